@@ -1,0 +1,35 @@
+//! The names of CPU architectures: iPXE's own spelling, and what other tools call the same.
+
+use std::borrow::Cow;
+
+/// The label that names the architecture of a subject.
+pub const BUILDARCH: &str = "buildarch";
+
+/// The canonical spelling, which is that of iPXE's `${buildarch}` (`ipxe:src/Makefile.housekeeping`).
+///
+/// A name that nothing else is known for is only lower-cased: new architectures need no new shaper.
+pub fn canonical(name: &str) -> Cow<'_, str> {
+    let lower = if name.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) };
+    match lower.as_ref() {
+        "aarch64" => "arm64".into(),
+        "amd64" | "x86-64" | "x64" => "x86_64".into(),
+        "i486" | "i586" | "i686" | "x86" => "i386".into(),
+        "arm" | "armhf" | "armv7" | "armv7l" => "arm32".into(),
+        "loongarch64" => "loong64".into(),
+        _ => lower,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_are_one_architecture() {
+        assert_eq!(canonical("aarch64"), canonical("ARM64"));
+        assert_eq!(canonical("amd64"), "x86_64");
+        assert_eq!(canonical("i686"), "i386");
+        assert_eq!(canonical("armv7"), "arm32");
+        assert_eq!(canonical("riscv64"), "riscv64");
+    }
+}

@@ -1,0 +1,196 @@
+//! The index of all Profiles and Assignments that answers a lookup.
+//!
+//! A [`Catalog`] is a value: cloning it costs nothing, and a change to a clone copies only the few nodes that it touches. So a writer
+//! prepares a new catalog, of one change or of a hundred thousand, while readers go on with the old one, and [`SharedCatalog`] swaps
+//! them at once: a reader never waits and never sees half a change.
+//!
+//! | question | index |
+//! |---|---|
+//! | who names this identity? | one hash map for each of uuid, serial, mac |
+//! | who asks for these labels? | [`labels::LabelIndex`], a tuple space search |
+//! | which Profiles have this label? | a hash map of (namespace, key, value) |
+//! | whose config is this? | a hash map of ids |
+
+mod bucket;
+mod labels;
+mod profiles;
+mod shared;
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use rpds::HashTrieMapSync;
+use uuid::Uuid;
+
+use crate::assignment::Assignment;
+use crate::identity::{self, Mac, MatchedBy};
+use crate::name::{ConfigName, ObjectKey};
+use crate::profile::Profile;
+use crate::subject::Subject;
+
+use bucket::{Bucket, Ranked};
+use labels::LabelIndex;
+use profiles::ProfileIndex;
+pub use shared::SharedCatalog;
+
+type Map<K, V> = HashTrieMapSync<K, V, ahash::RandomState>;
+
+/// The index of all Profiles and Assignments.
+#[derive(Clone)]
+pub struct Catalog {
+    assignments: Map<ObjectKey, Arc<Assignment>>,
+    uuids: Map<Uuid, Bucket<Assignment>>,
+    serials: Map<Box<str>, Bucket<Assignment>>,
+    macs: Map<Mac, Bucket<Assignment>>,
+    by_labels: LabelIndex,
+    profiles: ProfileIndex,
+}
+
+/// One change to a catalog.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// An Assignment is new or different.
+    Assignment(Arc<Assignment>),
+    /// An Assignment is gone.
+    AssignmentGone(ObjectKey),
+    /// A Profile is new or different.
+    Profile(Arc<Profile>),
+    /// A Profile is gone.
+    ProfileGone(ObjectKey),
+}
+
+/// An Assignment that an index found for a subject, and by what.
+#[derive(Clone, Copy)]
+pub(crate) struct Found<'c> {
+    pub(crate) by: MatchedBy,
+    pub(crate) assignment: &'c Arc<Assignment>,
+}
+
+impl Ranked for Assignment {
+    fn rank(&self, other: &Self) -> Ordering {
+        self.standing(other)
+    }
+}
+
+// === impl Catalog ===
+
+impl Catalog {
+    /// A catalog of nothing.
+    pub fn new() -> Self {
+        Self { assignments: map(), uuids: map(), serials: map(), macs: map(), by_labels: LabelIndex::new(), profiles: ProfileIndex::new() }
+    }
+
+    /// Makes one change. False when it changes nothing.
+    pub fn apply(&mut self, change: Change) -> bool {
+        match change {
+            Change::Assignment(assignment) => self.put_assignment(assignment),
+            Change::AssignmentGone(key) => self.take_assignment(&key).is_some(),
+            Change::Profile(profile) => self.profiles.put(profile),
+            Change::ProfileGone(key) => self.profiles.take(&key),
+        }
+    }
+
+    /// How many Assignments there are.
+    pub fn assignment_count(&self) -> usize {
+        self.assignments.size()
+    }
+
+    /// How many Profiles there are.
+    pub fn profile_count(&self) -> usize {
+        self.profiles.len()
+    }
+
+    /// All Assignments, in no order.
+    pub fn assignments(&self) -> impl Iterator<Item = &Arc<Assignment>> {
+        self.assignments.values()
+    }
+
+    /// All Profiles, in no order.
+    pub fn profiles(&self) -> impl Iterator<Item = &Arc<Profile>> {
+        self.profiles.all()
+    }
+
+    /// One Assignment.
+    pub fn assignment(&self, key: &ObjectKey) -> Option<&Arc<Assignment>> {
+        self.assignments.get(key)
+    }
+
+    /// One Profile.
+    pub fn profile(&self, key: &ObjectKey) -> Option<&Arc<Profile>> {
+        self.profiles.get(key)
+    }
+
+    /// The Profile and the name of the config that is served under this id.
+    pub fn config(&self, id: Uuid) -> Option<(&Arc<Profile>, &ConfigName)> {
+        self.profiles.config(id)
+    }
+
+    /// The Profiles that an Assignment selects, before any subject is looked at: the older first, then by name.
+    pub fn profiles_of<'c>(&'c self, assignment: &'c Assignment) -> impl Iterator<Item = &'c Arc<Profile>> {
+        self.profiles.selected(&assignment.key.namespace, &assignment.profiles)
+    }
+
+    /// The buckets in which everything stands that could match the subject, each in its order.
+    pub(crate) fn buckets<'c>(&'c self, subject: &'c Subject) -> impl Iterator<Item = (MatchedBy, &'c Bucket<Assignment>)> {
+        let uuid = subject.uuid();
+        let exact = uuid.and_then(|uuid| self.uuids.get(&uuid)).map(|bucket| (MatchedBy::Uuid, bucket));
+        let swapped = uuid.map(identity::other_byte_order).filter(|other| Some(*other) != uuid);
+        let swapped = swapped.and_then(|uuid| self.uuids.get(&uuid)).map(|bucket| (MatchedBy::UuidOtherByteOrder, bucket));
+        let serial = subject.serial().and_then(|serial| self.serials.get(serial)).map(|bucket| (MatchedBy::Serial, bucket));
+        let mac = subject.mac().and_then(|mac| self.macs.get(&mac)).map(|bucket| (MatchedBy::Mac, bucket));
+        let labels = self.by_labels.buckets(subject).map(|bucket| (MatchedBy::Labels, bucket));
+        [exact, swapped, serial, mac].into_iter().flatten().chain(labels)
+    }
+
+    fn put_assignment(&mut self, assignment: Arc<Assignment>) -> bool {
+        match self.assignments.get(&assignment.key) {
+            Some(known) if *known == assignment => return false,
+            Some(_) => drop(self.take_assignment(&assignment.key.clone())),
+            None => {}
+        }
+        let subjects = &assignment.subjects;
+        for uuid in &subjects.uuids {
+            bucket::add(&mut self.uuids, uuid, &assignment);
+        }
+        for serial in &subjects.serials {
+            bucket::add(&mut self.serials, serial, &assignment);
+        }
+        for mac in &subjects.macs {
+            bucket::add(&mut self.macs, mac, &assignment);
+        }
+        if !subjects.names_identities() {
+            self.by_labels.add(&assignment);
+        }
+        self.assignments.insert_mut(assignment.key.clone(), assignment);
+        true
+    }
+
+    fn take_assignment(&mut self, key: &ObjectKey) -> Option<Arc<Assignment>> {
+        let assignment = self.assignments.get(key)?.clone();
+        self.assignments.remove_mut(key);
+        let subjects = &assignment.subjects;
+        for uuid in &subjects.uuids {
+            bucket::remove(&mut self.uuids, uuid, &assignment);
+        }
+        for serial in &subjects.serials {
+            bucket::remove(&mut self.serials, serial, &assignment);
+        }
+        for mac in &subjects.macs {
+            bucket::remove(&mut self.macs, mac, &assignment);
+        }
+        if !subjects.names_identities() {
+            self.by_labels.remove(&assignment);
+        }
+        Some(assignment)
+    }
+}
+
+impl Default for Catalog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn map<K: Eq + std::hash::Hash, V>() -> Map<K, V> {
+    Map::new_with_hasher_and_degree_and_ptr_kind(ahash::RandomState::default(), 32)
+}

@@ -1,0 +1,153 @@
+//! The index of the Assignments that ask for labels alone, or for nothing.
+//!
+//! A tuple space search (Srinivasan, Suri, Varghese, SIGCOMM 1999; Open vSwitch classifies packets by it). Assignments that look at the
+//! same keys in the same way share a *shape*; within a shape, the values that they ask for are the key of a hash map. A lookup asks each
+//! shape once, so that its cost follows the number of shapes, of which a site has few, and not that of the Assignments. A shape is
+//! reached by one of its keys, so that not even shapes that look at labels which the subject lacks are asked.
+//!
+//! What the hash can't hold (`NotIn`, and `In` of very many values) is checked on each Assignment of the bucket, in their order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::assignment::Assignment;
+use crate::selector::{LabelSelector, Operator};
+use crate::subject::Subject;
+
+use super::bucket::{self, Bucket};
+use super::{Map, map};
+
+/// Most tuples of values for which one Assignment is entered; beyond that, its longest lists are checked one by one.
+const MAX_TUPLES: usize = 64;
+
+#[derive(Clone)]
+pub(super) struct LabelIndex {
+    shapes: Map<Arc<Shape>, Map<Box<str>, Bucket<Assignment>>>,
+    /// The shapes by one of the keys that a subject must have for them; under no key, those that any subject may meet.
+    by_key: Map<Option<Box<str>>, Arc<BTreeSet<Arc<Shape>>>>,
+}
+
+/// The keys that some Assignments look at, each list sorted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Shape {
+    /// The values of these are the tuple.
+    valued: Vec<Box<str>>,
+    /// These must be there.
+    present: Vec<Box<str>>,
+    /// These must not.
+    absent: Vec<Box<str>>,
+}
+
+// === impl LabelIndex ===
+
+impl LabelIndex {
+    pub(super) fn new() -> Self {
+        Self { shapes: map(), by_key: map() }
+    }
+
+    pub(super) fn add(&mut self, assignment: &Arc<Assignment>) {
+        let (shape, tuples) = classify(&assignment.subjects.labels);
+        let mut buckets = match self.shapes.get(&shape) {
+            Some(buckets) => buckets.clone(),
+            None => {
+                self.link(&shape, |shapes, shape| shapes.insert(shape));
+                map()
+            }
+        };
+        // Taken out while it changes, so that it is not copied for being shared with itself.
+        self.shapes.remove_mut(&shape);
+        for tuple in &tuples {
+            bucket::add(&mut buckets, tuple, assignment);
+        }
+        self.shapes.insert_mut(shape, buckets);
+    }
+
+    pub(super) fn remove(&mut self, assignment: &Arc<Assignment>) {
+        let (shape, tuples) = classify(&assignment.subjects.labels);
+        let Some(mut buckets) = self.shapes.get(&shape).cloned() else { return };
+        self.shapes.remove_mut(&shape);
+        for tuple in &tuples {
+            bucket::remove(&mut buckets, tuple, assignment);
+        }
+        if buckets.is_empty() {
+            self.link(&shape, |shapes, shape| shapes.remove(&shape));
+        } else {
+            self.shapes.insert_mut(shape, buckets);
+        }
+    }
+
+    /// The buckets in which everything stands that could match the subject.
+    pub(super) fn buckets<'c>(&'c self, subject: &'c Subject) -> impl Iterator<Item = &'c Bucket<Assignment>> {
+        let keys = subject.labels().map(|(key, _)| Some(Box::from(key))).chain([None]);
+        let shapes = keys.filter_map(|key: Option<Box<str>>| self.by_key.get(&key)).flat_map(|shapes| shapes.iter());
+        shapes.filter_map(|shape| self.shapes.get(shape)?.get(shape.tuple_of(subject)?.as_str()))
+    }
+
+    fn link(&mut self, shape: &Arc<Shape>, change: impl FnOnce(&mut BTreeSet<Arc<Shape>>, Arc<Shape>) -> bool) {
+        let key = shape.anchor();
+        let mut shapes = self.by_key.get(&key).cloned().unwrap_or_default();
+        change(Arc::make_mut(&mut shapes), shape.clone());
+        if shapes.is_empty() {
+            self.by_key.remove_mut(&key);
+        } else {
+            self.by_key.insert_mut(key, shapes);
+        }
+    }
+}
+
+// === impl Shape ===
+
+impl Shape {
+    /// The key by which it is reached: one that a matching subject has.
+    fn anchor(&self) -> Option<Box<str>> {
+        self.valued.first().or(self.present.first()).cloned()
+    }
+
+    /// The tuple of the subject's values, if the subject has the keys that the shape wants.
+    fn tuple_of(&self, subject: &Subject) -> Option<String> {
+        let there = |key: &Box<str>| subject.label(key).is_some();
+        if !self.present.iter().all(there) || self.absent.iter().any(there) {
+            return None;
+        }
+        let mut tuple = String::new();
+        for key in &self.valued {
+            append(&mut tuple, subject.label(key)?);
+        }
+        Some(tuple)
+    }
+}
+
+/// The shape of a selector, and the tuples of values under which it stands there.
+fn classify(selector: &LabelSelector) -> (Arc<Shape>, Vec<Box<str>>) {
+    let mut shape = Shape { valued: Vec::new(), present: Vec::new(), absent: Vec::new() };
+    let mut tuples = vec![String::new()];
+    for requirement in selector.requirements() {
+        let key = requirement.key.clone();
+        match &requirement.operator {
+            // A second list for the same key is checked on the Assignment itself.
+            Operator::In(values) if tuples.len() * values.len() <= MAX_TUPLES && shape.valued.last() != Some(&key) => {
+                shape.valued.push(key);
+                let extended = tuples.iter().flat_map(|tuple| {
+                    values.iter().map(move |value| {
+                        let mut tuple = tuple.clone();
+                        append(&mut tuple, value);
+                        tuple
+                    })
+                });
+                tuples = extended.collect();
+            }
+            Operator::In(_) | Operator::Exists => shape.present.push(key),
+            Operator::DoesNotExist => shape.absent.push(key),
+            Operator::NotIn(_) => {}
+        }
+    }
+    shape.present.dedup();
+    (Arc::new(shape), tuples.into_iter().map(String::into_boxed_str).collect())
+}
+
+/// Appends a value so that no two tuples of values look alike.
+fn append(tuple: &mut String, value: &str) {
+    tuple.push_str(&value.len().to_string());
+    tuple.push(':');
+    tuple.push_str(value);
+}

@@ -1,0 +1,107 @@
+//! The index of Profiles.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::name::{ConfigName, ObjectKey};
+use crate::profile::Profile;
+
+use super::bucket::{self, Bucket, Ranked};
+use super::{Map, map};
+
+#[derive(Clone)]
+pub(super) struct ProfileIndex {
+    all: Map<ObjectKey, Arc<Profile>>,
+    by_label: Map<LabelKey, Bucket<Profile>>,
+    configs: Map<Uuid, (Arc<Profile>, ConfigName)>,
+}
+
+/// One label in one namespace, or all Profiles of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct LabelKey {
+    namespace: Box<str>,
+    label: Option<(Box<str>, Box<str>)>,
+}
+
+impl Ranked for Profile {
+    fn rank(&self, other: &Self) -> Ordering {
+        self.seniority(other)
+    }
+}
+
+impl ProfileIndex {
+    pub(super) fn new() -> Self {
+        Self { all: map(), by_label: map(), configs: map() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.size()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Profile>> {
+        self.all.values()
+    }
+
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Arc<Profile>> {
+        self.all.get(key)
+    }
+
+    pub(super) fn config(&self, id: Uuid) -> Option<(&Arc<Profile>, &ConfigName)> {
+        self.configs.get(&id).map(|(profile, name)| (profile, name))
+    }
+
+    pub(super) fn put(&mut self, profile: Arc<Profile>) -> bool {
+        if self.all.get(&profile.key).is_some_and(|known| *known == profile) {
+            return false;
+        }
+        self.take(&profile.key);
+        for key in label_keys(&profile) {
+            bucket::add(&mut self.by_label, &key, &profile);
+        }
+        for (name, id) in &profile.ids {
+            self.configs.insert_mut(*id, (profile.clone(), name.clone()));
+        }
+        self.all.insert_mut(profile.key.clone(), profile);
+        true
+    }
+
+    pub(super) fn take(&mut self, key: &ObjectKey) -> bool {
+        let Some(profile) = self.all.get(key).cloned() else { return false };
+        self.all.remove_mut(key);
+        for key in label_keys(&profile) {
+            bucket::remove(&mut self.by_label, &key, &profile);
+        }
+        for id in profile.ids.values() {
+            self.configs.remove_mut(id);
+        }
+        true
+    }
+
+    /// The Profiles of a namespace that have all of these labels, found through the rarest of them.
+    pub(super) fn selected<'c>(
+        &'c self,
+        namespace: &str,
+        selectors: &'c BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'c Arc<Profile>> {
+        let key = |label| LabelKey { namespace: namespace.into(), label };
+        let rarest = if selectors.is_empty() {
+            self.by_label.get(&key(None))
+        } else {
+            let buckets: Option<Vec<_>> = selectors
+                .iter()
+                .map(|(name, value)| self.by_label.get(&key(Some((name.as_str().into(), value.as_str().into())))))
+                .collect();
+            buckets.and_then(|buckets| buckets.into_iter().min_by_key(|bucket| bucket.len()))
+        };
+        rarest.into_iter().flat_map(Bucket::iter).filter(|profile| profile.is_selected_by(selectors))
+    }
+}
+
+fn label_keys(profile: &Profile) -> impl Iterator<Item = LabelKey> {
+    let namespace = &profile.key.namespace;
+    let labels = profile.labels.iter().map(|(key, value)| Some((key.as_str().into(), value.as_str().into())));
+    labels.chain([None]).map(|label| LabelKey { namespace: namespace.clone(), label })
+}

@@ -1,0 +1,222 @@
+//! The three claims by which a machine is told from others: `uuid`, `serial`, `mac`.
+//!
+//! An identity is what a client *says*; it is never a credential.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+/// Which identity of a subject an Assignment named.
+///
+/// The order is the order of preference when two Assignments match: a UUID says more than a serial number, that more than a MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MatchedBy {
+    /// The SMBIOS UUID, as the subject presents it.
+    Uuid,
+    /// The SMBIOS UUID with its first three fields in the other byte order.
+    ///
+    /// Firmware before SMBIOS 2.6 and DHCP option 97 present the fields little-endian, iPXE big-endian: the same machine has two spellings.
+    UuidOtherByteOrder,
+    /// The SMBIOS serial number.
+    Serial,
+    /// The address of the network card that the subject boots from.
+    Mac,
+    /// No identity was asked for: labels alone, or a default.
+    Labels,
+}
+
+impl fmt::Display for MatchedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uuid => "uuid",
+            Self::UuidOtherByteOrder => "uuid (other byte order)",
+            Self::Serial => "serial",
+            Self::Mac => "mac",
+            Self::Labels => "labels",
+        })
+    }
+}
+
+/// Parses a UUID with or without dashes, in any case.
+///
+/// Braces and the `urn:uuid:` prefix are refused: no firmware sends them, so they are more likely a mistake.
+pub fn parse_uuid(text: &str) -> Option<Uuid> {
+    match text.len() {
+        32 | 36 => Uuid::try_parse(text).ok(),
+        _ => None,
+    }
+}
+
+/// The same UUID with its first three fields in the other byte order (SMBIOS 2.6, section 7.2.1).
+pub fn other_byte_order(uuid: Uuid) -> Uuid {
+    Uuid::from_bytes_le(uuid.into_bytes())
+}
+
+/// Whether this UUID is one that boards carry when nobody gave them one.
+pub fn is_placeholder_uuid(uuid: Uuid) -> bool {
+    const UNSET: [Uuid; 2] =
+        [Uuid::from_u128(0x0300_0200_0400_0500_0006_0007_0008_0009), Uuid::from_u128(0x0002_0003_0004_0005_0006_0007_0008_0009)];
+    uuid.is_nil() || uuid.is_max() || UNSET.contains(&uuid)
+}
+
+/// Whether this serial number is a vendor's filler text, compared without regard to case and surrounding spaces.
+pub fn is_placeholder_serial(serial: &str) -> bool {
+    const FILLER: [&str; 14] = [
+        "to be filled by o.e.m.",
+        "to be filled by o.e.m",
+        "default string",
+        "none",
+        "null",
+        "n/a",
+        "unknown",
+        "not specified",
+        "not available",
+        "not applicable",
+        "system serial number",
+        "0123456789",
+        "123456789",
+        "1234567890",
+    ];
+    let serial = serial.trim();
+    FILLER.iter().any(|filler| serial.eq_ignore_ascii_case(filler)) || serial.bytes().all(|b| b == b'0')
+}
+
+/// A link-layer address of 6 (Ethernet), 8 (EUI-64) or 20 octets (IP over `InfiniBand`, RFC 4391).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac {
+    len: u8,
+    octets: [u8; 20],
+}
+
+/// The text is no link-layer address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no MAC address: write six octets in hexadecimal, as in 52:54:00:12:34:56")]
+pub struct InvalidMac(String);
+
+impl Mac {
+    /// Whether this is an address that no card has: all zeros or all ones.
+    pub fn is_placeholder(&self) -> bool {
+        self.octets().iter().all(|o| *o == 0) || self.octets().iter().all(|o| *o == 0xff)
+    }
+
+    /// The octets, in the order in which they are written.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets[..usize::from(self.len)]
+    }
+}
+
+/// Accepts `aa:bb:..`, `aa-bb-..` and bare hexadecimal, in any case: what `${mac}`, `${mac:hexhyp}` and `${mac:hexraw}` expand to.
+impl FromStr for Mac {
+    type Err = InvalidMac;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidMac(text.chars().take(64).collect());
+        let mut octets = [0; 20];
+        let mut len = 0;
+        let mut push = |pair: &[u8]| {
+            let [high, low] = pair else { return None };
+            *octets.get_mut(len)? = hex(*high)? << 4 | hex(*low)?;
+            len += 1;
+            Some(())
+        };
+        let bytes = text.as_bytes();
+        let parsed = match bytes.get(2) {
+            Some(separator @ (b':' | b'-')) => bytes.split(|b| b == separator).try_for_each(&mut push),
+            _ => bytes.chunks(2).try_for_each(&mut push),
+        };
+        parsed.ok_or_else(invalid)?;
+        match len {
+            6 | 8 | 20 => Ok(Self { len: u8::try_from(len).expect("at most 20"), octets }),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, octet) in self.octets().iter().enumerate() {
+            let colon = if i == 0 { "" } else { ":" };
+            write!(f, "{colon}{octet:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mac({self})")
+    }
+}
+
+/// The value of one hexadecimal digit.
+pub(crate) fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_mac_is_the_same_mac() {
+        let expected: Mac = "52:54:00:ab:cd:ef".parse().unwrap();
+        for spelling in ["52-54-00-AB-CD-EF", "525400abcdef", "52:54:00:AB:cd:EF"] {
+            assert_eq!(spelling.parse::<Mac>().unwrap(), expected);
+        }
+        assert_eq!(expected.to_string(), "52:54:00:ab:cd:ef");
+    }
+
+    #[test]
+    fn what_is_no_mac_is_refused() {
+        for text in
+            ["", "52", "52:54:00:ab:cd", "52:54-00:ab:cd:ef", "52:54:00:ab:cd:eg", "52:54:00:ab:cd:ef:", "5:5:0:a:c:e", "é25400abcde"]
+        {
+            assert!(text.parse::<Mac>().is_err(), "{text:?}");
+        }
+        assert!("aa".repeat(21).parse::<Mac>().is_err());
+    }
+
+    #[test]
+    fn infiniband_addresses_are_macs() {
+        assert_eq!("ab".repeat(20).parse::<Mac>().unwrap().octets().len(), 20);
+    }
+
+    #[test]
+    fn the_other_byte_order_swaps_the_first_three_fields_only() {
+        let uuid = parse_uuid("00112233-4455-6677-8899-aabbccddeeff").unwrap();
+        assert_eq!(other_byte_order(uuid).to_string(), "33221100-5544-7766-8899-aabbccddeeff");
+        assert_eq!(other_byte_order(other_byte_order(uuid)), uuid);
+    }
+
+    #[test]
+    fn a_uuid_in_braces_is_refused() {
+        assert!(parse_uuid("{00112233-4455-6677-8899-aabbccddeeff}").is_none());
+        assert!(parse_uuid("urn:uuid:00112233-4455-6677-8899-aabbccddeeff").is_none());
+        assert!(parse_uuid("00112233-4455-6677-8899-aabbccddeef").is_none());
+    }
+
+    #[test]
+    fn filler_identities_are_known() {
+        for uuid in [
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+            "03000200-0400-0500-0006-000700080009",
+            "00020003-0004-0005-0006-000700080009",
+        ] {
+            assert!(is_placeholder_uuid(parse_uuid(uuid).unwrap()), "{uuid}");
+        }
+        for serial in ["To be filled by O.E.M.", "Default string", "None", "0123456789", " none ", "0000"] {
+            assert!(is_placeholder_serial(serial), "{serial}");
+        }
+        assert!(!is_placeholder_serial("SN-1"));
+        assert!("00:00:00:00:00:00".parse::<Mac>().unwrap().is_placeholder());
+    }
+}

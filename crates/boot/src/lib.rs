@@ -1,0 +1,36 @@
+//! What a machine boots: the domain of shaper, pure and sync.
+//!
+//! A machine is a [`Subject`], parsed from the query that iPXE sends. A [`Catalog`] holds all [`Profile`]s and [`Assignment`]s; its
+//! [`select`](Catalog::select) finds the one Assignment and Profile for a subject, and [`explain`](Catalog::explain) tells how. The
+//! [`Selection`] is [rendered](render) to an iPXE script, whose links lead to configs that are rendered for the same subject.
+//!
+//! ```text
+//! query --Subject::from_query--> Subject --Catalog::select--> Selection --render::script--> text
+//! object --(crate crd)--> Profile | Assignment --Catalog::apply--> Catalog --SharedCatalog::publish--> readers
+//! ```
+//!
+//! This crate knows no runtime, no network and no Kubernetes: whoever has bytes or objects brings them here.
+
+pub mod arch;
+pub mod assignment;
+pub mod catalog;
+pub mod identity;
+pub mod name;
+pub mod nearest;
+pub mod profile;
+pub mod query;
+pub mod render;
+pub mod selection;
+pub mod selector;
+pub mod subject;
+pub mod template;
+
+pub use assignment::Assignment;
+pub use catalog::{Catalog, Change, SharedCatalog};
+pub use identity::{Mac, MatchedBy};
+pub use name::{ConfigName, ObjectKey};
+pub use profile::Profile;
+pub use selection::{Explanation, NotSelected, Selection};
+pub use selector::{LabelSelector, Operator, Requirement, SubjectSelectors};
+pub use subject::{ExtrinsicLabels, InvalidQuery, Subject};
+pub use template::{TemplateError, Templates};

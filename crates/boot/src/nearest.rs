@@ -1,0 +1,26 @@
+//! "Did you mean": the name that somebody mistyped.
+
+/// ` (did you mean X?)` for the candidate nearest to `word`, or nothing where none is near.
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates).map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
+}
+
+/// The candidate that differs by least typing errors, if by no more than a third of its length.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let folded = word.to_lowercase();
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&folded, &candidate.to_lowercase());
+    let scored = candidates.into_iter().map(|candidate| (distance(candidate), candidate));
+    scored.filter(|(errors, candidate)| *errors <= candidate.chars().count().max(3) / 3).min().map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_finds_its_name_and_another_word_does_not() {
+        assert_eq!(nearest("subjet", ["subject", "profile"]), Some("subject"));
+        assert_eq!(nearest("Subject", ["subject", "profile"]), Some("subject"));
+        assert_eq!(nearest("weather", ["subject", "profile"]), None);
+    }
+}

@@ -1,0 +1,103 @@
+//! The query string of a request, as real iPXE writes it.
+//!
+//! Two habits of iPXE are met here (`ipxe:src/core/uri.c`): a byte of 0x80 and above is sent sign-extended, as in
+//! `%FFFFFFC3`, and `+`, `%`, `=` inside a value may be sent raw. So `+` is a plus and an unfinished escape is text.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use crate::identity::hex;
+
+/// Splits a query string at `&` into decoded pairs. A pair without `=` has an empty value.
+pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(key), decode(value))
+    })
+}
+
+/// Decodes percent-escapes. Bytes that are no UTF-8 are read as ISO 8859-1, the charset in which old firmware writes its strings.
+pub fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let (byte, tail) = if first == b'%' { escape(tail).unwrap_or((b'%', tail)) } else { (first, tail) };
+        bytes.push(byte);
+        rest = tail;
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(error) => error.as_bytes().iter().map(|b| char::from(*b)).collect::<String>().into(),
+    }
+}
+
+/// Appends `text` to `out` with every byte escaped that is not unreserved (RFC 3986, section 2.3), but `:`, which iPXE sends raw in a MAC.
+pub fn encode_into(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => out.push(char::from(byte)),
+            _ => write!(out, "%{byte:02X}").expect("a String takes all text"),
+        }
+    }
+}
+
+/// One escape, without its `%`: its byte and what follows.
+fn escape(tail: &[u8]) -> Option<(u8, &[u8])> {
+    let pair = |at: usize| Some(hex(*tail.get(at)?)? << 4 | hex(*tail.get(at + 1)?)?);
+    let byte = pair(0)?;
+    // printf("%02X", (signed char) 0xc3) prints FFFFFFC3.
+    if byte == 0xff && pair(2) == Some(0xff) && pair(4) == Some(0xff) {
+        if let Some(extended @ 0x80..) = pair(6) {
+            return Some((extended, &tail[8..]));
+        }
+    }
+    Some((byte, &tail[2..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_extended_escape_is_one_byte() {
+        assert_eq!(decode("caf%FFFFFFC3%FFFFFFA9"), "café");
+        assert_eq!(decode("%FFFFFF41"), "\u{ff}\u{ff}\u{ff}41");
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_are_read_as_latin_1() {
+        assert_eq!(decode("caf%E9"), "café");
+        assert_eq!(decode("%FFFFFFE9"), "é");
+    }
+
+    #[test]
+    fn an_unfinished_escape_is_text() {
+        assert_eq!(decode("100%"), "100%");
+        assert_eq!(decode("5%2"), "5%2");
+        assert_eq!(decode("x%zz%20y"), "x%zz y");
+    }
+
+    #[test]
+    fn a_plus_is_a_plus() {
+        assert_eq!(decode("a+b%2B"), "a+b+");
+    }
+
+    #[test]
+    fn what_is_encoded_decodes_to_itself() {
+        for text in ["SN 12&3=x#y%20+z", "${x}", "é\u{0}\n", ""] {
+            let mut encoded = String::new();
+            encode_into(&mut encoded, text);
+            assert!(encoded.bytes().all(|b| b.is_ascii_graphic() && !b"&=#+${}".contains(&b)), "{encoded}");
+            assert_eq!(decode(&encoded), text);
+        }
+    }
+
+    #[test]
+    fn pairs_are_split_before_they_are_decoded() {
+        let all: Vec<_> = pairs("a=1%262&&b&=x").collect();
+        assert_eq!(all, [("a".into(), "1&2".into()), ("b".into(), "".into()), ("".into(), "x".into())]);
+    }
+}

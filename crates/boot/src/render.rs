@@ -1,0 +1,124 @@
+//! From a selection to the text that a machine gets.
+
+mod scope;
+
+use std::sync::Arc;
+
+use minijinja::ErrorKind;
+
+use crate::assignment::Assignment;
+use crate::name::ConfigName;
+use crate::profile::Profile;
+use crate::selection::Selection;
+use crate::subject::Subject;
+use crate::template::{MAX_OUTPUT_BYTES, Uses, describe};
+
+use scope::Scope;
+pub use scope::Unsafe;
+
+/// The first line of every script (`ipxe:src/image/script.c`).
+const SHEBANG: &str = "#!ipxe";
+
+/// Why a text could not be rendered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// What the machine says of itself can't stand in a script.
+    #[error("{0}")]
+    Unsafe(Unsafe),
+    /// The template needs labels that the machine does not present.
+    #[error("line {line} of {template} needs a label that this machine does not present ({}); present it, or write {{{{ subject.NAME | default('...') }}}}", .missing.join(", "))]
+    MissingLabel {
+        /// The script or the config.
+        template: String,
+        /// Counted from 1.
+        line: usize,
+        /// The labels that the template mentions and the machine lacks.
+        missing: Vec<String>,
+    },
+    /// A config has no id yet, so that it can't be linked to.
+    #[error("config {0} has no id yet; try again in a moment")]
+    NotReady(ConfigName),
+    /// The template itself fails.
+    #[error("{template} can't be rendered: {reason}")]
+    Failed {
+        /// The script or the config, with the line where that is known.
+        template: String,
+        /// The engine's words.
+        reason: String,
+    },
+}
+
+impl Selection {
+    /// The script of the selected Profile, for this subject. It always starts with `#!ipxe` and ends with a newline.
+    ///
+    /// `base_url` is the address under which the client reached the server, without a slash at its end.
+    pub fn script(&self, subject: &Arc<Subject>, base_url: &str) -> Result<String, RenderError> {
+        let profile = &self.profile;
+        if let Some(name) = profile.config_without_id() {
+            return Err(RenderError::NotReady(name.clone()));
+        }
+        let scope = Scope::for_script(subject.clone(), profile.clone(), Some(self.assignment.clone()), base_url);
+        let text = profile.templates.render_script(scope.into_value());
+        finish("spec.ipxe", text, profile.templates.script_uses(), subject).map(as_script)
+    }
+}
+
+/// One config of a Profile, for this subject, byte for byte as its template says.
+///
+/// `assignment` is the one by which the subject has this Profile, if it still has it.
+pub fn config(
+    profile: &Arc<Profile>,
+    name: &ConfigName,
+    subject: &Arc<Subject>,
+    assignment: Option<Arc<Assignment>>,
+    base_url: &str,
+) -> Result<String, RenderError> {
+    let scope = Scope::for_config(subject.clone(), profile.clone(), assignment, base_url);
+    let text = profile.templates.render_config(name, scope.into_value());
+    let none = Uses::default();
+    finish(name.as_str(), text, profile.templates.config_uses(name.as_str()).unwrap_or(&none), subject)
+}
+
+fn finish(template: &str, text: Result<String, minijinja::Error>, uses: &Uses, subject: &Subject) -> Result<String, RenderError> {
+    let failed = |template: String, reason: String| Err(RenderError::Failed { template, reason });
+    let error = match text {
+        Ok(text) if text.len() > MAX_OUTPUT_BYTES => return failed(template.to_owned(), "its text is longer than 1 MiB".to_owned()),
+        Ok(text) => return Ok(text),
+        Err(error) => error,
+    };
+    if let Some(reason) = scope::reason_of(&error) {
+        return Err(reason);
+    }
+    let place = error.line().map_or_else(|| template.to_owned(), |line| format!("{template}, line {line},"));
+    match error.kind() {
+        ErrorKind::OutOfFuel => failed(place, "it does more than one answer may cost; make its loops and texts smaller".to_owned()),
+        ErrorKind::UndefinedError => {
+            let missing: Vec<_> = uses.labels.iter().filter(|label| subject.label(label).is_none()).cloned().collect();
+            if missing.is_empty() {
+                return failed(place, describe(&error));
+            }
+            Err(RenderError::MissingLabel { template: template.to_owned(), line: error.line().unwrap_or(1), missing })
+        }
+        _ => failed(place, describe(&error)),
+    }
+}
+
+/// The first line is always the shebang: without it, iPXE on BIOS runs the text as machine code.
+fn as_script(text: String) -> String {
+    let trimmed = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+    let is_script = trimmed.strip_prefix(SHEBANG).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+    let ends = trimmed.ends_with('\n') && (trimmed.len() > SHEBANG.len());
+    if is_script && ends && trimmed.len() == text.len() {
+        return text;
+    }
+    let mut script = String::with_capacity(trimmed.len() + SHEBANG.len() + 2);
+    if !is_script {
+        script.push_str(SHEBANG);
+        script.push('\n');
+    }
+    script.push_str(trimmed);
+    if !script.ends_with('\n') {
+        script.push('\n');
+    }
+    script
+}

@@ -1,0 +1,198 @@
+//! The variables that a template sees.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use minijinja::value::{Enumerator, Object};
+use minijinja::{Error, ErrorKind, Value};
+
+use crate::assignment::Assignment;
+use crate::name::ObjectKey;
+use crate::profile::Profile;
+use crate::query;
+use crate::subject::Subject;
+
+use super::RenderError;
+
+/// A value of the machine's own that would be read as script where a template puts it into one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "label {label:?} of this machine {why}, so it can't stand in an iPXE script; the template may write {{{{ encoded.{label} }}}} instead"
+)]
+pub struct Unsafe {
+    /// The label's key.
+    pub label: String,
+    /// What is the matter with its value.
+    pub why: &'static str,
+}
+
+/// All variables of one render. Nothing is computed that the template does not ask for.
+#[derive(Debug)]
+pub(super) struct Scope {
+    subject: Arc<Subject>,
+    profile: Arc<Profile>,
+    assignment: Option<Arc<Assignment>>,
+    base_url: String,
+    is_script: bool,
+}
+
+/// `subject`: its labels; in a script, those only that can stand there.
+#[derive(Debug)]
+struct Labels {
+    subject: Arc<Subject>,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Plain,
+    InScript,
+    Encoded,
+}
+
+/// `profile` and `assignment`.
+#[derive(Debug)]
+struct Named<T> {
+    object: Arc<T>,
+    key: fn(&T) -> &ObjectKey,
+    labels: fn(&T) -> &BTreeMap<String, String>,
+}
+
+/// Carries our own reason through the engine.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(RenderError);
+
+impl Scope {
+    pub(super) fn for_script(subject: Arc<Subject>, profile: Arc<Profile>, assignment: Option<Arc<Assignment>>, base_url: &str) -> Self {
+        Self { subject, profile, assignment, base_url: base_url.to_owned(), is_script: true }
+    }
+
+    pub(super) fn for_config(subject: Arc<Subject>, profile: Arc<Profile>, assignment: Option<Arc<Assignment>>, base_url: &str) -> Self {
+        Self { subject, profile, assignment, base_url: base_url.to_owned(), is_script: false }
+    }
+
+    pub(super) fn into_value(self) -> Value {
+        Value::from_object(self)
+    }
+
+    fn labels(&self, form: Form) -> Value {
+        Value::from_object(Labels { subject: self.subject.clone(), form })
+    }
+
+    /// The absolute URL of a config, with the subject's own labels: what they get there is rendered for them.
+    fn config_url(&self, name: &str) -> Option<Value> {
+        let name = self.profile.templates.config_named(name)?;
+        let Some(id) = self.profile.ids.get(name) else {
+            return Some(refuse(RenderError::NotReady(name.clone())));
+        };
+        let query = self.subject.to_query();
+        let mut url = String::with_capacity(self.base_url.len() + query.len() + 48);
+        let mark = if query.is_empty() { "" } else { "?" };
+        write!(url, "{}/config/{id}{mark}{query}", self.base_url).expect("a String takes all text");
+        Some(url.into())
+    }
+}
+
+impl Object for Scope {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        match key {
+            "subject" => Some(self.labels(if self.is_script { Form::InScript } else { Form::Plain })),
+            "encoded" => Some(self.labels(Form::Encoded)),
+            "base_url" => Some(self.base_url.as_str().into()),
+            "profile" => Some(Value::from_object(Named {
+                object: self.profile.clone(),
+                key: |profile| &profile.key,
+                labels: |profile| &profile.labels,
+            })),
+            "assignment" => self.assignment.as_ref().map(|assignment| {
+                Value::from_object(Named {
+                    object: assignment.clone(),
+                    key: |assignment| &assignment.key,
+                    labels: |assignment| &assignment.labels,
+                })
+            }),
+            name => self.config_url(name),
+        }
+    }
+}
+
+impl Object for Labels {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        let value = self.subject.label(key)?;
+        match self.form {
+            Form::Plain => Some(value.into()),
+            Form::Encoded => {
+                let mut encoded = String::with_capacity(value.len());
+                query::encode_into(&mut encoded, value);
+                Some(encoded.into())
+            }
+            Form::InScript => Some(match unsafe_in_script(value) {
+                // The operator's own labels are as trusted as the operator's templates.
+                Some(why) if self.subject.extrinsic(key).is_none() => refuse(RenderError::Unsafe(Unsafe { label: key.to_owned(), why })),
+                _ => value.into(),
+            }),
+        }
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.subject.labels().map(|(key, _)| key.into()).collect())
+    }
+}
+
+impl<T: Send + Sync + std::fmt::Debug + 'static> Object for Named<T> {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            "name" => Some(Value::from(&*(self.key)(&self.object).name)),
+            "namespace" => Some(Value::from(&*(self.key)(&self.object).namespace)),
+            "labels" => Some(Value::from_pairs((self.labels)(&self.object).iter().map(|(key, value)| (key.as_str(), value.as_str())))),
+            _ => None,
+        }
+    }
+}
+
+fn refuse(reason: RenderError) -> Value {
+    Error::new(ErrorKind::InvalidOperation, "refused").with_source(Refusal(reason)).into()
+}
+
+/// Our own reason, if it was one.
+pub(super) fn reason_of(error: &Error) -> Option<RenderError> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = error.source();
+    while let Some(error) = source {
+        if let Some(Refusal(reason)) = error.downcast_ref() {
+            return Some(reason.clone());
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// Why iPXE would not read this value as the text that it is (`ipxe:src/core/exec.c`): it splits a line at white space, then looks for
+/// whole words that end or join commands, then expands `${...}` again and again.
+fn unsafe_in_script(value: &str) -> Option<&'static str> {
+    if value.chars().any(char::is_control) {
+        return Some("holds control characters");
+    }
+    // A `$` at its end or a `{` at its start could make one with what stands beside it.
+    if value.contains("${") || value.ends_with('$') || value.starts_with('{') {
+        return Some("holds what iPXE would expand (${)");
+    }
+    let is_operator = |word: &str| word.bytes().all(|b| b"|&;".contains(&b));
+    if value.split_whitespace().any(is_operator) {
+        return Some("holds a word that iPXE would take for the end of a command (||, && or ;)");
+    }
+    if value.split_whitespace().any(|word| word.starts_with('#')) {
+        return Some("holds a word that starts with #, after which iPXE ignores the line");
+    }
+    value.ends_with('\\').then_some("ends with \\, which would join the next line")
+}

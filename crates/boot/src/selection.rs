@@ -1,0 +1,140 @@
+//! The rule by which a subject gets an Assignment and that a Profile. [`Catalog::select`] and [`Catalog::explain`] are one walk.
+//!
+//! 1. An Assignment matches when any of its identities does and all of its labels do.
+//! 2. Higher priority goes first; then uuid over serial over mac over none; then more label requirements; then the older; then
+//!    namespace and name. The first that matches wins.
+//! 3. Of the Profiles in its namespace that have all labels of `profileSelectors`, those are dropped that ask for another value of a
+//!    label than the subject presents. More of such labels satisfied goes first; then the older; then the name.
+//! 4. If none is left, the answer is "no profile", and never the next Assignment: a machine must not be reinstalled by a default because
+//!    somebody mistyped a label.
+
+mod explanation;
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::assignment::Assignment;
+use crate::catalog::{Catalog, Found};
+use crate::identity::MatchedBy;
+use crate::name::ObjectKey;
+use crate::profile::{Fit, Profile};
+use crate::selector::Requirement;
+use crate::subject::Subject;
+
+pub use explanation::{Candidate, Explanation, Outcome, ProfileCandidate, Verdict};
+
+/// What a subject boots, and why.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// The Assignment that won.
+    pub assignment: Arc<Assignment>,
+    /// What it matched by.
+    pub by: MatchedBy,
+    /// The Profile that suits best.
+    pub profile: Arc<Profile>,
+}
+
+/// Why a subject boots nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSelected {
+    /// No Assignment matches.
+    #[error("no Assignment matches this machine: create one that names its uuid, serial or mac, or a default without subjectSelectors")]
+    NoAssignment,
+    /// An Assignment matches and finds no Profile.
+    #[error("Assignment {assignment} matches this machine, but {reason}")]
+    NoProfile {
+        /// The Assignment that won.
+        assignment: ObjectKey,
+        /// What is the matter with the Profiles.
+        reason: String,
+    },
+}
+
+/// An Assignment that could match, in its place among the others.
+struct Ranked<'c> {
+    found: Found<'c>,
+    /// What stands against it.
+    unmet: Option<&'c Requirement>,
+}
+
+impl Catalog {
+    /// What the subject boots.
+    pub fn select(&self, subject: &Subject) -> Result<Selection, NotSelected> {
+        let winner = self.ranked(subject).find(|ranked| ranked.unmet.is_none()).ok_or(NotSelected::NoAssignment)?;
+        let Found { by, assignment } = winner.found;
+        match self.fitting(assignment, subject).into_iter().next() {
+            Some((profile, Fit::Suits(_))) => Ok(Selection { assignment: assignment.clone(), by, profile: profile.clone() }),
+            _ => Err(NotSelected::NoProfile { assignment: assignment.key.clone(), reason: self.no_profile(assignment, subject) }),
+        }
+    }
+
+    /// All Assignments that an index finds for the subject, by rank, each once. Lazy: who takes the first pays for the first.
+    fn ranked<'c>(&'c self, subject: &'c Subject) -> impl Iterator<Item = Ranked<'c>> {
+        let mut queues: SmallVec<[_; 4]> = SmallVec::new();
+        for (by, bucket) in self.buckets(subject) {
+            let mut queue = bucket.iter();
+            if let Some(first) = queue.next() {
+                queues.push((Found { by, assignment: first }, queue));
+            }
+        }
+        let mut seen: SmallVec<[&Arc<Assignment>; 4]> = SmallVec::new();
+        std::iter::from_fn(move || {
+            loop {
+                let (at, _) = queues.iter().enumerate().min_by(|(_, (a, _)), (_, (b, _))| a.rank(b))?;
+                let found = queues[at].0;
+                match queues[at].1.next() {
+                    Some(next) => queues[at].0.assignment = next,
+                    None => drop(queues.swap_remove(at)),
+                }
+                // One that names the uuid and the mac of a machine is found twice; the first place is its own.
+                if found.by != MatchedBy::Labels && seen.iter().any(|other| Arc::ptr_eq(other, found.assignment)) {
+                    continue;
+                }
+                if found.by != MatchedBy::Labels {
+                    seen.push(found.assignment);
+                }
+                return Some(Ranked { found, unmet: found.assignment.subjects.labels.unmet(subject) });
+            }
+        })
+    }
+
+    /// The Profiles that an Assignment selects, the best for the subject first and those that disagree with it last.
+    fn fitting<'c>(&'c self, assignment: &'c Assignment, subject: &Subject) -> SmallVec<[(&'c Arc<Profile>, Fit<'c>); 4]> {
+        let mut profiles: SmallVec<[_; 4]> = self.profiles_of(assignment).map(|profile| (profile, profile.fit(subject))).collect();
+        // Stable: among equals, the older stays first.
+        profiles.sort_by_key(|(_, fit)| match fit {
+            Fit::Suits(satisfied) => usize::MAX - satisfied,
+            Fit::Disagrees(_) => usize::MAX,
+        });
+        profiles
+    }
+
+    fn no_profile(&self, assignment: &Assignment, subject: &Subject) -> String {
+        let selectors: Vec<_> = assignment.profiles.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let (selectors, namespace) = (selectors.join(","), &assignment.key.namespace);
+        let profiles = self.fitting(assignment, subject);
+        let Some((nearest, Fit::Disagrees(want))) = profiles.first() else {
+            return format!("no Profile in namespace {namespace} has the labels {selectors}: mend its profileSelectors or label a Profile");
+        };
+        format!(
+            "none of the {} Profiles that it selects suits: {} wants {want}, the machine has {}",
+            profiles.len(),
+            nearest.key.name,
+            want.presented_by(subject).unwrap_or_default()
+        )
+    }
+}
+
+impl Found<'_> {
+    fn rank(&self, other: &Self) -> Ordering {
+        let (a, b) = (self.assignment, other.assignment);
+        b.priority.cmp(&a.priority).then_with(|| self.by.cmp(&other.by)).then_with(|| a.standing(b))
+    }
+
+    /// Whether nothing that somebody chose tells them apart.
+    fn ties_with(&self, other: &Self) -> bool {
+        self.by == other.by && self.assignment.merit(other.assignment).is_eq()
+    }
+}

@@ -1,0 +1,202 @@
+//! The whole walk of one selection, for people.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::assignment::Assignment;
+use crate::catalog::{Catalog, Found};
+use crate::identity::MatchedBy;
+use crate::name::ObjectKey;
+use crate::profile::{Fit, Profile};
+use crate::subject::Subject;
+
+use super::{NotSelected, Ranked};
+
+/// Most candidates that an explanation lists; the rest is counted.
+const MAX_CANDIDATES: usize = 1000;
+
+/// Who could have got a subject, in order, with why each won or lost.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The subject's labels, normalised, with those of the operator.
+    pub subject: Subject,
+    /// Those of its identities that are only a vendor's filler and match nothing.
+    pub placeholders: Vec<&'static str>,
+    /// The answer.
+    pub outcome: Outcome,
+    /// Every Assignment that an identity or label led to, by rank.
+    pub candidates: Vec<Candidate>,
+    /// How many more there were.
+    pub omitted: usize,
+    /// The Profiles that the winner selects, the best first.
+    pub profiles: Vec<ProfileCandidate>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "answer", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Outcome {
+    /// The subject boots this.
+    Boots {
+        /// The Assignment that won.
+        assignment: ObjectKey,
+        /// Its best Profile.
+        profile: ObjectKey,
+        /// Whether only age or name put it before another Assignment.
+        conflict: bool,
+    },
+    /// No Assignment matches.
+    NoAssignment {
+        /// What to do.
+        reason: String,
+    },
+    /// The Assignment that won has no Profile for the subject.
+    NoProfile {
+        /// The Assignment that won.
+        assignment: ObjectKey,
+        /// What to do.
+        reason: String,
+    },
+}
+
+/// One Assignment, or one Profile: how it fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// This is the one.
+    Won,
+    /// It would have done, but another goes before it.
+    Lost,
+    /// It is not for this subject.
+    NoMatch,
+}
+
+/// One Assignment on the way.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    /// Its name.
+    pub assignment: ObjectKey,
+    /// How it fared.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: String,
+    /// What led to it.
+    pub matched_by: MatchedBy,
+    /// Its priority.
+    pub priority: i32,
+    /// How many label requirements it has.
+    pub label_requirements: usize,
+    /// When it was created, if that is known.
+    pub created: Option<jiff::Timestamp>,
+}
+
+/// One Profile that the winner selects.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileCandidate {
+    /// Its name.
+    pub profile: ObjectKey,
+    /// How it fared.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: String,
+}
+
+impl Catalog {
+    /// The same answer as [`Catalog::select`], with the whole way to it.
+    pub fn explain(&self, subject: &Subject) -> Explanation {
+        let mut candidates = Vec::new();
+        let mut omitted = 0;
+        let mut winner: Option<Found<'_>> = None;
+        let mut conflict = false;
+        for ranked in self.ranked(subject) {
+            let (verdict, reason) = judge(&ranked, winner.as_ref(), &mut conflict);
+            if verdict == Verdict::Won {
+                winner = Some(ranked.found);
+            }
+            if candidates.len() == MAX_CANDIDATES {
+                omitted += 1;
+                continue;
+            }
+            candidates.push(candidate(&ranked.found, verdict, reason));
+        }
+        let profiles = winner.map(|found| self.options(found.assignment, subject)).unwrap_or_default();
+        let outcome = match self.select(subject) {
+            Ok(selection) => {
+                Outcome::Boots { assignment: selection.assignment.key.clone(), profile: selection.profile.key.clone(), conflict }
+            }
+            Err(error @ NotSelected::NoAssignment) => Outcome::NoAssignment { reason: error.to_string() },
+            Err(NotSelected::NoProfile { assignment, reason }) => Outcome::NoProfile { assignment, reason },
+        };
+        Explanation { subject: subject.clone(), placeholders: subject.placeholders().to_vec(), outcome, candidates, omitted, profiles }
+    }
+
+    fn options(&self, assignment: &Assignment, subject: &Subject) -> Vec<ProfileCandidate> {
+        let fitting = self.fitting(assignment, subject);
+        let best = fitting.first().copied();
+        fitting.iter().enumerate().map(|(place, (profile, fit))| option(place, profile, fit, best, subject)).collect()
+    }
+}
+
+fn judge(ranked: &Ranked<'_>, winner: Option<&Found<'_>>, conflict: &mut bool) -> (Verdict, String) {
+    let found = &ranked.found;
+    if let Some(requirement) = ranked.unmet {
+        return (Verdict::NoMatch, format!("the machine does not meet {requirement}"));
+    }
+    let Some(winner) = winner else {
+        return (Verdict::Won, format!("the first in order that matches, by {}", found.by));
+    };
+    let (a, b) = (&winner.assignment, &found.assignment);
+    let by = &winner.assignment.key;
+    let reason = if a.priority != b.priority {
+        format!("{by} has priority {}, this one {}", a.priority, b.priority)
+    } else if winner.by != found.by {
+        format!("{by} matches by {}, this one by {}", winner.by, found.by)
+    } else if a.subjects.labels.len() != b.subjects.labels.len() {
+        format!("{by} has {} label requirements, this one {}", a.subjects.labels.len(), b.subjects.labels.len())
+    } else {
+        let ties = winner.ties_with(found);
+        *conflict |= ties;
+        let what = if a.created == b.created { "goes first by namespace and name" } else { "is older" };
+        format!("{by} {what}: a conflict, nothing else tells them apart")
+    };
+    (Verdict::Lost, reason)
+}
+
+fn candidate(found: &Found<'_>, verdict: Verdict, reason: String) -> Candidate {
+    let assignment = found.assignment;
+    Candidate {
+        assignment: assignment.key.clone(),
+        verdict,
+        reason,
+        matched_by: found.by,
+        priority: assignment.priority,
+        label_requirements: assignment.subjects.labels.len(),
+        created: assignment.created,
+    }
+}
+
+fn option(
+    place: usize,
+    profile: &Arc<Profile>,
+    fit: &Fit<'_>,
+    best: Option<(&Arc<Profile>, Fit<'_>)>,
+    subject: &Subject,
+) -> ProfileCandidate {
+    let (verdict, reason) = match (fit, best) {
+        (Fit::Disagrees(want), _) => {
+            let has = want.presented_by(subject).unwrap_or_default();
+            (Verdict::NoMatch, format!("it wants {want}, the machine has {has}"))
+        }
+        (Fit::Suits(satisfied), _) if place == 0 => (Verdict::Won, format!("{satisfied} of its assignment/ labels satisfied")),
+        (Fit::Suits(satisfied), Some((winner, Fit::Suits(more)))) if more > *satisfied => {
+            (Verdict::Lost, format!("{} satisfies {more} assignment/ labels, this one {satisfied}", winner.key.name))
+        }
+        (Fit::Suits(_), Some((winner, _))) if winner.created != profile.created => (Verdict::Lost, format!("{} is older", winner.key.name)),
+        (Fit::Suits(_), _) => (Verdict::Lost, "its name comes later".to_owned()),
+    };
+    ProfileCandidate { profile: profile.key.clone(), verdict, reason }
+}

@@ -1,0 +1,204 @@
+//! Which subjects an Assignment speaks of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::identity::{self, Mac, MatchedBy};
+use crate::subject::{Subject, normalise};
+
+/// What an Assignment asks of a subject. Empty, it matches every one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubjectSelectors {
+    /// SMBIOS UUIDs; alternatives of each other and of the other identities.
+    pub uuids: BTreeSet<Uuid>,
+    /// SMBIOS serial numbers, without surrounding spaces.
+    pub serials: BTreeSet<Box<str>>,
+    /// Addresses of network cards.
+    pub macs: BTreeSet<Mac>,
+    /// All of these must hold as well.
+    pub labels: LabelSelector,
+}
+
+/// Requirements on labels, all of which must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    requirements: Vec<Requirement>,
+}
+
+/// One requirement on one label.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: Box<str>,
+    /// What its value must be.
+    pub operator: Operator,
+}
+
+/// The operators of a Kubernetes label selector, with their meaning there: `NotIn` holds where the label is absent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operator {
+    /// The value is one of these.
+    In(BTreeSet<Box<str>>),
+    /// The value is none of these, or absent.
+    NotIn(BTreeSet<Box<str>>),
+    /// There is a value.
+    Exists,
+    /// There is none.
+    DoesNotExist,
+}
+
+// === impl SubjectSelectors ===
+
+impl SubjectSelectors {
+    /// Whether any identity is asked for.
+    pub fn names_identities(&self) -> bool {
+        !(self.uuids.is_empty() && self.serials.is_empty() && self.macs.is_empty())
+    }
+
+    /// By what the subject meets the identities asked for; the strongest, where several do. None where none does.
+    pub fn identify(&self, subject: &Subject) -> Option<MatchedBy> {
+        if !self.names_identities() {
+            return Some(MatchedBy::Labels);
+        }
+        if let Some(uuid) = subject.uuid() {
+            if self.uuids.contains(&uuid) {
+                return Some(MatchedBy::Uuid);
+            }
+            if self.uuids.contains(&identity::other_byte_order(uuid)) {
+                return Some(MatchedBy::UuidOtherByteOrder);
+            }
+        }
+        if subject.serial().is_some_and(|serial| self.serials.contains(serial)) {
+            return Some(MatchedBy::Serial);
+        }
+        subject.mac().filter(|mac| self.macs.contains(mac)).map(|_| MatchedBy::Mac)
+    }
+}
+
+// === impl LabelSelector ===
+
+impl LabelSelector {
+    /// From `matchLabels` and the requirements of `matchExpressions`. Values are compared in their normal spelling.
+    pub fn new(match_labels: &BTreeMap<String, String>, expressions: impl IntoIterator<Item = Requirement>) -> Self {
+        let equals = match_labels
+            .iter()
+            .map(|(key, value)| Requirement { key: key.as_str().into(), operator: Operator::In(BTreeSet::from([value.as_str().into()])) });
+        let mut requirements: Vec<_> = equals.chain(expressions).map(Requirement::normalised).collect();
+        requirements.sort_unstable();
+        requirements.dedup();
+        Self { requirements }
+    }
+
+    /// How many requirements there are; more of them are more specific.
+    pub fn len(&self) -> usize {
+        self.requirements.len()
+    }
+
+    /// Whether nothing is required.
+    pub fn is_empty(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
+    /// The requirements, sorted by key.
+    pub fn requirements(&self) -> &[Requirement] {
+        &self.requirements
+    }
+
+    /// The first requirement that the subject does not meet.
+    pub fn unmet<'s>(&'s self, subject: &Subject) -> Option<&'s Requirement> {
+        self.requirements.iter().find(|requirement| !requirement.holds(subject.label(&requirement.key)))
+    }
+}
+
+// === impl Requirement ===
+
+impl Requirement {
+    /// Whether this value, or its absence, is what is required.
+    pub fn holds(&self, value: Option<&str>) -> bool {
+        match &self.operator {
+            Operator::In(values) => value.is_some_and(|value| values.contains(value)),
+            Operator::NotIn(values) => !value.is_some_and(|value| values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    }
+
+    fn normalised(self) -> Self {
+        let all = |values: BTreeSet<Box<str>>| values.iter().map(|value| normalise(&self.key, value).into_boxed_str()).collect();
+        let operator = match self.operator {
+            Operator::In(values) => Operator::In(all(values)),
+            Operator::NotIn(values) => Operator::NotIn(all(values)),
+            other => other,
+        };
+        Self { key: self.key, operator }
+    }
+}
+
+/// As in `kubectl --selector`: `rack=r1`, `rack in (r1,r2)`, `rack`, `!rack`.
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = &self.key;
+        let list = |values: &BTreeSet<Box<str>>| values.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(",");
+        match &self.operator {
+            Operator::In(values) if values.len() == 1 => write!(f, "{key}={}", list(values)),
+            Operator::In(values) => write!(f, "{key} in ({})", list(values)),
+            Operator::NotIn(values) => write!(f, "{key} notin ({})", list(values)),
+            Operator::Exists => write!(f, "{key}"),
+            Operator::DoesNotExist => write!(f, "!{key}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subject::ExtrinsicLabels;
+
+    fn subject(query: &str) -> Subject {
+        Subject::from_query(query, &ExtrinsicLabels::default()).unwrap()
+    }
+
+    fn require(key: &str, operator: Operator) -> LabelSelector {
+        LabelSelector::new(&BTreeMap::new(), [Requirement { key: key.into(), operator }])
+    }
+
+    #[test]
+    fn operators_mean_what_they_mean_in_kubernetes() {
+        let set = || BTreeSet::from([Box::from("a"), Box::from("b")]);
+        let cases = [
+            (Operator::In(set()), [true, false, false]),
+            (Operator::NotIn(set()), [false, true, true]),
+            (Operator::Exists, [true, true, false]),
+            (Operator::DoesNotExist, [false, false, true]),
+        ];
+        for (operator, [listed, other, absent]) in cases {
+            let selector = require("k", operator);
+            assert_eq!(selector.unmet(&subject("k=a")).is_none(), listed, "{selector:?}");
+            assert_eq!(selector.unmet(&subject("k=c")).is_none(), other, "{selector:?}");
+            assert_eq!(selector.unmet(&subject("k=")).is_none(), absent, "{selector:?}");
+        }
+    }
+
+    #[test]
+    fn an_architecture_is_asked_for_by_any_of_its_names() {
+        let selector = LabelSelector::new(&BTreeMap::from([("buildarch".into(), "amd64".into())]), []);
+        assert!(selector.unmet(&subject("buildarch=x86_64")).is_none());
+    }
+
+    #[test]
+    fn the_strongest_identity_counts() {
+        let selectors = SubjectSelectors {
+            uuids: BTreeSet::from([identity::parse_uuid("00112233-4455-6677-8899-aabbccddeeff").unwrap()]),
+            macs: BTreeSet::from(["52:54:00:ab:cd:ef".parse().unwrap()]),
+            ..SubjectSelectors::default()
+        };
+        let by = |query| selectors.identify(&subject(query));
+        assert_eq!(by("uuid=00112233-4455-6677-8899-aabbccddeeff&mac=525400abcdef"), Some(MatchedBy::Uuid));
+        assert_eq!(by("uuid=33221100-5544-7766-8899-aabbccddeeff&mac=525400abcdef"), Some(MatchedBy::UuidOtherByteOrder));
+        assert_eq!(by("mac=525400abcdef"), Some(MatchedBy::Mac));
+        assert_eq!(by("mac=525400abcdee"), None);
+        assert_eq!(SubjectSelectors::default().identify(&subject("")), Some(MatchedBy::Labels));
+    }
+}

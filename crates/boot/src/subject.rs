@@ -1,0 +1,378 @@
+//! A machine that boots, known only by the labels that it presents.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use uuid::Uuid;
+
+use crate::arch::{self, BUILDARCH};
+use crate::identity::{self, Mac};
+use crate::query;
+
+/// Most labels that one query may carry.
+pub const MAX_LABELS: usize = 64;
+/// Longest key of a label, in bytes.
+pub const MAX_KEY_BYTES: usize = 253;
+/// Longest value of a label, in bytes.
+pub const MAX_VALUE_BYTES: usize = 1024;
+
+/// The labels that identify a machine.
+pub const IDENTITIES: [&str; 3] = ["uuid", "serial", "mac"];
+
+/// These come first in a query, in this order: their values need no escaping, so that nothing before them can garble them.
+const LEADING: [&str; 4] = ["uuid", "mac", BUILDARCH, "platform"];
+/// These come last: they are free text, which iPXE of before 2021-11-12 can't escape (`ipxe@1844aacc8`).
+const FREE_TEXT: [&str; 5] = ["manufacturer", "product", "serial", "asset", "hostname"];
+
+/// A machine that boots: its labels and those of them that tell it from others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// Sorted by key, each key once.
+    labels: Vec<Label>,
+    uuid: Option<Uuid>,
+    serial: Option<Box<str>>,
+    mac: Option<Mac>,
+    placeholders: Vec<&'static str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Label {
+    key: Box<str>,
+    value: Box<str>,
+    extrinsic: bool,
+}
+
+/// Labels that the operator gave to this server. A query can't override them.
+#[derive(Clone, Debug, Default)]
+pub struct ExtrinsicLabels(Arc<[(Box<str>, Box<str>)]>);
+
+/// What is wrong with a label that the operator set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidExtrinsic {
+    /// The key is empty, too long or holds a character that no label key has.
+    #[error("label key {0:?} must be 1 to {MAX_KEY_BYTES} letters, digits, '-', '_', '.' or '/'")]
+    Key(String),
+    /// The value is empty, too long or holds control characters.
+    #[error("the value of label {0:?} must be 1 to {MAX_VALUE_BYTES} bytes without control characters")]
+    Value(String),
+    /// Every machine would have the same identity.
+    #[error("{0:?} is what a machine says of itself, so it can't be set for all of them")]
+    Identity(String),
+    /// The same key twice.
+    #[error("label {0:?} is given twice")]
+    Twice(String),
+}
+
+/// Why a query describes no subject. Always the client's fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidQuery {
+    /// More labels than [`MAX_LABELS`].
+    #[error("the query has more than {MAX_LABELS} labels; send only those that a selector or a template needs")]
+    TooManyLabels,
+    /// A key longer than [`MAX_KEY_BYTES`], or with control characters.
+    #[error("label key {0:?}... is longer than {MAX_KEY_BYTES} bytes or holds control characters")]
+    Key(String),
+    /// A value longer than [`MAX_VALUE_BYTES`].
+    #[error("the value of label {0:?} is longer than {MAX_VALUE_BYTES} bytes")]
+    ValueTooLong(String),
+    /// One identity with two values.
+    #[error(
+        "the query names {0:?} twice, with different values; a machine has one. A raw '&' in a free-text label does this: send such labels last, as ${{NAME:uristring}}"
+    )]
+    Contradiction(&'static str),
+    /// No UUID.
+    #[error("uuid {0:?} is no UUID; iPXE's ${{uuid}} expands to one")]
+    Uuid(String),
+    /// No MAC address.
+    #[error("mac {0:?} is no MAC address; iPXE's ${{net0/mac}} expands to one")]
+    Mac(String),
+}
+
+// === impl ExtrinsicLabels ===
+
+impl ExtrinsicLabels {
+    /// Checks and normalises the operator's labels.
+    pub fn new<K: AsRef<str>, V: AsRef<str>>(labels: impl IntoIterator<Item = (K, V)>) -> Result<Self, InvalidExtrinsic> {
+        let mut checked: Vec<(Box<str>, Box<str>)> = Vec::new();
+        for (key, value) in labels {
+            let (key, value) = (key.as_ref(), value.as_ref());
+            if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b)) {
+                return Err(InvalidExtrinsic::Key(excerpt(key)));
+            }
+            if IDENTITIES.contains(&key) {
+                return Err(InvalidExtrinsic::Identity(key.to_owned()));
+            }
+            if value.is_empty() || value.len() > MAX_VALUE_BYTES || value.chars().any(char::is_control) {
+                return Err(InvalidExtrinsic::Value(key.to_owned()));
+            }
+            checked.push((Box::from(key), normalise(key, value).into_boxed_str()));
+        }
+        checked.sort_unstable();
+        match checked.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some(pair) => Err(InvalidExtrinsic::Twice(pair[0].0.to_string())),
+            None => Ok(Self(checked.into())),
+        }
+    }
+
+    /// Key and value of each, sorted by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+    }
+}
+
+// === impl Subject ===
+
+impl Subject {
+    /// Parses the query of a request, as iPXE sends it, and adds the operator's labels.
+    ///
+    /// An empty value is an absent label. Of a label that is no identity and comes twice, the first value counts: free text comes last,
+    /// so a later one may be a piece of it.
+    pub fn from_query(query: &str, extrinsic: &ExtrinsicLabels) -> Result<Self, InvalidQuery> {
+        let mut subject = Self::default();
+        for (key, value) in query::pairs(query) {
+            if key.len() > MAX_KEY_BYTES || key.chars().any(char::is_control) {
+                return Err(InvalidQuery::Key(excerpt(&key)));
+            }
+            if value.len() > MAX_VALUE_BYTES {
+                return Err(InvalidQuery::ValueTooLong(excerpt(&key)));
+            }
+            if key.is_empty() || value.is_empty() {
+                continue;
+            }
+            let value = match key.as_ref() {
+                "uuid" => identity::parse_uuid(&value).ok_or_else(|| InvalidQuery::Uuid(excerpt(&value)))?.to_string(),
+                "mac" => value.parse::<Mac>().map_err(|_| InvalidQuery::Mac(excerpt(&value)))?.to_string(),
+                key => normalise(key, &value),
+            };
+            subject.present(&key, value)?;
+        }
+        subject.identify();
+        subject.add_extrinsic(extrinsic);
+        Ok(subject)
+    }
+
+    /// The value of a label, the operator's before the machine's own.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.find(key).map(|label| label.value.as_ref())
+    }
+
+    /// The value of a label that the machine itself presented.
+    pub fn intrinsic(&self, key: &str) -> Option<&str> {
+        self.find(key).filter(|label| !label.extrinsic).map(|label| label.value.as_ref())
+    }
+
+    /// The value of a label that the operator set.
+    pub fn extrinsic(&self, key: &str) -> Option<&str> {
+        self.find(key).filter(|label| label.extrinsic).map(|label| label.value.as_ref())
+    }
+
+    /// All labels, sorted by key.
+    pub fn labels(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.labels.iter().map(|label| (label.key.as_ref(), label.value.as_ref()))
+    }
+
+    /// The SMBIOS UUID, unless it is a placeholder.
+    pub fn uuid(&self) -> Option<Uuid> {
+        self.uuid
+    }
+
+    /// The serial number without surrounding spaces, unless it is a placeholder.
+    pub fn serial(&self) -> Option<&str> {
+        self.serial.as_deref()
+    }
+
+    /// The address of the network card, unless it is a placeholder.
+    pub fn mac(&self) -> Option<Mac> {
+        self.mac
+    }
+
+    /// The names of those identities that are only filler texts of a vendor, and so match no selector.
+    pub fn placeholders(&self) -> &[&'static str] {
+        &self.placeholders
+    }
+
+    /// The machine's own labels as a query string, without `?`: parsing it gives this subject again.
+    pub fn to_query(&self) -> String {
+        let mut out = String::with_capacity(160);
+        let mut push = |label: &Label| {
+            if !out.is_empty() {
+                out.push('&');
+            }
+            query::encode_into(&mut out, &label.key);
+            out.push('=');
+            query::encode_into(&mut out, &label.value);
+        };
+        let intrinsic = || self.labels.iter().filter(|label| !label.extrinsic);
+        let named = |names: &'static [&str]| names.iter().filter_map(move |name| intrinsic().find(|label| *label.key == **name));
+        named(&LEADING).for_each(&mut push);
+        let is_named = |key: &str| LEADING.contains(&key) || FREE_TEXT.contains(&key);
+        intrinsic().filter(|label| !is_named(&label.key)).for_each(&mut push);
+        named(&FREE_TEXT).for_each(&mut push);
+        out
+    }
+
+    fn find(&self, key: &str) -> Option<&Label> {
+        self.position(key).ok().map(|at| &self.labels[at])
+    }
+
+    fn position(&self, key: &str) -> Result<usize, usize> {
+        self.labels.binary_search_by(|label| (*label.key).cmp(key))
+    }
+
+    fn present(&mut self, key: &str, value: String) -> Result<(), InvalidQuery> {
+        match self.position(key) {
+            Ok(at) => match IDENTITIES.iter().find(|name| **name == key) {
+                Some(name) if *self.labels[at].value != *value => Err(InvalidQuery::Contradiction(name)),
+                _ => Ok(()),
+            },
+            Err(_) if self.labels.len() == MAX_LABELS => Err(InvalidQuery::TooManyLabels),
+            Err(at) => {
+                self.labels.insert(at, Label { key: key.into(), value: value.into(), extrinsic: false });
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the identities out of the labels, and sets placeholders aside.
+    fn identify(&mut self) {
+        let mut placeholders = Vec::new();
+        let mut set_aside = |name, is_placeholder: bool| {
+            if is_placeholder {
+                placeholders.push(name);
+            }
+            !is_placeholder
+        };
+        self.uuid =
+            self.label("uuid").and_then(identity::parse_uuid).filter(|uuid| set_aside("uuid", identity::is_placeholder_uuid(*uuid)));
+        let serial = self.label("serial").map(str::trim);
+        self.serial = serial.filter(|serial| set_aside("serial", identity::is_placeholder_serial(serial))).map(Box::from);
+        let mac = self.label("mac").and_then(|mac| mac.parse::<Mac>().ok());
+        self.mac = mac.filter(|mac| set_aside("mac", mac.is_placeholder()));
+        self.placeholders = placeholders;
+    }
+
+    fn add_extrinsic(&mut self, extrinsic: &ExtrinsicLabels) {
+        for (key, value) in extrinsic.iter() {
+            let label = Label { key: key.into(), value: value.into(), extrinsic: true };
+            match self.position(key) {
+                Ok(at) => self.labels[at] = label,
+                Err(at) => self.labels.insert(at, label),
+            }
+        }
+    }
+}
+
+/// As an object of its labels, sorted by key.
+impl Serialize for Subject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.labels.len()))?;
+        for (key, value) in self.labels() {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+/// The spelling in which the value of a label is compared: architectures, UUIDs and MACs have several.
+///
+/// What is no UUID or MAC stays as it is; whoever needs one parses it.
+pub fn normalise(key: &str, value: &str) -> String {
+    match key {
+        BUILDARCH => arch::canonical(value).into_owned(),
+        "uuid" => identity::parse_uuid(value).map_or_else(|| value.to_owned(), |uuid| uuid.to_string()),
+        "mac" => value.parse::<Mac>().map_or_else(|_| value.to_owned(), |mac| mac.to_string()),
+        _ => value.to_owned(),
+    }
+}
+
+fn excerpt(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(query: &str) -> Result<Subject, InvalidQuery> {
+        Subject::from_query(query, &ExtrinsicLabels::default())
+    }
+
+    #[test]
+    fn labels_are_normalised() {
+        let subject = parse("uuid=47C6DA6774774970AA0384E48FF4F6AD&mac=52-54-00-AB-CD-EF&buildarch=aarch64&asset=").unwrap();
+        assert_eq!(subject.label("uuid"), Some("47c6da67-7477-4970-aa03-84e48ff4f6ad"));
+        assert_eq!(subject.label("mac"), Some("52:54:00:ab:cd:ef"));
+        assert_eq!(subject.label("buildarch"), Some("arm64"));
+        assert_eq!(subject.label("asset"), None);
+    }
+
+    #[test]
+    fn an_identity_with_two_values_is_refused_and_with_two_spellings_is_not() {
+        let error = parse("uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&serial=1&serial=2").unwrap_err();
+        assert_eq!(error, InvalidQuery::Contradiction("serial"));
+        assert!(parse("mac=52:54:00:ab:cd:ef&mac=525400ABCDEF").is_ok());
+    }
+
+    #[test]
+    fn of_a_repeated_label_the_first_counts() {
+        assert_eq!(parse("buildarch=x86_64&asset=a&buildarch=arm64").unwrap().label("buildarch"), Some("x86_64"));
+    }
+
+    #[test]
+    fn limits_hold_to_the_byte() {
+        let labels = |n: usize| (0..n).map(|i| format!("k{i}=v")).collect::<Vec<_>>().join("&");
+        assert!(parse(&labels(64)).is_ok());
+        assert_eq!(parse(&labels(65)), Err(InvalidQuery::TooManyLabels));
+        assert!(parse(&format!("k={}", "v".repeat(1024))).is_ok());
+        assert_eq!(parse(&format!("k={}", "v".repeat(1025))), Err(InvalidQuery::ValueTooLong("k".into())));
+        assert!(parse(&format!("{}=v", "k".repeat(253))).is_ok());
+        assert!(matches!(parse(&format!("{}=v", "k".repeat(254))), Err(InvalidQuery::Key(_))));
+        assert!(matches!(parse("k%00=v"), Err(InvalidQuery::Key(_))));
+    }
+
+    #[test]
+    fn what_is_no_identity_is_refused() {
+        assert_eq!(parse("uuid=x"), Err(InvalidQuery::Uuid("x".into())));
+        assert_eq!(parse("mac=x"), Err(InvalidQuery::Mac("x".into())));
+        assert!(parse("uuid=&mac=").is_ok());
+    }
+
+    #[test]
+    fn placeholders_stay_labels_and_identify_nothing() {
+        let subject = parse("uuid=00000000-0000-0000-0000-000000000000&serial=None&mac=52:54:00:ab:cd:ef").unwrap();
+        assert_eq!((subject.uuid(), subject.serial()), (None, None));
+        assert_eq!(subject.placeholders(), ["uuid", "serial"]);
+        assert_eq!(subject.label("serial"), Some("None"));
+        assert!(subject.mac().is_some());
+    }
+
+    #[test]
+    fn a_query_never_overrides_the_operators_labels() {
+        let extrinsic = ExtrinsicLabels::new([("region", "us-cal")]).unwrap();
+        let subject = Subject::from_query("region=evil&serial=a", &extrinsic).unwrap();
+        assert_eq!(subject.label("region"), Some("us-cal"));
+        assert_eq!(subject.intrinsic("region"), None);
+        assert_eq!(subject.extrinsic("region"), Some("us-cal"));
+        assert_eq!(subject.to_query(), "serial=a");
+    }
+
+    #[test]
+    fn the_operator_can_not_give_all_machines_one_identity() {
+        assert_eq!(ExtrinsicLabels::new([("uuid", "x")]).unwrap_err(), InvalidExtrinsic::Identity("uuid".into()));
+        assert_eq!(ExtrinsicLabels::new([("a b", "x")]).unwrap_err(), InvalidExtrinsic::Key("a b".into()));
+        assert_eq!(ExtrinsicLabels::new([("a", "x\n")]).unwrap_err(), InvalidExtrinsic::Value("a".into()));
+        assert_eq!(ExtrinsicLabels::new([("a", "x"), ("a", "y")]).unwrap_err(), InvalidExtrinsic::Twice("a".into()));
+    }
+
+    #[test]
+    fn a_subject_survives_its_own_query_with_free_text_last() {
+        let query = "serial=SN%2012%263%3Dx%23y%2520%2Bz&rack=r1&product=R%20640&platform=efi&buildarch=x86_64&mac=52:54:00:ab:cd:ef&uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad";
+        let subject = parse(query).unwrap();
+        assert_eq!(
+            subject.to_query(),
+            "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&mac=52:54:00:ab:cd:ef&buildarch=x86_64&platform=efi&rack=r1&product=R%20640&serial=SN%2012%263%3Dx%23y%2520%2Bz"
+        );
+        assert_eq!(parse(&subject.to_query()).unwrap(), subject);
+    }
+}

@@ -1,0 +1,178 @@
+//! The templates of one Profile: parsed and checked once, when the object changes.
+//!
+//! The syntax is Jinja's. The language is smaller than Jinja: what could run or grow without a bound is refused at load, with the line
+//! and what to write instead ([`check`]); what is left is metered at render ([`FUEL`], [`MAX_OUTPUT_BYTES`]). So one Profile can't take
+//! the server down, whatever its author writes.
+
+mod check;
+mod functions;
+mod kind;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+
+use crate::name::ConfigName;
+
+/// Largest source of one template, in bytes.
+pub const MAX_SOURCE_BYTES: usize = 256 * 1024;
+/// Largest text that a template may render to, in bytes.
+pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
+/// What one render may cost: an instruction costs 1, 64 bytes of text cost 1. The largest output takes 16,384 of it.
+pub const FUEL: u64 = 24_000;
+
+/// The variables that every template has, beside one for each config of its Profile.
+pub const VARIABLES: [&str; 5] = ["subject", "encoded", "profile", "assignment", "base_url"];
+
+/// The name of the script's template among the others, which are [`ConfigName`]s: no name has a dot.
+const SCRIPT: &str = "spec.ipxe";
+
+/// The templates of one Profile.
+pub struct Templates {
+    environment: Environment<'static>,
+    script: Uses,
+    configs: BTreeMap<ConfigName, Uses>,
+    sources: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// What a template refers to, as far as its text tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// Labels of the subject.
+    pub labels: BTreeSet<String>,
+    /// Configs of the Profile.
+    pub configs: BTreeSet<String>,
+    /// Whether `assignment` is mentioned.
+    pub assignment: bool,
+}
+
+/// Why a text is no template that can be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct TemplateError {
+    /// The field that holds the template: `spec.ipxe` or `spec.additionalConfig.NAME`.
+    pub field: String,
+    /// The line of the template's text, counted from 1, where that is known.
+    pub line: Option<usize>,
+    /// What is wrong, and what to write instead.
+    pub reason: String,
+}
+
+// === impl Templates ===
+
+impl Templates {
+    /// Parses and checks the script and all configs.
+    pub fn compile(script: &str, configs: &BTreeMap<ConfigName, String>) -> Result<Self, TemplateError> {
+        let mut environment = environment();
+        let mut sources = BTreeMap::new();
+        let names: BTreeSet<&str> = configs.keys().map(ConfigName::as_str).collect();
+        let mut add = |field: String, name: String, source: &str| {
+            let locate = |(line, reason)| TemplateError { field: field.clone(), line, reason };
+            let uses = check::check(source, &names).map_err(locate)?;
+            sources.insert(name.as_str().into(), source.into());
+            let added = environment.add_template_owned(name, source.to_owned());
+            added.map(|()| uses).map_err(|error| locate((error.line(), describe(&error))))
+        };
+        let script = add(SCRIPT.to_owned(), SCRIPT.to_owned(), script)?;
+        let configs = configs
+            .iter()
+            .map(|(name, source)| Ok((name.clone(), add(format!("spec.additionalConfig.{name}"), name.to_string(), source)?)))
+            .collect::<Result<_, TemplateError>>()?;
+        Ok(Self { environment, script, configs, sources })
+    }
+
+    /// What the script refers to.
+    pub fn script_uses(&self) -> &Uses {
+        &self.script
+    }
+
+    /// What a config refers to.
+    pub fn config_uses(&self, name: &str) -> Option<&Uses> {
+        self.configs.get(name)
+    }
+
+    /// The name of a config, if there is one of this name.
+    pub fn config_named(&self, name: &str) -> Option<&ConfigName> {
+        self.configs.get_key_value(name).map(|(name, _)| name)
+    }
+
+    /// The names of the configs, sorted.
+    pub fn config_names(&self) -> impl ExactSizeIterator<Item = &ConfigName> {
+        self.configs.keys()
+    }
+
+    /// The text from which the script is rendered.
+    pub fn script_source(&self) -> &str {
+        self.source(SCRIPT)
+    }
+
+    /// The text from which a config is rendered.
+    pub fn config_source(&self, name: &ConfigName) -> &str {
+        self.source(name.as_str())
+    }
+
+    pub(crate) fn render_script(&self, root: Value) -> Result<String, minijinja::Error> {
+        self.environment.get_template(SCRIPT)?.render(root)
+    }
+
+    pub(crate) fn render_config(&self, name: &ConfigName, root: Value) -> Result<String, minijinja::Error> {
+        self.environment.get_template(name.as_str())?.render(root)
+    }
+
+    fn source(&self, name: &str) -> &str {
+        self.sources.get(name).map_or("", |source| source.as_ref())
+    }
+}
+
+/// Two are equal when they were made from the same text.
+impl PartialEq for Templates {
+    fn eq(&self, other: &Self) -> bool {
+        self.sources == other.sources
+    }
+}
+
+impl Eq for Templates {}
+
+impl fmt::Debug for Templates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Templates").field("script", &self.script).field("configs", &self.configs).finish_non_exhaustive()
+    }
+}
+
+// === impl TemplateError ===
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}, line {line}: {}", self.field, self.reason),
+            None => write!(f, "{}: {}", self.field, self.reason),
+        }
+    }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::empty();
+    functions::add_to(&mut environment);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    // Strict, but for `{% if subject.asset %}`: an absent label is false there and an error where its text is asked for.
+    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    environment.set_syntax(syntax());
+    environment.set_fuel(Some(FUEL));
+    environment
+}
+
+fn syntax() -> SyntaxConfig {
+    // The last newline of a script or a config is a part of it.
+    SyntaxConfig::builder().keep_trailing_newline(true).build().expect("the default delimiters are valid")
+}
+
+/// The sentence of an error of the template engine, without its position.
+pub(crate) fn describe(error: &minijinja::Error) -> String {
+    let detail = error.detail().map_or_else(|| Cow::Owned(error.kind().to_string()), Cow::Borrowed);
+    match std::error::Error::source(error) {
+        Some(source) => format!("{detail}: {source}"),
+        None => detail.into_owned(),
+    }
+}
