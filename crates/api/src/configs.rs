@@ -1,0 +1,109 @@
+//! `/config/{uuid}`: the texts that scripts link to.
+//!
+//! | path | text |
+//! |---|---|
+//! | `/config/ID?LABELS` | the config, rendered for the machine with these labels |
+//! | `/config/ID/LABELS/user-data` | the same, where only a folder can be named, as for cloud-init's `NoCloud` |
+//! | `/config/ID/LABELS/meta-data` | the config `meta_data` of the same Profile, or else one that is made from the labels |
+//! | `/config/ID/LABELS/vendor-data`, `network-config` | the config `vendor_data`, `network_config` of the same Profile |
+//!
+//! `LABELS/` may be missing in each.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use boot::{ConfigName, Profile, Subject, render};
+use uuid::Uuid;
+
+use crate::answer::{Answer, Boot, Choice, Outcome, Request, Route};
+use crate::base_url::BaseUrl;
+
+const ROUTE: Route = Route::Config;
+
+/// What is asked for below `/config/`.
+struct Wanted<'a> {
+    id: Uuid,
+    labels: &'a str,
+    file: Option<&'a str>,
+}
+
+pub(crate) fn answer(boot: &Boot, request: &Request<'_>, base_url: &BaseUrl) -> Answer {
+    if !boot.is_synced() {
+        return Answer::not_synced(ROUTE);
+    }
+    let Some(wanted) = Wanted::parse(request) else {
+        let reason = "write /config/{uuid}, with the id that the script's link has, or one of user-data, meta-data, vendor-data and network-config below it";
+        return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned());
+    };
+    let subject = match Subject::from_query(wanted.labels, &boot.extrinsic) {
+        Ok(subject) => Arc::new(subject),
+        Err(error) => return Answer::bad_query(ROUTE, &error),
+    };
+    let catalog = boot.catalog.load();
+    let Some((profile, name)) = catalog.config(wanted.id) else {
+        let reason = "no config has this id: its Profile, or its name in it, is gone or was made anew; boot again for a fresh link";
+        return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned()).of(subject);
+    };
+    let name = match wanted.file.unwrap_or("user-data") {
+        "user-data" => name,
+        file => match (sibling(profile, file), file) {
+            (Some(name), _) => name,
+            (None, "meta-data") => return meta_data(profile, subject),
+            (None, _) => {
+                let reason = format!("Profile {} has no config for {file}", profile.key);
+                return Answer::failure(ROUTE, Outcome::NoConfig, reason).of(subject);
+            }
+        },
+    };
+    let uses_assignment = profile.templates.config_uses(name.as_str()).is_some_and(|uses| uses.assignment);
+    let selection = uses_assignment.then(|| catalog.select(&subject).ok()).flatten();
+    // An Assignment that gives the machine another Profile by now has nothing to do with this text.
+    let assignment = selection.filter(|selection| selection.profile.key == profile.key).map(|selection| selection.assignment);
+    let answer = match render::config(profile, name, &subject, assignment, base_url.as_str()) {
+        Ok(text) => Answer::text(ROUTE, text),
+        Err(error) => Answer::not_rendered(ROUTE, &error, &profile.key.to_string()),
+    };
+    Answer { choice: choice(profile, Some(name)), ..answer }.of(subject)
+}
+
+fn choice(profile: &Profile, config: Option<&ConfigName>) -> Choice {
+    Choice { assignment: None, profile: Some(profile.key.to_string()), config: config.map(ToString::to_string) }
+}
+
+/// The config that stands for one of `NoCloud`'s files: `meta-data` is `meta_data` or `metaData`.
+fn sibling<'p>(profile: &'p Profile, file: &str) -> Option<&'p ConfigName> {
+    let (first, second) = file.split_once('-')?;
+    let mut camel = String::from(first);
+    for (at, letter) in second.char_indices() {
+        camel.push(if at == 0 { letter.to_ascii_uppercase() } else { letter });
+    }
+    profile.templates.config_named(&format!("{first}_{second}")).or_else(|| profile.templates.config_named(&camel))
+}
+
+/// `NoCloud` wants a `meta-data` (its instance-id tells a first boot from others); a Profile need not write one.
+fn meta_data(profile: &Profile, subject: Arc<Subject>) -> Answer {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let instance = ["uuid", "serial", "mac"].iter().find_map(|identity| subject.label(identity)).unwrap_or(&profile.key.name);
+    let mut text = format!("instance-id: {}\n", quoted(instance));
+    if let Some(hostname) = subject.label("hostname") {
+        writeln!(text, "local-hostname: {}", quoted(hostname)).expect("a String takes all text");
+    }
+    Answer { choice: choice(profile, None), ..Answer::text(ROUTE, text) }.of(subject)
+}
+
+impl<'a> Wanted<'a> {
+    fn parse(request: &Request<'a>) -> Option<Self> {
+        let mut segments = request.path.strip_prefix("/config/")?.split('/');
+        let id = boot::identity::parse_uuid(segments.next()?)?;
+        let rest: Vec<_> = segments.collect();
+        let (labels, file) = match rest[..] {
+            [] | [""] => (None, None),
+            [labels] | [labels, ""] if labels.contains('=') => (Some(labels), None),
+            [file] => (None, Some(file)),
+            [labels, file] if labels.contains('=') => (Some(labels), Some(file)),
+            _ => return None,
+        };
+        let is_known = matches!(file, None | Some("user-data" | "meta-data" | "vendor-data" | "network-config"));
+        is_known.then(|| Self { id, labels: labels.unwrap_or(request.query), file })
+    }
+}

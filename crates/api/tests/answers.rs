@@ -1,0 +1,212 @@
+//! What each path answers, without a socket.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use api::{Answer, BaseUrl, Boot, Outcome, Request, openapi};
+use boot::{Assignment, Catalog, Change, ConfigName, ExtrinsicLabels, ObjectKey, Profile, SharedCatalog, SubjectSelectors};
+use http::Method;
+
+const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
+const SCRIPT: &str = "#!ipxe\necho {{ subject.serial }}\nchain {{ ignition }}\n";
+
+fn profile(name: &str, script: &str, configs: &[(&str, &str)]) -> Profile {
+    let configs: BTreeMap<ConfigName, String> = configs.iter().map(|(name, text)| (name.parse().unwrap(), (*text).to_owned())).collect();
+    let labels = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+    let mut profile = Profile::compile(ObjectKey::new("default", name), None, &labels, script, &configs).unwrap();
+    profile.ids = configs.keys().map(|config| (config.clone(), id(name, config.as_str()))).collect();
+    profile
+}
+
+fn id(profile: &str, config: &str) -> uuid::Uuid {
+    let mut bytes = [0x40; 16];
+    for (at, byte) in profile.bytes().chain(config.bytes()).enumerate() {
+        bytes[at % 16] ^= byte;
+    }
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+fn assignment(name: &str, uuid: Option<&str>, profile: &str) -> Assignment {
+    Assignment {
+        key: ObjectKey::new("default", name),
+        created: None,
+        labels: BTreeMap::new(),
+        subjects: SubjectSelectors {
+            uuids: uuid.iter().map(|uuid| uuid.parse().unwrap()).collect::<BTreeSet<_>>(),
+            ..SubjectSelectors::default()
+        },
+        profiles: BTreeMap::from([("name".to_owned(), profile.to_owned())]),
+        priority: 0,
+    }
+}
+
+fn boot_with(profiles: Vec<Profile>, assignments: Vec<Assignment>, public_url: Option<&str>) -> Boot {
+    let mut catalog = Catalog::new();
+    for profile in profiles {
+        catalog.apply(Change::Profile(Arc::new(profile)));
+    }
+    for assignment in assignments {
+        catalog.apply(Change::Assignment(Arc::new(assignment)));
+    }
+    let public_url: Option<BaseUrl> = public_url.map(|url| url.parse().unwrap());
+    let boot = Boot::new(Arc::new(SharedCatalog::new(catalog)), ExtrinsicLabels::default(), public_url);
+    boot.set_synced();
+    boot
+}
+
+fn boot() -> Boot {
+    let mut half = profile("half", "#!ipxe\n", &[("a", "")]);
+    half.ids.clear();
+    boot_with(
+        vec![
+            profile(
+                "linux",
+                SCRIPT,
+                &[("ignition", "{\"host\": \"{{ subject.hostname | default('none') }}\"}"), ("meta_data", "instance-id: x\n")],
+            ),
+            profile("broken", "#!ipxe\n{% for i in range(90000) %}x{% endfor %}", &[]),
+            half,
+        ],
+        vec![
+            assignment("one", Some(UUID), "linux"),
+            assignment("two", Some("00000000-0000-4000-8000-000000000002"), "broken"),
+            assignment("three", Some("00000000-0000-4000-8000-000000000003"), "absent"),
+            assignment("four", Some("00000000-0000-4000-8000-000000000004"), "half"),
+        ],
+        None,
+    )
+}
+
+fn ask_as(boot: &Boot, method: &Method, target: &str, host: Option<&str>) -> Answer {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let local: SocketAddr = "192.0.2.1:8080".parse().unwrap();
+    boot.answer(&Request { method, path, query, host, scheme: "http", local })
+}
+
+fn ask(boot: &Boot, target: &str) -> Answer {
+    ask_as(boot, &Method::GET, target, Some("shaper.lab:8080"))
+}
+
+fn body(answer: &Answer) -> &str {
+    std::str::from_utf8(&answer.body).unwrap()
+}
+
+#[test]
+fn a_script_links_to_its_configs_with_the_machines_own_labels() {
+    let answer = ask(&boot(), &format!("/ipxe?serial=SN1&uuid={UUID}&asset="));
+    assert_eq!(answer.outcome, Outcome::Ok);
+    let id = id("linux", "ignition");
+    assert_eq!(body(&answer), format!("#!ipxe\necho SN1\nchain http://shaper.lab:8080/config/{id}?uuid={UUID}&serial=SN1\n"));
+}
+
+#[test]
+fn the_link_leads_to_the_config_rendered_for_the_machine() {
+    let (boot, id) = (boot(), id("linux", "ignition"));
+    assert_eq!(body(&ask(&boot, &format!("/config/{id}?hostname=a"))), r#"{"host": "a"}"#);
+    assert_eq!(body(&ask(&boot, &format!("/config/{id}"))), r#"{"host": "none"}"#);
+}
+
+#[test]
+fn nocloud_finds_its_files_below_a_config() {
+    let (boot, id) = (boot(), id("linux", "ignition"));
+    let file = |path: &str| {
+        let answer = ask(&boot, &format!("/config/{id}/{path}"));
+        (answer.outcome, body(&answer).to_owned())
+    };
+    assert_eq!(file("user-data?hostname=a"), (Outcome::Ok, r#"{"host": "a"}"#.to_owned()));
+    assert_eq!(file("hostname=a&serial=1/user-data"), (Outcome::Ok, r#"{"host": "a"}"#.to_owned()));
+    assert_eq!(file("hostname=a/meta-data"), (Outcome::Ok, "instance-id: x\n".to_owned()));
+    assert_eq!(file("vendor-data").0, Outcome::NoConfig);
+    assert_eq!(file("../linux").0, Outcome::NoConfig);
+    let boot = boot_with(vec![profile("p", "#!ipxe\n", &[("a", "")])], vec![], None);
+    let answer = ask(&boot, &format!("/config/{}/serial=1&hostname=h/meta-data", self::id("p", "a")));
+    assert_eq!(body(&answer), "instance-id: \"1\"\nlocal-hostname: \"h\"\n");
+}
+
+#[test]
+fn every_failure_has_its_status_and_says_what_to_do() {
+    let boot = boot();
+    let cases = [
+        ("/ipxe?uuid=x".to_owned(), 400, "is no UUID"),
+        (format!("/ipxe?uuid={UUID}&serial=1&serial=2"), 400, "names \"serial\" twice"),
+        (format!("/ipxe?uuid={UUID}&serial=a%0Ab"), 400, "holds control characters"),
+        (format!("/ipxe?uuid={UUID}&serial=%24%7Bx%7D"), 400, "would expand"),
+        (format!("/ipxe?uuid={UUID}"), 400, "needs a label that this machine does not present (serial)"),
+        ("/ipxe?uuid=00000000-0000-4000-8000-000000000009".to_owned(), 404, "no Assignment matches"),
+        ("/ipxe?uuid=".to_owned(), 404, "no Assignment matches"),
+        ("/ipxe?uuid=00000000-0000-0000-0000-000000000000".to_owned(), 404, "no Assignment matches"),
+        ("/ipxe?uuid=00000000-0000-4000-8000-000000000003".to_owned(), 404, "no Profile in namespace default has the labels name=absent"),
+        ("/ipxe?uuid=00000000-0000-4000-8000-000000000002".to_owned(), 500, "more than one answer may cost"),
+        ("/ipxe?uuid=00000000-0000-4000-8000-000000000004".to_owned(), 503, "has no id yet"),
+        ("/config/x".to_owned(), 404, "with the id that the script's link has"),
+        ("/config/00000000-0000-4000-8000-000000000009".to_owned(), 404, "no config has this id"),
+        ("/".to_owned(), 404, "shaper serves /boot.ipxe"),
+        (format!("/ipxe?a={}", "x".repeat(9000)), 414, "longer than 8192 bytes"),
+    ];
+    for (target, status, says) in cases {
+        let answer = ask(&boot, &target);
+        assert_eq!(answer.status().as_u16(), status, "{target:.80}: {}", body(&answer));
+        assert!(body(&answer).contains(says), "{target:.80}: {}", body(&answer));
+    }
+}
+
+#[test]
+fn only_get_and_head_are_served() {
+    for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE] {
+        assert_eq!(ask_as(&boot(), &method, "/ipxe", None).outcome, Outcome::MethodNotAllowed);
+    }
+    assert_eq!(ask_as(&boot(), &Method::HEAD, "/boot.ipxe", None).outcome, Outcome::Ok);
+}
+
+#[test]
+fn nothing_is_chosen_before_everything_is_loaded() {
+    let boot = Boot::new(Arc::new(SharedCatalog::new(Catalog::new())), ExtrinsicLabels::default(), None);
+    assert_eq!(ask(&boot, "/ipxe?uuid=").outcome, Outcome::NotReady);
+    assert_eq!(ask(&boot, "/config/00000000-0000-4000-8000-000000000009").outcome, Outcome::NotReady);
+    assert_eq!(ask(&boot, "/boot.ipxe").outcome, Outcome::Ok);
+}
+
+#[test]
+fn the_bootstrap_is_served_byte_for_byte_at_every_name_that_it_has() {
+    let expected = include_str!("../src/bootstrap.ipxe").replace("@BASE_URL@", "http://shaper.lab:8080");
+    for path in ["/boot.ipxe", "/autoexec.ipxe", "/a/b/autoexec.ipxe", "//autoexec.ipxe"] {
+        assert_eq!(body(&ask(&boot(), path)), expected, "{path}");
+    }
+    assert!(expected.starts_with("#!ipxe\n") && expected.ends_with('\n'));
+    for line in expected.lines() {
+        assert!(line.len() <= 4096 && line.split_whitespace().count() <= 200 && line.bytes().all(|b| (0x20..0x7f).contains(&b)), "{line}");
+        assert!(line.split_whitespace().all(|word| word == "||" || !word.contains("||")), "glued: {line}");
+    }
+}
+
+#[test]
+fn links_start_with_the_address_that_the_client_used_or_with_the_public_one() {
+    let boot = boot();
+    let first = |boot: &Boot, host| {
+        body(&ask_as(boot, &Method::GET, "/boot.ipxe", host)).lines().find(|line| line.starts_with("set shaper-url")).map(str::to_owned)
+    };
+    assert_eq!(first(&boot, Some("a:1")).unwrap(), "set shaper-url http://a:1");
+    assert_eq!(first(&boot, None).unwrap(), "set shaper-url http://192.0.2.1:8080");
+    let public = boot_with(vec![], vec![], Some("https://boot.lab/x/"));
+    assert_eq!(first(&public, Some("a:1")).unwrap(), "set shaper-url https://boot.lab/x");
+    assert_eq!(ask_as(&boot, &Method::GET, "/boot.ipxe", Some("a\nb")).outcome, Outcome::BadRequest);
+}
+
+#[test]
+fn the_committed_specification_is_the_one_that_is_served() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/openapi.json");
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(committed == openapi(), "config/openapi.json is stale: run `cargo xtask generate`");
+    assert_eq!(body(&ask(&boot(), "/openapi.json")), openapi());
+}
+
+#[test]
+fn no_200_on_a_scripts_path_is_anything_but_a_script() {
+    let boot = boot();
+    for target in ["/boot.ipxe", "/autoexec.ipxe", &format!("/ipxe?uuid={UUID}&serial=1")] {
+        let answer = ask(&boot, target);
+        assert_eq!(answer.outcome, Outcome::Ok);
+        assert!(body(&answer).starts_with("#!ipxe\n"), "{target}");
+    }
+}
