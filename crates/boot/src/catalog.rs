@@ -100,6 +100,11 @@ impl Catalog {
         self.profiles.len()
     }
 
+    /// How many keys the indexes hold. A catalog of nothing has none, whatever it held before.
+    pub fn index_size(&self) -> usize {
+        self.uuids.size() + self.serials.size() + self.macs.size() + self.by_labels.size() + self.profiles.index_size()
+    }
+
     /// All Assignments, in no order.
     pub fn assignments(&self) -> impl Iterator<Item = &Arc<Assignment>> {
         self.assignments.values()

@@ -5,11 +5,17 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     nearest(word, candidates).map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
 }
 
+/// Longest word for which a nearest one is looked for: the search takes the product of the lengths, in time and in memory.
+const MAX_WORD_BYTES: usize = 253;
+
 /// The candidate that differs by least typing errors, if by no more than a third of its length.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > MAX_WORD_BYTES {
+        return None;
+    }
     let folded = word.to_lowercase();
     let distance = |candidate: &str| strsim::damerau_levenshtein(&folded, &candidate.to_lowercase());
-    let scored = candidates.into_iter().map(|candidate| (distance(candidate), candidate));
+    let scored = candidates.into_iter().filter(|candidate| candidate.len() <= MAX_WORD_BYTES).map(|candidate| (distance(candidate), candidate));
     scored.filter(|(errors, candidate)| *errors <= candidate.chars().count().max(3) / 3).min().map(|(_, candidate)| candidate)
 }
 

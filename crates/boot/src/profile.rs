@@ -72,6 +72,11 @@ impl Profile {
         Ok(Self { key, created, labels, templates, ids: BTreeMap::new(), wants })
     }
 
+    /// The same Profile with ids for its configs. Its templates are shared, not compiled again.
+    pub fn with_ids(&self, ids: BTreeMap<ConfigName, Uuid>) -> Self {
+        Self { ids, ..self.clone() }
+    }
+
     /// Whether the labels contain all of these.
     pub fn is_selected_by(&self, selectors: &BTreeMap<String, String>) -> bool {
         selectors.iter().all(|(key, value)| self.labels.get(key) == Some(value))

@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_sign_extended_escape_is_one_byte() {
         assert_eq!(decode("caf%FFFFFFC3%FFFFFFA9"), "café");
-        assert_eq!(decode("%FFFFFF41"), "\u{ff}\u{ff}\u{ff}41");
+        assert_eq!(decode("%FFFFFF41"), "\u{ff}FFFF41");
     }
 
     #[test]

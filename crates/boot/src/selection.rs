@@ -10,7 +10,7 @@
 
 mod explanation;
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -79,7 +79,6 @@ impl Catalog {
                 queues.push((Found { by, assignment: first }, queue));
             }
         }
-        let mut seen: SmallVec<[&Arc<Assignment>; 4]> = SmallVec::new();
         std::iter::from_fn(move || {
             loop {
                 let (at, _) = queues.iter().enumerate().min_by(|(_, (a, _)), (_, (b, _))| a.rank(b))?;
@@ -88,12 +87,9 @@ impl Catalog {
                     Some(next) => queues[at].0.assignment = next,
                     None => drop(queues.swap_remove(at)),
                 }
-                // One that names the uuid and the mac of a machine is found twice; the first place is its own.
-                if found.by != MatchedBy::Labels && seen.iter().any(|other| Arc::ptr_eq(other, found.assignment)) {
+                // One that names the uuid and the mac of a machine is found twice; its place is that of the stronger.
+                if found.assignment.subjects.identify(subject) != Some(found.by) {
                     continue;
-                }
-                if found.by != MatchedBy::Labels {
-                    seen.push(found.assignment);
                 }
                 return Some(Ranked { found, unmet: found.assignment.subjects.labels.unmet(subject) });
             }
@@ -105,8 +101,8 @@ impl Catalog {
         let mut profiles: SmallVec<[_; 4]> = self.profiles_of(assignment).map(|profile| (profile, profile.fit(subject))).collect();
         // Stable: among equals, the older stays first.
         profiles.sort_by_key(|(_, fit)| match fit {
-            Fit::Suits(satisfied) => usize::MAX - satisfied,
-            Fit::Disagrees(_) => usize::MAX,
+            Fit::Suits(satisfied) => (false, Reverse(*satisfied)),
+            Fit::Disagrees(_) => (true, Reverse(0)),
         });
         profiles
     }

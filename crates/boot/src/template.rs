@@ -153,7 +153,7 @@ impl fmt::Display for TemplateError {
 }
 
 fn environment() -> Environment<'static> {
-    let mut environment = Environment::empty();
+    let mut environment = Environment::new();
     functions::add_to(&mut environment);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     // Strict, but for `{% if subject.asset %}`: an absent label is false there and an error where its text is asked for.

@@ -1,1 +1,36 @@
-//! x
+//! The custom resources `Profile` and `Assignment` (`shaper.amahdha.com/v1alpha1`), and what they mean.
+//!
+//! The types carry their schema and the CEL rules that hold without a webhook; [`manifests`] writes them as CustomResourceDefinitions.
+//! [`profile`] and [`assignment`] are the one conversion to what the catalog holds: standalone, the controllers and the webhook all
+//! call it, so what was admitted can be indexed. What it refuses is an [`Invalid`], which names the field.
+//!
+//! | rule | where |
+//! |---|---|
+//! | type, length, number, spelling of one value | schema |
+//! | keys of maps, operators and their values | CEL |
+//! | all of these again, and templates | conversion |
+
+#![allow(unreachable_pub, reason = "kube's derive repeats each struct inside of a function, to attach its rules")]
+
+mod assignment;
+mod convert;
+mod field;
+mod labels;
+mod manifest;
+mod profile;
+mod schema;
+
+pub use assignment::{Assignment, AssignmentSpec, AssignmentStatus, LabelRequirement, SubjectSelectors};
+pub use convert::{Invalid, assignment, profile};
+pub use field::{FieldPath, Step};
+pub use manifest::{definitions, manifests};
+pub use profile::{Profile, ProfileSpec, ProfileStatus};
+
+/// The API group of the resources.
+pub const GROUP: &str = "shaper.amahdha.com";
+/// The version of the resources.
+pub const VERSION: &str = "v1alpha1";
+/// Group and version as `apiVersion` spells them.
+pub const API_VERSION: &str = "shaper.amahdha.com/v1alpha1";
+/// The namespace of an object that names none.
+pub const DEFAULT_NAMESPACE: &str = "default";

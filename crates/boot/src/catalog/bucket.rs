@@ -41,6 +41,7 @@ impl<T: Ranked> Bucket<T> {
 
     fn with(&self, object: &Arc<T>) -> Self {
         match self {
+            Self::One(other) if other.rank(object).is_eq() => Self::One(object.clone()),
             Self::One(other) => {
                 let mut objects = RedBlackTreeSetSync::new_sync();
                 objects.insert_mut(Entry(other.clone()));
@@ -54,7 +55,7 @@ impl<T: Ranked> Bucket<T> {
     /// None when nothing is left.
     fn without(&self, object: &Arc<T>) -> Option<Self> {
         match self {
-            Self::One(_) => None,
+            Self::One(other) => other.rank(object).is_ne().then(|| Self::One(other.clone())),
             Self::Many(objects) => {
                 let rest = objects.remove(&Entry(object.clone()));
                 match rest.size() {

@@ -45,6 +45,10 @@ impl LabelIndex {
         Self { shapes: map(), by_key: map() }
     }
 
+    pub(super) fn size(&self) -> usize {
+        self.shapes.size() + self.by_key.size()
+    }
+
     pub(super) fn add(&mut self, assignment: &Arc<Assignment>) {
         let (shape, tuples) = classify(&assignment.subjects.labels);
         let mut buckets = match self.shapes.get(&shape) {

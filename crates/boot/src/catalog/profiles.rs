@@ -16,7 +16,8 @@ use super::{Map, map};
 pub(super) struct ProfileIndex {
     all: Map<ObjectKey, Arc<Profile>>,
     by_label: Map<LabelKey, Bucket<Profile>>,
-    configs: Map<Uuid, (Arc<Profile>, ConfigName)>,
+    /// Two Profiles have the same id when somebody copied a status; the older one serves it, whichever came first here.
+    configs: Map<Uuid, Bucket<Profile>>,
 }
 
 /// One label in one namespace, or all Profiles of it.
@@ -41,6 +42,10 @@ impl ProfileIndex {
         self.all.size()
     }
 
+    pub(super) fn index_size(&self) -> usize {
+        self.by_label.size() + self.configs.size()
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Profile>> {
         self.all.values()
     }
@@ -50,7 +55,8 @@ impl ProfileIndex {
     }
 
     pub(super) fn config(&self, id: Uuid) -> Option<(&Arc<Profile>, &ConfigName)> {
-        self.configs.get(&id).map(|(profile, name)| (profile, name))
+        let profile = self.configs.get(&id)?.iter().next()?;
+        profile.ids.iter().find(|(_, own)| **own == id).map(|(name, _)| (profile, name))
     }
 
     pub(super) fn put(&mut self, profile: Arc<Profile>) -> bool {
@@ -61,8 +67,8 @@ impl ProfileIndex {
         for key in label_keys(&profile) {
             bucket::add(&mut self.by_label, &key, &profile);
         }
-        for (name, id) in &profile.ids {
-            self.configs.insert_mut(*id, (profile.clone(), name.clone()));
+        for id in profile.ids.values() {
+            bucket::add(&mut self.configs, id, &profile);
         }
         self.all.insert_mut(profile.key.clone(), profile);
         true
@@ -75,7 +81,7 @@ impl ProfileIndex {
             bucket::remove(&mut self.by_label, &key, &profile);
         }
         for id in profile.ids.values() {
-            self.configs.remove_mut(id);
+            bucket::remove(&mut self.configs, id, &profile);
         }
         true
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::value::{Enumerator, Object};
 use minijinja::{Error, ErrorKind, Value};
@@ -15,6 +15,9 @@ use crate::query;
 use crate::subject::Subject;
 
 use super::RenderError;
+
+/// Why not even the name of a label can stand in a script.
+const UNSAFE_KEY: &str = "has a name that iPXE would not read as text";
 
 /// A value of the machine's own that would be read as script where a template puts it into one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +31,8 @@ pub struct Unsafe {
     pub why: &'static str,
 }
 
-/// All variables of one render. Nothing is computed that the template does not ask for.
+/// All variables of one render. Nothing is computed that the template does not ask for, and nothing twice: a loop may ask often, and
+/// pays only for the question.
 #[derive(Debug)]
 pub(super) struct Scope {
     subject: Arc<Subject>,
@@ -36,13 +40,19 @@ pub(super) struct Scope {
     assignment: Option<Arc<Assignment>>,
     base_url: String,
     is_script: bool,
+    known: Known,
 }
+
+/// The values that were asked for before, by name.
+#[derive(Debug, Default)]
+struct Known(Mutex<BTreeMap<Box<str>, Value>>);
 
 /// `subject`: its labels; in a script, those only that can stand there.
 #[derive(Debug)]
 struct Labels {
     subject: Arc<Subject>,
     form: Form,
+    known: Known,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +68,7 @@ struct Named<T> {
     object: Arc<T>,
     key: fn(&T) -> &ObjectKey,
     labels: fn(&T) -> &BTreeMap<String, String>,
+    known: Known,
 }
 
 /// Carries our own reason through the engine.
@@ -67,11 +78,11 @@ struct Refusal(RenderError);
 
 impl Scope {
     pub(super) fn for_script(subject: Arc<Subject>, profile: Arc<Profile>, assignment: Option<Arc<Assignment>>, base_url: &str) -> Self {
-        Self { subject, profile, assignment, base_url: base_url.to_owned(), is_script: true }
+        Self { subject, profile, assignment, base_url: base_url.to_owned(), is_script: true, known: Known::default() }
     }
 
     pub(super) fn for_config(subject: Arc<Subject>, profile: Arc<Profile>, assignment: Option<Arc<Assignment>>, base_url: &str) -> Self {
-        Self { subject, profile, assignment, base_url: base_url.to_owned(), is_script: false }
+        Self { subject, profile, assignment, base_url: base_url.to_owned(), is_script: false, known: Known::default() }
     }
 
     pub(super) fn into_value(self) -> Value {
@@ -79,7 +90,7 @@ impl Scope {
     }
 
     fn labels(&self, form: Form) -> Value {
-        Value::from_object(Labels { subject: self.subject.clone(), form })
+        Value::from_object(Labels { subject: self.subject.clone(), form, known: Known::default() })
     }
 
     /// The absolute URL of a config, with the subject's own labels: what they get there is rendered for them.
@@ -96,13 +107,21 @@ impl Scope {
     }
 }
 
-impl Object for Scope {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.get_value_by_str(key.as_str()?)
+impl Known {
+    fn get_or(&self, name: &str, make: impl FnOnce() -> Option<Value>) -> Option<Value> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = known.get(name) {
+            return Some(value.clone());
+        }
+        let value = make()?;
+        known.insert(name.into(), value.clone());
+        Some(value)
     }
+}
 
-    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        match key {
+impl Scope {
+    fn variable(&self, name: &str) -> Option<Value> {
+        match name {
             "subject" => Some(self.labels(if self.is_script { Form::InScript } else { Form::Plain })),
             "encoded" => Some(self.labels(Form::Encoded)),
             "base_url" => Some(self.base_url.as_str().into()),
@@ -110,12 +129,14 @@ impl Object for Scope {
                 object: self.profile.clone(),
                 key: |profile| &profile.key,
                 labels: |profile| &profile.labels,
+                known: Known::default(),
             })),
             "assignment" => self.assignment.as_ref().map(|assignment| {
                 Value::from_object(Named {
                     object: assignment.clone(),
                     key: |assignment| &assignment.key,
                     labels: |assignment| &assignment.labels,
+                    known: Known::default(),
                 })
             }),
             name => self.config_url(name),
@@ -123,12 +144,18 @@ impl Object for Scope {
     }
 }
 
-impl Object for Labels {
+impl Object for Scope {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         self.get_value_by_str(key.as_str()?)
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        self.known.get_or(key, || self.variable(key))
+    }
+}
+
+impl Labels {
+    fn value(&self, key: &str) -> Option<Value> {
         let value = self.subject.label(key)?;
         match self.form {
             Form::Plain => Some(value.into()),
@@ -145,8 +172,26 @@ impl Object for Labels {
         }
     }
 
+    /// A key as a loop yields it. The machine chose it, as it chose the value.
+    fn key(&self, key: &str) -> Value {
+        match (self.form, unsafe_in_script(key)) {
+            (Form::InScript | Form::Encoded, Some(_)) => refuse(RenderError::Unsafe(Unsafe { label: key.to_owned(), why: UNSAFE_KEY })),
+            _ => key.into(),
+        }
+    }
+}
+
+impl Object for Labels {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        self.known.get_or(key, || self.value(key))
+    }
+
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.subject.labels().map(|(key, _)| key.into()).collect())
+        Enumerator::Values(self.subject.labels().map(|(key, _)| self.key(key)).collect())
     }
 }
 
@@ -155,7 +200,9 @@ impl<T: Send + Sync + std::fmt::Debug + 'static> Object for Named<T> {
         match key.as_str()? {
             "name" => Some(Value::from(&*(self.key)(&self.object).name)),
             "namespace" => Some(Value::from(&*(self.key)(&self.object).namespace)),
-            "labels" => Some(Value::from_pairs((self.labels)(&self.object).iter().map(|(key, value)| (key.as_str(), value.as_str())))),
+            "labels" => self.known.get_or("labels", || {
+                Some(Value::from_pairs((self.labels)(&self.object).iter().map(|(key, value)| (key.as_str(), value.as_str()))))
+            }),
             _ => None,
         }
     }

@@ -1,16 +1,17 @@
 //! Refuses, before it is ever run, what fuel does not meter.
 //!
-//! minijinja charges for what it executes and produces, but not for what a comparison or a conversion to text visits inside of lists.
-//! A list that holds another list twice, which holds another twice, is small in memory and endless to print or to compare; adding a
-//! list to itself forty times is as bad. So here a list is one that is written out in the template: its items are texts, numbers, or
-//! lists written out in place. `+` and `*` are for numbers, `~` for texts. That is enough to see, without running it, that no value is
-//! larger than the text that made it.
+//! minijinja charges for what it executes and produces, but not for what a comparison or a conversion to text visits inside of lists,
+//! nor for the bytes that a comparison reads. A list that holds another list twice, which holds another twice, is small in memory and
+//! endless to print or to compare; adding a list to itself forty times is as bad. So here a list is one that is written out in the
+//! template: its items are texts, numbers, or lists written out in place. `+` and `*` are for numbers, `~` for texts. That is enough to
+//! see, without running it, that no value is larger than the text that made it. One side of a comparison is short ([`Kind::Word`]), and
+//! a view of a list is not viewed again ([`Kind::View`]): each would stand one deeper on the stack.
 //!
 //! The kinds of variables are found by walking the template until nothing new is learned, then walking it once more to complain.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, ForLoop, Stmt, UnaryOpKind};
+use minijinja::machinery::ast::{BinOpKind, Call, CallArg, CompareOp, CompareOpKind, Expr, Filter, ForLoop, Stmt, UnaryOpKind};
 use minijinja::machinery::{Span, Token, parse, tokenize};
 
 use super::functions::{FILTERS, TESTS};
@@ -23,6 +24,16 @@ const MAX_TOKENS: usize = 500;
 /// Most `elif`s in one template, for the same reason.
 const MAX_ELIFS: usize = 128;
 
+/// Longest name in a template; a lookup compares it at every instruction. Labels have no longer keys.
+const MAX_NAME_BYTES: usize = 253;
+/// Longest text that counts as a word.
+const MAX_WORD_BYTES: usize = 1024;
+/// Most walks to find the kinds of variables. Each learns of one more variable that is set from another which is set further down, and
+/// nobody writes many of these.
+const MAX_WALKS: usize = 8;
+/// Most names of configs that one complaint lists.
+const MAX_NAMES_TOLD: usize = 16;
+
 /// The line, where known, and the complaint.
 pub(super) type Complaint = (Option<usize>, String);
 
@@ -34,12 +45,17 @@ pub(super) fn check(source: &str, configs: &BTreeSet<&str>) -> Result<Uses, Comp
     bound_nesting(source)?;
     let root = parse(source, "template", syntax()).map_err(|error| (error.line(), describe(&error)))?;
     let mut walk = Walk { configs, variables: BTreeMap::new(), uses: Uses::default(), complain: false };
-    loop {
+    let mut learned = true;
+    for _ in 0..MAX_WALKS {
         let before = walk.variables.clone();
         walk.statement(&root)?;
-        if walk.variables == before {
+        learned = walk.variables != before;
+        if !learned {
             break;
         }
+    }
+    if learned {
+        return Err((None, "too many variables are set from others that are set further down; set each before it is used".into()));
     }
     walk.complain = true;
     walk.statement(&root)?;
@@ -55,6 +71,9 @@ fn bound_nesting(source: &str) -> Result<(), Complaint> {
         match token {
             Token::VariableStart | Token::BlockStart | Token::TemplateData(_) => tokens = 0,
             Token::Ident("elif") => elifs += 1,
+            Token::Ident(name) if name.len() > MAX_NAME_BYTES => {
+                return complain(span, format!("a name has {} bytes; it may have {MAX_NAME_BYTES}", name.len()));
+            }
             _ => {}
         }
         if tokens > MAX_TOKENS {
@@ -88,7 +107,10 @@ impl Walk<'_> {
         match statement {
             Stmt::Template(template) => self.statements(&template.children),
             Stmt::EmitRaw(_) | Stmt::Continue(_) | Stmt::Break(_) => Ok(()),
-            Stmt::EmitExpr(emit) => self.expression(&emit.expr).map(drop),
+            Stmt::EmitExpr(emit) => match self.expression(&emit.expr)? {
+                kind if kind.is_scalar() || !self.complain => Ok(()),
+                _ => complain(emit.expr.span(), "a list or map is no text: write x|join(' ') or x|tojson".into()),
+            },
             Stmt::ForLoop(each) => self.for_loop(each),
             Stmt::IfCond(branch) => {
                 self.expression(&branch.expr)?;
@@ -155,7 +177,9 @@ impl Walk<'_> {
 
     fn expression(&mut self, expression: &Expr<'_>) -> Result<Kind, Complaint> {
         match expression {
-            Expr::Const(constant) => Ok(if constant.value.is_number() { Kind::Number } else { Kind::Scalar }),
+            Expr::Const(constant) if constant.value.is_number() => Ok(Kind::Number),
+            Expr::Const(constant) if constant.value.as_str().is_none_or(|text| text.len() <= MAX_WORD_BYTES) => Ok(Kind::Word),
+            Expr::Const(_) => Ok(Kind::Scalar),
             Expr::Var(variable) => self.variable(variable.id, variable.span()),
             Expr::GetAttr(get) => {
                 let of = self.expression(&get.expr)?;
@@ -163,7 +187,12 @@ impl Walk<'_> {
             }
             Expr::GetItem(get) => {
                 let of = self.expression(&get.expr)?;
-                self.expression(&get.subscript_expr)?;
+                if !self.expression(&get.subscript_expr)?.is_scalar() && self.complain {
+                    return complain(get.subscript_expr.span(), "what stands in [ ] is a text or a number".into());
+                }
+                if of == Kind::Scalar && self.complain {
+                    return complain(get.span(), "[ ] looks into a list, a map or a label, not into a longer text".into());
+                }
                 let name = get.subscript_expr.as_const();
                 Ok(self.item(&get.expr, name.as_ref().and_then(|name| name.as_str()), &of))
             }
@@ -171,11 +200,19 @@ impl Walk<'_> {
                 for bound in [&slice.start, &slice.stop, &slice.step].into_iter().flatten() {
                     self.expression(bound)?;
                 }
-                self.expression(&slice.expr)
+                match self.expression(&slice.expr)? {
+                    Kind::List(item) => Ok(Kind::View(item)),
+                    kind if kind.is_word() => Ok(kind.or(Kind::Word)),
+                    _ if self.complain => complain(
+                        slice.span(),
+                        "a slice is of a list, or of a label; of a list that is sliced, reversed or a range() already, take x|list first".into(),
+                    ),
+                    _ => Ok(Kind::Any),
+                }
             }
             Expr::UnaryOp(operation) => {
                 self.expression(&operation.expr)?;
-                Ok(if matches!(operation.op, UnaryOpKind::Neg) { Kind::Number } else { Kind::Scalar })
+                Ok(if matches!(operation.op, UnaryOpKind::Neg) { Kind::Number } else { Kind::Word })
             }
             Expr::BinOp(operation) => {
                 let left = self.expression(&operation.left)?;
@@ -183,9 +220,16 @@ impl Walk<'_> {
                 self.operation(operation.op, left, right, operation.span())
             }
             Expr::Compare(comparison) => {
-                self.expression(&comparison.expr)?;
-                comparison.ops.iter().try_for_each(|op| self.expression(&op.expr).map(drop))?;
-                Ok(Kind::Scalar)
+                let mut left = self.expression(&comparison.expr)?;
+                for CompareOp { op, expr } in &comparison.ops {
+                    let right = self.expression(expr)?;
+                    match op {
+                        CompareOpKind::In | CompareOpKind::NotIn => self.contained(&left, &right, expr.span())?,
+                        _ => self.compared(&left, &right, expr.span())?,
+                    }
+                    left = right;
+                }
+                Ok(Kind::Word)
             }
             Expr::IfExpr(choice) => {
                 self.expression(&choice.test_expr)?;
@@ -203,16 +247,30 @@ impl Walk<'_> {
                         format!("there is no test `{}`{}", test.name, did_you_mean(test.name, TESTS.iter().copied())),
                     );
                 }
-                self.expression(&test.expr)?;
-                self.arguments(&test.args, test.span())?;
-                Ok(Kind::Scalar)
+                let left = self.expression(&test.expr)?;
+                let arguments = self.arguments(&test.args, test.span())?;
+                for right in &arguments {
+                    match test.name {
+                        "in" => self.contained(&left, right, test.span())?,
+                        _ => self.compared(&left, right, test.span())?,
+                    }
+                }
+                Ok(Kind::Word)
             }
             Expr::Call(call) => self.call(call, call.span()),
             Expr::List(list) => self.literal(&list.items),
             Expr::Tuple(tuple) => self.literal(&tuple.items),
             Expr::Map(map) => {
-                self.literal(&map.keys)?;
-                self.literal(&map.values)
+                let mut keys = Kind::Never;
+                for key in &map.keys {
+                    let kind = self.expression(key)?;
+                    if !kind.is_word() && self.complain {
+                        return complain(key.span(), "the key of a map is a short text or a number".into());
+                    }
+                    keys = keys.or(kind);
+                }
+                // A loop over a map yields its keys.
+                Ok(Kind::list_of(keys).or(self.literal(&map.values)?))
             }
         }
     }
@@ -223,8 +281,8 @@ impl Walk<'_> {
             return Ok(Kind::Scalar);
         }
         match name {
-            "base_url" => return Ok(Kind::Scalar),
-            "subject" | "encoded" => return Ok(Kind::list_of(Kind::Scalar)),
+            "base_url" => return Ok(Kind::Word),
+            "subject" | "encoded" => return Ok(Kind::list_of(Kind::Word)),
             "profile" => return Ok(Kind::Any),
             "assignment" => {
                 self.uses.assignment = true;
@@ -239,7 +297,9 @@ impl Walk<'_> {
             None => {
                 let known = VARIABLES.iter().chain(self.configs).copied().chain(self.variables.keys().map(String::as_str));
                 let hint = did_you_mean(name, known);
-                let configs = if self.configs.is_empty() { "none" } else { &self.configs.iter().copied().collect::<Vec<_>>().join(", ") };
+                let some: Vec<_> = self.configs.iter().copied().take(MAX_NAMES_TOLD).collect();
+                let more = if self.configs.len() > MAX_NAMES_TOLD { ", ..." } else { "" };
+                let configs = if some.is_empty() { "none".to_owned() } else { some.join(", ") + more };
                 complain(
                     span,
                     format!("`{name}` is not defined{hint} (configs of this Profile: {configs}; beside them: {})", VARIABLES.join(", ")),
@@ -254,12 +314,12 @@ impl Walk<'_> {
         match (variable.id, name) {
             ("subject" | "encoded", Some(label)) => {
                 self.uses.labels.insert(label.to_owned());
-                Kind::Scalar
+                Kind::Word
             }
-            ("profile" | "assignment", Some("labels")) => Kind::list_of(Kind::Scalar),
-            ("profile" | "assignment", Some(_)) => Kind::Scalar,
+            ("profile" | "assignment", Some("labels")) => Kind::list_of(Kind::Word),
+            ("profile" | "assignment", Some(_)) => Kind::Word,
             ("loop", Some("index" | "index0" | "revindex" | "revindex0" | "length" | "depth" | "depth0")) => Kind::Number,
-            ("loop", Some("first" | "last")) => Kind::Scalar,
+            ("loop", Some("first" | "last")) => Kind::Word,
             _ => kind.item(),
         }
     }
@@ -279,8 +339,30 @@ impl Walk<'_> {
                 Ok(Kind::Number)
             }
             BinOpKind::ScAnd | BinOpKind::ScOr => Ok(left.or(right)),
-            _ => Ok(Kind::Scalar),
+            BinOpKind::Concat => Ok(Kind::Scalar),
+            BinOpKind::In => self.contained(&left, &right, span).map(|()| Kind::Word),
+            BinOpKind::Eq | BinOpKind::Ne | BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => {
+                self.compared(&left, &right, span).map(|()| Kind::Word)
+            }
         }
+    }
+
+    /// A comparison reads no more than the shorter side, which is a word.
+    fn compared(&self, left: &Kind, right: &Kind, span: Span) -> Result<(), Complaint> {
+        let bounded = left.is_scalar() && right.is_scalar() && (left.is_word() || right.is_word());
+        if bounded || !self.complain {
+            return Ok(());
+        }
+        complain(span, "a comparison is of texts and numbers, no lists, and one side is a label, a number or a text written in place".into())
+    }
+
+    /// `in` reads the whole text on its right, which is paid for, or compares with each item of a list.
+    fn contained(&self, left: &Kind, right: &Kind, span: Span) -> Result<(), Complaint> {
+        let bounded = left.is_scalar() && (right.is_scalar() || (!matches!(right, Kind::Any) && right.item().is_word()));
+        if bounded || !self.complain {
+            return Ok(());
+        }
+        complain(span, "`in` looks for a text in a text, or in a list of labels, numbers and texts written in place".into())
     }
 
     fn filter(&mut self, filter: &Filter<'_>, span: Span) -> Result<Kind, Complaint> {
@@ -299,13 +381,16 @@ impl Walk<'_> {
     fn call(&mut self, call: &Call<'_>, span: Span) -> Result<Kind, Complaint> {
         let arguments = self.arguments(&call.args, span)?;
         match &call.expr {
-            Expr::Var(function) if function.id == "range" => Ok(Kind::list_of(Kind::Number)),
+            Expr::Var(function) if function.id == "range" => Ok(Kind::view_of(Kind::Number)),
             Expr::Var(function) => {
                 complain(span, format!("there is no function `{}`; there is range(), and filters as in x|upper", function.id))
             }
             Expr::GetAttr(method) => match (&method.expr, method.name) {
                 (Expr::Var(object), "cycle") if object.id == "loop" => Ok(arguments.into_iter().fold(Kind::Never, Kind::or)),
-                (Expr::Var(object), "changed") if object.id == "loop" => Ok(Kind::Scalar),
+                (Expr::Var(object), "changed") if object.id == "loop" => {
+                    arguments.iter().try_for_each(|argument| self.compared(argument, argument, span))?;
+                    Ok(Kind::Word)
+                }
                 (_, name) => complain(span, format!("values have no methods; write x|{name}")),
             },
             _ => complain(span, "this is no function".into()),
@@ -332,7 +417,8 @@ impl Walk<'_> {
                     "a list holds texts, numbers, and lists that are written out in place, but no variable that is a list".into(),
                 );
             }
-            kind = kind.or(found);
+            // A list in itself has no kind: the search for one would go on without end.
+            kind = kind.or(if is_written_out || found.is_scalar() { found } else { Kind::Any });
         }
         Ok(Kind::list_of(kind))
     }

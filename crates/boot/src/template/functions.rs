@@ -2,30 +2,46 @@
 //!
 //! Each is linear in its input and its output. What nests, multiplies or compares many values is not here.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, Value, filters, functions, tests};
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs, from_args};
+use minijinja::{Environment, Error, ErrorKind, State, Value, filters, functions};
 
 use super::MAX_OUTPUT_BYTES;
 use super::kind::Kind;
+
+/// Most items of a list that a filter or function makes: a slice of a list walks all that stand before it.
+const MAX_ITEMS: usize = 1000;
+/// Most characters that `trim` looks for at once: each is compared with each.
+const MAX_TRIMMED: usize = 16;
 
 /// What a filter takes and gives.
 pub(super) enum Signature {
     /// A text or number, to a text.
     Text,
+    /// A text or number, to a text of about the same length.
+    Spelling,
     /// A text or number, to a number.
     Number,
+    /// A text or number, to a number, or to the argument where it is none.
+    Parse,
     /// A text, to a list of texts.
     Texts,
     /// Anything, to a number.
     Measure,
     /// Anything, to a text.
     Print,
+    /// A list of texts, to a text.
+    Join,
     /// Anything, to one of its items.
     Item,
-    /// Anything, to the same.
-    Same,
+    /// Anything, to a list.
+    List,
+    /// A list or text, to itself backwards.
+    Reverse,
     /// A map, to its pairs of key and value.
     Pairs,
     /// Anything, to itself or to the argument.
@@ -36,32 +52,32 @@ pub(super) enum Signature {
 pub(super) const FILTERS: &[(&str, Signature)] = &[
     ("abs", Signature::Number),
     ("b64encode", Signature::Text),
-    ("capitalize", Signature::Text),
+    ("capitalize", Signature::Spelling),
     ("count", Signature::Measure),
     ("d", Signature::Default),
     ("default", Signature::Default),
     ("first", Signature::Item),
-    ("float", Signature::Number),
+    ("float", Signature::Parse),
     ("format", Signature::Text),
     ("indent", Signature::Text),
-    ("int", Signature::Number),
+    ("int", Signature::Parse),
     ("items", Signature::Pairs),
-    ("join", Signature::Print),
+    ("join", Signature::Join),
     ("last", Signature::Item),
     ("length", Signature::Measure),
     ("lines", Signature::Texts),
-    ("list", Signature::Same),
-    ("lower", Signature::Text),
+    ("list", Signature::List),
+    ("lower", Signature::Spelling),
     ("nocloud", Signature::Text),
     ("replace", Signature::Text),
-    ("reverse", Signature::Same),
+    ("reverse", Signature::Reverse),
     ("round", Signature::Number),
     ("split", Signature::Texts),
-    ("string", Signature::Text),
-    ("title", Signature::Text),
+    ("string", Signature::Spelling),
+    ("title", Signature::Spelling),
     ("tojson", Signature::Print),
-    ("trim", Signature::Text),
-    ("upper", Signature::Text),
+    ("trim", Signature::Spelling),
+    ("upper", Signature::Spelling),
     ("urlencode", Signature::Text),
 ];
 
@@ -95,73 +111,102 @@ impl Signature {
     pub(super) fn apply(&self, input: Kind, arguments: impl Iterator<Item = Kind>) -> Result<Kind, &'static str> {
         let mut arguments = arguments.peekable();
         match self {
-            Self::Text | Self::Number | Self::Texts if !input.is_scalar() => Err("takes a text; a list becomes one by |join(' ')"),
+            Self::Text | Self::Spelling | Self::Number | Self::Parse | Self::Texts if !input.is_scalar() => {
+                Err("takes a text; a list becomes one by |join(' ')")
+            }
+            Self::Default if arguments.peek().is_none() => Ok(input.or(Kind::Word)),
             Self::Default => Ok(arguments.fold(input, Kind::or)),
+            Self::Parse => Ok(arguments.fold(Kind::Number, Kind::or)),
             _ if arguments.any(|argument| !argument.is_scalar()) => Err("takes only texts and numbers as arguments"),
-            Self::Text | Self::Print => Ok(Kind::Scalar),
+            Self::Join if !input.item().is_scalar() => Err("takes a list of texts or numbers, not of lists"),
+            Self::Text | Self::Print | Self::Join => Ok(Kind::Scalar),
+            Self::Spelling => Ok(input.or(Kind::Word)),
             Self::Number | Self::Measure => Ok(Kind::Number),
-            Self::Texts => Ok(Kind::list_of(Kind::Scalar)),
+            Self::Texts => Ok(Kind::list_of(input.or(Kind::Word))),
             Self::Item => Ok(input.item()),
-            Self::Same => Ok(if input.is_scalar() { Kind::list_of(Kind::Scalar).or(input) } else { input }),
-            Self::Pairs => Ok(Kind::list_of(Kind::list_of(input.item().or(Kind::Scalar)))),
+            Self::List if input == Kind::Any => Ok(Kind::Any),
+            Self::List => Ok(Kind::list_of(input.item())),
+            Self::Reverse => match input {
+                Kind::List(item) => Ok(Kind::View(item)),
+                text if text.is_scalar() => Ok(text),
+                _ => Err("takes a text or a list; of one that is sliced, reversed or a range() already, take x|list first"),
+            },
+            Self::Pairs => Ok(Kind::list_of(Kind::list_of(input.item().or(Kind::Word)))),
         }
     }
 }
 
+/// minijinja's own filters and tests charge for what they do; these take their place where that is not enough.
+///
+/// `check` admits only those of [`FILTERS`] and [`TESTS`].
 pub(super) fn add_to(environment: &mut Environment<'static>) {
-    environment.add_filter("abs", filters::abs);
     environment.add_filter("b64encode", b64encode);
-    environment.add_filter("capitalize", filters::capitalize);
-    environment.add_filter("count", filters::length);
-    environment.add_filter("d", filters::default);
-    environment.add_filter("default", filters::default);
-    environment.add_filter("first", filters::first);
-    environment.add_filter("float", filters::float);
-    environment.add_filter("format", filters::format);
-    environment.add_filter("indent", filters::indent);
-    environment.add_filter("int", filters::int);
-    environment.add_filter("items", filters::items);
-    environment.add_filter("join", filters::join);
-    environment.add_filter("last", filters::last);
-    environment.add_filter("length", filters::length);
-    environment.add_filter("lines", filters::lines);
-    environment.add_filter("list", filters::list);
-    environment.add_filter("lower", filters::lower);
+    environment.add_filter("format", format);
+    environment.add_filter("join", join);
+    environment.add_filter("lines", |value: &Value| few(filters::lines(value)?));
+    environment.add_filter("list", |state: &State<'_, '_>, value: Value| few(filters::list(state, value)?));
     environment.add_filter("nocloud", nocloud);
-    environment.add_filter("replace", filters::replace);
-    environment.add_filter("reverse", filters::reverse);
-    environment.add_filter("round", filters::round);
-    environment.add_filter("split", filters::split);
-    environment.add_filter("string", filters::string);
-    environment.add_filter("title", filters::title);
+    environment.add_filter("round", round);
+    environment.add_filter("split", |value: &Value, by: Option<Arc<str>>, most: Option<i64>| few(filters::split(value, by, most)?));
     environment.add_filter("tojson", tojson);
-    environment.add_filter("trim", filters::trim);
-    environment.add_filter("upper", filters::upper);
+    environment.add_filter("trim", trim);
     environment.add_filter("urlencode", urlencode);
+    environment.add_function("range", |low: isize, high: Option<isize>, step: Option<isize>| few(functions::range(low, high, step)?));
+}
 
-    environment.add_test("defined", tests::is_defined);
-    environment.add_test("divisibleby", tests::is_divisibleby);
-    environment.add_test("endingwith", tests::is_endingwith);
-    environment.add_test("eq", tests::is_eq);
-    environment.add_test("even", tests::is_even);
-    environment.add_test("false", tests::is_false);
-    environment.add_test("ge", tests::is_ge);
-    environment.add_test("gt", tests::is_gt);
-    environment.add_test("in", tests::is_in);
-    environment.add_test("le", tests::is_le);
-    environment.add_test("lt", tests::is_lt);
-    environment.add_test("mapping", tests::is_mapping);
-    environment.add_test("ne", tests::is_ne);
-    environment.add_test("none", tests::is_none);
-    environment.add_test("number", tests::is_number);
-    environment.add_test("odd", tests::is_odd);
-    environment.add_test("sequence", tests::is_sequence);
-    environment.add_test("startingwith", tests::is_startingwith);
-    environment.add_test("string", tests::is_string);
-    environment.add_test("true", tests::is_true);
-    environment.add_test("undefined", tests::is_undefined);
+/// The list, if it is not too long.
+fn few(list: Value) -> Result<Value, Error> {
+    match list.len() {
+        Some(items) if items > MAX_ITEMS => {
+            Err(Error::new(ErrorKind::InvalidOperation, format!("a list has {items} items; it may have {MAX_ITEMS}")))
+        }
+        _ => Ok(list),
+    }
+}
 
-    environment.add_function("range", functions::range);
+/// minijinja's own looks at widths before it writes, and not at how long the texts are.
+fn format(state: &mut State<'_, '_>, text: &Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let length = |value: &Value| value.as_str().map_or(0, str::len);
+    let named = |names: &Value| names.as_object()?.try_iter()?.filter_map(|name| names.get_item(&name).ok()).map(|v| length(&v)).max();
+    let longest = arguments.iter().map(|argument| length(argument).max(named(argument).unwrap_or(0))).max().unwrap_or(0);
+    let places = text.as_str().map_or(0, |text| text.bytes().filter(|b| b"%{".contains(b)).count());
+    if places.saturating_mul(longest) > MAX_OUTPUT_BYTES {
+        return Err(Error::new(ErrorKind::InvalidOperation, "the formatted text could be longer than 1 MiB"));
+    }
+    filters::format(state, text, arguments)
+}
+
+/// minijinja's own looks at the size of its result only where the items stand apart.
+fn join(value: &Value, by: Option<&str>) -> Result<String, Error> {
+    let by = by.unwrap_or_default();
+    let mut out = String::new();
+    for (place, item) in value.try_iter()?.checked().enumerate() {
+        if place > 0 {
+            out.push_str(by);
+        }
+        let item = item?;
+        let (item,): (Cow<'_, str>,) = from_args(std::slice::from_ref(&item))?;
+        if out.len() + item.len() + by.len() > MAX_OUTPUT_BYTES {
+            return Err(Error::new(ErrorKind::InvalidOperation, "the text of the list is longer than 1 MiB"));
+        }
+        out.push_str(&item);
+    }
+    Ok(out)
+}
+
+/// minijinja's own computes a thousand digits where a thousand are asked for, at no charge.
+fn round(value: Value, digits: Option<i32>, method: Option<&str>, options: Kwargs) -> Result<Value, Error> {
+    let digits = digits.map_or_else(|| options.get("precision"), |digits| Ok(Some(digits)))?.unwrap_or(0);
+    filters::round(value, Some(digits.clamp(-15, 15)), method, options)
+}
+
+/// Without the white space, or these characters, at both ends.
+fn trim(text: Cow<'_, str>, characters: Option<&str>) -> Result<String, Error> {
+    let Some(characters) = characters else { return Ok(text.trim().to_owned()) };
+    if characters.len() > MAX_TRIMMED {
+        return Err(Error::new(ErrorKind::InvalidOperation, format!("trim takes at most {MAX_TRIMMED} characters")));
+    }
+    Ok(text.trim_matches(|c| characters.contains(c)).to_owned())
 }
 
 /// Base64 as `data:;base64,` URLs and cloud-init's `encoding: b64` take it (RFC 4648, section 4).

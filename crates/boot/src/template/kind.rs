@@ -7,10 +7,14 @@ pub(super) enum Kind {
     Never,
     /// A number.
     Number,
-    /// A text, a number, a truth value or nothing.
+    /// A number, a truth value, nothing, or a text that the template can't make long: a label, a short literal.
+    Word,
+    /// As a word, or a text of any length.
     Scalar,
-    /// A list, or a map seen through its values.
+    /// A list, or a map seen through its keys and values.
     List(Box<Kind>),
+    /// A list, or a part or the reverse of one, which is computed anew whenever it is walked.
+    View(Box<Kind>),
     /// A mixture.
     Any,
 }
@@ -20,13 +24,19 @@ impl Kind {
         Self::List(Box::new(items))
     }
 
+    pub(super) fn view_of(items: Self) -> Self {
+        Self::View(Box::new(items))
+    }
+
     /// The kind of a value that is of one kind or the other.
     pub(super) fn or(self, other: Self) -> Self {
         match (self, other) {
             (a, b) if a == b => a,
             (Self::Never, kind) | (kind, Self::Never) => kind,
-            (Self::Number, Self::Scalar) | (Self::Scalar, Self::Number) => Self::Scalar,
+            (Self::Number | Self::Word, Self::Number | Self::Word) => Self::Word,
+            (a, b) if a.is_scalar() && b.is_scalar() => Self::Scalar,
             (Self::List(a), Self::List(b)) => Self::list_of(a.or(*b)),
+            (Self::List(a) | Self::View(a), Self::List(b) | Self::View(b)) => Self::view_of(a.or(*b)),
             _ => Self::Any,
         }
     }
@@ -34,16 +44,20 @@ impl Kind {
     /// What iterating over it, or looking into it, yields.
     pub(super) fn item(&self) -> Self {
         match self {
-            Self::List(item) => (**item).clone(),
+            Self::List(item) | Self::View(item) => (**item).clone(),
             Self::Never => Self::Never,
-            // The items of a text are texts; of a number there are none.
-            Self::Number | Self::Scalar => Self::Scalar,
+            // The items of a text are its characters; of a number there are none.
+            Self::Number | Self::Word | Self::Scalar => Self::Word,
             Self::Any => Self::Any,
         }
     }
 
     pub(super) fn is_scalar(&self) -> bool {
-        matches!(self, Self::Never | Self::Number | Self::Scalar)
+        self.is_word() || *self == Self::Scalar
+    }
+
+    pub(super) fn is_word(&self) -> bool {
+        matches!(self, Self::Never | Self::Number | Self::Word)
     }
 
     pub(super) fn is_number(&self) -> bool {

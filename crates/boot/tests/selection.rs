@@ -1,0 +1,433 @@
+//! Selection against a slow, obvious model: a list of all objects, filtered and sorted by the words of the rule.
+
+#[path = "selection/model.rs"]
+mod model;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use boot::selection::{Outcome, Verdict};
+use boot::{Catalog, Change, ObjectKey};
+use proptest::prelude::*;
+
+use model::{RawAssignment, RawProfile, RawSubject, World};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Assignment(RawAssignment),
+    AssignmentGone(ObjectKey),
+    Profile(RawProfile),
+    ProfileGone(ObjectKey),
+}
+
+impl Step {
+    fn apply(&self, catalog: &mut Catalog, world: &mut World) {
+        let (change, changes) = match self.clone() {
+            Self::Assignment(raw) => {
+                let known = world.assignments.insert(raw.key.clone(), raw.clone());
+                (Change::Assignment(Arc::new(raw.build())), known.is_none_or(|known| known.build() != raw.build()))
+            }
+            Self::AssignmentGone(key) => (Change::AssignmentGone(key.clone()), world.assignments.remove(&key).is_some()),
+            Self::Profile(raw) => {
+                let known = world.profiles.insert(raw.key.clone(), raw.clone());
+                (Change::Profile(Arc::new(raw.build())), known.is_none_or(|known| known.build() != raw.build()))
+            }
+            Self::ProfileGone(key) => (Change::ProfileGone(key.clone()), world.profiles.remove(&key).is_some()),
+        };
+        assert_eq!(catalog.apply(change), changes, "{self:?}");
+    }
+}
+
+// === generators: small domains, so that nearly everything collides ===
+
+fn key() -> impl Strategy<Value = ObjectKey> {
+    (prop::sample::select(&["n1", "n2"][..]), prop::sample::select(&["a", "b", "c", "d"][..])).prop_map(|(ns, name)| ObjectKey::new(ns, name))
+}
+
+fn created() -> impl Strategy<Value = Option<i64>> {
+    prop::sample::select(vec![None, Some(1), Some(1), Some(2)])
+}
+
+fn value() -> impl Strategy<Value = String> {
+    prop::sample::select(&["r0", "r1", "r2"][..]).prop_map(str::to_owned)
+}
+
+fn arch() -> impl Strategy<Value = String> {
+    prop::sample::select(&["x86_64", "amd64", "arm64", "aarch64"][..]).prop_map(str::to_owned)
+}
+
+fn pair() -> impl Strategy<Value = (String, String)> {
+    let key = prop::sample::select(&["rack", "row", "region"][..]).prop_map(str::to_owned);
+    prop_oneof![4 => (key, value()), 1 => arch().prop_map(|arch| ("buildarch".to_owned(), arch))]
+}
+
+fn expression() -> impl Strategy<Value = model::Expression> {
+    let operator = prop::sample::select(&["In", "In", "NotIn", "Exists", "DoesNotExist"][..]);
+    let some = prop::collection::vec(value(), 0..3);
+    // Two of these make more tuples than the index enters.
+    let many = value().prop_map(|value| (0..9).map(|n| format!("v{n}")).chain([value]).collect());
+    let very_many = value().prop_map(|value| (0..70).map(|n| format!("v{n}")).chain([value]).collect());
+    (pair(), operator, prop_oneof![3 => some, 2 => many, 1 => very_many]).prop_map(|((key, value), operator, mut values): (_, _, Vec<String>)| {
+        if key == "buildarch" {
+            values = vec![value];
+        }
+        model::Expression { key, operator, values }
+    })
+}
+
+fn profile_label() -> impl Strategy<Value = (String, String)> {
+    let prefixed = (prop::sample::select(&["assignment/ipxe-", "assignment/extrinsic-"][..]), pair()).prop_map(|(prefix, (k, v))| (format!("{prefix}{k}"), v));
+    prop_oneof![2 => prefixed, 1 => Just(("tier".to_owned(), "gold".to_owned()))]
+}
+
+fn assignment() -> impl Strategy<Value = RawAssignment> {
+    let few = |names: &'static [&'static str]| {
+        let listed = prop::collection::vec(prop::sample::select(names).prop_map(str::to_owned), 1..3);
+        prop_oneof![2 => Just(Vec::new()), 1 => listed]
+    };
+    let identities = (few(&model::UUIDS), few(&model::SERIALS), few(&model::MACS));
+    let labels = (prop::collection::btree_map(Just("rack".to_owned()), value(), 0..2), prop::collection::vec(expression(), 0..4));
+    let rest = (prop::collection::btree_map(Just("tier".to_owned()), Just("gold".to_owned()), 0..2), 0..2_i32);
+    let rest = (prop_oneof![1 => rest.0, 1 => profile_label().prop_map(|label| BTreeMap::from([label]))], rest.1);
+    (key(), created(), identities, labels, rest).prop_map(|(key, created, (uuids, serials, macs), (match_labels, expressions), (profiles, priority))| {
+        RawAssignment { key, created, uuids, serials, macs, match_labels, expressions, profiles, priority }
+    })
+}
+
+fn profile() -> impl Strategy<Value = RawProfile> {
+    let labels = prop::collection::vec(profile_label(), 0..4).prop_map(|labels| labels.into_iter().collect());
+    (key(), created(), labels).prop_map(|(key, created, labels)| RawProfile { key, created, labels })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => assignment().prop_map(Step::Assignment),
+        2 => key().prop_map(Step::AssignmentGone),
+        4 => profile().prop_map(Step::Profile),
+        1 => key().prop_map(Step::ProfileGone),
+    ]
+}
+
+fn subject() -> impl Strategy<Value = RawSubject> {
+    let one = |names: &'static [&'static str]| prop::option::weighted(0.7, prop::sample::select(names).prop_map(str::to_owned));
+    let labels = prop::collection::vec(pair(), 0..4).prop_map(|labels| labels.into_iter().collect());
+    let extrinsic = prop::collection::btree_map(prop::sample::select(&["region", "rack"][..]).prop_map(str::to_owned), value(), 0..2);
+    (one(&model::PRESENTED_UUIDS), one(&model::PRESENTED_SERIALS), one(&model::PRESENTED_MACS), labels, extrinsic)
+        .prop_map(|(uuid, serial, mac, labels, extrinsic)| RawSubject { uuid, serial, mac, labels, extrinsic })
+}
+
+// === the properties ===
+
+/// `select` and `explain` say what the model says.
+fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
+    let subject = raw.build();
+    let selected = catalog.select(&subject);
+    let explained = catalog.explain(&subject);
+    let matching = world.matching(raw);
+    let order: Vec<_> = matching.iter().map(|candidate| candidate.assignment.key.clone()).collect();
+
+    let would_do: Vec<_> = explained.candidates.iter().filter(|candidate| candidate.verdict != Verdict::NoMatch).collect();
+    assert_eq!(would_do.iter().map(|candidate| candidate.assignment.clone()).collect::<Vec<_>>(), order);
+    assert!(would_do.iter().enumerate().all(|(place, candidate)| (candidate.verdict == Verdict::Won) == (place == 0)));
+    assert!(explained.candidates.windows(2).all(|pair| pair[0].priority >= pair[1].priority));
+    let mut names: Vec<_> = explained.candidates.iter().map(|candidate| &candidate.assignment).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), explained.candidates.len(), "each candidate stands once");
+
+    let profiles: Vec<_> = explained.profiles.iter().filter(|profile| profile.verdict != Verdict::NoMatch).map(|profile| profile.profile.clone()).collect();
+    let expected = match matching.first() {
+        None => {
+            assert!(profiles.is_empty());
+            assert!(matches!(&selected, Err(boot::NotSelected::NoAssignment)), "{selected:?}");
+            Outcome::NoAssignment { reason: selected.unwrap_err().to_string() }
+        }
+        Some(winner) => {
+            assert_eq!(profiles, world.profiles_for(winner.assignment, raw));
+            match (profiles.first(), selected) {
+                (None, Err(boot::NotSelected::NoProfile { assignment, reason })) => {
+                    assert_eq!(assignment, order[0]);
+                    Outcome::NoProfile { assignment, reason }
+                }
+                (Some(profile), Ok(selection)) => {
+                    assert_eq!((&selection.assignment.key, &selection.profile.key), (&order[0], profile));
+                    assert_eq!(selection.by.to_string(), winner.by.name());
+                    Outcome::Boots { assignment: order[0].clone(), profile: profile.clone(), conflict: world.conflicted(raw) }
+                }
+                (expected, selected) => panic!("{expected:?}, but {selected:?}"),
+            }
+        }
+    };
+    assert_eq!(explained.outcome, expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_of_changes_gives_the_answers_of_the_model(
+        before in prop::collection::vec(step(), 0..25),
+        after in prop::collection::vec(step(), 0..25),
+        subjects in prop::collection::vec(subject(), 1..8),
+    ) {
+        let (mut catalog, mut world) = (Catalog::new(), World::default());
+        before.iter().for_each(|step| step.apply(&mut catalog, &mut world));
+        let (snapshot, snapshot_world) = (catalog.clone(), world.clone());
+        after.iter().for_each(|step| step.apply(&mut catalog, &mut world));
+        for subject in &subjects {
+            agree(&catalog, &world, subject);
+            // A reader that took the catalog before still has the answers of then.
+            agree(&snapshot, &snapshot_world, subject);
+        }
+
+        // The same objects, put in the order of their names and not of history.
+        let mut sorted = Catalog::new();
+        for raw in world.profiles.values() {
+            sorted.apply(Change::Profile(Arc::new(raw.build())));
+        }
+        for raw in world.assignments.values() {
+            sorted.apply(Change::Assignment(Arc::new(raw.build())));
+        }
+        subjects.iter().for_each(|subject| agree(&sorted, &world, subject));
+        prop_assert_eq!(sorted.index_size(), catalog.index_size());
+
+        for key in world.assignments.keys() {
+            catalog.apply(Change::AssignmentGone(key.clone()));
+        }
+        for key in world.profiles.keys() {
+            catalog.apply(Change::ProfileGone(key.clone()));
+        }
+        prop_assert_eq!((catalog.assignment_count(), catalog.profile_count(), catalog.index_size()), (0, 0, 0));
+    }
+}
+
+// === each clause of the rule ===
+
+const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
+
+fn named(name: &str) -> RawAssignment {
+    RawAssignment { key: ObjectKey::new("ns", name), ..RawAssignment::default() }
+}
+
+fn for_uuid(name: &str) -> RawAssignment {
+    RawAssignment { uuids: vec![UUID.into()], ..named(name) }
+}
+
+fn labelled(name: &str, labels: &[(&str, &str)]) -> RawProfile {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    RawProfile { key: ObjectKey::new("ns", name), created: Some(1), labels }
+}
+
+fn wanting(name: &str, labels: &[(&str, &str)]) -> RawAssignment {
+    RawAssignment { profiles: labelled("", labels).labels, ..named(name) }
+}
+
+fn catalog(assignments: &[RawAssignment], profiles: &[RawProfile]) -> Catalog {
+    let mut catalog = Catalog::new();
+    for raw in assignments {
+        assert!(catalog.apply(Change::Assignment(Arc::new(raw.build()))));
+    }
+    for raw in profiles {
+        assert!(catalog.apply(Change::Profile(Arc::new(raw.build()))));
+    }
+    catalog
+}
+
+fn from_query(query: &str) -> boot::Subject {
+    let extrinsic = boot::ExtrinsicLabels::new([("region", "us-cal")]).unwrap();
+    boot::Subject::from_query(query, &extrinsic).unwrap()
+}
+
+/// The Assignment and the Profile that a query gets, as text.
+fn boots(catalog: &Catalog, query: &str) -> String {
+    match catalog.select(&from_query(query)) {
+        Ok(selection) => format!("{} {}", selection.assignment.key.name, selection.profile.key.name),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The Assignment that wins between two, whichever comes first.
+fn winner(a: RawAssignment, b: RawAssignment, query: &str) -> String {
+    let profiles = [labelled("p", &[])];
+    let one = boots(&catalog(&[a.clone(), b.clone()], &profiles), query);
+    assert_eq!(one, boots(&catalog(&[b, a], &profiles), query));
+    one.strip_suffix(" p").expect("it boots p").to_owned()
+}
+
+#[test]
+fn identities_are_alternatives_and_labels_are_not() {
+    let raw = RawAssignment {
+        uuids: vec![UUID.into()],
+        serials: vec!["S1".into()],
+        match_labels: BTreeMap::from([("rack".into(), "r1".into())]),
+        ..named("a")
+    };
+    let catalog = catalog(&[raw], &[labelled("p", &[])]);
+    assert_eq!(boots(&catalog, "serial=S1&rack=r1"), "a p");
+    assert_eq!(boots(&catalog, &format!("uuid={UUID}&rack=r1")), "a p");
+    for query in [format!("uuid={UUID}&rack=r2"), format!("uuid={UUID}"), "rack=r1".to_owned(), String::new()] {
+        assert!(boots(&catalog, &query).starts_with("no Assignment matches"), "{query}");
+    }
+}
+
+#[test]
+fn priority_goes_before_identity() {
+    let default = RawAssignment { priority: 1, ..named("default") };
+    assert_eq!(winner(default, for_uuid("machine"), &format!("uuid={UUID}")), "default");
+}
+
+#[test]
+fn uuid_goes_before_serial_before_mac_before_labels() {
+    let query = format!("uuid={UUID}&serial=S1&mac=52:54:00:00:00:01&rack=r1&row=r2");
+    let serial = RawAssignment { serials: vec!["S1".into()], ..named("b-serial") };
+    let mac = RawAssignment { macs: vec!["52:54:00:00:00:01".into()], ..named("a-mac") };
+    let labels = BTreeMap::from([("rack".to_owned(), "r1".to_owned()), ("row".to_owned(), "r2".to_owned())]);
+    let labels = RawAssignment { match_labels: labels, created: Some(1), ..named("a-labels") };
+    assert_eq!(winner(for_uuid("c-uuid"), serial.clone(), &query), "c-uuid");
+    assert_eq!(winner(serial, mac.clone(), &query), "b-serial");
+    assert_eq!(winner(mac, labels, &query), "a-mac");
+}
+
+#[test]
+fn the_exact_uuid_goes_before_its_other_byte_order() {
+    let swapped = RawAssignment { uuids: vec!["33221100-5544-7766-8899-aabbccddeeff".into()], created: Some(1), ..named("a-swapped") };
+    assert_eq!(winner(for_uuid("b-exact"), swapped.clone(), &format!("uuid={UUID}")), "b-exact");
+    assert_eq!(boots(&catalog(&[swapped], &[labelled("p", &[])]), &format!("uuid={UUID}")), "a-swapped p");
+}
+
+#[test]
+fn more_label_requirements_go_first_then_the_older_then_the_name() {
+    let rack = BTreeMap::from([("rack".to_owned(), "r1".to_owned())]);
+    let specific = RawAssignment { match_labels: rack, ..named("z") };
+    assert_eq!(winner(specific, RawAssignment { created: Some(1), ..named("a") }, "rack=r1"), "z");
+    assert_eq!(winner(RawAssignment { created: Some(1), ..named("z") }, RawAssignment { created: Some(2), ..named("a") }, ""), "z");
+    assert_eq!(winner(RawAssignment { created: Some(2), ..named("z") }, named("a"), ""), "z");
+    assert_eq!(winner(named("b"), named("a"), ""), "a");
+}
+
+#[test]
+fn only_age_or_name_between_two_is_a_conflict() {
+    let conflict = |a, b| match catalog(&[a, b], &[labelled("p", &[])]).explain(&from_query(&format!("uuid={UUID}"))).outcome {
+        Outcome::Boots { conflict, .. } => conflict,
+        other => panic!("{other:?}"),
+    };
+    assert!(conflict(for_uuid("a"), for_uuid("b")));
+    assert!(conflict(RawAssignment { created: Some(1), ..for_uuid("a") }, for_uuid("b")));
+    assert!(!conflict(RawAssignment { priority: 1, ..for_uuid("a") }, for_uuid("b")));
+    assert!(!conflict(for_uuid("a"), named("b")));
+}
+
+#[test]
+fn a_machine_named_by_two_identities_is_one_candidate_at_the_stronger() {
+    let raw = RawAssignment { macs: vec!["52:54:00:00:00:01".into()], ..for_uuid("a") };
+    let explained = catalog(&[raw], &[]).explain(&from_query(&format!("uuid={UUID}&mac=525400000001")));
+    assert_eq!(explained.candidates.len(), 1);
+    assert_eq!(explained.candidates[0].matched_by, boot::MatchedBy::Uuid);
+}
+
+#[test]
+fn a_placeholder_identity_matches_no_identity_selector_but_labels() {
+    let nil = "00000000-0000-0000-0000-000000000000";
+    let by_uuid = RawAssignment { uuids: vec![nil.into()], serials: vec!["None".into()], macs: vec!["000000000000".into()], ..named("a") };
+    let catalog = catalog(&[by_uuid], &[labelled("p", &[])]);
+    let query = format!("uuid={nil}&serial=None&mac=00:00:00:00:00:00");
+    assert!(boots(&catalog, &query).starts_with("no Assignment matches"));
+    assert_eq!(catalog.explain(&from_query(&query)).placeholders, ["uuid", "serial", "mac"]);
+    let by_label = RawAssignment { match_labels: BTreeMap::from([("serial".into(), "None".into())]), ..named("b") };
+    assert_eq!(winner(by_label, named("default"), &query), "b");
+}
+
+#[test]
+fn a_winner_without_a_profile_is_the_answer_and_never_the_next_assignment() {
+    let machine = RawAssignment { uuids: vec![UUID.into()], ..wanting("machine", &[("tier", "gould")]) };
+    let catalog = catalog(&[machine, named("default")], &[labelled("p", &[("tier", "gold")])]);
+    assert_eq!(
+        boots(&catalog, &format!("uuid={UUID}")),
+        "Assignment ns/machine matches this machine, but no Profile in namespace ns has the labels tier=gould: mend its profileSelectors or label a Profile"
+    );
+    assert_eq!(boots(&catalog, ""), "default p");
+}
+
+#[test]
+fn a_profile_of_another_namespace_is_no_profile() {
+    let elsewhere = RawProfile { key: ObjectKey::new("other", "p"), ..labelled("p", &[]) };
+    assert!(boots(&catalog(&[named("a")], &[elsewhere]), "").contains("no Profile in namespace ns"));
+}
+
+#[test]
+fn a_profile_that_disagrees_with_the_subject_is_dropped() {
+    let arm = labelled("arm", &[("assignment/ipxe-buildarch", "aarch64")]);
+    let any = labelled("any", &[]);
+    let both = catalog(&[named("a")], &[arm.clone(), any]);
+    assert_eq!(boots(&both, "buildarch=arm64"), "a arm");
+    assert_eq!(boots(&both, "buildarch=x86_64"), "a any");
+    assert_eq!(boots(&both, ""), "a any", "an absent label speaks for nothing");
+    assert_eq!(
+        boots(&catalog(&[named("a")], &[arm]), "buildarch=amd64"),
+        "Assignment ns/a matches this machine, but none of the 1 Profiles that it selects suits: arm wants buildarch=arm64, the machine has x86_64"
+    );
+}
+
+#[test]
+fn an_architecture_is_selected_by_any_of_its_names() {
+    let profile = labelled("p", &[("assignment/ipxe-buildarch", "aarch64")]);
+    let catalog = catalog(&[wanting("a", &[("assignment/ipxe-buildarch", "arm64")])], &[profile]);
+    assert_eq!(boots(&catalog, "buildarch=aarch64"), "a p");
+}
+
+#[test]
+fn an_extrinsic_label_is_the_operators_and_an_intrinsic_one_the_machines() {
+    let here = labelled("here", &[("assignment/extrinsic-region", "us-cal")]);
+    let claimed = labelled("claimed", &[("assignment/ipxe-region", "us-cal")]);
+    let there = labelled("there", &[("assignment/extrinsic-region", "eu")]);
+    let catalog = catalog(&[named("a")], &[there, claimed, here]);
+    assert_eq!(boots(&catalog, "region=eu"), "a here");
+}
+
+#[test]
+fn of_two_profiles_the_better_goes_first_then_the_older_then_the_name() {
+    let young = RawProfile { created: Some(2), ..labelled("a", &[]) };
+    let old = labelled("b", &[]);
+    assert_eq!(boots(&catalog(&[named("x")], &[young.clone(), old.clone()]), ""), "x b");
+    assert_eq!(boots(&catalog(&[named("x")], &[labelled("c", &[]), old.clone()]), ""), "x b");
+    let better = RawProfile { created: None, ..labelled("z", &[("assignment/ipxe-rack", "r1")]) };
+    assert_eq!(boots(&catalog(&[named("x")], &[young, old, better]), "rack=r1"), "x z");
+}
+
+#[test]
+fn an_empty_list_of_values_matches_nothing_and_leaves_nothing_behind() {
+    let raw = |name, rack: &[&str]| RawAssignment {
+        expressions: vec![model::Expression { key: "rack".into(), operator: "In", values: rack.iter().map(|v| (*v).to_owned()).collect() }],
+        ..named(name)
+    };
+    let mut catalog = catalog(&[raw("none", &[]), raw("one", &["r1"]), raw("no", &[])], &[labelled("p", &[])]);
+    assert_eq!(boots(&catalog, "rack=r1"), "one p");
+    assert!(catalog.apply(Change::AssignmentGone(ObjectKey::new("ns", "none"))));
+    assert_eq!(boots(&catalog, "rack=r1"), "one p");
+    for name in ["one", "no"] {
+        assert!(catalog.apply(Change::AssignmentGone(ObjectKey::new("ns", name))));
+    }
+    assert!(catalog.apply(Change::ProfileGone(ObjectKey::new("ns", "p"))));
+    assert_eq!(catalog.index_size(), 0);
+}
+
+#[test]
+fn an_id_that_two_profiles_claim_serves_the_older_and_survives_the_younger() {
+    let id = UUID.parse().unwrap();
+    let with_id = |name: &str, created| {
+        let mut profile = RawProfile { created: Some(created), ..labelled(name, &[]) }.build_with_config("config0");
+        profile.ids.insert("config0".parse().unwrap(), id);
+        profile.ids.insert("config1".parse().unwrap(), id);
+        Change::Profile(Arc::new(profile))
+    };
+    for changes in [[with_id("old", 1), with_id("young", 2)], [with_id("young", 2), with_id("old", 1)]] {
+        let mut catalog = Catalog::new();
+        changes.into_iter().for_each(|change| assert!(catalog.apply(change)));
+        let serves = |catalog: &Catalog| catalog.config(id).map(|(profile, name)| format!("{} {name}", profile.key.name));
+        assert_eq!(serves(&catalog).as_deref(), Some("old config0"));
+        catalog.apply(Change::ProfileGone(ObjectKey::new("ns", "young")));
+        assert_eq!(serves(&catalog).as_deref(), Some("old config0"));
+        catalog.apply(Change::ProfileGone(ObjectKey::new("ns", "old")));
+        assert_eq!((serves(&catalog), catalog.index_size()), (None, 0));
+    }
+}

@@ -1,0 +1,285 @@
+//! Section 4 of the design, word for word, over a list of everything.
+//!
+//! It has its own matching: of the crate under test it uses only what builds the same objects for the catalog.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use boot::profile::normalise_labels;
+use boot::{Assignment, ExtrinsicLabels, LabelSelector, ObjectKey, Operator, Profile, Requirement, Subject, SubjectSelectors};
+
+/// The second is the first in the other byte order; the third reads the same in both.
+pub const UUIDS: [&str; 4] = [
+    "00112233-4455-6677-8899-aabbccddeeff",
+    "33221100-5544-7766-8899-aabbccddeeff",
+    "11111111-2222-3333-8899-aabbccddeeff",
+    "00000000-0000-0000-0000-000000000000",
+];
+pub const SERIALS: [&str; 3] = ["S1", "S2", "None"];
+pub const MACS: [&str; 3] = ["52:54:00:00:00:01", "52:54:00:00:00:02", "00:00:00:00:00:00"];
+
+/// As a client writes them: other spellings of the same.
+pub const PRESENTED_UUIDS: [&str; 5] = [UUIDS[0], "33221100554477668899AABBCCDDEEFF", UUIDS[1], UUIDS[2], UUIDS[3]];
+pub const PRESENTED_SERIALS: [&str; 4] = ["S1", " S1 ", "S2", "None"];
+pub const PRESENTED_MACS: [&str; 4] = ["52:54:00:00:00:01", "52-54-00-00-00-02", "525400000001", "00:00:00:00:00:00"];
+
+#[derive(Clone, Debug)]
+pub struct RawAssignment {
+    pub key: ObjectKey,
+    pub created: Option<i64>,
+    pub uuids: Vec<String>,
+    pub serials: Vec<String>,
+    pub macs: Vec<String>,
+    pub match_labels: BTreeMap<String, String>,
+    pub expressions: Vec<Expression>,
+    pub profiles: BTreeMap<String, String>,
+    pub priority: i32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Expression {
+    pub key: String,
+    pub operator: &'static str,
+    pub values: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RawProfile {
+    pub key: ObjectKey,
+    pub created: Option<i64>,
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RawSubject {
+    pub uuid: Option<String>,
+    pub serial: Option<String>,
+    pub mac: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub extrinsic: BTreeMap<String, String>,
+}
+
+/// All objects there are.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    pub assignments: BTreeMap<ObjectKey, RawAssignment>,
+    pub profiles: BTreeMap<ObjectKey, RawProfile>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum By {
+    Uuid,
+    Swapped,
+    Serial,
+    Mac,
+    None,
+}
+
+pub struct Matching<'w> {
+    pub assignment: &'w RawAssignment,
+    pub by: By,
+}
+
+impl World {
+    /// Clause 1 and 2: those that match, ranked.
+    pub fn matching(&self, subject: &RawSubject) -> Vec<Matching<'_>> {
+        let all = self.assignments.values();
+        let mut matching: Vec<_> = all.filter_map(|assignment| Some(Matching { assignment, by: assignment.matches(subject)? })).collect();
+        matching.sort_by_key(|Matching { assignment: a, by }| {
+            (Reverse(a.priority), *by, Reverse(a.requirements().len()), age(a.created), a.key.namespace.clone(), a.key.name.clone())
+        });
+        matching
+    }
+
+    /// Whether only age or name put the winner before the next.
+    pub fn conflicted(&self, subject: &RawSubject) -> bool {
+        let chosen = |m: &Matching<'_>| (m.assignment.priority, m.by, m.assignment.requirements().len());
+        let matching = self.matching(subject);
+        matching.len() > 1 && chosen(&matching[0]) == chosen(&matching[1])
+    }
+
+    /// Clause 3: the Profiles that are left, the best first.
+    pub fn profiles_for(&self, assignment: &RawAssignment, subject: &RawSubject) -> Vec<ObjectKey> {
+        let mut left = Vec::new();
+        for profile in self.profiles.values() {
+            let has = |key: &String, value: &String| profile.labels.get(key).is_some_and(|own| spell(key, own) == spell(key, value));
+            if profile.key.namespace != assignment.key.namespace || !assignment.profiles.iter().all(|(key, value)| has(key, value)) {
+                continue;
+            }
+            let mut satisfied = 0;
+            let mut disagrees = false;
+            for (key, value) in &profile.labels {
+                let presented = match (key.strip_prefix("assignment/ipxe-"), key.strip_prefix("assignment/extrinsic-")) {
+                    (Some(key), _) if subject.extrinsic.contains_key(key) => None,
+                    (Some(key), _) => subject.labels.get(key),
+                    (_, Some(key)) => subject.extrinsic.get(key),
+                    _ => None,
+                };
+                if let Some(presented) = presented {
+                    let agrees = spell(key, presented) == spell(key, value);
+                    satisfied += usize::from(agrees);
+                    disagrees |= !agrees;
+                }
+            }
+            if !disagrees {
+                left.push((Reverse(satisfied), age(profile.created), profile.key.name.clone(), profile.key.clone()));
+            }
+        }
+        left.sort();
+        left.into_iter().map(|(.., key)| key).collect()
+    }
+}
+
+impl By {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::Swapped => "uuid (other byte order)",
+            Self::Serial => "serial",
+            Self::Mac => "mac",
+            Self::None => "labels",
+        }
+    }
+}
+
+impl RawAssignment {
+    fn matches(&self, subject: &RawSubject) -> Option<By> {
+        let met = |expression: &Expression| {
+            let value = subject.label(&expression.key);
+            let listed = value.is_some_and(|value| expression.values.iter().any(|v| spell(&expression.key, v) == value));
+            match expression.operator {
+                "In" => listed,
+                "NotIn" => !listed,
+                "Exists" => value.is_some(),
+                _ => value.is_none(),
+            }
+        };
+        let equal = |(key, value): (&String, &String)| subject.label(key) == Some(spell(key, value));
+        if !self.expressions.iter().all(met) || !self.match_labels.iter().all(equal) {
+            return None;
+        }
+        if self.uuids.is_empty() && self.serials.is_empty() && self.macs.is_empty() {
+            return Some(By::None);
+        }
+        let real = |text: &&String| !text.starts_with("00000000") && !text.starts_with("00:00") && *text != "None";
+        if let Some(uuid) = subject.uuid.as_ref().filter(real) {
+            let digits = |text: &str| text.replace('-', "").to_ascii_lowercase();
+            let uuid = digits(uuid);
+            if self.uuids.iter().any(|own| digits(own) == uuid) {
+                return Some(By::Uuid);
+            }
+            if self.uuids.iter().any(|own| digits(own) == swapped(&uuid)) {
+                return Some(By::Swapped);
+            }
+        }
+        if subject.serial.as_ref().filter(real).is_some_and(|serial| self.serials.iter().any(|own| own == serial.trim())) {
+            return Some(By::Serial);
+        }
+        let digits = |text: &str| text.replace([':', '-'], "");
+        let mac = subject.mac.as_ref().filter(real).map(|mac| digits(mac));
+        mac.is_some_and(|mac| self.macs.iter().any(|own| digits(own) == mac)).then_some(By::Mac)
+    }
+
+    /// The label requirements, the same one counted once.
+    fn requirements(&self) -> BTreeSet<(String, &'static str, BTreeSet<String>)> {
+        let equal = self.match_labels.iter().map(|(key, value)| (key, "In", vec![value]));
+        let expressions = self.expressions.iter().map(|e| (&e.key, e.operator, e.values.iter().collect()));
+        let all = equal.chain(expressions).map(|(key, operator, values)| {
+            let listed = operator.ends_with("In");
+            let values = values.into_iter().filter(|_| listed).map(|value| spell(key, value).to_owned()).collect();
+            (key.clone(), operator, values)
+        });
+        all.collect()
+    }
+
+    pub fn build(&self) -> Assignment {
+        let expressions = self.expressions.iter().map(|expression| {
+            let values = expression.values.iter().map(|value| value.as_str().into()).collect();
+            let operator = match expression.operator {
+                "In" => Operator::In(values),
+                "NotIn" => Operator::NotIn(values),
+                "Exists" => Operator::Exists,
+                _ => Operator::DoesNotExist,
+            };
+            Requirement { key: expression.key.as_str().into(), operator }
+        });
+        Assignment {
+            key: self.key.clone(),
+            created: self.created.map(time),
+            labels: BTreeMap::new(),
+            subjects: SubjectSelectors {
+                uuids: self.uuids.iter().map(|uuid| boot::identity::parse_uuid(uuid).unwrap()).collect(),
+                serials: self.serials.iter().map(|serial| serial.as_str().into()).collect(),
+                macs: self.macs.iter().map(|mac| mac.parse().unwrap()).collect(),
+                labels: LabelSelector::new(&self.match_labels, expressions),
+            },
+            profiles: normalise_labels(&self.profiles),
+            priority: self.priority,
+        }
+    }
+}
+
+impl Default for RawAssignment {
+    fn default() -> Self {
+        Self {
+            key: ObjectKey::new("ns", ""),
+            created: None,
+            uuids: Vec::new(),
+            serials: Vec::new(),
+            macs: Vec::new(),
+            match_labels: BTreeMap::new(),
+            expressions: Vec::new(),
+            profiles: BTreeMap::new(),
+            priority: 0,
+        }
+    }
+}
+
+impl RawProfile {
+    pub fn build(&self) -> Profile {
+        Profile::compile(self.key.clone(), self.created.map(time), &self.labels, "#!ipxe\n", &BTreeMap::new()).unwrap()
+    }
+
+    pub fn build_with_config(&self, name: &str) -> Profile {
+        let configs = BTreeMap::from([(name.parse().unwrap(), String::new())]);
+        Profile::compile(self.key.clone(), self.created.map(time), &self.labels, "#!ipxe\n", &configs).unwrap()
+    }
+}
+
+impl RawSubject {
+    pub fn build(&self) -> Subject {
+        let identities = [("uuid", &self.uuid), ("serial", &self.serial), ("mac", &self.mac)];
+        let identities = identities.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        let labels = self.labels.iter().map(|(key, value)| (key.as_str(), value));
+        let query: Vec<_> = labels.chain(identities).map(|(key, value)| format!("{key}={}", value.replace(' ', "%20"))).collect();
+        Subject::from_query(&query.join("&"), &ExtrinsicLabels::new(&self.extrinsic).unwrap()).unwrap()
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.extrinsic.get(key).or_else(|| self.labels.get(key)).map(|value| spell(key, value))
+    }
+}
+
+/// Aliases of an architecture count as equal.
+fn spell<'v>(key: &str, value: &'v str) -> &'v str {
+    match value {
+        "amd64" if key.ends_with("buildarch") => "x86_64",
+        "aarch64" if key.ends_with("buildarch") => "arm64",
+        _ => value,
+    }
+}
+
+/// The first three fields byte by byte from behind.
+fn swapped(digits: &str) -> String {
+    let bytes = |range: std::ops::Range<usize>| range.step_by(2).map(|at| &digits[at..at + 2]).rev().collect::<String>();
+    [bytes(0..8), bytes(8..12), bytes(12..16), digits[16..].to_owned()].concat()
+}
+
+/// What has no time counts as the youngest.
+fn age(created: Option<i64>) -> (bool, Option<i64>) {
+    (created.is_none(), created)
+}
+
+fn time(second: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(second).unwrap()
+}

@@ -1,0 +1,137 @@
+//! Which machines get which Profile, as Kubernetes keeps it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+
+/// Which machines get which Profile.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "shaper.amahdha.com",
+    version = "v1alpha1",
+    kind = "Assignment",
+    namespaced,
+    status = "AssignmentStatus",
+    derive = "PartialEq",
+    shortname = "asg",
+    category = "shaper",
+    doc = "An Assignment says which machines boot which Profile of its namespace. Of several that match a machine, these go first, in this \
+           order: higher priority; named by UUID over serial number over MAC address over none; more label requirements; older; namespace \
+           and name. If the winner has no Profile that suits the machine, the machine waits: it never falls through to the next.",
+    printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority", description = "Higher goes first."),
+    printcolumn(
+        name = "Profiles",
+        type_ = "string",
+        json_path = ".status.profiles[*]",
+        description = "The Profiles that the selectors match now."
+    ),
+    printcolumn(
+        name = "Conflicted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Conflicted\")].status",
+        description = "Whether only age or name decides between this Assignment and another."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AssignmentSpec {
+    /// Which machines. Any one of the identities (UUIDs, serial numbers, MAC addresses) is enough; all of the labels must hold as well.
+    /// Without identities the labels alone decide. Empty or absent, this is a default that matches every machine.
+    #[serde(default, skip_serializing_if = "SubjectSelectors::is_empty")]
+    pub subject_selectors: SubjectSelectors,
+    /// What they boot: a Profile of the same namespace that has all of these labels. Of several, the one with more
+    /// `assignment/ipxe-KEY` and `assignment/extrinsic-KEY` labels that the machine satisfies goes first, then the older, then the
+    /// name. Empty or absent: any Profile of the namespace.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::profile_labels")]
+    #[x_kube(validation = Rule::new(schema::KEYS_ARE_LABEL_KEYS).message(schema::LABEL_KEY_MESSAGE))]
+    pub profile_selectors: BTreeMap<String, String>,
+    /// Higher goes first, whatever else the Assignments say: between -1000000 and 1000000.
+    #[serde(default)]
+    #[schemars(range(min = -1_000_000, max = 1_000_000))]
+    pub priority: i32,
+}
+
+/// Which machines an Assignment speaks of.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SubjectSelectors {
+    /// SMBIOS UUIDs (`dmidecode -s system-uuid`), in any case, with or without dashes. Either byte order of the first three fields
+    /// matches. Placeholders that many boards share match nothing. At most 4,096.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::uuids")]
+    pub uuids: Vec<String>,
+    /// Serial numbers (`dmidecode -s system-serial-number`): any text of at most 256 characters; spaces around it do not count.
+    /// Placeholders such as `To be filled by O.E.M.` match nothing. At most 4,096.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::serials")]
+    pub serial_numbers: Vec<String>,
+    /// Addresses of the network cards that machines boot from: six octets in hexadecimal with `:`, with `-` or with nothing between
+    /// them, in any case; 8 or 20 octets for InfiniBand. At most 4,096.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::macs")]
+    pub mac_addresses: Vec<String>,
+    /// Labels that a machine must have, with these values: what iPXE sends (`product`, `manufacturer`, `buildarch`, `platform`, `asset`,
+    /// `hostname`, ...) and what the operator set on the server. Other names of one architecture are equal (`aarch64`, `arm64`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::subject_labels")]
+    #[x_kube(validation = Rule::new(schema::KEYS_ARE_SUBJECT_KEYS).message(schema::SUBJECT_KEY_MESSAGE))]
+    pub match_labels: BTreeMap<String, String>,
+    /// Requirements on labels, all of which must hold. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub match_expressions: Vec<LabelRequirement>,
+}
+
+/// One requirement on one label.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = Rule::new("!(self.operator in ['In', 'NotIn']) || (has(self.values) && size(self.values) > 0)")
+        .message("operators In and NotIn need at least one of values"),
+    validation = Rule::new("self.operator in ['In', 'NotIn'] || !has(self.values) || size(self.values) == 0")
+        .message("operators Exists and DoesNotExist take no values")
+)]
+pub struct LabelRequirement {
+    /// The label's key, such as `product`: at most 253 bytes, and at most one `/`.
+    #[schemars(schema_with = "schema::label_key")]
+    pub key: String,
+    /// `In`: the label has one of the values. `NotIn`: it has none of them, or there is no such label. `Exists`: there is one.
+    /// `DoesNotExist`: there is none.
+    #[schemars(schema_with = "schema::operator")]
+    pub operator: String,
+    /// The values for `In` and `NotIn`; at most 256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::label_values")]
+    pub values: Vec<String>,
+}
+
+/// What the controllers found out about an Assignment.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AssignmentStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The names of the Profiles that the selectors match now, before any machine is looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::profile_names")]
+    pub profiles: Vec<String>,
+    /// `Accepted`: whether the Assignment counts. `ProfileFound`: whether its selectors match a Profile. `Conflicted`: whether only age or
+    /// name decides between it and another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+// === impl SubjectSelectors ===
+
+impl SubjectSelectors {
+    /// Whether nothing is asked for, so that every machine matches.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

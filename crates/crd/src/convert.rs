@@ -1,0 +1,182 @@
+//! The one conversion from the resources to what machines are answered from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use boot::nearest::did_you_mean;
+use boot::profile::normalise_labels;
+use boot::{ConfigName, LabelSelector, ObjectKey, Operator, Requirement, TemplateError, identity};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::assignment::LabelRequirement;
+use crate::field::FieldPath;
+use crate::labels::{fault_of_key, fault_of_value, is_domain};
+use crate::{Assignment, DEFAULT_NAMESPACE, Profile};
+
+/// Why an object can't be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// A field holds what it can't hold.
+    #[error("{field}: {reason}")]
+    Field {
+        /// The place of the field.
+        field: FieldPath,
+        /// What is wrong and what to write.
+        reason: String,
+    },
+    /// A template does not parse, or names what does not exist.
+    #[error("{0}")]
+    Template(#[from] TemplateError),
+}
+
+impl Invalid {
+    /// The field that is to be mended.
+    pub fn field(&self) -> FieldPath {
+        match self {
+            Self::Field { field, .. } => field.clone(),
+            // The field of a template has no dots in its parts: a config's name is an identifier.
+            Self::Template(error) => FieldPath::of(error.field.split('.')),
+        }
+    }
+
+    /// The line inside the text of the field, counted from 1, where the fault has one.
+    pub fn line_in_field(&self) -> Option<usize> {
+        match self {
+            Self::Field { .. } => None,
+            Self::Template(error) => error.line,
+        }
+    }
+}
+
+/// What a Profile means; its configs have the ids of its status.
+pub fn profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
+    let key = key(&profile.metadata)?;
+    let labels = labels(&profile.metadata)?;
+    let mut configs = BTreeMap::new();
+    for (name, text) in &profile.spec.additional_config {
+        let name: ConfigName = name.parse().map_err(|error| invalid(FieldPath::of(["spec", "additionalConfig", name]), error))?;
+        configs.insert(name, text.clone());
+    }
+    let status = profile.status.iter().flat_map(|status| &status.additional_config);
+    // An id that is no UUID was not written by a controller; the config then counts as one that has none yet.
+    let ids = status.filter_map(|(name, id)| Some((name.parse().ok()?, identity::parse_uuid(id)?))).collect();
+    let compiled = boot::Profile::compile(key, created(&profile.metadata), labels, &profile.spec.ipxe, &configs)?;
+    Ok(compiled.with_ids(ids))
+}
+
+/// What an Assignment means.
+pub fn assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> {
+    const PRIORITIES: std::ops::RangeInclusive<i32> = -1_000_000..=1_000_000;
+    let key = key(&assignment.metadata)?;
+    let spec = &assignment.spec;
+    check_labels(&spec.profile_selectors, &FieldPath::of(["spec", "profileSelectors"]))?;
+    if !PRIORITIES.contains(&spec.priority) {
+        return Err(invalid(FieldPath::of(["spec", "priority"]), format!("{} is not between -1000000 and 1000000", spec.priority)));
+    }
+    let selectors = &spec.subject_selectors;
+    Ok(boot::Assignment {
+        key,
+        created: created(&assignment.metadata),
+        labels: labels(&assignment.metadata)?.clone(),
+        subjects: boot::SubjectSelectors {
+            uuids: each("uuids", &selectors.uuids, |text| {
+                identity::parse_uuid(text).ok_or_else(|| format!("{text:?} is no UUID; write 32 hexadecimal digits, as `dmidecode -s system-uuid` prints them"))
+            })?,
+            serials: each("serialNumbers", &selectors.serial_numbers, |text| match text.trim() {
+                "" => Err("an empty serial number matches nothing; remove the item".to_owned()),
+                text => Ok(text.into()),
+            })?,
+            macs: each("macAddresses", &selectors.mac_addresses, |text| text.parse::<boot::Mac>().map_err(|error| error.to_string()))?,
+            labels: label_selector(&selectors.match_labels, &selectors.match_expressions)?,
+        },
+        profiles: normalise_labels(&spec.profile_selectors),
+        priority: spec.priority,
+    })
+}
+
+fn invalid(field: FieldPath, reason: impl ToString) -> Invalid {
+    Invalid::Field { field, reason: reason.to_string() }
+}
+
+fn each<T: Ord>(name: &str, texts: &[String], parse: impl Fn(&str) -> Result<T, String>) -> Result<BTreeSet<T>, Invalid> {
+    let field = FieldPath::of(["spec", "subjectSelectors", name]);
+    let one = |(at, text): (usize, &String)| parse(text).map_err(|reason| invalid(field.index(at), reason));
+    texts.iter().enumerate().map(one).collect()
+}
+
+fn label_selector(labels: &BTreeMap<String, String>, expressions: &[LabelRequirement]) -> Result<LabelSelector, Invalid> {
+    let selectors = FieldPath::of(["spec", "subjectSelectors"]);
+    for (key, value) in labels {
+        let field = || selectors.key("matchLabels").key(key);
+        check_subject_key(key).map_err(|reason| invalid(field(), reason))?;
+        if value.is_empty() {
+            let reason = "an empty value is never presented; to ask for a machine without this label, use matchExpressions with operator DoesNotExist";
+            return Err(invalid(field(), reason));
+        }
+    }
+    let one = |(at, asked): (usize, &LabelRequirement)| {
+        requirement(asked).map_err(|(name, reason)| invalid(selectors.key("matchExpressions").index(at).key(name), reason))
+    };
+    let requirements: Vec<_> = expressions.iter().enumerate().map(one).collect::<Result<_, _>>()?;
+    Ok(LabelSelector::new(labels, requirements))
+}
+
+fn requirement(requirement: &LabelRequirement) -> Result<Requirement, (&'static str, String)> {
+    const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+    check_subject_key(&requirement.key).map_err(|reason| ("key", reason))?;
+    let values: BTreeSet<Box<str>> = requirement.values.iter().map(|value| value.as_str().into()).collect();
+    let operator = match (requirement.operator.as_str(), values.is_empty()) {
+        ("In", false) => Operator::In(values),
+        ("NotIn", false) => Operator::NotIn(values),
+        ("Exists", true) => Operator::Exists,
+        ("DoesNotExist", true) => Operator::DoesNotExist,
+        (name @ ("In" | "NotIn"), true) => return Err(("values", format!("operator {name} needs values"))),
+        (name @ ("Exists" | "DoesNotExist"), false) => return Err(("values", format!("operator {name} takes no values"))),
+        (name, _) => {
+            let hint = did_you_mean(name, OPERATORS);
+            return Err(("operator", format!("unknown operator {name:?}{hint}; there are {}", OPERATORS.join(", "))));
+        }
+    };
+    Ok(Requirement { key: requirement.key.as_str().into(), operator })
+}
+
+/// A machine may present more than an object in Kubernetes may be labelled with: any text but control characters can be a key.
+fn check_subject_key(key: &str) -> Result<(), String> {
+    if key.is_empty() || key.len() > boot::subject::MAX_KEY_BYTES || key.chars().any(char::is_control) {
+        return Err(format!("label key {key:?} must be 1 to {} bytes without control characters", boot::subject::MAX_KEY_BYTES));
+    }
+    match fault_of_key(key) {
+        Some(fault) if key.matches('/').count() > 1 => Err(fault),
+        _ => Ok(()),
+    }
+}
+
+fn labels(metadata: &ObjectMeta) -> Result<&BTreeMap<String, String>, Invalid> {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    let labels = metadata.labels.as_ref().unwrap_or(&NONE);
+    check_labels(labels, &FieldPath::of(["metadata", "labels"]))?;
+    Ok(labels)
+}
+
+fn check_labels(labels: &BTreeMap<String, String>, field: &FieldPath) -> Result<(), Invalid> {
+    let fault = labels.iter().find_map(|(key, value)| Some((key, fault_of_key(key).or_else(|| fault_of_value(value))?)));
+    fault.map_or(Ok(()), |(key, fault)| Err(invalid(field.key(key), fault)))
+}
+
+fn key(metadata: &ObjectMeta) -> Result<ObjectKey, Invalid> {
+    let Some(name) = metadata.name.as_deref().filter(|name| !name.is_empty()) else {
+        return Err(invalid(FieldPath::of(["metadata"]), "the object needs a name"));
+    };
+    let namespace = metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(DEFAULT_NAMESPACE);
+    for (field, text) in [("name", name), ("namespace", namespace)] {
+        if !is_domain(text) {
+            let reason = format!("{text:?} is no name for Kubernetes; use lower-case letters, digits and '-', starting and ending with a letter or digit");
+            return Err(invalid(FieldPath::of(["metadata", field]), reason));
+        }
+    }
+    Ok(ObjectKey::new(namespace, name))
+}
+
+fn created(metadata: &ObjectMeta) -> Option<Timestamp> {
+    metadata.creation_timestamp.as_ref().map(|time| time.0)
+}

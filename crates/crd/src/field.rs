@@ -1,0 +1,72 @@
+//! The place of a value in an object.
+
+use std::fmt;
+
+/// The place of a value in an object, such as `spec.subjectSelectors.uuids[3]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldPath(Vec<Step>);
+
+/// One step on the way to a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The field of an object, or the key of a map.
+    Key(String),
+    /// The item of a list, counted from 0.
+    Index(usize),
+}
+
+// === impl FieldPath ===
+
+impl FieldPath {
+    /// The path from the names of fields, each below the one before.
+    pub fn of<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(keys.into_iter().map(|key| Step::Key(key.to_owned())).collect())
+    }
+
+    /// The path of a field, or of a map's entry, below this one.
+    pub fn key(&self, key: impl Into<String>) -> Self {
+        self.step(Step::Key(key.into()))
+    }
+
+    /// The path of a list's item, counted from 0, below this one.
+    pub fn index(&self, index: usize) -> Self {
+        self.step(Step::Index(index))
+    }
+
+    /// The steps from the object to the value.
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    fn step(&self, step: Step) -> Self {
+        Self(self.0.iter().cloned().chain([step]).collect())
+    }
+}
+
+/// As the API server writes it: keys that are no plain word stand in brackets.
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_word = |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        for (i, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Key(key) if is_word(key) => write!(f, "{}{key}", if i == 0 { "" } else { "." })?,
+                Step::Key(key) => write!(f, "[{}]", key.escape_debug())?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_reads_as_the_api_server_writes_it() {
+        let selectors = FieldPath::of(["spec", "subjectSelectors"]);
+        assert_eq!(selectors.key("uuids").index(3).to_string(), "spec.subjectSelectors.uuids[3]");
+        assert_eq!(selectors.key("matchLabels").key("a.b/c").to_string(), "spec.subjectSelectors.matchLabels[a.b/c]");
+        assert_eq!(FieldPath::of(["spec", "additionalConfig", "user-data"]).to_string(), "spec.additionalConfig.user-data");
+    }
+}

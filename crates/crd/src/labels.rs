@@ -1,0 +1,59 @@
+//! The syntax of label keys and values, as Kubernetes has it.
+
+/// Why a text is no label key, or nothing.
+pub(crate) fn fault_of_key(key: &str) -> Option<String> {
+    let (prefix, name) = match key.split('/').collect::<Vec<_>>()[..] {
+        [name] => (None, name),
+        [prefix, name] => (Some(prefix), name),
+        ref parts => return Some(format!("label key {key:?} has {} slashes; it may have one, as in assignment/ipxe-buildarch", parts.len() - 1)),
+    };
+    if !is_word(name, 63) {
+        return Some(format!("label key {key:?}: the name must be 1 to 63 letters, digits, '-', '_' or '.', starting and ending with a letter or digit"));
+    }
+    prefix
+        .filter(|prefix| !is_domain(prefix))
+        .map(|_| format!("label key {key:?}: what is before the slash must be a DNS name of at most 253 lower-case letters, digits, '-' and '.'"))
+}
+
+/// Why a text is no label value, or nothing.
+pub(crate) fn fault_of_value(value: &str) -> Option<String> {
+    (!value.is_empty() && !is_word(value, 63)).then(|| {
+        format!("label value {value:?} must be at most 63 letters, digits, '-', '_' or '.', starting and ending with a letter or digit")
+    })
+}
+
+/// Whether the text is a DNS name in lower case (RFC 1123), as names of objects and prefixes of label keys are.
+pub(crate) fn is_domain(text: &str) -> bool {
+    let is_part = |part: &str| is_word(part, 63) && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    text.len() <= 253 && text.split('.').all(is_part)
+}
+
+fn is_word(text: &str, longest: usize) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= longest
+        && ends(text.chars().next())
+        && ends(text.chars().next_back())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_slash_at_most() {
+        assert_eq!(fault_of_key("assignment/ipxe-buildarch"), None);
+        assert_eq!(fault_of_key("region"), None);
+        assert!(fault_of_key("assigment/ipxe/buildarch").unwrap().contains("has 2 slashes"));
+        for key in ["", "/", "a/", "/a", "A.B/c", "-a", "a b", &"x".repeat(64)] {
+            assert!(fault_of_key(key).is_some(), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_may_be_empty_and_has_no_spaces() {
+        assert_eq!(fault_of_value(""), None);
+        assert_eq!(fault_of_value("us-cal"), None);
+        assert!(fault_of_value("PowerEdge R640").is_some());
+    }
+}

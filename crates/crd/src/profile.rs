@@ -1,0 +1,79 @@
+//! What to boot, as Kubernetes keeps it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+
+/// What to boot: an iPXE script and the configs that it links to.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "shaper.amahdha.com",
+    version = "v1alpha1",
+    kind = "Profile",
+    namespaced,
+    status = "ProfileStatus",
+    derive = "PartialEq",
+    shortname = "prf",
+    category = "shaper",
+    doc = "A Profile says what a machine boots: an iPXE script, and the configs (Ignition, cloud-init, kickstart, ...) that it links to. \
+           An Assignment selects it by its labels. A label `assignment/ipxe-KEY` or `assignment/extrinsic-KEY` says which machines it is \
+           meant for: one that presents another value for KEY never gets it.",
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
+        description = "Whether the Profile can be served."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason",
+        description = "Why it can or can't.",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileSpec {
+    /// The iPXE script, a template in Jinja syntax; its first line is `#!ipxe`. Variables: the name of each config is the URL at which
+    /// the machine fetches it, `subject` holds the machine's labels (`{{ subject.serial }}`), `profile` and `assignment` the name,
+    /// namespace and labels of the two objects, `base_url` the address under which the machine reached the server. An unknown name is
+    /// an error. At most 256 KiB.
+    #[schemars(length(min = 1, max = 262_144))]
+    pub ipxe: String,
+    /// The configs, by name: templates with the same variables as the script. A name is an identifier, so that `{{ name }}` in the
+    /// script becomes the config's URL. Each is served at `/config/ID`, its id in `status.additionalConfig`. At most 64 configs of
+    /// 256 KiB each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::configs")]
+    #[x_kube(
+        validation = Rule::new(schema::CONFIG_NAME_IS_IDENTIFIER).message(
+            "the name of a config must be an identifier (letters, digits and _, not starting with a digit, at most 63 long)"
+        ),
+        validation = Rule::new(schema::CONFIG_NAME_IS_FREE).message(
+            "the name of a config must not be one that already has a meaning in templates, such as subject, profile, assignment or base_url"
+        )
+    )]
+    pub additional_config: BTreeMap<String, String>,
+}
+
+/// What the controllers found out about a Profile.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The id under which each config is served, at `/config/ID`. Ids are random, given once, and gone with the name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::config_ids")]
+    pub additional_config: BTreeMap<String, String>,
+    /// `Accepted`: whether the Profile can be served, and why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}

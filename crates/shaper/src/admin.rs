@@ -1,0 +1,141 @@
+//! The port for operators: `/healthz`, `/readyz`, `/metrics`, `/explain`.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::Boot;
+use boot::Subject;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Most operators at once. Prometheus is one.
+const MAX_CONNECTIONS: usize = 128;
+
+/// What the port tells of.
+pub struct Admin {
+    /// All metrics.
+    pub registry: Registry,
+    /// What answers machines, for readiness and `/explain`.
+    pub boot: Arc<Boot>,
+    /// Sentences for `/readyz?verbose`, which whoever loads objects keeps current.
+    pub remarks: Arc<Mutex<Vec<String>>>,
+    /// Called before metrics are read, for those that depend on the time.
+    pub refresh: Box<dyn Fn() + Send + Sync>,
+}
+
+type Reply = Response<Full<Bytes>>;
+
+impl Admin {
+    /// Answers until `stop`.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        let admin = Arc::new(self);
+        let mut connections = JoinSet::new();
+        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+            while connections.try_join_next().is_some() {}
+            match accepted {
+                Ok((stream, _)) if connections.len() < MAX_CONNECTIONS => {
+                    let (admin, stop) = (admin.clone(), stop.clone());
+                    connections.spawn(async move {
+                        let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request, &stop))));
+                        let served = http1::Builder::new()
+                            .timer(TokioTimer::new())
+                            .header_read_timeout(Duration::from_secs(60))
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await;
+                        if let Err(error) = served {
+                            debug!(%error, "admin connection ended");
+                        }
+                    });
+                }
+                Ok(_) => debug!("too many admin connections"),
+                Err(error) => {
+                    warn!(%error, "can't accept an admin connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>, stop: &CancellationToken) -> Reply {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+            reply.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+            return reply;
+        }
+        let query = request.uri().query().unwrap_or_default();
+        match request.uri().path() {
+            "/healthz" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => self.readyz(query == "verbose", stop.is_cancelled()),
+            "/metrics" => self.metrics(),
+            "/explain" => self.explain(query),
+            _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz, /readyz?verbose, /metrics and /explain?uuid=...&mac=...\n"),
+        }
+    }
+
+    fn readyz(&self, verbose: bool, stopping: bool) -> Reply {
+        let (status, word) = match (stopping, self.boot.is_synced()) {
+            (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not loaded yet"),
+            (false, true) => (StatusCode::OK, "ok"),
+        };
+        let mut body = format!("{word}\n");
+        if verbose {
+            let catalog = self.boot.catalog().load();
+            body += &format!("{} Assignments, {} Profiles\n", catalog.assignment_count(), catalog.profile_count());
+            for remark in self.remarks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                body += &format!("{remark}\n");
+            }
+        }
+        text(status, body)
+    }
+
+    fn metrics(&self) -> Reply {
+        (self.refresh)();
+        let mut body = String::new();
+        match encode(&mut body, &self.registry) {
+            Ok(()) => reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be written\n"),
+        }
+    }
+
+    fn explain(&self, query: &str) -> Reply {
+        let subject = match Subject::from_query(query, self.boot.extrinsic()) {
+            Ok(subject) => subject,
+            Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        };
+        let explanation = self.boot.catalog().load().explain(&subject);
+        match serde_json::to_string_pretty(&explanation) {
+            Ok(json) => reply(StatusCode::OK, "application/json", json + "\n"),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+}
+
+/// Listens on an address.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+fn text(status: StatusCode, body: impl Into<String>) -> Reply {
+    reply(status, "text/plain; charset=utf-8", body)
+}
+
+fn reply(status: StatusCode, content_type: &'static str, body: impl Into<String>) -> Reply {
+    let mut reply = Response::new(Full::from(Bytes::from(body.into())));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    reply
+}

@@ -1,0 +1,184 @@
+//! The ids of configs, kept in the state directory.
+//!
+//! An id is random, given once, and kept while its Profile has a config of that name. It is served only when it is on disk: what a
+//! machine was told must hold after a restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use boot::{ConfigName, ObjectKey, Profile};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The ids of all configs of all Profiles.
+pub struct ConfigIds {
+    path: PathBuf,
+    ids: Ids,
+    /// What is on disk, if that is known.
+    saved: Option<Ids>,
+    /// Held while this process lives, so that no other one writes here.
+    _lock: File,
+}
+
+/// By `namespace/name` of the Profile, then by name of the config.
+type Ids = BTreeMap<String, BTreeMap<String, Uuid>>;
+
+#[derive(Serialize, Deserialize)]
+struct OnDisk {
+    version: u32,
+    profiles: Ids,
+}
+
+impl ConfigIds {
+    /// Opens the state directory, which is made if it is not there.
+    pub fn open(directory: &Path) -> anyhow::Result<Self> {
+        let shown = directory.display();
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .with_context(|| format!("can't make the state directory {shown}; name another with --state-dir"))?;
+        let lock = directory.join("lock");
+        let lock = File::create(&lock).with_context(|| format!("can't write to the state directory {shown}; name another with --state-dir"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!("another shaper uses the state directory {shown}; name another with --state-dir"),
+            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("can't lock the state directory {shown}")),
+        }
+        let path = directory.join("config-ids.json");
+        let ids = read(&path)?;
+        Ok(Self { path, saved: Some(ids.clone()), ids, _lock: lock })
+    }
+
+    /// Gives ids to those configs of a Profile that have none, and takes them from names that it no longer has.
+    pub fn assign(&mut self, profile: &Profile) {
+        let known = self.ids.entry(profile.key.to_string()).or_default();
+        known.retain(|name, _| profile.templates.config_named(name).is_some());
+        for name in profile.templates.config_names() {
+            known.entry(name.to_string()).or_insert_with(Uuid::new_v4);
+        }
+    }
+
+    /// Forgets a Profile that is gone.
+    pub fn forget(&mut self, profile: &ObjectKey) {
+        self.ids.remove(&profile.to_string());
+    }
+
+    /// Forgets all Profiles but these.
+    pub fn keep_only(&mut self, profiles: &BTreeSet<String>) {
+        self.ids.retain(|profile, _| profiles.contains(profile));
+    }
+
+    /// Writes what has changed.
+    pub fn save(&mut self) -> anyhow::Result<()> {
+        self.ids.retain(|_, configs| !configs.is_empty());
+        if self.saved.as_ref() == Some(&self.ids) {
+            return Ok(());
+        }
+        write(&self.path, &self.ids).with_context(|| format!("can't write {}", self.path.display()))?;
+        self.saved = Some(self.ids.clone());
+        Ok(())
+    }
+
+    /// Whether something could not be written yet.
+    pub fn is_unsaved(&self) -> bool {
+        self.saved.as_ref() != Some(&self.ids)
+    }
+
+    /// The ids of a Profile's configs that are on disk.
+    pub fn of(&self, profile: &Profile) -> BTreeMap<ConfigName, Uuid> {
+        let known = self.saved.as_ref().and_then(|ids| ids.get(&profile.key.to_string()));
+        let id = |name: &ConfigName| Some((name.clone(), *known?.get(name.as_str())?));
+        profile.templates.config_names().filter_map(id).collect()
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Ids> {
+    let shown = path.display();
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ids::new()),
+        Err(error) => return Err(error).with_context(|| format!("can't read {shown}")),
+    };
+    let parsed: OnDisk = serde_json::from_slice(&text)
+        .with_context(|| format!("{shown} is damaged; restore it, or remove it so that all configs get new ids (machines that are installing now will have to boot again)"))?;
+    if parsed.version != 1 {
+        bail!("{shown} was written by a newer shaper (version {}); run that, or remove the file", parsed.version);
+    }
+    Ok(parsed.profiles)
+}
+
+/// A reader sees the old file or the new one, whole, also after a power cut.
+fn write(path: &Path, ids: &Ids) -> anyhow::Result<()> {
+    let directory = path.parent().context("the file is in a directory")?;
+    let mut file = tempfile::Builder::new().prefix(".config-ids").permissions(fs::Permissions::from_mode(0o600)).tempfile_in(directory)?;
+    serde_json::to_writer_pretty(&mut file, &OnDisk { version: 1, profiles: ids.clone() })?;
+    file.write_all(b"\n")?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(directory)?.sync_all()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(configs: &[&str]) -> Profile {
+        let configs = configs.iter().map(|name| (name.parse().unwrap(), String::new())).collect();
+        Profile::compile(ObjectKey::new("default", "p"), None, &BTreeMap::new(), "#!ipxe\n", &configs).unwrap()
+    }
+
+    #[test]
+    fn an_id_is_served_once_it_is_on_disk_and_survives_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ids = ConfigIds::open(directory.path()).unwrap();
+        ids.assign(&profile(&["a", "b"]));
+        assert!(ids.of(&profile(&["a", "b"])).is_empty());
+        ids.save().unwrap();
+        let before = ids.of(&profile(&["a", "b"]));
+        assert_eq!(before.len(), 2);
+        drop(ids);
+        let mut ids = ConfigIds::open(directory.path()).unwrap();
+        ids.assign(&profile(&["a", "b"]));
+        assert_eq!(ids.of(&profile(&["a", "b"])), before);
+    }
+
+    #[test]
+    fn a_name_that_goes_and_returns_gets_a_new_id() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ids = ConfigIds::open(directory.path()).unwrap();
+        ids.assign(&profile(&["a", "b"]));
+        ids.save().unwrap();
+        let before = ids.of(&profile(&["a", "b"]));
+        ids.assign(&profile(&["a"]));
+        ids.assign(&profile(&["a", "b"]));
+        ids.save().unwrap();
+        let after = ids.of(&profile(&["a", "b"]));
+        let (a, b) = ("a".parse::<ConfigName>().unwrap(), "b".parse::<ConfigName>().unwrap());
+        assert_eq!(before[&a], after[&a]);
+        assert_ne!(before[&b], after[&b]);
+    }
+
+    #[test]
+    fn two_processes_do_not_share_a_state_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = ConfigIds::open(directory.path()).unwrap();
+        let error = ConfigIds::open(directory.path()).err().unwrap();
+        assert!(error.to_string().contains("another shaper"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_file_is_named_and_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config-ids.json");
+        fs::write(&path, "{").unwrap();
+        let error = format!("{:#}", ConfigIds::open(directory.path()).err().unwrap());
+        assert!(error.contains("config-ids.json is damaged"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"{");
+    }
+}

@@ -1,0 +1,39 @@
+//! `shaper`: one binary, one subcommand a role.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use shaper::{logs, standalone};
+
+/// A Kubernetes-native iPXE boot and configuration server.
+///
+/// A machine network-boots, iPXE fetches /boot.ipxe, chains to /ipxe with the machine's labels, and gets the script of the Profile that an
+/// Assignment gives it, with links to configs (Ignition, cloud-init, anything) at /config/{uuid}.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    logs: logs::Args,
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    Standalone(standalone::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logs::init(&cli.logs);
+    let ended = match cli.role {
+        Role::Standalone(args) => standalone::run(args),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("shaper: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

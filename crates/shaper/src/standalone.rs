@@ -1,0 +1,137 @@
+//! `shaper standalone DIR`: the whole boot path in one process, from a folder of manifests.
+
+mod loader;
+mod welcome;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, bail};
+use api::{BaseUrl, Boot, Limits, Metrics, Server};
+use boot::{Catalog, ExtrinsicLabels, SharedCatalog};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::admin::{self, Admin};
+use crate::ids::ConfigIds;
+use crate::manifests::Follow;
+use crate::stop;
+
+use loader::{Gauges, Loader};
+
+/// Serve machines from a folder of manifests, without Kubernetes
+///
+/// Reads Profiles and Assignments from all *.yaml, *.yml and *.json files below DIR, follows changes to them, and serves /boot.ipxe, /ipxe
+/// and /config/{uuid}. A file that is broken keeps its last good objects; the log, /metrics and /readyz?verbose name it.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The folder of manifests
+    dir: PathBuf,
+    /// Where machines fetch scripts and configs
+    #[arg(long, env = "SHAPER_HTTP_LISTEN", default_value = "[::]:8080", value_name = "ADDRESS:PORT")]
+    http_listen: SocketAddr,
+    /// Where operators find /healthz, /readyz, /metrics and /explain
+    #[arg(long, env = "SHAPER_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    admin_listen: SocketAddr,
+    /// Where the ids of configs are kept [default: $STATE_DIRECTORY, /var/lib/shaper for root, else ~/.local/state/shaper]
+    #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// The address that links start with, where machines reach shaper under another than they ask for
+    #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<BaseUrl>,
+    /// A label that every machine has here, whatever it says itself; repeatable
+    #[arg(long = "label", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
+    labels: Vec<(String, String)>,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or_else(|| format!("{text:?} has no =; write KEY=VALUE"))?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    if !args.dir.is_dir() {
+        bail!("{} is no folder; name the one that holds the manifests", args.dir.display());
+    }
+    let extrinsic = ExtrinsicLabels::new(args.labels.iter().map(|(key, value)| (key, value))).context("--label")?;
+    let ids = ConfigIds::open(&args.state_dir.clone().unwrap_or_else(default_state_dir))?;
+    let stop = stop::on_signal().context("can't listen for signals")?;
+
+    let mut registry = Registry::with_prefix("shaper");
+    let metrics = Metrics::register(&mut registry);
+    let gauges = Gauges::register(&mut registry);
+    let shared = Arc::new(SharedCatalog::new(Catalog::new()));
+    let boot = Arc::new(Boot::new(shared.clone(), extrinsic, args.public_url.clone()));
+    let remarks = Arc::new(Mutex::new(Vec::new()));
+
+    let in_use = |what, address| format!("can't listen on {what} {address}; is another server there? Choose another address or port");
+    let server = Server::bind(args.http_listen, boot.clone(), metrics, Limits::default())
+        .with_context(|| in_use("--http-listen", args.http_listen))?;
+    let admin = admin::bind(args.admin_listen).await.with_context(|| in_use("--admin-listen", args.admin_listen))?;
+    let (http_listen, admin_listen) = (server.local_addr()?, admin.local_addr()?);
+    info!(%http_listen, %admin_listen, "listening");
+
+    let refresh = Box::new({
+        let gauges = gauges.clone();
+        move || gauges.refresh()
+    });
+    let admin_task = tokio::spawn(Admin { registry, boot: boot.clone(), remarks: remarks.clone(), refresh }.run(admin, stop.clone()));
+    let follow = Follow::new(&args.dir);
+    let loader = Loader::new(&args.dir, ids, shared, gauges, remarks);
+    let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, public_url: args.public_url };
+    let loading = spawn_loader(loader, follow, boot, welcome, &stop)?;
+    server.run(stop.clone()).await;
+    stop.cancel();
+    admin_task.await.context("the admin port failed")?;
+    // The thread sleeps until something changes in the folder; it holds nothing that needs an orderly end.
+    if loading.is_finished() {
+        bail!("following the folder failed; the log says why");
+    }
+    Ok(())
+}
+
+/// Reads the folder now and whenever it changes, on a thread of its own: reading files and compiling templates may take long.
+fn spawn_loader(
+    mut loader: Loader,
+    mut follow: Follow,
+    boot: Arc<Boot>,
+    welcome: welcome::Welcome,
+    stop: &CancellationToken,
+) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let ended = stop.clone().drop_guard();
+    std::thread::Builder::new()
+        .name("loader".to_owned())
+        .spawn(move || {
+            // Whatever ends this thread ends the process: machines would boot what was true long ago.
+            let _ended = ended;
+            let loaded = loader.load();
+            boot.set_synced();
+            welcome.say(&loaded);
+            loop {
+                follow.wait();
+                loader.load();
+            }
+        })
+        .context("can't start the loader's thread")
+}
+
+fn default_state_dir() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let is_root = || std::fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0);
+    if let Some(directory) = variable("STATE_DIRECTORY") {
+        return directory;
+    }
+    if is_root() {
+        return "/var/lib/shaper".into();
+    }
+    let home = || variable("HOME").unwrap_or_default().join(".local/state");
+    variable("XDG_STATE_HOME").unwrap_or_else(home).join("shaper")
+}

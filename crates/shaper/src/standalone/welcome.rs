@@ -1,0 +1,70 @@
+//! What a person sees first.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+
+use api::BaseUrl;
+
+use super::loader::Loaded;
+
+/// What was loaded, where it is served, and how machines get there.
+pub(super) struct Welcome {
+    pub(super) dir: PathBuf,
+    pub(super) http_listen: SocketAddr,
+    pub(super) admin_listen: SocketAddr,
+    pub(super) public_url: Option<BaseUrl>,
+}
+
+impl Welcome {
+    /// Says it, if there is a person to hear it.
+    pub(super) fn say(&self, loaded: &Loaded) {
+        let mut out = io::stdout().lock();
+        if out.is_terminal() {
+            // Nobody listens any more: that is no reason not to serve.
+            let _ = out.write_all(self.text(loaded).as_bytes());
+        }
+    }
+
+    fn text(&self, loaded: &Loaded) -> String {
+        let url = self.public_url.as_ref().map_or_else(|| format!("http://{}", self.reachable()), ToString::to_string);
+        let problems = match loaded.problems.len() {
+            0 => String::new(),
+            1 => format!(", and one problem:\n  {}", loaded.problems[0]),
+            more => format!(", and {more} problems; the first:\n  {}", loaded.problems[0]),
+        };
+        format!(
+            "\
+shaper serves {profiles} Profiles and {assignments} Assignments from {dir}{problems}
+  machines   {url}/boot.ipxe
+  operators  http://{admin}/metrics, /readyz?verbose, /explain?uuid=...
+
+For dnsmasq, with an iPXE that firmware gets by TFTP as before:
+  dhcp-match=set:ipxe,175
+  dhcp-boot=tag:ipxe,{url}/boot.ipxe
+
+",
+            profiles = loaded.profiles,
+            assignments = loaded.assignments,
+            dir = self.dir.display(),
+            admin = self.admin_listen,
+        ) + &format!("Loaded in {} ms. Ctrl-C stops it. From here on, a line for each request:\n", loaded.took.as_millis())
+    }
+
+    /// An address under which other machines may reach this one.
+    fn reachable(&self) -> SocketAddr {
+        let mut address = self.http_listen;
+        if address.ip().is_unspecified() {
+            address.set_ip(outward_address().unwrap_or_else(|| [127, 0, 0, 1].into()));
+        }
+        address
+    }
+}
+
+/// The address from which this machine would reach others: choosing a route sends nothing (`connect` of a datagram socket).
+fn outward_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // TEST-NET-1 of RFC 5737: nobody is there.
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified())
+}

@@ -1,0 +1,111 @@
+//! What a boot needs besides shaper: QEMU, firmware, iPXE in three generations, a kernel and an initrd.
+//!
+//! Programs come from the distribution's packages: installed when this runs as root, named for the user otherwise.
+//! Everything else is fetched once into a cache outside the checkout, `${XDG_CACHE_HOME:-~/.cache}/shaper`, from the
+//! package mirror that this machine uses anyway. Deleting that folder is always safe.
+
+mod archive;
+mod cache;
+mod initrd;
+mod linux;
+mod packages;
+
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+pub use cache::Cache;
+pub use packages::{Package, ensure as ensure_packages};
+
+/// A kernel and an initrd that fetch the URL given as `config=URL` on the kernel's command line.
+///
+/// The initrd brings the first network card up by DHCP, prints what it fetched between [`Linux::BEGIN`] and
+/// [`Linux::END`], and powers the machine off.
+#[derive(Debug, Clone)]
+pub struct Linux {
+    folder: PathBuf,
+}
+
+/// Which iPXE a machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ipxe {
+    /// The one that this machine's packages bring, 1.0.0 of 2019-01 on Debian 12.
+    Installed,
+    /// 1.21.1+git20250501, of Debian 13.
+    Trixie,
+    /// 2.0.0, of Debian's unstable distribution.
+    Sid,
+}
+
+/// Where an iPXE's files are.
+#[derive(Debug, Clone)]
+pub struct IpxeFiles {
+    folder: PathBuf,
+}
+
+// === impl Linux ===
+
+impl Linux {
+    /// Printed on a line of its own before the config.
+    pub const BEGIN: &str = "=== config begins";
+    /// Printed on a line of its own after the config.
+    pub const END: &str = "=== config ends";
+    /// Printed instead when no config could be fetched.
+    pub const FAILED: &str = "=== config could not be fetched";
+
+    /// Finds them in the cache or makes them, which takes about a minute the first time.
+    pub fn find() -> Result<Self> {
+        let name = format!("linux-{}", initrd::version());
+        let folder =
+            Cache::open()?.entry(&name, "a Linux kernel and an initrd", linux::build).context("could not prepare a Linux to boot")?;
+        Ok(Self { folder })
+    }
+
+    /// The folder that holds `vmlinuz` and `initrd.gz`, for an HTTP or TFTP server.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+// === impl Ipxe ===
+
+impl Ipxe {
+    /// Every generation, oldest first.
+    pub const ALL: [Self; 3] = [Self::Installed, Self::Trixie, Self::Sid];
+
+    /// Finds its files, in the cache or by fetching them.
+    pub fn files(self) -> Result<IpxeFiles> {
+        let suite = match self {
+            Self::Installed => {
+                ensure_packages(&[Package::Ipxe])?;
+                return Ok(IpxeFiles { folder: PathBuf::from("/usr/lib/ipxe") });
+            }
+            Self::Trixie => "trixie",
+            Self::Sid => "sid",
+        };
+        let folder = Cache::open()?
+            .entry(&format!("ipxe-{suite}-1"), &format!("the iPXE of Debian {suite}"), |folder| {
+                archive::Archive::of_suite(suite)?.unpack(&["ipxe"], folder)
+            })
+            .with_context(|| format!("could not fetch the iPXE of Debian {suite}"))?;
+        Ok(IpxeFiles { folder: folder.join("usr/lib/ipxe") })
+    }
+}
+
+// === impl IpxeFiles ===
+
+impl IpxeFiles {
+    /// For a BIOS machine whose own network boot loads it over TFTP.
+    pub fn undionly(&self) -> PathBuf {
+        self.folder.join("undionly.kpxe")
+    }
+
+    /// For a BIOS machine that is started with it as its kernel.
+    pub fn lkrn(&self) -> PathBuf {
+        self.folder.join("ipxe.lkrn")
+    }
+
+    /// For a UEFI machine.
+    pub fn efi(&self) -> PathBuf {
+        self.folder.join("ipxe.efi")
+    }
+}

@@ -1,0 +1,86 @@
+//! The Debian packages whose programs a boot needs.
+
+use crate::process;
+use anyhow::{Result, bail};
+use std::path::Path;
+
+/// A package, known by one file of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Package {
+    /// The virtual machine.
+    Qemu,
+    /// iPXE as the option ROM of QEMU's network cards.
+    IpxeRoms,
+    /// iPXE as files that a boot server offers.
+    Ipxe,
+    /// UEFI firmware.
+    Ovmf,
+    /// DHCP and TFTP.
+    Dnsmasq,
+    /// Network namespaces, bridges and taps.
+    Iproute,
+}
+
+/// Sees to it that the packages are there: installs what is missing when this runs as root, and otherwise fails with
+/// the command to run.
+pub fn ensure(packages: &[Package]) -> Result<()> {
+    let missing: Vec<&str> = packages.iter().filter(|package| !package.is_there()).map(|package| package.name()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let line = format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
+    if process::find("apt-get").is_none() {
+        bail!("missing: {}. Install what your distribution calls these Debian packages", missing.join(", "));
+    }
+    if !process::is_root() {
+        bail!("Debian packages are missing. Run this, then try again:\n\n    sudo {line}\n");
+    }
+    // Two test programs may find the same package missing at the same time.
+    let _lock = super::Cache::open()?.slot("apt-get", 1)?;
+    eprintln!("e2e: installing {}", missing.join(" "));
+    let install = || {
+        let mut words = line.split(' ');
+        let program = words.next().unwrap_or_default();
+        process::output("env", ["DEBIAN_FRONTEND=noninteractive", program].into_iter().chain(words))
+    };
+    if install().is_err() {
+        // A fresh image has no package lists yet, or old ones.
+        process::output("apt-get", ["update", "-qq"])?;
+        install()?;
+    }
+    match packages.iter().find(|package| !package.is_there()) {
+        Some(package) => bail!("{} is installed, but has none of its known files", package.name()),
+        None => Ok(()),
+    }
+}
+
+// === impl Package ===
+
+impl Package {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Qemu, Self::IpxeRoms, Self::Ipxe, Self::Ovmf, Self::Dnsmasq, Self::Iproute];
+
+    /// Its name in Debian.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu-system-x86",
+            Self::IpxeRoms => "ipxe-qemu",
+            Self::Ipxe => "ipxe",
+            Self::Ovmf => "ovmf",
+            Self::Dnsmasq => "dnsmasq-base",
+            Self::Iproute => "iproute2",
+        }
+    }
+
+    fn is_there(self) -> bool {
+        let any = |files: &[&str]| files.iter().any(|file| Path::new(file).exists());
+        match self {
+            Self::Qemu => process::find("qemu-system-x86_64").is_some(),
+            Self::IpxeRoms => any(&["/usr/lib/ipxe/qemu/pxe-virtio.rom", "/usr/share/qemu/pxe-virtio.rom"]),
+            Self::Ipxe => any(&["/usr/lib/ipxe/undionly.kpxe"]),
+            Self::Ovmf => any(&[crate::machine::OVMF]),
+            Self::Dnsmasq => process::find("dnsmasq").is_some(),
+            Self::Iproute => process::find("ip").is_some(),
+        }
+    }
+}

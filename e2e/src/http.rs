@@ -1,0 +1,106 @@
+//! Just enough of an HTTP client to ask what a machine would ask.
+
+use anyhow::{Context, Result, ensure};
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+/// What a server answered.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// Names in lower case, in the order of their arrival.
+    pub headers: Vec<(String, String)>,
+    /// The body, whole.
+    pub body: String,
+}
+
+/// Asks for an `http://` URL. The connection is used once, and an answer that takes longer than ten seconds is an error.
+pub fn get(url: &str) -> Result<Response> {
+    let (authority, target) = split(url)?;
+    let address = authority
+        .to_socket_addrs()
+        .with_context(|| format!("{authority} in {url} is no address"))?
+        .next()
+        .with_context(|| format!("{authority} in {url} has no address"))?;
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).with_context(|| format!("no connection to {address}"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(request(authority, target).as_bytes())?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).with_context(|| format!("no whole answer from {url}"))?;
+    Response::parse(&bytes).with_context(|| format!("in the answer from {url}"))
+}
+
+/// Asks again until the answer is as wanted; gives it and how long it took.
+pub fn wait_until(url: &str, timeout: Duration, wanted: impl Fn(&Response) -> bool) -> Result<(Response, Duration)> {
+    let start = Instant::now();
+    loop {
+        let answer = get(url);
+        match answer {
+            Ok(response) if wanted(&response) => return Ok((response, start.elapsed())),
+            _ if start.elapsed() < timeout => std::thread::sleep(Duration::from_millis(25)),
+            Ok(response) => anyhow::bail!("after {timeout:?} {url} still answers {}: {}", response.status, response.body.trim()),
+            Err(error) => return Err(error.context(format!("{url} did not answer within {timeout:?}"))),
+        }
+    }
+}
+
+/// The request as it goes over the wire.
+pub(crate) fn request(authority: &str, target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")
+}
+
+/// `http://AUTHORITY/TARGET` in its two parts.
+pub(crate) fn split(url: &str) -> Result<(&str, &str)> {
+    let rest = url.strip_prefix("http://").with_context(|| format!("{url} does not start with http://"))?;
+    Ok(match rest.find('/') {
+        Some(slash) => rest.split_at(slash),
+        None => (rest, "/"),
+    })
+}
+
+// === impl Response ===
+
+impl Response {
+    /// Reads a whole answer. Its Content-Length must be there and must be right: iPXE relies on it.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").context("the head has no end")?;
+        let head = std::str::from_utf8(&bytes[..end]).context("the head is not UTF-8")?;
+        let mut lines = head.split("\r\n");
+        let status =
+            lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).context("there is no status line")?;
+        let headers =
+            lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
+        let response = Self { status, headers, body: String::from_utf8_lossy(&bytes[end + 4..]).into_owned() };
+        let length = bytes.len() - end - 4;
+        ensure!(
+            response.header("content-length") == Some(length.to_string().as_str()),
+            "Content-Length is {:?}, the body has {length} bytes",
+            response.header("content-length")
+        );
+        Ok(response)
+    }
+
+    /// The first header of this name, which is given in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_whole() {
+        let response = Response::parse(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno\n").unwrap();
+        assert_eq!((response.status, response.body.as_str()), (404, "no\n"));
+    }
+
+    #[test]
+    fn an_answer_that_is_shorter_than_it_says_is_an_error() {
+        assert!(Response::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nno\n").is_err());
+        assert!(Response::parse(b"HTTP/1.1 200 OK\r\n\r\nno\n").is_err());
+    }
+}

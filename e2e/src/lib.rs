@@ -1,0 +1,24 @@
+//! The boot path as a machine sees it: real firmware, real iPXE, a real kernel.
+//!
+//! This crate knows shaper only from outside: it starts the release binary, speaks HTTP to it and boots virtual
+//! machines from it. It depends on no other crate of the project, so that a test can't pass by agreeing with the
+//! code that it tests.
+//!
+//! - [`assets`]: the programs, firmware, kernel and iPXE images that a boot needs, found or fetched once.
+//! - [`server`]: a running `shaper`, and what its log says.
+//! - [`machine`]: a virtual machine, its firmware and its console.
+//! - [`network`]: a boot network of its own: bridge, taps, DHCP and TFTP.
+//! - [`files`]: a small HTTP server for kernel and initrd.
+//! - [`manifests`]: a folder of Profiles and Assignments.
+//! - [`http`]: just enough of a client to ask what a machine would ask.
+//!
+//! Every process started here ends with the value that stands for it, and with the thread that started it.
+
+pub mod assets;
+pub mod files;
+pub mod http;
+pub mod machine;
+pub mod manifests;
+pub mod network;
+pub mod process;
+pub mod server;

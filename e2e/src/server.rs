@@ -1,0 +1,267 @@
+//! A running `shaper`, as an operator would start it.
+
+use crate::http::{self, Response};
+use crate::process::Process;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a start may take until `/readyz` says yes.
+const START: Duration = Duration::from_secs(20);
+
+/// `shaper standalone` to be.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    folder: PathBuf,
+    state: Option<PathBuf>,
+    http_listen: String,
+    args: Vec<OsString>,
+    netns: Option<String>,
+}
+
+/// A running server. Dropping it ends it.
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    log: Log,
+    netns: Option<String>,
+    http: SocketAddr,
+    admin: SocketAddr,
+    _state: Option<tempfile::TempDir>,
+}
+
+/// The lines of its log.
+#[derive(Debug, Clone, Default)]
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    lines: Mutex<Lines>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    all: Vec<String>,
+    ended: bool,
+}
+
+/// The release binary: `SHAPER_BIN`, or where cargo puts it.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("SHAPER_BIN") {
+        return Ok(PathBuf::from(path));
+    }
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+    let path = target.join("release/shaper");
+    ensure!(path.is_file(), "{} is not there: run `cargo build --release -p shaper`, or name another binary in SHAPER_BIN", path.display());
+    Ok(path)
+}
+
+// === impl Builder ===
+
+impl Builder {
+    /// Keeps ids in this folder instead of one that ends with the server.
+    pub fn state(mut self, folder: &Path) -> Self {
+        self.state = Some(folder.to_owned());
+        self
+    }
+
+    /// An extrinsic label.
+    pub fn label(self, key: &str, value: &str) -> Self {
+        self.args(["--label", &format!("{key}={value}")])
+    }
+
+    /// Any other arguments.
+    pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// The address for machines; a free port of the loopback address otherwise.
+    pub fn http_listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.http_listen);
+        self
+    }
+
+    /// Runs it in a network namespace.
+    pub fn netns(mut self, netns: &str) -> Self {
+        self.netns = Some(netns.to_owned());
+        self
+    }
+
+    /// Starts it, and waits until it listens.
+    pub fn start(self) -> Result<Server> {
+        let (state, state_folder) = if let Some(folder) = self.state {
+            (None, folder)
+        } else {
+            let folder = tempfile::tempdir().context("could not make a temporary folder")?;
+            let path = folder.path().to_owned();
+            (Some(folder), path)
+        };
+        let mut process = Process::start("shaper", binary()?.as_os_str(), self.netns.as_deref(), |command| {
+            // What the developer's shell exports must not decide a test.
+            for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SHAPER_")) {
+                command.env_remove(key);
+            }
+            command
+                .arg("standalone")
+                .arg(&self.folder)
+                .args(["--http-listen", &self.http_listen])
+                .args(["--admin-listen", "127.0.0.1:0", "--log-format", "json"])
+                .arg("--state-dir")
+                .arg(&state_folder)
+                .args(&self.args)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped());
+        })?;
+        let stderr = process.child().stderr.take().context("shaper has no standard error")?;
+        let log = Log::default();
+        log.read(stderr);
+
+        let line =
+            log.wait_for(START, says_listening).with_context(|| format!("shaper did not say that it listens; its log:\n{}", log.text()))?;
+        let address = |key: &str| -> Result<SocketAddr> {
+            field(&line, key).and_then(|text| text.parse().ok()).with_context(|| format!("no {key} in {line}"))
+        };
+        Ok(Server { http: address("http_listen")?, admin: address("admin_listen")?, process, log, netns: self.netns, _state: state })
+    }
+
+    /// Starts it, and waits until `/readyz` says yes.
+    pub fn start_ready(self) -> Result<Server> {
+        let server = self.start()?;
+        server.wait_until_ready(START)?;
+        Ok(server)
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    /// `shaper standalone FOLDER` on free ports.
+    pub fn standalone(folder: &Path) -> Builder {
+        Builder { folder: folder.to_owned(), state: None, http_listen: "127.0.0.1:0".to_owned(), args: Vec::new(), netns: None }
+    }
+
+    /// The address for machines, as this computer sees it.
+    pub fn url(&self, target: &str) -> String {
+        format!("http://{}{target}", self.http)
+    }
+
+    /// Where machines reach it.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The admin port, as this computer sees it.
+    pub fn admin_url(&self, target: &str) -> String {
+        format!("http://{}{target}", self.admin)
+    }
+
+    /// The address for machines on QEMU's user network.
+    pub fn url_for_user_network(&self, target: &str) -> String {
+        format!("http://10.0.2.2:{}{target}", self.http.port())
+    }
+
+    /// Asks a URL of this server from where it runs.
+    pub fn get(&self, url: &str) -> Result<Response> {
+        match &self.netns {
+            None => http::get(url),
+            Some(netns) => crate::network::get(netns, url),
+        }
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub fn wait_until_ready(&self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let answer = self.get(&self.admin_url("/readyz"));
+            match answer {
+                Ok(response) if response.status == 200 => return Ok(()),
+                _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+                Ok(response) => bail!("/readyz still answers {}: {}", response.status, response.body.trim()),
+                Err(error) => return Err(error.context(format!("/readyz; the log:\n{}", self.log.text()))),
+            }
+        }
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Asks it to end, as a service manager would.
+    pub fn stop(mut self) -> Result<()> {
+        let status = self.process.terminate(Duration::from_secs(15))?;
+        ensure!(status.success(), "shaper ended with {status}; its log:\n{}", self.log.text());
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Politely first, so that it drains as in real life; the process is killed in any case.
+        let _ = self.process.terminate(Duration::from_secs(5));
+    }
+}
+
+// === impl Log ===
+
+impl Log {
+    /// All lines so far.
+    pub fn text(&self) -> String {
+        self.shared.lines().all.join("\n")
+    }
+
+    /// Waits for a line that is as wanted; nothing if none comes in time, or the server has ended.
+    pub fn wait_for(&self, timeout: Duration, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let find = |lines: &Lines| lines.all.iter().find(|line| wanted(line)).cloned();
+        let (lines, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.shared.lines(), timeout, |lines| find(lines).is_none() && !lines.ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        find(&lines)
+    }
+
+    fn read(&self, from: impl Read + Send + 'static) {
+        let shared = Arc::clone(&self.shared);
+        std::thread::spawn(move || {
+            for line in BufReader::new(from).lines().map_while(Result::ok) {
+                shared.lines().all.push(line);
+                shared.changed.notify_all();
+            }
+            shared.lines().ended = true;
+            shared.changed.notify_all();
+        });
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a JSON log line says that the server listens.
+fn says_listening(line: &str) -> bool {
+    field(line, "message").is_some_and(|message| message == "listening")
+}
+
+/// A field of a JSON log line, which may stand at the top or under `fields`.
+fn field(line: &str, key: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let value = line.get("fields").and_then(|fields| fields.get(key)).or_else(|| line.get(key))?;
+    Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}

@@ -1,0 +1,23 @@
+//! The files that are made from code, and committed so that people and tools can read them.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+
+/// Writes them all.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    for (name, text) in crd::manifests() {
+        write(&config.join("crd").join(name), &text)?;
+    }
+    write(&config.join("openapi.json"), api::openapi())
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let directory = path.parent().context("the file is in a directory")?;
+    fs::create_dir_all(directory).with_context(|| format!("can't make {}", directory.display()))?;
+    fs::write(path, text).with_context(|| format!("can't write {}", path.display()))?;
+    println!("wrote {}", path.display());
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! Commands for those who work on shaper: `cargo xtask --help`.
+
+use clap::{Parser, Subcommand};
+
+mod demo;
+mod generate;
+mod test;
+
+/// Commands for those who work on shaper
+#[derive(Parser)]
+enum Xtask {
+    #[command(flatten)]
+    Task(Task),
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build shaper, start it on examples/quickstart, and boot a virtual machine through it into Linux
+    Demo(demo::Args),
+    /// Run all tests, those with virtual machines as well
+    Test(test::Args),
+    /// Write the files that are made from code: config/crd/*.yaml and config/openapi.json
+    Generate,
+}
+
+fn main() -> anyhow::Result<()> {
+    let Xtask::Task(task) = Xtask::parse();
+    match task {
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Generate => generate::run(),
+    }
+}
