@@ -49,10 +49,12 @@ fn escape(tail: &[u8]) -> Option<(u8, &[u8])> {
     let pair = |at: usize| Some(hex(*tail.get(at)?)? << 4 | hex(*tail.get(at + 1)?)?);
     let byte = pair(0)?;
     // printf("%02X", (signed char) 0xc3) prints FFFFFFC3.
-    if byte == 0xff && pair(2) == Some(0xff) && pair(4) == Some(0xff) {
-        if let Some(extended @ 0x80..) = pair(6) {
-            return Some((extended, &tail[8..]));
-        }
+    if byte == 0xff
+        && pair(2) == Some(0xff)
+        && pair(4) == Some(0xff)
+        && let Some(extended @ 0x80..) = pair(6)
+    {
+        return Some((extended, &tail[8..]));
     }
     Some((byte, &tail[2..]))
 }

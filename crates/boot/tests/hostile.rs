@@ -4,14 +4,13 @@
 //! `cargo test -p boot --release --test hostile -- --ignored --nocapture`.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use boot::{ConfigName, ExtrinsicLabels, ObjectKey, Profile, Subject, TemplateError, render};
-
 
 /// What a thread of a server has.
 const STACK: usize = 2 * 1024 * 1024;
@@ -81,7 +80,10 @@ fn listed(n: usize, item: &str) -> String {
 
 /// `{% set s = LONG %}` and then `rest`, a thousand times over.
 fn over(rest: &str) -> String {
-    format!("{{% set s = '{}' %}}{{% set t = s ~ 'b' %}}{{% for i in range(1000) %}}{{% for j in range(50) %}}{rest}{{% endfor %}}{{% endfor %}}", long())
+    format!(
+        "{{% set s = '{}' %}}{{% set t = s ~ 'b' %}}{{% for i in range(1000) %}}{{% for j in range(50) %}}{rest}{{% endfor %}}{{% endfor %}}",
+        long()
+    )
 }
 
 fn loops(body: &str) -> String {
@@ -96,7 +98,10 @@ fn table() -> Vec<(&'static str, String)> {
         // Growth.
         ("a list doubled by +", "{% set x = [1] %}{% for i in range(60) %}{% set x = x + x %}{% endfor %}{{ x }}".into()),
         ("a list doubled by *", "{{ [1] * 100000000 }}".into()),
-        ("keys of a map doubled by +", format!("{{% for x in {{[1,2]: 1}} %}}{}{{{{ x == x }}}}{{% endfor %}}", many(60, "{% set x = x + x %}"))),
+        (
+            "keys of a map doubled by +",
+            format!("{{% for x in {{[1,2]: 1}} %}}{}{{{{ x == x }}}}{{% endfor %}}", many(60, "{% set x = x + x %}")),
+        ),
         ("a list in itself", "{% set x = [x] %}{{ x }}".into()),
         ("a list in itself, in a loop", "{% set x = 1 %}{% for i in range(99) %}{% set x = [x, x] %}{% endfor %}{{ x }}".into()),
         ("lists in themselves by turns", "{% set x = [y] %}{% set y = [x] %}{{ x }}".into()),
@@ -160,7 +165,10 @@ fn table() -> Vec<(&'static str, String)> {
         ("trim", over("{% set x = s|trim('abcdefghijklmno') %}")),
         ("a slice of a long text", over("{% set x = s[::-100000] %}")),
         ("a slice of a label", loops("{% set x = subject.label1[::-100000] %}")),
-        ("the end of a list", format!("{{% set l = 'a'|split('') %}}{{% set l = range(1000)|list %}}{}", loops("{% for x in l[999:] %}{% endfor %}"))),
+        (
+            "the end of a list",
+            format!("{{% set l = 'a'|split('') %}}{{% set l = range(1000)|list %}}{}", loops("{% for x in l[999:] %}{% endfor %}")),
+        ),
         ("slices of slices", format!("{{% set l = [1, 2] %}}{}{{{{ l }}}}", many(10000, "{% set l = l[:] %}"))),
         ("slices of slices in a loop", "{% set l = [1, 2] %}{% for i in range(1000) %}{% set l = l[:] %}{% endfor %}{{ l }}".into()),
         ("slices of slices in one expression", format!("{{% set l = [1, 2] %}}{{{{ l{} }}}}", many(150, "[:]"))),
@@ -182,7 +190,10 @@ fn table() -> Vec<(&'static str, String)> {
         ("items of the subject", loops("{% set x = subject|items %}")),
         ("items of labels", loops("{% set x = profile.labels|items %}")),
         ("nested frames", format!("{}{}{}", many(70, "{% with %}"), loops("{% if subject %}{% endif %}"), many(70, "{% endwith %}"))),
-        ("formatting of long texts", format!("{{% set s = '{}' %}}{{{{ '{}'|format({}) }}}}", long(), many(200, "%s"), vec!["s"; 200].join(","))),
+        (
+            "formatting of long texts",
+            format!("{{% set s = '{}' %}}{{{{ '{}'|format({}) }}}}", long(), many(200, "%s"), vec!["s"; 200].join(",")),
+        ),
         ("formatting of one long text", format!("{{% set s = '{}' %}}{{{{ '{}'|format(a=s) }}}}", long(), many(3000, "%(a)s"))),
         ("formatting by %", format!("{{% set s = '{}' %}}{{{{ '{}' % 1 }}}}", long(), many(200, "%s"))),
         ("an item of a long text", over("{% set x = s[239999] %}")),
@@ -237,7 +248,10 @@ fn table() -> Vec<(&'static str, String)> {
         ("variables set from the next", format!("{chain}{{%set a8000=1%}}")),
         ("a long unknown name", format!("{{% set {} = 1 %}}{{{{ {} }}}}", "b".repeat(110_000), "a".repeat(110_000))),
         ("a long unknown filter", format!("{{{{ 1|{} }}}}", "a".repeat(200_000))),
-        ("a long name in a loop", format!("{{% set {0} = 1 %}}{1}", "b".repeat(80_000), loops(&format!("{{% if {} %}}{{% endif %}}", "b".repeat(80_000))))),
+        (
+            "a long name in a loop",
+            format!("{{% set {0} = 1 %}}{1}", "b".repeat(80_000), loops(&format!("{{% if {} %}}{{% endif %}}", "b".repeat(80_000)))),
+        ),
         ("many unknown names", format!("{}{{{{ unknwon }}}}", (0..9000).map(|n| format!("{{%set unknown{n}=1%}}")).collect::<String>())),
         ("a source that is too long", "a".repeat(256 * 1024 + 1)),
         ("unpacked arguments", "{{ 'a'|replace(*[1, 2]) }}".into()),
@@ -294,9 +308,35 @@ fn expression() -> impl Strategy<Value = String> {
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
         let filters = [
-            "abs", "b64encode", "capitalize", "count", "d", "default", "first", "float", "format", "indent", "int", "items", "join", "last",
-            "length", "lines", "list", "lower", "nocloud", "replace", "reverse", "round", "split", "string", "title", "tojson", "trim",
-            "upper", "urlencode",
+            "abs",
+            "b64encode",
+            "capitalize",
+            "count",
+            "d",
+            "default",
+            "first",
+            "float",
+            "format",
+            "indent",
+            "int",
+            "items",
+            "join",
+            "last",
+            "length",
+            "lines",
+            "list",
+            "lower",
+            "nocloud",
+            "replace",
+            "reverse",
+            "round",
+            "split",
+            "string",
+            "title",
+            "tojson",
+            "trim",
+            "upper",
+            "urlencode",
         ];
         let operators = ["+", "-", "*", "/", "//", "%", "**", "~", "~", "~", "and", "or", "==", "!=", "<", "<=", "in", "not in"];
         let tests = ["defined", "eq", "in", "sequence", "mapping", "startingwith", "lt", "string"];

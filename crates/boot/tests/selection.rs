@@ -41,7 +41,8 @@ impl Step {
 // === generators: small domains, so that nearly everything collides ===
 
 fn key() -> impl Strategy<Value = ObjectKey> {
-    (prop::sample::select(&["n1", "n2"][..]), prop::sample::select(&["a", "b", "c", "d"][..])).prop_map(|(ns, name)| ObjectKey::new(ns, name))
+    (prop::sample::select(&["n1", "n2"][..]), prop::sample::select(&["a", "b", "c", "d"][..]))
+        .prop_map(|(ns, name)| ObjectKey::new(ns, name))
 }
 
 fn created() -> impl Strategy<Value = Option<i64>> {
@@ -67,16 +68,19 @@ fn expression() -> impl Strategy<Value = model::Expression> {
     // Two of these make more tuples than the index enters.
     let many = value().prop_map(|value| (0..9).map(|n| format!("v{n}")).chain([value]).collect());
     let very_many = value().prop_map(|value| (0..70).map(|n| format!("v{n}")).chain([value]).collect());
-    (pair(), operator, prop_oneof![3 => some, 2 => many, 1 => very_many]).prop_map(|((key, value), operator, mut values): (_, _, Vec<String>)| {
-        if key == "buildarch" {
-            values = vec![value];
-        }
-        model::Expression { key, operator, values }
-    })
+    (pair(), operator, prop_oneof![3 => some, 2 => many, 1 => very_many]).prop_map(
+        |((key, value), operator, mut values): (_, _, Vec<String>)| {
+            if key == "buildarch" {
+                values = vec![value];
+            }
+            model::Expression { key, operator, values }
+        },
+    )
 }
 
 fn profile_label() -> impl Strategy<Value = (String, String)> {
-    let prefixed = (prop::sample::select(&["assignment/ipxe-", "assignment/extrinsic-"][..]), pair()).prop_map(|(prefix, (k, v))| (format!("{prefix}{k}"), v));
+    let prefixed = (prop::sample::select(&["assignment/ipxe-", "assignment/extrinsic-"][..]), pair())
+        .prop_map(|(prefix, (k, v))| (format!("{prefix}{k}"), v));
     prop_oneof![2 => prefixed, 1 => Just(("tier".to_owned(), "gold".to_owned()))]
 }
 
@@ -89,9 +93,19 @@ fn assignment() -> impl Strategy<Value = RawAssignment> {
     let labels = (prop::collection::btree_map(Just("rack".to_owned()), value(), 0..2), prop::collection::vec(expression(), 0..4));
     let rest = (prop::collection::btree_map(Just("tier".to_owned()), Just("gold".to_owned()), 0..2), 0..2_i32);
     let rest = (prop_oneof![1 => rest.0, 1 => profile_label().prop_map(|label| BTreeMap::from([label]))], rest.1);
-    (key(), created(), identities, labels, rest).prop_map(|(key, created, (uuids, serials, macs), (match_labels, expressions), (profiles, priority))| {
-        RawAssignment { key, created, uuids, serials, macs, match_labels, expressions, profiles, priority }
-    })
+    (key(), created(), identities, labels, rest).prop_map(
+        |(key, created, (uuids, serials, macs), (match_labels, expressions), (profiles, priority))| RawAssignment {
+            key,
+            created,
+            uuids,
+            serials,
+            macs,
+            match_labels,
+            expressions,
+            profiles,
+            priority,
+        },
+    )
 }
 
 fn profile() -> impl Strategy<Value = RawProfile> {
@@ -135,7 +149,8 @@ fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
     names.dedup();
     assert_eq!(names.len(), explained.candidates.len(), "each candidate stands once");
 
-    let profiles: Vec<_> = explained.profiles.iter().filter(|profile| profile.verdict != Verdict::NoMatch).map(|profile| profile.profile.clone()).collect();
+    let profiles: Vec<_> =
+        explained.profiles.iter().filter(|profile| profile.verdict != Verdict::NoMatch).map(|profile| profile.profile.clone()).collect();
     let expected = match matching.first() {
         None => {
             assert!(profiles.is_empty());

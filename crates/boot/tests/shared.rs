@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use boot::selector::SubjectSelectors;
 use boot::{Assignment, Catalog, Change, ExtrinsicLabels, LabelSelector, ObjectKey, Profile, SharedCatalog, Subject};
 
-const RACKS: usize = 300;
-const GENERATIONS: usize = 20;
+const RACKS: usize = 150;
+const GENERATIONS: usize = 10;
 
 /// One Assignment and one Profile for each rack, all with the labels of this generation.
 fn publish(shared: &SharedCatalog, generation: usize) {

@@ -80,7 +80,8 @@ pub fn assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> 
         labels: labels(&assignment.metadata)?.clone(),
         subjects: boot::SubjectSelectors {
             uuids: each("uuids", &selectors.uuids, |text| {
-                identity::parse_uuid(text).ok_or_else(|| format!("{text:?} is no UUID; write 32 hexadecimal digits, as `dmidecode -s system-uuid` prints them"))
+                identity::parse_uuid(text)
+                    .ok_or_else(|| format!("{text:?} is no UUID; write 32 hexadecimal digits, as `dmidecode -s system-uuid` prints them"))
             })?,
             serials: each("serialNumbers", &selectors.serial_numbers, |text| match text.trim() {
                 "" => Err("an empty serial number matches nothing; remove the item".to_owned()),
@@ -170,7 +171,9 @@ fn key(metadata: &ObjectMeta) -> Result<ObjectKey, Invalid> {
     let namespace = metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(DEFAULT_NAMESPACE);
     for (field, text) in [("name", name), ("namespace", namespace)] {
         if !is_domain(text) {
-            let reason = format!("{text:?} is no name for Kubernetes; use lower-case letters, digits and '-', starting and ending with a letter or digit");
+            let reason = format!(
+                "{text:?} is no name for Kubernetes; use lower-case letters, digits and '-', starting and ending with a letter or digit"
+            );
             return Err(invalid(FieldPath::of(["metadata", field]), reason));
         }
     }

@@ -5,14 +5,18 @@ pub(crate) fn fault_of_key(key: &str) -> Option<String> {
     let (prefix, name) = match key.split('/').collect::<Vec<_>>()[..] {
         [name] => (None, name),
         [prefix, name] => (Some(prefix), name),
-        ref parts => return Some(format!("label key {key:?} has {} slashes; it may have one, as in assignment/ipxe-buildarch", parts.len() - 1)),
+        ref parts => {
+            return Some(format!("label key {key:?} has {} slashes; it may have one, as in assignment/ipxe-buildarch", parts.len() - 1));
+        }
     };
     if !is_word(name, 63) {
-        return Some(format!("label key {key:?}: the name must be 1 to 63 letters, digits, '-', '_' or '.', starting and ending with a letter or digit"));
+        return Some(format!(
+            "label key {key:?}: the name must be 1 to 63 letters, digits, '-', '_' or '.', starting and ending with a letter or digit"
+        ));
     }
-    prefix
-        .filter(|prefix| !is_domain(prefix))
-        .map(|_| format!("label key {key:?}: what is before the slash must be a DNS name of at most 253 lower-case letters, digits, '-' and '.'"))
+    prefix.filter(|prefix| !is_domain(prefix)).map(|_| {
+        format!("label key {key:?}: what is before the slash must be a DNS name of at most 253 lower-case letters, digits, '-' and '.'")
+    })
 }
 
 /// Why a text is no label value, or nothing.

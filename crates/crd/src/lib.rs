@@ -1,6 +1,6 @@
 //! The custom resources `Profile` and `Assignment` (`shaper.amahdha.com/v1alpha1`), and what they mean.
 //!
-//! The types carry their schema and the CEL rules that hold without a webhook; [`manifests`] writes them as CustomResourceDefinitions.
+//! The types carry their schema and the CEL rules that hold without a webhook; [`manifests`] writes them as `CustomResourceDefinition`s.
 //! [`profile`] and [`assignment`] are the one conversion to what the catalog holds: standalone, the controllers and the webhook all
 //! call it, so what was admitted can be indexed. What it refuses is an [`Invalid`], which names the field.
 //!
@@ -10,6 +10,7 @@
 //! | keys of maps, operators and their values | CEL |
 //! | all of these again, and templates | conversion |
 
+#![allow(clippy::duplicated_attributes, reason = "each printer column has a type")]
 #![allow(unreachable_pub, reason = "kube's derive repeats each struct inside of a function, to attach its rules")]
 
 mod assignment;

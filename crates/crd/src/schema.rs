@@ -19,7 +19,8 @@ pub(crate) const LABEL_KEY_MESSAGE: &str = "a label key is a name of at most 63 
     letter or digit; a DNS name and one '/' may stand before it";
 
 /// A CEL rule on a map: its keys are some that a machine can present, which are more than an object in Kubernetes can have.
-pub(crate) const KEYS_ARE_SUBJECT_KEYS: &str = "self.all(key, key.matches('^[^/[:cntrl:]]*/?[^/[:cntrl:]]*$') && key.size() > 0 && key.size() <= 253)";
+pub(crate) const KEYS_ARE_SUBJECT_KEYS: &str =
+    "self.all(key, key.matches('^[^/[:cntrl:]]*/?[^/[:cntrl:]]*$') && key.size() > 0 && key.size() <= 253)";
 /// What is said when the rule above does not hold.
 pub(crate) const SUBJECT_KEY_MESSAGE: &str = "a label key is 1 to 253 long, without control characters and with at most one '/'";
 

@@ -45,9 +45,21 @@ fn what_can_not_be_served_is_named_with_its_field() {
         ("{subjectSelectors: {macAddresses: ['52:54']}}", "spec.subjectSelectors.macAddresses[0]", "is no MAC address"),
         ("{subjectSelectors: {serialNumbers: [' ']}}", "spec.subjectSelectors.serialNumbers[0]", "empty serial number"),
         ("{profileSelectors: {a/b/c: d}}", "spec.profileSelectors[a/b/c]", "has 2 slashes"),
-        ("{subjectSelectors: {matchExpressions: [{key: a, operator: in, values: [b]}]}}", "spec.subjectSelectors.matchExpressions[0].operator", "did you mean `In`?"),
-        ("{subjectSelectors: {matchExpressions: [{key: a, operator: In}]}}", "spec.subjectSelectors.matchExpressions[0].values", "needs values"),
-        ("{subjectSelectors: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}", "spec.subjectSelectors.matchExpressions[0].values", "takes no values"),
+        (
+            "{subjectSelectors: {matchExpressions: [{key: a, operator: in, values: [b]}]}}",
+            "spec.subjectSelectors.matchExpressions[0].operator",
+            "did you mean `In`?",
+        ),
+        (
+            "{subjectSelectors: {matchExpressions: [{key: a, operator: In}]}}",
+            "spec.subjectSelectors.matchExpressions[0].values",
+            "needs values",
+        ),
+        (
+            "{subjectSelectors: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}",
+            "spec.subjectSelectors.matchExpressions[0].values",
+            "takes no values",
+        ),
     ];
     for (spec, field, says) in cases {
         let error = assignment(&with_spec(spec)).unwrap_err();
@@ -81,4 +93,3 @@ fn no_spec_is_a_default_in_the_namespace_default() {
     assert!(!assignment.subjects.names_identities() && assignment.subjects.labels.is_empty());
     assert_eq!(assignment.key.to_string(), "default/x");
 }
-#[test] fn zz() { for (n,t) in crd::manifests() { std::fs::write(format!("../../config/crd/{n}"), t).unwrap(); } }

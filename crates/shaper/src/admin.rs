@@ -52,7 +52,7 @@ impl Admin {
                         let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request, &stop))));
                         let served = http1::Builder::new()
                             .timer(TokioTimer::new())
-                            .header_read_timeout(Duration::from_secs(60))
+                            .header_read_timeout(Duration::from_mins(1))
                             .serve_connection(TokioIo::new(stream), service)
                             .await;
                         if let Err(error) = served {

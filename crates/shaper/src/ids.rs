@@ -43,7 +43,8 @@ impl ConfigIds {
             .create(directory)
             .with_context(|| format!("can't make the state directory {shown}; name another with --state-dir"))?;
         let lock = directory.join("lock");
-        let lock = File::create(&lock).with_context(|| format!("can't write to the state directory {shown}; name another with --state-dir"))?;
+        let lock =
+            File::create(&lock).with_context(|| format!("can't write to the state directory {shown}; name another with --state-dir"))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => bail!("another shaper uses the state directory {shown}; name another with --state-dir"),

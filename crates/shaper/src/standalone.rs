@@ -35,7 +35,7 @@ pub struct Args {
     /// Where operators find /healthz, /readyz, /metrics and /explain
     #[arg(long, env = "SHAPER_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
     admin_listen: SocketAddr,
-    /// Where the ids of configs are kept [default: $STATE_DIRECTORY, /var/lib/shaper for root, else ~/.local/state/shaper]
+    /// Where the ids of configs are kept; if not given, the state directory of systemd, /var/lib/shaper for root, else ~/.local/state/shaper
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// The address that links start with, where machines reach shaper under another than they ask for

@@ -54,7 +54,7 @@ impl LabelIndex {
         let mut buckets = match self.shapes.get(&shape) {
             Some(buckets) => buckets.clone(),
             None => {
-                self.link(&shape, |shapes, shape| shapes.insert(shape));
+                self.link(&shape, BTreeSet::insert);
                 map()
             }
         };
@@ -109,8 +109,8 @@ impl Shape {
 
     /// The tuple of the subject's values, if the subject has the keys that the shape wants.
     fn tuple_of(&self, subject: &Subject) -> Option<String> {
-        let there = |key: &Box<str>| subject.label(key).is_some();
-        if !self.present.iter().all(there) || self.absent.iter().any(there) {
+        let there = |key: &str| subject.label(key).is_some();
+        if !self.present.iter().all(|key| there(key)) || self.absent.iter().any(|key| there(key)) {
             return None;
         }
         let mut tuple = String::new();

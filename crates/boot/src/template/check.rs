@@ -205,7 +205,8 @@ impl Walk<'_> {
                     kind if kind.is_word() => Ok(kind.or(Kind::Word)),
                     _ if self.complain => complain(
                         slice.span(),
-                        "a slice is of a list, or of a label; of a list that is sliced, reversed or a range() already, take x|list first".into(),
+                        "a slice is of a list, or of a label; of a list that is sliced, reversed or a range() already, take x|list first"
+                            .into(),
                     ),
                     _ => Ok(Kind::Any),
                 }
@@ -353,7 +354,10 @@ impl Walk<'_> {
         if bounded || !self.complain {
             return Ok(());
         }
-        complain(span, "a comparison is of texts and numbers, no lists, and one side is a label, a number or a text written in place".into())
+        complain(
+            span,
+            "a comparison is of texts and numbers, no lists, and one side is a label, a number or a text written in place".into(),
+        )
     }
 
     /// `in` reads the whole text on its right, which is paid for, or compares with each item of a list.

@@ -230,9 +230,7 @@ fn nocloud(url: &str) -> String {
 fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     options.assert_all_used()?;
-    if value.kind() == ValueKind::Invalid {
-        return Err(Error::new(ErrorKind::BadSerialization, "the value holds an error"));
-    }
+    sound(value)?;
     let mut out = Capped(Vec::new());
     let written = match indent {
         None => serde_json::to_writer(&mut out, value),
@@ -244,6 +242,20 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     };
     written.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
     String::from_utf8(out.0).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
+}
+
+/// The error that a value stands for, or one inside of it: a label that can't stand in a script would be written as `null`.
+fn sound(value: &Value) -> Result<(), Error> {
+    match value.kind() {
+        // Only an iteration gives the error out.
+        ValueKind::Invalid => Value::from(vec![value.clone()]).try_iter()?.checked().try_for_each(|item| item.map(drop)),
+        ValueKind::Seq | ValueKind::Iterable => value.try_iter()?.checked().try_for_each(|item| sound(&item?)),
+        ValueKind::Map => value.try_iter().into_iter().flatten().try_for_each(|key| {
+            sound(&key)?;
+            sound(&value.get_item(&key)?)
+        }),
+        _ => Ok(()),
+    }
 }
 
 struct Capped(Vec<u8>);

@@ -9,65 +9,65 @@ use boot::profile::normalise_labels;
 use boot::{Assignment, ExtrinsicLabels, LabelSelector, ObjectKey, Operator, Profile, Requirement, Subject, SubjectSelectors};
 
 /// The second is the first in the other byte order; the third reads the same in both.
-pub const UUIDS: [&str; 4] = [
+pub(crate) const UUIDS: [&str; 4] = [
     "00112233-4455-6677-8899-aabbccddeeff",
     "33221100-5544-7766-8899-aabbccddeeff",
     "11111111-2222-3333-8899-aabbccddeeff",
     "00000000-0000-0000-0000-000000000000",
 ];
-pub const SERIALS: [&str; 3] = ["S1", "S2", "None"];
-pub const MACS: [&str; 3] = ["52:54:00:00:00:01", "52:54:00:00:00:02", "00:00:00:00:00:00"];
+pub(crate) const SERIALS: [&str; 3] = ["S1", "S2", "None"];
+pub(crate) const MACS: [&str; 3] = ["52:54:00:00:00:01", "52:54:00:00:00:02", "00:00:00:00:00:00"];
 
 /// As a client writes them: other spellings of the same.
-pub const PRESENTED_UUIDS: [&str; 5] = [UUIDS[0], "33221100554477668899AABBCCDDEEFF", UUIDS[1], UUIDS[2], UUIDS[3]];
-pub const PRESENTED_SERIALS: [&str; 4] = ["S1", " S1 ", "S2", "None"];
-pub const PRESENTED_MACS: [&str; 4] = ["52:54:00:00:00:01", "52-54-00-00-00-02", "525400000001", "00:00:00:00:00:00"];
+pub(crate) const PRESENTED_UUIDS: [&str; 5] = [UUIDS[0], "33221100554477668899AABBCCDDEEFF", UUIDS[1], UUIDS[2], UUIDS[3]];
+pub(crate) const PRESENTED_SERIALS: [&str; 4] = ["S1", " S1 ", "S2", "None"];
+pub(crate) const PRESENTED_MACS: [&str; 4] = ["52:54:00:00:00:01", "52-54-00-00-00-02", "525400000001", "00:00:00:00:00:00"];
 
 #[derive(Clone, Debug)]
-pub struct RawAssignment {
-    pub key: ObjectKey,
-    pub created: Option<i64>,
-    pub uuids: Vec<String>,
-    pub serials: Vec<String>,
-    pub macs: Vec<String>,
-    pub match_labels: BTreeMap<String, String>,
-    pub expressions: Vec<Expression>,
-    pub profiles: BTreeMap<String, String>,
-    pub priority: i32,
+pub(crate) struct RawAssignment {
+    pub(crate) key: ObjectKey,
+    pub(crate) created: Option<i64>,
+    pub(crate) uuids: Vec<String>,
+    pub(crate) serials: Vec<String>,
+    pub(crate) macs: Vec<String>,
+    pub(crate) match_labels: BTreeMap<String, String>,
+    pub(crate) expressions: Vec<Expression>,
+    pub(crate) profiles: BTreeMap<String, String>,
+    pub(crate) priority: i32,
 }
 
 #[derive(Clone, Debug)]
-pub struct Expression {
-    pub key: String,
-    pub operator: &'static str,
-    pub values: Vec<String>,
+pub(crate) struct Expression {
+    pub(crate) key: String,
+    pub(crate) operator: &'static str,
+    pub(crate) values: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
-pub struct RawProfile {
-    pub key: ObjectKey,
-    pub created: Option<i64>,
-    pub labels: BTreeMap<String, String>,
+pub(crate) struct RawProfile {
+    pub(crate) key: ObjectKey,
+    pub(crate) created: Option<i64>,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug)]
-pub struct RawSubject {
-    pub uuid: Option<String>,
-    pub serial: Option<String>,
-    pub mac: Option<String>,
-    pub labels: BTreeMap<String, String>,
-    pub extrinsic: BTreeMap<String, String>,
+pub(crate) struct RawSubject {
+    pub(crate) uuid: Option<String>,
+    pub(crate) serial: Option<String>,
+    pub(crate) mac: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) extrinsic: BTreeMap<String, String>,
 }
 
 /// All objects there are.
 #[derive(Clone, Debug, Default)]
-pub struct World {
-    pub assignments: BTreeMap<ObjectKey, RawAssignment>,
-    pub profiles: BTreeMap<ObjectKey, RawProfile>,
+pub(crate) struct World {
+    pub(crate) assignments: BTreeMap<ObjectKey, RawAssignment>,
+    pub(crate) profiles: BTreeMap<ObjectKey, RawProfile>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum By {
+pub(crate) enum By {
     Uuid,
     Swapped,
     Serial,
@@ -75,14 +75,14 @@ pub enum By {
     None,
 }
 
-pub struct Matching<'w> {
-    pub assignment: &'w RawAssignment,
-    pub by: By,
+pub(crate) struct Matching<'w> {
+    pub(crate) assignment: &'w RawAssignment,
+    pub(crate) by: By,
 }
 
 impl World {
     /// Clause 1 and 2: those that match, ranked.
-    pub fn matching(&self, subject: &RawSubject) -> Vec<Matching<'_>> {
+    pub(crate) fn matching(&self, subject: &RawSubject) -> Vec<Matching<'_>> {
         let all = self.assignments.values();
         let mut matching: Vec<_> = all.filter_map(|assignment| Some(Matching { assignment, by: assignment.matches(subject)? })).collect();
         matching.sort_by_key(|Matching { assignment: a, by }| {
@@ -92,14 +92,14 @@ impl World {
     }
 
     /// Whether only age or name put the winner before the next.
-    pub fn conflicted(&self, subject: &RawSubject) -> bool {
+    pub(crate) fn conflicted(&self, subject: &RawSubject) -> bool {
         let chosen = |m: &Matching<'_>| (m.assignment.priority, m.by, m.assignment.requirements().len());
         let matching = self.matching(subject);
         matching.len() > 1 && chosen(&matching[0]) == chosen(&matching[1])
     }
 
     /// Clause 3: the Profiles that are left, the best first.
-    pub fn profiles_for(&self, assignment: &RawAssignment, subject: &RawSubject) -> Vec<ObjectKey> {
+    pub(crate) fn profiles_for(&self, assignment: &RawAssignment, subject: &RawSubject) -> Vec<ObjectKey> {
         let mut left = Vec::new();
         for profile in self.profiles.values() {
             let has = |key: &String, value: &String| profile.labels.get(key).is_some_and(|own| spell(key, own) == spell(key, value));
@@ -131,7 +131,7 @@ impl World {
 }
 
 impl By {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Uuid => "uuid",
             Self::Swapped => "uuid (other byte order)",
@@ -192,7 +192,7 @@ impl RawAssignment {
         all.collect()
     }
 
-    pub fn build(&self) -> Assignment {
+    pub(crate) fn build(&self) -> Assignment {
         let expressions = self.expressions.iter().map(|expression| {
             let values = expression.values.iter().map(|value| value.as_str().into()).collect();
             let operator = match expression.operator {
@@ -236,18 +236,18 @@ impl Default for RawAssignment {
 }
 
 impl RawProfile {
-    pub fn build(&self) -> Profile {
+    pub(crate) fn build(&self) -> Profile {
         Profile::compile(self.key.clone(), self.created.map(time), &self.labels, "#!ipxe\n", &BTreeMap::new()).unwrap()
     }
 
-    pub fn build_with_config(&self, name: &str) -> Profile {
+    pub(crate) fn build_with_config(&self, name: &str) -> Profile {
         let configs = BTreeMap::from([(name.parse().unwrap(), String::new())]);
         Profile::compile(self.key.clone(), self.created.map(time), &self.labels, "#!ipxe\n", &configs).unwrap()
     }
 }
 
 impl RawSubject {
-    pub fn build(&self) -> Subject {
+    pub(crate) fn build(&self) -> Subject {
         let identities = [("uuid", &self.uuid), ("serial", &self.serial), ("mac", &self.mac)];
         let identities = identities.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
         let labels = self.labels.iter().map(|(key, value)| (key.as_str(), value));

@@ -36,7 +36,10 @@ const ASSIGNMENT: Shape = Shape::Fields(&[
                     ("serialNumbers", Shape::Open),
                     ("macAddresses", Shape::Open),
                     ("matchLabels", Shape::Open),
-                    ("matchExpressions", Shape::List(&Shape::Fields(&[("key", Shape::Open), ("operator", Shape::Open), ("values", Shape::Open)]))),
+                    (
+                        "matchExpressions",
+                        Shape::List(&Shape::Fields(&[("key", Shape::Open), ("operator", Shape::Open), ("values", Shape::Open)])),
+                    ),
                 ]),
             ),
             ("profileSelectors", Shape::Open),

@@ -50,7 +50,9 @@ impl Follow {
             }
             Ok::<_, notify::Error>(watcher)
         };
-        let watcher = watch(dir).inspect_err(|error| warn!(%error, "the folder can't be watched; changes are found by looking every few seconds")).ok();
+        let watcher = watch(dir)
+            .inspect_err(|error| warn!(%error, "the folder can't be watched; changes are found by looking every few seconds"))
+            .ok();
         Self { signs, _watcher: watcher, woken: None }
     }
 

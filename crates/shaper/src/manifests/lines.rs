@@ -39,7 +39,9 @@ fn nth_item(lines: &[&str], at: usize, index: usize) -> Option<usize> {
     let first = lines.iter().enumerate().skip(at + 1).find(|(_, line)| line.trim_start().starts_with('-'))?.0;
     let depth = indent(lines[first]);
     let items = lines.iter().enumerate().skip(first);
-    let items = items.take_while(|(_, line)| line.trim().is_empty() || indent(line) > depth || (indent(line) == depth && line.trim_start().starts_with('-')));
+    let items = items.take_while(|(_, line)| {
+        line.trim().is_empty() || indent(line) > depth || (indent(line) == depth && line.trim_start().starts_with('-'))
+    });
     items.filter(|(_, line)| indent(line) == depth && line.trim_start().starts_with('-')).nth(index).map(|(line, _)| line)
 }
 

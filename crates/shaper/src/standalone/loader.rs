@@ -110,7 +110,8 @@ impl Loader {
             }
         }
         if is_whole {
-            let gone: BTreeSet<_> = changes.iter().filter_map(|change| if let Change::ProfileGone(key) = change { Some(key) } else { None }).collect();
+            let gone: BTreeSet<_> =
+                changes.iter().filter_map(|change| if let Change::ProfileGone(key) = change { Some(key) } else { None }).collect();
             let known = self.catalog.profiles().map(|profile| &profile.key).filter(|key| !gone.contains(key));
             let new = changes.iter().filter_map(|change| if let Change::Profile(profile) = change { Some(&profile.key) } else { None });
             self.ids.keep_only(&known.chain(new).map(ToString::to_string).collect());
@@ -137,7 +138,10 @@ impl Loader {
             Ok(()) if was_unsaved => info!("the ids of configs are written down again"),
             Ok(()) => {}
             Err(error) if was_unsaved => drop(error),
-            Err(error) => error!(error = format!("{error:#}"), "the ids of new configs can't be written down; their Profiles answer 503 until they can"),
+            Err(error) => error!(
+                error = format!("{error:#}"),
+                "the ids of new configs can't be written down; their Profiles answer 503 until they can"
+            ),
         }
         self.gauges.state_unsaved.set(i64::from(self.ids.is_unsaved()));
     }
@@ -174,7 +178,11 @@ impl Gauges {
             changed: Gauge::default(),
         };
         registry.register("catalog_objects", "Objects that machines are answered from", gauges.objects.clone());
-        registry.register("manifest_problems", "What is wrong in the folder; each keeps a file at its last good state", gauges.problems.clone());
+        registry.register(
+            "manifest_problems",
+            "What is wrong in the folder; each keeps a file at its last good state",
+            gauges.problems.clone(),
+        );
         registry.register("manifest_problem", "Where and what, for the first hundred", gauges.problem.clone());
         registry.register("state_unsaved", "1 while ids of configs can't be written to the state directory", gauges.state_unsaved.clone());
         registry.register_with_unit("load_age", "Time since the folder was last read", Unit::Seconds, gauges.age.clone());

@@ -1,0 +1,380 @@
+//! The exact bytes of scripts and configs, and the exact words of what is refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use boot::render::{self, RenderError};
+use boot::selector::SubjectSelectors;
+use boot::{Assignment, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject, Templates};
+
+const ID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
+
+fn name(name: &str) -> ConfigName {
+    name.parse().unwrap()
+}
+
+fn configs(configs: &[(&str, &str)]) -> BTreeMap<ConfigName, String> {
+    configs.iter().map(|(key, text)| (name(key), (*text).to_owned())).collect()
+}
+
+fn subject(query: &str) -> Arc<Subject> {
+    let extrinsic = ExtrinsicLabels::new([("region", "us-cal"), ("motd", "a || ${b} #c")]).unwrap();
+    Arc::new(Subject::from_query(query, &extrinsic).unwrap())
+}
+
+fn selection(script: &str, texts: &[(&str, &str)]) -> Selection {
+    let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
+    let mut profile = Profile::compile(ObjectKey::new("metal", "debian"), None, &labels, script, &configs(texts)).expect("it compiles");
+    profile.ids = texts.iter().map(|(key, _)| (name(key), ID.parse().unwrap())).collect();
+    let assignment = Assignment {
+        key: ObjectKey::new("metal", "everyone"),
+        created: None,
+        labels: BTreeMap::from([("team".to_owned(), "sre".to_owned())]),
+        subjects: SubjectSelectors::default(),
+        profiles: BTreeMap::new(),
+        priority: 0,
+    };
+    Selection { assignment: Arc::new(assignment), by: MatchedBy::Labels, profile: Arc::new(profile) }
+}
+
+fn script(text: &str, query: &str) -> Result<String, RenderError> {
+    selection(text, &[("config0", "x")]).script(&subject(query), "http://boot:8080")
+}
+
+fn config(text: &str, query: &str) -> Result<String, RenderError> {
+    let selection = selection("#!ipxe\n", &[("config0", text), ("config1", "y")]);
+    let assignment = Some(selection.assignment.clone());
+    render::config(&selection.profile, &name("config0"), &subject(query), assignment, "http://boot:8080")
+}
+
+/// The script after its first line.
+fn body(text: &str, query: &str) -> String {
+    let script = script(&format!("#!ipxe\n{text}\n"), query).unwrap();
+    script.strip_prefix("#!ipxe\n").unwrap().strip_suffix('\n').unwrap().to_owned()
+}
+
+fn refused(text: &str) -> String {
+    Templates::compile(text, &configs(&[("config0", ""), ("ignitionFile", "")])).expect_err("it is refused").to_string()
+}
+
+#[test]
+fn a_script_always_starts_with_the_shebang_and_a_white_space() {
+    let cases = [
+        ("#!ipxe\nshell\n", "#!ipxe\nshell\n"),
+        ("#!ipxe\nshell", "#!ipxe\nshell\n"),
+        ("# ipxe\nshell\n", "#!ipxe\n# ipxe\nshell\n"),
+        ("shell\n", "#!ipxe\nshell\n"),
+        ("\u{feff}#!ipxe\nshell\n", "#!ipxe\nshell\n"),
+        ("\n\r\n  #!ipxe\nshell\n", "#!ipxe\nshell\n"),
+        ("\u{feff}\n\tshell\n", "#!ipxe\nshell\n"),
+        ("#!ipxe\r\nshell\r\n", "#!ipxe\r\nshell\r\n"),
+        ("#!ipxe\tx\n", "#!ipxe\tx\n"),
+        ("#!ipxe", "#!ipxe\n"),
+        ("#!ipxe\n", "#!ipxe\n"),
+        ("#!ipxe ", "#!ipxe \n"),
+        ("#!ipxenot\n", "#!ipxe\n#!ipxenot\n"),
+        ("#!ipxe\u{b}x\n", "#!ipxe\n#!ipxe\u{b}x\n"),
+        ("#!ipxe\u{a0}x\n", "#!ipxe\n#!ipxe\u{a0}x\n"),
+        ("#!gpxe\nshell\n", "#!ipxe\n#!gpxe\nshell\n"),
+        ("", "#!ipxe\n"),
+        ("\n", "#!ipxe\n"),
+        ("{% if subject.asset %}\n{% endif %}#!ipxe\n", "#!ipxe\n"),
+        ("#!ipxe\n\n\nshell\n\n", "#!ipxe\n\n\nshell\n\n"),
+    ];
+    for (template, expected) in cases {
+        let script = script(template, "").unwrap();
+        assert_eq!(script, expected, "{template:?}");
+        assert!(script.starts_with("#!ipxe") && script.as_bytes()[6].is_ascii_whitespace());
+    }
+}
+
+#[test]
+fn a_config_is_its_template_byte_for_byte() {
+    for text in ["", "\n", "x", "x\n", "\u{feff}#cloud-config\r\n", "  a\n\n", "{\"a\": 1}\n\n\n", "<&'\">"] {
+        assert_eq!(config(text, "").unwrap(), text);
+    }
+    assert_eq!(config("{{ '<&>' }}\n", "").unwrap(), "<&>\n");
+}
+
+#[test]
+fn the_name_of_a_config_is_its_url_with_the_labels_as_query_and_free_text_last() {
+    assert_eq!(body("{{ config0 }}", ""), format!("http://boot:8080/config/{ID}"));
+    assert_eq!(
+        body(
+            "{{ config0 }}",
+            "serial=SN%201&rack=r1&region=evil&buildarch=amd64&mac=52-54-00-AB-CD-EF&uuid=47C6DA6774774970AA0384E48FF4F6AD"
+        ),
+        format!(
+            "http://boot:8080/config/{ID}?uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&mac=52:54:00:ab:cd:ef&buildarch=x86_64&rack=r1&serial=SN%201"
+        )
+    );
+    assert_eq!(config("{{ config1 }}", "rack=r1").unwrap(), format!("http://boot:8080/config/{ID}?rack=r1"));
+}
+
+#[test]
+fn a_label_that_can_not_stand_in_a_script_stands_in_a_url() {
+    let url = body("{{ config0 }}", "asset=%24%7Bx%7D%0A%00%7C%7C");
+    assert_eq!(url, format!("http://boot:8080/config/{ID}?asset=%24%7Bx%7D%0A%00%7C%7C"));
+}
+
+#[test]
+fn nocloud_makes_a_folder_of_a_url() {
+    assert_eq!(body("ds=nocloud;s={{ config0|nocloud }}", "rack=r1"), format!("ds=nocloud;s=http://boot:8080/config/{ID}/rack=r1/"));
+    assert_eq!(body("{{ config0|nocloud }}", ""), format!("http://boot:8080/config/{ID}/"));
+}
+
+#[test]
+fn variables_are_what_they_are_called() {
+    let query = "product=PowerEdge%20R640&rack=r1";
+    assert_eq!(body("{{ subject.product }} {{ subject['rack'] }} {{ subject.region }}", query), "PowerEdge R640 r1 us-cal");
+    assert_eq!(body("{{ encoded.product }}", query), "PowerEdge%20R640");
+    assert_eq!(body("{{ profile.namespace }}/{{ profile.name }} {{ profile.labels.tier }}", query), "metal/debian gold");
+    assert_eq!(body("{{ assignment.namespace }}/{{ assignment.name }} {{ assignment.labels['team'] }}", query), "metal/everyone sre");
+    assert_eq!(body("{{ base_url }}", query), "http://boot:8080");
+    assert_eq!(body("{% for key in profile.labels %}{{ key }}={{ profile.labels[key] }}{% endfor %}", query), "tier=gold");
+}
+
+#[test]
+fn filters_that_configs_need() {
+    assert_eq!(config("{{ subject|tojson }}", "rack=r1%22").unwrap(), r#"{"motd":"a || ${b} #c","rack":"r1\"","region":"us-cal"}"#);
+    assert_eq!(config("{{ ['a', 1, none, true]|tojson }}", "").unwrap(), r#"["a",1,null,true]"#);
+    assert_eq!(config("{{ {'a': [1]}|tojson(indent=1) }}", "").unwrap(), "{\n \"a\": [\n  1\n ]\n}");
+    assert_eq!(config("{{ ('é' ~ subject.rack)|b64encode }}", "rack=r1").unwrap(), "w6lyMQ==");
+    assert_eq!(config("{{ subject.rack|urlencode }}", "rack=a/b%20c").unwrap(), "a%2Fb%20c");
+    assert_eq!(config("{{ (subject.mac|split(':'))[3:]|join('-') }}", "mac=525400abcdef").unwrap(), "ab-cd-ef");
+    assert_eq!(config("{{ '  xax '|trim }}{{ 'xax'|trim('x') }}{{ 2.567|round(1) }}", "").unwrap(), "xaxa2.6");
+    assert_eq!(config("{% set s %}a\nb{% endset %}{{ s|indent(2) }}", "").unwrap(), "a\n  b");
+    assert_eq!(config("{% for n in range(3)|list|reverse %}{{ n }}{% endfor %}", "").unwrap(), "210");
+    assert_eq!(config("{% if subject.rack in ['r1', 'r2'] %}yes{% endif %}", "rack=r1").unwrap(), "yes");
+    assert_eq!(config("{{ '%s-%03d'|format('a', 7) }}", "").unwrap(), "a-007");
+}
+
+#[test]
+fn a_value_that_ipxe_would_read_as_script_is_refused_in_a_script_and_allowed_in_a_config() {
+    let cases = [
+        ("a%0Ab", "holds control characters"),
+        ("a%0D", "holds control characters"),
+        ("a%00b", "holds control characters"),
+        ("%1B%5B2J", "holds control characters"),
+        ("%24%7Bnet0%2Fmac%7D", "holds what iPXE would expand (${)"),
+        ("x%24", "holds what iPXE would expand (${)"),
+        ("%7Bx", "holds what iPXE would expand (${)"),
+        ("a%20%7C%7C%20shell", "holds a word that iPXE would take for the end of a command (||, && or ;)"),
+        ("%3B", "holds a word that iPXE would take for the end of a command (||, && or ;)"),
+        ("a%20%26%26%20b", "holds a word that iPXE would take for the end of a command (||, && or ;)"),
+        ("%23a", "holds a word that starts with #, after which iPXE ignores the line"),
+        ("a%5C", "ends with \\, which would join the next line"),
+    ];
+    for (value, why) in cases {
+        let query = format!("asset={value}");
+        let error = script("#!ipxe\necho {{ subject.asset }}\n", &query).unwrap_err();
+        assert!(matches!(error, RenderError::Unsafe(_)), "{value}: {error:?}");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "label \"asset\" of this machine {why}, so it can't stand in an iPXE script; the template may write {{{{ encoded.asset }}}} instead"
+            )
+        );
+        assert_eq!(body("{{ encoded.asset }}", &query), value);
+        assert_eq!(config("{{ subject.asset }}", &query).unwrap(), *subject(&query).label("asset").unwrap());
+    }
+}
+
+#[test]
+fn an_unsafe_value_is_refused_on_every_way_into_a_script() {
+    let ways = [
+        "{{ subject['asset'] }}",
+        "{{ subject.asset|upper }}",
+        "{{ 'a' ~ subject.asset }}",
+        "{{ subject|tojson }}",
+        "{{ [subject.asset]|join }}",
+        "{{ [subject.asset, 1]|tojson }}",
+        "{{ subject|items|tojson }}",
+        "{% set x = subject.asset %}{{ x }}",
+        "{% set x %}{{ subject.asset }}{% endset %}{{ x }}",
+        "{% with x = subject.asset %}{{ x }}{% endwith %}",
+        "{% for key in subject %}{{ subject[key] }}{% endfor %}",
+        "{% for key, value in subject|items %}{{ value }}{% endfor %}",
+        "{% for c in subject.asset %}{{ c }}{% endfor %}",
+        "{{ subject.asset[0:4] }}",
+        "{{ subject.asset|default('x') }}",
+        "{{ subject.none|default(subject.asset) }}",
+        "{{ subject.asset or 'x' }}",
+        "{{ '%s'|format(subject.asset) }}",
+        "{{ 'a'|replace('a', subject.asset) }}",
+        "{{ {'a': subject.asset}|tojson }}",
+        "{{ {'a': subject.asset}.a }}",
+    ];
+    for way in ways {
+        let template = format!("#!ipxe\necho {way}\n");
+        match script(&template, "asset=%24%7Bx%7D") {
+            Err(error) => assert!(matches!(error, RenderError::Unsafe(_)), "{way}: {error}"),
+            // What is taken out of it, character by character, is not what was refused.
+            Ok(script) => panic!("{way}: {script}"),
+        }
+    }
+}
+
+#[test]
+fn not_even_the_name_of_a_label_brings_script_into_a_script() {
+    for way in [
+        "{% for key in subject %}{{ key }} {% endfor %}",
+        "{{ subject|join(' ') }}",
+        "{{ subject|tojson }}",
+        "{{ encoded|join(' ') }}",
+        "{{ subject|list|join(' ') }}",
+    ] {
+        let error = script(&format!("#!ipxe\necho {way}\n"), "%24%7Bx%7D=1").expect_err(way);
+        assert!(
+            error.to_string().contains("has a name that iPXE would not read as text") || error.to_string().contains("refused"),
+            "{way}: {error}"
+        );
+        assert!(script(&format!("#!ipxe\necho {way}\n"), "rack=1&region=x").is_ok() || way.contains("subject"), "{way}");
+    }
+}
+
+#[test]
+fn the_operators_own_labels_are_trusted_in_scripts() {
+    assert_eq!(body("{{ subject.motd }}", ""), "a || ${b} #c");
+    assert_eq!(body("{{ subject.motd }}", "motd=evil%0A"), "a || ${b} #c");
+}
+
+#[test]
+fn an_absent_label_is_false_and_has_no_text() {
+    let template = "{% if subject.asset %}has {{ subject.asset }}{% else %}none{% endif %}";
+    assert_eq!((body(template, ""), body(template, "asset=7")), ("none".to_owned(), "has 7".to_owned()));
+    assert_eq!(body("{{ subject.asset|default('unset') }}", ""), "unset");
+    assert_eq!(
+        script("#!ipxe\n\necho {{ subject.rack }} {{ subject.region }}\n", "").unwrap_err(),
+        RenderError::MissingLabel { template: "spec.ipxe".into(), line: 3, missing: vec!["rack".into()] }
+    );
+    assert_eq!(
+        config("\n{{ subject.rack ~ 'x' }}", "").unwrap_err().to_string(),
+        "line 2 of config0 needs a label that this machine does not present (rack); present it, or write {{ subject.NAME | default('...') }}"
+    );
+}
+
+#[test]
+fn an_unknown_word_is_refused_with_its_line_and_the_nearest_known() {
+    assert_eq!(
+        refused("#!ipxe\n\nkernel {{ ignitonFile }}\n"),
+        "spec.ipxe, line 3: `ignitonFile` is not defined (did you mean `ignitionFile`?) (configs of this Profile: config0, ignitionFile; beside them: subject, encoded, profile, assignment, base_url)"
+    );
+    assert_eq!(refused("#!ipxe\n{{ config0|uper }}\n"), "spec.ipxe, line 2: there is no filter `uper` (did you mean `upper`?)");
+    assert_eq!(
+        refused("{% if config0 is definde %}{% endif %}"),
+        "spec.ipxe, line 1: there is no test `definde` (did you mean `defined`?)"
+    );
+    assert_eq!(refused("{% set x = 1 %}\n{{ y }}").lines().count(), 1);
+    assert!(refused("\n{{ config0.upper() }}").starts_with("spec.ipxe, line 2: values have no methods; write x|upper"));
+    assert!(refused("{{ now() }}").starts_with("spec.ipxe, line 1: there is no function `now`"));
+    assert!(refused("#!ipxe\n{% if %}").starts_with("spec.ipxe, line 2: "));
+    let error = Templates::compile("", &configs(&[("config0", "\n\n{{ x")])).unwrap_err();
+    assert_eq!((error.field.as_str(), error.line), ("spec.additionalConfig.config0", Some(3)));
+}
+
+#[test]
+fn every_filter_and_test_that_the_check_admits_exists() {
+    let filters = [
+        "abs",
+        "b64encode",
+        "capitalize",
+        "count",
+        "d",
+        "default",
+        "first",
+        "float",
+        "format",
+        "indent",
+        "int",
+        "items",
+        "join",
+        "last",
+        "length",
+        "lines",
+        "list",
+        "lower",
+        "nocloud",
+        "replace('a', 'b')",
+        "reverse",
+        "round",
+        "split",
+        "string",
+        "title",
+        "tojson",
+        "trim",
+        "upper",
+        "urlencode",
+    ];
+    for filter in filters {
+        let input = match filter {
+            "abs" | "round" => "1",
+            "items" => "{'a': 1}",
+            _ => "'1'",
+        };
+        let text = format!("{{{{ ({input}|{filter})|tojson }}}}");
+        assert!(config(&text, "").is_ok(), "{text}: {:?}", config(&text, ""));
+    }
+    for test in [
+        "defined",
+        "undefined",
+        "none",
+        "number",
+        "string",
+        "sequence",
+        "mapping",
+        "odd",
+        "even",
+        "true",
+        "false",
+        "divisibleby(2)",
+        "eq(1)",
+        "ne(1)",
+        "lt(1)",
+        "le(1)",
+        "gt(1)",
+        "ge(1)",
+        "in([1])",
+        "startingwith('1')",
+        "endingwith('1')",
+    ] {
+        let text = format!("{{{{ 1 if (1 is {test}) else 2 }}}}{{{{ 1 if ('1' is string) else 2 }}}}");
+        match config(&text, "") {
+            Ok(_) => {}
+            Err(error) => assert!(!error.to_string().contains("unknown"), "{text}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_profile_whose_config_has_no_id_is_not_served_half() {
+    let mut half = selection("#!ipxe\nshell\n", &[("config0", "{{ config1 }}"), ("config1", "")]);
+    Arc::make_mut(&mut half.profile).ids.remove("config1");
+    assert_eq!(half.script(&subject(""), "http://boot"), Err(RenderError::NotReady(name("config1"))));
+    let text = render::config(&half.profile, &name("config0"), &subject(""), None, "http://boot");
+    assert_eq!(text, Err(RenderError::NotReady(name("config1"))));
+}
+
+#[test]
+fn a_config_without_its_assignment_can_not_name_it() {
+    let selection = selection("", &[("config0", "{{ assignment.name }}")]);
+    let text = render::config(&selection.profile, &name("config0"), &subject(""), None, "http://boot");
+    assert!(matches!(text, Err(RenderError::Failed { .. })), "{text:?}");
+}
+
+#[test]
+fn a_text_of_one_mib_is_the_longest() {
+    let repeat = |n| format!("{{% set x %}}{}{{% endset %}}{{% for i in range({n}) %}}{}{{% endfor %}}", "", "x".repeat(1024));
+    assert_eq!(config(&repeat(1000), "").unwrap().len(), 1000 * 1024);
+    let more = format!("{}{}", repeat(1000), "x".repeat(24 * 1024));
+    assert_eq!(config(&more, "").unwrap().len(), 1024 * 1024);
+    assert_eq!(config(&(more + "x"), "").unwrap_err().to_string(), "config0 can't be rendered: its text is longer than 1 MiB");
+}
+
+#[test]
+fn a_template_that_never_ends_is_ended() {
+    let endless = "{% for a in range(1000) %}{% for b in range(1000) %}{% for c in range(1000) %}{% endfor %}{% endfor %}{% endfor %}";
+    let reason = "can't be rendered: it does more than one answer may cost; make its loops and texts smaller";
+    assert_eq!(config(&format!("\n{endless}"), "").unwrap_err().to_string(), format!("config0, line 2, {reason}"));
+    assert_eq!(script(endless, "").unwrap_err().to_string(), format!("spec.ipxe, line 1, {reason}"));
+}
