@@ -65,7 +65,7 @@ fn boot() -> Boot {
                 SCRIPT,
                 &[("ignition", "{\"host\": \"{{ subject.hostname | default('none') }}\"}"), ("meta_data", "instance-id: x\n")],
             ),
-            profile("broken", "#!ipxe\n{% for i in range(90000) %}x{% endfor %}", &[]),
+            profile("broken", "#!ipxe\n{% for i in range(900) %}{% for j in range(900) %}x{% endfor %}{% endfor %}", &[]),
             half,
         ],
         vec![

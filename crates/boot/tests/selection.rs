@@ -177,7 +177,7 @@ fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn any_order_of_changes_gives_the_answers_of_the_model(
@@ -214,6 +214,11 @@ proptest! {
         }
         prop_assert_eq!((catalog.assignment_count(), catalog.profile_count(), catalog.index_size()), (0, 0, 0));
     }
+}
+
+/// Few enough for a debug build to take seconds; `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
 }
 
 // === each clause of the rule ===

@@ -12,7 +12,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("api", &["boot"], &["kube", "kube-core", "k8s-openapi"]),
     ("shaper", &["api", "boot", "crd"], &["kube-client"]),
     ("e2e", &[], &["kube", "hyper"]),
-    ("xtask", &["api", "crd", "e2e"], &[]),
+    ("xtask", &["api", "boot", "crd", "e2e"], &[]),
 ];
 
 struct Graph {

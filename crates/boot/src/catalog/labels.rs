@@ -51,6 +51,10 @@ impl LabelIndex {
 
     pub(super) fn add(&mut self, assignment: &Arc<Assignment>) {
         let (shape, tuples) = classify(&assignment.subjects.labels);
+        if tuples.is_empty() {
+            // It asks for one of no values: nothing matches, and a shape without buckets would be nobody's to remove.
+            return;
+        }
         let mut buckets = match self.shapes.get(&shape) {
             Some(buckets) => buckets.clone(),
             None => {
@@ -68,6 +72,9 @@ impl LabelIndex {
 
     pub(super) fn remove(&mut self, assignment: &Arc<Assignment>) {
         let (shape, tuples) = classify(&assignment.subjects.labels);
+        if tuples.is_empty() {
+            return;
+        }
         let Some(mut buckets) = self.shapes.get(&shape).cloned() else { return };
         self.shapes.remove_mut(&shape);
         for tuple in &tuples {
