@@ -48,13 +48,16 @@ pub fn encode_into(out: &mut String, text: &str) {
 fn escape(tail: &[u8]) -> Option<(u8, &[u8])> {
     let pair = |at: usize| Some(hex(*tail.get(at)?)? << 4 | hex(*tail.get(at + 1)?)?);
     let byte = pair(0)?;
-    // printf("%02X", (signed char) 0xc3) prints FFFFFFC3.
+    // printf("%02X", (signed char) 0xc3) prints FFFFFFC3; iPXE of 2019 decodes what `:uristring` made, as one byte and text, and
+    // encodes it once more: FFFFFFFFFFFFC3.
+    let extension = |bytes: usize| {
+        let is_extended = (0..bytes).all(|at| pair(2 * at) == Some(0xff));
+        pair(2 * bytes).filter(|byte| is_extended && *byte >= 0x80).map(|byte| (byte, &tail[2 * bytes + 2..]))
+    };
     if byte == 0xff
-        && pair(2) == Some(0xff)
-        && pair(4) == Some(0xff)
-        && let Some(extended @ 0x80..) = pair(6)
+        && let Some(extended) = extension(6).or_else(|| extension(3))
     {
-        return Some((extended, &tail[8..]));
+        return Some(extended);
     }
     Some((byte, &tail[2..]))
 }
@@ -66,6 +69,7 @@ mod tests {
     #[test]
     fn a_sign_extended_escape_is_one_byte() {
         assert_eq!(decode("caf%FFFFFFC3%FFFFFFA9"), "café");
+        assert_eq!(decode("Lager%20S%FFFFFFFFFFFFC3%FFFFFFFFFFFFBCd%204"), "Lager Süd 4");
         assert_eq!(decode("%FFFFFF41"), "\u{ff}FFFF41");
     }
 
