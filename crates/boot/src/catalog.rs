@@ -7,7 +7,7 @@
 //! | question | index |
 //! |---|---|
 //! | who names this identity? | one hash map for each of uuid, serial, mac |
-//! | who asks for these labels? | [`labels::LabelIndex`], a tuple space search |
+//! | who asks for these labels? | `LabelIndex`, a tuple space search |
 //! | which Profiles have this label? | a hash map of (namespace, key, value) |
 //! | whose config is this? | a hash map of ids |
 

@@ -1,7 +1,7 @@
 //! The templates of one Profile: parsed and checked once, when the object changes.
 //!
 //! The syntax is Jinja's. The language is smaller than Jinja: what could run or grow without a bound is refused at load, with the line
-//! and what to write instead ([`check`]); what is left is metered at render ([`FUEL`], [`MAX_OUTPUT_BYTES`]). So one Profile can't take
+//! and what to write instead (module `check`); what is left is metered at render ([`FUEL`], [`MAX_OUTPUT_BYTES`]). So one Profile can't take
 //! the server down, whatever its author writes.
 
 mod check;

@@ -6,8 +6,8 @@
 mod fields;
 mod folder;
 mod follow;
-mod lines;
 mod read;
+mod tree;
 mod walk;
 
 use std::fmt;

@@ -30,9 +30,9 @@ where
         };
         write!(out, "{} ", time_of_day())?;
         if out.has_ansi_escapes() {
-            write!(out, "\x1b[{colour}m{name}\x1b[0m ")?
+            write!(out, "\x1b[{colour}m{name}\x1b[0m ")?;
         } else {
-            write!(out, "{name} ")?
+            write!(out, "{name} ")?;
         }
         let line = if fields.0.contains_key("route") { fields.request() } else { fields.other() };
         writeln!(out, "{line}")

@@ -1,83 +1,181 @@
-//! Fields that nothing reads: most are typing errors, and all of them mean something other than what happens.
+//! What an author wrote, held against the schema of its kind: each field must be known and hold what it can hold.
+//!
+//! The schema is that of the definitions which an API server would use, so a folder and a cluster agree. What only regular expressions and
+//! CEL rules say is left to the conversion, which says it better.
+
+use std::sync::LazyLock;
 
 use boot::nearest::did_you_mean;
 use crd::FieldPath;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value as Json, json};
 
-/// The fields of a kind, as its schema has them.
-enum Shape {
-    Fields(&'static [(&'static str, Shape)]),
-    List(&'static Shape),
-    /// Anything goes: values, and maps with keys of the author's own.
-    Open,
+use super::read::{Fault, Kind};
+use super::tree::{Entry, Meaning, Node, Value, meaning};
+
+static PROFILE: LazyLock<Json> = LazyLock::new(|| schema(0));
+static ASSIGNMENT: LazyLock<Json> = LazyLock::new(|| schema(1));
+
+/// The schema of the kind at this place of [`crd::definitions`], with what is implied in an API server: the object's own metadata.
+fn schema(at: usize) -> Json {
+    let definition = serde_json::to_value(&crd::definitions()[at]).expect("a definition is made of maps with text keys");
+    let mut schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+    let (text, texts) = (json!({ "type": "string" }), json!({ "type": "object", "additionalProperties": { "type": "string" } }));
+    let any = || json!({});
+    schema["properties"]["apiVersion"] = text.clone();
+    schema["properties"]["kind"] = text.clone();
+    // Only a controller may write it, so whatever stands here means nothing.
+    schema["properties"]["status"] = any();
+    schema["properties"]["metadata"] = json!({ "type": "object", "properties": {
+        "name": text, "namespace": text, "labels": texts, "annotations": texts, "creationTimestamp": text, "generateName": any(), "uid": any(),
+        "resourceVersion": any(), "generation": any(), "managedFields": any(), "ownerReferences": any(), "finalizers": any(),
+        "selfLink": any(), "deletionTimestamp": any(), "deletionGracePeriodSeconds": any(),
+    } });
+    schema
 }
 
-const METADATA: Shape = Shape::Open;
-
-const PROFILE: Shape = Shape::Fields(&[
-    ("apiVersion", Shape::Open),
-    ("kind", Shape::Open),
-    ("metadata", METADATA),
-    ("spec", Shape::Fields(&[("ipxe", Shape::Open), ("additionalConfig", Shape::Open)])),
-    ("status", Shape::Open),
-]);
-
-const ASSIGNMENT: Shape = Shape::Fields(&[
-    ("apiVersion", Shape::Open),
-    ("kind", Shape::Open),
-    ("metadata", METADATA),
-    (
-        "spec",
-        Shape::Fields(&[
-            (
-                "subjectSelectors",
-                Shape::Fields(&[
-                    ("uuids", Shape::Open),
-                    ("serialNumbers", Shape::Open),
-                    ("macAddresses", Shape::Open),
-                    ("matchLabels", Shape::Open),
-                    (
-                        "matchExpressions",
-                        Shape::List(&Shape::Fields(&[("key", Shape::Open), ("operator", Shape::Open), ("values", Shape::Open)])),
-                    ),
-                ]),
-            ),
-            ("profileSelectors", Shape::Open),
-            ("priority", Shape::Open),
-        ]),
-    ),
-    ("status", Shape::Open),
-]);
-
-/// The path of the first field that the kind does not have, and what is to be said of it.
-pub(super) fn unknown(kind: &str, object: &Value) -> Option<(FieldPath, String)> {
-    let shape = if kind == "Profile" { &PROFILE } else { &ASSIGNMENT };
-    shape.unknown(object, &FieldPath::default())
+/// The object as Serde knows it, without what means nothing, and all that is wrong with its fields.
+pub(super) fn check(kind: Kind, object: &Node<'_>) -> Result<Json, Vec<Fault>> {
+    let schema = match kind {
+        Kind::Profile => &PROFILE,
+        Kind::Assignment => &ASSIGNMENT,
+    };
+    let mut check = Check { faults: Vec::new() };
+    let value = check.value(object, object.line, schema, Place::Object);
+    if check.faults.is_empty() { Ok(value) } else { Err(check.faults) }
 }
 
-impl Shape {
-    fn unknown(&self, value: &Value, path: &FieldPath) -> Option<(FieldPath, String)> {
-        match (self, value) {
-            (Self::Fields(fields), Value::Object(object)) => Self::unknown_of(fields, object, path),
-            (Self::List(item), Value::Array(items)) => {
-                items.iter().enumerate().find_map(|(at, value)| item.unknown(value, &path.index(at)))
-            }
-            _ => None,
+/// The way to a value, of which nothing is copied unless something is wrong there.
+#[derive(Clone, Copy)]
+enum Place<'p> {
+    Object,
+    Entry(&'p Place<'p>, &'p str),
+    Item(&'p Place<'p>, usize),
+}
+
+impl Place<'_> {
+    fn field(&self) -> FieldPath {
+        match self {
+            Self::Object => FieldPath::default(),
+            Self::Entry(above, key) => above.field().key(*key),
+            Self::Item(above, index) => above.field().index(*index),
+        }
+    }
+}
+
+struct Check {
+    faults: Vec<Fault>,
+}
+
+impl Check {
+    fn fault(&mut self, line: usize, path: Place<'_>, reason: &str) -> Json {
+        self.faults.push((Some(line), format!("{}{reason}", path.field())));
+        Json::Null
+    }
+
+    /// A value, which stands at `line` or has its key there.
+    fn value(&mut self, node: &Node<'_>, line: usize, schema: &Json, path: Place<'_>) -> Json {
+        match schema["type"].as_str() {
+            Some("string") => self.text(node, line, schema, path),
+            Some("integer") => self.integer(node, line, schema, path),
+            Some("array") => self.list(node, line, schema, path),
+            Some("object") => self.object(node, line, schema, path),
+            // Nothing of ours reads it.
+            _ => Json::Null,
         }
     }
 
-    fn unknown_of(fields: &[(&str, Self)], object: &Map<String, Value>, path: &FieldPath) -> Option<(FieldPath, String)> {
-        object.iter().find_map(|(name, value)| {
-            let path = path.key(name);
-            match fields.iter().find(|(known, _)| known == name) {
-                Some((_, shape)) => shape.unknown(value, &path),
-                None => {
-                    let names: Vec<_> = fields.iter().map(|(known, _)| *known).collect();
-                    let hint = did_you_mean(name, names.iter().copied());
-                    let reason = format!("unknown field {path}{hint}; there are {}", names.join(", "));
-                    Some((path, reason))
+    fn text(&mut self, node: &Node<'_>, line: usize, schema: &Json, path: Place<'_>) -> Json {
+        let text = match &node.value {
+            Value::Text { text, .. } => text,
+            Value::Plain(text) => match meaning(text) {
+                Meaning::Text => text,
+                Meaning::Null => return self.fault(line, path, " has no value; an empty text is \"\""),
+                Meaning::Boolean(is) => {
+                    return self.fault(line, path, &format!(": {text} means {is} here; for the text, write \"{text}\""));
                 }
+                Meaning::Integer(_) | Meaning::Number => {
+                    return self.fault(line, path, &format!(": {text} is a number; for the text, write \"{text}\""));
+                }
+            },
+            Value::List(_) => return self.fault(line, path, " must be a text, but is a list"),
+            Value::Map(_) => return self.fault(line, path, " must be a text, but is a map"),
+        };
+        let limit = |name: &str| schema[name].as_u64().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        // A character has a byte at least, so most texts need not be counted.
+        if limit("maxLength").is_some_and(|most| text.len() > most && text.chars().count() > most) {
+            return self.fault(line, path, &format!(" is longer than {} characters", limit("maxLength").unwrap_or_default()));
+        }
+        if limit("minLength").is_some_and(|least| text.len() < least) {
+            return self.fault(line, path, " is empty");
+        }
+        let choices: Vec<&str> = schema["enum"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+        if !choices.is_empty() && !choices.contains(&text.as_ref()) {
+            let hint = did_you_mean(text, choices.iter().copied());
+            return self.fault(line, path, &format!(": there is no {text:?}{hint}; there are {}", choices.join(", ")));
+        }
+        Json::from(text.as_ref())
+    }
+
+    fn integer(&mut self, node: &Node<'_>, line: usize, schema: &Json, path: Place<'_>) -> Json {
+        let Value::Plain(text) = &node.value else { return self.fault(line, path, " must be a whole number, without quotes") };
+        let Meaning::Integer(integer) = meaning(text) else {
+            return self.fault(line, path, &format!(": {text:?} is no whole number"));
+        };
+        // The bounds of the schema are whole numbers, too.
+        #[allow(clippy::cast_possible_truncation, reason = "they are whole numbers of at most seven digits")]
+        let bound = |name: &str| schema[name].as_f64().map(|bound| bound as i64);
+        match (bound("minimum"), bound("maximum")) {
+            (Some(least), Some(most)) if !(least..=most).contains(&integer) => {
+                self.fault(line, path, &format!(": {integer} is not between {least} and {most}"))
             }
-        })
+            _ => Json::from(integer),
+        }
+    }
+
+    fn list(&mut self, node: &Node<'_>, line: usize, schema: &Json, path: Place<'_>) -> Json {
+        let Value::List(items) = &node.value else { return self.fault(line, path, " must be a list; start each item with `- `") };
+        let most = schema["maxItems"].as_u64().map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        if items.len() > most {
+            return self.fault(line, path, &format!(" has {} items; it may have {most}", items.len()));
+        }
+        let item = |(i, item): (usize, &Node<'_>)| self.value(item, item.line, &schema["items"], Place::Item(&path, i));
+        items.iter().enumerate().map(item).collect()
+    }
+
+    fn object(&mut self, node: &Node<'_>, line: usize, schema: &Json, path: Place<'_>) -> Json {
+        let Value::Map(entries) = &node.value else { return self.fault(line, path, " must be a map of keys and values") };
+        let most = schema["maxProperties"].as_u64().map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        if entries.len() > most {
+            return self.fault(line, path, &format!(" has {} entries; it may have {most}", entries.len()));
+        }
+        let mut object = Map::new();
+        for entry in entries {
+            let value = match schema["properties"].as_object() {
+                Some(known) => self.field(entry, known, path),
+                None => Some(self.value(&entry.node, entry.line, &schema["additionalProperties"], Place::Entry(&path, &entry.key))),
+            };
+            object.extend(value.map(|value| (entry.key.clone().into_owned(), value)));
+        }
+        for required in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
+            if !object.contains_key(required) {
+                self.fault(line, Place::Entry(&path, required), " is missing");
+            }
+        }
+        Json::Object(object)
+    }
+
+    /// A field of an object. One without a value counts as absent, as it does in an API server.
+    fn field(&mut self, entry: &Entry<'_>, known: &Map<String, Json>, path: Place<'_>) -> Option<Json> {
+        let path = Place::Entry(&path, &entry.key);
+        let Some(schema) = known.get(&*entry.key) else {
+            let hint = did_you_mean(&entry.key, known.keys().map(String::as_str));
+            let names: Vec<_> = known.keys().map(String::as_str).collect();
+            self.fault(entry.line, path, &format!(": unknown field{hint}; there are {}", names.join(", ")));
+            return None;
+        };
+        if entry.node.is_null() || schema["type"].is_null() {
+            return None;
+        }
+        Some(self.value(&entry.node, entry.line, schema, path))
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use boot::Change;
 use tracing::info;
 
 use super::Problem;
-use super::read::{self, Contents, Fault, Identity, MAX_FILE_BYTES, Object};
+use super::read::{self, Contents, Fault, Identity, Kind, MAX_FILE_BYTES, Object};
 use super::walk::{Found, Stamp, walk};
 
 /// A folder of manifests, as it was when it was last read.
@@ -18,6 +18,8 @@ pub struct Folder {
     files: BTreeMap<PathBuf, Held>,
     /// What was handed out, and the file that each object came from.
     served: HashMap<Identity, (PathBuf, Object)>,
+    /// Objects that other files have, too.
+    twice: Vec<Problem>,
 }
 
 /// What a scan found.
@@ -26,39 +28,50 @@ pub struct Scan {
     pub changes: Vec<Change>,
     /// All that is wrong now, sorted by file and line.
     pub problems: Vec<Problem>,
+    /// How many manifest files there are.
+    pub files: usize,
+    /// How many of them had changed and were read.
+    pub read: usize,
 }
 
+/// What is known of a file.
 #[derive(Default)]
 struct Held {
+    /// What the file was when it was read; nothing while it is to be read again.
     stamp: Option<Stamp>,
     good: Contents,
     faults: Vec<Fault>,
 }
 
+// === impl Folder ===
+
 impl Folder {
     /// A folder of which nothing was read yet.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), files: BTreeMap::new(), served: HashMap::new() }
+        Self { dir: dir.to_owned(), files: BTreeMap::new(), served: HashMap::new(), twice: Vec::new() }
     }
 
     /// Reads the files that have changed.
     pub fn rescan(&mut self) -> Scan {
         let found = walk(&self.dir);
         let is_kept = |path: &Path| found.files.contains_key(path) || found.unreadable.iter().any(|(above, _)| path.starts_with(above));
+        let before = self.files.len();
         self.files.retain(|path, _| is_kept(path));
+        let is_less = self.files.len() < before;
+        let mut read = 0;
         for (path, stamp) in &found.files {
             let held = self.files.entry(path.clone()).or_default();
             if held.stamp.as_ref() != Some(stamp) {
-                held.load(path, *stamp);
+                held.load(path);
+                read += 1;
             }
         }
-        let (chosen, twice) = self.choose();
-        let changes = self.replace(chosen);
-        Scan { changes, problems: self.problems(&found, twice) }
+        let changes = if read > 0 || is_less { self.choose() } else { Vec::new() };
+        Scan { changes, problems: self.problems(&found), files: found.files.len(), read }
     }
 
-    /// One file for each object: that which had it before, or else the first.
-    fn choose(&self) -> (HashMap<Identity, (PathBuf, Object)>, Vec<Problem>) {
+    /// Takes each object from one file: that which had it before, or else the first.
+    fn choose(&mut self) -> Vec<Change> {
         let mut holders: HashMap<Identity, Vec<(&PathBuf, usize, &Object)>> = HashMap::new();
         for (path, held) in &self.files {
             for (line, object) in &held.good.objects {
@@ -76,13 +89,18 @@ impl Folder {
             }
             (identity, (path.clone(), object.clone()))
         };
-        (holders.into_iter().map(choose).collect(), twice)
+        let chosen = holders.into_iter().map(choose).collect();
+        self.twice = twice;
+        self.replace(chosen)
     }
 
     fn replace(&mut self, chosen: HashMap<Identity, (PathBuf, Object)>) -> Vec<Change> {
         let gone = self.served.keys().filter(|identity| !chosen.contains_key(*identity)).map(|identity| {
             let key = identity.key.clone();
-            if identity.is_profile { Change::ProfileGone(key) } else { Change::AssignmentGone(key) }
+            match identity.kind {
+                Kind::Profile => Change::ProfileGone(key),
+                Kind::Assignment => Change::AssignmentGone(key),
+            }
         });
         let new = chosen.iter().filter(|(identity, (_, object))| self.served.get(*identity).is_none_or(|(_, before)| before != object));
         let new = new.map(|(_, (_, object))| match object {
@@ -94,51 +112,74 @@ impl Folder {
         changes
     }
 
-    fn problems(&self, found: &Found, twice: Vec<Problem>) -> Vec<Problem> {
+    fn problems(&self, found: &Found) -> Vec<Problem> {
         let faults = self.files.iter().flat_map(|(path, held)| {
             held.faults.iter().map(|(line, reason)| Problem { file: path.clone(), line: *line, reason: reason.clone() })
         });
         let unreadable = found.unreadable.iter().map(|(path, reason)| Problem { file: path.clone(), line: None, reason: reason.clone() });
-        let mut problems: Vec<_> = faults.chain(unreadable).chain(twice).collect();
+        let mut problems: Vec<_> = faults.chain(unreadable).chain(self.twice.iter().cloned()).collect();
         problems.sort();
         problems
     }
 }
 
+// === impl Held ===
+
 impl Held {
-    fn load(&mut self, path: &Path, stamp: Stamp) {
-        let read = open(path).and_then(|(bytes, stamp)| {
-            let is_json = path.extension().is_some_and(|extension| extension == "json");
-            read::read(&bytes, is_json).map(|contents| (contents, stamp))
-        });
-        match read {
-            Ok((contents, stamp)) => {
+    fn load(&mut self, path: &Path) {
+        self.stamp = None;
+        match open(path) {
+            Ok(Opened::Whole(bytes, stamp)) => {
+                self.stamp = stamp.is_settled().then_some(stamp);
+                self.take(path, &bytes);
+            }
+            Ok(Opened::TooLarge(bytes, stamp)) => {
+                self.stamp = Some(stamp);
+                let reason = format!("the file has {bytes} bytes; split it into files of at most {MAX_FILE_BYTES} (64 MiB)");
+                self.faults = vec![(None, reason)];
+            }
+            // The next scan sees what it has become.
+            Ok(Opened::Changing) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.faults = vec![(None, format!("can't be read: {error}; what it held before stays"))],
+        }
+    }
+
+    fn take(&mut self, path: &Path, bytes: &[u8]) {
+        let is_json = path.extension().is_some_and(|extension| extension == "json");
+        match read::read(bytes, is_json) {
+            Ok(contents) => {
                 for foreign in contents.foreign.iter().filter(|foreign| !self.good.foreign.contains(foreign)) {
                     info!(file = %path.display(), object = foreign, "not shaper's: ignored");
                 }
-                *self = Self { stamp: Some(stamp), good: contents, faults: Vec::new() };
+                self.good = contents;
+                self.faults.clear();
             }
-            Err(faults) => {
-                self.stamp = Some(stamp);
-                self.faults = faults;
-            }
+            Err(faults) => self.faults = faults,
         }
     }
 }
 
-/// The whole file, and what it was when it was opened: what is written meanwhile is seen by the next scan.
-fn open(path: &Path) -> Result<(Vec<u8>, Stamp), Vec<Fault>> {
-    let fault = |reason: String| vec![(None, reason)];
-    let can_not = |error: std::io::Error| fault(format!("can't be read: {error}; what it held before stays"));
-    let file = File::open(path).map_err(can_not)?;
-    let metadata = file.metadata().map_err(can_not)?;
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(fault(format!("the file has {} bytes; split it into files of at most {MAX_FILE_BYTES}", metadata.len())));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(can_not)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(fault(format!("the file grows while it is read; it may have {MAX_FILE_BYTES} bytes")));
-    }
-    Ok((bytes, Stamp::of(&metadata)))
+enum Opened {
+    Whole(Vec<u8>, Stamp),
+    TooLarge(u64, Stamp),
+    /// Somebody writes to it.
+    Changing,
 }
+
+/// Reads a file that nobody writes to meanwhile.
+fn open(path: &Path) -> io::Result<Opened> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let stamp = Stamp::of(&metadata);
+    if metadata.len() > MAX_FILE_BYTES {
+        return Ok(Opened::TooLarge(metadata.len(), stamp));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    (&mut file).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    let is_same = Stamp::of(&file.metadata()?) == stamp && bytes.len() as u64 == metadata.len();
+    Ok(if is_same { Opened::Whole(bytes, stamp) } else { Opened::Changing })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! When to look at a folder again.
 
-use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -18,51 +20,39 @@ const IDLE_SHARE: u32 = 20;
 
 /// Says when to look at a folder again.
 pub struct Follow {
+    dir: PathBuf,
+    /// Kept here too, so that the channel never closes.
+    sender: Sender<()>,
     signs: Receiver<()>,
     /// Kept alive; without it, only the clock tells.
-    _watcher: Option<RecommendedWatcher>,
+    watcher: Option<RecommendedWatcher>,
+    /// The folder that is watched, by device and inode: behind a link, it may become another.
+    watched: Option<(u64, u64)>,
     woken: Option<Instant>,
 }
+
+// === impl Follow ===
 
 impl Follow {
     /// Watches a folder, and the one that it is in: it may be a link that is replaced.
     pub fn new(dir: &Path) -> Self {
         let (sender, signs) = channel();
-        let heard = move |event: notify::Result<notify::Event>| match event {
-            // Reading the files ourselves is no change.
-            Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
-            Ok(_) => {
-                // Nobody waits any more when the process ends.
-                let _ = sender.send(());
-            }
-            Err(error) => {
-                debug!(%error, "the watch of the folder complains");
-                let _ = sender.send(());
-            }
-        };
-        let watch = |dir: &Path| {
-            let mut watcher = notify::recommended_watcher(heard)?;
-            watcher.watch(dir, RecursiveMode::Recursive)?;
-            // Relative names have an empty parent.
-            let above = std::path::absolute(dir).ok().and_then(|dir| dir.parent().map(Path::to_owned));
-            if let Some(above) = above {
-                let _ = watcher.watch(&above, RecursiveMode::NonRecursive);
-            }
-            Ok::<_, notify::Error>(watcher)
-        };
-        let watcher = watch(dir)
-            .inspect_err(|error| warn!(%error, "the folder can't be watched; changes are found by looking every few seconds"))
-            .ok();
-        Self { signs, _watcher: watcher, woken: None }
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        let mut follow = Self { dir, sender, signs, watcher: None, watched: None, woken: None };
+        follow.watch();
+        follow
     }
 
     /// Returns when the folder has changed, or could have. The time between two calls is taken for that of a look.
     pub fn wait(&mut self) {
         let look = self.woken.map_or(Duration::ZERO, |woken| woken.elapsed());
-        match self.signs.recv_timeout(RESCAN.max(look * IDLE_SHARE)) {
-            Ok(()) => self.settle(),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(RESCAN),
+        // What changed before the new watch was set was not heard.
+        let is_another = identity(&self.dir) != self.watched && self.watch();
+        if !is_another {
+            match self.signs.recv_timeout(RESCAN.max(look * IDLE_SHARE)) {
+                Ok(()) => self.settle(),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
         }
         self.woken = Some(Instant::now());
     }
@@ -73,4 +63,49 @@ impl Follow {
         while Instant::now() < until && self.signs.recv_timeout(QUIET).is_ok() {}
         while self.signs.try_recv().is_ok() {}
     }
+
+    /// Watches what the folder is now. False where there is nothing new to be watched.
+    fn watch(&mut self) -> bool {
+        let identity = identity(&self.dir);
+        let is_another = identity.is_some() && identity != self.watched;
+        self.watched = identity;
+        let watcher = watcher(&self.dir, self.sender.clone());
+        let watcher =
+            watcher.inspect_err(|error| warn!(%error, "the folder can't be watched; changes are found by looking every few seconds"));
+        self.watcher = watcher.ok();
+        is_another
+    }
 }
+
+fn identity(dir: &Path) -> Option<(u64, u64)> {
+    fs::metadata(dir).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn watcher(dir: &Path, sender: Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let below = dir.to_owned();
+    // The folder above may be a busy one, of which only our own is meant.
+    let is_meant = move |event: &notify::Event| event.need_rescan() || event.paths.iter().any(|path| path.starts_with(&below));
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+        // Reading the files ourselves is no change.
+        Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
+        Ok(event) if !is_meant(&event) => {}
+        heard => {
+            if let Err(error) = heard {
+                debug!(%error, "the watch of the folder complains");
+            }
+            // Nobody waits any more when the process ends.
+            let _ = sender.send(());
+        }
+    })?;
+    if let Some(above) = dir.parent() {
+        watcher.watch(above, RecursiveMode::NonRecursive)?;
+    }
+    // A folder that is not there yet is seen when it is made.
+    match watcher.watch(dir, RecursiveMode::Recursive) {
+        Err(error) if !matches!(error.kind, notify::ErrorKind::PathNotFound) && dir.exists() => Err(error),
+        _ => Ok(watcher),
+    }
+}
+
+#[cfg(test)]
+mod tests;

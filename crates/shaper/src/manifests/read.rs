@@ -1,21 +1,28 @@
 //! From the bytes of one file to objects.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
-use boot::nearest::did_you_mean;
+use boot::nearest::{did_you_mean, nearest};
 use boot::{Assignment, ObjectKey, Profile};
-use crd::{FieldPath, GROUP, VERSION};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-use serde_saphyr::{Budget, Options};
+use crd::{API_VERSION, GROUP, Invalid, VERSION};
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::fields;
-use super::lines::line_of;
+use super::tree::{Documents, Node, Value};
 
 /// Largest file that is read.
 pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Most faults that are told of one file.
+const MAX_FAULTS: usize = 20;
 
-const KINDS: [&str; 2] = ["Profile", "Assignment"];
+/// The kinds that are shaper's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Kind {
+    Profile,
+    Assignment,
+}
 
 /// One object of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +34,7 @@ pub(super) enum Object {
 /// Kind, namespace and name: no two objects share them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Identity {
-    pub(super) is_profile: bool,
+    pub(super) kind: Kind,
     pub(super) key: ObjectKey,
 }
 
@@ -41,178 +48,198 @@ pub(super) struct Contents {
     pub(super) foreign: Vec<String>,
 }
 
+/// Reads a file. All of its faults are found, as far as they don't hide each other.
+pub(super) fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Vec<Fault>> {
+    let text = text(bytes).map_err(|fault| vec![fault])?;
+    let mut reading = Reading::default();
+    if let Err(fault) = if is_json { reading.json(text) } else { reading.yaml(text, 0) } {
+        reading.faults.push(fault);
+    }
+    reading.end()
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Fault> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let line = lines(&bytes[..error.valid_up_to()]) + 1;
+        (Some(line), "the file is not UTF-8; save it as UTF-8".to_owned())
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim().is_empty() {
+        return Err((None, "the file is empty; remove it, or write its objects".to_owned()));
+    }
+    Ok(text)
+}
+
+fn lines(text: &[u8]) -> usize {
+    text.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// A file that is being read.
+#[derive(Default)]
+struct Reading {
+    contents: Contents,
+    faults: Vec<Fault>,
+}
+
+// === impl Reading ===
+
+impl Reading {
+    /// YAML that stands below so many lines of the file.
+    fn yaml(&mut self, text: &str, above: usize) -> Result<(), Fault> {
+        let mut documents = Documents::of(text, above);
+        while let Some(document) = documents.next().map_err(|(line, reason)| (line, reason + helm_hint(text)))? {
+            if !document.is_null() {
+                self.document(&document);
+            }
+        }
+        Ok(())
+    }
+
+    /// One JSON value, or several. Serde knows what is JSON; where its values stand is known by reading them as YAML, which they are.
+    fn json(&mut self, text: &str) -> Result<(), Fault> {
+        let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+        let mut start = 0;
+        while let Some(value) = stream.next() {
+            value.map_err(|error| (Some(error.line()), format!("no valid JSON: {error}")))?;
+            let end = stream.byte_offset();
+            self.yaml(&text[start..end], lines(&text.as_bytes()[..start]))?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, document: &Node<'_>) {
+        let is_list = document.get("kind").and_then(Node::text).is_some_and(|kind| kind.ends_with("List"));
+        let items = document.get("items").filter(|_| is_list).map(|items| &items.value);
+        match items {
+            Some(Value::List(items)) => items.iter().for_each(|item| self.object(item)),
+            _ => self.object(document),
+        }
+    }
+
+    fn object(&mut self, node: &Node<'_>) {
+        match kind(node) {
+            Ok(Some(kind)) => match convert(kind, node) {
+                Ok(object) => self.contents.objects.push((node.line, object)),
+                Err(faults) => self.faults.extend(faults),
+            },
+            Ok(None) => {
+                let name = node.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::text).unwrap_or("without a name");
+                let kind = node.get("kind").and_then(Node::text).unwrap_or_default();
+                self.contents.foreign.push(format!("{kind} {name}"));
+            }
+            Err(fault) => self.faults.push(fault),
+        }
+    }
+
+    fn end(mut self) -> Result<Contents, Vec<Fault>> {
+        let mut seen = HashMap::new();
+        for (line, object) in &self.contents.objects {
+            let identity = object.identity();
+            if let Some(first) = seen.insert(identity.clone(), line) {
+                self.faults.push((Some(*line), format!("{identity} is in this file twice, at lines {first} and {line}; remove one")));
+            }
+        }
+        if self.faults.is_empty() {
+            return Ok(self.contents);
+        }
+        self.faults.sort();
+        let more = self.faults.len().saturating_sub(MAX_FAULTS);
+        self.faults.truncate(MAX_FAULTS);
+        if more > 0 {
+            self.faults.push((None, format!("there are {more} more errors")));
+        }
+        Err(self.faults)
+    }
+}
+
+/// Which of our kinds an object is of; nothing where it is of another API group.
+fn kind(node: &Node<'_>) -> Result<Option<Kind>, Fault> {
+    let at = |field: &str| Some(node.line_of(&crd::FieldPath::of([field]), None));
+    let field = |name: &str| node.get(name).and_then(Node::text).filter(|text| !text.is_empty());
+    let (Some(kind), Some(version)) = (field("kind"), field("apiVersion")) else {
+        return Err((
+            Some(node.line),
+            format!("this is no manifest: it needs apiVersion: {API_VERSION} and kind: {}", Kind::NAMES.join(" or ")),
+        ));
+    };
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let known = Kind::named(kind);
+    if group != GROUP {
+        let is_meant = known.is_some() || nearest(group, [GROUP]).is_some();
+        return if is_meant {
+            Err((at("apiVersion"), format!("{kind} is in apiVersion {API_VERSION}, not in {group:?}")))
+        } else {
+            Ok(None)
+        };
+    }
+    if known.is_none() {
+        return Err((
+            at("kind"),
+            format!("unknown kind {kind}{}; there are {}", did_you_mean(kind, Kind::NAMES), Kind::NAMES.join(" and ")),
+        ));
+    }
+    if version != VERSION {
+        return Err((at("apiVersion"), format!("unknown version {version} of {GROUP}; write apiVersion: {API_VERSION}")));
+    }
+    Ok(known)
+}
+
+fn convert(kind: Kind, node: &Node<'_>) -> Result<Object, Vec<Fault>> {
+    let json = fields::check(kind, node)?;
+    let invalid = |error: Invalid| vec![(Some(node.line_of(&error.field(), error.line_in_field())), error.to_string())];
+    match kind {
+        Kind::Profile => crd::profile(&typed(json, node)?).map(|profile| Object::Profile(Arc::new(profile))).map_err(invalid),
+        Kind::Assignment => {
+            crd::assignment(&typed(json, node)?).map(|assignment| Object::Assignment(Arc::new(assignment))).map_err(invalid)
+        }
+    }
+}
+
+/// After the fields were checked, only the spelling of a time can be wrong.
+fn typed<T: DeserializeOwned>(json: serde_json::Value, node: &Node<'_>) -> Result<T, Vec<Fault>> {
+    serde_json::from_value(json).map_err(|error| {
+        let line = node.line_of(&crd::FieldPath::of(["metadata", "creationTimestamp"]), None);
+        vec![(Some(line), format!("metadata: {error}"))]
+    })
+}
+
+/// Jinja has none of these, so that the templates of a Profile are not taken for Helm's.
+fn helm_hint(text: &str) -> &'static str {
+    const SIGNS: [&str; 10] =
+        ["{{ .", "{{.", "{{- .", "{{ if ", "{{- if ", "{{- end", "{{- range ", "{{- with ", "{{ include ", "{{- include "];
+    let is_helm = SIGNS.iter().any(|sign| text.contains(sign));
+    if is_helm { "; this looks like a Helm template: render it first, with `helm template`" } else { "" }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    const NAMES: [&str; 2] = ["Profile", "Assignment"];
+
+    fn named(name: &str) -> Option<Self> {
+        [Self::Profile, Self::Assignment].into_iter().zip(Self::NAMES).find(|(_, known)| *known == name).map(|(kind, _)| kind)
+    }
+}
+
+// === impl Object ===
+
 impl Object {
     pub(super) fn identity(&self) -> Identity {
         match self {
-            Self::Profile(profile) => Identity { is_profile: true, key: profile.key.clone() },
-            Self::Assignment(assignment) => Identity { is_profile: false, key: assignment.key.clone() },
+            Self::Profile(profile) => Identity { kind: Kind::Profile, key: profile.key.clone() },
+            Self::Assignment(assignment) => Identity { kind: Kind::Assignment, key: assignment.key.clone() },
         }
     }
 }
 
-impl std::fmt::Display for Identity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", if self.is_profile { KINDS[0] } else { KINDS[1] }, self.key)
+// === impl Identity ===
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.kind, self.key)
     }
 }
 
-/// Reads a file. All of its faults are found, as far as they don't hide each other.
-pub(super) fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Vec<Fault>> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
-        vec![(Some(line), "the file is not UTF-8; save it as UTF-8".to_owned())]
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let documents = if is_json { json(text) } else { yaml(text) }.map_err(|fault| vec![fault])?;
-    let mut contents = Contents::default();
-    let mut faults = Vec::new();
-    for (line, document) in documents {
-        for item in items(document) {
-            match object(text, line, item) {
-                Ok(Read::Object(object)) => contents.objects.push((line, object)),
-                Ok(Read::Foreign(name)) => contents.foreign.push(name),
-                Ok(Read::Nothing) => {}
-                Err(fault) => faults.push(fault),
-            }
-        }
-    }
-    twice(&contents.objects, &mut faults);
-    if faults.is_empty() { Ok(contents) } else { Err(faults) }
-}
-
-enum Read {
-    Object(Object),
-    Foreign(String),
-    Nothing,
-}
-
-fn twice(objects: &[(usize, Object)], faults: &mut Vec<Fault>) {
-    let mut seen = std::collections::BTreeMap::new();
-    for (line, object) in objects {
-        if let Some(first) = seen.insert(object.identity(), line) {
-            faults.push((Some(*line), format!("{} is in this file twice, at lines {first} and {line}; remove one", object.identity())));
-        }
-    }
-}
-
-/// Documents with the line at which each starts.
-fn yaml(text: &str) -> Result<Vec<(usize, Value)>, Fault> {
-    let mut options = Options::default();
-    // Sized for a file of 64 MiB; what an alias repeats is bounded as it is by default.
-    let bytes = usize::try_from(MAX_FILE_BYTES).unwrap_or(usize::MAX);
-    let mut budget = Budget::default();
-    (budget.max_events, budget.max_nodes, budget.max_total_scalar_bytes) = (bytes, bytes, bytes);
-    options.budget = Some(budget);
-    let mut documents = Vec::new();
-    for (line, part) in parts(text) {
-        // Each document is parsed by itself: an error then has the right place, and a bomb in one is not multiplied by the others.
-        let value: Option<Value> = serde_saphyr::from_str_with_options(part, options.clone()).map_err(|error| {
-            let at = error.location().map_or(1, |location| usize::try_from(location.line()).unwrap_or(1));
-            (Some(line + at.max(1) - 1), format!("no valid YAML: {}{}", first_line(&error.to_string()), helm_hint(part)))
-        })?;
-        documents.extend(value.map(|value| (line, value)));
-    }
-    Ok(documents)
-}
-
-/// A stream split at its `---` lines: the line at which each part starts, and its text.
-fn parts(text: &str) -> Vec<(usize, &str)> {
-    let mut parts = Vec::new();
-    let (mut start, mut first) = (0, 1);
-    let (mut offset, mut line) = (0, 1);
-    for raw in text.split_inclusive('\n') {
-        let is_separator = raw.starts_with("---") && raw[3..].chars().next().is_none_or(char::is_whitespace);
-        if is_separator {
-            parts.push((first, &text[start..offset]));
-            (start, first) = (offset, line);
-        }
-        offset += raw.len();
-        line += 1;
-    }
-    parts.push((first, &text[start..]));
-    parts.retain(|(_, part)| part.lines().any(|line| !(line.trim().is_empty() || line.starts_with('#') || line.trim() == "---")));
-    parts
-}
-
-fn json(text: &str) -> Result<Vec<(usize, Value)>, Fault> {
-    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    let mut documents = Vec::new();
-    loop {
-        let line = text[..stream.byte_offset()].matches('\n').count() + 1;
-        match stream.next() {
-            None => return Ok(documents),
-            Some(Ok(value)) => documents.push((line, value)),
-            Some(Err(error)) => return Err((Some(error.line()), format!("no valid JSON: {error}"))),
-        }
-    }
-}
-
-/// The items of a `kind: List`, as kubectl writes it, or the document itself.
-fn items(document: Value) -> Vec<Value> {
-    match document {
-        Value::Object(mut object) if object.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List")) => {
-            match object.remove("items") {
-                Some(Value::Array(items)) => items,
-                _ => Vec::new(),
-            }
-        }
-        other => vec![other],
-    }
-}
-
-fn object(text: &str, start: usize, value: Value) -> Result<Read, Fault> {
-    let at_path = |path: &FieldPath, reason: String| (Some(line_of(text, start, path)), reason);
-    let at = |field: &str, reason: String| at_path(&FieldPath::of([field]), reason);
-    if value.is_null() {
-        return Ok(Read::Nothing);
-    }
-    let field = |name: &str| value.get(name).and_then(Value::as_str);
-    let (Some(kind), Some(version)) = (field("kind"), field("apiVersion")) else {
-        return Err(at("kind", format!("no manifest: it needs apiVersion ({GROUP}/{VERSION}) and kind ({})", KINDS.join(" or "))));
-    };
-    let (group, version) = version.split_once('/').unwrap_or(("", version));
-    if group != GROUP {
-        let is_ours = KINDS.contains(&kind) || boot::nearest::nearest(group, [GROUP]).is_some();
-        if is_ours {
-            return Err(at("apiVersion", format!("{kind} of {group:?} is not shaper's; write apiVersion: {GROUP}/{VERSION}")));
-        }
-        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        return Ok(Read::Foreign(format!("{kind} {name}")));
-    }
-    if !KINDS.contains(&kind) {
-        return Err(at("kind", format!("unknown kind {kind}{}; there are {}", did_you_mean(kind, KINDS), KINDS.join(" and "))));
-    }
-    if version != VERSION {
-        return Err(at("apiVersion", format!("unknown version {version} of {GROUP}; this shaper knows {VERSION}")));
-    }
-    if let Some((path, reason)) = fields::unknown(kind, &value) {
-        return Err(at_path(&path, reason));
-    }
-    let invalid = |error: crd::Invalid| {
-        let (line, reason) = at_path(&error.field(), error.to_string());
-        // Of a template, the line in its block scalar, which starts on the line after its field.
-        (line.map(|line| line + error.line_in_field().unwrap_or(0)), reason)
-    };
-    if kind == "Profile" {
-        let profile: crd::Profile = typed(value).map_err(|reason| at("spec", reason))?;
-        return crd::profile(&profile).map(|profile| Read::Object(Object::Profile(Arc::new(profile)))).map_err(invalid);
-    }
-    let assignment: crd::Assignment = typed(value).map_err(|reason| at("spec", reason))?;
-    crd::assignment(&assignment).map(|assignment| Read::Object(Object::Assignment(Arc::new(assignment)))).map_err(invalid)
-}
-
-fn typed<T: DeserializeOwned>(value: Value) -> Result<T, String> {
-    serde_json::from_value(value).map_err(|error| error.to_string())
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
-}
-
-fn helm_hint(text: &str) -> &'static str {
-    if text.contains("{{ .") || text.contains("{{- ") || text.contains("{{.") {
-        "; this looks like a Helm template: render it first with `helm template`"
-    } else {
-        ""
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// By what a file is taken for unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(super) fn walk(dir: &Path) -> Found {
     found
 }
 
+// === impl Stamp ===
+
 impl Stamp {
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
@@ -42,7 +45,20 @@ impl Stamp {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
+
+    /// Whether a later write must show. The clock of a file system goes by steps of some milliseconds, so that two writes within one step
+    /// look alike.
+    pub(super) fn is_settled(&self) -> bool {
+        const STEP: Duration = Duration::from_millis(100);
+        let (seconds, nanoseconds) = self.changed;
+        let since = Duration::new(seconds.try_into().unwrap_or_default(), nanoseconds.try_into().unwrap_or_default());
+        let age = SystemTime::UNIX_EPOCH.checked_add(since).and_then(|changed| changed.elapsed().ok());
+        // Without an age, the file is of the future: the clocks of an NFS server and ours differ.
+        age.is_none_or(|age| age > STEP)
+    }
 }
+
+// === impl Found ===
 
 impl Found {
     fn enter(&mut self, dir: &Path, above: &mut Vec<(u64, u64)>) {

@@ -1,0 +1,256 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A folder of manifests, and what a catalog would hold of it.
+struct Manifests {
+    dir: TempDir,
+    folder: Folder,
+    names: BTreeSet<String>,
+}
+
+impl Manifests {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { folder: Folder::new(dir.path()), dir, names: BTreeSet::new() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// The problems, and the names that are served after the changes.
+    fn scan(&mut self) -> (Vec<String>, String) {
+        let scan = self.folder.rescan();
+        for change in scan.changes {
+            match change {
+                Change::Assignment(object) => drop(self.names.insert(object.key.name.to_string())),
+                Change::Profile(object) => drop(self.names.insert(object.key.name.to_string())),
+                Change::AssignmentGone(key) | Change::ProfileGone(key) => assert!(self.names.remove(&*key.name), "{key} was not served"),
+            }
+        }
+        let problems = scan.problems.iter().map(|problem| problem.to_string().replace(&format!("{}/", self.dir.path().display()), ""));
+        (problems.collect(), self.names.iter().cloned().collect::<Vec<_>>().join(" "))
+    }
+
+    /// The names that are served, where nothing is wrong.
+    fn served(&mut self) -> String {
+        let (problems, names) = self.scan();
+        assert_eq!(problems, Vec::<String>::new());
+        names
+    }
+
+    /// The only problem, and the names that are served nevertheless.
+    fn problem(&mut self) -> (String, String) {
+        let (mut problems, names) = self.scan();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        (problems.remove(0), names)
+    }
+}
+
+fn assignment(name: &str) -> String {
+    format!("apiVersion: shaper.amahdha.com/v1alpha1\nkind: Assignment\nmetadata:\n  name: {name}\nspec: {{}}\n")
+}
+
+#[test]
+fn files_of_all_three_endings_are_found_in_all_folders() {
+    let mut manifests = Manifests::new();
+    manifests.write("a.yaml", &assignment("a"));
+    manifests.write("x/y/b.yml", &assignment("b"));
+    manifests
+        .write("c.json", r#"{"apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Assignment", "metadata": {"name": "c"}, "spec": {}}"#);
+    for ignored in ["README.md", ".hidden.yaml", ".git/d.yaml", "a.yaml~", "#a.yaml#", "a.yaml.swp"] {
+        manifests.write(ignored, "{{ nonsense");
+    }
+    assert_eq!(manifests.served(), "a b c");
+}
+
+#[test]
+fn what_has_not_changed_is_neither_read_nor_a_change() {
+    let mut manifests = Manifests::new();
+    manifests.write("a.yaml", &assignment("a"));
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    assert_eq!(manifests.served(), "a");
+    let scan = manifests.folder.rescan();
+    assert_eq!((scan.files, scan.read, scan.changes.len()), (1, 0, 0));
+    manifests.write("a.yaml", &format!("# a word\n{}", assignment("a")));
+    let scan = manifests.folder.rescan();
+    assert_eq!((scan.read, scan.changes.len()), (1, 0));
+}
+
+#[test]
+fn a_change_that_comes_at_once_is_seen() {
+    let mut manifests = Manifests::new();
+    for i in 0..50 {
+        manifests.write("a.yaml", &assignment(&format!("a{}", i % 10)));
+        assert_eq!(manifests.served(), format!("a{}", i % 10));
+    }
+}
+
+#[test]
+fn a_broken_file_keeps_all_that_it_held_until_it_is_mended() {
+    let mut manifests = Manifests::new();
+    manifests.write("a.yaml", &format!("{}---\n{}", assignment("a"), assignment("b")));
+    manifests.write("c.yaml", &assignment("c"));
+    assert_eq!(manifests.served(), "a b c");
+    manifests.write("a.yaml", &format!("{}---\n{}  x: 1\n", assignment("new"), assignment("b").replace("{}", "")));
+    let (problem, names) = manifests.problem();
+    assert!(problem.starts_with("a.yaml:12: spec.x: unknown field"), "{problem}");
+    assert_eq!(names, "a b c");
+    manifests.write("c.yaml", &assignment("d"));
+    assert_eq!(manifests.problem().1, "a b d");
+    manifests.write("a.yaml", &assignment("b"));
+    assert_eq!(manifests.served(), "b d");
+}
+
+#[test]
+fn a_file_that_is_gone_takes_its_objects_along() {
+    let mut manifests = Manifests::new();
+    manifests.write("a.yaml", &assignment("a"));
+    manifests.write("x/b.yaml", &assignment("b"));
+    assert_eq!(manifests.served(), "a b");
+    fs::remove_dir_all(manifests.path("x")).unwrap();
+    assert_eq!(manifests.served(), "a");
+    fs::rename(manifests.path("a.yaml"), manifests.path("z.yaml")).unwrap();
+    let scan = manifests.folder.rescan();
+    assert_eq!((scan.changes.len(), scan.problems.len()), (0, 0));
+    fs::rename(manifests.path("z.yaml"), manifests.path("z.off")).unwrap();
+    assert_eq!(manifests.served(), "");
+}
+
+#[test]
+fn an_editor_that_renames_and_a_checkout_that_replaces_are_followed() {
+    let mut manifests = Manifests::new();
+    manifests.write("a.yaml", &assignment("a"));
+    assert_eq!(manifests.served(), "a");
+    // vim: the old file becomes a backup, the new one is written beside it.
+    fs::rename(manifests.path("a.yaml"), manifests.path("a.yaml~")).unwrap();
+    manifests.write("4913", "");
+    manifests.write("a.yaml", &assignment("b"));
+    assert_eq!(manifests.served(), "b");
+    // git: unlink and create, in another folder as well.
+    fs::remove_file(manifests.path("a.yaml")).unwrap();
+    manifests.write("a.yaml", &assignment("c"));
+    manifests.write("x/b.yaml", &assignment("b"));
+    assert_eq!(manifests.served(), "b c");
+}
+
+#[test]
+fn a_projected_volume_is_followed_when_its_link_is_swapped() {
+    let mut manifests = Manifests::new();
+    manifests.write("..one/a.yaml", &assignment("a"));
+    manifests.write("..two/a.yaml", &assignment("b"));
+    symlink("..one", manifests.path("..data")).unwrap();
+    symlink("..data/a.yaml", manifests.path("a.yaml")).unwrap();
+    assert_eq!(manifests.served(), "a");
+    symlink("..two", manifests.path("..data_tmp")).unwrap();
+    fs::rename(manifests.path("..data_tmp"), manifests.path("..data")).unwrap();
+    assert_eq!(manifests.served(), "b");
+}
+
+#[test]
+fn links_to_folders_are_entered_and_those_that_lead_back_are_told() {
+    let mut manifests = Manifests::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("a.yaml"), assignment("a")).unwrap();
+    symlink(elsewhere.path(), manifests.path("linked")).unwrap();
+    assert_eq!(manifests.served(), "a");
+    manifests.write("x/b.yaml", &assignment("b"));
+    symlink("..", manifests.path("x/back")).unwrap();
+    let (problem, names) = manifests.problem();
+    assert!(problem.starts_with("x/back: the link leads back"), "{problem}");
+    assert_eq!(names, "a b");
+}
+
+#[test]
+fn an_object_in_two_files_stays_with_the_one_that_has_it() {
+    let mut manifests = Manifests::new();
+    let more = |name| assignment(name).replace("{}", "{priority: 7}");
+    manifests.write("b.yaml", &assignment("x"));
+    assert_eq!(manifests.served(), "x");
+    manifests.write("a.yaml", &format!("{}---\n{}", assignment("new"), more("x")));
+    let scan = manifests.folder.rescan();
+    assert_eq!(scan.changes.len(), 1, "only one is new: {:?}", scan.changes);
+    let problem = scan.problems[0].to_string();
+    assert!(problem.contains("a.yaml:7: Assignment default/x is in ") && problem.contains("b.yaml as well"), "{problem}");
+    fs::remove_file(manifests.path("b.yaml")).unwrap();
+    let scan = manifests.folder.rescan();
+    let [Change::Assignment(changed)] = &scan.changes[..] else { panic!("{:?}", scan.changes) };
+    assert_eq!((changed.priority, scan.problems.len()), (7, 0));
+}
+
+#[test]
+fn at_the_start_the_first_file_has_the_object() {
+    let mut manifests = Manifests::new();
+    manifests.write("b.yaml", &assignment("x"));
+    manifests.write("a.yaml", &assignment("x"));
+    let (problem, names) = manifests.problem();
+    assert!(problem.starts_with("b.yaml:1: Assignment default/x is in "), "{problem}");
+    assert_eq!(names, "x");
+}
+
+#[test]
+fn what_can_not_be_looked_at_keeps_what_it_held() {
+    let mut manifests = Manifests::new();
+    manifests.write("x/a.yaml", &assignment("a"));
+    manifests.write("b.yaml", &assignment("b"));
+    assert_eq!(manifests.served(), "a b");
+    // Root may read everything, so the folder becomes a link that leads to itself.
+    fs::rename(manifests.path("x"), manifests.path(".x")).unwrap();
+    symlink("x", manifests.path("x")).unwrap();
+    let (problem, names) = manifests.problem();
+    assert!(problem.starts_with("x: can't be read: "), "{problem}");
+    assert_eq!(names, "a b");
+    fs::remove_file(manifests.path("x")).unwrap();
+    assert_eq!(manifests.served(), "b");
+}
+
+#[test]
+fn a_folder_that_is_not_there_keeps_all() {
+    let mut manifests = Manifests::new();
+    manifests.write("a.yaml", &assignment("a"));
+    assert_eq!(manifests.served(), "a");
+    let aside = manifests.dir.path().with_extension("aside");
+    fs::rename(manifests.dir.path(), &aside).unwrap();
+    let (problem, names) = manifests.problem();
+    assert!(problem.contains("can't be read: No such file"), "{problem}");
+    assert_eq!(names, "a");
+    fs::rename(&aside, manifests.dir.path()).unwrap();
+    assert_eq!(manifests.served(), "a");
+}
+
+#[test]
+fn a_file_that_is_too_large_is_not_read() {
+    let mut manifests = Manifests::new();
+    manifests.write("a.yaml", &assignment("a"));
+    assert_eq!(manifests.served(), "a");
+    fs::File::create(manifests.path("a.yaml")).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+    let (problem, names) = manifests.problem();
+    assert!(problem.starts_with("a.yaml: the file has 67108865 bytes; split it"), "{problem}");
+    assert_eq!(names, "a");
+}
+
+#[test]
+fn a_file_that_vanishes_while_it_is_read_is_looked_at_again() {
+    let mut held = Held { good: Contents { foreign: vec!["ConfigMap x".to_owned()], ..Contents::default() }, ..Held::default() };
+    held.load(Path::new("/nowhere/a.yaml"));
+    assert_eq!((held.stamp, held.faults.len(), held.good.foreign.len()), (None, 0, 1));
+}
+
+#[test]
+fn pipes_and_folders_with_the_name_of_a_file_are_no_files() {
+    let mut manifests = Manifests::new();
+    manifests.write("a.yaml/b.yaml", &assignment("b"));
+    std::process::Command::new("mkfifo").arg(manifests.path("pipe.yaml")).status().unwrap();
+    symlink("nowhere", manifests.path("dangling.yaml")).unwrap();
+    assert_eq!(manifests.served(), "b");
+}

@@ -1,0 +1,80 @@
+use std::os::unix::fs::symlink;
+use std::thread;
+
+use super::*;
+
+/// Whether a change is heard of before the clock would tell.
+fn is_heard(follow: &mut Follow, change: impl FnOnce()) -> bool {
+    change();
+    let waiting = Instant::now();
+    follow.wait();
+    waiting.elapsed() < Duration::from_secs(2)
+}
+
+#[test]
+fn a_written_file_is_heard_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut follow = Follow::new(dir.path());
+    assert!(is_heard(&mut follow, || fs::write(dir.path().join("a.yaml"), "a").unwrap()));
+}
+
+#[test]
+fn a_file_in_a_new_folder_is_heard_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut follow = Follow::new(dir.path());
+    let new = dir.path().join("new");
+    assert!(is_heard(&mut follow, || fs::create_dir(&new).unwrap()));
+    assert!(is_heard(&mut follow, || fs::write(new.join("a.yaml"), "a").unwrap()));
+}
+
+#[test]
+fn many_signs_wake_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut follow = Follow::new(dir.path());
+    assert!(is_heard(&mut follow, || (0..200).for_each(|i| fs::write(dir.path().join(format!("{i}.yaml")), "a").unwrap())));
+    assert!(!is_heard(&mut follow, || {}));
+}
+
+#[test]
+fn a_link_that_is_swapped_is_heard_of_and_what_it_leads_to_then() {
+    let above = tempfile::tempdir().unwrap();
+    let path = |name: &str| above.path().join(name);
+    fs::create_dir(path("one")).unwrap();
+    fs::create_dir(path("two")).unwrap();
+    symlink("one", path("dir")).unwrap();
+    let mut follow = Follow::new(&path("dir"));
+    assert!(is_heard(&mut follow, || {
+        symlink("two", path("dir.new")).unwrap();
+        fs::rename(path("dir.new"), path("dir")).unwrap();
+    }));
+    // The new folder is watched from here on.
+    follow.wait();
+    assert!(is_heard(&mut follow, || fs::write(path("two/a.yaml"), "a").unwrap()));
+}
+
+#[test]
+fn what_happens_beside_the_folder_is_none_of_our_business() {
+    let above = tempfile::tempdir().unwrap();
+    let dir = above.path().join("dir");
+    fs::create_dir(&dir).unwrap();
+    let mut follow = Follow::new(&dir);
+    assert!(!is_heard(&mut follow, || fs::write(above.path().join("beside"), "a").unwrap()));
+}
+
+#[test]
+fn a_folder_that_comes_later_is_heard_of() {
+    let above = tempfile::tempdir().unwrap();
+    let dir = above.path().join("dir");
+    let mut follow = Follow::new(&dir);
+    let maker = thread::spawn({
+        let dir = dir.clone();
+        move || {
+            thread::sleep(Duration::from_millis(200));
+            fs::create_dir(dir).unwrap();
+        }
+    });
+    assert!(is_heard(&mut follow, || {}));
+    maker.join().unwrap();
+    follow.wait();
+    assert!(is_heard(&mut follow, || fs::write(dir.join("a.yaml"), "a").unwrap()));
+}

@@ -1,0 +1,315 @@
+//! YAML and JSON as a tree that knows its lines.
+//!
+//! Serde would forget where a value stood, and an operator wants the line. So the parser that serde-saphyr stands on is read here event by
+//! event. JSON is read by the same parser, of whose language it is a part.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crd::{FieldPath, Step};
+use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
+
+use super::read::Fault;
+
+/// Most levels of maps and lists.
+const MAX_DEPTH: usize = 64;
+/// Most values of one document. An Assignment has about 20, so that 100,000 of them fit four times over.
+const MAX_NODES: usize = 8_000_000;
+/// Most values that a file may repeat by aliases: what is left of a YAML bomb.
+const MAX_REPEATED: usize = 100_000;
+
+/// A value, and the line on which it starts, counted from 1.
+#[derive(Clone, Debug)]
+pub(super) struct Node<'t> {
+    pub(super) line: usize,
+    pub(super) value: Value<'t>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Value<'t> {
+    /// Text without quotes, which may mean a number, a boolean or nothing.
+    Plain(Cow<'t, str>),
+    /// Text that is text. Of a literal block, each line is a line of the file.
+    Text {
+        text: Cow<'t, str>,
+        is_literal: bool,
+    },
+    List(Vec<Node<'t>>),
+    Map(Vec<Entry<'t>>),
+}
+
+/// One entry of a map, and the line of its key.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<'t> {
+    pub(super) key: Cow<'t, str>,
+    pub(super) line: usize,
+    pub(super) node: Node<'t>,
+}
+
+/// The documents of a stream, one after the other.
+pub(super) struct Documents<'t> {
+    parser: Parser<'t, granit_parser::StrInput<'t>>,
+    above: usize,
+    anchors: HashMap<usize, (Node<'t>, usize)>,
+    nodes: usize,
+    repeated: usize,
+}
+
+// === impl Documents ===
+
+impl<'t> Documents<'t> {
+    /// The documents of a text that stands below so many lines of its file.
+    pub(super) fn of(text: &'t str, above: usize) -> Self {
+        let options = granit_parser::options! { emit_comments: false };
+        Self { parser: Parser::new_from_str_with_options(text, options), above, anchors: HashMap::new(), nodes: 0, repeated: 0 }
+    }
+
+    /// The next document, or nothing at the end.
+    pub(super) fn next(&mut self) -> Result<Option<Node<'t>>, Fault> {
+        loop {
+            match self.event()? {
+                None | Some((Event::StreamEnd, _)) => return Ok(None),
+                Some((Event::DocumentStart(..), _)) => {
+                    self.anchors.clear();
+                    self.nodes = 0;
+                    return self.node(0).map(Some);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn event(&mut self) -> Result<Option<(Event<'t>, Span)>, Fault> {
+        let above = self.above;
+        let invalid =
+            |error: granit_parser::ScanError| (Some(above + error.marker().line().max(1)), format!("no valid YAML: {}", error.info()));
+        self.parser.next_event().transpose().map_err(invalid)
+    }
+
+    fn node(&mut self, depth: usize) -> Result<Node<'t>, Fault> {
+        let (event, span) = self.event()?.ok_or_else(|| (None, "no valid YAML: the file ends too early".to_owned()))?;
+        self.node_of(event, span, depth)
+    }
+
+    fn node_of(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node<'t>, Fault> {
+        let line = self.above + span.start.line();
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err((Some(line), format!("more than {MAX_NODES} values in one document; split it")));
+        }
+        if depth > MAX_DEPTH {
+            return Err((Some(line), format!("maps and lists are nested more than {MAX_DEPTH} deep")));
+        }
+        let before = self.nodes;
+        let (anchor, value) = match event {
+            Event::Alias(id) => return self.repeat(id, line),
+            Event::Scalar(text, style, anchor, tag) => (anchor, scalar(text, style, tag.as_deref(), line)?),
+            Event::SequenceStart(_, anchor, tag) => {
+                check_tag(tag.as_deref(), "seq", line)?;
+                (anchor, self.list(depth)?)
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                check_tag(tag.as_deref(), "map", line)?;
+                (anchor, self.map(depth)?)
+            }
+            _ => return Err((Some(line), "no valid YAML: a value is missing".to_owned())),
+        };
+        let node = Node { line, value };
+        if anchor != 0 {
+            let size = self.nodes - before + 1;
+            self.spend(size, line)?;
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        Ok(node)
+    }
+
+    /// What an alias stands for, at the line of the alias.
+    fn repeat(&mut self, anchor: usize, line: usize) -> Result<Node<'t>, Fault> {
+        let size = match self.anchors.get(&anchor) {
+            Some((_, size)) => *size,
+            None => return Err((Some(line), "this alias stands for a value that it is in itself".to_owned())),
+        };
+        self.spend(size, line)?;
+        self.nodes += size;
+        let (node, _) = &self.anchors[&anchor];
+        Ok(Node { line, value: node.value.clone() })
+    }
+
+    fn spend(&mut self, size: usize, line: usize) -> Result<(), Fault> {
+        self.repeated += size;
+        if self.repeated > MAX_REPEATED {
+            return Err((Some(line), format!("aliases repeat more than {MAX_REPEATED} values; write them out in several files")));
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Value<'t>, Fault> {
+        let mut items = Vec::new();
+        loop {
+            match self.event()? {
+                Some((Event::SequenceEnd, _)) | None => return Ok(Value::List(items)),
+                Some((event, span)) => items.push(self.node_of(event, span, depth + 1)?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Value<'t>, Fault> {
+        let mut entries: Vec<Entry<'t>> = Vec::new();
+        let mut seen = HashMap::new();
+        let mut merged = Vec::new();
+        loop {
+            let (event, span) = match self.event()? {
+                Some((Event::MappingEnd, _)) | None => break,
+                Some(event) => event,
+            };
+            let key = self.node_of(event, span, depth + 1)?;
+            let line = key.line;
+            let node = self.node(depth + 1)?;
+            let key = match key.value {
+                Value::Plain(text) if text == "<<" => {
+                    merged.push(node);
+                    continue;
+                }
+                Value::Plain(text) | Value::Text { text, .. } => text,
+                Value::List(_) | Value::Map(_) => return Err((Some(line), "the key of a map must be a text".to_owned())),
+            };
+            if let Some(first) = seen.insert(key.clone(), line) {
+                return Err((Some(line), format!("{key:?} is in this map twice, at lines {first} and {line}; remove one")));
+            }
+            entries.push(Entry { key, line, node });
+        }
+        for node in merged {
+            merge(node, &mut entries, &mut seen)?;
+        }
+        Ok(Value::Map(entries))
+    }
+}
+
+/// `<<: *alias`: the entries of another map, but for those that are here already.
+fn merge<'t>(node: Node<'t>, entries: &mut Vec<Entry<'t>>, seen: &mut HashMap<Cow<'t, str>, usize>) -> Result<(), Fault> {
+    match node.value {
+        Value::Map(others) => {
+            for other in others {
+                if !seen.contains_key(&other.key) {
+                    seen.insert(other.key.clone(), other.line);
+                    entries.push(other);
+                }
+            }
+            Ok(())
+        }
+        Value::List(maps) => maps.into_iter().try_for_each(|map| merge(map, entries, seen)),
+        _ => Err((Some(node.line), "what << merges must be a map, or a list of maps".to_owned())),
+    }
+}
+
+fn scalar<'t>(text: Cow<'t, str>, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Value<'t>, Fault> {
+    match tag.map(|tag| tag.core_suffix()) {
+        None if style == ScalarStyle::Plain => Ok(Value::Plain(text)),
+        Some(Some("int" | "float" | "bool" | "null")) => Ok(Value::Plain(text)),
+        None | Some(Some("str")) => Ok(Value::Text { text, is_literal: style == ScalarStyle::Literal }),
+        Some(_) => Err(unknown_tag(tag, line)),
+    }
+}
+
+fn check_tag(tag: Option<&Tag>, allowed: &str, line: usize) -> Result<(), Fault> {
+    match tag {
+        Some(tag) if tag.core_suffix() != Some(allowed) => Err(unknown_tag(Some(tag), line)),
+        _ => Ok(()),
+    }
+}
+
+fn unknown_tag(tag: Option<&Tag>, line: usize) -> Fault {
+    let tag = tag.map(Tag::original).unwrap_or_default();
+    (Some(line), format!("the tag {tag} has no meaning here; remove it"))
+}
+
+// === impl Node ===
+
+impl<'t> Node<'t> {
+    /// The value of a map's entry.
+    pub(super) fn get(&self, key: &str) -> Option<&Node<'t>> {
+        self.entry(key).map(|entry| &entry.node)
+    }
+
+    /// The text, whether quoted or not.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Plain(text) | Value::Text { text, .. } => Some(text),
+            Value::List(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// Whether nothing stands here.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Plain(text) if meaning(text) == Meaning::Null)
+    }
+
+    /// The line of a field, or of the last step on the way to it that there is; and of a line inside of its text, where the text stands in
+    /// the file line by line.
+    pub(super) fn line_of(&self, field: &FieldPath, line_in_field: Option<usize>) -> usize {
+        let (mut node, mut line) = (self, self.line);
+        for step in field.steps() {
+            let next = match step {
+                Step::Key(key) => node.entry(key).map(|entry| (&entry.node, entry.line)),
+                Step::Index(index) => node.item(*index).map(|item| (item, item.line)),
+            };
+            let Some((below, at)) = next else { return line };
+            (node, line) = (below, at);
+        }
+        match (&node.value, line_in_field) {
+            (Value::Text { is_literal: true, .. }, Some(inner)) => line + inner,
+            _ => line,
+        }
+    }
+
+    fn entry(&self, key: &str) -> Option<&Entry<'t>> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            _ => None,
+        }
+    }
+
+    fn item(&self, index: usize) -> Option<&Node<'t>> {
+        match &self.value {
+            Value::List(items) => items.get(index),
+            _ => None,
+        }
+    }
+}
+
+/// What a text without quotes means to kubectl: YAML 1.1's booleans, YAML 1.2's numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Meaning {
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    /// A number that no field of ours can be.
+    Number,
+    Text,
+}
+
+/// What a text without quotes means.
+pub(super) fn meaning(text: &str) -> Meaning {
+    let Some(first) = text.bytes().next() else { return Meaning::Null };
+    match text {
+        "~" | "null" | "Null" | "NULL" => return Meaning::Null,
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => return Meaning::Boolean(true),
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N" => return Meaning::Boolean(false),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "-.inf" | "-.Inf" | "-.INF" | ".nan" | ".NaN" | ".NAN" => return Meaning::Number,
+        _ => {}
+    }
+    // Words that Rust takes for numbers, such as `infinity`, start with a letter.
+    if !(first.is_ascii_digit() || matches!(first, b'+' | b'-' | b'.')) || text.bytes().skip(1).any(|b| b == b'n' || b == b'N') {
+        return Meaning::Text;
+    }
+    let plain = text.replace('_', "");
+    if let Ok(integer) = plain.parse() {
+        return Meaning::Integer(integer);
+    }
+    let in_base = |prefix, base| plain.strip_prefix(prefix).map(|digits| i64::from_str_radix(digits, base));
+    match in_base("0x", 16).or_else(|| in_base("0o", 8)).or_else(|| in_base("0b", 2)) {
+        Some(Ok(integer)) => Meaning::Integer(integer),
+        _ if plain.parse::<f64>().is_ok() => Meaning::Number,
+        _ => Meaning::Text,
+    }
+}
