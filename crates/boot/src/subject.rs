@@ -375,4 +375,24 @@ mod tests {
         );
         assert_eq!(parse(&subject.to_query()).unwrap(), subject);
     }
+
+    #[test]
+    fn what_real_ipxe_sends_is_the_machine_that_it_runs_on() {
+        // Serial `SN 12&3=x#y%20+z`, asset `Lager Süd 4`, from the bootstrap script, byte for byte.
+        let head = "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&mac=";
+        let tail = "&hostname=&manufacturer=Dell%20Inc.&product=PowerEdge%20R640&asset=Lager%20S";
+        let of_2019 = format!(
+            "{head}52%3A54%3A00%3A12%3A34%3A56&buildarch=x86_64&platform=pcbios&serial=SN%2012&3=x%23y%2520+z{tail}%FFFFFFFFFFFFC3%FFFFFFFFFFFFBCd%204"
+        );
+        let of_2025 =
+            format!("{head}52:54:00:12:34:56&buildarch=x86_64&platform=efi&serial=SN%2012%263%3Dx%23y%2520+z{tail}%FFFFFFC3%FFFFFFBCd%204");
+        for (query, serial) in [(of_2019, "SN 12"), (of_2025, "SN 12&3=x#y%20+z")] {
+            let subject = parse(&query).unwrap();
+            assert_eq!(subject.serial(), Some(serial));
+            assert_eq!(subject.label("mac"), Some("52:54:00:12:34:56"));
+            assert_eq!(subject.label("product"), Some("PowerEdge R640"));
+            assert_eq!(subject.label("asset"), Some("Lager Süd 4"));
+            assert_eq!(subject.label("hostname"), None);
+        }
+    }
 }

@@ -33,9 +33,9 @@ pub(super) fn build(folder: &Path) -> Result<()> {
     let busybox = ["bin/busybox", "usr/bin/busybox"]
         .map(|path| unpacked.path().join(path))
         .into_iter()
-        .find_map(|path| fs::read(path).ok())
+        .find(|path| path.is_file())
         .context("the package busybox-static has no busybox")?;
-    image.file("bin/busybox", 0o755, &busybox);
+    image.file("bin/busybox", 0o755, &fs::read(&busybox)?);
     let libraries = ["lib/modules", "usr/lib/modules"]
         .map(|path| unpacked.path().join(path))
         .into_iter()
@@ -43,7 +43,7 @@ pub(super) fn build(folder: &Path) -> Result<()> {
         .context("the kernel's package has no modules")?;
     let version = only_entry(&libraries, "")?;
     for (number, module) in MODULES.iter().enumerate() {
-        if let Some(bytes) = read_module(&version, module)? {
+        if let Some(bytes) = read_module(&version, module, &busybox)? {
             let name = Path::new(module).file_name().unwrap_or_default().display().to_string();
             // The number keeps the order for the init script's `*`.
             image.file(&format!("modules/{number}-{name}.ko"), 0o644, &bytes);
@@ -53,11 +53,12 @@ pub(super) fn build(folder: &Path) -> Result<()> {
 }
 
 /// A module's bytes, or nothing if the kernel has it built in.
-fn read_module(version: &Path, module: &str) -> Result<Option<Vec<u8>>> {
+fn read_module(version: &Path, module: &str, busybox: &Path) -> Result<Option<Vec<u8>>> {
     let plain = version.join("kernel").join(format!("{module}.ko"));
     let compressed = plain.with_extension("ko.xz");
     if compressed.is_file() {
-        process::output("xz", [Path::new("-d"), &compressed])?;
+        // The system may have no xz; this busybox has one.
+        process::output(&busybox.display().to_string(), [Path::new("unxz"), &compressed])?;
     }
     if plain.is_file() {
         return fs::read(&plain).map(Some).with_context(|| format!("could not read {}", plain.display()));
