@@ -242,7 +242,7 @@ impl Answer {
     fn not_selected(route: Route, error: &NotSelected) -> Self {
         let (outcome, assignment) = match error {
             NotSelected::NoAssignment => (Outcome::NoAssignment, None),
-            NotSelected::NoProfile { assignment, .. } => (Outcome::NoProfile, Some((assignment.to_string(), boot::MatchedBy::Labels))),
+            NotSelected::NoProfile { assignment, by, .. } => (Outcome::NoProfile, Some((assignment.to_string(), *by))),
         };
         let answer = Self::failure(route, outcome, error.to_string());
         Self { choice: Choice { assignment, ..Choice::default() }, ..answer }

@@ -57,7 +57,7 @@ impl Selection {
         if let Some(name) = profile.config_without_id() {
             return Err(RenderError::NotReady(name.clone()));
         }
-        let scope = Scope::for_script(subject.clone(), profile.clone(), Some(self.assignment.clone()), base_url);
+        let scope = Scope::new(true, subject.clone(), profile.clone(), Some(self.assignment.clone()), base_url);
         let text = profile.templates.render_script(scope.into_value());
         finish("spec.ipxe", text, profile.templates.script_uses(), subject).map(as_script)
     }
@@ -73,7 +73,7 @@ pub fn config(
     assignment: Option<Arc<Assignment>>,
     base_url: &str,
 ) -> Result<String, RenderError> {
-    let scope = Scope::for_config(subject.clone(), profile.clone(), assignment, base_url);
+    let scope = Scope::new(false, subject.clone(), profile.clone(), assignment, base_url);
     let text = profile.templates.render_config(name, scope.into_value());
     let none = Uses::default();
     finish(name.as_str(), text, profile.templates.config_uses(name.as_str()).unwrap_or(&none), subject)

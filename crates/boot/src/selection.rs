@@ -47,6 +47,8 @@ pub enum NotSelected {
     NoProfile {
         /// The Assignment that won.
         assignment: ObjectKey,
+        /// What it matched by.
+        by: MatchedBy,
         /// What is the matter with the Profiles.
         reason: String,
     },
@@ -66,7 +68,7 @@ impl Catalog {
         let Found { by, assignment } = winner.found;
         match self.fitting(assignment, subject).into_iter().next() {
             Some((profile, Fit::Suits(_))) => Ok(Selection { assignment: assignment.clone(), by, profile: profile.clone() }),
-            _ => Err(NotSelected::NoProfile { assignment: assignment.key.clone(), reason: self.no_profile(assignment, subject) }),
+            _ => Err(NotSelected::NoProfile { assignment: assignment.key.clone(), by, reason: self.no_profile(assignment, subject) }),
         }
     }
 

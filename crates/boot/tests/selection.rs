@@ -160,7 +160,7 @@ fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
         Some(winner) => {
             assert_eq!(profiles, world.profiles_for(winner.assignment, raw));
             match (profiles.first(), selected) {
-                (None, Err(boot::NotSelected::NoProfile { assignment, reason })) => {
+                (None, Err(boot::NotSelected::NoProfile { assignment, reason, .. })) => {
                     assert_eq!(assignment, order[0]);
                     Outcome::NoProfile { assignment, reason }
                 }

@@ -77,12 +77,14 @@ struct Named<T> {
 struct Refusal(RenderError);
 
 impl Scope {
-    pub(super) fn for_script(subject: Arc<Subject>, profile: Arc<Profile>, assignment: Option<Arc<Assignment>>, base_url: &str) -> Self {
-        Self { subject, profile, assignment, base_url: base_url.to_owned(), is_script: true, known: Known::default() }
-    }
-
-    pub(super) fn for_config(subject: Arc<Subject>, profile: Arc<Profile>, assignment: Option<Arc<Assignment>>, base_url: &str) -> Self {
-        Self { subject, profile, assignment, base_url: base_url.to_owned(), is_script: false, known: Known::default() }
+    pub(super) fn new(
+        is_script: bool,
+        subject: Arc<Subject>,
+        profile: Arc<Profile>,
+        assignment: Option<Arc<Assignment>>,
+        base_url: &str,
+    ) -> Self {
+        Self { subject, profile, assignment, base_url: base_url.to_owned(), is_script, known: Known::default() }
     }
 
     pub(super) fn into_value(self) -> Value {

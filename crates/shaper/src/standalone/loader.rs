@@ -30,6 +30,8 @@ pub(super) struct Loader {
     problems: BTreeSet<Problem>,
     /// Profiles that have configs whose ids are not on disk.
     unsaved: BTreeSet<ObjectKey>,
+    /// Whether ids of Profiles that went while nobody looked were forgotten.
+    is_swept: bool,
 }
 
 /// What there is after a load.
@@ -76,6 +78,7 @@ impl Loader {
             remarks,
             problems: BTreeSet::new(),
             unsaved: BTreeSet::new(),
+            is_swept: false,
         }
     }
 
@@ -109,7 +112,8 @@ impl Loader {
                 Change::Assignment(_) | Change::AssignmentGone(_) => {}
             }
         }
-        if is_whole {
+        if is_whole && !self.is_swept {
+            self.is_swept = true;
             let gone: BTreeSet<_> =
                 changes.iter().filter_map(|change| if let Change::ProfileGone(key) = change { Some(key) } else { None }).collect();
             let known = self.catalog.profiles().map(|profile| &profile.key).filter(|key| !gone.contains(key));
