@@ -102,7 +102,7 @@ impl Network {
         let mut process = Process::start("dnsmasq", dnsmasq.as_os_str(), Some(&self.netns), |command| {
             command
                 .args(["--conf-file=/dev/null", "--keep-in-foreground", "--log-facility=-", "--log-dhcp"])
-                .args(["--port=0", "--interface=br0", "--bind-interfaces", "--user=root", "--leasefile-ro"])
+                .args(["--port=0", "--interface=br0", "--bind-interfaces", "--user=root", "--leasefile-ro", "--pid-file="])
                 .args(["--dhcp-range=192.0.2.10,192.0.2.50,1h", "--dhcp-match=set:ipxe,175"])
                 // 7 and 9 both mean x64.
                 .args(["--dhcp-match=set:efi,option:client-arch,7", "--dhcp-match=set:efi,option:client-arch,9"])
