@@ -10,17 +10,21 @@ use std::time::Duration;
 /// All that a URL can get wrong.
 const SERIAL: &str = "SN 12&3=x#y%20+z";
 
-/// Boots a machine that is known by two free-text labels only: a space in one, bytes beyond ASCII in the other.
+/// Boots a machine that is known by free-text labels only, with a space, bytes beyond ASCII, and what iPXE since 2021 leaves raw in a URL.
 fn boots(ipxe: Ipxe, firmware: Firmware) -> Result<()> {
     let manifests = Manifests::of(&[
         says_its_name("by-label"),
-        assignment("label", "matchLabels: {product: PowerEdge R640, asset: Lager Süd 4, buildarch: x86_64}", "by-label"),
+        assignment(
+            "label",
+            r#"matchLabels: {manufacturer: 'Dell, "<Inc>"', product: PowerEdge R640, asset: Lager Süd 4, buildarch: x86_64}"#,
+            "by-label",
+        ),
     ])?;
     let server = Server::standalone(manifests.path()).start_ready()?;
     let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe"))
         .ipxe(ipxe)
         .firmware(firmware)
-        .manufacturer("Dell, Inc.")
+        .manufacturer("Dell, \"<Inc>\"")
         .product("PowerEdge R640")
         .serial(SERIAL)
         .asset("Lager Süd 4")

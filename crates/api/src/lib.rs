@@ -17,6 +17,7 @@ mod configs;
 mod metrics;
 mod openapi;
 mod patience;
+mod raw_target;
 mod server;
 mod shed;
 

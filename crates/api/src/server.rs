@@ -30,6 +30,7 @@ use tracing::{debug, error, info, warn};
 use crate::answer::{Answer, Boot, Outcome, Request, Route};
 use crate::metrics::Metrics;
 use crate::patience::Patience;
+use crate::raw_target::RawTarget;
 use crate::shed;
 
 /// What a client may cost.
@@ -209,7 +210,7 @@ impl Shared {
             .header_read_timeout(self.limits.head)
             // Room for what `respond` refuses with a sentence; beyond, hyper itself answers 431.
             .max_buf_size(64 * 1024)
-            .serve_connection(TokioIo::new(Patience::new(stream, self.limits.answer)), service);
+            .serve_connection(TokioIo::new(Patience::new(RawTarget::new(stream), self.limits.answer)), service);
         let mut connection = pin!(connection);
         let ended = match stop.run_until_cancelled(connection.as_mut()).await {
             Some(ended) => ended,
@@ -237,7 +238,12 @@ impl Shared {
         let took = started.elapsed();
         self.metrics.count(&answer, took);
         log(&answer, peer, &id, took);
-        response(answer, &id, in_flight)
+        let mut response = response(answer, &id, in_flight);
+        if !request.body().is_end_stream() {
+            // Nothing here has a use for a body; see `RawTarget`.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     fn answer(&self, request: &http::Request<Incoming>, peer: &Peer) -> Answer {

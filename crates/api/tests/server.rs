@@ -102,6 +102,27 @@ async fn a_failure_says_what_to_do_under_an_id_that_the_log_has() {
 }
 
 #[tokio::test]
+async fn what_ipxe_leaves_raw_in_a_query_is_read() {
+    let server = start(Limits::default());
+    let answer = server.exchange(b"GET /ipxe?product=a\"<b>{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("no Assignment matches this machine"), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_ends_the_connection_and_is_never_taken_for_a_request() {
+    let server = start(Limits::default());
+    let hidden = "GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n";
+    for body in ["\"\"\"\n".to_owned() + hidden, hidden.to_owned()] {
+        let request = format!("GET /ipxe HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}{hidden}", body.len());
+        let answer = server.exchange(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("connection: close\r\n"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn other_methods_are_told_which_are_served() {
     let server = start(Limits::default());
     let answer = server.exchange(b"POST /ipxe HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;

@@ -11,10 +11,10 @@ use crate::name::ConfigName;
 use crate::profile::Profile;
 use crate::selection::Selection;
 use crate::subject::Subject;
-use crate::template::{MAX_OUTPUT_BYTES, Uses, describe};
+use crate::template::{MAX_OUTPUT_BYTES, describe};
 
-use scope::Scope;
 pub use scope::Unsafe;
+use scope::{Missed, Missing, Scope};
 
 /// The first line of every script (`ipxe:src/image/script.c`).
 const SHEBANG: &str = "#!ipxe";
@@ -26,14 +26,16 @@ pub enum RenderError {
     #[error("{0}")]
     Unsafe(Unsafe),
     /// The template needs labels that the machine does not present.
-    #[error("line {line} of {template} needs a label that this machine does not present ({}); present it, or write {{{{ subject.NAME | default('...') }}}}", .missing.join(", "))]
+    #[error(
+        "line {line} of {template} needs the label {label:?}, which this machine does not present; have it present one, or write {{{{ subject.{label} | default('...') }}}}"
+    )]
     MissingLabel {
         /// The script or the config.
         template: String,
         /// Counted from 1.
         line: usize,
-        /// The labels that the template mentions and the machine lacks.
-        missing: Vec<String>,
+        /// The label's key.
+        label: String,
     },
     /// A config has no id yet, so that it can't be linked to.
     #[error("config {0} has no id yet; try again in a moment")]
@@ -58,8 +60,8 @@ impl Selection {
             return Err(RenderError::NotReady(name.clone()));
         }
         let scope = Scope::new(true, subject.clone(), profile.clone(), Some(self.assignment.clone()), base_url);
-        let text = profile.templates.render_script(scope.into_value());
-        finish("spec.ipxe", text, profile.templates.script_uses(), subject).map(as_script)
+        let missed = scope.missed();
+        finish("spec.ipxe", profile.templates.render_script(scope.into_value()), &missed).map(as_script)
     }
 }
 
@@ -74,12 +76,11 @@ pub fn config(
     base_url: &str,
 ) -> Result<String, RenderError> {
     let scope = Scope::new(false, subject.clone(), profile.clone(), assignment, base_url);
-    let text = profile.templates.render_config(name, scope.into_value());
-    let none = Uses::default();
-    finish(name.as_str(), text, profile.templates.config_uses(name.as_str()).unwrap_or(&none), subject)
+    let missed = scope.missed();
+    finish(name.as_str(), profile.templates.render_config(name, scope.into_value()), &missed)
 }
 
-fn finish(template: &str, text: Result<String, minijinja::Error>, uses: &Uses, subject: &Subject) -> Result<String, RenderError> {
+fn finish(template: &str, text: Result<String, minijinja::Error>, missed: &Missed) -> Result<String, RenderError> {
     let failed = |template: String, reason: String| Err(RenderError::Failed { template, reason });
     let error = match text {
         Ok(text) if text.len() > MAX_OUTPUT_BYTES => return failed(template.to_owned(), "its text is longer than 1 MiB".to_owned()),
@@ -92,13 +93,13 @@ fn finish(template: &str, text: Result<String, minijinja::Error>, uses: &Uses, s
     let place = error.line().map_or_else(|| template.to_owned(), |line| format!("{template}, line {line},"));
     match error.kind() {
         ErrorKind::OutOfFuel => failed(place, "it does more than one answer may cost; make its loops and texts smaller".to_owned()),
-        ErrorKind::UndefinedError => {
-            let missing: Vec<_> = uses.labels.iter().filter(|label| subject.label(label).is_none()).cloned().collect();
-            if missing.is_empty() {
-                return failed(place, describe(&error));
+        ErrorKind::UndefinedError => match missed.take() {
+            Some(Missing::OfSubject(label)) => {
+                Err(RenderError::MissingLabel { template: template.to_owned(), line: error.line().unwrap_or(1), label: label.into() })
             }
-            Err(RenderError::MissingLabel { template: template.to_owned(), line: error.line().unwrap_or(1), missing })
-        }
+            Some(Missing::OfObject { variable, key }) => failed(place, format!("{variable} has no label {key:?}")),
+            None => failed(place, describe(&error)),
+        },
         _ => failed(place, describe(&error)),
     }
 }

@@ -54,6 +54,9 @@ pub enum NotSelected {
     },
 }
 
+/// The Profiles that an Assignment selects, with how each suits a subject.
+type Fitting<'c> = SmallVec<[(&'c Arc<Profile>, Fit<'c>); 4]>;
+
 /// An Assignment that could match, in its place among the others.
 struct Ranked<'c> {
     found: Found<'c>,
@@ -64,12 +67,8 @@ struct Ranked<'c> {
 impl Catalog {
     /// What the subject boots.
     pub fn select(&self, subject: &Subject) -> Result<Selection, NotSelected> {
-        let winner = self.ranked(subject).find(|ranked| ranked.unmet.is_none()).ok_or(NotSelected::NoAssignment)?;
-        let Found { by, assignment } = winner.found;
-        match self.fitting(assignment, subject).into_iter().next() {
-            Some((profile, Fit::Suits(_))) => Ok(Selection { assignment: assignment.clone(), by, profile: profile.clone() }),
-            _ => Err(NotSelected::NoProfile { assignment: assignment.key.clone(), by, reason: self.no_profile(assignment, subject) }),
-        }
+        let winner = self.ranked(subject).find(|ranked| ranked.unmet.is_none()).ok_or(NotSelected::NoAssignment)?.found;
+        decide(winner, &self.fitting(winner.assignment, subject), subject)
     }
 
     /// All Assignments that an index finds for the subject, by rank, each once. Lazy: who takes the first pays for the first.
@@ -99,8 +98,8 @@ impl Catalog {
     }
 
     /// The Profiles that an Assignment selects, the best for the subject first and those that disagree with it last.
-    fn fitting<'c>(&'c self, assignment: &'c Assignment, subject: &Subject) -> SmallVec<[(&'c Arc<Profile>, Fit<'c>); 4]> {
-        let mut profiles: SmallVec<[_; 4]> = self.profiles_of(assignment).map(|profile| (profile, profile.fit(subject))).collect();
+    fn fitting<'c>(&'c self, assignment: &'c Assignment, subject: &Subject) -> Fitting<'c> {
+        let mut profiles: Fitting<'_> = self.profiles_of(assignment).map(|profile| (profile, profile.fit(subject))).collect();
         // Stable: among equals, the older stays first.
         profiles.sort_by_key(|(_, fit)| match fit {
             Fit::Suits(satisfied) => (false, Reverse(*satisfied)),
@@ -108,21 +107,27 @@ impl Catalog {
         });
         profiles
     }
+}
 
-    fn no_profile(&self, assignment: &Assignment, subject: &Subject) -> String {
-        let selectors: Vec<_> = assignment.profiles.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let (selectors, namespace) = (selectors.join(","), &assignment.key.namespace);
-        let profiles = self.fitting(assignment, subject);
-        let Some((nearest, Fit::Disagrees(want))) = profiles.first() else {
-            return format!("no Profile in namespace {namespace} has the labels {selectors}: mend its profileSelectors or label a Profile");
-        };
-        format!(
-            "none of the {} Profiles that it selects suits: {} wants {want}, the machine has {}",
-            profiles.len(),
-            nearest.key.name,
-            want.presented_by(subject).unwrap_or_default()
-        )
-    }
+/// What an Assignment that won gives to the subject.
+fn decide(winner: Found<'_>, fitting: &[(&Arc<Profile>, Fit<'_>)], subject: &Subject) -> Result<Selection, NotSelected> {
+    let Found { by, assignment } = winner;
+    let profile = match fitting.first() {
+        Some((profile, Fit::Suits(_))) => (*profile).clone(),
+        Some((nearest, Fit::Disagrees(want))) => {
+            let (count, nearest, has) = (fitting.len(), &nearest.key.name, want.presented_by(subject).unwrap_or_default());
+            let reason = format!("none of the {count} Profiles that it selects suits: {nearest} wants {want}, the machine has {has}");
+            return Err(NotSelected::NoProfile { assignment: assignment.key.clone(), by, reason });
+        }
+        None => {
+            let selectors: Vec<_> = assignment.profiles.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let (selectors, namespace) = (selectors.join(","), &assignment.key.namespace);
+            let reason =
+                format!("no Profile in namespace {namespace} has the labels {selectors}: mend its profileSelectors or label a Profile");
+            return Err(NotSelected::NoProfile { assignment: assignment.key.clone(), by, reason });
+        }
+    };
+    Ok(Selection { assignment: assignment.clone(), by, profile })
 }
 
 impl Found<'_> {

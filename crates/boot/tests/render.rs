@@ -246,12 +246,35 @@ fn an_absent_label_is_false_and_has_no_text() {
     assert_eq!(body("{{ subject.asset|default('unset') }}", ""), "unset");
     assert_eq!(
         script("#!ipxe\n\necho {{ subject.rack }} {{ subject.region }}\n", "").unwrap_err(),
-        RenderError::MissingLabel { template: "spec.ipxe".into(), line: 3, missing: vec!["rack".into()] }
+        RenderError::MissingLabel { template: "spec.ipxe".into(), line: 3, label: "rack".into() }
     );
     assert_eq!(
         config("\n{{ subject.rack ~ 'x' }}", "").unwrap_err().to_string(),
-        "line 2 of config0 needs a label that this machine does not present (rack); present it, or write {{ subject.NAME | default('...') }}"
+        "line 2 of config0 needs the label \"rack\", which this machine does not present; have it present one, or write {{ subject.rack | default('...') }}"
     );
+}
+
+#[test]
+fn the_missing_label_that_is_named_is_the_one_that_was_needed() {
+    let template = "{% if subject.asset %}{{ subject.asset }}{% endif %}{{ subject.rack }}";
+    assert!(config(template, "").unwrap_err().to_string().contains("needs the label \"rack\""));
+    let object = |text| config(text, "rack=1").unwrap_err().to_string();
+    let ours = object("{% if subject.asset %}{% endif %}\n{{ profile.labels.rack }}");
+    assert_eq!(ours, "config0, line 2, can't be rendered: profile has no label \"rack\"");
+    assert!(object("{{ assignment.labels['a/b'] }}").contains("assignment has no label \"a/b\""));
+    assert_eq!(config("{% for key in profile.labels %}{{ key }}={{ profile.labels[key] }}{% endfor %}", "").unwrap(), "tier=gold");
+}
+
+#[test]
+fn a_word_that_ends_commands_is_refused_only_where_it_could() {
+    for harmless in ["Smith & Co", "a | b", "R&D", "x;y", "a;", "||a"] {
+        let query = format!("product={}", harmless.replace('&', "%26"));
+        assert_eq!(body("echo {{ subject.product }}", &query), format!("echo {harmless}"));
+    }
+    for harmful in ["a || b", "a && b", "a ; b", "&", "a &", "; a", "|", "a |", "| a"] {
+        let query = format!("product={}", harmful.replace('&', "%26"));
+        assert!(script("#!ipxe\necho {{ subject.product }}\n", &query).is_err(), "{harmful}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::value::{Enumerator, Object};
@@ -41,6 +41,18 @@ pub(super) struct Scope {
     base_url: String,
     is_script: bool,
     known: Known,
+    missed: Missed,
+}
+
+/// The last label that a template asked for and that was not there. Where the engine then says "undefined", this is what it means.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Missed(Arc<Mutex<Option<Missing>>>);
+
+/// A label that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    OfSubject(Box<str>),
+    OfObject { variable: &'static str, key: Box<str> },
 }
 
 /// The values that were asked for before, by name.
@@ -53,6 +65,7 @@ struct Labels {
     subject: Arc<Subject>,
     form: Form,
     known: Known,
+    missed: Missed,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,13 +76,17 @@ enum Form {
 }
 
 /// `profile` and `assignment`.
-#[derive(Debug)]
 struct Named<T> {
     object: Arc<T>,
+    variable: &'static str,
     key: fn(&T) -> &ObjectKey,
     labels: fn(&T) -> &BTreeMap<String, String>,
     known: Known,
+    missed: Missed,
 }
+
+/// `profile.labels` and `assignment.labels`.
+struct NamedLabels<T>(Arc<Named<T>>);
 
 /// Carries our own reason through the engine.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +101,13 @@ impl Scope {
         assignment: Option<Arc<Assignment>>,
         base_url: &str,
     ) -> Self {
-        Self { subject, profile, assignment, base_url: base_url.to_owned(), is_script, known: Known::default() }
+        let (known, missed) = (Known::default(), Missed::default());
+        Self { subject, profile, assignment, base_url: base_url.to_owned(), is_script, known, missed }
+    }
+
+    /// What was asked for in vain, to be read after the render.
+    pub(super) fn missed(&self) -> Missed {
+        self.missed.clone()
     }
 
     pub(super) fn into_value(self) -> Value {
@@ -92,7 +115,7 @@ impl Scope {
     }
 
     fn labels(&self, form: Form) -> Value {
-        Value::from_object(Labels { subject: self.subject.clone(), form, known: Known::default() })
+        Value::from_object(Labels { subject: self.subject.clone(), form, known: Known::default(), missed: self.missed.clone() })
     }
 
     /// The absolute URL of a config, with the subject's own labels: what they get there is rendered for them.
@@ -129,16 +152,20 @@ impl Scope {
             "base_url" => Some(self.base_url.as_str().into()),
             "profile" => Some(Value::from_object(Named {
                 object: self.profile.clone(),
+                variable: "profile",
                 key: |profile| &profile.key,
                 labels: |profile| &profile.labels,
                 known: Known::default(),
+                missed: self.missed.clone(),
             })),
             "assignment" => self.assignment.as_ref().map(|assignment| {
                 Value::from_object(Named {
                     object: assignment.clone(),
+                    variable: "assignment",
                     key: |assignment| &assignment.key,
                     labels: |assignment| &assignment.labels,
                     known: Known::default(),
+                    missed: self.missed.clone(),
                 })
             }),
             name => self.config_url(name),
@@ -158,7 +185,10 @@ impl Object for Scope {
 
 impl Labels {
     fn value(&self, key: &str) -> Option<Value> {
-        let value = self.subject.label(key)?;
+        let Some(value) = self.subject.label(key) else {
+            self.missed.note(Missing::OfSubject(key.into()));
+            return None;
+        };
         match self.form {
             Form::Plain => Some(value.into()),
             Form::Encoded => {
@@ -197,16 +227,52 @@ impl Object for Labels {
     }
 }
 
-impl<T: Send + Sync + std::fmt::Debug + 'static> Object for Named<T> {
+impl<T> fmt::Debug for Named<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.variable, (self.key)(&self.object))
+    }
+}
+
+impl<T: Send + Sync + 'static> Object for Named<T> {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         match key.as_str()? {
             "name" => Some(Value::from(&*(self.key)(&self.object).name)),
             "namespace" => Some(Value::from(&*(self.key)(&self.object).namespace)),
-            "labels" => self.known.get_or("labels", || {
-                Some(Value::from_pairs((self.labels)(&self.object).iter().map(|(key, value)| (key.as_str(), value.as_str()))))
-            }),
+            "labels" => self.known.get_or("labels", || Some(Value::from_object(NamedLabels(self.clone())))),
             _ => None,
         }
+    }
+}
+
+impl<T> fmt::Debug for NamedLabels<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "labels of {:?}", self.0)
+    }
+}
+
+impl<T: Send + Sync + 'static> Object for NamedLabels<T> {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let Named { object, labels, variable, missed, .. } = &*self.0;
+        let key = key.as_str()?;
+        let value = labels(object).get(key);
+        if value.is_none() {
+            missed.note(Missing::OfObject { variable, key: key.into() });
+        }
+        value.map(|value| value.as_str().into())
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values((self.0.labels)(&self.0.object).keys().map(Value::from).collect())
+    }
+}
+
+impl Missed {
+    fn note(&self, missing: Missing) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(missing);
+    }
+
+    pub(super) fn take(&self) -> Option<Missing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -236,8 +302,10 @@ fn unsafe_in_script(value: &str) -> Option<&'static str> {
     if value.contains("${") || value.ends_with('$') || value.starts_with('{') {
         return Some("holds what iPXE would expand (${)");
     }
-    let is_operator = |word: &str| word.bytes().all(|b| b"|&;".contains(&b));
-    if value.split_whitespace().any(is_operator) {
+    // In the middle of a value a word is what it is ("Smith & Co"); at its ends it may be a part of one.
+    let is_part = |word: &str| !word.is_empty() && word.bytes().all(|b| b"|&;".contains(&b));
+    let (first, last) = (value.split(char::is_whitespace).next(), value.rsplit(char::is_whitespace).next());
+    if value.split_whitespace().any(|word| matches!(word, "||" | "&&" | ";")) || [first, last].into_iter().flatten().any(is_part) {
         return Some("holds a word that iPXE would take for the end of a command (||, && or ;)");
     }
     if value.split_whitespace().any(|word| word.starts_with('#')) {

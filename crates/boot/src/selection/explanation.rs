@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::assignment::Assignment;
 use crate::catalog::{Catalog, Found};
 use crate::identity::MatchedBy;
 use crate::name::ObjectKey;
 use crate::profile::{Fit, Profile};
 use crate::subject::Subject;
 
-use super::{NotSelected, Ranked};
+use super::{NotSelected, Ranked, decide};
 
 /// Most candidates that an explanation lists; the rest is counted.
 const MAX_CANDIDATES: usize = 1000;
@@ -123,8 +122,13 @@ impl Catalog {
             }
             candidates.push(candidate(&ranked.found, verdict, reason));
         }
-        let profiles = winner.map(|found| self.options(found.assignment, subject)).unwrap_or_default();
-        let outcome = match self.select(subject) {
+        let mut profiles = Vec::new();
+        let decision = winner.ok_or(NotSelected::NoAssignment).and_then(|winner| {
+            let fitting = self.fitting(winner.assignment, subject);
+            profiles = options(&fitting, subject);
+            decide(winner, &fitting, subject)
+        });
+        let outcome = match decision {
             Ok(selection) => {
                 Outcome::Boots { assignment: selection.assignment.key.clone(), profile: selection.profile.key.clone(), conflict }
             }
@@ -132,12 +136,6 @@ impl Catalog {
             Err(NotSelected::NoProfile { assignment, reason, .. }) => Outcome::NoProfile { assignment, reason },
         };
         Explanation { subject: subject.clone(), placeholders: subject.placeholders().to_vec(), outcome, candidates, omitted, profiles }
-    }
-
-    fn options(&self, assignment: &Assignment, subject: &Subject) -> Vec<ProfileCandidate> {
-        let fitting = self.fitting(assignment, subject);
-        let best = fitting.first().copied();
-        fitting.iter().enumerate().map(|(place, (profile, fit))| option(place, profile, fit, best, subject)).collect()
     }
 }
 
@@ -177,6 +175,11 @@ fn candidate(found: &Found<'_>, verdict: Verdict, reason: String) -> Candidate {
         label_requirements: assignment.subjects.labels.len(),
         created: assignment.created,
     }
+}
+
+fn options(fitting: &[(&Arc<Profile>, Fit<'_>)], subject: &Subject) -> Vec<ProfileCandidate> {
+    let best = fitting.first().copied();
+    fitting.iter().enumerate().map(|(place, (profile, fit))| option(place, profile, fit, best, subject)).collect()
 }
 
 fn option(

@@ -1,0 +1,162 @@
+//! A stream that percent-encodes what clients leave raw in a request's target.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Reads requests, and writes `%22` for each `"` in a request's first line, and likewise for the other characters that RFC 3986 allows
+/// nowhere in a URI.
+///
+/// iPXE since 2021 sends `"` as it is (its table of what needs encoding in `core/uri.c`), so that a machine whose product name holds
+/// one would be answered by hyper's bare 400, without a sentence and for ever. Only first lines are touched: the bytes of a body, if
+/// there were one, would pass for lines, and so the connection must be closed after a request with a body.
+pub(crate) struct RawTarget<S> {
+    stream: S,
+    at: At,
+    line_is_empty: bool,
+    /// Encoded bytes that did not fit where they were read into.
+    encoded: Vec<u8>,
+    given: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum At {
+    RequestLine,
+    Headers,
+}
+
+impl<S> RawTarget<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self { stream, at: At::RequestLine, line_is_empty: true, encoded: Vec::new(), given: 0 }
+    }
+
+    /// Follows the lines of a request. True for a byte that must be encoded.
+    fn is_raw(&mut self, byte: u8) -> bool {
+        match byte {
+            b'\n' => {
+                self.at = match (self.at, self.line_is_empty) {
+                    (At::RequestLine, false) => At::Headers,
+                    (At::Headers, true) => At::RequestLine,
+                    (at, _) => at,
+                };
+                self.line_is_empty = true;
+                false
+            }
+            b'\r' => false,
+            _ => {
+                self.line_is_empty = false;
+                self.at == At::RequestLine && matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+            }
+        }
+    }
+
+    fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let left = &self.encoded[self.given..];
+        let count = left.len().min(buf.remaining());
+        buf.put_slice(&left[..count]);
+        self.given += count;
+        if self.given == self.encoded.len() {
+            self.encoded = Vec::new();
+            self.given = 0;
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for RawTarget<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.encoded.is_empty() {
+            let start = buf.filled().len();
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            let end = buf.filled().len();
+            let Some(first) = (start..end).find(|&at| this.is_raw(buf.filled()[at])) else {
+                return Poll::Ready(Ok(()));
+            };
+            this.encoded = encode(buf.filled()[first]).to_vec();
+            for at in first + 1..end {
+                let byte = buf.filled()[at];
+                if this.is_raw(byte) {
+                    this.encoded.extend(encode(byte));
+                } else {
+                    this.encoded.push(byte);
+                }
+            }
+            buf.set_filled(first);
+        }
+        this.give(buf);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for RawTarget<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// RFC 3986 section 2.1.
+fn encode(byte: u8) -> [u8; 3] {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    [b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    async fn read(sent: &str, at_once: usize) -> String {
+        let (mut theirs, ours) = duplex(at_once);
+        let sent = sent.to_owned();
+        let writer = tokio::spawn(async move { theirs.write_all(sent.as_bytes()).await });
+        let mut text = String::new();
+        RawTarget::new(ours).read_to_string(&mut text).await.unwrap();
+        writer.await.unwrap().unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn what_no_uri_may_hold_is_encoded_in_first_lines_only() {
+        let sent = "\r\nGET /ipxe?product=a\"b<c>{d}|^`\\&x=%22 HTTP/1.1\r\nX: \"<>\"\r\n\r\nGET /\"? HTTP/1.1\r\n\r\n";
+        let seen = "\r\nGET /ipxe?product=a%22b%3Cc%3E%7Bd%7D%7C%5E%60%5C&x=%22 HTTP/1.1\r\nX: \"<>\"\r\n\r\nGET /%22? HTTP/1.1\r\n\r\n";
+        for at_once in [1, 2, 3, 7, 20, 1000] {
+            assert_eq!(read(sent, at_once).await, seen, "{at_once} bytes at once");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_small_buffer_gets_all_of_it() {
+        let (mut theirs, ours) = duplex(100);
+        theirs.write_all(b"\"\"\"").await.unwrap();
+        drop(theirs);
+        let mut ours = RawTarget::new(ours);
+        let mut seen = Vec::new();
+        let mut two = [0; 2];
+        loop {
+            match ours.read(&mut two).await.unwrap() {
+                0 => break,
+                count => seen.extend_from_slice(&two[..count]),
+            }
+        }
+        assert_eq!(seen, b"%22%22%22");
+    }
+}
