@@ -14,6 +14,7 @@
 mod bucket;
 mod labels;
 mod profiles;
+mod rivals;
 mod shared;
 
 use std::cmp::Ordering;

@@ -14,6 +14,7 @@
 pub mod arch;
 pub mod assignment;
 pub mod catalog;
+pub mod conflicts;
 pub mod identity;
 pub mod name;
 pub mod nearest;
@@ -27,6 +28,7 @@ pub mod template;
 
 pub use assignment::Assignment;
 pub use catalog::{Catalog, Change, SharedCatalog};
+pub use conflicts::Conflicts;
 pub use identity::{Mac, MatchedBy};
 pub use name::{ConfigName, ObjectKey};
 pub use profile::Profile;

@@ -110,6 +110,27 @@ impl LabelSelector {
     pub fn unmet<'s>(&'s self, subject: &Subject) -> Option<&'s Requirement> {
         self.requirements.iter().find(|requirement| !requirement.holds(subject.label(&requirement.key)))
     }
+
+    /// Whether some subject meets the requirements of both.
+    pub fn is_compatible(&self, other: &Self) -> bool {
+        let mut all: Vec<_> = self.requirements.iter().chain(&other.requirements).collect();
+        all.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        all.chunk_by(|a, b| a.key == b.key).all(can_all_hold)
+    }
+}
+
+/// Whether requirements on one label can hold at once.
+fn can_all_hold(requirements: &[&Requirement]) -> bool {
+    let holds = |value: Option<&str>| requirements.iter().all(|requirement| requirement.holds(value));
+    let mut lists = requirements.iter().filter_map(|requirement| match &requirement.operator {
+        Operator::In(values) => Some(values),
+        _ => None,
+    });
+    match lists.next() {
+        Some(values) => values.iter().any(|value| holds(Some(value))),
+        // Values are many more than any list of them: what is left is whether the label is there.
+        None => holds(None) || !requirements.iter().any(|requirement| requirement.operator == Operator::DoesNotExist),
+    }
 }
 
 // === impl Requirement ===

@@ -94,6 +94,17 @@ impl LabelIndex {
         shapes.filter_map(|shape| self.shapes.get(shape)?.get(shape.tuple_of(subject)?.as_str()))
     }
 
+    /// The buckets in which everything stands that some subject could match together with a selector, and some more.
+    pub(super) fn compatible_buckets<'c>(&'c self, selector: &'c LabelSelector) -> impl Iterator<Item = &'c Bucket<Assignment>> {
+        let (own, tuples) = classify(selector);
+        self.shapes.iter().flat_map(move |(shape, buckets)| {
+            // Where the selector gives a value to each of the shape's keys, only the buckets of these values are of interest.
+            let exact = (*shape == own).then(|| tuples.clone().into_iter().filter_map(|tuple| buckets.get(&tuple)));
+            let all = exact.is_none().then(|| buckets.values());
+            exact.into_iter().flatten().chain(all.into_iter().flatten())
+        })
+    }
+
     fn link(&mut self, shape: &Arc<Shape>, change: impl FnOnce(&mut BTreeSet<Arc<Shape>>, Arc<Shape>) -> bool) {
         let key = shape.anchor();
         let mut shapes = self.by_key.get(&key).cloned().unwrap_or_default();

@@ -1,0 +1,39 @@
+//! Which Assignments can match one subject with nothing but age or name to decide between them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::assignment::Assignment;
+use crate::identity;
+
+use super::Catalog;
+use super::bucket::Bucket;
+
+impl Catalog {
+    /// The other Assignments that some subject would match by the same identity, or by none, with the same priority and the same number
+    /// of label requirements. Each once, in no order; lazy, so that whoever wants a few pays for a few.
+    pub fn rivals<'c>(&'c self, of: &'c Assignment) -> impl Iterator<Item = &'c Arc<Assignment>> {
+        let mut seen = HashSet::new();
+        self.shared_buckets(of).flat_map(Bucket::iter).filter(move |other| {
+            other.key != of.key
+                && other.merit(of).is_eq()
+                && other.subjects.labels.is_compatible(&of.subjects.labels)
+                && seen.insert(Arc::as_ptr(other))
+        })
+    }
+
+    /// The buckets in which those stand that share an identity with an Assignment, or have none as it has none.
+    fn shared_buckets<'c>(&'c self, of: &'c Assignment) -> Box<dyn Iterator<Item = &'c Bucket<Assignment>> + 'c> {
+        let subjects = &of.subjects;
+        if !subjects.names_identities() {
+            return Box::new(self.by_labels.compatible_buckets(&subjects.labels));
+        }
+        // No subject is known by a placeholder.
+        let uuids = subjects.uuids.iter().filter(|uuid| !identity::is_placeholder_uuid(**uuid));
+        let serials = subjects.serials.iter().filter(|serial| !identity::is_placeholder_serial(serial));
+        let macs = subjects.macs.iter().filter(|mac| !mac.is_placeholder());
+        let uuids = uuids.filter_map(|uuid| self.uuids.get(uuid));
+        let serials = serials.filter_map(|serial| self.serials.get(serial));
+        Box::new(uuids.chain(serials).chain(macs.filter_map(|mac| self.macs.get(mac))))
+    }
+}
