@@ -10,6 +10,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("boot", &[], &["tokio", "hyper", "kube", "kube-core", "k8s-openapi", "tonic", "reqwest"]),
     ("crd", &["boot"], &["tokio", "hyper", "kube-client"]),
     ("api", &["boot"], &["kube", "kube-core", "k8s-openapi"]),
+    ("controller", &["boot", "crd", "feed"], &["api"]),
     ("shaper", &["api", "boot", "crd"], &["kube-client"]),
     ("e2e", &[], &["kube", "hyper"]),
     ("xtask", &["api", "boot", "crd", "e2e"], &[]),
