@@ -26,7 +26,7 @@ pub mod subject;
 pub mod template;
 
 pub use assignment::Assignment;
-pub use catalog::{Catalog, Change, SharedCatalog};
+pub use catalog::{Catalog, Change, Name, SharedCatalog};
 pub use identity::{Mac, MatchedBy};
 pub use name::{ConfigName, ObjectKey};
 pub use profile::Profile;

@@ -9,8 +9,10 @@ use serde_json::Value;
 const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("boot", &[], &["tokio", "hyper", "kube", "kube-core", "k8s-openapi", "tonic", "reqwest"]),
     ("crd", &["boot"], &["tokio", "hyper", "kube-client"]),
-    ("api", &["boot"], &["kube", "kube-core", "k8s-openapi"]),
-    ("shaper", &["api", "boot", "crd"], &["kube-client"]),
+    ("tls", &[], &["kube", "kube-core", "kube-client", "k8s-openapi", "hyper", "tonic", "ring", "openssl"]),
+    ("feed", &["boot", "tls"], &["kube", "kube-core", "kube-client", "k8s-openapi", "ring", "openssl"]),
+    ("api", &["boot", "tls"], &["kube", "kube-core", "kube-client", "k8s-openapi", "ring", "openssl"]),
+    ("shaper", &["api", "boot", "crd", "feed", "tls"], &["kube-client"]),
     ("e2e", &[], &["kube", "hyper"]),
     ("xtask", &["api", "boot", "crd", "e2e"], &[]),
 ];
