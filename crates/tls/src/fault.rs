@@ -109,6 +109,8 @@ pub fn handshake_reason(error: &io::Error) -> &'static str {
             | AlertDescription::CertificateUnknown
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRequired
+            // An authority of the same name with another key.
+            | AlertDescription::DecryptError
             | AlertDescription::AccessDenied => "refused_by_peer",
             _ => "alert",
         },

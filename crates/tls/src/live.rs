@@ -158,13 +158,13 @@ impl<T: Send + Sync + 'static> Live<T> {
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let mut watch = Watch::new(&self.directory);
         loop {
-            if stop.run_until_cancelled(watch.changed(QUIET, POLL)).await.is_none() {
-                return;
-            }
             let live = self.clone();
-            // A file system that hangs must not hold up the tasks that serve.
+            // A file system that hangs must not hold up the tasks that serve. The first time is for what changed before the watch began.
             if tokio::task::spawn_blocking(move || live.reload()).await.is_err() {
                 error!(tls = self.name, "reading the certificate files failed in a way that it should not");
+            }
+            if stop.run_until_cancelled(watch.changed(QUIET, POLL)).await.is_none() {
+                return;
             }
         }
     }
