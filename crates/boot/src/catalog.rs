@@ -8,16 +8,18 @@
 //! |---|---|
 //! | who names this identity? | one hash map for each of uuid, serial, mac |
 //! | who asks for these labels? | `LabelIndex`, a tuple space search |
-//! | which Profiles have this label? | a hash map of (namespace, key, value) |
+//! | which Profiles have this label? | a hash map of (partition, namespace, key, value) |
 //! | whose config is this? | a hash map of ids |
 
 mod bucket;
+pub mod guard;
 mod labels;
 mod profiles;
 mod rivals;
 mod shared;
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
@@ -60,6 +62,15 @@ pub enum Change {
     ProfileGone(ObjectKey),
 }
 
+/// Which object a change is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Name {
+    /// An Assignment.
+    Assignment(ObjectKey),
+    /// A Profile.
+    Profile(ObjectKey),
+}
+
 /// An Assignment that an index found for a subject, and by what.
 #[derive(Clone, Copy)]
 pub(crate) struct Found<'c> {
@@ -70,6 +81,48 @@ pub(crate) struct Found<'c> {
 impl Ranked for Assignment {
     fn rank(&self, other: &Self) -> Ordering {
         self.standing(other)
+    }
+}
+
+// === impl Change ===
+
+impl Change {
+    /// Which object it is about.
+    pub fn name(&self) -> Name {
+        match self {
+            Self::Assignment(assignment) => Name::Assignment(assignment.key.clone()),
+            Self::AssignmentGone(key) => Name::Assignment(key.clone()),
+            Self::Profile(profile) => Name::Profile(profile.key.clone()),
+            Self::ProfileGone(key) => Name::Profile(key.clone()),
+        }
+    }
+}
+
+// === impl Name ===
+
+impl Name {
+    /// The place of the object.
+    pub fn key(&self) -> &ObjectKey {
+        match self {
+            Self::Assignment(key) | Self::Profile(key) => key,
+        }
+    }
+
+    /// The change by which it goes.
+    pub fn gone(self) -> Change {
+        match self {
+            Self::Assignment(key) => Change::AssignmentGone(key),
+            Self::Profile(key) => Change::ProfileGone(key),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Assignment(key) => write!(f, "Assignment {key}"),
+            Self::Profile(key) => write!(f, "Profile {key}"),
+        }
     }
 }
 
@@ -126,6 +179,20 @@ impl Catalog {
         self.profiles.get(key)
     }
 
+    /// Whether there is an object of this name.
+    pub fn contains(&self, name: &Name) -> bool {
+        match name {
+            Name::Assignment(key) => self.assignment(key).is_some(),
+            Name::Profile(key) => self.profile(key).is_some(),
+        }
+    }
+
+    /// The names of all objects, in no order.
+    pub fn names(&self) -> impl Iterator<Item = Name> {
+        let assignments = self.assignments().map(|assignment| Name::Assignment(assignment.key.clone()));
+        assignments.chain(self.profiles().map(|profile| Name::Profile(profile.key.clone())))
+    }
+
     /// The Profile and the name of the config that is served under this id.
     pub fn config(&self, id: Uuid) -> Option<(&Arc<Profile>, &ConfigName)> {
         self.profiles.config(id)
@@ -133,7 +200,7 @@ impl Catalog {
 
     /// The Profiles that an Assignment selects, before any subject is looked at: the older first, then by name.
     pub fn profiles_of<'c>(&'c self, assignment: &'c Assignment) -> impl Iterator<Item = &'c Arc<Profile>> {
-        self.profiles.selected(&assignment.key.namespace, &assignment.profiles)
+        self.profiles.selected(&assignment.key, &assignment.profiles)
     }
 
     /// The buckets in which everything stands that could match the subject, each in its order.

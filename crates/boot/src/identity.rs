@@ -97,6 +97,13 @@ pub struct Mac {
 pub struct InvalidMac(String);
 
 impl Mac {
+    /// From the octets in the order in which they are written: 6, 8 or 20 of them.
+    pub fn from_octets(from: &[u8]) -> Option<Self> {
+        let mut octets = [0; 20];
+        octets.get_mut(..from.len())?.copy_from_slice(from);
+        matches!(from.len(), 6 | 8 | 20).then(|| Self { len: u8::try_from(from.len()).expect("at most 20"), octets })
+    }
+
     /// Whether this is an address that no card has: all zeros or all ones.
     pub fn is_placeholder(&self) -> bool {
         self.octets().iter().all(|o| *o == 0) || self.octets().iter().all(|o| *o == 0xff)
@@ -187,6 +194,17 @@ mod tests {
     #[test]
     fn infiniband_addresses_are_macs() {
         assert_eq!("ab".repeat(20).parse::<Mac>().unwrap().octets().len(), 20);
+    }
+
+    #[test]
+    fn octets_make_the_mac_that_has_them() {
+        for text in ["52:54:00:ab:cd:ef".to_owned(), "01".repeat(8), "ab".repeat(20)] {
+            let mac: Mac = text.parse().unwrap();
+            assert_eq!(Mac::from_octets(mac.octets()), Some(mac));
+        }
+        for len in [0, 5, 7, 19, 21] {
+            assert_eq!(Mac::from_octets(&vec![1; len]), None);
+        }
     }
 
     #[test]

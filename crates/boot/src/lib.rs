@@ -27,7 +27,7 @@ pub mod subject;
 pub mod template;
 
 pub use assignment::Assignment;
-pub use catalog::{Catalog, Change, SharedCatalog};
+pub use catalog::{Catalog, Change, Name, SharedCatalog};
 pub use conflicts::Conflicts;
 pub use identity::{Mac, MatchedBy};
 pub use name::{ConfigName, ObjectKey};

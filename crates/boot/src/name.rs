@@ -6,13 +6,18 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// The place of an object: its namespace and its name.
+/// The place of an object: its namespace and its name, and the cluster where that is not the only one.
+///
+/// Keys are in the order of namespace, name, partition: so the last word of selection is the same wherever objects live.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ObjectKey {
     /// The Kubernetes namespace.
     pub namespace: Box<str>,
     /// The name, unique in its namespace for one kind.
     pub name: Box<str>,
+    /// The cluster, among several that together hold the catalog. Empty where there is only one.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub partition: Box<str>,
 }
 
 /// The name of one config of a Profile: `[A-Za-z_][A-Za-z0-9_]*`, so that it is a variable in templates.
@@ -41,12 +46,21 @@ const KEYWORDS: [&str; 12] = ["and", "else", "false", "if", "in", "is", "loop", 
 impl ObjectKey {
     /// The key of an object.
     pub fn new(namespace: impl Into<Box<str>>, name: impl Into<Box<str>>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self { namespace: namespace.into(), name: name.into(), partition: Box::default() }
+    }
+
+    /// The same place in one of several clusters.
+    pub fn in_partition(self, partition: impl Into<Box<str>>) -> Self {
+        Self { partition: partition.into(), ..self }
     }
 }
 
+/// `namespace/name`, or `partition:namespace/name`.
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.partition.is_empty() {
+            write!(f, "{}:", self.partition)?;
+        }
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }

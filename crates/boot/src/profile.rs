@@ -66,10 +66,19 @@ impl Profile {
         script: &str,
         configs: &BTreeMap<ConfigName, String>,
     ) -> Result<Self, TemplateError> {
-        let templates = Arc::new(Templates::compile(script, configs)?);
+        Ok(Self::with_templates(key, created, labels, Arc::new(Templates::compile(script, configs)?)))
+    }
+
+    /// A Profile of templates that are compiled already, whose configs have no ids yet.
+    pub fn with_templates(
+        key: ObjectKey,
+        created: Option<Timestamp>,
+        labels: &BTreeMap<String, String>,
+        templates: Arc<Templates>,
+    ) -> Self {
         let labels = normalise_labels(labels);
         let wants = labels.iter().filter_map(|(key, value)| Want::from_label(key, value)).collect();
-        Ok(Self { key, created, labels, templates, ids: BTreeMap::new(), wants })
+        Self { key, created, labels, templates, ids: BTreeMap::new(), wants }
     }
 
     /// The same Profile with ids for its configs. Its templates are shared, not compiled again.

@@ -9,9 +9,11 @@ use serde_json::Value;
 const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("boot", &[], &["tokio", "hyper", "kube", "kube-core", "k8s-openapi", "tonic", "reqwest"]),
     ("crd", &["boot"], &["tokio", "hyper", "kube-client"]),
-    ("api", &["boot"], &["kube", "kube-core", "k8s-openapi"]),
-    ("controller", &["boot", "crd", "feed"], &["api"]),
-    ("shaper", &["api", "boot", "crd"], &["kube-client"]),
+    ("tls", &[], &["kube", "kube-core", "kube-client", "k8s-openapi", "hyper", "tonic", "ring", "openssl"]),
+    ("feed", &["boot", "tls"], &["kube", "kube-core", "kube-client", "k8s-openapi", "ring", "openssl"]),
+    ("api", &["boot", "tls"], &["kube", "kube-core", "kube-client", "k8s-openapi", "ring", "openssl"]),
+    ("controller", &["boot", "crd", "feed", "tls"], &["api", "ring", "openssl"]),
+    ("shaper", &["api", "boot", "controller", "crd", "feed", "tls"], &["ring", "openssl"]),
     ("e2e", &[], &["kube", "hyper"]),
     ("xtask", &["api", "boot", "crd", "e2e"], &[]),
 ];

@@ -20,9 +20,10 @@ pub(super) struct ProfileIndex {
     configs: Map<Uuid, Bucket<Profile>>,
 }
 
-/// One label in one namespace, or all Profiles of it.
+/// One label in one namespace of one partition, or all Profiles of it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct LabelKey {
+    partition: Box<str>,
     namespace: Box<str>,
     label: Option<(Box<str>, Box<str>)>,
 }
@@ -86,13 +87,13 @@ impl ProfileIndex {
         true
     }
 
-    /// The Profiles of a namespace that have all of these labels, found through the rarest of them.
+    /// The Profiles beside an object, in its partition and namespace, that have all of these labels, found through the rarest of them.
     pub(super) fn selected<'c>(
         &'c self,
-        namespace: &str,
+        beside: &ObjectKey,
         selectors: &'c BTreeMap<String, String>,
     ) -> impl Iterator<Item = &'c Arc<Profile>> {
-        let key = |label| LabelKey { namespace: namespace.into(), label };
+        let key = |label| LabelKey::beside(beside, label);
         let rarest = if selectors.is_empty() {
             self.by_label.get(&key(None))
         } else {
@@ -106,8 +107,13 @@ impl ProfileIndex {
     }
 }
 
+impl LabelKey {
+    fn beside(key: &ObjectKey, label: Option<(Box<str>, Box<str>)>) -> Self {
+        Self { partition: key.partition.clone(), namespace: key.namespace.clone(), label }
+    }
+}
+
 fn label_keys(profile: &Profile) -> impl Iterator<Item = LabelKey> {
-    let namespace = &profile.key.namespace;
     let labels = profile.labels.iter().map(|(key, value)| Some((key.as_str().into(), value.as_str().into())));
-    labels.chain([None]).map(|label| LabelKey { namespace: namespace.clone(), label })
+    labels.chain([None]).map(|label| LabelKey::beside(&profile.key, label))
 }

@@ -1,0 +1,223 @@
+//! The mass-deletion guard: a listing that lacks most of what was there is more likely a fault than a wish.
+//!
+//! A fresh etcd, a role that may no longer list, the wrong cluster: all of them answer with a whole and valid list of nothing. So whoever
+//! replaces what it knows by a new listing asks the guard first. While the guard holds, what the listing lacks stays as it was; what the
+//! listing adds or changes is taken. It lets go when
+//!
+//! - an operator [confirms](Guard::confirm),
+//! - a later listing has the objects again, or
+//! - [`Limits::looks`] listings in a row, over at least [`Limits::after`], lack exactly the same.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::Name;
+
+/// What counts as losing most, and what it takes to believe it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// It is held when more than so many of a hundred objects of one kind are lost, and
+    pub percent: u8,
+    /// more than so many.
+    pub objects: usize,
+    /// So many listings that lack the same are believed,
+    pub looks: u32,
+    /// when they were taken over so long a time. Zero: only an operator is.
+    pub after: Duration,
+}
+
+/// Watches the listings of one source. See the [module](self).
+#[derive(Debug)]
+pub struct Guard {
+    limits: Limits,
+    hold: Option<Hold>,
+}
+
+/// A loss that is not believed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The objects that are kept, although the last listing lacks them.
+    pub lost: BTreeSet<Name>,
+    /// How many objects of the same kinds were known when it began.
+    pub known: usize,
+    /// When it began.
+    pub since: Instant,
+    /// How many listings in a row lacked exactly these.
+    pub looks: u32,
+}
+
+/// How many objects of each kind are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Assignments.
+    pub assignments: usize,
+    /// Profiles.
+    pub profiles: usize,
+}
+
+/// What to do with the objects that a listing lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They are gone.
+    Believe,
+    /// Keep them, and say so.
+    Hold,
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { percent: 30, objects: 50, looks: 3, after: Duration::from_hours(1) }
+    }
+}
+
+impl Limits {
+    /// Whether so many of so many of one kind are too many to be believed at once.
+    pub fn exceeded(&self, known: usize, lost: usize) -> bool {
+        lost > self.objects && lost as u128 * 100 > known as u128 * u128::from(self.percent)
+    }
+}
+
+// === impl Guard ===
+
+impl Guard {
+    /// A guard that holds nothing yet.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, hold: None }
+    }
+
+    /// Judges a whole listing: how many objects are served, those of a former hold included, and which of them the listing lacks.
+    pub fn judge(&mut self, known: Known, lost: BTreeSet<Name>, now: Instant) -> Verdict {
+        let assignments = lost.iter().filter(|name| matches!(name, Name::Assignment(_))).count();
+        let profiles = lost.len() - assignments;
+        if !self.limits.exceeded(known.assignments, assignments) && !self.limits.exceeded(known.profiles, profiles) {
+            self.hold = None;
+            return Verdict::Believe;
+        }
+        let hold = match self.hold.take() {
+            Some(hold) if hold.lost == lost => Hold { looks: hold.looks + 1, ..hold },
+            _ => Hold { lost, known: known.assignments + known.profiles, since: now, looks: 1 },
+        };
+        let is_long = !self.limits.after.is_zero() && now.saturating_duration_since(hold.since) >= self.limits.after;
+        if is_long && hold.looks >= self.limits.looks {
+            return Verdict::Believe;
+        }
+        self.hold = Some(hold);
+        Verdict::Hold
+    }
+
+    /// An operator says that the objects are gone indeed. They are handed out, to be deleted.
+    pub fn confirm(&mut self) -> BTreeSet<Name> {
+        self.hold.take().map(|hold| hold.lost).unwrap_or_default()
+    }
+
+    /// An object that is held exists again, or is known to be gone for another reason: it is no longer this guard's business.
+    pub fn release(&mut self, name: &Name) {
+        let Some(hold) = &mut self.hold else { return };
+        hold.lost.remove(name);
+        if hold.lost.is_empty() {
+            self.hold = None;
+        }
+    }
+
+    /// What is held.
+    pub fn holding(&self) -> Option<&Hold> {
+        self.hold.as_ref()
+    }
+
+    /// How long to wait for the next look, so that [`Limits::looks`] of them fall into [`Limits::after`].
+    pub fn look_every(&self) -> Option<Duration> {
+        let between = self.limits.looks.saturating_sub(1).max(1);
+        (!self.limits.after.is_zero()).then(|| self.limits.after / between)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ObjectKey;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn assignments(count: usize) -> BTreeSet<Name> {
+        (0..count).map(|n| Name::Assignment(ObjectKey::new("ns", n.to_string()))).collect()
+    }
+
+    fn known(assignments: usize) -> Known {
+        Known { assignments, profiles: 0 }
+    }
+
+    #[test]
+    fn it_takes_both_a_share_and_a_number_to_hold() {
+        for (served, lost, verdict) in [
+            (100, 100, Verdict::Hold),
+            (50, 50, Verdict::Believe),
+            (51, 51, Verdict::Hold),
+            (1000, 300, Verdict::Believe),
+            (1000, 301, Verdict::Hold),
+            (0, 0, Verdict::Believe),
+        ] {
+            let mut guard = Guard::new(Limits::default());
+            assert_eq!(guard.judge(known(served), assignments(lost), Instant::now()), verdict, "{lost} of {served}");
+            assert_eq!(guard.holding().is_some(), verdict == Verdict::Hold);
+        }
+    }
+
+    #[test]
+    fn kinds_are_judged_apart() {
+        let mut guard = Guard::new(Limits::default());
+        let profiles = (0..60).map(|n| Name::Profile(ObjectKey::new("ns", n.to_string()))).collect();
+        let known = Known { assignments: 100_000, profiles: 60 };
+        assert_eq!(guard.judge(known, profiles, Instant::now()), Verdict::Hold);
+    }
+
+    #[test]
+    fn what_an_operator_confirms_is_handed_out_once() {
+        let mut guard = Guard::new(Limits::default());
+        guard.judge(known(100), assignments(100), Instant::now());
+        assert_eq!(guard.confirm().len(), 100);
+        assert!(guard.confirm().is_empty() && guard.holding().is_none());
+    }
+
+    #[test]
+    fn three_looks_over_the_time_are_believed_and_fewer_or_faster_are_not() {
+        let start = Instant::now();
+        let mut guard = Guard::new(Limits::default());
+        let mut look = |after, lost| guard.judge(known(100), assignments(lost), start + after);
+        for at in 0..10 {
+            assert_eq!(look(HOUR * at / 20, 100), Verdict::Hold, "too fast");
+        }
+        assert_eq!(look(HOUR, 100), Verdict::Believe);
+
+        let mut guard = Guard::new(Limits::default());
+        let mut look = |after, lost| guard.judge(known(100), assignments(lost), start + after);
+        assert_eq!(look(Duration::ZERO, 100), Verdict::Hold);
+        assert_eq!(look(HOUR, 100), Verdict::Hold, "two looks");
+        assert_eq!(look(HOUR * 2, 99), Verdict::Hold, "another loss starts anew");
+        assert_eq!(look(HOUR * 2, 99), Verdict::Hold);
+        assert_eq!(look(HOUR * 3, 99), Verdict::Believe);
+    }
+
+    #[test]
+    fn without_a_time_only_an_operator_is_believed() {
+        let start = Instant::now();
+        let mut guard = Guard::new(Limits { after: Duration::ZERO, ..Limits::default() });
+        for hours in 0..100 {
+            assert_eq!(guard.judge(known(100), assignments(100), start + HOUR * hours), Verdict::Hold);
+        }
+    }
+
+    #[test]
+    fn objects_that_return_end_the_hold() {
+        let mut guard = Guard::new(Limits::default());
+        guard.judge(known(100), assignments(100), Instant::now());
+        assert_eq!(guard.judge(known(100), assignments(10), Instant::now()), Verdict::Believe);
+        assert!(guard.holding().is_none());
+        guard.judge(known(100), assignments(60), Instant::now());
+        for name in assignments(60) {
+            guard.release(&name);
+        }
+        assert!(guard.holding().is_none());
+    }
+}

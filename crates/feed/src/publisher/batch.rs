@@ -1,0 +1,111 @@
+//! A batch in parts of bounded size.
+
+use boot::{Catalog, Name};
+use prost::Message;
+
+use crate::proto::{Commit, Part};
+use crate::wire;
+
+/// A part is sent when it is at least so long. One object may make it longer: a Profile has up to a mebibyte or two.
+const PART_BYTES: usize = 128 * 1024;
+
+/// What brings a follower to one revision, made part by part while it is sent: a slow follower costs one part, and the nodes of the
+/// catalog that have changed since.
+pub(super) struct Batch {
+    catalog: Catalog,
+    /// None: everything.
+    names: Option<Vec<Name>>,
+    commit: Commit,
+}
+
+impl Batch {
+    pub(super) fn new(catalog: Catalog, names: Option<Vec<Name>>, commit: Commit) -> Self {
+        Self { catalog, names, commit }
+    }
+
+    pub(super) fn is_snapshot(&self) -> bool {
+        self.names.is_none()
+    }
+
+    pub(super) fn commit(&self) -> &Commit {
+        &self.commit
+    }
+
+    /// The parts, the last with the commit. Never empty.
+    pub(super) fn parts(&self) -> Parts<impl Iterator<Item = Item> + Send + '_> {
+        let catalog = &self.catalog;
+        let all = self.names.is_none().then(|| {
+            // Profiles first: who reads along sees what Assignments lead to.
+            let profiles = catalog.profiles().map(|profile| Item::Profile(wire::from_profile(profile)));
+            profiles.chain(catalog.assignments().map(|assignment| Item::Assignment(wire::from_assignment(assignment))))
+        });
+        let changed = self.names.iter().flatten().map(|name| Item::of(name, catalog));
+        let items = all.into_iter().flatten().chain(changed);
+        Parts { items, snapshot: self.is_snapshot(), commit: Some(self.commit) }
+    }
+}
+
+/// One object on its way.
+pub(super) enum Item {
+    Profile(crate::proto::Profile),
+    Assignment(crate::proto::Assignment),
+    ProfileGone(crate::proto::ObjectKey),
+    AssignmentGone(crate::proto::ObjectKey),
+}
+
+impl Item {
+    /// What a follower is to know of an object that changed: how it is now, or that it is not.
+    fn of(name: &Name, catalog: &Catalog) -> Self {
+        match name {
+            Name::Profile(key) => match catalog.profile(key) {
+                Some(profile) => Self::Profile(wire::from_profile(profile)),
+                None => Self::ProfileGone(wire::from_key(key)),
+            },
+            Name::Assignment(key) => match catalog.assignment(key) {
+                Some(assignment) => Self::Assignment(wire::from_assignment(assignment)),
+                None => Self::AssignmentGone(wire::from_key(key)),
+            },
+        }
+    }
+
+    fn add_to(self, part: &mut Part) -> usize {
+        match self {
+            Self::Profile(profile) => push(&mut part.profiles, profile),
+            Self::Assignment(assignment) => push(&mut part.assignments, assignment),
+            Self::ProfileGone(key) => push(&mut part.profiles_gone, key),
+            Self::AssignmentGone(key) => push(&mut part.assignments_gone, key),
+        }
+    }
+}
+
+fn push<M: Message>(list: &mut Vec<M>, message: M) -> usize {
+    let bytes = message.encoded_len();
+    list.push(message);
+    bytes
+}
+
+pub(super) struct Parts<I> {
+    items: I,
+    snapshot: bool,
+    commit: Option<Commit>,
+}
+
+impl<I: Iterator<Item = Item>> Iterator for Parts<I> {
+    type Item = Part;
+
+    fn next(&mut self) -> Option<Part> {
+        self.commit?;
+        let mut part = Part { snapshot: self.snapshot, ..Part::default() };
+        let mut bytes = 0;
+        while bytes < PART_BYTES {
+            match self.items.next() {
+                Some(item) => bytes += item.add_to(&mut part),
+                None => {
+                    part.commit = self.commit.take();
+                    break;
+                }
+            }
+        }
+        Some(part)
+    }
+}

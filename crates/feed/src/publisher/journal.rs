@@ -1,0 +1,106 @@
+//! Which objects changed, and when: what a follower who was away has missed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use boot::Name;
+
+/// The names of objects by the revision at which each last changed. It holds no objects: those are read from the catalog, in the state
+/// that they have when a follower asks. So what changed a hundred times is sent once, and nothing is kept for any one follower.
+pub(super) struct Journal {
+    /// Changes up to this revision are forgotten.
+    floor: u64,
+    order: BTreeMap<Place, Arc<Name>>,
+    places: HashMap<Arc<Name>, Place>,
+    limit: usize,
+}
+
+/// A revision, and a number within it.
+type Place = (u64, usize);
+
+impl Journal {
+    /// Remembers at most so many names.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { floor: 0, order: BTreeMap::new(), places: HashMap::new(), limit }
+    }
+
+    pub(super) fn record(&mut self, revision: u64, names: impl IntoIterator<Item = Name>) {
+        for (number, name) in names.into_iter().enumerate() {
+            let name = Arc::new(name);
+            let place = (revision, number);
+            if let Some(before) = self.places.insert(name.clone(), place) {
+                self.order.remove(&before);
+            }
+            self.order.insert(place, name);
+        }
+        while self.order.len() > self.limit {
+            let Some(((revision, _), name)) = self.order.pop_first() else { break };
+            self.places.remove(&name);
+            self.floor = revision;
+        }
+    }
+
+    /// Forgets everything up to a revision: whoever has less needs a snapshot.
+    pub(super) fn forget(&mut self, revision: u64) {
+        *self = Self { floor: revision, ..Self::new(self.limit) };
+    }
+
+    /// What changed after a revision; none when that is not known any more.
+    pub(super) fn since(&self, revision: u64) -> Option<Vec<Name>> {
+        let later = (revision.checked_add(1)?, 0)..;
+        (revision >= self.floor).then(|| self.order.range(later).map(|(_, name)| Name::clone(name)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use boot::ObjectKey;
+
+    use super::*;
+
+    fn names(text: &str) -> Vec<Name> {
+        text.split_whitespace().map(|name| Name::Profile(ObjectKey::new("ns", name))).collect()
+    }
+
+    fn since(journal: &Journal, revision: u64) -> Option<String> {
+        let names: Vec<_> = journal.since(revision)?.iter().map(|name| name.key().name.to_string()).collect();
+        Some(names.join(" "))
+    }
+
+    #[test]
+    fn what_changed_twice_is_told_once_where_it_changed_last() {
+        let mut journal = Journal::new(10);
+        journal.record(1, names("a b"));
+        journal.record(2, names("c a"));
+        assert_eq!(since(&journal, 0).as_deref(), Some("b c a"));
+        assert_eq!(since(&journal, 1).as_deref(), Some("c a"));
+        assert_eq!(since(&journal, 2).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn who_was_away_for_longer_than_it_remembers_is_told_so() {
+        let mut journal = Journal::new(3);
+        journal.record(1, names("a"));
+        journal.record(2, names("b c"));
+        journal.record(3, names("d"));
+        assert_eq!(since(&journal, 0), None);
+        assert_eq!(since(&journal, 1).as_deref(), Some("b c d"));
+        journal.record(4, names("e"));
+        assert_eq!(since(&journal, 1), None, "half of revision 2 is no answer");
+        assert_eq!(since(&journal, 2).as_deref(), Some("d e"));
+        journal.record(5, names("1 2 3 4 5"));
+        assert_eq!(since(&journal, 4), None);
+        assert_eq!(since(&journal, 5).as_deref(), Some(""));
+        assert_eq!(journal.places.len(), journal.order.len());
+    }
+
+    #[test]
+    fn it_holds_no_more_than_its_limit_however_often_things_change() {
+        let mut journal = Journal::new(3);
+        for revision in 1..1000 {
+            journal.record(revision, names("a b"));
+        }
+        assert_eq!((journal.order.len(), journal.places.len()), (2, 2));
+        assert_eq!(since(&journal, 1).as_deref(), Some("a b"), "nothing was forgotten");
+    }
+}

@@ -1,0 +1,48 @@
+//! What the publisher counts.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// What the publisher counts. A clone counts the same.
+#[derive(Clone)]
+pub struct PublisherMetrics {
+    pub(super) followers: Gauge,
+    pub(super) revision: Gauge,
+    pub(super) batches: Family<Batches, Counter>,
+    pub(super) ended: Family<Ended, Counter>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Batches {
+    pub(super) kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Ended {
+    pub(super) reason: &'static str,
+}
+
+impl PublisherMetrics {
+    /// Registers everything, each at zero.
+    pub fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("feed");
+        let metrics =
+            Self { followers: Gauge::default(), revision: Gauge::default(), batches: Family::default(), ended: Family::default() };
+        registry.register("followers", "API replicas and webhooks that follow", metrics.followers.clone());
+        registry.register("published_revision", "How often the catalog changed since this process started", metrics.revision.clone());
+        registry.register("batches", "Snapshots and deltas that were sent whole", metrics.batches.clone());
+        registry.register("streams_ended", "Streams of followers that ended or were refused, by reason", metrics.ended.clone());
+        metrics
+    }
+
+    pub(super) fn sent(&self, kind: &'static str) {
+        self.batches.get_or_create(&Batches { kind }).inc();
+    }
+
+    pub(super) fn ended(&self, reason: &'static str) {
+        self.ended.get_or_create(&Ended { reason }).inc();
+    }
+}

@@ -1,0 +1,218 @@
+//! One follower, and the socket on which all of them come.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tls::{Live, Mutual};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use tracing::{debug, info};
+
+use crate::connection::{Accepted, PeerInfo};
+use crate::proto::feed_server::{Feed, FeedServer};
+use crate::proto::follow_response::Message;
+use crate::proto::{FollowRequest, FollowResponse, Heartbeat, Hello, PROTOCOL, Position};
+
+use super::{Publisher, PublisherMetrics, millis};
+
+/// What followers may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct PublisherLimits {
+    /// How many there may be at once.
+    pub followers: usize,
+    /// How long after the last message a heartbeat is sent.
+    pub heartbeat: Duration,
+    /// How long a follower may take nothing before it is given up.
+    pub stall: Duration,
+}
+
+type Messages = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
+
+struct Service {
+    publisher: Arc<Publisher>,
+    metrics: PublisherMetrics,
+    limits: PublisherLimits,
+    places: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+/// Sends to one follower.
+struct Session {
+    publisher: Arc<Publisher>,
+    metrics: PublisherMetrics,
+    limits: PublisherLimits,
+    peer: String,
+    messages: mpsc::Sender<Result<FollowResponse, Status>>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Why a stream ended.
+enum Ended {
+    Left,
+    Stalled,
+    Stopping,
+}
+
+/// Serves followers on this socket until `stop`.
+///
+/// Who may follow is what `tls` says. A follower whose certificate would no longer be let in, since its authority was withdrawn or it
+/// expired, is sent away when the files change, and within a minute in any case.
+pub async fn serve(
+    listener: TcpListener,
+    publisher: Arc<Publisher>,
+    tls: Arc<Live<Mutual>>,
+    metrics: PublisherMetrics,
+    limits: PublisherLimits,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let places = Arc::new(Semaphore::new(limits.followers));
+    let service = Service { publisher, metrics, limits, places, stop: stop.clone() };
+    let accepted = Accepted::new(listener, tls, limits.followers, stop.clone());
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(limits.heartbeat * 2))
+        .http2_keepalive_timeout(Some(limits.heartbeat * 3))
+        .max_concurrent_streams(8)
+        .http2_max_header_list_size(16 * 1024)
+        .add_service(FeedServer::new(service).max_decoding_message_size(64 * 1024))
+        .serve_with_incoming_shutdown(accepted, stop.cancelled_owned())
+        .await
+}
+
+// === impl PublisherLimits ===
+
+impl Default for PublisherLimits {
+    fn default() -> Self {
+        Self { followers: 512, heartbeat: Duration::from_secs(2), stall: Duration::from_mins(1) }
+    }
+}
+
+// === impl Service ===
+
+#[tonic::async_trait]
+impl Feed for Service {
+    type FollowStream = Messages;
+
+    async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Messages>, Status> {
+        let peer = request.extensions().get::<PeerInfo>().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        let asked = request.into_inner();
+        let refuse = |reason, status: Status| {
+            self.metrics.ended(reason);
+            info!(peer, software = asked.software, reason = status.message(), "a follower is refused");
+            Err(status)
+        };
+        if asked.protocol != PROTOCOL {
+            let sentence = format!(
+                "this controller speaks version {PROTOCOL} of the feed and the follower version {}: run a shaper of the same major version at both ends",
+                asked.protocol
+            );
+            return refuse("protocol", Status::failed_precondition(sentence));
+        }
+        if !self.publisher.is_ready() {
+            return refuse(
+                "not_ready",
+                Status::unavailable("this controller does not know all objects yet; ask another, or again in a moment"),
+            );
+        }
+        if self.stop.is_cancelled() {
+            return refuse("stopping", Status::unavailable("this controller is stopping; ask another"));
+        }
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            let sentence = format!("this controller has {} followers already; ask another, or again in a moment", self.limits.followers);
+            return refuse("too_many", Status::resource_exhausted(sentence));
+        };
+        let (messages, stream) = mpsc::channel(1);
+        let session = Session {
+            publisher: self.publisher.clone(),
+            metrics: self.metrics.clone(),
+            limits: self.limits,
+            peer,
+            messages,
+            _place: place,
+        };
+        tokio::spawn(session.run(asked, self.stop.clone()));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    async fn run(self, asked: FollowRequest, stop: CancellationToken) {
+        self.metrics.followers.inc();
+        info!(peer = self.peer, software = asked.software, resumes = asked.after.is_some(), "a follower came");
+        let ended = match stop.run_until_cancelled(self.follow(asked.after)).await {
+            Some(Err(ended)) => ended,
+            Some(Ok(never)) => match never {},
+            None => {
+                let _ = self.messages.try_send(Err(Status::unavailable("this controller is stopping; ask another")));
+                Ended::Stopping
+            }
+        };
+        let reason = match ended {
+            Ended::Left => "left",
+            Ended::Stalled => "stalled",
+            Ended::Stopping => "stopping",
+        };
+        self.metrics.ended(reason);
+        self.metrics.followers.dec();
+        info!(peer = self.peer, reason, "a follower is gone");
+    }
+
+    async fn follow(&self, mut after: Option<Position>) -> Result<std::convert::Infallible, Ended> {
+        let mut revisions = self.publisher.revision.subscribe();
+        self.send(Message::Hello(Hello {
+            protocol: PROTOCOL,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            heartbeat_millis: u32::try_from(self.limits.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            heard_millis_ago: millis(self.publisher.heard_ago()),
+        }))
+        .await?;
+        loop {
+            // Seen before it is read: what changes from here on is for the next turn.
+            revisions.mark_unchanged();
+            after = Some(self.send_batch(after).await?);
+            while tokio::select! {
+                // The sender is a part of the publisher, which is ours.
+                _ = revisions.changed() => false,
+                () = sleep(self.limits.heartbeat) => true,
+            } {
+                let heartbeat = Heartbeat { position: after, heard_millis_ago: millis(self.publisher.heard_ago()) };
+                self.send(Message::Heartbeat(heartbeat)).await?;
+            }
+        }
+    }
+
+    /// Sends what the follower lacks, and tells where it then is.
+    async fn send_batch(&self, after: Option<Position>) -> Result<Position, Ended> {
+        let batch = self.publisher.batch_after(after);
+        let reached = batch.commit().position.unwrap_or_default();
+        // What changed and changed back, before anybody looked, is no news. A snapshot always is.
+        if !batch.is_snapshot() && after == Some(reached) {
+            return Ok(reached);
+        }
+        let kind = if batch.is_snapshot() { "snapshot" } else { "delta" };
+        let mut parts = 0;
+        for part in batch.parts() {
+            self.send(Message::Part(part)).await?;
+            parts += 1;
+        }
+        self.metrics.sent(kind);
+        self.metrics.revision.set(i64::try_from(reached.revision).unwrap_or(i64::MAX));
+        debug!(peer = self.peer, kind, parts, revision = reached.revision, "sent");
+        Ok(reached)
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Ended> {
+        match timeout(self.limits.stall, self.messages.send(Ok(FollowResponse { message: Some(message) }))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Ended::Left),
+            Err(_) => Err(Ended::Stalled),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Between the objects of `boot` and the messages of the protocol.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use boot::{Assignment, ConfigName, LabelSelector, Mac, Name, ObjectKey, Operator, Profile, Requirement, SubjectSelectors, Templates};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::proto;
+
+/// A message that stands for no object. The other end is newer than it says, or broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{object}: {reason}")]
+pub struct Malformed {
+    /// Which object, as far as it is known.
+    pub object: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+// === to the wire ===
+
+pub(crate) fn from_key(key: &ObjectKey) -> proto::ObjectKey {
+    proto::ObjectKey { namespace: key.namespace.to_string(), name: key.name.to_string() }
+}
+
+pub(crate) fn from_profile(profile: &Profile) -> proto::Profile {
+    let config = |name: &ConfigName| proto::Config {
+        name: name.to_string(),
+        template: profile.templates.config_source(name).to_owned(),
+        id: profile.ids.get(name).map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
+    };
+    proto::Profile {
+        key: Some(from_key(&profile.key)),
+        created: profile.created.map(from_timestamp),
+        labels: profile.labels.clone(),
+        ipxe: profile.templates.script_source().to_owned(),
+        additional_config: profile.templates.config_names().map(config).collect(),
+    }
+}
+
+pub(crate) fn from_assignment(assignment: &Assignment) -> proto::Assignment {
+    let subjects = &assignment.subjects;
+    proto::Assignment {
+        key: Some(from_key(&assignment.key)),
+        created: assignment.created.map(from_timestamp),
+        labels: assignment.labels.clone(),
+        uuids: subjects.uuids.iter().map(|uuid| uuid.as_bytes().to_vec()).collect(),
+        serial_numbers: subjects.serials.iter().map(ToString::to_string).collect(),
+        mac_addresses: subjects.macs.iter().map(|mac| mac.octets().to_vec()).collect(),
+        labels_required: subjects.labels.requirements().iter().map(from_requirement).collect(),
+        profile_selectors: assignment.profiles.clone(),
+        priority: assignment.priority,
+    }
+}
+
+fn from_requirement(requirement: &Requirement) -> proto::LabelRequirement {
+    let none = BTreeSet::new();
+    let (operator, values) = match &requirement.operator {
+        Operator::In(values) => (proto::Operator::In, values),
+        Operator::NotIn(values) => (proto::Operator::NotIn, values),
+        Operator::Exists => (proto::Operator::Exists, &none),
+        Operator::DoesNotExist => (proto::Operator::DoesNotExist, &none),
+    };
+    proto::LabelRequirement {
+        key: requirement.key.to_string(),
+        operator: operator.into(),
+        values: values.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn from_timestamp(time: Timestamp) -> proto::Timestamp {
+    proto::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+}
+
+// === from the wire ===
+
+pub(crate) fn key(key: Option<proto::ObjectKey>, partition: &str) -> Result<ObjectKey, Malformed> {
+    let key = key.unwrap_or_default();
+    if key.name.is_empty() || key.namespace.is_empty() {
+        let object = format!("{}/{}", key.namespace, key.name);
+        return Err(Malformed { object, reason: "an object needs a namespace and a name".to_owned() });
+    }
+    Ok(ObjectKey::new(key.namespace, key.name).in_partition(partition))
+}
+
+/// A Profile. Where the templates are those of the Profile that is known, they are shared and not compiled again.
+pub(crate) fn profile(
+    message: proto::Profile,
+    partition: &str,
+    known: impl Fn(&ObjectKey) -> Option<Arc<Profile>>,
+) -> Result<Profile, Malformed> {
+    let key = key(message.key, partition)?;
+    let object = Name::Profile(key.clone()).to_string();
+    let malformed = |reason: String| Malformed { object: object.clone(), reason };
+    let mut configs = BTreeMap::new();
+    let mut ids = BTreeMap::new();
+    for config in message.additional_config {
+        let name: ConfigName = config.name.parse().map_err(|error: boot::name::InvalidConfigName| malformed(error.to_string()))?;
+        if !config.id.is_empty() {
+            let id = Uuid::from_slice(&config.id).map_err(|_| malformed(format!("the id of config {name} is no UUID")))?;
+            ids.insert(name.clone(), id);
+        }
+        configs.insert(name, config.template);
+    }
+    let created = message.created.map(timestamp).transpose().map_err(&malformed)?;
+    let known = known(&key).map(|known| known.templates.clone()).filter(|templates| is_made_of(templates, &message.ipxe, &configs));
+    let templates = match known {
+        Some(templates) => templates,
+        None => Arc::new(Templates::compile(&message.ipxe, &configs).map_err(|error| malformed(error.to_string()))?),
+    };
+    Ok(Profile::with_templates(key, created, &message.labels, templates).with_ids(ids))
+}
+
+fn is_made_of(templates: &Templates, script: &str, configs: &BTreeMap<ConfigName, String>) -> bool {
+    templates.script_source() == script
+        && templates.config_names().eq(configs.keys())
+        && configs.iter().all(|(name, source)| templates.config_source(name) == source)
+}
+
+pub(crate) fn assignment(message: proto::Assignment, partition: &str) -> Result<Assignment, Malformed> {
+    let key = key(message.key, partition)?;
+    let object = Name::Assignment(key.clone()).to_string();
+    let malformed = |reason: &str| Malformed { object: object.clone(), reason: reason.to_owned() };
+    let uuid = |bytes: &Vec<u8>| Uuid::from_slice(bytes).map_err(|_| malformed("a uuid has not 16 bytes"));
+    let mac = |octets: &Vec<u8>| Mac::from_octets(octets).ok_or_else(|| malformed("a MAC address has not 6, 8 or 20 octets"));
+    let requirements: Result<Vec<_>, _> = message.labels_required.into_iter().map(requirement).collect();
+    Ok(Assignment {
+        created: message.created.map(timestamp).transpose().map_err(|reason| malformed(&reason))?,
+        labels: message.labels,
+        subjects: SubjectSelectors {
+            uuids: message.uuids.iter().map(uuid).collect::<Result<_, _>>()?,
+            serials: message.serial_numbers.into_iter().map(Into::into).collect(),
+            macs: message.mac_addresses.iter().map(mac).collect::<Result<_, _>>()?,
+            labels: LabelSelector::new(&BTreeMap::new(), requirements.map_err(|reason| malformed(&reason))?),
+        },
+        profiles: message.profile_selectors,
+        priority: message.priority,
+        key,
+    })
+}
+
+fn requirement(message: proto::LabelRequirement) -> Result<Requirement, String> {
+    let values: BTreeSet<Box<str>> = message.values.into_iter().map(Into::into).collect();
+    let operator = match proto::Operator::try_from(message.operator) {
+        Ok(proto::Operator::In) => Operator::In(values),
+        Ok(proto::Operator::NotIn) => Operator::NotIn(values),
+        Ok(proto::Operator::Exists) => Operator::Exists,
+        Ok(proto::Operator::DoesNotExist) => Operator::DoesNotExist,
+        Ok(proto::Operator::Unspecified) | Err(_) => {
+            return Err(format!("it asks for label {:?} by operator {}, which this version does not know", message.key, message.operator));
+        }
+    };
+    Ok(Requirement { key: message.key.into(), operator })
+}
+
+fn timestamp(message: proto::Timestamp) -> Result<Timestamp, String> {
+    Timestamp::new(message.seconds, message.nanos).map_err(|_| "its time of creation is out of range".to_owned())
+}

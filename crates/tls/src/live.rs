@@ -1,0 +1,196 @@
+//! What is made of a directory, kept current.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::material::Files;
+use crate::watch::Watch;
+use crate::{Fault, Material, Metrics, Mutual, PeerName, Public};
+
+/// How long the files must be quiet before they are read: a writer writes one after the other.
+const QUIET: Duration = Duration::from_millis(200);
+/// They are read so often in any case: not every file system tells of changes.
+const POLL: Duration = Duration::from_secs(15);
+
+/// What is made of a directory ([`Mutual`], [`Public`]), made anew when the files change.
+///
+/// While they can't be used, the last that could stays current.
+pub struct Live<T> {
+    /// What the directory is used for, as logs and metrics call it.
+    name: &'static str,
+    directory: PathBuf,
+    make: Make<T>,
+    metrics: Metrics,
+    current: ArcSwapOption<T>,
+    generation: watch::Sender<u64>,
+    state: Mutex<State>,
+}
+
+type Make<T> = Box<dyn Fn(&Material) -> Result<T, Fault> + Send + Sync>;
+
+#[derive(Default)]
+struct State {
+    /// The files that are in use.
+    files: Option<Files>,
+    not_after: Option<SystemTime>,
+    /// What is wrong with those that are there now.
+    problem: Option<Problem>,
+}
+
+struct Problem {
+    reason: &'static str,
+    text: String,
+}
+
+impl Live<Mutual> {
+    /// For peers with one of these names.
+    pub fn mutual(name: &'static str, directory: &Path, peers: Vec<PeerName>, metrics: Metrics) -> Arc<Self> {
+        Self::open(name, directory, metrics, move |material| Mutual::new(material, &peers))
+    }
+}
+
+impl Live<Public> {
+    /// For machines that boot.
+    pub fn public(name: &'static str, directory: &Path, metrics: Metrics) -> Arc<Self> {
+        Self::open(name, directory, metrics, Public::new)
+    }
+}
+
+impl<T: Send + Sync + 'static> Live<T> {
+    /// Reads the directory. Where it can't be used yet, there is no [`current`](Self::current) until it can, and
+    /// [`problem`](Self::problem) says why.
+    pub fn open(
+        name: &'static str,
+        directory: &Path,
+        metrics: Metrics,
+        make: impl Fn(&Material) -> Result<T, Fault> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let live = Self {
+            name,
+            directory: directory.to_owned(),
+            make: Box::new(make),
+            metrics,
+            current: ArcSwapOption::empty(),
+            generation: watch::Sender::new(0),
+            state: Mutex::default(),
+        };
+        live.reload();
+        Arc::new(live)
+    }
+
+    /// What the last usable files made. None where there were none yet: then there is nothing to shake hands with.
+    pub fn current(&self) -> Option<Arc<T>> {
+        self.current.load_full()
+    }
+
+    /// Counts up whenever something else becomes [`current`](Self::current).
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// What is wrong with the files that are there now.
+    pub fn problem(&self) -> Option<String> {
+        self.state().problem.as_ref().map(|problem| problem.text.clone())
+    }
+
+    /// What the directory is used for.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The metrics that it counts in.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Reads the directory again. True when it made something else current.
+    pub fn reload(&self) -> bool {
+        let now = SystemTime::now();
+        let mut state = self.state();
+        let made = Files::read(&self.directory).and_then(|files| {
+            if state.files.as_ref() == Some(&files) {
+                return Ok(None);
+            }
+            let material = files.check(now)?;
+            let made = (self.make)(&material)?;
+            Ok(Some((files, material, made)))
+        });
+        match made {
+            Ok(None) => {
+                let expired = state.not_after.filter(|not_after| now > *not_after);
+                if let Some(not_after) = expired {
+                    self.broken(&mut state, &Fault::Expired { not_after });
+                } else if state.problem.take().is_some() {
+                    info!(tls = self.name, directory = %self.directory.display(), "the certificate files are as before again");
+                    self.metrics.mended(self.name);
+                }
+                false
+            }
+            Ok(Some((files, material, made))) => {
+                let is_first = state.files.is_none();
+                *state = State { files: Some(files), not_after: Some(material.not_after()), problem: None };
+                self.current.store(Some(Arc::new(made)));
+                self.metrics.loaded(self.name, material.not_after());
+                self.generation.send_modify(|generation| *generation += 1);
+                let valid_for_hours = material.not_after().duration_since(now).map_or(0, |left| left.as_secs() / 3600);
+                if is_first {
+                    debug!(tls = self.name, valid_for_hours, "certificate read");
+                } else {
+                    info!(tls = self.name, valid_for_hours, "new certificate files are in use");
+                }
+                true
+            }
+            Err(fault) => {
+                self.broken(&mut state, &fault);
+                false
+            }
+        }
+    }
+
+    /// Reloads whenever the files change, until `stop`.
+    pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
+        let mut watch = Watch::new(&self.directory);
+        loop {
+            let live = self.clone();
+            // A file system that hangs must not hold up the tasks that serve. The first time is for what changed before the watch began.
+            if tokio::task::spawn_blocking(move || live.reload()).await.is_err() {
+                error!(tls = self.name, "reading the certificate files failed in a way that it should not");
+            }
+            if stop.run_until_cancelled(watch.changed(QUIET, POLL)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Says once what is wrong, and again when something else is.
+    fn broken(&self, state: &mut State, fault: &Fault) {
+        let problem = Problem { reason: fault.reason(), text: fault.to_string() };
+        if state.problem.as_ref().is_none_or(|before| before.reason != problem.reason) {
+            let (directory, reason) = (self.directory.display(), &problem.text);
+            self.metrics.failed(self.name, fault.reason());
+            if state.files.is_some() {
+                warn!(tls = self.name, %directory, reason, "the certificate files can't be used; those before stay in use");
+            } else {
+                error!(tls = self.name, %directory, reason, "the certificate files can't be used, and there are none from before");
+            }
+        }
+        state.problem = Some(problem);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for Live<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("name", &self.name).field("directory", &self.directory).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,152 @@
+//! The files of a directory, checked.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use x509_cert::Certificate;
+use x509_cert::der::{Decode, Encode};
+
+use crate::Fault;
+
+const CHAIN: &str = "tls.crt";
+const KEY: &str = "tls.key";
+const AUTHORITIES: &str = "ca.crt";
+
+/// A chain of a dozen certificates is long, and so is a bundle of a hundred authorities.
+const MAX_BYTES: [(&str, u64); 3] = [(CHAIN, 128 * 1024), (KEY, 64 * 1024), (AUTHORITIES, 1024 * 1024)];
+
+/// A certificate with its chain and its key, and the authorities to check others by. Valid when it was read.
+#[derive(Debug)]
+pub struct Material {
+    /// The leaf first, and its key, which is that of the leaf.
+    pub(crate) identity: Arc<CertifiedKey>,
+    /// The certificates of `ca.crt`. May be empty.
+    pub(crate) authorities: Vec<CertificateDer<'static>>,
+    not_after: SystemTime,
+}
+
+/// The bytes of the files, by which a change is noticed.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Files {
+    chain: Vec<u8>,
+    key: Vec<u8>,
+    authorities: Vec<u8>,
+}
+
+// === impl Files ===
+
+impl Files {
+    /// Reads them. Without `ca.crt`, there are no authorities.
+    pub(crate) fn read(directory: &Path) -> Result<Self, Fault> {
+        let authorities = match read(directory, AUTHORITIES) {
+            Err(Fault::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read?,
+        };
+        Ok(Self { chain: read(directory, CHAIN)?, key: read(directory, KEY)?, authorities })
+    }
+
+    pub(crate) fn check(&self, now: SystemTime) -> Result<Material, Fault> {
+        let chain = certificates(CHAIN, &self.chain)?;
+        let leaf = chain.first().ok_or(Fault::NotPem { file: CHAIN, what: "certificate" })?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| Fault::NotPem { file: KEY, what: "private key" })?;
+        let key = crate::provider().key_provider.load_private_key(key).map_err(|error| Fault::BadKey { reason: error.to_string() })?;
+        let not_after = check_validity(leaf, now)?;
+        let identity = CertifiedKey::new(chain, key);
+        match identity.keys_match() {
+            Ok(()) => {}
+            Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => return Err(Fault::KeyMismatch),
+            Err(error) => return Err(Fault::BadCertificate { file: CHAIN, reason: error.to_string() }),
+        }
+        let authorities = certificates(AUTHORITIES, &self.authorities)?;
+        let mut roots = RootCertStore::empty();
+        for authority in &authorities {
+            let added = roots.add(authority.clone());
+            added.map_err(|error| Fault::BadCertificate { file: AUTHORITIES, reason: error.to_string() })?;
+        }
+        Ok(Material { identity: Arc::new(identity), authorities, not_after })
+    }
+}
+
+fn read(directory: &Path, file: &'static str) -> Result<Vec<u8>, Fault> {
+    let limit = MAX_BYTES.iter().find(|(name, _)| *name == file).map_or(0, |(_, limit)| *limit);
+    let unreadable = |source| Fault::Unreadable { file, source };
+    let mut bytes = Vec::new();
+    File::open(directory.join(file)).map_err(unreadable)?.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > limit { Err(Fault::TooLarge { file, limit }) } else { Ok(bytes) }
+}
+
+fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let all = all.map_err(|_| Fault::NotPem { file, what: "certificate" })?;
+    // A file that was cut inside of its last certificate reads like one that has a certificate less.
+    let begun = pem.windows(BEGIN.len()).filter(|window| *window == BEGIN).count();
+    if begun == all.len() { Ok(all) } else { Err(Fault::NotPem { file, what: "certificate" }) }
+}
+
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+/// When the certificate ends.
+fn check_validity(leaf: &CertificateDer<'_>, now: SystemTime) -> Result<SystemTime, Fault> {
+    let bad = |reason: String| Fault::BadCertificate { file: CHAIN, reason };
+    // What a peer would refuse is refused here, before it is presented: version 1, above all.
+    rustls::server::ParsedCertificate::try_from(leaf).map_err(|error| bad(error.to_string()))?;
+    let parsed = Certificate::from_der(leaf).map_err(|error| bad(error.to_string()))?;
+    let validity = parsed.tbs_certificate.validity;
+    let not_after = validity.not_after.to_system_time();
+    if now > not_after {
+        return Err(Fault::Expired { not_after });
+    }
+    if now < validity.not_before.to_system_time() {
+        return Err(Fault::NotYetValid);
+    }
+    Ok(not_after)
+}
+
+// === impl Material ===
+
+impl Material {
+    /// Reads and checks a directory.
+    pub fn read(directory: &Path) -> Result<Self, Fault> {
+        Files::read(directory)?.check(SystemTime::now())
+    }
+
+    /// When the certificate ends.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// The leaf first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.identity.cert
+    }
+
+    /// The chain up to its root, where `ca.crt` has that: iPXE may know the root by its fingerprint alone.
+    pub(crate) fn chain_with_root(&self) -> Vec<CertificateDer<'static>> {
+        let mut chain = self.identity.cert.clone();
+        let Some(last) = chain.last().and_then(|last| Certificate::from_der(last).ok()) else { return chain };
+        if last.tbs_certificate.subject == last.tbs_certificate.issuer {
+            return chain;
+        }
+        let issuer = last.tbs_certificate.issuer.to_der().ok();
+        let subject = |authority: &CertificateDer<'_>| Certificate::from_der(authority).ok()?.tbs_certificate.subject.to_der().ok();
+        // A bundle may hold the authority of yesterday under the same name: the wrong one here costs iPXE a few bytes, not trust.
+        chain.extend(self.authorities.iter().find(|authority| subject(authority) == issuer).cloned());
+        chain
+    }
+
+    pub(crate) fn roots(&self) -> Result<RootCertStore, Fault> {
+        let mut roots = RootCertStore::empty();
+        for authority in &self.authorities {
+            let added = roots.add(authority.clone());
+            added.map_err(|error| Fault::BadCertificate { file: AUTHORITIES, reason: error.to_string() })?;
+        }
+        if roots.is_empty() { Err(Fault::NotPem { file: AUTHORITIES, what: "certificate" }) } else { Ok(roots) }
+    }
+}

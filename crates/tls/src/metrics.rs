@@ -1,0 +1,73 @@
+//! What is said of certificates in metrics.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// What is counted of all directories. A clone counts the same.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    not_after: Family<Directory, Gauge>,
+    reloads: Family<Directory, Counter>,
+    failures: Family<Failed, Counter>,
+    broken: Family<Directory, Gauge>,
+    handshake_errors: Family<Failed, Counter>,
+}
+
+/// By the use of the directory: `feed`, `https`, ...
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Directory {
+    tls: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Failed {
+    tls: &'static str,
+    reason: &'static str,
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "cert_not_after_timestamp_seconds",
+            "When the certificate in use ends, in seconds since 1970",
+            metrics.not_after.clone(),
+        );
+        registry.register("tls_reloads", "How often new certificates were taken into use", metrics.reloads.clone());
+        registry.register(
+            "tls_reload_failures",
+            "How often the files of a directory turned out not to be usable, by reason",
+            metrics.failures.clone(),
+        );
+        registry.register("tls_files_broken", "1 while the files can't be used and older ones stay in use", metrics.broken.clone());
+        registry.register("handshake_errors", "TLS handshakes that failed, by reason", metrics.handshake_errors.clone());
+        metrics
+    }
+
+    /// Counts a handshake that failed for this [reason](crate::handshake_reason).
+    pub fn handshake_failed(&self, tls: &'static str, reason: &'static str) {
+        self.handshake_errors.get_or_create(&Failed { tls, reason }).inc();
+    }
+
+    pub(crate) fn loaded(&self, tls: &'static str, not_after: SystemTime) {
+        let seconds = not_after.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.not_after.get_or_create(&Directory { tls }).set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        self.reloads.get_or_create(&Directory { tls }).inc();
+        self.mended(tls);
+    }
+
+    pub(crate) fn mended(&self, tls: &'static str) {
+        self.broken.get_or_create(&Directory { tls }).set(0);
+    }
+
+    pub(crate) fn failed(&self, tls: &'static str, reason: &'static str) {
+        self.failures.get_or_create(&Failed { tls, reason }).inc();
+        self.broken.get_or_create(&Directory { tls }).set(1);
+    }
+}

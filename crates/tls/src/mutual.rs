@@ -1,0 +1,213 @@
+//! Both ends present a certificate, and both are checked by authority and name.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
+use rustls::sign::SingleCertAndKey;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+
+use crate::{Fault, Material};
+
+/// A name that a peer's certificate may have: a DNS name or an IP address among its subject alternative names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerName(ServerName<'static>);
+
+/// The text can't stand in a certificate as the name of a peer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no name of a peer; write a DNS name or an IP address, as it stands among the certificate's alternative names")]
+pub struct InvalidPeerName(String);
+
+/// What both ends need of one [`Material`].
+#[derive(Debug)]
+pub struct Mutual {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    peers: Arc<Peers>,
+}
+
+/// Who may be at the other end.
+#[derive(Debug)]
+struct Peers {
+    names: Vec<PeerName>,
+    clients: Arc<dyn ClientCertVerifier>,
+    servers: Arc<WebPkiServerVerifier>,
+}
+
+// === impl Mutual ===
+
+impl Mutual {
+    /// Peers must have one of these names.
+    ///
+    /// Sessions are not resumed: each connection shows its certificate anew, so that a withdrawn authority holds from the next handshake
+    /// on. Only TLS 1.3 is spoken, since both ends are ours. `h2` is the protocol above.
+    pub fn new(material: &Material, peers: &[PeerName]) -> Result<Self, Fault> {
+        let roots = Arc::new(material.roots()?);
+        let unusable = |error: &dyn fmt::Display| Fault::BadCertificate { file: "ca.crt", reason: error.to_string() };
+        let provider = crate::provider();
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build();
+        let servers = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+        let peers = Arc::new(Peers {
+            names: peers.to_vec(),
+            clients: clients.map_err(|error| unusable(&error))?,
+            servers: servers.map_err(|error| unusable(&error))?,
+        });
+        let identity = Arc::new(SingleCertAndKey::from(material.identity.clone()));
+        let versions = &[&rustls::version::TLS13];
+
+        let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
+        let builder = builder.expect("aws-lc-rs speaks TLS 1.3").with_client_cert_verifier(peers.clone());
+        let mut server = builder.with_cert_resolver(identity.clone());
+        server.alpn_protocols = vec![b"h2".to_vec()];
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
+        let builder = builder.expect("aws-lc-rs speaks TLS 1.3").dangerous().with_custom_certificate_verifier(peers.clone());
+        let mut client = builder.with_client_cert_resolver(identity);
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        client.resumption = Resumption::disabled();
+        Ok(Self { server: Arc::new(server), client: Arc::new(client), peers })
+    }
+
+    /// For who listens.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        self.server.clone()
+    }
+
+    /// For who calls.
+    pub fn client(&self) -> Arc<ClientConfig> {
+        self.client.clone()
+    }
+
+    /// Whether a peer that called us would still be let in with the certificate that it showed then.
+    pub fn check_client(&self, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
+        let (leaf, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
+        self.peers.verify_client_cert(leaf, rest, UnixTime::now()).map(drop)
+    }
+
+    /// Whether a peer that we called would still be trusted with the certificate that it showed then.
+    pub fn check_server(&self, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
+        let (leaf, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
+        let Some(name) = self.peers.names.first() else { return Err(not_for_name()) };
+        self.peers.verify_server_cert(leaf, rest, &name.0, &[], UnixTime::now()).map(drop)
+    }
+}
+
+// === impl Peers ===
+
+impl ClientCertVerifier for Peers {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.clients.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.clients.verify_client_cert(leaf, rest, now)?;
+        let leaf = ParsedCertificate::try_from(leaf)?;
+        let is_allowed = self.names.iter().any(|name| verify_server_name(&leaf, &name.0).is_ok());
+        if is_allowed { Ok(verified) } else { Err(not_for_name()) }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.clients.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.clients.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.clients.supported_verify_schemes()
+    }
+}
+
+/// The name in the URL is where to call; who may answer is the list of names.
+impl ServerCertVerifier for Peers {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let mut refused = not_for_name();
+        for name in &self.names {
+            match self.servers.verify_server_cert(leaf, rest, &name.0, ocsp, now) {
+                Ok(verified) => return Ok(verified),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        ServerCertVerifier::verify_tls12_signature(&*self.servers, message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        ServerCertVerifier::verify_tls13_signature(&*self.servers, message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ServerCertVerifier::supported_verify_schemes(&*self.servers)
+    }
+}
+
+fn not_for_name() -> Error {
+    Error::InvalidCertificate(CertificateError::NotValidForName)
+}
+
+// === impl PeerName ===
+
+impl PeerName {
+    /// The name as rustls has it.
+    pub fn server_name(&self) -> ServerName<'static> {
+        self.0.clone()
+    }
+}
+
+impl FromStr for PeerName {
+    type Err = InvalidPeerName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        ServerName::try_from(bare.to_owned()).map(Self).map_err(|_| InvalidPeerName(text.to_owned()))
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_str())
+    }
+}

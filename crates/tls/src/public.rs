@@ -1,0 +1,35 @@
+//! What machines that boot get: no certificate is asked of them.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use crate::{Fault, Material};
+
+/// Largest plain text of a record. iPXE asks for 4096 by an extension that rustls does not answer, and has no room for more.
+const RECORD_BYTES: usize = 4096;
+
+/// What an HTTPS listener for iPXE needs of one [`Material`].
+#[derive(Debug)]
+pub struct Public {
+    server: Arc<ServerConfig>,
+}
+
+impl Public {
+    /// TLS 1.2 and 1.3, short records, and the root at the end of the chain.
+    pub fn new(material: &Material) -> Result<Self, Fault> {
+        let identity = CertifiedKey::new(material.chain_with_root(), material.identity.key.clone());
+        let builder = ServerConfig::builder_with_provider(crate::provider()).with_safe_default_protocol_versions();
+        let builder = builder.expect("aws-lc-rs speaks TLS 1.2 and 1.3").with_no_client_auth();
+        let mut server = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+        server.max_fragment_size = Some(RECORD_BYTES);
+        server.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { server: Arc::new(server) })
+    }
+
+    /// For the listener.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        self.server.clone()
+    }
+}
