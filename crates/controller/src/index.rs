@@ -1,0 +1,252 @@
+//! All objects as they are known now: what each means is in the publisher's catalog, what else matters of it is here.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use boot::{Catalog, Change, Conflicts, Name};
+use feed::Publisher;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::finding::Kind;
+use crate::object::{Facts, Fault, Object, Observed, ids_of};
+use crate::reach::Reach;
+use crate::status;
+
+/// All objects, with what follows from them.
+pub(crate) struct Index {
+    objects: HashMap<Name, Known>,
+    conflicts: Conflicts,
+    reach: Reach,
+    publisher: Arc<Publisher>,
+}
+
+struct Known {
+    facts: Facts,
+    fault: Option<Box<Fault>>,
+    /// The listing in which it was last seen.
+    listing: u32,
+}
+
+/// One step of what there is.
+pub(crate) enum Step {
+    /// There is an object, new or changed.
+    Put(Object),
+    /// There is none of this name any more.
+    Gone(Name),
+}
+
+/// A status that an object should have and has not.
+pub(crate) struct Write {
+    pub(crate) name: Name,
+    /// As it was known when this was made up.
+    pub(crate) facts: Facts,
+    pub(crate) status: Status,
+    /// What is there once it is written.
+    pub(crate) observed: Observed,
+    /// What is news.
+    pub(crate) news: Vec<News>,
+}
+
+pub(crate) enum Status {
+    Profile(crd::ProfileStatus),
+    Assignment(crd::AssignmentStatus),
+}
+
+/// One event to record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) kind: Kind,
+    pub(crate) is_warning: bool,
+    pub(crate) reason: String,
+    pub(crate) note: String,
+}
+
+/// How many objects there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) profiles: usize,
+    pub(crate) assignments: usize,
+    pub(crate) refused: usize,
+    pub(crate) conflicted: usize,
+}
+
+// === impl Index ===
+
+impl Index {
+    pub(crate) fn new(publisher: Arc<Publisher>) -> Self {
+        Self { objects: HashMap::new(), conflicts: Conflicts::new(), reach: Reach::default(), publisher }
+    }
+
+    /// Whether this is news: the same version was seen, or a later one.
+    pub(crate) fn is_new(&self, object: &Object) -> bool {
+        self.objects.get(&object.name).is_none_or(|known| {
+            let (old, new) = (&known.facts, &object.facts);
+            (old.version != new.version || old.uid != new.uid) && !new.is_older_than(old)
+        })
+    }
+
+    /// An object was seen in a listing.
+    pub(crate) fn mark(&mut self, name: &Name, listing: u32) {
+        if let Some(known) = self.objects.get_mut(name) {
+            known.listing = listing;
+        }
+    }
+
+    /// The objects that were in an earlier listing and not in this one.
+    pub(crate) fn unmarked(&self, listing: u32, of: impl Fn(&Name) -> bool) -> BTreeSet<Name> {
+        let lost = self.objects.iter().filter(|(name, known)| known.listing != listing && of(name));
+        lost.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// How many objects there are of some.
+    pub(crate) fn count(&self, of: impl Fn(&Name) -> bool) -> usize {
+        self.objects.keys().filter(|name| of(name)).count()
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.objects.keys()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let profiles = self.objects.keys().filter(|name| matches!(name, Name::Profile(_))).count();
+        let refused = self.objects.values().filter(|known| known.fault.is_some()).count();
+        Counts { profiles, assignments: self.objects.len() - profiles, refused, conflicted: self.conflicts.len() }
+    }
+
+    /// Takes steps, all at once. Returns the objects whose status may have to change.
+    pub(crate) fn apply(&mut self, steps: impl IntoIterator<Item = Step>, listing: u32) -> BTreeSet<Name> {
+        let before = self.publisher.catalog().load();
+        let mut touched = BTreeSet::new();
+        let mut changed = BTreeSet::new();
+        let mut changes = Vec::new();
+        for step in steps {
+            match step {
+                Step::Put(object) if !self.is_new(&object) => {}
+                Step::Put(Object { name, facts, meaning }) => {
+                    let fault = match meaning {
+                        Ok(change) => {
+                            changes.push(change);
+                            changed.insert(name.clone());
+                            None
+                        }
+                        // What it meant before stays.
+                        Err(fault) => Some(Box::new(fault)),
+                    };
+                    touched.insert(name.clone());
+                    self.objects.insert(name, Known { facts, fault, listing });
+                }
+                Step::Gone(name) => {
+                    self.objects.remove(&name);
+                    changes.push(gone(&name));
+                    changed.insert(name);
+                }
+            }
+        }
+        self.publisher.apply(changes);
+        let after = self.publisher.catalog().load();
+        self.follow(&before, &after, &changed, &mut touched);
+        touched.retain(|name| self.objects.contains_key(name));
+        touched
+    }
+
+    /// Brings what follows from the catalog up to date.
+    fn follow(&mut self, before: &Catalog, after: &Catalog, changed: &BTreeSet<Name>, touched: &mut BTreeSet<Name>) {
+        let mut profiles = Vec::new();
+        for name in changed {
+            match name {
+                Name::Profile(key) => profiles.push((before.profile(key).cloned(), after.profile(key).cloned())),
+                Name::Assignment(key) => {
+                    if let Some(assignment) = before.assignment(key) {
+                        self.reach.take(assignment);
+                    }
+                    if let Some(assignment) = after.assignment(key) {
+                        self.reach.put(after, assignment);
+                    }
+                }
+            }
+        }
+        self.reach.profiles_changed(after, &profiles, |key| drop(touched.insert(Name::Assignment(key))));
+        for name in changed {
+            let Name::Assignment(key) = name else { continue };
+            let others = match after.assignment(key) {
+                Some(assignment) => self.conflicts.put(after, assignment),
+                None => self.conflicts.take(after, key),
+            };
+            touched.extend(others.into_iter().map(Name::Assignment));
+        }
+    }
+
+    /// What is to be written of an object, if anything.
+    pub(crate) fn wanted(&self, name: &Name, now: Timestamp) -> Option<Write> {
+        let Known { facts, fault, .. } = self.objects.get(name)?;
+        let fault = fault.as_deref();
+        let catalog = self.publisher.catalog().load();
+        let (status, observed) = match name {
+            Name::Profile(key) => {
+                let status = status::of_profile(facts, catalog.profile(key).map(|profile| &**profile), fault, now);
+                let observed = status::observed_profile(&status);
+                (Status::Profile(status), observed)
+            }
+            Name::Assignment(key) => {
+                let known = catalog.assignment(key);
+                let profiles = known.map(|assignment| self.reach.of(assignment)).unwrap_or_default();
+                let status = status::of_assignment(facts, known.map(|known| &**known), fault, &profiles, self.conflicts.of(key), now);
+                let observed = status::observed_assignment(&status);
+                (Status::Assignment(status), observed)
+            }
+        };
+        if observed.digest == facts.status.digest {
+            return None;
+        }
+        let news = news(&facts.status, &observed, status.conditions());
+        Some(Write { name: name.clone(), facts: facts.clone(), status, observed, news })
+    }
+
+    /// A status was written, and the object has this version now.
+    pub(crate) fn written(&mut self, write: &Write, version: &str) {
+        let Some(known) = self.objects.get_mut(&write.name).filter(|known| known.facts.version == write.facts.version) else { return };
+        known.facts.version = version.into();
+        known.facts.status = write.observed.clone();
+        if let (Status::Profile(status), Name::Profile(key)) = (&write.status, &write.name) {
+            known.facts.ids = ids_of(status);
+            let ids = known.facts.ids.clone();
+            // It can be served from now on: no need to wait for the watch.
+            if let Some(profile) = self.publisher.catalog().load().profile(key).filter(|profile| profile.ids != ids) {
+                self.publisher.apply(vec![Change::Profile(Arc::new(profile.with_ids(ids)))]);
+            }
+        }
+    }
+}
+
+// === impl Status ===
+
+impl Status {
+    pub(crate) fn conditions(&self) -> &[Condition] {
+        match self {
+            Self::Profile(status) => &status.conditions,
+            Self::Assignment(status) => &status.conditions,
+        }
+    }
+}
+
+/// What became bad, or reads otherwise while it is, or was mended.
+fn news(before: &Observed, after: &Observed, conditions: &[Condition]) -> Vec<News> {
+    let changed = after.conditions.iter().zip(conditions).filter_map(|(now, words)| {
+        let was = before.condition(now.kind);
+        if was.is_some_and(|was| was.digest == now.digest) {
+            return None;
+        }
+        let (is_bad, was_bad) = (now.kind.is_bad(now.verdict), was.is_some_and(|was| now.kind.is_bad(was.verdict)));
+        let news = News { kind: now.kind, is_warning: is_bad, reason: words.reason.clone(), note: words.message.clone() };
+        (is_bad || was_bad).then_some(news)
+    });
+    changed.collect()
+}
+
+fn gone(name: &Name) -> Change {
+    match name {
+        Name::Profile(key) => Change::ProfileGone(key.clone()),
+        Name::Assignment(key) => Change::AssignmentGone(key.clone()),
+    }
+}

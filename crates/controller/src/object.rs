@@ -1,0 +1,207 @@
+//! What a watch brings, and what of it is kept.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use boot::{Change, ConfigName, Name, ObjectKey, identity};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use kube::core::error_boundary::InvalidObject;
+use uuid::Uuid;
+
+use crate::finding::{Digest, Kind, Verdict};
+
+/// One object as the API server has it.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) name: Name,
+    pub(crate) facts: Facts,
+    /// What it means, or why it means nothing.
+    pub(crate) meaning: Result<Change, Fault>,
+}
+
+/// What is remembered of an object beside its meaning.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) version: Box<str>,
+    pub(crate) uid: Option<Uuid>,
+    pub(crate) generation: i64,
+    /// The ids of a Profile's configs.
+    pub(crate) ids: BTreeMap<ConfigName, Uuid>,
+    pub(crate) status: Observed,
+}
+
+/// The status that is there, as far as it matters for writing another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Observed {
+    /// Of all that is not a time.
+    pub(crate) digest: Digest,
+    pub(crate) conditions: Vec<ObservedCondition>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ObservedCondition {
+    pub(crate) kind: Kind,
+    pub(crate) verdict: Verdict,
+    /// Of its verdict, reason and message.
+    pub(crate) digest: Digest,
+    pub(crate) since: Timestamp,
+}
+
+/// Why an object can't be served.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Fault {
+    pub(crate) reason: &'static str,
+    pub(crate) sentence: Box<str>,
+}
+
+/// A resource that is watched.
+pub(crate) trait Watched:
+    kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+    + serde::de::DeserializeOwned
+    + Clone
+    + std::fmt::Debug
+    + Send
+    + Sync
+    + 'static
+{
+    /// The name of an object of this kind.
+    fn name_of(key: ObjectKey) -> Name;
+    /// The one conversion.
+    fn meaning(&self) -> Result<Change, crd::Invalid>;
+    /// The status that is there.
+    fn observed(&self) -> Observed;
+    /// The ids in its status.
+    fn ids(&self) -> BTreeMap<ConfigName, Uuid> {
+        BTreeMap::new()
+    }
+}
+
+// === impl Object ===
+
+impl Object {
+    /// From what was read. None for what has no name, which the API server never sends.
+    pub(crate) fn read<K: Watched>(read: Result<K, InvalidObject>) -> Option<Self> {
+        match read {
+            Ok(object) => {
+                let meta = object.meta();
+                Some(Self {
+                    name: K::name_of(key(meta)?),
+                    facts: Facts { ids: object.ids(), status: object.observed(), ..Facts::of(meta) },
+                    meaning: object.meaning().map_err(|invalid| Fault::from(&invalid)),
+                })
+            }
+            Err(invalid) => Some(Self {
+                name: K::name_of(key(&invalid.metadata)?),
+                facts: Facts::of(&invalid.metadata),
+                meaning: Err(Fault { reason: "Unreadable", sentence: format!("it has another shape than this version of shaper knows: {}", invalid.error).into() }),
+            }),
+        }
+    }
+}
+
+/// Namespace and name.
+pub(crate) fn key(meta: &ObjectMeta) -> Option<ObjectKey> {
+    Some(ObjectKey::new(meta.namespace.as_deref()?, meta.name.as_deref()?))
+}
+
+// === impl Facts ===
+
+impl Facts {
+    pub(crate) fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            version: meta.resource_version.as_deref().unwrap_or_default().into(),
+            uid: meta.uid.as_deref().and_then(|uid| uid.parse().ok()),
+            generation: meta.generation.unwrap_or_default(),
+            ids: BTreeMap::new(),
+            status: Observed::default(),
+        }
+    }
+
+    /// Whether the other is of an earlier moment. Versions are opaque, but where both are numbers they are in order (Kubernetes 1.35,
+    /// KEP-5504; etcd's revisions before).
+    pub(crate) fn is_older_than(&self, other: &Self) -> bool {
+        self.uid == other.uid
+            && matches!((self.version.parse::<u64>(), other.version.parse::<u64>()), (Ok(own), Ok(other)) if own < other)
+    }
+}
+
+// === impl Observed ===
+
+impl Observed {
+    pub(crate) fn condition(&self, kind: Kind) -> Option<&ObservedCondition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+}
+
+/// What can be compared: equal digests, equal values.
+pub(crate) fn digest(value: &impl Hash) -> Digest {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    Digest(hasher.finish())
+}
+
+/// The ids in a Profile's status.
+pub(crate) fn ids_of(status: &crd::ProfileStatus) -> BTreeMap<ConfigName, Uuid> {
+    let ids = status.additional_config.iter();
+    ids.filter_map(|(name, id)| Some((name.parse().ok()?, identity::parse_uuid(id)?))).collect()
+}
+
+pub(crate) fn observed_conditions(conditions: &[Condition]) -> Vec<ObservedCondition> {
+    let known = conditions.iter().filter_map(|condition| {
+        Some(ObservedCondition {
+            kind: condition.type_.parse().ok()?,
+            verdict: condition.status.parse().ok()?,
+            digest: digest(&(&condition.status, &condition.reason, &condition.message)),
+            since: condition.last_transition_time.0,
+        })
+    });
+    known.collect()
+}
+
+// === impl Watched ===
+
+impl Watched for crd::Profile {
+    fn name_of(key: ObjectKey) -> Name {
+        Name::Profile(key)
+    }
+
+    fn meaning(&self) -> Result<Change, crd::Invalid> {
+        crd::profile(self).map(|profile| Change::Profile(Arc::new(profile)))
+    }
+
+    fn observed(&self) -> Observed {
+        self.status.as_ref().map(crate::status::observed_profile).unwrap_or_default()
+    }
+
+    fn ids(&self) -> BTreeMap<ConfigName, Uuid> {
+        self.status.as_ref().map(ids_of).unwrap_or_default()
+    }
+}
+
+impl Watched for crd::Assignment {
+    fn name_of(key: ObjectKey) -> Name {
+        Name::Assignment(key)
+    }
+
+    fn meaning(&self) -> Result<Change, crd::Invalid> {
+        crd::assignment(self).map(|assignment| Change::Assignment(Arc::new(assignment)))
+    }
+
+    fn observed(&self) -> Observed {
+        self.status.as_ref().map(crate::status::observed_assignment).unwrap_or_default()
+    }
+}
+
+// === impl Fault ===
+
+impl From<&crd::Invalid> for Fault {
+    fn from(invalid: &crd::Invalid) -> Self {
+        let reason = match invalid {
+            crd::Invalid::Field { .. } => "InvalidField",
+            crd::Invalid::Template(_) => "InvalidTemplate",
+        };
+        Self { reason, sentence: invalid.to_string().into() }
+    }
+}

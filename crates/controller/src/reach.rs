@@ -1,0 +1,94 @@
+//! Which Profiles each Assignment selects, kept current as either changes.
+//!
+//! Many Assignments have the same selectors; they share an answer. So a Profile that changes costs a look at each different one in its
+//! namespace, and not at each Assignment.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use boot::{Assignment, Catalog, ObjectKey, Profile};
+
+/// Selectors of Assignments, and what they match.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    namespaces: HashMap<Box<str>, HashMap<Selectors, Group>>,
+}
+
+type Selectors = BTreeMap<String, String>;
+
+#[derive(Debug, Default)]
+struct Group {
+    /// The Assignments, by name.
+    members: BTreeSet<Box<str>>,
+    /// The Profiles, by name: the older first.
+    profiles: Arc<[Box<str>]>,
+}
+
+/// Beyond so many changed Profiles at once, all selectors are looked at anew.
+const FEW: usize = 16;
+
+impl Reach {
+    /// The names of the Profiles that an Assignment selects.
+    pub(crate) fn of(&self, assignment: &Assignment) -> Arc<[Box<str>]> {
+        let group = self.namespaces.get(&assignment.key.namespace).and_then(|groups| groups.get(&assignment.profiles));
+        group.map(|group| group.profiles.clone()).unwrap_or_default()
+    }
+
+    /// An Assignment is new, or has other selectors than before.
+    pub(crate) fn put(&mut self, catalog: &Catalog, assignment: &Assignment) {
+        let groups = self.namespaces.entry(assignment.key.namespace.clone()).or_default();
+        match groups.get_mut(&assignment.profiles) {
+            Some(group) => drop(group.members.insert(assignment.key.name.clone())),
+            None => {
+                let members = BTreeSet::from([assignment.key.name.clone()]);
+                groups.insert(assignment.profiles.clone(), Group { members, profiles: selected(catalog, assignment) });
+            }
+        }
+    }
+
+    /// An Assignment is gone, or was like this before.
+    pub(crate) fn take(&mut self, assignment: &Assignment) {
+        let Some(groups) = self.namespaces.get_mut(&assignment.key.namespace) else { return };
+        let Some(group) = groups.get_mut(&assignment.profiles) else { return };
+        group.members.remove(&assignment.key.name);
+        if group.members.is_empty() {
+            groups.remove(&assignment.profiles);
+        }
+        if groups.is_empty() {
+            self.namespaces.remove(&assignment.key.namespace);
+        }
+    }
+
+    /// Profiles changed, from one to the other: the catalog has them as they are now. Calls `touched` for each Assignment that
+    /// selects others than before.
+    pub(crate) fn profiles_changed(
+        &mut self,
+        catalog: &Catalog,
+        changes: &[(Option<Arc<Profile>>, Option<Arc<Profile>>)],
+        mut touched: impl FnMut(ObjectKey),
+    ) {
+        let mut by_namespace: BTreeMap<Box<str>, Vec<&Arc<Profile>>> = BTreeMap::new();
+        for profile in changes.iter().flat_map(|(before, after)| before.iter().chain(after)) {
+            by_namespace.entry(profile.key.namespace.clone()).or_default().push(profile);
+        }
+        for (namespace, changed) in by_namespace {
+            let Some(groups) = self.namespaces.get_mut(&namespace) else { continue };
+            for (selectors, group) in groups {
+                if changed.len() <= FEW && !changed.iter().any(|profile| profile.is_selected_by(selectors)) {
+                    continue;
+                }
+                let Some(member) = group.members.first() else { continue };
+                let Some(assignment) = catalog.assignment(&ObjectKey::new(namespace.clone(), member.clone())) else { continue };
+                let profiles = selected(catalog, assignment);
+                if profiles != group.profiles {
+                    group.profiles = profiles;
+                    group.members.iter().for_each(|name| touched(ObjectKey::new(namespace.clone(), name.clone())));
+                }
+            }
+        }
+    }
+}
+
+fn selected(catalog: &Catalog, assignment: &Assignment) -> Arc<[Box<str>]> {
+    catalog.profiles_of(assignment).map(|profile| profile.key.name.clone()).collect()
+}

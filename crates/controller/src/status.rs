@@ -1,0 +1,160 @@
+//! The status that an object should have.
+
+use std::collections::BTreeMap;
+
+use boot::{Assignment, ConfigName, ObjectKey, Profile};
+use crd::{AssignmentStatus, ProfileStatus};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use uuid::Uuid;
+
+use crate::finding::{Finding, Kind, Verdict};
+use crate::object::{Facts, Fault, Observed, digest, observed_conditions};
+
+/// Most names of Profiles in a status; the condition says how many there are.
+const MAX_PROFILES: usize = 16;
+/// Longest summary of a subject, in characters.
+const MAX_SUBJECT: usize = 64;
+
+/// The status of a Profile, with an id for each config: those that it has, and new ones.
+pub(crate) fn of_profile(facts: &Facts, known: Option<&Profile>, fault: Option<&Fault>, now: Timestamp) -> ProfileStatus {
+    let additional_config = match known {
+        Some(profile) => ids_for(profile.templates.config_names(), &facts.ids),
+        None => facts.ids.iter().map(|(name, id)| (name.to_string(), id.to_string())).collect(),
+    };
+    let resolved = match fault {
+        Some(_) if known.is_none() => Finding::new(Kind::Resolved, Verdict::Unknown, "NotAccepted", "the Profile is not accepted"),
+        _ => Finding::new(Kind::Resolved, Verdict::True, "NoReferences", "all of its configs are written in the Profile itself"),
+    };
+    let findings = [accepted(known.is_some(), fault), resolved];
+    let conditions = conditions(&findings, facts, now);
+    ProfileStatus { observed_generation: Some(facts.generation), additional_config, conditions }
+}
+
+/// The status of an Assignment. `profiles` are the names of those that its selectors match, `rivals` those that it is in conflict with.
+pub(crate) fn of_assignment<'a>(
+    facts: &Facts,
+    known: Option<&Assignment>,
+    fault: Option<&Fault>,
+    profiles: &[Box<str>],
+    rivals: impl ExactSizeIterator<Item = &'a ObjectKey>,
+    now: Timestamp,
+) -> AssignmentStatus {
+    let unknown = |kind| Finding::new(kind, Verdict::Unknown, "NotAccepted", "the Assignment is not accepted");
+    let found = known.map_or_else(|| unknown(Kind::ProfileFound), |assignment| profile_found(assignment, profiles));
+    let conflicted = known.map_or_else(|| unknown(Kind::Conflicted), |_| conflicted(rivals));
+    let findings = [accepted(known.is_some(), fault), found, conflicted];
+    AssignmentStatus {
+        observed_generation: Some(facts.generation),
+        subject: known.map(summary),
+        profiles: profiles.iter().take(MAX_PROFILES).map(ToString::to_string).collect(),
+        conditions: conditions(&findings, facts, now),
+    }
+}
+
+/// What of a Profile's status is compared: all but times.
+pub(crate) fn observed_profile(status: &ProfileStatus) -> Observed {
+    let conditions = observed_conditions(&status.conditions);
+    let words = words(&status.conditions);
+    Observed { digest: digest(&(status.observed_generation, &status.additional_config, words)), conditions }
+}
+
+/// What of an Assignment's status is compared: all but times.
+pub(crate) fn observed_assignment(status: &AssignmentStatus) -> Observed {
+    let conditions = observed_conditions(&status.conditions);
+    let words = words(&status.conditions);
+    Observed { digest: digest(&(status.observed_generation, &status.profiles, &status.subject, words)), conditions }
+}
+
+/// Who is meant, in few words.
+pub(crate) fn summary(assignment: &Assignment) -> String {
+    let subjects = &assignment.subjects;
+    let one_or_more = |one: Option<String>, count: usize, word: &str, words: &str| match (count, one) {
+        (0, _) => None,
+        (1, Some(one)) => Some(format!("{word} {one}")),
+        _ => Some(format!("{count} {words}")),
+    };
+    let mut parts: Vec<String> = [
+        one_or_more(subjects.uuids.first().map(ToString::to_string), subjects.uuids.len(), "uuid", "uuids"),
+        one_or_more(subjects.serials.first().map(ToString::to_string), subjects.serials.len(), "serial number", "serial numbers"),
+        one_or_more(subjects.macs.first().map(ToString::to_string), subjects.macs.len(), "mac", "macs"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    parts.extend(subjects.labels.requirements().iter().map(ToString::to_string));
+    if parts.is_empty() {
+        return "every machine".to_owned();
+    }
+    let all = parts.join(", ");
+    match all.char_indices().nth(MAX_SUBJECT) {
+        Some((end, _)) => format!("{}...", &all[..end]),
+        None => all,
+    }
+}
+
+fn accepted(is_served: bool, fault: Option<&Fault>) -> Finding {
+    match fault {
+        None => Finding::new(Kind::Accepted, Verdict::True, "Accepted", "machines are answered by it"),
+        Some(Fault { reason, sentence }) => {
+            let rest = if is_served { "; its last accepted version stays in use" } else { "" };
+            Finding::new(Kind::Accepted, Verdict::False, reason, format!("{sentence}{rest}"))
+        }
+    }
+}
+
+fn profile_found(assignment: &Assignment, profiles: &[Box<str>]) -> Finding {
+    match profiles {
+        [] => {
+            let selectors: Vec<_> = assignment.profiles.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let wanted = if selectors.is_empty() { String::new() } else { format!(" with the labels {}", selectors.join(",")) };
+            let namespace = &assignment.key.namespace;
+            let message = format!("there is no Profile{wanted} in namespace {namespace}: the machines that it matches wait for one");
+            Finding::new(Kind::ProfileFound, Verdict::False, "NoProfile", message)
+        }
+        [one] => Finding::new(Kind::ProfileFound, Verdict::True, "ProfileFound", format!("it selects the Profile {one}")),
+        many => {
+            let message = format!("it selects {} Profiles, of which each machine gets the one that suits it best", many.len());
+            Finding::new(Kind::ProfileFound, Verdict::True, "ProfileFound", message)
+        }
+    }
+}
+
+fn conflicted<'a>(rivals: impl ExactSizeIterator<Item = &'a ObjectKey>) -> Finding {
+    let may_be_more = rivals.len() == boot::conflicts::MAX_NAMED;
+    let names: Vec<_> = rivals.map(ToString::to_string).collect();
+    if names.is_empty() {
+        return Finding::new(Kind::Conflicted, Verdict::False, "NoConflict", "no other Assignment ties with it");
+    }
+    let more = if may_be_more { " (and perhaps more)" } else { "" };
+    let message = format!(
+        "a machine can match it and {}{more}, and only age or name decides: give one of them another priority, or more labels",
+        names.join(", ")
+    );
+    Finding::new(Kind::Conflicted, Verdict::True, "OnlyAgeDecides", message)
+}
+
+fn ids_for<'a>(names: impl Iterator<Item = &'a ConfigName>, ids: &BTreeMap<ConfigName, Uuid>) -> BTreeMap<String, String> {
+    names.map(|name| (name.to_string(), ids.get(name).copied().unwrap_or_else(Uuid::new_v4).to_string())).collect()
+}
+
+/// With the time since when each verdict has been what it is.
+fn conditions(findings: &[Finding], facts: &Facts, now: Timestamp) -> Vec<Condition> {
+    let with_time = |finding: &Finding| {
+        let before = facts.status.condition(finding.kind).filter(|before| before.verdict == finding.verdict);
+        Condition {
+            type_: finding.kind.to_string(),
+            status: finding.verdict.to_string(),
+            reason: finding.reason.to_owned(),
+            message: finding.message.clone(),
+            observed_generation: Some(facts.generation),
+            last_transition_time: Time(before.map_or(now, |before| before.since)),
+        }
+    };
+    findings.iter().map(with_time).collect()
+}
+
+fn words(conditions: &[Condition]) -> Vec<(&str, &str, &str, &str, Option<i64>)> {
+    let all = conditions.iter().map(|c| (&*c.type_, &*c.status, &*c.reason, &*c.message, c.observed_generation));
+    all.collect()
+}
