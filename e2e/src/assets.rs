@@ -13,7 +13,8 @@ mod packages;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
-pub use cache::Cache;
+pub(crate) use cache::fingerprint;
+pub use cache::{Cache, Slot};
 pub use packages::{Package, ensure as ensure_packages};
 
 /// A kernel and an initrd that fetch the URL given as `config=URL` on the kernel's command line.

@@ -19,6 +19,17 @@ pub struct Response {
 /// Asks for an `http://` URL. The connection is used once, and an answer that takes longer than ten seconds is an error.
 pub fn get(url: &str) -> Result<Response> {
     let (authority, target) = split(url)?;
+    exchange(url, authority, &request(authority, target))
+}
+
+/// Sends text to an `http://` URL, with the limits of [`get`].
+pub fn send(method: &str, url: &str, content_type: &str, text: &str) -> Result<Response> {
+    let (authority, target) = split(url)?;
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Type: {content_type}\r\n");
+    exchange(url, authority, &format!("{head}Content-Length: {}\r\n\r\n{text}", text.len()))
+}
+
+fn exchange(url: &str, authority: &str, request: &str) -> Result<Response> {
     let address = authority
         .to_socket_addrs()
         .with_context(|| format!("{authority} in {url} is no address"))?
@@ -26,7 +37,7 @@ pub fn get(url: &str) -> Result<Response> {
         .with_context(|| format!("{authority} in {url} has no address"))?;
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).with_context(|| format!("no connection to {address}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(request(authority, target).as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).with_context(|| format!("no whole answer from {url}"))?;
     Response::parse(&bytes).with_context(|| format!("in the answer from {url}"))

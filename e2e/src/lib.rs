@@ -11,10 +11,14 @@
 //! - [`files`]: a small HTTP server for kernel and initrd.
 //! - [`manifests`]: a folder of Profiles and Assignments.
 //! - [`http`]: just enough of a client to ask what a machine would ask.
+//! - [`cluster`]: a Kubernetes API server of its own, with kubectl.
+//! - [`certificates`]: a small CA, and directories as a projected Secret has them.
 //!
-//! Every process started here ends with the value that stands for it, and with the thread that started it.
+//! Every process started here ends with the value that stands for it, and with the program that started it.
 
 pub mod assets;
+pub mod certificates;
+pub mod cluster;
 pub mod files;
 pub mod http;
 pub mod machine;

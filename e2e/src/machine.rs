@@ -3,10 +3,9 @@
 mod arguments;
 mod console;
 
-use crate::assets::{Cache, Ipxe, Package, ensure_packages};
+use crate::assets::{Cache, Ipxe, Package, Slot, ensure_packages};
 use crate::process::{self, Process};
 use anyhow::{Context, Result, bail};
-use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -76,7 +75,7 @@ pub struct Machine {
     process: Process,
     console: Console,
     _folder: tempfile::TempDir,
-    _slot: fs::File,
+    _slot: Slot,
 }
 
 // === impl Builder ===

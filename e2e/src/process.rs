@@ -1,13 +1,15 @@
-//! Processes that never outlive the test that started them.
+//! Processes that never outlive the program that started them.
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A child process that is killed when this value is dropped, and by the kernel when the thread that started it ends,
-/// even if that is by SIGKILL.
+/// A child process that is killed when this value is dropped, and by the kernel when this program ends, even if that is
+/// by SIGKILL.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -36,6 +38,27 @@ pub fn output<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>)
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
+/// Starts a command in a thread that lives as long as this program. The kernel ties a child to the thread that started
+/// it, and what several tests share must survive the test that happened to come first.
+fn spawn(command: Command) -> std::io::Result<Child> {
+    type Request = (Command, Sender<std::io::Result<Child>>);
+    static REQUESTS: OnceLock<Mutex<Sender<Request>>> = OnceLock::new();
+    let requests = REQUESTS.get_or_init(|| {
+        let (requests, received) = channel::<Request>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in received {
+                // Whoever asked is waiting, or has panicked; then dropping the child's handle is all there is to do.
+                let _ = answer.send(command.spawn());
+            }
+        });
+        Mutex::new(requests)
+    });
+    let gone = || std::io::Error::other("the thread that starts processes is gone");
+    let (answer, answered) = channel();
+    requests.lock().unwrap_or_else(PoisonError::into_inner).send((command, answer)).map_err(|_| gone())?;
+    answered.recv().map_err(|_| gone())?
+}
+
 // === impl Process ===
 
 impl Process {
@@ -53,7 +76,7 @@ impl Process {
         };
         command.args(["--pdeathsig", "KILL", "--"]).arg(program);
         prepare(&mut command);
-        let child = command.spawn().with_context(|| format!("could not start {name} ({})", program.display()))?;
+        let child = spawn(command).with_context(|| format!("could not start {name} ({})", program.display()))?;
         Ok(Self { name: name.to_owned(), child })
     }
 
@@ -81,12 +104,24 @@ impl Process {
         }
     }
 
+    /// Sends it a signal, named as `kill` names it.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        output("kill", [&format!("-{name}"), &self.child.id().to_string()])
+            .with_context(|| format!("could not send {name} to {}", self.name))?;
+        Ok(())
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks the process to end (SIGTERM) and waits for it.
     pub fn terminate(&mut self, timeout: Duration) -> Result<ExitStatus> {
         if let Some(status) = self.ended()? {
             return Ok(status);
         }
-        output("kill", ["-TERM", &self.child.id().to_string()])?;
+        self.signal("TERM")?;
         self.wait(timeout)
     }
 }

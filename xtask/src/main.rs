@@ -2,8 +2,10 @@
 
 use clap::{Parser, Subcommand};
 
+mod cluster;
 mod demo;
 mod generate;
+mod stop;
 mod test;
 
 /// Commands for those who work on shaper
@@ -17,6 +19,8 @@ enum Xtask {
 enum Task {
     /// Build shaper, start it on examples/quickstart, and boot a virtual machine through it into Linux
     Demo(demo::Args),
+    /// Start a Kubernetes API server that knows shaper's kinds and roles, and print how to use kubectl with it
+    Cluster(cluster::Args),
     /// Run all tests, those with virtual machines as well
     Test(test::Args),
     /// Write the files that are made from code: config/crd/*.yaml and config/openapi.json
@@ -27,6 +31,7 @@ fn main() -> anyhow::Result<()> {
     let Xtask::Task(task) = Xtask::parse();
     match task {
         Task::Demo(args) => demo::run(&args),
+        Task::Cluster(args) => cluster::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Generate => generate::run(),
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 /// Which tests to run
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Leave out those that boot virtual machines
+    /// Leave out those that boot virtual machines or start a Kubernetes API server
     #[arg(long)]
     no_e2e: bool,
 }
@@ -26,6 +26,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut tally = Tally::default();
     tally.cargo(&["test", "--workspace", "--exclude", "e2e", "--no-fail-fast"])?;
     if !args.no_e2e {
+        // Before the tests, not in the first that wants them: compilers and virtual machines don't share two cores well.
+        e2e::cluster::Programs::find()?;
         let built = Command::new(env!("CARGO")).args(["build", "--release", "--package", "shaper"]).status().context("can't run cargo")?;
         if !built.success() {
             bail!("shaper does not build");

@@ -22,18 +22,44 @@ use crate::schema;
     doc = "An Assignment says which machines boot which Profile of its namespace. Of several that match a machine, these go first, in this \
            order: higher priority; named by UUID over serial number over MAC address over none; more label requirements; older; namespace \
            and name. If the winner has no Profile that suits the machine, the machine waits: it never falls through to the next.",
-    printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority", description = "Higher goes first."),
+    printcolumn(
+        name = "Subject",
+        type_ = "string",
+        json_path = ".status.subject",
+        description = "Which machines it speaks of, in short."
+    ),
+    // Without `[*]`: of several results the API server shows only the first.
     printcolumn(
         name = "Profiles",
         type_ = "string",
-        json_path = ".status.profiles[*]",
+        json_path = ".status.profiles",
         description = "The Profiles that the selectors match now."
+    ),
+    printcolumn(
+        name = "Priority",
+        type_ = "integer",
+        json_path = ".spec.priority",
+        description = "Higher goes first.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
+        description = "Whether the Assignment counts."
     ),
     printcolumn(
         name = "Conflicted",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Conflicted\")].status",
         description = "Whether only age or name decides between this Assignment and another."
+    ),
+    printcolumn(
+        name = "Conflict",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Conflicted\")].message",
+        description = "With which other.",
+        priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -48,7 +74,7 @@ pub struct AssignmentSpec {
     /// name. Empty or absent: any Profile of the namespace.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::profile_labels")]
-    #[x_kube(validation = Rule::new(schema::KEYS_ARE_LABEL_KEYS).message(schema::LABEL_KEY_MESSAGE))]
+    #[x_kube(validation = schema::keys_are_label_keys())]
     pub profile_selectors: BTreeMap<String, String>,
     /// Higher goes first, whatever else the Assignments say: between -1000000 and 1000000.
     #[serde(default)]
@@ -79,7 +105,7 @@ pub struct SubjectSelectors {
     /// `hostname`, ...) and what the operator set on the server. Other names of one architecture are equal (`aarch64`, `arm64`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::subject_labels")]
-    #[x_kube(validation = Rule::new(schema::KEYS_ARE_SUBJECT_KEYS).message(schema::SUBJECT_KEY_MESSAGE))]
+    #[x_kube(validation = schema::keys_are_subject_keys())]
     pub match_labels: BTreeMap<String, String>,
     /// Requirements on labels, all of which must hold. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -116,6 +142,10 @@ pub struct AssignmentStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Which machines the Assignment speaks of, in short: `uuid 47c6da67-...`, `3 serial numbers`, `product=R640`, `every machine`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub subject: Option<String>,
     /// The names of the Profiles that the selectors match now, before any machine is looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::profile_names")]

@@ -125,6 +125,10 @@ fn label_selector(labels: &BTreeMap<String, String>, expressions: &[LabelRequire
 fn requirement(requirement: &LabelRequirement) -> Result<Requirement, (&'static str, String)> {
     const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
     check_subject_key(&requirement.key).map_err(|reason| ("key", reason))?;
+    if requirement.values.iter().any(String::is_empty) {
+        let reason = "an empty value is never presented; operator DoesNotExist asks for a machine without this label";
+        return Err(("values", reason.to_owned()));
+    }
     let values: BTreeSet<Box<str>> = requirement.values.iter().map(|value| value.as_str().into()).collect();
     let operator = match (requirement.operator.as_str(), values.is_empty()) {
         ("In", false) => Operator::In(values),

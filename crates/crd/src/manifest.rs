@@ -2,13 +2,37 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
+use serde_json::Value;
 
 use crate::assignment::Assignment;
 use crate::profile::Profile;
 
 /// The definitions of both resources, Profile first.
 pub fn definitions() -> [CustomResourceDefinition; 2] {
-    [Profile::crd(), Assignment::crd()]
+    [Profile::crd(), Assignment::crd()].map(|definition| {
+        let mut json = serde_json::to_value(definition).expect("a definition is made of maps with text keys");
+        unwrap_descriptions(&mut json);
+        serde_json::from_value(json).expect("only texts have changed")
+    })
+}
+
+/// Makes each paragraph of a description one line: where a line of source code ends is nothing that `kubectl explain` should keep.
+fn unwrap_descriptions(json: &mut Value) {
+    match json {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(text) if name == "description" => {
+                        let paragraphs: Vec<_> = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+                        *text = paragraphs.join("\n\n");
+                    }
+                    value => unwrap_descriptions(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(unwrap_descriptions),
+        _ => {}
+    }
 }
 
 /// The files of `config/crd`: each one's name, and its text.

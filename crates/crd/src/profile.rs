@@ -35,6 +35,13 @@ use crate::schema;
         description = "Why it can or can't.",
         priority = 1
     ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].message",
+        description = "The same as a sentence.",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -51,12 +58,8 @@ pub struct ProfileSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::configs")]
     #[x_kube(
-        validation = Rule::new(schema::CONFIG_NAME_IS_IDENTIFIER).message(
-            "the name of a config must be an identifier (letters, digits and _, not starting with a digit, at most 63 long)"
-        ),
-        validation = Rule::new(schema::CONFIG_NAME_IS_FREE).message(
-            "the name of a config must not be one that already has a meaning in templates, such as subject, profile, assignment or base_url"
-        )
+        validation = schema::config_names_are_identifiers(),
+        validation = schema::config_names_are_free()
     )]
     pub additional_config: BTreeMap<String, String>,
 }

@@ -1,29 +1,69 @@
 //! The parts of the schema that attributes can't say: what the items of lists and the values of maps look like, and the CEL rules.
 //!
-//! The API server estimates what a CEL rule costs from the greatest sizes and refuses the definition where that is too much. So long
-//! lists are checked by patterns, which cost nothing there, and CEL looks only at keys of maps, which patterns can't reach.
+//! Spelling is checked by CEL rather than by patterns: a refused pattern is shown to the user as it is, and nobody learns from a
+//! regular expression what a UUID looks like. The API server estimates what a rule costs from the greatest sizes, and refuses the
+//! definition where that is too much; so every text and every list has a bound.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::{Message, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// A CEL rule on a map: its keys are identifiers.
-pub(crate) const CONFIG_NAME_IS_IDENTIFIER: &str = "self.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_]{0,62}$'))";
+pub(crate) fn config_names_are_identifiers() -> Rule {
+    keys(
+        "name",
+        "name.matches('^[A-Za-z_][A-Za-z0-9_]{0,62}$')",
+        "is no name for a config: it must be an identifier (letters, digits and _, \
+        not starting with a digit, at most 63 long), so that {{ NAME }} is a variable",
+    )
+}
+
 /// A CEL rule on a map: its keys mean nothing else in templates. Beside `boot::template::VARIABLES` these are words of the language.
-pub(crate) const CONFIG_NAME_IS_FREE: &str = "self.all(name, !(name in ['subject', 'encoded', 'profile', 'assignment', 'base_url']) && \
-    !name.matches('^(?i:and|else|false|if|in|is|loop|none|not|or|range|true)$'))";
+pub(crate) fn config_names_are_free() -> Rule {
+    let taken = "!(name in ['subject', 'encoded', 'profile', 'assignment', 'base_url']) && \
+        !name.matches('^(?i:and|else|false|if|in|is|loop|none|not|or|range|true)$')";
+    keys("name", taken, "is no name for a config: it already has a meaning in templates")
+}
+
 /// A CEL rule on a map: its keys are label keys.
-pub(crate) const KEYS_ARE_LABEL_KEYS: &str = "self.all(key, key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?\
-    [A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && key.size() <= 317)";
-/// What is said when the rule above does not hold.
-pub(crate) const LABEL_KEY_MESSAGE: &str = "a label key is a name of at most 63 letters, digits, '-', '_' and '.', which starts and ends with a \
-    letter or digit; a DNS name and one '/' may stand before it";
+pub(crate) fn keys_are_label_keys() -> Rule {
+    let is_label_key = "key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?\
+        [A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && key.size() <= 317";
+    keys(
+        "key",
+        is_label_key,
+        "is no label key: that is a name of at most 63 letters, digits, '-', '_' and '.', which starts and ends with a \
+        letter or digit; a DNS name and one '/' may stand before it",
+    )
+}
 
 /// A CEL rule on a map: its keys are some that a machine can present, which are more than an object in Kubernetes can have.
-pub(crate) const KEYS_ARE_SUBJECT_KEYS: &str =
-    "self.all(key, key.matches('^[^/[:cntrl:]]*/?[^/[:cntrl:]]*$') && key.size() > 0 && key.size() <= 253)";
-/// What is said when the rule above does not hold.
-pub(crate) const SUBJECT_KEY_MESSAGE: &str = "a label key is 1 to 253 long, without control characters and with at most one '/'";
+pub(crate) fn keys_are_subject_keys() -> Rule {
+    let is_subject_key = format!("key.matches('{SUBJECT_KEY}') && key.size() > 0 && key.size() <= 253");
+    keys("key", &is_subject_key, SUBJECT_KEY_MESSAGE)
+}
 
+/// A rule on all keys of a map, which names the first key that breaks it; naming them all would cost too much, as a key has no
+/// bound of its own. `what` follows the key.
+fn keys(variable: &str, rule: &str, what: &str) -> Rule {
+    let wrong = format!("self.filter({variable}, !({rule}))");
+    // What is quoted could have any length, and would be shown in any case.
+    let what = what.replace('\'', "\\'");
+    let message = format!("'\"' + {wrong}[0] + '\" {what}'");
+    Rule::new(format!("self.all({variable}, {rule})")).message(Message::Expression(message))
+}
+
+/// A text that a CEL rule looks at.
+fn text(max_length: usize, rule: &str, message: &str) -> Schema {
+    json_schema!({ "type": "string", "maxLength": max_length, "x-kubernetes-validations": [{ "rule": rule, "message": message }] })
+}
+
+/// A text that matches a regular expression in which there is no quotation mark.
+fn matching(max_length: usize, pattern: &str, message: &str) -> Schema {
+    text(max_length, &format!("self.matches('{pattern}')"), message)
+}
+
+const SUBJECT_KEY_MESSAGE: &str = "is no label key: that is 1 to 253 long, without control characters and with at most one '/'";
 const SUBJECT_KEY: &str = "^[^/[:cntrl:]]*/?[^/[:cntrl:]]*$";
 const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$";
 const UUID: &str = "^([0-9A-Fa-f]{32}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$";
@@ -47,18 +87,23 @@ pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
 
 /// Labels that a Profile must have: keys and values of Kubernetes labels.
 pub(crate) fn profile_labels(_: &mut SchemaGenerator) -> Schema {
-    let value = json_schema!({ "type": "string", "maxLength": 63, "pattern": LABEL_VALUE });
+    let value = matching(
+        63,
+        LABEL_VALUE,
+        "is no label value: that is at most 63 letters, digits, '-', '_' and '.', which start and end with a letter or digit",
+    );
     json_schema!({ "type": "object", "maxProperties": 64, "x-kubernetes-map-type": "atomic", "additionalProperties": value })
 }
 
 /// Labels that a subject must present: any value that it could.
 pub(crate) fn subject_labels(_: &mut SchemaGenerator) -> Schema {
-    let value = json_schema!({ "type": "string", "minLength": 1, "maxLength": 1024 });
-    json_schema!({ "type": "object", "maxProperties": 64, "x-kubernetes-map-type": "atomic", "additionalProperties": value })
+    json_schema!({
+        "type": "object", "maxProperties": 64, "x-kubernetes-map-type": "atomic", "additionalProperties": presented_value(),
+    })
 }
 
 pub(crate) fn label_key(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "minLength": 1, "maxLength": 253, "pattern": SUBJECT_KEY })
+    text(253, &format!("self.matches('{SUBJECT_KEY}') && self.size() > 0"), SUBJECT_KEY_MESSAGE)
 }
 
 pub(crate) fn operator(_: &mut SchemaGenerator) -> Schema {
@@ -66,19 +111,37 @@ pub(crate) fn operator(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(crate) fn label_values(_: &mut SchemaGenerator) -> Schema {
-    list(256, &json_schema!({ "type": "string", "minLength": 1, "maxLength": 1024 }))
+    list(256, &presented_value())
+}
+
+fn presented_value() -> Schema {
+    text(1024, "self.size() > 0", "no machine presents an empty value; operator DoesNotExist asks for one without the label")
 }
 
 pub(crate) fn uuids(_: &mut SchemaGenerator) -> Schema {
-    list(4096, &json_schema!({ "type": "string", "maxLength": 36, "pattern": UUID }))
+    list(
+        4096,
+        &matching(
+            36,
+            UUID,
+            "is no UUID: that is 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any",
+        ),
+    )
 }
 
 pub(crate) fn serials(_: &mut SchemaGenerator) -> Schema {
-    list(4096, &json_schema!({ "type": "string", "maxLength": 256, "pattern": r"\S" }))
+    list(4096, &matching(256, "[^[:space:]]", "is no serial number: there is nothing in it"))
 }
 
 pub(crate) fn macs(_: &mut SchemaGenerator) -> Schema {
-    list(4096, &json_schema!({ "type": "string", "maxLength": 59, "pattern": MAC }))
+    list(
+        4096,
+        &matching(
+            59,
+            MAC,
+            "is no MAC address: that is 6 octets (8 or 20 for InfiniBand) in hexadecimal, with ':' or with '-' between them or with nothing",
+        ),
+    )
 }
 
 pub(crate) fn profile_names(_: &mut SchemaGenerator) -> Schema {

@@ -79,3 +79,52 @@ fn a_rule_knows_which_operators_take_values() {
     assert!(!refused("In", &["a"]) && !refused("NotIn", &["a", "b"]) && !refused("Exists", &[]) && !refused("DoesNotExist", &[]));
     assert!(refused("In", &[]) && refused("NotIn", &[]) && refused("Exists", &["a"]) && refused("DoesNotExist", &["a"]));
 }
+
+#[test]
+fn a_rule_knows_what_machines_present_and_what_profiles_are_labelled_with() {
+    let value = |value: &str| BTreeMap::from([("a".to_owned(), value.to_owned())]);
+    let of_subject = |text: &str| {
+        let subject_selectors = SubjectSelectors { match_labels: value(text), ..SubjectSelectors::default() };
+        let object = Assignment::new("x", AssignmentSpec { subject_selectors, ..AssignmentSpec::default() });
+        is_refused(&validate_cel(&object), crd::assignment(&object).is_ok(), text)
+    };
+    let of_profile = |text: &str| {
+        let object = Assignment::new("x", AssignmentSpec { profile_selectors: value(text), ..AssignmentSpec::default() });
+        is_refused(&validate_cel(&object), crd::assignment(&object).is_ok(), text)
+    };
+    assert!(!of_subject("PowerEdge R640") && of_subject(""));
+    assert!(!of_profile("") && !of_profile("a_b.c-D") && of_profile("a b") && of_profile("-a") && of_profile("é"));
+    let in_list = asking_for("In", &["a", ""]);
+    assert!(is_refused(&validate_cel(&in_list), crd::assignment(&in_list).is_ok(), "an empty value in a list"));
+}
+
+#[test]
+fn a_rule_knows_identities() {
+    let refused = |uuid: &[&str], serial: &[&str], mac: &[&str]| {
+        let list = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+        let subject_selectors =
+            SubjectSelectors { uuids: list(uuid), serial_numbers: list(serial), mac_addresses: list(mac), ..SubjectSelectors::default() };
+        let object = Assignment::new("x", AssignmentSpec { subject_selectors, ..AssignmentSpec::default() });
+        is_refused(&validate_cel(&object), crd::assignment(&object).is_ok(), &format!("{uuid:?} {serial:?} {mac:?}"))
+    };
+    for uuid in ["47c6da67-7477-4970-aa03-84e48ff4f6ad", "47C6DA6774774970AA0384E48FF4F6AD"] {
+        assert!(!refused(&[uuid], &[], &[]), "{uuid}");
+    }
+    for uuid in
+        ["", "x", "47c6da67-7477-4970-aa0384e48ff4f6ad", "47c6da67-7477-4970-aa03-84e48ff4f6ag", "{47c6da67-7477-4970-aa03-84e48ff4f6ad}"]
+    {
+        assert!(refused(&[uuid], &[], &[]), "{uuid}");
+    }
+    for serial in ["7XK29Q2", " a b ", "é", "\\"] {
+        assert!(!refused(&[], &[serial], &[]), "{serial}");
+    }
+    for serial in ["", " ", "\t\n "] {
+        assert!(refused(&[], &[serial], &[]), "{serial:?}");
+    }
+    for mac in ["52:54:00:12:34:56", "52-54-00-AB-CD-EF", "525400abcdef", "00:11:22:33:44:55:66:77"] {
+        assert!(!refused(&[], &[], &[mac]), "{mac}");
+    }
+    for mac in ["", "52:54", "52:54-00:12:34:56", "52:54:00:12:34:5g", "52:54:00:12:34:56:"] {
+        assert!(refused(&[], &[], &[mac]), "{mac}");
+    }
+}

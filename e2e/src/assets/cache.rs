@@ -10,6 +10,34 @@ pub struct Cache {
     root: PathBuf,
 }
 
+/// A place that is free again when this value is gone.
+#[derive(Debug)]
+pub struct Slot {
+    number: usize,
+    _lock: File,
+}
+
+/// Changes whenever what a thing is made from does, so that the cache never serves one of another version.
+pub(crate) fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    // FNV-1a: stable across compilers, which the standard library's hasher doesn't promise.
+    let hash = parts
+        .into_iter()
+        .flat_map(str::bytes)
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+// === impl Slot ===
+
+impl Slot {
+    /// Which of the places this is, counted from 0.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+}
+
+// === impl Cache ===
+
 impl Cache {
     /// Opens the cache, and makes its folder where there is none.
     pub fn open() -> Result<Self> {
@@ -49,13 +77,13 @@ impl Cache {
     }
 
     /// Takes one of `count` places that all runs on this computer share, and waits for one to be free.
-    pub fn slot(&self, name: &str, count: usize) -> Result<File> {
+    pub fn slot(&self, name: &str, count: usize) -> Result<Slot> {
         let mut told = false;
         loop {
             for number in 0..count {
                 let file = self.lock_file(&format!("{name}-{number}"))?;
                 if file.try_lock().is_ok() {
-                    return Ok(file);
+                    return Ok(Slot { number, _lock: file });
                 }
             }
             if !std::mem::replace(&mut told, true) {

@@ -1,5 +1,6 @@
 //! The initrd: a busybox, a few modules, and an init that fetches one URL.
 
+use super::cache::fingerprint;
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -20,14 +21,9 @@ pub(super) struct Image {
     entries: u32,
 }
 
-/// Changes whenever the scripts do, so that the cache never serves an initrd of another version.
+/// Changes whenever the scripts do.
 pub(super) fn version() -> String {
-    // FNV-1a: stable across compilers, which the standard library's hasher doesn't promise.
-    let hash = INIT
-        .bytes()
-        .chain(DHCP.bytes())
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("{hash:016x}")
+    fingerprint([INIT, DHCP])
 }
 
 // === impl Image ===

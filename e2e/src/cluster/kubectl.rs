@@ -1,0 +1,160 @@
+//! kubectl, as one user.
+
+use crate::http::{self, Response};
+use crate::process::Process;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// kubectl with a kubeconfig, and so an identity, of its own. No kubeconfig of the developer's is ever read.
+#[derive(Debug, Clone)]
+pub struct Kubectl {
+    pub(super) program: PathBuf,
+    pub(super) kubeconfig: PathBuf,
+    pub(super) cache: PathBuf,
+    pub(super) namespace: Option<String>,
+}
+
+/// `kubectl proxy`: plain HTTP on the loopback address becomes requests of this user.
+#[derive(Debug)]
+pub struct Proxy {
+    address: String,
+    _process: Process,
+}
+
+/// What kubectl said.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Whether it ended with 0.
+    pub success: bool,
+    /// Its output.
+    pub stdout: String,
+    /// Its complaints.
+    pub stderr: String,
+}
+
+// === impl Kubectl ===
+
+impl Kubectl {
+    /// The same user, in another namespace than `default` where the arguments name none.
+    pub fn in_namespace(&self, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..self.clone() }
+    }
+
+    /// The file that makes this user, for other clients.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Runs `kubectl ARGS` and gives its output; an error holds its complaints.
+    pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        self.answer(args, "")?.into_result()
+    }
+
+    /// Runs `kubectl ARGS -o json` and gives what it read.
+    pub fn json<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Value> {
+        let args = args.into_iter().map(|arg| arg.as_ref().to_owned()).chain(["-o".into(), "json".into()]);
+        serde_json::from_str(&self.run(args)?).context("kubectl printed no JSON")
+    }
+
+    /// `kubectl apply`, and what it complained of if it was refused.
+    pub fn apply(&self, yaml: &str) -> Result<String> {
+        self.answer(["apply", "-f", "-"], yaml)?.into_result()
+    }
+
+    /// `kubectl apply --server-side`, which is not limited by the size of an annotation. `manager` owns the fields.
+    pub fn apply_server_side(&self, manager: &str, yaml: &str) -> Result<String> {
+        self.answer(["apply", "--server-side", "--field-manager", manager, "-f", "-"], yaml)?.into_result()
+    }
+
+    /// `kubectl apply`, which must be refused; what it complained of.
+    pub fn refused(&self, yaml: &str) -> Result<String> {
+        let answer = self.answer(["apply", "-f", "-"], yaml)?;
+        if answer.success {
+            bail!("this was accepted:\n{yaml}");
+        }
+        Ok(answer.stderr)
+    }
+
+    /// `kubectl auth can-i VERB RESOURCE`.
+    pub fn can(&self, verb: &str, resource: &str) -> Result<bool> {
+        let answer = self.answer(["auth", "can-i", verb, resource], "")?;
+        match answer.stdout.trim() {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            _ => bail!("kubectl auth can-i {verb} {resource}: {}{}", answer.stdout, answer.stderr),
+        }
+    }
+
+    /// Runs `kubectl ARGS` with text on its standard input, however it ends.
+    pub fn answer<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, stdin: &str) -> Result<Answer> {
+        let mut child = self
+            .command()
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("could not run {}", self.program.display()))?;
+        let mut input = child.stdin.take().context("its standard input is piped")?;
+        let text = stdin.to_owned();
+        // kubectl reads all before it says anything, or doesn't read at all; either way nobody may wait for the other.
+        let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
+        let out = child.wait_with_output().context("could not read what kubectl says")?;
+        // A broken pipe: it did not want to read.
+        let _ = writer.join();
+        Ok(Answer {
+            success: out.status.success(),
+            stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+        })
+    }
+
+    /// Starts `kubectl proxy`, for requests that kubectl wraps in others: its `patch` reads the object first.
+    pub fn proxy(&self) -> Result<Proxy> {
+        let mut process = Process::start("kubectl proxy", self.program.as_os_str(), None, |command| {
+            // Only the default filter refuses anything.
+            command.args(["proxy", "--port=0", "--reject-methods=^$"]);
+            command.env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null()).stdout(Stdio::piped());
+        })?;
+        let stdout = process.child().stdout.take().context("its output is piped")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let address = line.trim().rsplit(' ').next().filter(|address| address.contains(':')).map(str::to_owned);
+        Ok(Proxy { address: address.with_context(|| format!("kubectl proxy said {line:?}"))?, _process: process })
+    }
+
+    /// kubectl as this user, for those who want its pipes.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env("KUBECONFIG", &self.kubeconfig).env("KUBECACHEDIR", &self.cache);
+        if let Some(namespace) = &self.namespace {
+            command.args(["--namespace", namespace]);
+        }
+        command
+    }
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// Sends a request to the API server, such as `PATCH` of `/apis/...` with `application/merge-patch+json`.
+    pub fn send(&self, method: &str, path: &str, content_type: &str, text: &str) -> Result<Response> {
+        http::send(method, &format!("http://{}{path}", self.address), content_type, text)
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// The output, or the complaints as an error.
+    pub fn into_result(self) -> Result<String> {
+        if !self.success {
+            bail!("kubectl: {}", self.stderr.trim());
+        }
+        Ok(self.stdout)
+    }
+}

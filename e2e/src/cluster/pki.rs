@@ -1,0 +1,85 @@
+//! Who the API server is, whom it believes, and how it is started.
+
+use super::ports::Ports;
+use crate::certificates::{Authority, Leaf};
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// The authority that the API server and its users share.
+#[derive(Debug)]
+pub(super) struct Pki {
+    authority: Authority,
+}
+
+/// The arguments of kube-apiserver.
+pub(super) fn arguments(folder: &Path, ports: Ports) -> Vec<String> {
+    let file = |name: &str| folder.join(name).display().to_string();
+    vec![
+        format!("--etcd-servers={}", ports.etcd()),
+        format!("--secure-port={}", ports.api_server),
+        "--bind-address=127.0.0.1".to_owned(),
+        "--advertise-address=127.0.0.1".to_owned(),
+        // The default looks for a network address of this computer, of which a network namespace has none.
+        "--endpoint-reconciler-type=none".to_owned(),
+        format!("--tls-cert-file={}", file("server.crt")),
+        format!("--tls-private-key-file={}", file("server.key")),
+        format!("--client-ca-file={}", file("ca.crt")),
+        format!("--cert-dir={}", file("api-server")),
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
+        format!("--service-account-key-file={}", file("accounts.pub")),
+        format!("--service-account-signing-key-file={}", file("accounts.key")),
+        "--service-cluster-ip-range=10.96.0.0/24".to_owned(),
+        "--authorization-mode=RBAC".to_owned(),
+        // Nobody here gives each namespace its default account, which this would wait for.
+        "--disable-admission-plugins=ServiceAccount".to_owned(),
+    ]
+}
+
+// === impl Pki ===
+
+impl Pki {
+    /// Makes it, and writes the files that kube-apiserver reads.
+    pub(super) fn new(folder: &Path) -> Result<Self> {
+        let authority = Authority::new("a cluster for tests")?;
+        let server = authority.issue(&Leaf::server("localhost").dns("kubernetes.default.svc").address(Ipv4Addr::LOCALHOST))?;
+        let accounts = authority.issue(&Leaf::client("service accounts"))?;
+        for (name, text) in [
+            ("ca.crt", authority.pem().as_str()),
+            ("server.crt", server.certificate()),
+            ("server.key", server.key()),
+            ("accounts.pub", accounts.public_key()),
+            ("accounts.key", accounts.key()),
+        ] {
+            fs::write(folder.join(name), text).with_context(|| format!("could not write {name} in {}", folder.display()))?;
+        }
+        Ok(Self { authority })
+    }
+
+    /// Writes a kubeconfig for a user into a folder, with all that it needs inside.
+    pub(super) fn kubeconfig(&self, folder: &Path, user: &str, group: Option<&str>, server: &str) -> Result<PathBuf> {
+        let leaf = Leaf::client(user);
+        let issued = self.authority.issue(&group.into_iter().fold(leaf, Leaf::group))?;
+        // JSON is YAML, and `data` is base64 of PEM.
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "shaper",
+            "contexts": [{ "name": "shaper", "context": { "cluster": "shaper", "user": user } }],
+            "clusters": [{ "name": "shaper", "cluster": { "server": server, "certificate-authority-data": base64(&self.authority.pem()) } }],
+            "users": [{ "name": user, "user": {
+                "client-certificate-data": base64(issued.certificate()), "client-key-data": base64(issued.key()),
+            } }],
+        });
+        let path = folder.join("kubeconfig");
+        fs::write(&path, serde_json::to_string_pretty(&config)?).with_context(|| format!("could not write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
