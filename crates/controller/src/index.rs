@@ -7,6 +7,7 @@ use boot::{Catalog, Change, Conflicts, Name};
 use feed::Publisher;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use tracing::warn;
 
 use crate::finding::Kind;
 use crate::object::{Facts, Fault, Object, Observed, ids_of};
@@ -16,6 +17,8 @@ use crate::status;
 /// All objects, with what follows from them.
 pub(crate) struct Index {
     objects: HashMap<Name, Known>,
+    profiles: usize,
+    refused: usize,
     conflicts: Conflicts,
     reach: Reach,
     publisher: Arc<Publisher>,
@@ -75,7 +78,7 @@ pub(crate) struct Counts {
 
 impl Index {
     pub(crate) fn new(publisher: Arc<Publisher>) -> Self {
-        Self { objects: HashMap::new(), conflicts: Conflicts::new(), reach: Reach::default(), publisher }
+        Self { objects: HashMap::new(), profiles: 0, refused: 0, conflicts: Conflicts::new(), reach: Reach::default(), publisher }
     }
 
     /// Whether this is news: the same version was seen, or a later one.
@@ -109,9 +112,30 @@ impl Index {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let profiles = self.objects.keys().filter(|name| matches!(name, Name::Profile(_))).count();
-        let refused = self.objects.values().filter(|known| known.fault.is_some()).count();
+        let Self { profiles, refused, .. } = *self;
         Counts { profiles, assignments: self.objects.len() - profiles, refused, conflicted: self.conflicts.len() }
+    }
+
+    /// The server's history went back: what is listed next is current, whatever its versions.
+    pub(crate) fn forget_versions(&mut self, of: impl Fn(&Name) -> bool) {
+        let all = self.objects.iter_mut().filter(|(name, _)| of(name));
+        all.for_each(|(_, known)| known.facts.version = Box::default());
+    }
+
+    fn insert(&mut self, name: Name, known: Known) {
+        let is_profile = matches!(name, Name::Profile(_));
+        self.refused += usize::from(known.fault.is_some());
+        match self.objects.insert(name, known) {
+            Some(before) => self.refused -= usize::from(before.fault.is_some()),
+            None => self.profiles += usize::from(is_profile),
+        }
+    }
+
+    fn remove(&mut self, name: &Name) {
+        if let Some(before) = self.objects.remove(name) {
+            self.refused -= usize::from(before.fault.is_some());
+            self.profiles -= usize::from(matches!(name, Name::Profile(_)));
+        }
     }
 
     /// Takes steps, all at once. Returns the objects whose status may have to change.
@@ -131,13 +155,16 @@ impl Index {
                             None
                         }
                         // What it meant before stays.
-                        Err(fault) => Some(Box::new(fault)),
+                        Err(fault) => {
+                            self.complain(&name, &fault);
+                            Some(Box::new(fault))
+                        }
                     };
                     touched.insert(name.clone());
-                    self.objects.insert(name, Known { facts, fault, listing });
+                    self.insert(name, Known { facts, fault, listing });
                 }
                 Step::Gone(name) => {
-                    self.objects.remove(&name);
+                    self.remove(&name);
                     changes.push(gone(&name));
                     changed.insert(name);
                 }
@@ -148,6 +175,14 @@ impl Index {
         self.follow(&before, &after, &changed, &mut touched);
         touched.retain(|name| self.objects.contains_key(name));
         touched
+    }
+
+    /// Says once what is wrong with an object.
+    fn complain(&self, name: &Name, fault: &Fault) {
+        let before = self.objects.get(name).and_then(|known| known.fault.as_deref());
+        if before != Some(fault) {
+            warn!(object = ?name, reason = fault.reason, fault = %fault.sentence, "an object is not accepted; what it said before stays in use");
+        }
     }
 
     /// Brings what follows from the catalog up to date.
@@ -166,7 +201,9 @@ impl Index {
                 }
             }
         }
-        self.reach.profiles_changed(after, &profiles, |key| drop(touched.insert(Name::Assignment(key))));
+        self.reach.profiles_changed(after, &profiles, |key| {
+            touched.insert(Name::Assignment(key));
+        });
         for name in changed {
             let Name::Assignment(key) = name else { continue };
             let others = match after.assignment(key) {
@@ -215,6 +252,17 @@ impl Index {
             if let Some(profile) = self.publisher.catalog().load().profile(key).filter(|profile| profile.ids != ids) {
                 self.publisher.apply(vec![Change::Profile(Arc::new(profile.with_ids(ids)))]);
             }
+        }
+    }
+}
+
+// === impl Step ===
+
+impl Step {
+    pub(crate) fn name(&self) -> &Name {
+        match self {
+            Self::Put(object) => &object.name,
+            Self::Gone(name) => name,
         }
     }
 }

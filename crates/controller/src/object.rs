@@ -95,7 +95,10 @@ impl Object {
             Err(invalid) => Some(Self {
                 name: K::name_of(key(&invalid.metadata)?),
                 facts: Facts::of(&invalid.metadata),
-                meaning: Err(Fault { reason: "Unreadable", sentence: format!("it has another shape than this version of shaper knows: {}", invalid.error).into() }),
+                meaning: Err(Fault {
+                    reason: "Unreadable",
+                    sentence: format!("it has another shape than this version of shaper knows: {}", invalid.error).into(),
+                }),
             }),
         }
     }
@@ -122,8 +125,7 @@ impl Facts {
     /// Whether the other is of an earlier moment. Versions are opaque, but where both are numbers they are in order (Kubernetes 1.35,
     /// KEP-5504; etcd's revisions before).
     pub(crate) fn is_older_than(&self, other: &Self) -> bool {
-        self.uid == other.uid
-            && matches!((self.version.parse::<u64>(), other.version.parse::<u64>()), (Ok(own), Ok(other)) if own < other)
+        self.uid == other.uid && matches!((self.version.parse::<u64>(), other.version.parse::<u64>()), (Ok(own), Ok(other)) if own < other)
     }
 }
 

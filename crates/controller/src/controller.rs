@@ -1,0 +1,504 @@
+//! The loop of a controller: everything comes in here, one after the other, and goes out from here.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use boot::Name;
+use boot::catalog::guard::{Guard, Known, Limits, Verdict};
+use feed::Publisher;
+use jiff::Timestamp;
+use kube::Client;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::index::{Index, Step, Write};
+use crate::lease::{Candidate, KubeLeases, Tenure, Timing};
+use crate::metrics::{Kind, Metrics, Outcome};
+use crate::object::Object;
+use crate::watch::{Follower, Source, Update};
+use crate::writer::{MAX_IN_FLIGHT, Pace, Queue, Written, perform};
+
+/// How a controller works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The namespaces to follow. Empty: all.
+    pub namespaces: Vec<String>,
+    /// When a listing that lacks objects is not believed.
+    pub guard: Limits,
+    /// Where the Lease is.
+    pub lease_namespace: String,
+    /// Its name.
+    pub lease_name: String,
+    /// How long it lasts.
+    pub lease: Timing,
+    /// The name of this process, which no other has.
+    pub identity: String,
+    /// Most writes of status a second.
+    pub writes_per_second: u32,
+}
+
+/// Follows a cluster and writes back what it found out.
+pub struct Controller {
+    client: Client,
+    publisher: Arc<Publisher>,
+    options: Options,
+    metrics: Metrics,
+    remarks: Arc<Mutex<Vec<String>>>,
+    confirmations: (mpsc::Sender<oneshot::Sender<usize>>, mpsc::Receiver<oneshot::Sender<usize>>),
+}
+
+/// What an operator may ask of a running controller.
+#[derive(Clone)]
+pub struct Handle {
+    publisher: Arc<Publisher>,
+    metrics: Metrics,
+    remarks: Arc<Mutex<Vec<String>>>,
+    confirmations: mpsc::Sender<oneshot::Sender<usize>>,
+}
+
+/// One source, with where its listing stands.
+struct Tracked {
+    source: Source,
+    relist: Arc<Notify>,
+    guard: Guard,
+    /// The listing that is on its way or was last, by a number that no other has.
+    listing: u32,
+    /// What the listing on its way brought.
+    steps: Option<Vec<Step>>,
+    /// What there is, as long as other sources are not whole.
+    initial: Option<Vec<Step>>,
+    trouble: Option<String>,
+}
+
+struct State {
+    index: Index,
+    sources: Vec<Tracked>,
+    has_started: bool,
+    /// How many listings there were.
+    listings: u32,
+    queue: Queue,
+    pace: Pace,
+    tenure: Option<Tenure>,
+    /// An object whose write has to wait for its turn.
+    next: Option<Name>,
+    paused_until: Instant,
+    publisher: Arc<Publisher>,
+    metrics: Metrics,
+    remarks: Arc<Mutex<Vec<String>>>,
+}
+
+/// The mark of what was not in a listing.
+const NO_LISTING: u32 = 0;
+/// Most objects that are looked at between two looks at what came in.
+const LOOKS_AT_ONCE: usize = 500;
+/// Most updates that are taken at once, and become one revision of the feed.
+const UPDATES_AT_ONCE: usize = 4096;
+
+// === impl Handle ===
+
+impl Handle {
+    /// What an operator should know: what can't be followed, what the guard holds.
+    pub fn remarks(&self) -> Vec<String> {
+        self.remarks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether all objects are known.
+    pub fn is_ready(&self) -> bool {
+        self.publisher.is_ready()
+    }
+
+    /// Brings metrics that tell the time up to date.
+    pub fn refresh(&self) {
+        self.metrics.heard.set(self.publisher.heard_ago().as_secs_f64());
+    }
+
+    /// An operator says that what the guard holds is gone indeed. Tells how many objects that were.
+    pub async fn confirm(&self) -> usize {
+        let (sender, answer) = oneshot::channel();
+        if self.confirmations.send(sender).await.is_err() {
+            return 0;
+        }
+        answer.await.unwrap_or(0)
+    }
+}
+
+// === impl Controller ===
+
+impl Controller {
+    /// A controller of what `client` reaches.
+    pub fn new(client: Client, publisher: Arc<Publisher>, options: Options, metrics: Metrics) -> Self {
+        Self { client, publisher, options, metrics, remarks: Arc::default(), confirmations: mpsc::channel(8) }
+    }
+
+    /// What an operator may ask while it runs.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            publisher: self.publisher.clone(),
+            metrics: self.metrics.clone(),
+            remarks: self.remarks.clone(),
+            confirmations: self.confirmations.0.clone(),
+        }
+    }
+
+    /// Follows and writes until `stop`. Writes that are on their way are finished, then the Lease is given back.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { client, publisher, options, metrics, remarks, confirmations: (_sender, mut confirmations) } = self;
+        let (updates, mut incoming) = mpsc::channel(UPDATES_AT_ONCE);
+        let mut followers = JoinSet::new();
+        let sources = track(&options);
+        for (index, tracked) in sources.iter().enumerate() {
+            let (client, source, relist, updates) = (client.clone(), tracked.source.clone(), tracked.relist.clone(), updates.clone());
+            if source.is_profiles {
+                followers.spawn(Follower::<crd::Profile>::new(client, source, index, updates).run(relist));
+            } else {
+                followers.spawn(Follower::<crd::Assignment>::new(client, source, index, updates).run(relist));
+            }
+        }
+        drop(updates);
+        let candidacy = CancellationToken::new();
+        let (tenures, mut tenure) = watch::channel(None);
+        let leases = KubeLeases::new(client.clone(), &options.lease_namespace);
+        let candidate = Candidate::new(leases, &options.lease_name, &options.identity, options.lease);
+        let candidate = tokio::spawn(candidate.run(tenures, candidacy.clone()));
+
+        let mut state = State {
+            index: Index::new(publisher.clone()),
+            sources,
+            has_started: false,
+            listings: 0,
+            queue: Queue::default(),
+            pace: Pace::new(options.writes_per_second),
+            tenure: None,
+            next: None,
+            paused_until: Instant::now(),
+            publisher,
+            metrics,
+            remarks,
+        };
+        let mut writes: JoinSet<(Box<Write>, Written)> = JoinSet::new();
+        let mut batch = Vec::new();
+        loop {
+            let wake = state.start_writes(&mut writes, &client, &options.identity);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                count = incoming.recv_many(&mut batch, UPDATES_AT_ONCE) => {
+                    if count == 0 {
+                        break;
+                    }
+                    state.take(batch.drain(..));
+                }
+                Some(done) = writes.join_next(), if !writes.is_empty() => match done {
+                    Ok((write, written)) => state.written(&write, written),
+                    Err(error) => warn!(%error, "a write ended badly"),
+                },
+                changed = tenure.changed() => if changed.is_ok() {
+                    let now = tenure.borrow_and_update().clone();
+                    state.now_holds(now);
+                },
+                Some(answer) = confirmations.recv() => drop(answer.send(state.confirm())),
+                () = sleep_until(wake) => {}
+            }
+            state.look_again_at_what_is_held();
+        }
+        let finish = async { while writes.join_next().await.is_some() {} };
+        if timeout(Duration::from_secs(5), finish).await.is_err() {
+            warn!(writes = writes.len(), "some writes of status did not end in time");
+        }
+        candidacy.cancel();
+        let _ = candidate.await;
+    }
+}
+
+fn track(options: &Options) -> Vec<Tracked> {
+    let namespaces: BTreeSet<Option<String>> =
+        if options.namespaces.is_empty() { BTreeSet::from([None]) } else { options.namespaces.iter().cloned().map(Some).collect() };
+    let sources =
+        namespaces.into_iter().flat_map(|namespace| [true, false].map(|is_profiles| Source { is_profiles, namespace: namespace.clone() }));
+    let tracked = sources.map(|source| Tracked {
+        source,
+        relist: Arc::default(),
+        guard: Guard::new(options.guard),
+        listing: 0,
+        steps: None,
+        initial: None,
+        trouble: None,
+    });
+    tracked.collect()
+}
+
+// === impl State ===
+
+impl State {
+    /// Takes what came in. Single changes that came together are one revision of the feed.
+    fn take(&mut self, updates: impl Iterator<Item = (usize, Update)>) {
+        let mut steps = Vec::new();
+        for (at, update) in updates {
+            if !matches!(update, Update::Trouble(_)) {
+                self.heard(at);
+            }
+            match update {
+                Update::Begins => {
+                    self.listings += 1;
+                    self.sources[at].listing = self.listings;
+                    self.sources[at].steps = Some(Vec::new());
+                }
+                Update::Listed(object) => self.listed(at, object),
+                Update::Whole => {
+                    self.apply(std::mem::take(&mut steps), NO_LISTING);
+                    self.whole(at);
+                }
+                Update::Changed(object) => steps.extend(self.changed(at, "changed", Step::Put(object))),
+                Update::Gone(name) => steps.extend(self.changed(at, "gone", Step::Gone(name))),
+                Update::WentBack => {
+                    let source = &self.sources[at].source;
+                    self.index.forget_versions(|name| source.has(name));
+                }
+                Update::Heard => {}
+                Update::Trouble(sentence) => self.trouble(at, sentence),
+            }
+        }
+        self.apply(steps, NO_LISTING);
+        self.publish_counts();
+    }
+
+    /// One object changed: a step for all, unless others are still awaited.
+    fn changed(&mut self, at: usize, outcome: &'static str, step: Step) -> Option<Step> {
+        self.metrics.updates.get_or_create(&Outcome { outcome }).inc();
+        let tracked = &mut self.sources[at];
+        tracked.guard.release(step.name());
+        if self.has_started {
+            return Some(step);
+        }
+        tracked.initial.get_or_insert_default().push(step);
+        None
+    }
+
+    fn listed(&mut self, at: usize, object: Object) {
+        let tracked = &mut self.sources[at];
+        if self.index.is_new(&object) {
+            self.metrics.updates.get_or_create(&Outcome { outcome: "listed" }).inc();
+            tracked.steps.get_or_insert_default().push(Step::Put(object));
+        } else {
+            // Nothing is kept of what is known already: a listing costs the memory of what it changes.
+            self.metrics.updates.get_or_create(&Outcome { outcome: "unchanged" }).inc();
+            self.index.mark(&object.name, tracked.listing);
+        }
+    }
+
+    /// A listing is whole: what it lacks is gone, if that can be believed.
+    fn whole(&mut self, at: usize) {
+        self.metrics.listings.inc();
+        let tracked = &mut self.sources[at];
+        let mut steps = tracked.steps.take().unwrap_or_default();
+        let listing = tracked.listing;
+        if !self.has_started {
+            tracked.initial = Some(steps);
+            self.start_if_all_are_whole();
+            return;
+        }
+        let there: BTreeSet<_> =
+            steps.iter().filter_map(|step| if let Step::Put(object) = step { Some(&object.name) } else { None }).collect();
+        let source = tracked.source.clone();
+        let mut lost = self.index.unmarked(listing, |name| source.has(name));
+        lost.retain(|name| !there.contains(name));
+        let known = self.index.count(|name| source.has(name));
+        let known = if source.is_profiles { Known { profiles: known, assignments: 0 } } else { Known { assignments: known, profiles: 0 } };
+        let was_held = tracked.guard.holding().is_some();
+        let count = lost.len();
+        match tracked.guard.judge(known, lost.clone(), std::time::Instant::now()) {
+            Verdict::Believe => steps.extend(lost.into_iter().map(Step::Gone)),
+            Verdict::Hold if was_held => {}
+            Verdict::Hold => warn!(
+                source = %source, lost = count, known = known.profiles + known.assignments,
+                "a listing lacks most objects: they are kept until it is confirmed (POST /guard/confirm on the admin port) or stays so"
+            ),
+        }
+        self.apply(steps, listing);
+        self.remark();
+    }
+
+    fn start_if_all_are_whole(&mut self) {
+        if !self.sources.iter().all(|tracked| tracked.initial.is_some()) {
+            return;
+        }
+        self.has_started = true;
+        let steps = self.sources.iter_mut().filter_map(|tracked| tracked.initial.take()).flatten().collect();
+        self.apply(steps, NO_LISTING);
+        self.publisher.set_ready();
+        let counts = self.index.counts();
+        info!(profiles = counts.profiles, assignments = counts.assignments, refused = counts.refused, "all objects are known");
+        self.look_at_all();
+    }
+
+    fn apply(&mut self, steps: Vec<Step>, listing: u32) {
+        if steps.is_empty() {
+            return;
+        }
+        for name in self.index.apply(steps, listing) {
+            if self.tenure.is_some() {
+                self.queue.push(name);
+            }
+        }
+    }
+
+    /// What the guard holds is looked at again from time to time.
+    fn look_again_at_what_is_held(&mut self) {
+        let now = std::time::Instant::now();
+        for tracked in &mut self.sources {
+            let due = tracked.guard.holding().zip(tracked.guard.look_every());
+            if due.is_some_and(|(hold, every)| now >= hold.since + every * hold.looks) && tracked.steps.is_none() {
+                tracked.steps = Some(Vec::new());
+                tracked.relist.notify_one();
+            }
+        }
+    }
+
+    fn confirm(&mut self) -> usize {
+        let mut count = 0;
+        for at in 0..self.sources.len() {
+            let lost = self.sources[at].guard.confirm();
+            if !lost.is_empty() {
+                count += lost.len();
+                warn!(source = %self.sources[at].source, objects = lost.len(), "an operator confirmed that they are gone");
+                self.apply(lost.into_iter().map(Step::Gone).collect(), NO_LISTING);
+            }
+        }
+        self.remark();
+        self.publish_counts();
+        count
+    }
+
+    fn now_holds(&mut self, tenure: Option<Tenure>) {
+        self.metrics.holder.set(i64::from(tenure.is_some()));
+        self.tenure = tenure;
+        self.queue.clear();
+        self.next = None;
+        self.look_at_all();
+    }
+
+    fn look_at_all(&mut self) {
+        if self.tenure.is_some() && self.has_started {
+            let names: Vec<_> = self.index.names().cloned().collect();
+            names.into_iter().for_each(|name| self.queue.push(name));
+        }
+    }
+
+    /// Starts as many writes as may be on their way. Returns when to ask again.
+    fn start_writes(&mut self, writes: &mut JoinSet<(Box<Write>, Written)>, client: &Client, instance: &str) -> Instant {
+        let now = Instant::now();
+        let idle = now + Duration::from_secs(1);
+        let Some(tenure) = self.tenure.clone().filter(Tenure::is_good) else { return idle };
+        if now < self.paused_until {
+            return self.paused_until;
+        }
+        self.metrics.waiting.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        for _ in 0..LOOKS_AT_ONCE {
+            if writes.len() >= MAX_IN_FLIGHT {
+                return idle;
+            }
+            let Some(name) = self.next.take().or_else(|| self.queue.pop(now)) else {
+                return self.queue.next_due().map_or(idle, |due| due.min(idle));
+            };
+            let Some(write) = self.index.wanted(&name, Timestamp::now()) else {
+                self.queue.done(&name);
+                continue;
+            };
+            if let Err(at) = self.pace.next(now) {
+                self.next = Some(name);
+                return at.min(idle);
+            }
+            let (client, instance, tenure, write) = (client.clone(), instance.to_owned(), tenure.clone(), Box::new(write));
+            writes.spawn(async move {
+                let written = perform(client, instance, tenure, &write).await;
+                (write, written)
+            });
+        }
+        now
+    }
+
+    fn written(&mut self, write: &Write, written: Written) {
+        let outcome = match written {
+            Written::Done { version } => {
+                self.index.written(write, &version);
+                self.queue.done(&write.name);
+                "done"
+            }
+            Written::Gone => {
+                self.queue.done(&write.name);
+                "gone"
+            }
+            Written::NotHolder => {
+                self.queue.done(&write.name);
+                "not_holder"
+            }
+            Written::Overtaken => {
+                self.queue.failed(&write.name, Instant::now());
+                debug!(name = ?write.name, "changed meanwhile");
+                "overtaken"
+            }
+            Written::Failed(error) => {
+                warn!(name = ?write.name, error, "could not write a status; trying again");
+                self.queue.failed(&write.name, Instant::now());
+                self.paused_until = Instant::now() + Duration::from_secs(1);
+                "failed"
+            }
+        };
+        self.metrics.writes.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    fn heard(&mut self, at: usize) {
+        self.publisher.heard();
+        let tracked = &mut self.sources[at];
+        if tracked.trouble.take().is_some() {
+            info!(source = %tracked.source, "followed again");
+            self.remark();
+        }
+    }
+
+    fn trouble(&mut self, at: usize, sentence: String) {
+        self.metrics.trouble.inc();
+        let tracked = &mut self.sources[at];
+        // The same sentence is said once.
+        if tracked.trouble.as_ref() != Some(&sentence) {
+            warn!(source = %tracked.source, error = sentence, "can't follow for the moment; what is known stays in use");
+            tracked.trouble = Some(sentence);
+            self.remark();
+        }
+    }
+
+    fn remark(&self) {
+        let mut remarks = Vec::new();
+        for Tracked { source, guard, trouble, .. } in &self.sources {
+            if let Some(trouble) = trouble {
+                remarks.push(format!("{source} can't be followed: {trouble}"));
+            }
+            if let Some(hold) = guard.holding() {
+                remarks.push(format!(
+                    "the guard keeps {} of {} {source} that the last listing lacks; if they are meant to be gone, POST /guard/confirm to this port",
+                    hold.lost.len(),
+                    hold.known
+                ));
+            }
+        }
+        self.metrics.connected.set(i64::from(self.sources.iter().all(|tracked| tracked.trouble.is_none())));
+        *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = remarks;
+    }
+
+    fn publish_counts(&self) {
+        let counts = self.index.counts();
+        let held: usize = self.sources.iter().filter_map(|tracked| tracked.guard.holding()).map(|hold| hold.lost.len()).sum();
+        let set = |gauge: &Gauge, count: usize| {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        };
+        set(&self.metrics.objects.get_or_create(&Kind { kind: "Profile" }), counts.profiles);
+        set(&self.metrics.objects.get_or_create(&Kind { kind: "Assignment" }), counts.assignments);
+        set(&self.metrics.refused, counts.refused);
+        set(&self.metrics.conflicted, counts.conflicted);
+        set(&self.metrics.guard, held);
+    }
+}

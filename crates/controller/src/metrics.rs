@@ -1,0 +1,56 @@
+//! What a controller counts.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+/// What a controller counts.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    pub(crate) objects: Family<Kind, Gauge>,
+    pub(crate) refused: Gauge,
+    pub(crate) conflicted: Gauge,
+    pub(crate) updates: Family<Outcome, Counter>,
+    pub(crate) listings: Counter,
+    pub(crate) trouble: Counter,
+    pub(crate) connected: Gauge,
+    pub(crate) heard: Gauge<f64, AtomicU64>,
+    pub(crate) holder: Gauge,
+    pub(crate) writes: Family<Outcome, Counter>,
+    pub(crate) waiting: Gauge,
+    pub(crate) guard: Gauge,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Kind {
+    pub(crate) kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Outcome {
+    pub(crate) outcome: &'static str,
+}
+
+impl Metrics {
+    /// Registers them under their names.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("objects", "Objects in the cluster, by kind", metrics.objects.clone());
+        registry.register("objects_refused", "Objects that are not accepted; their conditions say why", metrics.refused.clone());
+        registry.register("assignments_conflicted", "Assignments that only age or name tells from another", metrics.conflicted.clone());
+        registry.register("watch_updates", "Objects that watches brought, by what became of them", metrics.updates.clone());
+        registry.register("watch_listings", "Whole listings", metrics.listings.clone());
+        registry.register("watch_trouble", "Failures to list or to watch", metrics.trouble.clone());
+        registry.register("api_connected", "1 while all watches work", metrics.connected.clone());
+        registry.register_with_unit("api_heard", "Time since the API server was last heard of", Unit::Seconds, metrics.heard.clone());
+        registry.register("lease_held", "1 while this controller writes status and events", metrics.holder.clone());
+        registry.register("status_writes", "Writes of status, by outcome", metrics.writes.clone());
+        registry.register("status_waiting", "Objects whose status may have to be written", metrics.waiting.clone());
+        registry.register("guard_holding", "Objects that are kept although a listing lacks them", metrics.guard.clone());
+        metrics
+    }
+}

@@ -1,0 +1,290 @@
+//! Follows the objects of one kind, in one namespace or in all.
+
+use std::time::Duration;
+
+use boot::Name;
+use futures_util::TryStreamExt;
+use kube::api::ListParams;
+use kube::core::error_boundary::DeserializeGuard;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client};
+use rand::Rng;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info, warn};
+
+use crate::object::{Object, Watched, key};
+
+/// What happened to the objects of one source.
+pub(crate) enum Update {
+    /// A listing begins.
+    Begins,
+    /// One object of a listing.
+    Listed(Object),
+    /// The listing is whole.
+    Whole,
+    /// An object is new or different.
+    Changed(Object),
+    /// An object is gone.
+    Gone(Name),
+    /// The server's history went back; a listing follows.
+    WentBack,
+    /// The API server was heard of, without news.
+    Heard,
+    /// It can't be followed for the moment.
+    Trouble(String),
+}
+
+/// Which objects: those of one kind in one namespace, or in all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) is_profiles: bool,
+    pub(crate) namespace: Option<String>,
+}
+
+/// The server ends a watch after so many seconds, so that a connection that died in silence is noticed soon after.
+const WATCH_SECONDS: u32 = 60;
+/// How often the server is asked whether its history still goes on from what was seen. See [`Follower::has_gone_back`].
+const PROBE: Duration = Duration::from_mins(1);
+/// A listing costs the server much; anything else costs it little.
+const LONGEST_PAUSE_BEFORE_LISTING: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Without trouble for so long, the next trouble is the first.
+const CALM: Duration = Duration::from_mins(2);
+
+/// Follows one source.
+pub(crate) struct Follower<K> {
+    api: Api<DeserializeGuard<K>>,
+    source: Source,
+    index: usize,
+    updates: mpsc::Sender<(usize, Update)>,
+    /// The highest version that was seen, where versions are numbers.
+    version: u64,
+    has_listed: bool,
+    /// Whether the server is asked to stream its listing (WatchList); those that can't are asked for pages.
+    streams: bool,
+}
+
+// === impl Source ===
+
+impl Source {
+    /// Whether an object comes from here.
+    pub(crate) fn has(&self, name: &Name) -> bool {
+        let (is_profile, key) = match name {
+            Name::Profile(key) => (true, key),
+            Name::Assignment(key) => (false, key),
+        };
+        is_profile == self.is_profiles && self.namespace.as_deref().is_none_or(|namespace| *namespace == *key.namespace)
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.is_profiles { "Profiles" } else { "Assignments" };
+        match &self.namespace {
+            Some(namespace) => write!(f, "{kind} in {namespace}"),
+            None => write!(f, "{kind}"),
+        }
+    }
+}
+
+// === impl Follower ===
+
+impl<K: Watched> Follower<K> {
+    pub(crate) fn new(client: Client, source: Source, index: usize, updates: mpsc::Sender<(usize, Update)>) -> Self {
+        let api = match &source.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
+        Self { api, source, index, updates, version: 0, has_listed: false, streams: true }
+    }
+
+    /// Follows until nobody listens. `relist` asks for a listing.
+    pub(crate) async fn run(mut self, relist: std::sync::Arc<Notify>) {
+        loop {
+            tokio::select! {
+                again = self.follow() => if !again { return },
+                () = relist.notified() => info!(source = %self.source, "listing again"),
+            }
+        }
+    }
+
+    /// Lists and watches until a listing is needed that the watch itself does not know of. False when nobody listens.
+    async fn follow(&mut self) -> bool {
+        let config = watcher::Config::default().timeout(WATCH_SECONDS);
+        let config = if self.streams { config.streaming_lists() } else { config };
+        let mut events = std::pin::pin!(watcher::watcher(self.api.clone(), config));
+        let mut pause = Pause::new();
+        let mut is_listed = false;
+        let mut probe_at = Instant::now() + jittered(PROBE);
+        loop {
+            let event = match timeout(probe_at.saturating_duration_since(Instant::now()), events.try_next()).await {
+                Ok(event) => event,
+                Err(_) => {
+                    probe_at = Instant::now() + jittered(PROBE);
+                    if is_listed && self.has_gone_back().await {
+                        return true;
+                    }
+                    continue;
+                }
+            };
+            let update = match event {
+                Ok(Some(Event::Init)) => Update::Begins,
+                Ok(Some(Event::InitApply(object))) => {
+                    let Some(object) = self.read(object) else { continue };
+                    Update::Listed(object)
+                }
+                Ok(Some(Event::InitDone)) if self.has_listed && self.has_gone_back().await => return true,
+                Ok(Some(Event::InitDone)) => {
+                    (is_listed, self.has_listed) = (true, true);
+                    Update::Whole
+                }
+                Ok(Some(Event::Apply(object))) => {
+                    let Some(object) = self.read(object) else { continue };
+                    Update::Changed(object)
+                }
+                Ok(Some(Event::Delete(object))) => {
+                    self.see(kube::Resource::meta(&object).resource_version.as_deref());
+                    let Some(key) = key(kube::Resource::meta(&object)) else { continue };
+                    Update::Gone(K::name_of(key))
+                }
+                Ok(None) => return true,
+                Err(error) => {
+                    if !self.send(Update::Trouble(sentence(&error))).await {
+                        return false;
+                    }
+                    if !is_listed && self.streams && is_refusal(&error) {
+                        info!(source = %self.source, "the API server does not stream listings; asking for pages");
+                        self.streams = false;
+                        return true;
+                    }
+                    sleep(pause.after(&error)).await;
+                    if !leads_to_listing(&error) {
+                        // Nothing tells that a watch goes on again but news, or asking.
+                        probe_at = probe_at.min(Instant::now() + FIRST_PAUSE);
+                    }
+                    continue;
+                }
+            };
+            if !self.send(update).await {
+                return false;
+            }
+        }
+    }
+
+    fn read(&mut self, object: DeserializeGuard<K>) -> Option<Object> {
+        let object = Object::read(object.0)?;
+        self.see(Some(&object.facts.version));
+        Some(object)
+    }
+
+    fn see(&mut self, version: Option<&str>) {
+        let version = version.and_then(|version| version.parse().ok()).unwrap_or(0);
+        self.version = self.version.max(version);
+    }
+
+    async fn send(&self, update: Update) -> bool {
+        self.updates.send((self.index, update)).await.is_ok()
+    }
+
+    /// Whether the server knows less than it did: etcd was restored from a backup. A watch from a version that is yet to come stays
+    /// silent until it comes, so that somebody has to ask.
+    async fn has_gone_back(&mut self) -> bool {
+        let now = match timeout(Duration::from_secs(10), self.api.list_metadata(&ListParams::default().limit(1))).await {
+            Ok(Ok(list)) => list.metadata.resource_version.and_then(|version| version.parse::<u64>().ok()),
+            Ok(Err(error)) => {
+                debug!(source = %self.source, %error, "can't ask for the current version");
+                return false;
+            }
+            Err(_) => return false,
+        };
+        if now.is_some_and(|now| now < self.version) {
+            warn!(source = %self.source, seen = self.version, now, "the API server's history went back, as after a restore; listing again");
+            self.version = 0;
+            return self.send(Update::WentBack).await;
+        }
+        self.send(Update::Heard).await;
+        false
+    }
+}
+
+/// How long to wait after trouble.
+struct Pause {
+    next: Duration,
+    last: Option<Instant>,
+}
+
+impl Pause {
+    fn new() -> Self {
+        Self { next: FIRST_PAUSE, last: None }
+    }
+
+    fn after(&mut self, error: &watcher::Error) -> Duration {
+        let now = Instant::now();
+        if self.last.is_none_or(|last| now.duration_since(last) > CALM) {
+            self.next = FIRST_PAUSE;
+        }
+        self.last = Some(now);
+        let longest = if leads_to_listing(error) { LONGEST_PAUSE_BEFORE_LISTING } else { LONGEST_PAUSE };
+        let pause = self.next.min(longest);
+        self.next = (self.next * 2).min(LONGEST_PAUSE_BEFORE_LISTING);
+        jittered(pause)
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::rng().random_range(0.75..1.25))
+}
+
+/// Whether the server's answer, and not its absence, is the trouble, so that the next request is a listing.
+fn leads_to_listing(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(_)) | watcher::Error::WatchStartFailed(kube::Error::Api(_)) => true,
+        watcher::Error::WatchError(status) => status.code == 410,
+        _ => false,
+    }
+}
+
+/// Whether the server did not like the request itself.
+fn is_refusal(error: &watcher::Error) -> bool {
+    let code = match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
+        watcher::Error::WatchError(status) => status.code,
+        _ => return false,
+    };
+    matches!(code, 400 | 422)
+}
+
+/// With what to do about the usual causes.
+fn sentence(error: &watcher::Error) -> String {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status,
+        watcher::Error::WatchError(status) => status,
+        error => return chain(error),
+    };
+    match status.code {
+        403 => format!("{}: bind the role of config/rbac to this identity", status.message),
+        404 => "the API server does not know the resource: apply config/crd first".to_owned(),
+        401 => "the API server does not accept these credentials".to_owned(),
+        410 => "the API server no longer has the history since the last change seen; listing again".to_owned(),
+        code => format!("{code} {}: {}", status.reason, status.message),
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,246 @@
+//! Writes status and events, one object at a time, paced.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use boot::{Name, ObjectKey};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{PartialObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use rand::Rng;
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
+
+use crate::index::{News, Status, Write};
+use crate::lease::Tenure;
+use crate::watch::chain;
+
+/// The field manager of what is written.
+pub(crate) const MANAGER: &str = "shaper-controller";
+/// Longest note of an event, in bytes, by the API.
+const MAX_NOTE: usize = 1024;
+/// One write may take so long.
+const LONGEST: Duration = Duration::from_secs(20);
+/// Most writes on their way.
+pub(crate) const MAX_IN_FLIGHT: usize = 16;
+
+/// The names of objects whose status may have to be written, in the order in which it is.
+#[derive(Default)]
+pub(crate) struct Queue {
+    /// Profiles first: machines wait for the ids of their configs.
+    profiles: VecDeque<ObjectKey>,
+    assignments: VecDeque<ObjectKey>,
+    waiting: HashSet<Name>,
+    /// Those that failed, by when they are tried again.
+    later: BTreeMap<Instant, Vec<Name>>,
+    failures: HashMap<Name, u32>,
+    on_their_way: BTreeSet<Name>,
+    /// Those that changed again while they were written.
+    again: BTreeSet<Name>,
+}
+
+/// How many writes a second.
+pub(crate) struct Pace {
+    per_second: f64,
+    credit: f64,
+    at: Instant,
+}
+
+/// How a write ended.
+pub(crate) enum Written {
+    /// The object has this version now.
+    Done { version: String },
+    /// Somebody changed the object meanwhile; the watch will bring it.
+    Overtaken,
+    /// The object is gone.
+    Gone,
+    /// This process may not write any more.
+    NotHolder,
+    /// It failed, and will be tried again.
+    Failed(String),
+}
+
+// === impl Queue ===
+
+impl Queue {
+    pub(crate) fn push(&mut self, name: Name) {
+        if self.on_their_way.contains(&name) {
+            self.again.insert(name);
+        } else if self.waiting.insert(name.clone()) {
+            match name {
+                Name::Profile(key) => self.profiles.push_back(key),
+                Name::Assignment(key) => self.assignments.push_back(key),
+            }
+        }
+    }
+
+    /// The next to look at. It is on its way until it is [`done`](Self::done).
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Name> {
+        while let Some(entry) = self.later.first_entry().filter(|entry| *entry.key() <= now) {
+            for name in entry.remove() {
+                self.push(name);
+            }
+        }
+        let profile = self.profiles.pop_front().map(Name::Profile);
+        let name = profile.or_else(|| self.assignments.pop_front().map(Name::Assignment))?;
+        self.waiting.remove(&name);
+        self.on_their_way.insert(name.clone());
+        Some(name)
+    }
+
+    pub(crate) fn done(&mut self, name: &Name) {
+        self.on_their_way.remove(name);
+        self.failures.remove(name);
+        if self.again.remove(name) {
+            self.push(name.clone());
+        }
+    }
+
+    /// Puts it back for later; the more often it failed, the later.
+    pub(crate) fn failed(&mut self, name: &Name, now: Instant) {
+        self.on_their_way.remove(name);
+        self.again.remove(name);
+        let failures = self.failures.entry(name.clone()).or_default();
+        *failures = (*failures + 1).min(9);
+        let pause = Duration::from_millis(500) * 2_u32.pow(*failures - 1);
+        self.later.entry(now + pause.mul_f64(rand::rng().random_range(0.75..1.25))).or_default().push(name.clone());
+    }
+
+    /// When the next of those that failed is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.later.keys().next().copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.later.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// Forgets all but what is on its way.
+    pub(crate) fn clear(&mut self) {
+        let on_their_way = std::mem::take(&mut self.on_their_way);
+        *self = Self { on_their_way, ..Self::default() };
+    }
+}
+
+// === impl Pace ===
+
+impl Pace {
+    pub(crate) fn new(per_second: u32) -> Self {
+        Self { per_second: f64::from(per_second.max(1)), credit: 1.0, at: Instant::now() }
+    }
+
+    /// When the next write may start: at once, if it is due.
+    pub(crate) fn next(&mut self, now: Instant) -> Result<(), Instant> {
+        let earned = now.saturating_duration_since(self.at).as_secs_f64() * self.per_second;
+        // No more is saved up than a tenth of a second's worth.
+        self.credit = (self.credit + earned).min((self.per_second / 10.0).max(1.0));
+        self.at = now;
+        if self.credit >= 1.0 {
+            self.credit -= 1.0;
+            return Ok(());
+        }
+        Err(now + Duration::from_secs_f64((1.0 - self.credit) / self.per_second))
+    }
+}
+
+/// Writes one status and its events.
+pub(crate) async fn perform(client: Client, instance: String, tenure: Tenure, write: &Write) -> Written {
+    // The last moment to find out that this process slept through its tenure. What goes out nevertheless is refused by the version in it,
+    // if the successor wrote anything of this object.
+    if !tenure.is_good() {
+        return Written::NotHolder;
+    }
+    let patched = match &write.name {
+        Name::Profile(key) => patch::<crd::Profile>(client.clone(), key, write).await,
+        Name::Assignment(key) => patch::<crd::Assignment>(client.clone(), key, write).await,
+    };
+    if let Written::Done { .. } = patched {
+        for news in &write.news {
+            if tenure.is_good() {
+                record(client.clone(), &instance, write, news).await;
+            }
+        }
+    }
+    patched
+}
+
+async fn patch<K: crate::object::Watched>(client: Client, key: &ObjectKey, write: &Write) -> Written {
+    let api: Api<PartialObjectMeta<K>> = Api::namespaced(client, &key.namespace);
+    let status = match &write.status {
+        Status::Profile(status) => json!(status),
+        Status::Assignment(status) => json!(status),
+    };
+    let object = json!({
+        "apiVersion": crd::API_VERSION,
+        "kind": K::kind(&()),
+        "metadata": { "name": key.name, "namespace": key.namespace, "resourceVersion": write.facts.version },
+        "status": status,
+    });
+    let parameters = PatchParams::apply(MANAGER).force();
+    match timeout(LONGEST, api.patch_status(&key.name, &parameters, &Patch::Apply(&object))).await {
+        Ok(Ok(object)) => Written::Done { version: object.metadata.resource_version.unwrap_or_default() },
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Written::Overtaken,
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Written::Gone,
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+            Written::Failed(format!("{}: bind the role of config/rbac to this identity", status.message))
+        }
+        Ok(Err(error)) => Written::Failed(chain(&error)),
+        Err(_) => Written::Failed("no answer".to_owned()),
+    }
+}
+
+/// Records an event. One that can't be recorded is only missing from `kubectl describe`.
+async fn record(client: Client, instance: &str, write: &Write, news: &News) {
+    let (kind, key) = match &write.name {
+        Name::Profile(key) => ("Profile", key),
+        Name::Assignment(key) => ("Assignment", key),
+    };
+    let now = Timestamp::now();
+    let event = Event {
+        metadata: ObjectMeta {
+            namespace: Some(key.namespace.to_string()),
+            name: Some(event_name(&key.name, now)),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(now)),
+        action: Some(news.kind.to_string()),
+        reason: Some(news.reason.clone()),
+        note: Some(cut(&news.note, MAX_NOTE).to_owned()),
+        type_: Some(if news.is_warning { "Warning" } else { "Normal" }.to_owned()),
+        regarding: Some(ObjectReference {
+            api_version: Some(crd::API_VERSION.to_owned()),
+            kind: Some(kind.to_owned()),
+            name: Some(key.name.to_string()),
+            namespace: Some(key.namespace.to_string()),
+            uid: write.facts.uid.map(|uid| uid.to_string()),
+            ..ObjectReference::default()
+        }),
+        reporting_controller: Some(crd::GROUP.to_owned() + "/controller"),
+        reporting_instance: Some(cut(instance, 128).to_owned()),
+        ..Event::default()
+    };
+    let api: Api<Event> = Api::namespaced(client, &key.namespace);
+    match timeout(LONGEST, api.create(&PostParams::default(), &event)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => warn!(object = %key, reason = news.reason, error = chain(&error), "could not record an event"),
+        Err(_) => debug!(object = %key, reason = news.reason, "no answer about an event"),
+    }
+}
+
+/// A name that no other event has: that of the object, and the time.
+fn event_name(object: &str, now: Timestamp) -> String {
+    let suffix = format!(".{:x}", now.as_nanosecond());
+    format!("{}{suffix}", cut(object, 253 - suffix.len()).trim_end_matches(['.', '-']))
+}
+
+fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
