@@ -10,9 +10,10 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("boot", &[], &["tokio", "hyper", "kube", "kube-core", "k8s-openapi", "tonic", "reqwest"]),
     ("crd", &["boot"], &["tokio", "hyper", "kube-client"]),
     ("api", &["boot"], &["kube", "kube-core", "k8s-openapi"]),
-    ("shaper", &["api", "boot", "crd"], &["kube-client"]),
+    ("tftp", &[], &["tokio", "hyper", "http", "kube", "kube-core", "k8s-openapi"]),
+    ("shaper", &["api", "boot", "crd", "tftp"], &["kube-client"]),
     ("e2e", &[], &["kube", "hyper"]),
-    ("xtask", &["api", "boot", "crd", "e2e"], &[]),
+    ("xtask", &["api", "boot", "crd", "e2e", "tftp"], &[]),
 ];
 
 struct Graph {

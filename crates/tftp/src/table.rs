@@ -55,6 +55,12 @@ impl Table {
         self.files.is_empty()
     }
 
+    /// Whether the same files have the same names.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let is_in_other = |(name, entry): (&Vec<u8>, &Entry)| other.files.get(name).is_some_and(|there| Arc::ptr_eq(&there.file, &entry.file));
+        self.len() == other.len() && self.files.iter().all(is_in_other)
+    }
+
     /// What a name stands for. A file comes before a script, and what is written the same before what differs in case.
     pub(crate) fn find(&self, name: &[u8]) -> Option<Named> {
         let plain = name::plain(name)?;
