@@ -5,8 +5,8 @@ mod files;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, anyhow};
@@ -111,11 +111,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let remarks = Remarks::default();
     let http = HttpServer { public_url: args.public_url, listen: (Ipv4Addr::UNSPECIFIED, args.http_port).into() };
     let tftp = args.tftp.bind(http, &mut registry, remarks.clone())?;
-    let in_use = || format!("can't listen on --admin-listen {}; is another server there? Choose another address or port", args.admin_listen);
+    let in_use =
+        || format!("can't listen on --admin-listen {}; is another server there? Choose another address or port", args.admin_listen);
     let admin = admin::bind(args.admin_listen).await.with_context(in_use)?;
     info!(tftp_listen = %tftp.listen, admin_listen = %admin.local_addr()?, "listening");
     let serving = tftp.spawn(&stop)?;
-    let admin_task = tokio::spawn(Admin { registry, boot: None, remarks: vec![remarks], refresh: Box::new(|| {}) }.run(admin, stop.clone()));
+    let admin_task =
+        tokio::spawn(Admin { registry, boot: None, remarks: vec![remarks], refresh: Box::new(|| {}) }.run(admin, stop.clone()));
     stop.cancelled().await;
     admin_task.await.context("the admin port failed")?;
     serving.ended().await

@@ -57,7 +57,8 @@ impl Table {
 
     /// Whether the same files have the same names.
     pub fn is_same_as(&self, other: &Self) -> bool {
-        let is_in_other = |(name, entry): (&Vec<u8>, &Entry)| other.files.get(name).is_some_and(|there| Arc::ptr_eq(&there.file, &entry.file));
+        let is_in_other =
+            |(name, entry): (&Vec<u8>, &Entry)| other.files.get(name).is_some_and(|there| Arc::ptr_eq(&there.file, &entry.file));
         self.len() == other.len() && self.files.iter().all(is_in_other)
     }
 

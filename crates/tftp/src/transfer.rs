@@ -21,7 +21,9 @@ const MAX_ANSWERS: u32 = 4;
 /// An unproven peer gets repeats that it did not ask for only up to so many times the bytes that it sent.
 const MAX_GAIN: usize = 5;
 /// How long a peer may take to prove its address.
-const PROOF: Duration = Duration::from_secs(10);
+const PROOF: Duration = Duration::from_secs(30);
+/// A request that comes so much later than the one before is a first one again, even if that was never answered to.
+const ANEW: Duration = Duration::from_secs(5);
 /// Repeats without progress, by the clock.
 const MAX_REPEATS: u32 = 5;
 /// Repeats without progress that the peer asked for by an acknowledgement.
@@ -153,9 +155,14 @@ impl Transfer {
         step
     }
 
-    /// The peer's request came again. Whether it is the same one, only older than what followed it, or means to start anew.
+    /// Whether a request that came again is only the network's copy of the one that began this transfer.
     pub(crate) fn is_echo(&self, now: Duration) -> bool {
         self.is_proven() && now < self.progress_at + ECHO
+    }
+
+    /// Whether a request that came again wants the first answer again.
+    pub(crate) fn is_repeated_by_request(&self, now: Duration) -> bool {
+        self.proof.is_some_and(|proof| now < proof.since + ANEW)
     }
 
     /// An acknowledgement from the peer.
@@ -221,8 +228,8 @@ impl Transfer {
     }
 
     /// Takes over what an unproven peer got already, so that it gains nothing by asking for something else.
-    pub(crate) fn inherit(&mut self, previous: &Self) {
-        if let (Some(own), Some(before)) = (&mut self.proof, previous.proof) {
+    pub(crate) fn inherit(&mut self, previous: &Self, now: Duration) {
+        if let (Some(own), Some(before)) = (&mut self.proof, previous.proof.filter(|proof| now < proof.since + ANEW)) {
             *own = Unproven { received: own.received + before.received, ..before };
         }
     }

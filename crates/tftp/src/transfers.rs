@@ -188,7 +188,7 @@ impl Transfers {
             if is_same && running.transfer.is_echo(now) {
                 return self.metrics.refuse(Refusal::Stray);
             }
-            if is_same && !running.transfer.is_proven() {
+            if is_same && running.transfer.is_repeated_by_request(now) {
                 running.transfer.on_request_again(arrival.datagram.len());
                 return self.answer(peer, now, out);
             }
@@ -205,7 +205,7 @@ impl Transfers {
         let bounds = Bounds { blksize: self.limits.blksize(peer.ip()), windowsize: self.limits.windowsize };
         let mut transfer = Transfer::new(content, &request.options, bounds, arrival.datagram.len(), now);
         if let Some(previous) = self.running.get(&peer) {
-            transfer.inherit(&previous.transfer);
+            transfer.inherit(&previous.transfer, now);
             self.end(peer, Outcome::Restarted, None, now);
         }
         if let Err(refusal) = self.make_room(peer.ip(), now) {

@@ -25,9 +25,14 @@ mod tests {
 
     #[test]
     fn odd_names_of_one_file_are_the_same() {
-        for odd in
-            [&b"efi/ipxe.efi"[..], b"/efi/ipxe.efi", b"./efi/ipxe.efi", b"\\efi\\ipxe.efi", b"//efi/./ipxe.efi\xff", b"efi\\/ipxe.efi\0\0\0"]
-        {
+        for odd in [
+            &b"efi/ipxe.efi"[..],
+            b"/efi/ipxe.efi",
+            b"./efi/ipxe.efi",
+            b"\\efi\\ipxe.efi",
+            b"//efi/./ipxe.efi\xff",
+            b"efi\\/ipxe.efi\0\0\0",
+        ] {
             assert_eq!(plain(odd).as_deref(), Some(&b"efi/ipxe.efi"[..]), "{odd:?}");
         }
     }

@@ -256,8 +256,12 @@ fn asking_for_something_else_gains_an_unproven_peer_nothing() {
         previous.answer(at(0), |_| true, &mut Vec::new());
     }
     let mut next = Transfer::new(text(5_000), &asked(1024, 1), BOUNDS, REQUEST, at(1));
-    next.inherit(&previous);
+    next.inherit(&previous, at(1));
     assert!(matches!(next.answer(at(1), |_| true, &mut Vec::new()), Step::Stray));
+    // Whoever asks seconds later is taken for somebody who starts anew.
+    let mut later = Transfer::new(text(5_000), &asked(1024, 1), BOUNDS, REQUEST, at(6_000));
+    later.inherit(&previous, at(6_000));
+    assert!(matches!(later.answer(at(6_000), |_| true, &mut Vec::new()), Step::Send { .. }));
 }
 
 #[test]
