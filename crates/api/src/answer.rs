@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use crate::base_url::BaseUrl;
-use crate::bootstrap;
+use crate::bootstrap::bootstrap;
 use crate::configs;
 use crate::openapi::openapi;
 
@@ -159,7 +159,7 @@ impl Boot {
             Err(reason) => return Answer::failure(route, Outcome::BadRequest, reason),
         };
         match route {
-            Route::Bootstrap => Answer::text(route, bootstrap::script(&base_url)),
+            Route::Bootstrap => Answer::text(route, bootstrap(&base_url)),
             Route::Script => self.script(request.query, &base_url),
             Route::Config => configs::answer(self, request, &base_url),
             Route::OpenApi => Answer { content_type: "application/json", ..Answer::text(route, openapi().to_owned()) },

@@ -5,7 +5,7 @@ use crate::base_url::BaseUrl;
 /// Written for every iPXE from Debian 12's of 2019 on. What it says and why is in its own comments.
 const TEMPLATE: &str = include_str!("bootstrap.ipxe");
 
-/// The script, for machines that reach us under this address.
-pub(crate) fn script(base_url: &BaseUrl) -> String {
+/// The first script, for machines that reach the HTTP server under this address.
+pub fn bootstrap(base_url: &BaseUrl) -> String {
     TEMPLATE.replace("@BASE_URL@", base_url.as_str())
 }

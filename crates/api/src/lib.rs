@@ -23,6 +23,7 @@ mod shed;
 
 pub use answer::{Answer, Boot, Outcome, Request, Route};
 pub use base_url::{BaseUrl, InvalidBaseUrl};
+pub use bootstrap::bootstrap;
 pub use metrics::Metrics;
 pub use openapi::openapi;
 pub use server::{Limits, Server};

@@ -24,14 +24,17 @@ use tracing::{debug, warn};
 /// Most operators at once. Prometheus is one.
 const MAX_CONNECTIONS: usize = 128;
 
+/// Sentences for `/readyz?verbose`, which whoever loads something keeps current.
+pub type Remarks = Arc<Mutex<Vec<String>>>;
+
 /// What the port tells of.
 pub struct Admin {
     /// All metrics.
     pub registry: Registry,
-    /// What answers machines, for readiness and `/explain`.
-    pub boot: Arc<Boot>,
-    /// Sentences for `/readyz?verbose`, which whoever loads objects keeps current.
-    pub remarks: Arc<Mutex<Vec<String>>>,
+    /// What answers machines from a catalog, for readiness and `/explain`. Without one, the role is ready once this port is there.
+    pub boot: Option<Arc<Boot>>,
+    /// What is to be said of all that was loaded.
+    pub remarks: Vec<Remarks>,
     /// Called before metrics are read, for those that depend on the time.
     pub refresh: Box<dyn Fn() + Send + Sync>,
 }
@@ -86,17 +89,21 @@ impl Admin {
     }
 
     fn readyz(&self, verbose: bool, stopping: bool) -> Reply {
-        let (status, word) = match (stopping, self.boot.is_synced()) {
+        let (status, word) = match (stopping, self.boot.as_ref().is_none_or(|boot| boot.is_synced())) {
             (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not loaded yet"),
             (false, true) => (StatusCode::OK, "ok"),
         };
         let mut body = format!("{word}\n");
         if verbose {
-            let catalog = self.boot.catalog().load();
-            body += &format!("{} Assignments, {} Profiles\n", catalog.assignment_count(), catalog.profile_count());
-            for remark in self.remarks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                body += &format!("{remark}\n");
+            if let Some(boot) = &self.boot {
+                let catalog = boot.catalog().load();
+                body += &format!("{} Assignments, {} Profiles\n", catalog.assignment_count(), catalog.profile_count());
+            }
+            for remarks in &self.remarks {
+                for remark in remarks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                    body += &format!("{remark}\n");
+                }
             }
         }
         text(status, body)
@@ -112,11 +119,12 @@ impl Admin {
     }
 
     fn explain(&self, query: &str) -> Reply {
-        let subject = match Subject::from_query(query, self.boot.extrinsic()) {
+        let Some(boot) = &self.boot else { return text(StatusCode::NOT_FOUND, "this role has no Assignments to explain\n") };
+        let subject = match Subject::from_query(query, boot.extrinsic()) {
             Ok(subject) => subject,
             Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         };
-        let explanation = self.boot.catalog().load().explain(&subject);
+        let explanation = boot.catalog().load().explain(&subject);
         match serde_json::to_string_pretty(&explanation) {
             Ok(json) => reply(StatusCode::OK, "application/json", json + "\n"),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

@@ -6,3 +6,4 @@ pub mod logs;
 pub mod manifests;
 pub mod standalone;
 pub mod stop;
+pub mod tftp;

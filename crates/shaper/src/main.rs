@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use shaper::{logs, standalone};
+use shaper::{logs, standalone, tftp};
 
 /// A Kubernetes-native iPXE boot and configuration server.
 ///
@@ -21,6 +21,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Role {
     Standalone(standalone::Args),
+    Tftp(tftp::Args),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     logs::init(&cli.logs);
     let ended = match cli.role {
         Role::Standalone(args) => standalone::run(args),
+        Role::Tftp(args) => tftp::run(args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ mod welcome;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use api::{BaseUrl, Boot, Limits, Metrics, Server};
@@ -14,10 +14,11 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Remarks};
 use crate::ids::ConfigIds;
 use crate::manifests::Follow;
 use crate::stop;
+use crate::tftp::{HttpServer, Tftp, TftpArgs};
 
 use loader::{Gauges, Loader};
 
@@ -44,6 +45,8 @@ pub struct Args {
     /// A label that every machine has here, whatever it says itself; repeatable
     #[arg(long = "label", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
     labels: Vec<(String, String)>,
+    #[command(flatten)]
+    tftp: TftpArgs,
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
@@ -70,26 +73,35 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let gauges = Gauges::register(&mut registry);
     let shared = Arc::new(SharedCatalog::new(Catalog::new()));
     let boot = Arc::new(Boot::new(shared.clone(), extrinsic, args.public_url.clone()));
-    let remarks = Arc::new(Mutex::new(Vec::new()));
+    let remarks = Remarks::default();
+    let tftp_remarks = Remarks::default();
 
     let in_use = |what, address| format!("can't listen on {what} {address}; is another server there? Choose another address or port");
     let server = Server::bind(args.http_listen, boot.clone(), metrics, Limits::default())
         .with_context(|| in_use("--http-listen", args.http_listen))?;
     let admin = admin::bind(args.admin_listen).await.with_context(|| in_use("--admin-listen", args.admin_listen))?;
     let (http_listen, admin_listen) = (server.local_addr()?, admin.local_addr()?);
-    info!(%http_listen, %admin_listen, "listening");
+    let http = HttpServer { public_url: args.public_url.clone(), listen: http_listen };
+    let tftp = args.tftp.is_wanted().then(|| args.tftp.bind(http, &mut registry, tftp_remarks.clone())).transpose()?;
+    let tftp_listen = tftp.as_ref().map(Tftp::listen);
+    info!(%http_listen, %admin_listen, tftp_listen = tftp_listen.map(tracing::field::display), "listening");
 
     let refresh = Box::new({
         let gauges = gauges.clone();
         move || gauges.refresh()
     });
-    let admin_task = tokio::spawn(Admin { registry, boot: boot.clone(), remarks: remarks.clone(), refresh }.run(admin, stop.clone()));
+    let remarks_of_all = vec![remarks.clone(), tftp_remarks];
+    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), remarks: remarks_of_all, refresh }.run(admin, stop.clone()));
     let follow = Follow::new(&args.dir);
     let loader = Loader::new(&args.dir, ids, shared, gauges, remarks);
     let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, public_url: args.public_url };
     let loading = spawn_loader(loader, follow, boot, welcome, &stop)?;
+    let serving = tftp.map(|tftp| tftp.spawn(&stop)).transpose()?;
     server.run(stop.clone()).await;
     stop.cancel();
+    if let Some(serving) = serving {
+        serving.ended().await?;
+    }
     admin_task.await.context("the admin port failed")?;
     // The thread sleeps until something changes in the folder; it holds nothing that needs an orderly end.
     if loading.is_finished() {

@@ -12,10 +12,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("tls", &[], &["kube", "kube-core", "kube-client", "k8s-openapi", "hyper", "tonic", "ring", "openssl"]),
     ("feed", &["boot", "tls"], &["kube", "kube-core", "kube-client", "k8s-openapi", "ring", "openssl"]),
     ("api", &["boot", "tls"], &["kube", "kube-core", "kube-client", "k8s-openapi", "ring", "openssl"]),
+    ("tftp", &[], &["tokio", "hyper", "http", "kube", "kube-core", "k8s-openapi"]),
     ("controller", &["boot", "crd", "feed", "tls"], &["api", "ring", "openssl"]),
-    ("shaper", &["api", "boot", "controller", "crd", "feed", "tls"], &["ring", "openssl"]),
+    ("shaper", &["api", "boot", "controller", "crd", "feed", "tftp", "tls"], &["ring", "openssl"]),
     ("e2e", &[], &["kube", "hyper"]),
-    ("xtask", &["api", "boot", "crd", "e2e"], &[]),
+    ("xtask", &["api", "boot", "crd", "e2e", "tftp"], &[]),
 ];
 
 struct Graph {

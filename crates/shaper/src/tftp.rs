@@ -1,0 +1,227 @@
+//! `shaper tftp`: the first iPXE and the bootstrap, for firmware that speaks only TFTP. Also the part of `shaper standalone` that does so.
+
+mod files;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, anyhow};
+use api::{BaseUrl, bootstrap};
+use prometheus_client::registry::Registry;
+use tftp::{Config, Library, Limits, Metrics, Server};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::admin::{self, Admin, Remarks};
+use crate::stop;
+
+use files::Files;
+
+/// Serve the first iPXE and the bootstrap script over TFTP
+///
+/// Reads the files below the root and follows changes to them. autoexec.ipxe, at any depth, and boot.ipxe are made here, unless there are
+/// files of that name: they lead iPXE to shaper's HTTP server.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    tftp: TftpArgs,
+    /// The port of the HTTP server that the bootstrap leads to, at the address under which the machine reached this one
+    #[arg(long, env = "SHAPER_HTTP_PORT", default_value_t = 8080, value_name = "PORT")]
+    http_port: u16,
+    /// The HTTP server that the bootstrap leads to, where it is elsewhere or behind another address
+    #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<BaseUrl>,
+    /// Where operators find /healthz, /readyz and /metrics
+    #[arg(long, env = "SHAPER_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    admin_listen: SocketAddr,
+}
+
+/// How to serve TFTP.
+#[derive(clap::Args)]
+pub struct TftpArgs {
+    /// Serve the files below this folder over TFTP
+    #[arg(long, env = "SHAPER_TFTP_ROOT", value_name = "DIR")]
+    tftp_root: Option<PathBuf>,
+    /// Where machines ask by TFTP
+    #[arg(long, env = "SHAPER_TFTP_LISTEN", default_value = "[::]:69", value_name = "ADDRESS:PORT")]
+    tftp_listen: SocketAddr,
+    /// Answer TFTP from these ports; by default from the one that was asked, as NAT and Kubernetes need
+    #[arg(long, env = "SHAPER_TFTP_PORTS", value_name = "FIRST-LAST", value_parser = parse_ports)]
+    tftp_ports: Option<RangeInclusive<u16>>,
+    /// The largest IP packet that reaches all machines in one piece; TFTP's blocks are kept below it
+    #[arg(long, env = "SHAPER_TFTP_MTU", default_value_t = Limits::default().mtu, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..))]
+    tftp_mtu: u16,
+    /// Most TFTP transfers at once
+    #[arg(long, env = "SHAPER_TFTP_TRANSFERS", default_value_t = Limits::default().transfers, value_name = "COUNT", value_parser = parse_count)]
+    tftp_transfers: usize,
+    /// Most TFTP transfers at once to one address; behind a NAT, many machines have the same
+    #[arg(long, env = "SHAPER_TFTP_TRANSFERS_PER_PEER", default_value_t = Limits::default().transfers_per_peer, value_name = "COUNT", value_parser = parse_count)]
+    tftp_transfers_per_peer: usize,
+    /// Bytes a second that leave for each /24 (IPv6: /56) to senders that have not proved their address yet
+    #[arg(long, env = "SHAPER_TFTP_UNPROVEN_BYTES", default_value_t = Limits::default().unproven_bytes, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..))]
+    tftp_unproven_bytes: u32,
+}
+
+/// A TFTP server that listens.
+pub(crate) struct Tftp {
+    server: Server,
+    listen: SocketAddr,
+}
+
+/// A TFTP server that serves.
+pub(crate) struct Serving {
+    thread: JoinHandle<()>,
+}
+
+/// Where the bootstrap leads.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpServer {
+    pub(crate) public_url: Option<BaseUrl>,
+    /// Where it listens. Of an unspecified address, it is taken to have the one that the machine knows.
+    pub(crate) listen: SocketAddr,
+}
+
+fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let parse = || {
+        let (first, last) = text.split_once('-')?;
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (0 < first && first <= last && last - first < 1_024).then_some(first..=last)
+    };
+    parse().ok_or_else(|| format!("{text:?} is no range of at most 1024 ports; write it as 50000-50063"))
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=65_536).contains(count));
+    count.ok_or_else(|| format!("{text:?} is no number from 1 to 65536"))
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("can't start the runtime")?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    let stop = stop::on_signal().context("can't listen for signals")?;
+    let mut registry = Registry::with_prefix("shaper");
+    let remarks = Remarks::default();
+    let http = HttpServer { public_url: args.public_url, listen: (Ipv4Addr::UNSPECIFIED, args.http_port).into() };
+    let tftp = args.tftp.bind(http, &mut registry, remarks.clone())?;
+    let in_use =
+        || format!("can't listen on --admin-listen {}; is another server there? Choose another address or port", args.admin_listen);
+    let admin = admin::bind(args.admin_listen).await.with_context(in_use)?;
+    info!(tftp_listen = %tftp.listen, admin_listen = %admin.local_addr()?, "listening");
+    let serving = tftp.spawn(&stop)?;
+    let admin_task =
+        tokio::spawn(Admin { registry, boot: None, remarks: vec![remarks], refresh: Box::new(|| {}) }.run(admin, stop.clone()));
+    stop.cancelled().await;
+    admin_task.await.context("the admin port failed")?;
+    serving.ended().await
+}
+
+// === impl TftpArgs ===
+
+impl TftpArgs {
+    /// Whether there is something to serve.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.tftp_root.is_some()
+    }
+
+    /// Reads the files and listens.
+    pub(crate) fn bind(self, http: HttpServer, registry: &mut Registry, remarks: Remarks) -> anyhow::Result<Tftp> {
+        let metrics = Metrics::register(registry);
+        let files = Files::open(self.tftp_root.as_deref(), metrics.clone(), remarks)?;
+        let library = Library { table: files.table(), bootstrap: Arc::new(move |local| bootstrap(&http.base_url(local))) };
+        let limits = Limits {
+            transfers: self.tftp_transfers,
+            transfers_per_peer: self.tftp_transfers_per_peer,
+            mtu: self.tftp_mtu,
+            unproven_bytes: self.tftp_unproven_bytes,
+            ..Limits::default()
+        };
+        let config = Config { listen: self.tftp_listen, ports: self.tftp_ports, limits };
+        let server = Server::bind(&config, library, metrics).context("--tftp-listen")?;
+        files.follow()?;
+        Ok(Tftp { listen: server.local_addr()?, server })
+    }
+}
+
+// === impl Tftp ===
+
+impl Tftp {
+    /// Where it listens.
+    pub(crate) fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Serves on a thread of its own until `stop`, which is cancelled if the thread ends before.
+    pub(crate) fn spawn(self, stop: &CancellationToken) -> anyhow::Result<Serving> {
+        let told = Arc::new(AtomicBool::new(false));
+        let (is_told, ended) = (told.clone(), stop.clone().drop_guard());
+        let serve = move || {
+            let _ended = ended;
+            self.server.run(&is_told);
+        };
+        let thread = std::thread::Builder::new().name("tftp".to_owned()).spawn(serve).context("can't start the TFTP server's thread")?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            stop.cancelled().await;
+            told.store(true, Ordering::Relaxed);
+        });
+        Ok(Serving { thread })
+    }
+}
+
+// === impl Serving ===
+
+impl Serving {
+    /// Waits until it has ended, which it does when it was told to and transfers are over.
+    pub(crate) async fn ended(self) -> anyhow::Result<()> {
+        let joined = tokio::task::spawn_blocking(|| self.thread.join()).await.context("can't wait for the TFTP server")?;
+        joined.map_err(|_| anyhow!("the TFTP server failed; the log says why"))
+    }
+}
+
+// === impl HttpServer ===
+
+impl HttpServer {
+    /// The address for a machine that knows us by this one.
+    fn base_url(&self, local: IpAddr) -> BaseUrl {
+        if let Some(public_url) = &self.public_url {
+            return public_url.clone();
+        }
+        let ip = if self.listen.ip().is_unspecified() { local } else { self.listen.ip() };
+        BaseUrl::from_address("http", SocketAddr::new(ip, self.listen.port()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base_url(public_url: Option<&str>, listen: &str) -> String {
+        let http = HttpServer { public_url: public_url.map(|url| url.parse().unwrap()), listen: listen.parse().unwrap() };
+        http.base_url("192.0.2.1".parse().unwrap()).to_string()
+    }
+
+    #[test]
+    fn the_bootstrap_leads_to_the_address_that_the_machine_knows_unless_another_is_given() {
+        assert_eq!(base_url(None, "[::]:8080"), "http://192.0.2.1:8080");
+        assert_eq!(base_url(None, "0.0.0.0:80"), "http://192.0.2.1:80");
+        assert_eq!(base_url(None, "192.0.2.9:8080"), "http://192.0.2.9:8080");
+        assert_eq!(base_url(Some("https://boot.lab/"), "[::]:8080"), "https://boot.lab");
+    }
+
+    #[test]
+    fn a_range_of_ports_is_first_and_last() {
+        assert_eq!(parse_ports("50000-50063"), Ok(50_000..=50_063));
+        assert_eq!(parse_ports("7000-7000"), Ok(7_000..=7_000));
+        for text in ["", "50000", "0-5", "6-5", "1-70000", "1-2000", "a-b", "-"] {
+            assert!(parse_ports(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The folder that is served, followed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use tftp::{Metrics, Problem, Table};
+use tracing::{error, info, warn};
+
+use crate::admin::Remarks;
+use crate::manifests::Follow;
+
+/// The files below a folder, and what is wrong with them.
+pub(super) struct Files {
+    root: Option<PathBuf>,
+    table: Arc<ArcSwap<Table>>,
+    metrics: Metrics,
+    remarks: Remarks,
+    problems: BTreeSet<Problem>,
+    is_lost: bool,
+}
+
+// === impl Files ===
+
+impl Files {
+    /// Reads the folder. It must be there.
+    pub(super) fn open(root: Option<&Path>, metrics: Metrics, remarks: Remarks) -> anyhow::Result<Self> {
+        let root = root.map(Path::to_owned);
+        let mut files = Self { root, table: Arc::default(), metrics, remarks, problems: BTreeSet::new(), is_lost: false };
+        match files.root.clone() {
+            Some(root) => files.read(&root).with_context(|| format!("can't read --tftp-root {}", root.display()))?,
+            None => info!("no --tftp-root: over TFTP there are only autoexec.ipxe and boot.ipxe"),
+        }
+        Ok(files)
+    }
+
+    /// The table that is current.
+    pub(super) fn table(&self) -> Arc<ArcSwap<Table>> {
+        self.table.clone()
+    }
+
+    /// Reads the folder again whenever it changes, on a thread of its own.
+    pub(super) fn follow(mut self) -> anyhow::Result<()> {
+        let Some(root) = self.root.clone() else { return Ok(()) };
+        let mut follow = Follow::new(&root);
+        let serve = move || {
+            loop {
+                follow.wait();
+                match self.read(&root) {
+                    Ok(()) if self.is_lost => {
+                        self.is_lost = false;
+                        info!(root = %root.display(), "the folder for TFTP can be read again");
+                    }
+                    Ok(()) => {}
+                    // What is open can still be sent.
+                    Err(error) if !self.is_lost => {
+                        self.is_lost = true;
+                        error!(root = %root.display(), %error, "the folder for TFTP can't be read; what was there is still served");
+                    }
+                    Err(_) => {}
+                }
+            }
+        };
+        std::thread::Builder::new().name("tftp-files".to_owned()).spawn(serve).context("can't start the thread that follows files")?;
+        Ok(())
+    }
+
+    fn read(&mut self, root: &Path) -> std::io::Result<()> {
+        let started = Instant::now();
+        let previous = self.table.load_full();
+        let (table, problems) = Table::of_files_below(root, &previous)?;
+        let problems: BTreeSet<_> = problems.into_iter().collect();
+        self.metrics.set_table(table.len(), problems.len());
+        for problem in problems.difference(&self.problems) {
+            warn!(path = %problem.path.display(), reason = problem.reason, "not served over TFTP");
+        }
+        if problems != self.problems {
+            let sentences = problems.iter().map(|problem| format!("not served over TFTP: {}: {}", problem.path.display(), problem.reason));
+            *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = sentences.collect();
+        }
+        self.problems = problems;
+        if !table.is_same_as(&previous) {
+            let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            info!(root = %root.display(), files = table.len(), took_ms, "files for TFTP");
+            self.table.store(Arc::new(table));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! What peers may take, all together, alone, and by the neighbourhood they say they are in.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ahash::AHashMap;
+
+/// Neighbourhoods that are remembered at most. Beyond, all others share one.
+const MAX_PREFIXES: usize = 65_536;
+/// A neighbourhood that was quiet may use what it could have had in this time at once.
+const BURST: f64 = 2.0;
+
+/// What peers may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Transfers at once.
+    pub transfers: usize,
+    /// Transfers at once to one address. Behind a NAT, many machines have the same.
+    pub transfers_per_peer: usize,
+    /// The largest packet, with its IP header, that the way to all machines carries in one piece.
+    pub mtu: u16,
+    /// The largest window.
+    pub windowsize: u16,
+    /// Bytes a second that leave for each /24 (IPv4) or /56 (IPv6) to peers that have not proved their address.
+    pub unproven_bytes: u32,
+    /// How long transfers may go on after the server was told to stop.
+    pub drain: Duration,
+}
+
+/// How much each neighbourhood has left.
+#[derive(Debug)]
+pub(crate) struct Prefixes {
+    rate: f64,
+    left: AHashMap<u64, Bucket>,
+    others: Bucket,
+    swept: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    bytes: f64,
+    at: Duration,
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            transfers: 4_096,
+            transfers_per_peer: 1_024,
+            mtu: 1_500,
+            windowsize: 64,
+            unproven_bytes: 128 * 1024,
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Limits {
+    /// The largest block that travels to a peer in one piece.
+    pub(crate) fn blksize(&self, peer: IpAddr) -> u16 {
+        // UDP's header is 8 bytes, TFTP's 4; IP's is 20 or 40.
+        let headers = if peer.is_ipv4() { 32 } else { 52 };
+        self.mtu.saturating_sub(headers).max(8)
+    }
+}
+
+// === impl Prefixes ===
+
+impl Prefixes {
+    pub(crate) fn new(bytes_per_second: u32) -> Self {
+        let rate = f64::from(bytes_per_second);
+        let full = Bucket { bytes: rate * BURST, at: Duration::ZERO };
+        Self { rate, left: AHashMap::new(), others: full, swept: Duration::ZERO }
+    }
+
+    /// Takes so many bytes from a peer's neighbourhood, if it has as many left.
+    pub(crate) fn take(&mut self, peer: IpAddr, bytes: usize, now: Duration) -> bool {
+        let (rate, full) = (self.rate, self.rate * BURST);
+        let prefix = prefix(peer);
+        if self.left.len() >= MAX_PREFIXES && !self.left.contains_key(&prefix) {
+            self.sweep(now);
+        }
+        let bucket = if self.left.len() < MAX_PREFIXES || self.left.contains_key(&prefix) {
+            self.left.entry(prefix).or_insert(Bucket { bytes: full, at: now })
+        } else {
+            &mut self.others
+        };
+        bucket.bytes = full.min(bucket.bytes + rate * now.saturating_sub(bucket.at).as_secs_f64());
+        bucket.at = now;
+        let bytes = bytes as f64;
+        let is_enough = bucket.bytes >= bytes;
+        if is_enough {
+            bucket.bytes -= bytes;
+        }
+        is_enough
+    }
+
+    /// Forgets those that have all that they could have: as if they had never been here. Not more often than it can help.
+    fn sweep(&mut self, now: Duration) {
+        if now < self.swept + Duration::from_secs(1) {
+            return;
+        }
+        self.swept = now;
+        let (rate, full) = (self.rate, self.rate * BURST);
+        self.left.retain(|_, bucket| bucket.bytes + rate * now.saturating_sub(bucket.at).as_secs_f64() < full);
+    }
+}
+
+/// The neighbourhood of an address.
+fn prefix(peer: IpAddr) -> u64 {
+    match peer {
+        // Above all IPv6 prefixes, which have 56 bits.
+        IpAddr::V4(peer) => (1 << 63) | u64::from(peer.to_bits() >> 8),
+        IpAddr::V6(peer) => u64::try_from(peer.to_bits() >> 72).expect("56 bits are left"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_neighbourhood_shares_its_bytes_and_others_have_their_own() {
+        let mut prefixes = Prefixes::new(100);
+        let now = Duration::ZERO;
+        assert!(prefixes.take(ip("192.0.2.1"), 150, now));
+        assert!(!prefixes.take(ip("192.0.2.200"), 51, now));
+        assert!(prefixes.take(ip("192.0.2.200"), 50, now));
+        assert!(prefixes.take(ip("192.0.3.1"), 200, now));
+        assert!(prefixes.take(ip("2001:db8::1"), 200, now));
+        assert!(!prefixes.take(ip("2001:db8:0:00ff::1"), 1, now), "the same /56");
+        assert!(prefixes.take(ip("2001:db8:0:0100::1"), 200, now), "another /56");
+        assert!(!prefixes.take(ip("192.0.2.1"), 101, now + Duration::from_secs(1)));
+        assert!(prefixes.take(ip("192.0.2.1"), 100, now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_flood_from_everywhere_takes_bounded_memory_and_one_share() {
+        let mut prefixes = Prefixes::new(100);
+        let mut allowed = 0;
+        for net in 0..200_000_u32 {
+            let peer = IpAddr::from((0x0a00_0000 + (net << 8)).to_be_bytes());
+            allowed += usize::from(prefixes.take(peer, 200, Duration::ZERO));
+        }
+        assert_eq!(prefixes.left.len(), MAX_PREFIXES);
+        assert_eq!(allowed, MAX_PREFIXES + 1);
+        // Later, those that are quiet are forgotten and there is room again.
+        assert!(prefixes.take(ip("192.0.2.1"), 200, Duration::from_secs(10)));
+        assert_eq!(prefixes.left.len(), 1);
+    }
+
+    #[test]
+    fn a_block_fits_the_mtu_with_its_headers() {
+        let limits = Limits::default();
+        assert_eq!(limits.blksize(ip("192.0.2.1")), 1_468);
+        assert_eq!(limits.blksize(ip("2001:db8::1")), 1_448);
+        assert_eq!(Limits { mtu: 9_000, ..limits }.blksize(ip("192.0.2.1")), 8_968);
+    }
+}

@@ -1,0 +1,243 @@
+//! One UDP socket, and how many packets leave through it in one call.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg, setsockopt, sockopt};
+use socket2::{Domain, Protocol, SockAddr, Type};
+use tracing::debug;
+
+use super::BindError;
+use crate::metrics::Metrics;
+use crate::outbox::{Outbox, Route, Send};
+
+/// Most packets in one call.
+const BATCH: usize = 64;
+/// Most packets, and most bytes, that the kernel cuts from one piece (`UDP_SEGMENT`).
+const MAX_SEGMENTS: usize = 64;
+const MAX_SEGMENTED_BYTES: usize = 65_000;
+/// Room for the answers of a whole rack at once.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+const SEND_BUFFER: usize = 4 * 1024 * 1024;
+
+/// A bound socket.
+pub(super) struct Socket {
+    socket: socket2::Socket,
+    is_ipv6: bool,
+}
+
+/// Sends what an outbox holds.
+pub(super) struct Sender {
+    headers: MultiHeaders<SockaddrStorage>,
+    metrics: Metrics,
+}
+
+/// The address that packets leave from, as the kernel wants to be told.
+enum Source {
+    V4(in_pktinfo),
+    V6(in6_pktinfo),
+}
+
+// === impl Socket ===
+
+impl Socket {
+    /// Listens. `[::]` is every address, also of IPv4, and also where there is no IPv6.
+    pub(super) fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let opened = match Self::open(address) {
+            Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !has_ipv6() => {
+                Self::open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+            }
+            opened => opened,
+        };
+        opened.map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied => BindError::Privilege { port: address.port() },
+            io::ErrorKind::AddrInUse => BindError::InUse(address),
+            _ => BindError::Other { address, source },
+        })
+    }
+
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        }
+        // The kernel gives less than was asked for without a word.
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        // A network that takes nothing must not stop those on others.
+        socket.set_write_timeout(Some(Duration::from_millis(100)))?;
+        socket.bind(&SockAddr::from(address))?;
+        Ok(Self { socket, is_ipv6: address.is_ipv6() })
+    }
+
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the socket has no IP address"))
+    }
+
+    /// How long receiving waits for something to come.
+    pub(super) fn set_patience(&self, patience: Duration) {
+        if let Err(error) = self.socket.set_read_timeout(Some(patience)) {
+            debug!(%error, "can't set how long to wait");
+        }
+    }
+
+    /// Room for the one thing that the kernel says with each datagram: at which address of ours it came.
+    pub(super) fn control_space(&self) -> Vec<u8> {
+        if self.is_ipv6 { cmsg_space!(in6_pktinfo) } else { cmsg_space!(in_pktinfo) }
+    }
+
+    pub(super) fn raw(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// The peer's address in this socket's family.
+    fn address(&self, peer: SocketAddr) -> SockaddrStorage {
+        match peer {
+            SocketAddr::V4(peer) if self.is_ipv6 => SocketAddr::new(peer.ip().to_ipv6_mapped().into(), peer.port()).into(),
+            peer => peer.into(),
+        }
+    }
+
+    fn source(&self, route: Route) -> Option<Source> {
+        let local = match route.local {
+            local if local.is_unspecified() => return None,
+            IpAddr::V4(local) if self.is_ipv6 => IpAddr::V6(local.to_ipv6_mapped()),
+            local => local,
+        };
+        Some(match local {
+            IpAddr::V4(local) => {
+                let address = in_addr { s_addr: u32::from_ne_bytes(local.octets()) };
+                Source::V4(in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: in_addr { s_addr: 0 } })
+            }
+            IpAddr::V6(local) => {
+                // An address of the link is none without its link.
+                let link = match route.peer {
+                    SocketAddr::V6(peer) if local.is_unicast_link_local() => peer.scope_id(),
+                    _ => 0,
+                };
+                Source::V6(in6_pktinfo { ipi6_addr: in6_addr { s6_addr: local.octets() }, ipi6_ifindex: link })
+            }
+        })
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn has_ipv6() -> bool {
+    let any: SocketAddr = (Ipv6Addr::UNSPECIFIED, 0).into();
+    std::net::UdpSocket::bind(any).is_ok()
+}
+
+// === impl Source ===
+
+impl Source {
+    fn message(&self) -> ControlMessage<'_> {
+        match self {
+            Self::V4(info) => ControlMessage::Ipv4PacketInfo(info),
+            Self::V6(info) => ControlMessage::Ipv6PacketInfo(info),
+        }
+    }
+}
+
+// === impl Sender ===
+
+impl Sender {
+    /// For sockets of the same family as this one.
+    pub(super) fn new(like: &Socket, metrics: Metrics) -> Self {
+        Self { headers: MultiHeaders::preallocate(BATCH, Some(like.control_space())), metrics }
+    }
+
+    /// Sends all of it. What the system does not take is lost, as on any network, and counted.
+    pub(super) fn send(&mut self, sockets: &[Socket], outbox: &Outbox) {
+        let mut sends = outbox.sends();
+        while let [first, ..] = sends {
+            let socket = &sockets[first.route.socket];
+            if outbox.bytes(first).len() > first.packet {
+                self.send_window(socket, outbox, first);
+                sends = &sends[1..];
+                continue;
+            }
+            // All that leaves by the same socket and from the same address goes in one call.
+            let is_alike = |send: &&Send| {
+                let (ours, theirs) = (first.route, send.route);
+                let has_same_source = ours.local == theirs.local && scope(ours.peer) == scope(theirs.peer);
+                ours.socket == theirs.socket && has_same_source && outbox.bytes(send).len() <= send.packet
+            };
+            let count = sends.iter().take(BATCH).take_while(is_alike).count();
+            let (batch, rest) = sends.split_at(count);
+            let packets: Vec<_> = batch.iter().map(|send| (send.route.peer, outbox.bytes(send))).collect();
+            self.send_packets(socket, first.route, &packets);
+            sends = rest;
+        }
+    }
+
+    /// A window for one peer, which the kernel cuts into packets.
+    fn send_window(&mut self, socket: &Socket, outbox: &Outbox, send: &Send) {
+        let peer = socket.address(send.route.peer);
+        let source = socket.source(send.route);
+        let segment = u16::try_from(send.packet).unwrap_or(u16::MAX);
+        let at_once = (MAX_SEGMENTED_BYTES / send.packet).clamp(1, MAX_SEGMENTS) * send.packet;
+        for piece in outbox.bytes(send).chunks(at_once) {
+            let mut control: Vec<_> = source.iter().map(Source::message).collect();
+            if piece.len() > send.packet {
+                control.push(ControlMessage::UdpGsoSegments(&segment));
+            }
+            if let Err(error) = sendmsg(socket.raw(), &[IoSlice::new(piece)], &control, MsgFlags::empty(), Some(&peer)) {
+                // Not every kernel and card can cut: then each packet goes by itself.
+                debug!(%error, "a window goes packet by packet");
+                let packets: Vec<_> = piece.chunks(send.packet).map(|packet| (send.route.peer, packet)).collect();
+                for packets in packets.chunks(BATCH) {
+                    self.send_packets(socket, send.route, packets);
+                }
+            }
+        }
+    }
+
+    /// Packets of one source, for different peers.
+    fn send_packets(&mut self, socket: &Socket, route: Route, mut packets: &[(SocketAddr, &[u8])]) {
+        let source = socket.source(route);
+        while !packets.is_empty() {
+            let sent = match &source {
+                Some(source) => {
+                    let slices: Vec<_> = packets.iter().map(|(_, packet)| [IoSlice::new(packet)]).collect();
+                    let peers: Vec<_> = packets.iter().map(|(peer, _)| Some(socket.address(*peer))).collect();
+                    let control = [source.message()];
+                    sendmmsg(socket.raw(), &mut self.headers, &slices, &peers, control, MsgFlags::empty()).map(Iterator::count)
+                }
+                None => {
+                    let (peer, packet) = packets[0];
+                    sendmsg(socket.raw(), &[IoSlice::new(packet)], &[], MsgFlags::empty(), Some(&socket.address(peer))).map(|_| 1)
+                }
+            };
+            match sent {
+                Ok(count) => packets = &packets[count.max(1)..],
+                Err(Errno::EINTR) => {}
+                Err(error) => {
+                    // It is about the first: no way there, or a full queue.
+                    debug!(%error, peer = %packets[0].0, "a packet can't be sent");
+                    self.metrics.send_errors.inc();
+                    packets = &packets[1..];
+                }
+            }
+        }
+    }
+}
+
+fn scope(peer: SocketAddr) -> u32 {
+    match peer {
+        SocketAddr::V4(_) => 0,
+        SocketAddr::V6(peer) => peer.scope_id(),
+    }
+}

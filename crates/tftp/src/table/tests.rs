@@ -1,0 +1,118 @@
+use super::*;
+use crate::content::{Content, Reader};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+fn scan(root: &Path) -> (Table, Vec<Problem>) {
+    Table::of_files_below(root, &Table::default()).unwrap()
+}
+
+fn text(table: &Table, name: &str) -> Option<String> {
+    match table.find(name.as_bytes())? {
+        Named::File(entry) => {
+            let mut out = Vec::new();
+            Reader::new(Content::File(entry.file)).read(0, 1000, &mut out).unwrap();
+            Some(String::from_utf8(out).unwrap())
+        }
+        Named::Bootstrap(name) => Some(format!("bootstrap {name}")),
+    }
+}
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn files_are_found_by_the_odd_names_that_firmware_sends() {
+    let folder = folder(&[("ipxe.efi", "efi"), ("x86/undionly.kpxe", "bios")]);
+    let (table, problems) = scan(folder.path());
+    assert_eq!(problems, []);
+    for name in ["ipxe.efi", "/ipxe.efi", "./ipxe.efi", "\\ipxe.efi", "IPXE.EFI"] {
+        assert_eq!(text(&table, name).as_deref(), Some("efi"), "{name}");
+    }
+    assert_eq!(text(&table, "\\X86\\undionly.KPXE").as_deref(), Some("bios"));
+    for name in ["", "/", "x86", "etc/passwd", "/etc/passwd", "../ipxe.efi", "x86/../ipxe.efi", "ipxe.efi/", "ipxe"] {
+        let expected = if name == "ipxe.efi/" { Some("efi") } else { None };
+        assert_eq!(text(&table, name).as_deref(), expected, "{name}");
+    }
+}
+
+#[test]
+fn of_files_that_differ_in_case_each_is_found_by_its_own_name() {
+    let folder = folder(&[("Boot", "B"), ("boot", "b"), ("BOOT", "BB")]);
+    let (table, _) = scan(folder.path());
+    assert_eq!(text(&table, "boot").as_deref(), Some("b"));
+    assert_eq!(text(&table, "Boot").as_deref(), Some("B"));
+    assert_eq!(text(&table, "bOOt").as_deref(), Some("BB"));
+}
+
+#[test]
+fn the_bootstrap_is_there_at_any_depth_unless_a_file_is() {
+    let folder = folder(&[("own/autoexec.ipxe", "my own")]);
+    let (table, _) = scan(folder.path());
+    assert_eq!(text(&table, "autoexec.ipxe").as_deref(), Some("bootstrap autoexec.ipxe"));
+    assert_eq!(text(&table, "/a/b/autoexec.ipxe").as_deref(), Some("bootstrap a/b/autoexec.ipxe"));
+    assert_eq!(text(&table, "boot.ipxe").as_deref(), Some("bootstrap boot.ipxe"));
+    assert_eq!(text(&table, "own/autoexec.ipxe").as_deref(), Some("my own"));
+    assert_eq!(text(&table, "a/boot.ipxe"), None);
+    assert_eq!(text(&table, "../autoexec.ipxe"), None);
+}
+
+#[test]
+fn links_inside_are_followed_and_links_that_leave_are_named() {
+    let outside = folder(&[("secret", "s"), ("dir/secret", "s")]);
+    let folder = folder(&[("real/file", "f"), ("..data/hidden", "h"), (".git/config", "g")]);
+    symlink("real/file", folder.path().join("link")).unwrap();
+    symlink(folder.path().join("real"), folder.path().join("absolute")).unwrap();
+    symlink("..data/hidden", folder.path().join("projected")).unwrap();
+    symlink(outside.path().join("secret"), folder.path().join("leaves")).unwrap();
+    symlink(outside.path().join("dir"), folder.path().join("leaves-too")).unwrap();
+    symlink("..", folder.path().join("real/up")).unwrap();
+    symlink("nowhere", folder.path().join("dangling")).unwrap();
+    let (table, problems) = scan(folder.path());
+    for name in ["link", "real/file", "absolute/file"] {
+        assert_eq!(text(&table, name).as_deref(), Some("f"), "{name}");
+    }
+    assert_eq!(text(&table, "projected").as_deref(), Some("h"));
+    for name in ["leaves", "leaves-too/secret", ".git/config", "..data/hidden", "dangling"] {
+        assert_eq!(text(&table, name), None, "{name}");
+    }
+    let named: Vec<_> = problems.iter().map(|problem| problem.path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(named, ["up", "dangling", "leaves", "leaves-too", "up"], "{problems:?}");
+}
+
+#[test]
+fn pipes_and_devices_are_named_and_do_not_block() {
+    let folder = folder(&[("file", "f")]);
+    nix::unistd::mkfifo(&folder.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    symlink("/dev/zero", folder.path().join("zero")).unwrap();
+    let (table, problems) = scan(folder.path());
+    assert_eq!(table.len(), 1);
+    assert_eq!(problems.len(), 2);
+}
+
+#[test]
+fn what_is_unchanged_stays_open_and_what_is_replaced_is_opened_anew() {
+    let folder = folder(&[("same", "1"), ("other", "1")]);
+    let (first, _) = scan(folder.path());
+    fs::write(folder.path().join("new"), "22").unwrap();
+    fs::rename(folder.path().join("new"), folder.path().join("other")).unwrap();
+    let (second, _) = Table::of_files_below(folder.path(), &first).unwrap();
+    let is_kept = |name: &[u8]| Arc::ptr_eq(&first.files[name].file, &second.files[name].file);
+    assert!(is_kept(b"same"));
+    assert!(!is_kept(b"other"));
+    assert_eq!(text(&first, "other").as_deref(), Some("1"), "a transfer that runs goes on with what it began");
+    assert_eq!(text(&second, "other").as_deref(), Some("22"));
+}
+
+#[test]
+fn a_root_that_is_not_there_is_an_error() {
+    assert!(Table::of_files_below(Path::new("/nonexistent/tftp"), &Table::default()).is_err());
+}

@@ -1,0 +1,321 @@
+//! One transfer, as a state machine: an acknowledgement or the clock goes in, packets come out. No socket, no clock of its own.
+//!
+//! ```text
+//! request --> offered (OACK) --ACK 0--> sending <--ACK n / DATA n+1..n+w--> over
+//!        \--> sending (DATA 1, where no option was asked for)
+//! ```
+
+mod patience;
+
+use std::io;
+use std::time::Duration;
+
+use crate::content::{Content, Reader};
+use crate::packet::{DATA_HEADER, DEFAULT_BLKSIZE, Options, Packet, write_data_header};
+use patience::Patience;
+
+/// IP and UDP headers in front of a packet, for what a spoofed request is worth.
+const HEADERS: usize = 28;
+/// The first answer and its repeats that leave before the peer has proved its address.
+const MAX_ANSWERS: u32 = 4;
+/// An unproven peer gets repeats that it did not ask for only up to so many times the bytes that it sent.
+const MAX_GAIN: usize = 5;
+/// How long a peer may take to prove its address.
+const PROOF: Duration = Duration::from_secs(30);
+/// A request that comes so much later than the one before is a first one again, even if that was never answered to.
+const ANEW: Duration = Duration::from_secs(5);
+/// Repeats without progress, by the clock.
+const MAX_REPEATS: u32 = 5;
+/// Repeats without progress that the peer asked for by an acknowledgement.
+const MAX_URGED: u32 = 20;
+/// A request that comes again so soon after progress is the network's copy of the first.
+const ECHO: Duration = Duration::from_secs(2);
+/// The longest time between repeats that a peer may ask for.
+const MAX_TIMEOUT: u8 = 30;
+
+/// What a transfer may use, of what was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Largest block that travels in one piece.
+    pub(crate) blksize: u16,
+    /// Most blocks between two acknowledgements.
+    pub(crate) windowsize: u16,
+}
+
+/// A file on its way to one peer.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    reader: Reader,
+    granted: Options,
+    blksize: u16,
+    windowsize: u16,
+    /// The number of the last block, which is shorter than the others.
+    last: u64,
+    acked: u64,
+    sent: u64,
+    is_offered: bool,
+    proof: Option<Unproven>,
+    patience: Patience,
+    sent_at: Duration,
+    progress_at: Duration,
+    /// Whether what is under way was sent more than once: its round trip can't be told.
+    is_repeat: bool,
+    repeats: u32,
+    urged: u32,
+    retransmits: u64,
+}
+
+/// What was exchanged with a peer that has not proved its address.
+#[derive(Clone, Copy, Debug)]
+struct Unproven {
+    since: Duration,
+    answers: u32,
+    received: usize,
+    sent: usize,
+}
+
+/// What follows from an event.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Nothing leaves.
+    Wait,
+    /// The packet as it is was a stray: nothing leaves.
+    Stray,
+    /// What was appended leaves: packets of this size, but for the last, which may be shorter.
+    Send {
+        /// The size.
+        packet: usize,
+    },
+    /// The transfer is over.
+    Over(End),
+}
+
+/// How a transfer ended, as far as it knows itself.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Each block has arrived.
+    Completed,
+    /// No sign of life, not even a first one.
+    Unanswered,
+    /// No sign of life any more.
+    TimedOut,
+    /// The file can't be read any more.
+    Failed(io::Error),
+}
+
+// === impl Transfer ===
+
+impl Transfer {
+    /// A transfer of this content to a peer whose request had so many bytes. Nothing leaves before [`answer`](Self::answer).
+    pub(crate) fn new(content: Content, asked: &Options, bounds: Bounds, request: usize, now: Duration) -> Self {
+        let size = content.size();
+        let granted = Options {
+            blksize: asked.blksize.map(|blksize| blksize.min(bounds.blksize)),
+            timeout: asked.timeout.filter(|timeout| *timeout <= MAX_TIMEOUT),
+            tsize: asked.tsize.map(|_| size),
+            windowsize: asked.windowsize.map(|windowsize| windowsize.min(bounds.windowsize)),
+        };
+        let blksize = granted.blksize.unwrap_or(DEFAULT_BLKSIZE);
+        Self {
+            reader: Reader::new(content),
+            granted,
+            blksize,
+            windowsize: granted.windowsize.unwrap_or(1),
+            last: size / u64::from(blksize) + 1,
+            acked: 0,
+            sent: 0,
+            is_offered: !granted.is_empty(),
+            proof: Some(Unproven { since: now, answers: 0, received: request + HEADERS, sent: 0 }),
+            patience: Patience::new(granted.timeout),
+            sent_at: now,
+            progress_at: now,
+            is_repeat: false,
+            repeats: 0,
+            urged: 0,
+            retransmits: 0,
+        }
+    }
+
+    /// The first answer, or a repeat of it because the request came again. `allow` says whether so many more bytes may go to an unproven
+    /// peer.
+    pub(crate) fn answer(&mut self, now: Duration, allow: impl FnOnce(usize) -> bool, out: &mut Vec<u8>) -> Step {
+        let Some(proof) = self.proof.filter(|proof| proof.answers < MAX_ANSWERS) else { return Step::Stray };
+        self.is_repeat = proof.answers > 0;
+        let start = out.len();
+        let step = self.send(now, out);
+        if let Step::Send { .. } = step {
+            let bytes = out.len() - start + HEADERS;
+            if !allow(bytes) {
+                out.truncate(start);
+                return Step::Wait;
+            }
+            self.retransmits += u64::from(self.is_repeat);
+            self.proof = Some(Unproven { answers: proof.answers + 1, sent: proof.sent + bytes, ..proof });
+        }
+        step
+    }
+
+    /// Whether a request that came again is only the network's copy of the one that began this transfer.
+    pub(crate) fn is_echo(&self, now: Duration) -> bool {
+        self.is_proven() && now < self.progress_at + ECHO
+    }
+
+    /// Whether a request that came again wants the first answer again.
+    pub(crate) fn is_repeated_by_request(&self, now: Duration) -> bool {
+        self.proof.is_some_and(|proof| now < proof.since + ANEW)
+    }
+
+    /// An acknowledgement from the peer.
+    pub(crate) fn on_ack(&mut self, block: u16, now: Duration, out: &mut Vec<u8>) -> Step {
+        if self.is_offered {
+            if block != 0 {
+                return Step::Stray;
+            }
+            self.is_offered = false;
+            self.progress(now);
+            return self.send_next(now, out);
+        }
+        let ahead = u64::from(block.wrapping_sub(low_bits(self.acked)));
+        match ahead {
+            0 => self.on_repeated_ack(now, out),
+            // An acknowledgement of what was never sent, or of what was acknowledged long ago.
+            _ if ahead > self.sent - self.acked => Step::Stray,
+            _ => {
+                self.acked += ahead;
+                self.progress(now);
+                if self.acked == self.last { Step::Over(End::Completed) } else { self.send_next(now, out) }
+            }
+        }
+    }
+
+    /// Time goes by. `allow` as in [`answer`](Self::answer).
+    pub(crate) fn on_clock(&mut self, now: Duration, allow: impl FnOnce(usize) -> bool, out: &mut Vec<u8>) -> Step {
+        let is_due = now >= self.sent_at + self.patience.after(self.repeats);
+        if let Some(proof) = self.proof {
+            if now >= proof.since + PROOF {
+                return Step::Over(End::Unanswered);
+            }
+            let next = proof.sent.checked_div(proof.answers as usize).unwrap_or_default();
+            if !is_due || proof.sent + next > proof.received * MAX_GAIN {
+                return Step::Wait;
+            }
+            self.repeats += 1;
+            return match self.answer(now, allow, out) {
+                Step::Stray => Step::Wait,
+                step => step,
+            };
+        }
+        if !is_due {
+            return Step::Wait;
+        }
+        if self.repeats == MAX_REPEATS {
+            return Step::Over(End::TimedOut);
+        }
+        self.repeats += 1;
+        self.send_again(now, out)
+    }
+
+    /// The same request came again before there was any other sign of the peer.
+    pub(crate) fn on_request_again(&mut self, request: usize) {
+        if let Some(proof) = &mut self.proof {
+            proof.received += request + HEADERS;
+        }
+    }
+
+    /// Whether the peer has shown that it gets what is sent to it.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proof.is_none()
+    }
+
+    /// Takes over what an unproven peer got already, so that it gains nothing by asking for something else.
+    pub(crate) fn inherit(&mut self, previous: &Self, now: Duration) {
+        if let (Some(own), Some(before)) = (&mut self.proof, previous.proof.filter(|proof| now < proof.since + ANEW)) {
+            *own = Unproven { received: own.received + before.received, ..before };
+        }
+    }
+
+    /// Bytes of the file that have arrived.
+    pub(crate) fn delivered(&self) -> u64 {
+        (self.acked * u64::from(self.blksize)).min(self.reader.size())
+    }
+
+    /// Whether all was sent and only the last acknowledgement is missing.
+    pub(crate) fn is_all_sent(&self) -> bool {
+        self.sent == self.last
+    }
+
+    /// Packets that were sent more than once.
+    pub(crate) fn retransmits(&self) -> u64 {
+        self.retransmits
+    }
+
+    /// The options that both sides keep to.
+    pub(crate) fn granted(&self) -> &Options {
+        &self.granted
+    }
+
+    fn progress(&mut self, now: Duration) {
+        if !self.is_repeat {
+            self.patience.learn(now.saturating_sub(self.sent_at));
+        }
+        self.proof = None;
+        self.is_repeat = false;
+        self.repeats = 0;
+        self.urged = 0;
+        self.progress_at = now;
+    }
+
+    /// The peer misses what follows the block that it acknowledges once more. Unless what follows was sent just now: each copy of an
+    /// acknowledgement would bring forth a copy of a block, and that one an acknowledgement, to the end of the transfer.
+    fn on_repeated_ack(&mut self, now: Duration, out: &mut Vec<u8>) -> Step {
+        let is_none = self.acked == 0 && self.granted.is_empty();
+        if is_none || now < self.sent_at + self.patience.guard() {
+            return Step::Stray;
+        }
+        self.progress_at = now;
+        self.urged += 1;
+        if self.urged > MAX_URGED {
+            return Step::Over(End::TimedOut);
+        }
+        self.send_again(now, out)
+    }
+
+    fn send_next(&mut self, now: Duration, out: &mut Vec<u8>) -> Step {
+        self.sent = (self.acked + u64::from(self.windowsize)).min(self.last);
+        self.send(now, out)
+    }
+
+    fn send_again(&mut self, now: Duration, out: &mut Vec<u8>) -> Step {
+        self.is_repeat = true;
+        self.retransmits += (self.sent - self.acked).max(1);
+        self.send(now, out)
+    }
+
+    /// Appends all that is under way.
+    fn send(&mut self, now: Duration, out: &mut Vec<u8>) -> Step {
+        self.sent_at = now;
+        let start = out.len();
+        if self.is_offered {
+            Packet::OptionAck(self.granted).write(out);
+            return Step::Send { packet: out.len() - start };
+        }
+        let blksize = usize::from(self.blksize);
+        self.sent = self.sent.max(1);
+        for block in self.acked + 1..=self.sent {
+            write_data_header(low_bits(block), out);
+            if let Err(error) = self.reader.read((block - 1) * u64::from(self.blksize), blksize, out) {
+                out.truncate(start);
+                return Step::Over(End::Failed(error));
+            }
+        }
+        Step::Send { packet: DATA_HEADER + blksize }
+    }
+}
+
+/// Block numbers are counted round: 65,535 is followed by 0.
+fn low_bits(block: u64) -> u16 {
+    (block & 0xffff) as u16
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+use super::*;
+use std::fs::File;
+use std::sync::Arc;
+
+use crate::content::OpenFile;
+
+const BOUNDS: Bounds = Bounds { blksize: 1468, windowsize: 64 };
+const REQUEST: usize = 45;
+
+fn at(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn text(length: usize) -> Content {
+    Content::Text((0..length).map(|i| (i % 251) as u8).collect())
+}
+
+fn asked(blksize: u16, windowsize: u16) -> Options {
+    Options { blksize: Some(blksize), windowsize: Some(windowsize), tsize: Some(0), timeout: None }
+}
+
+/// A transfer that is under way: its options are acknowledged at 1 ms, and the first window is out.
+fn under_way(length: usize, blksize: u16, windowsize: u16) -> Transfer {
+    let mut transfer = Transfer::new(text(length), &asked(blksize, windowsize), BOUNDS, REQUEST, at(0));
+    let mut out = Vec::new();
+    assert!(matches!(transfer.answer(at(0), |_| true, &mut out), Step::Send { .. }));
+    assert!(matches!(transfer.on_ack(0, at(1), &mut out), Step::Send { .. }));
+    transfer
+}
+
+/// The numbers of the blocks that leave.
+fn blocks(step: &Step, out: &[u8]) -> Vec<u16> {
+    match step {
+        Step::Send { packet } => out
+            .chunks(*packet)
+            .map(|packet| match Packet::parse(packet) {
+                Ok(Packet::Data { block, .. }) => block,
+                other => panic!("{other:?}"),
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn ack(transfer: &mut Transfer, block: u16, now: Duration) -> (Step, Vec<u16>) {
+    let mut out = Vec::new();
+    let step = transfer.on_ack(block, now, &mut out);
+    let blocks = blocks(&step, &out);
+    (step, blocks)
+}
+
+/// Fetches everything as a client without faults does; gives the bytes and how many blocks there were.
+fn fetch(content: Content, options: &Options, mut keep: impl FnMut(&[u8])) -> u64 {
+    let mut transfer = Transfer::new(content, options, BOUNDS, REQUEST, at(0));
+    let (mut out, mut count, mut block) = (Vec::new(), 0_u64, 0_u16);
+    let mut step = transfer.answer(at(0), |_| true, &mut out);
+    loop {
+        let Step::Send { packet } = step else { panic!("{step:?} after {count} blocks") };
+        for packet in out.chunks(packet) {
+            match Packet::parse(packet) {
+                Ok(Packet::OptionAck(_)) => {}
+                Ok(Packet::Data { block: number, bytes }) => {
+                    block = block.wrapping_add(1);
+                    assert_eq!(number, block);
+                    count += 1;
+                    keep(bytes);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        out.clear();
+        step = transfer.on_ack(block, at(count), &mut out);
+        if matches!(step, Step::Over(End::Completed)) {
+            return count;
+        }
+    }
+}
+
+#[test]
+fn files_of_every_awkward_length_arrive_whole() {
+    for length in [0, 1, 511, 512, 513, 1024, 5_000] {
+        for options in [Options::default(), asked(512, 1), asked(512, 4), asked(1468, 3), asked(8, 64)] {
+            let mut bytes: Vec<u8> = Vec::new();
+            let count = fetch(text(length), &options, |block| bytes.extend(block));
+            assert_eq!(bytes, (0..length).map(|i| (i % 251) as u8).collect::<Vec<_>>(), "{length} {options:?}");
+            assert_eq!(count, (length / usize::from(options.blksize.unwrap_or(512)) + 1) as u64);
+        }
+    }
+}
+
+#[test]
+fn block_numbers_go_round_in_a_file_of_more_than_32_mib() {
+    let file = tempfile::tempfile().unwrap();
+    let size = 65_536 * 512 * 3 + 7;
+    file.set_len(size).unwrap();
+    let mut received = 0;
+    let count = fetch(sparse(file), &asked(512, 16), |block| received += block.len() as u64);
+    assert_eq!((received, count), (size, 65_536 * 3 + 1));
+}
+
+#[test]
+fn block_numbers_go_round_more_than_a_hundred_times_in_a_file_of_more_than_4_gib() {
+    let file = tempfile::tempfile().unwrap();
+    let size = (4 << 30) + 5;
+    file.set_len(size).unwrap();
+    let mut transfer = Transfer::new(sparse(file), &asked(512, 64), BOUNDS, REQUEST, at(0));
+    let mut out = Vec::new();
+    transfer.answer(at(0), |_| true, &mut out);
+    // All but the last steps, without making their packets: those are tried above.
+    transfer.on_ack(0, at(0), &mut out);
+    let last = size / 512 + 1;
+    assert_eq!(last, 8_388_609);
+    transfer.acked = last - 70;
+    transfer.sent = last - 6;
+    let (_, sent) = ack(&mut transfer, low_bits(last - 6), at(1));
+    assert_eq!(sent, (last - 5..=last).map(low_bits).collect::<Vec<_>>());
+    assert!(sent.contains(&0), "{sent:?}");
+    let (step, _) = ack(&mut transfer, low_bits(last), at(2));
+    assert!(matches!(step, Step::Over(End::Completed)));
+    assert_eq!(transfer.delivered(), size);
+}
+
+fn sparse(file: File) -> Content {
+    Content::File(Arc::new(OpenFile::new(file).unwrap()))
+}
+
+#[test]
+fn options_are_granted_within_bounds_and_others_left_out() {
+    let all = Options { blksize: Some(65_464), timeout: Some(7), tsize: Some(0), windowsize: Some(65_535) };
+    let mut out = Vec::new();
+    Transfer::new(text(1000), &all, BOUNDS, REQUEST, at(0)).answer(at(0), |_| true, &mut out);
+    let granted = Options { blksize: Some(1468), timeout: Some(7), tsize: Some(1000), windowsize: Some(64) };
+    assert_eq!(Packet::parse(&out), Ok(Packet::OptionAck(granted)));
+    // A timeout of minutes would keep a transfer for an hour.
+    let slow = Options { timeout: Some(255), ..Options::default() };
+    out.clear();
+    Transfer::new(text(1000), &slow, BOUNDS, REQUEST, at(0)).answer(at(0), |_| true, &mut out);
+    assert!(matches!(Packet::parse(&out), Ok(Packet::Data { block: 1, .. })));
+}
+
+#[test]
+fn acknowledgements_of_the_future_and_of_the_past_are_strays() {
+    let mut transfer = under_way(100_000, 512, 4);
+    for block in [5, 6, 1_000, 65_535] {
+        assert!(matches!(ack(&mut transfer, block, at(2)).0, Step::Stray), "{block}");
+    }
+    assert_eq!(ack(&mut transfer, 4, at(2)).1, [5, 6, 7, 8]);
+    for block in [0, 1, 3, 9, 32_768] {
+        assert!(matches!(ack(&mut transfer, block, at(3)).0, Step::Stray), "{block}");
+    }
+}
+
+#[test]
+fn data_is_not_acknowledged_before_the_options_are() {
+    let mut transfer = Transfer::new(text(5_000), &asked(512, 1), BOUNDS, REQUEST, at(0));
+    transfer.answer(at(0), |_| true, &mut Vec::new());
+    assert!(matches!(ack(&mut transfer, 1, at(1)).0, Step::Stray));
+    assert!(!transfer.is_proven());
+    assert_eq!(ack(&mut transfer, 0, at(1)).1, [1]);
+    assert!(transfer.is_proven());
+}
+
+#[test]
+fn a_window_with_a_gap_is_sent_again_from_the_gap() {
+    let mut transfer = under_way(100_000, 512, 8);
+    assert_eq!(ack(&mut transfer, 3, at(2)).1, [4, 5, 6, 7, 8, 9, 10, 11]);
+}
+
+#[test]
+fn copies_of_an_acknowledgement_bring_forth_no_copies_of_blocks() {
+    let mut transfer = under_way(100_000, 512, 1);
+    assert_eq!(ack(&mut transfer, 1, at(2)).1, [2]);
+    assert!(matches!(ack(&mut transfer, 1, at(3)).0, Step::Stray));
+    // ... but when block 2 can't be on its way any more, it was lost, and the peer says so.
+    assert_eq!(ack(&mut transfer, 1, at(300)).1, [2]);
+    assert!(matches!(ack(&mut transfer, 1, at(301)).0, Step::Stray));
+    assert_eq!(transfer.retransmits(), 1);
+}
+
+#[test]
+fn a_silent_peer_is_given_up_after_five_repeats() {
+    let mut transfer = under_way(100_000, 512, 2);
+    let (mut repeats, mut now) = (0, at(1));
+    let end = loop {
+        now += at(50);
+        let mut out = Vec::new();
+        match transfer.on_clock(now, |_| true, &mut out) {
+            Step::Over(end) => break end,
+            step @ Step::Send { .. } => {
+                assert_eq!(blocks(&step, &out), [1, 2]);
+                repeats += 1;
+            }
+            _ => {}
+        }
+        assert!(now < at(60_000));
+    };
+    assert!(matches!(end, End::TimedOut));
+    assert_eq!(repeats, 5);
+}
+
+#[test]
+fn a_peer_that_asks_for_the_same_block_for_ever_is_given_up() {
+    let mut transfer = under_way(100_000, 512, 1);
+    let mut now = at(1);
+    let repeats = (0..).take_while(|_| {
+        now += at(201);
+        !matches!(ack(&mut transfer, 0, now).0, Step::Over(End::TimedOut))
+    });
+    assert_eq!(repeats.count(), 20);
+}
+
+/// What leaves for a peer that never proves its address, when it asks so often.
+fn unproven(options: &Options, requests: u32) -> (u32, usize) {
+    let mut transfer = Transfer::new(text(100_000), options, BOUNDS, REQUEST, at(0));
+    let (mut packets, mut bytes, mut now) = (0, 0, at(0));
+    for request in 0.. {
+        let mut out = Vec::new();
+        let step = if request < requests {
+            transfer.on_request_again(REQUEST);
+            transfer.answer(now, |_| true, &mut out)
+        } else {
+            transfer.on_clock(now, |_| true, &mut out)
+        };
+        match step {
+            Step::Over(End::Unanswered) => return (packets, bytes),
+            Step::Send { .. } => {
+                packets += 1;
+                bytes += out.len() + HEADERS;
+            }
+            _ => {}
+        }
+        now += at(50);
+    }
+    unreachable!()
+}
+
+#[test]
+fn who_does_not_prove_its_address_gets_four_option_acknowledgements_at_most() {
+    let (packets, bytes) = unproven(&asked(1468, 16), 1);
+    assert_eq!(packets, 4);
+    assert!(bytes <= (REQUEST + HEADERS) * MAX_GAIN, "{bytes}");
+    assert_eq!(unproven(&asked(1468, 16), 1_000).0, 4);
+}
+
+#[test]
+fn who_asks_without_options_gets_one_block_and_repeats_only_for_repeated_requests() {
+    assert_eq!(unproven(&Options::default(), 1).0, 1);
+    assert_eq!(unproven(&Options::default(), 3).0, 3);
+    assert_eq!(unproven(&Options::default(), 1_000).0, 4);
+}
+
+#[test]
+fn asking_for_something_else_gains_an_unproven_peer_nothing() {
+    let mut previous = Transfer::new(text(5_000), &asked(512, 1), BOUNDS, REQUEST, at(0));
+    for _ in 0..4 {
+        previous.answer(at(0), |_| true, &mut Vec::new());
+    }
+    let mut next = Transfer::new(text(5_000), &asked(1024, 1), BOUNDS, REQUEST, at(1));
+    next.inherit(&previous, at(1));
+    assert!(matches!(next.answer(at(1), |_| true, &mut Vec::new()), Step::Stray));
+    // Whoever asks seconds later is taken for somebody who starts anew.
+    let mut later = Transfer::new(text(5_000), &asked(1024, 1), BOUNDS, REQUEST, at(6_000));
+    later.inherit(&previous, at(6_000));
+    assert!(matches!(later.answer(at(6_000), |_| true, &mut Vec::new()), Step::Send { .. }));
+}
+
+#[test]
+fn what_the_budget_does_not_allow_does_not_leave() {
+    let mut transfer = Transfer::new(text(5_000), &Options::default(), BOUNDS, REQUEST, at(0));
+    let mut out = Vec::new();
+    assert!(matches!(transfer.answer(at(0), |bytes| bytes < 544, &mut out), Step::Wait));
+    assert!(out.is_empty());
+    assert!(matches!(transfer.answer(at(1), |bytes| bytes == 544, &mut out), Step::Send { packet: 516 }));
+}
+
+#[test]
+fn a_file_that_is_changed_ends_its_transfers() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(200_000).unwrap();
+    let open = OpenFile::new(File::open(file.path()).unwrap()).unwrap();
+    let mut transfer = Transfer::new(Content::File(Arc::new(open)), &asked(1024, 64), BOUNDS, REQUEST, at(0));
+    let mut out = Vec::new();
+    transfer.answer(at(0), |_| true, &mut out);
+    assert!(matches!(transfer.on_ack(0, at(1), &mut out), Step::Send { .. }));
+    file.as_file().set_len(100).unwrap();
+    out.clear();
+    assert!(matches!(transfer.on_ack(64, at(2), &mut out), Step::Over(End::Failed(_))));
+    assert!(out.is_empty());
+}

@@ -1,0 +1,366 @@
+//! All transfers that run, and what a datagram means to them. Still no socket and no clock of its own: the server feeds it with both, and so
+//! do simulation and fuzzing.
+
+mod remark;
+
+use std::collections::VecDeque;
+use std::collections::hash_map::Entry as Slot;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::AHashMap;
+use arc_swap::ArcSwap;
+use tracing::{debug, info, warn};
+
+use crate::content::Content;
+use crate::limits::{Limits, Prefixes};
+use crate::metrics::{Metrics, Outcome, Refusal};
+use crate::outbox::{Outbox, Route};
+use crate::packet::{Malformed, Mode, Packet, Request};
+use crate::table::{Named, Table};
+use crate::transfer::{Bounds, End, Step, Transfer};
+use remark::Remarks;
+
+/// Makes the bootstrap script for a machine that knows the server by this address.
+pub type Bootstrap = dyn Fn(IpAddr) -> String + Send + Sync;
+
+/// What is served.
+#[derive(Clone)]
+pub struct Library {
+    /// The files; whoever follows the folder puts in a new table.
+    pub table: Arc<ArcSwap<Table>>,
+    /// `autoexec.ipxe` and `boot.ipxe`, where no file has that name.
+    pub bootstrap: Arc<Bootstrap>,
+}
+
+/// A datagram that has arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// From where, and at which address and socket of ours.
+    pub route: Route,
+    /// The datagram.
+    pub datagram: &'a [u8],
+    /// Whether it was longer than that.
+    pub is_cut: bool,
+}
+
+/// All transfers that run.
+pub struct Transfers {
+    limits: Limits,
+    library: Library,
+    metrics: Metrics,
+    running: AHashMap<SocketAddr, Running>,
+    per_peer: AHashMap<IpAddr, usize>,
+    prefixes: Prefixes,
+    /// Those that began without proof, oldest first; most have one by now, or are over.
+    unproven: VecDeque<(SocketAddr, u64)>,
+    /// The sockets that transfers use in turn, if not the one that was asked.
+    ports: usize,
+    begun: u64,
+    is_draining: bool,
+    remarks: Remarks,
+}
+
+struct Running {
+    transfer: Transfer,
+    route: Route,
+    file: Arc<str>,
+    /// The request, byte for byte, to know it again.
+    request: Box<[u8]>,
+    number: u64,
+    began: Duration,
+}
+
+// === impl Transfers ===
+
+impl Transfers {
+    /// None yet. With `ports`, answers leave from the sockets 1 to `ports` instead of the one that was asked.
+    pub fn new(limits: Limits, library: Library, metrics: Metrics, ports: usize) -> Self {
+        Self {
+            limits,
+            library,
+            metrics,
+            running: AHashMap::new(),
+            per_peer: AHashMap::new(),
+            prefixes: Prefixes::new(limits.unproven_bytes),
+            unproven: VecDeque::new(),
+            ports,
+            begun: 0,
+            is_draining: false,
+            remarks: Remarks::default(),
+        }
+    }
+
+    /// How many run.
+    pub fn active(&self) -> usize {
+        self.running.len()
+    }
+
+    /// From now on none begins.
+    pub fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// Ends what is left.
+    pub fn stop(&mut self, now: Duration) {
+        for peer in self.running.keys().copied().collect::<Vec<_>>() {
+            self.end(peer, Outcome::Stopped, None, now);
+        }
+    }
+
+    /// A datagram has arrived.
+    pub fn on_datagram(&mut self, arrival: &Arrival<'_>, now: Duration, out: &mut Outbox) {
+        let Route { peer, local, .. } = arrival.route;
+        if !can_be_answered(peer, local) {
+            return self.metrics.refuse(Refusal::Address);
+        }
+        let is_request = arrival.datagram.starts_with(&[0, 1]);
+        if arrival.is_cut {
+            return self.refuse(arrival, Refusal::Oversized, is_request, now, out);
+        }
+        match Packet::parse(arrival.datagram) {
+            Ok(Packet::Ack(block)) => self.on_ack(arrival.route, block, now, out),
+            Ok(Packet::Read(request)) => self.on_request(arrival, &request, now, out),
+            Ok(Packet::Error { code, text }) => self.on_error(arrival.route, code, text, now),
+            Ok(Packet::Write) => self.refuse(arrival, Refusal::Write, true, now, out),
+            Ok(Packet::Data { .. } | Packet::OptionAck(_)) => self.metrics.refuse(Refusal::NotForServers),
+            Err(Malformed::Option(_)) if is_request => self.refuse(arrival, Refusal::Option, true, now, out),
+            Err(_) => self.refuse(arrival, Refusal::Malformed, is_request, now, out),
+        }
+    }
+
+    /// Time goes by.
+    pub fn on_clock(&mut self, now: Duration, out: &mut Outbox) {
+        let mut over = Vec::new();
+        for (peer, running) in &mut self.running {
+            let before = running.transfer.retransmits();
+            let prefixes = &mut self.prefixes;
+            let step = running.transfer.on_clock(now, |bytes| prefixes.take(peer.ip(), bytes, now), out.open());
+            self.metrics.retransmits.inc_by(running.transfer.retransmits() - before);
+            match step {
+                Step::Send { packet } => {
+                    let bytes = out.close(running.route, packet);
+                    self.metrics.sent_bytes.inc_by(bytes as u64);
+                }
+                Step::Over(end) => over.push((*peer, end)),
+                Step::Wait | Step::Stray => {}
+            }
+        }
+        for (peer, end) in over {
+            self.over(peer, end, now, out);
+        }
+        self.remarks.on_clock(now);
+    }
+
+    fn on_ack(&mut self, route: Route, block: u16, now: Duration, out: &mut Outbox) {
+        let running = self.running.get_mut(&route.peer).filter(|running| running.route.socket == route.socket);
+        let Some(running) = running else { return self.metrics.refuse(Refusal::UnknownTransfer) };
+        let before = running.transfer.retransmits();
+        let step = running.transfer.on_ack(block, now, out.open());
+        self.metrics.retransmits.inc_by(running.transfer.retransmits() - before);
+        match step {
+            Step::Send { packet } => {
+                let bytes = out.close(running.route, packet);
+                self.metrics.sent_bytes.inc_by(bytes as u64);
+            }
+            Step::Over(end) => self.over(route.peer, end, now, out),
+            Step::Stray => self.metrics.refuse(Refusal::Stray),
+            Step::Wait => {}
+        }
+    }
+
+    fn on_error(&mut self, route: Route, code: u16, text: &[u8], now: Duration) {
+        if self.running.get(&route.peer).is_none_or(|running| running.route.socket != route.socket) {
+            return self.metrics.refuse(Refusal::UnknownTransfer);
+        }
+        let said = format!("{code} {}", String::from_utf8_lossy(&text[..text.len().min(80)]));
+        self.end(route.peer, Outcome::Aborted, Some(&said), now);
+    }
+
+    fn on_request(&mut self, arrival: &Arrival<'_>, request: &Request<'_>, now: Duration, out: &mut Outbox) {
+        let peer = arrival.route.peer;
+        if arrival.route.socket != 0 {
+            return self.metrics.refuse(Refusal::UnknownTransfer);
+        }
+        if let Some(running) = self.running.get_mut(&peer) {
+            let is_same = *running.request == *arrival.datagram;
+            if is_same && running.transfer.is_echo(now) {
+                return self.metrics.refuse(Refusal::Stray);
+            }
+            if is_same && running.transfer.is_repeated_by_request(now) {
+                running.transfer.on_request_again(arrival.datagram.len());
+                return self.answer(peer, now, out);
+            }
+        }
+        if self.is_draining {
+            return self.metrics.refuse(Refusal::Stopping);
+        }
+        if request.mode != Mode::Octet {
+            return self.refuse(arrival, Refusal::Mode, true, now, out);
+        }
+        let Some((file, content)) = self.find(request.file, arrival.route.local) else {
+            return self.refuse(arrival, Refusal::NoSuchFile, true, now, out);
+        };
+        let bounds = Bounds { blksize: self.limits.blksize(peer.ip()), windowsize: self.limits.windowsize };
+        let mut transfer = Transfer::new(content, &request.options, bounds, arrival.datagram.len(), now);
+        if let Some(previous) = self.running.get(&peer) {
+            transfer.inherit(&previous.transfer, now);
+            self.end(peer, Outcome::Restarted, None, now);
+        }
+        if let Err(refusal) = self.make_room(peer.ip(), now) {
+            // An ERROR would be final; a machine that hears nothing asks again, when others have finished.
+            return self.refuse(arrival, refusal, false, now, out);
+        }
+        self.begun += 1;
+        let route = Route { socket: self.reply_socket(), ..arrival.route };
+        let request = arrival.datagram.into();
+        self.running.insert(peer, Running { transfer, route, file, request, number: self.begun, began: now });
+        *self.per_peer.entry(peer.ip()).or_default() += 1;
+        self.unproven.push_back((peer, self.begun));
+        self.metrics.active.inc();
+        self.answer(peer, now, out);
+    }
+
+    /// The first answer to a request, or a repeat of it.
+    fn answer(&mut self, peer: SocketAddr, now: Duration, out: &mut Outbox) {
+        let Some(running) = self.running.get_mut(&peer) else { return };
+        let prefixes = &mut self.prefixes;
+        match running.transfer.answer(now, |bytes| prefixes.take(peer.ip(), bytes, now), out.open()) {
+            Step::Send { packet } => {
+                let bytes = out.close(running.route, packet);
+                self.metrics.sent_bytes.inc_by(bytes as u64);
+            }
+            Step::Over(end) => self.over(peer, end, now, out),
+            Step::Wait => self.metrics.refuse(Refusal::PrefixBudget),
+            Step::Stray => self.metrics.refuse(Refusal::Stray),
+        }
+    }
+
+    fn find(&self, name: &[u8], local: IpAddr) -> Option<(Arc<str>, Content)> {
+        match self.library.table.load().find(name)? {
+            Named::File(entry) => Some((entry.name, Content::File(entry.file))),
+            Named::Bootstrap(name) => Some((name, Content::Text((self.library.bootstrap)(local).into_bytes().into()))),
+        }
+    }
+
+    /// Room for one more, at the cost of whoever asked first and has not proved to be there.
+    fn make_room(&mut self, peer: IpAddr, now: Duration) -> Result<(), Refusal> {
+        if self.per_peer.get(&peer).is_some_and(|count| *count >= self.limits.transfers_per_peer) {
+            return Err(Refusal::TooManyFromPeer);
+        }
+        let running = &self.running;
+        let is_unproven = |peer: &SocketAddr, number: u64| {
+            running.get(peer).is_some_and(|running| running.number == number && !running.transfer.is_proven())
+        };
+        let mut oldest = None;
+        if running.len() >= self.limits.transfers {
+            while let Some((peer, number)) = self.unproven.pop_front() {
+                if is_unproven(&peer, number) {
+                    oldest = Some(peer);
+                    break;
+                }
+            }
+            let oldest = oldest.ok_or(Refusal::TooMany)?;
+            self.end(oldest, Outcome::Evicted, None, now);
+        } else if self.unproven.len() > 2 * self.limits.transfers {
+            self.unproven.retain(|(peer, number)| is_unproven(peer, *number));
+        }
+        Ok(())
+    }
+
+    fn reply_socket(&self) -> usize {
+        match self.ports {
+            0 => 0,
+            ports => 1 + usize::try_from(self.begun).unwrap_or_default() % ports,
+        }
+    }
+
+    /// Says no, or nothing, and counts it.
+    fn refuse(&mut self, arrival: &Arrival<'_>, refusal: Refusal, may_answer: bool, now: Duration, out: &mut Outbox) {
+        let peer = arrival.route.peer;
+        self.metrics.refuse(refusal);
+        // Whoever is in the middle of a transfer would take an ERROR for the end of that.
+        let is_busy = self.running.get(&peer).is_some_and(|running| running.transfer.is_proven());
+        let Some((code, text)) = refusal.error().filter(|_| may_answer && !is_busy) else {
+            debug!(peer = %peer, reason = refusal.name(), "datagram ignored");
+            return;
+        };
+        let text = text.as_bytes();
+        // IP's and UDP's headers, TFTP's, the text and its end.
+        if !self.prefixes.take(peer.ip(), 28 + 4 + text.len() + 1, now) {
+            return self.metrics.refuse(Refusal::PrefixBudget);
+        }
+        self.remarks.refused(arrival, refusal, now);
+        Packet::Error { code, text }.write(out.open());
+        let bytes = out.close(Route { socket: 0, ..arrival.route }, usize::MAX);
+        self.metrics.sent_bytes.inc_by(bytes as u64);
+    }
+
+    /// A transfer says itself that it is over.
+    fn over(&mut self, peer: SocketAddr, end: End, now: Duration, out: &mut Outbox) {
+        let is_all_sent = self.running.get(&peer).is_some_and(|running| running.transfer.is_all_sent());
+        match end {
+            End::Completed => self.end(peer, Outcome::Completed, None, now),
+            End::Unanswered => self.end(peer, Outcome::Unanswered, None, now),
+            End::TimedOut if is_all_sent => self.end(peer, Outcome::Unconfirmed, None, now),
+            End::TimedOut => self.end(peer, Outcome::TimedOut, None, now),
+            End::Failed(error) => {
+                if let Some(running) = self.running.get(&peer) {
+                    Packet::Error { code: 0, text: b"The file can't be read any more" }.write(out.open());
+                    out.close(running.route, usize::MAX);
+                }
+                self.end(peer, Outcome::Failed, Some(&error.to_string()), now);
+            }
+        }
+    }
+
+    fn end(&mut self, peer: SocketAddr, outcome: Outcome, detail: Option<&str>, now: Duration) {
+        let Some(running) = self.running.remove(&peer) else { return };
+        if let Slot::Occupied(mut count) = self.per_peer.entry(peer.ip()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        self.metrics.active.dec();
+        self.metrics.end(outcome);
+        running.log(outcome, detail, now);
+    }
+}
+
+/// Whether there may be somebody at the other end, and it was us alone who was asked.
+fn can_be_answered(peer: SocketAddr, local: IpAddr) -> bool {
+    let is_one = match peer.ip() {
+        IpAddr::V4(ip) => !ip.is_broadcast() && !ip.is_multicast() && !ip.is_unspecified(),
+        IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unspecified(),
+    };
+    let was_all = matches!(local, IpAddr::V4(local) if local.is_broadcast()) || local.is_multicast();
+    is_one && !was_all && peer.port() != 0
+}
+
+// === impl Running ===
+
+impl Running {
+    /// One line a transfer. What may be nobody's, or is only firmware that asks for a size, is no news.
+    fn log(&self, outcome: Outcome, detail: Option<&str>, now: Duration) {
+        let transfer = &self.transfer;
+        let options = transfer.granted();
+        let took_ms = u64::try_from((now.saturating_sub(self.began)).as_millis()).unwrap_or(u64::MAX);
+        macro_rules! line {
+            ($level:ident) => {
+                $level!(
+                    file = &*self.file, peer = %self.route.peer, local = %self.route.local, bytes = transfer.delivered(), took_ms,
+                    blksize = options.blksize, windowsize = options.windowsize, timeout = options.timeout, tsize = options.tsize,
+                    retransmits = transfer.retransmits(), outcome = outcome.name(), detail, "tftp"
+                )
+            };
+        }
+        match outcome {
+            Outcome::Failed => line!(warn),
+            Outcome::Unanswered | Outcome::Evicted => line!(debug),
+            Outcome::Aborted | Outcome::Restarted if transfer.delivered() == 0 => line!(debug),
+            _ => line!(info),
+        }
+    }
+}

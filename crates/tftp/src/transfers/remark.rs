@@ -1,0 +1,49 @@
+//! Lines in the log about requests that were refused: some, not as many as somebody cares to send.
+
+use std::time::Duration;
+
+use tracing::info;
+
+use super::Arrival;
+use crate::metrics::Refusal;
+use crate::packet::Packet;
+
+/// Lines a second.
+const MAX_LINES: u32 = 10;
+
+/// Counts lines, so that a flood fills no disk.
+#[derive(Debug, Default)]
+pub(super) struct Remarks {
+    second: u64,
+    lines: u32,
+    silenced: u64,
+}
+
+impl Remarks {
+    /// Says what was refused, or counts that it did not.
+    pub(super) fn refused(&mut self, arrival: &Arrival<'_>, refusal: Refusal, now: Duration) {
+        self.on_clock(now);
+        self.lines += 1;
+        if self.lines > MAX_LINES {
+            self.silenced += 1;
+            return;
+        }
+        let file = match Packet::parse(arrival.datagram) {
+            Ok(Packet::Read(request)) => Some(String::from_utf8_lossy(&request.file[..request.file.len().min(200)]).into_owned()),
+            _ => None,
+        };
+        let text = refusal.error().map(|(_, text)| text);
+        info!(file, peer = %arrival.route.peer, outcome = refusal.name(), detail = text, "tftp");
+    }
+
+    /// Says how many were passed over, when their second is over.
+    pub(super) fn on_clock(&mut self, now: Duration) {
+        if now.as_secs() == self.second {
+            return;
+        }
+        if self.silenced > 0 {
+            info!(requests = self.silenced, "more TFTP requests were refused than are listed; the metric tftp_refusals counts all");
+        }
+        *self = Self { second: now.as_secs(), ..Self::default() };
+    }
+}

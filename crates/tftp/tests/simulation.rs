@@ -1,0 +1,141 @@
+//! Server and machines over a network that loses, copies and reorders, by a clock that is only counted: the same seed is the same run.
+
+#[path = "simulation/machine.rs"]
+mod machine;
+#[path = "simulation/network.rs"]
+mod network;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tftp::{Arrival, Library, Limits, Metrics, Outbox, Outcome, Route, Table, Transfers};
+
+use machine::Machine;
+use network::{Faults, Network};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The largest UDP payload of an Ethernet packet.
+const LARGEST: usize = 1_472;
+
+struct World {
+    transfers: Transfers,
+    metrics: Metrics,
+    network: Network,
+    machines: Vec<Machine>,
+    now: Duration,
+    ticked: Duration,
+    outbox: Outbox,
+}
+
+impl World {
+    fn new(seed: u64, faults: Faults, machines: usize) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let metrics = Metrics::register(&mut Registry::default());
+        let length = rng.random_range(0..30_000);
+        let script: String = (0..length).map(|i| char::from(b'a' + (i % 23) as u8)).collect();
+        let expected = script.clone().into_bytes();
+        let library = Library { table: Arc::new(Arc::new(Table::default()).into()), bootstrap: Arc::new(move |_| script.clone()) };
+        let limits = Limits { transfers: 64, unproven_bytes: 1 << 20, ..Limits::default() };
+        let machines = (0..machines).map(|number| Machine::new(number, expected.clone(), &mut rng)).collect();
+        Self {
+            transfers: Transfers::new(limits, library, metrics.clone(), 0),
+            metrics,
+            network: Network::new(rng, faults),
+            machines,
+            now: Duration::ZERO,
+            ticked: Duration::ZERO,
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// Runs until each machine has what it wants or gives up.
+    fn run(&mut self) {
+        while self.machines.iter().any(|machine| !machine.is_done()) {
+            assert!(self.now < Duration::from_secs(1_000), "a machine waits for ever");
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        while let Some((from, to, datagram)) = self.network.next(self.now) {
+            if to == server() {
+                let route = Route { socket: 0, peer: from, local: SERVER.into() };
+                self.transfers.on_datagram(&Arrival { route, datagram: &datagram, is_cut: false }, self.now, &mut self.outbox);
+                assert!(self.outbox.sends().len() <= 1, "one datagram brings forth packets for one peer");
+                self.send();
+            } else if let Some(machine) = self.machines.iter_mut().find(|machine| machine.address() == to) {
+                machine.on_datagram(&datagram, self.now);
+            }
+        }
+        for machine in &mut self.machines {
+            if let Some(datagram) = machine.poll(self.now) {
+                self.network.send(machine.address(), server(), datagram, self.now);
+            }
+        }
+        if self.now >= self.ticked + Duration::from_millis(50) {
+            self.ticked = self.now;
+            self.transfers.on_clock(self.now, &mut self.outbox);
+            self.send();
+        }
+        // Time in which nothing arrives goes faster.
+        self.now += Duration::from_millis(if self.network.is_quiet(self.now) { 10 } else { 1 });
+    }
+
+    fn send(&mut self) {
+        for (route, packet) in self.outbox.packets() {
+            assert!(packet.len() <= LARGEST, "a packet of {} bytes", packet.len());
+            self.network.send(server(), route.peer, packet.to_vec(), self.now);
+        }
+        self.outbox.clear();
+    }
+}
+
+fn server() -> SocketAddr {
+    (SERVER, 69).into()
+}
+
+#[test]
+fn over_a_network_that_loses_copies_and_delays_every_tenth_datagram_each_machine_gets_its_file_whole() {
+    for seed in 0..3_000 {
+        let mut world = World::new(seed, Faults { lost: 0.1, copied: 0.1, delayed: 0.1 }, 3);
+        world.run();
+        for machine in &world.machines {
+            machine.assert_whole(&format!("seed {seed}"));
+        }
+    }
+}
+
+#[test]
+fn over_a_network_without_faults_nothing_is_sent_twice() {
+    for seed in 0..200 {
+        let mut world = World::new(seed, Faults::default(), 4);
+        world.run();
+        for _ in 0..10 {
+            world.step();
+        }
+        assert_eq!(world.metrics.ended(Outcome::Completed), 4, "seed {seed}");
+        for machine in &world.machines {
+            machine.assert_whole(&format!("seed {seed}"));
+            assert_eq!(machine.unneeded(), 0, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn over_a_network_that_loses_nearly_all_each_transfer_ends_and_is_forgotten() {
+    for seed in 0..200 {
+        let mut world = World::new(seed, Faults { lost: 0.9, copied: 0.3, delayed: 0.3 }, 8);
+        world.run();
+        // Machines have given up; after three minutes the server has as well.
+        for _ in 0..3_600 {
+            world.now += Duration::from_millis(50);
+            world.transfers.on_clock(world.now, &mut world.outbox);
+            world.outbox.clear();
+        }
+        assert_eq!(world.transfers.active(), 0, "seed {seed}");
+    }
+}

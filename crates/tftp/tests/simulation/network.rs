@@ -1,0 +1,57 @@
+//! A network with faults, all of them drawn from a seed.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+/// How often a datagram suffers what.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    pub lost: f64,
+    pub copied: f64,
+    /// So late that others overtake it.
+    pub delayed: f64,
+}
+
+/// Datagrams under way.
+pub struct Network {
+    rng: StdRng,
+    faults: Faults,
+    under_way: BinaryHeap<Reverse<(Duration, u64, SocketAddr, SocketAddr, Vec<u8>)>>,
+    sent: u64,
+}
+
+impl Network {
+    pub fn new(rng: StdRng, faults: Faults) -> Self {
+        Self { rng, faults, under_way: BinaryHeap::new(), sent: 0 }
+    }
+
+    pub fn send(&mut self, from: SocketAddr, to: SocketAddr, datagram: Vec<u8>, now: Duration) {
+        if self.rng.random_bool(self.faults.lost) {
+            return;
+        }
+        let copies = if self.rng.random_bool(self.faults.copied) { 2 } else { 1 };
+        for _ in 0..copies {
+            let late = self.rng.random_bool(self.faults.delayed);
+            let milliseconds = if late { self.rng.random_range(5..400) } else { 1 };
+            self.sent += 1;
+            // The number keeps datagrams in order that arrive in the same instant.
+            self.under_way.push(Reverse((now + Duration::from_millis(milliseconds), self.sent, from, to, datagram.clone())));
+        }
+    }
+
+    /// What arrives by now.
+    pub fn next(&mut self, now: Duration) -> Option<(SocketAddr, SocketAddr, Vec<u8>)> {
+        let arrives = self.under_way.peek().is_some_and(|Reverse((at, ..))| *at <= now);
+        arrives.then(|| self.under_way.pop()).flatten().map(|Reverse((_, _, from, to, datagram))| (from, to, datagram))
+    }
+
+    /// Whether nothing arrives in the next moments.
+    pub fn is_quiet(&self, now: Duration) -> bool {
+        self.under_way.peek().is_none_or(|Reverse((at, ..))| *at > now + Duration::from_millis(10))
+    }
+}
