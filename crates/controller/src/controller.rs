@@ -10,7 +10,7 @@ use feed::Publisher;
 use jiff::Timestamp;
 use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,7 @@ pub struct Controller {
     options: Options,
     metrics: Metrics,
     remarks: Arc<Mutex<Vec<String>>>,
-    confirmations: (mpsc::Sender<oneshot::Sender<usize>>, mpsc::Receiver<oneshot::Sender<usize>>),
+    confirmed: Arc<Notify>,
 }
 
 /// What an operator may ask of a running controller.
@@ -58,7 +58,7 @@ pub struct Handle {
     publisher: Arc<Publisher>,
     metrics: Metrics,
     remarks: Arc<Mutex<Vec<String>>>,
-    confirmations: mpsc::Sender<oneshot::Sender<usize>>,
+    confirmed: Arc<Notify>,
 }
 
 /// One source, with where its listing stands.
@@ -118,12 +118,9 @@ impl Handle {
     }
 
     /// An operator says that what the guard holds is gone indeed. Tells how many objects that were.
-    pub async fn confirm(&self) -> usize {
-        let (sender, answer) = oneshot::channel();
-        if self.confirmations.send(sender).await.is_err() {
-            return 0;
-        }
-        answer.await.unwrap_or(0)
+    pub fn confirm(&self) -> usize {
+        self.confirmed.notify_one();
+        usize::try_from(self.metrics.guard.get()).unwrap_or(0)
     }
 }
 
@@ -132,7 +129,7 @@ impl Handle {
 impl Controller {
     /// A controller of what `client` reaches.
     pub fn new(client: Client, publisher: Arc<Publisher>, options: Options, metrics: Metrics) -> Self {
-        Self { client, publisher, options, metrics, remarks: Arc::default(), confirmations: mpsc::channel(8) }
+        Self { client, publisher, options, metrics, remarks: Arc::default(), confirmed: Arc::default() }
     }
 
     /// What an operator may ask while it runs.
@@ -141,13 +138,13 @@ impl Controller {
             publisher: self.publisher.clone(),
             metrics: self.metrics.clone(),
             remarks: self.remarks.clone(),
-            confirmations: self.confirmations.0.clone(),
+            confirmed: self.confirmed.clone(),
         }
     }
 
     /// Follows and writes until `stop`. Writes that are on their way are finished, then the Lease is given back.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { client, publisher, options, metrics, remarks, confirmations: (_sender, mut confirmations) } = self;
+        let Self { client, publisher, options, metrics, remarks, confirmed } = self;
         let (updates, mut incoming) = mpsc::channel(UPDATES_AT_ONCE);
         let mut followers = JoinSet::new();
         let sources = track(&options);
@@ -200,7 +197,7 @@ impl Controller {
                     let now = tenure.borrow_and_update().clone();
                     state.now_holds(now);
                 },
-                Some(answer) = confirmations.recv() => drop(answer.send(state.confirm())),
+                () = confirmed.notified() => state.confirm(),
                 () = sleep_until(wake) => {}
             }
             state.look_again_at_what_is_held();
@@ -358,19 +355,16 @@ impl State {
         }
     }
 
-    fn confirm(&mut self) -> usize {
-        let mut count = 0;
+    fn confirm(&mut self) {
         for at in 0..self.sources.len() {
             let lost = self.sources[at].guard.confirm();
             if !lost.is_empty() {
-                count += lost.len();
                 warn!(source = %self.sources[at].source, objects = lost.len(), "an operator confirmed that they are gone");
                 self.apply(lost.into_iter().map(Step::Gone).collect(), NO_LISTING);
             }
         }
         self.remark();
         self.publish_counts();
-        count
     }
 
     fn now_holds(&mut self, tenure: Option<Tenure>) {

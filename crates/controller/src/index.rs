@@ -190,7 +190,7 @@ impl Index {
         let mut profiles = Vec::new();
         for name in changed {
             match name {
-                Name::Profile(key) => profiles.push((before.profile(key).cloned(), after.profile(key).cloned())),
+                Name::Profile(key) => profiles.extend([before, after].into_iter().filter_map(|catalog| catalog.profile(key)).cloned()),
                 Name::Assignment(key) => {
                     if let Some(assignment) = before.assignment(key) {
                         self.reach.take(assignment);

@@ -59,16 +59,11 @@ impl Reach {
         }
     }
 
-    /// Profiles changed, from one to the other: the catalog has them as they are now. Calls `touched` for each Assignment that
-    /// selects others than before.
-    pub(crate) fn profiles_changed(
-        &mut self,
-        catalog: &Catalog,
-        changes: &[(Option<Arc<Profile>>, Option<Arc<Profile>>)],
-        mut touched: impl FnMut(ObjectKey),
-    ) {
+    /// Profiles changed: these are all their versions, from before and now, and the catalog has the latter. Calls `touched` for each
+    /// Assignment that selects others than before.
+    pub(crate) fn profiles_changed(&mut self, catalog: &Catalog, versions: &[Arc<Profile>], mut touched: impl FnMut(ObjectKey)) {
         let mut by_namespace: BTreeMap<Box<str>, Vec<&Arc<Profile>>> = BTreeMap::new();
-        for profile in changes.iter().flat_map(|(before, after)| before.iter().chain(after)) {
+        for profile in versions {
             by_namespace.entry(profile.key.namespace.clone()).or_default().push(profile);
         }
         for (namespace, changed) in by_namespace {

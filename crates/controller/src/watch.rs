@@ -61,7 +61,7 @@ pub(crate) struct Follower<K> {
     /// The highest version that was seen, where versions are numbers.
     version: u64,
     has_listed: bool,
-    /// Whether the server is asked to stream its listing (WatchList); those that can't are asked for pages.
+    /// Whether the server is asked to stream its listing (`WatchList`); those that can't are asked for pages.
     streams: bool,
 }
 
@@ -118,15 +118,12 @@ impl<K: Watched> Follower<K> {
         let mut is_listed = false;
         let mut probe_at = Instant::now() + jittered(PROBE);
         loop {
-            let event = match timeout(probe_at.saturating_duration_since(Instant::now()), events.try_next()).await {
-                Ok(event) => event,
-                Err(_) => {
-                    probe_at = Instant::now() + jittered(PROBE);
-                    if is_listed && self.has_gone_back().await {
-                        return true;
-                    }
-                    continue;
+            let Ok(event) = timeout(probe_at.saturating_duration_since(Instant::now()), events.try_next()).await else {
+                probe_at = Instant::now() + jittered(PROBE);
+                if is_listed && self.has_gone_back().await {
+                    return true;
                 }
+                continue;
             };
             let update = match event {
                 Ok(Some(Event::Init)) => Update::Begins,

@@ -1,4 +1,4 @@
-//! The port for operators: `/healthz`, `/readyz`, `/metrics`, `/explain`.
+//! The port for operators: `/healthz`, `/readyz`, `/metrics`, `/explain`, `/guard/confirm`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -31,15 +31,42 @@ pub type Remarks = Arc<Mutex<Vec<String>>>;
 pub struct Admin {
     /// All metrics.
     pub registry: Registry,
-    /// What answers machines from a catalog, for readiness and `/explain`. Without one, the role is ready once this port is there.
+    /// What answers machines from a catalog, for readiness and `/explain`.
     pub boot: Option<Arc<Boot>>,
-    /// What is to be said of all that was loaded.
-    pub remarks: Vec<Remarks>,
+    /// What else the process does.
+    pub parts: Vec<Arc<dyn Part>>,
+}
+
+/// A part of what a process does, as an operator sees it.
+pub trait Part: Send + Sync {
+    /// Whether it does what it is for. A process is ready when all of its parts are.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Sentences for `/readyz?verbose`.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Called before metrics are read, for those that depend on the time.
-    pub refresh: Box<dyn Fn() + Send + Sync>,
+    fn refresh(&self) {}
+
+    /// An operator says that what the mass-deletion guard holds, of one partition or of all, is gone indeed. How many objects that were,
+    /// if there is a guard.
+    fn confirm(&self, _partition: Option<&str>) -> Option<usize> {
+        None
+    }
 }
 
 type Reply = Response<Full<Bytes>>;
+
+/// Sentences that whoever loads something keeps current.
+impl Part for Mutex<Vec<String>> {
+    fn remarks(&self) -> Vec<String> {
+        self.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 impl Admin {
     /// Answers until `stop`.
@@ -73,23 +100,36 @@ impl Admin {
     }
 
     fn answer(&self, request: &Request<Incoming>, stop: &CancellationToken) -> Reply {
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-            reply.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+        let query = request.uri().query().unwrap_or_default();
+        let path = request.uri().path();
+        let (is_allowed, allowed) = match path {
+            "/guard/confirm" => (request.method() == Method::POST, "POST"),
+            _ => (matches!(*request.method(), Method::GET | Method::HEAD), "GET, HEAD"),
+        };
+        if !is_allowed {
+            let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed}\n"));
+            reply.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
             return reply;
         }
-        let query = request.uri().query().unwrap_or_default();
-        match request.uri().path() {
+        match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.readyz(query == "verbose", stop.is_cancelled()),
             "/metrics" => self.metrics(),
             "/explain" => self.explain(query),
-            _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz, /readyz?verbose, /metrics and /explain?uuid=...&mac=...\n"),
+            "/guard/confirm" => self.confirm(query),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are /healthz, /readyz, /readyz?verbose, /metrics, /explain?uuid=...&mac=... and, by POST, /guard/confirm\n",
+            ),
         }
     }
 
+    fn is_ready(&self) -> bool {
+        self.boot.as_ref().is_none_or(|boot| boot.is_synced()) && self.parts.iter().all(|part| part.is_ready())
+    }
+
     fn readyz(&self, verbose: bool, stopping: bool) -> Reply {
-        let (status, word) = match (stopping, self.boot.as_ref().is_none_or(|boot| boot.is_synced())) {
+        let (status, word) = match (stopping, self.is_ready()) {
             (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not loaded yet"),
             (false, true) => (StatusCode::OK, "ok"),
@@ -100,21 +140,28 @@ impl Admin {
                 let catalog = boot.catalog().load();
                 body += &format!("{} Assignments, {} Profiles\n", catalog.assignment_count(), catalog.profile_count());
             }
-            for remarks in &self.remarks {
-                for remark in remarks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                    body += &format!("{remark}\n");
-                }
+            for remark in self.parts.iter().flat_map(|part| part.remarks()) {
+                body += &format!("{remark}\n");
             }
         }
         text(status, body)
     }
 
     fn metrics(&self) -> Reply {
-        (self.refresh)();
+        self.parts.iter().for_each(|part| part.refresh());
         let mut body = String::new();
         match encode(&mut body, &self.registry) {
             Ok(()) => reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be written\n"),
+        }
+    }
+
+    fn confirm(&self, query: &str) -> Reply {
+        let partition = boot::query::pairs(query).find_map(|(key, value)| (key == "partition").then(|| value.into_owned()));
+        match self.parts.iter().filter_map(|part| part.confirm(partition.as_deref())).reduce(|a, b| a + b) {
+            Some(0) => text(StatusCode::OK, "the guard holds nothing\n"),
+            Some(count) => text(StatusCode::OK, format!("{count} objects are gone\n")),
+            None => text(StatusCode::NOT_FOUND, "there is no mass-deletion guard in this role\n"),
         }
     }
 
@@ -146,4 +193,11 @@ fn reply(status: StatusCode, content_type: &'static str, body: impl Into<String>
     *reply.status_mut() = status;
     reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     reply
+}
+
+/// A file that can't be used is said as long as it can't.
+impl<T: Send + Sync + 'static> Part for tls::Live<T> {
+    fn remarks(&self) -> Vec<String> {
+        self.problem().into_iter().collect()
+    }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use shaper::{logs, standalone, tftp};
+use shaper::{controller, logs, standalone, tftp};
 
 /// A Kubernetes-native iPXE boot and configuration server.
 ///
@@ -20,6 +20,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Role {
+    Controller(controller::Args),
     Standalone(standalone::Args),
     Tftp(tftp::Args),
 }
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     logs::init(&cli.logs);
     let ended = match cli.role {
+        Role::Controller(args) => controller::run(args),
         Role::Standalone(args) => standalone::run(args),
         Role::Tftp(args) => tftp::run(args),
     };

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::admin::{self, Admin, Remarks};
+use crate::admin::{self, Admin, Part, Remarks};
 use crate::ids::ConfigIds;
 use crate::manifests::Follow;
 use crate::stop;
@@ -86,12 +86,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let tftp_listen = tftp.as_ref().map(Tftp::listen);
     info!(%http_listen, %admin_listen, tftp_listen = tftp_listen.map(tracing::field::display), "listening");
 
-    let refresh = Box::new({
-        let gauges = gauges.clone();
-        move || gauges.refresh()
-    });
-    let remarks_of_all = vec![remarks.clone(), tftp_remarks];
-    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), remarks: remarks_of_all, refresh }.run(admin, stop.clone()));
+    let parts: Vec<Arc<dyn Part>> = vec![Arc::new(gauges.clone()), remarks.clone(), tftp_remarks];
+    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts }.run(admin, stop.clone()));
     let follow = Follow::new(&args.dir);
     let loader = Loader::new(&args.dir, ids, shared, gauges, remarks);
     let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, public_url: args.public_url };

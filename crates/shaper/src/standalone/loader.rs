@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use tracing::{error, info, warn};
 
+use crate::admin::Part;
 use crate::ids::ConfigIds;
 use crate::manifests::{Folder, Problem};
 
@@ -195,12 +196,6 @@ impl Gauges {
         gauges
     }
 
-    pub(super) fn refresh(&self) {
-        if let Some(loaded) = *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) {
-            self.age.set(loaded.elapsed().as_secs_f64());
-        }
-    }
-
     fn loaded(&self, catalog: &Catalog, problems: usize, changed: i64) {
         let count = |objects: usize| i64::try_from(objects).unwrap_or(i64::MAX);
         self.objects.get_or_create(&Kind { kind: "Assignment" }).set(count(catalog.assignment_count()));
@@ -219,6 +214,14 @@ impl Gauges {
             let line = problem.line.map(|line| line.to_string()).unwrap_or_default();
             let place = Place { file: problem.file.display().to_string(), line, reason: problem.reason.clone() };
             self.problem.get_or_create(&place).set(1);
+        }
+    }
+}
+
+impl Part for Gauges {
+    fn refresh(&self) {
+        if let Some(loaded) = *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) {
+            self.age.set(loaded.elapsed().as_secs_f64());
         }
     }
 }

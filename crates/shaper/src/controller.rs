@@ -1,0 +1,170 @@
+//! `shaper controller`: follows Kubernetes, serves the feed, and writes status while it holds the Lease.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use boot::catalog::guard;
+use controller::lease::Timing;
+use controller::{Controller, Handle, Metrics, Options};
+use feed::{Publisher, PublisherLimits, PublisherMetrics};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use prometheus_client::registry::Registry;
+use rand::Rng;
+use tls::{Live, PeerName};
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::admin::{self, Admin, Part};
+use crate::stop;
+
+/// Follow Profiles and Assignments in Kubernetes and serve them to API servers
+///
+/// Every replica serves the feed, which `shaper api` and `shaper webhook` follow. The one that holds the Lease also writes what it found out:
+/// the ids of configs, conditions and events. It needs the role in config/rbac and nothing more.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The kubeconfig file; if not given, $KUBECONFIG, ~/.kube/config, or the service account of the pod
+    #[arg(long, env = "SHAPER_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// A namespace to follow; repeatable. If not given, all
+    #[arg(long = "namespace", env = "SHAPER_NAMESPACE", value_name = "NAME", value_delimiter = ',')]
+    namespaces: Vec<String>,
+    /// Where API servers follow the feed, over mutual TLS
+    #[arg(long, env = "SHAPER_FEED_LISTEN", default_value = "[::]:9443", value_name = "ADDRESS:PORT")]
+    feed_listen: SocketAddr,
+    /// The folder with tls.crt, tls.key and ca.crt for the feed, as a Secret of cert-manager is mounted; followed live
+    #[arg(long, env = "SHAPER_FEED_TLS_DIR", value_name = "DIR")]
+    feed_tls_dir: PathBuf,
+    /// A DNS name by which a follower's certificate lets it in; repeatable
+    #[arg(
+        long = "feed-allowed-peer",
+        env = "SHAPER_FEED_ALLOWED_PEER",
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "shaper-api,shaper-webhook"
+    )]
+    feed_allowed_peers: Vec<PeerName>,
+    /// Where operators find /healthz, /readyz, /metrics, /explain and /guard/confirm
+    #[arg(long, env = "SHAPER_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    admin_listen: SocketAddr,
+    /// The namespace of the Lease; if not given, that of the pod or of the kubeconfig
+    #[arg(long, env = "SHAPER_LEASE_NAMESPACE", value_name = "NAME")]
+    lease_namespace: Option<String>,
+    /// The name of the Lease by which one of several controllers writes
+    #[arg(long, env = "SHAPER_LEASE_NAME", default_value = "shaper-controller", value_name = "NAME")]
+    lease_name: String,
+    /// Most writes of status a second
+    #[arg(long, env = "SHAPER_STATUS_WRITES", default_value_t = 200, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    status_writes: u32,
+    #[command(flatten)]
+    guard: GuardArgs,
+}
+
+/// When a listing that lacks objects is not believed.
+#[derive(clap::Args)]
+pub(crate) struct GuardArgs {
+    /// The mass-deletion guard holds when more than so many of a hundred objects of a kind are gone at once, and
+    #[arg(long, env = "SHAPER_GUARD_PERCENT", default_value_t = guard::Limits::default().percent, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
+    guard_percent: u8,
+    /// more than so many
+    #[arg(long, env = "SHAPER_GUARD_OBJECTS", default_value_t = guard::Limits::default().objects, value_name = "COUNT")]
+    guard_objects: usize,
+}
+
+impl GuardArgs {
+    pub(crate) fn limits(&self) -> guard::Limits {
+        guard::Limits { percent: self.guard_percent, objects: self.guard_objects, ..guard::Limits::default() }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    let stop = stop::on_signal().context("can't listen for signals")?;
+    // One provider of cryptography in the process, for all who ask for the default.
+    let _ = tls::provider().as_ref().clone().install_default();
+    let config = kubernetes(args.kubeconfig.as_deref()).await?;
+    let lease_namespace = args.lease_namespace.unwrap_or_else(|| config.default_namespace.clone());
+    let server = config.cluster_url.to_string();
+    let client = Client::try_from(config).context("can't use these credentials of Kubernetes")?;
+
+    let mut registry = Registry::with_prefix("shaper");
+    let metrics = Metrics::register(&mut registry);
+    let feed_metrics = PublisherMetrics::register(&mut registry);
+    let tls = Live::mutual("feed", &args.feed_tls_dir, args.feed_allowed_peers, tls::Metrics::register(&mut registry));
+    let in_use = |what, address| format!("can't listen on {what} {address}; is another server there? Choose another address or port");
+    let feed = TcpListener::bind(args.feed_listen).await.with_context(|| in_use("--feed-listen", args.feed_listen))?;
+    let admin = admin::bind(args.admin_listen).await.with_context(|| in_use("--admin-listen", args.admin_listen))?;
+    info!(feed_listen = %feed.local_addr()?, admin_listen = %admin.local_addr()?, server, lease_namespace, "listening");
+
+    let publisher = Arc::new(Publisher::new());
+    let options = Options {
+        namespaces: args.namespaces,
+        guard: args.guard.limits(),
+        lease_namespace,
+        lease_name: args.lease_name,
+        lease: Timing::default(),
+        identity: identity(),
+        writes_per_second: args.status_writes,
+    };
+    let controller = Controller::new(client, publisher.clone(), options, metrics);
+    let parts: Vec<Arc<dyn Part>> = vec![Arc::new(controller.handle()), tls.clone()];
+    let admin_task = tokio::spawn(Admin { registry, boot: None, parts }.run(admin, stop.clone()));
+    let feeding = feed::serve(feed, publisher, tls.clone(), feed_metrics, PublisherLimits::default(), stop.clone());
+    tokio::spawn(tls.clone().follow(stop.clone()));
+    let (fed, ()) = tokio::join!(
+        async {
+            let fed = feeding.await;
+            stop.cancel();
+            fed
+        },
+        async {
+            controller.run(stop.clone()).await;
+            stop.cancel();
+        }
+    );
+    admin_task.await.context("the admin port failed")?;
+    fed.context("the feed failed")
+}
+
+async fn kubernetes(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Config> {
+    let Some(path) = kubeconfig else {
+        return Config::infer()
+            .await
+            .context("no Kubernetes found: give --kubeconfig, set KUBECONFIG, or run in a pod with a service account");
+    };
+    let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("can't read --kubeconfig {}", path.display()))?;
+    let options = KubeConfigOptions::default();
+    Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(|| format!("can't use --kubeconfig {}", path.display()))
+}
+
+/// The host's name for people, and a number that no other process has.
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{:08x}", host.trim(), rand::rng().random::<u32>())
+}
+
+impl Part for Handle {
+    fn is_ready(&self) -> bool {
+        Handle::is_ready(self)
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        Handle::remarks(self)
+    }
+
+    fn refresh(&self) {
+        Handle::refresh(self);
+    }
+
+    fn confirm(&self, _: Option<&str>) -> Option<usize> {
+        Some(Handle::confirm(self))
+    }
+}
