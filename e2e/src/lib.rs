@@ -25,4 +25,5 @@ pub mod machine;
 pub mod manifests;
 pub mod network;
 pub mod process;
+pub mod roles;
 pub mod server;

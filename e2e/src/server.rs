@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a start may take until `/readyz` says yes.
-const START: Duration = Duration::from_secs(20);
+pub(crate) const START: Duration = Duration::from_secs(20);
 
 /// `shaper standalone` to be.
 #[derive(Debug, Clone)]
@@ -233,7 +233,7 @@ impl Log {
         find(&lines)
     }
 
-    fn read(&self, from: impl Read + Send + 'static) {
+    pub(crate) fn read(&self, from: impl Read + Send + 'static) {
         let shared = Arc::clone(&self.shared);
         std::thread::spawn(move || {
             for line in BufReader::new(from).lines().map_while(Result::ok) {
@@ -255,12 +255,12 @@ impl Shared {
 }
 
 /// Whether a JSON log line says that the server listens.
-fn says_listening(line: &str) -> bool {
+pub(crate) fn says_listening(line: &str) -> bool {
     field(line, "message").is_some_and(|message| message == "listening")
 }
 
 /// A field of a JSON log line, which may stand at the top or under `fields`.
-fn field(line: &str, key: &str) -> Option<String> {
+pub(crate) fn field(line: &str, key: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     let value = line.get("fields").and_then(|fields| fields.get(key)).or_else(|| line.get(key))?;
     Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))

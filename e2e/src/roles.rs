@@ -1,0 +1,207 @@
+//! The roles of a shaper in Kubernetes, each as a process of its own.
+
+use crate::certificates::{Authority, Directory, Leaf};
+use crate::cluster::{Cluster, NAMESPACE};
+use crate::http::{self, Response};
+use crate::process::Process;
+use crate::server::{Log, START, binary, field, says_listening};
+use anyhow::{Context, Result, bail, ensure};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// A running role. Dropping it ends it.
+#[derive(Debug)]
+pub struct Role {
+    process: Process,
+    name: &'static str,
+    log: Log,
+    listening: String,
+}
+
+/// A role to be.
+#[derive(Debug, Clone)]
+pub struct RoleBuilder {
+    name: &'static str,
+    args: Vec<OsString>,
+}
+
+/// The certificates of the feed: one authority, and a directory for each end.
+#[derive(Debug)]
+pub struct FeedCertificates {
+    /// Who signs them.
+    pub authority: Authority,
+    /// Of controllers, for `localhost` and `shaper-controller`.
+    pub controller: Directory,
+    /// Of API servers.
+    pub api: Directory,
+}
+
+// === impl FeedCertificates ===
+
+impl FeedCertificates {
+    /// New ones.
+    pub fn new() -> Result<Self> {
+        let authority = Authority::new("shaper feed")?;
+        let controller = Directory::of(&authority.issue(&Leaf::peer("shaper-controller").dns("localhost"))?, &authority)?;
+        let api = Directory::of(&authority.issue(&Leaf::peer("shaper-api"))?, &authority)?;
+        Ok(Self { authority, controller, api })
+    }
+}
+
+// === impl RoleBuilder ===
+
+impl RoleBuilder {
+    /// Any other arguments.
+    pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Starts it, and waits until it listens.
+    pub fn start(&self) -> Result<Role> {
+        let mut process = Process::start(self.name, binary()?.as_os_str(), None, |command| {
+            // What the developer's shell exports must not decide a test.
+            for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SHAPER_")) {
+                command.env_remove(key);
+            }
+            command.env_remove("KUBECONFIG").arg(self.name).args(["--admin-listen", "127.0.0.1:0", "--log-format", "json"]);
+            command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        })?;
+        let stderr = process.child().stderr.take().context("shaper has no standard error")?;
+        let log = Log::default();
+        log.read(stderr);
+        let listening = log
+            .wait_for(START, says_listening)
+            .with_context(|| format!("shaper {} did not say that it listens; its log:\n{}", self.name, log.text()))?;
+        Ok(Role { process, name: self.name, log, listening })
+    }
+
+    /// Starts it, and waits until `/readyz` says yes.
+    pub fn start_ready(&self) -> Result<Role> {
+        let role = self.start()?;
+        role.wait_until_ready(START)?;
+        Ok(role)
+    }
+}
+
+// === impl Role ===
+
+impl Role {
+    /// `shaper controller` for a cluster, under its own identity there, on free ports.
+    pub fn controller(cluster: &Cluster, tls: &Path) -> Result<RoleBuilder> {
+        let kubectl = cluster.controller()?;
+        Ok(Self::builder("controller")
+            .args(["--feed-listen", "127.0.0.1:0", "--lease-namespace", NAMESPACE])
+            .args([OsString::from("--kubeconfig"), kubectl.kubeconfig().into()])
+            .args([OsString::from("--feed-tls-dir"), tls.into()]))
+    }
+
+    /// `shaper api` behind these controllers, on free ports.
+    pub fn api<'r>(controllers: impl IntoIterator<Item = &'r Role>, tls: &Path, state: &Path) -> Result<RoleBuilder> {
+        let mut builder = Self::builder("api")
+            .args(["--http-listen", "127.0.0.1:0"])
+            .args([OsString::from("--feed-tls-dir"), tls.into()])
+            .args([OsString::from("--state-dir"), state.into()]);
+        for controller in controllers {
+            builder = builder.args(["--feed", &controller.feed_url()?]);
+        }
+        Ok(builder)
+    }
+
+    /// Any role.
+    pub fn builder(name: &'static str) -> RoleBuilder {
+        RoleBuilder { name, args: Vec::new() }
+    }
+
+    /// Where it listens, by the name of the field in its log.
+    pub fn address(&self, key: &str) -> Result<SocketAddr> {
+        let address = field(&self.listening, key).and_then(|text| text.parse().ok());
+        address.with_context(|| format!("no {key} in {}", self.listening))
+    }
+
+    /// The URL of the feed that a controller serves.
+    pub fn feed_url(&self) -> Result<String> {
+        Ok(format!("https://localhost:{}", self.address("feed_listen")?.port()))
+    }
+
+    /// The address for machines, as this computer sees it.
+    pub fn url(&self, target: &str) -> Result<String> {
+        Ok(format!("http://{}{target}", self.address("http_listen")?))
+    }
+
+    /// The admin port, as this computer sees it.
+    pub fn admin(&self, target: &str) -> Result<Response> {
+        http::get(&format!("http://{}{target}", self.address("admin_listen")?))
+    }
+
+    /// Asks what a machine would ask.
+    pub fn get(&self, target: &str) -> Result<Response> {
+        http::get(&self.url(target)?)
+    }
+
+    /// A metric's value, by its name and labels as `/metrics` writes them.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let text = self.admin("/metrics")?.body;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.trim().parse().ok()).with_context(|| format!("no metric {name} in\n{text}"))
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub fn wait_until_ready(&self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            match self.admin("/readyz") {
+                Ok(response) if response.status == 200 => return Ok(()),
+                _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                Ok(response) => {
+                    bail!(
+                        "/readyz of {} still answers {}: {}; its log:\n{}",
+                        self.name,
+                        response.status,
+                        response.body.trim(),
+                        self.log.text()
+                    )
+                }
+                Err(error) => return Err(error.context(format!("/readyz of {}; the log:\n{}", self.name, self.log.text()))),
+            }
+        }
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Sends it a signal, named as `kill` names it.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        self.process.signal(name)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Asks it to end, as a service manager would.
+    pub fn stop(mut self) -> Result<()> {
+        let status = self.process.terminate(Duration::from_secs(40))?;
+        ensure!(status.success(), "shaper {} ended with {status}; its log:\n{}", self.name, self.log.text());
+        Ok(())
+    }
+}
+
+/// Waits until something holds that is looked at again and again.
+pub fn eventually<T>(timeout: Duration, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        match look() {
+            Ok(Some(value)) => return Ok(value),
+            _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(25)),
+            Ok(None) => bail!("after {} s still not: {what}", timeout.as_secs()),
+            Err(error) => return Err(error.context(format!("after {} s still not: {what}", timeout.as_secs()))),
+        }
+    }
+}
