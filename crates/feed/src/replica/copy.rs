@@ -115,7 +115,8 @@ impl Copy {
         File::open(directory)?.sync_all()
     }
 
-    fn write_to(&self, file: &File, catalog: &Catalog, position: Option<Position>, age: Duration) -> io::Result<()> {
+    /// Writes what a copy is.
+    pub(super) fn write_to(&self, file: &File, catalog: &Catalog, position: Option<Position>, age: Duration) -> io::Result<()> {
         let mut writer = Summing { inner: BufWriter::with_capacity(256 * 1024, file), sum: Context::new(&SHA256) };
         writer.inner.write_all(MAGIC)?;
         writer.inner.write_all(&[0; SHA256_OUTPUT_LEN])?;

@@ -305,7 +305,8 @@ impl Link {
     async fn until_next_look(&self) {
         let next = {
             let holding = lock(&self.holding);
-            let hold = holding.guard().holding();
+            // Without a position, a whole listing is on its way already.
+            let hold = holding.position().and_then(|_| holding.guard().holding());
             hold.zip(holding.guard().look_every()).map(|(hold, every)| Instant::from_std(hold.since + every * hold.looks))
         };
         match next {

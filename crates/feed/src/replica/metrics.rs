@@ -128,6 +128,11 @@ impl PartitionMetrics {
         self.changes.inc_by(changes as u64);
     }
 
+    #[cfg(test)]
+    pub(crate) fn batches(&self, kind: &'static str) -> u64 {
+        self.all.batches.get_or_create(&Batch { partition: self.partition.clone(), kind }).get()
+    }
+
     pub(crate) fn ended(&self, reason: &'static str) {
         self.all.ended.get_or_create(&End { partition: self.partition.clone(), reason }).inc();
     }
