@@ -38,6 +38,9 @@ struct Follower {
     stop: CancellationToken,
 }
 
+/// A follower's files, whom it calls, who may answer; the word in the controller's metrics, and words among the follower's troubles.
+type Case<'c> = (&'c Secret, &'c Controller, Option<&'c [&'c str]>, &'c str, &'c str);
+
 fn directory(secret: &Secret) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     secret.project(directory.path());
@@ -173,7 +176,7 @@ async fn who_has_the_wrong_name_or_authority_gets_nothing_and_is_told_why() {
     let strict = controller(&ours.issue("shaper-controller"), &["shaper-webhook"], 1).await;
     let controller = controller(&ours.issue("shaper-controller"), &["shaper-api"], 1).await;
     let api = ours.issue("shaper-api");
-    let cases: [(&Secret, &Controller, Option<&[&str]>, &str, &str); 5] = [
+    let cases: [Case<'_>; 5] = [
         (&api, &strict, Some(&["shaper-controller"]), "peer_name", ""),
         (&theirs.issue("shaper-api").trusting(&[&ours]), &controller, Some(&["shaper-controller"]), "peer_unknown_authority", ""),
         (&api, &controller, Some(&["other"]), "", "not valid for name"),
