@@ -19,10 +19,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rand::Rng;
 use socket2::{Domain, Protocol, Socket, Type};
+use tls::{Live, Public};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
@@ -58,6 +61,8 @@ pub struct Server {
 
 struct Shared {
     boot: Arc<Boot>,
+    /// Present where HTTPS is spoken, and nothing else is then.
+    tls: Option<Arc<Live<Public>>>,
     metrics: Metrics,
     limits: Limits,
     connections: Arc<Semaphore>,
@@ -73,6 +78,7 @@ struct Shared {
 struct Peer {
     remote: SocketAddr,
     local: SocketAddr,
+    scheme: &'static str,
 }
 
 /// The body of an answer; while it lives, its request counts as in flight.
@@ -103,9 +109,19 @@ impl Default for Limits {
 impl Server {
     /// Listens on an address. `[::]` takes IPv4 as well; where the machine has no IPv6, it is `0.0.0.0`.
     pub fn bind(address: SocketAddr, boot: Arc<Boot>, metrics: Metrics, limits: Limits) -> io::Result<Self> {
+        Self::listen(address, None, boot, metrics, limits)
+    }
+
+    /// The same for HTTPS. While there is no certificate that can be used, connections are closed.
+    pub fn bind_tls(address: SocketAddr, tls: Arc<Live<Public>>, boot: Arc<Boot>, metrics: Metrics, limits: Limits) -> io::Result<Self> {
+        Self::listen(address, Some(tls), boot, metrics, limits)
+    }
+
+    fn listen(address: SocketAddr, tls: Option<Arc<Live<Public>>>, boot: Arc<Boot>, metrics: Metrics, limits: Limits) -> io::Result<Self> {
         let listener = TcpListener::from_std(listen(address)?.into())?;
         let shared = Shared {
             boot,
+            tls,
             metrics,
             connections: Arc::new(Semaphore::new(limits.connections)),
             shedding: Arc::new(Semaphore::new(256)),
@@ -183,19 +199,54 @@ impl Shared {
     fn take(self: Arc<Self>, stream: TcpStream, remote: SocketAddr, tasks: &TaskTracker, stop: &CancellationToken) {
         let Ok(local) = stream.local_addr() else { return };
         let _ = stream.set_nodelay(true);
-        let peer = Peer { remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()), local };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let peer = Peer { remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()), local, scheme };
         if let Ok(permit) = self.connections.clone().try_acquire_owned() {
             let stop = stop.clone();
-            tasks.spawn(async move { self.serve(stream, peer, stop, permit).await });
+            tasks.spawn(async move {
+                match self.tls.clone() {
+                    None => self.serve(stream, peer, stop, permit).await,
+                    // A handshake is short: who stops waits for it.
+                    Some(tls) => {
+                        if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
+                            self.serve(stream, peer, stop, permit).await;
+                        }
+                    }
+                }
+            });
             return;
         }
         self.metrics.connections_shed.inc();
         if let Ok(permit) = self.shedding.clone().try_acquire_owned() {
             tasks.spawn(async move {
-                shed::send_away(stream).await;
+                match self.tls.clone() {
+                    None => shed::send_away(stream).await,
+                    Some(tls) => {
+                        if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
+                            shed::send_away(stream).await;
+                        }
+                    }
+                }
                 drop(permit);
             });
         }
+    }
+
+    async fn shake_hands(&self, tls: &Live<Public>, stream: TcpStream, peer: &Peer) -> Option<TlsStream<TcpStream>> {
+        let shaken = match tls.current() {
+            None => Err(io::Error::other("there is no usable certificate")),
+            Some(current) => match timeout(self.limits.head, TlsAcceptor::from(current.server()).accept(stream)).await {
+                Ok(shaken) => shaken,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            },
+        };
+        shaken
+            .inspect_err(|error| {
+                let reason = tls::handshake_reason(error);
+                tls.metrics().handshake_failed(tls.name(), reason);
+                debug!(peer = %peer.remote, %error, reason, "TLS handshake failed");
+            })
+            .ok()
     }
 
     /// Serves one connection to its end. Plain or encrypted is all the same here.
@@ -261,7 +312,7 @@ impl Shared {
             path: uri.path(),
             query: uri.query().unwrap_or_default(),
             host: host.or(header),
-            scheme: "http",
+            scheme: peer.scheme,
             local: peer.local,
         };
         // One request must not take the connections of others with it, whatever is wrong with us.

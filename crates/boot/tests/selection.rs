@@ -41,8 +41,9 @@ impl Step {
 // === generators: small domains, so that nearly everything collides ===
 
 fn key() -> impl Strategy<Value = ObjectKey> {
-    (prop::sample::select(&["n1", "n2"][..]), prop::sample::select(&["a", "b", "c", "d"][..]))
-        .prop_map(|(ns, name)| ObjectKey::new(ns, name))
+    let partition = prop_oneof![3 => Just(""), 1 => Just("east"), 1 => Just("west")];
+    (prop::sample::select(&["n1", "n2"][..]), prop::sample::select(&["a", "b", "c", "d"][..]), partition)
+        .prop_map(|(ns, name, partition)| ObjectKey::new(ns, name).in_partition(partition))
 }
 
 fn created() -> impl Strategy<Value = Option<i64>> {
@@ -372,6 +373,38 @@ fn a_winner_without_a_profile_is_the_answer_and_never_the_next_assignment() {
 fn a_profile_of_another_namespace_is_no_profile() {
     let elsewhere = RawProfile { key: ObjectKey::new("other", "p"), ..labelled("p", &[]) };
     assert!(boots(&catalog(&[named("a")], &[elsewhere]), "").contains("no Profile in namespace ns"));
+}
+
+#[test]
+fn a_profile_of_another_partition_is_no_profile() {
+    let in_partition = |partition: &str| {
+        let profile = RawProfile { key: ObjectKey::new("ns", "p").in_partition(partition), ..labelled("p", &[("in", partition)]) };
+        let assignment = RawAssignment { key: ObjectKey::new("ns", "a").in_partition(partition), ..for_uuid("a") };
+        (assignment, profile)
+    };
+    let ((_, elsewhere), (assignment, beside)) = (in_partition("east"), in_partition("west"));
+    let query = format!("uuid={UUID}");
+    assert!(
+        boots(&catalog(std::slice::from_ref(&assignment), std::slice::from_ref(&elsewhere)), &query).contains("no Profile in namespace ns")
+    );
+    let both = catalog(&[assignment], &[elsewhere, beside]);
+    assert_eq!(&*both.select(&from_query(&query)).unwrap().profile.key.partition, "west");
+}
+
+#[test]
+fn the_same_name_in_two_partitions_is_two_assignments_and_a_conflict_that_the_partition_decides() {
+    let [east, west] =
+        ["east", "west"].map(|partition| RawAssignment { key: ObjectKey::new("ns", "a").in_partition(partition), ..for_uuid("a") });
+    let profiles =
+        ["east", "west"].map(|partition| RawProfile { key: ObjectKey::new("ns", "p").in_partition(partition), ..labelled("p", &[]) });
+    for assignments in [[east.clone(), west.clone()], [west, east]] {
+        let explained = catalog(&assignments, &profiles).explain(&from_query(&format!("uuid={UUID}")));
+        assert!(matches!(&explained.outcome, Outcome::Boots { assignment, conflict: true, .. } if &*assignment.partition == "east"));
+        assert_eq!(
+            explained.candidates.iter().map(|candidate| candidate.assignment.to_string()).collect::<Vec<_>>(),
+            ["east:ns/a", "west:ns/a"]
+        );
+    }
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use rustls::pki_types::CertificateDer;
 use tls::{Live, Mutual};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -41,7 +41,7 @@ pub(crate) struct Connection {
 /// A socket whose bytes are counted.
 pub(crate) struct Counted {
     stream: TcpStream,
-    received: Arc<AtomicU64>,
+    received: Counter,
 }
 
 /// Who is at the other end.
@@ -113,7 +113,7 @@ async fn shake_hands(stream: TcpStream, address: SocketAddr, tls: &Arc<Live<Mutu
         return Err(io::Error::other("there is no usable certificate here"));
     };
     stream.set_nodelay(true)?;
-    let stream = Counted { stream, received: Arc::default() };
+    let stream = Counted { stream, received: Counter::default() };
     let handshake = timeout(HANDSHAKE, TlsAcceptor::from(current.server()).accept(stream));
     let stream = handshake.await.map_err(|_| io::ErrorKind::TimedOut)??;
     Ok(Connection::new(stream.into(), address, tls.clone(), Mutual::check_client))
@@ -212,7 +212,7 @@ impl fmt::Display for PeerInfo {
 // === impl Counted ===
 
 impl Counted {
-    pub(crate) fn new(stream: TcpStream, received: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(stream: TcpStream, received: Counter) -> Self {
         Self { stream, received }
     }
 }
@@ -221,7 +221,7 @@ impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        self.received.inc_by((buf.filled().len() - before) as u64);
         polled
     }
 }

@@ -14,9 +14,16 @@
 
 mod connection;
 mod inventory;
+mod partition;
 pub mod proto;
 mod publisher;
+mod replica;
+mod source;
 mod wire;
 
+pub use boot::catalog::guard::Limits as GuardLimits;
+pub use partition::{InvalidPartitions, Partitions};
 pub use publisher::{Publisher, PublisherLimits, PublisherMetrics, serve};
+pub use replica::{InvalidSources, NoPartition, Replica, ReplicaMetrics};
+pub use source::{DEFAULT_PORT, InvalidSource, Source};
 pub use wire::Malformed;

@@ -23,6 +23,8 @@ use batch::Batch;
 use journal::Journal;
 
 pub use metrics::PublisherMetrics;
+#[cfg(test)]
+pub(crate) use session::Service;
 pub use session::{PublisherLimits, serve};
 
 /// How many names of changed objects are remembered for those who were away.

@@ -49,6 +49,11 @@ pub trait Part: Send + Sync {
         Vec::new()
     }
 
+    /// What an operator should know before believing an answer of `/explain`.
+    fn troubles(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Called before metrics are read, for those that depend on the time.
     fn refresh(&self) {}
 
@@ -57,6 +62,15 @@ pub trait Part: Send + Sync {
     fn confirm(&self, _partition: Option<&str>) -> Option<usize> {
         None
     }
+}
+
+/// An explanation, and what stands behind it.
+#[derive(serde::Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    explanation: boot::Explanation,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    troubles: Vec<String>,
 }
 
 type Reply = Response<Full<Bytes>>;
@@ -76,10 +90,12 @@ impl Admin {
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             while connections.try_join_next().is_some() {}
             match accepted {
-                Ok((stream, _)) if connections.len() < MAX_CONNECTIONS => {
+                Ok((stream, peer)) if connections.len() < MAX_CONNECTIONS => {
                     let (admin, stop) = (admin.clone(), stop.clone());
+                    let is_local = peer.ip().to_canonical().is_loopback();
                     connections.spawn(async move {
-                        let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request, &stop))));
+                        let service =
+                            service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request, is_local, &stop))));
                         let served = http1::Builder::new()
                             .timer(TokioTimer::new())
                             .header_read_timeout(Duration::from_mins(1))
@@ -99,7 +115,7 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>, stop: &CancellationToken) -> Reply {
+    fn answer(&self, request: &Request<Incoming>, is_local: bool, stop: &CancellationToken) -> Reply {
         let query = request.uri().query().unwrap_or_default();
         let path = request.uri().path();
         let (is_allowed, allowed) = match path {
@@ -116,6 +132,10 @@ impl Admin {
             "/readyz" => self.readyz(query == "verbose", stop.is_cancelled()),
             "/metrics" => self.metrics(),
             "/explain" => self.explain(query),
+            // The port may be open for probes and metrics; what changes something is for who is on the machine, or in the pod.
+            "/guard/confirm" if !is_local => {
+                text(StatusCode::FORBIDDEN, "only from the machine itself: use `kubectl port-forward` or `kubectl exec`\n")
+            }
             "/guard/confirm" => self.confirm(query),
             _ => text(
                 StatusCode::NOT_FOUND,
@@ -172,7 +192,8 @@ impl Admin {
             Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         };
         let explanation = boot.catalog().load().explain(&subject);
-        match serde_json::to_string_pretty(&explanation) {
+        let troubles = self.parts.iter().flat_map(|part| part.troubles()).collect();
+        match serde_json::to_string_pretty(&Explained { explanation, troubles }) {
             Ok(json) => reply(StatusCode::OK, "application/json", json + "\n"),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }

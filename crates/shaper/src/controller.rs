@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use boot::catalog::guard;
 use controller::lease::Timing;
 use controller::{Controller, Handle, Metrics, Options};
 use feed::{Publisher, PublisherLimits, PublisherMetrics};
@@ -18,6 +17,7 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::admin::{self, Admin, Part};
+use crate::guard::GuardArgs;
 use crate::stop;
 
 /// Follow Profiles and Assignments in Kubernetes and serve them to API servers
@@ -61,23 +61,6 @@ pub struct Args {
     status_writes: u32,
     #[command(flatten)]
     guard: GuardArgs,
-}
-
-/// When a listing that lacks objects is not believed.
-#[derive(clap::Args)]
-pub(crate) struct GuardArgs {
-    /// The mass-deletion guard holds when more than so many of a hundred objects of a kind are gone at once, and
-    #[arg(long, env = "SHAPER_GUARD_PERCENT", default_value_t = guard::Limits::default().percent, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
-    guard_percent: u8,
-    /// more than so many
-    #[arg(long, env = "SHAPER_GUARD_OBJECTS", default_value_t = guard::Limits::default().objects, value_name = "COUNT")]
-    guard_objects: usize,
-}
-
-impl GuardArgs {
-    pub(crate) fn limits(&self) -> guard::Limits {
-        guard::Limits { percent: self.guard_percent, objects: self.guard_objects, ..guard::Limits::default() }
-    }
 }
 
 /// Runs until SIGTERM or SIGINT.

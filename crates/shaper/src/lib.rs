@@ -1,10 +1,14 @@
 //! The parts of the binary: each role of shaper is a subcommand, wired together here from the crates below.
 
 pub mod admin;
+pub mod api;
 pub mod controller;
+mod guard;
 pub mod ids;
 pub mod logs;
+pub mod machines;
 pub mod manifests;
+pub mod partition;
 pub mod standalone;
 pub mod stop;
 pub mod tftp;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use shaper::{controller, logs, standalone, tftp};
+use shaper::{api, controller, logs, partition, standalone, tftp};
 
 /// A Kubernetes-native iPXE boot and configuration server.
 ///
@@ -20,7 +20,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Role {
+    Api(api::Args),
     Controller(controller::Args),
+    Partition(partition::Args),
     Standalone(standalone::Args),
     Tftp(tftp::Args),
 }
@@ -29,7 +31,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     logs::init(&cli.logs);
     let ended = match cli.role {
+        Role::Api(args) => api::run(args),
         Role::Controller(args) => controller::run(args),
+        Role::Partition(args) => partition::run(&args),
         Role::Standalone(args) => standalone::run(args),
         Role::Tftp(args) => tftp::run(args),
     };

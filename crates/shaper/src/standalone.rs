@@ -8,14 +8,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use api::{BaseUrl, Boot, Limits, Metrics, Server};
-use boot::{Catalog, ExtrinsicLabels, SharedCatalog};
+use api::Boot;
+use boot::{Catalog, SharedCatalog};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::{self, Admin, Part, Remarks};
 use crate::ids::ConfigIds;
+use crate::machines::HttpArgs;
 use crate::manifests::Follow;
 use crate::stop;
 use crate::tftp::{HttpServer, Tftp, TftpArgs};
@@ -30,28 +31,16 @@ use loader::{Gauges, Loader};
 pub struct Args {
     /// The folder of manifests
     dir: PathBuf,
-    /// Where machines fetch scripts and configs
-    #[arg(long, env = "SHAPER_HTTP_LISTEN", default_value = "[::]:8080", value_name = "ADDRESS:PORT")]
-    http_listen: SocketAddr,
+    #[command(flatten)]
+    http: HttpArgs,
     /// Where operators find /healthz, /readyz, /metrics and /explain
     #[arg(long, env = "SHAPER_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
     admin_listen: SocketAddr,
     /// Where the ids of configs are kept; if not given, the state directory of systemd, /var/lib/shaper for root, else ~/.local/state/shaper
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// The address that links start with, where machines reach shaper under another than they ask for
-    #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
-    public_url: Option<BaseUrl>,
-    /// A label that every machine has here, whatever it says itself; repeatable
-    #[arg(long = "label", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
-    labels: Vec<(String, String)>,
     #[command(flatten)]
     tftp: TftpArgs,
-}
-
-fn parse_label(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').ok_or_else(|| format!("{text:?} has no =; write KEY=VALUE"))?;
-    Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -64,36 +53,38 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     if !args.dir.is_dir() {
         bail!("{} is no folder; name the one that holds the manifests", args.dir.display());
     }
-    let extrinsic = ExtrinsicLabels::new(args.labels.iter().map(|(key, value)| (key, value))).context("--label")?;
     let ids = ConfigIds::open(&args.state_dir.clone().unwrap_or_else(default_state_dir))?;
     let stop = stop::on_signal().context("can't listen for signals")?;
 
     let mut registry = Registry::with_prefix("shaper");
-    let metrics = Metrics::register(&mut registry);
+    let tls_metrics = tls::Metrics::register(&mut registry);
     let gauges = Gauges::register(&mut registry);
     let shared = Arc::new(SharedCatalog::new(Catalog::new()));
-    let boot = Arc::new(Boot::new(shared.clone(), extrinsic, args.public_url.clone()));
+    let boot = args.http.boot(shared.clone())?;
     let remarks = Remarks::default();
     let tftp_remarks = Remarks::default();
 
     let in_use = |what, address| format!("can't listen on {what} {address}; is another server there? Choose another address or port");
-    let server = Server::bind(args.http_listen, boot.clone(), metrics, Limits::default())
-        .with_context(|| in_use("--http-listen", args.http_listen))?;
+    let listeners = args.http.bind(&boot, &tls_metrics, &mut registry)?;
     let admin = admin::bind(args.admin_listen).await.with_context(|| in_use("--admin-listen", args.admin_listen))?;
-    let (http_listen, admin_listen) = (server.local_addr()?, admin.local_addr()?);
-    let http = HttpServer { public_url: args.public_url.clone(), listen: http_listen };
+    let (http_listen, admin_listen) = (listeners.http_listen, admin.local_addr()?);
+    let http = HttpServer { public_url: args.http.public_url.clone(), listen: http_listen };
     let tftp = args.tftp.is_wanted().then(|| args.tftp.bind(http, &mut registry, tftp_remarks.clone())).transpose()?;
     let tftp_listen = tftp.as_ref().map(Tftp::listen);
-    info!(%http_listen, %admin_listen, tftp_listen = tftp_listen.map(tracing::field::display), "listening");
+    let https_listen = listeners.https_listen.map(tracing::field::display);
+    info!(%http_listen, https_listen, %admin_listen, tftp_listen = tftp_listen.map(tracing::field::display), "listening");
 
-    let parts: Vec<Arc<dyn Part>> = vec![Arc::new(gauges.clone()), remarks.clone(), tftp_remarks];
+    let parts: Vec<Arc<dyn Part>> = [Arc::new(gauges.clone()) as Arc<dyn Part>, remarks.clone(), tftp_remarks]
+        .into_iter()
+        .chain(listeners.tls().map(|live| live as Arc<dyn Part>))
+        .collect();
     let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts }.run(admin, stop.clone()));
     let follow = Follow::new(&args.dir);
     let loader = Loader::new(&args.dir, ids, shared, gauges, remarks);
-    let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, public_url: args.public_url };
+    let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, public_url: args.http.public_url };
     let loading = spawn_loader(loader, follow, boot, welcome, &stop)?;
     let serving = tftp.map(|tftp| tftp.spawn(&stop)).transpose()?;
-    server.run(stop.clone()).await;
+    listeners.run(stop.clone()).await;
     stop.cancel();
     if let Some(serving) = serving {
         serving.ended().await?;

@@ -24,7 +24,7 @@ pub use fault::{Fault, handshake_reason};
 pub use live::Live;
 pub use material::Material;
 pub use metrics::Metrics;
-pub use mutual::{InvalidPeerName, Mutual, PeerName};
+pub use mutual::{InvalidPeerName, Mutual, PeerName, is_named};
 pub use public::Public;
 
 use std::sync::Arc;

@@ -99,6 +99,12 @@ impl Mutual {
     }
 }
 
+/// Whether the leaf of a chain is for this name.
+pub fn is_named(chain: &[CertificateDer<'_>], name: &PeerName) -> bool {
+    let leaf = chain.first().and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
+    leaf.is_some_and(|leaf| verify_server_name(&leaf, &name.0).is_ok())
+}
+
 // === impl Peers ===
 
 impl ClientCertVerifier for Peers {

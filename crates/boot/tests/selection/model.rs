@@ -86,7 +86,8 @@ impl World {
         let all = self.assignments.values();
         let mut matching: Vec<_> = all.filter_map(|assignment| Some(Matching { assignment, by: assignment.matches(subject)? })).collect();
         matching.sort_by_key(|Matching { assignment: a, by }| {
-            (Reverse(a.priority), *by, Reverse(a.requirements().len()), age(a.created), a.key.namespace.clone(), a.key.name.clone())
+            let name = (a.key.namespace.clone(), a.key.name.clone(), a.key.partition.clone());
+            (Reverse(a.priority), *by, Reverse(a.requirements().len()), age(a.created), name)
         });
         matching
     }
@@ -103,7 +104,8 @@ impl World {
         let mut left = Vec::new();
         for profile in self.profiles.values() {
             let has = |key: &String, value: &String| profile.labels.get(key).is_some_and(|own| spell(key, own) == spell(key, value));
-            if profile.key.namespace != assignment.key.namespace || !assignment.profiles.iter().all(|(key, value)| has(key, value)) {
+            let is_beside = profile.key.namespace == assignment.key.namespace && profile.key.partition == assignment.key.partition;
+            if !is_beside || !assignment.profiles.iter().all(|(key, value)| has(key, value)) {
                 continue;
             }
             let mut satisfied = 0;

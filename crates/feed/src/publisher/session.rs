@@ -34,7 +34,8 @@ pub struct PublisherLimits {
 
 type Messages = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
 
-struct Service {
+/// What answers followers, whichever way they come.
+pub(crate) struct Service {
     publisher: Arc<Publisher>,
     metrics: PublisherMetrics,
     limits: PublisherLimits,
@@ -71,8 +72,7 @@ pub async fn serve(
     limits: PublisherLimits,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let places = Arc::new(Semaphore::new(limits.followers));
-    let service = Service { publisher, metrics, limits, places, stop: stop.clone() };
+    let service = Service::new(publisher, metrics, limits, stop.clone());
     let accepted = Accepted::new(listener, tls, limits.followers, stop.clone());
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(limits.heartbeat * 2))
@@ -94,13 +94,13 @@ impl Default for PublisherLimits {
 
 // === impl Service ===
 
-#[tonic::async_trait]
-impl Feed for Service {
-    type FollowStream = Messages;
+impl Service {
+    pub(crate) fn new(publisher: Arc<Publisher>, metrics: PublisherMetrics, limits: PublisherLimits, stop: CancellationToken) -> Self {
+        Self { publisher, metrics, limits, places: Arc::new(Semaphore::new(limits.followers)), stop }
+    }
 
-    async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Messages>, Status> {
-        let peer = request.extensions().get::<PeerInfo>().map_or_else(|| "unknown".to_owned(), ToString::to_string);
-        let asked = request.into_inner();
+    /// Begins to send to a follower, or says why not.
+    pub(crate) fn open(&self, peer: String, asked: FollowRequest) -> Result<ReceiverStream<Result<FollowResponse, Status>>, Status> {
         let refuse = |reason, status: Status| {
             self.metrics.ended(reason);
             info!(peer, software = asked.software, reason = status.message(), "a follower is refused");
@@ -136,7 +136,18 @@ impl Feed for Service {
             _place: place,
         };
         tokio::spawn(session.run(asked, self.stop.clone()));
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        Ok(ReceiverStream::new(stream))
+    }
+}
+
+#[tonic::async_trait]
+impl Feed for Service {
+    type FollowStream = Messages;
+
+    async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Messages>, Status> {
+        let peer = request.extensions().get::<PeerInfo>().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        let messages = self.open(peer, request.into_inner())?;
+        Ok(Response::new(Box::pin(messages)))
     }
 }
 

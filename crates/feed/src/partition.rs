@@ -1,0 +1,118 @@
+//! Which of several clusters a key belongs to, by rendezvous hashing (Thaler and Ravishankar, 1998).
+//!
+//! The weight of a cluster for a key is the first 8 bytes, big-endian, of SHA-256(cluster, a zero byte, key); the cluster with the highest
+//! weight has the key, and of two with the same weight the one whose name comes first. A new cluster takes from each other one the keys
+//! that it has, and no key moves between two old ones. The function is a promise: other languages can compute it, and the vectors
+//! in the tests below are for them.
+
+use std::collections::BTreeSet;
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use crate::source::{InvalidSource, check_partition};
+
+/// Clusters among which keys are spread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partitions(BTreeSet<Box<str>>);
+
+/// There is nothing to choose from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPartitions {
+    /// There are none.
+    #[error("name at least one partition")]
+    None,
+    /// One has a name that can't be.
+    #[error(transparent)]
+    Name(#[from] InvalidSource),
+    /// One is named twice.
+    #[error("partition {0:?} is named twice")]
+    Twice(String),
+}
+
+impl Partitions {
+    /// Clusters of these names; their order does not count.
+    pub fn new<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Self, InvalidPartitions> {
+        let mut partitions = BTreeSet::new();
+        for name in names {
+            if !partitions.insert(Box::from(check_partition(name)?)) {
+                return Err(InvalidPartitions::Twice(name.to_owned()));
+            }
+        }
+        if partitions.is_empty() { Err(InvalidPartitions::None) } else { Ok(Self(partitions)) }
+    }
+
+    /// The cluster that has a key.
+    pub fn of(&self, key: &str) -> &str {
+        // Reversed, so that of equal weights the first name is the last seen, which is the one that `max_by_key` takes.
+        self.0.iter().rev().max_by_key(|name| weight(name, key)).expect("there is at least one")
+    }
+}
+
+fn weight(cluster: &str, key: &str) -> u64 {
+    let mut hash = Context::new(&SHA256);
+    for part in [cluster.as_bytes(), &[0], key.as_bytes()] {
+        hash.update(part);
+    }
+    u64::from_be_bytes(hash.finish().as_ref()[..8].try_into().expect("a digest has 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_weights_are_those_that_other_languages_compute() {
+        // printf 'a\0default/web-1' | sha256sum
+        for (cluster, key, expected) in VECTORS {
+            assert_eq!(weight(cluster, key), expected, "{cluster} {key}");
+        }
+        let abc = Partitions::new(["a", "b", "c"]).unwrap();
+        for (key, expected) in [("default/web-1", CHOICES[0]), ("47c6da67-7477-4970-aa03-84e48ff4f6ad", CHOICES[1]), ("", CHOICES[2])] {
+            assert_eq!(abc.of(key), expected, "{key}");
+        }
+    }
+
+    const VECTORS: [(&str, &str, u64); 4] = [
+        ("a", "default/web-1", 0x43a6_3d86_3ffc_476b),
+        ("b", "default/web-1", 0xf8d1_8238_1f79_d410),
+        ("c", "default/web-1", 0x2d6d_b364_efb1_740e),
+        ("a", "", 0xffe9_aaea_a2a2_d504),
+    ];
+    const CHOICES: [&str; 3] = ["b", "c", "a"];
+
+    #[test]
+    fn what_is_no_list_of_partitions_is_refused() {
+        assert_eq!(Partitions::new([]), Err(InvalidPartitions::None));
+        assert!(matches!(Partitions::new(["a", "a"]), Err(InvalidPartitions::Twice(_))));
+        assert!(matches!(Partitions::new(["a", "B"]), Err(InvalidPartitions::Name(_))));
+    }
+
+    #[test]
+    fn keys_are_spread_evenly() {
+        let names = ["a", "b", "c", "d"];
+        let partitions = Partitions::new(names).unwrap();
+        let mut counts = std::collections::BTreeMap::<&str, u32>::new();
+        for key in 0..40_000 {
+            *counts.entry(partitions.of(&format!("default/machine-{key}"))).or_default() += 1;
+        }
+        assert!(names.iter().all(|name| (9_500..10_500).contains(&counts[name])), "{counts:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_new_cluster_moves_keys_only_to_itself(
+            names in prop::collection::btree_set("[a-z][a-z0-9]{0,5}", 2..8),
+            keys in prop::collection::vec(".{0,20}", 1..50),
+        ) {
+            let all = Partitions::new(names.iter().map(String::as_str)).unwrap();
+            let added = names.iter().nth(names.len() / 2).unwrap();
+            let before = Partitions::new(names.iter().map(String::as_str).filter(|name| name != added)).unwrap();
+            for key in &keys {
+                let (old, new) = (before.of(key), all.of(key));
+                prop_assert!(old == new || new == added, "{key} moves from {old} to {new}");
+            }
+        }
+    }
+}

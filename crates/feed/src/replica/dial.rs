@@ -1,0 +1,147 @@
+//! To a controller over the network.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::counter::Counter;
+use tls::{Live, Mutual, PeerName};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_stream::Stream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+use tower::service_fn;
+
+use crate::connection::{Connection, Counted, HANDSHAKE};
+use crate::proto::feed_client::FeedClient;
+use crate::proto::{FollowRequest, FollowResponse};
+use crate::source::Source;
+
+use super::link::{Dial, Ended};
+use super::union::lock;
+
+/// How long a name may take to resolve, and a connection to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a controller may take to say whether it will send.
+const ANSWER: Duration = Duration::from_secs(10);
+/// An idle connection is tried so often, and given up when there is no answer for as long.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Largest message: a part of 128 KiB and one object, of which the largest is a Profile of some megabytes.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+/// What may be on its way to us.
+const WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Reaches the controllers of one partition.
+pub(crate) struct Network {
+    sources: Vec<Source>,
+    tls: Arc<Live<Mutual>>,
+    /// Who may answer, if that is not the host of the URL.
+    names: Option<Vec<PeerName>>,
+    received: Counter,
+}
+
+/// One address of one source.
+pub(crate) struct Address {
+    source: Source,
+    address: SocketAddr,
+}
+
+/// A stream, and the connection on which it comes.
+pub(crate) struct Messages {
+    stream: Streaming<FollowResponse>,
+    _channel: Channel,
+}
+
+impl Network {
+    pub(crate) fn new(sources: Vec<Source>, tls: Arc<Live<Mutual>>, names: Option<Vec<PeerName>>, received: Counter) -> Self {
+        Self { sources, tls, names, received }
+    }
+
+    async fn connect(&self, to: &Address) -> Result<Connection, Ended> {
+        let unreachable = |error: io::Error| Ended::Unreachable(format!("can't connect: {error}"));
+        let Some(current) = self.tls.current() else {
+            let problem = self.tls.problem().unwrap_or_default();
+            return Err(Ended::Unreachable(format!("there is no usable certificate here: {problem}")));
+        };
+        let stream = timeout(CONNECT, TcpStream::connect(to.address)).await.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?;
+        let stream = stream.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let stream = Counted::new(stream, self.received.clone());
+        let handshake = TlsConnector::from(current.client()).connect(to.source.peer.server_name(), stream);
+        let shaken = timeout(HANDSHAKE, handshake).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).and_then(|shaken| shaken);
+        let stream = shaken.map_err(|error| {
+            self.tls.metrics().handshake_failed(self.tls.name(), tls::handshake_reason(&error));
+            Ended::Unreachable(format!("the TLS handshake failed: {error}"))
+        })?;
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        if self.names.is_none() && !tls::is_named(chain, &to.source.peer) {
+            self.tls.metrics().handshake_failed(self.tls.name(), "peer_name");
+            return Err(Ended::Unreachable(format!("its certificate is not for {}", to.source.peer)));
+        }
+        Ok(Connection::new(stream.into(), to.address, self.tls.clone(), Mutual::check_server))
+    }
+}
+
+impl Dial for Network {
+    type Candidate = Address;
+    type Messages = Messages;
+
+    async fn candidates(&self) -> Result<Vec<Address>, String> {
+        let mut candidates = Vec::new();
+        let mut trouble = String::new();
+        for source in &self.sources {
+            let resolved = timeout(CONNECT, tokio::net::lookup_host((&*source.host, source.port))).await;
+            match resolved.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).and_then(|resolved| resolved) {
+                Ok(addresses) => candidates.extend(addresses.map(|address| Address { source: source.clone(), address })),
+                Err(error) => trouble = format!("can't resolve {}: {error}", source.host),
+            }
+        }
+        if candidates.is_empty() { Err(trouble) } else { Ok(candidates) }
+    }
+
+    async fn dial(&self, to: &Address, request: FollowRequest) -> Result<Messages, Ended> {
+        let connection = Mutex::new(Some(self.connect(to).await?));
+        // There is one connection; when that is over, so is the channel.
+        let connector = service_fn(move |_| {
+            let connection = lock(&connection).take().map(TokioIo::new).ok_or(io::ErrorKind::NotConnected);
+            std::future::ready(connection.map_err(io::Error::from))
+        });
+        let failed = |error: &dyn fmt::Display| Ended::Unreachable(error.to_string());
+        let channel = Endpoint::from_static("https://controller")
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .connect_with_connector(connector)
+            .await
+            .map_err(|error| failed(&error))?;
+        let mut client = FeedClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let answer = timeout(ANSWER, client.follow(request)).await.map_err(|_| Ended::Silent(ANSWER))?;
+        Ok(Messages { stream: answer.map_err(Ended::Refused)?.into_inner(), _channel: channel })
+    }
+}
+
+impl Stream for Messages {
+    type Item = Result<FollowResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.stream).poll_next(cx)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.source.host.parse::<std::net::IpAddr>().is_ok() {
+            return write!(f, "{}", self.source);
+        }
+        write!(f, "{} ({})", self.source, self.address.ip())
+    }
+}

@@ -1,0 +1,69 @@
+//! A batch on its way in, object by object.
+
+use std::sync::Arc;
+
+use boot::{Catalog, Change, Name};
+
+use crate::proto::{Commit, Part};
+use crate::wire::{self, Malformed};
+
+/// The parts of a batch so far.
+#[derive(Default)]
+pub(crate) struct Incoming {
+    snapshot: bool,
+    is_begun: bool,
+    changes: Vec<Change>,
+    refused: Vec<(Name, String)>,
+}
+
+/// A whole batch.
+pub(crate) struct Arrived {
+    pub(crate) snapshot: bool,
+    pub(crate) changes: Vec<Change>,
+    /// Profiles that exist and can't be used here, with the reason.
+    pub(crate) refused: Vec<(Name, String)>,
+    pub(crate) commit: Commit,
+}
+
+impl Incoming {
+    /// Adds a part; a whole batch if it was the last.
+    ///
+    /// What is held already is not held twice: a snapshot of what a replica has costs it little more than the names.
+    pub(crate) fn add(&mut self, part: Part, partition: &str, held: &Catalog) -> Result<Option<Arrived>, Malformed> {
+        if self.is_begun && self.snapshot != part.snapshot {
+            return Err(Malformed { object: "a part".to_owned(), reason: "it belongs to another batch than the part before".to_owned() });
+        }
+        (self.is_begun, self.snapshot) = (true, part.snapshot);
+        for message in part.profiles {
+            let key = wire::key(message.key.clone(), partition)?;
+            let change = match wire::profile(message, partition, |key| held.profile(key).cloned()) {
+                Ok(profile) => Change::Profile(share(held.profile(&key), profile)),
+                // A machine whose Profile is missing is told so and waits; it gets no other.
+                Err(malformed) => {
+                    self.refused.push((Name::Profile(key), malformed.reason));
+                    continue;
+                }
+            };
+            self.changes.push(change);
+        }
+        for message in part.assignments {
+            // Without this one, a machine might get a default that reinstalls it: rather stay with all as it was.
+            let assignment = wire::assignment(message, partition)?;
+            self.changes.push(Change::Assignment(share(held.assignment(&assignment.key), assignment)));
+        }
+        for key in part.profiles_gone {
+            self.changes.push(Change::ProfileGone(wire::key(Some(key), partition)?));
+        }
+        for key in part.assignments_gone {
+            self.changes.push(Change::AssignmentGone(wire::key(Some(key), partition)?));
+        }
+        Ok(part.commit.map(|commit| {
+            let batch = std::mem::take(self);
+            Arrived { snapshot: batch.snapshot, changes: batch.changes, refused: batch.refused, commit }
+        }))
+    }
+}
+
+fn share<T: PartialEq>(held: Option<&Arc<T>>, arrived: T) -> Arc<T> {
+    held.filter(|held| ***held == arrived).cloned().unwrap_or_else(|| Arc::new(arrived))
+}

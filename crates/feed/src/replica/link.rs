@@ -1,0 +1,377 @@
+//! The stream of one partition, for as long as the process lives.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_stream::{Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tracing::{debug, info, warn};
+
+use crate::proto::follow_response::Message;
+use crate::proto::{FollowRequest, FollowResponse, Hello, PROTOCOL, Part};
+
+use super::incoming::{Arrived, Incoming};
+use super::metrics::PartitionMetrics;
+use super::union::{Holding, Taken, Union, lock};
+
+/// How long the first message may take. A controller sends it before anything else.
+const FIRST_MESSAGE: Duration = Duration::from_secs(10);
+/// A controller that last heard from its API server longer ago is taken only where no other is better.
+const STALE: Duration = Duration::from_mins(10);
+/// A batch of more objects is taken on a thread of its own.
+const LARGE: usize = 1000;
+/// Pauses after a round in which no controller was of use: from the first, doubled up to the last, each drawn between half and whole.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// The longest pause where controllers are there and what they send is of no use: each try may cost a snapshot.
+const USELESS: Duration = Duration::from_mins(1);
+
+/// Follows the controllers of one partition, one at a time.
+pub(crate) struct Link {
+    union: Arc<Union>,
+    holding: Arc<Mutex<Holding>>,
+    status: Mutex<Standing>,
+    /// Told when the copy on disk is out of date.
+    pub(crate) changed: Notify,
+    /// Told once, when the partition is loaded.
+    loaded: Notify,
+    is_told: AtomicBool,
+    metrics: PartitionMetrics,
+}
+
+/// How it goes, for operators.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    /// Who is followed, since when; or since when nobody is.
+    pub(crate) following: Option<String>,
+    pub(crate) since: Instant,
+    /// Why the last try ended.
+    pub(crate) trouble: String,
+}
+
+/// Where controllers may be reached.
+pub(crate) trait Dial: Send + Sync {
+    /// One controller's address.
+    type Candidate: ToString + Send + Sync;
+    /// What it sends.
+    type Messages: Stream<Item = Result<FollowResponse, Status>> + Send + Unpin;
+
+    /// All addresses of this moment.
+    fn candidates(&self) -> impl Future<Output = Result<Vec<Self::Candidate>, String>> + Send;
+
+    /// Asks one to send.
+    fn dial(&self, candidate: &Self::Candidate, request: FollowRequest) -> impl Future<Output = Result<Self::Messages, Ended>> + Send;
+}
+
+/// Why a stream ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("{}", .0.message())]
+    Refused(Status),
+    #[error("the stream ended")]
+    Closed,
+    #[error("nothing was heard for {0:?}")]
+    Silent(Duration),
+    #[error("it speaks version {0} of the feed and we version {PROTOCOL}: run a shaper of the same major version at both ends")]
+    Protocol(u32),
+    #[error("{0}")]
+    Useless(String),
+    #[error("it last heard from its API server {0:?} ago; looking for another")]
+    Stale(Duration),
+    #[error("looking anew, to see whether what the guard holds is still gone")]
+    LookAnew,
+}
+
+impl Ended {
+    /// A word for metrics.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Refused(_) => "refused",
+            Self::Closed => "closed",
+            Self::Silent(_) => "silent",
+            Self::Protocol(_) => "protocol",
+            Self::Useless(_) => "useless",
+            Self::Stale(_) => "stale",
+            Self::LookAnew => "look_anew",
+        }
+    }
+
+    fn is_useless(&self) -> bool {
+        matches!(self, Self::Protocol(_) | Self::Useless(_))
+    }
+}
+
+// === impl Link ===
+
+impl Link {
+    pub(crate) fn new(union: Arc<Union>, holding: Holding, metrics: PartitionMetrics) -> Self {
+        let status = Standing { following: None, since: Instant::now(), trouble: "not tried yet".to_owned() };
+        Self {
+            union,
+            holding: Arc::new(Mutex::new(holding)),
+            status: Mutex::new(status),
+            changed: Notify::new(),
+            loaded: Notify::new(),
+            is_told: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    pub(crate) fn union(&self) -> &Arc<Union> {
+        &self.union
+    }
+
+    pub(crate) fn holding(&self) -> &Mutex<Holding> {
+        &self.holding
+    }
+
+    pub(crate) fn metrics(&self) -> &PartitionMetrics {
+        &self.metrics
+    }
+
+    pub(crate) fn status(&self) -> Standing {
+        lock(&self.status).clone()
+    }
+
+    /// Waits until there is a whole snapshot, or a copy of one.
+    pub(crate) async fn loaded(&self) {
+        let told = self.loaded.notified();
+        if !lock(&self.holding).is_loaded() {
+            told.await;
+        }
+    }
+
+    /// Follows whoever is there until `stop`.
+    pub(crate) async fn run(&self, dial: impl Dial, stop: CancellationToken) {
+        let _ = stop.run_until_cancelled(self.follow_for_ever(&dial)).await;
+    }
+
+    async fn follow_for_ever(&self, dial: &impl Dial) -> std::convert::Infallible {
+        let mut turn: usize = rand::rng().random_range(0..1024);
+        let mut pause = PAUSES.0;
+        loop {
+            let candidates = match dial.candidates().await {
+                Ok(candidates) => candidates,
+                Err(error) => {
+                    self.lost("-", &Ended::Unreachable(error));
+                    Vec::new()
+                }
+            };
+            let mut longest = PAUSES.1;
+            let mut was_of_use = false;
+            let mut stale = false;
+            // A second time around, the best of what is there has to do.
+            'round: for is_last_choice in [false, true] {
+                if is_last_choice && !stale {
+                    break;
+                }
+                for _ in 0..candidates.len() {
+                    let candidate = &candidates[turn % candidates.len()];
+                    let needs_fresh = !is_last_choice && candidates.len() > 1;
+                    let (ended, use_) = self.follow_one(dial, candidate, needs_fresh).await;
+                    stale |= matches!(ended, Ended::Stale(_));
+                    if ended.is_useless() {
+                        longest = USELESS;
+                    }
+                    if !matches!(ended, Ended::LookAnew) {
+                        turn = turn.wrapping_add(1);
+                    }
+                    if use_ {
+                        was_of_use = true;
+                        break 'round;
+                    }
+                }
+            }
+            if was_of_use {
+                pause = PAUSES.0;
+            }
+            let spread = rand::rng().random_range(0.5..=1.0);
+            sleep(pause.min(longest).mul_f64(spread)).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// Follows one controller until it ends; and whether it was of any use.
+    async fn follow_one<D: Dial>(&self, dial: &D, candidate: &D::Candidate, needs_fresh: bool) -> (Ended, bool) {
+        let name = candidate.to_string();
+        let request =
+            FollowRequest { protocol: PROTOCOL, software: env!("CARGO_PKG_VERSION").to_owned(), after: lock(&self.holding).position() };
+        let mut was_of_use = false;
+        let ended = match dial.dial(candidate, request).await {
+            Ok(messages) => match self.follow(&name, messages, needs_fresh, &mut was_of_use).await {
+                Ok(never) => match never {},
+                Err(ended) => ended,
+            },
+            Err(ended) => ended,
+        };
+        if ended.is_useless() {
+            // Whatever we have of it does not fit.
+            lock(&self.holding).look_anew();
+        }
+        self.lost(&name, &ended);
+        (ended, was_of_use)
+    }
+
+    async fn follow(
+        &self,
+        name: &str,
+        mut messages: impl Stream<Item = Result<FollowResponse, Status>> + Unpin,
+        needs_fresh: bool,
+        was_of_use: &mut bool,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let first = timeout(FIRST_MESSAGE, messages.next()).await.map_err(|_| Ended::Silent(FIRST_MESSAGE))?;
+        let Some(Message::Hello(hello)) = message(first)? else { return Err(useless("its first message is no greeting")) };
+        let silence = greet(&hello, needs_fresh)?;
+        let mut incoming = Incoming::default();
+        loop {
+            let next = tokio::select! {
+                next = timeout(silence, messages.next()) => next.map_err(|_| Ended::Silent(silence))?,
+                () = self.until_next_look() => {
+                    lock(&self.holding).look_anew();
+                    return Err(Ended::LookAnew);
+                }
+            };
+            match message(next)? {
+                Some(Message::Part(part)) => {
+                    if let Some(batch) = self.add(&mut incoming, part)? {
+                        self.take(batch).await?;
+                        *was_of_use = true;
+                        self.found(name, &hello);
+                    }
+                }
+                Some(Message::Heartbeat(heartbeat)) => {
+                    let position = lock(&self.holding).position();
+                    if heartbeat.position != position {
+                        return Err(useless("a change was lost on the way"));
+                    }
+                    lock(&self.holding).heard(Duration::from_millis(heartbeat.heard_millis_ago));
+                    *was_of_use = true;
+                    self.found(name, &hello);
+                }
+                Some(Message::Hello(_)) => return Err(useless("it greets twice")),
+                // Of a newer minor version: not for us.
+                None => {}
+            }
+        }
+    }
+
+    fn add(&self, incoming: &mut Incoming, part: Part) -> Result<Option<Arrived>, Ended> {
+        let held = self.union.shared().load();
+        let partition = lock(&self.holding).name().to_owned();
+        incoming.add(part, &partition, &held).map_err(|malformed| Ended::Useless(malformed.to_string()))
+    }
+
+    async fn take(&self, batch: Arrived) -> Result<(), Ended> {
+        let started = Instant::now();
+        let snapshot = batch.snapshot;
+        let objects = batch.changes.len();
+        let take = {
+            let (union, holding) = (self.union.clone(), self.holding.clone());
+            move || union.take(&mut lock(&holding), batch)
+        };
+        let taken =
+            if objects > LARGE { tokio::task::spawn_blocking(take).await.map_err(|_| useless("taking it failed"))? } else { take() };
+        let Taken { changes, held } = taken.map_err(|diverged| Ended::Useless(diverged.to_string()))?;
+        let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let partition = lock(&self.holding).name().to_owned();
+        if snapshot {
+            info!(partition, objects, changes, held, took_ms, "a snapshot is taken");
+        } else {
+            debug!(partition, changes, took_ms, "changes are taken");
+        }
+        self.metrics.took(snapshot, changes);
+        self.tell_loaded();
+        if changes > 0 || snapshot {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// What is there may be served.
+    pub(crate) fn tell_loaded(&self) {
+        if !self.is_told.swap(true, Ordering::AcqRel) {
+            self.loaded.notify_waiters();
+        }
+    }
+
+    /// Waits until the guard wants to see a whole listing again. For ever where it holds nothing.
+    async fn until_next_look(&self) {
+        let next = {
+            let holding = lock(&self.holding);
+            // Without a position, a whole listing is on its way already.
+            let hold = holding.position().and_then(|_| holding.guard().holding());
+            hold.zip(holding.guard().look_every()).map(|(hold, every)| Instant::from_std(hold.since + every * hold.looks))
+        };
+        match next {
+            Some(next) => sleep_until(next).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn found(&self, name: &str, hello: &Hello) {
+        let mut status = lock(&self.status);
+        if status.following.as_deref() == Some(name) {
+            return;
+        }
+        let (partition, position) = {
+            let holding = lock(&self.holding);
+            (holding.name().to_owned(), holding.position().unwrap_or_default())
+        };
+        info!(partition, controller = name, software = hello.software, revision = position.revision, "following");
+        *status = Standing { following: Some(name.to_owned()), since: Instant::now(), trouble: String::new() };
+        self.metrics.connected.set(1);
+    }
+
+    fn lost(&self, name: &str, ended: &Ended) {
+        let partition = lock(&self.holding).name().to_owned();
+        let mut status = lock(&self.status);
+        let trouble = format!("{name}: {ended}");
+        let was_following = status.following.take().is_some();
+        if was_following {
+            status.since = Instant::now();
+        }
+        let is_news = was_following || status.trouble != trouble;
+        match ended {
+            Ended::LookAnew | Ended::Stale(_) => info!(partition, controller = name, reason = %ended, "leaving this controller"),
+            _ if is_news => {
+                warn!(partition, controller = name, reason = %ended, "no feed from this controller; what is held is served on");
+            }
+            _ => debug!(partition, controller = name, reason = %ended, "still no feed from this controller"),
+        }
+        status.trouble = trouble;
+        self.metrics.connected.set(0);
+        self.metrics.ended(ended.reason());
+    }
+}
+
+/// How long silence may last, if we get on with each other.
+fn greet(hello: &Hello, needs_fresh: bool) -> Result<Duration, Ended> {
+    if hello.protocol != PROTOCOL {
+        return Err(Ended::Protocol(hello.protocol));
+    }
+    let heard_ago = Duration::from_millis(hello.heard_millis_ago);
+    if needs_fresh && heard_ago > STALE {
+        return Err(Ended::Stale(Duration::from_secs(heard_ago.as_secs())));
+    }
+    let heartbeat = Duration::from_millis(hello.heartbeat_millis.into());
+    Ok(heartbeat.clamp(Duration::from_millis(100), Duration::from_mins(1)) * 3)
+}
+
+fn message(next: Option<Result<FollowResponse, Status>>) -> Result<Option<Message>, Ended> {
+    match next {
+        None => Err(Ended::Closed),
+        Some(Err(status)) => Err(Ended::Refused(status)),
+        Some(Ok(response)) => Ok(response.message),
+    }
+}
+
+fn useless(text: &str) -> Ended {
+    Ended::Useless(text.to_owned())
+}

@@ -1,0 +1,143 @@
+//! What a replica counts.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+/// What a replica counts. A clone counts the same.
+#[derive(Clone)]
+pub struct ReplicaMetrics {
+    connected: Family<Of, Gauge>,
+    age: Family<Of, Gauge<f64, AtomicU64>>,
+    revision: Family<Of, Gauge>,
+    guard: Family<Of, Gauge>,
+    held: Family<Of, Gauge>,
+    refused: Family<Of, Gauge>,
+    received: Family<Of, Counter>,
+    batches: Family<Batch, Counter>,
+    changes: Family<Of, Counter>,
+    ended: Family<End, Counter>,
+    unsaved: Family<Of, Gauge>,
+    objects: Family<Kind, Gauge>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Of {
+    partition: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Batch {
+    partition: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct End {
+    partition: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+/// What is counted of one partition.
+pub(crate) struct PartitionMetrics {
+    all: ReplicaMetrics,
+    partition: String,
+    pub(crate) connected: Gauge,
+    pub(crate) age: Gauge<f64, AtomicU64>,
+    pub(crate) revision: Gauge,
+    pub(crate) guard: Gauge,
+    pub(crate) held: Gauge,
+    pub(crate) refused: Gauge,
+    pub(crate) received: Counter,
+    pub(crate) unsaved: Gauge,
+    changes: Counter,
+}
+
+impl ReplicaMetrics {
+    /// Registers everything.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            connected: Family::default(),
+            age: Family::default(),
+            revision: Family::default(),
+            guard: Family::default(),
+            held: Family::default(),
+            refused: Family::default(),
+            received: Family::default(),
+            batches: Family::default(),
+            changes: Family::default(),
+            ended: Family::default(),
+            unsaved: Family::default(),
+            objects: Family::default(),
+        };
+        registry.register("feed_connected", "1 while a controller of the partition is followed", metrics.connected.clone());
+        registry.register_with_unit(
+            "snapshot_age",
+            "Since when a controller has not confirmed what is served, or its API server has not been heard",
+            Unit::Seconds,
+            metrics.age.clone(),
+        );
+        registry.register("feed_revision", "The controller's number of the change that is served", metrics.revision.clone());
+        registry.register("guard_holding", "1 while the mass-deletion guard keeps what a snapshot lacks", metrics.guard.clone());
+        registry.register("guard_held_objects", "Objects that the mass-deletion guard keeps", metrics.held.clone());
+        registry.register("feed_refused_objects", "Objects of the feed that can't be used here", metrics.refused.clone());
+        registry.register_with_unit("feed_received", "What was read from controllers, with TLS", Unit::Bytes, metrics.received.clone());
+        registry.register("feed_batches_taken", "Snapshots and deltas that were taken", metrics.batches.clone());
+        registry.register("feed_changes", "Changes to objects that batches made", metrics.changes.clone());
+        registry.register("feed_ended", "Streams that ended or did not begin, by reason", metrics.ended.clone());
+        registry.register("feed_copy_unsaved", "1 while the copy on disk can't be written", metrics.unsaved.clone());
+        registry.register("catalog_objects", "Objects that machines are answered from", metrics.objects.clone());
+        metrics
+    }
+
+    pub(crate) fn of(&self, partition: &str) -> PartitionMetrics {
+        let of = Of { partition: partition.to_owned() };
+        PartitionMetrics {
+            connected: self.connected.get_or_create(&of).clone(),
+            age: self.age.get_or_create(&of).clone(),
+            revision: self.revision.get_or_create(&of).clone(),
+            guard: self.guard.get_or_create(&of).clone(),
+            held: self.held.get_or_create(&of).clone(),
+            refused: self.refused.get_or_create(&of).clone(),
+            received: self.received.get_or_create(&of).clone(),
+            unsaved: self.unsaved.get_or_create(&of).clone(),
+            changes: self.changes.get_or_create(&of).clone(),
+            all: self.clone(),
+            partition: of.partition,
+        }
+    }
+
+    pub(crate) fn count(&self, kind: &'static str, objects: usize) {
+        self.objects.get_or_create(&Kind { kind }).set(gauge(objects));
+    }
+}
+
+impl PartitionMetrics {
+    pub(crate) fn took(&self, snapshot: bool, changes: usize) {
+        let kind = if snapshot { "snapshot" } else { "delta" };
+        self.all.batches.get_or_create(&Batch { partition: self.partition.clone(), kind }).inc();
+        self.changes.inc_by(changes as u64);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn batches(&self, kind: &'static str) -> u64 {
+        self.all.batches.get_or_create(&Batch { partition: self.partition.clone(), kind }).get()
+    }
+
+    pub(crate) fn ended(&self, reason: &'static str) {
+        self.all.ended.get_or_create(&End { partition: self.partition.clone(), reason }).inc();
+    }
+}
+
+pub(crate) fn gauge(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
+}

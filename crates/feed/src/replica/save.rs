@@ -1,0 +1,79 @@
+//! Keeps the copy on disk up to date, now and then.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info};
+
+use super::copy::Copy;
+use super::link::Link;
+use super::union::lock;
+
+/// The copy is not written more often than this.
+const REST: Duration = Duration::from_secs(5);
+/// Nor does writing take more than this share of the time.
+const SHARE: u32 = 20;
+/// A disk that was full is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Writes the copy when something changed, until `stop`, and then once more.
+pub(super) async fn keep(copy: Copy, link: Arc<Link>, stop: CancellationToken) {
+    let mut is_written = true;
+    loop {
+        let changed = async {
+            if is_written {
+                link.changed.notified().await;
+            }
+        };
+        let is_stopping = stop.run_until_cancelled(changed).await.is_none();
+        if !lock(link.holding()).is_loaded() {
+            if is_stopping {
+                return;
+            }
+            continue;
+        }
+        let started = Instant::now();
+        let written = write(&copy, &link).await;
+        let pause = if written.is_ok() { REST.max(started.elapsed() * SHARE) } else { RETRY };
+        is_written = written.is_ok();
+        report(&copy, &link, written);
+        if is_stopping {
+            return;
+        }
+        let _ = stop.run_until_cancelled(sleep(pause)).await;
+    }
+}
+
+async fn write(copy: &Copy, link: &Arc<Link>) -> io::Result<()> {
+    let (copy, link) = (copy.clone(), link.clone());
+    let write = move || {
+        let (catalog, position, age) = {
+            let holding = lock(link.holding());
+            // After a restart, what is held back or refused now has to be judged anew.
+            let is_plain = holding.held() == 0 && holding.refused().is_empty();
+            let catalog = boot::Catalog::clone(&link.union().shared().load());
+            (catalog, holding.position().filter(|_| is_plain), holding.age().unwrap_or_default())
+        };
+        copy.write(&catalog, position, age)
+    };
+    tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
+}
+
+/// Says once that it can't be written, and once that it can again.
+fn report(copy: &Copy, link: &Link, written: io::Result<()>) {
+    let unsaved = &link.metrics().unsaved;
+    let file = copy.path().display();
+    let was_unsaved = unsaved.get() == 1;
+    unsaved.set(i64::from(written.is_err()));
+    match written {
+        Ok(()) if was_unsaved => info!(%file, "the copy of the feed is written again"),
+        Ok(()) => debug!(%file, "the copy of the feed is written"),
+        Err(error) if was_unsaved => debug!(%file, %error, "the copy of the feed still can't be written"),
+        Err(error) => {
+            error!(%file, %error, "the copy of the feed can't be written; a restart without a controller would start from an older one");
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Publisher and replica, joined without a network, under a clock that stands still unless everybody waits.
+
+mod copies;
+mod faults;
+mod guarding;
+mod history;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use boot::catalog::guard::Limits;
+use boot::{Assignment, Catalog, Change, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement, SharedCatalog, SubjectSelectors};
+use prometheus_client::registry::Registry;
+use tokio::time::sleep;
+use tokio_stream::{Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::proto::{FollowRequest, FollowResponse};
+use crate::publisher::Service;
+use crate::{Publisher, PublisherLimits, PublisherMetrics};
+
+use super::ReplicaMetrics;
+use super::link::{Dial, Ended, Link};
+use super::union::{Holding, Union, lock};
+
+type Messages = std::pin::Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
+
+/// Controllers, each of which may be away, and wires to them, which may be cut or slow.
+#[derive(Default)]
+struct Site {
+    services: Mutex<Vec<Option<Arc<Service>>>>,
+    cut: Mutex<CancellationToken>,
+    /// How long each message takes.
+    slowness: Mutex<Duration>,
+    calls: AtomicUsize,
+}
+
+struct Caller(Arc<Site>);
+
+impl Site {
+    fn of(publisher: &Arc<Publisher>) -> Arc<Self> {
+        let site = Arc::new(Self::default());
+        site.replace(0, Some(publisher));
+        site
+    }
+
+    /// Puts another controller in a place, or none.
+    fn replace(&self, place: usize, publisher: Option<&Arc<Publisher>>) {
+        let metrics = PublisherMetrics::register(&mut Registry::default());
+        let service = |publisher: &Arc<Publisher>| {
+            Arc::new(Service::new(publisher.clone(), metrics.clone(), PublisherLimits::default(), CancellationToken::new()))
+        };
+        let mut services = lock(&self.services);
+        if services.len() <= place {
+            services.resize(place + 1, None);
+        }
+        services[place] = publisher.map(service);
+    }
+
+    /// Cuts all wires.
+    fn cut(&self) {
+        std::mem::take(&mut *lock(&self.cut)).cancel();
+    }
+}
+
+impl Dial for Caller {
+    type Candidate = String;
+    type Messages = Messages;
+
+    async fn candidates(&self) -> Result<Vec<String>, String> {
+        Ok((0..lock(&self.0.services).len()).map(|place| place.to_string()).collect())
+    }
+
+    async fn dial(&self, candidate: &String, request: FollowRequest) -> Result<Messages, Ended> {
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+        let place: usize = candidate.parse().unwrap();
+        let service = lock(&self.0.services)[place].clone().ok_or_else(|| Ended::Unreachable("it is away".to_owned()))?;
+        let mut messages = service.open("test".to_owned(), request).map_err(Ended::Refused)?;
+        let (site, cut) = (self.0.clone(), lock(&self.0.cut).clone());
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            let relay = async {
+                while let Some(message) = messages.next().await {
+                    let slowness = *lock(&site.slowness);
+                    if !slowness.is_zero() {
+                        sleep(slowness).await;
+                    }
+                    if sender.send(message).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let _ = cut.run_until_cancelled(relay).await;
+        });
+        Ok(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver)))
+    }
+}
+
+/// One partition's link, and the catalog that it fills.
+struct Follower {
+    link: Arc<Link>,
+    union: Arc<Union>,
+    stop: CancellationToken,
+}
+
+impl Follower {
+    fn new(union: &Arc<Union>, partition: &str, guard: Limits) -> Self {
+        let metrics = ReplicaMetrics::register(&mut Registry::default()).of(partition);
+        let link = Arc::new(Link::new(union.clone(), Holding::new(partition, guard), metrics));
+        Self { link, union: union.clone(), stop: CancellationToken::new() }
+    }
+
+    fn start(self, site: &Arc<Site>) -> Self {
+        let (link, dial, stop) = (self.link.clone(), Caller(site.clone()), self.stop.clone());
+        tokio::spawn(async move { Box::pin(link.run(dial, stop)).await });
+        self
+    }
+
+    fn of(site: &Arc<Site>) -> Self {
+        Self::new(&union(), "", Limits::default()).start(site)
+    }
+
+    fn catalog(&self) -> Catalog {
+        Catalog::clone(&self.union.shared().load())
+    }
+
+    async fn loaded(&self) {
+        self.link.loaded().await;
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn union() -> Arc<Union> {
+    Arc::new(Union::new(Arc::new(SharedCatalog::new(Catalog::new()))))
+}
+
+fn publisher(changes: Vec<Change>) -> Arc<Publisher> {
+    let publisher = Publisher::new();
+    publisher.apply(changes);
+    publisher.set_ready();
+    Arc::new(publisher)
+}
+
+/// Long enough for everything that is not for ever.
+async fn settle() {
+    sleep(Duration::from_mins(2)).await;
+}
+
+/// All objects of a catalog, as they compare.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Contents {
+    assignments: BTreeMap<ObjectKey, Arc<Assignment>>,
+    profiles: BTreeMap<ObjectKey, Arc<Profile>>,
+}
+
+impl Contents {
+    fn of(catalog: &Catalog) -> Self {
+        Self {
+            assignments: catalog.assignments().map(|assignment| (assignment.key.clone(), assignment.clone())).collect(),
+            profiles: catalog.profiles().map(|profile| (profile.key.clone(), profile.clone())).collect(),
+        }
+    }
+
+    fn names(&self) -> String {
+        let names = self.assignments.keys().chain(self.profiles.keys()).map(|key| key.name.to_string());
+        names.collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn names(catalog: &Catalog) -> String {
+    Contents::of(catalog).names()
+}
+
+/// An Assignment that differs from others of its name by its variant.
+fn assignment(name: &str, variant: u8) -> Change {
+    let requirement = Requirement {
+        key: "rack".into(),
+        operator: match variant % 4 {
+            0 => Operator::In(BTreeSet::from(["a".into(), format!("r{variant}").into()])),
+            1 => Operator::NotIn(BTreeSet::from([format!("r{variant}").into()])),
+            2 => Operator::Exists,
+            _ => Operator::DoesNotExist,
+        },
+    };
+    let subjects = SubjectSelectors {
+        uuids: (0..variant % 3).map(|n| uuid::Uuid::from_u128(u128::from(variant) << 8 | u128::from(n))).collect(),
+        serials: (0..variant % 2).map(|n| format!("S{n}").into()).collect(),
+        macs: (0..variant % 3).map(|n| boot::Mac::from_octets(&[2, 0, 0, 0, variant, n]).unwrap()).collect(),
+        labels: LabelSelector::new(&BTreeMap::new(), [requirement]),
+    };
+    Change::Assignment(Arc::new(Assignment {
+        key: ObjectKey::new("ns", name),
+        created: variant.is_multiple_of(2).then(|| jiff::Timestamp::new(i64::from(variant) * 1000, 5).unwrap()),
+        labels: BTreeMap::from([("variant".to_owned(), variant.to_string())]),
+        subjects,
+        profiles: BTreeMap::from([("tier".to_owned(), "gold".to_owned())]),
+        priority: i32::from(variant) - 3,
+    }))
+}
+
+fn profile(name: &str, variant: u8) -> Change {
+    let configs: BTreeMap<_, _> =
+        (0..variant % 3).map(|n| (format!("config{n}").parse().unwrap(), format!("text {variant} of {{{{ subject.uuid }}}}"))).collect();
+    let labels = BTreeMap::from([("assignment/ipxe-buildarch".to_owned(), "aarch64".to_owned()), ("v".to_owned(), variant.to_string())]);
+    let created = (variant % 2 == 1).then(|| jiff::Timestamp::new(i64::from(variant), 0).unwrap());
+    let profile = Profile::compile(ObjectKey::new("ns", name), created, &labels, &format!("#!ipxe\necho {variant}\n"), &configs).unwrap();
+    let ids = configs.into_keys().map(|name| (name, uuid::Uuid::from_u128(u128::from(variant) + 1))).collect();
+    Change::Profile(Arc::new(profile.with_ids(ids)))
+}
+
+fn gone(change: &Change) -> Change {
+    change.name().gone()
+}
+
+fn machines(count: usize) -> Vec<Change> {
+    (0..count).map(|n| assignment(&format!("m{n:04}"), 1)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_has_what_the_controller_has_whatever_its_fields() {
+    let changes: Vec<_> =
+        (0..24).flat_map(|variant| [assignment(&format!("a{variant}"), variant), profile(&format!("p{variant}"), variant)]).collect();
+    let publisher = publisher(changes);
+    let follower = Follower::of(&Site::of(&publisher));
+    follower.loaded().await;
+    assert_eq!(Contents::of(&follower.catalog()), Contents::of(&publisher.catalog().load()));
+    assert_eq!(follower.catalog().assignment_count() + follower.catalog().profile_count(), 48);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_partitions_are_served_as_one_and_each_keeps_to_its_own() {
+    let (west, east) = (publisher(vec![assignment("m", 1), profile("p", 0)]), publisher(vec![assignment("m", 2), profile("p", 3)]));
+    let union = union();
+    let (western, eastern) = (Site::of(&west), Site::of(&east));
+    let followers = [("west", &western), ("east", &eastern)].map(|(name, site)| Follower::new(&union, name, Limits::default()).start(site));
+    for follower in &followers {
+        follower.loaded().await;
+    }
+    let shown = |union: &Union| {
+        let catalog = union.shared().load();
+        let mut keys: Vec<_> = catalog.names().map(|name| name.key().to_string()).collect();
+        keys.sort();
+        keys.join(" ")
+    };
+    assert_eq!(shown(&union), "east:ns/m east:ns/p west:ns/m west:ns/p");
+    // One goes away and the other changes; then the first returns as another process, with less.
+    western.replace(0, None);
+    western.cut();
+    east.apply(vec![gone(&profile("p", 3))]);
+    settle().await;
+    assert_eq!(shown(&union), "east:ns/m west:ns/m west:ns/p");
+    western.replace(0, Some(&publisher_of_one()));
+    settle().await;
+    assert_eq!(shown(&union), "east:ns/m west:ns/other");
+}
+
+fn publisher_of_one() -> Arc<Publisher> {
+    publisher(vec![assignment("other", 0)])
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_did_not_change_is_the_same_object_after_a_snapshot_of_another_process() {
+    let objects = || vec![assignment("a", 1), assignment("b", 2), profile("p", 2)];
+    let site = Site::of(&publisher(objects()));
+    let follower = Follower::of(&site);
+    follower.loaded().await;
+    let before = Contents::of(&follower.catalog());
+    let replies = lock(&follower.union.history).len();
+    site.replace(0, Some(&publisher(objects())));
+    site.cut();
+    settle().await;
+    assert_eq!(lock(&follower.union.history).len(), replies, "nothing changed, so nothing was published");
+    site.replace(0, Some(&publisher([objects(), vec![assignment("b", 3)]].concat())));
+    site.cut();
+    settle().await;
+    let after = Contents::of(&follower.catalog());
+    let same = |name: &str| {
+        let key = ObjectKey::new("ns", name);
+        Arc::ptr_eq(&before.assignments[&key], &after.assignments[&key])
+    };
+    assert!(same("a") && !same("b"));
+    let key = ObjectKey::new("ns", "p");
+    assert!(Arc::ptr_eq(&before.profiles[&key], &after.profiles[&key]), "nor was a template compiled again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_profile_that_changes_but_for_its_templates_keeps_them() {
+    let publisher = publisher(vec![profile("p", 1)]);
+    let site = Site::of(&publisher);
+    let follower = Follower::of(&site);
+    follower.loaded().await;
+    let key = ObjectKey::new("ns", "p");
+    let before = follower.catalog().profile(&key).unwrap().clone();
+    publisher.apply(vec![Change::Profile(Arc::new(before.with_ids(BTreeMap::from([("config0".parse().unwrap(), uuid::Uuid::new_v4())]))))]);
+    settle().await;
+    let after = follower.catalog().profile(&key).unwrap().clone();
+    assert_ne!(before.ids, after.ids);
+    assert!(Arc::ptr_eq(&before.templates, &after.templates));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_controllers_any_that_is_ready_will_do() {
+    let first = Arc::new(Publisher::new());
+    let second = publisher(machines(3));
+    let site = Site::of(&first);
+    site.replace(1, None);
+    site.replace(2, Some(&second));
+    let follower = Follower::of(&site);
+    follower.loaded().await;
+    assert_eq!(names(&follower.catalog()), "m0000 m0001 m0002");
+    // The one that is followed dies; another has become ready.
+    first.apply(machines(4));
+    first.set_ready();
+    site.replace(2, None);
+    site.cut();
+    settle().await;
+    assert_eq!(names(&follower.catalog()), "m0000 m0001 m0002 m0003");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_lost_its_api_server_is_taken_only_where_there_is_no_other() {
+    let stale = publisher(vec![assignment("old", 1)]);
+    sleep(Duration::from_hours(1)).await;
+    let fresh = publisher(vec![assignment("new", 1)]);
+    let site = Site::of(&stale);
+    site.replace(1, Some(&fresh));
+    for _ in 0..5 {
+        let follower = Follower::of(&site);
+        follower.loaded().await;
+        assert_eq!(names(&follower.catalog()), "new");
+    }
+    site.replace(1, None);
+    let follower = Follower::of(&site);
+    follower.loaded().await;
+    assert_eq!(names(&follower.catalog()), "old");
+    assert!(lock(follower.link.holding()).age().unwrap() >= Duration::from_hours(1), "and its age is no secret");
+}

@@ -1,0 +1,176 @@
+//! The copy on disk.
+
+use std::fs;
+
+use super::super::copy::{Copy, Restored, Unusable};
+use super::super::save;
+use super::*;
+use crate::proto::Position;
+
+fn catalog(changes: Vec<Change>) -> Catalog {
+    let mut catalog = Catalog::new();
+    for change in changes {
+        catalog.apply(change);
+    }
+    catalog
+}
+
+const POSITION: Option<Position> = Some(Position { epoch: 7, revision: 9 });
+
+fn taken(restored: Restored, partition: &str) -> Catalog {
+    let union = union();
+    let mut holding = Holding::new(partition, Limits::default());
+    assert!(union.take(&mut holding, restored.batch).is_ok());
+    Catalog::clone(&union.shared().load())
+}
+
+#[test]
+fn a_copy_holds_what_was_there_and_where_and_since_when() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = Copy::new(directory.path(), "");
+    assert!(copy.read().unwrap().is_none());
+    let all: Vec<_> = (0..20).flat_map(|n| [assignment(&format!("a{n}"), n), profile(&format!("p{n}"), n)]).chain(machines(700)).collect();
+    let catalog = catalog(all);
+    copy.write(&catalog, POSITION, Duration::from_hours(5)).unwrap();
+    let restored = copy.read().unwrap().unwrap();
+    assert_eq!(restored.position, POSITION);
+    assert!(restored.age >= Duration::from_hours(5) && restored.age < Duration::from_hours(6));
+    assert_eq!(Contents::of(&taken(restored, "")), Contents::of(&catalog));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(copy.path()).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn a_copy_that_is_cut_or_damaged_anywhere_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = Copy::new(directory.path(), "");
+    copy.write(&catalog(machines(300)), POSITION, Duration::ZERO).unwrap();
+    let whole = fs::read(copy.path()).unwrap();
+    let lengths = (0..200).chain((200..whole.len()).step_by(997)).chain([whole.len() - 2, whole.len() - 1]);
+    for len in lengths {
+        fs::write(copy.path(), &whole[..len]).unwrap();
+        assert!(matches!(copy.read(), Err(Unusable::Damaged)), "cut to {len}");
+    }
+    for at in (0..60).chain((60..whole.len()).step_by(991)) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        fs::write(copy.path(), &damaged).unwrap();
+        assert!(matches!(copy.read(), Err(Unusable::Damaged | Unusable::Foreign)), "damaged at {at}");
+    }
+    fs::write(copy.path(), [&whole[..], b"more"].concat()).unwrap();
+    assert!(matches!(copy.read(), Err(Unusable::Damaged)));
+    fs::write(copy.path(), "something else entirely").unwrap();
+    assert!(matches!(copy.read(), Err(Unusable::Foreign)));
+    fs::remove_file(copy.path()).unwrap();
+    fs::create_dir(copy.path()).unwrap();
+    assert!(matches!(copy.read(), Err(Unusable::Unreadable(_))));
+}
+
+#[test]
+fn a_copy_of_another_partition_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (west, east) = (Copy::new(directory.path(), "west"), Copy::new(directory.path(), "east"));
+    west.write(&Catalog::new(), POSITION, Duration::ZERO).unwrap();
+    fs::rename(west.path(), east.path()).unwrap();
+    assert!(matches!(east.read(), Err(Unusable::Other(name)) if name == "west"));
+}
+
+#[test]
+fn a_copy_has_only_its_own_partition() {
+    let directory = tempfile::tempdir().unwrap();
+    let both = ["west", "east"].map(|partition| {
+        let Change::Assignment(assignment) = assignment("m", 1) else { unreachable!() };
+        let key = ObjectKey::new("ns", partition).in_partition(partition);
+        Change::Assignment(Arc::new(Assignment { key, ..Assignment::clone(&assignment) }))
+    });
+    let copy = Copy::new(directory.path(), "west");
+    copy.write(&catalog(both.to_vec()), POSITION, Duration::ZERO).unwrap();
+    assert_eq!(names(&taken(copy.read().unwrap().unwrap(), "west")), "west");
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_keeps_the_old_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = Copy::new(directory.path(), "");
+    copy.write(&catalog(machines(1)), POSITION, Duration::ZERO).unwrap();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let error = copy.write_to(&full, &catalog(machines(5000)), POSITION, Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    assert_eq!(names(&taken(copy.read().unwrap().unwrap(), "")), "m0000");
+}
+
+/// Lets threads that write files catch up with a clock that stands still.
+async fn until(what: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if what() {
+            return;
+        }
+        sleep(Duration::from_secs(1)).await;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("it did not happen");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_can_not_be_written_is_an_alarm_until_it_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let copy = Copy::new(&state, "");
+    let controller = publisher(machines(3));
+    let site = Site::of(&controller);
+    let follower = Follower::of(&site);
+    tokio::spawn(save::keep(copy.clone(), follower.link.clone(), follower.stop.clone()));
+    until(|| follower.link.metrics().unsaved.get() == 1).await;
+    assert_eq!(follower.catalog().assignment_count(), 3, "it serves all the same");
+    fs::create_dir(&state).unwrap();
+    until(|| follower.link.metrics().unsaved.get() == 0).await;
+    assert_eq!(names(&taken(copy.read().unwrap().unwrap(), "")), "m0000 m0001 m0002");
+    controller.apply(vec![assignment("next", 1)]);
+    until(|| copy.read().unwrap().unwrap().batch.changes.len() == 4).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_starts_from_a_copy_asks_only_for_what_changed_since() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = Copy::new(directory.path(), "");
+    let controller = publisher(machines(10));
+    let site = Site::of(&controller);
+    let follower = Follower::of(&site);
+    follower.loaded().await;
+    let position = lock(follower.link.holding()).position();
+    copy.write(&follower.catalog(), position, Duration::ZERO).unwrap();
+    drop(follower);
+    controller.apply(vec![gone(&assignment("m0009", 1))]);
+
+    let follower = Follower::new(&union(), "", Limits::default());
+    let restored = copy.read().unwrap().unwrap();
+    follower.union.take(&mut lock(follower.link.holding()), restored.batch).map_err(|_| "it is whole").unwrap();
+    lock(follower.link.holding()).restored(restored.position, restored.age);
+    let follower = follower.start(&site);
+    settle().await;
+    assert_eq!(Contents::of(&follower.catalog()), Contents::of(&controller.catalog().load()));
+    let metrics = follower.link.metrics();
+    assert_eq!(metrics.batches("snapshot"), 0, "the controller was asked for a delta");
+    assert_eq!(metrics.batches("delta"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_guard_holds_is_judged_anew_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = Copy::new(directory.path(), "");
+    let site = Site::of(&publisher(machines(100)));
+    let follower = Follower::of(&site);
+    follower.loaded().await;
+    site.replace(0, Some(&publisher(machines(1))));
+    site.cut();
+    settle().await;
+    assert_eq!(lock(follower.link.holding()).held(), 99);
+    let keeper = tokio::spawn(save::keep(copy.clone(), follower.link.clone(), follower.stop.clone()));
+    settle().await;
+    drop(follower);
+    keeper.await.unwrap();
+    let restored = copy.read().unwrap().unwrap();
+    assert_eq!(restored.position, None);
+    assert_eq!(taken(restored, "").assignment_count(), 100);
+}

@@ -1,0 +1,237 @@
+//! What the other end should not do, and what newer versions may.
+
+use prost::Message as _;
+
+use super::*;
+use crate::proto::follow_response::Message;
+use crate::proto::{self, Commit, Heartbeat, Hello, Inventory, Part, Position};
+
+/// A controller that says what it is told to say, to one call after the other, and then stays silent.
+struct Script(Mutex<std::collections::VecDeque<Vec<Message>>>);
+
+impl Script {
+    fn new(calls: impl IntoIterator<Item = Vec<Message>>) -> Self {
+        Self(Mutex::new(calls.into_iter().collect()))
+    }
+}
+
+impl Dial for Script {
+    type Candidate = String;
+    type Messages = Messages;
+
+    async fn candidates(&self) -> Result<Vec<String>, String> {
+        Ok(vec!["scripted".to_owned()])
+    }
+
+    async fn dial(&self, _: &String, _: FollowRequest) -> Result<Messages, Ended> {
+        let Some(messages) = lock(&self.0).pop_front() else { return Err(Ended::Unreachable("the script is over".to_owned())) };
+        let messages = messages.into_iter().map(|message| Ok(FollowResponse { message: Some(message) }));
+        Ok(Box::pin(tokio_stream::iter(messages).chain(tokio_stream::pending())))
+    }
+}
+
+fn hello() -> Message {
+    Message::Hello(Hello { protocol: 1, software: "test".to_owned(), heartbeat_millis: 1000, heard_millis_ago: 0 })
+}
+
+fn position(revision: u64) -> Position {
+    Position { epoch: 7, revision }
+}
+
+fn wire_assignment(name: &str) -> proto::Assignment {
+    let Change::Assignment(assignment) = assignment(name, 2) else { unreachable!() };
+    crate::wire::from_assignment(&assignment)
+}
+
+fn wire_profile(name: &str) -> proto::Profile {
+    let Change::Profile(profile) = profile(name, 2) else { unreachable!() };
+    crate::wire::from_profile(&profile)
+}
+
+/// What a controller counts that has these.
+fn inventory(names: &[Name]) -> Inventory {
+    let mut inventory = crate::inventory::Inventory::default();
+    names.iter().for_each(|name| inventory.add(name));
+    inventory.into()
+}
+
+fn named(assignments: &[&str], profiles: &[&str]) -> Vec<Name> {
+    let assignments = assignments.iter().map(|name| Name::Assignment(ObjectKey::new("ns", *name)));
+    assignments.chain(profiles.iter().map(|name| Name::Profile(ObjectKey::new("ns", *name)))).collect()
+}
+
+fn commit(revision: u64, names: &[Name]) -> Commit {
+    Commit { position: Some(position(revision)), inventory: Some(inventory(names)), heard_millis_ago: 0 }
+}
+
+fn snapshot(assignments: Vec<proto::Assignment>, profiles: Vec<proto::Profile>, commit: impl Into<Option<Commit>>) -> Message {
+    Message::Part(Part { snapshot: true, assignments, profiles, commit: commit.into(), ..Part::default() })
+}
+
+fn good() -> Message {
+    snapshot(vec![wire_assignment("a")], vec![wire_profile("p")], commit(1, &named(&["a"], &["p"])))
+}
+
+async fn follow(calls: impl IntoIterator<Item = Vec<Message>>) -> Follower {
+    let follower = Follower::new(&union(), "", Limits::default());
+    let (link, stop, dial) = (follower.link.clone(), follower.stop.clone(), Script::new(calls));
+    tokio::spawn(async move { Box::pin(link.run(dial, stop)).await });
+    settle().await;
+    follower
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_major_version_is_refused_by_both_ends_with_a_sentence() {
+    let newer = Message::Hello(Hello { protocol: 2, heartbeat_millis: 1000, ..Hello::default() });
+    let follower = follow([vec![newer, good()], vec![hello()]]).await;
+    assert_eq!(names(&follower.catalog()), "", "what it then says is not read");
+    let service = lock(&Site::of(&publisher(machines(1))).services)[0].clone().unwrap();
+    let status = service.open("test".to_owned(), FollowRequest { protocol: 2, ..FollowRequest::default() }).unwrap_err();
+    assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+    assert!(status.message().contains("version 1 of the feed and the follower version 2"), "{status}");
+    let ended = Ended::Protocol(2).to_string();
+    assert!(ended.contains("speaks version 2 of the feed and we version 1"), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_newer_minor_version_adds_is_ignored() {
+    let Message::Part(part) = good() else { unreachable!() };
+    let mut bytes = part.encode_to_vec();
+    // Field 1000, a text, in the part; and a message of a kind that is not known.
+    prost::encoding::string::encode(1000, &"from the future".to_owned(), &mut bytes);
+    let part = Part::decode(&bytes[..]).unwrap();
+    let mut unknown = Vec::new();
+    prost::encoding::string::encode(1001, &"from the future".to_owned(), &mut unknown);
+    assert_eq!(FollowResponse::decode(&unknown[..]).unwrap().message, None);
+    let follower = follow([vec![hello(), Message::Part(part)]]).await;
+    assert_eq!(names(&follower.catalog()), "a p");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_older_minor_version_leaves_out_is_nothing() {
+    let bare = proto::Assignment { key: Some(proto::ObjectKey { namespace: "ns".into(), name: "bare".into() }), ..Default::default() };
+    let follower = follow([vec![hello(), snapshot(vec![bare], vec![], commit(1, &named(&["bare"], &[])))]]).await;
+    let bare = follower.catalog().assignment(&ObjectKey::new("ns", "bare")).unwrap().clone();
+    assert!(bare.subjects == SubjectSelectors::default() && bare.priority == 0 && bare.created.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_assignment_that_is_not_understood_stops_the_batch_and_not_the_service() {
+    let mut strange = wire_assignment("b");
+    strange.labels_required[0].operator = 99;
+    for broken in [
+        strange,
+        proto::Assignment { uuids: vec![vec![1; 15]], ..wire_assignment("b") },
+        proto::Assignment { mac_addresses: vec![vec![1; 7]], ..wire_assignment("b") },
+        proto::Assignment { key: None, ..wire_assignment("b") },
+        proto::Assignment { created: Some(proto::Timestamp { seconds: i64::MAX, nanos: 0 }), ..wire_assignment("b") },
+    ] {
+        let batch = Part {
+            assignments: vec![wire_assignment("c"), broken],
+            commit: Some(commit(2, &named(&["a", "b", "c"], &["p"]))),
+            ..Part::default()
+        };
+        let follower = follow([vec![hello(), good(), Message::Part(batch)]]).await;
+        assert_eq!(names(&follower.catalog()), "a p", "all as it was");
+        assert_eq!(lock(follower.link.holding()).position(), None, "and everything is asked for anew");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_profile_that_does_not_compile_here_stays_as_it_was_and_is_named() {
+    let broken = |name| proto::Profile { ipxe: "{% of_the_future %}".to_owned(), ..wire_profile(name) };
+    let all = named(&["a", "b"], &["p", "q"]);
+    let batch = Part {
+        assignments: vec![wire_assignment("b")],
+        profiles: vec![broken("p"), broken("q")],
+        commit: Some(commit(2, &all)),
+        ..Part::default()
+    };
+    let mended = Part { profiles: vec![wire_profile("q")], commit: Some(commit(3, &all)), ..Part::default() };
+    let follower = follow([vec![hello(), good(), Message::Part(batch.clone())]]).await;
+    assert_eq!(names(&follower.catalog()), "a b p", "q was never there");
+    assert_eq!(lock(follower.link.holding()).refused().keys().cloned().collect::<Vec<_>>(), named(&[], &["p", "q"]));
+    let follower = follow([vec![hello(), good(), Message::Part(batch), Message::Part(mended)]]).await;
+    assert_eq!(names(&follower.catalog()), "a b p q");
+    assert_eq!(lock(follower.link.holding()).refused().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_does_not_add_up_is_not_taken() {
+    let delta =
+        |names: &[Name]| Message::Part(Part { assignments: vec![wire_assignment("b")], commit: Some(commit(2, names)), ..Part::default() });
+    for (broken, why) in [
+        (snapshot(vec![wire_assignment("b")], vec![], commit(2, &named(&["b", "c"], &[]))), "one is missing"),
+        (delta(&named(&["a", "b", "c"], &["p"])), "one was missed before"),
+        (delta(&named(&["b"], &["p"])), "a deletion was missed"),
+        (Message::Heartbeat(Heartbeat { position: Some(position(2)), heard_millis_ago: 0 }), "a change was missed"),
+        (hello(), "a second greeting"),
+    ] {
+        let follower = follow([vec![hello(), good(), broken]]).await;
+        assert_eq!(names(&follower.catalog()), "a p", "{why}");
+        assert_eq!(lock(follower.link.holding()).position(), None, "{why}");
+    }
+    let parts = [Part { snapshot: true, ..Part::default() }, Part { snapshot: false, commit: Some(commit(2, &[])), ..Part::default() }];
+    let follower = follow([[vec![hello(), good()], parts.map(Message::Part).to_vec()].concat()]).await;
+    assert_eq!(names(&follower.catalog()), "a p");
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_of_a_snapshot_is_nothing() {
+    let half = snapshot(vec![wire_assignment("b")], vec![], None);
+    let follower = follow([vec![hello(), half.clone()], vec![hello(), good(), half], vec![]]).await;
+    assert_eq!(names(&follower.catalog()), "a p");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_of_three_heartbeats_is_the_end_and_the_next_is_asked() {
+    let other = snapshot(vec![wire_assignment("b")], vec![], commit(1, &named(&["b"], &[])));
+    let started = tokio::time::Instant::now();
+    let follower = Follower::new(&union(), "", Limits::default());
+    let (link, stop) = (follower.link.clone(), follower.stop.clone());
+    let dial = Script::new([vec![hello(), good()], vec![hello(), other], vec![]]);
+    tokio::spawn(async move { Box::pin(link.run(dial, stop)).await });
+    while names(&follower.catalog()) != "b" {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let took = started.elapsed();
+    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(5), "{took:?} of the clock that stands still");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_nothing_is_given_up_and_costs_nothing_until_then() {
+    let controller = publisher(machines(20_000));
+    let service = lock(&Site::of(&controller).services)[0].clone().unwrap();
+    let request = FollowRequest { protocol: 1, ..FollowRequest::default() };
+    let mut messages = service.open("test".to_owned(), request).unwrap();
+    settle().await;
+    let mut taken = 0;
+    while let Some(message) = messages.next().await {
+        taken += message.unwrap().encoded_len();
+    }
+    assert!(taken < 200_000, "{taken} bytes waited for it, and no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_follower_too_many_is_told_so_and_a_place_is_free_again_later() {
+    let limits = PublisherLimits { followers: 2, ..PublisherLimits::default() };
+    let metrics = PublisherMetrics::register(&mut Registry::default());
+    let service = Service::new(publisher(machines(1)), metrics, limits, CancellationToken::new());
+    let open = || service.open("test".to_owned(), FollowRequest { protocol: 1, ..FollowRequest::default() });
+    let (first, second) = (open().unwrap(), open().unwrap());
+    assert_eq!(open().unwrap_err().code(), tonic::Code::ResourceExhausted);
+    drop(first);
+    settle().await;
+    assert!(open().is_ok());
+    drop(second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_is_not_ready_says_unavailable() {
+    let controller = Arc::new(Publisher::new());
+    let service = lock(&Site::of(&controller).services)[0].clone().unwrap();
+    let open = || service.open("test".to_owned(), FollowRequest { protocol: 1, ..FollowRequest::default() });
+    assert_eq!(open().unwrap_err().code(), tonic::Code::Unavailable);
+    controller.set_ready();
+    assert!(open().is_ok());
+}

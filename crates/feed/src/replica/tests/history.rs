@@ -1,0 +1,169 @@
+//! Whatever happens between them, a replica ends where the controller is, and nobody ever saw half of a change.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Changes at once: names, variants, whether they go.
+    Apply(Vec<(u8, u8, bool)>),
+    /// The wire breaks.
+    Cut,
+    /// Each message takes so many milliseconds.
+    Slow(u16),
+    /// Time passes, in milliseconds.
+    Wait(u16),
+    /// The controller's process is another, with the same objects.
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => prop::collection::vec((0..12_u8, 0..6_u8, any::<bool>()), 1..6).prop_map(Step::Apply),
+        2 => Just(Step::Cut),
+        2 => prop::sample::select(vec![0, 50, 3000]).prop_map(Step::Slow),
+        6 => prop::sample::select(vec![0, 1, 10, 200, 5000]).prop_map(Step::Wait),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn change((name, variant, goes): (u8, u8, bool)) -> Change {
+    let change = if name % 2 == 0 { assignment(&format!("a{name}"), variant) } else { profile(&format!("p{name}"), variant) };
+    if goes { gone(&change) } else { change }
+}
+
+/// A controller whose every state is remembered.
+struct Remembered {
+    publisher: Arc<Publisher>,
+    states: Vec<Contents>,
+}
+
+impl Remembered {
+    fn new(objects: &Contents, journal: usize) -> Self {
+        let publisher = Publisher::with_journal(journal);
+        let assignments = objects.assignments.values().cloned().map(Change::Assignment);
+        publisher.apply(assignments.chain(objects.profiles.values().cloned().map(Change::Profile)).collect());
+        publisher.set_ready();
+        let states = vec![Contents::of(&publisher.catalog().load())];
+        Self { publisher: Arc::new(publisher), states }
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) {
+        self.publisher.apply(changes);
+        self.states.push(self.last());
+    }
+
+    fn last(&self) -> Contents {
+        Contents::of(&self.publisher.catalog().load())
+    }
+}
+
+async fn play(steps: Vec<Step>, journal: usize) {
+    let mut controller = Remembered::new(&Contents::default(), journal);
+    let site = Site::of(&controller.publisher);
+    let follower = Follower::of(&site);
+    let mut states = std::mem::take(&mut controller.states);
+    for step in steps {
+        match step {
+            Step::Apply(changes) => controller.apply(changes.into_iter().map(change).collect()),
+            Step::Cut => site.cut(),
+            Step::Slow(millis) => *lock(&site.slowness) = Duration::from_millis(millis.into()),
+            Step::Wait(millis) => sleep(Duration::from_millis(millis.into())).await,
+            Step::Restart => {
+                states.append(&mut controller.states);
+                controller = Remembered::new(&controller.last(), journal);
+                site.replace(0, Some(&controller.publisher));
+                site.cut();
+            }
+        }
+    }
+    *lock(&site.slowness) = Duration::ZERO;
+    settle().await;
+    states.append(&mut controller.states);
+    assert_eq!(Contents::of(&follower.catalog()), controller.last(), "where it ends");
+    for (place, catalog) in lock(&follower.union.history).iter().enumerate() {
+        let seen = Contents::of(catalog);
+        assert!(states.contains(&seen), "state {place} was never the controller's: {}", seen.names());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_replica_ends_where_the_controller_is_and_shows_only_what_that_showed(
+        steps in prop::collection::vec(step(), 1..40),
+        journal in prop::sample::select(vec![0_usize, 3, 1000]),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(play(steps, journal));
+    }
+}
+
+/// `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(200)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_away_shortly_gets_only_what_changed() {
+    let controller = publisher(machines(1000));
+    let site = Site::of(&controller);
+    let follower = Follower::of(&site);
+    follower.loaded().await;
+    site.cut();
+    controller.apply(vec![assignment("m0007", 5), gone(&assignment("m0008", 1))]);
+    let request = FollowRequest { protocol: 1, after: lock(follower.link.holding()).position(), ..FollowRequest::default() };
+    let mut messages = Caller(site.clone()).dial(&"0".to_owned(), request).await.unwrap();
+    let hello = messages.next().await.unwrap().unwrap();
+    assert!(matches!(hello.message, Some(crate::proto::follow_response::Message::Hello(_))));
+    let Some(crate::proto::follow_response::Message::Part(part)) = messages.next().await.unwrap().unwrap().message else {
+        panic!("no part");
+    };
+    assert!(!part.snapshot && part.commit.is_some());
+    assert_eq!((part.assignments.len(), part.assignments_gone.len()), (1, 1));
+    settle().await;
+    assert_eq!(Contents::of(&follower.catalog()), Contents::of(&controller.catalog().load()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lacks_nothing_is_sent_nothing_but_heartbeats() {
+    let controller = publisher(machines(10));
+    let site = Site::of(&controller);
+    let follower = Follower::of(&site);
+    follower.loaded().await;
+    site.cut();
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(site.calls.load(Ordering::Relaxed), 2, "it came back once and stayed");
+    assert_eq!(lock(&follower.union.history).len(), 1);
+    assert!(lock(follower.link.holding()).age().unwrap() < Duration::from_secs(31));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_in_many_parts_is_seen_at_once() {
+    let controller = publisher(machines(5000));
+    let site = Site::of(&controller);
+    *lock(&site.slowness) = Duration::from_millis(100);
+    let follower = Follower::of(&site);
+    follower.loaded().await;
+    let seen: Vec<_> = lock(&follower.union.history).iter().map(Catalog::assignment_count).collect();
+    assert_eq!(seen, [5000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_follower_gets_what_changed_a_thousand_times_once() {
+    let controller = publisher(machines(1));
+    let site = Site::of(&controller);
+    let follower = Follower::of(&site);
+    follower.loaded().await;
+    *lock(&site.slowness) = Duration::from_secs(1);
+    for turn in 0..1000_u32 {
+        controller.apply(vec![assignment("m0000", u8::try_from(turn % 200).unwrap())]);
+        sleep(Duration::from_millis(1)).await;
+    }
+    settle().await;
+    assert_eq!(Contents::of(&follower.catalog()), Contents::of(&controller.catalog().load()));
+    let states = lock(&follower.union.history).len();
+    assert!(states < 20, "{states} states of a thousand");
+}

@@ -1,0 +1,115 @@
+//! Where a partition's controllers are: `[NAME=]URL`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tls::PeerName;
+
+/// The port where controllers serve the feed, if the URL names none.
+pub const DEFAULT_PORT: u16 = 9443;
+
+/// One controller, or all that a name resolves to, of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The partition; empty where there is only one.
+    pub partition: Box<str>,
+    /// A host name, or an address without brackets.
+    pub host: Box<str>,
+    /// The port.
+    pub port: u16,
+    /// The host, as a certificate names it.
+    pub peer: PeerName,
+}
+
+/// The text names no controller.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSource {
+    /// It is no such URL.
+    #[error("{0:?} is no address of a controller; write [NAME=]https://HOST[:PORT]")]
+    NoUrl(String),
+    /// It asks for plain text.
+    #[error("{0:?}: the feed is served under TLS only; write https://")]
+    Plain(String),
+    /// The partition has a name that can't be.
+    #[error(
+        "{0:?} is no name of a partition; write at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit"
+    )]
+    NoPartition(String),
+}
+
+impl FromStr for Source {
+    type Err = InvalidSource;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (partition, url) = match text.split_once('=') {
+            Some((name, url)) => (check_partition(name)?, url),
+            None => ("", text),
+        };
+        let invalid = || InvalidSource::NoUrl(text.to_owned());
+        if url.starts_with("http://") {
+            return Err(InvalidSource::Plain(text.to_owned()));
+        }
+        let uri: http::Uri = url.parse().map_err(|_| invalid())?;
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(invalid)?;
+        if uri.scheme_str() != Some("https") || !uri.path().trim_matches('/').is_empty() || uri.query().is_some() {
+            return Err(invalid());
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("" | ":") => DEFAULT_PORT,
+            _ => authority.port_u16().filter(|port| *port != 0).ok_or_else(invalid)?,
+        };
+        let peer = host.parse().map_err(|_| invalid())?;
+        Ok(Self { partition: partition.into(), host: host.into(), port, peer })
+    }
+}
+
+/// The names of partitions are labels of DNS: they stand in keys, metrics and file names.
+pub(crate) fn check_partition(name: &str) -> Result<&str, InvalidSource> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends_are_plain = [name.bytes().next(), name.bytes().last()].iter().all(|end| end.is_some_and(is_plain));
+    let is_name = name.len() <= 63 && ends_are_plain && name.bytes().all(|byte| is_plain(byte) || byte == b'-');
+    if is_name { Ok(name) } else { Err(InvalidSource::NoPartition(name.to_owned())) }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "https://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "https://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_a_url_perhaps_with_a_partition() {
+        for (text, partition, shown) in [
+            ("https://controller", "", "https://controller:9443"),
+            ("https://controller.shaper.svc:1234/", "", "https://controller.shaper.svc:1234"),
+            ("west=https://10.0.0.1", "west", "https://10.0.0.1:9443"),
+            ("eu-1=https://[2001:db8::1]:8443", "eu-1", "https://[2001:db8::1]:8443"),
+            ("https://[::1]", "", "https://[::1]:9443"),
+        ] {
+            let source: Source = text.parse().unwrap();
+            assert_eq!((&*source.partition, source.to_string().as_str()), (partition, shown), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_controller_is_refused() {
+        for text in
+            ["", "controller", "ftp://a", "https://", "https://a:0", "https://a:99999", "https://a/b", "https://a?b", "https://u@a", "a=b"]
+        {
+            assert!(matches!(text.parse::<Source>(), Err(InvalidSource::NoUrl(_))), "{text:?}: {:?}", text.parse::<Source>());
+        }
+        assert!(matches!("http://a".parse::<Source>(), Err(InvalidSource::Plain(_))));
+        for text in ["=https://a", "West=https://a", "-=https://a", "a/b=https://a", "../a=https://a"] {
+            assert!(matches!(text.parse::<Source>(), Err(InvalidSource::NoPartition(_))), "{text:?}");
+        }
+    }
+}

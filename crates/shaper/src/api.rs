@@ -1,0 +1,122 @@
+//! `shaper api`: answers machines from what controllers feed it. It knows no Kubernetes.
+
+mod state;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use boot::{Catalog, SharedCatalog};
+use feed::{Replica, ReplicaMetrics, Source};
+use prometheus_client::registry::Registry;
+use tls::{Live, PeerName};
+use tracing::{info, warn};
+
+use crate::admin::{self, Admin, Part};
+use crate::guard::GuardArgs;
+use crate::machines::HttpArgs;
+use crate::stop;
+
+use state::StateDir;
+
+/// Answer machines from what controllers feed it, without Kubernetes
+///
+/// Follows a controller of each partition over mutual TLS and serves /boot.ipxe, /ipxe and /config/{uuid} from memory. It is ready when it has
+/// a whole snapshot, or a copy of one in --state-dir, and goes on with its last one while controllers are away.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A controller, or a name that several have, of which one is followed. Repeat it for more controllers of the same cluster, and with
+    /// different names for several clusters that hold the catalog together
+    #[arg(long = "feed", env = "SHAPER_FEED", value_name = "[PARTITION=]https://HOST[:PORT]", value_delimiter = ',', required = true)]
+    feeds: Vec<Source>,
+    /// The folder with tls.crt, tls.key and ca.crt for the feed, as a Secret of cert-manager is mounted; followed live
+    #[arg(long, env = "SHAPER_FEED_TLS_DIR", value_name = "DIR")]
+    feed_tls_dir: PathBuf,
+    /// A name that a controller's certificate must have; repeatable. If not given, the host of its URL
+    #[arg(long = "feed-allowed-peer", env = "SHAPER_FEED_ALLOWED_PEER", value_name = "NAME", value_delimiter = ',')]
+    feed_allowed_peers: Vec<PeerName>,
+    #[command(flatten)]
+    http: HttpArgs,
+    /// Where operators find /healthz, /readyz, /metrics, /explain and /guard/confirm
+    #[arg(long, env = "SHAPER_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    admin_listen: SocketAddr,
+    /// Where a copy of the catalog is kept, from which a start without any controller serves. If not given, none is kept
+    #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    guard: GuardArgs,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    if !args.feed_tls_dir.is_dir() {
+        bail!("--feed-tls-dir {} is no folder; name the one that holds tls.crt, tls.key and ca.crt", args.feed_tls_dir.display());
+    }
+    let state = args.state_dir.as_deref().map(StateDir::open).transpose()?;
+    let stop = stop::on_signal().context("can't listen for signals")?;
+
+    let mut registry = Registry::with_prefix("shaper");
+    let tls_metrics = tls::Metrics::register(&mut registry);
+    let shared = Arc::new(SharedCatalog::new(Catalog::new()));
+    let boot = args.http.boot(shared.clone())?;
+    let metrics = ReplicaMetrics::register(&mut registry);
+    let copies = state.as_ref().map(|state| state.path().to_owned());
+    let replica = Arc::new(Replica::new(args.feeds, args.guard.limits(), copies, shared, metrics).context("--feed")?);
+    let names = (!args.feed_allowed_peers.is_empty()).then_some(args.feed_allowed_peers);
+    let tls = Live::mutual("feed", &args.feed_tls_dir, names.clone().unwrap_or_else(|| replica.hosts()), tls_metrics.clone());
+
+    let listeners = args.http.bind(&boot, &tls_metrics, &mut registry)?;
+    let in_use =
+        || format!("can't listen on --admin-listen {}; is another server there? Choose another address or port", args.admin_listen);
+    let admin = admin::bind(args.admin_listen).await.with_context(in_use)?;
+    let https_listen = listeners.https_listen.map(tracing::field::display);
+    info!(http_listen = %listeners.http_listen, https_listen, admin_listen = %admin.local_addr()?, "listening");
+
+    let https = listeners.tls().map(|live| live as Arc<dyn Part>);
+    let parts: Vec<Arc<dyn Part>> = [replica.clone() as Arc<dyn Part>, tls.clone()].into_iter().chain(https).collect();
+    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts }.run(admin, stop.clone()));
+    tokio::spawn(tls.clone().follow(stop.clone()));
+    if state.is_some() {
+        let replica = replica.clone();
+        tokio::task::spawn_blocking(move || replica.restore()).await.context("reading the copy of the catalog failed")?;
+    } else {
+        warn!("without --state-dir, no copy of the catalog is kept: a start while no controller is reachable would serve nothing");
+    }
+    let synced = async {
+        if stop.run_until_cancelled(replica.loaded()).await.is_some() {
+            boot.set_synced();
+            info!("ready: the catalog is whole");
+        }
+    };
+    let following = async {
+        replica.run(tls, names, stop.clone()).await;
+        stop.cancel();
+    };
+    let ((), (), ()) = tokio::join!(listeners.run(stop.clone()), following, synced);
+    admin_task.await.context("the admin port failed")
+}
+
+impl Part for Replica {
+    fn remarks(&self) -> Vec<String> {
+        Replica::remarks(self)
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        Replica::troubles(self)
+    }
+
+    fn refresh(&self) {
+        Replica::refresh(self);
+    }
+
+    fn confirm(&self, partition: Option<&str>) -> Option<usize> {
+        // A partition that is not there has nothing to confirm.
+        Some(Replica::confirm(self, partition).unwrap_or(0))
+    }
+}

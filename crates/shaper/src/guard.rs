@@ -1,0 +1,26 @@
+//! The flags of the mass-deletion guard, the same for controllers and API replicas.
+
+use std::time::Duration;
+
+use boot::catalog::guard::Limits;
+
+/// When a listing that lacks objects is not believed.
+#[derive(clap::Args)]
+pub(crate) struct GuardArgs {
+    /// The mass-deletion guard holds when more than so many of a hundred objects of a kind are gone at once, and
+    #[arg(long, env = "SHAPER_GUARD_PERCENT", default_value_t = Limits::default().percent, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
+    guard_percent: u8,
+    /// more than so many
+    #[arg(long, env = "SHAPER_GUARD_OBJECTS", default_value_t = Limits::default().objects, value_name = "COUNT")]
+    guard_objects: usize,
+    /// It lets go by itself when three listings over so many minutes lack the same; 0: only by POST /guard/confirm to the admin port
+    #[arg(long, env = "SHAPER_GUARD_MINUTES", default_value_t = Limits::default().after.as_secs() / 60, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(..=525_600))]
+    guard_minutes: u64,
+}
+
+impl GuardArgs {
+    pub(crate) fn limits(&self) -> Limits {
+        let after = Duration::from_mins(self.guard_minutes);
+        Limits { percent: self.guard_percent, objects: self.guard_objects, after, ..Limits::default() }
+    }
+}

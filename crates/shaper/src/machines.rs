@@ -1,0 +1,102 @@
+//! How machines are answered over HTTP and HTTPS: the flags and the listeners, the same for every role that does so.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use api::{BaseUrl, Boot, Limits, Metrics, Server};
+use boot::{ExtrinsicLabels, SharedCatalog};
+use prometheus_client::registry::Registry;
+use tls::{Live, Public};
+use tokio_util::sync::CancellationToken;
+
+/// A connection under TLS holds some 40 KiB, so that fewer of them fit.
+const TLS_CONNECTIONS: usize = 8 * 1024;
+
+/// How machines are answered.
+#[derive(clap::Args)]
+pub struct HttpArgs {
+    /// Where machines fetch scripts and configs
+    #[arg(long, env = "SHAPER_HTTP_LISTEN", default_value = "[::]:8080", value_name = "ADDRESS:PORT")]
+    pub(crate) http_listen: SocketAddr,
+    /// Where machines fetch the same by HTTPS, beside HTTP
+    #[arg(long, env = "SHAPER_HTTPS_LISTEN", value_name = "ADDRESS:PORT", requires = "https_tls_dir")]
+    https_listen: Option<SocketAddr>,
+    /// The folder with tls.crt, tls.key and perhaps ca.crt for HTTPS, as a Secret of cert-manager is mounted; followed live. An RSA key
+    /// is what older iPXE understands
+    #[arg(long, env = "SHAPER_HTTPS_TLS_DIR", value_name = "DIR", requires = "https_listen")]
+    https_tls_dir: Option<PathBuf>,
+    /// The address that links start with, where machines reach shaper under another than they ask for
+    #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<BaseUrl>,
+    /// A label that every machine has here, whatever it says itself; repeatable
+    #[arg(long = "label", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
+    labels: Vec<(String, String)>,
+}
+
+/// Sockets that listen.
+pub(crate) struct Listeners {
+    http: Server,
+    https: Option<(Server, Arc<Live<Public>>)>,
+    /// Where machines ask by HTTP.
+    pub(crate) http_listen: SocketAddr,
+    /// Where they ask by HTTPS.
+    pub(crate) https_listen: Option<SocketAddr>,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or_else(|| format!("{text:?} has no =; write KEY=VALUE"))?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
+
+// === impl HttpArgs ===
+
+impl HttpArgs {
+    /// What answers from a catalog.
+    pub(crate) fn boot(&self, shared: Arc<SharedCatalog>) -> anyhow::Result<Arc<Boot>> {
+        let extrinsic = ExtrinsicLabels::new(self.labels.iter().map(|(key, value)| (key, value))).context("--label")?;
+        Ok(Arc::new(Boot::new(shared, extrinsic, self.public_url.clone())))
+    }
+
+    /// Listens.
+    pub(crate) fn bind(&self, boot: &Arc<Boot>, tls: &tls::Metrics, registry: &mut Registry) -> anyhow::Result<Listeners> {
+        let metrics = Metrics::register(registry);
+        let in_use = |what, address| format!("can't listen on {what} {address}; is another server there? Choose another address or port");
+        let http = Server::bind(self.http_listen, boot.clone(), metrics.clone(), Limits::default())
+            .with_context(|| in_use("--http-listen", self.http_listen))?;
+        let https = self.https_listen.zip(self.https_tls_dir.as_deref());
+        let https = https.map(|(address, directory)| {
+            if !directory.is_dir() {
+                bail!("--https-tls-dir {} is no folder; name the one that holds tls.crt and tls.key", directory.display());
+            }
+            let live = Live::public("https", directory, tls.clone());
+            let limits = Limits { connections: TLS_CONNECTIONS, ..Limits::default() };
+            let server = Server::bind_tls(address, live.clone(), boot.clone(), metrics.clone(), limits);
+            Ok((server.with_context(|| in_use("--https-listen", address))?, live))
+        });
+        let https = https.transpose()?;
+        let https_listen = https.as_ref().map(|(server, _)| server.local_addr()).transpose()?;
+        Ok(Listeners { http_listen: http.local_addr()?, http, https, https_listen })
+    }
+}
+
+// === impl Listeners ===
+
+impl Listeners {
+    /// The certificate files of HTTPS.
+    pub(crate) fn tls(&self) -> Option<Arc<Live<Public>>> {
+        self.https.as_ref().map(|(_, live)| live.clone())
+    }
+
+    /// Answers until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let https = async {
+            if let Some((server, live)) = self.https {
+                tokio::spawn(live.follow(stop.clone()));
+                server.run(stop.clone()).await;
+            }
+        };
+        tokio::join!(self.http.run(stop.clone()), https);
+    }
+}
