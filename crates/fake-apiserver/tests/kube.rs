@@ -57,9 +57,8 @@ impl Followed {
     async fn next(&mut self) -> Result<String> {
         timeout(SOON, async {
             loop {
-                match self.0.next().await.context("the watcher ended")? {
-                    Ok(event) => return Ok(told(&event)),
-                    Err(_) => {}
+                if let Ok(event) = self.0.next().await.context("the watcher ended")? {
+                    return Ok(told(&event));
                 }
             }
         })
