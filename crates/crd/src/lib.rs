@@ -20,7 +20,6 @@ mod labels;
 mod manifest;
 mod profile;
 mod schema;
-mod summary;
 
 pub use assignment::{Assignment, AssignmentSpec, AssignmentStatus, LabelRequirement, SubjectSelectors};
 pub use convert::{Invalid, assignment, profile};

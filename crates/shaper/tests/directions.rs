@@ -15,6 +15,8 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("tftp", &[], &["tokio", "hyper", "http", "kube", "kube-core", "k8s-openapi"]),
     ("controller", &["boot", "crd", "feed", "tls"], &["api", "ring", "openssl"]),
     ("shaper", &["api", "boot", "controller", "crd", "feed", "tftp", "tls"], &["ring", "openssl"]),
+    // Only ever a dev-dependency, which is why nobody below may use it.
+    ("fake-apiserver", &[], &["kube", "kube-core", "k8s-openapi", "ring", "openssl"]),
     ("e2e", &[], &["kube", "hyper"]),
     ("xtask", &["api", "boot", "crd", "e2e", "tftp"], &[]),
 ];

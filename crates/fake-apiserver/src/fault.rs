@@ -1,0 +1,151 @@
+//! How it fails, and when.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use crate::Shared;
+use crate::call::{Call, Verb};
+
+/// A way to fail.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// The answer is this status, with `Retry-After` in seconds if given: 429, 500, 503, ...
+    Status(u16, Option<u32>),
+    /// The answer comes so much later.
+    Slow(Duration),
+    /// There is no answer, and the connection stays open.
+    Hang,
+    /// The connection is closed without an answer; a watch that runs is broken off in the middle of a line.
+    Cut,
+    /// A list has only so many of its objects, and says nothing about it: after a restore, a change of permissions, or of clusters.
+    OnlyFirst(usize),
+    /// A watch is told 410 in its stream, whatever revision it goes on from, and ended.
+    Gone,
+    /// A watch sends nothing any more, not even bookmarks, and is not closed either.
+    Stall,
+    /// A watch sends something that is no event.
+    Garbage,
+}
+
+/// Which requests fail.
+#[derive(Clone, Debug, Default)]
+pub struct When {
+    verbs: Vec<Verb>,
+    plural: Option<String>,
+    times: Option<usize>,
+}
+
+/// A fault that lasts as long as this value.
+#[derive(Debug)]
+pub struct Injected {
+    id: u64,
+    shared: Weak<Shared>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    next: u64,
+    all: Vec<(u64, When, Fault)>,
+}
+
+// === impl When ===
+
+impl When {
+    /// Any request.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Lists. The list with which a watch can begin belongs to the watch.
+    pub fn lists() -> Self {
+        Self::verbs([Verb::List])
+    }
+
+    /// Watches.
+    pub fn watches() -> Self {
+        Self::verbs([Verb::Watch])
+    }
+
+    /// Whatever changes something.
+    pub fn writes() -> Self {
+        Self::verbs([Verb::Create, Verb::Update, Verb::Patch, Verb::Delete])
+    }
+
+    /// Requests of these verbs.
+    pub fn verbs(verbs: impl IntoIterator<Item = Verb>) -> Self {
+        Self { verbs: verbs.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Only those about the kind with this plural.
+    pub fn of(mut self, plural: &str) -> Self {
+        self.plural = Some(plural.to_owned());
+        self
+    }
+
+    /// Only the first so many.
+    pub fn times(mut self, times: usize) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    fn covers(&self, call: &Call) -> bool {
+        let is_verb = self.verbs.is_empty() || self.verbs.contains(&call.verb);
+        is_verb && self.plural.as_ref().is_none_or(|plural| *plural == call.plural) && self.times != Some(0)
+    }
+}
+
+// === impl Injected ===
+
+impl Injected {
+    pub(crate) fn new(id: u64, shared: Weak<Shared>) -> Self {
+        Self { id, shared }
+    }
+
+    /// Ends the fault, as dropping this does.
+    pub fn end(self) {}
+}
+
+impl Drop for Injected {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.state().faults.all.retain(|(id, ..)| *id != self.id);
+            shared.change();
+        }
+    }
+}
+
+// === impl Faults ===
+
+impl Faults {
+    pub(crate) fn add(&mut self, when: When, fault: Fault) -> u64 {
+        self.next += 1;
+        self.all.push((self.next, when, fault));
+        self.next
+    }
+
+    /// The fault that a request meets, which counts as one time; `can` says which faults mean anything to it.
+    pub(crate) fn meet(&mut self, call: &Call, can: impl Fn(Fault) -> bool) -> Option<(u64, Fault)> {
+        let (id, when, fault) = self.all.iter_mut().find(|(_, when, fault)| can(*fault) && when.covers(call))?;
+        when.times = when.times.map(|times| times - 1);
+        Some((*id, *fault))
+    }
+
+    /// Whether a fault that was met has not ended yet.
+    pub(crate) fn lasts(&self, id: u64) -> bool {
+        self.all.iter().any(|(one, ..)| *one == id)
+    }
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// Whether it is about an answer, rather than about what a list or a watch holds.
+    pub(crate) fn is_about_answers(self) -> bool {
+        matches!(self, Self::Status(..) | Self::Slow(_) | Self::Hang | Self::Cut)
+    }
+
+    /// Whether a watch that runs can meet it.
+    pub(crate) fn is_about_streams(self) -> bool {
+        matches!(self, Self::Cut | Self::Gone | Self::Stall | Self::Garbage)
+    }
+}

@@ -1,0 +1,205 @@
+//! Watches.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{Response, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use serde_json::{Value, json};
+use tokio::sync::watch::Receiver;
+use tokio::time::{Instant, sleep_until};
+
+use crate::Shared;
+use crate::answer::{Body, Refusal, cut};
+use crate::call::Call;
+use crate::fault::Fault;
+use crate::listing::{Wanted, kind_of, select};
+
+/// One client that follows one kind.
+struct Watch {
+    shared: Arc<Shared>,
+    changed: Receiver<u64>,
+    call: Call,
+    wanted: Wanted,
+    /// Up to where the client has been told.
+    revision: u64,
+    unsent: VecDeque<Bytes>,
+    ends: End,
+    until: Option<Instant>,
+    next_bookmark: Instant,
+    stalled_by: Option<u64>,
+}
+
+/// What follows when all is sent.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    NotYet,
+    Regular,
+    Cut,
+}
+
+/// The answer to a watch, which goes on while the client reads it.
+pub(crate) fn answer(shared: &Arc<Shared>, call: Call) -> Result<Response<Body>, Refusal> {
+    let watch = Watch::start(shared.clone(), call)?;
+    let frames = stream::unfold(watch, |mut watch| async move {
+        let item = watch.next().await?;
+        Some((item.map(Frame::data), watch))
+    });
+    let body = StreamBody::new(frames.boxed()).boxed_unsync();
+    let response = Response::builder().status(200).header(header::CONTENT_TYPE, "application/json").body(body);
+    Ok(response.expect("a status and a header that are valid"))
+}
+
+// === impl Watch ===
+
+impl Watch {
+    fn start(shared: Arc<Shared>, call: Call) -> Result<Self, Refusal> {
+        let wanted = Wanted::of(&call)?;
+        let mut state = shared.state();
+        let asked = call.parameter("resourceVersion").filter(|version| *version != "0").map(str::parse::<u64>).transpose();
+        let asked = asked.map_err(|_| Refusal::new(400, "BadRequest", "resourceVersion is no number"))?;
+        let begins_with_list = call.is_set("sendInitialEvents");
+        if begins_with_list && !state.settings.has_watch_list {
+            let message =
+                "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+            return Err(Refusal::new(422, "Invalid", message));
+        }
+        let mut unsent = VecDeque::new();
+        let now = state.store.revision();
+        if begins_with_list || asked.is_none() {
+            let only = match state.faults.meet(&call, |fault| matches!(fault, Fault::OnlyFirst(_))) {
+                Some((_, Fault::OnlyFirst(count))) => count,
+                _ => usize::MAX,
+            };
+            unsent.extend(select(state.store.all(&call.plural), &wanted, only).iter().map(|object| line("ADDED", object)));
+        }
+        if begins_with_list {
+            unsent.push_back(bookmark(&call, now, true));
+        }
+        let seconds = call.parameter("timeoutSeconds").and_then(|seconds| seconds.parse().ok());
+        let (changed, bookmarks) = (shared.changed.subscribe(), state.settings.bookmarks);
+        drop(state);
+        Ok(Self {
+            changed,
+            wanted,
+            revision: if begins_with_list { now } else { asked.unwrap_or(now) },
+            unsent,
+            ends: End::NotYet,
+            until: seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
+            next_bookmark: Instant::now() + bookmarks,
+            stalled_by: None,
+            call,
+            shared,
+        })
+    }
+
+    /// The next piece of the body.
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        loop {
+            self.changed.mark_unchanged();
+            let is_stalled = self.look();
+            if !is_stalled {
+                if let Some(bytes) = self.unsent.pop_front() {
+                    return Some(Ok(bytes));
+                }
+                match self.ends {
+                    End::NotYet => {}
+                    End::Regular => return None,
+                    End::Cut => return Some(Err(cut())),
+                }
+            }
+            self.wait(is_stalled).await;
+        }
+    }
+
+    /// Sees what has happened; whether nothing must be sent for now.
+    fn look(&mut self) -> bool {
+        let shared = self.shared.clone();
+        let mut state = shared.state();
+        if self.stalled_by.is_some_and(|id| state.faults.lasts(id)) {
+            return true;
+        }
+        self.stalled_by = None;
+        if self.ends != End::NotYet {
+            return false;
+        }
+        match state.faults.meet(&self.call, Fault::is_about_streams) {
+            Some((id, Fault::Stall)) => {
+                self.stalled_by = Some(id);
+                return true;
+            }
+            Some((_, Fault::Cut)) => {
+                self.unsent.push_back(Bytes::from_static(b"{\"type\":\"MODI"));
+                self.ends = End::Cut;
+            }
+            Some((_, Fault::Garbage)) => {
+                self.unsent.push_back(Bytes::from_static(b"{\"type\":\"MODIFIED\",\"object\":7}\n"));
+                self.ends = End::Regular;
+            }
+            Some((_, Fault::Gone)) => self.gone(),
+            _ if self.revision < state.store.compacted() => self.gone(),
+            _ => {
+                let changes = state.store.since(&self.call.plural, self.revision);
+                self.revision = self.revision.max(state.store.revision());
+                if !changes.is_empty() {
+                    self.next_bookmark = Instant::now() + state.settings.bookmarks;
+                }
+                let covers = |object: &Arc<Value>| self.wanted.covers(object);
+                self.unsent.extend(changes.iter().filter_map(|change| {
+                    // To who asks for a part of the objects, one that comes in is new, and one that leaves is gone.
+                    let was = change.old.as_ref().is_some_and(covers);
+                    let is = change.what != "DELETED" && covers(&change.object);
+                    match (was, is) {
+                        (false, true) => Some(line("ADDED", &change.object)),
+                        (true, true) => Some(line("MODIFIED", &change.object)),
+                        (true, false) => Some(line("DELETED", &change.object)),
+                        (false, false) => None,
+                    }
+                }));
+                if self.next_bookmark <= Instant::now() {
+                    self.next_bookmark = Instant::now() + state.settings.bookmarks;
+                    if self.call.is_set("allowWatchBookmarks") {
+                        self.unsent.push_back(bookmark(&self.call, self.revision, false));
+                    }
+                }
+            }
+        }
+        if self.until.is_some_and(|until| until <= Instant::now()) && self.ends == End::NotYet {
+            self.ends = End::Regular;
+        }
+        false
+    }
+
+    fn gone(&mut self) {
+        let status = Refusal::new(410, "Expired", format!("too old resource version: {}", self.revision)).status();
+        self.unsent.push_back(line("ERROR", &status));
+        self.ends = End::Regular;
+    }
+
+    /// Waits until there may be something to see. A stalled watch does not even notice that its time is over.
+    async fn wait(&mut self, is_stalled: bool) {
+        let wake = self.until.map_or(self.next_bookmark, |until| until.min(self.next_bookmark));
+        tokio::select! {
+            // The sender lives in `shared`, so this is never its end.
+            _ = self.changed.changed() => {}
+            () = sleep_until(wake), if !is_stalled => {}
+        }
+    }
+}
+
+fn line(what: &str, object: &Value) -> Bytes {
+    Bytes::from(format!("{}\n", json!({ "type": what, "object": object })))
+}
+
+fn bookmark(call: &Call, revision: u64, ends_list: bool) -> Bytes {
+    let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
+    if ends_list {
+        metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+    }
+    line("BOOKMARK", &json!({ "kind": kind_of(&call.plural), "apiVersion": call.api_version(), "metadata": metadata }))
+}
