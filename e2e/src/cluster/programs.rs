@@ -122,24 +122,41 @@ impl Toolchain {
         Ok(Self { program, toolchain: Some("auto") })
     }
 
+    /// `go` in the folder of a module, whatever the developer has set for modules of their own.
+    fn go(&self, module: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .current_dir(module_folder(module))
+            .envs([("CGO_ENABLED", "0"), ("GOFLAGS", ""), ("GOWORK", "off")])
+            .envs(self.toolchain.map(|toolchain| ("GOTOOLCHAIN", toolchain)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Fetches the modules, and counts the packages to build.
+    fn count_packages(&self, module: &str) -> Result<usize> {
+        let out = self.go(module).args(["list", "-mod=readonly", "-deps", "tool"]).output();
+        let out = out.with_context(|| format!("could not run {}", self.program.display()))?;
+        ensure!(out.status.success(), "`go list` ended with {}:\n{}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+        Ok(out.stdout.iter().filter(|byte| **byte == b'\n').count())
+    }
+
     fn build(&self, module: &str, what: &str, into: &Path) -> Result<()> {
+        eprintln!("e2e: fetching the modules of {what}");
+        let packages = self.count_packages(module)?;
         eprintln!("e2e: building {what}");
         let start = Instant::now();
         let flags = format!("-s -w {}", stamps()?);
-        let mut command = Command::new(&self.program);
+        let mut command = self.go(module);
         command
             .args(["build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"])
             // A folder, because of the slash.
             .arg(into.join(""))
             .arg("tool")
-            .current_dir(module_folder(module))
-            .envs([("CGO_ENABLED", "0"), ("GOFLAGS", ""), ("GOWORK", "off")])
-            .envs(self.toolchain.map(|toolchain| ("GOTOOLCHAIN", toolchain)))
-            .stdin(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("could not run {}", self.program.display()))?;
         let stderr = child.stderr.take().context("its standard error is piped")?;
-        let said = follow(stderr, what, start);
+        let said = follow(stderr, what, packages, start);
         let status = child.wait()?;
         ensure!(status.success(), "`go build` ended with {status}:\n{}", said.join("\n"));
         eprintln!("e2e: built {what} in {} seconds", start.elapsed().as_secs());
@@ -148,23 +165,19 @@ impl Toolchain {
 }
 
 /// Reads what `go build -v` says, one package a line, and now and then tells how far it is. Gives what is no package.
-fn follow(stderr: impl std::io::Read, what: &str, start: Instant) -> Vec<String> {
-    let (mut packages, mut modules, mut told) = (0, 0, start);
+fn follow(stderr: impl std::io::Read, what: &str, all: usize, start: Instant) -> Vec<String> {
+    let (mut packages, mut told) = (0, start);
     let mut said = Vec::new();
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-        if line.starts_with("go: downloading ") {
-            modules += 1;
-        } else if line.contains(' ') {
-            said.push(line);
-        } else {
+        if !line.contains(' ') {
             packages += 1;
+        } else if !line.starts_with("go: downloading ") {
+            said.push(line);
         }
         if told.elapsed() > PROGRESS {
             told = Instant::now();
-            eprintln!(
-                "e2e: building {what}: {modules} modules fetched, {packages} packages compiled, {} seconds so far",
-                start.elapsed().as_secs()
-            );
+            // Those that Go still has from before are not said, so this may end early.
+            eprintln!("e2e: building {what}: {packages} of {all} packages, {} seconds", start.elapsed().as_secs());
         }
     }
     said
