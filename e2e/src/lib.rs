@@ -21,6 +21,7 @@ pub mod certificates;
 pub mod cluster;
 pub mod files;
 pub mod http;
+pub mod load;
 pub mod machine;
 pub mod manifests;
 pub mod network;

@@ -1,0 +1,255 @@
+//! The whole of it: what kubectl applies is what machines boot, and they go on booting whatever happens to Kubernetes.
+
+use anyhow::{Context, Result, ensure};
+use e2e::certificates::{Authority, Leaf};
+use e2e::cluster::{Cluster, Kubectl, Part};
+use e2e::load::{Balancer, Load, Machine as Booting};
+use e2e::machine::Machine;
+use e2e::manifests::{assignment, profile, says_its_name};
+use e2e::roles::{FeedCertificates, Role, eventually};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(30);
+/// Machines that boot at once, each again and again.
+const AT_ONCE: usize = 6;
+
+/// A cluster, two controllers, two API replicas.
+struct Site {
+    cluster: Cluster,
+    kubectl: Kubectl,
+    certificates: FeedCertificates,
+    controllers: Vec<Role>,
+    replicas: Vec<Role>,
+    state: tempfile::TempDir,
+}
+
+fn linked(name: &str, words: &str) -> String {
+    profile(name, &format!("#!ipxe\necho {words}\nchain {{{{ config }}}}\n"))
+        + "  additionalConfig:\n    config: 'for {{ subject.serial }}'\n"
+}
+
+fn serial(number: usize) -> String {
+    format!("SN-{number}")
+}
+
+impl Site {
+    fn start(controllers: usize, replicas: usize) -> Result<Self> {
+        let cluster = Cluster::start()?;
+        let certificates = FeedCertificates::new()?;
+        let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
+        let start = |_| Role::controller(&cluster, certificates.controller.path())?.start_ready();
+        let controllers = (0..controllers).map(start).collect::<Result<Vec<_>>>()?;
+        let state = tempfile::tempdir()?;
+        let mut site = Self { cluster, kubectl, certificates, controllers, replicas: Vec::new(), state };
+        for number in 0..replicas {
+            site.replicas.push(site.replica(number)?);
+        }
+        Ok(site)
+    }
+
+    fn replica(&self, number: usize) -> Result<Role> {
+        let state = self.state.path().join(number.to_string());
+        Role::api(&self.controllers, self.certificates.api.path(), &state)?.start_ready()
+    }
+
+    /// Applies one Profile and an Assignment for each of some machines, and waits until all replicas serve the last.
+    fn fill(&self, machines: usize) -> Result<()> {
+        let mut all = vec![linked("first", "BOOT-first")];
+        all.extend((0..machines).map(|n| assignment(&format!("machine-{n}"), &format!("serialNumbers: [{}]", serial(n)), "first")));
+        self.kubectl.apply(&all.join("---\n"))?;
+        self.served(&serial(machines - 1), "BOOT-first")
+    }
+
+    /// Waits until all replicas serve a machine this text.
+    fn served(&self, serial: &str, text: &str) -> Result<()> {
+        for replica in &self.replicas {
+            eventually(SOON, &format!("{serial} gets {text}"), || {
+                let answer = replica.get(&format!("/ipxe?serial={serial}"))?;
+                Ok((answer.status == 200 && answer.body.contains(text)).then_some(()))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn load(&self, machines: usize) -> Result<Load> {
+        let machine = |n| Booting { query: format!("serial={}", serial(n)), script: "BOOT-".into(), config: format!("for {}", serial(n)) };
+        Ok(Load::start(Balancer::of(&self.replicas)?, (0..machines).map(machine).collect(), AT_ONCE))
+    }
+
+    /// Shows that a change still comes through.
+    fn still_follows(&self, word: &str) -> Result<()> {
+        self.kubectl.apply(&linked("first", &format!("BOOT-{word}")))?;
+        self.served(&serial(0), &format!("BOOT-{word}"))
+    }
+}
+
+#[test]
+fn a_machine_boots_what_kubectl_applied_and_a_change_is_served_soon() -> Result<()> {
+    let site = Site::start(1, 1)?;
+    let replica = &site.replicas[0];
+    let mut machine = Machine::on_user_network(&format!("http://10.0.2.2:{}/boot.ipxe", replica.address("http_listen")?.port()))
+        .serial("SN-QEMU")
+        .boot()?;
+    // It waits until somebody assigns something to it.
+    machine.wait_for("no Assignment", Duration::from_secs(90)).or_else(|_| machine.wait_for("404", Duration::from_secs(30)))?;
+    site.kubectl.apply(&[says_its_name("real"), assignment("vm", "serialNumbers: [SN-QEMU]", "real")].join("---\n"))?;
+    machine.wait_for("BOOTED-real SN-QEMU", Duration::from_secs(120))?;
+
+    site.fill(1)?;
+    let start = Instant::now();
+    site.still_follows("changed")?;
+    println!("a change was served {} ms after kubectl began", start.elapsed().as_millis());
+    let why = replica.admin("/explain?serial=SN-0")?.body;
+    ensure!(why.contains("machine-0") && why.contains("\"won\""), "{why}");
+    Ok(())
+}
+
+#[test]
+fn machines_boot_while_the_api_server_is_paused_stopped_and_restarted_and_etcd_compacted() -> Result<()> {
+    let site = Site::start(2, 2)?;
+    site.fill(20)?;
+    let load = site.load(20)?;
+    site.cluster.pause(Part::ApiServer)?;
+    load.wait_for(200)?;
+    site.cluster.resume(Part::ApiServer)?;
+    site.cluster.wait_until_ready(SOON)?;
+    site.still_follows("resumed")?;
+
+    site.cluster.kill(Part::ApiServer);
+    load.wait_for(200)?;
+    site.cluster.run(Part::ApiServer)?;
+    site.cluster.wait_until_ready(SOON)?;
+    site.still_follows("started")?;
+
+    site.cluster.restart(Part::Etcd)?;
+    site.cluster.wait_until_ready(SOON)?;
+    load.wait_for(100)?;
+    site.still_follows("etcd")?;
+
+    // What the controllers saw last is forgotten while they can't look: they are told 410 and list again.
+    site.controllers.iter().try_for_each(|controller| controller.signal("STOP"))?;
+    for n in 0..20 {
+        site.kubectl.run(["annotate", "--overwrite", "assignment/machine-0", &format!("n={n}")])?;
+    }
+    site.cluster.compact()?;
+    site.cluster.restart(Part::ApiServer)?;
+    site.cluster.wait_until_ready(SOON)?;
+    site.controllers.iter().try_for_each(|controller| controller.signal("CONT"))?;
+    load.wait_for(100)?;
+    site.still_follows("compacted")?;
+    let outcome = load.finish().into_result()?;
+    println!("{} boots, {} times asked to wait", outcome.boots, outcome.waits);
+    Ok(())
+}
+
+#[test]
+fn machines_boot_while_controllers_are_killed_and_replicas_restarted() -> Result<()> {
+    let mut site = Site::start(2, 2)?;
+    site.fill(20)?;
+    let balancer = Balancer::of(&site.replicas)?;
+    let load = site.load(20)?;
+    site.controllers[0].signal("KILL")?;
+    load.wait_for(100)?;
+    site.still_follows("killed")?;
+    site.controllers[1].signal("KILL")?;
+    load.wait_for(200)?;
+    drop(load.finish().into_result()?);
+
+    // Nobody serves the feed: a replica starts from its copy.
+    let replica = site.replicas.pop().context("there are two")?;
+    replica.stop()?;
+    let started = site.replica(1)?;
+    ensure!(started.log().text().contains("copy"), "{}", started.log().text());
+    let answer = started.get("/ipxe?serial=SN-7")?;
+    ensure!(answer.status == 200 && answer.body.contains("BOOT-killed"), "{answer:?}");
+    drop(balancer);
+    Ok(())
+}
+
+#[test]
+fn certificates_and_their_authority_are_replaced_while_machines_boot() -> Result<()> {
+    let mut site = Site::start(1, 2)?;
+    site.fill(20)?;
+    let load = site.load(20)?;
+    let next = Authority::new("shaper feed 2")?;
+    let both = site.certificates.authority.pem() + &next.pem();
+    let controller = Leaf::peer("shaper-controller").dns("localhost");
+    let api = Leaf::peer("shaper-api");
+    for _ in 0..3 {
+        site.certificates.controller.write(&site.certificates.authority.issue(&controller)?, &site.certificates.authority.pem())?;
+        load.wait_for(20)?;
+    }
+    // First all trust both, then all are signed by the new one, then the old one goes.
+    let old = &site.certificates.authority;
+    let (controller_leaf, api_leaf) = (old.issue(&controller)?, old.issue(&api)?);
+    site.certificates.controller.write(&controller_leaf, &both)?;
+    site.certificates.api.write(&api_leaf, &both)?;
+    load.wait_for(50)?;
+    site.certificates.controller.write(&next.issue(&controller)?, &both)?;
+    site.certificates.api.write(&next.issue(&api)?, &both)?;
+    load.wait_for(50)?;
+    std::thread::sleep(Duration::from_secs(1));
+    site.certificates.controller.write(&next.issue(&controller)?, &next.pem())?;
+    site.certificates.api.write(&next.issue(&api)?, &next.pem())?;
+    load.wait_for(50)?;
+    site.still_follows("rotated")?;
+
+    // What can't be used is not used: nothing changes but the log.
+    site.certificates.controller.write_files(&[("tls.crt", "half a certif"), ("tls.key", "x"), ("ca.crt", &next.pem())])?;
+    eventually(SOON, "the controller says so", || {
+        Ok(site.controllers[0].admin("/readyz?verbose")?.body.contains("certificate").then_some(()))
+    })?;
+    site.still_follows("half-written")?;
+    load.finish().into_result()?;
+    Ok(())
+}
+
+#[test]
+fn a_rolling_restart_of_replicas_is_felt_by_no_machine() -> Result<()> {
+    let mut site = Site::start(1, 2)?;
+    site.fill(20)?;
+    let balancer = Balancer::of(&site.replicas)?;
+    let machine = |n| Booting { query: format!("serial={}", serial(n)), script: "BOOT-".into(), config: format!("for {}", serial(n)) };
+    let load = Load::start(Arc::clone(&balancer), (0..20).map(machine).collect(), AT_ONCE);
+    for number in 0..3 {
+        let replica = site.replica(number + 2)?;
+        balancer.add(&replica)?;
+        load.wait_for(20)?;
+        site.replicas.remove(0).stop()?;
+        site.replicas.push(replica);
+        load.wait_for(20)?;
+    }
+    load.finish().into_result()?;
+    Ok(())
+}
+
+#[test]
+fn two_clusters_hold_one_catalog_and_one_may_be_away() -> Result<()> {
+    let (east, west) = (Site::start(1, 0)?, Site::start(1, 0)?);
+    let state = tempfile::tempdir()?;
+    // Both trust the authority of the first: a replica has one identity.
+    let leaf = east.certificates.authority.issue(&Leaf::peer("shaper-controller").dns("localhost"))?;
+    let mut west = west;
+    west.certificates.controller.write(&leaf, &east.certificates.authority.pem())?;
+    let replica = Role::builder("api")
+        .args(["--http-listen", "127.0.0.1:0", "--feed-tls-dir"])
+        .args([east.certificates.api.path()])
+        .args(["--state-dir".as_ref(), state.path().as_os_str()])
+        .args(["--feed", &format!("east={}", east.controllers[0].feed_url()?)])
+        .args(["--feed", &format!("west={}", west.controllers[0].feed_url()?)])
+        .start_ready()?;
+    for (site, word) in [(&east, "EAST"), (&west, "WEST")] {
+        // The same names in both: a Profile is that of the Assignment's own cluster.
+        let subject = format!("serialNumbers: [{word}]");
+        site.kubectl.apply(&[linked("same", word), assignment("same", &subject, "same")].join("---\n"))?;
+        eventually(SOON, word, || Ok(replica.get(&format!("/ipxe?serial={word}"))?.body.contains(&format!("echo {word}")).then_some(())))?;
+    }
+    west.controllers[0].signal("KILL")?;
+    eventually(SOON, "west is named", || Ok(replica.admin("/readyz?verbose")?.body.contains("west").then_some(())))?;
+    let answer = replica.get("/ipxe?serial=WEST")?;
+    ensure!(answer.status == 200 && answer.body.contains("echo WEST"), "{answer:?}");
+    let why = replica.admin("/explain?serial=WEST")?.body;
+    ensure!(why.contains("west"), "{why}");
+    Ok(())
+}
