@@ -94,7 +94,7 @@ fn a_machine_boots_what_kubectl_applied_and_a_change_is_served_soon() -> Result<
     // It waits until somebody assigns something to it.
     machine.wait_for("no Assignment", Duration::from_secs(90)).or_else(|_| machine.wait_for("404", Duration::from_secs(30)))?;
     site.kubectl.apply(&[says_its_name("real"), assignment("vm", "serialNumbers: [SN-QEMU]", "real")].join("---\n"))?;
-    machine.wait_for("BOOTED-real SN-QEMU", Duration::from_secs(120))?;
+    machine.wait_for("BOOTED-real SN-QEMU", Duration::from_mins(2))?;
 
     site.fill(1)?;
     let start = Instant::now();

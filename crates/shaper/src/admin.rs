@@ -35,6 +35,8 @@ pub struct Admin {
     pub boot: Option<Arc<Boot>>,
     /// What else the process does.
     pub parts: Vec<Arc<dyn Part>>,
+    /// Cancelled once the process is to stop: it is not ready any more.
+    pub told: CancellationToken,
 }
 
 /// A part of what a process does, as an operator sees it.
@@ -91,11 +93,10 @@ impl Admin {
             while connections.try_join_next().is_some() {}
             match accepted {
                 Ok((stream, peer)) if connections.len() < MAX_CONNECTIONS => {
-                    let (admin, stop) = (admin.clone(), stop.clone());
+                    let admin = admin.clone();
                     let is_local = peer.ip().to_canonical().is_loopback();
                     connections.spawn(async move {
-                        let service =
-                            service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request, is_local, &stop))));
+                        let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request, is_local))));
                         let served = http1::Builder::new()
                             .timer(TokioTimer::new())
                             .header_read_timeout(Duration::from_mins(1))
@@ -115,7 +116,7 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>, is_local: bool, stop: &CancellationToken) -> Reply {
+    fn answer(&self, request: &Request<Incoming>, is_local: bool) -> Reply {
         let query = request.uri().query().unwrap_or_default();
         let path = request.uri().path();
         let (is_allowed, allowed) = match path {
@@ -129,7 +130,7 @@ impl Admin {
         }
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => self.readyz(query == "verbose", stop.is_cancelled()),
+            "/readyz" => self.readyz(query == "verbose"),
             "/metrics" => self.metrics(),
             "/explain" => self.explain(query),
             // The port may be open for probes and metrics; what changes something is for who is on the machine, or in the pod.
@@ -148,8 +149,8 @@ impl Admin {
         self.boot.as_ref().is_none_or(|boot| boot.is_synced()) && self.parts.iter().all(|part| part.is_ready())
     }
 
-    fn readyz(&self, verbose: bool, stopping: bool) -> Reply {
-        let (status, word) = match (stopping, self.is_ready()) {
+    fn readyz(&self, verbose: bool) -> Reply {
+        let (status, word) = match (self.told.is_cancelled(), self.is_ready()) {
             (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not loaded yet"),
             (false, true) => (StatusCode::OK, "ok"),

@@ -5,6 +5,7 @@ mod state;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use boot::{Catalog, SharedCatalog};
@@ -16,7 +17,7 @@ use tracing::{info, warn};
 use crate::admin::{self, Admin, Part};
 use crate::guard::GuardArgs;
 use crate::machines::HttpArgs;
-use crate::stop;
+use crate::stop::{self, Stop};
 
 use state::StateDir;
 
@@ -44,6 +45,9 @@ pub struct Args {
     /// Where a copy of the catalog is kept, from which a start without any controller serves. If not given, none is kept
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// How long to go on serving after SIGTERM, no longer ready, so that nobody is sent here any more
+    #[arg(long, env = "SHAPER_LAMEDUCK", default_value_t = 5, value_name = "SECONDS")]
+    lameduck: u64,
     #[command(flatten)]
     guard: GuardArgs,
 }
@@ -59,7 +63,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         bail!("--feed-tls-dir {} is no folder; name the one that holds tls.crt, tls.key and ca.crt", args.feed_tls_dir.display());
     }
     let state = args.state_dir.as_deref().map(StateDir::open).transpose()?;
-    let stop = stop::on_signal().context("can't listen for signals")?;
+    let Stop { told, stop } = stop::on_signal_after(Duration::from_secs(args.lameduck)).context("can't listen for signals")?;
 
     let mut registry = Registry::with_prefix("shaper");
     let tls_metrics = tls::Metrics::register(&mut registry);
@@ -80,7 +84,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 
     let https = listeners.tls().map(|live| live as Arc<dyn Part>);
     let parts: Vec<Arc<dyn Part>> = [replica.clone() as Arc<dyn Part>, tls.clone()].into_iter().chain(https).collect();
-    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts }.run(admin, stop.clone()));
+    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts, told }.run(admin, stop.clone()));
     tokio::spawn(tls.clone().follow(stop.clone()));
     if state.is_some() {
         let replica = replica.clone();

@@ -99,7 +99,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     };
     let controller = Controller::new(client, publisher.clone(), options, metrics);
     let parts: Vec<Arc<dyn Part>> = vec![Arc::new(controller.handle()), tls.clone()];
-    let admin_task = tokio::spawn(Admin { registry, boot: None, parts }.run(admin, stop.clone()));
+    let admin_task = tokio::spawn(Admin { registry, boot: None, parts, told: stop.clone() }.run(admin, stop.clone()));
     let feeding = feed::serve(feed, publisher, tls.clone(), feed_metrics, PublisherLimits::default(), stop.clone());
     tokio::spawn(tls.clone().follow(stop.clone()));
     let (fed, ()) = tokio::join!(

@@ -78,7 +78,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .into_iter()
         .chain(listeners.tls().map(|live| live as Arc<dyn Part>))
         .collect();
-    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts }.run(admin, stop.clone()));
+    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts, told: stop.clone() }.run(admin, stop.clone()));
     let follow = Follow::new(&args.dir);
     let loader = Loader::new(&args.dir, ids, shared, gauges, remarks);
     let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, public_url: args.http.public_url };

@@ -1,19 +1,43 @@
 //! When to stop: SIGTERM and SIGINT.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+/// What a signal says, in its two steps.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// No longer ready: whoever spreads requests over replicas is to send no new ones.
+    pub told: CancellationToken,
+    /// No longer there: what is on its way is finished, and nothing new is taken.
+    pub stop: CancellationToken,
+}
+
 /// A token that is cancelled by the first SIGTERM or SIGINT. The second ends the process at once.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
+    Ok(on_signal_after(Duration::ZERO)?.stop)
+}
+
+/// As [`on_signal`], with so much time between the two steps after a SIGTERM. Somebody at a terminal (SIGINT) does not wait.
+pub fn on_signal_after(lameduck: Duration) -> std::io::Result<Stop> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let token = stop.clone();
+    let stop = Stop::default();
+    let tokens = stop.clone();
     tokio::spawn(async move {
         let signal = next(&mut terminate, &mut interrupt).await;
         info!(signal, "stopping; answers on their way are finished first");
-        token.cancel();
+        tokens.told.cancel();
+        if signal == "SIGTERM" && !lameduck.is_zero() {
+            tokio::select! {
+                () = sleep(lameduck) => {}
+                _ = next(&mut terminate, &mut interrupt) => {}
+            }
+        }
+        tokens.stop.cancel();
         next(&mut terminate, &mut interrupt).await;
         std::process::exit(130);
     });

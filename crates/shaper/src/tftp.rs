@@ -116,7 +116,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let admin = admin::bind(args.admin_listen).await.with_context(in_use)?;
     info!(tftp_listen = %tftp.listen, admin_listen = %admin.local_addr()?, "listening");
     let serving = tftp.spawn(&stop)?;
-    let admin_task = tokio::spawn(Admin { registry, boot: None, parts: vec![remarks] }.run(admin, stop.clone()));
+    let admin_task = tokio::spawn(Admin { registry, boot: None, parts: vec![remarks], told: stop.clone() }.run(admin, stop.clone()));
     stop.cancelled().await;
     admin_task.await.context("the admin port failed")?;
     serving.ended().await
