@@ -233,6 +233,25 @@ impl Log {
         find(&lines)
     }
 
+    /// Prints its lines on standard output, those to come as well, each with a name before it.
+    pub fn print_as(&self, name: &str) {
+        let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
+        std::thread::spawn(move || {
+            let mut shown = 0;
+            loop {
+                let lines = shared.changed.wait_while(shared.lines(), |lines| lines.all.len() == shown && !lines.ended);
+                let lines = lines.unwrap_or_else(PoisonError::into_inner);
+                for line in &lines.all[shown..] {
+                    println!("{name} | {line}");
+                }
+                shown = lines.all.len();
+                if lines.ended {
+                    return;
+                }
+            }
+        });
+    }
+
     pub(crate) fn read(&self, from: impl Read + Send + 'static) {
         let shared = Arc::clone(&self.shared);
         std::thread::spawn(move || {

@@ -11,8 +11,8 @@ use e2e::manifests::examples;
 use e2e::server::Server;
 
 /// The machine that `examples/quickstart/assignments.yaml` calls web-1.
-const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
-const QUERY: &str = "/ipxe?uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&buildarch=x86_64";
+pub(crate) const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
+pub(crate) const QUERY: &str = "/ipxe?uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&buildarch=x86_64";
 
 /// Only a machine that hangs takes this long, even where two others boot beside it.
 const BOOT: Duration = Duration::from_mins(5);
@@ -28,8 +28,7 @@ pub(crate) struct Args {
 /// Builds shaper, starts it on `examples/quickstart`, and boots a virtual machine from it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     say("building shaper");
-    let built = Command::new(env!("CARGO")).args(["build", "--release", "--package", "shaper"]).status().context("can't run cargo")?;
-    ensure!(built.success(), "shaper does not build: the compiler's messages are above");
+    build_shaper()?;
 
     say("looking for QEMU, a kernel and an initrd");
     ensure_packages(&[Package::Qemu, Package::IpxeRoms])?;
@@ -64,8 +63,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Builds the binary that everything here runs.
+pub(crate) fn build_shaper() -> anyhow::Result<()> {
+    let built = Command::new(env!("CARGO")).args(["build", "--release", "--package", "shaper"]).status().context("can't run cargo")?;
+    ensure!(built.success(), "shaper does not build: the compiler's messages are above");
+    Ok(())
+}
+
 /// Prints what the machine prints until it is off.
-fn stream(console: &Console) -> anyhow::Result<()> {
+pub(crate) fn stream(console: &Console) -> anyhow::Result<()> {
     let deadline = Instant::now() + BOOT;
     let mut shown = 0;
     loop {

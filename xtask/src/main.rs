@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 mod cluster;
 mod demo;
+mod dev;
 mod generate;
 mod stop;
 mod test;
@@ -21,6 +22,8 @@ enum Task {
     Demo(demo::Args),
     /// Start a Kubernetes API server that knows shaper's kinds and roles, and print how to use kubectl with it
     Cluster(cluster::Args),
+    /// Start a cluster and every role of shaper, and boot a virtual machine from what kubectl applies
+    Dev(dev::Args),
     /// Run all tests, those with virtual machines as well
     Test(test::Args),
     /// Write the files that are made from code: config/crd/*.yaml and config/openapi.json
@@ -32,6 +35,7 @@ fn main() -> anyhow::Result<()> {
     match task {
         Task::Demo(args) => demo::run(&args),
         Task::Cluster(args) => cluster::run(&args),
+        Task::Dev(args) => dev::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Generate => generate::run(),
     }
