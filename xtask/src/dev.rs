@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if linux.is_some() {
         let bootfile = format!("http://10.0.2.2:{port}/boot.ipxe");
         say(&format!("switching on a machine with the UUID {UUID}; DHCP tells it to boot {bootfile}"));
-        let mut machine = Machine::on_user_network(&bootfile).uuid(UUID).boot()?;
+        let machine = Machine::on_user_network(&bootfile).uuid(UUID).boot()?;
         stream(machine.console())?;
         let config = machine.console().between(Linux::BEGIN, Linux::END).context("the machine did not print its config")?;
         ensure!(config.contains(UUID), "the config that the machine printed is not its own:\n{config}");

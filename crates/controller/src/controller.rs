@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::finding;
 use crate::index::{Index, Step, Write};
 use crate::lease::{Candidate, KubeLeases, Tenure, Timing};
 use crate::metrics::{Kind, Metrics, Outcome};
@@ -160,7 +161,8 @@ impl Controller {
         let candidacy = CancellationToken::new();
         let (tenures, mut tenure) = watch::channel(None);
         let leases = KubeLeases::new(client.clone(), &options.lease_namespace);
-        let candidate = Candidate::new(leases, &options.lease_name, &options.identity, options.lease);
+        let answered = Arc::new(Notify::new());
+        let candidate = Candidate::new(leases, &options.lease_name, &options.identity, options.lease).tells(answered.clone());
         let candidate = tokio::spawn(candidate.run(tenures, candidacy.clone()));
 
         let mut state = State {
@@ -198,6 +200,7 @@ impl Controller {
                     state.now_holds(now);
                 },
                 () = confirmed.notified() => state.confirm(),
+                () = answered.notified() => state.server_answers(),
                 () = sleep_until(wake) => {}
             }
             state.look_again_at_what_is_held();
@@ -329,6 +332,7 @@ impl State {
         self.publisher.set_ready();
         let counts = self.index.counts();
         info!(profiles = counts.profiles, assignments = counts.assignments, refused = counts.refused, "all objects are known");
+        self.remark();
         self.look_at_all();
     }
 
@@ -402,6 +406,10 @@ impl State {
                 self.queue.done(&name);
                 continue;
             };
+            let may_be_over = write.news.iter().any(|news| news.is_warning && news.kind != finding::Kind::Accepted);
+            if !self.queue.is_settled(&name, may_be_over, now) {
+                continue;
+            }
             if let Err(at) = self.pace.next(now) {
                 self.next = Some(name);
                 return at.min(idle);
@@ -443,6 +451,13 @@ impl State {
             }
         };
         self.metrics.writes.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// The API server answers, if not about objects. Where watches work as well, what is known is current.
+    fn server_answers(&self) {
+        if self.has_started && self.sources.iter().all(|tracked| tracked.trouble.is_none()) {
+            self.publisher.heard();
+        }
     }
 
     fn heard(&mut self, at: usize) {

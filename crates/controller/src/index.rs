@@ -298,3 +298,6 @@ fn gone(name: &Name) -> Change {
         Name::Assignment(key) => Change::AssignmentGone(key.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests;

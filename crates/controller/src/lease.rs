@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use rand::Rng;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -45,6 +45,8 @@ pub struct Candidate<S> {
     name: String,
     identity: String,
     timing: Timing,
+    /// Told of every answer.
+    answered: Arc<Notify>,
     /// The Lease as it was last seen to change, and when that was.
     seen: Option<(Option<String>, Instant)>,
 }
@@ -91,7 +93,12 @@ impl Tenure {
 impl<S: Leases> Candidate<S> {
     /// A candidate who signs with `identity`, which no other may use.
     pub fn new(store: S, name: impl Into<String>, identity: impl Into<String>, timing: Timing) -> Self {
-        Self { store, name: name.into(), identity: identity.into(), timing, seen: None }
+        Self { store, name: name.into(), identity: identity.into(), timing, answered: Arc::default(), seen: None }
+    }
+
+    /// Tells of every answer that the store gives.
+    pub fn tells(self, answered: Arc<Notify>) -> Self {
+        Self { answered, ..self }
     }
 
     /// Takes the Lease when it is free and keeps it, until `stop`; then gives it back. `tenure` holds a value while it is held.
@@ -102,6 +109,9 @@ impl<S: Leases> Candidate<S> {
             // The last look must not outlive the tenure that it is to prolong.
             let allowed = deadline.map_or(self.timing.renew_within, |deadline| deadline.saturating_duration_since(Instant::now()));
             let looked = stop.run_until_cancelled(timeout(allowed, self.look())).await;
+            if let Some(Ok(Ok(_))) = &looked {
+                self.answered.notify_one();
+            }
             match looked {
                 None => break,
                 Some(Ok(Ok(Look::Held(sent)))) => {

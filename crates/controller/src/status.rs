@@ -154,7 +154,8 @@ fn conditions(findings: &[Finding], facts: &Facts, now: Timestamp) -> Vec<Condit
     findings.iter().map(with_time).collect()
 }
 
-fn words(conditions: &[Condition]) -> Vec<(&str, &str, &str, &str, Option<i64>)> {
-    let all = conditions.iter().map(|c| (&*c.type_, &*c.status, &*c.reason, &*c.message, c.observed_generation));
-    all.collect()
+/// What conditions say, in an order of its own: the server may keep them in another, with those of others among them.
+fn words(conditions: &[Condition]) -> BTreeMap<Kind, (&str, &str, &str, Option<i64>)> {
+    let own = conditions.iter().filter_map(|c| Some((c.type_.parse().ok()?, (&*c.status, &*c.reason, &*c.message, c.observed_generation))));
+    own.collect()
 }

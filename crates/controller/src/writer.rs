@@ -25,6 +25,8 @@ pub(crate) const MANAGER: &str = "shaper-controller";
 const MAX_NOTE: usize = 1024;
 /// One write may take so long.
 const LONGEST: Duration = Duration::from_secs(20);
+/// Bad news that depends on other objects is told when it is as old as this: whoever applies a folder applies its files in some order.
+const SETTLE: Duration = Duration::from_secs(3);
 /// Most writes on their way.
 pub(crate) const MAX_IN_FLIGHT: usize = 16;
 
@@ -41,6 +43,8 @@ pub(crate) struct Queue {
     on_their_way: BTreeSet<Name>,
     /// Those that changed again while they were written.
     again: BTreeSet<Name>,
+    /// Those with bad news that may be over in a moment, by when it is to be told.
+    settling: HashMap<Name, Instant>,
 }
 
 /// How many writes a second.
@@ -98,6 +102,22 @@ impl Queue {
         if self.again.remove(name) {
             self.push(name.clone());
         }
+    }
+
+    /// Whether there is bad news to be told now. Otherwise it is put back for a moment, or forgotten if it is over.
+    pub(crate) fn is_settled(&mut self, name: &Name, is_bad: bool, now: Instant) -> bool {
+        if !is_bad {
+            self.settling.remove(name);
+            return true;
+        }
+        let due = *self.settling.entry(name.clone()).or_insert(now + SETTLE);
+        if now >= due {
+            self.settling.remove(name);
+            return true;
+        }
+        self.on_their_way.remove(name);
+        self.later.entry(due).or_default().push(name.clone());
+        false
     }
 
     /// Puts it back for later; the more often it failed, the later.

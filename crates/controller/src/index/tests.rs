@@ -1,0 +1,161 @@
+use std::collections::BTreeMap;
+
+use kube::core::error_boundary::InvalidObject;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::object::Watched;
+
+#[derive(Clone, Debug)]
+enum Act {
+    Profile { name: &'static str, os: &'static str, is_sound: bool },
+    Assignment { name: &'static str, spec: usize },
+    GoneProfile(&'static str),
+    GoneAssignment(&'static str),
+}
+
+const SPECS: usize = 6;
+
+fn spec(number: usize) -> Value {
+    let x = json!({ "os": "x" });
+    match number {
+        0 => json!({ "profileSelectors": x }),
+        1 => json!({ "profileSelectors": { "os": "y" }, "subjectSelectors": { "serialNumbers": ["S1"] } }),
+        2 => json!({ "profileSelectors": x, "subjectSelectors": { "serialNumbers": ["S1", "S2"] } }),
+        3 => json!({ "subjectSelectors": { "matchLabels": { "rack": "r1" } } }),
+        4 => json!({ "profileSelectors": x, "subjectSelectors": { "matchLabels": { "row": "1" } }, "priority": 1 }),
+        // Past the schema, not past the conversion.
+        _ => json!({ "subjectSelectors": { "uuids": ["no uuid"] } }),
+    }
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let profile = prop::sample::select(&["p", "q", "r"][..]);
+    let assignment = prop::sample::select(&["a", "b", "c", "d", "e"][..]);
+    let os = prop::sample::select(&["x", "x", "y"][..]);
+    prop_oneof![
+        3 => (profile.clone(), os, prop::bool::weighted(0.8)).prop_map(|(name, os, is_sound)| Act::Profile { name, os, is_sound }),
+        5 => (assignment.clone(), 0..SPECS).prop_map(|(name, spec)| Act::Assignment { name, spec }),
+        1 => profile.prop_map(Act::GoneProfile),
+        2 => assignment.prop_map(Act::GoneAssignment),
+    ]
+}
+
+fn read<K: Watched>(version: u64, name: &str, labels: Value, spec: Value) -> Step {
+    let object = json!({
+        "metadata": { "name": name, "namespace": "n", "resourceVersion": version.to_string(), "generation": version, "labels": labels },
+        "spec": spec,
+        "apiVersion": crd::API_VERSION,
+        "kind": K::kind(&()),
+    });
+    let read =
+        serde_json::from_value::<K>(object).map_err(|error| InvalidObject { error: error.to_string(), metadata: Default::default() });
+    Step::Put(Object::read(read).expect("it has a name"))
+}
+
+impl Act {
+    fn step(&self, version: u64) -> Step {
+        let key = |name: &str| boot::ObjectKey::new("n", name);
+        match *self {
+            Self::Profile { name, os, is_sound } => {
+                let script = if is_sound { "#!ipxe\nchain {{ config }}" } else { "{{ nothing }}" };
+                let spec = json!({ "ipxe": script, "additionalConfig": { "config": "x" } });
+                read::<crd::Profile>(version, name, json!({ "os": os }), spec)
+            }
+            Self::Assignment { name, spec: number } => read::<crd::Assignment>(version, name, json!({}), spec(number)),
+            Self::GoneProfile(name) => Step::Gone(Name::Profile(key(name))),
+            Self::GoneAssignment(name) => Step::Gone(Name::Assignment(key(name))),
+        }
+    }
+}
+
+fn index() -> Index {
+    Index::new(Arc::new(Publisher::new()))
+}
+
+/// What each object's conditions say, without ids, which are random, and without times.
+fn findings(index: &Index) -> BTreeMap<Name, Vec<(String, String, String)>> {
+    let said = |name: &Name| {
+        let write = index.wanted(name, Timestamp::UNIX_EPOCH).expect("nothing was written yet");
+        write.status.conditions().iter().map(|c| (c.type_.clone(), c.status.clone(), c.message.clone())).collect()
+    };
+    index.names().map(|name| (name.clone(), said(name))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_way_the_same_objects_get_the_same_findings_and_whoever_reads_otherwise_is_told(
+        batches in prop::collection::vec(prop::collection::vec(act(), 1..5), 1..12)
+    ) {
+        let mut by_steps = index();
+        let mut last_sound = BTreeMap::new();
+        let mut version = 0;
+        for batch in batches {
+            let before = findings(&by_steps);
+            let mut steps = Vec::new();
+            for act in batch {
+                version += 1;
+                let step = act.step(version);
+                let name = step.name().clone();
+                match &step {
+                    Step::Put(object) if object.meaning.is_ok() => {
+                        last_sound.insert(name, vec![(act, version)]);
+                    }
+                    // What it meant before stays in use, so that it belongs to the way.
+                    Step::Put(_) => {
+                        let acts: &mut Vec<_> = last_sound.entry(name).or_default();
+                        acts.truncate(1);
+                        acts.retain(|(act, version)| matches!(act.step(*version), Step::Put(object) if object.meaning.is_ok()));
+                        acts.push((act, version));
+                    }
+                    Step::Gone(_) => {
+                        last_sound.remove(&name);
+                    }
+                }
+                steps.push(step);
+            }
+            let touched = by_steps.apply(steps, 0);
+            let after = findings(&by_steps);
+            for (name, said) in &after {
+                prop_assert!(before.get(name) == Some(said) || touched.contains(name), "{name:?} reads otherwise and nobody was told");
+            }
+        }
+        let mut at_once = index();
+        let mut acts: Vec<_> = last_sound.into_values().flatten().collect();
+        acts.sort_by_key(|(_, version)| *version);
+        for (act, version) in acts {
+            at_once.apply([act.step(version)], 0);
+        }
+        prop_assert_eq!(findings(&by_steps), findings(&at_once));
+        prop_assert_eq!(by_steps.counts(), at_once.counts());
+    }
+}
+
+#[test]
+fn an_older_version_than_the_one_that_was_written_is_no_news() {
+    let mut index = index();
+    index.apply([Act::Assignment { name: "a", spec: 0 }.step(5)], 0);
+    let older = Act::Assignment { name: "a", spec: 2 }.step(4);
+    let Step::Put(object) = &older else { unreachable!("it is put") };
+    assert!(!index.is_new(object));
+    // After a restore from a backup, versions are lower.
+    index.forget_versions(|_| true);
+    let Step::Put(object) = &older else { unreachable!("it is put") };
+    assert!(index.is_new(object));
+}
+
+#[test]
+fn what_was_written_is_not_wanted_again() {
+    let mut index = index();
+    let name = Name::Profile(boot::ObjectKey::new("n", "p"));
+    index.apply([Act::Profile { name: "p", os: "x", is_sound: true }.step(1)], 0);
+    let write = index.wanted(&name, Timestamp::now()).expect("it has no status");
+    assert!(write.news.is_empty(), "{:?}", write.news);
+    index.written(&write, "2");
+    assert!(index.wanted(&name, Timestamp::now()).is_none());
+    let Name::Profile(key) = &name else { unreachable!("it is a Profile") };
+    assert_eq!(index.publisher.catalog().load().profile(key).map(|profile| profile.ids.len()), Some(1));
+}

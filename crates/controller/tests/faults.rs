@@ -1,0 +1,273 @@
+//! A controller behind an API server that does what real ones do rarely.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use boot::catalog::guard::Limits;
+use boot::{ConfigName, ObjectKey};
+use controller::lease::Timing;
+use controller::{Controller, Handle, Metrics, Options};
+use fake_apiserver::{FakeApiServer, Fault, Verb, When};
+use feed::Publisher;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+const SOON: Duration = Duration::from_secs(30);
+
+struct Running {
+    publisher: Arc<Publisher>,
+    handle: Handle,
+    registry: Registry,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(server: &FakeApiServer) -> Result<Self> {
+        Self::start_in(server, &[]).await
+    }
+
+    async fn start_in(server: &FakeApiServer, namespaces: &[&str]) -> Result<Self> {
+        let config = Config::from_custom_kubeconfig(Kubeconfig::from_yaml(&server.kubeconfig())?, &KubeConfigOptions::default()).await?;
+        let publisher = Arc::new(Publisher::new());
+        let options = Options {
+            namespaces: namespaces.iter().map(ToString::to_string).collect(),
+            guard: Limits::default(),
+            lease_namespace: "shaper-system".into(),
+            lease_name: "shaper-controller".into(),
+            lease: Timing { retry: Duration::from_millis(100), ..Timing::default() },
+            identity: format!("test-{:p}", Arc::as_ptr(&publisher)),
+            writes_per_second: 10_000,
+        };
+        let mut registry = Registry::default();
+        let controller = Controller::new(Client::try_from(config)?, publisher.clone(), options, Metrics::register(&mut registry));
+        let (handle, stop) = (controller.handle(), CancellationToken::new());
+        let task = tokio::spawn(controller.run(stop.clone()));
+        Ok(Self { publisher, handle, registry, stop, task })
+    }
+
+    async fn ready(self) -> Result<Self> {
+        eventually("it is ready", || self.handle.is_ready()).await?;
+        Ok(self)
+    }
+
+    fn assignments(&self) -> usize {
+        self.publisher.catalog().load().assignment_count()
+    }
+
+    fn priority(&self, name: &str) -> Option<i32> {
+        Some(self.publisher.catalog().load().assignment(&ObjectKey::new("default", name))?.priority)
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("a String takes all text");
+        text
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        self.task.await.context("the controller panicked")
+    }
+}
+
+async fn eventually(what: &str, look: impl Fn() -> bool) -> Result<()> {
+    let deadline = Instant::now() + SOON;
+    while !look() {
+        ensure!(Instant::now() < deadline, "still not: {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+fn assignment(name: &str, priority: i32) -> Value {
+    json!({
+        "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Assignment",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": { "subjectSelectors": { "serialNumbers": [name] }, "profileSelectors": {"os": "x"}, "priority": priority },
+    })
+}
+
+fn profile(name: &str) -> Value {
+    json!({
+        "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Profile",
+        "metadata": { "name": name, "namespace": "default", "labels": {"os": "x"} },
+        "spec": { "ipxe": "#!ipxe\nchain {{ config }}\n", "additionalConfig": { "config": "x" } },
+    })
+}
+
+async fn server(assignments: usize) -> FakeApiServer {
+    let server = FakeApiServer::start().await.expect("a port of the loopback address is free");
+    (0..assignments).for_each(|n| drop(server.put(assignment(&format!("a{n}"), 0))));
+    server
+}
+
+#[tokio::test]
+async fn a_profile_is_served_with_the_ids_that_were_written() -> Result<()> {
+    let server = server(0).await;
+    let running = Running::start(&server).await?.ready().await?;
+    server.put(profile("p"));
+    let key = ObjectKey::new("default", "p");
+    let name: ConfigName = "config".parse()?;
+    let id = |publisher: &Publisher| publisher.catalog().load().profile(&key).and_then(|profile| profile.ids.get(&name).copied());
+    eventually("it has an id", || id(&running.publisher).is_some()).await?;
+    let written = server.object("profiles", "default", "p").context("it is there")?;
+    assert_eq!(written["status"]["additionalConfig"]["config"], id(&running.publisher).context("an id")?.to_string());
+    running.stop().await
+}
+
+#[tokio::test]
+async fn unchanged_objects_cause_no_write_at_the_next_start() -> Result<()> {
+    let server = server(300).await;
+    server.put(profile("p"));
+    let first = Running::start(&server).await?.ready().await?;
+    let has_status = |object: &Value| object["status"]["conditions"].is_array();
+    eventually("all have a status", || {
+        server.objects("assignments").iter().all(has_status) && server.objects("profiles").iter().all(has_status)
+    })
+    .await?;
+    first.stop().await?;
+    server.forget_calls();
+    let second = Running::start(&server).await?.ready().await?;
+    eventually("it holds the Lease", || second.metrics().contains("lease_held 1")).await?;
+    eventually("nothing waits", || second.metrics().contains("status_waiting 0")).await?;
+    sleep(Duration::from_millis(300)).await;
+    let writes: Vec<_> = server.calls().into_iter().filter(|call| call.verb == Verb::Patch).collect();
+    assert!(writes.is_empty(), "{} writes, the first is {:?}", writes.len(), writes.first());
+    second.stop().await
+}
+
+#[tokio::test]
+async fn a_listing_of_nothing_is_held_until_an_operator_confirms() -> Result<()> {
+    let server = server(100).await;
+    let running = Running::start(&server).await?.ready().await?;
+    assert_eq!(running.assignments(), 100);
+    let empty = server.inject(When::lists().of("assignments"), Fault::OnlyFirst(0));
+    let watches = server.inject(When::watches().of("assignments"), Fault::OnlyFirst(0));
+    server.compact();
+    let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
+    eventually("the guard holds", || running.handle.remarks().join("\n").contains("the guard keeps 100 of 100 Assignments")).await?;
+    assert_eq!(running.assignments(), 100);
+    assert!(running.metrics().contains("guard_holding 100"));
+    assert_eq!(running.handle.confirm(), 100);
+    eventually("they are gone", || running.assignments() == 0).await?;
+    drop((empty, watches, gone));
+    running.stop().await
+}
+
+#[tokio::test]
+async fn a_few_objects_that_a_listing_lacks_are_gone() -> Result<()> {
+    let server = server(100).await;
+    let running = Running::start(&server).await?.ready().await?;
+    let stalled = server.inject(When::watches().of("assignments"), Fault::Stall);
+    for n in 0..20 {
+        server.delete("assignments", "default", &format!("a{n}"));
+    }
+    server.put(assignment("new", 7));
+    server.compact();
+    drop(stalled);
+    let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
+    eventually("twenty are gone", || running.assignments() == 81 && running.priority("new") == Some(7)).await?;
+    drop(gone);
+    running.stop().await
+}
+
+#[tokio::test]
+async fn endless_410s_are_met_with_fewer_and_fewer_listings() -> Result<()> {
+    let server = server(10).await;
+    let running = Running::start(&server).await?.ready().await?;
+    server.forget_calls();
+    let gone = server.inject(When::watches().of("assignments"), Fault::Gone);
+    sleep(Duration::from_secs(8)).await;
+    let listings =
+        server.calls().iter().filter(|call| matches!(call.verb, Verb::List | Verb::Watch) && call.plural == "assignments").count();
+    ensure!(listings < 30, "{listings} in 8 seconds");
+    assert_eq!(running.assignments(), 10, "what is known stays");
+    drop(gone);
+    server.put(assignment("a1", 5));
+    eventually("it follows again", || running.priority("a1") == Some(5)).await?;
+    running.stop().await
+}
+
+#[tokio::test]
+async fn storms_of_429_and_500_are_waited_out() -> Result<()> {
+    for fault in [Fault::Status(429, Some(1)), Fault::Status(500, None), Fault::Garbage, Fault::Cut] {
+        let server = server(10).await;
+        let storm = server.inject(When::any(), fault);
+        let running = Running::start(&server).await?;
+        sleep(Duration::from_secs(1)).await;
+        // Garbage comes after what a watch begins with.
+        assert!(!running.handle.is_ready() || matches!(fault, Fault::Garbage), "{fault:?}");
+        ensure!(!running.handle.remarks().is_empty() || matches!(fault, Fault::Status(429, _)), "{fault:?} is not told");
+        drop(storm);
+        let running = running.ready().await?;
+        assert_eq!(running.assignments(), 10, "{fault:?}");
+        running.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_streams_no_listings_is_asked_for_pages() -> Result<()> {
+    let server = server(1200).await;
+    server.set_watch_list(false);
+    let running = Running::start(&server).await?.ready().await?;
+    assert_eq!(running.assignments(), 1200);
+    ensure!(server.count(Verb::List, "assignments") >= 3, "pages of 500");
+    running.stop().await
+}
+
+#[tokio::test]
+async fn one_object_of_another_shape_is_said_to_be_unreadable_and_harms_no_other() -> Result<()> {
+    let server = server(3).await;
+    let mut odd = assignment("odd", 0);
+    odd["spec"]["subjectSelectors"] = json!("a text");
+    server.put(odd);
+    let running = Running::start(&server).await?.ready().await?;
+    assert_eq!(running.assignments(), 3);
+    eventually("its status says so", || {
+        let object = server.object("assignments", "default", "odd").unwrap_or_default();
+        object["status"]["conditions"][0]["reason"] == "Unreadable"
+    })
+    .await?;
+    running.stop().await
+}
+
+#[tokio::test]
+async fn only_the_namespaces_that_were_asked_for_are_followed() -> Result<()> {
+    let server = server(3).await;
+    let mut other = assignment("other", 0);
+    other["metadata"]["namespace"] = json!("lab");
+    server.put(other.clone());
+    other["metadata"]["namespace"] = json!("office");
+    server.put(other);
+    let running = Running::start_in(&server, &["lab", "office"]).await?.ready().await?;
+    assert_eq!(running.assignments(), 2);
+    running.stop().await
+}
+
+#[tokio::test]
+async fn a_write_that_was_overtaken_is_made_again_from_what_is_there_now() -> Result<()> {
+    let server = server(0).await;
+    let running = Running::start(&server).await?.ready().await?;
+    let slow = server.inject(When::writes().of("profiles").times(1), Fault::Slow(Duration::from_millis(300)));
+    server.put(profile("p"));
+    sleep(Duration::from_millis(100)).await;
+    let mut changed = profile("p");
+    changed["spec"]["additionalConfig"]["second"] = json!("y");
+    server.put(changed);
+    eventually("both have ids", || {
+        let ids = server.object("profiles", "default", "p").unwrap_or_default()["status"]["additionalConfig"].clone();
+        ids["config"].is_string() && ids["second"].is_string()
+    })
+    .await?;
+    drop(slow);
+    running.stop().await
+}
