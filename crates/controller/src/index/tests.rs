@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::error_boundary::InvalidObject;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -50,7 +51,7 @@ fn read<K: Watched>(version: u64, name: &str, labels: Value, spec: Value) -> Ste
         "kind": K::kind(&()),
     });
     let read =
-        serde_json::from_value::<K>(object).map_err(|error| InvalidObject { error: error.to_string(), metadata: Default::default() });
+        serde_json::from_value::<K>(object).map_err(|error| InvalidObject { error: error.to_string(), metadata: ObjectMeta::default() });
     Step::Put(Object::read(read).expect("it has a name"))
 }
 
