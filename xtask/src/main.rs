@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod cluster;
 mod demo;
 mod dev;
@@ -24,6 +25,9 @@ enum Task {
     Cluster(cluster::Args),
     /// Start a cluster and every role of shaper, and boot a virtual machine from what kubectl applies
     Dev(dev::Args),
+    /// Measure
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Run all tests, those with virtual machines as well
     Test(test::Args),
     /// Write the files that are made from code: config/crd/*.yaml and config/openapi.json
@@ -36,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo(args) => demo::run(&args),
         Task::Cluster(args) => cluster::run(&args),
         Task::Dev(args) => dev::run(&args),
+        Task::Bench(bench) => bench::run(&bench),
         Task::Test(args) => test::run(&args),
         Task::Generate => generate::run(),
     }

@@ -132,7 +132,7 @@ fn every_failure_has_its_status_and_says_what_to_do() {
         (format!("/ipxe?uuid={UUID}&serial=1&serial=2"), 400, "names \"serial\" twice"),
         (format!("/ipxe?uuid={UUID}&serial=a%0Ab"), 400, "holds control characters"),
         (format!("/ipxe?uuid={UUID}&serial=%24%7Bx%7D"), 400, "would expand"),
-        (format!("/ipxe?uuid={UUID}"), 400, "needs a label that this machine does not present (serial)"),
+        (format!("/ipxe?uuid={UUID}"), 400, "needs the label \"serial\", which this machine does not present"),
         ("/ipxe?uuid=00000000-0000-4000-8000-000000000009".to_owned(), 404, "no Assignment matches"),
         ("/ipxe?uuid=".to_owned(), 404, "no Assignment matches"),
         ("/ipxe?uuid=00000000-0000-0000-0000-000000000000".to_owned(), 404, "no Assignment matches"),

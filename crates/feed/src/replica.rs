@@ -149,7 +149,8 @@ impl Replica {
     pub fn refresh(&self) {
         for partition in self.partitions.values() {
             let (metrics, holding) = (partition.link.metrics(), lock(partition.link.holding()));
-            metrics.age.set(holding.age().map_or(f64::NAN, |age| age.as_secs_f64()));
+            // Nothing is known yet: older than any limit of an alert.
+            metrics.age.set(holding.age().map_or(f64::INFINITY, |age| age.as_secs_f64()));
             metrics.revision.set(gauge(holding.position().unwrap_or_default().revision));
             metrics.guard.set(i64::from(holding.held() > 0));
             metrics.held.set(gauge(holding.held()));

@@ -220,6 +220,8 @@ fn reply(status: StatusCode, content_type: &'static str, body: impl Into<String>
 /// A file that can't be used is said as long as it can't.
 impl<T: Send + Sync + 'static> Part for tls::Live<T> {
     fn remarks(&self) -> Vec<String> {
-        self.problem().into_iter().collect()
+        let remark =
+            |problem| format!("the certificate files for {} can't be used, and older ones are if there are any: {problem}", self.name());
+        self.problem().map(remark).into_iter().collect()
     }
 }

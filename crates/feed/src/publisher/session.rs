@@ -187,24 +187,30 @@ impl Session {
         loop {
             // Seen before it is read: what changes from here on is for the next turn.
             revisions.mark_unchanged();
-            after = Some(self.send_batch(after).await?);
+            let reached = self.send_batch(after).await?;
+            after = Some(reached);
             while tokio::select! {
                 // The sender is a part of the publisher, which is ours.
                 _ = revisions.changed() => false,
                 () = sleep(self.limits.heartbeat) => true,
             } {
-                let heartbeat = Heartbeat { position: after, heard_millis_ago: millis(self.publisher.heard_ago()) };
-                self.send(Message::Heartbeat(heartbeat)).await?;
+                self.send_heartbeat(reached).await?;
             }
         }
+    }
+
+    async fn send_heartbeat(&self, position: Position) -> Result<(), Ended> {
+        let heard_millis_ago = millis(self.publisher.heard_ago());
+        self.send(Message::Heartbeat(Heartbeat { position: Some(position), heard_millis_ago })).await
     }
 
     /// Sends what the follower lacks, and tells where it then is.
     async fn send_batch(&self, after: Option<Position>) -> Result<Position, Ended> {
         let batch = self.publisher.batch_after(after);
         let reached = batch.commit().position.unwrap_or_default();
-        // What changed and changed back, before anybody looked, is no news. A snapshot always is.
         if !batch.is_snapshot() && after == Some(reached) {
+            // Who comes back and has missed nothing is told so at once.
+            self.send_heartbeat(reached).await?;
             return Ok(reached);
         }
         let kind = if batch.is_snapshot() { "snapshot" } else { "delta" };

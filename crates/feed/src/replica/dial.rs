@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::counter::Counter;
 use tls::{Live, Mutual, PeerName};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_stream::Stream;
@@ -94,15 +95,25 @@ impl Dial for Network {
     type Messages = Messages;
 
     async fn candidates(&self) -> Result<Vec<Address>, String> {
+        let mut lookups = JoinSet::new();
+        for source in self.sources.clone() {
+            lookups.spawn(async move {
+                let resolved = timeout(CONNECT, tokio::net::lookup_host((&*source.host, source.port))).await;
+                let resolved = resolved.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).and_then(|resolved| resolved);
+                (resolved.map(Vec::from_iter), source)
+            });
+        }
         let mut candidates = Vec::new();
         let mut trouble = String::new();
-        for source in &self.sources {
-            let resolved = timeout(CONNECT, tokio::net::lookup_host((&*source.host, source.port))).await;
-            match resolved.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).and_then(|resolved| resolved) {
-                Ok(addresses) => candidates.extend(addresses.map(|address| Address { source: source.clone(), address })),
+        for (resolved, source) in lookups.join_all().await {
+            match resolved {
+                Ok(addresses) => {
+                    candidates.extend(addresses.into_iter().map(|address| Address { source: source.clone(), address }));
+                }
                 Err(error) => trouble = format!("can't resolve {}: {error}", source.host),
             }
         }
+        candidates.sort_by_key(|candidate: &Address| candidate.address);
         if candidates.is_empty() { Err(trouble) } else { Ok(candidates) }
     }
 

@@ -177,14 +177,15 @@ impl Link {
                     let needs_fresh = !is_last_choice && candidates.len() > 1;
                     let (ended, use_) = self.follow_one(dial, candidate, needs_fresh).await;
                     stale |= matches!(ended, Ended::Stale(_));
-                    if ended.is_useless() {
+                    let is_useless = ended.is_useless();
+                    if is_useless {
                         longest = USELESS;
                     }
                     if !matches!(ended, Ended::LookAnew) {
                         turn = turn.wrapping_add(1);
                     }
                     if use_ {
-                        was_of_use = true;
+                        was_of_use = !is_useless;
                         break 'round;
                     }
                 }

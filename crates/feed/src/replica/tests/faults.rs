@@ -191,9 +191,12 @@ async fn silence_of_three_heartbeats_is_the_end_and_the_next_is_asked() {
     let (link, stop) = (follower.link.clone(), follower.stop.clone());
     let dial = Script::new([vec![hello(), good()], vec![hello(), other], vec![]]);
     tokio::spawn(async move { Box::pin(link.run(dial, stop)).await });
-    while names(&follower.catalog()) != "b" {
-        sleep(Duration::from_millis(10)).await;
-    }
+    let wait = async {
+        while names(&follower.catalog()) != "b" {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(5), wait).await.expect("the next is asked");
     let took = started.elapsed();
     assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(5), "{took:?} of the clock that stands still");
 }

@@ -1,0 +1,177 @@
+//! `cargo xtask bench feed`: the way of a catalog from a controller to its replicas, over mutual TLS on loopback.
+//!
+//! The controller is the publisher of this process, without Kubernetes behind it; the replicas are real ones.
+
+mod catalog;
+mod replica;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use e2e::certificates::{Authority, Directory, Leaf};
+use feed::{Publisher, PublisherLimits, PublisherMetrics};
+use prometheus_client::registry::Registry;
+use tls::Live;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use replica::{Replica, memory};
+
+/// How to measure the feed
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How many Assignments there are
+    #[arg(long, default_value_t = 100_000)]
+    assignments: u32,
+    /// How many replicas follow
+    #[arg(long, default_value_t = 3)]
+    replicas: usize,
+    /// How many changes are timed, one after the other
+    #[arg(long, default_value_t = 500)]
+    changes: u32,
+}
+
+/// Far more than any of this takes.
+const LONG: Duration = Duration::from_mins(3);
+
+/// A controller as replicas see it.
+struct Controller {
+    publisher: Arc<Publisher>,
+    stop: CancellationToken,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+/// Measures with optimised programs on both ends.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        let cargo = |arguments: &[&str]| -> anyhow::Result<()> {
+            let ended = Command::new(env!("CARGO")).args(arguments).status().context("can't run cargo")?;
+            ensure!(ended.success(), "cargo {} failed; its messages are above", arguments.join(" "));
+            Ok(())
+        };
+        cargo(&["build", "--release", "--package", "shaper"])?;
+        let own: Vec<String> = std::env::args().skip(1).collect();
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        return cargo(&[&["run", "--release", "--quiet", "--package", "xtask", "--"], &own[..]].concat());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start a runtime")?;
+    measure(args, &runtime)
+}
+
+fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
+    let authority = Authority::new("bench")?;
+    let ours = Directory::of(&authority.issue(&Leaf::peer("localhost"))?, &authority)?;
+    let theirs = Directory::of(&authority.issue(&Leaf::peer("shaper-api"))?, &authority)?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("can't listen on loopback")?;
+    let port = listener.local_addr()?.port();
+    listener.set_nonblocking(true)?;
+
+    let before = memory(std::process::id(), "VmRSS")?;
+    let publisher = Arc::new(Publisher::new());
+    let started = Instant::now();
+    publisher.apply(catalog::all(args.assignments));
+    let indexed = started.elapsed();
+    publisher.set_ready();
+    let controller = Controller::serve(runtime, publisher, &ours, listener.try_clone()?)?;
+    println!("{} Assignments are indexed in {} ms; starting {} replicas", args.assignments, indexed.as_millis(), args.replicas);
+
+    let started = Instant::now();
+    let replicas: Vec<_> = (0..args.replicas).map(|_| Replica::start(port, theirs.path())).collect::<Result<_, _>>()?;
+    let mut ready = Vec::new();
+    for replica in &replicas {
+        replica.wait_ready(LONG)?;
+        ready.push(started.elapsed());
+    }
+    let own = memory(std::process::id(), "VmRSS")?.saturating_sub(before);
+    let objects = u64::from(args.assignments);
+    let per_object = |bytes: u64| format!("{:.0} MiB, {} bytes an object", bytes as f64 / 1_048_576.0, bytes / objects.max(1));
+    let row = |what: &str, value: String| println!("{what:<44} {value}");
+    println!();
+    row("process started to all replicas ready", format!("{} ms", longest(&ready).as_millis()));
+    row("read from the feed by each", per_object(replicas[0].metric("shaper_feed_received_bytes_total")?));
+    row("controller's memory for it", per_object(own));
+    let resident = replicas.iter().map(|replica| memory(replica.pid(), "VmRSS")).collect::<Result<Vec<_>, _>>()?;
+    row("replica's resident memory", per_object(resident.into_iter().max().unwrap_or_default()));
+    row("replica's peak on the way", per_object(memory(replicas[0].pid(), "VmHWM")?));
+
+    let mut took = change(&controller.publisher, &replicas, args)?;
+    took.sort_unstable();
+    let percentile = |percent: usize| took[(took.len() - 1) * percent / 100];
+    let (median, slow, worst) = (percentile(50), percentile(99), percentile(100));
+    row("change to served by all replicas", format!("p50 {median:.1?}, p99 {slow:.1?}, max {worst:.1?} of {}", took.len()));
+
+    for replica in &replicas {
+        replica.forget_peak()?;
+    }
+    controller.end(runtime)?;
+    let publisher = Arc::new(Publisher::new());
+    publisher.apply(catalog::all(args.assignments));
+    publisher.apply(vec![catalog::marker("after")]);
+    publisher.set_ready();
+    let started = Instant::now();
+    let controller = Controller::serve(runtime, publisher, &ours, listener)?;
+    for replica in &replicas {
+        replica.wait_served("after", 0, LONG)?;
+    }
+    row("another controller to all replicas on it", format!("{} ms", started.elapsed().as_millis()));
+    let peaks = replicas.iter().map(|replica| memory(replica.pid(), "VmHWM")).collect::<Result<Vec<_>, _>>()?;
+    row("replica's peak on the way", per_object(peaks.into_iter().max().unwrap_or_default()));
+    controller.end(runtime)
+}
+
+/// Makes one change after the other; how long each took until all replicas served it.
+fn change(publisher: &Publisher, replicas: &[Replica], args: &Args) -> anyhow::Result<Vec<Duration>> {
+    let mut all = Vec::new();
+    for turn in 0..args.changes {
+        // Spread over the catalog, each machine's own Assignment.
+        let number = turn.wrapping_mul(7919) % args.assignments.max(1);
+        let served = std::thread::scope(|scope| {
+            let started = Instant::now();
+            let waiting: Vec<_> = replicas
+                .iter()
+                .map(|replica| {
+                    scope.spawn(move || {
+                        replica.wait_served("changed", number, LONG)?;
+                        anyhow::Ok(started.elapsed())
+                    })
+                })
+                .collect();
+            publisher.apply(vec![catalog::changed(number)]);
+            let served = waiting.into_iter().map(|waiting| waiting.join().expect("it does not panic"));
+            served.collect::<anyhow::Result<Vec<_>>>()
+        })?;
+        all.push(longest(&served));
+        publisher.apply(vec![catalog::assignment(number)]);
+        for replica in replicas {
+            replica.wait_served("linux", number, LONG)?;
+        }
+    }
+    Ok(all)
+}
+
+fn longest(all: &[Duration]) -> Duration {
+    all.iter().copied().max().unwrap_or_default()
+}
+
+// === impl Controller ===
+
+impl Controller {
+    fn serve(runtime: &Runtime, publisher: Arc<Publisher>, tls: &Directory, listener: std::net::TcpListener) -> anyhow::Result<Self> {
+        let _entered = runtime.enter();
+        let listener = TcpListener::from_std(listener)?;
+        let live = Live::mutual("feed", tls.path(), vec!["shaper-api".parse()?], tls::Metrics::default());
+        let stop = CancellationToken::new();
+        let metrics = PublisherMetrics::register(&mut Registry::default());
+        let serving = runtime.spawn(feed::serve(listener, publisher.clone(), live, metrics, PublisherLimits::default(), stop.clone()));
+        Ok(Self { publisher, stop, serving })
+    }
+
+    fn end(self, runtime: &Runtime) -> anyhow::Result<()> {
+        self.stop.cancel();
+        runtime.block_on(self.serving)?.context("the feed failed")
+    }
+}

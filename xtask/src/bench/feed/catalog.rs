@@ -1,0 +1,58 @@
+//! Objects as a site may have them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use boot::{Assignment, Change, ObjectKey, Profile, SubjectSelectors};
+use uuid::Uuid;
+
+/// The uuid of one machine.
+pub(super) fn uuid(number: u32) -> Uuid {
+    Uuid::from_u128(0x47c6_da67_7477_4970_aa03_0000_0000_0000 | u128::from(number))
+}
+
+/// So many machines with an Assignment each, and a few Profiles.
+pub(super) fn all(assignments: u32) -> Vec<Change> {
+    let profiles = [profile("linux"), profile("changed"), profile("after")];
+    profiles.into_iter().chain((0..assignments).map(assignment)).collect()
+}
+
+/// The Assignment of one machine.
+pub(super) fn assignment(number: u32) -> Change {
+    leading_to(number, "linux")
+}
+
+/// The same, which leads to another Profile.
+pub(super) fn changed(number: u32) -> Change {
+    leading_to(number, "changed")
+}
+
+/// The Assignment of the first machine, when all is done.
+pub(super) fn marker(profile: &str) -> Change {
+    leading_to(0, profile)
+}
+
+fn leading_to(number: u32, profile: &str) -> Change {
+    let mac = boot::Mac::from_octets(&[&[0x52, 0x54], &number.to_be_bytes()[..]].concat()).expect("six octets");
+    let labels = [("app.kubernetes.io/managed-by", "inventory"), ("shaper.amahdha.com/scope", "machine")];
+    Change::Assignment(Arc::new(Assignment {
+        key: ObjectKey::new("machines", format!("rack-{:04}-machine-{number:06}", number / 40)),
+        created: jiff::Timestamp::new(1_700_000_000 + i64::from(number), 0).ok(),
+        labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        subjects: SubjectSelectors {
+            uuids: BTreeSet::from([uuid(number)]),
+            serials: BTreeSet::from([format!("SN{number:010}").into()]),
+            macs: BTreeSet::from([mac]),
+            ..SubjectSelectors::default()
+        },
+        profiles: BTreeMap::from([("os".to_owned(), profile.to_owned())]),
+        priority: 0,
+    }))
+}
+
+fn profile(name: &str) -> Change {
+    let labels = BTreeMap::from([("os".to_owned(), name.to_owned())]);
+    let script = format!("#!ipxe\necho {name}\nkernel http://files.lab/vmlinuz uuid={{{{ subject.uuid }}}}\nboot\n");
+    let profile = Profile::compile(ObjectKey::new("machines", name), None, &labels, &script, &BTreeMap::new());
+    Change::Profile(Arc::new(profile.expect("it is a template")))
+}
