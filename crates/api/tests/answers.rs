@@ -1,6 +1,6 @@
 //! What each path answers, without a socket.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -31,12 +31,9 @@ fn assignment(name: &str, uuid: Option<&str>, profile: &str) -> Assignment {
     Assignment {
         key: ObjectKey::new("default", name),
         created: None,
-        labels: BTreeMap::new(),
-        subjects: SubjectSelectors {
-            uuids: uuid.iter().map(|uuid| uuid.parse().unwrap()).collect::<BTreeSet<_>>(),
-            ..SubjectSelectors::default()
-        },
-        profiles: BTreeMap::from([("name".to_owned(), profile.to_owned())]),
+        labels: boot::Labels::default(),
+        subjects: SubjectSelectors { uuids: uuid.iter().map(|uuid| uuid.parse().unwrap()).collect(), ..SubjectSelectors::default() },
+        profiles: [("name".to_owned(), profile.to_owned())].into_iter().collect(),
         priority: 0,
     }
 }

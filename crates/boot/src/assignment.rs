@@ -1,13 +1,13 @@
 //! Which subjects get which Profile.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 use crate::name::ObjectKey;
 use crate::profile::older_first;
 use crate::selector::SubjectSelectors;
+use crate::sorted::Labels;
 
 /// Which subjects get which Profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,11 +17,11 @@ pub struct Assignment {
     /// When it was created, if that is known. What has no time counts as the youngest.
     pub created: Option<Timestamp>,
     /// Its own labels, which templates can read.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// The subjects that it speaks of.
     pub subjects: SubjectSelectors,
     /// The labels that a Profile of the same namespace must have, in their normal spelling ([`crate::profile::normalise_labels`]).
-    pub profiles: BTreeMap<String, String>,
+    pub profiles: Labels,
     /// Higher goes first.
     pub priority: i32,
 }

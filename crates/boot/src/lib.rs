@@ -23,6 +23,7 @@ pub mod query;
 pub mod render;
 pub mod selection;
 pub mod selector;
+pub mod sorted;
 pub mod subject;
 pub mod template;
 
@@ -34,5 +35,6 @@ pub use name::{ConfigName, ObjectKey};
 pub use profile::Profile;
 pub use selection::{Explanation, NotSelected, Selection};
 pub use selector::{LabelSelector, Operator, Requirement, SubjectSelectors};
+pub use sorted::{Labels, Sorted};
 pub use subject::{ExtrinsicLabels, InvalidQuery, Subject};
 pub use template::{TemplateError, Templates};

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::arch::BUILDARCH;
 use crate::name::{ConfigName, ObjectKey};
+use crate::sorted::Labels;
 use crate::subject::{Subject, normalise};
 use crate::template::{TemplateError, Templates};
 
@@ -27,7 +28,7 @@ pub struct Profile {
     /// When it was created, if that is known. What has no time counts as the youngest.
     pub created: Option<Timestamp>,
     /// The labels by which Assignments select it, in their normal spelling.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// The script and the configs.
     pub templates: Arc<Templates>,
     /// The id under which each config is served. A config without one can't be linked to yet.
@@ -87,8 +88,8 @@ impl Profile {
     }
 
     /// Whether the labels contain all of these.
-    pub fn is_selected_by(&self, selectors: &BTreeMap<String, String>) -> bool {
-        selectors.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    pub fn is_selected_by(&self, selectors: &Labels) -> bool {
+        self.labels.contain(selectors)
     }
 
     /// Whether the subject is one that the Profile is meant for.
@@ -152,7 +153,7 @@ impl Serialize for Want {
 }
 
 /// Labels with the values of architectures in their normal spelling: aliases count as equal, on both sides of a selector.
-pub fn normalise_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub fn normalise_labels(labels: &BTreeMap<String, String>) -> Labels {
     let spell = |key: &String, value: &String| match key.strip_prefix(INTRINSIC_PREFIX).or(key.strip_prefix(EXTRINSIC_PREFIX)) {
         Some(BUILDARCH) => normalise(BUILDARCH, value),
         _ => value.clone(),

@@ -1,22 +1,23 @@
 //! Which subjects an Assignment speaks of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use uuid::Uuid;
 
 use crate::identity::{self, Mac, MatchedBy};
+use crate::sorted::Sorted;
 use crate::subject::{Subject, normalise};
 
 /// What an Assignment asks of a subject. Empty, it matches every one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubjectSelectors {
     /// SMBIOS UUIDs; alternatives of each other and of the other identities.
-    pub uuids: BTreeSet<Uuid>,
+    pub uuids: Sorted<Uuid>,
     /// SMBIOS serial numbers, without surrounding spaces.
-    pub serials: BTreeSet<Box<str>>,
+    pub serials: Sorted<Box<str>>,
     /// Addresses of network cards.
-    pub macs: BTreeSet<Mac>,
+    pub macs: Sorted<Mac>,
     /// All of these must hold as well.
     pub labels: LabelSelector,
 }
@@ -40,9 +41,9 @@ pub struct Requirement {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operator {
     /// The value is one of these.
-    In(BTreeSet<Box<str>>),
+    In(Sorted<Box<str>>),
     /// The value is none of these, or absent.
-    NotIn(BTreeSet<Box<str>>),
+    NotIn(Sorted<Box<str>>),
     /// There is a value.
     Exists,
     /// There is none.
@@ -84,7 +85,7 @@ impl LabelSelector {
     pub fn new(match_labels: &BTreeMap<String, String>, expressions: impl IntoIterator<Item = Requirement>) -> Self {
         let equals = match_labels
             .iter()
-            .map(|(key, value)| Requirement { key: key.as_str().into(), operator: Operator::In(BTreeSet::from([value.as_str().into()])) });
+            .map(|(key, value)| Requirement { key: key.as_str().into(), operator: Operator::In(Sorted::from([value.as_str().into()])) });
         let mut requirements: Vec<_> = equals.chain(expressions).map(Requirement::normalised).collect();
         requirements.sort_unstable();
         requirements.dedup();
@@ -147,7 +148,7 @@ impl Requirement {
     }
 
     fn normalised(self) -> Self {
-        let all = |values: BTreeSet<Box<str>>| values.iter().map(|value| normalise(&self.key, value).into_boxed_str()).collect();
+        let all = |values: Sorted<Box<str>>| values.iter().map(|value| normalise(&self.key, value).into_boxed_str()).collect();
         let operator = match self.operator {
             Operator::In(values) => Operator::In(all(values)),
             Operator::NotIn(values) => Operator::NotIn(all(values)),
@@ -161,7 +162,7 @@ impl Requirement {
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = &self.key;
-        let list = |values: &BTreeSet<Box<str>>| values.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(",");
+        let list = |values: &Sorted<Box<str>>| values.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(",");
         match &self.operator {
             Operator::In(values) if values.len() == 1 => write!(f, "{key}={}", list(values)),
             Operator::In(values) => write!(f, "{key} in ({})", list(values)),
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn operators_mean_what_they_mean_in_kubernetes() {
-        let set = || BTreeSet::from([Box::from("a"), Box::from("b")]);
+        let set = || Sorted::from([Box::from("a"), Box::from("b")]);
         let cases = [
             (Operator::In(set()), [true, false, false]),
             (Operator::NotIn(set()), [false, true, true]),
@@ -211,8 +212,8 @@ mod tests {
     #[test]
     fn the_strongest_identity_counts() {
         let selectors = SubjectSelectors {
-            uuids: BTreeSet::from([identity::parse_uuid("00112233-4455-6677-8899-aabbccddeeff").unwrap()]),
-            macs: BTreeSet::from(["52:54:00:ab:cd:ef".parse().unwrap()]),
+            uuids: Sorted::from([identity::parse_uuid("00112233-4455-6677-8899-aabbccddeeff").unwrap()]),
+            macs: Sorted::from(["52:54:00:ab:cd:ef".parse().unwrap()]),
             ..SubjectSelectors::default()
         };
         let by = |query| selectors.identify(&subject(query));

@@ -15,7 +15,13 @@ const KEYS: [&str; 2] = ["rack", "row"];
 fn requirement() -> impl Strategy<Value = Requirement> {
     let values = prop::collection::btree_set(prop::sample::select(&VALUES[..2]).prop_map(Box::from), 0..3);
     (prop::sample::select(&KEYS[..]), 0..4_usize, values).prop_map(|(key, operator, values)| {
-        let operator = [Operator::In(values.clone()), Operator::NotIn(values), Operator::Exists, Operator::DoesNotExist][operator].clone();
+        let operator = [
+            Operator::In(values.iter().cloned().collect()),
+            Operator::NotIn(values.into_iter().collect()),
+            Operator::Exists,
+            Operator::DoesNotExist,
+        ][operator]
+            .clone();
         Requirement { key: key.into(), operator }
     })
 }
@@ -30,12 +36,17 @@ fn assignment() -> impl Strategy<Value = Assignment> {
         let (uuids, serials, macs, is_named) = named;
         let labels = LabelSelector::new(&BTreeMap::new(), requirements);
         let subjects = if is_named {
-            SubjectSelectors { uuids, serials, macs, labels }
+            SubjectSelectors {
+                uuids: uuids.into_iter().collect(),
+                serials: serials.into_iter().collect(),
+                macs: macs.into_iter().collect(),
+                labels,
+            }
         } else {
             SubjectSelectors { labels, ..SubjectSelectors::default() }
         };
         let key = ObjectKey::new("n", name);
-        Assignment { key, created: None, labels: BTreeMap::new(), subjects, profiles: BTreeMap::new(), priority }
+        Assignment { key, created: None, labels: boot::Labels::default(), subjects, profiles: boot::Labels::default(), priority }
     })
 }
 
@@ -52,9 +63,9 @@ fn some_machine_meets_both(a: &LabelSelector, b: &LabelSelector) -> bool {
 
 fn in_conflict(a: &Assignment, b: &Assignment) -> bool {
     let (s, t) = (&a.subjects, &b.subjects);
-    let share_uuid = s.uuids.intersection(&t.uuids).any(|uuid| !uuid.is_nil());
-    let share_serial = s.serials.intersection(&t.serials).any(|serial| &**serial != "None");
-    let share_mac = s.macs.intersection(&t.macs).next().is_some();
+    let share_uuid = s.uuids.iter().any(|uuid| t.uuids.contains(uuid) && !uuid.is_nil());
+    let share_serial = s.serials.iter().any(|serial| t.serials.contains(serial) && &**serial != "None");
+    let share_mac = s.macs.iter().any(|mac| t.macs.contains(mac));
     let by_the_same = share_uuid || share_serial || share_mac || !(s.names_identities() || t.names_identities());
     a.key != b.key
         && by_the_same

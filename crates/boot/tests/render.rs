@@ -29,9 +29,9 @@ fn selection(script: &str, texts: &[(&str, &str)]) -> Selection {
     let assignment = Assignment {
         key: ObjectKey::new("metal", "everyone"),
         created: None,
-        labels: BTreeMap::from([("team".to_owned(), "sre".to_owned())]),
+        labels: [("team".to_owned(), "sre".to_owned())].into_iter().collect(),
         subjects: SubjectSelectors::default(),
-        profiles: BTreeMap::new(),
+        profiles: boot::Labels::default(),
         priority: 0,
     };
     Selection { assignment: Arc::new(assignment), by: MatchedBy::Labels, profile: Arc::new(profile) }

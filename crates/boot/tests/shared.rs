@@ -19,8 +19,9 @@ fn publish(shared: &SharedCatalog, generation: usize) {
         let profile = Profile::compile(key.clone(), None, &labels, "#!ipxe\n", &BTreeMap::new()).unwrap();
         let wanted = BTreeMap::from([("rack".to_owned(), format!("rack{rack}"))]);
         let subjects = SubjectSelectors { labels: LabelSelector::new(&wanted, []), ..SubjectSelectors::default() };
-        let profiles = labels.clone();
         catalog.apply(Change::Profile(Arc::new(profile)));
+        let labels: boot::Labels = labels.iter().collect();
+        let profiles = labels.clone();
         catalog.apply(Change::Assignment(Arc::new(Assignment { key, created: None, labels, subjects, profiles, priority: 0 })));
     }
     shared.publish(catalog);
@@ -30,7 +31,7 @@ fn generation(catalog: &Catalog, rack: usize) -> usize {
     let subject = Subject::from_query(&format!("rack=rack{rack}"), &ExtrinsicLabels::default()).unwrap();
     let selection = catalog.select(&subject).expect("every generation has every rack");
     assert_eq!(selection.assignment.labels, selection.profile.labels);
-    selection.assignment.labels["generation"].parse().unwrap()
+    selection.assignment.labels.get("generation").unwrap().parse().unwrap()
 }
 
 #[test]

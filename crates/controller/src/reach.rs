@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use boot::{Assignment, Catalog, ObjectKey, Profile};
+use boot::{Assignment, Catalog, Labels, ObjectKey, Profile};
 
 /// Selectors of Assignments, and what they match.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(crate) struct Reach {
     namespaces: HashMap<Box<str>, HashMap<Selectors, Group>>,
 }
 
-type Selectors = BTreeMap<String, String>;
+type Selectors = Labels;
 
 #[derive(Debug, Default)]
 struct Group {

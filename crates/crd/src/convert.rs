@@ -1,10 +1,10 @@
 //! The one conversion from the resources to what machines are answered from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use boot::nearest::did_you_mean;
 use boot::profile::normalise_labels;
-use boot::{ConfigName, LabelSelector, ObjectKey, Operator, Requirement, TemplateError, identity};
+use boot::{ConfigName, LabelSelector, ObjectKey, Operator, Requirement, Sorted, TemplateError, identity};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -77,7 +77,7 @@ pub fn assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> 
     Ok(boot::Assignment {
         key,
         created: created(&assignment.metadata),
-        labels: labels(&assignment.metadata)?.clone(),
+        labels: labels(&assignment.metadata)?.iter().collect(),
         subjects: boot::SubjectSelectors {
             uuids: each("uuids", &selectors.uuids, |text| {
                 identity::parse_uuid(text)
@@ -99,7 +99,7 @@ fn invalid(field: FieldPath, reason: impl ToString) -> Invalid {
     Invalid::Field { field, reason: reason.to_string() }
 }
 
-fn each<T: Ord>(name: &str, texts: &[String], parse: impl Fn(&str) -> Result<T, String>) -> Result<BTreeSet<T>, Invalid> {
+fn each<T: Ord>(name: &str, texts: &[String], parse: impl Fn(&str) -> Result<T, String>) -> Result<Sorted<T>, Invalid> {
     let field = FieldPath::of(["spec", "subjectSelectors", name]);
     let one = |(at, text): (usize, &String)| parse(text).map_err(|reason| invalid(field.index(at), reason));
     texts.iter().enumerate().map(one).collect()
@@ -129,7 +129,7 @@ fn requirement(requirement: &LabelRequirement) -> Result<Requirement, (&'static 
         let reason = "an empty value is never presented; operator DoesNotExist asks for a machine without this label";
         return Err(("values", reason.to_owned()));
     }
-    let values: BTreeSet<Box<str>> = requirement.values.iter().map(|value| value.as_str().into()).collect();
+    let values: Sorted<Box<str>> = requirement.values.iter().map(|value| value.as_str().into()).collect();
     let operator = match (requirement.operator.as_str(), values.is_empty()) {
         ("In", false) => Operator::In(values),
         ("NotIn", false) => Operator::NotIn(values),

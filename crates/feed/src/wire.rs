@@ -1,9 +1,12 @@
 //! Between the objects of `boot` and the messages of the protocol.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boot::{Assignment, ConfigName, LabelSelector, Mac, Name, ObjectKey, Operator, Profile, Requirement, SubjectSelectors, Templates};
+use boot::{
+    Assignment, ConfigName, LabelSelector, Labels, Mac, Name, ObjectKey, Operator, Profile, Requirement, Sorted, SubjectSelectors,
+    Templates,
+};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -34,7 +37,7 @@ pub(crate) fn from_profile(profile: &Profile) -> proto::Profile {
     proto::Profile {
         key: Some(from_key(&profile.key)),
         created: profile.created.map(from_timestamp),
-        labels: profile.labels.clone(),
+        labels: from_labels(&profile.labels),
         ipxe: profile.templates.script_source().to_owned(),
         additional_config: profile.templates.config_names().map(config).collect(),
     }
@@ -45,18 +48,22 @@ pub(crate) fn from_assignment(assignment: &Assignment) -> proto::Assignment {
     proto::Assignment {
         key: Some(from_key(&assignment.key)),
         created: assignment.created.map(from_timestamp),
-        labels: assignment.labels.clone(),
+        labels: from_labels(&assignment.labels),
         uuids: subjects.uuids.iter().map(|uuid| uuid.as_bytes().to_vec()).collect(),
         serial_numbers: subjects.serials.iter().map(ToString::to_string).collect(),
         mac_addresses: subjects.macs.iter().map(|mac| mac.octets().to_vec()).collect(),
         labels_required: subjects.labels.requirements().iter().map(from_requirement).collect(),
-        profile_selectors: assignment.profiles.clone(),
+        profile_selectors: from_labels(&assignment.profiles),
         priority: assignment.priority,
     }
 }
 
+fn from_labels(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
 fn from_requirement(requirement: &Requirement) -> proto::LabelRequirement {
-    let none = BTreeSet::new();
+    let none = Sorted::default();
     let (operator, values) = match &requirement.operator {
         Operator::In(values) => (proto::Operator::In, values),
         Operator::NotIn(values) => (proto::Operator::NotIn, values),
@@ -128,21 +135,21 @@ pub(crate) fn assignment(message: proto::Assignment, partition: &str) -> Result<
     let requirements: Result<Vec<_>, _> = message.labels_required.into_iter().map(requirement).collect();
     Ok(Assignment {
         created: message.created.map(timestamp).transpose().map_err(|reason| malformed(&reason))?,
-        labels: message.labels,
+        labels: message.labels.iter().collect(),
         subjects: SubjectSelectors {
             uuids: message.uuids.iter().map(uuid).collect::<Result<_, _>>()?,
             serials: message.serial_numbers.into_iter().map(Into::into).collect(),
             macs: message.mac_addresses.iter().map(mac).collect::<Result<_, _>>()?,
             labels: LabelSelector::new(&BTreeMap::new(), requirements.map_err(|reason| malformed(&reason))?),
         },
-        profiles: message.profile_selectors,
+        profiles: message.profile_selectors.iter().collect(),
         priority: message.priority,
         key,
     })
 }
 
 fn requirement(message: proto::LabelRequirement) -> Result<Requirement, String> {
-    let values: BTreeSet<Box<str>> = message.values.into_iter().map(Into::into).collect();
+    let values: Sorted<Box<str>> = message.values.into_iter().map(Into::into).collect();
     let operator = match proto::Operator::try_from(message.operator) {
         Ok(proto::Operator::In) => Operator::In(values),
         Ok(proto::Operator::NotIn) => Operator::NotIn(values),

@@ -3,7 +3,6 @@
 #[path = "../../tls/tests/certificates/authority.rs"]
 mod authority;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,9 +126,9 @@ fn machine(name: &str, priority: i32) -> Change {
     Change::Assignment(Arc::new(Assignment {
         key: ObjectKey::new("ns", name),
         created: None,
-        labels: BTreeMap::new(),
+        labels: boot::Labels::default(),
         subjects: SubjectSelectors::default(),
-        profiles: BTreeMap::new(),
+        profiles: boot::Labels::default(),
         priority,
     }))
 }

@@ -148,9 +148,9 @@ fn assignment(name: &str) -> Change {
     Change::Assignment(Arc::new(Assignment {
         key: ObjectKey::new("default", name),
         created: None,
-        labels: BTreeMap::new(),
+        labels: boot::Labels::default(),
         subjects: SubjectSelectors::default(),
-        profiles: BTreeMap::new(),
+        profiles: boot::Labels::default(),
         priority: 0,
     }))
 }

@@ -1,13 +1,13 @@
 //! The index of Profiles.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::name::{ConfigName, ObjectKey};
 use crate::profile::Profile;
+use crate::sorted::Labels;
 
 use super::bucket::{self, Bucket, Ranked};
 use super::{Map, map};
@@ -88,19 +88,13 @@ impl ProfileIndex {
     }
 
     /// The Profiles beside an object, in its partition and namespace, that have all of these labels, found through the rarest of them.
-    pub(super) fn selected<'c>(
-        &'c self,
-        beside: &ObjectKey,
-        selectors: &'c BTreeMap<String, String>,
-    ) -> impl Iterator<Item = &'c Arc<Profile>> {
+    pub(super) fn selected<'c>(&'c self, beside: &ObjectKey, selectors: &'c Labels) -> impl Iterator<Item = &'c Arc<Profile>> {
         let key = |label| LabelKey::beside(beside, label);
         let rarest = if selectors.is_empty() {
             self.by_label.get(&key(None))
         } else {
-            let buckets: Option<Vec<_>> = selectors
-                .iter()
-                .map(|(name, value)| self.by_label.get(&key(Some((name.as_str().into(), value.as_str().into())))))
-                .collect();
+            let buckets: Option<Vec<_>> =
+                selectors.iter().map(|(name, value)| self.by_label.get(&key(Some((name.into(), value.into()))))).collect();
             buckets.and_then(|buckets| buckets.into_iter().min_by_key(|bucket| bucket.len()))
         };
         rarest.into_iter().flat_map(Bucket::iter).filter(|profile| profile.is_selected_by(selectors))
@@ -114,6 +108,6 @@ impl LabelKey {
 }
 
 fn label_keys(profile: &Profile) -> impl Iterator<Item = LabelKey> {
-    let labels = profile.labels.iter().map(|(key, value)| Some((key.as_str().into(), value.as_str().into())));
+    let labels = profile.labels.iter().map(|(key, value)| Some((key.into(), value.into())));
     labels.chain([None]).map(|label| LabelKey::beside(&profile.key, label))
 }

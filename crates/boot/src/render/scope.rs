@@ -80,7 +80,7 @@ struct Named<T> {
     object: Arc<T>,
     variable: &'static str,
     key: fn(&T) -> &ObjectKey,
-    labels: fn(&T) -> &BTreeMap<String, String>,
+    labels: fn(&T) -> &crate::Labels,
     known: Known,
     missed: Missed,
 }
@@ -258,11 +258,11 @@ impl<T: Send + Sync + 'static> Object for NamedLabels<T> {
         if value.is_none() {
             missed.note(Missing::OfObject { variable, key: key.into() });
         }
-        value.map(|value| value.as_str().into())
+        value.map(Value::from)
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values((self.0.labels)(&self.0.object).keys().map(Value::from).collect())
+        Enumerator::Values((self.0.labels)(&self.0.object).iter().map(|(key, _)| key.into()).collect())
     }
 }
 

@@ -208,7 +208,7 @@ impl RawAssignment {
         Assignment {
             key: self.key.clone(),
             created: self.created.map(time),
-            labels: BTreeMap::new(),
+            labels: boot::Labels::default(),
             subjects: SubjectSelectors {
                 uuids: self.uuids.iter().map(|uuid| boot::identity::parse_uuid(uuid).unwrap()).collect(),
                 serials: self.serials.iter().map(|serial| serial.as_str().into()).collect(),

@@ -5,7 +5,7 @@ mod faults;
 mod guarding;
 mod history;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -184,8 +184,8 @@ fn assignment(name: &str, variant: u8) -> Change {
     let requirement = Requirement {
         key: "rack".into(),
         operator: match variant % 4 {
-            0 => Operator::In(BTreeSet::from(["a".into(), format!("r{variant}").into()])),
-            1 => Operator::NotIn(BTreeSet::from([format!("r{variant}").into()])),
+            0 => Operator::In(boot::Sorted::from(["a".into(), format!("r{variant}").into()])),
+            1 => Operator::NotIn(boot::Sorted::from([format!("r{variant}").into()])),
             2 => Operator::Exists,
             _ => Operator::DoesNotExist,
         },
@@ -199,9 +199,9 @@ fn assignment(name: &str, variant: u8) -> Change {
     Change::Assignment(Arc::new(Assignment {
         key: ObjectKey::new("ns", name),
         created: variant.is_multiple_of(2).then(|| jiff::Timestamp::new(i64::from(variant) * 1000, 5).unwrap()),
-        labels: BTreeMap::from([("variant".to_owned(), variant.to_string())]),
+        labels: [("variant".to_owned(), variant.to_string())].into_iter().collect(),
         subjects,
-        profiles: BTreeMap::from([("tier".to_owned(), "gold".to_owned())]),
+        profiles: [("tier".to_owned(), "gold".to_owned())].into_iter().collect(),
         priority: i32::from(variant) - 3,
     }))
 }

@@ -1,6 +1,6 @@
 //! Objects as a site may have them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::{Assignment, Change, ObjectKey, Profile, SubjectSelectors};
@@ -40,12 +40,12 @@ fn leading_to(number: u32, profile: &str) -> Change {
         created: jiff::Timestamp::new(1_700_000_000 + i64::from(number), 0).ok(),
         labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         subjects: SubjectSelectors {
-            uuids: BTreeSet::from([uuid(number)]),
-            serials: BTreeSet::from([format!("SN{number:010}").into()]),
-            macs: BTreeSet::from([mac]),
+            uuids: boot::Sorted::from([uuid(number)]),
+            serials: boot::Sorted::from([format!("SN{number:010}").into()]),
+            macs: boot::Sorted::from([mac]),
             ..SubjectSelectors::default()
         },
-        profiles: BTreeMap::from([("os".to_owned(), profile.to_owned())]),
+        profiles: [("os".to_owned(), profile.to_owned())].into_iter().collect(),
         priority: 0,
     }))
 }

@@ -1,0 +1,119 @@
+//! Small collections that are written once and read often, in as little memory as their items take.
+//!
+//! A catalog holds a hundred thousand Assignments, each with a few sets of one or two items. A node of a B-tree has room for eleven.
+
+use std::borrow::Borrow;
+use std::ops::Deref;
+
+/// A set, as a sorted slice.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sorted<T>(Box<[T]>);
+
+/// Labels of an object, or those that are asked for: keys and values, sorted by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels(Sorted<(Box<str>, Box<str>)>);
+
+// === impl Sorted ===
+
+impl<T> Sorted<T> {
+    /// Whether an item is in it.
+    pub fn contains<Q: Ord + ?Sized>(&self, item: &Q) -> bool
+    where
+        T: Borrow<Q>,
+    {
+        self.0.binary_search_by(|own| own.borrow().cmp(item)).is_ok()
+    }
+}
+
+impl<T> Default for Sorted<T> {
+    fn default() -> Self {
+        Self(Box::default())
+    }
+}
+
+impl<T> Deref for Sorted<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Ord> FromIterator<T> for Sorted<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        let mut items: Vec<_> = items.into_iter().collect();
+        items.sort_unstable();
+        items.dedup();
+        Self(items.into_boxed_slice())
+    }
+}
+
+impl<T: Ord, const N: usize> From<[T; N]> for Sorted<T> {
+    fn from(items: [T; N]) -> Self {
+        items.into_iter().collect()
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Sorted<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+// === impl Labels ===
+
+impl Labels {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let at = self.0.binary_search_by(|(own, _)| (**own).cmp(key)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// All of them, by key.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether all of these are among them.
+    pub fn contain(&self, others: &Self) -> bool {
+        others.iter().all(|(key, value)| self.get(key) == Some(value))
+    }
+}
+
+/// Of several values for a key, one stays.
+impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let mut pairs: Vec<_> = pairs.into_iter().map(|(key, value)| (Box::from(key.as_ref()), Box::from(value.as_ref()))).collect();
+        pairs.sort_unstable();
+        pairs.dedup_by(|a, b| a.0 == b.0);
+        Self(Sorted(pairs.into_boxed_slice()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_found_whatever_their_order_was() {
+        let set: Sorted<Box<str>> = ["b", "a", "c", "a"].into_iter().map(Box::from).collect();
+        assert_eq!((set.len(), set.contains("a"), set.contains("c"), set.contains("d")), (3, true, true, false));
+        let labels: Labels = [("b", "2"), ("a", "1")].into_iter().collect();
+        assert_eq!((labels.get("a"), labels.get("b"), labels.get("c")), (Some("1"), Some("2"), None));
+        assert!(labels.contain(&[("b", "2")].into_iter().collect()) && !labels.contain(&[("b", "3")].into_iter().collect()));
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
+    }
+}
