@@ -266,6 +266,56 @@ fn the_missing_label_that_is_named_is_the_one_that_was_needed() {
 }
 
 #[test]
+fn no_filter_makes_a_text_of_a_label_that_is_missing() {
+    let mut hidden = Vec::new();
+    for way in [
+        "subject.rack|urlencode",
+        "subject.rack|tojson",
+        "[subject.rack]|tojson",
+        "{'a': subject.rack}|tojson",
+        "[subject.rack]|join",
+        "subject.rack|b64encode",
+        "subject.rack|nocloud",
+        "subject.rack|split|join",
+        "subject.rack|lines|join",
+        "subject.rack|list|join",
+        "'%s'|format(subject.rack)",
+        "subject.rack|upper",
+        "subject.rack|trim",
+        "subject.rack|replace('a', 'b')",
+        "subject.rack ~ ''",
+        "subject.rack|int",
+        "subject.rack|length",
+        "subject.rack|string",
+        "subject.rack|title",
+        "subject.rack|indent",
+        "subject.rack|first",
+        "subject.rack|last",
+        "subject.rack|reverse",
+        "subject.rack|join",
+        "subject.rack|round",
+        "subject.rack|abs",
+        "subject.rack|float",
+        "subject.rack|capitalize",
+        "encoded.rack|urlencode",
+        "subject.rack|items|length",
+    ] {
+        match config(&format!("{{{{ {way} }}}}"), "") {
+            Err(RenderError::MissingLabel { label, .. }) if label == "rack" => {}
+            other => hidden.push(format!("{way}: {other:?}")),
+        }
+    }
+    assert_eq!(hidden, [""; 0]);
+    assert_eq!(config("{{ subject.rack|default('none')|urlencode }}", "").unwrap(), "none");
+}
+
+#[test]
+fn lines_are_indented_but_for_the_first_and_blank_ones() {
+    assert_eq!(config("{{ 'a\nb\n\nc\n'|indent(2) }}|", "").unwrap(), "a\n  b\n\n  c\n|");
+    assert_eq!(config("{{ 'a\nb'|indent(1, true) }}{{ 'a\n\nb'|indent(width=1, blank=true) }}", "").unwrap(), " a\n ba\n \n b");
+}
+
+#[test]
 fn a_word_that_ends_commands_is_refused_only_where_it_could() {
     for harmless in ["Smith & Co", "a | b", "R&D", "x;y", "a;", "||a"] {
         let query = format!("product={}", harmless.replace('&', "%26"));

@@ -142,16 +142,29 @@ impl Signature {
 pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("b64encode", b64encode);
     environment.add_filter("format", format);
+    environment.add_filter("abs", |value: &Value| filters::abs(there(value)?.clone()));
+    environment.add_filter("indent", indent);
     environment.add_filter("join", join);
-    environment.add_filter("lines", |value: &Value| few(filters::lines(value)?));
-    environment.add_filter("list", |state: &State<'_, '_>, value: Value| few(filters::list(state, value)?));
+    environment.add_filter("lines", |value: &Value| few(filters::lines(there(value)?)?));
+    environment.add_filter("list", |state: &State<'_, '_>, value: Value| few(filters::list(state, there(&value)?.clone())?));
     environment.add_filter("nocloud", nocloud);
     environment.add_filter("round", round);
-    environment.add_filter("split", |value: &Value, by: Option<Arc<str>>, most: Option<i64>| few(filters::split(value, by, most)?));
+    environment.add_filter("split", |value: &Value, by: Option<Arc<str>>, most: Option<i64>| few(filters::split(there(value)?, by, most)?));
     environment.add_filter("tojson", tojson);
     environment.add_filter("trim", trim);
     environment.add_filter("urlencode", urlencode);
     environment.add_function("range", |low: isize, high: Option<isize>, step: Option<isize>| few(functions::range(low, high, step)?));
+}
+
+/// The value, if there is one. A filter that made a text of what is missing would hide that it is.
+fn there(value: &Value) -> Result<&Value, Error> {
+    if value.is_undefined() { Err(ErrorKind::UndefinedError.into()) } else { Ok(value) }
+}
+
+/// The text of a value that is there.
+fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
+    let (text,) = from_args(std::slice::from_ref(there(value)?))?;
+    Ok(text)
 }
 
 /// The list, if it is not too long.
@@ -168,6 +181,7 @@ fn few(list: Value) -> Result<Value, Error> {
 fn format(state: &mut State<'_, '_>, text: &Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let length = |value: &Value| value.as_str().map_or(0, str::len);
     let named = |names: &Value| names.as_object()?.try_iter()?.filter_map(|name| names.get_item(&name).ok()).map(|v| length(&v)).max();
+    arguments.iter().try_for_each(|argument| there(argument).map(drop))?;
     let longest = arguments.iter().map(|argument| length(argument).max(named(argument).unwrap_or(0))).max().unwrap_or(0);
     let places = text.as_str().map_or(0, |text| text.bytes().filter(|b| b"%{".contains(b)).count());
     if places.saturating_mul(longest) > MAX_OUTPUT_BYTES {
@@ -176,16 +190,38 @@ fn format(state: &mut State<'_, '_>, text: &Value, arguments: Rest<ValueOrKwargs
     filters::format(state, text, arguments)
 }
 
+/// Each line but the first, and but blank ones, after so many spaces.
+fn indent(value: &Value, width: Option<usize>, first: Option<bool>, blank: Option<bool>, options: Kwargs) -> Result<String, Error> {
+    let width = width.map_or_else(|| options.get("width"), |width| Ok(Some(width)))?.unwrap_or(4);
+    let first = first.map_or_else(|| options.get("first"), |first| Ok(Some(first)))?.unwrap_or(false);
+    let blank = blank.map_or_else(|| options.get("blank"), |blank| Ok(Some(blank)))?.unwrap_or(false);
+    options.assert_all_used()?;
+    let text = text(value)?;
+    let lines = text.split_inclusive('\n').count();
+    if lines.saturating_mul(width).saturating_add(text.len()) > MAX_OUTPUT_BYTES {
+        return Err(Error::new(ErrorKind::InvalidOperation, "the indented text could be longer than 1 MiB"));
+    }
+    let margin = " ".repeat(width);
+    let mut out = String::with_capacity(text.len() + lines * width);
+    for (place, line) in text.split_inclusive('\n').enumerate() {
+        if (place > 0 || first) && (blank || !line.trim().is_empty()) {
+            out.push_str(&margin);
+        }
+        out.push_str(line);
+    }
+    Ok(out)
+}
+
 /// minijinja's own looks at the size of its result only where the items stand apart.
 fn join(value: &Value, by: Option<&str>) -> Result<String, Error> {
     let by = by.unwrap_or_default();
     let mut out = String::new();
-    for (place, item) in value.try_iter()?.checked().enumerate() {
+    for (place, item) in there(value)?.try_iter()?.checked().enumerate() {
         if place > 0 {
             out.push_str(by);
         }
         let item = item?;
-        let (item,): (Cow<'_, str>,) = from_args(std::slice::from_ref(&item))?;
+        let item = text(&item)?;
         if out.len() + item.len() + by.len() > MAX_OUTPUT_BYTES {
             return Err(Error::new(ErrorKind::InvalidOperation, "the text of the list is longer than 1 MiB"));
         }
@@ -196,6 +232,7 @@ fn join(value: &Value, by: Option<&str>) -> Result<String, Error> {
 
 /// minijinja's own computes a thousand digits where a thousand are asked for, at no charge.
 fn round(value: Value, digits: Option<i32>, method: Option<&str>, options: Kwargs) -> Result<Value, Error> {
+    there(&value)?;
     let digits = digits.map_or_else(|| options.get("precision"), |digits| Ok(Some(digits)))?.unwrap_or(0);
     filters::round(value, Some(digits.clamp(-15, 15)), method, options)
 }
@@ -210,20 +247,20 @@ fn trim(text: Cow<'_, str>, characters: Option<&str>) -> Result<String, Error> {
 }
 
 /// Base64 as `data:;base64,` URLs and cloud-init's `encoding: b64` take it (RFC 4648, section 4).
-fn b64encode(text: &str) -> String {
-    BASE64_STANDARD.encode(text)
+fn b64encode(value: &Value) -> Result<String, Error> {
+    Ok(BASE64_STANDARD.encode(text(value)?.as_bytes()))
 }
 
 /// Every byte but the unreserved of RFC 3986 as `%XX`.
-fn urlencode(value: &Value) -> String {
+fn urlencode(value: &Value) -> Result<String, Error> {
     let mut out = String::new();
-    crate::query::encode_into(&mut out, &value.to_string());
-    out
+    crate::query::encode_into(&mut out, &there(value)?.to_string());
+    Ok(out)
 }
 
 /// The URL of a config as the seed of cloud-init's `NoCloud`: a folder, to whose name `user-data` and `meta-data` are appended.
-fn nocloud(url: &str) -> String {
-    format!("{}/", url.replacen('?', "/", 1))
+fn nocloud(url: &Value) -> Result<String, Error> {
+    Ok(format!("{}/", text(url)?.replacen('?', "/", 1)))
 }
 
 /// JSON that ends at the size that any output may have, where minijinja's own would go on.
@@ -247,6 +284,7 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
 /// The error that a value stands for, or one inside of it: a label that can't stand in a script would be written as `null`.
 fn sound(value: &Value) -> Result<(), Error> {
     match value.kind() {
+        ValueKind::Undefined => there(value).map(drop),
         // Only an iteration gives the error out.
         ValueKind::Invalid => Value::from(vec![value.clone()]).try_iter()?.checked().try_for_each(|item| item.map(drop)),
         ValueKind::Seq | ValueKind::Iterable => value.try_iter()?.checked().try_for_each(|item| sound(&item?)),
