@@ -130,7 +130,7 @@ impl Admin {
         }
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => self.readyz(query == "verbose"),
+            "/readyz" => self.readyz(boot::query::pairs(query).any(|(key, _)| key == "verbose") || query == "verbose"),
             "/metrics" => self.metrics(),
             "/explain" => self.explain(query),
             // The port may be open for probes and metrics; what changes something is for who is on the machine, or in the pod.

@@ -14,7 +14,7 @@ pub struct Args {
     #[arg(long, global = true, env = "SHAPER_LOG_FORMAT", value_enum)]
     log_format: Option<Format>,
     /// What to log: error, warn, info, debug or trace, also by part as in info,api=debug
-    #[arg(long, global = true, env = "SHAPER_LOG", default_value = "info", value_name = "LEVEL")]
+    #[arg(long, global = true, env = "SHAPER_LOG", default_value = "info", value_name = "LEVEL", value_parser = parse_filter)]
     log: String,
 }
 
@@ -26,17 +26,44 @@ enum Format {
     Json,
 }
 
+fn parse_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |text: &str| LEVELS.contains(&text.to_ascii_lowercase().as_str());
+    // A word alone would be taken for a part of the program, and silence all others.
+    let is_sound = |part: &str| match part.split_once('=') {
+        Some((name, level)) => !name.is_empty() && is_level(level),
+        None => is_level(part),
+    };
+    match text.split(',').find(|part| !is_sound(part)) {
+        Some(part) => Err(format!("{part:?} is no level; there are {}, and PART=LEVEL", LEVELS.join(", "))),
+        None => Ok(text.to_owned()),
+    }
+}
+
 /// Starts to log.
 pub fn init(args: &Args) {
     let terminal = io::stderr().is_terminal();
     let format = args.log_format.unwrap_or(if terminal { Format::Text } else { Format::Json });
-    let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|error| {
-        eprintln!("shaper: --log {:?} is no filter ({error}); logging at info", args.log);
-        EnvFilter::new("info")
-    });
+    // A watch that went with its folder is no news.
+    let filter = EnvFilter::new(format!("notify=error,{}", args.log));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
     match format {
         Format::Text => builder.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).event_format(line::Line).init(),
         Format::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_level_is_refused_and_silences_nothing() {
+        for text in ["info", "WARN", "info,api=debug", "off,feed=trace"] {
+            assert_eq!(parse_filter(text).as_deref(), Ok(text));
+        }
+        for text in ["", "inf", "info,", "api=", "=info", "info,api=loud", "shaper"] {
+            assert!(parse_filter(text).is_err(), "{text:?}");
+        }
     }
 }

@@ -219,6 +219,14 @@ impl Gauges {
 }
 
 impl Part for Gauges {
+    fn remarks(&self) -> Vec<String> {
+        let unsaved = self.state_unsaved.get() == 1;
+        unsaved
+            .then(|| "the ids of new configs can't be written to --state-dir; their Profiles answer 503 until they can".to_owned())
+            .into_iter()
+            .collect()
+    }
+
     fn refresh(&self) {
         if let Some(loaded) = *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) {
             self.age.set(loaded.elapsed().as_secs_f64());
