@@ -97,7 +97,7 @@ impl Server {
     pub fn run(mut self, stop: &AtomicBool) {
         let start = Instant::now();
         let mut inbox = Inbox::new(&self.sockets[0]);
-        let mut sender = Sender::new(&self.sockets[0], self.metrics.clone());
+        let mut sender = Sender::new(self.metrics.clone());
         let mut outbox = Outbox::default();
         let mut ticked = Duration::ZERO;
         let mut drained_at = None;

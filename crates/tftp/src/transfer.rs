@@ -112,7 +112,8 @@ impl Transfer {
         let granted = Options {
             blksize: asked.blksize.map(|blksize| blksize.min(bounds.blksize)),
             timeout: asked.timeout.filter(|timeout| *timeout <= MAX_TIMEOUT),
-            tsize: asked.tsize.map(|_| size),
+            // curl takes 0 for an error, and iPXE for nothing.
+            tsize: asked.tsize.filter(|_| size > 0).map(|_| size),
             windowsize: asked.windowsize.map(|windowsize| windowsize.min(bounds.windowsize)),
         };
         let blksize = granted.blksize.unwrap_or(DEFAULT_BLKSIZE);

@@ -35,8 +35,8 @@ impl World {
     fn new(seed: u64, faults: Faults, machines: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let metrics = Metrics::register(&mut Registry::default());
-        let length = rng.random_range(0..30_000);
-        let script: String = (0..length).map(|i| char::from(b'a' + (i % 23) as u8)).collect();
+        let length: u32 = rng.random_range(0..30_000);
+        let script: String = (0..length).map(|i| char::from_u32(u32::from('a') + i % 23).expect("a letter")).collect();
         let expected = script.clone().into_bytes();
         let library = Library { table: Arc::new(Arc::new(Table::default()).into()), bootstrap: Arc::new(move |_| script.clone()) };
         let limits = Limits { transfers: 64, unproven_bytes: 1 << 20, ..Limits::default() };

@@ -33,7 +33,9 @@ pub(super) struct Socket {
 
 /// Sends what an outbox holds.
 pub(super) struct Sender {
-    headers: MultiHeaders<SockaddrStorage>,
+    /// What the kernel is told with each packet fits exactly: else it would look for more.
+    v4: MultiHeaders<SockaddrStorage>,
+    v6: MultiHeaders<SockaddrStorage>,
     metrics: Metrics,
 }
 
@@ -105,28 +107,6 @@ impl Socket {
             peer => peer.into(),
         }
     }
-
-    fn source(&self, route: Route) -> Option<Source> {
-        let local = match route.local {
-            local if local.is_unspecified() => return None,
-            IpAddr::V4(local) if self.is_ipv6 => IpAddr::V6(local.to_ipv6_mapped()),
-            local => local,
-        };
-        Some(match local {
-            IpAddr::V4(local) => {
-                let address = in_addr { s_addr: u32::from_ne_bytes(local.octets()) };
-                Source::V4(in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: in_addr { s_addr: 0 } })
-            }
-            IpAddr::V6(local) => {
-                // An address of the link is none without its link.
-                let link = match route.peer {
-                    SocketAddr::V6(peer) if local.is_unicast_link_local() => peer.scope_id(),
-                    _ => 0,
-                };
-                Source::V6(in6_pktinfo { ipi6_addr: in6_addr { s6_addr: local.octets() }, ipi6_ifindex: link })
-            }
-        })
-    }
 }
 
 impl AsFd for Socket {
@@ -143,6 +123,22 @@ fn has_ipv6() -> bool {
 // === impl Source ===
 
 impl Source {
+    /// Of IPv4, also where the socket is for both: it is the smaller message, for which the kernel allocates nothing.
+    fn of(route: Route) -> Option<Self> {
+        match route.local {
+            local if local.is_unspecified() => None,
+            IpAddr::V4(local) => {
+                let address = in_addr { s_addr: u32::from_ne_bytes(local.octets()) };
+                Some(Self::V4(in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: in_addr { s_addr: 0 } }))
+            }
+            IpAddr::V6(local) => {
+                // An address of the link is none without its link.
+                let link = if local.is_unicast_link_local() { scope(route.peer) } else { 0 };
+                Some(Self::V6(in6_pktinfo { ipi6_addr: in6_addr { s6_addr: local.octets() }, ipi6_ifindex: link }))
+            }
+        }
+    }
+
     fn message(&self) -> ControlMessage<'_> {
         match self {
             Self::V4(info) => ControlMessage::Ipv4PacketInfo(info),
@@ -154,9 +150,10 @@ impl Source {
 // === impl Sender ===
 
 impl Sender {
-    /// For sockets of the same family as this one.
-    pub(super) fn new(like: &Socket, metrics: Metrics) -> Self {
-        Self { headers: MultiHeaders::preallocate(BATCH, Some(like.control_space())), metrics }
+    pub(super) fn new(metrics: Metrics) -> Self {
+        let v4 = MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in_pktinfo)));
+        let v6 = MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in6_pktinfo)));
+        Self { v4, v6, metrics }
     }
 
     /// Sends all of it. What the system does not take is lost, as on any network, and counted.
@@ -186,7 +183,7 @@ impl Sender {
     /// A window for one peer, which the kernel cuts into packets.
     fn send_window(&mut self, socket: &Socket, outbox: &Outbox, send: &Send) {
         let peer = socket.address(send.route.peer);
-        let source = socket.source(send.route);
+        let source = Source::of(send.route);
         let segment = u16::try_from(send.packet).unwrap_or(u16::MAX);
         let at_once = (MAX_SEGMENTED_BYTES / send.packet).clamp(1, MAX_SEGMENTS) * send.packet;
         for piece in outbox.bytes(send).chunks(at_once) {
@@ -207,14 +204,15 @@ impl Sender {
 
     /// Packets of one source, for different peers.
     fn send_packets(&mut self, socket: &Socket, route: Route, mut packets: &[(SocketAddr, &[u8])]) {
-        let source = socket.source(route);
+        let source = Source::of(route);
         while !packets.is_empty() {
             let sent = match &source {
                 Some(source) => {
                     let slices: Vec<_> = packets.iter().map(|(_, packet)| [IoSlice::new(packet)]).collect();
                     let peers: Vec<_> = packets.iter().map(|(peer, _)| Some(socket.address(*peer))).collect();
                     let control = [source.message()];
-                    sendmmsg(socket.raw(), &mut self.headers, &slices, &peers, control, MsgFlags::empty()).map(Iterator::count)
+                    let headers = if matches!(source, Source::V4(_)) { &mut self.v4 } else { &mut self.v6 };
+                    sendmmsg(socket.raw(), headers, &slices, &peers, control, MsgFlags::empty()).map(Iterator::count)
                 }
                 None => {
                     let (peer, packet) = packets[0];

@@ -20,6 +20,9 @@ const MAX_FILES: usize = 16_384;
 /// Deepest folder below the root.
 const MAX_DEPTH: usize = 32;
 
+/// Said of a link.
+const LEAVES: &str = "a link that leaves the folder is not followed; copy what it leads to";
+
 struct Scan<'a> {
     root: PathBuf,
     previous: &'a Table,
@@ -63,7 +66,7 @@ impl Scan<'_> {
             Err(error) => return self.problem(dir, error.to_string()),
         };
         if !canonical.starts_with(&self.root) {
-            return self.problem(dir, "a link that leaves the folder is not followed".to_owned());
+            return self.problem(dir, LEAVES.to_owned());
         }
         if !self.above.insert(canonical.clone()) {
             return self.problem(dir, "a link to a folder that it is in".to_owned());
@@ -101,7 +104,7 @@ impl Scan<'_> {
         // A link may have been turned elsewhere, so the way is looked at in any case; only opening is spared.
         let canonical = fs::canonicalize(path).map_err(|error| error.to_string())?;
         if !canonical.starts_with(&self.root) {
-            return Err("a link that leaves the folder is not followed".to_owned());
+            return Err(LEAVES.to_owned());
         }
         if let Some(entry) = known {
             return Ok(entry.file.clone());

@@ -12,7 +12,11 @@ fn at(milliseconds: u64) -> Duration {
 }
 
 fn text(length: usize) -> Content {
-    Content::Text((0..length).map(|i| (i % 251) as u8).collect())
+    Content::Text(pattern(length).into())
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..=250).cycle().take(length).collect()
 }
 
 fn asked(blksize: u16, windowsize: u16) -> Options {
@@ -82,7 +86,7 @@ fn files_of_every_awkward_length_arrive_whole() {
         for options in [Options::default(), asked(512, 1), asked(512, 4), asked(1468, 3), asked(8, 64)] {
             let mut bytes: Vec<u8> = Vec::new();
             let count = fetch(text(length), &options, |block| bytes.extend(block));
-            assert_eq!(bytes, (0..length).map(|i| (i % 251) as u8).collect::<Vec<_>>(), "{length} {options:?}");
+            assert_eq!(bytes, pattern(length), "{length} {options:?}");
             assert_eq!(count, (length / usize::from(options.blksize.unwrap_or(512)) + 1) as u64);
         }
     }
@@ -276,7 +280,7 @@ fn what_the_budget_does_not_allow_does_not_leave() {
 #[test]
 fn a_file_that_is_changed_ends_its_transfers() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    file.as_file().set_len(200_000).unwrap();
+    file.as_file().set_len(20_000_000).unwrap();
     let open = OpenFile::new(File::open(file.path()).unwrap()).unwrap();
     let mut transfer = Transfer::new(Content::File(Arc::new(open)), &asked(1024, 64), BOUNDS, REQUEST, at(0));
     let mut out = Vec::new();

@@ -12,7 +12,7 @@ use tftp::{Options, Packet};
 const PATIENCE: u32 = 40;
 
 /// One machine that fetches one file.
-pub struct Machine {
+pub(crate) struct Machine {
     address: SocketAddr,
     expected: Vec<u8>,
     asked: Options,
@@ -42,7 +42,7 @@ enum State {
 }
 
 impl Machine {
-    pub fn new(number: usize, expected: Vec<u8>, rng: &mut StdRng) -> Self {
+    pub(crate) fn new(number: usize, expected: Vec<u8>, rng: &mut StdRng) -> Self {
         let asked = Options {
             blksize: rng.random_bool(0.7).then(|| rng.random_range(8..2_000)),
             timeout: rng.random_bool(0.2).then(|| rng.random_range(1..4)),
@@ -73,25 +73,25 @@ impl Machine {
         }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         !matches!(self.state, State::Asking | State::Receiving)
     }
 
     /// Packets that it had already.
-    pub fn unneeded(&self) -> u32 {
+    pub(crate) fn unneeded(&self) -> u32 {
         self.unneeded
     }
 
-    pub fn assert_whole(&self, context: &str) {
+    pub(crate) fn assert_whole(&self, context: &str) {
         assert_eq!(self.state, State::Whole, "{context}: {:?} after {} blocks", self.asked, self.blocks);
         assert!(self.received == self.expected, "{context}: {:?}: other bytes", self.asked);
     }
 
-    pub fn on_datagram(&mut self, datagram: &[u8], now: Duration) {
+    pub(crate) fn on_datagram(&mut self, datagram: &[u8], now: Duration) {
         if self.is_done() {
             return;
         }
@@ -149,7 +149,7 @@ impl Machine {
     }
 
     /// What it has to say by now.
-    pub fn poll(&mut self, now: Duration) -> Option<Vec<u8>> {
+    pub(crate) fn poll(&mut self, now: Duration) -> Option<Vec<u8>> {
         if std::mem::take(&mut self.due) {
             return self.last_packet.clone();
         }

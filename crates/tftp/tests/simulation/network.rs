@@ -10,27 +10,30 @@ use rand::rngs::StdRng;
 
 /// How often a datagram suffers what.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
-    pub lost: f64,
-    pub copied: f64,
+pub(crate) struct Faults {
+    pub(crate) lost: f64,
+    pub(crate) copied: f64,
     /// So late that others overtake it.
-    pub delayed: f64,
+    pub(crate) delayed: f64,
 }
 
+/// When it arrives, its number, from, to, and what.
+type Letter = (Duration, u64, SocketAddr, SocketAddr, Vec<u8>);
+
 /// Datagrams under way.
-pub struct Network {
+pub(crate) struct Network {
     rng: StdRng,
     faults: Faults,
-    under_way: BinaryHeap<Reverse<(Duration, u64, SocketAddr, SocketAddr, Vec<u8>)>>,
+    under_way: BinaryHeap<Reverse<Letter>>,
     sent: u64,
 }
 
 impl Network {
-    pub fn new(rng: StdRng, faults: Faults) -> Self {
+    pub(crate) fn new(rng: StdRng, faults: Faults) -> Self {
         Self { rng, faults, under_way: BinaryHeap::new(), sent: 0 }
     }
 
-    pub fn send(&mut self, from: SocketAddr, to: SocketAddr, datagram: Vec<u8>, now: Duration) {
+    pub(crate) fn send(&mut self, from: SocketAddr, to: SocketAddr, datagram: Vec<u8>, now: Duration) {
         if self.rng.random_bool(self.faults.lost) {
             return;
         }
@@ -45,13 +48,13 @@ impl Network {
     }
 
     /// What arrives by now.
-    pub fn next(&mut self, now: Duration) -> Option<(SocketAddr, SocketAddr, Vec<u8>)> {
+    pub(crate) fn next(&mut self, now: Duration) -> Option<(SocketAddr, SocketAddr, Vec<u8>)> {
         let arrives = self.under_way.peek().is_some_and(|Reverse((at, ..))| *at <= now);
         arrives.then(|| self.under_way.pop()).flatten().map(|Reverse((_, _, from, to, datagram))| (from, to, datagram))
     }
 
     /// Whether nothing arrives in the next moments.
-    pub fn is_quiet(&self, now: Duration) -> bool {
+    pub(crate) fn is_quiet(&self, now: Duration) -> bool {
         self.under_way.peek().is_none_or(|Reverse((at, ..))| *at > now + Duration::from_millis(10))
     }
 }
