@@ -81,7 +81,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts, told: stop.clone() }.run(admin, stop.clone()));
     let follow = Follow::new(&args.dir);
     let loader = Loader::new(&args.dir, ids, shared, gauges, remarks);
-    let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, public_url: args.http.public_url };
+    let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, tftp_listen, public_url: args.http.public_url };
     let loading = spawn_loader(loader, follow, boot, welcome, &stop)?;
     let serving = tftp.map(|tftp| tftp.spawn(&stop)).transpose()?;
     listeners.run(stop.clone()).await;

@@ -41,6 +41,7 @@ pub struct Args {
 }
 
 /// How to serve TFTP.
+#[expect(clippy::struct_field_names, reason = "the flags are named so")]
 #[derive(clap::Args)]
 pub struct TftpArgs {
     /// Serve the files below this folder over TFTP

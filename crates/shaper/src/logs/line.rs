@@ -34,7 +34,11 @@ where
         } else {
             write!(out, "{name} ")?;
         }
-        let line = if fields.0.contains_key("route") { fields.request() } else { fields.other() };
+        let line = match fields.field("message") {
+            _ if fields.0.contains_key("route") => fields.request(),
+            Some("tftp") => fields.transfer(),
+            _ => fields.other(),
+        };
         writeln!(out, "{line}")
     }
 }
@@ -95,11 +99,59 @@ impl Fields {
         line
     }
 
+    /// `tftp ipxe.efi to 192.0.2.7:2070 completed, 1043456 bytes in 850 ms, blksize 1432`
+    fn transfer(&self) -> String {
+        let mut line = "tftp".to_owned();
+        let mut push = |before: &str, value: Option<&str>, after: &str| {
+            if let Some(value) = value.filter(|value| *value != "0") {
+                line.push_str(before);
+                line.push_str(value);
+                line.push_str(after);
+            }
+        };
+        push(" ", self.field("file"), "");
+        push(" to ", self.field("peer"), "");
+        push(" ", self.field("outcome"), "");
+        push(", ", self.field("bytes"), " bytes");
+        push(" in ", self.field("took_ms"), " ms");
+        for option in ["blksize", "windowsize", "timeout"] {
+            push(&format!(", {option} "), self.field(option), "");
+        }
+        push(", ", self.field("retransmits"), " retransmits");
+        push(": ", self.field("detail"), "");
+        line
+    }
+
     fn other(&self) -> String {
         let mut line = self.field("message").unwrap_or_default().to_owned();
         for (name, value) in self.0.iter().filter(|(name, _)| **name != "message") {
             let _ = write!(line, " {name}={value}");
         }
         line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(fields: &[(&'static str, &str)]) -> String {
+        Fields(fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()).transfer()
+    }
+
+    #[test]
+    fn a_transfer_is_a_sentence() {
+        let fields = [
+            ("file", "ipxe.efi"),
+            ("peer", "192.0.2.7:2070"),
+            ("outcome", "completed"),
+            ("bytes", "1043456"),
+            ("took_ms", "850"),
+            ("blksize", "1432"),
+            ("retransmits", "0"),
+        ];
+        assert_eq!(line(&fields), "tftp ipxe.efi to 192.0.2.7:2070 completed, 1043456 bytes in 850 ms, blksize 1432");
+        let fields = [("file", "x"), ("peer", "192.0.2.7:2070"), ("outcome", "no_such_file"), ("detail", "File not found")];
+        assert_eq!(line(&fields), "tftp x to 192.0.2.7:2070 no_such_file: File not found");
     }
 }

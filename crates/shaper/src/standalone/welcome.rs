@@ -13,6 +13,7 @@ pub(super) struct Welcome {
     pub(super) dir: PathBuf,
     pub(super) http_listen: SocketAddr,
     pub(super) admin_listen: SocketAddr,
+    pub(super) tftp_listen: Option<SocketAddr>,
     pub(super) public_url: Option<BaseUrl>,
 }
 
@@ -27,7 +28,20 @@ impl Welcome {
     }
 
     fn text(&self, loaded: &Loaded) -> String {
-        let url = self.public_url.as_ref().map_or_else(|| format!("http://{}", self.reachable()), ToString::to_string);
+        let url = self.public_url.as_ref().map_or_else(|| format!("http://{}", reachable(self.http_listen)), ToString::to_string);
+        let host = reachable(self.http_listen).ip();
+        let tftp = self.tftp_listen.map(reachable);
+        let firmware = tftp.map_or_else(String::new, |tftp| format!("  firmware   tftp://{tftp}/\n"));
+        let (before, first) = match tftp {
+            None => ("with an iPXE that firmware gets by TFTP as before", String::new()),
+            Some(_) => (
+                "with the names of your files",
+                format!(
+                    "  dhcp-match=set:bios,option:client-arch,0\n  dhcp-boot=tag:!ipxe,tag:bios,undionly.kpxe,,{host}\n  \
+                     dhcp-boot=tag:!ipxe,tag:!bios,ipxe.efi,,{host}\n"
+                ),
+            ),
+        };
         let problems = match loaded.problems.len() {
             0 => String::new(),
             1 => format!(", and one problem:\n  {}", loaded.problems[0]),
@@ -37,12 +51,12 @@ impl Welcome {
             "\
 shaper serves {profiles} Profiles and {assignments} Assignments from {dir}{problems}
   machines   {url}/boot.ipxe
-  operators  http://{admin}/metrics, /readyz?verbose, /explain?uuid=...
+{firmware}  operators  http://{admin}/metrics, /readyz?verbose, /explain?uuid=...
 
-For dnsmasq, with an iPXE that firmware gets by TFTP as before:
+For dnsmasq, {before}:
   dhcp-match=set:ipxe,175
   dhcp-boot=tag:ipxe,{url}/boot.ipxe
-
+{first}
 ",
             profiles = loaded.profiles,
             assignments = loaded.assignments,
@@ -50,15 +64,14 @@ For dnsmasq, with an iPXE that firmware gets by TFTP as before:
             admin = self.admin_listen,
         ) + &format!("Loaded in {} ms. Ctrl-C stops it. From here on, a line for each request:\n", loaded.took.as_millis())
     }
+}
 
-    /// An address under which other machines may reach this one.
-    fn reachable(&self) -> SocketAddr {
-        let mut address = self.http_listen;
-        if address.ip().is_unspecified() {
-            address.set_ip(outward_address().unwrap_or_else(|| [127, 0, 0, 1].into()));
-        }
-        address
+/// An address under which other machines may reach what listens here.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(outward_address().unwrap_or_else(|| [127, 0, 0, 1].into()));
     }
+    address
 }
 
 /// The address from which this machine would reach others: choosing a route sends nothing (`connect` of a datagram socket).
