@@ -8,7 +8,9 @@
 //! - [`server`]: a running `shaper`, and what its log says.
 //! - [`machine`]: a virtual machine, its firmware and its console.
 //! - [`network`]: a boot network of its own: bridge, taps, DHCP and TFTP.
+//! - [`dhcp`]: DHCP servers as the documentation sets them up, and a machine that asks them.
 //! - [`files`]: a small HTTP server for kernel and initrd.
+//! - [`tftp`]: a running `shaper tftp`, a client that can also misbehave, and a network with faults.
 //! - [`manifests`]: a folder of Profiles and Assignments.
 //! - [`http`]: just enough of a client to ask what a machine would ask.
 //! - [`cluster`]: a Kubernetes API server of its own, with kubectl.
@@ -19,6 +21,7 @@
 pub mod assets;
 pub mod certificates;
 pub mod cluster;
+pub mod dhcp;
 pub mod files;
 pub mod http;
 pub mod load;
@@ -28,3 +31,4 @@ pub mod network;
 pub mod process;
 pub mod roles;
 pub mod server;
+pub mod tftp;

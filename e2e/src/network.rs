@@ -96,6 +96,16 @@ impl Network {
     /// Starts DHCP and TFTP. Firmware gets the file for its kind, and an iPXE (option 175) gets `bootfile`; without
     /// one it is told nothing, and looks for `autoexec.ipxe` by itself.
     pub fn serve_dhcp(&mut self, bios: &str, uefi: &str, bootfile: Option<&str>) -> Result<()> {
+        let root = format!("--tftp-root={}", self.tftp.path().display());
+        self.start_dnsmasq(bios, uefi, bootfile, &["--enable-tftp", &root])
+    }
+
+    /// Starts DHCP alone: TFTP at the same address is another server's business.
+    pub fn serve_dhcp_only(&mut self, bios: &str, uefi: &str, bootfile: Option<&str>) -> Result<()> {
+        self.start_dnsmasq(bios, uefi, bootfile, &[])
+    }
+
+    fn start_dnsmasq(&mut self, bios: &str, uefi: &str, bootfile: Option<&str>, tftp: &[&str]) -> Result<()> {
         let dnsmasq = process::find("dnsmasq").context("dnsmasq is not in PATH")?;
         let mut log = fs::File::create(self.tftp.path().join("dnsmasq.log"))?;
         let stderr = log.try_clone()?;
@@ -109,8 +119,7 @@ impl Network {
                 .arg(format!("--dhcp-boot=tag:!ipxe,tag:!efi,{bios}"))
                 .arg(format!("--dhcp-boot=tag:!ipxe,tag:efi,{uefi}"))
                 .args(bootfile.map(|bootfile| format!("--dhcp-boot=tag:ipxe,{bootfile}")))
-                .arg("--enable-tftp")
-                .arg(format!("--tftp-root={}", self.tftp.path().display()))
+                .args(tftp)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(stderr);

@@ -19,6 +19,18 @@ pub enum Package {
     Dnsmasq,
     /// Network namespaces, bridges and taps.
     Iproute,
+    /// A TFTP server to compare with.
+    TftpdHpa,
+    /// A TFTP client.
+    TftpHpa,
+    /// A TFTP client.
+    Atftp,
+    /// A TFTP client, among other things.
+    Curl,
+    /// A DHCP server.
+    Kea,
+    /// A DHCP server.
+    IscDhcp,
 }
 
 /// Sees to it that the packages are there: installs what is missing when this runs as root, and otherwise fails with
@@ -58,7 +70,20 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
 
 impl Package {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Qemu, Self::IpxeRoms, Self::Ipxe, Self::Ovmf, Self::Dnsmasq, Self::Iproute];
+    pub const ALL: [Self; 12] = [
+        Self::Qemu,
+        Self::IpxeRoms,
+        Self::Ipxe,
+        Self::Ovmf,
+        Self::Dnsmasq,
+        Self::Iproute,
+        Self::TftpdHpa,
+        Self::TftpHpa,
+        Self::Atftp,
+        Self::Curl,
+        Self::Kea,
+        Self::IscDhcp,
+    ];
 
     /// Its name in Debian.
     pub fn name(self) -> &'static str {
@@ -69,6 +94,12 @@ impl Package {
             Self::Ovmf => "ovmf",
             Self::Dnsmasq => "dnsmasq-base",
             Self::Iproute => "iproute2",
+            Self::TftpdHpa => "tftpd-hpa",
+            Self::TftpHpa => "tftp-hpa",
+            Self::Atftp => "atftp",
+            Self::Curl => "curl",
+            Self::Kea => "kea-dhcp4-server",
+            Self::IscDhcp => "isc-dhcp-server",
         }
     }
 
@@ -81,6 +112,12 @@ impl Package {
             Self::Ovmf => any(&[crate::machine::OVMF]),
             Self::Dnsmasq => process::find("dnsmasq").is_some(),
             Self::Iproute => process::find("ip").is_some(),
+            Self::TftpdHpa => process::find("in.tftpd").is_some(),
+            Self::TftpHpa => process::find("tftp").is_some(),
+            Self::Atftp => process::find("atftp").is_some(),
+            Self::Curl => process::find("curl").is_some(),
+            Self::Kea => process::find("kea-dhcp4").is_some(),
+            Self::IscDhcp => process::find("dhcpd").is_some(),
         }
     }
 }
