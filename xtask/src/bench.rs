@@ -3,17 +3,21 @@
 use clap::Subcommand;
 
 mod feed;
+mod tftp;
 
 /// What to measure
 #[derive(Subcommand)]
 pub(crate) enum Bench {
     /// A catalog of many Assignments from one controller's feed to several `shaper api`: time, bytes, memory, time from change to served
     Feed(feed::Args),
+    /// shaper, dnsmasq and tftpd-hpa with the same client: CPU seconds of the server per GiB, and throughput
+    Tftp(tftp::Args),
 }
 
 /// Measures, and prints a table.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Feed(args) => feed::run(args),
+        Bench::Tftp(args) => tftp::run(args),
     }
 }

@@ -1,0 +1,179 @@
+//! `cargo xtask bench tftp`: what a GiB by TFTP costs, on the loopback address of a network namespace.
+//!
+//! The client is one process with a socket for each transfer, so that the server is not charged for waking hundreds of clients: on loopback,
+//! whoever sends pays for the way up to the receiver. `--curl` measures with a curl for each transfer instead.
+
+mod client;
+mod cpu;
+mod peers;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use e2e::assets::{Package, ensure_packages};
+use e2e::process;
+
+use client::Load;
+use peers::Peer;
+
+/// The file that all servers offer.
+pub(crate) const FILE: &str = "bench.img";
+
+/// How to measure TFTP
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Measure each so many times, and print the median
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// One curl for each transfer, instead of one client for all
+    #[arg(long)]
+    curl: bool,
+    /// Set by the command itself, in its namespace
+    #[arg(long, hide = true)]
+    inside: bool,
+}
+
+/// One load, as all servers get it.
+#[derive(Clone, Copy)]
+struct Case {
+    clients: usize,
+    windowsize: u16,
+    /// For each client.
+    mebibytes: usize,
+}
+
+const CASES: [Case; 5] = [
+    Case { clients: 1, windowsize: 1, mebibytes: 64 },
+    Case { clients: 32, windowsize: 1, mebibytes: 16 },
+    Case { clients: 200, windowsize: 1, mebibytes: 3 },
+    Case { clients: 1, windowsize: 16, mebibytes: 256 },
+    Case { clients: 32, windowsize: 16, mebibytes: 32 },
+];
+
+/// What one measurement gave.
+#[derive(Clone, Copy)]
+struct Measured {
+    seconds_per_gibibyte: f64,
+    mebibytes_per_second: f64,
+}
+
+/// Measures all servers, in turns, so that whatever else this computer does meets all of them.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if !args.inside {
+        return enter_namespace(args);
+    }
+    println!("| clients | window | server | CPU s/GiB | MiB/s |\n|---|---|---|---|---|");
+    let mut verdicts = String::new();
+    for case in CASES {
+        if args.curl && case.windowsize > 1 {
+            continue;
+        }
+        let folder = tempfile::tempdir().context("can't make a temporary folder")?;
+        let file = folder.path().join(FILE);
+        std::fs::write(&file, pattern(case.mebibytes << 20)).context("can't write the file to be fetched")?;
+        // tftpd-hpa and dnsmasq want to see that everybody may read.
+        process::output("chmod", ["-R", "a+rX", &folder.path().display().to_string()])?;
+        let mut medians = Vec::new();
+        let mut all: Vec<Vec<Measured>> = Peer::ALL.map(|_| Vec::new()).into();
+        for _ in 0..args.rounds.max(1) {
+            for (peer, measured) in Peer::ALL.iter().zip(&mut all) {
+                if case.windowsize == 1 || peer.has_windowsize() {
+                    measured.push(measure(*peer, case, folder.path(), args.curl)?);
+                }
+            }
+        }
+        for (peer, measured) in Peer::ALL.iter().zip(&all) {
+            let Some(median) = median(measured) else {
+                println!("| {} | {} | {} | has no windowsize | |", case.clients, case.windowsize, peer.name());
+                continue;
+            };
+            let (cpu, speed) = (median.seconds_per_gibibyte, median.mebibytes_per_second);
+            println!("| {} | {} | {} | {cpu:.2} | {speed:.0} |", case.clients, case.windowsize, peer.name());
+            medians.push((*peer, median));
+        }
+        verdict(&mut verdicts, case, &medians);
+    }
+    println!("\n{verdicts}");
+    Ok(())
+}
+
+/// Does it all again where nothing else listens on port 69.
+fn enter_namespace(args: &Args) -> anyhow::Result<()> {
+    ensure!(process::is_root(), "this needs root: a network namespace, and port 69 in it");
+    ensure_packages(&[Package::Iproute, Package::Dnsmasq, Package::TftpdHpa, Package::Curl])?;
+    let built = Command::new(env!("CARGO")).args(["build", "--release", "--package", "shaper"]).status().context("can't run cargo")?;
+    ensure!(built.success(), "shaper does not build: the compiler's messages are above");
+    let own = std::env::current_exe().context("can't find this program")?;
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]).arg(own);
+    command.args(["bench", "tftp", "--inside", "--rounds", &args.rounds.to_string()]).args(args.curl.then_some("--curl"));
+    let status = command.status().context("can't run unshare")?;
+    ensure!(status.success(), "the measurement ended with {status}");
+    Ok(())
+}
+
+fn measure(peer: Peer, case: Case, folder: &Path, curl: bool) -> anyhow::Result<Measured> {
+    let group = cpu::Group::new()?;
+    let _server = peer.start(folder, &group)?;
+    let bytes = case.clients * (case.mebibytes << 20);
+    let before = group.usage()?;
+    let started = Instant::now();
+    if curl {
+        fetch_with_curl(case.clients)?;
+    } else {
+        let load = Load { clients: case.clients, blksize: 1432, windowsize: case.windowsize, bytes: case.mebibytes << 20 };
+        client::fetch(load).with_context(|| format!("from {}", peer.name()))?;
+    }
+    let took = started.elapsed();
+    // A server that forks ends its children a moment later.
+    std::thread::sleep(Duration::from_millis(200));
+    let used = group.usage()?.checked_sub(before).context("the CPU clock runs backwards")?;
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    Ok(Measured { seconds_per_gibibyte: used.as_secs_f64() / (mebibytes / 1024.0), mebibytes_per_second: mebibytes / took.as_secs_f64() })
+}
+
+fn fetch_with_curl(clients: usize) -> anyhow::Result<()> {
+    let url = format!("tftp://127.0.0.1/{FILE}");
+    let start = |_| Command::new("curl").args(["-sS", "--tftp-blksize", "1432", "-o", "/dev/null", &url]).spawn();
+    let running: Result<Vec<_>, _> = (0..clients).map(start).collect();
+    for mut curl in running.context("can't run curl")? {
+        let status = curl.wait().context("can't wait for curl")?;
+        ensure!(status.success(), "curl ended with {status}");
+    }
+    Ok(())
+}
+
+/// Bytes of which each block is another.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    (0..length.div_ceil(8) as u64).flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).take(length).collect()
+}
+
+fn median(measured: &[Measured]) -> Option<Measured> {
+    let middle = |value: fn(&Measured) -> f64| {
+        let mut values: Vec<_> = measured.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    };
+    Some(Measured {
+        seconds_per_gibibyte: middle(|measured| measured.seconds_per_gibibyte)?,
+        mebibytes_per_second: middle(|measured| measured.mebibytes_per_second)?,
+    })
+}
+
+fn verdict(out: &mut String, case: Case, medians: &[(Peer, Measured)]) {
+    let ours = medians.iter().find(|(peer, _)| *peer == Peer::Shaper);
+    let others = || medians.iter().filter(|(peer, _)| *peer != Peer::Shaper).map(|(_, measured)| measured);
+    let cheapest = others().map(|measured| measured.seconds_per_gibibyte).min_by(f64::total_cmp);
+    let fastest = others().map(|measured| measured.mebibytes_per_second).max_by(f64::total_cmp);
+    if let (Some((_, ours)), Some(cheapest), Some(fastest)) = (ours, cheapest, fastest) {
+        let (cpu, speed) = (ours.seconds_per_gibibyte / cheapest, ours.mebibytes_per_second / fastest);
+        let _ = writeln!(
+            out,
+            "{} clients, window {}: shaper takes {cpu:.2} of the CPU of the cheaper one, and has {speed:.2} of the throughput of the faster one",
+            case.clients, case.windowsize
+        );
+    }
+}
