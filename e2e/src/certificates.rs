@@ -69,6 +69,11 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// Its own certificate, in DER.
+    pub fn der(&self) -> &[u8] {
+        self.issuer.der()
+    }
+
     /// Makes a key, and a certificate for it.
     pub fn issue(&self, leaf: &Leaf) -> Result<Issued> {
         let key = KeyPair::generate_for(if leaf.rsa { &PKCS_RSA_SHA256 } else { &PKCS_ECDSA_P256_SHA256 })?;

@@ -58,6 +58,7 @@ pub struct Builder {
     asset: Option<String>,
     firmware: Firmware,
     ipxe: Ipxe,
+    trusted: Option<Vec<u8>>,
     cards: Vec<Card>,
 }
 
@@ -89,8 +90,15 @@ impl Builder {
             asset: None,
             firmware: Firmware::Bios,
             ipxe: Ipxe::Installed,
+            trusted: None,
             cards: vec![Card { mac: "52:54:00:12:34:56".to_owned(), link }],
         }
+    }
+
+    /// A certificate (DER) that the firmware trusts for TLS, as an operator enrols it in UEFI's setup. iPXE of 2025 and later asks it.
+    pub fn trusting(mut self, certificate: &[u8]) -> Self {
+        self.trusted = Some(certificate.to_owned());
+        self
     }
 
     /// The UUID of the SMBIOS system table.

@@ -162,6 +162,12 @@ impl Server {
         self.http
     }
 
+    /// Where machines reach it over HTTPS.
+    pub fn https_address(&self) -> Result<SocketAddr> {
+        let line = self.log.wait_for(START, says_listening).context("it listens")?;
+        field(&line, "https_listen").and_then(|text| text.parse().ok()).with_context(|| format!("no https_listen in {line}"))
+    }
+
     /// The admin port, as this computer sees it.
     pub fn admin_url(&self, target: &str) -> String {
         format!("http://{}{target}", self.admin)

@@ -29,6 +29,11 @@ pub(super) fn of(machine: &Builder, folder: &Path) -> Result<Vec<OsString>> {
     if machine.firmware == Firmware::Uefi {
         args.add("-bios", OVMF);
     }
+    if let Some(certificate) = &machine.trusted {
+        let list = folder.join("cacerts");
+        fs::write(&list, signature_list(certificate))?;
+        args.add("-fw_cfg", format!("name=etc/edk2/https/cacerts,file={}", escape(&list.display().to_string())));
+    }
     let has_rom = args.boot_from(machine, folder)?;
     for (number, card) in machine.cards.iter().enumerate() {
         args.add("-netdev", netdev(&card.link, number)?);
@@ -87,6 +92,21 @@ fn netdev(link: &Link, number: usize) -> Result<String> {
         }
         Link::Tap { tap, .. } => format!("tap,id=n{number},ifname={tap},script=no,downscript=no"),
     })
+}
+
+/// One certificate as the variable `TlsCaCertificate` holds it: an `EFI_SIGNATURE_LIST` of type X.509 (UEFI 2.10, section 32.4.1).
+fn signature_list(certificate: &[u8]) -> Vec<u8> {
+    const HEAD: usize = 28;
+    const OWNER: [u8; 16] = [0; 16];
+    // a5c059a1-94e4-4aa7-87b5-ab155c2bf072, the first three fields little-endian.
+    let mut list = vec![0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72];
+    let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes();
+    list.extend(size(HEAD + OWNER.len() + certificate.len()));
+    list.extend(size(0));
+    list.extend(size(OWNER.len() + certificate.len()));
+    list.extend(OWNER);
+    list.extend(certificate);
+    list
 }
 
 /// QEMU splits its options at commas; two of them stand for one.
