@@ -166,13 +166,15 @@ impl<'c> Survey<'c> {
     fn near_assignment(&self, profile: &Profile) -> Option<&'c ObjectKey> {
         const MOST: usize = 1000;
         let beside = self.catalog.assignments().filter(|assignment| namespace(&assignment.key) == namespace(&profile.key)).take(MOST);
-        let unmet = |assignment: &Assignment| {
-            let met = |(key, value): &(&String, &String)| profile.labels.get(*key) == Some(*value);
-            assignment.profiles.iter().filter(|label| !met(label)).count()
+        let is_near = |assignment: &Assignment| {
+            let mut unmet = assignment.profiles.iter().filter(|(key, value)| profile.labels.get(*key) != Some(*value));
+            let (Some((key, value)), None) = (unmet.next(), unmet.next()) else { return false };
+            let own = profile.labels.get(key).map(String::as_str);
+            assignment.profiles.len() > 1 || nearest(value, own).is_some()
         };
         // One that selects something already is meant for that.
         let idle = beside.filter(|assignment| self.catalog.profiles_of(assignment).next().is_none());
-        idle.filter(|assignment| unmet(assignment) == 1).map(|assignment| &assignment.key).min()
+        idle.filter(|assignment| is_near(assignment)).map(|assignment| &assignment.key).min()
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Finding {
     pub object: Name,
     /// The field of the object.
     pub field: FieldPath,
+    /// Whether the field's name is meant, and not what it holds.
+    pub is_key: bool,
     /// The line inside the text of the field, counted from 1, where the fault has one.
     pub line: Option<usize>,
     /// The characters of that line, counted from 1, where they are known.
@@ -31,7 +33,13 @@ pub struct Finding {
 impl Finding {
     /// A finding about a field as a whole.
     pub fn new(rule: &'static Rule, object: &Name, field: FieldPath, message: impl Into<String>) -> Self {
-        Self { rule, object: object.clone(), field, line: None, columns: None, message: message.into(), help: None }
+        Self { rule, object: object.clone(), field, is_key: false, line: None, columns: None, message: message.into(), help: None }
+    }
+
+    /// The same about the name of the field.
+    #[must_use]
+    pub fn of_key(self) -> Self {
+        Self { is_key: true, ..self }
     }
 
     /// The same with what to do.

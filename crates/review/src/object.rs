@@ -61,6 +61,7 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
     for (key, value) in &spec.subject_selectors.match_labels {
         let field = selectors.key("matchLabels").key(key);
         subject_key(&name, field.clone(), key, &mut findings);
+        findings.iter_mut().filter(|finding| finding.field == field).for_each(|finding| finding.is_key = true);
         architecture(&name, field, key, value, &mut findings);
     }
     for (at, asked) in spec.subject_selectors.match_expressions.iter().enumerate() {
@@ -88,7 +89,9 @@ fn invalid(name: &Name, error: &Invalid) -> Finding {
         Invalid::Field { reason, .. } => (&rule::CONVERSION, reason),
         Invalid::Template(error) => (&rule::TEMPLATE, &error.reason),
     };
-    Finding::new(rule, name, error.field(), reason).at(error.line_in_field(), None)
+    // The conversion's sentences start with what they are about.
+    let is_key = reason.starts_with("config name ") || reason.starts_with("label key ");
+    Finding { is_key, ..Finding::new(rule, name, error.field(), reason).at(error.line_in_field(), None) }
 }
 
 fn place(namespace: Option<&str>, name: Option<&str>) -> ObjectKey {
@@ -146,7 +149,7 @@ fn meant_for(name: &Name, labels: &FieldPath, key: &str, value: &str, findings: 
     if let Some(own) = key.strip_prefix(INTRINSIC_PREFIX) {
         if let Some(meant) = mistyped(own) {
             let message = format!("no machine presents {own:?} (did you mean `{INTRINSIC_PREFIX}{meant}`?)");
-            findings.push(Finding::new(&rule::LABEL_KEY, name, field(), message));
+            findings.push(Finding::new(&rule::LABEL_KEY, name, field(), message).of_key());
         }
         return architecture(name, field(), own, value, findings);
     }
@@ -164,7 +167,7 @@ fn meant_for(name: &Name, labels: &FieldPath, key: &str, value: &str, findings: 
     let hint = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
     let message = format!("the label {key:?} means nothing to shaper{hint}");
     let help = format!("what a Profile asks of machines is said by {INTRINSIC_PREFIX}KEY and {EXTRINSIC_PREFIX}KEY");
-    findings.push(Finding::new(&rule::LABEL_KEY, name, field(), message).help(help));
+    findings.push(Finding::new(&rule::LABEL_KEY, name, field(), message).of_key().help(help));
 }
 
 /// The server puts the line where it lacks, and the author may think that another first line does it.

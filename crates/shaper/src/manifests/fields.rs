@@ -10,7 +10,8 @@ use crd::FieldPath;
 use review::rule;
 use serde_json::{Map, Value as Json, json};
 
-use super::read::{Fault, Kind};
+use super::fault::Fault;
+use super::read::Kind;
 use super::tree::{Entry, Meaning, Node, Spot, Value, meaning};
 
 static PROFILE: LazyLock<Json> = LazyLock::new(|| schema(0));

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crd::{FieldPath, Step};
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use super::read::Fault;
+use super::fault::Fault;
 
 /// Most levels of maps and lists.
 const MAX_DEPTH: usize = 64;
@@ -262,6 +262,11 @@ impl<'t> Node<'t> {
     /// the way to it that is.
     pub(super) fn spot_of(&self, field: &FieldPath) -> Spot {
         self.follow(field).0
+    }
+
+    /// The place of a field's key.
+    pub(super) fn key_spot_of(&self, field: &FieldPath) -> Spot {
+        self.follow(field).1
     }
 
     /// The line of a line inside of a field's text, where the text stands in the file line by line, and that line of the text.
