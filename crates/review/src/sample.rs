@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use boot::arch::BUILDARCH;
 use boot::profile::Want;
-use boot::{Assignment, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject, SubjectSelectors};
+use boot::{Assignment, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject, SubjectSelectors, Templates};
 use uuid::Uuid;
 
 /// The architectures for which iPXE is built, and the firmware that machines of each have.
@@ -58,6 +58,13 @@ pub fn of(profile: &Profile) -> Vec<Sample> {
 pub fn selection(profile: &Profile, assignment: Option<Arc<Assignment>>) -> Selection {
     let ids = profile.templates.config_names().enumerate().map(|(at, name)| (name.clone(), Uuid::from_u128(at as u128 + 1))).collect();
     let assignment = assignment.unwrap_or_else(|| Arc::new(any_assignment(profile)));
+    Selection { assignment, by: MatchedBy::Labels, profile: Arc::new(profile.with_ids(ids)) }
+}
+
+/// The same for one of several Profiles that are compared: a config has the same id in all of them.
+pub(crate) fn selection_as(profile: &Profile, assignment: Arc<Assignment>, all: &[&Templates]) -> Selection {
+    let names: BTreeSet<_> = all.iter().flat_map(|templates| templates.config_names()).collect();
+    let ids = names.into_iter().enumerate().map(|(at, name)| (name.clone(), Uuid::from_u128(at as u128 + 1))).collect();
     Selection { assignment, by: MatchedBy::Labels, profile: Arc::new(profile.with_ids(ids)) }
 }
 
