@@ -217,9 +217,8 @@ fn wanted_architecture(profile: &Profile) -> Option<&str> {
 
 /// The architectures to which an Assignment is bound by its selector, where it is.
 fn asked_architectures(assignment: &Assignment) -> Option<BTreeSet<&str>> {
-    let asked = assignment.subjects.labels.requirements().iter().find_map(|requirement| match &requirement.operator {
+    assignment.subjects.labels.requirements().iter().find_map(|requirement| match &requirement.operator {
         Operator::In(values) if &*requirement.key == BUILDARCH => Some(values.iter().map(AsRef::as_ref).collect()),
         _ => None,
-    });
-    asked
+    })
 }

@@ -63,9 +63,9 @@ enum Who {
     Both(Arc<[Identity]>, Arc<[Identity]>),
 }
 
-/// A cell with who wins it in both catalogs, or one that was not looked at.
-enum Leaf<'c> {
-    Known { cell: Cell, old: Option<Found<'c>>, new: Option<Found<'c>> },
+/// A cell all of whose machines boot the same in each catalog, or one that was not looked at.
+enum Leaf {
+    Known(Cell),
     Unexplored(Cell),
 }
 
@@ -85,8 +85,8 @@ impl Diff {
         let search = Search::new(old, new, extrinsic);
         let mut diff = Self::default();
         let mut groups: BTreeMap<Change, Group> = BTreeMap::new();
-        let mut found = search.by_labels();
-        found.extend(search.by_identity());
+        let mut found = search.by_identity();
+        found.extend(search.by_labels());
         found.extend(search.by_two());
         // First what was found of each kind of change, then its place in the list.
         let mut changes = Vec::new();
@@ -97,7 +97,7 @@ impl Diff {
                     diff.entries.push(Entry { who, cell, group: None });
                     changes.push(None);
                 }
-                Leaf::Known { cell, .. } => {
+                Leaf::Known(cell) => {
                     let Some(change) = change::of(&search, &who, &cell, &mut groups) else { continue };
                     diff.entries.push(Entry { who, cell, group: None });
                     changes.push(Some(change));
@@ -179,7 +179,7 @@ impl<'c> Search<'c> {
         named: (&[Found<'c>], &[Found<'c>]),
         is_ours: impl Fn(Option<Found<'c>>, Option<Found<'c>>) -> bool,
         is_out: impl Fn(bool, Option<Found<'c>>) -> bool,
-    ) -> Vec<Leaf<'c>> {
+    ) -> Vec<Leaf> {
         let labelled = (self.old.labelled_in(&start), self.new.labelled_in(&start));
         let mut leaves = Vec::new();
         let mut open = vec![start];
@@ -194,14 +194,14 @@ impl<'c> Search<'c> {
                 Known::Open(key, label) => {
                     open.extend([cell.and(&key, &label), cell.and(&key, &label.not())].into_iter().flatten());
                 }
-                Known::Decided(Some((old, new))) => leaves.push(Leaf::Known { cell, old, new }),
-                Known::Decided(None) => {}
+                Known::Decided(true) => leaves.push(Leaf::Known(cell)),
+                Known::Decided(false) => {}
             }
         }
         leaves
     }
 
-    #[allow(clippy::type_complexity, reason = "two winners, if the cell is of interest")]
+    /// Whether the cell is of interest, once it is the same for all of its machines.
     fn decide(
         &self,
         cell: &Cell,
@@ -209,13 +209,13 @@ impl<'c> Search<'c> {
         labelled: (&[Found<'c>], &[Found<'c>]),
         is_ours: impl Fn(Option<Found<'c>>, Option<Found<'c>>) -> bool,
         is_out: impl Fn(bool, Option<Found<'c>>) -> bool,
-    ) -> Known<Option<(Option<Found<'c>>, Option<Found<'c>>)>> {
+    ) -> Known<bool> {
         let old = match winner(named.0, labelled.0, cell) {
-            Known::Decided(old) if is_out(true, old) => return Known::Decided(None),
-            Known::Decided(old) => Some(old),
+            Known::Decided(old) if is_out(true, old) => return Known::Decided(false),
+            Known::Decided(old) => old,
             // What the other catalog says may spare to cut.
             Known::Open(key, label) => match winner(named.1, labelled.1, cell) {
-                Known::Decided(new) if is_out(false, new) => return Known::Decided(None),
+                Known::Decided(new) if is_out(false, new) => return Known::Decided(false),
                 _ => return Known::Open(key, label),
             },
         };
@@ -223,9 +223,8 @@ impl<'c> Search<'c> {
             Known::Decided(new) => new,
             Known::Open(key, label) => return Known::Open(key, label),
         };
-        let old = old.flatten();
         if !self.is_touched(old, new) || !is_ours(old, new) {
-            return Known::Decided(None);
+            return Known::Decided(false);
         }
         for (side, found) in [(&self.old, old), (&self.new, new)] {
             if let Some(found) = found
@@ -234,11 +233,11 @@ impl<'c> Search<'c> {
                 return Known::Open(key, label);
             }
         }
-        Known::Decided(Some((old, new)))
+        Known::Decided(true)
     }
 
     /// Machines that are known by labels alone, in one catalog and in the other.
-    fn by_labels(&self) -> Vec<(Who, Leaf<'c>)> {
+    fn by_labels(&self) -> Vec<(Who, Leaf)> {
         let seeds = |is_old: bool| {
             let side = if is_old { &self.old } else { &self.new };
             side.touched().filter(|assignment| !assignment.subjects.names_identities()).map(move |assignment| (is_old, assignment))
@@ -255,12 +254,12 @@ impl<'c> Search<'c> {
             let is_out = |of_old: bool, found: Option<Found<'c>>| of_old == *is_old && !wins(found);
             self.cut(start, (&[], &[]), is_ours, is_out)
         };
-        let leaves: Vec<Leaf<'c>> = all.par_iter().flat_map_iter(of_seed).collect();
+        let leaves: Vec<Leaf> = all.par_iter().flat_map_iter(of_seed).collect();
         leaves.into_iter().map(|leaf| (Who::Labels, leaf)).collect()
     }
 
     /// Machines that are named by a touched Assignment.
-    fn by_identity(&self) -> Vec<(Who, Leaf<'c>)> {
+    fn by_identity(&self) -> Vec<(Who, Leaf)> {
         let identities = of_touched(&self.old, &self.new);
         let classes = classes(&self.old, &self.new, identities, self.is_own);
         let of_class = |class: &Class| {
@@ -275,7 +274,7 @@ impl<'c> Search<'c> {
     }
 
     /// Machines that are named twice, by Assignments of which the priority of one has changed.
-    fn by_two(&self) -> Vec<(Who, Leaf<'c>)> {
+    fn by_two(&self) -> Vec<(Who, Leaf)> {
         let shifted: HashSet<_> = self
             .old
             .touched()
@@ -310,7 +309,7 @@ impl<'c> Search<'c> {
         found
     }
 
-    fn pair(&self, a: &Class, b: &Class) -> Vec<(Who, Leaf<'c>)> {
+    fn pair(&self, a: &Class, b: &Class) -> Vec<(Who, Leaf)> {
         let mut found = Vec::new();
         for (first, second) in identities::couples(&self.old, &self.new, a, b) {
             let both = identities::subject(&[first, second]);
@@ -324,7 +323,7 @@ impl<'c> Search<'c> {
             for leaf in self.cut(start, (&old, &new), is_ours, |_, _| false) {
                 // What one of them tells alone is told already.
                 let is_told = match &leaf {
-                    Leaf::Known { cell, .. } => [first, second].into_iter().any(|one| change::is_change(self, &[one], cell)),
+                    Leaf::Known(cell) => [first, second].into_iter().any(|one| change::is_change(self, &[one], cell)),
                     Leaf::Unexplored(_) => false,
                 };
                 if !is_told {

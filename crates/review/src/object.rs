@@ -102,20 +102,17 @@ fn place(namespace: Option<&str>, name: Option<&str>) -> ObjectKey {
 fn placeholders(name: &Name, selectors: &crd::SubjectSelectors, findings: &mut Vec<Finding>) {
     let uuid = |text: &str| identity::parse_uuid(text).is_some_and(identity::is_placeholder_uuid);
     let mac = |text: &str| text.parse::<Mac>().is_ok_and(|mac| mac.is_placeholder());
-    let lists: [(&str, &[String], &dyn Fn(&str) -> bool); 3] = [
-        ("uuids", &selectors.uuids, &uuid),
-        ("serialNumbers", &selectors.serial_numbers, &identity::is_placeholder_serial),
-        ("macAddresses", &selectors.mac_addresses, &mac),
-    ];
-    for (field, texts, is_placeholder) in lists {
+    let mut look = |field: &str, texts: &[String], is_placeholder: &dyn Fn(&str) -> bool| {
         for (at, text) in texts.iter().enumerate().filter(|(_, text)| is_placeholder(text)) {
             let field = FieldPath::of(["spec", "subjectSelectors", field]).index(at);
             let message = format!("{text:?} is what boards say that nobody gave an identity: it matches no machine");
-            findings.push(
-                Finding::new(&rule::PLACEHOLDER, name, field, message).help("name the machine by another identity, or by its MAC address"),
-            );
+            let help = "name the machine by another identity, or by its MAC address";
+            findings.push(Finding::new(&rule::PLACEHOLDER, name, field, message).help(help));
         }
-    }
+    };
+    look("uuids", &selectors.uuids, &uuid);
+    look("serialNumbers", &selectors.serial_numbers, &identity::is_placeholder_serial);
+    look("macAddresses", &selectors.mac_addresses, &mac);
 }
 
 /// A key that a machine presents, mistyped.

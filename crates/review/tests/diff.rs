@@ -1,6 +1,7 @@
 //! What a diff says, against the model of selection: no machine that boots otherwise is missing from it.
 
 #[path = "../../boot/tests/selection/model.rs"]
+#[allow(dead_code, reason = "other tests ask the model for more")]
 mod model;
 #[path = "diff/worlds.rs"]
 mod worlds;

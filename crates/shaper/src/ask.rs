@@ -17,7 +17,7 @@ pub struct AdminUrl {
 }
 
 /// A replica answers from memory; what takes longer is not coming.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Largest answer: a catalog of a million Assignments has some 500 MB.
 const MAX_BYTES: usize = 2 * 1024 * 1024 * 1024;
 

@@ -63,7 +63,17 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 
 /// What came from a file or a machine, so that it can't steer the terminal.
 pub(crate) fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c == '\t' { ' ' } else if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c == '\t' {
+                ' '
+            } else if c.is_control() {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// `1 error`, `2 errors`.

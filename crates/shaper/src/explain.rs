@@ -163,10 +163,10 @@ fn config_named<'p>(profile: &'p boot::Profile, name: &str) -> anyhow::Result<&'
     }
     let names: Vec<_> = profile.templates.config_names().map(ConfigName::as_str).collect();
     let hint = did_you_mean(name, names.iter().copied());
-    match names.is_empty() {
-        true => bail!("Profile {} has no configs", profile.key),
-        false => bail!("Profile {} has no config {name:?}{hint}; there are {}", profile.key, names.join(", ")),
+    if names.is_empty() {
+        bail!("Profile {} has no configs", profile.key);
     }
+    bail!("Profile {} has no config {name:?}{hint}; there are {}", profile.key, names.join(", "))
 }
 
 /// From a running replica.
@@ -178,13 +178,15 @@ fn ask(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
     let words: Vec<String> = args.dir.iter().map(|dir| dir.to_string_lossy().into_owned()).chain(args.query.clone()).collect();
     let ([] | [_]) = words.as_slice() else { bail!("with --admin, only QUERY is given: no folder is read") };
     let query = query::of(words.first().map(String::as_str), &args.labels)?;
-    let explanation: Value = serde_json::from_slice(&admin.get(&format!("/explain?{query}"))?).context("the replica's answer is no JSON")?;
+    let explanation: Value =
+        serde_json::from_slice(&admin.get(&format!("/explain?{query}"))?).context("the replica's answer is no JSON")?;
     let path = match &args.config {
         Some(name) => Some(format!("/explain/config/{name}?{query}")),
         None if args.script => Some(format!("/explain/script?{query}")),
         None => None,
     };
-    let text = path.map(|path| admin.get(&path).map(|text| String::from_utf8_lossy(&text).into_owned()).map_err(|error| format!("{error:#}")));
+    let text =
+        path.map(|path| admin.get(&path).map(|text| String::from_utf8_lossy(&text).into_owned()).map_err(|error| format!("{error:#}")));
     let troubles = explanation["troubles"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let notes = troubles.map(|trouble| format!("this answer may not be the last word: {trouble}")).collect();
     Ok(Answer { explanation, text, notes })

@@ -10,7 +10,9 @@ use shaper::{api, controller, diff, explain, logs, manual, partition, standalone
 /// A machine network-boots, iPXE fetches /boot.ipxe, chains to /ipxe with the machine's labels, and gets the script of the Profile that an
 /// Assignment gives it, with links to configs (Ignition, cloud-init, anything) at /config/{uuid}.
 #[derive(Parser)]
-#[command(version, after_long_help = "\
+#[command(
+    version,
+    after_long_help = "\
 Each flag can also be set in the environment, where its help names a variable; a flag on the command line goes first. Text on a terminal is
 coloured unless NO_COLOR is set.
 
@@ -20,7 +22,8 @@ Start here:
   shaper explain DIR 'uuid=...&mac=...' who gets what, and why
   shaper diff OLD NEW                   which machines would boot something else
 
-`shaper COMMAND --help` is the manual of a command; `shaper man COMMAND | man -l -` is the same as a man page.")]
+`shaper COMMAND --help` is the manual of a command; `shaper man COMMAND | man -l -` is the same as a man page."
+)]
 struct Cli {
     #[command(flatten)]
     logs: logs::Args,

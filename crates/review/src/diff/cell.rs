@@ -85,10 +85,10 @@ impl Values {
             Self::Only(values) => values.first().map(ToString::to_string),
             Self::But(values) if key == BUILDARCH => {
                 let known = crate::sample::ARCHITECTURES.iter().map(|(arch, _)| (*arch).to_owned());
-                known.chain((0..).map(|n| format!("arch{n}"))).find(|arch| !values.contains(arch.as_str()))
+                known.chain((0..=values.len()).map(|n| format!("arch{n}"))).find(|arch| !values.contains(arch.as_str()))
             }
             Self::But(values) => {
-                let names = std::iter::once("other".to_owned()).chain((1..).map(|n| format!("other-{n}")));
+                let names = std::iter::once("other".to_owned()).chain((1..=values.len()).map(|n| format!("other-{n}")));
                 names.into_iter().find(|name| !values.contains(name.as_str()))
             }
         }
@@ -116,9 +116,9 @@ impl Label {
     /// The label that satisfies what a Profile wants, and the one that disagrees with it.
     pub(super) fn wanted(want: &Want) -> (Self, Self) {
         let only = Values::Only(BTreeSet::from([want.value.as_str().into()]));
-        let side = |values: Values| match want.extrinsic {
-            true => Self { absent: false, own: Values::none(), operators: values },
-            false => Self { absent: false, own: values, operators: Values::none() },
+        let side = |values: Values| {
+            let (own, operators) = if want.extrinsic { (Values::none(), values) } else { (values, Values::none()) };
+            Self { absent: false, own, operators }
         };
         (side(only.clone()), side(only.not()))
     }
@@ -134,11 +134,7 @@ impl Label {
     }
 
     fn and(&self, other: &Self) -> Self {
-        Self {
-            absent: self.absent && other.absent,
-            own: self.own.and(&other.own),
-            operators: self.operators.and(&other.operators),
-        }
+        Self { absent: self.absent && other.absent, own: self.own.and(&other.own), operators: self.operators.and(&other.operators) }
     }
 
     pub(super) fn not(&self) -> Self {

@@ -149,6 +149,12 @@ impl Group {
         }
     }
 
+    /// Whether one more example tells more: not another of the same machine.
+    fn wants_example(&self, identities: &[&Identity]) -> bool {
+        let is_known = !identities.is_empty() && identities.iter().all(|identity| has(self, identity));
+        self.examples.len() < MAX_EXAMPLES && !is_known
+    }
+
     fn name(&mut self, identity: &Identity) {
         let names = match identity.kind {
             Kind::Uuid => &mut self.uuids,
@@ -182,7 +188,7 @@ pub(super) fn of(search: &Search<'_>, who: &Who, cell: &Cell, groups: &mut BTree
     let change = compare(&old, &new, &subject)?;
     let group = groups.entry(change.clone()).or_insert_with(|| Group::new(change.clone()));
     group.assignments_of(&old.boots, &new.boots);
-    if group.examples.len() < MAX_EXAMPLES {
+    if group.wants_example(&first) {
         group.examples.push(Example::of(&subject, cell, &first, old.boots, new.boots));
     }
     match who {
@@ -190,16 +196,17 @@ pub(super) fn of(search: &Search<'_>, who: &Who, cell: &Cell, groups: &mut BTree
         Who::Both(..) => group.twice_named += 1,
         Who::Named(members) => {
             let is_new = members.iter().any(|member| !has(group, member));
-            members.iter().for_each(|member| group.name(member));
+            group.name(&members[0]);
             // Each of them by its own Assignment.
             if is_new {
                 for member in members.iter().skip(1) {
                     let Some(subject) = cell_subject(cell, &[member]) else { continue };
                     let (old, new) = (boots(search.old.catalog, &subject), boots(search.new.catalog, &subject));
                     group.assignments_of(&old, &new);
-                    if group.examples.len() < MAX_EXAMPLES {
+                    if group.wants_example(&[member]) {
                         group.examples.push(Example::of(&subject, cell, &[member], old, new));
                     }
+                    group.name(member);
                 }
             }
         }
@@ -281,7 +288,9 @@ fn texts(old: &Selection, new: &Selection, subject: &Arc<Subject>) -> (bool, Vec
             return true;
         }
         let text = |one: &Selection| render::config(&one.profile, name, subject, Some(one.assignment.clone()), sample::BASE_URL);
-        a.config_source(name) != b.config_source(name) || a.config_uses(name.as_str()).is_some_and(reads) || differ([text(&old), text(&new)])
+        a.config_source(name) != b.config_source(name)
+            || a.config_uses(name.as_str()).is_some_and(reads)
+            || differ([text(&old), text(&new)])
     };
     (is_script, names.into_iter().filter(|name| is_other(name)).cloned().collect())
 }

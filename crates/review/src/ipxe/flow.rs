@@ -40,8 +40,11 @@ pub(super) fn check(lines: &[Line], remarks: &mut Vec<Remark>) {
             continue;
         }
         if let Some((_, _, label)) = loops.iter().find(|(start, end, _)| (*start..=*end).contains(&number)) {
-            let message = format!("the first failure leaves the loop of :{label} here, so that it never tries again; the firmware goes on with its next boot device");
-            remarks.push(Remark::at(&rule::EXIT_IN_RETRY, command.name(), message).help(format!("write `|| goto {label}`, after a `sleep`")));
+            let message = format!(
+                "the first failure leaves the loop of :{label} here, so that it never tries again; the firmware goes on with its next boot device"
+            );
+            remarks
+                .push(Remark::at(&rule::EXIT_IN_RETRY, command.name(), message).help(format!("write `|| goto {label}`, after a `sleep`")));
         }
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn check(lines: &[Line], platform: &str, remarks: &mut Vec<Remark>) {
         let told_later = commands.iter().any(|command| command.is(&["imgargs"]));
         if told.is_empty() && !told_later && platform == "efi" {
             let name = image_name(initrds[0]).unwrap_or_else(|| "NAME".to_owned());
-            let message = "the kernel is not told of its initrd: on UEFI, Linux finds it only by initrd=NAME on its command line".to_owned();
+            let message =
+                "the kernel is not told of its initrd: on UEFI, Linux finds it only by initrd=NAME on its command line".to_owned();
             remarks.push(Remark::at(&rule::NO_INITRD, uri, message).help(format!("add initrd={name} to this line")));
         }
         for word in told {

@@ -36,14 +36,22 @@ fn length(line: &Line, remarks: &mut Vec<Remark>) {
     let words = line.words.len();
     let longest = line.commands().iter().map(|command| command.words.len()).max().unwrap_or(0);
     if longest > MAX_ARGUMENTS || words >= HANGING_WORDS {
-        let message = format!("this line has {words} words; iPXE fails a command of more than {MAX_ARGUMENTS} (error 46162001), and on BIOS hangs at {HANGING_WORDS} or some more");
-        remarks.push(Remark::of_line(&rule::TOO_MANY_WORDS, line, message).help("put the arguments into fewer words, or into a config that the system fetches"));
+        let message = format!(
+            "this line has {words} words; iPXE fails a command of more than {MAX_ARGUMENTS} (error 46162001), and on BIOS hangs at {HANGING_WORDS} or some more"
+        );
+        remarks.push(
+            Remark::of_line(&rule::TOO_MANY_WORDS, line, message)
+                .help("put the arguments into fewer words, or into a config that the system fetches"),
+        );
     } else if words > MANY_WORDS {
         let message = format!("this line has {words} words; each takes room on iPXE's small stack, and at 256 the command fails");
         remarks.push(Remark::of_line(&rule::MANY_WORDS, line, message).help(format!("keep a line below {MANY_WORDS} words")));
     }
     if line.bytes > LONG_LINE_BYTES {
-        let message = format!("this line has {} bytes; Linux cuts a command line at 2,048 or 4,096 bytes, and old builds of iPXE have little memory", line.bytes);
+        let message = format!(
+            "this line has {} bytes; Linux cuts a command line at 2,048 or 4,096 bytes, and old builds of iPXE have little memory",
+            line.bytes
+        );
         remarks.push(Remark::of_line(&rule::LONG_LINE, line, message));
     }
 }
@@ -116,7 +124,8 @@ fn quotes(name: &Word, arguments: &[Word], remarks: &mut Vec<Remark>) {
     }
     let is_quoted = |word: &&Word| word.text.len() > 1 && word.text.starts_with(['"', '\'']);
     if let Some(word) = arguments.iter().find(is_quoted) {
-        let message = format!("iPXE has no quotes: the quotation mark of {} is taken as it is, and spaces separate all the same", word.text);
+        let message =
+            format!("iPXE has no quotes: the quotation mark of {} is taken as it is, and spaces separate all the same", word.text);
         remarks.push(Remark::at(&rule::QUOTES, word, message).help("remove the quotation marks; write a space in a URL as %20"));
     }
 }

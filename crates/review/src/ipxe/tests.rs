@@ -40,12 +40,7 @@ fn each_rule_has_its_words() {
 fn names_that_ipxe_lacks_have_a_hint() {
     says("kernle http://h/k", "ipxe-unknown-command", "iPXE has no command \"kernle\" (did you mean `kernel`?)", None);
     says("goto rety\n:retry", "ipxe-no-such-label", "there is no label :rety in this script (did you mean `retry`?)", None);
-    says(
-        "iseq ${buildarch} amd64 && boot ||",
-        "ipxe-never-equal",
-        "${buildarch} is never \"amd64\" in iPXE",
-        Some("write x86_64"),
-    );
+    says("iseq ${buildarch} amd64 && boot ||", "ipxe-never-equal", "${buildarch} is never \"amd64\" in iPXE", Some("write x86_64"));
     says("iseq ${platform} uefi && boot ||", "ipxe-never-equal", "${platform} is never \"uefi\" in iPXE", Some("write efi"));
     let remark = only("echo ${serial:uristrng}");
     assert_eq!(remark.message, "iPXE knows no type \"uristrng\" of a setting (did you mean `uristring`?)");

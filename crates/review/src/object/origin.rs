@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_line_leads_back_to_the_only_one_that_could_have_made_it() {
-        let source = "#!ipxe\n{% for n in range(2) %}\nimgfetch {{ n }}\n{% endfor %}\nkernel {{ base_url }}/k a||\nboot\nboot\n{{ subject.x }}";
+        let source =
+            "#!ipxe\n{% for n in range(2) %}\nimgfetch {{ n }}\n{% endfor %}\nkernel {{ base_url }}/k a||\nboot\nboot\n{{ subject.x }}";
         let known = |number, line, columns| of(source, number, line, &columns);
         assert_eq!(known(9, "imgfetch 1", 1..9), Origin::Known { line: 3, columns: Some(1..9) });
         assert_eq!(known(9, "kernel http://h/k a||", 19..22), Origin::Known { line: 5, columns: Some(25..28) });

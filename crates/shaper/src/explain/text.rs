@@ -29,7 +29,8 @@ pub(super) fn write(explanation: &Value, style: Style) -> String {
         put(&mut out, format_args!("{warning}: only age or name puts it before another; a priority would decide\n"));
     }
     put(&mut out, format_args!("\n{}\n", style.strong("The machine")));
-    let labels: Vec<_> = explanation["subject"].as_object().into_iter().flatten().map(|(key, value)| (harmless(key), word(value))).collect();
+    let labels: Vec<_> =
+        explanation["subject"].as_object().into_iter().flatten().map(|(key, value)| (harmless(key), word(value))).collect();
     let width = labels.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
     let placeholders: Vec<_> = explanation["placeholders"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (key, value) in &labels {

@@ -1,6 +1,6 @@
 //! Many manifests read once, in parallel, with all that there is to say of them: for commands that look and go.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,7 @@ pub struct Batch {
     /// What there is to say, each with the index of its source: sorted by source and place.
     pub faults: Vec<(usize, Fault)>,
     places: HashMap<Name, (usize, Spots)>,
+    refused: Vec<(Name, BTreeMap<String, String>)>,
 }
 
 /// A part of a source: whole documents that stand below so many lines.
@@ -88,14 +89,14 @@ impl Batch {
             faults.push((sources.len(), Fault::file(None, reason)));
             sources.push(Source { name: path.display().to_string(), text: String::new() });
         }
-        let mut batch = Self { sources, catalog: Catalog::new(), faults, places: HashMap::new() };
+        let mut batch = Self { sources, catalog: Catalog::new(), faults, places: HashMap::new(), refused: Vec::new() };
         batch.take(paths, progress);
         batch
     }
 
     /// Texts that came from elsewhere.
     pub fn of(sources: Vec<Source>) -> Self {
-        let mut batch = Self { sources, catalog: Catalog::new(), faults: Vec::new(), places: HashMap::new() };
+        let mut batch = Self { sources, catalog: Catalog::new(), faults: Vec::new(), places: HashMap::new(), refused: Vec::new() };
         batch.take(&[], &Progress::silent());
         batch
     }
@@ -109,7 +110,8 @@ impl Batch {
         let of_assignments = assignments.par_iter().flat_map_iter(|assignment| progress.count(|| survey.assignment(assignment)));
         let mut findings: Vec<Finding> = of_assignments.collect();
         findings.par_extend(profiles.par_iter().flat_map_iter(|profile| progress.count(|| survey.profile(profile))));
-        let placed = findings.into_iter().map(|finding| self.place(finding)).collect::<Vec<_>>();
+        let placed =
+            findings.into_iter().filter(|finding| !self.is_of_refused(finding)).map(|finding| self.place(finding)).collect::<Vec<_>>();
         self.faults.extend(placed);
         self.sort();
     }
@@ -121,14 +123,13 @@ impl Batch {
     }
 
     fn take(&mut self, paths: &[PathBuf], progress: &Progress) {
-        let charts: Vec<PathBuf> =
-            self.sources.iter().filter(|source| is_named(source, &["Chart"])).filter_map(|source| parent(source)).collect();
+        let charts: Vec<PathBuf> = self.sources.iter().filter(|source| is_named(source, &["Chart"])).filter_map(parent).collect();
         let mut pieces = Vec::new();
         for (at, source) in self.sources.iter().enumerate() {
-            if let Some(fault) = unrendered(source, &charts) {
-                self.faults.extend(fault.map(|fault| (at, fault)));
-            } else if !source.text.is_empty() {
-                pieces.extend(split(at, source));
+            match purpose(source, &charts) {
+                Use::Maker(fault) => self.faults.push((at, fault)),
+                Use::Manifest if !source.text.is_empty() => pieces.extend(split(at, source)),
+                Use::Manifest | Use::Part => {}
             }
         }
         progress.expect("checking", pieces.len());
@@ -148,6 +149,7 @@ impl Batch {
             };
             self.faults.extend(faults.into_iter().map(|fault| (at, hinted(fault))));
             foreign += contents.foreign.len();
+            self.refused.extend(contents.refused);
             for (spots, object) in contents.objects {
                 self.insert(at, spots, object);
             }
@@ -167,11 +169,30 @@ impl Batch {
         if let Some((first, there)) = self.places.get(&name) {
             let first = format!("{}:{}", self.sources[*first].name, there.object.line);
             let reason = format!("{name} is there already, at {first}; remove one of them");
-            let fault = Fault { object: Some(name), ..Fault::new(&rule::TWICE, Some(spots.name), reason) };
+            let fault = Fault { object: Some(Box::new(name)), ..Fault::new(&rule::TWICE, Some(spots.name), reason) };
             return self.faults.push((at, fault));
         }
         self.places.insert(name, (at, spots));
         self.catalog.apply(change);
+    }
+
+    /// Whether what is missed is there, and only wrong, which is told already.
+    fn is_of_refused(&self, finding: &Finding) -> bool {
+        let key = finding.object.key();
+        let contains =
+            |all: &BTreeMap<String, String>, some: &BTreeMap<String, String>| some.iter().all(|(key, value)| all.get(key) == Some(value));
+        let beside = self.refused.iter().filter(|(name, _)| name.key().namespace == key.namespace);
+        match &finding.object {
+            Name::Assignment(_) if finding.rule.id == rule::NO_PROFILE.id || finding.rule.id == rule::NO_PROFILE_FOR_ARCH.id => {
+                let Some(assignment) = self.catalog.assignment(key) else { return false };
+                beside.into_iter().any(|(name, labels)| matches!(name, Name::Profile(_)) && contains(labels, &assignment.profiles))
+            }
+            Name::Profile(_) if finding.rule.id == rule::UNREACHED.id => {
+                let Some(profile) = self.catalog.profile(key) else { return false };
+                beside.into_iter().any(|(name, selectors)| matches!(name, Name::Assignment(_)) && contains(&profile.labels, selectors))
+            }
+            _ => false,
+        }
     }
 
     /// A finding among others, at its place in a file.
@@ -184,7 +205,7 @@ impl Batch {
             _ => spots.name,
         };
         let Finding { rule, object, field, message, help, .. } = finding;
-        (at, Fault { spot: Some(spot), rule, object: Some(object), field, reason: message, help })
+        (at, Fault { spot: Some(spot), rule, object: Some(Box::new(object)), field, reason: message, help })
     }
 
     /// A folder that holds nothing may be the wrong one, and a check that finds nothing wrong there is worse than none.
@@ -236,23 +257,32 @@ fn open(path: &Path) -> (Source, Option<Fault>) {
     }
 }
 
-/// What is no manifest, but makes some: not to be read. With what to say of it, if anything.
-fn unrendered(source: &Source, charts: &[PathBuf]) -> Option<Option<Fault>> {
+/// What a file is for.
+enum Use {
+    Manifest,
+    /// It makes manifests, and is none.
+    Maker(Fault),
+    /// It is a part of what makes manifests, of which is told elsewhere.
+    Part,
+}
+
+fn purpose(source: &Source, charts: &[PathBuf]) -> Use {
     let beside = parent(source);
-    let fault = |reason: String| Some(Some(Fault::new(&rule::UNRENDERED, None, reason)));
+    let maker = |reason: String| Use::Maker(Fault::new(&rule::UNRENDERED, None, reason));
     let place = beside.as_deref().map_or_else(|| ".".to_owned(), |path| path.display().to_string());
     if is_named(source, &["kustomization"]) {
-        return fault(format!(
+        return maker(format!(
             "this is a kustomization: what it changes is not seen here; check what it makes, with `kustomize build {place} | shaper validate -`"
         ));
     }
-    let chart = charts.iter().find(|chart| beside.as_ref().is_some_and(|beside| beside.starts_with(chart)))?;
-    if is_named(source, &["Chart"]) {
-        let chart = chart.display();
-        return fault(format!("this is a Helm chart: check what it makes, with `helm template {chart} | shaper validate -`"));
+    match charts.iter().find(|chart| beside.as_ref().is_some_and(|beside| beside.starts_with(chart))) {
+        Some(chart) if is_named(source, &["Chart"]) => {
+            let chart = chart.display();
+            maker(format!("this is a Helm chart: check what it makes, with `helm template {chart} | shaper validate -`"))
+        }
+        Some(_) => Use::Part,
+        None => Use::Manifest,
     }
-    // The chart itself was named.
-    Some(None)
 }
 
 fn is_named(source: &Source, stems: &[&str]) -> bool {

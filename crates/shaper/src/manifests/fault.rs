@@ -14,7 +14,7 @@ pub struct Fault {
     /// Which rule is broken.
     pub rule: &'static Rule,
     /// The object, where one is known.
-    pub object: Option<Name>,
+    pub object: Option<Box<Name>>,
     /// The field of the object.
     pub field: FieldPath,
     /// What is wrong: a sentence, or what follows the name of the field.
@@ -51,7 +51,7 @@ impl Fault {
                 None => reason = format!("line {inner} of the text: {reason}"),
             }
         }
-        Self { spot: Some(spot), rule, object: Some(object), field, reason, help }
+        Self { spot: Some(spot), rule, object: Some(Box::new(object)), field, reason, help }
     }
 
     /// The line, where it is known.

@@ -1,6 +1,6 @@
 //! From the bytes of one file to objects.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -56,6 +56,9 @@ pub(super) struct Spots {
 pub(super) struct Contents {
     pub(super) objects: Vec<(Spots, Object)>,
     pub(super) foreign: Vec<String>,
+    /// Objects that can't be served, with the labels of a Profile, or those that an Assignment selects: what is said of others should not be
+    /// said twice.
+    pub(super) refused: Vec<(boot::Name, BTreeMap<String, String>)>,
 }
 
 /// Reads a file. All of its faults are found, as far as they don't hide each other.
@@ -147,10 +150,16 @@ impl Reading {
         match kind(node) {
             Ok(Some(kind)) if self.is_review => match reviewed(kind, node, lines) {
                 Ok((object, faults)) => {
-                    self.contents.objects.extend(object.map(|object| (spots(node), object)));
+                    match object {
+                        Some(object) => self.contents.objects.push((spots(node), object)),
+                        None => self.contents.refused.push((name(kind, node), labels(kind, node))),
+                    }
                     self.faults.extend(faults);
                 }
-                Err(faults) => self.faults.extend(faults),
+                Err(faults) => {
+                    self.contents.refused.push((name(kind, node), labels(kind, node)));
+                    self.faults.extend(faults);
+                }
             },
             Ok(Some(kind)) => match convert(kind, node) {
                 Ok(object) => self.contents.objects.push((spots(node), object)),
@@ -232,7 +241,9 @@ fn convert(kind: Kind, node: &Node<'_>) -> Result<Object, Vec<Fault>> {
 
 /// The object, if it can be served, and all that there is to say of it.
 fn reviewed(kind: Kind, node: &Node<'_>, lines: &Lines<'_>) -> Result<(Option<Object>, Vec<Fault>), Vec<Fault>> {
-    let named = |faults: Vec<Fault>| faults.into_iter().map(|fault| Fault { object: Some(name(kind, node)), ..fault }).collect::<Vec<_>>();
+    let named = |faults: Vec<Fault>| {
+        faults.into_iter().map(|fault| Fault { object: Some(Box::new(name(kind, node))), ..fault }).collect::<Vec<_>>()
+    };
     let json = fields::check(kind, node).map_err(named)?;
     let (object, findings) = match kind {
         Kind::Profile => {
@@ -255,6 +266,17 @@ fn name(kind: Kind, node: &Node<'_>) -> boot::Name {
         Kind::Profile => boot::Name::Profile(key),
         Kind::Assignment => boot::Name::Assignment(key),
     }
+}
+
+/// The labels of a Profile, and those that an Assignment selects, as far as they can be read.
+fn labels(kind: Kind, node: &Node<'_>) -> BTreeMap<String, String> {
+    let map = match kind {
+        Kind::Profile => node.get("metadata").and_then(|metadata| metadata.get("labels")),
+        Kind::Assignment => node.get("spec").and_then(|spec| spec.get("profileSelectors")),
+    };
+    let Some(Value::Map(entries)) = map.map(|map| &map.value) else { return BTreeMap::new() };
+    let labels = entries.iter().filter_map(|entry| Some((entry.key.to_string(), entry.node.text()?.to_owned()))).collect();
+    boot::profile::normalise_labels(&labels)
 }
 
 fn spots(node: &Node<'_>) -> Spots {

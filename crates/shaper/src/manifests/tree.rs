@@ -151,7 +151,10 @@ impl<'t> Documents<'t> {
     fn spend(&mut self, size: usize, spot: Spot) -> Result<(), Fault> {
         self.repeated += size;
         if self.repeated > MAX_REPEATED {
-            return Err(Fault::file(Some(spot), format!("aliases repeat more than {MAX_REPEATED} values; write them out in several files")));
+            return Err(Fault::file(
+                Some(spot),
+                format!("aliases repeat more than {MAX_REPEATED} values; write them out in several files"),
+            ));
         }
         Ok(())
     }
@@ -273,7 +276,9 @@ impl<'t> Node<'t> {
     pub(super) fn line_in(&self, field: &FieldPath, inner: usize) -> Option<(usize, &str)> {
         let (_, key, node) = self.follow(field);
         match &node?.value {
-            Value::Text { text, is_literal: true } => Some((key.line as usize + inner, text.split('\n').nth(inner - 1).unwrap_or_default())),
+            Value::Text { text, is_literal: true } => {
+                Some((key.line as usize + inner, text.split('\n').nth(inner - 1).unwrap_or_default()))
+            }
             _ => None,
         }
     }

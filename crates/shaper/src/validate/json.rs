@@ -59,7 +59,7 @@ pub(super) fn write(report: &Report<'_>) -> String {
             line: fault.spot.map(|spot| spot.line),
             column: columns.map(|spot| spot.start),
             end_column: columns.map(|spot| spot.end),
-            object: fault.object.as_ref().map(object),
+            object: fault.object.as_deref().map(object),
             field: fault.field.to_string(),
         }
     });
