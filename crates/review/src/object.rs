@@ -1,6 +1,6 @@
 //! What one object tells by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use boot::arch::{self, BUILDARCH};
@@ -189,41 +189,59 @@ fn shebang(name: &Name, source: &str, findings: &mut Vec<Finding>) {
 /// Renders everything for machines of each architecture, as at boot, and lints the scripts.
 fn tried_out(name: &Name, profile: &boot::Profile, findings: &mut Vec<Finding>) {
     let selection = sample::selection(profile, None);
-    let mut failed: BTreeSet<String> = BTreeSet::new();
-    let mut remarks: BTreeMap<(usize, usize, &str, String), (ipxe::Remark, String)> = BTreeMap::new();
-    for sample in sample::of(profile) {
-        let mut fail = |template: &str, error: &RenderError, findings: &mut Vec<Finding>| {
-            if let Some(finding) = render_fault(name, template, error, &sample)
-                && failed.insert(template.to_owned())
-            {
-                findings.push(finding);
-            }
-        };
+    let samples = sample::of(profile);
+    let templates = &profile.templates;
+    // What does not look at the machine's architecture is the same for all of them: an admission has no time to render it seven times.
+    let of_each = |source: &str| &samples[..if depends_on_machine(source) { samples.len() } else { samples.len().min(1) }];
+    let source = templates.script_source();
+    let mut scripts: BTreeSet<(String, &str)> = BTreeSet::new();
+    // The rules for BIOS are among those for UEFI.
+    let platform = |sample: &'_ sample::Sample| if sample.platform == "pcbios" { "pcbios" } else { "efi" };
+    let any_efi = samples.iter().any(|sample| platform(sample) == "efi");
+    for sample in of_each(source) {
         match selection.script(&sample.subject, sample::BASE_URL) {
             Ok(script) => {
-                for remark in ipxe::lint(&script, &sample.platform) {
-                    let line = script.split('\n').nth(remark.line - 1).unwrap_or_default().to_owned();
-                    remarks.entry((remark.line, remark.columns.start, remark.rule.id, line.clone())).or_insert((remark, line));
-                }
+                let platform = if any_efi && !depends_on_machine(source) { "efi" } else { platform(sample) };
+                scripts.insert((script, platform));
             }
-            Err(error) => fail("spec.ipxe", &error, findings),
+            Err(error) => {
+                findings.extend(render_fault(name, "spec.ipxe", &error, sample));
+                break;
+            }
         }
-        for config in selection.profile.templates.config_names() {
+    }
+    for config in templates.config_names() {
+        for sample in of_each(templates.config_source(config)) {
             let assignment = Some(selection.assignment.clone());
             if let Err(error) = boot::render::config(&selection.profile, config, &sample.subject, assignment, sample::BASE_URL) {
-                fail(&format!("spec.additionalConfig.{config}"), &error, findings);
+                findings.extend(render_fault(name, &format!("spec.additionalConfig.{config}"), &error, sample));
+                break;
             }
         }
     }
-    let mut seen = Vec::new();
-    for (remark, line) in remarks.into_values() {
-        let finding = remarked(name, profile.templates.script_source(), &remark, &line);
-        // The same line of the template, in the scripts of other samples.
-        if !seen.contains(&finding) {
-            seen.push(finding);
+    let mut seen: Vec<Finding> = Vec::new();
+    for (script, platform) in &scripts {
+        let lines: Vec<&str> = script.split('\n').collect();
+        for remark in ipxe::lint(script, platform) {
+            let finding = remarked(name, source, &remark, lines.get(remark.line - 1).copied().unwrap_or_default());
+            // The same line of the template, in the scripts of other samples.
+            let is_again = |other: &Finding| {
+                other.rule == finding.rule && other.line == finding.line && other.columns == finding.columns && finding.line.is_some()
+            };
+            if !seen.iter().any(|other| is_again(other) || *other == finding) {
+                seen.push(finding);
+            }
         }
     }
+    seen.sort_by(|a, b| (a.line, a.columns.as_ref().map(|columns| columns.start)).cmp(&(b.line, b.columns.as_ref().map(|columns| columns.start))));
     findings.extend(seen);
+}
+
+/// Whether a template could render otherwise for a machine of another architecture: where it names one, or looks at labels that it does not name.
+fn depends_on_machine(source: &str) -> bool {
+    let names_it = source.contains(BUILDARCH) || source.contains("platform");
+    let is_unnamed = |variable: &str| source.match_indices(variable).any(|(at, _)| !source[at + variable.len()..].starts_with('.'));
+    names_it || is_unnamed("subject") || is_unnamed("encoded")
 }
 
 fn render_fault(name: &Name, template: &str, error: &RenderError, sample: &sample::Sample) -> Option<Finding> {
