@@ -1,12 +1,12 @@
 //! What an object tells among all others.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use boot::arch::BUILDARCH;
 use boot::conflicts::MAX_NAMED;
 use boot::nearest::nearest;
-use boot::{Assignment, Catalog, Name, ObjectKey, Operator, Profile};
+use boot::{Assignment, Catalog, Labels, Name, ObjectKey, Operator, Profile, Sorted};
 use crd::FieldPath;
 
 use crate::finding::Finding;
@@ -28,7 +28,7 @@ impl<'c> Survey<'c> {
     /// Looks over a catalog once.
     pub fn of(catalog: &'c Catalog) -> Self {
         let mut reached = HashSet::new();
-        let mut selectors: HashSet<(Namespace<'c>, &BTreeMap<String, String>)> = HashSet::new();
+        let mut selectors: HashSet<(Namespace<'c>, &Labels)> = HashSet::new();
         let mut architectures: HashMap<Namespace<'c>, BTreeSet<&'c str>> = HashMap::new();
         for assignment in catalog.assignments() {
             if selectors.insert((namespace(&assignment.key), &assignment.profiles)) {
@@ -143,16 +143,16 @@ impl<'c> Survey<'c> {
             ));
         }
         let here = || self.catalog.profiles().filter(|profile| namespace(&profile.key) == namespace(&assignment.key));
-        for (key, value) in &assignment.profiles {
-            let values: BTreeSet<&str> = here().filter_map(|profile| profile.labels.get(key)).map(String::as_str).collect();
-            if values.contains(value.as_str()) {
+        for (key, value) in assignment.profiles.iter() {
+            let values: BTreeSet<&str> = here().filter_map(|profile| profile.labels.get(key)).collect();
+            if values.contains(value) {
                 continue;
             }
             if let Some(near) = nearest(value, values.iter().copied()) {
                 return Some(format!("did you mean {key}={near}?"));
             }
             if values.is_empty()
-                && let Some(near) = nearest(key, here().flat_map(|profile| profile.labels.keys()).map(String::as_str))
+                && let Some(near) = nearest(key, here().flat_map(|profile| profile.labels.iter()).map(|(key, _)| key))
             {
                 return Some(format!("did you mean the label {near}?"));
             }
@@ -167,9 +167,9 @@ impl<'c> Survey<'c> {
         const MOST: usize = 1000;
         let beside = self.catalog.assignments().filter(|assignment| namespace(&assignment.key) == namespace(&profile.key)).take(MOST);
         let is_near = |assignment: &Assignment| {
-            let mut unmet = assignment.profiles.iter().filter(|(key, value)| profile.labels.get(*key) != Some(*value));
+            let mut unmet = assignment.profiles.iter().filter(|(key, value)| profile.labels.get(key) != Some(value));
             let (Some((key, value)), None) = (unmet.next(), unmet.next()) else { return false };
-            let own = profile.labels.get(key).map(String::as_str);
+            let own = profile.labels.get(key);
             assignment.profiles.len() > 1 || nearest(value, own).is_some()
         };
         // One that selects something already is meant for that.
@@ -187,26 +187,29 @@ fn order(a: &Assignment, b: &Assignment) -> std::cmp::Ordering {
 /// What both match, in short.
 fn common(a: &Assignment, b: &Assignment) -> String {
     let (a, b) = (&a.subjects, &b.subjects);
-    let more = |count: usize| if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
-    if let Some(uuid) = a.uuids.intersection(&b.uuids).next() {
-        return format!("uuid {uuid}{}", more(a.uuids.intersection(&b.uuids).count()));
-    }
-    if let Some(serial) = a.serials.intersection(&b.serials).next() {
-        return format!("serial number {serial}{}", more(a.serials.intersection(&b.serials).count()));
-    }
-    if let Some(mac) = a.macs.intersection(&b.macs).next() {
-        return format!("MAC address {mac}{}", more(a.macs.intersection(&b.macs).count()));
+    let identities = [
+        ("uuid", shared(&a.uuids, &b.uuids)),
+        ("serial number", shared(&a.serials, &b.serials)),
+        ("MAC address", shared(&a.macs, &b.macs)),
+    ];
+    if let Some((what, common)) = identities.into_iter().find(|(_, common)| !common.is_empty()) {
+        let more = if common.len() > 1 { format!(" and {} more", common.len() - 1) } else { String::new() };
+        return format!("{what} {}{more}", common[0]);
     }
     let mut labels: Vec<_> = a.labels.requirements().iter().chain(b.labels.requirements()).map(ToString::to_string).collect();
     labels.dedup();
     if labels.is_empty() { "every machine".to_owned() } else { format!("machines with {}", labels.join(", ")) }
 }
 
+fn shared<T: Ord + std::fmt::Display>(a: &Sorted<T>, b: &Sorted<T>) -> Vec<String> {
+    a.iter().filter(|one| b.contains(*one)).map(ToString::to_string).collect()
+}
+
 fn namespace(key: &ObjectKey) -> Namespace<'_> {
     (&key.partition, &key.namespace)
 }
 
-fn list(labels: &BTreeMap<String, String>) -> String {
+fn list(labels: &Labels) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 

@@ -233,7 +233,9 @@ fn tried_out(name: &Name, profile: &boot::Profile, findings: &mut Vec<Finding>) 
             }
         }
     }
-    seen.sort_by(|a, b| (a.line, a.columns.as_ref().map(|columns| columns.start)).cmp(&(b.line, b.columns.as_ref().map(|columns| columns.start))));
+    seen.sort_by(|a, b| {
+        (a.line, a.columns.as_ref().map(|columns| columns.start)).cmp(&(b.line, b.columns.as_ref().map(|columns| columns.start)))
+    });
     findings.extend(seen);
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use boot::arch::BUILDARCH;
 use boot::profile::Want;
-use boot::{Assignment, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject, SubjectSelectors, Templates};
+use boot::{Assignment, ExtrinsicLabels, Labels, MatchedBy, ObjectKey, Profile, Selection, Subject, SubjectSelectors, Templates};
 use uuid::Uuid;
 
 /// The architectures for which iPXE is built, and the firmware that machines of each have.
@@ -72,9 +72,9 @@ fn any_assignment(profile: &Profile) -> Assignment {
     Assignment {
         key: ObjectKey::new(profile.key.namespace.clone(), "sample"),
         created: None,
-        labels: BTreeMap::new(),
+        labels: Labels::default(),
         subjects: SubjectSelectors::default(),
-        profiles: BTreeMap::new(),
+        profiles: Labels::default(),
         priority: 0,
     }
 }

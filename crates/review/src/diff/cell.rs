@@ -105,8 +105,8 @@ impl Label {
     /// What a requirement of a selector asks for, whoever set the label.
     pub(super) fn required(requirement: &Requirement) -> Self {
         let (absent, values) = match &requirement.operator {
-            Operator::In(values) => (false, Values::Only(values.clone())),
-            Operator::NotIn(values) => (true, Values::But(values.clone())),
+            Operator::In(values) => (false, Values::Only(values.iter().cloned().collect())),
+            Operator::NotIn(values) => (true, Values::But(values.iter().cloned().collect())),
             Operator::Exists => (false, Values::any()),
             Operator::DoesNotExist => (true, Values::none()),
         };

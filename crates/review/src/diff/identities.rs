@@ -1,10 +1,10 @@
 //! Identities, and which of them stand in alike Assignments.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use boot::catalog::Found;
-use boot::{Assignment, ExtrinsicLabels, LabelSelector, Mac, MatchedBy, ObjectKey, Subject, identity};
+use boot::{Assignment, ExtrinsicLabels, LabelSelector, Labels, Mac, MatchedBy, ObjectKey, Subject, identity};
 use uuid::Uuid;
 
 use super::side::Side;
@@ -36,9 +36,9 @@ struct Alike<'c> {
     partition: &'c str,
     namespace: &'c str,
     priority: i32,
-    profiles: &'c BTreeMap<String, String>,
+    profiles: &'c Labels,
     /// Templates can read them.
-    labels: &'c BTreeMap<String, String>,
+    labels: &'c Labels,
     requirements: Vec<String>,
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use boot::catalog::Found;
-use boot::{Assignment, Catalog, ObjectKey, Operator, Profile};
+use boot::{Assignment, Catalog, Labels, ObjectKey, Operator, Profile};
 
 use super::cell::{Cell, Label, Standing};
 
@@ -22,7 +22,7 @@ pub(super) struct Side<'c> {
     touched: HashSet<Selecting<'c>>,
 }
 
-type Selecting<'c> = (&'c str, &'c str, &'c BTreeMap<String, String>);
+type Selecting<'c> = (&'c str, &'c str, &'c Labels);
 
 /// What is known of a cell.
 pub(super) enum Known<T> {

@@ -41,23 +41,27 @@ fn assignment(assignment: &Assignment) -> Value {
         "metadata": metadata(&assignment.key, assignment.created, &assignment.labels),
         "spec": {
             "subjectSelectors": {
-                "uuids": subjects.uuids,
-                "serialNumbers": subjects.serials,
+                "uuids": subjects.uuids.to_vec(),
+                "serialNumbers": subjects.serials.to_vec(),
                 "macAddresses": subjects.macs.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "matchExpressions": expressions,
             },
-            "profileSelectors": assignment.profiles,
+            "profileSelectors": map(&assignment.profiles),
             "priority": assignment.priority,
         },
     })
 }
 
-fn metadata(key: &ObjectKey, created: Option<impl std::fmt::Display>, labels: &BTreeMap<String, String>) -> Value {
-    let mut metadata = json!({ "name": key.name, "namespace": key.namespace, "labels": labels });
+fn metadata(key: &ObjectKey, created: Option<impl std::fmt::Display>, labels: &boot::Labels) -> Value {
+    let mut metadata = json!({ "name": key.name, "namespace": key.namespace, "labels": map(labels) });
     if let Some(created) = created {
         metadata["creationTimestamp"] = created.to_string().into();
     }
     metadata
+}
+
+fn map(labels: &boot::Labels) -> BTreeMap<&str, &str> {
+    labels.iter().collect()
 }
 
 fn expression(requirement: &Requirement) -> Value {
@@ -69,7 +73,7 @@ fn expression(requirement: &Requirement) -> Value {
     };
     let mut expression = json!({ "key": requirement.key, "operator": operator });
     if let Some(values) = values {
-        expression["values"] = json!(values);
+        expression["values"] = json!(values.to_vec());
     }
     expression
 }

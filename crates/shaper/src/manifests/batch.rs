@@ -1,6 +1,6 @@
 //! Many manifests read once, in parallel, with all that there is to say of them: for commands that look and go.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub struct Batch {
     /// What there is to say, each with the index of its source: sorted by source and place.
     pub faults: Vec<(usize, Fault)>,
     places: HashMap<Name, (usize, Spots)>,
-    refused: Vec<(Name, BTreeMap<String, String>)>,
+    refused: Vec<(Name, boot::Labels)>,
 }
 
 /// A part of a source: whole documents that stand below so many lines.
@@ -179,17 +179,15 @@ impl Batch {
     /// Whether what is missed is there, and only wrong, which is told already.
     fn is_of_refused(&self, finding: &Finding) -> bool {
         let key = finding.object.key();
-        let contains =
-            |all: &BTreeMap<String, String>, some: &BTreeMap<String, String>| some.iter().all(|(key, value)| all.get(key) == Some(value));
         let beside = self.refused.iter().filter(|(name, _)| name.key().namespace == key.namespace);
         match &finding.object {
             Name::Assignment(_) if finding.rule.id == rule::NO_PROFILE.id || finding.rule.id == rule::NO_PROFILE_FOR_ARCH.id => {
                 let Some(assignment) = self.catalog.assignment(key) else { return false };
-                beside.into_iter().any(|(name, labels)| matches!(name, Name::Profile(_)) && contains(labels, &assignment.profiles))
+                beside.into_iter().any(|(name, labels)| matches!(name, Name::Profile(_)) && labels.contain(&assignment.profiles))
             }
             Name::Profile(_) if finding.rule.id == rule::UNREACHED.id => {
                 let Some(profile) = self.catalog.profile(key) else { return false };
-                beside.into_iter().any(|(name, selectors)| matches!(name, Name::Assignment(_)) && contains(&profile.labels, selectors))
+                beside.into_iter().any(|(name, selectors)| matches!(name, Name::Assignment(_)) && profile.labels.contain(selectors))
             }
             _ => false,
         }

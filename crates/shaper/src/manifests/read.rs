@@ -1,6 +1,6 @@
 //! From the bytes of one file to objects.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ pub(super) struct Contents {
     pub(super) foreign: Vec<String>,
     /// Objects that can't be served, with the labels of a Profile, or those that an Assignment selects: what is said of others should not be
     /// said twice.
-    pub(super) refused: Vec<(boot::Name, BTreeMap<String, String>)>,
+    pub(super) refused: Vec<(boot::Name, boot::Labels)>,
 }
 
 /// Reads a file. All of its faults are found, as far as they don't hide each other.
@@ -269,12 +269,12 @@ fn name(kind: Kind, node: &Node<'_>) -> boot::Name {
 }
 
 /// The labels of a Profile, and those that an Assignment selects, as far as they can be read.
-fn labels(kind: Kind, node: &Node<'_>) -> BTreeMap<String, String> {
+fn labels(kind: Kind, node: &Node<'_>) -> boot::Labels {
     let map = match kind {
         Kind::Profile => node.get("metadata").and_then(|metadata| metadata.get("labels")),
         Kind::Assignment => node.get("spec").and_then(|spec| spec.get("profileSelectors")),
     };
-    let Some(Value::Map(entries)) = map.map(|map| &map.value) else { return BTreeMap::new() };
+    let Some(Value::Map(entries)) = map.map(|map| &map.value) else { return boot::Labels::default() };
     let labels = entries.iter().filter_map(|entry| Some((entry.key.to_string(), entry.node.text()?.to_owned()))).collect();
     boot::profile::normalise_labels(&labels)
 }
