@@ -120,7 +120,7 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>, is_local: bool) -> Reply {
+    fn answer<B>(&self, request: &Request<B>, is_local: bool) -> Reply {
         let query = request.uri().query().unwrap_or_default();
         let path = request.uri().path();
         let (is_allowed, allowed) = match path {
@@ -287,3 +287,6 @@ impl<T: Send + Sync + 'static> Part for tls::Live<T> {
         self.problem().map(remark).into_iter().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use boot::render::{self, RenderError};
 use boot::{Assignment, ConfigName, ObjectKey, Profile, Selection, Subject};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::cell::Cell;
@@ -199,9 +200,15 @@ pub(super) fn of(search: &Search<'_>, who: &Who, cell: &Cell, groups: &mut BTree
             group.name(&members[0]);
             // Each of them by its own Assignment.
             if is_new {
-                for member in members.iter().skip(1) {
-                    let Some(subject) = cell_subject(cell, &[member]) else { continue };
-                    let (old, new) = (boots(search.old.catalog, &subject), boots(search.new.catalog, &subject));
+                let tried: Vec<_> = members[1..]
+                    .par_iter()
+                    .filter_map(|member| {
+                        let subject = cell_subject(cell, &[member])?;
+                        let (old, new) = (boots(search.old.catalog, &subject), boots(search.new.catalog, &subject));
+                        Some((member, subject, old, new))
+                    })
+                    .collect();
+                for (member, subject, old, new) in tried {
                     group.assignments_of(&old, &new);
                     if group.wants_example(&[member]) {
                         group.examples.push(Example::of(&subject, cell, &[member], old, new));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use boot::catalog::Found;
 use boot::{Assignment, ExtrinsicLabels, LabelSelector, Labels, Mac, MatchedBy, ObjectKey, Subject, identity};
+use rayon::prelude::*;
 use uuid::Uuid;
 
 use super::side::Side;
@@ -112,7 +113,8 @@ pub(super) fn of_touched(old: &Side<'_>, new: &Side<'_>) -> BTreeSet<Identity> {
         let assignments = old.catalog.assignments().chain(new.catalog.assignments());
         all.extend(assignments.filter(|assignment| assignment.priority < highest).flat_map(|assignment| named_by(assignment)));
     }
-    let swapped: Vec<_> = all.iter().filter_map(other_byte_order).filter(|other| is_named(other, old) || is_named(other, new)).collect();
+    let swapped: Vec<_> =
+        all.par_iter().filter_map(other_byte_order).filter(|other| is_named(other, old) || is_named(other, new)).collect();
     all.extend(swapped);
     all
 }
@@ -143,8 +145,9 @@ fn is_named(identity: &Identity, side: &Side<'_>) -> bool {
 pub(super) fn classes(old: &Side<'_>, new: &Side<'_>, identities: BTreeSet<Identity>, is_own: bool) -> Vec<Class> {
     let mut sorts = HashMap::new();
     let mut classes: HashMap<Signature, Vec<Identity>> = HashMap::new();
-    for identity in identities {
-        let (before, after) = (identity.named_in(old), identity.named_in(new));
+    let identities: Vec<Identity> = identities.into_iter().collect();
+    let named: Vec<_> = identities.par_iter().map(|identity| (identity.named_in(old), identity.named_in(new))).collect();
+    for (identity, (before, after)) in identities.into_iter().zip(named) {
         let keys: Vec<&ObjectKey> = before.iter().map(|found| &found.assignment.key).collect();
         let old_sorts = before.iter().map(|found| (found.by, sort(&mut sorts, found))).collect();
         let new_sorts = after
