@@ -124,6 +124,11 @@ impl Boot {
         Self { catalog, extrinsic, public_url, is_synced: AtomicBool::new(false) }
     }
 
+    /// What links start with, whatever clients ask for, if that is set.
+    pub fn public_url(&self) -> Option<&BaseUrl> {
+        self.public_url.as_ref()
+    }
+
     /// The catalog holds all that there is: before, a machine might get a default instead of what is its own.
     pub fn set_synced(&self) {
         self.is_synced.store(true, Ordering::Release);

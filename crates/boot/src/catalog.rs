@@ -72,10 +72,12 @@ pub enum Name {
 }
 
 /// An Assignment that an index found for a subject, and by what.
-#[derive(Clone, Copy)]
-pub(crate) struct Found<'c> {
-    pub(crate) by: MatchedBy,
-    pub(crate) assignment: &'c Arc<Assignment>,
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'c> {
+    /// What led to it.
+    pub by: MatchedBy,
+    /// The Assignment, whose labels may not hold.
+    pub assignment: &'c Arc<Assignment>,
 }
 
 impl Ranked for Assignment {
@@ -205,14 +207,36 @@ impl Catalog {
 
     /// The buckets in which everything stands that could match the subject, each in its order.
     pub(crate) fn buckets<'c>(&'c self, subject: &'c Subject) -> impl Iterator<Item = (MatchedBy, &'c Bucket<Assignment>)> {
+        let labels = self.by_labels.buckets(subject).map(|bucket| (MatchedBy::Labels, bucket));
+        self.identity_buckets(subject).into_iter().flatten().chain(labels)
+    }
+
+    /// Those of them that its identities lead to.
+    fn identity_buckets<'c>(&'c self, subject: &Subject) -> [Option<(MatchedBy, &'c Bucket<Assignment>)>; 4] {
         let uuid = subject.uuid();
         let exact = uuid.and_then(|uuid| self.uuids.get(&uuid)).map(|bucket| (MatchedBy::Uuid, bucket));
         let swapped = uuid.map(identity::other_byte_order).filter(|other| Some(*other) != uuid);
         let swapped = swapped.and_then(|uuid| self.uuids.get(&uuid)).map(|bucket| (MatchedBy::UuidOtherByteOrder, bucket));
         let serial = subject.serial().and_then(|serial| self.serials.get(serial)).map(|bucket| (MatchedBy::Serial, bucket));
         let mac = subject.mac().and_then(|mac| self.macs.get(&mac)).map(|bucket| (MatchedBy::Mac, bucket));
-        let labels = self.by_labels.buckets(subject).map(|bucket| (MatchedBy::Labels, bucket));
-        [exact, swapped, serial, mac].into_iter().flatten().chain(labels)
+        [exact, swapped, serial, mac]
+    }
+
+    /// The Assignments that name an identity of the subject, by rank, each once with the strongest.
+    pub fn naming<'c>(&'c self, subject: &Subject) -> Vec<Found<'c>> {
+        let named = self.identity_buckets(subject).into_iter().flatten();
+        let all = named.flat_map(|(by, bucket)| bucket.iter().map(move |assignment| Found { by, assignment }));
+        let mut found: Vec<_> = all.filter(|found| found.assignment.subjects.identify(subject) == Some(found.by)).collect();
+        found.sort_by(Found::rank);
+        found
+    }
+
+    /// The Assignments that name no identities, by rank.
+    pub fn without_identities(&self) -> Vec<Found<'_>> {
+        let all = self.assignments().filter(|assignment| !assignment.subjects.names_identities());
+        let mut found: Vec<_> = all.map(|assignment| Found { by: MatchedBy::Labels, assignment }).collect();
+        found.sort_by(Found::rank);
+        found
     }
 
     fn put_assignment(&mut self, assignment: Arc<Assignment>) -> bool {

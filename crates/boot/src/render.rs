@@ -41,10 +41,12 @@ pub enum RenderError {
     #[error("config {0} has no id yet; try again in a moment")]
     NotReady(ConfigName),
     /// The template itself fails.
-    #[error("{template} can't be rendered: {reason}")]
+    #[error("{template}{} can't be rendered: {reason}", place(*line))]
     Failed {
-        /// The script or the config, with the line where that is known.
+        /// The script or the config.
         template: String,
+        /// Counted from 1, where it is known.
+        line: Option<usize>,
         /// The engine's words.
         reason: String,
     },
@@ -81,27 +83,31 @@ pub fn config(
 }
 
 fn finish(template: &str, text: Result<String, minijinja::Error>, missed: &Missed) -> Result<String, RenderError> {
-    let failed = |template: String, reason: String| Err(RenderError::Failed { template, reason });
+    let failed = |line, reason: String| Err(RenderError::Failed { template: template.to_owned(), line, reason });
     let error = match text {
-        Ok(text) if text.len() > MAX_OUTPUT_BYTES => return failed(template.to_owned(), "its text is longer than 1 MiB".to_owned()),
+        Ok(text) if text.len() > MAX_OUTPUT_BYTES => return failed(None, "its text is longer than 1 MiB".to_owned()),
         Ok(text) => return Ok(text),
         Err(error) => error,
     };
     if let Some(reason) = scope::reason_of(&error) {
         return Err(reason);
     }
-    let place = error.line().map_or_else(|| template.to_owned(), |line| format!("{template}, line {line},"));
+    let line = error.line();
     match error.kind() {
-        ErrorKind::OutOfFuel => failed(place, "it does more than one answer may cost; make its loops and texts smaller".to_owned()),
+        ErrorKind::OutOfFuel => failed(line, "it does more than one answer may cost; make its loops and texts smaller".to_owned()),
         ErrorKind::UndefinedError => match missed.take() {
             Some(Missing::OfSubject(label)) => {
                 Err(RenderError::MissingLabel { template: template.to_owned(), line: error.line().unwrap_or(1), label: label.into() })
             }
-            Some(Missing::OfObject { variable, key }) => failed(place, format!("{variable} has no label {key:?}")),
-            None => failed(place, describe(&error)),
+            Some(Missing::OfObject { variable, key }) => failed(line, format!("{variable} has no label {key:?}")),
+            None => failed(line, describe(&error)),
         },
-        _ => failed(place, describe(&error)),
+        _ => failed(line, describe(&error)),
     }
+}
+
+fn place(line: Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!(", line {line},"))
 }
 
 /// The first line is always the shebang: without it, iPXE on BIOS runs the text as machine code.

@@ -131,7 +131,8 @@ fn decide(winner: Found<'_>, fitting: &[(&Arc<Profile>, Fit<'_>)], subject: &Sub
 }
 
 impl Found<'_> {
-    fn rank(&self, other: &Self) -> Ordering {
+    /// Which goes first where both match: the second clause of the rule.
+    pub fn rank(&self, other: &Self) -> Ordering {
         let (a, b) = (self.assignment, other.assignment);
         b.priority.cmp(&a.priority).then_with(|| self.by.cmp(&other.by)).then_with(|| a.standing(b))
     }

@@ -1,11 +1,13 @@
-//! The port for operators: `/healthz`, `/readyz`, `/metrics`, `/explain`, `/guard/confirm`.
+//! The port for operators: `/healthz`, `/readyz`, `/metrics`, `/explain`, `/catalog`, `/guard/confirm`.
+
+mod listing;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::Boot;
+use api::{BaseUrl, Boot};
 use boot::Subject;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -23,6 +25,8 @@ use tracing::{debug, warn};
 
 /// Most operators at once. Prometheus is one.
 const MAX_CONNECTIONS: usize = 128;
+
+const NOTHING_SERVED: &str = "this role has no Assignments to explain\n";
 
 /// Sentences for `/readyz?verbose`, which whoever loads something keeps current.
 pub type Remarks = Arc<Mutex<Vec<String>>>;
@@ -96,7 +100,7 @@ impl Admin {
                     let admin = admin.clone();
                     let is_local = peer.ip().to_canonical().is_loopback();
                     connections.spawn(async move {
-                        let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request, is_local))));
+                        let service = service_fn(|request| answered(admin.clone(), request, is_local));
                         let served = http1::Builder::new()
                             .timer(TokioTimer::new())
                             .header_read_timeout(Duration::from_mins(1))
@@ -116,7 +120,7 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>, is_local: bool) -> Reply {
+    fn answer<B>(&self, request: &Request<B>, is_local: bool) -> Reply {
         let query = request.uri().query().unwrap_or_default();
         let path = request.uri().path();
         let (is_allowed, allowed) = match path {
@@ -133,14 +137,19 @@ impl Admin {
             "/readyz" => self.readyz(boot::query::pairs(query).any(|(key, _)| key == "verbose") || query == "verbose"),
             "/metrics" => self.metrics(),
             "/explain" => self.explain(query),
+            // Configs may hold secrets, and so may templates.
+            "/catalog" if !is_local => forbidden(),
+            path if path.starts_with("/explain/") && !is_local => forbidden(),
+            "/catalog" => self.catalog(query),
+            "/explain/script" => self.rendered(query, None),
+            path if path.starts_with("/explain/config/") => self.rendered(query, path.strip_prefix("/explain/config/")),
             // The port may be open for probes and metrics; what changes something is for who is on the machine, or in the pod.
-            "/guard/confirm" if !is_local => {
-                text(StatusCode::FORBIDDEN, "only from the machine itself: use `kubectl port-forward` or `kubectl exec`\n")
-            }
+            "/guard/confirm" if !is_local => forbidden(),
             "/guard/confirm" => self.confirm(query),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /healthz, /readyz, /readyz?verbose, /metrics, /explain?uuid=...&mac=... and, by POST, /guard/confirm\n",
+                "there are /healthz, /readyz, /readyz?verbose, /metrics, /explain?uuid=...&mac=..., /explain/script?uuid=..., \
+                 /explain/config/NAME?uuid=..., /catalog and, by POST, /guard/confirm\n",
             ),
         }
     }
@@ -187,7 +196,7 @@ impl Admin {
     }
 
     fn explain(&self, query: &str) -> Reply {
-        let Some(boot) = &self.boot else { return text(StatusCode::NOT_FOUND, "this role has no Assignments to explain\n") };
+        let Some(boot) = &self.boot else { return text(StatusCode::NOT_FOUND, NOTHING_SERVED) };
         let subject = match Subject::from_query(query, boot.extrinsic()) {
             Ok(subject) => subject,
             Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
@@ -199,6 +208,59 @@ impl Admin {
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
+}
+
+impl Admin {
+    /// The script, or a config, that a machine gets.
+    fn rendered(&self, query: &str, config: Option<&str>) -> Reply {
+        let Some(boot) = &self.boot else { return text(StatusCode::NOT_FOUND, NOTHING_SERVED) };
+        let subject = match Subject::from_query(query, boot.extrinsic()) {
+            Ok(subject) => Arc::new(subject),
+            Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        };
+        let selection = match boot.catalog().load().select(&subject) {
+            Ok(selection) => selection,
+            Err(error) => return text(StatusCode::NOT_FOUND, format!("{error}\n")),
+        };
+        // The port of machines is another one, so that the Host of this request tells nothing.
+        let base_url = boot.public_url().map_or(review::sample::BASE_URL, BaseUrl::as_str);
+        let rendered = match config {
+            None => selection.script(&subject, base_url),
+            Some(name) => {
+                let Some(name) = selection.profile.templates.config_named(name) else {
+                    return text(StatusCode::NOT_FOUND, format!("Profile {} has no config {name:?}\n", selection.profile.key));
+                };
+                boot::render::config(&selection.profile, name, &subject, Some(selection.assignment.clone()), base_url)
+            }
+        };
+        match rendered {
+            Ok(body) => text(StatusCode::OK, body),
+            Err(error) => text(StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n")),
+        }
+    }
+
+    /// All objects.
+    fn catalog(&self, query: &str) -> Reply {
+        let Some(boot) = &self.boot else { return text(StatusCode::NOT_FOUND, NOTHING_SERVED) };
+        if !boot.is_synced() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "not loaded yet\n");
+        }
+        let partition = boot::query::pairs(query).find_map(|(key, value)| (key == "partition").then(|| value.into_owned()));
+        reply(StatusCode::OK, "application/json", listing::of(&boot.catalog().load(), partition.as_deref()).to_string() + "\n")
+    }
+}
+
+/// A list of all objects takes a while, and other connections should not wait for it.
+async fn answered(admin: Arc<Admin>, request: Request<Incoming>, is_local: bool) -> Result<Reply, Infallible> {
+    if request.uri().path() != "/catalog" {
+        return Ok(admin.answer(&request, is_local));
+    }
+    let answer = tokio::task::spawn_blocking(move || admin.answer(&request, is_local)).await;
+    Ok(answer.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the list can't be written\n")))
+}
+
+fn forbidden() -> Reply {
+    text(StatusCode::FORBIDDEN, "only from the machine itself: use `kubectl port-forward` or `kubectl exec`\n")
 }
 
 /// Listens on an address.
@@ -225,3 +287,6 @@ impl<T: Send + Sync + 'static> Part for tls::Live<T> {
         self.problem().map(remark).into_iter().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,13 +2,20 @@
 
 pub mod admin;
 pub mod api;
+pub mod ask;
+mod console;
 pub mod controller;
+pub mod diff;
+pub mod explain;
 mod guard;
 pub mod ids;
+mod loaded;
 pub mod logs;
 pub mod machines;
 pub mod manifests;
+pub mod manual;
 pub mod partition;
 pub mod standalone;
 pub mod stop;
 pub mod tftp;
+pub mod validate;

@@ -45,7 +45,7 @@ pub(crate) struct Listeners {
     pub(crate) https_listen: Option<SocketAddr>,
 }
 
-fn parse_label(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_label(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').ok_or_else(|| format!("{text:?} has no =; write KEY=VALUE"))?;
     Ok((pair.0.to_owned(), pair.1.to_owned()))
 }

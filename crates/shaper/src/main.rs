@@ -2,15 +2,28 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use shaper::{api, controller, logs, partition, standalone, tftp};
+use clap::{CommandFactory, Parser, Subcommand};
+use shaper::{api, controller, diff, explain, logs, manual, partition, standalone, tftp, validate};
 
 /// A Kubernetes-native iPXE boot and configuration server.
 ///
 /// A machine network-boots, iPXE fetches /boot.ipxe, chains to /ipxe with the machine's labels, and gets the script of the Profile that an
 /// Assignment gives it, with links to configs (Ignition, cloud-init, anything) at /config/{uuid}.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_long_help = "\
+Each flag can also be set in the environment, where its help names a variable; a flag on the command line goes first. Text on a terminal is
+coloured unless NO_COLOR is set.
+
+Start here:
+  shaper standalone DIR                 serve machines from a folder of manifests
+  shaper validate DIR                   what is wrong with them
+  shaper explain DIR 'uuid=...&mac=...' who gets what, and why
+  shaper diff OLD NEW                   which machines would boot something else
+
+`shaper COMMAND --help` is the manual of a command; `shaper man COMMAND | man -l -` is the same as a man page."
+)]
 struct Cli {
     #[command(flatten)]
     logs: logs::Args,
@@ -25,7 +38,15 @@ enum Role {
     Partition(partition::Args),
     Standalone(standalone::Args),
     Tftp(tftp::Args),
+    Validate(validate::Args),
+    Explain(explain::Args),
+    Diff(diff::Args),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
 }
+
+/// What a check exits with where it could not be done: 1 is its answer.
+const NOT_DONE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -36,6 +57,11 @@ fn main() -> ExitCode {
         Role::Partition(args) => partition::run(&args),
         Role::Standalone(args) => standalone::run(args),
         Role::Tftp(args) => tftp::run(args),
+        Role::Validate(args) => return checked(validate::run(&args)),
+        Role::Explain(args) => return checked(explain::run(&args)),
+        Role::Diff(args) => return checked(diff::run(&args)),
+        Role::Completions(args) => manual::completions(&args, Cli::command()),
+        Role::Man(args) => manual::man(&args, Cli::command()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -44,4 +70,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn checked(ended: anyhow::Result<ExitCode>) -> ExitCode {
+    ended.unwrap_or_else(|error| {
+        eprintln!("shaper: {error:#}");
+        ExitCode::from(NOT_DONE)
+    })
 }

@@ -3,6 +3,8 @@
 //! [`Folder::rescan`] says what is different since the last time; [`Follow`] says when to look. A file is taken whole or not at all: one
 //! with an error keeps all of its last good objects, since half of a change may be a danger to a machine.
 
+mod batch;
+mod fault;
 mod fields;
 mod folder;
 mod follow;
@@ -13,8 +15,11 @@ mod walk;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use batch::{Batch, Progress, Source};
+pub use fault::Fault;
 pub use folder::{Folder, Scan};
 pub use follow::Follow;
+pub use tree::Spot;
 
 /// What is wrong with a file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

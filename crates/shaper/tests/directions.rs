@@ -9,12 +9,13 @@ use serde_json::Value;
 const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("boot", &[], &["tokio", "hyper", "kube", "kube-core", "k8s-openapi", "tonic", "reqwest"]),
     ("crd", &["boot"], &["tokio", "hyper", "kube-client"]),
+    ("review", &["boot", "crd"], &["tokio", "hyper", "kube-client"]),
     ("tls", &[], &["kube", "kube-core", "kube-client", "k8s-openapi", "hyper", "tonic", "ring", "openssl"]),
     ("feed", &["boot", "tls"], &["kube", "kube-core", "kube-client", "k8s-openapi", "ring", "openssl"]),
     ("api", &["boot", "tls"], &["kube", "kube-core", "kube-client", "k8s-openapi", "ring", "openssl"]),
     ("tftp", &[], &["tokio", "hyper", "http", "kube", "kube-core", "k8s-openapi"]),
     ("controller", &["boot", "crd", "feed", "tls"], &["api", "ring", "openssl"]),
-    ("shaper", &["api", "boot", "controller", "crd", "feed", "tftp", "tls"], &["ring", "openssl"]),
+    ("shaper", &["api", "boot", "controller", "crd", "feed", "review", "tftp", "tls"], &["ring", "openssl"]),
     // Only ever a dev-dependency, which is why nobody below may use it.
     ("fake-apiserver", &[], &["kube", "kube-core", "k8s-openapi", "ring", "openssl"]),
     ("e2e", &[], &["kube", "hyper"]),

@@ -7,10 +7,12 @@ use std::sync::LazyLock;
 
 use boot::nearest::did_you_mean;
 use crd::FieldPath;
+use review::rule;
 use serde_json::{Map, Value as Json, json};
 
-use super::read::{Fault, Kind};
-use super::tree::{Entry, Meaning, Node, Value, meaning};
+use super::fault::Fault;
+use super::read::Kind;
+use super::tree::{Entry, Meaning, Node, Spot, Value, meaning};
 
 static PROFILE: LazyLock<Json> = LazyLock::new(|| schema(0));
 static ASSIGNMENT: LazyLock<Json> = LazyLock::new(|| schema(1));
@@ -40,7 +42,7 @@ pub(super) fn check(kind: Kind, object: &Node<'_>) -> Result<Json, Vec<Fault>> {
         Kind::Assignment => &ASSIGNMENT,
     };
     let mut check = Check { faults: Vec::new() };
-    let value = check.value(object, object.line, schema, Place::Object);
+    let value = check.value(object, object.spot, schema, Place::Object);
     if check.faults.is_empty() { Ok(value) } else { Err(check.faults) }
 }
 
@@ -67,98 +69,100 @@ struct Check {
 }
 
 impl Check {
-    fn fault(&mut self, line: usize, path: Place<'_>, reason: &str) -> Json {
-        self.faults.push((Some(line), format!("{}{reason}", path.field())));
+    fn fault(&mut self, spot: Spot, path: Place<'_>, reason: &str) -> Json {
+        self.faults.push(Fault { field: path.field(), ..Fault::new(&rule::SCHEMA, Some(spot), reason) });
         Json::Null
     }
 
-    /// A value, which stands at `line` or has its key there.
-    fn value(&mut self, node: &Node<'_>, line: usize, schema: &Json, path: Place<'_>) -> Json {
+    /// A value, or its key, stands at `spot`.
+    fn value(&mut self, node: &Node<'_>, spot: Spot, schema: &Json, path: Place<'_>) -> Json {
         match schema["type"].as_str() {
-            Some("string") => self.text(node, line, schema, path),
-            Some("integer") => self.integer(node, line, schema, path),
-            Some("array") => self.list(node, line, schema, path),
-            Some("object") => self.object(node, line, schema, path),
+            Some("string") => self.text(node, spot, schema, path),
+            Some("integer") => self.integer(node, spot, schema, path),
+            Some("array") => self.list(node, spot, schema, path),
+            Some("object") => self.object(node, spot, schema, path),
             // Nothing of ours reads it.
             _ => Json::Null,
         }
     }
 
-    fn text(&mut self, node: &Node<'_>, line: usize, schema: &Json, path: Place<'_>) -> Json {
+    fn text(&mut self, node: &Node<'_>, spot: Spot, schema: &Json, path: Place<'_>) -> Json {
+        let spot = node.spot_or(spot);
         let text = match &node.value {
             Value::Text { text, .. } => text,
             Value::Plain(text) => match meaning(text) {
                 Meaning::Text => text,
-                Meaning::Null => return self.fault(line, path, " has no value; an empty text is \"\""),
+                Meaning::Null => return self.fault(spot, path, " has no value; an empty text is \"\""),
                 Meaning::Boolean(is) => {
-                    return self.fault(line, path, &format!(": {text} means {is} here; for the text, write \"{text}\""));
+                    return self.fault(spot, path, &format!(": {text} means {is} here; for the text, write \"{text}\""));
                 }
                 Meaning::Integer(_) | Meaning::Number => {
-                    return self.fault(line, path, &format!(": {text} is a number; for the text, write \"{text}\""));
+                    return self.fault(spot, path, &format!(": {text} is a number; for the text, write \"{text}\""));
                 }
             },
-            Value::List(_) => return self.fault(line, path, " must be a text, but is a list"),
-            Value::Map(_) => return self.fault(line, path, " must be a text, but is a map"),
+            Value::List(_) => return self.fault(spot, path, " must be a text, but is a list"),
+            Value::Map(_) => return self.fault(spot, path, " must be a text, but is a map"),
         };
         let limit = |name: &str| schema[name].as_u64().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         // A character has a byte at least, so most texts need not be counted.
         if limit("maxLength").is_some_and(|most| text.len() > most && text.chars().count() > most) {
-            return self.fault(line, path, &format!(" is longer than {} characters", limit("maxLength").unwrap_or_default()));
+            return self.fault(spot, path, &format!(" is longer than {} characters", limit("maxLength").unwrap_or_default()));
         }
         if limit("minLength").is_some_and(|least| text.len() < least) {
-            return self.fault(line, path, " is empty");
+            return self.fault(spot, path, " is empty");
         }
         let choices: Vec<&str> = schema["enum"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
         if !choices.is_empty() && !choices.contains(&text.as_ref()) {
             let hint = did_you_mean(text, choices.iter().copied());
-            return self.fault(line, path, &format!(": there is no {text:?}{hint}; there are {}", choices.join(", ")));
+            return self.fault(spot, path, &format!(": there is no {text:?}{hint}; there are {}", choices.join(", ")));
         }
         Json::from(text.as_ref())
     }
 
-    fn integer(&mut self, node: &Node<'_>, line: usize, schema: &Json, path: Place<'_>) -> Json {
-        let Value::Plain(text) = &node.value else { return self.fault(line, path, " must be a whole number, without quotes") };
+    fn integer(&mut self, node: &Node<'_>, spot: Spot, schema: &Json, path: Place<'_>) -> Json {
+        let spot = node.spot_or(spot);
+        let Value::Plain(text) = &node.value else { return self.fault(spot, path, " must be a whole number, without quotes") };
         let Meaning::Integer(integer) = meaning(text) else {
-            return self.fault(line, path, &format!(": {text:?} is no whole number"));
+            return self.fault(spot, path, &format!(": {text:?} is no whole number"));
         };
         // The bounds of the schema are whole numbers, too.
         #[allow(clippy::cast_possible_truncation, reason = "they are whole numbers of at most seven digits")]
         let bound = |name: &str| schema[name].as_f64().map(|bound| bound as i64);
         match (bound("minimum"), bound("maximum")) {
             (Some(least), Some(most)) if !(least..=most).contains(&integer) => {
-                self.fault(line, path, &format!(": {integer} is not between {least} and {most}"))
+                self.fault(spot, path, &format!(": {integer} is not between {least} and {most}"))
             }
             _ => Json::from(integer),
         }
     }
 
-    fn list(&mut self, node: &Node<'_>, line: usize, schema: &Json, path: Place<'_>) -> Json {
-        let Value::List(items) = &node.value else { return self.fault(line, path, " must be a list; start each item with `- `") };
+    fn list(&mut self, node: &Node<'_>, spot: Spot, schema: &Json, path: Place<'_>) -> Json {
+        let Value::List(items) = &node.value else { return self.fault(spot, path, " must be a list; start each item with `- `") };
         let most = schema["maxItems"].as_u64().map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
         if items.len() > most {
-            return self.fault(line, path, &format!(" has {} items; it may have {most}", items.len()));
+            return self.fault(spot, path, &format!(" has {} items; it may have {most}", items.len()));
         }
-        let item = |(i, item): (usize, &Node<'_>)| self.value(item, item.line, &schema["items"], Place::Item(&path, i));
+        let item = |(i, item): (usize, &Node<'_>)| self.value(item, item.spot, &schema["items"], Place::Item(&path, i));
         items.iter().enumerate().map(item).collect()
     }
 
-    fn object(&mut self, node: &Node<'_>, line: usize, schema: &Json, path: Place<'_>) -> Json {
-        let Value::Map(entries) = &node.value else { return self.fault(line, path, " must be a map of keys and values") };
+    fn object(&mut self, node: &Node<'_>, spot: Spot, schema: &Json, path: Place<'_>) -> Json {
+        let Value::Map(entries) = &node.value else { return self.fault(spot, path, " must be a map of keys and values") };
         let most = schema["maxProperties"].as_u64().map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
         if entries.len() > most {
-            return self.fault(line, path, &format!(" has {} entries; it may have {most}", entries.len()));
+            return self.fault(spot, path, &format!(" has {} entries; it may have {most}", entries.len()));
         }
         let mut object = Map::new();
         for entry in entries {
             let value = match schema["properties"].as_object() {
                 Some(known) => self.field(entry, known, path),
-                None => Some(self.value(&entry.node, entry.line, &schema["additionalProperties"], Place::Entry(&path, &entry.key))),
+                None => Some(self.value(&entry.node, entry.spot, &schema["additionalProperties"], Place::Entry(&path, &entry.key))),
             };
             object.extend(value.map(|value| (entry.key.clone().into_owned(), value)));
         }
         for required in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
             if !object.contains_key(required) {
-                self.fault(line, Place::Entry(&path, required), " is missing");
+                self.fault(spot, Place::Entry(&path, required), " is missing");
             }
         }
         Json::Object(object)
@@ -170,12 +174,12 @@ impl Check {
         let Some(schema) = known.get(&*entry.key) else {
             let hint = did_you_mean(&entry.key, known.keys().map(String::as_str));
             let names: Vec<_> = known.keys().map(String::as_str).collect();
-            self.fault(entry.line, path, &format!(": unknown field{hint}; there are {}", names.join(", ")));
+            self.fault(entry.spot, path, &format!(": unknown field{hint}; there are {}", names.join(", ")));
             return None;
         };
         if entry.node.is_null() || schema["type"].is_null() {
             return None;
         }
-        Some(self.value(&entry.node, entry.line, schema, path))
+        Some(self.value(&entry.node, entry.spot, schema, path))
     }
 }

@@ -9,7 +9,8 @@ use boot::Change;
 use tracing::info;
 
 use super::Problem;
-use super::read::{self, Contents, Fault, Identity, Kind, MAX_FILE_BYTES, Object};
+use super::fault::Fault;
+use super::read::{self, Contents, Identity, Kind, MAX_FILE_BYTES, Object};
 use super::walk::{Found, Stamp, walk};
 
 /// A folder of manifests, as it was when it was last read.
@@ -74,8 +75,8 @@ impl Folder {
     fn choose(&mut self) -> Vec<Change> {
         let mut holders: HashMap<Identity, Vec<(&PathBuf, usize, &Object)>> = HashMap::new();
         for (path, held) in &self.files {
-            for (line, object) in &held.good.objects {
-                holders.entry(object.identity()).or_default().push((path, *line, object));
+            for (spots, object) in &held.good.objects {
+                holders.entry(object.identity()).or_default().push((path, spots.object.line as usize, object));
             }
         }
         let mut twice = Vec::new();
@@ -114,7 +115,7 @@ impl Folder {
 
     fn problems(&self, found: &Found) -> Vec<Problem> {
         let faults = self.files.iter().flat_map(|(path, held)| {
-            held.faults.iter().map(|(line, reason)| Problem { file: path.clone(), line: *line, reason: reason.clone() })
+            held.faults.iter().map(|fault| Problem { file: path.clone(), line: fault.line(), reason: fault.sentence() })
         });
         let unreadable = found.unreadable.iter().map(|(path, reason)| Problem { file: path.clone(), line: None, reason: reason.clone() });
         let mut problems: Vec<_> = faults.chain(unreadable).chain(self.twice.iter().cloned()).collect();
@@ -136,12 +137,12 @@ impl Held {
             Ok(Opened::TooLarge(bytes, stamp)) => {
                 self.stamp = Some(stamp);
                 let reason = format!("the file has {bytes} bytes; split it into files of at most {MAX_FILE_BYTES} (64 MiB)");
-                self.faults = vec![(None, reason)];
+                self.faults = vec![Fault::file(None, reason)];
             }
             // The next scan sees what it has become.
             Ok(Opened::Changing) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.faults = vec![(None, format!("can't be read: {error}; what it held before stays"))],
+            Err(error) => self.faults = vec![Fault::file(None, format!("can't be read: {error}; what it held before stays"))],
         }
     }
 

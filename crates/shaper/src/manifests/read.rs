@@ -7,10 +7,12 @@ use std::sync::Arc;
 use boot::nearest::{did_you_mean, nearest};
 use boot::{Assignment, ObjectKey, Profile};
 use crd::{API_VERSION, GROUP, Invalid, VERSION};
+use review::{Reviewed, rule};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use super::fault::{Fault, Lines};
 use super::fields;
-use super::tree::{Documents, Node, Value};
+use super::tree::{Documents, Node, Spot, Value};
 
 /// Largest file that is read.
 pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -38,14 +40,25 @@ pub(super) struct Identity {
     pub(super) key: ObjectKey,
 }
 
-/// The line, if it is known, and what is wrong.
-pub(super) type Fault = (Option<usize>, String);
+/// The places of an object that are told when something is wrong with it among others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Spots {
+    /// Where it starts.
+    pub(super) object: Spot,
+    pub(super) name: Spot,
+    pub(super) labels: Spot,
+    pub(super) subject_selectors: Spot,
+    pub(super) profile_selectors: Spot,
+}
 
-/// What a file holds: objects with the line where each starts, and kinds that are not shaper's.
+/// What a file holds: objects, and kinds that are not shaper's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Contents {
-    pub(super) objects: Vec<(usize, Object)>,
+    pub(super) objects: Vec<(Spots, Object)>,
     pub(super) foreign: Vec<String>,
+    /// Objects that can't be served, with the labels of a Profile, or those that an Assignment selects: what is said of others should not be
+    /// said twice.
+    pub(super) refused: Vec<(boot::Name, boot::Labels)>,
 }
 
 /// Reads a file. All of its faults are found, as far as they don't hide each other.
@@ -58,19 +71,28 @@ pub(super) fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Vec<Fault>> 
     reading.end()
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Fault> {
+/// Reads a text that stands below so many lines of its file, and says all that there is to say of each object: errors and warnings.
+pub(super) fn review(text: &str, is_json: bool, above: usize) -> (Contents, Vec<Fault>) {
+    let mut reading = Reading { is_review: true, ..Reading::default() };
+    if let Err(fault) = if is_json { reading.json(text) } else { reading.yaml(text, above) } {
+        reading.faults.push(fault);
+    }
+    (reading.contents, reading.faults)
+}
+
+pub(super) fn text(bytes: &[u8]) -> Result<&str, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let line = lines(&bytes[..error.valid_up_to()]) + 1;
-        (Some(line), "the file is not UTF-8; save it as UTF-8".to_owned())
+        Fault::file(Some(Spot::line(line)), "the file is not UTF-8; save it as UTF-8")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
-        return Err((None, "the file is empty; remove it, or write its objects".to_owned()));
+        return Err(Fault::file(None, "the file is empty; remove it, or write its objects"));
     }
     Ok(text)
 }
 
-fn lines(text: &[u8]) -> usize {
+pub(super) fn lines(text: &[u8]) -> usize {
     text.iter().filter(|byte| **byte == b'\n').count()
 }
 
@@ -79,6 +101,8 @@ fn lines(text: &[u8]) -> usize {
 struct Reading {
     contents: Contents,
     faults: Vec<Fault>,
+    /// Whether warnings are of interest, and not only what can't be served.
+    is_review: bool,
 }
 
 // === impl Reading ===
@@ -87,9 +111,11 @@ impl Reading {
     /// YAML that stands below so many lines of the file.
     fn yaml(&mut self, text: &str, above: usize) -> Result<(), Fault> {
         let mut documents = Documents::of(text, above);
-        while let Some(document) = documents.next().map_err(|(line, reason)| (line, reason + helm_hint(text)))? {
+        let lines = Lines::of(text, above);
+        let hinted = |fault: Fault| Fault { reason: fault.reason + helm_hint(text), ..fault };
+        while let Some(document) = documents.next().map_err(hinted)? {
             if !document.is_null() {
-                self.document(&document);
+                self.document(&document, &lines);
             }
         }
         Ok(())
@@ -100,7 +126,10 @@ impl Reading {
         let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
         let mut start = 0;
         while let Some(value) = stream.next() {
-            value.map_err(|error| (Some(error.line()), format!("no valid JSON: {error}")))?;
+            value.map_err(|error| {
+                let spot = Spot::new(error.line(), error.column()..error.column() + 1);
+                Fault::file(Some(spot), format!("no valid JSON: {error}"))
+            })?;
             let end = stream.byte_offset();
             self.yaml(&text[start..end], lines(&text.as_bytes()[..start]))?;
             start = end;
@@ -108,19 +137,32 @@ impl Reading {
         Ok(())
     }
 
-    fn document(&mut self, document: &Node<'_>) {
+    fn document(&mut self, document: &Node<'_>, lines: &Lines<'_>) {
         let is_list = document.get("kind").and_then(Node::text).is_some_and(|kind| kind.ends_with("List"));
         let items = document.get("items").filter(|_| is_list).map(|items| &items.value);
         match items {
-            Some(Value::List(items)) => items.iter().for_each(|item| self.object(item)),
-            _ => self.object(document),
+            Some(Value::List(items)) => items.iter().for_each(|item| self.object(item, lines)),
+            _ => self.object(document, lines),
         }
     }
 
-    fn object(&mut self, node: &Node<'_>) {
+    fn object(&mut self, node: &Node<'_>, lines: &Lines<'_>) {
         match kind(node) {
+            Ok(Some(kind)) if self.is_review => match reviewed(kind, node, lines) {
+                Ok((object, faults)) => {
+                    match object {
+                        Some(object) => self.contents.objects.push((spots(node), object)),
+                        None => self.contents.refused.push((name(kind, node), labels(kind, node))),
+                    }
+                    self.faults.extend(faults);
+                }
+                Err(faults) => {
+                    self.contents.refused.push((name(kind, node), labels(kind, node)));
+                    self.faults.extend(faults);
+                }
+            },
             Ok(Some(kind)) => match convert(kind, node) {
-                Ok(object) => self.contents.objects.push((node.line, object)),
+                Ok(object) => self.contents.objects.push((spots(node), object)),
                 Err(faults) => self.faults.extend(faults),
             },
             Ok(None) => {
@@ -134,20 +176,21 @@ impl Reading {
 
     fn end(mut self) -> Result<Contents, Vec<Fault>> {
         let mut seen = HashMap::new();
-        for (line, object) in &self.contents.objects {
-            let identity = object.identity();
+        for (spots, object) in &self.contents.objects {
+            let (identity, line) = (object.identity(), spots.object.line);
             if let Some(first) = seen.insert(identity.clone(), line) {
-                self.faults.push((Some(*line), format!("{identity} is in this file twice, at lines {first} and {line}; remove one")));
+                let reason = format!("{identity} is in this file twice, at lines {first} and {line}; remove one");
+                self.faults.push(Fault::new(&rule::TWICE, Some(spots.object), reason));
             }
         }
         if self.faults.is_empty() {
             return Ok(self.contents);
         }
-        self.faults.sort();
+        self.faults.sort_by_cached_key(|fault| (fault.line(), fault.sentence()));
         let more = self.faults.len().saturating_sub(MAX_FAULTS);
         self.faults.truncate(MAX_FAULTS);
         if more > 0 {
-            self.faults.push((None, format!("there are {more} more errors")));
+            self.faults.push(Fault::file(None, format!("there are {more} more errors")));
         }
         Err(self.faults)
     }
@@ -155,39 +198,39 @@ impl Reading {
 
 /// Which of our kinds an object is of; nothing where it is of another API group.
 fn kind(node: &Node<'_>) -> Result<Option<Kind>, Fault> {
-    let at = |field: &str| Some(node.line_of(&crd::FieldPath::of([field]), None));
+    let at = |field: &str| Some(node.spot_of(&crd::FieldPath::of([field])));
     let field = |name: &str| node.get(name).and_then(Node::text).filter(|text| !text.is_empty());
     let (Some(kind), Some(version)) = (field("kind"), field("apiVersion")) else {
-        return Err((
-            Some(node.line),
-            format!("this is no manifest: it needs apiVersion: {API_VERSION} and kind: {}", Kind::NAMES.join(" or ")),
-        ));
+        let reason = format!("this is no manifest: it needs apiVersion: {API_VERSION} and kind: {}", Kind::NAMES.join(" or "));
+        return Err(Fault::file(Some(Spot::line(node.spot.line as usize)), reason));
     };
     let (group, version) = version.split_once('/').unwrap_or(("", version));
     let known = Kind::named(kind);
     if group != GROUP {
         let is_meant = known.is_some() || nearest(group, [GROUP]).is_some();
         return if is_meant {
-            Err((at("apiVersion"), format!("{kind} is in apiVersion {API_VERSION}, not in {group:?}")))
+            Err(Fault::file(at("apiVersion"), format!("{kind} is in apiVersion {API_VERSION}, not in {group:?}")))
         } else {
             Ok(None)
         };
     }
     if known.is_none() {
-        return Err((
-            at("kind"),
-            format!("unknown kind {kind}{}; there are {}", did_you_mean(kind, Kind::NAMES), Kind::NAMES.join(" and ")),
-        ));
+        let reason = format!("unknown kind {kind}{}; there are {}", did_you_mean(kind, Kind::NAMES), Kind::NAMES.join(" and "));
+        return Err(Fault::file(at("kind"), reason));
     }
     if version != VERSION {
-        return Err((at("apiVersion"), format!("unknown version {version} of {GROUP}; write apiVersion: {API_VERSION}")));
+        return Err(Fault::file(at("apiVersion"), format!("unknown version {version} of {GROUP}; write apiVersion: {API_VERSION}")));
     }
     Ok(known)
 }
 
 fn convert(kind: Kind, node: &Node<'_>) -> Result<Object, Vec<Fault>> {
     let json = fields::check(kind, node)?;
-    let invalid = |error: Invalid| vec![(Some(node.line_of(&error.field(), error.line_in_field())), error.to_string())];
+    let invalid = |error: Invalid| {
+        let line = error.line_in_field().and_then(|inner| node.line_in(&error.field(), inner));
+        let spot = line.map_or_else(|| node.spot_of(&error.field()), |(line, _)| Spot::line(line));
+        vec![Fault::new(&rule::CONVERSION, Some(spot), error.to_string())]
+    };
     match kind {
         Kind::Profile => crd::profile(&typed(json, node)?).map(|profile| Object::Profile(Arc::new(profile))).map_err(invalid),
         Kind::Assignment => {
@@ -196,16 +239,67 @@ fn convert(kind: Kind, node: &Node<'_>) -> Result<Object, Vec<Fault>> {
     }
 }
 
+/// The object, if it can be served, and all that there is to say of it.
+fn reviewed(kind: Kind, node: &Node<'_>, lines: &Lines<'_>) -> Result<(Option<Object>, Vec<Fault>), Vec<Fault>> {
+    let named = |faults: Vec<Fault>| {
+        faults.into_iter().map(|fault| Fault { object: Some(Box::new(name(kind, node))), ..fault }).collect::<Vec<_>>()
+    };
+    let json = fields::check(kind, node).map_err(named)?;
+    let (object, findings) = match kind {
+        Kind::Profile => {
+            let Reviewed { object, findings } = review::profile(&typed(json, node).map_err(named)?);
+            (object.map(Object::Profile), findings)
+        }
+        Kind::Assignment => {
+            let Reviewed { object, findings } = review::assignment(&typed(json, node).map_err(named)?);
+            (object.map(Object::Assignment), findings)
+        }
+    };
+    Ok((object, findings.into_iter().map(|finding| Fault::found(finding, node, lines)).collect()))
+}
+
+/// The name that an object gives itself, as far as it does.
+fn name(kind: Kind, node: &Node<'_>) -> boot::Name {
+    let text = |field: &str| node.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Node::text);
+    let key = ObjectKey::new(text("namespace").unwrap_or(crd::DEFAULT_NAMESPACE), text("name").unwrap_or_default());
+    match kind {
+        Kind::Profile => boot::Name::Profile(key),
+        Kind::Assignment => boot::Name::Assignment(key),
+    }
+}
+
+/// The labels of a Profile, and those that an Assignment selects, as far as they can be read.
+fn labels(kind: Kind, node: &Node<'_>) -> boot::Labels {
+    let map = match kind {
+        Kind::Profile => node.get("metadata").and_then(|metadata| metadata.get("labels")),
+        Kind::Assignment => node.get("spec").and_then(|spec| spec.get("profileSelectors")),
+    };
+    let Some(Value::Map(entries)) = map.map(|map| &map.value) else { return boot::Labels::default() };
+    let labels = entries.iter().filter_map(|entry| Some((entry.key.to_string(), entry.node.text()?.to_owned()))).collect();
+    boot::profile::normalise_labels(&labels)
+}
+
+fn spots(node: &Node<'_>) -> Spots {
+    let at = |path: &[&str]| node.spot_of(&crd::FieldPath::of(path.iter().copied()));
+    Spots {
+        object: Spot::line(node.spot.line as usize),
+        name: at(&["metadata", "name"]),
+        labels: at(&["metadata", "labels"]),
+        subject_selectors: at(&["spec", "subjectSelectors"]),
+        profile_selectors: at(&["spec", "profileSelectors"]),
+    }
+}
+
 /// After the fields were checked, only the spelling of a time can be wrong.
 fn typed<T: DeserializeOwned>(json: serde_json::Value, node: &Node<'_>) -> Result<T, Vec<Fault>> {
     serde_json::from_value(json).map_err(|error| {
-        let line = node.line_of(&crd::FieldPath::of(["metadata", "creationTimestamp"]), None);
-        vec![(Some(line), format!("metadata: {error}"))]
+        let spot = node.spot_of(&crd::FieldPath::of(["metadata", "creationTimestamp"]));
+        vec![Fault::new(&rule::CONVERSION, Some(spot), format!("metadata: {error}"))]
     })
 }
 
 /// Jinja has none of these, so that the templates of a Profile are not taken for Helm's.
-fn helm_hint(text: &str) -> &'static str {
+pub(super) fn helm_hint(text: &str) -> &'static str {
     const SIGNS: [&str; 10] =
         ["{{ .", "{{.", "{{- .", "{{ if ", "{{- if ", "{{- end", "{{- range ", "{{- with ", "{{ include ", "{{- include "];
     let is_helm = SIGNS.iter().any(|sign| text.contains(sign));

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crd::{FieldPath, Step};
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use super::read::Fault;
+use super::fault::Fault;
 
 /// Most levels of maps and lists.
 const MAX_DEPTH: usize = 64;
@@ -18,10 +18,21 @@ const MAX_NODES: usize = 8_000_000;
 /// Most values that a file may repeat by aliases: what is left of a YAML bomb.
 const MAX_REPEATED: usize = 100_000;
 
-/// A value, and the line on which it starts, counted from 1.
+/// A place in a file: a line, counted from 1, and some of its characters, counted from 1 as well. Where these are not known, both are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spot {
+    /// The line.
+    pub line: u32,
+    /// The first character.
+    pub start: u32,
+    /// The one after the last.
+    pub end: u32,
+}
+
+/// A value, and where it starts.
 #[derive(Clone, Debug)]
 pub(super) struct Node<'t> {
-    pub(super) line: usize,
+    pub(super) spot: Spot,
     pub(super) value: Value<'t>,
 }
 
@@ -38,11 +49,11 @@ pub(super) enum Value<'t> {
     Map(Vec<Entry<'t>>),
 }
 
-/// One entry of a map, and the line of its key.
+/// One entry of a map, and the place of its key.
 #[derive(Clone, Debug)]
 pub(super) struct Entry<'t> {
     pub(super) key: Cow<'t, str>,
-    pub(super) line: usize,
+    pub(super) spot: Spot,
     pub(super) node: Node<'t>,
 }
 
@@ -81,64 +92,69 @@ impl<'t> Documents<'t> {
 
     fn event(&mut self) -> Result<Option<(Event<'t>, Span)>, Fault> {
         let above = self.above;
-        let invalid =
-            |error: granit_parser::ScanError| (Some(above + error.marker().line().max(1)), format!("no valid YAML: {}", error.info()));
+        let invalid = |error: granit_parser::ScanError| {
+            let (line, column) = (above + error.marker().line().max(1), error.marker().col() + 1);
+            Fault::file(Some(Spot::new(line, column..column + 1)), format!("no valid YAML: {}", error.info()))
+        };
         self.parser.next_event().transpose().map_err(invalid)
     }
 
     fn node(&mut self, depth: usize) -> Result<Node<'t>, Fault> {
-        let (event, span) = self.event()?.ok_or_else(|| (None, "no valid YAML: the file ends too early".to_owned()))?;
+        let (event, span) = self.event()?.ok_or_else(|| Fault::file(None, "no valid YAML: the file ends too early"))?;
         self.node_of(event, span, depth)
     }
 
     fn node_of(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node<'t>, Fault> {
-        let line = self.above + span.start.line();
+        let spot = Spot::of(&span, self.above);
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return Err((Some(line), format!("more than {MAX_NODES} values in one document; split it")));
+            return Err(Fault::file(Some(spot), format!("more than {MAX_NODES} values in one document; split it")));
         }
         if depth > MAX_DEPTH {
-            return Err((Some(line), format!("maps and lists are nested more than {MAX_DEPTH} deep")));
+            return Err(Fault::file(Some(spot), format!("maps and lists are nested more than {MAX_DEPTH} deep")));
         }
         let before = self.nodes;
         let (anchor, value) = match event {
-            Event::Alias(id) => return self.repeat(id, line),
-            Event::Scalar(text, style, anchor, tag) => (anchor, scalar(text, style, tag.as_deref(), line)?),
+            Event::Alias(id) => return self.repeat(id, spot),
+            Event::Scalar(text, style, anchor, tag) => (anchor, scalar(text, style, tag.as_deref(), spot)?),
             Event::SequenceStart(_, anchor, tag) => {
-                check_tag(tag.as_deref(), "seq", line)?;
+                check_tag(tag.as_deref(), "seq", spot)?;
                 (anchor, self.list(depth)?)
             }
             Event::MappingStart(_, anchor, tag) => {
-                check_tag(tag.as_deref(), "map", line)?;
+                check_tag(tag.as_deref(), "map", spot)?;
                 (anchor, self.map(depth)?)
             }
-            _ => return Err((Some(line), "no valid YAML: a value is missing".to_owned())),
+            _ => return Err(Fault::file(Some(spot), "no valid YAML: a value is missing")),
         };
-        let node = Node { line, value };
+        let node = Node { spot, value };
         if anchor != 0 {
             let size = self.nodes - before + 1;
-            self.spend(size, line)?;
+            self.spend(size, spot)?;
             self.anchors.insert(anchor, (node.clone(), size));
         }
         Ok(node)
     }
 
     /// What an alias stands for, at the line of the alias.
-    fn repeat(&mut self, anchor: usize, line: usize) -> Result<Node<'t>, Fault> {
+    fn repeat(&mut self, anchor: usize, spot: Spot) -> Result<Node<'t>, Fault> {
         let size = match self.anchors.get(&anchor) {
             Some((_, size)) => *size,
-            None => return Err((Some(line), "this alias stands for a value that it is in itself".to_owned())),
+            None => return Err(Fault::file(Some(spot), "this alias stands for a value that it is in itself")),
         };
-        self.spend(size, line)?;
+        self.spend(size, spot)?;
         self.nodes += size;
         let (node, _) = &self.anchors[&anchor];
-        Ok(Node { line, value: node.value.clone() })
+        Ok(Node { spot, value: node.value.clone() })
     }
 
-    fn spend(&mut self, size: usize, line: usize) -> Result<(), Fault> {
+    fn spend(&mut self, size: usize, spot: Spot) -> Result<(), Fault> {
         self.repeated += size;
         if self.repeated > MAX_REPEATED {
-            return Err((Some(line), format!("aliases repeat more than {MAX_REPEATED} values; write them out in several files")));
+            return Err(Fault::file(
+                Some(spot),
+                format!("aliases repeat more than {MAX_REPEATED} values; write them out in several files"),
+            ));
         }
         Ok(())
     }
@@ -163,7 +179,7 @@ impl<'t> Documents<'t> {
                 Some(event) => event,
             };
             let key = self.node_of(event, span, depth + 1)?;
-            let line = key.line;
+            let spot = key.spot;
             let node = self.node(depth + 1)?;
             let key = match key.value {
                 Value::Plain(text) if text == "<<" => {
@@ -171,12 +187,13 @@ impl<'t> Documents<'t> {
                     continue;
                 }
                 Value::Plain(text) | Value::Text { text, .. } => text,
-                Value::List(_) | Value::Map(_) => return Err((Some(line), "the key of a map must be a text".to_owned())),
+                Value::List(_) | Value::Map(_) => return Err(Fault::file(Some(spot), "the key of a map must be a text")),
             };
-            if let Some(first) = seen.insert(key.clone(), line) {
-                return Err((Some(line), format!("{key:?} is in this map twice, at lines {first} and {line}; remove one")));
+            if let Some(first) = seen.insert(key.clone(), spot.line) {
+                let reason = format!("{key:?} is in this map twice, at lines {first} and {}; remove one", spot.line);
+                return Err(Fault::file(Some(spot), reason));
             }
-            entries.push(Entry { key, line, node });
+            entries.push(Entry { key, spot, node });
         }
         for node in merged {
             merge(node, &mut entries, &mut seen)?;
@@ -186,41 +203,41 @@ impl<'t> Documents<'t> {
 }
 
 /// `<<: *alias`: the entries of another map, but for those that are here already.
-fn merge<'t>(node: Node<'t>, entries: &mut Vec<Entry<'t>>, seen: &mut HashMap<Cow<'t, str>, usize>) -> Result<(), Fault> {
+fn merge<'t>(node: Node<'t>, entries: &mut Vec<Entry<'t>>, seen: &mut HashMap<Cow<'t, str>, u32>) -> Result<(), Fault> {
     match node.value {
         Value::Map(others) => {
             for other in others {
                 if !seen.contains_key(&other.key) {
-                    seen.insert(other.key.clone(), other.line);
+                    seen.insert(other.key.clone(), other.spot.line);
                     entries.push(other);
                 }
             }
             Ok(())
         }
         Value::List(maps) => maps.into_iter().try_for_each(|map| merge(map, entries, seen)),
-        _ => Err((Some(node.line), "what << merges must be a map, or a list of maps".to_owned())),
+        _ => Err(Fault::file(Some(node.spot), "what << merges must be a map, or a list of maps")),
     }
 }
 
-fn scalar<'t>(text: Cow<'t, str>, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Value<'t>, Fault> {
+fn scalar<'t>(text: Cow<'t, str>, style: ScalarStyle, tag: Option<&Tag>, spot: Spot) -> Result<Value<'t>, Fault> {
     match tag.map(|tag| tag.core_suffix()) {
         None if style == ScalarStyle::Plain => Ok(Value::Plain(text)),
         Some(Some("int" | "float" | "bool" | "null")) => Ok(Value::Plain(text)),
         None | Some(Some("str")) => Ok(Value::Text { text, is_literal: style == ScalarStyle::Literal }),
-        Some(_) => Err(unknown_tag(tag, line)),
+        Some(_) => Err(unknown_tag(tag, spot)),
     }
 }
 
-fn check_tag(tag: Option<&Tag>, allowed: &str, line: usize) -> Result<(), Fault> {
+fn check_tag(tag: Option<&Tag>, allowed: &str, spot: Spot) -> Result<(), Fault> {
     match tag {
-        Some(tag) if tag.core_suffix() != Some(allowed) => Err(unknown_tag(Some(tag), line)),
+        Some(tag) if tag.core_suffix() != Some(allowed) => Err(unknown_tag(Some(tag), spot)),
         _ => Ok(()),
     }
 }
 
-fn unknown_tag(tag: Option<&Tag>, line: usize) -> Fault {
+fn unknown_tag(tag: Option<&Tag>, spot: Spot) -> Fault {
     let tag = tag.map(Tag::original).unwrap_or_default();
-    (Some(line), format!("the tag {tag} has no meaning here; remove it"))
+    Fault::file(Some(spot), format!("the tag {tag} has no meaning here; remove it"))
 }
 
 // === impl Node ===
@@ -244,21 +261,48 @@ impl<'t> Node<'t> {
         matches!(&self.value, Value::Plain(text) if meaning(text) == Meaning::Null)
     }
 
-    /// The line of a field, or of the last step on the way to it that there is; and of a line inside of its text, where the text stands in
-    /// the file line by line.
-    pub(super) fn line_of(&self, field: &FieldPath, line_in_field: Option<usize>) -> usize {
-        let (mut node, mut line) = (self, self.line);
+    /// The place of a field: of its value where that is a text in one line, else of its key. Of one that is not there, of the last step on
+    /// the way to it that is.
+    pub(super) fn spot_of(&self, field: &FieldPath) -> Spot {
+        self.follow(field).0
+    }
+
+    /// The place of a field's key.
+    pub(super) fn key_spot_of(&self, field: &FieldPath) -> Spot {
+        self.follow(field).1
+    }
+
+    /// The line of a line inside of a field's text, where the text stands in the file line by line, and that line of the text.
+    pub(super) fn line_in(&self, field: &FieldPath, inner: usize) -> Option<(usize, &str)> {
+        let (_, key, node) = self.follow(field);
+        match &node?.value {
+            Value::Text { text, is_literal: true } => {
+                Some((key.line as usize + inner, text.split('\n').nth(inner - 1).unwrap_or_default()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The place of the value or key, that of the key, and the value if it is there.
+    fn follow(&self, field: &FieldPath) -> (Spot, Spot, Option<&Node<'t>>) {
+        let (mut node, mut key) = (self, self.spot);
         for step in field.steps() {
             let next = match step {
-                Step::Key(key) => node.entry(key).map(|entry| (&entry.node, entry.line)),
-                Step::Index(index) => node.item(*index).map(|item| (item, item.line)),
+                Step::Key(key) => node.entry(key).map(|entry| (&entry.node, entry.spot)),
+                Step::Index(index) => node.item(*index).map(|item| (item, item.spot)),
             };
-            let Some((below, at)) = next else { return line };
-            (node, line) = (below, at);
+            let Some((below, at)) = next else { return (key, key, None) };
+            (node, key) = (below, at);
         }
-        match (&node.value, line_in_field) {
-            (Value::Text { is_literal: true, .. }, Some(inner)) => line + inner,
-            _ => line,
+        (node.spot_or(key), key, Some(node))
+    }
+
+    /// The place of the value where that is a text in one line, else this one of its key.
+    pub(super) fn spot_or(&self, key: Spot) -> Spot {
+        match &self.value {
+            Value::Plain(text) if text.is_empty() => key,
+            Value::Plain(_) | Value::Text { is_literal: false, .. } if self.spot.end > 0 => self.spot,
+            _ => key,
         }
     }
 
@@ -274,6 +318,28 @@ impl<'t> Node<'t> {
             Value::List(items) => items.get(index),
             _ => None,
         }
+    }
+}
+
+// === impl Spot ===
+
+impl Spot {
+    /// Characters of a line.
+    pub fn new(line: usize, columns: std::ops::Range<usize>) -> Self {
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self { line: number(line), start: number(columns.start), end: number(columns.end) }
+    }
+
+    /// A line as a whole.
+    pub fn line(line: usize) -> Self {
+        Self::new(line, 0..0)
+    }
+
+    fn of(span: &Span, above: usize) -> Self {
+        let (start, end) = (span.start, span.end);
+        let column = start.col() + 1;
+        let end = if start.line() == end.line() && end.col() + 1 > column { end.col() + 1 } else { 0 };
+        Self::new(above + start.line(), if end == 0 { 0..0 } else { column..end })
     }
 }
 

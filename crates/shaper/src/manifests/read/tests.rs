@@ -10,7 +10,8 @@ fn yaml(text: &str) -> Result<Contents, Vec<Fault>> {
 fn fault(result: Result<Contents, Vec<Fault>>) -> (Option<usize>, String) {
     let mut faults = result.unwrap_err();
     assert_eq!(faults.len(), 1, "{faults:?}");
-    faults.remove(0)
+    let fault = faults.remove(0);
+    (fault.line(), fault.sentence())
 }
 
 fn profile(ipxe: &str) -> String {
@@ -25,7 +26,7 @@ fn assignment(spec: &str) -> String {
 fn documents_lists_and_json_hold_the_same_objects() {
     let several = format!("# first\n---\n{}---\n{}---\n# nothing\n", profile("boot"), assignment("  priority: 1\n"));
     let read_several = yaml(&several).unwrap();
-    assert_eq!(read_several.objects.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 12]);
+    assert_eq!(read_several.objects.iter().map(|(spots, _)| spots.object.line).collect::<Vec<_>>(), [3, 12]);
     let head = r#""apiVersion": "shaper.amahdha.com/v1alpha1", "kind""#;
     let items = [
         format!(r##"{{{head}: "Profile", "metadata": {{"name": "p"}}, "spec": {{"ipxe": "#!ipxe\nboot\n"}}}}"##),
@@ -53,7 +54,7 @@ fn an_unknown_field_is_named_with_its_line_and_the_one_that_was_meant() {
 fn all_faults_of_a_file_are_told() {
     let text =
         format!("{}---\n{}", assignment("  priorty: 1\n"), assignment("  subjectSelectors:\n    serialNumbers: [1]\n    uuids: [x]\n"));
-    let lines: Vec<_> = yaml(&text).unwrap_err().into_iter().map(|(line, _)| line).collect();
+    let lines: Vec<_> = yaml(&text).unwrap_err().into_iter().map(|fault| fault.line()).collect();
     assert_eq!(lines, [Some(6), Some(14)]);
 }
 
@@ -62,7 +63,7 @@ fn many_faults_are_counted() {
     let texts: String = (0..100).map(|_| format!("---\n{}", assignment("  x: 1\n"))).collect();
     let faults = yaml(&texts).unwrap_err();
     assert_eq!(faults.len(), MAX_FAULTS + 1);
-    assert_eq!(faults[MAX_FAULTS], (None, "there are 80 more errors".to_owned()));
+    assert_eq!(faults[MAX_FAULTS].sentence(), "there are 80 more errors");
 }
 
 #[test]

@@ -1,0 +1,276 @@
+//! A set of machines that present alike: for each label key, what its value may be.
+//!
+//! Every requirement of a selector, and every label by which a Profile asks for a machine, is such a set for one key. So a cell can be cut by
+//! it into two cells, and after enough cuts all machines of a cell boot the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use boot::arch::BUILDARCH;
+use boot::profile::Want;
+use boot::{ExtrinsicLabels, Operator, Requirement, Subject};
+
+/// Some values: these, or all but these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Values {
+    Only(BTreeSet<Box<str>>),
+    But(BTreeSet<Box<str>>),
+}
+
+/// What there may be of one label: nothing, a value of the machine's own, or one of the operator's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Label {
+    absent: bool,
+    own: Values,
+    operators: Values,
+}
+
+/// What machines present. Of a key that is not here, anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cell {
+    labels: BTreeMap<Box<str>, Label>,
+}
+
+/// How a cell stands to a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// All of its machines meet it.
+    Holds,
+    /// None does.
+    Fails,
+    /// Some do.
+    Open,
+}
+
+// === impl Values ===
+
+impl Values {
+    fn any() -> Self {
+        Self::But(BTreeSet::new())
+    }
+
+    fn none() -> Self {
+        Self::Only(BTreeSet::new())
+    }
+
+    fn is_none(&self) -> bool {
+        matches!(self, Self::Only(values) if values.is_empty())
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Only(a), Self::Only(b)) => Self::Only(a & b),
+            (Self::Only(a), Self::But(b)) | (Self::But(b), Self::Only(a)) => Self::Only(a - b),
+            (Self::But(a), Self::But(b)) => Self::But(a | b),
+        }
+    }
+
+    fn not(&self) -> Self {
+        match self {
+            Self::Only(values) => Self::But(values.clone()),
+            Self::But(values) => Self::Only(values.clone()),
+        }
+    }
+
+    fn contains(&self, value: &str) -> bool {
+        match self {
+            Self::Only(values) => values.contains(value),
+            Self::But(values) => !values.contains(value),
+        }
+    }
+
+    /// One of them.
+    fn some(&self, key: &str) -> Option<String> {
+        match self {
+            Self::Only(values) => values.first().map(ToString::to_string),
+            Self::But(values) if key == BUILDARCH => {
+                let known = crate::sample::ARCHITECTURES.iter().map(|(arch, _)| (*arch).to_owned());
+                known.chain((0..=values.len()).map(|n| format!("arch{n}"))).find(|arch| !values.contains(arch.as_str()))
+            }
+            Self::But(values) => {
+                let names = std::iter::once("other".to_owned()).chain((1..=values.len()).map(|n| format!("other-{n}")));
+                names.into_iter().find(|name| !values.contains(name.as_str()))
+            }
+        }
+    }
+}
+
+// === impl Label ===
+
+impl Label {
+    fn any() -> Self {
+        Self { absent: true, own: Values::any(), operators: Values::any() }
+    }
+
+    /// What a requirement of a selector asks for, whoever set the label.
+    pub(super) fn required(requirement: &Requirement) -> Self {
+        let (absent, values) = match &requirement.operator {
+            Operator::In(values) => (false, Values::Only(values.iter().cloned().collect())),
+            Operator::NotIn(values) => (true, Values::But(values.iter().cloned().collect())),
+            Operator::Exists => (false, Values::any()),
+            Operator::DoesNotExist => (true, Values::none()),
+        };
+        Self { absent, own: values.clone(), operators: values }
+    }
+
+    /// The label that satisfies what a Profile wants, and the one that disagrees with it.
+    pub(super) fn wanted(want: &Want) -> (Self, Self) {
+        let only = Values::Only(BTreeSet::from([want.value.as_str().into()]));
+        let side = |values: Values| {
+            let (own, operators) = if want.extrinsic { (Values::none(), values) } else { (values, Values::none()) };
+            Self { absent: false, own, operators }
+        };
+        (side(only.clone()), side(only.not()))
+    }
+
+    /// A value that the operator set.
+    fn set_by_operator(value: &str) -> Self {
+        Self { absent: false, own: Values::none(), operators: Values::Only(BTreeSet::from([value.into()])) }
+    }
+
+    /// A value that the machine presents.
+    fn presented(value: &str) -> Self {
+        Self { absent: false, own: Values::Only(BTreeSet::from([value.into()])), operators: Values::none() }
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        Self { absent: self.absent && other.absent, own: self.own.and(&other.own), operators: self.operators.and(&other.operators) }
+    }
+
+    pub(super) fn not(&self) -> Self {
+        Self { absent: !self.absent, own: self.own.not(), operators: self.operators.not() }
+    }
+
+    fn is_none(&self) -> bool {
+        !self.absent && self.own.is_none() && self.operators.is_none()
+    }
+
+    /// The values, if they are few and known.
+    fn listed(&self) -> Option<Vec<&str>> {
+        match (&self.own, &self.operators) {
+            (Values::Only(a), Values::Only(b)) if !self.absent => Some(a.union(b).map(AsRef::as_ref).collect()),
+            _ => None,
+        }
+    }
+}
+
+// === impl Cell ===
+
+impl Cell {
+    /// All machines there are; with labels of the operator, all that reach such a server.
+    pub(super) fn all(extrinsic: Option<&ExtrinsicLabels>) -> Self {
+        let set = extrinsic.into_iter().flat_map(ExtrinsicLabels::iter);
+        Self { labels: set.map(|(key, value)| (key.into(), Label::set_by_operator(value))).collect() }
+    }
+
+    /// Those of the cell that meet the condition. None if there are none.
+    pub(super) fn and(&self, key: &str, label: &Label) -> Option<Self> {
+        let both = self.labels.get(key).map_or_else(|| label.clone(), |own| own.and(label));
+        if both.is_none() {
+            return None;
+        }
+        let mut cell = self.clone();
+        cell.labels.insert(key.into(), both);
+        Some(cell)
+    }
+
+    /// Those of the cell that present this value.
+    pub(super) fn presenting(&self, key: &str, value: &str) -> Option<Self> {
+        self.and(key, &Label::presented(value))
+    }
+
+    /// Those of the cell that meet all of these.
+    pub(super) fn meeting(&self, requirements: &[Requirement]) -> Option<Self> {
+        requirements.iter().try_fold(self.clone(), |cell, requirement| cell.and(&requirement.key, &Label::required(requirement)))
+    }
+
+    pub(super) fn standing(&self, key: &str, label: &Label) -> Standing {
+        let any = Label::any();
+        let own = self.labels.get(key).unwrap_or(&any);
+        let both = own.and(label);
+        match both.is_none() {
+            true => Standing::Fails,
+            false if both == *own => Standing::Holds,
+            false => Standing::Open,
+        }
+    }
+
+    /// The values that a key can have, if they are listed.
+    pub(super) fn listed(&self, key: &str) -> Option<Vec<&str>> {
+        self.labels.get(key)?.listed()
+    }
+
+    /// Whether a machine is one of the cell.
+    pub(super) fn contains(&self, subject: &Subject) -> bool {
+        self.labels.iter().all(|(key, label)| match (subject.intrinsic(key), subject.extrinsic(key)) {
+            (_, Some(value)) => label.operators.contains(value),
+            (Some(value), None) => label.own.contains(value),
+            (None, None) => label.absent,
+        })
+    }
+
+    /// The same, whatever these keys are.
+    pub(super) fn without<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Self {
+        let mut cell = self.clone();
+        keys.for_each(|key| drop(cell.labels.remove(key)));
+        cell
+    }
+
+    /// One machine of the cell that presents little else than these identities.
+    pub(super) fn subject(&self, identities: &[(&str, String)]) -> Option<Subject> {
+        let mut query = String::new();
+        let mut extrinsic = Vec::new();
+        let mut present = |key: &str, value: &str| {
+            if !query.is_empty() {
+                query.push('&');
+            }
+            boot::query::encode_into(&mut query, key);
+            query.push('=');
+            boot::query::encode_into(&mut query, value);
+        };
+        identities.iter().for_each(|(key, value)| present(key, value));
+        for (key, label) in &self.labels {
+            if label.absent || identities.iter().any(|(identity, _)| *identity == &**key) {
+                continue;
+            }
+            match (label.own.some(key), label.operators.some(key)) {
+                (Some(value), _) => present(key, &value),
+                (None, Some(value)) => extrinsic.push((key.to_string(), value)),
+                (None, None) => return None,
+            }
+        }
+        Subject::from_query(&query, &ExtrinsicLabels::new(extrinsic).ok()?).ok()
+    }
+}
+
+/// What the machines have in common, as in `kubectl --selector`. Empty for all machines.
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |values: &BTreeSet<Box<str>>| values.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(",");
+        let mut first = true;
+        for (key, label) in &self.labels {
+            let (values, by) = if label.own == label.operators {
+                (&label.own, "")
+            } else if label.own.is_none() {
+                (&label.operators, " (set by the operator)")
+            } else if label.operators.is_none() {
+                (&label.own, "")
+            } else {
+                (&label.own, " (or what the operator sets)")
+            };
+            let text = match (values, label.absent) {
+                (Values::Only(values), true) if values.is_empty() => format!("!{key}"),
+                (Values::Only(values), true) => format!("{key} in ({}) or !{key}", list(values)),
+                (Values::Only(values), false) if values.len() == 1 => format!("{key}={}", list(values)),
+                (Values::Only(values), false) => format!("{key} in ({})", list(values)),
+                (Values::But(values), false) if values.is_empty() => key.to_string(),
+                (Values::But(values), false) => format!("{key} notin ({}), {key}", list(values)),
+                (Values::But(values), true) if values.is_empty() => continue,
+                (Values::But(values), true) => format!("{key} notin ({})", list(values)),
+            };
+            write!(f, "{}{text}{by}", if first { "" } else { ", " })?;
+            first = false;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! Identities, and which of them stand in alike Assignments.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use boot::catalog::Found;
+use boot::{Assignment, ExtrinsicLabels, LabelSelector, Labels, Mac, MatchedBy, ObjectKey, Subject, identity};
+use rayon::prelude::*;
+use uuid::Uuid;
+
+use super::side::Side;
+
+/// An identity that a selector names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Identity {
+    pub(super) kind: Kind,
+    text: Box<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Kind {
+    Uuid,
+    Serial,
+    Mac,
+}
+
+/// Identities for which both catalogs have alike Assignments, in the same order: what one boots in a cell, the others do, each by its own.
+#[derive(Debug)]
+pub(super) struct Class {
+    /// At least one.
+    pub(super) members: Arc<[Identity]>,
+}
+
+/// What of an Assignment decides, but for its name.
+#[derive(PartialEq, Eq, Hash)]
+struct Alike<'c> {
+    partition: &'c str,
+    namespace: &'c str,
+    priority: i32,
+    profiles: &'c Labels,
+    /// Templates can read them.
+    labels: &'c Labels,
+    requirements: Vec<String>,
+}
+
+/// How an identity stands in both catalogs: by what, in which sort of Assignment, and at which place the same stands in the old one.
+type Signature = (Kind, Vec<(MatchedBy, usize)>, Vec<(MatchedBy, usize, Option<usize>)>, Option<Box<str>>);
+
+// === impl Identity ===
+
+impl Identity {
+    fn uuid(uuid: Uuid) -> Option<Self> {
+        (!identity::is_placeholder_uuid(uuid)).then(|| Self { kind: Kind::Uuid, text: uuid.to_string().into() })
+    }
+
+    fn serial(serial: &str) -> Option<Self> {
+        (!identity::is_placeholder_serial(serial)).then(|| Self { kind: Kind::Serial, text: serial.into() })
+    }
+
+    fn mac(mac: Mac) -> Option<Self> {
+        (!mac.is_placeholder()).then(|| Self { kind: Kind::Mac, text: mac.to_string().into() })
+    }
+
+    pub(super) fn key(&self) -> &'static str {
+        match self.kind {
+            Kind::Uuid => "uuid",
+            Kind::Serial => "serial",
+            Kind::Mac => "mac",
+        }
+    }
+
+    pub(super) fn value(&self) -> String {
+        self.text.to_string()
+    }
+
+    /// Whether the machine says so, be it in the other byte order.
+    pub(super) fn is_presented_by(&self, subject: &Subject) -> bool {
+        match self.kind {
+            Kind::Uuid => subject.uuid().is_some_and(|uuid| {
+                let is = |uuid: Uuid| *uuid.to_string() == *self.text;
+                is(uuid) || is(identity::other_byte_order(uuid))
+            }),
+            Kind::Serial => subject.serial() == Some(&self.text),
+            Kind::Mac => subject.mac().is_some_and(|mac| *mac.to_string() == *self.text),
+        }
+    }
+
+    /// The Assignments that name it, by rank.
+    pub(super) fn named_in<'c>(&self, side: &Side<'c>) -> Vec<Found<'c>> {
+        subject(&[self]).map_or_else(Vec::new, |subject| side.catalog.naming(&subject))
+    }
+}
+
+/// A machine that says this of itself, and no more.
+pub(super) fn subject(identities: &[&Identity]) -> Option<Subject> {
+    let mut query = String::new();
+    for identity in identities {
+        query += identity.key();
+        query.push('=');
+        boot::query::encode_into(&mut query, &identity.text);
+        query.push('&');
+    }
+    Subject::from_query(&query, &ExtrinsicLabels::default()).ok()
+}
+
+/// The identities that touched Assignments name, each once, and those that read the same in the other byte order; and those of
+/// Assignments over which a touched one without identities goes, as its priority is higher.
+pub(super) fn of_touched(old: &Side<'_>, new: &Side<'_>) -> BTreeSet<Identity> {
+    let touched = || old.touched().chain(new.touched());
+    let mut all: BTreeSet<Identity> = touched().flat_map(|assignment| named_by(assignment)).collect();
+    let unnamed = touched().filter(|assignment| !assignment.subjects.names_identities());
+    if let Some(highest) = unnamed.map(|assignment| assignment.priority).max() {
+        let assignments = old.catalog.assignments().chain(new.catalog.assignments());
+        all.extend(assignments.filter(|assignment| assignment.priority < highest).flat_map(|assignment| named_by(assignment)));
+    }
+    let swapped: Vec<_> =
+        all.par_iter().filter_map(other_byte_order).filter(|other| is_named(other, old) || is_named(other, new)).collect();
+    all.extend(swapped);
+    all
+}
+
+/// All identities that both catalogs name.
+pub(super) fn all(old: &Side<'_>, new: &Side<'_>) -> BTreeSet<Identity> {
+    old.catalog.assignments().chain(new.catalog.assignments()).flat_map(|assignment| named_by(assignment)).collect()
+}
+
+fn named_by(assignment: &Assignment) -> impl Iterator<Item = Identity> {
+    let subjects = &assignment.subjects;
+    let uuids = subjects.uuids.iter().filter_map(|uuid| Identity::uuid(*uuid));
+    let serials = subjects.serials.iter().filter_map(|serial| Identity::serial(serial));
+    uuids.chain(serials).chain(subjects.macs.iter().filter_map(|mac| Identity::mac(*mac)))
+}
+
+fn other_byte_order(identity: &Identity) -> Option<Identity> {
+    let uuid = identity::parse_uuid(&identity.text).filter(|_| identity.kind == Kind::Uuid)?;
+    Identity::uuid(identity::other_byte_order(uuid))
+}
+
+/// Whether an Assignment spells it so.
+fn is_named(identity: &Identity, side: &Side<'_>) -> bool {
+    identity.named_in(side).iter().any(|found| found.by != MatchedBy::UuidOtherByteOrder)
+}
+
+/// Sorts identities by how they stand in both catalogs; `is_own`: each by itself.
+pub(super) fn classes(old: &Side<'_>, new: &Side<'_>, identities: BTreeSet<Identity>, is_own: bool) -> Vec<Class> {
+    let mut sorts = HashMap::new();
+    let mut classes: HashMap<Signature, Vec<Identity>> = HashMap::new();
+    let identities: Vec<Identity> = identities.into_iter().collect();
+    let named: Vec<_> = identities.par_iter().map(|identity| (identity.named_in(old), identity.named_in(new))).collect();
+    for (identity, (before, after)) in identities.into_iter().zip(named) {
+        let keys: Vec<&ObjectKey> = before.iter().map(|found| &found.assignment.key).collect();
+        let old_sorts = before.iter().map(|found| (found.by, sort(&mut sorts, found))).collect();
+        let new_sorts = after
+            .iter()
+            .map(|found| (found.by, sort(&mut sorts, found), keys.iter().position(|key| **key == found.assignment.key)))
+            .collect();
+        let signature = (identity.kind, old_sorts, new_sorts, is_own.then(|| identity.text.clone()));
+        classes.entry(signature).or_default().push(identity);
+    }
+    let mut classes: Vec<_> = classes.into_values().map(|members| Class { members: members.into() }).collect();
+    // A hash map has no order, and an answer should.
+    classes.sort_by(|a, b| a.members[0].cmp(&b.members[0]));
+    classes
+}
+
+fn sort<'c>(sorts: &mut HashMap<Alike<'c>, usize>, found: &Found<'c>) -> usize {
+    let assignment = found.assignment;
+    let alike = Alike {
+        partition: &assignment.key.partition,
+        namespace: &assignment.key.namespace,
+        priority: assignment.priority,
+        profiles: &assignment.profiles,
+        labels: &assignment.labels,
+        requirements: words(&assignment.subjects.labels),
+    };
+    let next = sorts.len();
+    *sorts.entry(alike).or_insert(next)
+}
+
+/// A selector as text: that of two is equal only if they are.
+fn words(selector: &LabelSelector) -> Vec<String> {
+    selector.requirements().iter().map(|requirement| format!("{requirement:?}")).collect()
+}
+
+/// Some couples of one of each class: one that an Assignment names together, and one that none does.
+pub(super) fn couples<'k>(old: &Side<'_>, new: &Side<'_>, a: &'k Class, b: &'k Class) -> Vec<(&'k Identity, &'k Identity)> {
+    const MOST: usize = 64;
+    let keys = |identity: &Identity| -> HashSet<ObjectKey> {
+        let all = identity.named_in(old).into_iter().chain(identity.named_in(new));
+        all.map(|found| found.assignment.key.clone()).collect()
+    };
+    let (mut together, mut apart) = (None, None);
+    for first in a.members.iter().take(MOST) {
+        let own = keys(first);
+        for second in b.members.iter().take(MOST) {
+            let place = if own.is_disjoint(&keys(second)) { &mut apart } else { &mut together };
+            place.get_or_insert((first, second));
+            if together.is_some() && apart.is_some() {
+                break;
+            }
+        }
+    }
+    together.into_iter().chain(apart).collect()
+}

@@ -1,0 +1,179 @@
+//! One of the two catalogs: which Assignment wins a cell, and which Profile it gives.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use boot::catalog::Found;
+use boot::{Assignment, Catalog, Labels, ObjectKey, Operator, Profile};
+
+use super::cell::{Cell, Label, Standing};
+
+/// A catalog, with what is different in the other.
+pub(super) struct Side<'c> {
+    pub(super) catalog: &'c Catalog,
+    /// Assignments without identities, by rank.
+    labelled: Vec<Found<'c>>,
+    /// Where each of them stands, by one of the values that it asks for; under no key, those that ask for none.
+    anchors: BTreeMap<&'c str, HashMap<&'c str, Vec<usize>>>,
+    free: Vec<usize>,
+    /// The other catalog has other ones of this name, or none.
+    changed: HashSet<&'c ObjectKey>,
+    /// Selectors of Profiles by which a changed one is found, in one of the catalogs.
+    touched: HashSet<Selecting<'c>>,
+}
+
+type Selecting<'c> = (&'c str, &'c str, &'c Labels);
+
+/// What is known of a cell.
+pub(super) enum Known<T> {
+    /// It is the same for all of its machines.
+    Decided(T),
+    /// It depends on this label.
+    Open(Box<str>, Label),
+}
+
+// === impl Side ===
+
+impl<'c> Side<'c> {
+    pub(super) fn new(catalog: &'c Catalog, other: &Catalog) -> Self {
+        let labelled = catalog.without_identities();
+        let mut anchors: BTreeMap<&str, HashMap<&str, Vec<usize>>> = BTreeMap::new();
+        let mut free = Vec::new();
+        for (at, found) in labelled.iter().enumerate() {
+            let listed = found.assignment.subjects.labels.requirements().iter().find_map(|requirement| match &requirement.operator {
+                Operator::In(values) => Some((&*requirement.key, values)),
+                _ => None,
+            });
+            match listed {
+                Some((key, values)) => {
+                    let by_value = anchors.entry(key).or_default();
+                    values.iter().for_each(|value| by_value.entry(value).or_default().push(at));
+                }
+                None => free.push(at),
+            }
+        }
+        let is_changed = |assignment: &&Arc<Assignment>| other.assignment(&assignment.key) != Some(*assignment);
+        let changed = catalog.assignments().filter(is_changed).map(|assignment| &assignment.key).collect();
+        Self { catalog, labelled, anchors, free, changed, touched: HashSet::new() }
+    }
+
+    /// Learns which Profiles are not the same in both catalogs.
+    pub(super) fn touch(&mut self, profiles: &[&Arc<Profile>]) {
+        let mut by_namespace: HashMap<(&str, &str), Vec<&Profile>> = HashMap::new();
+        for profile in profiles {
+            by_namespace.entry((&profile.key.partition, &profile.key.namespace)).or_default().push(profile);
+        }
+        let mut seen: HashSet<Selecting<'c>> = HashSet::new();
+        for assignment in self.catalog.assignments() {
+            let selecting = selecting(assignment);
+            if !seen.insert(selecting) {
+                continue;
+            }
+            let there = by_namespace.get(&(selecting.0, selecting.1));
+            if there.into_iter().flatten().any(|profile| profile.is_selected_by(&assignment.profiles)) {
+                self.touched.insert(selecting);
+            }
+        }
+    }
+
+    /// Whether an Assignment, or what it could give, is not the same in both catalogs.
+    pub(super) fn is_touched(&self, assignment: &Assignment) -> bool {
+        self.changed.contains(&assignment.key) || self.touched.contains(&selecting(assignment))
+    }
+
+    /// The Assignments that [`Self::is_touched`] says yes to.
+    pub(super) fn touched(&self) -> impl Iterator<Item = &'c Arc<Assignment>> {
+        self.catalog.assignments().filter(|assignment| self.is_touched(assignment))
+    }
+
+    /// Whether a selector or a Profile looks at one of these keys.
+    pub(super) fn looks_at(&self, keys: &[&str]) -> bool {
+        let mut assignments = self.catalog.assignments().flat_map(|assignment| assignment.subjects.labels.requirements());
+        let mut profiles = self.catalog.profiles().flat_map(|profile| profile.wants());
+        assignments.any(|requirement| keys.contains(&&*requirement.key)) || profiles.any(|want| keys.contains(&want.key.as_str()))
+    }
+
+    /// Those without identities that some machine of the cell could match, by rank.
+    pub(super) fn labelled_in(&self, cell: &Cell) -> Vec<Found<'c>> {
+        let mut places = self.free.clone();
+        for (key, by_value) in &self.anchors {
+            match cell.listed(key) {
+                Some(values) => places.extend(values.iter().filter_map(|value| by_value.get(*value)).flatten()),
+                None => places.extend(by_value.values().flatten()),
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        let could = |found: &Found<'_>| {
+            let mut requirements = found.assignment.subjects.labels.requirements().iter();
+            requirements.all(|requirement| cell.standing(&requirement.key, &Label::required(requirement)) != Standing::Fails)
+        };
+        places.into_iter().map(|at| self.labelled[at]).filter(could).collect()
+    }
+
+    /// Profiles in the order in which they are preferred where their labels don't tell.
+    fn profiles_of(&self, assignment: &'c Arc<Assignment>) -> Vec<&'c Arc<Profile>> {
+        self.catalog.profiles_of(assignment).collect()
+    }
+
+    /// The Profile that an Assignment gives to the machines of a cell.
+    pub(super) fn profile(&self, assignment: &'c Arc<Assignment>, cell: &Cell) -> Known<Option<&'c Arc<Profile>>> {
+        let mut best: Option<(usize, &Arc<Profile>)> = None;
+        for profile in self.profiles_of(assignment) {
+            let mut satisfied = 0;
+            let mut open = None;
+            let mut disagrees = false;
+            for want in profile.wants() {
+                let (agrees, against) = Label::wanted(want);
+                match (cell.standing(&want.key, &against), cell.standing(&want.key, &agrees)) {
+                    (Standing::Holds, _) => disagrees = true,
+                    (Standing::Open, _) => open = open.or_else(|| Some((want.key.as_str().into(), against))),
+                    (Standing::Fails, Standing::Holds) => satisfied += 1,
+                    (Standing::Fails, Standing::Open) => open = open.or_else(|| Some((want.key.as_str().into(), agrees))),
+                    (Standing::Fails, Standing::Fails) => {}
+                }
+            }
+            match open {
+                _ if disagrees => {}
+                // Even satisfied in all, it would not be preferred to one that is.
+                Some(_) if best.is_some_and(|(most, _)| most >= profile.wants().len()) => {}
+                Some((key, label)) => return Known::Open(key, label),
+                None if best.is_none_or(|(most, _)| satisfied > most) => best = Some((satisfied, profile)),
+                None => {}
+            }
+        }
+        Known::Decided(best.map(|(_, profile)| profile))
+    }
+}
+
+/// The first of some contenders, which are sorted by rank, that all machines of the cell match.
+pub(super) fn winner<'c>(named: &[Found<'c>], labelled: &[Found<'c>], cell: &Cell) -> Known<Option<Found<'c>>> {
+    let (mut named, mut labelled) = (named.iter().peekable(), labelled.iter().peekable());
+    loop {
+        let next = match (named.peek(), labelled.peek()) {
+            (Some(a), Some(b)) if a.rank(b).is_lt() => named.next(),
+            (_, Some(_)) => labelled.next(),
+            (_, None) => named.next(),
+        };
+        let Some(found) = next else { return Known::Decided(None) };
+        let mut open = None;
+        let mut fails = false;
+        for requirement in found.assignment.subjects.labels.requirements() {
+            let label = Label::required(requirement);
+            match cell.standing(&requirement.key, &label) {
+                Standing::Holds => {}
+                Standing::Fails => fails = true,
+                Standing::Open => open = open.or(Some((requirement.key.clone(), label))),
+            }
+        }
+        match open {
+            _ if fails => {}
+            None => return Known::Decided(Some(*found)),
+            Some((key, label)) => return Known::Open(key, label),
+        }
+    }
+}
+
+fn selecting(assignment: &Assignment) -> Selecting<'_> {
+    (&assignment.key.partition, &assignment.key.namespace, &assignment.profiles)
+}

@@ -1,0 +1,276 @@
+//! What one object tells by itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use boot::arch::{self, BUILDARCH};
+use boot::nearest::nearest;
+use boot::profile::{EXTRINSIC_PREFIX, INTRINSIC_PREFIX};
+use boot::render::RenderError;
+use boot::{Mac, Name, ObjectKey, identity};
+use crd::{FieldPath, Invalid};
+
+use crate::finding::Finding;
+use crate::rule::{self, Rule};
+use crate::{ipxe, sample};
+
+mod origin;
+
+use origin::Origin;
+
+/// An object as the catalog would hold it, if it could, and what there is to say of it.
+#[derive(Clone, Debug)]
+pub struct Reviewed<T> {
+    /// What it means. None where the conversion refuses it, which is then among the findings.
+    pub object: Option<Arc<T>>,
+    /// What there is to say of it.
+    pub findings: Vec<Finding>,
+}
+
+/// The architectures that iPXE has names for.
+const KNOWN_ARCHITECTURES: [&str; 8] = ["x86_64", "arm64", "i386", "arm32", "riscv32", "riscv64", "loong64", "s390x"];
+/// The first part of the labels that say which machines a Profile is meant for.
+const ASSIGNMENT_PREFIX: &str = "assignment";
+
+/// Looks at a Profile: its conversion, its labels, and what its templates make of sample machines.
+pub fn profile(profile: &crd::Profile) -> Reviewed<boot::Profile> {
+    let name = Name::Profile(place(profile.metadata.namespace.as_deref(), profile.metadata.name.as_deref()));
+    let converted = match crd::profile(profile) {
+        Ok(converted) => converted,
+        Err(error) => return Reviewed { object: None, findings: vec![invalid(&name, &error)] },
+    };
+    let mut findings = Vec::new();
+    let labels = profile.metadata.labels.iter().flatten();
+    labels.for_each(|(key, value)| meant_for(&name, &FieldPath::of(["metadata", "labels"]), key, value, &mut findings));
+    shebang(&name, &profile.spec.ipxe, &mut findings);
+    tried_out(&name, &converted, &mut findings);
+    Reviewed { object: Some(Arc::new(converted)), findings }
+}
+
+/// Looks at an Assignment: its conversion, and selectors that can't be meant.
+pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
+    let name = Name::Assignment(place(assignment.metadata.namespace.as_deref(), assignment.metadata.name.as_deref()));
+    let converted = match crd::assignment(assignment) {
+        Ok(converted) => converted,
+        Err(error) => return Reviewed { object: None, findings: vec![invalid(&name, &error)] },
+    };
+    let mut findings = Vec::new();
+    let spec = &assignment.spec;
+    let selectors = FieldPath::of(["spec", "subjectSelectors"]);
+    placeholders(&name, &spec.subject_selectors, &mut findings);
+    for (key, value) in &spec.subject_selectors.match_labels {
+        let field = selectors.key("matchLabels").key(key);
+        subject_key(&name, field.clone(), key, &mut findings);
+        findings.iter_mut().filter(|finding| finding.field == field).for_each(|finding| finding.is_key = true);
+        architecture(&name, field, key, value, &mut findings);
+    }
+    for (at, asked) in spec.subject_selectors.match_expressions.iter().enumerate() {
+        let field = selectors.key("matchExpressions").index(at);
+        subject_key(&name, field.key("key"), &asked.key, &mut findings);
+        for (at, value) in asked.values.iter().enumerate() {
+            architecture(&name, field.key("values").index(at), &asked.key, value, &mut findings);
+        }
+    }
+    let labels = &converted.subjects.labels;
+    if !labels.is_compatible(labels) {
+        let asked: Vec<_> = labels.requirements().iter().map(ToString::to_string).collect();
+        let message = format!("no machine can meet all of {}", asked.join(", "));
+        findings.push(Finding::new(&rule::NEVER_MATCHES, &name, selectors, message));
+    }
+    for (key, value) in &spec.profile_selectors {
+        meant_for(&name, &FieldPath::of(["spec", "profileSelectors"]), key, value, &mut findings);
+    }
+    Reviewed { object: Some(Arc::new(converted)), findings }
+}
+
+/// What the conversion refuses, in its own words.
+fn invalid(name: &Name, error: &Invalid) -> Finding {
+    let (rule, reason): (&'static Rule, _) = match error {
+        Invalid::Field { reason, .. } => (&rule::CONVERSION, reason),
+        Invalid::Template(error) => (&rule::TEMPLATE, &error.reason),
+    };
+    // The conversion's sentences start with what they are about.
+    let is_key = reason.starts_with("config name ") || reason.starts_with("label key ");
+    Finding { is_key, ..Finding::new(rule, name, error.field(), reason).at(error.line_in_field(), None) }
+}
+
+fn place(namespace: Option<&str>, name: Option<&str>) -> ObjectKey {
+    let namespace = namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(crd::DEFAULT_NAMESPACE);
+    ObjectKey::new(namespace, name.unwrap_or_default())
+}
+
+fn placeholders(name: &Name, selectors: &crd::SubjectSelectors, findings: &mut Vec<Finding>) {
+    let uuid = |text: &str| identity::parse_uuid(text).is_some_and(identity::is_placeholder_uuid);
+    let mac = |text: &str| text.parse::<Mac>().is_ok_and(|mac| mac.is_placeholder());
+    let mut look = |field: &str, texts: &[String], is_placeholder: &dyn Fn(&str) -> bool| {
+        for (at, text) in texts.iter().enumerate().filter(|(_, text)| is_placeholder(text)) {
+            let field = FieldPath::of(["spec", "subjectSelectors", field]).index(at);
+            let message = format!("{text:?} is what boards say that nobody gave an identity: it matches no machine");
+            let help = "name the machine by another identity, or by its MAC address";
+            findings.push(Finding::new(&rule::PLACEHOLDER, name, field, message).help(help));
+        }
+    };
+    look("uuids", &selectors.uuids, &uuid);
+    look("serialNumbers", &selectors.serial_numbers, &identity::is_placeholder_serial);
+    look("macAddresses", &selectors.mac_addresses, &mac);
+}
+
+/// A key that a machine presents, mistyped.
+fn subject_key(name: &Name, field: FieldPath, key: &str, findings: &mut Vec<Finding>) {
+    if let Some(meant) = mistyped(key) {
+        let message = format!("no machine presents {key:?} by itself (did you mean `{meant}`?)");
+        let help = format!("if {key} is a label that you set with --label, this is fine");
+        findings.push(Finding::new(&rule::LABEL_KEY, name, field, message).help(help));
+    }
+}
+
+fn mistyped(key: &str) -> Option<&'static str> {
+    // A plural is a word of its own: `assets` is what many call the server of their kernels.
+    nearest(key, sample::PRESENTED).filter(|meant| *meant != key && key.strip_suffix('s') != Some(*meant))
+}
+
+fn architecture(name: &Name, field: FieldPath, key: &str, value: &str, findings: &mut Vec<Finding>) {
+    let spelled = arch::canonical(value);
+    if key != BUILDARCH || KNOWN_ARCHITECTURES.contains(&spelled.as_ref()) {
+        return;
+    }
+    let others = ["amd64", "aarch64", "x86-64", "armv7"];
+    let hint = boot::nearest::did_you_mean(value, KNOWN_ARCHITECTURES.into_iter().chain(others));
+    let message = format!("iPXE has no architecture {value:?}{hint}");
+    findings.push(Finding::new(&rule::ARCHITECTURE, name, field, message).help(format!("there are {}", KNOWN_ARCHITECTURES.join(", "))));
+}
+
+/// Labels of the form `assignment/ipxe-KEY` and `assignment/extrinsic-KEY`, in a Profile and where one is selected.
+fn meant_for(name: &Name, labels: &FieldPath, key: &str, value: &str, findings: &mut Vec<Finding>) {
+    let field = || labels.key(key);
+    if let Some(own) = key.strip_prefix(INTRINSIC_PREFIX) {
+        if let Some(meant) = mistyped(own) {
+            let message = format!("no machine presents {own:?} (did you mean `{INTRINSIC_PREFIX}{meant}`?)");
+            findings.push(Finding::new(&rule::LABEL_KEY, name, field(), message).of_key());
+        }
+        return architecture(name, field(), own, value, findings);
+    }
+    if let Some(own) = key.strip_prefix(EXTRINSIC_PREFIX) {
+        return architecture(name, field(), own, value, findings);
+    }
+    let Some((prefix, rest)) = key.split_once('/') else { return };
+    if prefix != ASSIGNMENT_PREFIX && nearest(prefix, [ASSIGNMENT_PREFIX]).is_none() {
+        return;
+    }
+    let meant = sample::PRESENTED.iter().map(|own| format!("{INTRINSIC_PREFIX}{own}")).collect::<Vec<_>>();
+    let fixed = format!("{ASSIGNMENT_PREFIX}/{rest}");
+    let is_fixed = fixed.starts_with(INTRINSIC_PREFIX) || fixed.starts_with(EXTRINSIC_PREFIX);
+    let near = if is_fixed { Some(fixed.as_str()) } else { nearest(key, meant.iter().map(String::as_str)) };
+    let hint = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
+    let message = format!("the label {key:?} means nothing to shaper{hint}");
+    let help = format!("what a Profile asks of machines is said by {INTRINSIC_PREFIX}KEY and {EXTRINSIC_PREFIX}KEY");
+    findings.push(Finding::new(&rule::LABEL_KEY, name, field(), message).of_key().help(help));
+}
+
+/// The server puts the line where it lacks, and the author may think that another first line does it.
+fn shebang(name: &Name, source: &str, findings: &mut Vec<Finding>) {
+    let start = source.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+    let is_script = start.strip_prefix("#!ipxe").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+    // What a template starts with may make the line.
+    if is_script || start.starts_with("{{") || start.starts_with("{%") || start.starts_with("{#") {
+        return;
+    }
+    let line = source[..source.len() - start.len()].matches('\n').count() + 1;
+    let first: String = start.lines().next().unwrap_or_default().chars().take(40).collect();
+    let message = format!("the script starts with {first:?}; iPXE knows a script by its first line #!ipxe, which shaper adds here");
+    let length = first.chars().count().max(1);
+    findings.push(
+        Finding::new(&rule::SHEBANG, name, FieldPath::of(["spec", "ipxe"]), message)
+            .at(Some(line), Some(1..length + 1))
+            .help("make #!ipxe the first line"),
+    );
+}
+
+/// Renders everything for machines of each architecture, as at boot, and lints the scripts.
+fn tried_out(name: &Name, profile: &boot::Profile, findings: &mut Vec<Finding>) {
+    let selection = sample::selection(profile, None);
+    let samples = sample::of(profile);
+    let templates = &profile.templates;
+    // What does not look at the machine's architecture is the same for all of them: an admission has no time to render it seven times.
+    let of_each = |source: &str| &samples[..if depends_on_machine(source) { samples.len() } else { samples.len().min(1) }];
+    let source = templates.script_source();
+    let mut scripts: BTreeSet<(String, &str)> = BTreeSet::new();
+    // The rules for BIOS are among those for UEFI.
+    let platform = |sample: &'_ sample::Sample| if sample.platform == "pcbios" { "pcbios" } else { "efi" };
+    let any_efi = samples.iter().any(|sample| platform(sample) == "efi");
+    for sample in of_each(source) {
+        match selection.script(&sample.subject, sample::BASE_URL) {
+            Ok(script) => {
+                let platform = if any_efi && !depends_on_machine(source) { "efi" } else { platform(sample) };
+                scripts.insert((script, platform));
+            }
+            Err(error) => {
+                findings.extend(render_fault(name, "spec.ipxe", &error, sample));
+                break;
+            }
+        }
+    }
+    for config in templates.config_names() {
+        for sample in of_each(templates.config_source(config)) {
+            let assignment = Some(selection.assignment.clone());
+            if let Err(error) = boot::render::config(&selection.profile, config, &sample.subject, assignment, sample::BASE_URL) {
+                findings.extend(render_fault(name, &format!("spec.additionalConfig.{config}"), &error, sample));
+                break;
+            }
+        }
+    }
+    let mut seen: Vec<Finding> = Vec::new();
+    for (script, platform) in &scripts {
+        let lines: Vec<&str> = script.split('\n').collect();
+        for remark in ipxe::lint(script, platform) {
+            let finding = remarked(name, source, &remark, lines.get(remark.line - 1).copied().unwrap_or_default());
+            // The same line of the template, in the scripts of other samples.
+            let is_again = |other: &Finding| {
+                other.rule == finding.rule && other.line == finding.line && other.columns == finding.columns && finding.line.is_some()
+            };
+            if !seen.iter().any(|other| is_again(other) || *other == finding) {
+                seen.push(finding);
+            }
+        }
+    }
+    seen.sort_by(|a, b| {
+        (a.line, a.columns.as_ref().map(|columns| columns.start)).cmp(&(b.line, b.columns.as_ref().map(|columns| columns.start)))
+    });
+    findings.extend(seen);
+}
+
+/// Whether a template could render otherwise for a machine of another architecture: where it names one, or looks at labels that it does not name.
+fn depends_on_machine(source: &str) -> bool {
+    let names_it = source.contains(BUILDARCH) || source.contains("platform");
+    let is_unnamed = |variable: &str| source.match_indices(variable).any(|(at, _)| !source[at + variable.len()..].starts_with('.'));
+    names_it || is_unnamed("subject") || is_unnamed("encoded")
+}
+
+fn render_fault(name: &Name, template: &str, error: &RenderError, sample: &sample::Sample) -> Option<Finding> {
+    let (line, reason) = match error {
+        // The labels of the sample's Assignment are nobody's.
+        RenderError::Failed { reason, .. } if reason.starts_with("assignment has no label") => return None,
+        RenderError::Failed { line, reason, .. } => (*line, reason.clone()),
+        // What a real machine presents is more than what a template names.
+        RenderError::MissingLabel { .. } | RenderError::Unsafe(_) | RenderError::NotReady(_) => return None,
+    };
+    let message = format!("it can't be rendered for a sample machine ({}, {}): {reason}", sample.arch, sample.platform);
+    Some(Finding::new(&rule::RENDER, name, FieldPath::of(template.split('.')), message).at(line, None))
+}
+
+/// The remark on a script, at the line of the template that made the line of the script.
+fn remarked(name: &Name, source: &str, remark: &ipxe::Remark, line: &str) -> Finding {
+    let field = FieldPath::of(["spec", "ipxe"]);
+    let finding = match origin::of(source, remark.line, line, &remark.columns) {
+        Origin::Known { line, columns } => Finding::new(remark.rule, name, field, remark.message.clone()).at(Some(line), columns),
+        Origin::Unknown => {
+            let shown: String = line.trim().chars().take(120).collect();
+            let message = format!("{} (in the line `{shown}`, as rendered for a sample machine)", remark.message);
+            Finding::new(remark.rule, name, field, message)
+        }
+    };
+    match &remark.help {
+        Some(help) => finding.help(help.clone()),
+        None => finding,
+    }
+}

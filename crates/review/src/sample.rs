@@ -1,0 +1,116 @@
+//! Machines for which templates are tried out.
+//!
+//! A sample presents everything that a template mentions, so that what fails for it fails for every machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use boot::arch::BUILDARCH;
+use boot::profile::Want;
+use boot::{Assignment, ExtrinsicLabels, Labels, MatchedBy, ObjectKey, Profile, Selection, Subject, SubjectSelectors, Templates};
+use uuid::Uuid;
+
+/// The architectures for which iPXE is built, and the firmware that machines of each have.
+pub const ARCHITECTURES: [(&str, &str); 7] = [
+    ("x86_64", "efi"),
+    ("x86_64", "pcbios"),
+    ("arm64", "efi"),
+    ("i386", "pcbios"),
+    ("arm32", "efi"),
+    ("riscv64", "efi"),
+    ("loong64", "efi"),
+];
+
+/// The address under which a sample reaches the server.
+pub const BASE_URL: &str = "http://shaper.example";
+
+/// What the bootstrap script tells of every machine.
+pub const PRESENTED: [&str; 9] = ["uuid", "mac", BUILDARCH, "platform", "serial", "hostname", "manufacturer", "product", "asset"];
+
+/// Most labels that a sample gets because a template mentions them; a query has room for 64.
+const MAX_MENTIONED: usize = 40;
+
+/// A machine that could get a Profile.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Its architecture, as iPXE names it.
+    pub arch: String,
+    /// Its firmware, as iPXE names it.
+    pub platform: String,
+    /// The machine.
+    pub subject: Arc<Subject>,
+}
+
+/// A machine of each architecture for which a Profile is meant.
+pub fn of(profile: &Profile) -> Vec<Sample> {
+    let wanted = |key: &str| profile.wants().iter().find(|want| !want.extrinsic && want.key == key).map(|want| want.value.as_str());
+    let (arch, platform) = (wanted(BUILDARCH), wanted("platform"));
+    let is_wanted = |(a, p): &(&str, &str)| arch.is_none_or(|arch| arch == *a) && platform.is_none_or(|platform| platform == *p);
+    let mut machines: Vec<_> = ARCHITECTURES.iter().copied().filter(is_wanted).collect();
+    if machines.is_empty() {
+        // One that we have not heard of is an architecture all the same.
+        machines.push((arch.unwrap_or("x86_64"), platform.unwrap_or("efi")));
+    }
+    machines.into_iter().filter_map(|(arch, platform)| sample(profile, arch, platform)).collect()
+}
+
+/// What the sample boots, once an Assignment gives it the Profile: with ids made up for the configs.
+pub fn selection(profile: &Profile, assignment: Option<Arc<Assignment>>) -> Selection {
+    let ids = profile.templates.config_names().enumerate().map(|(at, name)| (name.clone(), Uuid::from_u128(at as u128 + 1))).collect();
+    let assignment = assignment.unwrap_or_else(|| Arc::new(any_assignment(profile)));
+    Selection { assignment, by: MatchedBy::Labels, profile: Arc::new(profile.with_ids(ids)) }
+}
+
+/// The same for one of several Profiles that are compared: a config has the same id in all of them.
+pub(crate) fn selection_as(profile: &Profile, assignment: Arc<Assignment>, all: &[&Templates]) -> Selection {
+    let names: BTreeSet<_> = all.iter().flat_map(|templates| templates.config_names()).collect();
+    let ids = names.into_iter().enumerate().map(|(at, name)| (name.clone(), Uuid::from_u128(at as u128 + 1))).collect();
+    Selection { assignment, by: MatchedBy::Labels, profile: Arc::new(profile.with_ids(ids)) }
+}
+
+fn any_assignment(profile: &Profile) -> Assignment {
+    Assignment {
+        key: ObjectKey::new(profile.key.namespace.clone(), "sample"),
+        created: None,
+        labels: Labels::default(),
+        subjects: SubjectSelectors::default(),
+        profiles: Labels::default(),
+        priority: 0,
+    }
+}
+
+fn sample(profile: &Profile, arch: &str, platform: &str) -> Option<Sample> {
+    let known = [
+        ("uuid", "47c6da67-7477-4970-aa03-84e48ff4f6ad"),
+        ("mac", "52:54:00:00:00:01"),
+        (BUILDARCH, arch),
+        ("platform", platform),
+        ("serial", "SAMPLE-1"),
+        ("hostname", "sample"),
+        ("manufacturer", "Sample"),
+        ("product", "Sample-1"),
+        ("asset", "sample"),
+    ];
+    let mut own: BTreeMap<&str, &str> = known.into();
+    own.extend(profile.wants().iter().filter(|want| !want.extrinsic).map(|want| (want.key.as_str(), want.value.as_str())));
+    let configs = profile.templates.config_names().filter_map(|name| profile.templates.config_uses(name.as_str()));
+    let mentioned: BTreeSet<&str> =
+        configs.chain([profile.templates.script_uses()]).flat_map(|uses| uses.labels.iter()).map(String::as_str).collect();
+    let mut extrinsic: BTreeMap<&str, &str> =
+        profile.wants().iter().filter(|want| want.extrinsic).map(|Want { key, value, .. }| (key.as_str(), value.as_str())).collect();
+    for key in mentioned.into_iter().filter(|key| !own.contains_key(key)).take(MAX_MENTIONED) {
+        extrinsic.entry(key).or_insert("sample");
+    }
+    let query: Vec<_> = own.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
+    // A key that no operator could set, a machine could present.
+    extrinsic.retain(|key, value| ExtrinsicLabels::new([(*key, *value)]).is_ok());
+    let extrinsic = ExtrinsicLabels::new(extrinsic).ok()?;
+    let subject = Subject::from_query(&query.join("&"), &extrinsic).ok()?;
+    Some(Sample { arch: arch.to_owned(), platform: platform.to_owned(), subject: Arc::new(subject) })
+}
+
+fn encode(text: &str) -> String {
+    let mut encoded = String::new();
+    boot::query::encode_into(&mut encoded, text);
+    encoded
+}

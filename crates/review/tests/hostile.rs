@@ -1,0 +1,67 @@
+//! The linter and the samples, on texts that nobody would write.
+
+use proptest::prelude::*;
+use review::ipxe;
+
+fn text() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(
+        &[
+            "kernel",
+            "initrd",
+            "goto",
+            "exit",
+            "||",
+            "&&",
+            ";",
+            "#",
+            ":a",
+            "a",
+            "${",
+            "}",
+            "${x}",
+            "${net${i}/mac:hexhyp}",
+            "http://h/#",
+            "\\",
+            "\\ ",
+            "\n",
+            "\r\n",
+            "\n",
+            "\t",
+            "initrd=",
+            "\"",
+            "é",
+            "\0",
+            "iseq",
+            "${platform}",
+            "uefi",
+            "set",
+            "--name",
+            "{{ subject.x }}",
+            "{% if x %}",
+        ][..],
+    );
+    prop::collection::vec((word, any::<bool>()), 0..60)
+        .prop_map(|words| words.into_iter().map(|(word, space)| format!("{word}{}", if space { " " } else { "" })).collect())
+}
+
+proptest! {
+    #[test]
+    fn a_remark_is_at_a_place_that_is_there(script in prop_oneof![text(), any::<String>()], is_efi in any::<bool>()) {
+        let platform = if is_efi { "efi" } else { "pcbios" };
+        for remark in ipxe::lint(&script, platform) {
+            let line = script.split('\n').nth(remark.line - 1).unwrap_or_default();
+            prop_assert!(remark.columns.start >= 1 && remark.columns.end > remark.columns.start, "{remark:?}");
+            prop_assert!(remark.columns.end <= line.chars().count() + 2, "{remark:?} {line:?}");
+        }
+    }
+
+    #[test]
+    fn any_profile_is_looked_at_without_a_panic(ipxe in prop_oneof![text(), any::<String>()], config in text(), label in any::<String>()) {
+        let labels = std::collections::BTreeMap::from([("assignment/ipxe-buildarch".to_owned(), label.clone()), (label, "x".to_owned())]);
+        let mut profile = crd::Profile::new("p", crd::ProfileSpec { ipxe, additional_config: [("c".to_owned(), config)].into() });
+        profile.metadata.labels = Some(labels);
+        for finding in review::profile(&profile).findings {
+            prop_assert!(!finding.message.is_empty());
+        }
+    }
+}

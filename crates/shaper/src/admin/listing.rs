@@ -1,0 +1,79 @@
+//! The objects of a catalog as manifests.
+//!
+//! The ids of configs are left out: who has one can fetch the config, and a list is easily kept where others read it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use boot::{Assignment, Catalog, ObjectKey, Operator, Profile, Requirement};
+use serde_json::{Value, json};
+
+/// All objects, or those of one partition, as one list: Profiles first, by name. `metadata.partitions` names all clusters that they are of.
+pub(super) fn of(catalog: &Catalog, partition: Option<&str>) -> Value {
+    let is_meant = |key: &ObjectKey| partition.is_none_or(|partition| *key.partition == *partition);
+    let mut profiles: Vec<_> = catalog.profiles().filter(|profile| is_meant(&profile.key)).collect();
+    profiles.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut assignments: Vec<_> = catalog.assignments().filter(|assignment| is_meant(&assignment.key)).collect();
+    assignments.sort_by(|a, b| a.key.cmp(&b.key));
+    let keys = catalog.profiles().map(|profile| &profile.key).chain(catalog.assignments().map(|assignment| &assignment.key));
+    let partitions: BTreeSet<&str> = keys.map(|key| &*key.partition).collect();
+    let items: Vec<Value> =
+        profiles.into_iter().map(|one| profile(one)).chain(assignments.into_iter().map(|one| assignment(one))).collect();
+    json!({ "apiVersion": "v1", "kind": "List", "metadata": { "partitions": partitions }, "items": items })
+}
+
+fn profile(profile: &Profile) -> Value {
+    let templates = &profile.templates;
+    let configs: BTreeMap<&str, &str> = templates.config_names().map(|name| (name.as_str(), templates.config_source(name))).collect();
+    json!({
+        "apiVersion": crd::API_VERSION,
+        "kind": "Profile",
+        "metadata": metadata(&profile.key, profile.created, &profile.labels),
+        "spec": { "ipxe": templates.script_source(), "additionalConfig": configs },
+    })
+}
+
+fn assignment(assignment: &Assignment) -> Value {
+    let subjects = &assignment.subjects;
+    let expressions: Vec<Value> = subjects.labels.requirements().iter().map(expression).collect();
+    json!({
+        "apiVersion": crd::API_VERSION,
+        "kind": "Assignment",
+        "metadata": metadata(&assignment.key, assignment.created, &assignment.labels),
+        "spec": {
+            "subjectSelectors": {
+                "uuids": subjects.uuids.to_vec(),
+                "serialNumbers": subjects.serials.to_vec(),
+                "macAddresses": subjects.macs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "matchExpressions": expressions,
+            },
+            "profileSelectors": map(&assignment.profiles),
+            "priority": assignment.priority,
+        },
+    })
+}
+
+fn metadata(key: &ObjectKey, created: Option<impl std::fmt::Display>, labels: &boot::Labels) -> Value {
+    let mut metadata = json!({ "name": key.name, "namespace": key.namespace, "labels": map(labels) });
+    if let Some(created) = created {
+        metadata["creationTimestamp"] = created.to_string().into();
+    }
+    metadata
+}
+
+fn map(labels: &boot::Labels) -> BTreeMap<&str, &str> {
+    labels.iter().collect()
+}
+
+fn expression(requirement: &Requirement) -> Value {
+    let (operator, values) = match &requirement.operator {
+        Operator::In(values) => ("In", Some(values)),
+        Operator::NotIn(values) => ("NotIn", Some(values)),
+        Operator::Exists => ("Exists", None),
+        Operator::DoesNotExist => ("DoesNotExist", None),
+    };
+    let mut expression = json!({ "key": requirement.key, "operator": operator });
+    if let Some(values) = values {
+        expression["values"] = json!(values.to_vec());
+    }
+    expression
+}

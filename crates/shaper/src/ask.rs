@@ -1,0 +1,75 @@
+//! Asking a running replica's admin port.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// The address of an admin port.
+#[derive(Clone, Debug)]
+pub struct AdminUrl {
+    authority: String,
+}
+
+/// A replica answers from memory; what takes longer is not coming.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Largest answer: a catalog of a million Assignments has some 500 MB.
+const MAX_BYTES: usize = 2 * 1024 * 1024 * 1024;
+
+impl std::str::FromStr for AdminUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let spelled = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri = spelled.parse().map_err(|error| format!("{error}; write http://HOST:PORT, as in http://127.0.0.1:9090"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err("the admin port speaks plain HTTP; write http://HOST:PORT".to_owned());
+        }
+        if uri.path() != "/" || uri.query().is_some() {
+            return Err("write the address alone, as in http://127.0.0.1:9090".to_owned());
+        }
+        let authority = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or("it names no host")?;
+        let port = authority.port_u16().unwrap_or(9090);
+        Ok(Self { authority: format!("{}:{port}", authority.host()) })
+    }
+}
+
+impl std::fmt::Display for AdminUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "http://{}", self.authority)
+    }
+}
+
+// === impl AdminUrl ===
+
+impl AdminUrl {
+    /// The body of an answer. Any status but 200 is an error with the sentence of the answer.
+    pub fn get(&self, path: &str) -> anyhow::Result<Bytes> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start the runtime")?;
+        let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, self.fetch(path)).await });
+        let (status, body) = match asked {
+            Ok(answer) => answer.with_context(|| format!("can't ask {self}; is it the admin port of a running shaper?"))?,
+            Err(_) => bail!("{self} has not answered within {} seconds", PATIENCE.as_secs()),
+        };
+        if status != StatusCode::OK {
+            let said = String::from_utf8_lossy(&body[..body.len().min(1000)]).trim().to_owned();
+            bail!("{self} answers {status}: {said}");
+        }
+        Ok(body)
+    }
+
+    async fn fetch(&self, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+        let stream = TcpStream::connect(&self.authority).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::get(path).header(header::HOST, &self.authority).body(Empty::<Bytes>::new())?;
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, MAX_BYTES).collect().await.map_err(|error| anyhow::anyhow!("{error}"))?;
+        Ok((head.status, body.to_bytes()))
+    }
+}

@@ -1,0 +1,179 @@
+//! `shaper diff OLD NEW`: which machines would boot something else after a change.
+
+mod markdown;
+mod text;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use boot::{Assignment, Catalog, Change, ExtrinsicLabels, Name};
+use clap::ValueEnum;
+use review::Diff;
+use serde_json::{Value, json};
+
+use crate::ask::AdminUrl;
+use crate::console::{self, Style, count};
+use crate::loaded::{self, Wrong};
+use crate::machines::parse_label;
+use crate::manifests::{Batch, Source};
+
+/// Tell which machines would boot something else after a change
+///
+/// Compares two sets of manifests by what machines get from them, not by their text: each machine that a selector names, and machines that are known
+/// by labels alone through one of each sort, is tried in both. Machines that change alike are one line. Another Assignment, another Profile, another
+/// script and another config are changes; renamed files, reordered fields and new comments are not.
+#[derive(clap::Args)]
+#[command(
+    override_usage = "shaper diff [OPTIONS] OLD NEW\n       shaper diff [OPTIONS] --admin URL NEW",
+    after_long_help = "\
+What a change does that is not merged yet, in a Git repository:
+  git worktree add --detach /tmp/main origin/main
+  shaper diff /tmp/main/manifests manifests -o markdown
+
+What it would change in production, as a running replica has it now:
+  kubectl port-forward deploy/shaper-api 9090 &
+  shaper diff --admin http://127.0.0.1:9090 manifests
+
+An object without creationTimestamp takes that of the same object in OLD, as it would in a cluster. NEW must have no errors; what is wrong in OLD
+is left out.
+
+Exit code:
+  0  done; with --exit-code, and no machine boots anything else
+  1  with --exit-code: some machines boot something else
+  2  the command itself is wrong, NEW has errors, or the replica can't be asked"
+)]
+pub struct Args {
+    /// Manifests before the change and after it: folders, or files
+    #[arg(value_name = "OLD NEW", num_args = 1..=2, required = true)]
+    paths: Vec<PathBuf>,
+    /// Take what a running replica serves for OLD, from its admin port
+    #[arg(long, value_name = "URL")]
+    admin: Option<AdminUrl>,
+    /// Which cluster's objects to compare, where the replica serves those of several
+    #[arg(long, value_name = "NAME", requires = "admin")]
+    partition: Option<String>,
+    /// A label that the operator gave to the server: only machines that reach such a server are of interest; repeatable
+    #[arg(long = "extrinsic", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
+    extrinsic: Vec<(String, String)>,
+    /// Exit with 1 where a machine boots something else
+    #[arg(long)]
+    exit_code: bool,
+    /// How to print what changes
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For scripts: every machine by name
+    Json,
+    /// For a pull request
+    Markdown,
+}
+
+/// Compares and prints.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let extrinsic = ExtrinsicLabels::new(args.extrinsic.iter().map(|(key, value)| (key, value))).context("--extrinsic")?;
+    let (old, new_path) = match (&args.admin, args.paths.as_slice()) {
+        (Some(admin), [new]) => (replica(admin, args.partition.as_deref())?, new),
+        (Some(_), _) => bail!("with --admin, only NEW is given: OLD is what the replica serves"),
+        (None, [old, new]) => (loaded::catalog(old, Wrong::LeftOut)?, new),
+        (None, _) => bail!("name two folders, OLD and NEW; or a running replica with --admin, and NEW"),
+    };
+    let new = aged(&loaded::catalog(new_path, Wrong::Refused)?, &old);
+    if let Some(note) = moved(&old, &new) {
+        eprintln!("shaper: {note}");
+    }
+    let diff = Diff::between(&old, &new, (!args.extrinsic.is_empty()).then_some(&extrinsic));
+    let text = match args.output {
+        Format::Text => text::write(&diff, Style::of_stdout()),
+        Format::Markdown => markdown::write(&diff),
+        Format::Json => json(&diff),
+    };
+    console::print(&text).context("can't print")?;
+    Ok(if args.exit_code && !diff.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+fn json(diff: &Diff) -> String {
+    let document = json!({ "version": 1, "unexplored": diff.unexplored(), "groups": diff.groups() });
+    serde_json::to_string_pretty(&document).expect("it has text keys only") + "\n"
+}
+
+/// What a replica serves now.
+fn replica(admin: &AdminUrl, partition: Option<&str>) -> anyhow::Result<Catalog> {
+    let path = match partition {
+        Some(name) => {
+            let mut encoded = String::new();
+            boot::query::encode_into(&mut encoded, name);
+            format!("/catalog?partition={encoded}")
+        }
+        None => "/catalog".to_owned(),
+    };
+    let body = admin.get(&path)?;
+    let text = String::from_utf8(body.to_vec()).context("the replica's answer is not UTF-8")?;
+    let list: Value = serde_json::from_str(&text).context("the replica's answer is no JSON")?;
+    let partitions: Vec<&str> = list["metadata"]["partitions"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    match partition {
+        Some(name) if !partitions.contains(&name) => {
+            bail!("the replica serves no partition {name:?}; there are {}", partitions.join(", "))
+        }
+        None if partitions.len() > 1 => {
+            bail!("the replica serves the objects of {} clusters; name one with --partition: {}", partitions.len(), partitions.join(", "))
+        }
+        _ => {}
+    }
+    let batch = Batch::of(vec![Source { name: format!("{admin}{path}.json"), text }]);
+    if let Some((_, fault)) =
+        batch.faults.iter().find(|(_, fault)| fault.rule.severity == review::Severity::Error && fault.object.is_some())
+    {
+        bail!("the replica serves what this shaper refuses; are their versions the same? {}", fault.sentence());
+    }
+    Ok(batch.catalog)
+}
+
+/// The same objects, with the times of creation that they have already.
+fn aged(new: &Catalog, old: &Catalog) -> Catalog {
+    let mut aged = new.clone();
+    for assignment in new.assignments().filter(|assignment| assignment.created.is_none()) {
+        if let Some(created) = old.assignment(&assignment.key).and_then(|old| old.created) {
+            aged.apply(Change::Assignment(Arc::new(Assignment { created: Some(created), ..(**assignment).clone() })));
+        }
+    }
+    for profile in new.profiles().filter(|profile| profile.created.is_none()) {
+        if let Some(created) = old.profile(&profile.key).and_then(|old| old.created) {
+            let mut profile = (**profile).clone();
+            profile.created = Some(created);
+            aged.apply(Change::Profile(Arc::new(profile)));
+        }
+    }
+    aged
+}
+
+/// A word on objects that are there under the same name in another namespace: to machines these are others.
+fn moved(old: &Catalog, new: &Catalog) -> Option<String> {
+    let only = |a: &Catalog, b: &Catalog| -> BTreeMap<(bool, Box<str>), Name> {
+        let names = a.names().filter(|name| !b.contains(name));
+        names.map(|name| ((matches!(name, Name::Profile(_)), name.key().name.clone()), name)).collect()
+    };
+    let (gone, come) = (only(old, new), only(new, old));
+    let moves: Vec<_> = gone.iter().filter_map(|(key, name)| Some((name, come.get(key)?))).collect();
+    let (from, to) = moves.first()?;
+    let spaces: BTreeSet<_> = moves.iter().map(|(a, b)| format!("{} to {}", a.key().namespace, b.key().namespace)).collect();
+    Some(format!(
+        "{} of OLD {} in NEW under the same name in another namespace (from {}), such as {from} and {to}: these are other objects, and what \
+         is compared is what machines get from them. A manifest without metadata.namespace is in {}",
+        count(moves.len(), "object"),
+        if moves.len() == 1 { "is" } else { "are" },
+        spaces.into_iter().take(3).collect::<Vec<_>>().join(", from "),
+        crd::DEFAULT_NAMESPACE
+    ))
+}
+
+#[cfg(test)]
+mod tests;

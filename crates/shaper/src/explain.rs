@@ -1,0 +1,209 @@
+//! `shaper explain DIR QUERY`: what a machine gets, and why.
+
+mod query;
+mod text;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use api::BaseUrl;
+use boot::nearest::did_you_mean;
+use boot::{Catalog, ConfigName, ExtrinsicLabels, Subject, render};
+use clap::ValueEnum;
+use review::sample;
+use serde_json::Value;
+
+use crate::ask::AdminUrl;
+use crate::console::{self, Style};
+use crate::loaded::{self, Wrong};
+use crate::machines::parse_label;
+
+/// Tell what a machine boots, and why
+///
+/// Shows every Assignment that the machine could have got, in order, with why each won or lost, and the Profiles that the winner selects, with why
+/// one was chosen: with the very code that answers machines. The machine is given as it describes itself: as the query of a request, or as a whole
+/// URL or line of a log that holds one; and by --label for what the query lacks.
+#[derive(clap::Args)]
+#[command(
+    override_usage = "shaper explain [OPTIONS] DIR [QUERY]\n       shaper explain [OPTIONS] --admin URL [QUERY]",
+    after_long_help = "\
+--label and --extrinsic: a label of --label is one that the machine presents, as if it stood in QUERY. A label of --extrinsic is one that the
+operator gave to the server, and is what `shaper standalone --label` and `shaper api --label` set: a machine can't override it, and only it
+meets a Profile's label assignment/extrinsic-KEY. With --admin the replica's own are used.
+
+Exit code:
+  0  the machine boots something
+  1  it boots nothing
+  2  the command itself is wrong, or the replica can't be asked
+
+Examples:
+  shaper explain manifests/ 'uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&buildarch=x86_64'
+  shaper explain manifests/ 'http://192.0.2.1:8080/ipxe?mac=52:54:00:12:34:56' --script
+  shaper explain manifests/ --label product=R640 --extrinsic region=us-cal -o json
+  kubectl port-forward deploy/shaper-api 9090 & shaper explain --admin http://127.0.0.1:9090 'serial=SN1'"
+)]
+pub struct Args {
+    /// The folder of manifests, a file, or - for standard input
+    #[arg(value_name = "DIR", required_unless_present = "admin")]
+    dir: Option<PathBuf>,
+    /// What the machine says of itself: k=v&k=v, or a URL that holds it
+    #[arg(value_name = "QUERY")]
+    query: Option<String>,
+    /// A label that the machine presents, beside those of QUERY; repeatable
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    labels: Vec<(String, String)>,
+    /// A label that the operator gave to the server; repeatable
+    #[arg(long = "extrinsic", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
+    extrinsic: Vec<(String, String)>,
+    /// Ask a running replica at its admin port, instead of reading DIR
+    #[arg(long, value_name = "URL")]
+    admin: Option<AdminUrl>,
+    /// Print the script that the machine gets, and nothing else
+    #[arg(long, conflicts_with = "config")]
+    script: bool,
+    /// Print this config as the machine gets it, and nothing else
+    #[arg(long, value_name = "NAME")]
+    config: Option<String>,
+    /// What links in a script start with. Ids in them are made up, unless --admin is given
+    #[arg(long, value_name = "URL", default_value = sample::BASE_URL)]
+    public_url: BaseUrl,
+    /// How to print the answer
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For scripts: what /explain of the admin port answers, with `script` or `config` where they are asked for
+    Json,
+}
+
+/// What was found out.
+struct Answer {
+    explanation: Value,
+    /// The text that was asked for, if any, or why there is none.
+    text: Option<Result<String, String>>,
+    notes: Vec<String>,
+}
+
+/// Asks and prints.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let answer = match &args.admin {
+        Some(admin) => ask(args, admin)?,
+        None => look(args)?,
+    };
+    for note in &answer.notes {
+        eprintln!("shaper: {}", console::harmless(note));
+    }
+    let boots = answer.explanation["outcome"]["answer"] == "boots";
+    let mut failed = !boots;
+    let out = match (args.output, answer.text) {
+        (Format::Json, text) => {
+            let mut explanation = answer.explanation;
+            if let Some(text) = text {
+                let name = if args.script { "script" } else { "config" };
+                explanation[name] = text.as_ref().map_or(Value::Null, |text| text.as_str().into());
+                if let Err(error) = text {
+                    failed = true;
+                    eprintln!("shaper: {error}");
+                }
+            }
+            serde_json::to_string_pretty(&explanation)? + "\n"
+        }
+        (Format::Text, Some(Ok(text))) => text,
+        (Format::Text, Some(Err(error))) => {
+            failed = true;
+            eprintln!("shaper: {error}");
+            String::new()
+        }
+        (Format::Text, None) => text::write(&answer.explanation, Style::of_stdout()),
+    };
+    console::print(&out).context("can't print")?;
+    Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// From a folder.
+fn look(args: &Args) -> anyhow::Result<Answer> {
+    let dir = args.dir.as_deref().context("name the folder of manifests")?;
+    let query = query::of(args.query.as_deref(), &args.labels)?;
+    let extrinsic = ExtrinsicLabels::new(args.extrinsic.iter().map(|(key, value)| (key, value))).context("--extrinsic")?;
+    let subject = Arc::new(Subject::from_query(&query, &extrinsic).context("QUERY")?);
+    let catalog = loaded::catalog(dir, Wrong::LeftOut)?;
+    let explanation = serde_json::to_value(catalog.explain(&subject))?;
+    let text = if args.script || args.config.is_some() { Some(rendered(args, &catalog, &subject)?) } else { None };
+    Ok(Answer { explanation, text, notes: unasked(&catalog, &query) })
+}
+
+/// The script or the config, or why there is none.
+fn rendered(args: &Args, catalog: &Catalog, subject: &Arc<Subject>) -> anyhow::Result<Result<String, String>> {
+    let selection = match catalog.select(subject) {
+        Ok(selection) => selection,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let selection = sample::selection(&selection.profile, Some(selection.assignment));
+    let base_url = args.public_url.as_str();
+    let text = match &args.config {
+        None => selection.script(subject, base_url),
+        Some(name) => {
+            let name = config_named(&selection.profile, name)?;
+            render::config(&selection.profile, name, subject, Some(selection.assignment.clone()), base_url)
+        }
+    };
+    Ok(text.map_err(|error| error.to_string()))
+}
+
+fn config_named<'p>(profile: &'p boot::Profile, name: &str) -> anyhow::Result<&'p ConfigName> {
+    if let Some(name) = profile.templates.config_named(name) {
+        return Ok(name);
+    }
+    let names: Vec<_> = profile.templates.config_names().map(ConfigName::as_str).collect();
+    let hint = did_you_mean(name, names.iter().copied());
+    if names.is_empty() {
+        bail!("Profile {} has no configs", profile.key);
+    }
+    bail!("Profile {} has no config {name:?}{hint}; there are {}", profile.key, names.join(", "))
+}
+
+/// From a running replica.
+fn ask(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
+    if !args.extrinsic.is_empty() && std::env::var_os("SHAPER_LABEL").is_none() {
+        bail!("--extrinsic can't be set for a running replica: it has its own");
+    }
+    // Without DIR, the only word is the query.
+    let words: Vec<String> = args.dir.iter().map(|dir| dir.to_string_lossy().into_owned()).chain(args.query.clone()).collect();
+    let ([] | [_]) = words.as_slice() else { bail!("with --admin, only QUERY is given: no folder is read") };
+    let query = query::of(words.first().map(String::as_str), &args.labels)?;
+    let explanation: Value =
+        serde_json::from_slice(&admin.get(&format!("/explain?{query}"))?).context("the replica's answer is no JSON")?;
+    let path = match &args.config {
+        Some(name) => Some(format!("/explain/config/{name}?{query}")),
+        None if args.script => Some(format!("/explain/script?{query}")),
+        None => None,
+    };
+    let text =
+        path.map(|path| admin.get(&path).map(|text| String::from_utf8_lossy(&text).into_owned()).map_err(|error| format!("{error:#}")));
+    let troubles = explanation["troubles"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let notes = troubles.map(|trouble| format!("this answer may not be the last word: {trouble}")).collect();
+    Ok(Answer { explanation, text, notes })
+}
+
+/// A word on each label of the query that nothing asks for: it may be mistyped.
+fn unasked(catalog: &Catalog, query: &str) -> Vec<String> {
+    let mut asked: BTreeSet<&str> = sample::PRESENTED.into();
+    for assignment in catalog.assignments() {
+        asked.extend(assignment.subjects.labels.requirements().iter().map(|requirement| &*requirement.key));
+    }
+    for profile in catalog.profiles() {
+        asked.extend(profile.wants().iter().map(|want| want.key.as_str()));
+        let configs = profile.templates.config_names().filter_map(|name| profile.templates.config_uses(name.as_str()));
+        asked.extend(configs.chain([profile.templates.script_uses()]).flat_map(|uses| uses.labels.iter()).map(String::as_str));
+    }
+    let keys: BTreeSet<_> = boot::query::pairs(query).map(|(key, _)| key.into_owned()).collect();
+    let unknown = keys.iter().filter(|key| !key.is_empty() && !asked.contains(key.as_str()));
+    unknown.map(|key| format!("nothing asks for the label {key:?}{}", did_you_mean(key, asked.iter().copied()))).collect()
+}

@@ -1,0 +1,75 @@
+//! A machine as it is pasted.
+
+use anyhow::bail;
+
+/// The query of what was given: itself, or that of a URL, or that of a URL in a line of a log; with labels put after it.
+pub(super) fn of(given: Option<&str>, labels: &[(String, String)]) -> anyhow::Result<String> {
+    let given = given.unwrap_or_default().trim();
+    if given.is_empty() && labels.is_empty() {
+        bail!("say which machine: a query such as 'uuid=...&mac=...', a URL that holds one, or --label KEY=VALUE");
+    }
+    let mut query = extract(given)?.to_owned();
+    if query.contains("${") {
+        bail!("{query:?} holds a setting of iPXE, such as ${{uuid}}: write what the machine sends instead");
+    }
+    for (key, value) in labels {
+        if !query.is_empty() {
+            query.push('&');
+        }
+        boot::query::encode_into(&mut query, key);
+        query.push('=');
+        boot::query::encode_into(&mut query, value);
+    }
+    // What a shell or a person may write, a request may not.
+    Ok(query.replace(' ', "%20"))
+}
+
+fn extract(given: &str) -> anyhow::Result<&str> {
+    if let Some((before, query)) = given.split_once('?') {
+        // A query may hold a `?`, but not before its first `=`.
+        if !before.contains('=') || before.contains("://") || before.contains('/') {
+            return Ok(query.split([' ', '"', '\'', '#']).next().unwrap_or_default());
+        }
+    }
+    if given.contains("://") || given.starts_with('/') {
+        bail!("{given:?} holds no query: there must be a ? with the labels after it");
+    }
+    if !given.is_empty() && !given.contains('=') {
+        bail!("{given:?} is no query; write KEY=VALUE, such as 'uuid={given}' or 'mac={given}'");
+    }
+    Ok(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(given: &str) -> String {
+        of(Some(given), &[]).unwrap_or_else(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_query_is_found_wherever_it_is_pasted_from() {
+        for given in [
+            "uuid=1&mac=2",
+            "?uuid=1&mac=2",
+            "/ipxe?uuid=1&mac=2",
+            "http://192.0.2.1:8080/ipxe?uuid=1&mac=2#x",
+            r#"10.0.0.1 "GET /ipxe?uuid=1&mac=2 HTTP/1.1" 200"#,
+        ] {
+            assert_eq!(query(given), "uuid=1&mac=2", "{given}");
+        }
+        assert_eq!(query("product=R 640"), "product=R%20640");
+        let labels = [("product".to_owned(), "a&b".to_owned())];
+        assert_eq!(of(None, &labels).unwrap(), "product=a%26b");
+        assert_eq!(of(Some("uuid=1"), &labels).unwrap(), "uuid=1&product=a%26b");
+    }
+
+    #[test]
+    fn what_is_no_query_says_what_to_write() {
+        assert!(query("").starts_with("say which machine"));
+        assert!(query("http://192.0.2.1/ipxe").contains("holds no query"));
+        assert!(query("uuid=${uuid}").contains("holds a setting of iPXE"));
+        assert!(query("SN1").contains("write KEY=VALUE"));
+    }
+}

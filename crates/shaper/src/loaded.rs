@@ -1,0 +1,46 @@
+//! The catalog of a folder, for commands that ask it something: without what is wrong there.
+
+use std::path::Path;
+
+use anyhow::bail;
+use boot::Catalog;
+use review::Severity;
+
+use crate::console::count;
+use crate::manifests::{Batch, Progress};
+
+/// What to do about objects that can't be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    /// They are left out, with a word on standard error.
+    LeftOut,
+    /// Nothing can be said.
+    Refused,
+}
+
+/// Reads a folder, a file or standard input.
+pub(crate) fn catalog(path: &Path, wrong: Wrong) -> anyhow::Result<Catalog> {
+    if path != Path::new("-") && !path.exists() {
+        bail!("{} is not there; name the folder that holds the manifests", path.display());
+    }
+    let progress = Progress::start();
+    let batch = Batch::read(&[path.to_owned()], &progress);
+    drop(progress);
+    let first = batch.faults.iter().find(|(_, fault)| fault.rule.severity == Severity::Error);
+    if let Some((at, fault)) = first {
+        let (errors, shown) = (batch.count().0, path.display());
+        let place = match fault.line() {
+            Some(line) => format!("{}:{line}: ", batch.sources[*at].name),
+            None => String::new(),
+        };
+        let first = format!("{place}{}", fault.sentence());
+        if wrong == Wrong::Refused || batch.catalog.assignment_count() + batch.catalog.profile_count() == 0 {
+            bail!("{shown} has {}; `shaper validate {shown}` shows all; the first: {first}", count(errors, "error"));
+        }
+        eprintln!(
+            "shaper: {shown} has {}, whose objects are left out; `shaper validate {shown}` shows all; the first: {first}",
+            count(errors, "error")
+        );
+    }
+    Ok(batch.catalog)
+}

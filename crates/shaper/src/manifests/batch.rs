@@ -1,0 +1,328 @@
+//! Many manifests read once, in parallel, with all that there is to say of them: for commands that look and go.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use boot::{Catalog, Change, Name};
+use rayon::prelude::*;
+use review::{Finding, Severity, Survey, rule};
+
+use super::fault::Fault;
+use super::read::{self, Contents, MAX_FILE_BYTES, Object, Spots};
+use super::walk::walk;
+
+mod progress;
+
+pub use progress::Progress;
+
+/// A file of many documents is read by several threads, in pieces of about so many bytes.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// A text of manifests.
+pub struct Source {
+    /// The path as it was named, or `<stdin>`.
+    pub name: String,
+    /// What it holds. Empty where it can't be read.
+    pub text: String,
+}
+
+/// What was read.
+pub struct Batch {
+    /// The texts, in the order of their names where a folder was named.
+    pub sources: Vec<Source>,
+    /// All objects that could be served, each once.
+    pub catalog: Catalog,
+    /// What there is to say, each with the index of its source: sorted by source and place.
+    pub faults: Vec<(usize, Fault)>,
+    places: HashMap<Name, (usize, Spots)>,
+    refused: Vec<(Name, boot::Labels)>,
+}
+
+/// A part of a source: whole documents that stand below so many lines.
+struct Piece<'s> {
+    source: usize,
+    text: &'s str,
+    is_json: bool,
+    above: usize,
+}
+
+// === impl Source ===
+
+impl Source {
+    /// A line, counted from 1.
+    pub fn line(&self, number: u32) -> Option<&str> {
+        self.text.lines().nth(number.checked_sub(1)? as usize)
+    }
+
+    fn is_json(&self) -> bool {
+        Path::new(&self.name).extension().is_some_and(|extension| extension == "json")
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    /// Reads folders, files and, for `-`, standard input. What can't be read is among the faults.
+    pub fn read(paths: &[PathBuf], progress: &Progress) -> Self {
+        let mut files = Vec::new();
+        let mut unreadable = Vec::new();
+        for path in paths {
+            if path.is_dir() {
+                let found = walk(path);
+                files.extend(found.files.into_keys());
+                unreadable.extend(found.unreadable);
+            } else {
+                files.push(path.clone());
+            }
+        }
+        progress.expect("reading", files.len());
+        let opened: Vec<(Source, Option<Fault>)> = files.par_iter().map(|path| progress.count(|| open(path))).collect();
+        let (mut sources, mut faults) = (Vec::new(), Vec::new());
+        for (source, fault) in opened {
+            faults.extend(fault.map(|fault| (sources.len(), fault)));
+            sources.push(source);
+        }
+        for (path, reason) in unreadable {
+            let reason = reason.trim_end_matches("; what was there before stays").to_owned();
+            faults.push((sources.len(), Fault::file(None, reason)));
+            sources.push(Source { name: path.display().to_string(), text: String::new() });
+        }
+        let mut batch = Self { sources, catalog: Catalog::new(), faults, places: HashMap::new(), refused: Vec::new() };
+        batch.take(paths, progress);
+        batch
+    }
+
+    /// Texts that came from elsewhere.
+    pub fn of(sources: Vec<Source>) -> Self {
+        let mut batch = Self { sources, catalog: Catalog::new(), faults: Vec::new(), places: HashMap::new(), refused: Vec::new() };
+        batch.take(&[], &Progress::silent());
+        batch
+    }
+
+    /// Adds what each object is among all others.
+    pub fn survey(&mut self, progress: &Progress) {
+        let survey = Survey::of(&self.catalog);
+        let assignments: Vec<_> = self.catalog.assignments().collect();
+        let profiles: Vec<_> = self.catalog.profiles().collect();
+        progress.expect("comparing", assignments.len() + profiles.len());
+        let of_assignments = assignments.par_iter().flat_map_iter(|assignment| progress.count(|| survey.assignment(assignment)));
+        let mut findings: Vec<Finding> = of_assignments.collect();
+        findings.par_extend(profiles.par_iter().flat_map_iter(|profile| progress.count(|| survey.profile(profile))));
+        let placed =
+            findings.into_iter().filter(|finding| !self.is_of_refused(finding)).map(|finding| self.place(finding)).collect::<Vec<_>>();
+        self.faults.extend(placed);
+        self.sort();
+    }
+
+    /// How many errors and how many warnings there are.
+    pub fn count(&self) -> (usize, usize) {
+        let errors = self.faults.iter().filter(|(_, fault)| fault.rule.severity == Severity::Error).count();
+        (errors, self.faults.len() - errors)
+    }
+
+    fn take(&mut self, paths: &[PathBuf], progress: &Progress) {
+        let charts: Vec<PathBuf> = self.sources.iter().filter(|source| is_named(source, &["Chart"])).filter_map(parent).collect();
+        let mut pieces = Vec::new();
+        for (at, source) in self.sources.iter().enumerate() {
+            match purpose(source, &charts) {
+                Use::Maker(fault) => self.faults.push((at, fault)),
+                Use::Manifest if !source.text.is_empty() => pieces.extend(split(at, source)),
+                Use::Manifest | Use::Part => {}
+            }
+        }
+        progress.expect("checking", pieces.len());
+        let read = |piece: &Piece<'_>| progress.count(|| read::review(piece.text, piece.is_json, piece.above));
+        let read: Vec<(Contents, Vec<Fault>)> = pieces.par_iter().map(read).collect();
+        let of: Vec<usize> = pieces.iter().map(|piece| piece.source).collect();
+        let mut foreign = 0;
+        for (at, (contents, faults)) in of.into_iter().zip(read) {
+            let helm = if faults.iter().any(|fault| fault.rule.severity == Severity::Error) {
+                read::helm_hint(&self.sources[at].text).trim_start_matches("; ")
+            } else {
+                ""
+            };
+            let hinted = |fault: Fault| match fault.help {
+                None if !helm.is_empty() && !fault.reason.contains("helm template") => Fault { help: Some(helm.to_owned()), ..fault },
+                _ => fault,
+            };
+            self.faults.extend(faults.into_iter().map(|fault| (at, hinted(fault))));
+            foreign += contents.foreign.len();
+            self.refused.extend(contents.refused);
+            for (spots, object) in contents.objects {
+                self.insert(at, spots, object);
+            }
+        }
+        if self.catalog.assignment_count() + self.catalog.profile_count() == 0 && self.count().0 == 0 {
+            self.say_nothing_is_there(paths, foreign);
+        }
+        self.sort();
+    }
+
+    fn insert(&mut self, at: usize, spots: Spots, object: Object) {
+        let change = match object {
+            Object::Profile(profile) => Change::Profile(profile),
+            Object::Assignment(assignment) => Change::Assignment(assignment),
+        };
+        let name = change.name();
+        if let Some((first, there)) = self.places.get(&name) {
+            let first = format!("{}:{}", self.sources[*first].name, there.object.line);
+            let reason = format!("{name} is there already, at {first}; remove one of them");
+            let fault = Fault { object: Some(Box::new(name)), ..Fault::new(&rule::TWICE, Some(spots.name), reason) };
+            return self.faults.push((at, fault));
+        }
+        self.places.insert(name, (at, spots));
+        self.catalog.apply(change);
+    }
+
+    /// Whether what is missed is there, and only wrong, which is told already.
+    fn is_of_refused(&self, finding: &Finding) -> bool {
+        let key = finding.object.key();
+        let beside = self.refused.iter().filter(|(name, _)| name.key().namespace == key.namespace);
+        match &finding.object {
+            Name::Assignment(_) if finding.rule.id == rule::NO_PROFILE.id || finding.rule.id == rule::NO_PROFILE_FOR_ARCH.id => {
+                let Some(assignment) = self.catalog.assignment(key) else { return false };
+                beside.into_iter().any(|(name, labels)| matches!(name, Name::Profile(_)) && labels.contain(&assignment.profiles))
+            }
+            Name::Profile(_) if finding.rule.id == rule::UNREACHED.id => {
+                let Some(profile) = self.catalog.profile(key) else { return false };
+                beside.into_iter().any(|(name, selectors)| matches!(name, Name::Assignment(_)) && profile.labels.contain(selectors))
+            }
+            _ => false,
+        }
+    }
+
+    /// A finding among others, at its place in a file.
+    fn place(&self, finding: Finding) -> (usize, Fault) {
+        let (at, spots) = self.places.get(&finding.object).copied().unwrap_or_default();
+        let spot = match finding.field.to_string().as_str() {
+            "spec.subjectSelectors" => spots.subject_selectors,
+            "spec.profileSelectors" => spots.profile_selectors,
+            "metadata.labels" => spots.labels,
+            _ => spots.name,
+        };
+        let Finding { rule, object, field, message, help, .. } = finding;
+        (at, Fault { spot: Some(spot), rule, object: Some(Box::new(object)), field, reason: message, help })
+    }
+
+    /// A folder that holds nothing may be the wrong one, and a check that finds nothing wrong there is worse than none.
+    fn say_nothing_is_there(&mut self, paths: &[PathBuf], foreign: usize) {
+        let named: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        let named = if named.is_empty() { "what was given".to_owned() } else { named.join(", ") };
+        let reason = match (self.sources.len(), foreign) {
+            (0, _) => format!("there is no *.yaml, *.yml or *.json file below {named}; is this the folder that holds the manifests?"),
+            (_, 0) => format!("there is no Profile and no Assignment in {named}"),
+            (_, n) => format!("there is no Profile and no Assignment in {named}, only {n} objects of other kinds"),
+        };
+        self.faults.push((self.sources.len(), Fault::new(&rule::NO_MANIFESTS, None, reason)));
+        self.sources.push(Source { name: named, text: String::new() });
+    }
+
+    fn sort(&mut self) {
+        let sources = &self.sources;
+        self.faults.sort_by(|(a, x), (b, y)| {
+            let key = |fault: &Fault| (fault.spot, fault.rule.id, fault.reason.clone());
+            (&sources[*a].name, key(x)).cmp(&(&sources[*b].name, key(y)))
+        });
+    }
+}
+
+fn open(path: &Path) -> (Source, Option<Fault>) {
+    let is_stdin = path == Path::new("-");
+    let name = if is_stdin { "<stdin>".to_owned() } else { path.display().to_string() };
+    let bytes = if is_stdin {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        fs::read(path)
+    };
+    let failed = |reason: String| Some(Fault::file(None, reason));
+    let (bytes, fault) = match bytes {
+        Ok(bytes) if !is_stdin && bytes.len() as u64 > MAX_FILE_BYTES => {
+            let reason = format!("the file has {} bytes; split it into files of at most {MAX_FILE_BYTES} (64 MiB)", bytes.len());
+            (Vec::new(), failed(reason))
+        }
+        Ok(bytes) => (bytes, None),
+        Err(error) => (Vec::new(), failed(format!("can't be read: {error}"))),
+    };
+    if fault.is_some() {
+        return (Source { name, text: String::new() }, fault);
+    }
+    match read::text(&bytes).map(str::to_owned) {
+        Ok(text) => (Source { name, text }, None),
+        Err(fault) => (Source { name, text: String::new() }, Some(fault)),
+    }
+}
+
+/// What a file is for.
+enum Use {
+    Manifest,
+    /// It makes manifests, and is none.
+    Maker(Fault),
+    /// It is a part of what makes manifests, of which is told elsewhere.
+    Part,
+}
+
+fn purpose(source: &Source, charts: &[PathBuf]) -> Use {
+    let beside = parent(source);
+    let maker = |reason: String| Use::Maker(Fault::new(&rule::UNRENDERED, None, reason));
+    let place = beside.as_deref().map_or_else(|| ".".to_owned(), |path| path.display().to_string());
+    if is_named(source, &["kustomization"]) {
+        return maker(format!(
+            "this is a kustomization: what it changes is not seen here; check what it makes, with `kustomize build {place} | shaper validate -`"
+        ));
+    }
+    match charts.iter().find(|chart| beside.as_ref().is_some_and(|beside| beside.starts_with(chart))) {
+        Some(chart) if is_named(source, &["Chart"]) => {
+            let chart = chart.display();
+            maker(format!("this is a Helm chart: check what it makes, with `helm template {chart} | shaper validate -`"))
+        }
+        Some(_) => Use::Part,
+        None => Use::Manifest,
+    }
+}
+
+fn is_named(source: &Source, stems: &[&str]) -> bool {
+    let path = Path::new(&source.name);
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    stems.contains(&stem) && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+fn parent(source: &Source) -> Option<PathBuf> {
+    let parent = Path::new(&source.name).parent()?;
+    Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
+}
+
+/// Pieces of whole documents. A line of three dashes ends a document wherever it stands (YAML 1.2.2, 9.1.2: c-forbidden).
+fn split(at: usize, source: &Source) -> Vec<Piece<'_>> {
+    let text = source.text.as_str();
+    let piece = |text, above| Piece { source: at, text, is_json: source.is_json(), above };
+    // Directives hold for the document after them.
+    if source.is_json() || text.len() < 2 * PIECE_BYTES || text.starts_with('%') || text.contains("\n%") {
+        return vec![piece(text, 0)];
+    }
+    let mut pieces = Vec::new();
+    let (mut start, mut above) = (0, 0);
+    while text.len() - start > PIECE_BYTES {
+        let mut from = start + PIECE_BYTES;
+        while !text.is_char_boundary(from) {
+            from += 1;
+        }
+        let Some(end) = document_end(text, from) else { break };
+        pieces.push(piece(&text[start..end], above));
+        above += read::lines(&text.as_bytes()[start..end]);
+        start = end;
+    }
+    pieces.push(piece(&text[start..], above));
+    pieces
+}
+
+fn document_end(text: &str, from: usize) -> Option<usize> {
+    let ends = text[from..].match_indices("\n---").map(|(at, _)| from + at + 1);
+    let is_marker = |at: &usize| text[at + 3..].starts_with(['\n', '\r', ' ', '\t']) || text.len() == at + 3;
+    ends.into_iter().find(is_marker)
+}
+
+#[cfg(test)]
+mod tests;

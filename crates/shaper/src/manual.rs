@@ -1,0 +1,57 @@
+//! `shaper completions` and `shaper man`: what the command line knows of itself.
+
+use anyhow::{Context, bail};
+use clap::Command;
+use clap_complete::Shell;
+
+use crate::console;
+
+/// Print completions for a shell
+///
+/// For bash: `shaper completions bash > /etc/bash_completion.d/shaper`. For zsh, into a file `_shaper` of a folder of $fpath. For fish:
+/// `shaper completions fish > ~/.config/fish/completions/shaper.fish`.
+#[derive(clap::Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// Print the manual
+///
+/// As a man page: `shaper man | man -l -`, and `shaper man validate` for one command.
+#[derive(clap::Args)]
+pub struct ManArgs {
+    /// The command; all of shaper if not given
+    command: Option<String>,
+}
+
+/// Prints completions.
+pub fn completions(args: &CompletionsArgs, mut command: Command) -> anyhow::Result<()> {
+    let mut out = Vec::new();
+    clap_complete::generate(args.shell, &mut command, "shaper", &mut out);
+    print(&out)
+}
+
+/// Prints a man page.
+pub fn man(args: &ManArgs, mut command: Command) -> anyhow::Result<()> {
+    command.build();
+    let page = match &args.command {
+        None => command,
+        Some(name) => match command.find_subcommand(name) {
+            Some(found) => found.clone(),
+            None => {
+                let names: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+                let hint = boot::nearest::did_you_mean(name, names.iter().map(String::as_str));
+                bail!("there is no command {name:?}{hint}; there are {}", names.join(", "));
+            }
+        },
+    };
+    let mut out = Vec::new();
+    clap_mangen::Man::new(page).render(&mut out).context("can't write the manual")?;
+    print(&out)
+}
+
+fn print(out: &[u8]) -> anyhow::Result<()> {
+    console::print(&String::from_utf8_lossy(out)).context("can't print")
+}

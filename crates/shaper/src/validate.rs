@@ -1,0 +1,105 @@
+//! `shaper validate PATH...`: every check of manifests that needs no cluster.
+
+mod json;
+mod sarif;
+mod text;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use review::Severity;
+
+use crate::console::{self, Style};
+use crate::manifests::{Batch, Fault, Progress, Source};
+
+/// Check Profiles and Assignments before a machine boots
+///
+/// Reads manifests and tells everything that is wrong with them, as far as it can be told without a cluster and without machines: fields against
+/// the schema of the resources, the conversion that the server itself uses, templates rendered for a sample machine of each architecture within
+/// the budget that holds at boot, the scripts that come out against what iPXE can read, and each object among all others (Assignments
+/// between which only age or name decides, Assignments that find no Profile, Profiles that nothing reaches).
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Exit code:
+  0  nothing is wrong; there may be warnings
+  1  there are errors, or with --strict, warnings
+  2  the command itself is wrong
+
+Examples:
+  shaper validate manifests/
+  shaper validate --strict -o sarif manifests/ > shaper.sarif
+  kubectl get profiles,assignments -A -o yaml | shaper validate -
+  kustomize build overlays/production | shaper validate -
+  helm template ./chart | shaper validate -
+
+Rules are described in docs/validate.md, those of the iPXE linter in docs/ipxe-linter.md. Only the output of -o json and -o sarif stays the
+same from version to version.")]
+pub struct Args {
+    /// Folders, of which all *.yaml, *.yml and *.json files are read; files; or - for standard input
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Take warnings for errors
+    #[arg(long)]
+    strict: bool,
+    /// How to print what was found
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people, with each line that is meant
+    Text,
+    /// For scripts
+    Json,
+    /// SARIF 2.1.0, which code hosts show beside the change
+    Sarif,
+}
+
+/// What was found, as it is shown.
+struct Report<'b> {
+    batch: &'b Batch,
+    is_strict: bool,
+}
+
+/// Reads, checks and prints.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let progress = Progress::start();
+    let mut batch = Batch::read(&args.paths, &progress);
+    batch.survey(&progress);
+    drop(progress);
+    let report = Report { batch: &batch, is_strict: args.strict };
+    let text = match args.output {
+        Format::Text => text::write(&report, Style::of_stdout()),
+        Format::Json => json::write(&report),
+        Format::Sarif => sarif::write(&report),
+    };
+    console::print(&text).context("can't print")?;
+    Ok(if report.errors() > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+// === impl Report ===
+
+impl Report<'_> {
+    fn errors(&self) -> usize {
+        let (errors, warnings) = self.batch.count();
+        errors + if self.is_strict { warnings } else { 0 }
+    }
+
+    fn warnings(&self) -> usize {
+        if self.is_strict { 0 } else { self.batch.count().1 }
+    }
+
+    fn severity(&self, fault: &Fault) -> Severity {
+        if self.is_strict { Severity::Error } else { fault.rule.severity }
+    }
+
+    fn faults(&self) -> impl ExactSizeIterator<Item = (&Source, &Fault)> {
+        self.batch.faults.iter().map(|(at, fault)| (&self.batch.sources[*at], fault))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! For scripts: one object, whose fields stay what they are.
+
+use boot::Name;
+use review::Severity;
+use serde::Serialize;
+
+use super::Report;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'r> {
+    /// Counted up when a field changes its meaning or goes.
+    version: u32,
+    errors: usize,
+    warnings: usize,
+    files: usize,
+    assignments: usize,
+    profiles: usize,
+    findings: Vec<Found<'r>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Found<'r> {
+    rule: &'static str,
+    severity: Severity,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<&'r str>,
+    file: &'r str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_column: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<Object<'r>>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    field: String,
+}
+
+#[derive(Serialize)]
+struct Object<'r> {
+    kind: &'static str,
+    namespace: &'r str,
+    name: &'r str,
+}
+
+pub(super) fn write(report: &Report<'_>) -> String {
+    let findings = report.faults().map(|(source, fault)| {
+        let columns = fault.spot.filter(|spot| spot.start > 0);
+        Found {
+            rule: fault.rule.id,
+            severity: report.severity(fault),
+            message: fault.sentence(),
+            help: fault.help.as_deref(),
+            file: &source.name,
+            line: fault.spot.map(|spot| spot.line),
+            column: columns.map(|spot| spot.start),
+            end_column: columns.map(|spot| spot.end),
+            object: fault.object.as_deref().map(object),
+            field: fault.field.to_string(),
+        }
+    });
+    let document = Document {
+        version: 1,
+        errors: report.errors(),
+        warnings: report.warnings(),
+        files: report.batch.sources.len(),
+        assignments: report.batch.catalog.assignment_count(),
+        profiles: report.batch.catalog.profile_count(),
+        findings: findings.collect(),
+    };
+    serde_json::to_string_pretty(&document).expect("it has text keys only") + "\n"
+}
+
+fn object(name: &Name) -> Object<'_> {
+    let kind = match name {
+        Name::Assignment(_) => "Assignment",
+        Name::Profile(_) => "Profile",
+    };
+    Object { kind, namespace: &name.key().namespace, name: &name.key().name }
+}
