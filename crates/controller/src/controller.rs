@@ -374,8 +374,11 @@ impl State {
     fn now_holds(&mut self, tenure: Option<Tenure>) {
         self.metrics.holder.set(i64::from(tenure.is_some()));
         self.tenure = tenure;
+        // It is on its way as long as nobody says that it is not, and would never be looked at again.
+        if let Some(name) = self.next.take() {
+            self.queue.done(&name);
+        }
         self.queue.clear();
-        self.next = None;
         self.look_at_all();
     }
 
