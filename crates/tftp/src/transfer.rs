@@ -10,8 +10,9 @@ mod patience;
 use std::io;
 use std::time::Duration;
 
-use crate::content::{Content, Reader};
-use crate::packet::{DATA_HEADER, DEFAULT_BLKSIZE, Options, Packet, write_data_header};
+use crate::content::{Content, Reader, low_bits};
+use crate::outbox::Outbox;
+use crate::packet::{DATA_HEADER, DEFAULT_BLKSIZE, Options, Packet};
 use patience::Patience;
 
 /// IP and UDP headers in front of a packet, for what a spoofed request is worth.
@@ -74,14 +75,14 @@ struct Unproven {
     sent: usize,
 }
 
-/// What follows from an event.
+/// What follows from an event. What leaves is in the outbox's draft.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Nothing leaves.
     Wait,
     /// The packet as it is was a stray: nothing leaves.
     Stray,
-    /// What was appended leaves: packets of this size, but for the last, which may be shorter.
+    /// The draft leaves: packets of this size, but for the last, which may be shorter.
     Send {
         /// The size.
         packet: usize,
@@ -117,12 +118,13 @@ impl Transfer {
             windowsize: asked.windowsize.map(|windowsize| windowsize.min(bounds.windowsize)),
         };
         let blksize = granted.blksize.unwrap_or(DEFAULT_BLKSIZE);
+        let reader = Reader::new(content, blksize);
         Self {
-            reader: Reader::new(content),
+            last: reader.last(),
+            reader,
             granted,
             blksize,
             windowsize: granted.windowsize.unwrap_or(1),
-            last: size / u64::from(blksize) + 1,
             acked: 0,
             sent: 0,
             is_offered: !granted.is_empty(),
@@ -139,15 +141,14 @@ impl Transfer {
 
     /// The first answer, or a repeat of it because the request came again. `allow` says whether so many more bytes may go to an unproven
     /// peer.
-    pub(crate) fn answer(&mut self, now: Duration, allow: impl FnOnce(usize) -> bool, out: &mut Vec<u8>) -> Step {
+    pub(crate) fn answer(&mut self, now: Duration, allow: impl FnOnce(usize) -> bool, out: &mut Outbox) -> Step {
         let Some(proof) = self.proof.filter(|proof| proof.answers < MAX_ANSWERS) else { return Step::Stray };
         self.is_repeat = proof.answers > 0;
-        let start = out.len();
         let step = self.send(now, out);
         if let Step::Send { .. } = step {
-            let bytes = out.len() - start + HEADERS;
+            let bytes = out.drafted() + HEADERS;
             if !allow(bytes) {
-                out.truncate(start);
+                out.discard();
                 return Step::Wait;
             }
             self.retransmits += u64::from(self.is_repeat);
@@ -167,7 +168,7 @@ impl Transfer {
     }
 
     /// An acknowledgement from the peer.
-    pub(crate) fn on_ack(&mut self, block: u16, now: Duration, out: &mut Vec<u8>) -> Step {
+    pub(crate) fn on_ack(&mut self, block: u16, now: Duration, out: &mut Outbox) -> Step {
         if self.is_offered {
             if block != 0 {
                 return Step::Stray;
@@ -190,7 +191,7 @@ impl Transfer {
     }
 
     /// Time goes by. `allow` as in [`answer`](Self::answer).
-    pub(crate) fn on_clock(&mut self, now: Duration, allow: impl FnOnce(usize) -> bool, out: &mut Vec<u8>) -> Step {
+    pub(crate) fn on_clock(&mut self, now: Duration, allow: impl FnOnce(usize) -> bool, out: &mut Outbox) -> Step {
         let is_due = now >= self.sent_at + self.patience.after(self.repeats);
         if let Some(proof) = self.proof {
             if now >= proof.since + PROOF {
@@ -268,7 +269,7 @@ impl Transfer {
 
     /// The peer misses what follows the block that it acknowledges once more. Unless what follows was sent just now: each copy of an
     /// acknowledgement would bring forth a copy of a block, and that one an acknowledgement, to the end of the transfer.
-    fn on_repeated_ack(&mut self, now: Duration, out: &mut Vec<u8>) -> Step {
+    fn on_repeated_ack(&mut self, now: Duration, out: &mut Outbox) -> Step {
         let is_none = self.acked == 0 && self.granted.is_empty();
         if is_none || now < self.sent_at + self.patience.guard() {
             return Step::Stray;
@@ -281,41 +282,41 @@ impl Transfer {
         self.send_again(now, out)
     }
 
-    fn send_next(&mut self, now: Duration, out: &mut Vec<u8>) -> Step {
+    fn send_next(&mut self, now: Duration, out: &mut Outbox) -> Step {
         self.sent = (self.acked + u64::from(self.windowsize)).min(self.last);
         self.send(now, out)
     }
 
-    fn send_again(&mut self, now: Duration, out: &mut Vec<u8>) -> Step {
+    fn send_again(&mut self, now: Duration, out: &mut Outbox) -> Step {
         self.is_repeat = true;
         self.retransmits += (self.sent - self.acked).max(1);
         self.send(now, out)
     }
 
     /// Appends all that is under way.
-    fn send(&mut self, now: Duration, out: &mut Vec<u8>) -> Step {
+    fn send(&mut self, now: Duration, out: &mut Outbox) -> Step {
         self.sent_at = now;
-        let start = out.len();
         if self.is_offered {
-            Packet::OptionAck(self.granted).write(out);
-            return Step::Send { packet: out.len() - start };
+            out.write(|bytes| Packet::OptionAck(self.granted).write(bytes));
+            return Step::Send { packet: out.drafted() };
         }
-        let blksize = usize::from(self.blksize);
+        let packet = DATA_HEADER + usize::from(self.blksize);
         self.sent = self.sent.max(1);
-        for block in self.acked + 1..=self.sent {
-            write_data_header(low_bits(block), out);
-            if let Err(error) = self.reader.read((block - 1) * u64::from(self.blksize), blksize, out) {
-                out.truncate(start);
-                return Step::Over(End::Failed(error));
+        let mut block = self.acked + 1;
+        while block <= self.sent {
+            match self.reader.packets(block, self.sent) {
+                Ok((sheet, range)) => {
+                    block += range.len().div_ceil(packet) as u64;
+                    out.share(sheet, range);
+                }
+                Err(error) => {
+                    out.discard();
+                    return Step::Over(End::Failed(error));
+                }
             }
         }
-        Step::Send { packet: DATA_HEADER + blksize }
+        Step::Send { packet }
     }
-}
-
-/// Block numbers are counted round: 65,535 is followed by 0.
-fn low_bits(block: u64) -> u16 {
-    (block & 0xffff) as u16
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl Transfers {
         for (peer, running) in &mut self.running {
             let before = running.transfer.retransmits();
             let prefixes = &mut self.prefixes;
-            let step = running.transfer.on_clock(now, |bytes| prefixes.take(peer.ip(), bytes, now), out.open());
+            let step = running.transfer.on_clock(now, |bytes| prefixes.take(peer.ip(), bytes, now), out);
             self.metrics.retransmits.inc_by(running.transfer.retransmits() - before);
             match step {
                 Step::Send { packet } => {
@@ -157,7 +157,7 @@ impl Transfers {
         let running = self.running.get_mut(&route.peer).filter(|running| running.route.socket == route.socket);
         let Some(running) = running else { return self.metrics.refuse(Refusal::UnknownTransfer) };
         let before = running.transfer.retransmits();
-        let step = running.transfer.on_ack(block, now, out.open());
+        let step = running.transfer.on_ack(block, now, out);
         self.metrics.retransmits.inc_by(running.transfer.retransmits() - before);
         match step {
             Step::Send { packet } => {
@@ -226,7 +226,7 @@ impl Transfers {
     fn answer(&mut self, peer: SocketAddr, now: Duration, out: &mut Outbox) {
         let Some(running) = self.running.get_mut(&peer) else { return };
         let prefixes = &mut self.prefixes;
-        match running.transfer.answer(now, |bytes| prefixes.take(peer.ip(), bytes, now), out.open()) {
+        match running.transfer.answer(now, |bytes| prefixes.take(peer.ip(), bytes, now), out) {
             Step::Send { packet } => {
                 let bytes = out.close(running.route, packet);
                 self.metrics.sent_bytes.inc_by(bytes as u64);
@@ -292,7 +292,7 @@ impl Transfers {
             return self.metrics.refuse(Refusal::PrefixBudget);
         }
         self.remarks.refused(arrival, refusal, now);
-        Packet::Error { code, text }.write(out.open());
+        out.write(|bytes| Packet::Error { code, text }.write(bytes));
         let bytes = out.close(Route { socket: 0, ..arrival.route }, usize::MAX);
         self.metrics.sent_bytes.inc_by(bytes as u64);
     }
@@ -307,7 +307,7 @@ impl Transfers {
             End::TimedOut => self.end(peer, Outcome::TimedOut, None, now),
             End::Failed(error) => {
                 if let Some(running) = self.running.get(&peer) {
-                    Packet::Error { code: 0, text: b"The file can't be read any more" }.write(out.open());
+                    out.write(|bytes| Packet::Error { code: 0, text: b"The file can't be read any more" }.write(bytes));
                     out.close(running.route, usize::MAX);
                 }
                 self.end(peer, Outcome::Failed, Some(&error.to_string()), now);

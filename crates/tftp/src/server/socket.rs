@@ -161,7 +161,7 @@ impl Sender {
         let mut sends = outbox.sends();
         while let [first, ..] = sends {
             let socket = &sockets[first.route.socket];
-            if outbox.bytes(first).len() > first.packet {
+            if !first.is_one() {
                 self.send_window(socket, outbox, first);
                 sends = &sends[1..];
                 continue;
@@ -170,34 +170,57 @@ impl Sender {
             let is_alike = |send: &&Send| {
                 let (ours, theirs) = (first.route, send.route);
                 let has_same_source = ours.local == theirs.local && scope(ours.peer) == scope(theirs.peer);
-                ours.socket == theirs.socket && has_same_source && outbox.bytes(send).len() <= send.packet
+                ours.socket == theirs.socket && has_same_source && send.is_one()
             };
             let count = sends.iter().take(BATCH).take_while(is_alike).count();
             let (batch, rest) = sends.split_at(count);
-            let packets: Vec<_> = batch.iter().map(|send| (send.route.peer, outbox.bytes(send))).collect();
+            let packets: Vec<_> = batch.iter().flat_map(|send| outbox.packets_of(send).map(|packet| (send.route.peer, packet))).collect();
             self.send_packets(socket, first.route, &packets);
             sends = rest;
         }
     }
 
-    /// A window for one peer, which the kernel cuts into packets.
+    /// A window for one peer, in as few calls as it takes.
     fn send_window(&mut self, socket: &Socket, outbox: &Outbox, send: &Send) {
+        let at_once = (MAX_SEGMENTED_BYTES / send.packet).clamp(1, MAX_SEGMENTS) * send.packet;
+        let mut slices = Vec::new();
+        let mut room = at_once;
+        for mut piece in outbox.pieces(send) {
+            while !piece.is_empty() {
+                let (now, later) = piece.split_at(piece.len().min(room));
+                slices.push(now);
+                // Only the last packet of all is short, and behind it there is nothing.
+                room = room.saturating_sub(now.len());
+                piece = later;
+                if room == 0 {
+                    self.send_segmented(socket, send, &slices);
+                    slices.clear();
+                    room = at_once;
+                }
+            }
+        }
+        if !slices.is_empty() {
+            self.send_segmented(socket, send, &slices);
+        }
+    }
+
+    /// Packets for one peer, which the kernel cuts from what lies there.
+    fn send_segmented(&mut self, socket: &Socket, send: &Send, pieces: &[&[u8]]) {
         let peer = socket.address(send.route.peer);
         let source = Source::of(send.route);
         let segment = u16::try_from(send.packet).unwrap_or(u16::MAX);
-        let at_once = (MAX_SEGMENTED_BYTES / send.packet).clamp(1, MAX_SEGMENTS) * send.packet;
-        for piece in outbox.bytes(send).chunks(at_once) {
-            let mut control: Vec<_> = source.iter().map(Source::message).collect();
-            if piece.len() > send.packet {
-                control.push(ControlMessage::UdpGsoSegments(&segment));
-            }
-            if let Err(error) = sendmsg(socket.raw(), &[IoSlice::new(piece)], &control, MsgFlags::empty(), Some(&peer)) {
-                // Not every kernel and card can cut: then each packet goes by itself.
-                debug!(%error, "a window goes packet by packet");
-                let packets: Vec<_> = piece.chunks(send.packet).map(|packet| (send.route.peer, packet)).collect();
-                for packets in packets.chunks(BATCH) {
-                    self.send_packets(socket, send.route, packets);
-                }
+        let mut control: Vec<_> = source.iter().map(Source::message).collect();
+        if pieces.iter().map(|piece| piece.len()).sum::<usize>() > send.packet {
+            control.push(ControlMessage::UdpGsoSegments(&segment));
+        }
+        let slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        if let Err(error) = sendmsg(socket.raw(), &slices, &control, MsgFlags::empty(), Some(&peer)) {
+            // Not every kernel and card can cut: then each packet goes by itself.
+            debug!(%error, "a window goes packet by packet");
+            let packets: Vec<_> =
+                pieces.iter().flat_map(|piece| piece.chunks(send.packet)).map(|packet| (send.route.peer, packet)).collect();
+            for packets in packets.chunks(BATCH) {
+                self.send_packets(socket, send.route, packets);
             }
         }
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::content::{Content, Reader};
+use crate::packet::DATA_HEADER;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -12,7 +13,8 @@ fn text(table: &Table, name: &str) -> Option<String> {
     match table.find(name.as_bytes())? {
         Named::File(entry) => {
             let mut out = Vec::new();
-            Reader::new(Content::File(entry.file)).read(0, 1000, &mut out).unwrap();
+            let (sheet, _) = Reader::new(Content::File(entry.file), 1_000).packets(1, 1).unwrap();
+            out.extend(&sheet[DATA_HEADER..]);
             Some(String::from_utf8(out).unwrap())
         }
         Named::Bootstrap(name) => Some(format!("bootstrap {name}")),

@@ -3,6 +3,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::content::OpenFile;
+use crate::outbox::Route;
 
 const BOUNDS: Bounds = Bounds { blksize: 1468, windowsize: 64 };
 const REQUEST: usize = 45;
@@ -26,42 +27,47 @@ fn asked(blksize: u16, windowsize: u16) -> Options {
 /// A transfer that is under way: its options are acknowledged at 1 ms, and the first window is out.
 fn under_way(length: usize, blksize: u16, windowsize: u16) -> Transfer {
     let mut transfer = Transfer::new(text(length), &asked(blksize, windowsize), BOUNDS, REQUEST, at(0));
-    let mut out = Vec::new();
+    let mut out = Outbox::default();
     assert!(matches!(transfer.answer(at(0), |_| true, &mut out), Step::Send { .. }));
     assert!(matches!(transfer.on_ack(0, at(1), &mut out), Step::Send { .. }));
     transfer
 }
 
+/// The packets that leave.
+fn packets(step: &Step, out: &mut Outbox) -> Vec<Vec<u8>> {
+    let Step::Send { packet } = step else { return Vec::new() };
+    let peer = (std::net::Ipv4Addr::LOCALHOST, 2_000).into();
+    out.close(Route { socket: 0, peer, local: std::net::Ipv4Addr::LOCALHOST.into() }, *packet);
+    let packets = out.packets().map(|(_, packet)| packet.to_vec()).collect();
+    out.clear();
+    packets
+}
+
 /// The numbers of the blocks that leave.
-fn blocks(step: &Step, out: &[u8]) -> Vec<u16> {
-    match step {
-        Step::Send { packet } => out
-            .chunks(*packet)
-            .map(|packet| match Packet::parse(packet) {
-                Ok(Packet::Data { block, .. }) => block,
-                other => panic!("{other:?}"),
-            })
-            .collect(),
-        _ => Vec::new(),
-    }
+fn blocks(step: &Step, out: &mut Outbox) -> Vec<u16> {
+    let number = |packet: &Vec<u8>| match Packet::parse(packet) {
+        Ok(Packet::Data { block, .. }) => block,
+        other => panic!("{other:?}"),
+    };
+    packets(step, out).iter().map(number).collect()
 }
 
 fn ack(transfer: &mut Transfer, block: u16, now: Duration) -> (Step, Vec<u16>) {
-    let mut out = Vec::new();
+    let mut out = Outbox::default();
     let step = transfer.on_ack(block, now, &mut out);
-    let blocks = blocks(&step, &out);
+    let blocks = blocks(&step, &mut out);
     (step, blocks)
 }
 
 /// Fetches everything as a client without faults does; gives the bytes and how many blocks there were.
 fn fetch(content: Content, options: &Options, mut keep: impl FnMut(&[u8])) -> u64 {
     let mut transfer = Transfer::new(content, options, BOUNDS, REQUEST, at(0));
-    let (mut out, mut count, mut block) = (Vec::new(), 0_u64, 0_u16);
+    let (mut out, mut count, mut block) = (Outbox::default(), 0_u64, 0_u16);
     let mut step = transfer.answer(at(0), |_| true, &mut out);
     loop {
-        let Step::Send { packet } = step else { panic!("{step:?} after {count} blocks") };
-        for packet in out.chunks(packet) {
-            match Packet::parse(packet) {
+        assert!(matches!(step, Step::Send { .. }), "{step:?} after {count} blocks");
+        for packet in packets(&step, &mut out) {
+            match Packet::parse(&packet) {
                 Ok(Packet::OptionAck(_)) => {}
                 Ok(Packet::Data { block: number, bytes }) => {
                     block = block.wrapping_add(1);
@@ -72,7 +78,6 @@ fn fetch(content: Content, options: &Options, mut keep: impl FnMut(&[u8])) -> u6
                 other => panic!("{other:?}"),
             }
         }
-        out.clear();
         step = transfer.on_ack(block, at(count), &mut out);
         if matches!(step, Step::Over(End::Completed)) {
             return count;
@@ -108,8 +113,9 @@ fn block_numbers_go_round_more_than_a_hundred_times_in_a_file_of_more_than_4_gib
     let size = (4 << 30) + 5;
     file.set_len(size).unwrap();
     let mut transfer = Transfer::new(sparse(file), &asked(512, 64), BOUNDS, REQUEST, at(0));
-    let mut out = Vec::new();
+    let mut out = Outbox::default();
     transfer.answer(at(0), |_| true, &mut out);
+    out.clear();
     // All but the last steps, without making their packets: those are tried above.
     transfer.on_ack(0, at(0), &mut out);
     let last = size / 512 + 1;
@@ -131,15 +137,14 @@ fn sparse(file: File) -> Content {
 #[test]
 fn options_are_granted_within_bounds_and_others_left_out() {
     let all = Options { blksize: Some(65_464), timeout: Some(7), tsize: Some(0), windowsize: Some(65_535) };
-    let mut out = Vec::new();
-    Transfer::new(text(1000), &all, BOUNDS, REQUEST, at(0)).answer(at(0), |_| true, &mut out);
+    let mut out = Outbox::default();
+    let step = Transfer::new(text(1000), &all, BOUNDS, REQUEST, at(0)).answer(at(0), |_| true, &mut out);
     let granted = Options { blksize: Some(1468), timeout: Some(7), tsize: Some(1000), windowsize: Some(64) };
-    assert_eq!(Packet::parse(&out), Ok(Packet::OptionAck(granted)));
+    assert_eq!(Packet::parse(&packets(&step, &mut out)[0]), Ok(Packet::OptionAck(granted)));
     // A timeout of minutes would keep a transfer for an hour.
     let slow = Options { timeout: Some(255), ..Options::default() };
-    out.clear();
-    Transfer::new(text(1000), &slow, BOUNDS, REQUEST, at(0)).answer(at(0), |_| true, &mut out);
-    assert!(matches!(Packet::parse(&out), Ok(Packet::Data { block: 1, .. })));
+    let step = Transfer::new(text(1000), &slow, BOUNDS, REQUEST, at(0)).answer(at(0), |_| true, &mut out);
+    assert_eq!(blocks(&step, &mut out), [1]);
 }
 
 #[test]
@@ -157,7 +162,7 @@ fn acknowledgements_of_the_future_and_of_the_past_are_strays() {
 #[test]
 fn data_is_not_acknowledged_before_the_options_are() {
     let mut transfer = Transfer::new(text(5_000), &asked(512, 1), BOUNDS, REQUEST, at(0));
-    transfer.answer(at(0), |_| true, &mut Vec::new());
+    transfer.answer(at(0), |_| true, &mut Outbox::default());
     assert!(matches!(ack(&mut transfer, 1, at(1)).0, Step::Stray));
     assert!(!transfer.is_proven());
     assert_eq!(ack(&mut transfer, 0, at(1)).1, [1]);
@@ -187,11 +192,11 @@ fn a_silent_peer_is_given_up_after_five_repeats() {
     let (mut repeats, mut now) = (0, at(1));
     let end = loop {
         now += at(50);
-        let mut out = Vec::new();
+        let mut out = Outbox::default();
         match transfer.on_clock(now, |_| true, &mut out) {
             Step::Over(end) => break end,
             step @ Step::Send { .. } => {
-                assert_eq!(blocks(&step, &out), [1, 2]);
+                assert_eq!(blocks(&step, &mut out), [1, 2]);
                 repeats += 1;
             }
             _ => {}
@@ -218,7 +223,7 @@ fn unproven(options: &Options, requests: u32) -> (u32, usize) {
     let mut transfer = Transfer::new(text(100_000), options, BOUNDS, REQUEST, at(0));
     let (mut packets, mut bytes, mut now) = (0, 0, at(0));
     for request in 0.. {
-        let mut out = Vec::new();
+        let mut out = Outbox::default();
         let step = if request < requests {
             transfer.on_request_again(REQUEST);
             transfer.answer(now, |_| true, &mut out)
@@ -229,7 +234,7 @@ fn unproven(options: &Options, requests: u32) -> (u32, usize) {
             Step::Over(End::Unanswered) => return (packets, bytes),
             Step::Send { .. } => {
                 packets += 1;
-                bytes += out.len() + HEADERS;
+                bytes += out.drafted() + HEADERS;
             }
             _ => {}
         }
@@ -257,23 +262,23 @@ fn who_asks_without_options_gets_one_block_and_repeats_only_for_repeated_request
 fn asking_for_something_else_gains_an_unproven_peer_nothing() {
     let mut previous = Transfer::new(text(5_000), &asked(512, 1), BOUNDS, REQUEST, at(0));
     for _ in 0..4 {
-        previous.answer(at(0), |_| true, &mut Vec::new());
+        previous.answer(at(0), |_| true, &mut Outbox::default());
     }
     let mut next = Transfer::new(text(5_000), &asked(1024, 1), BOUNDS, REQUEST, at(1));
     next.inherit(&previous, at(1));
-    assert!(matches!(next.answer(at(1), |_| true, &mut Vec::new()), Step::Stray));
+    assert!(matches!(next.answer(at(1), |_| true, &mut Outbox::default()), Step::Stray));
     // Whoever asks seconds later is taken for somebody who starts anew.
     let mut later = Transfer::new(text(5_000), &asked(1024, 1), BOUNDS, REQUEST, at(6_000));
     later.inherit(&previous, at(6_000));
-    assert!(matches!(later.answer(at(6_000), |_| true, &mut Vec::new()), Step::Send { .. }));
+    assert!(matches!(later.answer(at(6_000), |_| true, &mut Outbox::default()), Step::Send { .. }));
 }
 
 #[test]
 fn what_the_budget_does_not_allow_does_not_leave() {
     let mut transfer = Transfer::new(text(5_000), &Options::default(), BOUNDS, REQUEST, at(0));
-    let mut out = Vec::new();
+    let mut out = Outbox::default();
     assert!(matches!(transfer.answer(at(0), |bytes| bytes < 544, &mut out), Step::Wait));
-    assert!(out.is_empty());
+    assert_eq!(out.drafted(), 0);
     assert!(matches!(transfer.answer(at(1), |bytes| bytes == 544, &mut out), Step::Send { packet: 516 }));
 }
 
@@ -283,11 +288,11 @@ fn a_file_that_is_changed_ends_its_transfers() {
     file.as_file().set_len(20_000_000).unwrap();
     let open = OpenFile::new(File::open(file.path()).unwrap()).unwrap();
     let mut transfer = Transfer::new(Content::File(Arc::new(open)), &asked(1024, 64), BOUNDS, REQUEST, at(0));
-    let mut out = Vec::new();
+    let mut out = Outbox::default();
     transfer.answer(at(0), |_| true, &mut out);
     assert!(matches!(transfer.on_ack(0, at(1), &mut out), Step::Send { .. }));
     file.as_file().set_len(100).unwrap();
     out.clear();
     assert!(matches!(transfer.on_ack(64, at(2), &mut out), Step::Over(End::Failed(_))));
-    assert!(out.is_empty());
+    assert_eq!(out.drafted(), 0);
 }

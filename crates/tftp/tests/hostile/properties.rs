@@ -126,8 +126,8 @@ impl World {
     fn send(&mut self) {
         assert!(self.transfers.active() <= TRANSFERS);
         for send in self.outbox.sends() {
-            let packets = self.outbox.bytes(send).chunks(send.packet);
-            assert!((1..=usize::from(WINDOWSIZE)).contains(&packets.len()), "{} packets at once", packets.len());
+            let packets = self.outbox.packets_of(send).count();
+            assert!((1..=usize::from(WINDOWSIZE)).contains(&packets), "{packets} packets at once");
         }
         for (route, packet) in self.outbox.packets() {
             assert!(packet.len() <= LARGEST, "a packet of {} bytes", packet.len());

@@ -1,0 +1,126 @@
+use super::*;
+use std::fs::File;
+use std::io::Write;
+use std::sync::Mutex;
+
+use crate::content::SHARED_BYTES;
+use crate::packet::Packet;
+
+const BLKSIZE: u16 = 1432;
+
+/// The memory for small files is one for all, also for all tests.
+static MEMORY: Mutex<()> = Mutex::new(());
+
+fn reader_of(bytes: &[u8]) -> (tempfile::NamedTempFile, Reader) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    let open = OpenFile::new(File::open(file.path()).unwrap()).unwrap();
+    (file, Reader::new(Content::File(Arc::new(open)), BLKSIZE))
+}
+
+/// The bytes of blocks, of which each has the number that it should have.
+fn read(reader: &mut Reader, blocks: std::ops::RangeInclusive<u64>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut block = *blocks.start();
+    while block <= *blocks.end() {
+        let (sheet, range) = reader.packets(block, *blocks.end())?;
+        for packet in sheet[range].chunks(DATA_HEADER + usize::from(reader.blksize)) {
+            let Ok(Packet::Data { block: number, bytes: data }) = Packet::parse(packet) else { panic!("{packet:?}") };
+            assert_eq!(number, low_bits(block));
+            bytes.extend(data);
+            block += 1;
+        }
+    }
+    Ok(bytes)
+}
+
+#[test]
+fn a_file_is_read_onward_backward_and_over_its_end() {
+    let bytes: Vec<u8> = (0..=250).cycle().take(100_000).collect();
+    let (_file, mut reader) = reader_of(&bytes);
+    let last = reader.last();
+    assert_eq!(last, 70);
+    for blocks in [1..=1, 2..=2, 20..=30, 19..=19, 1..=last, last..=last, 1..=64] {
+        let start = usize::try_from(blocks.start() - 1).unwrap() * usize::from(BLKSIZE);
+        let end = usize::try_from(*blocks.end()).unwrap() * usize::from(BLKSIZE);
+        assert_eq!(read(&mut reader, blocks.clone()).unwrap(), bytes[start..end.min(bytes.len())], "{blocks:?}");
+    }
+}
+
+#[test]
+fn the_last_block_of_a_file_of_whole_blocks_is_empty() {
+    for blocks in [0, 1, 22, 23, 44] {
+        let (_file, mut reader) = reader_of(&vec![7; blocks * usize::from(BLKSIZE)]);
+        let last = blocks as u64 + 1;
+        assert_eq!(reader.last(), last);
+        assert_eq!(read(&mut reader, last..=last).unwrap(), [0; 0]);
+        assert_eq!(read(&mut reader, 1..=last).unwrap().len(), blocks * usize::from(BLKSIZE));
+    }
+}
+
+#[test]
+fn a_file_that_changes_under_a_transfer_is_an_error_and_never_a_mix() {
+    let (mut file, mut reader) = reader_of(&vec![1; 5_000_000]);
+    read(&mut reader, 1..=1).unwrap();
+    file.write_all(&[2; 10]).unwrap();
+    assert!(read(&mut reader, 100..=100).is_err());
+    file.as_file().set_len(10).unwrap();
+    assert!(read(&mut reader, 100..=100).is_err());
+    // ... and it stays one.
+    assert!(read(&mut reader, 100..=100).is_err());
+}
+
+#[test]
+fn packets_are_in_memory_once_for_all_that_send_them_and_only_while_they_do() {
+    let (_file, mut first) = reader_of(&vec![1; 5_000_000]);
+    let mut near = Reader::new(first.content.clone(), BLKSIZE);
+    let mut far = Reader::new(first.content.clone(), BLKSIZE);
+    let mut other = Reader::new(first.content.clone(), 512);
+    let (one, _) = first.packets(1, 1).unwrap();
+    assert!(Arc::ptr_eq(&one, &near.packets(3, 3).unwrap().0));
+    assert!(!Arc::ptr_eq(&one, &far.packets(1_000, 1_000).unwrap().0));
+    assert!(!Arc::ptr_eq(&one, &other.packets(1, 1).unwrap().0));
+    let weak = Arc::downgrade(&one);
+    drop(one);
+    read(&mut first, 500..=500).unwrap();
+    assert!(weak.upgrade().is_some());
+    read(&mut near, 500..=500).unwrap();
+    assert!(weak.upgrade().is_none());
+    // What nobody holds is forgotten altogether, sooner or later.
+    read(&mut first, 1..=3_000).unwrap();
+    let Content::File(file) = &first.content else { panic!() };
+    assert!(file.sheets().held.len() < 100, "{}", file.sheets().held.len());
+}
+
+#[test]
+fn a_small_file_is_in_memory_once_for_all_that_read_it_and_only_while_they_do() {
+    let _memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut file, mut first) = reader_of(&vec![1; 100_000]);
+    let mut second = Reader::new(first.content.clone(), BLKSIZE);
+    read(&mut first, 1..=1).unwrap();
+    read(&mut second, 1..=1).unwrap();
+    let whole = |reader: &Reader| reader.whole.clone().unwrap();
+    assert!(Arc::ptr_eq(&whole(&first), &whole(&second)));
+    // What has begun goes on with what it began with.
+    file.write_all(&[2; 10]).unwrap();
+    for reader in [&mut first, &mut second] {
+        let last = reader.last();
+        assert_eq!(read(reader, last..=last).unwrap(), [1; 100_000 % 1432]);
+    }
+    let Content::File(open) = &first.content else { panic!() };
+    let open = open.clone();
+    drop((first, second));
+    assert!(open.whole.lock().unwrap().upgrade().is_none());
+}
+
+#[test]
+fn where_memory_for_small_files_is_used_up_they_are_read_piece_by_piece() {
+    let _memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+    let size = 3_000_000;
+    let mut readers: Vec<_> = (0..SHARED_BYTES / size + 3).map(|_| reader_of(&vec![3; size])).collect();
+    for (_, reader) in &mut readers {
+        let last = reader.last();
+        assert_eq!(read(reader, last..=last).unwrap(), [3; 3_000_000 % 1432]);
+    }
+    assert!(readers.iter().any(|(_, reader)| reader.whole.is_none()));
+}
