@@ -33,10 +33,10 @@ impl<'a> Machine<'a> {
             Some((_, kind, value)) => format!("{kind} {value}"),
             None => {
                 let asked: Vec<_> = self.subjects.labels.requirements().iter().map(ToString::to_string).collect();
-                match asked.is_empty() {
-                    true => "machines that no other Assignment matches".to_owned(),
-                    false => format!("machines with {}", asked.join(",")),
+                if asked.is_empty() {
+                    return "machines that no other Assignment matches".to_owned();
                 }
+                format!("machines with {}", asked.join(","))
             }
         }
     }
