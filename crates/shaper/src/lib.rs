@@ -20,3 +20,4 @@ pub mod standalone;
 pub mod stop;
 pub mod tftp;
 pub mod validate;
+pub mod webhook;
