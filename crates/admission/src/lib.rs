@@ -7,17 +7,19 @@
 //! bytes --Request::read--> Request --validate | mutate--> Answer --to_json--> bytes
 //! ```
 //!
-//! This crate is pure: no socket, no runtime, no Kubernetes client. What it reads comes from an API server, or from somebody who says so: whatever it
+//! [`Registration`] is what makes a server ask. This crate is pure: no socket, no runtime, no Kubernetes client. What it reads comes from an API server, or from somebody who says so: whatever it
 //! is, there is an answer or an [`Unreadable`], never a panic. What it does not know it allows, since a cluster must not stand still because of it.
 
 mod answer;
 mod mutate;
 mod recent;
+mod registration;
 mod request;
 mod validate;
 
 pub use answer::{Answer, Outcome};
 pub use mutate::{AUTHOR, IDENTITIES, LAST_EDITOR, SCOPE, mutate};
 pub use recent::Recent;
+pub use registration::Registration;
 pub use request::{Kind, Operation, Request, Unreadable};
 pub use validate::{Beside, Verdict, validate};

@@ -117,10 +117,16 @@ fn say(answer: Answer, findings: Vec<Finding>, beside: &Beside<'_>, change: Opti
     Verdict { answer, rules: findings.iter().map(|finding| finding.rule).collect(), change }
 }
 
+/// With the name of the object: whoever applies a folder sees warnings alone.
 fn sentence(finding: &Finding) -> String {
+    let kind = match finding.object {
+        Name::Profile(_) => Kind::Profile,
+        Name::Assignment(_) => Kind::Assignment,
+    };
+    let (kind, name, sentence) = (kind.name(), &finding.object.key().name, finding.sentence());
     match &finding.help {
-        Some(help) => format!("{} ({help})", finding.sentence()),
-        None => finding.sentence(),
+        Some(help) => format!("{kind} {name}: {sentence} ({help})"),
+        None => format!("{kind} {name}: {sentence}"),
     }
 }
 

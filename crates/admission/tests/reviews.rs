@@ -85,11 +85,10 @@ fn what_can_not_be_served_is_refused_as_the_schema_refuses() {
 fn what_may_be_meant_otherwise_is_a_warning() {
     let all = catalog(&[profile("linux", "#!ipxe\nboot\n")]);
     let answer = create(&assignment("a", &json!({ "profileSelectors": { "os": "linus" } })), &all).answer;
-    let says =
-        "spec.profileSelectors: no Profile in namespace n has the labels os=linus: its machines boot nothing (did you mean os=linux?)";
+    let says = "Assignment a: spec.profileSelectors: no Profile in namespace n has the labels os=linus: its machines boot nothing (did you mean os=linux?)";
     assert_eq!((answer.outcome(), answer.warnings()), (Outcome::Warned, &[says.to_owned()][..]));
     let answer = create(&profile("other", "#!ipxe\nboot\n"), &all).answer;
-    let says = "metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it \
+    let says = "Profile other: metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it \
         (write an Assignment whose profileSelectors are among its labels, or remove it)";
     assert_eq!(answer.warnings(), [says]);
 }
@@ -100,13 +99,15 @@ fn a_machine_that_another_names_is_told_with_who_wins() {
         |priority: i32| json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" }, "priority": priority });
     let all = catalog(&[profile("linux", "#!ipxe\nboot\n"), assignment("b", &spec(5))]);
     let answer = create(&assignment("a", &spec(0)), &all).answer;
-    let says =
-        format!("spec.subjectSelectors: Assignment n/b names uuid {UUID} too; that one goes first, as its priority 5 is higher than 0");
+    let says = format!(
+        "Assignment a: spec.subjectSelectors: Assignment n/b names uuid {UUID} too; that one goes first, as its priority 5 is higher than 0"
+    );
     assert_eq!(answer.warnings(), [says]);
     let answer = create(&assignment("c", &spec(5)), &all).answer;
     assert!(
-        answer.warnings()[0]
-            .starts_with(&format!("spec.subjectSelectors: Assignment n/b matches uuid {UUID} too, and goes first only because"))
+        answer.warnings()[0].starts_with(&format!(
+            "Assignment c: spec.subjectSelectors: Assignment n/b matches uuid {UUID} too, and goes first only because"
+        ))
     );
 }
 
@@ -115,10 +116,10 @@ fn a_deletion_is_told_what_it_does_and_never_refused() {
     let web = assignment("web", &json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } }));
     let linux = profile("linux", "#!ipxe\nboot\n");
     let all = catalog(&[linux.clone(), web.clone()]);
-    for gone in [&web, &linux] {
+    for (gone, name) in [(&web, "Assignment web"), (&linux, "Profile linux")] {
         let answer = judge("DELETE", &Value::Null, gone, Some(&all)).answer;
         assert!(answer.is_allowed());
-        assert_eq!(answer.warnings(), [format!("the machine with uuid {UUID} would boot nothing instead of Profile n/linux")]);
+        assert_eq!(answer.warnings(), [format!("{name}: the machine with uuid {UUID} would boot nothing instead of Profile n/linux")]);
     }
     // What is wrong, what is not there, and what can't be read go as well.
     for gone in [&profile("x", "{{"), &json!({ "kind": "Profile", "metadata": { "name": 7 }, "spec": [] })] {

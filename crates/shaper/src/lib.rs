@@ -15,6 +15,7 @@ pub mod machines;
 pub mod manifests;
 pub mod manual;
 pub mod partition;
+pub mod registration;
 mod role;
 pub mod standalone;
 pub mod stop;

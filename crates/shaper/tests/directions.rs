@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     // Only ever a dev-dependency, which is why nobody below may use it.
     ("fake-apiserver", &[], &["kube", "kube-core", "k8s-openapi", "ring", "openssl"]),
     ("e2e", &[], &["kube", "hyper"]),
-    ("xtask", &["api", "boot", "crd", "e2e", "feed", "tftp", "tls"], &[]),
+    ("xtask", &["admission", "api", "boot", "crd", "e2e", "feed", "review", "tftp", "tls"], &[]),
 ];
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
