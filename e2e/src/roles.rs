@@ -37,6 +37,17 @@ pub struct FeedCertificates {
     pub controller: Directory,
     /// Of API servers.
     pub api: Directory,
+    /// Of webhooks.
+    pub webhook: Directory,
+}
+
+/// The certificate by which an API server knows the webhook: its authority, and the directory.
+#[derive(Debug)]
+pub struct WebhookCertificates {
+    /// Who signs it.
+    pub authority: Authority,
+    /// Of the webhook, for the loopback address.
+    pub directory: Directory,
 }
 
 // === impl FeedCertificates ===
@@ -47,7 +58,24 @@ impl FeedCertificates {
         let authority = Authority::new("shaper feed")?;
         let controller = Directory::of(&authority.issue(&Leaf::peer("shaper-controller").dns("localhost"))?, &authority)?;
         let api = Directory::of(&authority.issue(&Leaf::peer("shaper-api"))?, &authority)?;
-        Ok(Self { authority, controller, api })
+        let webhook = Directory::of(&authority.issue(&Leaf::peer("shaper-webhook"))?, &authority)?;
+        Ok(Self { authority, controller, api, webhook })
+    }
+}
+
+// === impl WebhookCertificates ===
+
+impl WebhookCertificates {
+    /// New ones.
+    pub fn new() -> Result<Self> {
+        let authority = Authority::new("shaper webhook")?;
+        let directory = Directory::of(&authority.issue(&Self::leaf())?, &authority)?;
+        Ok(Self { authority, directory })
+    }
+
+    /// What is certified.
+    pub fn leaf() -> Leaf {
+        Leaf::server("localhost").address(std::net::Ipv4Addr::LOCALHOST)
     }
 }
 
@@ -109,6 +137,29 @@ impl Role {
             builder = builder.args(["--feed", &controller.feed_url()?]);
         }
         Ok(builder)
+    }
+
+    /// `shaper webhook` behind these controllers, on free ports.
+    pub fn webhook<'r>(controllers: impl IntoIterator<Item = &'r Role>, feed_tls: &Path, tls: &Path) -> Result<RoleBuilder> {
+        let mut builder = Self::builder("webhook")
+            .args(["--webhook-listen", "127.0.0.1:0"])
+            .args([OsString::from("--webhook-tls-dir"), tls.into()])
+            .args([OsString::from("--feed-tls-dir"), feed_tls.into()]);
+        for controller in controllers {
+            builder = builder.args(["--feed", &controller.feed_url()?]);
+        }
+        Ok(builder)
+    }
+
+    /// The configurations that make an API server ask this webhook, as `shaper webhook-configuration` prints them.
+    pub fn webhook_configuration(&self, authority: &Authority) -> Result<String> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), authority.pem())?;
+        let url = format!("https://{}", self.address("webhook_listen")?);
+        let mut command = std::process::Command::new(binary()?);
+        let out = command.args(["webhook-configuration", "--url", &url, "--ca-file"]).arg(file.path()).output()?;
+        ensure!(out.status.success(), "shaper webhook-configuration: {}", String::from_utf8_lossy(&out.stderr));
+        Ok(String::from_utf8(out.stdout)?)
     }
 
     /// Any role.

@@ -11,6 +11,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for (name, text) in crd::manifests() {
         write(&config.join("crd").join(name), &text)?;
     }
+    for (name, text) in admission::Registration::default().manifests() {
+        write(&config.join("webhook").join(name), &text)?;
+    }
     write(&config.join("openapi.json"), api::openapi())
 }
 

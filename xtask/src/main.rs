@@ -30,7 +30,7 @@ enum Task {
     Bench(bench::Bench),
     /// Run all tests, those with virtual machines as well
     Test(test::Args),
-    /// Write the files that are made from code: config/crd/*.yaml and config/openapi.json
+    /// Write the files that are made from code: config/crd/*.yaml, config/webhook/*.yaml and config/openapi.json
     Generate,
 }
 

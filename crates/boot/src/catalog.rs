@@ -10,12 +10,14 @@
 //! | who asks for these labels? | `LabelIndex`, a tuple space search |
 //! | which Profiles have this label? | a hash map of (partition, namespace, key, value) |
 //! | whose config is this? | a hash map of ids |
+//! | which Assignments select this Profile? | [`Selectors`], where it is wanted |
 
 mod bucket;
 pub mod guard;
 mod labels;
 mod profiles;
 mod rivals;
+pub mod selectors;
 mod shared;
 
 use std::cmp::Ordering;
@@ -34,6 +36,7 @@ use crate::subject::Subject;
 use bucket::{Bucket, Ranked};
 use labels::LabelIndex;
 use profiles::ProfileIndex;
+use selectors::Selectors;
 pub use shared::SharedCatalog;
 
 type Map<K, V> = HashTrieMapSync<K, V, ahash::RandomState>;
@@ -47,6 +50,7 @@ pub struct Catalog {
     macs: Map<Mac, Bucket<Assignment>>,
     by_labels: LabelIndex,
     profiles: ProfileIndex,
+    selectors: Option<Selectors>,
 }
 
 /// One change to a catalog.
@@ -133,7 +137,25 @@ impl fmt::Display for Name {
 impl Catalog {
     /// A catalog of nothing.
     pub fn new() -> Self {
-        Self { assignments: map(), uuids: map(), serials: map(), macs: map(), by_labels: LabelIndex::new(), profiles: ProfileIndex::new() }
+        Self {
+            assignments: map(),
+            uuids: map(),
+            serials: map(),
+            macs: map(),
+            by_labels: LabelIndex::new(),
+            profiles: ProfileIndex::new(),
+            selectors: None,
+        }
+    }
+
+    /// A catalog of nothing that also knows which Assignments select a Profile, as long as it and its clones live.
+    pub fn with_selectors() -> Self {
+        Self { selectors: Some(Selectors::new()), ..Self::new() }
+    }
+
+    /// Which Assignments select a Profile, if the catalog was made to know.
+    pub fn selectors(&self) -> Option<&Selectors> {
+        self.selectors.as_ref()
     }
 
     /// Makes one change. False when it changes nothing.
@@ -141,8 +163,8 @@ impl Catalog {
         match change {
             Change::Assignment(assignment) => self.put_assignment(assignment),
             Change::AssignmentGone(key) => self.take_assignment(&key).is_some(),
-            Change::Profile(profile) => self.profiles.put(profile),
-            Change::ProfileGone(key) => self.profiles.take(&key),
+            Change::Profile(profile) => self.put_profile(profile),
+            Change::ProfileGone(key) => self.take_profile(&key),
         }
     }
 
@@ -258,6 +280,9 @@ impl Catalog {
         if !subjects.names_identities() {
             self.by_labels.add(&assignment);
         }
+        if let Some(selectors) = &mut self.selectors {
+            selectors.put(&assignment);
+        }
         self.assignments.insert_mut(assignment.key.clone(), assignment);
         true
     }
@@ -278,7 +303,30 @@ impl Catalog {
         if !subjects.names_identities() {
             self.by_labels.remove(&assignment);
         }
+        if let Some(selectors) = &mut self.selectors {
+            selectors.take(&assignment);
+        }
         Some(assignment)
+    }
+
+    fn put_profile(&mut self, profile: Arc<Profile>) -> bool {
+        let Some(selectors) = &mut self.selectors else { return self.profiles.put(profile) };
+        let known = self.profiles.get(&profile.key).cloned();
+        let is_new = self.profiles.put(profile.clone());
+        if is_new {
+            known.into_iter().for_each(|known| selectors.take_profile(&known));
+            selectors.put_profile(&profile);
+        }
+        is_new
+    }
+
+    fn take_profile(&mut self, key: &ObjectKey) -> bool {
+        if let Some(known) = self.profiles.get(key)
+            && let Some(selectors) = &mut self.selectors
+        {
+            selectors.take_profile(known);
+        }
+        self.profiles.take(key)
     }
 }
 

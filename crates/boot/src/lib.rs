@@ -28,6 +28,7 @@ pub mod subject;
 pub mod template;
 
 pub use assignment::Assignment;
+pub use catalog::selectors::Selectors;
 pub use catalog::{Catalog, Change, Name, SharedCatalog};
 pub use conflicts::Conflicts;
 pub use identity::{Mac, MatchedBy};

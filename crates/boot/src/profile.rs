@@ -87,6 +87,11 @@ impl Profile {
         Self { ids, ..self.clone() }
     }
 
+    /// The same Profile in one of several clusters.
+    pub fn in_partition(&self, partition: &str) -> Self {
+        Self { key: self.key.clone().in_partition(partition), ..self.clone() }
+    }
+
     /// Whether the labels contain all of these.
     pub fn is_selected_by(&self, selectors: &Labels) -> bool {
         self.labels.contain(selectors)

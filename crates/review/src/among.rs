@@ -1,54 +1,47 @@
 //! What an object tells among all others.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use boot::arch::BUILDARCH;
+use boot::catalog::selectors::{asked_architectures, wanted_architecture};
 use boot::conflicts::MAX_NAMED;
 use boot::nearest::nearest;
-use boot::{Assignment, Catalog, Labels, Name, ObjectKey, Operator, Profile, Sorted};
+use boot::{Assignment, Catalog, Labels, Name, ObjectKey, Profile, Selectors, Sorted};
 use crd::FieldPath;
 
 use crate::finding::Finding;
 use crate::rule;
 
+/// Most groups of Assignments, or Profiles, among which one is looked for that was nearly meant.
+const MOST_NEAR: usize = 1000;
+/// Most Profiles of other namespaces that are looked at.
+const MOST_ELSEWHERE: usize = 10_000;
+
 /// A catalog, and what has to be known of all of its objects to judge one.
 pub struct Survey<'c> {
     catalog: &'c Catalog,
-    reached: HashSet<&'c ObjectKey>,
-    /// The architectures that objects of a namespace speak of.
-    architectures: HashMap<Namespace<'c>, BTreeSet<&'c str>>,
+    selectors: Cow<'c, Selectors>,
+    most_rivals: usize,
 }
-
-type Namespace<'c> = (&'c str, &'c str);
 
 // === impl Survey ===
 
 impl<'c> Survey<'c> {
-    /// Looks over a catalog once.
+    /// Looks over a catalog once, unless it was made [with its selectors](Catalog::with_selectors).
     pub fn of(catalog: &'c Catalog) -> Self {
-        let mut reached = HashSet::new();
-        let mut selectors: HashSet<(Namespace<'c>, &Labels)> = HashSet::new();
-        let mut architectures: HashMap<Namespace<'c>, BTreeSet<&'c str>> = HashMap::new();
-        for assignment in catalog.assignments() {
-            if selectors.insert((namespace(&assignment.key), &assignment.profiles)) {
-                reached.extend(catalog.profiles_of(assignment).map(|profile| &profile.key));
-            }
-            if let Some(asked) = asked_architectures(assignment) {
-                architectures.entry(namespace(&assignment.key)).or_default().extend(asked);
-            }
-        }
-        for profile in catalog.profiles() {
-            if let Some(arch) = wanted_architecture(profile) {
-                architectures.entry(namespace(&profile.key)).or_default().insert(arch);
-            }
-        }
-        Self { catalog, reached, architectures }
+        let selectors = catalog.selectors().map_or_else(|| Cow::Owned(Selectors::of(catalog)), Cow::Borrowed);
+        Self { catalog, selectors, most_rivals: usize::MAX }
+    }
+
+    /// The same for somebody who waits: an Assignment is held against so many others that could be in its way.
+    pub fn within(self, most_rivals: usize) -> Self {
+        Self { most_rivals, ..self }
     }
 
     /// What is to be said of a Profile of the catalog.
     pub fn profile(&self, profile: &Profile) -> Vec<Finding> {
-        if self.reached.contains(&profile.key) {
+        if self.selectors.selecting(profile).next().is_some() {
             return Vec::new();
         }
         let name = Name::Profile(profile.key.clone());
@@ -69,7 +62,8 @@ impl<'c> Survey<'c> {
     /// Whether another Assignment goes before this one for no reason but its age or name.
     fn conflict(&self, assignment: &Arc<Assignment>) -> Option<Finding> {
         let goes_first = |other: &Assignment| order(other, assignment).is_lt();
-        let mut rivals: Vec<_> = self.catalog.rivals(assignment).filter(|other| goes_first(other)).take(MAX_NAMED + 1).collect();
+        let rivals = self.catalog.rivals_among(assignment, self.most_rivals);
+        let mut rivals: Vec<_> = rivals.filter(|other| goes_first(other)).take(MAX_NAMED + 1).collect();
         rivals.sort_by(|a, b| order(a, b));
         let first = rivals.first()?;
         let why = if first.created == assignment.created { "its namespace and name come first" } else { "it is older" };
@@ -109,12 +103,12 @@ impl<'c> Survey<'c> {
             return None;
         }
         let suits = |arch: &&str| offered.contains(&Some(*arch));
-        let asked = asked_architectures(assignment);
+        let asked: Option<BTreeSet<&str>> = asked_architectures(assignment).map(Iterator::collect);
         // One that names its machines is not for each architecture: whoever wrote it knows which they have.
         let possible: BTreeSet<&str> = match &asked {
             Some(asked) => asked.clone(),
             None if assignment.subjects.names_identities() => return None,
-            None => self.architectures.get(&namespace(&assignment.key)).cloned().unwrap_or_default(),
+            None => self.selectors.architectures(&assignment.key).collect(),
         };
         let lacking: Vec<&str> = possible.iter().copied().filter(|arch| !suits(arch)).collect();
         if lacking.is_empty() {
@@ -135,14 +129,14 @@ impl<'c> Survey<'c> {
 
     /// A Profile that the selectors nearly match, or that stands elsewhere.
     fn near_profile(&self, assignment: &Assignment) -> Option<String> {
-        let elsewhere = self.catalog.profiles().find(|profile| profile.is_selected_by(&assignment.profiles));
-        if let Some(profile) = elsewhere.filter(|_| !assignment.profiles.is_empty()) {
-            return Some(format!(
-                "Profile {} has them; an Assignment finds Profiles of its own namespace {} only",
-                profile.key, assignment.key.namespace
-            ));
+        let selects = |profile: &&Arc<Profile>| profile.is_selected_by(&assignment.profiles);
+        let elsewhere = || self.catalog.profiles().take(MOST_ELSEWHERE).filter(selects).map(|profile| &profile.key).min();
+        if let Some(key) = (!assignment.profiles.is_empty()).then(elsewhere).flatten() {
+            let own = &assignment.key.namespace;
+            return Some(format!("Profile {key} has them; an Assignment finds Profiles of its own namespace {own} only"));
         }
-        let here = || self.catalog.profiles().filter(|profile| namespace(&profile.key) == namespace(&assignment.key));
+        let any = Assignment { profiles: Labels::default(), ..assignment.clone() };
+        let here = || self.catalog.profiles_of(&any).take(MOST_NEAR);
         for (key, value) in assignment.profiles.iter() {
             let values: BTreeSet<&str> = here().filter_map(|profile| profile.labels.get(key)).collect();
             if values.contains(value) {
@@ -163,18 +157,18 @@ impl<'c> Survey<'c> {
     }
 
     /// An Assignment of which all but one of the selectors match.
-    fn near_assignment(&self, profile: &Profile) -> Option<&'c ObjectKey> {
-        const MOST: usize = 1000;
-        let beside = self.catalog.assignments().filter(|assignment| namespace(&assignment.key) == namespace(&profile.key)).take(MOST);
-        let is_near = |assignment: &Assignment| {
-            let mut unmet = assignment.profiles.iter().filter(|(key, value)| profile.labels.get(key) != Some(value));
+    fn near_assignment(&self, profile: &Profile) -> Option<&ObjectKey> {
+        let is_near = |selectors: &Labels| {
+            let mut unmet = selectors.iter().filter(|(key, value)| profile.labels.get(key) != Some(value));
             let (Some((key, value)), None) = (unmet.next(), unmet.next()) else { return false };
             let own = profile.labels.get(key);
-            assignment.profiles.len() > 1 || nearest(value, own).is_some()
+            selectors.len() > 1 || nearest(value, own).is_some()
         };
+        let near = self.selectors.beside(&profile.key).take(MOST_NEAR).filter(|(selectors, _)| is_near(selectors));
         // One that selects something already is meant for that.
-        let idle = beside.filter(|assignment| self.catalog.profiles_of(assignment).next().is_none());
-        idle.filter(|assignment| is_near(assignment)).map(|assignment| &assignment.key).min()
+        let is_idle = |assignment: &Arc<Assignment>| self.catalog.profiles_of(assignment).next().is_none();
+        let idle = near.filter(|(_, group)| group.members().next().is_some_and(is_idle));
+        idle.flat_map(|(_, group)| group.members().take(MOST_NEAR)).map(|assignment| &assignment.key).min()
     }
 }
 
@@ -205,23 +199,6 @@ fn shared<T: Ord + std::fmt::Display>(a: &Sorted<T>, b: &Sorted<T>) -> Vec<Strin
     a.iter().filter(|one| b.contains(*one)).map(ToString::to_string).collect()
 }
 
-fn namespace(key: &ObjectKey) -> Namespace<'_> {
-    (&key.partition, &key.namespace)
-}
-
 fn list(labels: &Labels) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
-}
-
-/// The architecture that a Profile is for, where it says so.
-fn wanted_architecture(profile: &Profile) -> Option<&str> {
-    profile.wants().iter().find(|want| !want.extrinsic && want.key == BUILDARCH).map(|want| want.value.as_str())
-}
-
-/// The architectures to which an Assignment is bound by its selector, where it is.
-fn asked_architectures(assignment: &Assignment) -> Option<BTreeSet<&str>> {
-    assignment.subjects.labels.requirements().iter().find_map(|requirement| match &requirement.operator {
-        Operator::In(values) if &*requirement.key == BUILDARCH => Some(values.iter().map(AsRef::as_ref).collect()),
-        _ => None,
-    })
 }

@@ -59,6 +59,20 @@ impl Finding {
         self.rule.severity
     }
 
+    /// What is wrong, with the line of the text where it has one, for those who do not show the text.
+    pub fn placed(&self) -> String {
+        match self.line {
+            Some(line) => format!("line {line} of the text: {}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
+    /// The whole sentence, with the field that it is about.
+    pub fn sentence(&self) -> String {
+        let field = self.field.to_string();
+        if field.is_empty() { self.placed() } else { format!("{field}: {}", self.placed()) }
+    }
+
     /// Whether the object can't be served as it is.
     pub fn is_error(&self) -> bool {
         self.severity() == Severity::Error

@@ -3,7 +3,8 @@
 //! [`profile`] and [`assignment`] look at one object: they call the conversion that the catalog uses, render the templates for sample
 //! machines ([`sample`]) and lint the scripts that come out ([`ipxe`]). [`Survey`] looks at an object among all others of a
 //! [`boot::Catalog`]. Both yield [`Finding`]s, whose words are the same wherever they are shown: `shaper validate` places them in a file,
-//! admission puts them into its answer. [`Diff`] says which machines would boot something else with another catalog.
+//! admission puts them into its answer. [`Diff`] says which machines would boot something else with another catalog; [`effect`] says so
+//! of one change, in short and at once.
 //!
 //! ```text
 //! crd::Profile --profile--> boot::Profile + findings        boot::Catalog --Survey::of--> Survey --assignment--> findings
@@ -14,6 +15,7 @@
 
 mod among;
 pub mod diff;
+pub mod effect;
 mod finding;
 pub mod ipxe;
 mod object;
@@ -23,5 +25,5 @@ pub mod sample;
 pub use among::Survey;
 pub use diff::Diff;
 pub use finding::Finding;
-pub use object::{Reviewed, assignment, profile};
+pub use object::{Reviewed, assignment, profile, profile_until};
 pub use rule::{Rule, Severity};

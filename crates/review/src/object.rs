@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use boot::arch::{self, BUILDARCH};
 use boot::nearest::nearest;
@@ -34,6 +35,11 @@ const ASSIGNMENT_PREFIX: &str = "assignment";
 
 /// Looks at a Profile: its conversion, its labels, and what its templates make of sample machines.
 pub fn profile(profile: &crd::Profile) -> Reviewed<boot::Profile> {
+    profile_until(profile, None)
+}
+
+/// The same for somebody who waits: no template is rendered any more after this moment, which is then among the findings.
+pub fn profile_until(profile: &crd::Profile, until: Option<Instant>) -> Reviewed<boot::Profile> {
     let name = Name::Profile(place(profile.metadata.namespace.as_deref(), profile.metadata.name.as_deref()));
     let converted = match crd::profile(profile) {
         Ok(converted) => converted,
@@ -43,7 +49,7 @@ pub fn profile(profile: &crd::Profile) -> Reviewed<boot::Profile> {
     let labels = profile.metadata.labels.iter().flatten();
     labels.for_each(|(key, value)| meant_for(&name, &FieldPath::of(["metadata", "labels"]), key, value, &mut findings));
     shebang(&name, &profile.spec.ipxe, &mut findings);
-    tried_out(&name, &converted, &mut findings);
+    tried_out(&name, &converted, until, &mut findings);
     Reviewed { object: Some(Arc::new(converted)), findings }
 }
 
@@ -187,7 +193,7 @@ fn shebang(name: &Name, source: &str, findings: &mut Vec<Finding>) {
 }
 
 /// Renders everything for machines of each architecture, as at boot, and lints the scripts.
-fn tried_out(name: &Name, profile: &boot::Profile, findings: &mut Vec<Finding>) {
+fn tried_out(name: &Name, profile: &boot::Profile, until: Option<Instant>, findings: &mut Vec<Finding>) {
     let selection = sample::selection(profile, None);
     let samples = sample::of(profile);
     let templates = &profile.templates;
@@ -198,7 +204,13 @@ fn tried_out(name: &Name, profile: &boot::Profile, findings: &mut Vec<Finding>) 
     // The rules for BIOS are among those for UEFI.
     let platform = |sample: &'_ sample::Sample| if sample.platform == "pcbios" { "pcbios" } else { "efi" };
     let any_efi = samples.iter().any(|sample| platform(sample) == "efi");
+    let is_late = || until.is_some_and(|until| Instant::now() > until);
+    let mut late = None;
     for sample in of_each(source) {
+        if is_late() {
+            late = Some(FieldPath::of(["spec", "ipxe"]));
+            break;
+        }
         match selection.script(&sample.subject, sample::BASE_URL) {
             Ok(script) => {
                 let platform = if any_efi && !depends_on_machine(source) { "efi" } else { platform(sample) };
@@ -212,12 +224,20 @@ fn tried_out(name: &Name, profile: &boot::Profile, findings: &mut Vec<Finding>) 
     }
     for config in templates.config_names() {
         for sample in of_each(templates.config_source(config)) {
+            if is_late() {
+                late.get_or_insert_with(|| FieldPath::of(["spec", "additionalConfig", config.as_str()]));
+                break;
+            }
             let assignment = Some(selection.assignment.clone());
             if let Err(error) = boot::render::config(&selection.profile, config, &sample.subject, assignment, sample::BASE_URL) {
                 findings.extend(render_fault(name, &format!("spec.additionalConfig.{config}"), &error, sample));
                 break;
             }
         }
+    }
+    if let Some(field) = late {
+        let message = "from here on templates were not tried: the time for it was over";
+        findings.push(Finding::new(&rule::NOT_ALL_TRIED, name, field, message).help("`shaper validate` takes its time"));
     }
     let mut seen: Vec<Finding> = Vec::new();
     for (script, platform) in &scripts {

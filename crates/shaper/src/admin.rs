@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use api::{BaseUrl, Boot};
 use boot::Subject;
 use bytes::Bytes;
@@ -22,6 +23,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+
+use crate::role;
 
 /// Most operators at once. Prometheus is one.
 const MAX_CONNECTIONS: usize = 128;
@@ -263,9 +266,9 @@ fn forbidden() -> Reply {
     text(StatusCode::FORBIDDEN, "only from the machine itself: use `kubectl port-forward` or `kubectl exec`\n")
 }
 
-/// Listens on an address.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
+/// Listens where `--admin-listen` says.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| role::in_use("--admin-listen", address))
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Reply {

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::admin::{self, Admin, Part};
 use crate::guard::GuardArgs;
 use crate::machines::HttpArgs;
+use crate::role;
 use crate::stop::{self, Stop};
 
 use state::StateDir;
@@ -54,8 +55,7 @@ pub struct Args {
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
-    runtime.block_on(serve(args))
+    role::run(serve(args))
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
@@ -76,9 +76,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let tls = Live::mutual("feed", &args.feed_tls_dir, names.clone().unwrap_or_else(|| replica.hosts()), tls_metrics.clone());
 
     let listeners = args.http.bind(&boot, &tls_metrics, &mut registry)?;
-    let in_use =
-        || format!("can't listen on --admin-listen {}; is another server there? Choose another address or port", args.admin_listen);
-    let admin = admin::bind(args.admin_listen).await.with_context(in_use)?;
+    let admin = admin::bind(args.admin_listen).await?;
     let https_listen = listeners.https_listen.map(tracing::field::display);
     info!(http_listen = %listeners.http_listen, https_listen, admin_listen = %admin.local_addr()?, "listening");
 

@@ -18,6 +18,7 @@ use tracing::info;
 
 use crate::admin::{self, Admin, Part};
 use crate::guard::GuardArgs;
+use crate::role;
 use crate::stop;
 
 /// Follow Profiles and Assignments in Kubernetes and serve them to API servers
@@ -65,8 +66,7 @@ pub struct Args {
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
-    runtime.block_on(serve(args))
+    role::run(serve(args))
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
@@ -82,9 +82,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let metrics = Metrics::register(&mut registry);
     let feed_metrics = PublisherMetrics::register(&mut registry);
     let tls = Live::mutual("feed", &args.feed_tls_dir, args.feed_allowed_peers, tls::Metrics::register(&mut registry));
-    let in_use = |what, address| format!("can't listen on {what} {address}; is another server there? Choose another address or port");
-    let feed = TcpListener::bind(args.feed_listen).await.with_context(|| in_use("--feed-listen", args.feed_listen))?;
-    let admin = admin::bind(args.admin_listen).await.with_context(|| in_use("--admin-listen", args.admin_listen))?;
+    let feed = TcpListener::bind(args.feed_listen).await.with_context(|| role::in_use("--feed-listen", args.feed_listen))?;
+    let admin = admin::bind(args.admin_listen).await?;
     info!(feed_listen = %feed.local_addr()?, admin_listen = %admin.local_addr()?, server, lease_namespace, "listening");
 
     let publisher = Arc::new(Publisher::new());

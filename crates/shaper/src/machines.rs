@@ -11,6 +11,8 @@ use prometheus_client::registry::Registry;
 use tls::{Live, Public};
 use tokio_util::sync::CancellationToken;
 
+use crate::role;
+
 /// A connection under TLS holds some 40 KiB, so that fewer of them fit.
 const TLS_CONNECTIONS: usize = 8 * 1024;
 
@@ -62,9 +64,8 @@ impl HttpArgs {
     /// Listens.
     pub(crate) fn bind(&self, boot: &Arc<Boot>, tls: &tls::Metrics, registry: &mut Registry) -> anyhow::Result<Listeners> {
         let metrics = Metrics::register(registry);
-        let in_use = |what, address| format!("can't listen on {what} {address}; is another server there? Choose another address or port");
         let http = Server::bind(self.http_listen, boot.clone(), metrics.clone(), Limits::default())
-            .with_context(|| in_use("--http-listen", self.http_listen))?;
+            .with_context(|| role::in_use("--http-listen", self.http_listen))?;
         let https = self.https_listen.zip(self.https_tls_dir.as_deref());
         let https = https.map(|(address, directory)| {
             if !directory.is_dir() {
@@ -73,7 +74,7 @@ impl HttpArgs {
             let live = Live::public("https", directory, tls.clone());
             let limits = Limits { connections: TLS_CONNECTIONS, ..Limits::default() };
             let server = Server::bind_tls(address, live.clone(), boot.clone(), metrics.clone(), limits);
-            Ok((server.with_context(|| in_use("--https-listen", address))?, live))
+            Ok((server.with_context(|| role::in_use("--https-listen", address))?, live))
         });
         let https = https.transpose()?;
         let https_listen = https.as_ref().map(|(server, _)| server.local_addr()).transpose()?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use shaper::{api, controller, diff, explain, logs, manual, partition, standalone, tftp, validate};
+use shaper::{api, controller, diff, explain, logs, manual, partition, registration, standalone, tftp, validate, webhook};
 
 /// A Kubernetes-native iPXE boot and configuration server.
 ///
@@ -38,6 +38,8 @@ enum Role {
     Partition(partition::Args),
     Standalone(standalone::Args),
     Tftp(tftp::Args),
+    Webhook(webhook::Args),
+    WebhookConfiguration(registration::Args),
     Validate(validate::Args),
     Explain(explain::Args),
     Diff(diff::Args),
@@ -57,6 +59,8 @@ fn main() -> ExitCode {
         Role::Partition(args) => partition::run(&args),
         Role::Standalone(args) => standalone::run(args),
         Role::Tftp(args) => tftp::run(args),
+        Role::Webhook(args) => webhook::run(args),
+        Role::WebhookConfiguration(args) => registration::run(&args),
         Role::Validate(args) => return checked(validate::run(&args)),
         Role::Explain(args) => return checked(explain::run(&args)),
         Role::Diff(args) => return checked(diff::run(&args)),

@@ -18,6 +18,7 @@ use crate::admin::{self, Admin, Part, Remarks};
 use crate::ids::ConfigIds;
 use crate::machines::HttpArgs;
 use crate::manifests::Follow;
+use crate::role;
 use crate::stop;
 use crate::tftp::{HttpServer, Tftp, TftpArgs};
 
@@ -45,8 +46,7 @@ pub struct Args {
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
-    runtime.block_on(serve(args))
+    role::run(serve(args))
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
@@ -64,9 +64,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let remarks = Remarks::default();
     let tftp_remarks = Remarks::default();
 
-    let in_use = |what, address| format!("can't listen on {what} {address}; is another server there? Choose another address or port");
     let listeners = args.http.bind(&boot, &tls_metrics, &mut registry)?;
-    let admin = admin::bind(args.admin_listen).await.with_context(|| in_use("--admin-listen", args.admin_listen))?;
+    let admin = admin::bind(args.admin_listen).await?;
     let (http_listen, admin_listen) = (listeners.http_listen, admin.local_addr()?);
     let http = HttpServer { public_url: args.http.public_url.clone(), listen: http_listen };
     let tftp = args.tftp.is_wanted().then(|| args.tftp.bind(http, &mut registry, tftp_remarks.clone())).transpose()?;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::{self, Admin, Remarks};
-use crate::stop;
+use crate::{role, stop};
 
 use files::Files;
 
@@ -102,8 +102,7 @@ fn parse_count(text: &str) -> Result<usize, String> {
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("can't start the runtime")?;
-    runtime.block_on(serve(args))
+    role::run_on_one_thread(serve(args))
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
@@ -112,9 +111,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let remarks = Remarks::default();
     let http = HttpServer { public_url: args.public_url, listen: (Ipv4Addr::UNSPECIFIED, args.http_port).into() };
     let tftp = args.tftp.bind(http, &mut registry, remarks.clone())?;
-    let in_use =
-        || format!("can't listen on --admin-listen {}; is another server there? Choose another address or port", args.admin_listen);
-    let admin = admin::bind(args.admin_listen).await.with_context(in_use)?;
+    let admin = admin::bind(args.admin_listen).await?;
     info!(tftp_listen = %tftp.listen, admin_listen = %admin.local_addr()?, "listening");
     let serving = tftp.spawn(&stop)?;
     let admin_task = tokio::spawn(Admin { registry, boot: None, parts: vec![remarks], told: stop.clone() }.run(admin, stop.clone()));

@@ -10,16 +10,19 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("boot", &[], &["tokio", "hyper", "kube", "kube-core", "k8s-openapi", "tonic", "reqwest"]),
     ("crd", &["boot"], &["tokio", "hyper", "kube-client"]),
     ("review", &["boot", "crd"], &["tokio", "hyper", "kube-client"]),
+    ("admission", &["boot", "crd", "review"], &["tokio", "hyper", "kube-client", "ring", "openssl"]),
     ("tls", &[], &["kube", "kube-core", "kube-client", "k8s-openapi", "hyper", "tonic", "ring", "openssl"]),
     ("feed", &["boot", "tls"], &["kube", "kube-core", "kube-client", "k8s-openapi", "ring", "openssl"]),
     ("api", &["boot", "tls"], &["kube", "kube-core", "kube-client", "k8s-openapi", "ring", "openssl"]),
+    // It holds no client of Kubernetes: kube's macros and types are as near as it comes to one.
+    ("webhook", &["admission", "boot", "crd", "review", "tls"], &["kube-client", "kube-runtime", "reqwest", "ring", "openssl"]),
     ("tftp", &[], &["tokio", "hyper", "http", "kube", "kube-core", "k8s-openapi"]),
     ("controller", &["boot", "crd", "feed", "tls"], &["api", "ring", "openssl"]),
-    ("shaper", &["api", "boot", "controller", "crd", "feed", "review", "tftp", "tls"], &["ring", "openssl"]),
+    ("shaper", &["admission", "api", "boot", "controller", "crd", "feed", "review", "tftp", "tls", "webhook"], &["ring", "openssl"]),
     // Only ever a dev-dependency, which is why nobody below may use it.
     ("fake-apiserver", &[], &["kube", "kube-core", "k8s-openapi", "ring", "openssl"]),
     ("e2e", &[], &["kube", "hyper"]),
-    ("xtask", &["api", "boot", "crd", "e2e", "feed", "tftp", "tls"], &[]),
+    ("xtask", &["admission", "api", "boot", "crd", "e2e", "feed", "review", "tftp", "tls"], &[]),
 ];
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");

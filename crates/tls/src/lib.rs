@@ -10,7 +10,8 @@
 //! ```
 //!
 //! [`Mutual`] is for peers that know each other's name: both ends present a certificate, both check it against `ca.crt` and against a list
-//! of names. [`Public`] is for machines that boot: they present nothing, and check us by the authority that their iPXE was built with.
+//! of names. [`Public`] is for machines that boot: they present nothing, and check us by the authority that their iPXE was built with; and for
+//! an API server that asks a webhook.
 
 mod fault;
 mod live;

@@ -61,6 +61,11 @@ impl Live<Public> {
     pub fn public(name: &'static str, directory: &Path, metrics: Metrics) -> Arc<Self> {
         Self::open(name, directory, metrics, Public::new)
     }
+
+    /// For programs that call, such as an API server.
+    pub fn service(name: &'static str, directory: &Path, metrics: Metrics) -> Arc<Self> {
+        Self::open(name, directory, metrics, Public::service)
+    }
 }
 
 impl<T: Send + Sync + 'static> Live<T> {

@@ -37,6 +37,7 @@ impl Fault {
 
     /// A finding about the object that this node is.
     pub(super) fn found(finding: Finding, node: &Node<'_>, lines: &Lines<'_>) -> Self {
+        let placed = finding.placed();
         let Finding { rule, object, field, line, columns, message, help, is_key } = finding;
         let mut reason = message;
         let mut spot = if is_key { node.key_spot_of(&field) } else { node.spot_of(&field) };
@@ -48,7 +49,7 @@ impl Fault {
                     let columns = columns.map_or(0..0, |columns| indent + columns.start..indent + columns.end);
                     spot = Spot::new(at, columns);
                 }
-                None => reason = format!("line {inner} of the text: {reason}"),
+                None => reason = placed,
             }
         }
         Self { spot: Some(spot), rule, object: Some(Box::new(object)), field, reason, help }

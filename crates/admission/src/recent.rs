@@ -1,0 +1,73 @@
+//! What was admitted a moment ago, and has not come around by the feed yet.
+//!
+//! `kubectl apply -f folder` writes an Assignment some milliseconds after its Profile: it should not be told that there is none.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use boot::{Assignment, Catalog, Change, Name, Profile};
+
+/// How long a change is believed without being heard of: whatever else the server asked may have refused it.
+const BELIEVED: Duration = Duration::from_secs(5);
+/// Most changes that are remembered.
+const MOST: usize = 64;
+
+/// Changes that were admitted a moment ago.
+#[derive(Debug, Default)]
+pub struct Recent {
+    entries: VecDeque<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: Instant,
+    change: Change,
+    /// What the catalog had in its place then. Once it has anything else, it knows better.
+    before: Held,
+}
+
+#[derive(Debug, PartialEq)]
+enum Held {
+    Nothing,
+    Profile(Arc<Profile>),
+    Assignment(Arc<Assignment>),
+}
+
+// === impl Recent ===
+
+impl Recent {
+    /// Remembers a change that was admitted.
+    pub fn admitted(&mut self, catalog: &Catalog, change: Change, now: Instant) {
+        let name = change.name();
+        self.entries.retain(|entry| entry.change.name() != name);
+        if self.entries.len() == MOST {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(Entry { at: now, before: Held::of(catalog, &name), change });
+    }
+
+    /// The catalog as it will be, once all that was admitted is heard of.
+    pub fn over(&mut self, catalog: &Catalog, now: Instant) -> Catalog {
+        let is_ahead =
+            |entry: &Entry| now.saturating_duration_since(entry.at) < BELIEVED && Held::of(catalog, &entry.change.name()) == entry.before;
+        self.entries.retain(is_ahead);
+        let mut next = catalog.clone();
+        for entry in &self.entries {
+            next.apply(entry.change.clone());
+        }
+        next
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    fn of(catalog: &Catalog, name: &Name) -> Self {
+        let held = match name {
+            Name::Profile(key) => catalog.profile(key).cloned().map(Self::Profile),
+            Name::Assignment(key) => catalog.assignment(key).cloned().map(Self::Assignment),
+        };
+        held.unwrap_or(Self::Nothing)
+    }
+}

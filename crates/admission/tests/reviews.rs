@@ -1,0 +1,274 @@
+//! What is answered to reviews as an API server sends them.
+
+use std::time::{Duration, Instant};
+
+use admission::{Answer, Beside, Outcome, Recent, Request, Verdict, mutate, validate};
+use boot::{Catalog, Change};
+use serde_json::{Value, json};
+
+const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
+
+fn profile(name: &str, ipxe: &str) -> Value {
+    let metadata = json!({ "name": name, "namespace": "n", "labels": { "os": name } });
+    json!({ "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Profile", "metadata": metadata, "spec": { "ipxe": ipxe } })
+}
+
+fn assignment(name: &str, spec: &Value) -> Value {
+    let metadata = json!({ "name": name, "namespace": "n" });
+    json!({ "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Assignment", "metadata": metadata, "spec": spec })
+}
+
+fn review(operation: &str, object: &Value, old: &Value, user: &str) -> Vec<u8> {
+    let shown = if object.is_null() { old } else { object };
+    let kind = json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": shown["kind"] });
+    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u-1", "kind": kind, "operation": operation, "namespace": "n", "name": shown["metadata"]["name"].as_str().unwrap_or("x"),
+        "userInfo": { "username": user }, "object": object, "oldObject": old,
+    } })
+    .to_string()
+    .into_bytes()
+}
+
+fn judge(operation: &str, object: &Value, old: &Value, catalog: Option<&Catalog>) -> Verdict {
+    let bytes = review(operation, object, old, "alice");
+    let verdict = validate(&Request::read(&bytes).unwrap(), &Beside { catalog, partition: "", until: None });
+    let json: Value = serde_json::from_str(&verdict.answer.to_json()).unwrap();
+    assert_eq!(json["response"]["uid"], "u-1");
+    assert_eq!(json["response"]["allowed"], verdict.answer.is_allowed());
+    verdict
+}
+
+fn create(object: &Value, catalog: &Catalog) -> Verdict {
+    judge("CREATE", object, &Value::Null, Some(catalog))
+}
+
+/// A catalog of these, as far as they can be served.
+fn catalog(objects: &[Value]) -> Catalog {
+    let mut catalog = Catalog::with_selectors();
+    for object in objects {
+        catalog.apply(create(object, &Catalog::with_selectors()).change.unwrap());
+    }
+    catalog
+}
+
+fn causes(answer: &Answer) -> Vec<(String, String)> {
+    answer.causes().map(|(field, message)| (field.to_owned(), message.to_owned())).collect()
+}
+
+#[test]
+fn what_is_right_is_allowed_without_a_word() {
+    let all = catalog(&[profile("linux", "#!ipxe\nboot\n"), assignment("a", &json!({ "profileSelectors": { "os": "linux" } }))]);
+    let web = json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } });
+    let verdict = create(&assignment("web", &web), &all);
+    assert_eq!((verdict.answer.outcome(), verdict.answer.warnings()), (Outcome::Allowed, &[][..]));
+    assert!(matches!(verdict.change, Some(Change::Assignment(_))));
+}
+
+#[test]
+fn what_can_not_be_served_is_refused_as_the_schema_refuses() {
+    let all = Catalog::with_selectors();
+    let answer = create(&profile("p", "#!ipxe\necho {{ nobody }}\n"), &all).answer;
+    assert_eq!(answer.outcome(), Outcome::Denied);
+    let causes = causes(&answer);
+    assert!(causes[0].0 == "spec.ipxe" && causes[0].1.starts_with("line 2 of the text: ") && causes[0].1.contains("nobody"), "{causes:?}");
+    let json: Value = serde_json::from_str(&answer.to_json()).unwrap();
+    let status = &json["response"]["status"];
+    assert_eq!((status["code"].as_u64(), status["reason"].as_str()), (Some(422), Some("Invalid")));
+    assert_eq!((&status["details"]["kind"], &status["details"]["name"]), (&json!("Profile"), &json!("p")));
+    assert!(status["message"].as_str().unwrap().starts_with("spec.ipxe: line 2 of the text: "));
+
+    let answer = create(&profile("p", "#!ipxe\ngoto nowhere\n"), &all).answer;
+    assert!(answer.outcome() == Outcome::Denied && answer.to_json().contains("nowhere"), "{}", answer.to_json());
+}
+
+#[test]
+fn what_may_be_meant_otherwise_is_a_warning() {
+    let all = catalog(&[profile("linux", "#!ipxe\nboot\n")]);
+    let answer = create(&assignment("a", &json!({ "profileSelectors": { "os": "linus" } })), &all).answer;
+    let says = "Assignment a: spec.profileSelectors: no Profile in namespace n has the labels os=linus: its machines boot nothing (did you mean os=linux?)";
+    assert_eq!((answer.outcome(), answer.warnings()), (Outcome::Warned, &[says.to_owned()][..]));
+    let answer = create(&profile("other", "#!ipxe\nboot\n"), &all).answer;
+    let says = "Profile other: metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it \
+        (write an Assignment whose profileSelectors are among its labels, or remove it)";
+    assert_eq!(answer.warnings(), [says]);
+}
+
+#[test]
+fn a_machine_that_another_names_is_told_with_who_wins() {
+    let spec =
+        |priority: i32| json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" }, "priority": priority });
+    let all = catalog(&[profile("linux", "#!ipxe\nboot\n"), assignment("b", &spec(5))]);
+    let answer = create(&assignment("a", &spec(0)), &all).answer;
+    let says = format!(
+        "Assignment a: spec.subjectSelectors: Assignment n/b names uuid {UUID} too; that one goes first, as its priority 5 is higher than 0"
+    );
+    assert_eq!(answer.warnings(), [says]);
+    let answer = create(&assignment("c", &spec(5)), &all).answer;
+    assert!(
+        answer.warnings()[0].starts_with(&format!(
+            "Assignment c: spec.subjectSelectors: Assignment n/b matches uuid {UUID} too, and goes first only because"
+        ))
+    );
+}
+
+#[test]
+fn a_deletion_is_told_what_it_does_and_never_refused() {
+    let web = assignment("web", &json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } }));
+    let linux = profile("linux", "#!ipxe\nboot\n");
+    let all = catalog(&[linux.clone(), web.clone()]);
+    for (gone, name) in [(&web, "Assignment web"), (&linux, "Profile linux")] {
+        let answer = judge("DELETE", &Value::Null, gone, Some(&all)).answer;
+        assert!(answer.is_allowed());
+        assert_eq!(answer.warnings(), [format!("{name}: the machine with uuid {UUID} would boot nothing instead of Profile n/linux")]);
+    }
+    // What is wrong, what is not there, and what can't be read go as well.
+    for gone in [&profile("x", "{{"), &json!({ "kind": "Profile", "metadata": { "name": 7 }, "spec": [] })] {
+        assert_eq!(judge("DELETE", &Value::Null, gone, Some(&all)).answer.outcome(), Outcome::Allowed);
+    }
+}
+
+#[test]
+fn what_was_wrong_before_may_be_changed_but_for_its_spec() {
+    let all = Catalog::with_selectors();
+    let wrong = profile("p", "#!ipxe\necho {{ nobody }}\n");
+    let mut annotated = wrong.clone();
+    annotated["metadata"]["annotations"] = json!({ "a": "b" });
+    let answer = judge("UPDATE", &annotated, &wrong, Some(&all)).answer;
+    assert!(answer.outcome() == Outcome::Warned && answer.warnings()[0].contains("nobody"), "{answer:?}");
+
+    let mut edited = wrong.clone();
+    edited["spec"]["additionalConfig"] = json!({ "a": "b" });
+    assert_eq!(judge("UPDATE", &edited, &wrong, Some(&all)).answer.outcome(), Outcome::Denied);
+
+    let mut worse = wrong.clone();
+    worse["metadata"]["labels"] = json!({ "a/b/c": "d" });
+    assert_eq!(judge("UPDATE", &worse, &wrong, Some(&all)).answer.outcome(), Outcome::Denied);
+
+    let mut leaving = edited;
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert!(judge("UPDATE", &leaving, &wrong, Some(&all)).answer.is_allowed());
+
+    // One that was written under another schema.
+    let mut old = wrong.clone();
+    old["spec"] = json!({ "ipxe": 7 });
+    let mut labelled = old.clone();
+    labelled["metadata"]["labels"] = json!({ "a": "b" });
+    assert_eq!(judge("UPDATE", &labelled, &old, Some(&all)).answer.outcome(), Outcome::Warned);
+    assert_eq!(judge("UPDATE", &wrong, &old, Some(&all)).answer.outcome(), Outcome::Denied);
+    assert_eq!(judge("UPDATE", &profile("p", "#!ipxe\nboot\n"), &old, Some(&all)).answer.outcome(), Outcome::Warned);
+}
+
+#[test]
+fn without_a_catalog_one_object_is_checked_and_the_rest_is_said() {
+    let answer = judge("CREATE", &profile("p", "#!ipxe\nboot\n"), &Value::Null, None).answer;
+    assert!(answer.warnings().len() == 1 && answer.warnings()[0].starts_with("other objects are not known here yet"), "{answer:?}");
+    assert_eq!(judge("CREATE", &profile("p", "{{"), &Value::Null, None).answer.outcome(), Outcome::Denied);
+}
+
+#[test]
+fn another_cluster_claims_machines_too_and_has_profiles_of_its_own() {
+    let spec = json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } });
+    let bytes = review("CREATE", &assignment("a", &spec), &Value::Null, "alice");
+    let judged = |catalog: &Catalog, partition: &str| {
+        validate(&Request::read(&bytes).unwrap(), &Beside { catalog: Some(catalog), partition, until: None })
+    };
+    let mut all = Catalog::with_selectors();
+    let ours = judged(&all, "east").change.unwrap();
+    all.apply(ours);
+    let warnings = judged(&all, "west").answer.warnings().to_vec();
+    assert!(warnings.iter().any(|warning| warning.contains("Assignment east:n/a matches uuid")), "{warnings:?}");
+    assert!(judged(&all, "east").answer.warnings().iter().all(|warning| !warning.contains("matches")));
+}
+
+#[test]
+fn what_was_admitted_a_moment_ago_counts_until_the_feed_knows_better() {
+    let empty = Catalog::with_selectors();
+    let mut recent = Recent::default();
+    let now = Instant::now();
+    let linux = create(&profile("linux", "#!ipxe\nboot\n"), &empty).change.unwrap();
+    recent.admitted(&empty, linux.clone(), now);
+    assert_eq!(recent.over(&empty, now).profile_count(), 1);
+    // The feed brings it, and then its end.
+    let mut heard = empty.clone();
+    heard.apply(linux.clone());
+    assert_eq!(recent.over(&heard, now).profile_count(), 1);
+    assert_eq!(recent.over(&empty, now).profile_count(), 0);
+    recent.admitted(&heard, linux.name().gone(), now);
+    assert_eq!(recent.over(&heard, now).profile_count(), 0);
+    assert_eq!(recent.over(&heard, now + Duration::from_secs(6)).profile_count(), 1);
+}
+
+// --- what objects get ---
+
+fn changed(operation: &str, object: &Value, old: &Value, user: &str) -> Value {
+    let bytes = review(operation, object, old, user);
+    let answer = mutate(&Request::read(&bytes).unwrap());
+    let mut changed = object.clone();
+    for step in answer.operations() {
+        let path = step["path"].as_str().unwrap();
+        let (above, key) = path.rsplit_once('/').unwrap();
+        let key = key.replace("~1", "/").replace("~0", "~");
+        let place = changed.pointer_mut(above).unwrap().as_object_mut().unwrap();
+        match step["op"].as_str().unwrap() {
+            "add" => drop(place.insert(key, step["value"].clone())),
+            "remove" => assert!(place.remove(&key).is_some(), "{path} is not there"),
+            op => panic!("{op}"),
+        }
+    }
+    changed
+}
+
+fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object["metadata"]["annotations"][key].as_str()
+}
+
+#[test]
+fn the_author_stays_and_the_last_editor_follows() {
+    let made = changed("CREATE", &profile("p", "#!ipxe"), &Value::Null, "alice");
+    assert_eq!((annotation(&made, admission::AUTHOR), annotation(&made, admission::LAST_EDITOR)), (Some("alice"), None));
+    assert!(made["metadata"]["labels"].get(admission::SCOPE).is_none());
+    // Nobody changes anything by applying the same again, or by annotating it.
+    assert_eq!(changed("UPDATE", &made, &made, "bob"), made);
+    let mut noted = made.clone();
+    noted["metadata"]["annotations"]["note"] = json!("x");
+    assert_eq!(changed("UPDATE", &noted, &made, "bob"), noted);
+    // Who replaces the whole object, or makes up an author, changes nothing of that.
+    let mut edited = profile("p", "#!ipxe\nboot");
+    edited["metadata"]["annotations"] = json!({ "shaper.amahdha.com/author": "mallory" });
+    let edited = changed("UPDATE", &edited, &made, "bob");
+    assert_eq!((annotation(&edited, admission::AUTHOR), annotation(&edited, admission::LAST_EDITOR)), (Some("alice"), Some("bob")));
+    assert_eq!(changed("UPDATE", &edited, &edited, "carol"), edited);
+    let forged = changed("CREATE", &edited, &Value::Null, "");
+    assert_eq!((annotation(&forged, admission::AUTHOR), annotation(&forged, admission::LAST_EDITOR)), (None, None));
+}
+
+#[test]
+fn an_assignment_is_labelled_with_whom_it_speaks_of() {
+    for (selectors, scope, identities) in [
+        (json!({}), "default", "0"),
+        (json!({ "matchLabels": { "region": "x" } }), "group", "0"),
+        (json!({ "uuids": [UUID, UUID.to_uppercase()], "serialNumbers": ["a", " a"], "matchLabels": { "region": "x" } }), "machine", "2"),
+        (json!({ "macAddresses": ["52:54:00:00:00:01", "52-54-00-00-00-02"] }), "machine", "2"),
+    ] {
+        let object = assignment("a", &json!({ "subjectSelectors": selectors }));
+        let made = changed("CREATE", &object, &Value::Null, "alice");
+        let labels = json!({ "shaper.amahdha.com/scope": scope, "shaper.amahdha.com/identities": identities });
+        assert_eq!(made["metadata"]["labels"], labels);
+        assert_eq!(changed("UPDATE", &made, &made, "bob"), made);
+    }
+    let none = assignment("a", &Value::Null);
+    assert_eq!(changed("CREATE", &none, &Value::Null, "alice")["metadata"]["labels"][admission::SCOPE], "default");
+}
+
+#[test]
+fn nothing_is_changed_where_nothing_of_ours_is_written() {
+    let object = profile("p", "#!ipxe");
+    for (operation, field, value) in
+        [("DELETE", "dryRun", json!(false)), ("CONNECT", "dryRun", json!(false)), ("UPDATE", "subResource", json!("status"))]
+    {
+        let mut review: Value = serde_json::from_slice(&review(operation, &object, &Value::Null, "alice")).unwrap();
+        review["request"][field] = value;
+        let bytes = review.to_string();
+        assert_eq!(mutate(&Request::read(bytes.as_bytes()).unwrap()).outcome(), Outcome::Allowed, "{operation}");
+    }
+}

@@ -1,0 +1,262 @@
+//! What one change does to the machines that it concerns, told at once beside a hundred thousand other objects.
+//!
+//! [`Diff`](crate::Diff) is complete and looks at two whole catalogs; here somebody waits. So machines are tried one by one, as far as the
+//! objects in question tell of them: each says one of the identities that an Assignment names, and presents the labels that it asks for.
+//! They are found through the catalog's indexes. [`Limits`] bound how many are tried, and where there are more, the answer says "at least".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use boot::profile::Want;
+use boot::{Assignment, Catalog, Change, ExtrinsicLabels, Name, NotSelected, ObjectKey, Operator, Profile, Subject, SubjectSelectors};
+use crd::FieldPath;
+
+use crate::finding::Finding;
+use crate::rule::{self, Rule};
+
+mod claims;
+mod machine;
+
+use machine::Machine;
+
+/// Most machines that are named.
+const MAX_NAMED: usize = 3;
+
+/// How much may be tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// So many machines.
+    pub machines: usize,
+    /// So many Assignments to find them.
+    pub assignments: usize,
+    /// And not after this moment.
+    pub until: Option<Instant>,
+}
+
+/// Machines to which the same happens.
+#[derive(Default)]
+struct Machines {
+    kinds: BTreeMap<&'static str, usize>,
+    named: Vec<String>,
+    /// Those known by labels alone, in words.
+    labelled: BTreeSet<String>,
+}
+
+/// What happens to a machine: the Profile before, the one after, and what it must present for that.
+type Happens = (ObjectKey, Option<ObjectKey>, String);
+
+/// The search for what a change does.
+struct Search<'c> {
+    old: &'c Catalog,
+    new: &'c Catalog,
+    limits: Limits,
+    tried: usize,
+    is_bounded: bool,
+    seen: BTreeSet<String>,
+    found: BTreeMap<Happens, Machines>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { machines: 500, assignments: 5_000, until: None }
+    }
+}
+
+/// What a change to a catalog does to machines: who loses its Profile, who gets another, and who else names the machines of an
+/// Assignment. A new Assignment is written for the machines that it names, so that these are no surprise.
+pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
+    let name = change.name();
+    let mut new = old.clone();
+    if !new.apply(change.clone()) {
+        return Vec::new();
+    }
+    let mut search = Search { old, new: &new, limits, tried: 0, is_bounded: false, seen: BTreeSet::new(), found: BTreeMap::new() };
+    let mut findings = Vec::new();
+    match &name {
+        Name::Assignment(key) => {
+            let (before, after) = (old.assignment(key), new.assignment(key));
+            if let Some(after) = after {
+                findings.extend(claims::of(&new, after, limits));
+            }
+            // Templates can read its labels; who boots what, they don't change.
+            if before.zip(after).is_some_and(|(before, after)| decides_alike(before, after)) {
+                return findings;
+            }
+            search.assignment(before, after);
+        }
+        Name::Profile(key) => search.profile(old.profile(key), new.profile(key)),
+    }
+    findings.extend(search.findings(&name));
+    findings
+}
+
+/// Whether two versions of an Assignment win the same machines and lead them to the same Profiles.
+fn decides_alike(a: &Assignment, b: &Assignment) -> bool {
+    a.subjects == b.subjects && a.profiles == b.profiles && a.priority == b.priority && a.created == b.created
+}
+
+// === impl Search ===
+
+impl<'c> Search<'c> {
+    fn assignment(&mut self, before: Option<&'c Arc<Assignment>>, after: Option<&'c Arc<Assignment>>) {
+        for version in [before, after].into_iter().flatten() {
+            // Who is named by what is new is meant; who matches by labels may be anybody.
+            if before.is_some() || !version.subjects.names_identities() {
+                self.machines_of(version, &[&[]]);
+            }
+            if !version.subjects.names_identities() {
+                self.overruled_by(version);
+            }
+        }
+    }
+
+    /// Machines that others name, over whom one without identities goes by its priority.
+    fn overruled_by(&mut self, version: &Assignment) {
+        let mut looked = 0;
+        for other in self.old.assignments() {
+            looked += 1;
+            if looked > self.limits.assignments || self.is_over() {
+                self.is_bounded = true;
+                return;
+            }
+            let is_below = other.priority < version.priority && other.key != version.key && other.subjects.names_identities();
+            if is_below && other.subjects.labels.is_compatible(&version.subjects.labels) {
+                self.machines_of(other, &[&[]]);
+            }
+        }
+    }
+
+    fn profile(&mut self, before: Option<&'c Arc<Profile>>, after: Option<&'c Arc<Profile>>) {
+        if before.zip(after).is_some_and(|(before, after)| before.labels == after.labels && before.created == after.created) {
+            return;
+        }
+        let wants: Vec<&[Want]> = [before, after].into_iter().flatten().map(|profile| profile.wants()).collect();
+        // Such as say nothing of what it asks for, and such as say it.
+        let variants: Vec<&[Want]> = std::iter::once(&[][..]).chain(wants.into_iter().filter(|wants| !wants.is_empty())).collect();
+        let built = self.old.selectors().is_none().then(|| boot::Selectors::of(self.old));
+        let Some(selectors) = self.old.selectors().or(built.as_ref()) else { return };
+        for version in [before, after].into_iter().flatten() {
+            for (_, group) in selectors.selecting(version) {
+                for assignment in group.members() {
+                    if self.is_over() {
+                        self.is_bounded = true;
+                        return;
+                    }
+                    self.machines_of(assignment, &variants);
+                }
+            }
+        }
+    }
+
+    /// Tries the machines that an Assignment speaks of, each with what these Profiles ask of it as well.
+    fn machines_of(&mut self, assignment: &Assignment, variants: &[&[Want]]) {
+        for machine in Machine::of(&assignment.subjects) {
+            if self.is_over() {
+                self.is_bounded = true;
+                return;
+            }
+            if !self.seen.insert(machine.shown()) {
+                continue;
+            }
+            self.tried += 1;
+            for wants in variants {
+                if self.try_out(&machine, wants) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether it boots something else.
+    fn try_out(&mut self, machine: &Machine<'_>, wants: &[Want]) -> bool {
+        let Some(subject) = machine.subject(wants) else { return false };
+        let Some(before) = boots(self.old, &subject) else { return false };
+        let after = boots(self.new, &subject);
+        if after.as_ref() == Some(&before) {
+            return false;
+        }
+        let presented: Vec<_> = wants.iter().map(ToString::to_string).collect();
+        self.found.entry((before, after, presented.join(","))).or_default().add(machine);
+        true
+    }
+
+    fn is_over(&self) -> bool {
+        self.tried >= self.limits.machines || self.limits.until.is_some_and(|until| Instant::now() > until)
+    }
+
+    fn findings(self, name: &Name) -> Vec<Finding> {
+        let field = match name {
+            // It is gone, or all of it may be the reason.
+            _ if !self.new.contains(name) => FieldPath::default(),
+            Name::Profile(_) => FieldPath::of(["metadata", "labels"]),
+            Name::Assignment(_) => FieldPath::of(["spec"]),
+        };
+        let one = |((before, after, presented), machines): (Happens, Machines)| {
+            let (who, also) = machines.words(self.is_bounded);
+            let (rule, then): (&'static Rule, _) = match &after {
+                None => (&rule::LOSES_PROFILE, "nothing".to_owned()),
+                Some(after) => (&rule::MOVES_MACHINES, format!("Profile {after}")),
+            };
+            let condition = if presented.is_empty() { String::new() } else { format!(" where {presented} is presented") };
+            Finding::new(rule, name, field.clone(), format!("{who} would boot {then} instead of Profile {before}{condition}{also}"))
+        };
+        let mut findings: Vec<_> = self.found.into_iter().map(one).collect();
+        if self.is_bounded && findings.is_empty() {
+            let message = "there are too many machines to see what it does to each of them; the first of them boot as before";
+            findings.push(Finding::new(&rule::NOT_ALL_TRIED, name, field.clone(), message).help("`shaper diff` takes its time"));
+        }
+        findings
+    }
+}
+
+/// The Profile that it boots, if any.
+fn boots(catalog: &Catalog, subject: &Subject) -> Option<ObjectKey> {
+    match catalog.select(subject) {
+        Ok(selection) => Some(selection.profile.key.clone()),
+        Err(NotSelected::NoAssignment | NotSelected::NoProfile { .. }) => None,
+    }
+}
+
+// === impl Machines ===
+
+impl Machines {
+    fn add(&mut self, machine: &Machine<'_>) {
+        match machine.kind() {
+            Some(kind) => {
+                *self.kinds.entry(kind).or_default() += 1;
+                if self.named.len() < MAX_NAMED {
+                    self.named.push(machine.shown());
+                }
+            }
+            None => drop(self.labelled.insert(machine.shown())),
+        }
+    }
+
+    /// Who they are, and some of them.
+    fn words(&self, is_bounded: bool) -> (String, String) {
+        let all: usize = self.kinds.values().sum();
+        let at_least = if is_bounded { "at least " } else { "" };
+        let counted = |(kind, count): (&&str, &usize)| match *count {
+            1 => format!("1 {kind}"),
+            count if kind.ends_with('s') => format!("{count} {kind}es"),
+            count => format!("{count} {kind}s"),
+        };
+        let mut who: Vec<String> = match (all, self.named.first()) {
+            (0, _) | (_, None) => Vec::new(),
+            (1, Some(only)) if !is_bounded => vec![format!("the machine with {only}")],
+            _ => vec![format!("machines with {at_least}{}", self.kinds.iter().map(counted).collect::<Vec<_>>().join(", "))],
+        };
+        who.extend(self.labelled.iter().take(MAX_NAMED).cloned());
+        let more = self.labelled.len().saturating_sub(MAX_NAMED);
+        if more > 0 {
+            who.push(format!("{at_least}{more} other sorts of machines"));
+        }
+        let also = match all {
+            0 | 1 => String::new(),
+            all if all > self.named.len() || is_bounded => format!(", such as {}", self.named.join(", ")),
+            _ => format!(": {}", self.named.join(", ")),
+        };
+        (who.join(", and "), also)
+    }
+}

@@ -1,0 +1,159 @@
+//! What one change is said to do to machines.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use boot::{Assignment, Catalog, Change, LabelSelector, Name, ObjectKey, Profile, Sorted, SubjectSelectors};
+use review::effect::{self, Limits};
+
+fn profile(name: &str, labels: &[(&str, &str)]) -> Change {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Change::Profile(Arc::new(Profile::compile(ObjectKey::new("n", name), None, &labels, "#!ipxe", &BTreeMap::new()).unwrap()))
+}
+
+/// Of these serial numbers and labels, which leads to Profiles with `os=OS`.
+fn assignment(name: &str, serials: &[&str], labels: &[(&str, &str)], priority: i32, os: &str) -> Change {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Change::Assignment(Arc::new(Assignment {
+        key: ObjectKey::new("n", name),
+        created: None,
+        labels: boot::Labels::default(),
+        subjects: SubjectSelectors {
+            serials: serials.iter().map(|serial| Box::from(*serial)).collect::<Sorted<_>>(),
+            labels: LabelSelector::new(&labels, []),
+            ..SubjectSelectors::default()
+        },
+        profiles: [("os", os)].into_iter().collect(),
+        priority,
+    }))
+}
+
+fn catalog(changes: impl IntoIterator<Item = Change>) -> Catalog {
+    let mut catalog = Catalog::with_selectors();
+    for change in changes {
+        catalog.apply(change);
+    }
+    catalog
+}
+
+fn gone(change: &Change) -> Change {
+    change.name().gone()
+}
+
+fn said(catalog: &Catalog, change: &Change) -> Vec<String> {
+    let all = effect::of(catalog, change, Limits::default());
+    all.into_iter().map(|finding| format!("{}: {}", finding.rule.id, finding.message)).collect()
+}
+
+#[test]
+fn a_deletion_says_who_boots_nothing_any_more_and_who_something_else() {
+    let web = assignment("web", &["S1"], &[], 0, "linux");
+    let linux = profile("linux", &[("os", "linux")]);
+    let mut all = catalog([linux.clone(), web.clone()]);
+    assert_eq!(said(&all, &gone(&web)), ["loses-profile: the machine with serial number S1 would boot nothing instead of Profile n/linux"]);
+    assert_eq!(
+        said(&all, &gone(&linux)),
+        ["loses-profile: the machine with serial number S1 would boot nothing instead of Profile n/linux"]
+    );
+    all.apply(profile("rescue", &[("os", "rescue")]));
+    all.apply(assignment("default", &[], &[], 0, "rescue"));
+    assert_eq!(
+        said(&all, &gone(&web)),
+        ["moves-machines: the machine with serial number S1 would boot Profile n/rescue instead of Profile n/linux"]
+    );
+    let default = Name::Assignment(ObjectKey::new("n", "default")).gone();
+    assert_eq!(
+        said(&all, &default),
+        ["loses-profile: machines that no other Assignment matches would boot nothing instead of Profile n/rescue"]
+    );
+}
+
+#[test]
+fn a_label_of_a_profile_moves_the_machines_of_all_who_select_it() {
+    let rack: Vec<Change> = (0..5).map(|n| assignment(&format!("m{n}"), &[&format!("S{n}")], &[], 0, "linux")).collect();
+    let all = catalog(rack.into_iter().chain([profile("linux", &[("os", "linux")]), assignment("row", &[], &[("row", "7")], 0, "linux")]));
+    let said_of = said(&all, &profile("linux", &[("os", "linus")]));
+    assert_eq!(said_of.len(), 1, "{said_of:?}");
+    let start =
+        "loses-profile: machines with 5 serial numbers, and machines with row=7 would boot nothing instead of Profile n/linux, such as ";
+    assert!(said_of[0].starts_with(start) && said_of[0].matches("serial number S").count() == 3, "{said_of:?}");
+    assert!(said(&all, &profile("linux", &[("os", "linux"), ("team", "a")])).is_empty());
+}
+
+#[test]
+fn a_profile_that_suits_better_takes_machines_of_its_architecture() {
+    let all = catalog([profile("any", &[("os", "linux")]), assignment("a", &["S1"], &[], 0, "linux")]);
+    assert_eq!(
+        said(&all, &profile("arm", &[("os", "linux"), ("assignment/ipxe-buildarch", "aarch64")])),
+        [
+            "moves-machines: the machine with serial number S1 would boot Profile n/arm instead of Profile n/any where buildarch=arm64 is presented"
+        ]
+    );
+}
+
+#[test]
+fn a_default_of_high_priority_takes_machines_from_those_who_name_them() {
+    let all = catalog([
+        profile("linux", &[("os", "linux")]),
+        profile("wipe", &[("os", "wipe")]),
+        assignment("a", &["S1"], &[], 0, "linux"),
+        assignment("b", &["S2"], &[], 5, "linux"),
+    ]);
+    assert_eq!(
+        said(&all, &assignment("default", &[], &[], 1, "wipe")),
+        ["moves-machines: the machine with serial number S1 would boot Profile n/wipe instead of Profile n/linux"]
+    );
+    assert!(said(&all, &assignment("default", &[], &[], 0, "wipe")).is_empty());
+}
+
+#[test]
+fn a_machine_that_two_name_is_told_with_who_wins_and_why() {
+    let linux = profile("linux", &[("os", "linux")]);
+    let all = catalog([linux, assignment("b", &["S1", "S2"], &[], 3, "linux")]);
+    assert_eq!(
+        said(&all, &assignment("a", &["S1", "S2"], &[], 0, "linux")),
+        ["claimed: Assignment n/b names serial number S1 and 1 more too; that one goes first, as its priority 3 is higher than 0"]
+    );
+    assert_eq!(
+        said(&all, &assignment("a", &["S2"], &[("row", "1")], 3, "linux")),
+        ["claimed: Assignment n/b names serial number S2 too; this one goes first where both match, as it asks for more labels"]
+    );
+    assert_eq!(
+        said(&all, &assignment("a", &["S2"], &[], 3, "linux")),
+        ["claimed: Assignment n/b names serial number S2 too; this one goes first only because its namespace and name come first"]
+    );
+    // The other way round it is a conflict, which `Survey` tells.
+    assert!(said(&all, &assignment("c", &["S2"], &[], 3, "linux")).is_empty());
+}
+
+#[test]
+fn a_new_assignment_is_meant_for_whom_it_names_and_a_changed_one_tells_who_is_left() {
+    let mut all = catalog([
+        profile("linux", &[("os", "linux")]),
+        profile("rescue", &[("os", "rescue")]),
+        assignment("default", &[], &[], 0, "rescue"),
+    ]);
+    let web = assignment("web", &["S1", "S2"], &[], 0, "linux");
+    assert!(said(&all, &web).is_empty());
+    all.apply(web.clone());
+    assert!(said(&all, &web).is_empty());
+    assert_eq!(
+        said(&all, &assignment("web", &["S2"], &[], 0, "linux")),
+        ["moves-machines: the machine with serial number S1 would boot Profile n/rescue instead of Profile n/linux"]
+    );
+    assert_eq!(
+        said(&all, &assignment("web", &["S1", "S2"], &[], 0, "linus")),
+        ["loses-profile: machines with 2 serial numbers would boot nothing instead of Profile n/linux: serial number S1, serial number S2"]
+    );
+}
+
+#[test]
+fn what_is_bounded_says_so() {
+    let machines = (0..2_000).map(|n| assignment(&format!("m{n}"), &[&format!("S{n}")], &[], 0, "linux"));
+    let linux = profile("linux", &[("os", "linux")]);
+    let all = catalog(machines.chain([linux.clone()]));
+    let said_of = said(&all, &gone(&linux));
+    assert!(said_of.len() == 1 && said_of[0].contains("machines with at least 500 serial numbers would boot nothing"), "{said_of:?}");
+    let none = effect::of(&all, &gone(&linux), Limits { machines: 0, ..Limits::default() });
+    assert_eq!(none[0].rule.id, "not-all-tried");
+}

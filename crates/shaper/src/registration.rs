@@ -1,0 +1,50 @@
+//! `shaper webhook-configuration`: what makes an API server ask the webhook.
+
+use std::path::PathBuf;
+
+use admission::Registration;
+use anyhow::{Context, bail};
+
+use crate::console;
+
+/// Print what makes an API server ask `shaper webhook`, for kubectl apply -f -
+///
+/// The files in config/webhook are this with nothing given: a Service, and an authority that cert-manager injects.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  shaper webhook-configuration | kubectl apply -f -
+  shaper webhook-configuration --ca-file ca.crt --namespace boot | kubectl apply -f -
+  shaper webhook-configuration --ca-file ca.crt --url https://webhook.lab:8443 | kubectl apply -f -")]
+pub struct Args {
+    /// The namespace of shaper: of its Service, its Certificate and its controller
+    #[arg(long, default_value = "shaper-system", value_name = "NAME")]
+    namespace: String,
+    /// The Service of the webhook, and its Certificate of cert-manager
+    #[arg(long, default_value = "shaper-webhook", value_name = "NAME")]
+    service: String,
+    /// The address of the webhook where there is no Service
+    #[arg(long, value_name = "https://HOST[:PORT]", requires = "ca_file")]
+    url: Option<String>,
+    /// The authority of the webhook's certificate, in PEM; if not given, cert-manager is asked to inject it
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+/// Prints both configurations.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let read = |path: &PathBuf| {
+        let pem = std::fs::read_to_string(path).with_context(|| format!("can't read --ca-file {}", path.display()))?;
+        if !pem.contains("-----BEGIN CERTIFICATE-----") {
+            bail!("--ca-file {} holds no certificate in PEM", path.display());
+        }
+        Ok(pem)
+    };
+    let authority = args.ca_file.as_ref().map(read).transpose()?;
+    if let Some(url) = args.url.as_ref().filter(|url| !url.starts_with("https://")) {
+        bail!("--url {url}: an API server asks over HTTPS only; write https://");
+    }
+    let registration = Registration { namespace: args.namespace.clone(), service: args.service.clone(), url: args.url.clone(), authority };
+    let texts = registration.manifests().map(|(_, text)| text);
+    console::print(&texts.join("---\n")).context("can't print")
+}

@@ -1,0 +1,392 @@
+//! Admission on a real API server, as somebody with kubectl meets it, with the webhook up and with it down.
+
+use anyhow::{Context, Result, ensure};
+use e2e::certificates::Authority;
+use e2e::cluster::{Answer, Cluster, Kubectl};
+use e2e::manifests::{assignment, profile};
+use e2e::roles::{FeedCertificates, Role, WebhookCertificates, eventually};
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(30);
+const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
+
+/// A cluster, a controller, and a webhook that is asked.
+struct Site {
+    cluster: Cluster,
+    kubectl: Kubectl,
+    namespace: String,
+    feed: FeedCertificates,
+    certificates: WebhookCertificates,
+    controller: Role,
+    webhook: Role,
+}
+
+impl Site {
+    fn start() -> Result<Self> {
+        let cluster = Cluster::start()?;
+        let namespace = cluster.namespace()?;
+        let kubectl = cluster.admin().in_namespace(&namespace);
+        let (feed, certificates) = (FeedCertificates::new()?, WebhookCertificates::new()?);
+        let controller = Role::controller(&cluster, feed.controller.path())?.start_ready()?;
+        let webhook = Role::webhook([&controller], feed.webhook.path(), certificates.directory.path())?.start_ready()?;
+        let site = Self { cluster, kubectl, namespace, feed, certificates, controller, webhook };
+        site.kubectl.apply(&site.webhook.webhook_configuration(&site.certificates.authority)?)?;
+        site.asks_again()?;
+        Ok(site)
+    }
+
+    /// Waits until the API server asks the webhook and believes it.
+    fn asks_again(&self) -> Result<()> {
+        eventually(SOON, "the webhook refuses", || Ok((!self.dry(&profile("probe", "{{"))?.success).then_some(())))
+    }
+
+    fn dry(&self, yaml: &str) -> Result<Answer> {
+        self.kubectl.answer(["apply", "--dry-run=server", "-f", "-"], yaml)
+    }
+
+    /// Applies, and what kubectl warned of.
+    fn warned(&self, yaml: &str) -> Result<Vec<String>> {
+        warnings(self.kubectl.answer(["apply", "-f", "-"], yaml)?)
+    }
+
+    /// Waits until the feed has brought so much to the webhook.
+    fn knows(&self, counts: &str) -> Result<()> {
+        eventually(SOON, counts, || Ok(self.webhook.admin("/readyz?verbose")?.body.contains(counts).then_some(())))
+    }
+}
+
+fn warnings(answer: Answer) -> Result<Vec<String>> {
+    ensure!(answer.success, "{}", answer.stderr);
+    Ok(answer.stderr.lines().map(|line| line.strip_prefix("Warning: ").unwrap_or(line).to_owned()).collect())
+}
+
+/// What a user is told of a Profile that can't be served.
+fn wrong_profiles() -> Vec<(String, String)> {
+    let invalid = |says: &str| format!("The Profile \"p\" is invalid: {says}");
+    let config = |text: &str| profile("p", "#!ipxe\nboot\n") + &format!("  additionalConfig:\n    a: \"{text}\"\n");
+    vec![
+        (
+            profile("p", "#!ipxe\nkernel {{ nobody }}\n"),
+            invalid(
+                "spec.ipxe: line 2 of the text: `nobody` is not defined (configs of this Profile: none; beside them: subject, encoded, \
+                 profile, assignment, base_url)",
+            ),
+        ),
+        (profile("p", "#!ipxe\n{% if %}\n"), invalid("spec.ipxe: line 2 of the text: ")),
+        (profile("p", "#!ipxe\ngoto nowhere\n"), invalid("spec.ipxe: line 2 of the text: ")),
+        (config("{{ a | nothing }}"), invalid("spec.additionalConfig.a: line 1 of the text: ")),
+        (
+            config("{% for x in range(1000) %}{% for y in range(1000) %}{{ x }}{% endfor %}{% endfor %}"),
+            invalid("spec.additionalConfig.a: "),
+        ),
+    ]
+}
+
+#[test]
+fn what_can_not_be_served_is_refused_while_the_webhook_is_there() -> Result<()> {
+    let site = Site::start()?;
+    for (manifest, says) in wrong_profiles() {
+        let said = site.kubectl.refused(&manifest)?;
+        println!("{}", said.trim_end());
+        ensure!(said.starts_with(&says) && said.trim_end().lines().count() == 1, "{said}");
+    }
+    // What the schema refuses is refused by it, in its own words, and is not asked of the webhook.
+    let said = site.kubectl.refused(&assignment("a", "uuids: [x]", "p"))?;
+    ensure!(
+        said.starts_with("The Assignment \"a\" is invalid: spec.subjectSelectors.uuids[0]: Invalid value: \"x\": is no UUID"),
+        "{said}"
+    );
+
+    site.webhook.signal("KILL")?;
+    for (manifest, _) in wrong_profiles().into_iter().rev() {
+        site.kubectl.apply(&manifest)?;
+    }
+    let said = site.kubectl.refused(&assignment("a", "uuids: [x]", "p"))?;
+    ensure!(said.contains("is no UUID"), "{said}");
+    // Then who writes is told by the condition.
+    eventually(SOON, "the controller does not accept it", || {
+        let read = site.kubectl.run(["get", "profile", "p", "-o", "wide"])?;
+        Ok(read.contains("False").then_some(()))
+    })
+}
+
+#[test]
+fn what_may_be_meant_otherwise_is_written_with_a_warning() -> Result<()> {
+    let site = Site::start()?;
+    let ns = &site.namespace;
+    let none: [&str; 0] = [];
+    let linux = "#!ipxe\nboot\n";
+    assert_eq!(
+        site.warned(&profile("linux", linux))?,
+        [format!(
+            "Profile linux: metadata.labels: no Assignment in namespace {ns} selects this Profile, so that no machine boots it (write an Assignment whose \
+             profileSelectors are among its labels, or remove it)"
+        )]
+    );
+    assert_eq!(
+        site.warned(&assignment("web", &format!("uuids: [{UUID}]"), "linus"))?,
+        [format!(
+            "Assignment web: spec.profileSelectors: no Profile in namespace {ns} has the labels profile=linus: its machines boot nothing (did you mean \
+             profile=linux?)"
+        )]
+    );
+    assert_eq!(site.warned(&assignment("web", &format!("uuids: [{UUID}]"), "linux"))?, none);
+    site.knows("1 Assignments, 1 Profiles")?;
+
+    // Creation times are in seconds.
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(
+        site.warned(&assignment("web-2", &format!("uuids: [{UUID}]"), "linux"))?,
+        [format!(
+            "Assignment web-2: spec.subjectSelectors: Assignment {ns}/web matches uuid {UUID} too, and goes first only because it is older (give one of them a \
+             higher priority, or remove what both match from one)"
+        )]
+    );
+    assert_eq!(
+        site.warned(&(assignment("web-2", &format!("uuids: [{UUID}]"), "linux") + "  priority: 5\n"))?,
+        [format!(
+            "Assignment web-2: spec.subjectSelectors: Assignment {ns}/web names uuid {UUID} too; this one goes first, as its priority 5 is higher than 0"
+        )]
+    );
+    assert_eq!(
+        site.warned(&assignment("typo", "matchLabels: {serail: x}", "linux"))?,
+        [
+            "Assignment typo: spec.subjectSelectors.matchLabels.serail: no machine presents \"serail\" by itself (did you mean `serial`?) (if serail is a label that \
+          you set with --label, this is fine)"
+        ]
+    );
+    assert_eq!(
+        site.warned(&assignment("filler", "serialNumbers: [To be filled by O.E.M.]", "linux"))?,
+        [
+            "Assignment filler: spec.subjectSelectors.serialNumbers[0]: \"To be filled by O.E.M.\" is what boards say that nobody gave an identity: it matches no machine \
+          (name the machine by another identity, or by its MAC address)"
+        ]
+    );
+    site.kubectl.run(["delete", "assignment", "typo", "filler", "web-2"])?;
+    site.knows("1 Assignments, 1 Profiles")?;
+
+    let one = format!("the machine with uuid {UUID} would boot nothing instead of Profile {ns}/linux");
+    let relabel = profile("linux", linux).replace("{profile: linux}", "{profile: other}");
+    let said = site.warned(&relabel)?;
+    ensure!(said.contains(&format!("Profile linux: metadata.labels: {one}")), "{said:?}");
+    assert_eq!(site.warned(&profile("linux", linux))?, none);
+    site.knows("1 Assignments, 1 Profiles")?;
+    eventually(SOON, "the feed has brought the label back", || {
+        let answer = site.kubectl.answer(["delete", "profile", "linux", "--dry-run=server"], "")?;
+        Ok((warnings(answer)? == [format!("Profile linux: {one}")]).then_some(()))
+    })?;
+    assert_eq!(warnings(site.kubectl.answer(["delete", "profile", "linux"], "")?)?, [format!("Profile linux: {one}")]);
+    assert_eq!(warnings(site.kubectl.answer(["delete", "assignment", "web"], "")?)?, none);
+    Ok(())
+}
+
+#[test]
+fn an_object_that_was_wrong_before_may_be_annotated_and_deleted() -> Result<()> {
+    let site = Site::start()?;
+    site.kubectl.run(["delete", "validatingwebhookconfiguration", "shaper"])?;
+    let wrong = profile("p", "#!ipxe\n{{ nobody }}\n");
+    eventually(SOON, "it is written", || Ok(site.kubectl.answer(["apply", "-f", "-"], &wrong)?.success.then_some(())))?;
+    site.kubectl.apply(&site.webhook.webhook_configuration(&site.certificates.authority)?)?;
+    site.asks_again()?;
+    let said = warnings(site.kubectl.answer(["annotate", "profile", "p", "note=x"], "")?)?;
+    ensure!(said.len() == 1 && said[0].contains("`nobody` is not defined"), "{said:?}");
+    let patch = r#"{"spec": {"additionalConfig": {"a": "b"}}}"#;
+    let refused = site.kubectl.answer(["patch", "profile", "p", "--type=merge", "-p", patch], "")?;
+    ensure!(!refused.success && refused.stderr.contains("nobody"), "{refused:?}");
+    site.kubectl.run(["delete", "profile", "p"])?;
+    Ok(())
+}
+
+#[test]
+fn who_wrote_an_object_is_kept_and_nothing_drifts() -> Result<()> {
+    let site = Site::start()?;
+    let web = profile("linux", "#!ipxe\nboot\n") + "---\n" + &assignment("web", &format!("uuids: [{UUID}]"), "linux");
+    site.kubectl.apply_server_side("gitops", &web)?;
+    let read = |name: &str| site.kubectl.json(["get", name]);
+    let first = read("assignment/web")?;
+    let metadata = &first["metadata"];
+    assert_eq!(metadata["labels"]["shaper.amahdha.com/scope"], "machine");
+    assert_eq!(metadata["labels"]["shaper.amahdha.com/identities"], "1");
+    assert_eq!(metadata["annotations"]["shaper.amahdha.com/author"], "admin");
+    ensure!(metadata["annotations"].get("shaper.amahdha.com/last-editor").is_none(), "{metadata}");
+
+    let settled = |name: &str| -> Result<String> {
+        // The controller writes its status at some time.
+        eventually(SOON, "status", || Ok(read(name)?["status"]["observedGeneration"].as_u64()))?;
+        Ok(read(name)?["metadata"]["resourceVersion"].to_string())
+    };
+    let versions = [settled("assignment/web")?, settled("profile/linux")?];
+    site.kubectl.apply_server_side("gitops", &web)?;
+    assert_eq!([settled("assignment/web")?, settled("profile/linux")?], versions, "applied again, something was written");
+    for side in ["--server-side=true", "--server-side=false"] {
+        let mut args = vec!["diff", side, "-f", "-"];
+        if side.ends_with("true") {
+            args.extend(["--field-manager", "gitops"]);
+        }
+        let diff = site.kubectl.answer(args, &web)?;
+        let lines: Vec<_> = diff.stdout.lines().filter(|line| line.starts_with(['+', '-'])).collect();
+        // Without --server-side, kubectl wants its own annotation there.
+        let ours = lines.iter().any(|line| line.contains("shaper.amahdha.com/scope") || line.contains("shaper.amahdha.com/author"));
+        ensure!(!ours && (diff.success || side.ends_with("false")), "{side}: {diff:?}");
+    }
+
+    let bob = site.cluster.user("bob", Some("system:masters"))?.in_namespace(&site.namespace);
+    let changed = web.replace(&format!("uuids: [{UUID}]"), "matchLabels: {region: x}");
+    bob.answer(["apply", "--server-side", "--field-manager", "gitops", "-f", "-"], &changed)?.into_result()?;
+    let metadata = &read("assignment/web")?["metadata"];
+    assert_eq!(metadata["labels"]["shaper.amahdha.com/scope"], "group");
+    assert_eq!(metadata["annotations"]["shaper.amahdha.com/author"], "admin");
+    assert_eq!(metadata["annotations"]["shaper.amahdha.com/last-editor"], "bob");
+    ensure!(read("profile/linux")?["metadata"]["annotations"].get("shaper.amahdha.com/last-editor").is_none());
+    let found = site.kubectl.run(["get", "assignments", "-l", "shaper.amahdha.com/scope=group", "-o", "name"])?;
+    assert_eq!(found.trim(), "assignment.shaper.amahdha.com/web");
+    // The controller's own writes of status were not asked about.
+    let updates =
+        site.webhook.metric("shaper_webhook_reviews_total{webhook=\"validate\",kind=\"Profile\",operation=\"UPDATE\",outcome=\"allowed\"}");
+    println!("reviews of unchanged Profiles: {updates:?}");
+    ensure!(!site.webhook.log().text().contains("system:serviceaccount"), "{}", site.webhook.log().text());
+    Ok(())
+}
+
+#[test]
+fn a_dry_run_is_told_the_same_and_writes_nothing() -> Result<()> {
+    let site = Site::start()?;
+    let refused = site.dry(&profile("p", "#!ipxe\n{{ nobody }}\n"))?;
+    ensure!(!refused.success && refused.stderr.contains("`nobody` is not defined"), "{refused:?}");
+    let dry = site.dry(&assignment("a", "", "linux"))?;
+    ensure!(dry.success && dry.stderr.contains("its machines boot nothing"), "{dry:?}");
+    // What was only tried is nothing that others find.
+    site.dry(&profile("linux", "#!ipxe\n"))?.into_result()?;
+    let said = site.warned(&assignment("a", "", "linux"))?;
+    ensure!(said.iter().any(|warning| warning.contains("its machines boot nothing")), "{said:?}");
+    assert_eq!(site.kubectl.run(["get", "profiles", "-o", "name"])?, "");
+    Ok(())
+}
+
+#[test]
+fn twenty_objects_applied_at_once_are_checked_beside_each_other() -> Result<()> {
+    let site = Site::start()?;
+    let machine = |n: usize| assignment(&format!("m-{n}"), &format!("serialNumbers: [SN-{n}]"), "linux");
+    let all: Vec<_> = (0..20).map(machine).chain([profile("linux", "#!ipxe\nboot\n")]).collect();
+    // Assignments first: each is told that its Profile is not there yet. The Profile first: nobody is told anything but it.
+    let said = site.warned(&all.join("---\n"))?;
+    assert_eq!(said.iter().filter(|warning| warning.contains("its machines boot nothing")).count(), 20, "{said:?}");
+    site.kubectl.run(["delete", "profile,assignment", "--all"])?;
+    site.knows("0 Assignments, 0 Profiles")?;
+    let said = site.warned(&all.iter().rev().cloned().collect::<Vec<_>>().join("---\n"))?;
+    ensure!(said.len() == 1 && said[0].contains("selects this Profile"), "{said:?}");
+
+    // And all at the same time, by twenty who know nothing of each other.
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let ask = |n: usize| {
+            let (site, manifest) = (&site, assignment(&format!("m-{n}"), "serialNumbers: [SN-same]", "linux"));
+            scope.spawn(move || site.kubectl.answer(["apply", "-f", "-"], &manifest))
+        };
+        let all: Vec<_> = (20..40).map(ask).collect();
+        all.into_iter().map(|one| one.join().expect("it does not panic")).collect::<Result<Vec<_>>>()
+    })?;
+    ensure!(answers.iter().all(|answer| answer.success), "{answers:?}");
+    let told = answers.iter().filter(|answer| answer.stderr.contains("SN-same")).count();
+    ensure!(told >= 10, "only {told} of 20 were told of each other");
+    Ok(())
+}
+
+#[test]
+fn the_cluster_goes_on_while_the_webhook_is_slow_wrong_or_gone() -> Result<()> {
+    let mut site = Site::start()?;
+    let right = |name: &str| profile(name, "#!ipxe\nboot\n");
+    let start = Instant::now();
+    site.webhook.signal("STOP")?;
+    site.kubectl.apply(&right("slow"))?;
+    println!("written {} ms after kubectl began, while the webhook stood still", start.elapsed().as_millis());
+    site.webhook.signal("CONT")?;
+    site.asks_again()?;
+
+    // A certificate of somebody else is not believed, and objects are written; then one that is right comes while all runs.
+    let stranger = Authority::new("stranger")?;
+    site.certificates.directory.write(&stranger.issue(&WebhookCertificates::leaf())?, &stranger.pem())?;
+    site.webhook = Role::webhook([&site.controller], site.feed.webhook.path(), site.certificates.directory.path())?.start_ready()?;
+    site.kubectl.apply(&site.webhook.webhook_configuration(&site.certificates.authority)?)?;
+    eventually(SOON, "nobody believes it", || Ok(site.dry(&profile("probe", "{{"))?.success.then_some(())))?;
+    site.kubectl.apply(&right("wrong-certificate"))?;
+    let mended = |site: &Site| site.certificates.authority.issue(&WebhookCertificates::leaf());
+    let (leaf, pem) = (mended(&site)?, site.certificates.authority.pem());
+    site.certificates.directory.write(&leaf, &pem)?;
+    site.asks_again()?;
+
+    // One that is no certificate changes nothing but what is said; and the next is taken.
+    site.certificates.directory.write_files(&[("tls.crt", "half"), ("tls.key", "x")])?;
+    eventually(SOON, "it says so", || Ok(site.webhook.admin("/readyz?verbose")?.body.contains("can't be used").then_some(())))?;
+    site.asks_again()?;
+    let leaf = mended(&site)?;
+    site.certificates.directory.write(&leaf, &pem)?;
+    eventually(SOON, "it is well again", || Ok((!site.webhook.admin("/readyz?verbose")?.body.contains("can't be used")).then_some(())))?;
+    site.asks_again()?;
+
+    site.webhook.signal("KILL")?;
+    site.kubectl.apply(&right("killed"))?;
+    site.kubectl.run(["delete", "profile", "killed"])?;
+    Ok(())
+}
+
+#[test]
+fn a_webhook_without_a_controller_checks_one_object_and_says_what_it_could_not() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
+    let (feed, certificates) = (FeedCertificates::new()?, WebhookCertificates::new()?);
+    let builder = Role::webhook([], feed.webhook.path(), certificates.directory.path())?.args(["--feed", "https://127.0.0.1:9"]);
+    let webhook = builder.start()?;
+    ensure!(webhook.admin("/readyz")?.status == 503, "it is not ready at once: others may know more");
+    kubectl.apply(&webhook.webhook_configuration(&certificates.authority)?)?;
+    let refused = || Ok((!kubectl.answer(["apply", "--dry-run=server", "-f", "-"], &profile("p", "{{"))?.success).then_some(()));
+    eventually(SOON, "the webhook refuses", refused)?;
+    let said = warnings(kubectl.answer(["apply", "-f", "-"], &profile("p", "#!ipxe\nboot\n"))?)?;
+    assert_eq!(
+        said,
+        [
+            "other objects are not known here yet, so that conflicts, missing Profiles and machines that would lose theirs were not looked for"
+        ]
+    );
+    webhook.wait_until_ready(SOON)?;
+    webhook.stop()
+}
+
+#[test]
+fn a_thousand_admissions_are_measured() -> Result<()> {
+    let site = Site::start()?;
+    site.kubectl.apply(&profile("linux", "#!ipxe\nboot\n"))?;
+    let proxy = site.kubectl.proxy()?;
+    let path = format!("/apis/shaper.amahdha.com/v1alpha1/namespaces/{}/assignments", site.namespace);
+    let before = cpu_millis(site.webhook.pid())?;
+    let mut took = Vec::new();
+    for n in 0..1_000 {
+        let object = serde_json::json!({
+            "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Assignment", "metadata": { "name": format!("m-{n}") },
+            "spec": { "subjectSelectors": { "serialNumbers": [format!("SN-{n}")] }, "profileSelectors": { "profile": "linux" } },
+        });
+        let start = Instant::now();
+        let answer = proxy.send("POST", &path, "application/json", &object.to_string())?;
+        took.push(start.elapsed());
+        ensure!(answer.status == 201, "{}", answer.body);
+    }
+    let spent = cpu_millis(site.webhook.pid())? - before;
+    took.sort_unstable();
+    println!(
+        "1,000 Assignments created through kubectl proxy, each mutated and validated: p50 {:?}, p99 {:?}; {spent} ms of the webhook's CPU",
+        took[500], took[990]
+    );
+    for hook in ["validate", "mutate"] {
+        let count = site.webhook.metric(&format!("shaper_webhook_review_duration_seconds_count{{webhook=\"{hook}\"}}"))?;
+        let sum = site.webhook.metric(&format!("shaper_webhook_review_duration_seconds_sum{{webhook=\"{hook}\"}}"))?;
+        println!("{hook}: {count} reviews, {:.0} microseconds each inside of the webhook", sum / count * 1e6);
+        ensure!(count >= 1_000.0, "{hook}: {count}");
+    }
+    Ok(())
+}
+
+/// What a process has spent, in milliseconds (`proc(5)`; a tick is 10 ms).
+fn cpu_millis(pid: u32) -> Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<_> = stat.rsplit(')').next().context("a name stands in parentheses")?.split_whitespace().collect();
+    Ok((fields[11].parse::<u64>()? + fields[12].parse::<u64>()?) * 10)
+}
