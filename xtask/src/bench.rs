@@ -2,7 +2,11 @@
 
 use clap::Subcommand;
 
+mod controller;
 mod feed;
+mod http;
+mod optimised;
+mod replica;
 mod tftp;
 
 /// What to measure
@@ -10,6 +14,8 @@ mod tftp;
 pub(crate) enum Bench {
     /// A catalog of many Assignments from one controller's feed to several `shaper api`: time, bytes, memory, time from change to served
     Feed(feed::Args),
+    /// /ipxe beside hyper with a constant: CPU time, latency, memory, by number of Assignments and while they change
+    Http(http::Args),
     /// shaper, dnsmasq and tftpd-hpa with the same client: CPU seconds of the server per GiB, and throughput
     Tftp(tftp::Args),
 }
@@ -18,6 +24,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Feed(args) => feed::run(args),
+        Bench::Http(args) => http::run(args),
         Bench::Tftp(args) => tftp::run(args),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use boot::render::RenderError;
-use boot::{ExtrinsicLabels, InvalidQuery, NotSelected, SharedCatalog, Subject};
+use boot::{Assignment, ConfigName, ExtrinsicLabels, InvalidQuery, NotSelected, Profile, SharedCatalog, Subject};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
@@ -63,11 +63,11 @@ pub struct Answer {
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
     /// The Assignment, and by what it matched.
-    pub assignment: Option<(String, boot::MatchedBy)>,
+    pub assignment: Option<(Arc<Assignment>, boot::MatchedBy)>,
     /// The Profile.
-    pub profile: Option<String>,
+    pub profile: Option<Arc<Profile>>,
     /// The name of the config.
-    pub config: Option<String>,
+    pub config: Option<ConfigName>,
 }
 
 /// What was asked for.
@@ -189,15 +189,11 @@ impl Boot {
             Ok(selection) => selection,
             Err(error) => return Answer::not_selected(route, &error).of(subject),
         };
-        let choice = Choice {
-            assignment: Some((selection.assignment.key.to_string(), selection.by)),
-            profile: Some(selection.profile.key.to_string()),
-            config: None,
-        };
         let answer = match selection.script(&subject, base_url.as_str()) {
             Ok(script) => Answer::text(route, script),
-            Err(error) => Answer::not_rendered(route, &error, &selection.profile.key.to_string()),
+            Err(error) => Answer::not_rendered(route, &error, &selection.profile),
         };
+        let choice = Choice { assignment: Some((selection.assignment, selection.by)), profile: Some(selection.profile), config: None };
         Answer { choice, ..answer }.of(subject)
     }
 
@@ -247,19 +243,19 @@ impl Answer {
     fn not_selected(route: Route, error: &NotSelected) -> Self {
         let (outcome, assignment) = match error {
             NotSelected::NoAssignment => (Outcome::NoAssignment, None),
-            NotSelected::NoProfile { assignment, by, .. } => (Outcome::NoProfile, Some((assignment.to_string(), *by))),
+            NotSelected::NoProfile { assignment, by, .. } => (Outcome::NoProfile, Some((assignment.clone(), *by))),
         };
         let answer = Self::failure(route, outcome, error.to_string());
         Self { choice: Choice { assignment, ..Choice::default() }, ..answer }
     }
 
-    pub(crate) fn not_rendered(route: Route, error: &RenderError, profile: &str) -> Self {
+    pub(crate) fn not_rendered(route: Route, error: &RenderError, profile: &Profile) -> Self {
         let outcome = match error {
             RenderError::Unsafe(_) | RenderError::MissingLabel { .. } => Outcome::BadRequest,
             RenderError::NotReady(_) => Outcome::NotReady,
             RenderError::Failed { .. } => Outcome::RenderFailed,
         };
-        Self::failure(route, outcome, format!("Profile {profile}: {error}"))
+        Self::failure(route, outcome, format!("Profile {}: {error}", profile.key))
     }
 
     pub(crate) fn of(self, subject: Arc<Subject>) -> Self {

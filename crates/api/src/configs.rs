@@ -61,13 +61,13 @@ pub(crate) fn answer(boot: &Boot, request: &Request<'_>, base_url: &BaseUrl) -> 
     let assignment = selection.filter(|selection| selection.profile.key == profile.key).map(|selection| selection.assignment);
     let answer = match render::config(profile, name, &subject, assignment, base_url.as_str()) {
         Ok(text) => Answer::text(ROUTE, text),
-        Err(error) => Answer::not_rendered(ROUTE, &error, &profile.key.to_string()),
+        Err(error) => Answer::not_rendered(ROUTE, &error, profile),
     };
     Answer { choice: choice(profile, Some(name)), ..answer }.of(subject)
 }
 
-fn choice(profile: &Profile, config: Option<&ConfigName>) -> Choice {
-    Choice { assignment: None, profile: Some(profile.key.to_string()), config: config.map(ToString::to_string) }
+fn choice(profile: &Arc<Profile>, config: Option<&ConfigName>) -> Choice {
+    Choice { assignment: None, profile: Some(profile.clone()), config: config.cloned() }
 }
 
 /// The config that stands for one of `NoCloud`'s files: `meta-data` is `meta_data` or `metaData`.
@@ -81,7 +81,7 @@ fn sibling<'p>(profile: &'p Profile, file: &str) -> Option<&'p ConfigName> {
 }
 
 /// `NoCloud` wants a `meta-data` (its instance-id tells a first boot from others); a Profile need not write one.
-fn meta_data(profile: &Profile, subject: Arc<Subject>) -> Answer {
+fn meta_data(profile: &Arc<Profile>, subject: Arc<Subject>) -> Answer {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let instance = ["uuid", "serial", "mac"].iter().find_map(|identity| subject.label(identity)).unwrap_or(&profile.key.name);
     let mut text = format!("instance-id: {}\n", quoted(instance));

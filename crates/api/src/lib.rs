@@ -21,7 +21,7 @@ mod raw_target;
 mod server;
 mod shed;
 
-pub use answer::{Answer, Boot, Outcome, Request, Route};
+pub use answer::{Answer, Boot, Choice, Outcome, Request, Route};
 pub use base_url::{BaseUrl, InvalidBaseUrl};
 pub use bootstrap::bootstrap;
 pub use metrics::Metrics;

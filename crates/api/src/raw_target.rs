@@ -47,9 +47,27 @@ impl<S> RawTarget<S> {
             b'\r' => false,
             _ => {
                 self.line_is_empty = false;
-                self.at == At::RequestLine && matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+                self.at == At::RequestLine && is_outside_uris(byte)
             }
         }
+    }
+
+    /// The place of the first byte that must be encoded; follows the lines up to it, or to the end.
+    fn first_raw(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        // Line by line, not byte by byte: nearly all requests need nothing.
+        while at < bytes.len() {
+            let is_first_line = self.at == At::RequestLine;
+            let rest = &bytes[at..];
+            let end = rest.iter().position(|byte| *byte == b'\n' || (is_first_line && is_outside_uris(*byte)));
+            self.line_is_empty &= rest[..end.unwrap_or(rest.len())].iter().all(|byte| *byte == b'\r');
+            at += end?;
+            if self.is_raw(bytes[at]) {
+                return Some(at);
+            }
+            at += 1;
+        }
+        None
     }
 
     fn give(&mut self, buf: &mut ReadBuf<'_>) {
@@ -71,7 +89,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RawTarget<S> {
             let start = buf.filled().len();
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
             let end = buf.filled().len();
-            let Some(first) = (start..end).find(|&at| this.is_raw(buf.filled()[at])) else {
+            let Some(first) = this.first_raw(&buf.filled()[start..]).map(|first| start + first) else {
                 return Poll::Ready(Ok(()));
             };
             this.encoded = encode(buf.filled()[first]).to_vec();
@@ -110,6 +128,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RawTarget<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// What RFC 3986 allows nowhere in a URI, and HTTP in a request's first line.
+fn is_outside_uris(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
 }
 
 /// RFC 3986 section 2.1.

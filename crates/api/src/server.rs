@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use boot::ConfigName;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
@@ -28,9 +29,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
-use crate::answer::{Answer, Boot, Outcome, Request, Route};
+use crate::answer::{Answer, Boot, Choice, Outcome, Request, Route};
 use crate::metrics::Metrics;
 use crate::patience::Patience;
 use crate::raw_target::RawTarget;
@@ -351,9 +353,11 @@ fn sentence(reason: &Bytes, status: http::StatusCode, id: &str) -> Bytes {
 fn log(answer: &Answer, peer: &Peer, id: &str, took: Duration) {
     let label = |key| answer.subject.as_deref().and_then(|subject| subject.label(key));
     let (uuid, serial, mac) = (label("uuid"), label("serial"), label("mac"));
-    let (assignment, by) =
-        answer.choice.assignment.as_ref().map_or((None, None), |(assignment, by)| (Some(assignment), Some(by.to_string())));
-    let choice = &answer.choice;
+    let Choice { assignment, profile, config } = &answer.choice;
+    let by = assignment.as_ref().map(|(_, by)| display(by));
+    let assignment = assignment.as_ref().map(|(assignment, _)| display(&assignment.key));
+    let profile = profile.as_ref().map(|profile| display(&profile.key));
+    let config = config.as_ref().map(ConfigName::as_str);
     let status = answer.status().as_u16();
     let bytes = answer.body.len();
     let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -361,7 +365,7 @@ fn log(answer: &Answer, peer: &Peer, id: &str, took: Duration) {
     macro_rules! line {
         ($level:ident, $reason:expr, $text:literal) => {
             $level!(
-                route, uuid, mac, serial, assignment, by, profile = choice.profile, config = choice.config, status,
+                route, uuid, mac, serial, assignment, by, profile, config, status,
                 outcome = answer.outcome.name(), reason = $reason, peer = %peer.remote.ip(), bytes, took_us, request = id, $text
             )
         };

@@ -212,5 +212,6 @@ fn no_200_on_a_scripts_path_is_anything_but_a_script() {
 fn an_assignment_without_a_profile_is_named_with_what_it_matched_by() {
     let answer = ask(&boot(), "/ipxe?uuid=00000000-0000-4000-8000-000000000003");
     assert_eq!(answer.outcome, Outcome::NoProfile);
-    assert_eq!(answer.choice.assignment, Some(("default/three".to_owned(), boot::MatchedBy::Uuid)));
+    let (assignment, by) = answer.choice.assignment.unwrap();
+    assert_eq!((assignment.key.to_string().as_str(), by), ("default/three", boot::MatchedBy::Uuid));
 }

@@ -14,17 +14,19 @@
 
 mod bucket;
 pub mod guard;
+mod index;
 mod labels;
 mod profiles;
 mod rivals;
 pub mod selectors;
 mod shared;
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use rpds::HashTrieMapSync;
 use uuid::Uuid;
 
 use crate::assignment::Assignment;
@@ -34,20 +36,19 @@ use crate::profile::Profile;
 use crate::subject::Subject;
 
 use bucket::{Bucket, Ranked};
+use index::Index;
 use labels::LabelIndex;
 use profiles::ProfileIndex;
 use selectors::Selectors;
 pub use shared::SharedCatalog;
 
-type Map<K, V> = HashTrieMapSync<K, V, ahash::RandomState>;
-
 /// The index of all Profiles and Assignments.
 #[derive(Clone)]
 pub struct Catalog {
-    assignments: Map<ObjectKey, Arc<Assignment>>,
-    uuids: Map<Uuid, Bucket<Assignment>>,
-    serials: Map<Box<str>, Bucket<Assignment>>,
-    macs: Map<Mac, Bucket<Assignment>>,
+    assignments: Index<ByKey, ()>,
+    uuids: Index<Uuid, Bucket<Assignment>>,
+    serials: Index<Arc<str>, Bucket<Assignment>>,
+    macs: Index<Mac, Bucket<Assignment>>,
     by_labels: LabelIndex,
     profiles: ProfileIndex,
     selectors: Option<Selectors>,
@@ -83,6 +84,30 @@ pub struct Found<'c> {
     /// The Assignment, whose labels may not hold.
     pub assignment: &'c Arc<Assignment>,
 }
+
+/// An Assignment under its own key, which is not kept a second time.
+#[derive(Clone)]
+struct ByKey(Arc<Assignment>);
+
+impl Borrow<ObjectKey> for ByKey {
+    fn borrow(&self) -> &ObjectKey {
+        &self.0.key
+    }
+}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
 
 impl Ranked for Assignment {
     fn rank(&self, other: &Self) -> Ordering {
@@ -138,10 +163,10 @@ impl Catalog {
     /// A catalog of nothing.
     pub fn new() -> Self {
         Self {
-            assignments: map(),
-            uuids: map(),
-            serials: map(),
-            macs: map(),
+            assignments: Index::new(),
+            uuids: Index::new(),
+            serials: Index::new(),
+            macs: Index::new(),
             by_labels: LabelIndex::new(),
             profiles: ProfileIndex::new(),
             selectors: None,
@@ -170,7 +195,7 @@ impl Catalog {
 
     /// How many Assignments there are.
     pub fn assignment_count(&self) -> usize {
-        self.assignments.size()
+        self.assignments.len()
     }
 
     /// How many Profiles there are.
@@ -180,12 +205,12 @@ impl Catalog {
 
     /// How many keys the indexes hold. A catalog of nothing has none, whatever it held before.
     pub fn index_size(&self) -> usize {
-        self.uuids.size() + self.serials.size() + self.macs.size() + self.by_labels.size() + self.profiles.index_size()
+        self.uuids.len() + self.serials.len() + self.macs.len() + self.by_labels.size() + self.profiles.index_size()
     }
 
     /// All Assignments, in no order.
     pub fn assignments(&self) -> impl Iterator<Item = &Arc<Assignment>> {
-        self.assignments.values()
+        self.assignments.iter().map(|(assignment, ())| &assignment.0)
     }
 
     /// All Profiles, in no order.
@@ -195,7 +220,7 @@ impl Catalog {
 
     /// One Assignment.
     pub fn assignment(&self, key: &ObjectKey) -> Option<&Arc<Assignment>> {
-        self.assignments.get(key)
+        self.assignments.get_key(key).map(|assignment| &assignment.0)
     }
 
     /// One Profile.
@@ -262,7 +287,7 @@ impl Catalog {
     }
 
     fn put_assignment(&mut self, assignment: Arc<Assignment>) -> bool {
-        match self.assignments.get(&assignment.key) {
+        match self.assignment(&assignment.key) {
             Some(known) if *known == assignment => return false,
             Some(_) => drop(self.take_assignment(&assignment.key.clone())),
             None => {}
@@ -272,7 +297,7 @@ impl Catalog {
             bucket::add(&mut self.uuids, uuid, &assignment);
         }
         for serial in &subjects.serials {
-            bucket::add(&mut self.serials, serial, &assignment);
+            bucket::add(&mut self.serials, &Arc::from(&**serial), &assignment);
         }
         for mac in &subjects.macs {
             bucket::add(&mut self.macs, mac, &assignment);
@@ -283,19 +308,19 @@ impl Catalog {
         if let Some(selectors) = &mut self.selectors {
             selectors.put(&assignment);
         }
-        self.assignments.insert_mut(assignment.key.clone(), assignment);
+        self.assignments.insert(ByKey(assignment), ());
         true
     }
 
     fn take_assignment(&mut self, key: &ObjectKey) -> Option<Arc<Assignment>> {
-        let assignment = self.assignments.get(key)?.clone();
-        self.assignments.remove_mut(key);
+        let assignment = self.assignment(key)?.clone();
+        self.assignments.remove(key);
         let subjects = &assignment.subjects;
         for uuid in &subjects.uuids {
             bucket::remove(&mut self.uuids, uuid, &assignment);
         }
         for serial in &subjects.serials {
-            bucket::remove(&mut self.serials, serial, &assignment);
+            bucket::remove(&mut self.serials, &Arc::from(&**serial), &assignment);
         }
         for mac in &subjects.macs {
             bucket::remove(&mut self.macs, mac, &assignment);
@@ -334,8 +359,4 @@ impl Default for Catalog {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn map<K: Eq + std::hash::Hash, V>() -> Map<K, V> {
-    Map::new_with_hasher_and_degree_and_ptr_kind(ahash::RandomState::default(), 32)
 }

@@ -109,6 +109,20 @@ impl Mac {
         self.octets().iter().all(|o| *o == 0) || self.octets().iter().all(|o| *o == 0xff)
     }
 
+    /// As `Display` writes it.
+    pub(crate) fn spelled(&self) -> String {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = String::with_capacity(self.octets().len() * 3);
+        for (place, octet) in self.octets().iter().enumerate() {
+            if place > 0 {
+                text.push(':');
+            }
+            text.push(char::from(DIGITS[usize::from(octet >> 4)]));
+            text.push(char::from(DIGITS[usize::from(octet & 15)]));
+        }
+        text
+    }
+
     /// The octets, in the order in which they are written.
     pub fn octets(&self) -> &[u8] {
         &self.octets[..usize::from(self.len)]
@@ -144,11 +158,7 @@ impl FromStr for Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, octet) in self.octets().iter().enumerate() {
-            let colon = if i == 0 { "" } else { ":" };
-            write!(f, "{colon}{octet:02x}")?;
-        }
-        Ok(())
+        f.write_str(&self.spelled())
     }
 }
 

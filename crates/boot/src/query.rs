@@ -36,12 +36,18 @@ pub fn decode(text: &str) -> Cow<'_, str> {
 
 /// Appends `text` to `out` with every byte escaped that is not unreserved (RFC 3986, section 2.3), but `:`, which iPXE sends raw in a MAC.
 pub fn encode_into(out: &mut String, text: &str) {
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => out.push(char::from(byte)),
-            _ => write!(out, "%{byte:02X}").expect("a String takes all text"),
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':');
+    let mut rest = text;
+    // What is plain is copied at once: nearly all of nearly every value.
+    while let Some(end) = rest.bytes().position(|byte| !is_plain(&byte)) {
+        out.push_str(&rest[..end]);
+        let special = rest[end..].chars().next().expect("it is not at its end");
+        for byte in special.encode_utf8(&mut [0; 4]).bytes() {
+            write!(out, "%{byte:02X}").expect("a String takes all text");
         }
+        rest = &rest[end + special.len_utf8()..];
     }
+    out.push_str(rest);
 }
 
 /// One escape, without its `%`: its byte and what follows.

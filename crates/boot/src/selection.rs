@@ -18,7 +18,6 @@ use smallvec::SmallVec;
 use crate::assignment::Assignment;
 use crate::catalog::{Catalog, Found};
 use crate::identity::MatchedBy;
-use crate::name::ObjectKey;
 use crate::profile::{Fit, Profile};
 use crate::selector::Requirement;
 use crate::subject::Subject;
@@ -43,10 +42,10 @@ pub enum NotSelected {
     #[error("no Assignment matches this machine: create one that names its uuid, serial or mac, or a default without subjectSelectors")]
     NoAssignment,
     /// An Assignment matches and finds no Profile.
-    #[error("Assignment {assignment} matches this machine, but {reason}")]
+    #[error("Assignment {} matches this machine, but {reason}", assignment.key)]
     NoProfile {
         /// The Assignment that won.
-        assignment: ObjectKey,
+        assignment: Arc<Assignment>,
         /// What it matched by.
         by: MatchedBy,
         /// What is the matter with the Profiles.
@@ -117,14 +116,14 @@ fn decide(winner: Found<'_>, fitting: &[(&Arc<Profile>, Fit<'_>)], subject: &Sub
         Some((nearest, Fit::Disagrees(want))) => {
             let (count, nearest, has) = (fitting.len(), &nearest.key.name, want.presented_by(subject).unwrap_or_default());
             let reason = format!("none of the {count} Profiles that it selects suits: {nearest} wants {want}, the machine has {has}");
-            return Err(NotSelected::NoProfile { assignment: assignment.key.clone(), by, reason });
+            return Err(NotSelected::NoProfile { assignment: assignment.clone(), by, reason });
         }
         None => {
             let selectors: Vec<_> = assignment.profiles.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let (selectors, namespace) = (selectors.join(","), &assignment.key.namespace);
             let reason =
                 format!("no Profile in namespace {namespace} has the labels {selectors}: mend its profileSelectors or label a Profile");
-            return Err(NotSelected::NoProfile { assignment: assignment.key.clone(), by, reason });
+            return Err(NotSelected::NoProfile { assignment: assignment.clone(), by, reason });
         }
     };
     Ok(Selection { assignment: assignment.clone(), by, profile })

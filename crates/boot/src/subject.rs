@@ -1,5 +1,6 @@
 //! A machine that boots, known only by the labels that it presents.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -16,6 +17,9 @@ pub const MAX_LABELS: usize = 64;
 pub const MAX_KEY_BYTES: usize = 253;
 /// Longest value of a label, in bytes.
 pub const MAX_VALUE_BYTES: usize = 1024;
+
+/// Room for those that the bootstrap script makes a machine send.
+const USUAL_LABELS: usize = 12;
 
 /// The labels that identify a machine.
 pub const IDENTITIES: [&str; 3] = ["uuid", "serial", "mac"];
@@ -38,7 +42,7 @@ pub struct Subject {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Label {
-    key: Box<str>,
+    key: Cow<'static, str>,
     value: Box<str>,
     extrinsic: bool,
 }
@@ -129,7 +133,7 @@ impl Subject {
     /// An empty value is an absent label. Of a label that is no identity and comes twice, the first value counts: free text comes last,
     /// so a later one may be a piece of it.
     pub fn from_query(query: &str, extrinsic: &ExtrinsicLabels) -> Result<Self, InvalidQuery> {
-        let mut subject = Self::default();
+        let mut subject = Self { labels: Vec::with_capacity(USUAL_LABELS), ..Self::default() };
         for (key, value) in query::pairs(query) {
             if key.len() > MAX_KEY_BYTES || key.chars().any(char::is_control) {
                 return Err(InvalidQuery::Key(excerpt(&key)));
@@ -141,11 +145,20 @@ impl Subject {
                 continue;
             }
             let value = match key.as_ref() {
-                "uuid" => identity::parse_uuid(&value).ok_or_else(|| InvalidQuery::Uuid(excerpt(&value)))?.to_string(),
-                "mac" => value.parse::<Mac>().map_err(|_| InvalidQuery::Mac(excerpt(&value)))?.to_string(),
-                key => normalise(key, &value),
+                "uuid" => {
+                    let uuid = identity::parse_uuid(&value).ok_or_else(|| InvalidQuery::Uuid(excerpt(&value)))?;
+                    subject.uuid.get_or_insert(uuid);
+                    uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned().into_boxed_str()
+                }
+                "mac" => {
+                    let mac: Mac = value.parse().map_err(|_| InvalidQuery::Mac(excerpt(&value)))?;
+                    subject.mac.get_or_insert(mac);
+                    mac.spelled().into_boxed_str()
+                }
+                BUILDARCH => arch::canonical(&value).into(),
+                _ => value.into(),
             };
-            subject.present(&key, value)?;
+            subject.present(key, value)?;
         }
         subject.identify();
         subject.add_extrinsic(extrinsic);
@@ -220,15 +233,18 @@ impl Subject {
         self.labels.binary_search_by(|label| (*label.key).cmp(key))
     }
 
-    fn present(&mut self, key: &str, value: String) -> Result<(), InvalidQuery> {
-        match self.position(key) {
+    fn present(&mut self, key: Cow<'_, str>, value: Box<str>) -> Result<(), InvalidQuery> {
+        match self.position(&key) {
             Ok(at) => match IDENTITIES.iter().find(|name| **name == key) {
                 Some(name) if *self.labels[at].value != *value => Err(InvalidQuery::Contradiction(name)),
                 _ => Ok(()),
             },
             Err(_) if self.labels.len() == MAX_LABELS => Err(InvalidQuery::TooManyLabels),
             Err(at) => {
-                self.labels.insert(at, Label { key: key.into(), value: value.into(), extrinsic: false });
+                // Most machines say the same few things of themselves.
+                let usual = LEADING.iter().chain(&FREE_TEXT).find(|usual| **usual == key);
+                let key = usual.map_or_else(|| Cow::Owned(key.into_owned()), |usual| Cow::Borrowed(*usual));
+                self.labels.insert(at, Label { key, value, extrinsic: false });
                 Ok(())
             }
         }
@@ -243,18 +259,16 @@ impl Subject {
             }
             !is_placeholder
         };
-        self.uuid =
-            self.label("uuid").and_then(identity::parse_uuid).filter(|uuid| set_aside("uuid", identity::is_placeholder_uuid(*uuid)));
+        self.uuid = self.uuid.filter(|uuid| set_aside("uuid", identity::is_placeholder_uuid(*uuid)));
         let serial = self.label("serial").map(str::trim);
         self.serial = serial.filter(|serial| set_aside("serial", identity::is_placeholder_serial(serial))).map(Box::from);
-        let mac = self.label("mac").and_then(|mac| mac.parse::<Mac>().ok());
-        self.mac = mac.filter(|mac| set_aside("mac", mac.is_placeholder()));
+        self.mac = self.mac.filter(|mac| set_aside("mac", mac.is_placeholder()));
         self.placeholders = placeholders;
     }
 
     fn add_extrinsic(&mut self, extrinsic: &ExtrinsicLabels) {
         for (key, value) in extrinsic.iter() {
-            let label = Label { key: key.into(), value: value.into(), extrinsic: true };
+            let label = Label { key: Cow::Owned(key.to_owned()), value: value.into(), extrinsic: true };
             match self.position(key) {
                 Ok(at) => self.labels[at] = label,
                 Err(at) => self.labels.insert(at, label),

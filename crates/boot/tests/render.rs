@@ -451,3 +451,15 @@ fn a_template_that_never_ends_is_ended() {
     assert_eq!(config(&format!("\n{endless}"), "").unwrap_err().to_string(), format!("config0, line 2, {reason}"));
     assert_eq!(script(endless, "").unwrap_err().to_string(), format!("spec.ipxe, line 1, {reason}"));
 }
+
+#[test]
+fn a_render_leaves_nothing_behind() {
+    let selection = selection(
+        "#!ipxe\n{{ profile.labels.tier }} {{ assignment.labels.team }} {{ subject.uuid }} {{ encoded.uuid }} {{ config0 }}\n",
+        &[("config0", "x")],
+    );
+    let subject = subject(&format!("uuid={ID}"));
+    selection.script(&subject, "http://boot:8080").unwrap();
+    let counts = (Arc::strong_count(&selection.profile), Arc::strong_count(&selection.assignment), Arc::strong_count(&subject));
+    assert_eq!(counts, (1, 1, 1));
+}

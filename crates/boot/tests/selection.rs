@@ -162,8 +162,8 @@ fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
             assert_eq!(profiles, world.profiles_for(winner.assignment, raw));
             match (profiles.first(), selected) {
                 (None, Err(boot::NotSelected::NoProfile { assignment, reason, .. })) => {
-                    assert_eq!(assignment, order[0]);
-                    Outcome::NoProfile { assignment, reason }
+                    assert_eq!(assignment.key, order[0]);
+                    Outcome::NoProfile { assignment: assignment.key.clone(), reason }
                 }
                 (Some(profile), Ok(selection)) => {
                     assert_eq!((&selection.assignment.key, &selection.profile.key), (&order[0], profile));

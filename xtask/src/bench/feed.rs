@@ -3,23 +3,17 @@
 //! The controller is the publisher of this process, without Kubernetes behind it; the replicas are real ones.
 
 mod catalog;
-mod replica;
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
-use e2e::certificates::{Authority, Directory, Leaf};
-use feed::{Publisher, PublisherLimits, PublisherMetrics};
-use prometheus_client::registry::Registry;
-use tls::Live;
-use tokio::net::TcpListener;
+use anyhow::Context;
+use feed::Publisher;
 use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
-use replica::{Replica, memory};
+use super::controller::{self, Certificates, Controller};
+use super::optimised;
+use super::replica::{Replica, memory};
 
 /// How to measure the feed
 #[derive(clap::Args)]
@@ -38,37 +32,20 @@ pub(crate) struct Args {
 /// Far more than any of this takes.
 const LONG: Duration = Duration::from_mins(3);
 
-/// A controller as replicas see it.
-struct Controller {
-    publisher: Arc<Publisher>,
-    stop: CancellationToken,
-    serving: JoinHandle<Result<(), tonic::transport::Error>>,
-}
-
 /// Measures with optimised programs on both ends.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    if cfg!(debug_assertions) {
-        let cargo = |arguments: &[&str]| -> anyhow::Result<()> {
-            let ended = Command::new(env!("CARGO")).args(arguments).status().context("can't run cargo")?;
-            ensure!(ended.success(), "cargo {} failed; its messages are above", arguments.join(" "));
-            Ok(())
-        };
-        cargo(&["build", "--release", "--package", "shaper"])?;
-        let own: Vec<String> = std::env::args().skip(1).collect();
-        let own: Vec<&str> = own.iter().map(String::as_str).collect();
-        return cargo(&[&["run", "--release", "--quiet", "--package", "xtask", "--"], &own[..]].concat());
+    if optimised::again()? {
+        return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start a runtime")?;
     measure(args, &runtime)
 }
 
 fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
-    let authority = Authority::new("bench")?;
-    let ours = Directory::of(&authority.issue(&Leaf::peer("localhost"))?, &authority)?;
-    let theirs = Directory::of(&authority.issue(&Leaf::peer("shaper-api"))?, &authority)?;
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("can't listen on loopback")?;
+    let certificates = Certificates::new()?;
+    let listener = controller::listen()?;
     let port = listener.local_addr()?.port();
-    listener.set_nonblocking(true)?;
+    let program = optimised::shaper()?;
 
     let before = memory(std::process::id(), "VmRSS")?;
     let publisher = Arc::new(Publisher::new());
@@ -76,11 +53,12 @@ fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     publisher.apply(catalog::all(args.assignments));
     let indexed = started.elapsed();
     publisher.set_ready();
-    let controller = Controller::serve(runtime, publisher, &ours, listener.try_clone()?)?;
+    let controller = Controller::serve(runtime, publisher, &certificates, listener.try_clone()?)?;
     println!("{} Assignments are indexed in {} ms; starting {} replicas", args.assignments, indexed.as_millis(), args.replicas);
 
     let started = Instant::now();
-    let replicas: Vec<_> = (0..args.replicas).map(|_| Replica::start(port, theirs.path())).collect::<Result<_, _>>()?;
+    let replicas: Vec<_> =
+        (0..args.replicas).map(|_| Replica::start(&program, port, &certificates, &["--log", "warn"])).collect::<Result<_, _>>()?;
     let mut ready = Vec::new();
     for replica in &replicas {
         replica.wait_ready(LONG)?;
@@ -113,9 +91,9 @@ fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     publisher.apply(vec![catalog::marker("after")]);
     publisher.set_ready();
     let started = Instant::now();
-    let controller = Controller::serve(runtime, publisher, &ours, listener)?;
+    let controller = Controller::serve(runtime, publisher, &certificates, listener)?;
     for replica in &replicas {
-        replica.wait_served("after", 0, LONG)?;
+        replica.wait_answer(&asked(0), &script("after"), LONG)?;
     }
     row("another controller to all replicas on it", format!("{} ms", started.elapsed().as_millis()));
     let peaks = replicas.iter().map(|replica| memory(replica.pid(), "VmHWM")).collect::<Result<Vec<_>, _>>()?;
@@ -135,7 +113,7 @@ fn change(publisher: &Publisher, replicas: &[Replica], args: &Args) -> anyhow::R
                 .iter()
                 .map(|replica| {
                     scope.spawn(move || {
-                        replica.wait_served("changed", number, LONG)?;
+                        replica.wait_answer(&asked(number), &script("changed"), LONG)?;
                         anyhow::Ok(started.elapsed())
                     })
                 })
@@ -147,31 +125,22 @@ fn change(publisher: &Publisher, replicas: &[Replica], args: &Args) -> anyhow::R
         all.push(longest(&served));
         publisher.apply(vec![catalog::assignment(number)]);
         for replica in replicas {
-            replica.wait_served("linux", number, LONG)?;
+            replica.wait_answer(&asked(number), &script("linux"), LONG)?;
         }
     }
     Ok(all)
 }
 
-fn longest(all: &[Duration]) -> Duration {
-    all.iter().copied().max().unwrap_or_default()
+/// What a machine asks for.
+fn asked(number: u32) -> String {
+    format!("/ipxe?uuid={}", catalog::uuid(number))
 }
 
-// === impl Controller ===
+/// How the script of a Profile begins.
+fn script(profile: &str) -> String {
+    format!("#!ipxe\necho {profile}\n")
+}
 
-impl Controller {
-    fn serve(runtime: &Runtime, publisher: Arc<Publisher>, tls: &Directory, listener: std::net::TcpListener) -> anyhow::Result<Self> {
-        let _entered = runtime.enter();
-        let listener = TcpListener::from_std(listener)?;
-        let live = Live::mutual("feed", tls.path(), vec!["shaper-api".parse()?], tls::Metrics::default());
-        let stop = CancellationToken::new();
-        let metrics = PublisherMetrics::register(&mut Registry::default());
-        let serving = runtime.spawn(feed::serve(listener, publisher.clone(), live, metrics, PublisherLimits::default(), stop.clone()));
-        Ok(Self { publisher, stop, serving })
-    }
-
-    fn end(self, runtime: &Runtime) -> anyhow::Result<()> {
-        self.stop.cancel();
-        runtime.block_on(self.serving)?.context("the feed failed")
-    }
+fn longest(all: &[Duration]) -> Duration {
+    all.iter().copied().max().unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rpds::RedBlackTreeSetSync;
 
-use super::Map;
+use super::index::Index;
 
 /// An order in which no two different objects are equal.
 pub(crate) trait Ranked {
@@ -15,10 +15,9 @@ pub(crate) trait Ranked {
 }
 
 /// Objects in their order. Nearly all buckets hold one, which then costs a pointer.
-#[derive(Clone)]
 pub(crate) enum Bucket<T: Ranked> {
     One(Arc<T>),
-    Many(RedBlackTreeSetSync<Entry<T>>),
+    Many(Arc<RedBlackTreeSetSync<Entry<T>>>),
 }
 
 pub(crate) struct Entry<T>(Arc<T>);
@@ -46,9 +45,9 @@ impl<T: Ranked> Bucket<T> {
                 let mut objects = RedBlackTreeSetSync::new_sync();
                 objects.insert_mut(Entry(other.clone()));
                 objects.insert_mut(Entry(object.clone()));
-                Self::Many(objects)
+                Self::Many(Arc::new(objects))
             }
-            Self::Many(objects) => Self::Many(objects.insert(Entry(object.clone()))),
+            Self::Many(objects) => Self::Many(Arc::new(objects.insert(Entry(object.clone())))),
         }
     }
 
@@ -61,7 +60,7 @@ impl<T: Ranked> Bucket<T> {
                 match rest.size() {
                     0 => None,
                     1 => rest.first().map(|entry| Self::One(entry.0.clone())),
-                    _ => Some(Self::Many(rest)),
+                    _ => Some(Self::Many(Arc::new(rest))),
                 }
             }
         }
@@ -69,16 +68,27 @@ impl<T: Ranked> Bucket<T> {
 }
 
 /// Puts an object under a key.
-pub(crate) fn add<K: Eq + Hash + Clone, T: Ranked>(index: &mut Map<K, Bucket<T>>, key: &K, object: &Arc<T>) {
+pub(crate) fn add<K: Eq + Hash + Clone, T: Ranked>(index: &mut Index<K, Bucket<T>>, key: &K, object: &Arc<T>) {
     let bucket = index.get(key).map_or_else(|| Bucket::One(object.clone()), |bucket| bucket.with(object));
-    index.insert_mut(key.clone(), bucket);
+    index.insert(key.clone(), bucket);
 }
 
 /// Takes an object, which is there, from under a key.
-pub(crate) fn remove<K: Eq + Hash + Clone, T: Ranked>(index: &mut Map<K, Bucket<T>>, key: &K, object: &Arc<T>) {
+pub(crate) fn remove<K: Eq + Hash + Clone, T: Ranked>(index: &mut Index<K, Bucket<T>>, key: &K, object: &Arc<T>) {
     match index.get(key).and_then(|bucket| bucket.without(object)) {
-        Some(bucket) => index.insert_mut(key.clone(), bucket),
-        None => drop(index.remove_mut(key)),
+        Some(bucket) => index.insert(key.clone(), bucket),
+        None => drop(index.remove(key)),
+    }
+}
+
+// === impl Bucket ===
+
+impl<T: Ranked> Clone for Bucket<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::One(object) => Self::One(object.clone()),
+            Self::Many(objects) => Self::Many(objects.clone()),
+        }
     }
 }
 

@@ -15,16 +15,16 @@ use crate::selector::{LabelSelector, Operator};
 use crate::subject::Subject;
 
 use super::bucket::{self, Bucket};
-use super::{Map, map};
+use super::index::Index;
 
 /// Most tuples of values for which one Assignment is entered; beyond that, its longest lists are checked one by one.
 const MAX_TUPLES: usize = 64;
 
 #[derive(Clone)]
 pub(super) struct LabelIndex {
-    shapes: Map<Arc<Shape>, Map<Box<str>, Bucket<Assignment>>>,
+    shapes: Index<Arc<Shape>, Index<Arc<str>, Bucket<Assignment>>>,
     /// The shapes by one of the keys that a subject must have for them; under no key, those that any subject may meet.
-    by_key: Map<Option<Box<str>>, Arc<BTreeSet<Arc<Shape>>>>,
+    by_key: Index<Option<Box<str>>, Arc<BTreeSet<Arc<Shape>>>>,
 }
 
 /// The keys that some Assignments look at, each list sorted.
@@ -42,11 +42,11 @@ struct Shape {
 
 impl LabelIndex {
     pub(super) fn new() -> Self {
-        Self { shapes: map(), by_key: map() }
+        Self { shapes: Index::new(), by_key: Index::new() }
     }
 
     pub(super) fn size(&self) -> usize {
-        self.shapes.size() + self.by_key.size()
+        self.shapes.len() + self.by_key.len()
     }
 
     pub(super) fn add(&mut self, assignment: &Arc<Assignment>) {
@@ -59,15 +59,15 @@ impl LabelIndex {
             Some(buckets) => buckets.clone(),
             None => {
                 self.link(&shape, BTreeSet::insert);
-                map()
+                Index::new()
             }
         };
         // Taken out while it changes, so that it is not copied for being shared with itself.
-        self.shapes.remove_mut(&shape);
+        self.shapes.remove(&shape);
         for tuple in &tuples {
             bucket::add(&mut buckets, tuple, assignment);
         }
-        self.shapes.insert_mut(shape, buckets);
+        self.shapes.insert(shape, buckets);
     }
 
     pub(super) fn remove(&mut self, assignment: &Arc<Assignment>) {
@@ -76,21 +76,21 @@ impl LabelIndex {
             return;
         }
         let Some(mut buckets) = self.shapes.get(&shape).cloned() else { return };
-        self.shapes.remove_mut(&shape);
+        self.shapes.remove(&shape);
         for tuple in &tuples {
             bucket::remove(&mut buckets, tuple, assignment);
         }
         if buckets.is_empty() {
             self.link(&shape, |shapes, shape| shapes.remove(&shape));
         } else {
-            self.shapes.insert_mut(shape, buckets);
+            self.shapes.insert(shape, buckets);
         }
     }
 
     /// The buckets in which everything stands that could match the subject.
     pub(super) fn buckets<'c>(&'c self, subject: &'c Subject) -> impl Iterator<Item = &'c Bucket<Assignment>> {
-        let keys = subject.labels().map(|(key, _)| Some(Box::from(key))).chain([None]);
-        let shapes = keys.filter_map(|key: Option<Box<str>>| self.by_key.get(&key)).flat_map(|shapes| shapes.iter());
+        let keys = subject.labels().map(|(key, _)| Some(key)).chain([None]);
+        let shapes = keys.filter_map(|key| self.by_key.find(key, |own| own.as_deref() == key)).flat_map(|shapes| shapes.iter());
         shapes.filter_map(|shape| self.shapes.get(shape)?.get(shape.tuple_of(subject)?.as_str()))
     }
 
@@ -110,9 +110,9 @@ impl LabelIndex {
         let mut shapes = self.by_key.get(&key).cloned().unwrap_or_default();
         change(Arc::make_mut(&mut shapes), shape.clone());
         if shapes.is_empty() {
-            self.by_key.remove_mut(&key);
+            self.by_key.remove(&key);
         } else {
-            self.by_key.insert_mut(key, shapes);
+            self.by_key.insert(key, shapes);
         }
     }
 }
@@ -140,7 +140,7 @@ impl Shape {
 }
 
 /// The shape of a selector, and the tuples of values under which it stands there.
-fn classify(selector: &LabelSelector) -> (Arc<Shape>, Vec<Box<str>>) {
+fn classify(selector: &LabelSelector) -> (Arc<Shape>, Vec<Arc<str>>) {
     let mut shape = Shape { valued: Vec::new(), present: Vec::new(), absent: Vec::new() };
     let mut tuples = vec![String::new()];
     for requirement in selector.requirements() {
@@ -164,7 +164,7 @@ fn classify(selector: &LabelSelector) -> (Arc<Shape>, Vec<Box<str>>) {
         }
     }
     shape.present.dedup();
-    (Arc::new(shape), tuples.into_iter().map(String::into_boxed_str).collect())
+    (Arc::new(shape), tuples.into_iter().map(Arc::from).collect())
 }
 
 /// Appends a value so that no two tuples of values look alike.

@@ -10,14 +10,14 @@ use crate::profile::Profile;
 use crate::sorted::Labels;
 
 use super::bucket::{self, Bucket, Ranked};
-use super::{Map, map};
+use super::index::Index;
 
 #[derive(Clone)]
 pub(super) struct ProfileIndex {
-    all: Map<ObjectKey, Arc<Profile>>,
-    by_label: Map<LabelKey, Bucket<Profile>>,
+    all: Index<ObjectKey, Arc<Profile>>,
+    by_label: Index<LabelKey, Bucket<Profile>>,
     /// Two Profiles have the same id when somebody copied a status; the older one serves it, whichever came first here.
-    configs: Map<Uuid, Bucket<Profile>>,
+    configs: Index<Uuid, Bucket<Profile>>,
 }
 
 /// One label in one namespace of one partition, or all Profiles of it.
@@ -36,15 +36,15 @@ impl Ranked for Profile {
 
 impl ProfileIndex {
     pub(super) fn new() -> Self {
-        Self { all: map(), by_label: map(), configs: map() }
+        Self { all: Index::new(), by_label: Index::new(), configs: Index::new() }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.all.size()
+        self.all.len()
     }
 
     pub(super) fn index_size(&self) -> usize {
-        self.by_label.size() + self.configs.size()
+        self.by_label.len() + self.configs.len()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Profile>> {
@@ -71,13 +71,13 @@ impl ProfileIndex {
         for id in profile.ids.values() {
             bucket::add(&mut self.configs, id, &profile);
         }
-        self.all.insert_mut(profile.key.clone(), profile);
+        self.all.insert(profile.key.clone(), profile);
         true
     }
 
     pub(super) fn take(&mut self, key: &ObjectKey) -> bool {
         let Some(profile) = self.all.get(key).cloned() else { return false };
-        self.all.remove_mut(key);
+        self.all.remove(key);
         for key in label_keys(&profile) {
             bucket::remove(&mut self.by_label, &key, &profile);
         }
@@ -89,13 +89,17 @@ impl ProfileIndex {
 
     /// The Profiles beside an object, in its partition and namespace, that have all of these labels, found through the rarest of them.
     pub(super) fn selected<'c>(&'c self, beside: &ObjectKey, selectors: &'c Labels) -> impl Iterator<Item = &'c Arc<Profile>> {
-        let key = |label| LabelKey::beside(beside, label);
+        let bucket = |label| {
+            let ObjectKey { partition, namespace, .. } = beside;
+            self.by_label.find((partition, namespace, label), |own| own.is(beside, label))
+        };
         let rarest = if selectors.is_empty() {
-            self.by_label.get(&key(None))
+            bucket(None)
         } else {
-            let buckets: Option<Vec<_>> =
-                selectors.iter().map(|(name, value)| self.by_label.get(&key(Some((name.into(), value.into()))))).collect();
-            buckets.and_then(|buckets| buckets.into_iter().min_by_key(|bucket| bucket.len()))
+            // None of them is in reach where one label has none.
+            let rarer = |a: &'c Bucket<Profile>, b: &'c Bucket<Profile>| if b.len() < a.len() { b } else { a };
+            let buckets = selectors.iter().map(|label| bucket(Some(label)));
+            buckets.reduce(|a, b| a.zip(b).map(|(a, b)| rarer(a, b))).flatten()
         };
         rarest.into_iter().flat_map(Bucket::iter).filter(|profile| profile.is_selected_by(selectors))
     }
@@ -104,6 +108,13 @@ impl ProfileIndex {
 impl LabelKey {
     fn beside(key: &ObjectKey, label: Option<(Box<str>, Box<str>)>) -> Self {
         Self { partition: key.partition.clone(), namespace: key.namespace.clone(), label }
+    }
+
+    /// Whether it is this label in the partition and namespace of this object. The derived hash is that of the three as a tuple.
+    fn is(&self, beside: &ObjectKey, label: Option<(&str, &str)>) -> bool {
+        self.partition == beside.partition
+            && self.namespace == beside.namespace
+            && self.label.as_ref().map(|(key, value)| (&**key, &**value)) == label
     }
 }
 

@@ -38,7 +38,7 @@ impl Catalog {
         let serials = subjects.serials.iter().filter(|serial| !identity::is_placeholder_serial(serial));
         let macs = subjects.macs.iter().filter(|mac| !mac.is_placeholder());
         let uuids = uuids.filter_map(|uuid| self.uuids.get(uuid));
-        let serials = serials.filter_map(|serial| self.serials.get(serial));
+        let serials = serials.filter_map(|serial| self.serials.get(&**serial));
         Box::new(uuids.chain(serials).chain(macs.filter_map(|mac| self.macs.get(mac))))
     }
 }

@@ -15,25 +15,26 @@ use crate::profile::Profile;
 use crate::selector::Operator;
 use crate::sorted::{Labels, Sorted};
 
-use super::{Catalog, Map, map};
+use super::Catalog;
+use super::index::Index;
 
 /// Which Assignments select a Profile, and of which architectures a namespace speaks.
 #[derive(Clone)]
 pub struct Selectors {
-    namespaces: Map<(Box<str>, Box<str>), Namespace>,
+    namespaces: Index<(Box<str>, Box<str>), Namespace>,
 }
 
 /// Assignments of one namespace that select the same.
 #[derive(Clone)]
 pub struct Group {
-    members: Map<ObjectKey, Arc<Assignment>>,
+    members: Index<ObjectKey, Arc<Assignment>>,
 }
 
 #[derive(Clone)]
 struct Namespace {
-    groups: Map<Labels, Group>,
+    groups: Index<Labels, Group>,
     /// The keys that selectors look at, and how many groups do.
-    shapes: Map<Sorted<Box<str>>, usize>,
+    shapes: Index<Sorted<Box<str>>, usize>,
     /// How many objects speak of each architecture.
     architectures: BTreeMap<Box<str>, usize>,
 }
@@ -42,7 +43,7 @@ struct Namespace {
 
 impl Selectors {
     pub(super) fn new() -> Self {
-        Self { namespaces: map() }
+        Self { namespaces: Index::new() }
     }
 
     /// The index of a catalog that has none.
@@ -57,9 +58,10 @@ impl Selectors {
     pub fn selecting<'c>(&'c self, profile: &'c Profile) -> impl Iterator<Item = (&'c Labels, &'c Group)> {
         let namespace = self.namespace(&profile.key);
         namespace.into_iter().flat_map(move |namespace| {
-            namespace.shapes.keys().filter_map(move |shape| {
+            namespace.shapes.iter().filter_map(move |(shape, _)| {
                 let own: Option<Vec<_>> = shape.iter().map(|key| Some((&**key, profile.labels.get(key)?))).collect();
-                namespace.groups.get_key_value(&own?.into_iter().collect())
+                let own: Labels = own?.into_iter().collect();
+                Some((namespace.groups.get_key(&own)?, namespace.groups.get(&own)?))
             })
         })
     }
@@ -80,13 +82,13 @@ impl Selectors {
             if group.is_none() {
                 let shape = shape(&assignment.profiles);
                 let count = namespace.shapes.get(&shape).copied().unwrap_or_default();
-                namespace.shapes.insert_mut(shape, count + 1);
+                namespace.shapes.insert(shape, count + 1);
             }
             // Taken out while it changes, so that it is not copied for being shared with itself.
-            namespace.groups.remove_mut(&assignment.profiles);
-            let mut group = group.unwrap_or_else(|| Group { members: map() });
-            group.members.insert_mut(assignment.key.clone(), assignment.clone());
-            namespace.groups.insert_mut(assignment.profiles.clone(), group);
+            namespace.groups.remove(&assignment.profiles);
+            let mut group = group.unwrap_or_else(|| Group { members: Index::new() });
+            group.members.insert(assignment.key.clone(), assignment.clone());
+            namespace.groups.insert(assignment.profiles.clone(), group);
             asked_architectures(assignment).into_iter().flatten().for_each(|arch| namespace.speaks_of(arch));
         });
     }
@@ -94,16 +96,16 @@ impl Selectors {
     pub(super) fn take(&mut self, assignment: &Assignment) {
         self.change(&assignment.key, |namespace| {
             let Some(mut group) = namespace.groups.get(&assignment.profiles).cloned() else { return };
-            namespace.groups.remove_mut(&assignment.profiles);
-            group.members.remove_mut(&assignment.key);
+            namespace.groups.remove(&assignment.profiles);
+            group.members.remove(&assignment.key);
             if group.members.is_empty() {
                 let shape = shape(&assignment.profiles);
                 match namespace.shapes.get(&shape).copied() {
-                    Some(count) if count > 1 => namespace.shapes.insert_mut(shape, count - 1),
-                    _ => drop(namespace.shapes.remove_mut(&shape)),
+                    Some(count) if count > 1 => namespace.shapes.insert(shape, count - 1),
+                    _ => drop(namespace.shapes.remove(&shape)),
                 }
             } else {
-                namespace.groups.insert_mut(assignment.profiles.clone(), group);
+                namespace.groups.insert(assignment.profiles.clone(), group);
             }
             asked_architectures(assignment).into_iter().flatten().for_each(|arch| namespace.no_more(arch));
         });
@@ -128,11 +130,11 @@ impl Selectors {
     fn change(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Namespace)) {
         let place = place(key);
         let namespace = self.namespaces.get(&place).cloned();
-        self.namespaces.remove_mut(&place);
+        self.namespaces.remove(&place);
         let mut namespace = namespace.unwrap_or_else(Namespace::new);
         change(&mut namespace);
         if !namespace.is_empty() {
-            self.namespaces.insert_mut(place, namespace);
+            self.namespaces.insert(place, namespace);
         }
     }
 }
@@ -142,7 +144,7 @@ impl Selectors {
 impl Group {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.members.size()
+        self.members.len()
     }
 
     /// Whether there is none. A group of an index never is.
@@ -160,7 +162,7 @@ impl Group {
 
 impl Namespace {
     fn new() -> Self {
-        Self { groups: map(), shapes: map(), architectures: BTreeMap::new() }
+        Self { groups: Index::new(), shapes: Index::new(), architectures: BTreeMap::new() }
     }
 
     fn is_empty(&self) -> bool {

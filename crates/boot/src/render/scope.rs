@@ -1,12 +1,12 @@
 //! The variables that a template sees.
 
-use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::value::{Enumerator, Object};
 use minijinja::{Error, ErrorKind, Value};
+use smallvec::SmallVec;
 
 use crate::assignment::Assignment;
 use crate::name::ObjectKey;
@@ -38,7 +38,7 @@ pub(super) struct Scope {
     subject: Arc<Subject>,
     profile: Arc<Profile>,
     assignment: Option<Arc<Assignment>>,
-    base_url: String,
+    base_url: Box<str>,
     is_script: bool,
     known: Known,
     missed: Missed,
@@ -55,9 +55,9 @@ pub(super) enum Missing {
     OfObject { variable: &'static str, key: Box<str> },
 }
 
-/// The values that were asked for before, by name.
+/// The values that were asked for before, by name: a few, of 64 and some at most.
 #[derive(Debug, Default)]
-struct Known(Mutex<BTreeMap<Box<str>, Value>>);
+struct Known(Mutex<SmallVec<[(Box<str>, Value); 4]>>);
 
 /// `subject`: its labels; in a script, those only that can stand there.
 #[derive(Debug)]
@@ -85,8 +85,13 @@ struct Named<T> {
     missed: Missed,
 }
 
-/// `profile.labels` and `assignment.labels`.
-struct NamedLabels<T>(Arc<Named<T>>);
+/// `profile.labels` and `assignment.labels`. It does not hold what it is a part of, which keeps it: neither would ever end.
+struct NamedLabels<T> {
+    object: Arc<T>,
+    variable: &'static str,
+    labels: fn(&T) -> &crate::Labels,
+    missed: Missed,
+}
 
 /// Carries our own reason through the engine.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +107,7 @@ impl Scope {
         base_url: &str,
     ) -> Self {
         let (known, missed) = (Known::default(), Missed::default());
-        Self { subject, profile, assignment, base_url: base_url.to_owned(), is_script, known, missed }
+        Self { subject, profile, assignment, base_url: base_url.into(), is_script, known, missed }
     }
 
     /// What was asked for in vain, to be read after the render.
@@ -135,11 +140,11 @@ impl Scope {
 impl Known {
     fn get_or(&self, name: &str, make: impl FnOnce() -> Option<Value>) -> Option<Value> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = known.get(name) {
+        if let Some((_, value)) = known.iter().find(|(known, _)| **known == *name) {
             return Some(value.clone());
         }
         let value = make()?;
-        known.insert(name.into(), value.clone());
+        known.push((name.into(), value.clone()));
         Some(value)
     }
 }
@@ -149,7 +154,7 @@ impl Scope {
         match name {
             "subject" => Some(self.labels(if self.is_script { Form::InScript } else { Form::Plain })),
             "encoded" => Some(self.labels(Form::Encoded)),
-            "base_url" => Some(self.base_url.as_str().into()),
+            "base_url" => Some((&*self.base_url).into()),
             "profile" => Some(Value::from_object(Named {
                 object: self.profile.clone(),
                 variable: "profile",
@@ -238,7 +243,10 @@ impl<T: Send + Sync + 'static> Object for Named<T> {
         match key.as_str()? {
             "name" => Some(Value::from(&*(self.key)(&self.object).name)),
             "namespace" => Some(Value::from(&*(self.key)(&self.object).namespace)),
-            "labels" => self.known.get_or("labels", || Some(Value::from_object(NamedLabels(self.clone())))),
+            "labels" => self.known.get_or("labels", || {
+                let (object, missed) = (self.object.clone(), self.missed.clone());
+                Some(Value::from_object(NamedLabels { object, variable: self.variable, labels: self.labels, missed }))
+            }),
             _ => None,
         }
     }
@@ -246,23 +254,22 @@ impl<T: Send + Sync + 'static> Object for Named<T> {
 
 impl<T> fmt::Debug for NamedLabels<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "labels of {:?}", self.0)
+        write!(f, "labels of the {}", self.variable)
     }
 }
 
 impl<T: Send + Sync + 'static> Object for NamedLabels<T> {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let Named { object, labels, variable, missed, .. } = &*self.0;
         let key = key.as_str()?;
-        let value = labels(object).get(key);
+        let value = (self.labels)(&self.object).get(key);
         if value.is_none() {
-            missed.note(Missing::OfObject { variable, key: key.into() });
+            self.missed.note(Missing::OfObject { variable: self.variable, key: key.into() });
         }
         value.map(Value::from)
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values((self.0.labels)(&self.0.object).iter().map(|(key, _)| key.into()).collect())
+        Enumerator::Values((self.labels)(&self.object).iter().map(|(key, _)| key.into()).collect())
     }
 }
 

@@ -133,7 +133,7 @@ impl Catalog {
                 Outcome::Boots { assignment: selection.assignment.key.clone(), profile: selection.profile.key.clone(), conflict }
             }
             Err(error @ NotSelected::NoAssignment) => Outcome::NoAssignment { reason: error.to_string() },
-            Err(NotSelected::NoProfile { assignment, reason, .. }) => Outcome::NoProfile { assignment, reason },
+            Err(NotSelected::NoProfile { assignment, reason, .. }) => Outcome::NoProfile { assignment: assignment.key.clone(), reason },
         };
         Explanation { subject: subject.clone(), placeholders: subject.placeholders().to_vec(), outcome, candidates, omitted, profiles }
     }

@@ -249,7 +249,7 @@ fn select(catalog: &boot::Catalog, subject: &Subject) -> Selected {
         }
         Err(boot::NotSelected::NoAssignment) => Selected { boots: Boots { assignment: None, profile: None }, selection: None },
         Err(boot::NotSelected::NoProfile { assignment, .. }) => {
-            Selected { boots: Boots { assignment: Some(assignment), profile: None }, selection: None }
+            Selected { boots: Boots { assignment: Some(assignment.key.clone()), profile: None }, selection: None }
         }
     }
 }

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use e2e::process::Process;
 
-use super::catalog;
+use super::controller::Certificates;
 
 /// `shaper api`. Ends with this value.
-pub(super) struct Replica {
+pub(crate) struct Replica {
     pid: u32,
     http: SocketAddr,
     admin: SocketAddr,
@@ -27,35 +27,46 @@ thread_local! {
 }
 
 impl Replica {
-    pub(super) fn start(port: u16, tls: &Path) -> anyhow::Result<Self> {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/shaper");
-        ensure!(program.is_file(), "{} is not there; run `cargo xtask bench feed`, which builds it", program.display());
+    /// Starts one that follows a controller on this port. What it logs goes nowhere, through a pipe as under Kubernetes.
+    pub(crate) fn start(program: &Path, port: u16, certificates: &Certificates, args: &[&str]) -> anyhow::Result<Self> {
         let (http, admin) = (free_port()?, free_port()?);
         let mut process = Process::start("shaper api", program.as_os_str(), None, |command| {
-            command.args(["api", "--feed", &format!("https://localhost:{port}"), "--log", "warn"]).arg("--feed-tls-dir").arg(tls);
-            command.args(["--http-listen", &http.to_string(), "--admin-listen", &admin.to_string()]);
-            command.stderr(Stdio::null());
+            command.args(["api", "--feed", &format!("https://localhost:{port}")]).arg("--feed-tls-dir").arg(certificates.of_replicas());
+            command.args(["--http-listen", &http.to_string(), "--admin-listen", &admin.to_string()]).args(args);
+            command.stderr(Stdio::piped());
         })?;
+        let mut log = process.child().stderr.take().context("its log is piped")?;
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Ok(Self { pid: process.child().id(), http, admin, _process: process })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    /// Where machines ask.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    pub(super) fn wait_ready(&self, limit: Duration) -> anyhow::Result<()> {
+    /// Waits until it has a whole catalog.
+    pub(crate) fn wait_ready(&self, limit: Duration) -> anyhow::Result<()> {
         self.wait(limit, || Ok(get(self.admin, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))))
     }
 
-    /// Waits until a machine is told to boot this Profile.
-    pub(super) fn wait_served(&self, profile: &str, number: u32, limit: Duration) -> anyhow::Result<()> {
-        let path = format!("/ipxe?uuid={}", catalog::uuid(number));
-        let expected = format!("#!ipxe\necho {profile}\n");
-        self.wait(limit, || Ok(get(self.http, &path)?.contains(&expected)))
+    /// Waits until what is answered holds a text.
+    pub(crate) fn wait_answer(&self, path: &str, expected: &str, limit: Duration) -> anyhow::Result<()> {
+        self.wait(limit, || Ok(self.get(path)?.contains(expected)))
+    }
+
+    /// Head and body of an answer.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<String> {
+        get(self.http, path)
     }
 
     /// The value of a metric that has no or one set of labels.
-    pub(super) fn metric(&self, name: &str) -> anyhow::Result<u64> {
+    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<u64> {
         let metrics = get(self.admin, "/metrics")?;
         let line = metrics.lines().find(|line| line.starts_with(name)).with_context(|| format!("there is no metric {name}"))?;
         let value = line.rsplit(' ').next().unwrap_or_default();
@@ -63,7 +74,7 @@ impl Replica {
     }
 
     /// From here on, the peak of memory is counted anew (`proc(5)`, `clear_refs`).
-    pub(super) fn forget_peak(&self) -> anyhow::Result<()> {
+    pub(crate) fn forget_peak(&self) -> anyhow::Result<()> {
         fs::write(format!("/proc/{}/clear_refs", self.pid), "5").context("can't reset the peak of memory")
     }
 
@@ -80,7 +91,7 @@ impl Replica {
 }
 
 /// One of the sizes in `/proc/PID/status`, in bytes.
-pub(super) fn memory(pid: u32, what: &str) -> anyhow::Result<u64> {
+pub(crate) fn memory(pid: u32, what: &str) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("can't read the state of a process")?;
     let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).context("there is no such size")?;
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().context("a size is a number of kB")?;

@@ -1,0 +1,362 @@
+//! A persistent hash map, in as little memory and as few steps through it as a catalog of a million objects needs.
+//!
+//! A trie over the bits of a hash, of which each leaf is one slice of entries: a lookup goes through a few nodes, most of which every
+//! lookup goes through, and ends at entries that stand beside each other. A clone shares everything, and a change copies the nodes on its
+//! way that are shared. (Maps of a node for each entry took a third of a catalog's memory, and most of a lookup's time in a large one.)
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+/// Bits of the hash by which a node chooses among its children.
+const BITS: u32 = 4;
+const CHILDREN: usize = 1 << BITS;
+/// A leaf of more entries becomes a node, unless the hash has no more bits.
+const MAX_LEAF: usize = 20;
+
+/// A persistent map.
+pub(crate) struct Index<K, V> {
+    root: Child<K, V>,
+    len: usize,
+    hasher: ahash::RandomState,
+}
+
+enum Child<K, V> {
+    Nothing,
+    Leaf(Arc<[Entry<K, V>]>),
+    Node(Arc<Node<K, V>>),
+}
+
+struct Node<K, V> {
+    children: [Child<K, V>; CHILDREN],
+}
+
+#[derive(Clone)]
+struct Entry<K, V> {
+    /// The upper half of the hash: entries that differ are told apart without a look at their keys.
+    tag: u32,
+    key: K,
+    value: V,
+}
+
+/// All entries, in no order.
+pub(crate) struct Iter<'i, K, V> {
+    nodes: SmallVec<[std::slice::Iter<'i, Child<K, V>>; 8]>,
+    leaf: std::slice::Iter<'i, Entry<K, V>>,
+}
+
+// === impl Index ===
+
+impl<K, V> Index<K, V> {
+    pub(crate) fn new() -> Self {
+        Self { root: Child::Nothing, len: 0, hasher: ahash::RandomState::default() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn iter(&self) -> Iter<'_, K, V> {
+        Iter { nodes: SmallVec::from_iter([std::slice::from_ref(&self.root).iter()]), leaf: [].iter() }
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        self.iter().map(|(_, value)| value)
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
+    pub(crate) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.find(key, |own| own.borrow() == key)
+    }
+
+    /// The key itself, as it is kept.
+    pub(crate) fn get_key<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&K>
+    where
+        K: Borrow<Q>,
+    {
+        self.entry(key, |own| own.borrow() == key).map(|entry| &entry.key)
+    }
+
+    /// The value of the key that is `like` this, for keys that can't be borrowed: what is equal must have the same hash.
+    pub(crate) fn find(&self, like: impl Hash, is: impl Fn(&K) -> bool) -> Option<&V> {
+        self.entry(like, is).map(|entry| &entry.value)
+    }
+
+    fn entry(&self, like: impl Hash, is: impl Fn(&K) -> bool) -> Option<&Entry<K, V>> {
+        if self.len == 0 {
+            return None;
+        }
+        let hash = self.hasher.hash_one(like);
+        let (mut child, mut rest) = (&self.root, hash);
+        loop {
+            match child {
+                Child::Nothing => return None,
+                Child::Leaf(entries) => return entries.iter().find(|entry| entry.tag == tag(hash) && is(&entry.key)),
+                Child::Node(node) => child = &node.children[place(rest)],
+            }
+            rest >>= BITS;
+        }
+    }
+
+    /// Puts a value under a key, in the place of one that is there.
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        let hash = self.hasher.hash_one(&key);
+        let (mut child, mut depth) = (&mut self.root, 0);
+        while let Child::Node(node) = child {
+            child = &mut Arc::make_mut(node).children[place(hash >> (BITS * depth))];
+            depth += 1;
+        }
+        let entry = Entry { tag: tag(hash), key, value };
+        let entries: &[_] = if let Child::Leaf(entries) = child { entries } else { &[] };
+        let at = entries.iter().position(|other| other.is(hash, &entry.key));
+        match at {
+            Some(at) => {
+                let rest = &entries[at + 1..];
+                *child = Child::Leaf(entries[..at].iter().cloned().chain([entry]).chain(rest.iter().cloned()).collect());
+            }
+            None => {
+                self.len += 1;
+                let entries: Arc<[_]> = entries.iter().cloned().chain([entry]).collect();
+                let is_full = entries.len() > MAX_LEAF && BITS * (depth + 1) <= u64::BITS;
+                *child = if is_full { split(&entries, depth, &self.hasher) } else { Child::Leaf(entries) };
+            }
+        }
+    }
+
+    /// Takes out what is under a key, if anything is.
+    pub(crate) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        // Nothing is copied for what is not there.
+        self.get(key)?;
+        let hash = self.hasher.hash_one(key);
+        let removed = take(&mut self.root, hash, hash, key);
+        self.len -= 1;
+        removed
+    }
+}
+
+impl<K, V> Clone for Index<K, V> {
+    fn clone(&self) -> Self {
+        Self { root: self.root.clone(), len: self.len, hasher: self.hasher.clone() }
+    }
+}
+
+/// Removes an entry below a child, and nodes that hold no more than a leaf could.
+fn take<K: Hash + Eq + Clone + Borrow<Q>, V: Clone, Q: Hash + Eq + ?Sized>(
+    child: &mut Child<K, V>,
+    hash: u64,
+    rest: u64,
+    key: &Q,
+) -> Option<V> {
+    match child {
+        Child::Nothing => None,
+        Child::Leaf(entries) => {
+            let at = entries.iter().position(|entry| entry.is(hash, key))?;
+            let value = entries[at].value.clone();
+            let left: Vec<_> = entries[..at].iter().chain(&entries[at + 1..]).cloned().collect();
+            *child = if left.is_empty() { Child::Nothing } else { Child::Leaf(left.into()) };
+            Some(value)
+        }
+        Child::Node(node) => {
+            let node = Arc::make_mut(node);
+            let value = take(&mut node.children[place(rest)], hash, rest >> BITS, key);
+            if let Some(joined) = node.joined() {
+                *child = joined;
+            }
+            value
+        }
+    }
+}
+
+/// The node that takes the place of a leaf which is too long.
+fn split<K: Hash + Clone, V: Clone>(entries: &[Entry<K, V>], depth: u32, hasher: &ahash::RandomState) -> Child<K, V> {
+    let mut parts: [Vec<Entry<K, V>>; CHILDREN] = Default::default();
+    for entry in entries {
+        parts[place(hasher.hash_one(&entry.key) >> (BITS * depth))].push(entry.clone());
+    }
+    let is_one = parts.iter().filter(|part| !part.is_empty()).count() == 1 && BITS * (depth + 2) <= u64::BITS;
+    let children = parts.map(|part| match part.len() {
+        0 => Child::Nothing,
+        len if is_one && len > MAX_LEAF => split(&part, depth + 1, hasher),
+        _ => Child::Leaf(part.into()),
+    });
+    Child::Node(Arc::new(Node { children }))
+}
+
+fn place(hash: u64) -> usize {
+    usize::try_from(hash % CHILDREN as u64).expect("there are few children")
+}
+
+fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+// === impl Entry ===
+
+impl<K, V> Entry<K, V> {
+    fn is<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.tag == tag(hash) && self.key.borrow() == key
+    }
+}
+
+// === impl Node ===
+
+impl<K: Clone, V: Clone> Node<K, V> {
+    /// What can take its place when it has come to hold little: so an index that was large once is as small as one that never was.
+    fn joined(&self) -> Option<Child<K, V>> {
+        let mut len = 0;
+        for child in &self.children {
+            len += match child {
+                Child::Nothing => 0,
+                Child::Leaf(entries) => entries.len(),
+                Child::Node(_) => return None,
+            };
+        }
+        // Not at once where it was split: or an entry that comes and goes would split and join each time.
+        if len > MAX_LEAF / 2 {
+            return None;
+        }
+        let leaves = self.children.iter().filter_map(|child| if let Child::Leaf(entries) = child { Some(entries) } else { None });
+        let entries: Vec<_> = leaves.flat_map(|entries| entries.iter().cloned()).collect();
+        Some(if entries.is_empty() { Child::Nothing } else { Child::Leaf(entries.into()) })
+    }
+}
+
+impl<K, V> Clone for Node<K, V> {
+    fn clone(&self) -> Self {
+        Self { children: self.children.clone() }
+    }
+}
+
+// === impl Child ===
+
+impl<K, V> Clone for Child<K, V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Nothing => Self::Nothing,
+            Self::Leaf(entries) => Self::Leaf(entries.clone()),
+            Self::Node(node) => Self::Node(node.clone()),
+        }
+    }
+}
+
+// === impl Iter ===
+
+impl<'i, K, V> Iterator for Iter<'i, K, V> {
+    type Item = (&'i K, &'i V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.leaf.next() {
+                return Some((&entry.key, &entry.value));
+            }
+            match self.nodes.last_mut()?.next() {
+                Some(Child::Nothing) => {}
+                Some(Child::Leaf(entries)) => self.leaf = entries.iter(),
+                Some(Child::Node(node)) => self.nodes.push(node.children.iter()),
+                None => drop(self.nodes.pop()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A key whose hash has as few bits as a test wants: all of them collide in the end.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Coarse(u16);
+
+    impl Hash for Coarse {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            state.write_u16(self.0 % 7);
+        }
+    }
+
+    fn depth<K, V>(child: &Child<K, V>) -> usize {
+        match child {
+            Child::Node(node) => 1 + node.children.iter().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_what_a_hash_map_holds(changes in prop::collection::vec((0..400_u16, any::<bool>(), any::<u32>()), 0..1500)) {
+            let (mut index, mut map) = (Index::new(), HashMap::new());
+            let mut former = Vec::new();
+            for (turn, (key, is_put, value)) in changes.into_iter().enumerate() {
+                if turn % 100 == 0 {
+                    former.push((index.clone(), map.clone()));
+                }
+                if is_put {
+                    index.insert(key, value);
+                    map.insert(key, value);
+                } else {
+                    prop_assert_eq!(index.remove(&key), map.remove(&key));
+                }
+            }
+            former.push((index, map));
+            for (index, map) in former {
+                prop_assert_eq!(index.len(), map.len());
+                prop_assert_eq!(index.iter().map(|(key, value)| (*key, *value)).collect::<HashMap<_, _>>(), map.clone());
+                for key in 0..400 {
+                    prop_assert_eq!(index.get(&key), map.get(&key));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_one_hash_are_kept_apart() {
+        let mut index = Index::new();
+        for key in 0..500 {
+            index.insert(Coarse(key), key);
+        }
+        assert!((0..500).all(|key| index.get(&Coarse(key)) == Some(&key)));
+        assert!((0..500).all(|key| index.remove(&Coarse(key)) == Some(key)));
+        assert!(index.is_empty() && index.iter().next().is_none());
+    }
+
+    #[test]
+    fn an_index_from_which_all_is_taken_is_as_small_as_a_new_one() {
+        let mut index = Index::new();
+        (0..10_000).for_each(|key: u32| index.insert(key, key));
+        assert!(depth(&index.root) >= 3);
+        assert!((10..10_000).all(|key: u32| index.remove(&key) == Some(key)));
+        assert!(depth(&index.root) <= 2, "{}", depth(&index.root));
+        assert!((0..10).all(|key: u32| index.remove(&key) == Some(key)));
+        assert!(matches!(index.root, Child::Nothing));
+    }
+
+    #[test]
+    fn a_change_of_one_entry_copies_its_way_and_nothing_else() {
+        let mut index = Index::new();
+        (0..100_000).for_each(|key: u32| index.insert(key, Arc::new(key)));
+        let before = index.clone();
+        index.insert(7, Arc::new(0));
+        // Values beside it are in two slices now, all others in one.
+        let copied = before.values().filter(|value| Arc::strong_count(value) > 1).count();
+        assert!(copied <= MAX_LEAF, "{copied}");
+    }
+}

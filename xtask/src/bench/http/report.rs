@@ -1,0 +1,109 @@
+//! What came of it.
+
+/// All that was measured.
+#[derive(Default)]
+pub(super) struct Report {
+    pub(super) memory: Vec<Memory>,
+    /// One entry a round and way of connecting; the bare server is the first of each.
+    rounds: Vec<Vec<(Case, Figures)>>,
+}
+
+/// One server under one load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Case {
+    /// None: hyper alone.
+    pub(super) machines: Option<u32>,
+    /// A connection for each request.
+    pub(super) close: bool,
+    /// Assignments change meanwhile.
+    pub(super) changes: bool,
+}
+
+/// Of one round, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Figures {
+    /// Of the server's process, for each request.
+    pub(super) cpu: f64,
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+}
+
+/// Of one shaper, in bytes.
+pub(super) struct Memory {
+    pub(super) machines: u32,
+    pub(super) resident: u64,
+}
+
+impl Report {
+    pub(super) fn add(&mut self, round: Vec<(Case, Figures)>) {
+        self.rounds.push(round);
+    }
+
+    pub(super) fn print(&self) {
+        println!("| Assignments | connections | changes | CPU us/request | hyper alone / shaper | p50 us | p99 us |");
+        println!("|---|---|---|---|---|---|---|");
+        for case in self.cases() {
+            let bare = Case { machines: None, changes: false, ..case };
+            let name = case.machines.map_or_else(|| "hyper alone".to_owned(), |machines| machines.to_string());
+            let connections = if case.close { "one a request" } else { "kept" };
+            let changes = if case.changes { "yes" } else { "" };
+            let [cpu, p50, p99] = [|f: &Figures| f.cpu, |f: &Figures| f.p50, |f: &Figures| f.p99].map(|of| self.median(case, of));
+            let share = self.ratio(bare, case, |figures| figures.cpu);
+            println!("| {name} | {connections} | {changes} | {cpu:.2} | {share:.2} | {p50:.0} | {p99:.0} |");
+        }
+        println!();
+        for memory in &self.memory {
+            let (mebibytes, each) = (memory.resident >> 20, memory.resident / u64::from(memory.machines));
+            print!("{} Assignments: {mebibytes} MiB resident, {each} bytes each", memory.machines);
+            match self.memory.iter().min_by_key(|memory| memory.machines).filter(|least| least.machines < memory.machines) {
+                Some(least) => {
+                    let more = memory.resident.saturating_sub(least.resident) / u64::from(memory.machines - least.machines);
+                    println!("; {more} for each more than {}", least.machines);
+                }
+                None => println!(),
+            }
+        }
+        println!();
+        let machines = || self.memory.iter().map(|memory| memory.machines);
+        let (Some(least), Some(most)) = (machines().min(), machines().max()) else { return };
+        for close in [false, true] {
+            let case = |machines, changes| Case { machines: Some(machines), close, changes };
+            let how = if close { "a connection a request" } else { "kept connections" };
+            let growth = self.ratio(case(most, false), case(least, false), |figures| figures.cpu);
+            println!("{how}: {growth:.2} of the CPU time at {most} that it takes at {least}");
+            for machines in machines() {
+                let slower = self.ratio(case(machines, true), case(machines, false), |figures| figures.p99);
+                println!("{how}: {slower:.2} of the p99 under changes at {machines}");
+            }
+        }
+    }
+
+    /// Each case once, hyper alone first.
+    fn cases(&self) -> Vec<Case> {
+        let mut cases: Vec<Case> = Vec::new();
+        for (case, _) in self.rounds.iter().flatten() {
+            if !cases.contains(case) {
+                cases.push(*case);
+            }
+        }
+        cases
+    }
+
+    fn of(&self, case: Case) -> impl Iterator<Item = &Figures> {
+        self.rounds.iter().flatten().filter(move |(other, _)| *other == case).map(|(_, figures)| figures)
+    }
+
+    fn median(&self, case: Case, figure: fn(&Figures) -> f64) -> f64 {
+        median(self.of(case).map(figure).collect())
+    }
+
+    /// The median of one case's figure over the other's, round by round.
+    fn ratio(&self, of: Case, to: Case, figure: fn(&Figures) -> f64) -> f64 {
+        median(self.of(of).map(figure).zip(self.of(to).map(figure)).map(|(of, to)| of / to).collect())
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
