@@ -310,8 +310,8 @@ impl State {
         let known = if source.is_profiles { Known { profiles: known, assignments: 0 } } else { Known { assignments: known, profiles: 0 } };
         let was_held = tracked.guard.holding().is_some();
         let count = lost.len();
-        match tracked.guard.judge(known, lost.clone(), std::time::Instant::now()) {
-            Verdict::Believe => steps.extend(lost.into_iter().map(Step::Gone)),
+        match tracked.guard.judge(known, lost, std::time::Instant::now()) {
+            Verdict::Believe(lost) => steps.extend(lost.into_iter().map(Step::Gone)),
             Verdict::Hold if was_held => {}
             Verdict::Hold => warn!(
                 source = %source, lost = count, known = known.profiles + known.assignments,
@@ -510,6 +510,7 @@ impl State {
         set(&self.metrics.objects.get_or_create(&Kind { kind: "Profile" }), counts.profiles);
         set(&self.metrics.objects.get_or_create(&Kind { kind: "Assignment" }), counts.assignments);
         set(&self.metrics.refused, counts.refused);
+        set(&self.metrics.unclaimed, counts.unclaimed);
         set(&self.metrics.conflicted, counts.conflicted);
         set(&self.metrics.guard, held);
     }

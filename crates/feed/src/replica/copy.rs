@@ -134,6 +134,13 @@ impl Copy {
             part.assignments.push(wire::from_assignment(assignment));
             writer.part_if_full(&mut part)?;
         }
+        for unaccepted in catalog.all_unaccepted() {
+            let name = unaccepted.name();
+            if name.key().partition == self.partition {
+                inventory.add_unaccepted(&name);
+                part.unaccepted.push(wire::from_unaccepted(unaccepted));
+            }
+        }
         part.commit = Some(Commit { position, inventory: Some(inventory.into()), heard_millis_ago: 0 });
         writer.message(&part)?;
         let Summing { mut inner, sum } = writer;

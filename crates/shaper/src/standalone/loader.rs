@@ -110,7 +110,7 @@ impl Loader {
             match change {
                 Change::Profile(profile) => self.ids.assign(profile),
                 Change::ProfileGone(key) => self.ids.forget(key),
-                Change::Assignment(_) | Change::AssignmentGone(_) => {}
+                Change::Assignment(_) | Change::AssignmentGone(_) | Change::Unaccepted(_) => {}
             }
         }
         if is_whole && !self.is_swept {

@@ -11,12 +11,14 @@ struct Manifests {
     dir: TempDir,
     folder: Folder,
     names: BTreeSet<String>,
+    /// Objects that stand in for what was never good.
+    waiting: BTreeSet<String>,
 }
 
 impl Manifests {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { folder: Folder::new(dir.path()), dir, names: BTreeSet::new() }
+        Self { folder: Folder::new(dir.path()), dir, names: BTreeSet::new(), waiting: BTreeSet::new() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -32,10 +34,14 @@ impl Manifests {
     fn scan(&mut self) -> (Vec<String>, String) {
         let scan = self.folder.rescan();
         for change in scan.changes {
+            if !matches!(change, Change::Unaccepted(_)) {
+                self.waiting.remove(&*change.name().key().name);
+            }
             match change {
                 Change::Assignment(object) => drop(self.names.insert(object.key.name.to_string())),
                 Change::Profile(object) => drop(self.names.insert(object.key.name.to_string())),
-                Change::AssignmentGone(key) | Change::ProfileGone(key) => assert!(self.names.remove(&*key.name), "{key} was not served"),
+                Change::AssignmentGone(key) | Change::ProfileGone(key) => drop(self.names.remove(&*key.name)),
+                Change::Unaccepted(unaccepted) => drop(self.waiting.insert(unaccepted.name().key().name.to_string())),
             }
         }
         let problems = scan.problems.iter().map(|problem| problem.to_string().replace(&format!("{}/", self.dir.path().display()), ""));
