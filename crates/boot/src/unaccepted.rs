@@ -68,7 +68,7 @@ impl Unaccepted {
     }
 
     /// Whether it is another object than one of the same name that was created at this time.
-    pub(crate) fn is_another_than(&self, created: Option<Timestamp>) -> bool {
+    pub fn is_another_than(&self, created: Option<Timestamp>) -> bool {
         self.created().zip(created).is_some_and(|(own, other)| own != other)
     }
 }

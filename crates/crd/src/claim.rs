@@ -58,7 +58,8 @@ fn subjects(spec: &Value) -> Option<(SubjectSelectors, i32)> {
     };
     let is_whole = is_plain && !named && labels.iter().all(Option::is_some);
     let highest = i64::from(crate::convert::PRIORITIES.1);
-    let priority = spec["priority"].as_i64().unwrap_or(0).clamp(-highest, highest);
+    let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
+    let priority = number(&spec["priority"]).unwrap_or(0).clamp(-highest, highest);
     (subjects.names_identities() || is_whole).then(|| (subjects, i32::try_from(priority).unwrap_or(0)))
 }
 

@@ -31,6 +31,18 @@ pub struct Follow {
     woken: Option<Instant>,
 }
 
+/// Makes whoever waits look at once.
+#[derive(Clone)]
+pub struct Waker(Sender<()>);
+
+impl Waker {
+    /// Wakes it.
+    pub fn wake(&self) {
+        // Nobody waits any more when the process ends.
+        let _ = self.0.send(());
+    }
+}
+
 // === impl Follow ===
 
 impl Follow {
@@ -41,6 +53,11 @@ impl Follow {
         let mut follow = Self { dir, sender, signs, watcher: None, watched: None, woken: None };
         follow.watch();
         follow
+    }
+
+    /// What makes [`wait`](Self::wait) return.
+    pub fn waker(&self) -> Waker {
+        Waker(self.sender.clone())
     }
 
     /// Returns when the folder has changed, or could have. The time between two calls is taken for that of a look.
