@@ -127,7 +127,7 @@ fn spawn_loader(
             boot.set_synced();
             welcome.say(&loaded);
             loop {
-                follow.wait();
+                follow.wait(loader.pending());
                 loader.load();
             }
         })

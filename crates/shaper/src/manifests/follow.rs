@@ -60,13 +60,13 @@ impl Follow {
         Waker(self.sender.clone())
     }
 
-    /// Returns when the folder has changed, or could have. The time between two calls is taken for that of a look.
-    pub fn wait(&mut self) {
+    /// Returns when the folder has changed, or could have, or after so long a time. The time between two calls is taken for that of a look.
+    pub fn wait(&mut self, at_most: Option<Duration>) {
         let look = self.woken.map_or(Duration::ZERO, |woken| woken.elapsed());
         // What changed before the new watch was set was not heard.
         let is_another = identity(&self.dir) != self.watched && self.watch();
         if !is_another {
-            match self.signs.recv_timeout(RESCAN.max(look * IDLE_SHARE)) {
+            match self.signs.recv_timeout(RESCAN.max(look * IDLE_SHARE).min(at_most.unwrap_or(Duration::MAX))) {
                 Ok(()) => self.settle(),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }

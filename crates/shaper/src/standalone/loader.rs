@@ -139,11 +139,18 @@ impl Loader {
             warn!("the folder holds no *.yaml, *.yml or *.json file, and nothing is remembered of it: no machine boots until there is one");
         }
         self.report(scan.problems.iter().cloned().collect(), changed);
-        if scan.is_other || is_confirmed {
+        if is_confirmed {
+            self.memory.hurry();
+        } else if scan.is_other {
             self.memory.is_current = false;
         }
         self.memory.write(&self.folder);
         Loaded { assignments, profiles, problems: scan.problems, took }
+    }
+
+    /// When there is something to do although nothing changes.
+    pub(super) fn pending(&self) -> Option<Duration> {
+        self.memory.pending()
     }
 
     /// Gives Profiles the ids of their configs. Those that could not be written down wait for the next load.

@@ -57,6 +57,16 @@ impl Memory {
         Vec::new()
     }
 
+    /// What is on disk is wrong, and a restart must not find it.
+    pub(super) fn hurry(&mut self) {
+        (self.is_current, self.rest_until) = (false, None);
+    }
+
+    /// When the next write is due, if one is.
+    pub(super) fn pending(&self) -> Option<Duration> {
+        self.rest_until.filter(|_| !self.is_current).map(|until| until.saturating_duration_since(Instant::now()))
+    }
+
     /// Writes what has changed, if that is not too soon.
     pub(super) fn write(&mut self, folder: &Folder) {
         let started = Instant::now();
