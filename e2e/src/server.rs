@@ -205,6 +205,11 @@ impl Server {
         &self.log
     }
 
+    /// Sends it a signal, named as `kill` names it.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        self.process.signal(name)
+    }
+
     /// Asks it to end, as a service manager would.
     pub fn stop(mut self) -> Result<()> {
         let status = self.process.terminate(Duration::from_secs(15))?;

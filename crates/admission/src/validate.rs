@@ -186,7 +186,7 @@ fn among(beside: &Beside<'_>, change: &Change) -> Vec<Finding> {
     let mut findings = match change {
         Change::Profile(profile) => survey().profile(profile),
         Change::Assignment(assignment) => survey().assignment(assignment),
-        Change::ProfileGone(_) | Change::AssignmentGone(_) => Vec::new(),
+        Change::ProfileGone(_) | Change::AssignmentGone(_) | Change::Unaccepted(_) => Vec::new(),
     };
     findings.extend(effect::of(catalog, change, Limits { until: beside.until, ..Limits::default() }));
     findings

@@ -112,6 +112,8 @@ pub enum Outcome {
     Broken,
     /// 503: nothing was loaded yet, or a config has no id yet.
     NotReady,
+    /// 503: the Assignment that matches, or its Profile, exists and is not accepted.
+    NotAccepted,
     /// 503: too much at once.
     Overloaded,
 }
@@ -244,6 +246,7 @@ impl Answer {
         let (outcome, assignment) = match error {
             NotSelected::NoAssignment => (Outcome::NoAssignment, None),
             NotSelected::NoProfile { assignment, by, .. } => (Outcome::NoProfile, Some((assignment.clone(), *by))),
+            NotSelected::NotAccepted { assignment, by, .. } => (Outcome::NotAccepted, Some((assignment.clone(), *by))),
         };
         let answer = Self::failure(route, outcome, error.to_string());
         Self { choice: Choice { assignment, ..Choice::default() }, ..answer }
@@ -297,7 +300,7 @@ impl Route {
 
 impl Outcome {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Ok,
         Self::BadRequest,
         Self::NoSuchPath,
@@ -310,6 +313,7 @@ impl Outcome {
         Self::RenderFailed,
         Self::Broken,
         Self::NotReady,
+        Self::NotAccepted,
         Self::Overloaded,
     ];
 
@@ -323,7 +327,7 @@ impl Outcome {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::RenderFailed | Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NotReady | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::NotAccepted | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -342,6 +346,7 @@ impl Outcome {
             Self::RenderFailed => "render_failed",
             Self::Broken => "broken",
             Self::NotReady => "not_ready",
+            Self::NotAccepted => "not_accepted",
             Self::Overloaded => "overloaded",
         }
     }

@@ -44,6 +44,10 @@ pub(crate) fn answer(boot: &Boot, request: &Request<'_>, base_url: &BaseUrl) -> 
         let reason = "no config has this id: its Profile, or its name in it, is gone or was made anew; boot again for a fresh link";
         return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned()).of(subject);
     };
+    if let Some(unaccepted) = catalog.fault_of_profile(profile) {
+        let reason = format!("{} is not accepted, and this machine waits until it is mended: {}", unaccepted.name(), unaccepted.fault);
+        return Answer { choice: choice(profile, Some(name)), ..Answer::failure(ROUTE, Outcome::NotAccepted, reason) }.of(subject);
+    }
     let name = match wanted.file.unwrap_or("user-data") {
         "user-data" => name,
         file => match (sibling(profile, file), file) {

@@ -338,7 +338,9 @@ fn response(answer: Answer, id: &str, in_flight: Option<InFlight>) -> Response<T
     headers.insert("x-request-id", HeaderValue::from_str(id).expect("hexadecimal digits and a dash"));
     match answer.outcome {
         Outcome::MethodNotAllowed => drop(headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"))),
-        Outcome::NotReady | Outcome::Overloaded => drop(headers.insert(header::RETRY_AFTER, shed::retry_after().into())),
+        Outcome::NotReady | Outcome::NotAccepted | Outcome::Overloaded => {
+            drop(headers.insert(header::RETRY_AFTER, shed::retry_after().into()));
+        }
         _ => {}
     }
     response

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use api::{Answer, BaseUrl, Boot, Outcome, Request, openapi};
-use boot::{Assignment, Catalog, Change, ConfigName, ExtrinsicLabels, ObjectKey, Profile, SharedCatalog, SubjectSelectors};
+use boot::{
+    Assignment, Catalog, Change, Claim, ConfigName, ExtrinsicLabels, ObjectKey, Profile, SharedCatalog, SubjectSelectors, Unaccepted,
+};
 use http::Method;
 
 const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
@@ -214,4 +216,28 @@ fn an_assignment_without_a_profile_is_named_with_what_it_matched_by() {
     assert_eq!(answer.outcome, Outcome::NoProfile);
     let (assignment, by) = answer.choice.assignment.unwrap();
     assert_eq!((assignment.key.to_string().as_str(), by), ("default/three", boot::MatchedBy::Uuid));
+}
+
+#[test]
+fn a_machine_whose_assignment_or_profile_is_not_accepted_is_told_to_wait() {
+    let mut catalog = Catalog::new();
+    let unaccepted = |claim| Change::Unaccepted(Arc::new(Unaccepted { claim, fault: "spec.ipxe: no good".into() }));
+    let id = uuid::Uuid::new_v4();
+    let linux = Profile::claim(ObjectKey::new("default", "linux"), None, &BTreeMap::from([("name".to_owned(), "linux".to_owned())]));
+    let linux = linux.with_ids(BTreeMap::from([("ignition".parse().unwrap(), id)]));
+    catalog.apply(unaccepted(Claim::Profile(Arc::new(linux))));
+    catalog.apply(Change::Assignment(Arc::new(assignment("one", Some(UUID), "linux"))));
+    catalog.apply(unaccepted(Claim::Assignment(Arc::new(assignment("two", Some("00000000-0000-4000-8000-000000000002"), "linux")))));
+    let boot = Boot::new(Arc::new(SharedCatalog::new(catalog)), ExtrinsicLabels::default(), None);
+    boot.set_synced();
+    for (target, object) in [
+        (format!("/ipxe?uuid={UUID}"), "Profile default/linux"),
+        ("/ipxe?uuid=00000000-0000-4000-8000-000000000002".to_owned(), "Assignment default/two"),
+        (format!("/config/{id}?uuid={UUID}"), "Profile default/linux"),
+    ] {
+        let answer = ask(&boot, &target);
+        assert_eq!((answer.outcome, answer.status().as_u16()), (Outcome::NotAccepted, 503));
+        let body = std::str::from_utf8(&answer.body).unwrap();
+        assert_eq!(body, format!("{object} is not accepted, and this machine waits until it is mended: spec.ipxe: no good"));
+    }
 }

@@ -20,6 +20,7 @@ mod profiles;
 mod rivals;
 pub mod selectors;
 mod shared;
+mod standing;
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -34,6 +35,7 @@ use crate::identity::{self, Mac, MatchedBy};
 use crate::name::{ConfigName, ObjectKey};
 use crate::profile::Profile;
 use crate::subject::Subject;
+use crate::unaccepted::Unaccepted;
 
 use bucket::{Bucket, Ranked};
 use index::Index;
@@ -41,6 +43,7 @@ use labels::LabelIndex;
 use profiles::ProfileIndex;
 use selectors::Selectors;
 pub use shared::SharedCatalog;
+use standing::Standing;
 
 /// The index of all Profiles and Assignments.
 #[derive(Clone)]
@@ -52,6 +55,7 @@ pub struct Catalog {
     by_labels: LabelIndex,
     profiles: ProfileIndex,
     selectors: Option<Selectors>,
+    standing: Standing,
 }
 
 /// One change to a catalog.
@@ -65,6 +69,9 @@ pub enum Change {
     Profile(Arc<Profile>),
     /// A Profile is gone.
     ProfileGone(ObjectKey),
+    /// An object exists and is not accepted. What it said before stays; where that is not known, or was said by another object of the same
+    /// name, it stands in the catalog by what can be told of it, and whoever gets it boots nothing.
+    Unaccepted(Arc<Unaccepted>),
 }
 
 /// Which object a change is about.
@@ -125,6 +132,7 @@ impl Change {
             Self::AssignmentGone(key) => Name::Assignment(key.clone()),
             Self::Profile(profile) => Name::Profile(profile.key.clone()),
             Self::ProfileGone(key) => Name::Profile(key.clone()),
+            Self::Unaccepted(unaccepted) => unaccepted.name(),
         }
     }
 }
@@ -170,6 +178,7 @@ impl Catalog {
             by_labels: LabelIndex::new(),
             profiles: ProfileIndex::new(),
             selectors: None,
+            standing: Standing::new(),
         }
     }
 
@@ -185,20 +194,28 @@ impl Catalog {
 
     /// Makes one change. False when it changes nothing.
     pub fn apply(&mut self, change: Change) -> bool {
-        match change {
+        let change = match change {
+            Change::Unaccepted(unaccepted) => return self.put_unaccepted(unaccepted),
+            change => change,
+        };
+        // None of the others is about an object that is there and not accepted: if it was, that is over.
+        let was_unaccepted = self.unaccepted_count() > 0 && self.accept(&change.name());
+        let is_other = match change {
             Change::Assignment(assignment) => self.put_assignment(assignment),
             Change::AssignmentGone(key) => self.take_assignment(&key).is_some(),
             Change::Profile(profile) => self.put_profile(profile),
             Change::ProfileGone(key) => self.take_profile(&key),
-        }
+            Change::Unaccepted(_) => false,
+        };
+        was_unaccepted || is_other
     }
 
-    /// How many Assignments there are.
+    /// How many accepted Assignments there are.
     pub fn assignment_count(&self) -> usize {
         self.assignments.len()
     }
 
-    /// How many Profiles there are.
+    /// How many accepted Profiles there are.
     pub fn profile_count(&self) -> usize {
         self.profiles.len()
     }
@@ -208,27 +225,27 @@ impl Catalog {
         self.uuids.len() + self.serials.len() + self.macs.len() + self.by_labels.size() + self.profiles.index_size()
     }
 
-    /// All Assignments, in no order.
+    /// All accepted Assignments, in no order.
     pub fn assignments(&self) -> impl Iterator<Item = &Arc<Assignment>> {
         self.assignments.iter().map(|(assignment, ())| &assignment.0)
     }
 
-    /// All Profiles, in no order.
+    /// All accepted Profiles, in no order.
     pub fn profiles(&self) -> impl Iterator<Item = &Arc<Profile>> {
         self.profiles.all()
     }
 
-    /// One Assignment.
+    /// One Assignment: its last accepted version.
     pub fn assignment(&self, key: &ObjectKey) -> Option<&Arc<Assignment>> {
         self.assignments.get_key(key).map(|assignment| &assignment.0)
     }
 
-    /// One Profile.
+    /// One Profile: its last accepted version.
     pub fn profile(&self, key: &ObjectKey) -> Option<&Arc<Profile>> {
         self.profiles.get(key)
     }
 
-    /// Whether there is an object of this name.
+    /// Whether there is an accepted object of this name.
     pub fn contains(&self, name: &Name) -> bool {
         match name {
             Name::Assignment(key) => self.assignment(key).is_some(),
@@ -236,10 +253,11 @@ impl Catalog {
         }
     }
 
-    /// The names of all objects, in no order.
+    /// The names of all objects, accepted or not, each once, in no order.
     pub fn names(&self) -> impl Iterator<Item = Name> {
         let assignments = self.assignments().map(|assignment| Name::Assignment(assignment.key.clone()));
-        assignments.chain(self.profiles().map(|profile| Name::Profile(profile.key.clone())))
+        let accepted = assignments.chain(self.profiles().map(|profile| Name::Profile(profile.key.clone())));
+        accepted.chain(self.stand_ins().map(|unaccepted| unaccepted.name()))
     }
 
     /// The Profile and the name of the config that is served under this id.
@@ -247,7 +265,8 @@ impl Catalog {
         self.profiles.config(id)
     }
 
-    /// The Profiles that an Assignment selects, before any subject is looked at: the older first, then by name.
+    /// The Profiles that an Assignment selects, before any subject is looked at: the older first, then by name. What is not accepted is
+    /// selected as well, by its labels.
     pub fn profiles_of<'c>(&'c self, assignment: &'c Assignment) -> impl Iterator<Item = &'c Arc<Profile>> {
         self.profiles.selected(&assignment.key, &assignment.profiles)
     }
@@ -280,7 +299,7 @@ impl Catalog {
 
     /// The Assignments that name no identities, by rank.
     pub fn without_identities(&self) -> Vec<Found<'_>> {
-        let all = self.assignments().filter(|assignment| !assignment.subjects.names_identities());
+        let all = self.assignments().chain(self.claiming()).filter(|assignment| !assignment.subjects.names_identities());
         let mut found: Vec<_> = all.map(|assignment| Found { by: MatchedBy::Labels, assignment }).collect();
         found.sort_by(Found::rank);
         found
@@ -292,19 +311,7 @@ impl Catalog {
             Some(_) => drop(self.take_assignment(&assignment.key.clone())),
             None => {}
         }
-        let subjects = &assignment.subjects;
-        for uuid in &subjects.uuids {
-            bucket::add(&mut self.uuids, uuid, &assignment);
-        }
-        for serial in &subjects.serials {
-            bucket::add(&mut self.serials, &Arc::from(&**serial), &assignment);
-        }
-        for mac in &subjects.macs {
-            bucket::add(&mut self.macs, mac, &assignment);
-        }
-        if !subjects.names_identities() {
-            self.by_labels.add(&assignment);
-        }
+        self.enter(&assignment);
         if let Some(selectors) = &mut self.selectors {
             selectors.put(&assignment);
         }
@@ -315,23 +322,45 @@ impl Catalog {
     fn take_assignment(&mut self, key: &ObjectKey) -> Option<Arc<Assignment>> {
         let assignment = self.assignment(key)?.clone();
         self.assignments.remove(key);
-        let subjects = &assignment.subjects;
-        for uuid in &subjects.uuids {
-            bucket::remove(&mut self.uuids, uuid, &assignment);
-        }
-        for serial in &subjects.serials {
-            bucket::remove(&mut self.serials, &Arc::from(&**serial), &assignment);
-        }
-        for mac in &subjects.macs {
-            bucket::remove(&mut self.macs, mac, &assignment);
-        }
-        if !subjects.names_identities() {
-            self.by_labels.remove(&assignment);
-        }
+        self.leave(&assignment);
         if let Some(selectors) = &mut self.selectors {
             selectors.take(&assignment);
         }
         Some(assignment)
+    }
+
+    /// Enters an Assignment into the indexes.
+    fn enter(&mut self, assignment: &Arc<Assignment>) {
+        let subjects = &assignment.subjects;
+        for uuid in &subjects.uuids {
+            bucket::add(&mut self.uuids, uuid, assignment);
+        }
+        for serial in &subjects.serials {
+            bucket::add(&mut self.serials, &Arc::from(&**serial), assignment);
+        }
+        for mac in &subjects.macs {
+            bucket::add(&mut self.macs, mac, assignment);
+        }
+        if !subjects.names_identities() {
+            self.by_labels.add(assignment);
+        }
+    }
+
+    /// Takes an Assignment out of the indexes.
+    fn leave(&mut self, assignment: &Arc<Assignment>) {
+        let subjects = &assignment.subjects;
+        for uuid in &subjects.uuids {
+            bucket::remove(&mut self.uuids, uuid, assignment);
+        }
+        for serial in &subjects.serials {
+            bucket::remove(&mut self.serials, &Arc::from(&**serial), assignment);
+        }
+        for mac in &subjects.macs {
+            bucket::remove(&mut self.macs, mac, assignment);
+        }
+        if !subjects.names_identities() {
+            self.by_labels.remove(assignment);
+        }
     }
 
     fn put_profile(&mut self, profile: Arc<Profile>) -> bool {

@@ -26,6 +26,7 @@ pub mod selector;
 pub mod sorted;
 pub mod subject;
 pub mod template;
+pub mod unaccepted;
 
 pub use assignment::Assignment;
 pub use catalog::selectors::Selectors;
@@ -39,3 +40,4 @@ pub use selector::{LabelSelector, Operator, Requirement, SubjectSelectors};
 pub use sorted::{Labels, Sorted};
 pub use subject::{ExtrinsicLabels, InvalidQuery, Subject};
 pub use template::{TemplateError, Templates};
+pub use unaccepted::{Claim, Unaccepted};

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -80,6 +80,15 @@ impl Profile {
         let labels = normalise_labels(labels);
         let wants = labels.iter().filter_map(|(key, value)| Want::from_label(key, value)).collect();
         Self { key, created, labels, templates, ids: BTreeMap::new(), wants }
+    }
+
+    /// What can be told of a Profile that is not accepted: no templates.
+    pub fn claim(key: ObjectKey, created: Option<Timestamp>, labels: &BTreeMap<String, String>) -> Self {
+        static NONE: LazyLock<Arc<Templates>> = LazyLock::new(|| {
+            let nothing = Templates::compile("#!ipxe\n", &BTreeMap::new());
+            Arc::new(nothing.expect("a script of one line is a template"))
+        });
+        Self::with_templates(key, created, labels, NONE.clone())
     }
 
     /// The same Profile with ids for its configs. Its templates are shared, not compiled again.

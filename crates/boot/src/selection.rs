@@ -7,6 +7,9 @@
 //!    label than the subject presents. More of such labels satisfied goes first; then the older; then the name.
 //! 4. If none is left, the answer is "no profile", and never the next Assignment: a machine must not be reinstalled by a default because
 //!    somebody mistyped a label.
+//! 5. An object that exists and is not accepted, and of which nobody knows what it said before, stands in its place by what can be told of
+//!    it. Whoever gets it boots nothing, and neither the next Assignment nor the next Profile: it waits until the object is mended. But an
+//!    Assignment that is not accepted and names no machines does not go before an accepted one that is more specific, whatever its priority.
 
 mod explanation;
 
@@ -16,11 +19,12 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::assignment::Assignment;
-use crate::catalog::{Catalog, Found};
+use crate::catalog::{Catalog, Found, Name};
 use crate::identity::MatchedBy;
 use crate::profile::{Fit, Profile};
 use crate::selector::Requirement;
 use crate::subject::Subject;
+use crate::unaccepted::Unaccepted;
 
 pub use explanation::{Candidate, Explanation, Outcome, ProfileCandidate, Verdict};
 
@@ -51,6 +55,18 @@ pub enum NotSelected {
         /// What is the matter with the Profiles.
         reason: String,
     },
+    /// The Assignment that matches, or the Profile that suits best, is not accepted.
+    #[error("{object} is not accepted, and this machine waits until it is mended: {fault}")]
+    NotAccepted {
+        /// The Assignment that won.
+        assignment: Arc<Assignment>,
+        /// What it matched by.
+        by: MatchedBy,
+        /// The object that is not accepted: this Assignment, or a Profile that it selects.
+        object: Name,
+        /// What is wrong with it.
+        fault: Box<str>,
+    },
 }
 
 /// The Profiles that an Assignment selects, with how each suits a subject.
@@ -66,8 +82,23 @@ struct Ranked<'c> {
 impl Catalog {
     /// What the subject boots.
     pub fn select(&self, subject: &Subject) -> Result<Selection, NotSelected> {
-        let winner = self.ranked(subject).find(|ranked| ranked.unmet.is_none()).ok_or(NotSelected::NoAssignment)?.found;
-        decide(winner, &self.fitting(winner.assignment, subject), subject)
+        let winner = self.winner(subject).ok_or(NotSelected::NoAssignment)?;
+        self.decide(winner, &self.fitting(winner.assignment, subject), subject)
+    }
+
+    /// The Assignment that gets the subject: the first accepted one that matches, unless one that is not accepted stands before it.
+    fn winner<'c>(&'c self, subject: &'c Subject) -> Option<Found<'c>> {
+        let mut before: SmallVec<[Found<'c>; 4]> = SmallVec::new();
+        let mut accepted = None;
+        for Ranked { found, .. } in self.ranked(subject).filter(|ranked| ranked.unmet.is_none()) {
+            if self.fault_of_assignment(found.assignment).is_none() {
+                accepted = Some(found);
+                break;
+            }
+            before.push(found);
+        }
+        let stands = |found: &Found<'c>| accepted.is_none_or(|accepted| !found.yields_to(&accepted));
+        before.into_iter().find(stands).or(accepted)
     }
 
     /// All Assignments that an index finds for the subject, by rank, each once. Lazy: who takes the first pays for the first.
@@ -108,25 +139,39 @@ impl Catalog {
     }
 }
 
-/// What an Assignment that won gives to the subject.
-fn decide(winner: Found<'_>, fitting: &[(&Arc<Profile>, Fit<'_>)], subject: &Subject) -> Result<Selection, NotSelected> {
-    let Found { by, assignment } = winner;
-    let profile = match fitting.first() {
-        Some((profile, Fit::Suits(_))) => (*profile).clone(),
-        Some((nearest, Fit::Disagrees(want))) => {
-            let (count, nearest, has) = (fitting.len(), &nearest.key.name, want.presented_by(subject).unwrap_or_default());
-            let reason = format!("none of the {count} Profiles that it selects suits: {nearest} wants {want}, the machine has {has}");
-            return Err(NotSelected::NoProfile { assignment: assignment.clone(), by, reason });
+impl Catalog {
+    /// What an Assignment that won gives to the subject.
+    fn decide(&self, winner: Found<'_>, fitting: &[(&Arc<Profile>, Fit<'_>)], subject: &Subject) -> Result<Selection, NotSelected> {
+        let Found { by, assignment } = winner;
+        let not_accepted = |unaccepted: &Unaccepted| {
+            let (object, fault) = (unaccepted.name(), unaccepted.fault.clone());
+            Err(NotSelected::NotAccepted { assignment: assignment.clone(), by, object, fault })
+        };
+        if let Some(unaccepted) = self.fault_of_assignment(assignment) {
+            return not_accepted(unaccepted);
         }
-        None => {
-            let selectors: Vec<_> = assignment.profiles.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            let (selectors, namespace) = (selectors.join(","), &assignment.key.namespace);
-            let reason =
-                format!("no Profile in namespace {namespace} has the labels {selectors}: mend its profileSelectors or label a Profile");
-            return Err(NotSelected::NoProfile { assignment: assignment.clone(), by, reason });
+        if let Some((profile, Fit::Suits(_))) = fitting.first()
+            && let Some(unaccepted) = self.fault_of_profile(profile)
+        {
+            return not_accepted(unaccepted);
         }
-    };
-    Ok(Selection { assignment: assignment.clone(), by, profile })
+        let profile = match fitting.first() {
+            Some((profile, Fit::Suits(_))) => (*profile).clone(),
+            Some((nearest, Fit::Disagrees(want))) => {
+                let (count, nearest, has) = (fitting.len(), &nearest.key.name, want.presented_by(subject).unwrap_or_default());
+                let reason = format!("none of the {count} Profiles that it selects suits: {nearest} wants {want}, the machine has {has}");
+                return Err(NotSelected::NoProfile { assignment: assignment.clone(), by, reason });
+            }
+            None => {
+                let selectors: Vec<_> = assignment.profiles.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                let (selectors, namespace) = (selectors.join(","), &assignment.key.namespace);
+                let reason =
+                    format!("no Profile in namespace {namespace} has the labels {selectors}: mend its profileSelectors or label a Profile");
+                return Err(NotSelected::NoProfile { assignment: assignment.clone(), by, reason });
+            }
+        };
+        Ok(Selection { assignment: assignment.clone(), by, profile })
+    }
 }
 
 impl Found<'_> {
@@ -134,6 +179,13 @@ impl Found<'_> {
     pub fn rank(&self, other: &Self) -> Ordering {
         let (a, b) = (self.assignment, other.assignment);
         b.priority.cmp(&a.priority).then_with(|| self.by.cmp(&other.by)).then_with(|| a.standing(b))
+    }
+
+    /// Whether this one, which is not accepted, leaves the machine to an accepted one that comes later. A priority lifts it over what is as
+    /// specific and no further, unless it names the machine: what is written wrong must not take machines from those who mean just them.
+    fn yields_to(&self, accepted: &Self) -> bool {
+        let requirements = |found: &Self| found.assignment.subjects.labels.len();
+        self.by == MatchedBy::Labels && (accepted.by != MatchedBy::Labels || requirements(accepted) > requirements(self))
     }
 
     /// Whether nothing that somebody chose tells them apart.

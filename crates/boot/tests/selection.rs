@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::selection::{Outcome, Verdict};
-use boot::{Catalog, Change, ObjectKey};
+use boot::{Catalog, Change, Claim, Name, ObjectKey, Unaccepted};
 use proptest::prelude::*;
 
 use model::{RawAssignment, RawProfile, RawSubject, World};
@@ -18,10 +18,75 @@ enum Step {
     AssignmentGone(ObjectKey),
     Profile(RawProfile),
     ProfileGone(ObjectKey),
+    /// With one of two faults.
+    FaultyAssignment(RawAssignment, bool),
+    FaultyProfile(RawProfile, bool),
+    /// Nothing can be told of it.
+    Unreadable(ObjectKey, Option<i64>),
 }
 
 impl Step {
+    /// What is not accepted, as the catalog gets it.
+    fn unaccepted(&self) -> Option<Unaccepted> {
+        let (claim, fault) = match self.clone() {
+            Self::FaultyAssignment(raw, other) => (Claim::Assignment(Arc::new(raw.build())), other),
+            Self::FaultyProfile(raw, other) => (Claim::Profile(Arc::new(raw.build_claim())), other),
+            Self::Unreadable(key, created) => {
+                (Claim::Nothing { key, created: created.map(|second| jiff::Timestamp::from_second(second).unwrap()) }, false)
+            }
+            _ => return None,
+        };
+        Some(Unaccepted { claim, fault: if fault { "spec: wrong" } else { "spec: no good" }.into() })
+    }
+
+    /// What is known to be right stays, unless it was another object.
+    fn apply_fault(&self, unaccepted: &Unaccepted, world: &mut World) -> bool {
+        let name = unaccepted.name();
+        let is_news = world.faults.insert(name.clone(), unaccepted.clone()).as_ref() != Some(unaccepted);
+        let is_other = |known: Option<i64>, now: Option<i64>| known.is_some() && now.is_some() && known != now;
+        match self.clone() {
+            Self::FaultyAssignment(RawAssignment { created: now, .. }, _) | Self::Unreadable(_, now)
+                if world.assignments.get(name.key()).is_some_and(|known| is_other(known.created, now)) =>
+            {
+                drop(world.assignments.remove(name.key()));
+            }
+            Self::FaultyProfile(RawProfile { created: now, .. }, _)
+                if world.profiles.get(name.key()).is_some_and(|known| is_other(known.created, now)) =>
+            {
+                drop(world.profiles.remove(name.key()));
+            }
+            _ => {}
+        }
+        match self.clone() {
+            Self::FaultyAssignment(raw, _) if !world.assignments.contains_key(&raw.key) => {
+                drop(world.faulty_assignments.insert(raw.key.clone(), raw));
+            }
+            Self::FaultyProfile(raw, _) if !world.profiles.contains_key(&raw.key) => {
+                drop(world.faulty_profiles.insert(raw.key.clone(), raw));
+            }
+            Self::Unreadable(key, _) => drop(world.faulty_assignments.remove(&key)),
+            _ => {}
+        }
+        is_news
+    }
+
     fn apply(&self, catalog: &mut Catalog, world: &mut World) {
+        if let Some(unaccepted) = self.unaccepted() {
+            let is_news = self.apply_fault(&unaccepted, world);
+            assert_eq!(catalog.apply(Change::Unaccepted(Arc::new(unaccepted))), is_news, "{self:?}");
+            return;
+        }
+        let was_faulty = match self {
+            Self::Assignment(RawAssignment { key, .. }) | Self::AssignmentGone(key) => {
+                world.faulty_assignments.remove(key);
+                world.faults.remove(&Name::Assignment(key.clone())).is_some()
+            }
+            Self::Profile(RawProfile { key, .. }) | Self::ProfileGone(key) => {
+                world.faulty_profiles.remove(key);
+                world.faults.remove(&Name::Profile(key.clone())).is_some()
+            }
+            _ => false,
+        };
         let (change, changes) = match self.clone() {
             Self::Assignment(raw) => {
                 let known = world.assignments.insert(raw.key.clone(), raw.clone());
@@ -33,8 +98,9 @@ impl Step {
                 (Change::Profile(Arc::new(raw.build())), known.is_none_or(|known| known.build() != raw.build()))
             }
             Self::ProfileGone(key) => (Change::ProfileGone(key.clone()), world.profiles.remove(&key).is_some()),
+            Self::FaultyAssignment(..) | Self::FaultyProfile(..) | Self::Unreadable(..) => return,
         };
-        assert_eq!(catalog.apply(change), changes, "{self:?}");
+        assert_eq!(catalog.apply(change), changes || was_faulty, "{self:?}");
     }
 }
 
@@ -120,6 +186,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => key().prop_map(Step::AssignmentGone),
         4 => profile().prop_map(Step::Profile),
         1 => key().prop_map(Step::ProfileGone),
+        2 => (assignment(), any::<bool>()).prop_map(|(raw, other)| Step::FaultyAssignment(raw, other)),
+        1 => (profile(), any::<bool>()).prop_map(|(raw, other)| Step::FaultyProfile(raw, other)),
+        1 => (key(), created()).prop_map(|(key, created)| Step::Unreadable(key, created)),
     ]
 }
 
@@ -139,11 +208,12 @@ fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
     let selected = catalog.select(&subject);
     let explained = catalog.explain(&subject);
     let matching = world.matching(raw);
+    let won = world.winner(raw);
     let order: Vec<_> = matching.iter().map(|candidate| candidate.assignment.key.clone()).collect();
 
     let would_do: Vec<_> = explained.candidates.iter().filter(|candidate| candidate.verdict != Verdict::NoMatch).collect();
     assert_eq!(would_do.iter().map(|candidate| candidate.assignment.clone()).collect::<Vec<_>>(), order);
-    assert!(would_do.iter().enumerate().all(|(place, candidate)| (candidate.verdict == Verdict::Won) == (place == 0)));
+    assert!(would_do.iter().enumerate().all(|(place, candidate)| (candidate.verdict == Verdict::Won) == (Some(place) == won)));
     assert!(explained.candidates.windows(2).all(|pair| pair[0].priority >= pair[1].priority));
     let mut names: Vec<_> = explained.candidates.iter().map(|candidate| &candidate.assignment).collect();
     names.sort_unstable();
@@ -152,7 +222,7 @@ fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
 
     let profiles: Vec<_> =
         explained.profiles.iter().filter(|profile| profile.verdict != Verdict::NoMatch).map(|profile| profile.profile.clone()).collect();
-    let expected = match matching.first() {
+    let expected = match won.map(|won| &matching[won]) {
         None => {
             assert!(profiles.is_empty());
             assert!(matches!(&selected, Err(boot::NotSelected::NoAssignment)), "{selected:?}");
@@ -160,15 +230,24 @@ fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
         }
         Some(winner) => {
             assert_eq!(profiles, world.profiles_for(winner.assignment, raw));
+            let own = winner.assignment.key.clone();
+            let faulty_profile = profiles.first().filter(|key| world.faulty_profiles.contains_key(*key));
+            let faulty =
+                if winner.is_faulty { Some(Name::Assignment(own.clone())) } else { faulty_profile.map(|key| Name::Profile(key.clone())) };
             match (profiles.first(), selected) {
+                (_, Err(error)) if faulty.is_some() => {
+                    let boot::NotSelected::NotAccepted { assignment, object, fault, .. } = &error else { panic!("{error:?}") };
+                    assert_eq!((&assignment.key, Some(object), fault), (&own, faulty.as_ref(), &world.faults[object].fault));
+                    Outcome::NotAccepted { assignment: own, object: object.to_string(), reason: error.to_string() }
+                }
                 (None, Err(boot::NotSelected::NoProfile { assignment, reason, .. })) => {
-                    assert_eq!(assignment.key, order[0]);
-                    Outcome::NoProfile { assignment: assignment.key.clone(), reason }
+                    assert_eq!(assignment.key, own);
+                    Outcome::NoProfile { assignment: own, reason }
                 }
                 (Some(profile), Ok(selection)) => {
-                    assert_eq!((&selection.assignment.key, &selection.profile.key), (&order[0], profile));
+                    assert_eq!((&selection.assignment.key, &selection.profile.key), (&own, profile));
                     assert_eq!(selection.by.to_string(), winner.by.name());
-                    Outcome::Boots { assignment: order[0].clone(), profile: profile.clone(), conflict: world.conflicted(raw) }
+                    Outcome::Boots { assignment: own, profile: profile.clone(), conflict: world.conflicted(raw) }
                 }
                 (expected, selected) => panic!("{expected:?}, but {selected:?}"),
             }
@@ -204,9 +283,24 @@ proptest! {
         for raw in world.assignments.values() {
             sorted.apply(Change::Assignment(Arc::new(raw.build())));
         }
+        for unaccepted in world.faults.values() {
+            sorted.apply(Change::Unaccepted(Arc::new(unaccepted.clone())));
+        }
         subjects.iter().for_each(|subject| agree(&sorted, &world, subject));
+        let mut names: Vec<_> = catalog.names().collect();
+        names.sort();
+        let mut expected: Vec<_> = world.assignments.keys().cloned().map(Name::Assignment).collect();
+        expected.extend(world.profiles.keys().cloned().map(Name::Profile));
+        expected.extend(world.faults.keys().cloned());
+        expected.sort();
+        expected.dedup();
+        prop_assert_eq!(names, expected);
+        prop_assert_eq!(catalog.unaccepted_count(), world.faults.len());
         prop_assert_eq!(sorted.index_size(), catalog.index_size());
 
+        for name in world.faults.keys() {
+            catalog.apply(name.clone().gone());
+        }
         for key in world.assignments.keys() {
             catalog.apply(Change::AssignmentGone(key.clone()));
         }
@@ -483,4 +577,109 @@ fn an_id_that_two_profiles_claim_serves_the_older_and_survives_the_younger() {
         catalog.apply(Change::ProfileGone(ObjectKey::new("ns", "old")));
         assert_eq!((serves(&catalog), catalog.index_size()), (None, 0));
     }
+}
+
+// === what is not accepted ===
+
+fn not_accepted(raw: &RawAssignment) -> Change {
+    Change::Unaccepted(Arc::new(Unaccepted { claim: Claim::Assignment(Arc::new(raw.build())), fault: "spec: wrong".into() }))
+}
+
+fn profile_not_accepted(raw: &RawProfile) -> Change {
+    Change::Unaccepted(Arc::new(Unaccepted { claim: Claim::Profile(Arc::new(raw.build_claim())), fault: "spec: wrong".into() }))
+}
+
+/// Which object a machine waits for, or boots.
+fn answer(catalog: &Catalog, query: &str) -> String {
+    match catalog.select(&from_query(query)) {
+        Ok(selection) => selection.profile.key.name.to_string(),
+        Err(boot::NotSelected::NotAccepted { object, .. }) => format!("waits for {object}"),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+fn for_rack(name: &str, priority: i32) -> RawAssignment {
+    let rack = BTreeMap::from([("rack".to_owned(), "7".to_owned())]);
+    RawAssignment { match_labels: rack, priority, ..named(name) }
+}
+
+#[test]
+fn what_was_accepted_once_stays_in_use_and_is_gone_when_the_object_is() {
+    let mut catalog = catalog(&[for_uuid("own"), named("default")], &[labelled("p", &[])]);
+    assert!(catalog.apply(not_accepted(&RawAssignment { uuids: Vec::new(), priority: 9, ..for_uuid("own") })));
+    let query = format!("uuid={UUID}");
+    assert_eq!(catalog.select(&from_query(&query)).unwrap().assignment.key.name.as_ref(), "own");
+    assert_eq!(catalog.select(&from_query("")).unwrap().assignment.key.name.as_ref(), "default");
+    assert!(catalog.explain(&from_query(&query)).candidates[0].reason.contains("in its last accepted version; of the newest: spec: wrong"));
+    assert!(catalog.apply(Change::AssignmentGone(ObjectKey::new("ns", "own"))));
+    assert_eq!((catalog.select(&from_query(&query)).unwrap().assignment.key.name.as_ref(), catalog.unaccepted_count()), ("default", 0));
+}
+
+#[test]
+fn what_was_accepted_of_a_former_object_of_the_same_name_is_not_used() {
+    let mut catalog = catalog(&[RawAssignment { created: Some(1), ..for_uuid("own") }], &[labelled("p", &[])]);
+    catalog.apply(not_accepted(&RawAssignment { created: Some(2), ..for_rack("own", 0) }));
+    assert!(answer(&catalog, &format!("uuid={UUID}")).contains("NoAssignment"));
+    assert_eq!(answer(&catalog, "rack=7"), "waits for Assignment ns/own");
+}
+
+#[test]
+fn a_machine_that_is_named_by_what_is_not_accepted_waits_and_gets_no_default() {
+    let mut catalog = catalog(&[named("default")], &[labelled("p", &[])]);
+    catalog.apply(not_accepted(&for_uuid("own")));
+    assert_eq!(answer(&catalog, &format!("uuid={UUID}")), "waits for Assignment ns/own");
+    assert_eq!(answer(&catalog, "serial=other"), "p");
+    let explained = catalog.explain(&from_query(&format!("uuid={UUID}")));
+    let Outcome::NotAccepted { reason, .. } = &explained.outcome else { panic!("{:?}", explained.outcome) };
+    assert_eq!(reason, "Assignment ns/own is not accepted, and this machine waits until it is mended: spec: wrong");
+    catalog.apply(Change::Assignment(Arc::new(for_uuid("own").build())));
+    assert_eq!(answer(&catalog, &format!("uuid={UUID}")), "p");
+}
+
+#[test]
+fn what_is_not_accepted_takes_no_machine_from_those_that_mean_it_more_whatever_its_priority() {
+    let mut catalog = catalog(&[for_uuid("own"), for_rack("rack", 0), named("default")], &[labelled("p", &[])]);
+    catalog.apply(not_accepted(&RawAssignment { priority: 99, ..named("everything") }));
+    assert_eq!(answer(&catalog, &format!("uuid={UUID}")), "p", "it is named");
+    assert_eq!(answer(&catalog, "rack=7"), "p", "its rack is");
+    assert_eq!(answer(&catalog, "rack=8"), "waits for Assignment ns/everything", "or else another default would install it");
+    // What names a machine, or is as specific, stands where it would if it were right.
+    catalog.apply(not_accepted(&for_rack("other-rack", 1)));
+    assert_eq!(answer(&catalog, "rack=7"), "waits for Assignment ns/other-rack");
+    catalog.apply(not_accepted(&RawAssignment { macs: vec![model::MACS[0].into()], priority: 1, ..named("card") }));
+    assert_eq!(answer(&catalog, &format!("uuid={UUID}&mac={}", model::MACS[0])), "waits for Assignment ns/card");
+}
+
+#[test]
+fn a_younger_default_that_is_not_accepted_harms_nobody() {
+    let mut catalog = catalog(&[RawAssignment { created: Some(1), ..named("default") }], &[labelled("p", &[])]);
+    catalog.apply(not_accepted(&RawAssignment { created: Some(2), ..named("a-default") }));
+    assert_eq!(answer(&catalog, "rack=7"), "p");
+    let explained = catalog.explain(&from_query("rack=7"));
+    assert!(matches!(explained.outcome, Outcome::Boots { conflict: false, .. }), "what is not accepted is in conflict with nothing");
+}
+
+#[test]
+fn a_profile_that_is_not_accepted_gives_way_to_no_other_that_suits_less() {
+    let (plain, special) =
+        (labelled("plain", &[("tier", "gold")]), labelled("special", &[("tier", "gold"), ("assignment/ipxe-rack", "7")]));
+    let mut catalog = catalog(&[wanting("default", &[("tier", "gold")])], &[plain]);
+    catalog.apply(profile_not_accepted(&special));
+    assert_eq!(answer(&catalog, "rack=7"), "waits for Profile ns/special");
+    assert_eq!(answer(&catalog, "rack=8"), "plain");
+    let younger = RawProfile { created: Some(2), ..labelled("younger", &[("tier", "gold")]) };
+    catalog.apply(profile_not_accepted(&younger));
+    assert_eq!(answer(&catalog, "rack=8"), "plain", "the older suits as well");
+    assert!(catalog.config(uuid::Uuid::nil()).is_none() && catalog.profile_count() == 1);
+}
+
+#[test]
+fn an_assignment_of_which_nothing_can_be_told_claims_nothing_and_is_known() {
+    let mut catalog = catalog(&[named("default")], &[labelled("p", &[])]);
+    let key = ObjectKey::new("ns", "blind");
+    let blind = Unaccepted { claim: Claim::Nothing { key: key.clone(), created: None }, fault: "it has another shape".into() };
+    assert!(catalog.apply(Change::Unaccepted(Arc::new(blind.clone()))));
+    assert!(!catalog.apply(Change::Unaccepted(Arc::new(blind))), "which is no news twice");
+    assert_eq!(answer(&catalog, &format!("uuid={UUID}")), "p");
+    assert!(catalog.names().any(|name| name == Name::Assignment(key.clone())));
 }

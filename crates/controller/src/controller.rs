@@ -1,11 +1,14 @@
 //! The loop of a controller: everything comes in here, one after the other, and goes out from here.
 
-use std::collections::BTreeSet;
+mod listing;
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use boot::Name;
-use boot::catalog::guard::{Guard, Known, Limits, Verdict};
+use boot::catalog::guard::Limits;
 use feed::Publisher;
 use jiff::Timestamp;
 use kube::Client;
@@ -20,9 +23,10 @@ use crate::finding;
 use crate::index::{Index, Step, Write};
 use crate::lease::{Candidate, KubeLeases, Tenure, Timing};
 use crate::metrics::{Kind, Metrics, Outcome};
-use crate::object::Object;
-use crate::watch::{Follower, Source, Update};
+use crate::watch::{Follower, Update};
 use crate::writer::{MAX_IN_FLIGHT, Pace, Queue, Written, perform};
+
+use listing::{NO_LISTING, Tracked, track};
 
 /// How a controller works.
 #[derive(Clone, Debug)]
@@ -62,20 +66,6 @@ pub struct Handle {
     confirmed: Arc<Notify>,
 }
 
-/// One source, with where its listing stands.
-struct Tracked {
-    source: Source,
-    relist: Arc<Notify>,
-    guard: Guard,
-    /// The listing that is on its way or was last, by a number that no other has.
-    listing: u32,
-    /// What the listing on its way brought.
-    steps: Option<Vec<Step>>,
-    /// What there is, as long as other sources are not whole.
-    initial: Option<Vec<Step>>,
-    trouble: Option<String>,
-}
-
 struct State {
     index: Index,
     sources: Vec<Tracked>,
@@ -93,8 +83,6 @@ struct State {
     remarks: Arc<Mutex<Vec<String>>>,
 }
 
-/// The mark of what was not in a listing.
-const NO_LISTING: u32 = 0;
 /// Most objects that are looked at between two looks at what came in.
 const LOOKS_AT_ONCE: usize = 500;
 /// Most updates that are taken at once, and become one revision of the feed.
@@ -165,20 +153,7 @@ impl Controller {
         let candidate = Candidate::new(leases, &options.lease_name, &options.identity, options.lease).tells(answered.clone());
         let candidate = tokio::spawn(candidate.run(tenures, candidacy.clone()));
 
-        let mut state = State {
-            index: Index::new(publisher.clone()),
-            sources,
-            has_started: false,
-            listings: 0,
-            queue: Queue::default(),
-            pace: Pace::new(options.writes_per_second),
-            tenure: None,
-            next: None,
-            paused_until: Instant::now(),
-            publisher,
-            metrics,
-            remarks,
-        };
+        let mut state = State::new(sources, publisher, Pace::new(options.writes_per_second), metrics, remarks);
         let mut writes: JoinSet<(Box<Write>, Written)> = JoinSet::new();
         let mut batch = Vec::new();
         loop {
@@ -214,26 +189,26 @@ impl Controller {
     }
 }
 
-fn track(options: &Options) -> Vec<Tracked> {
-    let namespaces: BTreeSet<Option<String>> =
-        if options.namespaces.is_empty() { BTreeSet::from([None]) } else { options.namespaces.iter().cloned().map(Some).collect() };
-    let sources =
-        namespaces.into_iter().flat_map(|namespace| [true, false].map(|is_profiles| Source { is_profiles, namespace: namespace.clone() }));
-    let tracked = sources.map(|source| Tracked {
-        source,
-        relist: Arc::default(),
-        guard: Guard::new(options.guard),
-        listing: 0,
-        steps: None,
-        initial: None,
-        trouble: None,
-    });
-    tracked.collect()
-}
-
 // === impl State ===
 
 impl State {
+    fn new(sources: Vec<Tracked>, publisher: Arc<Publisher>, pace: Pace, metrics: Metrics, remarks: Arc<Mutex<Vec<String>>>) -> Self {
+        Self {
+            index: Index::new(publisher.clone()),
+            sources,
+            has_started: false,
+            listings: 0,
+            queue: Queue::default(),
+            pace,
+            tenure: None,
+            next: None,
+            paused_until: Instant::now(),
+            publisher,
+            metrics,
+            remarks,
+        }
+    }
+
     /// Takes what came in. Single changes that came together are one revision of the feed.
     fn take(&mut self, updates: impl Iterator<Item = (usize, Update)>) {
         let mut steps = Vec::new();
@@ -278,64 +253,6 @@ impl State {
         None
     }
 
-    fn listed(&mut self, at: usize, object: Object) {
-        let tracked = &mut self.sources[at];
-        if self.index.is_new(&object) {
-            self.metrics.updates.get_or_create(&Outcome { outcome: "listed" }).inc();
-            tracked.steps.get_or_insert_default().push(Step::Put(object));
-        } else {
-            // Nothing is kept of what is known already: a listing costs the memory of what it changes.
-            self.metrics.updates.get_or_create(&Outcome { outcome: "unchanged" }).inc();
-            self.index.mark(&object.name, tracked.listing);
-        }
-    }
-
-    /// A listing is whole: what it lacks is gone, if that can be believed.
-    fn whole(&mut self, at: usize) {
-        self.metrics.listings.inc();
-        let tracked = &mut self.sources[at];
-        let mut steps = tracked.steps.take().unwrap_or_default();
-        let listing = tracked.listing;
-        if !self.has_started {
-            tracked.initial = Some(steps);
-            self.start_if_all_are_whole();
-            return;
-        }
-        let there: BTreeSet<_> =
-            steps.iter().filter_map(|step| if let Step::Put(object) = step { Some(&object.name) } else { None }).collect();
-        let source = tracked.source.clone();
-        let mut lost = self.index.unmarked(listing, |name| source.has(name));
-        lost.retain(|name| !there.contains(name));
-        let known = self.index.count(|name| source.has(name));
-        let known = if source.is_profiles { Known { profiles: known, assignments: 0 } } else { Known { assignments: known, profiles: 0 } };
-        let was_held = tracked.guard.holding().is_some();
-        let count = lost.len();
-        match tracked.guard.judge(known, lost.clone(), std::time::Instant::now()) {
-            Verdict::Believe => steps.extend(lost.into_iter().map(Step::Gone)),
-            Verdict::Hold if was_held => {}
-            Verdict::Hold => warn!(
-                source = %source, lost = count, known = known.profiles + known.assignments,
-                "a listing lacks most objects: they are kept until it is confirmed (POST /guard/confirm on the admin port) or stays so"
-            ),
-        }
-        self.apply(steps, listing);
-        self.remark();
-    }
-
-    fn start_if_all_are_whole(&mut self) {
-        if !self.sources.iter().all(|tracked| tracked.initial.is_some()) {
-            return;
-        }
-        self.has_started = true;
-        let steps = self.sources.iter_mut().filter_map(|tracked| tracked.initial.take()).flatten().collect();
-        self.apply(steps, NO_LISTING);
-        self.publisher.set_ready();
-        let counts = self.index.counts();
-        info!(profiles = counts.profiles, assignments = counts.assignments, refused = counts.refused, "all objects are known");
-        self.remark();
-        self.look_at_all();
-    }
-
     fn apply(&mut self, steps: Vec<Step>, listing: u32) {
         if steps.is_empty() {
             return;
@@ -345,30 +262,6 @@ impl State {
                 self.queue.push(name);
             }
         }
-    }
-
-    /// What the guard holds is looked at again from time to time.
-    fn look_again_at_what_is_held(&mut self) {
-        let now = std::time::Instant::now();
-        for tracked in &mut self.sources {
-            let due = tracked.guard.holding().zip(tracked.guard.look_every());
-            if due.is_some_and(|(hold, every)| now >= hold.since + every * hold.looks) && tracked.steps.is_none() {
-                tracked.steps = Some(Vec::new());
-                tracked.relist.notify_one();
-            }
-        }
-    }
-
-    fn confirm(&mut self) {
-        for at in 0..self.sources.len() {
-            let lost = self.sources[at].guard.confirm();
-            if !lost.is_empty() {
-                warn!(source = %self.sources[at].source, objects = lost.len(), "an operator confirmed that they are gone");
-                self.apply(lost.into_iter().map(Step::Gone).collect(), NO_LISTING);
-            }
-        }
-        self.remark();
-        self.publish_counts();
     }
 
     fn now_holds(&mut self, tenure: Option<Tenure>) {
@@ -510,6 +403,7 @@ impl State {
         set(&self.metrics.objects.get_or_create(&Kind { kind: "Profile" }), counts.profiles);
         set(&self.metrics.objects.get_or_create(&Kind { kind: "Assignment" }), counts.assignments);
         set(&self.metrics.refused, counts.refused);
+        set(&self.metrics.unclaimed, counts.unclaimed);
         set(&self.metrics.conflicted, counts.conflicted);
         set(&self.metrics.guard, held);
     }

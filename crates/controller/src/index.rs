@@ -3,16 +3,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use boot::{Catalog, Change, Conflicts, Name};
+use boot::{Catalog, Change, Conflicts, Name, Unaccepted};
 use feed::Publisher;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tracing::warn;
 
 use crate::finding::Kind;
-use crate::object::{Facts, Fault, Object, Observed, ids_of};
+use crate::object::{Facts, Fault, Object, Observed, Refused};
 use crate::reach::Reach;
-use crate::status;
+use crate::status::{self, Acceptance};
 
 /// All objects, with what follows from them.
 pub(crate) struct Index {
@@ -72,6 +72,8 @@ pub(crate) struct Counts {
     pub(crate) assignments: usize,
     pub(crate) refused: usize,
     pub(crate) conflicted: usize,
+    /// Assignments of which nothing can be told, so that their machines may get another.
+    pub(crate) unclaimed: usize,
 }
 
 // === impl Index ===
@@ -113,7 +115,9 @@ impl Index {
 
     pub(crate) fn counts(&self) -> Counts {
         let Self { profiles, refused, .. } = *self;
-        Counts { profiles, assignments: self.objects.len() - profiles, refused, conflicted: self.conflicts.len() }
+        let catalog = self.publisher.catalog().load();
+        let unclaimed = catalog.all_unaccepted().filter(|one| one.claims_nothing() && !catalog.contains(&one.name())).count();
+        Counts { profiles, assignments: self.objects.len() - profiles, refused, conflicted: self.conflicts.len(), unclaimed }
     }
 
     /// The server's history went back: what is listed next is current, whatever its versions.
@@ -151,15 +155,16 @@ impl Index {
                     let fault = match meaning {
                         Ok(change) => {
                             changes.push(change);
-                            changed.insert(name.clone());
                             None
                         }
-                        // What it meant before stays.
-                        Err(fault) => {
+                        Err(refused) => {
+                            let Refused { fault, claim } = *refused;
                             self.complain(&name, &fault);
+                            changes.push(Change::Unaccepted(Arc::new(Unaccepted { claim, fault: fault.sentence.clone() })));
                             Some(Box::new(fault))
                         }
                     };
+                    changed.insert(name.clone());
                     touched.insert(name.clone());
                     self.insert(name, Known { facts, fault, listing });
                 }
@@ -181,7 +186,7 @@ impl Index {
     fn complain(&self, name: &Name, fault: &Fault) {
         let before = self.objects.get(name).and_then(|known| known.fault.as_deref());
         if before != Some(fault) {
-            warn!(object = ?name, reason = fault.reason, fault = %fault.sentence, "an object is not accepted; what it said before stays in use");
+            warn!(object = ?name, reason = fault.reason, fault = %fault.sentence, "an object is not accepted; what it said before stays in use where that is known");
         }
     }
 
@@ -190,7 +195,9 @@ impl Index {
         let mut profiles = Vec::new();
         for name in changed {
             match name {
-                Name::Profile(key) => profiles.extend([before, after].into_iter().filter_map(|catalog| catalog.profile(key)).cloned()),
+                Name::Profile(key) => {
+                    profiles.extend([before, after].into_iter().filter_map(|catalog| catalog.standing_profile(key)).cloned());
+                }
                 Name::Assignment(key) => {
                     if let Some(assignment) = before.assignment(key) {
                         self.reach.take(assignment);
@@ -221,14 +228,16 @@ impl Index {
         let catalog = self.publisher.catalog().load();
         let (status, observed) = match name {
             Name::Profile(key) => {
-                let status = status::of_profile(facts, catalog.profile(key).map(|profile| &**profile), fault, now);
+                let known = catalog.profile(key).map(|profile| &**profile);
+                let status = status::of_profile(facts, known, Acceptance::of(&catalog, name, fault), now);
                 let observed = status::observed_profile(&status);
                 (Status::Profile(status), observed)
             }
             Name::Assignment(key) => {
                 let known = catalog.assignment(key);
                 let profiles = known.map(|assignment| self.reach.of(assignment)).unwrap_or_default();
-                let status = status::of_assignment(facts, known.map(|known| &**known), fault, &profiles, self.conflicts.of(key), now);
+                let acceptance = Acceptance::of(&catalog, name, fault);
+                let status = status::of_assignment(facts, known.map(|known| &**known), acceptance, &profiles, self.conflicts.of(key), now);
                 let observed = status::observed_assignment(&status);
                 (Status::Assignment(status), observed)
             }
@@ -246,11 +255,14 @@ impl Index {
         known.facts.version = version.into();
         known.facts.status = write.observed.clone();
         if let (Status::Profile(status), Name::Profile(key)) = (&write.status, &write.name) {
-            known.facts.ids = ids_of(status);
+            known.facts.ids = crd::config_ids(status);
             let ids = known.facts.ids.clone();
             // It can be served from now on: no need to wait for the watch.
-            if let Some(profile) = self.publisher.catalog().load().profile(key).filter(|profile| profile.ids != ids) {
-                self.publisher.apply(vec![Change::Profile(Arc::new(profile.with_ids(ids)))]);
+            let catalog = self.publisher.catalog().load();
+            if let Some(profile) = catalog.profile(key).filter(|profile| profile.ids != ids) {
+                // It is as little accepted as before.
+                let unaccepted = catalog.unaccepted(&write.name).cloned().map(Change::Unaccepted);
+                self.publisher.apply([Change::Profile(Arc::new(profile.with_ids(ids)))].into_iter().chain(unaccepted).collect());
             }
         }
     }

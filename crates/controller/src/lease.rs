@@ -70,7 +70,7 @@ impl Default for Timing {
 // === impl Tenure ===
 
 impl Tenure {
-    fn new(until: Instant) -> Self {
+    pub(crate) fn new(until: Instant) -> Self {
         Self { until: Arc::new(Mutex::new(until)), ended: CancellationToken::new() }
     }
 

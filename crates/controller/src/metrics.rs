@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub struct Metrics {
     pub(crate) objects: Family<Kind, Gauge>,
     pub(crate) refused: Gauge,
+    pub(crate) unclaimed: Gauge,
     pub(crate) conflicted: Gauge,
     pub(crate) updates: Family<Outcome, Counter>,
     pub(crate) listings: Counter,
@@ -41,6 +42,11 @@ impl Metrics {
         let metrics = Self::default();
         registry.register("objects", "Objects in the cluster, by kind", metrics.objects.clone());
         registry.register("objects_refused", "Objects that are not accepted; their conditions say why", metrics.refused.clone());
+        registry.register(
+            "assignments_unclaimed",
+            "Assignments that are not accepted and of which nothing can be told: their machines may get another",
+            metrics.unclaimed.clone(),
+        );
         registry.register("assignments_conflicted", "Assignments that only age or name tells from another", metrics.conflicted.clone());
         registry.register("watch_updates", "Objects that watches brought, by what became of them", metrics.updates.clone());
         registry.register("watch_listings", "Whole listings", metrics.listings.clone());

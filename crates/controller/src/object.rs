@@ -1,13 +1,16 @@
 //! What a watch brings, and what of it is kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use boot::{Change, ConfigName, Name, ObjectKey, identity};
+use boot::{Change, Claim, ConfigName, Name, ObjectKey};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::core::error_boundary::InvalidObject;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::finding::{Digest, Kind, Verdict};
@@ -17,8 +20,30 @@ use crate::finding::{Digest, Kind, Verdict};
 pub(crate) struct Object {
     pub(crate) name: Name,
     pub(crate) facts: Facts,
-    /// What it means, or why it means nothing.
-    pub(crate) meaning: Result<Change, Fault>,
+    /// What it means, or why it can't be served.
+    pub(crate) meaning: Result<Change, Box<Refused>>,
+}
+
+/// An object that can't be served.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) fault: Fault,
+    /// What can be told of it all the same.
+    pub(crate) claim: Claim,
+}
+
+/// An object that was read, or what there is of one of another shape.
+#[derive(Clone, Debug)]
+pub(crate) enum Guarded<K> {
+    Read(K),
+    Unread(Box<Unread>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Unread {
+    metadata: ObjectMeta,
+    object: Value,
+    error: String,
 }
 
 /// What is remembered of an object beside its meaning.
@@ -60,6 +85,7 @@ pub(crate) struct Fault {
 pub(crate) trait Watched:
     kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
     + serde::de::DeserializeOwned
+    + serde::Serialize
     + Clone
     + std::fmt::Debug
     + Send
@@ -70,6 +96,8 @@ pub(crate) trait Watched:
     fn name_of(key: ObjectKey) -> Name;
     /// The one conversion.
     fn meaning(&self) -> Result<Change, crd::Invalid>;
+    /// What can be told of an object that can't be served.
+    fn claim(object: &Value) -> Option<Claim>;
     /// The status that is there.
     fn observed(&self) -> Observed;
     /// The ids in its status.
@@ -82,24 +110,74 @@ pub(crate) trait Watched:
 
 impl Object {
     /// From what was read. None for what has no name, which the API server never sends.
-    pub(crate) fn read<K: Watched>(read: Result<K, InvalidObject>) -> Option<Self> {
+    pub(crate) fn read<K: Watched>(read: Guarded<K>) -> Option<Self> {
         match read {
-            Ok(object) => {
+            Guarded::Read(object) => {
                 let meta = object.meta();
-                Some(Self {
-                    name: K::name_of(key(meta)?),
-                    facts: Facts { ids: object.ids(), status: object.observed(), ..Facts::of(meta) },
-                    meaning: object.meaning().map_err(|invalid| Fault::from(&invalid)),
-                })
+                let meaning = match object.meaning() {
+                    Ok(change) => Ok(change),
+                    Err(invalid) => {
+                        Err(Box::new(Refused { fault: Fault::from(&invalid), claim: K::claim(&serde_json::to_value(&object).ok()?)? }))
+                    }
+                };
+                let facts = Facts { ids: object.ids(), status: object.observed(), ..Facts::of(meta) };
+                Some(Self { name: K::name_of(key(meta)?), facts, meaning })
             }
-            Err(invalid) => Some(Self {
-                name: K::name_of(key(&invalid.metadata)?),
-                facts: Facts::of(&invalid.metadata),
-                meaning: Err(Fault {
-                    reason: "Unreadable",
-                    sentence: format!("it has another shape than this version of shaper knows: {}", invalid.error).into(),
-                }),
-            }),
+            Guarded::Unread(unread) => {
+                let Unread { metadata, object, error } = *unread;
+                let sentence = format!("it has another shape than this version of shaper knows: {error}");
+                let fault = Fault { reason: "Unreadable", sentence: sentence.into() };
+                let meaning = Err(Box::new(Refused { fault, claim: K::claim(&object)? }));
+                Some(Self { name: K::name_of(key(&metadata)?), facts: Facts::of(&metadata), meaning })
+            }
+        }
+    }
+}
+
+// === impl Guarded ===
+
+/// One object of another shape must not end a watch.
+impl<'de, K: Watched> Deserialize<'de> for Guarded<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Value::deserialize(deserializer)?;
+        K::deserialize(&object).map(Self::Read).or_else(|error| {
+            let metadata = ObjectMeta::deserialize(&object["metadata"]).map_err(D::Error::custom)?;
+            Ok(Self::Unread(Box::new(Unread { metadata, object, error: error.to_string() })))
+        })
+    }
+}
+
+impl<K: Watched> kube::Resource for Guarded<K> {
+    type DynamicType = ();
+    type Scope = kube::core::NamespaceResourceScope;
+
+    fn kind(dt: &()) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+
+    fn group(dt: &()) -> Cow<'_, str> {
+        K::group(dt)
+    }
+
+    fn version(dt: &()) -> Cow<'_, str> {
+        K::version(dt)
+    }
+
+    fn plural(dt: &()) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        match self {
+            Self::Read(object) => object.meta(),
+            Self::Unread(unread) => &unread.metadata,
+        }
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Read(object) => object.meta_mut(),
+            Self::Unread(unread) => &mut unread.metadata,
         }
     }
 }
@@ -144,12 +222,6 @@ pub(crate) fn digest(value: &impl Hash) -> Digest {
     Digest(hasher.finish())
 }
 
-/// The ids in a Profile's status.
-pub(crate) fn ids_of(status: &crd::ProfileStatus) -> BTreeMap<ConfigName, Uuid> {
-    let ids = status.additional_config.iter();
-    ids.filter_map(|(name, id)| Some((name.parse().ok()?, identity::parse_uuid(id)?))).collect()
-}
-
 pub(crate) fn observed_conditions(conditions: &[Condition]) -> Vec<ObservedCondition> {
     let known = conditions.iter().filter_map(|condition| {
         Some(ObservedCondition {
@@ -173,12 +245,16 @@ impl Watched for crd::Profile {
         crd::profile(self).map(|profile| Change::Profile(Arc::new(profile)))
     }
 
+    fn claim(object: &Value) -> Option<Claim> {
+        crd::claim_of_profile(object)
+    }
+
     fn observed(&self) -> Observed {
         self.status.as_ref().map(crate::status::observed_profile).unwrap_or_default()
     }
 
     fn ids(&self) -> BTreeMap<ConfigName, Uuid> {
-        self.status.as_ref().map(ids_of).unwrap_or_default()
+        self.status.as_ref().map(crd::config_ids).unwrap_or_default()
     }
 }
 
@@ -189,6 +265,10 @@ impl Watched for crd::Assignment {
 
     fn meaning(&self) -> Result<Change, crd::Invalid> {
         crd::assignment(self).map(|assignment| Change::Assignment(Arc::new(assignment)))
+    }
+
+    fn claim(object: &Value) -> Option<Claim> {
+        crd::claim_of_assignment(object)
     }
 
     fn observed(&self) -> Observed {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use boot::{Assignment, ConfigName, ObjectKey, Profile};
+use boot::{Assignment, Catalog, ConfigName, Name, ObjectKey, Profile};
 use crd::{AssignmentStatus, ProfileStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -16,17 +16,42 @@ const MAX_PROFILES: usize = 16;
 /// Longest summary of a subject, in characters.
 const MAX_SUBJECT: usize = 64;
 
+/// Whether an object is accepted, and what is done with it if not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Acceptance<'a> {
+    Accepted,
+    /// Its last accepted version stays in use.
+    Kept(&'a Fault),
+    /// No accepted version is known here; whoever would get it waits.
+    Waits(&'a Fault),
+    /// ... and whom it concerns can't be told.
+    Unclaimed(&'a Fault),
+}
+
+impl<'a> Acceptance<'a> {
+    pub(crate) fn of(catalog: &Catalog, name: &Name, fault: Option<&'a Fault>) -> Self {
+        match fault {
+            None => Self::Accepted,
+            Some(fault) if catalog.contains(name) => Self::Kept(fault),
+            Some(fault) if catalog.unaccepted(name).is_some_and(|unaccepted| unaccepted.claims_nothing()) => Self::Unclaimed(fault),
+            Some(fault) => Self::Waits(fault),
+        }
+    }
+}
+
 /// The status of a Profile, with an id for each config: those that it has, and new ones.
-pub(crate) fn of_profile(facts: &Facts, known: Option<&Profile>, fault: Option<&Fault>, now: Timestamp) -> ProfileStatus {
+pub(crate) fn of_profile(facts: &Facts, known: Option<&Profile>, acceptance: Acceptance<'_>, now: Timestamp) -> ProfileStatus {
     let additional_config = match known {
         Some(profile) => ids_for(profile.templates.config_names(), &facts.ids),
         None => facts.ids.iter().map(|(name, id)| (name.to_string(), id.to_string())).collect(),
     };
-    let resolved = match fault {
-        Some(_) if known.is_none() => Finding::new(Kind::Resolved, Verdict::Unknown, "NotAccepted", "the Profile is not accepted"),
+    let resolved = match acceptance {
+        Acceptance::Waits(_) | Acceptance::Unclaimed(_) => {
+            Finding::new(Kind::Resolved, Verdict::Unknown, "NotAccepted", "the Profile is not accepted")
+        }
         _ => Finding::new(Kind::Resolved, Verdict::True, "NoReferences", "all of its configs are written in the Profile itself"),
     };
-    let findings = [accepted(known.is_some(), fault), resolved];
+    let findings = [accepted(acceptance), resolved];
     let conditions = conditions(&findings, facts, now);
     ProfileStatus { observed_generation: Some(facts.generation), additional_config, conditions }
 }
@@ -35,7 +60,7 @@ pub(crate) fn of_profile(facts: &Facts, known: Option<&Profile>, fault: Option<&
 pub(crate) fn of_assignment<'a>(
     facts: &Facts,
     known: Option<&Assignment>,
-    fault: Option<&Fault>,
+    acceptance: Acceptance<'_>,
     profiles: &[Box<str>],
     rivals: impl ExactSizeIterator<Item = &'a ObjectKey>,
     now: Timestamp,
@@ -43,7 +68,7 @@ pub(crate) fn of_assignment<'a>(
     let unknown = |kind| Finding::new(kind, Verdict::Unknown, "NotAccepted", "the Assignment is not accepted");
     let found = known.map_or_else(|| unknown(Kind::ProfileFound), |assignment| profile_found(assignment, profiles));
     let conflicted = known.map_or_else(|| unknown(Kind::Conflicted), |_| conflicted(rivals));
-    let findings = [accepted(known.is_some(), fault), found, conflicted];
+    let findings = [accepted(acceptance), found, conflicted];
     AssignmentStatus {
         observed_generation: Some(facts.generation),
         subject: known.map(summary),
@@ -93,14 +118,14 @@ pub(crate) fn summary(assignment: &Assignment) -> String {
     }
 }
 
-fn accepted(is_served: bool, fault: Option<&Fault>) -> Finding {
-    match fault {
-        None => Finding::new(Kind::Accepted, Verdict::True, "Accepted", "machines are answered by it"),
-        Some(Fault { reason, sentence }) => {
-            let rest = if is_served { "; its last accepted version stays in use" } else { "" };
-            Finding::new(Kind::Accepted, Verdict::False, reason, format!("{sentence}{rest}"))
-        }
-    }
+fn accepted(acceptance: Acceptance<'_>) -> Finding {
+    let (Fault { reason, sentence }, rest) = match acceptance {
+        Acceptance::Accepted => return Finding::new(Kind::Accepted, Verdict::True, "Accepted", "machines are answered by it"),
+        Acceptance::Kept(fault) => (fault, "its last accepted version stays in use"),
+        Acceptance::Waits(fault) => (fault, "machines that would get it wait, unless an API server still knows its last accepted version"),
+        Acceptance::Unclaimed(fault) => (fault, "which machines it means can't be told, so that they may get another"),
+    };
+    Finding::new(Kind::Accepted, Verdict::False, reason, format!("{sentence}; {rest}"))
 }
 
 fn profile_found(assignment: &Assignment, profiles: &[Box<str>]) -> Finding {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use boot::Name;
 use futures_util::TryStreamExt;
 use kube::api::ListParams;
-use kube::core::error_boundary::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use rand::Rng;
@@ -13,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::object::{Object, Watched, key};
+use crate::object::{Guarded, Object, Watched, key};
 
 /// What happened to the objects of one source.
 pub(crate) enum Update {
@@ -54,7 +53,7 @@ const CALM: Duration = Duration::from_mins(2);
 
 /// Follows one source.
 pub(crate) struct Follower<K> {
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Guarded<K>>,
     source: Source,
     index: usize,
     updates: mpsc::Sender<(usize, Update)>,
@@ -169,8 +168,8 @@ impl<K: Watched> Follower<K> {
         }
     }
 
-    fn read(&mut self, object: DeserializeGuard<K>) -> Option<Object> {
-        let object = Object::read(object.0)?;
+    fn read(&mut self, object: Guarded<K>) -> Option<Object> {
+        let object = Object::read(object)?;
         self.see(Some(&object.facts.version));
         Some(object)
     }

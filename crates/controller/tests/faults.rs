@@ -237,6 +237,82 @@ async fn one_object_of_another_shape_is_said_to_be_unreadable_and_harms_no_other
         object["status"]["conditions"][0]["reason"] == "Unreadable"
     })
     .await?;
+    // Whom it means can't be told, which is said.
+    assert!(running.metrics().contains("assignments_unclaimed 1"), "{}", running.metrics());
+    running.stop().await
+}
+
+impl Running {
+    /// What a machine with this serial number gets: the name of an Assignment, or why it waits.
+    fn machine(&self, serial: &str) -> String {
+        let subject = boot::Subject::from_query(&format!("serial={serial}"), &boot::ExtrinsicLabels::default()).expect("a query");
+        match self.publisher.catalog().load().select(&subject) {
+            Ok(selection) => selection.assignment.key.name.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+fn default() -> Value {
+    let mut default = assignment("default", 0);
+    default["spec"]["subjectSelectors"] = json!({});
+    default
+}
+
+/// For the machine of this name, and wrong in what a schema without rules lets through.
+fn wrong(name: &str) -> Value {
+    let mut wrong = assignment(name, 0);
+    wrong["spec"]["subjectSelectors"]["uuids"] = json!(["no uuid"]);
+    wrong
+}
+
+#[tokio::test]
+async fn what_is_wrong_keeps_what_it_meant_and_after_a_restart_its_machines_wait_for_it() -> Result<()> {
+    let server = server(2).await;
+    server.put(default());
+    server.put(profile("p"));
+    let first = Running::start(&server).await?.ready().await?;
+    eventually("it is served", || first.machine("a0") == "a0").await?;
+    server.put(wrong("a0"));
+    let refused = |running: &Running| running.metrics().contains("objects_refused 1");
+    eventually("it is not accepted", || refused(&first)).await?;
+    assert_eq!(["a0", "a1", "other"].map(|serial| first.machine(serial)), ["a0", "a1", "default"]);
+    // Two at once: a fail-over finds one that never saw it right.
+    let second = Running::start(&server).await?.ready().await?;
+    first.task.abort();
+    for next in [second, Running::start(&server).await?.ready().await?] {
+        assert!(refused(&next) && next.metrics().contains("assignments_unclaimed 0"));
+        let answer = next.machine("a0");
+        assert!(answer.starts_with("Assignment default/a0 is not accepted, and this machine waits until it is mended: "), "{answer}");
+        assert_eq!(["a1", "other"].map(|serial| next.machine(serial)), ["a1", "default"]);
+        next.stop().await?;
+    }
+    let last = Running::start(&server).await?.ready().await?;
+    server.put(assignment("a0", 0));
+    eventually("it is mended", || last.machine("a0") == "a0" && last.metrics().contains("objects_refused 0")).await?;
+    server.put(wrong("a1"));
+    eventually("another is wrong", || last.metrics().contains("objects_refused 1")).await?;
+    server.delete("assignments", "default", "a1");
+    eventually("what is deleted is gone, wrong or not", || last.machine("a1") == "default").await?;
+    last.stop().await
+}
+
+#[tokio::test]
+async fn of_an_object_of_another_shape_what_can_be_read_counts() -> Result<()> {
+    let server = server(1).await;
+    server.put(default());
+    server.put(profile("p"));
+    let mut odd = assignment("odd", 0);
+    odd["spec"]["subjectSelectors"]["matchLabels"] = json!("a text");
+    server.put(odd);
+    let mut script = profile("script");
+    script["spec"] = json!({ "script": { "of": "the future" } });
+    script["metadata"]["labels"] = json!({ "os": "x", "assignment/ipxe-serial": "a0" });
+    server.put(script);
+    let running = Running::start(&server).await?.ready().await?;
+    assert!(running.machine("odd").starts_with("Assignment default/odd is not accepted"), "{}", running.machine("odd"));
+    assert!(running.machine("a0").starts_with("Profile default/script is not accepted"), "{}", running.machine("a0"));
+    eventually("it is served", || running.machine("other") == "default").await?;
     running.stop().await
 }
 

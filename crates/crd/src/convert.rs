@@ -48,6 +48,9 @@ impl Invalid {
     }
 }
 
+/// The lowest priority and the highest.
+pub(crate) const PRIORITIES: (i32, i32) = (-1_000_000, 1_000_000);
+
 /// What a Profile means; its configs have the ids of its status.
 pub fn profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
     let key = key(&profile.metadata)?;
@@ -57,20 +60,17 @@ pub fn profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
         let name: ConfigName = name.parse().map_err(|error| invalid(FieldPath::of(["spec", "additionalConfig", name]), error))?;
         configs.insert(name, text.clone());
     }
-    let status = profile.status.iter().flat_map(|status| &status.additional_config);
-    // An id that is no UUID was not written by a controller; the config then counts as one that has none yet.
-    let ids = status.filter_map(|(name, id)| Some((name.parse().ok()?, identity::parse_uuid(id)?))).collect();
+    let ids = profile.status.as_ref().map(crate::config_ids).unwrap_or_default();
     let compiled = boot::Profile::compile(key, created(&profile.metadata), labels, &profile.spec.ipxe, &configs)?;
     Ok(compiled.with_ids(ids))
 }
 
 /// What an Assignment means.
 pub fn assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> {
-    const PRIORITIES: std::ops::RangeInclusive<i32> = -1_000_000..=1_000_000;
     let key = key(&assignment.metadata)?;
     let spec = &assignment.spec;
     check_labels(&spec.profile_selectors, &FieldPath::of(["spec", "profileSelectors"]))?;
-    if !PRIORITIES.contains(&spec.priority) {
+    if !(PRIORITIES.0..=PRIORITIES.1).contains(&spec.priority) {
         return Err(invalid(FieldPath::of(["spec", "priority"]), format!("{} is not between -1000000 and 1000000", spec.priority)));
     }
     let selectors = &spec.subject_selectors;
@@ -122,7 +122,7 @@ fn label_selector(labels: &BTreeMap<String, String>, expressions: &[LabelRequire
     Ok(LabelSelector::new(labels, requirements))
 }
 
-fn requirement(requirement: &LabelRequirement) -> Result<Requirement, (&'static str, String)> {
+pub(crate) fn requirement(requirement: &LabelRequirement) -> Result<Requirement, (&'static str, String)> {
     const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
     check_subject_key(&requirement.key).map_err(|reason| ("key", reason))?;
     if requirement.values.iter().any(String::is_empty) {
@@ -146,7 +146,7 @@ fn requirement(requirement: &LabelRequirement) -> Result<Requirement, (&'static 
 }
 
 /// A machine may present more than an object in Kubernetes may be labelled with: any text but control characters can be a key.
-fn check_subject_key(key: &str) -> Result<(), String> {
+pub(crate) fn check_subject_key(key: &str) -> Result<(), String> {
     if key.is_empty() || key.len() > boot::subject::MAX_KEY_BYTES || key.chars().any(char::is_control) {
         return Err(format!("label key {key:?} must be 1 to {} bytes without control characters", boot::subject::MAX_KEY_BYTES));
     }

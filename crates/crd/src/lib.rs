@@ -2,7 +2,8 @@
 //!
 //! The types carry their schema and the CEL rules that hold without a webhook; [`manifests`] writes them as `CustomResourceDefinition`s.
 //! [`profile`] and [`assignment`] are the one conversion to what the catalog holds: standalone, the controllers and the webhook all
-//! call it, so what was admitted can be indexed. What it refuses is an [`Invalid`], which names the field.
+//! call it, so what was admitted can be indexed. What it refuses is an [`Invalid`], which names the field; [`claim_of_profile`] and
+//! [`claim_of_assignment`] are what can be told of it all the same.
 //!
 //! | rule | where |
 //! |---|---|
@@ -14,6 +15,7 @@
 #![allow(unreachable_pub, reason = "kube's derive repeats each struct inside of a function, to attach its rules")]
 
 mod assignment;
+mod claim;
 mod convert;
 mod field;
 mod labels;
@@ -22,6 +24,7 @@ mod profile;
 mod schema;
 
 pub use assignment::{Assignment, AssignmentSpec, AssignmentStatus, LabelRequirement, SubjectSelectors};
+pub use claim::{claim_of_assignment, claim_of_profile, config_ids};
 pub use convert::{Invalid, assignment, profile};
 pub use field::{FieldPath, Step};
 pub use manifest::{definitions, manifests};

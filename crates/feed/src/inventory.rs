@@ -11,6 +11,17 @@ pub(crate) struct Inventory {
     profiles: u64,
     assignments: u64,
     names: u64,
+    unaccepted: u64,
+    unaccepted_names: u64,
+}
+
+/// How one object is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// An accepted version is known.
+    pub(crate) accepted: bool,
+    /// It exists and is not accepted.
+    pub(crate) unaccepted: bool,
 }
 
 impl Inventory {
@@ -26,6 +37,32 @@ impl Inventory {
         self.names = self.names.wrapping_sub(digest(name));
     }
 
+    /// An object exists and is not accepted.
+    pub(crate) fn add_unaccepted(&mut self, name: &Name) {
+        self.unaccepted = self.unaccepted.wrapping_add(1);
+        self.unaccepted_names = self.unaccepted_names.wrapping_add(digest(name));
+    }
+
+    /// That is over.
+    pub(crate) fn take_unaccepted(&mut self, name: &Name) {
+        self.unaccepted = self.unaccepted.wrapping_sub(1);
+        self.unaccepted_names = self.unaccepted_names.wrapping_sub(digest(name));
+    }
+
+    /// An object was there or not, accepted or not, and now is or is not.
+    pub(crate) fn moved(&mut self, name: &Name, before: Account, after: Account) {
+        match (before.accepted, after.accepted) {
+            (false, true) => self.add(name),
+            (true, false) => self.take(name),
+            _ => {}
+        }
+        match (before.unaccepted, after.unaccepted) {
+            (false, true) => self.add_unaccepted(name),
+            (true, false) => self.take_unaccepted(name),
+            _ => {}
+        }
+    }
+
     fn count(&mut self, name: &Name) -> &mut u64 {
         match name {
             Name::Assignment(_) => &mut self.assignments,
@@ -36,13 +73,15 @@ impl Inventory {
 
 impl From<Inventory> for proto::Inventory {
     fn from(inventory: Inventory) -> Self {
-        Self { profiles: inventory.profiles, assignments: inventory.assignments, names: inventory.names }
+        let Inventory { profiles, assignments, names, unaccepted, unaccepted_names } = inventory;
+        Self { profiles, assignments, names, unaccepted, unaccepted_names }
     }
 }
 
 impl From<proto::Inventory> for Inventory {
     fn from(inventory: proto::Inventory) -> Self {
-        Self { profiles: inventory.profiles, assignments: inventory.assignments, names: inventory.names }
+        let proto::Inventory { profiles, assignments, names, unaccepted, unaccepted_names } = inventory;
+        Self { profiles, assignments, names, unaccepted, unaccepted_names }
     }
 }
 

@@ -13,17 +13,21 @@
 //! not at all.
 
 mod connection;
+mod files;
 mod inventory;
 mod partition;
 pub mod proto;
 mod publisher;
 mod replica;
+mod sealed;
 mod source;
 mod wire;
 
 pub use boot::catalog::guard::Limits as GuardLimits;
+pub use files::{FileCopy, FolderCopy};
 pub use partition::{InvalidPartitions, Partitions};
 pub use publisher::{Publisher, PublisherLimits, PublisherMetrics, serve};
 pub use replica::{InvalidSources, NoPartition, Replica, ReplicaMetrics};
+pub use sealed::Unusable;
 pub use source::{DEFAULT_PORT, InvalidSource, Source};
 pub use wire::Malformed;

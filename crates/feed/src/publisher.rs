@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use boot::{Catalog, Change, SharedCatalog};
+use boot::{Catalog, Change, Name, SharedCatalog};
 use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::inventory::Inventory;
+use crate::inventory::{Account, Inventory};
 use crate::proto;
 
 use batch::Batch;
@@ -79,16 +79,12 @@ impl Publisher {
         let mut count = 0;
         for change in changes {
             let name = change.name();
-            let was_there = catalog.contains(&name);
+            let before = account(&catalog, &name);
             if !catalog.apply(change) {
                 continue;
             }
             count += 1;
-            match (was_there, catalog.contains(&name)) {
-                (false, true) => inventory.add(&name),
-                (true, false) => inventory.take(&name),
-                _ => {}
-            }
+            inventory.moved(&name, before, account(&catalog, &name));
             changed.insert(name);
         }
         if count == 0 {
@@ -164,6 +160,10 @@ impl Default for Publisher {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn account(catalog: &Catalog, name: &Name) -> Account {
+    Account { accepted: catalog.contains(name), unaccepted: catalog.unaccepted(name).is_some() }
 }
 
 fn millis(duration: Duration) -> u64 {

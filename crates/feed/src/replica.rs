@@ -32,6 +32,9 @@ use union::{Holding, Union, lock};
 
 pub use metrics::ReplicaMetrics;
 
+/// Most objects that are not accepted and named one by one.
+const MAX_NAMED: usize = 20;
+
 /// Follows the controllers of one partition or of several, and keeps the union of what they have.
 pub struct Replica {
     partitions: BTreeMap<Box<str>, Partition>,
@@ -155,6 +158,9 @@ impl Replica {
             metrics.guard.set(i64::from(holding.held() > 0));
             metrics.held.set(gauge(holding.held()));
             metrics.refused.set(gauge(holding.refused().len()));
+            let (unaccepted, kept) = holding.unaccepted();
+            metrics.unaccepted.set(gauge(unaccepted));
+            metrics.kept.set(gauge(kept));
         }
         let catalog = self.union.shared().load();
         self.metrics.count("Assignment", catalog.assignment_count());
@@ -164,6 +170,7 @@ impl Replica {
     /// How each partition is, in sentences; first those that something is the matter with.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = self.troubles();
+        remarks.extend(self.union.shared().load().unaccepted_sentences(MAX_NAMED));
         for (name, partition) in &self.partitions {
             let status = partition.link.status();
             if let Some(controller) = status.following {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::{
-    Assignment, ConfigName, LabelSelector, Labels, Mac, Name, ObjectKey, Operator, Profile, Requirement, Sorted, SubjectSelectors,
-    Templates,
+    Assignment, Claim, ConfigName, LabelSelector, Labels, Mac, Name, ObjectKey, Operator, Profile, Requirement, Sorted, SubjectSelectors,
+    Templates, Unaccepted,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -55,6 +55,32 @@ pub(crate) fn from_assignment(assignment: &Assignment) -> proto::Assignment {
         labels_required: subjects.labels.requirements().iter().map(from_requirement).collect(),
         profile_selectors: from_labels(&assignment.profiles),
         priority: assignment.priority,
+    }
+}
+
+pub(crate) fn from_unaccepted(unaccepted: &Unaccepted) -> proto::Unaccepted {
+    let claim = match &unaccepted.claim {
+        Claim::Profile(profile) => proto::unaccepted::Claim::Profile(from_claim(profile)),
+        Claim::Assignment(assignment) => proto::unaccepted::Claim::Assignment(from_assignment(assignment)),
+        Claim::Nothing { key, created } => proto::unaccepted::Claim::Nothing(proto::Assignment {
+            key: Some(from_key(key)),
+            created: created.map(from_timestamp),
+            ..proto::Assignment::default()
+        }),
+    };
+    proto::Unaccepted { fault: unaccepted.fault.to_string(), claim: Some(claim) }
+}
+
+/// A Profile of which only the ids of configs are known.
+fn from_claim(profile: &Profile) -> proto::Profile {
+    let config =
+        |(name, id): (&ConfigName, &Uuid)| proto::Config { name: name.to_string(), template: String::new(), id: id.as_bytes().to_vec() };
+    proto::Profile {
+        key: Some(from_key(&profile.key)),
+        created: profile.created.map(from_timestamp),
+        labels: from_labels(&profile.labels),
+        ipxe: String::new(),
+        additional_config: profile.ids.iter().map(config).collect(),
     }
 }
 
@@ -118,6 +144,31 @@ pub(crate) fn profile(
         None => Arc::new(Templates::compile(&message.ipxe, &configs).map_err(|error| malformed(error.to_string()))?),
     };
     Ok(Profile::with_templates(key, created, &message.labels, templates).with_ids(ids))
+}
+
+/// What can be told of a Profile, which may be one that does not compile here.
+pub(crate) fn claim(message: &proto::Profile, partition: &str) -> Result<Profile, Malformed> {
+    let key = key(message.key.clone(), partition)?;
+    let created = message.created.and_then(|created| timestamp(created).ok());
+    let ids = message.additional_config.iter().filter_map(|config| Some((config.name.parse().ok()?, Uuid::from_slice(&config.id).ok()?)));
+    Ok(Profile::claim(key, created, &message.labels).with_ids(ids.collect()))
+}
+
+/// An object that is not accepted. A claim that can't be read stops the batch, as an Assignment does: others could get its machines.
+pub(crate) fn unaccepted(message: proto::Unaccepted, partition: &str) -> Result<Unaccepted, Malformed> {
+    let claim = match message.claim {
+        Some(proto::unaccepted::Claim::Profile(profile)) => Claim::Profile(Arc::new(claim(&profile, partition)?)),
+        Some(proto::unaccepted::Claim::Assignment(message)) => Claim::Assignment(Arc::new(assignment(message, partition)?)),
+        Some(proto::unaccepted::Claim::Nothing(message)) => {
+            let Assignment { key, created, .. } = assignment(message, partition)?;
+            Claim::Nothing { key, created }
+        }
+        None => {
+            let reason = "it is not accepted, and makes its claim in a way that this version does not know".to_owned();
+            return Err(Malformed { object: "an object".to_owned(), reason });
+        }
+    };
+    Ok(Unaccepted { claim, fault: message.fault.into() })
 }
 
 fn is_made_of(templates: &Templates, script: &str, configs: &BTreeMap<ConfigName, String>) -> bool {

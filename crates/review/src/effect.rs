@@ -214,7 +214,7 @@ impl<'c> Search<'c> {
 fn boots(catalog: &Catalog, subject: &Subject) -> Option<ObjectKey> {
     match catalog.select(subject) {
         Ok(selection) => Some(selection.profile.key.clone()),
-        Err(NotSelected::NoAssignment | NotSelected::NoProfile { .. }) => None,
+        Err(NotSelected::NoAssignment | NotSelected::NoProfile { .. } | NotSelected::NotAccepted { .. }) => None,
     }
 }
 

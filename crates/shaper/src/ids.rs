@@ -1,13 +1,15 @@
 //! The ids of configs, kept in the state directory.
 //!
 //! An id is random, given once, and kept while its Profile has a config of that name. It is served only when it is on disk: what a
-//! machine was told must hold after a restart.
+//! machine was told must hold after a restart. The ids of a Profile that goes are kept for a while: it may be gone for a moment only, as
+//! while another branch is checked out, and a machine that installs then must find its configs again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use boot::{ConfigName, ObjectKey, Profile};
@@ -18,8 +20,10 @@ use uuid::Uuid;
 pub struct ConfigIds {
     path: PathBuf,
     ids: Ids,
+    /// Since when Profiles are gone whose ids are kept for a while: seconds since 1970.
+    gone: Gone,
     /// What is on disk, if that is known.
-    saved: Option<Ids>,
+    saved: Option<(Ids, Gone)>,
     /// Held while this process lives, so that no other one writes here.
     _lock: File,
 }
@@ -27,10 +31,18 @@ pub struct ConfigIds {
 /// By `namespace/name` of the Profile, then by name of the config.
 type Ids = BTreeMap<String, BTreeMap<String, Uuid>>;
 
+/// By `namespace/name` of the Profile.
+type Gone = BTreeMap<String, u64>;
+
+/// How long the ids of a Profile that is gone are kept.
+const KEPT: Duration = Duration::from_hours(1);
+
 #[derive(Serialize, Deserialize)]
 struct OnDisk {
     version: u32,
     profiles: Ids,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    gone: Gone,
 }
 
 impl ConfigIds {
@@ -51,58 +63,86 @@ impl ConfigIds {
             Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("can't lock the state directory {shown}")),
         }
         let path = directory.join("config-ids.json");
-        let ids = read(&path)?;
-        Ok(Self { path, saved: Some(ids.clone()), ids, _lock: lock })
+        let (ids, gone) = read(&path)?;
+        Ok(Self { path, saved: Some((ids.clone(), gone.clone())), ids, gone, _lock: lock })
     }
 
     /// Gives ids to those configs of a Profile that have none, and takes them from names that it no longer has.
     pub fn assign(&mut self, profile: &Profile) {
-        let known = self.ids.entry(profile.key.to_string()).or_default();
+        let key = profile.key.to_string();
+        self.gone.remove(&key);
+        let known = self.ids.entry(key).or_default();
         known.retain(|name, _| profile.templates.config_named(name).is_some());
         for name in profile.templates.config_names() {
             known.entry(name.to_string()).or_insert_with(Uuid::new_v4);
         }
     }
 
-    /// Forgets a Profile that is gone.
+    /// A Profile is gone. Its ids are forgotten if it does not return.
     pub fn forget(&mut self, profile: &ObjectKey) {
-        self.ids.remove(&profile.to_string());
+        let key = profile.to_string();
+        if self.ids.contains_key(&key) {
+            self.gone.entry(key).or_insert_with(seconds);
+        }
     }
 
-    /// Forgets all Profiles but these.
+    /// All Profiles but these are gone.
     pub fn keep_only(&mut self, profiles: &BTreeSet<String>) {
-        self.ids.retain(|profile, _| profiles.contains(profile));
+        let now = seconds();
+        for profile in self.ids.keys().filter(|profile| !profiles.contains(*profile)) {
+            self.gone.entry(profile.clone()).or_insert(now);
+        }
+    }
+
+    /// Forgets what was gone for long enough.
+    fn sweep(&mut self, now: u64) {
+        // What is of the future was written under another clock: it is gone since now.
+        self.gone.values_mut().for_each(|since| *since = now.min(*since));
+        let is_over = |since: &u64| now - since > KEPT.as_secs();
+        self.ids.retain(|profile, _| !self.gone.get(profile).is_some_and(is_over));
+        self.gone.retain(|profile, since| !is_over(since) && self.ids.contains_key(profile));
     }
 
     /// Writes what has changed.
     pub fn save(&mut self) -> anyhow::Result<()> {
         self.ids.retain(|_, configs| !configs.is_empty());
-        if self.saved.as_ref() == Some(&self.ids) {
+        self.sweep(seconds());
+        if !self.is_unsaved() {
             return Ok(());
         }
-        write(&self.path, &self.ids).with_context(|| format!("can't write {}", self.path.display()))?;
-        self.saved = Some(self.ids.clone());
+        write(&self.path, &self.ids, &self.gone).with_context(|| format!("can't write {}", self.path.display()))?;
+        self.saved = Some((self.ids.clone(), self.gone.clone()));
         Ok(())
     }
 
     /// Whether something could not be written yet.
     pub fn is_unsaved(&self) -> bool {
-        self.saved.as_ref() != Some(&self.ids)
+        self.saved.as_ref().is_none_or(|(ids, gone)| *ids != self.ids || *gone != self.gone)
     }
 
     /// The ids of a Profile's configs that are on disk.
     pub fn of(&self, profile: &Profile) -> BTreeMap<ConfigName, Uuid> {
-        let known = self.saved.as_ref().and_then(|ids| ids.get(&profile.key.to_string()));
+        let known = self.saved.as_ref().and_then(|(ids, _)| ids.get(&profile.key.to_string()));
         let id = |name: &ConfigName| Some((name.clone(), *known?.get(name.as_str())?));
         profile.templates.config_names().filter_map(id).collect()
     }
+
+    /// All ids of a Profile whose templates are not known.
+    pub fn of_unknown(&self, profile: &ObjectKey) -> BTreeMap<ConfigName, Uuid> {
+        let known = self.saved.as_ref().and_then(|(ids, _)| ids.get(&profile.to_string()));
+        known.into_iter().flatten().filter_map(|(name, id)| Some((name.parse().ok()?, *id))).collect()
+    }
 }
 
-fn read(path: &Path) -> anyhow::Result<Ids> {
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn read(path: &Path) -> anyhow::Result<(Ids, Gone)> {
     let shown = path.display();
     let text = match fs::read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ids::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
         Err(error) => return Err(error).with_context(|| format!("can't read {shown}")),
     };
     let parsed: OnDisk = serde_json::from_slice(&text)
@@ -110,14 +150,14 @@ fn read(path: &Path) -> anyhow::Result<Ids> {
     if parsed.version != 1 {
         bail!("{shown} was written by a newer shaper (version {}); run that, or remove the file", parsed.version);
     }
-    Ok(parsed.profiles)
+    Ok((parsed.profiles, parsed.gone))
 }
 
 /// A reader sees the old file or the new one, whole, also after a power cut.
-fn write(path: &Path, ids: &Ids) -> anyhow::Result<()> {
+fn write(path: &Path, ids: &Ids, gone: &Gone) -> anyhow::Result<()> {
     let directory = path.parent().context("the file is in a directory")?;
     let mut file = tempfile::Builder::new().prefix(".config-ids").permissions(fs::Permissions::from_mode(0o600)).tempfile_in(directory)?;
-    serde_json::to_writer_pretty(&mut file, &OnDisk { version: 1, profiles: ids.clone() })?;
+    serde_json::to_writer_pretty(&mut file, &OnDisk { version: 1, profiles: ids.clone(), gone: gone.clone() })?;
     file.write_all(b"\n")?;
     file.as_file().sync_all()?;
     file.persist(path)?;
@@ -163,6 +203,29 @@ mod tests {
         let (a, b) = ("a".parse::<ConfigName>().unwrap(), "b".parse::<ConfigName>().unwrap());
         assert_eq!(before[&a], after[&a]);
         assert_ne!(before[&b], after[&b]);
+    }
+
+    #[test]
+    fn a_profile_that_is_gone_for_a_moment_keeps_its_ids_also_over_a_restart_and_not_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ids = ConfigIds::open(directory.path()).unwrap();
+        ids.assign(&profile(&["a"]));
+        ids.save().unwrap();
+        let before = ids.of(&profile(&["a"]));
+        ids.forget(&profile(&[]).key);
+        ids.save().unwrap();
+        drop(ids);
+        let mut ids = ConfigIds::open(directory.path()).unwrap();
+        ids.keep_only(&BTreeSet::new());
+        assert_eq!(ids.of_unknown(&profile(&[]).key), before);
+        ids.assign(&profile(&["a"]));
+        ids.save().unwrap();
+        assert_eq!((ids.of(&profile(&["a"])), ids.gone.len()), (before.clone(), 0));
+        ids.forget(&profile(&[]).key);
+        ids.sweep(seconds() + KEPT.as_secs());
+        assert_eq!(ids.ids.len(), 1);
+        ids.sweep(seconds() + KEPT.as_secs() + 60);
+        assert!(ids.ids.is_empty() && ids.gone.is_empty());
     }
 
     #[test]

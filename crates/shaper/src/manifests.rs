@@ -18,7 +18,7 @@ use std::path::PathBuf;
 pub use batch::{Batch, Progress, Source};
 pub use fault::Fault;
 pub use folder::{Folder, Scan};
-pub use follow::Follow;
+pub use follow::{Follow, Waker};
 pub use tree::Spot;
 
 /// What is wrong with a file, and where.

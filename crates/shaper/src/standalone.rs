@@ -1,6 +1,8 @@
 //! `shaper standalone DIR`: the whole boot path in one process, from a folder of manifests.
 
+mod confirmations;
 mod loader;
+mod memory;
 mod welcome;
 
 use std::net::SocketAddr;
@@ -15,19 +17,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::{self, Admin, Part, Remarks};
+use crate::guard::GuardArgs;
 use crate::ids::ConfigIds;
 use crate::machines::HttpArgs;
-use crate::manifests::Follow;
+use crate::manifests::{Folder, Follow};
 use crate::role;
 use crate::stop;
 use crate::tftp::{HttpServer, Tftp, TftpArgs};
 
+use confirmations::Confirmations;
 use loader::{Gauges, Loader};
+use memory::{Memory, Unsaved};
 
 /// Serve machines from a folder of manifests, without Kubernetes
 ///
 /// Reads Profiles and Assignments from all *.yaml, *.yml and *.json files below DIR, follows changes to them, and serves /boot.ipxe, /ipxe
-/// and /config/{uuid}. A file that is broken keeps its last good objects; the log, /metrics and /readyz?verbose name it.
+/// and /config/{uuid}. A file that is broken keeps its last good objects, over restarts too; the log, /metrics and /readyz?verbose name it.
 #[derive(clap::Args)]
 pub struct Args {
     /// The folder of manifests
@@ -37,11 +42,13 @@ pub struct Args {
     /// Where operators find /healthz, /readyz, /metrics and /explain
     #[arg(long, env = "SHAPER_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
     admin_listen: SocketAddr,
-    /// Where the ids of configs are kept; if not given, the state directory of systemd, /var/lib/shaper for root, else ~/.local/state/shaper
+    /// Where the ids of configs and the last good objects of each file are kept; if not given, the state directory of systemd, /var/lib/shaper for root, else ~/.local/state/shaper
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
     #[command(flatten)]
     tftp: TftpArgs,
+    #[command(flatten)]
+    guard: GuardArgs,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -53,12 +60,14 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     if !args.dir.is_dir() {
         bail!("{} is no folder; name the one that holds the manifests", args.dir.display());
     }
-    let ids = ConfigIds::open(&args.state_dir.clone().unwrap_or_else(default_state_dir))?;
+    let state_dir = args.state_dir.clone().unwrap_or_else(default_state_dir);
+    let ids = ConfigIds::open(&state_dir)?;
     let stop = stop::on_signal().context("can't listen for signals")?;
 
     let mut registry = Registry::with_prefix("shaper");
     let tls_metrics = tls::Metrics::register(&mut registry);
     let gauges = Gauges::register(&mut registry);
+    let unsaved = Unsaved::register(&mut registry);
     let shared = Arc::new(SharedCatalog::new(Catalog::new()));
     let boot = args.http.boot(shared.clone())?;
     let remarks = Remarks::default();
@@ -73,13 +82,16 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let https_listen = listeners.https_listen.map(tracing::field::display);
     info!(%http_listen, https_listen, %admin_listen, tftp_listen = tftp_listen.map(tracing::field::display), "listening");
 
-    let parts: Vec<Arc<dyn Part>> = [Arc::new(gauges.clone()) as Arc<dyn Part>, remarks.clone(), tftp_remarks]
-        .into_iter()
-        .chain(listeners.tls().map(|live| live as Arc<dyn Part>))
-        .collect();
-    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts, told: stop.clone() }.run(admin, stop.clone()));
     let follow = Follow::new(&args.dir);
-    let loader = Loader::new(&args.dir, ids, shared, gauges, remarks);
+    let asked = Arc::new(Confirmations::new(follow.waker()));
+    let parts: Vec<Arc<dyn Part>> =
+        [Arc::new(gauges.clone()) as Arc<dyn Part>, remarks.clone(), tftp_remarks, asked.clone(), Arc::new(unsaved.clone())]
+            .into_iter()
+            .chain(listeners.tls().map(|live| live as Arc<dyn Part>))
+            .collect();
+    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts, told: stop.clone() }.run(admin, stop.clone()));
+    let memory = Memory::new(&state_dir, &args.dir, unsaved);
+    let loader = Loader::new(Folder::new(&args.dir, args.guard.limits()), memory, ids, shared, gauges, remarks, asked);
     let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, tftp_listen, public_url: args.http.public_url };
     let loading = spawn_loader(loader, follow, boot, welcome, &stop)?;
     let serving = tftp.map(|tftp| tftp.spawn(&stop)).transpose()?;
@@ -114,7 +126,7 @@ fn spawn_loader(
             boot.set_synced();
             welcome.say(&loaded);
             loop {
-                follow.wait();
+                follow.wait(loader.pending());
                 loader.load();
             }
         })

@@ -56,10 +56,10 @@ pub struct Known {
 }
 
 /// What to do with the objects that a listing lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// They are gone.
-    Believe,
+    /// They are gone: here they are, to be deleted.
+    Believe(BTreeSet<Name>),
     /// Keep them, and say so.
     Hold,
 }
@@ -93,7 +93,7 @@ impl Guard {
         let profiles = lost.len() - assignments;
         if !self.limits.exceeded(known.assignments, assignments) && !self.limits.exceeded(known.profiles, profiles) {
             self.hold = None;
-            return Verdict::Believe;
+            return Verdict::Believe(lost);
         }
         let hold = match self.hold.take() {
             Some(hold) if hold.lost == lost => Hold { looks: hold.looks + 1, ..hold },
@@ -101,7 +101,7 @@ impl Guard {
         };
         let is_long = !self.limits.after.is_zero() && now.saturating_duration_since(hold.since) >= self.limits.after;
         if is_long && hold.looks >= self.limits.looks {
-            return Verdict::Believe;
+            return Verdict::Believe(hold.lost);
         }
         self.hold = Some(hold);
         Verdict::Hold
@@ -150,17 +150,13 @@ mod tests {
 
     #[test]
     fn it_takes_both_a_share_and_a_number_to_hold() {
-        for (served, lost, verdict) in [
-            (100, 100, Verdict::Hold),
-            (50, 50, Verdict::Believe),
-            (51, 51, Verdict::Hold),
-            (1000, 300, Verdict::Believe),
-            (1000, 301, Verdict::Hold),
-            (0, 0, Verdict::Believe),
-        ] {
+        for (served, lost, is_held) in
+            [(100, 100, true), (50, 50, false), (51, 51, true), (1000, 300, false), (1000, 301, true), (0, 0, false)]
+        {
             let mut guard = Guard::new(Limits::default());
-            assert_eq!(guard.judge(known(served), assignments(lost), Instant::now()), verdict, "{lost} of {served}");
-            assert_eq!(guard.holding().is_some(), verdict == Verdict::Hold);
+            let expected = if is_held { Verdict::Hold } else { Verdict::Believe(assignments(lost)) };
+            assert_eq!(guard.judge(known(served), assignments(lost), Instant::now()), expected, "{lost} of {served}");
+            assert_eq!(guard.holding().is_some(), is_held);
         }
     }
 
@@ -188,7 +184,7 @@ mod tests {
         for at in 0..10 {
             assert_eq!(look(HOUR * at / 20, 100), Verdict::Hold, "too fast");
         }
-        assert_eq!(look(HOUR, 100), Verdict::Believe);
+        assert_eq!(look(HOUR, 100), Verdict::Believe(assignments(100)));
 
         let mut guard = Guard::new(Limits::default());
         let mut look = |after, lost| guard.judge(known(100), assignments(lost), start + after);
@@ -196,7 +192,7 @@ mod tests {
         assert_eq!(look(HOUR, 100), Verdict::Hold, "two looks");
         assert_eq!(look(HOUR * 2, 99), Verdict::Hold, "another loss starts anew");
         assert_eq!(look(HOUR * 2, 99), Verdict::Hold);
-        assert_eq!(look(HOUR * 3, 99), Verdict::Believe);
+        assert_eq!(look(HOUR * 3, 99), Verdict::Believe(assignments(99)));
     }
 
     #[test]
@@ -212,7 +208,7 @@ mod tests {
     fn objects_that_return_end_the_hold() {
         let mut guard = Guard::new(Limits::default());
         guard.judge(known(100), assignments(100), Instant::now());
-        assert_eq!(guard.judge(known(100), assignments(10), Instant::now()), Verdict::Believe);
+        assert_eq!(guard.judge(known(100), assignments(10), Instant::now()), Verdict::Believe(assignments(10)));
         assert!(guard.holding().is_none());
         guard.judge(known(100), assignments(60), Instant::now());
         for name in assignments(60) {

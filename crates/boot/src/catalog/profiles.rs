@@ -65,12 +65,7 @@ impl ProfileIndex {
             return false;
         }
         self.take(&profile.key);
-        for key in label_keys(&profile) {
-            bucket::add(&mut self.by_label, &key, &profile);
-        }
-        for id in profile.ids.values() {
-            bucket::add(&mut self.configs, id, &profile);
-        }
+        self.enter(&profile);
         self.all.insert(profile.key.clone(), profile);
         true
     }
@@ -78,13 +73,28 @@ impl ProfileIndex {
     pub(super) fn take(&mut self, key: &ObjectKey) -> bool {
         let Some(profile) = self.all.get(key).cloned() else { return false };
         self.all.remove(key);
-        for key in label_keys(&profile) {
-            bucket::remove(&mut self.by_label, &key, &profile);
+        self.leave(&profile);
+        true
+    }
+
+    /// Enters a Profile into the indexes.
+    pub(super) fn enter(&mut self, profile: &Arc<Profile>) {
+        for key in label_keys(profile) {
+            bucket::add(&mut self.by_label, &key, profile);
         }
         for id in profile.ids.values() {
-            bucket::remove(&mut self.configs, id, &profile);
+            bucket::add(&mut self.configs, id, profile);
         }
-        true
+    }
+
+    /// Takes a Profile out of the indexes.
+    pub(super) fn leave(&mut self, profile: &Arc<Profile>) {
+        for key in label_keys(profile) {
+            bucket::remove(&mut self.by_label, &key, profile);
+        }
+        for id in profile.ids.values() {
+            bucket::remove(&mut self.configs, id, profile);
+        }
     }
 
     /// The Profiles beside an object, in its partition and namespace, that have all of these labels, found through the rarest of them.

@@ -11,7 +11,7 @@ use super::bucket::Bucket;
 
 impl Catalog {
     /// The other Assignments that some subject would match by the same identity, or by none, with the same priority and the same number
-    /// of label requirements. Each once, in no order; lazy, so that whoever wants a few pays for a few.
+    /// of label requirements. Each once, in no order, and none that is not accepted; lazy, so that whoever wants a few pays for a few.
     pub fn rivals<'c>(&'c self, of: &'c Assignment) -> impl Iterator<Item = &'c Arc<Assignment>> {
         self.rivals_among(of, usize::MAX)
     }
@@ -22,6 +22,7 @@ impl Catalog {
         self.shared_buckets(of).flat_map(Bucket::iter).take(most).filter(move |other| {
             other.key != of.key
                 && other.merit(of).is_eq()
+                && self.fault_of_assignment(other).is_none()
                 && other.subjects.labels.is_compatible(&of.subjects.labels)
                 && seen.insert(Arc::as_ptr(other))
         })

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::catalog::{Catalog, Found};
+use crate::catalog::{Catalog, Found, Name};
 use crate::identity::MatchedBy;
 use crate::name::ObjectKey;
 use crate::profile::{Fit, Profile};
 use crate::subject::Subject;
 
-use super::{NotSelected, Ranked, decide};
+use super::{NotSelected, Ranked};
 
 /// Most candidates that an explanation lists; the rest is counted.
 const MAX_CANDIDATES: usize = 1000;
@@ -56,6 +56,15 @@ pub enum Outcome {
         /// The Assignment that won.
         assignment: ObjectKey,
         /// What to do.
+        reason: String,
+    },
+    /// The Assignment that won, or its best Profile, exists and is not accepted.
+    NotAccepted {
+        /// The Assignment that won.
+        assignment: ObjectKey,
+        /// The object that is to be mended: this Assignment or a Profile.
+        object: String,
+        /// What is wrong with it.
         reason: String,
     },
 }
@@ -109,13 +118,10 @@ impl Catalog {
     pub fn explain(&self, subject: &Subject) -> Explanation {
         let mut candidates = Vec::new();
         let mut omitted = 0;
-        let mut winner: Option<Found<'_>> = None;
+        let winner = self.winner(subject);
         let mut conflict = false;
         for ranked in self.ranked(subject) {
-            let (verdict, reason) = judge(&ranked, winner.as_ref(), &mut conflict);
-            if verdict == Verdict::Won {
-                winner = Some(ranked.found);
-            }
+            let (verdict, reason) = self.judge(&ranked, winner.as_ref(), &mut conflict);
             if candidates.len() == MAX_CANDIDATES {
                 omitted += 1;
                 continue;
@@ -125,43 +131,91 @@ impl Catalog {
         let mut profiles = Vec::new();
         let decision = winner.ok_or(NotSelected::NoAssignment).and_then(|winner| {
             let fitting = self.fitting(winner.assignment, subject);
-            profiles = options(&fitting, subject);
-            decide(winner, &fitting, subject)
+            profiles = self.options(&fitting, subject);
+            self.decide(winner, &fitting, subject)
         });
         let outcome = match decision {
             Ok(selection) => {
                 Outcome::Boots { assignment: selection.assignment.key.clone(), profile: selection.profile.key.clone(), conflict }
             }
-            Err(error @ NotSelected::NoAssignment) => Outcome::NoAssignment { reason: error.to_string() },
-            Err(NotSelected::NoProfile { assignment, reason, .. }) => Outcome::NoProfile { assignment: assignment.key.clone(), reason },
+            Err(error) => Outcome::without(error),
         };
         Explanation { subject: subject.clone(), placeholders: subject.placeholders().to_vec(), outcome, candidates, omitted, profiles }
     }
 }
 
-fn judge(ranked: &Ranked<'_>, winner: Option<&Found<'_>>, conflict: &mut bool) -> (Verdict, String) {
-    let found = &ranked.found;
-    if let Some(requirement) = ranked.unmet {
-        return (Verdict::NoMatch, format!("the machine does not meet {requirement}"));
+impl Catalog {
+    fn judge(&self, ranked: &Ranked<'_>, winner: Option<&Found<'_>>, conflict: &mut bool) -> (Verdict, String) {
+        let found = &ranked.found;
+        let name = || Name::Assignment(found.assignment.key.clone());
+        let unaccepted = self.fault_of_assignment(found.assignment);
+        if let Some(requirement) = ranked.unmet {
+            return (Verdict::NoMatch, format!("the machine does not meet {requirement}"));
+        }
+        // Something matches, so that somebody won.
+        let Some(winner) = winner else { return (Verdict::NoMatch, String::new()) };
+        if Arc::ptr_eq(winner.assignment, found.assignment) {
+            let first = format!("the first in order that matches, by {}", found.by);
+            return match (unaccepted, self.unaccepted(&name())) {
+                (Some(unaccepted), _) => (Verdict::Won, format!("{first}, but it is not accepted: {}", unaccepted.fault)),
+                (None, Some(newest)) => (Verdict::Won, format!("{first}, in its last accepted version; of the newest: {}", newest.fault)),
+                (None, None) => (Verdict::Won, first),
+            };
+        }
+        if let Some(unaccepted) = unaccepted
+            && found.rank(winner).is_lt()
+        {
+            let key = &winner.assignment.key;
+            return (Verdict::Lost, format!("it is not accepted, and {key} is more specific: {}", unaccepted.fault));
+        }
+        let (reason, ties) = loss(found, winner);
+        let may_conflict = unaccepted.is_none() && self.fault_of_assignment(winner.assignment).is_none();
+        *conflict |= ties && may_conflict;
+        (Verdict::Lost, reason)
     }
-    let Some(winner) = winner else {
-        return (Verdict::Won, format!("the first in order that matches, by {}", found.by));
-    };
+
+    fn options(&self, fitting: &[(&Arc<Profile>, Fit<'_>)], subject: &Subject) -> Vec<ProfileCandidate> {
+        let best = fitting.first().copied();
+        let one = |(place, (profile, fit)): (usize, &(&Arc<Profile>, Fit<'_>))| {
+            let mut option = option(place, profile, fit, best, subject);
+            match (self.fault_of_profile(profile), self.unaccepted(&Name::Profile(profile.key.clone()))) {
+                (Some(unaccepted), _) => option.reason += &format!("; it is not accepted: {}", unaccepted.fault),
+                (None, Some(newest)) => option.reason += &format!("; its last accepted version: of the newest: {}", newest.fault),
+                (None, None) => {}
+            }
+            option
+        };
+        fitting.iter().enumerate().map(one).collect()
+    }
+}
+
+impl Outcome {
+    fn without(error: NotSelected) -> Self {
+        let sentence = error.to_string();
+        match error {
+            NotSelected::NoAssignment => Self::NoAssignment { reason: sentence },
+            NotSelected::NoProfile { assignment, reason, .. } => Self::NoProfile { assignment: assignment.key.clone(), reason },
+            NotSelected::NotAccepted { assignment, object, .. } => {
+                Self::NotAccepted { assignment: assignment.key.clone(), object: object.to_string(), reason: sentence }
+            }
+        }
+    }
+}
+
+/// Why one does not go first, and whether nothing but age or name says so.
+fn loss(found: &Found<'_>, winner: &Found<'_>) -> (String, bool) {
     let (a, b) = (&winner.assignment, &found.assignment);
     let by = &winner.assignment.key;
-    let reason = if a.priority != b.priority {
-        format!("{by} has priority {}, this one {}", a.priority, b.priority)
+    if a.priority != b.priority {
+        (format!("{by} has priority {}, this one {}", a.priority, b.priority), false)
     } else if winner.by != found.by {
-        format!("{by} matches by {}, this one by {}", winner.by, found.by)
+        (format!("{by} matches by {}, this one by {}", winner.by, found.by), false)
     } else if a.subjects.labels.len() != b.subjects.labels.len() {
-        format!("{by} has {} label requirements, this one {}", a.subjects.labels.len(), b.subjects.labels.len())
+        (format!("{by} has {} label requirements, this one {}", a.subjects.labels.len(), b.subjects.labels.len()), false)
     } else {
-        let ties = winner.ties_with(found);
-        *conflict |= ties;
         let what = if a.created == b.created { "goes first by namespace and name" } else { "is older" };
-        format!("{by} {what}: a conflict, nothing else tells them apart")
-    };
-    (Verdict::Lost, reason)
+        (format!("{by} {what}: a conflict, nothing else tells them apart"), winner.ties_with(found))
+    }
 }
 
 fn candidate(found: &Found<'_>, verdict: Verdict, reason: String) -> Candidate {
@@ -175,11 +229,6 @@ fn candidate(found: &Found<'_>, verdict: Verdict, reason: String) -> Candidate {
         label_requirements: assignment.subjects.labels.len(),
         created: assignment.created,
     }
-}
-
-fn options(fitting: &[(&Arc<Profile>, Fit<'_>)], subject: &Subject) -> Vec<ProfileCandidate> {
-    let best = fitting.first().copied();
-    fitting.iter().enumerate().map(|(place, (profile, fit))| option(place, profile, fit, best, subject)).collect()
 }
 
 fn option(

@@ -6,7 +6,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use boot::profile::normalise_labels;
-use boot::{Assignment, ExtrinsicLabels, LabelSelector, ObjectKey, Operator, Profile, Requirement, Subject, SubjectSelectors};
+use boot::{
+    Assignment, ExtrinsicLabels, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement, Subject, SubjectSelectors, Unaccepted,
+};
 
 /// The second is the first in the other byte order; the third reads the same in both.
 pub(crate) const UUIDS: [&str; 4] = [
@@ -64,6 +66,11 @@ pub(crate) struct RawSubject {
 pub(crate) struct World {
     pub(crate) assignments: BTreeMap<ObjectKey, RawAssignment>,
     pub(crate) profiles: BTreeMap<ObjectKey, RawProfile>,
+    /// What is known to be wrong now, whether or not an accepted version is known.
+    pub(crate) faults: BTreeMap<Name, Unaccepted>,
+    /// Of what no accepted version is known.
+    pub(crate) faulty_assignments: BTreeMap<ObjectKey, RawAssignment>,
+    pub(crate) faulty_profiles: BTreeMap<ObjectKey, RawProfile>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,31 +85,48 @@ pub(crate) enum By {
 pub(crate) struct Matching<'w> {
     pub(crate) assignment: &'w RawAssignment,
     pub(crate) by: By,
+    pub(crate) is_faulty: bool,
 }
 
 impl World {
     /// Clause 1 and 2: those that match, ranked.
     pub(crate) fn matching(&self, subject: &RawSubject) -> Vec<Matching<'_>> {
-        let all = self.assignments.values();
-        let mut matching: Vec<_> = all.filter_map(|assignment| Some(Matching { assignment, by: assignment.matches(subject)? })).collect();
-        matching.sort_by_key(|Matching { assignment: a, by }| {
+        let accepted = self.assignments.values().map(|assignment| (assignment, false));
+        let all = accepted.chain(self.faulty_assignments.values().map(|assignment| (assignment, true)));
+        let mut matching: Vec<_> =
+            all.filter_map(|(assignment, is_faulty)| Some(Matching { assignment, by: assignment.matches(subject)?, is_faulty })).collect();
+        matching.sort_by_key(|Matching { assignment: a, by, .. }| {
             let name = (a.key.namespace.clone(), a.key.name.clone(), a.key.partition.clone());
             (Reverse(a.priority), *by, Reverse(a.requirements().len()), age(a.created), name)
         });
         matching
     }
 
-    /// Whether only age or name put the winner before the next.
+    /// Clause 5: the place of the winner among those that match. A faulty one wins before the first accepted one, unless it names no machines
+    /// and that one is more specific.
+    pub(crate) fn winner(&self, subject: &RawSubject) -> Option<usize> {
+        let matching = self.matching(subject);
+        let accepted = matching.iter().position(|one| !one.is_faulty);
+        let specific = |one: &Matching<'_>| (one.by != By::None, if one.by == By::None { one.assignment.requirements().len() } else { 0 });
+        let holds = |faulty: &Matching<'_>| match accepted.map(|at| &matching[at]) {
+            None => true,
+            Some(accepted) => faulty.by != By::None || specific(faulty) >= specific(accepted),
+        };
+        let before = accepted.unwrap_or(matching.len());
+        matching[..before].iter().position(holds).or(accepted)
+    }
+
+    /// Whether only age or name put the winner before the next, of those that are accepted.
     pub(crate) fn conflicted(&self, subject: &RawSubject) -> bool {
         let chosen = |m: &Matching<'_>| (m.assignment.priority, m.by, m.assignment.requirements().len());
-        let matching = self.matching(subject);
+        let matching: Vec<_> = self.matching(subject).into_iter().filter(|one| !one.is_faulty).collect();
         matching.len() > 1 && chosen(&matching[0]) == chosen(&matching[1])
     }
 
     /// Clause 3: the Profiles that are left, the best first.
     pub(crate) fn profiles_for(&self, assignment: &RawAssignment, subject: &RawSubject) -> Vec<ObjectKey> {
         let mut left = Vec::new();
-        for profile in self.profiles.values() {
+        for profile in self.profiles.values().chain(self.faulty_profiles.values()) {
             let has = |key: &String, value: &String| profile.labels.get(key).is_some_and(|own| spell(key, own) == spell(key, value));
             let is_beside = profile.key.namespace == assignment.key.namespace && profile.key.partition == assignment.key.partition;
             if !is_beside || !assignment.profiles.iter().all(|(key, value)| has(key, value)) {
@@ -240,6 +264,10 @@ impl Default for RawAssignment {
 impl RawProfile {
     pub(crate) fn build(&self) -> Profile {
         Profile::compile(self.key.clone(), self.created.map(time), &self.labels, "#!ipxe\n", &BTreeMap::new()).unwrap()
+    }
+
+    pub(crate) fn build_claim(&self) -> Profile {
+        Profile::claim(self.key.clone(), self.created.map(time), &self.labels)
     }
 
     pub(crate) fn build_with_config(&self, name: &str) -> Profile {

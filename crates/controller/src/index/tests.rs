@@ -1,12 +1,10 @@
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::error_boundary::InvalidObject;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::object::Watched;
+use crate::object::{Guarded, Watched};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -16,7 +14,7 @@ enum Act {
     GoneAssignment(&'static str),
 }
 
-const SPECS: usize = 6;
+const SPECS: usize = 7;
 
 fn spec(number: usize) -> Value {
     let x = json!({ "os": "x" });
@@ -27,7 +25,8 @@ fn spec(number: usize) -> Value {
         3 => json!({ "subjectSelectors": { "matchLabels": { "rack": "r1" } } }),
         4 => json!({ "profileSelectors": x, "subjectSelectors": { "matchLabels": { "row": "1" } }, "priority": 1 }),
         // Past the schema, not past the conversion.
-        _ => json!({ "subjectSelectors": { "uuids": ["no uuid"] } }),
+        5 => json!({ "subjectSelectors": { "uuids": ["no uuid"] } }),
+        _ => json!({ "subjectSelectors": { "serialNumbers": ["S1"], "uuids": ["no uuid"] } }),
     }
 }
 
@@ -50,8 +49,7 @@ fn read<K: Watched>(version: u64, name: &str, labels: Value, spec: Value) -> Ste
         "apiVersion": crd::API_VERSION,
         "kind": K::kind(&()),
     });
-    let read =
-        serde_json::from_value::<K>(object).map_err(|error| InvalidObject { error: error.to_string(), metadata: ObjectMeta::default() });
+    let read = serde_json::from_value::<Guarded<K>>(object).expect("what has metadata is read");
     Step::Put(Object::read(read).expect("it has a name"))
 }
 
@@ -159,4 +157,41 @@ fn what_was_written_is_not_wanted_again() {
     assert!(index.wanted(&name, Timestamp::now()).is_none());
     let Name::Profile(key) = &name else { unreachable!("it is a Profile") };
     assert_eq!(index.publisher.catalog().load().profile(key).map(|profile| profile.ids.len()), Some(1));
+}
+
+fn unaccepted(name: &'static str) -> Step {
+    Act::Assignment { name, spec: 6 }.step(9)
+}
+
+#[test]
+fn what_is_not_accepted_stands_in_for_itself_is_in_no_conflict_and_says_who_waits() {
+    let mut index = index();
+    index.apply([Act::Assignment { name: "a", spec: 1 }.step(1), Act::Profile { name: "p", os: "y", is_sound: false }.step(2)], 0);
+    index.apply([unaccepted("b"), Act::Assignment { name: "c", spec: 5 }.step(4)], 0);
+    index.apply([Act::Assignment { name: "a", spec: 2 }.step(5), Act::Assignment { name: "a", spec: 1 }.step(6)], 0);
+    assert_eq!(index.counts(), Counts { profiles: 1, assignments: 3, refused: 3, conflicted: 0, unclaimed: 1 });
+    let message = |name: Name, at: usize| {
+        let write = index.wanted(&name, Timestamp::UNIX_EPOCH).expect("nothing was written yet");
+        write.status.conditions()[at].message.clone()
+    };
+    let of = |name: &str| Name::Assignment(boot::ObjectKey::new("n", name));
+    assert!(message(of("b"), 0).ends_with("; machines that would get it wait, unless an API server still knows its last accepted version"));
+    assert!(message(of("c"), 0).ends_with("; which machines it means can't be told, so that they may get another"));
+    assert_eq!(message(of("a"), 1), "it selects the Profile p", "which is not accepted, as its own condition says");
+    let subject = boot::Subject::from_query("serial=S1", &boot::ExtrinsicLabels::default()).unwrap();
+    let error = index.publisher.catalog().load().select(&subject).unwrap_err();
+    assert!(matches!(error, boot::NotSelected::NotAccepted { .. }), "{error}");
+}
+
+#[test]
+fn ids_that_are_written_for_a_last_accepted_version_do_not_make_it_the_newest() {
+    let mut index = index();
+    let name = Name::Profile(boot::ObjectKey::new("n", "p"));
+    index.apply([Act::Profile { name: "p", os: "x", is_sound: true }.step(1)], 0);
+    index.apply([Act::Profile { name: "p", os: "x", is_sound: false }.step(2)], 0);
+    let write = index.wanted(&name, Timestamp::now()).expect("it has no status");
+    index.written(&write, "3");
+    let catalog = index.publisher.catalog().load();
+    assert_eq!(catalog.profile(name.key()).map(|profile| profile.ids.len()), Some(1));
+    assert!(catalog.unaccepted(&name).is_some());
 }

@@ -37,9 +37,14 @@ impl Batch {
         let all = self.names.is_none().then(|| {
             // Profiles first: who reads along sees what Assignments lead to.
             let profiles = catalog.profiles().map(|profile| Item::Profile(wire::from_profile(profile)));
-            profiles.chain(catalog.assignments().map(|assignment| Item::Assignment(wire::from_assignment(assignment))))
+            let assignments = catalog.assignments().map(|assignment| Item::Assignment(wire::from_assignment(assignment)));
+            let unaccepted = catalog.all_unaccepted().map(|unaccepted| Item::Unaccepted(wire::from_unaccepted(unaccepted)));
+            profiles.chain(assignments).chain(unaccepted)
         });
-        let changed = self.names.iter().flatten().map(|name| Item::of(name, catalog));
+        let changed = self.names.iter().flatten().flat_map(|name| {
+            let unaccepted = catalog.unaccepted(name).map(|unaccepted| Item::Unaccepted(wire::from_unaccepted(unaccepted)));
+            std::iter::once(Item::of(name, catalog)).chain(unaccepted)
+        });
         let items = all.into_iter().flatten().chain(changed);
         Parts { items, snapshot: self.is_snapshot(), commit: Some(self.commit) }
     }
@@ -51,10 +56,11 @@ pub(super) enum Item {
     Assignment(crate::proto::Assignment),
     ProfileGone(crate::proto::ObjectKey),
     AssignmentGone(crate::proto::ObjectKey),
+    Unaccepted(crate::proto::Unaccepted),
 }
 
 impl Item {
-    /// What a follower is to know of an object that changed: how it is now, or that it is not.
+    /// What a follower is to know of an object that changed: its accepted version as it is now, or that there is none.
     fn of(name: &Name, catalog: &Catalog) -> Self {
         match name {
             Name::Profile(key) => match catalog.profile(key) {
@@ -74,6 +80,7 @@ impl Item {
             Self::Assignment(assignment) => push(&mut part.assignments, assignment),
             Self::ProfileGone(key) => push(&mut part.profiles_gone, key),
             Self::AssignmentGone(key) => push(&mut part.assignments_gone, key),
+            Self::Unaccepted(unaccepted) => push(&mut part.unaccepted, unaccepted),
         }
     }
 }

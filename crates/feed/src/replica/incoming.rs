@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use boot::{Catalog, Change, Name};
+use boot::{Catalog, Change, Claim, Unaccepted};
 
 use crate::proto::{Commit, Part};
 use crate::wire::{self, Malformed};
@@ -13,15 +13,19 @@ pub(crate) struct Incoming {
     snapshot: bool,
     is_begun: bool,
     changes: Vec<Change>,
-    refused: Vec<(Name, String)>,
+    refused: Vec<Unaccepted>,
+    unaccepted: Vec<Arc<Unaccepted>>,
 }
 
 /// A whole batch.
 pub(crate) struct Arrived {
     pub(crate) snapshot: bool,
+    /// Objects that are accepted, and those that are gone.
     pub(crate) changes: Vec<Change>,
-    /// Profiles that exist and can't be used here, with the reason.
-    pub(crate) refused: Vec<(Name, String)>,
+    /// Profiles that are accepted there and can't be used here.
+    pub(crate) refused: Vec<Unaccepted>,
+    /// Objects that exist and are not accepted there.
+    pub(crate) unaccepted: Vec<Arc<Unaccepted>>,
     pub(crate) commit: Commit,
 }
 
@@ -36,11 +40,12 @@ impl Incoming {
         (self.is_begun, self.snapshot) = (true, part.snapshot);
         for message in part.profiles {
             let key = wire::key(message.key.clone(), partition)?;
+            let claim = wire::claim(&message, partition)?;
             let change = match wire::profile(message, partition, |key| held.profile(key).cloned()) {
                 Ok(profile) => Change::Profile(share(held.profile(&key), profile)),
-                // A machine whose Profile is missing is told so and waits; it gets no other.
+                // A machine that would get it waits, and gets no other.
                 Err(malformed) => {
-                    self.refused.push((Name::Profile(key), malformed.reason));
+                    self.refused.push(Unaccepted { claim: Claim::Profile(Arc::new(claim)), fault: malformed.reason.into() });
                     continue;
                 }
             };
@@ -57,9 +62,14 @@ impl Incoming {
         for key in part.assignments_gone {
             self.changes.push(Change::AssignmentGone(wire::key(Some(key), partition)?));
         }
+        for message in part.unaccepted {
+            let unaccepted = wire::unaccepted(message, partition)?;
+            let known = held.unaccepted(&unaccepted.name());
+            self.unaccepted.push(share(known, unaccepted));
+        }
         Ok(part.commit.map(|commit| {
-            let batch = std::mem::take(self);
-            Arrived { snapshot: batch.snapshot, changes: batch.changes, refused: batch.refused, commit }
+            let Self { snapshot, changes, refused, unaccepted, .. } = std::mem::take(self);
+            Arrived { snapshot, changes, refused, unaccepted, commit }
         }))
     }
 }

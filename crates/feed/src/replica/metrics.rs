@@ -17,6 +17,8 @@ pub struct ReplicaMetrics {
     guard: Family<Of, Gauge>,
     held: Family<Of, Gauge>,
     refused: Family<Of, Gauge>,
+    unaccepted: Family<Of, Gauge>,
+    kept: Family<Of, Gauge>,
     received: Family<Of, Counter>,
     batches: Family<Batch, Counter>,
     changes: Family<Of, Counter>,
@@ -57,6 +59,8 @@ pub(crate) struct PartitionMetrics {
     pub(crate) guard: Gauge,
     pub(crate) held: Gauge,
     pub(crate) refused: Gauge,
+    pub(crate) unaccepted: Gauge,
+    pub(crate) kept: Gauge,
     pub(crate) received: Counter,
     pub(crate) unsaved: Gauge,
     changes: Counter,
@@ -72,6 +76,8 @@ impl ReplicaMetrics {
             guard: Family::default(),
             held: Family::default(),
             refused: Family::default(),
+            unaccepted: Family::default(),
+            kept: Family::default(),
             received: Family::default(),
             batches: Family::default(),
             changes: Family::default(),
@@ -90,6 +96,16 @@ impl ReplicaMetrics {
         registry.register("guard_holding", "1 while the mass-deletion guard keeps what a snapshot lacks", metrics.guard.clone());
         registry.register("guard_held_objects", "Objects that the mass-deletion guard keeps", metrics.held.clone());
         registry.register("feed_refused_objects", "Objects of the feed that can't be used here", metrics.refused.clone());
+        registry.register(
+            "feed_unaccepted_objects",
+            "Objects that exist and are not accepted by the controller",
+            metrics.unaccepted.clone(),
+        );
+        registry.register(
+            "feed_kept_objects",
+            "Those of them whose last accepted version is known here and not to the controller",
+            metrics.kept.clone(),
+        );
         registry.register_with_unit("feed_received", "What was read from controllers, with TLS", Unit::Bytes, metrics.received.clone());
         registry.register("feed_batches_taken", "Snapshots and deltas that were taken", metrics.batches.clone());
         registry.register("feed_changes", "Changes to objects that batches made", metrics.changes.clone());
@@ -108,6 +124,8 @@ impl ReplicaMetrics {
             guard: self.guard.get_or_create(&of).clone(),
             held: self.held.get_or_create(&of).clone(),
             refused: self.refused.get_or_create(&of).clone(),
+            unaccepted: self.unaccepted.get_or_create(&of).clone(),
+            kept: self.kept.get_or_create(&of).clone(),
             received: self.received.get_or_create(&of).clone(),
             unsaved: self.unsaved.get_or_create(&of).clone(),
             changes: self.changes.get_or_create(&of).clone(),

@@ -52,8 +52,8 @@ async fn write(copy: &Copy, link: &Arc<Link>) -> io::Result<()> {
     let write = move || {
         let (catalog, position, age) = {
             let holding = lock(link.holding());
-            // After a restart, what is held back or refused now has to be judged anew.
-            let is_plain = holding.held() == 0 && holding.refused().is_empty();
+            // After a restart, what is held back, kept or refused now has to be judged anew.
+            let is_plain = holding.is_plain();
             let catalog = boot::Catalog::clone(&link.union().shared().load());
             (catalog, holding.position().filter(|_| is_plain), holding.age().unwrap_or_default())
         };

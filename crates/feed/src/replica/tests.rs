@@ -4,6 +4,7 @@ mod copies;
 mod faults;
 mod guarding;
 mod history;
+mod unaccepted;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use boot::catalog::guard::Limits;
-use boot::{Assignment, Catalog, Change, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement, SharedCatalog, SubjectSelectors};
+use boot::{
+    Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement, SharedCatalog, SubjectSelectors,
+    Unaccepted,
+};
 use prometheus_client::registry::Registry;
 use tokio::time::sleep;
 use tokio_stream::{Stream, StreamExt};
@@ -159,6 +163,7 @@ async fn settle() {
 struct Contents {
     assignments: BTreeMap<ObjectKey, Arc<Assignment>>,
     profiles: BTreeMap<ObjectKey, Arc<Profile>>,
+    unaccepted: BTreeMap<Name, Arc<Unaccepted>>,
 }
 
 impl Contents {
@@ -166,6 +171,7 @@ impl Contents {
         Self {
             assignments: catalog.assignments().map(|assignment| (assignment.key.clone(), assignment.clone())).collect(),
             profiles: catalog.profiles().map(|profile| (profile.key.clone(), profile.clone())).collect(),
+            unaccepted: catalog.all_unaccepted().map(|unaccepted| (unaccepted.name(), unaccepted.clone())).collect(),
         }
     }
 
@@ -214,6 +220,19 @@ fn profile(name: &str, variant: u8) -> Change {
     let profile = Profile::compile(ObjectKey::new("ns", name), created, &labels, &format!("#!ipxe\necho {variant}\n"), &configs).unwrap();
     let ids = configs.into_keys().map(|name| (name, uuid::Uuid::from_u128(u128::from(variant) + 1))).collect();
     Change::Profile(Arc::new(profile.with_ids(ids)))
+}
+
+/// What can be told of an object that is like this but for a fault.
+fn unaccepted(change: &Change, fault: &str) -> Change {
+    let claim = match change {
+        Change::Assignment(assignment) => Claim::Assignment(assignment.clone()),
+        Change::Profile(profile) => {
+            let labels = profile.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            Claim::Profile(Arc::new(Profile::claim(profile.key.clone(), profile.created, &labels).with_ids(profile.ids.clone())))
+        }
+        _ => unreachable!("only of objects"),
+    };
+    Change::Unaccepted(Arc::new(Unaccepted { claim, fault: fault.into() }))
 }
 
 fn gone(change: &Change) -> Change {

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use boot::catalog::guard::{Guard, Known, Limits, Verdict};
-use boot::{Catalog, Change, Name, SharedCatalog};
+use boot::{Catalog, Change, Name, SharedCatalog, Unaccepted};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::inventory::Inventory;
+use crate::inventory::{Account, Inventory};
 use crate::proto::{Inventory as InventoryMessage, Position};
 
 use super::incoming::Arrived;
@@ -32,8 +32,12 @@ pub(crate) struct Holding {
     /// What it has by its own account.
     inventory: Inventory,
     guard: Guard,
-    /// Profiles that exist and can't be used here.
+    /// Profiles that are accepted there and can't be used here.
     refused: BTreeMap<Name, String>,
+    /// Objects that are not accepted there.
+    unaccepted: BTreeSet<Name>,
+    /// Those of them of which only we still know an accepted version.
+    kept: BTreeSet<Name>,
     is_loaded: bool,
     /// When what we hold was true.
     true_at: Option<Instant>,
@@ -116,33 +120,46 @@ impl Holding {
             inventory: Inventory::default(),
             guard: Guard::new(limits),
             refused: BTreeMap::new(),
+            unaccepted: BTreeSet::new(),
+            kept: BTreeSet::new(),
             is_loaded: false,
             true_at: None,
         }
     }
 
     fn take_snapshot(&mut self, next: &mut Catalog, batch: Arrived, expected: InventoryMessage) -> Result<usize, Diverged> {
-        let mut listed = HashSet::with_capacity(batch.changes.len());
+        let mut accepted = HashSet::with_capacity(batch.changes.len());
         let mut inventory = Inventory::default();
-        let names = batch.changes.iter().map(Change::name).chain(batch.refused.iter().map(|(name, _)| name.clone()));
-        for name in names {
+        for name in batch.changes.iter().map(Change::name).chain(batch.refused.iter().map(Unaccepted::name)) {
             inventory.add(&name);
-            listed.insert(name);
+            accepted.insert(name);
         }
+        let unaccepted: BTreeSet<Name> = batch.unaccepted.iter().map(|unaccepted| unaccepted.name()).collect();
+        unaccepted.iter().for_each(|name| inventory.add_unaccepted(name));
         if inventory != expected.into() {
             return Err(Diverged);
         }
-        let own = |name: &Name| name.key().partition == self.name;
-        let known = Known {
-            assignments: next.assignments().filter(|assignment| assignment.key.partition == self.name).count(),
-            profiles: next.profiles().filter(|profile| profile.key.partition == self.name).count(),
-        };
-        let lost: BTreeSet<Name> = next.names().filter(|name| own(name) && !listed.contains(name)).collect();
-        drop(listed);
+        let mut known = Known::default();
+        let mut lost = BTreeSet::new();
+        for name in next.names().filter(|name| name.key().partition == self.name) {
+            match name {
+                Name::Assignment(_) => known.assignments += 1,
+                Name::Profile(_) => known.profiles += 1,
+            }
+            if !accepted.contains(&name) && !unaccepted.contains(&name) {
+                lost.insert(name);
+            }
+        }
+        let lost_count = lost.len();
         let mut count = batch.changes.into_iter().filter(|change| next.apply(change.clone())).count();
+        self.kept.clear();
+        self.unaccepted.clear();
+        count += self.take_unaccepted(next, batch.unaccepted, |name| accepted.contains(name));
+        drop(accepted);
+        count += self.refuse(next, batch.refused, true);
         let was_holding = self.guard.holding().is_some();
-        match self.guard.judge(known, lost.clone(), Instant::now().into_std()) {
-            Verdict::Believe => {
+        match self.guard.judge(known, lost, Instant::now().into_std()) {
+            Verdict::Believe(lost) => {
                 count += lost.into_iter().filter(|name| next.apply(name.clone().gone())).count();
                 if was_holding {
                     info!(partition = %self.name, "the guard lets go");
@@ -150,57 +167,107 @@ impl Holding {
             }
             Verdict::Hold if was_holding => {}
             Verdict::Hold => warn!(
-                partition = %self.name, lost = lost.len(), known = known.assignments + known.profiles,
+                partition = %self.name, lost = lost_count, known = known.assignments + known.profiles,
                 "a snapshot lacks most of what there was: these objects are kept until it is confirmed that they are gone"
             ),
         }
         self.inventory = inventory;
-        self.refuse(batch.refused, true);
         Ok(count)
     }
 
     fn take_delta(&mut self, next: &mut Catalog, batch: Arrived, expected: InventoryMessage) -> Result<usize, Diverged> {
+        let mut accounts: BTreeMap<Name, Account> = BTreeMap::new();
+        for change in &batch.changes {
+            let is_gone = matches!(change, Change::AssignmentGone(_) | Change::ProfileGone(_));
+            accounts.entry(change.name()).or_default().accepted = !is_gone;
+        }
+        batch.refused.iter().for_each(|refused| accounts.entry(refused.name()).or_default().accepted = true);
+        batch.unaccepted.iter().for_each(|unaccepted| accounts.entry(unaccepted.name()).or_default().unaccepted = true);
         let mut inventory = self.inventory;
-        let held = |name: &Name| self.guard.holding().is_some_and(|hold| hold.lost.contains(name));
-        let is_known = |name: &Name, next: &Catalog| self.refused.contains_key(name) || (next.contains(name) && !held(name));
-        let refused = batch.refused.iter().map(|(name, _)| (name.clone(), None));
-        let changes = batch.changes.into_iter().map(|change| (change.name(), Some(change)));
-        let mut count = 0;
-        let mut touched = Vec::new();
-        for (name, change) in changes.chain(refused) {
-            let was_known = is_known(&name, next);
-            let is_gone = matches!(change, Some(Change::AssignmentGone(_) | Change::ProfileGone(_)));
-            match (was_known, is_gone) {
-                (false, false) => inventory.add(&name),
-                (true, true) => inventory.take(&name),
-                _ => {}
+        let mut is_another = BTreeSet::new();
+        for (name, account) in &accounts {
+            let before = self.account(next, name);
+            inventory.moved(name, before, *account);
+            // The controller itself knows no accepted version any more: this is another object of the same name.
+            if before.accepted && !account.accepted {
+                is_another.insert(name.clone());
             }
-            if let Some(change) = change {
-                count += usize::from(next.apply(change));
-            }
-            touched.push(name);
         }
         if inventory != expected.into() {
             return Err(Diverged);
         }
         // A held object that exists again, or whose end is told by itself, is no matter for the guard.
-        for name in &touched {
+        for name in accounts.keys() {
             self.guard.release(name);
             self.refused.remove(name);
+            self.unaccepted.remove(name);
+            self.kept.remove(name);
         }
+        let is = |name: &Name, what: fn(&Account) -> bool| accounts.get(name).is_some_and(what);
+        let mut count = 0;
+        for change in batch.changes {
+            // What exists and is not accepted is not gone here if we still know what the controller never knew.
+            let name = change.name();
+            if is(&name, |account| account.accepted || !account.unaccepted) || is_another.contains(&name) {
+                count += usize::from(next.apply(change));
+            }
+        }
+        count += self.take_unaccepted(next, batch.unaccepted, |name| is(name, |account| account.accepted));
+        count += self.refuse(next, batch.refused, false);
         self.inventory = inventory;
-        self.refuse(batch.refused, false);
         Ok(count)
     }
 
-    fn refuse(&mut self, refused: Vec<(Name, String)>, anew: bool) {
+    /// How the controller counts an object, by what it told us.
+    fn account(&self, catalog: &Catalog, name: &Name) -> Account {
+        let is_held = || self.guard.holding().is_some_and(|hold| hold.lost.contains(name));
+        let is_ours_alone = || self.kept.contains(name) || is_held();
+        let accepted = self.refused.contains_key(name) || (catalog.contains(name) && !is_ours_alone());
+        Account { accepted, unaccepted: self.unaccepted.contains(name) }
+    }
+
+    /// Objects that exist and are not accepted: what is held of them stays.
+    fn take_unaccepted(
+        &mut self,
+        next: &mut Catalog,
+        unaccepted: Vec<Arc<Unaccepted>>,
+        is_accepted_there: impl Fn(&Name) -> bool,
+    ) -> usize {
+        let mut count = 0;
+        for unaccepted in unaccepted {
+            let name = unaccepted.name();
+            let is_news = next.apply(Change::Unaccepted(unaccepted.clone()));
+            let is_kept = next.contains(&name);
+            if is_kept && !is_accepted_there(&name) {
+                self.kept.insert(name.clone());
+            }
+            if is_news {
+                let served = match (is_kept, unaccepted.claims_nothing()) {
+                    (true, _) => "its last accepted version",
+                    (false, false) => "nothing; whom it would concern waits",
+                    (false, true) => "nothing; which machines it would concern can't be told, so that they may get another",
+                };
+                warn!(object = %name, fault = %unaccepted.fault, served, "an object is not accepted");
+            }
+            self.unaccepted.insert(name);
+            count += usize::from(is_news);
+        }
+        count
+    }
+
+    /// Profiles that can't be used here are here what is not accepted elsewhere.
+    fn refuse(&mut self, next: &mut Catalog, refused: Vec<Unaccepted>, anew: bool) -> usize {
         let before = if anew { std::mem::take(&mut self.refused) } else { BTreeMap::new() };
-        for (name, reason) in refused {
+        let mut count = 0;
+        for unaccepted in refused {
+            let (name, reason) = (unaccepted.name(), unaccepted.fault.to_string());
             if before.get(&name) != Some(&reason) {
                 warn!(object = %name, reason, "an object of the feed can't be used here; what was held of it stays");
             }
             self.refused.insert(name, reason);
+            count += usize::from(next.apply(Change::Unaccepted(Arc::new(unaccepted))));
         }
+        count
     }
 
     /// The controller is there, and last heard from its API server so long ago.
@@ -211,7 +278,7 @@ impl Holding {
     /// Starts with what a copy on disk holds, which was true so long ago.
     pub(crate) fn restored(&mut self, position: Option<Position>, age: Duration) {
         // What could not be read is to be asked for again.
-        self.position = position.filter(|_| self.refused.is_empty());
+        self.position = position.filter(|_| self.is_plain());
         self.true_at = Instant::now().checked_sub(age).or(Some(Instant::now()));
     }
 
@@ -242,6 +309,16 @@ impl Holding {
 
     pub(crate) fn held(&self) -> usize {
         self.guard.holding().map_or(0, |hold| hold.lost.len())
+    }
+
+    /// Whether we hold just what the controller has, so that its changes fit to it also after a restart, when all else is forgotten.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.held() == 0 && self.refused.is_empty() && self.kept.is_empty()
+    }
+
+    /// How many objects are not accepted there, and of how many of those only we still know an accepted version.
+    pub(crate) fn unaccepted(&self) -> (usize, usize) {
+        (self.unaccepted.len(), self.kept.len())
     }
 
     pub(crate) fn refused(&self) -> &BTreeMap<Name, String> {

@@ -248,7 +248,7 @@ fn select(catalog: &boot::Catalog, subject: &Subject) -> Selected {
             Selected { boots, selection: Some(selection) }
         }
         Err(boot::NotSelected::NoAssignment) => Selected { boots: Boots { assignment: None, profile: None }, selection: None },
-        Err(boot::NotSelected::NoProfile { assignment, .. }) => {
+        Err(boot::NotSelected::NoProfile { assignment, .. } | boot::NotSelected::NotAccepted { assignment, .. }) => {
             Selected { boots: Boots { assignment: Some(assignment.key.clone()), profile: None }, selection: None }
         }
     }

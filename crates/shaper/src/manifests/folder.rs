@@ -1,26 +1,34 @@
 //! The state of a folder: the last good objects of each file, and what is wrong now.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
-use boot::Change;
-use tracing::info;
+use boot::catalog::guard::{Guard, Hold, Known, Limits, Verdict};
+use boot::{Change, Claim, Name, Unaccepted};
+use tracing::{info, warn};
 
 use super::Problem;
 use super::fault::Fault;
-use super::read::{self, Contents, Identity, Kind, MAX_FILE_BYTES, Object};
+use super::read::{self, Broken, Contents, MAX_FILE_BYTES, Object, Spots};
 use super::walk::{Found, Stamp, walk};
+
+mod memory;
 
 /// A folder of manifests, as it was when it was last read.
 pub struct Folder {
     dir: PathBuf,
     files: BTreeMap<PathBuf, Held>,
     /// What was handed out, and the file that each object came from.
-    served: HashMap<Identity, (PathBuf, Object)>,
+    served: HashMap<Name, (PathBuf, Object)>,
+    /// Objects of broken files of which no good version is known.
+    standing: BTreeMap<Name, Arc<Unaccepted>>,
     /// Objects that other files have, too.
     twice: Vec<Problem>,
+    guard: Guard,
 }
 
 /// What a scan found.
@@ -33,6 +41,8 @@ pub struct Scan {
     pub files: usize,
     /// How many of them had changed and were read.
     pub read: usize,
+    /// Whether what [`Folder::remember`] tells may be another.
+    pub is_other: bool,
 }
 
 /// What is known of a file.
@@ -42,14 +52,19 @@ struct Held {
     stamp: Option<Stamp>,
     good: Contents,
     faults: Vec<Fault>,
+    /// What can be told of its objects while it is broken.
+    claims: Vec<(Claim, Option<String>)>,
 }
+
+type Served = HashMap<Name, (PathBuf, Object)>;
 
 // === impl Folder ===
 
 impl Folder {
-    /// A folder of which nothing was read yet.
-    pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), files: BTreeMap::new(), served: HashMap::new(), twice: Vec::new() }
+    /// A folder of which nothing was read yet. What it loses at once beyond these limits is kept until that is confirmed.
+    pub fn new(dir: &Path, limits: Limits) -> Self {
+        let (files, served, standing) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
+        Self { dir: dir.to_owned(), files, served, standing, twice: Vec::new(), guard: Guard::new(limits) }
     }
 
     /// Reads the files that have changed.
@@ -67,49 +82,145 @@ impl Folder {
                 read += 1;
             }
         }
-        let changes = if read > 0 || is_less { self.choose() } else { Vec::new() };
-        Scan { changes, problems: self.problems(&found), files: found.files.len(), read }
+        let is_other = read > 0 || is_less || self.is_to_be_judged();
+        let changes = if is_other { self.choose() } else { Vec::new() };
+        Scan { changes, problems: self.problems(&found), files: found.files.len(), read, is_other }
+    }
+
+    /// What the guard keeps, although the folder lacks it.
+    pub fn holding(&self) -> Option<&Hold> {
+        self.guard.holding()
+    }
+
+    /// An operator says that what the guard keeps is gone indeed.
+    pub fn confirm(&mut self) -> Vec<Change> {
+        let lost = self.guard.confirm();
+        for name in &lost {
+            self.served.remove(name);
+            self.standing.remove(name);
+        }
+        lost.into_iter().map(Name::gone).collect()
+    }
+
+    fn is_to_be_judged(&self) -> bool {
+        let due = self.guard.holding().zip(self.guard.look_every());
+        due.is_some_and(|(hold, every)| Instant::now() >= hold.since + every * hold.looks)
     }
 
     /// Takes each object from one file: that which had it before, or else the first.
     fn choose(&mut self) -> Vec<Change> {
-        let mut holders: HashMap<Identity, Vec<(&PathBuf, usize, &Object)>> = HashMap::new();
+        self.follow_renamed();
+        let mut holders: HashMap<Name, Vec<(&PathBuf, usize, &Object)>> = HashMap::new();
         for (path, held) in &self.files {
             for (spots, object) in &held.good.objects {
-                holders.entry(object.identity()).or_default().push((path, spots.object.line as usize, object));
+                holders.entry(object.name()).or_default().push((path, spots.object.line as usize, object));
             }
         }
         let mut twice = Vec::new();
-        let choose = |(identity, holders): (Identity, Vec<(&PathBuf, usize, &Object)>)| {
-            let before = self.served.get(&identity).map(|(path, _)| path);
+        let choose = |(name, holders): (Name, Vec<(&PathBuf, usize, &Object)>)| {
+            let before = self.served.get(&name).map(|(path, _)| path);
             let at = holders.iter().position(|(path, ..)| Some(*path) == before).unwrap_or(0);
             let (path, _, object) = holders[at];
             for (other, line, _) in holders.iter().filter(|(other, ..)| *other != path) {
-                let reason = format!("{identity} is in {} as well, which is served; remove one of them", path.display());
+                let reason = format!("{name} is in {} as well, which is served; remove one of them", path.display());
                 twice.push(Problem { file: (*other).clone(), line: Some(*line), reason });
             }
-            (identity, (path.clone(), object.clone()))
+            (name, (path.clone(), object.clone()))
         };
-        let chosen = holders.into_iter().map(choose).collect();
+        let mut chosen: Served = holders.into_iter().map(choose).collect();
         self.twice = twice;
-        self.replace(chosen)
+        let mut standing = self.stand_ins(&chosen);
+        self.keep_what_is_lost(&mut chosen, &mut standing);
+        self.replace(chosen, standing)
     }
 
-    fn replace(&mut self, chosen: HashMap<Identity, (PathBuf, Object)>) -> Vec<Change> {
-        let gone = self.served.keys().filter(|identity| !chosen.contains_key(*identity)).map(|identity| {
-            let key = identity.key.clone();
-            match identity.kind {
-                Kind::Profile => Change::ProfileGone(key),
-                Kind::Assignment => Change::AssignmentGone(key),
+    /// A file that was renamed while it is broken keeps the last good objects of those that it still names.
+    fn follow_renamed(&mut self) {
+        let mut found = Vec::new();
+        let mut good: Option<HashSet<Name>> = None;
+        for (path, held) in &self.files {
+            for (claim, _) in &held.claims {
+                let unaccepted = Unaccepted { claim: claim.clone(), fault: Box::default() };
+                let name = unaccepted.name();
+                let Some((_, object)) = self.served.get(&name) else { continue };
+                let all = || self.files.values().flat_map(|held| &held.good.objects).map(|(_, object)| object.name()).collect();
+                if !good.get_or_insert_with(all).contains(&name) && !unaccepted.is_another_than(object.created()) {
+                    found.push((path.clone(), object.clone()));
+                }
             }
-        });
-        let new = chosen.iter().filter(|(identity, (_, object))| self.served.get(*identity).is_none_or(|(_, before)| before != object));
-        let new = new.map(|(_, (_, object))| match object {
-            Object::Profile(profile) => Change::Profile(profile.clone()),
-            Object::Assignment(assignment) => Change::Assignment(assignment.clone()),
-        });
-        let changes = gone.chain(new).collect();
-        self.served = chosen;
+        }
+        for (path, object) in found {
+            let Some(held) = self.files.get_mut(&path) else { continue };
+            held.good.objects.push((Spots::default(), object));
+        }
+    }
+
+    /// Objects that broken files name, and of which no good version is known.
+    fn stand_ins(&self, chosen: &Served) -> BTreeMap<Name, Arc<Unaccepted>> {
+        let mut standing = BTreeMap::new();
+        for (path, held) in &self.files {
+            let Some(first) = held.faults.first() else { continue };
+            let file = path.strip_prefix(&self.dir).unwrap_or(path).display();
+            for (claim, own) in &held.claims {
+                let fault = match (own, first.line()) {
+                    (Some(own), _) => format!("{file}: {own}"),
+                    (None, Some(line)) => format!("nothing of {file} is taken while it is broken, at line {line}: {}", first.sentence()),
+                    (None, None) => format!("nothing of {file} is taken while it is broken: {}", first.sentence()),
+                };
+                let unaccepted = Unaccepted { claim: claim.clone(), fault: fault.into() };
+                let name = unaccepted.name();
+                if !chosen.contains_key(&name) {
+                    standing.entry(name).or_insert_with(|| Arc::new(unaccepted));
+                }
+            }
+        }
+        standing
+    }
+
+    /// An empty folder is more likely one that is not mounted than a wish.
+    fn keep_what_is_lost(&mut self, chosen: &mut Served, standing: &mut BTreeMap<Name, Arc<Unaccepted>>) {
+        let mut known = Known::default();
+        let mut lost = BTreeSet::new();
+        for name in self.served.keys().chain(self.standing.keys()) {
+            match name {
+                Name::Assignment(_) => known.assignments += 1,
+                Name::Profile(_) => known.profiles += 1,
+            }
+            if !chosen.contains_key(name) && !standing.contains_key(name) {
+                lost.insert(name.clone());
+            }
+        }
+        let (was_holding, count) = (self.guard.holding().is_some(), lost.len());
+        match self.guard.judge(known, lost, Instant::now()) {
+            Verdict::Believe(_) if was_holding => info!("the guard lets go"),
+            Verdict::Believe(_) => {}
+            Verdict::Hold => {
+                if !was_holding {
+                    warn!(
+                        folder = %self.dir.display(), lost = count, known = known.assignments + known.profiles,
+                        "the folder lacks most of what it held; is it mounted? All is kept until it is confirmed that it is gone (POST                          /guard/confirm on the admin port)"
+                    );
+                }
+                for name in self.guard.holding().into_iter().flat_map(|hold| &hold.lost) {
+                    if let Some(served) = self.served.get(name) {
+                        chosen.insert(name.clone(), served.clone());
+                    } else if let Some(unaccepted) = self.standing.get(name) {
+                        standing.insert(name.clone(), unaccepted.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn replace(&mut self, chosen: Served, standing: BTreeMap<Name, Arc<Unaccepted>>) -> Vec<Change> {
+        let known = self.served.keys().chain(self.standing.keys());
+        let gone = known.filter(|name| !chosen.contains_key(*name) && !standing.contains_key(*name)).map(|name| name.clone().gone());
+        let new = chosen.iter().filter(|(name, (_, object))| self.served.get(*name).is_none_or(|(_, before)| before != object));
+        let new = new.map(|(_, (_, object))| object.change());
+        let stands = standing.iter().filter(|(name, unaccepted)| self.standing.get(*name) != Some(*unaccepted));
+        let stands = stands.map(|(_, unaccepted)| Change::Unaccepted(unaccepted.clone()));
+        let changes = gone.chain(new).chain(stands).collect();
+        (self.served, self.standing) = (chosen, standing);
         changes
     }
 
@@ -137,7 +248,7 @@ impl Held {
             Ok(Opened::TooLarge(bytes, stamp)) => {
                 self.stamp = Some(stamp);
                 let reason = format!("the file has {bytes} bytes; split it into files of at most {MAX_FILE_BYTES} (64 MiB)");
-                self.faults = vec![Fault::file(None, reason)];
+                (self.faults, self.claims) = (vec![Fault::file(None, reason)], Vec::new());
             }
             // The next scan sees what it has become.
             Ok(Opened::Changing) => {}
@@ -154,9 +265,9 @@ impl Held {
                     info!(file = %path.display(), object = foreign, "not shaper's: ignored");
                 }
                 self.good = contents;
-                self.faults.clear();
+                (self.faults, self.claims) = (Vec::new(), Vec::new());
             }
-            Err(faults) => self.faults = faults,
+            Err(Broken { faults, claims }) => (self.faults, self.claims) = (faults, claims),
         }
     }
 }

@@ -31,6 +31,18 @@ pub struct Follow {
     woken: Option<Instant>,
 }
 
+/// Makes whoever waits look at once.
+#[derive(Clone)]
+pub struct Waker(Sender<()>);
+
+impl Waker {
+    /// Wakes it.
+    pub fn wake(&self) {
+        // Nobody waits any more when the process ends.
+        let _ = self.0.send(());
+    }
+}
+
 // === impl Follow ===
 
 impl Follow {
@@ -43,13 +55,18 @@ impl Follow {
         follow
     }
 
-    /// Returns when the folder has changed, or could have. The time between two calls is taken for that of a look.
-    pub fn wait(&mut self) {
+    /// What makes [`wait`](Self::wait) return.
+    pub fn waker(&self) -> Waker {
+        Waker(self.sender.clone())
+    }
+
+    /// Returns when the folder has changed, or could have, or after so long a time. The time between two calls is taken for that of a look.
+    pub fn wait(&mut self, at_most: Option<Duration>) {
         let look = self.woken.map_or(Duration::ZERO, |woken| woken.elapsed());
         // What changed before the new watch was set was not heard.
         let is_another = identity(&self.dir) != self.watched && self.watch();
         if !is_another {
-            match self.signs.recv_timeout(RESCAN.max(look * IDLE_SHARE)) {
+            match self.signs.recv_timeout(RESCAN.max(look * IDLE_SHARE).min(at_most.unwrap_or(Duration::MAX))) {
                 Ok(()) => self.settle(),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }

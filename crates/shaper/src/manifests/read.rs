@@ -1,18 +1,17 @@
 //! From the bytes of one file to objects.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 use boot::nearest::{did_you_mean, nearest};
-use boot::{Assignment, ObjectKey, Profile};
+use boot::{Assignment, Change, Claim, Name, ObjectKey, Profile};
 use crd::{API_VERSION, GROUP, Invalid, VERSION};
 use review::{Reviewed, rule};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::fault::{Fault, Lines};
 use super::fields;
-use super::tree::{Documents, Node, Spot, Value};
+use super::tree::{Documents, Meaning, Node, Spot, Value, meaning};
 
 /// Largest file that is read.
 pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -33,13 +32,6 @@ pub(super) enum Object {
     Assignment(Arc<Assignment>),
 }
 
-/// Kind, namespace and name: no two objects share them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Identity {
-    pub(super) kind: Kind,
-    pub(super) key: ObjectKey,
-}
-
 /// The places of an object that are told when something is wrong with it among others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Spots {
@@ -58,12 +50,20 @@ pub(super) struct Contents {
     pub(super) foreign: Vec<String>,
     /// Objects that can't be served, with the labels of a Profile, or those that an Assignment selects: what is said of others should not be
     /// said twice.
-    pub(super) refused: Vec<(boot::Name, boot::Labels)>,
+    pub(super) refused: Vec<(Name, boot::Labels)>,
+}
+
+/// A file that is not taken, since something in it is wrong.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Broken {
+    pub(super) faults: Vec<Fault>,
+    /// What can be told of its objects all the same, of the good ones as well; with what is wrong with the object itself.
+    pub(super) claims: Vec<(Claim, Option<String>)>,
 }
 
 /// Reads a file. All of its faults are found, as far as they don't hide each other.
-pub(super) fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Vec<Fault>> {
-    let text = text(bytes).map_err(|fault| vec![fault])?;
+pub(super) fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Broken> {
+    let text = text(bytes).map_err(|fault| Broken { faults: vec![fault], claims: Vec::new() })?;
     let mut reading = Reading::default();
     if let Err(fault) = if is_json { reading.json(text) } else { reading.yaml(text, 0) } {
         reading.faults.push(fault);
@@ -101,6 +101,7 @@ pub(super) fn lines(text: &[u8]) -> usize {
 struct Reading {
     contents: Contents,
     faults: Vec<Fault>,
+    claims: Vec<(Claim, Option<String>)>,
     /// Whether warnings are of interest, and not only what can't be served.
     is_review: bool,
 }
@@ -163,7 +164,11 @@ impl Reading {
             },
             Ok(Some(kind)) => match convert(kind, node) {
                 Ok(object) => self.contents.objects.push((spots(node), object)),
-                Err(faults) => self.faults.extend(faults),
+                Err(faults) => {
+                    let sentence = faults.first().map(Fault::sentence);
+                    self.claims.extend(claim(kind, node).map(|claim| (claim, sentence)));
+                    self.faults.extend(faults);
+                }
             },
             Ok(None) => {
                 let name = node.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::text).unwrap_or("without a name");
@@ -174,10 +179,10 @@ impl Reading {
         }
     }
 
-    fn end(mut self) -> Result<Contents, Vec<Fault>> {
+    fn end(mut self) -> Result<Contents, Broken> {
         let mut seen = HashMap::new();
         for (spots, object) in &self.contents.objects {
-            let (identity, line) = (object.identity(), spots.object.line);
+            let (identity, line) = (object.name(), spots.object.line);
             if let Some(first) = seen.insert(identity.clone(), line) {
                 let reason = format!("{identity} is in this file twice, at lines {first} and {line}; remove one");
                 self.faults.push(Fault::new(&rule::TWICE, Some(spots.object), reason));
@@ -192,7 +197,9 @@ impl Reading {
         if more > 0 {
             self.faults.push(Fault::file(None, format!("there are {more} more errors")));
         }
-        Err(self.faults)
+        let mut claims = self.claims;
+        claims.extend(self.contents.objects.iter().map(|(_, object)| (object.claim(), None)));
+        Err(Broken { faults: self.faults, claims })
     }
 }
 
@@ -259,12 +266,31 @@ fn reviewed(kind: Kind, node: &Node<'_>, lines: &Lines<'_>) -> Result<(Option<Ob
 }
 
 /// The name that an object gives itself, as far as it does.
-fn name(kind: Kind, node: &Node<'_>) -> boot::Name {
+fn name(kind: Kind, node: &Node<'_>) -> Name {
     let text = |field: &str| node.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Node::text);
     let key = ObjectKey::new(text("namespace").unwrap_or(crd::DEFAULT_NAMESPACE), text("name").unwrap_or_default());
     match kind {
-        Kind::Profile => boot::Name::Profile(key),
-        Kind::Assignment => boot::Name::Assignment(key),
+        Kind::Profile => Name::Profile(key),
+        Kind::Assignment => Name::Assignment(key),
+    }
+}
+
+/// What can be told of an object that is wrong.
+fn claim(kind: Kind, node: &Node<'_>) -> Option<Claim> {
+    let object = loose(node);
+    match kind {
+        Kind::Profile => crd::claim_of_profile(&object),
+        Kind::Assignment => crd::claim_of_assignment(&object),
+    }
+}
+
+/// The value, whatever its schema wants: what looks like a number may be a serial number.
+fn loose(node: &Node<'_>) -> serde_json::Value {
+    match &node.value {
+        Value::Plain(text) if meaning(text) == Meaning::Null => serde_json::Value::Null,
+        Value::Plain(text) | Value::Text { text, .. } => text.as_ref().into(),
+        Value::List(items) => items.iter().map(loose).collect(),
+        Value::Map(entries) => entries.iter().map(|entry| (entry.key.to_string(), loose(&entry.node))).collect(),
     }
 }
 
@@ -319,19 +345,37 @@ impl Kind {
 // === impl Object ===
 
 impl Object {
-    pub(super) fn identity(&self) -> Identity {
+    pub(super) fn name(&self) -> Name {
         match self {
-            Self::Profile(profile) => Identity { kind: Kind::Profile, key: profile.key.clone() },
-            Self::Assignment(assignment) => Identity { kind: Kind::Assignment, key: assignment.key.clone() },
+            Self::Profile(profile) => Name::Profile(profile.key.clone()),
+            Self::Assignment(assignment) => Name::Assignment(assignment.key.clone()),
         }
     }
-}
 
-// === impl Identity ===
+    /// When it was created, if the file says that.
+    pub(super) fn created(&self) -> Option<jiff::Timestamp> {
+        match self {
+            Self::Profile(profile) => profile.created,
+            Self::Assignment(assignment) => assignment.created,
+        }
+    }
 
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {}", self.kind, self.key)
+    /// What can be told of it where it may not be used, as others of its file are wrong.
+    fn claim(&self) -> Claim {
+        match self {
+            Self::Profile(profile) => {
+                let labels = profile.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+                Claim::Profile(Arc::new(Profile::claim(profile.key.clone(), profile.created, &labels)))
+            }
+            Self::Assignment(assignment) => Claim::Assignment(assignment.clone()),
+        }
+    }
+
+    pub(super) fn change(&self) -> Change {
+        match self {
+            Self::Profile(profile) => Change::Profile(profile.clone()),
+            Self::Assignment(assignment) => Change::Assignment(assignment.clone()),
+        }
     }
 }
 

@@ -1,12 +1,11 @@
 //! From the folder to the catalog that machines are answered from.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use boot::{Catalog, Change, ObjectKey, SharedCatalog};
+use boot::{Catalog, Change, Claim, ObjectKey, SharedCatalog, Unaccepted};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -16,6 +15,9 @@ use tracing::{error, info, warn};
 use crate::admin::Part;
 use crate::ids::ConfigIds;
 use crate::manifests::{Folder, Problem};
+
+use super::confirmations::Confirmations;
+use super::memory::Memory;
 
 /// Most problems that are listed one by one in metrics.
 const MAX_LISTED: usize = 100;
@@ -29,10 +31,17 @@ pub(super) struct Loader {
     gauges: Gauges,
     remarks: Arc<Mutex<Vec<String>>>,
     problems: BTreeSet<Problem>,
+    /// What was said beside the problems.
+    said: Vec<String>,
     /// Profiles that have configs whose ids are not on disk.
     unsaved: BTreeSet<ObjectKey>,
     /// Whether ids of Profiles that went while nobody looked were forgotten.
     is_swept: bool,
+    memory: Memory,
+    asked: Arc<Confirmations>,
+    /// What the folder held before a restart, until it is looked at.
+    restored: Vec<Change>,
+    has_looked: bool,
 }
 
 /// What there is after a load.
@@ -50,6 +59,9 @@ pub(super) struct Gauges {
     problems: Gauge,
     problem: Family<Place, Gauge>,
     state_unsaved: Gauge,
+    unaccepted: Gauge,
+    guard: Gauge,
+    held: Gauge,
     age: Gauge<f64, AtomicU64>,
     loads: prometheus_client::metrics::counter::Counter,
     loaded: Arc<Mutex<Option<Instant>>>,
@@ -69,25 +81,48 @@ struct Place {
 }
 
 impl Loader {
-    pub(super) fn new(dir: &Path, ids: ConfigIds, shared: Arc<SharedCatalog>, gauges: Gauges, remarks: Arc<Mutex<Vec<String>>>) -> Self {
+    /// A loader of a folder, as far as it is remembered.
+    pub(super) fn new(
+        mut folder: Folder,
+        mut memory: Memory,
+        ids: ConfigIds,
+        shared: Arc<SharedCatalog>,
+        gauges: Gauges,
+        remarks: Arc<Mutex<Vec<String>>>,
+        asked: Arc<Confirmations>,
+    ) -> Self {
+        let restored = folder.restore(memory.read());
         Self {
-            folder: Folder::new(dir),
+            folder,
             ids,
             catalog: Catalog::new(),
             shared,
             gauges,
             remarks,
             problems: BTreeSet::new(),
+            said: Vec::new(),
             unsaved: BTreeSet::new(),
             is_swept: false,
+            memory,
+            asked,
+            restored,
+            has_looked: false,
         }
     }
 
     /// Reads what has changed and makes it current, all at once.
     pub(super) fn load(&mut self) -> Loaded {
         let started = Instant::now();
+        let is_first = !std::mem::replace(&mut self.has_looked, true);
+        let confirmed = if self.asked.taken() { self.folder.confirm() } else { Vec::new() };
+        if !confirmed.is_empty() {
+            warn!(objects = confirmed.len(), "the guard was told that these objects are gone indeed; they are");
+        }
         let scan = self.folder.rescan();
-        let changes = self.with_ids(scan.changes, scan.problems.is_empty());
+        let is_confirmed = !confirmed.is_empty();
+        let changes: Vec<_> = std::mem::take(&mut self.restored).into_iter().chain(confirmed).chain(scan.changes).collect();
+        let is_whole = scan.problems.is_empty() && self.folder.holding().is_none();
+        let changes = self.with_ids(changes, is_whole);
         let mut changed = 0;
         for change in changes {
             changed += i64::from(self.catalog.apply(change));
@@ -100,8 +135,22 @@ impl Loader {
         if changed > 0 {
             info!(changes = changed, assignments, profiles, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "loaded");
         }
+        if is_first && scan.files == 0 && changed == 0 {
+            warn!("the folder holds no *.yaml, *.yml or *.json file, and nothing is remembered of it: no machine boots until there is one");
+        }
         self.report(scan.problems.iter().cloned().collect(), changed);
+        if is_confirmed {
+            self.memory.hurry();
+        } else if scan.is_other {
+            self.memory.is_current = false;
+        }
+        self.memory.write(&self.folder);
         Loaded { assignments, profiles, problems: scan.problems, took }
+    }
+
+    /// When there is something to do although nothing changes.
+    pub(super) fn pending(&self) -> Option<Duration> {
+        self.memory.pending()
     }
 
     /// Gives Profiles the ids of their configs. Those that could not be written down wait for the next load.
@@ -110,16 +159,17 @@ impl Loader {
             match change {
                 Change::Profile(profile) => self.ids.assign(profile),
                 Change::ProfileGone(key) => self.ids.forget(key),
-                Change::Assignment(_) | Change::AssignmentGone(_) => {}
+                Change::Assignment(_) | Change::AssignmentGone(_) | Change::Unaccepted(_) => {}
             }
         }
         if is_whole && !self.is_swept {
             self.is_swept = true;
             let gone: BTreeSet<_> =
                 changes.iter().filter_map(|change| if let Change::ProfileGone(key) = change { Some(key) } else { None }).collect();
-            let known = self.catalog.profiles().map(|profile| &profile.key).filter(|key| !gone.contains(key));
+            let known = self.catalog.profiles().map(|profile| &profile.key);
             let new = changes.iter().filter_map(|change| if let Change::Profile(profile) = change { Some(&profile.key) } else { None });
-            self.ids.keep_only(&known.chain(new).map(ToString::to_string).collect());
+            let there = known.chain(new).filter(|key| !gone.contains(key));
+            self.ids.keep_only(&there.map(ToString::to_string).collect());
         }
         self.save_ids();
         let waiting: Vec<_> = self.unsaved.iter().filter_map(|key| self.catalog.profile(key)).cloned().map(Change::Profile).collect();
@@ -129,12 +179,23 @@ impl Loader {
     }
 
     fn with_id(&mut self, change: Change) -> Change {
-        let Change::Profile(profile) = change else { return change };
+        let profile = match change {
+            Change::Profile(profile) => profile,
+            Change::Unaccepted(unaccepted) => return Change::Unaccepted(self.with_known_ids(unaccepted)),
+            change => return change,
+        };
         let profile = profile.with_ids(self.ids.of(&profile));
         if profile.config_without_id().is_some() {
             self.unsaved.insert(profile.key.clone());
         }
         Change::Profile(Arc::new(profile))
+    }
+
+    /// Who installs by a Profile that is not known any more is to wait for its configs.
+    fn with_known_ids(&self, unaccepted: Arc<Unaccepted>) -> Arc<Unaccepted> {
+        let Claim::Profile(claim) = &unaccepted.claim else { return unaccepted };
+        let claim = Claim::Profile(Arc::new(claim.with_ids(self.ids.of_unknown(&claim.key))));
+        Arc::new(Unaccepted { claim, fault: unaccepted.fault.clone() })
     }
 
     fn save_ids(&mut self) {
@@ -161,11 +222,27 @@ impl Loader {
         for file in was_broken.difference(&now_broken) {
             info!(file = %file.display(), "mended");
         }
+        let mut also = Vec::new();
+        if let Some(hold) = self.folder.holding() {
+            also.push(format!(
+                "the guard keeps {} of {} objects that the folder lacks now; is it mounted? If they are meant to be gone, POST /guard/confirm \
+                 to this port",
+                hold.lost.len(),
+                hold.known
+            ));
+        }
+        also.extend(self.catalog.unaccepted_sentences(MAX_LISTED));
         if problems != self.problems {
             self.gauges.list(&problems);
-            *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = problems.iter().map(ToString::to_string).collect();
         }
-        self.problems = problems;
+        if problems != self.problems || also != self.said {
+            let remarks = also.iter().cloned().chain(problems.iter().map(ToString::to_string)).collect();
+            *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = remarks;
+        }
+        (self.problems, self.said) = (problems, also);
+        let held = self.folder.holding().map_or(0, |hold| hold.lost.len());
+        self.asked.held.store(held, Ordering::Relaxed);
+        self.gauges.kept(held, self.catalog.unaccepted_count());
         self.gauges.loaded(&self.catalog, self.problems.len(), changed);
     }
 }
@@ -177,6 +254,9 @@ impl Gauges {
             problems: Gauge::default(),
             problem: Family::default(),
             state_unsaved: Gauge::default(),
+            unaccepted: Gauge::default(),
+            guard: Gauge::default(),
+            held: Gauge::default(),
             age: Gauge::default(),
             loads: prometheus_client::metrics::counter::Counter::default(),
             loaded: Arc::default(),
@@ -190,6 +270,13 @@ impl Gauges {
         );
         registry.register("manifest_problem", "Where and what, for the first hundred", gauges.problem.clone());
         registry.register("state_unsaved", "1 while ids of configs can't be written to the state directory", gauges.state_unsaved.clone());
+        registry.register(
+            "manifest_unaccepted_objects",
+            "Objects of broken files of which no good version is known: whom they concern waits",
+            gauges.unaccepted.clone(),
+        );
+        registry.register("guard_holding", "1 while the mass-deletion guard keeps what the folder lacks", gauges.guard.clone());
+        registry.register("guard_held_objects", "Objects that the mass-deletion guard keeps", gauges.held.clone());
         registry.register_with_unit("load_age", "Time since the folder was last read", Unit::Seconds, gauges.age.clone());
         registry.register("loads", "How often the folder was read", gauges.loads.clone());
         registry.register("load_changes", "Objects that the last load with changes changed", gauges.changed.clone());
@@ -206,6 +293,12 @@ impl Gauges {
         }
         self.loads.inc();
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn kept(&self, held: usize, unaccepted: usize) {
+        self.guard.set(i64::from(held > 0));
+        self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
+        self.unaccepted.set(i64::try_from(unaccepted).unwrap_or(i64::MAX));
     }
 
     fn list(&self, problems: &BTreeSet<Problem>) {

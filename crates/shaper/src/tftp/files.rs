@@ -48,7 +48,7 @@ impl Files {
         let mut follow = Follow::new(&root);
         let serve = move || {
             loop {
-                follow.wait();
+                follow.wait(None);
                 match self.read(&root) {
                     Ok(()) if self.is_lost => {
                         self.is_lost = false;

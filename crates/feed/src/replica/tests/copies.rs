@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use super::super::copy::{Copy, Restored, Unusable};
+use super::super::copy::{Copy, Restored};
 use super::super::save;
 use super::*;
+use crate::Unusable;
 use crate::proto::Position;
 
 fn catalog(changes: Vec<Change>) -> Catalog {
@@ -73,7 +74,7 @@ fn a_copy_of_another_partition_is_refused() {
     let (west, east) = (Copy::new(directory.path(), "west"), Copy::new(directory.path(), "east"));
     west.write(&Catalog::new(), POSITION, Duration::ZERO).unwrap();
     fs::rename(west.path(), east.path()).unwrap();
-    assert!(matches!(east.read(), Err(Unusable::Other(name)) if name == "west"));
+    assert!(matches!(east.read(), Err(Unusable::Other(name)) if name == "partition \"west\""));
 }
 
 #[test]

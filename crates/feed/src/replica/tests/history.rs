@@ -16,21 +16,45 @@ enum Step {
     Wait(u16),
     /// The controller's process is another, with the same objects.
     Restart,
+    /// ... which never knew what the objects that are not accepted said before.
+    Forget,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => prop::collection::vec((0..12_u8, 0..6_u8, any::<bool>()), 1..6).prop_map(Step::Apply),
+        8 => prop::collection::vec((0..12_u8, 0..9_u8, any::<bool>()), 1..6).prop_map(Step::Apply),
         2 => Just(Step::Cut),
         2 => prop::sample::select(vec![0, 50, 3000]).prop_map(Step::Slow),
         6 => prop::sample::select(vec![0, 1, 10, 200, 5000]).prop_map(Step::Wait),
         1 => Just(Step::Restart),
+        1 => Just(Step::Forget),
     ]
 }
 
-fn change((name, variant, goes): (u8, u8, bool)) -> Change {
-    let change = if name % 2 == 0 { assignment(&format!("a{name}"), variant) } else { profile(&format!("p{name}"), variant) };
-    if goes { gone(&change) } else { change }
+/// Each time that an object is made anew, it is created later.
+#[derive(Default)]
+struct Births(BTreeMap<u8, i64>);
+
+impl Births {
+    fn change(&mut self, (name, variant, goes): (u8, u8, bool)) -> Change {
+        let birth = self.0.entry(name).or_default();
+        let created = Some(jiff::Timestamp::from_second(*birth).unwrap());
+        let object = match if name % 2 == 0 { assignment(&format!("a{name}"), variant) } else { profile(&format!("p{name}"), variant) } {
+            Change::Assignment(assignment) => Change::Assignment(Arc::new(Assignment { created, ..Assignment::clone(&assignment) })),
+            Change::Profile(profile) => {
+                let mut profile = Profile::clone(&profile);
+                profile.created = created;
+                Change::Profile(Arc::new(profile))
+            }
+            _ => unreachable!(),
+        };
+        if goes {
+            *birth += 1;
+            return gone(&object);
+        }
+        // A third of the variants is not accepted.
+        if variant < 6 { object } else { super::unaccepted(&object, &format!("fault {variant}")) }
+    }
 }
 
 /// A controller whose every state is remembered.
@@ -43,7 +67,8 @@ impl Remembered {
     fn new(objects: &Contents, journal: usize) -> Self {
         let publisher = Publisher::with_journal(journal);
         let assignments = objects.assignments.values().cloned().map(Change::Assignment);
-        publisher.apply(assignments.chain(objects.profiles.values().cloned().map(Change::Profile)).collect());
+        let profiles = objects.profiles.values().cloned().map(Change::Profile);
+        publisher.apply(assignments.chain(profiles).chain(objects.unaccepted.values().cloned().map(Change::Unaccepted)).collect());
         publisher.set_ready();
         let states = vec![Contents::of(&publisher.catalog().load())];
         Self { publisher: Arc::new(publisher), states }
@@ -64,15 +89,23 @@ async fn play(steps: Vec<Step>, journal: usize) {
     let site = Site::of(&controller.publisher);
     let follower = Follower::of(&site);
     let mut states = std::mem::take(&mut controller.states);
+    let mut births = Births::default();
+    let mut forgotten = false;
     for step in steps {
         match step {
-            Step::Apply(changes) => controller.apply(changes.into_iter().map(change).collect()),
+            Step::Apply(changes) => controller.apply(changes.into_iter().map(|change| births.change(change)).collect()),
             Step::Cut => site.cut(),
             Step::Slow(millis) => *lock(&site.slowness) = Duration::from_millis(millis.into()),
             Step::Wait(millis) => sleep(Duration::from_millis(millis.into())).await,
-            Step::Restart => {
+            Step::Restart | Step::Forget => {
                 states.append(&mut controller.states);
-                controller = Remembered::new(&controller.last(), journal);
+                let mut objects = controller.last();
+                if matches!(step, Step::Forget) {
+                    objects.assignments.retain(|key, _| !objects.unaccepted.contains_key(&Name::Assignment(key.clone())));
+                    objects.profiles.retain(|key, _| !objects.unaccepted.contains_key(&Name::Profile(key.clone())));
+                    forgotten = true;
+                }
+                controller = Remembered::new(&objects, journal);
                 site.replace(0, Some(&controller.publisher));
                 site.cut();
             }
@@ -81,11 +114,34 @@ async fn play(steps: Vec<Step>, journal: usize) {
     *lock(&site.slowness) = Duration::ZERO;
     settle().await;
     states.append(&mut controller.states);
-    assert_eq!(Contents::of(&follower.catalog()), controller.last(), "where it ends");
+    let (mut end, expected) = (Contents::of(&follower.catalog()), controller.last());
+    if forgotten {
+        // What the replica knows beyond the controller was accepted once, and the object is still the same and not accepted.
+        let is_right = |unaccepted: Option<&Arc<Unaccepted>>, created| unaccepted.is_some_and(|unaccepted| unaccepted.created() == created);
+        end.assignments.retain(|key, assignment| {
+            let is_theirs = expected.assignments.contains_key(key);
+            let unaccepted = expected.unaccepted.get(&Name::Assignment(key.clone()));
+            assert!(is_theirs || (is_right(unaccepted, assignment.created) && was_there(&states, assignment)), "{key}");
+            is_theirs
+        });
+        end.profiles.retain(|key, profile| {
+            let is_theirs = expected.profiles.contains_key(key);
+            assert!(is_theirs || is_right(expected.unaccepted.get(&Name::Profile(key.clone())), profile.created), "{key}");
+            is_theirs
+        });
+    }
+    assert_eq!(end, expected, "where it ends");
+    if forgotten {
+        return;
+    }
     for (place, catalog) in lock(&follower.union.history).iter().enumerate() {
         let seen = Contents::of(catalog);
         assert!(states.contains(&seen), "state {place} was never the controller's: {}", seen.names());
     }
+}
+
+fn was_there(states: &[Contents], assignment: &Arc<Assignment>) -> bool {
+    states.iter().any(|state| state.assignments.get(&assignment.key) == Some(assignment))
 }
 
 proptest! {

@@ -6,17 +6,21 @@ use tempfile::TempDir;
 
 use super::*;
 
+const LIMITS: Limits = Limits { percent: 30, objects: 5, looks: 3, after: std::time::Duration::from_hours(1) };
+
 /// A folder of manifests, and what a catalog would hold of it.
 struct Manifests {
     dir: TempDir,
     folder: Folder,
     names: BTreeSet<String>,
+    /// Objects that stand in for what was never good.
+    waiting: BTreeSet<String>,
 }
 
 impl Manifests {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { folder: Folder::new(dir.path()), dir, names: BTreeSet::new() }
+        Self { folder: Folder::new(dir.path(), LIMITS), dir, names: BTreeSet::new(), waiting: BTreeSet::new() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -32,10 +36,14 @@ impl Manifests {
     fn scan(&mut self) -> (Vec<String>, String) {
         let scan = self.folder.rescan();
         for change in scan.changes {
+            if !matches!(change, Change::Unaccepted(_)) {
+                self.waiting.remove(&*change.name().key().name);
+            }
             match change {
                 Change::Assignment(object) => drop(self.names.insert(object.key.name.to_string())),
                 Change::Profile(object) => drop(self.names.insert(object.key.name.to_string())),
-                Change::AssignmentGone(key) | Change::ProfileGone(key) => assert!(self.names.remove(&*key.name), "{key} was not served"),
+                Change::AssignmentGone(key) | Change::ProfileGone(key) => drop(self.names.remove(&*key.name)),
+                Change::Unaccepted(unaccepted) => drop(self.waiting.insert(unaccepted.name().key().name.to_string())),
             }
         }
         let problems = scan.problems.iter().map(|problem| problem.to_string().replace(&format!("{}/", self.dir.path().display()), ""));
@@ -253,4 +261,165 @@ fn pipes_and_folders_with_the_name_of_a_file_are_no_files() {
     std::process::Command::new("mkfifo").arg(manifests.path("pipe.yaml")).status().unwrap();
     symlink("nowhere", manifests.path("dangling.yaml")).unwrap();
     assert_eq!(manifests.served(), "b");
+}
+
+impl Manifests {
+    /// As another process finds it, with what this one would remember.
+    fn restart(&mut self) {
+        let remembered = self.folder.remember();
+        self.restart_with(remembered);
+    }
+
+    fn restart_with(&mut self, remembered: Vec<feed::FileCopy>) {
+        self.folder = Folder::new(self.dir.path(), LIMITS);
+        let restored = self.folder.restore(remembered);
+        self.names = restored.iter().map(|change| change.name().key().name.to_string()).collect();
+        self.waiting.clear();
+    }
+
+    fn waiting(&self) -> String {
+        self.waiting.iter().cloned().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A document with a field that does not exist.
+fn wrong(name: &str) -> String {
+    assignment(name).replace("{}", "{x: 1}")
+}
+
+#[test]
+fn a_file_that_is_broken_at_a_start_has_its_last_good_objects() {
+    let mut manifests = Manifests::new();
+    manifests.write("a.yaml", &format!("{}---\n{}", assignment("a"), assignment("b")));
+    manifests.write("c.yaml", &assignment("c"));
+    assert_eq!(manifests.served(), "a b c");
+    manifests.write("a.yaml", &format!("{}---\n{}", assignment("a"), wrong("d")));
+    fs::remove_file(manifests.path("c.yaml")).unwrap();
+    manifests.restart();
+    let (problem, names) = manifests.problem();
+    assert!(problem.starts_with("a.yaml:11: spec.x: unknown field"), "{problem}");
+    assert_eq!((names.as_str(), manifests.waiting().as_str()), ("a b", "d"), "c is gone, and d was never good");
+    manifests.restart();
+    assert_eq!((manifests.problem().1.as_str(), manifests.waiting().as_str()), ("a b", "d"));
+    manifests.write("a.yaml", &assignment("d"));
+    assert_eq!((manifests.served().as_str(), manifests.waiting().as_str()), ("d", ""));
+}
+
+#[test]
+fn of_a_file_that_is_broken_at_the_first_start_all_objects_are_known_to_be_there() {
+    let mut manifests = Manifests::new();
+    manifests.write("a.yaml", &format!("{}---\n{}", assignment("a"), wrong("b")));
+    manifests.write("c.yaml", &assignment("c"));
+    let (_, names) = manifests.problem();
+    assert_eq!((names.as_str(), manifests.waiting().as_str()), ("c", "a b"));
+    let faults: Vec<_> = manifests.folder.standing.values().map(|unaccepted| unaccepted.fault.to_string()).collect();
+    assert!(faults[0].starts_with("nothing of a.yaml is taken while it is broken, at line 11: spec.x: unknown field"), "{faults:?}");
+    assert!(faults[1].starts_with("a.yaml: spec.x: unknown field"), "{faults:?}");
+    fs::remove_file(manifests.path("a.yaml")).unwrap();
+    assert_eq!((manifests.served().as_str(), manifests.waiting().as_str()), ("c", ""));
+}
+
+#[test]
+fn a_file_that_is_renamed_while_it_is_broken_keeps_what_it_still_names_also_over_a_restart() {
+    for restarts in [false, true] {
+        let mut manifests = Manifests::new();
+        manifests.write("a.yaml", &format!("{}---\n{}", assignment("a"), assignment("b")));
+        assert_eq!(manifests.served(), "a b");
+        manifests.write("a.yaml", &format!("{}---\n{}", wrong("a"), assignment("new")));
+        assert_eq!(manifests.problem().1, "a b");
+        let remembered = manifests.folder.remember();
+        fs::rename(manifests.path("a.yaml"), manifests.path("z.yaml")).unwrap();
+        if restarts {
+            manifests.restart_with(remembered);
+        }
+        let (problem, names) = manifests.problem();
+        assert!(problem.starts_with("z.yaml:5: spec.x"), "{problem}");
+        assert_eq!((names.as_str(), manifests.waiting().as_str()), ("a", "new"), "b is not named any more");
+        manifests.restart();
+        assert_eq!((manifests.problem().1.as_str(), manifests.waiting().as_str()), ("a", "new"));
+        manifests.write("z.yaml", &assignment("a"));
+        assert_eq!(manifests.served(), "a");
+    }
+}
+
+#[test]
+fn which_of_two_files_serves_an_object_does_not_change_with_a_restart() {
+    let mut manifests = Manifests::new();
+    manifests.write("b.yaml", &assignment("x"));
+    assert_eq!(manifests.served(), "x");
+    manifests.write("a.yaml", &assignment("x"));
+    assert!(manifests.problem().0.starts_with("a.yaml:1: "), "b goes on");
+    manifests.restart();
+    assert!(manifests.problem().0.starts_with("a.yaml:1: "), "as before");
+    manifests.restart_with(Vec::new());
+    assert!(manifests.problem().0.starts_with("b.yaml:1: "), "without memory, it is the first");
+}
+
+fn many(manifests: &Manifests) {
+    for n in 0..10 {
+        manifests.write(&format!("{n}.yaml"), &assignment(&format!("m{n}")));
+    }
+}
+
+#[test]
+fn an_emptied_folder_is_not_believed_until_it_is_confirmed_whatever_restarts() {
+    let mut manifests = Manifests::new();
+    many(&manifests);
+    let all = manifests.served();
+    for n in 0..10 {
+        fs::remove_file(manifests.path(&format!("{n}.yaml"))).unwrap();
+    }
+    assert_eq!(manifests.served(), all);
+    assert_eq!(manifests.folder.holding().map(|hold| hold.lost.len()), Some(10));
+    manifests.restart();
+    assert_eq!((manifests.served(), manifests.folder.holding().map(|hold| hold.lost.len())), (all.clone(), Some(10)));
+    manifests.write("new.yaml", &assignment("new"));
+    manifests.write("3.yaml", &assignment("m3"));
+    assert_eq!(manifests.served(), format!("{all} new"), "what is new is taken");
+    assert_eq!(manifests.folder.holding().map(|hold| hold.lost.len()), Some(9));
+    let changes = manifests.folder.confirm();
+    assert_eq!(changes.len(), 9);
+    assert!(manifests.folder.holding().is_none());
+    for change in changes {
+        assert!(manifests.names.remove(&*change.name().key().name), "it was kept");
+    }
+    assert_eq!(manifests.served(), "m3 new");
+    manifests.restart();
+    assert_eq!(manifests.served(), "m3 new");
+}
+
+#[test]
+fn a_folder_that_returns_ends_the_hold_and_a_small_loss_is_followed_at_once() {
+    let mut manifests = Manifests::new();
+    many(&manifests);
+    let all = manifests.served();
+    let aside = tempfile::tempdir().unwrap();
+    for n in 0..10 {
+        fs::rename(manifests.path(&format!("{n}.yaml")), aside.path().join(format!("{n}.yaml"))).unwrap();
+    }
+    assert_eq!(manifests.served(), all);
+    for n in 0..10 {
+        fs::rename(aside.path().join(format!("{n}.yaml")), manifests.path(&format!("{n}.yaml"))).unwrap();
+    }
+    assert_eq!((manifests.served(), manifests.folder.holding()), (all, None));
+    for n in 0..5 {
+        fs::remove_file(manifests.path(&format!("{n}.yaml"))).unwrap();
+    }
+    assert_eq!(manifests.served(), "m5 m6 m7 m8 m9");
+}
+
+#[test]
+fn an_object_that_is_kept_and_comes_back_broken_is_kept_on_as_what_it_was() {
+    let mut manifests = Manifests::new();
+    many(&manifests);
+    let all = manifests.served();
+    for n in 0..10 {
+        fs::remove_file(manifests.path(&format!("{n}.yaml"))).unwrap();
+    }
+    assert_eq!(manifests.served(), all);
+    manifests.write("other.yaml", &wrong("m7"));
+    let (_, names) = manifests.problem();
+    assert_eq!((names.as_str(), manifests.waiting().as_str()), (all.as_str(), ""));
+    manifests.folder.confirm();
+    assert!(manifests.folder.served.len() == 1, "it exists, and is wrong");
 }

@@ -7,7 +7,7 @@ use super::*;
 fn is_heard(follow: &mut Follow, change: impl FnOnce()) -> bool {
     change();
     let waiting = Instant::now();
-    follow.wait();
+    follow.wait(None);
     waiting.elapsed() < Duration::from_secs(2)
 }
 
@@ -48,7 +48,7 @@ fn a_link_that_is_swapped_is_heard_of_and_what_it_leads_to_then() {
         fs::rename(path("dir.new"), path("dir")).unwrap();
     }));
     // The new folder is watched from here on.
-    follow.wait();
+    follow.wait(None);
     assert!(is_heard(&mut follow, || fs::write(path("two/a.yaml"), "a").unwrap()));
 }
 
@@ -75,6 +75,6 @@ fn a_folder_that_comes_later_is_heard_of() {
     });
     assert!(is_heard(&mut follow, || {}));
     maker.join().unwrap();
-    follow.wait();
+    follow.wait(None);
     assert!(is_heard(&mut follow, || fs::write(dir.join("a.yaml"), "a").unwrap()));
 }

@@ -2,6 +2,10 @@ use super::*;
 
 const HEAD: &str = "apiVersion: shaper.amahdha.com/v1alpha1\n";
 
+fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Vec<Fault>> {
+    super::read(bytes, is_json).map_err(|broken| broken.faults)
+}
+
 fn yaml(text: &str) -> Result<Contents, Vec<Fault>> {
     read(text.as_bytes(), false)
 }
@@ -217,4 +221,15 @@ fn a_file_of_many_assignments_is_read_whole() {
     assert!(text.len() > 3_500_000, "{}", text.len());
     // A release build reads ten times as many, 35 MB, in 2.5 s.
     assert_eq!(yaml(&text).unwrap().objects.len(), 10_000);
+}
+
+#[test]
+fn of_a_broken_file_each_object_is_told_as_far_as_it_can_be() {
+    let named = "  subjectSelectors: {serialNumbers: [12345], uuids: [no]}\n  priority: 7\n";
+    let text = format!("{}---\n{}---\nkind: [\n", profile("boot").replace("name: p", "name: p\n  labels: {os: x}"), assignment(named));
+    let claims = super::read(text.as_bytes(), false).unwrap_err().claims;
+    let [(Claim::Assignment(told), Some(fault)), (Claim::Profile(good), None)] = &claims[..] else { panic!("{claims:?}") };
+    assert_eq!((told.subjects.serials.len(), told.subjects.uuids.len(), told.priority), (1, 0, 7));
+    assert!(fault.starts_with("spec.subjectSelectors."), "{fault}");
+    assert_eq!((good.labels.get("os"), good.key.to_string().as_str()), (Some("x"), "default/p"));
 }

@@ -1,0 +1,135 @@
+//! Listings of the sources, and what they lack.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use boot::catalog::guard::{Guard, Known, Verdict};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use crate::index::Step;
+use crate::metrics::Outcome;
+use crate::object::Object;
+use crate::watch::Source;
+
+use super::{Options, State};
+
+/// One source, with where its listing stands.
+pub(super) struct Tracked {
+    pub(super) source: Source,
+    pub(super) relist: Arc<Notify>,
+    pub(super) guard: Guard,
+    /// The listing that is on its way or was last, by a number that no other has.
+    pub(super) listing: u32,
+    /// What the listing on its way brought.
+    pub(super) steps: Option<Vec<Step>>,
+    /// What there is, as long as other sources are not whole.
+    pub(super) initial: Option<Vec<Step>>,
+    pub(super) trouble: Option<String>,
+}
+
+/// The mark of what was not in a listing.
+pub(super) const NO_LISTING: u32 = 0;
+
+pub(super) fn track(options: &Options) -> Vec<Tracked> {
+    let namespaces: BTreeSet<Option<String>> =
+        if options.namespaces.is_empty() { BTreeSet::from([None]) } else { options.namespaces.iter().cloned().map(Some).collect() };
+    let sources =
+        namespaces.into_iter().flat_map(|namespace| [true, false].map(|is_profiles| Source { is_profiles, namespace: namespace.clone() }));
+    let tracked = sources.map(|source| Tracked {
+        source,
+        relist: Arc::default(),
+        guard: Guard::new(options.guard),
+        listing: 0,
+        steps: None,
+        initial: None,
+        trouble: None,
+    });
+    tracked.collect()
+}
+
+// === impl State ===
+
+impl State {
+    pub(super) fn listed(&mut self, at: usize, object: Object) {
+        let tracked = &mut self.sources[at];
+        if self.index.is_new(&object) {
+            self.metrics.updates.get_or_create(&Outcome { outcome: "listed" }).inc();
+            tracked.steps.get_or_insert_default().push(Step::Put(object));
+        } else {
+            // Nothing is kept of what is known already: a listing costs the memory of what it changes.
+            self.metrics.updates.get_or_create(&Outcome { outcome: "unchanged" }).inc();
+            self.index.mark(&object.name, tracked.listing);
+        }
+    }
+
+    /// A listing is whole: what it lacks is gone, if that can be believed.
+    pub(super) fn whole(&mut self, at: usize) {
+        self.metrics.listings.inc();
+        let tracked = &mut self.sources[at];
+        let mut steps = tracked.steps.take().unwrap_or_default();
+        let listing = tracked.listing;
+        if !self.has_started {
+            tracked.initial = Some(steps);
+            self.start_if_all_are_whole();
+            return;
+        }
+        let there: BTreeSet<_> =
+            steps.iter().filter_map(|step| if let Step::Put(object) = step { Some(&object.name) } else { None }).collect();
+        let source = tracked.source.clone();
+        let mut lost = self.index.unmarked(listing, |name| source.has(name));
+        lost.retain(|name| !there.contains(name));
+        let known = self.index.count(|name| source.has(name));
+        let known = if source.is_profiles { Known { profiles: known, assignments: 0 } } else { Known { assignments: known, profiles: 0 } };
+        let was_held = tracked.guard.holding().is_some();
+        let count = lost.len();
+        match tracked.guard.judge(known, lost, std::time::Instant::now()) {
+            Verdict::Believe(lost) => steps.extend(lost.into_iter().map(Step::Gone)),
+            Verdict::Hold if was_held => {}
+            Verdict::Hold => warn!(
+                source = %source, lost = count, known = known.profiles + known.assignments,
+                "a listing lacks most objects: they are kept until it is confirmed (POST /guard/confirm on the admin port) or stays so"
+            ),
+        }
+        self.apply(steps, listing);
+        self.remark();
+    }
+
+    pub(super) fn start_if_all_are_whole(&mut self) {
+        if !self.sources.iter().all(|tracked| tracked.initial.is_some()) {
+            return;
+        }
+        self.has_started = true;
+        let steps = self.sources.iter_mut().filter_map(|tracked| tracked.initial.take()).flatten().collect();
+        self.apply(steps, NO_LISTING);
+        self.publisher.set_ready();
+        let counts = self.index.counts();
+        info!(profiles = counts.profiles, assignments = counts.assignments, refused = counts.refused, "all objects are known");
+        self.remark();
+        self.look_at_all();
+    }
+
+    /// What the guard holds is looked at again from time to time.
+    pub(super) fn look_again_at_what_is_held(&mut self) {
+        let now = std::time::Instant::now();
+        for tracked in &mut self.sources {
+            let due = tracked.guard.holding().zip(tracked.guard.look_every());
+            if due.is_some_and(|(hold, every)| now >= hold.since + every * hold.looks) && tracked.steps.is_none() {
+                tracked.steps = Some(Vec::new());
+                tracked.relist.notify_one();
+            }
+        }
+    }
+
+    pub(super) fn confirm(&mut self) {
+        for at in 0..self.sources.len() {
+            let lost = self.sources[at].guard.confirm();
+            if !lost.is_empty() {
+                warn!(source = %self.sources[at].source, objects = lost.len(), "an operator confirmed that they are gone");
+                self.apply(lost.into_iter().map(Step::Gone).collect(), NO_LISTING);
+            }
+        }
+        self.remark();
+        self.publish_counts();
+    }
+}

@@ -1,0 +1,186 @@
+//! The last good objects of each file of a folder, kept on disk so that a start with a broken file still has them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use boot::{Assignment, Name, ObjectKey, Profile};
+use prost::Message;
+
+use crate::proto::{self, Part};
+use crate::sealed::{self, Unusable};
+use crate::wire;
+
+/// Changes with the format; a version that is not this one is ignored.
+const MAGIC: &[u8] = b"shaper folder copy 1\n";
+
+/// Where the copy of a folder is.
+#[derive(Clone, Debug)]
+pub struct FolderCopy {
+    path: PathBuf,
+    /// Which folder it is of.
+    folder: String,
+}
+
+/// One file, with the objects that it last held when nothing in it was wrong.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FileCopy {
+    /// Below the folder.
+    pub path: PathBuf,
+    /// Its Profiles.
+    pub profiles: Vec<Arc<Profile>>,
+    /// Its Assignments.
+    pub assignments: Vec<Arc<Assignment>>,
+    /// Those of them that another file served.
+    pub passed_over: Vec<Name>,
+}
+
+/// What a copy says of itself.
+#[derive(Clone, PartialEq, Message)]
+struct Header {
+    #[prost(string, tag = "1")]
+    folder: String,
+    #[prost(uint64, tag = "2")]
+    files: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FileMessage {
+    #[prost(string, tag = "1")]
+    path: String,
+    #[prost(message, optional, tag = "2")]
+    objects: Option<Part>,
+    #[prost(message, repeated, tag = "3")]
+    profiles_passed_over: Vec<proto::ObjectKey>,
+    #[prost(message, repeated, tag = "4")]
+    assignments_passed_over: Vec<proto::ObjectKey>,
+}
+
+// === impl FolderCopy ===
+
+impl FolderCopy {
+    /// The copy of a folder, in this directory.
+    pub fn new(directory: &Path, folder: &Path) -> Self {
+        Self { path: directory.join("folder.copy"), folder: folder.to_string_lossy().into_owned() }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// None where there is none. A Profile that this version can't compile is left out.
+    pub fn read(&self) -> Result<Option<Vec<FileCopy>>, Unusable> {
+        let Some(bytes) = sealed::read(&self.path, MAGIC)? else { return Ok(None) };
+        let mut rest = &bytes[..];
+        let header = Header::decode_length_delimited(&mut rest).map_err(|_| Unusable::Damaged)?;
+        if header.folder != self.folder {
+            return Err(Unusable::Other(format!("the folder {}", header.folder)));
+        }
+        let one = |_| {
+            let message = FileMessage::decode_length_delimited(&mut rest).map_err(|_| Unusable::Damaged)?;
+            FileCopy::of(message).ok_or(Unusable::Damaged)
+        };
+        (0..header.files).map(one).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Replaces the copy. A reader sees the old one or the new one, whole, also after a power cut.
+    pub fn write(&self, files: &[FileCopy]) -> io::Result<()> {
+        sealed::write(&self.path, MAGIC, |writer| {
+            writer.message(&Header { folder: self.folder.clone(), files: files.len() as u64 })?;
+            files.iter().try_for_each(|file| writer.message(&FileMessage::from(file)))
+        })
+    }
+}
+
+// === impl FileCopy ===
+
+impl FileCopy {
+    fn of(message: FileMessage) -> Option<Self> {
+        let objects = message.objects.unwrap_or_default();
+        let key = |key: proto::ObjectKey| ObjectKey::new(key.namespace, key.name);
+        let passed = message.profiles_passed_over.into_iter().map(key).map(Name::Profile);
+        let passed_over = passed.chain(message.assignments_passed_over.into_iter().map(key).map(Name::Assignment)).collect();
+        Some(Self {
+            path: message.path.into(),
+            profiles: objects.profiles.into_iter().filter_map(|one| wire::profile(one, "", |_| None).ok().map(Arc::new)).collect(),
+            assignments: objects.assignments.into_iter().map(|one| wire::assignment(one, "").ok().map(Arc::new)).collect::<Option<_>>()?,
+            passed_over,
+        })
+    }
+}
+
+impl From<&FileCopy> for FileMessage {
+    fn from(file: &FileCopy) -> Self {
+        let (mut profiles_passed_over, mut assignments_passed_over) = (Vec::new(), Vec::new());
+        for name in &file.passed_over {
+            match name {
+                Name::Profile(key) => profiles_passed_over.push(wire::from_key(key)),
+                Name::Assignment(key) => assignments_passed_over.push(wire::from_key(key)),
+            }
+        }
+        let objects = Part {
+            profiles: file.profiles.iter().map(|profile| wire::from_profile(profile)).collect(),
+            assignments: file.assignments.iter().map(|assignment| wire::from_assignment(assignment)).collect(),
+            ..Part::default()
+        };
+        Self { path: file.path.to_string_lossy().into_owned(), objects: Some(objects), profiles_passed_over, assignments_passed_over }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use super::*;
+
+    fn files() -> Vec<FileCopy> {
+        let key = |name: &str| ObjectKey::new("ns", name);
+        let labels = BTreeMap::from([("os".to_owned(), "x".to_owned())]);
+        let profile = Profile::compile(key("p"), None, &labels, "#!ipxe\n", &BTreeMap::new()).unwrap();
+        let assignment = Assignment {
+            key: key("a"),
+            created: None,
+            labels: boot::Labels::default(),
+            subjects: boot::SubjectSelectors { serials: ["S1".into()].into(), ..boot::SubjectSelectors::default() },
+            profiles: labels.iter().collect(),
+            priority: 3,
+        };
+        let one = FileCopy {
+            path: "x/one.yaml".into(),
+            profiles: vec![Arc::new(profile)],
+            assignments: vec![Arc::new(assignment.clone())],
+            passed_over: vec![Name::Assignment(key("a"))],
+        };
+        let two = FileCopy { path: "two.json".into(), assignments: vec![Arc::new(assignment)], ..FileCopy::default() };
+        vec![one, two]
+    }
+
+    #[test]
+    fn a_copy_holds_each_files_objects_and_who_served_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = FolderCopy::new(directory.path(), Path::new("/srv/boot"));
+        assert!(copy.read().unwrap().is_none());
+        copy.write(&files()).unwrap();
+        assert_eq!(copy.read().unwrap().unwrap(), files());
+        let other = FolderCopy::new(directory.path(), Path::new("/srv/other"));
+        assert!(matches!(other.read(), Err(Unusable::Other(folder)) if folder == "the folder /srv/boot"));
+    }
+
+    #[test]
+    fn a_copy_that_is_cut_or_damaged_anywhere_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = FolderCopy::new(directory.path(), Path::new("/srv/boot"));
+        copy.write(&files()).unwrap();
+        let whole = fs::read(copy.path()).unwrap();
+        for at in 0..whole.len() {
+            fs::write(copy.path(), &whole[..at]).unwrap();
+            assert!(matches!(copy.read(), Err(Unusable::Damaged)), "cut to {at}");
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            fs::write(copy.path(), &damaged).unwrap();
+            assert!(matches!(copy.read(), Err(Unusable::Damaged | Unusable::Foreign)), "damaged at {at}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Files that are read whole or not at all: a line that names format and version, the SHA-256 of the rest, then messages, each after its
+//! length.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
+use prost::Message;
+
+/// Longer than a million objects.
+const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Why a file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The system says so.
+    #[error("it can't be read: {0}")]
+    Unreadable(#[from] io::Error),
+    /// It starts otherwise.
+    #[error("it was not written by a shaper of this version")]
+    Foreign,
+    /// What it holds is of another origin than what is asked for.
+    #[error("it is of {0}")]
+    Other(String),
+    /// Its sum is another, or a message is malformed.
+    #[error("it is cut short or damaged")]
+    Damaged,
+}
+
+/// Messages on their way to a file.
+pub(crate) struct Writer<W> {
+    inner: W,
+    sum: Context,
+}
+
+/// The messages of a file. None where there is none.
+pub(crate) fn read(path: &Path, magic: &[u8]) -> Result<Option<Vec<u8>>, Unusable> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(MAX_BYTES).read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let rest = bytes.strip_prefix(magic).ok_or(if magic.starts_with(&bytes) { Unusable::Damaged } else { Unusable::Foreign })?;
+    let (sum, rest) = rest.split_at_checked(SHA256_OUTPUT_LEN).ok_or(Unusable::Damaged)?;
+    if digest(&SHA256, rest).as_ref() != sum {
+        return Err(Unusable::Damaged);
+    }
+    let head = bytes.len() - rest.len();
+    bytes.drain(..head);
+    Ok(Some(bytes))
+}
+
+/// Replaces a file. A reader sees the old one or the new one, whole, also after a power cut.
+pub(crate) fn write(path: &Path, magic: &[u8], fill: impl FnOnce(&mut Writer<BufWriter<&File>>) -> io::Result<()>) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let file = tempfile::Builder::new().prefix(".copy").permissions(fs::Permissions::from_mode(0o600)).tempfile_in(directory)?;
+    write_to(file.as_file(), magic, fill)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(directory)?.sync_all()
+}
+
+/// Writes what such a file is.
+pub(crate) fn write_to(file: &File, magic: &[u8], fill: impl FnOnce(&mut Writer<BufWriter<&File>>) -> io::Result<()>) -> io::Result<()> {
+    let mut writer = Writer { inner: BufWriter::with_capacity(256 * 1024, file), sum: Context::new(&SHA256) };
+    writer.inner.write_all(magic)?;
+    writer.inner.write_all(&[0; SHA256_OUTPUT_LEN])?;
+    fill(&mut writer)?;
+    let Writer { mut inner, sum } = writer;
+    inner.flush()?;
+    inner.seek(SeekFrom::Start(magic.len() as u64))?;
+    inner.write_all(sum.finish().as_ref())?;
+    inner.flush()
+}
+
+impl<W: Write> Writer<W> {
+    pub(crate) fn message(&mut self, message: &impl Message) -> io::Result<()> {
+        let bytes = message.encode_length_delimited_to_vec();
+        self.sum.update(&bytes);
+        self.inner.write_all(&bytes)
+    }
+}

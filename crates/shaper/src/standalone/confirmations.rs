@@ -1,0 +1,36 @@
+//! What an operator says of what the guard keeps.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::admin::Part;
+use crate::manifests::Waker;
+
+/// From the admin port to the loader's thread.
+pub(super) struct Confirmations {
+    is_asked: AtomicBool,
+    /// How many objects the guard keeps.
+    pub(super) held: AtomicUsize,
+    waker: Waker,
+}
+
+impl Confirmations {
+    pub(super) fn new(waker: Waker) -> Self {
+        Self { is_asked: AtomicBool::new(false), held: AtomicUsize::new(0), waker }
+    }
+
+    /// Whether somebody confirmed since this was asked last.
+    pub(super) fn taken(&self) -> bool {
+        self.is_asked.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Part for Confirmations {
+    fn confirm(&self, _: Option<&str>) -> Option<usize> {
+        let held = self.held.swap(0, Ordering::Relaxed);
+        if held > 0 {
+            self.is_asked.store(true, Ordering::Release);
+            self.waker.wake();
+        }
+        Some(held)
+    }
+}

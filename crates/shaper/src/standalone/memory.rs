@@ -1,0 +1,106 @@
+//! The last good objects of each file, kept in the state directory.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use feed::{FileCopy, FolderCopy, Unusable};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tracing::{debug, error, info, warn};
+
+use crate::admin::Part;
+use crate::manifests::Folder;
+
+/// Writing takes at most one in so many of the time.
+const SHARE: u32 = 20;
+/// A disk that was full is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// What is known of the copy on disk.
+pub(super) struct Memory {
+    copy: FolderCopy,
+    /// Whether it is as the folder was at the last look.
+    pub(super) is_current: bool,
+    rest_until: Option<Instant>,
+    unsaved: Unsaved,
+}
+
+/// 1 while the copy can't be written.
+#[derive(Clone)]
+pub(super) struct Unsaved(Gauge);
+
+impl Memory {
+    pub(super) fn new(state_dir: &Path, folder: &Path, unsaved: Unsaved) -> Self {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        Self { copy: FolderCopy::new(state_dir, &folder), is_current: false, rest_until: None, unsaved }
+    }
+
+    /// What is remembered of the time before this process.
+    pub(super) fn read(&mut self) -> Vec<FileCopy> {
+        let file = self.copy.path().display();
+        match self.copy.read() {
+            Ok(Some(files)) => {
+                let objects: usize = files.iter().map(|file| file.profiles.len() + file.assignments.len()).sum();
+                info!(%file, files = files.len(), objects, "the last good objects of the folder are remembered");
+                return files;
+            }
+            Ok(None) => {}
+            Err(error @ Unusable::Other(_)) => warn!(%file, %error, "what is remembered is of no use here; it is replaced"),
+            Err(error) => {
+                // It is left for whoever wants to know what happened to it.
+                let aside = self.copy.path().with_extension("copy.damaged");
+                let kept = fs::rename(self.copy.path(), &aside).map_or(file.to_string(), |()| aside.display().to_string());
+                warn!(%error, kept, "what is remembered of the folder is ignored: files that are broken now have no last good objects");
+            }
+        }
+        Vec::new()
+    }
+
+    /// What is on disk is wrong, and a restart must not find it.
+    pub(super) fn hurry(&mut self) {
+        (self.is_current, self.rest_until) = (false, None);
+    }
+
+    /// When the next write is due, if one is.
+    pub(super) fn pending(&self) -> Option<Duration> {
+        self.rest_until.filter(|_| !self.is_current).map(|until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Writes what has changed, if that is not too soon.
+    pub(super) fn write(&mut self, folder: &Folder) {
+        let started = Instant::now();
+        if self.is_current || self.rest_until.is_some_and(|until| started < until) {
+            return;
+        }
+        let written = self.copy.write(&folder.remember());
+        self.is_current = written.is_ok();
+        self.rest_until = Some(Instant::now() + if written.is_ok() { started.elapsed() * SHARE } else { RETRY });
+        let was_unsaved = self.unsaved.0.get() == 1;
+        self.unsaved.0.set(i64::from(written.is_err()));
+        let file = self.copy.path().display();
+        match written {
+            Ok(()) if was_unsaved => info!(%file, "the last good objects are written down again"),
+            Ok(()) => debug!(%file, "the last good objects are written down"),
+            Err(error) if was_unsaved => debug!(%file, %error, "the last good objects still can't be written down"),
+            Err(error) => {
+                error!(%file, %error, "the last good objects can't be written down; a file that is broken at the next start has older ones");
+            }
+        }
+    }
+}
+
+impl Unsaved {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let unsaved = Gauge::default();
+        registry.register("folder_copy_unsaved", "1 while the last good objects can't be written to the state directory", unsaved.clone());
+        Self(unsaved)
+    }
+}
+
+impl Part for Unsaved {
+    fn remarks(&self) -> Vec<String> {
+        let sentence = "the last good objects can't be written to --state-dir; a file that is broken at the next start has older ones";
+        (self.0.get() == 1).then(|| sentence.to_owned()).into_iter().collect()
+    }
+}
