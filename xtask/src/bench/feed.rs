@@ -2,14 +2,12 @@
 //!
 //! The controller is the publisher of this process, without Kubernetes behind it; the replicas are real ones.
 
-mod catalog;
 mod replica;
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use e2e::certificates::{Authority, Directory, Leaf};
 use feed::{Publisher, PublisherLimits, PublisherMetrics};
 use prometheus_client::registry::Registry;
@@ -19,6 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::{again_optimised, cargo, catalog};
 use replica::{Replica, memory};
 
 /// How to measure the feed
@@ -48,15 +47,8 @@ struct Controller {
 /// Measures with optimised programs on both ends.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
-        let cargo = |arguments: &[&str]| -> anyhow::Result<()> {
-            let ended = Command::new(env!("CARGO")).args(arguments).status().context("can't run cargo")?;
-            ensure!(ended.success(), "cargo {} failed; its messages are above", arguments.join(" "));
-            Ok(())
-        };
         cargo(&["build", "--release", "--package", "shaper"])?;
-        let own: Vec<String> = std::env::args().skip(1).collect();
-        let own: Vec<&str> = own.iter().map(String::as_str).collect();
-        return cargo(&[&["run", "--release", "--quiet", "--package", "xtask", "--"], &own[..]].concat());
+        return again_optimised();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start a runtime")?;
     measure(args, &runtime)

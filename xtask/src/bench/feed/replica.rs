@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use e2e::process::Process;
 
-use super::catalog;
+use super::super::catalog;
 
 /// `shaper api`. Ends with this value.
 pub(super) struct Replica {
