@@ -138,15 +138,15 @@ impl LabelIndex {
             _ => None,
         });
         let found = shared.map(|(key, values)| {
-            let of_value = |value: &Box<str>| {
+            let of_value = |value: &str| {
                 if shape.valued.len() == 1 {
                     let mut tuple = String::new();
                     append(&mut tuple, value);
                     return buckets.get(tuple.as_str());
                 }
-                self.by_value.find((shape, key, value), |own| own.shape == *shape && *own.key == **key && *own.value == **value)
+                self.by_value.find((shape, key, value), |own| own.shape == *shape && *own.key == **key && *own.value == *value)
             };
-            values.iter().filter_map(of_value).collect::<Vec<_>>()
+            values.iter().filter_map(|value| of_value(value)).collect::<Vec<_>>()
         });
         found.min_by_key(|buckets| buckets.iter().map(|bucket| bucket.len()).sum::<usize>())
     }
@@ -192,9 +192,8 @@ impl Shape {
             if let Operator::In(values) = &requirement.operator
                 && keys.next_if(|key| **key == requirement.key).is_some()
             {
-                let value =
-                    |value: &Box<str>| ShapeValue { shape: self.clone(), key: Arc::from(&*requirement.key), value: Arc::from(&**value) };
-                all.extend(values.iter().map(value));
+                let value = |value: &str| ShapeValue { shape: self.clone(), key: Arc::from(&*requirement.key), value: Arc::from(value) };
+                all.extend(values.iter().map(|own| value(own)));
             }
         }
         all
