@@ -1,11 +1,18 @@
 //! Where the log goes and how it looks.
 
+mod json;
 mod line;
+mod queue;
 
 use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use queue::Queue;
+
+pub use queue::Flush;
 
 /// How to log.
 #[derive(clap::Args)]
@@ -40,17 +47,26 @@ fn parse_filter(text: &str) -> Result<String, String> {
     }
 }
 
-/// Starts to log.
-pub fn init(args: &Args) {
+/// Starts to log. What waits to be written is written when the value is dropped.
+#[must_use = "what waits to be written is lost without it"]
+pub fn init(args: &Args) -> Option<Flush> {
     let terminal = io::stderr().is_terminal();
     let format = args.log_format.unwrap_or(if terminal { Format::Text } else { Format::Json });
     // A watch that went with its folder is no news.
     let filter = EnvFilter::new(format!("notify=error,{}", args.log));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    // Without a thread for it, whoever logs writes.
+    let queue = Queue::start(io::stderr()).ok();
+    let flush = queue.as_ref().map(Queue::flush_at_end);
+    let writer = match queue {
+        Some(queue) => BoxMakeWriter::new(queue),
+        None => BoxMakeWriter::new(io::stderr),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     match format {
         Format::Text => builder.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).event_format(line::Line).init(),
-        Format::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+        Format::Json => builder.with_ansi(false).event_format(json::Json).init(),
     }
+    flush
 }
 
 #[cfg(test)]

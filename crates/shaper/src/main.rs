@@ -52,33 +52,31 @@ const NOT_DONE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logs::init(&cli.logs);
-    let ended = match cli.role {
-        Role::Api(args) => api::run(args),
-        Role::Controller(args) => controller::run(args),
-        Role::Partition(args) => partition::run(&args),
-        Role::Standalone(args) => standalone::run(args),
-        Role::Tftp(args) => tftp::run(args),
-        Role::Webhook(args) => webhook::run(args),
-        Role::WebhookConfiguration(args) => registration::run(&args),
-        Role::Validate(args) => return checked(validate::run(&args)),
-        Role::Explain(args) => return checked(explain::run(&args)),
-        Role::Diff(args) => return checked(diff::run(&args)),
-        Role::Completions(args) => manual::completions(&args, Cli::command()),
-        Role::Man(args) => manual::man(&args, Cli::command()),
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("shaper: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn checked(ended: anyhow::Result<ExitCode>) -> ExitCode {
+    let log = logs::init(&cli.logs);
+    let is_check = matches!(cli.role, Role::Validate(_) | Role::Explain(_) | Role::Diff(_));
+    let ended = run(cli.role);
+    // The reason is the last that is said.
+    drop(log);
     ended.unwrap_or_else(|error| {
         eprintln!("shaper: {error:#}");
-        ExitCode::from(NOT_DONE)
+        if is_check { ExitCode::from(NOT_DONE) } else { ExitCode::FAILURE }
     })
+}
+
+fn run(role: Role) -> anyhow::Result<ExitCode> {
+    match role {
+        Role::Api(args) => api::run(args)?,
+        Role::Controller(args) => controller::run(args)?,
+        Role::Partition(args) => partition::run(&args)?,
+        Role::Standalone(args) => standalone::run(args)?,
+        Role::Tftp(args) => tftp::run(args)?,
+        Role::Webhook(args) => webhook::run(args)?,
+        Role::WebhookConfiguration(args) => registration::run(&args)?,
+        Role::Validate(args) => return validate::run(&args),
+        Role::Explain(args) => return explain::run(&args),
+        Role::Diff(args) => return diff::run(&args),
+        Role::Completions(args) => manual::completions(&args, Cli::command())?,
+        Role::Man(args) => manual::man(&args, Cli::command())?,
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -197,7 +197,7 @@ impl Site {
                     }
                     // Each machine in turn, spread over the catalog; the next time around it gets its first Profile again.
                     let number = turn.wrapping_mul(7919) % self.machines;
-                    let system = if turn / self.machines % 2 == 0 { "next" } else { "linux" };
+                    let system = if (turn / self.machines).is_multiple_of(2) { "next" } else { "linux" };
                     self.controller.publisher.apply(vec![site::assignment(number, system)]);
                 }
             });

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::assignment::Assignment;
-use crate::selector::{LabelSelector, Operator};
+use crate::selector::{LabelSelector, Operator, Requirement};
 use crate::subject::Subject;
 
 use super::bucket::{self, Bucket};
@@ -23,6 +23,8 @@ const MAX_TUPLES: usize = 64;
 #[derive(Clone)]
 pub(super) struct LabelIndex {
     shapes: Index<Arc<Shape>, Index<Arc<str>, Bucket<Assignment>>>,
+    /// For shapes of several values, those that ask for one of these values: so that another shape finds who could be its rival.
+    by_value: Index<ShapeValue, Bucket<Assignment>>,
     /// The shapes by one of the keys that a subject must have for them; under no key, those that any subject may meet.
     by_key: Index<Option<Box<str>>, Arc<BTreeSet<Arc<Shape>>>>,
 }
@@ -38,15 +40,23 @@ struct Shape {
     absent: Vec<Box<str>>,
 }
 
+/// One value of one of the keys that a shape has values for.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct ShapeValue {
+    shape: Arc<Shape>,
+    key: Arc<str>,
+    value: Arc<str>,
+}
+
 // === impl LabelIndex ===
 
 impl LabelIndex {
     pub(super) fn new() -> Self {
-        Self { shapes: Index::new(), by_key: Index::new() }
+        Self { shapes: Index::new(), by_value: Index::new(), by_key: Index::new() }
     }
 
     pub(super) fn size(&self) -> usize {
-        self.shapes.len() + self.by_key.len()
+        self.shapes.len() + self.by_value.len() + self.by_key.len()
     }
 
     pub(super) fn add(&mut self, assignment: &Arc<Assignment>) {
@@ -67,6 +77,9 @@ impl LabelIndex {
         for tuple in &tuples {
             bucket::add(&mut buckets, tuple, assignment);
         }
+        for value in shape.values_of(&assignment.subjects.labels) {
+            bucket::add(&mut self.by_value, &value, assignment);
+        }
         self.shapes.insert(shape, buckets);
     }
 
@@ -79,6 +92,9 @@ impl LabelIndex {
         self.shapes.remove(&shape);
         for tuple in &tuples {
             bucket::remove(&mut buckets, tuple, assignment);
+        }
+        for value in shape.values_of(&assignment.subjects.labels) {
+            bucket::remove(&mut self.by_value, &value, assignment);
         }
         if buckets.is_empty() {
             self.link(&shape, |shapes, shape| shapes.remove(&shape));
@@ -95,14 +111,44 @@ impl LabelIndex {
     }
 
     /// The buckets in which everything stands that some subject could match together with a selector, and some more.
+    ///
+    /// Where the selector and a shape give a value to the same key, only those of the same value are of interest.
     pub(super) fn compatible_buckets<'c>(&'c self, selector: &'c LabelSelector) -> impl Iterator<Item = &'c Bucket<Assignment>> {
         let (own, tuples) = classify(selector);
-        self.shapes.iter().flat_map(move |(shape, buckets)| {
-            // Where the selector gives a value to each of the shape's keys, only the buckets of these values are of interest.
-            let exact = (*shape == own).then(|| tuples.clone().into_iter().filter_map(|tuple| buckets.get(&tuple)));
-            let all = exact.is_none().then(|| buckets.values());
-            exact.into_iter().flatten().chain(all.into_iter().flatten())
-        })
+        self.shapes.iter().filter(move |(shape, _)| selector.requirements().iter().all(|own| shape.allows(own))).flat_map(
+            move |(shape, buckets)| {
+                let shared = if *shape == own { None } else { self.shared_value(shape, buckets, selector) };
+                let exact = (*shape == own).then(|| tuples.clone().into_iter().filter_map(|tuple| buckets.get(&tuple)));
+                let all = (exact.is_none() && shared.is_none()).then(|| buckets.values());
+                exact.into_iter().flatten().chain(shared.into_iter().flatten()).chain(all.into_iter().flatten())
+            },
+        )
+    }
+
+    /// The buckets of a shape for the values that a selector gives to a key that both have: of such keys, the one that leads to the
+    /// fewest Assignments. None where they share no key.
+    fn shared_value<'c>(
+        &'c self,
+        shape: &Arc<Shape>,
+        buckets: &'c Index<Arc<str>, Bucket<Assignment>>,
+        selector: &LabelSelector,
+    ) -> Option<Vec<&'c Bucket<Assignment>>> {
+        let shared = selector.requirements().iter().filter_map(|requirement| match &requirement.operator {
+            Operator::In(values) if shape.valued.contains(&requirement.key) => Some((&requirement.key, values)),
+            _ => None,
+        });
+        let found = shared.map(|(key, values)| {
+            let of_value = |value: &str| {
+                if shape.valued.len() == 1 {
+                    let mut tuple = String::new();
+                    append(&mut tuple, value);
+                    return buckets.get(tuple.as_str());
+                }
+                self.by_value.find((shape, key, value), |own| own.shape == *shape && *own.key == **key && *own.value == *value)
+            };
+            values.iter().filter_map(|value| of_value(value)).collect::<Vec<_>>()
+        });
+        found.min_by_key(|buckets| buckets.iter().map(|bucket| bucket.len()).sum::<usize>())
     }
 
     fn link(&mut self, shape: &Arc<Shape>, change: impl FnOnce(&mut BTreeSet<Arc<Shape>>, Arc<Shape>) -> bool) {
@@ -123,6 +169,34 @@ impl Shape {
     /// The key by which it is reached: one that a matching subject has.
     fn anchor(&self) -> Option<Box<str>> {
         self.valued.first().or(self.present.first()).cloned()
+    }
+
+    /// Whether a subject of this shape can meet a requirement as far as the presence of labels tells.
+    fn allows(&self, requirement: &Requirement) -> bool {
+        match requirement.operator {
+            Operator::In(_) | Operator::Exists => !self.absent.contains(&requirement.key),
+            Operator::DoesNotExist => !self.valued.contains(&requirement.key) && !self.present.contains(&requirement.key),
+            Operator::NotIn(_) => true,
+        }
+    }
+
+    /// The values that a selector of this shape asks for, where there are several keys: with one, the tuple is the value.
+    fn values_of(self: &Arc<Self>, selector: &LabelSelector) -> Vec<ShapeValue> {
+        if self.valued.len() < 2 {
+            return Vec::new();
+        }
+        let mut all = Vec::new();
+        let mut keys = self.valued.iter().peekable();
+        for requirement in selector.requirements() {
+            // The first list of a key is the one that has a place in the tuple, unless it is too long for that.
+            if let Operator::In(values) = &requirement.operator
+                && keys.next_if(|key| **key == requirement.key).is_some()
+            {
+                let value = |value: &str| ShapeValue { shape: self.clone(), key: Arc::from(&*requirement.key), value: Arc::from(value) };
+                all.extend(values.iter().map(|own| value(own)));
+            }
+        }
+        all
     }
 
     /// The tuple of the subject's values, if the subject has the keys that the shape wants.

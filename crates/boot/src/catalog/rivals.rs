@@ -43,3 +43,46 @@ impl Catalog {
         Box::new(uuids.chain(serials).chain(macs.filter_map(|mac| self.macs.get(mac))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{Change, LabelSelector, ObjectKey, SubjectSelectors};
+
+    fn by_labels(name: &str, labels: &[(&str, String)]) -> Arc<Assignment> {
+        let wanted: BTreeMap<_, _> = labels.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        Arc::new(Assignment {
+            key: ObjectKey::new("n", name),
+            created: None,
+            labels: crate::Labels::default(),
+            subjects: SubjectSelectors { labels: LabelSelector::new(&wanted, []), ..SubjectSelectors::default() },
+            profiles: crate::Labels::default(),
+            priority: 0,
+        })
+    }
+
+    /// How many Assignments are looked at to find the rivals of all, where two shapes share a key and no value occurs twice in one.
+    fn looks(count: usize, of: impl Fn(&str, usize) -> Vec<(&'static str, String)>) -> usize {
+        let mut catalog = Catalog::new();
+        let each = |number| ["row", "slot"].map(|other| by_labels(&format!("{other}{number}"), &of(other, number)));
+        let all: Vec<_> = (0..count).flat_map(each).collect();
+        for assignment in &all {
+            catalog.apply(Change::Assignment(assignment.clone()));
+        }
+        assert!(all.iter().all(|assignment| catalog.rivals(assignment).count() == 1), "each has the one of the other shape");
+        all.iter().map(|assignment| catalog.shared_buckets(assignment).map(Bucket::len).sum::<usize>()).sum()
+    }
+
+    #[test]
+    fn a_look_for_rivals_is_no_look_at_everybody() {
+        let other = |name: &str| if name == "row" { "row" } else { "slot" };
+        let two_values = |name: &str, number: usize| vec![("rack", format!("r{number}")), (other(name), "1".to_owned())];
+        for count in [100, 1000] {
+            // Itself and its rival, or no more than that again.
+            let looks = looks(count, two_values);
+            assert!(looks <= 4 * 2 * count, "{looks} looks for {} Assignments", 2 * count);
+        }
+    }
+}

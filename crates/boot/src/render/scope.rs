@@ -57,9 +57,10 @@ pub(super) enum Missing {
 
 /// The values that were asked for before, by name: a few, of 64 and some at most.
 #[derive(Debug, Default)]
-struct Known(Mutex<SmallVec<[Named; 4]>>);
+struct Known(Mutex<SmallVec<[Answered; 4]>>);
 
-type Named = (Box<str>, Value);
+/// A name, and its value.
+type Answered = (Box<str>, Value);
 
 /// `subject`: its labels; in a script, those only that can stand there.
 #[derive(Debug)]

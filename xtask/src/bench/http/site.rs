@@ -34,12 +34,12 @@ pub(super) fn assignment(number: u32, system: &str) -> Change {
 
 /// What the machine of this number asks for, as the bootstrap script makes iPXE write it.
 pub(super) fn target(out: &mut String, number: u32) {
-    let [a, b, c, d, e, f] = mac(number);
+    let mac = boot::Mac::from_octets(&mac(number)).expect("six octets");
     let arch = if number.is_multiple_of(4) { "arm64" } else { "x86_64" };
     let uuid = uuid(number);
     write!(
         out,
-        "/ipxe?uuid={uuid}&mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}&buildarch={arch}&platform=efi&serial=SN{number:010}&hostname=&manufacturer=Dell%20Inc.&product=PowerEdge%20R640&asset="
+        "/ipxe?uuid={uuid}&mac={mac}&buildarch={arch}&platform=efi&serial=SN{number:010}&hostname=&manufacturer=Dell%20Inc.&product=PowerEdge%20R640&asset="
     )
     .expect("a String takes all text");
 }

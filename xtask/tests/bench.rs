@@ -1,0 +1,32 @@
+//! That a bench measures what it says, with figures too small to mean anything.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// `SHAPER_BIN`, or the one that was built beside xtask.
+fn shaper() -> PathBuf {
+    let built = || Path::new(env!("CARGO_BIN_EXE_xtask")).with_file_name("shaper");
+    let program = std::env::var_os("SHAPER_BIN").map_or_else(built, PathBuf::from);
+    assert!(program.is_file(), "{} is not there: run `cargo build -p shaper`, or the tests of the whole workspace", program.display());
+    program
+}
+
+#[test]
+fn bench_http_tells_cpu_memory_and_latency_of_every_case() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    bench.args(["bench", "http", "--assignments", "20,60", "--rounds", "1", "--requests", "400", "--connections", "4", "--shaper"]);
+    let out = bench.arg(shaper()).output().expect("xtask runs");
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    let rows: Vec<Vec<&str>> =
+        text.lines().filter(|line| line.starts_with("| ")).skip(1).map(|line| line.split('|').map(str::trim).collect()).collect();
+    // hyper alone and two shapers, with and without changes, each on kept connections and on one a request.
+    assert_eq!(rows.len(), 2 * (1 + 2 * 2), "{text}");
+    for row in rows {
+        for figure in &row[4..8] {
+            assert!(figure.parse::<f64>().is_ok_and(|figure| figure.is_finite() && figure > 0.0), "{figure:?} in {row:?}");
+        }
+    }
+    assert!(text.contains("60 Assignments: ") && text.contains(" for each more than 20"), "{text}");
+    assert!(text.contains("kept connections: ") && text.contains("a connection a request: "), "{text}");
+}
