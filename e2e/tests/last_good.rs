@@ -166,7 +166,7 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
     first.signal("KILL")?;
     let second = controller(&cluster, &certificates, ports[1])?;
     eventually(SOON, "the replica follows the second", || {
-        Ok((old.metric("shaper_feed_kept_objects{partition=\"\"}")? == 2.0).then_some(()))
+        Ok((old.metric("shaper_feed_kept_objects{partition=\"\"}")? > 1.5).then_some(()))
     })?;
     assert_eq!(all_get(&old)?, own, "the replica remembers");
     kubectl.apply(&assignment("other", "serialNumbers: [SN-9]", "own"))?;
@@ -195,7 +195,7 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
     assert_eq!(all_get(&old)?, own, "from its copy, without any controller");
     let watchman = Watchman::start(vec![old.url(query[0])?, old.url(query[1])?]);
     let _third = controller(&cluster, &certificates, ports[0])?;
-    eventually(SOON, "it follows the third", || Ok((old.metric("shaper_feed_kept_objects{partition=\"\"}")? == 2.0).then_some(())))?;
+    eventually(SOON, "it follows the third", || Ok((old.metric("shaper_feed_kept_objects{partition=\"\"}")? > 1.5).then_some(())))?;
     assert_eq!(all_get(&old)?, own);
     watchman.end()?;
 
@@ -203,7 +203,7 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
     kubectl.apply(&all.join("---\n"))?;
     for role in [&old, &new] {
         eventually(SOON, "they are mended", || Ok((all_get(role)? == own).then_some(())))?;
-        assert_eq!(role.metric("shaper_feed_unaccepted_objects{partition=\"\"}")?, 0.0);
+        ensure!(role.metric("shaper_feed_unaccepted_objects{partition=\"\"}")? < 0.5, "nothing is wrong any more");
     }
     Ok(())
 }

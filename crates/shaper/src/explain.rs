@@ -133,7 +133,7 @@ fn look(args: &Args) -> anyhow::Result<Answer> {
     let query = query::of(args.query.as_deref(), &args.labels)?;
     let extrinsic = ExtrinsicLabels::new(args.extrinsic.iter().map(|(key, value)| (key, value))).context("--extrinsic")?;
     let subject = Arc::new(Subject::from_query(&query, &extrinsic).context("QUERY")?);
-    let catalog = loaded::catalog(dir, Wrong::LeftOut)?;
+    let catalog = loaded::catalog(dir, Wrong::Waits)?;
     let explanation = serde_json::to_value(catalog.explain(&subject))?;
     let text = if args.script || args.config.is_some() { Some(rendered(args, &catalog, &subject)?) } else { None };
     Ok(Answer { explanation, text, notes: unasked(&catalog, &query) })

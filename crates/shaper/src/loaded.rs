@@ -1,9 +1,10 @@
 //! The catalog of a folder, for commands that ask it something: without what is wrong there.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::bail;
-use boot::Catalog;
+use boot::{Catalog, Change};
 use review::Severity;
 
 use crate::console::count;
@@ -14,6 +15,8 @@ use crate::manifests::{Batch, Progress};
 pub(crate) enum Wrong {
     /// They are left out, with a word on standard error.
     LeftOut,
+    /// They stand in for themselves, as in a server that remembers no better version of them.
+    Waits,
     /// Nothing can be said.
     Refused,
 }
@@ -37,10 +40,17 @@ pub(crate) fn catalog(path: &Path, wrong: Wrong) -> anyhow::Result<Catalog> {
         if wrong == Wrong::Refused || batch.catalog.assignment_count() + batch.catalog.profile_count() == 0 {
             bail!("{shown} has {}; `shaper validate {shown}` shows all; the first: {first}", count(errors, "error"));
         }
-        eprintln!(
-            "shaper: {shown} has {}, whose objects are left out; `shaper validate {shown}` shows all; the first: {first}",
-            count(errors, "error")
-        );
+        let what = match wrong {
+            Wrong::Waits => "and the machines of what is wrong wait, unless a server remembers what it said before",
+            Wrong::LeftOut | Wrong::Refused => "whose objects are left out",
+        };
+        eprintln!("shaper: {shown} has {}, {what}; `shaper validate {shown}` shows all; the first: {first}", count(errors, "error"));
     }
-    Ok(batch.catalog)
+    let mut catalog = batch.catalog;
+    if wrong == Wrong::Waits {
+        for unaccepted in batch.unaccepted {
+            catalog.apply(Change::Unaccepted(Arc::new(unaccepted)));
+        }
+    }
+    Ok(catalog)
 }

@@ -296,3 +296,24 @@ fn a_replica_that_is_not_there_is_said() {
     let (code, _, err) = run(&["explain", "--admin", "https://x", MACHINE], "");
     assert!(code == 2 && err.contains("the admin port speaks plain HTTP"), "{err}");
 }
+
+#[test]
+fn a_machine_whose_object_is_wrong_is_explained_as_waiting_and_not_as_the_defaults() {
+    let head = "apiVersion: shaper.amahdha.com/v1alpha1\nkind:";
+    let default = format!(
+        "{head} Profile\nmetadata: {{name: p}}\nspec: {{ipxe: \"#!ipxe\\n\"}}\n---\n{head} Assignment\nmetadata: {{name: default}}\nspec: {{}}\n"
+    );
+    let wrong = format!("{head} Assignment\nmetadata: {{name: own}}\nspec: {{subjectSelectors: {{serialNumbers: [S1]}}, prioritty: 7}}\n");
+    let dir = folder(&[("default.yaml", default.as_bytes()), ("own.yaml", wrong.as_bytes())]);
+    let dir = dir.path().to_str().unwrap();
+    let (code, out, err) = run(&["explain", dir, "serial=S1"], "");
+    assert_eq!(code, 1, "{out}");
+    assert!(
+        out.starts_with("boots nothing: Assignment default/own is not accepted, and this machine waits until it is mended: spec.prioritty"),
+        "{out}"
+    );
+    assert!(err.contains("has 1 error, and the machines of what is wrong wait"), "{err}");
+    let (code, out, _) = run(&["explain", dir, "serial=S2"], "");
+    assert_eq!(code, 0, "{out}");
+    assert!(out.starts_with("boots Profile default/p by Assignment default/default"), "{out}");
+}

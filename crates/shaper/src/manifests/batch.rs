@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use boot::{Catalog, Change, Name};
+use boot::{Catalog, Change, Name, Unaccepted};
 use rayon::prelude::*;
 use review::{Finding, Severity, Survey, rule};
 
@@ -38,6 +38,8 @@ pub struct Batch {
     pub faults: Vec<(usize, Fault)>,
     places: HashMap<Name, (usize, Spots)>,
     refused: Vec<(Name, boot::Labels)>,
+    /// What can be told of objects that can't be served.
+    pub unaccepted: Vec<Unaccepted>,
 }
 
 /// A part of a source: whole documents that stand below so many lines.
@@ -89,14 +91,22 @@ impl Batch {
             faults.push((sources.len(), Fault::file(None, reason)));
             sources.push(Source { name: path.display().to_string(), text: String::new() });
         }
-        let mut batch = Self { sources, catalog: Catalog::new(), faults, places: HashMap::new(), refused: Vec::new() };
+        let mut batch =
+            Self { sources, catalog: Catalog::new(), faults, places: HashMap::new(), refused: Vec::new(), unaccepted: Vec::new() };
         batch.take(paths, progress);
         batch
     }
 
     /// Texts that came from elsewhere.
     pub fn of(sources: Vec<Source>) -> Self {
-        let mut batch = Self { sources, catalog: Catalog::new(), faults: Vec::new(), places: HashMap::new(), refused: Vec::new() };
+        let mut batch = Self {
+            sources,
+            catalog: Catalog::new(),
+            faults: Vec::new(),
+            places: HashMap::new(),
+            refused: Vec::new(),
+            unaccepted: Vec::new(),
+        };
         batch.take(&[], &Progress::silent());
         batch
     }
@@ -150,6 +160,7 @@ impl Batch {
             self.faults.extend(faults.into_iter().map(|fault| (at, hinted(fault))));
             foreign += contents.foreign.len();
             self.refused.extend(contents.refused);
+            self.unaccepted.extend(contents.unaccepted);
             for (spots, object) in contents.objects {
                 self.insert(at, spots, object);
             }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use boot::nearest::{did_you_mean, nearest};
-use boot::{Assignment, Change, Claim, Name, ObjectKey, Profile};
+use boot::{Assignment, Change, Claim, Name, ObjectKey, Profile, Unaccepted};
 use crd::{API_VERSION, GROUP, Invalid, VERSION};
-use review::{Reviewed, rule};
+use review::{Reviewed, Severity, rule};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::fault::{Fault, Lines};
@@ -51,6 +51,8 @@ pub(super) struct Contents {
     /// Objects that can't be served, with the labels of a Profile, or those that an Assignment selects: what is said of others should not be
     /// said twice.
     pub(super) refused: Vec<(Name, boot::Labels)>,
+    /// The same, as far as they can be told.
+    pub(super) unaccepted: Vec<Unaccepted>,
 }
 
 /// A file that is not taken, since something in it is wrong.
@@ -153,12 +155,12 @@ impl Reading {
                 Ok((object, faults)) => {
                     match object {
                         Some(object) => self.contents.objects.push((spots(node), object)),
-                        None => self.contents.refused.push((name(kind, node), labels(kind, node))),
+                        None => self.refuse(kind, node, &faults),
                     }
                     self.faults.extend(faults);
                 }
                 Err(faults) => {
-                    self.contents.refused.push((name(kind, node), labels(kind, node)));
+                    self.refuse(kind, node, &faults);
                     self.faults.extend(faults);
                 }
             },
@@ -177,6 +179,12 @@ impl Reading {
             }
             Err(fault) => self.faults.push(fault),
         }
+    }
+
+    fn refuse(&mut self, kind: Kind, node: &Node<'_>, faults: &[Fault]) {
+        self.contents.refused.push((name(kind, node), labels(kind, node)));
+        let fault = faults.iter().find(|fault| fault.rule.severity == Severity::Error).map(Fault::sentence).unwrap_or_default();
+        self.contents.unaccepted.extend(claim(kind, node).map(|claim| Unaccepted { claim, fault: fault.into() }));
     }
 
     fn end(mut self) -> Result<Contents, Broken> {

@@ -231,7 +231,11 @@ impl Loader {
                 hold.known
             ));
         }
-        also.extend(self.catalog.unaccepted_sentences(MAX_LISTED));
+        let unaccepted = self.catalog.unaccepted_sentences(MAX_LISTED);
+        for sentence in unaccepted.iter().filter(|sentence| !self.said.contains(sentence)) {
+            warn!(reason = sentence, "an object is not accepted, and no good version of it is known");
+        }
+        also.extend(unaccepted);
         if problems != self.problems {
             self.gauges.list(&problems);
         }

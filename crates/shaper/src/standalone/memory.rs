@@ -104,3 +104,29 @@ impl Part for Unsaved {
         (self.0.get() == 1).then(|| sentence.to_owned()).into_iter().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use boot::catalog::guard::Limits;
+
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_written_is_an_alarm_until_it_can_and_what_is_damaged_is_moved_aside() {
+        let (state, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let below = state.path().join("below");
+        let unsaved = Unsaved(Gauge::default());
+        let mut memory = Memory::new(&below, dir.path(), unsaved.clone());
+        let folder = Folder::new(dir.path(), Limits::default());
+        memory.write(&folder);
+        assert_eq!((unsaved.remarks().len(), memory.is_current), (1, false));
+        assert!(memory.pending().is_some_and(|pending| !pending.is_zero()), "it is not tried again at once");
+        fs::create_dir(&below).unwrap();
+        memory.hurry();
+        memory.write(&folder);
+        assert_eq!((unsaved.remarks().len(), memory.is_current, memory.pending()), (0, true, None));
+        fs::write(below.join("folder.copy"), "shaper folder copy 1\nwhat else").unwrap();
+        assert!(memory.read().is_empty());
+        assert_eq!(fs::read(below.join("folder.copy.damaged")).unwrap(), b"shaper folder copy 1\nwhat else");
+    }
+}
