@@ -1,181 +1,22 @@
 //! Selection against a slow, obvious model: a list of all objects, filtered and sorted by the words of the rule.
 
+#[path = "selection/agreement.rs"]
+mod agreement;
+#[path = "selection/generators.rs"]
+mod generators;
 #[path = "selection/model.rs"]
 mod model;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boot::selection::{Outcome, Verdict};
+use boot::selection::Outcome;
 use boot::{Catalog, Change, ObjectKey};
 use proptest::prelude::*;
 
-use model::{RawAssignment, RawProfile, RawSubject, World};
-
-#[derive(Clone, Debug)]
-enum Step {
-    Assignment(RawAssignment),
-    AssignmentGone(ObjectKey),
-    Profile(RawProfile),
-    ProfileGone(ObjectKey),
-}
-
-impl Step {
-    fn apply(&self, catalog: &mut Catalog, world: &mut World) {
-        let (change, changes) = match self.clone() {
-            Self::Assignment(raw) => {
-                let known = world.assignments.insert(raw.key.clone(), raw.clone());
-                (Change::Assignment(Arc::new(raw.build())), known.is_none_or(|known| known.build() != raw.build()))
-            }
-            Self::AssignmentGone(key) => (Change::AssignmentGone(key.clone()), world.assignments.remove(&key).is_some()),
-            Self::Profile(raw) => {
-                let known = world.profiles.insert(raw.key.clone(), raw.clone());
-                (Change::Profile(Arc::new(raw.build())), known.is_none_or(|known| known.build() != raw.build()))
-            }
-            Self::ProfileGone(key) => (Change::ProfileGone(key.clone()), world.profiles.remove(&key).is_some()),
-        };
-        assert_eq!(catalog.apply(change), changes, "{self:?}");
-    }
-}
-
-// === generators: small domains, so that nearly everything collides ===
-
-fn key() -> impl Strategy<Value = ObjectKey> {
-    let partition = prop_oneof![3 => Just(""), 1 => Just("east"), 1 => Just("west")];
-    (prop::sample::select(&["n1", "n2"][..]), prop::sample::select(&["a", "b", "c", "d"][..]), partition)
-        .prop_map(|(ns, name, partition)| ObjectKey::new(ns, name).in_partition(partition))
-}
-
-fn created() -> impl Strategy<Value = Option<i64>> {
-    prop::sample::select(vec![None, Some(1), Some(1), Some(2)])
-}
-
-fn value() -> impl Strategy<Value = String> {
-    prop::sample::select(&["r0", "r1", "r2"][..]).prop_map(str::to_owned)
-}
-
-fn arch() -> impl Strategy<Value = String> {
-    prop::sample::select(&["x86_64", "amd64", "arm64", "aarch64"][..]).prop_map(str::to_owned)
-}
-
-fn pair() -> impl Strategy<Value = (String, String)> {
-    let key = prop::sample::select(&["rack", "row", "region"][..]).prop_map(str::to_owned);
-    prop_oneof![4 => (key, value()), 1 => arch().prop_map(|arch| ("buildarch".to_owned(), arch))]
-}
-
-fn expression() -> impl Strategy<Value = model::Expression> {
-    let operator = prop::sample::select(&["In", "In", "NotIn", "Exists", "DoesNotExist"][..]);
-    let some = prop::collection::vec(value(), 0..3);
-    // Two of these make more tuples than the index enters.
-    let many = value().prop_map(|value| (0..9).map(|n| format!("v{n}")).chain([value]).collect());
-    let very_many = value().prop_map(|value| (0..70).map(|n| format!("v{n}")).chain([value]).collect());
-    (pair(), operator, prop_oneof![3 => some, 2 => many, 1 => very_many]).prop_map(
-        |((key, value), operator, mut values): (_, _, Vec<String>)| {
-            if key == "buildarch" {
-                values = vec![value];
-            }
-            model::Expression { key, operator, values }
-        },
-    )
-}
-
-fn profile_label() -> impl Strategy<Value = (String, String)> {
-    let prefixed = (prop::sample::select(&["assignment/ipxe-", "assignment/extrinsic-"][..]), pair())
-        .prop_map(|(prefix, (k, v))| (format!("{prefix}{k}"), v));
-    prop_oneof![2 => prefixed, 1 => Just(("tier".to_owned(), "gold".to_owned()))]
-}
-
-fn assignment() -> impl Strategy<Value = RawAssignment> {
-    let few = |names: &'static [&'static str]| {
-        let listed = prop::collection::vec(prop::sample::select(names).prop_map(str::to_owned), 1..3);
-        prop_oneof![2 => Just(Vec::new()), 1 => listed]
-    };
-    let identities = (few(&model::UUIDS), few(&model::SERIALS), few(&model::MACS));
-    let labels = (prop::collection::btree_map(Just("rack".to_owned()), value(), 0..2), prop::collection::vec(expression(), 0..4));
-    let rest = (prop::collection::btree_map(Just("tier".to_owned()), Just("gold".to_owned()), 0..2), 0..2_i32);
-    let rest = (prop_oneof![1 => rest.0, 1 => profile_label().prop_map(|label| BTreeMap::from([label]))], rest.1);
-    (key(), created(), identities, labels, rest).prop_map(
-        |(key, created, (uuids, serials, macs), (match_labels, expressions), (profiles, priority))| RawAssignment {
-            key,
-            created,
-            uuids,
-            serials,
-            macs,
-            match_labels,
-            expressions,
-            profiles,
-            priority,
-        },
-    )
-}
-
-fn profile() -> impl Strategy<Value = RawProfile> {
-    let labels = prop::collection::vec(profile_label(), 0..4).prop_map(|labels| labels.into_iter().collect());
-    (key(), created(), labels).prop_map(|(key, created, labels)| RawProfile { key, created, labels })
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => assignment().prop_map(Step::Assignment),
-        2 => key().prop_map(Step::AssignmentGone),
-        4 => profile().prop_map(Step::Profile),
-        1 => key().prop_map(Step::ProfileGone),
-    ]
-}
-
-fn subject() -> impl Strategy<Value = RawSubject> {
-    let one = |names: &'static [&'static str]| prop::option::weighted(0.7, prop::sample::select(names).prop_map(str::to_owned));
-    let labels = prop::collection::vec(pair(), 0..4).prop_map(|labels| labels.into_iter().collect());
-    let extrinsic = prop::collection::btree_map(prop::sample::select(&["region", "rack"][..]).prop_map(str::to_owned), value(), 0..2);
-    (one(&model::PRESENTED_UUIDS), one(&model::PRESENTED_SERIALS), one(&model::PRESENTED_MACS), labels, extrinsic)
-        .prop_map(|(uuid, serial, mac, labels, extrinsic)| RawSubject { uuid, serial, mac, labels, extrinsic })
-}
-
-// === the properties ===
-
-/// `select` and `explain` say what the model says.
-fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
-    let subject = raw.build();
-    let selected = catalog.select(&subject);
-    let explained = catalog.explain(&subject);
-    let matching = world.matching(raw);
-    let order: Vec<_> = matching.iter().map(|candidate| candidate.assignment.key.clone()).collect();
-
-    let would_do: Vec<_> = explained.candidates.iter().filter(|candidate| candidate.verdict != Verdict::NoMatch).collect();
-    assert_eq!(would_do.iter().map(|candidate| candidate.assignment.clone()).collect::<Vec<_>>(), order);
-    assert!(would_do.iter().enumerate().all(|(place, candidate)| (candidate.verdict == Verdict::Won) == (place == 0)));
-    assert!(explained.candidates.windows(2).all(|pair| pair[0].priority >= pair[1].priority));
-    let mut names: Vec<_> = explained.candidates.iter().map(|candidate| &candidate.assignment).collect();
-    names.sort_unstable();
-    names.dedup();
-    assert_eq!(names.len(), explained.candidates.len(), "each candidate stands once");
-
-    let profiles: Vec<_> =
-        explained.profiles.iter().filter(|profile| profile.verdict != Verdict::NoMatch).map(|profile| profile.profile.clone()).collect();
-    let expected = match matching.first() {
-        None => {
-            assert!(profiles.is_empty());
-            assert!(matches!(&selected, Err(boot::NotSelected::NoAssignment)), "{selected:?}");
-            Outcome::NoAssignment { reason: selected.unwrap_err().to_string() }
-        }
-        Some(winner) => {
-            assert_eq!(profiles, world.profiles_for(winner.assignment, raw));
-            match (profiles.first(), selected) {
-                (None, Err(boot::NotSelected::NoProfile { assignment, reason, .. })) => {
-                    assert_eq!(assignment, order[0]);
-                    Outcome::NoProfile { assignment, reason }
-                }
-                (Some(profile), Ok(selection)) => {
-                    assert_eq!((&selection.assignment.key, &selection.profile.key), (&order[0], profile));
-                    assert_eq!(selection.by.to_string(), winner.by.name());
-                    Outcome::Boots { assignment: order[0].clone(), profile: profile.clone(), conflict: world.conflicted(raw) }
-                }
-                (expected, selected) => panic!("{expected:?}, but {selected:?}"),
-            }
-        }
-    };
-    assert_eq!(explained.outcome, expected);
-}
+use agreement::{agree, step};
+use generators::subject;
+use model::{RawAssignment, RawProfile, World};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]

@@ -19,7 +19,7 @@ pub mod proto;
 mod publisher;
 mod replica;
 mod source;
-mod wire;
+pub mod wire;
 
 pub use boot::catalog::guard::Limits as GuardLimits;
 pub use partition::{InvalidPartitions, Partitions};

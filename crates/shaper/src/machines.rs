@@ -10,9 +10,13 @@ use boot::{ExtrinsicLabels, SharedCatalog};
 use prometheus_client::registry::Registry;
 use tls::{Live, Public};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 /// A connection under TLS holds some 40 KiB, so that fewer of them fit.
 const TLS_CONNECTIONS: usize = 8 * 1024;
+
+/// Files that are open for anything else than machines: manifests, the admin port, the feed.
+const OTHER_FILES: usize = 256;
 
 /// How machines are answered.
 #[derive(clap::Args)]
@@ -63,7 +67,19 @@ impl HttpArgs {
     pub(crate) fn bind(&self, boot: &Arc<Boot>, tls: &tls::Metrics, registry: &mut Registry) -> anyhow::Result<Listeners> {
         let metrics = Metrics::register(registry);
         let in_use = |what, address| format!("can't listen on {what} {address}; is another server there? Choose another address or port");
-        let http = Server::bind(self.http_listen, boot.clone(), metrics.clone(), Limits::default())
+        let open_files = api::raise_open_files();
+        let for_machines = open_files - OTHER_FILES.min(open_files / 4);
+        // Two of three of them are for HTTP where HTTPS has the third.
+        let for_https = self.https_listen.map_or(0, |_| for_machines / 3);
+        let limits = Limits::default().within(for_machines - for_https);
+        if limits.connections < Limits::default().connections {
+            let connections = limits.connections;
+            warn!(
+                open_files,
+                connections, "the limit of open files allows for less connections than shaper would serve; raise it to 32768"
+            );
+        }
+        let http = Server::bind(self.http_listen, boot.clone(), metrics.clone(), limits)
             .with_context(|| in_use("--http-listen", self.http_listen))?;
         let https = self.https_listen.zip(self.https_tls_dir.as_deref());
         let https = https.map(|(address, directory)| {
@@ -71,7 +87,7 @@ impl HttpArgs {
                 bail!("--https-tls-dir {} is no folder; name the one that holds tls.crt and tls.key", directory.display());
             }
             let live = Live::public("https", directory, tls.clone());
-            let limits = Limits { connections: TLS_CONNECTIONS, ..Limits::default() };
+            let limits = Limits { connections: TLS_CONNECTIONS, ..Limits::default() }.within(for_https);
             let server = Server::bind_tls(address, live.clone(), boot.clone(), metrics.clone(), limits);
             Ok((server.with_context(|| in_use("--https-listen", address))?, live))
         });

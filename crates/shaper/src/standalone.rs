@@ -6,6 +6,7 @@ mod welcome;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use api::Boot;
@@ -18,7 +19,7 @@ use crate::admin::{self, Admin, Part, Remarks};
 use crate::ids::ConfigIds;
 use crate::machines::HttpArgs;
 use crate::manifests::Follow;
-use crate::stop;
+use crate::stop::{self, Stop};
 use crate::tftp::{HttpServer, Tftp, TftpArgs};
 
 use loader::{Gauges, Loader};
@@ -41,6 +42,9 @@ pub struct Args {
     state_dir: Option<PathBuf>,
     #[command(flatten)]
     tftp: TftpArgs,
+    /// How long to go on serving after SIGTERM, no longer ready: for whom a balancer spreads machines over several
+    #[arg(long, env = "SHAPER_LAMEDUCK", default_value_t = 0, value_name = "SECONDS")]
+    lameduck: u64,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -54,7 +58,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         bail!("{} is no folder; name the one that holds the manifests", args.dir.display());
     }
     let ids = ConfigIds::open(&args.state_dir.clone().unwrap_or_else(default_state_dir))?;
-    let stop = stop::on_signal().context("can't listen for signals")?;
+    let Stop { told, stop } = stop::on_signal_after(Duration::from_secs(args.lameduck)).context("can't listen for signals")?;
 
     let mut registry = Registry::with_prefix("shaper");
     let tls_metrics = tls::Metrics::register(&mut registry);
@@ -78,7 +82,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .into_iter()
         .chain(listeners.tls().map(|live| live as Arc<dyn Part>))
         .collect();
-    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts, told: stop.clone() }.run(admin, stop.clone()));
+    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts, told }.run(admin, stop.clone()));
     let follow = Follow::new(&args.dir);
     let loader = Loader::new(&args.dir, ids, shared, gauges, remarks);
     let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, tftp_listen, public_url: args.http.public_url };
