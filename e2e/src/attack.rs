@@ -6,7 +6,7 @@
 mod boot;
 mod crowd;
 
-pub use boot::{Boots, boot_all};
+pub use boot::{Boots, boot_all, storm};
 pub use crowd::{Crowd, Habit};
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,7 +1,7 @@
 //! Too many clients, too slow clients, and too few files: machines among them boot, and memory is bounded.
 
 use anyhow::{Result, ensure};
-use e2e::attack::{Crowd, HANG, Habit, boot_all, runtime};
+use e2e::attack::{Crowd, HANG, Habit, boot_all, runtime, storm};
 use e2e::http;
 use e2e::machine::Machine;
 use e2e::manifests::{Manifests, assignment};
@@ -49,7 +49,7 @@ fn among_ten_thousand_idle_and_dribbling_connections_every_machine_boots_and_all
     let runtime = runtime()?;
     let idle = Crowd::gather(&runtime, server.http_address(), 5_000, &Habit::Idle)?;
     let slow = Crowd::gather(&runtime, server.http_address(), 5_000, &Habit::Dribble(b"GET /ipxe?serial=S1 HTTP/1.1\r\nHost: a\r\nX: "))?;
-    let boots = boot_all(&runtime, server.http_address(), 500, 20, Duration::ZERO);
+    let boots = boot_all(&runtime, server.http_address(), 500, 20);
     let memory = server.process().memory()?;
     println!("among 10,000: p50 {:?}, p99 {:?}, {memory} KiB", boots.percentile(50), boots.percentile(99));
     boots.check()?;
@@ -59,7 +59,7 @@ fn among_ten_thousand_idle_and_dribbling_connections_every_machine_boots_and_all
     // 15 s after they came, whatever they sent.
     idle.wait("the idle are closed", |idle| idle.closed() == 5_000)?;
     slow.wait("the slow are closed", |slow| slow.closed() == 5_000)?;
-    boot_all(&runtime, server.http_address(), 100, 10, Duration::ZERO).check()?;
+    boot_all(&runtime, server.http_address(), 100, 10).check()?;
     ensure!(server.log().text().lines().filter(|line| !line.contains("\"served\"")).count() < 100, "the flood fills the log");
     Ok(())
 }
@@ -67,11 +67,10 @@ fn among_ten_thousand_idle_and_dribbling_connections_every_machine_boots_and_all
 #[test]
 fn with_ten_times_more_machines_than_places_all_boot_and_the_rest_is_asked_to_come_again() -> Result<()> {
     let manifests = manifests()?;
-    // Places for about 1,900.
-    let mut server = Server::standalone(manifests.path()).open_files(2_400).start_ready()?;
+    let mut server = Server::standalone(manifests.path()).args(["--http-connections", "2000"]).start_ready()?;
     let runtime = runtime()?;
     let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe")).serial("REAL").boot()?;
-    let boots = boot_all(&runtime, server.http_address(), 20_000, 20_000, Duration::from_millis(500));
+    let boots = storm(&runtime, server.http_address(), 20_000, Duration::from_secs(5), Duration::from_secs(1));
     let (memory, shed) = (server.process().memory()?, server.metric("shaper_http_connections_shed_total")?);
     println!("20,000 machines: {} waits, {:?}, {shed} shed, p99 {:?}, {memory} KiB", boots.waits, boots.retry_after, boots.percentile(99));
     boots.check()?;
@@ -90,7 +89,7 @@ fn long_answers_that_nobody_takes_are_bounded_and_short_ones_go_on() -> Result<(
     let runtime = runtime()?;
     let readers = Crowd::gather(&runtime, server.http_address(), 900, &Habit::Ask(long(&server)?))?;
     readers.wait("some are sent away", |readers| readers.shed() > 100)?;
-    let boots = boot_all(&runtime, server.http_address(), 200, 10, Duration::ZERO);
+    let boots = boot_all(&runtime, server.http_address(), 200, 10);
     let memory = server.process().memory()?;
     println!("900 readers of a mebibyte: {} got 503, {memory} KiB", readers.shed());
     boots.check()?;
@@ -107,7 +106,7 @@ fn without_a_file_to_open_clients_wait_and_the_log_says_so_once() -> Result<()> 
     let manifests = manifests()?;
     let mut server = Server::standalone(manifests.path()).start_ready()?;
     let runtime = runtime()?;
-    boot_all(&runtime, server.http_address(), 10, 1, Duration::ZERO).check()?;
+    boot_all(&runtime, server.http_address(), 10, 1).check()?;
     let id = server.process().id();
     let limit = |most: usize| process::output("prlimit", ["--pid", &id.to_string(), &format!("--nofile={most}:20000")]).map(drop);
     limit(std::fs::read_dir(format!("/proc/{id}/fd"))?.count() + 20)?;
@@ -118,7 +117,7 @@ fn without_a_file_to_open_clients_wait_and_the_log_says_so_once() -> Result<()> 
     std::thread::sleep(Duration::from_secs(2));
     limit(20_000)?;
     // No restart, and nobody needs to ask twice.
-    boot_all(&runtime, server.http_address(), 50, 10, Duration::ZERO).check()?;
+    boot_all(&runtime, server.http_address(), 50, 10).check()?;
     let errors = server.metric("shaper_http_accept_errors_total")?;
     ensure!(errors >= 10, "{errors} failures are counted");
     let said = server.log().text().lines().filter(|line| says(line)).count();
@@ -133,7 +132,7 @@ fn a_few_open_files_are_enough_to_send_away_whoever_is_too_much() -> Result<()> 
     let manifests = manifests()?;
     let server = Server::standalone(manifests.path()).open_files(256).start_ready()?;
     let runtime = runtime()?;
-    let boots = boot_all(&runtime, server.http_address(), 1_000, 1_000, Duration::from_millis(200));
+    let boots = storm(&runtime, server.http_address(), 1_000, Duration::ZERO, Duration::from_millis(200));
     println!("256 files: {} waits", boots.waits);
     boots.check()?;
     ensure!(boots.waits > 100, "{} waits", boots.waits);
@@ -152,7 +151,7 @@ fn the_admin_port_answers_a_probe_among_two_thousand_idle_connections() -> Resul
         ensure!(http::get(&server.admin_url(path))?.status == 200, "{path}");
     }
     println!("{} of 2,000 were closed", crowd.closed());
-    boot_all(&runtime, server.http_address(), 50, 10, Duration::ZERO).check()
+    boot_all(&runtime, server.http_address(), 50, 10).check()
 }
 
 #[test]
@@ -171,7 +170,7 @@ fn whoever_asked_before_the_end_or_has_just_come_is_served_to_the_end() -> Resul
     server.process().signal("TERM")?;
     http::wait_until(&server.admin_url("/readyz"), HANG, |answer| answer.status == 503 && answer.body == "stopping\n")?;
     // Not ready, and serving: a balancer needs a while to notice.
-    boot_all(&runtime, server.http_address(), 50, 10, Duration::ZERO).check()?;
+    boot_all(&runtime, server.http_address(), 50, 10).check()?;
     ensure!(server.process().wait(HANG)?.success());
     readers.wait("all have read", |readers| readers.whole() + readers.closed() + readers.shed() == 500)?;
     println!("{readers:?}");

@@ -140,7 +140,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 16 * 1024,
-            shedding: 1024,
+            shedding: 2048,
             in_flight: 4096,
             head: Duration::from_secs(15),
             answer: Duration::from_secs(30),
@@ -152,7 +152,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same where no more than so many files can be open for connections: an eighth of them is for those that are sent away.
+    /// The same where no more than so many files can be open for connections: an eighth of them at least is for those that are sent away.
     pub fn within(self, open_files: usize) -> Self {
         if self.connections + self.shedding <= open_files {
             return self;

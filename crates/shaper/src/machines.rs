@@ -31,6 +31,9 @@ pub struct HttpArgs {
     /// is what older iPXE understands
     #[arg(long, env = "SHAPER_HTTPS_TLS_DIR", value_name = "DIR", requires = "https_listen")]
     https_tls_dir: Option<PathBuf>,
+    /// How many connections of machines may be open at once, by HTTP; whoever is more is asked to come again in a moment
+    #[arg(long, env = "SHAPER_HTTP_CONNECTIONS", default_value_t = Limits::default().connections, value_name = "COUNT", value_parser = at_least_one)]
+    http_connections: usize,
     /// The address that links start with, where machines reach shaper under another than they ask for
     #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<BaseUrl>,
@@ -54,6 +57,14 @@ pub(crate) fn parse_label(text: &str) -> Result<(String, String), String> {
     Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("no machine could connect".to_owned()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("write a number".to_owned()),
+    }
+}
+
 // === impl HttpArgs ===
 
 impl HttpArgs {
@@ -71,8 +82,9 @@ impl HttpArgs {
         let for_machines = open_files - OTHER_FILES.min(open_files / 4);
         // Two of three of them are for HTTP where HTTPS has the third.
         let for_https = self.https_listen.map_or(0, |_| for_machines / 3);
-        let limits = Limits::default().within(for_machines - for_https);
-        if limits.connections < Limits::default().connections {
+        let wanted = Limits { connections: self.http_connections, ..Limits::default() };
+        let limits = wanted.clone().within(for_machines - for_https);
+        if limits.connections < wanted.connections {
             let connections = limits.connections;
             warn!(
                 open_files,

@@ -48,14 +48,24 @@ enum Got {
     Wait(u64),
 }
 
-/// Lets so many machines boot, so many of them at once. Each holds its connection for a while after that.
-pub fn boot_all(runtime: &Runtime, to: SocketAddr, machines: usize, at_once: usize, hold: Duration) -> Boots {
+/// Lets so many machines boot, so many of them at once.
+pub fn boot_all(runtime: &Runtime, to: SocketAddr, machines: usize, at_once: usize) -> Boots {
+    boot_within(runtime, to, machines, at_once, Duration::ZERO, Duration::ZERO)
+}
+
+/// Lets so many machines be switched on within some time, whether or not others have booted. Each holds its connection for a while after that.
+pub fn storm(runtime: &Runtime, to: SocketAddr, machines: usize, within: Duration, hold: Duration) -> Boots {
+    boot_within(runtime, to, machines, machines, within, hold)
+}
+
+fn boot_within(runtime: &Runtime, to: SocketAddr, machines: usize, at_once: usize, within: Duration, hold: Duration) -> Boots {
     runtime.block_on(async {
         let (turns, open) = (Arc::new(Semaphore::new(at_once)), Arc::new(Semaphore::new(OPEN)));
         let mut tasks = JoinSet::new();
         for machine in 0..machines {
             let (turns, open) = (Arc::clone(&turns), Arc::clone(&open));
             tasks.spawn(async move {
+                sleep(within.mul_f64(machine as f64 / machines as f64)).await;
                 let _turn = turns.acquire().await;
                 let mut boot = Boot::default();
                 let ended = boot.run(to, machine, hold, &open).await;
