@@ -374,6 +374,20 @@ fn every_filter_and_test_that_the_check_admits_exists() {
 }
 
 #[test]
+fn a_range_that_could_never_be_rendered_is_refused_when_it_is_loaded() {
+    for range in ["range(1000000000)", "range(10**9)", "range(1, 1002)", "range(0, -2000, -1)", "range(-5000, 5000, 9)", "range(2 * 501)"] {
+        let reason = refused(&format!("\n{{% for i in {range} %}}x{{% endfor %}}"));
+        assert!(reason.starts_with("spec.ipxe, line 2: this range() has ") && reason.contains("a list may have 1000"), "{reason}");
+    }
+    for range in ["range(1000)", "range(1, 1001)", "range(0, -2000, -2)", "range(5, 1)", "range(-1)", "range(9000 - 8000)"] {
+        assert!(config(&format!("{{{{ {range}|length }}}}"), "").is_ok(), "{range}");
+    }
+    let unknown = "{% for i in range(subject.asset|int) %}x{% endfor %}";
+    assert_eq!(config(unknown, "asset=3").unwrap(), "xxx");
+    assert!(config(unknown, "asset=100000").is_err());
+}
+
+#[test]
 fn no_error_quotes_the_id_of_a_config() {
     for text in ["{{ subject[config0] }}", "{{ profile.labels[config0] }}", "{{ config0 | int }}", "{{ config0|float + 1 }}"] {
         let error = script(text, "").unwrap_err().to_string();
