@@ -57,6 +57,13 @@ pub fn wait_until(url: &str, timeout: Duration, wanted: impl Fn(&Response) -> bo
     }
 }
 
+/// A metric's value, by its name and labels as `/metrics` at this URL writes them.
+pub fn metric<N: std::str::FromStr>(url: &str, name: &str) -> Result<N> {
+    let text = get(url)?.body;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
+    value.with_context(|| format!("no metric {name} in\n{text}"))
+}
+
 /// The request as it goes over the wire.
 pub(crate) fn request(authority: &str, target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")

@@ -12,6 +12,7 @@
 //! - [`files`]: a small HTTP server for kernel and initrd.
 //! - [`tftp`]: a running `shaper tftp`, a client that can also misbehave, and a network with faults.
 //! - [`manifests`]: a folder of Profiles and Assignments.
+//! - [`attack`]: crowds of clients that mean harm, and machines that boot among them.
 //! - [`http`]: just enough of a client to ask what a machine would ask.
 //! - [`cluster`]: a Kubernetes API server of its own, with kubectl.
 //! - [`certificates`]: a small CA, and directories as a projected Secret has them.
@@ -19,6 +20,7 @@
 //! Every process started here ends with the value that stands for it, and with the program that started it.
 
 pub mod assets;
+pub mod attack;
 pub mod certificates;
 pub mod cluster;
 pub mod dhcp;

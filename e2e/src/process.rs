@@ -116,6 +116,13 @@ impl Process {
         self.child.id()
     }
 
+    /// Memory that it occupies, in KiB.
+    pub fn memory(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).context("no VmRSS")
+    }
+
     /// Asks the process to end (SIGTERM) and waits for it.
     pub fn terminate(&mut self, timeout: Duration) -> Result<ExitStatus> {
         if let Some(status) = self.ended()? {

@@ -195,9 +195,7 @@ impl Role {
 
     /// A metric's value, by its name and labels as `/metrics` writes them.
     pub fn metric(&self, name: &str) -> Result<f64> {
-        let text = self.admin("/metrics")?.body;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.trim().parse().ok()).with_context(|| format!("no metric {name} in\n{text}"))
+        http::metric(&format!("http://{}/metrics", self.address("admin_listen")?), name)
     }
 
     /// Waits until `/readyz` answers 200.

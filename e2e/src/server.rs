@@ -23,6 +23,7 @@ pub struct Builder {
     http_listen: String,
     args: Vec<OsString>,
     netns: Option<String>,
+    open_files: Option<usize>,
 }
 
 /// A running server. Dropping it ends it.
@@ -98,6 +99,12 @@ impl Builder {
         self
     }
 
+    /// How many files it may have open.
+    pub fn open_files(mut self, most: usize) -> Self {
+        self.open_files = Some(most);
+        self
+    }
+
     /// Starts it, and waits until it listens.
     pub fn start(self) -> Result<Server> {
         let (state, state_folder) = if let Some(folder) = self.state {
@@ -107,7 +114,13 @@ impl Builder {
             let path = folder.path().to_owned();
             (Some(folder), path)
         };
-        let mut process = Process::start("shaper", binary()?.as_os_str(), self.netns.as_deref(), |command| {
+        let binary = binary()?;
+        let limited = self.open_files.map(|most| format!("--nofile={most}:{most}"));
+        let program = limited.as_ref().map_or(binary.as_os_str(), |_| "prlimit".as_ref());
+        let mut process = Process::start("shaper", program, self.netns.as_deref(), |command| {
+            if let Some(limit) = &limited {
+                command.arg(limit).arg(&binary);
+            }
             // What the developer's shell exports must not decide a test.
             for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SHAPER_")) {
                 command.env_remove(key);
@@ -149,7 +162,14 @@ impl Builder {
 impl Server {
     /// `shaper standalone FOLDER` on free ports.
     pub fn standalone(folder: &Path) -> Builder {
-        Builder { folder: folder.to_owned(), state: None, http_listen: "127.0.0.1:0".to_owned(), args: Vec::new(), netns: None }
+        Builder {
+            folder: folder.to_owned(),
+            state: None,
+            http_listen: "127.0.0.1:0".to_owned(),
+            args: Vec::new(),
+            netns: None,
+            open_files: None,
+        }
     }
 
     /// The address for machines, as this computer sees it.
@@ -171,6 +191,21 @@ impl Server {
     /// The admin port, as this computer sees it.
     pub fn admin_url(&self, target: &str) -> String {
         format!("http://{}{target}", self.admin)
+    }
+
+    /// Where operators reach it.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// A metric's value, by its name and labels as `/metrics` writes them.
+    pub fn metric(&self, name: &str) -> Result<u64> {
+        http::metric(&self.admin_url("/metrics"), name)
     }
 
     /// The address for machines on QEMU's user network.

@@ -156,10 +156,8 @@ impl Tftp {
     }
 
     /// Memory that it occupies, in KiB.
-    pub fn memory(&mut self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.child().id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).context("no VmRSS")
+    pub fn memory(&self) -> Result<u64> {
+        self.process.memory()
     }
 
     /// Asks it to end, as a service manager would, and doesn't wait.

@@ -25,6 +25,12 @@ fn request(name: &[u8], rest: &[u8]) -> Vec<u8> {
     [b"\0\x01", name, b"\0", rest].concat()
 }
 
+/// A server of one file, `a`, of so many bytes.
+fn serving(bytes: usize) -> Result<(Tftp, Root)> {
+    let root = Root::of(&[("a", pattern(bytes))])?;
+    Ok((Tftp::serving(root.path()).start()?, root))
+}
+
 #[test]
 fn bad_packets_get_an_error_with_a_fixed_text_or_silence_and_are_counted() -> Result<()> {
     let root = Root::of(&[("ipxe.efi", pattern(200_000))])?;
@@ -77,8 +83,7 @@ fn bad_packets_get_an_error_with_a_fixed_text_or_silence_and_are_counted() -> Re
 
 #[test]
 fn whoever_is_not_the_peer_of_a_transfer_changes_nothing_about_it() -> Result<()> {
-    let root = Root::of(&[("a", pattern(50_000))])?;
-    let server = Tftp::serving(root.path()).start()?;
+    let (server, _root) = serving(50_000)?;
     let other = UdpSocket::bind("127.0.0.1:0")?;
     let fetched = Client::of(server.address()).fetch_slowly("a", |length| {
         for packet in
@@ -94,8 +99,7 @@ fn whoever_is_not_the_peer_of_a_transfer_changes_nothing_about_it() -> Result<()
 
 #[test]
 fn acknowledgements_of_the_future_and_an_error_end_as_they_should() -> Result<()> {
-    let root = Root::of(&[("a", pattern(50_000))])?;
-    let server = Tftp::serving(root.path()).start()?;
+    let (server, _root) = serving(50_000)?;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(server.address())?;
     socket.set_read_timeout(Some(Duration::from_millis(150)))?;
@@ -166,7 +170,7 @@ fn a_flood_of_requests_from_one_source_gets_little_and_others_go_on() -> Result<
 #[test]
 fn a_flood_of_requests_from_ten_thousand_sources_takes_bounded_memory_and_others_go_on() -> Result<()> {
     let root = Root::of(&[("a", pattern(1_000_000))])?;
-    let mut server = Tftp::serving(root.path()).args(["--tftp-transfers", "200"]).start()?;
+    let server = Tftp::serving(root.path()).args(["--tftp-transfers", "200"]).start()?;
     ensure!(Client::of(server.address()).option("blksize", 1432).fetch("a")?.bytes.len() == 1_000_000);
     let before = server.memory()?;
     let address = server.address();

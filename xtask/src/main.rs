@@ -6,6 +6,7 @@ mod bench;
 mod cluster;
 mod demo;
 mod dev;
+mod fuzz;
 mod generate;
 mod stop;
 mod test;
@@ -28,6 +29,8 @@ enum Task {
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Try bytes that nobody would write, led by coverage, for a bounded time
+    Fuzz(fuzz::Args),
     /// Run all tests, those with virtual machines as well
     Test(test::Args),
     /// Write the files that are made from code: config/crd/*.yaml, config/webhook/*.yaml and config/openapi.json
@@ -41,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         Task::Cluster(args) => cluster::run(&args),
         Task::Dev(args) => dev::run(&args),
         Task::Bench(bench) => bench::run(&bench),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Generate => generate::run(),
     }

@@ -16,6 +16,10 @@ use crate::openapi::openapi;
 
 /// Longest path and query, in bytes.
 const MAX_TARGET_BYTES: usize = 8 * 1024;
+/// What a link has beside the labels: `/config/`, an id, and the name of a file.
+const LINK_BYTES: usize = 128;
+/// A label may take six times the bytes in a link that it took in a query: é, sent raw and read byte by byte, becomes `%C3%83%C2%A9`.
+const MAX_GROWTH: usize = 6;
 
 /// What answers are made from.
 pub struct Boot {
@@ -187,6 +191,11 @@ impl Boot {
             Ok(subject) => Arc::new(subject),
             Err(error) => return Answer::bad_query(route, &error),
         };
+        if query.len() * MAX_GROWTH > MAX_TARGET_BYTES - LINK_BYTES && subject.to_query().len() > MAX_TARGET_BYTES - LINK_BYTES {
+            let reason =
+                format!("the labels are too long for the links of a script, at most {MAX_TARGET_BYTES} bytes; send fewer or shorter ones");
+            return Answer::failure(route, Outcome::TargetTooLong, reason).of(subject);
+        }
         let selection = match self.catalog.load().select(&subject) {
             Ok(selection) => selection,
             Err(error) => return Answer::not_selected(route, &error).of(subject),

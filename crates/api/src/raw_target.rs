@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// iPXE since 2021 sends `"` as it is (its table of what needs encoding in `core/uri.c`), so that a machine whose product name holds
 /// one would be answered by hyper's bare 400, without a sentence and for ever. Only first lines are touched: the bytes of a body, if
 /// there were one, would pass for lines, and so the connection must be closed after a request with a body.
-pub(crate) struct RawTarget<S> {
+pub struct RawTarget<S> {
     stream: S,
     at: At,
     line_is_empty: bool,
@@ -28,7 +28,8 @@ enum At {
 }
 
 impl<S> RawTarget<S> {
-    pub(crate) fn new(stream: S) -> Self {
+    /// Around what a client sends.
+    pub fn new(stream: S) -> Self {
         Self { stream, at: At::RequestLine, line_is_empty: true, encoded: Vec::new(), given: 0 }
     }
 

@@ -1,18 +1,20 @@
 //! Sockets, connections and their limits.
 
+mod trouble;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use boot::ConfigName;
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,9 +23,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rand::Rng;
 use socket2::{Domain, Protocol, Socket, Type};
 use tls::{Live, Public};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -36,13 +38,18 @@ use crate::answer::{Answer, Boot, Choice, Outcome, Request, Route};
 use crate::metrics::Metrics;
 use crate::patience::Patience;
 use crate::raw_target::RawTarget;
+use crate::refusal::{Ours, Refusal};
 use crate::shed;
+
+pub use trouble::Trouble;
 
 /// What a client may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Open connections. Beyond, a client is sent away with a 503.
     pub connections: usize,
+    /// Connections beyond, which get their 503. Beyond these, the system's queue is where clients wait.
+    pub shedding: usize,
     /// Requests being answered, until their answer is handed to the connection. Beyond, 503.
     pub in_flight: usize,
     /// From the end of one answer, or the start of the connection, to the end of the next request's head. iPXE keeps an idle connection for 10 s.
@@ -51,6 +58,8 @@ pub struct Limits {
     pub answer: Duration,
     /// All headers of a request, in bytes.
     pub header_bytes: usize,
+    /// Long answers that clients have not taken yet, in bytes. Beyond, 503.
+    pub answer_bytes: usize,
     /// How long answers that are on their way may take when the server stops.
     pub drain: Duration,
 }
@@ -71,6 +80,7 @@ struct Shared {
     /// Those that are sent away cost something as well.
     shedding: Arc<Semaphore>,
     in_flight: AtomicUsize,
+    answer_bytes: AtomicUsize,
     /// Tells the requests of this process from those of others in a log.
     id_prefix: u32,
     id_next: AtomicUsize,
@@ -83,6 +93,12 @@ struct Peer {
     scheme: &'static str,
 }
 
+/// Where a connection counts.
+enum Place {
+    Served(OwnedSemaphorePermit),
+    SentAway(OwnedSemaphorePermit),
+}
+
 /// The body of an answer; while it lives, its request counts as in flight.
 struct Text {
     bytes: Bytes,
@@ -91,18 +107,60 @@ struct Text {
 
 struct InFlight(Arc<Shared>);
 
+/// The bytes of a long answer, which count until they are written.
+struct LongText(Bytes, Arc<Shared>);
+
+/// What is known of one connection while it lasts.
+#[derive(Default)]
+struct Progress {
+    /// Whether an answer of ours is on its way.
+    is_ours: Ours,
+    /// Whether a request was answered.
+    is_answered: AtomicBool,
+    answered: Notify,
+    /// Whether the client may still be sending what nobody reads.
+    is_talking: AtomicBool,
+    /// Whether we refused something that is no request.
+    is_refused: AtomicBool,
+}
+
+/// A shorter answer may wait for its client without being counted: connections are.
+const LONG_BYTES: usize = 16 * 1024;
+/// What the kernel may hold of an answer that a client does not take. More is ours to count.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+/// Room for the longest head that is answered with a sentence of its own; beyond, hyper refuses.
+const HEAD_BUFFER_BYTES: usize = 32 * 1024;
+/// A client that has just connected when the server stops has so long to ask.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
+/// A client whose request was refused before all of it was read has so long to take that: a connection that is closed before is reset.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 2 * 1024 * 1024;
+
 // === impl Limits ===
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 16 * 1024,
+            shedding: 2048,
             in_flight: 4096,
             head: Duration::from_secs(15),
             answer: Duration::from_secs(30),
             header_bytes: 16 * 1024,
+            answer_bytes: 512 * 1024 * 1024,
             drain: Duration::from_secs(30),
         }
+    }
+}
+
+impl Limits {
+    /// The same where no more than so many files can be open for connections: an eighth of them at least is for those that are sent away.
+    pub fn within(self, open_files: usize) -> Self {
+        if self.connections + self.shedding <= open_files {
+            return self;
+        }
+        let shedding = (open_files / 8).clamp(1, self.shedding);
+        Self { connections: open_files.saturating_sub(shedding).clamp(1, self.connections), shedding, ..self }
     }
 }
 
@@ -126,9 +184,10 @@ impl Server {
             tls,
             metrics,
             connections: Arc::new(Semaphore::new(limits.connections)),
-            shedding: Arc::new(Semaphore::new(256)),
+            shedding: Arc::new(Semaphore::new(limits.shedding)),
             limits,
             in_flight: AtomicUsize::new(0),
+            answer_bytes: AtomicUsize::new(0),
             id_prefix: rand::rng().random(),
             id_next: AtomicUsize::new(0),
         };
@@ -140,20 +199,43 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Serves a connection that was accepted elsewhere, to its end. The limit of connections does not count it.
+    pub async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        remote: SocketAddr,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        let peer = Peer { remote, local: self.local_addr()?, scheme: self.shared.scheme() };
+        self.shared.clone().serve(stream, peer, stop).await;
+        Ok(())
+    }
+
     /// Answers until `stop`, then ends connections as they fall idle, and after [`Limits::drain`] in any case.
     pub async fn run(self, stop: CancellationToken) {
         let tasks = TaskTracker::new();
+        let mut trouble = Trouble::default();
         while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
             match accepted {
-                Ok((stream, remote)) => self.shared.clone().take(stream, remote, &tasks, &stop),
+                Ok((stream, remote)) => {
+                    trouble.is_over();
+                    if let Some(place) = stop.run_until_cancelled(self.shared.place()).await {
+                        self.shared.clone().take(stream, remote, place, &tasks, &stop);
+                    }
+                }
                 Err(error) => {
                     self.shared.metrics.accept_errors.inc();
                     if !is_about_one_connection(&error) {
-                        warn!(%error, "can't accept connections for the moment; raise the limit of open files if this stays");
+                        trouble.tell(&error);
                         sleep(Duration::from_millis(100)).await;
                     }
                 }
             }
+        }
+        // Whoever the system has let in already would be reset.
+        while let Ok(Ok((stream, remote))) = timeout(Duration::ZERO, self.listener.accept()).await {
+            let Some(place) = self.shared.free_place() else { break };
+            self.shared.clone().take(stream, remote, place, &tasks, &stop);
         }
         drop(self.listener);
         tasks.close();
@@ -171,6 +253,8 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
         }
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // What is accepted inherits it.
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
         socket.bind(&address.into())?;
         socket.listen(4096)?;
         Ok(socket)
@@ -198,39 +282,64 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 // === impl Shared ===
 
 impl Shared {
-    fn take(self: Arc<Self>, stream: TcpStream, remote: SocketAddr, tasks: &TaskTracker, stop: &CancellationToken) {
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// A place for one more connection: among those that are served, or else among those that are sent away. Where there is none of either, the
+    /// system's queue is a better place to wait in.
+    async fn place(&self) -> Place {
+        match self.free_place() {
+            Some(place) => place,
+            None => {
+                const OPEN: &str = "nobody closes these semaphores";
+                tokio::select! {
+                    permit = self.connections.clone().acquire_owned() => Place::Served(permit.expect(OPEN)),
+                    permit = self.shedding.clone().acquire_owned() => Place::SentAway(permit.expect(OPEN)),
+                }
+            }
+        }
+    }
+
+    fn free_place(&self) -> Option<Place> {
+        let served = self.connections.clone().try_acquire_owned().map(Place::Served);
+        served.or_else(|_| self.shedding.clone().try_acquire_owned().map(Place::SentAway)).ok()
+    }
+
+    fn take(self: Arc<Self>, stream: TcpStream, remote: SocketAddr, place: Place, tasks: &TaskTracker, stop: &CancellationToken) {
         let Ok(local) = stream.local_addr() else { return };
         let _ = stream.set_nodelay(true);
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let peer = Peer { remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()), local, scheme };
-        if let Ok(permit) = self.connections.clone().try_acquire_owned() {
-            let stop = stop.clone();
-            tasks.spawn(async move {
-                match self.tls.clone() {
-                    None => self.serve(stream, peer, stop, permit).await,
-                    // A handshake is short: who stops waits for it.
-                    Some(tls) => {
-                        if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
-                            self.serve(stream, peer, stop, permit).await;
+        let peer = Peer { remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()), local, scheme: self.scheme() };
+        match place {
+            Place::Served(permit) => {
+                let stop = stop.clone();
+                tasks.spawn(async move {
+                    match self.tls.clone() {
+                        None => self.serve(stream, peer, stop).await,
+                        // A handshake is short: who stops waits for it.
+                        Some(tls) => {
+                            if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
+                                self.serve(stream, peer, stop).await;
+                            }
                         }
                     }
-                }
-            });
-            return;
-        }
-        self.metrics.connections_shed.inc();
-        if let Ok(permit) = self.shedding.clone().try_acquire_owned() {
-            tasks.spawn(async move {
-                match self.tls.clone() {
-                    None => shed::send_away(stream).await,
-                    Some(tls) => {
-                        if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
-                            shed::send_away(stream).await;
+                    drop(permit);
+                });
+            }
+            Place::SentAway(permit) => {
+                self.metrics.connections_shed.inc();
+                tasks.spawn(async move {
+                    match self.tls.clone() {
+                        None => shed::send_away(stream).await,
+                        Some(tls) => {
+                            if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
+                                shed::send_away(stream).await;
+                            }
                         }
                     }
-                }
-                drop(permit);
-            });
+                    drop(permit);
+                });
+            }
         }
     }
 
@@ -252,49 +361,133 @@ impl Shared {
     }
 
     /// Serves one connection to its end. Plain or encrypted is all the same here.
-    async fn serve<S>(self: Arc<Self>, stream: S, peer: Peer, stop: CancellationToken, _permit: OwnedSemaphorePermit)
+    async fn serve<S>(self: Arc<Self>, stream: S, peer: Peer, stop: CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.metrics.connections.inc();
-        let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(self.clone().respond(&request, &peer))));
-        let connection = http1::Builder::new()
+        let progress = Progress::default();
+        let service =
+            service_fn(|request| std::future::ready(Ok::<_, Infallible>(self.clone().respond(&request, &peer, &progress, &stop))));
+        let refuse = |status| self.refuse(status, &peer, &progress);
+        let stream = Refusal::new(Patience::new(RawTarget::new(stream), self.limits.answer), progress.is_ours.clone(), refuse);
+        let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head)
-            // Room for what `respond` refuses with a sentence; beyond, hyper itself answers 431.
-            .max_buf_size(64 * 1024)
-            .serve_connection(TokioIo::new(Patience::new(RawTarget::new(stream), self.limits.answer)), service);
-        let mut connection = pin!(connection);
-        let ended = match stop.run_until_cancelled(connection.as_mut()).await {
+            .max_buf_size(HEAD_BUFFER_BYTES)
+            // A client may say that it has nothing more to ask.
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), service);
+        let ended = match stop.run_until_cancelled(&mut connection).await {
             Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+            None => self.finish(Pin::new(&mut connection), &progress).await,
         };
         if let Err(error) = ended {
             debug!(peer = %peer.remote, %error, "connection ended");
+            if error.is_parse() && !progress.is_refused.load(Ordering::Relaxed) {
+                // HTTP/2, which hyper knows and says nothing to.
+                self.refuse(StatusCode::BAD_REQUEST, &peer, &progress);
+            }
+        }
+        if progress.is_talking.load(Ordering::Relaxed) {
+            linger(connection.into_parts().io.into_inner()).await;
         }
         self.metrics.connections.dec();
     }
 
-    fn respond(self: Arc<Self>, request: &http::Request<Incoming>, peer: &Peer) -> Response<Text> {
+    /// The server stops: a client that has not asked yet may do so, and what was asked is answered.
+    async fn finish<C, S>(&self, mut connection: Pin<&mut http1::Connection<C, S>>, progress: &Progress) -> hyper::Result<()>
+    where
+        C: hyper::rt::Read + hyper::rt::Write + Unpin,
+        S: hyper::service::HttpService<Incoming, ResBody = Text>,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if !progress.is_answered.load(Ordering::Relaxed) {
+            tokio::select! {
+                ended = connection.as_mut() => return ended,
+                () = progress.answered.notified() => {}
+                () = sleep(LAST_REQUEST) => {}
+            }
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    /// The answer to what hyper can't read as a request.
+    fn refuse(&self, status: StatusCode, peer: &Peer, progress: &Progress) -> Vec<u8> {
+        progress.is_refused.store(true, Ordering::Relaxed);
+        progress.is_talking.store(true, Ordering::Relaxed);
+        let (outcome, reason) = match status {
+            StatusCode::URI_TOO_LONG => (Outcome::TargetTooLong, "path and query are too long; send fewer or shorter labels"),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                (Outcome::HeadersTooLarge, "the request line and the headers are too long; send fewer or shorter labels and headers")
+            }
+            _ => (Outcome::BadRequest, "this is no HTTP/1 request that shaper can read; if it was meant for HTTPS, that has another port"),
+        };
+        let answer = Answer::failure(Route::Unknown, outcome, reason.to_owned());
+        let id = self.id();
+        self.metrics.count(&answer, Duration::ZERO);
+        log(&answer, peer, &id, Duration::ZERO);
+        let status = answer.status();
+        let body = sentence(&answer.body, status, &id);
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {}\r\ncontent-length: {}\r\ncache-control: no-store\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n",
+            answer.content_type,
+            body.len()
+        );
+        [head.as_bytes(), &body].concat()
+    }
+
+    fn id(&self) -> String {
+        format!("{:08x}-{:x}", self.id_prefix, self.id_next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The answer, if there is room for it until its client has taken it.
+    fn room(self: &Arc<Self>, answer: Answer) -> Answer {
+        let bytes = answer.body.len();
+        if bytes <= LONG_BYTES {
+            return answer;
+        }
+        let before = self.answer_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let body = Bytes::from_owner(LongText(answer.body.clone(), self.clone()));
+        if before + bytes > self.limits.answer_bytes {
+            let reason = "shaper has too many long answers that clients are still taking; try again in a moment".to_owned();
+            return Answer { body: reason.into(), outcome: Outcome::Overloaded, content_type: "text/plain; charset=utf-8", ..answer };
+        }
+        Answer { body, ..answer }
+    }
+
+    fn respond(
+        self: Arc<Self>,
+        request: &http::Request<Incoming>,
+        peer: &Peer,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Response<Text> {
         let started = Instant::now();
         let (answer, in_flight) = match InFlight::enter(&self) {
-            Some(in_flight) => (self.answer(request, peer), Some(in_flight)),
+            Some(in_flight) => (self.room(self.answer(request, peer)), Some(in_flight)),
             None => {
                 let reason = "shaper has too many requests at once; try again in a moment".to_owned();
                 (Answer::failure(Route::of(request.uri().path()), Outcome::Overloaded, reason), None)
             }
         };
-        let id = format!("{:08x}-{:x}", self.id_prefix, self.id_next.fetch_add(1, Ordering::Relaxed));
+        let id = self.id();
         let took = started.elapsed();
         self.metrics.count(&answer, took);
         log(&answer, peer, &id, took);
         let mut response = response(answer, &id, in_flight);
-        if !request.body().is_end_stream() {
-            // Nothing here has a use for a body; see `RawTarget`.
+        // Nothing here has a use for a body; see `RawTarget`.
+        let has_body = !request.body().is_end_stream();
+        if has_body {
+            progress.is_talking.store(true, Ordering::Relaxed);
+        }
+        if has_body || stop.is_cancelled() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        progress.is_ours.set();
+        if !progress.is_answered.swap(true, Ordering::Relaxed) {
+            progress.answered.notify_one();
         }
         response
     }
@@ -344,6 +537,16 @@ fn response(answer: Answer, id: &str, in_flight: Option<InFlight>) -> Response<T
         _ => {}
     }
     response
+}
+
+/// Takes what a client still sends, so that the system does not reset the connection before the client has read the answer.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let exchange = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whatever the client does, it has had its chance.
+    let _ = timeout(LINGER, exchange).await;
 }
 
 fn sentence(reason: &Bytes, status: http::StatusCode, id: &str) -> Bytes {
@@ -396,6 +599,20 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.0.metrics.in_flight.dec();
+    }
+}
+
+// === impl LongText ===
+
+impl AsRef<[u8]> for LongText {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for LongText {
+    fn drop(&mut self) {
+        self.1.answer_bytes.fetch_sub(self.0.len(), Ordering::Relaxed);
     }
 }
 

@@ -107,6 +107,20 @@ fn the_link_leads_to_the_config_rendered_for_the_machine() {
 }
 
 #[test]
+fn no_script_is_served_whose_links_would_be_too_long() {
+    let boot = boot();
+    // Each é takes six times as many bytes in a link where it came as it is, beside a byte that is no UTF-8.
+    let labels = |each: usize| (0..4).map(|n| format!("&k{n}=%E9{}", "é".repeat(each))).collect::<String>();
+    let fits = ask(&boot, &format!("/ipxe?uuid={UUID}&serial=S1{}", labels(150)));
+    assert_eq!(fits.outcome, Outcome::Ok, "{:?}", fits.body);
+    let link = body(&fits).lines().find_map(|line| line.strip_prefix("chain ")).unwrap().to_owned();
+    assert_eq!(ask(&boot, &link[link.find("/config/").unwrap()..]).outcome, Outcome::Ok);
+    let grows = ask(&boot, &format!("/ipxe?uuid={UUID}&serial=S1{}", labels(240)));
+    assert_eq!((grows.outcome, grows.status().as_u16()), (Outcome::TargetTooLong, 414));
+    assert!(body(&grows).contains("too long for the links of a script"), "{:?}", grows.body);
+}
+
+#[test]
 fn nocloud_finds_its_files_below_a_config() {
     let (boot, id) = (boot(), id("linux", "ignition"));
     let file = |path: &str| {

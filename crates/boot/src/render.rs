@@ -63,7 +63,8 @@ impl Selection {
         }
         let scope = Scope::new(true, subject.clone(), profile.clone(), Some(self.assignment.clone()), base_url);
         let missed = scope.missed();
-        finish("spec.ipxe", profile.templates.render_script(scope.into_value()), &missed).map(as_script)
+        let text = finish("spec.ipxe", profile.templates.render_script(scope.into_value()), &missed);
+        text.map(as_script).map_err(|error| error.without_ids(profile))
     }
 }
 
@@ -79,7 +80,27 @@ pub fn config(
 ) -> Result<String, RenderError> {
     let scope = Scope::new(false, subject.clone(), profile.clone(), assignment, base_url);
     let missed = scope.missed();
-    finish(name.as_str(), profile.templates.render_config(name, scope.into_value()), &missed)
+    let text = finish(name.as_str(), profile.templates.render_config(name, scope.into_value()), &missed);
+    text.map_err(|error| error.without_ids(profile))
+}
+
+// === impl RenderError ===
+
+impl RenderError {
+    /// A template can put a config's URL where an error quotes it. Errors are logged, and ids must not be.
+    fn without_ids(self, profile: &Profile) -> Self {
+        let hide = |text: String| {
+            profile.ids.values().fold(text, |text, id| {
+                let id = id.to_string();
+                if text.contains(&id) { text.replace(&id, "ID") } else { text }
+            })
+        };
+        match self {
+            Self::MissingLabel { template, line, label } => Self::MissingLabel { template, line, label: hide(label) },
+            Self::Failed { template, line, reason } => Self::Failed { template, line, reason: hide(reason) },
+            Self::Unsafe(_) | Self::NotReady(_) => self,
+        }
+    }
 }
 
 fn finish(template: &str, text: Result<String, minijinja::Error>, missed: &Missed) -> Result<String, RenderError> {

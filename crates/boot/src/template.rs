@@ -60,6 +60,16 @@ pub struct TemplateError {
     pub reason: String,
 }
 
+/// The filters that a template may use.
+pub fn filters() -> impl Iterator<Item = &'static str> {
+    functions::FILTERS.iter().map(|(name, _)| *name)
+}
+
+/// The tests that a template may use, as in `is defined`.
+pub fn tests() -> impl Iterator<Item = &'static str> {
+    functions::TESTS.iter().copied()
+}
+
 // === impl Templates ===
 
 impl Templates {

@@ -310,44 +310,14 @@ fn expression() -> impl Strategy<Value = String> {
         2 => prop::sample::select(&["1", "2.5", "'a'", "'ab' ", "true", "none", "[]", "{}", "range(900)", "loop", "loop.index"][..]).prop_map(str::to_owned),
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
-        let filters = [
-            "abs",
-            "b64encode",
-            "capitalize",
-            "count",
-            "d",
-            "default",
-            "first",
-            "float",
-            "format",
-            "indent",
-            "int",
-            "items",
-            "join",
-            "last",
-            "length",
-            "lines",
-            "list",
-            "lower",
-            "nocloud",
-            "replace",
-            "reverse",
-            "round",
-            "split",
-            "string",
-            "title",
-            "tojson",
-            "trim",
-            "upper",
-            "urlencode",
-        ];
+        let filters: Vec<_> = boot::template::filters().collect();
         let operators = ["+", "-", "*", "/", "//", "%", "**", "~", "~", "~", "and", "or", "==", "!=", "<", "<=", "in", "not in"];
         let tests = ["defined", "eq", "in", "sequence", "mapping", "startingwith", "lt", "string"];
         let (one, two, three) = (inner.clone(), (inner.clone(), inner.clone()), (inner.clone(), inner.clone(), inner));
         prop_oneof![
-            (one.clone(), prop::sample::select(filters.to_vec())).prop_map(|(a, f)| format!("({a})|{f}")),
-            (two.clone(), prop::sample::select(filters.to_vec())).prop_map(|((a, b), f)| format!("({a})|{f}({b})")),
-            (three.clone(), prop::sample::select(filters.to_vec())).prop_map(|((a, b, c), f)| format!("({a})|{f}({b}, {c})")),
+            (one.clone(), prop::sample::select(filters.clone())).prop_map(|(a, f)| format!("({a})|{f}")),
+            (two.clone(), prop::sample::select(filters.clone())).prop_map(|((a, b), f)| format!("({a})|{f}({b})")),
+            (three.clone(), prop::sample::select(filters.clone())).prop_map(|((a, b, c), f)| format!("({a})|{f}({b}, {c})")),
             (two.clone(), prop::sample::select(operators.to_vec())).prop_map(|((a, b), op)| format!("({a}) {op} ({b})")),
             (two.clone(), prop::sample::select(tests.to_vec())).prop_map(|((a, b), t)| format!("({a}) is {t}({b})")),
             (one.clone(), prop::sample::select(tests.to_vec())).prop_map(|(a, t)| format!("({a}) is {t}")),

@@ -348,74 +348,50 @@ fn an_unknown_word_is_refused_with_its_line_and_the_nearest_known() {
 
 #[test]
 fn every_filter_and_test_that_the_check_admits_exists() {
-    let filters = [
-        "abs",
-        "b64encode",
-        "capitalize",
-        "count",
-        "d",
-        "default",
-        "first",
-        "float",
-        "format",
-        "indent",
-        "int",
-        "items",
-        "join",
-        "last",
-        "length",
-        "lines",
-        "list",
-        "lower",
-        "nocloud",
-        "replace('a', 'b')",
-        "reverse",
-        "round",
-        "split",
-        "string",
-        "title",
-        "tojson",
-        "trim",
-        "upper",
-        "urlencode",
-    ];
-    for filter in filters {
+    for filter in boot::template::filters() {
         let input = match filter {
             "abs" | "round" => "1",
             "items" => "{'a': 1}",
             _ => "'1'",
         };
+        let filter = if filter == "replace" { "replace('a', 'b')" } else { filter };
         let text = format!("{{{{ ({input}|{filter})|tojson }}}}");
         assert!(config(&text, "").is_ok(), "{text}: {:?}", config(&text, ""));
     }
-    for test in [
-        "defined",
-        "undefined",
-        "none",
-        "number",
-        "string",
-        "sequence",
-        "mapping",
-        "odd",
-        "even",
-        "true",
-        "false",
-        "divisibleby(2)",
-        "eq(1)",
-        "ne(1)",
-        "lt(1)",
-        "le(1)",
-        "gt(1)",
-        "ge(1)",
-        "in([1])",
-        "startingwith('1')",
-        "endingwith('1')",
-    ] {
+    for test in boot::template::tests() {
+        let test = match test {
+            "divisibleby" | "eq" | "ne" | "lt" | "le" | "gt" | "ge" => format!("{test}(1)"),
+            "in" => "in([1])".to_owned(),
+            "startingwith" | "endingwith" => format!("{test}('1')"),
+            plain => plain.to_owned(),
+        };
         let text = format!("{{{{ 1 if (1 is {test}) else 2 }}}}{{{{ 1 if ('1' is string) else 2 }}}}");
         match config(&text, "") {
             Ok(_) => {}
             Err(error) => assert!(!error.to_string().contains("unknown"), "{text}: {error}"),
         }
+    }
+}
+
+#[test]
+fn a_range_that_could_never_be_rendered_is_refused_when_it_is_loaded() {
+    for range in ["range(1000000000)", "range(10**9)", "range(1, 1002)", "range(0, -2000, -1)", "range(-5000, 5000, 9)", "range(2 * 501)"] {
+        let reason = refused(&format!("\n{{% for i in {range} %}}x{{% endfor %}}"));
+        assert!(reason.starts_with("spec.ipxe, line 2: this range() has ") && reason.contains("a list may have 1000"), "{reason}");
+    }
+    for range in ["range(1000)", "range(1, 1001)", "range(0, -2000, -2)", "range(5, 1)", "range(-1)", "range(9000 - 8000)"] {
+        assert!(config(&format!("{{{{ {range}|length }}}}"), "").is_ok(), "{range}");
+    }
+    let unknown = "{% for i in range(subject.asset|int) %}x{% endfor %}";
+    assert_eq!(config(unknown, "asset=3").unwrap(), "xxx");
+    assert!(config(unknown, "asset=100000").is_err());
+}
+
+#[test]
+fn no_error_quotes_the_id_of_a_config() {
+    for text in ["{{ subject[config0] }}", "{{ profile.labels[config0] }}", "{{ config0 | int }}", "{{ config0|float + 1 }}"] {
+        let error = script(text, "").unwrap_err().to_string();
+        assert!(!error.contains(ID), "{text}: {error}");
     }
 }
 

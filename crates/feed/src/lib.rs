@@ -21,7 +21,7 @@ mod publisher;
 mod replica;
 mod sealed;
 mod source;
-mod wire;
+pub mod wire;
 
 pub use boot::catalog::guard::Limits as GuardLimits;
 pub use files::{FileCopy, FolderCopy};

@@ -28,7 +28,8 @@ pub(crate) fn from_key(key: &ObjectKey) -> proto::ObjectKey {
     proto::ObjectKey { namespace: key.namespace.to_string(), name: key.name.to_string() }
 }
 
-pub(crate) fn from_profile(profile: &Profile) -> proto::Profile {
+/// A Profile as it is sent.
+pub fn from_profile(profile: &Profile) -> proto::Profile {
     let config = |name: &ConfigName| proto::Config {
         name: name.to_string(),
         template: profile.templates.config_source(name).to_owned(),
@@ -43,7 +44,8 @@ pub(crate) fn from_profile(profile: &Profile) -> proto::Profile {
     }
 }
 
-pub(crate) fn from_assignment(assignment: &Assignment) -> proto::Assignment {
+/// An Assignment as it is sent.
+pub fn from_assignment(assignment: &Assignment) -> proto::Assignment {
     let subjects = &assignment.subjects;
     proto::Assignment {
         key: Some(from_key(&assignment.key)),
@@ -119,11 +121,7 @@ pub(crate) fn key(key: Option<proto::ObjectKey>, partition: &str) -> Result<Obje
 }
 
 /// A Profile. Where the templates are those of the Profile that is known, they are shared and not compiled again.
-pub(crate) fn profile(
-    message: proto::Profile,
-    partition: &str,
-    known: impl Fn(&ObjectKey) -> Option<Arc<Profile>>,
-) -> Result<Profile, Malformed> {
+pub fn profile(message: proto::Profile, partition: &str, known: impl Fn(&ObjectKey) -> Option<Arc<Profile>>) -> Result<Profile, Malformed> {
     let key = key(message.key, partition)?;
     let object = Name::Profile(key.clone()).to_string();
     let malformed = |reason: String| Malformed { object: object.clone(), reason };
@@ -177,7 +175,8 @@ fn is_made_of(templates: &Templates, script: &str, configs: &BTreeMap<ConfigName
         && configs.iter().all(|(name, source)| templates.config_source(name) == source)
 }
 
-pub(crate) fn assignment(message: proto::Assignment, partition: &str) -> Result<Assignment, Malformed> {
+/// An Assignment.
+pub fn assignment(message: proto::Assignment, partition: &str) -> Result<Assignment, Malformed> {
     let key = key(message.key, partition)?;
     let object = Name::Assignment(key.clone()).to_string();
     let malformed = |reason: &str| Malformed { object: object.clone(), reason: reason.to_owned() };

@@ -1,5 +1,8 @@
 //! What a diff says, against the model of selection: no machine that boots otherwise is missing from it.
 
+#[path = "../../boot/tests/selection/generators.rs"]
+#[allow(dead_code, reason = "other tests want more of it")]
+mod generators;
 #[path = "../../boot/tests/selection/model.rs"]
 #[allow(dead_code, reason = "other tests ask the model for more")]
 mod model;
@@ -41,7 +44,7 @@ proptest! {
     #[test]
     fn a_machine_that_boots_otherwise_is_never_missing(
         (old, new) in worlds::two(),
-        subjects in prop::collection::vec(worlds::subject(), 1..40),
+        subjects in prop::collection::vec(generators::subject(), 1..40),
     ) {
         let (a, b) = (catalog(&old), catalog(&new));
         let diff = Diff::between(&a, &b, None);

@@ -1,14 +1,16 @@
 //! The port for operators: `/healthz`, `/readyz`, `/metrics`, `/explain`, `/catalog`, `/guard/confirm`.
 
-mod listing;
+pub mod listing;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use api::{BaseUrl, Boot};
+use api::{BaseUrl, Boot, Trouble};
 use boot::Subject;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -20,9 +22,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::role;
 
@@ -84,6 +86,10 @@ struct Explained {
 
 type Reply = Response<Full<Bytes>>;
 
+/// The connections, the oldest first, each with whether it waits for a reply.
+#[derive(Default)]
+struct Places(VecDeque<(AbortHandle, Arc<AtomicBool>)>);
+
 /// Sentences that whoever loads something keeps current.
 impl Part for Mutex<Vec<String>> {
     fn remarks(&self) -> Vec<String> {
@@ -96,14 +102,26 @@ impl Admin {
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
         let admin = Arc::new(self);
         let mut connections = JoinSet::new();
+        let (mut places, mut trouble) = (Places::default(), Trouble::default());
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             while connections.try_join_next().is_some() {}
             match accepted {
-                Ok((stream, peer)) if connections.len() < MAX_CONNECTIONS => {
+                Ok((stream, peer)) if places.make_room() => {
+                    trouble.is_over();
                     let admin = admin.clone();
                     let is_local = peer.ip().to_canonical().is_loopback();
-                    connections.spawn(async move {
-                        let service = service_fn(|request| answered(admin.clone(), request, is_local));
+                    let is_asking = Arc::new(AtomicBool::new(false));
+                    let asks = is_asking.clone();
+                    let handle = connections.spawn(async move {
+                        let service = service_fn(|request| {
+                            let (admin, asks) = (admin.clone(), asks.clone());
+                            async move {
+                                asks.store(true, Ordering::Relaxed);
+                                let reply = answered(admin, request, is_local).await;
+                                asks.store(false, Ordering::Relaxed);
+                                reply
+                            }
+                        });
                         let served = http1::Builder::new()
                             .timer(TokioTimer::new())
                             .header_read_timeout(Duration::from_mins(1))
@@ -113,10 +131,11 @@ impl Admin {
                             debug!(%error, "admin connection ended");
                         }
                     });
+                    places.0.push_back((handle, is_asking));
                 }
                 Ok(_) => debug!("too many admin connections"),
                 Err(error) => {
-                    warn!(%error, "can't accept an admin connection");
+                    trouble.tell(&error);
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -250,6 +269,25 @@ impl Admin {
         }
         let partition = boot::query::pairs(query).find_map(|(key, value)| (key == "partition").then(|| value.into_owned()));
         reply(StatusCode::OK, "application/json", listing::of(&boot.catalog().load(), partition.as_deref()).to_string() + "\n")
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    /// Whether there is a place for one more, perhaps because the oldest connection that asks for nothing was closed: whoever holds many
+    /// must not keep out the probe that decides whether this process lives.
+    fn make_room(&mut self) -> bool {
+        self.0.retain(|(connection, _)| !connection.is_finished());
+        if self.0.len() < MAX_CONNECTIONS {
+            return true;
+        }
+        let idle = self.0.iter().position(|(_, is_asking)| !is_asking.load(Ordering::Relaxed));
+        let evicted = idle.and_then(|idle| self.0.remove(idle));
+        if let Some((connection, _)) = &evicted {
+            connection.abort();
+        }
+        evicted.is_some()
     }
 }
 

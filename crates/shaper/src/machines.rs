@@ -10,11 +10,15 @@ use boot::{ExtrinsicLabels, SharedCatalog};
 use prometheus_client::registry::Registry;
 use tls::{Live, Public};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::role;
 
 /// A connection under TLS holds some 40 KiB, so that fewer of them fit.
 const TLS_CONNECTIONS: usize = 8 * 1024;
+
+/// Files that are open for anything else than machines: manifests, the admin port, the feed.
+const OTHER_FILES: usize = 256;
 
 /// How machines are answered.
 #[derive(clap::Args)]
@@ -29,6 +33,9 @@ pub struct HttpArgs {
     /// is what older iPXE understands
     #[arg(long, env = "SHAPER_HTTPS_TLS_DIR", value_name = "DIR", requires = "https_listen")]
     https_tls_dir: Option<PathBuf>,
+    /// How many connections of machines may be open at once, by HTTP; whoever is more is asked to come again in a moment
+    #[arg(long, env = "SHAPER_HTTP_CONNECTIONS", default_value_t = Limits::default().connections, value_name = "COUNT", value_parser = at_least_one)]
+    http_connections: usize,
     /// The address that links start with, where machines reach shaper under another than they ask for
     #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<BaseUrl>,
@@ -52,6 +59,14 @@ pub(crate) fn parse_label(text: &str) -> Result<(String, String), String> {
     Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("no machine could connect".to_owned()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("write a number".to_owned()),
+    }
+}
+
 // === impl HttpArgs ===
 
 impl HttpArgs {
@@ -64,7 +79,20 @@ impl HttpArgs {
     /// Listens.
     pub(crate) fn bind(&self, boot: &Arc<Boot>, tls: &tls::Metrics, registry: &mut Registry) -> anyhow::Result<Listeners> {
         let metrics = Metrics::register(registry);
-        let http = Server::bind(self.http_listen, boot.clone(), metrics.clone(), Limits::default())
+        let open_files = api::raise_open_files();
+        let for_machines = open_files - OTHER_FILES.min(open_files / 4);
+        // Two of three of them are for HTTP where HTTPS has the third.
+        let for_https = self.https_listen.map_or(0, |_| for_machines / 3);
+        let wanted = Limits { connections: self.http_connections, ..Limits::default() };
+        let limits = wanted.clone().within(for_machines - for_https);
+        if limits.connections < wanted.connections {
+            let connections = limits.connections;
+            warn!(
+                open_files,
+                connections, "the limit of open files allows for less connections than shaper would serve; raise it to 32768"
+            );
+        }
+        let http = Server::bind(self.http_listen, boot.clone(), metrics.clone(), limits)
             .with_context(|| role::in_use("--http-listen", self.http_listen))?;
         let https = self.https_listen.zip(self.https_tls_dir.as_deref());
         let https = https.map(|(address, directory)| {
@@ -72,7 +100,7 @@ impl HttpArgs {
                 bail!("--https-tls-dir {} is no folder; name the one that holds tls.crt and tls.key", directory.display());
             }
             let live = Live::public("https", directory, tls.clone());
-            let limits = Limits { connections: TLS_CONNECTIONS, ..Limits::default() };
+            let limits = Limits { connections: TLS_CONNECTIONS, ..Limits::default() }.within(for_https);
             let server = Server::bind_tls(address, live.clone(), boot.clone(), metrics.clone(), limits);
             Ok((server.with_context(|| role::in_use("--https-listen", address))?, live))
         });

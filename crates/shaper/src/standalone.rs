@@ -8,6 +8,7 @@ mod welcome;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use api::Boot;
@@ -22,7 +23,7 @@ use crate::ids::ConfigIds;
 use crate::machines::HttpArgs;
 use crate::manifests::{Folder, Follow};
 use crate::role;
-use crate::stop;
+use crate::stop::{self, Stop};
 use crate::tftp::{HttpServer, Tftp, TftpArgs};
 
 use confirmations::Confirmations;
@@ -49,6 +50,9 @@ pub struct Args {
     tftp: TftpArgs,
     #[command(flatten)]
     guard: GuardArgs,
+    /// How long to go on serving after SIGTERM, no longer ready: for whom a balancer spreads machines over several
+    #[arg(long, env = "SHAPER_LAMEDUCK", default_value_t = 0, value_name = "SECONDS")]
+    lameduck: u64,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -62,7 +66,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     }
     let state_dir = args.state_dir.clone().unwrap_or_else(default_state_dir);
     let ids = ConfigIds::open(&state_dir)?;
-    let stop = stop::on_signal().context("can't listen for signals")?;
+    let Stop { told, stop } = stop::on_signal_after(Duration::from_secs(args.lameduck)).context("can't listen for signals")?;
 
     let mut registry = Registry::with_prefix("shaper");
     let tls_metrics = tls::Metrics::register(&mut registry);
@@ -89,7 +93,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             .into_iter()
             .chain(listeners.tls().map(|live| live as Arc<dyn Part>))
             .collect();
-    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts, told: stop.clone() }.run(admin, stop.clone()));
+    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts, told }.run(admin, stop.clone()));
     let memory = Memory::new(&state_dir, &args.dir, unsaved);
     let loader = Loader::new(Folder::new(&args.dir, args.guard.limits()), memory, ids, shared, gauges, remarks, asked);
     let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, tftp_listen, public_url: args.http.public_url };

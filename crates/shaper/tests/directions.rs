@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     // Only ever a dev-dependency, which is why nobody below may use it.
     ("fake-apiserver", &[], &["kube", "kube-core", "k8s-openapi", "ring", "openssl"]),
     ("e2e", &[], &["kube", "hyper"]),
+    ("fuzz", &["api", "boot", "controller", "crd", "feed", "review", "shaper", "tftp", "tls"], &[]),
     ("xtask", &["admission", "api", "boot", "crd", "e2e", "feed", "review", "tftp", "tls"], &[]),
 ];
 

@@ -117,6 +117,11 @@ impl Material {
         Files::read(directory)?.check(SystemTime::now())
     }
 
+    /// Checks what the files hold.
+    pub fn from_pem(chain: &[u8], key: &[u8], authorities: &[u8], now: SystemTime) -> Result<Self, Fault> {
+        Files { chain: chain.to_vec(), key: key.to_vec(), authorities: authorities.to_vec() }.check(now)
+    }
+
     /// When the certificate ends.
     pub fn not_after(&self) -> SystemTime {
         self.not_after

@@ -31,6 +31,8 @@ pub enum Package {
     Kea,
     /// A DHCP server.
     IscDhcp,
+    /// A compiler of C++, which libFuzzer is written in.
+    Cxx,
 }
 
 /// Sees to it that the packages are there: installs what is missing when this runs as root, and otherwise fails with
@@ -70,7 +72,7 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
 
 impl Package {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Qemu,
         Self::IpxeRoms,
         Self::Ipxe,
@@ -83,6 +85,7 @@ impl Package {
         Self::Curl,
         Self::Kea,
         Self::IscDhcp,
+        Self::Cxx,
     ];
 
     /// Its name in Debian.
@@ -100,6 +103,7 @@ impl Package {
             Self::Curl => "curl",
             Self::Kea => "kea-dhcp4-server",
             Self::IscDhcp => "isc-dhcp-server",
+            Self::Cxx => "g++",
         }
     }
 
@@ -118,6 +122,7 @@ impl Package {
             Self::Curl => process::find("curl").is_some(),
             Self::Kea => process::find("kea-dhcp4").is_some(),
             Self::IscDhcp => process::find("dhcpd").is_some(),
+            Self::Cxx => process::find("c++").is_some(),
         }
     }
 }

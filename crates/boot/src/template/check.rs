@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use minijinja::machinery::ast::{BinOpKind, Call, CallArg, CompareOp, CompareOpKind, Expr, Filter, ForLoop, Stmt, UnaryOpKind};
 use minijinja::machinery::{Span, Token, parse, tokenize};
 
-use super::functions::{FILTERS, TESTS};
+use super::functions::{FILTERS, MAX_ITEMS, TESTS};
 use super::kind::Kind;
 use super::{MAX_SOURCE_BYTES, Uses, VARIABLES, describe, syntax};
 use crate::nearest::did_you_mean;
@@ -385,7 +385,12 @@ impl Walk<'_> {
     fn call(&mut self, call: &Call<'_>, span: Span) -> Result<Kind, Complaint> {
         let arguments = self.arguments(&call.args, span)?;
         match &call.expr {
-            Expr::Var(function) if function.id == "range" => Ok(Kind::view_of(Kind::Number)),
+            Expr::Var(function) if function.id == "range" => match items_of_range(&call.args) {
+                Some(items) if items > MAX_ITEMS => {
+                    complain(span, format!("this range() has {items} items; a list may have {MAX_ITEMS}, so it could never be rendered"))
+                }
+                _ => Ok(Kind::view_of(Kind::Number)),
+            },
             Expr::Var(function) => {
                 complain(span, format!("there is no function `{}`; there is range(), and filters as in x|upper", function.id))
             }
@@ -430,4 +435,40 @@ impl Walk<'_> {
     fn is_given(&self, name: &str) -> bool {
         VARIABLES.contains(&name) || self.configs.contains(name)
     }
+}
+
+/// How many items a range has whose bounds are written as numbers.
+fn items_of_range(arguments: &[CallArg<'_>]) -> Option<usize> {
+    let number = |argument: &CallArg<'_>| match argument {
+        CallArg::Pos(value) => constant(value),
+        _ => None,
+    };
+    let (low, high, step) = match arguments.iter().map(number).collect::<Option<Vec<_>>>()?[..] {
+        [high] => (0, high, 1),
+        [low, high] => (low, high, 1),
+        [low, high, step] => (low, high, step),
+        _ => return None,
+    };
+    let (distance, step) = if step < 0 { (low - high, -step) } else { (high - low, step) };
+    // A step of 0 is an error of its own.
+    usize::try_from(distance.max(0).checked_add(step - 1)?.checked_div(step)?).ok()
+}
+
+fn constant(number: &Expr<'_>) -> Option<i128> {
+    let number = match number {
+        Expr::Const(constant) => i64::try_from(constant.value.clone()).ok()?.into(),
+        Expr::UnaryOp(operation) if matches!(operation.op, UnaryOpKind::Neg) => -constant(&operation.expr)?,
+        Expr::BinOp(operation) => {
+            let (left, right) = (constant(&operation.left)?, constant(&operation.right)?);
+            match operation.op {
+                BinOpKind::Add => left.checked_add(right)?,
+                BinOpKind::Sub => left.checked_sub(right)?,
+                BinOpKind::Mul => left.checked_mul(right)?,
+                BinOpKind::Pow => left.checked_pow(u32::try_from(right).ok()?)?,
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    i64::try_from(number).ok().map(i128::from)
 }

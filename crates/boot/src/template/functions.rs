@@ -14,7 +14,7 @@ use super::MAX_OUTPUT_BYTES;
 use super::kind::Kind;
 
 /// Most items of a list that a filter or function makes: a slice of a list walks all that stand before it.
-const MAX_ITEMS: usize = 1000;
+pub(super) const MAX_ITEMS: usize = 1000;
 /// Most characters that `trim` looks for at once: each is compared with each.
 const MAX_TRIMMED: usize = 16;
 

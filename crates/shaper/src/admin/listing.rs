@@ -8,7 +8,7 @@ use boot::{Assignment, Catalog, ObjectKey, Operator, Profile, Requirement};
 use serde_json::{Value, json};
 
 /// All objects, or those of one partition, as one list: Profiles first, by name. `metadata.partitions` names all clusters that they are of.
-pub(super) fn of(catalog: &Catalog, partition: Option<&str>) -> Value {
+pub fn of(catalog: &Catalog, partition: Option<&str>) -> Value {
     let is_meant = |key: &ObjectKey| partition.is_none_or(|partition| *key.partition == *partition);
     let mut profiles: Vec<_> = catalog.profiles().filter(|profile| is_meant(&profile.key)).collect();
     profiles.sort_by(|a, b| a.key.cmp(&b.key));

@@ -1,0 +1,60 @@
+//! Templates that anybody wrote, within the budget of one answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use boot::template::MAX_OUTPUT_BYTES;
+use boot::{Assignment, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject, SubjectSelectors, render};
+
+use super::{CONFIG_ID, check_error};
+
+/// A script, a config and a query, with lines of `---` between.
+pub(crate) fn template(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut parts = text.splitn(3, "\n---\n");
+    let (script, config, query) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let name: ConfigName = "config0".parse().expect("a name");
+    let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
+    let configs = BTreeMap::from([(name.clone(), config.to_owned())]);
+    let profile = match Profile::compile(ObjectKey::new("ns", "profile"), None, &labels, script, &configs) {
+        Ok(profile) => profile.with_ids(BTreeMap::from([(name.clone(), CONFIG_ID.parse().expect("a UUID"))])),
+        // The author wrote it, so it may quote anything that the author wrote.
+        Err(error) => return assert!(!error.reason.is_empty() && error.reason.len() <= 4096, "{} bytes", error.reason.len()),
+    };
+    let extrinsic = ExtrinsicLabels::new([("region", "us-cal")]).expect("a label");
+    let subject = Subject::from_query(query, &extrinsic).or_else(|_| Subject::from_query("serial=S1&product=R+640", &extrinsic));
+    let subject = Arc::new(subject.expect("a query"));
+    let selection = selection(profile);
+    let assignment = || Some(selection.assignment.clone());
+
+    let script = || selection.script(&subject, "http://boot.example");
+    let rendered = script();
+    assert_eq!(rendered, script(), "the same is rendered otherwise");
+    match rendered {
+        Ok(script) => {
+            assert!(script.len() <= MAX_OUTPUT_BYTES + 16, "{} bytes", script.len());
+            let rest = script.strip_prefix("#!ipxe").expect("the first line is #!ipxe");
+            assert!(rest.starts_with([' ', '\t', '\r', '\n']) && script.ends_with('\n'), "{script:.100}");
+        }
+        Err(error) => check_error(&error.to_string()),
+    }
+    for assignment in [assignment(), None] {
+        match render::config(&selection.profile, &name, &subject, assignment, "http://boot.example") {
+            Ok(text) => assert!(text.len() <= MAX_OUTPUT_BYTES, "{} bytes", text.len()),
+            Err(error) => check_error(&error.to_string()),
+        }
+    }
+}
+
+/// A default that gives everybody this Profile.
+pub(super) fn selection(profile: Profile) -> Selection {
+    let assignment = Assignment {
+        key: ObjectKey::new("ns", "everybody"),
+        created: None,
+        labels: boot::Labels::default(),
+        subjects: SubjectSelectors::default(),
+        profiles: boot::Labels::default(),
+        priority: 0,
+    };
+    Selection { assignment: Arc::new(assignment), by: MatchedBy::Labels, profile: Arc::new(profile) }
+}

@@ -1,0 +1,90 @@
+//! What fuzzing has found, and random bytes near it: the same promises with every run of the tests, on any compiler.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fuzz::TARGETS;
+use rand::rngs::StdRng;
+use rand::{Rng, RngCore, SeedableRng};
+
+/// Changed inputs that each target gets beside its corpus. The same in every run.
+const CHANGED: usize = 300;
+
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+}
+
+/// Tries the corpus of a target, then changes of it.
+fn holds(name: &str) {
+    let target = TARGETS.iter().find(|target| target.name == name).expect("the test has the name of a target");
+    let folder = corpus().join(name);
+    let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    paths.sort();
+    let inputs: Vec<Vec<u8>> = paths
+        .iter()
+        .map(|path| {
+            // Where a thread dies, the last of these names it.
+            println!("{}", path.display());
+            let input = fs::read(path).unwrap();
+            (target.run)(&input);
+            input
+        })
+        .collect();
+    assert!(!inputs.is_empty(), "{} is empty", folder.display());
+    let mut random = StdRng::seed_from_u64(0x5eed);
+    for round in 0..CHANGED {
+        let input = changed(&inputs, &mut random);
+        println!("{name}, change {round}: {:?}", String::from_utf8_lossy(&input));
+        (target.run)(&input);
+    }
+}
+
+/// An input with some bytes replaced, removed, added, or taken from another.
+fn changed(inputs: &[Vec<u8>], random: &mut StdRng) -> Vec<u8> {
+    let mut input = inputs[random.random_range(0..inputs.len())].clone();
+    for _ in 0..random.random_range(1..6) {
+        let at = random.random_range(0..=input.len());
+        let end = (at + random.random_range(1..20)).min(input.len());
+        match random.random_range(0..5) {
+            0 if at < input.len() => input[at] = random.next_u32().to_le_bytes()[0],
+            1 => drop(input.drain(at..end)),
+            2 => input.insert(at, b"\0\r\n \"%&=/?#${}|;\\\xff{{%"[random.random_range(0..20)]),
+            3 => {
+                let piece = input[at..end].to_vec();
+                input.splice(at..at, piece);
+            }
+            _ => {
+                let other = &inputs[random.random_range(0..inputs.len())];
+                let start = random.random_range(0..=other.len());
+                let piece = other[start..(start + 40).min(other.len())].to_vec();
+                input.splice(at..at, piece);
+            }
+        }
+    }
+    input
+}
+
+macro_rules! targets {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                holds(stringify!($name));
+            }
+        )*
+
+        #[test]
+        fn each_target_has_a_corpus_and_a_test_and_no_other_has() {
+            let tested: BTreeSet<_> = [$(stringify!($name).to_owned()),*].into();
+            let named: BTreeSet<_> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
+            let kept: BTreeSet<_> = fs::read_dir(corpus()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            assert_eq!((&named, &named), (&tested, &kept));
+        }
+    };
+}
+
+targets! {
+    answer certificates feed http identity labels manifests query raw_target script selection template tftp_packet tftp_transfers
+}
