@@ -17,7 +17,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Longer than anything here takes on a busy computer; what takes longer has no end.
-pub const HANG: Duration = Duration::from_secs(60);
+pub const HANG: Duration = Duration::from_mins(1);
 
 /// A runtime for all clients of a test, whose process may have as many files open as the system allows.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {

@@ -3,6 +3,7 @@
 #[path = "selection/agreement.rs"]
 mod agreement;
 #[path = "selection/generators.rs"]
+#[allow(dead_code, reason = "other tests want more of it")]
 mod generators;
 #[path = "selection/model.rs"]
 mod model;
