@@ -2,6 +2,8 @@
 
 use clap::Subcommand;
 
+mod admission;
+mod catalog;
 mod controller;
 mod feed;
 mod http;
@@ -12,6 +14,8 @@ mod tftp;
 /// What to measure
 #[derive(Subcommand)]
 pub(crate) enum Bench {
+    /// One admission review beside many Assignments: p50 and p99 for each sort of change
+    Admission(admission::Args),
     /// A catalog of many Assignments from one controller's feed to several `shaper api`: time, bytes, memory, time from change to served
     Feed(feed::Args),
     /// /ipxe beside hyper with a constant: CPU time, latency, memory, by number of Assignments and while they change
@@ -23,6 +27,7 @@ pub(crate) enum Bench {
 /// Measures, and prints a table.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
+        Bench::Admission(args) => admission::run(args),
         Bench::Feed(args) => feed::run(args),
         Bench::Http(args) => http::run(args),
         Bench::Tftp(args) => tftp::run(args),

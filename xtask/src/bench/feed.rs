@@ -2,8 +2,6 @@
 //!
 //! The controller is the publisher of this process, without Kubernetes behind it; the replicas are real ones.
 
-mod catalog;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +10,8 @@ use feed::Publisher;
 use tokio::runtime::Runtime;
 
 use super::controller::{self, Certificates, Controller};
-use super::optimised;
 use super::replica::{Replica, memory};
+use super::{catalog, optimised};
 
 /// How to measure the feed
 #[derive(clap::Args)]

@@ -7,28 +7,28 @@ use boot::{Assignment, Change, ObjectKey, Profile, SubjectSelectors};
 use uuid::Uuid;
 
 /// The uuid of one machine.
-pub(super) fn uuid(number: u32) -> Uuid {
+pub(crate) fn uuid(number: u32) -> Uuid {
     Uuid::from_u128(0x47c6_da67_7477_4970_aa03_0000_0000_0000 | u128::from(number))
 }
 
 /// So many machines with an Assignment each, and a few Profiles.
-pub(super) fn all(assignments: u32) -> Vec<Change> {
+pub(crate) fn all(assignments: u32) -> Vec<Change> {
     let profiles = [profile("linux"), profile("changed"), profile("after")];
     profiles.into_iter().chain((0..assignments).map(assignment)).collect()
 }
 
 /// The Assignment of one machine.
-pub(super) fn assignment(number: u32) -> Change {
+pub(crate) fn assignment(number: u32) -> Change {
     leading_to(number, "linux")
 }
 
 /// The same, which leads to another Profile.
-pub(super) fn changed(number: u32) -> Change {
+pub(crate) fn changed(number: u32) -> Change {
     leading_to(number, "changed")
 }
 
 /// The Assignment of the first machine, when all is done.
-pub(super) fn marker(profile: &str) -> Change {
+pub(crate) fn marker(profile: &str) -> Change {
     leading_to(0, profile)
 }
 

@@ -1,0 +1,125 @@
+//! `cargo xtask bench admission`: what one review takes beside many Assignments, from the bytes of the question to those of the answer.
+
+use std::time::{Duration, Instant};
+
+use admission::{Beside, Request, mutate, validate};
+use anyhow::Context;
+use boot::Catalog;
+use serde_json::{Value, json};
+
+use super::{catalog, optimised};
+
+/// How to measure admission
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How many Assignments there are
+    #[arg(long, default_value_t = 100_000)]
+    assignments: u32,
+    /// How many reviews of each sort are timed
+    #[arg(long, default_value_t = 1000)]
+    reviews: u32,
+}
+
+/// An API server waits for three seconds, and a review has half of that.
+const TIME: Duration = Duration::from_millis(1500);
+
+/// One sort of review, made for a machine.
+type Make = fn(u32) -> Value;
+
+/// Measures with an optimised program.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if optimised::again()? {
+        return Ok(());
+    }
+    let mut all = Catalog::with_selectors();
+    let started = Instant::now();
+    for change in catalog::all(args.assignments) {
+        all.apply(change);
+    }
+    println!("{} Assignments are indexed in {} ms, with who selects which Profile", args.assignments, started.elapsed().as_millis());
+    println!("{:<52} {:>10} {:>10} {:>10}  first words of the last answer", "validating", "p50", "p99", "max");
+    let sorts: [(&str, Make); 9] = [
+        ("a new machine's Assignment", |n| review("CREATE", &assignment(n + 1_000_000, "linux"), &Value::Null)),
+        ("the same, of a machine that another names", |n| review("CREATE", &renamed(&assignment(n, "linux")), &Value::Null)),
+        ("the same, with a mistyped selector", |n| review("CREATE", &assignment(n + 1_000_000, "linus"), &Value::Null)),
+        ("an Assignment that leads to another Profile", |n| review("UPDATE", &assignment(n, "changed"), &assignment(n, "linux"))),
+        ("an Assignment that goes", |n| review("DELETE", &Value::Null, &assignment(n, "linux"))),
+        ("a new Profile with a config", |n| review("CREATE", &profile(&format!("new-{n}"), "new"), &Value::Null)),
+        ("a Profile of all machines that gets another label", |_| review("UPDATE", &profile("linux", "other"), &profile("linux", "linux"))),
+        ("a Profile of all machines that goes", |_| review("DELETE", &Value::Null, &profile("linux", "linux"))),
+        ("a default that goes before all machines", |_| review("CREATE", &default(), &Value::Null)),
+    ];
+    for (what, make) in sorts {
+        measure(what, args, make, |bytes| {
+            let beside = Beside { catalog: Some(&all), partition: "", until: Some(Instant::now() + TIME) };
+            let answer = validate(&Request::read(bytes)?, &beside).answer;
+            let said = answer.warnings().first().cloned().or_else(|| answer.causes().next().map(|(_, message)| message.to_owned()));
+            drop(answer.to_json());
+            Ok(said.unwrap_or_default())
+        })?;
+    }
+    println!("mutating");
+    measure("a new machine's Assignment", args, sorts[0].1, |bytes| {
+        let answer = mutate(&Request::read(bytes)?);
+        drop(answer.to_json());
+        Ok(format!("{} operations", answer.operations().len()))
+    })
+}
+
+fn measure(what: &str, args: &Args, make: Make, ask: impl Fn(&[u8]) -> anyhow::Result<String>) -> anyhow::Result<()> {
+    let (mut took, mut said) = (Vec::new(), String::new());
+    for turn in 0..args.reviews {
+        // Spread over the catalog.
+        let bytes = make(turn.wrapping_mul(7919) % args.assignments.max(1)).to_string().into_bytes();
+        let started = Instant::now();
+        said = ask(&bytes)?;
+        took.push(started.elapsed());
+    }
+    took.sort_unstable();
+    let last = took.len().checked_sub(1).context("nothing was measured; give --reviews")?;
+    let at = |percent: usize| format!("{:.0} us", took[last * percent / 100].as_secs_f64() * 1e6);
+    let said: String = said.chars().take(90).collect();
+    println!("  {what:<50} {:>10} {:>10} {:>10}  {said}", at(50), at(99), at(100));
+    Ok(())
+}
+
+/// The Assignment of one machine, as `catalog` has it.
+fn assignment(number: u32, os: &str) -> Value {
+    let octets: Vec<_> = [0x52, 0x54].into_iter().chain(number.to_be_bytes()).map(|octet: u8| format!("{octet:02x}")).collect();
+    let subjects = json!({
+        "uuids": [catalog::uuid(number)], "serialNumbers": [format!("SN{number:010}")], "macAddresses": [octets.join(":")],
+    });
+    let name = format!("rack-{:04}-machine-{number:06}", number / 40);
+    object("Assignment", &name, &json!({}), &json!({ "subjectSelectors": subjects, "profileSelectors": { "os": os } }))
+}
+
+fn renamed(assignment: &Value) -> Value {
+    let mut other = assignment.clone();
+    other["metadata"]["name"] = json!("another");
+    other
+}
+
+fn profile(name: &str, os: &str) -> Value {
+    let script = "#!ipxe\nkernel http://files.lab/vmlinuz initrd=initrd.gz ignition.config.url={{ ignition }} serial={{ encoded.serial }}\n\
+                  initrd http://files.lab/initrd.gz\nboot\n";
+    let ignition = "{\"ignition\": {\"version\": \"3.4.0\"}, \"host\": \"{{ subject.hostname | default('none') }}\"}";
+    object("Profile", name, &json!({ "os": os }), &json!({ "ipxe": script, "additionalConfig": { "ignition": ignition } }))
+}
+
+fn default() -> Value {
+    object("Assignment", "everyone", &json!({}), &json!({ "profileSelectors": { "os": "changed" }, "priority": 5 }))
+}
+
+fn object(kind: &str, name: &str, labels: &Value, spec: &Value) -> Value {
+    let metadata = json!({ "name": name, "namespace": "machines", "labels": labels, "creationTimestamp": "2026-01-01T00:00:00Z" });
+    json!({ "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec })
+}
+
+fn review(operation: &str, object: &Value, old: &Value) -> Value {
+    let shown = if object.is_null() { old } else { object };
+    let kind = json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": shown["kind"] });
+    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "7c1f", "kind": kind, "operation": operation, "namespace": "machines", "name": shown["metadata"]["name"],
+        "userInfo": { "username": "bench" }, "object": object, "oldObject": old,
+    } })
+}
