@@ -9,7 +9,7 @@ use e2e::cluster::{Cluster, Programs};
 use e2e::files::Files;
 use e2e::machine::Machine;
 use e2e::manifests::examples;
-use e2e::roles::{FeedCertificates, Role, eventually};
+use e2e::roles::{FeedCertificates, Role, WebhookCertificates, eventually};
 
 use crate::cluster::write_environment;
 use crate::demo::{QUERY, UUID, build_shaper, stream};
@@ -47,7 +47,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let files = linux.as_ref().map(|linux| Files::serve(linux.folder())).transpose()?;
     let assets = files.as_ref().map_or_else(|| "http://assets.invalid".to_owned(), Files::url_for_user_network);
 
-    say("starting two controllers (as the service account of config/rbac), two API servers and a TFTP server (without credentials)");
+    say(
+        "starting two controllers (as the service account of config/rbac), two API servers, a webhook and a TFTP server (without credentials)",
+    );
     let controller = Role::controller(&cluster, certificates.controller.path())?;
     let controllers = [controller.start_ready()?, controller.start_ready()?];
     let state = tempfile::tempdir().context("can't make a temporary folder")?;
@@ -58,18 +60,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let replicas = [api("1")?, api("2")?];
     let port = replicas[0].address("http_listen")?.port();
     let tftp = Role::builder("tftp").args(["--tftp-listen", "127.0.0.1:0", "--http-port", &port.to_string()]).start()?;
+    let webhook_certificates = WebhookCertificates::new()?;
+    let webhook = Role::webhook(&controllers, certificates.webhook.path(), webhook_certificates.directory.path())?.start_ready()?;
     if args.logs {
         for (name, role) in [
             ("controller-1", &controllers[0]),
             ("controller-2", &controllers[1]),
             ("api-1", &replicas[0]),
             ("api-2", &replicas[1]),
+            ("webhook", &webhook),
             ("tftp", &tftp),
         ] {
             role.log().print_as(name);
         }
     }
 
+    say("shaper webhook-configuration --url ... --ca-file ... | kubectl apply -f -");
+    print!("{}", cluster.admin().apply(&webhook.webhook_configuration(&webhook_certificates.authority)?)?);
     say("kubectl apply -f examples/quickstart");
     let folder: OsString = examples("quickstart").into();
     print!("{}", cluster.kubectl(["apply".into(), "-f".into(), folder])?);
@@ -91,10 +98,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         (replicas[0].url(QUERY)?, format!("http://{}{}", replicas[0].address("admin_listen")?, QUERY.replace("/ipxe", "/explain")));
     println!(
         "\nAll of it runs until Ctrl-C. In another terminal:\n\n  \
-         . {environment}\n  kubectl get shaper -o wide\n  kubectl describe assignment web-1\n  curl '{url}'\n  curl '{why}'\n\n\
+         . {environment}\n  kubectl get shaper -o wide\n  kubectl describe assignment web-1\n  \
+         kubectl delete assignment web-1 --dry-run=server    # the webhook says who would boot what\n  curl '{url}'\n  curl '{why}'\n\n\
          Change something: kubectl edit profile linux-ignition, and ask again. Then stop Kubernetes and ask again:\n\n  \
          kill -STOP {api_server}    # kube-apiserver; -CONT lets it go on\n  kill -9 {one} {two}    # both controllers\n\n\
-         The API servers: {first}, {second}. TFTP: {tftp}\n",
+         The API servers: {first}, {second}. TFTP: {tftp}. The webhook's metrics: http://{metrics}/metrics\n",
         environment = environment.display(),
         api_server = cluster.pid(e2e::cluster::Part::ApiServer).context("kube-apiserver runs")?,
         one = controllers[0].pid(),
@@ -102,6 +110,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         first = replicas[0].url("")?,
         second = replicas[1].url("")?,
         tftp = tftp.address("tftp_listen")?,
+        metrics = webhook.address("admin_listen")?,
     );
     stop.wait();
     say("taking it down");

@@ -106,6 +106,16 @@ fn three_megabytes_are_answered() {
 }
 
 #[test]
+fn a_script_of_nothing_but_mistakes_is_refused_with_some_of_them() {
+    for line in ["goto nowhere\n", ":a\n", "chain http://a/#b||\n", "echo ${a b}\n"] {
+        let script = format!("#!ipxe\n{}", line.repeat(250_000 / line.len()));
+        let bytes = with(|request| request["object"]["spec"]["ipxe"] = json!(script));
+        let (validated, _) = answered(&bytes).unwrap();
+        assert_ne!(validated, Outcome::Allowed);
+    }
+}
+
+#[test]
 fn what_is_quoted_in_an_answer_is_short_and_has_no_control_characters() {
     let long = format!("{}\u{7}\u{1b}[31m", "x".repeat(100_000));
     let bytes = with(|request| request["kind"]["kind"] = json!(long));

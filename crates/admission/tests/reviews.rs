@@ -166,6 +166,19 @@ fn without_a_catalog_one_object_is_checked_and_the_rest_is_said() {
 }
 
 #[test]
+fn what_takes_too_long_is_said_and_not_waited_for() {
+    let mut object = profile("linux", "#!ipxe\nboot\n");
+    object["spec"]["additionalConfig"] = json!({ "a": "{% for n in range(900) %}{{ n }}{% endfor %}" });
+    let bytes = review("CREATE", &object, &Value::Null, "alice");
+    let until = Instant::now().checked_sub(Duration::from_secs(1));
+    let all = Catalog::with_selectors();
+    let answer = validate(&Request::read(&bytes).unwrap(), &Beside { catalog: Some(&all), partition: "", until }).answer;
+    let says =
+        "Profile linux: spec.ipxe: from here on templates were not tried: the time for it was over (`shaper validate` takes its time)";
+    assert_eq!(answer.warnings()[0], says);
+}
+
+#[test]
 fn another_cluster_claims_machines_too_and_has_profiles_of_its_own() {
     let spec = json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } });
     let bytes = review("CREATE", &assignment("a", &spec), &Value::Null, "alice");

@@ -15,6 +15,11 @@ use crate::rule::Rule;
 
 use script::{Line, Word};
 
+/// Most remarks that each pass over a script makes: nobody reads more, and a script of nothing but mistakes must not take for ever.
+const MOST: usize = 100;
+/// Most names among which the one that was meant is looked for.
+const MOST_NAMES: usize = 1000;
+
 /// Something in a script that iPXE will not take as it is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {

@@ -30,6 +30,8 @@ pub struct Reviewed<T> {
 
 /// The architectures that iPXE has names for.
 const KNOWN_ARCHITECTURES: [&str; 8] = ["x86_64", "arm64", "i386", "arm32", "riscv32", "riscv64", "loong64", "s390x"];
+/// Most remarks on the scripts of one Profile.
+const MAX_REMARKS: usize = 200;
 /// The first part of the labels that say which machines a Profile is meant for.
 const ASSIGNMENT_PREFIX: &str = "assignment";
 
@@ -242,7 +244,13 @@ fn tried_out(name: &Name, profile: &boot::Profile, until: Option<Instant>, findi
     let mut seen: Vec<Finding> = Vec::new();
     for (script, platform) in &scripts {
         let lines: Vec<&str> = script.split('\n').collect();
-        for remark in ipxe::lint(script, platform) {
+        let mut remarks = ipxe::lint(script, platform);
+        // What is an error must not be among those that are left out.
+        remarks.sort_by_key(|remark| remark.rule.severity);
+        for remark in remarks {
+            if seen.len() >= MAX_REMARKS {
+                break;
+            }
             let finding = remarked(name, source, &remark, lines.get(remark.line - 1).copied().unwrap_or_default());
             // The same line of the template, in the scripts of other samples.
             let is_again = |other: &Finding| {

@@ -6,26 +6,31 @@ use boot::nearest::did_you_mean;
 
 use crate::rule;
 
-use super::Remark;
 use super::script::{After, Command, Line, Word};
+use super::{MOST, MOST_NAMES, Remark};
 
 pub(super) fn check(lines: &[Line], remarks: &mut Vec<Remark>) {
     let mut labels: BTreeMap<&str, usize> = BTreeMap::new();
+    let most = remarks.len() + MOST;
     for line in lines {
         let Some(label) = &line.label else { continue };
         let name = &label.text[1..];
-        if let Some(first) = labels.get(name) {
+        if let Some(first) = labels.get(name).filter(|_| remarks.len() < most) {
             let message = format!("the label :{name} is on line {first} already: goto leads to that one, and never here");
             remarks.push(Remark::at(&rule::DUPLICATE_LABEL, label, message));
         } else {
-            labels.insert(name, line.number);
+            labels.entry(name).or_insert(line.number);
         }
     }
     let commands = || lines.iter().flat_map(|line| line.commands().into_iter().map(move |command| (line.number, command)));
     let gotos = || commands().filter_map(|(number, command)| Some((number, target(&command)?)));
+    let most = remarks.len() + MOST;
     for (_, word) in gotos() {
+        if remarks.len() >= most {
+            break;
+        }
         if !labels.contains_key(word.text.as_str()) {
-            let hint = did_you_mean(&word.text, labels.keys().copied());
+            let hint = did_you_mean(&word.text, labels.keys().copied().take(MOST_NAMES));
             let message = format!("there is no label :{} in this script{hint}", word.text);
             remarks.push(Remark::at(&rule::NO_SUCH_LABEL, word, message));
         }
@@ -35,7 +40,11 @@ pub(super) fn check(lines: &[Line], remarks: &mut Vec<Remark>) {
         .filter_map(|(end, word)| Some((*labels.get(word.text.as_str())?, end, word.text.as_str())))
         .filter(|(start, end, _)| start <= end)
         .collect();
+    let most = remarks.len() + MOST;
     for (number, command) in commands() {
+        if remarks.len() >= most {
+            break;
+        }
         if !(command.is(&["exit"]) && command.after == After::Failure) {
             continue;
         }

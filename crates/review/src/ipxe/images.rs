@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rule;
 
-use super::Remark;
 use super::script::{Command, Line, Word};
+use super::{MOST, MOST_NAMES, Remark};
 
 /// What loads other images itself, and has no `initrd=`.
 const NO_LINUX: [&str; 9] = ["wimboot", "memdisk", ".efi", "mboot", ".c32", "xen", "multiboot", "grub", "ipxe"];
@@ -20,7 +20,12 @@ pub(super) fn check(lines: &[Line], platform: &str, remarks: &mut Vec<Remark>) {
     }
     let fetches = || commands.iter().filter(|command| command.is(&["initrd", "module", "imgfetch", "imgextract"]));
     let names: BTreeSet<Option<String>> = fetches().map(image_name).collect();
+    let told_later = commands.iter().any(|command| command.is(&["imgargs"]));
+    let most = remarks.len() + MOST;
     for kernel in commands.iter().filter(|command| command.is(&["kernel", "imgselect"])) {
+        if remarks.len() >= most {
+            break;
+        }
         let Some(uri) = kernel.arguments().next() else { continue };
         let lower = uri.text.to_ascii_lowercase();
         let rest = &kernel.words[1..];
@@ -28,7 +33,6 @@ pub(super) fn check(lines: &[Line], platform: &str, remarks: &mut Vec<Remark>) {
             continue;
         }
         let told: Vec<_> = rest.iter().filter(|word| word.text.starts_with("initrd=")).collect();
-        let told_later = commands.iter().any(|command| command.is(&["imgargs"]));
         if told.is_empty() && !told_later && platform == "efi" {
             let name = image_name(initrds[0]).unwrap_or_else(|| "NAME".to_owned());
             let message =
@@ -48,9 +52,10 @@ fn unknown_image(word: &Word, names: &BTreeSet<Option<String>>, remarks: &mut Ve
     }
     for told in word.text["initrd=".len()..].split(',').filter(|told| !told.is_empty() && *told != "initrd.magic") {
         if !names.contains(&Some(told.to_owned())) {
-            let known: Vec<_> = names.iter().flatten().map(String::as_str).collect();
+            let known: Vec<_> = names.iter().flatten().map(String::as_str).take(MOST_NAMES).collect();
             let hint = boot::nearest::did_you_mean(told, known.iter().copied());
-            let message = format!("{told} is no image that this script fetches{hint}; there is {}", known.join(", "));
+            let shown: Vec<_> = known.iter().copied().take(10).collect();
+            let message = format!("{told} is no image that this script fetches{hint}; there is {}", shown.join(", "));
             remarks.push(Remark::at(&rule::INITRD_NAME, word, message));
         }
     }

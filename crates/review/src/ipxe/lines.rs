@@ -2,9 +2,9 @@
 
 use crate::rule;
 
-use super::Remark;
 use super::names::is_command;
 use super::script::{Line, Word, is_space};
+use super::{MOST, Remark};
 
 /// iPXE fails a command of more arguments (`46162001`).
 const MAX_ARGUMENTS: usize = 255;
@@ -14,8 +14,17 @@ const MANY_WORDS: usize = 200;
 const LONG_LINE_BYTES: usize = 4096;
 
 pub(super) fn check(script: &str, lines: &[Line], remarks: &mut Vec<Remark>) {
+    let most = remarks.len() + MOST;
+    lines.iter().for_each(|line| {
+        if remarks.len() < most {
+            length(line, remarks);
+        }
+    });
+    let most = remarks.len() + MOST;
     for line in lines {
-        length(line, remarks);
+        if remarks.len() >= most {
+            break;
+        }
         let code = line.code();
         non_ascii(code, remarks);
         for (at, word) in code.iter().enumerate() {
@@ -27,7 +36,11 @@ pub(super) fn check(script: &str, lines: &[Line], remarks: &mut Vec<Remark>) {
         }
         line.words.iter().for_each(|word| url_fragment(word, remarks));
     }
+    let most = remarks.len() + MOST;
     for (at, text) in script.lines().enumerate() {
+        if remarks.len() >= most {
+            break;
+        }
         characters(at + 1, text, remarks);
     }
 }

@@ -5,8 +5,8 @@ use boot::nearest::did_you_mean;
 
 use crate::rule;
 
-use super::Remark;
 use super::script::{Command, Line, Word};
+use super::{MOST, Remark};
 
 /// The commands of iPXE (`ipxe:src/hci/commands`, `ipxe:src/core/exec.c`, `ipxe:src/image/script.c`, `ipxe:src/hci/shell.c`), with those
 /// that only some builds have, and those of builds from 2019 on that newer ones lack.
@@ -157,7 +157,11 @@ pub(super) fn is_command(name: &str) -> bool {
 }
 
 pub(super) fn check(lines: &[Line], remarks: &mut Vec<Remark>) {
+    let most = remarks.len() + MOST;
     for line in lines {
+        if remarks.len() >= most {
+            break;
+        }
         for command in line.commands() {
             unknown(&command, remarks);
             never_equal(&command, remarks);
