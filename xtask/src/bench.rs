@@ -14,7 +14,7 @@ mod tftp;
 /// What to measure
 #[derive(Subcommand)]
 pub(crate) enum Bench {
-    /// One admission review beside many Assignments: p50, p99 and CPU time, for each sort of change
+    /// One admission review beside many Assignments: p50 and p99 for each sort of change
     Admission(admission::Args),
     /// A catalog of many Assignments from one controller's feed to several `shaper api`: time, bytes, memory, time from change to served
     Feed(feed::Args),
