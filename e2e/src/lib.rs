@@ -16,6 +16,7 @@
 //! - [`http`]: just enough of a client to ask what a machine would ask.
 //! - [`cluster`]: a Kubernetes API server of its own, with kubectl.
 //! - [`certificates`]: a small CA, and directories as a projected Secret has them.
+//! - [`site`]: all of that together, and machines that boot from it.
 //!
 //! Every process started here ends with the value that stands for it, and with the program that started it.
 
@@ -33,4 +34,5 @@ pub mod network;
 pub mod process;
 pub mod roles;
 pub mod server;
+pub mod site;
 pub mod tftp;

@@ -2,87 +2,13 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::certificates::{Authority, Leaf};
-use e2e::cluster::{Cluster, Kubectl, Part};
-use e2e::load::{Balancer, Load, Machine as Booting};
+use e2e::cluster::Part;
+use e2e::load::Balancer;
 use e2e::machine::Machine;
-use e2e::manifests::{assignment, profile, says_its_name};
-use e2e::roles::{FeedCertificates, Role, eventually};
-use std::sync::Arc;
+use e2e::manifests::{assignment, says_its_name};
+use e2e::roles::{Role, eventually};
+use e2e::site::{SOON, Site, linked};
 use std::time::{Duration, Instant};
-
-const SOON: Duration = Duration::from_secs(30);
-/// Machines that boot at once, each again and again.
-const AT_ONCE: usize = 6;
-
-/// A cluster, two controllers, two API replicas.
-struct Site {
-    cluster: Cluster,
-    kubectl: Kubectl,
-    certificates: FeedCertificates,
-    controllers: Vec<Role>,
-    replicas: Vec<Role>,
-    state: tempfile::TempDir,
-}
-
-fn linked(name: &str, words: &str) -> String {
-    profile(name, &format!("#!ipxe\necho {words}\nchain {{{{ config }}}}\n"))
-        + "  additionalConfig:\n    config: 'for {{ subject.serial }}'\n"
-}
-
-fn serial(number: usize) -> String {
-    format!("SN-{number}")
-}
-
-impl Site {
-    fn start(controllers: usize, replicas: usize) -> Result<Self> {
-        let cluster = Cluster::start()?;
-        let certificates = FeedCertificates::new()?;
-        let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
-        let start = |_| Role::controller(&cluster, certificates.controller.path())?.start_ready();
-        let controllers = (0..controllers).map(start).collect::<Result<Vec<_>>>()?;
-        let state = tempfile::tempdir()?;
-        let mut site = Self { cluster, kubectl, certificates, controllers, replicas: Vec::new(), state };
-        for number in 0..replicas {
-            site.replicas.push(site.replica(number)?);
-        }
-        Ok(site)
-    }
-
-    fn replica(&self, number: usize) -> Result<Role> {
-        let state = self.state.path().join(number.to_string());
-        Role::api(&self.controllers, self.certificates.api.path(), &state)?.start_ready()
-    }
-
-    /// Applies one Profile and an Assignment for each of some machines, and waits until all replicas serve the last.
-    fn fill(&self, machines: usize) -> Result<()> {
-        let mut all = vec![linked("first", "BOOT-first")];
-        all.extend((0..machines).map(|n| assignment(&format!("machine-{n}"), &format!("serialNumbers: [{}]", serial(n)), "first")));
-        self.kubectl.apply(&all.join("---\n"))?;
-        self.served(&serial(machines - 1), "BOOT-first")
-    }
-
-    /// Waits until all replicas serve a machine this text.
-    fn served(&self, serial: &str, text: &str) -> Result<()> {
-        for replica in &self.replicas {
-            eventually(SOON, &format!("{serial} gets {text}"), || {
-                let answer = replica.get(&format!("/ipxe?serial={serial}"))?;
-                Ok((answer.status == 200 && answer.body.contains(text)).then_some(()))
-            })?;
-        }
-        Ok(())
-    }
-
-    fn load(&self, machines: usize) -> Result<Load> {
-        let machine = |n| Booting { query: format!("serial={}", serial(n)), script: "BOOT-".into(), config: format!("for {}", serial(n)) };
-        Ok(Load::start(Balancer::of(&self.replicas)?, (0..machines).map(machine).collect(), AT_ONCE))
-    }
-
-    /// Shows that a change still comes through.
-    fn still_follows(&self, word: &str) -> Result<()> {
-        self.kubectl.apply(&linked("first", &format!("BOOT-{word}")))?;
-        self.served(&serial(0), &format!("BOOT-{word}"))
-    }
-}
 
 #[test]
 fn a_machine_boots_what_kubectl_applied_and_a_change_is_served_soon() -> Result<()> {
@@ -201,25 +127,6 @@ fn certificates_and_their_authority_are_replaced_while_machines_boot() -> Result
         Ok(site.controllers[0].admin("/readyz?verbose")?.body.contains("certificate").then_some(()))
     })?;
     site.still_follows("half-written")?;
-    load.finish().into_result()?;
-    Ok(())
-}
-
-#[test]
-fn a_rolling_restart_of_replicas_is_felt_by_no_machine() -> Result<()> {
-    let mut site = Site::start(1, 2)?;
-    site.fill(20)?;
-    let balancer = Balancer::of(&site.replicas)?;
-    let machine = |n| Booting { query: format!("serial={}", serial(n)), script: "BOOT-".into(), config: format!("for {}", serial(n)) };
-    let load = Load::start(Arc::clone(&balancer), (0..20).map(machine).collect(), AT_ONCE);
-    for number in 0..3 {
-        let replica = site.replica(number + 2)?;
-        balancer.add(&replica)?;
-        load.wait_for(20)?;
-        site.replicas.remove(0).stop()?;
-        site.replicas.push(replica);
-        load.wait_for(20)?;
-    }
     load.finish().into_result()?;
     Ok(())
 }

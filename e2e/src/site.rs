@@ -1,0 +1,135 @@
+//! A whole site: a cluster, controllers, API replicas behind a balancer, and machines that boot from them.
+
+use crate::cluster::{Cluster, Kubectl, NAMESPACE};
+use crate::load::{Balancer, Load, Machine};
+use crate::manifests::{assignment, profile};
+use crate::roles::{FeedCertificates, Role, eventually};
+use anyhow::{Context, Result};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long anything may take that follows by itself.
+pub const SOON: Duration = Duration::from_secs(30);
+/// Machines that boot at once, each again and again.
+const AT_ONCE: usize = 6;
+
+/// A cluster, controllers on ports that replicas know, API replicas.
+#[derive(Debug)]
+pub struct Site {
+    /// Kubernetes.
+    pub cluster: Cluster,
+    /// An operator, in a namespace of this site.
+    pub kubectl: Kubectl,
+    /// Of the feed.
+    pub certificates: FeedCertificates,
+    /// Some may have been killed.
+    pub controllers: Vec<Role>,
+    /// Behind the balancer.
+    pub replicas: Vec<Role>,
+    ports: Vec<u16>,
+    state: tempfile::TempDir,
+}
+
+/// A Profile whose script says these words and links to a config.
+pub fn linked(name: &str, words: &str) -> String {
+    profile(name, &format!("#!ipxe\necho {words}\nchain {{{{ config }}}}\n"))
+        + "  additionalConfig:\n    config: 'for {{ subject.serial }}'\n"
+}
+
+/// What a machine of the site says of itself.
+pub fn serial(number: usize) -> String {
+    format!("SN-{number}")
+}
+
+// === impl Site ===
+
+impl Site {
+    /// Starts all of it, and waits until it is ready.
+    pub fn start(controllers: usize, replicas: usize) -> Result<Self> {
+        let cluster = Cluster::start()?;
+        let certificates = FeedCertificates::new()?;
+        let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
+        let ports = (0..controllers).map(|_| free_port()).collect::<Result<_>>()?;
+        let state = tempfile::tempdir()?;
+        let mut site = Self { cluster, kubectl, certificates, controllers: Vec::new(), replicas: Vec::new(), ports, state };
+        for number in 0..controllers {
+            site.controllers.push(site.controller(number)?);
+        }
+        for number in 0..replicas {
+            site.replicas.push(site.replica(number)?);
+        }
+        Ok(site)
+    }
+
+    /// Starts a controller, in the place of one that is gone.
+    pub fn controller(&self, number: usize) -> Result<Role> {
+        let port = self.ports.get(number).context("the site has no such controller")?;
+        let kubectl = self.cluster.controller()?;
+        Role::builder("controller")
+            .args(["--feed-listen", &format!("127.0.0.1:{port}"), "--lease-namespace", NAMESPACE])
+            .args(["--kubeconfig".as_ref(), kubectl.kubeconfig().as_os_str()])
+            .args(["--feed-tls-dir".as_ref(), self.certificates.controller.path().as_os_str()])
+            .start_ready()
+    }
+
+    /// Starts a replica, with the state directory of this number.
+    pub fn replica(&self, number: usize) -> Result<Role> {
+        let mut builder = Role::api([], self.certificates.api.path(), &self.state_of(number))?;
+        for port in &self.ports {
+            builder = builder.args(["--feed", &format!("https://localhost:{port}")]);
+        }
+        builder.start_ready()
+    }
+
+    fn state_of(&self, number: usize) -> std::path::PathBuf {
+        Path::new(self.state.path()).join(number.to_string())
+    }
+
+    /// Applies one Profile and an Assignment for each of some machines, and waits until all replicas serve the last.
+    pub fn fill(&self, machines: usize) -> Result<()> {
+        let mut all = vec![linked("first", "BOOT-first")];
+        all.extend((0..machines).map(|n| assignment(&format!("machine-{n}"), &format!("serialNumbers: [{}]", serial(n)), "first")));
+        self.kubectl.apply(&all.join("---\n"))?;
+        self.served(&serial(machines - 1), "BOOT-first")
+    }
+
+    /// Waits until all replicas serve a machine this text.
+    pub fn served(&self, serial: &str, text: &str) -> Result<()> {
+        self.served_within(SOON, serial, text)
+    }
+
+    /// The same, where it may take longer.
+    pub fn served_within(&self, limit: Duration, serial: &str, text: &str) -> Result<()> {
+        for replica in &self.replicas {
+            eventually(limit, &format!("{serial} gets {text}"), || {
+                let answer = replica.get(&format!("/ipxe?serial={serial}"))?;
+                Ok((answer.status == 200 && answer.body.contains(text)).then_some(()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Lets so many of its machines boot from now on.
+    pub fn load(&self, machines: usize) -> Result<Load> {
+        Ok(Self::load_behind(Balancer::of(&self.replicas)?, machines))
+    }
+
+    /// The same, behind a balancer to which replicas can be added.
+    pub fn load_behind(balancer: Arc<Balancer>, machines: usize) -> Load {
+        let machine = |n| Machine { query: format!("serial={}", serial(n)), script: "BOOT-".into(), config: format!("for {}", serial(n)) };
+        Load::start(balancer, (0..machines).map(machine).collect(), AT_ONCE)
+    }
+
+    /// Shows that a change still comes through.
+    pub fn still_follows(&self, word: &str) -> Result<()> {
+        self.kubectl.apply(&linked("first", &format!("BOOT-{word}")))?;
+        self.served(&serial(0), &format!("BOOT-{word}"))
+    }
+}
+
+/// A port where somebody can listen later.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
