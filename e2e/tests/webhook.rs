@@ -260,6 +260,13 @@ fn a_dry_run_is_told_the_same_and_writes_nothing() -> Result<()> {
     let said = site.warned(&assignment("a", "", "linux"))?;
     ensure!(said.iter().any(|warning| warning.contains("its machines boot nothing")), "{said:?}");
     assert_eq!(site.kubectl.run(["get", "profiles", "-o", "name"])?, "");
+
+    // The committed files, but for their name, which is taken here.
+    for file in ["mutating.yaml", "validating.yaml"] {
+        let text = std::fs::read_to_string(format!("{}/../config/webhook/{file}", env!("CARGO_MANIFEST_DIR")))?;
+        let said = site.dry(&text.replace("  name: shaper\n", "  name: shaper-files\n"))?;
+        ensure!(said.success && said.stderr.is_empty() && said.stdout.contains("shaper-files created"), "{said:?}");
+    }
     Ok(())
 }
 
