@@ -4,6 +4,8 @@
 //! `tests/corpus.rs` tries what was found before, and some random bytes, with every run of the tests. A target's corpus is
 //! `corpus/NAME/`: inputs that reach different code, and each that once broke a promise.
 
+#![forbid(unsafe_code)]
+
 mod answer;
 mod certificates;
 mod feed;

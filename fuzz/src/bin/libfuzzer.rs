@@ -1,7 +1,7 @@
 //! libFuzzer's entry: the target that `SHAPER_FUZZ_TARGET` names. `cargo xtask fuzz` builds and runs it.
 
 #![no_main]
-#![allow(missing_docs, unsafe_code, reason = "the macro makes a function that libFuzzer calls from C")]
+#![allow(missing_docs, reason = "the macro makes a function that libFuzzer calls from C")]
 
 use std::sync::LazyLock;
 
