@@ -72,6 +72,20 @@ proptest! {
     }
 
     #[test]
+    fn what_stands_in_for_an_object_that_is_wrong_changes_nothing_of_a_diff((old, new) in worlds::two(), (wrong, _) in worlds::two()) {
+        let (mut a, mut b) = (catalog(&old), catalog(&new));
+        let expected = format!("{:?}", Diff::between(&a, &b, None).groups());
+        for raw in wrong.assignments.values() {
+            let key = boot::ObjectKey::new("wrong", raw.key.name.clone());
+            let claim = boot::Claim::Assignment(Arc::new(boot::Assignment { key, ..raw.build() }));
+            let unaccepted = Change::Unaccepted(Arc::new(boot::Unaccepted { claim, fault: "wrong".into() }));
+            a.apply(unaccepted.clone());
+            b.apply(unaccepted);
+        }
+        prop_assert_eq!(format!("{:?}", Diff::between(&a, &b, None).groups()), expected);
+    }
+
+    #[test]
     fn a_catalog_does_not_differ_from_itself((old, _) in worlds::two()) {
         prop_assert!(Diff::between(&catalog(&old), &catalog(&old), None).is_empty());
     }

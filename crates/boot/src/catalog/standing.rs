@@ -81,6 +81,15 @@ impl Catalog {
         self.all_unaccepted().filter(|unaccepted| !self.contains(&unaccepted.name()))
     }
 
+    /// The same without what stands in for what nobody remembers.
+    pub fn of_accepted(&self) -> Self {
+        let mut catalog = self.clone();
+        for unaccepted in self.stand_ins() {
+            catalog.accept(&unaccepted.name());
+        }
+        catalog
+    }
+
     /// The claims of Assignments that stand in for what nobody remembers.
     pub(super) fn claiming(&self) -> impl Iterator<Item = &Arc<Assignment>> {
         let claims = self.standing.assignments.values().filter_map(|unaccepted| match &unaccepted.claim {
