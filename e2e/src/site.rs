@@ -74,6 +74,17 @@ impl Site {
             .start_ready()
     }
 
+    /// Kills a controller with SIGKILL, and starts one in its place.
+    pub fn replace_controller(&mut self, number: usize) -> Result<()> {
+        let killed = self.controllers.remove(number);
+        killed.signal("KILL")?;
+        // Its end is waited for: only then its port is free.
+        drop(killed);
+        let controller = self.controller(number)?;
+        self.controllers.insert(number, controller);
+        Ok(())
+    }
+
     /// Starts a replica, with the state directory of this number.
     pub fn replica(&self, number: usize) -> Result<Role> {
         let mut builder = Role::api([], self.certificates.api.path(), &self.state_of(number))?;

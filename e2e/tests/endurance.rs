@@ -70,10 +70,8 @@ fn controllers_that_are_killed_in_the_middle_of_anything_leave_nothing_half_done
         let new = format!("new-{turn}");
         site.kubectl.apply(&[linked("first", &format!("BOOT-{word}")), linked(&new, "BOOT-new")].join("---\n"))?;
         std::thread::sleep(Duration::from_millis(scattered(turn, 400)));
-        site.controllers[victim].signal("KILL")?;
         // It is another process that has to end what this one began: at once, or when the Lease has run out.
-        let controller = site.controller(victim)?;
-        site.controllers[victim] = controller;
+        site.replace_controller(victim)?;
         for profile in ["first", &new] {
             eventually(Duration::from_mins(1), &format!("{profile} has its ids and conditions"), || {
                 let profile = site.kubectl.json(["get", &format!("profile/{profile}")])?;

@@ -1,5 +1,7 @@
 //! Follows the objects of one kind, in one namespace or in all.
 
+mod history;
+
 use std::time::Duration;
 
 use boot::Name;
@@ -13,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::object::{Guarded, Object, Watched, key};
+use history::{History, Verdict};
 
 /// What happened to the objects of one source.
 pub(crate) enum Update {
@@ -43,7 +46,7 @@ pub(crate) struct Source {
 
 /// The server ends a watch after so many seconds, so that a connection that died in silence is noticed soon after.
 const WATCH_SECONDS: u32 = 60;
-/// How often the server is asked whether its history still goes on from what was seen. See [`Follower::has_gone_back`].
+/// How often the server is asked whether its history still goes on from what was seen. See [`Follower::probe`].
 const PROBE: Duration = Duration::from_mins(1);
 /// A listing costs the server much; anything else costs it little.
 const LONGEST_PAUSE_BEFORE_LISTING: Duration = Duration::from_secs(30);
@@ -53,12 +56,14 @@ const CALM: Duration = Duration::from_mins(2);
 
 /// Follows one source.
 pub(crate) struct Follower<K> {
+    client: Client,
     api: Api<Guarded<K>>,
     source: Source,
     index: usize,
     updates: mpsc::Sender<(usize, Update)>,
-    /// The highest version that was seen, where versions are numbers.
-    version: u64,
+    history: History,
+    /// What was seen before a listing that is under way.
+    before: History,
     has_listed: bool,
     /// Whether the server is asked to stream its listing (`WatchList`); those that can't are asked for pages.
     streams: bool,
@@ -92,10 +97,11 @@ impl std::fmt::Display for Source {
 impl<K: Watched> Follower<K> {
     pub(crate) fn new(client: Client, source: Source, index: usize, updates: mpsc::Sender<(usize, Update)>) -> Self {
         let api = match &source.namespace {
-            Some(namespace) => Api::namespaced(client, namespace),
-            None => Api::all(client),
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
         };
-        Self { api, source, index, updates, version: 0, has_listed: false, streams: true }
+        let (history, before) = (History::default(), History::default());
+        Self { client, api, source, index, updates, history, before, has_listed: false, streams: true }
     }
 
     /// Follows until nobody listens. `relist` asks for a listing.
@@ -119,18 +125,30 @@ impl<K: Watched> Follower<K> {
         loop {
             let Ok(event) = timeout(probe_at.saturating_duration_since(Instant::now()), events.try_next()).await else {
                 probe_at = Instant::now() + jittered(PROBE);
-                if is_listed && self.has_gone_back().await {
-                    return true;
+                if !is_listed {
+                    continue;
+                }
+                match self.probe().await {
+                    Some(Verdict::GoesOn) => {}
+                    Some(Verdict::WentBack) => return true,
+                    Some(Verdict::IsMissing) | None => probe_at = Instant::now() + jittered(LONGEST_PAUSE),
                 }
                 continue;
             };
             let update = match event {
-                Ok(Some(Event::Init)) => Update::Begins,
+                Ok(Some(Event::Init)) => {
+                    let seen = std::mem::take(&mut self.history);
+                    // A listing that was cut short tells nothing of what was seen before it.
+                    if self.has_listed && self.before.version() == 0 {
+                        self.before = seen;
+                    }
+                    Update::Begins
+                }
                 Ok(Some(Event::InitApply(object))) => {
                     let Some(object) = self.read(object) else { continue };
                     Update::Listed(object)
                 }
-                Ok(Some(Event::InitDone)) if self.has_listed && self.has_gone_back().await => return true,
+                Ok(Some(Event::InitDone)) if self.has_listed && self.is_listing_of_the_past().await => return true,
                 Ok(Some(Event::InitDone)) => {
                     (is_listed, self.has_listed) = (true, true);
                     Update::Whole
@@ -140,8 +158,8 @@ impl<K: Watched> Follower<K> {
                     Update::Changed(object)
                 }
                 Ok(Some(Event::Delete(object))) => {
-                    self.see(kube::Resource::meta(&object).resource_version.as_deref());
                     let Some(key) = key(kube::Resource::meta(&object)) else { continue };
+                    self.history.see(&key, kube::Resource::meta(&object).resource_version.as_deref().unwrap_or_default(), true);
                     Update::Gone(K::name_of(key))
                 }
                 Ok(None) => return true,
@@ -170,37 +188,78 @@ impl<K: Watched> Follower<K> {
 
     fn read(&mut self, object: Guarded<K>) -> Option<Object> {
         let object = Object::read(object)?;
-        self.see(Some(&object.facts.version));
+        self.history.see(object.name.key(), &object.facts.version, false);
         Some(object)
-    }
-
-    fn see(&mut self, version: Option<&str>) {
-        let version = version.and_then(|version| version.parse().ok()).unwrap_or(0);
-        self.version = self.version.max(version);
     }
 
     async fn send(&self, update: Update) -> bool {
         self.updates.send((self.index, update)).await.is_ok()
     }
 
-    /// Whether the server knows less than it did: etcd was restored from a backup. A watch from a version that is yet to come stays
-    /// silent until it comes, so that somebody has to ask.
-    async fn has_gone_back(&mut self) -> bool {
-        let now = match timeout(Duration::from_secs(10), self.api.list_metadata(&ListParams::default().limit(1))).await {
-            Ok(Ok(list)) => list.metadata.resource_version.and_then(|version| version.parse::<u64>().ok()),
-            Ok(Err(error)) => {
-                debug!(source = %self.source, %error, "can't ask for the current version");
-                return false;
+    /// Asks whether the server's history goes on from what was seen: a watch from a version that is yet to come stays silent until it comes,
+    /// so that somebody has to ask. None where the server does not say.
+    async fn probe(&mut self) -> Option<Verdict> {
+        let verdict = match self.ask(&self.history).await? {
+            (Verdict::IsMissing, missing) => self.history.misses(missing),
+            (verdict, _) => {
+                self.history.misses(None);
+                verdict
             }
-            Err(_) => return false,
         };
-        if now.is_some_and(|now| now < self.version) {
-            warn!(source = %self.source, seen = self.version, now, "the API server's history went back, as after a restore; listing again");
-            self.version = 0;
-            return self.send(Update::WentBack).await;
+        match verdict {
+            Verdict::WentBack => self.go_back(self.history.version()).await,
+            // Nobody listens when all of it ends, which is noticed at the next update.
+            Verdict::GoesOn | Verdict::IsMissing => drop(self.send(Update::Heard).await),
         }
-        self.send(Update::Heard).await;
-        false
+        Some(verdict)
+    }
+
+    /// Whether a listing is older than what was seen before it, so that versions of before say nothing.
+    async fn is_listing_of_the_past(&mut self) -> bool {
+        let before = std::mem::take(&mut self.before);
+        let is_past = matches!(self.ask(&before).await, Some((Verdict::WentBack, _)));
+        if is_past {
+            self.go_back(before.version()).await;
+        }
+        is_past
+    }
+
+    async fn go_back(&mut self, seen: u64) {
+        warn!(source = %self.source, seen, "the API server's history went back, as after a restore; listing again");
+        (self.history, self.before) = (History::default(), History::default());
+        self.has_listed = false;
+        self.send(Update::WentBack).await;
+    }
+
+    /// What the server says of a history, and what it lacks of it. None where it says nothing.
+    async fn ask(&self, history: &History) -> Option<(Verdict, Option<history::Seen>)> {
+        let limit = ListParams::default().limit(1);
+        let list = self.answered(self.api.list_metadata(&limit)).await?;
+        if history.is_beyond(list.metadata.resource_version.as_deref()) {
+            return Some((Verdict::WentBack, None));
+        }
+        let mut missing = None;
+        for seen in history.newest() {
+            let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), &seen.key.namespace);
+            let now = self.answered(api.get_metadata_opt(&seen.key.name)).await?;
+            match seen.judge(now.as_ref().and_then(|object| object.metadata.resource_version.as_deref())) {
+                Verdict::GoesOn => {}
+                Verdict::WentBack => return Some((Verdict::WentBack, None)),
+                Verdict::IsMissing => missing = missing.or(Some(seen)),
+            }
+        }
+        Some((if missing.is_some() { Verdict::IsMissing } else { Verdict::GoesOn }, missing))
+    }
+
+    async fn answered<T>(&self, asked: impl Future<Output = kube::Result<T>>) -> Option<T> {
+        match timeout(Duration::from_secs(10), asked).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                debug!(source = %self.source, %error, "can't ask whether history goes on");
+                None
+            }
+            Err(_) => None,
+        }
     }
 }
 
