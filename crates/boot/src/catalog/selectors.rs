@@ -1,6 +1,6 @@
 //! The other way round: which Assignments select a Profile.
 //!
-//! Nobody who boots asks that, so a [`Catalog`](super::Catalog) has this index only where it was made [with](super::Catalog::with_selectors) it.
+//! Nobody who boots asks that, so a [`Catalog`] has this index only where it was made [with](super::Catalog::with_selectors) it.
 //! Assignments of one namespace with the same `profileSelectors` are a group. Selectors that look at the same keys share a shape, and a
 //! Profile's own values of these keys are the selectors that it meets: so the cost of a question follows the number of shapes, of which a
 //! site has few, and neither that of the Assignments nor that of the groups.
