@@ -68,6 +68,11 @@ impl Certificates {
         Ok(Self { controller: directory("localhost")?, replicas: directory("shaper-api")? })
     }
 
+    /// The folder of the controller's own.
+    pub(crate) fn of_controllers(&self) -> &Path {
+        self.controller.path()
+    }
+
     /// The folder of the replicas' own.
     pub(crate) fn of_replicas(&self) -> &Path {
         self.replicas.path()
