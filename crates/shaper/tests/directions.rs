@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     // For tests and measurements only, which is why no other room may use it.
     ("fake-apiserver", &[], &["kube", "kube-core", "k8s-openapi", "ring", "openssl"]),
     ("e2e", &[], &["kube", "hyper"]),
-    ("fuzz", &["api", "boot", "controller", "crd", "feed", "review", "shaper", "tftp", "tls"], &[]),
+    ("fuzz", &["admission", "api", "boot", "controller", "crd", "feed", "review", "shaper", "tftp", "tls", "webhook"], &[]),
     ("xtask", &["admission", "api", "boot", "crd", "e2e", "fake-apiserver", "feed", "review", "tftp", "tls"], &[]),
 ];
 
