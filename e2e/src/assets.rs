@@ -6,6 +6,7 @@
 
 mod archive;
 mod cache;
+pub(crate) mod go;
 mod initrd;
 mod linux;
 mod packages;

@@ -28,6 +28,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if !args.no_e2e {
         // Before the tests, not in the first that wants them: compilers and virtual machines don't share two cores well.
         e2e::cluster::Programs::find()?;
+        e2e::cert_manager::CertManager::find()?;
         let built = Command::new(env!("CARGO")).args(["build", "--release", "--package", "shaper"]).status().context("can't run cargo")?;
         if !built.success() {
             bail!("shaper does not build");

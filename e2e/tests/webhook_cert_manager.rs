@@ -1,0 +1,87 @@
+//! The files of `config/webhook` as they are committed, with cert-manager, which issues the webhook's certificate and tells the API
+//! server whom to believe. They speak of a Service at port 443: this needs root.
+
+use anyhow::{Context, Result, ensure};
+use e2e::cert_manager::{CertManager, decoded};
+use e2e::certificates::Directory;
+use e2e::cluster::{Cluster, NAMESPACE};
+use e2e::manifests::{assignment, examples, profile};
+use e2e::roles::{FeedCertificates, Role, eventually};
+use std::path::Path;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_mins(1);
+
+/// Where the webhook listens. All of 127.0.0.0/8 is the loopback interface, and nobody else is at this address.
+const ADDRESS: &str = "127.83.104.7";
+
+#[test]
+fn cert_manager_lets_the_api_server_believe_the_webhook_and_goes_on_when_the_authority_is_another() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let cert_manager = CertManager::start(&cluster)?;
+    let system = cluster.admin().in_namespace(NAMESPACE);
+    let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
+    system.run(["apply".as_ref(), "-f".as_ref(), examples("cert-manager").as_os_str()])?;
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/webhook");
+    system.run(["apply".as_ref(), "-f".as_ref(), config.as_os_str()])?;
+    // Without kube-proxy no address of a Service leads anywhere: the Service is another name of the webhook's address.
+    system.run(["create", "service", "externalname", "shaper-webhook", "--external-name", ADDRESS])?;
+
+    let authority = |secret: &str| decoded(system.json(["get", "secret", secret])?["data"]["ca.crt"].as_str().context("no ca.crt")?);
+    let believed = |kind: &str| -> Result<String> {
+        let read = cluster.admin().json(["get", kind, "shaper"])?;
+        decoded(read["webhooks"][0]["clientConfig"]["caBundle"].as_str().context("no caBundle")?)
+    };
+    let injected = || {
+        eventually(SOON, "the authority is in both configurations", || {
+            let authority = authority("shaper-webhook")?;
+            let mut there = true;
+            for kind in ["validatingwebhookconfiguration", "mutatingwebhookconfiguration"] {
+                there &= believed(kind)?.contains(authority.trim());
+            }
+            Ok(there.then_some(authority))
+        })
+        .with_context(|| cert_manager.log())
+    };
+    let first = injected()?;
+
+    let feed = FeedCertificates::new()?;
+    let folder = tempfile::tempdir()?;
+    let mut directory = Directory::at(folder.path())?;
+    directory.write_secret(&system, "shaper-webhook")?;
+    let controller = Role::controller(&cluster, feed.controller.path())?.start_ready()?;
+    let webhook = Role::builder("webhook")
+        .args(["--webhook-listen", &format!("{ADDRESS}:443"), "--feed", &controller.feed_url()?])
+        .args(["--webhook-tls-dir".as_ref(), folder.path().as_os_str(), "--feed-tls-dir".as_ref(), feed.webhook.path().as_os_str()])
+        .start_ready()?;
+    let refuses = || {
+        eventually(SOON, "the webhook is asked and believed", || {
+            let answer = kubectl.answer(["apply", "--dry-run=server", "-f", "-"], &profile("p", "#!ipxe\n{{ nobody }}\n"))?;
+            Ok((!answer.success).then_some(answer.stderr))
+        })
+    };
+    let said = refuses()?;
+    ensure!(said.starts_with("The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: `nobody` is not defined"), "{said}");
+    kubectl.apply(&assignment("a", "uuids: [47c6da67-7477-4970-aa03-84e48ff4f6ad]", "p"))?;
+    assert_eq!(kubectl.json(["get", "assignment", "a"])?["metadata"]["labels"]["shaper.amahdha.com/scope"], "machine");
+
+    // The files applied again take nothing away, and nobody but cert-manager would put it back.
+    let again = system.run(["apply".as_ref(), "-f".as_ref(), config.as_os_str()])?;
+    ensure!(again.lines().all(|line| line.ends_with("unchanged")), "{again}");
+    ensure!(believed("validatingwebhookconfiguration")?.contains(first.trim()));
+
+    // Another authority, and a certificate by it. Who believes both for a while has to believe the new one alone in the end.
+    system.run(["delete", "secret", "shaper-ca"])?;
+    eventually(SOON, "there is another authority", || Ok((authority("shaper-ca")? != first).then_some(())))?;
+    system.run(["delete", "secret", "shaper-webhook"])?;
+    eventually(SOON, "there is another certificate", || Ok((authority("shaper-webhook")? != first).then_some(())))?;
+    assert_ne!(injected()?, first);
+    refuses()?;
+    directory.write_secret(&system, "shaper-webhook")?;
+    let secret = system.json(["get", "secret", "shaper-webhook"])?;
+    let patch = serde_json::json!([{ "op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": secret["data"]["ca.crt"] }]);
+    system.run(["patch", "validatingwebhookconfiguration", "shaper", "--type=json", "-p", &patch.to_string()])?;
+    refuses()?;
+    ensure!(!believed("validatingwebhookconfiguration")?.contains(first.trim()));
+    webhook.stop()
+}
