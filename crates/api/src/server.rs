@@ -1,41 +1,47 @@
 //! Sockets, connections and their limits.
 
+mod clock;
 mod connection;
 mod limits;
 mod listen;
 mod request;
 mod trouble;
+mod worker;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use rand::Rng;
+use socket2::Socket;
 use tls::{Live, Public};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, error};
 
 use crate::answer::Boot;
 use crate::metrics::Metrics;
 use crate::shed;
 
-use listen::{is_about_one_connection, listen};
+use worker::Worker;
 
 pub use limits::Limits;
 pub use trouble::Trouble;
 
 /// A listening socket, with what answers on it.
 pub struct Server {
-    listener: TcpListener,
+    /// One for each thread, all on the same address.
+    sockets: Vec<Socket>,
+    address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -49,6 +55,7 @@ struct Shared {
     /// Those that are sent away cost something as well.
     shedding: Arc<Semaphore>,
     in_flight: AtomicUsize,
+    trouble: Mutex<Trouble>,
     answer_bytes: AtomicUsize,
     /// Tells the requests of this process from those of others in a log.
     id_prefix: u32,
@@ -82,7 +89,7 @@ impl Server {
     }
 
     fn listen(address: SocketAddr, tls: Option<Arc<Live<Public>>>, boot: Arc<Boot>, metrics: Metrics, limits: Limits) -> io::Result<Self> {
-        let listener = TcpListener::from_std(listen(address)?.into())?;
+        let (sockets, address) = listen::listen(address, thread::available_parallelism().map_or(1, usize::from))?;
         let shared = Shared {
             boot,
             tls,
@@ -91,16 +98,17 @@ impl Server {
             shedding: Arc::new(Semaphore::new(limits.shedding)),
             limits,
             in_flight: AtomicUsize::new(0),
+            trouble: Mutex::default(),
             answer_bytes: AtomicUsize::new(0),
             id_prefix: rand::rng().random(),
             id_next: AtomicUsize::new(0),
         };
-        Ok(Self { listener, shared: Arc::new(shared) })
+        Ok(Self { sockets, address, shared: Arc::new(shared) })
     }
 
     /// Where it listens; the port is the one that the system chose, if it was to choose.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        Ok(self.address)
     }
 
     /// Serves a connection that was accepted elsewhere, to its end. The limit of connections does not count it.
@@ -116,36 +124,30 @@ impl Server {
     }
 
     /// Answers until `stop`, then ends connections as they fall idle, and after [`Limits::drain`] in any case.
-    pub async fn run(self, stop: CancellationToken) {
-        let tasks = TaskTracker::new();
-        let mut trouble = Trouble::default();
-        while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
-            match accepted {
-                Ok((stream, remote)) => {
-                    trouble.is_over();
-                    if let Some(place) = stop.run_until_cancelled(self.shared.place()).await {
-                        self.shared.clone().take(stream, remote, place, &tasks, &stop);
-                    }
+    ///
+    /// On a thread for each core: a connection stays where it was accepted, so that no request wakes a second thread. Which one accepts it
+    /// is the system's choice. Fails where a thread can't be had.
+    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+        let stop = stop.child_token();
+        // Whoever drops this stops, and so does the first thread that ends.
+        let _stops = stop.clone().drop_guard();
+        let (at_work, mut all_ended) = mpsc::channel::<Infallible>(1);
+        for (number, socket) in self.sockets.into_iter().enumerate() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            // A token that only this thread looks at, and no other has to wait for.
+            let (shared, at_work, stops, stop) = (self.shared.clone(), at_work.clone(), stop.clone().drop_guard(), stop.child_token());
+            let work = move || {
+                let _at_end = (stops, at_work);
+                if let Err(error) = runtime.block_on(Worker { socket, shared }.run(stop)) {
+                    error!(%error, "can't listen");
                 }
-                Err(error) => {
-                    self.shared.metrics.accept_errors.inc();
-                    if !is_about_one_connection(&error) {
-                        trouble.tell(&error);
-                        sleep(Duration::from_millis(100)).await;
-                    }
-                }
-            }
+            };
+            thread::Builder::new().name(format!("machines-{number}")).spawn(work)?;
         }
-        // Whoever the system has let in already would be reset.
-        while let Ok(Ok((stream, remote))) = timeout(Duration::ZERO, self.listener.accept()).await {
-            let Some(place) = self.shared.free_place() else { break };
-            self.shared.clone().take(stream, remote, place, &tasks, &stop);
-        }
-        drop(self.listener);
-        tasks.close();
-        if timeout(self.shared.limits.drain, tasks.wait()).await.is_err() {
-            warn!(connections = tasks.len(), "some clients did not take their answer in time");
-        }
+        drop(at_work);
+        // Nothing is ever sent.
+        all_ended.recv().await;
+        Ok(())
     }
 }
 

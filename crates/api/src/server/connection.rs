@@ -3,14 +3,14 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -22,6 +22,7 @@ use crate::patience::Patience;
 use crate::raw_target::RawTarget;
 use crate::refusal::{Ours, Refusal};
 
+use super::clock::{Broken, Timed};
 use super::request::{self, Text};
 use super::{Peer, Shared};
 
@@ -30,9 +31,10 @@ use super::{Peer, Shared};
 pub(super) struct Progress {
     /// Whether an answer of ours is on its way.
     pub(super) is_ours: Ours,
-    /// Whether a request was answered.
-    pub(super) is_answered: AtomicBool,
-    pub(super) answered: Notify,
+    /// How many requests were answered.
+    answers: AtomicUsize,
+    /// Told at the first.
+    answered: Notify,
     /// Whether the client may still be sending what nobody reads.
     pub(super) is_talking: AtomicBool,
     /// Whether we refused something that is no request.
@@ -46,6 +48,23 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// A client whose request was refused before all of it was read has so long to take that: a connection that is closed before is reset.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 2 * 1024 * 1024;
+
+// === impl Progress ===
+
+impl Progress {
+    /// How many requests were answered.
+    pub(super) fn answers(&self) -> usize {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// One more is, and its answer is on its way.
+    pub(super) fn answer(&self) {
+        self.is_ours.set();
+        if self.answers.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.answered.notify_one();
+        }
+    }
+}
 
 // === impl Shared ===
 
@@ -61,45 +80,44 @@ impl Shared {
             service_fn(|request| std::future::ready(Ok::<_, Infallible>(self.clone().respond(&request, &peer, &progress, &stop))));
         let refuse = |status| self.refuse(status, &peer, &progress);
         let stream = Refusal::new(Patience::new(RawTarget::new(stream), self.limits.answer), progress.is_ours.clone(), refuse);
-        let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head)
+        let connection = http1::Builder::new()
             .max_buf_size(HEAD_BUFFER_BYTES)
             // A client may say that it has nothing more to ask.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
+        let mut connection = Timed::new(connection, self.limits.head, &progress);
         let ended = match stop.run_until_cancelled(&mut connection).await {
             Some(ended) => ended,
-            None => self.finish(Pin::new(&mut connection), &progress).await,
+            None => self.finish(&mut connection, &progress).await,
         };
         if let Err(error) = ended {
             debug!(peer = %peer.remote, %error, "connection ended");
-            if error.is_parse() && !progress.is_refused.load(Ordering::Relaxed) {
+            if matches!(&error, Broken::Http(error) if error.is_parse()) && !progress.is_refused.load(Ordering::Relaxed) {
                 // HTTP/2, which hyper knows and says nothing to.
                 self.refuse(StatusCode::BAD_REQUEST, &peer, &progress);
             }
         }
         if progress.is_talking.load(Ordering::Relaxed) {
-            linger(connection.into_parts().io.into_inner()).await;
+            linger(connection.connection.into_parts().io.into_inner()).await;
         }
         self.metrics.connections.dec();
     }
 
     /// The server stops: a client that has not asked yet may do so, and what was asked is answered.
-    async fn finish<C, S>(&self, mut connection: Pin<&mut http1::Connection<C, S>>, progress: &Progress) -> hyper::Result<()>
+    async fn finish<C, S>(&self, connection: &mut Timed<'_, http1::Connection<C, S>>, progress: &Progress) -> Result<(), Broken>
     where
         C: hyper::rt::Read + hyper::rt::Write + Unpin,
         S: hyper::service::HttpService<Incoming, ResBody = Text>,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if !progress.is_answered.load(Ordering::Relaxed) {
+        if progress.answers() == 0 {
             tokio::select! {
-                ended = connection.as_mut() => return ended,
+                ended = &mut *connection => return ended,
                 () = progress.answered.notified() => {}
                 () = sleep(LAST_REQUEST) => {}
             }
         }
-        connection.as_mut().graceful_shutdown();
+        Pin::new(&mut connection.connection).graceful_shutdown();
         connection.await
     }
 

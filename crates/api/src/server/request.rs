@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use boot::ConfigName;
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ struct InFlight(Arc<Shared>);
 /// The bytes of a long answer, which count until they are written.
 struct LongText(Bytes, Arc<Shared>);
 
+/// What a client may tell an operator, who finds it in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A shorter answer may wait for its client without being counted: connections are.
 const LONG_BYTES: usize = 16 * 1024;
 
@@ -87,10 +89,7 @@ impl Shared {
         if has_body || stop.is_cancelled() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        progress.is_ours.set();
-        if !progress.is_answered.swap(true, Ordering::Relaxed) {
-            progress.answered.notify_one();
-        }
+        progress.answer();
         response
     }
 
@@ -130,7 +129,7 @@ fn response(answer: Answer, id: &str, in_flight: Option<InFlight>) -> Response<T
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     headers.insert(header::CONTENT_LENGTH, content_length.into());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-request-id", HeaderValue::from_str(id).expect("hexadecimal digits and a dash"));
+    headers.insert(REQUEST_ID, HeaderValue::from_str(id).expect("hexadecimal digits and a dash"));
     match answer.outcome {
         Outcome::MethodNotAllowed => drop(headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"))),
         Outcome::NotReady | Outcome::NotAccepted | Outcome::Overloaded => {
