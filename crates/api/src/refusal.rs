@@ -32,6 +32,14 @@ impl Ours {
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
+
+    pub(crate) fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 // === impl Refusal ===
@@ -43,7 +51,7 @@ impl<S, F: FnMut(StatusCode) -> Vec<u8>> Refusal<S, F> {
 
     /// Whether these bytes are hyper's own answer, or are being replaced already.
     fn is_replaced(&mut self, bytes: &[u8]) -> bool {
-        if self.said.is_none() && !self.is_ours.0.load(Ordering::Relaxed) {
+        if self.said.is_none() && !self.is_ours.is_set() {
             self.said = refused(bytes).map(|status| ((self.refuse)(status), 0));
         }
         self.said.is_some()
@@ -102,7 +110,7 @@ impl<S: AsyncWrite + Unpin, F: FnMut(StatusCode) -> Vec<u8> + Unpin> AsyncWrite 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper asks for it once its buffer is empty.
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.is_ours.0.store(false, Ordering::Relaxed);
+        self.is_ours.clear();
         Poll::Ready(Ok(()))
     }
 

@@ -16,7 +16,7 @@ struct Running {
     address: SocketAddr,
     registry: Registry,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<std::io::Result<()>>,
 }
 
 fn start(limits: Limits) -> Running {
@@ -58,7 +58,7 @@ impl Running {
 
     async fn stop(self) {
         self.stop.cancel();
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
     }
 }
 

@@ -118,8 +118,9 @@ impl Catalog {
                     Some(next) => queues[at].0.assignment = next,
                     None => drop(queues.swap_remove(at)),
                 }
-                // One that names the uuid and the mac of a machine is found twice; its place is that of the stronger.
-                if found.assignment.subjects.identify(subject) != Some(found.by) {
+                // One that names the uuid and the mac of a machine is found twice; its place is that of the stronger. Nothing is stronger than the
+                // uuid, so that nothing need be fetched from memory to know it.
+                if found.by != MatchedBy::Uuid && found.assignment.subjects.identify(subject) != Some(found.by) {
                     continue;
                 }
                 return Some(Ranked { found, unmet: found.assignment.subjects.labels.unmet(subject) });

@@ -100,7 +100,14 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         replica.run(tls, names, stop.clone()).await;
         stop.cancel();
     };
-    let ((), (), ()) = tokio::join!(listeners.run(stop.clone()), following, synced);
+    let serving = async {
+        let served = listeners.run(stop.clone()).await;
+        // Nobody is served any more.
+        stop.cancel();
+        served
+    };
+    let (served, (), ()) = tokio::join!(serving, following, synced);
+    served?;
     admin_task.await.context("the admin port failed")
 }
 

@@ -119,13 +119,17 @@ impl Listeners {
     }
 
     /// Answers until `stop`.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let https = async {
-            if let Some((server, live)) = self.https {
-                tokio::spawn(live.follow(stop.clone()));
-                server.run(stop.clone()).await;
+            match self.https {
+                Some((server, live)) => {
+                    tokio::spawn(live.follow(stop.clone()));
+                    server.run(stop.clone()).await
+                }
+                None => Ok(()),
             }
         };
-        tokio::join!(self.http.run(stop.clone()), https);
+        let (http, https) = tokio::join!(self.http.run(stop.clone()), https);
+        http.and(https).context("can't start a thread that answers machines")
     }
 }

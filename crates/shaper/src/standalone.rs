@@ -99,8 +99,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, tftp_listen, public_url: args.http.public_url };
     let loading = spawn_loader(loader, follow, boot, welcome, &stop)?;
     let serving = tftp.map(|tftp| tftp.spawn(&stop)).transpose()?;
-    listeners.run(stop.clone()).await;
+    let served = listeners.run(stop.clone()).await;
     stop.cancel();
+    served?;
     if let Some(serving) = serving {
         serving.ended().await?;
     }

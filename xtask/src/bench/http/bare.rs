@@ -1,8 +1,12 @@
-//! What hyper alone costs: the same runtime and the same answer, from a constant.
+//! What hyper alone costs: as many threads, each with a runtime and a listening socket of its own, the same limit on the time of a head, by
+//! hyper's own means, and the same answer, from a constant.
 
 use std::convert::Infallible;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -10,8 +14,8 @@ use http::{HeaderValue, Response, header};
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpSocket;
 
 /// Answers everything with the same text
 #[derive(clap::Args)]
@@ -20,14 +24,41 @@ pub(crate) struct Args {
     body: PathBuf,
 }
 
+/// As shaper has it.
+const HEAD: Duration = Duration::from_secs(15);
+
 /// Serves until it is killed. Says first where.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let body = Bytes::from(std::fs::read(&args.body).context("can't read the answer")?);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start a runtime")?;
+    let all_listen = Arc::new(Barrier::new(std::thread::available_parallelism()?.get() + 1));
+    let first = bind(([127, 0, 0, 1], 0).into())?;
+    let address = first.local_addr()?;
+    let more = (1..std::thread::available_parallelism()?.get()).map(|_| bind(address));
+    let threads: Vec<_> = std::iter::once(Ok(first))
+        .chain(more)
+        .map(|socket| {
+            let (socket, body, all_listen) = (socket?, body.clone(), all_listen.clone());
+            anyhow::Ok(std::thread::spawn(move || serve(socket, &body, &all_listen)))
+        })
+        .collect::<Result<_, _>>()?;
+    all_listen.wait();
+    println!("{address}");
+    std::io::stdout().flush()?;
+    threads.into_iter().try_for_each(|thread| thread.join().expect("it serves until it is killed"))
+}
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseport(true)?;
+    socket.bind(address).context("can't listen on loopback")?;
+    Ok(socket)
+}
+
+fn serve(socket: TcpSocket, body: &Bytes, all_listen: &Barrier) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start a runtime")?;
     runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("can't listen on loopback")?;
-        println!("{}", listener.local_addr()?);
-        std::io::stdout().flush()?;
+        let listener = socket.listen(4096)?;
+        all_listen.wait();
         loop {
             let (stream, _) = listener.accept().await.context("can't accept")?;
             let _ = stream.set_nodelay(true);
@@ -35,7 +66,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             tokio::spawn(async move {
                 let service = service_fn(|_| std::future::ready(Ok::<_, Infallible>(answer(body.clone()))));
                 // A client that hangs up is how all of them end.
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let mut http = http1::Builder::new();
+                http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
             });
         }
     })

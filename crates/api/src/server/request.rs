@@ -1,0 +1,229 @@
+//! One request: its answer, what is counted, and its line in the log.
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use boot::ConfigName;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+use tracing::field::display;
+use tracing::{error, info, warn};
+
+use crate::answer::{Answer, Choice, Outcome, Request, Route};
+use crate::shed;
+
+use super::connection::Progress;
+use super::{Peer, Shared};
+
+/// The body of an answer; while it lives, its request counts as in flight.
+pub(super) struct Text {
+    bytes: Bytes,
+    _in_flight: Option<InFlight>,
+}
+
+struct InFlight(Arc<Shared>);
+
+/// The bytes of a long answer, which count until they are written.
+struct LongText(Bytes, Arc<Shared>);
+
+/// What a client may tell an operator, who finds it in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A shorter answer may wait for its client without being counted: connections are.
+const LONG_BYTES: usize = 16 * 1024;
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn id(&self) -> String {
+        format!("{:08x}-{:x}", self.id_prefix, self.id_next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The answer, if there is room for it until its client has taken it.
+    fn room(self: &Arc<Self>, answer: Answer) -> Answer {
+        let bytes = answer.body.len();
+        if bytes <= LONG_BYTES {
+            return answer;
+        }
+        let before = self.answer_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let body = Bytes::from_owner(LongText(answer.body.clone(), self.clone()));
+        if before + bytes > self.limits.answer_bytes {
+            let reason = "shaper has too many long answers that clients are still taking; try again in a moment".to_owned();
+            return Answer { body: reason.into(), outcome: Outcome::Overloaded, content_type: "text/plain; charset=utf-8", ..answer };
+        }
+        Answer { body, ..answer }
+    }
+
+    pub(super) fn respond(
+        self: Arc<Self>,
+        request: &http::Request<Incoming>,
+        peer: &Peer,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Response<Text> {
+        let started = Instant::now();
+        let (answer, in_flight) = match InFlight::enter(&self) {
+            Some(in_flight) => (self.room(self.answer(request, peer)), Some(in_flight)),
+            None => {
+                let reason = "shaper has too many requests at once; try again in a moment".to_owned();
+                (Answer::failure(Route::of(request.uri().path()), Outcome::Overloaded, reason), None)
+            }
+        };
+        let id = self.id();
+        let took = started.elapsed();
+        self.metrics.count(&answer, took);
+        log(&answer, peer, &id, took);
+        let mut response = response(answer, &id, in_flight);
+        // Nothing here has a use for a body; see `RawTarget`.
+        let has_body = !request.body().is_end_stream();
+        if has_body {
+            progress.is_talking.store(true, Ordering::Relaxed);
+        }
+        if has_body || stop.is_cancelled() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        progress.answer();
+        response
+    }
+
+    fn answer(&self, request: &http::Request<Incoming>, peer: &Peer) -> Answer {
+        let uri = request.uri();
+        let route = Route::of(uri.path());
+        let header_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if header_bytes > self.limits.header_bytes {
+            let reason = format!("the headers are longer than {} bytes", self.limits.header_bytes);
+            return Answer::failure(route, Outcome::HeadersTooLarge, reason);
+        }
+        let host = uri.authority().map(http::uri::Authority::as_str);
+        let header = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("not ASCII"));
+        let request = Request {
+            method: request.method(),
+            path: uri.path(),
+            query: uri.query().unwrap_or_default(),
+            host: host.or(header),
+            scheme: peer.scheme,
+            local: peer.local,
+        };
+        // One request must not take the connections of others with it, whatever is wrong with us.
+        catch_unwind(AssertUnwindSafe(|| self.boot.answer(&request))).unwrap_or_else(|_| {
+            let reason = "shaper failed in a way that it should not; its log says where, please report it".to_owned();
+            Answer::failure(route, Outcome::Broken, reason)
+        })
+    }
+}
+
+fn response(answer: Answer, id: &str, in_flight: Option<InFlight>) -> Response<Text> {
+    let status = answer.status();
+    let bytes = if status.is_success() { answer.body } else { sentence(&answer.body, status, id) };
+    let content_length = bytes.len();
+    let mut response = Response::new(Text { bytes, _in_flight: in_flight });
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    headers.insert(header::CONTENT_LENGTH, content_length.into());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REQUEST_ID, HeaderValue::from_str(id).expect("hexadecimal digits and a dash"));
+    match answer.outcome {
+        Outcome::MethodNotAllowed => drop(headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"))),
+        Outcome::NotReady | Outcome::NotAccepted | Outcome::Overloaded => {
+            drop(headers.insert(header::RETRY_AFTER, shed::retry_after().into()));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// What a client reads that gets no script.
+pub(super) fn sentence(reason: &Bytes, status: http::StatusCode, id: &str) -> Bytes {
+    let reason = String::from_utf8_lossy(reason);
+    format!("{status}: {reason}\nrequest id: {id}\n").into()
+}
+
+/// One line a request. A whole config id is not in it, nor is any text that was rendered.
+pub(super) fn log(answer: &Answer, peer: &Peer, id: &str, took: Duration) {
+    let label = |key| answer.subject.as_deref().and_then(|subject| subject.label(key));
+    let (uuid, serial, mac) = (label("uuid"), label("serial"), label("mac"));
+    let Choice { assignment, profile, config } = &answer.choice;
+    let by = assignment.as_ref().map(|(_, by)| display(by));
+    let assignment = assignment.as_ref().map(|(assignment, _)| display(&assignment.key));
+    let profile = profile.as_ref().map(|profile| display(&profile.key));
+    let config = config.as_ref().map(ConfigName::as_str);
+    let status = answer.status().as_u16();
+    let bytes = answer.body.len();
+    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let route = answer.route.name();
+    macro_rules! line {
+        ($level:ident, $reason:expr, $text:literal) => {
+            $level!(
+                route, uuid, mac, serial, assignment, by, profile, config, status,
+                outcome = answer.outcome.name(), reason = $reason, peer = %peer.remote.ip(), bytes, took_us, request = id, $text
+            )
+        };
+    }
+    let reason = || std::str::from_utf8(&answer.body).unwrap_or_default();
+    match answer.outcome {
+        Outcome::Ok => line!(info, None::<&str>, "served"),
+        Outcome::Broken => line!(error, Some(reason()), "failed"),
+        Outcome::RenderFailed => line!(warn, Some(reason()), "failed"),
+        _ => line!(info, Some(reason()), "refused"),
+    }
+}
+
+// === impl InFlight ===
+
+impl InFlight {
+    fn enter(shared: &Arc<Shared>) -> Option<Self> {
+        let before = shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        shared.metrics.in_flight.inc();
+        let entered = Self(shared.clone());
+        (before < shared.limits.in_flight).then_some(entered)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.in_flight.dec();
+    }
+}
+
+// === impl LongText ===
+
+impl AsRef<[u8]> for LongText {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for LongText {
+    fn drop(&mut self) {
+        self.1.answer_bytes.fetch_sub(self.0.len(), Ordering::Relaxed);
+    }
+}
+
+// === impl Text ===
+
+impl Body for Text {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let bytes = std::mem::take(&mut self.bytes);
+        Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.len() as u64)
+    }
+}
