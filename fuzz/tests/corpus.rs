@@ -8,8 +8,15 @@ use fuzz::TARGETS;
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
-/// Changed inputs that each target gets beside its corpus. The same in every run.
-const CHANGED: usize = 300;
+/// Changed inputs that each target gets beside its corpus. The same in every run, unless `SHAPER_FUZZ_CHANGED` and `SHAPER_FUZZ_SEED`
+/// ask for more and for others.
+const CHANGED: u64 = 300;
+const SEED: u64 = 0x5eed;
+
+fn number(name: &str, default: u64) -> u64 {
+    let Ok(text) = std::env::var(name) else { return default };
+    text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}"))
+}
 
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
@@ -33,8 +40,8 @@ fn holds(name: &str) {
         })
         .collect();
     assert!(!inputs.is_empty(), "{} is empty", folder.display());
-    let mut random = StdRng::seed_from_u64(0x5eed);
-    for round in 0..CHANGED {
+    let mut random = StdRng::seed_from_u64(number("SHAPER_FUZZ_SEED", SEED));
+    for round in 0..number("SHAPER_FUZZ_CHANGED", CHANGED) {
         let input = changed(&inputs, &mut random);
         println!("{name}, change {round}: {:?}", String::from_utf8_lossy(&input));
         (target.run)(&input);

@@ -63,8 +63,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the binary that everything here runs.
+/// Builds the binary that everything here runs, unless `SHAPER_BIN` names one.
 pub(crate) fn build_shaper() -> anyhow::Result<()> {
+    if let Some(path) = std::env::var_os("SHAPER_BIN") {
+        println!("it is there, as SHAPER_BIN says: {}", path.display());
+        return Ok(());
+    }
     let built = Command::new(env!("CARGO")).args(["build", "--release", "--package", "shaper"]).status().context("can't run cargo")?;
     ensure!(built.success(), "shaper does not build: the compiler's messages are above");
     Ok(())

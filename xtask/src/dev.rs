@@ -79,7 +79,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     print!("{}", cluster.admin().apply(&webhook.webhook_configuration(&webhook_certificates.authority)?)?);
     say("kubectl apply -f examples/quickstart");
     let folder: OsString = examples("quickstart").into();
-    print!("{}", cluster.kubectl(["apply".into(), "-f".into(), folder])?);
+    let applied = cluster.admin().answer(["apply".into(), "-f".into(), folder], "")?;
+    print!("{}", applied.stderr);
+    print!("{}", applied.into_result()?);
+    println!(
+        "(The warnings are the webhook's: kubectl goes by the names of files, so that the Assignments were there before their Profiles.)"
+    );
     eventually(Duration::from_secs(30), "the API servers serve the examples", || {
         Ok(replicas.iter().all(|replica| replica.get(QUERY).is_ok_and(|answer| answer.status == 200)).then_some(()))
     })?;
@@ -99,14 +104,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     println!(
         "\nAll of it runs until Ctrl-C. In another terminal:\n\n  \
          . {environment}\n  kubectl get shaper -o wide\n  kubectl describe assignment web-1\n  \
-         kubectl delete assignment web-1 --dry-run=server    # the webhook says who would boot what\n  curl '{url}'\n  curl '{why}'\n\n\
+         kubectl delete assignment web-1 --dry-run=server    # the webhook says who would boot what\n  \
+         sed 's/{{{{ ignition }}}}/{{{{ ignitoin }}}}/' examples/quickstart/profiles.yaml | kubectl apply -f -    # it refuses a mistake\n  \
+         curl '{url}'\n  curl '{why}'\n\n\
          Change something: kubectl edit profile linux-ignition, and ask again. Then stop Kubernetes and ask again:\n\n  \
-         kill -STOP {api_server}    # kube-apiserver; -CONT lets it go on\n  kill -9 {one} {two}    # both controllers\n\n\
+         kill -STOP {api_server}    # kube-apiserver; -CONT lets it go on\n  kill -9 {one} {two}    # both controllers\n  \
+         kill -9 {webhook}    # the webhook: objects are written, schema and CEL still refuse, conditions say the rest\n\n\
          The API servers: {first}, {second}. TFTP: {tftp}. The webhook's metrics: http://{metrics}/metrics\n",
         environment = environment.display(),
         api_server = cluster.pid(e2e::cluster::Part::ApiServer).context("kube-apiserver runs")?,
         one = controllers[0].pid(),
         two = controllers[1].pid(),
+        webhook = webhook.pid(),
         first = replicas[0].url("")?,
         second = replicas[1].url("")?,
         tftp = tftp.address("tftp_listen")?,

@@ -85,13 +85,15 @@ impl<'t> Lines<'t> {
         Self { text, above, starts: std::cell::OnceCell::new() }
     }
 
-    /// A line of the file, without its end.
+    /// A line of the file, without its end. To YAML a carriage return alone ends one, too.
     fn get(&self, line: usize) -> &'t str {
         let starts = self.starts.get_or_init(|| {
-            let after = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+            let bytes = self.text.as_bytes();
+            let ends = |at: &usize| bytes[*at] == b'\n' || bytes[*at] == b'\r' && bytes.get(at + 1) != Some(&b'\n');
+            let after = (0..bytes.len()).filter(ends).map(|at| at + 1);
             std::iter::once(0).chain(after).collect()
         });
         let start = line.checked_sub(self.above + 1).and_then(|at| starts.get(at).copied());
-        start.and_then(|start| self.text[start..].lines().next()).unwrap_or_default()
+        start.and_then(|start| self.text[start..].split(['\n', '\r']).next()).unwrap_or_default()
     }
 }
