@@ -50,6 +50,16 @@ pub fn encode_into(out: &mut String, text: &str) {
     out.push_str(rest);
 }
 
+/// Appends one more pair to a query string, without `?`.
+pub fn append(query: &mut String, key: &str, value: &str) {
+    if !query.is_empty() {
+        query.push('&');
+    }
+    encode_into(query, key);
+    query.push('=');
+    encode_into(query, value);
+}
+
 /// One escape, without its `%`: its byte and what follows.
 fn escape(tail: &[u8]) -> Option<(u8, &[u8])> {
     let pair = |at: usize| Some(hex(*tail.get(at)?)? << 4 | hex(*tail.get(at + 1)?)?);

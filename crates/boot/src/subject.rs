@@ -208,14 +208,7 @@ impl Subject {
     /// The machine's own labels as a query string, without `?`: parsing it gives this subject again.
     pub fn to_query(&self) -> String {
         let mut out = String::with_capacity(160);
-        let mut push = |label: &Label| {
-            if !out.is_empty() {
-                out.push('&');
-            }
-            query::encode_into(&mut out, &label.key);
-            out.push('=');
-            query::encode_into(&mut out, &label.value);
-        };
+        let mut push = |label: &Label| query::append(&mut out, &label.key, &label.value);
         let intrinsic = || self.labels.iter().filter(|label| !label.extrinsic);
         let named = |names: &'static [&str]| names.iter().filter_map(move |name| intrinsic().find(|label| *label.key == **name));
         named(&LEADING).for_each(&mut push);

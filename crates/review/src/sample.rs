@@ -101,16 +101,11 @@ fn sample(profile: &Profile, arch: &str, platform: &str) -> Option<Sample> {
     for key in mentioned.into_iter().filter(|key| !own.contains_key(key)).take(MAX_MENTIONED) {
         extrinsic.entry(key).or_insert("sample");
     }
-    let query: Vec<_> = own.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
+    let mut query = String::new();
+    own.iter().for_each(|(key, value)| boot::query::append(&mut query, key, value));
     // A key that no operator could set, a machine could present.
     extrinsic.retain(|key, value| ExtrinsicLabels::new([(*key, *value)]).is_ok());
     let extrinsic = ExtrinsicLabels::new(extrinsic).ok()?;
-    let subject = Subject::from_query(&query.join("&"), &extrinsic).ok()?;
+    let subject = Subject::from_query(&query, &extrinsic).ok()?;
     Some(Sample { arch: arch.to_owned(), platform: platform.to_owned(), subject: Arc::new(subject) })
-}
-
-fn encode(text: &str) -> String {
-    let mut encoded = String::new();
-    boot::query::encode_into(&mut encoded, text);
-    encoded
 }

@@ -220,14 +220,7 @@ impl Cell {
     pub(super) fn subject(&self, identities: &[(&str, String)]) -> Option<Subject> {
         let mut query = String::new();
         let mut extrinsic = Vec::new();
-        let mut present = |key: &str, value: &str| {
-            if !query.is_empty() {
-                query.push('&');
-            }
-            boot::query::encode_into(&mut query, key);
-            query.push('=');
-            boot::query::encode_into(&mut query, value);
-        };
+        let mut present = |key: &str, value: &str| boot::query::append(&mut query, key, value);
         identities.iter().for_each(|(key, value)| present(key, value));
         for (key, label) in &self.labels {
             if label.absent || identities.iter().any(|(identity, _)| *identity == &**key) {

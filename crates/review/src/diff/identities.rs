@@ -95,10 +95,7 @@ impl Identity {
 pub(super) fn subject(identities: &[&Identity]) -> Option<Subject> {
     let mut query = String::new();
     for identity in identities {
-        query += identity.key();
-        query.push('=');
-        boot::query::encode_into(&mut query, &identity.text);
-        query.push('&');
+        boot::query::append(&mut query, identity.key(), &identity.text);
     }
     Subject::from_query(&query, &ExtrinsicLabels::default()).ok()
 }

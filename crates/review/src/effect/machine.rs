@@ -44,14 +44,7 @@ impl<'a> Machine<'a> {
     /// The machine. None where there can be none.
     pub(super) fn subject(&self, wants: &[Want]) -> Option<Subject> {
         let mut query = String::new();
-        let mut present = |key: &str, value: &str| {
-            if !query.is_empty() {
-                query.push('&');
-            }
-            boot::query::encode_into(&mut query, key);
-            query.push('=');
-            boot::query::encode_into(&mut query, value);
-        };
+        let mut present = |key: &str, value: &str| boot::query::append(&mut query, key, value);
         if let Some((key, _, value)) = &self.identity {
             present(key, value);
         }

@@ -13,12 +13,7 @@ pub(super) fn of(given: Option<&str>, labels: &[(String, String)]) -> anyhow::Re
         bail!("{query:?} holds a setting of iPXE, such as ${{uuid}}: write what the machine sends instead");
     }
     for (key, value) in labels {
-        if !query.is_empty() {
-            query.push('&');
-        }
-        boot::query::encode_into(&mut query, key);
-        query.push('=');
-        boot::query::encode_into(&mut query, value);
+        boot::query::append(&mut query, key, value);
     }
     // What a shell or a person may write, a request may not.
     Ok(query.replace(' ', "%20"))
