@@ -21,8 +21,6 @@ use tls::{Live, Public};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -216,19 +214,7 @@ impl Shared {
     }
 
     async fn shake_hands(&self, tls: &Live<Public>, stream: TcpStream, peer: &Peer) -> Option<TlsStream<TcpStream>> {
-        let shaken = match tls.current() {
-            None => Err(io::Error::other("there is no usable certificate")),
-            Some(current) => match timeout(self.limits.head, TlsAcceptor::from(current.server()).accept(stream)).await {
-                Ok(shaken) => shaken,
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
-            },
-        };
-        shaken
-            .inspect_err(|error| {
-                let reason = tls::handshake_reason(error);
-                tls.metrics().handshake_failed(tls.name(), reason);
-                debug!(peer = %peer.remote, %error, reason, "TLS handshake failed");
-            })
-            .ok()
+        let shaken = tls.shake_hands(stream, self.limits.head).await;
+        shaken.inspect_err(|error| debug!(peer = %peer.remote, %error, reason = tls::handshake_reason(error), "TLS handshake failed")).ok()
     }
 }

@@ -1,18 +1,23 @@
 //! What is made of a directory, kept current.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::material::Files;
 use crate::watch::Watch;
-use crate::{Fault, Material, Metrics, Mutual, PeerName, Public};
+use crate::{Fault, Material, Metrics, Mutual, PeerName, Public, handshake_reason};
 
 /// How long the files must be quiet before they are read: a writer writes one after the other.
 const QUIET: Duration = Duration::from_millis(200);
@@ -65,6 +70,18 @@ impl Live<Public> {
     /// For programs that call, such as an API server.
     pub fn service(name: &'static str, directory: &Path, metrics: Metrics) -> Arc<Self> {
         Self::open(name, directory, metrics, Public::service)
+    }
+
+    /// Shakes hands with a caller, within a time. Counts what fails, by [`handshake_reason`].
+    pub async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, limit: Duration) -> io::Result<TlsStream<S>> {
+        let shaken = match self.current() {
+            None => Err(io::Error::other("there is no usable certificate")),
+            Some(current) => match timeout(limit, TlsAcceptor::from(current.server()).accept(stream)).await {
+                Ok(shaken) => shaken,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            },
+        };
+        shaken.inspect_err(|error| self.metrics.handshake_failed(self.name, handshake_reason(error)))
     }
 }
 

@@ -20,7 +20,6 @@ use tls::{Live, Public};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -237,20 +236,8 @@ impl Shared {
     }
 
     async fn shake_hands(&self, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
-        let shaken = match self.tls.current() {
-            None => Err(io::Error::other("there is no usable certificate")),
-            Some(current) => match timeout(self.limits.head, TlsAcceptor::from(current.server()).accept(stream)).await {
-                Ok(shaken) => shaken,
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
-            },
-        };
-        shaken
-            .inspect_err(|error| {
-                let reason = tls::handshake_reason(error);
-                self.tls.metrics().handshake_failed(self.tls.name(), reason);
-                info!(%peer, %error, reason, "TLS handshake failed");
-            })
-            .ok()
+        let shaken = self.tls.shake_hands(stream, self.limits.head).await;
+        shaken.inspect_err(|error| info!(%peer, %error, reason = tls::handshake_reason(error), "TLS handshake failed")).ok()
     }
 
     async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Reply {
