@@ -16,7 +16,7 @@ pub struct InvalidBaseUrl(String);
 impl BaseUrl {
     /// From a Host header (RFC 9110, section 7.2). None where it is no host.
     pub fn from_host(scheme: &str, host: &str) -> Option<Self> {
-        is_authority(host).then(|| Self(format!("{scheme}://{host}")))
+        is_authority(host).then(|| Self([scheme, "://", host].concat()))
     }
 
     /// From the address of our end of the connection, where the client named no host.

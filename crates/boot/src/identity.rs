@@ -109,10 +109,9 @@ impl Mac {
         self.octets().iter().all(|o| *o == 0) || self.octets().iter().all(|o| *o == 0xff)
     }
 
-    /// As `Display` writes it.
-    pub(crate) fn spelled(&self) -> String {
+    /// Appends it as `Display` writes it.
+    pub(crate) fn spell_into(&self, text: &mut String) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = String::with_capacity(self.octets().len() * 3);
         for (place, octet) in self.octets().iter().enumerate() {
             if place > 0 {
                 text.push(':');
@@ -120,7 +119,6 @@ impl Mac {
             text.push(char::from(DIGITS[usize::from(octet >> 4)]));
             text.push(char::from(DIGITS[usize::from(octet & 15)]));
         }
-        text
     }
 
     /// The octets, in the order in which they are written.
@@ -158,7 +156,9 @@ impl FromStr for Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.spelled())
+        let mut text = String::with_capacity(self.octets().len() * 3);
+        self.spell_into(&mut text);
+        f.write_str(&text)
     }
 }
 

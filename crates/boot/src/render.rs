@@ -1,7 +1,9 @@
 //! From a selection to the text that a machine gets.
 
 mod scope;
+mod steps;
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use minijinja::ErrorKind;
@@ -15,6 +17,7 @@ use crate::template::{MAX_OUTPUT_BYTES, describe};
 
 pub use scope::Unsafe;
 use scope::{Missed, Missing, Scope};
+use steps::Facts;
 
 /// The first line of every script (`ipxe:src/image/script.c`).
 const SHEBANG: &str = "#!ipxe";
@@ -61,10 +64,8 @@ impl Selection {
         if let Some(name) = profile.config_without_id() {
             return Err(RenderError::NotReady(name.clone()));
         }
-        let scope = Scope::new(true, subject.clone(), profile.clone(), Some(self.assignment.clone()), base_url);
-        let missed = scope.missed();
-        let text = finish("spec.ipxe", profile.templates.render_script(scope.into_value()), &missed);
-        text.map(as_script).map_err(|error| error.without_ids(profile))
+        let rendering = Rendering { config: None, subject, profile, assignment: Some(&self.assignment), base_url };
+        rendering.text().map(as_script)
     }
 }
 
@@ -78,10 +79,44 @@ pub fn config(
     assignment: Option<Arc<Assignment>>,
     base_url: &str,
 ) -> Result<String, RenderError> {
-    let scope = Scope::new(false, subject.clone(), profile.clone(), assignment, base_url);
-    let missed = scope.missed();
-    let text = finish(name.as_str(), profile.templates.render_config(name, scope.into_value()), &missed);
-    text.map_err(|error| error.without_ids(profile))
+    Rendering { config: Some(name), subject, profile, assignment: assignment.as_ref(), base_url }.text()
+}
+
+/// One text that is to be made.
+struct Rendering<'a> {
+    /// None: the script.
+    config: Option<&'a ConfigName>,
+    subject: &'a Arc<Subject>,
+    profile: &'a Arc<Profile>,
+    assignment: Option<&'a Arc<Assignment>>,
+    base_url: &'a str,
+}
+
+// === impl Rendering ===
+
+impl Rendering<'_> {
+    fn text(&self) -> Result<String, RenderError> {
+        match self.by_steps() {
+            Some(text) => Ok(text),
+            None => self.by_engine().map_err(|error| error.without_ids(self.profile)),
+        }
+    }
+
+    /// Quickly, if its template is a plan, and nothing is the matter with any value.
+    fn by_steps(&self) -> Option<String> {
+        let Self { config, subject, profile, assignment, base_url } = *self;
+        let plan = profile.templates.plan(config)?;
+        let assignment = assignment.map(|assignment| &**assignment);
+        Facts { subject, profile, assignment, base_url, is_script: config.is_none(), query: OnceCell::new() }.render(plan)
+    }
+
+    fn by_engine(&self) -> Result<String, RenderError> {
+        let Self { config, subject, profile, assignment, base_url } = *self;
+        let scope = Scope::new(config.is_none(), subject.clone(), profile.clone(), assignment.cloned(), base_url);
+        let missed = scope.missed();
+        let template = config.map_or("spec.ipxe", ConfigName::as_str);
+        finish(template, profile.templates.render(config, scope.into_value()), &missed)
+    }
 }
 
 // === impl RenderError ===

@@ -88,6 +88,9 @@ impl Catalog {
 
     /// The Assignment that gets the subject: the first accepted one that matches, unless one that is not accepted stands before it.
     fn winner<'c>(&'c self, subject: &'c Subject) -> Option<Found<'c>> {
+        if let Some(found) = self.undisputed(subject) {
+            return Some(found);
+        }
         let mut before: SmallVec<[Found<'c>; 4]> = SmallVec::new();
         let mut accepted = None;
         for Ranked { found, .. } in self.ranked(subject).filter(|ranked| ranked.unmet.is_none()) {

@@ -1,15 +1,17 @@
 //! A machine that boots, known only by the labels that it presents.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::arch::{self, BUILDARCH};
 use crate::identity::{self, Mac};
-use crate::query;
+use crate::query::{self, Pair};
 
 /// Most labels that one query may carry.
 pub const MAX_LABELS: usize = 64;
@@ -18,8 +20,11 @@ pub const MAX_KEY_BYTES: usize = 253;
 /// Longest value of a label, in bytes.
 pub const MAX_VALUE_BYTES: usize = 1024;
 
-/// Room for those that the bootstrap script makes a machine send.
+/// Room for those that the bootstrap script makes a machine send, and a few of the operator's.
 const USUAL_LABELS: usize = 12;
+
+/// A UUID as it is written.
+const UUID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
 
 /// The labels that identify a machine.
 pub const IDENTITIES: [&str; 3] = ["uuid", "serial", "mac"];
@@ -30,21 +35,32 @@ const LEADING: [&str; 4] = ["uuid", "mac", BUILDARCH, "platform"];
 const FREE_TEXT: [&str; 5] = ["manufacturer", "product", "serial", "asset", "hostname"];
 
 /// A machine that boots: its labels and those of them that tell it from others.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Subject {
+    /// All keys and values, one after the other: a subject is made for each request, of ten labels.
+    text: String,
     /// Sorted by key, each key once.
-    labels: Vec<Label>,
+    labels: SmallVec<[Label; USUAL_LABELS]>,
     uuid: Option<Uuid>,
-    serial: Option<Box<str>>,
+    serial: Option<Span>,
     mac: Option<Mac>,
-    placeholders: Vec<&'static str>,
+    placeholders: SmallVec<[&'static str; 3]>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 struct Label {
-    key: Cow<'static, str>,
-    value: Box<str>,
+    /// The key's first bytes, by which nearly all keys are told apart and put in order.
+    head: u64,
+    key: Span,
+    value: Span,
     extrinsic: bool,
+}
+
+/// A piece of a subject's text.
+#[derive(Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
 }
 
 /// Labels that the operator gave to this server. A query can't override them.
@@ -119,6 +135,10 @@ impl ExtrinsicLabels {
         }
     }
 
+    fn bytes(&self) -> usize {
+        self.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+
     /// Key and value of each, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
@@ -133,32 +153,9 @@ impl Subject {
     /// An empty value is an absent label. Of a label that is no identity and comes twice, the first value counts: free text comes last,
     /// so a later one may be a piece of it.
     pub fn from_query(query: &str, extrinsic: &ExtrinsicLabels) -> Result<Self, InvalidQuery> {
-        let mut subject = Self { labels: Vec::with_capacity(USUAL_LABELS), ..Self::default() };
-        for (key, value) in query::pairs(query) {
-            if key.len() > MAX_KEY_BYTES || key.chars().any(char::is_control) {
-                return Err(InvalidQuery::Key(excerpt(&key)));
-            }
-            if value.len() > MAX_VALUE_BYTES {
-                return Err(InvalidQuery::ValueTooLong(excerpt(&key)));
-            }
-            if key.is_empty() || value.is_empty() {
-                continue;
-            }
-            let value = match key.as_ref() {
-                "uuid" => {
-                    let uuid = identity::parse_uuid(&value).ok_or_else(|| InvalidQuery::Uuid(excerpt(&value)))?;
-                    subject.uuid.get_or_insert(uuid);
-                    uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned().into_boxed_str()
-                }
-                "mac" => {
-                    let mac: Mac = value.parse().map_err(|_| InvalidQuery::Mac(excerpt(&value)))?;
-                    subject.mac.get_or_insert(mac);
-                    mac.spelled().into_boxed_str()
-                }
-                BUILDARCH => arch::canonical(&value).into(),
-                _ => value.into(),
-            };
-            subject.present(key, value)?;
+        let mut subject = Self { text: String::with_capacity(query.len() + extrinsic.bytes() + UUID_BYTES), ..Self::default() };
+        for pair in query::raw_pairs(query) {
+            subject.present(pair)?;
         }
         subject.identify();
         subject.add_extrinsic(extrinsic);
@@ -167,22 +164,22 @@ impl Subject {
 
     /// The value of a label, the operator's before the machine's own.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.find(key).map(|label| label.value.as_ref())
+        self.find(key).map(|label| self.at(label.value))
     }
 
     /// The value of a label that the machine itself presented.
     pub fn intrinsic(&self, key: &str) -> Option<&str> {
-        self.find(key).filter(|label| !label.extrinsic).map(|label| label.value.as_ref())
+        self.find(key).filter(|label| !label.extrinsic).map(|label| self.at(label.value))
     }
 
     /// The value of a label that the operator set.
     pub fn extrinsic(&self, key: &str) -> Option<&str> {
-        self.find(key).filter(|label| label.extrinsic).map(|label| label.value.as_ref())
+        self.find(key).filter(|label| label.extrinsic).map(|label| self.at(label.value))
     }
 
     /// All labels, sorted by key.
     pub fn labels(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.labels.iter().map(|label| (label.key.as_ref(), label.value.as_ref()))
+        self.labels.iter().map(|label| (self.at(label.key), self.at(label.value)))
     }
 
     /// The SMBIOS UUID, unless it is a placeholder.
@@ -192,7 +189,7 @@ impl Subject {
 
     /// The serial number without surrounding spaces, unless it is a placeholder.
     pub fn serial(&self) -> Option<&str> {
-        self.serial.as_deref()
+        self.serial.map(|serial| self.at(serial))
     }
 
     /// The address of the network card, unless it is a placeholder.
@@ -207,45 +204,112 @@ impl Subject {
 
     /// The machine's own labels as a query string, without `?`: parsing it gives this subject again.
     pub fn to_query(&self) -> String {
-        let mut out = String::with_capacity(160);
-        let mut push = |label: &Label| query::append(&mut out, &label.key, &label.value);
-        let intrinsic = || self.labels.iter().filter(|label| !label.extrinsic);
-        let named = |names: &'static [&str]| names.iter().filter_map(move |name| intrinsic().find(|label| *label.key == **name));
+        let mut out = String::with_capacity(self.text.len() + self.text.len() / 4 + 2 * self.labels.len());
+        let mut push = |label: &Label| query::append(&mut out, self.at(label.key), self.at(label.value));
+        let named = |names: &'static [&str]| names.iter().filter_map(|name| self.find(name).filter(|label| !label.extrinsic));
         named(&LEADING).for_each(&mut push);
         let is_named = |key: &str| LEADING.contains(&key) || FREE_TEXT.contains(&key);
-        intrinsic().filter(|label| !is_named(&label.key)).for_each(&mut push);
+        self.labels.iter().filter(|label| !label.extrinsic && !is_named(self.at(label.key))).for_each(&mut push);
         named(&FREE_TEXT).for_each(&mut push);
         out
     }
 
+    fn at(&self, span: Span) -> &str {
+        &self.text[span.start as usize..span.end as usize]
+    }
+
     fn find(&self, key: &str) -> Option<&Label> {
-        self.position(key).ok().map(|at| &self.labels[at])
+        let head = head(key);
+        // They are few: looking at one after the other is faster than halving.
+        self.labels.iter().find(|label| label.head == head && self.at(label.key) == key)
     }
 
-    fn position(&self, key: &str) -> Result<usize, usize> {
-        self.labels.binary_search_by(|label| (*label.key).cmp(key))
+    /// Where a key is, or else belongs.
+    fn position(&self, head: u64, key: &str) -> Result<usize, usize> {
+        let order = |label: &Label| label.head.cmp(&head).then_with(|| self.at(label.key).cmp(key));
+        match self.labels.iter().position(|label| order(label).is_ge()) {
+            Some(at) if order(&self.labels[at]).is_eq() => Ok(at),
+            place => Err(place.unwrap_or(self.labels.len())),
+        }
     }
 
-    fn present(&mut self, key: Cow<'_, str>, value: Box<str>) -> Result<(), InvalidQuery> {
-        match self.position(&key) {
-            Ok(at) => match IDENTITIES.iter().find(|name| **name == key) {
-                Some(name) if *self.labels[at].value != *value => Err(InvalidQuery::Contradiction(name)),
-                _ => Ok(()),
+    /// Takes one pair of a query.
+    fn present(&mut self, pair: Pair<'_>) -> Result<(), InvalidQuery> {
+        let before = self.text.len();
+        let append = if pair.has_escapes { query::decode_into } else { String::push_str };
+        let key = self.write(|text| append(text, pair.key));
+        let value = self.write(|text| append(text, pair.value));
+        if key.len() > MAX_KEY_BYTES || has_control_characters(self.at(key)) {
+            return Err(InvalidQuery::Key(excerpt(self.at(key))));
+        }
+        if value.len() > MAX_VALUE_BYTES {
+            return Err(InvalidQuery::ValueTooLong(excerpt(self.at(key))));
+        }
+        let is_label = key.len() > 0 && value.len() > 0;
+        let kept = if is_label { self.add(key, value)? } else { false };
+        if !kept {
+            self.text.truncate(before);
+        }
+        Ok(())
+    }
+
+    /// False for what is there already.
+    fn add(&mut self, key: Span, value: Span) -> Result<bool, InvalidQuery> {
+        let value = self.normalised(key, value)?;
+        let name = self.at(key);
+        let head = head(name);
+        match self.position(head, name) {
+            Ok(at) => match IDENTITIES.iter().find(|identity| **identity == name) {
+                Some(identity) if self.at(self.labels[at].value) != self.at(value) => Err(InvalidQuery::Contradiction(identity)),
+                _ => Ok(false),
             },
             Err(_) if self.labels.len() == MAX_LABELS => Err(InvalidQuery::TooManyLabels),
             Err(at) => {
-                // Most machines say the same few things of themselves.
-                let usual = LEADING.iter().chain(&FREE_TEXT).find(|usual| **usual == key);
-                let key = usual.map_or_else(|| Cow::Owned(key.into_owned()), |usual| Cow::Borrowed(*usual));
-                self.labels.insert(at, Label { key, value, extrinsic: false });
-                Ok(())
+                self.labels.insert(at, Label { head, key, value, extrinsic: false });
+                Ok(true)
             }
         }
     }
 
+    /// The value, which is the last in the text, in its normal spelling.
+    fn normalised(&mut self, key: Span, value: Span) -> Result<Span, InvalidQuery> {
+        let said = self.at(value);
+        match self.at(key) {
+            "uuid" => {
+                let uuid = identity::parse_uuid(said).ok_or_else(|| InvalidQuery::Uuid(excerpt(said)))?;
+                self.uuid.get_or_insert(uuid);
+                self.text.truncate(value.start as usize);
+                Ok(self.write(|text| text.push_str(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()))))
+            }
+            "mac" => {
+                let mac: Mac = said.parse().map_err(|_| InvalidQuery::Mac(excerpt(said)))?;
+                self.mac.get_or_insert(mac);
+                self.text.truncate(value.start as usize);
+                Ok(self.write(|text| mac.spell_into(text)))
+            }
+            BUILDARCH => match arch::canonical(said) {
+                Cow::Borrowed(name) if name == said => Ok(value),
+                name => {
+                    let name = name.into_owned();
+                    self.text.truncate(value.start as usize);
+                    Ok(self.write(|text| text.push_str(&name)))
+                }
+            },
+            _ => Ok(value),
+        }
+    }
+
+    /// Where in the text it is what this appends to it.
+    fn write(&mut self, append: impl FnOnce(&mut String)) -> Span {
+        let place = |text: &String| u32::try_from(text.len()).expect("labels are few and short");
+        let start = place(&self.text);
+        append(&mut self.text);
+        Span { start, end: place(&self.text) }
+    }
+
     /// Takes the identities out of the labels, and sets placeholders aside.
     fn identify(&mut self) {
-        let mut placeholders = Vec::new();
+        let mut placeholders = SmallVec::new();
         let mut set_aside = |name, is_placeholder: bool| {
             if is_placeholder {
                 placeholders.push(name);
@@ -253,20 +317,65 @@ impl Subject {
             !is_placeholder
         };
         self.uuid = self.uuid.filter(|uuid| set_aside("uuid", identity::is_placeholder_uuid(*uuid)));
-        let serial = self.label("serial").map(str::trim);
-        self.serial = serial.filter(|serial| set_aside("serial", identity::is_placeholder_serial(serial))).map(Box::from);
+        let serial = self.find("serial").map(|label| self.trimmed(label.value));
+        self.serial = serial.filter(|serial| set_aside("serial", identity::is_placeholder_serial(self.at(*serial))));
         self.mac = self.mac.filter(|mac| set_aside("mac", mac.is_placeholder()));
         self.placeholders = placeholders;
     }
 
+    fn trimmed(&self, span: Span) -> Span {
+        let text = self.at(span);
+        let bytes = |text: &str| u32::try_from(text.len()).expect("it is a part of a span");
+        let start = span.start + bytes(text) - bytes(text.trim_start());
+        Span { start, end: start + bytes(text.trim()) }
+    }
+
     fn add_extrinsic(&mut self, extrinsic: &ExtrinsicLabels) {
         for (key, value) in extrinsic.iter() {
-            let label = Label { key: Cow::Owned(key.to_owned()), value: value.into(), extrinsic: true };
-            match self.position(key) {
+            let (head, position) = (head(key), self.position(head(key), key));
+            let (key, value) = (self.write(|text| text.push_str(key)), self.write(|text| text.push_str(value)));
+            let label = Label { head, key, value, extrinsic: true };
+            match position {
                 Ok(at) => self.labels[at] = label,
                 Err(at) => self.labels.insert(at, label),
             }
         }
+    }
+}
+
+impl PartialEq for Subject {
+    fn eq(&self, other: &Self) -> bool {
+        let labels = |subject: &Self| subject.labels.iter().map(|label| label.extrinsic).collect::<SmallVec<[bool; USUAL_LABELS]>>();
+        // All else follows from the labels.
+        self.labels().eq(other.labels()) && labels(self) == labels(other)
+    }
+}
+
+impl Eq for Subject {}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.labels()).finish()
+    }
+}
+
+/// The first bytes of a key, in the order of keys. Keys hold no zeros.
+fn head(key: &str) -> u64 {
+    if let Some((head, _)) = key.as_bytes().split_first_chunk() {
+        return u64::from_be_bytes(*head);
+    }
+    key.bytes().enumerate().fold(0, |head, (place, byte)| head | u64::from(byte) << (56 - 8 * place))
+}
+
+fn has_control_characters(text: &str) -> bool {
+    if text.is_ascii() { text.bytes().any(|byte| byte.is_ascii_control()) } else { text.chars().any(char::is_control) }
+}
+
+// === impl Span ===
+
+impl Span {
+    const fn len(self) -> usize {
+        (self.end - self.start) as usize
     }
 }
 

@@ -7,6 +7,7 @@
 mod check;
 mod functions;
 mod kind;
+pub(crate) mod plan;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
 use crate::name::ConfigName;
+
+use plan::Plan;
 
 /// Largest source of one template, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 256 * 1024;
@@ -36,6 +39,8 @@ pub struct Templates {
     script: Uses,
     configs: BTreeMap<ConfigName, Uses>,
     sources: BTreeMap<Box<str>, Box<str>>,
+    /// By the names of templates, of those that need no engine.
+    plans: BTreeMap<Box<str>, Plan>,
 }
 
 /// What a template refers to, as far as its text tells.
@@ -76,12 +81,13 @@ impl Templates {
     /// Parses and checks the script and all configs.
     pub fn compile(script: &str, configs: &BTreeMap<ConfigName, String>) -> Result<Self, TemplateError> {
         let mut environment = environment();
-        let mut sources = BTreeMap::new();
+        let (mut sources, mut plans) = (BTreeMap::new(), BTreeMap::new());
         let names: BTreeSet<&str> = configs.keys().map(ConfigName::as_str).collect();
         let mut add = |field: String, name: String, source: &str| {
             let locate = |(line, reason)| TemplateError { field: field.clone(), line, reason };
             let uses = check::check(source, &names).map_err(locate)?;
             sources.insert(name.as_str().into(), source.into());
+            plans.extend(Plan::of(source, &names).map(|plan| (name.as_str().into(), plan)));
             let added = environment.add_template_owned(name, source.to_owned());
             added.map(|()| uses).map_err(|error| locate((error.line(), describe(&error))))
         };
@@ -90,7 +96,7 @@ impl Templates {
             .iter()
             .map(|(name, source)| Ok((name.clone(), add(format!("spec.additionalConfig.{name}"), name.to_string(), source)?)))
             .collect::<Result<_, TemplateError>>()?;
-        Ok(Self { environment, script, configs, sources })
+        Ok(Self { environment, script, configs, sources, plans })
     }
 
     /// What the script refers to.
@@ -123,12 +129,14 @@ impl Templates {
         self.source(name.as_str())
     }
 
-    pub(crate) fn render_script(&self, root: Value) -> Result<String, minijinja::Error> {
-        self.environment.get_template(SCRIPT)?.render(root)
+    /// The plan of a config or, without a name, of the script, if that needs no engine.
+    pub(crate) fn plan(&self, config: Option<&ConfigName>) -> Option<&Plan> {
+        self.plans.get(config.map_or(SCRIPT, ConfigName::as_str))
     }
 
-    pub(crate) fn render_config(&self, name: &ConfigName, root: Value) -> Result<String, minijinja::Error> {
-        self.environment.get_template(name.as_str())?.render(root)
+    /// Renders a config or, without a name, the script.
+    pub(crate) fn render(&self, config: Option<&ConfigName>, root: Value) -> Result<String, minijinja::Error> {
+        self.environment.get_template(config.map_or(SCRIPT, ConfigName::as_str))?.render(root)
     }
 
     fn source(&self, name: &str) -> &str {

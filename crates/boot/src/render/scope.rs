@@ -1,12 +1,13 @@
 //! The variables that a template sees.
 
 use std::error::Error as _;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::value::{Enumerator, Object};
 use minijinja::{Error, ErrorKind, Value};
 use smallvec::SmallVec;
+use uuid::Uuid;
 
 use crate::assignment::Assignment;
 use crate::name::ObjectKey;
@@ -134,8 +135,7 @@ impl Scope {
         };
         let query = self.subject.to_query();
         let mut url = String::with_capacity(self.base_url.len() + query.len() + 48);
-        let mark = if query.is_empty() { "" } else { "?" };
-        write!(url, "{}/config/{id}{mark}{query}", self.base_url).expect("a String takes all text");
+        link_into(&mut url, &self.base_url, *id, &query);
         Some(url.into())
     }
 }
@@ -205,8 +205,9 @@ impl Labels {
                 Some(encoded.into())
             }
             Form::InScript => Some(match unsafe_in_script(value) {
-                // The operator's own labels are as trusted as the operator's templates.
-                Some(why) if self.subject.extrinsic(key).is_none() => refuse(RenderError::Unsafe(Unsafe { label: key.to_owned(), why })),
+                Some(why) if !may_stand_in_script(&self.subject, key, value) => {
+                    refuse(RenderError::Unsafe(Unsafe { label: key.to_owned(), why }))
+                }
                 _ => value.into(),
             }),
         }
@@ -302,9 +303,30 @@ pub(super) fn reason_of(error: &Error) -> Option<RenderError> {
     None
 }
 
+/// Appends the URL of a config.
+pub(super) fn link_into(out: &mut String, base_url: &str, id: Uuid, query: &str) {
+    out.push_str(base_url);
+    out.push_str("/config/");
+    out.push_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+    if !query.is_empty() {
+        out.push('?');
+        out.push_str(query);
+    }
+}
+
+/// Whether a label's value can stand in a script, as text.
+pub(super) fn may_stand_in_script(subject: &Subject, key: &str, value: &str) -> bool {
+    // The operator's own labels are as trusted as the operator's templates.
+    unsafe_in_script(value).is_none() || subject.extrinsic(key).is_some()
+}
+
 /// Why iPXE would not read this value as the text that it is (`ipxe:src/core/exec.c`): it splits a line at white space, then looks for
 /// whole words that end or join commands, then expands `${...}` again and again.
 fn unsafe_in_script(value: &str) -> Option<&'static str> {
+    // Nearly all values, at once.
+    if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" .:-_/".contains(&byte)) {
+        return None;
+    }
     if value.chars().any(char::is_control) {
         return Some("holds control characters");
     }

@@ -1,0 +1,128 @@
+//! Rendering without the engine, where a template is a [`Plan`].
+
+use std::cell::OnceCell;
+
+use crate::assignment::Assignment;
+use crate::name::ObjectKey;
+use crate::profile::Profile;
+use crate::query;
+use crate::sorted::Labels;
+use crate::subject::Subject;
+use crate::template::plan::{Object, Part, Plan, Step, Term, Test};
+
+use super::scope::may_stand_in_script;
+
+/// The longest text that is written here: for a longer one, the engine looks whether it has the fuel.
+const MAX_BYTES: usize = 256 * 1024;
+/// Room for values beside a plan's own text.
+const USUAL_VALUES: usize = 1024;
+
+/// What a template may ask about.
+pub(super) struct Facts<'a> {
+    pub(super) subject: &'a Subject,
+    pub(super) profile: &'a Profile,
+    pub(super) assignment: Option<&'a Assignment>,
+    pub(super) base_url: &'a str,
+    pub(super) is_script: bool,
+    /// The subject's labels as a query, once they were asked for.
+    pub(super) query: OnceCell<String>,
+}
+
+/// Only the engine knows what comes of it: an error, and its words.
+struct Unsure;
+
+impl Facts<'_> {
+    /// The text of a template, unless the engine must tell.
+    pub(super) fn render(&self, plan: &Plan) -> Option<String> {
+        let mut out = String::with_capacity(plan.text_bytes() + USUAL_VALUES);
+        self.follow(plan, &mut out).ok()?;
+        (out.len() <= MAX_BYTES).then_some(out)
+    }
+
+    fn follow(&self, plan: &Plan, out: &mut String) -> Result<(), Unsure> {
+        for step in &plan.steps {
+            match step {
+                Step::Text(text) => out.push_str(text),
+                Step::Term(term) if self.write(term, out)? => {}
+                Step::Term(_) => return Err(Unsure),
+                Step::Choice { test, yes, no } => self.follow(if self.holds(test)? { yes } else { no }, out)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what a term stands for. False where that is not there.
+    fn write(&self, term: &Term, out: &mut String) -> Result<bool, Unsure> {
+        let text = match term {
+            Term::Text(text) => Some(&**text),
+            Term::BaseUrl => Some(self.base_url),
+            Term::Label(key) => self.label(key)?,
+            Term::Encoded(key) => match self.subject.label(key) {
+                Some(value) => {
+                    query::encode_into(out, value);
+                    return Ok(true);
+                }
+                None => None,
+            },
+            Term::Link(name) => return self.link(name, out).map(|()| true),
+            Term::Object(object, part) => {
+                let (key, labels) = self.object(*object)?;
+                match part {
+                    Part::Name => Some(&*key.name),
+                    Part::Namespace => Some(&*key.namespace),
+                    Part::Label(key) => labels.get(key),
+                }
+            }
+            Term::Default(terms) => {
+                let [term, other] = &**terms;
+                if !self.write(term, out)? {
+                    return self.write(other, out);
+                }
+                // The engine looks at both.
+                let end = out.len();
+                self.write(other, out)?;
+                out.truncate(end);
+                return Ok(true);
+            }
+        };
+        text.into_iter().for_each(|text| out.push_str(text));
+        Ok(text.is_some())
+    }
+
+    fn holds(&self, test: &Test) -> Result<bool, Unsure> {
+        let mut text = String::new();
+        match test {
+            Test::Holds(term) => Ok(self.write(term, &mut text)? && !text.is_empty()),
+            Test::Equal(terms) => {
+                let [left, right] = &**terms;
+                let mut other = String::new();
+                let are_there = self.write(left, &mut text)? && self.write(right, &mut other)?;
+                if are_there { Ok(text == other) } else { Err(Unsure) }
+            }
+            Test::Not(test) => self.holds(test).map(|holds| !holds),
+            Test::And(tests) => Ok(self.holds(&tests[0])? && self.holds(&tests[1])?),
+            Test::Or(tests) => Ok(self.holds(&tests[0])? || self.holds(&tests[1])?),
+        }
+    }
+
+    fn label(&self, key: &str) -> Result<Option<&str>, Unsure> {
+        match self.subject.label(key) {
+            Some(value) if self.is_script && !may_stand_in_script(self.subject, key, value) => Err(Unsure),
+            value => Ok(value),
+        }
+    }
+
+    fn object(&self, object: Object) -> Result<(&ObjectKey, &Labels), Unsure> {
+        match object {
+            Object::Profile => Ok((&self.profile.key, &self.profile.labels)),
+            Object::Assignment => self.assignment.map(|assignment| (&assignment.key, &assignment.labels)).ok_or(Unsure),
+        }
+    }
+
+    fn link(&self, name: &str, out: &mut String) -> Result<(), Unsure> {
+        let id = self.profile.ids.get(name).ok_or(Unsure)?;
+        let query = self.query.get_or_init(|| self.subject.to_query());
+        super::scope::link_into(out, self.base_url, *id, query);
+        Ok(())
+    }
+}

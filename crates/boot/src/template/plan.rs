@@ -1,0 +1,226 @@
+//! Templates that need no engine: texts, values, and choices between them.
+//!
+//! That is what nearly all scripts are, and half of what an answer costs is the engine's. So at load, such a template is written down as steps,
+//! which [`crate::render`] follows. A step that meets anything but a text that it may write gives up, and the engine renders as for any other
+//! template: so what is an error, and its words, stands in one place.
+
+use std::collections::BTreeSet;
+
+use minijinja::machinery::ast::{BinOp, BinOpKind, CallArg, Expr, Stmt, UnaryOpKind};
+use minijinja::machinery::parse;
+
+use super::syntax;
+
+/// Most steps of one plan: whatever they write, the engine would have had the fuel for it.
+const MAX_STEPS: usize = 256;
+
+/// What to write, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) steps: Box<[Step]>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Step {
+    Text(Box<str>),
+    Term(Term),
+    Choice { test: Test, yes: Plan, no: Plan },
+}
+
+/// What stands for a text.
+#[derive(Debug)]
+pub(crate) enum Term {
+    Text(Box<str>),
+    /// `subject.KEY`
+    Label(Box<str>),
+    /// `encoded.KEY`
+    Encoded(Box<str>),
+    /// The name of a config: its URL.
+    Link(Box<str>),
+    BaseUrl,
+    Object(Object, Part),
+    /// The second where the first is not there.
+    Default(Box<[Term; 2]>),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Object {
+    Profile,
+    Assignment,
+}
+
+#[derive(Debug)]
+pub(crate) enum Part {
+    Name,
+    Namespace,
+    Label(Box<str>),
+}
+
+#[derive(Debug)]
+pub(crate) enum Test {
+    /// It is there, and not empty.
+    Holds(Term),
+    Equal(Box<[Term; 2]>),
+    Not(Box<Test>),
+    And(Box<[Test; 2]>),
+    Or(Box<[Test; 2]>),
+}
+
+/// Makes plans of what is parsed.
+struct Planner<'a> {
+    configs: &'a BTreeSet<&'a str>,
+    steps: usize,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// The plan of a template that was checked, if it is one that needs no engine.
+    pub(crate) fn of(source: &str, configs: &BTreeSet<&str>) -> Option<Self> {
+        match parse(source, "template", syntax()).ok()? {
+            Stmt::Template(template) => Planner { configs, steps: 0 }.plan(&template.children),
+            _ => None,
+        }
+    }
+
+    /// The bytes of its own texts.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let bytes = |step: &Step| match step {
+            Step::Text(text) => text.len(),
+            Step::Term(_) => 0,
+            Step::Choice { yes, no, .. } => yes.text_bytes().max(no.text_bytes()),
+        };
+        self.steps.iter().map(bytes).sum()
+    }
+}
+
+// === impl Planner ===
+
+impl Planner<'_> {
+    fn plan(&mut self, statements: &[Stmt<'_>]) -> Option<Plan> {
+        let steps = statements.iter().map(|statement| self.step(statement)).collect::<Option<_>>()?;
+        Some(Plan { steps })
+    }
+
+    fn step(&mut self, statement: &Stmt<'_>) -> Option<Step> {
+        self.count()?;
+        match statement {
+            Stmt::EmitRaw(raw) => Some(Step::Text(raw.raw.into())),
+            Stmt::EmitExpr(emit) => self.term(&emit.expr).map(Step::Term),
+            Stmt::IfCond(branch) => {
+                let test = self.test(&branch.expr)?;
+                Some(Step::Choice { test, yes: self.plan(&branch.true_body)?, no: self.plan(&branch.false_body)? })
+            }
+            _ => None,
+        }
+    }
+
+    /// None once there are too many.
+    fn count(&mut self) -> Option<()> {
+        self.steps += 1;
+        (self.steps <= MAX_STEPS).then_some(())
+    }
+
+    fn term(&mut self, expression: &Expr<'_>) -> Option<Term> {
+        self.count()?;
+        match expression {
+            Expr::Const(constant) => constant.value.as_str().map(|text| Term::Text(text.into())),
+            Expr::Var(variable) if variable.id == "base_url" => Some(Term::BaseUrl),
+            Expr::Var(variable) if self.configs.contains(variable.id) => Some(Term::Link(variable.id.into())),
+            Expr::GetAttr(get) => item(&get.expr, get.name),
+            Expr::GetItem(get) => item(&get.expr, get.subscript_expr.as_const()?.as_str()?),
+            Expr::Filter(filter) if matches!(filter.name, "default" | "d") => {
+                let [CallArg::Pos(other)] = &filter.args[..] else { return None };
+                Some(Term::Default(Box::new([self.term(filter.expr.as_ref()?)?, self.term(other)?])))
+            }
+            _ => None,
+        }
+    }
+
+    fn test(&mut self, expression: &Expr<'_>) -> Option<Test> {
+        self.count()?;
+        match expression {
+            Expr::UnaryOp(operation) if matches!(operation.op, UnaryOpKind::Not) => Some(Test::Not(Box::new(self.test(&operation.expr)?))),
+            Expr::BinOp(operation) => self.operation(operation),
+            other => self.term(other).map(Test::Holds),
+        }
+    }
+
+    fn operation(&mut self, operation: &BinOp<'_>) -> Option<Test> {
+        let BinOp { op, left, right } = operation;
+        match op {
+            BinOpKind::Eq => self.equal(left, right),
+            BinOpKind::Ne => self.equal(left, right).map(|equal| Test::Not(Box::new(equal))),
+            BinOpKind::ScAnd => Some(Test::And(Box::new([self.test(left)?, self.test(right)?]))),
+            BinOpKind::ScOr => Some(Test::Or(Box::new([self.test(left)?, self.test(right)?]))),
+            _ => None,
+        }
+    }
+
+    fn equal(&mut self, left: &Expr<'_>, right: &Expr<'_>) -> Option<Test> {
+        Some(Test::Equal(Box::new([self.term(left)?, self.term(right)?])))
+    }
+}
+
+/// What `.name` is of `subject`, `encoded`, `profile` or `assignment`, or of the labels of the latter.
+fn item(of: &Expr<'_>, name: &str) -> Option<Term> {
+    let object = |id| match id {
+        "profile" => Some(Object::Profile),
+        "assignment" => Some(Object::Assignment),
+        _ => None,
+    };
+    match of {
+        Expr::Var(variable) => match (variable.id, name) {
+            ("subject", key) => Some(Term::Label(key.into())),
+            ("encoded", key) => Some(Term::Encoded(key.into())),
+            (id, "name") => object(id).map(|object| Term::Object(object, Part::Name)),
+            (id, "namespace") => object(id).map(|object| Term::Object(object, Part::Namespace)),
+            _ => None,
+        },
+        Expr::GetAttr(labels) if labels.name == "labels" => match &labels.expr {
+            Expr::Var(variable) => object(variable.id).map(|object| Term::Object(object, Part::Label(name.into()))),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_planned(source: &str) -> bool {
+        Plan::of(source, &BTreeSet::from(["ignition"])).is_some()
+    }
+
+    #[test]
+    fn scripts_as_they_are_written_need_no_engine() {
+        for source in [
+            "#!ipxe\nboot\n",
+            "{{ ignition }} {{ base_url }} {{ subject.uuid }} {{ subject['asset-tag'] }} {{ encoded.serial }}",
+            "{{ subject.hostname | default(subject.serial | d('none')) }}",
+            "{{ profile.name }} {{ profile.labels.os }} {{ assignment.namespace }} {{ assignment.labels['team'] }}",
+            "{% if subject.buildarch == 'arm64' and not subject.asset %}a{% elif subject.x != 'y' or encoded.z %}b{% else %}c{% endif %}",
+        ] {
+            assert!(is_planned(source), "{source}");
+        }
+    }
+
+    #[test]
+    fn whatever_else_a_template_does_is_left_to_the_engine() {
+        for source in [
+            "{% for key in subject %}{{ key }}{% endfor %}",
+            "{% set x = 1 %}",
+            "{{ subject.serial | upper }}",
+            "{{ 1 + 1 }}",
+            "{{ subject.asset | default('x', true) }}",
+            "{% if subject.asset is defined %}x{% endif %}",
+            "{% if 'a' < subject.asset %}x{% endif %}",
+            "{{ profile.labels }}",
+        ] {
+            assert!(!is_planned(source), "{source}");
+        }
+        assert!(is_planned(&"{{ base_url }}".repeat(MAX_STEPS / 2)));
+        assert!(!is_planned(&"{{ base_url }}".repeat(MAX_STEPS / 2 + 1)));
+    }
+}
