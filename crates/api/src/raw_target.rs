@@ -60,7 +60,9 @@ impl<S> RawTarget<S> {
         while at < bytes.len() {
             let is_first_line = self.at == At::RequestLine;
             let rest = &bytes[at..];
-            let end = rest.iter().position(|byte| *byte == b'\n' || (is_first_line && is_outside_uris(*byte)));
+            let line = memchr::memchr(b'\n', rest);
+            let text = &rest[..line.unwrap_or(rest.len())];
+            let end = if is_first_line && has_outside_uris(text) { text.iter().position(|byte| is_outside_uris(*byte)) } else { line };
             self.line_is_empty &= rest[..end.unwrap_or(rest.len())].iter().all(|byte| *byte == b'\r');
             at += end?;
             if self.is_raw(bytes[at]) {
@@ -134,6 +136,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RawTarget<S> {
 /// What RFC 3986 allows nowhere in a URI, and HTTP in a request's first line.
 fn is_outside_uris(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+}
+
+/// Looks at all of it, as many bytes at once as the processor can.
+fn has_outside_uris(text: &[u8]) -> bool {
+    text.iter().fold(false, |has, byte| has | is_outside_uris(*byte))
 }
 
 /// RFC 3986 section 2.1.

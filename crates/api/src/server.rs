@@ -63,6 +63,8 @@ struct Shared {
 /// Everything that is said about one request beside its answer.
 struct Peer {
     remote: SocketAddr,
+    /// Its address, as each line of the log has it.
+    ip: String,
     local: SocketAddr,
     scheme: &'static str,
 }
@@ -116,7 +118,7 @@ impl Server {
         remote: SocketAddr,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let peer = Peer { remote, local: self.local_addr()?, scheme: self.shared.scheme() };
+        let peer = Peer { remote, ip: remote.ip().to_string(), local: self.local_addr()?, scheme: self.shared.scheme() };
         self.shared.clone().serve(stream, peer, stop).await;
         Ok(())
     }
@@ -179,7 +181,8 @@ impl Shared {
     fn take(self: Arc<Self>, stream: TcpStream, remote: SocketAddr, place: Place, tasks: &TaskTracker, stop: &CancellationToken) {
         let Ok(local) = stream.local_addr() else { return };
         let _ = stream.set_nodelay(true);
-        let peer = Peer { remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()), local, scheme: self.scheme() };
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        let peer = Peer { remote, ip: remote.ip().to_string(), local, scheme: self.scheme() };
         match place {
             Place::Served(permit) => {
                 let stop = stop.clone();

@@ -59,9 +59,12 @@ impl ObjectKey {
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.partition.is_empty() {
-            write!(f, "{}:", self.partition)?;
+            f.write_str(&self.partition)?;
+            f.write_str(":")?;
         }
-        write!(f, "{}/{}", self.namespace, self.name)
+        f.write_str(&self.namespace)?;
+        f.write_str("/")?;
+        f.write_str(&self.name)
     }
 }
 

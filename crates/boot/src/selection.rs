@@ -83,6 +83,11 @@ impl Catalog {
     /// What the subject boots.
     pub fn select(&self, subject: &Subject) -> Result<Selection, NotSelected> {
         let winner = self.winner(subject).ok_or(NotSelected::NoAssignment)?;
+        if let Some(profile) = self.suitable(winner.assignment, subject)
+            && self.unaccepted_count() == 0
+        {
+            return Ok(Selection { assignment: winner.assignment.clone(), by: winner.by, profile: profile.clone() });
+        }
         self.decide(winner, &self.fitting(winner.assignment, subject), subject)
     }
 
@@ -129,6 +134,18 @@ impl Catalog {
                 return Some(Ranked { found, unmet: found.assignment.subjects.labels.unmet(subject) });
             }
         })
+    }
+
+    /// The first that [`fitting`](Self::fitting) has, if it suits: nearly always all that is asked for.
+    fn suitable<'c>(&'c self, assignment: &'c Assignment, subject: &Subject) -> Option<&'c Arc<Profile>> {
+        let mut best = None;
+        for profile in self.profiles_of(assignment) {
+            match profile.fit(subject) {
+                Fit::Suits(satisfied) if best.is_none_or(|(most, _)| satisfied > most) => best = Some((satisfied, profile)),
+                _ => {}
+            }
+        }
+        best.map(|(_, profile)| profile)
     }
 
     /// The Profiles that an Assignment selects, the best for the subject first and those that disagree with it last.

@@ -33,6 +33,9 @@ pub const IDENTITIES: [&str; 3] = ["uuid", "serial", "mac"];
 const LEADING: [&str; 4] = ["uuid", "mac", BUILDARCH, "platform"];
 /// These come last: they are free text, which iPXE of before 2021-11-12 can't escape (`ipxe@1844aacc8`).
 const FREE_TEXT: [&str; 5] = ["manufacturer", "product", "serial", "asset", "hostname"];
+/// The turn of all others, in the order of their keys.
+const MIDDLE_TURN: u8 = 4;
+const LAST_TURN: u8 = 9;
 
 /// A machine that boots: its labels and those of them that tell it from others.
 #[derive(Clone, Default)]
@@ -53,6 +56,8 @@ struct Label {
     head: u64,
     key: Span,
     value: Span,
+    /// Its place in a query: see [`LEADING`] and [`FREE_TEXT`].
+    turn: u8,
     extrinsic: bool,
 }
 
@@ -205,12 +210,11 @@ impl Subject {
     /// The machine's own labels as a query string, without `?`: parsing it gives this subject again.
     pub fn to_query(&self) -> String {
         let mut out = String::with_capacity(self.text.len() + self.text.len() / 4 + 2 * self.labels.len());
-        let mut push = |label: &Label| query::append(&mut out, self.at(label.key), self.at(label.value));
-        let named = |names: &'static [&str]| names.iter().filter_map(|name| self.find(name).filter(|label| !label.extrinsic));
-        named(&LEADING).for_each(&mut push);
-        let is_named = |key: &str| LEADING.contains(&key) || FREE_TEXT.contains(&key);
-        self.labels.iter().filter(|label| !label.extrinsic && !is_named(self.at(label.key))).for_each(&mut push);
-        named(&FREE_TEXT).for_each(&mut push);
+        for turn in 0..=LAST_TURN {
+            for label in self.labels.iter().filter(|label| label.turn == turn && !label.extrinsic) {
+                query::append(&mut out, self.at(label.key), self.at(label.value));
+            }
+        }
         out
     }
 
@@ -265,7 +269,8 @@ impl Subject {
             },
             Err(_) if self.labels.len() == MAX_LABELS => Err(InvalidQuery::TooManyLabels),
             Err(at) => {
-                self.labels.insert(at, Label { head, key, value, extrinsic: false });
+                let turn = turn(name);
+                self.labels.insert(at, Label { head, key, value, turn, extrinsic: false });
                 Ok(true)
             }
         }
@@ -334,7 +339,7 @@ impl Subject {
         for (key, value) in extrinsic.iter() {
             let (head, position) = (head(key), self.position(head(key), key));
             let (key, value) = (self.write(|text| text.push_str(key)), self.write(|text| text.push_str(value)));
-            let label = Label { head, key, value, extrinsic: true };
+            let label = Label { head, key, value, turn: MIDDLE_TURN, extrinsic: true };
             match position {
                 Ok(at) => self.labels[at] = label,
                 Err(at) => self.labels.insert(at, label),
@@ -357,6 +362,12 @@ impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.labels()).finish()
     }
+}
+
+/// When a label comes in a query.
+fn turn(key: &str) -> u8 {
+    let place = |names: &[&str], first: u8| (first..).zip(names).find(|(_, name)| **name == key).map(|(turn, _)| turn);
+    place(&LEADING, 0).or_else(|| place(&FREE_TEXT, MIDDLE_TURN + 1)).unwrap_or(MIDDLE_TURN)
 }
 
 /// The first bytes of a key, in the order of keys. Keys hold no zeros.

@@ -43,7 +43,11 @@ const LONG_BYTES: usize = 16 * 1024;
 
 impl Shared {
     pub(super) fn id(&self) -> String {
-        format!("{:08x}-{:x}", self.id_prefix, self.id_next.fetch_add(1, Ordering::Relaxed))
+        let mut id = String::with_capacity(24);
+        push_hex(&mut id, u64::from(self.id_prefix), 8);
+        id.push('-');
+        push_hex(&mut id, self.id_next.fetch_add(1, Ordering::Relaxed) as u64, 1);
+        id
     }
 
     /// The answer, if there is room for it until its client has taken it.
@@ -119,6 +123,14 @@ impl Shared {
     }
 }
 
+/// Appends a number in hexadecimal, with so many digits at least.
+fn push_hex(out: &mut String, number: u64, digits: u32) {
+    let used = (u64::BITS - number.leading_zeros()).div_ceil(4);
+    for place in (0..used.max(digits)).rev() {
+        out.push(char::from(b"0123456789abcdef"[(number >> (4 * place) & 15) as usize]));
+    }
+}
+
 fn response(answer: Answer, id: &str, in_flight: Option<InFlight>) -> Response<Text> {
     let status = answer.status();
     let bytes = if status.is_success() { answer.body } else { sentence(&answer.body, status, id) };
@@ -162,8 +174,22 @@ pub(super) fn log(answer: &Answer, peer: &Peer, id: &str, took: Duration) {
     macro_rules! line {
         ($level:ident, $reason:expr, $text:literal) => {
             $level!(
-                route, uuid, mac, serial, assignment, by, profile, config, status,
-                outcome = answer.outcome.name(), reason = $reason, peer = %peer.remote.ip(), bytes, took_us, request = id, $text
+                route,
+                uuid,
+                mac,
+                serial,
+                assignment,
+                by,
+                profile,
+                config,
+                status,
+                outcome = answer.outcome.name(),
+                reason = $reason,
+                peer = peer.ip,
+                bytes,
+                took_us,
+                request = id,
+                $text
             )
         };
     }

@@ -10,17 +10,22 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Formats events as JSON, straight into the line: what a request costs is to a good part what its line costs.
+/// A line of usual length; room for a longer one is given back.
+const USUAL_BYTES: usize = 4096;
+
+/// Formats events as JSON: what a request costs is to a good part what its line costs.
 pub(super) struct Json;
 
-/// Writes the fields of one event.
-struct Fields<'a, 'w> {
-    out: &'a mut Writer<'w>,
-    written: fmt::Result,
-}
+/// Appends the fields of one event.
+struct Fields<'a>(&'a mut String);
 
 /// Escapes what is written to it, as the inside of a JSON string (RFC 8259, section 7).
-struct Escaped<'a, 'w>(&'a mut Writer<'w>);
+struct Escaped<'a>(&'a mut String);
+
+thread_local! {
+    /// The line that is being made.
+    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 impl<S, N> FormatEvent<S, N> for Json
 where
@@ -28,20 +33,25 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        out.write_str("{\"timestamp\":\"")?;
-        timestamp(&mut out, SystemTime::now())?;
-        out.write_str("\",\"level\":\"")?;
-        out.write_str(event.metadata().level().as_str())?;
-        out.write_char('"')?;
-        let mut fields = Fields { out: &mut out, written: Ok(()) };
-        event.record(&mut fields);
-        fields.written?;
-        out.write_str("}\n")
+        // A value that logs while it is written finds the other line in use, and makes one of its own.
+        let mut line = LINE.take();
+        line.clear();
+        line.push_str("{\"timestamp\":\"");
+        timestamp(&mut line, SystemTime::now());
+        line.push_str("\",\"level\":\"");
+        line.push_str(event.metadata().level().as_str());
+        line.push('"');
+        event.record(&mut Fields(&mut line));
+        line.push_str("}\n");
+        let written = out.write_str(&line);
+        line.shrink_to(USUAL_BYTES);
+        LINE.set(line);
+        written
     }
 }
 
 /// RFC 3339 in UTC, to the microsecond.
-fn timestamp(out: &mut impl Write, now: SystemTime) -> fmt::Result {
+fn timestamp(out: &mut String, now: SystemTime) {
     thread_local! {
         /// A second, and how it is written.
         static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
@@ -53,85 +63,123 @@ fn timestamp(out: &mut impl Write, now: SystemTime) -> fmt::Result {
             let whole = jiff::Timestamp::try_from(whole).unwrap_or(jiff::Timestamp::MAX);
             (*second, *text) = (since.as_secs(), whole.strftime("%Y-%m-%dT%H:%M:%S").to_string());
         }
-        out.write_str(text)
-    })?;
+        out.push_str(text);
+    });
     let mut digits = *b".000000Z";
     let mut micros = since.subsec_micros();
     for digit in digits[1..7].iter_mut().rev() {
         *digit += u8::try_from(micros % 10).expect("a digit");
         micros /= 10;
     }
-    out.write_str(std::str::from_utf8(&digits).expect("digits are ASCII"))
+    out.push_str(std::str::from_utf8(&digits).expect("digits are ASCII"));
 }
+
+/// Whether a byte must be escaped, with the letter for those that have one.
+static ESCAPES: [u8; 256] = {
+    let mut escapes = [0; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        escapes[byte] = b'u';
+        byte += 1;
+    }
+    escapes[b'"' as usize] = b'"';
+    escapes[b'\\' as usize] = b'\\';
+    escapes[b'\n' as usize] = b'n';
+    escapes
+};
 
 // === impl Fields ===
 
-impl Fields<'_, '_> {
-    fn field(&mut self, field: &Field, write: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        if self.written.is_ok() {
-            self.written = self.key(field.name()).and_then(|()| write(self.out));
-        }
+impl Fields<'_> {
+    /// Names of fields are identifiers, also such as `r#type`, perhaps with dots.
+    fn key(&mut self, field: &Field) {
+        self.0.push_str(",\"");
+        let name = field.name();
+        self.0.push_str(name.strip_prefix("r#").unwrap_or(name));
+        self.0.push_str("\":");
     }
 
-    /// Names of fields are identifiers, also such as `r#type`, perhaps with dots.
-    fn key(&mut self, name: &str) -> fmt::Result {
-        self.out.write_str(",\"")?;
-        self.out.write_str(name.strip_prefix("r#").unwrap_or(name))?;
-        self.out.write_str("\":")
+    fn plain(&mut self, field: &Field, value: impl fmt::Display) {
+        self.key(field);
+        // A String takes all text.
+        let _ = write!(self.0, "{value}");
+    }
+
+    fn digits(&mut self, field: &Field, mut value: u64) {
+        self.key(field);
+        let mut digits = [0; 20];
+        let mut start = digits.len();
+        while start == digits.len() || value > 0 {
+            start -= 1;
+            digits[start] = b'0' + u8::try_from(value % 10).expect("a digit");
+            value /= 10;
+        }
+        self.0.push_str(std::str::from_utf8(&digits[start..]).expect("digits are ASCII"));
     }
 }
 
-impl Visit for Fields<'_, '_> {
+impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.field(field, |out| {
-            out.write_char('"')?;
-            Escaped(out).write_str(value)?;
-            out.write_char('"')
-        });
+        self.key(field);
+        self.0.push('"');
+        Escaped(self.0).push(value);
+        self.0.push('"');
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.field(field, |out| {
-            out.write_char('"')?;
-            write!(Escaped(out), "{value:?}")?;
-            out.write_char('"')
-        });
+        self.key(field);
+        self.0.push('"');
+        // What fails to show itself is shown as far as it came.
+        let _ = write!(Escaped(self.0), "{value:?}");
+        self.0.push('"');
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.field(field, |out| write!(out, "{value}"));
+        self.digits(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.field(field, |out| write!(out, "{value}"));
+        self.plain(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.field(field, |out| write!(out, "{value}"));
+        self.plain(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON knows no infinity.
-        self.field(field, |out| if value.is_finite() { write!(out, "{value}") } else { out.write_str("null") });
+        if value.is_finite() { self.plain(field, value) } else { self.plain(field, "null") }
     }
 }
 
 // === impl Escaped ===
 
-impl Write for Escaped<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
+impl Escaped<'_> {
+    fn push(&mut self, text: &str) {
+        // As many bytes at once as the processor can: nearly all texts need nothing.
+        let has_special = text.bytes().fold(false, |has, byte| has | matches!(byte, ..0x20 | b'"' | b'\\'));
+        if !has_special {
+            return self.0.push_str(text);
+        }
         let mut rest = text;
-        while let Some(at) = rest.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
-            self.0.write_str(&rest[..at])?;
-            match rest.as_bytes()[at] {
-                b'"' => self.0.write_str("\\\"")?,
-                b'\\' => self.0.write_str("\\\\")?,
-                b'\n' => self.0.write_str("\\n")?,
-                byte => write!(self.0, "\\u{byte:04x}")?,
+        while let Some(at) = rest.bytes().position(|byte| ESCAPES[usize::from(byte)] != 0) {
+            self.0.push_str(&rest[..at]);
+            let byte = rest.as_bytes()[at];
+            self.0.push('\\');
+            self.0.push(char::from(ESCAPES[usize::from(byte)]));
+            if ESCAPES[usize::from(byte)] == b'u' {
+                let _ = write!(self.0, "{byte:04x}");
             }
             rest = &rest[at + 1..];
         }
-        self.0.write_str(rest)
+        self.0.push_str(rest);
+    }
+}
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text);
+        Ok(())
     }
 }
 
@@ -201,7 +249,7 @@ mod tests {
     fn the_time_is_rfc_3339() {
         let write = |since| {
             let mut text = String::new();
-            timestamp(&mut text, SystemTime::UNIX_EPOCH + since).unwrap();
+            timestamp(&mut text, SystemTime::UNIX_EPOCH + since);
             text
         };
         assert_eq!(write(Duration::from_micros(1_795_449_600_000_042)), "2026-11-23T16:00:00.000042Z");
