@@ -6,7 +6,7 @@
 //! - [`Table`]: the names that can be asked for. No name of a client is ever joined to a path.
 //! - [`Transfers`]: all transfers, as one machine driven by datagrams and by the clock; no socket. Each of them is a `Transfer`.
 //! - [`Limits`]: what peers may take. Who has not proved its address gets the first answer and three repeats.
-//! - [`Server`]: sockets and the clock. It moves datagrams in batches and decides nothing.
+//! - [`Server`]: sockets, threads and the clock. It moves datagrams in batches and decides nothing.
 //!
 //! ```text
 //! datagrams --Server--> Arrival --Transfers--> Outbox --Server--> datagrams

@@ -1,6 +1,7 @@
 //! One UDP socket, and how many packets leave through it in one call.
 
 use std::io::{self, IoSlice};
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
@@ -63,7 +64,45 @@ impl Socket {
         })
     }
 
+    /// Opens a socket more for each of these processors but the first, at the same address: the kernel gives each datagram to that of the
+    /// processor on which it comes in. Gives all of them, or only the one that was there, where the kernel can't do so.
+    pub(super) fn split(self, cpus: &[usize]) -> Vec<Self> {
+        match self.open_beside(cpus) {
+            Ok(others) => iter::once(self).chain(others).collect(),
+            Err(error) => {
+                debug!(%error, "one socket for all processors");
+                vec![self]
+            }
+        }
+    }
+
+    fn open_beside(&self, cpus: &[usize]) -> io::Result<Vec<Self>> {
+        let [first, others @ ..] = cpus else { return Ok(Vec::new()) };
+        if others.is_empty() {
+            return Ok(Vec::new());
+        }
+        let address = self.local_addr()?;
+        // Not before it is bound: else it would share the port with the socket of another server that does the same.
+        self.socket.set_reuse_port(true)?;
+        self.socket.set_cpu_affinity(*first)?;
+        let open = |cpu: &usize| {
+            let other = Self::prepare(address)?;
+            other.socket.set_reuse_port(true)?;
+            other.socket.set_cpu_affinity(*cpu)?;
+            other.socket.bind(&SockAddr::from(address))?;
+            Ok(other)
+        };
+        others.iter().map(open).collect()
+    }
+
     fn open(address: SocketAddr) -> io::Result<Self> {
+        let opened = Self::prepare(address)?;
+        opened.socket.bind(&SockAddr::from(address))?;
+        Ok(opened)
+    }
+
+    /// All but the address.
+    fn prepare(address: SocketAddr) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
@@ -76,7 +115,6 @@ impl Socket {
         socket.set_send_buffer_size(SEND_BUFFER)?;
         // A network that takes nothing must not stop those on others.
         socket.set_write_timeout(Some(Duration::from_millis(100)))?;
-        socket.bind(&SockAddr::from(address))?;
         Ok(Self { socket, is_ipv6: address.is_ipv6() })
     }
 

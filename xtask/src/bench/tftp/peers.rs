@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use e2e::process::{self, Process};
 
-use super::{FILE, cpu};
+use super::{FILE, cpu, optimised};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -38,7 +38,7 @@ impl Peer {
         let (program, args) = match self {
             Self::Shaper => {
                 let args = format!("--log warn tftp --tftp-root {root} --tftp-listen [::]:69 --admin-listen 127.0.0.1:0");
-                (e2e::server::binary()?, args)
+                (optimised::shaper()?, args)
             }
             Self::Dnsmasq => {
                 let args = format!(
