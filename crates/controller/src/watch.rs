@@ -159,7 +159,8 @@ impl<K: Watched> Follower<K> {
                 }
                 Ok(Some(Event::Delete(object))) => {
                     let Some(key) = key(kube::Resource::meta(&object)) else { continue };
-                    self.history.see(&key, kube::Resource::meta(&object).resource_version.as_deref().unwrap_or_default(), true);
+                    let version = kube::Resource::meta(&object).resource_version.as_deref().unwrap_or_default();
+                    self.history.see(&key, &version.into(), true);
                     Update::Gone(K::name_of(key))
                 }
                 Ok(None) => return true,
