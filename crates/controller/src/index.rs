@@ -125,7 +125,7 @@ impl Index {
     /// The server's history went back: what is listed next is current, whatever its versions.
     pub(crate) fn forget_versions(&mut self, of: impl Fn(&Name) -> bool) {
         let all = self.objects.iter_mut().filter(|(name, _)| of(name));
-        all.for_each(|(_, known)| known.facts.version = Version::from(""));
+        all.for_each(|(_, known)| known.facts.version = Version::default());
     }
 
     fn insert(&mut self, name: Name, known: Known) {
@@ -235,9 +235,10 @@ impl Index {
         }
     }
 
-    /// What is to be written of an object, if anything.
+    /// What is to be written of an object, if anything. Nothing where its version is not known: a write without one would go over whatever
+    /// is there.
     pub(crate) fn wanted(&self, name: &Name, now: Timestamp) -> Option<Write> {
-        let Known { facts, fault, .. } = &**self.objects.get(name)?;
+        let Known { facts, fault, .. } = &**self.objects.get(name).filter(|known| known.facts.version != Version::default())?;
         let fault = fault.as_deref();
         let catalog = self.publisher.catalog().load();
         let (status, observed) = match name {

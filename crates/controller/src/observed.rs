@@ -31,6 +31,13 @@ pub(crate) struct Observed {
 
 // === impl Version ===
 
+/// That of an object of which none is known.
+impl Default for Version {
+    fn default() -> Self {
+        Self::Other(Box::default())
+    }
+}
+
 impl From<&str> for Version {
     fn from(text: &str) -> Self {
         // It is sent back as it came.
