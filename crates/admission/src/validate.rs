@@ -137,7 +137,7 @@ fn look(request: &Request<'_>, kind: Kind, object: &RawValue, beside: &Beside<'_
     match kind {
         Kind::Profile => match read::<crd::Profile>(object) {
             Ok(mut profile) => {
-                (profile.metadata.namespace, profile.metadata.name) = (Some(place.namespace.into()), Some(place.name.into()));
+                (profile.metadata.namespace, profile.metadata.name) = (Some(place.namespace.to_string()), Some(place.name.to_string()));
                 let Reviewed { object, findings } = review::profile_until(&profile, beside.until);
                 let placed = |profile: std::sync::Arc<boot::Profile>| Change::Profile(profile.in_partition(beside.partition).into());
                 Looked { change: object.map(placed), findings }
@@ -146,7 +146,8 @@ fn look(request: &Request<'_>, kind: Kind, object: &RawValue, beside: &Beside<'_
         },
         Kind::Assignment => match read::<crd::Assignment>(object) {
             Ok(mut assignment) => {
-                (assignment.metadata.namespace, assignment.metadata.name) = (Some(place.namespace.into()), Some(place.name.into()));
+                (assignment.metadata.namespace, assignment.metadata.name) =
+                    (Some(place.namespace.to_string()), Some(place.name.to_string()));
                 let Reviewed { object, findings } = review::assignment(&assignment);
                 let placed = |assignment: std::sync::Arc<boot::Assignment>| {
                     let key = assignment.key.clone().in_partition(beside.partition);

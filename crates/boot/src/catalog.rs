@@ -349,7 +349,7 @@ impl Catalog {
             bucket::add(&mut self.uuids, uuid, assignment);
         }
         for serial in &subjects.serials {
-            bucket::add(&mut self.serials, &Arc::from(&**serial), assignment);
+            bucket::add(&mut self.serials, serial, assignment);
         }
         for mac in &subjects.macs {
             bucket::add(&mut self.macs, mac, assignment);
@@ -368,7 +368,7 @@ impl Catalog {
             bucket::remove(&mut self.uuids, uuid, assignment);
         }
         for serial in &subjects.serials {
-            bucket::remove(&mut self.serials, &Arc::from(&**serial), assignment);
+            bucket::remove(&mut self.serials, serial, assignment);
         }
         for mac in &subjects.macs {
             bucket::remove(&mut self.macs, mac, assignment);

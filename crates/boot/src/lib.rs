@@ -11,6 +11,7 @@
 //!
 //! This crate knows no runtime, no network and no Kubernetes: whoever has bytes or objects brings them here.
 
+mod alike;
 pub mod arch;
 pub mod assignment;
 pub mod catalog;

@@ -2,22 +2,31 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use crate::alike;
 
 /// The place of an object: its namespace and its name, and the cluster where that is not the only one.
 ///
-/// Keys are in the order of namespace, name, partition: so the last word of selection is the same wherever objects live.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct ObjectKey {
+/// Keys are in the order of namespace, name, partition: so the last word of selection is the same wherever objects live. A clone is the same
+/// key, not a second one: whoever keeps something of an object beside the catalog keeps it under the catalog's own key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey(Arc<Place>);
+
+/// What an [`ObjectKey`] says.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
     /// The Kubernetes namespace.
-    pub namespace: Box<str>,
+    pub namespace: Arc<str>,
     /// The name, unique in its namespace for one kind.
     pub name: Box<str>,
     /// The cluster, among several that together hold the catalog. Empty where there is only one.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub partition: Box<str>,
+    pub partition: Arc<str>,
 }
 
 /// The name of one config of a Profile: `[A-Za-z_][A-Za-z0-9_]*`, so that it is a variable in templates.
@@ -45,13 +54,42 @@ const KEYWORDS: [&str; 12] = ["and", "else", "false", "if", "in", "is", "loop", 
 
 impl ObjectKey {
     /// The key of an object.
-    pub fn new(namespace: impl Into<Box<str>>, name: impl Into<Box<str>>) -> Self {
-        Self { namespace: namespace.into(), name: name.into(), partition: Box::default() }
+    pub fn new(namespace: impl AsRef<str>, name: impl Into<Box<str>>) -> Self {
+        Self(Arc::new(Place { namespace: alike::text(namespace.as_ref()), name: name.into(), partition: Arc::default() }))
     }
 
     /// The same place in one of several clusters.
-    pub fn in_partition(self, partition: impl Into<Box<str>>) -> Self {
-        Self { partition: partition.into(), ..self }
+    pub fn in_partition(mut self, partition: impl AsRef<str>) -> Self {
+        Arc::make_mut(&mut self.0).partition = alike::text(partition.as_ref());
+        self
+    }
+}
+
+impl Deref for ObjectKey {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// `{"namespace": ..., "name": ...}`, and the partition where there is one.
+impl Serialize for ObjectKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Place { namespace, name, partition } = &**self;
+        let mut fields = serializer.serialize_struct("ObjectKey", 2 + usize::from(!partition.is_empty()))?;
+        fields.serialize_field("namespace", &**namespace)?;
+        fields.serialize_field("name", &**name)?;
+        if !partition.is_empty() {
+            fields.serialize_field("partition", &**partition)?;
+        }
+        fields.end()
     }
 }
 

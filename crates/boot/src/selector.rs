@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -15,7 +16,7 @@ pub struct SubjectSelectors {
     /// SMBIOS UUIDs; alternatives of each other and of the other identities.
     pub uuids: Sorted<Uuid>,
     /// SMBIOS serial numbers, without surrounding spaces.
-    pub serials: Sorted<Box<str>>,
+    pub serials: Sorted<Arc<str>>,
     /// Addresses of network cards.
     pub macs: Sorted<Mac>,
     /// All of these must hold as well.
@@ -25,7 +26,7 @@ pub struct SubjectSelectors {
 /// Requirements on labels, all of which must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector {
-    requirements: Vec<Requirement>,
+    requirements: Box<[Requirement]>,
 }
 
 /// One requirement on one label.
@@ -89,7 +90,7 @@ impl LabelSelector {
         let mut requirements: Vec<_> = equals.chain(expressions).map(Requirement::normalised).collect();
         requirements.sort_unstable();
         requirements.dedup();
-        Self { requirements }
+        Self { requirements: requirements.into() }
     }
 
     /// How many requirements there are; more of them are more specific.

@@ -3,15 +3,28 @@
 //! A catalog holds a hundred thousand Assignments, each with a few sets of one or two items. A node of a B-tree has room for eleven.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::alike::{self, Label};
 
 /// A set, as a sorted slice.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Sorted<T>(Box<[T]>);
+#[derive(Clone)]
+pub struct Sorted<T>(Items<T>);
 
-/// Labels of an object, or those that are asked for: keys and values, sorted by key.
+/// Most sets have one item, and then no memory beside their own.
+#[derive(Clone)]
+enum Items<T> {
+    One(T),
+    Others(Box<[T]>),
+}
+
+/// Labels of an object, or those that are asked for: keys and values, sorted by key. Those that many objects have are in memory once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Sorted<(Box<str>, Box<str>)>);
+pub struct Labels(Arc<[Label]>);
 
 // === impl Sorted ===
 
@@ -21,13 +34,13 @@ impl<T> Sorted<T> {
     where
         T: Borrow<Q>,
     {
-        self.0.binary_search_by(|own| own.borrow().cmp(item)).is_ok()
+        self.binary_search_by(|own| own.borrow().cmp(item)).is_ok()
     }
 }
 
 impl<T> Default for Sorted<T> {
     fn default() -> Self {
-        Self(Box::default())
+        Self(Items::Others(Box::default()))
     }
 }
 
@@ -35,7 +48,42 @@ impl<T> Deref for Sorted<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.0
+        match &self.0 {
+            Items::One(item) => std::slice::from_ref(item),
+            Items::Others(items) => items,
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Sorted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&**self).finish()
+    }
+}
+
+impl<T: PartialEq> PartialEq for Sorted<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: Eq> Eq for Sorted<T> {}
+
+impl<T: Ord> PartialOrd for Sorted<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: Ord> Ord for Sorted<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+impl<T: Hash> Hash for Sorted<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
     }
 }
 
@@ -44,7 +92,10 @@ impl<T: Ord> FromIterator<T> for Sorted<T> {
         let mut items: Vec<_> = items.into_iter().collect();
         items.sort_unstable();
         items.dedup();
-        Self(items.into_boxed_slice())
+        Self(match items.len() {
+            1 => Items::One(items.swap_remove(0)),
+            _ => Items::Others(items.into_boxed_slice()),
+        })
     }
 }
 
@@ -59,7 +110,7 @@ impl<'a, T> IntoIterator for &'a Sorted<T> {
     type IntoIter = std::slice::Iter<'a, T>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.iter()
     }
 }
 
@@ -96,10 +147,10 @@ impl Labels {
 /// Of several values for a key, one stays.
 impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let mut pairs: Vec<_> = pairs.into_iter().map(|(key, value)| (Box::from(key.as_ref()), Box::from(value.as_ref()))).collect();
+        let mut pairs: Vec<_> = pairs.into_iter().map(|(key, value)| (alike::text(key.as_ref()), alike::text(value.as_ref()))).collect();
         pairs.sort_unstable();
         pairs.dedup_by(|a, b| a.0 == b.0);
-        Self(Sorted(pairs.into_boxed_slice()))
+        Self(alike::labels(pairs))
     }
 }
 

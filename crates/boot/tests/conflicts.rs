@@ -29,7 +29,7 @@ fn requirement() -> impl Strategy<Value = Requirement> {
 fn assignment() -> impl Strategy<Value = Assignment> {
     let name = prop::sample::select(&["a", "b", "c", "d", "e", "f", "g", "h"][..]);
     let uuids = prop::collection::btree_set(prop::sample::select(&UUIDS[..]).prop_map(|uuid| uuid.parse().unwrap()), 0..2);
-    let serials = prop::collection::btree_set(prop::sample::select(&["S1", "None"][..]).prop_map(Box::from), 0..2);
+    let serials = prop::collection::btree_set(prop::sample::select(&["S1", "None"][..]).prop_map(Arc::from), 0..2);
     let macs = prop::collection::btree_set(Just("52:54:00:00:00:01".parse().unwrap()), 0..2);
     let named = (uuids, serials, macs, prop::bool::ANY);
     (name, named, prop::collection::vec(requirement(), 0..3), 0..2).prop_map(|(name, named, requirements, priority)| {

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::finding;
 use crate::index::{Index, Step, Write};
@@ -176,6 +176,10 @@ impl Controller {
                 },
                 () = confirmed.notified() => state.confirm(),
                 () = answered.notified() => state.server_answers(),
+                Some(ended) = followers.join_next() => {
+                    error!(error = ?ended.err(), "a source is no longer followed: ending, so that all begin anew");
+                    break;
+                }
                 () = sleep_until(wake) => {}
             }
             state.look_again_at_what_is_held();
@@ -331,7 +335,8 @@ impl State {
                 "gone"
             }
             Written::NotHolder => {
-                self.queue.done(&write.name);
+                // A renewal that was on its way may yet prolong the tenure; a new one looks at all objects anyway.
+                self.queue.failed(&write.name, Instant::now());
                 "not_holder"
             }
             Written::Overtaken => {

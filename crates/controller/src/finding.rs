@@ -46,7 +46,7 @@ impl Finding {
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Accepted, Self::Resolved, Self::ProfileFound, Self::Conflicted];
+    pub(crate) const ALL: [Self; 4] = [Self::Accepted, Self::Resolved, Self::ProfileFound, Self::Conflicted];
 
     /// Whether somebody should look at it.
     pub(crate) fn is_bad(self, verdict: Verdict) -> bool {

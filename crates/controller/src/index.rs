@@ -10,13 +10,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tracing::warn;
 
 use crate::finding::Kind;
-use crate::object::{Facts, Fault, Object, Observed, Refused};
+use crate::object::{Facts, Fault, Ids, Object, Refused};
+use crate::observed::{self, Observed, Version};
 use crate::reach::Reach;
 use crate::status::{self, Acceptance};
 
 /// All objects, with what follows from them.
 pub(crate) struct Index {
-    objects: HashMap<Name, Known>,
+    /// Under the keys that their last versions in the catalog have.
+    objects: HashMap<Name, Box<Known>>,
     profiles: usize,
     refused: usize,
     conflicts: Conflicts,
@@ -123,16 +125,14 @@ impl Index {
     /// The server's history went back: what is listed next is current, whatever its versions.
     pub(crate) fn forget_versions(&mut self, of: impl Fn(&Name) -> bool) {
         let all = self.objects.iter_mut().filter(|(name, _)| of(name));
-        all.for_each(|(_, known)| known.facts.version = Box::default());
+        all.for_each(|(_, known)| known.facts.version = Version::default());
     }
 
     fn insert(&mut self, name: Name, known: Known) {
-        let is_profile = matches!(name, Name::Profile(_));
+        self.remove(&name);
         self.refused += usize::from(known.fault.is_some());
-        match self.objects.insert(name, known) {
-            Some(before) => self.refused -= usize::from(before.fault.is_some()),
-            None => self.profiles += usize::from(is_profile),
-        }
+        self.profiles += usize::from(matches!(name, Name::Profile(_)));
+        self.objects.insert(name, Box::new(known));
     }
 
     fn remove(&mut self, name: &Name) {
@@ -177,9 +177,23 @@ impl Index {
         }
         self.publisher.apply(changes);
         let after = self.publisher.catalog().load();
+        changed.iter().for_each(|name| self.share_key(&after, name));
         self.follow(&before, &after, &changed, &mut touched);
         touched.retain(|name| self.objects.contains_key(name));
         touched
+    }
+
+    /// An object that means what it meant before is still under its former key in the catalog; so it is here.
+    fn share_key(&mut self, catalog: &Catalog, name: &Name) {
+        let own = match name {
+            Name::Assignment(key) => catalog.assignment(key).map(|assignment| Name::Assignment(assignment.key.clone())),
+            Name::Profile(key) => catalog.profile(key).map(|profile| Name::Profile(profile.key.clone())),
+        };
+        if let Some(own) = own
+            && let Some(known) = self.objects.remove(name)
+        {
+            self.objects.insert(own, known);
+        }
     }
 
     /// Says once what is wrong with an object.
@@ -221,9 +235,10 @@ impl Index {
         }
     }
 
-    /// What is to be written of an object, if anything.
+    /// What is to be written of an object, if anything. Nothing where its version is not known: a write without one would go over whatever
+    /// is there.
     pub(crate) fn wanted(&self, name: &Name, now: Timestamp) -> Option<Write> {
-        let Known { facts, fault, .. } = self.objects.get(name)?;
+        let Known { facts, fault, .. } = &**self.objects.get(name).filter(|known| known.facts.version != Version::default())?;
         let fault = fault.as_deref();
         let catalog = self.publisher.catalog().load();
         let (status, observed) = match name {
@@ -245,18 +260,18 @@ impl Index {
         if observed.digest == facts.status.digest {
             return None;
         }
-        let news = news(&facts.status, &observed, status.conditions());
+        let news = news(&facts.status, status.conditions());
         Some(Write { name: name.clone(), facts: facts.clone(), status, observed, news })
     }
 
     /// A status was written, and the object has this version now.
     pub(crate) fn written(&mut self, write: &Write, version: &str) {
         let Some(known) = self.objects.get_mut(&write.name).filter(|known| known.facts.version == write.facts.version) else { return };
+        let ids = if let Status::Profile(status) = &write.status { crd::config_ids(status) } else { Ids::new() };
         known.facts.version = version.into();
         known.facts.status = write.observed.clone();
-        if let (Status::Profile(status), Name::Profile(key)) = (&write.status, &write.name) {
-            known.facts.ids = crd::config_ids(status);
-            let ids = known.facts.ids.clone();
+        known.facts.set_ids(ids.clone());
+        if let Name::Profile(key) = &write.name {
             // It can be served from now on: no need to wait for the watch.
             let catalog = self.publisher.catalog().load();
             if let Some(profile) = catalog.profile(key).filter(|profile| profile.ids != ids) {
@@ -291,15 +306,12 @@ impl Status {
 }
 
 /// What became bad, or reads otherwise while it is, or was mended.
-fn news(before: &Observed, after: &Observed, conditions: &[Condition]) -> Vec<News> {
-    let changed = after.conditions.iter().zip(conditions).filter_map(|(now, words)| {
-        let was = before.condition(now.kind);
-        if was.is_some_and(|was| was.digest == now.digest) {
-            return None;
-        }
-        let (is_bad, was_bad) = (now.kind.is_bad(now.verdict), was.is_some_and(|was| now.kind.is_bad(was.verdict)));
-        let news = News { kind: now.kind, is_warning: is_bad, reason: words.reason.clone(), note: words.message.clone() };
-        (is_bad || was_bad).then_some(news)
+fn news(before: &Observed, conditions: &[Condition]) -> Vec<News> {
+    let changed = conditions.iter().filter_map(|now| {
+        let (kind, verdict) = observed::read(now)?;
+        let (is_bad, was_bad) = (kind.is_bad(verdict), before.is_bad(kind));
+        let is_news = is_bad != was_bad || (is_bad && !before.is_as_bad(kind, now));
+        is_news.then(|| News { kind, is_warning: is_bad, reason: now.reason.clone(), note: now.message.clone() })
     });
     changed.collect()
 }

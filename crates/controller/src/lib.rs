@@ -18,6 +18,7 @@ mod index;
 pub mod lease;
 mod metrics;
 mod object;
+mod observed;
 mod reach;
 mod status;
 mod watch;

@@ -2,18 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use boot::{Change, Claim, ConfigName, Name, ObjectKey};
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use uuid::Uuid;
+use uuid::{NonNilUuid, Uuid};
 
-use crate::finding::{Digest, Kind, Verdict};
+use crate::observed::{Observed, Version};
 
 /// One object as the API server has it.
 #[derive(Debug)]
@@ -49,30 +47,15 @@ pub(crate) struct Unread {
 /// What is remembered of an object beside its meaning.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
-    pub(crate) version: Box<str>,
-    pub(crate) uid: Option<Uuid>,
+    pub(crate) version: Version,
+    pub(crate) uid: Option<NonNilUuid>,
     pub(crate) generation: i64,
-    /// The ids of a Profile's configs.
-    pub(crate) ids: BTreeMap<ConfigName, Uuid>,
+    ids: Option<Box<Ids>>,
     pub(crate) status: Observed,
 }
 
-/// The status that is there, as far as it matters for writing another.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Observed {
-    /// Of all that is not a time.
-    pub(crate) digest: Digest,
-    pub(crate) conditions: Vec<ObservedCondition>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ObservedCondition {
-    pub(crate) kind: Kind,
-    pub(crate) verdict: Verdict,
-    /// Of its verdict, reason and message.
-    pub(crate) digest: Digest,
-    pub(crate) since: Timestamp,
-}
+/// The ids of a Profile's configs.
+pub(crate) type Ids = BTreeMap<ConfigName, Uuid>;
 
 /// Why an object can't be served.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -101,8 +84,8 @@ pub(crate) trait Watched:
     /// The status that is there.
     fn observed(&self) -> Observed;
     /// The ids in its status.
-    fn ids(&self) -> BTreeMap<ConfigName, Uuid> {
-        BTreeMap::new()
+    fn ids(&self) -> Ids {
+        Ids::new()
     }
 }
 
@@ -120,8 +103,9 @@ impl Object {
                         Err(Box::new(Refused { fault: Fault::from(&invalid), claim: K::claim(&serde_json::to_value(&object).ok()?)? }))
                     }
                 };
-                let facts = Facts { ids: object.ids(), status: object.observed(), ..Facts::of(meta) };
-                Some(Self { name: K::name_of(key(meta)?), facts, meaning })
+                let mut facts = Facts { status: object.observed(), ..Facts::of(meta) };
+                facts.set_ids(object.ids());
+                Some(Self { name: name(&meaning, K::name_of(key(meta)?)), facts, meaning })
             }
             Guarded::Unread(unread) => {
                 let Unread { metadata, object, error } = *unread;
@@ -132,6 +116,11 @@ impl Object {
             }
         }
     }
+}
+
+/// The name of an object: the very one that the catalog will have, not one like it.
+fn name(meaning: &Result<Change, Box<Refused>>, name: Name) -> Name {
+    meaning.as_ref().map(Change::name).ok().filter(|own| *own == name).unwrap_or(name)
 }
 
 // === impl Guarded ===
@@ -193,45 +182,28 @@ impl Facts {
     pub(crate) fn of(meta: &ObjectMeta) -> Self {
         Self {
             version: meta.resource_version.as_deref().unwrap_or_default().into(),
-            uid: meta.uid.as_deref().and_then(|uid| uid.parse().ok()),
+            uid: meta.uid.as_deref().and_then(|uid| NonNilUuid::new(uid.parse().ok()?)),
             generation: meta.generation.unwrap_or_default(),
-            ids: BTreeMap::new(),
+            ids: None,
             status: Observed::default(),
         }
+    }
+
+    /// The ids of a Profile's configs.
+    pub(crate) fn ids(&self) -> &Ids {
+        static NONE: Ids = Ids::new();
+        self.ids.as_deref().unwrap_or(&NONE)
+    }
+
+    pub(crate) fn set_ids(&mut self, ids: Ids) {
+        self.ids = (!ids.is_empty()).then(|| Box::new(ids));
     }
 
     /// Whether the other is of an earlier moment. Versions are opaque, but where both are numbers they are in order (Kubernetes 1.35,
     /// KEP-5504; etcd's revisions before).
     pub(crate) fn is_older_than(&self, other: &Self) -> bool {
-        self.uid == other.uid && matches!((self.version.parse::<u64>(), other.version.parse::<u64>()), (Ok(own), Ok(other)) if own < other)
+        self.uid == other.uid && matches!((&self.version, &other.version), (Version::Number(own), Version::Number(other)) if own < other)
     }
-}
-
-// === impl Observed ===
-
-impl Observed {
-    pub(crate) fn condition(&self, kind: Kind) -> Option<&ObservedCondition> {
-        self.conditions.iter().find(|condition| condition.kind == kind)
-    }
-}
-
-/// What can be compared: equal digests, equal values.
-pub(crate) fn digest(value: &impl Hash) -> Digest {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    Digest(hasher.finish())
-}
-
-pub(crate) fn observed_conditions(conditions: &[Condition]) -> Vec<ObservedCondition> {
-    let known = conditions.iter().filter_map(|condition| {
-        Some(ObservedCondition {
-            kind: condition.type_.parse().ok()?,
-            verdict: condition.status.parse().ok()?,
-            digest: digest(&(&condition.status, &condition.reason, &condition.message)),
-            since: condition.last_transition_time.0,
-        })
-    });
-    known.collect()
 }
 
 // === impl Watched ===
@@ -253,7 +225,7 @@ impl Watched for crd::Profile {
         self.status.as_ref().map(crate::status::observed_profile).unwrap_or_default()
     }
 
-    fn ids(&self) -> BTreeMap<ConfigName, Uuid> {
+    fn ids(&self) -> Ids {
         self.status.as_ref().map(crd::config_ids).unwrap_or_default()
     }
 }

@@ -11,15 +11,15 @@ use boot::{Assignment, Catalog, Labels, ObjectKey, Profile};
 /// Selectors of Assignments, and what they match.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
-    namespaces: HashMap<Box<str>, HashMap<Selectors, Group>>,
+    namespaces: HashMap<Arc<str>, HashMap<Selectors, Group>>,
 }
 
 type Selectors = Labels;
 
 #[derive(Debug, Default)]
 struct Group {
-    /// The Assignments, by name.
-    members: BTreeSet<Box<str>>,
+    /// The Assignments, under the catalog's keys.
+    members: BTreeSet<ObjectKey>,
     /// The Profiles, by name: the older first.
     profiles: Arc<[Box<str>]>,
 }
@@ -38,9 +38,9 @@ impl Reach {
     pub(crate) fn put(&mut self, catalog: &Catalog, assignment: &Assignment) {
         let groups = self.namespaces.entry(assignment.key.namespace.clone()).or_default();
         match groups.get_mut(&assignment.profiles) {
-            Some(group) => drop(group.members.insert(assignment.key.name.clone())),
+            Some(group) => drop(group.members.insert(assignment.key.clone())),
             None => {
-                let members = BTreeSet::from([assignment.key.name.clone()]);
+                let members = BTreeSet::from([assignment.key.clone()]);
                 groups.insert(assignment.profiles.clone(), Group { members, profiles: selected(catalog, assignment) });
             }
         }
@@ -50,7 +50,7 @@ impl Reach {
     pub(crate) fn take(&mut self, assignment: &Assignment) {
         let Some(groups) = self.namespaces.get_mut(&assignment.key.namespace) else { return };
         let Some(group) = groups.get_mut(&assignment.profiles) else { return };
-        group.members.remove(&assignment.key.name);
+        group.members.remove(&assignment.key);
         if group.members.is_empty() {
             groups.remove(&assignment.profiles);
         }
@@ -62,7 +62,7 @@ impl Reach {
     /// Profiles changed: these are all their versions, from before and now, and the catalog has the latter. Calls `touched` for each
     /// Assignment that selects others than before.
     pub(crate) fn profiles_changed(&mut self, catalog: &Catalog, versions: &[Arc<Profile>], mut touched: impl FnMut(ObjectKey)) {
-        let mut by_namespace: BTreeMap<Box<str>, Vec<&Arc<Profile>>> = BTreeMap::new();
+        let mut by_namespace: BTreeMap<Arc<str>, Vec<&Arc<Profile>>> = BTreeMap::new();
         for profile in versions {
             by_namespace.entry(profile.key.namespace.clone()).or_default().push(profile);
         }
@@ -72,12 +72,11 @@ impl Reach {
                 if changed.len() <= FEW && !changed.iter().any(|profile| profile.is_selected_by(selectors)) {
                     continue;
                 }
-                let Some(member) = group.members.first() else { continue };
-                let Some(assignment) = catalog.assignment(&ObjectKey::new(namespace.clone(), member.clone())) else { continue };
+                let Some(assignment) = group.members.first().and_then(|member| catalog.assignment(member)) else { continue };
                 let profiles = selected(catalog, assignment);
                 if profiles != group.profiles {
                     group.profiles = profiles;
-                    group.members.iter().for_each(|name| touched(ObjectKey::new(namespace.clone(), name.clone())));
+                    group.members.iter().cloned().for_each(&mut touched);
                 }
             }
         }

@@ -9,7 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use uuid::Uuid;
 
 use crate::finding::{Finding, Kind, Verdict};
-use crate::object::{Facts, Fault, Observed, digest, observed_conditions};
+use crate::object::{Facts, Fault, Ids};
+use crate::observed::{Observed, digest};
 
 /// Most names of Profiles in a status; the condition says how many there are.
 const MAX_PROFILES: usize = 16;
@@ -42,8 +43,8 @@ impl<'a> Acceptance<'a> {
 /// The status of a Profile, with an id for each config: those that it has, and new ones.
 pub(crate) fn of_profile(facts: &Facts, known: Option<&Profile>, acceptance: Acceptance<'_>, now: Timestamp) -> ProfileStatus {
     let additional_config = match known {
-        Some(profile) => ids_for(profile.templates.config_names(), &facts.ids),
-        None => facts.ids.iter().map(|(name, id)| (name.to_string(), id.to_string())).collect(),
+        Some(profile) => ids_for(profile.templates.config_names(), facts.ids()),
+        None => facts.ids().iter().map(|(name, id)| (name.to_string(), id.to_string())).collect(),
     };
     let resolved = match acceptance {
         Acceptance::Waits(_) | Acceptance::Unclaimed(_) => {
@@ -79,16 +80,14 @@ pub(crate) fn of_assignment<'a>(
 
 /// What of a Profile's status is compared: all but times.
 pub(crate) fn observed_profile(status: &ProfileStatus) -> Observed {
-    let conditions = observed_conditions(&status.conditions);
     let words = words(&status.conditions);
-    Observed { digest: digest(&(status.observed_generation, &status.additional_config, words)), conditions }
+    Observed::new(digest(&(status.observed_generation, &status.additional_config, words)), &status.conditions)
 }
 
 /// What of an Assignment's status is compared: all but times.
 pub(crate) fn observed_assignment(status: &AssignmentStatus) -> Observed {
-    let conditions = observed_conditions(&status.conditions);
     let words = words(&status.conditions);
-    Observed { digest: digest(&(status.observed_generation, &status.profiles, &status.subject, words)), conditions }
+    Observed::new(digest(&(status.observed_generation, &status.profiles, &status.subject, words)), &status.conditions)
 }
 
 /// Who is meant, in few words.
@@ -159,21 +158,21 @@ fn conflicted<'a>(rivals: impl ExactSizeIterator<Item = &'a ObjectKey>) -> Findi
     Finding::new(Kind::Conflicted, Verdict::True, "OnlyAgeDecides", message)
 }
 
-fn ids_for<'a>(names: impl Iterator<Item = &'a ConfigName>, ids: &BTreeMap<ConfigName, Uuid>) -> BTreeMap<String, String> {
+fn ids_for<'a>(names: impl Iterator<Item = &'a ConfigName>, ids: &Ids) -> BTreeMap<String, String> {
     names.map(|name| (name.to_string(), ids.get(name).copied().unwrap_or_else(Uuid::new_v4).to_string())).collect()
 }
 
 /// With the time since when each verdict has been what it is.
 fn conditions(findings: &[Finding], facts: &Facts, now: Timestamp) -> Vec<Condition> {
     let with_time = |finding: &Finding| {
-        let before = facts.status.condition(finding.kind).filter(|before| before.verdict == finding.verdict);
+        let since = facts.status.since(finding.kind, finding.verdict);
         Condition {
             type_: finding.kind.to_string(),
             status: finding.verdict.to_string(),
             reason: finding.reason.to_owned(),
             message: finding.message.clone(),
             observed_generation: Some(facts.generation),
-            last_transition_time: Time(before.map_or(now, |before| before.since)),
+            last_transition_time: Time(since.unwrap_or(now)),
         }
     };
     findings.iter().map(with_time).collect()

@@ -51,6 +51,8 @@ const PROBE: Duration = Duration::from_mins(1);
 /// A listing costs the server much; anything else costs it little.
 const LONGEST_PAUSE_BEFORE_LISTING: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A watch that has not failed for so long may be one that works.
+const QUIET: Duration = Duration::from_secs(1);
 /// Without trouble for so long, the next trouble is the first.
 const CALM: Duration = Duration::from_mins(2);
 
@@ -159,7 +161,8 @@ impl<K: Watched> Follower<K> {
                 }
                 Ok(Some(Event::Delete(object))) => {
                     let Some(key) = key(kube::Resource::meta(&object)) else { continue };
-                    self.history.see(&key, kube::Resource::meta(&object).resource_version.as_deref().unwrap_or_default(), true);
+                    let version = kube::Resource::meta(&object).resource_version.as_deref().unwrap_or_default();
+                    self.history.see(&key, &version.into(), true);
                     Update::Gone(K::name_of(key))
                 }
                 Ok(None) => return true,
@@ -167,15 +170,16 @@ impl<K: Watched> Follower<K> {
                     if !self.send(Update::Trouble(sentence(&error))).await {
                         return false;
                     }
-                    if !is_listed && self.streams && is_refusal(&error) {
+                    // At first, or when it is another server that answers, or an older one.
+                    if self.streams && is_refusal(&error) {
                         info!(source = %self.source, "the API server does not stream listings; asking for pages");
                         self.streams = false;
                         return true;
                     }
                     sleep(pause.after(&error)).await;
                     if !leads_to_listing(&error) {
-                        // Nothing tells that a watch goes on again but news, or asking.
-                        probe_at = probe_at.min(Instant::now() + FIRST_PAUSE);
+                        // Nothing tells that a watch goes on again but news, or asking once it has not failed for a moment.
+                        probe_at = Instant::now() + QUIET;
                     }
                     continue;
                 }
@@ -343,3 +347,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,12 +99,13 @@ impl Queue {
     pub(crate) fn done(&mut self, name: &Name) {
         self.on_their_way.remove(name);
         self.failures.remove(name);
+        self.settling.remove(name);
         if self.again.remove(name) {
             self.push(name.clone());
         }
     }
 
-    /// Whether there is bad news to be told now. Otherwise it is put back for a moment, or forgotten if it is over.
+    /// Whether what there is may be told now, which it may until it is [`done`](Self::done). Otherwise it is put back for a moment.
     pub(crate) fn is_settled(&mut self, name: &Name, is_bad: bool, now: Instant) -> bool {
         if !is_bad {
             self.settling.remove(name);
@@ -112,7 +113,6 @@ impl Queue {
         }
         let due = *self.settling.entry(name.clone()).or_insert(now + SETTLE);
         if now >= due {
-            self.settling.remove(name);
             return true;
         }
         self.on_their_way.remove(name);
@@ -197,7 +197,7 @@ async fn patch<K: crate::object::Watched>(client: Client, key: &ObjectKey, write
     let object = json!({
         "apiVersion": crd::API_VERSION,
         "kind": K::kind(&()),
-        "metadata": { "name": key.name, "namespace": key.namespace, "resourceVersion": write.facts.version },
+        "metadata": { "name": key.name, "namespace": &*key.namespace, "resourceVersion": write.facts.version.to_string() },
         "status": status,
     });
     let parameters = PatchParams::apply(MANAGER).force();

@@ -225,6 +225,18 @@ async fn a_server_that_streams_no_listings_is_asked_for_pages() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_server_that_no_longer_streams_listings_is_asked_for_pages() -> Result<()> {
+    let server = server(10).await;
+    let running = Running::start(&server).await?.ready().await?;
+    server.set_watch_list(false);
+    let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
+    server.put(assignment("new", 7));
+    eventually("it is followed again", || running.priority("new") == Some(7) && running.handle.remarks().is_empty()).await?;
+    drop(gone);
+    running.stop().await
+}
+
+#[tokio::test]
 async fn one_object_of_another_shape_is_said_to_be_unreadable_and_harms_no_other() -> Result<()> {
     let server = server(3).await;
     let mut odd = assignment("odd", 0);

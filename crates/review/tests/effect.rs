@@ -19,7 +19,7 @@ fn assignment(name: &str, serials: &[&str], labels: &[(&str, &str)], priority: i
         created: None,
         labels: boot::Labels::default(),
         subjects: SubjectSelectors {
-            serials: serials.iter().map(|serial| Box::from(*serial)).collect::<Sorted<_>>(),
+            serials: serials.iter().map(|serial| Arc::from(*serial)).collect::<Sorted<_>>(),
             labels: LabelSelector::new(&labels, []),
             ..SubjectSelectors::default()
         },

@@ -24,7 +24,7 @@ pub(crate) struct Index<K, V> {
 }
 
 enum Child<K, V> {
-    Nothing,
+    /// Entries, or none.
     Leaf(Arc<[Entry<K, V>]>),
     Node(Arc<Node<K, V>>),
 }
@@ -51,7 +51,7 @@ pub(crate) struct Iter<'i, K, V> {
 
 impl<K, V> Index<K, V> {
     pub(crate) fn new() -> Self {
-        Self { root: Child::Nothing, len: 0, hasher: ahash::RandomState::default() }
+        Self { root: Child::nothing(), len: 0, hasher: ahash::RandomState::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -100,7 +100,6 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
         let (mut child, mut rest) = (&self.root, hash);
         loop {
             match child {
-                Child::Nothing => return None,
                 Child::Leaf(entries) => return entries.iter().find(|entry| entry.tag == tag(hash) && is(&entry.key)),
                 Child::Node(node) => child = &node.children[place(rest)],
             }
@@ -112,23 +111,25 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
     pub(crate) fn insert(&mut self, key: K, value: V) {
         let hash = self.hasher.hash_one(&key);
         let (mut child, mut depth) = (&mut self.root, 0);
-        while let Child::Node(node) = child {
-            child = &mut Arc::make_mut(node).children[place(hash >> (BITS * depth))];
+        let entries = loop {
+            match child {
+                Child::Leaf(entries) => break entries,
+                Child::Node(node) => child = &mut Arc::make_mut(node).children[place(hash >> (BITS * depth))],
+            }
             depth += 1;
-        }
+        };
         let entry = Entry { tag: tag(hash), key, value };
-        let entries: &[_] = if let Child::Leaf(entries) = child { entries } else { &[] };
         let at = entries.iter().position(|other| other.is(hash, &entry.key));
         match at {
             Some(at) => {
                 let rest = &entries[at + 1..];
-                *child = Child::Leaf(entries[..at].iter().cloned().chain([entry]).chain(rest.iter().cloned()).collect());
+                *entries = entries[..at].iter().cloned().chain([entry]).chain(rest.iter().cloned()).collect();
             }
             None => {
                 self.len += 1;
-                let entries: Arc<[_]> = entries.iter().cloned().chain([entry]).collect();
-                let is_full = entries.len() > MAX_LEAF && BITS * (depth + 1) <= u64::BITS;
-                *child = if is_full { split(&entries, depth, &self.hasher) } else { Child::Leaf(entries) };
+                let more: Arc<[_]> = entries.iter().cloned().chain([entry]).collect();
+                let is_full = more.len() > MAX_LEAF && BITS * (depth + 1) <= u64::BITS;
+                *child = if is_full { split(&more, depth, &self.hasher) } else { Child::Leaf(more) };
             }
         }
     }
@@ -161,12 +162,10 @@ fn take<K: Hash + Eq + Clone + Borrow<Q>, V: Clone, Q: Hash + Eq + ?Sized>(
     key: &Q,
 ) -> Option<V> {
     match child {
-        Child::Nothing => None,
         Child::Leaf(entries) => {
             let at = entries.iter().position(|entry| entry.is(hash, key))?;
             let value = entries[at].value.clone();
-            let left: Vec<_> = entries[..at].iter().chain(&entries[at + 1..]).cloned().collect();
-            *child = if left.is_empty() { Child::Nothing } else { Child::Leaf(left.into()) };
+            *child = Child::of(entries[..at].iter().chain(&entries[at + 1..]).cloned().collect());
             Some(value)
         }
         Child::Node(node) => {
@@ -188,9 +187,8 @@ fn split<K: Hash + Clone, V: Clone>(entries: &[Entry<K, V>], depth: u32, hasher:
     }
     let is_one = parts.iter().filter(|part| !part.is_empty()).count() == 1 && BITS * (depth + 2) <= u64::BITS;
     let children = parts.map(|part| match part.len() {
-        0 => Child::Nothing,
         len if is_one && len > MAX_LEAF => split(&part, depth + 1, hasher),
-        _ => Child::Leaf(part.into()),
+        _ => Child::of(part),
     });
     Child::Node(Arc::new(Node { children }))
 }
@@ -222,7 +220,6 @@ impl<K: Clone, V: Clone> Node<K, V> {
         let mut len = 0;
         for child in &self.children {
             len += match child {
-                Child::Nothing => 0,
                 Child::Leaf(entries) => entries.len(),
                 Child::Node(_) => return None,
             };
@@ -232,8 +229,7 @@ impl<K: Clone, V: Clone> Node<K, V> {
             return None;
         }
         let leaves = self.children.iter().filter_map(|child| if let Child::Leaf(entries) = child { Some(entries) } else { None });
-        let entries: Vec<_> = leaves.flat_map(|entries| entries.iter().cloned()).collect();
-        Some(if entries.is_empty() { Child::Nothing } else { Child::Leaf(entries.into()) })
+        Some(Child::of(leaves.flat_map(|entries| entries.iter().cloned()).collect()))
     }
 }
 
@@ -245,10 +241,20 @@ impl<K, V> Clone for Node<K, V> {
 
 // === impl Child ===
 
+impl<K, V> Child<K, V> {
+    fn nothing() -> Self {
+        Self::of(Vec::new())
+    }
+
+    /// All leaves of nothing are one.
+    fn of(entries: Vec<Entry<K, V>>) -> Self {
+        Self::Leaf(if entries.is_empty() { Arc::default() } else { entries.into() })
+    }
+}
+
 impl<K, V> Clone for Child<K, V> {
     fn clone(&self) -> Self {
         match self {
-            Self::Nothing => Self::Nothing,
             Self::Leaf(entries) => Self::Leaf(entries.clone()),
             Self::Node(node) => Self::Node(node.clone()),
         }
@@ -266,7 +272,6 @@ impl<'i, K, V> Iterator for Iter<'i, K, V> {
                 return Some((&entry.key, &entry.value));
             }
             match self.nodes.last_mut()?.next() {
-                Some(Child::Nothing) => {}
                 Some(Child::Leaf(entries)) => self.leaf = entries.iter(),
                 Some(Child::Node(node)) => self.nodes.push(node.children.iter()),
                 None => drop(self.nodes.pop()),
@@ -296,7 +301,7 @@ mod tests {
     fn depth<K, V>(child: &Child<K, V>) -> usize {
         match child {
             Child::Node(node) => 1 + node.children.iter().map(depth).max().unwrap_or(0),
-            _ => 0,
+            Child::Leaf(_) => 0,
         }
     }
 
@@ -346,7 +351,7 @@ mod tests {
         assert!((10..10_000).all(|key: u32| index.remove(&key) == Some(key)));
         assert!(depth(&index.root) <= 2, "{}", depth(&index.root));
         assert!((0..10).all(|key: u32| index.remove(&key) == Some(key)));
-        assert!(matches!(index.root, Child::Nothing));
+        assert!(matches!(&index.root, Child::Leaf(entries) if entries.is_empty()));
     }
 
     #[test]

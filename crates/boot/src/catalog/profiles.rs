@@ -23,8 +23,8 @@ pub(super) struct ProfileIndex {
 /// One label in one namespace of one partition, or all Profiles of it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct LabelKey {
-    partition: Box<str>,
-    namespace: Box<str>,
+    partition: Arc<str>,
+    namespace: Arc<str>,
     label: Option<(Box<str>, Box<str>)>,
 }
 
@@ -99,10 +99,7 @@ impl ProfileIndex {
 
     /// The Profiles beside an object, in its partition and namespace, that have all of these labels, found through the rarest of them.
     pub(super) fn selected<'c>(&'c self, beside: &ObjectKey, selectors: &'c Labels) -> impl Iterator<Item = &'c Arc<Profile>> {
-        let bucket = |label| {
-            let ObjectKey { partition, namespace, .. } = beside;
-            self.by_label.find((partition, namespace, label), |own| own.is(beside, label))
-        };
+        let bucket = |label| self.by_label.find((&beside.partition, &beside.namespace, label), |own| own.is(beside, label));
         let rarest = if selectors.is_empty() {
             bucket(None)
         } else {

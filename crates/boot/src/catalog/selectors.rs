@@ -21,7 +21,7 @@ use super::index::Index;
 /// Which Assignments select a Profile, and of which architectures a namespace speaks.
 #[derive(Clone)]
 pub struct Selectors {
-    namespaces: Index<(Box<str>, Box<str>), Namespace>,
+    namespaces: Index<(Arc<str>, Arc<str>), Namespace>,
 }
 
 /// Assignments of one namespace that select the same.
@@ -182,7 +182,7 @@ impl Namespace {
     }
 }
 
-fn place(key: &ObjectKey) -> (Box<str>, Box<str>) {
+fn place(key: &ObjectKey) -> (Arc<str>, Arc<str>) {
     (key.partition.clone(), key.namespace.clone())
 }
 

@@ -4,24 +4,45 @@ use kube::Config;
 use serde_json::json;
 
 use super::*;
-use crate::object::{Guarded, Object};
+use crate::object::{Guarded, Object, Watched};
 
 /// A state in which so many Profiles wait for their ids, and so few writes a second are made.
 fn state(profiles: usize, writes_per_second: u32) -> State {
+    let mut state = empty(writes_per_second);
+    let put = |number| put::<crd::Profile>(&format!("p{number}"), 1, &spec_of_profile());
+    state.apply((0..profiles).map(put).collect(), NO_LISTING);
+    state
+}
+
+fn empty(writes_per_second: u32) -> State {
     let publisher = Arc::new(Publisher::new());
     let mut state = State::new(Vec::new(), publisher, Pace::new(writes_per_second), Metrics::default(), Arc::default());
     state.has_started = true;
-    let steps = (0..profiles).map(|number| {
-        let object = json!({
-            "apiVersion": crd::API_VERSION, "kind": "Profile",
-            "metadata": { "name": format!("p{number}"), "namespace": "n", "resourceVersion": "1", "generation": 1 },
-            "spec": { "ipxe": "#!ipxe\nchain {{ config }}\n", "additionalConfig": { "config": "x" } },
-        });
-        let read = serde_json::from_value::<Guarded<crd::Profile>>(object).expect("it is a Profile");
-        Step::Put(Object::read(read).expect("it has a name"))
-    });
-    state.apply(steps.collect(), NO_LISTING);
     state
+}
+
+fn spec_of_profile() -> serde_json::Value {
+    json!({ "ipxe": "#!ipxe\nchain {{ config }}\n", "additionalConfig": { "config": "x" } })
+}
+
+fn put<K: Watched>(name: &str, version: u32, spec: &serde_json::Value) -> Step {
+    let object = json!({
+        "apiVersion": crd::API_VERSION, "kind": K::kind(&()),
+        "metadata": { "name": name, "namespace": "n", "resourceVersion": version.to_string(), "generation": 1, "labels": { "os": "x" } },
+        "spec": spec,
+    });
+    let read = serde_json::from_value::<Guarded<K>>(object).expect("it has metadata");
+    Step::Put(Object::read(read).expect("it has a name"))
+}
+
+/// An Assignment, and a Profile that it selects.
+fn pair() -> [Step; 2] {
+    let wanted = json!({ "profileSelectors": { "os": "x" }, "subjectSelectors": { "serialNumbers": ["a"] } });
+    [put::<crd::Assignment>("a", 1, &wanted), put::<crd::Profile>("p", 2, &json!({ "ipxe": "#!ipxe\n" }))]
+}
+
+fn client() -> Client {
+    Client::try_from(Config::new("http://127.0.0.1:1".parse().expect("a URL"))).expect("a client")
 }
 
 fn tenure() -> Tenure {
@@ -30,7 +51,7 @@ fn tenure() -> Tenure {
 
 #[tokio::test(start_paused = true)]
 async fn an_object_that_waited_for_its_turn_when_the_lease_was_lost_is_looked_at_in_the_next_tenure() {
-    let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().expect("a URL"))).expect("a client");
+    let client = client();
     let mut state = state(3, 1);
     let mut writes = JoinSet::new();
     state.now_holds(Some(tenure()));
@@ -41,4 +62,59 @@ async fn an_object_that_waited_for_its_turn_when_the_lease_was_lost_is_looked_at
     state.now_holds(Some(tenure()));
     let queued: Vec<_> = std::iter::from_fn(|| state.queue.pop(Instant::now())).collect();
     assert!(queued.contains(&waiting), "{waiting} is not among {queued:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_news_that_has_settled_is_told_as_fast_as_may_be_written() {
+    let mut state = empty(1);
+    let none = json!({ "profileSelectors": { "os": "none" } });
+    let mut writes = JoinSet::new();
+    state.now_holds(Some(tenure()));
+    let put = |number| put::<crd::Assignment>(&format!("a{number}"), 1, &none);
+    state.apply((0..4).map(put).collect(), NO_LISTING);
+    // Three seconds to settle, and one for each that waits for its turn.
+    for _ in 0..3 + 3 {
+        state.start_writes(&mut writes, &client(), "me");
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    state.start_writes(&mut writes, &client(), "me");
+    assert_eq!(writes.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_news_that_was_over_in_a_moment_is_not_told_at_once_when_it_comes_again() {
+    let mut state = empty(1000);
+    let mut writes = JoinSet::new();
+    state.apply(pair().into(), NO_LISTING);
+    let names: Vec<_> = state.index.names().cloned().collect();
+    for name in names {
+        let write = state.index.wanted(&name, Timestamp::now()).expect("it has no status");
+        state.index.written(&write, "3");
+    }
+    state.now_holds(Some(tenure()));
+    for _ in 0..2 {
+        let [_, profile] = pair();
+        state.apply(vec![Step::Gone(profile.name().clone())], NO_LISTING);
+        state.start_writes(&mut writes, &client(), "me");
+        assert_eq!(writes.len(), 0, "it may be over in a moment");
+        let back = json!({ "ipxe": "#!ipxe\n" });
+        state.apply(vec![put::<crd::Profile>("p", 4, &back)], NO_LISTING);
+        state.start_writes(&mut writes, &client(), "me");
+        // The Profile that is there again has no status.
+        writes = JoinSet::new();
+        tokio::time::advance(Duration::from_mins(1)).await;
+        state.start_writes(&mut writes, &client(), "me");
+        writes = JoinSet::new();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_met_a_moment_without_a_tenure_is_made_when_the_tenure_goes_on() {
+    let mut state = state(1, 10);
+    state.now_holds(Some(tenure()));
+    let name = state.queue.pop(Instant::now()).expect("it waits for its id");
+    let write = state.index.wanted(&name, Timestamp::now()).expect("it has none");
+    state.written(&write, Written::NotHolder);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(state.queue.pop(Instant::now()), Some(name));
 }

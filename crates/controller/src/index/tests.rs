@@ -147,6 +147,17 @@ fn an_older_version_than_the_one_that_was_written_is_no_news() {
 }
 
 #[test]
+fn an_object_whose_version_was_forgotten_is_not_written_before_it_is_listed_again() {
+    let mut index = index();
+    let name = Name::Assignment(boot::ObjectKey::new("n", "a"));
+    index.apply([Act::Assignment { name: "a", spec: 0 }.step(5)], 0);
+    index.forget_versions(|_| true);
+    assert!(index.wanted(&name, Timestamp::now()).is_none(), "without a version, it would go over whatever is there");
+    let touched = index.apply([Act::Assignment { name: "a", spec: 0 }.step(4)], 0);
+    assert!(touched.contains(&name) && index.wanted(&name, Timestamp::now()).is_some());
+}
+
+#[test]
 fn what_was_written_is_not_wanted_again() {
     let mut index = index();
     let name = Name::Profile(boot::ObjectKey::new("n", "p"));
@@ -194,4 +205,24 @@ fn ids_that_are_written_for_a_last_accepted_version_do_not_make_it_the_newest() 
     let catalog = index.publisher.catalog().load();
     assert_eq!(catalog.profile(name.key()).map(|profile| profile.ids.len()), Some(1));
     assert!(catalog.unaccepted(&name).is_some());
+}
+
+#[test]
+fn the_key_of_an_object_is_kept_once() {
+    let mut index = index();
+    let check = |index: &Index| {
+        let catalog = index.publisher.catalog().load();
+        let place = |key: &boot::ObjectKey| std::ptr::from_ref::<boot::name::Place>(key);
+        let own = place(&catalog.assignments().next().expect("there is one").key);
+        assert!(index.names().all(|name| place(name.key()) == own), "the same, not an equal one");
+    };
+    index.apply([Act::Assignment { name: "a", spec: 0 }.step(1)], 0);
+    check(&index);
+    // Another version that means the same, one that means something else, and one that means nothing.
+    index.apply([Act::Assignment { name: "a", spec: 0 }.step(2)], 0);
+    check(&index);
+    index.apply([Act::Assignment { name: "a", spec: 1 }.step(3)], 0);
+    check(&index);
+    index.apply([unaccepted("a")], 0);
+    check(&index);
 }

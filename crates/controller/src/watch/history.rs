@@ -5,6 +5,8 @@
 
 use boot::ObjectKey;
 
+use crate::observed::Version;
+
 /// How many of the newest changes are remembered.
 const NEWEST: usize = 4;
 
@@ -40,8 +42,8 @@ pub(super) enum Verdict {
 
 impl History {
     /// An object was seen, or seen to be gone, at this version.
-    pub(super) fn see(&mut self, key: &ObjectKey, version: &str, is_gone: bool) {
-        let Ok(version) = version.parse::<u64>() else { return };
+    pub(super) fn see(&mut self, key: &ObjectKey, version: &Version, is_gone: bool) {
+        let Version::Number(version) = *version else { return };
         self.version = self.version.max(version);
         let oldest = self.newest.iter().map(|seen| seen.version).min();
         if self.newest.len() >= NEWEST && oldest.is_some_and(|oldest| version < oldest) {
@@ -103,7 +105,7 @@ mod tests {
 
     fn one(name: &str, version: &str, is_gone: bool) -> (History, Seen) {
         let mut history = History::default();
-        history.see(&key(name), version, is_gone);
+        history.see(&key(name), &version.into(), is_gone);
         let seen = history.newest().remove(0);
         (history, seen)
     }
@@ -140,7 +142,7 @@ mod tests {
     fn only_the_newest_are_remembered_each_once_and_versions_that_are_no_numbers_not_at_all() {
         let mut history = History::default();
         for (name, version) in [("a", "1"), ("b", "9"), ("c", "3"), ("d", "x"), ("e", "5"), ("f", "7"), ("b", "11"), ("a", "2")] {
-            history.see(&key(name), version, false);
+            history.see(&key(name), &version.into(), false);
         }
         let newest: Vec<_> = history.newest().into_iter().map(|seen| (seen.key.name.to_string(), seen.version)).collect();
         assert_eq!(newest, [("b".to_owned(), 11), ("f".to_owned(), 7), ("e".to_owned(), 5), ("c".to_owned(), 3)]);

@@ -1,7 +1,6 @@
 //! Which objects changed, and when: what a follower who was away has missed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use boot::Name;
 
@@ -10,8 +9,8 @@ use boot::Name;
 pub(super) struct Journal {
     /// Changes up to this revision are forgotten.
     floor: u64,
-    order: BTreeMap<Place, Arc<Name>>,
-    places: HashMap<Arc<Name>, Place>,
+    order: BTreeMap<Place, Name>,
+    places: HashMap<Name, Place>,
     limit: usize,
 }
 
@@ -26,11 +25,12 @@ impl Journal {
 
     pub(super) fn record(&mut self, revision: u64, names: impl IntoIterator<Item = Name>) {
         for (number, name) in names.into_iter().enumerate() {
-            let name = Arc::new(name);
             let place = (revision, number);
-            if let Some(before) = self.places.insert(name.clone(), place) {
+            // Taken out first: the key that stays is the one that the catalog has now.
+            if let Some(before) = self.places.remove(&name) {
                 self.order.remove(&before);
             }
+            self.places.insert(name.clone(), place);
             self.order.insert(place, name);
         }
         while self.order.len() > self.limit {
@@ -48,7 +48,7 @@ impl Journal {
     /// What changed after a revision; none when that is not known any more.
     pub(super) fn since(&self, revision: u64) -> Option<Vec<Name>> {
         let later = (revision.checked_add(1)?, 0)..;
-        (revision >= self.floor).then(|| self.order.range(later).map(|(_, name)| Name::clone(name)).collect())
+        (revision >= self.floor).then(|| self.order.range(later).map(|(_, name)| name.clone()).collect())
     }
 }
 

@@ -96,19 +96,19 @@ impl Copy {
         writer.message(&Header { partition: self.partition.to_string(), position, true_at })?;
         let mut inventory = Inventory::default();
         let mut part = Part { snapshot: true, ..Part::default() };
-        for profile in catalog.profiles().filter(|profile| profile.key.partition == self.partition) {
+        for profile in catalog.profiles().filter(|profile| *profile.key.partition == *self.partition) {
             inventory.add(&boot::Name::Profile(profile.key.clone()));
             part.profiles.push(wire::from_profile(profile));
             part_if_full(writer, &mut part)?;
         }
-        for assignment in catalog.assignments().filter(|assignment| assignment.key.partition == self.partition) {
+        for assignment in catalog.assignments().filter(|assignment| *assignment.key.partition == *self.partition) {
             inventory.add(&boot::Name::Assignment(assignment.key.clone()));
             part.assignments.push(wire::from_assignment(assignment));
             part_if_full(writer, &mut part)?;
         }
         for unaccepted in catalog.all_unaccepted() {
             let name = unaccepted.name();
-            if name.key().partition == self.partition {
+            if *name.key().partition == *self.partition {
                 inventory.add_unaccepted(&name);
                 part.unaccepted.push(wire::from_unaccepted(unaccepted));
             }

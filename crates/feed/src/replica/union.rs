@@ -141,7 +141,7 @@ impl Holding {
         }
         let mut known = Known::default();
         let mut lost = BTreeSet::new();
-        for name in next.names().filter(|name| name.key().partition == self.name) {
+        for name in next.names().filter(|name| *name.key().partition == *self.name) {
             match name {
                 Name::Assignment(_) => known.assignments += 1,
                 Name::Profile(_) => known.profiles += 1,

@@ -42,7 +42,7 @@ fn assignment(assignment: &Assignment) -> Value {
         "spec": {
             "subjectSelectors": {
                 "uuids": subjects.uuids.to_vec(),
-                "serialNumbers": subjects.serials.to_vec(),
+                "serialNumbers": subjects.serials.iter().map(AsRef::as_ref).collect::<Vec<&str>>(),
                 "macAddresses": subjects.macs.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "matchExpressions": expressions,
             },
@@ -53,7 +53,7 @@ fn assignment(assignment: &Assignment) -> Value {
 }
 
 fn metadata(key: &ObjectKey, created: Option<impl std::fmt::Display>, labels: &boot::Labels) -> Value {
-    let mut metadata = json!({ "name": key.name, "namespace": key.namespace, "labels": map(labels) });
+    let mut metadata = json!({ "name": key.name, "namespace": &*key.namespace, "labels": map(labels) });
     if let Some(created) = created {
         metadata["creationTimestamp"] = created.to_string().into();
     }

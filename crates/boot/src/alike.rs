@@ -1,0 +1,87 @@
+//! What many objects say alike, kept once.
+//!
+//! A hundred thousand Assignments have a handful of namespaces, the same keys of labels, and mostly the same values. Each thread remembers
+//! some of what it made last, in a table of a fixed size, and who makes the same again gets that: so it costs nothing to be forgotten, and
+//! nothing has to be given back.
+
+use std::cell::RefCell;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// A key and a value.
+pub(crate) type Label = (Arc<str>, Arc<str>);
+
+/// How much of a kind is remembered.
+const PLACES: usize = 2048;
+/// What is longer than so many bytes is made anew each time: nobody may fill the table with mebibytes.
+const LONGEST: usize = 512;
+
+struct Remembered<T: ?Sized> {
+    places: Vec<Option<Arc<T>>>,
+    hasher: ahash::RandomState,
+}
+
+thread_local! {
+    static TEXTS: RefCell<Remembered<str>> = RefCell::new(Remembered::new());
+    static LABELS: RefCell<Remembered<[Label]>> = RefCell::new(Remembered::new());
+}
+
+/// A text that other objects may have as well.
+pub(crate) fn text(text: &str) -> Arc<str> {
+    match text.len() {
+        0 => Arc::default(),
+        1..=LONGEST => TEXTS.with_borrow_mut(|known| known.like(text, || text.into())),
+        _ => text.into(),
+    }
+}
+
+/// Labels that other objects may have as well.
+pub(crate) fn labels(labels: Vec<Label>) -> Arc<[Label]> {
+    match labels.iter().map(|(key, value)| key.len() + value.len()).sum() {
+        _ if labels.is_empty() => Arc::default(),
+        0..=LONGEST => LABELS.with_borrow_mut(|known| known.like(&labels, || labels.as_slice().into())),
+        _ => labels.into(),
+    }
+}
+
+impl<T: Hash + Eq + ?Sized> Remembered<T> {
+    fn new() -> Self {
+        Self { places: vec![None; PLACES], hasher: ahash::RandomState::default() }
+    }
+
+    fn like(&mut self, like: &T, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+        let hash = usize::try_from(self.hasher.hash_one(like) % PLACES as u64).expect("there are few places");
+        let place = &mut self.places[hash];
+        match place {
+            Some(known) if **known == *like => known.clone(),
+            _ => place.insert(make()).clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_again_is_kept_once() {
+        assert!(Arc::ptr_eq(&text("machines"), &text("machines")));
+        let pair = || vec![(text("os"), text("linux"))];
+        assert!(Arc::ptr_eq(&labels(pair()), &labels(pair())));
+        assert_eq!((&*text("other"), labels(vec![]).len()), ("other", 0));
+    }
+
+    #[test]
+    fn long_texts_are_not_held_on_to() {
+        let long = "x".repeat(LONGEST + 1);
+        assert_eq!(Arc::strong_count(&text(&long)), 1);
+        assert_eq!(Arc::strong_count(&labels(vec![(text("key"), text(&long))])), 1);
+    }
+
+    #[test]
+    fn more_than_can_be_remembered_is_right_all_the_same() {
+        for turn in 0..2 {
+            assert!((0..10 * PLACES).all(|number| *text(&number.to_string()) == *number.to_string()), "turn {turn}");
+        }
+    }
+}
