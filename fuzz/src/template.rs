@@ -24,6 +24,7 @@ pub(crate) fn template(bytes: &[u8]) {
     let extrinsic = ExtrinsicLabels::new([("region", "us-cal")]).expect("a label");
     let subject = Subject::from_query(query, &extrinsic).or_else(|_| Subject::from_query("serial=S1&product=R+640", &extrinsic));
     let subject = Arc::new(subject.expect("a query"));
+    by_the_engine(script, config, &profile, &subject);
     let selection = selection(profile);
     let assignment = || Some(selection.assignment.clone());
 
@@ -43,6 +44,22 @@ pub(crate) fn template(bytes: &[u8]) {
             Ok(text) => assert!(text.len() <= MAX_OUTPUT_BYTES, "{} bytes", text.len()),
             Err(error) => check_error(&error.to_string()),
         }
+    }
+}
+
+/// What is rendered in steps is what the engine renders. A statement that does nothing needs the engine.
+fn by_the_engine(script: &str, config: &str, profile: &Profile, subject: &Arc<Subject>) {
+    let [script, config] = [script, config].map(|text| format!("{text}{{% set nothing = 1 %}}"));
+    let configs = profile.ids.keys().map(|name| (name.clone(), config.clone())).collect();
+    let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
+    // It may be too long now.
+    let Ok(engine) = Profile::compile(profile.key.clone(), None, &labels, &script, &configs) else { return };
+    let (engine, steps) = (selection(engine.with_ids(profile.ids.clone())), selection(profile.clone()));
+    let base_url = "http://boot.example";
+    assert_eq!(steps.script(subject, base_url), engine.script(subject, base_url));
+    for name in profile.ids.keys() {
+        let text = |selection: &Selection| render::config(&selection.profile, name, subject, Some(selection.assignment.clone()), base_url);
+        assert_eq!(text(&steps), text(&engine));
     }
 }
 
