@@ -52,8 +52,8 @@ struct Shared {
 pub struct Machine {
     /// What it says of itself.
     pub query: String,
-    /// What its script must hold.
-    pub script: String,
+    /// All that its script must hold.
+    pub script: Vec<String>,
     /// What the config must hold that its script links to.
     pub config: String,
 }
@@ -191,6 +191,13 @@ impl Outcome {
         ensure!(self.boots > 0, "no machine booted");
         Ok(self)
     }
+
+    /// The same; an error also if a machine that is known was asked to wait.
+    pub fn without_waits(self) -> Result<Self> {
+        let outcome = self.into_result()?;
+        ensure!(outcome.waits == 0, "{} times in {} boots, a machine was asked to wait", outcome.waits, outcome.boots);
+        Ok(outcome)
+    }
 }
 
 // === impl Shared ===
@@ -215,7 +222,8 @@ impl Shared {
         let bootstrap = self.fetch("/boot.ipxe")?;
         ensure!(bootstrap.starts_with("#!ipxe"), "the bootstrap is no script");
         let script = self.fetch(&format!("/ipxe?{}", machine.query))?;
-        ensure!(script.starts_with("#!ipxe") && script.contains(&machine.script), "the wrong script:\n{script}");
+        let is_its_own = machine.script.iter().all(|text| script.contains(text));
+        ensure!(script.starts_with("#!ipxe") && is_its_own, "the wrong script:\n{script}");
         let link = script.split_whitespace().find_map(|word| Some(&word[word.find("/config/")?..])).context("the script has no link")?;
         let config = self.fetch(link)?;
         ensure!(config.contains(&machine.config), "the wrong config:\n{config}");

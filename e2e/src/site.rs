@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, Kubectl, NAMESPACE};
 use crate::load::{Balancer, Load, Machine};
 use crate::manifests::{assignment, profile};
 use crate::roles::{FeedCertificates, Role, eventually};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,9 +32,9 @@ pub struct Site {
     state: tempfile::TempDir,
 }
 
-/// A Profile whose script says these words and links to a config.
+/// A Profile whose script says these words and whose Assignment it is by, and links to a config.
 pub fn linked(name: &str, words: &str) -> String {
-    profile(name, &format!("#!ipxe\necho {words}\nchain {{{{ config }}}}\n"))
+    profile(name, &format!("#!ipxe\necho {words}\necho by {{{{ assignment.name }}}}\nchain {{{{ config }}}}\n"))
         + "  additionalConfig:\n    config: 'for {{ subject.serial }}'\n"
 }
 
@@ -98,9 +98,10 @@ impl Site {
         Path::new(self.state.path()).join(number.to_string())
     }
 
-    /// Applies one Profile and an Assignment for each of some machines, and waits until all replicas serve the last.
+    /// Applies one Profile and an Assignment for each of some machines, and a default that would install them anew: whoever falls to that counts as
+    /// failed. Waits until all replicas serve the last.
     pub fn fill(&self, machines: usize) -> Result<()> {
-        let mut all = vec![linked("first", "BOOT-first")];
+        let mut all = vec![linked("first", "BOOT-first"), linked("installs", "INSTALL"), assignment("everybody", "", "installs")];
         all.extend((0..machines).map(|n| assignment(&format!("machine-{n}"), &format!("serialNumbers: [{}]", serial(n)), "first")));
         self.kubectl.apply(&all.join("---\n"))?;
         self.served(&serial(machines - 1), "BOOT-first")
@@ -129,8 +130,27 @@ impl Site {
 
     /// The same, behind a balancer to which replicas can be added.
     pub fn load_behind(balancer: Arc<Balancer>, machines: usize) -> Load {
-        let machine = |n| Machine { query: format!("serial={}", serial(n)), script: "BOOT-".into(), config: format!("for {}", serial(n)) };
+        let machine = |n| Machine {
+            query: format!("serial={}", serial(n)),
+            script: vec!["echo BOOT-".into(), format!("echo by machine-{n}\n")],
+            config: format!("for {}", serial(n)),
+        };
         Load::start(balancer, (0..machines).map(machine).collect(), AT_ONCE)
+    }
+
+    /// Shows that all replicas are ready and say for how long they have not heard of Kubernetes.
+    pub fn tells_its_age(&self) -> Result<()> {
+        for replica in &self.replicas {
+            eventually(SOON, "the age of the snapshot rises", || {
+                let metrics = replica.admin("/metrics")?.body;
+                let ages = metrics.lines().filter(|line| line.contains("snapshot_age_seconds") && !line.starts_with('#'));
+                let ages: Vec<f64> = ages.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+                Ok(ages.iter().any(|age| *age >= 2.0).then_some(()))
+            })?;
+            let ready = replica.admin("/readyz")?;
+            ensure!(ready.status == 200, "{ready:?}");
+        }
+        Ok(())
     }
 
     /// Shows that a change still comes through.
