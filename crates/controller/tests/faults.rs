@@ -155,7 +155,7 @@ async fn a_listing_of_nothing_is_held_until_an_operator_confirms() -> Result<()>
     let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
     eventually("the guard holds", || running.handle.remarks().join("\n").contains("the guard keeps 100 of 100 Assignments")).await?;
     assert_eq!(running.assignments(), 100);
-    assert!(running.metrics().contains("guard_holding 100"));
+    assert!(running.metrics().contains("guard_holding 1\n") && running.metrics().contains("guard_held_objects 100\n"));
     assert_eq!(running.handle.confirm(), 100);
     eventually("they are gone", || running.assignments() == 0).await?;
     drop((empty, watches, gone));
