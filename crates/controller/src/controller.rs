@@ -109,7 +109,7 @@ impl Handle {
     /// An operator says that what the guard holds is gone indeed. Tells how many objects that were.
     pub fn confirm(&self) -> usize {
         self.confirmed.notify_one();
-        usize::try_from(self.metrics.guard.get()).unwrap_or(0)
+        usize::try_from(self.metrics.held.get()).unwrap_or(0)
     }
 }
 
@@ -410,6 +410,7 @@ impl State {
         set(&self.metrics.refused, counts.refused);
         set(&self.metrics.unclaimed, counts.unclaimed);
         set(&self.metrics.conflicted, counts.conflicted);
-        set(&self.metrics.guard, held);
+        set(&self.metrics.guard, usize::from(held > 0));
+        set(&self.metrics.held, held);
     }
 }

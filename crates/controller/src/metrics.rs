@@ -24,6 +24,7 @@ pub struct Metrics {
     pub(crate) writes: Family<Outcome, Counter>,
     pub(crate) waiting: Gauge,
     pub(crate) guard: Gauge,
+    pub(crate) held: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -56,7 +57,8 @@ impl Metrics {
         registry.register("lease_held", "1 while this controller writes status and events", metrics.holder.clone());
         registry.register("status_writes", "Writes of status, by outcome", metrics.writes.clone());
         registry.register("status_waiting", "Objects whose status may have to be written", metrics.waiting.clone());
-        registry.register("guard_holding", "Objects that are kept although a listing lacks them", metrics.guard.clone());
+        registry.register("guard_holding", "1 while the mass-deletion guard keeps what a listing lacks", metrics.guard.clone());
+        registry.register("guard_held_objects", "Objects that the mass-deletion guard keeps", metrics.held.clone());
         metrics
     }
 }

@@ -30,18 +30,20 @@ pub(crate) struct Refused {
     pub(crate) claim: Claim,
 }
 
-/// An object that was read, or what there is of one of another shape.
+/// An object that was read whole, or what there is of one of another shape.
 #[derive(Clone, Debug)]
 pub(crate) enum Guarded<K> {
     Read(K),
-    Unread(Box<Unread>),
+    Unread(Box<Unread<K>>),
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Unread {
+pub(crate) struct Unread<K> {
     metadata: ObjectMeta,
     object: Value,
-    error: String,
+    /// What is known of it, where that is all but some fields.
+    known: Option<K>,
+    fault: Fault,
 }
 
 /// What is remembered of an object beside its meaning.
@@ -103,16 +105,13 @@ impl Object {
                         Err(Box::new(Refused { fault: Fault::from(&invalid), claim: K::claim(&serde_json::to_value(&object).ok()?)? }))
                     }
                 };
-                let mut facts = Facts { status: object.observed(), ..Facts::of(meta) };
-                facts.set_ids(object.ids());
-                Some(Self { name: name(&meaning, K::name_of(key(meta)?)), facts, meaning })
+                Some(Self { name: name(&meaning, K::name_of(key(meta)?)), facts: Facts::of_known(&object), meaning })
             }
             Guarded::Unread(unread) => {
-                let Unread { metadata, object, error } = *unread;
-                let sentence = format!("it has another shape than this version of shaper knows: {error}");
-                let fault = Fault { reason: "Unreadable", sentence: sentence.into() };
+                let Unread { metadata, object, known, fault } = *unread;
                 let meaning = Err(Box::new(Refused { fault, claim: K::claim(&object)? }));
-                Some(Self { name: K::name_of(key(&metadata)?), facts: Facts::of(&metadata), meaning })
+                let facts = known.map_or_else(|| Facts::of(&metadata), |known| Facts::of_known(&known));
+                Some(Self { name: K::name_of(key(&metadata)?), facts, meaning })
             }
         }
     }
@@ -129,10 +128,13 @@ fn name(meaning: &Result<Change, Box<Refused>>, name: Name) -> Name {
 impl<'de, K: Watched> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = Value::deserialize(deserializer)?;
-        K::deserialize(&object).map(Self::Read).or_else(|error| {
-            let metadata = ObjectMeta::deserialize(&object["metadata"]).map_err(D::Error::custom)?;
-            Ok(Self::Unread(Box::new(Unread { metadata, object, error: error.to_string() })))
-        })
+        let (known, fault) = match crd::read::<K, _>(&object) {
+            Ok((object, None)) => return Ok(Self::Read(object)),
+            Ok((known, Some(field))) => (Some(known), Fault::newer(&field)),
+            Err(error) => (None, Fault::unreadable(&error)),
+        };
+        let metadata = ObjectMeta::deserialize(&object["metadata"]).map_err(D::Error::custom)?;
+        Ok(Self::Unread(Box::new(Unread { metadata, object, known, fault })))
     }
 }
 
@@ -187,6 +189,12 @@ impl Facts {
             ids: None,
             status: Observed::default(),
         }
+    }
+
+    fn of_known<K: Watched>(object: &K) -> Self {
+        let mut facts = Self { status: object.observed(), ..Self::of(object.meta()) };
+        facts.set_ids(object.ids());
+        facts
     }
 
     /// The ids of a Profile's configs.
@@ -249,6 +257,18 @@ impl Watched for crd::Assignment {
 }
 
 // === impl Fault ===
+
+impl Fault {
+    fn unreadable(error: &serde_json::Error) -> Self {
+        let sentence = format!("it has another shape than this version of shaper knows: {error}");
+        Self { reason: "Unreadable", sentence: sentence.into() }
+    }
+
+    /// What is known of it may be wider than what was meant.
+    fn newer(field: &crd::FieldPath) -> Self {
+        Self { reason: "UnknownField", sentence: format!("field {field} is of a newer shaper than this one").into() }
+    }
+}
 
 impl From<&crd::Invalid> for Fault {
     fn from(invalid: &crd::Invalid) -> Self {

@@ -155,7 +155,7 @@ async fn a_listing_of_nothing_is_held_until_an_operator_confirms() -> Result<()>
     let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
     eventually("the guard holds", || running.handle.remarks().join("\n").contains("the guard keeps 100 of 100 Assignments")).await?;
     assert_eq!(running.assignments(), 100);
-    assert!(running.metrics().contains("guard_holding 100"));
+    assert!(running.metrics().contains("guard_holding 1\n") && running.metrics().contains("guard_held_objects 100\n"));
     assert_eq!(running.handle.confirm(), 100);
     eventually("they are gone", || running.assignments() == 0).await?;
     drop((empty, watches, gone));
@@ -326,6 +326,51 @@ async fn of_an_object_of_another_shape_what_can_be_read_counts() -> Result<()> {
     assert!(running.machine("a0").starts_with("Profile default/script is not accepted"), "{}", running.machine("a0"));
     eventually("it is served", || running.machine("other") == "default").await?;
     running.stop().await
+}
+
+#[tokio::test]
+async fn a_field_of_a_newer_shaper_makes_no_default_of_a_narrow_assignment() -> Result<()> {
+    let server = server(1).await;
+    server.put(default());
+    server.put(profile("p"));
+    // The newest and most urgent of all, so that it would win.
+    let mut newer = assignment("newer", 1000);
+    newer["spec"]["subjectSelectors"] = json!({ "assetTags": ["X"] });
+    server.put(newer);
+    let mut not = assignment("not", 1000);
+    let expression = json!({ "key": "asset", "operator": "Exists", "not": true });
+    not["spec"]["subjectSelectors"] = json!({ "matchExpressions": [expression] });
+    server.put(not);
+    let mut script = profile("script");
+    script["spec"]["kernel"] = json!({ "url": "http://a/b" });
+    script["metadata"]["labels"] = json!({ "os": "x", "assignment/ipxe-serial": "a0" });
+    server.put(script);
+    let running = Running::start(&server).await?.ready().await?;
+    assert_eq!(running.assignments(), 2);
+    assert_eq!(running.machine("other"), "default");
+    let answer = running.machine("a0");
+    assert!(answer.contains("field spec.kernel is of a newer shaper than this one"), "{answer}");
+    let told = |plural: &str, name: &str| {
+        let condition = server.object(plural, "default", name).unwrap_or_default()["status"]["conditions"][0].clone();
+        let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        format!("{} {} {}: {}", text("type"), text("status"), text("reason"), text("message"))
+    };
+    for (plural, name, field) in [
+        ("assignments", "newer", "spec.subjectSelectors.assetTags"),
+        ("assignments", "not", "spec.subjectSelectors.matchExpressions[0].not"),
+        ("profiles", "script", "spec.kernel"),
+    ] {
+        let expected = format!("Accepted False UnknownField: field {field} is of a newer shaper than this one");
+        eventually(&expected, || told(plural, name).starts_with(&expected)).await?;
+    }
+    running.stop().await?;
+    server.forget_calls();
+    let next = Running::start(&server).await?.ready().await?;
+    eventually("it holds the Lease", || next.metrics().contains("lease_held 1")).await?;
+    eventually("nothing waits", || next.metrics().contains("status_waiting 0")).await?;
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(server.count(Verb::Patch, "assignments") + server.count(Verb::Patch, "profiles"), 0, "it has been said");
+    next.stop().await
 }
 
 #[tokio::test]

@@ -14,9 +14,10 @@ use uuid::Uuid;
 use crate::convert::{check_subject_key, requirement};
 use crate::{DEFAULT_NAMESPACE, ProfileStatus};
 
-/// The fields of a spec, and of its selectors, whose meaning is known.
+/// The fields of a spec, of its selectors and of a requirement whose meaning is known.
 const SPEC: [&str; 3] = ["subjectSelectors", "profileSelectors", "priority"];
 const SELECTORS: [&str; 5] = ["uuids", "serialNumbers", "macAddresses", "matchLabels", "matchExpressions"];
+const REQUIREMENT: [&str; 3] = ["key", "operator", "values"];
 
 /// What can be told of a Profile: its labels and the ids of its configs. None where not even its name can be.
 pub fn claim_of_profile(object: &Value) -> Option<Claim> {
@@ -45,7 +46,6 @@ fn ids<K: AsRef<str>, V: AsRef<str>>(ids: impl IntoIterator<Item = (K, V)>) -> B
 }
 
 fn subjects(spec: &Value) -> Option<(SubjectSelectors, i32)> {
-    let is_known = |value: &Value, names: &[&str]| value.as_object().map(|fields| fields.keys().all(|key| names.contains(&key.as_str())));
     let selectors = &spec["subjectSelectors"];
     let is_plain = is_known(spec, &SPEC)? && (selectors.is_null() || is_known(selectors, &SELECTORS)?);
     let named = ["uuids", "serialNumbers", "macAddresses"].iter().any(|list| is_there(&selectors[*list]));
@@ -70,7 +70,10 @@ fn requirements(selectors: &Value) -> Vec<Option<Requirement>> {
         check_subject_key(key).ok()?;
         Some(Requirement { key: key.as_str().into(), operator: boot::Operator::In([value.into()].into()) })
     };
-    let one = |asked: &Value| requirement(&serde_json::from_value(asked.clone()).ok()?).ok();
+    let one = |asked: &Value| {
+        let asked = is_known(asked, &REQUIREMENT)?.then_some(asked)?;
+        requirement(&serde_json::from_value(asked.clone()).ok()?).ok()
+    };
     let mut all: Vec<_> = match &selectors["matchLabels"] {
         Value::Null => Vec::new(),
         Value::Object(labels) => labels.iter().map(equal).collect(),
@@ -82,6 +85,11 @@ fn requirements(selectors: &Value) -> Vec<Option<Requirement>> {
         _ => all.push(None),
     }
     all
+}
+
+/// Whether it has no other fields than these. None where it has no fields at all.
+fn is_known(value: &Value, names: &[&str]) -> Option<bool> {
+    Some(value.as_object()?.keys().all(|key| names.contains(&key.as_str())))
 }
 
 fn is_there(list: &Value) -> bool {
@@ -142,6 +150,11 @@ mod tests {
             (json!({ "subjectSelectors": { "matchLabels": rack, "matchExpressions": [{ "key": "row", "operator": "Is" }] } }), "nothing"),
             (json!({ "subjectSelectors": { "matchExpressions": [{ "key": "row", "operator": "Exists" }] } }), "0 named, [row], 0"),
             (json!({ "subjectSelectors": { "matchLabels": ["rack"] } }), "nothing"),
+            // What a field of a newer version asks for can't be told.
+            (json!({ "subjectSelectors": { "matchExpressions": [{ "key": "row", "operator": "Exists", "not": true }] } }), "nothing"),
+            (json!({ "subjectSelectors": { "matchLabels": rack, "assetTags": ["X"] } }), "nothing"),
+            (json!({ "subjectSelectors": { "uuids": [UUID], "assetTags": ["X"] } }), "1 named, [], 0"),
+            (json!({ "subjectSelectors": { "matchLabels": rack }, "suspend": true }), "nothing"),
             // A field with a typing error is not a default.
             (json!({ "subjectSelector": { "uuids": [UUID] } }), "nothing"),
             (json!({ "subjectSelectors": { "uuid": [UUID] } }), "nothing"),

@@ -20,6 +20,7 @@ mod convert;
 mod field;
 mod labels;
 mod manifest;
+mod newer;
 mod profile;
 mod schema;
 
@@ -28,6 +29,7 @@ pub use claim::{claim_of_assignment, claim_of_profile, config_ids};
 pub use convert::{Invalid, assignment, profile};
 pub use field::{FieldPath, Step};
 pub use manifest::{definitions, manifests};
+pub use newer::read;
 pub use profile::{Profile, ProfileSpec, ProfileStatus};
 
 /// The API group of the resources.

@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::material::Files;
+use crate::material::{Files, Validity};
 use crate::watch::Watch;
 use crate::{Fault, Material, Metrics, Mutual, PeerName, Public, handshake_reason};
 
@@ -44,7 +44,7 @@ type Make<T> = Box<dyn Fn(&Material) -> Result<T, Fault> + Send + Sync>;
 struct State {
     /// The files that are in use.
     files: Option<Files>,
-    not_after: Option<SystemTime>,
+    validity: Option<Validity>,
     /// What is wrong with those that are there now.
     problem: Option<Problem>,
 }
@@ -134,7 +134,11 @@ impl<T: Send + Sync + 'static> Live<T> {
 
     /// Reads the directory again. True when it made something else current.
     pub fn reload(&self) -> bool {
-        let now = SystemTime::now();
+        self.reload_at(SystemTime::now())
+    }
+
+    /// [`reload`](Self::reload) with a clock that says this.
+    pub fn reload_at(&self, now: SystemTime) -> bool {
         let mut state = self.state();
         let made = Files::read(&self.directory).and_then(|files| {
             if state.files.as_ref() == Some(&files) {
@@ -146,18 +150,18 @@ impl<T: Send + Sync + 'static> Live<T> {
         });
         match made {
             Ok(None) => {
-                let expired = state.not_after.filter(|not_after| now > *not_after);
-                if let Some(not_after) = expired {
-                    self.broken(&mut state, &Fault::Expired { not_after });
+                // Time goes on, and a clock may jump either way.
+                if let Some(fault) = state.validity.and_then(|validity| validity.check(now).err()) {
+                    self.broken(&mut state, &fault);
                 } else if state.problem.take().is_some() {
-                    info!(tls = self.name, directory = %self.directory.display(), "the certificate files are as before again");
+                    info!(tls = self.name, directory = %self.directory.display(), "the certificate files can be used again");
                     self.metrics.mended(self.name);
                 }
                 false
             }
             Ok(Some((files, material, made))) => {
                 let is_first = state.files.is_none();
-                *state = State { files: Some(files), not_after: Some(material.not_after()), problem: None };
+                *state = State { files: Some(files), validity: Some(material.validity()), problem: None };
                 self.current.store(Some(Arc::new(made)));
                 self.metrics.loaded(self.name, material.not_after());
                 self.generation.send_modify(|generation| *generation += 1);

@@ -29,6 +29,13 @@ pub struct Material {
     pub(crate) identity: Arc<CertifiedKey>,
     /// The certificates of `ca.crt`. May be empty.
     pub(crate) authorities: Vec<CertificateDer<'static>>,
+    validity: Validity,
+}
+
+/// From when to when a certificate can be used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Validity {
+    not_before: SystemTime,
     not_after: SystemTime,
 }
 
@@ -57,7 +64,8 @@ impl Files {
         let leaf = chain.first().ok_or(Fault::NotPem { file: CHAIN, what: "certificate" })?;
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| Fault::NotPem { file: KEY, what: "private key" })?;
         let key = crate::provider().key_provider.load_private_key(key).map_err(|error| Fault::BadKey { reason: error.to_string() })?;
-        let not_after = check_validity(leaf, now)?;
+        let validity = validity(leaf)?;
+        validity.check(now)?;
         let identity = CertifiedKey::new(chain, key);
         match identity.keys_match() {
             Ok(()) => {}
@@ -70,7 +78,7 @@ impl Files {
             let added = roots.add(authority.clone());
             added.map_err(|error| Fault::BadCertificate { file: AUTHORITIES, reason: error.to_string() })?;
         }
-        Ok(Material { identity: Arc::new(identity), authorities, not_after })
+        Ok(Material { identity: Arc::new(identity), authorities, validity })
     }
 }
 
@@ -92,21 +100,24 @@ fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'st
 
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
-/// When the certificate ends.
-fn check_validity(leaf: &CertificateDer<'_>, now: SystemTime) -> Result<SystemTime, Fault> {
+fn validity(leaf: &CertificateDer<'_>) -> Result<Validity, Fault> {
     let bad = |reason: String| Fault::BadCertificate { file: CHAIN, reason };
     // What a peer would refuse is refused here, before it is presented: version 1, above all.
     rustls::server::ParsedCertificate::try_from(leaf).map_err(|error| bad(error.to_string()))?;
-    let parsed = Certificate::from_der(leaf).map_err(|error| bad(error.to_string()))?;
-    let validity = parsed.tbs_certificate.validity;
-    let not_after = validity.not_after.to_system_time();
-    if now > not_after {
-        return Err(Fault::Expired { not_after });
+    let validity = Certificate::from_der(leaf).map_err(|error| bad(error.to_string()))?.tbs_certificate.validity;
+    Ok(Validity { not_before: validity.not_before.to_system_time(), not_after: validity.not_after.to_system_time() })
+}
+
+// === impl Validity ===
+
+impl Validity {
+    pub(crate) fn check(self, now: SystemTime) -> Result<(), Fault> {
+        let Self { not_before, not_after } = self;
+        if now > not_after {
+            return Err(Fault::Expired { not_after });
+        }
+        if now < not_before { Err(Fault::NotYetValid) } else { Ok(()) }
     }
-    if now < validity.not_before.to_system_time() {
-        return Err(Fault::NotYetValid);
-    }
-    Ok(not_after)
 }
 
 // === impl Material ===
@@ -124,7 +135,11 @@ impl Material {
 
     /// When the certificate ends.
     pub fn not_after(&self) -> SystemTime {
-        self.not_after
+        self.validity.not_after
+    }
+
+    pub(crate) fn validity(&self) -> Validity {
+        self.validity
     }
 
     /// The leaf first.

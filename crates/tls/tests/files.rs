@@ -4,7 +4,7 @@
 mod authority;
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use authority::{Age, Authority, Secret};
 use prometheus_client::registry::Registry;
@@ -127,6 +127,28 @@ fn the_end_of_the_certificate_is_a_metric() {
     let _live = mutual(&directory, &mut registry);
     // 4096-01-01, which is what the library gives to those who name no end.
     assert!(metrics(&registry).contains("cert_not_after_timestamp_seconds{tls=\"feed\"} 67090118400\n"), "{}", metrics(&registry));
+}
+
+#[test]
+fn a_clock_that_jumps_out_of_the_validity_of_what_is_in_use_is_told_and_so_is_its_return() {
+    const DAY: Duration = Duration::from_hours(24);
+    // 2026-01-01 and 2026-07-01.
+    let [begins, ends] = [1_767_225_600, 1_782_864_000].map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    let directory = tempfile::tempdir().unwrap();
+    let mut registry = Registry::default();
+    let live = mutual(&directory, &mut registry);
+    Authority::new("ca").issue_aged("shaper-api", Age::HalfYear).project(directory.path());
+    assert!(live.reload_at(begins + DAY));
+    for (now, reason) in [(begins - DAY, "not_yet_valid"), (ends + DAY, "expired")] {
+        assert!(!live.reload_at(now) && live.problem().is_some(), "{reason}");
+        let counted = format!("tls_reload_failures_total{{tls=\"feed\",reason=\"{reason}\"}} 1\n");
+        assert!(metrics(&registry).contains(&counted), "{}", metrics(&registry));
+        assert!(metrics(&registry).contains("tls_files_broken{tls=\"feed\"} 1\n"), "{reason}");
+        assert!(live.current().is_some(), "it stays in use: the clock may be wrong");
+        assert!(!live.reload_at(ends - DAY), "the files are those that are in use");
+        assert_eq!(live.problem(), None, "{reason}");
+        assert!(metrics(&registry).contains("tls_files_broken{tls=\"feed\"} 0\n"), "{reason}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,80 @@
+//! Objects of a newer definition than this one.
+//!
+//! A field that is not known may narrow what the others say: selectors of which nothing is known would read as none, which is a default for
+//! every machine. So an object that has one can't be served, and who reads objects of an API server must look.
+
+use serde::{Deserialize, Deserializer};
+use serde_ignored::Path;
+
+use crate::FieldPath;
+
+/// Reads an object, and tells the first field of its spec that this version does not know.
+pub fn read<'de, K: Deserialize<'de>, D: Deserializer<'de>>(object: D) -> Result<(K, Option<FieldPath>), D::Error> {
+    let mut unknown = None;
+    let read = serde_ignored::deserialize(object, |path| {
+        // A newer API server has more metadata, and a newer controller another status: neither says what the object means.
+        if unknown.is_none() && is_of_spec(&path) {
+            unknown = Some(field(&path));
+        }
+    })?;
+    Ok((read, unknown))
+}
+
+fn is_of_spec(path: &Path<'_>) -> bool {
+    match path {
+        Path::Root => false,
+        Path::Map { parent: Path::Root, key } => key == "spec",
+        Path::Map { parent, .. } | Path::Seq { parent, .. } => is_of_spec(parent),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => is_of_spec(parent),
+    }
+}
+
+fn field(path: &Path<'_>) -> FieldPath {
+    match path {
+        Path::Root => FieldPath::default(),
+        Path::Map { parent, key } => field(parent).key(key),
+        Path::Seq { parent, index } => field(parent).index(*index),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => field(parent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{Assignment, Profile};
+
+    fn unknown<K: for<'de> Deserialize<'de>>(object: &Value) -> String {
+        let (_, unknown) = read::<K, _>(object).expect("all that is known is right");
+        unknown.map(|field| field.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_field_of_the_spec_that_is_not_known_is_told_wherever_it_is() {
+        let row = json!({ "key": "row", "operator": "Exists", "values": [] });
+        let newer = json!({ "key": "row", "operator": "Exists", "not": true });
+        let labels = json!({ "rack": "7", "anything": "goes" });
+        for (spec, expected) in [
+            (json!({ "subjectSelectors": { "assetTags": ["X"] } }), "spec.subjectSelectors.assetTags"),
+            (json!({ "subjectSelectors": { "uuids": [], "assetTags": null } }), "spec.subjectSelectors.assetTags"),
+            (json!({ "subjectSelectors": { "matchExpressions": [row, newer] } }), "spec.subjectSelectors.matchExpressions[1].not"),
+            (json!({ "suspend": true }), "spec.suspend"),
+            (json!({ "subjectSelectors": { "matchLabels": labels, "matchExpressions": [row] }, "profileSelectors": labels }), ""),
+            (json!({}), ""),
+        ] {
+            assert_eq!(unknown::<Assignment>(&json!({ "metadata": { "name": "a" }, "spec": spec })), expected, "{spec}");
+        }
+        let spec = json!({ "ipxe": "#!ipxe\n", "additionalConfig": { "any": "x" }, "kernel": {} });
+        assert_eq!(unknown::<Profile>(&json!({ "metadata": { "name": "p" }, "spec": spec })), "spec.kernel");
+    }
+
+    #[test]
+    fn metadata_and_status_may_have_fields_of_the_future() {
+        let object = json!({
+            "apiVersion": crate::API_VERSION, "kind": "Assignment", "metadata": { "name": "a", "shard": 7 }, "spec": {},
+            "status": { "machines": 7 }, "more": {},
+        });
+        assert_eq!(unknown::<Assignment>(&object), "");
+    }
+}
