@@ -351,7 +351,8 @@ fn a_webhook_without_a_controller_checks_one_object_and_says_what_it_could_not()
     assert_eq!(
         said,
         [
-            "other objects are not known here yet, so that conflicts, missing Profiles and machines that would lose theirs were not looked for"
+            "other objects are not known here yet, so that conflicts, missing Profiles and machines that would lose theirs were not looked for (look at the \
+             controllers of shaper if this stays; `shaper validate` and `shaper diff` look for them)"
         ]
     );
     webhook.wait_until_ready(SOON)?;

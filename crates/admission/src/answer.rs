@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use review::Finding;
+use review::{Finding, Rule, rule};
 use serde_json::{Value, json};
 
 use crate::request::Request;
@@ -22,6 +22,8 @@ pub struct Answer {
     kind: &'static str,
     name: String,
     warnings: Vec<String>,
+    /// How many of the warnings, from the first, say what becomes of machines.
+    of_machines: usize,
     patch: Vec<Value>,
 }
 
@@ -62,6 +64,7 @@ impl Answer {
             kind,
             name: request.place().1.into_owned(),
             warnings: Vec::new(),
+            of_machines: 0,
             patch: Vec::new(),
         }
     }
@@ -76,6 +79,15 @@ impl Answer {
             self.warnings.push(text);
         }
         self
+    }
+
+    /// The same, with what a rule has to say.
+    pub(crate) fn warn_by(self, by: &Rule, warning: &str) -> Self {
+        let mut answer = self.warn(warning);
+        if [&rule::LOSES_PROFILE, &rule::MOVES_MACHINES].contains(&by) {
+            answer.of_machines = answer.warnings.len();
+        }
+        answer
     }
 
     /// It may not be written because of this.
@@ -129,7 +141,11 @@ impl Answer {
         }
         let mut warnings: Vec<_> = self.warnings.iter().take(MAX_WARNINGS).cloned().collect();
         if self.warnings.len() > MAX_WARNINGS {
-            warnings.push(format!("... and {} more; `shaper validate` tells all", self.warnings.len() - MAX_WARNINGS));
+            let teller = if self.of_machines > MAX_WARNINGS { "`shaper diff` tells all of machines, " } else { "" };
+            let other = if self.of_machines == self.warnings.len() { "" } else { "`shaper validate` tells all of the object" };
+            let tellers = [teller, other].concat();
+            let tellers = tellers.trim_end_matches(", ");
+            warnings.push(format!("... and {} more; {tellers}", self.warnings.len() - MAX_WARNINGS));
         }
         if !warnings.is_empty() {
             response["warnings"] = warnings.into();
@@ -145,7 +161,11 @@ impl Answer {
     fn status(&self) -> Value {
         let sentence = |(field, message): &(String, String)| if field.is_empty() { message.clone() } else { format!("{field}: {message}") };
         let sentences = self.causes.iter().take(MAX_ERRORS).map(sentence);
-        let message = sentences.collect::<Vec<_>>().join("; ");
+        let mut sentences: Vec<_> = sentences.collect();
+        if self.causes.len() > MAX_ERRORS {
+            sentences.push(format!("... and {} more; `shaper validate` tells all", self.causes.len() - MAX_ERRORS));
+        }
+        let message = sentences.join("; ");
         let cause = |(field, message): &(String, String)| json!({ "reason": "FieldValueInvalid", "field": field, "message": message });
         let causes: Vec<_> = self.causes.iter().take(MAX_ERRORS).map(cause).collect();
         let details = json!({ "group": crd::GROUP, "kind": self.kind, "name": self.name, "causes": causes });

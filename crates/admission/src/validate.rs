@@ -1,6 +1,6 @@
 //! Whether an object may be written, and what somebody should know who writes it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use boot::{Catalog, Change, Name, ObjectKey};
 use crd::FieldPath;
@@ -16,11 +16,22 @@ use crate::request::{Kind, Operation, Request, value};
 /// An Assignment is held against so many others without identities, which an index can't tell apart.
 const MOST_RIVALS: usize = 10_000;
 
+/// What is said while other objects are not known.
+const UNKNOWN: &str = "other objects are not known here yet, so that conflicts, missing Profiles and machines that would lose theirs were not \
+    looked for (look at the controllers of shaper if this stays; `shaper validate` and `shaper diff` look for them)";
+/// What is known of other objects is old from here on.
+const OLD: Duration = Duration::from_secs(90);
+
+/// How long the object may be looked at that a wrong one replaces.
+const TIME_FOR_OLD: Duration = Duration::from_millis(700);
+
 /// What else there is.
 #[derive(Clone, Copy)]
 pub struct Beside<'c> {
     /// All objects, best [with selectors](Catalog::with_selectors). None where they are not known yet.
     pub catalog: Option<&'c Catalog>,
+    /// How long ago the catalog was last known to be true. None where it is kept by whoever asks.
+    pub age: Option<Duration>,
     /// The cluster of the server that asks, as the catalog calls it.
     pub partition: &'c str,
     /// When the answer has to be there.
@@ -88,14 +99,14 @@ fn written(request: &Request<'_>, kind: Kind, answer: Answer, beside: &Beside<'_
     }
     let looked = look(request, kind, object, beside);
     let is_wrong = looked.findings.iter().any(Finding::is_error);
-    let known = if is_wrong && request.operation == Operation::Update { known_faults(request, kind, beside) } else { Known::Nothing };
+    let mut known = if is_wrong && request.operation == Operation::Update { known_faults(request, kind) } else { Known::Nothing };
     let mut rules: Vec<_> = looked.findings.iter().map(|finding| finding.rule).collect();
     let (mut refused, mut told) = (Vec::new(), Vec::new());
     for finding in looked.findings {
-        if finding.is_error() && !known.has(&finding) { refused.push(finding) } else { told.push(finding) }
+        if finding.is_error() && !known.excuses(&finding) { refused.push(finding) } else { told.push(finding) }
     }
     if !refused.is_empty() {
-        let answer = told.iter().fold(answer, |answer, finding| answer.warn(&sentence(finding)));
+        let answer = tell(answer, told);
         return Verdict { answer: refused.iter().fold(answer, Answer::deny), rules, change: None };
     }
     if let Some(change) = &looked.change {
@@ -108,13 +119,41 @@ fn written(request: &Request<'_>, kind: Kind, answer: Answer, beside: &Beside<'_
 }
 
 /// Allows, and says all this.
-fn say(answer: Answer, findings: Vec<Finding>, beside: &Beside<'_>, change: Option<Change>) -> Verdict {
-    let mut answer = findings.iter().fold(answer, |answer, finding| answer.warn(&sentence(finding)));
-    if beside.catalog.is_none() && change.is_some() {
-        let what = "other objects are not known here yet, so that conflicts, missing Profiles and machines that would lose theirs were not looked for";
-        answer = answer.warn(what);
+fn say(mut answer: Answer, findings: Vec<Finding>, beside: &Beside<'_>, change: Option<Change>) -> Verdict {
+    let rules = findings.iter().map(|finding| finding.rule).collect();
+    if change.is_some() {
+        answer = match (beside.catalog, beside.age) {
+            (None, _) => answer.warn(UNKNOWN),
+            (Some(_), Some(age)) if age >= OLD => answer.warn(&format!(
+                "what is known here of other objects is {} old, so that conflicts, missing Profiles and machines that would lose theirs may be \
+                 told wrong (look at the controllers of shaper; `shaper validate` and `shaper diff` see the cluster as it is)",
+                minutes(age)
+            )),
+            (Some(_), _) => answer,
+        };
     }
-    Verdict { answer, rules: findings.iter().map(|finding| finding.rule).collect(), change }
+    Verdict { answer: tell(answer, findings), rules, change }
+}
+
+fn minutes(age: Duration) -> String {
+    match age.as_secs() / 60 {
+        0 | 1 => "1 minute".to_owned(),
+        n if n < 120 => format!("{n} minutes"),
+        n => format!("{} hours", n / 60),
+    }
+}
+
+/// Says all this, the gravest first: what comes late may be cut off.
+fn tell(answer: Answer, mut findings: Vec<Finding>) -> Answer {
+    findings.sort_by_key(weight);
+    findings.iter().fold(answer, |answer, finding| answer.warn_by(finding.rule, &sentence(finding)))
+}
+
+/// Less is graver: what happens to machines, then whose they are, then what is odd about the object, then about its script.
+fn weight(finding: &Finding) -> usize {
+    let gravest = [&rule::LOSES_PROFILE, &rule::MOVES_MACHINES, &rule::NOT_ALL_TRIED, &rule::CLAIMED, &rule::CONFLICT, &rule::NO_PROFILE];
+    let is_remark = finding.rule.id.starts_with("ipxe-");
+    gravest.iter().position(|rule| **rule == *finding.rule).unwrap_or(gravest.len() + usize::from(is_remark))
 }
 
 /// With the name of the object: whoever applies a folder sees warnings alone.
@@ -174,7 +213,8 @@ fn read<T: DeserializeOwned>(object: &RawValue) -> Result<T, String> {
 
 fn unreadable(name: &Name, reason: &str) -> Looked {
     let reason: String = reason.chars().take(300).collect();
-    let finding = Finding::new(&rule::SCHEMA, name, FieldPath::default(), format!("it can't be read: {reason}"));
+    let finding = Finding::new(&rule::SCHEMA, name, FieldPath::default(), format!("it can't be read: {reason}"))
+        .help("`kubectl explain` tells the fields and their types; apply the definitions of this version of shaper (config/crd) if it knows others");
     Looked { change: None, findings: vec![finding] }
 }
 
@@ -207,20 +247,28 @@ enum Known {
     Spec,
 }
 
-fn known_faults(request: &Request<'_>, kind: Kind, beside: &Beside<'_>) -> Known {
+fn known_faults(request: &Request<'_>, kind: Kind) -> Known {
     let (Some(new), Some(old)) = (value(request.object), value(request.old_object)) else { return Known::Nothing };
     let Some(raw) = request.old_object.filter(|_| new["spec"] == old["spec"]) else { return Known::Nothing };
-    let looked = look(request, kind, raw, beside);
+    // A time of its own: if the new object took all there was, what was wrong with the old one must still be found.
+    let beside = Beside { catalog: None, age: None, partition: "", until: Some(Instant::now() + TIME_FOR_OLD) };
+    let looked = look(request, kind, raw, &beside);
     if looked.findings.iter().any(|finding| *finding.rule == rule::SCHEMA) { Known::Spec } else { Known::Faults(looked.findings) }
 }
 
 // === impl Known ===
 
 impl Known {
-    fn has(&self, finding: &Finding) -> bool {
+    /// Whether this was wrong before, in the same place; the words may name a sample machine, which is another since a label was added.
+    /// Each fault excuses one.
+    fn excuses(&mut self, finding: &Finding) -> bool {
+        let is_same = |known: &Finding| known.rule == finding.rule && known.field == finding.field && known.line == finding.line;
         match self {
             Self::Nothing => false,
-            Self::Faults(known) => known.contains(finding),
+            Self::Faults(known) => {
+                let at = known.iter().position(is_same);
+                at.map(|at| known.swap_remove(at)).is_some()
+            }
             Self::Spec => finding.field.steps().first().is_none_or(|step| *step == crd::Step::Key("spec".to_owned())),
         }
     }

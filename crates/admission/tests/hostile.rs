@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 fn answered(bytes: &[u8]) -> Result<(Outcome, Outcome), Unreadable> {
     let request = Request::read(bytes)?;
     let catalog = Catalog::with_selectors();
-    let verdict = validate(&request, &Beside { catalog: Some(&catalog), partition: "", until: None });
+    let verdict = validate(&request, &Beside { catalog: Some(&catalog), age: None, partition: "", until: None });
     let mutated = mutate(&request);
     for answer in [&verdict.answer, &mutated] {
         let json: Value = serde_json::from_str(&answer.to_json()).unwrap();
@@ -120,7 +120,7 @@ fn what_is_quoted_in_an_answer_is_short_and_has_no_control_characters() {
     let long = format!("{}\u{7}\u{1b}[31m", "x".repeat(100_000));
     let bytes = with(|request| request["kind"]["kind"] = json!(long));
     let request = Request::read(&bytes).unwrap();
-    let answer = validate(&request, &Beside { catalog: None, partition: "", until: None }).answer;
+    let answer = validate(&request, &Beside { catalog: None, age: None, partition: "", until: None }).answer;
     assert!(answer.warnings().iter().all(|warning| warning.chars().count() <= 1000 && !warning.contains(char::is_control)));
 }
 

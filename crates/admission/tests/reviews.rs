@@ -31,7 +31,7 @@ fn review(operation: &str, object: &Value, old: &Value, user: &str) -> Vec<u8> {
 
 fn judge(operation: &str, object: &Value, old: &Value, catalog: Option<&Catalog>) -> Verdict {
     let bytes = review(operation, object, old, "alice");
-    let verdict = validate(&Request::read(&bytes).unwrap(), &Beside { catalog, partition: "", until: None });
+    let verdict = validate(&Request::read(&bytes).unwrap(), &Beside { catalog, age: None, partition: "", until: None });
     let json: Value = serde_json::from_str(&verdict.answer.to_json()).unwrap();
     assert_eq!(json["response"]["uid"], "u-1");
     assert_eq!(json["response"]["allowed"], verdict.answer.is_allowed());
@@ -159,6 +159,59 @@ fn what_was_wrong_before_may_be_changed_but_for_its_spec() {
 }
 
 #[test]
+fn a_fault_that_a_new_label_shows_for_another_machine_is_the_same() {
+    let all = Catalog::with_selectors();
+    let wrong = profile("p", "#!ipxe\n{% for x in range(1000) %}{% for y in range(1000) %}{{ x }}{% endfor %}{% endfor %}\n");
+    let mut labelled = wrong.clone();
+    labelled["metadata"]["labels"]["assignment/ipxe-buildarch"] = json!("arm64");
+    let answer = judge("UPDATE", &labelled, &wrong, Some(&all)).answer;
+    assert!(answer.is_allowed() && answer.warnings().iter().any(|warning| warning.contains("(arm64, efi)")), "{answer:?}");
+    // The old object has a time of its own.
+    let bytes = review("UPDATE", &labelled, &wrong, "alice");
+    let until = Some(Instant::now() + Duration::from_millis(1));
+    assert!(validate(&Request::read(&bytes).unwrap(), &Beside { catalog: None, age: None, partition: "", until }).answer.is_allowed());
+}
+
+#[test]
+fn what_becomes_of_machines_is_said_before_what_is_odd_about_a_script() {
+    let web = assignment("web", &json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } }));
+    let all = catalog(&[profile("linux", "#!ipxe\nboot\n"), web]);
+    let remarks: String = (0..13).map(|n| format!("kernal{n} http://a/\n")).collect();
+    let mut worse = profile("linux", &format!("#!ipxe\n{remarks}"));
+    worse["metadata"]["labels"] = json!({ "os": "other" });
+    let answer = judge("UPDATE", &worse, &profile("linux", "#!ipxe\nboot\n"), Some(&all)).answer;
+    assert!(answer.warnings().len() > 13 && answer.warnings()[0].contains("would boot nothing"), "{:#?}", answer.warnings());
+    let json: Value = serde_json::from_str(&answer.to_json()).unwrap();
+    let shown = json["response"]["warnings"].as_array().unwrap();
+    assert_eq!((shown.len(), shown[0].as_str()), (13, Some(answer.warnings()[0].as_str())));
+    let more = answer.warnings().len() - 12;
+    assert_eq!(shown[12], format!("... and {more} more; `shaper validate` tells all of the object"));
+}
+
+#[test]
+fn errors_beyond_what_one_answer_holds_are_counted() {
+    let lines: String = (0..60).map(|n| format!("goto nowhere{n}\n")).collect();
+    let answer = create(&profile("p", &format!("#!ipxe\n{lines}")), &Catalog::with_selectors()).answer;
+    assert_eq!(answer.causes().count(), 60);
+    assert!(answer.to_json().contains("; ... and 10 more; `shaper validate` tells all\""), "{}", answer.to_json());
+}
+
+#[test]
+fn what_is_old_says_how_old_it_is() {
+    let all = catalog(&[profile("linux", "#!ipxe\nboot\n"), assignment("a", &json!({ "profileSelectors": { "os": "linux" } }))]);
+    let bytes = review("CREATE", &profile("linux", "#!ipxe\nboot\n"), &Value::Null, "alice");
+    let warnings = |seconds| {
+        let age = Some(Duration::from_secs(seconds));
+        let beside = Beside { catalog: Some(&all), age, partition: "", until: None };
+        validate(&Request::read(&bytes).unwrap(), &beside).answer.warnings().to_vec()
+    };
+    assert!(warnings(45).is_empty());
+    let told = warnings(7 * 60 + 5);
+    assert!(told.len() == 1 && told[0].starts_with("what is known here of other objects is 7 minutes old, "), "{told:?}");
+    assert!(warnings(100_000)[0].contains(" is 27 hours old"));
+}
+
+#[test]
 fn without_a_catalog_one_object_is_checked_and_the_rest_is_said() {
     let answer = judge("CREATE", &profile("p", "#!ipxe\nboot\n"), &Value::Null, None).answer;
     assert!(answer.warnings().len() == 1 && answer.warnings()[0].starts_with("other objects are not known here yet"), "{answer:?}");
@@ -172,7 +225,7 @@ fn what_takes_too_long_is_said_and_not_waited_for() {
     let bytes = review("CREATE", &object, &Value::Null, "alice");
     let until = Instant::now().checked_sub(Duration::from_secs(1));
     let all = Catalog::with_selectors();
-    let answer = validate(&Request::read(&bytes).unwrap(), &Beside { catalog: Some(&all), partition: "", until }).answer;
+    let answer = validate(&Request::read(&bytes).unwrap(), &Beside { catalog: Some(&all), age: None, partition: "", until }).answer;
     let says =
         "Profile linux: spec.ipxe: from here on templates were not tried: the time for it was over (`shaper validate` takes its time)";
     assert_eq!(answer.warnings()[0], says);
@@ -183,7 +236,7 @@ fn another_cluster_claims_machines_too_and_has_profiles_of_its_own() {
     let spec = json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } });
     let bytes = review("CREATE", &assignment("a", &spec), &Value::Null, "alice");
     let judged = |catalog: &Catalog, partition: &str| {
-        validate(&Request::read(&bytes).unwrap(), &Beside { catalog: Some(catalog), partition, until: None })
+        validate(&Request::read(&bytes).unwrap(), &Beside { catalog: Some(catalog), age: None, partition, until: None })
     };
     let mut all = Catalog::with_selectors();
     let ours = judged(&all, "east").change.unwrap();

@@ -181,6 +181,11 @@ impl Replica {
         remarks
     }
 
+    /// How long ago everything that is held was last known to be true, by the partition that was heard the longest ago.
+    pub fn age(&self) -> Option<Duration> {
+        self.partitions.values().filter_map(|partition| lock(partition.link.holding()).age()).max()
+    }
+
     /// What an operator should know before believing an answer: partitions that are away, what the guard holds, what can't be used.
     pub fn troubles(&self) -> Vec<String> {
         let mut troubles = Vec::new();

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use boot::profile::Want;
-use boot::{Assignment, Catalog, Change, ExtrinsicLabels, Name, NotSelected, ObjectKey, Operator, Profile, Subject, SubjectSelectors};
+use boot::{
+    Assignment, Catalog, Change, Claim, ExtrinsicLabels, MatchedBy, Name, NotSelected, ObjectKey, Operator, Profile, Subject,
+    SubjectSelectors,
+};
 use crd::FieldPath;
 
 use crate::finding::Finding;
@@ -44,12 +47,22 @@ struct Machines {
 }
 
 /// What happens to a machine: the Profile before, the one after, and what it must present for that.
-type Happens = (ObjectKey, Option<ObjectKey>, String);
+type Happens = (Option<ObjectKey>, Option<ObjectKey>, String);
+
+/// What a machine boots, and whose it is: an Assignment that finds no Profile, or is not accepted, holds it back from all others.
+struct Boots {
+    profile: Option<ObjectKey>,
+    won: Option<(ObjectKey, MatchedBy)>,
+}
 
 /// The search for what a change does.
 struct Search<'c> {
     old: &'c Catalog,
     new: &'c Catalog,
+    /// What is changed.
+    changed: &'c Name,
+    /// Whether it was not there before.
+    is_new: bool,
     limits: Limits,
     tried: usize,
     is_bounded: bool,
@@ -71,11 +84,21 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
     if !new.apply(change.clone()) {
         return Vec::new();
     }
-    let mut search = Search { old, new: &new, limits, tried: 0, is_bounded: false, seen: BTreeSet::new(), found: BTreeMap::new() };
+    let mut search = Search {
+        old,
+        new: &new,
+        changed: &name,
+        is_new: !old.contains(&name) && old.unaccepted(&name).is_none(),
+        limits,
+        tried: 0,
+        is_bounded: false,
+        seen: BTreeSet::new(),
+        found: BTreeMap::new(),
+    };
     let mut findings = Vec::new();
     match &name {
         Name::Assignment(key) => {
-            let (before, after) = (old.assignment(key), new.assignment(key));
+            let (before, after) = (old.assignment(key).or_else(|| claim(old, &name)), new.assignment(key));
             if let Some(after) = after {
                 findings.extend(claims::of(&new, after, limits));
             }
@@ -85,10 +108,18 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
             }
             search.assignment(before, after);
         }
-        Name::Profile(key) => search.profile(old.profile(key), new.profile(key)),
+        Name::Profile(key) => search.profile(old.standing_profile(key), new.profile(key)),
     }
-    findings.extend(search.findings(&name));
+    findings.extend(search.findings());
     findings
+}
+
+/// What an Assignment claims that is not accepted. It holds its machines back.
+fn claim<'c>(catalog: &'c Catalog, name: &Name) -> Option<&'c Arc<Assignment>> {
+    match &catalog.unaccepted(name)?.claim {
+        Claim::Assignment(claim) => Some(claim),
+        Claim::Profile(_) | Claim::Nothing { .. } => None,
+    }
 }
 
 /// Whether two versions of an Assignment win the same machines and lead them to the same Profiles.
@@ -114,7 +145,9 @@ impl<'c> Search<'c> {
     /// Machines that others name, over whom one without identities goes by its priority.
     fn overruled_by(&mut self, version: &Assignment) {
         let mut looked = 0;
-        for other in self.old.assignments() {
+        let old = self.old;
+        let claims = old.all_unaccepted().filter_map(|unaccepted| claim(old, &unaccepted.name()));
+        for other in old.assignments().chain(claims) {
             looked += 1;
             if looked > self.limits.assignments || self.is_over() {
                 self.is_bounded = true;
@@ -171,21 +204,35 @@ impl<'c> Search<'c> {
     /// Whether it boots something else.
     fn try_out(&mut self, machine: &Machine<'_>, wants: &[Want]) -> bool {
         let Some(subject) = machine.subject(wants) else { return false };
-        let Some(before) = boots(self.old, &subject) else { return false };
-        let after = boots(self.new, &subject);
-        if after.as_ref() == Some(&before) {
+        let (before, after) = (Boots::of(self.old, &subject), Boots::of(self.new, &subject));
+        if after.profile == before.profile || before.profile.is_none() && self.is_meant(&before, &after) {
             return false;
         }
         let presented: Vec<_> = wants.iter().map(ToString::to_string).collect();
-        self.found.entry((before, after, presented.join(","))).or_default().add(machine);
+        self.found.entry((before.profile, after.profile, presented.join(","))).or_default().add(machine);
         true
+    }
+
+    /// Whether a machine that boots nothing was waiting for just this change: nobody had it, or its own Assignment is mended or finds its
+    /// Profile at last. Where another held it back it was not, and who gets it next may be a default that installs it anew. Who is matched
+    /// by labels may be anybody.
+    fn is_meant(&self, before: &Boots, after: &Boots) -> bool {
+        let is_named = |boots: &Boots| boots.won.as_ref().is_some_and(|(_, by)| *by != MatchedBy::Labels);
+        let is_same = before.won.as_ref().is_none_or(|(held, _)| after.won.as_ref().is_some_and(|(winner, _)| winner == held));
+        match self.changed {
+            Name::Profile(_) => self.is_new || is_named(after),
+            Name::Assignment(key) if after.won.as_ref().is_none_or(|(winner, _)| winner != key) => false,
+            Name::Assignment(_) if self.is_new => is_named(after) || !is_named(before),
+            Name::Assignment(_) => is_same && is_named(after),
+        }
     }
 
     fn is_over(&self) -> bool {
         self.tried >= self.limits.machines || self.limits.until.is_some_and(|until| Instant::now() > until)
     }
 
-    fn findings(self, name: &Name) -> Vec<Finding> {
+    fn findings(self) -> Vec<Finding> {
+        let name = self.changed;
         let field = match name {
             // It is gone, or all of it may be the reason.
             _ if !self.new.contains(name) => FieldPath::default(),
@@ -193,13 +240,18 @@ impl<'c> Search<'c> {
             Name::Assignment(_) => FieldPath::of(["spec"]),
         };
         let one = |((before, after, presented), machines): (Happens, Machines)| {
+            let is_one = machines.is_one() && !self.is_bounded;
             let (who, also) = machines.words(self.is_bounded);
             let (rule, then): (&'static Rule, _) = match &after {
                 None => (&rule::LOSES_PROFILE, "nothing".to_owned()),
                 Some(after) => (&rule::MOVES_MACHINES, format!("Profile {after}")),
             };
             let condition = if presented.is_empty() { String::new() } else { format!(" where {presented} is presented") };
-            Finding::new(rule, name, field.clone(), format!("{who} would boot {then} instead of Profile {before}{condition}{also}"))
+            let message = match before {
+                Some(before) => format!("{who} would boot {then} instead of Profile {before}{condition}{also}"),
+                None => format!("{who}, which {} nothing now, would boot {then}{condition}{also}", if is_one { "boots" } else { "boot" }),
+            };
+            Finding::new(rule, name, field.clone(), message)
         };
         let mut findings: Vec<_> = self.found.into_iter().map(one).collect();
         if self.is_bounded && findings.is_empty() {
@@ -210,11 +262,19 @@ impl<'c> Search<'c> {
     }
 }
 
-/// The Profile that it boots, if any.
-fn boots(catalog: &Catalog, subject: &Subject) -> Option<ObjectKey> {
-    match catalog.select(subject) {
-        Ok(selection) => Some(selection.profile.key.clone()),
-        Err(NotSelected::NoAssignment | NotSelected::NoProfile { .. } | NotSelected::NotAccepted { .. }) => None,
+// === impl Boots ===
+
+impl Boots {
+    fn of(catalog: &Catalog, subject: &Subject) -> Self {
+        match catalog.select(subject) {
+            Ok(selection) => {
+                Self { profile: Some(selection.profile.key.clone()), won: Some((selection.assignment.key.clone(), selection.by)) }
+            }
+            Err(NotSelected::NoProfile { assignment, by, .. } | NotSelected::NotAccepted { assignment, by, .. }) => {
+                Self { profile: None, won: Some((assignment.key.clone(), by)) }
+            }
+            Err(NotSelected::NoAssignment) => Self { profile: None, won: None },
+        }
     }
 }
 
@@ -231,6 +291,11 @@ impl Machines {
             }
             None => drop(self.labelled.insert(machine.shown())),
         }
+    }
+
+    /// Whether it is one machine.
+    fn is_one(&self) -> bool {
+        self.labelled.is_empty() && self.kinds.values().sum::<usize>() == 1
     }
 
     /// Who they are, and some of them.

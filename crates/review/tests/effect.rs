@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boot::{Assignment, Catalog, Change, LabelSelector, Name, ObjectKey, Profile, Sorted, SubjectSelectors};
+use boot::{Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Profile, Sorted, SubjectSelectors, Unaccepted};
 use review::effect::{self, Limits};
 
 fn profile(name: &str, labels: &[(&str, &str)]) -> Change {
@@ -144,6 +144,66 @@ fn a_new_assignment_is_meant_for_whom_it_names_and_a_changed_one_tells_who_is_le
     assert_eq!(
         said(&all, &assignment("web", &["S1", "S2"], &[], 0, "linus")),
         ["loses-profile: machines with 2 serial numbers would boot nothing instead of Profile n/linux: serial number S1, serial number S2"]
+    );
+}
+
+#[test]
+fn machines_that_are_held_back_are_told_when_another_would_get_them() {
+    let mut all = catalog([profile("wipe", &[("os", "wipe")]), assignment("default", &[], &[], 0, "wipe")]);
+    let held = assignment("held", &["S1", "S2"], &[], 0, "nothing");
+    all.apply(held.clone());
+    let both = "moves-machines: machines with 2 serial numbers, which boot nothing now, would boot Profile n/wipe: \
+        serial number S1, serial number S2";
+    assert_eq!(said(&all, &gone(&held)), [both]);
+    assert_eq!(
+        said(&all, &assignment("held", &["S2"], &[], 0, "nothing")),
+        ["moves-machines: the machine with serial number S1, which boots nothing now, would boot Profile n/wipe"]
+    );
+    assert_eq!(said(&all, &assignment("default", &[], &[], 1, "wipe")), [both]);
+    assert_eq!(said(&all, &assignment("other", &[], &[], 1, "wipe")), [both]);
+    // Their own Assignment is mended.
+    assert!(said(&all, &assignment("held", &["S1", "S2"], &[], 0, "wipe")).is_empty());
+    // One that holds back by its priority is lowered.
+    all.apply(assignment("first", &[], &[], 2, "nothing"));
+    let lowered = said(&all, &assignment("first", &[], &[], -1, "nothing"));
+    assert_eq!(lowered, ["moves-machines: machines that no other Assignment matches, which boot nothing now, would boot Profile n/wipe"]);
+}
+
+#[test]
+fn an_assignment_that_is_not_accepted_holds_machines_back_until_it_goes() {
+    let mut all = catalog([profile("wipe", &[("os", "wipe")]), assignment("default", &[], &[], 0, "wipe")]);
+    let Change::Assignment(claimed) = assignment("held", &["S1"], &[], 0, "wipe") else { unreachable!() };
+    let name = Name::Assignment(claimed.key.clone());
+    all.apply(Change::Unaccepted(Arc::new(Unaccepted { claim: Claim::Assignment(claimed.clone()), fault: "a fault".into() })));
+    let says = "moves-machines: the machine with serial number S1, which boots nothing now, would boot Profile n/wipe";
+    assert_eq!(said(&all, &name.gone()), [says]);
+    assert_eq!(said(&all, &assignment("held", &["S9"], &[], 0, "wipe")), [says]);
+    assert_eq!(said(&all, &assignment("default", &[], &[], 5, "wipe")), [says]);
+    // Mended as it was meant.
+    assert!(said(&all, &Change::Assignment(claimed)).is_empty());
+}
+
+#[test]
+fn a_machine_that_nobody_had_is_no_surprise_where_it_is_named() {
+    let mut all = catalog([profile("linux", &[("os", "linux")]), profile("linus", &[("os", "linus")])]);
+    assert!(said(&all, &assignment("web", &["S1"], &[], 0, "linux")).is_empty());
+    assert!(said(&all, &assignment("default", &[], &[], 0, "linux")).is_empty());
+    all.apply(assignment("web", &["S1"], &[], 0, "linux"));
+    assert!(said(&all, &assignment("web", &["S1", "S2"], &[], 0, "linux")).is_empty());
+    all.apply(assignment("row", &[], &[("row", "7")], 0, "linux"));
+    assert_eq!(
+        said(&all, &assignment("row", &[], &[], 0, "linux")),
+        ["moves-machines: machines that no other Assignment matches, which boot nothing now, would boot Profile n/linux"]
+    );
+    // Who waits for a Profile by name gets it; who is matched by labels may be anybody.
+    all.apply(assignment("waits", &["S3"], &[], 0, "later"));
+    assert!(said(&all, &profile("new", &[("os", "later")])).is_empty());
+    assert!(said(&all, &profile("linus", &[("os", "later")])).is_empty());
+    all.apply(assignment("rack", &[], &[("rack", "1")], 0, "later"));
+    assert!(said(&all, &profile("new", &[("os", "later")])).is_empty());
+    assert_eq!(
+        said(&all, &profile("linus", &[("os", "later")])),
+        ["moves-machines: machines with rack=1, which boot nothing now, would boot Profile n/linus"]
     );
 }
 

@@ -93,7 +93,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let tls = Live::service("webhook", &args.webhook_tls_dir, tls_metrics);
 
     let metrics = Metrics::register(&mut registry);
-    let reviews = Arc::new(Reviews::new(shared, &partition, metrics.clone()));
+    let followed = replica.clone();
+    let reviews = Arc::new(Reviews::new(shared, &partition, metrics.clone()).aged_by(move || followed.age()));
     let server = Server::bind(args.webhook_listen, tls.clone(), reviews.clone(), metrics, Limits::default()).await;
     let server = server.with_context(|| role::in_use("--webhook-listen", args.webhook_listen))?;
     let admin = admin::bind(args.admin_listen).await?;

@@ -121,7 +121,8 @@ fn admitted(objects: &[Value], catalog: &Catalog) -> (BTreeSet<&'static str>, BT
         let group = json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": kind });
         let request = json!({ "uid": "u", "kind": group, "operation": "UPDATE", "namespace": "n", "name": name, "object": object });
         let bytes = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request }).to_string();
-        let verdict = validate(&Request::read(bytes.as_bytes()).unwrap(), &Beside { catalog: Some(catalog), partition: "", until: None });
+        let verdict =
+            validate(&Request::read(bytes.as_bytes()).unwrap(), &Beside { catalog: Some(catalog), age: None, partition: "", until: None });
         rules.extend(verdict.rules.iter().map(|rule| rule.id));
         let prefix = format!("{kind} {name}: ");
         said.extend(verdict.answer.warnings().iter().map(|warning| warning.strip_prefix(&prefix).unwrap().to_owned()));

@@ -19,6 +19,7 @@ pub struct Reviews {
     /// The cluster whose API server asks, as the catalog calls it.
     partition: Box<str>,
     is_synced: AtomicBool,
+    age: Box<dyn Fn() -> Option<Duration> + Send + Sync>,
     recent: Mutex<Recent>,
     metrics: Metrics,
 }
@@ -56,7 +57,20 @@ impl Hook {
 impl Reviews {
     /// Reviews for the API server of one cluster, beside a catalog that is [not whole yet](Self::set_synced).
     pub fn new(catalog: Arc<SharedCatalog>, partition: &str, metrics: Metrics) -> Self {
-        Self { catalog, partition: partition.into(), is_synced: AtomicBool::new(false), recent: Mutex::default(), metrics }
+        Self {
+            catalog,
+            partition: partition.into(),
+            is_synced: AtomicBool::new(false),
+            age: Box::new(|| None),
+            recent: Mutex::default(),
+            metrics,
+        }
+    }
+
+    /// The same, where this tells how long ago the catalog was last known to be true: who is reviewed beside an old one is told so.
+    #[must_use]
+    pub fn aged_by(self, age: impl Fn() -> Option<Duration> + Send + Sync + 'static) -> Self {
+        Self { age: Box::new(age), ..self }
     }
 
     /// From now on the catalog is whole.
@@ -81,7 +95,8 @@ impl Reviews {
             Hook::Mutate => (admission::mutate(&request), Vec::new()),
             Hook::Validate => {
                 let catalog = self.is_synced().then(|| self.catalog_now());
-                let beside = Beside { catalog: catalog.as_ref(), partition: &self.partition, until: Some(started + TIME) };
+                let until = Some(started + TIME);
+                let beside = Beside { catalog: catalog.as_ref(), age: (self.age)(), partition: &self.partition, until };
                 let verdict = admission::validate(&request, &beside);
                 if let Some(change) = verdict.change.filter(|_| !request.dry_run && catalog.is_some()) {
                     self.recent().admitted(&self.catalog.load(), change, Instant::now());
