@@ -75,7 +75,7 @@ pub(crate) struct Tftp {
 
 /// A TFTP server that serves.
 pub(crate) struct Serving {
-    thread: JoinHandle<()>,
+    thread: JoinHandle<std::io::Result<()>>,
 }
 
 /// Where the bootstrap leads.
@@ -161,7 +161,7 @@ impl Tftp {
         let (is_told, ended) = (told.clone(), stop.clone().drop_guard());
         let serve = move || {
             let _ended = ended;
-            self.server.run(&is_told);
+            self.server.run(&is_told)
         };
         let thread = std::thread::Builder::new().name("tftp".to_owned()).spawn(serve).context("can't start the TFTP server's thread")?;
         let stop = stop.clone();
@@ -179,7 +179,7 @@ impl Serving {
     /// Waits until it has ended, which it does when it was told to and transfers are over.
     pub(crate) async fn ended(self) -> anyhow::Result<()> {
         let joined = tokio::task::spawn_blocking(|| self.thread.join()).await.context("can't wait for the TFTP server")?;
-        joined.map_err(|_| anyhow!("the TFTP server failed; the log says why"))
+        joined.map_err(|_| anyhow!("the TFTP server failed; the log says why"))?.context("can't start the TFTP server's threads")
     }
 }
 

@@ -1,6 +1,7 @@
 //! The sockets, the threads and the clock. What is decided is decided by [`Transfers`]; here datagrams only move, as many in a system call as
 //! there are.
 
+mod clock;
 mod cpus;
 mod inbox;
 mod socket;
@@ -9,16 +10,18 @@ mod worker;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::{iter, thread};
 
-use tracing::error;
+use tracing::warn;
 
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::transfers::{Library, Transfers};
+use clock::Clock;
 use socket::Socket;
-use worker::{Lead, Shared, Worker};
+use worker::{Shared, Worker};
 
 /// Where to listen, and what peers may take.
 #[derive(Clone, Debug)]
@@ -71,6 +74,11 @@ pub enum BindError {
 impl Server {
     /// Listens. Nothing is answered before [`run`](Self::run).
     pub fn bind(config: &Config, library: Library, metrics: Metrics) -> Result<Self, BindError> {
+        Self::bind_for(&cpus::usable(), config, library, metrics)
+    }
+
+    /// The same, as if these were the processors that this process may use.
+    pub fn bind_for(cpus: &[usize], config: &Config, library: Library, metrics: Metrics) -> Result<Self, BindError> {
         let first = Socket::bind(config.listen)?;
         let ip = first.local_addr().map_err(|source| BindError::Other { address: config.listen, source })?.ip();
         let answering: Result<Vec<_>, _> =
@@ -78,7 +86,7 @@ impl Server {
         let answering = answering?;
         let transfers = Transfers::new(config.limits, library, metrics.clone(), answering.len());
         let workers = if answering.is_empty() {
-            one_each(first, &cpus::usable())
+            one_each(first, &cpus::places(cpus))
         } else {
             vec![Worker { sockets: iter::once(first).chain(answering).collect(), cpu: None }]
         };
@@ -90,31 +98,40 @@ impl Server {
         self.workers[0].sockets[0].local_addr()
     }
 
-    /// Serves until `stop` is set, then lets transfers end, for as long as the limits say. Takes this thread and a few others, which stay on
-    /// a processor each.
-    pub fn run(self, stop: &AtomicBool) {
+    /// How many sockets there are for requests, each with a thread of its own.
+    pub fn threads(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Serves until `stop` is set, then lets transfers end, for as long as the limits say. Takes this thread for the clock and a few others,
+    /// which may stay on a processor each. Fails where not one of those can be started.
+    pub fn run(self, stop: &AtomicBool) -> io::Result<()> {
         let Self { workers, limits, metrics, transfers } = self;
-        let shared = Shared::new(transfers);
-        let [first, others @ ..] = &*workers else { return };
+        let shared = &Shared::new(transfers);
         thread::scope(|scope| {
-            for worker in others {
-                let (shared, metrics) = (&shared, metrics.clone());
-                let named = thread::Builder::new().name("tftp".to_owned());
-                if let Err(error) = named.spawn_scoped(scope, move || worker.run(shared, metrics)) {
-                    // Nobody would receive from its socket.
-                    error!(%error, "can't start a thread");
-                    return shared.end();
-                }
+            let start = |worker: Worker| {
+                let (sockets, metrics) = (worker.sockets.clone(), metrics.clone());
+                thread::Builder::new().name("tftp".to_owned()).spawn_scoped(scope, move || worker.run(shared, metrics))?;
+                Ok(sockets)
+            };
+            let (started, failed): (Vec<_>, Vec<_>) = workers.into_iter().map(start).partition(Result::is_ok);
+            let failures = failed.len();
+            let sockets: io::Result<Vec<_>> = if started.is_empty() { failed } else { started }.into_iter().collect();
+            let sockets = sockets?;
+            if failures > 0 {
+                // Their sockets are closed with that, and the kernel gives the others what would have come in there.
+                warn!(failures, "threads can't be started; the others serve");
             }
-            first.lead(&Lead { stop, drain: limits.drain }, &shared, metrics);
-        });
+            Clock { sockets: &sockets[0], stop, drain: limits.drain }.run(shared, metrics.clone());
+            Ok(())
+        })
     }
 }
 
-/// A thread for each processor, which gets what comes in on that one: then it runs where the datagrams are, and wakes nobody on another.
-fn one_each(socket: Socket, cpus: &[usize]) -> Vec<Worker> {
-    let sockets = socket.split(cpus);
+/// A thread for each of these places, with a socket of its own, or one for all.
+fn one_each(socket: Socket, places: &[Option<usize>]) -> Vec<Worker> {
+    let sockets = socket.split(places);
     let is_split = sockets.len() > 1;
-    let cpu = |index: usize| cpus.get(index).copied().filter(|_| is_split);
-    sockets.into_iter().enumerate().map(|(index, socket)| Worker { sockets: vec![socket], cpu: cpu(index) }).collect()
+    let cpu = |index: usize| places.get(index).copied().flatten().filter(|_| is_split);
+    sockets.into_iter().enumerate().map(|(index, socket)| Worker { sockets: Arc::new([socket]), cpu: cpu(index) }).collect()
 }

@@ -364,3 +364,6 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,8 @@ const MAX_SEGMENTED_BYTES: usize = 65_000;
 /// Room for the answers of a whole rack at once.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 const SEND_BUFFER: usize = 4 * 1024 * 1024;
+/// What a socket has that is for no processor in particular; the kernel's number for it is -1.
+const NO_CPU: usize = usize::MAX;
 
 /// A bound socket.
 pub(super) struct Socket {
@@ -37,6 +39,10 @@ pub(super) struct Sender {
     /// What the kernel is told with each packet fits exactly: else it would look for more.
     v4: MultiHeaders<SockaddrStorage>,
     v6: MultiHeaders<SockaddrStorage>,
+    /// Whether a full queue is waited for at all.
+    is_patient: bool,
+    /// How the rest of an outbox goes: one wait for all of it is enough.
+    flags: MsgFlags,
     metrics: Metrics,
 }
 
@@ -64,35 +70,43 @@ impl Socket {
         })
     }
 
-    /// Opens a socket more for each of these processors but the first, at the same address: the kernel gives each datagram to that of the
-    /// processor on which it comes in. Gives all of them, or only the one that was there, where the kernel can't do so.
-    pub(super) fn split(self, cpus: &[usize]) -> Vec<Self> {
-        match self.open_beside(cpus) {
+    /// Opens a socket more for each of these places but the first, at the same address: the kernel gives each datagram to that of the
+    /// processor on which it comes in, or where none is for that one, all of a peer's to the same. Gives all of them, or only the one that
+    /// was there, where the kernel can't do so.
+    pub(super) fn split(self, places: &[Option<usize>]) -> Vec<Self> {
+        match self.open_beside(places) {
             Ok(others) => iter::once(self).chain(others).collect(),
             Err(error) => {
                 debug!(%error, "one socket for all processors");
+                if let Err(error) = self.socket.set_reuse_port(false).and_then(|()| self.socket.set_cpu_affinity(NO_CPU)) {
+                    debug!(%error, "the port stays shared");
+                }
                 vec![self]
             }
         }
     }
 
-    fn open_beside(&self, cpus: &[usize]) -> io::Result<Vec<Self>> {
-        let [first, others @ ..] = cpus else { return Ok(Vec::new()) };
-        if others.is_empty() {
+    fn open_beside(&self, places: &[Option<usize>]) -> io::Result<Vec<Self>> {
+        if places.len() < 2 {
             return Ok(Vec::new());
         }
         let address = self.local_addr()?;
         // Not before it is bound: else it would share the port with the socket of another server that does the same.
         self.socket.set_reuse_port(true)?;
-        self.socket.set_cpu_affinity(*first)?;
-        let open = |cpu: &usize| {
+        let open = |_| {
             let other = Self::prepare(address)?;
             other.socket.set_reuse_port(true)?;
-            other.socket.set_cpu_affinity(*cpu)?;
             other.socket.bind(&SockAddr::from(address))?;
             Ok(other)
         };
-        others.iter().map(open).collect()
+        let others: Vec<_> = (1..places.len()).map(open).collect::<io::Result<_>>()?;
+        // Not before all are there: one alone is for all processors.
+        for (socket, place) in iter::once(self).chain(&others).zip(places) {
+            if let Some(cpu) = place {
+                socket.socket.set_cpu_affinity(*cpu)?;
+            }
+        }
+        Ok(others)
     }
 
     fn open(address: SocketAddr) -> io::Result<Self> {
@@ -188,14 +202,21 @@ impl Source {
 // === impl Sender ===
 
 impl Sender {
+    /// Waits a little where a queue is full.
     pub(super) fn new(metrics: Metrics) -> Self {
+        Self { is_patient: true, ..Self::hasty(metrics) }
+    }
+
+    /// Waits for nothing.
+    pub(super) fn hasty(metrics: Metrics) -> Self {
         let v4 = MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in_pktinfo)));
         let v6 = MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in6_pktinfo)));
-        Self { v4, v6, metrics }
+        Self { v4, v6, is_patient: false, flags: MsgFlags::empty(), metrics }
     }
 
     /// Sends all of it. What the system does not take is lost, as on any network, and counted.
     pub(super) fn send(&mut self, sockets: &[Socket], outbox: &Outbox) {
+        self.flags = if self.is_patient { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
         let mut sends = outbox.sends();
         while let [first, ..] = sends {
             let socket = &sockets[first.route.socket];
@@ -252,7 +273,8 @@ impl Sender {
             control.push(ControlMessage::UdpGsoSegments(&segment));
         }
         let slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        if let Err(error) = sendmsg(socket.raw(), &slices, &control, MsgFlags::empty(), Some(&peer)) {
+        if let Err(error) = sendmsg(socket.raw(), &slices, &control, self.flags, Some(&peer)) {
+            self.waited(error);
             // Not every kernel and card can cut: then each packet goes by itself.
             debug!(%error, "a window goes packet by packet");
             let packets: Vec<_> =
@@ -273,11 +295,11 @@ impl Sender {
                     let peers: Vec<_> = packets.iter().map(|(peer, _)| Some(socket.address(*peer))).collect();
                     let control = [source.message()];
                     let headers = if matches!(source, Source::V4(_)) { &mut self.v4 } else { &mut self.v6 };
-                    sendmmsg(socket.raw(), headers, &slices, &peers, control, MsgFlags::empty()).map(Iterator::count)
+                    sendmmsg(socket.raw(), headers, &slices, &peers, control, self.flags).map(Iterator::count)
                 }
                 None => {
                     let (peer, packet) = packets[0];
-                    sendmsg(socket.raw(), &[IoSlice::new(packet)], &[], MsgFlags::empty(), Some(&socket.address(peer))).map(|_| 1)
+                    sendmsg(socket.raw(), &[IoSlice::new(packet)], &[], self.flags, Some(&socket.address(peer))).map(|_| 1)
                 }
             };
             match sent {
@@ -287,9 +309,17 @@ impl Sender {
                     // It is about the first: no way there, or a full queue.
                     debug!(%error, peer = %packets[0].0, "a packet can't be sent");
                     self.metrics.send_errors.inc();
+                    self.waited(error);
                     packets = &packets[1..];
                 }
             }
+        }
+    }
+
+    /// Where a queue was full for as long as the socket waits, what comes behind in this outbox does not wait again.
+    fn waited(&mut self, error: Errno) {
+        if error == Errno::EAGAIN {
+            self.flags = MsgFlags::MSG_DONTWAIT;
         }
     }
 }

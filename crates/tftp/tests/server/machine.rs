@@ -1,0 +1,88 @@
+//! A server of one file, and machines that fetch it.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use tftp::packet::{Mode, Request};
+use tftp::{BindError, Config, Library, Limits, Metrics, Options, Packet, Server, Table};
+
+const BLKSIZE: u16 = 1_000;
+
+/// A library of one file.
+pub(crate) fn library(file: &[u8]) -> Library {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("file"), file).unwrap();
+    let (table, _) = Table::of_files_below(root.path(), &Table::default()).unwrap();
+    Library { table: Arc::new(ArcSwap::from_pointee(table)), bootstrap: Arc::new(|_| String::new()) }
+}
+
+/// A server as if it might use these processors, and what it counts.
+pub(crate) fn server(listen: SocketAddr, library: Library, cpus: &[usize]) -> (Result<Server, BindError>, Metrics) {
+    let metrics = Metrics::default();
+    let config = Config { listen, ports: None, limits: Limits::default() };
+    (Server::bind_for(cpus, &config, library, metrics.clone()), metrics)
+}
+
+/// Bytes of which neighbours differ.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    (0..=250).cycle().take(length).collect()
+}
+
+/// The processors that there are.
+pub(crate) fn cpus() -> Vec<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap()).collect()
+}
+
+fn move_to(cpu: usize) {
+    let mut only = CpuSet::new();
+    only.set(cpu).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &only).unwrap();
+}
+
+/// Fetches the file from a new port, each packet from the next of these processors. `before` is told how much is there before each packet.
+pub(crate) fn fetch(server: SocketAddr, cpus: &[usize], windowsize: u16, mut before: impl FnMut(usize)) -> Vec<u8> {
+    let socket = UdpSocket::bind(if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut turns = cpus.iter().cycle();
+    let mut say = |packet: Packet<'_>| {
+        let mut bytes = Vec::new();
+        packet.write(&mut bytes);
+        move_to(*turns.next().unwrap());
+        socket.send_to(&bytes, server).unwrap();
+    };
+    let options = Options { blksize: Some(BLKSIZE), windowsize: Some(windowsize), ..Options::default() };
+    say(Packet::Read(Request { file: b"file", mode: Mode::Octet, options }));
+    let (mut fetched, mut last, mut buffer) = (Vec::new(), 0, [0; 2_000]);
+    loop {
+        let (length, from) = socket.recv_from(&mut buffer).expect("the server answers");
+        assert_eq!(from, server);
+        match Packet::parse(&buffer[..length]).unwrap() {
+            Packet::OptionAck(_) => say(Packet::Ack(0)),
+            // A repeat, where this test had to wait for long, ends as the window did that it repeats.
+            Packet::Data { block, .. } if block <= last => {
+                if block.is_multiple_of(windowsize) {
+                    say(Packet::Ack(last));
+                }
+            }
+            Packet::Data { block, bytes } => {
+                assert_eq!(block, last + 1, "nothing is lost here");
+                last = block;
+                fetched.extend(bytes);
+                let is_last = bytes.len() < BLKSIZE.into();
+                if is_last || block.is_multiple_of(windowsize) {
+                    before(fetched.len());
+                    say(Packet::Ack(block));
+                }
+                if is_last {
+                    return fetched;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
