@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ];
     for (what, make) in sorts {
         measure(what, args, make, |bytes| {
-            let beside = Beside { catalog: Some(&all), partition: "", until: Some(Instant::now() + TIME) };
+            let beside = Beside { catalog: Some(&all), partition: "", age: None, until: Some(Instant::now() + TIME) };
             let answer = validate(&Request::read(bytes)?, &beside).answer;
             let said = answer.warnings().first().cloned().or_else(|| answer.causes().next().map(|(_, message)| message.to_owned()));
             drop(answer.to_json());
