@@ -129,8 +129,8 @@ async fn a_profile_is_served_with_the_ids_that_were_written() -> Result<()> {
 }
 
 #[tokio::test]
-async fn unchanged_objects_cause_no_write_at_the_next_start() -> Result<()> {
-    let server = server(300).await;
+async fn a_thousand_unchanged_objects_cause_no_write_at_the_next_start_of_a_holder_of_the_lease() -> Result<()> {
+    let server = server(1000).await;
     server.put(profile("p"));
     let first = Running::start(&server).await?.ready().await?;
     let has_status = |object: &Value| object["status"]["conditions"].is_array();
