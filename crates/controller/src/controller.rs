@@ -23,7 +23,7 @@ use crate::finding;
 use crate::index::{Index, Step, Write};
 use crate::lease::{Candidate, KubeLeases, Tenure, Timing};
 use crate::metrics::{Kind, Metrics, Outcome};
-use crate::watch::{Follower, Update};
+use crate::watch::{Follower, Patience, Update};
 use crate::writer::{MAX_IN_FLIGHT, Pace, Queue, Written, perform};
 
 use listing::{NO_LISTING, Tracked, track};
@@ -45,6 +45,8 @@ pub struct Options {
     pub identity: String,
     /// Most writes of status a second.
     pub writes_per_second: u32,
+    /// How long the API server is waited for.
+    pub patience: Patience,
 }
 
 /// Follows a cluster and writes back what it found out.
@@ -138,11 +140,11 @@ impl Controller {
         let mut followers = JoinSet::new();
         let sources = track(&options);
         for (index, tracked) in sources.iter().enumerate() {
-            let (client, source, relist, updates) = (client.clone(), tracked.source.clone(), tracked.relist.clone(), updates.clone());
+            let (source, relist, updates) = (tracked.source.clone(), tracked.relist.clone(), updates.clone());
             if source.is_profiles {
-                followers.spawn(Follower::<crd::Profile>::new(client, source, index, updates).run(relist));
+                followers.spawn(Follower::<crd::Profile>::new(&client, options.patience, source, index, updates).run(relist));
             } else {
-                followers.spawn(Follower::<crd::Assignment>::new(client, source, index, updates).run(relist));
+                followers.spawn(Follower::<crd::Assignment>::new(&client, options.patience, source, index, updates).run(relist));
             }
         }
         drop(updates);

@@ -26,3 +26,4 @@ mod writer;
 
 pub use controller::{Controller, Handle, Options};
 pub use metrics::Metrics;
+pub use watch::Patience;

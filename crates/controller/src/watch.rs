@@ -1,6 +1,7 @@
 //! Follows the objects of one kind, in one namespace or in all.
 
 mod history;
+mod patience;
 
 use std::time::Duration;
 
@@ -11,11 +12,13 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use rand::Rng;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::object::{Guarded, Object, Watched, key};
-use history::{History, Verdict};
+use history::{Found, History, Verdict};
+
+pub use patience::Patience;
 
 /// What happened to the objects of one source.
 pub(crate) enum Update {
@@ -46,8 +49,6 @@ pub(crate) struct Source {
 
 /// The server ends a watch after so many seconds, so that a connection that died in silence is noticed soon after.
 const WATCH_SECONDS: u32 = 60;
-/// How often the server is asked whether its history still goes on from what was seen. See [`Follower::probe`].
-const PROBE: Duration = Duration::from_mins(1);
 /// A listing costs the server much; anything else costs it little.
 const LONGEST_PAUSE_BEFORE_LISTING: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -60,6 +61,7 @@ const CALM: Duration = Duration::from_mins(2);
 pub(crate) struct Follower<K> {
     client: Client,
     api: Api<Guarded<K>>,
+    patience: Patience,
     source: Source,
     index: usize,
     updates: mpsc::Sender<(usize, Update)>,
@@ -97,13 +99,14 @@ impl std::fmt::Display for Source {
 // === impl Follower ===
 
 impl<K: Watched> Follower<K> {
-    pub(crate) fn new(client: Client, source: Source, index: usize, updates: mpsc::Sender<(usize, Update)>) -> Self {
+    pub(crate) fn new(client: &Client, patience: Patience, source: Source, index: usize, updates: mpsc::Sender<(usize, Update)>) -> Self {
+        let client = patience.client(client.clone());
         let api = match &source.namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
         let (history, before) = (History::default(), History::default());
-        Self { client, api, source, index, updates, history, before, has_listed: false, streams: true }
+        Self { client, api, patience, source, index, updates, history, before, has_listed: false, streams: true }
     }
 
     /// Follows until nobody listens. `relist` asks for a listing.
@@ -123,22 +126,23 @@ impl<K: Watched> Follower<K> {
         let mut events = std::pin::pin!(watcher::watcher(self.api.clone(), config));
         let mut pause = Pause::new();
         let mut is_listed = false;
-        let mut probe_at = Instant::now() + jittered(PROBE);
+        let mut probe_at = Instant::now() + jittered(self.patience.probe);
         loop {
-            let Ok(event) = timeout(probe_at.saturating_duration_since(Instant::now()), events.try_next()).await else {
-                probe_at = Instant::now() + jittered(PROBE);
+            let until = if is_listed { probe_at } else { Instant::now() + self.patience.listing() };
+            let Ok(event) = timeout_at(until, events.try_next()).await else {
                 if !is_listed {
-                    continue;
+                    return self.send(Update::Trouble("a listing does not go on; listing again".to_owned())).await;
                 }
                 match self.probe().await {
-                    Some(Verdict::GoesOn) => {}
-                    Some(Verdict::WentBack) => return true,
-                    Some(Verdict::IsMissing) | None => probe_at = Instant::now() + jittered(LONGEST_PAUSE),
+                    Some(Verdict::GoesOn) => probe_at = Instant::now() + jittered(self.patience.probe),
+                    Some(Verdict::WentBack | Verdict::Stalled) => return true,
+                    Some(Verdict::MayCome) | None => probe_at = Instant::now() + jittered(LONGEST_PAUSE),
                 }
                 continue;
             };
             let update = match event {
                 Ok(Some(Event::Init)) => {
+                    is_listed = false;
                     let seen = std::mem::take(&mut self.history);
                     // A listing that was cut short tells nothing of what was seen before it.
                     if self.has_listed && self.before.version() == 0 {
@@ -201,19 +205,16 @@ impl<K: Watched> Follower<K> {
     }
 
     /// Asks whether the server's history goes on from what was seen: a watch from a version that is yet to come stays silent until it comes,
-    /// so that somebody has to ask. None where the server does not say.
+    /// so that somebody has to ask; and so does one whose connection died in silence. None where the server does not say.
     async fn probe(&mut self) -> Option<Verdict> {
-        let verdict = match self.ask(&self.history).await? {
-            (Verdict::IsMissing, missing) => self.history.misses(missing),
-            (verdict, _) => {
-                self.history.misses(None);
-                verdict
-            }
-        };
+        let found = self.ask(&self.history).await?;
+        let verdict = self.history.weigh(found);
         match verdict {
             Verdict::WentBack => self.go_back(self.history.version()).await,
             // Nobody listens when all of it ends, which is noticed at the next update.
-            Verdict::GoesOn | Verdict::IsMissing => drop(self.send(Update::Heard).await),
+            Verdict::Stalled => drop(self.send(Update::Trouble("the watch does not bring what changed; listing again".to_owned())).await),
+            Verdict::GoesOn => drop(self.send(Update::Heard).await),
+            Verdict::MayCome => {}
         }
         Some(verdict)
     }
@@ -221,7 +222,7 @@ impl<K: Watched> Follower<K> {
     /// Whether a listing is older than what was seen before it, so that versions of before say nothing.
     async fn is_listing_of_the_past(&mut self) -> bool {
         let before = std::mem::take(&mut self.before);
-        let is_past = matches!(self.ask(&before).await, Some((Verdict::WentBack, _)));
+        let is_past = self.ask(&before).await.is_some_and(|found| found.went_back);
         if is_past {
             self.go_back(before.version()).await;
         }
@@ -235,24 +236,20 @@ impl<K: Watched> Follower<K> {
         self.send(Update::WentBack).await;
     }
 
-    /// What the server says of a history, and what it lacks of it. None where it says nothing.
-    async fn ask(&self, history: &History) -> Option<(Verdict, Option<history::Seen>)> {
+    /// What the server has of a history. None where it says nothing.
+    async fn ask(&self, history: &History) -> Option<Found> {
         let limit = ListParams::default().limit(1);
         let list = self.answered(self.api.list_metadata(&limit)).await?;
-        if history.is_beyond(list.metadata.resource_version.as_deref()) {
-            return Some((Verdict::WentBack, None));
-        }
-        let mut missing = None;
+        let mut found = Found { went_back: history.is_beyond(list.metadata.resource_version.as_deref()), ..Found::default() };
         for seen in history.newest() {
+            if found.went_back {
+                break;
+            }
             let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), &seen.key.namespace);
             let now = self.answered(api.get_metadata_opt(&seen.key.name)).await?;
-            match seen.judge(now.as_ref().and_then(|object| object.metadata.resource_version.as_deref())) {
-                Verdict::GoesOn => {}
-                Verdict::WentBack => return Some((Verdict::WentBack, None)),
-                Verdict::IsMissing => missing = missing.or(Some(seen)),
-            }
+            found.take(seen, now.as_ref().and_then(|object| object.metadata.resource_version.as_deref()));
         }
-        Some((if missing.is_some() { Verdict::IsMissing } else { Verdict::GoesOn }, missing))
+        Some(found)
     }
 
     async fn answered<T>(&self, asked: impl Future<Output = kube::Result<T>>) -> Option<T> {

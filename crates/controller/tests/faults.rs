@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use boot::catalog::guard::Limits;
 use boot::{ConfigName, ObjectKey};
 use controller::lease::Timing;
-use controller::{Controller, Handle, Metrics, Options};
+use controller::{Controller, Handle, Metrics, Options, Patience};
 use fake_apiserver::{FakeApiServer, Fault, Verb, When};
 use feed::Publisher;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -35,6 +35,10 @@ impl Running {
     }
 
     async fn start_in(server: &FakeApiServer, namespaces: &[&str]) -> Result<Self> {
+        Self::start_with(server, namespaces, Patience::default()).await
+    }
+
+    async fn start_with(server: &FakeApiServer, namespaces: &[&str], patience: Patience) -> Result<Self> {
         let config = Config::from_custom_kubeconfig(Kubeconfig::from_yaml(&server.kubeconfig())?, &KubeConfigOptions::default()).await?;
         let publisher = Arc::new(Publisher::new());
         let options = Options {
@@ -45,6 +49,7 @@ impl Running {
             lease: Timing { retry: Duration::from_millis(100), ..Timing::default() },
             identity: format!("test-{:p}", Arc::as_ptr(&publisher)),
             writes_per_second: 10_000,
+            patience,
         };
         let mut registry = Registry::default();
         let controller = Controller::new(Client::try_from(config)?, publisher.clone(), options, Metrics::register(&mut registry));
@@ -124,8 +129,8 @@ async fn a_profile_is_served_with_the_ids_that_were_written() -> Result<()> {
 }
 
 #[tokio::test]
-async fn unchanged_objects_cause_no_write_at_the_next_start() -> Result<()> {
-    let server = server(300).await;
+async fn a_thousand_unchanged_objects_cause_no_write_at_the_next_start_of_a_holder_of_the_lease() -> Result<()> {
+    let server = server(1000).await;
     server.put(profile("p"));
     let first = Running::start(&server).await?.ready().await?;
     let has_status = |object: &Value| object["status"]["conditions"].is_array();
@@ -233,6 +238,58 @@ async fn a_server_that_no_longer_streams_listings_is_asked_for_pages() -> Result
     server.put(assignment("new", 7));
     eventually("it is followed again", || running.priority("new") == Some(7) && running.handle.remarks().is_empty()).await?;
     drop(gone);
+    running.stop().await
+}
+
+/// Of a server that answers at once.
+const HASTY: Patience = Patience { answer: Duration::from_secs(1), probe: Duration::from_millis(300) };
+
+#[tokio::test]
+async fn a_listing_whose_answer_never_begins_is_told_and_asked_for_again() -> Result<()> {
+    for streams in [true, false] {
+        let server = server(10).await;
+        server.set_watch_list(streams);
+        let verb = if streams { When::watches() } else { When::lists() };
+        let _hanging = server.inject(verb.of("assignments").times(1), Fault::Hang);
+        let running = Running::start_with(&server, &[], HASTY).await?;
+        let silent = "Assignments can't be followed";
+        eventually("it is told", || {
+            let remarks = running.handle.remarks().join("\n");
+            remarks.contains(silent) && remarks.contains("the API server did not begin to answer")
+        })
+        .await?;
+        let running = running.ready().await?;
+        assert_eq!(running.assignments(), 10);
+        eventually("all is well", || running.handle.remarks().is_empty()).await?;
+        running.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_whose_answer_never_begins_is_told_and_asked_for_again_without_a_listing() -> Result<()> {
+    let server = server(10).await;
+    let patience = Patience { probe: Duration::from_mins(1), ..HASTY };
+    let running = Running::start_with(&server, &[], patience).await?.ready().await?;
+    server.forget_calls();
+    let _hanging = server.inject(When::watches().of("assignments").times(1), Fault::Hang);
+    let _cut = server.inject(When::watches().of("assignments").times(1), Fault::Cut);
+    eventually("it is told", || running.handle.remarks().join("\n").contains("did not begin to answer")).await?;
+    server.put(assignment("a0", 7));
+    eventually("it is followed again", || running.priority("a0") == Some(7) && running.handle.remarks().is_empty()).await?;
+    assert!(server.calls().iter().all(|call| !call.query.contains_key("sendInitialEvents")));
+    running.stop().await
+}
+
+#[tokio::test]
+async fn a_watch_that_does_not_bring_what_changed_is_begun_anew() -> Result<()> {
+    let server = server(3).await;
+    let running = Running::start_with(&server, &[], HASTY).await?.ready().await?;
+    let stalled = server.inject(When::watches().of("assignments").times(1), Fault::Stall);
+    server.put(assignment("a0", 7));
+    eventually("it is seen", || running.priority("a0") == Some(7)).await?;
+    assert!(!running.metrics().contains("watch_trouble_total 0\n"), "{}", running.metrics());
+    drop(stalled);
     running.stop().await
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use controller::lease::Timing;
-use controller::{Controller, Handle, Metrics, Options};
+use controller::{Controller, Handle, Metrics, Options, Patience};
 use feed::{Publisher, PublisherLimits, PublisherMetrics};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -95,6 +95,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         lease: Timing::default(),
         identity: identity(),
         writes_per_second: args.status_writes,
+        patience: Patience::default(),
     };
     let controller = Controller::new(client, publisher.clone(), options, metrics);
     let parts: Vec<Arc<dyn Part>> = vec![Arc::new(controller.handle()), tls.clone()];

@@ -17,6 +17,17 @@ pub(super) struct History {
     newest: Vec<Seen>,
     /// What was missing when the server was asked last.
     missing: Option<Seen>,
+    /// The newest version that it had then, where that was not seen.
+    ahead: Option<u64>,
+}
+
+/// What a server has that is not as it was seen.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// It does not know what was seen.
+    pub(super) went_back: bool,
+    pub(super) missing: Option<Seen>,
+    pub(super) ahead: Option<u64>,
 }
 
 /// A change that was seen.
@@ -32,8 +43,10 @@ pub(super) struct Seen {
 pub(super) enum Verdict {
     /// It goes on from what was seen.
     GoesOn,
-    /// Either it was deleted just now, or it has never been: time will tell.
-    IsMissing,
+    /// Something was changed or deleted, of which word may be on its way; or has never been. Time will tell.
+    MayCome,
+    /// Word of something that changed has not come.
+    Stalled,
     /// It does not know what was seen.
     WentBack,
 }
@@ -70,27 +83,32 @@ impl History {
         self.newest.clone()
     }
 
-    /// What it means that something is missing: nothing at first, as word of its deletion may be on its way.
-    pub(super) fn misses(&mut self, seen: Option<Seen>) -> Verdict {
-        let is_still = seen.is_some() && self.missing == seen;
-        self.missing = seen;
-        match &self.missing {
-            None => Verdict::GoesOn,
-            Some(_) if is_still => Verdict::WentBack,
-            Some(_) => Verdict::IsMissing,
+    /// What it means that the server has what was found: nothing at first, as word of it may be on its way.
+    pub(super) fn weigh(&mut self, found: Found) -> Verdict {
+        let Found { went_back, missing, ahead } = found;
+        let is_still_missing = missing.is_some() && self.missing == missing;
+        let is_still_ahead = self.ahead.is_some_and(|ahead| self.version < ahead);
+        let may_come = missing.is_some() || ahead.is_some();
+        (self.missing, self.ahead) = (missing, ahead);
+        match () {
+            () if went_back || is_still_missing => Verdict::WentBack,
+            () if is_still_ahead => Verdict::Stalled,
+            () if may_come => Verdict::MayCome,
+            () => Verdict::GoesOn,
         }
     }
 }
 
-// === impl Seen ===
+// === impl Found ===
 
-impl Seen {
-    /// What it means that the server has the object at this version now, or has it not.
-    pub(super) fn judge(&self, now: Option<&str>) -> Verdict {
+impl Found {
+    /// The server has the object at this version now, or has it not.
+    pub(super) fn take(&mut self, seen: Seen, now: Option<&str>) {
         match now.map(str::parse::<u64>) {
-            Some(Ok(now)) if now < self.version => Verdict::WentBack,
-            None if !self.is_gone => Verdict::IsMissing,
-            _ => Verdict::GoesOn,
+            Some(Ok(now)) if now < seen.version => self.went_back = true,
+            Some(Ok(now)) if now > seen.version => self.ahead = self.ahead.max(Some(now)),
+            None if !seen.is_gone => self.missing = self.missing.take().or(Some(seen)),
+            _ => {}
         }
     }
 }
@@ -103,39 +121,56 @@ mod tests {
         ObjectKey::new("ns", name)
     }
 
-    fn one(name: &str, version: &str, is_gone: bool) -> (History, Seen) {
+    fn one(name: &str, version: &str, is_gone: bool) -> History {
         let mut history = History::default();
         history.see(&key(name), &version.into(), is_gone);
-        let seen = history.newest().remove(0);
-        (history, seen)
+        history
+    }
+
+    /// What it means that the server has the object of [`one`] at this version, or has it not.
+    fn weigh(history: &mut History, now: Option<&str>) -> Verdict {
+        let mut found = Found::default();
+        found.take(history.newest().remove(0), now);
+        history.weigh(found)
     }
 
     #[test]
     fn a_server_that_has_an_older_version_of_an_object_went_back() {
-        let (history, seen) = one("a", "150", false);
-        assert_eq!(seen.judge(Some("120")), Verdict::WentBack);
-        assert_eq!(seen.judge(Some("150")), Verdict::GoesOn);
-        assert_eq!(seen.judge(Some("151")), Verdict::GoesOn);
+        let mut history = one("a", "150", false);
+        assert_eq!(weigh(&mut history, Some("120")), Verdict::WentBack);
+        assert_eq!(weigh(&mut history, Some("150")), Verdict::GoesOn);
         assert!(history.is_beyond(Some("149")) && !history.is_beyond(Some("150")) && !history.is_beyond(None));
     }
 
     #[test]
     fn a_deleted_object_that_is_there_as_it_was_is_a_server_that_went_back() {
-        let (_, seen) = one("a", "150", true);
-        assert_eq!(seen.judge(Some("120")), Verdict::WentBack);
-        assert_eq!(seen.judge(None), Verdict::GoesOn);
+        let mut history = one("a", "150", true);
+        assert_eq!(weigh(&mut history, Some("120")), Verdict::WentBack);
+        assert_eq!(weigh(&mut history, None), Verdict::GoesOn);
         // Somebody made it anew.
-        assert_eq!(seen.judge(Some("160")), Verdict::GoesOn);
+        assert_eq!(weigh(&mut history, Some("160")), Verdict::MayCome);
     }
 
     #[test]
     fn an_object_that_is_missing_is_waited_for_once() {
-        let (mut history, seen) = one("a", "150", false);
-        assert_eq!(seen.judge(None), Verdict::IsMissing);
-        assert_eq!(history.misses(Some(seen.clone())), Verdict::IsMissing);
-        assert_eq!(history.misses(Some(seen.clone())), Verdict::WentBack);
-        assert_eq!(history.misses(None), Verdict::GoesOn);
-        assert_eq!(history.misses(Some(seen)), Verdict::IsMissing);
+        let mut history = one("a", "150", false);
+        assert_eq!(weigh(&mut history, None), Verdict::MayCome);
+        assert_eq!(weigh(&mut history, None), Verdict::WentBack);
+        assert_eq!(weigh(&mut history, Some("150")), Verdict::GoesOn);
+        assert_eq!(weigh(&mut history, None), Verdict::MayCome);
+    }
+
+    #[test]
+    fn word_of_a_newer_version_is_waited_for_once_and_any_later_word_will_do() {
+        let mut history = one("a", "150", false);
+        assert_eq!(weigh(&mut history, Some("151")), Verdict::MayCome);
+        assert_eq!(weigh(&mut history, Some("151")), Verdict::Stalled);
+        let mut history = one("a", "150", false);
+        assert_eq!(weigh(&mut history, Some("151")), Verdict::MayCome);
+        history.see(&key("a"), &"151".into(), false);
+        assert_eq!(weigh(&mut history, Some("152")), Verdict::MayCome, "it changes all the time");
+        history.see(&key("b"), &"153".into(), false);
+        assert_eq!(weigh(&mut history, Some("153")), Verdict::GoesOn);
     }
 
     #[test]

@@ -13,7 +13,7 @@ async fn a_watch_that_fails_each_time_is_not_said_to_go_on_because_other_questio
     let client = Client::try_from(config).expect("it makes a client");
     let (updates, mut incoming) = mpsc::channel(64);
     let source = Source { is_profiles: false, namespace: None };
-    let following = tokio::spawn(Follower::<crd::Assignment>::new(client, source, 0, updates).run(Arc::default()));
+    let following = tokio::spawn(Follower::<crd::Assignment>::new(&client, Patience::default(), source, 0, updates).run(Arc::default()));
     while !matches!(incoming.recv().await, Some((_, Update::Whole))) {}
     let _cut = server.inject(When::watches(), Fault::Cut);
     let mut troubles = 0;
