@@ -252,6 +252,7 @@ impl<'c> Search<'c> {
                 None => format!("{who}, which {} nothing now, would boot {then}{condition}{also}", if is_one { "boots" } else { "boot" }),
             };
             Finding::new(rule, name, field.clone(), message)
+                .help("if this is not meant, undo it before they boot; `shaper diff` names them all")
         };
         let mut findings: Vec<_> = self.found.into_iter().map(one).collect();
         if self.is_bounded && findings.is_empty() {

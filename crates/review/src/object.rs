@@ -83,7 +83,8 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
     if !labels.is_compatible(labels) {
         let asked: Vec<_> = labels.requirements().iter().map(ToString::to_string).collect();
         let message = format!("no machine can meet all of {}", asked.join(", "));
-        findings.push(Finding::new(&rule::NEVER_MATCHES, &name, selectors, message));
+        let help = "remove what contradicts the rest; for alternatives write one requirement with operator In, or several Assignments";
+        findings.push(Finding::new(&rule::NEVER_MATCHES, &name, selectors, message).help(help));
     }
     for (key, value) in &spec.profile_selectors {
         meant_for(&name, &FieldPath::of(["spec", "profileSelectors"]), key, value, &mut findings);
