@@ -23,7 +23,7 @@ pub(super) fn of(catalog: &Catalog, own: &Arc<Assignment>, limits: Limits) -> Ve
         return Vec::new();
     }
     let mut looked = 0;
-    for machine in Machine::of(&own.subjects).take(limits.machines) {
+    for machine in Machine::named(&own.subjects).take(limits.machines) {
         if limits.until.is_some_and(|until| Instant::now() > until) {
             break;
         }
