@@ -256,17 +256,22 @@ fn what_was_admitted_a_moment_ago_counts_until_the_feed_knows_better() {
     let empty = Catalog::with_selectors();
     let mut recent = Recent::default();
     let now = Instant::now();
+    let profiles = |recent: &mut Recent, catalog: &Catalog, now: Instant| {
+        let mut next = catalog.clone();
+        recent.ahead_of(catalog, now).into_iter().for_each(|change| assert!(next.apply(change)));
+        next.profile_count()
+    };
     let linux = create(&profile("linux", "#!ipxe\nboot\n"), &empty).change.unwrap();
     recent.admitted(&empty, linux.clone(), now);
-    assert_eq!(recent.over(&empty, now).profile_count(), 1);
+    assert_eq!(profiles(&mut recent, &empty, now), 1);
     // The feed brings it, and then its end.
     let mut heard = empty.clone();
     heard.apply(linux.clone());
-    assert_eq!(recent.over(&heard, now).profile_count(), 1);
-    assert_eq!(recent.over(&empty, now).profile_count(), 0);
+    assert_eq!(profiles(&mut recent, &heard, now), 1);
+    assert_eq!(profiles(&mut recent, &empty, now), 0);
     recent.admitted(&heard, linux.name().gone(), now);
-    assert_eq!(recent.over(&heard, now).profile_count(), 0);
-    assert_eq!(recent.over(&heard, now + Duration::from_secs(6)).profile_count(), 1);
+    assert_eq!(profiles(&mut recent, &heard, now), 0);
+    assert_eq!(profiles(&mut recent, &heard, now + Duration::from_secs(6)), 1);
 }
 
 // --- what objects get ---

@@ -81,7 +81,7 @@ struct Search<'c> {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { machines: 500, tries: 2_000, assignments: 5_000, until: None }
+        Self { machines: 500, tries: 1_000, assignments: 5_000, until: None }
     }
 }
 
