@@ -97,7 +97,7 @@ fn a_bad_assignment_is_refused_with_a_sentence_about_the_field() -> Result<()> {
         ),
         (
             "{subjectSelectors: {serialNumbers: [' ']}}",
-            "spec.subjectSelectors.serialNumbers[0]: Invalid value: \" \": is no serial number: there is nothing in it".to_owned(),
+            "spec.subjectSelectors.serialNumbers[0]: Invalid value: \" \": is no serial number: there is nothing in it; remove it, or write what the machine presents as its serial".to_owned(),
         ),
         (
             "{subjectSelectors: {macAddresses: ['52:54']}}",
@@ -171,7 +171,7 @@ fn a_bad_profile_is_refused_with_a_sentence_about_the_field() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
     let identifier = "is no name for a config: it must be an identifier (letters, digits and _, not starting with a digit, at most 63 long), \
         so that {{ NAME }} is a variable";
-    let taken = "is no name for a config: it already has a meaning in templates";
+    let taken = "is no name for a config: it already has a meaning in templates; choose another";
     let mut cases = vec![
         ("{}".to_owned(), format!("\n* spec.ipxe: Required value\n{UNCHECKED}")),
         ("{ipxe: ''}".to_owned(), "spec.ipxe: Invalid value: \"\": spec.ipxe in body should be at least 1 chars long".to_owned()),

@@ -145,7 +145,8 @@ fn what_may_be_meant_otherwise_is_written_with_a_warning() -> Result<()> {
     assert_eq!(
         site.warned(&(assignment("web-2", &format!("uuids: [{UUID}]"), "linux") + "  priority: 5\n"))?,
         [format!(
-            "Assignment web-2: spec.subjectSelectors: Assignment {ns}/web names uuid {UUID} too; this one goes first, as its priority 5 is higher than 0"
+            "Assignment web-2: spec.subjectSelectors: Assignment {ns}/web names uuid {UUID} too; this one goes first, as its priority 5 is higher than 0 \
+             (leave the machine to one of them, or give the one that is meant the higher priority)"
         )]
     );
     assert_eq!(
@@ -165,7 +166,9 @@ fn what_may_be_meant_otherwise_is_written_with_a_warning() -> Result<()> {
     site.kubectl.run(["delete", "assignment", "typo", "filler", "web-2"])?;
     site.knows("1 Assignments, 1 Profiles")?;
 
-    let one = format!("the machine with uuid {UUID} would boot nothing instead of Profile {ns}/linux");
+    let one = format!(
+        "the machine with uuid {UUID} would boot nothing instead of Profile {ns}/linux (if this is not meant, undo it before they boot; `shaper diff` names them all)"
+    );
     let relabel = profile("linux", linux).replace("{profile: linux}", "{profile: other}");
     let said = site.warned(&relabel)?;
     ensure!(said.contains(&format!("Profile linux: metadata.labels: {one}")), "{said:?}");

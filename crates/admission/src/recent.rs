@@ -47,16 +47,12 @@ impl Recent {
         self.entries.push_back(Entry { at: now, before: Held::of(catalog, &name), change });
     }
 
-    /// The catalog as it will be, once all that was admitted is heard of.
-    pub fn over(&mut self, catalog: &Catalog, now: Instant) -> Catalog {
+    /// What was admitted and the catalog has not heard of, in its order. Whoever shares this applies it aside, so that nobody waits for that.
+    pub fn ahead_of(&mut self, catalog: &Catalog, now: Instant) -> Vec<Change> {
         let is_ahead =
             |entry: &Entry| now.saturating_duration_since(entry.at) < BELIEVED && Held::of(catalog, &entry.change.name()) == entry.before;
         self.entries.retain(is_ahead);
-        let mut next = catalog.clone();
-        for entry in &self.entries {
-            next.apply(entry.change.clone());
-        }
-        next
+        self.entries.iter().map(|entry| entry.change.clone()).collect()
     }
 }
 

@@ -100,7 +100,8 @@ fn a_machine_that_another_names_is_told_with_who_wins() {
     let all = catalog(&[profile("linux", "#!ipxe\nboot\n"), assignment("b", &spec(5))]);
     let answer = create(&assignment("a", &spec(0)), &all).answer;
     let says = format!(
-        "Assignment a: spec.subjectSelectors: Assignment n/b names uuid {UUID} too; that one goes first, as its priority 5 is higher than 0"
+        "Assignment a: spec.subjectSelectors: Assignment n/b names uuid {UUID} too; that one goes first, as its priority 5 is higher than 0 \
+         (leave the machine to one of them, or give the one that is meant the higher priority)"
     );
     assert_eq!(answer.warnings(), [says]);
     let answer = create(&assignment("c", &spec(5)), &all).answer;
@@ -119,7 +120,11 @@ fn a_deletion_is_told_what_it_does_and_never_refused() {
     for (gone, name) in [(&web, "Assignment web"), (&linux, "Profile linux")] {
         let answer = judge("DELETE", &Value::Null, gone, Some(&all)).answer;
         assert!(answer.is_allowed());
-        assert_eq!(answer.warnings(), [format!("{name}: the machine with uuid {UUID} would boot nothing instead of Profile n/linux")]);
+        let help = "if this is not meant, undo it before they boot; `shaper diff` names them all";
+        assert_eq!(
+            answer.warnings(),
+            [format!("{name}: the machine with uuid {UUID} would boot nothing instead of Profile n/linux ({help})")]
+        );
     }
     // What is wrong, what is not there, and what can't be read go as well.
     for gone in [&profile("x", "{{"), &json!({ "kind": "Profile", "metadata": { "name": 7 }, "spec": [] })] {
@@ -251,17 +256,22 @@ fn what_was_admitted_a_moment_ago_counts_until_the_feed_knows_better() {
     let empty = Catalog::with_selectors();
     let mut recent = Recent::default();
     let now = Instant::now();
+    let profiles = |recent: &mut Recent, catalog: &Catalog, now: Instant| {
+        let mut next = catalog.clone();
+        recent.ahead_of(catalog, now).into_iter().for_each(|change| assert!(next.apply(change)));
+        next.profile_count()
+    };
     let linux = create(&profile("linux", "#!ipxe\nboot\n"), &empty).change.unwrap();
     recent.admitted(&empty, linux.clone(), now);
-    assert_eq!(recent.over(&empty, now).profile_count(), 1);
+    assert_eq!(profiles(&mut recent, &empty, now), 1);
     // The feed brings it, and then its end.
     let mut heard = empty.clone();
     heard.apply(linux.clone());
-    assert_eq!(recent.over(&heard, now).profile_count(), 1);
-    assert_eq!(recent.over(&empty, now).profile_count(), 0);
+    assert_eq!(profiles(&mut recent, &heard, now), 1);
+    assert_eq!(profiles(&mut recent, &empty, now), 0);
     recent.admitted(&heard, linux.name().gone(), now);
-    assert_eq!(recent.over(&heard, now).profile_count(), 0);
-    assert_eq!(recent.over(&heard, now + Duration::from_secs(6)).profile_count(), 1);
+    assert_eq!(profiles(&mut recent, &heard, now), 0);
+    assert_eq!(profiles(&mut recent, &heard, now + Duration::from_secs(6)), 1);
 }
 
 // --- what objects get ---

@@ -22,7 +22,7 @@ pub(crate) fn config_names_are_identifiers() -> Rule {
 pub(crate) fn config_names_are_free() -> Rule {
     let taken = "!(name in ['subject', 'encoded', 'profile', 'assignment', 'base_url']) && \
         !name.matches('^(?i:and|else|false|if|in|is|loop|none|not|or|range|true)$')";
-    keys("name", taken, "is no name for a config: it already has a meaning in templates")
+    keys("name", taken, "is no name for a config: it already has a meaning in templates; choose another")
 }
 
 /// A CEL rule on a map: its keys are label keys.
@@ -130,7 +130,14 @@ pub(crate) fn uuids(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(crate) fn serials(_: &mut SchemaGenerator) -> Schema {
-    list(4096, &matching(256, "[^[:space:]]", "is no serial number: there is nothing in it"))
+    list(
+        4096,
+        &matching(
+            256,
+            "[^[:space:]]",
+            "is no serial number: there is nothing in it; remove it, or write what the machine presents as its serial",
+        ),
+    )
 }
 
 pub(crate) fn macs(_: &mut SchemaGenerator) -> Schema {

@@ -93,9 +93,12 @@ impl<'c> Survey<'c> {
                 selectors => format!("no Profile in namespace {namespace_} has the labels {selectors}: its machines boot nothing"),
             };
             let finding = Finding::new(&rule::NO_PROFILE, &name, field, message);
+            if selectors.is_empty() {
+                return Some(finding.help("write one; an Assignment finds Profiles of its own namespace only"));
+            }
             return Some(match self.near_profile(assignment) {
                 Some(help) => finding.help(help),
-                None => finding,
+                None => finding.help("write a Profile that has them, or mend the selectors"),
             });
         }
         let offered: Vec<_> = profiles.iter().map(|profile| wanted_architecture(profile)).collect();

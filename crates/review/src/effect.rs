@@ -23,6 +23,10 @@ mod machine;
 
 use machine::Machine;
 
+/// Most sorts of Profiles, by what they want, whose machines one is tried as.
+const MAX_VARIANTS: usize = 8;
+/// Most Profiles of one Assignment that are looked at for that.
+const MAX_PROFILES: usize = 64;
 /// Most machines that are named.
 const MAX_NAMED: usize = 3;
 
@@ -31,6 +35,8 @@ const MAX_NAMED: usize = 3;
 pub struct Limits {
     /// So many machines.
     pub machines: usize,
+    /// So often in all, as one machine is tried as one of each architecture that Profiles are for.
+    pub tries: usize,
     /// So many Assignments to find them.
     pub assignments: usize,
     /// And not after this moment.
@@ -40,10 +46,12 @@ pub struct Limits {
 /// Machines to which the same happens.
 #[derive(Default)]
 struct Machines {
+    /// Those that are counted, as one may be tried as several.
+    seen: BTreeSet<String>,
     kinds: BTreeMap<&'static str, usize>,
     named: Vec<String>,
-    /// Those known by labels alone, in words.
-    labelled: BTreeSet<String>,
+    /// Those known by labels alone, in words: all that one Assignment allows, how many sorts these are, and which of them are meant.
+    labelled: BTreeMap<String, (usize, BTreeSet<String>)>,
 }
 
 /// What happens to a machine: the Profile before, the one after, and what it must present for that.
@@ -52,7 +60,7 @@ type Happens = (Option<ObjectKey>, Option<ObjectKey>, String);
 /// What a machine boots, and whose it is: an Assignment that finds no Profile, or is not accepted, holds it back from all others.
 struct Boots {
     profile: Option<ObjectKey>,
-    won: Option<(ObjectKey, MatchedBy)>,
+    won: Option<(Arc<Assignment>, MatchedBy)>,
 }
 
 /// The search for what a change does.
@@ -65,6 +73,7 @@ struct Search<'c> {
     is_new: bool,
     limits: Limits,
     tried: usize,
+    tries: usize,
     is_bounded: bool,
     seen: BTreeSet<String>,
     found: BTreeMap<Happens, Machines>,
@@ -72,7 +81,7 @@ struct Search<'c> {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { machines: 500, assignments: 5_000, until: None }
+        Self { machines: 500, tries: 1_000, assignments: 5_000, until: None }
     }
 }
 
@@ -91,6 +100,7 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
         is_new: !old.contains(&name) && old.unaccepted(&name).is_none(),
         limits,
         tried: 0,
+        tries: 0,
         is_bounded: false,
         seen: BTreeSet::new(),
         found: BTreeMap::new(),
@@ -134,7 +144,7 @@ impl<'c> Search<'c> {
         for version in [before, after].into_iter().flatten() {
             // Who is named by what is new is meant; who matches by labels may be anybody.
             if before.is_some() || !version.subjects.names_identities() {
-                self.machines_of(version, &[&[]]);
+                self.machines_of(version, &[]);
             }
             if !version.subjects.names_identities() {
                 self.overruled_by(version);
@@ -155,7 +165,7 @@ impl<'c> Search<'c> {
             }
             let is_below = other.priority < version.priority && other.key != version.key && other.subjects.names_identities();
             if is_below && other.subjects.labels.is_compatible(&version.subjects.labels) {
-                self.machines_of(other, &[&[]]);
+                self.machines_of(other, &[]);
             }
         }
     }
@@ -165,8 +175,6 @@ impl<'c> Search<'c> {
             return;
         }
         let wants: Vec<&[Want]> = [before, after].into_iter().flatten().map(|profile| profile.wants()).collect();
-        // Such as say nothing of what it asks for, and such as say it.
-        let variants: Vec<&[Want]> = std::iter::once(&[][..]).chain(wants.into_iter().filter(|wants| !wants.is_empty())).collect();
         let built = self.old.selectors().is_none().then(|| boot::Selectors::of(self.old));
         let Some(selectors) = self.old.selectors().or(built.as_ref()) else { return };
         for version in [before, after].into_iter().flatten() {
@@ -176,41 +184,71 @@ impl<'c> Search<'c> {
                         self.is_bounded = true;
                         return;
                     }
-                    self.machines_of(assignment, &variants);
+                    self.machines_of(assignment, &wants);
                 }
             }
         }
     }
 
     /// Tries the machines that an Assignment speaks of, each with what these Profiles ask of it as well.
-    fn machines_of(&mut self, assignment: &Assignment, variants: &[&[Want]]) {
+    fn machines_of(&mut self, assignment: &Assignment, wants: &[&[Want]]) {
         for machine in Machine::of(&assignment.subjects) {
             if self.is_over() {
                 self.is_bounded = true;
                 return;
             }
-            if !self.seen.insert(machine.shown()) {
+            if !self.seen.insert(machine.query()) {
                 continue;
             }
             self.tried += 1;
-            for wants in variants {
-                if self.try_out(&machine, wants) {
-                    break;
+            self.try_all(&machine, wants);
+        }
+    }
+
+    /// Tries a machine that says nothing of what Profiles ask for, and such as say it: what these Profiles ask for, and those between which
+    /// the Assignments choose that win it. What it would boot is told once, if it is the same for several.
+    fn try_all(&mut self, machine: &Machine<'_>, wants: &[&[Want]]) {
+        let mut told: BTreeSet<Option<ObjectKey>> = BTreeSet::new();
+        let mut variants: Vec<Vec<Want>> = vec![Vec::new()];
+        let mut winners: BTreeSet<ObjectKey> = BTreeSet::new();
+        wants.iter().for_each(|wants| self.vary(&mut variants, wants));
+        let mut at = 0;
+        while let Some(wants) = variants.get(at).cloned() {
+            if at > 0 && self.is_late() {
+                self.is_bounded = true;
+                return;
+            }
+            at += 1;
+            self.tries += 1;
+            let Some(subject) = machine.subject(&wants) else { continue };
+            let (before, after) = (Boots::of(self.old, &subject), Boots::of(self.new, &subject));
+            for (catalog, boots) in [(self.old, &before), (self.new, &after)] {
+                let Some((winner, _)) = &boots.won else { continue };
+                // The new catalog may have other Profiles for it, which are those that were asked for.
+                if !winners.insert(winner.key.clone()) {
+                    continue;
                 }
+                let profiles: Vec<_> = catalog.profiles_of(winner).take(MAX_PROFILES + 1).collect();
+                self.is_bounded |= profiles.len() > MAX_PROFILES;
+                profiles.iter().take(MAX_PROFILES).for_each(|profile| self.vary(&mut variants, profile.wants()));
+            }
+            let is_other = after.profile != before.profile && (before.profile.is_some() || !self.is_meant(&before, &after));
+            if is_other && told.insert(after.profile.clone()) {
+                let presented: Vec<_> = wants.iter().map(ToString::to_string).collect();
+                self.found.entry((before.profile, after.profile, presented.join(","))).or_default().add(machine);
             }
         }
     }
 
-    /// Whether it boots something else.
-    fn try_out(&mut self, machine: &Machine<'_>, wants: &[Want]) -> bool {
-        let Some(subject) = machine.subject(wants) else { return false };
-        let (before, after) = (Boots::of(self.old, &subject), Boots::of(self.new, &subject));
-        if after.profile == before.profile || before.profile.is_none() && self.is_meant(&before, &after) {
-            return false;
+    fn vary(&mut self, variants: &mut Vec<Vec<Want>>, wants: &[Want]) {
+        if variants.iter().any(|known| known == wants) {
+            return;
         }
-        let presented: Vec<_> = wants.iter().map(ToString::to_string).collect();
-        self.found.entry((before.profile, after.profile, presented.join(","))).or_default().add(machine);
-        true
+        if variants.len() > MAX_VARIANTS {
+            self.is_bounded = true;
+            return;
+        }
+        variants.push(wants.to_vec());
     }
 
     /// Whether a machine that boots nothing was waiting for just this change: nobody had it, or its own Assignment is mended or finds its
@@ -218,17 +256,21 @@ impl<'c> Search<'c> {
     /// by labels may be anybody.
     fn is_meant(&self, before: &Boots, after: &Boots) -> bool {
         let is_named = |boots: &Boots| boots.won.as_ref().is_some_and(|(_, by)| *by != MatchedBy::Labels);
-        let is_same = before.won.as_ref().is_none_or(|(held, _)| after.won.as_ref().is_some_and(|(winner, _)| winner == held));
+        let is_same = before.won.as_ref().is_none_or(|(held, _)| after.won.as_ref().is_some_and(|(winner, _)| winner.key == held.key));
         match self.changed {
             Name::Profile(_) => self.is_new || is_named(after),
-            Name::Assignment(key) if after.won.as_ref().is_none_or(|(winner, _)| winner != key) => false,
+            Name::Assignment(key) if after.won.as_ref().is_none_or(|(winner, _)| winner.key != *key) => false,
             Name::Assignment(_) if self.is_new => is_named(after) || !is_named(before),
             Name::Assignment(_) => is_same && is_named(after),
         }
     }
 
     fn is_over(&self) -> bool {
-        self.tried >= self.limits.machines || self.limits.until.is_some_and(|until| Instant::now() > until)
+        self.tried >= self.limits.machines || self.is_late()
+    }
+
+    fn is_late(&self) -> bool {
+        self.tries >= self.limits.tries || self.limits.until.is_some_and(|until| Instant::now() > until)
     }
 
     fn findings(self) -> Vec<Finding> {
@@ -252,6 +294,7 @@ impl<'c> Search<'c> {
                 None => format!("{who}, which {} nothing now, would boot {then}{condition}{also}", if is_one { "boots" } else { "boot" }),
             };
             Finding::new(rule, name, field.clone(), message)
+                .help("if this is not meant, undo it before they boot; `shaper diff` names them all")
         };
         let mut findings: Vec<_> = self.found.into_iter().map(one).collect();
         if self.is_bounded && findings.is_empty() {
@@ -267,11 +310,9 @@ impl<'c> Search<'c> {
 impl Boots {
     fn of(catalog: &Catalog, subject: &Subject) -> Self {
         match catalog.select(subject) {
-            Ok(selection) => {
-                Self { profile: Some(selection.profile.key.clone()), won: Some((selection.assignment.key.clone(), selection.by)) }
-            }
+            Ok(selection) => Self { profile: Some(selection.profile.key.clone()), won: Some((selection.assignment, selection.by)) },
             Err(NotSelected::NoProfile { assignment, by, .. } | NotSelected::NotAccepted { assignment, by, .. }) => {
-                Self { profile: None, won: Some((assignment.key.clone(), by)) }
+                Self { profile: None, won: Some((assignment, by)) }
             }
             Err(NotSelected::NoAssignment) => Self { profile: None, won: None },
         }
@@ -282,15 +323,31 @@ impl Boots {
 
 impl Machines {
     fn add(&mut self, machine: &Machine<'_>) {
-        match machine.kind() {
-            Some(kind) => {
-                *self.kinds.entry(kind).or_default() += 1;
-                if self.named.len() < MAX_NAMED {
-                    self.named.push(machine.shown());
-                }
+        let shown = machine.shown();
+        let Some(kind) = machine.kind() else {
+            let (all, count) = machine.shown_at_once();
+            self.labelled.entry(all).or_insert((count, BTreeSet::new())).1.insert(shown);
+            return;
+        };
+        if self.seen.insert(shown.clone()) {
+            *self.kinds.entry(kind).or_default() += 1;
+            if self.named.len() < MAX_NAMED {
+                self.named.push(shown);
             }
-            None => drop(self.labelled.insert(machine.shown())),
         }
+    }
+
+    /// The sorts of machines that are known by labels alone; those of one Assignment in one, if it happens to all of them.
+    fn sorts(&self) -> BTreeSet<&str> {
+        let mut sorts = BTreeSet::new();
+        for (all, (count, some)) in &self.labelled {
+            if some.len() == *count {
+                sorts.insert(all.as_str());
+            } else {
+                sorts.extend(some.iter().map(String::as_str));
+            }
+        }
+        sorts
     }
 
     /// Whether it is one machine.
@@ -312,8 +369,9 @@ impl Machines {
             (1, Some(only)) if !is_bounded => vec![format!("the machine with {only}")],
             _ => vec![format!("machines with {at_least}{}", self.kinds.iter().map(counted).collect::<Vec<_>>().join(", "))],
         };
-        who.extend(self.labelled.iter().take(MAX_NAMED).cloned());
-        let more = self.labelled.len().saturating_sub(MAX_NAMED);
+        let sorts = self.sorts();
+        who.extend(sorts.iter().take(MAX_NAMED).map(|sort| (*sort).to_owned()));
+        let more = sorts.len().saturating_sub(MAX_NAMED);
         if more > 0 {
             who.push(format!("{at_least}{more} other sorts of machines"));
         }

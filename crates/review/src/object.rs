@@ -83,7 +83,8 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
     if !labels.is_compatible(labels) {
         let asked: Vec<_> = labels.requirements().iter().map(ToString::to_string).collect();
         let message = format!("no machine can meet all of {}", asked.join(", "));
-        findings.push(Finding::new(&rule::NEVER_MATCHES, &name, selectors, message));
+        let help = "remove what contradicts the rest; for alternatives write one requirement with operator In, or several Assignments";
+        findings.push(Finding::new(&rule::NEVER_MATCHES, &name, selectors, message).help(help));
     }
     for (key, value) in &spec.profile_selectors {
         meant_for(&name, &FieldPath::of(["spec", "profileSelectors"]), key, value, &mut findings);
@@ -243,6 +244,12 @@ fn tried_out(name: &Name, profile: &boot::Profile, until: Option<Instant>, findi
     }
     let mut seen: Vec<Finding> = Vec::new();
     for (script, platform) in &scripts {
+        if is_late() {
+            let message = "the script was not looked at for every machine: the time for it was over";
+            let finding = Finding::new(&rule::NOT_ALL_TRIED, name, FieldPath::of(["spec", "ipxe"]), message);
+            findings.push(finding.help("`shaper validate` takes its time"));
+            break;
+        }
         let lines: Vec<&str> = script.split('\n').collect();
         let mut remarks = ipxe::lint(script, platform);
         // What is an error must not be among those that are left out.

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boot::{Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Profile, Sorted, SubjectSelectors, Unaccepted};
+use boot::{
+    Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement, Sorted, SubjectSelectors,
+    Unaccepted,
+};
 use review::effect::{self, Limits};
 
 fn profile(name: &str, labels: &[(&str, &str)]) -> Change {
@@ -205,6 +208,75 @@ fn a_machine_that_nobody_had_is_no_surprise_where_it_is_named() {
         said(&all, &profile("linus", &[("os", "later")])),
         ["moves-machines: machines with rack=1, which boot nothing now, would boot Profile n/linus"]
     );
+}
+
+#[test]
+fn each_value_that_is_allowed_is_tried() {
+    let rows = |values: &[&str]| {
+        let Change::Assignment(rows) = assignment("rows", &[], &[], 0, "linux") else { unreachable!() };
+        let operator = Operator::In(values.iter().map(|value| Box::from(*value)).collect());
+        let labels = LabelSelector::new(&BTreeMap::new(), [Requirement { key: "row".into(), operator }]);
+        Change::Assignment(Arc::new(Assignment { subjects: SubjectSelectors { labels, ..SubjectSelectors::default() }, ..(*rows).clone() }))
+    };
+    let mut all = catalog([
+        profile("linux", &[("os", "linux")]),
+        profile("rescue", &[("os", "rescue")]),
+        assignment("default", &[], &[], 0, "rescue"),
+        rows(&["7", "8"]),
+    ]);
+    let (what, then) = ("moves-machines: machines with", "would boot Profile n/rescue instead of Profile n/linux");
+    assert_eq!(said(&all, &gone(&rows(&[]))), [format!("{what} row in (7,8) {then}")]);
+    assert_eq!(said(&all, &rows(&["7"])), [format!("{what} row=8 {then}")]);
+    all.apply(assignment("first", &[], &[("row", "7")], 5, "rescue"));
+    assert_eq!(said(&all, &gone(&rows(&[]))), [format!("{what} row=8 {then}")]);
+    let many: Vec<_> = (0..600).map(|n| format!("r{n}")).collect();
+    all.apply(rows(&many.iter().map(String::as_str).collect::<Vec<_>>()));
+    let said_of = said(&all, &gone(&rows(&[])));
+    assert!(said_of.len() == 1 && said_of[0].contains("at least 497 other sorts of machines"), "{said_of:?}");
+}
+
+#[test]
+fn a_machine_is_tried_as_one_of_each_architecture_that_profiles_are_for() {
+    let web = assignment("web", &["S1"], &[], 0, "linux");
+    let all = catalog([
+        profile("linux", &[("os", "linux")]),
+        profile("rescue", &[("os", "rescue")]),
+        profile("wipe", &[("os", "rescue"), ("assignment/ipxe-buildarch", "arm64")]),
+        assignment("default", &[], &[], 0, "rescue"),
+        web.clone(),
+    ]);
+    let who = "moves-machines: the machine with serial number S1 would boot Profile";
+    assert_eq!(
+        said(&all, &gone(&web)),
+        [
+            format!("{who} n/rescue instead of Profile n/linux"),
+            format!("{who} n/wipe instead of Profile n/linux where buildarch=arm64 is presented")
+        ]
+    );
+    let many = (0..40).map(|n| profile(&format!("p{n}"), &[("os", "rescue"), ("assignment/ipxe-product", &format!("p{n}"))]));
+    let mut all = all;
+    for profile in many {
+        all.apply(profile);
+    }
+    let said_of = said(&all, &gone(&web));
+    assert!(said_of.len() > 1 && said_of.iter().all(|one| one.contains("machines with at least 1 serial number ")), "{said_of:?}");
+}
+
+#[test]
+fn machines_that_several_name_with_other_labels_are_tried_as_each_of_them() {
+    let serials: Vec<_> = (0..20).map(|n| format!("S{n}")).collect();
+    let of = |row: &'static str| {
+        let name = move |n: usize| format!("row{row}-{n}");
+        serials.iter().enumerate().map(move |(n, serial)| assignment(&name(n), &[serial], &[("row", row)], 0, "linux"))
+    };
+    let linux = profile("linux", &[("os", "linux")]);
+    let all = catalog(of("1").chain(of("2")).chain([
+        linux.clone(),
+        profile("rescue", &[("os", "rescue")]),
+        assignment("over", &[], &[("row", "1")], 9, "rescue"),
+    ]));
+    let said_of = said(&all, &gone(&linux));
+    assert!(said_of.len() == 1 && said_of[0].contains("machines with 20 serial numbers would boot nothing"), "{said_of:?}");
 }
 
 #[test]

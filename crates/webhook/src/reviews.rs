@@ -116,7 +116,12 @@ impl Reviews {
     /// The catalog with what was admitted here a moment ago.
     fn catalog_now(&self) -> Catalog {
         let current = self.catalog.load();
-        self.recent().over(&current, Instant::now())
+        let ahead = self.recent().ahead_of(&current, Instant::now());
+        let mut next = Catalog::clone(&current);
+        for change in ahead {
+            next.apply(change);
+        }
+        next
     }
 
     fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {

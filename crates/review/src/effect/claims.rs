@@ -23,7 +23,7 @@ pub(super) fn of(catalog: &Catalog, own: &Arc<Assignment>, limits: Limits) -> Ve
         return Vec::new();
     }
     let mut looked = 0;
-    for machine in Machine::of(&own.subjects).take(limits.machines) {
+    for machine in Machine::named(&own.subjects).take(limits.machines) {
         if limits.until.is_some_and(|until| Instant::now() > until) {
             break;
         }
@@ -67,6 +67,7 @@ fn told(own: &Assignment, other: &Assignment, machine: &str, count: usize) -> Op
         }
     };
     let name = Name::Assignment(own.key.clone());
+    let help = "leave the machine to one of them, or give the one that is meant the higher priority";
     let message = format!("Assignment {} names {machine}{more} too; {why}", other.key);
-    Some(Finding::new(&rule::CLAIMED, &name, FieldPath::of(["spec", "subjectSelectors"]), message))
+    Some(Finding::new(&rule::CLAIMED, &name, FieldPath::of(["spec", "subjectSelectors"]), message).help(help))
 }
