@@ -3,12 +3,12 @@
 #[path = "server/machine.rs"]
 mod machine;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use tftp::{BindError, Outcome, Server};
+use tftp::{BindError, Outcome, Refusal, Server};
 
 use machine::{cpus, fetch, library, pattern, server};
 
@@ -18,10 +18,10 @@ fn everywhere() -> SocketAddr {
     (Ipv6Addr::UNSPECIFIED, 0).into()
 }
 
-/// Both addresses of a server that listens everywhere.
+/// An address of each family of a server that listens everywhere; of IPv4, not the one that answers leave from by themselves.
 fn addresses(server: &Server) -> [SocketAddr; 2] {
     let port = server.local_addr().unwrap().port();
-    [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+    [(Ipv4Addr::new(127, 0, 0, 2), port).into(), (Ipv6Addr::LOCALHOST, port).into()]
 }
 
 /// Has machines fetch at the same time from a server for these processors: two on each that there is, and two that wander.
@@ -102,6 +102,27 @@ fn transfers_of_all_threads_end_before_the_server_does() {
         serving.join().unwrap().unwrap();
     });
     assert_eq!((metrics.ended(Outcome::Completed), metrics.ended(Outcome::Stopped)), (MACHINES as u64, 0));
+}
+
+#[test]
+fn a_request_to_a_whole_network_begins_nothing_where_only_ipv4_is_spoken() {
+    let file = pattern(LENGTH);
+    let (server, metrics) = server((Ipv4Addr::UNSPECIFIED, 0).into(), library(&file), &[]);
+    let server = server.unwrap();
+    let [address, _] = addresses(&server);
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+    other.set_broadcast(true).unwrap();
+    other.send_to(b"\0\x01file\0octet\0", (Ipv4Addr::new(127, 255, 255, 255), address.port())).unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let serving = scope.spawn(|| server.run(&stop));
+        assert!(scope.spawn(|| fetch(address, &cpus(), 1, |_| ())).join().unwrap() == file);
+        stop.store(true, Ordering::Relaxed);
+        serving.join().unwrap().unwrap();
+    });
+    assert_eq!(metrics.refused(Refusal::Address), 1);
+    let ended: u64 = Outcome::ALL.map(|outcome| metrics.ended(outcome)).iter().sum();
+    assert_eq!((ended, metrics.ended(Outcome::Completed)), (1, 1));
 }
 
 #[test]

@@ -99,7 +99,12 @@ fn peer(address: &SockaddrStorage) -> Option<SocketAddr> {
 /// The address of ours to which it was sent.
 fn local(message: &ControlMessageOwned) -> Option<IpAddr> {
     match message {
-        ControlMessageOwned::Ipv4PacketInfo(info) => Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into()),
+        ControlMessageOwned::Ipv4PacketInfo(info) => {
+            let [to, ours] = [info.ipi_addr, info.ipi_spec_dst].map(|address| Ipv4Addr::from(address.s_addr.to_ne_bytes()));
+            // Where the kernel would answer from another address, this one is that of a whole network.
+            let was_all = to != ours && !ours.is_unspecified();
+            Some(if was_all { Ipv4Addr::BROADCAST } else { to }.into())
+        }
         ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::from(info.ipi6_addr.s6_addr).to_canonical()),
         _ => None,
     }
