@@ -1,6 +1,6 @@
 //! What to boot.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -129,6 +129,16 @@ impl Profile {
     /// The first config that has no id.
     pub fn config_without_id(&self) -> Option<&ConfigName> {
         self.templates.config_names().find(|name| !self.ids.contains_key(*name))
+    }
+}
+
+impl Fit<'_> {
+    /// Less is better: those that suit, and of those the one that more labels speak for.
+    pub(crate) fn place(&self) -> (bool, Reverse<usize>) {
+        match self {
+            Self::Suits(satisfied) => (false, Reverse(*satisfied)),
+            Self::Disagrees(_) => (true, Reverse(0)),
+        }
     }
 }
 

@@ -13,7 +13,7 @@
 
 mod explanation;
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -83,12 +83,11 @@ impl Catalog {
     /// What the subject boots.
     pub fn select(&self, subject: &Subject) -> Result<Selection, NotSelected> {
         let winner = self.winner(subject).ok_or(NotSelected::NoAssignment)?;
-        if let Some(profile) = self.suitable(winner.assignment, subject)
-            && self.unaccepted_count() == 0
-        {
-            return Ok(Selection { assignment: winner.assignment.clone(), by: winner.by, profile: profile.clone() });
-        }
-        self.decide(winner, &self.fitting(winner.assignment, subject), subject)
+        // The first that `fitting` has, without a list of the rest: of those that are equal, this is the first as well.
+        let mut count = 0;
+        let fits = self.profiles_of(winner.assignment).inspect(|_| count += 1).map(|profile| (profile, profile.fit(subject)));
+        let best = fits.min_by_key(|(_, fit)| fit.place());
+        self.decide(winner, best, count, subject)
     }
 
     /// The Assignment that gets the subject: the first accepted one that matches, unless one that is not accepted stands before it.
@@ -136,33 +135,24 @@ impl Catalog {
         })
     }
 
-    /// The first that [`fitting`](Self::fitting) has, if it suits: nearly always all that is asked for.
-    fn suitable<'c>(&'c self, assignment: &'c Assignment, subject: &Subject) -> Option<&'c Arc<Profile>> {
-        let mut best = None;
-        for profile in self.profiles_of(assignment) {
-            match profile.fit(subject) {
-                Fit::Suits(satisfied) if best.is_none_or(|(most, _)| satisfied > most) => best = Some((satisfied, profile)),
-                _ => {}
-            }
-        }
-        best.map(|(_, profile)| profile)
-    }
-
     /// The Profiles that an Assignment selects, the best for the subject first and those that disagree with it last.
     fn fitting<'c>(&'c self, assignment: &'c Assignment, subject: &Subject) -> Fitting<'c> {
         let mut profiles: Fitting<'_> = self.profiles_of(assignment).map(|profile| (profile, profile.fit(subject))).collect();
         // Stable: among equals, the older stays first.
-        profiles.sort_by_key(|(_, fit)| match fit {
-            Fit::Suits(satisfied) => (false, Reverse(*satisfied)),
-            Fit::Disagrees(_) => (true, Reverse(0)),
-        });
+        profiles.sort_by_key(|(_, fit)| fit.place());
         profiles
     }
 }
 
 impl Catalog {
-    /// What an Assignment that won gives to the subject.
-    fn decide(&self, winner: Found<'_>, fitting: &[(&Arc<Profile>, Fit<'_>)], subject: &Subject) -> Result<Selection, NotSelected> {
+    /// What an Assignment that won gives to the subject: the best of so many Profiles that it selects, if that suits.
+    fn decide(
+        &self,
+        winner: Found<'_>,
+        best: Option<(&Arc<Profile>, Fit<'_>)>,
+        count: usize,
+        subject: &Subject,
+    ) -> Result<Selection, NotSelected> {
         let Found { by, assignment } = winner;
         let not_accepted = |unaccepted: &Unaccepted| {
             let (object, fault) = (unaccepted.name(), unaccepted.fault.clone());
@@ -171,15 +161,15 @@ impl Catalog {
         if let Some(unaccepted) = self.fault_of_assignment(assignment) {
             return not_accepted(unaccepted);
         }
-        if let Some((profile, Fit::Suits(_))) = fitting.first()
+        if let Some((profile, Fit::Suits(_))) = best
             && let Some(unaccepted) = self.fault_of_profile(profile)
         {
             return not_accepted(unaccepted);
         }
-        let profile = match fitting.first() {
-            Some((profile, Fit::Suits(_))) => (*profile).clone(),
+        let profile = match best {
+            Some((profile, Fit::Suits(_))) => profile.clone(),
             Some((nearest, Fit::Disagrees(want))) => {
-                let (count, nearest, has) = (fitting.len(), &nearest.key.name, want.presented_by(subject).unwrap_or_default());
+                let (nearest, has) = (&nearest.key.name, want.presented_by(subject).unwrap_or_default());
                 let reason = format!("none of the {count} Profiles that it selects suits: {nearest} wants {want}, the machine has {has}");
                 return Err(NotSelected::NoProfile { assignment: assignment.clone(), by, reason });
             }

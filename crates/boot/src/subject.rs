@@ -350,9 +350,9 @@ impl Subject {
 
 impl PartialEq for Subject {
     fn eq(&self, other: &Self) -> bool {
-        let labels = |subject: &Self| subject.labels.iter().map(|label| label.extrinsic).collect::<SmallVec<[bool; USUAL_LABELS]>>();
+        let whose = |label: &Label| label.extrinsic;
         // All else follows from the labels.
-        self.labels().eq(other.labels()) && labels(self) == labels(other)
+        self.labels().eq(other.labels()) && self.labels.iter().map(whose).eq(other.labels.iter().map(whose))
     }
 }
 

@@ -204,11 +204,9 @@ impl Labels {
                 query::encode_into(&mut encoded, value);
                 Some(encoded.into())
             }
-            Form::InScript => Some(match unsafe_in_script(value) {
-                Some(why) if !may_stand_in_script(&self.subject, key, value) => {
-                    refuse(RenderError::Unsafe(Unsafe { label: key.to_owned(), why }))
-                }
-                _ => value.into(),
+            Form::InScript => Some(match unfit_for_script(&self.subject, key, value) {
+                Some(why) => refuse(RenderError::Unsafe(Unsafe { label: key.to_owned(), why })),
+                None => value.into(),
             }),
         }
     }
@@ -314,10 +312,9 @@ pub(super) fn link_into(out: &mut String, base_url: &str, id: Uuid, query: &str)
     }
 }
 
-/// Whether a label's value can stand in a script, as text.
-pub(super) fn may_stand_in_script(subject: &Subject, key: &str, value: &str) -> bool {
-    // The operator's own labels are as trusted as the operator's templates.
-    unsafe_in_script(value).is_none() || subject.extrinsic(key).is_some()
+/// Why the value of a label can't stand in a script. The operator's own are as trusted as the operator's templates.
+pub(super) fn unfit_for_script(subject: &Subject, key: &str, value: &str) -> Option<&'static str> {
+    unsafe_in_script(value).filter(|_| subject.extrinsic(key).is_none())
 }
 
 /// Why iPXE would not read this value as the text that it is (`ipxe:src/core/exec.c`): it splits a line at white space, then looks for

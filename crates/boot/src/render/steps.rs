@@ -10,7 +10,7 @@ use crate::sorted::Labels;
 use crate::subject::Subject;
 use crate::template::plan::{Object, Part, Plan, Step, Term, Test};
 
-use super::scope::may_stand_in_script;
+use super::scope::{link_into, unfit_for_script};
 
 /// The longest text that is written here: for a longer one, the engine looks whether it has the fuel.
 const MAX_BYTES: usize = 256 * 1024;
@@ -107,7 +107,7 @@ impl Facts<'_> {
 
     fn label(&self, key: &str) -> Result<Option<&str>, Unsure> {
         match self.subject.label(key) {
-            Some(value) if self.is_script && !may_stand_in_script(self.subject, key, value) => Err(Unsure),
+            Some(value) if self.is_script && unfit_for_script(self.subject, key, value).is_some() => Err(Unsure),
             value => Ok(value),
         }
     }
@@ -122,7 +122,7 @@ impl Facts<'_> {
     fn link(&self, name: &str, out: &mut String) -> Result<(), Unsure> {
         let id = self.profile.ids.get(name).ok_or(Unsure)?;
         let query = self.query.get_or_init(|| self.subject.to_query());
-        super::scope::link_into(out, self.base_url, *id, query);
+        link_into(out, self.base_url, *id, query);
         Ok(())
     }
 }

@@ -132,7 +132,7 @@ impl Catalog {
         let decision = winner.ok_or(NotSelected::NoAssignment).and_then(|winner| {
             let fitting = self.fitting(winner.assignment, subject);
             profiles = self.options(&fitting, subject);
-            self.decide(winner, &fitting, subject)
+            self.decide(winner, fitting.first().copied(), fitting.len(), subject)
         });
         let outcome = match decision {
             Ok(selection) => {
