@@ -85,9 +85,9 @@ impl Templates {
         let names: BTreeSet<&str> = configs.keys().map(ConfigName::as_str).collect();
         let mut add = |field: String, name: String, source: &str| {
             let locate = |(line, reason)| TemplateError { field: field.clone(), line, reason };
-            let uses = check::check(source, &names).map_err(locate)?;
+            let (uses, plan) = check::check(source, &names).map_err(locate)?;
             sources.insert(name.as_str().into(), source.into());
-            plans.extend(Plan::of(source, &names).map(|plan| (name.as_str().into(), plan)));
+            plans.extend(plan.map(|plan| (name.as_str().into(), plan)));
             let added = environment.add_template_owned(name, source.to_owned());
             added.map(|()| uses).map_err(|error| locate((error.line(), describe(&error))))
         };

@@ -16,6 +16,7 @@ use minijinja::machinery::{Span, Token, parse, tokenize};
 
 use super::functions::{FILTERS, MAX_ITEMS, TESTS};
 use super::kind::Kind;
+use super::plan::Plan;
 use super::{MAX_SOURCE_BYTES, Uses, VARIABLES, describe, syntax};
 use crate::nearest::did_you_mean;
 
@@ -37,8 +38,9 @@ const MAX_NAMES_TOLD: usize = 16;
 /// The line, where known, and the complaint.
 pub(super) type Complaint = (Option<usize>, String);
 
-/// Checks the source of one template, whose variables are [`VARIABLES`] and the names of the configs.
-pub(super) fn check(source: &str, configs: &BTreeSet<&str>) -> Result<Uses, Complaint> {
+/// Checks the source of one template, whose variables are [`VARIABLES`] and the names of the configs. Tells what it uses, and its plan if it
+/// needs no engine.
+pub(super) fn check(source: &str, configs: &BTreeSet<&str>) -> Result<(Uses, Option<Plan>), Complaint> {
     if source.len() > MAX_SOURCE_BYTES {
         return Err((None, format!("the text has {} bytes; a template may have {MAX_SOURCE_BYTES}", source.len())));
     }
@@ -59,7 +61,7 @@ pub(super) fn check(source: &str, configs: &BTreeSet<&str>) -> Result<Uses, Comp
     }
     walk.complain = true;
     walk.statement(&root)?;
-    Ok(walk.uses)
+    Ok((walk.uses, Plan::of(&root, configs)))
 }
 
 fn bound_nesting(source: &str) -> Result<(), Complaint> {

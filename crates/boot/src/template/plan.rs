@@ -7,9 +7,6 @@
 use std::collections::BTreeSet;
 
 use minijinja::machinery::ast::{BinOp, BinOpKind, CallArg, Expr, Stmt, UnaryOpKind};
-use minijinja::machinery::parse;
-
-use super::syntax;
 
 /// Most steps of one plan: whatever they write, the engine would have had the fuel for it.
 const MAX_STEPS: usize = 256;
@@ -76,8 +73,8 @@ struct Planner<'a> {
 
 impl Plan {
     /// The plan of a template that was checked, if it is one that needs no engine.
-    pub(crate) fn of(source: &str, configs: &BTreeSet<&str>) -> Option<Self> {
-        match parse(source, "template", syntax()).ok()? {
+    pub(super) fn of(root: &Stmt<'_>, configs: &BTreeSet<&str>) -> Option<Self> {
+        match root {
             Stmt::Template(template) => Planner { configs, steps: 0 }.plan(&template.children),
             _ => None,
         }
@@ -187,10 +184,14 @@ fn item(of: &Expr<'_>, name: &str) -> Option<Term> {
 
 #[cfg(test)]
 mod tests {
+    use minijinja::machinery::parse;
+
+    use super::super::syntax;
     use super::*;
 
     fn is_planned(source: &str) -> bool {
-        Plan::of(source, &BTreeSet::from(["ignition"])).is_some()
+        let root = parse(source, "template", syntax()).expect("it is a template");
+        Plan::of(&root, &BTreeSet::from(["ignition"])).is_some()
     }
 
     #[test]
