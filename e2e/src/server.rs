@@ -279,6 +279,13 @@ impl Log {
         find(&lines)
     }
 
+    /// Waits for a line that holds `part`: what was written is read a moment later than what it led to is seen.
+    pub fn must_say(&self, part: &str) -> Result<()> {
+        let said = self.wait_for(START, |line| line.contains(part));
+        ensure!(said.is_some(), "no line says {part:?}; the log:\n{}", self.text());
+        Ok(())
+    }
+
     /// Prints its lines on standard output, those to come as well, each with a name before it.
     pub fn print_as(&self, name: &str) {
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());

@@ -137,7 +137,7 @@ fn a_few_open_files_are_enough_to_send_away_whoever_is_too_much() -> Result<()> 
     boots.check()?;
     ensure!(boots.waits > 100, "{} waits", boots.waits);
     ensure!(server.metric("shaper_http_accept_errors_total")? == 0, "it ran out of files before it sent anybody away");
-    ensure!(server.log().text().contains("raise it to 32768"), "nothing in the log:\n{}", server.log().text());
+    server.log().must_say("raise it to 32768")?;
     Ok(())
 }
 

@@ -94,7 +94,7 @@ fn machines_boot_while_controllers_are_killed_and_replicas_restarted() -> Result
     let replica = site.replicas.pop().context("there are two")?;
     replica.stop()?;
     let started = site.replica(1)?;
-    ensure!(started.log().text().contains("copy"), "{}", started.log().text());
+    started.log().must_say("the copy on disk is served")?;
     let answer = started.get("/ipxe?serial=SN-7")?;
     ensure!(answer.status == 200 && answer.body.contains("BOOT-killed"), "{answer:?}");
     drop(balancer);

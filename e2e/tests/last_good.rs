@@ -307,6 +307,6 @@ fn standalone_does_not_believe_that_a_folder_is_empty_until_somebody_confirms() 
     server.stop()?;
     let server = standalone(&manifests, state.path())?;
     assert_eq!(script(&server, "SN-59")?, "404");
-    ensure!(server.log().text().contains("the folder holds no *.yaml, *.yml or *.json file"), "{}", server.log().text());
+    server.log().must_say("the folder holds no *.yaml, *.yml or *.json file")?;
     Ok(())
 }
