@@ -12,8 +12,24 @@ use crate::identity::hex;
 pub(crate) struct Pair<'q> {
     pub(crate) key: &'q str,
     pub(crate) value: &'q str,
-    /// Whether there is a `%` in it.
-    pub(crate) has_escapes: bool,
+    /// Where the pair starts in the query, in bytes.
+    pub(crate) start: usize,
+    pub(crate) key_has_escapes: bool,
+    pub(crate) value_has_escapes: bool,
+    /// Whether it was sent just as [`append`] would write it, as far as that is seen at once: no escape stands for a byte beyond ASCII.
+    pub(crate) is_canonical: bool,
+}
+
+/// What a byte is to somebody who splits a query.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// It needs no escape.
+    Plain,
+    End,
+    Equals,
+    Escape,
+    /// It should have been escaped.
+    Other,
 }
 
 /// Splits a query string at `&` into decoded pairs. A pair without `=` has an empty value.
@@ -23,29 +39,55 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> 
 
 /// The same pairs, as they were sent. The text is looked through once.
 pub(crate) fn raw_pairs(query: &str) -> impl Iterator<Item = Pair<'_>> {
-    let mut marks = memchr::memchr3_iter(b'&', b'=', b'%', query.as_bytes());
     let mut start = 0;
-    let one = move || {
-        let (mut equals, mut has_escapes) = (None, false);
-        while start <= query.len() {
-            let mark = marks.next();
-            match mark.map(|at| (at, query.as_bytes()[at])) {
-                Some((at, b'=')) => equals = equals.or(Some(at)),
-                Some((_, b'%')) => has_escapes = true,
-                end => {
-                    let end = end.map_or(query.len(), |(at, _)| at);
-                    let (from, equals) = (start, equals.take());
-                    start = end + 1;
-                    if from < end {
-                        let at = equals.unwrap_or(end);
-                        return Some(Pair { key: &query[from..at], value: query.get(at + 1..end).unwrap_or_default(), has_escapes });
-                    }
-                }
+    std::iter::from_fn(move || {
+        while start < query.len() {
+            let (pair, end) = raw_pair(query, start);
+            let is_empty = start == end;
+            start = end + 1;
+            if !is_empty {
+                return Some(pair);
             }
         }
         None
+    })
+}
+
+/// The pair that starts here, and where it ends.
+fn raw_pair(query: &str, start: usize) -> (Pair<'_>, usize) {
+    let bytes = query.as_bytes();
+    let (mut at, mut equals) = (start, None);
+    let (mut key_has_escapes, mut has_escapes, mut is_canonical) = (false, false, true);
+    while let Some(byte) = bytes.get(at) {
+        match KINDS[usize::from(*byte)] {
+            Kind::Plain => {}
+            Kind::End => break,
+            Kind::Equals if equals.is_none() => {
+                equals = Some(at);
+                key_has_escapes = std::mem::take(&mut has_escapes);
+            }
+            Kind::Escape => {
+                has_escapes = true;
+                is_canonical &= is_canonical_escape(&bytes[at + 1..]);
+                // What follows is looked at as text: digits are plain.
+            }
+            Kind::Equals | Kind::Other => is_canonical = false,
+        }
+        at += 1;
+    }
+    let (key, value) = match equals {
+        Some(equals) => (&query[start..equals], &query[equals + 1..at]),
+        None => (&query[start..at], ""),
     };
-    std::iter::from_fn(one)
+    let (key_has_escapes, value_has_escapes) = if equals.is_some() { (key_has_escapes, has_escapes) } else { (has_escapes, false) };
+    (Pair { key, value, start, key_has_escapes, value_has_escapes, is_canonical }, at)
+}
+
+/// Whether an escape, without its `%`, is one that [`encode_into`] writes, of an ASCII character.
+fn is_canonical_escape(tail: &[u8]) -> bool {
+    let digit = |at: usize| tail.get(at).filter(|digit| !digit.is_ascii_lowercase()).and_then(|digit| hex(*digit));
+    let byte = digit(0).zip(digit(1)).map(|(high, low)| high << 4 | low);
+    byte.is_some_and(|byte| byte.is_ascii() && KINDS[usize::from(byte)] != Kind::Plain)
 }
 
 /// Decodes percent-escapes. Bytes that are no UTF-8 are read as ISO 8859-1, the charset in which old firmware writes its strings.
@@ -96,15 +138,20 @@ fn text_of(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| error.as_bytes().iter().map(|b| char::from(*b)).collect())
 }
 
-/// The bytes that need no escape.
-static PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
+static KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Other; 256];
     let mut byte = 0_u8;
     while byte < 128 {
-        plain[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':');
+        kinds[byte as usize] = match byte {
+            b'&' => Kind::End,
+            b'=' => Kind::Equals,
+            b'%' => Kind::Escape,
+            b'-' | b'.' | b'_' | b'~' | b':' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => Kind::Plain,
+            _ => Kind::Other,
+        };
         byte += 1;
     }
-    plain
+    kinds
 };
 
 /// Appends `text` to `out` with every byte escaped that is not unreserved (RFC 3986, section 2.3), but `:`, which iPXE sends raw in a MAC.
@@ -112,7 +159,7 @@ pub fn encode_into(out: &mut String, text: &str) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut rest = text;
     // What is plain is copied at once: nearly all of nearly every value.
-    while let Some(end) = rest.bytes().position(|byte| !PLAIN[usize::from(byte)]) {
+    while let Some(end) = rest.bytes().position(|byte| KINDS[usize::from(byte)] != Kind::Plain) {
         out.push_str(&rest[..end]);
         let special = rest[end..].chars().next().expect("it is not at its end");
         for byte in special.encode_utf8(&mut [0; 4]).bytes() {
@@ -196,9 +243,26 @@ mod tests {
     fn pairs_are_those_that_splitting_gives() {
         for query in ["", "&", "=", "a", "a=", "=a", "a=b=c&", "&&a=1&&b==&%3d=%26&=", "é=ü&x", "a%&=%&b=1"] {
             let simply = query.split('&').filter(|pair| !pair.is_empty());
-            let simply: Vec<_> = simply.map(|pair| (pair.split_once('=').unwrap_or((pair, "")), pair.contains('%'))).collect();
-            let ours: Vec<_> = raw_pairs(query).map(|pair| ((pair.key, pair.value), pair.has_escapes)).collect();
+            let simply: Vec<_> = simply.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
+            let ours: Vec<_> = raw_pairs(query).map(|pair| (pair.key, pair.value)).collect();
             assert_eq!(ours, simply, "{query:?}");
+            for pair in raw_pairs(query) {
+                assert_eq!((pair.key_has_escapes, pair.value_has_escapes), (pair.key.contains('%'), pair.value.contains('%')), "{query:?}");
+                assert!(query[pair.start..].starts_with(pair.key), "{query:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_canonical_is_what_would_be_written() {
+        let pieces = ["a", "~:.-_9", "%20", "%25", "%2f", "%2F", "%41", "%3A", "%C3%A9", "%E9", "%00", "%", "%4", "%zz", "=", "+", "/", " ", "é"];
+        let texts = pieces.iter().flat_map(|one| pieces.iter().map(move |two| format!("{one}{two}")));
+        for query in texts.flat_map(|text| [format!("a={text}"), format!("{text}=a")]) {
+            let Some(pair) = raw_pairs(&query).next() else { continue };
+            let mut written = String::new();
+            append(&mut written, &decode(pair.key), &decode(pair.value));
+            // Beyond ASCII it may be, and be taken for other.
+            assert!(pair.is_canonical == (written == query) || query.contains("%C3%A9") && written == query, "{query} is written {written}");
         }
     }
 

@@ -23,6 +23,9 @@ pub const MAX_VALUE_BYTES: usize = 1024;
 /// Room for those that the bootstrap script makes a machine send, and a few of the operator's.
 const USUAL_LABELS: usize = 12;
 
+/// Room for what is not sent as it is meant.
+const USUAL_DECODED_BYTES: usize = 64;
+
 /// A UUID as it is written.
 const UUID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
 
@@ -35,12 +38,11 @@ const LEADING: [&str; 4] = ["uuid", "mac", BUILDARCH, "platform"];
 const FREE_TEXT: [&str; 5] = ["manufacturer", "product", "serial", "asset", "hostname"];
 /// The turn of all others, in the order of their keys.
 const MIDDLE_TURN: u8 = 4;
-const LAST_TURN: u8 = 9;
 
 /// A machine that boots: its labels and those of them that tell it from others.
 #[derive(Clone, Default)]
 pub struct Subject {
-    /// All keys and values, one after the other: a subject is made for each request, of ten labels.
+    /// The query as it was sent, and behind it what is not there as it is meant: a subject is made for each request, of ten labels.
     text: String,
     /// Sorted by key, each key once.
     labels: SmallVec<[Label; USUAL_LABELS]>,
@@ -56,13 +58,15 @@ struct Label {
     head: u64,
     key: Span,
     value: Span,
+    /// The whole pair, where it was sent just as it is written; else nothing.
+    sent: Option<Span>,
     /// Its place in a query: see [`LEADING`] and [`FREE_TEXT`].
     turn: u8,
     extrinsic: bool,
 }
 
 /// A piece of a subject's text.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Span {
     start: u32,
     end: u32,
@@ -158,7 +162,8 @@ impl Subject {
     /// An empty value is an absent label. Of a label that is no identity and comes twice, the first value counts: free text comes last,
     /// so a later one may be a piece of it.
     pub fn from_query(query: &str, extrinsic: &ExtrinsicLabels) -> Result<Self, InvalidQuery> {
-        let mut subject = Self { text: String::with_capacity(query.len() + extrinsic.bytes() + UUID_BYTES), ..Self::default() };
+        let mut subject = Self { text: String::with_capacity(query.len() + extrinsic.bytes() + USUAL_DECODED_BYTES), ..Self::default() };
+        subject.text.push_str(query);
         for pair in query::raw_pairs(query) {
             subject.present(pair)?;
         }
@@ -210,12 +215,26 @@ impl Subject {
     /// The machine's own labels as a query string, without `?`: parsing it gives this subject again.
     pub fn to_query(&self) -> String {
         let mut out = String::with_capacity(self.text.len() + self.text.len() / 4 + 2 * self.labels.len());
-        for turn in 0..=LAST_TURN {
-            for label in self.labels.iter().filter(|label| label.turn == turn && !label.extrinsic) {
-                query::append(&mut out, self.at(label.key), self.at(label.value));
+        for label in self.in_turn() {
+            match label.sent {
+                Some(sent) => {
+                    if !out.is_empty() {
+                        out.push('&');
+                    }
+                    out.push_str(self.at(sent));
+                }
+                None => query::append(&mut out, self.at(label.key), self.at(label.value)),
             }
         }
         out
+    }
+
+    /// The machine's own labels, as they come in a query.
+    fn in_turn(&self) -> SmallVec<[&Label; USUAL_LABELS]> {
+        let mut labels: SmallVec<[&Label; USUAL_LABELS]> = self.labels.iter().filter(|label| !label.extrinsic).collect();
+        // It keeps the order of those whose turn is the same.
+        labels.sort_by_key(|label| label.turn);
+        labels
     }
 
     fn at(&self, span: Span) -> &str {
@@ -239,64 +258,69 @@ impl Subject {
 
     /// Takes one pair of a query.
     fn present(&mut self, pair: Pair<'_>) -> Result<(), InvalidQuery> {
-        let before = self.text.len();
-        let append = if pair.has_escapes { query::decode_into } else { String::push_str };
-        let key = self.write(|text| append(text, pair.key));
-        let value = self.write(|text| append(text, pair.value));
-        if key.len() > MAX_KEY_BYTES || has_control_characters(self.at(key)) {
-            return Err(InvalidQuery::Key(excerpt(self.at(key))));
+        let value_start = pair.start + pair.key.len() + 1;
+        let key = self.read(pair.key, pair.start, pair.key_has_escapes);
+        let value = self.read(pair.value, value_start, pair.value_has_escapes);
+        let name = self.at(key);
+        if key.len() > MAX_KEY_BYTES || (!pair.is_canonical || pair.key_has_escapes) && has_control_characters(name) {
+            return Err(InvalidQuery::Key(excerpt(name)));
         }
         if value.len() > MAX_VALUE_BYTES {
-            return Err(InvalidQuery::ValueTooLong(excerpt(self.at(key))));
+            return Err(InvalidQuery::ValueTooLong(excerpt(name)));
         }
-        let is_label = key.len() > 0 && value.len() > 0;
-        let kept = if is_label { self.add(key, value)? } else { false };
-        if !kept {
-            self.text.truncate(before);
+        if key.len() == 0 || value.len() == 0 {
+            return Ok(());
         }
-        Ok(())
+        self.add(key, value, pair.is_canonical.then(|| Span::new(pair.start, value_start + pair.value.len())))
     }
 
-    /// False for what is there already.
-    fn add(&mut self, key: Span, value: Span) -> Result<bool, InvalidQuery> {
-        let value = self.normalised(key, value)?;
+    /// A piece of the query, which is in the text already as it was sent.
+    fn read(&mut self, piece: &str, at: usize, has_escapes: bool) -> Span {
+        if has_escapes { self.write(|text| query::decode_into(text, piece)) } else { Span::new(at, at + piece.len()) }
+    }
+
+    /// Takes a label, unless it is there already. `sent`: the pair, if it is canonical.
+    fn add(&mut self, key: Span, said: Span, sent: Option<Span>) -> Result<(), InvalidQuery> {
+        let value = self.normalised(key, said)?;
         let name = self.at(key);
         let head = head(name);
         match self.position(head, name) {
             Ok(at) => match IDENTITIES.iter().find(|identity| **identity == name) {
                 Some(identity) if self.at(self.labels[at].value) != self.at(value) => Err(InvalidQuery::Contradiction(identity)),
-                _ => Ok(false),
+                _ => Ok(()),
             },
             Err(_) if self.labels.len() == MAX_LABELS => Err(InvalidQuery::TooManyLabels),
             Err(at) => {
-                let turn = turn(name);
-                self.labels.insert(at, Label { head, key, value, turn, extrinsic: false });
-                Ok(true)
+                let (turn, sent) = (turn(name), sent.filter(|_| value == said));
+                self.labels.insert(at, Label { head, key, value, sent, turn, extrinsic: false });
+                Ok(())
             }
         }
     }
 
-    /// The value, which is the last in the text, in its normal spelling.
+    /// The value in its normal spelling.
     fn normalised(&mut self, key: Span, value: Span) -> Result<Span, InvalidQuery> {
         let said = self.at(value);
         match self.at(key) {
             "uuid" => {
                 let uuid = identity::parse_uuid(said).ok_or_else(|| InvalidQuery::Uuid(excerpt(said)))?;
+                let is_normal = said.len() == UUID_BYTES && is_lower_case(said);
                 self.uuid.get_or_insert(uuid);
-                self.text.truncate(value.start as usize);
+                if is_normal {
+                    return Ok(value);
+                }
                 Ok(self.write(|text| text.push_str(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()))))
             }
             "mac" => {
                 let mac: Mac = said.parse().map_err(|_| InvalidQuery::Mac(excerpt(said)))?;
+                let is_normal = said.as_bytes()[2] == b':' && is_lower_case(said);
                 self.mac.get_or_insert(mac);
-                self.text.truncate(value.start as usize);
-                Ok(self.write(|text| mac.spell_into(text)))
+                if is_normal { Ok(value) } else { Ok(self.write(|text| mac.spell_into(text))) }
             }
             BUILDARCH => match arch::canonical(said) {
                 Cow::Borrowed(name) if name == said => Ok(value),
                 name => {
                     let name = name.into_owned();
-                    self.text.truncate(value.start as usize);
                     Ok(self.write(|text| text.push_str(&name)))
                 }
             },
@@ -306,10 +330,9 @@ impl Subject {
 
     /// Where in the text it is what this appends to it.
     fn write(&mut self, append: impl FnOnce(&mut String)) -> Span {
-        let place = |text: &String| u32::try_from(text.len()).expect("labels are few and short");
-        let start = place(&self.text);
+        let start = self.text.len();
         append(&mut self.text);
-        Span { start, end: place(&self.text) }
+        Span::new(start, self.text.len())
     }
 
     /// Takes the identities out of the labels, and sets placeholders aside.
@@ -339,7 +362,7 @@ impl Subject {
         for (key, value) in extrinsic.iter() {
             let (head, position) = (head(key), self.position(head(key), key));
             let (key, value) = (self.write(|text| text.push_str(key)), self.write(|text| text.push_str(value)));
-            let label = Label { head, key, value, turn: MIDDLE_TURN, extrinsic: true };
+            let label = Label { head, key, value, sent: None, turn: MIDDLE_TURN, extrinsic: true };
             match position {
                 Ok(at) => self.labels[at] = label,
                 Err(at) => self.labels.insert(at, label),
@@ -378,6 +401,10 @@ fn head(key: &str) -> u64 {
     key.bytes().enumerate().fold(0, |head, (place, byte)| head | u64::from(byte) << (56 - 8 * place))
 }
 
+fn is_lower_case(text: &str) -> bool {
+    !text.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
 fn has_control_characters(text: &str) -> bool {
     if text.is_ascii() { text.bytes().any(|byte| byte.is_ascii_control()) } else { text.chars().any(char::is_control) }
 }
@@ -385,6 +412,12 @@ fn has_control_characters(text: &str) -> bool {
 // === impl Span ===
 
 impl Span {
+    /// Panics beyond 4 GiB: a query is shorter.
+    fn new(start: usize, end: usize) -> Self {
+        let place = |at: usize| u32::try_from(at).expect("labels are few and short");
+        Self { start: place(start), end: place(end) }
+    }
+
     const fn len(self) -> usize {
         (self.end - self.start) as usize
     }
@@ -501,6 +534,16 @@ mod tests {
             "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&mac=52:54:00:ab:cd:ef&buildarch=x86_64&platform=efi&rack=r1&product=R%20640&serial=SN%2012%263%3Dx%23y%2520%2Bz"
         );
         assert_eq!(parse(&subject.to_query()).unwrap(), subject);
+    }
+
+    #[test]
+    fn a_query_is_written_alike_however_it_was_sent() {
+        for spelling in ["a%20b", "a b", "a%20%62", "%61 b"] {
+            for mac in ["52:54:00:ab:cd:ef", "52%3A54:00:ab:cd:ef", "52-54-00-AB-CD-EF"] {
+                let subject = parse(&format!("x=&asset={spelling}&k={spelling}&mac={mac}&x%79=~&k=2&hostname=%C3%A9")).unwrap();
+                assert_eq!(subject.to_query(), "mac=52:54:00:ab:cd:ef&k=a%20b&xy=~&asset=a%20b&hostname=%C3%A9", "{spelling} {mac}");
+            }
+        }
     }
 
     #[test]
