@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
 use crate::answer::Boot;
+use crate::line::RequestLog;
 use crate::metrics::Metrics;
 use crate::shed;
 
@@ -48,6 +49,7 @@ struct Shared {
     /// Present where HTTPS is spoken, and nothing else is then.
     tls: Option<Arc<Live<Public>>>,
     metrics: Metrics,
+    log: Arc<dyn RequestLog>,
     limits: Limits,
     connections: Arc<Semaphore>,
     /// Those that are sent away cost something as well.
@@ -79,21 +81,36 @@ enum Place {
 
 impl Server {
     /// Listens on an address. `[::]` takes IPv4 as well; where the machine has no IPv6, it is `0.0.0.0`.
-    pub fn bind(address: SocketAddr, boot: Arc<Boot>, metrics: Metrics, limits: Limits) -> io::Result<Self> {
-        Self::listen(address, None, boot, metrics, limits)
+    pub fn bind(address: SocketAddr, boot: Arc<Boot>, metrics: Metrics, log: Arc<dyn RequestLog>, limits: Limits) -> io::Result<Self> {
+        Self::listen(address, None, boot, metrics, log, limits)
     }
 
     /// The same for HTTPS. While there is no certificate that can be used, connections are closed.
-    pub fn bind_tls(address: SocketAddr, tls: Arc<Live<Public>>, boot: Arc<Boot>, metrics: Metrics, limits: Limits) -> io::Result<Self> {
-        Self::listen(address, Some(tls), boot, metrics, limits)
+    pub fn bind_tls(
+        address: SocketAddr,
+        tls: Arc<Live<Public>>,
+        boot: Arc<Boot>,
+        metrics: Metrics,
+        log: Arc<dyn RequestLog>,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        Self::listen(address, Some(tls), boot, metrics, log, limits)
     }
 
-    fn listen(address: SocketAddr, tls: Option<Arc<Live<Public>>>, boot: Arc<Boot>, metrics: Metrics, limits: Limits) -> io::Result<Self> {
+    fn listen(
+        address: SocketAddr,
+        tls: Option<Arc<Live<Public>>>,
+        boot: Arc<Boot>,
+        metrics: Metrics,
+        log: Arc<dyn RequestLog>,
+        limits: Limits,
+    ) -> io::Result<Self> {
         let (sockets, address) = listen::listen(address, thread::available_parallelism().map_or(1, usize::from))?;
         let shared = Shared {
             boot,
             tls,
             metrics,
+            log,
             connections: Arc::new(Semaphore::new(limits.connections)),
             shedding: Arc::new(Semaphore::new(limits.shedding)),
             limits,

@@ -36,7 +36,7 @@ fn start_with(limits: Limits, config: Option<&str>) -> Running {
     }
     let boot = Arc::new(Boot::new(Arc::new(SharedCatalog::new(catalog)), ExtrinsicLabels::default(), None));
     boot.set_synced();
-    let server = Server::bind("127.0.0.1:0".parse().unwrap(), boot, metrics, limits).unwrap();
+    let server = Server::bind("127.0.0.1:0".parse().unwrap(), boot, metrics, Arc::new(()), limits).unwrap();
     let stop = CancellationToken::new();
     Running { address: server.local_addr().unwrap(), registry, task: tokio::spawn(server.run(stop.clone())), stop }
 }

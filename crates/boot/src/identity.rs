@@ -28,15 +28,22 @@ pub enum MatchedBy {
     Labels,
 }
 
-impl fmt::Display for MatchedBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl MatchedBy {
+    /// As it is written for people.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Uuid => "uuid",
             Self::UuidOtherByteOrder => "uuid (other byte order)",
             Self::Serial => "serial",
             Self::Mac => "mac",
             Self::Labels => "labels",
-        })
+        }
+    }
+}
+
+impl fmt::Display for MatchedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -58,6 +58,17 @@ impl ObjectKey {
         Self(Arc::new(Place { namespace: alike::text(namespace.as_ref()), name: name.into(), partition: Arc::default() }))
     }
 
+    /// Gives the pieces of which `Display` is made.
+    pub fn spell(&self, give: &mut impl FnMut(&str)) {
+        if !self.partition.is_empty() {
+            give(&self.partition);
+            give(":");
+        }
+        give(&self.namespace);
+        give("/");
+        give(&self.name);
+    }
+
     /// The same place in one of several clusters.
     pub fn in_partition(mut self, partition: impl AsRef<str>) -> Self {
         Arc::make_mut(&mut self.0).partition = alike::text(partition.as_ref());
@@ -96,13 +107,9 @@ impl Serialize for ObjectKey {
 /// `namespace/name`, or `partition:namespace/name`.
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.partition.is_empty() {
-            f.write_str(&self.partition)?;
-            f.write_str(":")?;
-        }
-        f.write_str(&self.namespace)?;
-        f.write_str("/")?;
-        f.write_str(&self.name)
+        let mut written = Ok(());
+        self.spell(&mut |piece| written = written.and_then(|()| f.write_str(piece)));
+        written
     }
 }
 

@@ -3,14 +3,18 @@
 mod json;
 mod line;
 mod queue;
+mod requests;
 
 use std::io::{self, IsTerminal};
+use std::sync::{Arc, OnceLock};
 
+use api::RequestLog;
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use queue::Queue;
+use requests::Requests;
 
 pub use queue::Flush;
 
@@ -47,6 +51,14 @@ fn parse_filter(text: &str) -> Result<String, String> {
     }
 }
 
+/// As `tracing` has it for all other lines, the log is one for the whole process.
+static REQUESTS: OnceLock<Arc<dyn RequestLog>> = OnceLock::new();
+
+/// Where the lines of requests go: nowhere before [`init`].
+pub(crate) fn requests() -> Arc<dyn RequestLog> {
+    REQUESTS.get().cloned().unwrap_or_else(|| Arc::new(()))
+}
+
 /// Starts to log. What waits to be written is written when the value is dropped.
 #[must_use = "what waits to be written is lost without it"]
 pub fn init(args: &Args) -> Option<Flush> {
@@ -57,14 +69,17 @@ pub fn init(args: &Args) -> Option<Flush> {
     // Without a thread for it, whoever logs writes.
     let queue = Queue::start(io::stderr()).ok();
     let flush = queue.as_ref().map(Queue::flush_at_end);
+    let has_colours = format == Format::Text && terminal && std::env::var_os("NO_COLOR").is_none();
+    let requests = Requests { format, has_colours, queue: queue.clone() };
+    REQUESTS.get_or_init(|| Arc::new(requests));
     let writer = match queue {
         Some(queue) => BoxMakeWriter::new(queue),
         None => BoxMakeWriter::new(io::stderr),
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     match format {
-        Format::Text => builder.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).event_format(line::Line).init(),
-        Format::Json => builder.with_ansi(false).event_format(json::Json).init(),
+        Format::Text => builder.with_ansi(has_colours).event_format(line::Line).init(),
+        Format::Json => builder.with_ansi(has_colours).event_format(json::Json).init(),
     }
     flush
 }

@@ -12,7 +12,7 @@ use tls::{Live, Public};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::role;
+use crate::{logs, role};
 
 /// A connection under TLS holds some 40 KiB, so that fewer of them fit.
 const TLS_CONNECTIONS: usize = 8 * 1024;
@@ -92,7 +92,7 @@ impl HttpArgs {
                 connections, "the limit of open files allows for less connections than shaper would serve; raise it to 32768"
             );
         }
-        let http = Server::bind(self.http_listen, boot.clone(), metrics.clone(), limits)
+        let http = Server::bind(self.http_listen, boot.clone(), metrics.clone(), logs::requests(), limits)
             .with_context(|| role::in_use("--http-listen", self.http_listen))?;
         let https = self.https_listen.zip(self.https_tls_dir.as_deref());
         let https = https.map(|(address, directory)| {
@@ -101,7 +101,7 @@ impl HttpArgs {
             }
             let live = Live::public("https", directory, tls.clone());
             let limits = Limits { connections: TLS_CONNECTIONS, ..Limits::default() }.within(for_https);
-            let server = Server::bind_tls(address, live.clone(), boot.clone(), metrics.clone(), limits);
+            let server = Server::bind_tls(address, live.clone(), boot.clone(), metrics.clone(), logs::requests(), limits);
             Ok((server.with_context(|| role::in_use("--https-listen", address))?, live))
         });
         let https = https.transpose()?;

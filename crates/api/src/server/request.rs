@@ -6,19 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use boot::ConfigName;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
-use tracing::field::display;
-use tracing::{error, info, warn};
 
-use crate::answer::{Answer, Choice, Outcome, Request, Route};
-use crate::shed;
+use crate::answer::{Answer, Outcome, Request, Route};
+use crate::{line, shed};
 
 use super::connection::Progress;
 use super::{Peer, Shared};
@@ -83,7 +80,7 @@ impl Shared {
         let id = self.id();
         let took = started.elapsed();
         self.metrics.count(&answer, took);
-        log(&answer, peer, &id, took);
+        line::log(&self.log, &answer, &peer.ip, &id, took);
         let mut response = response(answer, &id, in_flight);
         // Nothing here has a use for a body; see `RawTarget`.
         let has_body = !request.body().is_end_stream();
@@ -156,50 +153,6 @@ fn response(answer: Answer, id: &str, in_flight: Option<InFlight>) -> Response<T
 pub(super) fn sentence(reason: &Bytes, status: http::StatusCode, id: &str) -> Bytes {
     let reason = String::from_utf8_lossy(reason);
     format!("{status}: {reason}\nrequest id: {id}\n").into()
-}
-
-/// One line a request. A whole config id is not in it, nor is any text that was rendered.
-pub(super) fn log(answer: &Answer, peer: &Peer, id: &str, took: Duration) {
-    let label = |key| answer.subject.as_deref().and_then(|subject| subject.label(key));
-    let (uuid, serial, mac) = (label("uuid"), label("serial"), label("mac"));
-    let Choice { assignment, profile, config } = &answer.choice;
-    let by = assignment.as_ref().map(|(_, by)| display(by));
-    let assignment = assignment.as_ref().map(|(assignment, _)| display(&assignment.key));
-    let profile = profile.as_ref().map(|profile| display(&profile.key));
-    let config = config.as_ref().map(ConfigName::as_str);
-    let status = answer.status().as_u16();
-    let bytes = answer.body.len();
-    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    let route = answer.route.name();
-    macro_rules! line {
-        ($level:ident, $reason:expr, $text:literal) => {
-            $level!(
-                route,
-                uuid,
-                mac,
-                serial,
-                assignment,
-                by,
-                profile,
-                config,
-                status,
-                outcome = answer.outcome.name(),
-                reason = $reason,
-                peer = peer.ip,
-                bytes,
-                took_us,
-                request = id,
-                $text
-            )
-        };
-    }
-    let reason = || std::str::from_utf8(&answer.body).unwrap_or_default();
-    match answer.outcome {
-        Outcome::Ok => line!(info, None::<&str>, "served"),
-        Outcome::Broken => line!(error, Some(reason()), "failed"),
-        Outcome::RenderFailed => line!(warn, Some(reason()), "failed"),
-        _ => line!(info, Some(reason()), "refused"),
-    }
 }
 
 // === impl InFlight ===

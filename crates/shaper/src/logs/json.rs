@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -36,11 +36,7 @@ where
         // A value that logs while it is written finds the other line in use, and makes one of its own.
         let mut line = LINE.take();
         line.clear();
-        line.push_str("{\"timestamp\":\"");
-        timestamp(&mut line, SystemTime::now());
-        line.push_str("\",\"level\":\"");
-        line.push_str(event.metadata().level().as_str());
-        line.push('"');
+        begin(&mut line, *event.metadata().level());
         event.record(&mut Fields(&mut line));
         line.push_str("}\n");
         let written = out.write_str(&line);
@@ -48,6 +44,76 @@ where
         LINE.set(line);
         written
     }
+}
+
+/// The time and the level, as every line begins.
+fn begin(line: &mut String, level: Level) {
+    line.push_str("{\"timestamp\":\"");
+    timestamp(line, SystemTime::now());
+    line.push_str("\",\"level\":\"");
+    line.push_str(level.as_str());
+    line.push('"');
+}
+
+/// Appends the line of a request, with the end of the line.
+pub(super) fn request(out: &mut String, line: &api::Line<'_>) {
+    /// Appends a field's name and value, where the value is there.
+    macro_rules! field {
+        ($name:literal: plain $value:expr) => {{
+            out.push_str(concat!(",\"", $name, "\":\""));
+            out.push_str($value);
+            out.push('"');
+        }};
+        ($name:literal: text $value:expr) => {
+            if let Some(value) = $value {
+                out.push_str(concat!(",\"", $name, "\":\""));
+                Escaped(out).push(value);
+                out.push('"');
+            }
+        };
+        ($name:literal: object $value:expr) => {
+            if let Some(key) = $value {
+                out.push_str(concat!(",\"", $name, "\":\""));
+                key.spell(&mut |piece| Escaped(out).push(piece));
+                out.push('"');
+            }
+        };
+        ($name:literal: number $value:expr) => {{
+            out.push_str(concat!(",\"", $name, "\":"));
+            digits(out, $value);
+        }};
+    }
+    begin(out, line.level);
+    field!("message": plain line.message);
+    field!("route": plain line.route);
+    field!("uuid": text line.uuid);
+    field!("mac": text line.mac);
+    field!("serial": text line.serial);
+    field!("assignment": object line.assignment);
+    if let Some(by) = line.by {
+        field!("by": plain by.name());
+    }
+    field!("profile": object line.profile);
+    field!("config": text line.config);
+    field!("status": number line.status.into());
+    field!("outcome": plain line.outcome);
+    field!("reason": text line.reason);
+    field!("peer": plain line.peer);
+    field!("bytes": number line.bytes as u64);
+    field!("took_us": number line.took_us);
+    field!("request": plain line.request);
+    out.push_str("}\n");
+}
+
+fn digits(out: &mut String, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    while start == digits.len() || value > 0 {
+        start -= 1;
+        digits[start] = b'0' + u8::try_from(value % 10).expect("a digit");
+        value /= 10;
+    }
+    out.push_str(std::str::from_utf8(&digits[start..]).expect("digits are ASCII"));
 }
 
 /// RFC 3339 in UTC, to the microsecond.
@@ -104,18 +170,6 @@ impl Fields<'_> {
         // A String takes all text.
         let _ = write!(self.0, "{value}");
     }
-
-    fn digits(&mut self, field: &Field, mut value: u64) {
-        self.key(field);
-        let mut digits = [0; 20];
-        let mut start = digits.len();
-        while start == digits.len() || value > 0 {
-            start -= 1;
-            digits[start] = b'0' + u8::try_from(value % 10).expect("a digit");
-            value /= 10;
-        }
-        self.0.push_str(std::str::from_utf8(&digits[start..]).expect("digits are ASCII"));
-    }
 }
 
 impl Visit for Fields<'_> {
@@ -135,7 +189,8 @@ impl Visit for Fields<'_> {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.digits(field, value);
+        self.key(field);
+        digits(self.0, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -223,6 +278,47 @@ mod tests {
             assert_eq!(line["shown"], *hostile);
             assert_eq!(line["debug"], *format!("{hostile:?}"));
             assert_eq!((&line["message"], &line["level"]), (&"said".into(), &"INFO".into()));
+        }
+    }
+
+    /// What is said of a machine, of which all says `hostile`.
+    fn line<'a>(hostile: &'a str, key: &'a boot::ObjectKey) -> api::Line<'a> {
+        api::Line {
+            level: Level::WARN,
+            message: "refused",
+            route: "ipxe",
+            uuid: Some(hostile),
+            mac: None,
+            serial: Some(hostile),
+            assignment: Some(key),
+            by: Some(boot::MatchedBy::UuidOtherByteOrder),
+            profile: None,
+            config: Some(hostile),
+            status: 404,
+            outcome: "no_profile",
+            reason: Some(hostile),
+            peer: "192.0.2.7",
+            bytes: 412,
+            took_us: 0,
+            request: "1234-a",
+        }
+    }
+
+    #[test]
+    fn a_request_is_one_object_on_one_line_whatever_the_machine_says() {
+        for hostile in ["plain", "a\"b\\c\nd\u{0}\u{1f}\u{7f}", "é\u{2028}\u{1f600}"] {
+            let mut text = String::new();
+            let key = boot::ObjectKey::new("ns", hostile).in_partition("east");
+            request(&mut text, &line(hostile, &key));
+            assert_eq!(text.matches('\n').count(), 1, "{text:?} is one line");
+            let Value::Object(mut said) = serde_json::from_str(&text).unwrap() else { panic!("{text} is no object") };
+            assert!(said.remove("timestamp").is_some_and(|time| time.as_str().unwrap().ends_with('Z')));
+            let expected = serde_json::json!({
+                "level": "WARN", "message": "refused", "route": "ipxe", "uuid": hostile, "serial": hostile,
+                "assignment": format!("east:ns/{hostile}"), "by": "uuid (other byte order)", "config": hostile, "status": 404,
+                "outcome": "no_profile", "reason": hostile, "peer": "192.0.2.7", "bytes": 412, "took_us": 0, "request": "1234-a"
+            });
+            assert_eq!(Value::Object(said), expected);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The log as a person reads it on a terminal: who asked, what they got and why, one line each.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::time::SystemTime;
@@ -21,26 +22,64 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let level = *event.metadata().level();
-        let (name, colour) = match level {
-            Level::ERROR => ("ERROR", "31"),
-            Level::WARN => (" WARN", "33"),
-            Level::INFO => (" INFO", "32"),
-            _ => ("DEBUG", "2"),
-        };
-        write!(out, "{} ", time_of_day())?;
-        if out.has_ansi_escapes() {
-            write!(out, "\x1b[{colour}m{name}\x1b[0m ")?;
-        } else {
-            write!(out, "{name} ")?;
-        }
+        let has_colours = out.has_ansi_escapes();
+        begin(&mut out, *event.metadata().level(), has_colours)?;
         let line = match fields.field("message") {
-            _ if fields.0.contains_key("route") => fields.request(),
             Some("tftp") => fields.transfer(),
             _ => fields.other(),
         };
         writeln!(out, "{line}")
     }
+}
+
+/// The time and the level, as every line begins.
+fn begin(out: &mut impl Write, level: Level, has_colours: bool) -> fmt::Result {
+    let (name, colour) = match level {
+        Level::ERROR => ("ERROR", "31"),
+        Level::WARN => (" WARN", "33"),
+        Level::INFO => (" INFO", "32"),
+        _ => ("DEBUG", "2"),
+    };
+    let time = time_of_day();
+    if has_colours { write!(out, "{time} \x1b[{colour}m{name}\x1b[0m ") } else { write!(out, "{time} {name} ") }
+}
+
+/// Appends the line of a request, with the end of the line:
+/// `200 ipxe uuid 47c6... gets default/linux by default/web-1 (uuid), 412 bytes to 192.0.2.7 in 85 us`
+pub(super) fn request(out: &mut String, line: &api::Line<'_>, has_colours: bool) {
+    // A String takes all text.
+    let _ = begin(out, line.level, has_colours).and_then(|()| write_request(out, line));
+}
+
+fn write_request(out: &mut String, line: &api::Line<'_>) -> fmt::Result {
+    write!(out, "{} {}", line.status, line.route)?;
+    let own = [("uuid", line.uuid), ("serial", line.serial), ("mac", line.mac)];
+    match own.into_iter().find_map(|(name, value)| Some((name, value?))) {
+        Some((name, value)) => write!(out, " {name} {}", plain(value))?,
+        None => write!(out, " from {}", line.peer)?,
+    }
+    if let Some(profile) = line.profile {
+        write!(out, " gets {profile}")?;
+    }
+    if let Some(config) = line.config {
+        write!(out, " config {config}")?;
+    }
+    if let Some(assignment) = line.assignment {
+        write!(out, " by {assignment}")?;
+    }
+    if let Some(by) = line.by {
+        write!(out, " ({by})")?;
+    }
+    match line.reason {
+        Some(reason) => write!(out, ": {}", plain(reason))?,
+        None => write!(out, ", {} bytes to {} in {} us", line.bytes, line.peer, line.took_us)?,
+    }
+    writeln!(out, " [{}]", line.request)
+}
+
+/// What a machine says of itself must not write lines of its own, nor move the cursor.
+fn plain(text: &str) -> Cow<'_, str> {
+    if text.chars().all(|c| !c.is_control()) { text.into() } else { text.escape_debug().to_string().into() }
 }
 
 /// Hours, minutes and seconds of UTC: a terminal shows the present, the JSON log has the date.
@@ -54,9 +93,7 @@ struct Fields(BTreeMap<&'static str, String>);
 
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        // What a machine says of itself must not write lines of its own, nor move the cursor.
-        let is_plain = value.chars().all(|c| !c.is_control());
-        self.0.insert(field.name(), if is_plain { value.to_owned() } else { value.escape_debug().to_string() });
+        self.0.insert(field.name(), plain(value).into_owned());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -67,36 +104,6 @@ impl Visit for Fields {
 impl Fields {
     fn field(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
-    }
-
-    /// `200 ipxe uuid 47c6... gets default/linux by default/web-1 (uuid), 412 bytes to 192.0.2.7 in 85 us`
-    fn request(&self) -> String {
-        let mut line = format!("{} {}", self.field("status").unwrap_or_default(), self.field("route").unwrap_or_default());
-        let mut push = |before: &str, value: Option<&str>, after: &str| {
-            if let Some(value) = value {
-                line.push_str(before);
-                line.push_str(value);
-                line.push_str(after);
-            }
-        };
-        match ["uuid", "serial", "mac"].iter().find_map(|name| Some((name, self.field(name)?))) {
-            Some((name, value)) => push(&format!(" {name} "), Some(value), ""),
-            None => push(" from ", self.field("peer"), ""),
-        }
-        push(" gets ", self.field("profile"), "");
-        push(" config ", self.field("config"), "");
-        push(" by ", self.field("assignment"), "");
-        push(" (", self.field("by"), ")");
-        match self.field("reason") {
-            Some(reason) => push(": ", Some(reason), ""),
-            None => {
-                push(", ", self.field("bytes"), " bytes");
-                push(" to ", self.field("peer"), "");
-                push(" in ", self.field("took_us"), " us");
-            }
-        }
-        push(" [", self.field("request"), "]");
-        line
     }
 
     /// `tftp ipxe.efi to 192.0.2.7:2070 completed, 1043456 bytes in 850 ms, blksize 1432`
@@ -137,6 +144,40 @@ mod tests {
 
     fn line(fields: &[(&'static str, &str)]) -> String {
         Fields(fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()).transfer()
+    }
+
+    #[test]
+    fn a_request_is_a_sentence_and_stays_on_its_line() {
+        let (assignment, profile) = (boot::ObjectKey::new("default", "web-1"), boot::ObjectKey::new("default", "linux"));
+        let mut said = api::Line {
+            level: Level::INFO,
+            message: "served",
+            route: "ipxe",
+            uuid: None,
+            mac: Some("52:54:00:12:34:56"),
+            serial: Some("SN\n1"),
+            assignment: Some(&assignment),
+            by: Some(boot::MatchedBy::Serial),
+            profile: Some(&profile),
+            config: None,
+            status: 200,
+            outcome: "ok",
+            reason: None,
+            peer: "192.0.2.7",
+            bytes: 412,
+            took_us: 85,
+            request: "1234-a",
+        };
+        let text = |said: &api::Line<'_>, has_colours| {
+            let mut text = String::new();
+            request(&mut text, said, has_colours);
+            text.split_once("INFO").unwrap().1.to_owned()
+        };
+        let sentence = " 200 ipxe serial SN\\n1 gets default/linux by default/web-1 (serial), 412 bytes to 192.0.2.7 in 85 us [1234-a]\n";
+        assert_eq!(text(&said, false), sentence);
+        assert_eq!(text(&said, true), format!("\x1b[0m{sentence}"));
+        (said.serial, said.mac, said.status, said.reason) = (None, None, 404, Some("no\x1b[2J"));
+        assert_eq!(text(&said, false), " 404 ipxe from 192.0.2.7 gets default/linux by default/web-1 (serial): no\\u{1b}[2J [1234-a]\n");
     }
 
     #[test]

@@ -60,6 +60,20 @@ impl Queue {
     pub(super) fn flush_at_end(&self) -> Flush {
         Flush(self.clone())
     }
+
+    /// Takes a line, in one piece.
+    pub(super) fn push(&self, line: &[u8]) {
+        let mut waiting = self.0.lock();
+        if waiting.text.len() + line.len() > MAX_BYTES {
+            waiting.lost += 1;
+            return;
+        }
+        waiting.text.extend_from_slice(line);
+        if waiting.is_idle {
+            waiting.is_idle = false;
+            self.0.more.notify_one();
+        }
+    }
 }
 
 impl<'a> MakeWriter<'a> for Queue {
@@ -73,16 +87,7 @@ impl<'a> MakeWriter<'a> for Queue {
 /// A line is given in one piece.
 impl Write for &Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut waiting = self.0.lock();
-        if waiting.text.len() + line.len() > MAX_BYTES {
-            waiting.lost += 1;
-            return Ok(line.len());
-        }
-        waiting.text.extend_from_slice(line);
-        if waiting.is_idle {
-            waiting.is_idle = false;
-            self.0.more.notify_one();
-        }
+        self.push(line);
         Ok(line.len())
     }
 
