@@ -58,20 +58,20 @@ fn raw_pair(query: &str, start: usize) -> (Pair<'_>, usize) {
     let bytes = query.as_bytes();
     let (mut at, mut equals) = (start, None);
     let (mut key_has_escapes, mut has_escapes, mut is_canonical) = (false, false, true);
-    while let Some(byte) = bytes.get(at) {
-        match KINDS[usize::from(*byte)] {
-            Kind::Plain => {}
-            Kind::End => break,
-            Kind::Equals if equals.is_none() => {
+    loop {
+        // Nearly all is plain.
+        at += bytes[at..].iter().position(|byte| KINDS[usize::from(*byte)] != Kind::Plain).unwrap_or(bytes.len() - at);
+        match bytes.get(at).map(|byte| KINDS[usize::from(*byte)]) {
+            None | Some(Kind::End) => break,
+            Some(Kind::Equals) if equals.is_none() => {
                 equals = Some(at);
                 key_has_escapes = std::mem::take(&mut has_escapes);
             }
-            Kind::Escape => {
+            Some(Kind::Escape) => {
                 has_escapes = true;
                 is_canonical &= is_canonical_escape(&bytes[at + 1..]);
-                // What follows is looked at as text: digits are plain.
             }
-            Kind::Equals | Kind::Other => is_canonical = false,
+            Some(_) => is_canonical = false,
         }
         at += 1;
     }
