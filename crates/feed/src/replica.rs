@@ -172,6 +172,10 @@ impl Replica {
         let mut remarks = self.troubles();
         remarks.extend(self.union.shared().load().unaccepted_sentences(MAX_NAMED));
         for (name, partition) in &self.partitions {
+            if partition.link.metrics().unsaved.get() == 1 {
+                let sentence = "its copy can't be written to --state-dir; a start without a controller would serve an older one";
+                remarks.push(format!("{}: {sentence}", partition_name(name)));
+            }
             let status = partition.link.status();
             if let Some(controller) = status.following {
                 let (age, since) = (shown(lock(partition.link.holding()).age()), shown(Some(status.since.elapsed())));
