@@ -71,13 +71,13 @@ fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     let own = memory(std::process::id(), "VmRSS")?.saturating_sub(before);
     let objects = u64::from(args.assignments);
     let per_object = |bytes: u64| format!("{:.0} MiB, {} bytes an object", bytes as f64 / 1_048_576.0, bytes / objects.max(1));
-    let row = |what: &str, value: String, aim: String| println!("{what:<44} {value:<40} {aim}");
+    let row = |what: &str, value: String, aim: String| println!("{}", format!("{what:<44} {value:<56} {aim}").trim_end());
     println!();
     let ready = longest(&ready);
-    row("process started to all replicas ready", format!("{} ms", ready.as_millis()), aim("10 s", ready <= READY));
+    row("process started to all replicas ready", format!("{} ms", ready.as_millis()), aim("at most 10 s", ready <= READY));
     let received = replicas[0].metric("shaper_feed_received_bytes_total")?;
-    row("read from the feed by each", per_object(received), aim("1 KiB an object", received <= objects * KIB));
-    let memory_aim = |bytes: u64| aim("64 MiB and 1 KiB an object", bytes <= BASE + objects * KIB);
+    row("read from the feed by each", per_object(received), aim("at most 1 KiB an object", received <= objects * KIB));
+    let memory_aim = |bytes: u64| aim("at most 64 MiB and 1 KiB an object", bytes <= BASE + objects * KIB);
     row("controller's memory for it", per_object(own), memory_aim(own));
     let resident = largest(&replicas, "VmRSS")?;
     row("replica's resident memory", per_object(resident), memory_aim(resident));
@@ -88,7 +88,7 @@ fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     let percentile = |percent: usize| took[(took.len() - 1) * percent / 100];
     let (median, slow, worst) = (percentile(50), percentile(99), percentile(100));
     let served = format!("p50 {median:.1?}, p99 {slow:.1?}, max {worst:.1?} of {}", took.len());
-    row("change to served by all replicas", served, aim("p99 1 s", slow < SERVED));
+    row("change to served by all replicas", served, aim("p99 under 1 s", slow < SERVED));
     let steady = largest(&replicas, "VmRSS")?;
 
     for replica in &replicas {
@@ -106,13 +106,13 @@ fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     }
     row("another controller to all replicas on it", format!("{} ms", started.elapsed().as_millis()), String::new());
     let peak = largest(&replicas, "VmHWM")?;
-    row("replica's peak on the way", per_object(peak), aim("twice the memory of before", peak <= steady * 2));
+    row("replica's peak on the way", per_object(peak), aim("at most twice the memory of before", peak <= steady * 2));
     controller.end(runtime)
 }
 
 /// What was to be reached, and whether it was.
-fn aim(most: &str, is_reached: bool) -> String {
-    format!("aim: at most {most}: {}", if is_reached { "reached" } else { "NOT reached" })
+fn aim(text: &str, is_reached: bool) -> String {
+    format!("aim: {text}: {}", if is_reached { "reached" } else { "NOT reached" })
 }
 
 /// The most that one of them has, by a field of the kernel's.
