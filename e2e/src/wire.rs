@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 /// How often each way looks whether something has changed.
@@ -37,7 +37,6 @@ pub struct Wire {
 struct Shared {
     server: SocketAddr,
     fault: AtomicU8,
-    accepted: AtomicUsize,
     stopping: AtomicBool,
 }
 
@@ -49,12 +48,7 @@ impl Wire {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free TCP port")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            server,
-            fault: AtomicU8::new(Fault::None as u8),
-            accepted: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared { server, fault: AtomicU8::new(Fault::None as u8), stopping: AtomicBool::new(false) });
         let serving = shared.clone();
         std::thread::spawn(move || {
             while !serving.stopping.load(Ordering::Relaxed) {
@@ -76,11 +70,6 @@ impl Wire {
     pub fn set(&self, fault: Fault) {
         self.shared.fault.store(fault as u8, Ordering::Relaxed);
     }
-
-    /// How many connections clients have made.
-    pub fn accepted(&self) -> usize {
-        self.shared.accepted.load(Ordering::Relaxed)
-    }
 }
 
 impl Drop for Wire {
@@ -97,7 +86,6 @@ impl Shared {
     }
 
     fn carry(self: &Arc<Self>, client: TcpStream) {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
         // Whichever of these fails: the client sees a connection that is closed.
         if self.has(Fault::Cut) {
             return;

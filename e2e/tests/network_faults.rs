@@ -11,23 +11,25 @@ use std::time::{Duration, Instant};
 const MACHINES: usize = 20;
 const FAULTS: [Fault; 4] = [Fault::BlackHole, Fault::NothingThere, Fault::NothingBack, Fault::Cut];
 
-/// Adds a replica to the site that reaches controllers over these wires.
-fn replica(site: &mut Site, wires: &[Wire], state: &tempfile::TempDir) -> Result<()> {
+/// Two controllers, and a replica that reaches them over wires.
+fn site() -> Result<(Site, Vec<Wire>, tempfile::TempDir)> {
+    let mut site = Site::start(2, 0)?;
+    let state = tempfile::tempdir()?;
     let mut builder = Role::api([], site.certificates.api.path(), state.path())?;
-    for wire in wires {
+    let mut wires = Vec::new();
+    for controller in &site.controllers {
+        let wire = Wire::to(controller.address("feed_listen")?)?;
         builder = builder.args(["--feed", &format!("https://localhost:{}", wire.address().port())]);
+        wires.push(wire);
     }
     site.replicas.push(builder.start_ready()?);
-    Ok(())
+    site.fill(MACHINES)?;
+    Ok((site, wires, state))
 }
 
 #[test]
 fn a_replica_that_is_cut_off_from_controllers_serves_on_and_follows_again_soon() -> Result<()> {
-    let mut site = Site::start(2, 0)?;
-    let wires = site.controllers.iter().map(|controller| Wire::to(controller.address("feed_listen")?)).collect::<Result<Vec<_>>>()?;
-    let state = tempfile::tempdir()?;
-    replica(&mut site, &wires, &state)?;
-    site.fill(MACHINES)?;
+    let (site, wires, _state) = site()?;
     let load = site.load(MACHINES)?;
     for fault in FAULTS {
         wires.iter().for_each(|wire| wire.set(fault));
@@ -56,11 +58,7 @@ fn a_replica_that_is_cut_off_from_controllers_serves_on_and_follows_again_soon()
 
 #[test]
 fn a_replica_that_loses_one_controller_follows_the_other() -> Result<()> {
-    let mut site = Site::start(2, 0)?;
-    let wires = site.controllers.iter().map(|controller| Wire::to(controller.address("feed_listen")?)).collect::<Result<Vec<_>>>()?;
-    let state = tempfile::tempdir()?;
-    replica(&mut site, &wires, &state)?;
-    site.fill(MACHINES)?;
+    let (site, wires, _state) = site()?;
     let load = site.load(MACHINES)?;
     for (turn, fault) in FAULTS.into_iter().enumerate() {
         // Whichever it follows has its turn to be lost.
