@@ -18,6 +18,7 @@
 //! - [`cert_manager`]: who issues certificates in a cluster, and tells its API server whom to believe.
 //! - [`certificates`]: a small CA, and directories as a projected Secret has them.
 //! - [`site`]: all of that together, and machines that boot from it.
+//! - [`wire`]: the network between two of its programs, with faults.
 //!
 //! Every process started here ends with the value that stands for it, and with the program that started it.
 
@@ -38,3 +39,4 @@ pub mod roles;
 pub mod server;
 pub mod site;
 pub mod tftp;
+pub mod wire;

@@ -305,7 +305,8 @@ impl Log {
         });
     }
 
-    pub(crate) fn read(&self, from: impl Read + Send + 'static) {
+    /// Takes lines from somewhere until that ends.
+    pub fn read(&self, from: impl Read + Send + 'static) {
         let shared = Arc::clone(&self.shared);
         std::thread::spawn(move || {
             for line in BufReader::new(from).lines().map_while(Result::ok) {

@@ -88,8 +88,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     eventually(Duration::from_secs(30), "the API servers serve the examples", || {
         Ok(replicas.iter().all(|replica| replica.get(QUERY).is_ok_and(|answer| answer.status == 200)).then_some(()))
     })?;
+    let mut again = String::new();
     if linux.is_some() {
         let bootfile = format!("http://10.0.2.2:{port}/boot.ipxe");
+        again = format!(
+            "The machine, switched on once more (Ctrl-A X pulls the plug):\n\n  \
+             qemu-system-x86_64 -accel tcg -cpu max -m 512 -nographic -no-reboot -uuid {UUID} \\\n    \
+             -netdev user,id=n,bootfile={bootfile} -device virtio-net-pci,netdev=n -boot n\n\n"
+        );
         say(&format!("switching on a machine with the UUID {UUID}; DHCP tells it to boot {bootfile}"));
         let machine = Machine::on_user_network(&bootfile).uuid(UUID).boot()?;
         stream(machine.console())?;
@@ -107,7 +113,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
          kubectl delete assignment web-1 --dry-run=server    # the webhook says who would boot what\n  \
          sed 's/{{{{ ignition }}}}/{{{{ ignitoin }}}}/' examples/quickstart/profiles.yaml | kubectl apply -f -    # it refuses a mistake\n  \
          curl '{url}'\n  curl '{why}'\n\n\
-         Change something: kubectl edit profile linux-ignition, and ask again. Then stop Kubernetes and ask again:\n\n  \
+         {again}Change something: kubectl edit profile linux-ignition, and ask again. Then stop Kubernetes and ask again:\n\n  \
          kill -STOP {api_server}    # kube-apiserver; -CONT lets it go on\n  kill -9 {one} {two}    # both controllers\n  \
          kill -9 {webhook}    # the webhook: objects are written, schema and CEL still refuse, conditions say the rest\n\n\
          The API servers: {first}, {second}. TFTP: {tftp}. The webhook's metrics: http://{metrics}/metrics\n",

@@ -9,13 +9,19 @@ use std::sync::Arc;
 use crate::assignment::Assignment;
 use crate::catalog::Catalog;
 use crate::name::ObjectKey;
+use crate::selector::SubjectSelectors;
 
 /// Most rivals that are named for one Assignment.
 pub const MAX_NAMED: usize = 4;
 
+/// Between partitions, so many that could be rivals are looked at, and four more for each identity: a replica has machines to answer.
+const LOOKS: usize = 256;
+
 /// All conflicts of a catalog.
 #[derive(Clone, Debug, Default)]
 pub struct Conflicts {
+    /// Whether only those of different partitions count.
+    across: bool,
     rivals: HashMap<ObjectKey, Rivals>,
     /// Who names this one.
     named_by: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
@@ -31,6 +37,17 @@ impl Conflicts {
     /// Of a catalog of nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, of Assignments in different partitions only: those within one are known to its own controllers. Where hundreds tie,
+    /// some may be missed.
+    pub fn across_partitions() -> Self {
+        Self { across: true, ..Self::default() }
+    }
+
+    /// All that stand in a conflict, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.rivals.keys()
     }
 
     /// Some of those that an Assignment is in conflict with, sorted: all of them up to [`MAX_NAMED`]. Empty where there is no conflict.
@@ -53,7 +70,7 @@ impl Conflicts {
     pub fn put(&mut self, catalog: &Catalog, assignment: &Arc<Assignment>) -> BTreeSet<ObjectKey> {
         let mut touched = self.take(catalog, &assignment.key);
         // All of them, not only as many as are named: each of them has to name this one, unless it names enough.
-        for rival in catalog.rivals(assignment) {
+        for rival in self.counted(catalog, assignment) {
             for (of, other) in [(&assignment.key, &rival.key), (&rival.key, &assignment.key)] {
                 if self.name(of, other) {
                     touched.insert(of.clone());
@@ -87,10 +104,17 @@ impl Conflicts {
         let Some(assignment) = catalog.assignment(namer) else { return };
         let named = self.rivals.get(namer).map(|rivals| &rivals.0);
         let is_new = |key: &ObjectKey| key != gone && !named.is_some_and(|named| named.contains(key));
-        let next = catalog.rivals(assignment).map(|rival| &rival.key).find(|key| is_new(key)).cloned();
+        let next = self.counted(catalog, assignment).map(|rival| &rival.key).find(|key| is_new(key)).cloned();
         if let Some(next) = next {
             self.name(namer, &next);
         }
+    }
+
+    fn counted<'c>(&self, catalog: &'c Catalog, of: &'c Assignment) -> impl Iterator<Item = &'c Arc<Assignment>> + use<'c> {
+        let across = self.across;
+        let SubjectSelectors { uuids, serials, macs, .. } = &of.subjects;
+        let most = if across { LOOKS + 4 * (uuids.len() + serials.len() + macs.len()) } else { usize::MAX };
+        catalog.rivals_among(of, most).filter(move |rival| !across || rival.key.partition != of.key.partition)
     }
 
     /// Whether it was not named before.

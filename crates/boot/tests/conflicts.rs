@@ -27,7 +27,7 @@ fn requirement() -> impl Strategy<Value = Requirement> {
 }
 
 fn assignment() -> impl Strategy<Value = Assignment> {
-    let name = prop::sample::select(&["a", "b", "c", "d", "e", "f", "g", "h"][..]);
+    let name = (prop::sample::select(&["a", "b", "c", "d"][..]), prop::sample::select(&["west", "east"][..]));
     let uuids = prop::collection::btree_set(prop::sample::select(&UUIDS[..]).prop_map(|uuid| uuid.parse().unwrap()), 0..2);
     let serials = prop::collection::btree_set(prop::sample::select(&["S1", "None"][..]).prop_map(Arc::from), 0..2);
     let macs = prop::collection::btree_set(Just("52:54:00:00:00:01".parse().unwrap()), 0..2);
@@ -45,7 +45,7 @@ fn assignment() -> impl Strategy<Value = Assignment> {
         } else {
             SubjectSelectors { labels, ..SubjectSelectors::default() }
         };
-        let key = ObjectKey::new("n", name);
+        let key = ObjectKey::new("n", name.0).in_partition(name.1);
         Assignment { key, created: None, labels: boot::Labels::default(), subjects, profiles: boot::Labels::default(), priority }
     })
 }
@@ -79,9 +79,9 @@ proptest! {
 
     #[test]
     fn after_any_changes_each_names_its_rivals_and_nobody_else(
-        steps in prop::collection::vec((assignment(), prop::bool::weighted(0.25)), 1..40)
+        steps in prop::collection::vec((assignment(), prop::bool::weighted(0.25)), 1..40), across: bool
     ) {
-        let (mut catalog, mut conflicts) = (Catalog::new(), Conflicts::new());
+        let (mut catalog, mut conflicts) = (Catalog::new(), if across { Conflicts::across_partitions() } else { Conflicts::new() });
         let mut all: BTreeMap<ObjectKey, Assignment> = BTreeMap::new();
         for (assignment, goes) in steps {
             let changed = assignment.key.clone();
@@ -98,7 +98,8 @@ proptest! {
             };
             let mut in_conflict_now = 0;
             for (key, assignment) in &all {
-                let rivals: BTreeSet<_> = all.values().filter(|other| in_conflict(assignment, other)).map(|other| &other.key).collect();
+                let counts = |other: &&Assignment| in_conflict(assignment, other) && !(across && key.partition == other.key.partition);
+                let rivals: BTreeSet<_> = all.values().filter(counts).map(|other| &other.key).collect();
                 let named: BTreeSet<_> = conflicts.of(key).collect();
                 prop_assert!(named.is_subset(&rivals), "{key} names {named:?} of {rivals:?}");
                 prop_assert_eq!(named.len(), rivals.len().min(MAX_NAMED), "{} names {:?} of {:?}", key, &named, rivals);
@@ -107,6 +108,7 @@ proptest! {
                 prop_assert!(!reads_otherwise || touched.contains(key) || *key == changed, "{key} changed unnoticed");
             }
             prop_assert_eq!(conflicts.len(), in_conflict_now);
+            prop_assert_eq!(conflicts.keys().count(), in_conflict_now);
         }
     }
 }

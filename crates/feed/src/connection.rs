@@ -21,8 +21,8 @@ use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOw
 use tonic::transport::server::Connected;
 use tracing::{info, warn};
 
-/// How long a handshake may take.
-pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a follower may take for its handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often the certificates of peers are looked at again, beside when our own files change: they may have expired.
 const RECHECK: Duration = Duration::from_mins(1);
 

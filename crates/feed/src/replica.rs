@@ -1,5 +1,6 @@
 //! The half of an API replica or a webhook: a catalog like that of the controllers, kept while they are away.
 
+mod contested;
 mod copy;
 mod dial;
 mod incoming;
@@ -83,7 +84,7 @@ impl Replica {
             Some(unnamed) if by_partition.len() > 1 => return Err(InvalidSources::Mixed(unnamed[0].to_string())),
             _ => {}
         }
-        let union = Arc::new(Union::new(shared));
+        let union = Arc::new(Union::new(shared, by_partition.len()));
         let partition = |(name, sources): (Box<str>, Vec<Source>)| {
             let link = Arc::new(Link::new(union.clone(), Holding::new(&name, guard), metrics.of(&name)));
             let copy = state_dir.as_ref().map(|directory| Copy::new(directory, &name));
@@ -165,13 +166,19 @@ impl Replica {
         let catalog = self.union.shared().load();
         self.metrics.count("Assignment", catalog.assignment_count());
         self.metrics.count("Profile", catalog.profile_count());
+        self.metrics.contested.set(gauge(self.union.contested().count()));
     }
 
     /// How each partition is, in sentences; first those that something is the matter with.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = self.troubles();
         remarks.extend(self.union.shared().load().unaccepted_sentences(MAX_NAMED));
+        remarks.extend(self.union.contested().sentences(MAX_NAMED));
         for (name, partition) in &self.partitions {
+            if partition.link.metrics().unsaved.get() == 1 {
+                let sentence = "its copy can't be written to --state-dir; a start without a controller would serve an older one";
+                remarks.push(format!("{}: {sentence}", partition_name(name)));
+            }
             let status = partition.link.status();
             if let Some(controller) = status.following {
                 let (age, since) = (shown(lock(partition.link.holding()).age()), shown(Some(status.since.elapsed())));

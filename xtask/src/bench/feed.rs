@@ -27,6 +27,12 @@ pub(crate) struct Args {
     changes: u32,
 }
 
+/// What is to be reached: until all replicas are ready, until a change is served, and memory but for that of objects.
+const READY: Duration = Duration::from_secs(10);
+const SERVED: Duration = Duration::from_secs(1);
+const BASE: u64 = 64 << 20;
+const KIB: u64 = 1024;
+
 /// Far more than any of this takes.
 const LONG: Duration = Duration::from_mins(3);
 
@@ -65,20 +71,25 @@ fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     let own = memory(std::process::id(), "VmRSS")?.saturating_sub(before);
     let objects = u64::from(args.assignments);
     let per_object = |bytes: u64| format!("{:.0} MiB, {} bytes an object", bytes as f64 / 1_048_576.0, bytes / objects.max(1));
-    let row = |what: &str, value: String| println!("{what:<44} {value}");
+    let row = |what: &str, value: String, aim: String| println!("{}", format!("{what:<44} {value:<56} {aim}").trim_end());
     println!();
-    row("process started to all replicas ready", format!("{} ms", longest(&ready).as_millis()));
-    row("read from the feed by each", per_object(replicas[0].metric("shaper_feed_received_bytes_total")?));
-    row("controller's memory for it", per_object(own));
-    let resident = replicas.iter().map(|replica| memory(replica.pid(), "VmRSS")).collect::<Result<Vec<_>, _>>()?;
-    row("replica's resident memory", per_object(resident.into_iter().max().unwrap_or_default()));
-    row("replica's peak on the way", per_object(memory(replicas[0].pid(), "VmHWM")?));
+    let ready = longest(&ready);
+    row("process started to all replicas ready", format!("{} ms", ready.as_millis()), aim("at most 10 s", ready <= READY));
+    let received = replicas[0].metric("shaper_feed_received_bytes_total")?;
+    row("read from the feed by each", per_object(received), aim("at most 1 KiB an object", received <= objects * KIB));
+    let memory_aim = |bytes: u64| aim("at most 64 MiB and 1 KiB an object", bytes <= BASE + objects * KIB);
+    row("controller's memory for it", per_object(own), memory_aim(own));
+    let resident = largest(&replicas, "VmRSS")?;
+    row("replica's resident memory", per_object(resident), memory_aim(resident));
+    row("replica's peak on the way", per_object(largest(&replicas, "VmHWM")?), String::new());
 
     let mut took = change(&controller.publisher, &replicas, args)?;
     took.sort_unstable();
     let percentile = |percent: usize| took[(took.len() - 1) * percent / 100];
     let (median, slow, worst) = (percentile(50), percentile(99), percentile(100));
-    row("change to served by all replicas", format!("p50 {median:.1?}, p99 {slow:.1?}, max {worst:.1?} of {}", took.len()));
+    let served = format!("p50 {median:.1?}, p99 {slow:.1?}, max {worst:.1?} of {}", took.len());
+    row("change to served by all replicas", served, aim("p99 under 1 s", slow < SERVED));
+    let steady = largest(&replicas, "VmRSS")?;
 
     for replica in &replicas {
         replica.forget_peak()?;
@@ -93,10 +104,21 @@ fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     for replica in &replicas {
         replica.wait_answer(&asked(0), &script("after"), LONG)?;
     }
-    row("another controller to all replicas on it", format!("{} ms", started.elapsed().as_millis()));
-    let peaks = replicas.iter().map(|replica| memory(replica.pid(), "VmHWM")).collect::<Result<Vec<_>, _>>()?;
-    row("replica's peak on the way", per_object(peaks.into_iter().max().unwrap_or_default()));
+    row("another controller to all replicas on it", format!("{} ms", started.elapsed().as_millis()), String::new());
+    let peak = largest(&replicas, "VmHWM")?;
+    row("replica's peak on the way", per_object(peak), aim("at most twice the memory of before", peak <= steady * 2));
     controller.end(runtime)
+}
+
+/// What was to be reached, and whether it was.
+fn aim(text: &str, is_reached: bool) -> String {
+    format!("aim: {text}: {}", if is_reached { "reached" } else { "NOT reached" })
+}
+
+/// The most that one of them has, by a field of the kernel's.
+fn largest(replicas: &[Replica], field: &str) -> anyhow::Result<u64> {
+    let all = replicas.iter().map(|replica| memory(replica.pid(), field)).collect::<Result<Vec<_>, _>>()?;
+    Ok(all.into_iter().max().unwrap_or_default())
 }
 
 /// Makes one change after the other; how long each took until all replicas served it.

@@ -20,18 +20,14 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 use tower::service_fn;
 
-use crate::connection::{Connection, Counted, HANDSHAKE};
+use crate::connection::{Connection, Counted};
 use crate::proto::feed_client::FeedClient;
 use crate::proto::{FollowRequest, FollowResponse};
 use crate::source::Source;
 
-use super::link::{Dial, Ended};
+use super::link::{Dial, Ended, STEP};
 use super::union::lock;
 
-/// How long a name may take to resolve, and a connection to be made.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long a controller may take to say whether it will send.
-const ANSWER: Duration = Duration::from_secs(10);
 /// An idle connection is tried so often, and given up when there is no answer for as long.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Largest message: a part of 128 KiB and one object, of which the largest is a Profile of some megabytes.
@@ -71,12 +67,12 @@ impl Network {
             let problem = self.tls.problem().unwrap_or_default();
             return Err(Ended::Unreachable(format!("there is no usable certificate here: {problem}")));
         };
-        let stream = timeout(CONNECT, TcpStream::connect(to.address)).await.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?;
+        let stream = timeout(STEP, TcpStream::connect(to.address)).await.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?;
         let stream = stream.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let stream = Counted::new(stream, self.received.clone());
         let handshake = TlsConnector::from(current.client()).connect(to.source.peer.server_name(), stream);
-        let shaken = timeout(HANDSHAKE, handshake).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).and_then(|shaken| shaken);
+        let shaken = timeout(STEP, handshake).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).and_then(|shaken| shaken);
         let stream = shaken.map_err(|error| {
             self.tls.metrics().handshake_failed(self.tls.name(), tls::handshake_reason(&error));
             Ended::Unreachable(format!("the TLS handshake failed: {error}"))
@@ -98,7 +94,7 @@ impl Dial for Network {
         let mut lookups = JoinSet::new();
         for source in self.sources.clone() {
             lookups.spawn(async move {
-                let resolved = timeout(CONNECT, tokio::net::lookup_host((&*source.host, source.port))).await;
+                let resolved = timeout(STEP, tokio::net::lookup_host((&*source.host, source.port))).await;
                 let resolved = resolved.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).and_then(|resolved| resolved);
                 (resolved.map(Vec::from_iter), source)
             });
@@ -135,7 +131,7 @@ impl Dial for Network {
             .await
             .map_err(|error| failed(&error))?;
         let mut client = FeedClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let answer = timeout(ANSWER, client.follow(request)).await.map_err(|_| Ended::Silent(ANSWER))?;
+        let answer = timeout(STEP, client.follow(request)).await.map_err(|_| Ended::Silent(STEP))?;
         Ok(Messages { stream: answer.map_err(Ended::Refused)?.into_inner(), _channel: channel })
     }
 }

@@ -19,14 +19,16 @@ use super::incoming::{Arrived, Incoming};
 use super::metrics::PartitionMetrics;
 use super::union::{Holding, Taken, Union, lock};
 
-/// How long the first message may take. A controller sends it before anything else.
-const FIRST_MESSAGE: Duration = Duration::from_secs(10);
+/// How long each step of reaching a controller may take: its name, the connection, the handshake, its answer, its greeting.
+pub(crate) const STEP: Duration = Duration::from_secs(5);
 /// A controller that last heard from its API server longer ago is taken only where no other is better.
 const STALE: Duration = Duration::from_mins(10);
 /// A batch of more objects is taken on a thread of its own.
 const LARGE: usize = 1000;
 /// Pauses after a round in which no controller was of use: from the first, doubled up to the last, each drawn between half and whole.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
+/// A network that is whole again is used within so many seconds: whatever was sent before is lost, and one step waits in vain for its answer.
+const _: () = assert!(STEP.as_secs() + PAUSES.1.as_secs() < 10);
 /// The longest pause where controllers are there and what they send is of no use: each try may cost a snapshot.
 const USELESS: Duration = Duration::from_mins(1);
 
@@ -227,7 +229,7 @@ impl Link {
         needs_fresh: bool,
         was_of_use: &mut bool,
     ) -> Result<std::convert::Infallible, Ended> {
-        let first = timeout(FIRST_MESSAGE, messages.next()).await.map_err(|_| Ended::Silent(FIRST_MESSAGE))?;
+        let first = timeout(STEP, messages.next()).await.map_err(|_| Ended::Silent(STEP))?;
         let Some(Message::Hello(hello)) = message(first)? else { return Err(useless("its first message is no greeting")) };
         let silence = greet(&hello, needs_fresh)?;
         let mut incoming = Incoming::default();

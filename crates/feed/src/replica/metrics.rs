@@ -25,6 +25,7 @@ pub struct ReplicaMetrics {
     ended: Family<End, Counter>,
     unsaved: Family<Of, Gauge>,
     objects: Family<Kind, Gauge>,
+    pub(crate) contested: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -84,6 +85,7 @@ impl ReplicaMetrics {
             ended: Family::default(),
             unsaved: Family::default(),
             objects: Family::default(),
+            contested: Gauge::default(),
         };
         registry.register("feed_connected", "1 while a controller of the partition is followed", metrics.connected.clone());
         registry.register_with_unit(
@@ -111,6 +113,11 @@ impl ReplicaMetrics {
         registry.register("feed_changes", "Changes to objects that batches made", metrics.changes.clone());
         registry.register("feed_ended", "Streams that ended or did not begin, by reason", metrics.ended.clone());
         registry.register("feed_copy_unsaved", "1 while the copy on disk can't be written", metrics.unsaved.clone());
+        registry.register(
+            "partition_conflicts",
+            "Assignments that tie with one of another partition: a machine can match both, and only age or name decides",
+            metrics.contested.clone(),
+        );
         registry.register("catalog_objects", "Objects that machines are answered from", metrics.objects.clone());
         metrics
     }

@@ -1,5 +1,6 @@
 //! Publisher and replica, joined without a network, under a clock that stands still unless everybody waits.
 
+mod contested;
 mod copies;
 mod faults;
 mod guarding;
@@ -143,7 +144,7 @@ impl Drop for Follower {
 }
 
 fn union() -> Arc<Union> {
-    Arc::new(Union::new(Arc::new(SharedCatalog::new(Catalog::new()))))
+    Arc::new(Union::new(Arc::new(SharedCatalog::new(Catalog::new())), 2))
 }
 
 fn publisher(changes: Vec<Change>) -> Arc<Publisher> {

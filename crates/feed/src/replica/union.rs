@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::inventory::{Account, Inventory};
 use crate::proto::{Inventory as InventoryMessage, Position};
 
+use super::contested::{self, Contested};
 use super::incoming::Arrived;
 
 /// The union of all partitions, as machines are answered from it.
@@ -19,6 +20,8 @@ pub(crate) struct Union {
     shared: Arc<SharedCatalog>,
     /// The catalog as the writer has it. Held while a batch is taken.
     writer: Mutex<Catalog>,
+    /// Follows the writer's.
+    contested: Mutex<Contested>,
     /// Everything that readers ever saw.
     #[cfg(test)]
     pub(crate) history: Mutex<Vec<Catalog>>,
@@ -57,9 +60,11 @@ pub(crate) struct Taken {
 // === impl Union ===
 
 impl Union {
-    pub(crate) fn new(shared: Arc<SharedCatalog>) -> Self {
+    /// Of so many partitions.
+    pub(crate) fn new(shared: Arc<SharedCatalog>, partitions: usize) -> Self {
         Self {
             writer: Mutex::new(Catalog::clone(&shared.load())),
+            contested: Mutex::new(Contested::among(partitions)),
             shared,
             #[cfg(test)]
             history: Mutex::default(),
@@ -70,6 +75,11 @@ impl Union {
         &self.shared
     }
 
+    /// Which machines several partitions claim.
+    pub(crate) fn contested(&self) -> MutexGuard<'_, Contested> {
+        lock(&self.contested)
+    }
+
     /// Takes a whole batch, or nothing of it.
     pub(crate) fn take(&self, holding: &mut Holding, batch: Arrived) -> Result<Taken, Diverged> {
         let mut writer = lock(&self.writer);
@@ -78,14 +88,16 @@ impl Union {
         let expected = batch.commit.inventory.unwrap_or_default();
         let heard_ago = Duration::from_millis(batch.commit.heard_millis_ago);
         let snapshot = batch.snapshot;
+        let touched = self.contested().touched(&batch, &holding.name, &writer);
         let count =
             if snapshot { holding.take_snapshot(&mut next, batch, expected)? } else { holding.take_delta(&mut next, batch, expected)? };
         holding.position = position;
         holding.is_loaded = true;
         holding.heard(heard_ago);
         if count > 0 {
-            *writer = next.clone();
-            self.publish(next);
+            self.publish(next.clone());
+            self.contested().follow(&writer, &next, touched);
+            *writer = next;
         }
         Ok(Taken { changes: count, held: holding.held() })
     }
@@ -97,9 +109,11 @@ impl Union {
         if lost.is_empty() {
             return 0;
         }
-        let count = lost.into_iter().filter(|name| writer.apply(name.clone().gone())).count();
+        let before = writer.clone();
+        let count = lost.iter().filter(|name| writer.apply((*name).clone().gone())).count();
         warn!(partition = %holding.name, objects = count, "the guard was told that these objects are gone indeed; they are");
         self.publish(writer.clone());
+        self.contested().follow(&before, &writer, lost.into_iter().filter_map(contested::assignment).collect());
         count
     }
 

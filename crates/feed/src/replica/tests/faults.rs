@@ -115,6 +115,41 @@ async fn what_an_older_minor_version_leaves_out_is_nothing() {
     assert!(bare.subjects == SubjectSelectors::default() && bare.priority == 0 && bare.created.is_none());
 }
 
+/// What the publisher of commit 4c5cd52 sent, before there were objects that are not accepted: each message after its length.
+const RECORDED: &[u8] = include_bytes!("recorded/before-unaccepted.bin");
+
+#[tokio::test(start_paused = true)]
+async fn a_recorded_controller_of_the_version_before_is_followed_and_served() {
+    let mut rest = RECORDED;
+    let mut messages = Vec::new();
+    while !rest.is_empty() {
+        messages.push(FollowResponse::decode_length_delimited(&mut rest).unwrap().message.unwrap());
+    }
+    let gets = |follower: &Follower, query: &str| {
+        let subject = boot::Subject::from_query(query, &boot::ExtrinsicLabels::default()).unwrap();
+        let catalog = follower.catalog();
+        let selection = catalog.select(&subject).map_err(|error| error.to_string());
+        selection.map(|selection| selection.profile.templates.script_source().lines().nth(1).unwrap_or_default().to_owned())
+    };
+    let machine = "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&rack=r2&asset=7&product=R640&buildarch=x86_64";
+    let stranger = "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&rack=r3&asset=7";
+    // A greeting and a snapshot, then a delta, then a heartbeat.
+    let at_first = follow([messages[..2].to_vec()]).await;
+    assert_eq!(names(&at_first.catalog()), "default web linux other");
+    assert_eq!(gets(&at_first, machine).unwrap(), "echo first {{ ignition }}");
+    assert_eq!(gets(&at_first, stranger).unwrap(), "echo other");
+    let follower = follow([messages]).await;
+    assert_eq!(names(&follower.catalog()), "web linux other");
+    assert_eq!(gets(&follower, machine).unwrap(), "echo second {{ ignition }}");
+    assert!(gets(&follower, stranger).is_err(), "the default is gone");
+    let catalog = follower.catalog();
+    let web = catalog.assignment(&ObjectKey::new("racks", "web")).unwrap();
+    assert_eq!((web.priority, web.created.unwrap().as_second()), (-7, 1_700_000_001));
+    assert_eq!((web.subjects.serials.len(), web.subjects.macs.len(), web.subjects.labels.len()), (1, 1, 4));
+    let ids = &catalog.profile(&ObjectKey::new("racks", "linux")).unwrap().ids;
+    assert_eq!(ids.values().next().unwrap().to_string(), "0d6e7f2c-5b0a-4c7e-9b52-6a0f7a1d3c11");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_assignment_that_is_not_understood_stops_the_batch_and_not_the_service() {
     let mut strange = wire_assignment("b");

@@ -10,7 +10,7 @@ use crate::proto::{Inventory, Part};
 const LIMITS: Limits = Limits { percent: 30, objects: 50, looks: 3, after: Duration::from_hours(1) };
 
 /// An Assignment of one machine, by its serial number.
-fn of_machine(name: &str, created: i64) -> Change {
+pub(super) fn of_machine(name: &str, created: i64) -> Change {
     let subjects = SubjectSelectors { serials: [name.into()].into(), ..SubjectSelectors::default() };
     Change::Assignment(Arc::new(Assignment {
         key: ObjectKey::new("ns", name),

@@ -1,0 +1,84 @@
+//! Assignments of different partitions that claim the same machines. No controller sees both, so that only a replica can tell.
+
+use std::collections::BTreeSet;
+
+use boot::conflicts::{Conflicts, MAX_NAMED};
+use boot::{Catalog, Name, ObjectKey};
+use tracing::{info, warn};
+
+use super::incoming::Arrived;
+
+/// Kept current as a union of partitions changes.
+#[derive(Default)]
+pub(crate) struct Contested(Option<Conflicts>);
+
+impl Contested {
+    /// Nothing is looked for where there is only one partition.
+    pub(crate) fn among(partitions: usize) -> Self {
+        Self((partitions > 1).then(Conflicts::across_partitions))
+    }
+
+    /// Which Assignments may be others after a batch of a partition.
+    pub(crate) fn touched(&self, batch: &Arrived, partition: &str, before: &Catalog) -> BTreeSet<ObjectKey> {
+        if self.0.is_none() {
+            return BTreeSet::new();
+        }
+        let names = batch.changes.iter().map(boot::Change::name).chain(batch.unaccepted.iter().map(|unaccepted| unaccepted.name()));
+        let mut keys: BTreeSet<_> = names.filter_map(assignment).collect();
+        if batch.snapshot {
+            keys.extend(before.names().filter(|name| *name.key().partition == *partition).filter_map(assignment));
+        }
+        keys
+    }
+
+    /// Follows a catalog in which no others than these have changed.
+    pub(crate) fn follow(&mut self, before: &Catalog, after: &Catalog, touched: BTreeSet<ObjectKey>) {
+        let Some(conflicts) = &mut self.0 else { return };
+        let was_empty = conflicts.is_empty();
+        for key in touched {
+            match (before.assignment(&key), after.assignment(&key)) {
+                (Some(before), Some(after)) if std::sync::Arc::ptr_eq(before, after) => {}
+                (_, Some(assignment)) => drop(conflicts.put(after, assignment)),
+                (_, None) => drop(conflicts.take(after, &key)),
+            }
+        }
+        match (was_empty, conflicts.is_empty()) {
+            (true, false) => {
+                let example = self.sentences(1).pop();
+                warn!(assignments = self.count(), example, "partitions claim the same machines; /readyz?verbose names some");
+            }
+            (false, true) => info!("no two partitions claim the same machine any more"),
+            _ => {}
+        }
+    }
+
+    /// How many Assignments there are of which another partition has a rival.
+    pub(crate) fn count(&self) -> usize {
+        self.0.as_ref().map_or(0, Conflicts::len)
+    }
+
+    /// Names at most so many of them, each with its rivals, and says how many more there are.
+    pub(crate) fn sentences(&self, most: usize) -> Vec<String> {
+        let Some(conflicts) = &self.0 else { return Vec::new() };
+        let mut keys: Vec<_> = conflicts.keys().collect();
+        keys.sort();
+        let more = keys.len().saturating_sub(most);
+        let sentence = |key: &&ObjectKey| {
+            let rivals: Vec<_> = conflicts.of(key).map(ToString::to_string).collect();
+            let perhaps = if rivals.len() == MAX_NAMED { " (and perhaps more)" } else { "" };
+            format!("a machine can match Assignment {key} and {}{perhaps}, and only age or name decides", rivals.join(", "))
+        };
+        let mut sentences: Vec<_> = keys.iter().take(most).map(sentence).collect();
+        if more > 0 {
+            sentences.push(format!("{more} more Assignments tie with one of another partition"));
+        }
+        sentences
+    }
+}
+
+pub(super) fn assignment(name: Name) -> Option<ObjectKey> {
+    match name {
+        Name::Assignment(key) => Some(key),
+        Name::Profile(_) => None,
+    }
+}
