@@ -15,6 +15,7 @@
 //! - [`attack`]: crowds of clients that mean harm, and machines that boot among them.
 //! - [`http`]: just enough of a client to ask what a machine would ask.
 //! - [`cluster`]: a Kubernetes API server of its own, with kubectl.
+//! - [`admission`]: such an API server, with a controller and a webhook that it asks.
 //! - [`cert_manager`]: who issues certificates in a cluster, and tells its API server whom to believe.
 //! - [`certificates`]: a small CA, and directories as a projected Secret has them.
 //! - [`site`]: all of that together, and machines that boot from it.
@@ -22,6 +23,7 @@
 //!
 //! Every process started here ends with the value that stands for it, and with the program that started it.
 
+pub mod admission;
 pub mod assets;
 pub mod attack;
 pub mod cert_manager;

@@ -77,7 +77,7 @@ fn the_examples_are_accepted_as_they_stand() -> Result<()> {
 #[test]
 fn a_bad_assignment_is_refused_with_a_sentence_about_the_field() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
-    let subject_key = "is no label key: that is 1 to 253 long, without control characters and with at most one '/'";
+    let subject_key = "is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'";
     let uuid = "is no UUID: that is 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any";
     let mac =
         "is no MAC address: that is 6 octets (8 or 20 for InfiniBand) in hexadecimal, with ':' or with '-' between them or with nothing";

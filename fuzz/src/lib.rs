@@ -15,6 +15,7 @@ mod labels;
 mod manifests;
 mod query;
 mod raw_target;
+mod reviews;
 mod script;
 mod selection;
 mod template;
@@ -41,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "manifests", run: manifests::manifests },
     Target { name: "query", run: query::query },
     Target { name: "raw_target", run: raw_target::raw_target },
+    Target { name: "reviews", run: reviews::reviews },
     Target { name: "script", run: script::script },
     Target { name: "selection", run: selection::selection },
     Target { name: "template", run: template::template },

@@ -93,5 +93,5 @@ macro_rules! targets {
 }
 
 targets! {
-    answer certificates feed http identity labels manifests query raw_target script selection template tftp_packet tftp_transfers
+    answer certificates feed http identity labels manifests query raw_target reviews script selection template tftp_packet tftp_transfers
 }

@@ -226,7 +226,7 @@ fn among(beside: &Beside<'_>, change: &Change) -> Vec<Finding> {
     let survey = || Survey::of(&next).within(MOST_RIVALS);
     let mut findings = match change {
         Change::Profile(profile) => survey().profile(profile),
-        Change::Assignment(assignment) => survey().assignment(assignment),
+        Change::Assignment(assignment) => survey().written(assignment),
         Change::ProfileGone(_) | Change::AssignmentGone(_) | Change::Unaccepted(_) => Vec::new(),
     };
     findings.extend(effect::of(catalog, change, Limits { until: beside.until, ..Limits::default() }));

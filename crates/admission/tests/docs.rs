@@ -1,9 +1,12 @@
 //! `docs/admission.md` tells every rule: where it holds, and what is said.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
+use admission::{Beside, Request, validate};
+use boot::Catalog;
 use review::{Severity, rule};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a schema can ask of a value by itself.
 const BOUNDS: [&str; 7] = ["maxLength", "minLength", "maxItems", "maxProperties", "maximum", "minimum", "enum"];
@@ -81,4 +84,41 @@ fn each_rule_has_a_row_that_says_where_it_holds() {
     let rules = rows.keys().filter(|key| !key.starts_with("spec") && !key.starts_with("shaper_"));
     let stale: Vec<_> = rules.filter(|key| rule::named(key).is_none()).collect();
     assert!(stale.is_empty(), "rows about no rule: {stale:?}");
+}
+
+/// What is said of a new object.
+fn said(kind: &str, spec: &Value, until: Option<Instant>) -> String {
+    let object = json!({ "metadata": { "name": "a", "namespace": "n" }, "spec": spec });
+    let kind = json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": kind });
+    let request = json!({ "uid": "u", "kind": kind, "operation": "CREATE", "object": object });
+    let bytes = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request }).to_string();
+    let catalog = Catalog::with_selectors();
+    let beside = Beside { catalog: Some(&catalog), age: None, partition: "", until };
+    let answer = validate(&Request::read(bytes.as_bytes()).unwrap(), &beside).answer;
+    let causes = answer.causes().map(|(field, message)| format!("{field}: {message}"));
+    causes.chain(answer.warnings().iter().cloned()).collect::<Vec<_>>().join("\n")
+}
+
+/// What a real cluster can be made to say is compared with the docs by `e2e/tests/admission_table.rs`. This is the rest.
+#[test]
+fn what_no_api_server_lets_through_is_said_as_the_docs_say() {
+    let late = Instant::now().checked_sub(Duration::from_secs(1));
+    let cases = [
+        ("schema", "it can't be read: ", said("Assignment", &json!({ "priority": "high" }), None)),
+        (
+            "conversion",
+            "\"nonsense\" is no MAC address: write six octets in hexadecimal, as in 52:54:00:12:34:56",
+            said("Assignment", &json!({ "subjectSelectors": { "macAddresses": ["nonsense"] } }), None),
+        ),
+        (
+            "not-all-tried",
+            "from here on templates were not tried: the time for it was over",
+            said("Profile", &json!({ "ipxe": "#!ipxe\nboot\n" }), late),
+        ),
+    ];
+    let rows = rows();
+    for (rule, quote, said) in cases {
+        assert!(rows[rule].contains(quote), "{rule}: {}", rows[rule]);
+        assert!(said.contains(quote), "{rule}: {said}");
+    }
 }

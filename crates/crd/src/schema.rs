@@ -28,7 +28,7 @@ pub(crate) fn config_names_are_free() -> Rule {
 /// A CEL rule on a map: its keys are label keys.
 pub(crate) fn keys_are_label_keys() -> Rule {
     let is_label_key = "key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?\
-        [A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && key.size() <= 317";
+        [A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && !key.matches('^[^/]{254}') && key.size() <= 317";
     keys(
         "key",
         is_label_key,
@@ -39,7 +39,7 @@ pub(crate) fn keys_are_label_keys() -> Rule {
 
 /// A CEL rule on a map: its keys are some that a machine can present, which are more than an object in Kubernetes can have.
 pub(crate) fn keys_are_subject_keys() -> Rule {
-    let is_subject_key = format!("key.matches('{SUBJECT_KEY}') && key.size() > 0 && key.size() <= 253");
+    let is_subject_key = format!("key.matches('{SUBJECT_KEY}') && key.size() > 0 && {}", at_most_253_bytes("key"));
     keys("key", &is_subject_key, SUBJECT_KEY_MESSAGE)
 }
 
@@ -63,8 +63,16 @@ fn matching(max_length: usize, pattern: &str, message: &str) -> Schema {
     text(max_length, &format!("self.matches('{pattern}')"), message)
 }
 
-const SUBJECT_KEY_MESSAGE: &str = "is no label key: that is 1 to 253 long, without control characters and with at most one '/'";
-const SUBJECT_KEY: &str = "^[^/[:cntrl:]]*/?[^/[:cntrl:]]*$";
+/// `size()` of a text counts characters.
+fn at_most_253_bytes(text: &str) -> String {
+    format!("bytes({text}).size() <= 253")
+}
+
+const SUBJECT_KEY_MESSAGE: &str = "is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'";
+/// Beside those of ASCII there are control characters from U+0080 on.
+const SUBJECT_KEY: &str = "^[^/[:cntrl:]\\u0080-\\u009f]*/?[^/[:cntrl:]\\u0080-\\u009f]*$";
+/// All that is more than white space, of which `[:space:]` is what ASCII has.
+const NOT_BLANK: &str = "[^[:space:]\\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
 const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$";
 const UUID: &str = "^([0-9A-Fa-f]{32}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$";
 const MAC: &str = "^([0-9A-Fa-f]{12}|[0-9A-Fa-f]{16}|[0-9A-Fa-f]{40}\
@@ -103,7 +111,7 @@ pub(crate) fn subject_labels(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(crate) fn label_key(_: &mut SchemaGenerator) -> Schema {
-    text(253, &format!("self.matches('{SUBJECT_KEY}') && self.size() > 0"), SUBJECT_KEY_MESSAGE)
+    text(253, &format!("self.matches('{SUBJECT_KEY}') && self.size() > 0 && {}", at_most_253_bytes("self")), SUBJECT_KEY_MESSAGE)
 }
 
 pub(crate) fn operator(_: &mut SchemaGenerator) -> Schema {
@@ -134,7 +142,7 @@ pub(crate) fn serials(_: &mut SchemaGenerator) -> Schema {
         4096,
         &matching(
             256,
-            "[^[:space:]]",
+            NOT_BLANK,
             "is no serial number: there is nothing in it; remove it, or write what the machine presents as its serial",
         ),
     )

@@ -6,12 +6,18 @@ use std::sync::Arc;
 
 use boot::catalog::selectors::{asked_architectures, wanted_architecture};
 use boot::conflicts::MAX_NAMED;
+use boot::identity::other_byte_order;
 use boot::nearest::nearest;
 use boot::{Assignment, Catalog, Labels, Name, ObjectKey, Profile, Selectors, Sorted};
 use crd::FieldPath;
+use uuid::Uuid;
 
 use crate::finding::Finding;
 use crate::rule;
+
+mod claims;
+
+use claims::Place;
 
 /// Most groups of Assignments, or Profiles, among which one is looked for that was nearly meant.
 const MOST_NEAR: usize = 1000;
@@ -53,10 +59,18 @@ impl<'c> Survey<'c> {
         vec![Finding::new(&rule::UNREACHED, &name, FieldPath::of(["metadata", "labels"]), message).help(help)]
     }
 
-    /// What is to be said of an Assignment of the catalog.
+    /// What is to be said of an Assignment of the catalog. That two of them name a machine is said of the one that goes second, so that who
+    /// asks about all hears of it once.
     pub fn assignment(&self, assignment: &Arc<Assignment>) -> Vec<Finding> {
         let found = self.profiles_found(assignment);
-        found.into_iter().chain(self.conflict(assignment)).collect()
+        let claimed = claims::of(self.catalog, assignment, Place::Second);
+        found.into_iter().chain(self.conflict(assignment)).chain(claimed).collect()
+    }
+
+    /// The same to somebody who writes this one, and asks about no other: also before whom it goes.
+    pub fn written(&self, assignment: &Arc<Assignment>) -> Vec<Finding> {
+        let claimed = claims::of(self.catalog, assignment, Place::First);
+        self.assignment(assignment).into_iter().chain(claimed).collect()
     }
 
     /// Whether another Assignment goes before this one for no reason but its age or name.
@@ -184,8 +198,9 @@ fn order(a: &Assignment, b: &Assignment) -> std::cmp::Ordering {
 /// What both match, in short.
 fn common(a: &Assignment, b: &Assignment) -> String {
     let (a, b) = (&a.subjects, &b.subjects);
+    let is_named = |uuid: &&Uuid| b.uuids.contains(*uuid) || b.uuids.contains(&other_byte_order(**uuid));
     let identities = [
-        ("uuid", shared(&a.uuids, &b.uuids)),
+        ("uuid", a.uuids.iter().filter(is_named).map(ToString::to_string).collect::<Vec<_>>()),
         ("serial number", shared(&a.serials, &b.serials)),
         ("MAC address", shared(&a.macs, &b.macs)),
     ];
@@ -196,6 +211,12 @@ fn common(a: &Assignment, b: &Assignment) -> String {
     let mut labels: Vec<_> = a.labels.requirements().iter().chain(b.labels.requirements()).map(ToString::to_string).collect();
     labels.dedup();
     if labels.is_empty() { "every machine".to_owned() } else { format!("machines with {}", labels.join(", ")) }
+}
+
+/// Whether both name one identity in the same way: of UUIDs that differ in their byte order, the machine's own spelling decides.
+fn is_same_spelling(a: &Assignment, b: &Assignment) -> bool {
+    let (a, b) = (&a.subjects, &b.subjects);
+    a.uuids.iter().any(|uuid| b.uuids.contains(uuid)) || !shared(&a.serials, &b.serials).is_empty() || !shared(&a.macs, &b.macs).is_empty()
 }
 
 fn shared<T: Ord + std::fmt::Display>(a: &Sorted<T>, b: &Sorted<T>) -> Vec<String> {

@@ -18,7 +18,6 @@ use crd::FieldPath;
 use crate::finding::Finding;
 use crate::rule::{self, Rule};
 
-mod claims;
 mod machine;
 
 use machine::Machine;
@@ -85,8 +84,8 @@ impl Default for Limits {
     }
 }
 
-/// What a change to a catalog does to machines: who loses its Profile, who gets another, and who else names the machines of an
-/// Assignment. A new Assignment is written for the machines that it names, so that these are no surprise.
+/// What a change to a catalog does to machines: who loses its Profile, and who gets another. A new Assignment is written for the machines
+/// that it names, so that these are no surprise; who else names them is told by [`Survey::written`](crate::Survey::written).
 pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
     let name = change.name();
     let mut new = old.clone();
@@ -105,23 +104,18 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
         seen: BTreeSet::new(),
         found: BTreeMap::new(),
     };
-    let mut findings = Vec::new();
     match &name {
         Name::Assignment(key) => {
             let (before, after) = (old.assignment(key).or_else(|| claim(old, &name)), new.assignment(key));
-            if let Some(after) = after {
-                findings.extend(claims::of(&new, after, limits));
-            }
             // Templates can read its labels; who boots what, they don't change.
             if before.zip(after).is_some_and(|(before, after)| decides_alike(before, after)) {
-                return findings;
+                return Vec::new();
             }
             search.assignment(before, after);
         }
         Name::Profile(key) => search.profile(old.standing_profile(key), new.profile(key)),
     }
-    findings.extend(search.findings());
-    findings
+    search.findings()
 }
 
 /// What an Assignment claims that is not accepted. It holds its machines back.

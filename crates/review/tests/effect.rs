@@ -110,26 +110,6 @@ fn a_default_of_high_priority_takes_machines_from_those_who_name_them() {
 }
 
 #[test]
-fn a_machine_that_two_name_is_told_with_who_wins_and_why() {
-    let linux = profile("linux", &[("os", "linux")]);
-    let all = catalog([linux, assignment("b", &["S1", "S2"], &[], 3, "linux")]);
-    assert_eq!(
-        said(&all, &assignment("a", &["S1", "S2"], &[], 0, "linux")),
-        ["claimed: Assignment n/b names serial number S1 and 1 more too; that one goes first, as its priority 3 is higher than 0"]
-    );
-    assert_eq!(
-        said(&all, &assignment("a", &["S2"], &[("row", "1")], 3, "linux")),
-        ["claimed: Assignment n/b names serial number S2 too; this one goes first where both match, as it asks for more labels"]
-    );
-    assert_eq!(
-        said(&all, &assignment("a", &["S2"], &[], 3, "linux")),
-        ["claimed: Assignment n/b names serial number S2 too; this one goes first only because its namespace and name come first"]
-    );
-    // The other way round it is a conflict, which `Survey` tells.
-    assert!(said(&all, &assignment("c", &["S2"], &[], 3, "linux")).is_empty());
-}
-
-#[test]
 fn a_new_assignment_is_meant_for_whom_it_names_and_a_changed_one_tells_who_is_left() {
     let mut all = catalog([
         profile("linux", &[("os", "linux")]),

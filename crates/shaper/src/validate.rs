@@ -19,7 +19,7 @@ use crate::manifests::{Batch, Fault, Progress, Source};
 /// Reads manifests and tells everything that is wrong with them, as far as it can be told without a cluster and without machines: fields against
 /// the schema of the resources, the conversion that the server itself uses, templates rendered for a sample machine of each architecture within
 /// the budget that holds at boot, the scripts that come out against what iPXE can read, and each object among all others (Assignments
-/// between which only age or name decides, Assignments that find no Profile, Profiles that nothing reaches).
+/// that name the same machine, or between which only age or name decides; Assignments that find no Profile; Profiles that nothing reaches).
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Exit code:

@@ -149,7 +149,7 @@ impl Args {
 }
 
 /// CPU time of all threads of a process, those that ended as well, in nanoseconds.
-fn cpu(pid: u32) -> anyhow::Result<Duration> {
+pub(super) fn cpu(pid: u32) -> anyhow::Result<Duration> {
     let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.try_into().context("a process id is small")?));
     Ok(clock.and_then(ClockId::now).context("can't read the CPU time of the server")?.into())
 }

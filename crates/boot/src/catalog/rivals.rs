@@ -28,6 +28,16 @@ impl Catalog {
         })
     }
 
+    /// The other Assignments that name an identity that this one names, in either byte order of a UUID, whatever decides between them: so
+    /// many for each identity. They come in no order, and as often as they share one.
+    pub fn naming_the_same<'c>(&'c self, of: &'c Assignment, most: usize) -> impl Iterator<Item = &'c Arc<Assignment>> {
+        let named = of.subjects.names_identities().then(|| self.shared_buckets(of)).into_iter().flatten();
+        let swapped = of.subjects.uuids.iter().map(|uuid| identity::other_byte_order(*uuid));
+        let swapped = swapped.filter(|uuid| !identity::is_placeholder_uuid(*uuid)).filter_map(|uuid| self.uuids.get(&uuid));
+        let is_met = |other: &&Arc<Assignment>| other.key != of.key && other.subjects.labels.is_compatible(&of.subjects.labels);
+        named.chain(swapped).flat_map(move |bucket| bucket.iter().filter(is_met).take(most))
+    }
+
     /// The buckets in which those stand that share an identity with an Assignment, or have none as it has none.
     fn shared_buckets<'c>(&'c self, of: &'c Assignment) -> Box<dyn Iterator<Item = &'c Bucket<Assignment>> + 'c> {
         let subjects = &of.subjects;

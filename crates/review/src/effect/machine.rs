@@ -20,11 +20,6 @@ impl<'a> Machine<'a> {
         (0..sorts(subjects)).flat_map(|sort| Self::of_sort(subjects, sort))
     }
 
-    /// Each identity once.
-    pub(super) fn named(subjects: &'a SubjectSelectors) -> impl Iterator<Item = Self> {
-        Self::of_sort(subjects, 0)
-    }
-
     fn of_sort(subjects: &'a SubjectSelectors, sort: usize) -> impl Iterator<Item = Self> {
         let uuids = subjects.uuids.iter().map(|uuid| ("uuid", "uuid", uuid.to_string()));
         let serials = subjects.serials.iter().map(|serial| ("serial", "serial number", serial.to_string()));

@@ -1,0 +1,123 @@
+//! A server with a certificate of its own, and those who ask it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use boot::{Catalog, SharedCatalog};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prometheus_client::registry::Registry;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tls::Live;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+use webhook::{Limits, Metrics, Reviews, Server};
+
+/// Far more than any of this takes.
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+pub(crate) struct Site {
+    pub(crate) address: SocketAddr,
+    pub(crate) root: CertificateDer<'static>,
+    pub(crate) live: Arc<Live<tls::Public>>,
+    pub(crate) registry: Registry,
+    pub(crate) stop: CancellationToken,
+    pub(crate) running: JoinHandle<()>,
+    pub(crate) folder: TempDir,
+}
+
+pub(crate) fn certify(folder: &TempDir) -> CertificateDer<'static> {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    std::fs::write(folder.path().join("tls.crt"), certificate.pem()).unwrap();
+    std::fs::write(folder.path().join("tls.key"), key.serialize_pem()).unwrap();
+    certificate.der().clone()
+}
+
+impl Site {
+    pub(crate) async fn start(limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = certify(&folder);
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let live = Live::service("webhook", folder.path(), tls::Metrics::register(&mut registry));
+        let reviews = Arc::new(Reviews::new(Arc::new(SharedCatalog::new(Catalog::with_selectors())), "", metrics.clone()));
+        reviews.set_synced();
+        let server = Server::bind(([127, 0, 0, 1], 0).into(), live.clone(), reviews, metrics, limits).await.unwrap();
+        let address = server.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(server.run(stop.clone()));
+        Self { address, root, live, registry, stop, running, folder }
+    }
+
+    pub(crate) async fn connect(&self, protocol: &str) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(tls::provider()).with_safe_default_protocol_versions().unwrap();
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap()
+    }
+
+    pub(crate) async fn ask(&self, protocol: &str, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        let io = TokioIo::new(self.connect(protocol).await);
+        if protocol == "h2" {
+            let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            tokio::spawn(connection);
+            return sender.send_request(request).await.unwrap();
+        }
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
+    pub(crate) async fn works(&self) {
+        let response = self.ask("h2", post("/validate", review("#!ipxe\nboot\n"))).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(json_of(response).await["response"]["allowed"], true);
+    }
+}
+
+pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let builder = Request::post(format!("https://localhost{path}")).header("content-type", "application/json").header("host", "localhost");
+    builder.body(Full::new(body.into())).unwrap()
+}
+
+pub(crate) fn review(ipxe: &str) -> String {
+    let kind = json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": "Profile" });
+    let object = json!({ "metadata": { "name": "p", "namespace": "n" }, "spec": { "ipxe": ipxe } });
+    let request = json!({
+        "uid": "u", "kind": kind, "operation": "CREATE", "namespace": "n", "name": "p", "userInfo": { "username": "alice" }, "object": object,
+    });
+    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request }).to_string()
+}
+
+pub(crate) async fn json_of(response: Response<Incoming>) -> Value {
+    serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+}
+
+/// Reads until the other end closes, however it does that.
+pub(crate) async fn is_closed(stream: &mut (impl AsyncReadExt + Unpin)) -> bool {
+    let mut all = vec![0; 64 * 1024];
+    let reading = async { while stream.read(&mut all).await.is_ok_and(|read| read > 0) {} };
+    tokio::time::timeout(LONG, reading).await.is_ok()
+}
