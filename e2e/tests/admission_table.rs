@@ -11,8 +11,12 @@ use std::time::Duration;
 
 #[path = "admission_table/cases.rs"]
 mod cases;
+#[path = "admission_table/fields.rs"]
+mod fields;
 #[path = "admission_table/rows.rs"]
 mod rows;
+#[path = "admission_table/rules.rs"]
+mod rules;
 
 use cases::Ask;
 use rows::{Row, Teller};

@@ -30,3 +30,21 @@ fn bench_http_tells_cpu_memory_and_latency_of_every_case() {
     assert!(text.contains("60 Assignments: ") && text.contains(" for each more than 20"), "{text}");
     assert!(text.contains("kept connections: ") && text.contains("a connection a request: "), "{text}");
 }
+
+#[test]
+fn bench_admission_tells_every_sort_of_review_and_what_a_real_api_server_waits_for() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    bench.args(["bench", "admission", "--assignments", "50", "--reviews", "20", "--shaper"]);
+    let out = bench.arg(shaper()).output().expect("xtask runs");
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    let figures = |line: &str| line.split(" us").filter_map(|part| part.rsplit(' ').next()?.parse::<f64>().ok()).collect::<Vec<_>>();
+    let sorts: Vec<_> = text.lines().map(figures).filter(|figures| figures.len() >= 4).collect();
+    assert_eq!(sorts.len(), 10, "{text}");
+    let (_, server) = text.split_once("a real kube-apiserver, beside 50 in the webhook").expect("it asks one");
+    let rows: Vec<_> = server.lines().skip(1).map(figures).collect();
+    // Writes without and with a webhook; the two questions, each with its aim; CPU time.
+    assert_eq!(rows.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2, 2, 1], "{text}");
+    assert!(rows.iter().chain(&sorts).flatten().all(|figure| figure.is_finite() && *figure >= 0.0), "{text}");
+    assert!(text.contains("the aim: a p99 of less than 10000 us") && server.matches("the aim is ").count() == 2, "{text}");
+}

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::{fields, rules};
+
 /// A row of the docs, and what is printed. In it, `n` is the namespace.
 pub(crate) struct Case {
     pub(crate) row: &'static str,
@@ -18,7 +20,7 @@ pub(crate) enum Ask {
 }
 
 /// It does more than one answer may cost.
-const ENDLESS: &str = "{% for x in range(1000) %}{% for y in range(1000) %}{{ x }}{% endfor %}{% endfor %}";
+pub(crate) const ENDLESS: &str = "{% for x in range(1000) %}{% for y in range(1000) %}{{ x }}{% endfor %}{% endfor %}";
 
 /// What is there.
 pub(crate) fn world() -> Vec<Value> {
@@ -47,15 +49,15 @@ pub(crate) fn world() -> Vec<Value> {
 
 /// Each row at least once.
 pub(crate) fn all() -> Vec<Case> {
-    of_fields().into_iter().chain(of_rules()).collect()
+    fields::of_fields().into_iter().chain(rules::of_rules()).collect()
 }
 
-fn case(row: &'static str, ask: Ask, says: &[&str]) -> Case {
+pub(crate) fn case(row: &'static str, ask: Ask, says: &[&str]) -> Case {
     Case { row, ask, says: says.iter().map(|line| (*line).to_owned()).collect() }
 }
 
 /// Something is beyond its bounds, so that the server says this and leaves out the rest.
-fn beyond(row: &'static str, ask: Ask, says: &str) -> Case {
+pub(crate) fn beyond(row: &'static str, ask: Ask, says: &str) -> Case {
     let Ask::Create(object) = &ask else { unreachable!("only what is created has bounds") };
     let kind = object["kind"].as_str().unwrap_or_default();
     let first = format!("The {kind} \"{}\" is invalid: ", object["metadata"]["name"].as_str().unwrap_or_default());
@@ -70,528 +72,32 @@ fn object(kind: &str, name: &str, labels: &Value, spec: &Value) -> Value {
 
 /// A Profile that an Assignment selects.
 #[expect(clippy::needless_pass_by_value, reason = "they are made in place")]
-fn profile(spec: Value) -> Ask {
+pub(crate) fn profile(spec: Value) -> Ask {
     Ask::Create(object("Profile", "p", &json!({ "os": "linux" }), &spec))
 }
 
 /// The same with this script.
-fn script(lines: &str) -> Ask {
+pub(crate) fn script(lines: &str) -> Ask {
     labelled("linux", lines)
 }
 
-fn labelled(os: &str, lines: &str) -> Ask {
+pub(crate) fn labelled(os: &str, lines: &str) -> Ask {
     Ask::Create(object("Profile", "p", &json!({ "os": os }), &json!({ "ipxe": format!("#!ipxe\n{lines}\n") })))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "they are made in place")]
-fn assignment(spec: Value) -> Ask {
+pub(crate) fn assignment(spec: Value) -> Ask {
     Ask::Create(object("Assignment", "a", &json!({}), &spec))
 }
 
-fn run(args: &'static str) -> Ask {
+pub(crate) fn run(args: &'static str) -> Ask {
     Ask::Run(args)
 }
 
-fn uuid(number: u32) -> String {
+pub(crate) fn uuid(number: u32) -> String {
     format!("47c6da67-7477-4970-aa03-{number:012}")
 }
 
-fn many(count: usize, key: impl Fn(usize) -> String) -> Map<String, Value> {
+pub(crate) fn many(count: usize, key: impl Fn(usize) -> String) -> Map<String, Value> {
     (0..count).map(|number| (key(number), json!("x"))).collect()
-}
-
-fn of_fields() -> Vec<Case> {
-    vec![
-        case(
-            "spec.ipxe",
-            profile(json!({ "ipxe": "" })),
-            &["The Profile \"p\" is invalid: spec.ipxe: Invalid value: \"\": spec.ipxe in body should be at least 1 chars long"],
-        ),
-        beyond("spec.ipxe", profile(json!({ "ipxe": "x".repeat(262_145) })), "spec.ipxe: Too long: may not be more than 262144 bytes"),
-        beyond(
-            "spec.additionalConfig",
-            profile(json!({ "ipxe": "x", "additionalConfig": many(65, |n| format!("c{n}")) })),
-            "spec.additionalConfig: Too many: 65: must have at most 64 items",
-        ),
-        case(
-            "spec.additionalConfig",
-            profile(json!({ "ipxe": "x", "additionalConfig": { "user-data": "x" } })),
-            &[
-                "The Profile \"p\" is invalid: spec.additionalConfig: Invalid value: \"user-data\" is no name for a config: it must be an identifier (letters, digits and _, not starting with a digit, at most 63 long), so that {{ NAME }} is a variable",
-            ],
-        ),
-        case(
-            "spec.additionalConfig",
-            profile(json!({ "ipxe": "x", "additionalConfig": { "subject": "x" } })),
-            &[
-                "The Profile \"p\" is invalid: spec.additionalConfig: Invalid value: \"subject\" is no name for a config: it already has a meaning in templates; choose another",
-            ],
-        ),
-        beyond(
-            "spec.additionalConfig.*",
-            profile(json!({ "ipxe": "x", "additionalConfig": { "a": "x".repeat(262_145) } })),
-            "spec.additionalConfig.a: Too long: may not be more than 262144 bytes",
-        ),
-        beyond(
-            "spec.subjectSelectors.uuids",
-            assignment(json!({ "subjectSelectors": { "uuids": vec!["47c6da67-7477-4970-aa03-84e48ff4f6ad"; 4097] } })),
-            "spec.subjectSelectors.uuids: Too many: 4097: must have at most 4096 items",
-        ),
-        case(
-            "spec.subjectSelectors.uuids[]",
-            assignment(json!({ "subjectSelectors": { "uuids": ["x"] } })),
-            &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.uuids[0]: Invalid value: \"x\": is no UUID: that is 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any",
-            ],
-        ),
-        beyond(
-            "spec.subjectSelectors.uuids[]",
-            assignment(json!({ "subjectSelectors": { "uuids": ["47c6da67-7477-4970-aa03-84e48ff4f6ad0"] } })),
-            "spec.subjectSelectors.uuids[0]: Too long: may not be more than 36 bytes",
-        ),
-        beyond(
-            "spec.subjectSelectors.serialNumbers",
-            assignment(json!({ "subjectSelectors": { "serialNumbers": vec!["x"; 4097] } })),
-            "spec.subjectSelectors.serialNumbers: Too many: 4097: must have at most 4096 items",
-        ),
-        case(
-            "spec.subjectSelectors.serialNumbers[]",
-            assignment(json!({ "subjectSelectors": { "serialNumbers": [" "] } })),
-            &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.serialNumbers[0]: Invalid value: \" \": is no serial number: there is nothing in it; remove it, or write what the machine presents as its serial",
-            ],
-        ),
-        beyond(
-            "spec.subjectSelectors.serialNumbers[]",
-            assignment(json!({ "subjectSelectors": { "serialNumbers": ["x".repeat(257)] } })),
-            "spec.subjectSelectors.serialNumbers[0]: Too long: may not be more than 256 bytes",
-        ),
-        beyond(
-            "spec.subjectSelectors.macAddresses",
-            assignment(json!({ "subjectSelectors": { "macAddresses": vec!["525400123456"; 4097] } })),
-            "spec.subjectSelectors.macAddresses: Too many: 4097: must have at most 4096 items",
-        ),
-        case(
-            "spec.subjectSelectors.macAddresses[]",
-            assignment(json!({ "subjectSelectors": { "macAddresses": ["52:54"] } })),
-            &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.macAddresses[0]: Invalid value: \"52:54\": is no MAC address: that is 6 octets (8 or 20 for InfiniBand) in hexadecimal, with ':' or with '-' between them or with nothing",
-            ],
-        ),
-        beyond(
-            "spec.subjectSelectors.macAddresses[]",
-            assignment(json!({ "subjectSelectors": { "macAddresses": ["5".repeat(60)] } })),
-            "spec.subjectSelectors.macAddresses[0]: Too long: may not be more than 59 bytes",
-        ),
-        beyond(
-            "spec.subjectSelectors.matchLabels",
-            assignment(json!({ "subjectSelectors": { "matchLabels": many(65, |n| format!("k{n}")) } })),
-            "spec.subjectSelectors.matchLabels: Too many: 65: must have at most 64 items",
-        ),
-        case(
-            "spec.subjectSelectors.matchLabels",
-            assignment(json!({ "subjectSelectors": { "matchLabels": { "a/b/c": "x" } } })),
-            &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchLabels: Invalid value: \"a/b/c\" is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'",
-            ],
-        ),
-        case(
-            "spec.subjectSelectors.matchLabels.*",
-            assignment(json!({ "subjectSelectors": { "matchLabels": { "row": "" } } })),
-            &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchLabels[row]: Invalid value: \"\": no machine presents an empty value; operator DoesNotExist asks for one without the label",
-            ],
-        ),
-        beyond(
-            "spec.subjectSelectors.matchLabels.*",
-            assignment(json!({ "subjectSelectors": { "matchLabels": { "row": "x".repeat(1025) } } })),
-            "spec.subjectSelectors.matchLabels.row: Too long: may not be more than 1024 bytes",
-        ),
-        beyond(
-            "spec.subjectSelectors.matchExpressions",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": vec![json!({ "key": "a", "operator": "Exists" }); 65] } })),
-            "spec.subjectSelectors.matchExpressions: Too many: 65: must have at most 64 items",
-        ),
-        case(
-            "spec.subjectSelectors.matchExpressions[]",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In" }] } })),
-            &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0]: Invalid value: operators In and NotIn need at least one of values",
-            ],
-        ),
-        case(
-            "spec.subjectSelectors.matchExpressions[]",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "Exists", "values": ["x"] }] } })),
-            &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0]: Invalid value: operators Exists and DoesNotExist take no values",
-            ],
-        ),
-        case(
-            "spec.subjectSelectors.matchExpressions[].key",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a/b/c", "operator": "Exists" }] } })),
-            &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0].key: Invalid value: \"a/b/c\": is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'",
-            ],
-        ),
-        beyond(
-            "spec.subjectSelectors.matchExpressions[].key",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "x".repeat(254), "operator": "Exists" }] } })),
-            "spec.subjectSelectors.matchExpressions[0].key: Too long: may not be more than 253 bytes",
-        ),
-        beyond(
-            "spec.subjectSelectors.matchExpressions[].operator",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "in" }] } })),
-            "spec.subjectSelectors.matchExpressions[0].operator: Unsupported value: \"in\": supported values: \"In\", \"NotIn\", \"Exists\", \"DoesNotExist\"",
-        ),
-        beyond(
-            "spec.subjectSelectors.matchExpressions[].values",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In", "values": vec!["x"; 257] }] } })),
-            "spec.subjectSelectors.matchExpressions[0].values: Too many: 257: must have at most 256 items",
-        ),
-        case(
-            "spec.subjectSelectors.matchExpressions[].values[]",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In", "values": [""] }] } })),
-            &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0].values[0]: Invalid value: \"\": no machine presents an empty value; operator DoesNotExist asks for one without the label",
-            ],
-        ),
-        beyond(
-            "spec.subjectSelectors.matchExpressions[].values[]",
-            assignment(
-                json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In", "values": ["x".repeat(1025)] }] } }),
-            ),
-            "spec.subjectSelectors.matchExpressions[0].values[0]: Too long: may not be more than 1024 bytes",
-        ),
-        beyond(
-            "spec.profileSelectors",
-            assignment(json!({ "profileSelectors": many(65, |n| format!("k{n}")) })),
-            "spec.profileSelectors: Too many: 65: must have at most 64 items",
-        ),
-        case(
-            "spec.profileSelectors",
-            assignment(json!({ "profileSelectors": { "a/b/c": "x" } })),
-            &[
-                "The Assignment \"a\" is invalid: spec.profileSelectors: Invalid value: \"a/b/c\" is no label key: that is a name of at most 63 letters, digits, '-', '_' and '.', which starts and ends with a letter or digit; a DNS name and one '/' may stand before it",
-            ],
-        ),
-        case(
-            "spec.profileSelectors.*",
-            assignment(json!({ "profileSelectors": { "os": "a b" } })),
-            &[
-                "The Assignment \"a\" is invalid: spec.profileSelectors[os]: Invalid value: \"a b\": is no label value: that is at most 63 letters, digits, '-', '_' and '.', which start and end with a letter or digit",
-            ],
-        ),
-        beyond(
-            "spec.profileSelectors.*",
-            assignment(json!({ "profileSelectors": { "os": "x".repeat(64) } })),
-            "spec.profileSelectors.os: Too long: may not be more than 63 bytes",
-        ),
-        case(
-            "spec.priority",
-            assignment(json!({ "priority": 1_000_001 })),
-            &[
-                "The Assignment \"a\" is invalid: spec.priority: Invalid value: 1000001: spec.priority in body should be less than or equal to 1000000",
-            ],
-        ),
-        case(
-            "spec.priority",
-            assignment(json!({ "priority": -1_000_001 })),
-            &[
-                "The Assignment \"a\" is invalid: spec.priority: Invalid value: -1000001: spec.priority in body should be greater than or equal to -1000000",
-            ],
-        ),
-        beyond(
-            "schema",
-            assignment(json!({ "priority": "high" })),
-            "spec.priority: Invalid value: \"string\": spec.priority in body must be of type integer: \"string\"",
-        ),
-        case(
-            "conversion",
-            assignment(json!({ "subjectSelectors": { "macAddresses": ["nonsense"] } })),
-            &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.macAddresses[0]: Invalid value: \"nonsense\": is no MAC address: that is 6 octets (8 or 20 for InfiniBand) in hexadecimal, with ':' or with '-' between them or with nothing",
-            ],
-        ),
-    ]
-}
-
-fn of_rules() -> Vec<Case> {
-    vec![
-        case(
-            "template",
-            script("kernel {{ nobody }}"),
-            &[
-                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: `nobody` is not defined (configs of this Profile: none; beside them: subject, encoded, profile, assignment, base_url)",
-            ],
-        ),
-        case(
-            "render",
-            profile(json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { "a": ENDLESS } })),
-            &[
-                "The Profile \"p\" is invalid: spec.additionalConfig.a: line 1 of the text: it can't be rendered for a sample machine (x86_64, efi): it does more than one answer may cost; make its loops and texts smaller",
-            ],
-        ),
-        case(
-            "conflict",
-            assignment(json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "priority": 5, "profileSelectors": { "os": "linux" } })),
-            &[
-                "Warning: Assignment a: spec.subjectSelectors: Assignment n/web matches uuid 47c6da67-7477-4970-aa03-000000000001 too, and goes first only because it is older (give one of them a higher priority, or remove what both match from one)",
-            ],
-        ),
-        case(
-            "claimed",
-            assignment(json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "profileSelectors": { "os": "linux" } })),
-            &[
-                "Warning: Assignment a: spec.subjectSelectors: Assignment n/web names uuid 47c6da67-7477-4970-aa03-000000000001 too; that one goes first, as its priority 5 is higher than 0 (leave the machine to one of them, or give the one that is meant the higher priority)",
-            ],
-        ),
-        case(
-            "claimed",
-            assignment(json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "priority": 7, "profileSelectors": { "os": "linux" } })),
-            &[
-                "Warning: Assignment a: spec.subjectSelectors: Assignment n/web names uuid 47c6da67-7477-4970-aa03-000000000001 too; this one goes first, as its priority 7 is higher than 5 (leave the machine to one of them, or give the one that is meant the higher priority)",
-            ],
-        ),
-        case(
-            "no-profile",
-            assignment(json!({ "subjectSelectors": { "uuids": [uuid(9)] }, "profileSelectors": { "os": "linus" } })),
-            &[
-                "Warning: Assignment a: spec.profileSelectors: no Profile in namespace n has the labels os=linus: its machines boot nothing (did you mean os=linux?)",
-            ],
-        ),
-        case(
-            "no-profile-for-arch",
-            assignment(json!({ "subjectSelectors": { "matchLabels": { "product": "R640" } }, "profileSelectors": { "os": "x86" } })),
-            &[
-                "Warning: Assignment a: spec.profileSelectors: machines of arm64 that it matches boot nothing: the Profiles that it selects are for x86_64 (label a Profile for them, or have it match other machines, by matchLabels with buildarch)",
-            ],
-        ),
-        case(
-            "unreached",
-            labelled("nobody", "boot"),
-            &[
-                "Warning: Profile p: metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it (write an Assignment whose profileSelectors are among its labels, or remove it)",
-            ],
-        ),
-        case(
-            "placeholder",
-            assignment(
-                json!({ "subjectSelectors": { "serialNumbers": ["To be filled by O.E.M."] }, "profileSelectors": { "os": "linux" } }),
-            ),
-            &[
-                "Warning: Assignment a: spec.subjectSelectors.serialNumbers[0]: \"To be filled by O.E.M.\" is what boards say that nobody gave an identity: it matches no machine (name the machine by another identity, or by its MAC address)",
-            ],
-        ),
-        case(
-            "never-matches",
-            assignment(
-                json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "Exists" }, { "key": "a", "operator": "DoesNotExist" }] }, "profileSelectors": { "os": "linux" } }),
-            ),
-            &[
-                "Warning: Assignment a: spec.subjectSelectors: no machine can meet all of a, !a (remove what contradicts the rest; for alternatives write one requirement with operator In, or several Assignments)",
-            ],
-        ),
-        case(
-            "label-key",
-            assignment(json!({ "subjectSelectors": { "matchLabels": { "serail": "x" } }, "profileSelectors": { "os": "linux" } })),
-            &[
-                "Warning: Assignment a: spec.subjectSelectors.matchLabels.serail: no machine presents \"serail\" by itself (did you mean `serial`?) (if serail is a label that you set with --label, this is fine)",
-            ],
-        ),
-        case(
-            "architecture",
-            assignment(json!({ "subjectSelectors": { "matchLabels": { "buildarch": "arm65" } }, "profileSelectors": { "os": "linux" } })),
-            &[
-                "Warning: Assignment a: spec.subjectSelectors.matchLabels.buildarch: iPXE has no architecture \"arm65\" (did you mean `arm64`?) (there are x86_64, arm64, i386, arm32, riscv32, riscv64, loong64, s390x)",
-            ],
-        ),
-        case(
-            "loses-profile",
-            run("delete assignment web"),
-            &[
-                "Warning: Assignment web: the machine with uuid 47c6da67-7477-4970-aa03-000000000001 would boot nothing instead of Profile n/linux (if this is not meant, undo it before they boot; `shaper diff` names them all)",
-            ],
-        ),
-        case(
-            "loses-profile",
-            run("delete assignment few"),
-            &[
-                "Warning: Assignment few: machines with 4 uuids would boot nothing instead of Profile n/few, such as uuid 47c6da67-7477-4970-aa03-000000000010, uuid 47c6da67-7477-4970-aa03-000000000011, uuid 47c6da67-7477-4970-aa03-000000000012 (if this is not meant, undo it before they boot; `shaper diff` names them all)",
-            ],
-        ),
-        case(
-            "loses-profile",
-            run("delete profile rack"),
-            &[
-                "Warning: Profile rack: machines with at least 500 uuids would boot nothing instead of Profile n/rack, such as uuid 47c6da67-7477-4970-aa03-000000001000, uuid 47c6da67-7477-4970-aa03-000000001001, uuid 47c6da67-7477-4970-aa03-000000001002 (if this is not meant, undo it before they boot; `shaper diff` names them all)",
-            ],
-        ),
-        case(
-            "loses-profile",
-            run("label profile linux os=other --overwrite"),
-            &[
-                "Warning: Profile linux: metadata.labels: machines with 2 uuids would boot nothing instead of Profile n/linux: uuid 47c6da67-7477-4970-aa03-000000000001, uuid 47c6da67-7477-4970-aa03-000000000002 (if this is not meant, undo it before they boot; `shaper diff` names them all)",
-                "Warning: Profile linux: metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it (write an Assignment whose profileSelectors are among its labels, or remove it)",
-            ],
-        ),
-        case(
-            "moves-machines",
-            run("delete assignment moved"),
-            &[
-                "Warning: Assignment moved: the machine with uuid 47c6da67-7477-4970-aa03-000000000002 would boot Profile n/rescue instead of Profile n/linux (if this is not meant, undo it before they boot; `shaper diff` names them all)",
-            ],
-        ),
-        case(
-            "moves-machines",
-            run("delete assignment waiting"),
-            &[
-                "Warning: Assignment waiting: the machine with uuid 47c6da67-7477-4970-aa03-000000000003, which boots nothing now, would boot Profile n/rescue (if this is not meant, undo it before they boot; `shaper diff` names them all)",
-            ],
-        ),
-        case(
-            "not-all-tried",
-            run("label profile rack tier=gold"),
-            &[
-                "Warning: Profile rack: metadata.labels: there are too many machines to see what it does to each of them; the first of them boot as before (`shaper diff` takes its time)",
-            ],
-        ),
-        case(
-            "ipxe-non-ascii",
-            script("echo é"),
-            &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: 'é' is not ASCII: consoles show it as something else, and in a URL it is sent as other bytes (write it in ASCII, in a URL percent-encoded)",
-            ],
-        ),
-        case(
-            "ipxe-control-character",
-            script("echo a\u{7}b"),
-            &["Warning: Profile p: spec.ipxe: line 2 of the text: the control character U+0007 is no text that iPXE knows"],
-        ),
-        case(
-            "ipxe-glued-operator",
-            script("chain http://a/|| shell"),
-            &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: || is part of the word \"http://a/||\": iPXE sees it only as a word of its own (put spaces around ||)",
-            ],
-        ),
-        case(
-            "ipxe-glued-comment",
-            script("boot# now"),
-            &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: the # in \"boot#\" starts no comment: iPXE takes it as part of the word (put a space before the #)",
-                "Warning: Profile p: spec.ipxe: line 2 of the text: iPXE has no command \"boot#\" (did you mean `boot`?)",
-            ],
-        ),
-        case(
-            "ipxe-url-fragment",
-            script("chain http://a/#x"),
-            &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: the URL ends at its #: iPXE does not send \"#x\" (write %23 for a # that belongs to the URL)",
-            ],
-        ),
-        case(
-            "ipxe-exit-in-retry",
-            script(":retry\nchain http://a/ || exit\ngoto retry"),
-            &[
-                "Warning: Profile p: spec.ipxe: line 3 of the text: the first failure leaves the loop of :retry here, so that it never tries again; the firmware goes on with its next boot device (write `|| goto retry`, after a `sleep`)",
-            ],
-        ),
-        case(
-            "ipxe-kernel-without-initrd",
-            script("kernel http://a/vmlinuz\ninitrd http://a/initrd.gz\nboot"),
-            &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: the kernel is not told of its initrd: on UEFI, Linux finds it only by initrd=NAME on its command line (add initrd=initrd.gz to this line)",
-            ],
-        ),
-        case(
-            "ipxe-initrd-name",
-            script("kernel http://a/vmlinuz initrd=x\ninitrd http://a/y\nboot"),
-            &["Warning: Profile p: spec.ipxe: line 2 of the text: x is no image that this script fetches (did you mean `y`?); there is y"],
-        ),
-        case(
-            "ipxe-unknown-command",
-            script("kernal http://a/"),
-            &["Warning: Profile p: spec.ipxe: line 2 of the text: iPXE has no command \"kernal\" (did you mean `kernel`?)"],
-        ),
-        case(
-            "ipxe-no-such-label",
-            script("goto nowhere"),
-            &["The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: there is no label :nowhere in this script"],
-        ),
-        case(
-            "ipxe-duplicate-label",
-            script(":a\n:a\ngoto a"),
-            &[
-                "Warning: Profile p: spec.ipxe: line 3 of the text: the label :a is on line 2 already: goto leads to that one, and never here",
-            ],
-        ),
-        case(
-            "ipxe-unclosed-setting",
-            script("echo ${serial number}"),
-            &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: ${ has no } in the word \"${serial\": iPXE splits a line at spaces first, and does not expand it (write ${NAME} without spaces in it)",
-            ],
-        ),
-        case(
-            "ipxe-setting-type",
-            script("echo ${net0/mac:hexhypp}"),
-            &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: iPXE knows no type \"hexhypp\" of a setting (did you mean `hexhyp`?) (there are string, uristring, ipv4, ipv6, ipv6lla, int8, int16, int32, uint8, uint16, uint32, hex, hexhyp, hexraw, base64, uuid, guid, busdevfn, dnssl)",
-            ],
-        ),
-        case(
-            "ipxe-never-equal",
-            script("iseq ${buildarch} amd64 && boot"),
-            &["Warning: Profile p: spec.ipxe: line 2 of the text: ${buildarch} is never \"amd64\" in iPXE (write x86_64)"],
-        ),
-        case(
-            "ipxe-quotes",
-            script("chain \"http://a/b c\""),
-            &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: iPXE has no quotes: the quotation mark of \"http://a/b is taken as it is, and spaces separate all the same (remove the quotation marks; write a space in a URL as %20)",
-            ],
-        ),
-        case(
-            "ipxe-backslash-space",
-            script("echo a \\ \nboot"),
-            &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: white space follows the backslash, so that iPXE does not join the next line (remove what follows the backslash)",
-            ],
-        ),
-        case(
-            "ipxe-one-word",
-            script("set args http://a/ x y\nchain ${args}"),
-            &[
-                "Warning: Profile p: spec.ipxe: line 3 of the text: ${args} was set to 3 words, and expands to one: its spaces become %20 in the URL (write the arguments out, or set one setting for each)",
-            ],
-        ),
-        case(
-            "ipxe-too-many-words",
-            script(&format!("echo{}", " a".repeat(300))),
-            &[
-                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: this line has 301 words; iPXE fails a command of more than 255 (error 46162001), and on BIOS hangs at 500 or some more (put the arguments into fewer words, or into a config that the system fetches)",
-            ],
-        ),
-        case(
-            "ipxe-many-words",
-            script(&format!("echo{}", " a".repeat(210))),
-            &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: this line has 211 words; each takes room on iPXE's small stack, and at 256 the command fails (keep a line below 200 words)",
-            ],
-        ),
-        case(
-            "ipxe-long-line",
-            script(&format!("echo {}", "a".repeat(5000))),
-            &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: this line has 5005 bytes; Linux cuts a command line at 2,048 or 4,096 bytes, and old builds of iPXE have little memory",
-            ],
-        ),
-        case(
-            "ipxe-shebang",
-            profile(json!({ "ipxe": "boot\n" })),
-            &[
-                "Warning: Profile p: spec.ipxe: line 1 of the text: the script starts with \"boot\"; iPXE knows a script by its first line #!ipxe, which shaper adds here (make #!ipxe the first line)",
-            ],
-        ),
-    ]
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench admission`: what one review takes beside many Assignments: from the bytes of the question to those of the answer, and
 //! through a real API server that asks a real webhook.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use admission::{Beside, Request, mutate, validate};
@@ -25,6 +26,9 @@ pub(crate) struct Args {
     /// Leave out the API server, whose programs are built the first time
     #[arg(long)]
     no_server: bool,
+    /// Measure this shaper, and this xtask as it is built
+    #[arg(long)]
+    shaper: Option<PathBuf>,
 }
 
 /// The 99th of a hundred reviews is to take less than this.
@@ -38,7 +42,7 @@ type Make = fn(u32) -> Value;
 
 /// Measures with an optimised program.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    if optimised::again()? {
+    if args.shaper.is_none() && optimised::again()? {
         return Ok(());
     }
     let mut all = Catalog::with_selectors();
@@ -76,7 +80,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Ok(format!("{} operations", answer.operations().len()))
     })?;
     println!("the aim: a p99 of less than {} us", AIM.as_micros());
-    if args.no_server { Ok(()) } else { server::run(args.assignments, args.reviews) }
+    if args.no_server {
+        return Ok(());
+    }
+    let program = args.shaper.clone().map_or_else(optimised::shaper, Ok)?;
+    server::run(args.assignments, args.reviews, &program)
 }
 
 /// Times a sort of review. The time is also that for which others had the processor; the CPU time is the review's own.

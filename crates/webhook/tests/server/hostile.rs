@@ -150,7 +150,7 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
-/// PROTOCOL_ERROR and ENHANCE_YOUR_CALM (section 7).
+/// `PROTOCOL_ERROR` and `ENHANCE_YOUR_CALM` (section 7).
 const NO_PROTOCOL: u32 = 1;
 const TOO_MUCH: u32 = 11;
 

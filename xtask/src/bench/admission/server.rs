@@ -1,15 +1,17 @@
 //! What somebody waits for who writes: a real kube-apiserver, which asks a real `shaper webhook`, beside many Assignments.
 //!
-//! The Assignments come to the webhook by a feed from this process. The API server does not hold them: its own time to write does not depend on
-//! them, and putting them there would take much longer than all that is measured.
+//! The Assignments come to the webhook by a feed from this process, and those that are written too, as from a controller. The API server does not
+//! hold the others: its own time to write does not depend on them, and putting them there would take much longer than all that is measured.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use admission::Registration;
 use anyhow::{Context, ensure};
+use boot::Change;
 use e2e::cluster::{Cluster, Proxy};
 use e2e::http;
 use e2e::process::Process;
@@ -18,16 +20,16 @@ use feed::Publisher;
 use serde_json::Value;
 
 use super::{AIM, assignment, percentiles, profile};
+use crate::bench::catalog;
 use crate::bench::controller::{self, Certificates, Controller};
 use crate::bench::http::cpu;
-use crate::bench::{catalog, optimised};
 
 /// Far more than any of this takes.
 const LONG: Duration = Duration::from_mins(3);
 const PATH: &str = "/apis/shaper.amahdha.com/v1alpha1/namespaces/machines";
 
 /// Times writes with the webhook and without it, and prints both.
-pub(super) fn run(assignments: u32, writes: u32) -> anyhow::Result<()> {
+pub(super) fn run(assignments: u32, writes: u32, program: &Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start a runtime")?;
     let certificates = Certificates::new()?;
     let listener = controller::listen()?;
@@ -36,11 +38,11 @@ pub(super) fn run(assignments: u32, writes: u32) -> anyhow::Result<()> {
     publisher.apply(catalog::all(assignments));
     publisher.set_ready();
     let controller = Controller::serve(&runtime, publisher, &certificates, listener)?;
-    let webhook = Webhook::start(feed, &certificates)?;
+    let webhook = Webhook::start(program, feed, &certificates)?;
     let cluster = Cluster::start()?;
     cluster.kubectl(["create", "namespace", "machines"])?;
     let proxy = cluster.admin().proxy()?;
-    let [without_p50, without_p99] = create(&proxy, "without", 2_000_000, writes)?;
+    let [without_p50, without_p99] = create(&proxy, &controller, "without", 2_000_000, writes)?;
 
     let registration = Registration {
         url: Some(format!("https://{}", webhook.listen)),
@@ -57,24 +59,25 @@ pub(super) fn run(assignments: u32, writes: u32) -> anyhow::Result<()> {
         Ok((proxy.send("POST", &path, "application/json", &wrong.to_string())?.status == 422).then_some(()))
     };
     eventually(LONG, "the webhook is asked", is_asked)?;
-    let (cpu_before, before) = (cpu(webhook.pid)?, [webhook.reviews("validate")?, webhook.reviews("mutate")?]);
-    let [p50, p99] = create(&proxy, "with", 1_000_000, writes)?;
+    let (cpu_before, before) = (cpu(webhook.pid)?, [webhook.reviews("validate"), webhook.reviews("mutate")]);
+    let [p50, p99] = create(&proxy, &controller, "with", 1_000_000, writes)?;
     let spent = cpu(webhook.pid)?.saturating_sub(cpu_before);
-    let after = [webhook.reviews("validate")?, webhook.reviews("mutate")?];
+    let after = [webhook.reviews("validate"), webhook.reviews("mutate")];
 
     println!("{writes} Assignments written through kubectl proxy and a real kube-apiserver, beside {assignments} in the webhook");
     println!("  without a webhook                       p50 {without_p50:>7} us   p99 {without_p99:>7} us");
-    let verdict = if p99 < AIM.as_micros() { "reached" } else { "not reached" };
-    println!(
-        "  each mutated and validated              p50 {p50:>7} us   p99 {p99:>7} us   (aim: p99 under {} us: {verdict})",
-        AIM.as_micros()
-    );
+    println!("  each mutated and validated              p50 {p50:>7} us   p99 {p99:>7} us");
     let mut reviews = 0.0;
     for (hook, (before, after)) in ["validate", "mutate"].into_iter().zip(before.into_iter().zip(after)) {
         let count = after.count - before.count;
         ensure!(count >= f64::from(writes), "{hook}: there were {count} reviews");
-        let (mean, quick) = ((after.seconds - before.seconds) / count * 1e6, (after.within_aim - before.within_aim) / count * 100.0);
-        println!("  {hook:<8} inside of the webhook          mean {mean:>6.0} us   {quick:.1} % within {} us", AIM.as_micros());
+        let (mean, share) = ((after.seconds - before.seconds) / count * 1e6, (after.within_aim - before.within_aim) / count);
+        let verdict = if share >= 0.99 { "reached" } else { "not reached" };
+        println!(
+            "  {hook:<8} inside of the webhook          mean {mean:>6.0} us   {:.1} % within {} us: the aim is {verdict}",
+            share * 100.0,
+            AIM.as_micros()
+        );
         reviews += count;
     }
     println!("  CPU time of the webhook                 {:.0} us for each of {reviews} reviews", spent.as_secs_f64() * 1e6 / reviews);
@@ -83,7 +86,7 @@ pub(super) fn run(assignments: u32, writes: u32) -> anyhow::Result<()> {
 }
 
 /// Creates new machines' Assignments one after the other: the 50th and 99th percentile, in microseconds.
-fn create(proxy: &Proxy, prefix: &str, first: u32, writes: u32) -> anyhow::Result<[u128; 2]> {
+fn create(proxy: &Proxy, controller: &Controller, prefix: &str, first: u32, writes: u32) -> anyhow::Result<[u128; 2]> {
     let path = format!("{PATH}/assignments");
     let mut took = Vec::new();
     for number in 0..writes {
@@ -97,6 +100,8 @@ fn create(proxy: &Proxy, prefix: &str, first: u32, writes: u32) -> anyhow::Resul
         let made: Value = serde_json::from_str(&answer.body).context("the API server answers no JSON")?;
         let is_labelled = !made["metadata"]["labels"]["shaper.amahdha.com/scope"].is_null();
         ensure!(is_labelled == (prefix == "with"), "the webhook was {} asked", if is_labelled { "also" } else { "not" });
+        let made: crd::Assignment = serde_json::from_value(made).context("the API server answers no Assignment")?;
+        controller.publisher.apply(vec![Change::Assignment(crd::assignment(&made)?.into())]);
     }
     percentiles(took)
 }
@@ -119,11 +124,11 @@ struct Reviews {
 
 impl Webhook {
     /// Starts one that follows a feed, and waits until it knows everything.
-    fn start(feed: SocketAddr, certificates: &Certificates) -> anyhow::Result<Self> {
+    fn start(program: &Path, feed: SocketAddr, certificates: &Certificates) -> anyhow::Result<Self> {
         let own = WebhookCertificates::new()?;
         let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).context("can't listen on loopback");
         let (listen, admin) = (free()?, free()?);
-        let mut process = Process::start("shaper webhook", optimised::shaper()?.as_os_str(), None, |command| {
+        let mut process = Process::start("shaper webhook", program.as_os_str(), None, |command| {
             command.args(["webhook", "--log", "warn", "--webhook-listen", &listen.to_string(), "--admin-listen", &admin.to_string()]);
             command.args(["--feed", &format!("https://localhost:{}", feed.port())]).arg("--feed-tls-dir").arg(certificates.of_replicas());
             command.arg("--webhook-tls-dir").arg(own.directory.path()).stdin(Stdio::null());
@@ -133,7 +138,7 @@ impl Webhook {
         Ok(Self { listen, admin, pid, certificates: own, _process: process })
     }
 
-    fn reviews(&self, hook: &str) -> anyhow::Result<Reviews> {
+    fn reviews(&self, hook: &str) -> Reviews {
         let url = format!("http://{}/metrics", self.admin);
         // Whoever was never asked has counted nothing.
         let value = |part: &str, labels: &str| {
@@ -141,6 +146,6 @@ impl Webhook {
             http::metric::<f64>(&url, &name).unwrap_or(0.0)
         };
         let bound = format!("le=\"{}\",", AIM.as_secs_f64());
-        Ok(Reviews { count: value("count", ""), seconds: value("sum", ""), within_aim: value("bucket", &bound) })
+        Reviews { count: value("count", ""), seconds: value("sum", ""), within_aim: value("bucket", &bound) }
     }
 }

@@ -1,0 +1,287 @@
+//! What the webhook tells.
+
+use serde_json::json;
+
+use super::cases::{Case, ENDLESS, assignment, case, labelled, profile, run, script, uuid};
+
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+pub(crate) fn of_rules() -> Vec<Case> {
+    vec![
+        case(
+            "template",
+            script("kernel {{ nobody }}"),
+            &[
+                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: `nobody` is not defined (configs of this Profile: none; beside them: subject, encoded, profile, assignment, base_url)",
+            ],
+        ),
+        case(
+            "render",
+            profile(json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { "a": ENDLESS } })),
+            &[
+                "The Profile \"p\" is invalid: spec.additionalConfig.a: line 1 of the text: it can't be rendered for a sample machine (x86_64, efi): it does more than one answer may cost; make its loops and texts smaller",
+            ],
+        ),
+        case(
+            "conflict",
+            assignment(json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "priority": 5, "profileSelectors": { "os": "linux" } })),
+            &[
+                "Warning: Assignment a: spec.subjectSelectors: Assignment n/web matches uuid 47c6da67-7477-4970-aa03-000000000001 too, and goes first only because it is older (give one of them a higher priority, or remove what both match from one)",
+            ],
+        ),
+        case(
+            "claimed",
+            assignment(json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "profileSelectors": { "os": "linux" } })),
+            &[
+                "Warning: Assignment a: spec.subjectSelectors: Assignment n/web names uuid 47c6da67-7477-4970-aa03-000000000001 too; that one goes first, as its priority 5 is higher than 0 (leave the machine to one of them, or give the one that is meant the higher priority)",
+            ],
+        ),
+        case(
+            "claimed",
+            assignment(json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "priority": 7, "profileSelectors": { "os": "linux" } })),
+            &[
+                "Warning: Assignment a: spec.subjectSelectors: Assignment n/web names uuid 47c6da67-7477-4970-aa03-000000000001 too; this one goes first, as its priority 7 is higher than 5 (leave the machine to one of them, or give the one that is meant the higher priority)",
+            ],
+        ),
+        case(
+            "no-profile",
+            assignment(json!({ "subjectSelectors": { "uuids": [uuid(9)] }, "profileSelectors": { "os": "linus" } })),
+            &[
+                "Warning: Assignment a: spec.profileSelectors: no Profile in namespace n has the labels os=linus: its machines boot nothing (did you mean os=linux?)",
+            ],
+        ),
+        case(
+            "no-profile-for-arch",
+            assignment(json!({ "subjectSelectors": { "matchLabels": { "product": "R640" } }, "profileSelectors": { "os": "x86" } })),
+            &[
+                "Warning: Assignment a: spec.profileSelectors: machines of arm64 that it matches boot nothing: the Profiles that it selects are for x86_64 (label a Profile for them, or have it match other machines, by matchLabels with buildarch)",
+            ],
+        ),
+        case(
+            "unreached",
+            labelled("nobody", "boot"),
+            &[
+                "Warning: Profile p: metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it (write an Assignment whose profileSelectors are among its labels, or remove it)",
+            ],
+        ),
+        case(
+            "placeholder",
+            assignment(
+                json!({ "subjectSelectors": { "serialNumbers": ["To be filled by O.E.M."] }, "profileSelectors": { "os": "linux" } }),
+            ),
+            &[
+                "Warning: Assignment a: spec.subjectSelectors.serialNumbers[0]: \"To be filled by O.E.M.\" is what boards say that nobody gave an identity: it matches no machine (name the machine by another identity, or by its MAC address)",
+            ],
+        ),
+        case(
+            "never-matches",
+            assignment(
+                json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "Exists" }, { "key": "a", "operator": "DoesNotExist" }] }, "profileSelectors": { "os": "linux" } }),
+            ),
+            &[
+                "Warning: Assignment a: spec.subjectSelectors: no machine can meet all of a, !a (remove what contradicts the rest; for alternatives write one requirement with operator In, or several Assignments)",
+            ],
+        ),
+        case(
+            "label-key",
+            assignment(json!({ "subjectSelectors": { "matchLabels": { "serail": "x" } }, "profileSelectors": { "os": "linux" } })),
+            &[
+                "Warning: Assignment a: spec.subjectSelectors.matchLabels.serail: no machine presents \"serail\" by itself (did you mean `serial`?) (if serail is a label that you set with --label, this is fine)",
+            ],
+        ),
+        case(
+            "architecture",
+            assignment(json!({ "subjectSelectors": { "matchLabels": { "buildarch": "arm65" } }, "profileSelectors": { "os": "linux" } })),
+            &[
+                "Warning: Assignment a: spec.subjectSelectors.matchLabels.buildarch: iPXE has no architecture \"arm65\" (did you mean `arm64`?) (there are x86_64, arm64, i386, arm32, riscv32, riscv64, loong64, s390x)",
+            ],
+        ),
+        case(
+            "loses-profile",
+            run("delete assignment web"),
+            &[
+                "Warning: Assignment web: the machine with uuid 47c6da67-7477-4970-aa03-000000000001 would boot nothing instead of Profile n/linux (if this is not meant, undo it before they boot; `shaper diff` names them all)",
+            ],
+        ),
+        case(
+            "loses-profile",
+            run("delete assignment few"),
+            &[
+                "Warning: Assignment few: machines with 4 uuids would boot nothing instead of Profile n/few, such as uuid 47c6da67-7477-4970-aa03-000000000010, uuid 47c6da67-7477-4970-aa03-000000000011, uuid 47c6da67-7477-4970-aa03-000000000012 (if this is not meant, undo it before they boot; `shaper diff` names them all)",
+            ],
+        ),
+        case(
+            "loses-profile",
+            run("delete profile rack"),
+            &[
+                "Warning: Profile rack: machines with at least 500 uuids would boot nothing instead of Profile n/rack, such as uuid 47c6da67-7477-4970-aa03-000000001000, uuid 47c6da67-7477-4970-aa03-000000001001, uuid 47c6da67-7477-4970-aa03-000000001002 (if this is not meant, undo it before they boot; `shaper diff` names them all)",
+            ],
+        ),
+        case(
+            "loses-profile",
+            run("label profile linux os=other --overwrite"),
+            &[
+                "Warning: Profile linux: metadata.labels: machines with 2 uuids would boot nothing instead of Profile n/linux: uuid 47c6da67-7477-4970-aa03-000000000001, uuid 47c6da67-7477-4970-aa03-000000000002 (if this is not meant, undo it before they boot; `shaper diff` names them all)",
+                "Warning: Profile linux: metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it (write an Assignment whose profileSelectors are among its labels, or remove it)",
+            ],
+        ),
+        case(
+            "moves-machines",
+            run("delete assignment moved"),
+            &[
+                "Warning: Assignment moved: the machine with uuid 47c6da67-7477-4970-aa03-000000000002 would boot Profile n/rescue instead of Profile n/linux (if this is not meant, undo it before they boot; `shaper diff` names them all)",
+            ],
+        ),
+        case(
+            "moves-machines",
+            run("delete assignment waiting"),
+            &[
+                "Warning: Assignment waiting: the machine with uuid 47c6da67-7477-4970-aa03-000000000003, which boots nothing now, would boot Profile n/rescue (if this is not meant, undo it before they boot; `shaper diff` names them all)",
+            ],
+        ),
+        case(
+            "not-all-tried",
+            run("label profile rack tier=gold"),
+            &[
+                "Warning: Profile rack: metadata.labels: there are too many machines to see what it does to each of them; the first of them boot as before (`shaper diff` takes its time)",
+            ],
+        ),
+        case(
+            "ipxe-non-ascii",
+            script("echo é"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: 'é' is not ASCII: consoles show it as something else, and in a URL it is sent as other bytes (write it in ASCII, in a URL percent-encoded)",
+            ],
+        ),
+        case(
+            "ipxe-control-character",
+            script("echo a\u{7}b"),
+            &["Warning: Profile p: spec.ipxe: line 2 of the text: the control character U+0007 is no text that iPXE knows"],
+        ),
+        case(
+            "ipxe-glued-operator",
+            script("chain http://a/|| shell"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: || is part of the word \"http://a/||\": iPXE sees it only as a word of its own (put spaces around ||)",
+            ],
+        ),
+        case(
+            "ipxe-glued-comment",
+            script("boot# now"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: the # in \"boot#\" starts no comment: iPXE takes it as part of the word (put a space before the #)",
+                "Warning: Profile p: spec.ipxe: line 2 of the text: iPXE has no command \"boot#\" (did you mean `boot`?)",
+            ],
+        ),
+        case(
+            "ipxe-url-fragment",
+            script("chain http://a/#x"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: the URL ends at its #: iPXE does not send \"#x\" (write %23 for a # that belongs to the URL)",
+            ],
+        ),
+        case(
+            "ipxe-exit-in-retry",
+            script(":retry\nchain http://a/ || exit\ngoto retry"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 3 of the text: the first failure leaves the loop of :retry here, so that it never tries again; the firmware goes on with its next boot device (write `|| goto retry`, after a `sleep`)",
+            ],
+        ),
+        case(
+            "ipxe-kernel-without-initrd",
+            script("kernel http://a/vmlinuz\ninitrd http://a/initrd.gz\nboot"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: the kernel is not told of its initrd: on UEFI, Linux finds it only by initrd=NAME on its command line (add initrd=initrd.gz to this line)",
+            ],
+        ),
+        case(
+            "ipxe-initrd-name",
+            script("kernel http://a/vmlinuz initrd=x\ninitrd http://a/y\nboot"),
+            &["Warning: Profile p: spec.ipxe: line 2 of the text: x is no image that this script fetches (did you mean `y`?); there is y"],
+        ),
+        case(
+            "ipxe-unknown-command",
+            script("kernal http://a/"),
+            &["Warning: Profile p: spec.ipxe: line 2 of the text: iPXE has no command \"kernal\" (did you mean `kernel`?)"],
+        ),
+        case(
+            "ipxe-no-such-label",
+            script("goto nowhere"),
+            &["The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: there is no label :nowhere in this script"],
+        ),
+        case(
+            "ipxe-duplicate-label",
+            script(":a\n:a\ngoto a"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 3 of the text: the label :a is on line 2 already: goto leads to that one, and never here",
+            ],
+        ),
+        case(
+            "ipxe-unclosed-setting",
+            script("echo ${serial number}"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: ${ has no } in the word \"${serial\": iPXE splits a line at spaces first, and does not expand it (write ${NAME} without spaces in it)",
+            ],
+        ),
+        case(
+            "ipxe-setting-type",
+            script("echo ${net0/mac:hexhypp}"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: iPXE knows no type \"hexhypp\" of a setting (did you mean `hexhyp`?) (there are string, uristring, ipv4, ipv6, ipv6lla, int8, int16, int32, uint8, uint16, uint32, hex, hexhyp, hexraw, base64, uuid, guid, busdevfn, dnssl)",
+            ],
+        ),
+        case(
+            "ipxe-never-equal",
+            script("iseq ${buildarch} amd64 && boot"),
+            &["Warning: Profile p: spec.ipxe: line 2 of the text: ${buildarch} is never \"amd64\" in iPXE (write x86_64)"],
+        ),
+        case(
+            "ipxe-quotes",
+            script("chain \"http://a/b c\""),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: iPXE has no quotes: the quotation mark of \"http://a/b is taken as it is, and spaces separate all the same (remove the quotation marks; write a space in a URL as %20)",
+            ],
+        ),
+        case(
+            "ipxe-backslash-space",
+            script("echo a \\ \nboot"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: white space follows the backslash, so that iPXE does not join the next line (remove what follows the backslash)",
+            ],
+        ),
+        case(
+            "ipxe-one-word",
+            script("set args http://a/ x y\nchain ${args}"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 3 of the text: ${args} was set to 3 words, and expands to one: its spaces become %20 in the URL (write the arguments out, or set one setting for each)",
+            ],
+        ),
+        case(
+            "ipxe-too-many-words",
+            script(&format!("echo{}", " a".repeat(300))),
+            &[
+                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: this line has 301 words; iPXE fails a command of more than 255 (error 46162001), and on BIOS hangs at 500 or some more (put the arguments into fewer words, or into a config that the system fetches)",
+            ],
+        ),
+        case(
+            "ipxe-many-words",
+            script(&format!("echo{}", " a".repeat(210))),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: this line has 211 words; each takes room on iPXE's small stack, and at 256 the command fails (keep a line below 200 words)",
+            ],
+        ),
+        case(
+            "ipxe-long-line",
+            script(&format!("echo {}", "a".repeat(5000))),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: this line has 5005 bytes; Linux cuts a command line at 2,048 or 4,096 bytes, and old builds of iPXE have little memory",
+            ],
+        ),
+        case(
+            "ipxe-shebang",
+            profile(json!({ "ipxe": "boot\n" })),
+            &[
+                "Warning: Profile p: spec.ipxe: line 1 of the text: the script starts with \"boot\"; iPXE knows a script by its first line #!ipxe, which shaper adds here (make #!ipxe the first line)",
+            ],
+        ),
+    ]
+}
