@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use boot::{ConfigName, MatchedBy, ObjectKey};
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
 
 use crate::answer::{Answer, Choice, Outcome};
 
@@ -59,20 +60,42 @@ impl RequestLog for () {
     fn write(&self, _: &Line<'_>) {}
 }
 
-/// Logs one request, if anybody wants to know of those that ended so.
-pub(crate) fn log(log: &Arc<dyn RequestLog>, answer: &Answer, peer: &str, request: &str, took: Duration) {
-    let (level, message, is_wanted) = match answer.outcome {
-        Outcome::Ok => (Level::INFO, "served", tracing::enabled!(Level::INFO)),
-        Outcome::Broken => (Level::ERROR, "failed", tracing::enabled!(Level::ERROR)),
-        Outcome::RenderFailed => (Level::WARN, "failed", tracing::enabled!(Level::WARN)),
-        _ => (Level::INFO, "refused", tracing::enabled!(Level::INFO)),
-    };
-    if !is_wanted {
-        return;
+/// Logs requests, as far as anybody wants to know of them.
+pub(crate) struct Lines {
+    log: Arc<dyn RequestLog>,
+    /// Asked once: the filter of the log does not change.
+    wanted: LevelFilter,
+}
+
+impl Lines {
+    pub(crate) fn new(log: Arc<dyn RequestLog>) -> Self {
+        let levels = [
+            (tracing::enabled!(Level::INFO), LevelFilter::INFO),
+            (tracing::enabled!(Level::WARN), LevelFilter::WARN),
+            (tracing::enabled!(Level::ERROR), LevelFilter::ERROR),
+        ];
+        let wanted = levels.into_iter().find_map(|(is_wanted, level)| is_wanted.then_some(level)).unwrap_or(LevelFilter::OFF);
+        Self { log, wanted }
     }
+
+    /// Logs one request.
+    pub(crate) fn say(&self, answer: &Answer, peer: &str, request: &str, took: Duration) {
+        let (level, message) = match answer.outcome {
+            Outcome::Ok => (Level::INFO, "served"),
+            Outcome::Broken => (Level::ERROR, "failed"),
+            Outcome::RenderFailed => (Level::WARN, "failed"),
+            _ => (Level::INFO, "refused"),
+        };
+        if level <= self.wanted {
+            self.log.write(&line(level, message, answer, peer, request, took));
+        }
+    }
+}
+
+fn line<'a>(level: Level, message: &'static str, answer: &'a Answer, peer: &'a str, request: &'a str, took: Duration) -> Line<'a> {
     let label = |key| answer.subject.as_deref().and_then(|subject| subject.label(key));
     let Choice { assignment, profile, config } = &answer.choice;
-    log.write(&Line {
+    Line {
         level,
         message,
         route: answer.route.name(),
@@ -90,5 +113,5 @@ pub(crate) fn log(log: &Arc<dyn RequestLog>, answer: &Answer, peer: &str, reques
         bytes: answer.body.len(),
         took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         request,
-    });
+    }
 }

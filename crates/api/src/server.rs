@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
 use crate::answer::Boot;
-use crate::line::RequestLog;
+use crate::line::{Lines, RequestLog};
 use crate::metrics::Metrics;
 use crate::shed;
 
@@ -49,7 +49,7 @@ struct Shared {
     /// Present where HTTPS is spoken, and nothing else is then.
     tls: Option<Arc<Live<Public>>>,
     metrics: Metrics,
-    log: Arc<dyn RequestLog>,
+    lines: Lines,
     limits: Limits,
     connections: Arc<Semaphore>,
     /// Those that are sent away cost something as well.
@@ -110,7 +110,7 @@ impl Server {
             boot,
             tls,
             metrics,
-            log,
+            lines: Lines::new(log),
             connections: Arc::new(Semaphore::new(limits.connections)),
             shedding: Arc::new(Semaphore::new(limits.shedding)),
             limits,

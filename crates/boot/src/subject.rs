@@ -1,6 +1,7 @@
 //! A machine that boots, known only by the labels that it presents.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -165,7 +166,7 @@ impl Subject {
         let mut subject = Self { text: String::with_capacity(query.len() + extrinsic.bytes() + USUAL_DECODED_BYTES), ..Self::default() };
         subject.text.push_str(query);
         for pair in query::raw_pairs(query) {
-            subject.present(pair)?;
+            subject.present(query, pair)?;
         }
         subject.identify();
         subject.add_extrinsic(extrinsic);
@@ -241,6 +242,15 @@ impl Subject {
         &self.text[span.start as usize..span.end as usize]
     }
 
+    /// The [`head`] of a key, in one look where more text follows.
+    fn head_at(&self, key: Span) -> u64 {
+        match self.text.as_bytes()[key.start as usize..].first_chunk() {
+            Some(_) if key.len() == 0 => 0,
+            Some(chunk) => u64::from_be_bytes(*chunk) & (u64::MAX << (64 - 8 * key.len().min(8))),
+            None => head(self.at(key)),
+        }
+    }
+
     fn find(&self, key: &str) -> Option<&Label> {
         let head = head(key);
         // They are few: looking at one after the other is faster than halving.
@@ -249,18 +259,22 @@ impl Subject {
 
     /// Where a key is, or else belongs.
     fn position(&self, head: u64, key: &str) -> Result<usize, usize> {
-        let order = |label: &Label| label.head.cmp(&head).then_with(|| self.at(label.key).cmp(key));
-        match self.labels.iter().position(|label| order(label).is_ge()) {
-            Some(at) if order(&self.labels[at]).is_eq() => Ok(at),
-            place => Err(place.unwrap_or(self.labels.len())),
+        let labels = self.labels.as_slice();
+        let mut at = labels.iter().position(|label| label.head >= head).unwrap_or(labels.len());
+        while let Some(label) = labels.get(at).filter(|label| label.head == head) {
+            match self.at(label.key).cmp(key) {
+                Ordering::Less => at += 1,
+                Ordering::Equal => return Ok(at),
+                Ordering::Greater => break,
+            }
         }
+        Err(at)
     }
 
     /// Takes one pair of a query.
-    fn present(&mut self, pair: Pair<'_>) -> Result<(), InvalidQuery> {
-        let value_start = pair.start + pair.key.len() + 1;
-        let key = self.read(pair.key, pair.start, pair.key_has_escapes);
-        let value = self.read(pair.value, value_start, pair.value_has_escapes);
+    fn present(&mut self, query: &str, pair: Pair) -> Result<(), InvalidQuery> {
+        let key = self.read(query, pair.start, pair.equals, pair.key_has_escapes);
+        let value = self.read(query, pair.value, pair.end, pair.value_has_escapes);
         let name = self.at(key);
         if key.len() > MAX_KEY_BYTES || (!pair.is_canonical || pair.key_has_escapes) && has_control_characters(name) {
             return Err(InvalidQuery::Key(excerpt(name)));
@@ -271,19 +285,20 @@ impl Subject {
         if key.len() == 0 || value.len() == 0 {
             return Ok(());
         }
-        self.add(key, value, pair.is_canonical.then(|| Span::new(pair.start, value_start + pair.value.len())))
+        self.add(key, value, pair.is_canonical.then(|| Span::new(pair.start, pair.end)))
     }
 
-    /// A piece of the query, which is in the text already as it was sent.
-    fn read(&mut self, piece: &str, at: usize, has_escapes: bool) -> Span {
-        if has_escapes { self.write(|text| query::decode_into(text, piece)) } else { Span::new(at, at + piece.len()) }
+    /// A piece of the query, which the text starts with as it was sent.
+    #[inline]
+    fn read(&mut self, query: &str, start: usize, end: usize, has_escapes: bool) -> Span {
+        if has_escapes { self.write(|text| query::decode_into(text, &query[start..end])) } else { Span::new(start, end) }
     }
 
     /// Takes a label, unless it is there already. `sent`: the pair, if it is canonical.
     fn add(&mut self, key: Span, said: Span, sent: Option<Span>) -> Result<(), InvalidQuery> {
         let value = self.normalised(key, said)?;
         let name = self.at(key);
-        let head = head(name);
+        let head = self.head_at(key);
         match self.position(head, name) {
             Ok(at) => match IDENTITIES.iter().find(|identity| **identity == name) {
                 Some(identity) if self.at(self.labels[at].value) != self.at(value) => Err(InvalidQuery::Contradiction(identity)),
@@ -291,7 +306,7 @@ impl Subject {
             },
             Err(_) if self.labels.len() == MAX_LABELS => Err(InvalidQuery::TooManyLabels),
             Err(at) => {
-                let (turn, sent) = (turn(name), sent.filter(|_| value == said));
+                let (turn, sent) = (turn(head, name), sent.filter(|_| value == said));
                 self.labels.insert(at, Label { head, key, value, sent, turn, extrinsic: false });
                 Ok(())
             }
@@ -388,17 +403,35 @@ impl fmt::Debug for Subject {
 }
 
 /// When a label comes in a query.
-fn turn(key: &str) -> u8 {
-    let place = |names: &[&str], first: u8| (first..).zip(names).find(|(_, name)| **name == key).map(|(turn, _)| turn);
-    place(&LEADING, 0).or_else(|| place(&FREE_TEXT, MIDDLE_TURN + 1)).unwrap_or(MIDDLE_TURN)
+fn turn(head: u64, key: &str) -> u8 {
+    const fn heads<const N: usize>(names: [&str; N]) -> [u64; N] {
+        let (mut heads, mut at) = ([0; N], 0);
+        while at < N {
+            heads[at] = self::head(names[at]);
+            at += 1;
+        }
+        heads
+    }
+    const LEADING_HEADS: [u64; LEADING.len()] = heads(LEADING);
+    const FREE_TEXT_HEADS: [u64; FREE_TEXT.len()] = heads(FREE_TEXT);
+    let place = |heads: &[u64], names: &[&str], first: u8| {
+        let place = (first..).zip(heads).find(|(_, known)| **known == head).map(|(turn, _)| turn);
+        place.filter(|turn| names[usize::from(turn - first)] == key)
+    };
+    place(&LEADING_HEADS, &LEADING, 0).or_else(|| place(&FREE_TEXT_HEADS, &FREE_TEXT, MIDDLE_TURN + 1)).unwrap_or(MIDDLE_TURN)
 }
 
 /// The first bytes of a key, in the order of keys. Keys hold no zeros.
-fn head(key: &str) -> u64 {
+const fn head(key: &str) -> u64 {
     if let Some((head, _)) = key.as_bytes().split_first_chunk() {
         return u64::from_be_bytes(*head);
     }
-    key.bytes().enumerate().fold(0, |head, (place, byte)| head | u64::from(byte) << (56 - 8 * place))
+    let (mut head, mut at) = (0, 0);
+    while at < key.len() {
+        head |= (key.as_bytes()[at] as u64) << (56 - 8 * at);
+        at += 1;
+    }
+    head
 }
 
 fn is_lower_case(text: &str) -> bool {

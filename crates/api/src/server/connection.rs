@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::answer::{Answer, Outcome, Route};
-use crate::line;
 use crate::patience::Patience;
 use crate::raw_target::RawTarget;
 use crate::refusal::{Ours, Refusal};
@@ -136,7 +135,7 @@ impl Shared {
         let answer = Answer::failure(Route::Unknown, outcome, reason.to_owned());
         let id = self.id();
         self.metrics.count(&answer, Duration::ZERO);
-        line::log(&self.log, &answer, &peer.ip, &id, Duration::ZERO);
+        self.lines.say(&answer, &peer.ip, &id, Duration::ZERO);
         let status = answer.status();
         let body = request::sentence(&answer.body, status, &id);
         let head = format!(

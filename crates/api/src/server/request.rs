@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Outcome, Request, Route};
-use crate::{line, shed};
+use crate::shed;
 
 use super::connection::Progress;
 use super::{Peer, Shared};
@@ -80,7 +80,7 @@ impl Shared {
         let id = self.id();
         let took = started.elapsed();
         self.metrics.count(&answer, took);
-        line::log(&self.log, &answer, &peer.ip, &id, took);
+        self.lines.say(&answer, &peer.ip, &id, took);
         let mut response = response(answer, &id, in_flight);
         // Nothing here has a use for a body; see `RawTarget`.
         let has_body = !request.body().is_end_stream();
@@ -128,15 +128,14 @@ fn push_hex(out: &mut String, number: u64, digits: u32) {
     }
 }
 
+/// Its length is told by hyper, from the size hint of the body.
 fn response(answer: Answer, id: &str, in_flight: Option<InFlight>) -> Response<Text> {
     let status = answer.status();
     let bytes = if status.is_success() { answer.body } else { sentence(&answer.body, status, id) };
-    let content_length = bytes.len();
     let mut response = Response::new(Text { bytes, _in_flight: in_flight });
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-    headers.insert(header::CONTENT_LENGTH, content_length.into());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REQUEST_ID, HeaderValue::from_str(id).expect("hexadecimal digits and a dash"));
     match answer.outcome {
