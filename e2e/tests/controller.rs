@@ -161,6 +161,54 @@ fn what_is_not_accepted_says_why_and_harms_nobody_else() -> Result<()> {
 }
 
 #[test]
+fn of_what_is_not_accepted_nothing_else_is_known_and_kubectl_shows_it() -> Result<()> {
+    let rig = Rig::start()?;
+    // Definitions of before there were rules: all that has the right types is let through.
+    for kind in ["assignments", "profiles"] {
+        let mut definition = rig.kubectl.json(["get", &format!("crd/{kind}.shaper.amahdha.com")])?;
+        without_rules(&mut definition);
+        rig.kubectl.answer(["replace", "-f", "-"], &definition.to_string())?.into_result()?;
+    }
+    let odd = assignment("odd", "{subjectSelectors: {macAddresses: [nonsense]}, profileSelectors: {os: debian}}");
+    eventually(SOON, "the API server lets it through", || Ok(rig.kubectl.apply(&odd).ok()))?;
+    rig.kubectl.apply(&PROFILE.replace("{{ ignition }}", "{{ ignitoin }}"))?;
+    let refused = rig.condition("assignment/odd", "Accepted", "False")?;
+    assert_eq!(refused["reason"], "InvalidField");
+    ensure!(refused["message"].as_str().is_some_and(|text| text.contains("\"nonsense\" is no MAC address")), "{refused}");
+    for (object, kind) in [("assignment/odd", "ProfileFound"), ("assignment/odd", "Conflicted"), ("profile/debian", "Resolved")] {
+        assert_eq!(rig.condition(object, kind, "Unknown")?["reason"], "NotAccepted", "{kind} of {object}");
+    }
+    let row = |kind| -> Result<String> {
+        let table = rig.kubectl.run(["get", kind, "-o", "wide"])?;
+        Ok(table.lines().nth(1).context("a row")?.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    ensure!(row("assignments")?.starts_with("odd 0 False Unknown the Assignment is not accepted"), "{}", row("assignments")?);
+    ensure!(row("profiles")?.starts_with("debian False InvalidTemplate "), "{}", row("profiles")?);
+    let events = eventually(SOON, "an event", || Ok(Some(rig.events("odd")?).filter(|events| !events.is_empty())))?;
+    let reasons: Vec<_> = events.iter().map(|(kind, reason, _)| (kind.as_str(), reason.as_str())).collect();
+    assert_eq!(reasons, [("Warning", "InvalidField")]);
+
+    rig.kubectl.apply(&odd.replace("nonsense", "52:54:00:12:34:56"))?;
+    rig.kubectl.apply(PROFILE)?;
+    rig.condition("assignment/odd", "Accepted", "True")?;
+    rig.condition("assignment/odd", "ProfileFound", "True")?;
+    ensure!(row("assignments")?.starts_with("odd mac 52:54:00:12:34:56 [\"debian\"] 0 True False "), "{}", row("assignments")?);
+    Ok(())
+}
+
+/// Takes the rules in CEL out of a definition.
+fn without_rules(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("x-kubernetes-validations");
+            fields.values_mut().for_each(without_rules);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_rules),
+        _ => {}
+    }
+}
+
+#[test]
 fn a_controller_that_is_killed_is_followed_by_another_and_a_paused_one_writes_nothing_more() -> Result<()> {
     let rig = Rig::start()?;
     let second = Role::controller(&rig.cluster, rig.certificates.controller.path())?.start_ready()?;

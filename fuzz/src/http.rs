@@ -32,7 +32,7 @@ fn start() -> (Runtime, Server) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let metrics = Metrics::register(&mut Registry::default());
     let address = "127.0.0.1:0".parse().expect("an address");
-    let server = runtime.block_on(async { Server::bind(address, Arc::new(answer::boot()), metrics, Limits::default()) });
+    let server = runtime.block_on(async { Server::bind(address, Arc::new(answer::boot()), metrics, Arc::new(()), Limits::default()) });
     (runtime, server.expect("a port"))
 }
 
