@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tftp::{BindError, Outcome};
 
-use machine::{cpus, fetch, library, pattern, server};
+use machine::{Stop, cpus, fetch, library, pattern, server};
 
 #[test]
 fn where_sockets_for_all_processors_can_not_be_opened_one_serves_all_and_its_port_is_not_shared() {
@@ -33,6 +33,7 @@ fn where_sockets_for_all_processors_can_not_be_opened_one_serves_all_and_its_por
     assert!(matches!(second, Err(BindError::InUse(_))), "{:?}", second.err());
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _stop = Stop(&stop);
         let serving = scope.spawn(|| bound.run(&stop));
         assert!(fetch(address, &cpus(), 4, |_| ()) == file);
         stop.store(true, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use std::thread;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tftp::Outcome;
 
-use machine::{cpus, fetch, library, pattern, server};
+use machine::{Stop, cpus, fetch, library, pattern, server};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -46,6 +46,7 @@ fn a_server_goes_on_with_the_threads_that_it_gets_and_fails_where_it_gets_none()
     let machines = 8;
     let begin = Barrier::new(2);
     thread::scope(|scope| {
+        let _stop = Stop(&stop);
         let serving = scope.spawn(|| {
             begin.wait();
             one.run(&stop)

@@ -10,7 +10,7 @@ use std::thread;
 
 use tftp::{BindError, Outcome, Refusal, Server};
 
-use machine::{cpus, fetch, library, pattern, server};
+use machine::{Stop, cpus, fetch, library, pattern, server};
 
 const LENGTH: usize = 100_500;
 
@@ -35,6 +35,7 @@ fn all_fetch(for_cpus: &[usize], threads: usize) {
     let cpus = cpus();
     let places: Vec<_> = cpus.chunks(1).chain([&*cpus]).collect();
     thread::scope(|scope| {
+        let _stop = Stop(&stop);
         let serving = scope.spawn(|| server.run(&stop));
         let one = |to, place, windowsize| scope.spawn(move || fetch(to, place, windowsize, |_| ()));
         let fetches: Vec<_> =
@@ -81,6 +82,7 @@ fn transfers_of_all_threads_end_before_the_server_does() {
     let half_way = Barrier::new(MACHINES);
     let cpus = cpus();
     thread::scope(|scope| {
+        let _stop = Stop(&stop);
         let serving = scope.spawn(|| server.run(&stop));
         let fetches: Vec<_> = (0..MACHINES)
             .map(|number| {
@@ -115,6 +117,7 @@ fn a_request_to_a_whole_network_begins_nothing_where_only_ipv4_is_spoken() {
     other.send_to(b"\0\x01file\0octet\0", (Ipv4Addr::new(127, 255, 255, 255), address.port())).unwrap();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _stop = Stop(&stop);
         let serving = scope.spawn(|| server.run(&stop));
         assert!(scope.spawn(|| fetch(address, &cpus(), 1, |_| ())).join().unwrap() == file);
         stop.store(true, Ordering::Relaxed);

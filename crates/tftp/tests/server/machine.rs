@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,6 +12,18 @@ use tftp::packet::{Mode, Request};
 use tftp::{BindError, Config, Library, Limits, Metrics, Options, Packet, Server, Table};
 
 const BLKSIZE: u16 = 1_000;
+/// A request that nobody hears is sent again after so long.
+const PATIENCE: Duration = Duration::from_secs(1);
+const MOST_REQUESTS: usize = 20;
+
+/// Stops a server when it is dropped: one that runs in a scope is waited for, also by a test that has failed.
+pub(crate) struct Stop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// A library of one file.
 pub(crate) fn library(file: &[u8]) -> Library {
@@ -47,7 +60,7 @@ fn move_to(cpu: usize) {
 /// Fetches the file from a new port, each packet from the next of these processors. `before` is told how much is there before each packet.
 pub(crate) fn fetch(server: SocketAddr, cpus: &[usize], windowsize: u16, mut before: impl FnMut(usize)) -> Vec<u8> {
     let socket = UdpSocket::bind(if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut turns = cpus.iter().cycle();
     let mut say = |packet: Packet<'_>| {
         let mut bytes = Vec::new();
@@ -56,7 +69,13 @@ pub(crate) fn fetch(server: SocketAddr, cpus: &[usize], windowsize: u16, mut bef
         socket.send_to(&bytes, server).unwrap();
     };
     let options = Options { blksize: Some(BLKSIZE), windowsize: Some(windowsize), ..Options::default() };
-    say(Packet::Read(Request { file: b"file", mode: Mode::Octet, options }));
+    // A socket whose thread could not be started takes what came in there with it.
+    let is_heard = (0..MOST_REQUESTS).any(|_| {
+        say(Packet::Read(Request { file: b"file", mode: Mode::Octet, options }));
+        socket.peek_from(&mut [0]).is_ok()
+    });
+    assert!(is_heard, "the server answers");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let (mut fetched, mut last, mut buffer) = (Vec::new(), 0, [0; 2_000]);
     loop {
         let (length, from) = socket.recv_from(&mut buffer).expect("the server answers");
