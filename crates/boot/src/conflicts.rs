@@ -7,24 +7,29 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::assignment::Assignment;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Change};
 use crate::name::ObjectKey;
 use crate::selector::SubjectSelectors;
 
 /// Most rivals that are named for one Assignment.
 pub const MAX_NAMED: usize = 4;
 
+/// From so many Assignments in a conflict on, those that name fewer than they may are kept at hand.
+const MANY: usize = 256;
+
 /// Between partitions, so many that could be rivals are looked at, and four more for each identity: a replica has machines to answer.
 const LOOKS: usize = 256;
 
 /// All conflicts of a catalog.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Conflicts {
     /// Whether only those of different partitions count.
     across: bool,
     rivals: HashMap<ObjectKey, Rivals>,
     /// Who names this one.
     named_by: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// Where there are [`MANY`], all Assignments that name fewer than they may: so a new one need not look at all the others.
+    hungry: Option<Catalog>,
 }
 
 /// Some of those that an Assignment is in conflict with: all of them up to [`MAX_NAMED`].
@@ -68,15 +73,22 @@ impl Conflicts {
 
     /// Follows a catalog that just took this Assignment, new or changed. Returns those whose conflicts may read otherwise now.
     pub fn put(&mut self, catalog: &Catalog, assignment: &Arc<Assignment>) -> BTreeSet<ObjectKey> {
-        let mut touched = self.take(catalog, &assignment.key);
-        // All of them, not only as many as are named: each of them has to name this one, unless it names enough.
-        for rival in self.counted(catalog, assignment) {
-            for (of, other) in [(&assignment.key, &rival.key), (&rival.key, &assignment.key)] {
-                if self.name(of, other) {
-                    touched.insert(of.clone());
-                }
+        let key = &assignment.key;
+        let mut touched = self.take(catalog, key);
+        // All of them, not only as many as are named: each has to name this one, unless it names enough.
+        for rival in self.counted(self.hungry.as_ref().unwrap_or(catalog), assignment).map(|rival| rival.key.clone()).collect::<Vec<_>>() {
+            if self.name(&rival, key) {
+                touched.insert(rival.clone());
             }
+            self.name(key, &rival);
         }
+        for rival in self.counted(catalog, assignment) {
+            if self.is_full(key) {
+                break;
+            }
+            self.name(key, &rival.key);
+        }
+        self.note(catalog, touched.iter().chain([key]));
         touched
     }
 
@@ -96,7 +108,38 @@ impl Conflicts {
                 self.rivals.remove(namer);
             }
         }
+        self.note(catalog, namers.iter().chain([key]));
         namers
+    }
+
+    /// Keeps at hand who is hungry, after these have come, gone, or name others.
+    fn note<'k>(&mut self, catalog: &Catalog, changed: impl Iterator<Item = &'k ObjectKey>) {
+        let Self { rivals, hungry, across, .. } = self;
+        let is_hungry = |key: &ObjectKey| rivals.get(key).is_none_or(|rivals| rivals.0.len() < MAX_NAMED);
+        match hungry {
+            Some(_) if rivals.is_empty() => *hungry = None,
+            Some(hungry) => {
+                for key in changed {
+                    let change = match catalog.assignment(key).filter(|_| is_hungry(key)) {
+                        Some(assignment) => Change::Assignment(assignment.clone()),
+                        None => Change::AssignmentGone(key.clone()),
+                    };
+                    hungry.apply(change);
+                }
+            }
+            None if rivals.len() >= MANY && !*across => {
+                let mut all = Catalog::new();
+                for assignment in catalog.assignments().filter(|assignment| is_hungry(&assignment.key)) {
+                    all.apply(Change::Assignment(assignment.clone()));
+                }
+                *hungry = Some(all);
+            }
+            None => {}
+        }
+    }
+
+    fn is_full(&self, key: &ObjectKey) -> bool {
+        self.rivals.get(key).is_some_and(|rivals| rivals.0.len() == MAX_NAMED)
     }
 
     /// Looks for another to name in the place of one that is gone.
@@ -110,7 +153,7 @@ impl Conflicts {
         }
     }
 
-    fn counted<'c>(&self, catalog: &'c Catalog, of: &'c Assignment) -> impl Iterator<Item = &'c Arc<Assignment>> + use<'c> {
+    fn counted<'c>(&self, catalog: &'c Catalog, of: &'c Arc<Assignment>) -> impl Iterator<Item = &'c Arc<Assignment>> + use<'c> {
         let across = self.across;
         let SubjectSelectors { uuids, serials, macs, .. } = &of.subjects;
         let most = if across { LOOKS + 4 * (uuids.len() + serials.len() + macs.len()) } else { usize::MAX };
@@ -133,5 +176,36 @@ impl Conflicts {
                 self.named_by.remove(rival);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn among_many_alike_nobody_is_looked_at_or_named_by_all() {
+        let (mut catalog, mut conflicts) = (Catalog::new(), Conflicts::new());
+        for number in 0..1000 {
+            let assignment = Arc::new(Assignment {
+                key: ObjectKey::new("n", format!("a{number:04}")),
+                created: None,
+                labels: crate::Labels::default(),
+                subjects: SubjectSelectors::default(),
+                profiles: crate::Labels::default(),
+                priority: 0,
+            });
+            catalog.apply(Change::Assignment(assignment.clone()));
+            conflicts.put(&catalog, &assignment);
+        }
+        assert_eq!(conflicts.len(), 1000);
+        assert_eq!(conflicts.hungry.as_ref().map(Catalog::assignment_count), Some(0), "all name enough");
+        let most = conflicts.named_by.values().map(BTreeSet::len).max();
+        assert!(most <= Some(2 * MAX_NAMED), "one is named by {most:?}, who all look for another when it goes");
+        for key in catalog.assignments().map(|assignment| assignment.key.clone()).collect::<Vec<_>>() {
+            catalog.apply(Change::AssignmentGone(key.clone()));
+            conflicts.take(&catalog, &key);
+        }
+        assert!(conflicts.is_empty() && conflicts.named_by.is_empty() && conflicts.hungry.is_none(), "nothing is kept");
     }
 }

@@ -26,8 +26,9 @@ fn requirement() -> impl Strategy<Value = Requirement> {
     })
 }
 
-fn assignment() -> impl Strategy<Value = Assignment> {
-    let name = (prop::sample::select(&["a", "b", "c", "d"][..]), prop::sample::select(&["west", "east"][..]));
+/// One of so many names in either partition.
+fn assignment(names: usize) -> impl Strategy<Value = Assignment> {
+    let name = ((0..names).prop_map(|number| format!("a{number}")), prop::sample::select(&["west", "east"][..]));
     let uuids = prop::collection::btree_set(prop::sample::select(&UUIDS[..]).prop_map(|uuid| uuid.parse().unwrap()), 0..2);
     let serials = prop::collection::btree_set(prop::sample::select(&["S1", "None"][..]).prop_map(Arc::from), 0..2);
     let macs = prop::collection::btree_set(Just("52:54:00:00:00:01".parse().unwrap()), 0..2);
@@ -74,41 +75,97 @@ fn in_conflict(a: &Assignment, b: &Assignment) -> bool {
         && some_machine_meets_both(&s.labels, &t.labels)
 }
 
+/// A catalog whose conflicts are followed, and all that is in it.
+struct Followed {
+    catalog: Catalog,
+    conflicts: Conflicts,
+    across: bool,
+    all: BTreeMap<ObjectKey, Assignment>,
+}
+
+impl Followed {
+    fn new(across: bool) -> Self {
+        let conflicts = if across { Conflicts::across_partitions() } else { Conflicts::new() };
+        Self { catalog: Catalog::new(), conflicts, across, all: BTreeMap::new() }
+    }
+
+    fn put(&mut self, assignment: Assignment) -> BTreeSet<ObjectKey> {
+        self.all.insert(assignment.key.clone(), assignment.clone());
+        let assignment = Arc::new(assignment);
+        self.catalog.apply(Change::Assignment(assignment.clone()));
+        self.conflicts.put(&self.catalog, &assignment)
+    }
+
+    fn take(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        self.all.remove(key);
+        self.catalog.apply(Change::AssignmentGone(key.clone()));
+        self.conflicts.take(&self.catalog, key)
+    }
+
+    fn named(&self) -> BTreeMap<ObjectKey, Vec<ObjectKey>> {
+        self.all.keys().map(|key| (key.clone(), self.conflicts.of(key).cloned().collect())).collect()
+    }
+
+    /// Whether each names its rivals, as many as it may, and nobody else.
+    fn check(&self) -> Result<(), TestCaseError> {
+        let mut in_conflict_now = 0;
+        for (key, assignment) in &self.all {
+            let counts = |other: &&Assignment| in_conflict(assignment, other) && !(self.across && key.partition == other.key.partition);
+            let rivals: BTreeSet<_> = self.all.values().filter(counts).map(|other| &other.key).collect();
+            let named: BTreeSet<_> = self.conflicts.of(key).collect();
+            prop_assert!(named.is_subset(&rivals), "{key} names {named:?} of {rivals:?}");
+            prop_assert_eq!(named.len(), rivals.len().min(MAX_NAMED), "{} names {:?} of {:?}", key, &named, rivals);
+            in_conflict_now += usize::from(!named.is_empty());
+        }
+        prop_assert_eq!(self.conflicts.len(), in_conflict_now);
+        prop_assert_eq!(self.conflicts.keys().count(), in_conflict_now);
+        Ok(())
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
     fn after_any_changes_each_names_its_rivals_and_nobody_else(
-        steps in prop::collection::vec((assignment(), prop::bool::weighted(0.25)), 1..40), across: bool
+        steps in prop::collection::vec((assignment(4), prop::bool::weighted(0.25)), 1..40), across: bool
     ) {
-        let (mut catalog, mut conflicts) = (Catalog::new(), if across { Conflicts::across_partitions() } else { Conflicts::new() });
-        let mut all: BTreeMap<ObjectKey, Assignment> = BTreeMap::new();
+        let mut followed = Followed::new(across);
         for (assignment, goes) in steps {
-            let changed = assignment.key.clone();
-            let before: BTreeMap<_, Vec<_>> = all.keys().map(|key| (key.clone(), conflicts.of(key).cloned().collect())).collect();
-            let touched = if goes {
-                all.remove(&changed);
-                catalog.apply(Change::AssignmentGone(changed.clone()));
-                conflicts.take(&catalog, &changed)
-            } else {
-                all.insert(changed.clone(), assignment.clone());
-                let assignment = Arc::new(assignment);
-                catalog.apply(Change::Assignment(assignment.clone()));
-                conflicts.put(&catalog, &assignment)
-            };
-            let mut in_conflict_now = 0;
-            for (key, assignment) in &all {
-                let counts = |other: &&Assignment| in_conflict(assignment, other) && !(across && key.partition == other.key.partition);
-                let rivals: BTreeSet<_> = all.values().filter(counts).map(|other| &other.key).collect();
-                let named: BTreeSet<_> = conflicts.of(key).collect();
-                prop_assert!(named.is_subset(&rivals), "{key} names {named:?} of {rivals:?}");
-                prop_assert_eq!(named.len(), rivals.len().min(MAX_NAMED), "{} names {:?} of {:?}", key, &named, rivals);
-                in_conflict_now += usize::from(!named.is_empty());
-                let reads_otherwise = before.get(key).is_some_and(|before| before.iter().collect::<BTreeSet<_>>() != named);
-                prop_assert!(!reads_otherwise || touched.contains(key) || *key == changed, "{key} changed unnoticed");
+            let (changed, before) = (assignment.key.clone(), followed.named());
+            let touched = if goes { followed.take(&changed) } else { followed.put(assignment) };
+            followed.check()?;
+            for (key, named) in followed.named() {
+                let reads_otherwise = before.get(&key).is_some_and(|before| *before != named);
+                prop_assert!(!reads_otherwise || touched.contains(&key) || key == changed, "{key} changed unnoticed");
             }
-            prop_assert_eq!(conflicts.len(), in_conflict_now);
-            prop_assert_eq!(conflicts.keys().count(), in_conflict_now);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn so_it_is_where_hundreds_are_in_conflict(
+        steps in prop::collection::vec((assignment(400), prop::bool::weighted(0.2)), 900..1000),
+    ) {
+        let mut followed = Followed::new(false);
+        let mut most = 0;
+        for (at, (assignment, goes)) in steps.into_iter().enumerate() {
+            drop(if goes { followed.take(&assignment.key) } else { followed.put(assignment) });
+            most = most.max(followed.conflicts.len());
+            if at % 300 == 299 {
+                followed.check()?;
+            }
+        }
+        prop_assert!(most > 300, "{most} in conflict are few");
+        let keys: Vec<_> = followed.all.keys().cloned().collect();
+        for (at, key) in keys.iter().enumerate() {
+            followed.take(key);
+            if at % 100 == 99 || at + 20 > keys.len() {
+                followed.check()?;
+            }
         }
     }
 }

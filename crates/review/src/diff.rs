@@ -7,16 +7,18 @@
 //! with a machine of it by [`Catalog::select`] and by rendering what it gets.
 //!
 //! A machine may be named by its uuid in one Assignment and by its serial number in another. Where each alone boots as before, both at once can
-//! only boot otherwise if the priority of one has changed; such pairs are looked at as well.
+//! only boot otherwise if the priority of one has changed, or one names machines of which it took all before, or the other way round; such pairs are
+//! looked at as well.
 //!
 //! Identities that stand in alike Assignments are looked at once for all of them: ten thousand machines that change alike cost as one.
 
 mod cell;
 mod change;
 mod identities;
+mod pairs;
 mod side;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use boot::catalog::Found;
@@ -24,7 +26,7 @@ use boot::subject::IDENTITIES;
 use boot::{Assignment, Catalog, ExtrinsicLabels, MatchedBy, Profile, Subject};
 use rayon::prelude::*;
 
-use cell::Cell;
+use cell::{Cell, Label};
 use identities::{Class, Identity, classes, of_touched};
 use side::{Known, Side, winner};
 
@@ -32,8 +34,6 @@ pub use change::{Boots, Change, Example, Group, Move};
 
 /// Most cells into which what one identity, or one Assignment, speaks of is cut.
 const MAX_CELLS: usize = 2048;
-/// Most pairs of alike identities that are looked at.
-const MAX_PAIRS: usize = 20_000;
 
 /// What another catalog changes.
 #[derive(Debug, Default)]
@@ -68,6 +68,9 @@ enum Leaf {
     Known(Cell),
     Unexplored(Cell),
 }
+
+/// Assignments of the one catalog and of the other, by rank.
+type Contenders<'a, 'c> = (&'a [Found<'c>], &'a [Found<'c>]);
 
 struct Search<'c> {
     old: Side<'c>,
@@ -173,16 +176,10 @@ impl<'c> Search<'c> {
         old.is_some_and(|found| self.old.is_touched(found.assignment)) || new.is_some_and(|found| self.new.is_touched(found.assignment))
     }
 
-    /// Cuts a cell until its winners and their Profiles are decided, and keeps what may differ. `is_ours` says whether a pair of winners is of
-    /// interest; `first` decides on the winner of one catalog that spares to look at the other.
-    fn cut(
-        &self,
-        start: Cell,
-        named: (&[Found<'c>], &[Found<'c>]),
-        is_ours: impl Fn(Option<Found<'c>>, Option<Found<'c>>) -> bool,
-        is_out: impl Fn(bool, Option<Found<'c>>) -> bool,
-    ) -> Vec<Leaf> {
-        let labelled = (self.old.labelled_in(&start), self.new.labelled_in(&start));
+    /// Cuts a cell until it is decided whether it is of interest, and keeps those that are. Who decides is given the Assignments without
+    /// identities that machines of the cell could match, in each catalog.
+    fn cut(&self, start: Cell, decide: impl Fn(&Cell, Contenders<'_, 'c>) -> Known<bool>) -> Vec<Leaf> {
+        let (old, new) = (self.old.labelled_in(&start), self.new.labelled_in(&start));
         let mut leaves = Vec::new();
         let mut open = vec![start];
         let mut cells = 0;
@@ -192,7 +189,7 @@ impl<'c> Search<'c> {
                 leaves.push(Leaf::Unexplored(cell));
                 continue;
             }
-            match self.decide(&cell, named, (&labelled.0, &labelled.1), &is_ours, &is_out) {
+            match decide(&cell, (&old, &new)) {
                 Known::Open(key, label) => {
                     open.extend([cell.and(&key, &label), cell.and(&key, &label.not())].into_iter().flatten());
                 }
@@ -203,15 +200,25 @@ impl<'c> Search<'c> {
         leaves
     }
 
-    /// Whether the cell is of interest, once it is the same for all of its machines.
+    /// Whether a cell may differ, once its winners and their Profiles are the same for all of its machines. `is_ours` says whether a pair of
+    /// winners is of interest; `is_out` decides on the winner of one catalog that spares to look at the other.
     fn decide(
         &self,
         cell: &Cell,
-        named: (&[Found<'c>], &[Found<'c>]),
-        labelled: (&[Found<'c>], &[Found<'c>]),
+        named: Contenders<'_, 'c>,
+        labelled: Contenders<'_, 'c>,
         is_ours: impl Fn(Option<Found<'c>>, Option<Found<'c>>) -> bool,
         is_out: impl Fn(bool, Option<Found<'c>>) -> bool,
     ) -> Known<bool> {
+        let by_label;
+        let named = match self.is_own.then(|| self.named_by_label(cell)) {
+            None => named,
+            Some(Known::Open(key, label)) => return Known::Open(key, label),
+            Some(Known::Decided(both)) => {
+                by_label = both;
+                (&*by_label.0, &*by_label.1)
+            }
+        };
         let old = match winner(named.0, labelled.0, cell) {
             Known::Decided(old) if is_out(true, old) => return Known::Decided(false),
             Known::Decided(old) => old,
@@ -238,6 +245,28 @@ impl<'c> Search<'c> {
         Known::Decided(true)
     }
 
+    /// Those that name what all machines of the cell present, where identities are labels as well; open while some present one of several
+    /// values of which one is named.
+    fn named_by_label(&self, cell: &Cell) -> Known<(Vec<Found<'c>>, Vec<Found<'c>>)> {
+        let read = |key: &str, value: &str| Identity::of_label(key, value);
+        let is_named = |identity: &Identity| !identity.named_in(&self.old).is_empty() || !identity.named_in(&self.new).is_empty();
+        let mut presented = Vec::new();
+        for key in IDENTITIES {
+            let values = cell.presented(key);
+            match values[..] {
+                [value] => presented.extend(read(key, value)),
+                _ => {
+                    if let Some(value) = values.iter().find(|value| read(key, value).is_some_and(|one| is_named(&one))) {
+                        return Known::Open(key.into(), Label::presented(value));
+                    }
+                }
+            }
+        }
+        let subject = identities::subject(&presented.iter().collect::<Vec<_>>());
+        let naming = |side: &Side<'c>| subject.as_ref().map_or_else(Vec::new, |subject| side.catalog.naming(subject));
+        Known::Decided((naming(&self.old), naming(&self.new)))
+    }
+
     /// Machines that are known by labels alone, in one catalog and in the other.
     fn by_labels(&self) -> Vec<(Who, Leaf)> {
         let seeds = |is_old: bool| {
@@ -254,7 +283,7 @@ impl<'c> Search<'c> {
                 false => wins(new) && !old.is_some_and(|old| self.old.is_touched(old.assignment)),
             };
             let is_out = |of_old: bool, found: Option<Found<'c>>| of_old == *is_old && !wins(found);
-            self.cut(start, (&[], &[]), is_ours, is_out)
+            self.cut(start, |cell, labelled| self.decide(cell, (&[], &[]), labelled, is_ours, is_out))
         };
         let leaves: Vec<Leaf> = all.par_iter().flat_map_iter(of_seed).collect();
         leaves.into_iter().map(|leaf| (Who::Labels, leaf)).collect()
@@ -262,82 +291,17 @@ impl<'c> Search<'c> {
 
     /// Machines that are named by a touched Assignment.
     fn by_identity(&self) -> Vec<(Who, Leaf)> {
-        let identities = of_touched(&self.old, &self.new);
+        let identities = of_touched(&self.old, &self.new, self.is_own);
         let classes = classes(&self.old, &self.new, identities, self.is_own);
         let of_class = |class: &Class| {
             let Some(start) = self.cell_of(&[&class.members[0]]) else { return Vec::new() };
             let (old, new) = (class.members[0].named_in(&self.old), class.members[0].named_in(&self.new));
             // Where labels alone decide in both catalogs, it is the same without the identity.
             let is_ours = |old: Option<Found<'c>>, new: Option<Found<'c>>| is_named(old) || is_named(new);
-            let leaves = self.cut(start, (&old, &new), is_ours, |_, _| false);
+            let leaves = self.cut(start, |cell, labelled| self.decide(cell, (&old, &new), labelled, is_ours, never));
             leaves.into_iter().map(|leaf| (Who::Named(class.members.clone()), leaf)).collect()
         };
         classes.par_iter().flat_map_iter(of_class).collect()
-    }
-
-    /// Machines that are named twice, by Assignments of which the priority of one has changed.
-    fn by_two(&self) -> Vec<(Who, Leaf)> {
-        let shifted: HashSet<_> = self
-            .old
-            .touched()
-            .filter(|assignment| assignment.subjects.names_identities())
-            .filter(|assignment| self.new.catalog.assignment(&assignment.key).is_some_and(|new| new.priority != assignment.priority))
-            .map(|assignment| &assignment.key)
-            .collect();
-        if shifted.is_empty() {
-            return Vec::new();
-        }
-        let everyone = identities::all(&self.old, &self.new);
-        let classes = classes(&self.old, &self.new, everyone, self.is_own);
-        let is_shifted = |class: &Class| {
-            let named = |side: &Side<'c>| class.members[0].named_in(side).iter().any(|found| shifted.contains(&found.assignment.key));
-            named(&self.old) || named(&self.new)
-        };
-        let shifted_classes: Vec<bool> = classes.iter().map(is_shifted).collect();
-        let mut pairs = Vec::new();
-        for (at, a) in classes.iter().enumerate() {
-            for (b_at, b) in classes.iter().enumerate().skip(at + 1) {
-                if a.members[0].kind != b.members[0].kind && (shifted_classes[at] || shifted_classes[b_at]) {
-                    pairs.push((a, b));
-                }
-            }
-        }
-        let left_out = pairs.len().saturating_sub(MAX_PAIRS);
-        pairs.truncate(MAX_PAIRS);
-        let mut found: Vec<_> = pairs.par_iter().flat_map_iter(|(a, b)| self.pair(a, b)).collect();
-        if left_out > 0 {
-            found.push((Who::Labels, Leaf::Unexplored(self.all.clone())));
-        }
-        found
-    }
-
-    fn pair(&self, a: &Class, b: &Class) -> Vec<(Who, Leaf)> {
-        let mut found = Vec::new();
-        for (first, second) in identities::couples(&self.old, &self.new, a, b) {
-            let both = identities::subject(&[first, second]);
-            let Some((start, both)) = self.cell_of(&[first, second]).zip(both) else { continue };
-            let (old, new) = (self.old.catalog.naming(&both), self.new.catalog.naming(&both));
-            // Each of the two identities wins in one of the catalogs.
-            let is_ours = |old: Option<Found<'c>>, new: Option<Found<'c>>| match (old, new) {
-                (Some(old), Some(new)) => is_named(Some(old)) && is_named(Some(new)) && old.assignment.key != new.assignment.key,
-                _ => false,
-            };
-            for leaf in self.cut(start, (&old, &new), is_ours, |_, _| false) {
-                // What one of them tells alone is told already.
-                let is_told = match &leaf {
-                    Leaf::Known(cell) => [first, second].into_iter().any(|one| change::is_change(self, &[one], cell)),
-                    Leaf::Unexplored(_) => false,
-                };
-                if !is_told {
-                    found.push((Who::Both(Arc::from([first.clone()]), Arc::from([second.clone()])), leaf));
-                }
-            }
-        }
-        // All of the two classes change as these do.
-        for (who, _) in &mut found {
-            *who = Who::Both(a.members.clone(), b.members.clone());
-        }
-        found
     }
 
     /// All that machines of these identities may present.
@@ -345,6 +309,11 @@ impl<'c> Search<'c> {
         let looked_at = identities.iter().filter(|_| self.is_own);
         looked_at.into_iter().try_fold(self.all.clone(), |cell, identity| cell.presenting(identity.key(), &identity.value()))
     }
+}
+
+/// Looks at the other catalog, whoever wins in one.
+fn never(_: bool, _: Option<Found<'_>>) -> bool {
+    false
 }
 
 fn is_named(found: Option<Found<'_>>) -> bool {

@@ -9,10 +9,11 @@ mod model;
 #[path = "diff/worlds.rs"]
 mod worlds;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boot::{Catalog, Change, ObjectKey};
-use model::{RawSubject, World};
+use boot::{Catalog, Change, NotSelected, ObjectKey, Subject};
+use model::{RawAssignment, RawProfile, RawSubject, World};
 use proptest::prelude::*;
 use review::Diff;
 
@@ -34,6 +35,90 @@ fn boots(world: &World, subject: &RawSubject) -> (Option<ObjectKey>, Option<Obje
     (Some(winner.assignment.key.clone()), profile)
 }
 
+fn assignment(name: &str, priority: i32) -> RawAssignment {
+    RawAssignment {
+        key: ObjectKey::new("n1", name),
+        created: None,
+        uuids: Vec::new(),
+        serials: Vec::new(),
+        macs: Vec::new(),
+        match_labels: BTreeMap::new(),
+        expressions: Vec::new(),
+        profiles: BTreeMap::new(),
+        priority,
+    }
+}
+
+fn world(assignments: impl IntoIterator<Item = RawAssignment>, profiles: impl IntoIterator<Item = RawProfile>) -> World {
+    let assignments = assignments.into_iter().map(|raw| (raw.key.clone(), raw)).collect();
+    World { assignments, profiles: profiles.into_iter().map(|raw| (raw.key.clone(), raw)).collect(), ..World::default() }
+}
+
+fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn two_identities_are_told_where_one_of_them_tells_only_some_machines() {
+    let by_serial = RawAssignment { serials: vec!["S1".to_owned()], profiles: labels(&[("tier", "gold")]), ..assignment("a", 0) };
+    let by_mac = |priority| RawAssignment { macs: vec![model::MACS[0].to_owned()], ..assignment("c", priority) };
+    let profile = RawProfile { key: ObjectKey::new("n1", "a"), created: None, labels: labels(&[("assignment/extrinsic-rack", "r0")]) };
+    let (old, new) = (world([by_serial.clone(), by_mac(1)], []), world([by_serial, by_mac(0)], [profile]));
+    let diff = Diff::between(&catalog(&old), &catalog(&new), None);
+    let in_rack = |serial: Option<&str>, rack| RawSubject {
+        uuid: None,
+        serial: serial.map(str::to_owned),
+        mac: Some(model::MACS[0].to_owned()),
+        labels: BTreeMap::new(),
+        extrinsic: labels(&[("rack", rack)]),
+    };
+    // By its MAC alone, a machine gets a Profile in r0 and none in r1, as before; with the serial number, it goes from c to a in both.
+    for (machine, is_other) in
+        [(in_rack(None, "r0"), true), (in_rack(None, "r1"), false), (in_rack(Some("S1"), "r0"), true), (in_rack(Some("S1"), "r1"), true)]
+    {
+        assert_eq!(diff.speaks_of(&machine.build()), is_other, "{machine:?} {:#?}", diff.groups());
+    }
+    let twice = diff.groups().iter().map(|group| group.twice_named).sum::<usize>();
+    assert_eq!(twice, 1, "in r0, the MAC tells it: {:#?}", diff.groups());
+}
+
+/// The same by the catalog, which tells identities from other labels.
+fn selected(catalog: &Catalog, subject: &Subject) -> (Option<ObjectKey>, Option<ObjectKey>) {
+    match catalog.select(subject) {
+        Ok(selection) => (Some(selection.assignment.key.clone()), Some(selection.profile.key.clone())),
+        Err(NotSelected::NoAssignment) => (None, None),
+        Err(NotSelected::NoProfile { assignment, .. } | NotSelected::NotAccepted { assignment, .. }) => {
+            (Some(assignment.key.clone()), None)
+        }
+    }
+}
+
+#[test]
+fn two_identities_are_told_where_a_default_now_names_its_machines() {
+    let named = |name, uuid: usize| RawAssignment { uuids: vec![model::UUIDS[uuid].to_owned()], ..assignment(name, 0) };
+    let by_mac = RawAssignment { macs: vec![model::MACS[0].to_owned()], ..assignment("a", 0) };
+    let old = world([by_mac.clone(), assignment("d", 0)], []);
+    // Alike but for where d was before: its machine keeps it, and that of e gets another.
+    let new = world([by_mac, named("d", 0), named("e", 2)], []);
+    let machine = |uuid: Option<usize>, is_mac: bool| RawSubject {
+        uuid: uuid.map(|uuid| model::UUIDS[uuid].to_owned()),
+        serial: None,
+        mac: is_mac.then(|| model::MACS[0].to_owned()),
+        labels: BTreeMap::new(),
+        extrinsic: BTreeMap::new(),
+    };
+    for (old, new) in [(&old, &new), (&new, &old)] {
+        let diff = Diff::between(&catalog(old), &catalog(new), None);
+        for (uuid, is_mac, is_other) in [(Some(0), false, false), (Some(2), false, true), (None, true, false), (Some(0), true, true)] {
+            let machine = machine(uuid, is_mac);
+            assert_eq!(boots(old, &machine) != boots(new, &machine), is_other);
+            let told = diff.groups().iter().flat_map(|group| &group.examples).any(|example| example.query == machine.build().to_query());
+            assert_eq!(told, is_other, "{machine:?} {:#?}", diff.groups());
+        }
+        assert!(diff.speaks_of(&machine(Some(0), true).build()));
+    }
+}
+
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(250)
 }
@@ -53,6 +138,23 @@ proptest! {
                 let (before, after) = (boots(&old, raw), boots(&new, raw));
                 prop_assert!(diff.speaks_of(&raw.build()), "{raw:?}\nbefore {before:?}\nafter {after:?}\n{:#?}", diff.groups());
             }
+        }
+    }
+
+    #[test]
+    fn nor_where_selectors_ask_for_identities_as_labels(
+        (old, new) in worlds::two_by_labels(),
+        subjects in prop::collection::vec(generators::subject(), 1..40),
+    ) {
+        let (a, b) = (catalog(&old), catalog(&new));
+        let diff = Diff::between(&a, &b, None);
+        // As a label, a serial number with spaces around it is another one, and the diff does not look at that.
+        let is_plain = |raw: &&RawSubject| raw.serial.as_ref().is_none_or(|serial| serial.trim() == serial);
+        for raw in subjects.iter().chain(&worlds::plain()).filter(is_plain) {
+            let subject = raw.build();
+            let (before, after) = (selected(&a, &subject), selected(&b, &subject));
+            let is_told = before == after || diff.speaks_of(&subject);
+            prop_assert!(is_told, "{raw:?}\nbefore {before:?}\nafter {after:?}\n{:#?}", diff.groups());
         }
     }
 

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::Hash;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use rpds::RedBlackTreeSetSync;
@@ -29,6 +30,25 @@ impl<T: Ranked> Bucket<T> {
             Self::Many(objects) => (None, Some(objects.iter().map(|entry| &entry.0))),
         };
         one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    /// The others that stand around the place of an object, as far as they are alike: those before it from the nearest on, then those after it.
+    /// Only the first and the last of these cost a search. Alike are some that stand in one run.
+    pub(crate) fn around<'b, F: Fn(&T) -> bool + Copy + 'b>(
+        &'b self,
+        object: &Arc<T>,
+        is_alike: F,
+    ) -> impl Iterator<Item = &'b Arc<T>> + use<'b, T, F> {
+        let (one, many) = match self {
+            Self::One(other) => (Some(other).filter(|other| other.rank(object).is_ne() && is_alike(other)), None),
+            Self::Many(objects) => (None, Some((objects, Entry(object.clone())))),
+        };
+        let run = many.into_iter().flat_map(move |(objects, own)| {
+            let before = objects.range((Unbounded, Excluded(own.clone()))).rev().map(|entry| &entry.0);
+            let after = objects.range((Excluded(own), Unbounded)).map(|entry| &entry.0);
+            before.take_while(move |other| is_alike(other)).chain(after.take_while(move |other| is_alike(other)))
+        });
+        one.into_iter().chain(run)
     }
 
     pub(crate) fn len(&self) -> usize {

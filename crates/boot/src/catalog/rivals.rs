@@ -11,18 +11,18 @@ use super::bucket::Bucket;
 
 impl Catalog {
     /// The other Assignments that some subject would match by the same identity, or by none, with the same priority and the same number
-    /// of label requirements. Each once, in no order, and none that is not accepted; lazy, so that whoever wants a few pays for a few.
-    pub fn rivals<'c>(&'c self, of: &'c Assignment) -> impl Iterator<Item = &'c Arc<Assignment>> {
+    /// of label requirements. Each once, first those that are next to it in age and name, and none that is not accepted; lazy, so that whoever
+    /// wants a few pays for a few.
+    pub fn rivals<'c>(&'c self, of: &'c Arc<Assignment>) -> impl Iterator<Item = &'c Arc<Assignment>> {
         self.rivals_among(of, usize::MAX)
     }
 
     /// The same among so many that could be some: of those without identities there may be many more than anybody can wait for.
-    pub fn rivals_among<'c>(&'c self, of: &'c Assignment, most: usize) -> impl Iterator<Item = &'c Arc<Assignment>> {
+    pub fn rivals_among<'c>(&'c self, of: &'c Arc<Assignment>, most: usize) -> impl Iterator<Item = &'c Arc<Assignment>> {
         let mut seen = HashSet::new();
-        self.shared_buckets(of).flat_map(Bucket::iter).take(most).filter(move |other| {
-            other.key != of.key
-                && other.merit(of).is_eq()
-                && self.fault_of_assignment(other).is_none()
+        let tied = |bucket: &'c Bucket<Assignment>| bucket.around(of, |other| other.merit(of).is_eq());
+        self.shared_buckets(of).flat_map(tied).take(most).filter(move |other| {
+            self.fault_of_assignment(other).is_none()
                 && other.subjects.labels.is_compatible(&of.subjects.labels)
                 && seen.insert(Arc::as_ptr(other))
         })

@@ -87,11 +87,19 @@ impl Values {
                 let known = crate::sample::ARCHITECTURES.iter().map(|(arch, _)| (*arch).to_owned());
                 known.chain((0..=values.len()).map(|n| format!("arch{n}"))).find(|arch| !values.contains(arch.as_str()))
             }
-            Self::But(values) => {
-                let names = std::iter::once("other".to_owned()).chain((1..=values.len()).map(|n| format!("other-{n}")));
-                names.into_iter().find(|name| !values.contains(name.as_str()))
-            }
+            Self::But(values) => (0..=values.len()).map(|n| some_value(key, n)).find(|name| !values.contains(name.as_str())),
         }
+    }
+}
+
+/// One of the values that a machine can present, each of another number: an identity has to read as one.
+fn some_value(key: &str, number: usize) -> String {
+    match (key, number) {
+        ("uuid", _) => format!("e5000000-0000-4000-8000-{number:012x}"),
+        ("serial", _) => format!("OTHER{number}"),
+        ("mac", _) => format!("52:54:00:{:02x}:{:02x}:{:02x}", 0xe5 ^ (number >> 16 & 0xff), number >> 8 & 0xff, number & 0xff),
+        (_, 0) => "other".to_owned(),
+        _ => format!("other-{number}"),
     }
 }
 
@@ -129,7 +137,7 @@ impl Label {
     }
 
     /// A value that the machine presents.
-    fn presented(value: &str) -> Self {
+    pub(super) fn presented(value: &str) -> Self {
         Self { absent: false, own: Values::Only(BTreeSet::from([value.into()])), operators: Values::none() }
     }
 
@@ -198,6 +206,14 @@ impl Cell {
     /// The values that a key can have, if they are listed.
     pub(super) fn listed(&self, key: &str) -> Option<Vec<&str>> {
         self.labels.get(key)?.listed()
+    }
+
+    /// The values of which each machine of the cell presents one, if they are listed; else none.
+    pub(super) fn presented(&self, key: &str) -> Vec<&str> {
+        match self.labels.get(key) {
+            Some(Label { absent: false, own: Values::Only(values), .. }) => values.iter().map(AsRef::as_ref).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Whether a machine is one of the cell.

@@ -43,8 +43,28 @@ struct Alike<'c> {
     requirements: Vec<String>,
 }
 
-/// How an identity stands in both catalogs: by what, in which sort of Assignment, and at which place the same stands in the old one.
-type Signature = (Kind, Vec<(MatchedBy, usize)>, Vec<(MatchedBy, usize, Option<usize>)>, Option<Box<str>>);
+/// How an identity stands in an Assignment.
+#[derive(PartialEq, Eq, Hash)]
+struct Stands {
+    by: MatchedBy,
+    /// The sort of the Assignment.
+    sort: usize,
+    /// The place at which the same stands in the old catalog.
+    place: Option<usize>,
+    /// Its name, if it takes the machine by labels in the other catalog: then it may win in both, as no other of its sort.
+    by_labels: Option<ObjectKey>,
+}
+
+/// How an identity stands in both catalogs.
+type Signature = (Kind, Vec<Stands>, Vec<Stands>, Option<Box<str>>);
+
+// === impl Class ===
+
+impl Class {
+    pub(super) fn kind(&self) -> Kind {
+        self.members[0].kind
+    }
+}
 
 // === impl Identity ===
 
@@ -85,6 +105,16 @@ impl Identity {
         }
     }
 
+    /// What a machine says by this label, if it is an identity.
+    pub(super) fn of_label(key: &str, value: &str) -> Option<Self> {
+        match key {
+            "uuid" => identity::parse_uuid(value).and_then(Self::uuid),
+            "serial" => Self::serial(value),
+            "mac" => value.parse().ok().and_then(Self::mac),
+            _ => None,
+        }
+    }
+
     /// The Assignments that name it, by rank.
     pub(super) fn named_in<'c>(&self, side: &Side<'c>) -> Vec<Found<'c>> {
         subject(&[self]).map_or_else(Vec::new, |subject| side.catalog.naming(&subject))
@@ -101,8 +131,8 @@ pub(super) fn subject(identities: &[&Identity]) -> Option<Subject> {
 }
 
 /// The identities that touched Assignments name, each once, and those that read the same in the other byte order; and those of
-/// Assignments over which a touched one without identities goes, as its priority is higher.
-pub(super) fn of_touched(old: &Side<'_>, new: &Side<'_>) -> BTreeSet<Identity> {
+/// Assignments over which a touched one without identities goes, as its priority is higher. `is_own` as for [`classes`].
+pub(super) fn of_touched(old: &Side<'_>, new: &Side<'_>, is_own: bool) -> BTreeSet<Identity> {
     let touched = || old.touched().chain(new.touched());
     let mut all: BTreeSet<Identity> = touched().flat_map(|assignment| named_by(assignment)).collect();
     let unnamed = touched().filter(|assignment| !assignment.subjects.names_identities());
@@ -110,15 +140,22 @@ pub(super) fn of_touched(old: &Side<'_>, new: &Side<'_>) -> BTreeSet<Identity> {
         let assignments = old.catalog.assignments().chain(new.catalog.assignments());
         all.extend(assignments.filter(|assignment| assignment.priority < highest).flat_map(|assignment| named_by(assignment)));
     }
-    let swapped: Vec<_> =
-        all.par_iter().filter_map(other_byte_order).filter(|other| is_named(other, old) || is_named(other, new)).collect();
+    // As a label, it is another value.
+    let counts = |other: &Identity| is_own || is_named(other, old) || is_named(other, new);
+    let swapped: Vec<_> = all.par_iter().filter_map(other_byte_order).filter(counts).collect();
     all.extend(swapped);
     all
 }
 
-/// All identities that both catalogs name.
-pub(super) fn all(old: &Side<'_>, new: &Side<'_>) -> BTreeSet<Identity> {
-    old.catalog.assignments().chain(new.catalog.assignments()).flat_map(|assignment| named_by(assignment)).collect()
+/// All identities that both catalogs name. `is_own` as for [`classes`].
+pub(super) fn all(old: &Side<'_>, new: &Side<'_>, is_own: bool) -> BTreeSet<Identity> {
+    let mut all: BTreeSet<_> =
+        old.catalog.assignments().chain(new.catalog.assignments()).flat_map(|assignment| named_by(assignment)).collect();
+    if is_own {
+        let swapped: Vec<_> = all.iter().filter_map(other_byte_order).collect();
+        all.extend(swapped);
+    }
+    all
 }
 
 fn named_by(assignment: &Assignment) -> impl Iterator<Item = Identity> {
@@ -146,12 +183,14 @@ pub(super) fn classes(old: &Side<'_>, new: &Side<'_>, identities: BTreeSet<Ident
     let named: Vec<_> = identities.par_iter().map(|identity| (identity.named_in(old), identity.named_in(new))).collect();
     for (identity, (before, after)) in identities.into_iter().zip(named) {
         let keys: Vec<&ObjectKey> = before.iter().map(|found| &found.assignment.key).collect();
-        let old_sorts = before.iter().map(|found| (found.by, sort(&mut sorts, found))).collect();
-        let new_sorts = after
-            .iter()
-            .map(|found| (found.by, sort(&mut sorts, found), keys.iter().position(|key| **key == found.assignment.key)))
-            .collect();
-        let signature = (identity.kind, old_sorts, new_sorts, is_own.then(|| identity.text.clone()));
+        let stands = |found: &Found<'_>, sort: usize, other: &Side<'_>| {
+            let by_labels = other.catalog.assignment(&found.assignment.key).filter(|other| !other.subjects.names_identities());
+            let place = keys.iter().position(|key| **key == found.assignment.key);
+            Stands { by: found.by, sort, place, by_labels: by_labels.map(|other| other.key.clone()) }
+        };
+        let old_stands = before.iter().map(|found| stands(found, sort(&mut sorts, found), new)).collect();
+        let new_stands = after.iter().map(|found| stands(found, sort(&mut sorts, found), old)).collect();
+        let signature = (identity.kind, old_stands, new_stands, is_own.then(|| identity.text.clone()));
         classes.entry(signature).or_default().push(identity);
     }
     let mut classes: Vec<_> = classes.into_values().map(|members| Class { members: members.into() }).collect();

@@ -6,7 +6,7 @@ use boot::ObjectKey;
 use proptest::prelude::*;
 
 use super::generators::{self, key, profile, profile_label};
-use super::model::{self, RawAssignment, RawProfile, RawSubject, World};
+use super::model::{self, Expression, RawAssignment, RawProfile, RawSubject, World};
 
 /// A change of one thing, as a person makes it.
 #[derive(Clone, Debug)]
@@ -14,16 +14,19 @@ enum Edit {
     Put(RawAssignment),
     Drop(ObjectKey),
     Priority(ObjectKey, i32),
+    /// It names this machine alone, or none any more.
+    Name(ObjectKey, Option<&'static str>),
     Profiles(ObjectKey, BTreeMap<String, String>),
     PutProfile(RawProfile),
     DropProfile(ObjectKey),
 }
 
-fn edit() -> impl Strategy<Value = Edit> {
+fn edit(expression: impl Strategy<Value = Expression>) -> impl Strategy<Value = Edit> {
     prop_oneof![
-        2 => generators::assignment(generators::expression()).prop_map(Edit::Put),
+        2 => generators::assignment(expression).prop_map(Edit::Put),
         1 => key().prop_map(Edit::Drop),
         3 => (key(), 0..3_i32).prop_map(|(key, priority)| Edit::Priority(key, priority)),
+        2 => (key(), prop::option::of(prop::sample::select(&model::UUIDS[..]))).prop_map(|(key, uuid)| Edit::Name(key, uuid)),
         1 => (key(), profile_label()).prop_map(|(key, label)| Edit::Profiles(key, BTreeMap::from([label]))),
         2 => profile().prop_map(Edit::PutProfile),
         1 => key().prop_map(Edit::DropProfile),
@@ -40,6 +43,12 @@ impl Edit {
                     raw.priority = priority;
                 }
             }
+            Self::Name(key, uuid) => {
+                if let Some(raw) = world.assignments.get_mut(&key) {
+                    (raw.serials, raw.macs) = (Vec::new(), Vec::new());
+                    raw.uuids = uuid.into_iter().map(str::to_owned).collect();
+                }
+            }
             Self::Profiles(key, profiles) => {
                 if let Some(raw) = world.assignments.get_mut(&key) {
                     raw.profiles = profiles;
@@ -51,11 +60,37 @@ impl Edit {
     }
 }
 
+/// A requirement of an identity, as if it were a label like any other.
+fn of_an_identity() -> impl Strategy<Value = Expression> {
+    let one = prop::sample::select(vec![
+        ("uuid", vec![model::UUIDS[0], model::UUIDS[2]]),
+        ("serial", vec!["S1", "S2", "S3"]),
+        ("mac", vec![model::MACS[0], model::MACS[1]]),
+    ]);
+    let operator = prop::sample::select(&["In", "NotIn", "Exists", "DoesNotExist"][..]);
+    (one, operator).prop_flat_map(|((key, values), operator)| {
+        prop::sample::subsequence(values.clone(), 1..=values.len()).prop_map(move |values| Expression {
+            key: key.to_owned(),
+            operator,
+            values: values.into_iter().map(str::to_owned).collect(),
+        })
+    })
+}
+
 /// A world, and what it becomes.
 pub(super) fn two() -> impl Strategy<Value = (World, World)> {
-    let assignments = prop::collection::vec(generators::assignment(generators::expression()), 0..10);
+    two_of(generators::expression)
+}
+
+/// The same where selectors ask for identities by labels, too.
+pub(super) fn two_by_labels() -> impl Strategy<Value = (World, World)> {
+    two_of(|| prop_oneof![1 => generators::expression(), 3 => of_an_identity()])
+}
+
+fn two_of<S: Strategy<Value = Expression>>(expression: impl Fn() -> S) -> impl Strategy<Value = (World, World)> {
+    let assignments = prop::collection::vec(generators::assignment(expression()), 0..10);
     let profiles = prop::collection::vec(profile(), 0..8);
-    (assignments, profiles, prop::collection::vec(edit(), 0..6)).prop_map(|(assignments, profiles, edits)| {
+    (assignments, profiles, prop::collection::vec(edit(expression()), 0..6)).prop_map(|(assignments, profiles, edits)| {
         let mut old = World::default();
         assignments.into_iter().for_each(|raw| drop(old.assignments.insert(raw.key.clone(), raw)));
         profiles.into_iter().for_each(|raw| drop(old.profiles.insert(raw.key.clone(), raw)));

@@ -1,0 +1,94 @@
+//! Machines that are named by two identities.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use boot::Assignment;
+use boot::catalog::Found;
+use rayon::prelude::*;
+
+use super::identities::{self, Class, classes};
+use super::side::{Known, Side};
+use super::{Leaf, Search, Who, change, is_named, never};
+
+/// Most pairs of alike identities that are looked at.
+const MAX_PAIRS: usize = 20_000;
+
+impl<'c> Search<'c> {
+    /// Machines that are named twice, by Assignments of which one goes before others that it did not, or no more: its priority has changed, or it
+    /// names machines that it took by labels.
+    pub(super) fn by_two(&self) -> Vec<(Who, Leaf)> {
+        let is_shifted = |old: &Assignment, new: &Assignment| {
+            let names = [old, new].map(|assignment| assignment.subjects.names_identities());
+            names[0] != names[1] || names[0] && old.priority != new.priority
+        };
+        let shifted: HashSet<_> = self
+            .old
+            .touched()
+            .filter(|old| self.new.catalog.assignment(&old.key).is_some_and(|new| is_shifted(old, new)))
+            .map(|assignment| &assignment.key)
+            .collect();
+        if shifted.is_empty() {
+            return Vec::new();
+        }
+        let everyone = identities::all(&self.old, &self.new, self.is_own);
+        let classes = classes(&self.old, &self.new, everyone, self.is_own);
+        let is_shifted = |class: &Class| {
+            let named = |side: &Side<'c>| class.members[0].named_in(side).iter().any(|found| shifted.contains(&found.assignment.key));
+            named(&self.old) || named(&self.new)
+        };
+        let shifted: Vec<bool> = classes.iter().map(is_shifted).collect();
+        let others = |at: usize| {
+            // Two that are both shifted come once.
+            let is_other = |other: &usize| classes[at].kind() != classes[*other].kind() && !(shifted[*other] && *other < at);
+            (0..classes.len()).filter(is_other).map(move |other| (at.min(other), at.max(other))).collect::<Vec<_>>()
+        };
+        let pairs = (0..classes.len()).filter(|at| shifted[*at]).flat_map(others);
+        let mut pairs: Vec<_> = pairs.map(|(a, b)| (&classes[a], &classes[b])).take(MAX_PAIRS + 1).collect();
+        let are_left_out = pairs.len() > MAX_PAIRS;
+        pairs.truncate(MAX_PAIRS);
+        let mut found: Vec<_> = pairs.par_iter().flat_map_iter(|(a, b)| self.pair(a, b)).collect();
+        if are_left_out {
+            found.push((Who::Labels, Leaf::Unexplored(self.all.clone())));
+        }
+        found
+    }
+
+    fn pair(&self, a: &Class, b: &Class) -> Vec<(Who, Leaf)> {
+        let mut found = Vec::new();
+        for (first, second) in identities::couples(&self.old, &self.new, a, b) {
+            let both = identities::subject(&[first, second]);
+            let Some((start, both)) = self.cell_of(&[first, second]).zip(both) else { continue };
+            let (old, new) = (self.old.catalog.naming(&both), self.new.catalog.naming(&both));
+            let alone = [first, second].map(|one| (one, one.named_in(&self.old), one.named_in(&self.new)));
+            // Each of the two identities wins in one of the catalogs.
+            let is_ours = |old: Option<Found<'c>>, new: Option<Found<'c>>| match (old, new) {
+                (Some(old), Some(new)) => is_named(Some(old)) && is_named(Some(new)) && old.assignment.key != new.assignment.key,
+                _ => false,
+            };
+            let leaves = self.cut(start, |cell, labelled| {
+                let of_both = self.decide(cell, (&old, &new), labelled, is_ours, never);
+                if !matches!(of_both, Known::Decided(true)) {
+                    return of_both;
+                }
+                // What one of them tells alone is told already: of this cell only if it is one that all boot the same in by that one, too. Where
+                // identities are labels as well, none is alone.
+                for (one, old, new) in alone.iter().filter(|_| !self.is_own) {
+                    match self.decide(cell, (old, new), labelled, |_, _| true, never) {
+                        Known::Decided(true) if change::is_change(self, &[one], cell) => return Known::Decided(false),
+                        Known::Decided(_) => {}
+                        open @ Known::Open(..) => return open,
+                    }
+                }
+                of_both
+            });
+            let who = || Who::Both(Arc::from([first.clone()]), Arc::from([second.clone()]));
+            found.extend(leaves.into_iter().map(|leaf| (who(), leaf)));
+        }
+        // All of the two classes change as these do.
+        for (who, _) in &mut found {
+            *who = Who::Both(a.members.clone(), b.members.clone());
+        }
+        found
+    }
+}
