@@ -9,11 +9,11 @@ mod report;
 mod site;
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -138,6 +138,7 @@ impl Args {
         client.args(["bench", "http", "client", "--address", &place.address.to_string(), "--requests", &requests.to_string()]);
         client.args(["--connections", &self.connections.to_string(), "--machines", &place.machines.to_string()]);
         client.args(["--seed", &round.to_string()]).args(close.then_some("--close"));
+        client.args(["--from", &next_address().to_string()]);
         let before = cpu(place.pid)?;
         let ended = client.stderr(Stdio::inherit()).output().context("can't run the client")?;
         let used = cpu(place.pid)?.saturating_sub(before);
@@ -146,6 +147,13 @@ impl Args {
         ensure!(others <= requests / 10, "{others} of {requests} answers were no scripts");
         Ok(Figures { cpu: used.as_secs_f64() * 1e6 / f64::from(requests), p50: p50.as_secs_f64() * 1e6, p99: p99.as_secs_f64() * 1e6 })
     }
+}
+
+/// An address of this computer that no client had yet, or none of late.
+fn next_address() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Ipv4Addr::new(127, 1, high, low)
 }
 
 /// CPU time of all threads of a process, those that ended as well, in nanoseconds.

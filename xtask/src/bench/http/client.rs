@@ -1,11 +1,12 @@
 //! Machines that ask for their script: one process, so many connections, so many questions, and then it ends.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::site;
 
@@ -26,6 +27,10 @@ pub(crate) struct Args {
     pub(super) machines: u32,
     #[arg(long)]
     pub(super) seed: u32,
+    /// The address of its own from which it asks: where thousands of connections have just ended, the system takes longer and longer to find
+    /// one port more
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(super) from: Ipv4Addr,
 }
 
 /// What the client says at its end.
@@ -108,7 +113,7 @@ impl<'a> Machine<'a> {
         let started = Instant::now();
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => connect(host).await?,
+            None => connect(self.args.from, host).await?,
         };
         stream.write_all(self.asked.as_bytes()).await.context("can't send")?;
         let mut read = 0;
@@ -132,8 +137,12 @@ impl<'a> Machine<'a> {
     }
 }
 
-async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await.context("can't connect")?;
+async fn connect(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    // The port is chosen when it is known where to.
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind((from, 0).into())?;
+    let stream = socket.connect(to).await.context("can't connect")?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
