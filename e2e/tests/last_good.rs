@@ -40,18 +40,6 @@ fn replica(certificates: &FeedCertificates, ports: &[u16], state: &Path) -> Resu
     builder.start_ready()
 }
 
-/// Takes the CEL rules out of a definition: it is then like one of an older shaper.
-fn without_rules(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.remove("x-kubernetes-validations");
-            fields.values_mut().for_each(without_rules);
-        }
-        Value::Array(items) => items.iter_mut().for_each(without_rules),
-        _ => {}
-    }
-}
-
 fn accepted(kubectl: &Kubectl, object: &str, wanted: &str) -> Result<()> {
     eventually(SOON, &format!("{object} has Accepted={wanted}"), || {
         let object = kubectl.json(["get", object])?;
@@ -120,9 +108,7 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
     let certificates = FeedCertificates::new()?;
     let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
     let ports = [free_port()?, free_port()?];
-    let mut definition = kubectl.json(["get", "crd/assignments.shaper.amahdha.com"])?;
-    without_rules(&mut definition);
-    kubectl.answer(["replace", "-f", "-"], &definition.to_string())?.into_result()?;
+    kubectl.take_rules_out("assignments")?;
 
     let first = controller(&cluster, &certificates, ports[0])?;
     let states = [tempfile::tempdir()?, tempfile::tempdir()?];

@@ -36,6 +36,17 @@ pub struct Answer {
     pub stderr: String,
 }
 
+fn without_rules(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("x-kubernetes-validations");
+            fields.values_mut().for_each(without_rules);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_rules),
+        _ => {}
+    }
+}
+
 // === impl Kubectl ===
 
 impl Kubectl {
@@ -77,6 +88,14 @@ impl Kubectl {
             bail!("this was accepted:\n{yaml}");
         }
         Ok(answer.stderr)
+    }
+
+    /// Takes the CEL rules out of a definition, `assignments` or `profiles`: it is then like one of an older shaper.
+    pub fn take_rules_out(&self, kind: &str) -> Result<()> {
+        let mut definition = self.json(["get", &format!("crd/{kind}.shaper.amahdha.com")])?;
+        without_rules(&mut definition);
+        self.answer(["replace", "-f", "-"], &definition.to_string())?.into_result()?;
+        Ok(())
     }
 
     /// `kubectl auth can-i VERB RESOURCE`.
