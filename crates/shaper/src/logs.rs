@@ -5,6 +5,7 @@ mod line;
 mod queue;
 mod requests;
 
+use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, OnceLock};
 
@@ -82,6 +83,22 @@ pub fn init(args: &Args) -> Option<Flush> {
         Format::Json => builder.with_ansi(has_colours).event_format(json::Json).init(),
     }
     flush
+}
+
+/// Makes a line in a text that is there already, empty at first.
+fn with_line<T>(make: impl FnOnce(&mut String) -> T) -> T {
+    /// A line of usual length; room for a longer one is given back.
+    const USUAL_BYTES: usize = 4096;
+    thread_local! {
+        static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    // A value that logs while it is written finds the other line in use, and makes one of its own.
+    let mut line = LINE.take();
+    line.clear();
+    let made = make(&mut line);
+    line.shrink_to(USUAL_BYTES);
+    LINE.set(line);
+    made
 }
 
 #[cfg(test)]

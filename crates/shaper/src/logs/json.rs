@@ -10,8 +10,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// A line of usual length; room for a longer one is given back.
-const USUAL_BYTES: usize = 4096;
+use super::with_line;
 
 /// Formats events as JSON: what a request costs is to a good part what its line costs.
 pub(super) struct Json;
@@ -22,27 +21,18 @@ struct Fields<'a>(&'a mut String);
 /// Escapes what is written to it, as the inside of a JSON string (RFC 8259, section 7).
 struct Escaped<'a>(&'a mut String);
 
-thread_local! {
-    /// The line that is being made.
-    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
 impl<S, N> FormatEvent<S, N> for Json
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        // A value that logs while it is written finds the other line in use, and makes one of its own.
-        let mut line = LINE.take();
-        line.clear();
-        begin(&mut line, *event.metadata().level());
-        event.record(&mut Fields(&mut line));
-        line.push_str("}\n");
-        let written = out.write_str(&line);
-        line.shrink_to(USUAL_BYTES);
-        LINE.set(line);
-        written
+        with_line(|line| {
+            begin(line, *event.metadata().level());
+            event.record(&mut Fields(line));
+            line.push_str("}\n");
+            out.write_str(line)
+        })
     }
 }
 

@@ -1,12 +1,11 @@
 //! The lines of requests, which all have the same fields.
 
-use std::cell::RefCell;
 use std::io::{self, Write};
 
 use api::{Line, RequestLog};
 
 use super::queue::Queue;
-use super::{Format, json, line};
+use super::{Format, json, line, with_line};
 
 /// Writes the lines of requests as all others look.
 pub(super) struct Requests {
@@ -16,17 +15,9 @@ pub(super) struct Requests {
     pub(super) queue: Option<Queue>,
 }
 
-/// A line of usual length; room for a longer one is given back.
-const USUAL_BYTES: usize = 4096;
-
 impl RequestLog for Requests {
     fn write(&self, line: &Line<'_>) {
-        thread_local! {
-            /// The line that is being made.
-            static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
-        }
-        TEXT.with_borrow_mut(|text| {
-            text.clear();
+        with_line(|text| {
             match self.format {
                 Format::Json => json::request(text, line),
                 Format::Text => line::request(text, line, self.has_colours),
@@ -36,7 +27,6 @@ impl RequestLog for Requests {
                 // Who can't write it can't say so either.
                 None => drop(io::stderr().write_all(text.as_bytes())),
             }
-            text.shrink_to(USUAL_BYTES);
         });
     }
 }
