@@ -1,28 +1,16 @@
 //! What is said of two Assignments that name the same machine: to somebody who writes one, and to somebody who asks about all.
 
+mod named;
+
 use std::sync::Arc;
 
-use boot::{Assignment, Catalog, Change, LabelSelector, ObjectKey, Sorted, SubjectSelectors};
+use boot::{Assignment, Catalog, Change, SubjectSelectors};
 use review::{Finding, Survey, rule};
+
+use named::assignment;
 
 const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 const OTHER_BYTE_ORDER: &str = "67dac647-7774-7049-aa03-84e48ff4f6ad";
-
-fn assignment(name: &str, serials: &[&str], labels: &[(&str, &str)], priority: i32) -> Assignment {
-    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    Assignment {
-        key: ObjectKey::new("n", name),
-        created: None,
-        labels: boot::Labels::default(),
-        subjects: SubjectSelectors {
-            serials: serials.iter().map(|serial| Arc::from(*serial)).collect::<Sorted<_>>(),
-            labels: LabelSelector::new(&labels, []),
-            ..SubjectSelectors::default()
-        },
-        profiles: boot::Labels::default(),
-        priority,
-    }
-}
 
 fn with_uuid(name: &str, uuid: &str, priority: i32) -> Assignment {
     let none = assignment(name, &[], &[], priority);

@@ -1,11 +1,12 @@
 //! What one change is said to do to machines.
 
+mod named;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::{
-    Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement, Sorted, SubjectSelectors,
-    Unaccepted,
+    Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement, SubjectSelectors, Unaccepted,
 };
 use review::effect::{self, Limits};
 
@@ -16,19 +17,8 @@ fn profile(name: &str, labels: &[(&str, &str)]) -> Change {
 
 /// Of these serial numbers and labels, which leads to Profiles with `os=OS`.
 fn assignment(name: &str, serials: &[&str], labels: &[(&str, &str)], priority: i32, os: &str) -> Change {
-    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    Change::Assignment(Arc::new(Assignment {
-        key: ObjectKey::new("n", name),
-        created: None,
-        labels: boot::Labels::default(),
-        subjects: SubjectSelectors {
-            serials: serials.iter().map(|serial| Arc::from(*serial)).collect::<Sorted<_>>(),
-            labels: LabelSelector::new(&labels, []),
-            ..SubjectSelectors::default()
-        },
-        profiles: [("os", os)].into_iter().collect(),
-        priority,
-    }))
+    let profiles = [("os", os)].into_iter().collect();
+    Change::Assignment(Arc::new(Assignment { profiles, ..named::assignment(name, serials, labels, priority) }))
 }
 
 fn catalog(changes: impl IntoIterator<Item = Change>) -> Catalog {
