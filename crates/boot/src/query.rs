@@ -172,11 +172,21 @@ pub fn encode_into(out: &mut String, text: &str) {
     out.push_str(rest);
 }
 
-/// Appends one more pair to a query string, without `?`.
-pub fn append(query: &mut String, key: &str, value: &str) {
+/// Appends one more pair that is canonical as it was sent.
+pub(crate) fn append_sent(query: &mut String, pair: &str) {
+    separate(query);
+    query.push_str(pair);
+}
+
+fn separate(query: &mut String) {
     if !query.is_empty() {
         query.push('&');
     }
+}
+
+/// Appends one more pair to a query string, without `?`.
+pub fn append(query: &mut String, key: &str, value: &str) {
+    separate(query);
     encode_into(query, key);
     query.push('=');
     encode_into(query, value);

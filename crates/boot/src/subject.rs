@@ -1,9 +1,10 @@
 //! A machine that boots, known only by the labels that it presents.
 
+mod extrinsic;
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
-use std::sync::Arc;
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -13,6 +14,8 @@ use uuid::Uuid;
 use crate::arch::{self, BUILDARCH};
 use crate::identity::{self, Mac};
 use crate::query::{self, Pair};
+
+pub use extrinsic::{ExtrinsicLabels, InvalidExtrinsic};
 
 /// Most labels that one query may carry.
 pub const MAX_LABELS: usize = 64;
@@ -73,27 +76,6 @@ struct Span {
     end: u32,
 }
 
-/// Labels that the operator gave to this server. A query can't override them.
-#[derive(Clone, Debug, Default)]
-pub struct ExtrinsicLabels(Arc<[(Box<str>, Box<str>)]>);
-
-/// What is wrong with a label that the operator set.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidExtrinsic {
-    /// The key is empty, too long or holds a character that no label key has.
-    #[error("label key {0:?} must be 1 to {MAX_KEY_BYTES} letters, digits, '-', '_', '.' or '/'")]
-    Key(String),
-    /// The value is empty, too long or holds control characters.
-    #[error("the value of label {0:?} must be 1 to {MAX_VALUE_BYTES} bytes without control characters")]
-    Value(String),
-    /// Every machine would have the same identity.
-    #[error("{0:?} is what a machine says of itself, so it can't be set for all of them")]
-    Identity(String),
-    /// The same key twice.
-    #[error("label {0:?} is given twice")]
-    Twice(String),
-}
-
 /// Why a query describes no subject. Always the client's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuery {
@@ -117,42 +99,6 @@ pub enum InvalidQuery {
     /// No MAC address.
     #[error("mac {0:?} is no MAC address; iPXE's ${{net0/mac}} expands to one")]
     Mac(String),
-}
-
-// === impl ExtrinsicLabels ===
-
-impl ExtrinsicLabels {
-    /// Checks and normalises the operator's labels.
-    pub fn new<K: AsRef<str>, V: AsRef<str>>(labels: impl IntoIterator<Item = (K, V)>) -> Result<Self, InvalidExtrinsic> {
-        let mut checked: Vec<(Box<str>, Box<str>)> = Vec::new();
-        for (key, value) in labels {
-            let (key, value) = (key.as_ref(), value.as_ref());
-            if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b)) {
-                return Err(InvalidExtrinsic::Key(excerpt(key)));
-            }
-            if IDENTITIES.contains(&key) {
-                return Err(InvalidExtrinsic::Identity(key.to_owned()));
-            }
-            if value.is_empty() || value.len() > MAX_VALUE_BYTES || value.chars().any(char::is_control) {
-                return Err(InvalidExtrinsic::Value(key.to_owned()));
-            }
-            checked.push((Box::from(key), normalise(key, value).into_boxed_str()));
-        }
-        checked.sort_unstable();
-        match checked.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            Some(pair) => Err(InvalidExtrinsic::Twice(pair[0].0.to_string())),
-            None => Ok(Self(checked.into())),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.iter().map(|(key, value)| key.len() + value.len()).sum()
-    }
-
-    /// Key and value of each, sorted by key.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
-    }
 }
 
 // === impl Subject ===
@@ -218,12 +164,7 @@ impl Subject {
         let mut out = String::with_capacity(self.text.len() + self.text.len() / 4 + 2 * self.labels.len());
         for label in self.in_turn() {
             match label.sent {
-                Some(sent) => {
-                    if !out.is_empty() {
-                        out.push('&');
-                    }
-                    out.push_str(self.at(sent));
-                }
+                Some(sent) => query::append_sent(&mut out, self.at(sent)),
                 None => query::append(&mut out, self.at(label.key), self.at(label.value)),
             }
         }
@@ -242,10 +183,9 @@ impl Subject {
         &self.text[span.start as usize..span.end as usize]
     }
 
-    /// The [`head`] of a key, in one look where more text follows.
+    /// The [`head`] of a key, which is not empty, in one look where more text follows.
     fn head_at(&self, key: Span) -> u64 {
         match self.text.as_bytes()[key.start as usize..].first_chunk() {
-            Some(_) if key.len() == 0 => 0,
             Some(chunk) => u64::from_be_bytes(*chunk) & (u64::MAX << (64 - 8 * key.len().min(8))),
             None => head(self.at(key)),
         }

@@ -1,0 +1,62 @@
+//! Labels that the operator gives to all machines of a server.
+
+use std::sync::Arc;
+
+use super::{IDENTITIES, MAX_KEY_BYTES, MAX_VALUE_BYTES, excerpt, normalise};
+
+/// Labels that the operator gave to this server. A query can't override them.
+#[derive(Clone, Debug, Default)]
+pub struct ExtrinsicLabels(Arc<[(Box<str>, Box<str>)]>);
+
+/// What is wrong with a label that the operator set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidExtrinsic {
+    /// The key is empty, too long or holds a character that no label key has.
+    #[error("label key {0:?} must be 1 to {MAX_KEY_BYTES} letters, digits, '-', '_', '.' or '/'")]
+    Key(String),
+    /// The value is empty, too long or holds control characters.
+    #[error("the value of label {0:?} must be 1 to {MAX_VALUE_BYTES} bytes without control characters")]
+    Value(String),
+    /// Every machine would have the same identity.
+    #[error("{0:?} is what a machine says of itself, so it can't be set for all of them")]
+    Identity(String),
+    /// The same key twice.
+    #[error("label {0:?} is given twice")]
+    Twice(String),
+}
+
+// === impl ExtrinsicLabels ===
+
+impl ExtrinsicLabels {
+    /// Checks and normalises the operator's labels.
+    pub fn new<K: AsRef<str>, V: AsRef<str>>(labels: impl IntoIterator<Item = (K, V)>) -> Result<Self, InvalidExtrinsic> {
+        let mut checked: Vec<(Box<str>, Box<str>)> = Vec::new();
+        for (key, value) in labels {
+            let (key, value) = (key.as_ref(), value.as_ref());
+            if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b)) {
+                return Err(InvalidExtrinsic::Key(excerpt(key)));
+            }
+            if IDENTITIES.contains(&key) {
+                return Err(InvalidExtrinsic::Identity(key.to_owned()));
+            }
+            if value.is_empty() || value.len() > MAX_VALUE_BYTES || value.chars().any(char::is_control) {
+                return Err(InvalidExtrinsic::Value(key.to_owned()));
+            }
+            checked.push((Box::from(key), normalise(key, value).into_boxed_str()));
+        }
+        checked.sort_unstable();
+        match checked.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some(pair) => Err(InvalidExtrinsic::Twice(pair[0].0.to_string())),
+            None => Ok(Self(checked.into())),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+
+    /// Key and value of each, sorted by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+    }
+}
