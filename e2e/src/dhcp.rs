@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// A DHCP server that is running.
@@ -166,14 +167,18 @@ impl DhcpClient {
 
     /// Asks until an offer comes.
     pub fn ask(&self, asks: Asks, server: &mut DhcpServer) -> Result<Offer> {
+        // A server that probes the address first answers late, and then once for each time that it was asked. Without an id of its own, a
+        // second answer to one question would be taken for the answer to the next.
+        static ASKED: AtomicU32 = AtomicU32::new(0x1234_5678);
+        let id = ASKED.fetch_add(1, Ordering::Relaxed);
         let socket = self.socket()?;
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            socket.send_to(&discover(asks), (Ipv4Addr::BROADCAST, 67)).context("could not send")?;
+            socket.send_to(&discover(id, asks), (Ipv4Addr::BROADCAST, 67)).context("could not send")?;
             let mut buffer = [0; 1_500];
             match socket.recv(&mut buffer) {
                 Ok(length) => {
-                    if let Some(offer) = parse(&buffer[..length]) {
+                    if let Some(offer) = parse(id, &buffer[..length]) {
                         return Ok(offer);
                     }
                 }
@@ -207,10 +212,12 @@ impl Drop for DhcpClient {
     }
 }
 
-/// DHCPDISCOVER as firmware or iPXE sends it.
-fn discover(asks: Asks) -> Vec<u8> {
+/// DHCPDISCOVER as firmware or iPXE sends it, with a transaction id ("xid", RFC 2131 section 2).
+fn discover(id: u32, asks: Asks) -> Vec<u8> {
     // BOOTREQUEST on Ethernet; the answer may be broadcast.
-    let mut packet = vec![1, 1, 6, 0, 0x12, 0x34, 0x56, 0x78, 0, 4, 0x80, 0];
+    let mut packet = vec![1, 1, 6, 0];
+    packet.extend(id.to_be_bytes());
+    packet.extend([0, 4, 0x80, 0]);
     packet.extend([0; 16]);
     packet.extend([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
     packet.resize(236, 0);
@@ -236,10 +243,10 @@ fn discover(asks: Asks) -> Vec<u8> {
     packet
 }
 
-/// DHCPOFFER to us.
-fn parse(packet: &[u8]) -> Option<Offer> {
+/// DHCPOFFER to us, for the transaction `id`.
+fn parse(id: u32, packet: &[u8]) -> Option<Offer> {
     let address = |at: usize| Some(Ipv4Addr::from(*packet.get(at..at + 4)?.first_chunk::<4>()?));
-    if packet.first() != Some(&2) || packet.get(4..8)? != [0x12, 0x34, 0x56, 0x78] {
+    if packet.first() != Some(&2) || packet.get(4..8)? != id.to_be_bytes() {
         return None;
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
