@@ -200,32 +200,37 @@ impl Shared {
         let _ = stream.set_nodelay(true);
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let peer = Peer { remote, ip: remote.ip().to_string(), local, scheme: self.scheme() };
-        match place {
-            Place::Served(permit) => {
+        // Each a future of its own: they are moved as they are spawned and kept as long as the connection, and one with TLS is large.
+        match (place, self.tls.clone()) {
+            (Place::Served(permit), None) => {
                 let stop = stop.clone();
                 tasks.spawn(async move {
-                    match self.tls.clone() {
-                        None => self.serve(stream, peer, stop).await,
-                        // A handshake is short: who stops waits for it.
-                        Some(tls) => {
-                            if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
-                                self.serve(stream, peer, stop).await;
-                            }
-                        }
+                    self.serve(stream, peer, stop).await;
+                    drop(permit);
+                });
+            }
+            (Place::Served(permit), Some(tls)) => {
+                let stop = stop.clone();
+                tasks.spawn(async move {
+                    // A handshake is short: who stops waits for it.
+                    if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
+                        self.serve(stream, peer, stop).await;
                     }
                     drop(permit);
                 });
             }
-            Place::SentAway(permit) => {
+            (Place::SentAway(permit), None) => {
                 self.metrics.connections_shed.inc();
                 tasks.spawn(async move {
-                    match self.tls.clone() {
-                        None => shed::send_away(stream).await,
-                        Some(tls) => {
-                            if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
-                                shed::send_away(stream).await;
-                            }
-                        }
+                    shed::send_away(stream).await;
+                    drop(permit);
+                });
+            }
+            (Place::SentAway(permit), Some(tls)) => {
+                self.metrics.connections_shed.inc();
+                tasks.spawn(async move {
+                    if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
+                        shed::send_away(stream).await;
                     }
                     drop(permit);
                 });
