@@ -7,6 +7,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use rpds::RedBlackTreeSetSync;
+use smallvec::SmallVec;
 
 use super::index::Index;
 
@@ -15,21 +16,21 @@ pub(crate) trait Ranked {
     fn rank(&self, other: &Self) -> Ordering;
 }
 
-/// Objects in their order. Nearly all buckets hold one, which then costs a pointer.
+/// Objects in their order. Nearly all buckets hold one, which then costs a pointer, and nearly all others a few, which stand beside each other.
 pub(crate) enum Bucket<T: Ranked> {
     One(Arc<T>),
+    Few(Arc<SmallVec<[Arc<T>; 4]>>),
     Many(Arc<RedBlackTreeSetSync<Entry<T>>>),
 }
+
+/// A change copies the pointers of a few; of more, only those on its way.
+const MAX_FEW: usize = 32;
 
 pub(crate) struct Entry<T>(Arc<T>);
 
 impl<T: Ranked> Bucket<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
-        let (one, many) = match self {
-            Self::One(object) => (Some(object), None),
-            Self::Many(objects) => (None, Some(objects.iter().map(|entry| &entry.0))),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
+        self.few().iter().chain(self.many().into_iter().flat_map(|objects| objects.iter().map(|entry| &entry.0)))
     }
 
     /// The others that stand around the place of an object, as far as they are alike: those before it from the nearest on, then those after it.
@@ -39,50 +40,70 @@ impl<T: Ranked> Bucket<T> {
         object: &Arc<T>,
         is_alike: F,
     ) -> impl Iterator<Item = &'b Arc<T>> + use<'b, T, F> {
-        let (one, many) = match self {
-            Self::One(other) => (Some(other).filter(|other| other.rank(object).is_ne() && is_alike(other)), None),
-            Self::Many(objects) => (None, Some((objects, Entry(object.clone())))),
-        };
+        let (before, after) = self.few_around(object);
+        let few = before.iter().rev().take_while(move |other| is_alike(other)).chain(after.iter().take_while(move |other| is_alike(other)));
+        let many = self.many().map(|objects| (objects, Entry(object.clone())));
         let run = many.into_iter().flat_map(move |(objects, own)| {
             let before = objects.range((Unbounded, Excluded(own.clone()))).rev().map(|entry| &entry.0);
             let after = objects.range((Excluded(own), Unbounded)).map(|entry| &entry.0);
             before.take_while(move |other| is_alike(other)).chain(after.take_while(move |other| is_alike(other)))
         });
-        one.into_iter().chain(run)
+        few.chain(run)
     }
 
     pub(crate) fn len(&self) -> usize {
+        self.many().map_or_else(|| self.few().len(), RedBlackTreeSetSync::size)
+    }
+
+    fn few(&self) -> &[Arc<T>] {
         match self {
-            Self::One(_) => 1,
-            Self::Many(objects) => objects.size(),
+            Self::One(object) => std::slice::from_ref(object),
+            Self::Few(objects) => objects,
+            Self::Many(_) => &[],
+        }
+    }
+
+    /// Those of a few that stand before an object and those after it, whether it is among them or not.
+    fn few_around(&self, object: &T) -> (&[Arc<T>], &[Arc<T>]) {
+        let few = self.few();
+        let before = few.partition_point(|other| other.rank(object).is_lt());
+        let is_there = few.get(before).is_some_and(|other| other.rank(object).is_eq());
+        (&few[..before], &few[before + usize::from(is_there)..])
+    }
+
+    fn many(&self) -> Option<&RedBlackTreeSetSync<Entry<T>>> {
+        match self {
+            Self::One(_) | Self::Few(_) => None,
+            Self::Many(objects) => Some(objects),
         }
     }
 
     fn with(&self, object: &Arc<T>) -> Self {
-        match self {
-            Self::One(other) if other.rank(object).is_eq() => Self::One(object.clone()),
-            Self::One(other) => {
-                let mut objects = RedBlackTreeSetSync::new_sync();
-                objects.insert_mut(Entry(other.clone()));
-                objects.insert_mut(Entry(object.clone()));
-                Self::Many(Arc::new(objects))
-            }
-            Self::Many(objects) => Self::Many(Arc::new(objects.insert(Entry(object.clone())))),
+        if let Self::Many(objects) = self {
+            return Self::Many(Arc::new(objects.insert(Entry(object.clone()))));
+        }
+        let (before, after) = self.few_around(object);
+        let all = before.iter().chain([object]).chain(after).cloned();
+        match before.len() + after.len() {
+            0 => Self::One(object.clone()),
+            others if others < MAX_FEW => Self::Few(Arc::new(all.collect())),
+            _ => Self::Many(Arc::new(all.map(Entry).collect())),
         }
     }
 
     /// None when nothing is left.
     fn without(&self, object: &Arc<T>) -> Option<Self> {
-        match self {
-            Self::One(other) => other.rank(object).is_ne().then(|| Self::One(other.clone())),
-            Self::Many(objects) => {
-                let rest = objects.remove(&Entry(object.clone()));
-                match rest.size() {
-                    0 => None,
-                    1 => rest.first().map(|entry| Self::One(entry.0.clone())),
-                    _ => Some(Self::Many(Arc::new(rest))),
-                }
-            }
+        if let Self::Many(objects) = self {
+            let rest = objects.remove(&Entry(object.clone()));
+            // Not at once where it became many: or an object that comes and goes would copy them all each time.
+            let are_few = rest.size() <= MAX_FEW / 2;
+            let few = || Self::Few(Arc::new(rest.iter().map(|entry| entry.0.clone()).collect()));
+            return Some(if are_few { few() } else { Self::Many(Arc::new(rest)) });
+        }
+        match self.few_around(object) {
+            ([], []) => None,
+            ([one], []) | ([], [one]) => Some(Self::One(one.clone())),
+            (before, after) => Some(Self::Few(Arc::new(before.iter().chain(after).cloned().collect()))),
         }
     }
 }
@@ -107,6 +128,7 @@ impl<T: Ranked> Clone for Bucket<T> {
     fn clone(&self) -> Self {
         match self {
             Self::One(object) => Self::One(object.clone()),
+            Self::Few(objects) => Self::Few(objects.clone()),
             Self::Many(objects) => Self::Many(objects.clone()),
         }
     }
@@ -143,5 +165,50 @@ impl<T: Ranked> Ord for Entry<T> {
 impl<T: fmt::Debug> fmt::Debug for Entry<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl Ranked for u8 {
+        fn rank(&self, other: &Self) -> Ordering {
+            self.cmp(other)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_what_an_ordered_set_holds(changes in prop::collection::vec((0..60_u8, any::<bool>(), 1..9_u8), 0..300)) {
+            let (mut bucket, mut set) = (None::<Bucket<u8>>, BTreeSet::new());
+            for (number, is_put, run) in changes {
+                let object = Arc::new(number);
+                if is_put {
+                    bucket = Some(bucket.as_ref().map_or_else(|| Bucket::One(object.clone()), |bucket| bucket.with(&object)));
+                    set.insert(number);
+                } else if set.remove(&number) {
+                    bucket = bucket.as_ref().and_then(|bucket| bucket.without(&object));
+                }
+                let all = bucket.iter().flat_map(Bucket::iter).map(|own| **own);
+                prop_assert_eq!(all.collect::<Vec<_>>(), Vec::from_iter(set.iter().copied()));
+                prop_assert_eq!(bucket.as_ref().map_or(0, Bucket::len), set.len());
+                // Alike are those of one run of numbers.
+                let is_alike = |other: &u8| other / run == number / run;
+                let before = set.range(..number).rev().copied().take_while(|other| is_alike(other));
+                let around = before.chain(set.range(number + 1..).copied().take_while(|other| is_alike(other)));
+                let found = bucket.iter().flat_map(|bucket| bucket.around(&object, is_alike)).map(|own| **own);
+                prop_assert_eq!(found.collect::<Vec<_>>(), around.collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn most_buckets_cost_a_pointer() {
+        assert!(size_of::<Bucket<u8>>() <= 2 * size_of::<usize>());
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Index<K, V> {
 }
 
 enum Child<K, V> {
-    /// Entries, or none.
+    /// Entries by their tags, or none.
     Leaf(Arc<[Entry<K, V>]>),
     Node(Arc<Node<K, V>>),
 }
@@ -100,7 +100,10 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
         let (mut child, mut rest) = (&self.root, hash);
         loop {
             match child {
-                Child::Leaf(entries) => return entries.iter().find(|entry| entry.tag == tag(hash) && is(&entry.key)),
+                Child::Leaf(entries) => {
+                    let mut alike = entries[place_in(entries, tag(hash))..].iter().take_while(|entry| entry.tag == tag(hash));
+                    return alike.find(|entry| is(&entry.key));
+                }
                 Child::Node(node) => child = &node.children[place(rest)],
             }
             rest >>= BITS;
@@ -119,15 +122,14 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
             depth += 1;
         };
         let entry = Entry { tag: tag(hash), key, value };
-        let at = entries.iter().position(|other| other.is(hash, &entry.key));
-        match at {
-            Some(at) => {
-                let rest = &entries[at + 1..];
-                *entries = entries[..at].iter().cloned().chain([entry]).chain(rest.iter().cloned()).collect();
-            }
+        let known = entries.iter().position(|other| other.is(hash, &entry.key));
+        let at = known.unwrap_or_else(|| place_in(entries, entry.tag));
+        let rest = &entries[at + usize::from(known.is_some())..];
+        let more: Arc<[_]> = entries[..at].iter().cloned().chain([entry]).chain(rest.iter().cloned()).collect();
+        match known {
+            Some(_) => *entries = more,
             None => {
                 self.len += 1;
-                let more: Arc<[_]> = entries.iter().cloned().chain([entry]).collect();
                 let is_full = more.len() > MAX_LEAF && BITS * (depth + 1) <= u64::BITS;
                 *child = if is_full { split(&more, depth, &self.hasher) } else { Child::Leaf(more) };
             }
@@ -201,6 +203,18 @@ fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
+/// Where entries of a tag are in a leaf, or else belong. Tags are as good as random: so it is near the place that is in proportion.
+fn place_in<K, V>(entries: &[Entry<K, V>], tag: u32) -> usize {
+    let mut at = ((u64::from(tag) * entries.len() as u64) >> u32::BITS) as usize;
+    while at > 0 && entries[at - 1].tag >= tag {
+        at -= 1;
+    }
+    while entries.get(at).is_some_and(|entry| entry.tag < tag) {
+        at += 1;
+    }
+    at
+}
+
 // === impl Entry ===
 
 impl<K, V> Entry<K, V> {
@@ -229,7 +243,9 @@ impl<K: Clone, V: Clone> Node<K, V> {
             return None;
         }
         let leaves = self.children.iter().filter_map(|child| if let Child::Leaf(entries) = child { Some(entries) } else { None });
-        Some(Child::of(leaves.flat_map(|entries| entries.iter().cloned()).collect()))
+        let mut entries: Vec<_> = leaves.flat_map(|entries| entries.iter().cloned()).collect();
+        entries.sort_by_key(|entry| entry.tag);
+        Some(Child::of(entries))
     }
 }
 
