@@ -30,6 +30,9 @@ const USUAL_LABELS: usize = 12;
 /// Room for what is not sent as it is meant.
 const USUAL_DECODED_BYTES: usize = 64;
 
+/// So much of a key is in its [`head`].
+const HEAD_BYTES: usize = size_of::<u64>();
+
 /// A UUID as it is written.
 const UUID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
 
@@ -194,7 +197,7 @@ impl Subject {
     fn find(&self, key: &str) -> Option<&Label> {
         let head = head(key);
         // They are few: looking at one after the other is faster than halving.
-        self.labels.iter().find(|label| label.head == head && self.at(label.key) == key)
+        self.labels.iter().find(|label| label.head == head && are_same(self.at(label.key), key))
     }
 
     /// Where a key is, or else belongs.
@@ -356,7 +359,7 @@ fn turn(head: u64, key: &str) -> u8 {
     const FREE_TEXT_HEADS: [u64; FREE_TEXT.len()] = heads(FREE_TEXT);
     let place = |heads: &[u64], names: &[&str], first: u8| {
         let place = (first..).zip(heads).find(|(_, known)| **known == head).map(|(turn, _)| turn);
-        place.filter(|turn| names[usize::from(turn - first)] == key)
+        place.filter(|turn| are_same(names[usize::from(turn - first)], key))
     };
     place(&LEADING_HEADS, &LEADING, 0).or_else(|| place(&FREE_TEXT_HEADS, &FREE_TEXT, MIDDLE_TURN + 1)).unwrap_or(MIDDLE_TURN)
 }
@@ -372,6 +375,11 @@ const fn head(key: &str) -> u64 {
         at += 1;
     }
     head
+}
+
+/// Whether two keys are the same, of which the [`head`] is.
+fn are_same(one: &str, other: &str) -> bool {
+    one.len() == other.len() && (one.len() <= HEAD_BYTES || one == other)
 }
 
 fn is_lower_case(text: &str) -> bool {

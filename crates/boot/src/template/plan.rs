@@ -15,6 +15,8 @@ const MAX_STEPS: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) steps: Box<[Step]>,
+    /// The bytes of its own texts, on the longer ways.
+    pub(crate) text_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -79,24 +81,19 @@ impl Plan {
             _ => None,
         }
     }
-
-    /// The bytes of its own texts.
-    pub(crate) fn text_bytes(&self) -> usize {
-        let bytes = |step: &Step| match step {
-            Step::Text(text) => text.len(),
-            Step::Term(_) => 0,
-            Step::Choice { yes, no, .. } => yes.text_bytes().max(no.text_bytes()),
-        };
-        self.steps.iter().map(bytes).sum()
-    }
 }
 
 // === impl Planner ===
 
 impl Planner<'_> {
     fn plan(&mut self, statements: &[Stmt<'_>]) -> Option<Plan> {
-        let steps = statements.iter().map(|statement| self.step(statement)).collect::<Option<_>>()?;
-        Some(Plan { steps })
+        let steps = statements.iter().map(|statement| self.step(statement)).collect::<Option<Box<[_]>>>()?;
+        let bytes = |step: &Step| match step {
+            Step::Text(text) => text.len(),
+            Step::Term(_) => 0,
+            Step::Choice { yes, no, .. } => yes.text_bytes.max(no.text_bytes),
+        };
+        Some(Plan { text_bytes: steps.iter().map(bytes).sum(), steps })
     }
 
     fn step(&mut self, statement: &Stmt<'_>) -> Option<Step> {

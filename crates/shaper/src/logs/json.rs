@@ -70,7 +70,7 @@ pub(super) fn request(out: &mut String, line: &api::Line<'_>) {
         };
         ($name:literal: number $value:expr) => {{
             out.push_str(concat!(",\"", $name, "\":"));
-            digits(out, $value);
+            out.push_str(itoa::Buffer::new().format($value));
         }};
     }
     begin(out, line.level);
@@ -85,7 +85,7 @@ pub(super) fn request(out: &mut String, line: &api::Line<'_>) {
     }
     field!("profile": object line.profile);
     field!("config": text line.config);
-    field!("status": number line.status.into());
+    field!("status": number line.status);
     field!("outcome": plain line.outcome);
     field!("reason": text line.reason);
     field!("peer": plain line.peer);
@@ -93,17 +93,6 @@ pub(super) fn request(out: &mut String, line: &api::Line<'_>) {
     field!("took_us": number line.took_us);
     field!("request": plain line.request);
     out.push_str("}\n");
-}
-
-fn digits(out: &mut String, mut value: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    while start == digits.len() || value > 0 {
-        start -= 1;
-        digits[start] = b'0' + u8::try_from(value % 10).expect("a digit");
-        value /= 10;
-    }
-    out.push_str(std::str::from_utf8(&digits[start..]).expect("digits are ASCII"));
 }
 
 /// RFC 3339 in UTC, to the microsecond.
@@ -180,7 +169,7 @@ impl Visit for Fields<'_> {
 
     fn record_u64(&mut self, field: &Field, value: u64) {
         self.key(field);
-        digits(self.0, value);
+        self.0.push_str(itoa::Buffer::new().format(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
