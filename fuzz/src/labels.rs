@@ -50,14 +50,18 @@ fn is_label_value(value: &str) -> bool {
 }
 
 fn is_word(text: &str) -> bool {
+    text.len() <= 63 && is_well_formed(text)
+}
+
+fn is_well_formed(text: &str) -> bool {
     let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
-    text.len() <= 63
-        && ends(bytes.first())
+    ends(bytes.first())
         && ends(bytes.last())
         && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
 }
 
+/// Kubernetes limits a DNS name as a whole and not its parts (`IsDNS1123Subdomain` in apimachinery's validation.go).
 fn is_dns_part(text: &str) -> bool {
-    is_word(text) && !text.contains(['_', '.']) && text == text.to_ascii_lowercase()
+    is_well_formed(text) && !text.contains(['_', '.']) && text == text.to_ascii_lowercase()
 }
