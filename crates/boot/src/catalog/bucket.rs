@@ -195,7 +195,7 @@ mod tests {
                     bucket = bucket.as_ref().and_then(|bucket| bucket.without(&object));
                 }
                 let all = bucket.iter().flat_map(Bucket::iter).map(|own| **own);
-                prop_assert_eq!(all.collect::<Vec<_>>(), Vec::from_iter(set.iter().copied()));
+                prop_assert_eq!(all.collect::<Vec<_>>(), set.iter().copied().collect::<Vec<_>>());
                 prop_assert_eq!(bucket.as_ref().map_or(0, Bucket::len), set.len());
                 // Alike are those of one run of numbers.
                 let is_alike = |other: &u8| other / run == number / run;
