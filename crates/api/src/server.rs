@@ -200,41 +200,39 @@ impl Shared {
         let _ = stream.set_nodelay(true);
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let peer = Peer { remote, ip: remote.ip().to_string(), local, scheme: self.scheme() };
-        // Each sort is a future of its own, as it is kept as long as its connection: one with TLS is four times as large as one without. In
-        // a box, or each would be copied ten times as it is spawned.
-        match (place, self.tls.clone()) {
-            (Place::Served(permit), None) => {
-                let stop = stop.clone();
-                tasks.spawn(Box::pin(async move {
-                    self.serve(stream, peer, stop).await;
-                    drop(permit);
-                }));
+        if matches!(place, Place::SentAway(_)) {
+            self.metrics.connections_shed.inc();
+        }
+        let stop = stop.clone();
+        // Two sorts of futures, as each is kept as long as its connection, and one with TLS is four times as large as one without. In a box,
+        // or each would be copied ten times as it is spawned.
+        match self.tls.clone() {
+            None => tasks.spawn(Box::pin(self.serve_or_send_away(stream, peer, place, stop))),
+            // A handshake is short: who stops waits for it.
+            Some(tls) => tasks.spawn(Box::pin(async move {
+                if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
+                    self.serve_or_send_away(stream, peer, place, stop).await;
+                }
+            })),
+        };
+    }
+
+    /// What a connection gets at its place, which it has until it ends.
+    async fn serve_or_send_away<S: AsyncRead + AsyncWrite + Unpin>(
+        self: Arc<Self>,
+        stream: S,
+        peer: Peer,
+        place: Place,
+        stop: CancellationToken,
+    ) {
+        match place {
+            Place::Served(permit) => {
+                self.serve(stream, peer, stop).await;
+                drop(permit);
             }
-            (Place::Served(permit), Some(tls)) => {
-                let stop = stop.clone();
-                tasks.spawn(Box::pin(async move {
-                    // A handshake is short: who stops waits for it.
-                    if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
-                        self.serve(stream, peer, stop).await;
-                    }
-                    drop(permit);
-                }));
-            }
-            (Place::SentAway(permit), None) => {
-                self.metrics.connections_shed.inc();
-                tasks.spawn(async move {
-                    shed::send_away(stream).await;
-                    drop(permit);
-                });
-            }
-            (Place::SentAway(permit), Some(tls)) => {
-                self.metrics.connections_shed.inc();
-                tasks.spawn(async move {
-                    if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
-                        shed::send_away(stream).await;
-                    }
-                    drop(permit);
-                });
+            Place::SentAway(permit) => {
+                shed::send_away(stream).await;
+                drop(permit);
             }
         }
     }

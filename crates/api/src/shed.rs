@@ -36,7 +36,8 @@ pub(crate) async fn send_away(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 
 /// An answer before the request was read would be lost in a reset.
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
-    let mut head = [0; 8192];
+    // Beside the future, which every connection has room for.
+    let mut head = vec![0; 8192];
     let mut len = 0;
     while len < head.len() && !head[..len].windows(4).any(|end| end == b"\r\n\r\n") {
         match stream.read(&mut head[len..]).await? {
