@@ -41,14 +41,14 @@ impl<T: Ranked> Bucket<T> {
         is_alike: F,
     ) -> impl Iterator<Item = &'b Arc<T>> + use<'b, T, F> {
         let (before, after) = self.few_around(object);
-        let few = before.iter().rev().take_while(move |other| is_alike(other)).chain(after.iter().take_while(move |other| is_alike(other)));
+        let few = run(before.iter().rev(), after.iter(), is_alike);
         let many = self.many().map(|objects| (objects, Entry(object.clone())));
-        let run = many.into_iter().flat_map(move |(objects, own)| {
+        let many = many.into_iter().flat_map(move |(objects, own)| {
             let before = objects.range((Unbounded, Excluded(own.clone()))).rev().map(|entry| &entry.0);
             let after = objects.range((Excluded(own), Unbounded)).map(|entry| &entry.0);
-            before.take_while(move |other| is_alike(other)).chain(after.take_while(move |other| is_alike(other)))
+            run(before, after, is_alike)
         });
-        few.chain(run)
+        few.chain(many)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -106,6 +106,15 @@ impl<T: Ranked> Bucket<T> {
             (before, after) => Some(Self::Few(Arc::new(before.iter().chain(after).cloned().collect()))),
         }
     }
+}
+
+/// Those before a place, from the nearest on, and those after it, each as long as they are alike.
+fn run<'b, T: 'b>(
+    before: impl Iterator<Item = &'b Arc<T>>,
+    after: impl Iterator<Item = &'b Arc<T>>,
+    is_alike: impl Fn(&T) -> bool + Copy,
+) -> impl Iterator<Item = &'b Arc<T>> {
+    before.take_while(move |other| is_alike(other)).chain(after.take_while(move |other| is_alike(other)))
 }
 
 /// Puts an object under a key.

@@ -100,10 +100,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
         let (mut child, mut rest) = (&self.root, hash);
         loop {
             match child {
-                Child::Leaf(entries) => {
-                    let mut alike = entries[place_in(entries, tag(hash))..].iter().take_while(|entry| entry.tag == tag(hash));
-                    return alike.find(|entry| is(&entry.key));
-                }
+                Child::Leaf(entries) => return search(entries, hash, is).ok().map(|at| &entries[at]),
                 Child::Node(node) => child = &node.children[place(rest)],
             }
             rest >>= BITS;
@@ -122,13 +119,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
             depth += 1;
         };
         let entry = Entry { tag: tag(hash), key, value };
-        let known = entries.iter().position(|other| other.is(hash, &entry.key));
-        let at = known.unwrap_or_else(|| place_in(entries, entry.tag));
-        let rest = &entries[at + usize::from(known.is_some())..];
+        let known = search(entries, hash, |other| *other == entry.key);
+        let (Ok(at) | Err(at)) = known;
+        let rest = &entries[at + usize::from(known.is_ok())..];
         let more: Arc<[_]> = entries[..at].iter().cloned().chain([entry]).chain(rest.iter().cloned()).collect();
         match known {
-            Some(_) => *entries = more,
-            None => {
+            Ok(_) => *entries = more,
+            Err(_) => {
                 self.len += 1;
                 let is_full = more.len() > MAX_LEAF && BITS * (depth + 1) <= u64::BITS;
                 *child = if is_full { split(&more, depth, &self.hasher) } else { Child::Leaf(more) };
@@ -165,7 +162,7 @@ fn take<K: Hash + Eq + Clone + Borrow<Q>, V: Clone, Q: Hash + Eq + ?Sized>(
 ) -> Option<V> {
     match child {
         Child::Leaf(entries) => {
-            let at = entries.iter().position(|entry| entry.is(hash, key))?;
+            let at = search(entries, hash, |own| own.borrow() == key).ok()?;
             let value = entries[at].value.clone();
             *child = Child::of(entries[..at].iter().chain(&entries[at + 1..]).cloned().collect());
             Some(value)
@@ -203,8 +200,9 @@ fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
-/// Where entries of a tag are in a leaf, or else belong. Tags are as good as random: so it is near the place that is in proportion.
-fn place_in<K, V>(entries: &[Entry<K, V>], tag: u32) -> usize {
+/// Where an entry is in a leaf, or else belongs. Tags are as good as random: so it is near the place that is in proportion.
+fn search<K, V>(entries: &[Entry<K, V>], hash: u64, is: impl Fn(&K) -> bool) -> Result<usize, usize> {
+    let tag = tag(hash);
     let mut at = ((u64::from(tag) * entries.len() as u64) >> u32::BITS) as usize;
     while at > 0 && entries[at - 1].tag >= tag {
         at -= 1;
@@ -212,18 +210,8 @@ fn place_in<K, V>(entries: &[Entry<K, V>], tag: u32) -> usize {
     while entries.get(at).is_some_and(|entry| entry.tag < tag) {
         at += 1;
     }
-    at
-}
-
-// === impl Entry ===
-
-impl<K, V> Entry<K, V> {
-    fn is<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-    {
-        self.tag == tag(hash) && self.key.borrow() == key
-    }
+    let mut alike = entries[at..].iter().take_while(|entry| entry.tag == tag);
+    alike.position(|entry| is(&entry.key)).map(|beyond| at + beyond).ok_or(at)
 }
 
 // === impl Node ===
