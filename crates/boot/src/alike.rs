@@ -8,6 +8,8 @@ use std::cell::RefCell;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use crate::name::Place;
+
 /// A key and a value.
 pub(crate) type Label = (Arc<str>, Arc<str>);
 
@@ -24,6 +26,7 @@ struct Remembered<T: ?Sized> {
 thread_local! {
     static TEXTS: RefCell<Remembered<str>> = RefCell::new(Remembered::new());
     static LABELS: RefCell<Remembered<[Label]>> = RefCell::new(Remembered::new());
+    static OBJECT_PLACES: RefCell<Remembered<Place>> = RefCell::new(Remembered::new());
 }
 
 /// A text that other objects may have as well.
@@ -41,6 +44,15 @@ pub(crate) fn labels(labels: Vec<Label>) -> Arc<[Label]> {
         _ if labels.is_empty() => Arc::default(),
         0..=LONGEST => LABELS.with_borrow_mut(|known| known.like(&labels, || labels.as_slice().into())),
         _ => labels.into(),
+    }
+}
+
+/// A place where other objects may be as well.
+pub(crate) fn place(partition: &str, namespace: &str) -> Arc<Place> {
+    let place = Place { namespace: text(namespace), partition: text(partition) };
+    match partition.len() + namespace.len() {
+        0..=LONGEST => OBJECT_PLACES.with_borrow_mut(|known| known.like(&place, || place.clone().into())),
+        _ => place.into(),
     }
 }
 
@@ -68,6 +80,7 @@ mod tests {
         assert!(Arc::ptr_eq(&text("machines"), &text("machines")));
         let pair = || vec![(text("os"), text("linux"))];
         assert!(Arc::ptr_eq(&labels(pair()), &labels(pair())));
+        assert!(Arc::ptr_eq(&place("east", "machines"), &place("east", "machines")) && place("", "machines") != place("machines", ""));
         assert_eq!((&*text("other"), labels(vec![]).len()), ("other", 0));
     }
 

@@ -9,6 +9,10 @@ pub const BUILDARCH: &str = "buildarch";
 ///
 /// A name that nothing else is known for is only lower-cased: new architectures need no new shaper.
 pub fn canonical(name: &str) -> Cow<'_, str> {
+    // Nearly all machines.
+    if matches!(name, "x86_64" | "arm64") {
+        return name.into();
+    }
     let lower = if name.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) };
     match lower.as_ref() {
         "aarch64" => "arm64".into(),

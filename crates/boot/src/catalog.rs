@@ -284,7 +284,7 @@ impl Catalog {
     /// The Assignment that nothing can stand before, if the subject's uuid alone tells which that is: the uuid is the strongest identity, and
     /// none has a higher priority. So most machines are found by one look into one index.
     pub(crate) fn undisputed(&self, subject: &Subject) -> Option<Found<'_>> {
-        let first = self.uuids.get(&subject.uuid()?)?.iter().next()?;
+        let first = self.uuids.get(&subject.uuid()?)?.first()?;
         let (highest, _) = self.priorities.last()?;
         let is_first = first.priority >= *highest && first.subjects.labels.unmet(subject).is_none();
         is_first.then_some(Found { by: MatchedBy::Uuid, assignment: first })

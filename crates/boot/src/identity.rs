@@ -140,24 +140,20 @@ impl FromStr for Mac {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = || InvalidMac(text.chars().take(64).collect());
-        let mut octets = [0; 20];
-        let mut len = 0;
-        let mut push = |pair: &[u8]| {
-            let [high, low] = pair else { return None };
-            *octets.get_mut(len)? = hex(*high)? << 4 | hex(*low)?;
-            len += 1;
-            Some(())
-        };
         let bytes = text.as_bytes();
-        let parsed = match bytes.get(2) {
-            Some(separator @ (b':' | b'-')) => bytes.split(|b| b == separator).try_for_each(&mut push),
-            _ => bytes.chunks(2).try_for_each(&mut push),
-        };
-        parsed.ok_or_else(invalid)?;
-        match len {
-            6 | 8 | 20 => Ok(Self { len: u8::try_from(len).expect("at most 20"), octets }),
-            _ => Err(invalid()),
+        let separator = bytes.get(2).copied().filter(|byte| matches!(byte, b':' | b'-'));
+        // Each octet is two digits, and a separator where there are such; behind the last there is none.
+        let step = if separator.is_some() { 3 } else { 2 };
+        let is_whole = bytes.len() % step == 2 % step;
+        let mut octets = [0; 20];
+        let len = bytes.len().div_ceil(step);
+        let places = octets.get_mut(..len).filter(|_| is_whole && matches!(len, 6 | 8 | 20)).ok_or_else(invalid)?;
+        for (octet, piece) in places.iter_mut().zip(bytes.chunks(step)) {
+            let digits = hex(piece[0]).zip(hex(piece[1]));
+            let (high, low) = digits.filter(|_| piece.get(2).is_none_or(|byte| Some(*byte) == separator)).ok_or_else(invalid)?;
+            *octet = high << 4 | low;
         }
+        Ok(Self { len: u8::try_from(len).expect("at most 20"), octets })
     }
 }
 
@@ -177,12 +173,17 @@ impl fmt::Debug for Mac {
 
 /// The value of one hexadecimal digit.
 pub(crate) fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+    static VALUES: [Option<u8>; 256] = {
+        let mut values = [None; 256];
+        let mut value = 0;
+        while value < 16 {
+            values[b"0123456789abcdef"[value as usize] as usize] = Some(value);
+            values[b"0123456789ABCDEF"[value as usize] as usize] = Some(value);
+            value += 1;
+        }
+        values
+    };
+    VALUES[usize::from(digit)]
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Names of objects and of their parts.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
@@ -11,20 +12,23 @@ use serde::{Serialize, Serializer};
 
 use crate::alike;
 
-/// The place of an object: its namespace and its name, and the cluster where that is not the only one.
+/// The name of an object and where that is: its namespace, and the cluster where that is not the only one.
 ///
 /// Keys are in the order of namespace, name, partition: so the last word of selection is the same wherever objects live. A clone is the same
 /// key, not a second one: whoever keeps something of an object beside the catalog keeps it under the catalog's own key.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectKey(Arc<Place>);
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ObjectKey {
+    /// The same for very many objects: to look into it fetches nothing from memory that was not there a moment ago.
+    place: Arc<Place>,
+    /// The name, unique in its namespace for one kind.
+    pub name: Arc<str>,
+}
 
-/// What an [`ObjectKey`] says.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Where an object is.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The Kubernetes namespace.
     pub namespace: Arc<str>,
-    /// The name, unique in its namespace for one kind.
-    pub name: Box<str>,
     /// The cluster, among several that together hold the catalog. Empty where there is only one.
     pub partition: Arc<str>,
 }
@@ -54,8 +58,13 @@ const KEYWORDS: [&str; 12] = ["and", "else", "false", "if", "in", "is", "loop", 
 
 impl ObjectKey {
     /// The key of an object.
-    pub fn new(namespace: impl AsRef<str>, name: impl Into<Box<str>>) -> Self {
-        Self(Arc::new(Place { namespace: alike::text(namespace.as_ref()), name: name.into(), partition: Arc::default() }))
+    pub fn new(namespace: impl AsRef<str>, name: impl Into<Arc<str>>) -> Self {
+        Self { place: alike::place("", namespace.as_ref()), name: name.into() }
+    }
+
+    /// Where the object is: the same for all that are there.
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        &self.place
     }
 
     /// Gives the pieces of which `Display` is made.
@@ -70,9 +79,8 @@ impl ObjectKey {
     }
 
     /// The same place in one of several clusters.
-    pub fn in_partition(mut self, partition: impl AsRef<str>) -> Self {
-        Arc::make_mut(&mut self.0).partition = alike::text(partition.as_ref());
-        self
+    pub fn in_partition(self, partition: impl AsRef<str>) -> Self {
+        Self { place: alike::place(partition.as_ref(), &self.namespace), ..self }
     }
 }
 
@@ -80,7 +88,20 @@ impl Deref for ObjectKey {
     type Target = Place;
 
     fn deref(&self) -> &Place {
-        &self.0
+        &self.place
+    }
+}
+
+impl Ord for ObjectKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_name = || self.name.cmp(&other.name).then_with(|| self.partition.cmp(&other.partition));
+        self.namespace.cmp(&other.namespace).then_with(by_name)
+    }
+}
+
+impl PartialOrd for ObjectKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -93,7 +114,7 @@ impl fmt::Debug for ObjectKey {
 /// `{"namespace": ..., "name": ...}`, and the partition where there is one.
 impl Serialize for ObjectKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Place { namespace, name, partition } = &**self;
+        let (name, Place { namespace, partition }) = (&self.name, &**self);
         let mut fields = serializer.serialize_struct("ObjectKey", 2 + usize::from(!partition.is_empty()))?;
         fields.serialize_field("namespace", &**namespace)?;
         fields.serialize_field("name", &**name)?;

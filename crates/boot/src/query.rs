@@ -22,16 +22,13 @@ pub(crate) struct Pair {
     pub(crate) is_canonical: bool,
 }
 
-/// What a byte is to somebody who splits a query.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    /// It needs no escape.
-    Plain,
-    End,
-    Equals,
-    Escape,
-    /// It should have been escaped.
-    Other,
+/// The places of all `&`, `=` and `%` of a query. They stand too near to each other for `memchr`, which starts anew for each.
+struct Marks<'q> {
+    query: &'q [u8],
+    /// How many bytes were looked at.
+    read: usize,
+    /// The highest bit of each of the last eight that is a mark, but of those that were given.
+    found: u64,
 }
 
 /// Splits a query string at `&` into decoded pairs. A pair without `=` has an empty value.
@@ -39,13 +36,17 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> 
     raw_pairs(query).map(|pair| (decode(&query[pair.start..pair.equals]), decode(&query[pair.value..pair.end])))
 }
 
-/// The same pairs, as they were sent. The text is looked through once.
+/// The same pairs, as they were sent.
 pub(crate) fn raw_pairs(query: &str) -> impl Iterator<Item = Pair> {
-    let mut start = 0;
+    let query = query.as_bytes();
+    // Most queries are canonical as a whole, and most bytes are no marks: both are seen for many bytes at once.
+    let is_canonical = has_canonical_bytes(query);
+    let mut marks = Marks { query, read: 0, found: 0 };
+    let mut next = 0;
     std::iter::from_fn(move || {
-        while start < query.len() {
-            let pair = raw_pair(query.as_bytes(), start);
-            start = pair.end + 1;
+        while next < query.len() {
+            let pair = raw_pair(query, next, &mut marks, is_canonical);
+            next = pair.end + 1;
             if pair.start < pair.end {
                 return Some(pair);
             }
@@ -54,32 +55,78 @@ pub(crate) fn raw_pairs(query: &str) -> impl Iterator<Item = Pair> {
     })
 }
 
-/// The pair that starts here.
-fn raw_pair(query: &[u8], start: usize) -> Pair {
-    let (mut at, mut equals) = (start, None);
-    let (mut key_has_escapes, mut has_escapes, mut is_canonical) = (false, false, true);
-    loop {
-        // Nearly all is plain.
-        while query.get(at).is_some_and(|byte| KINDS[usize::from(*byte)] == Kind::Plain) {
-            at += 1;
-        }
-        match query.get(at).map(|byte| KINDS[usize::from(*byte)]) {
-            None | Some(Kind::End) => break,
-            Some(Kind::Equals) if equals.is_none() => {
+/// The pair that starts here. `marks`: those from here on. `is_canonical`: whether no byte of the query should have
+/// been escaped.
+#[inline]
+fn raw_pair(query: &[u8], start: usize, marks: &mut Marks<'_>, is_canonical: bool) -> Pair {
+    let mut equals = None;
+    let (mut key_has_escapes, mut has_escapes, mut has_canonical_marks) = (false, false, true);
+    let end = loop {
+        let Some(at) = marks.next() else { break query.len() };
+        match query[at] {
+            b'&' => break at,
+            b'=' if equals.is_none() => {
                 equals = Some(at);
                 key_has_escapes = std::mem::take(&mut has_escapes);
             }
-            Some(Kind::Escape) => {
+            b'=' => has_canonical_marks = false,
+            _ => {
                 has_escapes = true;
-                is_canonical &= is_canonical_escape(&query[at + 1..]);
+                has_canonical_marks &= is_canonical_escape(&query[at + 1..]);
             }
-            Some(_) => is_canonical = false,
         }
-        at += 1;
+    };
+    let (equals, value) = equals.map_or_else(
+        || {
+            // All of it is a key.
+            key_has_escapes = std::mem::take(&mut has_escapes);
+            (end, end)
+        },
+        |equals| (equals, equals + 1),
+    );
+    let is_canonical = has_canonical_marks && (is_canonical || has_canonical_bytes(&query[start..end]));
+    Pair { start, equals, value, end, key_has_escapes, value_has_escapes: has_escapes, is_canonical }
+}
+
+/// Whether each byte is plain or a mark.
+fn has_canonical_bytes(text: &[u8]) -> bool {
+    text.iter().fold(0, |others, byte| others | u8::from(!(is_plain(*byte) | matches!(byte, b'&' | b'=' | b'%')))) == 0
+}
+
+// === impl Marks ===
+
+impl Marks<'_> {
+    /// The highest bit of each of eight bytes that is a mark; the first byte is the lowest.
+    fn among(eight: [u8; 8]) -> u64 {
+        const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+        let text = u64::from_le_bytes(eight);
+        // The highest bit of each byte that differs. Each addition stays in its byte.
+        let differs = |mark: u8| {
+            let difference = text ^ u64::from_ne_bytes([mark; 8]);
+            ((difference & LOW) + LOW) | difference
+        };
+        !(differs(b'&') & differs(b'=') & differs(b'%') | LOW)
     }
-    match equals {
-        Some(equals) => Pair { start, equals, value: equals + 1, end: at, key_has_escapes, value_has_escapes: has_escapes, is_canonical },
-        None => Pair { start, equals: at, value: at, end: at, key_has_escapes: has_escapes, value_has_escapes: false, is_canonical },
+}
+
+impl Iterator for Marks<'_> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.found == 0 {
+            let rest = self.query.get(self.read..).filter(|rest| !rest.is_empty())?;
+            let eight = rest.first_chunk().copied().unwrap_or_else(|| {
+                let mut eight = [0; 8];
+                eight[..rest.len()].copy_from_slice(rest);
+                eight
+            });
+            self.found = Self::among(eight);
+            self.read += 8;
+        }
+        let at = self.read - 8 + self.found.trailing_zeros() as usize / 8;
+        self.found &= self.found - 1;
+        Some(at)
     }
 }
 
@@ -87,7 +134,7 @@ fn raw_pair(query: &[u8], start: usize) -> Pair {
 fn is_canonical_escape(tail: &[u8]) -> bool {
     let digit = |at: usize| tail.get(at).filter(|digit| !digit.is_ascii_lowercase()).and_then(|digit| hex(*digit));
     let byte = digit(0).zip(digit(1)).map(|(high, low)| high << 4 | low);
-    byte.is_some_and(|byte| byte.is_ascii() && KINDS[usize::from(byte)] != Kind::Plain)
+    byte.is_some_and(|byte| byte.is_ascii() && !is_plain(byte))
 }
 
 /// Decodes percent-escapes. Bytes that are no UTF-8 are read as ISO 8859-1, the charset in which old firmware writes its strings.
@@ -138,28 +185,17 @@ fn text_of(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| error.as_bytes().iter().map(|b| char::from(*b)).collect())
 }
 
-static KINDS: [Kind; 256] = {
-    let mut kinds = [Kind::Other; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        kinds[byte as usize] = match byte {
-            b'&' => Kind::End,
-            b'=' => Kind::Equals,
-            b'%' => Kind::Escape,
-            b'-' | b'.' | b'_' | b'~' | b':' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => Kind::Plain,
-            _ => Kind::Other,
-        };
-        byte += 1;
-    }
-    kinds
-};
+/// Whether it needs no escape: what is unreserved (RFC 3986, section 2.3), and `:`, which iPXE sends raw in a MAC.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'.' | b'_' | b'~' | b':')
+}
 
-/// Appends `text` to `out` with every byte escaped that is not unreserved (RFC 3986, section 2.3), but `:`, which iPXE sends raw in a MAC.
+/// Appends `text` to `out` with every byte escaped that is not plain.
 pub fn encode_into(out: &mut String, text: &str) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut rest = text;
     // What is plain is copied at once: nearly all of nearly every value.
-    while let Some(end) = rest.bytes().position(|byte| KINDS[usize::from(byte)] != Kind::Plain) {
+    while let Some(end) = rest.bytes().position(|byte| !is_plain(byte)) {
         out.push_str(&rest[..end]);
         let special = rest[end..].chars().next().expect("it is not at its end");
         for byte in special.encode_utf8(&mut [0; 4]).bytes() {

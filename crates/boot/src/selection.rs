@@ -84,9 +84,14 @@ impl Catalog {
     pub fn select(&self, subject: &Subject) -> Result<Selection, NotSelected> {
         let winner = self.winner(subject).ok_or(NotSelected::NoAssignment)?;
         // The first that `fitting` has, without a list of the rest: of those that are equal, this is the first as well.
-        let mut count = 0;
-        let fits = self.profiles_of(winner.assignment).inspect(|_| count += 1).map(|profile| (profile, profile.fit(subject)));
-        let best = fits.min_by_key(|(_, fit)| fit.place());
+        let (mut count, mut best) = (0, None);
+        for profile in self.profiles_of(winner.assignment) {
+            count += 1;
+            let fit = profile.fit(subject);
+            if best.is_none_or(|(_, other): (_, Fit<'_>)| fit.place() < other.place()) {
+                best = Some((profile, fit));
+            }
+        }
         self.decide(winner, best, count, subject)
     }
 

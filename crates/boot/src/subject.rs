@@ -45,14 +45,20 @@ const LEADING: [&str; 4] = ["uuid", "mac", BUILDARCH, "platform"];
 const FREE_TEXT: [&str; 5] = ["manufacturer", "product", "serial", "asset", "hostname"];
 /// The turn of all others, in the order of their keys.
 const MIDDLE_TURN: u8 = 4;
+const _: () = assert!(LEADING.len() == MIDDLE_TURN as usize);
+
+/// The turns of those that have a normal spelling.
+const UUID_TURN: u8 = 0;
+const MAC_TURN: u8 = 1;
+const BUILDARCH_TURN: u8 = 2;
 
 /// A machine that boots: its labels and those of them that tell it from others.
 #[derive(Clone, Default)]
 pub struct Subject {
     /// The query as it was sent, and behind it what is not there as it is meant: a subject is made for each request, of ten labels.
     text: String,
-    /// Sorted by key, each key once.
-    labels: SmallVec<[Label; USUAL_LABELS]>,
+    /// Each key once, in the order in which a query has them: so most are put behind those that are there.
+    labels: Vec<Label>,
     uuid: Option<Uuid>,
     serial: Option<Span>,
     mac: Option<Mac>,
@@ -112,7 +118,8 @@ impl Subject {
     /// An empty value is an absent label. Of a label that is no identity and comes twice, the first value counts: free text comes last,
     /// so a later one may be a piece of it.
     pub fn from_query(query: &str, extrinsic: &ExtrinsicLabels) -> Result<Self, InvalidQuery> {
-        let mut subject = Self { text: String::with_capacity(query.len() + extrinsic.bytes() + USUAL_DECODED_BYTES), ..Self::default() };
+        let text = String::with_capacity(query.len() + extrinsic.bytes() + USUAL_DECODED_BYTES);
+        let mut subject = Self { text, labels: Vec::with_capacity(USUAL_LABELS), ..Self::default() };
         subject.text.push_str(query);
         for pair in query::raw_pairs(query) {
             subject.present(query, pair)?;
@@ -139,7 +146,9 @@ impl Subject {
 
     /// All labels, sorted by key.
     pub fn labels(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.labels.iter().map(|label| (self.at(label.key), self.at(label.value)))
+        let mut labels: SmallVec<[_; USUAL_LABELS]> = self.labels.iter().map(|label| (self.at(label.key), self.at(label.value))).collect();
+        labels.sort_unstable();
+        labels.into_iter()
     }
 
     /// The SMBIOS UUID, unless it is a placeholder.
@@ -165,7 +174,7 @@ impl Subject {
     /// The machine's own labels as a query string, without `?`: parsing it gives this subject again.
     pub fn to_query(&self) -> String {
         let mut out = String::with_capacity(self.text.len() + self.text.len() / 4 + 2 * self.labels.len());
-        for label in self.in_turn() {
+        for label in self.labels.iter().filter(|label| !label.extrinsic) {
             match label.sent {
                 Some(sent) => query::append_sent(&mut out, self.at(sent)),
                 None => query::append(&mut out, self.at(label.key), self.at(label.value)),
@@ -174,16 +183,13 @@ impl Subject {
         out
     }
 
-    /// The machine's own labels, as they come in a query.
-    fn in_turn(&self) -> SmallVec<[&Label; USUAL_LABELS]> {
-        let mut labels: SmallVec<[&Label; USUAL_LABELS]> = self.labels.iter().filter(|label| !label.extrinsic).collect();
-        // It keeps the order of those whose turn is the same.
-        labels.sort_by_key(|label| label.turn);
-        labels
+    /// Key, value and whether it is the operator's, in the order of a query.
+    fn in_turn(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        self.labels.iter().map(|label| (self.at(label.key), self.at(label.value), label.extrinsic))
     }
 
     fn at(&self, span: Span) -> &str {
-        &self.text[span.start as usize..span.end as usize]
+        span.of(&self.text)
     }
 
     /// The [`head`] of a key, which is not empty, in one look where more text follows.
@@ -200,90 +206,76 @@ impl Subject {
         self.labels.iter().find(|label| label.head == head && are_same(self.at(label.key), key))
     }
 
-    /// Where a key is, or else belongs.
-    fn position(&self, head: u64, key: &str) -> Result<usize, usize> {
-        let labels = self.labels.as_slice();
-        let mut at = labels.iter().position(|label| label.head >= head).unwrap_or(labels.len());
-        while let Some(label) = labels.get(at).filter(|label| label.head == head) {
-            match self.at(label.key).cmp(key) {
-                Ordering::Less => at += 1,
+    /// Where a key is, or else belongs. Most belong at the end.
+    fn position(&self, turn: u8, head: u64, key: &str) -> Result<usize, usize> {
+        if self.labels.last().is_none_or(|last| (last.turn, last.head) < (turn, head)) {
+            return Err(self.labels.len());
+        }
+        for (at, label) in self.labels.iter().enumerate().rev() {
+            match (label.turn, label.head).cmp(&(turn, head)).then_with(|| self.at(label.key).cmp(key)) {
+                Ordering::Less => return Err(at + 1),
                 Ordering::Equal => return Ok(at),
-                Ordering::Greater => break,
+                Ordering::Greater => {}
             }
         }
-        Err(at)
+        Err(0)
     }
 
-    /// Takes one pair of a query.
+    /// Takes one pair of a query, unless its label is there already.
     fn present(&mut self, query: &str, pair: Pair) -> Result<(), InvalidQuery> {
         let key = self.read(query, pair.start, pair.equals, pair.key_has_escapes);
-        let value = self.read(query, pair.value, pair.end, pair.value_has_escapes);
-        let name = self.at(key);
-        if key.len() > MAX_KEY_BYTES || (!pair.is_canonical || pair.key_has_escapes) && has_control_characters(name) {
+        let mut value = self.read(query, pair.value, pair.end, pair.value_has_escapes);
+        let (name, said) = (key.of(&self.text), value.of(&self.text));
+        if name.len() > MAX_KEY_BYTES || (!pair.is_canonical || pair.key_has_escapes) && has_control_characters(name) {
             return Err(InvalidQuery::Key(excerpt(name)));
         }
-        if value.len() > MAX_VALUE_BYTES {
+        if said.len() > MAX_VALUE_BYTES {
             return Err(InvalidQuery::ValueTooLong(excerpt(name)));
         }
-        if key.len() == 0 || value.len() == 0 {
+        if name.is_empty() || said.is_empty() {
             return Ok(());
         }
-        self.add(key, value, pair.is_canonical.then(|| Span::new(pair.start, pair.end)))
-    }
-
-    /// A piece of the query, which the text starts with as it was sent.
-    #[inline]
-    fn read(&mut self, query: &str, start: usize, end: usize, has_escapes: bool) -> Span {
-        if has_escapes { self.write(|text| query::decode_into(text, &query[start..end])) } else { Span::new(start, end) }
-    }
-
-    /// Takes a label, unless it is there already. `sent`: the pair, if it is canonical.
-    fn add(&mut self, key: Span, said: Span, sent: Option<Span>) -> Result<(), InvalidQuery> {
-        let value = self.normalised(key, said)?;
-        let name = self.at(key);
         let head = self.head_at(key);
-        match self.position(head, name) {
-            Ok(at) => match IDENTITIES.iter().find(|identity| **identity == name) {
+        let turn = turn(head, name);
+        // None where it is said in its normal spelling.
+        let normal = match turn {
+            UUID_TURN => {
+                let uuid = identity::parse_uuid(said).ok_or_else(|| InvalidQuery::Uuid(excerpt(said)))?;
+                self.uuid.get_or_insert(uuid);
+                let is_normal = said.len() == UUID_BYTES && is_lower_case(said);
+                (!is_normal).then(|| uuid.to_string())
+            }
+            MAC_TURN => {
+                let mac = said.parse::<Mac>().map_err(|_| InvalidQuery::Mac(excerpt(said)))?;
+                self.mac.get_or_insert(mac);
+                let is_normal = said.as_bytes()[2] == b':' && is_lower_case(said);
+                (!is_normal).then(|| mac.to_string())
+            }
+            BUILDARCH_TURN => Some(arch::canonical(said)).filter(|name| name != said).map(Cow::into_owned),
+            _ => None,
+        };
+        let position = self.position(turn, head, name);
+        let sent = (pair.is_canonical && normal.is_none()).then(|| Span::new(pair.start, pair.end));
+        if let Some(normal) = normal {
+            value = self.write(|text| text.push_str(&normal));
+        }
+        match position {
+            Ok(at) => match IDENTITIES.iter().find(|identity| **identity == self.at(key)) {
                 Some(identity) if self.at(self.labels[at].value) != self.at(value) => Err(InvalidQuery::Contradiction(identity)),
                 _ => Ok(()),
             },
             Err(_) if self.labels.len() == MAX_LABELS => Err(InvalidQuery::TooManyLabels),
             Err(at) => {
-                let (turn, sent) = (turn(head, name), sent.filter(|_| value == said));
                 self.labels.insert(at, Label { head, key, value, sent, turn, extrinsic: false });
                 Ok(())
             }
         }
     }
 
-    /// The value in its normal spelling.
-    fn normalised(&mut self, key: Span, value: Span) -> Result<Span, InvalidQuery> {
-        let said = self.at(value);
-        match self.at(key) {
-            "uuid" => {
-                let uuid = identity::parse_uuid(said).ok_or_else(|| InvalidQuery::Uuid(excerpt(said)))?;
-                let is_normal = said.len() == UUID_BYTES && is_lower_case(said);
-                self.uuid.get_or_insert(uuid);
-                if is_normal {
-                    return Ok(value);
-                }
-                Ok(self.write(|text| text.push_str(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()))))
-            }
-            "mac" => {
-                let mac: Mac = said.parse().map_err(|_| InvalidQuery::Mac(excerpt(said)))?;
-                let is_normal = said.as_bytes()[2] == b':' && is_lower_case(said);
-                self.mac.get_or_insert(mac);
-                if is_normal { Ok(value) } else { Ok(self.write(|text| mac.spell_into(text))) }
-            }
-            BUILDARCH => match arch::canonical(said) {
-                Cow::Borrowed(name) if name == said => Ok(value),
-                name => {
-                    let name = name.into_owned();
-                    Ok(self.write(|text| text.push_str(&name)))
-                }
-            },
-            _ => Ok(value),
-        }
+    /// A piece of the query, which the text starts with as it was sent.
+    #[inline]
+    fn read(&mut self, query: &str, start: usize, end: usize, has_escapes: bool) -> Span {
+        if has_escapes { self.write(|text| query::decode_into(text, &query[start..end])) } else { Span::new(start, end) }
     }
 
     /// Where in the text it is what this appends to it.
@@ -293,23 +285,32 @@ impl Subject {
         Span::new(start, self.text.len())
     }
 
-    /// Takes the identities out of the labels, and sets placeholders aside.
+    /// Takes the serial number out of the labels, and sets placeholders aside.
     fn identify(&mut self) {
-        let mut placeholders = SmallVec::new();
-        let mut set_aside = |name, is_placeholder: bool| {
-            if is_placeholder {
-                placeholders.push(name);
+        if self.uuid.is_some_and(identity::is_placeholder_uuid) {
+            self.uuid = None;
+            self.placeholders.push("uuid");
+        }
+        if let Some(serial) = self.find("serial").map(|label| self.trimmed(label.value)) {
+            if identity::is_placeholder_serial(self.at(serial)) {
+                self.placeholders.push("serial");
+            } else {
+                self.serial = Some(serial);
             }
-            !is_placeholder
-        };
-        self.uuid = self.uuid.filter(|uuid| set_aside("uuid", identity::is_placeholder_uuid(*uuid)));
-        let serial = self.find("serial").map(|label| self.trimmed(label.value));
-        self.serial = serial.filter(|serial| set_aside("serial", identity::is_placeholder_serial(self.at(*serial))));
-        self.mac = self.mac.filter(|mac| set_aside("mac", mac.is_placeholder()));
-        self.placeholders = placeholders;
+        }
+        if self.mac.as_ref().is_some_and(Mac::is_placeholder) {
+            self.mac = None;
+            self.placeholders.push("mac");
+        }
     }
 
     fn trimmed(&self, span: Span) -> Span {
+        if let [first, .., last] = self.at(span).as_bytes()
+            && first.is_ascii_graphic()
+            && last.is_ascii_graphic()
+        {
+            return span;
+        }
         let text = self.at(span);
         let bytes = |text: &str| u32::try_from(text.len()).expect("it is a part of a span");
         let start = span.start + bytes(text) - bytes(text.trim_start());
@@ -318,9 +319,11 @@ impl Subject {
 
     fn add_extrinsic(&mut self, extrinsic: &ExtrinsicLabels) {
         for (key, value) in extrinsic.iter() {
-            let (head, position) = (head(key), self.position(head(key), key));
+            let head = head(key);
+            let turn = turn(head, key);
+            let position = self.position(turn, head, key);
             let (key, value) = (self.write(|text| text.push_str(key)), self.write(|text| text.push_str(value)));
-            let label = Label { head, key, value, sent: None, turn: MIDDLE_TURN, extrinsic: true };
+            let label = Label { head, key, value, sent: None, turn, extrinsic: true };
             match position {
                 Ok(at) => self.labels[at] = label,
                 Err(at) => self.labels.insert(at, label),
@@ -331,9 +334,8 @@ impl Subject {
 
 impl PartialEq for Subject {
     fn eq(&self, other: &Self) -> bool {
-        let whose = |label: &Label| label.extrinsic;
-        // All else follows from the labels.
-        self.labels().eq(other.labels()) && self.labels.iter().map(whose).eq(other.labels.iter().map(whose))
+        // All else follows from the labels, and the order of these from their keys.
+        self.in_turn().eq(other.in_turn())
     }
 }
 
@@ -347,21 +349,21 @@ impl fmt::Debug for Subject {
 
 /// When a label comes in a query.
 fn turn(head: u64, key: &str) -> u8 {
-    const fn heads<const N: usize>(names: [&str; N]) -> [u64; N] {
-        let (mut heads, mut at) = ([0; N], 0);
-        while at < N {
-            heads[at] = self::head(names[at]);
+    const HEADS: [u64; LEADING.len() + FREE_TEXT.len()] = {
+        let mut heads = [0; LEADING.len() + FREE_TEXT.len()];
+        let mut at = 0;
+        while at < heads.len() {
+            heads[at] = self::head(if at < LEADING.len() { LEADING[at] } else { FREE_TEXT[at - LEADING.len()] });
             at += 1;
         }
         heads
-    }
-    const LEADING_HEADS: [u64; LEADING.len()] = heads(LEADING);
-    const FREE_TEXT_HEADS: [u64; FREE_TEXT.len()] = heads(FREE_TEXT);
-    let place = |heads: &[u64], names: &[&str], first: u8| {
-        let place = (first..).zip(heads).find(|(_, known)| **known == head).map(|(turn, _)| turn);
-        place.filter(|turn| are_same(names[usize::from(turn - first)], key))
     };
-    place(&LEADING_HEADS, &LEADING, 0).or_else(|| place(&FREE_TEXT_HEADS, &FREE_TEXT, MIDDLE_TURN + 1)).unwrap_or(MIDDLE_TURN)
+    let Some(at) = HEADS.iter().position(|known| *known == head) else { return MIDDLE_TURN };
+    let (name, turn) = match at.checked_sub(LEADING.len()) {
+        None => (LEADING[at], at),
+        Some(place) => (FREE_TEXT[place], at + 1),
+    };
+    if are_same(name, key) { u8::try_from(turn).expect("there are few") } else { MIDDLE_TURN }
 }
 
 /// The first bytes of a key, in the order of keys. Keys hold no zeros.
@@ -382,8 +384,9 @@ fn are_same(one: &str, other: &str) -> bool {
     one.len() == other.len() && (one.len() <= HEAD_BYTES || one == other)
 }
 
+/// Looks at all of it, as many bytes at once as the processor can.
 fn is_lower_case(text: &str) -> bool {
-    !text.bytes().any(|byte| byte.is_ascii_uppercase())
+    text.bytes().fold(0, |upper, byte| upper | u8::from(byte.is_ascii_uppercase())) == 0
 }
 
 fn has_control_characters(text: &str) -> bool {
@@ -397,6 +400,11 @@ impl Span {
     fn new(start: usize, end: usize) -> Self {
         let place = |at: usize| u32::try_from(at).expect("labels are few and short");
         Self { start: place(start), end: place(end) }
+    }
+
+    #[inline]
+    fn of(self, text: &str) -> &str {
+        &text[self.start as usize..self.end as usize]
     }
 
     const fn len(self) -> usize {

@@ -21,7 +21,7 @@ struct Group {
     /// The Assignments, under the catalog's keys.
     members: BTreeSet<ObjectKey>,
     /// The Profiles, by name: the older first.
-    profiles: Arc<[Box<str>]>,
+    profiles: Arc<[Arc<str>]>,
 }
 
 /// Beyond so many changed Profiles at once, all selectors are looked at anew.
@@ -29,7 +29,7 @@ const FEW: usize = 16;
 
 impl Reach {
     /// The names of the Profiles that an Assignment selects.
-    pub(crate) fn of(&self, assignment: &Assignment) -> Arc<[Box<str>]> {
+    pub(crate) fn of(&self, assignment: &Assignment) -> Arc<[Arc<str>]> {
         let group = self.namespaces.get(&assignment.key.namespace).and_then(|groups| groups.get(&assignment.profiles));
         group.map(|group| group.profiles.clone()).unwrap_or_default()
     }
@@ -83,6 +83,6 @@ impl Reach {
     }
 }
 
-fn selected(catalog: &Catalog, assignment: &Assignment) -> Arc<[Box<str>]> {
+fn selected(catalog: &Catalog, assignment: &Assignment) -> Arc<[Arc<str>]> {
     catalog.profiles_of(assignment).map(|profile| profile.key.name.clone()).collect()
 }

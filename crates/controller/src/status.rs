@@ -1,6 +1,7 @@
 //! The status that an object should have.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use boot::{Assignment, Catalog, ConfigName, Name, ObjectKey, Profile};
 use crd::{AssignmentStatus, ProfileStatus};
@@ -62,7 +63,7 @@ pub(crate) fn of_assignment<'a>(
     facts: &Facts,
     known: Option<&Assignment>,
     acceptance: Acceptance<'_>,
-    profiles: &[Box<str>],
+    profiles: &[Arc<str>],
     rivals: impl ExactSizeIterator<Item = &'a ObjectKey>,
     now: Timestamp,
 ) -> AssignmentStatus {
@@ -127,7 +128,7 @@ fn accepted(acceptance: Acceptance<'_>) -> Finding {
     Finding::new(Kind::Accepted, Verdict::False, reason, format!("{sentence}; {rest}"))
 }
 
-fn profile_found(assignment: &Assignment, profiles: &[Box<str>]) -> Finding {
+fn profile_found(assignment: &Assignment, profiles: &[Arc<str>]) -> Finding {
     match profiles {
         [] => {
             let selectors: Vec<_> = assignment.profiles.iter().map(|(key, value)| format!("{key}={value}")).collect();

@@ -197,7 +197,7 @@ async fn patch<K: crate::object::Watched>(client: Client, key: &ObjectKey, write
     let object = json!({
         "apiVersion": crd::API_VERSION,
         "kind": K::kind(&()),
-        "metadata": { "name": key.name, "namespace": &*key.namespace, "resourceVersion": write.facts.version.to_string() },
+        "metadata": { "name": &*key.name, "namespace": &*key.namespace, "resourceVersion": write.facts.version.to_string() },
         "status": status,
     });
     let parameters = PatchParams::apply(MANAGER).force();

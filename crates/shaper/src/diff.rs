@@ -157,7 +157,7 @@ fn aged(new: &Catalog, old: &Catalog) -> Catalog {
 
 /// A word on objects that are there under the same name in another namespace: to machines these are others.
 fn moved(old: &Catalog, new: &Catalog) -> Option<String> {
-    let only = |a: &Catalog, b: &Catalog| -> BTreeMap<(bool, Box<str>), Name> {
+    let only = |a: &Catalog, b: &Catalog| -> BTreeMap<(bool, Arc<str>), Name> {
         let names = a.names().filter(|name| !b.contains(name));
         names.map(|name| ((matches!(name, Name::Profile(_)), name.key().name.clone()), name)).collect()
     };

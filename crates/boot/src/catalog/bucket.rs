@@ -28,9 +28,21 @@ const MAX_FEW: usize = 32;
 
 pub(crate) struct Entry<T>(Arc<T>);
 
+/// Objects in their order. It is small where they are few: it is made for each lookup.
+pub(crate) struct Iter<'b, T: Ranked> {
+    few: std::slice::Iter<'b, Arc<T>>,
+    many: Option<Box<dyn Iterator<Item = &'b Arc<T>> + 'b>>,
+}
+
 impl<T: Ranked> Bucket<T> {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.few().iter().chain(self.many().into_iter().flat_map(|objects| objects.iter().map(|entry| &entry.0)))
+    pub(crate) fn iter(&self) -> Iter<'_, T> {
+        let many = self.many().map(|objects| Box::new(objects.iter().map(|entry| &entry.0)) as Box<dyn Iterator<Item = _>>);
+        Iter { few: self.few().iter(), many }
+    }
+
+    /// The first of them; there always is one.
+    pub(crate) fn first(&self) -> Option<&Arc<T>> {
+        self.few().first().or_else(|| self.many()?.first().map(|entry| &entry.0))
     }
 
     /// The others that stand around the place of an object, as far as they are alike: those before it from the nearest on, then those after it.
@@ -140,6 +152,17 @@ impl<T: Ranked> Clone for Bucket<T> {
             Self::Few(objects) => Self::Few(objects.clone()),
             Self::Many(objects) => Self::Many(objects.clone()),
         }
+    }
+}
+
+// === impl Iter ===
+
+impl<'b, T: Ranked> Iterator for Iter<'b, T> {
+    type Item = &'b Arc<T>;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'b Arc<T>> {
+        self.few.next().or_else(|| self.many.as_mut()?.next())
     }
 }
 

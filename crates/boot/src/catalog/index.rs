@@ -13,8 +13,9 @@ use smallvec::SmallVec;
 /// Bits of the hash by which a node chooses among its children.
 const BITS: u32 = 4;
 const CHILDREN: usize = 1 << BITS;
-/// A leaf of more entries becomes a node, unless the hash has no more bits.
-const MAX_LEAF: usize = 20;
+/// A leaf of more entries becomes a node, unless the hash has no more bits. The leaves of an index fill up to this as it grows, and become
+/// nodes all at about the same time. So large ones keep the nodes few, and few are in the processor's cache.
+const MAX_LEAF: usize = 48;
 
 /// A persistent map.
 pub(crate) struct Index<K, V> {

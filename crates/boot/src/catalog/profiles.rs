@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::name::{ConfigName, ObjectKey};
+use crate::name::{ConfigName, ObjectKey, Place};
 use crate::profile::Profile;
 use crate::sorted::Labels;
 
@@ -23,8 +23,7 @@ pub(super) struct ProfileIndex {
 /// One label in one namespace of one partition, or all Profiles of it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct LabelKey {
-    partition: Arc<str>,
-    namespace: Arc<str>,
+    place: Arc<Place>,
     label: Option<(Box<str>, Box<str>)>,
 }
 
@@ -56,7 +55,7 @@ impl ProfileIndex {
     }
 
     pub(super) fn config(&self, id: Uuid) -> Option<(&Arc<Profile>, &ConfigName)> {
-        let profile = self.configs.get(&id)?.iter().next()?;
+        let profile = self.configs.get(&id)?.first()?;
         profile.ids.iter().find(|(_, own)| **own == id).map(|(name, _)| (profile, name))
     }
 
@@ -99,7 +98,7 @@ impl ProfileIndex {
 
     /// The Profiles beside an object, in its partition and namespace, that have all of these labels, found through the rarest of them.
     pub(super) fn selected<'c>(&'c self, beside: &ObjectKey, selectors: &'c Labels) -> impl Iterator<Item = &'c Arc<Profile>> {
-        let bucket = |label| self.by_label.find((&beside.partition, &beside.namespace, label), |own| own.is(beside, label));
+        let bucket = |label| self.by_label.find((beside.place(), label), |own| own.is(beside, label));
         let rarest = if selectors.is_empty() {
             bucket(None)
         } else {
@@ -108,24 +107,19 @@ impl ProfileIndex {
             let buckets = selectors.iter().map(|label| bucket(Some(label)));
             buckets.reduce(|a, b| a.zip(b).map(|(a, b)| rarer(a, b))).flatten()
         };
-        rarest.into_iter().flat_map(Bucket::iter).filter(|profile| profile.is_selected_by(selectors))
+        // Of a single label, the index tells all.
+        rarest.into_iter().flat_map(Bucket::iter).filter(|profile| selectors.len() <= 1 || profile.is_selected_by(selectors))
     }
 }
 
 impl LabelKey {
-    fn beside(key: &ObjectKey, label: Option<(Box<str>, Box<str>)>) -> Self {
-        Self { partition: key.partition.clone(), namespace: key.namespace.clone(), label }
-    }
-
-    /// Whether it is this label in the partition and namespace of this object. The derived hash is that of the three as a tuple.
+    /// Whether it is this label in the partition and namespace of this object. The derived hash is that of the two as a tuple.
     fn is(&self, beside: &ObjectKey, label: Option<(&str, &str)>) -> bool {
-        self.partition == beside.partition
-            && self.namespace == beside.namespace
-            && self.label.as_ref().map(|(key, value)| (&**key, &**value)) == label
+        self.place == *beside.place() && self.label.as_ref().map(|(key, value)| (&**key, &**value)) == label
     }
 }
 
 fn label_keys(profile: &Profile) -> impl Iterator<Item = LabelKey> {
     let labels = profile.labels.iter().map(|(key, value)| Some((key.into(), value.into())));
-    labels.chain([None]).map(|label| LabelKey::beside(&profile.key, label))
+    labels.chain([None]).map(|label| LabelKey { place: profile.key.place().clone(), label })
 }

@@ -53,7 +53,7 @@ fn assignment(assignment: &Assignment) -> Value {
 }
 
 fn metadata(key: &ObjectKey, created: Option<impl std::fmt::Display>, labels: &boot::Labels) -> Value {
-    let mut metadata = json!({ "name": key.name, "namespace": &*key.namespace, "labels": map(labels) });
+    let mut metadata = json!({ "name": &*key.name, "namespace": &*key.namespace, "labels": map(labels) });
     if let Some(created) = created {
         metadata["creationTimestamp"] = created.to_string().into();
     }
