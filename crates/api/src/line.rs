@@ -61,6 +61,7 @@ impl RequestLog for () {
 }
 
 /// Logs requests, as far as anybody wants to know of them.
+#[derive(Clone)]
 pub(crate) struct Lines {
     log: Arc<dyn RequestLog>,
     /// Asked once: the filter of the log does not change.

@@ -82,8 +82,7 @@ impl Metrics {
     }
 
     pub(crate) fn count(&self, answer: &Answer, took: Duration) {
-        let route = Route::ALL.iter().position(|route| *route == answer.route).expect("ALL holds all");
-        let outcome = Outcome::ALL.iter().position(|outcome| *outcome == answer.outcome).expect("ALL holds all");
+        let (route, outcome) = (answer.route as usize, answer.outcome as usize);
         self.requests[route][outcome].inc();
         self.durations[route].observe(took.as_secs_f64());
         self.bytes.inc_by(answer.body.len() as u64);

@@ -6,8 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+
+/// A head and a body that are no longer together are put together: that costs less than it costs the system to collect them.
+const SHORT_BYTES: usize = 2048;
 
 /// Fails writes once they have been held up for `limit` since the last time that all was written.
 ///
@@ -48,7 +52,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.stream).poll_write_vectored(cx, bytes) {
+        let len: usize = bytes.iter().map(|slice| slice.len()).sum();
+        let written = if bytes.len() > 1 && len <= SHORT_BYTES {
+            let mut one = SmallVec::<[u8; SHORT_BYTES]>::new();
+            bytes.iter().for_each(|slice| one.extend_from_slice(slice));
+            Pin::new(&mut self.stream).poll_write(cx, &one)
+        } else {
+            Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        };
+        match written {
             Poll::Ready(written) => Poll::Ready(written),
             Poll::Pending => self.hold_up(cx),
         }

@@ -135,12 +135,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RawTarget<S> {
 
 /// What RFC 3986 allows nowhere in a URI, and HTTP in a request's first line.
 fn is_outside_uris(byte: u8) -> bool {
-    matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+    // `<` and `>`, and `\\` and `^`, differ in one bit.
+    matches!(byte & !2, b'<' | b'\\') | matches!(byte, b'"' | b'`' | b'{'..=b'}')
 }
 
 /// Looks at all of it, as many bytes at once as the processor can.
 fn has_outside_uris(text: &[u8]) -> bool {
-    text.iter().fold(false, |has, byte| has | is_outside_uris(*byte))
+    text.iter().fold(0, |has, byte| has | u8::from(is_outside_uris(*byte))) != 0
 }
 
 /// RFC 3986 section 2.1.
@@ -172,6 +173,12 @@ mod tests {
         for at_once in [1, 2, 3, 7, 20, 1000] {
             assert_eq!(read(sent, at_once).await, seen, "{at_once} bytes at once");
         }
+    }
+
+    #[test]
+    fn outside_uris_are_these() {
+        let outside: Vec<u8> = (0..=255).filter(|byte| is_outside_uris(*byte)).collect();
+        assert_eq!(outside, b"\"<>\\^`{|}");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod clock;
 mod connection;
+mod ids;
 mod limits;
 mod listen;
 mod request;
@@ -15,7 +16,6 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rand::Rng;
 use socket2::Socket;
 use tls::{Live, Public};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,6 +31,7 @@ use crate::line::{Lines, RequestLog};
 use crate::metrics::Metrics;
 use crate::shed;
 
+use ids::Ids;
 use worker::Worker;
 
 pub use limits::Limits;
@@ -44,6 +45,8 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
+/// What the connections of one thread share. What all threads share stands behind pointers: what each request touches and no other thread
+/// needs is not to be fetched from another core's cache.
 struct Shared {
     boot: Arc<Boot>,
     /// Present where HTTPS is spoken, and nothing else is then.
@@ -54,12 +57,10 @@ struct Shared {
     connections: Arc<Semaphore>,
     /// Those that are sent away cost something as well.
     shedding: Arc<Semaphore>,
-    in_flight: AtomicUsize,
-    trouble: Mutex<Trouble>,
-    answer_bytes: AtomicUsize,
-    /// Tells the requests of this process from those of others in a log.
-    id_prefix: u32,
-    id_next: AtomicUsize,
+    in_flight: Arc<AtomicUsize>,
+    trouble: Arc<Mutex<Trouble>>,
+    answer_bytes: Arc<AtomicUsize>,
+    ids: Ids,
 }
 
 /// Everything that is said about one request beside its answer.
@@ -114,11 +115,10 @@ impl Server {
             connections: Arc::new(Semaphore::new(limits.connections)),
             shedding: Arc::new(Semaphore::new(limits.shedding)),
             limits,
-            in_flight: AtomicUsize::new(0),
-            trouble: Mutex::default(),
-            answer_bytes: AtomicUsize::new(0),
-            id_prefix: rand::rng().random(),
-            id_next: AtomicUsize::new(0),
+            in_flight: Arc::default(),
+            trouble: Arc::default(),
+            answer_bytes: Arc::default(),
+            ids: Ids::new(),
         };
         Ok(Self { sockets, address, shared: Arc::new(shared) })
     }
@@ -152,7 +152,7 @@ impl Server {
         for (number, socket) in self.sockets.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             // A token that only this thread looks at, and no other has to wait for.
-            let (shared, at_work, stops, stop) = (self.shared.clone(), at_work.clone(), stop.clone().drop_guard(), stop.child_token());
+            let (shared, at_work, stops, stop) = (Arc::new(self.shared.of_another_thread()), at_work.clone(), stop.clone().drop_guard(), stop.child_token());
             let work = move || {
                 let _at_end = (stops, at_work);
                 if let Err(error) = runtime.block_on(Worker { socket, shared }.run(stop)) {
@@ -171,6 +171,22 @@ impl Server {
 // === impl Shared ===
 
 impl Shared {
+    fn of_another_thread(&self) -> Self {
+        Self {
+            boot: self.boot.clone(),
+            tls: self.tls.clone(),
+            metrics: self.metrics.clone(),
+            lines: self.lines.clone(),
+            limits: self.limits.clone(),
+            connections: self.connections.clone(),
+            shedding: self.shedding.clone(),
+            in_flight: self.in_flight.clone(),
+            trouble: self.trouble.clone(),
+            answer_bytes: self.answer_bytes.clone(),
+            ids: Ids::new(),
+        }
+    }
+
     fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }

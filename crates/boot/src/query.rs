@@ -208,24 +208,19 @@ pub fn encode_into(out: &mut String, text: &str) {
     out.push_str(rest);
 }
 
-/// Appends one more pair that is canonical as it was sent.
-pub(crate) fn append_sent(query: &mut String, pair: &str) {
-    separate(query);
-    query.push_str(pair);
-}
-
-fn separate(query: &mut String) {
+/// Appends one more pair to a query string, without `?`.
+pub fn append(query: &mut String, key: &str, value: &str) {
     if !query.is_empty() {
         query.push('&');
     }
+    append_pair(query, key, value);
 }
 
-/// Appends one more pair to a query string, without `?`.
-pub fn append(query: &mut String, key: &str, value: &str) {
-    separate(query);
-    encode_into(query, key);
-    query.push('=');
-    encode_into(query, value);
+/// Appends a pair to what is there.
+pub(crate) fn append_pair(out: &mut String, key: &str, value: &str) {
+    encode_into(out, key);
+    out.push('=');
+    encode_into(out, value);
 }
 
 /// One escape, without its `%`: its byte and what follows.

@@ -3,7 +3,6 @@
 mod scope;
 mod steps;
 
-use std::cell::OnceCell;
 use std::sync::Arc;
 
 use minijinja::ErrorKind;
@@ -107,7 +106,7 @@ impl Rendering<'_> {
         let Self { config, subject, profile, assignment, base_url } = *self;
         let plan = profile.templates.plan(config)?;
         let assignment = assignment.map(|assignment| &**assignment);
-        Facts { subject, profile, assignment, base_url, is_script: config.is_none(), query: OnceCell::new() }.render(plan)
+        Facts { subject, profile, assignment, base_url, is_script: config.is_none() }.render(plan)
     }
 
     fn by_engine(&self) -> Result<String, RenderError> {

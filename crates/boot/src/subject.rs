@@ -174,13 +174,21 @@ impl Subject {
     /// The machine's own labels as a query string, without `?`: parsing it gives this subject again.
     pub fn to_query(&self) -> String {
         let mut out = String::with_capacity(self.text.len() + self.text.len() / 4 + 2 * self.labels.len());
-        for label in self.labels.iter().filter(|label| !label.extrinsic) {
+        self.query_into(&mut out);
+        out
+    }
+
+    /// Appends that query string.
+    pub(crate) fn query_into(&self, out: &mut String) {
+        for (place, label) in self.labels.iter().filter(|label| !label.extrinsic).enumerate() {
+            if place > 0 {
+                out.push('&');
+            }
             match label.sent {
-                Some(sent) => query::append_sent(&mut out, self.at(sent)),
-                None => query::append(&mut out, self.at(label.key), self.at(label.value)),
+                Some(sent) => out.push_str(self.at(sent)),
+                None => query::append_pair(out, self.at(label.key), self.at(label.value)),
             }
         }
-        out
     }
 
     /// Key, value and whether it is the operator's, in the order of a query.

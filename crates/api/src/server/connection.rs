@@ -133,9 +133,9 @@ impl Shared {
             _ => (Outcome::BadRequest, "this is no HTTP/1 request that shaper can read; if it was meant for HTTPS, that has another port"),
         };
         let answer = Answer::failure(Route::Unknown, outcome, reason.to_owned());
-        let id = self.id();
+        let id = self.ids.next();
         self.metrics.count(&answer, Duration::ZERO);
-        self.lines.say(&answer, &peer.ip, &id, Duration::ZERO);
+        self.lines.say(&answer, &peer.ip, id.as_str(), Duration::ZERO);
         let status = answer.status();
         let body = request::sentence(&answer.body, status, &id);
         let head = format!(

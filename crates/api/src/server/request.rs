@@ -18,6 +18,7 @@ use crate::answer::{Answer, Outcome, Request, Route};
 use crate::shed;
 
 use super::connection::Progress;
+use super::ids::RequestId;
 use super::{Peer, Shared};
 
 /// The body of an answer; while it lives, its request counts as in flight.
@@ -39,14 +40,6 @@ const LONG_BYTES: usize = 16 * 1024;
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn id(&self) -> String {
-        let mut id = String::with_capacity(24);
-        push_hex(&mut id, u64::from(self.id_prefix), 8);
-        id.push('-');
-        push_hex(&mut id, self.id_next.fetch_add(1, Ordering::Relaxed) as u64, 1);
-        id
-    }
-
     /// The answer, if there is room for it until its client has taken it.
     fn room(self: &Arc<Self>, answer: Answer) -> Answer {
         let bytes = answer.body.len();
@@ -77,10 +70,10 @@ impl Shared {
                 (Answer::failure(Route::of(request.uri().path()), Outcome::Overloaded, reason), None)
             }
         };
-        let id = self.id();
+        let id = self.ids.next();
         let took = started.elapsed();
         self.metrics.count(&answer, took);
-        self.lines.say(&answer, &peer.ip, &id, took);
+        self.lines.say(&answer, &peer.ip, id.as_str(), took);
         let mut response = response(answer, &id, in_flight);
         // Nothing here has a use for a body; see `RawTarget`.
         let has_body = !request.body().is_end_stream();
@@ -120,16 +113,8 @@ impl Shared {
     }
 }
 
-/// Appends a number in hexadecimal, with so many digits at least.
-fn push_hex(out: &mut String, number: u64, digits: u32) {
-    let used = (u64::BITS - number.leading_zeros()).div_ceil(4);
-    for place in (0..used.max(digits)).rev() {
-        out.push(char::from(b"0123456789abcdef"[(number >> (4 * place) & 15) as usize]));
-    }
-}
-
 /// Its length is told by hyper, from the size hint of the body.
-fn response(answer: Answer, id: &str, in_flight: Option<InFlight>) -> Response<Text> {
+fn response(answer: Answer, id: &RequestId, in_flight: Option<InFlight>) -> Response<Text> {
     let status = answer.status();
     let bytes = if status.is_success() { answer.body } else { sentence(&answer.body, status, id) };
     let mut response = Response::new(Text { bytes, _in_flight: in_flight });
@@ -137,7 +122,7 @@ fn response(answer: Answer, id: &str, in_flight: Option<InFlight>) -> Response<T
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(REQUEST_ID, HeaderValue::from_str(id).expect("hexadecimal digits and a dash"));
+    headers.insert(REQUEST_ID, id.to_header());
     match answer.outcome {
         Outcome::MethodNotAllowed => drop(headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"))),
         Outcome::NotReady | Outcome::NotAccepted | Outcome::Overloaded => {
@@ -149,7 +134,7 @@ fn response(answer: Answer, id: &str, in_flight: Option<InFlight>) -> Response<T
 }
 
 /// What a client reads that gets no script.
-pub(super) fn sentence(reason: &Bytes, status: http::StatusCode, id: &str) -> Bytes {
+pub(super) fn sentence(reason: &Bytes, status: http::StatusCode, id: &RequestId) -> Bytes {
     let reason = String::from_utf8_lossy(reason);
     format!("{status}: {reason}\nrequest id: {id}\n").into()
 }

@@ -133,9 +133,8 @@ impl Scope {
         let Some(id) = self.profile.ids.get(name) else {
             return Some(refuse(RenderError::NotReady(name.clone())));
         };
-        let query = self.subject.to_query();
-        let mut url = String::with_capacity(self.base_url.len() + query.len() + 48);
-        link_into(&mut url, &self.base_url, *id, &query);
+        let mut url = String::with_capacity(512);
+        link_into(&mut url, &self.base_url, *id, &self.subject);
         Some(url.into())
     }
 }
@@ -302,13 +301,15 @@ pub(super) fn reason_of(error: &Error) -> Option<RenderError> {
 }
 
 /// Appends the URL of a config.
-pub(super) fn link_into(out: &mut String, base_url: &str, id: Uuid, query: &str) {
+pub(super) fn link_into(out: &mut String, base_url: &str, id: Uuid, subject: &Subject) {
     out.push_str(base_url);
     out.push_str("/config/");
     out.push_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-    if !query.is_empty() {
-        out.push('?');
-        out.push_str(query);
+    out.push('?');
+    let start = out.len();
+    subject.query_into(out);
+    if out.len() == start {
+        out.pop();
     }
 }
 

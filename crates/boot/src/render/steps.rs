@@ -1,7 +1,5 @@
 //! Rendering without the engine, where a template is a [`Plan`].
 
-use std::cell::OnceCell;
-
 use crate::assignment::Assignment;
 use crate::name::ObjectKey;
 use crate::profile::Profile;
@@ -25,8 +23,6 @@ pub(super) struct Facts<'a> {
     pub(super) assignment: Option<&'a Assignment>,
     pub(super) base_url: &'a str,
     pub(super) is_script: bool,
-    /// The subject's labels as a query, once they were asked for.
-    pub(super) query: OnceCell<String>,
 }
 
 /// Only the engine knows what comes of it: an error, and its words.
@@ -122,8 +118,7 @@ impl Facts<'_> {
 
     fn link(&self, name: &str, out: &mut String) -> Result<(), Unsure> {
         let id = self.profile.ids.get(name).ok_or(Unsure)?;
-        let query = self.query.get_or_init(|| self.subject.to_query());
-        link_into(out, self.base_url, *id, query);
+        link_into(out, self.base_url, *id, self.subject);
         Ok(())
     }
 }

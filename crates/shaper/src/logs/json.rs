@@ -133,6 +133,24 @@ static ESCAPES: [u8; 256] = {
     escapes
 };
 
+/// Whether anything must be escaped. Looks at eight bytes at once; texts are short.
+fn has_special(text: &[u8]) -> bool {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let all = |byte: u8| u64::from_ne_bytes([byte; 8]);
+    // The highest bit of each byte that is special. Each addition stays in its byte.
+    let special = |eight: [u8; 8]| {
+        let eight = u64::from_ne_bytes(eight);
+        let is_not = |byte: u8| (((eight ^ all(byte)) & LOW) + LOW) | (eight ^ all(byte));
+        let is_printed = ((eight & LOW) + all(0x80 - 0x20)) | eight;
+        !(is_not(b'"') & is_not(b'\\') & is_printed) & !LOW
+    };
+    match text.last_chunk() {
+        // The last eight may be looked at twice.
+        Some(last) => text.as_chunks().0.iter().fold(special(*last), |found, eight| found | special(*eight)) != 0,
+        None => text.iter().any(|byte| ESCAPES[usize::from(*byte)] != 0),
+    }
+}
+
 // === impl Fields ===
 
 impl Fields<'_> {
@@ -190,9 +208,8 @@ impl Visit for Fields<'_> {
 
 impl Escaped<'_> {
     fn push(&mut self, text: &str) {
-        // As many bytes at once as the processor can: nearly all texts need nothing.
-        let has_special = text.bytes().fold(false, |has, byte| has | matches!(byte, ..0x20 | b'"' | b'\\'));
-        if !has_special {
+        // Nearly all texts need nothing.
+        if !has_special(text.as_bytes()) {
             return self.0.push_str(text);
         }
         let mut rest = text;
@@ -247,6 +264,20 @@ mod tests {
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.matches('\n').count(), 1, "{text:?} is one line");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text:?} is no JSON: {error}"))
+    }
+
+    #[test]
+    fn what_must_be_escaped_is_seen_wherever_it_stands() {
+        for byte in 0..=255_u8 {
+            for len in 1..20 {
+                for at in 0..len {
+                    let mut text = vec![b'a'; len];
+                    text[at] = byte;
+                    assert_eq!(has_special(&text), matches!(byte, ..0x20 | b'"' | b'\\'), "{byte} at {at} of {len}");
+                }
+            }
+        }
+        assert!(!has_special(b""));
     }
 
     #[test]
