@@ -55,6 +55,10 @@ impl<S> RawTarget<S> {
 
     /// The place of the first byte that must be encoded; follows the lines up to it, or to the end.
     fn first_raw(&mut self, bytes: &[u8]) -> Option<usize> {
+        // Nearly all that is read at once is one request. Then the next line is the next request's first again.
+        if self.at == At::RequestLine && self.line_is_empty && is_one_plain_request(bytes) {
+            return None;
+        }
         let mut at = 0;
         // Line by line, not byte by byte: nearly all requests need nothing.
         while at < bytes.len() {
@@ -139,6 +143,16 @@ fn is_outside_uris(byte: u8) -> bool {
     matches!(byte & !2, b'<' | b'\\') | matches!(byte, b'"' | b'`' | b'{'..=b'}')
 }
 
+/// Whether it is the head of one request, all of it and nothing else, in whose first line nothing must be encoded.
+fn is_one_plain_request(bytes: &[u8]) -> bool {
+    let Some(first_end) = memchr::memchr(b'\n', bytes) else { return false };
+    let is_first_empty = matches!(bytes[0], b'\r' | b'\n');
+    let Some(lines) = bytes[first_end..].strip_suffix(b"\r\n").filter(|lines| lines.ends_with(b"\n")) else { return false };
+    // Empty lines, as `is_raw` sees them; as many bytes at once as the processor can.
+    let empty = lines.iter().zip(&lines[1..]).fold(0, |empty, (a, b)| empty | u8::from((*a == b'\n') & ((*b == b'\r') | (*b == b'\n'))));
+    !is_first_empty && empty == 0 && !has_outside_uris(&bytes[..first_end])
+}
+
 /// Looks at all of it, as many bytes at once as the processor can.
 fn has_outside_uris(text: &[u8]) -> bool {
     text.iter().fold(0, |has, byte| has | u8::from(is_outside_uris(*byte))) != 0
@@ -172,6 +186,28 @@ mod tests {
         let seen = "\r\nGET /ipxe?product=a%22b%3Cc%3E%7Bd%7D%7C%5E%60%5C&x=%22 HTTP/1.1\r\nX: \"<>\"\r\n\r\nGET /%22? HTTP/1.1\r\n\r\n";
         for at_once in [1, 2, 3, 7, 20, 1000] {
             assert_eq!(read(sent, at_once).await, seen, "{at_once} bytes at once");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_read_at_once_is_read_as_byte_by_byte() {
+        let lines = ["GET /?a=\"b HTTP/1.1", "GET /?a=b HTTP/1.1", "X: \"y\"", "", "\r"];
+        for one in lines {
+            for two in lines {
+                for three in lines {
+                    for end in ["\r\n", "\n"] {
+                        let sent = format!("GET / HTTP/1.1{end}{one}{end}{two}\r\n{three}{end}\r\nGET /> HTTP/1.1\r\n\r\n");
+                        let simply = read(&sent, 1).await;
+                        for end in 1..sent.len() {
+                            // What one look sees ends anywhere.
+                            let (first, rest) = sent.split_at(end);
+                            let mut text = String::new();
+                            RawTarget::new(first.as_bytes().chain(rest.as_bytes())).read_to_string(&mut text).await.unwrap();
+                            assert_eq!(text, simply, "{first:?} {rest:?}");
+                        }
+                    }
+                }
+            }
         }
     }
 

@@ -110,13 +110,11 @@ fn timestamp(out: &mut String, now: SystemTime) {
         }
         out.push_str(text);
     });
-    let mut digits = *b".000000Z";
-    let mut micros = since.subsec_micros();
-    for digit in digits[1..7].iter_mut().rev() {
-        *digit += u8::try_from(micros % 10).expect("a digit");
-        micros /= 10;
-    }
-    out.push_str(std::str::from_utf8(&digits).expect("digits are ASCII"));
+    // A million more has always seven digits.
+    let mut buffer = itoa::Buffer::new();
+    out.push('.');
+    out.push_str(&buffer.format(1_000_000 + since.subsec_micros())[1..]);
+    out.push('Z');
 }
 
 /// Whether a byte must be escaped, with the letter for those that have one.
