@@ -149,7 +149,7 @@ fn is_one_plain_request(bytes: &[u8]) -> bool {
     let is_first_empty = matches!(bytes[0], b'\r' | b'\n');
     let Some(lines) = bytes[first_end..].strip_suffix(b"\r\n").filter(|lines| lines.ends_with(b"\n")) else { return false };
     // Empty lines, as `is_raw` sees them; as many bytes at once as the processor can.
-    let empty = lines.iter().zip(&lines[1..]).fold(0, |empty, (a, b)| empty | u8::from((*a == b'\n') & ((*b == b'\r') | (*b == b'\n'))));
+    let empty = lines.iter().zip(&lines[1..]).fold(0, |empty, (a, b)| empty | u8::from(matches!((a, b), (b'\n', b'\r' | b'\n'))));
     !is_first_empty && empty == 0 && !has_outside_uris(&bytes[..first_end])
 }
 

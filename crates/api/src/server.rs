@@ -152,7 +152,8 @@ impl Server {
         for (number, socket) in self.sockets.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             // A token that only this thread looks at, and no other has to wait for.
-            let (shared, at_work, stops, stop) = (Arc::new(self.shared.of_another_thread()), at_work.clone(), stop.clone().drop_guard(), stop.child_token());
+            let (shared, at_work, stops, stop) =
+                (Arc::new(self.shared.of_another_thread()), at_work.clone(), stop.clone().drop_guard(), stop.child_token());
             let work = move || {
                 let _at_end = (stops, at_work);
                 if let Err(error) = runtime.block_on(Worker { socket, shared }.run(stop)) {

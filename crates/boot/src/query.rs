@@ -243,7 +243,26 @@ fn escape(tail: &[u8]) -> Option<(u8, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Pairs, as the standard library splits.
+    fn split(query: &str) -> Vec<(&str, &str)> {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn long_queries_are_split_as_the_standard_library_splits(query in "([a-z]{0,12}|[&=%]{1,3}|%[0-9A-F]{2}|[ -~]|é){0,24}") {
+            let ours: Vec<_> = raw_pairs(&query).map(|pair| (&query[pair.start..pair.equals], &query[pair.value..pair.end])).collect();
+            prop_assert_eq!(&ours, &split(&query));
+            for (pair, (key, value)) in raw_pairs(&query).zip(ours) {
+                prop_assert_eq!((pair.key_has_escapes, pair.value_has_escapes), (key.contains('%'), value.contains('%')));
+            }
+        }
+    }
 
     #[test]
     fn a_sign_extended_escape_is_one_byte() {
@@ -283,8 +302,7 @@ mod tests {
     #[test]
     fn pairs_are_those_that_splitting_gives() {
         for query in ["", "&", "=", "a", "a=", "=a", "a=b=c&", "&&a=1&&b==&%3d=%26&=", "é=ü&x", "a%&=%&b=1"] {
-            let simply = query.split('&').filter(|pair| !pair.is_empty());
-            let simply: Vec<_> = simply.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
+            let simply = split(query);
             let ours: Vec<_> = raw_pairs(query).map(|pair| (&query[pair.start..pair.equals], &query[pair.value..pair.end])).collect();
             assert_eq!(ours, simply, "{query:?}");
             let escapes: Vec<_> = raw_pairs(query).map(|pair| (pair.key_has_escapes, pair.value_has_escapes)).collect();

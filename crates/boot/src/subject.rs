@@ -130,6 +130,7 @@ impl Subject {
     }
 
     /// The value of a label, the operator's before the machine's own.
+    #[inline]
     pub fn label(&self, key: &str) -> Option<&str> {
         self.find(key).map(|label| self.at(label.value))
     }
@@ -208,6 +209,8 @@ impl Subject {
         }
     }
 
+    /// Inline, as most keys are known when this is compiled, and so are their heads.
+    #[inline]
     fn find(&self, key: &str) -> Option<&Label> {
         let head = head(key);
         // They are few: looking at one after the other is faster than halving.
@@ -375,6 +378,7 @@ fn turn(head: u64, key: &str) -> u8 {
 }
 
 /// The first bytes of a key, in the order of keys. Keys hold no zeros.
+#[inline]
 const fn head(key: &str) -> u64 {
     if let Some((head, _)) = key.as_bytes().split_first_chunk() {
         return u64::from_be_bytes(*head);
@@ -453,6 +457,14 @@ mod tests {
 
     fn parse(query: &str) -> Result<Subject, InvalidQuery> {
         Subject::from_query(query, &ExtrinsicLabels::default())
+    }
+
+    #[test]
+    fn turns_are_those_of_the_names() {
+        let turn = |key: &str| super::turn(head(key), key);
+        assert_eq!(LEADING.map(turn), [UUID_TURN, MAC_TURN, BUILDARCH_TURN, 3]);
+        assert_eq!(FREE_TEXT.map(turn), [5, 6, 7, 8, 9]);
+        assert_eq!(["rack", "buildarc", "buildarches", "uuid2", "manufacture"].map(turn), [MIDDLE_TURN; 5]);
     }
 
     #[test]

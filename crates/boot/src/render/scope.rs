@@ -321,8 +321,9 @@ pub(super) fn unfit_for_script(subject: &Subject, key: &str, value: &str) -> Opt
 /// Why iPXE would not read this value as the text that it is (`ipxe:src/core/exec.c`): it splits a line at white space, then looks for
 /// whole words that end or join commands, then expands `${...}` again and again.
 fn unsafe_in_script(value: &str) -> Option<&'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() | matches!(byte, b' ' | b'.' | b':' | b'-' | b'_' | b'/');
     // Nearly all values, at once.
-    if value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" .:-_/".contains(&byte)) {
+    if value.bytes().fold(0, |others, byte| others | u8::from(!is_plain(byte))) == 0 {
         return None;
     }
     if value.chars().any(char::is_control) {
