@@ -15,7 +15,7 @@ use crate::answer::{Answer, Outcome, Route};
 /// What the server counts. A clone counts the same.
 #[derive(Clone)]
 pub struct Metrics {
-    /// By route, then outcome, in the order of their discriminants: no lookup and no lock on the way of a request.
+    /// By route, then outcome, in the order of their discriminants: no lookup on the way of a request.
     requests: [[Counter; Outcome::ALL.len()]; Route::ALL.len()],
     durations: [Histogram; Route::ALL.len()],
     placeholders: Family<Identity, Counter>,

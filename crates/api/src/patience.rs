@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A head and a body that are no longer together are put together: that costs less than it costs the system to collect them.
+/// A head and a body of so many bytes in all are put together: that costs less than it costs the system to collect them.
 const SHORT_BYTES: usize = 2048;
 
 /// Fails writes once they have been held up for `limit` since the last time that all was written.
@@ -85,6 +85,61 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
+
+    /// Takes a few bytes at once, and every other time none.
+    #[derive(Default)]
+    struct Slow {
+        taken: Vec<u8>,
+        longest: usize,
+        is_ready: bool,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.is_ready = !self.is_ready;
+            if !self.is_ready {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.longest = self.longest.max(bytes.len());
+            let some = bytes.len().min(300);
+            self.taken.extend_from_slice(&bytes[..some]);
+            Poll::Ready(Ok(some))
+        }
+
+        fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+            self.poll_write(cx, bytes.iter().find(|slice| !slice.is_empty()).map_or(&[], |slice| slice))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_short_answer_is_written_in_one_piece_and_whole_however_it_is_taken() {
+        let head: Vec<u8> = (0..=255).cycle().take(200).collect();
+        for body_bytes in [0, 1, 500, SHORT_BYTES - 200, SHORT_BYTES - 199, 5000] {
+            let body: Vec<u8> = (0..=255).rev().cycle().take(body_bytes).collect();
+            let all = [&head[..], &body].concat();
+            let (mut stream, mut written) = (Patience::new(Slow::default(), Duration::from_secs(30)), 0);
+            while written < all.len() {
+                let slices = [head.get(written..).unwrap_or_default(), &body[written.saturating_sub(head.len())..]].map(io::IoSlice::new);
+                written += std::future::poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, &slices)).await.unwrap();
+            }
+            assert_eq!(stream.stream.taken, all, "{body_bytes}");
+            let in_one_piece = if all.len() <= SHORT_BYTES { all.len() } else { body.len() };
+            assert_eq!(stream.stream.longest, in_one_piece, "{body_bytes}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_of_one_byte_a_second_is_given_up() {

@@ -45,8 +45,8 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// What the connections of one thread share. What all threads share stands behind pointers: what each request touches and no other thread
-/// needs is not to be fetched from another core's cache.
+/// What connections share; each thread has one of its own. What all threads share stands behind pointers: what each request touches and no
+/// other thread needs is not to be fetched from another core's cache.
 struct Shared {
     boot: Arc<Boot>,
     /// Present where HTTPS is spoken, and nothing else is then.

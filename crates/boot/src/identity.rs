@@ -116,18 +116,6 @@ impl Mac {
         self.octets().iter().all(|o| *o == 0) || self.octets().iter().all(|o| *o == 0xff)
     }
 
-    /// Appends it as `Display` writes it.
-    pub(crate) fn spell_into(&self, text: &mut String) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        for (place, octet) in self.octets().iter().enumerate() {
-            if place > 0 {
-                text.push(':');
-            }
-            text.push(char::from(DIGITS[usize::from(octet >> 4)]));
-            text.push(char::from(DIGITS[usize::from(octet & 15)]));
-        }
-    }
-
     /// The octets, in the order in which they are written.
     pub fn octets(&self) -> &[u8] {
         &self.octets[..usize::from(self.len)]
@@ -159,9 +147,11 @@ impl FromStr for Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::with_capacity(self.octets().len() * 3);
-        self.spell_into(&mut text);
-        f.write_str(&text)
+        for (place, octet) in self.octets().iter().enumerate() {
+            let separator = if place > 0 { ":" } else { "" };
+            write!(f, "{separator}{octet:02x}")?;
+        }
+        Ok(())
     }
 }
 

@@ -78,7 +78,7 @@ impl ObjectKey {
         give(&self.name);
     }
 
-    /// The same place in one of several clusters.
+    /// The same namespace and name in one of several clusters.
     pub fn in_partition(self, partition: impl AsRef<str>) -> Self {
         Self { place: alike::place(partition.as_ref(), &self.namespace), ..self }
     }

@@ -25,9 +25,9 @@ pub(crate) struct Pair {
 /// The places of all `&`, `=` and `%` of a query. They stand too near to each other for `memchr`, which starts anew for each.
 struct Marks<'q> {
     query: &'q [u8],
-    /// How many bytes were looked at.
+    /// How many bytes were looked at, in eights: at the end, as if there were more.
     read: usize,
-    /// The highest bit of each of the last eight that is a mark, but of those that were given.
+    /// The highest bit of each of the last eight that is a mark and was not given yet.
     found: u64,
 }
 

@@ -152,6 +152,11 @@ impl Subject {
         labels.into_iter()
     }
 
+    /// The keys of all labels, each once, in no order that means anything.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.labels.iter().map(|label| self.at(label.key))
+    }
+
     /// The SMBIOS UUID, unless it is a placeholder.
     pub fn uuid(&self) -> Option<Uuid> {
         self.uuid

@@ -40,7 +40,7 @@ impl<T: Ranked> Bucket<T> {
         Iter { few: self.few().iter(), many }
     }
 
-    /// The first of them; there always is one.
+    /// The first of them.
     pub(crate) fn first(&self) -> Option<&Arc<T>> {
         self.few().first().or_else(|| self.many()?.first().map(|entry| &entry.0))
     }
@@ -229,6 +229,7 @@ mod tests {
                 let all = bucket.iter().flat_map(Bucket::iter).map(|own| **own);
                 prop_assert_eq!(all.collect::<Vec<_>>(), set.iter().copied().collect::<Vec<_>>());
                 prop_assert_eq!(bucket.as_ref().map_or(0, Bucket::len), set.len());
+                prop_assert_eq!(bucket.as_ref().and_then(Bucket::first).map(|own| **own), set.first().copied());
                 // Alike are those of one run of numbers.
                 let is_alike = |other: &u8| other / run == number / run;
                 let before = set.range(..number).rev().copied().take_while(|other| is_alike(other));

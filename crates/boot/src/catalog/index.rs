@@ -14,8 +14,8 @@ use smallvec::SmallVec;
 const BITS: u32 = 4;
 const CHILDREN: usize = 1 << BITS;
 /// A leaf of more entries becomes a node, unless the hash has no more bits. The leaves of an index fill up to this as it grows, and become
-/// nodes all at about the same time. So large ones keep the nodes few, and few are in the processor's cache.
-const MAX_LEAF: usize = 48;
+/// nodes all at about the same time. So large ones keep the nodes few: few enough for the processor's cache. (Tests are to have many nodes.)
+const MAX_LEAF: usize = if cfg!(test) { 8 } else { 48 };
 
 /// A persistent map.
 pub(crate) struct Index<K, V> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::arch::BUILDARCH;
 use crate::assignment::Assignment;
-use crate::name::ObjectKey;
+use crate::name::{ObjectKey, Place};
 use crate::profile::Profile;
 use crate::selector::Operator;
 use crate::sorted::{Labels, Sorted};
@@ -21,7 +21,7 @@ use super::index::Index;
 /// Which Assignments select a Profile, and of which architectures a namespace speaks.
 #[derive(Clone)]
 pub struct Selectors {
-    namespaces: Index<(Arc<str>, Arc<str>), Namespace>,
+    namespaces: Index<Arc<Place>, Namespace>,
 }
 
 /// Assignments of one namespace that select the same.
@@ -124,17 +124,17 @@ impl Selectors {
     }
 
     fn namespace(&self, key: &ObjectKey) -> Option<&Namespace> {
-        self.namespaces.get(&place(key))
+        self.namespaces.get(key.place())
     }
 
     fn change(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Namespace)) {
-        let place = place(key);
-        let namespace = self.namespaces.get(&place).cloned();
-        self.namespaces.remove(&place);
+        let place = key.place();
+        let namespace = self.namespaces.get(place).cloned();
+        self.namespaces.remove(place);
         let mut namespace = namespace.unwrap_or_else(Namespace::new);
         change(&mut namespace);
         if !namespace.is_empty() {
-            self.namespaces.insert(place, namespace);
+            self.namespaces.insert(place.clone(), namespace);
         }
     }
 }
@@ -180,10 +180,6 @@ impl Namespace {
             self.architectures.remove(arch);
         }
     }
-}
-
-fn place(key: &ObjectKey) -> (Arc<str>, Arc<str>) {
-    (key.partition.clone(), key.namespace.clone())
 }
 
 fn shape(selectors: &Labels) -> Sorted<Box<str>> {

@@ -133,7 +133,7 @@ impl Scope {
         let Some(id) = self.profile.ids.get(name) else {
             return Some(refuse(RenderError::NotReady(name.clone())));
         };
-        let mut url = String::with_capacity(512);
+        let mut url = String::new();
         link_into(&mut url, &self.base_url, *id, &self.subject);
         Some(url.into())
     }

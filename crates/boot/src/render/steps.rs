@@ -118,6 +118,7 @@ impl Facts<'_> {
 
     fn link(&self, name: &str, out: &mut String) -> Result<(), Unsure> {
         let id = self.profile.ids.get(name).ok_or(Unsure)?;
+        // Written anew for each link: most scripts have one, and what was sent as it is written is only copied.
         link_into(out, self.base_url, *id, self.subject);
         Ok(())
     }
