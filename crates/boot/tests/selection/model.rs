@@ -4,10 +4,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
 
 use boot::profile::normalise_labels;
 use boot::{
-    Assignment, ExtrinsicLabels, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement, Subject, SubjectSelectors, Unaccepted,
+    Assignment, ExtrinsicLabels, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement, Subject, SubjectSelectors, Templates,
+    Unaccepted,
 };
 
 /// The second is the first in the other byte order; the third reads the same in both.
@@ -263,7 +265,9 @@ impl Default for RawAssignment {
 
 impl RawProfile {
     pub(crate) fn build(&self) -> Profile {
-        Profile::compile(self.key.clone(), self.created.map(time), &self.labels, "#!ipxe\n", &BTreeMap::new()).unwrap()
+        /// Selection does not look at it, and to compile it takes longer than all else.
+        static TEMPLATES: LazyLock<Arc<Templates>> = LazyLock::new(|| Arc::new(Templates::compile("#!ipxe\n", &BTreeMap::new()).unwrap()));
+        Profile::with_templates(self.key.clone(), self.created.map(time), &self.labels, TEMPLATES.clone())
     }
 
     pub(crate) fn build_claim(&self) -> Profile {
