@@ -65,9 +65,7 @@ fn is_authority(text: &str) -> bool {
             (host, port)
         }
     };
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'.' | b'_' | b':');
-    // All of it, as many bytes at once as the processor can.
-    let host_is_plain = host.bytes().fold(0, |others, byte| others | u8::from(!is_plain(byte))) == 0;
+    let host_is_plain = boot::bytes::all(host.as_bytes(), |b| b.is_ascii_alphanumeric() | matches!(b, b'-' | b'.' | b'_' | b':'));
     let port_is_number = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
     !host.is_empty() && text.len() <= 261 && host_is_plain && port_is_number
 }

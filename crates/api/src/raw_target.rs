@@ -153,9 +153,8 @@ fn is_one_plain_request(bytes: &[u8]) -> bool {
     !is_first_empty && empty == 0 && !has_outside_uris(&bytes[..first_end])
 }
 
-/// Looks at all of it, as many bytes at once as the processor can.
 fn has_outside_uris(text: &[u8]) -> bool {
-    text.iter().fold(0, |has, byte| has | u8::from(is_outside_uris(*byte))) != 0
+    !boot::bytes::all(text, |byte| !is_outside_uris(byte))
 }
 
 /// RFC 3986 section 2.1.

@@ -14,6 +14,7 @@
 mod alike;
 pub mod arch;
 pub mod assignment;
+pub mod bytes;
 pub mod catalog;
 pub mod conflicts;
 pub mod identity;

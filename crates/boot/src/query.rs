@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use crate::bytes;
 use crate::identity::hex;
 
 /// Where one pair of a query is, in bytes, and what is in it.
@@ -90,7 +91,7 @@ fn raw_pair(query: &[u8], start: usize, marks: &mut Marks<'_>, is_canonical: boo
 
 /// Whether each byte is plain or a mark.
 fn has_canonical_bytes(text: &[u8]) -> bool {
-    text.iter().fold(0, |others, byte| others | u8::from(!(is_plain(*byte) | matches!(byte, b'&' | b'=' | b'%')))) == 0
+    bytes::all(text, |byte| is_plain(byte) | matches!(byte, b'&' | b'=' | b'%'))
 }
 
 // === impl Marks ===
@@ -98,14 +99,10 @@ fn has_canonical_bytes(text: &[u8]) -> bool {
 impl Marks<'_> {
     /// The highest bit of each of eight bytes that is a mark; the first byte is the lowest.
     fn among(eight: [u8; 8]) -> u64 {
-        const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+        const HIGHEST: u64 = u64::from_ne_bytes([0x80; 8]);
         let text = u64::from_le_bytes(eight);
-        // The highest bit of each byte that differs. Each addition stays in its byte.
-        let differs = |mark: u8| {
-            let difference = text ^ u64::from_ne_bytes([mark; 8]);
-            ((difference & LOW) + LOW) | difference
-        };
-        !(differs(b'&') & differs(b'=') & differs(b'%') | LOW)
+        let is_none = bytes::differing(text, b'&') & bytes::differing(text, b'=') & bytes::differing(text, b'%');
+        !is_none & HIGHEST
     }
 }
 
@@ -163,14 +160,14 @@ pub(crate) fn decode_into(out: &mut String, text: &str) {
             // What the bytes mean together is known at the end.
             Some(_) => {
                 out.truncate(start);
-                return out.push_str(&text_of(bytes(text)));
+                return out.push_str(&text_of(bytes_of(text)));
             }
         }
     }
     out.push_str(rest);
 }
 
-fn bytes(text: &str) -> Vec<u8> {
+fn bytes_of(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {

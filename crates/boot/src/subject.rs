@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::arch::{self, BUILDARCH};
+use crate::bytes;
 use crate::identity::{self, Mac};
 use crate::query::{self, Pair};
 
@@ -401,9 +402,8 @@ fn are_same(one: &str, other: &str) -> bool {
     one.len() == other.len() && (one.len() <= HEAD_BYTES || one == other)
 }
 
-/// Looks at all of it, as many bytes at once as the processor can.
 fn is_lower_case(text: &str) -> bool {
-    text.bytes().fold(0, |upper, byte| upper | u8::from(byte.is_ascii_uppercase())) == 0
+    bytes::all(text.as_bytes(), |byte| !byte.is_ascii_uppercase())
 }
 
 fn has_control_characters(text: &str) -> bool {

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::assignment::Assignment;
+use crate::bytes;
 use crate::name::ObjectKey;
 use crate::profile::Profile;
 use crate::query;
@@ -321,9 +322,8 @@ pub(super) fn unfit_for_script(subject: &Subject, key: &str, value: &str) -> Opt
 /// Why iPXE would not read this value as the text that it is (`ipxe:src/core/exec.c`): it splits a line at white space, then looks for
 /// whole words that end or join commands, then expands `${...}` again and again.
 fn unsafe_in_script(value: &str) -> Option<&'static str> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() | matches!(byte, b' ' | b'.' | b':' | b'-' | b'_' | b'/');
     // Nearly all values, at once.
-    if value.bytes().fold(0, |others, byte| others | u8::from(!is_plain(byte))) == 0 {
+    if bytes::all(value.as_bytes(), |byte| byte.is_ascii_alphanumeric() | matches!(byte, b' ' | b'.' | b':' | b'-' | b'_' | b'/')) {
         return None;
     }
     if value.chars().any(char::is_control) {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime};
 
+use boot::bytes::differing;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -133,14 +134,13 @@ static ESCAPES: [u8; 256] = {
 
 /// Whether anything must be escaped. Looks at eight bytes at once; texts are short.
 fn has_special(text: &[u8]) -> bool {
-    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     let all = |byte: u8| u64::from_ne_bytes([byte; 8]);
-    // The highest bit of each byte that is special. Each addition stays in its byte.
+    // The highest bit of each byte that is special.
     let special = |eight: [u8; 8]| {
         let eight = u64::from_ne_bytes(eight);
-        let is_not = |byte: u8| (((eight ^ all(byte)) & LOW) + LOW) | (eight ^ all(byte));
-        let is_printed = ((eight & LOW) + all(0x80 - 0x20)) | eight;
-        !(is_not(b'"') & is_not(b'\\') & is_printed) & !LOW
+        // Each addition stays in its byte.
+        let is_printed = ((eight & all(0x7f)) + all(0x80 - 0x20)) | eight;
+        !(differing(eight, b'"') & differing(eight, b'\\') & is_printed) & all(0x80)
     };
     match text.last_chunk() {
         // The last eight may be looked at twice.
