@@ -45,10 +45,9 @@ pub struct Limits {
 /// Machines to which the same happens.
 #[derive(Default)]
 struct Machines {
-    /// Those that are counted, as one may be tried as several.
+    /// Those that are counted, as one may be tried as several. In order, as they are found in none and the same are named each time.
     seen: BTreeSet<String>,
     kinds: BTreeMap<&'static str, usize>,
-    named: Vec<String>,
     /// Those known by labels alone, in words: all that one Assignment allows, how many sorts these are, and which of them are meant.
     labelled: BTreeMap<String, (usize, BTreeSet<String>)>,
 }
@@ -323,11 +322,8 @@ impl Machines {
             self.labelled.entry(all).or_insert((count, BTreeSet::new())).1.insert(shown);
             return;
         };
-        if self.seen.insert(shown.clone()) {
+        if self.seen.insert(shown) {
             *self.kinds.entry(kind).or_default() += 1;
-            if self.named.len() < MAX_NAMED {
-                self.named.push(shown);
-            }
         }
     }
 
@@ -358,7 +354,8 @@ impl Machines {
             count if kind.ends_with('s') => format!("{count} {kind}es"),
             count => format!("{count} {kind}s"),
         };
-        let mut who: Vec<String> = match (all, self.named.first()) {
+        let named: Vec<&str> = self.seen.iter().take(MAX_NAMED).map(String::as_str).collect();
+        let mut who: Vec<String> = match (all, named.first()) {
             (0, _) | (_, None) => Vec::new(),
             (1, Some(only)) if !is_bounded => vec![format!("the machine with {only}")],
             _ => vec![format!("machines with {at_least}{}", self.kinds.iter().map(counted).collect::<Vec<_>>().join(", "))],
@@ -371,8 +368,8 @@ impl Machines {
         }
         let also = match all {
             0 | 1 => String::new(),
-            all if all > self.named.len() || is_bounded => format!(", such as {}", self.named.join(", ")),
-            _ => format!(": {}", self.named.join(", ")),
+            all if all > named.len() || is_bounded => format!(", such as {}", named.join(", ")),
+            _ => format!(": {}", named.join(", ")),
         };
         (who.join(", and "), also)
     }
