@@ -56,7 +56,7 @@ pub struct Answer {
     /// The whole body. For a failure, a sentence that tells what to do.
     pub body: Bytes,
     /// The media type of the body.
-    pub content_type: &'static str,
+    pub content_type: ContentType,
     /// Who asked, if the query told.
     pub subject: Option<Arc<Subject>>,
     /// Which Assignment and by what, which Profile, which config.
@@ -72,6 +72,15 @@ pub struct Choice {
     pub profile: Option<Arc<Profile>>,
     /// The name of the config.
     pub config: Option<ConfigName>,
+}
+
+/// The media type of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentType {
+    /// Scripts, configs and sentences.
+    Text,
+    /// The description of the API.
+    Json,
 }
 
 /// What was asked for.
@@ -173,7 +182,7 @@ impl Boot {
             Route::Bootstrap => Answer::text(route, bootstrap(&base_url)),
             Route::Script => self.script(request.query, &base_url),
             Route::Config => configs::answer(self, request, &base_url),
-            Route::OpenApi => Answer { content_type: "application/json", ..Answer::text(route, openapi().to_owned()) },
+            Route::OpenApi => Answer { content_type: ContentType::Json, ..Answer::text(route, openapi().to_owned()) },
             Route::Unknown => {
                 let reason = "shaper serves /boot.ipxe, /autoexec.ipxe, /ipxe?labels, /config/{uuid} and /openapi.json";
                 Answer::failure(route, Outcome::NoSuchPath, reason.to_owned())
@@ -229,14 +238,7 @@ impl Answer {
     }
 
     pub(crate) fn text(route: Route, text: String) -> Self {
-        Self {
-            route,
-            outcome: Outcome::Ok,
-            body: text.into(),
-            content_type: "text/plain; charset=utf-8",
-            subject: None,
-            choice: Choice::default(),
-        }
+        Self { route, outcome: Outcome::Ok, body: text.into(), content_type: ContentType::Text, subject: None, choice: Choice::default() }
     }
 
     pub(crate) fn failure(route: Route, outcome: Outcome, reason: String) -> Self {
@@ -288,6 +290,18 @@ const _: () = {
         at += 1;
     }
 };
+
+// === impl ContentType ===
+
+impl ContentType {
+    /// As the header `content-type` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Json => "application/json",
+        }
+    }
+}
 
 // === impl Route ===
 

@@ -1,12 +1,14 @@
 //! The address under which a client reached us: what links start with.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// `http://` or `https://`, a host, perhaps a port and a path; no slash at the end. It holds nothing that a script would misread.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BaseUrl(String);
+pub struct BaseUrl(Arc<str>);
 
 /// The text is no address that links could start with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,14 +17,30 @@ pub struct InvalidBaseUrl(String);
 
 impl BaseUrl {
     /// From a Host header (RFC 9110, section 7.2). None where it is no host.
+    ///
+    /// A thread remembers the last: nearly all clients of a server know it by the same name.
     pub fn from_host(scheme: &str, host: &str) -> Option<Self> {
-        is_authority(host).then(|| Self([scheme, "://", host].concat()))
+        thread_local! {
+            static LAST: RefCell<Option<BaseUrl>> = const { RefCell::new(None) };
+        }
+        LAST.with_borrow_mut(|last| {
+            if let Some(last) = last.as_ref().filter(|last| last.is_of(scheme, host)) {
+                return Some(last.clone());
+            }
+            let made = is_authority(host).then(|| Self([scheme, "://", host].concat().into()))?;
+            *last = Some(made.clone());
+            Some(made)
+        })
+    }
+
+    fn is_of(&self, scheme: &str, host: &str) -> bool {
+        self.0.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://")) == Some(host)
     }
 
     /// From the address of our end of the connection, where the client named no host.
     pub fn from_address(scheme: &str, address: SocketAddr) -> Self {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        Self(format!("{scheme}://{address}"))
+        Self(format!("{scheme}://{address}").into())
     }
 
     /// The text.
@@ -41,7 +59,7 @@ impl FromStr for BaseUrl {
             let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             let path_is_plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
             let is_valid = matches!(scheme, "http" | "https") && is_authority(host) && path_is_plain;
-            is_valid.then(|| Self(format!("{scheme}://{rest}")))
+            is_valid.then(|| Self(format!("{scheme}://{rest}").into()))
         };
         parse().ok_or_else(|| InvalidBaseUrl(text.to_owned()))
     }

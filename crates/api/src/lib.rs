@@ -24,7 +24,7 @@ mod refusal;
 mod server;
 mod shed;
 
-pub use answer::{Answer, Boot, Choice, Outcome, Request, Route};
+pub use answer::{Answer, Boot, Choice, ContentType, Outcome, Request, Route};
 pub use base_url::{BaseUrl, InvalidBaseUrl};
 pub use bootstrap::bootstrap;
 pub use line::{Line, RequestLog};

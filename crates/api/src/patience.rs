@@ -1,12 +1,12 @@
 //! A stream that gives up on a reader who takes a whole answer too slowly.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -54,9 +54,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let len: usize = bytes.iter().map(|slice| slice.len()).sum();
         let written = if bytes.len() > 1 && len <= SHORT_BYTES {
-            let mut one = SmallVec::<[u8; SHORT_BYTES]>::new();
-            bytes.iter().for_each(|slice| one.extend_from_slice(slice));
-            Pin::new(&mut self.stream).poll_write(cx, &one)
+            thread_local! {
+                static ONE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+            }
+            ONE.with_borrow_mut(|one| {
+                one.clear();
+                bytes.iter().for_each(|slice| one.extend_from_slice(slice));
+                Pin::new(&mut self.stream).poll_write(cx, one)
+            })
         } else {
             Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
         };

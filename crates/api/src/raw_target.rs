@@ -146,11 +146,14 @@ fn is_outside_uris(byte: u8) -> bool {
 /// Whether it is the head of one request, all of it and nothing else, in whose first line nothing must be encoded.
 fn is_one_plain_request(bytes: &[u8]) -> bool {
     let Some(first_end) = memchr::memchr(b'\n', bytes) else { return false };
-    let is_first_empty = matches!(bytes[0], b'\r' | b'\n');
-    let Some(lines) = bytes[first_end..].strip_suffix(b"\r\n").filter(|lines| lines.ends_with(b"\n")) else { return false };
-    // Empty lines, as `is_raw` sees them; as many bytes at once as the processor can.
-    let empty = lines.iter().zip(&lines[1..]).fold(0, |empty, (a, b)| empty | u8::from(matches!((a, b), (b'\n', b'\r' | b'\n'))));
-    !is_first_empty && empty == 0 && !has_outside_uris(&bytes[..first_end])
+    let (first, mut rest) = bytes.split_at(first_end + 1);
+    // Lines without text are empty, as `is_raw` sees them: the last is one, and no other may be.
+    let is_empty = |line: &[u8]| matches!(line.first(), None | Some(b'\r' | b'\n'));
+    while !is_empty(rest) {
+        let Some(end) = memchr::memchr(b'\n', rest) else { return false };
+        rest = &rest[end + 1..];
+    }
+    rest == b"\r\n" && !is_empty(first) && !has_outside_uris(first)
 }
 
 fn has_outside_uris(text: &[u8]) -> bool {

@@ -51,8 +51,13 @@ impl fmt::Display for MatchedBy {
 ///
 /// Braces and the `urn:uuid:` prefix are refused: no firmware sends them, so they are more likely a mistake.
 pub fn parse_uuid(text: &str) -> Option<Uuid> {
+    parse_uuid_bytes(text.as_bytes())
+}
+
+/// The same where it is not asked whether it is text.
+pub(crate) fn parse_uuid_bytes(text: &[u8]) -> Option<Uuid> {
     match text.len() {
-        32 | 36 => Uuid::try_parse(text).ok(),
+        32 | 36 => Uuid::try_parse_ascii(text).ok(),
         _ => None,
     }
 }
@@ -71,6 +76,11 @@ pub fn is_placeholder_uuid(uuid: Uuid) -> bool {
 
 /// Whether this serial number is a vendor's filler text, compared without regard to case and surrounding spaces.
 pub fn is_placeholder_serial(serial: &str) -> bool {
+    is_filler(serial.trim())
+}
+
+/// The same of one without surrounding spaces.
+pub(crate) fn is_filler(serial: &str) -> bool {
     const FILLER: [&str; 14] = [
         "to be filled by o.e.m.",
         "to be filled by o.e.m",
@@ -87,7 +97,6 @@ pub fn is_placeholder_serial(serial: &str) -> bool {
         "123456789",
         "1234567890",
     ];
-    let serial = serial.trim();
     FILLER.iter().any(|filler| serial.eq_ignore_ascii_case(filler)) || serial.bytes().all(|b| b == b'0')
 }
 
@@ -111,6 +120,34 @@ impl Mac {
         matches!(from.len(), 6 | 8 | 20).then(|| Self { len: u8::try_from(from.len()).expect("at most 20"), octets })
     }
 
+    /// The same that [`FromStr`] accepts.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        let octet = |digits: [u8; 2]| Some(hex(digits[0])? << 4 | hex(digits[1])?);
+        let mut octets = [0; 20];
+        let separator = text.get(2).copied().filter(|byte| matches!(byte, b':' | b'-'));
+        // Each octet is two digits, and a separator where there are such; behind the last there is none.
+        let len = if let Some(separator) = separator {
+            let (pieces, last) = text.as_chunks();
+            let last = <[u8; 2]>::try_from(last).ok()?;
+            let (place, places) = octets.get_mut(..=pieces.len())?.split_last_mut()?;
+            for (place, [high, low, between]) in places.iter_mut().zip(pieces) {
+                *place = octet([*high, *low]).filter(|_| *between == separator)?;
+            }
+            *place = octet(last)?;
+            pieces.len() + 1
+        } else {
+            let (pieces, []) = text.as_chunks() else { return None };
+            for (place, digits) in octets.get_mut(..pieces.len())?.iter_mut().zip(pieces) {
+                *place = octet(*digits)?;
+            }
+            pieces.len()
+        };
+        if !matches!(len, 6 | 8 | 20) {
+            return None;
+        }
+        Some(Self { len: u8::try_from(len).expect("at most 20"), octets })
+    }
+
     /// Whether this is an address that no card has: all zeros or all ones.
     pub fn is_placeholder(&self) -> bool {
         self.octets().iter().all(|o| *o == 0) || self.octets().iter().all(|o| *o == 0xff)
@@ -127,21 +164,7 @@ impl FromStr for Mac {
     type Err = InvalidMac;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidMac(text.chars().take(64).collect());
-        let bytes = text.as_bytes();
-        let separator = bytes.get(2).copied().filter(|byte| matches!(byte, b':' | b'-'));
-        // Each octet is two digits, and a separator where there are such; behind the last there is none.
-        let step = if separator.is_some() { 3 } else { 2 };
-        let is_whole = bytes.len() % step == 2 % step;
-        let mut octets = [0; 20];
-        let len = bytes.len().div_ceil(step);
-        let places = octets.get_mut(..len).filter(|_| is_whole && matches!(len, 6 | 8 | 20)).ok_or_else(invalid)?;
-        for (octet, piece) in places.iter_mut().zip(bytes.chunks(step)) {
-            let digits = hex(piece[0]).zip(hex(piece[1]));
-            let (high, low) = digits.filter(|_| piece.get(2).is_none_or(|byte| Some(*byte) == separator)).ok_or_else(invalid)?;
-            *octet = high << 4 | low;
-        }
-        Ok(Self { len: u8::try_from(len).expect("at most 20"), octets })
+        Self::parse(text.as_bytes()).ok_or_else(|| InvalidMac(text.chars().take(64).collect()))
     }
 }
 

@@ -40,18 +40,29 @@ const UUID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
 /// The labels that identify a machine.
 pub const IDENTITIES: [&str; 3] = ["uuid", "serial", "mac"];
 
-/// These come first in a query, in this order: their values need no escaping, so that nothing before them can garble them.
-const LEADING: [&str; 4] = ["uuid", "mac", BUILDARCH, "platform"];
-/// These come last: they are free text, which iPXE of before 2021-11-12 can't escape (`ipxe@1844aacc8`).
-const FREE_TEXT: [&str; 5] = ["manufacturer", "product", "serial", "asset", "hostname"];
-/// The turn of all others, in the order of their keys.
+/// What the bootstrap script makes a machine send, in its order.
+///
+/// Links have the same order. The first labels need no escaping, so that nothing before them can garble them. The last are free text,
+/// which iPXE of before 2021-11-12 can't escape (`ipxe@1844aacc8`). All others have their turn between these, in the order of their keys.
+const USUAL: [&str; 9] = ["uuid", "mac", BUILDARCH, "platform", "serial", "hostname", "manufacturer", "product", "asset"];
+/// The heads of these.
+const USUAL_HEADS: [u64; USUAL.len()] = {
+    let mut heads = [0; USUAL.len()];
+    let mut at = 0;
+    while at < heads.len() {
+        heads[at] = head(USUAL[at]);
+        at += 1;
+    }
+    heads
+};
+/// The turns of these, of which the first four come before all others.
+const TURNS: [u8; USUAL.len()] = [UUID_TURN, MAC_TURN, BUILDARCH_TURN, 3, SERIAL_TURN, 6, 7, 8, 9];
 const MIDDLE_TURN: u8 = 4;
-const _: () = assert!(LEADING.len() == MIDDLE_TURN as usize);
-
-/// The turns of those that have a normal spelling.
+/// The turns of those that are more than a text.
 const UUID_TURN: u8 = 0;
 const MAC_TURN: u8 = 1;
 const BUILDARCH_TURN: u8 = 2;
+const SERIAL_TURN: u8 = 5;
 
 /// A machine that boots: its labels and those of them that tell it from others.
 #[derive(Clone, Default)]
@@ -74,7 +85,7 @@ struct Label {
     value: Span,
     /// The whole pair, where it was sent just as it is written; else nothing.
     sent: Option<Span>,
-    /// Its place in a query: see [`LEADING`] and [`FREE_TEXT`].
+    /// Its place in a query: see [`USUAL`].
     turn: u8,
     extrinsic: bool,
 }
@@ -122,8 +133,9 @@ impl Subject {
         let text = String::with_capacity(query.len() + extrinsic.bytes() + USUAL_DECODED_BYTES);
         let mut subject = Self { text, labels: Vec::with_capacity(USUAL_LABELS), ..Self::default() };
         subject.text.push_str(query);
+        let mut expected = 0;
         for pair in query::raw_pairs(query) {
-            subject.present(query, pair)?;
+            subject.present(query, pair, &mut expected)?;
         }
         subject.identify();
         subject.add_extrinsic(extrinsic);
@@ -187,14 +199,33 @@ impl Subject {
 
     /// Appends that query string.
     pub(crate) fn query_into(&self, out: &mut String) {
-        for (place, label) in self.labels.iter().filter(|label| !label.extrinsic).enumerate() {
-            if place > 0 {
+        // What was sent in this order, and just as it is written, is copied at once.
+        let mut run: Option<Span> = None;
+        let mut is_first = true;
+        let mut separate = |out: &mut String| {
+            if !std::mem::take(&mut is_first) {
                 out.push('&');
             }
-            match label.sent {
-                Some(sent) => out.push_str(self.at(sent)),
-                None => query::append_pair(out, self.at(label.key), self.at(label.value)),
+        };
+        for label in self.labels.iter().filter(|label| !label.extrinsic) {
+            match (label.sent, run) {
+                (Some(next), Some(sent)) if next.start == sent.end + 1 => run = Some(Span { end: next.end, ..sent }),
+                (next, sent) => {
+                    if let Some(sent) = sent {
+                        separate(out);
+                        out.push_str(self.at(sent));
+                    }
+                    run = next;
+                    if next.is_none() {
+                        separate(out);
+                        query::append_pair(out, self.at(label.key), self.at(label.value));
+                    }
+                }
             }
+        }
+        if let Some(sent) = run {
+            separate(out);
+            out.push_str(self.at(sent));
         }
     }
 
@@ -205,6 +236,11 @@ impl Subject {
 
     fn at(&self, span: Span) -> &str {
         span.of(&self.text)
+    }
+
+    /// The same, where it is not asked whether it is text.
+    fn bytes_at(&self, span: Span) -> &[u8] {
+        &self.text.as_bytes()[span.start as usize..span.end as usize]
     }
 
     /// The [`head`] of a key, which is not empty, in one look where more text follows.
@@ -220,16 +256,17 @@ impl Subject {
     fn find(&self, key: &str) -> Option<&Label> {
         let head = head(key);
         // They are few: looking at one after the other is faster than halving.
-        self.labels.iter().find(|label| label.head == head && are_same(self.at(label.key), key))
+        self.labels.iter().find(|label| label.head == head && are_same(self.bytes_at(label.key), key.as_bytes()))
     }
 
     /// Where a key is, or else belongs. Most belong at the end.
-    fn position(&self, turn: u8, head: u64, key: &str) -> Result<usize, usize> {
+    #[inline]
+    fn position(&self, turn: u8, head: u64, key: &[u8]) -> Result<usize, usize> {
         if self.labels.last().is_none_or(|last| (last.turn, last.head) < (turn, head)) {
             return Err(self.labels.len());
         }
         for (at, label) in self.labels.iter().enumerate().rev() {
-            match (label.turn, label.head).cmp(&(turn, head)).then_with(|| self.at(label.key).cmp(key)) {
+            match (label.turn, label.head).cmp(&(turn, head)).then_with(|| self.bytes_at(label.key).cmp(key)) {
                 Ordering::Less => return Err(at + 1),
                 Ordering::Equal => return Ok(at),
                 Ordering::Greater => {}
@@ -238,41 +275,45 @@ impl Subject {
         Err(0)
     }
 
-    /// Takes one pair of a query, unless its label is there already.
-    fn present(&mut self, query: &str, pair: Pair) -> Result<(), InvalidQuery> {
+    /// Takes one pair of a query, unless its label is there already. `expected`: the place in [`USUAL`] behind that of the last pair.
+    fn present(&mut self, query: &str, pair: Pair, expected: &mut usize) -> Result<(), InvalidQuery> {
         let key = self.read(query, pair.start, pair.equals, pair.key_has_escapes);
         let mut value = self.read(query, pair.value, pair.end, pair.value_has_escapes);
-        let (name, said) = (key.of(&self.text), value.of(&self.text));
-        if name.len() > MAX_KEY_BYTES || (!pair.is_canonical || pair.key_has_escapes) && has_control_characters(name) {
-            return Err(InvalidQuery::Key(excerpt(name)));
+        let is_plain = pair.is_canonical && !pair.key_has_escapes;
+        if key.len() > MAX_KEY_BYTES || !is_plain && has_control_characters(self.at(key)) {
+            return Err(InvalidQuery::Key(excerpt(self.at(key))));
         }
-        if said.len() > MAX_VALUE_BYTES {
-            return Err(InvalidQuery::ValueTooLong(excerpt(name)));
+        if value.len() > MAX_VALUE_BYTES {
+            return Err(InvalidQuery::ValueTooLong(excerpt(self.at(key))));
         }
-        if name.is_empty() || said.is_empty() {
+        if key.len() == 0 {
             return Ok(());
         }
-        let head = self.head_at(key);
-        let turn = turn(head, name);
+        let (name, head) = (self.bytes_at(key), self.head_at(key));
+        let turn = turn(head, name, expected);
+        if value.len() == 0 {
+            return Ok(());
+        }
+        let position = self.position(turn, head, name);
+        let said = self.bytes_at(value);
         // None where it is said in its normal spelling.
         let normal = match turn {
             UUID_TURN => {
-                let uuid = identity::parse_uuid(said).ok_or_else(|| InvalidQuery::Uuid(excerpt(said)))?;
-                self.uuid.get_or_insert(uuid);
+                let uuid = identity::parse_uuid_bytes(said).ok_or_else(|| InvalidQuery::Uuid(excerpt(self.at(value))))?;
                 let is_normal = said.len() == UUID_BYTES && is_lower_case(said);
+                self.uuid.get_or_insert(uuid);
                 (!is_normal).then(|| uuid.to_string())
             }
             MAC_TURN => {
-                let mac = said.parse::<Mac>().map_err(|_| InvalidQuery::Mac(excerpt(said)))?;
+                let mac = Mac::parse(said).ok_or_else(|| InvalidQuery::Mac(excerpt(self.at(value))))?;
+                let is_normal = said[2] == b':' && is_lower_case(said);
                 self.mac.get_or_insert(mac);
-                let is_normal = said.as_bytes()[2] == b':' && is_lower_case(said);
                 (!is_normal).then(|| mac.to_string())
             }
-            BUILDARCH_TURN => Some(arch::canonical(said)).filter(|name| name != said).map(Cow::into_owned),
+            BUILDARCH_TURN => Some(arch::canonical(self.at(value))).filter(|name| name != self.at(value)).map(Cow::into_owned),
             _ => None,
         };
-        let position = self.position(turn, head, name);
-        let sent = (pair.is_canonical && normal.is_none()).then(|| Span::new(pair.start, pair.end));
+        let sent = (pair.is_canonical && normal.is_none()).then_some(Span { start: pair.start, end: pair.end });
         if let Some(normal) = normal {
             value = self.write(|text| text.push_str(&normal));
         }
@@ -283,6 +324,9 @@ impl Subject {
             },
             Err(_) if self.labels.len() == MAX_LABELS => Err(InvalidQuery::TooManyLabels),
             Err(at) => {
+                if turn == SERIAL_TURN {
+                    self.serial = Some(value);
+                }
                 self.labels.insert(at, Label { head, key, value, sent, turn, extrinsic: false });
                 Ok(())
             }
@@ -291,8 +335,9 @@ impl Subject {
 
     /// A piece of the query, which the text starts with as it was sent.
     #[inline]
-    fn read(&mut self, query: &str, start: usize, end: usize, has_escapes: bool) -> Span {
-        if has_escapes { self.write(|text| query::decode_into(text, &query[start..end])) } else { Span::new(start, end) }
+    fn read(&mut self, query: &str, start: u32, end: u32, has_escapes: bool) -> Span {
+        let sent = Span { start, end };
+        if has_escapes { self.write(|text| query::decode_into(text, sent.of(query))) } else { sent }
     }
 
     /// Where in the text it is what this appends to it.
@@ -302,14 +347,14 @@ impl Subject {
         Span::new(start, self.text.len())
     }
 
-    /// Takes the serial number out of the labels, and sets placeholders aside.
+    /// Trims the serial number, and sets placeholders aside.
     fn identify(&mut self) {
         if self.uuid.is_some_and(identity::is_placeholder_uuid) {
             self.uuid = None;
             self.placeholders.push("uuid");
         }
-        if let Some(serial) = self.find("serial").map(|label| self.trimmed(label.value)) {
-            if identity::is_placeholder_serial(self.at(serial)) {
+        if let Some(serial) = self.serial.take().map(|serial| self.trimmed(serial)) {
+            if identity::is_filler(self.at(serial)) {
                 self.placeholders.push("serial");
             } else {
                 self.serial = Some(serial);
@@ -322,7 +367,7 @@ impl Subject {
     }
 
     fn trimmed(&self, span: Span) -> Span {
-        if let [first, .., last] = self.at(span).as_bytes()
+        if let [first, .., last] = self.bytes_at(span)
             && first.is_ascii_graphic()
             && last.is_ascii_graphic()
         {
@@ -337,8 +382,8 @@ impl Subject {
     fn add_extrinsic(&mut self, extrinsic: &ExtrinsicLabels) {
         for (key, value) in extrinsic.iter() {
             let head = head(key);
-            let turn = turn(head, key);
-            let position = self.position(turn, head, key);
+            let turn = turn(head, key.as_bytes(), &mut 0);
+            let position = self.position(turn, head, key.as_bytes());
             let (key, value) = (self.write(|text| text.push_str(key)), self.write(|text| text.push_str(value)));
             let label = Label { head, key, value, sent: None, turn, extrinsic: true };
             match position {
@@ -364,23 +409,13 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// When a label comes in a query.
-fn turn(head: u64, key: &str) -> u8 {
-    const HEADS: [u64; LEADING.len() + FREE_TEXT.len()] = {
-        let mut heads = [0; LEADING.len() + FREE_TEXT.len()];
-        let mut at = 0;
-        while at < heads.len() {
-            heads[at] = self::head(if at < LEADING.len() { LEADING[at] } else { FREE_TEXT[at - LEADING.len()] });
-            at += 1;
-        }
-        heads
-    };
-    let Some(at) = HEADS.iter().position(|known| *known == head) else { return MIDDLE_TURN };
-    let (name, turn) = match at.checked_sub(LEADING.len()) {
-        None => (LEADING[at], at),
-        Some(place) => (FREE_TEXT[place], at + 1),
-    };
-    if are_same(name, key) { u8::try_from(turn).expect("there are few") } else { MIDDLE_TURN }
+/// When a label comes in a query. Most come where they are expected.
+#[inline]
+fn turn(head: u64, key: &[u8], expected: &mut usize) -> u8 {
+    let is = |at: usize| USUAL_HEADS.get(at) == Some(&head) && are_same(USUAL[at].as_bytes(), key);
+    let Some(at) = is(*expected).then_some(*expected).or_else(|| (0..USUAL.len()).find(|at| is(*at))) else { return MIDDLE_TURN };
+    *expected = at + 1;
+    TURNS[at]
 }
 
 /// The first bytes of a key, in the order of keys. Keys hold no zeros.
@@ -398,12 +433,12 @@ const fn head(key: &str) -> u64 {
 }
 
 /// Whether two keys are the same, of which the [`head`] is.
-fn are_same(one: &str, other: &str) -> bool {
+fn are_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && (one.len() <= HEAD_BYTES || one == other)
 }
 
-fn is_lower_case(text: &str) -> bool {
-    bytes::all(text.as_bytes(), |byte| !byte.is_ascii_uppercase())
+fn is_lower_case(text: &[u8]) -> bool {
+    bytes::all(text, |byte| !byte.is_ascii_uppercase())
 }
 
 fn has_control_characters(text: &str) -> bool {
@@ -458,6 +493,8 @@ fn excerpt(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parse(query: &str) -> Result<Subject, InvalidQuery> {
@@ -466,10 +503,12 @@ mod tests {
 
     #[test]
     fn turns_are_those_of_the_names() {
-        let turn = |key: &str| super::turn(head(key), key);
-        assert_eq!(LEADING.map(turn), [UUID_TURN, MAC_TURN, BUILDARCH_TURN, 3]);
-        assert_eq!(FREE_TEXT.map(turn), [5, 6, 7, 8, 9]);
-        assert_eq!(["rack", "buildarc", "buildarches", "uuid2", "manufacture"].map(turn), [MIDDLE_TURN; 5]);
+        assert!(TURNS.is_sorted() && !TURNS.contains(&MIDDLE_TURN));
+        for expected in 0..=USUAL.len() {
+            let turn = |key: &str| super::turn(head(key), key.as_bytes(), &mut expected.clone());
+            assert_eq!(USUAL.map(turn), TURNS);
+            assert_eq!(["rack", "buildarc", "buildarches", "uuid2", "manufacture"].map(turn), [MIDDLE_TURN; 5]);
+        }
     }
 
     #[test]
@@ -545,7 +584,7 @@ mod tests {
         let subject = parse(query).unwrap();
         assert_eq!(
             subject.to_query(),
-            "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&mac=52:54:00:ab:cd:ef&buildarch=x86_64&platform=efi&rack=r1&product=R%20640&serial=SN%2012%263%3Dx%23y%2520%2Bz"
+            "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&mac=52:54:00:ab:cd:ef&buildarch=x86_64&platform=efi&rack=r1&serial=SN%2012%263%3Dx%23y%2520%2Bz&product=R%20640"
         );
         assert_eq!(parse(&subject.to_query()).unwrap(), subject);
     }
@@ -555,8 +594,31 @@ mod tests {
         for spelling in ["a%20b", "a b", "a%20%62", "%61 b"] {
             for mac in ["52:54:00:ab:cd:ef", "52%3A54:00:ab:cd:ef", "52-54-00-AB-CD-EF"] {
                 let subject = parse(&format!("x=&asset={spelling}&k={spelling}&mac={mac}&x%79=~&k=2&hostname=%C3%A9")).unwrap();
-                assert_eq!(subject.to_query(), "mac=52:54:00:ab:cd:ef&k=a%20b&xy=~&asset=a%20b&hostname=%C3%A9", "{spelling} {mac}");
+                assert_eq!(subject.to_query(), "mac=52:54:00:ab:cd:ef&k=a%20b&xy=~&hostname=%C3%A9&asset=a%20b", "{spelling} {mac}");
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_query_is_written_pair_by_pair_in_turn(
+            pairs in prop::collection::vec((prop::sample::select(vec!["platform", "serial", "hostname", "product", "asset", "a", "rack"]),
+                "([a-z$'.]|%20|%C3%A9|=| )?[0-9]{0,3}", "&{1,2}"), 0..9),
+        ) {
+            let query: String = pairs.iter().map(|(key, value, end)| format!("{key}={value}{end}")).collect();
+            let subject = parse(&query);
+            prop_assume!(subject.is_ok(), "not with two serial numbers");
+            let mut said: Vec<(&str, String)> = Vec::new();
+            for (key, value, _) in &pairs {
+                if !value.is_empty() && said.iter().all(|(known, _)| known != key) {
+                    said.push((key, query::decode(value).into_owned()));
+                }
+            }
+            let turn = |key: &str| USUAL.iter().position(|usual| *usual == key).map_or(3.5, |at| at as f32);
+            said.sort_by(|(a, _), (b, _)| turn(a).total_cmp(&turn(b)).then(a.cmp(b)));
+            let mut written = String::new();
+            said.iter().for_each(|(key, value)| query::append(&mut written, key, value));
+            prop_assert_eq!(subject.unwrap().to_query(), written);
         }
     }
 

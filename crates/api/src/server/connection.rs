@@ -140,7 +140,7 @@ impl Shared {
         let body = request::sentence(&answer.body, status, &id);
         let head = format!(
             "HTTP/1.1 {status}\r\ncontent-type: {}\r\ncontent-length: {}\r\ncache-control: no-store\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n",
-            answer.content_type,
+            answer.content_type.name(),
             body.len()
         );
         [head.as_bytes(), &body].concat()

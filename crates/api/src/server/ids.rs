@@ -8,12 +8,13 @@ use rand::Rng;
 
 /// Makes ids.
 pub(super) struct Ids {
-    /// Tells these from those of other threads and processes in a log.
-    prefix: u32,
+    /// Tells these from those of other threads and processes in a log: how each starts.
+    start: RequestId,
     next: AtomicUsize,
 }
 
 /// The id of one request: two numbers in hexadecimal, the first of eight digits.
+#[derive(Clone)]
 pub(super) struct RequestId {
     text: [u8; RequestId::MAX_BYTES],
     len: usize,
@@ -23,13 +24,18 @@ pub(super) struct RequestId {
 
 impl Ids {
     pub(super) fn new() -> Self {
-        Self { prefix: rand::rng().random(), next: AtomicUsize::new(0) }
+        Self::starting(rand::rng().random(), 0)
+    }
+
+    fn starting(prefix: u32, next: usize) -> Self {
+        let mut start = RequestId { text: [0; _], len: 0 };
+        start.push_hex(u64::from(prefix), 8);
+        start.push(b'-');
+        Self { start, next: AtomicUsize::new(next) }
     }
 
     pub(super) fn next(&self) -> RequestId {
-        let mut id = RequestId { text: [0; _], len: 0 };
-        id.push_hex(u64::from(self.prefix), 8);
-        id.push(b'-');
+        let mut id = self.start.clone();
         id.push_hex(self.next.fetch_add(1, Ordering::Relaxed) as u64, 1);
         id
     }
@@ -74,9 +80,9 @@ mod tests {
 
     #[test]
     fn ids_are_two_numbers_and_none_comes_twice() {
-        let ids = Ids { prefix: 0x1f, next: AtomicUsize::new(9) };
+        let ids = Ids::starting(0x1f, 9);
         assert_eq!([ids.next().to_string(), ids.next().to_string()], ["0000001f-9", "0000001f-a"]);
-        let last = Ids { prefix: u32::MAX, next: AtomicUsize::new(usize::MAX) }.next();
+        let last = Ids::starting(u32::MAX, usize::MAX).next();
         assert_eq!((last.as_str(), last.to_header().as_bytes().len()), ("ffffffff-ffffffffffffffff", RequestId::MAX_BYTES));
     }
 }

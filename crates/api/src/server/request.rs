@@ -3,18 +3,18 @@
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::{Answer, Outcome, Request, Route};
+use crate::answer::{Answer, ContentType, Outcome, Request, Route};
 use crate::shed;
 
 use super::connection::Progress;
@@ -50,7 +50,7 @@ impl Shared {
         let body = Bytes::from_owner(LongText(answer.body.clone(), self.clone()));
         if before + bytes > self.limits.answer_bytes {
             let reason = "shaper has too many long answers that clients are still taking; try again in a moment".to_owned();
-            return Answer { body: reason.into(), outcome: Outcome::Overloaded, content_type: "text/plain; charset=utf-8", ..answer };
+            return Answer { body: reason.into(), outcome: Outcome::Overloaded, content_type: ContentType::Text, ..answer };
         }
         Answer { body, ..answer }
     }
@@ -120,9 +120,7 @@ fn response(answer: Answer, id: &RequestId, in_flight: Option<InFlight>) -> Resp
     let mut response = Response::new(Text { bytes, _in_flight: in_flight });
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(REQUEST_ID, id.to_header());
+    *headers = self::headers(answer.content_type, id);
     match answer.outcome {
         Outcome::MethodNotAllowed => drop(headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"))),
         Outcome::NotReady | Outcome::NotAccepted | Outcome::Overloaded => {
@@ -131,6 +129,27 @@ fn response(answer: Answer, id: &RequestId, in_flight: Option<InFlight>) -> Resp
         _ => {}
     }
     response
+}
+
+/// What all answers have. Made once for each media type, where only the id is put in: a request makes no header by itself.
+fn headers(content_type: ContentType, id: &RequestId) -> HeaderMap {
+    static TEXT: LazyLock<HeaderMap> = LazyLock::new(|| made(ContentType::Text));
+    static JSON: LazyLock<HeaderMap> = LazyLock::new(|| made(ContentType::Json));
+    fn made(content_type: ContentType) -> HeaderMap {
+        let content_type = HeaderValue::from_static(content_type.name());
+        let no_store = HeaderValue::from_static("no-store");
+        let id = HeaderValue::from_static("none yet");
+        HeaderMap::from_iter([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, no_store), (REQUEST_ID, id)])
+    }
+    let mut headers = match content_type {
+        ContentType::Text => TEXT.clone(),
+        ContentType::Json => JSON.clone(),
+    };
+    // Not `insert`, which would make room first.
+    if let Some(place) = headers.get_mut(&REQUEST_ID) {
+        *place = id.to_header();
+    }
+    headers
 }
 
 /// What a client reads that gets no script.

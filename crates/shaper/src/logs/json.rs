@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime};
 
+use boot::ObjectKey;
 use boot::bytes::differing;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -65,7 +66,7 @@ pub(super) fn request(out: &mut String, line: &api::Line<'_>) {
         ($name:literal: object $value:expr) => {
             if let Some(key) = $value {
                 out.push_str(concat!(",\"", $name, "\":\""));
-                key.spell(&mut |piece| Escaped(out).push(piece));
+                object(out, key);
                 out.push('"');
             }
         };
@@ -94,6 +95,16 @@ pub(super) fn request(out: &mut String, line: &api::Line<'_>) {
     field!("took_us": number line.took_us);
     field!("request": plain line.request);
     out.push_str("}\n");
+}
+
+/// Appends an object's key, all of which is looked at once.
+fn object(out: &mut String, key: &ObjectKey) {
+    let start = out.len();
+    key.spell(&mut |piece| out.push_str(piece));
+    if has_special(&out.as_bytes()[start..]) {
+        let plain = out.split_off(start);
+        Escaped(out).push(&plain);
+    }
 }
 
 /// RFC 3339 in UTC, to the microsecond.
