@@ -92,13 +92,16 @@ fn with_line<T>(make: impl FnOnce(&mut String) -> T) -> T {
     thread_local! {
         static LINE: RefCell<String> = const { RefCell::new(String::new()) };
     }
-    // A value that logs while it is written finds the other line in use, and makes one of its own.
-    let mut line = LINE.take();
-    line.clear();
-    let made = make(&mut line);
-    line.shrink_to(USUAL_BYTES);
-    LINE.set(line);
-    made
+    LINE.with(|line| {
+        // A value that logs while it is written finds the other line in use, and makes one of its own.
+        let Ok(mut line) = line.try_borrow_mut() else { return make(&mut String::new()) };
+        line.clear();
+        let made = make(&mut line);
+        if line.capacity() > USUAL_BYTES {
+            line.shrink_to(USUAL_BYTES);
+        }
+        made
+    })
 }
 
 #[cfg(test)]

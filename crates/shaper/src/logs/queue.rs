@@ -1,10 +1,13 @@
 //! Lines on their way to standard error, so that nobody waits for whoever reads it.
 //!
-//! Whoever logs appends to a text in memory; a thread writes what is there, all of it at once, and rests for a moment. So a line is on
-//! its way at once while there are few, and a busy server makes one system call for hundreds of them. A reader that does not read keeps
-//! the thread waiting and nobody else: once there is too much, lines are lost, counted, and that is said as soon as it reads again.
+//! Whoever logs appends to a text in memory that is its thread's own, so that no thread waits for another; one thread writes what is there,
+//! all of it at once, and rests for a moment. So a line is on its way at once while there are few, and a busy server makes a few system calls
+//! for hundreds of them. Lines of one thread keep their order; those of two may change places within such a moment. A reader that does not
+//! read keeps the thread waiting and nobody else: once there is too much, lines are lost, counted, and that is said as soon as it reads again.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,8 +17,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// The thread rests so long between two writes.
 const REST: Duration = Duration::from_millis(10);
-/// Most bytes that wait to be written.
-const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Most bytes of one thread that wait to be written.
+const MAX_BYTES: usize = 1024 * 1024;
 /// What is waiting at the end is given up after so long.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -28,7 +31,12 @@ pub struct Flush(Queue);
 
 #[derive(Default)]
 struct Shared {
-    waiting: Mutex<Waiting>,
+    /// Whether the thread waits to be told. It says so before it looks into each drawer once more: what it does not find there was put in
+    /// by somebody who took the drawer's lock after it, and so sees this.
+    is_idle: AtomicBool,
+    /// One for each thread that logs.
+    drawers: Mutex<Vec<Arc<Drawer>>>,
+    state: Mutex<State>,
     /// Told when the thread is idle and there is something to write, and when there is nothing more to come.
     more: Condvar,
     /// Told when all is written.
@@ -36,14 +44,25 @@ struct Shared {
 }
 
 #[derive(Default)]
+struct State {
+    is_writing: bool,
+    is_ending: bool,
+}
+
+/// What one thread has put in. No other takes its lock, but for the one that writes, which takes it for a moment.
+#[derive(Default)]
+struct Drawer(Mutex<Waiting>);
+
+#[derive(Default)]
 struct Waiting {
     text: Vec<u8>,
     /// Lines for which there was no room.
     lost: u64,
-    /// Whether the thread waits to be told.
-    is_idle: bool,
-    is_writing: bool,
-    is_ending: bool,
+}
+
+thread_local! {
+    /// This thread's own, of each queue: there is one.
+    static DRAWERS: RefCell<Vec<(Queue, Arc<Drawer>)>> = const { RefCell::new(Vec::new()) };
 }
 
 // === impl Queue ===
@@ -63,15 +82,32 @@ impl Queue {
 
     /// Takes a line, in one piece.
     pub(super) fn push(&self, line: &[u8]) {
-        let mut waiting = self.0.lock();
+        let put = DRAWERS.try_with(|drawers| {
+            let mut drawers = drawers.borrow_mut();
+            let own = drawers.iter().position(|(queue, _)| Arc::ptr_eq(&queue.0, &self.0));
+            let own = own.unwrap_or_else(|| {
+                drawers.push((self.clone(), self.0.new_drawer()));
+                drawers.len() - 1
+            });
+            self.put(&drawers[own].1, line);
+        });
+        if put.is_err() {
+            // A thread that ends has no more place for one.
+            self.put(&self.0.new_drawer(), line);
+        }
+    }
+
+    fn put(&self, drawer: &Drawer, line: &[u8]) {
+        let mut waiting = drawer.lock();
         if waiting.text.len() + line.len() > MAX_BYTES {
             waiting.lost += 1;
             return;
         }
         waiting.text.extend_from_slice(line);
-        if waiting.is_idle {
-            waiting.is_idle = false;
-            self.0.more.notify_one();
+        // Set before the thread found this drawer empty.
+        if self.0.is_idle.load(Ordering::Relaxed) {
+            drop(waiting);
+            self.0.rouse();
         }
     }
 }
@@ -101,12 +137,11 @@ impl Write for &Queue {
 impl Drop for Flush {
     fn drop(&mut self) {
         let shared = &self.0.0;
-        let mut waiting = shared.lock();
-        waiting.is_ending = true;
-        waiting.is_idle = false;
+        let mut state = shared.state();
+        state.is_ending = true;
+        shared.is_idle.store(false, Ordering::Relaxed);
         shared.more.notify_one();
-        let is_left = |waiting: &mut Waiting| waiting.is_writing || !waiting.text.is_empty();
-        drop(shared.written.wait_timeout_while(waiting, PATIENCE, is_left));
+        drop(shared.written.wait_timeout_while(state, PATIENCE, |state| state.is_writing || shared.has_any()));
     }
 }
 
@@ -114,47 +149,106 @@ impl Drop for Flush {
 
 impl Shared {
     /// Nothing that could panic happens under the lock.
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drawers(&self) -> MutexGuard<'_, Vec<Arc<Drawer>>> {
+        self.drawers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn new_drawer(&self) -> Arc<Drawer> {
+        let drawer = Arc::<Drawer>::default();
+        self.drawers().push(drawer.clone());
+        drawer
+    }
+
+    /// Whether anything waits to be written.
+    fn has_any(&self) -> bool {
+        self.drawers().iter().any(|drawer| drawer.has_any())
+    }
+
+    /// Tells the thread that there is something to write.
+    fn rouse(&self) {
+        let _state = self.state();
+        self.is_idle.store(false, Ordering::Relaxed);
+        self.more.notify_one();
     }
 
     /// Writes until the process ends.
     fn write_all(&self, mut out: impl Write) {
         let mut text = Vec::new();
         loop {
-            let lost = self.take(&mut text);
-            write(&mut out, &text);
-            // One burst must not keep its room for ever.
-            text.clear();
-            text.shrink_to(MAX_BYTES / 16);
-            let mut waiting = self.lock();
-            waiting.is_writing = false;
-            if waiting.text.is_empty() {
+            self.wait();
+            self.state().is_writing = true;
+            let lost = self.write_waiting(&mut out, &mut text);
+            let mut state = self.state();
+            state.is_writing = false;
+            if !self.has_any() {
                 self.written.notify_all();
             }
             if lost > 0 {
-                drop(waiting);
+                drop(state);
                 warn!(lines = lost, "lines of this log are lost here: whoever reads it was too slow");
                 continue;
             }
             let until = Instant::now() + REST;
-            while let Some(left) = until.checked_duration_since(Instant::now()).filter(|_| !waiting.is_ending) {
-                waiting = self.more.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+            while let Some(left) = until.checked_duration_since(Instant::now()).filter(|_| !state.is_ending) {
+                state = self.more.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
             }
         }
     }
 
-    /// Waits for something to write; and how many lines are missing after it.
-    fn take(&self, text: &mut Vec<u8>) -> u64 {
-        let mut waiting = self.lock();
-        while waiting.text.is_empty() {
-            waiting.is_idle = true;
-            waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+    /// Waits for something to write.
+    fn wait(&self) {
+        while !self.has_any() {
+            self.is_idle.store(true, Ordering::Relaxed);
+            // What was put in before is found here; whoever comes to a drawer later sees that it must tell.
+            if self.has_any() {
+                self.is_idle.store(false, Ordering::Relaxed);
+                return;
+            }
+            let mut state = self.state();
+            while self.is_idle.load(Ordering::Relaxed) {
+                state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
         }
-        waiting.is_idle = false;
-        waiting.is_writing = true;
-        std::mem::swap(&mut waiting.text, text);
-        std::mem::take(&mut waiting.lost)
+    }
+
+    /// Writes what waits, one drawer after the other; and how many lines are missing.
+    fn write_waiting(&self, out: &mut impl Write, text: &mut Vec<u8>) -> u64 {
+        let drawers = {
+            let mut drawers = self.drawers();
+            // Those of threads that are gone.
+            drawers.retain(|drawer| Arc::strong_count(drawer) > 1 || drawer.has_any());
+            drawers.clone()
+        };
+        let mut lost = 0;
+        for drawer in drawers {
+            let mut waiting = drawer.lock();
+            std::mem::swap(&mut waiting.text, text);
+            lost += std::mem::take(&mut waiting.lost);
+            drop(waiting);
+            write(out, text);
+            // One burst must not keep its room for ever.
+            text.clear();
+            text.shrink_to(MAX_BYTES / 2);
+        }
+        lost
+    }
+}
+
+// === impl Drawer ===
+
+impl Drawer {
+    /// Nothing that could panic happens under the lock.
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_any(&self) -> bool {
+        let waiting = self.lock();
+        !waiting.text.is_empty() || waiting.lost > 0
     }
 }
 
@@ -217,18 +311,83 @@ mod tests {
     }
 
     #[test]
+    fn all_lines_of_many_threads_are_written_and_those_of_each_in_their_order() {
+        const THREADS: usize = 8;
+        const LINES: usize = 2_000;
+        let (read, seen, queue) = slow();
+        drop(read);
+        let flush = queue.flush_at_end();
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let queue = &queue;
+                scope.spawn(move || {
+                    for number in 0..LINES {
+                        log(queue, format!("{thread} {number}\n").as_bytes());
+                        if number % 100 == 0 {
+                            // The writer finds nothing now and then, and must be told.
+                            thread::sleep(2 * REST);
+                        }
+                    }
+                });
+            }
+        });
+        drop(flush);
+        let text = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
+        let mut next = [0; THREADS];
+        for line in text.lines() {
+            let (thread, number) = line.split_once(' ').unwrap();
+            let next = &mut next[thread.parse::<usize>().unwrap()];
+            assert_eq!(number.parse(), Ok(*next), "{line:?} is in its place, and whole");
+            *next += 1;
+        }
+        assert_eq!(next, [LINES; THREADS]);
+    }
+
+    #[test]
+    fn a_line_that_comes_while_nothing_does_is_written_at_once() {
+        let (read, seen, queue) = slow();
+        drop(read);
+        for number in 0..200 {
+            let line = format!("line {number}\n");
+            log(&queue, line.as_bytes());
+            let asked = Instant::now();
+            while !seen.lock().unwrap().ends_with(line.as_bytes()) {
+                assert!(asked.elapsed() < Duration::from_secs(30), "nobody told the thread of {line:?}");
+                thread::sleep(Duration::from_micros(200));
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_thread_that_has_ended_kept_is_given_back() {
+        let (read, seen, queue) = slow();
+        drop(read);
+        for number in 0..20 {
+            let queue = queue.clone();
+            thread::spawn(move || log(&queue, format!("{number}\n").as_bytes())).join().unwrap();
+        }
+        drop(queue.flush_at_end());
+        assert_eq!(seen.lock().unwrap().iter().filter(|byte| **byte == b'\n').count(), 20);
+        log(&queue, b"more\n");
+        drop(queue.flush_at_end());
+        // This thread's own, and perhaps that of the last one, whose end is not waited for.
+        assert!(queue.0.drawers().len() <= 2, "{} are kept", queue.0.drawers().len());
+    }
+
+    #[test]
     fn whoever_logs_does_not_wait_for_a_reader_that_does_not_read() {
         let (read, seen, queue) = slow();
         let line = vec![b'x'; 64 * 1024];
         for _ in 0..2 * MAX_BYTES / line.len() {
             log(&queue, &line);
         }
-        assert!(queue.0.lock().lost > 0, "there is no room for all of it");
-        assert!(queue.0.lock().text.len() <= MAX_BYTES);
+        let lost = || queue.0.drawers().iter().map(|drawer| drawer.lock().lost).sum::<u64>();
+        assert!(lost() > 0, "there is no room for all of it");
+        assert!(queue.0.drawers().iter().all(|drawer| drawer.lock().text.len() <= MAX_BYTES));
         drop(read);
         drop(queue.flush_at_end());
         assert!(seen.lock().unwrap().len() >= MAX_BYTES, "what there was room for is not lost");
-        assert_eq!(queue.0.lock().lost, 0, "the loss is told once");
+        assert_eq!(lost(), 0, "the loss is told once");
     }
 
     #[test]
