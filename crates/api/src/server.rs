@@ -176,7 +176,7 @@ impl Shared {
         Self {
             boot: self.boot.clone(),
             tls: self.tls.clone(),
-            metrics: self.metrics.clone(),
+            metrics: self.metrics.of_another_thread(),
             lines: self.lines.clone(),
             limits: self.limits.clone(),
             connections: self.connections.clone(),

@@ -163,7 +163,7 @@ pub(super) fn sentence(reason: &Bytes, status: http::StatusCode, id: &RequestId)
 impl InFlight {
     fn enter(shared: &Arc<Shared>) -> Option<Self> {
         let before = shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        shared.metrics.in_flight.inc();
+        shared.metrics.begin();
         let entered = Self(shared.clone());
         (before < shared.limits.in_flight).then_some(entered)
     }
@@ -172,7 +172,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.in_flight.dec();
+        self.0.metrics.end();
     }
 }
 
