@@ -1,7 +1,7 @@
 //! What the server counts.
 //!
-//! What each request counts is counted by each thread for itself and added up when somebody asks: numbers that all threads write would be
-//! fetched from another core for each request.
+//! What each request adds to is counted by each thread for itself and added up when somebody asks: numbers that all threads write would be
+//! fetched from another core for each request. What is rare, or comes once a connection, is counted together.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

@@ -45,7 +45,8 @@ pub struct Limits {
 /// Machines to which the same happens.
 #[derive(Default)]
 struct Machines {
-    /// Those that are counted, as one may be tried as several. In order, as they are found in none and the same are named each time.
+    /// Those that are counted, as one may be tried as several. In order, as they are found in none: the same are named each time, where all
+    /// could be tried.
     seen: BTreeSet<String>,
     kinds: BTreeMap<&'static str, usize>,
     /// Those known by labels alone, in words: all that one Assignment allows, how many sorts these are, and which of them are meant.

@@ -2,8 +2,9 @@
 //!
 //! Whoever logs appends to a text in memory that is its thread's own, so that no thread waits for another; one thread writes what is there,
 //! all of it at once, and rests for a moment. So a line is on its way at once while there are few, and a busy server makes a few system calls
-//! for hundreds of them. Lines of one thread keep their order; those of two may change places within such a moment. A reader that does not
-//! read keeps the thread waiting and nobody else: once there is too much, lines are lost, counted, and that is said as soon as it reads again.
+//! for hundreds of them. Lines of one thread keep their order; those of two that are written at once may stand in another than they came in. A
+//! reader that does not read keeps the thread waiting and nobody else: once there is too much, lines are lost, counted, and that is said as
+//! soon as it reads again.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -49,7 +50,7 @@ struct State {
     is_ending: bool,
 }
 
-/// What one thread has put in. No other takes its lock, but for the one that writes, which takes it for a moment.
+/// What one thread has put in. No other takes its lock for more than a moment.
 #[derive(Default)]
 struct Drawer(Mutex<Waiting>);
 
@@ -101,9 +102,9 @@ impl Queue {
         let mut waiting = drawer.lock();
         if waiting.text.len() + line.len() > MAX_BYTES {
             waiting.lost += 1;
-            return;
+        } else {
+            waiting.text.extend_from_slice(line);
         }
-        waiting.text.extend_from_slice(line);
         // Set before the thread found this drawer empty.
         if self.0.is_idle.load(Ordering::Relaxed) {
             drop(waiting);
@@ -157,9 +158,14 @@ impl Shared {
         self.drawers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One that a thread has left behind, with what is in it, or a new one: there are never more than threads at once.
     fn new_drawer(&self) -> Arc<Drawer> {
+        let mut drawers = self.drawers();
+        if let Some(left) = drawers.iter().find(|drawer| Arc::strong_count(drawer) == 1) {
+            return left.clone();
+        }
         let drawer = Arc::<Drawer>::default();
-        self.drawers().push(drawer.clone());
+        drawers.push(drawer.clone());
         drawer
     }
 
@@ -177,11 +183,18 @@ impl Shared {
 
     /// Writes until the process ends.
     fn write_all(&self, mut out: impl Write) {
-        let mut text = Vec::new();
+        let mut spare = Vec::new();
         loop {
             self.wait();
             self.state().is_writing = true;
-            let lost = self.write_waiting(&mut out, &mut text);
+            let (texts, lost) = self.take(&mut spare);
+            for mut text in texts {
+                write(&mut out, &text);
+                // One burst must not keep its room for ever.
+                text.clear();
+                text.shrink_to(MAX_BYTES / 4);
+                spare.push(text);
+            }
             let mut state = self.state();
             state.is_writing = false;
             if !self.has_any() {
@@ -215,26 +228,17 @@ impl Shared {
         }
     }
 
-    /// Writes what waits, one drawer after the other; and how many lines are missing.
-    fn write_waiting(&self, out: &mut impl Write, text: &mut Vec<u8>) -> u64 {
-        let drawers = {
-            let mut drawers = self.drawers();
-            // Those of threads that are gone.
-            drawers.retain(|drawer| Arc::strong_count(drawer) > 1 || drawer.has_any());
-            drawers.clone()
-        };
-        let mut lost = 0;
-        for drawer in drawers {
+    /// What waits in all drawers, each of which gets an empty text for it; and how many lines are missing.
+    fn take(&self, spare: &mut Vec<Vec<u8>>) -> (Vec<Vec<u8>>, u64) {
+        let (mut texts, mut lost) = (Vec::new(), 0);
+        for drawer in &*self.drawers() {
             let mut waiting = drawer.lock();
-            std::mem::swap(&mut waiting.text, text);
             lost += std::mem::take(&mut waiting.lost);
-            drop(waiting);
-            write(out, text);
-            // One burst must not keep its room for ever.
-            text.clear();
-            text.shrink_to(MAX_BYTES / 2);
+            if !waiting.text.is_empty() {
+                texts.push(std::mem::replace(&mut waiting.text, spare.pop().unwrap_or_default()));
+            }
         }
-        lost
+        (texts, lost)
     }
 }
 
@@ -297,6 +301,14 @@ mod tests {
         queue.write_all(line).unwrap();
     }
 
+    fn wait_until(what: &str, is: impl Fn() -> bool) {
+        let asked = Instant::now();
+        while !is() {
+            assert!(asked.elapsed() < Duration::from_secs(30), "{what}: not after 30 seconds");
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
     #[test]
     fn all_lines_are_written_in_their_order_before_the_end() {
         let (read, seen, queue) = slow();
@@ -331,6 +343,9 @@ mod tests {
                 });
             }
         });
+        wait_until("all is written without an end", || {
+            seen.lock().unwrap().iter().filter(|byte| **byte == b'\n').count() == THREADS * LINES
+        });
         drop(flush);
         let text = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
         let mut next = [0; THREADS];
@@ -349,34 +364,32 @@ mod tests {
         drop(read);
         for number in 0..200 {
             let line = format!("line {number}\n");
+            // Some come when the thread has long been idle, and some as it falls idle.
+            thread::sleep(REST + Duration::from_micros(number * 7));
             log(&queue, line.as_bytes());
-            let asked = Instant::now();
-            while !seen.lock().unwrap().ends_with(line.as_bytes()) {
-                assert!(asked.elapsed() < Duration::from_secs(30), "nobody told the thread of {line:?}");
-                thread::sleep(Duration::from_micros(200));
-            }
+            wait_until("somebody tells the thread", || seen.lock().unwrap().ends_with(line.as_bytes()));
         }
     }
 
     #[test]
-    fn what_a_thread_that_has_ended_kept_is_given_back() {
+    fn what_a_thread_leaves_behind_is_written_and_the_next_one_takes_its_drawer() {
         let (read, seen, queue) = slow();
-        drop(read);
         for number in 0..20 {
             let queue = queue.clone();
             thread::spawn(move || log(&queue, format!("{number}\n").as_bytes())).join().unwrap();
         }
+        assert_eq!(queue.0.drawers().len(), 1, "one thread at a time");
+        drop(read);
         drop(queue.flush_at_end());
-        assert_eq!(seen.lock().unwrap().iter().filter(|byte| **byte == b'\n').count(), 20);
-        log(&queue, b"more\n");
-        drop(queue.flush_at_end());
-        // This thread's own, and perhaps that of the last one, whose end is not waited for.
-        assert!(queue.0.drawers().len() <= 2, "{} are kept", queue.0.drawers().len());
+        let all: String = (0..20).map(|number| format!("{number}\n")).collect();
+        assert_eq!(String::from_utf8_lossy(&seen.lock().unwrap()), all);
     }
 
     #[test]
     fn whoever_logs_does_not_wait_for_a_reader_that_does_not_read() {
         let (read, seen, queue) = slow();
+        log(&queue, b"first\n");
+        wait_until("the thread is at the reader", || queue.0.state().is_writing && !queue.0.has_any());
         let line = vec![b'x'; 64 * 1024];
         for _ in 0..2 * MAX_BYTES / line.len() {
             log(&queue, &line);
