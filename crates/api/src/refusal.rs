@@ -115,6 +115,10 @@ impl<S: AsyncWrite + Unpin, F: FnMut(StatusCode) -> Vec<u8> + Unpin> AsyncWrite 
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper does not wait until its refusal is taken.
+        if self.said.is_some() {
+            ready!(self.say(cx, 0))?;
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
