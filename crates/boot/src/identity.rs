@@ -142,10 +142,7 @@ impl Mac {
             }
             pieces.len()
         };
-        if !matches!(len, 6 | 8 | 20) {
-            return None;
-        }
-        Some(Self { len: u8::try_from(len).expect("at most 20"), octets })
+        Self::from_octets(octets.get(..len)?)
     }
 
     /// Whether this is an address that no card has: all zeros or all ones.

@@ -1,6 +1,7 @@
 //! A machine that boots, known only by the labels that it presents.
 
 mod extrinsic;
+mod turn;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -16,7 +17,10 @@ use crate::bytes;
 use crate::identity::{self, Mac};
 use crate::query::{self, Pair};
 
+use turn::{BUILDARCH_TURN, MAC_TURN, SERIAL_TURN, UUID_TURN, are_same, head, turn};
+
 pub use extrinsic::{ExtrinsicLabels, InvalidExtrinsic};
+pub use turn::PRESENTED;
 
 /// Most labels that one query may carry.
 pub const MAX_LABELS: usize = 64;
@@ -31,38 +35,11 @@ const USUAL_LABELS: usize = 12;
 /// Room for what is not sent as it is meant.
 const USUAL_DECODED_BYTES: usize = 64;
 
-/// So much of a key is in its [`head`].
-const HEAD_BYTES: usize = size_of::<u64>();
-
 /// A UUID as it is written.
 const UUID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
 
 /// The labels that identify a machine.
 pub const IDENTITIES: [&str; 3] = ["uuid", "serial", "mac"];
-
-/// What the bootstrap script makes a machine send, in its order.
-///
-/// Links have the same order. The first labels need no escaping, so that nothing before them can garble them. The last are free text,
-/// which iPXE of before 2021-11-12 can't escape (`ipxe@1844aacc8`). All others have their turn between these, in the order of their keys.
-const USUAL: [&str; 9] = ["uuid", "mac", BUILDARCH, "platform", "serial", "hostname", "manufacturer", "product", "asset"];
-/// The heads of these.
-const USUAL_HEADS: [u64; USUAL.len()] = {
-    let mut heads = [0; USUAL.len()];
-    let mut at = 0;
-    while at < heads.len() {
-        heads[at] = head(USUAL[at]);
-        at += 1;
-    }
-    heads
-};
-/// The turns of these, of which the first four come before all others.
-const TURNS: [u8; USUAL.len()] = [UUID_TURN, MAC_TURN, BUILDARCH_TURN, 3, SERIAL_TURN, 6, 7, 8, 9];
-const MIDDLE_TURN: u8 = 4;
-/// The turns of those that are more than a text.
-const UUID_TURN: u8 = 0;
-const MAC_TURN: u8 = 1;
-const BUILDARCH_TURN: u8 = 2;
-const SERIAL_TURN: u8 = 5;
 
 /// A machine that boots: its labels and those of them that tell it from others.
 #[derive(Clone, Default)]
@@ -85,7 +62,7 @@ struct Label {
     value: Span,
     /// The whole pair, where it was sent just as it is written; else nothing.
     sent: Option<Span>,
-    /// Its place in a query: see [`USUAL`].
+    /// Its place in a query: see [`PRESENTED`].
     turn: u8,
     extrinsic: bool,
 }
@@ -275,7 +252,7 @@ impl Subject {
         Err(0)
     }
 
-    /// Takes one pair of a query, unless its label is there already. `expected`: the place in [`USUAL`] behind that of the last pair.
+    /// Takes one pair of a query, unless its label is there already. `expected`: the place in [`PRESENTED`] behind that of the last pair.
     fn present(&mut self, query: &str, pair: Pair, expected: &mut usize) -> Result<(), InvalidQuery> {
         let key = self.read(query, pair.start, pair.equals, pair.key_has_escapes);
         let mut value = self.read(query, pair.value, pair.end, pair.value_has_escapes);
@@ -409,34 +386,6 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// When a label comes in a query. Most come where they are expected.
-#[inline]
-fn turn(head: u64, key: &[u8], expected: &mut usize) -> u8 {
-    let is = |at: usize| USUAL_HEADS.get(at) == Some(&head) && are_same(USUAL[at].as_bytes(), key);
-    let Some(at) = is(*expected).then_some(*expected).or_else(|| (0..USUAL.len()).find(|at| is(*at))) else { return MIDDLE_TURN };
-    *expected = at + 1;
-    TURNS[at]
-}
-
-/// The first bytes of a key, in the order of keys. Keys hold no zeros.
-#[inline]
-const fn head(key: &str) -> u64 {
-    if let Some((head, _)) = key.as_bytes().split_first_chunk() {
-        return u64::from_be_bytes(*head);
-    }
-    let (mut head, mut at) = (0, 0);
-    while at < key.len() {
-        head |= (key.as_bytes()[at] as u64) << (56 - 8 * at);
-        at += 1;
-    }
-    head
-}
-
-/// Whether two keys are the same, of which the [`head`] is.
-fn are_same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && (one.len() <= HEAD_BYTES || one == other)
-}
-
 fn is_lower_case(text: &[u8]) -> bool {
     bytes::all(text, |byte| !byte.is_ascii_uppercase())
 }
@@ -499,16 +448,6 @@ mod tests {
 
     fn parse(query: &str) -> Result<Subject, InvalidQuery> {
         Subject::from_query(query, &ExtrinsicLabels::default())
-    }
-
-    #[test]
-    fn turns_are_those_of_the_names() {
-        assert!(TURNS.is_sorted() && !TURNS.contains(&MIDDLE_TURN));
-        for expected in 0..=USUAL.len() {
-            let turn = |key: &str| super::turn(head(key), key.as_bytes(), &mut expected.clone());
-            assert_eq!(USUAL.map(turn), TURNS);
-            assert_eq!(["rack", "buildarc", "buildarches", "uuid2", "manufacture"].map(turn), [MIDDLE_TURN; 5]);
-        }
     }
 
     #[test]
@@ -614,7 +553,7 @@ mod tests {
                     said.push((key, query::decode(value).into_owned()));
                 }
             }
-            let turn = |key: &str| USUAL.iter().position(|usual| *usual == key).map_or(3.5, |at| at as f32);
+            let turn = |key: &str| PRESENTED.iter().position(|usual| *usual == key).map_or(3.5, |at| at as f32);
             said.sort_by(|(a, _), (b, _)| turn(a).total_cmp(&turn(b)).then(a.cmp(b)));
             let mut written = String::new();
             said.iter().for_each(|(key, value)| query::append(&mut written, key, value));

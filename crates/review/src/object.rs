@@ -135,7 +135,7 @@ fn subject_key(name: &Name, field: FieldPath, key: &str, findings: &mut Vec<Find
 
 fn mistyped(key: &str) -> Option<&'static str> {
     // A plural is a word of its own: `assets` is what many call the server of their kernels.
-    nearest(key, sample::PRESENTED).filter(|meant| *meant != key && key.strip_suffix('s') != Some(*meant))
+    nearest(key, boot::subject::PRESENTED).filter(|meant| *meant != key && key.strip_suffix('s') != Some(*meant))
 }
 
 fn architecture(name: &Name, field: FieldPath, key: &str, value: &str, findings: &mut Vec<Finding>) {
@@ -166,7 +166,7 @@ fn meant_for(name: &Name, labels: &FieldPath, key: &str, value: &str, findings: 
     if prefix != ASSIGNMENT_PREFIX && nearest(prefix, [ASSIGNMENT_PREFIX]).is_none() {
         return;
     }
-    let meant = sample::PRESENTED.iter().map(|own| format!("{INTRINSIC_PREFIX}{own}")).collect::<Vec<_>>();
+    let meant = boot::subject::PRESENTED.iter().map(|own| format!("{INTRINSIC_PREFIX}{own}")).collect::<Vec<_>>();
     let fixed = format!("{ASSIGNMENT_PREFIX}/{rest}");
     let is_fixed = fixed.starts_with(INTRINSIC_PREFIX) || fixed.starts_with(EXTRINSIC_PREFIX);
     let near = if is_fixed { Some(fixed.as_str()) } else { nearest(key, meant.iter().map(String::as_str)) };

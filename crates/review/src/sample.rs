@@ -24,9 +24,6 @@ pub const ARCHITECTURES: [(&str, &str); 7] = [
 /// The address under which a sample reaches the server.
 pub const BASE_URL: &str = "http://shaper.example";
 
-/// What the bootstrap script tells of every machine.
-pub const PRESENTED: [&str; 9] = ["uuid", "mac", BUILDARCH, "platform", "serial", "hostname", "manufacturer", "product", "asset"];
-
 /// Most labels that a sample gets because a template mentions them; a query has room for 64.
 const MAX_MENTIONED: usize = 40;
 

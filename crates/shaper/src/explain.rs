@@ -194,7 +194,7 @@ fn ask(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
 
 /// A word on each label of the query that nothing asks for: it may be mistyped.
 fn unasked(catalog: &Catalog, query: &str) -> Vec<String> {
-    let mut asked: BTreeSet<&str> = sample::PRESENTED.into();
+    let mut asked: BTreeSet<&str> = boot::subject::PRESENTED.into();
     for assignment in catalog.assignments() {
         asked.extend(assignment.subjects.labels.requirements().iter().map(|requirement| &*requirement.key));
     }

@@ -97,9 +97,7 @@ fn with_line<T>(make: impl FnOnce(&mut String) -> T) -> T {
         let Ok(mut line) = line.try_borrow_mut() else { return make(&mut String::new()) };
         line.clear();
         let made = make(&mut line);
-        if line.capacity() > USUAL_BYTES {
-            line.shrink_to(USUAL_BYTES);
-        }
+        line.shrink_to(USUAL_BYTES);
         made
     })
 }
