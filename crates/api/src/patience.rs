@@ -15,8 +15,8 @@ const SHORT_BYTES: usize = 2048;
 
 /// Fails writes once they have been held up for `limit` since the last time that all was written.
 ///
-/// The clock starts when the peer's window is full and stops at the next flush, which hyper asks for when its buffer is empty. So a
-/// reader who takes one byte a second is as much held up as one who takes none. iPXE before 2025-12-04 never gives up by itself
+/// The clock starts when the peer's window is full and stops at the end of the next flush, which hyper asks for when its buffer is empty. So
+/// a reader who takes one byte a second is as much held up as one who takes none. iPXE before 2025-12-04 never gives up by itself
 /// (`ipxe@88c3e68df`), so that somebody must.
 pub(crate) struct Patience<S> {
     stream: S,
@@ -76,8 +76,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.deadline = None;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // TLS takes what its peer does not, for a while, and says so here.
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(flushed) => {
+                self.deadline = None;
+                Poll::Ready(flushed)
+            }
+            Poll::Pending => self.hold_up(cx).map_ok(drop),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -87,7 +93,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex};
 
     use super::*;
 
@@ -157,6 +163,22 @@ mod tests {
         });
         let error = ours.write_all(&[0; 1000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(ours);
+        reader.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_is_given_up_where_the_stream_itself_holds_what_it_does_not_take() {
+        let (ours, mut theirs) = duplex(16);
+        // As TLS does.
+        let mut ours = Patience::new(BufWriter::new(ours), Duration::from_secs(30));
+        let reader = tokio::spawn(async move {
+            while theirs.read_u8().await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        ours.write_all(&[0; 1000]).await.unwrap();
+        assert_eq!(ours.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(ours);
         reader.await.unwrap();
     }

@@ -25,6 +25,12 @@ fn start(limits: Limits) -> Running {
 
 /// A server that has one config, if any.
 fn start_with(limits: Limits, config: Option<&str>) -> Running {
+    let (server, registry) = bind(limits, config);
+    let stop = CancellationToken::new();
+    Running { address: server.local_addr().unwrap(), registry, task: tokio::spawn(server.run(stop.clone())), stop }
+}
+
+fn bind(limits: Limits, config: Option<&str>) -> (Server, Registry) {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let mut catalog = Catalog::new();
@@ -36,9 +42,7 @@ fn start_with(limits: Limits, config: Option<&str>) -> Running {
     }
     let boot = Arc::new(Boot::new(Arc::new(SharedCatalog::new(catalog)), ExtrinsicLabels::default(), None));
     boot.set_synced();
-    let server = Server::bind("127.0.0.1:0".parse().unwrap(), boot, metrics, Arc::new(()), limits).unwrap();
-    let stop = CancellationToken::new();
-    Running { address: server.local_addr().unwrap(), registry, task: tokio::spawn(server.run(stop.clone())), stop }
+    (Server::bind("127.0.0.1:0".parse().unwrap(), boot, metrics, Arc::new(()), limits).unwrap(), registry)
 }
 
 impl Running {
@@ -300,6 +304,83 @@ async fn long_answers_that_are_not_taken_are_bounded_and_make_room_when_they_are
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     server.stop().await;
+}
+
+const ASK: &str = "GET /config/47c6da67-7477-4970-aa03-84e48ff4f6ad HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[tokio::test]
+async fn an_answer_comes_whole_whatever_its_length_and_whatever_it_looks_like() {
+    // Wherever a piece of it begins, that looks like an answer of its own.
+    const SIXTEEN: &str = "HTTP/1.1 400 no\n";
+    for len in [0, 1, 16_383, 16_384, 16_385, 32_768, 32_769, 49_152, 250_000] {
+        let text: String = SIXTEEN.chars().cycle().take(len).collect();
+        let server = start_with(Limits::default(), Some(&text));
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        // Less than the answer, so that it is written bit by bit.
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(server.address).await.unwrap();
+        for _ in 0..2 {
+            stream.write_all(ASK.as_bytes()).await.unwrap();
+            let (head, body) = read_answer(&mut stream).await;
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains(&format!("content-length: {len}")), "{head}");
+            assert!(body == text, "{len}: {} bytes came", body.len());
+        }
+        stream.write_all(ASK.replace("GET", "HEAD").as_bytes()).await.unwrap();
+        stream.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.unwrap();
+        let (head, next) = rest.split_once("\r\n\r\n").unwrap();
+        // hyper says no length of nothing here.
+        assert!(len == 0 || head.contains(&format!("content-length: {len}")), "{head}");
+        assert!(next.starts_with("HTTP/1.1 200 OK\r\n"), "{rest}");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_idle_after_a_long_answer_as_after_a_short_one() {
+    let server = start_with(Limits { head: Duration::from_millis(200), ..Limits::default() }, Some(&"x".repeat(100_000)));
+    for method in ["GET", "HEAD"] {
+        // Ends where the server closes, which it does by itself.
+        let ask = ASK.replace("GET", method);
+        let answer = tokio::time::timeout(Duration::from_mins(1), server.exchange(ask.as_bytes())).await.expect("it is closed");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:.100}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_given_up_where_the_stream_holds_its_answer_too() {
+    let (server, _registry) = bind(Limits::default(), Some(&"x".repeat(5000)));
+    let (mut theirs, ours) = tokio::io::duplex(1000);
+    theirs.write_all(ASK.as_bytes()).await.unwrap();
+    // As TLS does: it takes all of it, and waits when it is flushed.
+    let stream = tokio::io::BufWriter::new(ours);
+    let started = tokio::time::Instant::now();
+    let attended = server.attend(stream, "192.0.2.7:1234".parse().unwrap(), CancellationToken::new());
+    tokio::time::timeout(Duration::from_mins(10), attended).await.expect("it ends").unwrap();
+    assert_eq!(started.elapsed().as_secs(), Limits::default().answer.as_secs());
+}
+
+#[tokio::test]
+async fn whoever_asks_on_and_on_and_reads_nothing_waits() {
+    for config in ["", "x", &"x".repeat(100_000)] {
+        let server = start_with(Limits::default(), Some(config));
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(server.address).await.unwrap();
+        let many = ASK.repeat(1000);
+        let mut sent = 0;
+        // What the system holds for both sides is some megabytes.
+        while let Ok(more) = tokio::time::timeout(Duration::from_secs(2), stream.write_all(many.as_bytes())).await {
+            more.unwrap();
+            sent += many.len();
+            assert!(sent < 60_000_000, "the server reads on and on");
+        }
+        server.stop.cancel();
+        drop(stream);
+        server.task.await.unwrap().unwrap();
+    }
 }
 
 #[test]
