@@ -40,7 +40,7 @@ pub(crate) fn template(bytes: &[u8]) {
         Err(error) => check_error(&error.to_string()),
     }
     for assignment in [assignment(), None] {
-        match render::config(&selection.profile, &name, &subject, assignment, "http://boot.example") {
+        match render::config(&selection.profile, &name, &subject, assignment.as_ref(), "http://boot.example") {
             Ok(text) => assert!(text.len() <= MAX_OUTPUT_BYTES, "{} bytes", text.len()),
             Err(error) => check_error(&error.to_string()),
         }
@@ -58,7 +58,7 @@ fn by_the_engine(script: &str, config: &str, profile: &Profile, subject: &Arc<Su
     let base_url = "http://boot.example";
     assert_eq!(steps.script(subject, base_url), engine.script(subject, base_url));
     for name in profile.ids.keys() {
-        let text = |selection: &Selection| render::config(&selection.profile, name, subject, Some(selection.assignment.clone()), base_url);
+        let text = |selection: &Selection| render::config(&selection.profile, name, subject, Some(&selection.assignment), base_url);
         assert_eq!(text(&steps), text(&engine));
     }
 }

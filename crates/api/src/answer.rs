@@ -1,13 +1,16 @@
 //! One request, one answer, from memory.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use boot::render::RenderError;
-use boot::{Assignment, ConfigName, ExtrinsicLabels, InvalidQuery, NotSelected, Profile, SharedCatalog, Subject};
+use boot::{Assignment, Catalog, ConfigName, ExtrinsicLabels, InvalidQuery, NotSelected, Profile, Selected, SharedCatalog, Subject};
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use uuid::Uuid;
 
 use crate::base_url::BaseUrl;
 use crate::bootstrap::bootstrap;
@@ -44,11 +47,13 @@ pub struct Request<'a> {
     pub scheme: &'static str,
     /// Our end of the connection.
     pub local: SocketAddr,
+    /// The uuid for which [`Catalog::look_ahead`] was told to look; a wrong one costs time and nothing else.
+    pub ahead: Option<Uuid>,
 }
 
 /// An answer, and what is to be said of it in log and metrics.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Answer<'c> {
     /// What was asked for.
     pub route: Route,
     /// How it ended.
@@ -60,18 +65,18 @@ pub struct Answer {
     /// Who asked, if the query told.
     pub subject: Option<Arc<Subject>>,
     /// Which Assignment and by what, which Profile, which config.
-    pub choice: Choice,
+    pub choice: Choice<'c>,
 }
 
-/// What was chosen for the machine, as far as it came.
+/// What was chosen for the machine, as far as it came, as the catalog has it.
 #[derive(Clone, Debug, Default)]
-pub struct Choice {
+pub struct Choice<'c> {
     /// The Assignment, and by what it matched.
-    pub assignment: Option<(Arc<Assignment>, boot::MatchedBy)>,
+    pub assignment: Option<(Cow<'c, Arc<Assignment>>, boot::MatchedBy)>,
     /// The Profile.
-    pub profile: Option<Arc<Profile>>,
+    pub profile: Option<Cow<'c, Arc<Profile>>>,
     /// The name of the config.
-    pub config: Option<ConfigName>,
+    pub config: Option<Cow<'c, ConfigName>>,
 }
 
 /// The media type of a body.
@@ -164,8 +169,19 @@ impl Boot {
         &self.catalog
     }
 
-    /// Answers one request.
-    pub fn answer(&self, request: &Request<'_>) -> Answer {
+    /// Told as soon as the head of a request is there, before it is parsed; gives what [`Request::ahead`] is.
+    pub(crate) fn look_ahead(&self, head: &[u8]) -> Option<Uuid> {
+        self.catalog.load().look_ahead(head.strip_prefix(b"GET /ipxe?")?)
+    }
+
+    /// The catalog of this moment, if it holds all that there is.
+    pub fn synced(&self) -> Option<impl Deref<Target = Arc<Catalog>>> {
+        // In this order: what is loaded after it was said to be whole is whole.
+        self.is_synced().then(|| self.catalog.load())
+    }
+
+    /// Answers one request, from what [`synced`](Self::synced) gives.
+    pub fn answer<'c>(&self, catalog: Option<&'c Arc<Catalog>>, request: &Request<'_>) -> Answer<'c> {
         let route = Route::of(request.path);
         if request.method != Method::GET && request.method != Method::HEAD {
             return Answer::failure(route, Outcome::MethodNotAllowed, format!("shaper only serves GET and HEAD, not {}", request.method));
@@ -180,8 +196,8 @@ impl Boot {
         };
         match route {
             Route::Bootstrap => Answer::text(route, bootstrap(&base_url)),
-            Route::Script => self.script(request.query, &base_url),
-            Route::Config => configs::answer(self, request, &base_url),
+            Route::Script => self.script(catalog, request, &base_url),
+            Route::Config => configs::answer(self, catalog, request, &base_url),
             Route::OpenApi => Answer { content_type: ContentType::Json, ..Answer::text(route, openapi().to_owned()) },
             Route::Unknown => {
                 let reason = "shaper serves /boot.ipxe, /autoexec.ipxe, /ipxe?labels, /config/{uuid} and /openapi.json";
@@ -191,10 +207,11 @@ impl Boot {
     }
 
     /// `/ipxe`: who asks, what is theirs, and its script.
-    fn script(&self, query: &str, base_url: &BaseUrl) -> Answer {
-        let route = Route::Script;
-        if !self.is_synced() {
-            return Answer::not_synced(route);
+    fn script<'c>(&self, catalog: Option<&'c Arc<Catalog>>, request: &Request<'_>, base_url: &BaseUrl) -> Answer<'c> {
+        let (route, Request { query, ahead, .. }) = (Route::Script, *request);
+        let Some(catalog) = catalog else { return Answer::not_synced(route) };
+        if let Some(uuid) = ahead {
+            catalog.look_further(uuid);
         }
         let subject = match Subject::from_query(query, &self.extrinsic) {
             Ok(subject) => Arc::new(subject),
@@ -205,15 +222,16 @@ impl Boot {
                 format!("the labels are too long for the links of a script, at most {MAX_TARGET_BYTES} bytes; send fewer or shorter ones");
             return Answer::failure(route, Outcome::TargetTooLong, reason).of(subject);
         }
-        let selection = match self.catalog.load().select(&subject) {
-            Ok(selection) => selection,
-            Err(error) => return Answer::not_selected(route, &error).of(subject),
+        let selected = match catalog.selected(&subject) {
+            Ok(selected) => selected,
+            Err(error) => return Answer::not_selected(route, error).of(subject),
         };
-        let answer = match selection.script(&subject, base_url.as_str()) {
+        let Selected { assignment, by, profile } = selected;
+        let answer = match selected.script(&subject, base_url.as_str()) {
             Ok(script) => Answer::text(route, script),
-            Err(error) => Answer::not_rendered(route, &error, &selection.profile),
+            Err(error) => Answer::not_rendered(route, &error, profile),
         };
-        let choice = Choice { assignment: Some((selection.assignment, selection.by)), profile: Some(selection.profile), config: None };
+        let choice = Choice { assignment: Some((Cow::Borrowed(assignment), by)), profile: Some(Cow::Borrowed(profile)), config: None };
         Answer { choice, ..answer }.of(subject)
     }
 
@@ -231,7 +249,7 @@ impl Boot {
 
 // === impl Answer ===
 
-impl Answer {
+impl Answer<'_> {
     /// The status code.
     pub fn status(&self) -> StatusCode {
         self.outcome.status()
@@ -253,13 +271,14 @@ impl Answer {
         Self::failure(route, Outcome::BadRequest, error.to_string())
     }
 
-    fn not_selected(route: Route, error: &NotSelected) -> Self {
+    fn not_selected(route: Route, error: NotSelected) -> Self {
+        let reason = error.to_string();
         let (outcome, assignment) = match error {
             NotSelected::NoAssignment => (Outcome::NoAssignment, None),
-            NotSelected::NoProfile { assignment, by, .. } => (Outcome::NoProfile, Some((assignment.clone(), *by))),
-            NotSelected::NotAccepted { assignment, by, .. } => (Outcome::NotAccepted, Some((assignment.clone(), *by))),
+            NotSelected::NoProfile { assignment, by, .. } => (Outcome::NoProfile, Some((Cow::Owned(assignment), by))),
+            NotSelected::NotAccepted { assignment, by, .. } => (Outcome::NotAccepted, Some((Cow::Owned(assignment), by))),
         };
-        let answer = Self::failure(route, outcome, error.to_string());
+        let answer = Self::failure(route, outcome, reason);
         Self { choice: Choice { assignment, ..Choice::default() }, ..answer }
     }
 
@@ -274,6 +293,17 @@ impl Answer {
 
     pub(crate) fn of(self, subject: Arc<Subject>) -> Self {
         Self { subject: Some(subject), ..self }
+    }
+
+    /// The same, for as long as anybody wants it: what it says of the catalog's objects is kept beyond the catalog.
+    pub fn kept(self) -> Answer<'static> {
+        let Self { route, outcome, body, content_type, subject, choice: Choice { assignment, profile, config } } = self;
+        let choice = Choice {
+            assignment: assignment.map(|(assignment, by)| (Cow::Owned(assignment.into_owned()), by)),
+            profile: profile.map(|profile| Cow::Owned(profile.into_owned())),
+            config: config.map(|config| Cow::Owned(config.into_owned())),
+        };
+        Answer { route, outcome, body, content_type, subject, choice }
     }
 }
 

@@ -9,10 +9,11 @@
 //!
 //! `LABELS/` may be missing in each.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use boot::{ConfigName, Profile, Subject, render};
+use boot::{Catalog, ConfigName, Profile, Subject, render};
 use uuid::Uuid;
 
 use crate::answer::{Answer, Boot, Choice, Outcome, Request, Route};
@@ -27,10 +28,8 @@ struct Wanted<'a> {
     file: Option<&'a str>,
 }
 
-pub(crate) fn answer(boot: &Boot, request: &Request<'_>, base_url: &BaseUrl) -> Answer {
-    if !boot.is_synced() {
-        return Answer::not_synced(ROUTE);
-    }
+pub(crate) fn answer<'c>(boot: &Boot, catalog: Option<&'c Arc<Catalog>>, request: &Request<'_>, base_url: &BaseUrl) -> Answer<'c> {
+    let Some(catalog) = catalog else { return Answer::not_synced(ROUTE) };
     let Some(wanted) = Wanted::parse(request) else {
         let reason = "write /config/{uuid}, with the id that the script's link has, or one of user-data, meta-data, vendor-data and network-config below it";
         return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned());
@@ -39,7 +38,6 @@ pub(crate) fn answer(boot: &Boot, request: &Request<'_>, base_url: &BaseUrl) -> 
         Ok(subject) => Arc::new(subject),
         Err(error) => return Answer::bad_query(ROUTE, &error),
     };
-    let catalog = boot.catalog.load();
     let Some((profile, name)) = catalog.config(wanted.id) else {
         let reason = "no config has this id: its Profile, or its name in it, is gone or was made anew; boot again for a fresh link";
         return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned()).of(subject);
@@ -60,9 +58,9 @@ pub(crate) fn answer(boot: &Boot, request: &Request<'_>, base_url: &BaseUrl) -> 
         },
     };
     let uses_assignment = profile.templates.config_uses(name.as_str()).is_some_and(|uses| uses.assignment);
-    let selection = uses_assignment.then(|| catalog.select(&subject).ok()).flatten();
+    let selected = uses_assignment.then(|| catalog.selected(&subject).ok()).flatten();
     // An Assignment that gives the machine another Profile by now has nothing to do with this text.
-    let assignment = selection.filter(|selection| selection.profile.key == profile.key).map(|selection| selection.assignment);
+    let assignment = selected.filter(|selected| selected.profile.key == profile.key).map(|selected| selected.assignment);
     let answer = match render::config(profile, name, &subject, assignment, base_url.as_str()) {
         Ok(text) => Answer::text(ROUTE, text),
         Err(error) => Answer::not_rendered(ROUTE, &error, profile),
@@ -70,8 +68,8 @@ pub(crate) fn answer(boot: &Boot, request: &Request<'_>, base_url: &BaseUrl) -> 
     Answer { choice: choice(profile, Some(name)), ..answer }.of(subject)
 }
 
-fn choice(profile: &Arc<Profile>, config: Option<&ConfigName>) -> Choice {
-    Choice { assignment: None, profile: Some(profile.clone()), config: config.cloned() }
+fn choice<'c>(profile: &'c Arc<Profile>, config: Option<&'c ConfigName>) -> Choice<'c> {
+    Choice { assignment: None, profile: Some(Cow::Borrowed(profile)), config: config.map(Cow::Borrowed) }
 }
 
 /// The config that stands for one of `NoCloud`'s files: `meta-data` is `meta_data` or `metaData`.
@@ -85,7 +83,7 @@ fn sibling<'p>(profile: &'p Profile, file: &str) -> Option<&'p ConfigName> {
 }
 
 /// `NoCloud` wants a `meta-data` (its instance-id tells a first boot from others); a Profile need not write one.
-fn meta_data(profile: &Arc<Profile>, subject: Arc<Subject>) -> Answer {
+fn meta_data(profile: &Arc<Profile>, subject: Arc<Subject>) -> Answer<'_> {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let instance = ["uuid", "serial", "mac"].iter().find_map(|identity| subject.label(identity)).unwrap_or(&profile.key.name);
     let mut text = format!("instance-id: {}\n", quoted(instance));

@@ -80,7 +80,7 @@ impl Lines {
     }
 
     /// Logs one request.
-    pub(crate) fn say(&self, answer: &Answer, peer: &str, request: &str, took: Duration) {
+    pub(crate) fn say(&self, answer: &Answer<'_>, peer: &str, request: &str, took: Duration) {
         let (level, message) = match answer.outcome {
             Outcome::Ok => (Level::INFO, "served"),
             Outcome::Broken => (Level::ERROR, "failed"),
@@ -93,7 +93,7 @@ impl Lines {
     }
 }
 
-fn line<'a>(level: Level, message: &'static str, answer: &'a Answer, peer: &'a str, request: &'a str, took: Duration) -> Line<'a> {
+fn line<'a>(level: Level, message: &'static str, answer: &'a Answer<'_>, peer: &'a str, request: &'a str, took: Duration) -> Line<'a> {
     let label = |key| answer.subject.as_deref().and_then(|subject| subject.label(key));
     let Choice { assignment, profile, config } = &answer.choice;
     Line {
@@ -105,8 +105,8 @@ fn line<'a>(level: Level, message: &'static str, answer: &'a Answer, peer: &'a s
         serial: label("serial"),
         assignment: assignment.as_ref().map(|(assignment, _)| &assignment.key),
         by: assignment.as_ref().map(|(_, by)| *by),
-        profile: profile.as_ref().map(|profile| &profile.key),
-        config: config.as_ref().map(ConfigName::as_str),
+        profile: profile.as_deref().map(|profile| &profile.key),
+        config: config.as_deref().map(ConfigName::as_str),
         status: answer.status().as_u16(),
         outcome: answer.outcome.name(),
         reason: (answer.outcome != Outcome::Ok).then(|| std::str::from_utf8(&answer.body).unwrap_or_default()),

@@ -116,7 +116,7 @@ impl Metrics {
         self.own.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count(&self, answer: &Answer, took: Duration) {
+    pub(crate) fn count(&self, answer: &Answer<'_>, took: Duration) {
         let (route, outcome) = (answer.route as usize, answer.outcome as usize);
         self.own.requests[route][outcome].fetch_add(1, Ordering::Relaxed);
         self.own.durations[route].count(took);

@@ -12,8 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// iPXE since 2021 sends `"` as it is (its table of what needs encoding in `core/uri.c`), so that a machine whose product name holds
 /// one would be answered by hyper's bare 400, without a sentence and for ever. Only first lines are touched: the bytes of a body, if
 /// there were one, would pass for lines, and so the connection must be closed after a request with a body.
-pub struct RawTarget<S> {
+pub struct RawTarget<S, F = fn(&[u8])> {
     stream: S,
+    /// Told of what comes where a request begins.
+    seen: F,
     at: At,
     line_is_empty: bool,
     /// Encoded bytes that did not fit where they were read into.
@@ -30,7 +32,14 @@ enum At {
 impl<S> RawTarget<S> {
     /// Around what a client sends.
     pub fn new(stream: S) -> Self {
-        Self { stream, at: At::RequestLine, line_is_empty: true, encoded: Vec::new(), given: 0 }
+        Self::telling(stream, |_| {})
+    }
+}
+
+impl<S, F: FnMut(&[u8])> RawTarget<S, F> {
+    /// The same, which tells of what comes where a request begins, as it comes.
+    pub(crate) fn telling(stream: S, seen: F) -> Self {
+        Self { stream, seen, at: At::RequestLine, line_is_empty: true, encoded: Vec::new(), given: 0 }
     }
 
     /// Follows the lines of a request. True for a byte that must be encoded.
@@ -56,7 +65,11 @@ impl<S> RawTarget<S> {
     /// The place of the first byte that must be encoded; follows the lines up to it, or to the end.
     fn first_raw(&mut self, bytes: &[u8]) -> Option<usize> {
         // Nearly all that is read at once is one request. Then the next line is the next request's first again.
-        if self.at == At::RequestLine && self.line_is_empty && is_one_plain_request(bytes) {
+        let is_start = self.at == At::RequestLine && self.line_is_empty;
+        if is_start {
+            (self.seen)(bytes);
+        }
+        if is_start && is_one_plain_request(bytes) {
             return None;
         }
         let mut at = 0;
@@ -89,7 +102,7 @@ impl<S> RawTarget<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for RawTarget<S> {
+impl<S: AsyncRead + Unpin, F: FnMut(&[u8]) + Unpin> AsyncRead for RawTarget<S, F> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.encoded.is_empty() {
@@ -115,7 +128,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RawTarget<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for RawTarget<S> {
+impl<S: AsyncWrite + Unpin, F: Unpin> AsyncWrite for RawTarget<S, F> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

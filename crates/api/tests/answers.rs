@@ -77,17 +77,18 @@ fn boot() -> Boot {
     )
 }
 
-fn ask_as(boot: &Boot, method: &Method, target: &str, host: Option<&str>) -> Answer {
+fn ask_as(boot: &Boot, method: &Method, target: &str, host: Option<&str>) -> Answer<'static> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let local: SocketAddr = "192.0.2.1:8080".parse().unwrap();
-    boot.answer(&Request { method, path, query, host, scheme: "http", local })
+    let catalog = boot.synced();
+    boot.answer(catalog.as_deref(), &Request { method, path, query, host, scheme: "http", local, ahead: None }).kept()
 }
 
-fn ask(boot: &Boot, target: &str) -> Answer {
+fn ask(boot: &Boot, target: &str) -> Answer<'static> {
     ask_as(boot, &Method::GET, target, Some("shaper.lab:8080"))
 }
 
-fn body(answer: &Answer) -> &str {
+fn body<'a>(answer: &'a Answer<'_>) -> &'a str {
     std::str::from_utf8(&answer.body).unwrap()
 }
 

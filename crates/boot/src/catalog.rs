@@ -12,6 +12,7 @@
 //! | whose config is this? | a hash map of ids |
 //! | which Assignments select this Profile? | [`Selectors`], where it is wanted |
 
+mod ahead;
 mod bucket;
 pub mod guard;
 mod index;
@@ -276,7 +277,7 @@ impl Catalog {
     }
 
     /// The buckets in which everything stands that could match the subject, each in its order.
-    pub(crate) fn buckets<'c>(&'c self, subject: &'c Subject) -> impl Iterator<Item = (MatchedBy, &'c Bucket<Assignment>)> {
+    pub(crate) fn buckets<'c>(&'c self, subject: &Subject) -> impl Iterator<Item = (MatchedBy, &'c Bucket<Assignment>)> {
         let labels = self.by_labels.buckets(subject).map(|bucket| (MatchedBy::Labels, bucket));
         self.identity_buckets(subject).into_iter().flatten().chain(labels)
     }

@@ -37,7 +37,7 @@ pub use conflicts::Conflicts;
 pub use identity::{Mac, MatchedBy};
 pub use name::{ConfigName, ObjectKey};
 pub use profile::Profile;
-pub use selection::{Explanation, NotSelected, Selection};
+pub use selection::{Explanation, NotSelected, Selected, Selection};
 pub use selector::{LabelSelector, Operator, Requirement, SubjectSelectors};
 pub use sorted::{Labels, Sorted};
 pub use subject::{ExtrinsicLabels, InvalidQuery, Subject};

@@ -10,7 +10,7 @@ use minijinja::ErrorKind;
 use crate::assignment::Assignment;
 use crate::name::ConfigName;
 use crate::profile::Profile;
-use crate::selection::Selection;
+use crate::selection::{Selected, Selection};
 use crate::subject::Subject;
 use crate::template::{MAX_OUTPUT_BYTES, describe};
 
@@ -55,15 +55,22 @@ pub enum RenderError {
 }
 
 impl Selection {
+    /// [`Selected::script`].
+    pub fn script(&self, subject: &Arc<Subject>, base_url: &str) -> Result<String, RenderError> {
+        Selected { assignment: &self.assignment, by: self.by, profile: &self.profile }.script(subject, base_url)
+    }
+}
+
+impl Selected<'_> {
     /// The script of the selected Profile, for this subject. It always starts with `#!ipxe` and ends with a newline.
     ///
     /// `base_url` is the address under which the client reached the server, without a slash at its end.
     pub fn script(&self, subject: &Arc<Subject>, base_url: &str) -> Result<String, RenderError> {
-        let profile = &self.profile;
+        let Self { assignment, profile, .. } = *self;
         if let Some(name) = profile.config_without_id() {
             return Err(RenderError::NotReady(name.clone()));
         }
-        let rendering = Rendering { config: None, subject, profile, assignment: Some(&self.assignment), base_url };
+        let rendering = Rendering { config: None, subject, profile, assignment: Some(assignment), base_url };
         rendering.text().map(as_script)
     }
 }
@@ -75,10 +82,10 @@ pub fn config(
     profile: &Arc<Profile>,
     name: &ConfigName,
     subject: &Arc<Subject>,
-    assignment: Option<Arc<Assignment>>,
+    assignment: Option<&Arc<Assignment>>,
     base_url: &str,
 ) -> Result<String, RenderError> {
-    Rendering { config: Some(name), subject, profile, assignment: assignment.as_ref(), base_url }.text()
+    Rendering { config: Some(name), subject, profile, assignment, base_url }.text()
 }
 
 /// One text that is to be made.

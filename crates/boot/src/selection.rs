@@ -39,6 +39,18 @@ pub struct Selection {
     pub profile: Arc<Profile>,
 }
 
+/// The same, while the catalog is looked at. Who answers machines keeps neither object: to count one more that has it would be a write to
+/// memory that all threads read.
+#[derive(Clone, Copy, Debug)]
+pub struct Selected<'c> {
+    /// The Assignment that won.
+    pub assignment: &'c Arc<Assignment>,
+    /// What it matched by.
+    pub by: MatchedBy,
+    /// The Profile that suits best.
+    pub profile: &'c Arc<Profile>,
+}
+
 /// Why a subject boots nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotSelected {
@@ -80,9 +92,15 @@ struct Ranked<'c> {
 }
 
 impl Catalog {
-    /// What the subject boots.
+    /// What the subject boots, to be kept.
     pub fn select(&self, subject: &Subject) -> Result<Selection, NotSelected> {
+        self.selected(subject).map(Selected::kept)
+    }
+
+    /// What the subject boots.
+    pub fn selected(&self, subject: &Subject) -> Result<Selected<'_>, NotSelected> {
         let winner = self.winner(subject).ok_or(NotSelected::NoAssignment)?;
+        winner.assignment.fetch_name();
         // The first that `fitting` has, without a list of the rest: of those that are equal, this is the first as well.
         let (mut count, mut best) = (0, None);
         for profile in self.profiles_of(winner.assignment) {
@@ -96,11 +114,11 @@ impl Catalog {
     }
 
     /// The Assignment that gets the subject: the first accepted one that matches, unless one that is not accepted stands before it.
-    fn winner<'c>(&'c self, subject: &'c Subject) -> Option<Found<'c>> {
+    fn winner(&self, subject: &Subject) -> Option<Found<'_>> {
         if let Some(found) = self.undisputed(subject) {
             return Some(found);
         }
-        let mut before: SmallVec<[Found<'c>; 4]> = SmallVec::new();
+        let mut before: SmallVec<[Found<'_>; 4]> = SmallVec::new();
         let mut accepted = None;
         for Ranked { found, .. } in self.ranked(subject).filter(|ranked| ranked.unmet.is_none()) {
             if self.fault_of_assignment(found.assignment).is_none() {
@@ -109,12 +127,12 @@ impl Catalog {
             }
             before.push(found);
         }
-        let stands = |found: &Found<'c>| accepted.is_none_or(|accepted| !found.yields_to(&accepted));
+        let stands = |found: &Found<'_>| accepted.is_none_or(|accepted| !found.yields_to(&accepted));
         before.into_iter().find(stands).or(accepted)
     }
 
     /// All Assignments that an index finds for the subject, by rank, each once. Lazy: who takes the first pays for the first.
-    fn ranked<'c>(&'c self, subject: &'c Subject) -> impl Iterator<Item = Ranked<'c>> {
+    fn ranked<'c>(&'c self, subject: &Subject) -> impl Iterator<Item = Ranked<'c>> {
         let mut queues: SmallVec<[_; 4]> = SmallVec::new();
         for (by, bucket) in self.buckets(subject) {
             let mut queue = bucket.iter();
@@ -151,13 +169,13 @@ impl Catalog {
 
 impl Catalog {
     /// What an Assignment that won gives to the subject: the best of so many Profiles that it selects, if that suits.
-    fn decide(
-        &self,
-        winner: Found<'_>,
-        best: Option<(&Arc<Profile>, Fit<'_>)>,
+    fn decide<'c>(
+        &'c self,
+        winner: Found<'c>,
+        best: Option<(&'c Arc<Profile>, Fit<'_>)>,
         count: usize,
         subject: &Subject,
-    ) -> Result<Selection, NotSelected> {
+    ) -> Result<Selected<'c>, NotSelected> {
         let Found { by, assignment } = winner;
         let not_accepted = |unaccepted: &Unaccepted| {
             let (object, fault) = (unaccepted.name(), unaccepted.fault.clone());
@@ -172,7 +190,7 @@ impl Catalog {
             return not_accepted(unaccepted);
         }
         let profile = match best {
-            Some((profile, Fit::Suits(_))) => profile.clone(),
+            Some((profile, Fit::Suits(_))) => profile,
             Some((nearest, Fit::Disagrees(want))) => {
                 let (nearest, has) = (&nearest.key.name, want.presented_by(subject).unwrap_or_default());
                 let reason = format!("none of the {count} Profiles that it selects suits: {nearest} wants {want}, the machine has {has}");
@@ -186,7 +204,14 @@ impl Catalog {
                 return Err(NotSelected::NoProfile { assignment: assignment.clone(), by, reason });
             }
         };
-        Ok(Selection { assignment: assignment.clone(), by, profile })
+        Ok(Selected { assignment, by, profile })
+    }
+}
+
+impl Selected<'_> {
+    /// The same, for as long as anybody wants it.
+    pub fn kept(self) -> Selection {
+        Selection { assignment: self.assignment.clone(), by: self.by, profile: self.profile.clone() }
     }
 }
 

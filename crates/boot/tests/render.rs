@@ -43,7 +43,7 @@ fn script(text: &str, query: &str) -> Result<String, RenderError> {
 
 fn config(text: &str, query: &str) -> Result<String, RenderError> {
     let selection = selection("#!ipxe\n", &[("config0", text), ("config1", "y")]);
-    let assignment = Some(selection.assignment.clone());
+    let assignment = Some(&selection.assignment);
     render::config(&selection.profile, &name("config0"), &subject(query), assignment, "http://boot:8080")
 }
 

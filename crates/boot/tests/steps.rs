@@ -40,7 +40,7 @@ fn texts(template: &str, subject: &Arc<Subject>) -> Vec<Result<String, RenderErr
     let script = Selection { profile: Arc::new(script.profile.with_ids(ids)), ..script };
     let config = selection("#!ipxe\n", template);
     let of = |assignment| render::config(&config.profile, &name("config0"), subject, assignment, "http://boot:8080");
-    vec![script.script(subject, "http://boot:8080"), of(Some(config.assignment.clone())), of(None)]
+    vec![script.script(subject, "http://boot:8080"), of(Some(&config.assignment)), of(None)]
 }
 
 fn term() -> impl Strategy<Value = String> {

@@ -231,7 +231,7 @@ fn tried_out(name: &Name, profile: &boot::Profile, until: Option<Instant>, findi
                 late.get_or_insert_with(|| FieldPath::of(["spec", "additionalConfig", config.as_str()]));
                 break;
             }
-            let assignment = Some(selection.assignment.clone());
+            let assignment = Some(&selection.assignment);
             if let Err(error) = boot::render::config(&selection.profile, config, &sample.subject, assignment, sample::BASE_URL) {
                 findings.extend(render_fault(name, &format!("spec.additionalConfig.{config}"), &error, sample));
                 break;

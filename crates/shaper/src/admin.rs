@@ -252,7 +252,7 @@ impl Admin {
                 let Some(name) = selection.profile.templates.config_named(name) else {
                     return text(StatusCode::NOT_FOUND, format!("Profile {} has no config {name:?}\n", selection.profile.key));
                 };
-                boot::render::config(&selection.profile, name, &subject, Some(selection.assignment.clone()), base_url)
+                boot::render::config(&selection.profile, name, &subject, Some(&selection.assignment), base_url)
             }
         };
         match rendered {

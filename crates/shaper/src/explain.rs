@@ -151,7 +151,7 @@ fn rendered(args: &Args, catalog: &Catalog, subject: &Arc<Subject>) -> anyhow::R
         None => selection.script(subject, base_url),
         Some(name) => {
             let name = config_named(&selection.profile, name)?;
-            render::config(&selection.profile, name, subject, Some(selection.assignment.clone()), base_url)
+            render::config(&selection.profile, name, subject, Some(&selection.assignment), base_url)
         }
     };
     Ok(text.map_err(|error| error.to_string()))

@@ -8,11 +8,13 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use boot::Catalog;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::answer::{Answer, ContentType, Outcome, Request, Route};
 use crate::shed;
@@ -41,7 +43,7 @@ const LONG_BYTES: usize = 16 * 1024;
 
 impl Shared {
     /// The answer, if there is room for it until its client has taken it.
-    fn room(self: &Arc<Self>, answer: Answer) -> Answer {
+    fn room<'c>(self: &Arc<Self>, answer: Answer<'c>) -> Answer<'c> {
         let bytes = answer.body.len();
         if bytes <= LONG_BYTES {
             return answer;
@@ -63,8 +65,9 @@ impl Shared {
         stop: &CancellationToken,
     ) -> Response<Text> {
         let started = Instant::now();
+        let catalog = self.boot.synced();
         let (answer, in_flight) = match InFlight::enter(&self) {
-            Some(in_flight) => (self.room(self.answer(request, peer)), Some(in_flight)),
+            Some(in_flight) => (self.room(self.answer(catalog.as_deref(), request, peer, progress.ahead.take())), Some(in_flight)),
             None => {
                 let reason = "shaper has too many requests at once; try again in a moment".to_owned();
                 (Answer::failure(Route::of(request.uri().path()), Outcome::Overloaded, reason), None)
@@ -87,7 +90,13 @@ impl Shared {
         response
     }
 
-    fn answer(&self, request: &http::Request<Incoming>, peer: &Peer) -> Answer {
+    fn answer<'c>(
+        &self,
+        catalog: Option<&'c Arc<Catalog>>,
+        request: &http::Request<Incoming>,
+        peer: &Peer,
+        ahead: Option<Uuid>,
+    ) -> Answer<'c> {
         let uri = request.uri();
         let route = Route::of(uri.path());
         let header_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
@@ -104,9 +113,10 @@ impl Shared {
             host: host.or(header),
             scheme: peer.scheme,
             local: peer.local,
+            ahead,
         };
         // One request must not take the connections of others with it, whatever is wrong with us.
-        catch_unwind(AssertUnwindSafe(|| self.boot.answer(&request))).unwrap_or_else(|_| {
+        catch_unwind(AssertUnwindSafe(|| self.boot.answer(catalog, &request))).unwrap_or_else(|_| {
             let reason = "shaper failed in a way that it should not; its log says where, please report it".to_owned();
             Answer::failure(route, Outcome::Broken, reason)
         })
@@ -114,7 +124,7 @@ impl Shared {
 }
 
 /// Its length is told by hyper, from the size hint of the body.
-fn response(answer: Answer, id: &RequestId, in_flight: Option<InFlight>) -> Response<Text> {
+fn response(answer: Answer<'_>, id: &RequestId, in_flight: Option<InFlight>) -> Response<Text> {
     let status = answer.status();
     let bytes = if status.is_success() { answer.body } else { sentence(&answer.body, status, id) };
     let mut response = Response::new(Text { bytes, _in_flight: in_flight });

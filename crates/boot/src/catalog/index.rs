@@ -8,10 +8,11 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use prefetch_index::prefetch_index;
 use smallvec::SmallVec;
 
 /// Bits of the hash by which a node chooses among its children.
-const BITS: u32 = 4;
+const BITS: u32 = 6;
 const CHILDREN: usize = 1 << BITS;
 /// A leaf of more entries becomes a node, unless the hash has no more bits. The leaves of an index fill up to this as it grows, and become
 /// nodes all at about the same time. So large ones keep the nodes few: few enough for the processor's cache. (Tests are to have many nodes.)
@@ -98,10 +99,29 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
             return None;
         }
         let hash = self.hasher.hash_one(like);
+        let leaf = self.leaf(hash);
+        search(leaf, hash, is).ok().map(|at| &leaf[at])
+    }
+
+    /// Begins to fetch from memory what a look for this key will read. It waits for the nodes on its way and for nothing else.
+    pub(crate) fn fetch<Q: Hash + ?Sized>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        let hash = self.hasher.hash_one(key);
+        let leaf = self.leaf(hash);
+        let at = probable_place(leaf, hash);
+        for near in [at.saturating_sub(2), at, at + 2] {
+            prefetch_index(leaf, near);
+        }
+    }
+
+    /// The leaf where what has this hash is, if anywhere.
+    fn leaf(&self, hash: u64) -> &[Entry<K, V>] {
         let (mut child, mut rest) = (&self.root, hash);
         loop {
             match child {
-                Child::Leaf(entries) => return search(entries, hash, is).ok().map(|at| &entries[at]),
+                Child::Leaf(entries) => return entries,
                 Child::Node(node) => child = &node.children[place(rest)],
             }
             rest >>= BITS;
@@ -181,7 +201,7 @@ fn take<K: Hash + Eq + Clone + Borrow<Q>, V: Clone, Q: Hash + Eq + ?Sized>(
 
 /// The node that takes the place of a leaf which is too long.
 fn split<K: Hash + Clone, V: Clone>(entries: &[Entry<K, V>], depth: u32, hasher: &ahash::RandomState) -> Child<K, V> {
-    let mut parts: [Vec<Entry<K, V>>; CHILDREN] = Default::default();
+    let mut parts: [Vec<Entry<K, V>>; CHILDREN] = std::array::from_fn(|_| Vec::new());
     for entry in entries {
         parts[place(hasher.hash_one(&entry.key) >> (BITS * depth))].push(entry.clone());
     }
@@ -201,10 +221,15 @@ fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
-/// Where an entry is in a leaf, or else belongs. Tags are as good as random: so it is near the place that is in proportion.
+/// Tags are as good as random: so an entry is near the place that is in proportion.
+fn probable_place<K, V>(entries: &[Entry<K, V>], hash: u64) -> usize {
+    ((u64::from(tag(hash)) * entries.len() as u64) >> u32::BITS) as usize
+}
+
+/// Where an entry is in a leaf, or else belongs.
 fn search<K, V>(entries: &[Entry<K, V>], hash: u64, is: impl Fn(&K) -> bool) -> Result<usize, usize> {
     let tag = tag(hash);
-    let mut at = ((u64::from(tag) * entries.len() as u64) >> u32::BITS) as usize;
+    let mut at = probable_place(entries, hash);
     while at > 0 && entries[at - 1].tag >= tag {
         at -= 1;
     }
@@ -351,9 +376,9 @@ mod tests {
     #[test]
     fn an_index_from_which_all_is_taken_is_as_small_as_a_new_one() {
         let mut index = Index::new();
-        (0..10_000).for_each(|key: u32| index.insert(key, key));
+        (0..100_000).for_each(|key: u32| index.insert(key, key));
         assert!(depth(&index.root) >= 3);
-        assert!((10..10_000).all(|key: u32| index.remove(&key) == Some(key)));
+        assert!((10..100_000).all(|key: u32| index.remove(&key) == Some(key)));
         assert!(depth(&index.root) <= 2, "{}", depth(&index.root));
         assert!((0..10).all(|key: u32| index.remove(&key) == Some(key)));
         assert!(matches!(&index.root, Child::Leaf(entries) if entries.is_empty()));

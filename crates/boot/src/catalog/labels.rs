@@ -104,7 +104,7 @@ impl LabelIndex {
     }
 
     /// The buckets in which everything stands that could match the subject.
-    pub(super) fn buckets<'c>(&'c self, subject: &'c Subject) -> impl Iterator<Item = &'c Bucket<Assignment>> {
+    pub(super) fn buckets<'c>(&'c self, subject: &Subject) -> impl Iterator<Item = &'c Bucket<Assignment>> {
         let keys = subject.keys().map(Some).chain([None]);
         let shapes = keys.filter_map(|key| self.by_key.find(key, |own| own.as_deref() == key)).flat_map(|shapes| shapes.iter());
         shapes.filter_map(|shape| self.shapes.get(shape)?.get(shape.tuple_of(subject)?.as_str()))

@@ -294,7 +294,7 @@ fn texts(old: &Selection, new: &Selection, subject: &Arc<Subject>) -> (bool, Vec
         if a.config_named(name.as_str()).is_none() || b.config_named(name.as_str()).is_none() {
             return true;
         }
-        let text = |one: &Selection| render::config(&one.profile, name, subject, Some(one.assignment.clone()), sample::BASE_URL);
+        let text = |one: &Selection| render::config(&one.profile, name, subject, Some(&one.assignment), sample::BASE_URL);
         a.config_source(name) != b.config_source(name)
             || a.config_uses(name.as_str()).is_some_and(reads)
             || differ([text(&old), text(&new)])
