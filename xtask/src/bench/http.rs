@@ -28,7 +28,7 @@ use super::optimised;
 use super::replica::{Replica, memory};
 
 use client::Seen;
-use report::{Case, Figures, Memory, Report};
+use report::{Case, Figures, Keeping, Memory, Report};
 
 /// How to measure HTTP
 #[derive(clap::Args)]
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Measure each so many times
     #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Requests of one round, on kept connections; with a connection for each, a quarter of them
+    /// Requests of one round, on kept connections; half of them with a connection for three, a quarter with one for each
     #[arg(long, default_value_t = 8_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     requests: u32,
     /// Requests at once
@@ -104,12 +104,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     // The first round warms up caches and branches, and is not counted.
     for round in 0..=args.rounds {
-        for close in [false, true] {
-            let mut measured = vec![(Case { machines: None, close, changes: false }, args.measure(&bare.place(), close, round)?)];
+        for keeping in Keeping::ALL {
+            let mut measured = vec![(Case { machines: None, keeping, changes: false }, args.measure(&bare.place(), keeping, round)?)];
             for site in &sites {
-                measured.push((Case { machines: Some(site.machines), close, changes: false }, args.measure(&site.place(), close, round)?));
-                let figures = site.while_it_changes(args.changes, || args.measure(&site.place(), close, round))?;
-                measured.push((Case { machines: Some(site.machines), close, changes: true }, figures));
+                let figures = args.measure(&site.place(), keeping, round)?;
+                measured.push((Case { machines: Some(site.machines), keeping, changes: false }, figures));
+                let figures = site.while_it_changes(args.changes, || args.measure(&site.place(), keeping, round))?;
+                measured.push((Case { machines: Some(site.machines), keeping, changes: true }, figures));
             }
             if round > 0 {
                 report.add(measured);
@@ -131,13 +132,17 @@ struct Place {
 }
 
 impl Args {
-    fn measure(&self, place: &Place, close: bool, round: u32) -> anyhow::Result<Figures> {
-        let requests = if close { self.requests / 4 } else { self.requests };
+    fn measure(&self, place: &Place, keeping: Keeping, round: u32) -> anyhow::Result<Figures> {
+        let requests = match keeping {
+            Keeping::Always => self.requests,
+            Keeping::Boot => self.requests / 2,
+            Keeping::Request => self.requests / 4,
+        };
         let own = std::env::current_exe().context("can't find this program")?;
         let mut client = Command::new(own);
         client.args(["bench", "http", "client", "--address", &place.address.to_string(), "--requests", &requests.to_string()]);
         client.args(["--connections", &self.connections.to_string(), "--machines", &place.machines.to_string()]);
-        client.args(["--seed", &round.to_string()]).args(close.then_some("--close"));
+        client.args(["--seed", &round.to_string()]).args(["--each", &keeping.requests().to_string()]);
         client.args(["--from", &next_address().to_string()]);
         let before = cpu(place.pid)?;
         let ended = client.stderr(Stdio::inherit()).output().context("can't run the client")?;

@@ -19,9 +19,9 @@ pub(crate) struct Args {
     pub(super) requests: u32,
     #[arg(long)]
     pub(super) connections: u32,
-    /// A connection for each question, as iPXE makes one for each file that it has time for
+    /// A connection is for so many questions
     #[arg(long)]
-    pub(super) close: bool,
+    pub(super) each: u32,
     /// How many machines have an Assignment; one question of twenty is of one that has none
     #[arg(long)]
     pub(super) machines: u32,
@@ -50,7 +50,8 @@ const UNKNOWN: u32 = 20;
 /// One connection, with what is left to ask.
 struct Machine<'a> {
     args: &'a Args,
-    stream: Option<TcpStream>,
+    /// And for how many questions it may still be used.
+    stream: Option<(TcpStream, u32)>,
     asked: String,
     answer: Vec<u8>,
     took: Vec<u32>,
@@ -111,9 +112,9 @@ impl<'a> Machine<'a> {
         let head = format!(" HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: iPXE/1.21.1+ (g1234)\r\nHost: {host}\r\n\r\n");
         self.asked.push_str(&head);
         let started = Instant::now();
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => connect(self.args.from, host).await?,
+        let (mut stream, left) = match self.stream.take() {
+            Some(kept) => kept,
+            None => (connect(self.args.from, host).await?, self.args.each),
         };
         stream.write_all(self.asked.as_bytes()).await.context("can't send")?;
         let mut read = 0;
@@ -132,7 +133,7 @@ impl<'a> Machine<'a> {
         }
         self.took.push(u32::try_from(started.elapsed().as_nanos() / 10).unwrap_or(u32::MAX));
         self.others += u32::from(!self.answer.starts_with(b"HTTP/1.1 200 "));
-        self.stream = (!self.args.close).then_some(stream);
+        self.stream = (left > 1).then_some((stream, left - 1));
         Ok(())
     }
 }

@@ -13,10 +13,20 @@ pub(super) struct Report {
 pub(super) struct Case {
     /// None: hyper alone.
     pub(super) machines: Option<u32>,
-    /// A connection for each request.
-    pub(super) close: bool,
+    pub(super) keeping: Keeping,
     /// Assignments change meanwhile.
     pub(super) changes: bool,
+}
+
+/// How long a machine keeps a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// As a load balancer does.
+    Always,
+    /// As one that boots, which asks for the bootstrap, its script and a config.
+    Boot,
+    /// As iPXE where it waits long between its questions.
+    Request,
 }
 
 /// Of one round, in microseconds.
@@ -34,6 +44,31 @@ pub(super) struct Memory {
     pub(super) resident: u64,
 }
 
+// === impl Keeping ===
+
+impl Keeping {
+    pub(super) const ALL: [Self; 3] = [Self::Always, Self::Boot, Self::Request];
+
+    /// The requests of one connection at most.
+    pub(super) fn requests(self) -> u32 {
+        match self {
+            Self::Always => u32::MAX,
+            Self::Boot => 3,
+            Self::Request => 1,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Always => "kept",
+            Self::Boot => "for three requests",
+            Self::Request => "for one request",
+        }
+    }
+}
+
+// === impl Report ===
+
 impl Report {
     pub(super) fn add(&mut self, round: Vec<(Case, Figures)>) {
         self.rounds.push(round);
@@ -45,11 +80,10 @@ impl Report {
         for case in self.cases() {
             let bare = Case { machines: None, changes: false, ..case };
             let name = case.machines.map_or_else(|| "hyper alone".to_owned(), |machines| machines.to_string());
-            let connections = if case.close { "one a request" } else { "kept" };
             let changes = if case.changes { "yes" } else { "" };
             let [cpu, p50, p99] = [|f: &Figures| f.cpu, |f: &Figures| f.p50, |f: &Figures| f.p99].map(|of| self.median(case, of));
             let share = self.ratio(bare, case, |figures| figures.cpu);
-            println!("| {name} | {connections} | {changes} | {cpu:.2} | {share:.2} | {p50:.0} | {p99:.0} |");
+            println!("| {name} | {} | {changes} | {cpu:.2} | {share:.2} | {p50:.0} | {p99:.0} |", case.keeping.name());
         }
         println!();
         for memory in &self.memory {
@@ -66,9 +100,9 @@ impl Report {
         println!();
         let machines = || self.memory.iter().map(|memory| memory.machines);
         let (Some(least), Some(most)) = (machines().min(), machines().max()) else { return };
-        for close in [false, true] {
-            let case = |machines, changes| Case { machines: Some(machines), close, changes };
-            let how = if close { "a connection a request" } else { "kept connections" };
+        for keeping in Keeping::ALL {
+            let case = |machines, changes| Case { machines: Some(machines), keeping, changes };
+            let how = format!("connections {}", keeping.name());
             let growth = self.ratio(case(most, false), case(least, false), |figures| figures.cpu);
             println!("{how}: {growth:.2} of the CPU time at {most} that it takes at {least}");
             for machines in machines() {
