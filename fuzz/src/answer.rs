@@ -78,7 +78,7 @@ fn follow(script: &str, host: &str) {
 fn ask(target: &str, host: &str) -> Answer<'static> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let local = ([127, 0, 0, 1], 8080).into();
-    let request = Request { method: &Method::GET, path, query, host: Some(host), scheme: "http", local, ahead: None };
+    let request = Request { method: &Method::GET, path, query, host: Some(host), scheme: "http", local };
     let catalog = BOOT.synced();
     BOOT.answer(catalog.as_deref(), &request).kept()
 }

@@ -10,7 +10,6 @@ use boot::render::RenderError;
 use boot::{Assignment, Catalog, ConfigName, ExtrinsicLabels, InvalidQuery, NotSelected, Profile, Selected, SharedCatalog, Subject};
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use uuid::Uuid;
 
 use crate::base_url::BaseUrl;
 use crate::bootstrap::bootstrap;
@@ -47,8 +46,6 @@ pub struct Request<'a> {
     pub scheme: &'static str,
     /// Our end of the connection.
     pub local: SocketAddr,
-    /// The uuid for which [`Catalog::look_ahead`] was told to look; a wrong one costs time and nothing else.
-    pub ahead: Option<Uuid>,
 }
 
 /// An answer, and what is to be said of it in log and metrics.
@@ -169,9 +166,11 @@ impl Boot {
         &self.catalog
     }
 
-    /// Told as soon as the head of a request is there, before it is parsed; gives what [`Request::ahead`] is.
-    pub(crate) fn look_ahead(&self, head: &[u8]) -> Option<Uuid> {
-        self.catalog.load().look_ahead(head.strip_prefix(b"GET /ipxe?")?)
+    /// Told as soon as the head of a request is there, before it is parsed.
+    pub(crate) fn look_ahead(&self, head: &[u8]) {
+        if let Some(query) = head.strip_prefix(b"GET /ipxe?") {
+            self.catalog.load().look_ahead(query);
+        }
     }
 
     /// The catalog of this moment, if it holds all that there is.
@@ -196,7 +195,7 @@ impl Boot {
         };
         match route {
             Route::Bootstrap => Answer::text(route, bootstrap(&base_url)),
-            Route::Script => self.script(catalog, request, &base_url),
+            Route::Script => self.script(catalog, request.query, &base_url),
             Route::Config => configs::answer(self, catalog, request, &base_url),
             Route::OpenApi => Answer { content_type: ContentType::Json, ..Answer::text(route, openapi().to_owned()) },
             Route::Unknown => {
@@ -207,12 +206,10 @@ impl Boot {
     }
 
     /// `/ipxe`: who asks, what is theirs, and its script.
-    fn script<'c>(&self, catalog: Option<&'c Arc<Catalog>>, request: &Request<'_>, base_url: &BaseUrl) -> Answer<'c> {
-        let (route, Request { query, ahead, .. }) = (Route::Script, *request);
+    fn script<'c>(&self, catalog: Option<&'c Arc<Catalog>>, query: &str, base_url: &BaseUrl) -> Answer<'c> {
+        let route = Route::Script;
         let Some(catalog) = catalog else { return Answer::not_synced(route) };
-        if let Some(uuid) = ahead {
-            catalog.look_further(uuid);
-        }
+        catalog.look_further(query.as_bytes());
         let subject = match Subject::from_query(query, &self.extrinsic) {
             Ok(subject) => Arc::new(subject),
             Err(error) => return Answer::bad_query(route, &error),

@@ -81,7 +81,7 @@ fn ask_as(boot: &Boot, method: &Method, target: &str, host: Option<&str>) -> Ans
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let local: SocketAddr = "192.0.2.1:8080".parse().unwrap();
     let catalog = boot.synced();
-    boot.answer(catalog.as_deref(), &Request { method, path, query, host, scheme: "http", local, ahead: None }).kept()
+    boot.answer(catalog.as_deref(), &Request { method, path, query, host, scheme: "http", local }).kept()
 }
 
 fn ask(boot: &Boot, target: &str) -> Answer<'static> {

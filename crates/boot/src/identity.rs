@@ -47,6 +47,9 @@ impl fmt::Display for MatchedBy {
     }
 }
 
+/// A UUID as it is written.
+pub(crate) const UUID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
+
 /// Parses a UUID with or without dashes, in any case.
 ///
 /// Braces and the `urn:uuid:` prefix are refused: no firmware sends them, so they are more likely a mistake.
@@ -57,7 +60,7 @@ pub fn parse_uuid(text: &str) -> Option<Uuid> {
 /// The same where it is not asked whether it is text.
 pub(crate) fn parse_uuid_bytes(text: &[u8]) -> Option<Uuid> {
     match text.len() {
-        32 | 36 => Uuid::try_parse_ascii(text).ok(),
+        32 | UUID_BYTES => Uuid::try_parse_ascii(text).ok(),
         _ => None,
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::arch::{self, BUILDARCH};
 use crate::bytes;
-use crate::identity::{self, Mac};
+use crate::identity::{self, Mac, UUID_BYTES};
 use crate::query::{self, Pair};
 
 use turn::{BUILDARCH_TURN, MAC_TURN, SERIAL_TURN, UUID_TURN, are_same, head, turn};
@@ -34,9 +34,6 @@ const USUAL_LABELS: usize = 12;
 
 /// Room for what is not sent as it is meant.
 const USUAL_DECODED_BYTES: usize = 64;
-
-/// A UUID as it is written.
-const UUID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
 
 /// The labels that identify a machine.
 pub const IDENTITIES: [&str; 3] = ["uuid", "serial", "mac"];

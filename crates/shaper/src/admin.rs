@@ -264,11 +264,9 @@ impl Admin {
     /// All objects.
     fn catalog(&self, query: &str) -> Reply {
         let Some(boot) = &self.boot else { return text(StatusCode::NOT_FOUND, NOTHING_SERVED) };
-        if !boot.is_synced() {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "not loaded yet\n");
-        }
+        let Some(catalog) = boot.synced() else { return text(StatusCode::SERVICE_UNAVAILABLE, "not loaded yet\n") };
         let partition = boot::query::pairs(query).find_map(|(key, value)| (key == "partition").then(|| value.into_owned()));
-        reply(StatusCode::OK, "application/json", listing::of(&boot.catalog().load(), partition.as_deref()).to_string() + "\n")
+        reply(StatusCode::OK, "application/json", listing::of(&catalog, partition.as_deref()).to_string() + "\n")
     }
 }
 

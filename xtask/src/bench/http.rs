@@ -133,11 +133,7 @@ struct Place {
 
 impl Args {
     fn measure(&self, place: &Place, keeping: Keeping, round: u32) -> anyhow::Result<Figures> {
-        let requests = match keeping {
-            Keeping::Always => self.requests,
-            Keeping::Boot => self.requests / 2,
-            Keeping::Request => self.requests / 4,
-        };
+        let requests = self.requests / keeping.cost();
         let own = std::env::current_exe().context("can't find this program")?;
         let mut client = Command::new(own);
         client.args(["bench", "http", "client", "--address", &place.address.to_string(), "--requests", &requests.to_string()]);

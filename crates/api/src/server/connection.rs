@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -16,7 +16,6 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
-use uuid::Uuid;
 
 use crate::answer::{Answer, Outcome, Route};
 use crate::patience::Patience;
@@ -36,17 +35,11 @@ pub(super) struct Progress {
     answers: AtomicUsize,
     /// Told at the first.
     answered: Notify,
-    /// For whom was looked ahead, when the head of a request came.
-    pub(super) ahead: Ahead,
     /// Whether the client may still be sending what nobody reads.
     pub(super) is_talking: AtomicBool,
     /// Whether we refused something that is no request.
     is_refused: AtomicBool,
 }
-
-/// A uuid, or none. A connection is served by one thread, but its future must be fit for any.
-#[derive(Default)]
-pub(super) struct Ahead([AtomicU64; 2]);
 
 /// Room for the longest head that is answered with a sentence of its own; beyond, hyper refuses.
 const HEAD_BUFFER_BYTES: usize = 32 * 1024;
@@ -55,23 +48,6 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// A client whose request was refused before all of it was read has so long to take that: a connection that is closed before is reset.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 2 * 1024 * 1024;
-
-// === impl Ahead ===
-
-impl Ahead {
-    fn set(&self, uuid: Option<Uuid>) {
-        let (high, low) = uuid.unwrap_or_default().as_u64_pair();
-        self.0[0].store(high, Ordering::Relaxed);
-        self.0[1].store(low, Ordering::Relaxed);
-    }
-
-    /// Takes it: another request that came with this one is another machine's. No machine has the uuid of zeros.
-    pub(super) fn take(&self) -> Option<Uuid> {
-        let [high, low] = self.0.each_ref().map(|half| half.load(Ordering::Relaxed));
-        self.set(None);
-        Some(Uuid::from_u64_pair(high, low)).filter(|uuid| !uuid.is_nil())
-    }
-}
 
 // === impl Progress ===
 
@@ -103,7 +79,7 @@ impl Shared {
         let service =
             service_fn(|request| std::future::ready(Ok::<_, Infallible>(self.clone().respond(&request, &peer, &progress, &stop))));
         let refuse = |status| self.refuse(status, &peer, &progress);
-        let stream = RawTarget::telling(stream, |head: &[u8]| progress.ahead.set(self.boot.look_ahead(head)));
+        let stream = RawTarget::telling(stream, |head: &[u8]| self.boot.look_ahead(head));
         let stream = Refusal::new(Patience::new(stream, self.limits.answer), progress.is_ours.clone(), refuse);
         let connection = http1::Builder::new()
             .max_buf_size(HEAD_BUFFER_BYTES)

@@ -14,7 +14,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::answer::{Answer, ContentType, Outcome, Request, Route};
 use crate::shed;
@@ -67,7 +66,7 @@ impl Shared {
         let started = Instant::now();
         let catalog = self.boot.synced();
         let (answer, in_flight) = match InFlight::enter(&self) {
-            Some(in_flight) => (self.room(self.answer(catalog.as_deref(), request, peer, progress.ahead.take())), Some(in_flight)),
+            Some(in_flight) => (self.room(self.answer(catalog.as_deref(), request, peer)), Some(in_flight)),
             None => {
                 let reason = "shaper has too many requests at once; try again in a moment".to_owned();
                 (Answer::failure(Route::of(request.uri().path()), Outcome::Overloaded, reason), None)
@@ -90,13 +89,7 @@ impl Shared {
         response
     }
 
-    fn answer<'c>(
-        &self,
-        catalog: Option<&'c Arc<Catalog>>,
-        request: &http::Request<Incoming>,
-        peer: &Peer,
-        ahead: Option<Uuid>,
-    ) -> Answer<'c> {
+    fn answer<'c>(&self, catalog: Option<&'c Arc<Catalog>>, request: &http::Request<Incoming>, peer: &Peer) -> Answer<'c> {
         let uri = request.uri();
         let route = Route::of(uri.path());
         let header_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
@@ -113,7 +106,6 @@ impl Shared {
             host: host.or(header),
             scheme: peer.scheme,
             local: peer.local,
-            ahead,
         };
         // One request must not take the connections of others with it, whatever is wrong with us.
         catch_unwind(AssertUnwindSafe(|| self.boot.answer(catalog, &request))).unwrap_or_else(|_| {

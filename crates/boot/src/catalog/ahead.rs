@@ -12,6 +12,7 @@ use prefetch_index::prefetch_index;
 use uuid::Uuid;
 
 use crate::assignment::Assignment;
+use crate::identity::{self, UUID_BYTES};
 
 use super::Catalog;
 
@@ -21,28 +22,35 @@ const MANY: usize = 4096;
 impl Catalog {
     /// The first step, as soon as a query is there: the leaf of the index. Of queries in the order of the bootstrap script, which start with
     /// the uuid; others are answered as well, without this.
-    ///
-    /// Gives that uuid, for the second step.
-    pub fn look_ahead(&self, query: &[u8]) -> Option<Uuid> {
-        if self.uuids.len() < MANY {
-            return None;
+    pub fn look_ahead(&self, query: &[u8]) {
+        if let Some(uuid) = self.uuid_among_many(query) {
+            self.uuids.fetch(&uuid);
         }
-        let uuid = query.strip_prefix(b"uuid=")?.get(..uuid::fmt::Hyphenated::LENGTH)?;
-        let uuid = Uuid::try_parse_ascii(uuid).ok()?;
-        self.uuids.fetch(&uuid);
-        Some(uuid)
     }
 
     /// The second, once the leaf had the time to come: the Assignment.
-    pub fn look_further(&self, uuid: Uuid) {
-        if let Some(assignment) = self.uuids.get(&uuid).and_then(|bucket| bucket.first()) {
+    pub fn look_further(&self, query: &[u8]) {
+        let bucket = self.uuid_among_many(query).and_then(|uuid| self.uuids.get(&uuid));
+        if let Some(assignment) = bucket.and_then(|bucket| bucket.first()) {
             // In the order of selection; they are not all in one line of the cache.
-            prefetch_index(slice::from_ref(&assignment.priority), 0);
-            prefetch_index(slice::from_ref(&assignment.subjects.labels), 0);
-            prefetch_index(slice::from_ref(&assignment.profiles), 0);
-            prefetch_index(slice::from_ref(&assignment.key), 0);
+            fetch(&assignment.priority);
+            fetch(&assignment.subjects.labels);
+            fetch(&assignment.profiles);
+            fetch(&assignment.key);
         }
     }
+
+    /// Whom to look ahead for, where that is worth it.
+    fn uuid_among_many(&self, query: &[u8]) -> Option<Uuid> {
+        if self.uuids.len() < MANY {
+            return None;
+        }
+        identity::parse_uuid_bytes(query.strip_prefix(b"uuid=")?.get(..UUID_BYTES)?)
+    }
+}
+
+fn fetch<T>(field: &T) {
+    prefetch_index(slice::from_ref(field), 0);
 }
 
 impl Assignment {
@@ -68,7 +76,7 @@ mod tests {
         let uuid = |number: usize| Uuid::from_u128(0x47c6_da67_7477_4970_aa03_0000_0000_0000 | number as u128);
         let mut seen = Vec::new();
         for number in 0..=MANY {
-            seen.push(catalog.look_ahead(format!("uuid={}&mac=", uuid(0)).as_bytes()).is_some());
+            seen.push(catalog.uuid_among_many(format!("uuid={}&mac=", uuid(0)).as_bytes()).is_some());
             catalog.apply(Change::Assignment(Arc::new(Assignment {
                 key: ObjectKey::new("n", format!("{number}")),
                 created: None,
@@ -80,13 +88,15 @@ mod tests {
         }
         assert_eq!(seen.iter().position(|is_seen| *is_seen), Some(MANY));
         for known in [uuid(0), uuid(MANY), uuid(MANY + 1), Uuid::nil()] {
-            assert_eq!(catalog.look_ahead(format!("uuid={known}").as_bytes()), Some(known));
-            catalog.look_further(known);
+            let query = format!("uuid={known}");
+            assert_eq!(catalog.uuid_among_many(query.as_bytes()), Some(known));
+            catalog.look_ahead(query.as_bytes());
+            catalog.look_further(query.as_bytes());
         }
         for other in
             ["", "uuid=", "mac=52:54:00:00:00:01&uuid=47c6da67-7477-4970-aa03-000000000000", "uuid=47c6da67-7477-4970-aa03-00000000000x"]
         {
-            assert_eq!(catalog.look_ahead(other.as_bytes()), None, "{other}");
+            assert_eq!(catalog.uuid_among_many(other.as_bytes()), None, "{other}");
         }
     }
 }
