@@ -4,9 +4,7 @@
 //! `%FFFFFFC3`, and `+`, `%`, `=` inside a value may be sent raw. So `+` is a plus and an unfinished escape is text.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
-use crate::bytes;
 use crate::identity::hex;
 
 /// Where one pair of a query is, in bytes, and what is in it.
@@ -24,34 +22,27 @@ pub(crate) struct Pair {
     pub(crate) is_canonical: bool,
 }
 
-/// The places of all `&`, `=` and `%` of a query, and of `$` and `'`, which differ from these in two bits and cost another look. They stand
-/// too near to each other for `memchr`, which starts anew for each.
-struct Marks<'q> {
-    eights: std::slice::Iter<'q, [u8; 8]>,
-    /// What is left behind the eights, with zeros behind it.
-    rest: Option<[u8; 8]>,
-    /// How many bytes were looked at.
-    read: u32,
-    /// The highest bit of each of the last eight that is a mark and was not given yet.
-    found: u64,
+/// A part of a pair: where it ends, and what is in it.
+struct Piece {
+    end: u32,
+    has_escapes: bool,
+    /// See [`Pair::is_canonical`].
+    is_canonical: bool,
 }
 
 /// Splits a query string at `&` into decoded pairs. A pair without `=` has an empty value.
 pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    raw_pairs(query).map(|pair| (decode(pair.key(query)), decode(pair.value(query))))
+    raw_pairs(query, 0).map(|pair| (decode(pair.key(query)), decode(pair.value(query))))
 }
 
-/// The same pairs, as they were sent. Panics beyond 4 GiB: a query is shorter.
-pub(crate) fn raw_pairs(query: &str) -> impl Iterator<Item = Pair> {
+/// The same pairs from this place on, as they were sent. Panics beyond 4 GiB: a query is shorter.
+pub(crate) fn raw_pairs(query: &str, start: usize) -> impl Iterator<Item = Pair> {
     let query = query.as_bytes();
-    // Most queries are canonical as a whole, and most bytes are no marks: both are seen for many bytes at once.
-    let is_canonical = has_canonical_bytes(query);
-    let mut marks = Marks::new(query);
-    let end = u32::try_from(query.len()).expect("a query is short");
-    let mut next = 0;
+    let place = |at: usize| u32::try_from(at).expect("a query is short");
+    let (mut next, end) = (place(start), place(query.len()));
     std::iter::from_fn(move || {
         while next < end {
-            let pair = raw_pair(query, next..end, &mut marks, is_canonical);
+            let pair = raw_pair(query, next);
             next = pair.end + 1;
             if pair.start < pair.end {
                 return Some(pair);
@@ -61,44 +52,59 @@ pub(crate) fn raw_pairs(query: &str) -> impl Iterator<Item = Pair> {
     })
 }
 
-/// The pair that this part of the query starts with. `marks`: those from there on. `is_canonical`: whether no byte of the query should have
-/// been escaped.
+/// The pair that starts at this place.
 #[inline]
-fn raw_pair(query: &[u8], within: Range<u32>, marks: &mut Marks<'_>, is_canonical: bool) -> Pair {
-    let start = within.start;
-    let mut equals = None;
-    let (mut key_has_escapes, mut has_escapes, mut has_canonical_marks) = (false, false, true);
-    let end = loop {
-        let Some(at) = marks.next() else { break within.end };
-        match query[at as usize] {
-            b'&' => break at,
-            b'=' if equals.is_none() => {
-                equals = Some(at);
-                key_has_escapes = std::mem::take(&mut has_escapes);
-            }
-            b'=' => has_canonical_marks = false,
-            b'%' => {
-                has_escapes = true;
-                has_canonical_marks &= is_canonical_escape(&query[at as usize + 1..]);
-            }
-            _ => {}
-        }
-    };
-    let (equals, value) = equals.map_or_else(
-        || {
-            // All of it is a key.
-            key_has_escapes = std::mem::take(&mut has_escapes);
-            (end, end)
-        },
-        |equals| (equals, equals + 1),
-    );
-    let is_canonical = has_canonical_marks && (is_canonical || has_canonical_bytes(&query[start as usize..end as usize]));
-    Pair { start, equals, value, end, key_has_escapes, value_has_escapes: has_escapes, is_canonical }
+fn raw_pair(query: &[u8], start: u32) -> Pair {
+    let key = piece(query, start, b'=');
+    if query.get(key.end as usize) != Some(&b'=') {
+        // All of it is a key.
+        let Piece { end, has_escapes, is_canonical } = key;
+        return Pair { start, equals: end, value: end, end, key_has_escapes: has_escapes, value_has_escapes: false, is_canonical };
+    }
+    let value = piece(query, key.end + 1, b'&');
+    Pair {
+        start,
+        equals: key.end,
+        value: key.end + 1,
+        end: value.end,
+        key_has_escapes: key.has_escapes,
+        value_has_escapes: value.has_escapes,
+        is_canonical: key.is_canonical && value.is_canonical,
+    }
 }
 
-/// Whether each byte is plain or a mark.
-fn has_canonical_bytes(text: &[u8]) -> bool {
-    bytes::all(text, |byte| is_plain(byte) | matches!(byte, b'%'..=b'&' | b'='))
+/// What there is up to the next `&`, or `last`.
+fn piece(query: &[u8], start: u32, last: u8) -> Piece {
+    let mut piece = Piece { end: start, has_escapes: false, is_canonical: true };
+    while let Some(byte) = query.get(piece.end as usize) {
+        if !is_plain(*byte) {
+            if *byte == b'&' || *byte == last {
+                break;
+            }
+            let is_escape = *byte == b'%';
+            piece.has_escapes |= is_escape;
+            piece.is_canonical &= is_escape && is_canonical_escape(&query[piece.end as usize + 1..]);
+        }
+        piece.end += 1;
+    }
+    piece
+}
+
+/// The length of the value that a text starts with, and whether it holds escapes, if it is canonical as a pair is.
+pub(crate) fn canonical_value(text: &[u8]) -> Option<(usize, bool)> {
+    let (mut len, mut has_escapes) = (0, false);
+    while let Some(plain) = text[len..].iter().position(|byte| !is_plain(*byte)) {
+        len += plain;
+        if text[len] == b'&' {
+            return Some((len, has_escapes));
+        }
+        has_escapes = true;
+        len += 1;
+        if text[len - 1] != b'%' || !is_canonical_escape(&text[len..]) {
+            return None;
+        }
+    }
+    Some((text.len(), has_escapes))
 }
 
 // === impl Pair ===
@@ -112,46 +118,6 @@ impl Pair {
     /// Its value, as it was sent.
     fn value(self, query: &str) -> &str {
         &query[self.value as usize..self.end as usize]
-    }
-}
-
-// === impl Marks ===
-
-impl<'q> Marks<'q> {
-    fn new(query: &'q [u8]) -> Self {
-        let (eights, rest) = query.as_chunks();
-        let padded = || {
-            let mut padded = [0; 8];
-            padded[..rest.len()].copy_from_slice(rest);
-            padded
-        };
-        Self { eights: eights.iter(), rest: (!rest.is_empty()).then(padded), read: 0, found: 0 }
-    }
-
-    /// The highest bit of each of eight bytes that is a mark; the first byte is the lowest.
-    fn among(eight: [u8; 8]) -> u64 {
-        const HIGHEST: u64 = u64::from_ne_bytes([0x80; 8]);
-        // `$`, `%`, `&` and `'` are neighbours.
-        const NEIGHBOURS: u64 = u64::from_ne_bytes([!3; 8]);
-        let text = u64::from_le_bytes(eight);
-        let is_none = bytes::differing(text & NEIGHBOURS, b'$') & bytes::differing(text, b'=');
-        !is_none & HIGHEST
-    }
-}
-
-impl Iterator for Marks<'_> {
-    type Item = u32;
-
-    #[inline]
-    fn next(&mut self) -> Option<u32> {
-        while self.found == 0 {
-            let eight = self.eights.next().copied().or_else(|| self.rest.take())?;
-            self.found = Self::among(eight);
-            self.read += 8;
-        }
-        let at = self.read - 8 + self.found.trailing_zeros() / 8;
-        self.found &= self.found - 1;
-        Some(at)
     }
 }
 
@@ -210,10 +176,19 @@ fn text_of(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| error.as_bytes().iter().map(|b| char::from(*b)).collect())
 }
 
-/// Whether it needs no escape: what is unreserved (RFC 3986, section 2.3), and `:`, which iPXE sends raw in a MAC.
+/// Whether a byte needs no escape: what is unreserved (RFC 3986, section 2.3), and `:`, which iPXE sends raw in a MAC.
+static IS_PLAIN: [bool; 256] = {
+    let mut is_plain = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        is_plain[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'-' | b'.' | b'_' | b'~');
+        byte += 1;
+    }
+    is_plain
+};
+
 fn is_plain(byte: u8) -> bool {
-    // Neighbours are compared at once.
-    byte.is_ascii_alphabetic() | matches!(byte, b'0'..=b':' | b'-'..=b'.' | b'_' | b'~')
+    IS_PLAIN[usize::from(byte)]
 }
 
 /// Appends `text` to `out` with every byte escaped that is not plain.
@@ -282,9 +257,9 @@ mod tests {
     proptest! {
         #[test]
         fn long_queries_are_split_as_the_standard_library_splits(query in "([a-z]{0,12}|[&=%]{1,3}|%[0-9A-F]{2}|[ -~]|é){0,24}") {
-            let ours: Vec<_> = raw_pairs(&query).map(|pair| (pair.key(&query), pair.value(&query))).collect();
+            let ours: Vec<_> = raw_pairs(&query, 0).map(|pair| (pair.key(&query), pair.value(&query))).collect();
             prop_assert_eq!(&ours, &split(&query));
-            for (pair, (key, value)) in raw_pairs(&query).zip(ours) {
+            for (pair, (key, value)) in raw_pairs(&query, 0).zip(ours) {
                 prop_assert_eq!((pair.key_has_escapes, pair.value_has_escapes), (key.contains('%'), value.contains('%')));
             }
         }
@@ -329,9 +304,9 @@ mod tests {
     fn pairs_are_those_that_splitting_gives() {
         for query in ["", "&", "=", "a", "a=", "=a", "a=b=c&", "&&a=1&&b==&%3d=%26&=", "é=ü&x", "a%&=%&b=1"] {
             let simply = split(query);
-            let ours: Vec<_> = raw_pairs(query).map(|pair| (pair.key(query), pair.value(query))).collect();
+            let ours: Vec<_> = raw_pairs(query, 0).map(|pair| (pair.key(query), pair.value(query))).collect();
             assert_eq!(ours, simply, "{query:?}");
-            let escapes: Vec<_> = raw_pairs(query).map(|pair| (pair.key_has_escapes, pair.value_has_escapes)).collect();
+            let escapes: Vec<_> = raw_pairs(query, 0).map(|pair| (pair.key_has_escapes, pair.value_has_escapes)).collect();
             assert_eq!(
                 escapes,
                 simply.iter().map(|(key, value)| (key.contains('%'), value.contains('%'))).collect::<Vec<_>>(),
@@ -346,7 +321,7 @@ mod tests {
             ["a", "~:.-_9", "%20", "%25", "%2f", "%2F", "%41", "%3A", "%C3%A9", "%E9", "%00", "%", "%4", "%zz", "=", "+", "/", " ", "é"];
         let texts = pieces.iter().flat_map(|one| pieces.iter().map(move |two| format!("{one}{two}")));
         for query in texts.flat_map(|text| [format!("a={text}"), format!("{text}=a")]) {
-            let Some(pair) = raw_pairs(&query).next() else { continue };
+            let Some(pair) = raw_pairs(&query, 0).next() else { continue };
             let mut written = String::new();
             append(&mut written, &decode(pair.key(&query)), &decode(pair.value(&query)));
             // Beyond ASCII it may be, and be taken for other.

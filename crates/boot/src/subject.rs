@@ -2,6 +2,7 @@
 
 mod extrinsic;
 mod turn;
+mod usual;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -107,8 +108,8 @@ impl Subject {
         let text = String::with_capacity(query.len() + extrinsic.bytes() + USUAL_DECODED_BYTES);
         let mut subject = Self { text, labels: Vec::with_capacity(USUAL_LABELS), ..Self::default() };
         subject.text.push_str(query);
-        let mut expected = 0;
-        for pair in query::raw_pairs(query) {
+        let (read, mut expected) = subject.present_usual(query);
+        for pair in query::raw_pairs(query, read) {
             subject.present(query, pair, &mut expected)?;
         }
         subject.identify();

@@ -11,7 +11,7 @@ const HEAD_BYTES: usize = size_of::<u64>();
 /// which iPXE of before 2021-11-12 can't escape (`ipxe@1844aacc8`). All others have their turn between these, in the order of their keys.
 pub const PRESENTED: [&str; 9] = ["uuid", "mac", BUILDARCH, "platform", "serial", "hostname", "manufacturer", "product", "asset"];
 /// The heads of these.
-const HEADS: [u64; PRESENTED.len()] = {
+pub(super) const HEADS: [u64; PRESENTED.len()] = {
     let mut heads = [0; PRESENTED.len()];
     let mut at = 0;
     while at < heads.len() {
@@ -21,7 +21,7 @@ const HEADS: [u64; PRESENTED.len()] = {
     heads
 };
 /// The turns of these, of which the first four come before all others.
-const TURNS: [u8; PRESENTED.len()] = [UUID_TURN, MAC_TURN, BUILDARCH_TURN, 3, SERIAL_TURN, 6, 7, 8, 9];
+pub(super) const TURNS: [u8; PRESENTED.len()] = [UUID_TURN, MAC_TURN, BUILDARCH_TURN, 3, SERIAL_TURN, 6, 7, 8, 9];
 /// That of all others.
 const MIDDLE_TURN: u8 = 4;
 /// The turns of those that are more than a text.
