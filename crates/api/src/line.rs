@@ -1,7 +1,7 @@
 //! The line of the log that each request gets.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use boot::{ConfigName, MatchedBy, ObjectKey};
 use tracing::Level;
@@ -12,6 +12,8 @@ use crate::answer::{Answer, Choice, Outcome};
 /// What is said of one request. A whole config id is not in it, nor is any text that was rendered.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
+    /// When it was answered.
+    pub at: SystemTime,
     /// How grave it is.
     pub level: Level,
     /// `served`, `refused` or `failed`.
@@ -80,7 +82,7 @@ impl Lines {
     }
 
     /// Logs one request.
-    pub(crate) fn say(&self, answer: &Answer<'_>, peer: &str, request: &str, took: Duration) {
+    pub(crate) fn say(&self, answer: &Answer<'_>, peer: &str, request: &str, at: SystemTime, took: Duration) {
         let (level, message) = match answer.outcome {
             Outcome::Ok => (Level::INFO, "served"),
             Outcome::Broken => (Level::ERROR, "failed"),
@@ -88,15 +90,24 @@ impl Lines {
             _ => (Level::INFO, "refused"),
         };
         if level <= self.wanted {
-            self.log.write(&line(level, message, answer, peer, request, took));
+            self.log.write(&line(at, level, message, answer, peer, request, took));
         }
     }
 }
 
-fn line<'a>(level: Level, message: &'static str, answer: &'a Answer<'_>, peer: &'a str, request: &'a str, took: Duration) -> Line<'a> {
+fn line<'a>(
+    at: SystemTime,
+    level: Level,
+    message: &'static str,
+    answer: &'a Answer<'_>,
+    peer: &'a str,
+    request: &'a str,
+    took: Duration,
+) -> Line<'a> {
     let label = |key| answer.subject.as_deref().and_then(|subject| subject.label(key));
     let Choice { assignment, profile, config } = &answer.choice;
     Line {
+        at,
         level,
         message,
         route: answer.route.name(),

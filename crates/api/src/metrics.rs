@@ -4,7 +4,7 @@
 //! fetched from another core for each request. What is rare, or comes once a connection, is counted together.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ struct Counts {
     requests: [[AtomicU64; Outcome::ALL.len()]; Route::ALL.len()],
     durations: [Durations; Route::ALL.len()],
     bytes: AtomicU64,
-    in_flight: AtomicI64,
+    in_flight: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -106,14 +106,19 @@ impl Metrics {
         Self { own: self.all.another(), ..self.clone() }
     }
 
-    /// A request is being answered.
-    pub(crate) fn begin(&self) {
-        self.own.in_flight.fetch_add(1, Ordering::Relaxed);
+    /// A request is being answered. So many were on this thread already.
+    pub(crate) fn begin(&self) -> usize {
+        self.own.in_flight.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A request is not being answered any more. Said on the thread, or by a clone, where it began.
     pub(crate) fn end(&self) {
         self.own.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many are being answered on all threads. Looks at what other threads write: not for each request.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.all.in_flight()
     }
 
     pub(crate) fn count(&self, answer: &Answer<'_>, took: Duration) {
@@ -149,6 +154,11 @@ impl All {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(counts.clone());
         counts
     }
+
+    fn in_flight(&self) -> usize {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|counts| counts.in_flight.load(Ordering::Relaxed)).sum()
+    }
 }
 
 impl Collector for All {
@@ -179,7 +189,7 @@ impl Collector for All {
             durations.encode_family(&asked)?.encode_histogram::<Asked>(seconds, count, &buckets, None)?;
         }
 
-        let in_flight: i64 = all.iter().map(|counts| counts.in_flight.load(Ordering::Relaxed)).sum();
+        let in_flight = i64::try_from(self.in_flight()).unwrap_or(i64::MAX);
         encoder.encode_descriptor("requests_in_flight", "Requests being answered.", None, MetricType::Gauge)?.encode_gauge(&in_flight)?;
 
         let bytes = sum(&|counts| &counts.bytes);

@@ -7,6 +7,7 @@ mod limits;
 mod listen;
 mod request;
 mod trouble;
+mod wall;
 mod worker;
 
 use std::convert::Infallible;
@@ -57,7 +58,8 @@ struct Shared {
     connections: Arc<Semaphore>,
     /// Those that are sent away cost something as well.
     shedding: Arc<Semaphore>,
-    in_flight: Arc<AtomicUsize>,
+    /// So many requests a thread may answer at once without a look at what the others do.
+    few_in_flight: usize,
     trouble: Arc<Mutex<Trouble>>,
     answer_bytes: Arc<AtomicUsize>,
     ids: Ids,
@@ -114,8 +116,9 @@ impl Server {
             lines: Lines::new(log),
             connections: Arc::new(Semaphore::new(limits.connections)),
             shedding: Arc::new(Semaphore::new(limits.shedding)),
+            // For HTTP and HTTPS together, a quarter of all.
+            few_in_flight: limits.in_flight / (8 * sockets.len()),
             limits,
-            in_flight: Arc::default(),
             trouble: Arc::default(),
             answer_bytes: Arc::default(),
             ids: Ids::new(),
@@ -181,7 +184,7 @@ impl Shared {
             limits: self.limits.clone(),
             connections: self.connections.clone(),
             shedding: self.shedding.clone(),
-            in_flight: self.in_flight.clone(),
+            few_in_flight: self.few_in_flight,
             trouble: self.trouble.clone(),
             answer_bytes: self.answer_bytes.clone(),
             ids: Ids::new(),

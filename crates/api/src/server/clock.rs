@@ -49,8 +49,10 @@ impl<'p, C> Timed<'p, C> {
         let answers = self.progress.answers();
         let until = match self.waiting {
             Some((after, until)) if after == answers => until,
-            _ => {
-                let until = Instant::now() + self.limit;
+            waiting => {
+                // Where nothing was waited for but requests, the last answer was taken as it was made: no need to look at the clock.
+                let ended = waiting.map_or_else(Instant::now, |_| self.progress.answered_at());
+                let until = ended + self.limit;
                 self.waiting = Some((answers, until));
                 until
             }
@@ -86,12 +88,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_ends_when_the_next_request_is_late_and_not_while_an_answer_is_taken() {
-        let progress = Progress::default();
+        let progress = Progress::new();
         let started = Instant::now();
         let connection = async {
             for answer_takes in [0, 40, 0] {
                 sleep(Duration::from_secs(10)).await;
-                progress.answer();
+                progress.answer(Instant::now());
                 sleep(Duration::from_secs(answer_takes)).await;
                 progress.is_ours.clear();
             }
@@ -103,8 +105,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_taken_as_it_is_made_ends_the_wait_when_it_was_made() {
+        let progress = Progress::new();
+        let started = Instant::now();
+        let connection = async {
+            for _ in 0..3 {
+                sleep(Duration::from_secs(10)).await;
+                progress.answer(Instant::now() - Duration::from_secs(1));
+                progress.is_ours.clear();
+            }
+            pending().await
+        };
+        let ended = Timed::new(Box::pin(connection), LIMIT, &progress).await;
+        assert!(matches!(ended, Err(Broken::Silent)), "{ended:?}");
+        assert_eq!(started.elapsed().as_secs(), 10 + 10 + 10 - 1 + LIMIT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_first_request_that_never_comes_is_not_waited_for() {
-        let progress = Progress::default();
+        let progress = Progress::new();
         let started = Instant::now();
         let ended = Timed::new(pending(), LIMIT, &progress).await;
         assert!(matches!(ended, Err(Broken::Silent)), "{ended:?}");

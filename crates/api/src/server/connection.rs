@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use hyper::body::Incoming;
@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -27,12 +27,14 @@ use super::request::{self, Text};
 use super::{Peer, Shared};
 
 /// What is known of one connection while it lasts.
-#[derive(Default)]
 pub(super) struct Progress {
+    started: Instant,
     /// Whether an answer of ours is on its way.
     pub(super) is_ours: Ours,
     /// How many requests were answered.
     answers: AtomicUsize,
+    /// When the last answer was made, in nanoseconds since the start.
+    answered_at: AtomicU64,
     /// Told at the first.
     answered: Notify,
     /// Whether the client may still be sending what nobody reads.
@@ -52,13 +54,32 @@ const LINGER_BYTES: u64 = 2 * 1024 * 1024;
 // === impl Progress ===
 
 impl Progress {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            is_ours: Ours::default(),
+            answers: AtomicUsize::default(),
+            answered_at: AtomicU64::default(),
+            answered: Notify::default(),
+            is_talking: AtomicBool::default(),
+            is_refused: AtomicBool::default(),
+        }
+    }
+
     /// How many requests were answered.
     pub(super) fn answers(&self) -> usize {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// One more is, and its answer is on its way.
-    pub(super) fn answer(&self) {
+    /// When the last answer was made.
+    pub(super) fn answered_at(&self) -> Instant {
+        self.started + Duration::from_nanos(self.answered_at.load(Ordering::Relaxed))
+    }
+
+    /// One more is, at this moment, and its answer is on its way.
+    pub(super) fn answer(&self, now: Instant) {
+        let since = u64::try_from((now - self.started).as_nanos()).unwrap_or(u64::MAX);
+        self.answered_at.store(since, Ordering::Relaxed);
         self.is_ours.set();
         if self.answers.fetch_add(1, Ordering::Relaxed) == 0 {
             self.answered.notify_one();
@@ -75,9 +96,8 @@ impl Shared {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.metrics.connections.inc();
-        let progress = Progress::default();
-        let service =
-            service_fn(|request| std::future::ready(Ok::<_, Infallible>(self.clone().respond(&request, &peer, &progress, &stop))));
+        let progress = Progress::new();
+        let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(self.respond(&request, &peer, &progress, &stop))));
         let refuse = |status| self.refuse(status, &peer, &progress);
         let stream = RawTarget::telling(stream, |head: &[u8]| self.boot.look_ahead(head));
         let stream = Refusal::new(Patience::new(stream, self.limits.answer), progress.is_ours.clone(), refuse);
@@ -136,7 +156,7 @@ impl Shared {
         let answer = Answer::failure(Route::Unknown, outcome, reason.to_owned());
         let id = self.ids.next();
         self.metrics.count(&answer, Duration::ZERO);
-        self.lines.say(&answer, &peer.ip, id.as_str(), Duration::ZERO);
+        self.lines.say(&answer, &peer.ip, id.as_str(), SystemTime::now(), Duration::ZERO);
         let status = answer.status();
         let body = request::sentence(&answer.body, status, &id);
         let head = format!(

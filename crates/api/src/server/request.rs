@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use boot::Catalog;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, ContentType, Outcome, Request, Route};
@@ -20,7 +20,7 @@ use crate::shed;
 
 use super::connection::Progress;
 use super::ids::RequestId;
-use super::{Peer, Shared};
+use super::{Peer, Shared, wall};
 
 /// The body of an answer; while it lives, its request counts as in flight.
 pub(super) struct Text {
@@ -57,7 +57,7 @@ impl Shared {
     }
 
     pub(super) fn respond(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         request: &http::Request<Incoming>,
         peer: &Peer,
         progress: &Progress,
@@ -65,7 +65,7 @@ impl Shared {
     ) -> Response<Text> {
         let started = Instant::now();
         let catalog = self.boot.synced();
-        let (answer, in_flight) = match InFlight::enter(&self) {
+        let (answer, in_flight) = match InFlight::enter(self) {
             Some(in_flight) => (self.room(self.answer(catalog.as_deref(), request, peer)), Some(in_flight)),
             None => {
                 let reason = "shaper has too many requests at once; try again in a moment".to_owned();
@@ -73,9 +73,10 @@ impl Shared {
             }
         };
         let id = self.ids.next();
-        let took = started.elapsed();
+        let ended = Instant::now();
+        let took = ended - started;
         self.metrics.count(&answer, took);
-        self.lines.say(&answer, &peer.ip, id.as_str(), took);
+        self.lines.say(&answer, &peer.ip, id.as_str(), wall::time(ended.into_std()), took);
         let mut response = response(answer, &id, in_flight);
         // Nothing here has a use for a body; see `RawTarget`.
         let has_body = !request.body().is_end_stream();
@@ -85,7 +86,7 @@ impl Shared {
         if has_body || stop.is_cancelled() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        progress.answer();
+        progress.answer(ended);
         response
     }
 
@@ -164,16 +165,17 @@ pub(super) fn sentence(reason: &Bytes, status: http::StatusCode, id: &RequestId)
 
 impl InFlight {
     fn enter(shared: &Arc<Shared>) -> Option<Self> {
-        let before = shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        shared.metrics.begin();
+        let others = shared.metrics.begin();
         let entered = Self(shared.clone());
-        (before < shared.limits.in_flight).then_some(entered)
+        // What other threads write is looked at only where there is much on this one; what those may enter who do not look has room beside it.
+        let limit = shared.limits.in_flight;
+        let has_room = others < shared.few_in_flight || shared.metrics.in_flight() <= limit - limit / 4;
+        has_room.then_some(entered)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.0.metrics.end();
     }
 }
@@ -209,5 +211,38 @@ impl Body for Text {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.bytes.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use boot::{Catalog, ExtrinsicLabels, SharedCatalog};
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::answer::Boot;
+    use crate::metrics::Metrics;
+    use crate::server::{Limits, Server};
+
+    #[test]
+    fn no_more_requests_are_answered_at_once_than_may_be_on_whichever_threads() {
+        let boot = Arc::new(Boot::new(Arc::new(SharedCatalog::new(Catalog::new())), ExtrinsicLabels::default(), None));
+        let metrics = Metrics::register(&mut Registry::default());
+        let most = 96;
+        let limits = Limits { in_flight: most, ..Limits::default() };
+        let server = Server::bind(([127, 0, 0, 1], 0).into(), boot, metrics, Arc::new(()), limits).unwrap();
+        let threads: Vec<_> = server.sockets.iter().map(|_| Arc::new(server.shared.of_another_thread())).collect();
+        // All on one thread; on each in turn; one thread after the other.
+        let places: [fn(usize, usize) -> usize; 3] =
+            [|_, _| 0, |number, threads| number % threads, |number, threads| (number / 150).min(threads - 1)];
+        for place in places {
+            let enter = |number: usize| InFlight::enter(&threads[place(number, threads.len())]);
+            let mut entered: Vec<_> = (0..200).filter_map(enter).collect();
+            assert!((most * 3 / 4..=most).contains(&entered.len()), "{}", entered.len());
+            assert!(enter(199).is_none());
+            entered.clear();
+            assert!(enter(199).is_some());
+            assert_eq!(server.shared.metrics.in_flight(), 0);
+        }
     }
 }

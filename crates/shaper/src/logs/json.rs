@@ -30,7 +30,7 @@ where
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         with_line(|line| {
-            begin(line, *event.metadata().level());
+            begin(line, SystemTime::now(), *event.metadata().level());
             event.record(&mut Fields(line));
             line.push_str("}\n");
             out.write_str(line)
@@ -39,9 +39,9 @@ where
 }
 
 /// The time and the level, as every line begins.
-fn begin(line: &mut String, level: Level) {
+fn begin(line: &mut String, at: SystemTime, level: Level) {
     line.push_str("{\"timestamp\":\"");
-    timestamp(line, SystemTime::now());
+    timestamp(line, at);
     line.push_str("\",\"level\":\"");
     line.push_str(level.as_str());
     line.push('"');
@@ -75,7 +75,7 @@ pub(super) fn request(out: &mut String, line: &api::Line<'_>) {
             out.push_str(itoa::Buffer::new().format($value));
         }};
     }
-    begin(out, line.level);
+    begin(out, line.at, line.level);
     field!("message": plain line.message);
     field!("route": plain line.route);
     field!("uuid": text line.uuid);
@@ -303,6 +303,7 @@ mod tests {
     /// What is said of a machine, of which all says `hostile`.
     fn line<'a>(hostile: &'a str, key: &'a boot::ObjectKey) -> api::Line<'a> {
         api::Line {
+            at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_449_600_000_042),
             level: Level::WARN,
             message: "refused",
             route: "ipxe",
@@ -331,7 +332,7 @@ mod tests {
             request(&mut text, &line(hostile, &key));
             assert_eq!(text.matches('\n').count(), 1, "{text:?} is one line");
             let Value::Object(mut said) = serde_json::from_str(&text).unwrap() else { panic!("{text} is no object") };
-            assert!(said.remove("timestamp").is_some_and(|time| time.as_str().unwrap().ends_with('Z')));
+            assert!(said.remove("timestamp").is_some_and(|time| time == "2026-11-23T16:00:00.000042Z"));
             let expected = serde_json::json!({
                 "level": "WARN", "message": "refused", "route": "ipxe", "uuid": hostile, "serial": hostile,
                 "assignment": format!("east:ns/{hostile}"), "by": "uuid (other byte order)", "config": hostile, "status": 404,

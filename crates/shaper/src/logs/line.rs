@@ -23,7 +23,7 @@ where
         let mut fields = Fields::default();
         event.record(&mut fields);
         let has_colours = out.has_ansi_escapes();
-        begin(&mut out, *event.metadata().level(), has_colours)?;
+        begin(&mut out, SystemTime::now(), *event.metadata().level(), has_colours)?;
         let line = match fields.field("message") {
             Some("tftp") => fields.transfer(),
             _ => fields.other(),
@@ -33,14 +33,14 @@ where
 }
 
 /// The time and the level, as every line begins.
-fn begin(out: &mut impl Write, level: Level, has_colours: bool) -> fmt::Result {
+fn begin(out: &mut impl Write, at: SystemTime, level: Level, has_colours: bool) -> fmt::Result {
     let (name, colour) = match level {
         Level::ERROR => ("ERROR", "31"),
         Level::WARN => (" WARN", "33"),
         Level::INFO => (" INFO", "32"),
         _ => ("DEBUG", "2"),
     };
-    let time = time_of_day();
+    let time = time_of_day(at);
     if has_colours { write!(out, "{time} \x1b[{colour}m{name}\x1b[0m ") } else { write!(out, "{time} {name} ") }
 }
 
@@ -48,7 +48,7 @@ fn begin(out: &mut impl Write, level: Level, has_colours: bool) -> fmt::Result {
 /// `200 ipxe uuid 47c6... gets default/linux by default/web-1 (uuid), 412 bytes to 192.0.2.7 in 85 us`
 pub(super) fn request(out: &mut String, line: &api::Line<'_>, has_colours: bool) {
     // A String takes all text.
-    let _ = begin(out, line.level, has_colours).and_then(|()| write_request(out, line));
+    let _ = begin(out, line.at, line.level, has_colours).and_then(|()| write_request(out, line));
 }
 
 fn write_request(out: &mut String, line: &api::Line<'_>) -> fmt::Result {
@@ -83,8 +83,8 @@ fn plain(text: &str) -> Cow<'_, str> {
 }
 
 /// Hours, minutes and seconds of UTC: a terminal shows the present, the JSON log has the date.
-fn time_of_day() -> String {
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()) % 86_400;
+fn time_of_day(at: SystemTime) -> String {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()) % 86_400;
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
@@ -150,6 +150,7 @@ mod tests {
     fn a_request_is_a_sentence_and_stays_on_its_line() {
         let (assignment, profile) = (boot::ObjectKey::new("default", "web-1"), boot::ObjectKey::new("default", "linux"));
         let mut said = api::Line {
+            at: SystemTime::now(),
             level: Level::INFO,
             message: "served",
             route: "ipxe",
