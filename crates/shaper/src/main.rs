@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use shaper::{api, controller, diff, explain, logs, manual, partition, registration, standalone, tftp, validate, webhook};
 
+/// Large pages for what the catalog holds: a lookup reads it here and there, and finding a page took as long as reading it.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A Kubernetes-native iPXE boot and configuration server.
 ///
 /// A machine network-boots, iPXE fetches /boot.ipxe, chains to /ipxe with the machine's labels, and gets the script of the Profile that an
