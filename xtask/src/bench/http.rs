@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000], value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     assignments: Vec<u32>,
     /// Measure each so many times
-    #[arg(long, default_value_t = 18, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 36, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Requests of one round, on kept connections; half of them with a connection for three, a quarter with one for each
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
