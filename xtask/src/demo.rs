@@ -69,6 +69,7 @@ pub(crate) fn build_shaper() -> anyhow::Result<()> {
         println!("it is there, as SHAPER_BIN says: {}", path.display());
         return Ok(());
     }
+    ensure_packages(&[Package::Make])?;
     let built = Command::new(env!("CARGO")).args(["build", "--release", "--package", "shaper"]).status().context("can't run cargo")?;
     ensure!(built.success(), "shaper does not build: the compiler's messages are above");
     Ok(())

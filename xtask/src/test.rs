@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, bail};
+use e2e::assets::{Package, ensure_packages};
 
 /// Which tests to run
 #[derive(clap::Args)]
@@ -23,6 +24,7 @@ struct Tally {
 
 /// Runs them. All of them run, also after a failure.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    ensure_packages(&[Package::Make])?;
     let mut tally = Tally::default();
     tally.cargo(&["test", "--workspace", "--exclude", "e2e", "--no-fail-fast"])?;
     if !args.no_e2e {

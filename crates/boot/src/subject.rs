@@ -219,6 +219,7 @@ impl Subject {
     }
 
     /// The [`head`] of a key, which is not empty, in one look where more text follows.
+    #[inline]
     fn head_at(&self, key: Span) -> u64 {
         match self.text.as_bytes()[key.start as usize..].first_chunk() {
             Some(chunk) => u64::from_be_bytes(*chunk) & (u64::MAX << (64 - 8 * key.len().min(8))),

@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use shaper::{api, controller, diff, explain, logs, manual, partition, registration, standalone, tftp, validate, webhook};
 
 /// Large pages for what the catalog holds: a lookup reads it here and there, and finding a page took as long as reading it.
-#[cfg(feature = "jemalloc")]
+#[cfg(all(feature = "jemalloc", target_arch = "x86_64"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

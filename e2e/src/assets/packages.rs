@@ -1,4 +1,4 @@
-//! The Debian packages whose programs a boot needs.
+//! The Debian packages whose programs a boot needs, or a build.
 
 use crate::process;
 use anyhow::{Result, bail};
@@ -33,6 +33,8 @@ pub enum Package {
     IscDhcp,
     /// A compiler of C++, which libFuzzer is written in.
     Cxx,
+    /// What builds jemalloc, which shaper takes its memory from.
+    Make,
 }
 
 /// Sees to it that the packages are there: installs what is missing when this runs as root, and otherwise fails with
@@ -72,7 +74,7 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
 
 impl Package {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Qemu,
         Self::IpxeRoms,
         Self::Ipxe,
@@ -86,6 +88,7 @@ impl Package {
         Self::Kea,
         Self::IscDhcp,
         Self::Cxx,
+        Self::Make,
     ];
 
     /// Its name in Debian.
@@ -104,6 +107,7 @@ impl Package {
             Self::Kea => "kea-dhcp4-server",
             Self::IscDhcp => "isc-dhcp-server",
             Self::Cxx => "g++",
+            Self::Make => "make",
         }
     }
 
@@ -123,6 +127,7 @@ impl Package {
             Self::Kea => process::find("kea-dhcp4").is_some(),
             Self::IscDhcp => process::find("dhcpd").is_some(),
             Self::Cxx => process::find("c++").is_some(),
+            Self::Make => process::find("make").is_some(),
         }
     }
 }

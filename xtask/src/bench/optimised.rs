@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
+use e2e::assets::{Package, ensure_packages};
 
 /// Where this program is not optimised: builds it and shaper so, and runs the same command again with that. False where it is.
 pub(crate) fn again() -> anyhow::Result<bool> {
     if cfg!(not(debug_assertions)) {
         return Ok(false);
     }
+    ensure_packages(&[Package::Make])?;
     let built = Command::new(env!("CARGO")).args(["build", "--release", "--package", "shaper", "--package", "xtask"]).status();
     ensure!(built.context("can't run cargo")?.success(), "it does not build: the compiler's messages are above");
     let ended = Command::new(folder().join("xtask")).args(std::env::args_os().skip(1)).status().context("can't run the optimised xtask")?;

@@ -54,6 +54,7 @@ pub(super) const fn head(key: &str) -> u64 {
 }
 
 /// Whether two keys are the same, of which the [`head`] is.
+#[inline]
 pub(super) fn are_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && (one.len() <= HEAD_BYTES || one == other)
 }
