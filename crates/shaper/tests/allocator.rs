@@ -11,6 +11,9 @@ fn memory_is_asked_for_in_large_pages() {
     let said = String::from_utf8(shaper.expect("it starts").stderr).expect("it is ASCII");
     for value in ["thp:always", "narenas:2"] {
         let line = format!("<jemalloc>: -- Set conf value: {value}");
-        assert!(said.lines().any(|other| other == line), "{line} is not in what it says, so .cargo/config.toml did not reach its build:\n{said}");
+        assert!(
+            said.lines().any(|other| other == line),
+            "{line} is not in what it says, so .cargo/config.toml did not reach its build:\n{said}"
+        );
     }
 }
