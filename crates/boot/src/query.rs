@@ -22,12 +22,12 @@ pub(crate) struct Pair {
     pub(crate) is_canonical: bool,
 }
 
-/// A part of a pair: where it ends, and what is in it.
-struct Piece {
-    end: u32,
-    has_escapes: bool,
+/// A part of a pair: its length in bytes, and what is in it.
+pub(crate) struct Piece {
+    pub(crate) len: usize,
+    pub(crate) has_escapes: bool,
     /// See [`Pair::is_canonical`].
-    is_canonical: bool,
+    pub(crate) is_canonical: bool,
 }
 
 /// Splits a query string at `&` into decoded pairs. A pair without `=` has an empty value.
@@ -38,12 +38,11 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> 
 /// The same pairs from this place on, as they were sent. Panics beyond 4 GiB: a query is shorter.
 pub(crate) fn raw_pairs(query: &str, start: usize) -> impl Iterator<Item = Pair> {
     let query = query.as_bytes();
-    let place = |at: usize| u32::try_from(at).expect("a query is short");
-    let (mut next, end) = (place(start), place(query.len()));
+    let mut next = start;
     std::iter::from_fn(move || {
-        while next < end {
+        while next < query.len() {
             let pair = raw_pair(query, next);
-            next = pair.end + 1;
+            next = pair.end as usize + 1;
             if pair.start < pair.end {
                 return Some(pair);
             }
@@ -53,58 +52,42 @@ pub(crate) fn raw_pairs(query: &str, start: usize) -> impl Iterator<Item = Pair>
 }
 
 /// The pair that starts at this place.
-#[inline]
-fn raw_pair(query: &[u8], start: u32) -> Pair {
-    let key = piece(query, start, b'=');
-    if query.get(key.end as usize) != Some(&b'=') {
-        // All of it is a key.
-        let Piece { end, has_escapes, is_canonical } = key;
-        return Pair { start, equals: end, value: end, end, key_has_escapes: has_escapes, value_has_escapes: false, is_canonical };
-    }
-    let value = piece(query, key.end + 1, b'&');
+fn raw_pair(query: &[u8], start: usize) -> Pair {
+    let place = |at: usize| u32::try_from(at).expect("a query is short");
+    let key = piece(&query[start..], b'=');
+    let equals = start + key.len;
+    // Where there is none, all of it is a key.
+    let (value, after) = match query.get(equals) {
+        Some(b'=') => (equals + 1, piece(&query[equals + 1..], b'&')),
+        _ => (equals, Piece { len: 0, has_escapes: false, is_canonical: true }),
+    };
     Pair {
-        start,
-        equals: key.end,
-        value: key.end + 1,
-        end: value.end,
+        start: place(start),
+        equals: place(equals),
+        value: place(value),
+        end: place(value + after.len),
         key_has_escapes: key.has_escapes,
-        value_has_escapes: value.has_escapes,
-        is_canonical: key.is_canonical && value.is_canonical,
+        value_has_escapes: after.has_escapes,
+        is_canonical: key.is_canonical && after.is_canonical,
     }
 }
 
-/// What there is up to the next `&`, or `last`.
-fn piece(query: &[u8], start: u32, last: u8) -> Piece {
-    let mut piece = Piece { end: start, has_escapes: false, is_canonical: true };
-    while let Some(byte) = query.get(piece.end as usize) {
-        if !is_plain(*byte) {
-            if *byte == b'&' || *byte == last {
-                break;
-            }
-            let is_escape = *byte == b'%';
-            piece.has_escapes |= is_escape;
-            piece.is_canonical &= is_escape && is_canonical_escape(&query[piece.end as usize + 1..]);
+/// What a text starts with, up to the next `&`, or `last`.
+pub(crate) fn piece(text: &[u8], last: u8) -> Piece {
+    let mut piece = Piece { len: 0, has_escapes: false, is_canonical: true };
+    while let Some(plain) = text[piece.len..].iter().position(|byte| !is_plain(*byte)) {
+        piece.len += plain;
+        let byte = text[piece.len];
+        if byte == b'&' || byte == last {
+            return piece;
         }
-        piece.end += 1;
+        piece.len += 1;
+        let is_escape = byte == b'%';
+        piece.has_escapes |= is_escape;
+        piece.is_canonical &= is_escape && is_canonical_escape(&text[piece.len..]);
     }
+    piece.len = text.len();
     piece
-}
-
-/// The length of the value that a text starts with, and whether it holds escapes, if it is canonical as a pair is.
-pub(crate) fn canonical_value(text: &[u8]) -> Option<(usize, bool)> {
-    let (mut len, mut has_escapes) = (0, false);
-    while let Some(plain) = text[len..].iter().position(|byte| !is_plain(*byte)) {
-        len += plain;
-        if text[len] == b'&' {
-            return Some((len, has_escapes));
-        }
-        has_escapes = true;
-        len += 1;
-        if text[len - 1] != b'%' || !is_canonical_escape(&text[len..]) {
-            return None;
-        }
-    }
-    Some((text.len(), has_escapes))
 }
 
 // === impl Pair ===

@@ -11,7 +11,7 @@ const HEAD_BYTES: usize = size_of::<u64>();
 /// which iPXE of before 2021-11-12 can't escape (`ipxe@1844aacc8`). All others have their turn between these, in the order of their keys.
 pub const PRESENTED: [&str; 9] = ["uuid", "mac", BUILDARCH, "platform", "serial", "hostname", "manufacturer", "product", "asset"];
 /// The heads of these.
-pub(super) const HEADS: [u64; PRESENTED.len()] = {
+const HEADS: [u64; PRESENTED.len()] = {
     let mut heads = [0; PRESENTED.len()];
     let mut at = 0;
     while at < heads.len() {
@@ -33,10 +33,16 @@ pub(super) const SERIAL_TURN: u8 = 5;
 /// When a label comes in a query. Most come where they are `expected`: at the place in [`PRESENTED`] behind that of the last one.
 #[inline]
 pub(super) fn turn(head: u64, key: &[u8], expected: &mut usize) -> u8 {
-    let is = |at: usize| HEADS.get(at) == Some(&head) && are_same(PRESENTED[at].as_bytes(), key);
+    let is = |at: usize| is_presented(at, head, key);
     let Some(at) = is(*expected).then_some(*expected).or_else(|| (0..PRESENTED.len()).find(|at| is(*at))) else { return MIDDLE_TURN };
     *expected = at + 1;
     TURNS[at]
+}
+
+/// Whether a key is the one at this place of [`PRESENTED`], if there is such a place.
+#[inline]
+pub(super) fn is_presented(place: usize, head: u64, key: &[u8]) -> bool {
+    HEADS.get(place) == Some(&head) && are_same(PRESENTED[place].as_bytes(), key)
 }
 
 /// The first bytes of a key, in the order of keys. Keys hold no zeros.

@@ -5,9 +5,9 @@
 
 use crate::arch;
 use crate::identity::{self, Mac, UUID_BYTES};
-use crate::query;
+use crate::query::{self, Piece};
 
-use super::turn::{BUILDARCH_TURN, HEADS, MAC_TURN, PRESENTED, SERIAL_TURN, TURNS, UUID_TURN, are_same};
+use super::turn::{BUILDARCH_TURN, MAC_TURN, PRESENTED, SERIAL_TURN, TURNS, UUID_TURN, is_presented};
 use super::{Label, MAX_VALUE_BYTES, Span, Subject, is_lower_case};
 
 /// A MAC of six octets, with colons.
@@ -24,7 +24,8 @@ impl Subject {
                 continue;
             }
             let key = Span::new(at, equals);
-            if self.head_at(key) != HEADS[place] || !are_same(self.bytes_at(key), name.as_bytes()) {
+            let head = self.head_at(key);
+            if !is_presented(place, head, self.bytes_at(key)) {
                 continue;
             }
             let turn = TURNS[place];
@@ -35,7 +36,7 @@ impl Subject {
                 if turn == SERIAL_TURN {
                     self.serial = Some(value);
                 }
-                self.labels.push(Label { head: HEADS[place], key, value, sent: Some(sent), turn, extrinsic: false });
+                self.labels.push(Label { head, key, value, sent: Some(sent), turn, extrinsic: false });
             }
             at = query.len().min(equals + 1 + len + 1);
         }
@@ -59,12 +60,11 @@ impl Subject {
                 self.mac = Some(Mac::parse(said)?);
                 Some((MAC_BYTES, false))
             }
-            BUILDARCH_TURN => {
-                let (len, has_escapes) = query::canonical_value(text.as_bytes())?;
-                let is_usual = !has_escapes && len <= MAX_VALUE_BYTES && arch::canonical(&text[..len]) == text[..len];
-                is_usual.then_some((len, false))
+            _ => {
+                let Piece { len, has_escapes, is_canonical } = query::piece(text.as_bytes(), b'&');
+                let is_normal = turn != BUILDARCH_TURN || !has_escapes && arch::canonical(&text[..len]) == text[..len];
+                (is_canonical && is_normal && len <= MAX_VALUE_BYTES).then_some((len, has_escapes))
             }
-            _ => query::canonical_value(text.as_bytes()).filter(|(len, _)| *len <= MAX_VALUE_BYTES),
         }
     }
 }
