@@ -38,21 +38,41 @@ impl Site {
         let kubectl = cluster.admin().in_namespace(&namespace);
         let (feed, certificates) = (FeedCertificates::new()?, WebhookCertificates::new()?);
         let controller = Role::controller(&cluster, feed.controller.path())?.start_ready()?;
-        let webhook = Role::webhook([&controller], feed.webhook.path(), certificates.directory.path())?.start_ready()?;
-        let site = Self { cluster, kubectl, namespace, feed, certificates, controller, webhook };
-        site.kubectl.apply(&site.webhook.webhook_configuration(&site.certificates.authority)?)?;
+        let webhook = Role::webhook(
+            [&controller],
+            feed.webhook.path(),
+            certificates.directory.path(),
+        )?
+        .start_ready()?;
+        let site = Self {
+            cluster,
+            kubectl,
+            namespace,
+            feed,
+            certificates,
+            controller,
+            webhook,
+        };
+        site.kubectl.apply(
+            &site
+                .webhook
+                .webhook_configuration(&site.certificates.authority)?,
+        )?;
         site.asks_again()?;
         Ok(site)
     }
 
     /// Waits until the API server asks the webhook and believes it.
     pub fn asks_again(&self) -> Result<()> {
-        eventually(SOON, "the webhook refuses", || Ok((!self.dry(&profile("probe", "{{"))?.success).then_some(())))
+        eventually(SOON, "the webhook refuses", || {
+            Ok((!self.dry(&profile("probe", "{{"))?.success).then_some(()))
+        })
     }
 
     /// `kubectl apply --dry-run=server`.
     pub fn dry(&self, yaml: &str) -> Result<Answer> {
-        self.kubectl.answer(["apply", "--dry-run=server", "-f", "-"], yaml)
+        self.kubectl
+            .answer(["apply", "--dry-run=server", "-f", "-"], yaml)
     }
 
     /// Applies, and what kubectl warned of.
@@ -62,12 +82,23 @@ impl Site {
 
     /// Waits until the feed has brought so much to the webhook.
     pub fn knows(&self, counts: &str) -> Result<()> {
-        eventually(SOON, counts, || Ok(self.webhook.admin("/readyz?verbose")?.body.contains(counts).then_some(())))
+        eventually(SOON, counts, || {
+            Ok(self
+                .webhook
+                .admin("/readyz?verbose")?
+                .body
+                .contains(counts)
+                .then_some(()))
+        })
     }
 }
 
 /// What kubectl warned of, if it did what it was asked for.
 pub fn warnings(answer: Answer) -> Result<Vec<String>> {
     ensure!(answer.success, "{}", answer.stderr);
-    Ok(answer.stderr.lines().map(|line| line.strip_prefix("Warning: ").unwrap_or(line).to_owned()).collect())
+    Ok(answer
+        .stderr
+        .lines()
+        .map(|line| line.strip_prefix("Warning: ").unwrap_or(line).to_owned())
+        .collect())
 }

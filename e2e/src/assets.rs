@@ -57,8 +57,9 @@ impl Linux {
     /// Finds them in the cache or makes them, which takes about a minute the first time.
     pub fn find() -> Result<Self> {
         let name = format!("linux-{}", initrd::version());
-        let folder =
-            Cache::open()?.entry(&name, "a Linux kernel and an initrd", linux::build).context("could not prepare a Linux to boot")?;
+        let folder = Cache::open()?
+            .entry(&name, "a Linux kernel and an initrd", linux::build)
+            .context("could not prepare a Linux to boot")?;
         Ok(Self { folder })
     }
 
@@ -79,17 +80,23 @@ impl Ipxe {
         let suite = match self {
             Self::Installed => {
                 ensure_packages(&[Package::Ipxe])?;
-                return Ok(IpxeFiles { folder: PathBuf::from("/usr/lib/ipxe") });
+                return Ok(IpxeFiles {
+                    folder: PathBuf::from("/usr/lib/ipxe"),
+                });
             }
             Self::Trixie => "trixie",
             Self::Sid => "sid",
         };
         let folder = Cache::open()?
-            .entry(&format!("ipxe-{suite}-1"), &format!("the iPXE of Debian {suite}"), |folder| {
-                archive::Archive::of_suite(suite)?.unpack(&["ipxe"], folder)
-            })
+            .entry(
+                &format!("ipxe-{suite}-1"),
+                &format!("the iPXE of Debian {suite}"),
+                |folder| archive::Archive::of_suite(suite)?.unpack(&["ipxe"], folder),
+            )
             .with_context(|| format!("could not fetch the iPXE of Debian {suite}"))?;
-        Ok(IpxeFiles { folder: folder.join("usr/lib/ipxe") })
+        Ok(IpxeFiles {
+            folder: folder.join("usr/lib/ipxe"),
+        })
     }
 }
 

@@ -23,7 +23,11 @@ pub const HANG: Duration = Duration::from_mins(1);
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files")?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("the limit of open files")?;
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("no runtime")
 }
 
 /// Connects from one of a hundred addresses. `window` is the client's receive buffer, where it is to be small.

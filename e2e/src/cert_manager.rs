@@ -10,7 +10,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-const MODULE: Module = Module { name: "cert-manager", what: "cert-manager", target: "." };
+const MODULE: Module = Module {
+    name: "cert-manager",
+    what: "cert-manager",
+    target: ".",
+};
 
 /// Where its definitions are, below its own module.
 const DEFINITIONS: &str = "deploy/crds";
@@ -29,7 +33,9 @@ impl CertManager {
     /// cores the first time.
     pub fn find() -> Result<PathBuf> {
         let name = format!("cert-manager-{}", go::version(&[MODULE], &["main.go"])?);
-        Cache::open()?.entry(&name, "cert-manager", build).context("could not build cert-manager")
+        Cache::open()?
+            .entry(&name, "cert-manager", build)
+            .context("could not build cert-manager")
     }
 
     /// Applies its definitions to a cluster and starts it there.
@@ -37,16 +43,39 @@ impl CertManager {
         let folder = Self::find()?;
         let admin = cluster.admin();
         let definitions = folder.join("crds");
-        admin.run(["apply".as_ref(), "--server-side".as_ref(), "-f".as_ref(), definitions.as_os_str()])?;
-        admin.run(["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
+        admin.run([
+            "apply".as_ref(),
+            "--server-side".as_ref(),
+            "-f".as_ref(),
+            definitions.as_os_str(),
+        ])?;
+        admin.run([
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "crd",
+            "--all",
+        ])?;
 
         let log = cluster.folder().join("cert-manager.log");
-        let said = File::create(&log).with_context(|| format!("could not write {}", log.display()))?;
-        let process = Process::start("cert-manager", folder.join("cert-manager").as_os_str(), None, |command| {
-            command.arg("--kubeconfig").arg(admin.kubeconfig());
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
-        })?;
-        Ok(Self { log, _process: process })
+        let said =
+            File::create(&log).with_context(|| format!("could not write {}", log.display()))?;
+        let process = Process::start(
+            "cert-manager",
+            folder.join("cert-manager").as_os_str(),
+            None,
+            |command| {
+                command.arg("--kubeconfig").arg(admin.kubeconfig());
+                command
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(said);
+            },
+        )?;
+        Ok(Self {
+            log,
+            _process: process,
+        })
     }
 
     /// What it said so far.
@@ -61,12 +90,17 @@ impl Directory {
     /// Writes what a Secret holds, as the kubelet does for a pod that mounts it.
     pub fn write_secret(&mut self, kubectl: &Kubectl, name: &str) -> Result<()> {
         let secret = kubectl.json(["get", "secret", name])?;
-        let data = secret["data"].as_object().with_context(|| format!("the Secret {name} is empty"))?;
+        let data = secret["data"]
+            .as_object()
+            .with_context(|| format!("the Secret {name} is empty"))?;
         let mut files = Vec::new();
         for (file, value) in data {
             files.push((file.as_str(), decoded(value.as_str().unwrap_or_default())?));
         }
-        let files: Vec<_> = files.iter().map(|(file, text)| (*file, text.as_str())).collect();
+        let files: Vec<_> = files
+            .iter()
+            .map(|(file, text)| (*file, text.as_str()))
+            .collect();
         self.write_files(&files)
     }
 }
@@ -74,19 +108,34 @@ impl Directory {
 /// The text that stands as base64 in an object.
 pub fn decoded(base64: &str) -> Result<String> {
     use base64::Engine as _;
-    Ok(String::from_utf8(base64::engine::general_purpose::STANDARD.decode(base64).context("this is no base64")?)?)
+    Ok(String::from_utf8(
+        base64::engine::general_purpose::STANDARD
+            .decode(base64)
+            .context("this is no base64")?,
+    )?)
 }
 
 fn build(folder: &Path) -> Result<()> {
     let toolchain = Toolchain::find(&[MODULE])?;
     toolchain.build(MODULE, "", folder)?;
-    ensure!(folder.join("cert-manager").is_file(), "Go did not build cert-manager");
-    let source = toolchain.source(MODULE, "github.com/cert-manager/cert-manager")?.join(DEFINITIONS);
+    ensure!(
+        folder.join("cert-manager").is_file(),
+        "Go did not build cert-manager"
+    );
+    let source = toolchain
+        .source(MODULE, "github.com/cert-manager/cert-manager")?
+        .join(DEFINITIONS);
     let crds = folder.join("crds");
     fs::create_dir(&crds)?;
-    for entry in fs::read_dir(&source).with_context(|| format!("could not read {}", source.display()))? {
+    for entry in
+        fs::read_dir(&source).with_context(|| format!("could not read {}", source.display()))?
+    {
         let entry = entry?;
-        if entry.path().extension().is_some_and(|extension| extension == "yaml") {
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
             // Not copied with its permissions: Go keeps its sources read-only.
             fs::write(crds.join(entry.file_name()), fs::read(entry.path())?)?;
         }

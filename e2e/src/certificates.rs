@@ -4,8 +4,8 @@ mod directory;
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SanType,
 };
 use std::net::IpAddr;
 use time::{Duration, OffsetDateTime};
@@ -57,10 +57,16 @@ impl Authority {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let now = OffsetDateTime::now_utc();
-        (params.not_before, params.not_after) = (now - Duration::days(30), now + Duration::days(365));
-        let issuer = CertifiedIssuer::self_signed(params, key).with_context(|| format!("could not make the CA {name}"))?;
+        (params.not_before, params.not_after) =
+            (now - Duration::days(30), now + Duration::days(365));
+        let issuer = CertifiedIssuer::self_signed(params, key)
+            .with_context(|| format!("could not make the CA {name}"))?;
         Ok(Self { issuer })
     }
 
@@ -76,10 +82,20 @@ impl Authority {
 
     /// Makes a key, and a certificate for it.
     pub fn issue(&self, leaf: &Leaf) -> Result<Issued> {
-        let key = KeyPair::generate_for(if leaf.rsa { &PKCS_RSA_SHA256 } else { &PKCS_ECDSA_P256_SHA256 })?;
-        let certificate =
-            leaf.params()?.signed_by(&key, &self.issuer).with_context(|| format!("could not issue a certificate for {}", leaf.name))?;
-        Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem(), public_key: key.public_key_pem() })
+        let key = KeyPair::generate_for(if leaf.rsa {
+            &PKCS_RSA_SHA256
+        } else {
+            &PKCS_ECDSA_P256_SHA256
+        })?;
+        let certificate = leaf
+            .params()?
+            .signed_by(&key, &self.issuer)
+            .with_context(|| format!("could not issue a certificate for {}", leaf.name))?;
+        Ok(Issued {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            public_key: key.public_key_pem(),
+        })
     }
 }
 
@@ -99,7 +115,14 @@ impl Leaf {
     /// For a peer of this DNS name, which is client and server: what cert-manager issues by default for both ends of a
     /// mutually authenticated connection.
     pub fn peer(dns: &str) -> Self {
-        Self::new(dns, vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]).dns(dns)
+        Self::new(
+            dns,
+            vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ],
+        )
+        .dns(dns)
     }
 
     fn new(name: &str, usages: Vec<ExtendedKeyUsagePurpose>) -> Self {
@@ -143,7 +166,10 @@ impl Leaf {
     /// Valid from and until so many seconds from now; negative is in the past.
     pub fn valid(mut self, from: i64, until: i64) -> Self {
         let now = OffsetDateTime::now_utc();
-        (self.not_before, self.not_after) = (now + Duration::seconds(from), now + Duration::seconds(until));
+        (self.not_before, self.not_after) = (
+            now + Duration::seconds(from),
+            now + Duration::seconds(until),
+        );
         self
     }
 
@@ -158,15 +184,25 @@ impl Leaf {
     }
 
     fn params(&self) -> Result<CertificateParams> {
-        let mut params = CertificateParams::new(self.dns.clone()).with_context(|| format!("{:?} are no DNS names", self.dns))?;
+        let mut params = CertificateParams::new(self.dns.clone())
+            .with_context(|| format!("{:?} are no DNS names", self.dns))?;
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, self.name.as_str());
+        params
+            .distinguished_name
+            .push(DnType::CommonName, self.name.as_str());
         if let Some(group) = &self.group {
-            params.distinguished_name.push(DnType::OrganizationName, group.as_str());
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, group.as_str());
         }
-        params.subject_alt_names.extend(self.addresses.iter().copied().map(SanType::IpAddress));
+        params
+            .subject_alt_names
+            .extend(self.addresses.iter().copied().map(SanType::IpAddress));
         params.extended_key_usages.clone_from(&self.usages);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+        ];
         params.use_authority_key_identifier_extension = true;
         (params.not_before, params.not_after) = (self.not_before, self.not_after);
         Ok(params)
@@ -195,6 +231,8 @@ impl Issued {
 /// A key is never shown.
 impl std::fmt::Debug for Issued {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Issued").field("certificate", &self.certificate).finish_non_exhaustive()
+        f.debug_struct("Issued")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
     }
 }

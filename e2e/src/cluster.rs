@@ -81,10 +81,16 @@ impl Cluster {
     /// Starts one that knows nothing of shaper.
     pub fn bare() -> Result<Self> {
         let programs = Programs::find()?;
-        let clusters = std::env::var("SHAPER_E2E_CLUSTERS").ok().and_then(|count| count.parse().ok()).unwrap_or(CLUSTERS);
+        let clusters = std::env::var("SHAPER_E2E_CLUSTERS")
+            .ok()
+            .and_then(|count| count.parse().ok())
+            .unwrap_or(CLUSTERS);
         let slot = Cache::open()?.slot("cluster", clusters.max(1))?;
         remove_leftovers();
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().context("could not make a temporary folder")?;
+        let folder = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir()
+            .context("could not make a temporary folder")?;
         let in_use = File::create(folder.path().join("in-use"))?;
         in_use.lock().context("could not lock a new folder")?;
         let pki = Pki::new(folder.path())?;
@@ -95,7 +101,8 @@ impl Cluster {
         for attempt in 1.. {
             match start(&mut etcd, &mut api_server, ports) {
                 Ok(()) => break,
-                Err(_) if attempt < 5 && (etcd.missed_its_port() || api_server.missed_its_port()) => {}
+                Err(_)
+                    if attempt < 5 && (etcd.missed_its_port() || api_server.missed_its_port()) => {}
                 Err(error) => return Err(error),
             }
             etcd.kill();
@@ -108,8 +115,18 @@ impl Cluster {
             }
             (etcd, api_server) = daemons(&programs, folder.path(), ports);
         }
-        let kubeconfig = pki.kubeconfig(folder.path(), "admin", Some("system:masters"), &ports.server())?;
-        let admin = Kubectl { program: programs.kubectl(), kubeconfig, cache: folder.path().join("kubectl"), namespace: None };
+        let kubeconfig = pki.kubeconfig(
+            folder.path(),
+            "admin",
+            Some("system:masters"),
+            &ports.server(),
+        )?;
+        let admin = Kubectl {
+            program: programs.kubectl(),
+            kubeconfig,
+            cache: folder.path().join("kubectl"),
+            namespace: None,
+        };
         let cluster = Self {
             api_server: Mutex::new(api_server),
             etcd: Mutex::new(etcd),
@@ -144,7 +161,12 @@ impl Cluster {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
         for folder in ["crd", "rbac"] {
             let folder = config.join(folder);
-            self.admin.run(["apply".as_ref(), "--server-side".as_ref(), "-f".as_ref(), folder.as_os_str()])?;
+            self.admin.run([
+                "apply".as_ref(),
+                "--server-side".as_ref(),
+                "-f".as_ref(),
+                folder.as_os_str(),
+            ])?;
         }
         self.admin.run([
             "wait",
@@ -162,7 +184,10 @@ impl Cluster {
     }
 
     /// `kubectl ARGS` as somebody who may do anything.
-    pub fn kubectl<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+    pub fn kubectl<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<String> {
         self.admin.run(args)
     }
 
@@ -173,12 +198,18 @@ impl Cluster {
         let folder = self.folder.path().join(format!("user-{number}"));
         fs::create_dir(&folder)?;
         let kubeconfig = self.pki.kubeconfig(&folder, name, group, &self.server())?;
-        Ok(Kubectl { kubeconfig, ..self.admin.clone() })
+        Ok(Kubectl {
+            kubeconfig,
+            ..self.admin.clone()
+        })
     }
 
     /// kubectl as shaper's controller; its [`Kubectl::kubeconfig`] is what `shaper controller --kubeconfig` takes.
     pub fn controller(&self) -> Result<Kubectl> {
-        self.user(&format!("system:serviceaccount:{NAMESPACE}:shaper-controller"), Some("system:serviceaccounts"))
+        self.user(
+            &format!("system:serviceaccount:{NAMESPACE}:shaper-controller"),
+            Some("system:serviceaccounts"),
+        )
     }
 
     /// The kubeconfig of a user, for other clients than kubectl.
@@ -211,7 +242,11 @@ impl Cluster {
     /// What a shell needs to use it, name and value; the value of `PATH` is to be put before what is there.
     pub fn environment(&self) -> [(&'static str, &Path); 3] {
         // The ports of a later cluster may be these again, so what kubectl remembers of them must not be what it finds.
-        [("KUBECONFIG", self.admin.kubeconfig()), ("KUBECACHEDIR", &self.admin.cache), ("PATH", self.programs.folder())]
+        [
+            ("KUBECONFIG", self.admin.kubeconfig()),
+            ("KUBECACHEDIR", &self.admin.cache),
+            ("PATH", self.programs.folder()),
+        ]
     }
 
     /// Asks a part to end, and waits until it has.
@@ -257,18 +292,32 @@ impl Cluster {
         let deadline = Instant::now() + timeout;
         loop {
             // It makes this namespace itself, after it says that it is ready.
-            let answer = self.admin.answer(["get", "--raw", "/readyz", "--request-timeout=5s"], "")?;
-            let is_ready = answer.success && self.admin.answer(["get", "namespace", "default", "--request-timeout=5s"], "")?.success;
+            let answer = self
+                .admin
+                .answer(["get", "--raw", "/readyz", "--request-timeout=5s"], "")?;
+            let is_ready = answer.success
+                && self
+                    .admin
+                    .answer(["get", "namespace", "default", "--request-timeout=5s"], "")?
+                    .success;
             if is_ready {
                 return Ok(());
             }
             for part in [Part::Etcd, Part::ApiServer] {
                 let mut daemon = self.part(part);
-                ensure!(daemon.is_running()?, "{part:?} does not run; the end of its log:\n{}", daemon.tail());
+                ensure!(
+                    daemon.is_running()?,
+                    "{part:?} does not run; the end of its log:\n{}",
+                    daemon.tail()
+                );
             }
             if Instant::now() > deadline {
                 let log = self.part(Part::ApiServer).tail();
-                bail!("the API server was not ready within {} seconds: {}\n{log}", timeout.as_secs(), answer.stderr.trim());
+                bail!(
+                    "the API server was not ready within {} seconds: {}\n{log}",
+                    timeout.as_secs(),
+                    answer.stderr.trim()
+                );
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -284,8 +333,18 @@ impl Cluster {
 }
 
 fn daemons(programs: &Programs, folder: &Path, ports: Ports) -> (Daemon, Daemon) {
-    let etcd = Daemon::new("etcd", programs.etcd(), folder, etcd::arguments(folder, ports));
-    let api_server = Daemon::new("kube-apiserver", programs.kube_apiserver(), folder, pki::arguments(folder, ports));
+    let etcd = Daemon::new(
+        "etcd",
+        programs.etcd(),
+        folder,
+        etcd::arguments(folder, ports),
+    );
+    let api_server = Daemon::new(
+        "kube-apiserver",
+        programs.kube_apiserver(),
+        folder,
+        pki::arguments(folder, ports),
+    );
     (etcd, api_server)
 }
 
@@ -294,13 +353,21 @@ fn start(etcd: &mut Daemon, api_server: &mut Daemon, ports: Ports) -> Result<()>
     etcd.start()?;
     let deadline = Instant::now() + START;
     while !http::get(&format!("{}/health", ports.etcd())).is_ok_and(|answer| answer.status == 200) {
-        ensure!(etcd.is_running()? && Instant::now() < deadline, "etcd did not start; the end of its log:\n{}", etcd.tail());
+        ensure!(
+            etcd.is_running()? && Instant::now() < deadline,
+            "etcd did not start; the end of its log:\n{}",
+            etcd.tail()
+        );
         std::thread::sleep(Duration::from_millis(25));
     }
     api_server.start()?;
     while !ports.api_server_listens() {
         let over = !api_server.is_running()? || Instant::now() > deadline;
-        ensure!(!over, "kube-apiserver did not start; the end of its log:\n{}", api_server.tail());
+        ensure!(
+            !over,
+            "kube-apiserver did not start; the end of its log:\n{}",
+            api_server.tail()
+        );
         std::thread::sleep(Duration::from_millis(25));
     }
     Ok(())
@@ -311,9 +378,13 @@ fn remove_leftovers() {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
         return;
     };
-    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX))
+    {
         // Only the owner of a folder holds its lock, and only while it lives.
-        let is_leftover = File::open(entry.path().join("in-use")).is_ok_and(|file| file.try_lock().is_ok());
+        let is_leftover =
+            File::open(entry.path().join("in-use")).is_ok_and(|file| file.try_lock().is_ok());
         if is_leftover {
             // Another run may be removing it as well.
             let _ = fs::remove_dir_all(entry.path());

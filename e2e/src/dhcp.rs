@@ -62,9 +62,12 @@ pub struct Offer {
 /// The text in the documentation for a server.
 pub fn documented(kind: Kind) -> Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/dhcp.md");
-    let text = fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
     let fence = format!("```{}\n", kind.name());
-    let (_, rest) = text.split_once(&fence).with_context(|| format!("{} has no text for {}", path.display(), kind.name()))?;
+    let (_, rest) = text
+        .split_once(&fence)
+        .with_context(|| format!("{} has no text for {}", path.display(), kind.name()))?;
     Ok(rest.split("```").next().unwrap_or_default().to_owned())
 }
 
@@ -96,7 +99,8 @@ impl Kind {
         let mut all: Value = serde_json::from_str(&text).context("the text for Kea is no JSON")?;
         all["Dhcp4"]["lease-database"] = json!({"type": "memfile", "persist": false});
         all["Dhcp4"]["loggers"] = json!([{"name": "kea-dhcp4", "severity": "INFO", "output_options": [{"output": "stdout"}]}]);
-        all["Dhcp4"]["control-socket"] = json!({"socket-type": "unix", "socket-name": folder.join("socket")});
+        all["Dhcp4"]["control-socket"] =
+            json!({"socket-type": "unix", "socket-name": folder.join("socket")});
         Ok(all.to_string())
     }
 }
@@ -114,29 +118,59 @@ impl DhcpServer {
         fs::write(&leases, "")?;
         let (program, args): (_, Vec<String>) = match kind {
             Kind::Dnsmasq => {
-                let own =
-                    ["--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--port=0", "--user=root", "--leasefile-ro", "--pid-file="];
-                ("dnsmasq", own.map(str::to_owned).into_iter().chain([format!("--conf-file={}", conf.display())]).collect())
+                let own = [
+                    "--keep-in-foreground",
+                    "--log-facility=-",
+                    "--log-dhcp",
+                    "--port=0",
+                    "--user=root",
+                    "--leasefile-ro",
+                    "--pid-file=",
+                ];
+                (
+                    "dnsmasq",
+                    own.map(str::to_owned)
+                        .into_iter()
+                        .chain([format!("--conf-file={}", conf.display())])
+                        .collect(),
+                )
             }
-            Kind::Kea => ("kea-dhcp4", vec!["-c".to_owned(), conf.display().to_string()]),
+            Kind::Kea => (
+                "kea-dhcp4",
+                vec!["-c".to_owned(), conf.display().to_string()],
+            ),
             Kind::Dhcpd => {
                 let pid = folder.path().join("pid").display().to_string();
-                let own = ["-4", "-f", "-d", "-user", "root", "-group", "root", "-pf", &pid, "-cf"].map(str::to_owned);
-                let files = [conf.display().to_string(), "-lf".to_owned(), leases.display().to_string(), "br0".to_owned()];
+                let own = [
+                    "-4", "-f", "-d", "-user", "root", "-group", "root", "-pf", &pid, "-cf",
+                ]
+                .map(str::to_owned);
+                let files = [
+                    conf.display().to_string(),
+                    "-lf".to_owned(),
+                    leases.display().to_string(),
+                    "br0".to_owned(),
+                ];
                 ("dhcpd", own.into_iter().chain(files).collect())
             }
         };
-        let program = process::find(program).with_context(|| format!("{program} is not in PATH"))?;
+        let program =
+            process::find(program).with_context(|| format!("{program} is not in PATH"))?;
         let log = File::create(folder.path().join("log"))?;
-        let process = Process::start(kind.name(), program.as_os_str(), Some(network.netns()), |command| {
-            command
-                .args(args)
-                .env("KEA_LOCKFILE_DIR", "none")
-                .env("KEA_PIDFILE_DIR", folder.path())
-                .stdin(Stdio::null())
-                .stdout(log.try_clone().expect("a file can be cloned"))
-                .stderr(log);
-        })?;
+        let process = Process::start(
+            kind.name(),
+            program.as_os_str(),
+            Some(network.netns()),
+            |command| {
+                command
+                    .args(args)
+                    .env("KEA_LOCKFILE_DIR", "none")
+                    .env("KEA_PIDFILE_DIR", folder.path())
+                    .stdin(Stdio::null())
+                    .stdout(log.try_clone().expect("a file can be cloned"))
+                    .stderr(log);
+            },
+        )?;
         Ok(Self { process, folder })
     }
 
@@ -152,11 +186,15 @@ impl DhcpClient {
     /// Connects a machine to the network.
     pub fn on(network: &Network) -> Result<Self> {
         let (server, netns) = (network.netns(), format!("{}-m", network.netns()));
-        process::output("ip", ["netns", "add", &netns]).context("could not make a network namespace")?;
+        process::output("ip", ["netns", "add", &netns])
+            .context("could not make a network namespace")?;
         let client = Self { netns };
         let machine = client.netns.as_str();
         for args in [
-            vec!["-n", server, "link", "add", "veth0", "type", "veth", "peer", "name", "eth0", "netns", machine],
+            vec![
+                "-n", server, "link", "add", "veth0", "type", "veth", "peer", "name", "eth0",
+                "netns", machine,
+            ],
             vec!["-n", server, "link", "set", "veth0", "master", "br0", "up"],
             vec!["-n", machine, "link", "set", "eth0", "up"],
         ] {
@@ -174,7 +212,9 @@ impl DhcpClient {
         let socket = self.socket()?;
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            socket.send_to(&discover(id, asks), (Ipv4Addr::BROADCAST, 67)).context("could not send")?;
+            socket
+                .send_to(&discover(id, asks), (Ipv4Addr::BROADCAST, 67))
+                .context("could not send")?;
             let mut buffer = [0; 1_500];
             match socket.recv(&mut buffer) {
                 Ok(length) => {
@@ -182,10 +222,16 @@ impl DhcpClient {
                         return Ok(offer);
                     }
                 }
-                Err(_) if server.process.ended()?.is_some() => bail!("the DHCP server ended; it said:\n{}", server.log()),
+                Err(_) if server.process.ended()?.is_some() => {
+                    bail!("the DHCP server ended; it said:\n{}", server.log())
+                }
                 Err(_) => {}
             }
-            ensure!(Instant::now() < deadline, "no offer for {asks:?}; the server said:\n{}", server.log());
+            ensure!(
+                Instant::now() < deadline,
+                "no offer for {asks:?}; the server said:\n{}",
+                server.log()
+            );
         }
     }
 
@@ -193,7 +239,8 @@ impl DhcpClient {
     fn socket(&self) -> Result<UdpSocket> {
         let netns = format!("/run/netns/{}", self.netns);
         let open = move || -> Result<UdpSocket> {
-            setns(File::open(&netns)?, CloneFlags::CLONE_NEWNET).context("could not enter the machine's namespace")?;
+            setns(File::open(&netns)?, CloneFlags::CLONE_NEWNET)
+                .context("could not enter the machine's namespace")?;
             let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
             socket.set_broadcast(true)?;
             // Without an address there is no route either.
@@ -202,7 +249,9 @@ impl DhcpClient {
             socket.set_read_timeout(Some(Duration::from_secs(1)))?;
             Ok(socket.into())
         };
-        std::thread::spawn(open).join().map_err(|_| anyhow::anyhow!("the thread in the namespace failed"))?
+        std::thread::spawn(open)
+            .join()
+            .map_err(|_| anyhow::anyhow!("the thread in the namespace failed"))?
     }
 }
 
@@ -224,7 +273,10 @@ fn discover(id: u32, asks: Asks) -> Vec<u8> {
     packet.extend([99, 130, 83, 99]);
     let class = format!("PXEClient:Arch:{:05}:UNDI:003016", asks.arch);
     let mut option = |code: u8, bytes: &[u8]| {
-        packet.extend([code, u8::try_from(bytes.len()).expect("options here are short")]);
+        packet.extend([
+            code,
+            u8::try_from(bytes.len()).expect("options here are short"),
+        ]);
         packet.extend(bytes);
     };
     option(53, &[1]);
@@ -249,7 +301,11 @@ fn parse(id: u32, packet: &[u8]) -> Option<Offer> {
     if packet.first() != Some(&2) || packet.get(4..8)? != id.to_be_bytes() {
         return None;
     }
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
+    let text = |bytes: &[u8]| {
+        String::from_utf8_lossy(bytes)
+            .trim_end_matches('\0')
+            .to_owned()
+    };
     let mut file = text(packet.get(108..236)?);
     let mut options = packet.get(240..)?;
     while let [code, length, rest @ ..] = options {
@@ -262,5 +318,9 @@ fn parse(id: u32, packet: &[u8]) -> Option<Offer> {
         }
         options = &rest[value.len()..];
     }
-    Some(Offer { address: address(16)?, next_server: address(20)?, file })
+    Some(Offer {
+        address: address(16)?,
+        next_server: address(20)?,
+        file,
+    })
 }

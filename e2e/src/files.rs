@@ -28,9 +28,14 @@ struct State {
 impl Files {
     /// Starts serving `root`.
     pub fn serve(root: &Path) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1 for the file server")?;
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .context("no free port on 127.0.0.1 for the file server")?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State { root: root.to_owned(), stopping: AtomicBool::new(false), requests: Mutex::default() });
+        let state = Arc::new(State {
+            root: root.to_owned(),
+            stopping: AtomicBool::new(false),
+            requests: Mutex::default(),
+        });
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -57,7 +62,11 @@ impl Files {
 
     /// The paths asked for so far.
     pub fn requests(&self) -> Vec<String> {
-        self.state.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -73,7 +82,9 @@ impl Drop for Files {
 
 impl State {
     fn answer_all(&self, stream: TcpStream) -> Option<()> {
-        stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .ok()?;
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let mut writer = stream;
         loop {
@@ -91,17 +102,27 @@ impl State {
 
     fn answer(&self, request: &str, writer: &mut TcpStream) -> Option<()> {
         let path = request.split(' ').nth(1)?;
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+        self.requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(path.to_owned());
         let name = path.trim_start_matches('/').split('?').next()?;
         // One level only: no name can lead out of the folder.
-        let file =
-            (!name.is_empty() && !name.contains('/') && !name.starts_with('.')).then(|| File::open(self.root.join(name)).ok()).flatten();
+        let file = (!name.is_empty() && !name.contains('/') && !name.starts_with('.'))
+            .then(|| File::open(self.root.join(name)).ok())
+            .flatten();
         if let Some(mut file) = file {
             let length = file.metadata().ok()?.len();
-            write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").ok()?;
+            write!(
+                writer,
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
+            )
+            .ok()?;
             std::io::copy(&mut file, writer).ok()?;
         } else {
-            writer.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").ok()?;
+            writer
+                .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                .ok()?;
         }
         Some(())
     }

@@ -25,8 +25,14 @@ pub fn get(url: &str) -> Result<Response> {
 /// Sends text to an `http://` URL, with the limits of [`get`].
 pub fn send(method: &str, url: &str, content_type: &str, text: &str) -> Result<Response> {
     let (authority, target) = split(url)?;
-    let head = format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Type: {content_type}\r\n");
-    exchange(url, authority, &format!("{head}Content-Length: {}\r\n\r\n{text}", text.len()))
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Type: {content_type}\r\n"
+    );
+    exchange(
+        url,
+        authority,
+        &format!("{head}Content-Length: {}\r\n\r\n{text}", text.len()),
+    )
 }
 
 fn exchange(url: &str, authority: &str, request: &str) -> Result<Response> {
@@ -35,24 +41,37 @@ fn exchange(url: &str, authority: &str, request: &str) -> Result<Response> {
         .with_context(|| format!("{authority} in {url} is no address"))?
         .next()
         .with_context(|| format!("{authority} in {url} has no address"))?;
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).with_context(|| format!("no connection to {address}"))?;
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
+        .with_context(|| format!("no connection to {address}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).with_context(|| format!("no whole answer from {url}"))?;
+    stream
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("no whole answer from {url}"))?;
     Response::parse(&bytes).with_context(|| format!("in the answer from {url}"))
 }
 
 /// Asks again until the answer is as wanted; gives it and how long it took.
-pub fn wait_until(url: &str, timeout: Duration, wanted: impl Fn(&Response) -> bool) -> Result<(Response, Duration)> {
+pub fn wait_until(
+    url: &str,
+    timeout: Duration,
+    wanted: impl Fn(&Response) -> bool,
+) -> Result<(Response, Duration)> {
     let start = Instant::now();
     loop {
         let answer = get(url);
         match answer {
             Ok(response) if wanted(&response) => return Ok((response, start.elapsed())),
             _ if start.elapsed() < timeout => std::thread::sleep(Duration::from_millis(25)),
-            Ok(response) => anyhow::bail!("after {timeout:?} {url} still answers {}: {}", response.status, response.body.trim()),
-            Err(error) => return Err(error.context(format!("{url} did not answer within {timeout:?}"))),
+            Ok(response) => anyhow::bail!(
+                "after {timeout:?} {url} still answers {}: {}",
+                response.status,
+                response.body.trim()
+            ),
+            Err(error) => {
+                return Err(error.context(format!("{url} did not answer within {timeout:?}")));
+            }
         }
     }
 }
@@ -60,7 +79,13 @@ pub fn wait_until(url: &str, timeout: Duration, wanted: impl Fn(&Response) -> bo
 /// A metric's value, by its name and labels as `/metrics` at this URL writes them.
 pub fn metric<N: std::str::FromStr>(url: &str, name: &str) -> Result<N> {
     let text = get(url)?.body;
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
+    let value = text.lines().find_map(|line| {
+        line.strip_prefix(name)?
+            .strip_prefix(' ')?
+            .trim()
+            .parse()
+            .ok()
+    });
     value.with_context(|| format!("no metric {name} in\n{text}"))
 }
 
@@ -71,7 +96,9 @@ pub(crate) fn request(authority: &str, target: &str) -> String {
 
 /// `http://AUTHORITY/TARGET` in its two parts.
 pub(crate) fn split(url: &str) -> Result<(&str, &str)> {
-    let rest = url.strip_prefix("http://").with_context(|| format!("{url} does not start with http://"))?;
+    let rest = url
+        .strip_prefix("http://")
+        .with_context(|| format!("{url} does not start with http://"))?;
     Ok(match rest.find('/') {
         Some(slash) => rest.split_at(slash),
         None => (rest, "/"),
@@ -83,14 +110,26 @@ pub(crate) fn split(url: &str) -> Result<(&str, &str)> {
 impl Response {
     /// Reads a whole answer. Its Content-Length must be there and must be right: iPXE relies on it.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").context("the head has no end")?;
+        let end = bytes
+            .windows(4)
+            .position(|window| window == b"\r\n\r\n")
+            .context("the head has no end")?;
         let head = std::str::from_utf8(&bytes[..end]).context("the head is not UTF-8")?;
         let mut lines = head.split("\r\n");
-        let status =
-            lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).context("there is no status line")?;
-        let headers =
-            lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
-        let response = Self { status, headers, body: String::from_utf8_lossy(&bytes[end + 4..]).into_owned() };
+        let status = lines
+            .next()
+            .and_then(|line| line.split(' ').nth(1))
+            .and_then(|code| code.parse().ok())
+            .context("there is no status line")?;
+        let headers = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
+            .collect();
+        let response = Self {
+            status,
+            headers,
+            body: String::from_utf8_lossy(&bytes[end + 4..]).into_owned(),
+        };
         let length = bytes.len() - end - 4;
         ensure!(
             response.header("content-length") == Some(length.to_string().as_str()),
@@ -102,7 +141,10 @@ impl Response {
 
     /// The first header of this name, which is given in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -112,7 +154,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_whole() {
-        let response = Response::parse(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno\n").unwrap();
+        let response =
+            Response::parse(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno\n").unwrap();
         assert_eq!((response.status, response.body.as_str()), (404, "no\n"));
     }
 

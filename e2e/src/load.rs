@@ -83,17 +83,29 @@ impl Balancer {
 
     /// Adds a replica.
     pub fn add(&self, role: &Role) -> Result<()> {
-        let backend = Backend { http: role.address("http_listen")?, admin: role.address("admin_listen")?, is_ready: false };
-        self.backends.lock().unwrap_or_else(PoisonError::into_inner).push(backend);
+        let backend = Backend {
+            http: role.address("http_listen")?,
+            admin: role.address("admin_listen")?,
+            is_ready: false,
+        };
+        self.backends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(backend);
         self.look();
         Ok(())
     }
 
     /// Asks each replica whether it is ready.
     fn look(&self) {
-        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut backends = self
+            .backends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         for backend in &mut backends {
-            backend.is_ready = http::get(&format!("http://{}/readyz", backend.admin)).is_ok_and(|response| response.status == 200);
+            backend.is_ready = http::get(&format!("http://{}/readyz", backend.admin))
+                .is_ok_and(|response| response.status == 200);
         }
         let mut current = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         for backend in current.iter_mut() {
@@ -108,7 +120,9 @@ impl Balancer {
         let backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let ready: Vec<_> = backends.iter().filter(|backend| backend.is_ready).collect();
         let turn = usize::try_from(self.next.fetch_add(1, Ordering::Relaxed)).unwrap_or(0);
-        ready.get(turn % ready.len().max(1)).map(|backend| backend.http)
+        ready
+            .get(turn % ready.len().max(1))
+            .map(|backend| backend.http)
     }
 }
 
@@ -153,7 +167,11 @@ impl Load {
         let goal = self.shared.boots.load(Ordering::Relaxed) + boots;
         let deadline = Instant::now() + PATIENCE;
         while self.shared.boots.load(Ordering::Relaxed) < goal {
-            ensure!(Instant::now() < deadline, "the machines stopped booting: {:?}", self.shared.outcome());
+            ensure!(
+                Instant::now() < deadline,
+                "the machines stopped booting: {:?}",
+                self.shared.outcome()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -195,7 +213,12 @@ impl Outcome {
     /// The same; an error also if a machine that is known was asked to wait.
     pub fn without_waits(self) -> Result<Self> {
         let outcome = self.into_result()?;
-        ensure!(outcome.waits == 0, "{} times in {} boots, a machine was asked to wait", outcome.waits, outcome.boots);
+        ensure!(
+            outcome.waits == 0,
+            "{} times in {} boots, a machine was asked to wait",
+            outcome.waits,
+            outcome.boots
+        );
         Ok(outcome)
     }
 }
@@ -207,26 +230,46 @@ impl Shared {
         Outcome {
             boots: self.boots.load(Ordering::Relaxed),
             waits: self.waits.load(Ordering::Relaxed),
-            failures: self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            failures: self
+                .failures
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         }
     }
 
     fn boot(&self, machine: &Machine) {
         match self.try_boot(machine) {
             Ok(()) => drop(self.boots.fetch_add(1, Ordering::Relaxed)),
-            Err(error) => self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{}: {error:#}", machine.query)),
+            Err(error) => self
+                .failures
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(format!("{}: {error:#}", machine.query)),
         }
     }
 
     fn try_boot(&self, machine: &Machine) -> Result<()> {
         let bootstrap = self.fetch("/boot.ipxe")?;
-        ensure!(bootstrap.starts_with("#!ipxe"), "the bootstrap is no script");
+        ensure!(
+            bootstrap.starts_with("#!ipxe"),
+            "the bootstrap is no script"
+        );
         let script = self.fetch(&format!("/ipxe?{}", machine.query))?;
         let is_its_own = machine.script.iter().all(|text| script.contains(text));
-        ensure!(script.starts_with("#!ipxe") && is_its_own, "the wrong script:\n{script}");
-        let link = script.split_whitespace().find_map(|word| Some(&word[word.find("/config/")?..])).context("the script has no link")?;
+        ensure!(
+            script.starts_with("#!ipxe") && is_its_own,
+            "the wrong script:\n{script}"
+        );
+        let link = script
+            .split_whitespace()
+            .find_map(|word| Some(&word[word.find("/config/")?..]))
+            .context("the script has no link")?;
         let config = self.fetch(link)?;
-        ensure!(config.contains(&machine.config), "the wrong config:\n{config}");
+        ensure!(
+            config.contains(&machine.config),
+            "the wrong config:\n{config}"
+        );
         Ok(())
     }
 
@@ -234,11 +277,24 @@ impl Shared {
     fn fetch(&self, target: &str) -> Result<String> {
         let start = Instant::now();
         loop {
-            let Some(backend) = self.balancer.pick() else { bail!("no replica is ready") };
+            let Some(backend) = self.balancer.pick() else {
+                bail!("no replica is ready")
+            };
             let asked = Instant::now();
-            let Response { status, headers, body } = http::get(&format!("http://{backend}{target}"))?;
-            ensure!(asked.elapsed() < SILENCE, "{target}: no answer for {} s", asked.elapsed().as_secs());
-            match (status, headers.iter().any(|(name, _)| name == "retry-after")) {
+            let Response {
+                status,
+                headers,
+                body,
+            } = http::get(&format!("http://{backend}{target}"))?;
+            ensure!(
+                asked.elapsed() < SILENCE,
+                "{target}: no answer for {} s",
+                asked.elapsed().as_secs()
+            );
+            match (
+                status,
+                headers.iter().any(|(name, _)| name == "retry-after"),
+            ) {
                 (200, _) => return Ok(body),
                 (503, true) if start.elapsed() < PATIENCE => {
                     self.waits.fetch_add(1, Ordering::Relaxed);

@@ -91,7 +91,10 @@ impl Builder {
             firmware: Firmware::Bios,
             ipxe: Ipxe::Installed,
             trusted: None,
-            cards: vec![Card { mac: "52:54:00:12:34:56".to_owned(), link }],
+            cards: vec![Card {
+                mac: "52:54:00:12:34:56".to_owned(),
+                link,
+            }],
         }
     }
 
@@ -139,7 +142,10 @@ impl Builder {
 
     /// One more network card, from which the firmware doesn't boot.
     pub fn another_card(mut self, mac: &str, link: Link) -> Self {
-        self.cards.push(Card { mac: mac.to_owned(), link });
+        self.cards.push(Card {
+            mac: mac.to_owned(),
+            link,
+        });
         self
     }
 
@@ -164,19 +170,32 @@ impl Builder {
         ensure_packages(&packages)?;
         let folder = tempfile::tempdir().context("could not make a temporary folder")?;
         let args = arguments::of(&self, folder.path())?;
-        let qemu = process::find("qemu-system-x86_64").context("qemu-system-x86_64 is not in PATH")?;
+        let qemu =
+            process::find("qemu-system-x86_64").context("qemu-system-x86_64 is not in PATH")?;
         let netns = self.cards.iter().find_map(|card| match &card.link {
             Link::Tap { netns, .. } => Some(netns.as_str()),
             Link::User { .. } | Link::Isolated { .. } => None,
         });
 
-        let machines = std::env::var("SHAPER_E2E_MACHINES").ok().and_then(|count| count.parse().ok()).unwrap_or(MACHINES);
+        let machines = std::env::var("SHAPER_E2E_MACHINES")
+            .ok()
+            .and_then(|count| count.parse().ok())
+            .unwrap_or(MACHINES);
         let slot = Cache::open()?.slot("machine", machines.max(1))?;
         let mut process = Process::start("qemu", qemu.as_os_str(), netns, |command| {
-            command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command
+                .args(args)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
         })?;
         let console = Console::of(process.child())?;
-        Ok(Machine { process, console, _folder: folder, _slot: slot })
+        Ok(Machine {
+            process,
+            console,
+            _folder: folder,
+            _slot: slot,
+        })
     }
 }
 
@@ -185,7 +204,9 @@ impl Builder {
 impl Machine {
     /// A BIOS machine on QEMU's user network whose DHCP names `bootfile`.
     pub fn on_user_network(bootfile: &str) -> Builder {
-        Builder::new(Link::User { bootfile: bootfile.to_owned() })
+        Builder::new(Link::User {
+            bootfile: bootfile.to_owned(),
+        })
     }
 
     /// What the machine says.
@@ -203,19 +224,32 @@ impl Machine {
             Ok(status) => format!("the machine ended ({status})"),
             Err(_) => format!("{} seconds went by", timeout.as_secs()),
         };
-        bail!("{why} without {text:?} on the console, whose end is:\n{}", self.console.tail(40));
+        bail!(
+            "{why} without {text:?} on the console, whose end is:\n{}",
+            self.console.tail(40)
+        );
     }
 
     /// Waits until the machine has switched itself off.
     pub fn wait_for_power_off(&mut self, timeout: Duration) -> Result<()> {
-        self.process.wait(timeout).with_context(|| format!("the end of the console is:\n{}", self.console.tail(40)))?;
+        self.process
+            .wait(timeout)
+            .with_context(|| format!("the end of the console is:\n{}", self.console.tail(40)))?;
         Ok(())
     }
 
     /// Presses keys.
     pub fn press(&mut self, keys: &[u8]) -> Result<()> {
         use std::io::Write as _;
-        let stdin = self.process.child().stdin.as_mut().context("the machine has no keyboard")?;
-        stdin.write_all(keys).and_then(|()| stdin.flush()).context("the machine takes no keys")
+        let stdin = self
+            .process
+            .child()
+            .stdin
+            .as_mut()
+            .context("the machine has no keyboard")?;
+        stdin
+            .write_all(keys)
+            .and_then(|()| stdin.flush())
+            .context("the machine takes no keys")
     }
 }

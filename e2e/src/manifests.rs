@@ -13,14 +13,21 @@ pub struct Manifests {
 
 /// The manifests that the README uses.
 pub fn examples(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../examples")
+        .join(name)
 }
 
 /// A Profile that says its name on the machine's console and then restarts the machine, which switches it off here.
 ///
 /// It is found by the label `profile: NAME`.
 pub fn says_its_name(name: &str) -> String {
-    profile(name, &format!("#!ipxe\necho BOOTED-{name} {{{{ subject.serial | default('') }}}}\nsleep 1\nreboot\n"))
+    profile(
+        name,
+        &format!(
+            "#!ipxe\necho BOOTED-{name} {{{{ subject.serial | default('') }}}}\nsleep 1\nreboot\n"
+        ),
+    )
 }
 
 /// A Profile with this script. It is found by the label `profile: NAME`.

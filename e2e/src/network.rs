@@ -33,10 +33,23 @@ pub struct Network {
 /// Asks a URL from inside a namespace, where this process is not.
 pub(crate) fn get(netns: &str, url: &str) -> Result<Response> {
     // bash opens the connection; no HTTP client needs to be installed for that.
-    const SCRIPT: &str = r#"exec 3<>"/dev/tcp/${1%:*}/${1##*:}"; printf %s "$2" >&3; exec timeout 10 cat <&3"#;
+    const SCRIPT: &str =
+        r#"exec 3<>"/dev/tcp/${1%:*}/${1##*:}"; printf %s "$2" >&3; exec timeout 10 cat <&3"#;
     let (authority, target) = http::split(url)?;
-    let answer =
-        process::output("ip", ["netns", "exec", netns, "bash", "-c", SCRIPT, "get", authority, &http::request(authority, target)])?;
+    let answer = process::output(
+        "ip",
+        [
+            "netns",
+            "exec",
+            netns,
+            "bash",
+            "-c",
+            SCRIPT,
+            "get",
+            authority,
+            &http::request(authority, target),
+        ],
+    )?;
     Response::parse(answer.as_bytes()).with_context(|| format!("in the answer from {url}"))
 }
 
@@ -60,8 +73,14 @@ impl Network {
             dnsmasq: None,
             tftp: tempfile::tempdir().context("could not make a temporary folder")?,
         };
-        process::output("ip", ["netns", "add", &network.netns]).context("could not make a network namespace")?;
-        for line in ["link set lo up", "link add br0 type bridge", "link set br0 up", &format!("addr add {SERVER}/24 dev br0")] {
+        process::output("ip", ["netns", "add", &network.netns])
+            .context("could not make a network namespace")?;
+        for line in [
+            "link set lo up",
+            "link add br0 type bridge",
+            "link set br0 up",
+            &format!("addr add {SERVER}/24 dev br0"),
+        ] {
             network.ip(line)?;
         }
         Ok(network)
@@ -75,16 +94,24 @@ impl Network {
     /// A new tap, for one machine.
     pub fn tap(&self) -> Result<crate::machine::Link> {
         let tap = format!("tap{}", self.taps.fetch_add(1, Ordering::Relaxed));
-        for line in [format!("tuntap add {tap} mode tap"), format!("link set {tap} master br0"), format!("link set {tap} up")] {
+        for line in [
+            format!("tuntap add {tap} mode tap"),
+            format!("link set {tap} master br0"),
+            format!("link set {tap} up"),
+        ] {
             self.ip(&line)?;
         }
-        Ok(crate::machine::Link::Tap { netns: self.netns.clone(), tap })
+        Ok(crate::machine::Link::Tap {
+            netns: self.netns.clone(),
+            tap,
+        })
     }
 
     /// Offers a file by TFTP.
     pub fn offer(&self, file: &Path) -> Result<()> {
         let name = file.file_name().context("a file by TFTP needs a name")?;
-        fs::copy(file, self.tftp.path().join(name)).with_context(|| format!("could not copy {}", file.display()))?;
+        fs::copy(file, self.tftp.path().join(name))
+            .with_context(|| format!("could not copy {}", file.display()))?;
         Ok(())
     }
 
@@ -101,29 +128,63 @@ impl Network {
     }
 
     /// Starts DHCP alone: TFTP at the same address is another server's business.
-    pub fn serve_dhcp_only(&mut self, bios: &str, uefi: &str, bootfile: Option<&str>) -> Result<()> {
+    pub fn serve_dhcp_only(
+        &mut self,
+        bios: &str,
+        uefi: &str,
+        bootfile: Option<&str>,
+    ) -> Result<()> {
         self.start_dnsmasq(bios, uefi, bootfile, &[])
     }
 
-    fn start_dnsmasq(&mut self, bios: &str, uefi: &str, bootfile: Option<&str>, tftp: &[&str]) -> Result<()> {
+    fn start_dnsmasq(
+        &mut self,
+        bios: &str,
+        uefi: &str,
+        bootfile: Option<&str>,
+        tftp: &[&str],
+    ) -> Result<()> {
         let dnsmasq = process::find("dnsmasq").context("dnsmasq is not in PATH")?;
         let mut log = fs::File::create(self.tftp.path().join("dnsmasq.log"))?;
         let stderr = log.try_clone()?;
-        let mut process = Process::start("dnsmasq", dnsmasq.as_os_str(), Some(&self.netns), |command| {
-            command
-                .args(["--conf-file=/dev/null", "--keep-in-foreground", "--log-facility=-", "--log-dhcp"])
-                .args(["--port=0", "--interface=br0", "--bind-interfaces", "--user=root", "--leasefile-ro", "--pid-file="])
-                .args(["--dhcp-range=192.0.2.10,192.0.2.50,1h", "--dhcp-match=set:ipxe,175"])
-                // 7 and 9 both mean x64.
-                .args(["--dhcp-match=set:efi,option:client-arch,7", "--dhcp-match=set:efi,option:client-arch,9"])
-                .arg(format!("--dhcp-boot=tag:!ipxe,tag:!efi,{bios}"))
-                .arg(format!("--dhcp-boot=tag:!ipxe,tag:efi,{uefi}"))
-                .args(bootfile.map(|bootfile| format!("--dhcp-boot=tag:ipxe,{bootfile}")))
-                .args(tftp)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(stderr);
-        })?;
+        let mut process = Process::start(
+            "dnsmasq",
+            dnsmasq.as_os_str(),
+            Some(&self.netns),
+            |command| {
+                command
+                    .args([
+                        "--conf-file=/dev/null",
+                        "--keep-in-foreground",
+                        "--log-facility=-",
+                        "--log-dhcp",
+                    ])
+                    .args([
+                        "--port=0",
+                        "--interface=br0",
+                        "--bind-interfaces",
+                        "--user=root",
+                        "--leasefile-ro",
+                        "--pid-file=",
+                    ])
+                    .args([
+                        "--dhcp-range=192.0.2.10,192.0.2.50,1h",
+                        "--dhcp-match=set:ipxe,175",
+                    ])
+                    // 7 and 9 both mean x64.
+                    .args([
+                        "--dhcp-match=set:efi,option:client-arch,7",
+                        "--dhcp-match=set:efi,option:client-arch,9",
+                    ])
+                    .arg(format!("--dhcp-boot=tag:!ipxe,tag:!efi,{bios}"))
+                    .arg(format!("--dhcp-boot=tag:!ipxe,tag:efi,{uefi}"))
+                    .args(bootfile.map(|bootfile| format!("--dhcp-boot=tag:ipxe,{bootfile}")))
+                    .args(tftp)
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(stderr);
+            },
+        )?;
         let deadline = Instant::now() + Duration::from_secs(5);
         while !self.dnsmasq_log().contains("started") {
             let over = process.ended()?.is_some() || Instant::now() > deadline;
@@ -162,7 +223,9 @@ fn remove_leftovers() {
     };
     for name in names.flatten() {
         let name = name.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        let owner = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
             // Another run may be removing it as well.
             let _ = process::output("ip", ["netns", "delete", &name]);

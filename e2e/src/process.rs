@@ -19,21 +19,35 @@ pub struct Process {
 /// Where `name` is found in `PATH` or among the administrator's programs, which a plain user's `PATH` often lacks.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).map(|dir| dir.join(name)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
 }
 
 /// Whether this process may make network namespaces and install packages.
 pub fn is_root() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
-        status.lines().find_map(|line| line.strip_prefix("Uid:")).and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("Uid:"))
+            .and_then(|ids| ids.split_whitespace().nth(1))
+            == Some("0")
     })
 }
 
 /// Runs a command to its end and gives its standard output; an error holds what it said on standard error.
 pub fn output<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Result<String> {
-    let out = Command::new(program).args(args).output().with_context(|| format!("could not run {program}"))?;
+    let out = Command::new(program)
+        .args(args)
+        .output()
+        .with_context(|| format!("could not run {program}"))?;
     if !out.status.success() {
-        bail!("{program} ended with {}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+        bail!(
+            "{program} ended with {}: {}",
+            out.status,
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
@@ -55,7 +69,11 @@ fn spawn(command: Command) -> std::io::Result<Child> {
     });
     let gone = || std::io::Error::other("the thread that starts processes is gone");
     let (answer, answered) = channel();
-    requests.lock().unwrap_or_else(PoisonError::into_inner).send((command, answer)).map_err(|_| gone())?;
+    requests
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .send((command, answer))
+        .map_err(|_| gone())?;
     answered.recv().map_err(|_| gone())?
 }
 
@@ -64,7 +82,12 @@ fn spawn(command: Command) -> std::io::Result<Child> {
 impl Process {
     /// Starts `program` in the network namespace `netns`, or in this process's own. `prepare` sets arguments,
     /// environment and pipes.
-    pub fn start(name: &str, program: &OsStr, netns: Option<&str>, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
+    pub fn start(
+        name: &str,
+        program: &OsStr,
+        netns: Option<&str>,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         // Neither `ip netns exec` nor setpriv forks: the child's pid is the program's own.
         let mut command = match netns {
             Some(netns) => {
@@ -76,8 +99,12 @@ impl Process {
         };
         command.args(["--pdeathsig", "KILL", "--"]).arg(program);
         prepare(&mut command);
-        let child = spawn(command).with_context(|| format!("could not start {name} ({})", program.display()))?;
-        Ok(Self { name: name.to_owned(), child })
+        let child = spawn(command)
+            .with_context(|| format!("could not start {name} ({})", program.display()))?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+        })
     }
 
     /// The process itself, for its pipes.
@@ -87,7 +114,9 @@ impl Process {
 
     /// How the process ended, if it has.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().with_context(|| format!("could not ask for the state of {}", self.name))
+        self.child
+            .try_wait()
+            .with_context(|| format!("could not ask for the state of {}", self.name))
     }
 
     /// Waits until the process ends by itself.
@@ -98,7 +127,11 @@ impl Process {
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                bail!("{} still runs after {} seconds", self.name, timeout.as_secs());
+                bail!(
+                    "{} still runs after {} seconds",
+                    self.name,
+                    timeout.as_secs()
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -120,7 +153,8 @@ impl Process {
     pub fn memory(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).context("no VmRSS")
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok())
+            .context("no VmRSS")
     }
 
     /// Asks the process to end (SIGTERM) and waits for it.

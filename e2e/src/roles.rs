@@ -56,10 +56,18 @@ impl FeedCertificates {
     /// New ones.
     pub fn new() -> Result<Self> {
         let authority = Authority::new("shaper feed")?;
-        let controller = Directory::of(&authority.issue(&Leaf::peer("shaper-controller").dns("localhost"))?, &authority)?;
+        let controller = Directory::of(
+            &authority.issue(&Leaf::peer("shaper-controller").dns("localhost"))?,
+            &authority,
+        )?;
         let api = Directory::of(&authority.issue(&Leaf::peer("shaper-api"))?, &authority)?;
         let webhook = Directory::of(&authority.issue(&Leaf::peer("shaper-webhook"))?, &authority)?;
-        Ok(Self { authority, controller, api, webhook })
+        Ok(Self {
+            authority,
+            controller,
+            api,
+            webhook,
+        })
     }
 }
 
@@ -70,7 +78,10 @@ impl WebhookCertificates {
     pub fn new() -> Result<Self> {
         let authority = Authority::new("shaper webhook")?;
         let directory = Directory::of(&authority.issue(&Self::leaf())?, &authority)?;
-        Ok(Self { authority, directory })
+        Ok(Self {
+            authority,
+            directory,
+        })
     }
 
     /// What is certified.
@@ -92,19 +103,43 @@ impl RoleBuilder {
     pub fn start(&self) -> Result<Role> {
         let mut process = Process::start(self.name, binary()?.as_os_str(), None, |command| {
             // What the developer's shell exports must not decide a test.
-            for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SHAPER_")) {
+            for (key, _) in
+                std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SHAPER_"))
+            {
                 command.env_remove(key);
             }
-            command.env_remove("KUBECONFIG").arg(self.name).args(["--admin-listen", "127.0.0.1:0", "--log-format", "json"]);
-            command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            command.env_remove("KUBECONFIG").arg(self.name).args([
+                "--admin-listen",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+            ]);
+            command
+                .args(&self.args)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped());
         })?;
-        let stderr = process.child().stderr.take().context("shaper has no standard error")?;
+        let stderr = process
+            .child()
+            .stderr
+            .take()
+            .context("shaper has no standard error")?;
         let log = Log::default();
         log.read(stderr);
-        let listening = log
-            .wait_for(START, says_listening)
-            .with_context(|| format!("shaper {} did not say that it listens; its log:\n{}", self.name, log.text()))?;
-        Ok(Role { process, name: self.name, log, listening })
+        let listening = log.wait_for(START, says_listening).with_context(|| {
+            format!(
+                "shaper {} did not say that it listens; its log:\n{}",
+                self.name,
+                log.text()
+            )
+        })?;
+        Ok(Role {
+            process,
+            name: self.name,
+            log,
+            listening,
+        })
     }
 
     /// Starts it, and waits until `/readyz` says yes.
@@ -122,13 +157,22 @@ impl Role {
     pub fn controller(cluster: &Cluster, tls: &Path) -> Result<RoleBuilder> {
         let kubectl = cluster.controller()?;
         Ok(Self::builder("controller")
-            .args(["--feed-listen", "127.0.0.1:0", "--lease-namespace", NAMESPACE])
+            .args([
+                "--feed-listen",
+                "127.0.0.1:0",
+                "--lease-namespace",
+                NAMESPACE,
+            ])
             .args([OsString::from("--kubeconfig"), kubectl.kubeconfig().into()])
             .args([OsString::from("--feed-tls-dir"), tls.into()]))
     }
 
     /// `shaper api` behind these controllers, on free ports.
-    pub fn api<'r>(controllers: impl IntoIterator<Item = &'r Role>, tls: &Path, state: &Path) -> Result<RoleBuilder> {
+    pub fn api<'r>(
+        controllers: impl IntoIterator<Item = &'r Role>,
+        tls: &Path,
+        state: &Path,
+    ) -> Result<RoleBuilder> {
         let mut builder = Self::builder("api")
             .args(["--http-listen", "127.0.0.1:0"])
             .args([OsString::from("--feed-tls-dir"), tls.into()])
@@ -140,7 +184,11 @@ impl Role {
     }
 
     /// `shaper webhook` behind these controllers, on free ports.
-    pub fn webhook<'r>(controllers: impl IntoIterator<Item = &'r Role>, feed_tls: &Path, tls: &Path) -> Result<RoleBuilder> {
+    pub fn webhook<'r>(
+        controllers: impl IntoIterator<Item = &'r Role>,
+        feed_tls: &Path,
+        tls: &Path,
+    ) -> Result<RoleBuilder> {
         let mut builder = Self::builder("webhook")
             .args(["--webhook-listen", "127.0.0.1:0"])
             .args([OsString::from("--webhook-tls-dir"), tls.into()])
@@ -157,14 +205,24 @@ impl Role {
         std::fs::write(file.path(), authority.pem())?;
         let url = format!("https://{}", self.address("webhook_listen")?);
         let mut command = std::process::Command::new(binary()?);
-        let out = command.args(["webhook-configuration", "--url", &url, "--ca-file"]).arg(file.path()).output()?;
-        ensure!(out.status.success(), "shaper webhook-configuration: {}", String::from_utf8_lossy(&out.stderr));
+        let out = command
+            .args(["webhook-configuration", "--url", &url, "--ca-file"])
+            .arg(file.path())
+            .output()?;
+        ensure!(
+            out.status.success(),
+            "shaper webhook-configuration: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
         Ok(String::from_utf8(out.stdout)?)
     }
 
     /// Any role.
     pub fn builder(name: &'static str) -> RoleBuilder {
-        RoleBuilder { name, args: Vec::new() }
+        RoleBuilder {
+            name,
+            args: Vec::new(),
+        }
     }
 
     /// Where it listens, by the name of the field in its log.
@@ -175,7 +233,10 @@ impl Role {
 
     /// The URL of the feed that a controller serves.
     pub fn feed_url(&self) -> Result<String> {
-        Ok(format!("https://localhost:{}", self.address("feed_listen")?.port()))
+        Ok(format!(
+            "https://localhost:{}",
+            self.address("feed_listen")?.port()
+        ))
     }
 
     /// The address for machines, as this computer sees it.
@@ -195,7 +256,10 @@ impl Role {
 
     /// A metric's value, by its name and labels as `/metrics` writes them.
     pub fn metric(&self, name: &str) -> Result<f64> {
-        http::metric(&format!("http://{}/metrics", self.address("admin_listen")?), name)
+        http::metric(
+            &format!("http://{}/metrics", self.address("admin_listen")?),
+            name,
+        )
     }
 
     /// Waits until `/readyz` answers 200.
@@ -214,7 +278,13 @@ impl Role {
                         self.log.text()
                     )
                 }
-                Err(error) => return Err(error.context(format!("/readyz of {}; the log:\n{}", self.name, self.log.text()))),
+                Err(error) => {
+                    return Err(error.context(format!(
+                        "/readyz of {}; the log:\n{}",
+                        self.name,
+                        self.log.text()
+                    )));
+                }
             }
         }
     }
@@ -237,20 +307,33 @@ impl Role {
     /// Asks it to end, as a service manager would.
     pub fn stop(mut self) -> Result<()> {
         let status = self.process.terminate(Duration::from_secs(40))?;
-        ensure!(status.success(), "shaper {} ended with {status}; its log:\n{}", self.name, self.log.text());
+        ensure!(
+            status.success(),
+            "shaper {} ended with {status}; its log:\n{}",
+            self.name,
+            self.log.text()
+        );
         Ok(())
     }
 }
 
 /// Waits until something holds that is looked at again and again.
-pub fn eventually<T>(timeout: Duration, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn eventually<T>(
+    timeout: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let deadline = Instant::now() + timeout;
     loop {
         match look() {
             Ok(Some(value)) => return Ok(value),
             _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(25)),
             Ok(None) => bail!("after {} s still not: {what}", timeout.as_secs()),
-            Err(error) => return Err(error.context(format!("after {} s still not: {what}", timeout.as_secs()))),
+            Err(error) => {
+                return Err(
+                    error.context(format!("after {} s still not: {what}", timeout.as_secs()))
+                );
+            }
         }
     }
 }

@@ -60,10 +60,16 @@ pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("SHAPER_BIN") {
         return Ok(PathBuf::from(path));
     }
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+        PathBuf::from,
+    );
     let path = target.join("release/shaper");
-    ensure!(path.is_file(), "{} is not there: run `cargo build --release -p shaper`, or name another binary in SHAPER_BIN", path.display());
+    ensure!(
+        path.is_file(),
+        "{} is not there: run `cargo build --release -p shaper`, or name another binary in SHAPER_BIN",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -115,14 +121,20 @@ impl Builder {
             (Some(folder), path)
         };
         let binary = binary()?;
-        let limited = self.open_files.map(|most| format!("--nofile={most}:{most}"));
-        let program = limited.as_ref().map_or(binary.as_os_str(), |_| "prlimit".as_ref());
+        let limited = self
+            .open_files
+            .map(|most| format!("--nofile={most}:{most}"));
+        let program = limited
+            .as_ref()
+            .map_or(binary.as_os_str(), |_| "prlimit".as_ref());
         let mut process = Process::start("shaper", program, self.netns.as_deref(), |command| {
             if let Some(limit) = &limited {
                 command.arg(limit).arg(&binary);
             }
             // What the developer's shell exports must not decide a test.
-            for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SHAPER_")) {
+            for (key, _) in
+                std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SHAPER_"))
+            {
                 command.env_remove(key);
             }
             command
@@ -137,16 +149,33 @@ impl Builder {
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped());
         })?;
-        let stderr = process.child().stderr.take().context("shaper has no standard error")?;
+        let stderr = process
+            .child()
+            .stderr
+            .take()
+            .context("shaper has no standard error")?;
         let log = Log::default();
         log.read(stderr);
 
-        let line =
-            log.wait_for(START, says_listening).with_context(|| format!("shaper did not say that it listens; its log:\n{}", log.text()))?;
+        let line = log.wait_for(START, says_listening).with_context(|| {
+            format!(
+                "shaper did not say that it listens; its log:\n{}",
+                log.text()
+            )
+        })?;
         let address = |key: &str| -> Result<SocketAddr> {
-            field(&line, key).and_then(|text| text.parse().ok()).with_context(|| format!("no {key} in {line}"))
+            field(&line, key)
+                .and_then(|text| text.parse().ok())
+                .with_context(|| format!("no {key} in {line}"))
         };
-        Ok(Server { http: address("http_listen")?, admin: address("admin_listen")?, process, log, netns: self.netns, _state: state })
+        Ok(Server {
+            http: address("http_listen")?,
+            admin: address("admin_listen")?,
+            process,
+            log,
+            netns: self.netns,
+            _state: state,
+        })
     }
 
     /// Starts it, and waits until `/readyz` says yes.
@@ -184,8 +213,13 @@ impl Server {
 
     /// Where machines reach it over HTTPS.
     pub fn https_address(&self) -> Result<SocketAddr> {
-        let line = self.log.wait_for(START, says_listening).context("it listens")?;
-        field(&line, "https_listen").and_then(|text| text.parse().ok()).with_context(|| format!("no https_listen in {line}"))
+        let line = self
+            .log
+            .wait_for(START, says_listening)
+            .context("it listens")?;
+        field(&line, "https_listen")
+            .and_then(|text| text.parse().ok())
+            .with_context(|| format!("no https_listen in {line}"))
     }
 
     /// The admin port, as this computer sees it.
@@ -229,8 +263,14 @@ impl Server {
             match answer {
                 Ok(response) if response.status == 200 => return Ok(()),
                 _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
-                Ok(response) => bail!("/readyz still answers {}: {}", response.status, response.body.trim()),
-                Err(error) => return Err(error.context(format!("/readyz; the log:\n{}", self.log.text()))),
+                Ok(response) => bail!(
+                    "/readyz still answers {}: {}",
+                    response.status,
+                    response.body.trim()
+                ),
+                Err(error) => {
+                    return Err(error.context(format!("/readyz; the log:\n{}", self.log.text())));
+                }
             }
         }
     }
@@ -248,7 +288,11 @@ impl Server {
     /// Asks it to end, as a service manager would.
     pub fn stop(mut self) -> Result<()> {
         let status = self.process.terminate(Duration::from_secs(15))?;
-        ensure!(status.success(), "shaper ended with {status}; its log:\n{}", self.log.text());
+        ensure!(
+            status.success(),
+            "shaper ended with {status}; its log:\n{}",
+            self.log.text()
+        );
         Ok(())
     }
 }
@@ -274,7 +318,9 @@ impl Log {
         let (lines, _) = self
             .shared
             .changed
-            .wait_timeout_while(self.shared.lines(), timeout, |lines| find(lines).is_none() && !lines.ended)
+            .wait_timeout_while(self.shared.lines(), timeout, |lines| {
+                find(lines).is_none() && !lines.ended
+            })
             .unwrap_or_else(PoisonError::into_inner);
         find(&lines)
     }
@@ -282,7 +328,11 @@ impl Log {
     /// Waits for a line that holds `part`: what was written is read a moment later than what it led to is seen.
     pub fn must_say(&self, part: &str) -> Result<()> {
         let said = self.wait_for(START, |line| line.contains(part));
-        ensure!(said.is_some(), "no line says {part:?}; the log:\n{}", self.text());
+        ensure!(
+            said.is_some(),
+            "no line says {part:?}; the log:\n{}",
+            self.text()
+        );
         Ok(())
     }
 
@@ -292,7 +342,9 @@ impl Log {
         std::thread::spawn(move || {
             let mut shown = 0;
             loop {
-                let lines = shared.changed.wait_while(shared.lines(), |lines| lines.all.len() == shown && !lines.ended);
+                let lines = shared.changed.wait_while(shared.lines(), |lines| {
+                    lines.all.len() == shown && !lines.ended
+                });
                 let lines = lines.unwrap_or_else(PoisonError::into_inner);
                 for line in &lines.all[shown..] {
                     println!("{name} | {line}");
@@ -335,6 +387,13 @@ pub(crate) fn says_listening(line: &str) -> bool {
 /// A field of a JSON log line, which may stand at the top or under `fields`.
 pub(crate) fn field(line: &str, key: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
-    let value = line.get("fields").and_then(|fields| fields.get(key)).or_else(|| line.get(key))?;
-    Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    let value = line
+        .get("fields")
+        .and_then(|fields| fields.get(key))
+        .or_else(|| line.get(key))?;
+    Some(
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned),
+    )
 }

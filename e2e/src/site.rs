@@ -34,8 +34,12 @@ pub struct Site {
 
 /// A Profile whose script says these words and whose Assignment it is by, and links to a config.
 pub fn linked(name: &str, words: &str) -> String {
-    profile(name, &format!("#!ipxe\necho {words}\necho by {{{{ assignment.name }}}}\nchain {{{{ config }}}}\n"))
-        + "  additionalConfig:\n    config: 'for {{ subject.serial }}'\n"
+    profile(
+        name,
+        &format!(
+            "#!ipxe\necho {words}\necho by {{{{ assignment.name }}}}\nchain {{{{ config }}}}\n"
+        ),
+    ) + "  additionalConfig:\n    config: 'for {{ subject.serial }}'\n"
 }
 
 /// What a machine of the site says of itself.
@@ -51,9 +55,19 @@ impl Site {
         let cluster = Cluster::start()?;
         let certificates = FeedCertificates::new()?;
         let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
-        let ports = (0..controllers).map(|_| free_port()).collect::<Result<_>>()?;
+        let ports = (0..controllers)
+            .map(|_| free_port())
+            .collect::<Result<_>>()?;
         let state = tempfile::tempdir()?;
-        let mut site = Self { cluster, kubectl, certificates, controllers: Vec::new(), replicas: Vec::new(), ports, state };
+        let mut site = Self {
+            cluster,
+            kubectl,
+            certificates,
+            controllers: Vec::new(),
+            replicas: Vec::new(),
+            ports,
+            state,
+        };
         for number in 0..controllers {
             site.controllers.push(site.controller(number)?);
         }
@@ -65,12 +79,23 @@ impl Site {
 
     /// Starts a controller, in the place of one that is gone.
     pub fn controller(&self, number: usize) -> Result<Role> {
-        let port = self.ports.get(number).context("the site has no such controller")?;
+        let port = self
+            .ports
+            .get(number)
+            .context("the site has no such controller")?;
         let kubectl = self.cluster.controller()?;
         Role::builder("controller")
-            .args(["--feed-listen", &format!("127.0.0.1:{port}"), "--lease-namespace", NAMESPACE])
+            .args([
+                "--feed-listen",
+                &format!("127.0.0.1:{port}"),
+                "--lease-namespace",
+                NAMESPACE,
+            ])
             .args(["--kubeconfig".as_ref(), kubectl.kubeconfig().as_os_str()])
-            .args(["--feed-tls-dir".as_ref(), self.certificates.controller.path().as_os_str()])
+            .args([
+                "--feed-tls-dir".as_ref(),
+                self.certificates.controller.path().as_os_str(),
+            ])
             .start_ready()
     }
 
@@ -101,8 +126,18 @@ impl Site {
     /// Applies one Profile and an Assignment for each of some machines, and a default that would install them anew: whoever falls to that counts as
     /// failed. Waits until all replicas serve the last.
     pub fn fill(&self, machines: usize) -> Result<()> {
-        let mut all = vec![linked("first", "BOOT-first"), linked("installs", "INSTALL"), assignment("everybody", "", "installs")];
-        all.extend((0..machines).map(|n| assignment(&format!("machine-{n}"), &format!("serialNumbers: [{}]", serial(n)), "first")));
+        let mut all = vec![
+            linked("first", "BOOT-first"),
+            linked("installs", "INSTALL"),
+            assignment("everybody", "", "installs"),
+        ];
+        all.extend((0..machines).map(|n| {
+            assignment(
+                &format!("machine-{n}"),
+                &format!("serialNumbers: [{}]", serial(n)),
+                "first",
+            )
+        }));
         self.kubectl.apply(&all.join("---\n"))?;
         self.served(&serial(machines - 1), "BOOT-first")
     }
@@ -143,8 +178,12 @@ impl Site {
         for replica in &self.replicas {
             eventually(SOON, "the age of the snapshot rises", || {
                 let metrics = replica.admin("/metrics")?.body;
-                let ages = metrics.lines().filter(|line| line.contains("snapshot_age_seconds") && !line.starts_with('#'));
-                let ages: Vec<f64> = ages.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+                let ages = metrics
+                    .lines()
+                    .filter(|line| line.contains("snapshot_age_seconds") && !line.starts_with('#'));
+                let ages: Vec<f64> = ages
+                    .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+                    .collect();
                 Ok(ages.iter().any(|age| *age >= 2.0).then_some(()))
             })?;
             let ready = replica.admin("/readyz")?;
@@ -155,7 +194,8 @@ impl Site {
 
     /// Shows that a change still comes through.
     pub fn still_follows(&self, word: &str) -> Result<()> {
-        self.kubectl.apply(&linked("first", &format!("BOOT-{word}")))?;
+        self.kubectl
+            .apply(&linked("first", &format!("BOOT-{word}")))?;
         self.served(&serial(0), &format!("BOOT-{word}"))
     }
 }

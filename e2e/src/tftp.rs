@@ -43,17 +43,25 @@ pub struct Root {
 
 /// Where a standalone server answers TFTP.
 pub fn address_of(server: &Server) -> Result<SocketAddr> {
-    let line = server.log().wait_for(START, server::says_listening).context("shaper did not say that it listens")?;
+    let line = server
+        .log()
+        .wait_for(START, server::says_listening)
+        .context("shaper did not say that it listens")?;
     address(&line, "tftp_listen")
 }
 
 /// Bytes of which each block is another.
 pub fn pattern(length: usize) -> Vec<u8> {
-    (0..length.div_ceil(8) as u64).flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).take(length).collect()
+    (0..length.div_ceil(8) as u64)
+        .flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
+        .take(length)
+        .collect()
 }
 
 fn address(line: &str, key: &str) -> Result<SocketAddr> {
-    server::field(line, key).and_then(|text| text.parse().ok()).with_context(|| format!("no {key} in {line}"))
+    server::field(line, key)
+        .and_then(|text| text.parse().ok())
+        .with_context(|| format!("no {key} in {line}"))
 }
 
 // === impl Builder ===
@@ -79,24 +87,59 @@ impl Builder {
 
     /// Starts it, and waits until it listens.
     pub fn start(self) -> Result<Tftp> {
-        let mut process = Process::start("shaper", server::binary()?.as_os_str(), self.netns.as_deref(), |command| {
-            for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SHAPER_")) {
-                command.env_remove(key);
-            }
-            command
-                .args(["--log-format", "json", "tftp", "--admin-listen", "127.0.0.1:0", "--tftp-listen", &self.listen])
-                .args(&self.args)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped());
-        })?;
+        let mut process = Process::start(
+            "shaper",
+            server::binary()?.as_os_str(),
+            self.netns.as_deref(),
+            |command| {
+                for (key, _) in std::env::vars_os()
+                    .filter(|(key, _)| key.to_string_lossy().starts_with("SHAPER_"))
+                {
+                    command.env_remove(key);
+                }
+                command
+                    .args([
+                        "--log-format",
+                        "json",
+                        "tftp",
+                        "--admin-listen",
+                        "127.0.0.1:0",
+                        "--tftp-listen",
+                        &self.listen,
+                    ])
+                    .args(&self.args)
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::piped());
+            },
+        )?;
         let log = Log::default();
-        log.read(process.child().stderr.take().context("shaper has no standard error")?);
+        log.read(
+            process
+                .child()
+                .stderr
+                .take()
+                .context("shaper has no standard error")?,
+        );
         let line = log
             .wait_for(START, server::says_listening)
-            .with_context(|| format!("shaper did not say that it listens; its log:\n{}", log.text()))?;
-        let (listen, admin) = (address(&line, "tftp_listen")?, address(&line, "admin_listen")?);
-        Ok(Tftp { process, log, netns: self.netns, listen, admin })
+            .with_context(|| {
+                format!(
+                    "shaper did not say that it listens; its log:\n{}",
+                    log.text()
+                )
+            })?;
+        let (listen, admin) = (
+            address(&line, "tftp_listen")?,
+            address(&line, "admin_listen")?,
+        );
+        Ok(Tftp {
+            process,
+            log,
+            netns: self.netns,
+            listen,
+            admin,
+        })
     }
 }
 
@@ -106,7 +149,11 @@ impl Tftp {
     /// `shaper tftp --tftp-root ROOT` on free ports.
     pub fn serving(root: &Path) -> Builder {
         let args = vec!["--tftp-root".into(), root.into()];
-        Builder { args, listen: "127.0.0.1:0".to_owned(), netns: None }
+        Builder {
+            args,
+            listen: "127.0.0.1:0".to_owned(),
+            netns: None,
+        }
     }
 
     /// Where it listens.
@@ -122,7 +169,9 @@ impl Tftp {
     /// Waits for the line of a transfer or of a refused request.
     pub fn wait_for_line(&self, parts: &[&str]) -> Result<String> {
         self.log
-            .wait_for(Duration::from_secs(10), |line| parts.iter().all(|part| line.contains(part)))
+            .wait_for(Duration::from_secs(10), |line| {
+                parts.iter().all(|part| line.contains(part))
+            })
             .with_context(|| format!("no line with {parts:?} in the log:\n{}", self.log.text()))
     }
 
@@ -138,7 +187,9 @@ impl Tftp {
     /// The value of a metric, given with its labels.
     pub fn metric(&self, name: &str) -> Result<u64> {
         let text = self.admin("/metrics")?.body;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
         value.with_context(|| format!("no metric {name} in\n{text}"))
     }
 
@@ -150,7 +201,11 @@ impl Tftp {
             if wanted(value) {
                 return Ok(value);
             }
-            ensure!(Instant::now() < deadline, "{name} is still {value}; the log:\n{}", self.log.text());
+            ensure!(
+                Instant::now() < deadline,
+                "{name} is still {value}; the log:\n{}",
+                self.log.text()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -182,7 +237,9 @@ impl Drop for Tftp {
 impl Root {
     /// A folder with these files.
     pub fn of<B: AsRef<[u8]>>(files: &[(&str, B)]) -> Result<Self> {
-        let root = Self { folder: tempfile::tempdir().context("could not make a temporary folder")? };
+        let root = Self {
+            folder: tempfile::tempdir().context("could not make a temporary folder")?,
+        };
         for (name, bytes) in files {
             root.write(name, bytes.as_ref())?;
         }
@@ -209,7 +266,8 @@ impl Root {
     /// Copies a file into it.
     pub fn copy(&self, file: &Path) -> Result<()> {
         let name = file.file_name().context("the file has no name")?;
-        fs::copy(file, self.path().join(name)).with_context(|| format!("could not copy {}", file.display()))?;
+        fs::copy(file, self.path().join(name))
+            .with_context(|| format!("could not copy {}", file.display()))?;
         Ok(())
     }
 }

@@ -48,7 +48,11 @@ impl Wire {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free TCP port")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { server, fault: AtomicU8::new(Fault::None as u8), stopping: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            server,
+            fault: AtomicU8::new(Fault::None as u8),
+            stopping: AtomicBool::new(false),
+        });
         let serving = shared.clone();
         std::thread::spawn(move || {
             while !serving.stopping.load(Ordering::Relaxed) {
@@ -90,17 +94,28 @@ impl Shared {
         if self.has(Fault::Cut) {
             return;
         }
-        let Ok(server) = TcpStream::connect(self.server) else { return };
+        let Ok(server) = TcpStream::connect(self.server) else {
+            return;
+        };
         let ways = || -> std::io::Result<_> {
             client.set_nonblocking(false)?;
-            Ok([(client.try_clone()?, server.try_clone()?, Fault::NothingThere), (server, client, Fault::NothingBack)])
+            Ok([
+                (
+                    client.try_clone()?,
+                    server.try_clone()?,
+                    Fault::NothingThere,
+                ),
+                (server, client, Fault::NothingBack),
+            ])
         };
         for (from, to, fault) in ways().into_iter().flatten() {
             let shared = self.clone();
             std::thread::spawn(move || {
                 // A connection that breaks is one that is closed, both ways at once.
                 let _ = shared.pump(&from, &to, fault);
-                [from, to].iter().for_each(|end| drop(end.shutdown(Shutdown::Both)));
+                [from, to]
+                    .iter()
+                    .for_each(|end| drop(end.shutdown(Shutdown::Both)));
             });
         }
     }
@@ -113,7 +128,11 @@ impl Shared {
         let mut has_lost = false;
         while !self.stopping.load(Ordering::Relaxed) && !self.has(Fault::Cut) {
             let read = match from.read(&mut buffer) {
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    continue;
+                }
                 read => read?,
             };
             has_lost |= self.has(Fault::BlackHole) || self.has(fault);

@@ -30,36 +30,63 @@ const NOT_FROM_A_CLUSTER: [&str; 3] = [
 
 #[test]
 fn each_row_of_the_docs_is_what_kubectl_prints() -> Result<()> {
-    let rows: BTreeMap<String, Row> = rows::read()?.into_iter().filter(|(_, row)| row.teller != Teller::Nobody).collect();
+    let rows: BTreeMap<String, Row> = rows::read()?
+        .into_iter()
+        .filter(|(_, row)| row.teller != Teller::Nobody)
+        .collect();
     let cases = cases::all();
     let tested: BTreeSet<&str> = cases.iter().map(|case| case.row).collect();
     let documented: BTreeSet<&str> = rows.keys().map(String::as_str).collect();
-    assert_eq!(tested, documented, "rows that have a case, and rows that there are");
+    assert_eq!(
+        tested, documented,
+        "rows that have a case, and rows that there are"
+    );
 
     let site = Site::start()?;
-    let (here, away): (Vec<_>, Vec<_>) = cases::world().into_iter().partition(|object| object["kind"] == "Profile");
+    let (here, away): (Vec<_>, Vec<_>) = cases::world()
+        .into_iter()
+        .partition(|object| object["kind"] == "Profile");
     site.kubectl.apply(&list(&here))?;
     site.kubectl.apply(&list(&away))?;
-    site.knows(&format!("{} Assignments, {} Profiles", away.len(), here.len()))?;
+    site.knows(&format!(
+        "{} Assignments, {} Profiles",
+        away.len(),
+        here.len()
+    ))?;
     // Creation times are in seconds, and what was admitted is remembered for five.
     std::thread::sleep(Duration::from_secs(6));
 
     let mut said: BTreeMap<&str, String> = BTreeMap::new();
     for case in &cases {
         let row = &rows[case.row];
-        let found = || site.webhook.metric(&format!("shaper_webhook_findings_total{{rule=\"{}\"}}", case.row)).unwrap_or(0.0);
+        let found = || {
+            site.webhook
+                .metric(&format!(
+                    "shaper_webhook_findings_total{{rule=\"{}\"}}",
+                    case.row
+                ))
+                .unwrap_or(0.0)
+        };
         let before = found();
         let answer = ask(&site.kubectl, &case.ask)?;
         let lines = told(&answer, &site.namespace);
         assert_eq!(lines, case.says, "{}: {:?}", case.row, case.ask);
         assert_eq!(answer.success, !row.is_refused, "{}", case.row);
         if row.teller == Teller::Webhook {
-            ensure!(found() > before, "{}: another rule says {lines:?}", case.row);
+            ensure!(
+                found() > before,
+                "{}: another rule says {lines:?}",
+                case.row
+            );
         }
         *said.entry(case.row).or_default() += &lines.join("\n");
     }
     for (name, row) in &rows {
-        for quote in row.quotes.iter().filter(|quote| !NOT_FROM_A_CLUSTER.contains(&quote.as_str())) {
+        for quote in row
+            .quotes
+            .iter()
+            .filter(|quote| !NOT_FROM_A_CLUSTER.contains(&quote.as_str()))
+        {
             ensure!(
                 rows::is_said(quote, &said[name.as_str()]),
                 "{name}: the row has {quote:?}, and kubectl prints {}",
@@ -73,22 +100,44 @@ fn each_row_of_the_docs_is_what_kubectl_prints() -> Result<()> {
         let answer = ask(&site.kubectl, &case.ask)?;
         let lines = told(&answer, &site.namespace);
         if rows[case.row].teller == Teller::Server {
-            assert_eq!((answer.success, &lines), (false, &case.says), "{}, while the webhook is away", case.row);
+            assert_eq!(
+                (answer.success, &lines),
+                (false, &case.says),
+                "{}, while the webhook is away",
+                case.row
+            );
         } else {
-            ensure!(answer.success && lines.is_empty(), "{}, while the webhook is away: {answer:?}", case.row);
+            ensure!(
+                answer.success && lines.is_empty(),
+                "{}, while the webhook is away: {answer:?}",
+                case.row
+            );
         }
     }
     // What would be refused is written then, and whoever looks is told by the condition.
-    let wrong = cases.iter().find(|case| case.row == "template").context("there is a case")?;
+    let wrong = cases
+        .iter()
+        .find(|case| case.row == "template")
+        .context("there is a case")?;
     if let Ask::Create(object) = &wrong.ask {
-        site.kubectl.answer(["create", "-f", "-"], &object.to_string())?.into_result()?;
+        site.kubectl
+            .answer(["create", "-f", "-"], &object.to_string())?
+            .into_result()?;
     }
     eventually(SOON, "the controller does not accept it", || {
         let read = site.kubectl.json(["get", "profile", "p"])?;
-        let conditions = read["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let accepted = conditions.into_iter().find(|condition| condition["type"] == "Accepted");
+        let conditions = read["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let accepted = conditions
+            .into_iter()
+            .find(|condition| condition["type"] == "Accepted");
         Ok(accepted.filter(|condition| {
-            condition["status"] == "False" && condition["message"].as_str().is_some_and(|says| says.contains("`nobody` is not defined"))
+            condition["status"] == "False"
+                && condition["message"]
+                    .as_str()
+                    .is_some_and(|says| says.contains("`nobody` is not defined"))
         }))
     })?;
     Ok(())
@@ -102,12 +151,19 @@ fn list(objects: &[Value]) -> String {
 fn ask(kubectl: &Kubectl, ask: &Ask) -> Result<Answer> {
     match ask {
         // Unlike `apply`, it puts no copy of the object beside it, which would be too large.
-        Ask::Create(object) => kubectl.answer(["create", "--dry-run=server", "-f", "-"], &object.to_string()),
+        Ask::Create(object) => kubectl.answer(
+            ["create", "--dry-run=server", "-f", "-"],
+            &object.to_string(),
+        ),
         Ask::Run(args) => kubectl.answer(args.split(' ').chain(["--dry-run=server"]), ""),
     }
 }
 
 /// What kubectl complains of, in lines, of a namespace that is called `n`.
 fn told(answer: &Answer, namespace: &str) -> Vec<String> {
-    answer.stderr.lines().map(|line| line.replace(namespace, "n")).collect()
+    answer
+        .stderr
+        .lines()
+        .map(|line| line.replace(namespace, "n"))
+        .collect()
 }

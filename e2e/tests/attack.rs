@@ -37,21 +37,37 @@ spec:
 /// The request for the long config.
 fn long(server: &Server) -> Result<String> {
     let script = server.get(&server.url("/ipxe?serial=S1"))?.body;
-    let link = script.split("long=http://").nth(1).and_then(|link| link.split_whitespace().next()).unwrap_or_default();
+    let link = script
+        .split("long=http://")
+        .nth(1)
+        .and_then(|link| link.split_whitespace().next())
+        .unwrap_or_default();
     let (host, path) = link.split_at(link.find('/').unwrap_or(0));
-    Ok(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+    Ok(format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    ))
 }
 
 #[test]
-fn among_ten_thousand_idle_and_dribbling_connections_every_machine_boots_and_all_of_them_are_closed() -> Result<()> {
+fn among_ten_thousand_idle_and_dribbling_connections_every_machine_boots_and_all_of_them_are_closed()
+-> Result<()> {
     let manifests = manifests()?;
     let mut server = Server::standalone(manifests.path()).start_ready()?;
     let runtime = runtime()?;
     let idle = Crowd::gather(&runtime, server.http_address(), 5_000, &Habit::Idle)?;
-    let slow = Crowd::gather(&runtime, server.http_address(), 5_000, &Habit::Dribble(b"GET /ipxe?serial=S1 HTTP/1.1\r\nHost: a\r\nX: "))?;
+    let slow = Crowd::gather(
+        &runtime,
+        server.http_address(),
+        5_000,
+        &Habit::Dribble(b"GET /ipxe?serial=S1 HTTP/1.1\r\nHost: a\r\nX: "),
+    )?;
     let boots = boot_all(&runtime, server.http_address(), 500, 20);
     let memory = server.process().memory()?;
-    println!("among 10,000: p50 {:?}, p99 {:?}, {memory} KiB", boots.percentile(50), boots.percentile(99));
+    println!(
+        "among 10,000: p50 {:?}, p99 {:?}, {memory} KiB",
+        boots.percentile(50),
+        boots.percentile(99)
+    );
     boots.check()?;
     ensure!(boots.waits == 0, "{} machines had to wait", boots.waits);
     ensure!(memory < 1024 * MIB, "{memory} KiB");
@@ -60,23 +76,62 @@ fn among_ten_thousand_idle_and_dribbling_connections_every_machine_boots_and_all
     idle.wait("the idle are closed", |idle| idle.closed() == 5_000)?;
     slow.wait("the slow are closed", |slow| slow.closed() == 5_000)?;
     boot_all(&runtime, server.http_address(), 100, 10).check()?;
-    ensure!(server.log().text().lines().filter(|line| !line.contains("\"served\"")).count() < 100, "the flood fills the log");
+    ensure!(
+        server
+            .log()
+            .text()
+            .lines()
+            .filter(|line| !line.contains("\"served\""))
+            .count()
+            < 100,
+        "the flood fills the log"
+    );
     Ok(())
 }
 
 #[test]
-fn with_ten_times_more_machines_than_places_all_boot_and_the_rest_is_asked_to_come_again() -> Result<()> {
+fn with_ten_times_more_machines_than_places_all_boot_and_the_rest_is_asked_to_come_again()
+-> Result<()> {
     let manifests = manifests()?;
-    let mut server = Server::standalone(manifests.path()).args(["--http-connections", "2000"]).start_ready()?;
+    let mut server = Server::standalone(manifests.path())
+        .args(["--http-connections", "2000"])
+        .start_ready()?;
     let runtime = runtime()?;
-    let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe")).serial("REAL").boot()?;
-    let boots = storm(&runtime, server.http_address(), 20_000, Duration::from_secs(5), Duration::from_secs(1));
-    let (memory, shed) = (server.process().memory()?, server.metric("shaper_http_connections_shed_total")?);
-    println!("20,000 machines: {} waits, {:?}, {shed} shed, p99 {:?}, {memory} KiB", boots.waits, boots.retry_after, boots.percentile(99));
+    let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe"))
+        .serial("REAL")
+        .boot()?;
+    let boots = storm(
+        &runtime,
+        server.http_address(),
+        20_000,
+        Duration::from_secs(5),
+        Duration::from_secs(1),
+    );
+    let (memory, shed) = (
+        server.process().memory()?,
+        server.metric("shaper_http_connections_shed_total")?,
+    );
+    println!(
+        "20,000 machines: {} waits, {:?}, {shed} shed, p99 {:?}, {memory} KiB",
+        boots.waits,
+        boots.retry_after,
+        boots.percentile(99)
+    );
     boots.check()?;
     ensure!(boots.booted == 20_000, "{} booted", boots.booted);
-    ensure!(shed > 1_000, "only {shed} were sent away: this was no overload");
-    ensure!(boots.retry_after.iter().all(|seconds| (2..=10).contains(seconds)) && boots.retry_after.len() > 3, "{:?}", boots.retry_after);
+    ensure!(
+        shed > 1_000,
+        "only {shed} were sent away: this was no overload"
+    );
+    ensure!(
+        boots
+            .retry_after
+            .iter()
+            .all(|seconds| (2..=10).contains(seconds))
+            && boots.retry_after.len() > 3,
+        "{:?}",
+        boots.retry_after
+    );
     ensure!(memory < 512 * MIB, "{memory} KiB");
     machine.wait_for("BOOTED-REAL", Duration::from_secs(90))?;
     Ok(())
@@ -87,17 +142,34 @@ fn long_answers_that_nobody_takes_are_bounded_and_short_ones_go_on() -> Result<(
     let manifests = manifests()?;
     let mut server = Server::standalone(manifests.path()).start_ready()?;
     let runtime = runtime()?;
-    let readers = Crowd::gather(&runtime, server.http_address(), 900, &Habit::Ask(long(&server)?))?;
+    let readers = Crowd::gather(
+        &runtime,
+        server.http_address(),
+        900,
+        &Habit::Ask(long(&server)?),
+    )?;
     readers.wait("some are sent away", |readers| readers.shed() > 100)?;
     let boots = boot_all(&runtime, server.http_address(), 200, 10);
     let memory = server.process().memory()?;
-    println!("900 readers of a mebibyte: {} got 503, {memory} KiB", readers.shed());
+    println!(
+        "900 readers of a mebibyte: {} got 503, {memory} KiB",
+        readers.shed()
+    );
     boots.check()?;
-    ensure!(boots.waits == 0, "{} machines had to wait for a short answer", boots.waits);
+    ensure!(
+        boots.waits == 0,
+        "{} machines had to wait for a short answer",
+        boots.waits
+    );
     ensure!(memory < 1024 * MIB, "{memory} KiB");
     // Those that went make room.
     readers.go(&runtime);
-    let taker = Crowd::gather(&runtime, server.http_address(), 1, &Habit::Sip(long(&server)?, 1_000))?;
+    let taker = Crowd::gather(
+        &runtime,
+        server.http_address(),
+        1,
+        &Habit::Sip(long(&server)?, 1_000),
+    )?;
     taker.wait("a long answer is served again", |taker| taker.whole() == 1)
 }
 
@@ -108,19 +180,34 @@ fn without_a_file_to_open_clients_wait_and_the_log_says_so_once() -> Result<()> 
     let runtime = runtime()?;
     boot_all(&runtime, server.http_address(), 10, 1).check()?;
     let id = server.process().id();
-    let limit = |most: usize| process::output("prlimit", ["--pid", &id.to_string(), &format!("--nofile={most}:20000")]).map(drop);
+    let limit = |most: usize| {
+        process::output(
+            "prlimit",
+            ["--pid", &id.to_string(), &format!("--nofile={most}:20000")],
+        )
+        .map(drop)
+    };
     limit(std::fs::read_dir(format!("/proc/{id}/fd"))?.count() + 20)?;
     // The system takes them all; the server can't.
     let crowd = Crowd::gather(&runtime, server.http_address(), 300, &Habit::Idle)?;
     let says = |line: &str| line.contains("can't accept connections");
-    ensure!(server.log().wait_for(HANG, says).is_some(), "nothing in the log:\n{}", server.log().text());
+    ensure!(
+        server.log().wait_for(HANG, says).is_some(),
+        "nothing in the log:\n{}",
+        server.log().text()
+    );
     std::thread::sleep(Duration::from_secs(2));
     limit(20_000)?;
     // No restart, and nobody needs to ask twice.
     boot_all(&runtime, server.http_address(), 50, 10).check()?;
     let errors = server.metric("shaper_http_accept_errors_total")?;
     ensure!(errors >= 10, "{errors} failures are counted");
-    let said = server.log().text().lines().filter(|line| says(line)).count();
+    let said = server
+        .log()
+        .text()
+        .lines()
+        .filter(|line| says(line))
+        .count();
     println!("{errors} failures to accept, said {said} times");
     ensure!(said == 1, "said {said} times:\n{}", server.log().text());
     crowd.go(&runtime);
@@ -130,13 +217,24 @@ fn without_a_file_to_open_clients_wait_and_the_log_says_so_once() -> Result<()> 
 #[test]
 fn a_few_open_files_are_enough_to_send_away_whoever_is_too_much() -> Result<()> {
     let manifests = manifests()?;
-    let server = Server::standalone(manifests.path()).open_files(256).start_ready()?;
+    let server = Server::standalone(manifests.path())
+        .open_files(256)
+        .start_ready()?;
     let runtime = runtime()?;
-    let boots = storm(&runtime, server.http_address(), 1_000, Duration::ZERO, Duration::from_millis(200));
+    let boots = storm(
+        &runtime,
+        server.http_address(),
+        1_000,
+        Duration::ZERO,
+        Duration::from_millis(200),
+    );
     println!("256 files: {} waits", boots.waits);
     boots.check()?;
     ensure!(boots.waits > 100, "{} waits", boots.waits);
-    ensure!(server.metric("shaper_http_accept_errors_total")? == 0, "it ran out of files before it sent anybody away");
+    ensure!(
+        server.metric("shaper_http_accept_errors_total")? == 0,
+        "it ran out of files before it sent anybody away"
+    );
     server.log().must_say("raise it to 32768")?;
     Ok(())
 }
@@ -157,22 +255,39 @@ fn the_admin_port_answers_a_probe_among_two_thousand_idle_connections() -> Resul
 #[test]
 fn whoever_asked_before_the_end_or_has_just_come_is_served_to_the_end() -> Result<()> {
     let manifests = manifests()?;
-    let mut server = Server::standalone(manifests.path()).args(["--lameduck", "2"]).start_ready()?;
+    let mut server = Server::standalone(manifests.path())
+        .args(["--lameduck", "2"])
+        .start_ready()?;
     let runtime = runtime()?;
     // A mebibyte in 64 pieces, in about three seconds.
-    let readers = Crowd::gather(&runtime, server.http_address(), 500, &Habit::Sip(long(&server)?, 20))?;
-    let handled = |server: &Server| server.metric("shaper_http_requests_total{route=\"config\",outcome=\"ok\"}");
+    let readers = Crowd::gather(
+        &runtime,
+        server.http_address(),
+        500,
+        &Habit::Sip(long(&server)?, 20),
+    )?;
+    let handled = |server: &Server| {
+        server.metric("shaper_http_requests_total{route=\"config\",outcome=\"ok\"}")
+    };
     let start = Instant::now();
     while handled(&server)? < 500 {
-        ensure!(start.elapsed() < HANG, "{} requests were handled", handled(&server)?);
+        ensure!(
+            start.elapsed() < HANG,
+            "{} requests were handled",
+            handled(&server)?
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     server.process().signal("TERM")?;
-    http::wait_until(&server.admin_url("/readyz"), HANG, |answer| answer.status == 503 && answer.body == "stopping\n")?;
+    http::wait_until(&server.admin_url("/readyz"), HANG, |answer| {
+        answer.status == 503 && answer.body == "stopping\n"
+    })?;
     // Not ready, and serving: a balancer needs a while to notice.
     boot_all(&runtime, server.http_address(), 50, 10).check()?;
     ensure!(server.process().wait(HANG)?.success());
-    readers.wait("all have read", |readers| readers.whole() + readers.closed() + readers.shed() == 500)?;
+    readers.wait("all have read", |readers| {
+        readers.whole() + readers.closed() + readers.shed() == 500
+    })?;
     println!("{readers:?}");
     ensure!(readers.whole() == 500, "{readers:?}");
     Ok(())

@@ -37,12 +37,16 @@ fn client_hello() -> Vec<u8> {
 }
 
 #[test]
-fn among_idle_broken_and_endless_handshakes_machines_are_served_over_https_and_http() -> Result<()> {
+fn among_idle_broken_and_endless_handshakes_machines_are_served_over_https_and_http() -> Result<()>
+{
     ensure_packages(&[Package::Curl])?;
     let small = "#!ipxe\necho BOOTED-{{ subject.serial }} \n";
     let manifests = Manifests::of(&[profile("secure", small), assignment("all", "", "secure")])?;
     let authority = Authority::new("a private authority")?;
-    let certificates = Directory::of(&authority.issue(&Leaf::server("boot.lab").address([127, 0, 0, 1]))?, &authority)?;
+    let certificates = Directory::of(
+        &authority.issue(&Leaf::server("boot.lab").address([127, 0, 0, 1]))?,
+        &authority,
+    )?;
     let mut server = Server::standalone(manifests.path())
         .args(["--https-listen", "127.0.0.1:0"])
         .args(["--https-tls-dir".as_ref(), certificates.path().as_os_str()])
@@ -51,7 +55,18 @@ fn among_idle_broken_and_endless_handshakes_machines_are_served_over_https_and_h
     let trusted = certificates.path().join("ca.crt").display().to_string();
     let fetch = |serial: &str| -> Result<()> {
         let url = format!("https://{https}/ipxe?serial={serial}");
-        let script = process::output("curl", ["--silent", "--show-error", "--max-time", "30", "--cacert", &trusted, &url])?;
+        let script = process::output(
+            "curl",
+            [
+                "--silent",
+                "--show-error",
+                "--max-time",
+                "30",
+                "--cacert",
+                &trusted,
+                &url,
+            ],
+        )?;
         ensure!(script.contains(&format!("BOOTED-{serial}")), "{script}");
         Ok(())
     };
@@ -59,15 +74,25 @@ fn among_idle_broken_and_endless_handshakes_machines_are_served_over_https_and_h
 
     let runtime = runtime()?;
     let idle = Crowd::gather(&runtime, https, 2_000, &Habit::Idle)?;
-    let slow = Crowd::gather(&runtime, https, 1_000, &Habit::Dribble(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"))?;
+    let slow = Crowd::gather(
+        &runtime,
+        https,
+        1_000,
+        &Habit::Dribble(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+    )?;
     // Handshakes that are begun and left: the server signs for each.
     for _ in 0..1_000 {
         let mut stream = TcpStream::connect(https)?;
         stream.write_all(&client_hello())?;
         let mut first = [0; 6];
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        stream.read_exact(&mut first).context("the server answers a ClientHello")?;
-        ensure!(first[0] == 22 && first[5] == 2, "no ServerHello but {first:?}");
+        stream
+            .read_exact(&mut first)
+            .context("the server answers a ClientHello")?;
+        ensure!(
+            first[0] == 22 && first[5] == 2,
+            "no ServerHello but {first:?}"
+        );
     }
     for garbage in [
         &b"GET /ipxe HTTP/1.1\r\nHost: a\r\n\r\n"[..],
@@ -82,7 +107,10 @@ fn among_idle_broken_and_endless_handshakes_machines_are_served_over_https_and_h
         let mut answer = Vec::new();
         // An alert, or nothing; a reset is as good.
         let _ = stream.read_to_end(&mut answer);
-        ensure!(answer.first().is_none_or(|first| *first == 21), "{garbage:?} gets {answer:?}");
+        ensure!(
+            answer.first().is_none_or(|first| *first == 21),
+            "{garbage:?} gets {answer:?}"
+        );
     }
     for serial in ["among-1", "among-2", "among-3"] {
         fetch(serial)?;

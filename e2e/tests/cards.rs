@@ -11,17 +11,32 @@ const SECOND_MAC: &str = "52:54:00:00:00:22";
 /// The first card gets an address and the bootstrap, but from there the server can't be reached. The machine is known
 /// by the address of its second card.
 fn boots_through_the_second_card(firmware: Firmware) -> Result<()> {
-    let manifests = Manifests::of(&[says_its_name("second"), assignment("second", &format!("macAddresses: ['{SECOND_MAC}']"), "second")])?;
+    let manifests = Manifests::of(&[
+        says_its_name("second"),
+        assignment(
+            "second",
+            &format!("macAddresses: ['{SECOND_MAC}']"),
+            "second",
+        ),
+    ])?;
     let server = Server::standalone(manifests.path()).start_ready()?;
     let folder = tempfile::tempdir()?;
     let bootfile = folder.path().join("boot.ipxe");
     // The machine's view of the server's address, as a Host header would give it.
     let bootstrap = server.get(&server.url("/boot.ipxe"))?.body;
-    std::fs::write(&bootfile, bootstrap.replace(&server.url(""), &server.url_for_user_network("")))?;
+    std::fs::write(
+        &bootfile,
+        bootstrap.replace(&server.url(""), &server.url_for_user_network("")),
+    )?;
 
     let mut machine = Builder::new(Link::Isolated { bootfile })
         .firmware(firmware)
-        .another_card(SECOND_MAC, Link::User { bootfile: String::new() })
+        .another_card(
+            SECOND_MAC,
+            Link::User {
+                bootfile: String::new(),
+            },
+        )
         .boot()?;
     machine.wait_for("BOOTED-second", Duration::from_secs(150))?;
     machine.wait_for_power_off(Duration::from_secs(20))

@@ -11,7 +11,9 @@ fn config_map(name: &str) -> String {
 }
 
 fn has(cluster: &Cluster, name: &str) -> Result<bool> {
-    Ok(!cluster.kubectl(["get", "configmap", name, "--ignore-not-found"])?.is_empty())
+    Ok(!cluster
+        .kubectl(["get", "configmap", name, "--ignore-not-found"])?
+        .is_empty())
 }
 
 #[test]
@@ -21,8 +23,13 @@ fn what_was_written_survives_the_end_of_either_program() -> Result<()> {
     let server = cluster.server();
     for part in [Part::ApiServer, Part::Etcd] {
         cluster.kill(part);
-        let answer = cluster.admin().answer(["get", "configmap", "kept", "--request-timeout=2s"], "")?;
-        ensure!(!answer.success, "{part:?} is dead, and the API server still answers");
+        let answer = cluster
+            .admin()
+            .answer(["get", "configmap", "kept", "--request-timeout=2s"], "")?;
+        ensure!(
+            !answer.success,
+            "{part:?} is dead, and the API server still answers"
+        );
         cluster.run(part)?;
         cluster.wait_until_ready(READY)?;
         assert!(has(&cluster, "kept")?);
@@ -39,8 +46,13 @@ fn a_paused_part_answers_nothing_until_it_goes_on() -> Result<()> {
     for part in [Part::ApiServer, Part::Etcd] {
         cluster.pause(part)?;
         // A write: some reads need no etcd.
-        let answer = cluster.admin().answer(["create", "configmap", "late", "--request-timeout=2s"], "")?;
-        ensure!(!answer.success, "{part:?} stands still, and the API server still answers");
+        let answer = cluster
+            .admin()
+            .answer(["create", "configmap", "late", "--request-timeout=2s"], "")?;
+        ensure!(
+            !answer.success,
+            "{part:?} stands still, and the API server still answers"
+        );
         cluster.resume(part)?;
         cluster.wait_until_ready(READY)?;
     }
@@ -58,7 +70,9 @@ fn a_client_behind_a_compaction_is_told_that_its_revision_is_gone() -> Result<()
     let compacted = cluster.compact()?;
     assert!(compacted >= cluster.json_version("second")?);
     cluster.restart(Part::ApiServer)?;
-    let watch = format!("/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=5&resourceVersion={old}");
+    let watch = format!(
+        "/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=5&resourceVersion={old}"
+    );
     let answer = cluster.admin().answer(["get", "--raw", &watch], "")?;
     assert!(answer.stdout.contains("\"code\":410"), "{answer:?}");
     Ok(())
@@ -91,7 +105,10 @@ fn two_clusters_at_once_do_not_meet() -> Result<()> {
     let stranger = one.user("somebody", Some("system:masters"))?;
     let server = format!("--server={}", other.server());
     let refusal = stranger.answer([server.as_str(), "get", "namespaces"], "")?;
-    ensure!(!refusal.success && refusal.stderr.contains("certificate"), "{refusal:?}");
+    ensure!(
+        !refusal.success && refusal.stderr.contains("certificate"),
+        "{refusal:?}"
+    );
     Ok(())
 }
 
@@ -99,11 +116,17 @@ fn two_clusters_at_once_do_not_meet() -> Result<()> {
 fn nothing_is_left_of_a_cluster_that_is_gone() -> Result<()> {
     let cluster = Cluster::bare()?;
     let folder = cluster.folder().to_owned();
-    let pids: Vec<_> = [Part::ApiServer, Part::Etcd].into_iter().filter_map(|part| cluster.pid(part)).collect();
+    let pids: Vec<_> = [Part::ApiServer, Part::Etcd]
+        .into_iter()
+        .filter_map(|part| cluster.pid(part))
+        .collect();
     assert_eq!(pids.len(), 2);
     drop(cluster);
     assert!(!folder.exists());
-    assert!(pids.iter().all(|pid| !std::path::Path::new("/proc").join(pid.to_string()).exists()));
+    assert!(
+        pids.iter()
+            .all(|pid| !std::path::Path::new("/proc").join(pid.to_string()).exists())
+    );
     Ok(())
 }
 
@@ -113,6 +136,14 @@ trait Version {
 
 impl Version for Cluster {
     fn json_version(&self, config_map: &str) -> Result<u64> {
-        Ok(self.kubectl(["get", "configmap", config_map, "-o", "jsonpath={.metadata.resourceVersion}"])?.parse()?)
+        Ok(self
+            .kubectl([
+                "get",
+                "configmap",
+                config_map,
+                "-o",
+                "jsonpath={.metadata.resourceVersion}",
+            ])?
+            .parse()?)
     }
 }

@@ -20,7 +20,9 @@ spec:
 ";
 
 fn assignment(name: &str, spec: &str) -> String {
-    format!("apiVersion: shaper.amahdha.com/v1alpha1\nkind: Assignment\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+    format!(
+        "apiVersion: shaper.amahdha.com/v1alpha1\nkind: Assignment\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+    )
 }
 
 struct Rig {
@@ -35,29 +37,55 @@ impl Rig {
         let cluster = Cluster::start()?;
         let certificates = FeedCertificates::new()?;
         let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
-        let controller = Role::controller(&cluster, certificates.controller.path())?.start_ready()?;
-        Ok(Self { cluster, kubectl, certificates, controller })
+        let controller =
+            Role::controller(&cluster, certificates.controller.path())?.start_ready()?;
+        Ok(Self {
+            cluster,
+            kubectl,
+            certificates,
+            controller,
+        })
     }
 
     /// Waits until a condition has a status, and gives it.
     fn condition(&self, object: &str, kind: &str, status: &str) -> Result<Value> {
         eventually(SOON, &format!("{kind}={status} of {object}"), || {
             let object = self.kubectl.json(["get", object])?;
-            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let found = conditions.into_iter().find(|condition| condition["type"] == kind && condition["status"] == status);
-            Ok(found.filter(|condition| condition["observedGeneration"] == object["metadata"]["generation"]))
+            let conditions = object["status"]["conditions"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            let found = conditions
+                .into_iter()
+                .find(|condition| condition["type"] == kind && condition["status"] == status);
+            Ok(found.filter(|condition| {
+                condition["observedGeneration"] == object["metadata"]["generation"]
+            }))
         })
     }
 
     fn events(&self, object: &str) -> Result<Vec<(String, String, String)>> {
         let events = self.kubectl.json(["get", "events.events.k8s.io"])?;
-        let of = events["items"].as_array().into_iter().flatten().filter(|event| event["regarding"]["name"] == object);
+        let of = events["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|event| event["regarding"]["name"] == object);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Ok(of.map(|event| (text(&event["type"]), text(&event["reason"]), text(&event["note"]))).collect())
+        Ok(of
+            .map(|event| {
+                (
+                    text(&event["type"]),
+                    text(&event["reason"]),
+                    text(&event["note"]),
+                )
+            })
+            .collect())
     }
 
     fn version(&self, object: &str) -> Result<String> {
-        self.kubectl.run(["get", object, "-o", "jsonpath={.metadata.resourceVersion}"])
+        self.kubectl
+            .run(["get", object, "-o", "jsonpath={.metadata.resourceVersion}"])
     }
 }
 
@@ -68,12 +96,21 @@ fn a_profile_gets_ids_that_stay_while_its_configs_do() -> Result<()> {
     let accepted = rig.condition("profile/debian", "Accepted", "True")?;
     assert_eq!(accepted["reason"], "Accepted");
     rig.condition("profile/debian", "Resolved", "True")?;
-    let ids = |rig: &Rig| -> Result<Value> { Ok(rig.kubectl.json(["get", "profile/debian"])?["status"]["additionalConfig"].clone()) };
+    let ids = |rig: &Rig| -> Result<Value> {
+        Ok(rig.kubectl.json(["get", "profile/debian"])?["status"]["additionalConfig"].clone())
+    };
     let first = ids(&rig)?;
-    ensure!(first["ignition"].as_str().is_some_and(|id| id.len() == 36) && first["ignition"] != first["other"], "{first}");
+    ensure!(
+        first["ignition"].as_str().is_some_and(|id| id.len() == 36)
+            && first["ignition"] != first["other"],
+        "{first}"
+    );
 
-    rig.kubectl.apply(&PROFILE.replace("other: x", "third: z"))?;
-    let second = eventually(SOON, "the third has an id", || Ok(Some(ids(&rig)?).filter(|ids| ids["third"].is_string())))?;
+    rig.kubectl
+        .apply(&PROFILE.replace("other: x", "third: z"))?;
+    let second = eventually(SOON, "the third has an id", || {
+        Ok(Some(ids(&rig)?).filter(|ids| ids["third"].is_string()))
+    })?;
     assert_eq!(second["ignition"], first["ignition"]);
     assert_eq!(second["other"], Value::Null);
     Ok(())
@@ -83,42 +120,97 @@ fn a_profile_gets_ids_that_stay_while_its_configs_do() -> Result<()> {
 fn nothing_is_written_that_is_there_already_also_by_another_controller() -> Result<()> {
     let rig = Rig::start()?;
     rig.kubectl.apply(PROFILE)?;
-    rig.kubectl.apply(&assignment("web", "{subjectSelectors: {serialNumbers: [S1]}, profileSelectors: {os: debian}}"))?;
+    rig.kubectl.apply(&assignment(
+        "web",
+        "{subjectSelectors: {serialNumbers: [S1]}, profileSelectors: {os: debian}}",
+    ))?;
     rig.condition("assignment/web", "ProfileFound", "True")?;
     rig.condition("profile/debian", "Accepted", "True")?;
-    let before = (rig.version("profile/debian")?, rig.version("assignment/web")?);
+    let before = (
+        rig.version("profile/debian")?,
+        rig.version("assignment/web")?,
+    );
     let Rig { controller, .. } = &rig;
-    let second = Role::controller(&rig.cluster, rig.certificates.controller.path())?.start_ready()?;
+    let second =
+        Role::controller(&rig.cluster, rig.certificates.controller.path())?.start_ready()?;
     controller.signal("TERM")?;
-    eventually(SOON, "the second holds the Lease", || Ok((second.metric("shaper_lease_held")? > 0.0).then_some(())))?;
+    eventually(SOON, "the second holds the Lease", || {
+        Ok((second.metric("shaper_lease_held")? > 0.0).then_some(()))
+    })?;
     // It has looked at all objects as soon as nothing waits any more.
-    eventually(SOON, "nothing waits", || Ok((second.metric("shaper_status_waiting")? == 0.0).then_some(())))?;
+    eventually(SOON, "nothing waits", || {
+        Ok((second.metric("shaper_status_waiting")? == 0.0).then_some(()))
+    })?;
     std::thread::sleep(Duration::from_millis(500));
-    assert_eq!((rig.version("profile/debian")?, rig.version("assignment/web")?), before);
+    assert_eq!(
+        (
+            rig.version("profile/debian")?,
+            rig.version("assignment/web")?
+        ),
+        before
+    );
     let metrics = second.admin("/metrics")?.body;
-    ensure!(!metrics.contains("shaper_status_writes_total{"), "{metrics}");
+    ensure!(
+        !metrics.contains("shaper_status_writes_total{"),
+        "{metrics}"
+    );
     Ok(())
 }
 
 #[test]
 fn an_assignment_says_whom_it_means_and_what_it_finds() -> Result<()> {
     let rig = Rig::start()?;
-    rig.kubectl.apply(&assignment("web", "{subjectSelectors: {serialNumbers: [S1]}, profileSelectors: {os: debian}}"))?;
+    rig.kubectl.apply(&assignment(
+        "web",
+        "{subjectSelectors: {serialNumbers: [S1]}, profileSelectors: {os: debian}}",
+    ))?;
     let none = rig.condition("assignment/web", "ProfileFound", "False")?;
     assert_eq!(none["reason"], "NoProfile");
-    ensure!(none["message"].as_str().is_some_and(|text| text.contains("os=debian")), "{none}");
+    ensure!(
+        none["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("os=debian")),
+        "{none}"
+    );
     rig.kubectl.apply(PROFILE)?;
     rig.condition("assignment/web", "ProfileFound", "True")?;
     let table = rig.kubectl.run(["get", "assignments"])?;
-    let words: Vec<_> = table.lines().nth(1).context("a row")?.split_whitespace().collect();
-    ensure!(table.contains("serial number S1") && words.iter().any(|word| word.contains("debian")), "{table}");
+    let words: Vec<_> = table
+        .lines()
+        .nth(1)
+        .context("a row")?
+        .split_whitespace()
+        .collect();
+    ensure!(
+        table.contains("serial number S1") && words.iter().any(|word| word.contains("debian")),
+        "{table}"
+    );
     rig.kubectl.run(["delete", "profile/debian"])?;
     rig.condition("assignment/web", "ProfileFound", "False")?;
     // One event for each change: none at first, found, none again.
-    let events = eventually(SOON, "three events", || Ok(Some(rig.events("web")?).filter(|events| events.len() >= 3)))?;
-    let reasons: Vec<_> = events.iter().map(|(kind, reason, _)| (kind.as_str(), reason.as_str())).collect();
-    assert_eq!(reasons.iter().filter(|event| **event == ("Warning", "NoProfile")).count(), 2, "{events:?}");
-    assert_eq!(reasons.iter().filter(|event| **event == ("Normal", "ProfileFound")).count(), 1, "{events:?}");
+    let events = eventually(SOON, "three events", || {
+        Ok(Some(rig.events("web")?).filter(|events| events.len() >= 3))
+    })?;
+    let reasons: Vec<_> = events
+        .iter()
+        .map(|(kind, reason, _)| (kind.as_str(), reason.as_str()))
+        .collect();
+    assert_eq!(
+        reasons
+            .iter()
+            .filter(|event| **event == ("Warning", "NoProfile"))
+            .count(),
+        2,
+        "{events:?}"
+    );
+    assert_eq!(
+        reasons
+            .iter()
+            .filter(|event| **event == ("Normal", "ProfileFound"))
+            .count(),
+        1,
+        "{events:?}"
+    );
     assert_eq!(events.len(), 3, "{events:?}");
     Ok(())
 }
@@ -128,17 +220,30 @@ fn a_conflict_is_named_on_both_sides_and_cleared_on_both() -> Result<()> {
     let rig = Rig::start()?;
     rig.kubectl.apply(PROFILE)?;
     let uuid = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
-    rig.kubectl.apply(&assignment("one", &format!("{{subjectSelectors: {{uuids: [{uuid}]}}}}")))?;
+    rig.kubectl.apply(&assignment(
+        "one",
+        &format!("{{subjectSelectors: {{uuids: [{uuid}]}}}}"),
+    ))?;
     rig.condition("assignment/one", "Conflicted", "False")?;
-    rig.kubectl.apply(&assignment("two", &format!("{{subjectSelectors: {{uuids: [{}]}}}}", uuid.to_uppercase())))?;
+    rig.kubectl.apply(&assignment(
+        "two",
+        &format!("{{subjectSelectors: {{uuids: [{}]}}}}", uuid.to_uppercase()),
+    ))?;
     for (object, other) in [("assignment/one", "two"), ("assignment/two", "one")] {
         let conflict = rig.condition(object, "Conflicted", "True")?;
         assert_eq!(conflict["reason"], "OnlyAgeDecides");
-        ensure!(conflict["message"].as_str().is_some_and(|text| text.contains(&format!("/{other}"))), "{conflict}");
+        ensure!(
+            conflict["message"]
+                .as_str()
+                .is_some_and(|text| text.contains(&format!("/{other}"))),
+            "{conflict}"
+        );
     }
     rig.kubectl.run(["delete", "assignment/two"])?;
     rig.condition("assignment/one", "Conflicted", "False")?;
-    let events = eventually(SOON, "two events", || Ok(Some(rig.events("one")?).filter(|events| events.len() >= 2)))?;
+    let events = eventually(SOON, "two events", || {
+        Ok(Some(rig.events("one")?).filter(|events| events.len() >= 2))
+    })?;
     assert_eq!(events.len(), 2, "{events:?}");
     Ok(())
 }
@@ -147,15 +252,30 @@ fn a_conflict_is_named_on_both_sides_and_cleared_on_both() -> Result<()> {
 fn what_is_not_accepted_says_why_and_harms_nobody_else() -> Result<()> {
     let rig = Rig::start()?;
     // It passes the schema: only the conversion reads templates.
-    rig.kubectl.apply(&PROFILE.replace("{{ ignition }}", "{{ ignitoin }}").replace("name: debian", "name: broken"))?;
+    rig.kubectl.apply(
+        &PROFILE
+            .replace("{{ ignition }}", "{{ ignitoin }}")
+            .replace("name: debian", "name: broken"),
+    )?;
     rig.kubectl.apply(PROFILE)?;
     let refused = rig.condition("profile/broken", "Accepted", "False")?;
     assert_eq!(refused["reason"], "InvalidTemplate");
-    ensure!(refused["message"].as_str().is_some_and(|text| text.contains("did you mean `ignition`?")), "{refused}");
+    ensure!(
+        refused["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("did you mean `ignition`?")),
+        "{refused}"
+    );
     rig.condition("profile/debian", "Accepted", "True")?;
-    let events = eventually(SOON, "an event", || Ok(rig.events("broken")?.into_iter().next()))?;
-    assert_eq!((events.0.as_str(), events.1.as_str()), ("Warning", "InvalidTemplate"));
-    rig.kubectl.apply(&PROFILE.replace("name: debian", "name: broken"))?;
+    let events = eventually(SOON, "an event", || {
+        Ok(rig.events("broken")?.into_iter().next())
+    })?;
+    assert_eq!(
+        (events.0.as_str(), events.1.as_str()),
+        ("Warning", "InvalidTemplate")
+    );
+    rig.kubectl
+        .apply(&PROFILE.replace("name: debian", "name: broken"))?;
     rig.condition("profile/broken", "Accepted", "True")?;
     Ok(())
 }
@@ -167,49 +287,109 @@ fn of_what_is_not_accepted_nothing_else_is_known_and_kubectl_shows_it() -> Resul
     for kind in ["assignments", "profiles"] {
         rig.kubectl.take_rules_out(kind)?;
     }
-    let odd = assignment("odd", "{subjectSelectors: {macAddresses: [nonsense]}, profileSelectors: {os: debian}}");
-    eventually(SOON, "the API server lets it through", || Ok(rig.kubectl.apply(&odd).ok()))?;
-    rig.kubectl.apply(&PROFILE.replace("{{ ignition }}", "{{ ignitoin }}"))?;
+    let odd = assignment(
+        "odd",
+        "{subjectSelectors: {macAddresses: [nonsense]}, profileSelectors: {os: debian}}",
+    );
+    eventually(SOON, "the API server lets it through", || {
+        Ok(rig.kubectl.apply(&odd).ok())
+    })?;
+    rig.kubectl
+        .apply(&PROFILE.replace("{{ ignition }}", "{{ ignitoin }}"))?;
     let refused = rig.condition("assignment/odd", "Accepted", "False")?;
     assert_eq!(refused["reason"], "InvalidField");
-    ensure!(refused["message"].as_str().is_some_and(|text| text.contains("\"nonsense\" is no MAC address")), "{refused}");
-    for (object, kind) in [("assignment/odd", "ProfileFound"), ("assignment/odd", "Conflicted"), ("profile/debian", "Resolved")] {
-        assert_eq!(rig.condition(object, kind, "Unknown")?["reason"], "NotAccepted", "{kind} of {object}");
+    ensure!(
+        refused["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("\"nonsense\" is no MAC address")),
+        "{refused}"
+    );
+    for (object, kind) in [
+        ("assignment/odd", "ProfileFound"),
+        ("assignment/odd", "Conflicted"),
+        ("profile/debian", "Resolved"),
+    ] {
+        assert_eq!(
+            rig.condition(object, kind, "Unknown")?["reason"],
+            "NotAccepted",
+            "{kind} of {object}"
+        );
     }
     let row = |kind| -> Result<String> {
         let table = rig.kubectl.run(["get", kind, "-o", "wide"])?;
-        Ok(table.lines().nth(1).context("a row")?.split_whitespace().collect::<Vec<_>>().join(" "))
+        Ok(table
+            .lines()
+            .nth(1)
+            .context("a row")?
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" "))
     };
-    ensure!(row("assignments")?.starts_with("odd 0 False Unknown the Assignment is not accepted"), "{}", row("assignments")?);
-    ensure!(row("profiles")?.starts_with("debian False InvalidTemplate "), "{}", row("profiles")?);
-    let events = eventually(SOON, "an event", || Ok(Some(rig.events("odd")?).filter(|events| !events.is_empty())))?;
-    let reasons: Vec<_> = events.iter().map(|(kind, reason, _)| (kind.as_str(), reason.as_str())).collect();
+    ensure!(
+        row("assignments")?.starts_with("odd 0 False Unknown the Assignment is not accepted"),
+        "{}",
+        row("assignments")?
+    );
+    ensure!(
+        row("profiles")?.starts_with("debian False InvalidTemplate "),
+        "{}",
+        row("profiles")?
+    );
+    let events = eventually(SOON, "an event", || {
+        Ok(Some(rig.events("odd")?).filter(|events| !events.is_empty()))
+    })?;
+    let reasons: Vec<_> = events
+        .iter()
+        .map(|(kind, reason, _)| (kind.as_str(), reason.as_str()))
+        .collect();
     assert_eq!(reasons, [("Warning", "InvalidField")]);
 
-    rig.kubectl.apply(&odd.replace("nonsense", "52:54:00:12:34:56"))?;
+    rig.kubectl
+        .apply(&odd.replace("nonsense", "52:54:00:12:34:56"))?;
     rig.kubectl.apply(PROFILE)?;
     rig.condition("assignment/odd", "Accepted", "True")?;
     rig.condition("assignment/odd", "ProfileFound", "True")?;
-    ensure!(row("assignments")?.starts_with("odd mac 52:54:00:12:34:56 [\"debian\"] 0 True False "), "{}", row("assignments")?);
+    ensure!(
+        row("assignments")?.starts_with("odd mac 52:54:00:12:34:56 [\"debian\"] 0 True False "),
+        "{}",
+        row("assignments")?
+    );
     Ok(())
 }
 
 #[test]
-fn a_controller_that_is_killed_is_followed_by_another_and_a_paused_one_writes_nothing_more() -> Result<()> {
+fn a_controller_that_is_killed_is_followed_by_another_and_a_paused_one_writes_nothing_more()
+-> Result<()> {
     let rig = Rig::start()?;
-    let second = Role::controller(&rig.cluster, rig.certificates.controller.path())?.start_ready()?;
-    eventually(SOON, "the first holds the Lease", || Ok((rig.controller.metric("shaper_lease_held")? > 0.0).then_some(())))?;
+    let second =
+        Role::controller(&rig.cluster, rig.certificates.controller.path())?.start_ready()?;
+    eventually(SOON, "the first holds the Lease", || {
+        Ok((rig.controller.metric("shaper_lease_held")? > 0.0).then_some(()))
+    })?;
     rig.controller.signal("STOP")?;
     rig.kubectl.apply(PROFILE)?;
     // Fifteen seconds must pass before the Lease has run out.
-    eventually(Duration::from_secs(40), "the second holds the Lease", || Ok((second.metric("shaper_lease_held")? > 0.0).then_some(())))?;
+    eventually(
+        Duration::from_secs(40),
+        "the second holds the Lease",
+        || Ok((second.metric("shaper_lease_held")? > 0.0).then_some(())),
+    )?;
     rig.condition("profile/debian", "Accepted", "True")?;
     let ids = rig.kubectl.json(["get", "profile/debian"])?["status"]["additionalConfig"].clone();
     rig.controller.signal("CONT")?;
-    eventually(SOON, "the first knows that it holds nothing", || Ok((rig.controller.metric("shaper_lease_held")? == 0.0).then_some(())))?;
+    eventually(SOON, "the first knows that it holds nothing", || {
+        Ok((rig.controller.metric("shaper_lease_held")? == 0.0).then_some(()))
+    })?;
     std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(rig.kubectl.json(["get", "profile/debian"])?["status"]["additionalConfig"], ids);
-    let lease = rig.cluster.admin().in_namespace(NAMESPACE).json(["get", "lease/shaper-controller"])?;
+    assert_eq!(
+        rig.kubectl.json(["get", "profile/debian"])?["status"]["additionalConfig"],
+        ids
+    );
+    let lease = rig
+        .cluster
+        .admin()
+        .in_namespace(NAMESPACE)
+        .json(["get", "lease/shaper-controller"])?;
     assert_eq!(lease["spec"]["leaseTransitions"], 2, "{lease}");
     second.signal("KILL")?;
     eventually(Duration::from_secs(40), "the first holds it again", || {

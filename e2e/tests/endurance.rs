@@ -14,12 +14,17 @@ const MACHINES: usize = 20;
 
 /// How often.
 fn turns(otherwise: usize) -> usize {
-    std::env::var("SHAPER_E2E_TURNS").ok().and_then(|turns| turns.parse().ok()).unwrap_or(otherwise)
+    std::env::var("SHAPER_E2E_TURNS")
+        .ok()
+        .and_then(|turns| turns.parse().ok())
+        .unwrap_or(otherwise)
 }
 
 /// Whatever there is between 0 and `below` (splitmix64): other delays in each turn, and the same ones in each run.
 fn scattered(turn: usize, below: u64) -> u64 {
-    let mut x = (turn as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut x = (turn as u64)
+        .wrapping_add(1)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (x ^ (x >> 27)) % below
 }
@@ -44,17 +49,32 @@ fn a_store_that_is_restored_from_an_older_copy_is_followed() -> Result<()> {
         site.still_follows(&format!("lost-{turn}"))?;
         // History that will never have been: many revisions, and an object.
         for n in 0..20 {
-            site.kubectl.run(["annotate", "--overwrite", "assignment/machine-0", &format!("n={n}")])?;
+            site.kubectl.run([
+                "annotate",
+                "--overwrite",
+                "assignment/machine-0",
+                &format!("n={n}"),
+            ])?;
         }
         site.kubectl.apply(&linked("never", "NEVER"))?;
         site.cluster.restore(&backup)?;
         site.cluster.wait_until_ready(SOON)?;
         // A watch from before stays silent, so that the version is asked for once a minute.
-        site.served_within(Duration::from_mins(3), &serial(0), &format!("BOOT-kept-{turn}"))?;
-        ensure!(ids(&site.kubectl.json(["get", "profile/first"])?) == known, "the ids of configs are others");
+        site.served_within(
+            Duration::from_mins(3),
+            &serial(0),
+            &format!("BOOT-kept-{turn}"),
+        )?;
+        ensure!(
+            ids(&site.kubectl.json(["get", "profile/first"])?) == known,
+            "the ids of configs are others"
+        );
         site.still_follows(&format!("on-{turn}"))?;
         let outcome = load.finish().into_result()?;
-        println!("turn {turn}: {} boots, {} times asked to wait", outcome.boots, outcome.waits);
+        println!(
+            "turn {turn}: {} boots, {} times asked to wait",
+            outcome.boots, outcome.waits
+        );
     }
     Ok(())
 }
@@ -68,29 +88,52 @@ fn controllers_that_are_killed_in_the_middle_of_anything_leave_nothing_half_done
     for turn in 0..turns(5) {
         let (word, victim) = (format!("turn-{turn}"), turn % 2);
         let new = format!("new-{turn}");
-        site.kubectl.apply(&[linked("first", &format!("BOOT-{word}")), linked(&new, "BOOT-new")].join("---\n"))?;
+        site.kubectl.apply(
+            &[
+                linked("first", &format!("BOOT-{word}")),
+                linked(&new, "BOOT-new"),
+            ]
+            .join("---\n"),
+        )?;
         std::thread::sleep(Duration::from_millis(scattered(turn, 400)));
         // It is another process that has to end what this one began: at once, or when the Lease has run out.
         site.replace_controller(victim)?;
         for profile in ["first", &new] {
-            eventually(Duration::from_mins(1), &format!("{profile} has its ids and conditions"), || {
-                let profile = site.kubectl.json(["get", &format!("profile/{profile}")])?;
-                let generation = &profile["metadata"]["generation"];
-                let is_whole = ids(&profile)["config"].is_string()
-                    && profile["status"]["observedGeneration"] == *generation
-                    && profile["status"]["conditions"]
-                        .as_array()
-                        .is_some_and(|all| !all.is_empty() && all.iter().all(|one| one["observedGeneration"] == *generation));
-                Ok(is_whole.then_some(()))
-            })?;
+            eventually(
+                Duration::from_mins(1),
+                &format!("{profile} has its ids and conditions"),
+                || {
+                    let profile = site.kubectl.json(["get", &format!("profile/{profile}")])?;
+                    let generation = &profile["metadata"]["generation"];
+                    let is_whole = ids(&profile)["config"].is_string()
+                        && profile["status"]["observedGeneration"] == *generation
+                        && profile["status"]["conditions"]
+                            .as_array()
+                            .is_some_and(|all| {
+                                !all.is_empty()
+                                    && all
+                                        .iter()
+                                        .all(|one| one["observedGeneration"] == *generation)
+                            });
+                    Ok(is_whole.then_some(()))
+                },
+            )?;
         }
         let now = ids(&site.kubectl.json(["get", "profile/first"])?);
-        ensure!(known.get_or_insert_with(|| now.clone()) == &now, "turn {turn}: the ids of configs are others");
-        site.served(&serial(turn % MACHINES), &format!("BOOT-{word}")).with_context(|| format!("turn {turn}"))?;
-        site.kubectl.run(["delete", "--wait=false", &format!("profile/{new}")])?;
+        ensure!(
+            known.get_or_insert_with(|| now.clone()) == &now,
+            "turn {turn}: the ids of configs are others"
+        );
+        site.served(&serial(turn % MACHINES), &format!("BOOT-{word}"))
+            .with_context(|| format!("turn {turn}"))?;
+        site.kubectl
+            .run(["delete", "--wait=false", &format!("profile/{new}")])?;
     }
     let outcome = load.finish().into_result()?;
-    println!("{} boots, {} times asked to wait", outcome.boots, outcome.waits);
+    println!(
+        "{} boots, {} times asked to wait",
+        outcome.boots, outcome.waits
+    );
     Ok(())
 }
 
@@ -99,21 +142,34 @@ fn certificates_are_replaced_again_and_again() -> Result<()> {
     let mut site = Site::start(1, 2)?;
     site.fill(MACHINES)?;
     let load = site.load(MACHINES)?;
-    let (controller, api) = (Leaf::peer("shaper-controller").dns("localhost"), Leaf::peer("shaper-api"));
+    let (controller, api) = (
+        Leaf::peer("shaper-controller").dns("localhost"),
+        Leaf::peer("shaper-api"),
+    );
     let authority = &site.certificates.authority;
     let turns = turns(5);
     for turn in 0..turns {
-        site.certificates.controller.write(&authority.issue(&controller)?, &authority.pem())?;
+        site.certificates
+            .controller
+            .write(&authority.issue(&controller)?, &authority.pem())?;
         if turn % 2 == 0 {
-            site.certificates.api.write(&authority.issue(&api)?, &authority.pem())?;
+            site.certificates
+                .api
+                .write(&authority.issue(&api)?, &authority.pem())?;
         }
         load.wait_for(10)?;
         site.still_follows(&format!("rotated-{turn}"))?;
     }
     for role in site.controllers.iter().chain(&site.replicas) {
         let metrics = role.admin("/metrics")?.body;
-        let failed = metrics.lines().filter(|line| line.starts_with("shaper_tls_reload_failures_total") && !line.ends_with(" 0"));
-        ensure!(failed.count() == 0, "a certificate was refused: {}", role.log().text());
+        let failed = metrics.lines().filter(|line| {
+            line.starts_with("shaper_tls_reload_failures_total") && !line.ends_with(" 0")
+        });
+        ensure!(
+            failed.count() == 0,
+            "a certificate was refused: {}",
+            role.log().text()
+        );
     }
     let outcome = load.finish().into_result()?;
     println!("{turns} rotations, {} boots", outcome.boots);

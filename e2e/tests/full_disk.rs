@@ -19,9 +19,22 @@ struct Disk(tempfile::TempDir);
 
 impl Disk {
     fn mount() -> Result<Self> {
-        ensure!(process::is_root(), "a small disk needs root: run the tests as root, or leave these out with `--skip disk`");
+        ensure!(
+            process::is_root(),
+            "a small disk needs root: run the tests as root, or leave these out with `--skip disk`"
+        );
         let folder = tempfile::tempdir()?;
-        process::output("mount", ["-t", "tmpfs", "-o", "size=256k,mode=700", "shaper-test", &folder.path().display().to_string()])?;
+        process::output(
+            "mount",
+            [
+                "-t",
+                "tmpfs",
+                "-o",
+                "size=256k,mode=700",
+                "shaper-test",
+                &folder.path().display().to_string(),
+            ],
+        )?;
         Ok(Self(folder))
     }
 
@@ -33,7 +46,9 @@ impl Disk {
     fn fill(&self) -> Result<PathBuf> {
         let path = self.path().join("ballast");
         let mut file = File::create(&path)?;
-        let error = std::iter::repeat_with(|| file.write_all(&[0; 4096])).find_map(Result::err).context("it ends")?;
+        let error = std::iter::repeat_with(|| file.write_all(&[0; 4096]))
+            .find_map(Result::err)
+            .context("it ends")?;
         ensure!(error.kind() == std::io::ErrorKind::StorageFull, "{error}");
         Ok(path)
     }
@@ -60,19 +75,33 @@ fn a_replica_on_a_full_disk_keeps_its_last_copy_and_saves_again_when_there_is_ro
     site.still_follows("whole")?;
     let whole = eventually(SOON, "the copy has the last change", || {
         let bytes = fs::read(&copy)?;
-        Ok(String::from_utf8_lossy(&bytes).contains("BOOT-whole").then_some(bytes))
+        Ok(String::from_utf8_lossy(&bytes)
+            .contains("BOOT-whole")
+            .then_some(bytes))
     })?;
     let load = site.load(20)?;
     let ballast = disk.fill()?;
     site.still_follows("full")?;
     let unsaved = "shaper_feed_copy_unsaved{partition=\"\"}";
-    eventually(SOON, "the metric says so", || Ok((site.replicas[0].metric(unsaved)? > 0.0).then_some(())))?;
-    site.replicas[0].log().must_say("the copy of the feed can't be written")?;
+    eventually(SOON, "the metric says so", || {
+        Ok((site.replicas[0].metric(unsaved)? > 0.0).then_some(()))
+    })?;
+    site.replicas[0]
+        .log()
+        .must_say("the copy of the feed can't be written")?;
     let verbose = site.replicas[0].admin("/readyz?verbose")?;
-    ensure!(verbose.status == 200 && verbose.body.contains("can't be written to --state-dir"), "{verbose:?}");
+    ensure!(
+        verbose.status == 200 && verbose.body.contains("can't be written to --state-dir"),
+        "{verbose:?}"
+    );
     ensure!(fs::read(&copy)? == whole, "the last copy is as it was");
-    let left: Vec<_> = fs::read_dir(disk.path())?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
-    ensure!(left.len() == 3, "lock, copy and ballast, and nothing half-written: {left:?}");
+    let left: Vec<_> = fs::read_dir(disk.path())?
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<Result<_>>()?;
+    ensure!(
+        left.len() == 3,
+        "lock, copy and ballast, and nothing half-written: {left:?}"
+    );
     load.wait_for(50)?;
     load.finish().without_waits()?;
 
@@ -82,61 +111,124 @@ fn a_replica_on_a_full_disk_keeps_its_last_copy_and_saves_again_when_there_is_ro
     site.replicas.clear();
     let started = replica(&site, disk.path())?;
     started.log().must_say("the copy on disk is served")?;
-    ensure!(started.get(&format!("/ipxe?serial={}", serial(7)))?.body.contains("BOOT-whole"), "the last copy is served");
+    ensure!(
+        started
+            .get(&format!("/ipxe?serial={}", serial(7)))?
+            .body
+            .contains("BOOT-whole"),
+        "the last copy is served"
+    );
     site.replicas.push(started);
     site.replace_controller(0)?;
     site.still_follows("with-room")?;
     fs::remove_file(ballast)?;
-    eventually(RETRIED, "the metric is 0 again", || Ok((site.replicas[0].metric(unsaved)? == 0.0).then_some(())))?;
-    eventually(SOON, "the copy has the last change", || {
-        Ok(String::from_utf8_lossy(&fs::read(&copy)?).contains("BOOT-with-room").then_some(()))
+    eventually(RETRIED, "the metric is 0 again", || {
+        Ok((site.replicas[0].metric(unsaved)? == 0.0).then_some(()))
     })?;
-    site.replicas[0].log().must_say("the copy of the feed is written again")?;
+    eventually(SOON, "the copy has the last change", || {
+        Ok(String::from_utf8_lossy(&fs::read(&copy)?)
+            .contains("BOOT-with-room")
+            .then_some(()))
+    })?;
+    site.replicas[0]
+        .log()
+        .must_say("the copy of the feed is written again")?;
 
     // Cut short, it is named and not served.
     site.controllers[0].signal("KILL")?;
     site.replicas[0].signal("KILL")?;
     site.replicas.clear();
     let length = fs::metadata(&copy)?.len();
-    File::options().write(true).open(&copy)?.set_len(length / 2)?;
-    let started = Role::api(&site.controllers, site.certificates.api.path(), disk.path())?.start()?;
+    File::options()
+        .write(true)
+        .open(&copy)?
+        .set_len(length / 2)?;
+    let started =
+        Role::api(&site.controllers, site.certificates.api.path(), disk.path())?.start()?;
     started.log().must_say("the copy on disk is ignored")?;
     started.log().must_say("it is cut short or damaged")?;
     let answer = started.get(&format!("/ipxe?serial={}", serial(7)))?;
-    ensure!(answer.status == 503 && started.admin("/readyz")?.status == 503, "it knows nothing yet: {answer:?}");
+    ensure!(
+        answer.status == 503 && started.admin("/readyz")?.status == 503,
+        "it knows nothing yet: {answer:?}"
+    );
     site.replace_controller(0)?;
     site.replicas.push(started);
     site.still_follows("after")
 }
 
 #[test]
-fn standalone_on_a_full_disk_serves_what_it_has_and_gives_new_configs_their_ids_when_there_is_room() -> Result<()> {
+fn standalone_on_a_full_disk_serves_what_it_has_and_gives_new_configs_their_ids_when_there_is_room()
+-> Result<()> {
     let disk = Disk::mount()?;
-    let manifests = Manifests::of(&[linked("first", "BOOT-old"), assignment("machine", "serialNumbers: [SN-0]", "first")])?;
-    let server = Server::standalone(manifests.path()).state(disk.path()).start_ready()?;
-    let ask = |server: &Server, serial: &str| server.get(&server.url(&format!("/ipxe?serial={serial}")));
-    let verbose = |server: &Server| -> Result<String> { Ok(server.get(&server.admin_url("/readyz?verbose"))?.body) };
-    ensure!(ask(&server, "SN-0")?.body.contains("BOOT-old"), "it is served");
+    let manifests = Manifests::of(&[
+        linked("first", "BOOT-old"),
+        assignment("machine", "serialNumbers: [SN-0]", "first"),
+    ])?;
+    let server = Server::standalone(manifests.path())
+        .state(disk.path())
+        .start_ready()?;
+    let ask =
+        |server: &Server, serial: &str| server.get(&server.url(&format!("/ipxe?serial={serial}")));
+    let verbose = |server: &Server| -> Result<String> {
+        Ok(server.get(&server.admin_url("/readyz?verbose"))?.body)
+    };
+    ensure!(
+        ask(&server, "SN-0")?.body.contains("BOOT-old"),
+        "it is served"
+    );
     let kept = eventually(SOON, "both files are written", || {
-        Ok([fs::read(disk.path().join("folder.copy")).ok(), fs::read(disk.path().join("config-ids.json")).ok()]
-            .into_iter()
-            .collect::<Option<Vec<_>>>())
+        Ok([
+            fs::read(disk.path().join("folder.copy")).ok(),
+            fs::read(disk.path().join("config-ids.json")).ok(),
+        ]
+        .into_iter()
+        .collect::<Option<Vec<_>>>())
     })?;
     let ballast = disk.fill()?;
     // What needs no new id goes on, what needs one waits.
-    let more = [says_its_name("plain"), assignment("other", "serialNumbers: [SN-1]", "plain"), linked("second", "BOOT-new")];
+    let more = [
+        says_its_name("plain"),
+        assignment("other", "serialNumbers: [SN-1]", "plain"),
+        linked("second", "BOOT-new"),
+    ];
     manifests.write("more.yaml", &more.join("---\n"))?;
-    manifests.write("last.yaml", &assignment("new", "serialNumbers: [SN-2]", "second"))?;
-    eventually(SOON, "the plain one is served", || Ok((ask(&server, "SN-1")?.status == 200).then_some(())))?;
-    eventually(SOON, "the new one waits", || Ok((ask(&server, "SN-2")?.status == 503).then_some(())))?;
-    server.log().must_say("the ids of new configs can't be written down")?;
-    server.log().must_say("the last good objects can't be written down")?;
-    ensure!(verbose(&server)?.contains("can't be written"), "{}", verbose(&server)?);
-    ensure!(ask(&server, "SN-0")?.body.contains("BOOT-old"), "what was there goes on");
-    let now = [fs::read(disk.path().join("folder.copy"))?, fs::read(disk.path().join("config-ids.json"))?];
+    manifests.write(
+        "last.yaml",
+        &assignment("new", "serialNumbers: [SN-2]", "second"),
+    )?;
+    eventually(SOON, "the plain one is served", || {
+        Ok((ask(&server, "SN-1")?.status == 200).then_some(()))
+    })?;
+    eventually(SOON, "the new one waits", || {
+        Ok((ask(&server, "SN-2")?.status == 503).then_some(()))
+    })?;
+    server
+        .log()
+        .must_say("the ids of new configs can't be written down")?;
+    server
+        .log()
+        .must_say("the last good objects can't be written down")?;
+    ensure!(
+        verbose(&server)?.contains("can't be written"),
+        "{}",
+        verbose(&server)?
+    );
+    ensure!(
+        ask(&server, "SN-0")?.body.contains("BOOT-old"),
+        "what was there goes on"
+    );
+    let now = [
+        fs::read(disk.path().join("folder.copy"))?,
+        fs::read(disk.path().join("config-ids.json"))?,
+    ];
     ensure!(kept == now, "the files are as they were");
     fs::remove_file(ballast)?;
-    eventually(RETRIED, "the new one is served", || Ok((ask(&server, "SN-2")?.status == 200).then_some(())))?;
-    eventually(RETRIED, "nothing is wrong any more", || Ok((!verbose(&server)?.contains("can't be written")).then_some(())))?;
+    eventually(RETRIED, "the new one is served", || {
+        Ok((ask(&server, "SN-2")?.status == 200).then_some(()))
+    })?;
+    eventually(RETRIED, "nothing is wrong any more", || {
+        Ok((!verbose(&server)?.contains("can't be written")).then_some(()))
+    })?;
     server.stop()
 }

@@ -30,8 +30,15 @@ fn boots(ipxe: Ipxe, firmware: Firmware) -> Result<()> {
         .asset("Lager Süd 4")
         .boot()?;
     // The iPXE of 2019 sends a bare & and = for %26 and %3D, whatever the script does; newer ones are exact.
-    let serial = if ipxe == Ipxe::Installed { "SN 12" } else { SERIAL };
-    machine.wait_for(&format!("BOOTED-by-label {serial}"), Duration::from_secs(150))?;
+    let serial = if ipxe == Ipxe::Installed {
+        "SN 12"
+    } else {
+        SERIAL
+    };
+    machine.wait_for(
+        &format!("BOOTED-by-label {serial}"),
+        Duration::from_secs(150),
+    )?;
     machine.wait_for_power_off(Duration::from_secs(20))
 }
 

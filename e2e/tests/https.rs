@@ -25,13 +25,23 @@ impl Site {
             .args(["--https-listen", "127.0.0.1:0"])
             .args(["--https-tls-dir".as_ref(), certificates.path().as_os_str()])
             .start_ready()?;
-        Ok(Self { authority, server, _files: (manifests, certificates) })
+        Ok(Self {
+            authority,
+            server,
+            _files: (manifests, certificates),
+        })
     }
 
     /// A machine whose DHCP server names the bootstrap by HTTPS.
     fn machine(&self) -> Result<Builder> {
-        let url = format!("https://10.0.2.2:{}/boot.ipxe", self.server.https_address()?.port());
-        Ok(Machine::on_user_network(&url).ipxe(Ipxe::Sid).firmware(Firmware::Uefi).serial("SN-TLS"))
+        let url = format!(
+            "https://10.0.2.2:{}/boot.ipxe",
+            self.server.https_address()?.port()
+        );
+        Ok(Machine::on_user_network(&url)
+            .ipxe(Ipxe::Sid)
+            .firmware(Firmware::Uefi)
+            .serial("SN-TLS"))
     }
 }
 
@@ -49,5 +59,7 @@ fn a_stock_ipxe_whose_firmware_trusts_our_authority_boots_over_https() -> Result
 fn a_stock_ipxe_that_trusts_nobody_here_does_not() -> Result<()> {
     let site = Site::start()?;
     let mut machine = site.machine()?.boot()?;
-    machine.wait_for("Permission denied", Duration::from_secs(150)).map(drop)
+    machine
+        .wait_for("Permission denied", Duration::from_secs(150))
+        .map(drop)
 }

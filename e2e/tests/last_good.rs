@@ -17,22 +17,38 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// A port where somebody can listen later.
 fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
 }
 
 /// `shaper controller` on a port that replicas know already.
 fn controller(cluster: &Cluster, certificates: &FeedCertificates, port: u16) -> Result<Role> {
     Role::builder("controller")
-        .args(["--feed-listen", &format!("127.0.0.1:{port}"), "--lease-namespace", NAMESPACE])
-        .args(["--kubeconfig".as_ref(), cluster.controller()?.kubeconfig().as_os_str()])
-        .args(["--feed-tls-dir".as_ref(), certificates.controller.path().as_os_str()])
+        .args([
+            "--feed-listen",
+            &format!("127.0.0.1:{port}"),
+            "--lease-namespace",
+            NAMESPACE,
+        ])
+        .args([
+            "--kubeconfig".as_ref(),
+            cluster.controller()?.kubeconfig().as_os_str(),
+        ])
+        .args([
+            "--feed-tls-dir".as_ref(),
+            certificates.controller.path().as_os_str(),
+        ])
         .start_ready()
 }
 
 fn replica(certificates: &FeedCertificates, ports: &[u16], state: &Path) -> Result<Role> {
     let mut builder = Role::builder("api")
         .args(["--http-listen", "127.0.0.1:0", "--lameduck", "0"])
-        .args(["--feed-tls-dir".as_ref(), certificates.api.path().as_os_str()])
+        .args([
+            "--feed-tls-dir".as_ref(),
+            certificates.api.path().as_os_str(),
+        ])
         .args(["--state-dir".as_ref(), state.as_os_str()]);
     for port in ports {
         builder = builder.args(["--feed", &format!("https://localhost:{port}")]);
@@ -45,9 +61,14 @@ fn accepted(kubectl: &Kubectl, object: &str, wanted: &str) -> Result<()> {
         let object = kubectl.json(["get", object])?;
         let generation = object["metadata"]["generation"].clone();
         let is = |condition: &Value| {
-            condition["type"] == "Accepted" && condition["status"] == wanted && condition["observedGeneration"] == generation
+            condition["type"] == "Accepted"
+                && condition["status"] == wanted
+                && condition["observedGeneration"] == generation
         };
-        Ok(object["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(is)).then_some(()))
+        Ok(object["status"]["conditions"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(is))
+            .then_some(()))
     })
 }
 
@@ -61,26 +82,44 @@ struct Watchman {
 
 impl Watchman {
     fn start(urls: Vec<String>) -> Self {
-        let (wrong, asked, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (wrong, asked, stop) = (
+            Arc::<AtomicUsize>::default(),
+            Arc::<AtomicUsize>::default(),
+            Arc::<AtomicBool>::default(),
+        );
         let (counts, asks, ends) = (wrong.clone(), asked.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
             while !ends.load(Ordering::Relaxed) {
                 for answer in urls.iter().filter_map(|url| http::get(url).ok()) {
                     asks.fetch_add(1, Ordering::Relaxed);
                     let is_own = answer.status == 200 && answer.body.contains("BOOTED-own");
-                    counts.fetch_add(usize::from(!is_own && answer.status != 503), Ordering::Relaxed);
+                    counts.fetch_add(
+                        usize::from(!is_own && answer.status != 503),
+                        Ordering::Relaxed,
+                    );
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
-        Self { wrong, asked, stop, thread: Some(thread) }
+        Self {
+            wrong,
+            asked,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     fn end(mut self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().map(std::thread::JoinHandle::join);
-        let (wrong, asked) = (self.wrong.load(Ordering::Relaxed), self.asked.load(Ordering::Relaxed));
-        ensure!(asked > 3 && wrong == 0, "{wrong} of {asked} answers were neither the machine's own nor 503");
+        let (wrong, asked) = (
+            self.wrong.load(Ordering::Relaxed),
+            self.asked.load(Ordering::Relaxed),
+        );
+        ensure!(
+            asked > 3 && wrong == 0,
+            "{wrong} of {asked} answers were neither the machine's own nor 503"
+        );
         Ok(())
     }
 }
@@ -95,7 +134,10 @@ fn gets(answer: &http::Response) -> String {
             format!(
                 "503{}: {}",
                 if retry { "" } else { " without Retry-After" },
-                answer.body.trim().trim_start_matches("503 Service Unavailable: ")
+                answer
+                    .body
+                    .trim()
+                    .trim_start_matches("503 Service Unavailable: ")
             )
         }
         status => status.to_string(),
@@ -103,7 +145,8 @@ fn gets(answer: &http::Response) -> String {
 }
 
 #[test]
-fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_machines_wait() -> Result<()> {
+fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_machines_wait()
+-> Result<()> {
     let cluster = Cluster::start()?;
     let certificates = FeedCertificates::new()?;
     let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
@@ -113,36 +156,57 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
     let first = controller(&cluster, &certificates, ports[0])?;
     let states = [tempfile::tempdir()?, tempfile::tempdir()?];
     let old = replica(&certificates, &ports, states[0].path())?;
-    let machine = |uuids: &str| assignment("by-assignment", &format!("serialNumbers: [SN-1], uuids: [{uuids}]"), "own");
+    let machine = |uuids: &str| {
+        assignment(
+            "by-assignment",
+            &format!("serialNumbers: [SN-1], uuids: [{uuids}]"),
+            "own",
+        )
+    };
     let all = [
         says_its_name("own"),
         says_its_name("install"),
         assignment("default", "", "install"),
         machine(""),
         // The Profile of this one will be wrong, and the other that it selects is one that installs.
-        profile("special", "#!ipxe\necho BOOTED-own\n").replace("{profile: special}", "{tier: a, assignment/ipxe-asset: x}"),
+        profile("special", "#!ipxe\necho BOOTED-own\n")
+            .replace("{profile: special}", "{tier: a, assignment/ipxe-asset: x}"),
         profile("plain", "#!ipxe\necho BOOTED-install\n").replace("{profile: plain}", "{tier: a}"),
         assignment("by-profile", "serialNumbers: [SN-2]", "a").replace("{profile: a}", "{tier: a}"),
     ];
     kubectl.apply(&all.join("---\n"))?;
-    let query = ["/ipxe?serial=SN-1", "/ipxe?serial=SN-2&asset=x", "/ipxe?serial=SN-3"];
+    let query = [
+        "/ipxe?serial=SN-1",
+        "/ipxe?serial=SN-2&asset=x",
+        "/ipxe?serial=SN-3",
+    ];
     let all_get = |role: &Role| -> Result<[String; 3]> {
         let [a, b, c] = query;
-        Ok([gets(&role.get(a)?), gets(&role.get(b)?), gets(&role.get(c)?)])
+        Ok([
+            gets(&role.get(a)?),
+            gets(&role.get(b)?),
+            gets(&role.get(c)?),
+        ])
     };
     let own = ["own", "own", "install"].map(str::to_owned);
-    eventually(SOON, "all is served", || Ok((all_get(&old)? == own).then_some(())))?;
+    eventually(SOON, "all is served", || {
+        Ok((all_get(&old)? == own).then_some(()))
+    })?;
     let watchman = Watchman::start(vec![old.url(query[0])?, old.url(query[1])?]);
 
     // Both become wrong, which the controller survives as before.
     kubectl.apply(&machine("no uuid"))?;
     let broken = "#!ipxe\necho {{ nothing }}\n";
-    kubectl.apply(&profile("special", broken).replace("{profile: special}", "{tier: a, assignment/ipxe-asset: x}"))?;
+    kubectl.apply(
+        &profile("special", broken)
+            .replace("{profile: special}", "{tier: a, assignment/ipxe-asset: x}"),
+    )?;
     accepted(&kubectl, "assignment/by-assignment", "False")?;
     accepted(&kubectl, "profile/special", "False")?;
     eventually(SOON, "the replica names them", || {
         let verbose = old.admin("/readyz?verbose")?.body;
-        Ok((verbose.contains("/by-assignment is not accepted, its last accepted version is served")
+        Ok((verbose
+            .contains("/by-assignment is not accepted, its last accepted version is served")
             && verbose.contains("/special is not accepted"))
         .then_some(()))
     })?;
@@ -156,22 +220,33 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
     })?;
     assert_eq!(all_get(&old)?, own, "the replica remembers");
     kubectl.apply(&assignment("other", "serialNumbers: [SN-9]", "own"))?;
-    eventually(SOON, "changes go on", || Ok((gets(&old.get("/ipxe?serial=SN-9")?) == "own").then_some(())))?;
+    eventually(SOON, "changes go on", || {
+        Ok((gets(&old.get("/ipxe?serial=SN-9")?) == "own").then_some(()))
+    })?;
 
     // A replica without memory.
     let new = replica(&certificates, &ports, states[1].path())?;
     let waiting = all_get(&new)?;
     ensure!(
-        waiting[0].starts_with("503: Assignment ") && waiting[0].contains("/by-assignment is not accepted, and this machine waits"),
+        waiting[0].starts_with("503: Assignment ")
+            && waiting[0].contains("/by-assignment is not accepted, and this machine waits"),
         "{waiting:?}"
     );
-    ensure!(waiting[1].starts_with("503: Profile ") && waiting[1].contains("/special is not accepted"), "{waiting:?}");
+    ensure!(
+        waiting[1].starts_with("503: Profile ") && waiting[1].contains("/special is not accepted"),
+        "{waiting:?}"
+    );
     assert_eq!(waiting[2], "install");
     let why = new.admin("/explain?serial=SN-1")?.body;
-    ensure!(why.contains("\"notAccepted\"") && why.contains("uuids[0]"), "{why}");
+    ensure!(
+        why.contains("\"notAccepted\"") && why.contains("uuids[0]"),
+        "{why}"
+    );
 
     // The replica that remembers is killed and finds its copy, with and without a controller.
-    eventually(SOON, "a copy is written", || Ok(states[0].path().join("feed.copy").is_file().then_some(())))?;
+    eventually(SOON, "a copy is written", || {
+        Ok(states[0].path().join("feed.copy").is_file().then_some(()))
+    })?;
     std::thread::sleep(Duration::from_secs(6));
     watchman.end()?;
     old.signal("KILL")?;
@@ -181,25 +256,36 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
     assert_eq!(all_get(&old)?, own, "from its copy, without any controller");
     let watchman = Watchman::start(vec![old.url(query[0])?, old.url(query[1])?]);
     let _third = controller(&cluster, &certificates, ports[0])?;
-    eventually(SOON, "it follows the third", || Ok((old.metric("shaper_feed_kept_objects{partition=\"\"}")? > 1.5).then_some(())))?;
+    eventually(SOON, "it follows the third", || {
+        Ok((old.metric("shaper_feed_kept_objects{partition=\"\"}")? > 1.5).then_some(()))
+    })?;
     assert_eq!(all_get(&old)?, own);
     watchman.end()?;
 
     // Mended, they are as any other everywhere.
     kubectl.apply(&all.join("---\n"))?;
     for role in [&old, &new] {
-        eventually(SOON, "they are mended", || Ok((all_get(role)? == own).then_some(())))?;
-        ensure!(role.metric("shaper_feed_unaccepted_objects{partition=\"\"}")? < 0.5, "nothing is wrong any more");
+        eventually(SOON, "they are mended", || {
+            Ok((all_get(role)? == own).then_some(()))
+        })?;
+        ensure!(
+            role.metric("shaper_feed_unaccepted_objects{partition=\"\"}")? < 0.5,
+            "nothing is wrong any more"
+        );
     }
     Ok(())
 }
 
 fn standalone(manifests: &Manifests, state: &Path) -> Result<Server> {
-    Server::standalone(manifests.path()).state(state).start_ready()
+    Server::standalone(manifests.path())
+        .state(state)
+        .start_ready()
 }
 
 fn script(server: &Server, serial: &str) -> Result<String> {
-    Ok(gets(&server.get(&server.url(&format!("/ipxe?serial={serial}")))?))
+    Ok(gets(
+        &server.get(&server.url(&format!("/ipxe?serial={serial}")))?,
+    ))
 }
 
 fn verbose(server: &Server) -> Result<String> {
@@ -208,32 +294,60 @@ fn verbose(server: &Server) -> Result<String> {
 
 #[test]
 fn standalone_remembers_what_a_broken_file_held_over_kills_and_renames() -> Result<()> {
-    let manifests = Manifests::of(&[says_its_name("install"), assignment("default", "", "install")])?;
-    let own = [says_its_name("own"), assignment("machine", "serialNumbers: [SN-1]", "own")].join("---\n");
+    let manifests = Manifests::of(&[
+        says_its_name("install"),
+        assignment("default", "", "install"),
+    ])?;
+    let own = [
+        says_its_name("own"),
+        assignment("machine", "serialNumbers: [SN-1]", "own"),
+    ]
+    .join("---\n");
     manifests.write("own.yaml", &own)?;
     let state = tempfile::tempdir()?;
     let server = standalone(&manifests, state.path())?;
-    assert_eq!([script(&server, "SN-1")?, script(&server, "SN-2")?], ["own", "install"]);
+    assert_eq!(
+        [script(&server, "SN-1")?, script(&server, "SN-2")?],
+        ["own", "install"]
+    );
     let broken = own.replace("profileSelectors:", "profileSelector:");
     manifests.write("own.yaml", &broken)?;
-    eventually(SOON, "it is named", || Ok(verbose(&server)?.contains("own.yaml:").then_some(())))?;
+    eventually(SOON, "it is named", || {
+        Ok(verbose(&server)?.contains("own.yaml:").then_some(()))
+    })?;
     server.signal("KILL")?;
     drop(server);
 
     let server = standalone(&manifests, state.path())?;
     assert_eq!(script(&server, "SN-1")?, "own");
-    ensure!(verbose(&server)?.contains("own.yaml:"), "{}", verbose(&server)?);
+    ensure!(
+        verbose(&server)?.contains("own.yaml:"),
+        "{}",
+        verbose(&server)?
+    );
     let watchman = Watchman::start(vec![server.url("/ipxe?serial=SN-1")]);
-    fs::rename(manifests.path().join("own.yaml"), manifests.path().join("other.yaml"))?;
-    eventually(SOON, "the new name is named", || Ok(verbose(&server)?.contains("other.yaml:").then_some(())))?;
+    fs::rename(
+        manifests.path().join("own.yaml"),
+        manifests.path().join("other.yaml"),
+    )?;
+    eventually(SOON, "the new name is named", || {
+        Ok(verbose(&server)?.contains("other.yaml:").then_some(()))
+    })?;
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(script(&server, "SN-1")?, "own");
     watchman.end()?;
     server.signal("KILL")?;
     drop(server);
-    fs::rename(manifests.path().join("other.yaml"), manifests.path().join("third.yaml"))?;
+    fs::rename(
+        manifests.path().join("other.yaml"),
+        manifests.path().join("third.yaml"),
+    )?;
     let server = standalone(&manifests, state.path())?;
-    assert_eq!([script(&server, "SN-1")?, script(&server, "SN-2")?], ["own", "install"], "renamed while nobody looked");
+    assert_eq!(
+        [script(&server, "SN-1")?, script(&server, "SN-2")?],
+        ["own", "install"],
+        "renamed while nobody looked"
+    );
     server.stop()?;
 
     // Without memory, the machine waits, and so it does with one that is damaged.
@@ -247,7 +361,9 @@ fn standalone_remembers_what_a_broken_file_held_over_kills_and_renames() -> Resu
         let server = standalone(&manifests, folder)?;
         let answer = script(&server, "SN-1")?;
         ensure!(
-            answer.starts_with("503: Assignment default/machine is not accepted, and this machine waits") && answer.contains("third.yaml"),
+            answer.starts_with(
+                "503: Assignment default/machine is not accepted, and this machine waits"
+            ) && answer.contains("third.yaml"),
             "{answer}"
         );
         assert_eq!(script(&server, "SN-2")?, "install");
@@ -257,11 +373,16 @@ fn standalone_remembers_what_a_broken_file_held_over_kills_and_renames() -> Resu
             verbose(&server)?
         );
         manifests.write("third.yaml", &own)?;
-        eventually(SOON, "it is mended", || Ok((script(&server, "SN-1")? == "own").then_some(())))?;
+        eventually(SOON, "it is mended", || {
+            Ok((script(&server, "SN-1")? == "own").then_some(()))
+        })?;
         manifests.write("third.yaml", &broken)?;
         server.stop()?;
     }
-    ensure!(fs::read(state.path().join("folder.copy.damaged"))? == bytes, "the damaged copy is left for whoever wants to see it");
+    ensure!(
+        fs::read(state.path().join("folder.copy.damaged"))? == bytes,
+        "the damaged copy is left for whoever wants to see it"
+    );
     Ok(())
 }
 
@@ -269,7 +390,10 @@ fn standalone_remembers_what_a_broken_file_held_over_kills_and_renames() -> Resu
 fn standalone_does_not_believe_that_a_folder_is_empty_until_somebody_confirms() -> Result<()> {
     let manifests = Manifests::of(&[says_its_name("own")])?;
     for n in 0..60 {
-        manifests.write(&format!("{n}.yaml"), &assignment(&format!("m{n}"), &format!("serialNumbers: [SN-{n}]"), "own"))?;
+        manifests.write(
+            &format!("{n}.yaml"),
+            &assignment(&format!("m{n}"), &format!("serialNumbers: [SN-{n}]"), "own"),
+        )?;
     }
     let state = tempfile::tempdir()?;
     let server = standalone(&manifests, state.path())?;
@@ -277,22 +401,46 @@ fn standalone_does_not_believe_that_a_folder_is_empty_until_somebody_confirms() 
     for entry in fs::read_dir(manifests.path())? {
         fs::remove_file(entry?.path())?;
     }
-    eventually(SOON, "the guard holds", || Ok(verbose(&server)?.contains("the guard keeps 61 of 61 objects").then_some(())))?;
+    eventually(SOON, "the guard holds", || {
+        Ok(verbose(&server)?
+            .contains("the guard keeps 61 of 61 objects")
+            .then_some(()))
+    })?;
     assert_eq!(script(&server, "SN-59")?, "own");
     watchman.end()?;
     server.signal("KILL")?;
     drop(server);
     let server = standalone(&manifests, state.path())?;
-    ensure!(verbose(&server)?.contains("the guard keeps 61 of 61 objects"), "{}", verbose(&server)?);
+    ensure!(
+        verbose(&server)?.contains("the guard keeps 61 of 61 objects"),
+        "{}",
+        verbose(&server)?
+    );
     assert_eq!(script(&server, "SN-59")?, "own");
     let metrics = server.get(&server.admin_url("/metrics"))?.body;
-    ensure!(metrics.contains("shaper_guard_holding 1") && metrics.contains("shaper_guard_held_objects 61"), "{metrics}");
-    let confirmed = http::send("POST", &server.admin_url("/guard/confirm"), "text/plain", "")?;
-    assert_eq!((confirmed.status, confirmed.body.as_str()), (200, "61 objects are gone\n"));
-    eventually(SOON, "they are gone", || Ok((script(&server, "SN-59")? == "404").then_some(())))?;
+    ensure!(
+        metrics.contains("shaper_guard_holding 1")
+            && metrics.contains("shaper_guard_held_objects 61"),
+        "{metrics}"
+    );
+    let confirmed = http::send(
+        "POST",
+        &server.admin_url("/guard/confirm"),
+        "text/plain",
+        "",
+    )?;
+    assert_eq!(
+        (confirmed.status, confirmed.body.as_str()),
+        (200, "61 objects are gone\n")
+    );
+    eventually(SOON, "they are gone", || {
+        Ok((script(&server, "SN-59")? == "404").then_some(()))
+    })?;
     server.stop()?;
     let server = standalone(&manifests, state.path())?;
     assert_eq!(script(&server, "SN-59")?, "404");
-    server.log().must_say("the folder holds no *.yaml, *.yml or *.json file")?;
+    server
+        .log()
+        .must_say("the folder holds no *.yaml, *.yml or *.json file")?;
     Ok(())
 }

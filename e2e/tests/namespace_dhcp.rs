@@ -14,18 +14,48 @@ fn tells_firmware_and_ipxe_apart(kind: Kind) -> Result<()> {
     let network = Network::new()?;
     let mut server = DhcpServer::start(kind, &network)?;
     let client = DhcpClient::on(&network)?;
-    for (arch, file) in [(0, "undionly.kpxe"), (7, "ipxe.efi"), (9, "ipxe.efi"), (11, "ipxe-arm64.efi")] {
-        let firmware = Asks { arch, ..Asks::default() };
+    for (arch, file) in [
+        (0, "undionly.kpxe"),
+        (7, "ipxe.efi"),
+        (9, "ipxe.efi"),
+        (11, "ipxe-arm64.efi"),
+    ] {
+        let firmware = Asks {
+            arch,
+            ..Asks::default()
+        };
         let offer = client.ask(firmware, &mut server)?;
-        ensure!(offer.file == file && offer.next_server.to_string() == SERVER, "option 93 is {arch}: {offer:?}");
-        ensure!(offer.address.to_string().starts_with("192.0.2."), "{offer:?}");
+        ensure!(
+            offer.file == file && offer.next_server.to_string() == SERVER,
+            "option 93 is {arch}: {offer:?}"
+        );
+        ensure!(
+            offer.address.to_string().starts_with("192.0.2."),
+            "{offer:?}"
+        );
         for (user_class, features) in [(true, true), (true, false), (false, true)] {
-            let offer = client.ask(Asks { arch, user_class, features }, &mut server)?;
-            ensure!(offer.file == format!("{HTTP}/boot.ipxe"), "iPXE with {user_class}, {features}: {offer:?}");
+            let offer = client.ask(
+                Asks {
+                    arch,
+                    user_class,
+                    features,
+                },
+                &mut server,
+            )?;
+            ensure!(
+                offer.file == format!("{HTTP}/boot.ipxe"),
+                "iPXE with {user_class}, {features}: {offer:?}"
+            );
         }
     }
     // HTTP boot (16) and others that have no rule must not get a file that they can't run.
-    let offer = client.ask(Asks { arch: 16, ..Asks::default() }, &mut server)?;
+    let offer = client.ask(
+        Asks {
+            arch: 16,
+            ..Asks::default()
+        },
+        &mut server,
+    )?;
     ensure!(offer.file.is_empty(), "{offer:?}");
     Ok(())
 }
@@ -57,9 +87,17 @@ fn a_uefi_machine_boots_with_kea_as_documented() -> Result<()> {
         .args(["--tftp-root".as_ref(), root.path().as_os_str()])
         .netns(network.netns())
         .start_ready()?;
-    let mut machine = Builder::new(network.tap()?).firmware(Firmware::Uefi).boot()?;
+    let mut machine = Builder::new(network.tap()?)
+        .firmware(Firmware::Uefi)
+        .boot()?;
     machine
         .wait_for("BOOTED-with-kea", Duration::from_mins(3))
-        .with_context(|| format!("Kea said:\n{}\nshaper said:\n{}", dhcp.log(), server.log().text()))?;
+        .with_context(|| {
+            format!(
+                "Kea said:\n{}\nshaper said:\n{}",
+                dhcp.log(),
+                server.log().text()
+            )
+        })?;
     machine.wait_for_power_off(Duration::from_secs(20))
 }

@@ -9,7 +9,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 const MACHINES: usize = 20;
-const FAULTS: [Fault; 4] = [Fault::BlackHole, Fault::NothingThere, Fault::NothingBack, Fault::Cut];
+const FAULTS: [Fault; 4] = [
+    Fault::BlackHole,
+    Fault::NothingThere,
+    Fault::NothingBack,
+    Fault::Cut,
+];
 
 /// Two controllers, and a replica that reaches them over wires.
 fn site() -> Result<(Site, Vec<Wire>, tempfile::TempDir)> {
@@ -19,7 +24,10 @@ fn site() -> Result<(Site, Vec<Wire>, tempfile::TempDir)> {
     let mut wires = Vec::new();
     for controller in &site.controllers {
         let wire = Wire::to(controller.address("feed_listen")?)?;
-        builder = builder.args(["--feed", &format!("https://localhost:{}", wire.address().port())]);
+        builder = builder.args([
+            "--feed",
+            &format!("https://localhost:{}", wire.address().port()),
+        ]);
         wires.push(wire);
     }
     site.replicas.push(builder.start_ready()?);
@@ -37,19 +45,29 @@ fn a_replica_that_is_cut_off_from_controllers_serves_on_and_follows_again_soon()
         eventually(SOON, "the replica says that it is cut off", || {
             let connected = site.replicas[0].metric("shaper_feed_connected{partition=\"\"}")?;
             let verbose = site.replicas[0].admin("/readyz?verbose")?;
-            Ok((connected == 0.0 && verbose.status == 200 && verbose.body.contains("away for")).then_some(()))
+            Ok(
+                (connected == 0.0 && verbose.status == 200 && verbose.body.contains("away for"))
+                    .then_some(()),
+            )
         })?;
-        site.kubectl.apply(&linked("first", &format!("BOOT-{fault:?}")))?;
+        site.kubectl
+            .apply(&linked("first", &format!("BOOT-{fault:?}")))?;
         site.tells_its_age()?;
         load.wait_for(100)?;
         let old = site.replicas[0].get(&format!("/ipxe?serial={}", serial(0)))?;
-        ensure!(old.status == 200 && !old.body.contains(&format!("BOOT-{fault:?}")), "the change came over a network that is cut: {old:?}");
+        ensure!(
+            old.status == 200 && !old.body.contains(&format!("BOOT-{fault:?}")),
+            "the change came over a network that is cut: {old:?}"
+        );
         // Wherever the replica is in trying again.
         load.wait_for(100)?;
         let healed = Instant::now();
         wires.iter().for_each(|wire| wire.set(Fault::None));
         site.served(&serial(0), &format!("BOOT-{fault:?}"))?;
-        println!("{fault:?}: {} ms after the network was whole again, the replica follows", healed.elapsed().as_millis());
+        println!(
+            "{fault:?}: {} ms after the network was whole again, the replica follows",
+            healed.elapsed().as_millis()
+        );
     }
     let outcome = load.finish().without_waits()?;
     println!("{} boots", outcome.boots);
@@ -74,33 +92,62 @@ fn a_replica_that_loses_one_controller_follows_the_other() -> Result<()> {
 #[test]
 fn a_controller_that_is_cut_off_from_its_api_server_is_followed_and_follows_again() -> Result<()> {
     let mut site = Site::start(0, 0)?;
-    let server: SocketAddr = site.cluster.server().trim_start_matches("https://").parse()?;
+    let server: SocketAddr = site
+        .cluster
+        .server()
+        .trim_start_matches("https://")
+        .parse()?;
     let wire = Wire::to(server)?;
     let user = site.cluster.controller()?;
     let kubeconfig = std::fs::read_to_string(user.kubeconfig())?;
     let faulty = tempfile::NamedTempFile::new()?;
-    std::fs::write(faulty.path(), kubeconfig.replace(&site.cluster.server(), &format!("https://{}", wire.address())))?;
+    std::fs::write(
+        faulty.path(),
+        kubeconfig.replace(
+            &site.cluster.server(),
+            &format!("https://{}", wire.address()),
+        ),
+    )?;
     let controller = Role::builder("controller")
-        .args(["--feed-listen", "127.0.0.1:0", "--lease-namespace", NAMESPACE])
+        .args([
+            "--feed-listen",
+            "127.0.0.1:0",
+            "--lease-namespace",
+            NAMESPACE,
+        ])
         .args(["--kubeconfig".as_ref(), faulty.path().as_os_str()])
-        .args(["--feed-tls-dir".as_ref(), site.certificates.controller.path().as_os_str()])
+        .args([
+            "--feed-tls-dir".as_ref(),
+            site.certificates.controller.path().as_os_str(),
+        ])
         .start_ready()?;
     let state = tempfile::tempdir()?;
-    site.replicas.push(Role::api([&controller], site.certificates.api.path(), state.path())?.start_ready()?);
+    site.replicas
+        .push(Role::api([&controller], site.certificates.api.path(), state.path())?.start_ready()?);
     site.fill(MACHINES)?;
     let load = site.load(MACHINES)?;
     for fault in FAULTS {
         wire.set(fault);
         // What the API server sends of its own accord may still arrive.
-        site.kubectl.apply(&linked("first", &format!("BOOT-{fault:?}")))?;
+        site.kubectl
+            .apply(&linked("first", &format!("BOOT-{fault:?}")))?;
         // Before it knows by itself, replicas tell how old their news is.
         site.tells_its_age()?;
         load.wait_for(200)?;
         let healed = Instant::now();
         wire.set(Fault::None);
-        site.served_within(Duration::from_mins(3), &serial(0), &format!("BOOT-{fault:?}"))?;
-        println!("{fault:?}: {} ms after the network was whole again, the controller follows", healed.elapsed().as_millis());
-        eventually(SOON, "the Lease is held", || Ok((controller.metric("shaper_lease_held")? > 0.0).then_some(())))?;
+        site.served_within(
+            Duration::from_mins(3),
+            &serial(0),
+            &format!("BOOT-{fault:?}"),
+        )?;
+        println!(
+            "{fault:?}: {} ms after the network was whole again, the controller follows",
+            healed.elapsed().as_millis()
+        );
+        eventually(SOON, "the Lease is held", || {
+            Ok((controller.metric("shaper_lease_held")? > 0.0).then_some(()))
+        })?;
     }
     load.finish().without_waits()?;
     Ok(())

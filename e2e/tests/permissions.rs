@@ -4,12 +4,19 @@ use anyhow::{Result, ensure};
 use e2e::cluster::{Cluster, Kubectl, NAMESPACE};
 use e2e::manifests::{assignment, profile};
 
-const CUSTOM: [&str; 2] = ["profiles.shaper.amahdha.com", "assignments.shaper.amahdha.com"];
+const CUSTOM: [&str; 2] = [
+    "profiles.shaper.amahdha.com",
+    "assignments.shaper.amahdha.com",
+];
 
 /// Fails unless the API server forbids it.
 fn forbidden(who: &Kubectl, args: &[&str], stdin: &str) -> Result<()> {
     let answer = who.answer(args, stdin)?;
-    ensure!(!answer.success && answer.stderr.contains("is forbidden"), "kubectl {}: {answer:?}", args.join(" "));
+    ensure!(
+        !answer.success && answer.stderr.contains("is forbidden"),
+        "kubectl {}: {answer:?}",
+        args.join(" ")
+    );
     Ok(())
 }
 
@@ -34,21 +41,41 @@ fn the_controller_reads_every_profile_and_assignment_and_writes_only_their_statu
         let listed = controller.run(["get", resource, "--all-namespaces", "-o", "name"])?;
         assert_eq!(listed.lines().count(), 2, "{listed}");
         let kind = format!("/apis/shaper.amahdha.com/v1alpha1/{resource}");
-        let watched = controller.run(["get", "--raw", &format!("{kind}?watch=1&timeoutSeconds=1")])?;
+        let watched =
+            controller.run(["get", "--raw", &format!("{kind}?watch=1&timeoutSeconds=1")])?;
         assert_eq!(watched.matches("\"ADDED\"").count(), 2, "{watched}");
 
-        let object = format!("/apis/shaper.amahdha.com/v1alpha1/namespaces/{elsewhere}/{resource}/{name}");
-        let patch = |path: &str, json: &str| proxy.send("PATCH", path, "application/merge-patch+json", json);
-        let answer = patch(&format!("{object}/status"), r#"{"status": {"observedGeneration": 1}}"#)?;
+        let object =
+            format!("/apis/shaper.amahdha.com/v1alpha1/namespaces/{elsewhere}/{resource}/{name}");
+        let patch = |path: &str, json: &str| {
+            proxy.send("PATCH", path, "application/merge-patch+json", json)
+        };
+        let answer = patch(
+            &format!("{object}/status"),
+            r#"{"status": {"observedGeneration": 1}}"#,
+        )?;
         assert_eq!(answer.status, 200, "{}", answer.body);
-        assert_eq!(controller.in_namespace(&elsewhere).json(["get", resource, name])?["status"]["observedGeneration"], 1);
+        assert_eq!(
+            controller
+                .in_namespace(&elsewhere)
+                .json(["get", resource, name])?["status"]["observedGeneration"],
+            1
+        );
         let answer = patch(&object, r#"{"metadata": {"labels": {"a": "b"}}}"#)?;
         assert_eq!(answer.status, 403, "{}", answer.body);
         forbidden(&controller, &["delete", resource, name], "")?;
         forbidden(&controller, &["delete", resource, "--all"], "")?;
     }
-    forbidden(&controller, &["create", "-f", "-"], &profile("q", "#!ipxe\n"))?;
-    forbidden(&controller, &["create", "-f", "-"], &assignment("b", "", "q"))
+    forbidden(
+        &controller,
+        &["create", "-f", "-"],
+        &profile("q", "#!ipxe\n"),
+    )?;
+    forbidden(
+        &controller,
+        &["create", "-f", "-"],
+        &assignment("b", "", "q"),
+    )
 }
 
 #[test]
@@ -59,10 +86,14 @@ fn the_controller_holds_its_lease_and_no_other() -> Result<()> {
     own.answer(["create", "-f", "-"], LEASE)?.into_result()?;
     let mut lease = own.json(["get", "lease", "shaper-controller"])?;
     lease["spec"]["holderIdentity"] = "b".into();
-    own.answer(["replace", "-f", "-"], &lease.to_string())?.into_result()?;
+    own.answer(["replace", "-f", "-"], &lease.to_string())?
+        .into_result()?;
     // Somebody else was faster: what was read before is too old to write.
     let conflict = own.answer(["replace", "-f", "-"], &lease.to_string())?;
-    ensure!(!conflict.success && conflict.stderr.contains("the object has been modified"), "{conflict:?}");
+    ensure!(
+        !conflict.success && conflict.stderr.contains("the object has been modified"),
+        "{conflict:?}"
+    );
 
     forbidden(&own, &["get", "leases"], "")?;
     forbidden(&own, &["get", "lease", "another"], "")?;
@@ -75,7 +106,9 @@ fn the_controller_holds_its_lease_and_no_other() -> Result<()> {
 fn the_controller_tells_events_and_reads_none() -> Result<()> {
     let cluster = Cluster::shared()?;
     let controller = cluster.controller()?;
-    controller.answer(["create", "-f", "-"], EVENT)?.into_result()?;
+    controller
+        .answer(["create", "-f", "-"], EVENT)?
+        .into_result()?;
     // None is told twice in one object.
     let event = "/apis/events.k8s.io/v1/namespaces/default/events/p.1";
     let answer = controller.proxy()?.send(
@@ -86,7 +119,10 @@ fn the_controller_tells_events_and_reads_none() -> Result<()> {
     )?;
     assert_eq!(answer.status, 403, "{}", answer.body);
     let seen = cluster.kubectl(["get", "events", "-o", "wide"])?;
-    assert!(seen.contains("profile/p") && seen.contains("it can be served"), "{seen}");
+    assert!(
+        seen.contains("profile/p") && seen.contains("it can be served"),
+        "{seen}"
+    );
     forbidden(&controller, &["get", "events"], "")?;
     forbidden(&controller, &["get", "events.events.k8s.io"], "")?;
     forbidden(&controller, &["delete", "events.events.k8s.io", "p.1"], "")
@@ -96,21 +132,49 @@ fn the_controller_tells_events_and_reads_none() -> Result<()> {
 fn the_controller_can_do_nothing_else() -> Result<()> {
     let cluster = Cluster::shared()?;
     let controller = cluster.controller()?;
-    for resource in ["secrets", "configmaps", "pods", "nodes", "namespaces", "serviceaccounts", "customresourcedefinitions", "clusterroles"]
-    {
+    for resource in [
+        "secrets",
+        "configmaps",
+        "pods",
+        "nodes",
+        "namespaces",
+        "serviceaccounts",
+        "customresourcedefinitions",
+        "clusterroles",
+    ] {
         forbidden(&controller, &["get", resource, "--all-namespaces"], "")?;
     }
-    forbidden(&controller, &["create", "token", "shaper-controller", "--namespace", NAMESPACE], "")?;
+    forbidden(
+        &controller,
+        &[
+            "create",
+            "token",
+            "shaper-controller",
+            "--namespace",
+            NAMESPACE,
+        ],
+        "",
+    )?;
     forbidden(&controller, &["create", "configmap", "x"], "")?;
 
     // All that it is granted, beyond what every account is: to ask what they may do, and which kinds there are.
-    let account = cluster.user("system:serviceaccount:default:another", Some("system:serviceaccounts"))?;
+    let account = cluster.user(
+        "system:serviceaccount:default:another",
+        Some("system:serviceaccounts"),
+    )?;
     let granted = |namespace: &str| -> Result<Vec<String>> {
-        let list = |who: &Kubectl| who.in_namespace(namespace).run(["auth", "can-i", "--list", "--no-headers"]);
+        let list = |who: &Kubectl| {
+            who.in_namespace(namespace)
+                .run(["auth", "can-i", "--list", "--no-headers"])
+        };
         let (every_account, own) = (list(&account)?, list(&controller)?);
         let one_space = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         let every_account: Vec<_> = every_account.lines().map(one_space).collect();
-        let mut lines: Vec<_> = own.lines().map(one_space).filter(|line| !every_account.contains(line)).collect();
+        let mut lines: Vec<_> = own
+            .lines()
+            .map(one_space)
+            .filter(|line| !every_account.contains(line))
+            .collect();
         lines.sort();
         Ok(lines)
     };
@@ -121,7 +185,10 @@ fn the_controller_can_do_nothing_else() -> Result<()> {
         "profiles.shaper.amahdha.com [] [] [get list watch]",
         "profiles.shaper.amahdha.com/status [] [] [patch]",
     ];
-    let at_home = ["leases.coordination.k8s.io [] [] [create]", "leases.coordination.k8s.io [] [shaper-controller] [get update]"];
+    let at_home = [
+        "leases.coordination.k8s.io [] [] [create]",
+        "leases.coordination.k8s.io [] [shaper-controller] [get update]",
+    ];
     assert_eq!(granted("default")?, everywhere);
     let mut all = [everywhere.as_slice(), &at_home].concat();
     all.sort_unstable();

@@ -17,15 +17,20 @@ fn kubectl() -> Result<(Arc<Cluster>, Kubectl)> {
 }
 
 fn assignment(spec: &str) -> String {
-    format!("apiVersion: shaper.amahdha.com/v1alpha1\nkind: Assignment\nmetadata: {{name: a}}\nspec: {spec}\n")
+    format!(
+        "apiVersion: shaper.amahdha.com/v1alpha1\nkind: Assignment\nmetadata: {{name: a}}\nspec: {spec}\n"
+    )
 }
 
 fn profile(spec: &str) -> String {
-    format!("apiVersion: shaper.amahdha.com/v1alpha1\nkind: Profile\nmetadata: {{name: p}}\nspec: {spec}\n")
+    format!(
+        "apiVersion: shaper.amahdha.com/v1alpha1\nkind: Profile\nmetadata: {{name: p}}\nspec: {spec}\n"
+    )
 }
 
 fn with_uuids(count: u32) -> String {
-    let mut text = assignment("{}").replace("spec: {}\n", "spec:\n  subjectSelectors:\n    uuids:\n");
+    let mut text =
+        assignment("{}").replace("spec: {}\n", "spec:\n  subjectSelectors:\n    uuids:\n");
     for number in 0..count {
         // Writing to a String never fails.
         let _ = writeln!(text, "    - 47c6da67-7477-4970-aa03-{number:012x}");
@@ -35,29 +40,53 @@ fn with_uuids(count: u32) -> String {
 
 /// A line of a table, its words put one space apart.
 fn rows(table: &str) -> Vec<String> {
-    table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
 }
 
 #[test]
 fn the_api_server_has_nothing_to_say_against_the_definitions() -> Result<()> {
     let cluster = Cluster::shared()?;
     let definitions = cluster.admin().json(["get", "crd"])?;
-    let definitions = definitions["items"].as_array().context("there are definitions")?;
+    let definitions = definitions["items"]
+        .as_array()
+        .context("there are definitions")?;
     assert_eq!(definitions.len(), 2);
     for definition in definitions {
         let conditions: Vec<_> = definition["status"]["conditions"]
             .as_array()
             .into_iter()
             .flatten()
-            .map(|condition| (condition["type"].as_str().unwrap_or_default(), condition["status"].as_str().unwrap_or_default()))
+            .map(|condition| {
+                (
+                    condition["type"].as_str().unwrap_or_default(),
+                    condition["status"].as_str().unwrap_or_default(),
+                )
+            })
             .collect();
         // NonStructuralSchema and Terminating would be among them; so would a schema of its own that can't be published.
-        assert_eq!(conditions, [("NamesAccepted", "True"), ("Established", "True")], "{definition}");
+        assert_eq!(
+            conditions,
+            [("NamesAccepted", "True"), ("Established", "True")],
+            "{definition}"
+        );
     }
-    let warnings = cluster
-        .admin()
-        .answer(["apply", "--server-side", "--dry-run=server", "-f", &format!("{}/../config/crd", env!("CARGO_MANIFEST_DIR"))], "")?;
-    ensure!(warnings.success && warnings.stderr.is_empty(), "{warnings:?}");
+    let warnings = cluster.admin().answer(
+        [
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "-f",
+            &format!("{}/../config/crd", env!("CARGO_MANIFEST_DIR")),
+        ],
+        "",
+    )?;
+    ensure!(
+        warnings.success && warnings.stderr.is_empty(),
+        "{warnings:?}"
+    );
     Ok(())
 }
 
@@ -79,9 +108,9 @@ fn a_bad_assignment_is_refused_with_a_sentence_about_the_field() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
     let subject_key = "is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'";
     let uuid = "is no UUID: that is 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any";
-    let mac =
-        "is no MAC address: that is 6 octets (8 or 20 for InfiniBand) in hexadecimal, with ':' or with '-' between them or with nothing";
-    let empty = "no machine presents an empty value; operator DoesNotExist asks for one without the label";
+    let mac = "is no MAC address: that is 6 octets (8 or 20 for InfiniBand) in hexadecimal, with ':' or with '-' between them or with nothing";
+    let empty =
+        "no machine presents an empty value; operator DoesNotExist asks for one without the label";
     let label_key = "is no label key: that is a name of at most 63 letters, digits, '-', '_' and '.', which starts and ends with a letter or digit; \
         a DNS name and one '/' may stand before it";
     let label_value = "is no label value: that is at most 63 letters, digits, '-', '_' and '.', which start and end with a letter or digit";
@@ -161,7 +190,11 @@ fn a_bad_assignment_is_refused_with_a_sentence_about_the_field() -> Result<()> {
     ];
     for (spec, says) in cases {
         let said = kubectl.refused(&assignment(spec))?;
-        assert_eq!(said.trim_end(), format!("The Assignment \"a\" is invalid: {says}"), "{spec}");
+        assert_eq!(
+            said.trim_end(),
+            format!("The Assignment \"a\" is invalid: {says}"),
+            "{spec}"
+        );
     }
     Ok(())
 }
@@ -173,8 +206,15 @@ fn a_bad_profile_is_refused_with_a_sentence_about_the_field() -> Result<()> {
         so that {{ NAME }} is a variable";
     let taken = "is no name for a config: it already has a meaning in templates; choose another";
     let mut cases = vec![
-        ("{}".to_owned(), format!("\n* spec.ipxe: Required value\n{UNCHECKED}")),
-        ("{ipxe: ''}".to_owned(), "spec.ipxe: Invalid value: \"\": spec.ipxe in body should be at least 1 chars long".to_owned()),
+        (
+            "{}".to_owned(),
+            format!("\n* spec.ipxe: Required value\n{UNCHECKED}"),
+        ),
+        (
+            "{ipxe: ''}".to_owned(),
+            "spec.ipxe: Invalid value: \"\": spec.ipxe in body should be at least 1 chars long"
+                .to_owned(),
+        ),
         (
             "{ipxe: x, additionalConfig: {a: 5}}".to_owned(),
             format!(
@@ -189,15 +229,33 @@ fn a_bad_profile_is_refused_with_a_sentence_about_the_field() -> Result<()> {
             format!("spec.additionalConfig: Invalid value: \"{name}\" {identifier}"),
         ));
     }
-    for name in ["subject", "encoded", "profile", "assignment", "base_url", "and", "loop", "\"True\"", "\"none\"", "range"] {
+    for name in [
+        "subject",
+        "encoded",
+        "profile",
+        "assignment",
+        "base_url",
+        "and",
+        "loop",
+        "\"True\"",
+        "\"none\"",
+        "range",
+    ] {
         cases.push((
             format!("{{ipxe: x, additionalConfig: {{{name}: x}}}}"),
-            format!("spec.additionalConfig: Invalid value: \"{}\" {taken}", name.trim_matches('"')),
+            format!(
+                "spec.additionalConfig: Invalid value: \"{}\" {taken}",
+                name.trim_matches('"')
+            ),
         ));
     }
     for (spec, says) in cases {
         let said = kubectl.refused(&profile(&spec))?;
-        assert_eq!(said.trim_end(), format!("The Profile \"p\" is invalid: {says}"), "{spec}");
+        assert_eq!(
+            said.trim_end(),
+            format!("The Profile \"p\" is invalid: {says}"),
+            "{spec}"
+        );
     }
     Ok(())
 }
@@ -207,15 +265,36 @@ fn an_unknown_field_is_refused_and_named() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
     let id = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
     for (manifest, kind, field) in [
-        (assignment(&format!("{{subjectSelector: {{uuids: [{id}]}}}}")), "Assignment", "spec.subjectSelector"),
-        (assignment(&format!("{{subjectSelectors: {{uuid: [{id}]}}}}")), "Assignment", "spec.subjectSelectors.uuid"),
-        (assignment("{profileselectors: {a: b}}"), "Assignment", "spec.profileselectors"),
-        (profile("{ipxe: x, additionalconfig: {a: x}}"), "Profile", "spec.additionalconfig"),
+        (
+            assignment(&format!("{{subjectSelector: {{uuids: [{id}]}}}}")),
+            "Assignment",
+            "spec.subjectSelector",
+        ),
+        (
+            assignment(&format!("{{subjectSelectors: {{uuid: [{id}]}}}}")),
+            "Assignment",
+            "spec.subjectSelectors.uuid",
+        ),
+        (
+            assignment("{profileselectors: {a: b}}"),
+            "Assignment",
+            "spec.profileselectors",
+        ),
+        (
+            profile("{ipxe: x, additionalconfig: {a: x}}"),
+            "Profile",
+            "spec.additionalconfig",
+        ),
     ] {
         let said = kubectl.refused(&manifest)?;
-        let name = if kind == "Profile" { "Profile" } else { "Assignment" };
-        let says =
-            format!("{name} in version \"v1alpha1\" cannot be handled as a {kind}: strict decoding error: unknown field \"{field}\"");
+        let name = if kind == "Profile" {
+            "Profile"
+        } else {
+            "Assignment"
+        };
+        let says = format!(
+            "{name} in version \"v1alpha1\" cannot be handled as a {kind}: strict decoding error: unknown field \"{field}\""
+        );
         assert!(said.trim_end().ends_with(&says), "{said}");
     }
     Ok(())
@@ -227,15 +306,24 @@ fn an_assignment_names_up_to_4096_machines_of_a_kind() -> Result<()> {
     for count in [1_000, 4_096] {
         kubectl.apply(&with_uuids(count))?;
         let read = kubectl.json(["get", "assignment", "a"])?;
-        assert_eq!(read["spec"]["subjectSelectors"]["uuids"].as_array().map(Vec::len), Some(count as usize));
+        assert_eq!(
+            read["spec"]["subjectSelectors"]["uuids"]
+                .as_array()
+                .map(Vec::len),
+            Some(count as usize)
+        );
     }
     let said = kubectl.refused(&with_uuids(4_097))?;
-    assert!(said.contains("* spec.subjectSelectors.uuids: Too many: 4097: must have at most 4096 items\n"), "{said}");
+    assert!(
+        said.contains(
+            "* spec.subjectSelectors.uuids: Too many: 4097: must have at most 4096 items\n"
+        ),
+        "{said}"
+    );
 
     // As much as there can be of everything at once: what a rule may cost when it runs is bounded too.
     let list = |item: &dyn Fn(u32) -> String| (0..4096).map(item).collect::<Vec<_>>();
-    let requirement =
-        |number: u32| json!({ "key": format!("{number}{}", "k".repeat(200)), "operator": "In", "values": ["x".repeat(1024)] });
+    let requirement = |number: u32| json!({ "key": format!("{number}{}", "k".repeat(200)), "operator": "In", "values": ["x".repeat(1024)] });
     let most = json!({
         "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Assignment", "metadata": { "name": "most" },
         "spec": {
@@ -262,23 +350,44 @@ fn a_script_and_each_config_have_256_kib() -> Result<()> {
         profile(&spec.to_string())
     };
     kubectl.apply_server_side("test", &manifest(256 * 1024, 256 * 1024))?;
-    assert_eq!(kubectl.json(["get", "profile", "p"])?["spec"]["ipxe"].as_str().map(str::len), Some(256 * 1024));
-    for (ipxe, config, field) in
-        [(300 * 1024, 1, "spec.ipxe"), (256 * 1024 + 1, 1, "spec.ipxe"), (100, 256 * 1024 + 1, "spec.additionalConfig.a")]
-    {
-        let error = kubectl.apply_server_side("test", &manifest(ipxe, config)).err().context("it was accepted")?.to_string();
-        assert!(error.contains(&format!("* {field}: Too long: may not be more than 262144 bytes\n")), "{error}");
+    assert_eq!(
+        kubectl.json(["get", "profile", "p"])?["spec"]["ipxe"]
+            .as_str()
+            .map(str::len),
+        Some(256 * 1024)
+    );
+    for (ipxe, config, field) in [
+        (300 * 1024, 1, "spec.ipxe"),
+        (256 * 1024 + 1, 1, "spec.ipxe"),
+        (100, 256 * 1024 + 1, "spec.additionalConfig.a"),
+    ] {
+        let error = kubectl
+            .apply_server_side("test", &manifest(ipxe, config))
+            .err()
+            .context("it was accepted")?
+            .to_string();
+        assert!(
+            error.contains(&format!(
+                "* {field}: Too long: may not be more than 262144 bytes\n"
+            )),
+            "{error}"
+        );
     }
     // What only `kubectl apply` without --server-side can't do: it keeps a copy in an annotation.
     let said = kubectl.refused(&manifest(256 * 1024, 1).replace("name: p", "name: q"))?;
-    assert!(said.contains("metadata.annotations: Too long: may not be more than 262144 bytes"), "{said}");
+    assert!(
+        said.contains("metadata.annotations: Too long: may not be more than 262144 bytes"),
+        "{said}"
+    );
     Ok(())
 }
 
 #[test]
 fn kubectl_get_shows_what_an_operator_asks_first() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
-    kubectl.apply(&assignment("{subjectSelectors: {matchLabels: {region: us-cal}}, priority: 7}"))?;
+    kubectl.apply(&assignment(
+        "{subjectSelectors: {matchLabels: {region: us-cal}}, priority: 7}",
+    ))?;
     kubectl.apply(&profile("{ipxe: '#!ipxe'}"))?;
     let fresh = rows(&kubectl.run(["get", "assignments"])?);
     assert_eq!(fresh[0], "NAME SUBJECT PROFILES ACCEPTED CONFLICTED AGE");
@@ -287,20 +396,33 @@ fn kubectl_get_shows_what_an_operator_asks_first() -> Result<()> {
     let conditions = [
         condition("Accepted", "True", "Accepted", "It counts."),
         condition("ProfileFound", "True", "Found", "p suits."),
-        condition("Conflicted", "True", "SameSubjects", "Only age decides against b."),
+        condition(
+            "Conflicted",
+            "True",
+            "SameSubjects",
+            "Only age decides against b.",
+        ),
     ];
-    let status =
-        json!({ "status": { "observedGeneration": 1, "subject": "region=us-cal", "profiles": ["p", "q"], "conditions": conditions } });
+    let status = json!({ "status": { "observedGeneration": 1, "subject": "region=us-cal", "profiles": ["p", "q"], "conditions": conditions } });
     patch_status(&kubectl, "assignment/a", &status)?;
     let status = json!({ "status": { "conditions": [condition("Accepted", "False", "TemplateBroken", "line 1: unexpected end")] } });
     patch_status(&kubectl, "profile/p", &status)?;
 
     let without_age = |args: &[&str]| -> Result<Vec<String>> {
-        Ok(rows(&kubectl.run(args)?).into_iter().map(|row| row.rsplit_once(' ').map_or(row.clone(), |(row, _)| row.to_owned())).collect())
+        Ok(rows(&kubectl.run(args)?)
+            .into_iter()
+            .map(|row| {
+                row.rsplit_once(' ')
+                    .map_or(row.clone(), |(row, _)| row.to_owned())
+            })
+            .collect())
     };
     assert_eq!(
         without_age(&["get", "assignments"])?,
-        ["NAME SUBJECT PROFILES ACCEPTED CONFLICTED", r#"a region=us-cal ["p","q"] True True"#]
+        [
+            "NAME SUBJECT PROFILES ACCEPTED CONFLICTED",
+            r#"a region=us-cal ["p","q"] True True"#
+        ]
     );
     assert_eq!(
         without_age(&["get", "asg", "-o", "wide"])?,
@@ -309,13 +431,22 @@ fn kubectl_get_shows_what_an_operator_asks_first() -> Result<()> {
             r#"a region=us-cal ["p","q"] 7 True True Only age decides against b."#
         ]
     );
-    assert_eq!(without_age(&["get", "profiles"])?, ["NAME ACCEPTED", "p False"]);
+    assert_eq!(
+        without_age(&["get", "profiles"])?,
+        ["NAME ACCEPTED", "p False"]
+    );
     assert_eq!(
         without_age(&["get", "prf", "-o", "wide"])?,
-        ["NAME ACCEPTED REASON MESSAGE", "p False TemplateBroken line 1: unexpected end"]
+        [
+            "NAME ACCEPTED REASON MESSAGE",
+            "p False TemplateBroken line 1: unexpected end"
+        ]
     );
     let all = kubectl.run(["get", "shaper", "-o", "name"])?;
-    assert_eq!(all, "assignment.shaper.amahdha.com/a\nprofile.shaper.amahdha.com/p\n");
+    assert_eq!(
+        all,
+        "assignment.shaper.amahdha.com/a\nprofile.shaper.amahdha.com/p\n"
+    );
     Ok(())
 }
 
@@ -323,7 +454,14 @@ fn kubectl_get_shows_what_an_operator_asks_first() -> Result<()> {
 fn kubectl_explain_reads_like_a_manual() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
     for (path, sentences) in [
-        ("assignment", ["Of several that match a machine, these go first", "it never falls through to the next."].as_slice()),
+        (
+            "assignment",
+            [
+                "Of several that match a machine, these go first",
+                "it never falls through to the next.",
+            ]
+            .as_slice(),
+        ),
         (
             "assignment.spec.subjectSelectors",
             &[
@@ -333,17 +471,51 @@ fn kubectl_explain_reads_like_a_manual() -> Result<()> {
                 "in any case; 8 or 20 octets for InfiniBand. At most 4,096.",
             ],
         ),
-        ("assignment.spec.subjectSelectors.matchExpressions", &["`NotIn`: it has none of them, or there is no such label."]),
-        ("assignment.spec.profileSelectors", &["a Profile of the same namespace that has all of these labels."]),
-        ("assignment.spec.priority", &["Higher goes first, whatever else the Assignments say: between -1000000 and 1000000."]),
-        ("assignment.status", &["Which machines the Assignment speaks of, in short"]),
-        ("profile", &["one that presents another value for KEY never gets it."]),
-        ("profile.spec", &["its first line is `#!ipxe`.", "An unknown name is an error.", "At most 64 configs of 256 KiB each."]),
-        ("profile.status.additionalConfig", &["Ids are random, given once, and gone with the name."]),
+        (
+            "assignment.spec.subjectSelectors.matchExpressions",
+            &["`NotIn`: it has none of them, or there is no such label."],
+        ),
+        (
+            "assignment.spec.profileSelectors",
+            &["a Profile of the same namespace that has all of these labels."],
+        ),
+        (
+            "assignment.spec.priority",
+            &[
+                "Higher goes first, whatever else the Assignments say: between -1000000 and 1000000.",
+            ],
+        ),
+        (
+            "assignment.status",
+            &["Which machines the Assignment speaks of, in short"],
+        ),
+        (
+            "profile",
+            &["one that presents another value for KEY never gets it."],
+        ),
+        (
+            "profile.spec",
+            &[
+                "its first line is `#!ipxe`.",
+                "An unknown name is an error.",
+                "At most 64 configs of 256 KiB each.",
+            ],
+        ),
+        (
+            "profile.status.additionalConfig",
+            &["Ids are random, given once, and gone with the name."],
+        ),
     ] {
-        let text = kubectl.run(["explain", path])?.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = kubectl
+            .run(["explain", path])?
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
         for sentence in sentences {
-            assert!(text.contains(sentence), "{path} does not say {sentence:?}: {text}");
+            assert!(
+                text.contains(sentence),
+                "{path} does not say {sentence:?}: {text}"
+            );
         }
     }
     Ok(())
@@ -352,25 +524,59 @@ fn kubectl_explain_reads_like_a_manual() -> Result<()> {
 #[test]
 fn each_list_of_identities_has_one_owner_and_configs_have_one_each() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
-    let (one, other) = ("47c6da67-7477-4970-aa03-84e48ff4f6ad", "47c6da67-7477-4970-aa03-84e48ff4f6ae");
-    let spec = || -> Result<Value> { Ok(kubectl.json(["get", "assignment", "a"])?["spec"].clone()) };
-    kubectl.apply_server_side("inventory", &assignment(&format!("{{subjectSelectors: {{uuids: [{one}]}}}}")))?;
+    let (one, other) = (
+        "47c6da67-7477-4970-aa03-84e48ff4f6ad",
+        "47c6da67-7477-4970-aa03-84e48ff4f6ae",
+    );
+    let spec =
+        || -> Result<Value> { Ok(kubectl.json(["get", "assignment", "a"])?["spec"].clone()) };
+    kubectl.apply_server_side(
+        "inventory",
+        &assignment(&format!("{{subjectSelectors: {{uuids: [{one}]}}}}")),
+    )?;
     // Another tool may add what the first says nothing about,
-    kubectl.apply_server_side("operator", &assignment("{priority: 5, subjectSelectors: {serialNumbers: [7XK]}}"))?;
-    assert_eq!(spec()?, json!({ "priority": 5, "subjectSelectors": { "uuids": [one], "serialNumbers": ["7XK"] } }));
+    kubectl.apply_server_side(
+        "operator",
+        &assignment("{priority: 5, subjectSelectors: {serialNumbers: [7XK]}}"),
+    )?;
+    assert_eq!(
+        spec()?,
+        json!({ "priority": 5, "subjectSelectors": { "uuids": [one], "serialNumbers": ["7XK"] } })
+    );
     // but not meddle with a list that has an owner, who is named.
-    let meddling = kubectl.apply_server_side("operator", &assignment(&format!("{{subjectSelectors: {{uuids: [{other}]}}}}")));
+    let meddling = kubectl.apply_server_side(
+        "operator",
+        &assignment(&format!("{{subjectSelectors: {{uuids: [{other}]}}}}")),
+    );
     let error = meddling.err().context("it was accepted")?.to_string();
-    assert!(error.contains("conflict with \"inventory\": .spec.subjectSelectors.uuids"), "{error}");
+    assert!(
+        error.contains("conflict with \"inventory\": .spec.subjectSelectors.uuids"),
+        "{error}"
+    );
     // The owner replaces it as a whole.
-    kubectl.apply_server_side("inventory", &assignment(&format!("{{subjectSelectors: {{uuids: [{other}]}}}}")))?;
+    kubectl.apply_server_side(
+        "inventory",
+        &assignment(&format!("{{subjectSelectors: {{uuids: [{other}]}}}}")),
+    )?;
     assert_eq!(spec()?["subjectSelectors"]["uuids"], json!([other]));
 
-    kubectl.apply_server_side("system", &profile("{ipxe: '#!ipxe', additionalConfig: {ignition: x}}"))?;
-    kubectl.apply_server_side("network", &profile("{ipxe: '#!ipxe', additionalConfig: {netplan: z}}"))?;
-    assert_eq!(kubectl.json(["get", "profile", "p"])?["spec"]["additionalConfig"], json!({ "ignition": "x", "netplan": "z" }));
+    kubectl.apply_server_side(
+        "system",
+        &profile("{ipxe: '#!ipxe', additionalConfig: {ignition: x}}"),
+    )?;
+    kubectl.apply_server_side(
+        "network",
+        &profile("{ipxe: '#!ipxe', additionalConfig: {netplan: z}}"),
+    )?;
+    assert_eq!(
+        kubectl.json(["get", "profile", "p"])?["spec"]["additionalConfig"],
+        json!({ "ignition": "x", "netplan": "z" })
+    );
     kubectl.apply_server_side("network", &profile("{ipxe: '#!ipxe'}"))?;
-    assert_eq!(kubectl.json(["get", "profile", "p"])?["spec"]["additionalConfig"], json!({ "ignition": "x" }));
+    assert_eq!(
+        kubectl.json(["get", "profile", "p"])?["spec"]["additionalConfig"],
+        json!({ "ignition": "x" })
+    );
     Ok(())
 }
 
@@ -378,7 +584,10 @@ fn each_list_of_identities_has_one_owner_and_configs_have_one_each() -> Result<(
 fn the_status_is_written_apart_and_its_conditions_by_type() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
     kubectl.apply(&format!("{}status: {{profiles: [x]}}\n", assignment("{}")))?;
-    assert!(kubectl.json(["get", "assignment", "a"])?["status"].is_null(), "a status was taken from its author");
+    assert!(
+        kubectl.json(["get", "assignment", "a"])?["status"].is_null(),
+        "a status was taken from its author"
+    );
 
     let condition = |kind: &str, reason: &str| json!({ "type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
     let apply = |manager: &str, conditions: &[Value], spec: &Value| {
@@ -386,21 +595,55 @@ fn the_status_is_written_apart_and_its_conditions_by_type() -> Result<()> {
             "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Assignment", "metadata": { "name": "a" },
             "spec": spec, "status": { "conditions": conditions },
         });
-        let args = ["apply", "--server-side", "--subresource=status", "--field-manager", manager, "-f", "-"];
+        let args = [
+            "apply",
+            "--server-side",
+            "--subresource=status",
+            "--field-manager",
+            manager,
+            "-f",
+            "-",
+        ];
         kubectl.answer(args, &object.to_string())?.into_result()
     };
-    apply("one", &[condition("Accepted", "A"), condition("Conflicted", "C")], &json!({ "priority": 9 }))?;
+    apply(
+        "one",
+        &[condition("Accepted", "A"), condition("Conflicted", "C")],
+        &json!({ "priority": 9 }),
+    )?;
     apply("two", &[condition("ProfileFound", "F")], &json!({}))?;
     apply("one", &[condition("Accepted", "B")], &json!({}))?;
     let read = kubectl.json(["get", "assignment", "a"])?;
-    let conditions: Vec<_> = read["status"]["conditions"].as_array().into_iter().flatten().map(|c| (&c["type"], &c["reason"])).collect();
-    assert_eq!(conditions, [(&json!("Accepted"), &json!("B")), (&json!("ProfileFound"), &json!("F"))], "{read}");
+    let conditions: Vec<_> = read["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|c| (&c["type"], &c["reason"]))
+        .collect();
+    assert_eq!(
+        conditions,
+        [
+            (&json!("Accepted"), &json!("B")),
+            (&json!("ProfileFound"), &json!("F"))
+        ],
+        "{read}"
+    );
     // Nothing else can be changed that way, and no generation is counted for it.
-    assert_eq!((&read["spec"]["priority"], &read["metadata"]["generation"]), (&json!(0), &json!(1)));
+    assert_eq!(
+        (&read["spec"]["priority"], &read["metadata"]["generation"]),
+        (&json!(0), &json!(1))
+    );
     Ok(())
 }
 
 fn patch_status(kubectl: &Kubectl, object: &str, patch: &Value) -> Result<()> {
-    kubectl.run(["patch", object, "--subresource=status", "--type=merge", "--patch", &patch.to_string()])?;
+    kubectl.run([
+        "patch",
+        object,
+        "--subresource=status",
+        "--type=merge",
+        "--patch",
+        &patch.to_string(),
+    ])?;
     Ok(())
 }

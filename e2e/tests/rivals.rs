@@ -14,32 +14,52 @@ const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 
 /// What a machine gets: the name of the Profile, or the status.
 fn gets(answer: &Response) -> String {
-    let name = answer.body.split("BOOTED-").nth(1).and_then(|rest| rest.split_whitespace().next());
-    name.filter(|_| answer.status == 200).map_or_else(|| answer.status.to_string(), str::to_owned)
+    let name = answer
+        .body
+        .split("BOOTED-")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    name.filter(|_| answer.status == 200)
+        .map_or_else(|| answer.status.to_string(), str::to_owned)
 }
 
 fn boots(replica: &Role, query: &str, what: &str) -> Result<()> {
-    eventually(SOON, &format!("{query} gets {what}"), || Ok((gets(&replica.get(&format!("/ipxe?{query}"))?) == what).then_some(())))
+    eventually(SOON, &format!("{query} gets {what}"), || {
+        Ok((gets(&replica.get(&format!("/ipxe?{query}"))?) == what).then_some(()))
+    })
 }
 
 /// Waits until the condition `Conflicted` has a status, and gives its sentence.
 fn conflicted(kubectl: &Kubectl, name: &str, status: &str) -> Result<String> {
     eventually(SOON, &format!("Conflicted={status} of {name}"), || {
         let object = kubectl.json(["get", &format!("assignment/{name}")])?;
-        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let found = conditions.iter().find(|condition| condition["type"] == "Conflicted" && condition["status"] == status);
+        let conditions = object["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let found = conditions
+            .iter()
+            .find(|condition| condition["type"] == "Conflicted" && condition["status"] == status);
         Ok(found.map(|condition| condition["message"].as_str().unwrap_or_default().to_owned()))
     })
 }
 
 fn explained(replica: &Role) -> Result<Value> {
-    Ok(serde_json::from_str(&replica.admin(&format!("/explain?uuid={UUID}"))?.body)?)
+    Ok(serde_json::from_str(
+        &replica.admin(&format!("/explain?uuid={UUID}"))?.body,
+    )?)
 }
 
 /// An Assignment of a machine, made so late that its age is told apart from that of the one before.
 fn claim(kubectl: &Kubectl, name: &str, profile: &str) -> Result<()> {
     std::thread::sleep(Duration::from_millis(1100));
-    kubectl.apply(&[says_its_name(profile), assignment(name, &format!("uuids: [{UUID}]"), profile)].join("---\n"))?;
+    kubectl.apply(
+        &[
+            says_its_name(profile),
+            assignment(name, &format!("uuids: [{UUID}]"), profile),
+        ]
+        .join("---\n"),
+    )?;
     Ok(())
 }
 
@@ -48,16 +68,31 @@ fn each_of_a_thousand_machines_of_one_assignment_gets_its_profile() -> Result<()
     let site = Site::start(1, 1)?;
     let uuid = |number: u32| format!("47c6da67-7477-4970-aa03-{number:012x}");
     let all = (0..1000).map(uuid).collect::<Vec<_>>().join(", ");
-    let manifests = [says_its_name("many"), assignment("many", &format!("uuids: [{all}]"), "many")];
+    let manifests = [
+        says_its_name("many"),
+        assignment("many", &format!("uuids: [{all}]"), "many"),
+    ];
     site.kubectl.apply(&manifests.join("---\n"))?;
     for number in [0, 1, 500, 998, 999] {
         boots(&site.replicas[0], &format!("uuid={}", uuid(number)), "many")?;
     }
-    assert_eq!(site.replicas[0].get(&format!("/ipxe?uuid={}", uuid(1000)))?.status, 404);
+    assert_eq!(
+        site.replicas[0]
+            .get(&format!("/ipxe?uuid={}", uuid(1000)))?
+            .status,
+        404
+    );
     let table = site.kubectl.run(["get", "assignment", "many"])?;
-    ensure!(table.lines().all(|line| line.len() < 200), "kubectl get stays readable: {table}");
+    ensure!(
+        table.lines().all(|line| line.len() < 200),
+        "kubectl get stays readable: {table}"
+    );
     // One of them gets an Assignment of its own, and the rest stays.
-    site.kubectl.apply(&assignment("many", &format!("uuids: [{}]", all.replace(&uuid(500), &uuid(1000))), "many"))?;
+    site.kubectl.apply(&assignment(
+        "many",
+        &format!("uuids: [{}]", all.replace(&uuid(500), &uuid(1000))),
+        "many",
+    ))?;
     boots(&site.replicas[0], &format!("uuid={}", uuid(1000)), "many")?;
     boots(&site.replicas[0], &format!("uuid={}", uuid(500)), "404")?;
     boots(&site.replicas[0], &format!("uuid={}", uuid(501)), "many")
@@ -71,19 +106,33 @@ fn of_two_assignments_in_two_namespaces_the_older_wins_and_both_say_so() -> Resu
         site.cluster.kubectl(["create", "namespace", namespace])?;
     }
     // By name, the younger would go first.
-    let [alpha, beta] = ["alpha", "beta"].map(|namespace| site.cluster.admin().in_namespace(namespace));
+    let [alpha, beta] =
+        ["alpha", "beta"].map(|namespace| site.cluster.admin().in_namespace(namespace));
     claim(&beta, "mine", "older")?;
     boots(replica, &format!("uuid={UUID}"), "older")?;
     claim(&alpha, "mine", "younger")?;
     for (kubectl, other) in [(&alpha, "beta/mine"), (&beta, "alpha/mine")] {
         let sentence = conflicted(kubectl, "mine", "True")?;
-        ensure!(sentence.contains(other) && sentence.contains("only age or name decides"), "{sentence}");
+        ensure!(
+            sentence.contains(other) && sentence.contains("only age or name decides"),
+            "{sentence}"
+        );
     }
     boots(replica, &format!("uuid={UUID}"), "older")?;
     let why = explained(replica)?;
-    let [alphas, betas] = ["alpha", "beta"].map(|namespace| json!({ "namespace": namespace, "name": "mine" }));
-    assert_eq!((&why["outcome"]["assignment"], &why["outcome"]["conflict"]), (&betas, &json!(true)), "{why}");
-    let lost = why["candidates"].as_array().into_iter().flatten().find(|one| one["assignment"] == alphas).context("it is listed")?;
+    let [alphas, betas] =
+        ["alpha", "beta"].map(|namespace| json!({ "namespace": namespace, "name": "mine" }));
+    assert_eq!(
+        (&why["outcome"]["assignment"], &why["outcome"]["conflict"]),
+        (&betas, &json!(true)),
+        "{why}"
+    );
+    let lost = why["candidates"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|one| one["assignment"] == alphas)
+        .context("it is listed")?;
     assert_eq!(lost["verdict"], "lost", "{why}");
     // A Profile of the other namespace is never served: each Assignment has those beside it.
     beta.run(["delete", "profile/older"])?;
@@ -98,12 +147,23 @@ fn of_two_assignments_in_two_namespaces_the_older_wins_and_both_say_so() -> Resu
 fn of_two_assignments_in_two_clusters_the_older_wins_and_the_replica_says_so() -> Result<()> {
     let (mut east, west) = (Site::start(1, 0)?, Site::start(1, 0)?);
     // Both have the authority of the west: a replica has one identity.
-    let leaf = west.certificates.authority.issue(&Leaf::peer("shaper-controller").dns("localhost"))?;
-    east.certificates.controller.write(&leaf, &west.certificates.authority.pem())?;
+    let leaf = west
+        .certificates
+        .authority
+        .issue(&Leaf::peer("shaper-controller").dns("localhost"))?;
+    east.certificates
+        .controller
+        .write(&leaf, &west.certificates.authority.pem())?;
     let state = tempfile::tempdir()?;
     let replica = Role::api([], west.certificates.api.path(), state.path())?
-        .args(["--feed", &format!("east={}", east.controllers[0].feed_url()?)])
-        .args(["--feed", &format!("west={}", west.controllers[0].feed_url()?)])
+        .args([
+            "--feed",
+            &format!("east={}", east.controllers[0].feed_url()?),
+        ])
+        .args([
+            "--feed",
+            &format!("west={}", west.controllers[0].feed_url()?),
+        ])
         .start_ready()?;
     for site in [&east, &west] {
         site.cluster.kubectl(["create", "namespace", "racks"])?;
@@ -112,18 +172,36 @@ fn of_two_assignments_in_two_clusters_the_older_wins_and_the_replica_says_so() -
     // By the name of the cluster, the younger would go first.
     claim(&western, "mine", "western")?;
     boots(&replica, &format!("uuid={UUID}"), "western")?;
-    ensure!(replica.metric("shaper_partition_conflicts")? < 0.5, "nothing is contested yet");
+    ensure!(
+        replica.metric("shaper_partition_conflicts")? < 0.5,
+        "nothing is contested yet"
+    );
     claim(&eastern, "mine", "eastern")?;
-    eventually(SOON, "the replica counts both", || Ok((replica.metric("shaper_partition_conflicts")? > 1.5).then_some(())))?;
+    eventually(SOON, "the replica counts both", || {
+        Ok((replica.metric("shaper_partition_conflicts")? > 1.5).then_some(()))
+    })?;
     boots(&replica, &format!("uuid={UUID}"), "western")?;
     let why = explained(&replica)?;
     let westerns = json!({ "partition": "west", "namespace": "racks", "name": "mine" });
-    assert_eq!((&why["outcome"]["assignment"], &why["outcome"]["conflict"]), (&westerns, &json!(true)), "{why}");
+    assert_eq!(
+        (&why["outcome"]["assignment"], &why["outcome"]["conflict"]),
+        (&westerns, &json!(true)),
+        "{why}"
+    );
     let verbose = replica.admin("/readyz?verbose")?;
     ensure!(verbose.status == 200, "{verbose:?}");
-    let line = verbose.body.lines().find(|line| line.contains("only age or name decides")).context("a line of /readyz?verbose")?;
-    ensure!(line.contains("east:racks/mine") && line.contains("west:racks/mine"), "{line}");
-    replica.log().must_say("partitions claim the same machines")?;
+    let line = verbose
+        .body
+        .lines()
+        .find(|line| line.contains("only age or name decides"))
+        .context("a line of /readyz?verbose")?;
+    ensure!(
+        line.contains("east:racks/mine") && line.contains("west:racks/mine"),
+        "{line}"
+    );
+    replica
+        .log()
+        .must_say("partitions claim the same machines")?;
     // Neither controller knows of the other, and says nothing.
     for kubectl in [&eastern, &western] {
         conflicted(kubectl, "mine", "False")?;
@@ -132,7 +210,9 @@ fn of_two_assignments_in_two_clusters_the_older_wins_and_the_replica_says_so() -
     west.controllers[0].signal("KILL")?;
     boots(&replica, &format!("uuid={UUID}"), "western")?;
     eastern.run(["delete", "assignment/mine"])?;
-    eventually(SOON, "nothing is contested any more", || Ok((replica.metric("shaper_partition_conflicts")? < 0.5).then_some(())))?;
+    eventually(SOON, "nothing is contested any more", || {
+        Ok((replica.metric("shaper_partition_conflicts")? < 0.5).then_some(()))
+    })?;
     boots(&replica, &format!("uuid={UUID}"), "western")?;
     Ok(())
 }

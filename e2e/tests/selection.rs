@@ -20,11 +20,18 @@ fn boots(profile: &str, machine: impl FnOnce(Builder) -> Builder) -> Result<()> 
         assignment("uuid", &format!("uuids: [{UUID}]"), "by-uuid"),
         assignment("serial", "serialNumbers: [SN-1]", "by-serial"),
         assignment("mac", "macAddresses: ['52-54-00-AB-CD-EF']", "by-mac"),
-        assignment("label", "matchLabels: {product: Some Model, region: us-cal}", "by-label"),
+        assignment(
+            "label",
+            "matchLabels: {product: Some Model, region: us-cal}",
+            "by-label",
+        ),
         assignment("default", "", "by-default"),
     ])?;
-    let server = Server::standalone(manifests.path()).label("region", "us-cal").start_ready()?;
-    let builder = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe")).uuid(OTHER_UUID);
+    let server = Server::standalone(manifests.path())
+        .label("region", "us-cal")
+        .start_ready()?;
+    let builder =
+        Machine::on_user_network(&server.url_for_user_network("/boot.ipxe")).uuid(OTHER_UUID);
     let mut machine = machine(builder).boot()?;
     machine.wait_for(&format!("BOOTED-{profile}"), Duration::from_secs(90))?;
     machine.wait_for_power_off(Duration::from_secs(20))
@@ -32,12 +39,16 @@ fn boots(profile: &str, machine: impl FnOnce(Builder) -> Builder) -> Result<()> 
 
 #[test]
 fn a_machine_boots_what_its_uuid_says_before_serial_and_mac() -> Result<()> {
-    boots("by-uuid", |machine| machine.uuid(UUID).serial("SN-1").mac("52:54:00:ab:cd:ef"))
+    boots("by-uuid", |machine| {
+        machine.uuid(UUID).serial("SN-1").mac("52:54:00:ab:cd:ef")
+    })
 }
 
 #[test]
 fn a_machine_boots_what_its_serial_number_says_before_its_mac() -> Result<()> {
-    boots("by-serial", |machine| machine.serial("SN-1").mac("52:54:00:ab:cd:ef"))
+    boots("by-serial", |machine| {
+        machine.serial("SN-1").mac("52:54:00:ab:cd:ef")
+    })
 }
 
 #[test]

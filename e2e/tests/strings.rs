@@ -68,8 +68,19 @@ fn texts() -> Vec<String> {
         "47c6da67-7477-4970-aa03-84e48ff4f6ad",
         "47c6da67-74774970-aa03-84e48ff4f6ad",
     ];
-    let long =
-        [("a", 62), ("a", 63), ("a", 64), ("a", 253), ("a", 254), ("a", 256), ("a", 257), ("é", 126), ("é", 127), ("é", 253), ("é", 254)];
+    let long = [
+        ("a", 62),
+        ("a", 63),
+        ("a", 64),
+        ("a", 253),
+        ("a", 254),
+        ("a", 256),
+        ("a", 257),
+        ("é", 126),
+        ("é", 127),
+        ("é", 253),
+        ("é", 254),
+    ];
     let longer = [
         ("é", 256),
         ("é", 257),
@@ -83,26 +94,48 @@ fn texts() -> Vec<String> {
         ("00", 8),
         ("00", 20),
     ];
-    let prefixed = [(64, 1), (253, 63), (254, 1), (253, 64)].map(|(prefix, name)| format!("{}/{}", "a".repeat(prefix), "b".repeat(name)));
-    let repeated = long.into_iter().chain(longer).map(|(text, count)| text.repeat(count));
-    short.into_iter().map(str::to_owned).chain(repeated).chain(prefixed).collect()
+    let prefixed = [(64, 1), (253, 63), (254, 1), (253, 64)]
+        .map(|(prefix, name)| format!("{}/{}", "a".repeat(prefix), "b".repeat(name)));
+    let repeated = long
+        .into_iter()
+        .chain(longer)
+        .map(|(text, count)| text.repeat(count));
+    short
+        .into_iter()
+        .map(str::to_owned)
+        .chain(repeated)
+        .chain(prefixed)
+        .collect()
 }
 
 /// A text in each field that judges it.
 fn specs(text: &str) -> Vec<(&'static str, Value)> {
     let selecting = |selectors: Value| json!({ "subjectSelectors": selectors });
-    let asking = |key: &str, value: &str| selecting(json!({ "matchExpressions": [{ "key": key, "operator": "In", "values": [value] }] }));
+    let asking = |key: &str, value: &str| {
+        selecting(
+            json!({ "matchExpressions": [{ "key": key, "operator": "In", "values": [value] }] }),
+        )
+    };
     vec![
         ("Assignment", selecting(json!({ "uuids": [text] }))),
         ("Assignment", selecting(json!({ "serialNumbers": [text] }))),
         ("Assignment", selecting(json!({ "macAddresses": [text] }))),
-        ("Assignment", selecting(json!({ "matchLabels": { text: "x" } }))),
-        ("Assignment", selecting(json!({ "matchLabels": { "x": text } }))),
+        (
+            "Assignment",
+            selecting(json!({ "matchLabels": { text: "x" } })),
+        ),
+        (
+            "Assignment",
+            selecting(json!({ "matchLabels": { "x": text } })),
+        ),
         ("Assignment", asking(text, "x")),
         ("Assignment", asking("x", text)),
         ("Assignment", json!({ "profileSelectors": { text: "x" } })),
         ("Assignment", json!({ "profileSelectors": { "x": text } })),
-        ("Profile", json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { text: "x" } })),
+        (
+            "Profile",
+            json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { text: "x" } }),
+        ),
     ]
 }
 
@@ -110,7 +143,11 @@ fn specs(text: &str) -> Vec<(&'static str, Value)> {
 fn escaped(object: &Value) -> String {
     let escape = |c: char| match c {
         ' '..='~' => c.to_string(),
-        _ => c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+        _ => c
+            .encode_utf16(&mut [0; 2])
+            .iter()
+            .map(|unit| format!("\\u{unit:04x}"))
+            .collect(),
     };
     object.to_string().chars().map(escape).collect()
 }
@@ -122,20 +159,47 @@ fn what_the_api_server_lets_through_can_be_served_and_nothing_else() -> Result<(
     }).collect();
     let folder = Manifests::new()?;
     for object in &objects {
-        folder.write(&format!("{}.json", object["metadata"]["name"].as_str().unwrap_or_default()), &escaped(object))?;
+        folder.write(
+            &format!(
+                "{}.json",
+                object["metadata"]["name"].as_str().unwrap_or_default()
+            ),
+            &escaped(object),
+        )?;
     }
     let cluster = Cluster::shared()?;
     let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
     // It goes on after each that is refused, and names those that are not.
-    let create = ["create", "--dry-run=server", "-o", "name", "-f"].map(OsString::from).into_iter().chain([folder.path().into()]);
+    let create = ["create", "--dry-run=server", "-o", "name", "-f"]
+        .map(OsString::from)
+        .into_iter()
+        .chain([folder.path().into()]);
     let answer = kubectl.answer(create, "")?;
-    let taken: BTreeSet<&str> = answer.stdout.lines().filter_map(|line| line.rsplit('/').next()).collect();
+    let taken: BTreeSet<&str> = answer
+        .stdout
+        .lines()
+        .filter_map(|line| line.rsplit('/').next())
+        .collect();
 
-    let out = Command::new(binary()?).args(["validate", "-o", "json"]).arg(folder.path()).output()?;
+    let out = Command::new(binary()?)
+        .args(["validate", "-o", "json"])
+        .arg(folder.path())
+        .output()?;
     let report: Value = serde_json::from_slice(&out.stdout).context("validate prints no JSON")?;
-    let errors = report["findings"].as_array().context("there are findings")?.iter().filter(|finding| finding["severity"] == "error");
+    let errors = report["findings"]
+        .as_array()
+        .context("there are findings")?
+        .iter()
+        .filter(|finding| finding["severity"] == "error");
     // By the file: one that can't be read has no object.
-    let stem = |finding: &Value| Some(Path::new(finding["file"].as_str()?).file_stem()?.to_str()?.to_owned());
+    let stem = |finding: &Value| {
+        Some(
+            Path::new(finding["file"].as_str()?)
+                .file_stem()?
+                .to_str()?
+                .to_owned(),
+        )
+    };
     let wrong: BTreeSet<String> = errors.filter_map(stem).collect();
     let differ: Vec<String> = objects
         .iter()
@@ -143,10 +207,22 @@ fn what_the_api_server_lets_through_can_be_served_and_nothing_else() -> Result<(
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             let (server, validate) = (!taken.contains(name), wrong.contains(name));
             let say = |is_refused: bool| if is_refused { "refuses" } else { "takes" };
-            (server != validate).then(|| format!("the API server {}, validate {}: {}", say(server), say(validate), object["spec"]))
+            (server != validate).then(|| {
+                format!(
+                    "the API server {}, validate {}: {}",
+                    say(server),
+                    say(validate),
+                    object["spec"]
+                )
+            })
         })
         .collect();
     assert!(differ.is_empty(), "{differ:#?}");
-    assert!(taken.len() > 100 && objects.len() - taken.len() > 300, "{} of {} are taken", taken.len(), objects.len());
+    assert!(
+        taken.len() > 100 && objects.len() - taken.len() > 300,
+        "{} of {} are taken",
+        taken.len(),
+        objects.len()
+    );
     Ok(())
 }

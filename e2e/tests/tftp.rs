@@ -13,7 +13,14 @@ type Files = Vec<(&'static str, Vec<u8>)>;
 
 /// Of awkward lengths: around a block, around the 32 MiB after which block numbers of 512 bytes go round.
 fn files() -> Result<(Root, Files)> {
-    let files = [("empty", 0), ("511", 511), ("512", 512), ("513", 513), ("efi/ipxe.efi", 1_050_000), ("large", (32 << 20) + 1_000_000)];
+    let files = [
+        ("empty", 0),
+        ("511", 511),
+        ("512", 512),
+        ("513", 513),
+        ("efi/ipxe.efi", 1_050_000),
+        ("large", (32 << 20) + 1_000_000),
+    ];
     let files: Vec<_> = files.map(|(name, length)| (name, pattern(length))).into();
     Ok((Root::of(&files)?, files))
 }
@@ -27,7 +34,12 @@ fn fetches_all(server: SocketAddr, files: &[(&str, Vec<u8>)], fetch: Fetch<'_>) 
     for (name, bytes) in files {
         fetch(server, name, &into).with_context(|| format!("{name} ({} bytes)", bytes.len()))?;
         let fetched = std::fs::read(&into)?;
-        ensure!(fetched == *bytes, "{name}: {} other bytes instead of {}", fetched.len(), bytes.len());
+        ensure!(
+            fetched == *bytes,
+            "{name}: {} other bytes instead of {}",
+            fetched.len(),
+            bytes.len()
+        );
         std::fs::remove_file(&into)?;
     }
     Ok(())
@@ -37,7 +49,10 @@ fn fetches_all(server: SocketAddr, files: &[(&str, Vec<u8>)], fetch: Fetch<'_>) 
 fn tftp_hpa(server: SocketAddr, name: &str, into: &Path) -> Result<()> {
     let (host, port) = (server.ip().to_string(), server.port().to_string());
     let into = into.display().to_string();
-    let out = process::output("tftp", [&host, &port, "-m", "binary", "-c", "get", name, &into])?;
+    let out = process::output(
+        "tftp",
+        [&host, &port, "-m", "binary", "-c", "get", name, &into],
+    )?;
     ensure!(!out.contains("Error"), "tftp says {out}");
     Ok(())
 }
@@ -53,15 +68,33 @@ fn atftp(options: &[&str]) -> impl Fn(SocketAddr, &str, &Path) -> Result<()> {
             args.extend(["--option", option]);
         }
         let host = server.ip().to_string();
-        args.extend(["--get", "--remote-file", name, "--local-file", &into, &host, &port]);
+        args.extend([
+            "--get",
+            "--remote-file",
+            name,
+            "--local-file",
+            &into,
+            &host,
+            &port,
+        ]);
         process::output("atftp", args).map(drop)
     }
 }
 
 fn curl(options: &[&str]) -> impl Fn(SocketAddr, &str, &Path) -> Result<()> {
     move |server, name, into| {
-        let (url, into) = (format!("tftp://{server}/{name}"), into.display().to_string());
-        process::output("curl", ["-sS", "-o", &into, "--max-time", "60"].iter().chain(options).chain(&[url.as_str()])).map(drop)
+        let (url, into) = (
+            format!("tftp://{server}/{name}"),
+            into.display().to_string(),
+        );
+        process::output(
+            "curl",
+            ["-sS", "-o", &into, "--max-time", "60"]
+                .iter()
+                .chain(options)
+                .chain(&[url.as_str()]),
+        )
+        .map(drop)
     }
 }
 
@@ -73,7 +106,11 @@ fn curl_fetches_files_of_every_length_with_and_without_options() -> Result<()> {
     fetches_all(server.address(), &files, &curl(&[]))?;
     fetches_all(server.address(), &files, &curl(&["--tftp-no-options"]))?;
     fetches_all(server.address(), &files, &curl(&["--tftp-blksize", "1432"]))?;
-    fetches_all(server.address(), &files[..5], &curl(&["--tftp-blksize", "8"]))?;
+    fetches_all(
+        server.address(),
+        &files[..5],
+        &curl(&["--tftp-blksize", "8"]),
+    )?;
     Ok(())
 }
 
@@ -90,11 +127,21 @@ fn atftp_fetches_files_of_every_length_with_each_option() -> Result<()> {
     ensure_packages(&[Package::Atftp])?;
     let (root, files) = files()?;
     let server = Tftp::serving(root.path()).start()?;
-    for options in [&[][..], &["blksize 1432", "tsize 0"], &["timeout 3"], &["windowsize 8"], &["blksize 1024", "windowsize 16", "tsize 0"]]
-    {
-        fetches_all(server.address(), &files[..5], &atftp(options)).with_context(|| format!("{options:?}"))?;
+    for options in [
+        &[][..],
+        &["blksize 1432", "tsize 0"],
+        &["timeout 3"],
+        &["windowsize 8"],
+        &["blksize 1024", "windowsize 16", "tsize 0"],
+    ] {
+        fetches_all(server.address(), &files[..5], &atftp(options))
+            .with_context(|| format!("{options:?}"))?;
     }
-    fetches_all(server.address(), &files[5..], &atftp(&["blksize 1432", "windowsize 16"]))?;
+    fetches_all(
+        server.address(),
+        &files[5..],
+        &atftp(&["blksize 1432", "windowsize 16"]),
+    )?;
     // Block numbers go round.
     fetches_all(server.address(), &files[5..], &atftp(&[]))
 }
@@ -112,16 +159,38 @@ fn each_option_is_granted_as_its_rfc_says() -> Result<()> {
         .option("unknown", "x")
         .fetch(name)?;
     ensure!(fetched.bytes == *bytes);
-    let granted: Vec<_> = fetched.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    ensure!(granted == ["blksize=1468", "timeout=2", "tsize=1050000", "windowsize=64"], "{granted:?}");
+    let granted: Vec<_> = fetched
+        .options
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    ensure!(
+        granted
+            == [
+                "blksize=1468",
+                "timeout=2",
+                "tsize=1050000",
+                "windowsize=64"
+            ],
+        "{granted:?}"
+    );
     let line = server.wait_for_line(&["completed", "efi/ipxe.efi", "1468"])?;
-    for part in ["\"bytes\":1050000", "\"windowsize\":64", "\"peer\":\"127.0.0.1:", "took_ms"] {
+    for part in [
+        "\"bytes\":1050000",
+        "\"windowsize\":64",
+        "\"peer\":\"127.0.0.1:",
+        "took_ms",
+    ] {
         ensure!(line.contains(part), "no {part} in {line}");
     }
     let fetched = Client::of(server.address()).fetch(name)?;
     ensure!(fetched.bytes == *bytes && fetched.options.is_empty());
-    let jumbo = Tftp::serving(root.path()).args(["--tftp-mtu", "9000"]).start()?;
-    let fetched = Client::of(jumbo.address()).option("blksize", 65_464).fetch(name)?;
+    let jumbo = Tftp::serving(root.path())
+        .args(["--tftp-mtu", "9000"])
+        .start()?;
+    let fetched = Client::of(jumbo.address())
+        .option("blksize", 65_464)
+        .fetch(name)?;
     ensure!(fetched.bytes == *bytes && fetched.options["blksize"] == "8968");
     Ok(())
 }
@@ -135,16 +204,28 @@ fn ipv6_and_ipv4_are_answered_from_the_address_that_was_asked() -> Result<()> {
     for host in ["127.0.0.1", "127.0.0.2", "127.99.0.7", "::1"] {
         let address = SocketAddr::new(host.parse()?, server.address().port());
         for windowsize in [1, 16] {
-            let fetched = Client::of(address).option("windowsize", windowsize).fetch(name).with_context(|| host.to_owned())?;
+            let fetched = Client::of(address)
+                .option("windowsize", windowsize)
+                .fetch(name)
+                .with_context(|| host.to_owned())?;
             ensure!(fetched.bytes == *bytes && fetched.from == address);
         }
         let script = String::from_utf8(Client::of(address).fetch("pxe/autoexec.ipxe")?.bytes)?;
         let url = SocketAddr::new(host.parse()?, 8080);
-        ensure!(script.contains(&format!("set shaper-url http://{url}\n")), "{script}");
+        ensure!(
+            script.contains(&format!("set shaper-url http://{url}\n")),
+            "{script}"
+        );
     }
     let v4 = Tftp::serving(root.path()).listen("0.0.0.0:0").start()?;
     let address = SocketAddr::new("127.0.0.3".parse()?, v4.address().port());
-    ensure!(Client::of(address).option("windowsize", 8).fetch(name)?.from == address);
+    ensure!(
+        Client::of(address)
+            .option("windowsize", 8)
+            .fetch(name)?
+            .from
+            == address
+    );
     Ok(())
 }
 
@@ -152,10 +233,14 @@ fn ipv6_and_ipv4_are_answered_from_the_address_that_was_asked() -> Result<()> {
 fn with_a_range_of_ports_answers_come_from_those() -> Result<()> {
     let (root, files) = files()?;
     let (name, bytes) = &files[4];
-    let server = Tftp::serving(root.path()).args(["--tftp-ports", "47069-47072"]).start()?;
+    let server = Tftp::serving(root.path())
+        .args(["--tftp-ports", "47069-47072"])
+        .start()?;
     let mut ports = std::collections::BTreeSet::new();
     for windowsize in [1, 2, 4, 8] {
-        let fetched = Client::of(server.address()).option("windowsize", windowsize).fetch(name)?;
+        let fetched = Client::of(server.address())
+            .option("windowsize", windowsize)
+            .fetch(name)?;
         ensure!(fetched.bytes == *bytes);
         ports.insert(fetched.from.port());
     }
@@ -170,30 +255,51 @@ fn over_a_network_that_loses_copies_and_reorders_a_tenth_the_bytes_arrive_whole(
     let small = pattern(20_000);
     let root = Root::of(&[("ipxe.efi", &bytes), ("small", &small)])?;
     let server = Tftp::serving(root.path()).start()?;
-    let faults = Faults { lost: 10, copied: 10, overtaken: 10 };
+    let faults = Faults {
+        lost: 10,
+        copied: 10,
+        overtaken: 10,
+    };
     let mut clients = Vec::new();
     for (seed, windowsize) in [1_u64, 1, 4, 16].into_iter().enumerate() {
-        let (proxy, bytes) = (Proxy::to(server.address(), faults, 7 + seed as u64)?, bytes.clone());
+        let (proxy, bytes) = (
+            Proxy::to(server.address(), faults, 7 + seed as u64)?,
+            bytes.clone(),
+        );
         clients.push(std::thread::spawn(move || -> Result<()> {
-            let mut client = Client::of(proxy.address()).option("blksize", 1432).option("tsize", 0);
+            let mut client = Client::of(proxy.address())
+                .option("blksize", 1432)
+                .option("tsize", 0);
             if windowsize > 1 {
                 client = client.option("windowsize", windowsize);
             }
-            ensure!(client.fetch("ipxe.efi")?.bytes == bytes, "other bytes with window {windowsize}");
-            ensure!(proxy.counts().iter().all(|count| *count > 5), "there were hardly any faults: {:?}", proxy.counts());
+            ensure!(
+                client.fetch("ipxe.efi")?.bytes == bytes,
+                "other bytes with window {windowsize}"
+            );
+            ensure!(
+                proxy.counts().iter().all(|count| *count > 5),
+                "there were hardly any faults: {:?}",
+                proxy.counts()
+            );
             Ok(())
         }));
     }
     // tftp-hpa asks for no larger blocks, and each loss costs it a second and more: a file of fewer blocks is enough.
     let (files, few) = ([("ipxe.efi", bytes)], [("small", small)]);
-    let programs: [(&str, &[_], Fetch<'_>); 3] =
-        [("atftp", &files, &atftp(&["blksize 1432"])), ("curl", &few, &curl(&["--tftp-blksize", "1432"])), ("tftp-hpa", &few, &tftp_hpa)];
+    let programs: [(&str, &[_], Fetch<'_>); 3] = [
+        ("atftp", &files, &atftp(&["blksize 1432"])),
+        ("curl", &few, &curl(&["--tftp-blksize", "1432"])),
+        ("tftp-hpa", &few, &tftp_hpa),
+    ];
     for (seed, (program, files, fetch)) in (3..).zip(programs) {
         let proxy = Proxy::to(server.address(), faults, seed)?;
         fetches_all(proxy.address(), files, fetch).context(program)?;
     }
     for client in clients {
-        client.join().map_err(|_| anyhow::anyhow!("a client failed"))??;
+        client
+            .join()
+            .map_err(|_| anyhow::anyhow!("a client failed"))??;
     }
     Ok(())
 }
@@ -212,7 +318,12 @@ fn files_that_appear_change_and_go_are_followed() -> Result<()> {
     ensure!(client.fetch("a")?.bytes == b"another");
     ensure!(client.fetch("B\\C")?.bytes == b"new");
     ensure!(client.fetch("passwd").is_err());
-    ensure!(server.admin("/readyz?verbose")?.body.contains("passwd: a link that leaves the folder"));
+    ensure!(
+        server
+            .admin("/readyz?verbose")?
+            .body
+            .contains("passwd: a link that leaves the folder")
+    );
     std::fs::remove_file(root.path().join("a"))?;
     server.wait_for_metric("shaper_tftp_files", |files| files == 1)?;
     let error = client.fetch("a").unwrap_err().to_string();
@@ -231,7 +342,11 @@ fn a_transfer_that_runs_ends_before_the_server_does() -> Result<()> {
         if length > 20_000 && !std::mem::replace(&mut asked, true) {
             server.ask_to_stop().expect("the server runs");
             std::thread::sleep(Duration::from_millis(400));
-            assert_eq!(e2e::tftp::ask(address, b"\0\x01a\0octet\0").expect("the socket is there"), None, "a new transfer began");
+            assert_eq!(
+                e2e::tftp::ask(address, b"\0\x01a\0octet\0").expect("the socket is there"),
+                None,
+                "a new transfer began"
+            );
         }
     })?;
     ensure!(fetched.bytes == bytes);

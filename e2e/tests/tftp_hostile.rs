@@ -14,7 +14,10 @@ fn error(answer: Option<&[u8]>) -> Result<Option<u8>> {
     match answer {
         None => Ok(None),
         Some([0, 5, 0, code, text @ .., 0]) => {
-            ensure!(text.len() < 60 && text.iter().all(|byte| (b' '..=b'~').contains(byte)), "an odd text: {text:?}");
+            ensure!(
+                text.len() < 60 && text.iter().all(|byte| (b' '..=b'~').contains(byte)),
+                "an odd text: {text:?}"
+            );
             Ok(Some(*code))
         }
         Some(other) => anyhow::bail!("neither an ERROR nor silence: {other:?}"),
@@ -38,44 +41,168 @@ fn bad_packets_get_an_error_with_a_fixed_text_or_silence_and_are_counted() -> Re
     let server = Tftp::serving(root.path()).start()?;
     let long = vec![b'a'; 65_400];
     let cases: Vec<(&str, Vec<u8>, Option<u8>, &str)> = vec![
-        ("climbs", request(b"../../etc/passwd", b"octet\0"), Some(1), "no_such_file"),
-        ("climbs, Windows' way", request(b"..\\..\\etc\\passwd", b"octet\0"), Some(1), "no_such_file"),
-        ("absolute", request(b"/etc/passwd", b"octet\0"), Some(1), "no_such_file"),
-        ("a link that leaves", request(b"passwd", b"octet\0"), Some(1), "no_such_file"),
-        ("a folder", request(b"/", b"octet\0"), Some(1), "no_such_file"),
+        (
+            "climbs",
+            request(b"../../etc/passwd", b"octet\0"),
+            Some(1),
+            "no_such_file",
+        ),
+        (
+            "climbs, Windows' way",
+            request(b"..\\..\\etc\\passwd", b"octet\0"),
+            Some(1),
+            "no_such_file",
+        ),
+        (
+            "absolute",
+            request(b"/etc/passwd", b"octet\0"),
+            Some(1),
+            "no_such_file",
+        ),
+        (
+            "a link that leaves",
+            request(b"passwd", b"octet\0"),
+            Some(1),
+            "no_such_file",
+        ),
+        (
+            "a folder",
+            request(b"/", b"octet\0"),
+            Some(1),
+            "no_such_file",
+        ),
         ("no name", request(b"", b"octet\0"), Some(1), "no_such_file"),
-        ("not UTF-8", request(b"\xfe\xc3\x28", b"octet\0"), Some(1), "no_such_file"),
-        ("a long name", request(&long[..1_000], b"octet\0"), Some(1), "no_such_file"),
-        ("a name of 64 KiB", request(&long, b"octet\0"), Some(4), "oversized"),
+        (
+            "not UTF-8",
+            request(b"\xfe\xc3\x28", b"octet\0"),
+            Some(1),
+            "no_such_file",
+        ),
+        (
+            "a long name",
+            request(&long[..1_000], b"octet\0"),
+            Some(1),
+            "no_such_file",
+        ),
+        (
+            "a name of 64 KiB",
+            request(&long, b"octet\0"),
+            Some(4),
+            "oversized",
+        ),
         ("64 KiB of nothing", vec![0; 65_000], None, "oversized"),
-        ("a write", b"\0\x02ipxe.efi\0octet\0".to_vec(), Some(2), "write"),
+        (
+            "a write",
+            b"\0\x02ipxe.efi\0octet\0".to_vec(),
+            Some(2),
+            "write",
+        ),
         ("mail", request(b"ipxe.efi", b"mail\0"), Some(4), "mode"),
-        ("netascii", request(b"ipxe.efi", b"netascii\0"), Some(4), "mode"),
-        ("blksize 0", request(b"ipxe.efi", b"octet\0blksize\x000\0"), Some(8), "option"),
-        ("blksize 2^64", request(b"ipxe.efi", b"octet\0blksize\x0018446744073709551616\0"), Some(8), "option"),
-        ("tsize 2^64", request(b"ipxe.efi", b"octet\0tsize\x0018446744073709551616\0"), Some(8), "option"),
-        ("timeout 0", request(b"ipxe.efi", b"octet\0timeout\x000\0"), Some(8), "option"),
-        ("windowsize 0", request(b"ipxe.efi", b"octet\0windowsize\x000\0"), Some(8), "option"),
-        ("windowsize 2^64", request(b"ipxe.efi", b"octet\0windowsize\x0018446744073709551616\0"), Some(8), "option"),
-        ("no end of the name", b"\0\x01ipxe.efi".to_vec(), Some(4), "malformed"),
-        ("no end of the mode", b"\0\x01ipxe.efi\0octet".to_vec(), Some(4), "malformed"),
-        ("an option without value", request(b"ipxe.efi", b"octet\0blksize\0"), Some(4), "malformed"),
+        (
+            "netascii",
+            request(b"ipxe.efi", b"netascii\0"),
+            Some(4),
+            "mode",
+        ),
+        (
+            "blksize 0",
+            request(b"ipxe.efi", b"octet\0blksize\x000\0"),
+            Some(8),
+            "option",
+        ),
+        (
+            "blksize 2^64",
+            request(b"ipxe.efi", b"octet\0blksize\x0018446744073709551616\0"),
+            Some(8),
+            "option",
+        ),
+        (
+            "tsize 2^64",
+            request(b"ipxe.efi", b"octet\0tsize\x0018446744073709551616\0"),
+            Some(8),
+            "option",
+        ),
+        (
+            "timeout 0",
+            request(b"ipxe.efi", b"octet\0timeout\x000\0"),
+            Some(8),
+            "option",
+        ),
+        (
+            "windowsize 0",
+            request(b"ipxe.efi", b"octet\0windowsize\x000\0"),
+            Some(8),
+            "option",
+        ),
+        (
+            "windowsize 2^64",
+            request(b"ipxe.efi", b"octet\0windowsize\x0018446744073709551616\0"),
+            Some(8),
+            "option",
+        ),
+        (
+            "no end of the name",
+            b"\0\x01ipxe.efi".to_vec(),
+            Some(4),
+            "malformed",
+        ),
+        (
+            "no end of the mode",
+            b"\0\x01ipxe.efi\0octet".to_vec(),
+            Some(4),
+            "malformed",
+        ),
+        (
+            "an option without value",
+            request(b"ipxe.efi", b"octet\0blksize\0"),
+            Some(4),
+            "malformed",
+        ),
         ("half an opcode", vec![0], None, "malformed"),
         ("nothing", vec![], None, "malformed"),
         ("an unknown opcode", vec![0, 9, 1, 2, 3], None, "malformed"),
         ("half an ACK", vec![0, 4, 0], None, "malformed"),
-        ("an ACK of no transfer", vec![0, 4, 0, 0], None, "unknown_transfer"),
-        ("an ERROR of no transfer", b"\0\x05\0\x01x\0".to_vec(), None, "unknown_transfer"),
-        ("data", b"\0\x03\0\x01data".to_vec(), None, "not_for_servers"),
-        ("an OACK", b"\0\x06blksize\x00512\0".to_vec(), None, "not_for_servers"),
+        (
+            "an ACK of no transfer",
+            vec![0, 4, 0, 0],
+            None,
+            "unknown_transfer",
+        ),
+        (
+            "an ERROR of no transfer",
+            b"\0\x05\0\x01x\0".to_vec(),
+            None,
+            "unknown_transfer",
+        ),
+        (
+            "data",
+            b"\0\x03\0\x01data".to_vec(),
+            None,
+            "not_for_servers",
+        ),
+        (
+            "an OACK",
+            b"\0\x06blksize\x00512\0".to_vec(),
+            None,
+            "not_for_servers",
+        ),
     ];
     for (what, packet, expected, reason) in cases {
         let metric = format!("shaper_tftp_refusals_total{{reason=\"{reason}\"}}");
         let before = server.metric(&metric)?;
         let answer = ask(server.address(), &packet)?;
-        ensure!(error(answer.as_deref()).with_context(|| what.to_owned())? == expected, "{what}: {answer:?}");
-        ensure!(answer.is_none_or(|answer| answer.len() <= packet.len().max(60)), "{what}: the answer is larger than the question");
-        ensure!(server.metric(&metric)? == before + 1, "{what}: not counted as {reason}");
+        ensure!(
+            error(answer.as_deref()).with_context(|| what.to_owned())? == expected,
+            "{what}: {answer:?}"
+        );
+        ensure!(
+            answer.is_none_or(|answer| answer.len() <= packet.len().max(60)),
+            "{what}: the answer is larger than the question"
+        );
+        ensure!(
+            server.metric(&metric)? == before + 1,
+            "{what}: not counted as {reason}"
+        );
     }
     ensure!(Client::of(server.address()).fetch("ipxe.efi")?.bytes == pattern(200_000));
     Ok(())
@@ -86,10 +213,15 @@ fn whoever_is_not_the_peer_of_a_transfer_changes_nothing_about_it() -> Result<()
     let (server, _root) = serving(50_000)?;
     let other = UdpSocket::bind("127.0.0.1:0")?;
     let fetched = Client::of(server.address()).fetch_slowly("a", |length| {
-        for packet in
-            [&[0, 4, 0, 1][..], &[0, 4, 0xff, 0xff], b"\0\x05\0\0stop\0", &[0, 4, 0, u8::try_from(length / 512).expect("a small file")]]
-        {
-            other.send_to(packet, server.address()).expect("the server is there");
+        for packet in [
+            &[0, 4, 0, 1][..],
+            &[0, 4, 0xff, 0xff],
+            b"\0\x05\0\0stop\0",
+            &[0, 4, 0, u8::try_from(length / 512).expect("a small file")],
+        ] {
+            other
+                .send_to(packet, server.address())
+                .expect("the server is there");
         }
     })?;
     ensure!(fetched.bytes == pattern(50_000));
@@ -109,14 +241,20 @@ fn acknowledgements_of_the_future_and_an_error_end_as_they_should() -> Result<()
     for future in [2_u16, 50, 97, 98, 40_000, 65_535] {
         let [high, low] = future.to_be_bytes();
         socket.send(&[0, 4, high, low])?;
-        ensure!(socket.recv(&mut buffer).is_err(), "an answer to an acknowledgement of block {future}");
+        ensure!(
+            socket.recv(&mut buffer).is_err(),
+            "an answer to an acknowledgement of block {future}"
+        );
     }
     socket.send(&[0, 4, 0, 1])?;
     ensure!(socket.recv(&mut buffer)? == 516 && buffer[..4] == [0, 3, 0, 2]);
     // Firmware does so after it asked for a size: no answer, no repeat, and a new request from the same port begins anew.
     socket.send(b"\0\x05\0\x08User aborted\0")?;
     ensure!(socket.recv(&mut buffer).is_err());
-    server.wait_for_metric("shaper_tftp_transfers_total{outcome=\"aborted\"}", |aborted| aborted == 1)?;
+    server.wait_for_metric(
+        "shaper_tftp_transfers_total{outcome=\"aborted\"}",
+        |aborted| aborted == 1,
+    )?;
     socket.send(b"\0\x01a\0octet\0tsize\x000\0")?;
     let length = socket.recv(&mut buffer)?;
     ensure!(&buffer[..length] == b"\0\x06tsize\x0050000\0");
@@ -138,20 +276,30 @@ fn count(socket: &UdpSocket) -> Result<(usize, usize)> {
 fn a_flood_of_requests_from_one_source_gets_little_and_others_go_on() -> Result<()> {
     let root = Root::of(&[("a", pattern(100_000))])?;
     // The honest machine is at the same address: here all are.
-    let server = Tftp::serving(root.path()).args(["--tftp-unproven-bytes", "4096"]).start()?;
+    let server = Tftp::serving(root.path())
+        .args(["--tftp-unproven-bytes", "4096"])
+        .start()?;
     let flood = UdpSocket::bind("127.0.0.9:0")?;
     // An honest machine fetches meanwhile: a part of the flood comes in before each of its acknowledgements.
     let (mut left, mut failed) = (5_000_u32, None);
-    let fetched = Client::of(server.address()).option("tsize", 0).fetch_slowly("a", |_| {
-        for _ in 0..left.min(30) {
-            left -= 1;
-            failed = flood.send_to(b"\0\x01a\0octet\0", server.address()).err().or(failed.take());
-        }
-    })?;
+    let fetched = Client::of(server.address())
+        .option("tsize", 0)
+        .fetch_slowly("a", |_| {
+            for _ in 0..left.min(30) {
+                left -= 1;
+                failed = flood
+                    .send_to(b"\0\x01a\0octet\0", server.address())
+                    .err()
+                    .or(failed.take());
+            }
+        })?;
     ensure!(failed.is_none() && left == 0, "{failed:?}, {left} left");
     ensure!(fetched.bytes == pattern(100_000));
     let (datagrams, bytes) = count(&flood)?;
-    ensure!((1..=4).contains(&datagrams), "{datagrams} datagrams, {bytes} bytes");
+    ensure!(
+        (1..=4).contains(&datagrams),
+        "{datagrams} datagrams, {bytes} bytes"
+    );
     // Each from another port, which looks like many machines: then it is the bytes that are bounded.
     let sockets: Result<Vec<_>, _> = (0..500).map(|_| UdpSocket::bind("127.0.0.9:0")).collect();
     let sockets = sockets?;
@@ -167,18 +315,37 @@ fn a_flood_of_requests_from_one_source_gets_little_and_others_go_on() -> Result<
             total += length;
         }
     }
-    ensure!(total <= 3 * 4_096, "{total} bytes to peers that proved nothing");
+    ensure!(
+        total <= 3 * 4_096,
+        "{total} bytes to peers that proved nothing"
+    );
     let limited = server.metric("shaper_tftp_refusals_total{reason=\"prefix_budget\"}")?;
     ensure!(limited > 400, "{limited}");
-    ensure!(Client::of(server.address()).option("tsize", 0).fetch("a")?.bytes == pattern(100_000));
+    ensure!(
+        Client::of(server.address())
+            .option("tsize", 0)
+            .fetch("a")?
+            .bytes
+            == pattern(100_000)
+    );
     Ok(())
 }
 
 #[test]
-fn a_flood_of_requests_from_ten_thousand_sources_takes_bounded_memory_and_others_go_on() -> Result<()> {
+fn a_flood_of_requests_from_ten_thousand_sources_takes_bounded_memory_and_others_go_on()
+-> Result<()> {
     let root = Root::of(&[("a", pattern(1_000_000))])?;
-    let server = Tftp::serving(root.path()).args(["--tftp-transfers", "200"]).start()?;
-    ensure!(Client::of(server.address()).option("blksize", 1432).fetch("a")?.bytes.len() == 1_000_000);
+    let server = Tftp::serving(root.path())
+        .args(["--tftp-transfers", "200"])
+        .start()?;
+    ensure!(
+        Client::of(server.address())
+            .option("blksize", 1432)
+            .fetch("a")?
+            .bytes
+            .len()
+            == 1_000_000
+    );
     let before = server.memory()?;
     let address = server.address();
     let mut sources = 0_u32;
@@ -187,18 +354,23 @@ fn a_flood_of_requests_from_ten_thousand_sources_takes_bounded_memory_and_others
             sources += 1;
             let [_, high, middle, low] = (sources.wrapping_mul(677) % 0x00ff_ffff).to_be_bytes();
             let socket = UdpSocket::bind((Ipv4Addr::new(127, high, middle, low.max(1)), 0))?;
-            socket.send_to(b"\0\x01a\0octet\0blksize\x001432\0windowsize\x0064\0", address)?;
+            socket.send_to(
+                b"\0\x01a\0octet\0blksize\x001432\0windowsize\x0064\0",
+                address,
+            )?;
         }
         Ok(())
     };
     let mut steps = 0;
     let mut failed = None;
-    let fetched = Client::of(address).option("blksize", 1432).fetch_slowly("a", |_| {
-        steps += 1;
-        if steps % 13 == 0 && steps <= 13 * 50 {
-            failed = flood().err().or(failed.take());
-        }
-    })?;
+    let fetched = Client::of(address)
+        .option("blksize", 1432)
+        .fetch_slowly("a", |_| {
+            steps += 1;
+            if steps % 13 == 0 && steps <= 13 * 50 {
+                failed = flood().err().or(failed.take());
+            }
+        })?;
     if let Some(error) = failed {
         return Err(error);
     }
@@ -210,15 +382,28 @@ fn a_flood_of_requests_from_ten_thousand_sources_takes_bounded_memory_and_others
     let grown = server.memory()?.saturating_sub(before);
     ensure!(grown < 20 * 1024, "the server grew by {grown} KiB");
     // ... and a new machine is not locked out.
-    ensure!(Client::of(address).option("blksize", 1432).fetch("a")?.bytes.len() == 1_000_000);
-    ensure!(server.log().text().lines().count() < 100, "a flood fills the log:\n{}", server.log().text());
+    ensure!(
+        Client::of(address)
+            .option("blksize", 1432)
+            .fetch("a")?
+            .bytes
+            .len()
+            == 1_000_000
+    );
+    ensure!(
+        server.log().text().lines().count() < 100,
+        "a flood fills the log:\n{}",
+        server.log().text()
+    );
     Ok(())
 }
 
 #[test]
 fn too_many_transfers_of_one_peer_get_silence_until_one_has_ended() -> Result<()> {
     let root = Root::of(&[("a", pattern(5_000))])?;
-    let server = Tftp::serving(root.path()).args(["--tftp-transfers-per-peer", "2"]).start()?;
+    let server = Tftp::serving(root.path())
+        .args(["--tftp-transfers-per-peer", "2"])
+        .start()?;
     let request = b"\0\x01a\0octet\0tsize\x000\0";
     let sockets: Result<Vec<_>, _> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0")).collect();
     let sockets = sockets?;
@@ -227,7 +412,10 @@ fn too_many_transfers_of_one_peer_get_silence_until_one_has_ended() -> Result<()
         socket.send_to(request, server.address())?;
     }
     let mut buffer = [0; 600];
-    let answered: Vec<_> = sockets.iter().map(|socket| socket.recv(&mut buffer).is_ok()).collect();
+    let answered: Vec<_> = sockets
+        .iter()
+        .map(|socket| socket.recv(&mut buffer).is_ok())
+        .collect();
     ensure!(answered == [true, true, false], "{answered:?}");
     sockets[0].send_to(b"\0\x05\0\x08\0", server.address())?;
     server.wait_for_metric("shaper_tftp_active", |active| active == 1)?;
@@ -248,29 +436,56 @@ fn a_port_that_needs_a_privilege_or_is_in_use_is_told_with_what_to_do() -> Resul
         std::fs::copy(binary()?, &copy)?;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         let listen = listen.to_string();
-        let mut args = vec!["tftp", "--tftp-listen", &listen, "--admin-listen", "127.0.0.1:0"];
+        let mut args = vec![
+            "tftp",
+            "--tftp-listen",
+            &listen,
+            "--admin-listen",
+            "127.0.0.1:0",
+        ];
         let copy = copy.display().to_string();
         let program = if let Some(user) = user {
             args.splice(
                 0..0,
-                ["--reuid", user, "--regid", user, "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", copy.as_str()],
+                [
+                    "--reuid",
+                    user,
+                    "--regid",
+                    user,
+                    "--clear-groups",
+                    "--bounding-set=-all",
+                    "--inh-caps=-all",
+                    copy.as_str(),
+                ],
             );
             "setpriv"
         } else {
             copy.as_str()
         };
         let mut process = Process::start("shaper", program.as_ref(), None, |command| {
-            command.args(&args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            command
+                .args(&args)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped());
         })?;
         ensure!(!process.wait(Duration::from_secs(10))?.success());
         let stderr = process.child().stderr.take().context("no standard error")?;
         Ok(std::io::read_to_string(stderr)?)
     };
     let text = says(None, server.address())?;
-    ensure!(text.contains("--tftp-listen") && text.contains("is in use"), "{text}");
+    ensure!(
+        text.contains("--tftp-listen") && text.contains("is in use"),
+        "{text}"
+    );
     if process::is_root() {
         let text = says(Some("65534"), "127.0.0.1:69".parse()?)?;
-        for part in ["port 69 needs a privilege", "setcap cap_net_bind_service", "ip_unprivileged_port_start", "6969"] {
+        for part in [
+            "port 69 needs a privilege",
+            "setcap cap_net_bind_service",
+            "ip_unprivileged_port_start",
+            "6969",
+        ] {
             ensure!(text.contains(part), "no {part:?} in {text}");
         }
     }

@@ -20,8 +20,13 @@ fn its_assignment() -> String {
 fn a_machine_waiting_on_404_boots_once_its_assignment_appears() -> Result<()> {
     let manifests = Manifests::of(&[says_its_name("linux")])?;
     let server = Server::standalone(manifests.path()).start_ready()?;
-    let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe")).uuid(UUID).boot()?;
-    machine.wait_for("The server has nothing to boot for this machine: no Assignment matches", BOOT)?;
+    let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe"))
+        .uuid(UUID)
+        .boot()?;
+    machine.wait_for(
+        "The server has nothing to boot for this machine: no Assignment matches",
+        BOOT,
+    )?;
     machine.wait_for(&format!("uuid {UUID}"), BOOT)?;
     machine.wait_for("Next try in 4 seconds", NEXT_ATTEMPT)?;
 
@@ -34,7 +39,9 @@ fn a_machine_waiting_on_404_boots_once_its_assignment_appears() -> Result<()> {
 fn a_machine_waiting_on_503_boots_once_the_server_can_answer() -> Result<()> {
     let manifests = Manifests::new()?;
     let state = tempfile::tempdir()?;
-    let server = Server::standalone(manifests.path()).state(state.path()).start_ready()?;
+    let server = Server::standalone(manifests.path())
+        .state(state.path())
+        .start_ready()?;
     // No id of a config may be served before it is written down, and a folder in its place prevents that.
     let obstacle = state.path().join("config-ids.json");
     std::fs::create_dir(&obstacle)?;
@@ -42,10 +49,13 @@ fn a_machine_waiting_on_503_boots_once_the_server_can_answer() -> Result<()> {
     manifests.write("profile.yaml", &with_config)?;
     manifests.write("assignment.yaml", &its_assignment())?;
     let url = server.url(&format!("/ipxe?uuid={UUID}"));
-    let (answer, _) = http::wait_until(&url, Duration::from_secs(10), |answer| answer.status == 503)?;
+    let (answer, _) =
+        http::wait_until(&url, Duration::from_secs(10), |answer| answer.status == 503)?;
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
 
-    let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe")).uuid(UUID).boot()?;
+    let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe"))
+        .uuid(UUID)
+        .boot()?;
     // One dot for each second that iPXE waits by itself.
     machine.wait_for("/ipxe.....", BOOT)?;
     std::fs::remove_dir(&obstacle)?;
@@ -59,24 +69,33 @@ fn a_machine_waiting_for_a_stopped_server_boots_once_it_is_back() -> Result<()> 
     let manifests = Manifests::of(&[says_its_name("linux")])?;
     let server = Server::standalone(manifests.path()).start_ready()?;
     let address = server.http_address().to_string();
-    let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe")).uuid(UUID).boot()?;
+    let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe"))
+        .uuid(UUID)
+        .boot()?;
     machine.wait_for("The server has nothing to boot", BOOT)?;
     server.stop()?;
     machine.wait_for("it refuses or drops connections", NEXT_ATTEMPT)?;
 
     manifests.write("late.yaml", &its_assignment())?;
-    let _server = Server::standalone(manifests.path()).http_listen(&address).start_ready()?;
+    let _server = Server::standalone(manifests.path())
+        .http_listen(&address)
+        .start_ready()?;
     machine.wait_for("BOOTED-linux", NEXT_ATTEMPT)?;
     machine.wait_for_power_off(Duration::from_secs(20))
 }
 
 #[test]
 fn a_machine_whose_script_fails_fetches_the_mended_one() -> Result<()> {
-    let broken = e2e::manifests::profile("linux", "#!ipxe\nkernel {{ base_url }}/no-such-kernel\nboot\n");
+    let broken = e2e::manifests::profile(
+        "linux",
+        "#!ipxe\nkernel {{ base_url }}/no-such-kernel\nboot\n",
+    );
     let manifests = Manifests::of(&[its_assignment()])?;
     manifests.write("profile.yaml", &broken)?;
     let server = Server::standalone(manifests.path()).start_ready()?;
-    let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe")).uuid(UUID).boot()?;
+    let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe"))
+        .uuid(UUID)
+        .boot()?;
     // The kernel's 404 must not be taken for a missing Assignment.
     machine.wait_for("The script that the server sent has failed", BOOT)?;
     assert_eq!(machine.console().count("no Assignment matches"), 0);

@@ -13,7 +13,9 @@ const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 /// What a user is told of a Profile that can't be served.
 fn wrong_profiles() -> Vec<(String, String)> {
     let invalid = |says: &str| format!("The Profile \"p\" is invalid: {says}");
-    let config = |text: &str| profile("p", "#!ipxe\nboot\n") + &format!("  additionalConfig:\n    a: \"{text}\"\n");
+    let config = |text: &str| {
+        profile("p", "#!ipxe\nboot\n") + &format!("  additionalConfig:\n    a: \"{text}\"\n")
+    };
     vec![
         (
             profile("p", "#!ipxe\nkernel {{ nobody }}\n"),
@@ -22,11 +24,22 @@ fn wrong_profiles() -> Vec<(String, String)> {
                  profile, assignment, base_url)",
             ),
         ),
-        (profile("p", "#!ipxe\n{% if %}\n"), invalid("spec.ipxe: line 2 of the text: ")),
-        (profile("p", "#!ipxe\ngoto nowhere\n"), invalid("spec.ipxe: line 2 of the text: ")),
-        (config("{{ a | nothing }}"), invalid("spec.additionalConfig.a: line 1 of the text: ")),
         (
-            config("{% for x in range(1000) %}{% for y in range(1000) %}{{ x }}{% endfor %}{% endfor %}"),
+            profile("p", "#!ipxe\n{% if %}\n"),
+            invalid("spec.ipxe: line 2 of the text: "),
+        ),
+        (
+            profile("p", "#!ipxe\ngoto nowhere\n"),
+            invalid("spec.ipxe: line 2 of the text: "),
+        ),
+        (
+            config("{{ a | nothing }}"),
+            invalid("spec.additionalConfig.a: line 1 of the text: "),
+        ),
+        (
+            config(
+                "{% for x in range(1000) %}{% for y in range(1000) %}{{ x }}{% endfor %}{% endfor %}",
+            ),
             invalid("spec.additionalConfig.a: "),
         ),
     ]
@@ -38,7 +51,10 @@ fn what_can_not_be_served_is_refused_while_the_webhook_is_there() -> Result<()> 
     for (manifest, says) in wrong_profiles() {
         let said = site.kubectl.refused(&manifest)?;
         println!("{}", said.trim_end());
-        ensure!(said.starts_with(&says) && said.trim_end().lines().count() == 1, "{said}");
+        ensure!(
+            said.starts_with(&says) && said.trim_end().lines().count() == 1,
+            "{said}"
+        );
     }
     // What the schema refuses is refused by it, in its own words, and is not asked of the webhook.
     let said = site.kubectl.refused(&assignment("a", "uuids: [x]", "p"))?;
@@ -80,7 +96,10 @@ fn what_may_be_meant_otherwise_is_written_with_a_warning() -> Result<()> {
              profile=linux?)"
         )]
     );
-    assert_eq!(site.warned(&assignment("web", &format!("uuids: [{UUID}]"), "linux"))?, none);
+    assert_eq!(
+        site.warned(&assignment("web", &format!("uuids: [{UUID}]"), "linux"))?,
+        none
+    );
     site.knows("1 Assignments, 1 Profiles")?;
 
     // Creation times are in seconds.
@@ -93,7 +112,9 @@ fn what_may_be_meant_otherwise_is_written_with_a_warning() -> Result<()> {
         )]
     );
     assert_eq!(
-        site.warned(&(assignment("web-2", &format!("uuids: [{UUID}]"), "linux") + "  priority: 5\n"))?,
+        site.warned(
+            &(assignment("web-2", &format!("uuids: [{UUID}]"), "linux") + "  priority: 5\n")
+        )?,
         [format!(
             "Assignment web-2: spec.subjectSelectors: Assignment {ns}/web names uuid {UUID} too; this one goes first, as its priority 5 is higher than 0 \
              (leave the machine to one of them, or give the one that is meant the higher priority)"
@@ -107,13 +128,18 @@ fn what_may_be_meant_otherwise_is_written_with_a_warning() -> Result<()> {
         ]
     );
     assert_eq!(
-        site.warned(&assignment("filler", "serialNumbers: [To be filled by O.E.M.]", "linux"))?,
+        site.warned(&assignment(
+            "filler",
+            "serialNumbers: [To be filled by O.E.M.]",
+            "linux"
+        ))?,
         [
             "Assignment filler: spec.subjectSelectors.serialNumbers[0]: \"To be filled by O.E.M.\" is what boards say that nobody gave an identity: it matches no machine \
           (name the machine by another identity, or by its MAC address)"
         ]
     );
-    site.kubectl.run(["delete", "assignment", "typo", "filler", "web-2"])?;
+    site.kubectl
+        .run(["delete", "assignment", "typo", "filler", "web-2"])?;
     site.knows("1 Assignments, 1 Profiles")?;
 
     let one = format!(
@@ -121,31 +147,64 @@ fn what_may_be_meant_otherwise_is_written_with_a_warning() -> Result<()> {
     );
     let relabel = profile("linux", linux).replace("{profile: linux}", "{profile: other}");
     let said = site.warned(&relabel)?;
-    ensure!(said.contains(&format!("Profile linux: metadata.labels: {one}")), "{said:?}");
+    ensure!(
+        said.contains(&format!("Profile linux: metadata.labels: {one}")),
+        "{said:?}"
+    );
     assert_eq!(site.warned(&profile("linux", linux))?, none);
     site.knows("1 Assignments, 1 Profiles")?;
     eventually(SOON, "the feed has brought the label back", || {
-        let answer = site.kubectl.answer(["delete", "profile", "linux", "--dry-run=server"], "")?;
+        let answer = site
+            .kubectl
+            .answer(["delete", "profile", "linux", "--dry-run=server"], "")?;
         Ok((warnings(answer)? == [format!("Profile linux: {one}")]).then_some(()))
     })?;
-    assert_eq!(warnings(site.kubectl.answer(["delete", "profile", "linux"], "")?)?, [format!("Profile linux: {one}")]);
-    assert_eq!(warnings(site.kubectl.answer(["delete", "assignment", "web"], "")?)?, none);
+    assert_eq!(
+        warnings(site.kubectl.answer(["delete", "profile", "linux"], "")?)?,
+        [format!("Profile linux: {one}")]
+    );
+    assert_eq!(
+        warnings(site.kubectl.answer(["delete", "assignment", "web"], "")?)?,
+        none
+    );
     Ok(())
 }
 
 #[test]
 fn an_object_that_was_wrong_before_may_be_annotated_and_deleted() -> Result<()> {
     let site = Site::start()?;
-    site.kubectl.run(["delete", "validatingwebhookconfiguration", "shaper"])?;
+    site.kubectl
+        .run(["delete", "validatingwebhookconfiguration", "shaper"])?;
     let wrong = profile("p", "#!ipxe\n{{ nobody }}\n");
-    eventually(SOON, "it is written", || Ok(site.kubectl.answer(["apply", "-f", "-"], &wrong)?.success.then_some(())))?;
-    site.kubectl.apply(&site.webhook.webhook_configuration(&site.certificates.authority)?)?;
+    eventually(SOON, "it is written", || {
+        Ok(site
+            .kubectl
+            .answer(["apply", "-f", "-"], &wrong)?
+            .success
+            .then_some(()))
+    })?;
+    site.kubectl.apply(
+        &site
+            .webhook
+            .webhook_configuration(&site.certificates.authority)?,
+    )?;
     site.asks_again()?;
-    let said = warnings(site.kubectl.answer(["annotate", "profile", "p", "note=x"], "")?)?;
-    ensure!(said.len() == 1 && said[0].contains("`nobody` is not defined"), "{said:?}");
+    let said = warnings(
+        site.kubectl
+            .answer(["annotate", "profile", "p", "note=x"], "")?,
+    )?;
+    ensure!(
+        said.len() == 1 && said[0].contains("`nobody` is not defined"),
+        "{said:?}"
+    );
     let patch = r#"{"spec": {"additionalConfig": {"a": "b"}}}"#;
-    let refused = site.kubectl.answer(["patch", "profile", "p", "--type=merge", "-p", patch], "")?;
-    ensure!(!refused.success && refused.stderr.contains("nobody"), "{refused:?}");
+    let refused = site
+        .kubectl
+        .answer(["patch", "profile", "p", "--type=merge", "-p", patch], "")?;
+    ensure!(
+        !refused.success && refused.stderr.contains("nobody"),
+        "{refused:?}"
+    );
     site.kubectl.run(["delete", "profile", "p"])?;
     Ok(())
 }
@@ -154,20 +213,36 @@ fn an_object_that_was_wrong_before_may_be_annotated_and_deleted() -> Result<()> 
 fn a_dry_run_is_told_the_same_and_writes_nothing() -> Result<()> {
     let site = Site::start()?;
     let refused = site.dry(&profile("p", "#!ipxe\n{{ nobody }}\n"))?;
-    ensure!(!refused.success && refused.stderr.contains("`nobody` is not defined"), "{refused:?}");
+    ensure!(
+        !refused.success && refused.stderr.contains("`nobody` is not defined"),
+        "{refused:?}"
+    );
     let dry = site.dry(&assignment("a", "", "linux"))?;
-    ensure!(dry.success && dry.stderr.contains("its machines boot nothing"), "{dry:?}");
+    ensure!(
+        dry.success && dry.stderr.contains("its machines boot nothing"),
+        "{dry:?}"
+    );
     // What was only tried is nothing that others find.
     site.dry(&profile("linux", "#!ipxe\n"))?.into_result()?;
     let said = site.warned(&assignment("a", "", "linux"))?;
-    ensure!(said.iter().any(|warning| warning.contains("its machines boot nothing")), "{said:?}");
+    ensure!(
+        said.iter()
+            .any(|warning| warning.contains("its machines boot nothing")),
+        "{said:?}"
+    );
     assert_eq!(site.kubectl.run(["get", "profiles", "-o", "name"])?, "");
 
     // The committed files, but for their name, which is taken here.
     for file in ["mutating.yaml", "validating.yaml"] {
-        let text = std::fs::read_to_string(format!("{}/../config/webhook/{file}", env!("CARGO_MANIFEST_DIR")))?;
+        let text = std::fs::read_to_string(format!(
+            "{}/../config/webhook/{file}",
+            env!("CARGO_MANIFEST_DIR")
+        ))?;
         let said = site.dry(&text.replace("  name: shaper\n", "  name: shaper-files\n"))?;
-        ensure!(said.success && said.stderr.is_empty() && said.stdout.contains("shaper-files created"), "{said:?}");
+        ensure!(
+            said.success && said.stderr.is_empty() && said.stdout.contains("shaper-files created"),
+            "{said:?}"
+        );
     }
     Ok(())
 }
@@ -175,27 +250,54 @@ fn a_dry_run_is_told_the_same_and_writes_nothing() -> Result<()> {
 #[test]
 fn twenty_objects_applied_at_once_are_checked_beside_each_other() -> Result<()> {
     let site = Site::start()?;
-    let machine = |n: usize| assignment(&format!("m-{n}"), &format!("serialNumbers: [SN-{n}]"), "linux");
-    let all: Vec<_> = (0..20).map(machine).chain([profile("linux", "#!ipxe\nboot\n")]).collect();
+    let machine = |n: usize| {
+        assignment(
+            &format!("m-{n}"),
+            &format!("serialNumbers: [SN-{n}]"),
+            "linux",
+        )
+    };
+    let all: Vec<_> = (0..20)
+        .map(machine)
+        .chain([profile("linux", "#!ipxe\nboot\n")])
+        .collect();
     // Assignments first: each is told that its Profile is not there yet. The Profile first: nobody is told anything but it.
     let said = site.warned(&all.join("---\n"))?;
-    assert_eq!(said.iter().filter(|warning| warning.contains("its machines boot nothing")).count(), 20, "{said:?}");
-    site.kubectl.run(["delete", "profile,assignment", "--all"])?;
+    assert_eq!(
+        said.iter()
+            .filter(|warning| warning.contains("its machines boot nothing"))
+            .count(),
+        20,
+        "{said:?}"
+    );
+    site.kubectl
+        .run(["delete", "profile,assignment", "--all"])?;
     site.knows("0 Assignments, 0 Profiles")?;
     let said = site.warned(&all.iter().rev().cloned().collect::<Vec<_>>().join("---\n"))?;
-    ensure!(said.len() == 1 && said[0].contains("selects this Profile"), "{said:?}");
+    ensure!(
+        said.len() == 1 && said[0].contains("selects this Profile"),
+        "{said:?}"
+    );
 
     // And all at the same time, by twenty who know nothing of each other.
     let answers: Vec<_> = std::thread::scope(|scope| {
         let ask = |n: usize| {
-            let (site, manifest) = (&site, assignment(&format!("m-{n}"), "serialNumbers: [SN-same]", "linux"));
+            let (site, manifest) = (
+                &site,
+                assignment(&format!("m-{n}"), "serialNumbers: [SN-same]", "linux"),
+            );
             scope.spawn(move || site.kubectl.answer(["apply", "-f", "-"], &manifest))
         };
         let all: Vec<_> = (20..40).map(ask).collect();
-        all.into_iter().map(|one| one.join().expect("it does not panic")).collect::<Result<Vec<_>>>()
+        all.into_iter()
+            .map(|one| one.join().expect("it does not panic"))
+            .collect::<Result<Vec<_>>>()
     })?;
     ensure!(answers.iter().all(|answer| answer.success), "{answers:?}");
-    let told = answers.iter().filter(|answer| answer.stderr.contains("SN-same")).count();
+    let told = answers
+        .iter()
+        .filter(|answer| answer.stderr.contains("SN-same"))
+        .count();
     ensure!(told >= 10, "only {told} of 20 were told of each other");
     Ok(())
 }
@@ -207,29 +309,66 @@ fn the_cluster_goes_on_while_the_webhook_is_slow_wrong_or_gone() -> Result<()> {
     let start = Instant::now();
     site.webhook.signal("STOP")?;
     site.kubectl.apply(&right("slow"))?;
-    println!("written {} ms after kubectl began, while the webhook stood still", start.elapsed().as_millis());
+    println!(
+        "written {} ms after kubectl began, while the webhook stood still",
+        start.elapsed().as_millis()
+    );
     site.webhook.signal("CONT")?;
     site.asks_again()?;
 
     // A certificate of somebody else is not believed, and objects are written; then one that is right comes while all runs.
     let stranger = Authority::new("stranger")?;
-    site.certificates.directory.write(&stranger.issue(&WebhookCertificates::leaf())?, &stranger.pem())?;
-    site.webhook = Role::webhook([&site.controller], site.feed.webhook.path(), site.certificates.directory.path())?.start_ready()?;
-    site.kubectl.apply(&site.webhook.webhook_configuration(&site.certificates.authority)?)?;
-    eventually(SOON, "nobody believes it", || Ok(site.dry(&profile("probe", "{{"))?.success.then_some(())))?;
+    site.certificates.directory.write(
+        &stranger.issue(&WebhookCertificates::leaf())?,
+        &stranger.pem(),
+    )?;
+    site.webhook = Role::webhook(
+        [&site.controller],
+        site.feed.webhook.path(),
+        site.certificates.directory.path(),
+    )?
+    .start_ready()?;
+    site.kubectl.apply(
+        &site
+            .webhook
+            .webhook_configuration(&site.certificates.authority)?,
+    )?;
+    eventually(SOON, "nobody believes it", || {
+        Ok(site.dry(&profile("probe", "{{"))?.success.then_some(()))
+    })?;
     site.kubectl.apply(&right("wrong-certificate"))?;
-    let mended = |site: &Site| site.certificates.authority.issue(&WebhookCertificates::leaf());
+    let mended = |site: &Site| {
+        site.certificates
+            .authority
+            .issue(&WebhookCertificates::leaf())
+    };
     let (leaf, pem) = (mended(&site)?, site.certificates.authority.pem());
     site.certificates.directory.write(&leaf, &pem)?;
     site.asks_again()?;
 
     // One that is no certificate changes nothing but what is said; and the next is taken.
-    site.certificates.directory.write_files(&[("tls.crt", "half"), ("tls.key", "x")])?;
-    eventually(SOON, "it says so", || Ok(site.webhook.admin("/readyz?verbose")?.body.contains("can't be used").then_some(())))?;
+    site.certificates
+        .directory
+        .write_files(&[("tls.crt", "half"), ("tls.key", "x")])?;
+    eventually(SOON, "it says so", || {
+        Ok(site
+            .webhook
+            .admin("/readyz?verbose")?
+            .body
+            .contains("can't be used")
+            .then_some(()))
+    })?;
     site.asks_again()?;
     let leaf = mended(&site)?;
     site.certificates.directory.write(&leaf, &pem)?;
-    eventually(SOON, "it is well again", || Ok((!site.webhook.admin("/readyz?verbose")?.body.contains("can't be used")).then_some(())))?;
+    eventually(SOON, "it is well again", || {
+        Ok((!site
+            .webhook
+            .admin("/readyz?verbose")?
+            .body
+            .contains("can't be used"))
+        .then_some(()))
+    })?;
     site.asks_again()?;
 
     site.webhook.signal("KILL")?;
@@ -243,11 +382,23 @@ fn a_webhook_without_a_controller_checks_one_object_and_says_what_it_could_not()
     let cluster = Cluster::start()?;
     let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
     let (feed, certificates) = (FeedCertificates::new()?, WebhookCertificates::new()?);
-    let builder = Role::webhook([], feed.webhook.path(), certificates.directory.path())?.args(["--feed", "https://127.0.0.1:9"]);
+    let builder = Role::webhook([], feed.webhook.path(), certificates.directory.path())?
+        .args(["--feed", "https://127.0.0.1:9"]);
     let webhook = builder.start()?;
-    ensure!(webhook.admin("/readyz")?.status == 503, "it is not ready at once: others may know more");
+    ensure!(
+        webhook.admin("/readyz")?.status == 503,
+        "it is not ready at once: others may know more"
+    );
     kubectl.apply(&webhook.webhook_configuration(&certificates.authority)?)?;
-    let refused = || Ok((!kubectl.answer(["apply", "--dry-run=server", "-f", "-"], &profile("p", "{{"))?.success).then_some(()));
+    let refused = || {
+        Ok((!kubectl
+            .answer(
+                ["apply", "--dry-run=server", "-f", "-"],
+                &profile("p", "{{"),
+            )?
+            .success)
+            .then_some(()))
+    };
     eventually(SOON, "the webhook refuses", refused)?;
     let said = warnings(kubectl.answer(["apply", "-f", "-"], &profile("p", "#!ipxe\nboot\n"))?)?;
     assert_eq!(
@@ -266,7 +417,10 @@ fn a_thousand_admissions_are_measured() -> Result<()> {
     let site = Site::start()?;
     site.kubectl.apply(&profile("linux", "#!ipxe\nboot\n"))?;
     let proxy = site.kubectl.proxy()?;
-    let path = format!("/apis/shaper.amahdha.com/v1alpha1/namespaces/{}/assignments", site.namespace);
+    let path = format!(
+        "/apis/shaper.amahdha.com/v1alpha1/namespaces/{}/assignments",
+        site.namespace
+    );
     let before = cpu_millis(site.webhook.pid())?;
     let mut took = Vec::new();
     for n in 0..1_000 {
@@ -286,9 +440,16 @@ fn a_thousand_admissions_are_measured() -> Result<()> {
         took[500], took[990]
     );
     for hook in ["validate", "mutate"] {
-        let count = site.webhook.metric(&format!("shaper_webhook_review_duration_seconds_count{{webhook=\"{hook}\"}}"))?;
-        let sum = site.webhook.metric(&format!("shaper_webhook_review_duration_seconds_sum{{webhook=\"{hook}\"}}"))?;
-        println!("{hook}: {count} reviews, {:.0} microseconds each inside of the webhook", sum / count * 1e6);
+        let count = site.webhook.metric(&format!(
+            "shaper_webhook_review_duration_seconds_count{{webhook=\"{hook}\"}}"
+        ))?;
+        let sum = site.webhook.metric(&format!(
+            "shaper_webhook_review_duration_seconds_sum{{webhook=\"{hook}\"}}"
+        ))?;
+        println!(
+            "{hook}: {count} reviews, {:.0} microseconds each inside of the webhook",
+            sum / count * 1e6
+        );
         ensure!(count >= 1_000.0, "{hook}: {count}");
     }
     Ok(())
@@ -297,6 +458,11 @@ fn a_thousand_admissions_are_measured() -> Result<()> {
 /// What a process has spent, in milliseconds (`proc(5)`; a tick is 10 ms).
 fn cpu_millis(pid: u32) -> Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<_> = stat.rsplit(')').next().context("a name stands in parentheses")?.split_whitespace().collect();
+    let fields: Vec<_> = stat
+        .rsplit(')')
+        .next()
+        .context("a name stands in parentheses")?
+        .split_whitespace()
+        .collect();
     Ok((fields[11].parse::<u64>()? + fields[12].parse::<u64>()?) * 10)
 }

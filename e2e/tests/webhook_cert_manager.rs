@@ -16,27 +16,52 @@ const SOON: Duration = Duration::from_mins(1);
 const ADDRESS: &str = "127.83.104.7";
 
 #[test]
-fn cert_manager_lets_the_api_server_believe_the_webhook_and_goes_on_when_the_authority_is_another() -> Result<()> {
+fn cert_manager_lets_the_api_server_believe_the_webhook_and_goes_on_when_the_authority_is_another()
+-> Result<()> {
     let cluster = Cluster::start()?;
     let cert_manager = CertManager::start(&cluster)?;
     let system = cluster.admin().in_namespace(NAMESPACE);
     let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
-    system.run(["apply".as_ref(), "-f".as_ref(), examples("cert-manager").as_os_str()])?;
+    system.run([
+        "apply".as_ref(),
+        "-f".as_ref(),
+        examples("cert-manager").as_os_str(),
+    ])?;
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/webhook");
     system.run(["apply".as_ref(), "-f".as_ref(), config.as_os_str()])?;
     // Without kube-proxy no address of a Service leads anywhere: the Service is another name of the webhook's address.
-    system.run(["create", "service", "externalname", "shaper-webhook", "--external-name", ADDRESS])?;
+    system.run([
+        "create",
+        "service",
+        "externalname",
+        "shaper-webhook",
+        "--external-name",
+        ADDRESS,
+    ])?;
 
-    let authority = |secret: &str| decoded(system.json(["get", "secret", secret])?["data"]["ca.crt"].as_str().context("no ca.crt")?);
+    let authority = |secret: &str| {
+        decoded(
+            system.json(["get", "secret", secret])?["data"]["ca.crt"]
+                .as_str()
+                .context("no ca.crt")?,
+        )
+    };
     let believed = |kind: &str| -> Result<String> {
         let read = cluster.admin().json(["get", kind, "shaper"])?;
-        decoded(read["webhooks"][0]["clientConfig"]["caBundle"].as_str().context("no caBundle")?)
+        decoded(
+            read["webhooks"][0]["clientConfig"]["caBundle"]
+                .as_str()
+                .context("no caBundle")?,
+        )
     };
     let injected = || {
         eventually(SOON, "the authority is in both configurations", || {
             let authority = authority("shaper-webhook")?;
             let mut there = true;
-            for kind in ["validatingwebhookconfiguration", "mutatingwebhookconfiguration"] {
+            for kind in [
+                "validatingwebhookconfiguration",
+                "mutatingwebhookconfiguration",
+            ] {
                 there &= believed(kind)?.contains(authority.trim());
             }
             Ok(there.then_some(authority))
@@ -51,30 +76,62 @@ fn cert_manager_lets_the_api_server_believe_the_webhook_and_goes_on_when_the_aut
     directory.write_secret(&system, "shaper-webhook")?;
     let controller = Role::controller(&cluster, feed.controller.path())?.start_ready()?;
     let webhook = Role::builder("webhook")
-        .args(["--webhook-listen", &format!("{ADDRESS}:443"), "--feed", &controller.feed_url()?])
-        .args(["--webhook-tls-dir".as_ref(), folder.path().as_os_str(), "--feed-tls-dir".as_ref(), feed.webhook.path().as_os_str()])
+        .args([
+            "--webhook-listen",
+            &format!("{ADDRESS}:443"),
+            "--feed",
+            &controller.feed_url()?,
+        ])
+        .args([
+            "--webhook-tls-dir".as_ref(),
+            folder.path().as_os_str(),
+            "--feed-tls-dir".as_ref(),
+            feed.webhook.path().as_os_str(),
+        ])
         .start_ready()?;
     let refuses = || {
         eventually(SOON, "the webhook is asked and believed", || {
-            let answer = kubectl.answer(["apply", "--dry-run=server", "-f", "-"], &profile("p", "#!ipxe\n{{ nobody }}\n"))?;
+            let answer = kubectl.answer(
+                ["apply", "--dry-run=server", "-f", "-"],
+                &profile("p", "#!ipxe\n{{ nobody }}\n"),
+            )?;
             Ok((!answer.success).then_some(answer.stderr))
         })
     };
     let said = refuses()?;
-    ensure!(said.starts_with("The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: `nobody` is not defined"), "{said}");
-    kubectl.apply(&assignment("a", "uuids: [47c6da67-7477-4970-aa03-84e48ff4f6ad]", "p"))?;
-    assert_eq!(kubectl.json(["get", "assignment", "a"])?["metadata"]["labels"]["shaper.amahdha.com/scope"], "machine");
+    ensure!(
+        said.starts_with(
+            "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: `nobody` is not defined"
+        ),
+        "{said}"
+    );
+    kubectl.apply(&assignment(
+        "a",
+        "uuids: [47c6da67-7477-4970-aa03-84e48ff4f6ad]",
+        "p",
+    ))?;
+    assert_eq!(
+        kubectl.json(["get", "assignment", "a"])?["metadata"]["labels"]["shaper.amahdha.com/scope"],
+        "machine"
+    );
 
     // The files applied again take nothing away, and nobody but cert-manager would put it back.
     let again = system.run(["apply".as_ref(), "-f".as_ref(), config.as_os_str()])?;
-    ensure!(again.lines().all(|line| line.ends_with("unchanged")), "{again}");
+    ensure!(
+        again.lines().all(|line| line.ends_with("unchanged")),
+        "{again}"
+    );
     ensure!(believed("validatingwebhookconfiguration")?.contains(first.trim()));
 
     // Another authority, and a certificate by it. Who believes both for a while has to believe the new one alone in the end.
     system.run(["delete", "secret", "shaper-ca"])?;
-    eventually(SOON, "there is another authority", || Ok((authority("shaper-ca")? != first).then_some(())))?;
+    eventually(SOON, "there is another authority", || {
+        Ok((authority("shaper-ca")? != first).then_some(()))
+    })?;
     system.run(["delete", "secret", "shaper-webhook"])?;
-    eventually(SOON, "there is another certificate", || Ok((authority("shaper-webhook")? != first).then_some(())))?;
+    eventually(SOON, "there is another certificate", || {
+        Ok((authority("shaper-webhook")? != first).then_some(()))
+    })?;
     assert_ne!(injected()?, first);
     refuses()?;
     directory.write_secret(&system, "shaper-webhook")?;
@@ -82,7 +139,14 @@ fn cert_manager_lets_the_api_server_believe_the_webhook_and_goes_on_when_the_aut
     let patch = serde_json::json!([{ "op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": secret["data"]["ca.crt"] }]);
     let patch = patch.to_string();
     eventually(SOON, "it is believed by the new authority alone", || {
-        system.run(["patch", "validatingwebhookconfiguration", "shaper", "--type=json", "-p", &patch])?;
+        system.run([
+            "patch",
+            "validatingwebhookconfiguration",
+            "shaper",
+            "--type=json",
+            "-p",
+            &patch,
+        ])?;
         refuses()?;
         // cainjector may have written once more what it had read before.
         Ok((!believed("validatingwebhookconfiguration")?.contains(first.trim())).then_some(()))

@@ -37,29 +37,57 @@ impl Terminal {
     fn start(args: &[&str], assets: Option<&Path>) -> Result<Self> {
         let temporary = tempfile::tempdir()?;
         let mut process = Process::start("cargo xtask", env!("CARGO").as_ref(), None, |command| {
-            command.args(["xtask"]).args(args).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-            command.env("TMPDIR", temporary.path()).env_remove("KUBECONFIG").env_remove("KUBEBUILDER_ASSETS");
+            command
+                .args(["xtask"])
+                .args(args)
+                .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+            command
+                .env("TMPDIR", temporary.path())
+                .env_remove("KUBECONFIG")
+                .env_remove("KUBEBUILDER_ASSETS");
             command.envs(assets.map(|assets| ("KUBEBUILDER_ASSETS", assets)));
             if let Ok(binary) = binary() {
                 command.env("SHAPER_BIN", binary);
             }
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .process_group(0);
         })?;
         let log = Log::default();
-        log.read(process.child().stdout.take().context("its output is piped")?);
-        Ok(Self { process, log, temporary })
+        log.read(
+            process
+                .child()
+                .stdout
+                .take()
+                .context("its output is piped")?,
+        );
+        Ok(Self {
+            process,
+            log,
+            temporary,
+        })
     }
 
     /// Waits for a line, and gives it.
     fn says(&self, part: &str) -> Result<String> {
-        self.log.wait_for(START, |line| line.contains(part)).with_context(|| format!("no line says {part:?}:\n{}", self.log.text()))
+        self.log
+            .wait_for(START, |line| line.contains(part))
+            .with_context(|| format!("no line says {part:?}:\n{}", self.log.text()))
     }
 
     /// What a shell prints that has read the environment which it names.
     fn shell(&self, script: &str) -> Result<String> {
         let line = self.says("/environment")?;
-        let out = Command::new("sh").args(["-ec", &format!("{line}\n{script}")]).env_remove("KUBECONFIG").output()?;
-        ensure!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+        let out = Command::new("sh")
+            .args(["-ec", &format!("{line}\n{script}")])
+            .env_remove("KUBECONFIG")
+            .output()?;
+        ensure!(
+            out.status.success(),
+            "{script}: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
         Ok(String::from_utf8(out.stdout)?)
     }
 
@@ -68,8 +96,12 @@ impl Terminal {
         let mut children = Vec::new();
         for thread in fs::read_dir(task)? {
             for pid in fs::read_to_string(thread?.path().join("children"))?.split_whitespace() {
-                let command = fs::read_to_string(format!("/proc/{pid}/cmdline"))?.replace('\0', " ");
-                children.push(Child { pid: pid.parse()?, command });
+                let command =
+                    fs::read_to_string(format!("/proc/{pid}/cmdline"))?.replace('\0', " ");
+                children.push(Child {
+                    pid: pid.parse()?,
+                    command,
+                });
             }
         }
         Ok(children)
@@ -78,22 +110,40 @@ impl Terminal {
     /// Presses Ctrl-C, which all of the terminal's programs hear, and shows that nothing is left.
     fn end(mut self, addresses: &[String]) -> Result<()> {
         let children = self.children()?;
-        ensure!(children.len() >= 2, "etcd and kube-apiserver are its children: {children:?}");
+        ensure!(
+            children.len() >= 2,
+            "etcd and kube-apiserver are its children: {children:?}"
+        );
         for address in addresses {
-            TcpStream::connect(address).with_context(|| format!("somebody listens at {address}"))?;
+            TcpStream::connect(address)
+                .with_context(|| format!("somebody listens at {address}"))?;
         }
-        ensure!(fs::read_dir(self.temporary.path())?.count() > 0, "its folders are where it was told to make them");
+        ensure!(
+            fs::read_dir(self.temporary.path())?.count() > 0,
+            "its folders are where it was told to make them"
+        );
         process::output("kill", ["-INT", "--", &format!("-{}", self.process.id())])?;
         let status = self.process.wait(Duration::from_mins(2))?;
-        ensure!(status.success(), "it ended with {status}:\n{}", self.log.text());
+        ensure!(
+            status.success(),
+            "it ended with {status}:\n{}",
+            self.log.text()
+        );
         for child in children {
-            let left = fs::read_to_string(format!("/proc/{}/cmdline", child.pid)).unwrap_or_default().replace('\0', " ");
+            let left = fs::read_to_string(format!("/proc/{}/cmdline", child.pid))
+                .unwrap_or_default()
+                .replace('\0', " ");
             ensure!(left != child.command, "this still runs: {child:?}");
         }
         for address in addresses {
-            ensure!(TcpStream::connect(address).is_err(), "somebody still listens at {address}");
+            ensure!(
+                TcpStream::connect(address).is_err(),
+                "somebody still listens at {address}"
+            );
         }
-        let left: Vec<_> = fs::read_dir(self.temporary.path())?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
+        let left: Vec<_> = fs::read_dir(self.temporary.path())?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<Result<_>>()?;
         ensure!(left.is_empty(), "these are left: {left:?}");
         Ok(())
     }
@@ -101,8 +151,15 @@ impl Terminal {
 
 /// `HOST:PORT` of the first URL in a line.
 fn address(line: &str) -> Result<String> {
-    let rest = line.split("://").nth(1).with_context(|| format!("no URL in {line}"))?;
-    Ok(rest.split(['/', ',', '\'', ' ']).next().unwrap_or_default().to_owned())
+    let rest = line
+        .split("://")
+        .nth(1)
+        .with_context(|| format!("no URL in {line}"))?;
+    Ok(rest
+        .split(['/', ',', '\'', ' '])
+        .next()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 #[test]
@@ -119,32 +176,59 @@ fn a_cluster_and_all_of_shaper_run_at_once_and_leave_nothing() -> Result<()> {
     dev.says("All of it runs until Ctrl-C")?;
 
     // Each has its own API server, and kubectl finds it.
-    let servers = [&cluster, &dev].map(|terminal| terminal.shell("kubectl config view -o 'jsonpath={.clusters[0].cluster.server}'"));
+    let servers = [&cluster, &dev].map(|terminal| {
+        terminal.shell("kubectl config view -o 'jsonpath={.clusters[0].cluster.server}'")
+    });
     let [first, second] = servers;
     let (first, of_dev) = (address(&first?)?, address(&second?)?);
     assert_eq!(first, of_cluster);
     ensure!(of_dev != of_cluster, "both are at {of_dev}");
     for terminal in [&cluster, &dev] {
-        ensure!(terminal.shell("kubectl get shaper -o name")?.contains("assignment.shaper.amahdha.com/web-1"), "the examples are applied");
+        ensure!(
+            terminal
+                .shell("kubectl get shaper -o name")?
+                .contains("assignment.shaper.amahdha.com/web-1"),
+            "the examples are applied"
+        );
     }
-    ensure!(cluster.shell("command -v kubectl")?.trim() == assets.path().join("kubectl").display().to_string(), "it is that of the assets");
+    ensure!(
+        cluster.shell("command -v kubectl")?.trim()
+            == assets.path().join("kubectl").display().to_string(),
+        "it is that of the assets"
+    );
     for name in ["etcd", "kube-apiserver"] {
         let program = assets.path().join(name).display().to_string();
         let children = cluster.children()?;
-        ensure!(children.iter().any(|child| child.command.starts_with(&program)), "{name} is that of the assets: {children:?}");
+        ensure!(
+            children
+                .iter()
+                .any(|child| child.command.starts_with(&program)),
+            "{name} is that of the assets: {children:?}"
+        );
     }
 
     // A machine gets what the Assignment gives it, which only controllers that follow this API server know.
     let url = dev.says("curl 'http")?.replace("curl", "");
     let url = url.trim().trim_matches('\'');
     let answer = http::get(url)?;
-    ensure!(answer.status == 200 && answer.body.starts_with("#!ipxe"), "{answer:?}");
+    ensure!(
+        answer.status == 200 && answer.body.starts_with("#!ipxe"),
+        "{answer:?}"
+    );
     let warned = dev.shell("kubectl delete assignment web-1 --dry-run=server 2>&1")?;
-    ensure!(warned.contains("Warning: Assignment web-1"), "the webhook is asked: {warned}");
+    ensure!(
+        warned.contains("Warning: Assignment web-1"),
+        "the webhook is asked: {warned}"
+    );
 
     let of_machines = address(url)?;
     dev.end(&[of_dev, of_machines])?;
-    ensure!(cluster.shell("kubectl get shaper -o name")?.contains("web-1"), "the other goes on");
+    ensure!(
+        cluster
+            .shell("kubectl get shaper -o name")?
+            .contains("web-1"),
+        "the other goes on"
+    );
     cluster.end(&[of_cluster])
 }
 
@@ -157,8 +241,17 @@ fn assets_that_lack_a_program_are_named_and_not_used() -> Result<()> {
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .env("KUBEBUILDER_ASSETS", assets.path())
         .output()?;
-    let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    ensure!(out.status.success() && stderr.contains("which has no kube-apiserver: not using it"), "{stderr}");
-    ensure!(Path::new(stdout.trim()).join("kube-apiserver").is_file(), "{stdout}");
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr),
+    );
+    ensure!(
+        out.status.success() && stderr.contains("which has no kube-apiserver: not using it"),
+        "{stderr}"
+    );
+    ensure!(
+        Path::new(stdout.trim()).join("kube-apiserver").is_file(),
+        "{stdout}"
+    );
     Ok(())
 }

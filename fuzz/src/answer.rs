@@ -3,7 +3,10 @@
 use std::sync::{Arc, LazyLock};
 
 use api::{Answer, Boot, Outcome, Request, Route};
-use boot::{Assignment, Catalog, Change, ExtrinsicLabels, ObjectKey, Profile, SharedCatalog, SubjectSelectors};
+use boot::{
+    Assignment, Catalog, Change, ExtrinsicLabels, ObjectKey, Profile, SharedCatalog,
+    SubjectSelectors,
+};
 use http::Method;
 
 use super::{CONFIG_ID, check_error_to};
@@ -17,7 +20,14 @@ static BOOT: LazyLock<Boot> = LazyLock::new(boot);
 pub(super) fn boot() -> Boot {
     let name: boot::ConfigName = "config0".parse().expect("a name");
     let configs = [(name.clone(), CONFIG.to_owned())].into();
-    let profile = Profile::compile(ObjectKey::new("ns", "profile"), None, &[].into(), SCRIPT, &configs).expect("it compiles");
+    let profile = Profile::compile(
+        ObjectKey::new("ns", "profile"),
+        None,
+        &[].into(),
+        SCRIPT,
+        &configs,
+    )
+    .expect("it compiles");
     let profile = profile.with_ids([(name, CONFIG_ID.parse().expect("a UUID"))].into());
     let assignment = Assignment {
         key: ObjectKey::new("ns", "everybody"),
@@ -38,10 +48,18 @@ pub(super) fn boot() -> Boot {
 
 /// A path with its query and, after the first newline, a Host header.
 pub(crate) fn answer(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
     let (target, host) = text.split_once('\n').unwrap_or((text, "boot.example:8080"));
     let answer = ask(target, host);
-    assert!(!matches!(answer.outcome, Outcome::RenderFailed | Outcome::Broken | Outcome::NotReady), "{answer:?}");
+    assert!(
+        !matches!(
+            answer.outcome,
+            Outcome::RenderFailed | Outcome::Broken | Outcome::NotReady
+        ),
+        "{answer:?}"
+    );
     if answer.outcome != Outcome::Ok {
         let text = std::str::from_utf8(&answer.body).expect("UTF-8");
         assert!(answer.status().is_client_error());
@@ -62,7 +80,10 @@ pub(crate) fn answer(bytes: &[u8]) {
 /// What a script links to is there, for the machine that got the script.
 fn follow(script: &str, host: &str) {
     let link = |start: &str| {
-        let line = script.lines().find_map(|line| Some(&line[line.find(start)? + start.len()..])).expect("the script has a link");
+        let line = script
+            .lines()
+            .find_map(|line| Some(&line[line.find(start)? + start.len()..]))
+            .expect("the script has a link");
         let path = line.find("/config/").expect("it leads to a config");
         line[path..].to_owned()
     };
@@ -71,14 +92,24 @@ fn follow(script: &str, host: &str) {
     for file in ["user-data", "meta-data"] {
         let by_path = ask(&(link("ds=nocloud;s=") + file), host);
         assert_eq!(by_path.outcome, Outcome::Ok, "{script}: {:?}", by_path.body);
-        assert!(file != "user-data" || by_path.body == config.body, "{script}");
+        assert!(
+            file != "user-data" || by_path.body == config.body,
+            "{script}"
+        );
     }
 }
 
 fn ask(target: &str, host: &str) -> Answer<'static> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let local = ([127, 0, 0, 1], 8080).into();
-    let request = Request { method: &Method::GET, path, query, host: Some(host), scheme: "http", local };
+    let request = Request {
+        method: &Method::GET,
+        path,
+        query,
+        host: Some(host),
+        scheme: "http",
+        local,
+    };
     let catalog = BOOT.synced();
     BOOT.answer(catalog.as_deref(), &request).kept()
 }

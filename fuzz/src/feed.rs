@@ -5,18 +5,28 @@ use prost::Message;
 
 /// A `Part`, as `proto/shaper/feed/v1/feed.proto` has it.
 pub(crate) fn feed(bytes: &[u8]) {
-    let Ok(part) = proto::Part::decode(bytes) else { return };
+    let Ok(part) = proto::Part::decode(bytes) else {
+        return;
+    };
     for message in part.profiles {
         if let Ok(profile) = wire::profile(message, "east", |_| None) {
             let again = wire::profile(wire::from_profile(&profile), "east", |_| None);
             assert_eq!(again.as_ref(), Ok(&profile));
             let known = std::sync::Arc::new(profile.clone());
-            assert_eq!(wire::profile(wire::from_profile(&profile), "east", |_| Some(known.clone())), Ok(profile));
+            assert_eq!(
+                wire::profile(wire::from_profile(&profile), "east", |_| Some(
+                    known.clone()
+                )),
+                Ok(profile)
+            );
         }
     }
     for message in part.assignments {
         if let Ok(assignment) = wire::assignment(message, "east") {
-            assert_eq!(wire::assignment(wire::from_assignment(&assignment), "east"), Ok(assignment));
+            assert_eq!(
+                wire::assignment(wire::from_assignment(&assignment), "east"),
+                Ok(assignment)
+            );
         }
     }
 }

@@ -29,10 +29,21 @@ pub(crate) fn http(bytes: &[u8]) {
 }
 
 fn start() -> (Runtime, Server) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let metrics = Metrics::register(&mut Registry::default());
     let address = "127.0.0.1:0".parse().expect("an address");
-    let server = runtime.block_on(async { Server::bind(address, Arc::new(answer::boot()), metrics, Arc::new(()), Limits::default()) });
+    let server = runtime.block_on(async {
+        Server::bind(
+            address,
+            Arc::new(answer::boot()),
+            metrics,
+            Arc::new(()),
+            Limits::default(),
+        )
+    });
     (runtime, server.expect("a port"))
 }
 
@@ -47,7 +58,11 @@ async fn exchange(server: &Server, bytes: &[u8], at_once: usize) -> Vec<u8> {
         let _ = write.shutdown().await;
     };
     let receive = async { read.read_to_end(&mut answers).await.map(drop) };
-    let serve = server.attend(theirs, ([192, 0, 2, 1], 50_000).into(), CancellationToken::new());
+    let serve = server.attend(
+        theirs,
+        ([192, 0, 2, 1], 50_000).into(),
+        CancellationToken::new(),
+    );
     let ((), received, served) = tokio::join!(send, receive, serve);
     received.and(served).expect("nothing breaks a duplex");
     answers
@@ -55,22 +70,45 @@ async fn exchange(server: &Server, bytes: &[u8], at_once: usize) -> Vec<u8> {
 
 /// Checks one answer, and gives what stands behind it.
 fn check<'a>(answers: &'a [u8], sent: &[u8]) -> &'a [u8] {
-    let end = answers.windows(4).position(|window| window == b"\r\n\r\n").expect("a head has an end");
+    let end = answers
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .expect("a head has an end");
     let head = std::str::from_utf8(&answers[..end]).expect("a head is ASCII");
-    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    let status: u16 = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    let length: usize = header("content-length").expect("a length").parse().expect("a number");
+    let header = |name: &str| {
+        head.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    };
+    let status: u16 = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .expect("a status");
+    let length: usize = header("content-length")
+        .expect("a length")
+        .parse()
+        .expect("a number");
     // The answer to a HEAD has the length of a body, and none.
     let after = &answers[end + 4..];
     let is_head = after.is_empty() || after.starts_with(b"HTTP/1.");
-    let (body, rest) = if is_head { (&b""[..], after) } else { after.split_at(length) };
+    let (body, rest) = if is_head {
+        (&b""[..], after)
+    } else {
+        after.split_at(length)
+    };
     let id = header("x-request-id").unwrap_or_else(|| panic!("no request id in {head}"));
-    assert!(header("transfer-encoding").is_none() && header("content-encoding").is_none(), "{head}");
+    assert!(
+        header("transfer-encoding").is_none() && header("content-encoding").is_none(),
+        "{head}"
+    );
     assert!([200, 400, 404, 405, 414, 431].contains(&status), "{head}");
     let text = std::str::from_utf8(body).expect("UTF-8");
     if status != 200 && !is_head {
         check_error_to(sent, text);
-        assert!(text.ends_with(&format!("request id: {id}\n")), "{head}\n\n{text}");
+        assert!(
+            text.ends_with(&format!("request id: {id}\n")),
+            "{head}\n\n{text}"
+        );
     }
     rest
 }

@@ -6,10 +6,15 @@ use boot::{ConfigName, ExtrinsicLabels};
 
 /// A key and, after the first newline, a value.
 pub(crate) fn labels(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
     let (key, value) = text.split_once('\n').unwrap_or((text, ""));
 
-    let is_key = (1..=253).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
+    let is_key = (1..=253).contains(&key.len())
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
     let is_value = (1..=1024).contains(&value.len()) && !value.chars().any(char::is_control);
     let is_extrinsic = is_key && is_value && !["uuid", "serial", "mac"].contains(&key);
     match ExtrinsicLabels::new([(key, value)]) {
@@ -21,11 +26,18 @@ pub(crate) fn labels(bytes: &[u8]) {
     }
 
     let labels = BTreeMap::from([(key.to_owned(), value.to_owned())]);
-    let spec = crd::ProfileSpec { ipxe: "#!ipxe\n".to_owned(), additional_config: BTreeMap::new() };
+    let spec = crd::ProfileSpec {
+        ipxe: "#!ipxe\n".to_owned(),
+        additional_config: BTreeMap::new(),
+    };
     let mut profile = crd::Profile::new("p", spec);
     profile.metadata.labels = Some(labels);
     let converted = crd::profile(&profile);
-    assert_eq!(converted.is_ok(), is_label_key(key) && is_label_value(value), "{key:?}: {value:?}: {converted:?}");
+    assert_eq!(
+        converted.is_ok(),
+        is_label_key(key) && is_label_value(value),
+        "{key:?}: {value:?}: {converted:?}"
+    );
 
     let name = key.parse::<ConfigName>();
     let is_identifier = (1..=63).contains(&key.len())
@@ -42,7 +54,10 @@ pub(crate) fn labels(bytes: &[u8]) {
 fn is_label_key(key: &str) -> bool {
     let mut parts = key.rsplitn(2, '/');
     let name = parts.next().unwrap_or_default();
-    is_word(name) && parts.next().is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(is_dns_part))
+    is_word(name)
+        && parts
+            .next()
+            .is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(is_dns_part))
 }
 
 fn is_label_value(value: &str) -> bool {
@@ -58,7 +73,9 @@ fn is_well_formed(text: &str) -> bool {
     let bytes = text.as_bytes();
     ends(bytes.first())
         && ends(bytes.last())
-        && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
+        && bytes
+            .iter()
+            .all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
 }
 
 /// Kubernetes limits a DNS name as a whole and not its parts (`IsDNS1123Subdomain` in apimachinery's validation.go).

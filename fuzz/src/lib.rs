@@ -33,21 +33,66 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    Target { name: "answer", run: answer::answer },
-    Target { name: "certificates", run: certificates::certificates },
-    Target { name: "feed", run: feed::feed },
-    Target { name: "http", run: http::http },
-    Target { name: "identity", run: identity::identity },
-    Target { name: "labels", run: labels::labels },
-    Target { name: "manifests", run: manifests::manifests },
-    Target { name: "query", run: query::query },
-    Target { name: "raw_target", run: raw_target::raw_target },
-    Target { name: "reviews", run: reviews::reviews },
-    Target { name: "script", run: script::script },
-    Target { name: "selection", run: selection::selection },
-    Target { name: "template", run: template::template },
-    Target { name: "tftp_packet", run: tftp::packet },
-    Target { name: "tftp_transfers", run: tftp::transfers },
+    Target {
+        name: "answer",
+        run: answer::answer,
+    },
+    Target {
+        name: "certificates",
+        run: certificates::certificates,
+    },
+    Target {
+        name: "feed",
+        run: feed::feed,
+    },
+    Target {
+        name: "http",
+        run: http::http,
+    },
+    Target {
+        name: "identity",
+        run: identity::identity,
+    },
+    Target {
+        name: "labels",
+        run: labels::labels,
+    },
+    Target {
+        name: "manifests",
+        run: manifests::manifests,
+    },
+    Target {
+        name: "query",
+        run: query::query,
+    },
+    Target {
+        name: "raw_target",
+        run: raw_target::raw_target,
+    },
+    Target {
+        name: "reviews",
+        run: reviews::reviews,
+    },
+    Target {
+        name: "script",
+        run: script::script,
+    },
+    Target {
+        name: "selection",
+        run: selection::selection,
+    },
+    Target {
+        name: "template",
+        run: template::template,
+    },
+    Target {
+        name: "tftp_packet",
+        run: tftp::packet,
+    },
+    Target {
+        name: "tftp_transfers",
+        run: tftp::transfers,
+    },
 ];
 
 /// The id of the config that all targets serve. No error text may hold it.
@@ -55,8 +100,15 @@ const CONFIG_ID: &str = "c0ff1900-5ec2-4e75-8a11-0f0e0d0c0b0a";
 
 /// An error text is a sentence for a person: not endless, and without the id of a config.
 fn check_error(text: &str) {
-    assert!(!text.is_empty() && text.len() <= 4096, "an error of {} bytes: {text:.200}", text.len());
-    assert!(!text.contains(CONFIG_ID), "an error holds a config's id: {text}");
+    assert!(
+        !text.is_empty() && text.len() <= 4096,
+        "an error of {} bytes: {text:.200}",
+        text.len()
+    );
+    assert!(
+        !text.contains(CONFIG_ID),
+        "an error holds a config's id: {text}"
+    );
 }
 
 /// The same to a client that knows the id: what it says where no id belongs may come back.

@@ -15,9 +15,14 @@ struct Pieces<'a> {
 
 /// The first two bytes say how much is given and taken at once.
 pub(crate) fn raw_target(bytes: &[u8]) {
-    let [most, room, bytes @ ..] = bytes else { return };
+    let [most, room, bytes @ ..] = bytes else {
+        return;
+    };
     let expected = by_lines(bytes);
-    assert_eq!(read(bytes, usize::from(*most).max(1), usize::from(*room).max(1)), expected);
+    assert_eq!(
+        read(bytes, usize::from(*most).max(1), usize::from(*room).max(1)),
+        expected
+    );
     assert_eq!(read(bytes, 100_000, 8192), expected);
 }
 
@@ -54,8 +59,14 @@ fn by_lines(bytes: &[u8]) -> Vec<u8> {
 }
 
 impl AsyncRead for Pieces<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let (now, later) = self.bytes.split_at(self.bytes.len().min(self.most).min(buf.remaining()));
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (now, later) = self
+            .bytes
+            .split_at(self.bytes.len().min(self.most).min(buf.remaining()));
         buf.put_slice(now);
         self.bytes = later;
         Poll::Ready(Ok(()))

@@ -23,15 +23,29 @@ const LINES: usize = 7;
 
 static SELECTION: LazyLock<Selection> = LazyLock::new(|| {
     let configs = BTreeMap::from([("config0".parse().expect("a name"), String::new())]);
-    let profile = Profile::compile(ObjectKey::new("ns", "profile"), None, &BTreeMap::new(), SCRIPT, &configs).expect("it compiles");
-    let ids = BTreeMap::from([("config0".parse().expect("a name"), CONFIG_ID.parse().expect("a UUID"))]);
+    let profile = Profile::compile(
+        ObjectKey::new("ns", "profile"),
+        None,
+        &BTreeMap::new(),
+        SCRIPT,
+        &configs,
+    )
+    .expect("it compiles");
+    let ids = BTreeMap::from([(
+        "config0".parse().expect("a name"),
+        CONFIG_ID.parse().expect("a UUID"),
+    )]);
     template::selection(profile.with_ids(ids))
 });
 
 /// A query.
 pub(crate) fn script(bytes: &[u8]) {
-    let Ok(query) = std::str::from_utf8(bytes) else { return };
-    let Ok(subject) = Subject::from_query(query, &ExtrinsicLabels::default()) else { return };
+    let Ok(query) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Ok(subject) = Subject::from_query(query, &ExtrinsicLabels::default()) else {
+        return;
+    };
     let subject = Arc::new(subject);
     match SELECTION.script(&subject, "http://boot.example") {
         Ok(script) => check(&script, &subject),
@@ -43,16 +57,43 @@ pub(crate) fn script(bytes: &[u8]) {
 /// As iPXE reads it (`ipxe:src/image/script.c`, `ipxe:src/core/exec.c`): lines, continued by a backslash at their end; words between white
 /// space; words that end or join commands; `#` at the start of a word, which ends the line; `${` anywhere.
 fn check(script: &str, subject: &Subject) {
-    let lines: Vec<_> = script.strip_suffix('\n').expect("it ends with a newline").split('\n').collect();
-    assert_eq!(lines.len(), LINES + subject.labels().len(), "a label makes a line: {script}");
+    let lines: Vec<_> = script
+        .strip_suffix('\n')
+        .expect("it ends with a newline")
+        .split('\n')
+        .collect();
+    assert_eq!(
+        lines.len(),
+        LINES + subject.labels().len(),
+        "a label makes a line: {script}"
+    );
     assert!(!script.contains("${"), "a label is expanded: {script}");
-    let starts = ["#!ipxe", "echo ", "set who ", "kernel http://h/vmlinuz serial=", "initrd http://h/"];
+    let starts = [
+        "#!ipxe",
+        "echo ",
+        "set who ",
+        "kernel http://h/vmlinuz serial=",
+        "initrd http://h/",
+    ];
     for (at, line) in lines.iter().enumerate() {
-        assert!(!line.ends_with('\\') && !line.contains('\r'), "a label joins or cuts lines: {line:?}");
-        assert!(starts.get(at).is_none_or(|start| line.starts_with(start)), "{line:?}");
-        let words = line.split(|c: char| c.is_ascii_whitespace() || c == '\u{b}').skip(1);
-        let special = words.filter(|word| matches!(*word, "||" | "&&" | ";") || word.starts_with('#')).count();
+        assert!(
+            !line.ends_with('\\') && !line.contains('\r'),
+            "a label joins or cuts lines: {line:?}"
+        );
+        assert!(
+            starts.get(at).is_none_or(|start| line.starts_with(start)),
+            "{line:?}"
+        );
+        let words = line
+            .split(|c: char| c.is_ascii_whitespace() || c == '\u{b}')
+            .skip(1);
+        let special = words
+            .filter(|word| matches!(*word, "||" | "&&" | ";") || word.starts_with('#'))
+            .count();
         let own = usize::from(*line == "boot || shell");
-        assert_eq!(special, own, "a label ends, joins or hides a command: {line:?}");
+        assert_eq!(
+            special, own,
+            "a label ends, joins or hides a command: {line:?}"
+        );
     }
 }

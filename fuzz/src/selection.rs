@@ -33,6 +33,15 @@ fn drawn<S: Strategy>(event: &[u8], strategy: &S) -> S::Value {
     let mut seed = [0; 32];
     seed[..event.len()].copy_from_slice(event);
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let mut runner = TestRunner::new_with_rng(Config { failure_persistence: None, ..Config::default() }, rng);
-    strategy.new_tree(&mut runner).expect("nothing is filtered out").current()
+    let mut runner = TestRunner::new_with_rng(
+        Config {
+            failure_persistence: None,
+            ..Config::default()
+        },
+        rng,
+    );
+    strategy
+        .new_tree(&mut runner)
+        .expect("nothing is filtered out")
+        .current()
 }

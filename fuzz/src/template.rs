@@ -4,25 +4,50 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::template::MAX_OUTPUT_BYTES;
-use boot::{Assignment, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject, SubjectSelectors, render};
+use boot::{
+    Assignment, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject,
+    SubjectSelectors, render,
+};
 
 use super::{CONFIG_ID, check_error};
 
 /// A script, a config and a query, with lines of `---` between.
 pub(crate) fn template(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
     let mut parts = text.splitn(3, "\n---\n");
-    let (script, config, query) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (script, config, query) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
     let name: ConfigName = "config0".parse().expect("a name");
     let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
     let configs = BTreeMap::from([(name.clone(), config.to_owned())]);
-    let profile = match Profile::compile(ObjectKey::new("ns", "profile"), None, &labels, script, &configs) {
-        Ok(profile) => profile.with_ids(BTreeMap::from([(name.clone(), CONFIG_ID.parse().expect("a UUID"))])),
+    let profile = match Profile::compile(
+        ObjectKey::new("ns", "profile"),
+        None,
+        &labels,
+        script,
+        &configs,
+    ) {
+        Ok(profile) => profile.with_ids(BTreeMap::from([(
+            name.clone(),
+            CONFIG_ID.parse().expect("a UUID"),
+        )])),
         // The author wrote it, so it may quote anything that the author wrote.
-        Err(error) => return assert!(!error.reason.is_empty() && error.reason.len() <= 4096, "{} bytes", error.reason.len()),
+        Err(error) => {
+            return assert!(
+                !error.reason.is_empty() && error.reason.len() <= 4096,
+                "{} bytes",
+                error.reason.len()
+            );
+        }
     };
     let extrinsic = ExtrinsicLabels::new([("region", "us-cal")]).expect("a label");
-    let subject = Subject::from_query(query, &extrinsic).or_else(|_| Subject::from_query("serial=S1&product=R+640", &extrinsic));
+    let subject = Subject::from_query(query, &extrinsic)
+        .or_else(|_| Subject::from_query("serial=S1&product=R+640", &extrinsic));
     let subject = Arc::new(subject.expect("a query"));
     by_the_engine(script, config, &profile, &subject);
     let selection = selection(profile);
@@ -33,14 +58,29 @@ pub(crate) fn template(bytes: &[u8]) {
     assert_eq!(rendered, script(), "the same is rendered otherwise");
     match rendered {
         Ok(script) => {
-            assert!(script.len() <= MAX_OUTPUT_BYTES + 16, "{} bytes", script.len());
-            let rest = script.strip_prefix("#!ipxe").expect("the first line is #!ipxe");
-            assert!(rest.starts_with([' ', '\t', '\r', '\n']) && script.ends_with('\n'), "{script:.100}");
+            assert!(
+                script.len() <= MAX_OUTPUT_BYTES + 16,
+                "{} bytes",
+                script.len()
+            );
+            let rest = script
+                .strip_prefix("#!ipxe")
+                .expect("the first line is #!ipxe");
+            assert!(
+                rest.starts_with([' ', '\t', '\r', '\n']) && script.ends_with('\n'),
+                "{script:.100}"
+            );
         }
         Err(error) => check_error(&error.to_string()),
     }
     for assignment in [assignment(), None] {
-        match render::config(&selection.profile, &name, &subject, assignment.as_ref(), "http://boot.example") {
+        match render::config(
+            &selection.profile,
+            &name,
+            &subject,
+            assignment.as_ref(),
+            "http://boot.example",
+        ) {
             Ok(text) => assert!(text.len() <= MAX_OUTPUT_BYTES, "{} bytes", text.len()),
             Err(error) => check_error(&error.to_string()),
         }
@@ -50,15 +90,35 @@ pub(crate) fn template(bytes: &[u8]) {
 /// What is rendered in steps is what the engine renders. A statement that does nothing needs the engine.
 fn by_the_engine(script: &str, config: &str, profile: &Profile, subject: &Arc<Subject>) {
     let [script, config] = [script, config].map(|text| format!("{text}{{% set nothing = 1 %}}"));
-    let configs = profile.ids.keys().map(|name| (name.clone(), config.clone())).collect();
+    let configs = profile
+        .ids
+        .keys()
+        .map(|name| (name.clone(), config.clone()))
+        .collect();
     let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
     // It may be too long now.
-    let Ok(engine) = Profile::compile(profile.key.clone(), None, &labels, &script, &configs) else { return };
-    let (engine, steps) = (selection(engine.with_ids(profile.ids.clone())), selection(profile.clone()));
+    let Ok(engine) = Profile::compile(profile.key.clone(), None, &labels, &script, &configs) else {
+        return;
+    };
+    let (engine, steps) = (
+        selection(engine.with_ids(profile.ids.clone())),
+        selection(profile.clone()),
+    );
     let base_url = "http://boot.example";
-    assert_eq!(steps.script(subject, base_url), engine.script(subject, base_url));
+    assert_eq!(
+        steps.script(subject, base_url),
+        engine.script(subject, base_url)
+    );
     for name in profile.ids.keys() {
-        let text = |selection: &Selection| render::config(&selection.profile, name, subject, Some(&selection.assignment), base_url);
+        let text = |selection: &Selection| {
+            render::config(
+                &selection.profile,
+                name,
+                subject,
+                Some(&selection.assignment),
+                base_url,
+            )
+        };
         assert_eq!(text(&steps), text(&engine));
     }
 }
@@ -73,5 +133,9 @@ pub(super) fn selection(profile: Profile) -> Selection {
         profiles: boot::Labels::default(),
         priority: 0,
     };
-    Selection { assignment: Arc::new(assignment), by: MatchedBy::Labels, profile: Arc::new(profile) }
+    Selection {
+        assignment: Arc::new(assignment),
+        by: MatchedBy::Labels,
+        profile: Arc::new(profile),
+    }
 }

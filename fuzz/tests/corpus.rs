@@ -14,8 +14,11 @@ const CHANGED: u64 = 300;
 const SEED: u64 = 0x5eed;
 
 fn number(name: &str, default: u64) -> u64 {
-    let Ok(text) = std::env::var(name) else { return default };
-    text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}"))
+    let Ok(text) = std::env::var(name) else {
+        return default;
+    };
+    text.parse()
+        .unwrap_or_else(|_| panic!("{name} is no number: {text}"))
 }
 
 fn corpus() -> PathBuf {
@@ -24,9 +27,13 @@ fn corpus() -> PathBuf {
 
 /// Tries the corpus of a target, then changes of it.
 fn holds(name: &str) {
-    let target = TARGETS.iter().find(|target| target.name == name).expect("the test has the name of a target");
+    let target = TARGETS
+        .iter()
+        .find(|target| target.name == name)
+        .expect("the test has the name of a target");
     let folder = corpus().join(name);
-    let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let files =
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     paths.sort();
     let inputs: Vec<Vec<u8>> = paths
@@ -43,7 +50,10 @@ fn holds(name: &str) {
     let mut random = StdRng::seed_from_u64(number("SHAPER_FUZZ_SEED", SEED));
     for round in 0..number("SHAPER_FUZZ_CHANGED", CHANGED) {
         let input = changed(&inputs, &mut random);
-        println!("{name}, change {round}: {:?}", String::from_utf8_lossy(&input));
+        println!(
+            "{name}, change {round}: {:?}",
+            String::from_utf8_lossy(&input)
+        );
         (target.run)(&input);
     }
 }
@@ -57,7 +67,10 @@ fn changed(inputs: &[Vec<u8>], random: &mut StdRng) -> Vec<u8> {
         match random.random_range(0..5) {
             0 if at < input.len() => input[at] = random.next_u32().to_le_bytes()[0],
             1 => drop(input.drain(at..end)),
-            2 => input.insert(at, b"\0\r\n \"%&=/?#${}|;\\\xff{{%"[random.random_range(0..20)]),
+            2 => input.insert(
+                at,
+                b"\0\r\n \"%&=/?#${}|;\\\xff{{%"[random.random_range(0..20)],
+            ),
             3 => {
                 let piece = input[at..end].to_vec();
                 input.splice(at..at, piece);

@@ -33,7 +33,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let cluster = Cluster::start()?;
     if args.examples {
         let folder = examples("quickstart");
-        print!("{}", cluster.kubectl(["apply".as_ref(), "-f".as_ref(), folder.as_os_str()])?);
+        print!(
+            "{}",
+            cluster.kubectl(["apply".as_ref(), "-f".as_ref(), folder.as_os_str()])?
+        );
     }
     let controller = cluster.controller()?;
     let environment = write_environment(&cluster)?;
@@ -59,7 +62,10 @@ pub(crate) fn write_environment(cluster: &Cluster) -> anyhow::Result<PathBuf> {
     let mut text = String::new();
     for (name, value) in cluster.environment() {
         let rest = if name == "PATH" { ":\"$PATH\"" } else { "" };
-        text.push_str(&format!("export {name}={}{rest}\n", quote(&value.display().to_string())));
+        text.push_str(&format!(
+            "export {name}={}{rest}\n",
+            quote(&value.display().to_string())
+        ));
     }
     fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))?;
     Ok(path)

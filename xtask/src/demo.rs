@@ -36,18 +36,32 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let files = Files::serve(linux.folder())?;
     let assets = files.url_for_user_network();
 
-    say(&format!("starting: shaper standalone examples/quickstart --label assets={assets}"));
-    let server = Server::standalone(&examples("quickstart")).label("assets", &assets).start_ready()?;
+    say(&format!(
+        "starting: shaper standalone examples/quickstart --label assets={assets}"
+    ));
+    let server = Server::standalone(&examples("quickstart"))
+        .label("assets", &assets)
+        .start_ready()?;
     let bootfile = server.url_for_user_network("/boot.ipxe");
 
-    say(&format!("switching on a machine with the UUID {UUID}; DHCP tells it to boot {bootfile}"));
+    say(&format!(
+        "switching on a machine with the UUID {UUID}; DHCP tells it to boot {bootfile}"
+    ));
     let mut machine = Machine::on_user_network(&bootfile).uuid(UUID).boot()?;
     stream(machine.console())?;
     let config = machine
         .console()
         .between(Linux::BEGIN, Linux::END)
-        .with_context(|| format!("the machine did not print its config; the last that shaper said is:\n{}", server.log().text()))?;
-    ensure!(config.contains(UUID), "the config that the machine printed is not its own:\n{config}");
+        .with_context(|| {
+            format!(
+                "the machine did not print its config; the last that shaper said is:\n{}",
+                server.log().text()
+            )
+        })?;
+    ensure!(
+        config.contains(UUID),
+        "the config that the machine printed is not its own:\n{config}"
+    );
     machine.wait_for_power_off(Duration::from_secs(30))?;
 
     say(&format!(
@@ -70,8 +84,14 @@ pub(crate) fn build_shaper() -> anyhow::Result<()> {
         return Ok(());
     }
     ensure_packages(&[Package::Make])?;
-    let built = Command::new(env!("CARGO")).args(["build", "--release", "--package", "shaper"]).status().context("can't run cargo")?;
-    ensure!(built.success(), "shaper does not build: the compiler's messages are above");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--package", "shaper"])
+        .status()
+        .context("can't run cargo")?;
+    ensure!(
+        built.success(),
+        "shaper does not build: the compiler's messages are above"
+    );
     Ok(())
 }
 
@@ -89,7 +109,10 @@ pub(crate) fn stream(console: &Console) -> anyhow::Result<()> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            bail!("the machine did not finish within {} minutes; its console is above", BOOT.as_secs() / 60);
+            bail!(
+                "the machine did not finish within {} minutes; its console is above",
+                BOOT.as_secs() / 60
+            );
         }
     }
 }
@@ -101,7 +124,10 @@ fn keep(server: &Server) {
     println!("  curl '{}'", server.url(QUERY));
     println!("  curl '{}'", server.url("/ipxe?mac=52:54:00:00:00:03"));
     println!("\nand as an operator:\n");
-    println!("  curl '{}'", server.admin_url(&QUERY.replace("/ipxe", "/explain")));
+    println!(
+        "  curl '{}'",
+        server.admin_url(&QUERY.replace("/ipxe", "/explain"))
+    );
     println!("  curl '{}'", server.admin_url("/metrics"));
     println!("\nChange a file in examples/quickstart and ask again: the answer has changed.");
     // Ctrl-C reaches shaper as well, which then ends by itself.

@@ -28,18 +28,32 @@ pub(crate) struct Args {
 
 /// Builds once, and fuzzes one target after the other. All of them run, also after a finding.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is in the workspace")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask is in the workspace")?;
     let known = names(&root.join("fuzz/corpus"))?;
     if let Some(unknown) = args.targets.iter().find(|target| !known.contains(target)) {
-        bail!("there is no target {unknown}; there are {}", known.join(", "));
+        bail!(
+            "there is no target {unknown}; there are {}",
+            known.join(", ")
+        );
     }
-    let targets = if args.targets.is_empty() { &known } else { &args.targets };
+    let targets = if args.targets.is_empty() {
+        &known
+    } else {
+        &args.targets
+    };
     ensure_packages(&[Package::Cxx])?;
     let program = build(root)?;
     let (mut total, mut broken) = (0, Vec::new());
     for target in targets {
         let fuzzed = Fuzzed::of(root, &program, target, args)?;
-        println!("{target:15} {:>10} executions, {} inputs{}", fuzzed.executions, fuzzed.inputs, if fuzzed.held { "" } else { ", BROKEN" });
+        println!(
+            "{target:15} {:>10} executions, {} inputs{}",
+            fuzzed.executions,
+            fuzzed.inputs,
+            if fuzzed.held { "" } else { ", BROKEN" }
+        );
         total += fuzzed.executions;
         if !fuzzed.held {
             broken.push(target.as_str());
@@ -66,13 +80,20 @@ struct Fuzzed {
 impl Fuzzed {
     fn of(root: &Path, program: &Path, target: &str, args: &Args) -> anyhow::Result<Self> {
         let corpus = root.join("fuzz/corpus").join(target);
-        let (grown, found) = (root.join("target/fuzz/corpus").join(target), root.join("target/fuzz/found").join(target));
+        let (grown, found) = (
+            root.join("target/fuzz/corpus").join(target),
+            root.join("target/fuzz/found").join(target),
+        );
         fs::create_dir_all(&grown)?;
         fs::create_dir_all(&found)?;
         let fuzzer = || {
             let mut fuzzer = Command::new(program);
             // Threads only make a finding harder to repeat.
-            fuzzer.current_dir(root).env("SHAPER_FUZZ_TARGET", target).env("RAYON_NUM_THREADS", "1").stdin(Stdio::null());
+            fuzzer
+                .current_dir(root)
+                .env("SHAPER_FUZZ_TARGET", target)
+                .env("RAYON_NUM_THREADS", "1")
+                .stdin(Stdio::null());
             fuzzer
         };
         let log = found.with_extension("log");
@@ -80,7 +101,13 @@ impl Fuzzed {
             .args([&grown, &corpus])
             .arg(format!("-max_total_time={}", args.seconds))
             .arg(format!("-artifact_prefix={}/", found.display()))
-            .args(["-timeout=10", "-rss_limit_mb=1024", "-max_len=8192", "-print_final_stats=1", "-use_value_profile=1"])
+            .args([
+                "-timeout=10",
+                "-rss_limit_mb=1024",
+                "-max_len=8192",
+                "-print_final_stats=1",
+                "-use_value_profile=1",
+            ])
             .stderr(fs::File::create(&log)?)
             .status()
             .context("the fuzzer does not start")?;
@@ -89,24 +116,54 @@ impl Fuzzed {
             println!("{said}");
         } else if args.keep {
             // Anew, so that what the committed ones reach already is not there twice.
-            let merged = fuzzer().arg("-merge=1").args([&corpus, &grown]).stderr(Stdio::null()).status()?;
+            let merged = fuzzer()
+                .arg("-merge=1")
+                .args([&corpus, &grown])
+                .stderr(Stdio::null())
+                .status()?;
             ensure!(merged.success(), "the inputs of {target} can't be merged");
         }
-        let counted = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
-        let executions = counted.and_then(|count| count.trim().parse().ok()).unwrap_or(0);
-        Ok(Self { executions, inputs: fs::read_dir(&grown)?.count(), held: ended.success() })
+        let counted = said
+            .lines()
+            .find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+        let executions = counted
+            .and_then(|count| count.trim().parse().ok())
+            .unwrap_or(0);
+        Ok(Self {
+            executions,
+            inputs: fs::read_dir(&grown)?.count(),
+            held: ended.success(),
+        })
     }
 }
 
 fn build(root: &Path) -> anyhow::Result<PathBuf> {
-    let output = Command::new("rustc").args(["--version", "--verbose"]).output().context("can't run rustc")?;
+    let output = Command::new("rustc")
+        .args(["--version", "--verbose"])
+        .output()
+        .context("can't run rustc")?;
     let version = String::from_utf8(output.stdout).context("rustc prints text")?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names its host")?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc names its host")?;
     let folder = root.join("target/fuzz");
     // With a target named, the flags are not for build scripts and macros.
     let built = Command::new(env!("CARGO"))
         .current_dir(root)
-        .args(["build", "--package", "fuzz", "--bin", "fuzz", "--features", "libfuzzer", "--profile", "fuzz", "--target", host])
+        .args([
+            "build",
+            "--package",
+            "fuzz",
+            "--bin",
+            "fuzz",
+            "--features",
+            "libfuzzer",
+            "--profile",
+            "fuzz",
+            "--target",
+            host,
+        ])
         .arg("--target-dir")
         .arg(&folder)
         .env("RUSTFLAGS", FLAGS)
@@ -117,8 +174,11 @@ fn build(root: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn names(corpus: &Path) -> anyhow::Result<Vec<String>> {
-    let entries = fs::read_dir(corpus).with_context(|| format!("can't read {}", corpus.display()))?;
-    let mut names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<std::io::Result<Vec<_>>>()?;
+    let entries =
+        fs::read_dir(corpus).with_context(|| format!("can't read {}", corpus.display()))?;
+    let mut names = entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<std::io::Result<Vec<_>>>()?;
     names.sort();
     Ok(names)
 }

@@ -31,14 +31,27 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         // Before the tests, not in the first that wants them: compilers and virtual machines don't share two cores well.
         e2e::cluster::Programs::find()?;
         e2e::cert_manager::CertManager::find()?;
-        let built = Command::new(env!("CARGO")).args(["build", "--release", "--package", "shaper"]).status().context("can't run cargo")?;
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--package", "shaper"])
+            .status()
+            .context("can't run cargo")?;
         if !built.success() {
             bail!("shaper does not build");
         }
         // Two machines at once are what two cores emulate without time-outs.
-        tally.cargo(&["test", "--package", "e2e", "--no-fail-fast", "--", "--test-threads=2"])?;
+        tally.cargo(&[
+            "test",
+            "--package",
+            "e2e",
+            "--no-fail-fast",
+            "--",
+            "--test-threads=2",
+        ])?;
     }
-    println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    println!(
+        "\n{} passed, {} failed, {} skipped",
+        tally.passed, tally.failed, tally.skipped
+    );
     if tally.failed > 0 || tally.broken {
         bail!("some tests fail; their output is above");
     }
@@ -49,7 +62,11 @@ impl Tally {
     /// Runs cargo, shows what it prints, and counts what it reports.
     fn cargo(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
         println!("cargo {}", arguments.join(" "));
-        let mut cargo = Command::new(env!("CARGO")).args(arguments).stdout(Stdio::piped()).spawn().context("can't run cargo")?;
+        let mut cargo = Command::new(env!("CARGO"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("can't run cargo")?;
         let output = cargo.stdout.take().context("its output is piped")?;
         for line in BufReader::new(output).lines() {
             let line = line.context("can't read what cargo prints")?;
@@ -63,10 +80,17 @@ impl Tally {
 
     /// `test result: ok. 3 passed; 0 failed; 0 ignored; ...`
     fn count(&mut self, line: &str) {
-        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
         for part in result.split(['.', ';']) {
             let mut words = part.split_whitespace();
-            let (Some(number), Some(what)) = (words.next().and_then(|number| number.parse::<u64>().ok()), words.next()) else { continue };
+            let (Some(number), Some(what)) = (
+                words.next().and_then(|number| number.parse::<u64>().ok()),
+                words.next(),
+            ) else {
+                continue;
+            };
             match what {
                 "passed" => self.passed += number,
                 "failed" => self.failed += number,

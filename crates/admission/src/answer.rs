@@ -72,9 +72,19 @@ impl Answer {
     /// The same, with what there is to say.
     pub(crate) fn warn(mut self, warning: &str) -> Self {
         // A control character would make the server drop it.
-        let text: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text: String = warning
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         let is_long = text.chars().count() > MAX_WARNING;
-        let text = if is_long { text.chars().take(MAX_WARNING - 3).chain("...".chars()).collect() } else { text };
+        let text = if is_long {
+            text.chars()
+                .take(MAX_WARNING - 3)
+                .chain("...".chars())
+                .collect()
+        } else {
+            text
+        };
         if !self.warnings.contains(&text) {
             self.warnings.push(text);
         }
@@ -92,8 +102,14 @@ impl Answer {
 
     /// It may not be written because of this.
     pub(crate) fn deny(mut self, finding: &Finding) -> Self {
-        let help = finding.help.as_ref().map_or_else(String::new, |help| format!(" ({help})"));
-        self.causes.push((finding.field.to_string(), format!("{}{help}", finding.placed())));
+        let help = finding
+            .help
+            .as_ref()
+            .map_or_else(String::new, |help| format!(" ({help})"));
+        self.causes.push((
+            finding.field.to_string(),
+            format!("{}{help}", finding.placed()),
+        ));
         self
     }
 
@@ -125,7 +141,9 @@ impl Answer {
 
     /// Why it is refused: for each error its field and what is wrong.
     pub fn causes(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.causes.iter().map(|(field, message)| (field.as_str(), message.as_str()))
+        self.causes
+            .iter()
+            .map(|(field, message)| (field.as_str(), message.as_str()))
     }
 
     /// The operations by which the object is to be changed, as in RFC 6902.
@@ -141,34 +159,57 @@ impl Answer {
         }
         let mut warnings: Vec<_> = self.warnings.iter().take(MAX_WARNINGS).cloned().collect();
         if self.warnings.len() > MAX_WARNINGS {
-            let teller = if self.of_machines > MAX_WARNINGS { "`shaper diff` tells all of machines, " } else { "" };
-            let other = if self.of_machines == self.warnings.len() { "" } else { "`shaper validate` tells all of the object" };
+            let teller = if self.of_machines > MAX_WARNINGS {
+                "`shaper diff` tells all of machines, "
+            } else {
+                ""
+            };
+            let other = if self.of_machines == self.warnings.len() {
+                ""
+            } else {
+                "`shaper validate` tells all of the object"
+            };
             let tellers = [teller, other].concat();
             let tellers = tellers.trim_end_matches(", ");
-            warnings.push(format!("... and {} more; {tellers}", self.warnings.len() - MAX_WARNINGS));
+            warnings.push(format!(
+                "... and {} more; {tellers}",
+                self.warnings.len() - MAX_WARNINGS
+            ));
         }
         if !warnings.is_empty() {
             response["warnings"] = warnings.into();
         }
         if !self.patch.is_empty() {
             response["patchType"] = "JSONPatch".into();
-            response["patch"] = STANDARD.encode(Value::from(self.patch.clone()).to_string()).into();
+            response["patch"] = STANDARD
+                .encode(Value::from(self.patch.clone()).to_string())
+                .into();
         }
         json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response }).to_string()
     }
 
     /// As the server itself answers where the schema is broken, so that kubectl shows both alike.
     fn status(&self) -> Value {
-        let sentence = |(field, message): &(String, String)| if field.is_empty() { message.clone() } else { format!("{field}: {message}") };
+        let sentence = |(field, message): &(String, String)| {
+            if field.is_empty() {
+                message.clone()
+            } else {
+                format!("{field}: {message}")
+            }
+        };
         let sentences = self.causes.iter().take(MAX_ERRORS).map(sentence);
         let mut sentences: Vec<_> = sentences.collect();
         if self.causes.len() > MAX_ERRORS {
-            sentences.push(format!("... and {} more; `shaper validate` tells all", self.causes.len() - MAX_ERRORS));
+            sentences.push(format!(
+                "... and {} more; `shaper validate` tells all",
+                self.causes.len() - MAX_ERRORS
+            ));
         }
         let message = sentences.join("; ");
         let cause = |(field, message): &(String, String)| json!({ "reason": "FieldValueInvalid", "field": field, "message": message });
         let causes: Vec<_> = self.causes.iter().take(MAX_ERRORS).map(cause).collect();
-        let details = json!({ "group": crd::GROUP, "kind": self.kind, "name": self.name, "causes": causes });
+        let details =
+            json!({ "group": crd::GROUP, "kind": self.kind, "name": self.name, "causes": causes });
         json!({ "code": 422, "reason": "Invalid", "message": message, "details": details })
     }
 }

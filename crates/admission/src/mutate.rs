@@ -24,15 +24,25 @@ const MAX_USER_CHARACTERS: usize = 256;
 /// What a request's object is to be changed by. Nothing where it is not ours, or not one that is written.
 pub fn mutate(request: &Request<'_>) -> Answer {
     let answer = Answer::allow(request);
-    let is_written = matches!(request.operation, Operation::Create | Operation::Update) && request.subresource.is_empty();
-    let (Ok(kind), true) = (&request.kind, is_written) else { return answer };
-    let Some(object) = value(request.object).filter(Value::is_object) else { return answer };
+    let is_written = matches!(request.operation, Operation::Create | Operation::Update)
+        && request.subresource.is_empty();
+    let (Ok(kind), true) = (&request.kind, is_written) else {
+        return answer;
+    };
+    let Some(object) = value(request.object).filter(Value::is_object) else {
+        return answer;
+    };
     if !object["metadata"].is_object() || !object["metadata"]["deletionTimestamp"].is_null() {
         return answer;
     }
     let old = value(request.old_object).unwrap_or_default();
     let mut operations = Vec::new();
-    set(&object, "annotations", &annotations(request, &object, &old), &mut operations);
+    set(
+        &object,
+        "annotations",
+        &annotations(request, &object, &old),
+        &mut operations,
+    );
     if *kind == Kind::Assignment {
         set(&object, "labels", &labels(&object), &mut operations);
     }
@@ -44,66 +54,114 @@ type Wanted = Vec<(&'static str, Option<String>)>;
 
 fn annotations(request: &Request<'_>, object: &Value, old: &Value) -> Wanted {
     let user = request.user.as_deref().map(shown);
-    let known = |key: &str| old["metadata"]["annotations"][key].as_str().map(str::to_owned);
+    let known = |key: &str| {
+        old["metadata"]["annotations"][key]
+            .as_str()
+            .map(str::to_owned)
+    };
     if request.operation == Operation::Create {
         // Without a user, what stands there was made up by whoever wrote it.
         return vec![(AUTHOR, user), (LAST_EDITOR, None)];
     }
-    let is_edit = object["spec"] != old["spec"] || others(&object["metadata"]["labels"]) != others(&old["metadata"]["labels"]);
-    let editor = if is_edit { user.or_else(|| known(LAST_EDITOR)) } else { known(LAST_EDITOR) };
+    let is_edit = object["spec"] != old["spec"]
+        || others(&object["metadata"]["labels"]) != others(&old["metadata"]["labels"]);
+    let editor = if is_edit {
+        user.or_else(|| known(LAST_EDITOR))
+    } else {
+        known(LAST_EDITOR)
+    };
     vec![(AUTHOR, known(AUTHOR)), (LAST_EDITOR, editor)]
 }
 
 /// Labels but for those that are set here.
 fn others(labels: &Value) -> Map<String, Value> {
-    let all = labels.as_object().into_iter().flatten().filter(|(key, _)| ![SCOPE, IDENTITIES].contains(&key.as_str()));
-    all.map(|(key, value)| (key.clone(), value.clone())).collect()
+    let all = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| ![SCOPE, IDENTITIES].contains(&key.as_str()));
+    all.map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 fn labels(object: &Value) -> Wanted {
     let selectors = &object["spec"]["subjectSelectors"];
-    let texts = |field: &str| selectors[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
+    let texts = |field: &str| {
+        selectors[field]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+    };
     let count = |mut all: Vec<String>| {
         all.sort_unstable();
         all.dedup();
         all.len()
     };
     // What can't be read is refused elsewhere.
-    let uuids = texts("uuids").into_iter().filter_map(identity::parse_uuid).map(|uuid| uuid.to_string()).collect();
-    let macs = texts("macAddresses").into_iter().filter_map(|mac| mac.parse::<boot::Mac>().ok()).map(|mac| mac.to_string()).collect();
-    let serials = texts("serialNumbers").into_iter().map(|serial| serial.trim().to_owned()).collect();
+    let uuids = texts("uuids")
+        .into_iter()
+        .filter_map(identity::parse_uuid)
+        .map(|uuid| uuid.to_string())
+        .collect();
+    let macs = texts("macAddresses")
+        .into_iter()
+        .filter_map(|mac| mac.parse::<boot::Mac>().ok())
+        .map(|mac| mac.to_string())
+        .collect();
+    let serials = texts("serialNumbers")
+        .into_iter()
+        .map(|serial| serial.trim().to_owned())
+        .collect();
     let identities = count(uuids) + count(macs) + count(serials);
     let is_empty = |field: &str| match &selectors[field] {
         Value::Object(all) => all.is_empty(),
         Value::Array(all) => all.is_empty(),
         _ => true,
     };
-    let scope = match (identities, is_empty("matchLabels") && is_empty("matchExpressions")) {
+    let scope = match (
+        identities,
+        is_empty("matchLabels") && is_empty("matchExpressions"),
+    ) {
         (0, true) => "default",
         (0, false) => "group",
         _ => "machine",
     };
-    vec![(SCOPE, Some(scope.to_owned())), (IDENTITIES, Some(identities.to_string()))]
+    vec![
+        (SCOPE, Some(scope.to_owned())),
+        (IDENTITIES, Some(identities.to_string())),
+    ]
 }
 
 /// The operations by which a map of the metadata gets what is wanted.
 fn set(object: &Value, map: &str, wanted: &Wanted, operations: &mut Vec<Value>) {
     let own = &object["metadata"][map];
-    let differs = |(key, value): &&(&str, Option<String>)| own.get(*key).and_then(Value::as_str) != value.as_deref();
+    let differs = |(key, value): &&(&str, Option<String>)| {
+        own.get(*key).and_then(Value::as_str) != value.as_deref()
+    };
     let changes: Vec<_> = wanted.iter().filter(differs).collect();
     if changes.iter().any(|(_, value)| value.is_some()) && !own.is_object() {
         operations.push(json!({ "op": "add", "path": format!("/metadata/{map}"), "value": {} }));
     }
     for (key, value) in changes {
-        let path = format!("/metadata/{map}/{}", key.replace('~', "~0").replace('/', "~1"));
+        let path = format!(
+            "/metadata/{map}/{}",
+            key.replace('~', "~0").replace('/', "~1")
+        );
         match value {
             Some(value) => operations.push(json!({ "op": "add", "path": path, "value": value })),
-            None if own.get(*key).is_some() => operations.push(json!({ "op": "remove", "path": path })),
+            None if own.get(*key).is_some() => {
+                operations.push(json!({ "op": "remove", "path": path }))
+            }
             None => {}
         }
     }
 }
 
 fn shown(user: &str) -> String {
-    user.chars().filter(|c| !c.is_control()).take(MAX_USER_CHARACTERS).collect()
+    user.chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_USER_CHARACTERS)
+        .collect()
 }

@@ -44,15 +44,24 @@ impl Recent {
         if self.entries.len() == MOST {
             self.entries.pop_front();
         }
-        self.entries.push_back(Entry { at: now, before: Held::of(catalog, &name), change });
+        self.entries.push_back(Entry {
+            at: now,
+            before: Held::of(catalog, &name),
+            change,
+        });
     }
 
     /// What was admitted and the catalog has not heard of, in its order. Whoever shares this applies it aside, so that nobody waits for that.
     pub fn ahead_of(&mut self, catalog: &Catalog, now: Instant) -> Vec<Change> {
-        let is_ahead =
-            |entry: &Entry| now.saturating_duration_since(entry.at) < BELIEVED && Held::of(catalog, &entry.change.name()) == entry.before;
+        let is_ahead = |entry: &Entry| {
+            now.saturating_duration_since(entry.at) < BELIEVED
+                && Held::of(catalog, &entry.change.name()) == entry.before
+        };
         self.entries.retain(is_ahead);
-        self.entries.iter().map(|entry| entry.change.clone()).collect()
+        self.entries
+            .iter()
+            .map(|entry| entry.change.clone())
+            .collect()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchCondition, MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference, ValidatingWebhook,
-    ValidatingWebhookConfiguration, WebhookClientConfig,
+    MatchCondition, MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations,
+    ServiceReference, ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
@@ -30,7 +30,12 @@ pub struct Registration {
 
 impl Default for Registration {
     fn default() -> Self {
-        Self { namespace: "shaper-system".to_owned(), service: "shaper-webhook".to_owned(), url: None, authority: None }
+        Self {
+            namespace: "shaper-system".to_owned(),
+            service: "shaper-webhook".to_owned(),
+            url: None,
+            authority: None,
+        }
     }
 }
 
@@ -41,7 +46,13 @@ impl Registration {
     pub fn manifests(&self) -> [(&'static str, String); 2] {
         let head = "# Written by `cargo xtask generate` from crates/admission. `shaper webhook-configuration` prints it for another namespace,\n\
              # address or authority. Needs a webhook that answers; while there is none, objects are written unchecked by it.\n";
-        [("mutating.yaml", format!("{head}{}", yaml(&self.mutating()))), ("validating.yaml", format!("{head}{}", yaml(&self.validating())))]
+        [
+            ("mutating.yaml", format!("{head}{}", yaml(&self.mutating()))),
+            (
+                "validating.yaml",
+                format!("{head}{}", yaml(&self.validating())),
+            ),
+        ]
     }
 
     /// What objects get.
@@ -60,7 +71,10 @@ impl Registration {
             timeout_seconds: Some(TIMEOUT_SECONDS),
             ..MutatingWebhook::default()
         };
-        MutatingWebhookConfiguration { metadata: self.metadata(), webhooks: Some(vec![webhook]) }
+        MutatingWebhookConfiguration {
+            metadata: self.metadata(),
+            webhooks: Some(vec![webhook]),
+        }
     }
 
     /// Whether they may be written.
@@ -77,12 +91,18 @@ impl Registration {
             timeout_seconds: Some(TIMEOUT_SECONDS),
             ..ValidatingWebhook::default()
         };
-        ValidatingWebhookConfiguration { metadata: self.metadata(), webhooks: Some(vec![webhook]) }
+        ValidatingWebhookConfiguration {
+            metadata: self.metadata(),
+            webhooks: Some(vec![webhook]),
+        }
     }
 
     fn metadata(&self) -> ObjectMeta {
         let label = [("app.kubernetes.io/part-of".to_owned(), "shaper".to_owned())];
-        let inject = ("cert-manager.io/inject-ca-from".to_owned(), format!("{}/{}", self.namespace, self.service));
+        let inject = (
+            "cert-manager.io/inject-ca-from".to_owned(),
+            format!("{}/{}", self.namespace, self.service),
+        );
         ObjectMeta {
             name: Some("shaper".to_owned()),
             labels: Some(label.into()),
@@ -99,9 +119,15 @@ impl Registration {
             port: Some(443),
         };
         WebhookClientConfig {
-            ca_bundle: self.authority.clone().map(|pem| ByteString(pem.into_bytes())),
+            ca_bundle: self
+                .authority
+                .clone()
+                .map(|pem| ByteString(pem.into_bytes())),
             service: self.url.is_none().then_some(service),
-            url: self.url.as_ref().map(|url| format!("{}{path}", url.trim_end_matches('/'))),
+            url: self
+                .url
+                .as_ref()
+                .map(|url| format!("{}{path}", url.trim_end_matches('/'))),
         }
     }
 
@@ -110,9 +136,14 @@ impl Registration {
     fn conditions(&self) -> Vec<MatchCondition> {
         let controller = format!("system:serviceaccount:{}:shaper-controller", self.namespace);
         let is_status = "has(request.subResource) && request.subResource == 'status'";
-        let is_controller = format!("has(request.userInfo.username) && request.userInfo.username == '{controller}'");
+        let is_controller = format!(
+            "has(request.userInfo.username) && request.userInfo.username == '{controller}'"
+        );
         let expression = format!("!({is_status} && {is_controller})");
-        vec![MatchCondition { name: "not-a-status-of-shaper-itself".to_owned(), expression }]
+        vec![MatchCondition {
+            name: "not-a-status-of-shaper-itself".to_owned(),
+            expression,
+        }]
     }
 }
 

@@ -149,11 +149,24 @@ impl<'b> Request<'b> {
         let review: Review<'_> = serde_json::from_slice(bytes)?;
         if review.api_version != "admission.k8s.io/v1" || review.kind != "AdmissionReview" {
             let shown = |text: &str| text.chars().take(64).collect::<String>();
-            return Err(Unreadable::OtherType(format!("{:?} of {:?}", shown(&review.kind), shown(&review.api_version))));
+            return Err(Unreadable::OtherType(format!(
+                "{:?} of {:?}",
+                shown(&review.kind),
+                shown(&review.api_version)
+            )));
         }
-        let request = review.request.filter(|request| !request.uid.is_empty()).ok_or(Unreadable::NoRequest)?;
-        let RawKind { group, version, kind } = request.kind;
-        let known = Kind::ALL.into_iter().find(|known| known.name() == kind && group == crd::GROUP && version == crd::VERSION);
+        let request = review
+            .request
+            .filter(|request| !request.uid.is_empty())
+            .ok_or(Unreadable::NoRequest)?;
+        let RawKind {
+            group,
+            version,
+            kind,
+        } = request.kind;
+        let known = Kind::ALL
+            .into_iter()
+            .find(|known| known.name() == kind && group == crd::GROUP && version == crd::VERSION);
         let operation = match request.operation.as_str() {
             "CREATE" => Operation::Create,
             "UPDATE" => Operation::Update,
@@ -169,7 +182,10 @@ impl<'b> Request<'b> {
             subresource: request.sub_resource.unwrap_or_default(),
             namespace: request.namespace.unwrap_or_default(),
             name: request.name.unwrap_or_default(),
-            user: request.user_info.and_then(|user| user.username).filter(|name| !name.is_empty()),
+            user: request
+                .user_info
+                .and_then(|user| user.username)
+                .filter(|name| !name.is_empty()),
             dry_run: request.dry_run.unwrap_or_default(),
             object: there(request.object),
             old_object: there(request.old_object),
@@ -188,10 +204,19 @@ impl<'b> Request<'b> {
             namespace: Option<String>,
             name: Option<String>,
         }
-        let object = self.object.or(self.old_object).and_then(|object| serde_json::from_str::<Named>(object.get()).ok());
+        let object = self
+            .object
+            .or(self.old_object)
+            .and_then(|object| serde_json::from_str::<Named>(object.get()).ok());
         let Metadata { namespace, name } = object.unwrap_or_default().metadata;
-        let or = |own: Option<String>, other: &'_ str| own.filter(|own| !own.is_empty()).unwrap_or_else(|| other.to_owned());
-        (or(namespace, &self.namespace).into(), or(name, &self.name).into())
+        let or = |own: Option<String>, other: &'_ str| {
+            own.filter(|own| !own.is_empty())
+                .unwrap_or_else(|| other.to_owned())
+        };
+        (
+            or(namespace, &self.namespace).into(),
+            or(name, &self.name).into(),
+        )
     }
 }
 

@@ -61,12 +61,19 @@ struct Looked {
 /// being deleted. An object that was wrong before and is not made worse may be changed in anything but its spec.
 pub fn validate(request: &Request<'_>, beside: &Beside<'_>) -> Verdict {
     let answer = Answer::allow(request);
-    let nothing = |answer| Verdict { answer, rules: Vec::new(), change: None };
+    let nothing = |answer| Verdict {
+        answer,
+        rules: Vec::new(),
+        change: None,
+    };
     let kind = match &request.kind {
         Ok(kind) => *kind,
         Err(other) => {
             let known = "shaper checks Profile and Assignment of";
-            return nothing(answer.warn(&format!("{known} {} only, and this is {other}", crd::API_VERSION)));
+            return nothing(answer.warn(&format!(
+                "{known} {} only, and this is {other}",
+                crd::API_VERSION
+            )));
         }
     };
     match &request.operation {
@@ -80,11 +87,15 @@ pub fn validate(request: &Request<'_>, beside: &Beside<'_>) -> Verdict {
             let findings = among(beside, &change);
             say(answer, findings, beside, Some(change))
         }
-        Operation::Create | Operation::Update if request.subresource.is_empty() => written(request, kind, answer, beside),
+        Operation::Create | Operation::Update if request.subresource.is_empty() => {
+            written(request, kind, answer, beside)
+        }
         Operation::Create | Operation::Update => nothing(answer),
         Operation::Other(name) => {
             let shown: String = name.chars().take(32).collect();
-            nothing(answer.warn(&format!("shaper does not know the operation {shown:?} and has checked nothing")))
+            nothing(answer.warn(&format!(
+                "shaper does not know the operation {shown:?} and has checked nothing"
+            )))
         }
     }
 }
@@ -92,22 +103,42 @@ pub fn validate(request: &Request<'_>, beside: &Beside<'_>) -> Verdict {
 fn written(request: &Request<'_>, kind: Kind, answer: Answer, beside: &Beside<'_>) -> Verdict {
     let Some(object) = request.object else {
         let answer = answer.warn("the review holds no object, so that nothing was checked");
-        return Verdict { answer, rules: Vec::new(), change: None };
+        return Verdict {
+            answer,
+            rules: Vec::new(),
+            change: None,
+        };
     };
     if is_being_deleted(object) {
-        return Verdict { answer, rules: Vec::new(), change: None };
+        return Verdict {
+            answer,
+            rules: Vec::new(),
+            change: None,
+        };
     }
     let looked = look(request, kind, object, beside);
     let is_wrong = looked.findings.iter().any(Finding::is_error);
-    let mut known = if is_wrong && request.operation == Operation::Update { known_faults(request, kind) } else { Known::Nothing };
+    let mut known = if is_wrong && request.operation == Operation::Update {
+        known_faults(request, kind)
+    } else {
+        Known::Nothing
+    };
     let mut rules: Vec<_> = looked.findings.iter().map(|finding| finding.rule).collect();
     let (mut refused, mut told) = (Vec::new(), Vec::new());
     for finding in looked.findings {
-        if finding.is_error() && !known.excuses(&finding) { refused.push(finding) } else { told.push(finding) }
+        if finding.is_error() && !known.excuses(&finding) {
+            refused.push(finding)
+        } else {
+            told.push(finding)
+        }
     }
     if !refused.is_empty() {
         let answer = tell(answer, told);
-        return Verdict { answer: refused.iter().fold(answer, Answer::deny), rules, change: None };
+        return Verdict {
+            answer: refused.iter().fold(answer, Answer::deny),
+            rules,
+            change: None,
+        };
     }
     if let Some(change) = &looked.change {
         let among = among(beside, change);
@@ -119,7 +150,12 @@ fn written(request: &Request<'_>, kind: Kind, answer: Answer, beside: &Beside<'_
 }
 
 /// Allows, and says all this.
-fn say(mut answer: Answer, findings: Vec<Finding>, beside: &Beside<'_>, change: Option<Change>) -> Verdict {
+fn say(
+    mut answer: Answer,
+    findings: Vec<Finding>,
+    beside: &Beside<'_>,
+    change: Option<Change>,
+) -> Verdict {
     let rules = findings.iter().map(|finding| finding.rule).collect();
     if change.is_some() {
         answer = match (beside.catalog, beside.age) {
@@ -132,7 +168,11 @@ fn say(mut answer: Answer, findings: Vec<Finding>, beside: &Beside<'_>, change: 
             (Some(_), _) => answer,
         };
     }
-    Verdict { answer: tell(answer, findings), rules, change }
+    Verdict {
+        answer: tell(answer, findings),
+        rules,
+        change,
+    }
 }
 
 fn minutes(age: Duration) -> String {
@@ -146,14 +186,26 @@ fn minutes(age: Duration) -> String {
 /// Says all this, the gravest first: what comes late may be cut off.
 fn tell(answer: Answer, mut findings: Vec<Finding>) -> Answer {
     findings.sort_by_key(weight);
-    findings.iter().fold(answer, |answer, finding| answer.warn_by(finding.rule, &sentence(finding)))
+    findings.iter().fold(answer, |answer, finding| {
+        answer.warn_by(finding.rule, &sentence(finding))
+    })
 }
 
 /// Less is graver: what happens to machines, then whose they are, then what is odd about the object, then about its script.
 fn weight(finding: &Finding) -> usize {
-    let gravest = [&rule::LOSES_PROFILE, &rule::MOVES_MACHINES, &rule::NOT_ALL_TRIED, &rule::CLAIMED, &rule::CONFLICT, &rule::NO_PROFILE];
+    let gravest = [
+        &rule::LOSES_PROFILE,
+        &rule::MOVES_MACHINES,
+        &rule::NOT_ALL_TRIED,
+        &rule::CLAIMED,
+        &rule::CONFLICT,
+        &rule::NO_PROFILE,
+    ];
     let is_remark = finding.rule.id.starts_with("ipxe-");
-    gravest.iter().position(|rule| **rule == *finding.rule).unwrap_or(gravest.len() + usize::from(is_remark))
+    gravest
+        .iter()
+        .position(|rule| **rule == *finding.rule)
+        .unwrap_or(gravest.len() + usize::from(is_remark))
 }
 
 /// With the name of the object: whoever applies a folder sees warnings alone.
@@ -172,27 +224,53 @@ fn sentence(finding: &Finding) -> String {
 /// What the object tells by itself.
 fn look(request: &Request<'_>, kind: Kind, object: &RawValue, beside: &Beside<'_>) -> Looked {
     let (namespace, name) = request.place();
-    let place = ObjectKey::new(namespace, if name.is_empty() { "unnamed".into() } else { name });
+    let place = ObjectKey::new(
+        namespace,
+        if name.is_empty() {
+            "unnamed".into()
+        } else {
+            name
+        },
+    );
     match kind {
         Kind::Profile => match read::<crd::Profile>(object) {
             Ok(mut profile) => {
-                (profile.metadata.namespace, profile.metadata.name) = (Some(place.namespace.to_string()), Some(place.name.to_string()));
+                (profile.metadata.namespace, profile.metadata.name) = (
+                    Some(place.namespace.to_string()),
+                    Some(place.name.to_string()),
+                );
                 let Reviewed { object, findings } = review::profile_until(&profile, beside.until);
-                let placed = |profile: std::sync::Arc<boot::Profile>| Change::Profile(profile.in_partition(beside.partition).into());
-                Looked { change: object.map(placed), findings }
+                let placed = |profile: std::sync::Arc<boot::Profile>| {
+                    Change::Profile(profile.in_partition(beside.partition).into())
+                };
+                Looked {
+                    change: object.map(placed),
+                    findings,
+                }
             }
             Err(reason) => unreadable(&Name::Profile(place), &reason),
         },
         Kind::Assignment => match read::<crd::Assignment>(object) {
             Ok(mut assignment) => {
-                (assignment.metadata.namespace, assignment.metadata.name) =
-                    (Some(place.namespace.to_string()), Some(place.name.to_string()));
+                (assignment.metadata.namespace, assignment.metadata.name) = (
+                    Some(place.namespace.to_string()),
+                    Some(place.name.to_string()),
+                );
                 let Reviewed { object, findings } = review::assignment(&assignment);
                 let placed = |assignment: std::sync::Arc<boot::Assignment>| {
                     let key = assignment.key.clone().in_partition(beside.partition);
-                    Change::Assignment(boot::Assignment { key, ..(*assignment).clone() }.into())
+                    Change::Assignment(
+                        boot::Assignment {
+                            key,
+                            ..(*assignment).clone()
+                        }
+                        .into(),
+                    )
                 };
-                Looked { change: object.map(placed), findings }
+                Looked {
+                    change: object.map(placed),
+                    findings,
+                }
             }
             Err(reason) => unreadable(&Name::Assignment(place), &reason),
         },
@@ -215,12 +293,17 @@ fn unreadable(name: &Name, reason: &str) -> Looked {
     let reason: String = reason.chars().take(300).collect();
     let finding = Finding::new(&rule::SCHEMA, name, FieldPath::default(), format!("it can't be read: {reason}"))
         .help("`kubectl explain` tells the fields and their types; apply the definitions of this version of shaper (config/crd) if it knows others");
-    Looked { change: None, findings: vec![finding] }
+    Looked {
+        change: None,
+        findings: vec![finding],
+    }
 }
 
 /// What the object is among all others, and what becomes of machines.
 fn among(beside: &Beside<'_>, change: &Change) -> Vec<Finding> {
-    let Some(catalog) = beside.catalog else { return Vec::new() };
+    let Some(catalog) = beside.catalog else {
+        return Vec::new();
+    };
     let mut next = catalog.clone();
     next.apply(change.clone());
     let survey = || Survey::of(&next).within(MOST_RIVALS);
@@ -229,7 +312,14 @@ fn among(beside: &Beside<'_>, change: &Change) -> Vec<Finding> {
         Change::Assignment(assignment) => survey().written(assignment),
         Change::ProfileGone(_) | Change::AssignmentGone(_) | Change::Unaccepted(_) => Vec::new(),
     };
-    findings.extend(effect::of(catalog, change, Limits { until: beside.until, ..Limits::default() }));
+    findings.extend(effect::of(
+        catalog,
+        change,
+        Limits {
+            until: beside.until,
+            ..Limits::default()
+        },
+    ));
     findings
 }
 
@@ -248,12 +338,29 @@ enum Known {
 }
 
 fn known_faults(request: &Request<'_>, kind: Kind) -> Known {
-    let (Some(new), Some(old)) = (value(request.object), value(request.old_object)) else { return Known::Nothing };
-    let Some(raw) = request.old_object.filter(|_| new["spec"] == old["spec"]) else { return Known::Nothing };
+    let (Some(new), Some(old)) = (value(request.object), value(request.old_object)) else {
+        return Known::Nothing;
+    };
+    let Some(raw) = request.old_object.filter(|_| new["spec"] == old["spec"]) else {
+        return Known::Nothing;
+    };
     // A time of its own: if the new object took all there was, what was wrong with the old one must still be found.
-    let beside = Beside { catalog: None, age: None, partition: "", until: Some(Instant::now() + TIME_FOR_OLD) };
+    let beside = Beside {
+        catalog: None,
+        age: None,
+        partition: "",
+        until: Some(Instant::now() + TIME_FOR_OLD),
+    };
     let looked = look(request, kind, raw, &beside);
-    if looked.findings.iter().any(|finding| *finding.rule == rule::SCHEMA) { Known::Spec } else { Known::Faults(looked.findings) }
+    if looked
+        .findings
+        .iter()
+        .any(|finding| *finding.rule == rule::SCHEMA)
+    {
+        Known::Spec
+    } else {
+        Known::Faults(looked.findings)
+    }
 }
 
 // === impl Known ===
@@ -262,14 +369,20 @@ impl Known {
     /// Whether this was wrong before, in the same place; the words may name a sample machine, which is another since a label was added.
     /// Each fault excuses one.
     fn excuses(&mut self, finding: &Finding) -> bool {
-        let is_same = |known: &Finding| known.rule == finding.rule && known.field == finding.field && known.line == finding.line;
+        let is_same = |known: &Finding| {
+            known.rule == finding.rule && known.field == finding.field && known.line == finding.line
+        };
         match self {
             Self::Nothing => false,
             Self::Faults(known) => {
                 let at = known.iter().position(is_same);
                 at.map(|at| known.swap_remove(at)).is_some()
             }
-            Self::Spec => finding.field.steps().first().is_none_or(|step| *step == crd::Step::Key("spec".to_owned())),
+            Self::Spec => finding
+                .field
+                .steps()
+                .first()
+                .is_none_or(|step| *step == crd::Step::Key("spec".to_owned())),
         }
     }
 }

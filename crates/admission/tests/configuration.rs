@@ -10,15 +10,28 @@ fn the_files_of_config_webhook_are_as_generated() {
     let manifests = Registration::default().manifests();
     for (name, text) in &manifests {
         let committed = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
-        assert!(committed == *text, "config/webhook/{name} is out of date; run `cargo xtask generate`");
+        assert!(
+            committed == *text,
+            "config/webhook/{name} is out of date; run `cargo xtask generate`"
+        );
     }
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), manifests.len());
 }
 
 #[test]
 fn an_authority_is_written_out_and_then_nobody_injects_one() {
-    let with = Registration { authority: Some("PEM".to_owned()), url: Some("https://w:8443/".to_owned()), ..Registration::default() };
+    let with = Registration {
+        authority: Some("PEM".to_owned()),
+        url: Some("https://w:8443/".to_owned()),
+        ..Registration::default()
+    };
     let [(_, mutating), (_, validating)] = with.manifests();
-    assert!(mutating.contains("url: https://w:8443/mutate\n") && mutating.contains("caBundle: UEVN\n"), "{mutating}");
-    assert!(!validating.contains("cert-manager") && !validating.contains("service:"), "{validating}");
+    assert!(
+        mutating.contains("url: https://w:8443/mutate\n") && mutating.contains("caBundle: UEVN\n"),
+        "{mutating}"
+    );
+    assert!(
+        !validating.contains("cert-manager") && !validating.contains("service:"),
+        "{validating}"
+    );
 }

@@ -9,14 +9,25 @@ use review::{Severity, rule};
 use serde_json::{Value, json};
 
 /// What a schema can ask of a value by itself.
-const BOUNDS: [&str; 7] = ["maxLength", "minLength", "maxItems", "maxProperties", "maximum", "minimum", "enum"];
+const BOUNDS: [&str; 7] = [
+    "maxLength",
+    "minLength",
+    "maxItems",
+    "maxProperties",
+    "maximum",
+    "minimum",
+    "enum",
+];
 
 /// The rows of the page's tables: the first column, and the rest of the line.
 fn rows() -> BTreeMap<String, String> {
     let path = format!("{}/../../docs/admission.md", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
-    rows.map(|(first, rest)| (first.to_owned(), rest.replace("\\|", "|"))).collect()
+    let rows = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    rows.map(|(first, rest)| (first.to_owned(), rest.replace("\\|", "|")))
+        .collect()
 }
 
 /// All that the schema says of the values of a spec, by their place: `spec.list[]` and `spec.map.*` are items and values.
@@ -24,17 +35,27 @@ fn asked(schema: &Value, path: &str, all: &mut BTreeMap<String, Vec<String>>) {
     let mut says: Vec<String> = Vec::new();
     for bound in BOUNDS.iter().filter(|bound| !schema[**bound].is_null()) {
         says.extend(match &schema[*bound] {
-            Value::Array(values) => values.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>(),
+            Value::Array(values) => values
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
             // JSON Schema has decimals where nobody wrote any.
             number => vec![format!("{}", number.as_f64().unwrap_or_default())],
         });
     }
-    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+    for rule in schema["x-kubernetes-validations"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         match (rule["message"].as_str(), rule["messageExpression"].as_str()) {
             (Some(message), _) => says.push(message.to_owned()),
             // What follows the name of the key.
             (None, Some(expression)) => {
-                let text = expression.rsplit_once("+ '\" ").map_or(expression, |(_, text)| text);
+                let text = expression
+                    .rsplit_once("+ '\" ")
+                    .map_or(expression, |(_, text)| text);
                 says.push(text.strip_suffix('\'').unwrap_or(text).replace("\\'", "'"));
             }
             (None, None) => panic!("a rule at {path} says nothing"),
@@ -59,15 +80,27 @@ fn each_value_that_the_schema_bounds_has_a_row_with_its_bounds_and_messages() {
     let mut all = BTreeMap::new();
     for definition in crd::definitions() {
         let definition = serde_json::to_value(definition).unwrap();
-        asked(&definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"], "spec", &mut all);
+        asked(
+            &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"],
+            "spec",
+            &mut all,
+        );
     }
     for (path, says) in &all {
-        let row = rows.get(path).unwrap_or_else(|| panic!("no row for {path}, which says {says:#?}"));
+        let row = rows
+            .get(path)
+            .unwrap_or_else(|| panic!("no row for {path}, which says {says:#?}"));
         for one in says {
-            assert!(row.replace(',', "").contains(&one.replace(',', "")), "{path}: the row does not say {one:?}");
+            assert!(
+                row.replace(',', "").contains(&one.replace(',', "")),
+                "{path}: the row does not say {one:?}"
+            );
         }
     }
-    let stale: Vec<_> = rows.keys().filter(|key| key.starts_with("spec") && !all.contains_key(*key)).collect();
+    let stale: Vec<_> = rows
+        .keys()
+        .filter(|key| key.starts_with("spec") && !all.contains_key(*key))
+        .collect();
     assert!(stale.is_empty(), "rows about nothing: {stale:?}");
 }
 
@@ -75,13 +108,26 @@ fn each_value_that_the_schema_bounds_has_a_row_with_its_bounds_and_messages() {
 fn each_rule_has_a_row_that_says_where_it_holds() {
     let rows = rows();
     for rule in rule::ALL {
-        let row = rows.get(rule.id).unwrap_or_else(|| panic!("no row for {}", rule.id));
+        let row = rows
+            .get(rule.id)
+            .unwrap_or_else(|| panic!("no row for {}", rule.id));
         let columns: Vec<_> = row.split(" | ").collect();
-        let severity = if rule.severity == Severity::Error { "refused" } else { "warning" };
-        assert!(columns[0].starts_with(severity) || columns[0] == "validate only", "{}: {}", rule.id, columns[0]);
+        let severity = if rule.severity == Severity::Error {
+            "refused"
+        } else {
+            "warning"
+        };
+        assert!(
+            columns[0].starts_with(severity) || columns[0] == "validate only",
+            "{}: {}",
+            rule.id,
+            columns[0]
+        );
         assert!(columns.len() == 3, "{}: {columns:?}", rule.id);
     }
-    let rules = rows.keys().filter(|key| !key.starts_with("spec") && !key.starts_with("shaper_"));
+    let rules = rows
+        .keys()
+        .filter(|key| !key.starts_with("spec") && !key.starts_with("shaper_"));
     let stale: Vec<_> = rules.filter(|key| rule::named(key).is_none()).collect();
     assert!(stale.is_empty(), "rows about no rule: {stale:?}");
 }
@@ -93,10 +139,20 @@ fn said(kind: &str, spec: &Value, until: Option<Instant>) -> String {
     let request = json!({ "uid": "u", "kind": kind, "operation": "CREATE", "object": object });
     let bytes = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request }).to_string();
     let catalog = Catalog::with_selectors();
-    let beside = Beside { catalog: Some(&catalog), age: None, partition: "", until };
+    let beside = Beside {
+        catalog: Some(&catalog),
+        age: None,
+        partition: "",
+        until,
+    };
     let answer = validate(&Request::read(bytes.as_bytes()).unwrap(), &beside).answer;
-    let causes = answer.causes().map(|(field, message)| format!("{field}: {message}"));
-    causes.chain(answer.warnings().iter().cloned()).collect::<Vec<_>>().join("\n")
+    let causes = answer
+        .causes()
+        .map(|(field, message)| format!("{field}: {message}"));
+    causes
+        .chain(answer.warnings().iter().cloned())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// What a real cluster can be made to say is compared with the docs by `e2e/tests/admission_table.rs`. This is the rest.
@@ -104,11 +160,19 @@ fn said(kind: &str, spec: &Value, until: Option<Instant>) -> String {
 fn what_no_api_server_lets_through_is_said_as_the_docs_say() {
     let late = Instant::now().checked_sub(Duration::from_secs(1));
     let cases = [
-        ("schema", "it can't be read: ", said("Assignment", &json!({ "priority": "high" }), None)),
+        (
+            "schema",
+            "it can't be read: ",
+            said("Assignment", &json!({ "priority": "high" }), None),
+        ),
         (
             "conversion",
             "\"nonsense\" is no MAC address: write six octets in hexadecimal, as in 52:54:00:12:34:56",
-            said("Assignment", &json!({ "subjectSelectors": { "macAddresses": ["nonsense"] } }), None),
+            said(
+                "Assignment",
+                &json!({ "subjectSelectors": { "macAddresses": ["nonsense"] } }),
+                None,
+            ),
         ),
         (
             "not-all-tried",

@@ -8,7 +8,15 @@ use serde_json::{Value, json};
 fn answered(bytes: &[u8]) -> Result<(Outcome, Outcome), Unreadable> {
     let request = Request::read(bytes)?;
     let catalog = Catalog::with_selectors();
-    let verdict = validate(&request, &Beside { catalog: Some(&catalog), age: None, partition: "", until: None });
+    let verdict = validate(
+        &request,
+        &Beside {
+            catalog: Some(&catalog),
+            age: None,
+            partition: "",
+            until: None,
+        },
+    );
     let mutated = mutate(&request);
     for answer in [&verdict.answer, &mutated] {
         let json: Value = serde_json::from_str(&answer.to_json()).unwrap();
@@ -18,7 +26,9 @@ fn answered(bytes: &[u8]) -> Result<(Outcome, Outcome), Unreadable> {
 }
 
 fn review(request: &Value) -> Vec<u8> {
-    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request }).to_string().into_bytes()
+    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request })
+        .to_string()
+        .into_bytes()
 }
 
 fn of_profile() -> Value {
@@ -42,21 +52,41 @@ fn what_is_not_ours_is_allowed() {
         ("", "v1", "Pod"),
     ];
     for (group, version, kind) in kinds {
-        let bytes = with(|request| request["kind"] = json!({ "group": group, "version": version, "kind": kind }));
-        assert_eq!(answered(&bytes).unwrap(), (Outcome::Warned, Outcome::Allowed), "{kind}");
+        let bytes = with(|request| {
+            request["kind"] = json!({ "group": group, "version": version, "kind": kind })
+        });
+        assert_eq!(
+            answered(&bytes).unwrap(),
+            (Outcome::Warned, Outcome::Allowed),
+            "{kind}"
+        );
     }
     for operation in ["CONNECT", "", "create", "PATCH\n"] {
         let bytes = with(|request| request["operation"] = json!(operation));
-        assert_eq!(answered(&bytes).unwrap(), (Outcome::Warned, Outcome::Allowed), "{operation}");
+        assert_eq!(
+            answered(&bytes).unwrap(),
+            (Outcome::Warned, Outcome::Allowed),
+            "{operation}"
+        );
     }
 }
 
 #[test]
 fn what_is_missing_or_of_another_type_is_answered() {
-    assert_eq!(answered(&review(&of_profile())).unwrap().1, Outcome::Allowed, "nobody is the author of what nobody asks for");
-    for object in
-        [json!(null), json!(7), json!("x"), json!([]), json!({}), json!({ "metadata": null }), json!({ "metadata": [], "spec": {} })]
-    {
+    assert_eq!(
+        answered(&review(&of_profile())).unwrap().1,
+        Outcome::Allowed,
+        "nobody is the author of what nobody asks for"
+    );
+    for object in [
+        json!(null),
+        json!(7),
+        json!("x"),
+        json!([]),
+        json!({}),
+        json!({ "metadata": null }),
+        json!({ "metadata": [], "spec": {} }),
+    ] {
         for old in [json!(null), json!(7), json!({ "spec": [] })] {
             for operation in ["CREATE", "UPDATE", "DELETE"] {
                 let bytes = with(|request| {
@@ -65,7 +95,10 @@ fn what_is_missing_or_of_another_type_is_answered() {
                     request["operation"] = json!(operation);
                 });
                 let (validated, _) = answered(&bytes).unwrap();
-                assert!(operation != "DELETE" || validated != Outcome::Denied, "{object} {old}");
+                assert!(
+                    operation != "DELETE" || validated != Outcome::Denied,
+                    "{object} {old}"
+                );
             }
         }
     }
@@ -73,22 +106,49 @@ fn what_is_missing_or_of_another_type_is_answered() {
 
 #[test]
 fn what_is_no_review_is_named() {
-    for bytes in [&b""[..], b"{", b"\xff\xfe", b"[]", b"null", b"{}", b"{\"kind\":\"AdmissionReview\"}", &vec![b'['; 10_000]] {
+    for bytes in [
+        &b""[..],
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"{}",
+        b"{\"kind\":\"AdmissionReview\"}",
+        &vec![b'['; 10_000],
+    ] {
         assert!(Request::read(bytes).is_err());
     }
     let other = json!({ "apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview", "request": of_profile() }).to_string();
-    assert!(matches!(Request::read(other.as_bytes()), Err(Unreadable::OtherType(_))));
-    assert!(matches!(Request::read(&with(|request| request["uid"] = json!(""))), Err(Unreadable::NoRequest)));
+    assert!(matches!(
+        Request::read(other.as_bytes()),
+        Err(Unreadable::OtherType(_))
+    ));
+    assert!(matches!(
+        Request::read(&with(|request| request["uid"] = json!(""))),
+        Err(Unreadable::NoRequest)
+    ));
 }
 
 #[test]
 fn of_a_key_that_stands_twice_no_half_is_believed() {
-    let twice = |from: &str, to: &str| String::from_utf8(review(&of_profile())).unwrap().replacen(from, to, 1).into_bytes();
-    for (from, to) in [("\"uid\":", "\"uid\":\"v\",\"uid\":"), ("\"operation\":", "\"operation\":\"DELETE\",\"operation\":")] {
-        assert!(matches!(Request::read(&twice(from, to)), Err(Unreadable::Json(_))));
+    let twice = |from: &str, to: &str| {
+        String::from_utf8(review(&of_profile()))
+            .unwrap()
+            .replacen(from, to, 1)
+            .into_bytes()
+    };
+    for (from, to) in [
+        ("\"uid\":", "\"uid\":\"v\",\"uid\":"),
+        ("\"operation\":", "\"operation\":\"DELETE\",\"operation\":"),
+    ] {
+        assert!(matches!(
+            Request::read(&twice(from, to)),
+            Err(Unreadable::Json(_))
+        ));
     }
     // Inside of the object the last one counts, as in an API server.
-    let (validated, _) = answered(&twice("\"spec\":", "\"spec\":{\"ipxe\":\"{{\"},\"spec\":")).unwrap();
+    let (validated, _) =
+        answered(&twice("\"spec\":", "\"spec\":{\"ipxe\":\"{{\"},\"spec\":")).unwrap();
     assert_eq!(validated, Outcome::Warned);
 }
 
@@ -101,13 +161,20 @@ fn three_megabytes_are_answered() {
     let bytes = with(|request| request["object"]["spec"]["additionalConfig"] = configs.into());
     assert!(bytes.len() > 3_000_000);
     assert_eq!(answered(&bytes).unwrap().0, Outcome::Warned);
-    let bytes = with(|request| request["object"]["metadata"]["annotations"] = json!({ "a": "\"".repeat(1_500_000) }));
+    let bytes = with(|request| {
+        request["object"]["metadata"]["annotations"] = json!({ "a": "\"".repeat(1_500_000) })
+    });
     assert_eq!(answered(&bytes).unwrap().0, Outcome::Warned);
 }
 
 #[test]
 fn a_script_of_nothing_but_mistakes_is_refused_with_some_of_them() {
-    for line in ["goto nowhere\n", ":a\n", "chain http://a/#b||\n", "echo ${a b}\n"] {
+    for line in [
+        "goto nowhere\n",
+        ":a\n",
+        "chain http://a/#b||\n",
+        "echo ${a b}\n",
+    ] {
         let script = format!("#!ipxe\n{}", line.repeat(250_000 / line.len()));
         let bytes = with(|request| request["object"]["spec"]["ipxe"] = json!(script));
         let (validated, _) = answered(&bytes).unwrap();
@@ -120,12 +187,37 @@ fn what_is_quoted_in_an_answer_is_short_and_has_no_control_characters() {
     let long = format!("{}\u{7}\u{1b}[31m", "x".repeat(100_000));
     let bytes = with(|request| request["kind"]["kind"] = json!(long));
     let request = Request::read(&bytes).unwrap();
-    let answer = validate(&request, &Beside { catalog: None, age: None, partition: "", until: None }).answer;
-    assert!(answer.warnings().iter().all(|warning| warning.chars().count() <= 1000 && !warning.contains(char::is_control)));
+    let answer = validate(
+        &request,
+        &Beside {
+            catalog: None,
+            age: None,
+            partition: "",
+            until: None,
+        },
+    )
+    .answer;
+    assert!(
+        answer
+            .warnings()
+            .iter()
+            .all(|warning| warning.chars().count() <= 1000 && !warning.contains(char::is_control))
+    );
 }
 
-const KEYS: [&str; 11] =
-    ["metadata", "spec", "ipxe", "additionalConfig", "subjectSelectors", "uuids", "matchLabels", "labels", "name", "priority", "x"];
+const KEYS: [&str; 11] = [
+    "metadata",
+    "spec",
+    "ipxe",
+    "additionalConfig",
+    "subjectSelectors",
+    "uuids",
+    "matchLabels",
+    "labels",
+    "name",
+    "priority",
+    "x",
+];
 
 fn json_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -139,11 +231,13 @@ fn json_value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 32, 5, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(prop::sample::select(&KEYS[..]), inner, 0..5).prop_map(|map| map
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect::<serde_json::Map<_, _>>()
-                .into()),
+            prop::collection::btree_map(prop::sample::select(&KEYS[..]), inner, 0..5).prop_map(
+                |map| map
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into()
+            ),
         ]
     })
 }

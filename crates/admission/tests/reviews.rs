@@ -20,7 +20,8 @@ fn assignment(name: &str, spec: &Value) -> Value {
 
 fn review(operation: &str, object: &Value, old: &Value, user: &str) -> Vec<u8> {
     let shown = if object.is_null() { old } else { object };
-    let kind = json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": shown["kind"] });
+    let kind =
+        json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": shown["kind"] });
     json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
         "uid": "u-1", "kind": kind, "operation": operation, "namespace": "n", "name": shown["metadata"]["name"].as_str().unwrap_or("x"),
         "userInfo": { "username": user }, "object": object, "oldObject": old,
@@ -31,7 +32,15 @@ fn review(operation: &str, object: &Value, old: &Value, user: &str) -> Vec<u8> {
 
 fn judge(operation: &str, object: &Value, old: &Value, catalog: Option<&Catalog>) -> Verdict {
     let bytes = review(operation, object, old, "alice");
-    let verdict = validate(&Request::read(&bytes).unwrap(), &Beside { catalog, age: None, partition: "", until: None });
+    let verdict = validate(
+        &Request::read(&bytes).unwrap(),
+        &Beside {
+            catalog,
+            age: None,
+            partition: "",
+            until: None,
+        },
+    );
     let json: Value = serde_json::from_str(&verdict.answer.to_json()).unwrap();
     assert_eq!(json["response"]["uid"], "u-1");
     assert_eq!(json["response"]["allowed"], verdict.answer.is_allowed());
@@ -52,15 +61,25 @@ fn catalog(objects: &[Value]) -> Catalog {
 }
 
 fn causes(answer: &Answer) -> Vec<(String, String)> {
-    answer.causes().map(|(field, message)| (field.to_owned(), message.to_owned())).collect()
+    answer
+        .causes()
+        .map(|(field, message)| (field.to_owned(), message.to_owned()))
+        .collect()
 }
 
 #[test]
 fn what_is_right_is_allowed_without_a_word() {
-    let all = catalog(&[profile("linux", "#!ipxe\nboot\n"), assignment("a", &json!({ "profileSelectors": { "os": "linux" } }))]);
-    let web = json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } });
+    let all = catalog(&[
+        profile("linux", "#!ipxe\nboot\n"),
+        assignment("a", &json!({ "profileSelectors": { "os": "linux" } })),
+    ]);
+    let web =
+        json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } });
     let verdict = create(&assignment("web", &web), &all);
-    assert_eq!((verdict.answer.outcome(), verdict.answer.warnings()), (Outcome::Allowed, &[][..]));
+    assert_eq!(
+        (verdict.answer.outcome(), verdict.answer.warnings()),
+        (Outcome::Allowed, &[][..])
+    );
     assert!(matches!(verdict.change, Some(Change::Assignment(_))));
 }
 
@@ -70,23 +89,50 @@ fn what_can_not_be_served_is_refused_as_the_schema_refuses() {
     let answer = create(&profile("p", "#!ipxe\necho {{ nobody }}\n"), &all).answer;
     assert_eq!(answer.outcome(), Outcome::Denied);
     let causes = causes(&answer);
-    assert!(causes[0].0 == "spec.ipxe" && causes[0].1.starts_with("line 2 of the text: ") && causes[0].1.contains("nobody"), "{causes:?}");
+    assert!(
+        causes[0].0 == "spec.ipxe"
+            && causes[0].1.starts_with("line 2 of the text: ")
+            && causes[0].1.contains("nobody"),
+        "{causes:?}"
+    );
     let json: Value = serde_json::from_str(&answer.to_json()).unwrap();
     let status = &json["response"]["status"];
-    assert_eq!((status["code"].as_u64(), status["reason"].as_str()), (Some(422), Some("Invalid")));
-    assert_eq!((&status["details"]["kind"], &status["details"]["name"]), (&json!("Profile"), &json!("p")));
-    assert!(status["message"].as_str().unwrap().starts_with("spec.ipxe: line 2 of the text: "));
+    assert_eq!(
+        (status["code"].as_u64(), status["reason"].as_str()),
+        (Some(422), Some("Invalid"))
+    );
+    assert_eq!(
+        (&status["details"]["kind"], &status["details"]["name"]),
+        (&json!("Profile"), &json!("p"))
+    );
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("spec.ipxe: line 2 of the text: ")
+    );
 
     let answer = create(&profile("p", "#!ipxe\ngoto nowhere\n"), &all).answer;
-    assert!(answer.outcome() == Outcome::Denied && answer.to_json().contains("nowhere"), "{}", answer.to_json());
+    assert!(
+        answer.outcome() == Outcome::Denied && answer.to_json().contains("nowhere"),
+        "{}",
+        answer.to_json()
+    );
 }
 
 #[test]
 fn what_may_be_meant_otherwise_is_a_warning() {
     let all = catalog(&[profile("linux", "#!ipxe\nboot\n")]);
-    let answer = create(&assignment("a", &json!({ "profileSelectors": { "os": "linus" } })), &all).answer;
+    let answer = create(
+        &assignment("a", &json!({ "profileSelectors": { "os": "linus" } })),
+        &all,
+    )
+    .answer;
     let says = "Assignment a: spec.profileSelectors: no Profile in namespace n has the labels os=linus: its machines boot nothing (did you mean os=linux?)";
-    assert_eq!((answer.outcome(), answer.warnings()), (Outcome::Warned, &[says.to_owned()][..]));
+    assert_eq!(
+        (answer.outcome(), answer.warnings()),
+        (Outcome::Warned, &[says.to_owned()][..])
+    );
     let answer = create(&profile("other", "#!ipxe\nboot\n"), &all).answer;
     let says = "Profile other: metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it \
         (write an Assignment whose profileSelectors are among its labels, or remove it)";
@@ -95,9 +141,11 @@ fn what_may_be_meant_otherwise_is_a_warning() {
 
 #[test]
 fn a_machine_that_another_names_is_told_with_who_wins() {
-    let spec =
-        |priority: i32| json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" }, "priority": priority });
-    let all = catalog(&[profile("linux", "#!ipxe\nboot\n"), assignment("b", &spec(5))]);
+    let spec = |priority: i32| json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" }, "priority": priority });
+    let all = catalog(&[
+        profile("linux", "#!ipxe\nboot\n"),
+        assignment("b", &spec(5)),
+    ]);
     let answer = create(&assignment("a", &spec(0)), &all).answer;
     let says = format!(
         "Assignment a: spec.subjectSelectors: Assignment n/b names uuid {UUID} too; that one goes first, as its priority 5 is higher than 0 \
@@ -114,7 +162,10 @@ fn a_machine_that_another_names_is_told_with_who_wins() {
 
 #[test]
 fn a_deletion_is_told_what_it_does_and_never_refused() {
-    let web = assignment("web", &json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } }));
+    let web = assignment(
+        "web",
+        &json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } }),
+    );
     let linux = profile("linux", "#!ipxe\nboot\n");
     let all = catalog(&[linux.clone(), web.clone()]);
     for (gone, name) in [(&web, "Assignment web"), (&linux, "Profile linux")] {
@@ -123,12 +174,22 @@ fn a_deletion_is_told_what_it_does_and_never_refused() {
         let help = "if this is not meant, undo it before they boot; `shaper diff` names them all";
         assert_eq!(
             answer.warnings(),
-            [format!("{name}: the machine with uuid {UUID} would boot nothing instead of Profile n/linux ({help})")]
+            [format!(
+                "{name}: the machine with uuid {UUID} would boot nothing instead of Profile n/linux ({help})"
+            )]
         );
     }
     // What is wrong, what is not there, and what can't be read go as well.
-    for gone in [&profile("x", "{{"), &json!({ "kind": "Profile", "metadata": { "name": 7 }, "spec": [] })] {
-        assert_eq!(judge("DELETE", &Value::Null, gone, Some(&all)).answer.outcome(), Outcome::Allowed);
+    for gone in [
+        &profile("x", "{{"),
+        &json!({ "kind": "Profile", "metadata": { "name": 7 }, "spec": [] }),
+    ] {
+        assert_eq!(
+            judge("DELETE", &Value::Null, gone, Some(&all))
+                .answer
+                .outcome(),
+            Outcome::Allowed
+        );
     }
 }
 
@@ -139,116 +200,259 @@ fn what_was_wrong_before_may_be_changed_but_for_its_spec() {
     let mut annotated = wrong.clone();
     annotated["metadata"]["annotations"] = json!({ "a": "b" });
     let answer = judge("UPDATE", &annotated, &wrong, Some(&all)).answer;
-    assert!(answer.outcome() == Outcome::Warned && answer.warnings()[0].contains("nobody"), "{answer:?}");
+    assert!(
+        answer.outcome() == Outcome::Warned && answer.warnings()[0].contains("nobody"),
+        "{answer:?}"
+    );
 
     let mut edited = wrong.clone();
     edited["spec"]["additionalConfig"] = json!({ "a": "b" });
-    assert_eq!(judge("UPDATE", &edited, &wrong, Some(&all)).answer.outcome(), Outcome::Denied);
+    assert_eq!(
+        judge("UPDATE", &edited, &wrong, Some(&all))
+            .answer
+            .outcome(),
+        Outcome::Denied
+    );
 
     let mut worse = wrong.clone();
     worse["metadata"]["labels"] = json!({ "a/b/c": "d" });
-    assert_eq!(judge("UPDATE", &worse, &wrong, Some(&all)).answer.outcome(), Outcome::Denied);
+    assert_eq!(
+        judge("UPDATE", &worse, &wrong, Some(&all)).answer.outcome(),
+        Outcome::Denied
+    );
 
     let mut leaving = edited;
     leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    assert!(judge("UPDATE", &leaving, &wrong, Some(&all)).answer.is_allowed());
+    assert!(
+        judge("UPDATE", &leaving, &wrong, Some(&all))
+            .answer
+            .is_allowed()
+    );
 
     // One that was written under another schema.
     let mut old = wrong.clone();
     old["spec"] = json!({ "ipxe": 7 });
     let mut labelled = old.clone();
     labelled["metadata"]["labels"] = json!({ "a": "b" });
-    assert_eq!(judge("UPDATE", &labelled, &old, Some(&all)).answer.outcome(), Outcome::Warned);
-    assert_eq!(judge("UPDATE", &wrong, &old, Some(&all)).answer.outcome(), Outcome::Denied);
-    assert_eq!(judge("UPDATE", &profile("p", "#!ipxe\nboot\n"), &old, Some(&all)).answer.outcome(), Outcome::Warned);
+    assert_eq!(
+        judge("UPDATE", &labelled, &old, Some(&all))
+            .answer
+            .outcome(),
+        Outcome::Warned
+    );
+    assert_eq!(
+        judge("UPDATE", &wrong, &old, Some(&all)).answer.outcome(),
+        Outcome::Denied
+    );
+    assert_eq!(
+        judge("UPDATE", &profile("p", "#!ipxe\nboot\n"), &old, Some(&all))
+            .answer
+            .outcome(),
+        Outcome::Warned
+    );
 }
 
 #[test]
 fn a_fault_that_a_new_label_shows_for_another_machine_is_the_same() {
     let all = Catalog::with_selectors();
-    let wrong = profile("p", "#!ipxe\n{% for x in range(1000) %}{% for y in range(1000) %}{{ x }}{% endfor %}{% endfor %}\n");
+    let wrong = profile(
+        "p",
+        "#!ipxe\n{% for x in range(1000) %}{% for y in range(1000) %}{{ x }}{% endfor %}{% endfor %}\n",
+    );
     let mut labelled = wrong.clone();
     labelled["metadata"]["labels"]["assignment/ipxe-buildarch"] = json!("arm64");
     let answer = judge("UPDATE", &labelled, &wrong, Some(&all)).answer;
-    assert!(answer.is_allowed() && answer.warnings().iter().any(|warning| warning.contains("(arm64, efi)")), "{answer:?}");
+    assert!(
+        answer.is_allowed()
+            && answer
+                .warnings()
+                .iter()
+                .any(|warning| warning.contains("(arm64, efi)")),
+        "{answer:?}"
+    );
     // The old object has a time of its own.
     let bytes = review("UPDATE", &labelled, &wrong, "alice");
     let until = Some(Instant::now() + Duration::from_millis(1));
-    assert!(validate(&Request::read(&bytes).unwrap(), &Beside { catalog: None, age: None, partition: "", until }).answer.is_allowed());
+    assert!(
+        validate(
+            &Request::read(&bytes).unwrap(),
+            &Beside {
+                catalog: None,
+                age: None,
+                partition: "",
+                until
+            }
+        )
+        .answer
+        .is_allowed()
+    );
 }
 
 #[test]
 fn what_becomes_of_machines_is_said_before_what_is_odd_about_a_script() {
-    let web = assignment("web", &json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } }));
+    let web = assignment(
+        "web",
+        &json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } }),
+    );
     let all = catalog(&[profile("linux", "#!ipxe\nboot\n"), web]);
     let remarks: String = (0..13).map(|n| format!("kernal{n} http://a/\n")).collect();
     let mut worse = profile("linux", &format!("#!ipxe\n{remarks}"));
     worse["metadata"]["labels"] = json!({ "os": "other" });
-    let answer = judge("UPDATE", &worse, &profile("linux", "#!ipxe\nboot\n"), Some(&all)).answer;
-    assert!(answer.warnings().len() > 13 && answer.warnings()[0].contains("would boot nothing"), "{:#?}", answer.warnings());
+    let answer = judge(
+        "UPDATE",
+        &worse,
+        &profile("linux", "#!ipxe\nboot\n"),
+        Some(&all),
+    )
+    .answer;
+    assert!(
+        answer.warnings().len() > 13 && answer.warnings()[0].contains("would boot nothing"),
+        "{:#?}",
+        answer.warnings()
+    );
     let json: Value = serde_json::from_str(&answer.to_json()).unwrap();
     let shown = json["response"]["warnings"].as_array().unwrap();
-    assert_eq!((shown.len(), shown[0].as_str()), (13, Some(answer.warnings()[0].as_str())));
+    assert_eq!(
+        (shown.len(), shown[0].as_str()),
+        (13, Some(answer.warnings()[0].as_str()))
+    );
     let more = answer.warnings().len() - 12;
-    assert_eq!(shown[12], format!("... and {more} more; `shaper validate` tells all of the object"));
+    assert_eq!(
+        shown[12],
+        format!("... and {more} more; `shaper validate` tells all of the object")
+    );
 }
 
 #[test]
 fn errors_beyond_what_one_answer_holds_are_counted() {
     let lines: String = (0..60).map(|n| format!("goto nowhere{n}\n")).collect();
-    let answer = create(&profile("p", &format!("#!ipxe\n{lines}")), &Catalog::with_selectors()).answer;
+    let answer = create(
+        &profile("p", &format!("#!ipxe\n{lines}")),
+        &Catalog::with_selectors(),
+    )
+    .answer;
     assert_eq!(answer.causes().count(), 60);
-    assert!(answer.to_json().contains("; ... and 10 more; `shaper validate` tells all\""), "{}", answer.to_json());
+    assert!(
+        answer
+            .to_json()
+            .contains("; ... and 10 more; `shaper validate` tells all\""),
+        "{}",
+        answer.to_json()
+    );
 }
 
 #[test]
 fn what_is_old_says_how_old_it_is() {
-    let all = catalog(&[profile("linux", "#!ipxe\nboot\n"), assignment("a", &json!({ "profileSelectors": { "os": "linux" } }))]);
-    let bytes = review("CREATE", &profile("linux", "#!ipxe\nboot\n"), &Value::Null, "alice");
+    let all = catalog(&[
+        profile("linux", "#!ipxe\nboot\n"),
+        assignment("a", &json!({ "profileSelectors": { "os": "linux" } })),
+    ]);
+    let bytes = review(
+        "CREATE",
+        &profile("linux", "#!ipxe\nboot\n"),
+        &Value::Null,
+        "alice",
+    );
     let warnings = |seconds| {
         let age = Some(Duration::from_secs(seconds));
-        let beside = Beside { catalog: Some(&all), age, partition: "", until: None };
-        validate(&Request::read(&bytes).unwrap(), &beside).answer.warnings().to_vec()
+        let beside = Beside {
+            catalog: Some(&all),
+            age,
+            partition: "",
+            until: None,
+        };
+        validate(&Request::read(&bytes).unwrap(), &beside)
+            .answer
+            .warnings()
+            .to_vec()
     };
     assert!(warnings(45).is_empty());
     let told = warnings(7 * 60 + 5);
-    assert!(told.len() == 1 && told[0].starts_with("what is known here of other objects is 7 minutes old, "), "{told:?}");
+    assert!(
+        told.len() == 1
+            && told[0].starts_with("what is known here of other objects is 7 minutes old, "),
+        "{told:?}"
+    );
     assert!(warnings(100_000)[0].contains(" is 27 hours old"));
 }
 
 #[test]
 fn without_a_catalog_one_object_is_checked_and_the_rest_is_said() {
-    let answer = judge("CREATE", &profile("p", "#!ipxe\nboot\n"), &Value::Null, None).answer;
-    assert!(answer.warnings().len() == 1 && answer.warnings()[0].starts_with("other objects are not known here yet"), "{answer:?}");
-    assert_eq!(judge("CREATE", &profile("p", "{{"), &Value::Null, None).answer.outcome(), Outcome::Denied);
+    let answer = judge(
+        "CREATE",
+        &profile("p", "#!ipxe\nboot\n"),
+        &Value::Null,
+        None,
+    )
+    .answer;
+    assert!(
+        answer.warnings().len() == 1
+            && answer.warnings()[0].starts_with("other objects are not known here yet"),
+        "{answer:?}"
+    );
+    assert_eq!(
+        judge("CREATE", &profile("p", "{{"), &Value::Null, None)
+            .answer
+            .outcome(),
+        Outcome::Denied
+    );
 }
 
 #[test]
 fn what_takes_too_long_is_said_and_not_waited_for() {
     let mut object = profile("linux", "#!ipxe\nboot\n");
-    object["spec"]["additionalConfig"] = json!({ "a": "{% for n in range(900) %}{{ n }}{% endfor %}" });
+    object["spec"]["additionalConfig"] =
+        json!({ "a": "{% for n in range(900) %}{{ n }}{% endfor %}" });
     let bytes = review("CREATE", &object, &Value::Null, "alice");
     let until = Instant::now().checked_sub(Duration::from_secs(1));
     let all = Catalog::with_selectors();
-    let answer = validate(&Request::read(&bytes).unwrap(), &Beside { catalog: Some(&all), age: None, partition: "", until }).answer;
-    let says =
-        "Profile linux: spec.ipxe: from here on templates were not tried: the time for it was over (`shaper validate` takes its time)";
+    let answer = validate(
+        &Request::read(&bytes).unwrap(),
+        &Beside {
+            catalog: Some(&all),
+            age: None,
+            partition: "",
+            until,
+        },
+    )
+    .answer;
+    let says = "Profile linux: spec.ipxe: from here on templates were not tried: the time for it was over (`shaper validate` takes its time)";
     assert_eq!(answer.warnings()[0], says);
 }
 
 #[test]
 fn another_cluster_claims_machines_too_and_has_profiles_of_its_own() {
-    let spec = json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } });
+    let spec =
+        json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } });
     let bytes = review("CREATE", &assignment("a", &spec), &Value::Null, "alice");
     let judged = |catalog: &Catalog, partition: &str| {
-        validate(&Request::read(&bytes).unwrap(), &Beside { catalog: Some(catalog), age: None, partition, until: None })
+        validate(
+            &Request::read(&bytes).unwrap(),
+            &Beside {
+                catalog: Some(catalog),
+                age: None,
+                partition,
+                until: None,
+            },
+        )
     };
     let mut all = Catalog::with_selectors();
     let ours = judged(&all, "east").change.unwrap();
     all.apply(ours);
     let warnings = judged(&all, "west").answer.warnings().to_vec();
-    assert!(warnings.iter().any(|warning| warning.contains("Assignment east:n/a matches uuid")), "{warnings:?}");
-    assert!(judged(&all, "east").answer.warnings().iter().all(|warning| !warning.contains("matches")));
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.contains("Assignment east:n/a matches uuid")),
+        "{warnings:?}"
+    );
+    assert!(
+        judged(&all, "east")
+            .answer
+            .warnings()
+            .iter()
+            .all(|warning| !warning.contains("matches"))
+    );
 }
 
 #[test]
@@ -258,10 +462,15 @@ fn what_was_admitted_a_moment_ago_counts_until_the_feed_knows_better() {
     let now = Instant::now();
     let profiles = |recent: &mut Recent, catalog: &Catalog, now: Instant| {
         let mut next = catalog.clone();
-        recent.ahead_of(catalog, now).into_iter().for_each(|change| assert!(next.apply(change)));
+        recent
+            .ahead_of(catalog, now)
+            .into_iter()
+            .for_each(|change| assert!(next.apply(change)));
         next.profile_count()
     };
-    let linux = create(&profile("linux", "#!ipxe\nboot\n"), &empty).change.unwrap();
+    let linux = create(&profile("linux", "#!ipxe\nboot\n"), &empty)
+        .change
+        .unwrap();
     recent.admitted(&empty, linux.clone(), now);
     assert_eq!(profiles(&mut recent, &empty, now), 1);
     // The feed brings it, and then its end.
@@ -271,7 +480,10 @@ fn what_was_admitted_a_moment_ago_counts_until_the_feed_knows_better() {
     assert_eq!(profiles(&mut recent, &empty, now), 0);
     recent.admitted(&heard, linux.name().gone(), now);
     assert_eq!(profiles(&mut recent, &heard, now), 0);
-    assert_eq!(profiles(&mut recent, &heard, now + Duration::from_secs(6)), 1);
+    assert_eq!(
+        profiles(&mut recent, &heard, now + Duration::from_secs(6)),
+        1
+    );
 }
 
 // --- what objects get ---
@@ -301,7 +513,13 @@ fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 #[test]
 fn the_author_stays_and_the_last_editor_follows() {
     let made = changed("CREATE", &profile("p", "#!ipxe"), &Value::Null, "alice");
-    assert_eq!((annotation(&made, admission::AUTHOR), annotation(&made, admission::LAST_EDITOR)), (Some("alice"), None));
+    assert_eq!(
+        (
+            annotation(&made, admission::AUTHOR),
+            annotation(&made, admission::LAST_EDITOR)
+        ),
+        (Some("alice"), None)
+    );
     assert!(made["metadata"]["labels"].get(admission::SCOPE).is_none());
     // Nobody changes anything by applying the same again, or by annotating it.
     assert_eq!(changed("UPDATE", &made, &made, "bob"), made);
@@ -312,10 +530,22 @@ fn the_author_stays_and_the_last_editor_follows() {
     let mut edited = profile("p", "#!ipxe\nboot");
     edited["metadata"]["annotations"] = json!({ "shaper.amahdha.com/author": "mallory" });
     let edited = changed("UPDATE", &edited, &made, "bob");
-    assert_eq!((annotation(&edited, admission::AUTHOR), annotation(&edited, admission::LAST_EDITOR)), (Some("alice"), Some("bob")));
+    assert_eq!(
+        (
+            annotation(&edited, admission::AUTHOR),
+            annotation(&edited, admission::LAST_EDITOR)
+        ),
+        (Some("alice"), Some("bob"))
+    );
     assert_eq!(changed("UPDATE", &edited, &edited, "carol"), edited);
     let forged = changed("CREATE", &edited, &Value::Null, "");
-    assert_eq!((annotation(&forged, admission::AUTHOR), annotation(&forged, admission::LAST_EDITOR)), (None, None));
+    assert_eq!(
+        (
+            annotation(&forged, admission::AUTHOR),
+            annotation(&forged, admission::LAST_EDITOR)
+        ),
+        (None, None)
+    );
 }
 
 #[test]
@@ -323,8 +553,16 @@ fn an_assignment_is_labelled_with_whom_it_speaks_of() {
     for (selectors, scope, identities) in [
         (json!({}), "default", "0"),
         (json!({ "matchLabels": { "region": "x" } }), "group", "0"),
-        (json!({ "uuids": [UUID, UUID.to_uppercase()], "serialNumbers": ["a", " a"], "matchLabels": { "region": "x" } }), "machine", "2"),
-        (json!({ "macAddresses": ["52:54:00:00:00:01", "52-54-00-00-00-02"] }), "machine", "2"),
+        (
+            json!({ "uuids": [UUID, UUID.to_uppercase()], "serialNumbers": ["a", " a"], "matchLabels": { "region": "x" } }),
+            "machine",
+            "2",
+        ),
+        (
+            json!({ "macAddresses": ["52:54:00:00:00:01", "52-54-00-00-00-02"] }),
+            "machine",
+            "2",
+        ),
     ] {
         let object = assignment("a", &json!({ "subjectSelectors": selectors }));
         let made = changed("CREATE", &object, &Value::Null, "alice");
@@ -333,18 +571,28 @@ fn an_assignment_is_labelled_with_whom_it_speaks_of() {
         assert_eq!(changed("UPDATE", &made, &made, "bob"), made);
     }
     let none = assignment("a", &Value::Null);
-    assert_eq!(changed("CREATE", &none, &Value::Null, "alice")["metadata"]["labels"][admission::SCOPE], "default");
+    assert_eq!(
+        changed("CREATE", &none, &Value::Null, "alice")["metadata"]["labels"][admission::SCOPE],
+        "default"
+    );
 }
 
 #[test]
 fn nothing_is_changed_where_nothing_of_ours_is_written() {
     let object = profile("p", "#!ipxe");
-    for (operation, field, value) in
-        [("DELETE", "dryRun", json!(false)), ("CONNECT", "dryRun", json!(false)), ("UPDATE", "subResource", json!("status"))]
-    {
-        let mut review: Value = serde_json::from_slice(&review(operation, &object, &Value::Null, "alice")).unwrap();
+    for (operation, field, value) in [
+        ("DELETE", "dryRun", json!(false)),
+        ("CONNECT", "dryRun", json!(false)),
+        ("UPDATE", "subResource", json!("status")),
+    ] {
+        let mut review: Value =
+            serde_json::from_slice(&review(operation, &object, &Value::Null, "alice")).unwrap();
         review["request"][field] = value;
         let bytes = review.to_string();
-        assert_eq!(mutate(&Request::read(bytes.as_bytes()).unwrap()).outcome(), Outcome::Allowed, "{operation}");
+        assert_eq!(
+            mutate(&Request::read(bytes.as_bytes()).unwrap()).outcome(),
+            Outcome::Allowed,
+            "{operation}"
+        );
     }
 }

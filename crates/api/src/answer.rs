@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use boot::render::RenderError;
-use boot::{Assignment, Catalog, ConfigName, ExtrinsicLabels, InvalidQuery, NotSelected, Profile, Selected, SharedCatalog, Subject};
+use boot::{
+    Assignment, Catalog, ConfigName, ExtrinsicLabels, InvalidQuery, NotSelected, Profile, Selected,
+    SharedCatalog, Subject,
+};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
@@ -137,8 +140,17 @@ pub enum Outcome {
 
 impl Boot {
     /// Answers from this catalog, once [`set_synced`](Self::set_synced) was called.
-    pub fn new(catalog: Arc<SharedCatalog>, extrinsic: ExtrinsicLabels, public_url: Option<BaseUrl>) -> Self {
-        Self { catalog, extrinsic, public_url, is_synced: AtomicBool::new(false) }
+    pub fn new(
+        catalog: Arc<SharedCatalog>,
+        extrinsic: ExtrinsicLabels,
+        public_url: Option<BaseUrl>,
+    ) -> Self {
+        Self {
+            catalog,
+            extrinsic,
+            public_url,
+            is_synced: AtomicBool::new(false),
+        }
     }
 
     /// What links start with, whatever clients ask for, if that is set.
@@ -180,13 +192,23 @@ impl Boot {
     }
 
     /// Answers one request, from what [`synced`](Self::synced) gives.
-    pub fn answer<'c>(&self, catalog: Option<&'c Arc<Catalog>>, request: &Request<'_>) -> Answer<'c> {
+    pub fn answer<'c>(
+        &self,
+        catalog: Option<&'c Arc<Catalog>>,
+        request: &Request<'_>,
+    ) -> Answer<'c> {
         let route = Route::of(request.path);
         if request.method != Method::GET && request.method != Method::HEAD {
-            return Answer::failure(route, Outcome::MethodNotAllowed, format!("shaper only serves GET and HEAD, not {}", request.method));
+            return Answer::failure(
+                route,
+                Outcome::MethodNotAllowed,
+                format!("shaper only serves GET and HEAD, not {}", request.method),
+            );
         }
         if request.path.len() + request.query.len() > MAX_TARGET_BYTES {
-            let reason = format!("path and query are longer than {MAX_TARGET_BYTES} bytes; send fewer or shorter labels");
+            let reason = format!(
+                "path and query are longer than {MAX_TARGET_BYTES} bytes; send fewer or shorter labels"
+            );
             return Answer::failure(route, Outcome::TargetTooLong, reason);
         }
         let base_url = match self.base_url(request) {
@@ -197,7 +219,10 @@ impl Boot {
             Route::Bootstrap => Answer::text(route, bootstrap(&base_url)),
             Route::Script => self.script(catalog, request.query, &base_url),
             Route::Config => configs::answer(self, catalog, request, &base_url),
-            Route::OpenApi => Answer { content_type: ContentType::Json, ..Answer::text(route, openapi().to_owned()) },
+            Route::OpenApi => Answer {
+                content_type: ContentType::Json,
+                ..Answer::text(route, openapi().to_owned())
+            },
             Route::Unknown => {
                 let reason = "shaper serves /boot.ipxe, /autoexec.ipxe, /ipxe?labels, /config/{uuid} and /openapi.json";
                 Answer::failure(route, Outcome::NoSuchPath, reason.to_owned())
@@ -206,29 +231,47 @@ impl Boot {
     }
 
     /// `/ipxe`: who asks, what is theirs, and its script.
-    fn script<'c>(&self, catalog: Option<&'c Arc<Catalog>>, query: &str, base_url: &BaseUrl) -> Answer<'c> {
+    fn script<'c>(
+        &self,
+        catalog: Option<&'c Arc<Catalog>>,
+        query: &str,
+        base_url: &BaseUrl,
+    ) -> Answer<'c> {
         let route = Route::Script;
-        let Some(catalog) = catalog else { return Answer::not_synced(route) };
+        let Some(catalog) = catalog else {
+            return Answer::not_synced(route);
+        };
         catalog.look_further(query.as_bytes());
         let subject = match Subject::from_query(query, &self.extrinsic) {
             Ok(subject) => Arc::new(subject),
             Err(error) => return Answer::bad_query(route, &error),
         };
-        if query.len() * MAX_GROWTH > MAX_TARGET_BYTES - LINK_BYTES && subject.to_query().len() > MAX_TARGET_BYTES - LINK_BYTES {
-            let reason =
-                format!("the labels are too long for the links of a script, at most {MAX_TARGET_BYTES} bytes; send fewer or shorter ones");
+        if query.len() * MAX_GROWTH > MAX_TARGET_BYTES - LINK_BYTES
+            && subject.to_query().len() > MAX_TARGET_BYTES - LINK_BYTES
+        {
+            let reason = format!(
+                "the labels are too long for the links of a script, at most {MAX_TARGET_BYTES} bytes; send fewer or shorter ones"
+            );
             return Answer::failure(route, Outcome::TargetTooLong, reason).of(subject);
         }
         let selected = match catalog.selected(&subject) {
             Ok(selected) => selected,
             Err(error) => return Answer::not_selected(route, error).of(subject),
         };
-        let Selected { assignment, by, profile } = selected;
+        let Selected {
+            assignment,
+            by,
+            profile,
+        } = selected;
         let answer = match selected.script(&subject, base_url.as_str()) {
             Ok(script) => Answer::text(route, script),
             Err(error) => Answer::not_rendered(route, &error, profile),
         };
-        let choice = Choice { assignment: Some((Cow::Borrowed(assignment), by)), profile: Some(Cow::Borrowed(profile)), config: None };
+        let choice = Choice {
+            assignment: Some((Cow::Borrowed(assignment), by)),
+            profile: Some(Cow::Borrowed(profile)),
+            config: None,
+        };
         Answer { choice, ..answer }.of(subject)
     }
 
@@ -253,15 +296,30 @@ impl Answer<'_> {
     }
 
     pub(crate) fn text(route: Route, text: String) -> Self {
-        Self { route, outcome: Outcome::Ok, body: text.into(), content_type: ContentType::Text, subject: None, choice: Choice::default() }
+        Self {
+            route,
+            outcome: Outcome::Ok,
+            body: text.into(),
+            content_type: ContentType::Text,
+            subject: None,
+            choice: Choice::default(),
+        }
     }
 
     pub(crate) fn failure(route: Route, outcome: Outcome, reason: String) -> Self {
-        Self { outcome, ..Self::text(route, reason) }
+        Self {
+            outcome,
+            ..Self::text(route, reason)
+        }
     }
 
     pub(crate) fn not_synced(route: Route) -> Self {
-        Self::failure(route, Outcome::NotReady, "shaper has not loaded all Profiles and Assignments yet; it will in a moment".to_owned())
+        Self::failure(
+            route,
+            Outcome::NotReady,
+            "shaper has not loaded all Profiles and Assignments yet; it will in a moment"
+                .to_owned(),
+        )
     }
 
     pub(crate) fn bad_query(route: Route, error: &InvalidQuery) -> Self {
@@ -272,11 +330,21 @@ impl Answer<'_> {
         let reason = error.to_string();
         let (outcome, assignment) = match error {
             NotSelected::NoAssignment => (Outcome::NoAssignment, None),
-            NotSelected::NoProfile { assignment, by, .. } => (Outcome::NoProfile, Some((Cow::Owned(assignment), by))),
-            NotSelected::NotAccepted { assignment, by, .. } => (Outcome::NotAccepted, Some((Cow::Owned(assignment), by))),
+            NotSelected::NoProfile { assignment, by, .. } => {
+                (Outcome::NoProfile, Some((Cow::Owned(assignment), by)))
+            }
+            NotSelected::NotAccepted { assignment, by, .. } => {
+                (Outcome::NotAccepted, Some((Cow::Owned(assignment), by)))
+            }
         };
         let answer = Self::failure(route, outcome, reason);
-        Self { choice: Choice { assignment, ..Choice::default() }, ..answer }
+        Self {
+            choice: Choice {
+                assignment,
+                ..Choice::default()
+            },
+            ..answer
+        }
     }
 
     pub(crate) fn not_rendered(route: Route, error: &RenderError, profile: &Profile) -> Self {
@@ -289,18 +357,41 @@ impl Answer<'_> {
     }
 
     pub(crate) fn of(self, subject: Arc<Subject>) -> Self {
-        Self { subject: Some(subject), ..self }
+        Self {
+            subject: Some(subject),
+            ..self
+        }
     }
 
     /// The same, for as long as anybody wants it: what it says of the catalog's objects is kept beyond the catalog.
     pub fn kept(self) -> Answer<'static> {
-        let Self { route, outcome, body, content_type, subject, choice: Choice { assignment, profile, config } } = self;
+        let Self {
+            route,
+            outcome,
+            body,
+            content_type,
+            subject,
+            choice:
+                Choice {
+                    assignment,
+                    profile,
+                    config,
+                },
+        } = self;
         let choice = Choice {
-            assignment: assignment.map(|(assignment, by)| (Cow::Owned(assignment.into_owned()), by)),
+            assignment: assignment
+                .map(|(assignment, by)| (Cow::Owned(assignment.into_owned()), by)),
             profile: profile.map(|profile| Cow::Owned(profile.into_owned())),
             config: config.map(|config| Cow::Owned(config.into_owned())),
         };
-        Answer { route, outcome, body, content_type, subject, choice }
+        Answer {
+            route,
+            outcome,
+            body,
+            content_type,
+            subject,
+            choice,
+        }
     }
 }
 
@@ -334,7 +425,13 @@ impl ContentType {
 
 impl Route {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 5] = [Self::Bootstrap, Self::Script, Self::Config, Self::OpenApi, Self::Unknown];
+    pub const ALL: [Self; 5] = [
+        Self::Bootstrap,
+        Self::Script,
+        Self::Config,
+        Self::OpenApi,
+        Self::Unknown,
+    ];
 
     /// What a path asks for.
     pub fn of(path: &str) -> Self {
@@ -386,12 +483,16 @@ impl Outcome {
         match self {
             Self::Ok => StatusCode::OK,
             Self::BadRequest => StatusCode::BAD_REQUEST,
-            Self::NoSuchPath | Self::NoAssignment | Self::NoProfile | Self::NoConfig => StatusCode::NOT_FOUND,
+            Self::NoSuchPath | Self::NoAssignment | Self::NoProfile | Self::NoConfig => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::RenderFailed | Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NotReady | Self::NotAccepted | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::NotAccepted | Self::Overloaded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 

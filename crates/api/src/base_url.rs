@@ -12,7 +12,9 @@ pub struct BaseUrl(Arc<str>);
 
 /// The text is no address that links could start with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no base for links: write http://HOST[:PORT][/PATH] or https://..., without query")]
+#[error(
+    "{0:?} is no base for links: write http://HOST[:PORT][/PATH] or https://..., without query"
+)]
 pub struct InvalidBaseUrl(String);
 
 impl BaseUrl {
@@ -34,7 +36,10 @@ impl BaseUrl {
     }
 
     fn is_of(&self, scheme: &str, host: &str) -> bool {
-        self.0.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://")) == Some(host)
+        self.0
+            .strip_prefix(scheme)
+            .and_then(|rest| rest.strip_prefix("://"))
+            == Some(host)
     }
 
     /// From the address of our end of the connection, where the client named no host.
@@ -57,8 +62,11 @@ impl FromStr for BaseUrl {
             let (scheme, rest) = text.split_once("://")?;
             let rest = rest.trim_end_matches('/');
             let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let path_is_plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
-            let is_valid = matches!(scheme, "http" | "https") && is_authority(host) && path_is_plain;
+            let path_is_plain = path
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
+            let is_valid =
+                matches!(scheme, "http" | "https") && is_authority(host) && path_is_plain;
             is_valid.then(|| Self(format!("{scheme}://{rest}").into()))
         };
         parse().ok_or_else(|| InvalidBaseUrl(text.to_owned()))
@@ -75,7 +83,14 @@ impl fmt::Display for BaseUrl {
 fn is_authority(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((host, port)) if !host.is_empty() && host.bytes().all(|b| b.is_ascii_hexdigit() || b":.".contains(&b)) => (host, port),
+            Some((host, port))
+                if !host.is_empty()
+                    && host
+                        .bytes()
+                        .all(|b| b.is_ascii_hexdigit() || b":.".contains(&b)) =>
+            {
+                (host, port)
+            }
             _ => return false,
         },
         None => {
@@ -83,8 +98,13 @@ fn is_authority(text: &str) -> bool {
             (host, port)
         }
     };
-    let host_is_plain = boot::bytes::all(host.as_bytes(), |b| b.is_ascii_alphanumeric() | matches!(b, b'-' | b'.' | b'_' | b':'));
-    let port_is_number = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let host_is_plain = boot::bytes::all(host.as_bytes(), |b| {
+        b.is_ascii_alphanumeric() | matches!(b, b'-' | b'.' | b'_' | b':')
+    });
+    let port_is_number = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|port| port.parse::<u16>().is_ok());
     !host.is_empty() && text.len() <= 261 && host_is_plain && port_is_number
 }
 
@@ -94,23 +114,51 @@ mod tests {
 
     #[test]
     fn hosts_with_and_without_port_are_bases() {
-        for host in ["shaper", "shaper.lab:8080", "192.0.2.1:80", "[2001:db8::1]:8080", "[::1]"] {
-            assert_eq!(BaseUrl::from_host("http", host).unwrap().as_str(), format!("http://{host}"));
+        for host in [
+            "shaper",
+            "shaper.lab:8080",
+            "192.0.2.1:80",
+            "[2001:db8::1]:8080",
+            "[::1]",
+        ] {
+            assert_eq!(
+                BaseUrl::from_host("http", host).unwrap().as_str(),
+                format!("http://{host}")
+            );
         }
     }
 
     #[test]
     fn what_could_change_a_script_is_no_host() {
-        for host in ["", "a b", "a\nb", "a/b", "${x}", "a@b", "a:b", "a:70000", "[::1", "[]:1", "a?b", "a#b", "é"] {
+        for host in [
+            "", "a b", "a\nb", "a/b", "${x}", "a@b", "a:b", "a:70000", "[::1", "[]:1", "a?b",
+            "a#b", "é",
+        ] {
             assert_eq!(BaseUrl::from_host("http", host), None, "{host:?}");
         }
     }
 
     #[test]
     fn a_public_url_loses_its_last_slash_and_may_have_a_path() {
-        assert_eq!("https://boot.lab/".parse::<BaseUrl>().unwrap().as_str(), "https://boot.lab");
-        assert_eq!("http://boot.lab/shaper/".parse::<BaseUrl>().unwrap().as_str(), "http://boot.lab/shaper");
-        for text in ["boot.lab", "ftp://boot.lab", "http://", "http://a?b", "http://a/${x}", "http://a b"] {
+        assert_eq!(
+            "https://boot.lab/".parse::<BaseUrl>().unwrap().as_str(),
+            "https://boot.lab"
+        );
+        assert_eq!(
+            "http://boot.lab/shaper/"
+                .parse::<BaseUrl>()
+                .unwrap()
+                .as_str(),
+            "http://boot.lab/shaper"
+        );
+        for text in [
+            "boot.lab",
+            "ftp://boot.lab",
+            "http://",
+            "http://a?b",
+            "http://a/${x}",
+            "http://a b",
+        ] {
             assert!(text.parse::<BaseUrl>().is_err(), "{text:?}");
         }
     }
@@ -118,6 +166,9 @@ mod tests {
     #[test]
     fn an_ipv4_client_of_a_dual_stack_socket_gets_ipv4_links() {
         let address = "[::ffff:192.0.2.1]:8080".parse().unwrap();
-        assert_eq!(BaseUrl::from_address("http", address).as_str(), "http://192.0.2.1:8080");
+        assert_eq!(
+            BaseUrl::from_address("http", address).as_str(),
+            "http://192.0.2.1:8080"
+        );
     }
 }

@@ -18,11 +18,18 @@ mod tests {
 
     #[test]
     fn it_makes_a_machine_say_what_is_expected_in_the_order_in_which_it_is_expected() {
-        let queries: Vec<_> = TEMPLATE.lines().filter_map(|line| line.split_once("/ipxe?")).map(|(_, rest)| rest).collect();
+        let queries: Vec<_> = TEMPLATE
+            .lines()
+            .filter_map(|line| line.split_once("/ipxe?"))
+            .map(|(_, rest)| rest)
+            .collect();
         assert!(!queries.is_empty());
         for query in queries {
             let (query, _) = query.split_once(' ').expect("a query is a word");
-            let keys: Vec<_> = query.split('&').map(|pair| pair.split_once('=').expect("each has a value").0).collect();
+            let keys: Vec<_> = query
+                .split('&')
+                .map(|pair| pair.split_once('=').expect("each has a value").0)
+                .collect();
             assert_eq!(keys, PRESENTED);
         }
     }

@@ -28,8 +28,15 @@ struct Wanted<'a> {
     file: Option<&'a str>,
 }
 
-pub(crate) fn answer<'c>(boot: &Boot, catalog: Option<&'c Arc<Catalog>>, request: &Request<'_>, base_url: &BaseUrl) -> Answer<'c> {
-    let Some(catalog) = catalog else { return Answer::not_synced(ROUTE) };
+pub(crate) fn answer<'c>(
+    boot: &Boot,
+    catalog: Option<&'c Arc<Catalog>>,
+    request: &Request<'_>,
+    base_url: &BaseUrl,
+) -> Answer<'c> {
+    let Some(catalog) = catalog else {
+        return Answer::not_synced(ROUTE);
+    };
     let Some(wanted) = Wanted::parse(request) else {
         let reason = "write /config/{uuid}, with the id that the script's link has, or one of user-data, meta-data, vendor-data and network-config below it";
         return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned());
@@ -43,8 +50,16 @@ pub(crate) fn answer<'c>(boot: &Boot, catalog: Option<&'c Arc<Catalog>>, request
         return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned()).of(subject);
     };
     if let Some(unaccepted) = catalog.fault_of_profile(profile) {
-        let reason = format!("{} is not accepted, and this machine waits until it is mended: {}", unaccepted.name(), unaccepted.fault);
-        return Answer { choice: choice(profile, Some(name)), ..Answer::failure(ROUTE, Outcome::NotAccepted, reason) }.of(subject);
+        let reason = format!(
+            "{} is not accepted, and this machine waits until it is mended: {}",
+            unaccepted.name(),
+            unaccepted.fault
+        );
+        return Answer {
+            choice: choice(profile, Some(name)),
+            ..Answer::failure(ROUTE, Outcome::NotAccepted, reason)
+        }
+        .of(subject);
     }
     let name = match wanted.file.unwrap_or("user-data") {
         "user-data" => name,
@@ -57,19 +72,34 @@ pub(crate) fn answer<'c>(boot: &Boot, catalog: Option<&'c Arc<Catalog>>, request
             }
         },
     };
-    let uses_assignment = profile.templates.config_uses(name.as_str()).is_some_and(|uses| uses.assignment);
-    let selected = uses_assignment.then(|| catalog.selected(&subject).ok()).flatten();
+    let uses_assignment = profile
+        .templates
+        .config_uses(name.as_str())
+        .is_some_and(|uses| uses.assignment);
+    let selected = uses_assignment
+        .then(|| catalog.selected(&subject).ok())
+        .flatten();
     // An Assignment that gives the machine another Profile by now has nothing to do with this text.
-    let assignment = selected.filter(|selected| selected.profile.key == profile.key).map(|selected| selected.assignment);
+    let assignment = selected
+        .filter(|selected| selected.profile.key == profile.key)
+        .map(|selected| selected.assignment);
     let answer = match render::config(profile, name, &subject, assignment, base_url.as_str()) {
         Ok(text) => Answer::text(ROUTE, text),
         Err(error) => Answer::not_rendered(ROUTE, &error, profile),
     };
-    Answer { choice: choice(profile, Some(name)), ..answer }.of(subject)
+    Answer {
+        choice: choice(profile, Some(name)),
+        ..answer
+    }
+    .of(subject)
 }
 
 fn choice<'c>(profile: &'c Arc<Profile>, config: Option<&'c ConfigName>) -> Choice<'c> {
-    Choice { assignment: None, profile: Some(Cow::Borrowed(profile)), config: config.map(Cow::Borrowed) }
+    Choice {
+        assignment: None,
+        profile: Some(Cow::Borrowed(profile)),
+        config: config.map(Cow::Borrowed),
+    }
 }
 
 /// The config that stands for one of `NoCloud`'s files: `meta-data` is `meta_data` or `metaData`.
@@ -77,20 +107,34 @@ fn sibling<'p>(profile: &'p Profile, file: &str) -> Option<&'p ConfigName> {
     let (first, second) = file.split_once('-')?;
     let mut camel = String::from(first);
     for (at, letter) in second.char_indices() {
-        camel.push(if at == 0 { letter.to_ascii_uppercase() } else { letter });
+        camel.push(if at == 0 {
+            letter.to_ascii_uppercase()
+        } else {
+            letter
+        });
     }
-    profile.templates.config_named(&format!("{first}_{second}")).or_else(|| profile.templates.config_named(&camel))
+    profile
+        .templates
+        .config_named(&format!("{first}_{second}"))
+        .or_else(|| profile.templates.config_named(&camel))
 }
 
 /// `NoCloud` wants a `meta-data` (its instance-id tells a first boot from others); a Profile need not write one.
 fn meta_data(profile: &Arc<Profile>, subject: Arc<Subject>) -> Answer<'_> {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let instance = ["uuid", "serial", "mac"].iter().find_map(|identity| subject.label(identity)).unwrap_or(&profile.key.name);
+    let instance = ["uuid", "serial", "mac"]
+        .iter()
+        .find_map(|identity| subject.label(identity))
+        .unwrap_or(&profile.key.name);
     let mut text = format!("instance-id: {}\n", quoted(instance));
     if let Some(hostname) = subject.label("hostname") {
         writeln!(text, "local-hostname: {}", quoted(hostname)).expect("a String takes all text");
     }
-    Answer { choice: choice(profile, None), ..Answer::text(ROUTE, text) }.of(subject)
+    Answer {
+        choice: choice(profile, None),
+        ..Answer::text(ROUTE, text)
+    }
+    .of(subject)
 }
 
 impl<'a> Wanted<'a> {
@@ -105,7 +149,14 @@ impl<'a> Wanted<'a> {
             [labels, file] if labels.contains('=') => (Some(labels), Some(file)),
             _ => return None,
         };
-        let is_known = matches!(file, None | Some("user-data" | "meta-data" | "vendor-data" | "network-config"));
-        is_known.then(|| Self { id, labels: labels.unwrap_or(request.query), file })
+        let is_known = matches!(
+            file,
+            None | Some("user-data" | "meta-data" | "vendor-data" | "network-config")
+        );
+        is_known.then(|| Self {
+            id,
+            labels: labels.unwrap_or(request.query),
+            file,
+        })
     }
 }

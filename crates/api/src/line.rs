@@ -77,12 +77,22 @@ impl Lines {
             (tracing::enabled!(Level::WARN), LevelFilter::WARN),
             (tracing::enabled!(Level::ERROR), LevelFilter::ERROR),
         ];
-        let wanted = levels.into_iter().find_map(|(is_wanted, level)| is_wanted.then_some(level)).unwrap_or(LevelFilter::OFF);
+        let wanted = levels
+            .into_iter()
+            .find_map(|(is_wanted, level)| is_wanted.then_some(level))
+            .unwrap_or(LevelFilter::OFF);
         Self { log, wanted }
     }
 
     /// Logs one request.
-    pub(crate) fn say(&self, answer: &Answer<'_>, peer: &str, request: &str, at: SystemTime, took: Duration) {
+    pub(crate) fn say(
+        &self,
+        answer: &Answer<'_>,
+        peer: &str,
+        request: &str,
+        at: SystemTime,
+        took: Duration,
+    ) {
         let (level, message) = match answer.outcome {
             Outcome::Ok => (Level::INFO, "served"),
             Outcome::Broken => (Level::ERROR, "failed"),
@@ -90,7 +100,8 @@ impl Lines {
             _ => (Level::INFO, "refused"),
         };
         if level <= self.wanted {
-            self.log.write(&line(at, level, message, answer, peer, request, took));
+            self.log
+                .write(&line(at, level, message, answer, peer, request, took));
         }
     }
 }
@@ -104,8 +115,17 @@ fn line<'a>(
     request: &'a str,
     took: Duration,
 ) -> Line<'a> {
-    let label = |key| answer.subject.as_deref().and_then(|subject| subject.label(key));
-    let Choice { assignment, profile, config } = &answer.choice;
+    let label = |key| {
+        answer
+            .subject
+            .as_deref()
+            .and_then(|subject| subject.label(key))
+    };
+    let Choice {
+        assignment,
+        profile,
+        config,
+    } = &answer.choice;
     Line {
         at,
         level,
@@ -120,7 +140,8 @@ fn line<'a>(
         config: config.as_deref().map(ConfigName::as_str),
         status: answer.status().as_u16(),
         outcome: answer.outcome.name(),
-        reason: (answer.outcome != Outcome::Ok).then(|| std::str::from_utf8(&answer.body).unwrap_or_default()),
+        reason: (answer.outcome != Outcome::Ok)
+            .then(|| std::str::from_utf8(&answer.body).unwrap_or_default()),
         peer,
         bytes: answer.body.len(),
         took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),

@@ -68,7 +68,20 @@ struct Identity {
 }
 
 /// Seconds.
-const BOUNDS: [f64; 12] = [0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, f64::INFINITY];
+const BOUNDS: [f64; 12] = [
+    0.000_01,
+    0.000_025,
+    0.000_05,
+    0.000_1,
+    0.000_25,
+    0.000_5,
+    0.001,
+    0.005,
+    0.025,
+    0.1,
+    0.5,
+    f64::INFINITY,
+];
 
 // === impl Metrics ===
 
@@ -91,8 +104,16 @@ impl Metrics {
             "Identities presented that are only a vendor's filler and match nothing",
             metrics.placeholders.clone(),
         );
-        registry.register("connections", "Open connections", metrics.connections.clone());
-        registry.register("connections_shed", "Connections that got a 503 because there were too many", metrics.connections_shed.clone());
+        registry.register(
+            "connections",
+            "Open connections",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "connections_shed",
+            "Connections that got a 503 because there were too many",
+            metrics.connections_shed.clone(),
+        );
         registry.register(
             "accept_errors",
             "Failures to accept a connection, most of them for want of file descriptors",
@@ -103,7 +124,10 @@ impl Metrics {
 
     /// The same for another thread, which counts what each request counts for itself.
     pub(crate) fn of_another_thread(&self) -> Self {
-        Self { own: self.all.another(), ..self.clone() }
+        Self {
+            own: self.all.another(),
+            ..self.clone()
+        }
     }
 
     /// A request is being answered. So many were on this thread already.
@@ -125,10 +149,18 @@ impl Metrics {
         let (route, outcome) = (answer.route as usize, answer.outcome as usize);
         self.own.requests[route][outcome].fetch_add(1, Ordering::Relaxed);
         self.own.durations[route].count(took);
-        self.own.bytes.fetch_add(answer.body.len() as u64, Ordering::Relaxed);
+        self.own
+            .bytes
+            .fetch_add(answer.body.len() as u64, Ordering::Relaxed);
         if answer.route == Route::Script {
-            for identity in answer.subject.iter().flat_map(|subject| subject.placeholders()) {
-                self.placeholders.get_or_create(&Identity { identity }).inc();
+            for identity in answer
+                .subject
+                .iter()
+                .flat_map(|subject| subject.placeholders())
+            {
+                self.placeholders
+                    .get_or_create(&Identity { identity })
+                    .inc();
             }
         }
     }
@@ -139,10 +171,16 @@ impl Metrics {
 impl Durations {
     fn count(&self, took: Duration) {
         let seconds = took.as_secs_f64();
-        let place = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len() - 1);
+        let place = BOUNDS
+            .iter()
+            .position(|bound| seconds <= *bound)
+            .unwrap_or(BOUNDS.len() - 1);
         self.counts[place].fetch_add(1, Ordering::Relaxed);
         // Wraps after 584 years of answering.
-        self.nanoseconds.fetch_add(u64::try_from(took.as_nanos()).unwrap_or_default(), Ordering::Relaxed);
+        self.nanoseconds.fetch_add(
+            u64::try_from(took.as_nanos()).unwrap_or_default(),
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -151,49 +189,91 @@ impl Durations {
 impl All {
     fn another(&self) -> Arc<Counts> {
         let counts = Arc::<Counts>::default();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(counts.clone());
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(counts.clone());
         counts
     }
 
     fn in_flight(&self) -> usize {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().map(|counts| counts.in_flight.load(Ordering::Relaxed)).sum()
+        all.iter()
+            .map(|counts| counts.in_flight.load(Ordering::Relaxed))
+            .sum()
     }
 }
 
 impl Collector for All {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let sum = |of: &dyn Fn(&Counts) -> &AtomicU64| all.iter().map(|counts| of(counts).load(Ordering::Relaxed)).sum::<u64>();
+        let all = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let sum = |of: &dyn Fn(&Counts) -> &AtomicU64| {
+            all.iter()
+                .map(|counts| of(counts).load(Ordering::Relaxed))
+                .sum::<u64>()
+        };
 
         let help = "Requests by what was asked for and how it ended.";
-        let mut requests = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
+        let mut requests =
+            encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
         for route in Route::ALL {
             for outcome in Outcome::ALL {
                 let count = sum(&|counts| &counts.requests[route as usize][outcome as usize]);
-                let ended = Ended { route: route.name(), outcome: outcome.name() };
-                requests.encode_family(&ended)?.encode_counter(&count, NO_EXEMPLAR)?;
+                let ended = Ended {
+                    route: route.name(),
+                    outcome: outcome.name(),
+                };
+                requests
+                    .encode_family(&ended)?
+                    .encode_counter(&count, NO_EXEMPLAR)?;
             }
         }
 
         let help = "Time to make an answer, without sending it.";
-        let mut durations = encoder.encode_descriptor("request_duration", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        let mut durations = encoder.encode_descriptor(
+            "request_duration",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
         for route in Route::ALL {
             let mut buckets = BOUNDS.map(|bound| (bound, 0));
             for (place, (_, count)) in buckets.iter_mut().enumerate() {
                 *count = sum(&|counts| &counts.durations[route as usize].counts[place]);
             }
-            let seconds = Duration::from_nanos(sum(&|counts| &counts.durations[route as usize].nanoseconds)).as_secs_f64();
+            let seconds =
+                Duration::from_nanos(sum(&|counts| &counts.durations[route as usize].nanoseconds))
+                    .as_secs_f64();
             let count = buckets.iter().map(|(_, count)| count).sum();
-            let asked = Asked { route: route.name() };
-            durations.encode_family(&asked)?.encode_histogram::<Asked>(seconds, count, &buckets, None)?;
+            let asked = Asked {
+                route: route.name(),
+            };
+            durations
+                .encode_family(&asked)?
+                .encode_histogram::<Asked>(seconds, count, &buckets, None)?;
         }
 
         let in_flight = i64::try_from(self.in_flight()).unwrap_or(i64::MAX);
-        encoder.encode_descriptor("requests_in_flight", "Requests being answered.", None, MetricType::Gauge)?.encode_gauge(&in_flight)?;
+        encoder
+            .encode_descriptor(
+                "requests_in_flight",
+                "Requests being answered.",
+                None,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&in_flight)?;
 
         let bytes = sum(&|counts| &counts.bytes);
-        let mut answers = encoder.encode_descriptor("response_body", "Size of all answers.", Some(&Unit::Bytes), MetricType::Counter)?;
+        let mut answers = encoder.encode_descriptor(
+            "response_body",
+            "Size of all answers.",
+            Some(&Unit::Bytes),
+            MetricType::Counter,
+        )?;
         answers.encode_counter(&bytes, NO_EXEMPLAR)
     }
 }
@@ -212,11 +292,18 @@ mod tests {
         let metrics = Metrics::register(&mut registry);
         let others = [metrics.of_another_thread(), metrics.of_another_thread()];
         let answer = Answer::text(Route::Script, "12345".to_owned());
-        for (metrics, took) in [&metrics, &others[0], &others[1]].into_iter().zip([10_000, 20_000, 2_000_000_000]) {
+        for (metrics, took) in
+            [&metrics, &others[0], &others[1]]
+                .into_iter()
+                .zip([10_000, 20_000, 2_000_000_000])
+        {
             metrics.begin();
             metrics.count(&answer, Duration::from_nanos(took));
         }
-        others[1].count(&Answer::failure(Route::Config, Outcome::NoConfig, String::new()), Duration::from_millis(1));
+        others[1].count(
+            &Answer::failure(Route::Config, Outcome::NoConfig, String::new()),
+            Duration::from_millis(1),
+        );
         others[0].clone().end();
         drop(others);
         let mut text = String::new();
@@ -241,7 +328,10 @@ mod tests {
             "# TYPE shaper_http_response_body_bytes counter",
             "shaper_http_response_body_bytes_total 15",
         ] {
-            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+            assert!(
+                text.lines().any(|other| other == line),
+                "{line} is not in\n{text}"
+            );
         }
     }
 }

@@ -48,7 +48,10 @@ fn operation(id: &str, summary: &str, body: &str, parameters: &Value, failures: 
     let json = json!({"application/json": {"schema": {"type": "object"}}});
     let content = if id == "openapi" { &json } else { &text };
     let mut responses = serde_json::Map::new();
-    responses.insert("200".into(), json!({"description": body, "content": content}));
+    responses.insert(
+        "200".into(),
+        json!({"description": body, "content": content}),
+    );
     for status in failures.iter().chain(&[431]) {
         let mut response = json!({"description": meaning(*status), "content": text});
         if *status == 503 {

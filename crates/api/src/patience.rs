@@ -26,32 +26,51 @@ pub(crate) struct Patience<S> {
 
 impl<S> Patience<S> {
     pub(crate) fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, deadline: None }
+        Self {
+            stream,
+            limit,
+            deadline: None,
+        }
     }
 
     fn hold_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let limit = self.limit;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes its answer too slowly")))
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client takes its answer too slowly",
+        )))
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(cx, bytes) {
             Poll::Ready(written) => Poll::Ready(written),
             Poll::Pending => self.hold_up(cx),
         }
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let len: usize = bytes.iter().map(|slice| slice.len()).sum();
         let written = if bytes.len() > 1 && len <= SHORT_BYTES {
             thread_local! {
@@ -106,7 +125,11 @@ mod tests {
     }
 
     impl AsyncWrite for Slow {
-        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
             self.is_ready = !self.is_ready;
             if !self.is_ready {
                 cx.waker().wake_by_ref();
@@ -118,8 +141,18 @@ mod tests {
             Poll::Ready(Ok(some))
         }
 
-        fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-            self.poll_write(cx, bytes.iter().find(|slice| !slice.is_empty()).map_or(&[], |slice| slice))
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[io::IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write(
+                cx,
+                bytes
+                    .iter()
+                    .find(|slice| !slice.is_empty())
+                    .map_or(&[], |slice| slice),
+            )
         }
 
         fn is_write_vectored(&self) -> bool {
@@ -141,13 +174,26 @@ mod tests {
         for body_bytes in [0, 1, 500, SHORT_BYTES - 200, SHORT_BYTES - 199, 5000] {
             let body: Vec<u8> = (0..=255).rev().cycle().take(body_bytes).collect();
             let all = [&head[..], &body].concat();
-            let (mut stream, mut written) = (Patience::new(Slow::default(), Duration::from_secs(30)), 0);
+            let (mut stream, mut written) =
+                (Patience::new(Slow::default(), Duration::from_secs(30)), 0);
             while written < all.len() {
-                let slices = [head.get(written..).unwrap_or_default(), &body[written.saturating_sub(head.len())..]].map(io::IoSlice::new);
-                written += std::future::poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, &slices)).await.unwrap();
+                let slices = [
+                    head.get(written..).unwrap_or_default(),
+                    &body[written.saturating_sub(head.len())..],
+                ]
+                .map(io::IoSlice::new);
+                written += std::future::poll_fn(|cx| {
+                    Pin::new(&mut stream).poll_write_vectored(cx, &slices)
+                })
+                .await
+                .unwrap();
             }
             assert_eq!(stream.stream.taken, all, "{body_bytes}");
-            let in_one_piece = if all.len() <= SHORT_BYTES { all.len() } else { body.len() };
+            let in_one_piece = if all.len() <= SHORT_BYTES {
+                all.len()
+            } else {
+                body.len()
+            };
             assert_eq!(stream.stream.longest, in_one_piece, "{body_bytes}");
         }
     }
@@ -178,7 +224,10 @@ mod tests {
             }
         });
         ours.write_all(&[0; 1000]).await.unwrap();
-        assert_eq!(ours.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            ours.flush().await.unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
         drop(ours);
         reader.await.unwrap();
     }

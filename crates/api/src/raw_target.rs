@@ -39,7 +39,14 @@ impl<S> RawTarget<S> {
 impl<S, F: FnMut(&[u8])> RawTarget<S, F> {
     /// The same, which tells of what comes where a request begins, as it comes.
     pub(crate) fn telling(stream: S, seen: F) -> Self {
-        Self { stream, seen, at: At::RequestLine, line_is_empty: true, encoded: Vec::new(), given: 0 }
+        Self {
+            stream,
+            seen,
+            at: At::RequestLine,
+            line_is_empty: true,
+            encoded: Vec::new(),
+            given: 0,
+        }
     }
 
     /// Follows the lines of a request. True for a byte that must be encoded.
@@ -79,8 +86,14 @@ impl<S, F: FnMut(&[u8])> RawTarget<S, F> {
             let rest = &bytes[at..];
             let line = memchr::memchr(b'\n', rest);
             let text = &rest[..line.unwrap_or(rest.len())];
-            let end = if is_first_line && has_outside_uris(text) { text.iter().position(|byte| is_outside_uris(*byte)) } else { line };
-            self.line_is_empty &= rest[..end.unwrap_or(rest.len())].iter().all(|byte| *byte == b'\r');
+            let end = if is_first_line && has_outside_uris(text) {
+                text.iter().position(|byte| is_outside_uris(*byte))
+            } else {
+                line
+            };
+            self.line_is_empty &= rest[..end.unwrap_or(rest.len())]
+                .iter()
+                .all(|byte| *byte == b'\r');
             at += end?;
             if self.is_raw(bytes[at]) {
                 return Some(at);
@@ -103,13 +116,20 @@ impl<S, F: FnMut(&[u8])> RawTarget<S, F> {
 }
 
 impl<S: AsyncRead + Unpin, F: FnMut(&[u8]) + Unpin> AsyncRead for RawTarget<S, F> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.encoded.is_empty() {
             let start = buf.filled().len();
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
             let end = buf.filled().len();
-            let Some(first) = this.first_raw(&buf.filled()[start..]).map(|first| start + first) else {
+            let Some(first) = this
+                .first_raw(&buf.filled()[start..])
+                .map(|first| start + first)
+            else {
                 return Poll::Ready(Ok(()));
             };
             this.encoded = encode(buf.filled()[first]).to_vec();
@@ -129,11 +149,19 @@ impl<S: AsyncRead + Unpin, F: FnMut(&[u8]) + Unpin> AsyncRead for RawTarget<S, F
 }
 
 impl<S: AsyncWrite + Unpin, F: Unpin> AsyncWrite for RawTarget<S, F> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 
@@ -158,12 +186,16 @@ fn is_outside_uris(byte: u8) -> bool {
 
 /// Whether it is the head of one request, all of it and nothing else, in whose first line nothing must be encoded.
 fn is_one_plain_request(bytes: &[u8]) -> bool {
-    let Some(first_end) = memchr::memchr(b'\n', bytes) else { return false };
+    let Some(first_end) = memchr::memchr(b'\n', bytes) else {
+        return false;
+    };
     let (first, mut rest) = bytes.split_at(first_end + 1);
     // Lines without text are empty, as `is_raw` sees them: the last is one, and no other may be.
     let is_empty = |line: &[u8]| matches!(line.first(), None | Some(b'\r' | b'\n'));
     while !is_empty(rest) {
-        let Some(end) = memchr::memchr(b'\n', rest) else { return false };
+        let Some(end) = memchr::memchr(b'\n', rest) else {
+            return false;
+        };
         rest = &rest[end + 1..];
     }
     rest == b"\r\n" && !is_empty(first) && !has_outside_uris(first)
@@ -176,7 +208,11 @@ fn has_outside_uris(text: &[u8]) -> bool {
 /// RFC 3986 section 2.1.
 fn encode(byte: u8) -> [u8; 3] {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    [b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
+    [
+        b'%',
+        DIGITS[usize::from(byte >> 4)],
+        DIGITS[usize::from(byte & 15)],
+    ]
 }
 
 #[cfg(test)]
@@ -190,7 +226,10 @@ mod tests {
         let sent = sent.to_owned();
         let writer = tokio::spawn(async move { theirs.write_all(sent.as_bytes()).await });
         let mut text = String::new();
-        RawTarget::new(ours).read_to_string(&mut text).await.unwrap();
+        RawTarget::new(ours)
+            .read_to_string(&mut text)
+            .await
+            .unwrap();
         writer.await.unwrap().unwrap();
         text
     }
@@ -206,18 +245,29 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_read_at_once_is_read_as_byte_by_byte() {
-        let lines = ["GET /?a=\"b HTTP/1.1", "GET /?a=b HTTP/1.1", "X: \"y\"", "", "\r"];
+        let lines = [
+            "GET /?a=\"b HTTP/1.1",
+            "GET /?a=b HTTP/1.1",
+            "X: \"y\"",
+            "",
+            "\r",
+        ];
         for one in lines {
             for two in lines {
                 for three in lines {
                     for end in ["\r\n", "\n"] {
-                        let sent = format!("GET / HTTP/1.1{end}{one}{end}{two}\r\n{three}{end}\r\nGET /> HTTP/1.1\r\n\r\n");
+                        let sent = format!(
+                            "GET / HTTP/1.1{end}{one}{end}{two}\r\n{three}{end}\r\nGET /> HTTP/1.1\r\n\r\n"
+                        );
                         let simply = read(&sent, 1).await;
                         for end in 1..sent.len() {
                             // What one look sees ends anywhere.
                             let (first, rest) = sent.split_at(end);
                             let mut text = String::new();
-                            RawTarget::new(first.as_bytes().chain(rest.as_bytes())).read_to_string(&mut text).await.unwrap();
+                            RawTarget::new(first.as_bytes().chain(rest.as_bytes()))
+                                .read_to_string(&mut text)
+                                .await
+                                .unwrap();
                             assert_eq!(text, simply, "{first:?} {rest:?}");
                         }
                     }

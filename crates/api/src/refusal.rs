@@ -46,7 +46,12 @@ impl Ours {
 
 impl<S, F: FnMut(StatusCode) -> Vec<u8>> Refusal<S, F> {
     pub(crate) fn new(stream: S, is_ours: Ours, refuse: F) -> Self {
-        Self { stream, is_ours, refuse, said: None }
+        Self {
+            stream,
+            is_ours,
+            refuse,
+            said: None,
+        }
     }
 
     /// Whether these bytes are hyper's own answer, or are being replaced already.
@@ -79,24 +84,38 @@ impl<S: AsyncWrite + Unpin, F> Refusal<S, F> {
 /// The status of an answer that is a refusal.
 fn refused(bytes: &[u8]) -> Option<StatusCode> {
     let code = bytes.strip_prefix(b"HTTP/1.")?.get(2..5)?;
-    StatusCode::from_bytes(code).ok().filter(|status| status.is_client_error() || status.is_server_error())
+    StatusCode::from_bytes(code)
+        .ok()
+        .filter(|status| status.is_client_error() || status.is_server_error())
 }
 
 impl<S: AsyncRead + Unpin, F: Unpin> AsyncRead for Refusal<S, F> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite + Unpin, F: FnMut(StatusCode) -> Vec<u8> + Unpin> AsyncWrite for Refusal<S, F> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if self.is_replaced(bytes) {
             return self.say(cx, bytes.len());
         }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         if self.is_replaced(bytes.first().map_or(&[], |first| first)) {
             return self.say(cx, bytes.iter().map(|slice| slice.len()).sum());
         }

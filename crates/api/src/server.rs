@@ -84,7 +84,13 @@ enum Place {
 
 impl Server {
     /// Listens on an address. `[::]` takes IPv4 as well; where the machine has no IPv6, it is `0.0.0.0`.
-    pub fn bind(address: SocketAddr, boot: Arc<Boot>, metrics: Metrics, log: Arc<dyn RequestLog>, limits: Limits) -> io::Result<Self> {
+    pub fn bind(
+        address: SocketAddr,
+        boot: Arc<Boot>,
+        metrics: Metrics,
+        log: Arc<dyn RequestLog>,
+        limits: Limits,
+    ) -> io::Result<Self> {
         Self::listen(address, None, boot, metrics, log, limits)
     }
 
@@ -108,7 +114,10 @@ impl Server {
         log: Arc<dyn RequestLog>,
         limits: Limits,
     ) -> io::Result<Self> {
-        let (sockets, address) = listen::listen(address, thread::available_parallelism().map_or(1, usize::from))?;
+        let (sockets, address) = listen::listen(
+            address,
+            thread::available_parallelism().map_or(1, usize::from),
+        )?;
         let shared = Shared {
             boot,
             tls,
@@ -123,7 +132,11 @@ impl Server {
             answer_bytes: Arc::default(),
             ids: Ids::new(),
         };
-        Ok(Self { sockets, address, shared: Arc::new(shared) })
+        Ok(Self {
+            sockets,
+            address,
+            shared: Arc::new(shared),
+        })
     }
 
     /// Where it listens; the port is the one that the system chose, if it was to choose.
@@ -138,7 +151,12 @@ impl Server {
         remote: SocketAddr,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let peer = Peer { remote, ip: remote.ip().to_string(), local: self.local_addr()?, scheme: self.shared.scheme() };
+        let peer = Peer {
+            remote,
+            ip: remote.ip().to_string(),
+            local: self.local_addr()?,
+            scheme: self.shared.scheme(),
+        };
         self.shared.clone().serve(stream, peer, stop).await;
         Ok(())
     }
@@ -153,17 +171,25 @@ impl Server {
         let _stops = stop.clone().drop_guard();
         let (at_work, mut all_ended) = mpsc::channel::<Infallible>(1);
         for (number, socket) in self.sockets.into_iter().enumerate() {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             // A token that only this thread looks at, and no other has to wait for.
-            let (shared, at_work, stops, stop) =
-                (Arc::new(self.shared.of_another_thread()), at_work.clone(), stop.clone().drop_guard(), stop.child_token());
+            let (shared, at_work, stops, stop) = (
+                Arc::new(self.shared.of_another_thread()),
+                at_work.clone(),
+                stop.clone().drop_guard(),
+                stop.child_token(),
+            );
             let work = move || {
                 let _at_end = (stops, at_work);
                 if let Err(error) = runtime.block_on(Worker { socket, shared }.run(stop)) {
                     error!(%error, "can't listen");
                 }
             };
-            thread::Builder::new().name(format!("machines-{number}")).spawn(work)?;
+            thread::Builder::new()
+                .name(format!("machines-{number}"))
+                .spawn(work)?;
         }
         drop(at_work);
         // Nothing is ever sent.
@@ -211,15 +237,40 @@ impl Shared {
     }
 
     fn free_place(&self) -> Option<Place> {
-        let served = self.connections.clone().try_acquire_owned().map(Place::Served);
-        served.or_else(|_| self.shedding.clone().try_acquire_owned().map(Place::SentAway)).ok()
+        let served = self
+            .connections
+            .clone()
+            .try_acquire_owned()
+            .map(Place::Served);
+        served
+            .or_else(|_| {
+                self.shedding
+                    .clone()
+                    .try_acquire_owned()
+                    .map(Place::SentAway)
+            })
+            .ok()
     }
 
-    fn take(self: Arc<Self>, stream: TcpStream, remote: SocketAddr, place: Place, tasks: &TaskTracker, stop: &CancellationToken) {
-        let Ok(local) = stream.local_addr() else { return };
+    fn take(
+        self: Arc<Self>,
+        stream: TcpStream,
+        remote: SocketAddr,
+        place: Place,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
+        let Ok(local) = stream.local_addr() else {
+            return;
+        };
         let _ = stream.set_nodelay(true);
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        let peer = Peer { remote, ip: remote.ip().to_string(), local, scheme: self.scheme() };
+        let peer = Peer {
+            remote,
+            ip: remote.ip().to_string(),
+            local,
+            scheme: self.scheme(),
+        };
         if matches!(place, Place::SentAway(_)) {
             self.metrics.connections_shed.inc();
         }
@@ -257,7 +308,12 @@ impl Shared {
         }
     }
 
-    async fn shake_hands(&self, tls: &Live<Public>, stream: TcpStream, peer: &Peer) -> Option<TlsStream<TcpStream>> {
+    async fn shake_hands(
+        &self,
+        tls: &Live<Public>,
+        stream: TcpStream,
+        peer: &Peer,
+    ) -> Option<TlsStream<TcpStream>> {
         let shaken = tls.shake_hands(stream, self.limits.head).await;
         shaken.inspect_err(|error| debug!(peer = %peer.remote, %error, reason = tls::handshake_reason(error), "TLS handshake failed")).ok()
     }

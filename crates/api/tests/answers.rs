@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use api::{Answer, BaseUrl, Boot, Outcome, Request, openapi};
 use boot::{
-    Assignment, Catalog, Change, Claim, ConfigName, ExtrinsicLabels, ObjectKey, Profile, SharedCatalog, SubjectSelectors, Unaccepted,
+    Assignment, Catalog, Change, Claim, ConfigName, ExtrinsicLabels, ObjectKey, Profile,
+    SharedCatalog, SubjectSelectors, Unaccepted,
 };
 use http::Method;
 
@@ -14,10 +15,23 @@ const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 const SCRIPT: &str = "#!ipxe\necho {{ subject.serial }}\nchain {{ ignition }}\n";
 
 fn profile(name: &str, script: &str, configs: &[(&str, &str)]) -> Profile {
-    let configs: BTreeMap<ConfigName, String> = configs.iter().map(|(name, text)| (name.parse().unwrap(), (*text).to_owned())).collect();
+    let configs: BTreeMap<ConfigName, String> = configs
+        .iter()
+        .map(|(name, text)| (name.parse().unwrap(), (*text).to_owned()))
+        .collect();
     let labels = BTreeMap::from([("name".to_owned(), name.to_owned())]);
-    let mut profile = Profile::compile(ObjectKey::new("default", name), None, &labels, script, &configs).unwrap();
-    profile.ids = configs.keys().map(|config| (config.clone(), id(name, config.as_str()))).collect();
+    let mut profile = Profile::compile(
+        ObjectKey::new("default", name),
+        None,
+        &labels,
+        script,
+        &configs,
+    )
+    .unwrap();
+    profile.ids = configs
+        .keys()
+        .map(|config| (config.clone(), id(name, config.as_str())))
+        .collect();
     profile
 }
 
@@ -34,13 +48,22 @@ fn assignment(name: &str, uuid: Option<&str>, profile: &str) -> Assignment {
         key: ObjectKey::new("default", name),
         created: None,
         labels: boot::Labels::default(),
-        subjects: SubjectSelectors { uuids: uuid.iter().map(|uuid| uuid.parse().unwrap()).collect(), ..SubjectSelectors::default() },
-        profiles: [("name".to_owned(), profile.to_owned())].into_iter().collect(),
+        subjects: SubjectSelectors {
+            uuids: uuid.iter().map(|uuid| uuid.parse().unwrap()).collect(),
+            ..SubjectSelectors::default()
+        },
+        profiles: [("name".to_owned(), profile.to_owned())]
+            .into_iter()
+            .collect(),
         priority: 0,
     }
 }
 
-fn boot_with(profiles: Vec<Profile>, assignments: Vec<Assignment>, public_url: Option<&str>) -> Boot {
+fn boot_with(
+    profiles: Vec<Profile>,
+    assignments: Vec<Assignment>,
+    public_url: Option<&str>,
+) -> Boot {
     let mut catalog = Catalog::new();
     for profile in profiles {
         catalog.apply(Change::Profile(Arc::new(profile)));
@@ -49,7 +72,11 @@ fn boot_with(profiles: Vec<Profile>, assignments: Vec<Assignment>, public_url: O
         catalog.apply(Change::Assignment(Arc::new(assignment)));
     }
     let public_url: Option<BaseUrl> = public_url.map(|url| url.parse().unwrap());
-    let boot = Boot::new(Arc::new(SharedCatalog::new(catalog)), ExtrinsicLabels::default(), public_url);
+    let boot = Boot::new(
+        Arc::new(SharedCatalog::new(catalog)),
+        ExtrinsicLabels::default(),
+        public_url,
+    );
     boot.set_synced();
     boot
 }
@@ -62,15 +89,33 @@ fn boot() -> Boot {
             profile(
                 "linux",
                 SCRIPT,
-                &[("ignition", "{\"host\": \"{{ subject.hostname | default('none') }}\"}"), ("meta_data", "instance-id: x\n")],
+                &[
+                    (
+                        "ignition",
+                        "{\"host\": \"{{ subject.hostname | default('none') }}\"}",
+                    ),
+                    ("meta_data", "instance-id: x\n"),
+                ],
             ),
-            profile("broken", "#!ipxe\n{% for i in range(900) %}{% for j in range(900) %}x{% endfor %}{% endfor %}", &[]),
+            profile(
+                "broken",
+                "#!ipxe\n{% for i in range(900) %}{% for j in range(900) %}x{% endfor %}{% endfor %}",
+                &[],
+            ),
             half,
         ],
         vec![
             assignment("one", Some(UUID), "linux"),
-            assignment("two", Some("00000000-0000-4000-8000-000000000002"), "broken"),
-            assignment("three", Some("00000000-0000-4000-8000-000000000003"), "absent"),
+            assignment(
+                "two",
+                Some("00000000-0000-4000-8000-000000000002"),
+                "broken",
+            ),
+            assignment(
+                "three",
+                Some("00000000-0000-4000-8000-000000000003"),
+                "absent",
+            ),
             assignment("four", Some("00000000-0000-4000-8000-000000000004"), "half"),
         ],
         None,
@@ -81,7 +126,18 @@ fn ask_as(boot: &Boot, method: &Method, target: &str, host: Option<&str>) -> Ans
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let local: SocketAddr = "192.0.2.1:8080".parse().unwrap();
     let catalog = boot.synced();
-    boot.answer(catalog.as_deref(), &Request { method, path, query, host, scheme: "http", local }).kept()
+    boot.answer(
+        catalog.as_deref(),
+        &Request {
+            method,
+            path,
+            query,
+            host,
+            scheme: "http",
+            local,
+        },
+    )
+    .kept()
 }
 
 fn ask(boot: &Boot, target: &str) -> Answer<'static> {
@@ -97,28 +153,63 @@ fn a_script_links_to_its_configs_with_the_machines_own_labels() {
     let answer = ask(&boot(), &format!("/ipxe?serial=SN1&uuid={UUID}&asset="));
     assert_eq!(answer.outcome, Outcome::Ok);
     let id = id("linux", "ignition");
-    assert_eq!(body(&answer), format!("#!ipxe\necho SN1\nchain http://shaper.lab:8080/config/{id}?uuid={UUID}&serial=SN1\n"));
+    assert_eq!(
+        body(&answer),
+        format!(
+            "#!ipxe\necho SN1\nchain http://shaper.lab:8080/config/{id}?uuid={UUID}&serial=SN1\n"
+        )
+    );
 }
 
 #[test]
 fn the_link_leads_to_the_config_rendered_for_the_machine() {
     let (boot, id) = (boot(), id("linux", "ignition"));
-    assert_eq!(body(&ask(&boot, &format!("/config/{id}?hostname=a"))), r#"{"host": "a"}"#);
-    assert_eq!(body(&ask(&boot, &format!("/config/{id}"))), r#"{"host": "none"}"#);
+    assert_eq!(
+        body(&ask(&boot, &format!("/config/{id}?hostname=a"))),
+        r#"{"host": "a"}"#
+    );
+    assert_eq!(
+        body(&ask(&boot, &format!("/config/{id}"))),
+        r#"{"host": "none"}"#
+    );
 }
 
 #[test]
 fn no_script_is_served_whose_links_would_be_too_long() {
     let boot = boot();
     // Each é takes six times as many bytes in a link where it came as it is, beside a byte that is no UTF-8.
-    let labels = |each: usize| (0..4).map(|n| format!("&k{n}=%E9{}", "é".repeat(each))).collect::<String>();
-    let fits = ask(&boot, &format!("/ipxe?uuid={UUID}&serial=S1{}", labels(150)));
+    let labels = |each: usize| {
+        (0..4)
+            .map(|n| format!("&k{n}=%E9{}", "é".repeat(each)))
+            .collect::<String>()
+    };
+    let fits = ask(
+        &boot,
+        &format!("/ipxe?uuid={UUID}&serial=S1{}", labels(150)),
+    );
     assert_eq!(fits.outcome, Outcome::Ok, "{:?}", fits.body);
-    let link = body(&fits).lines().find_map(|line| line.strip_prefix("chain ")).unwrap().to_owned();
-    assert_eq!(ask(&boot, &link[link.find("/config/").unwrap()..]).outcome, Outcome::Ok);
-    let grows = ask(&boot, &format!("/ipxe?uuid={UUID}&serial=S1{}", labels(240)));
-    assert_eq!((grows.outcome, grows.status().as_u16()), (Outcome::TargetTooLong, 414));
-    assert!(body(&grows).contains("too long for the links of a script"), "{:?}", grows.body);
+    let link = body(&fits)
+        .lines()
+        .find_map(|line| line.strip_prefix("chain "))
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        ask(&boot, &link[link.find("/config/").unwrap()..]).outcome,
+        Outcome::Ok
+    );
+    let grows = ask(
+        &boot,
+        &format!("/ipxe?uuid={UUID}&serial=S1{}", labels(240)),
+    );
+    assert_eq!(
+        (grows.outcome, grows.status().as_u16()),
+        (Outcome::TargetTooLong, 414)
+    );
+    assert!(
+        body(&grows).contains("too long for the links of a script"),
+        "{:?}",
+        grows.body
+    );
 }
 
 #[test]
@@ -128,13 +219,28 @@ fn nocloud_finds_its_files_below_a_config() {
         let answer = ask(&boot, &format!("/config/{id}/{path}"));
         (answer.outcome, body(&answer).to_owned())
     };
-    assert_eq!(file("user-data?hostname=a"), (Outcome::Ok, r#"{"host": "a"}"#.to_owned()));
-    assert_eq!(file("hostname=a&serial=1/user-data"), (Outcome::Ok, r#"{"host": "a"}"#.to_owned()));
-    assert_eq!(file("hostname=a/meta-data"), (Outcome::Ok, "instance-id: x\n".to_owned()));
+    assert_eq!(
+        file("user-data?hostname=a"),
+        (Outcome::Ok, r#"{"host": "a"}"#.to_owned())
+    );
+    assert_eq!(
+        file("hostname=a&serial=1/user-data"),
+        (Outcome::Ok, r#"{"host": "a"}"#.to_owned())
+    );
+    assert_eq!(
+        file("hostname=a/meta-data"),
+        (Outcome::Ok, "instance-id: x\n".to_owned())
+    );
     assert_eq!(file("vendor-data").0, Outcome::NoConfig);
     assert_eq!(file("../linux").0, Outcome::NoConfig);
     let boot = boot_with(vec![profile("p", "#!ipxe\n", &[("a", "")])], vec![], None);
-    let answer = ask(&boot, &format!("/config/{}/serial=1&hostname=h/meta-data", self::id("p", "a")));
+    let answer = ask(
+        &boot,
+        &format!(
+            "/config/{}/serial=1&hostname=h/meta-data",
+            self::id("p", "a")
+        ),
+    );
     assert_eq!(body(&answer), "instance-id: \"1\"\nlocal-hostname: \"h\"\n");
 }
 
@@ -143,54 +249,145 @@ fn every_failure_has_its_status_and_says_what_to_do() {
     let boot = boot();
     let cases = [
         ("/ipxe?uuid=x".to_owned(), 400, "is no UUID"),
-        (format!("/ipxe?uuid={UUID}&serial=1&serial=2"), 400, "names \"serial\" twice"),
-        (format!("/ipxe?uuid={UUID}&serial=a%0Ab"), 400, "holds control characters"),
-        (format!("/ipxe?uuid={UUID}&serial=%24%7Bx%7D"), 400, "would expand"),
-        (format!("/ipxe?uuid={UUID}"), 400, "needs the label \"serial\", which this machine does not present"),
-        ("/ipxe?uuid=00000000-0000-4000-8000-000000000009".to_owned(), 404, "no Assignment matches"),
+        (
+            format!("/ipxe?uuid={UUID}&serial=1&serial=2"),
+            400,
+            "names \"serial\" twice",
+        ),
+        (
+            format!("/ipxe?uuid={UUID}&serial=a%0Ab"),
+            400,
+            "holds control characters",
+        ),
+        (
+            format!("/ipxe?uuid={UUID}&serial=%24%7Bx%7D"),
+            400,
+            "would expand",
+        ),
+        (
+            format!("/ipxe?uuid={UUID}"),
+            400,
+            "needs the label \"serial\", which this machine does not present",
+        ),
+        (
+            "/ipxe?uuid=00000000-0000-4000-8000-000000000009".to_owned(),
+            404,
+            "no Assignment matches",
+        ),
         ("/ipxe?uuid=".to_owned(), 404, "no Assignment matches"),
-        ("/ipxe?uuid=00000000-0000-0000-0000-000000000000".to_owned(), 404, "no Assignment matches"),
-        ("/ipxe?uuid=00000000-0000-4000-8000-000000000003".to_owned(), 404, "no Profile in namespace default has the labels name=absent"),
-        ("/ipxe?uuid=00000000-0000-4000-8000-000000000002".to_owned(), 500, "more than one answer may cost"),
-        ("/ipxe?uuid=00000000-0000-4000-8000-000000000004".to_owned(), 503, "has no id yet"),
-        ("/config/x".to_owned(), 404, "with the id that the script's link has"),
-        ("/config/00000000-0000-4000-8000-000000000009".to_owned(), 404, "no config has this id"),
+        (
+            "/ipxe?uuid=00000000-0000-0000-0000-000000000000".to_owned(),
+            404,
+            "no Assignment matches",
+        ),
+        (
+            "/ipxe?uuid=00000000-0000-4000-8000-000000000003".to_owned(),
+            404,
+            "no Profile in namespace default has the labels name=absent",
+        ),
+        (
+            "/ipxe?uuid=00000000-0000-4000-8000-000000000002".to_owned(),
+            500,
+            "more than one answer may cost",
+        ),
+        (
+            "/ipxe?uuid=00000000-0000-4000-8000-000000000004".to_owned(),
+            503,
+            "has no id yet",
+        ),
+        (
+            "/config/x".to_owned(),
+            404,
+            "with the id that the script's link has",
+        ),
+        (
+            "/config/00000000-0000-4000-8000-000000000009".to_owned(),
+            404,
+            "no config has this id",
+        ),
         ("/".to_owned(), 404, "shaper serves /boot.ipxe"),
-        (format!("/ipxe?a={}", "x".repeat(9000)), 414, "longer than 8192 bytes"),
+        (
+            format!("/ipxe?a={}", "x".repeat(9000)),
+            414,
+            "longer than 8192 bytes",
+        ),
     ];
     for (target, status, says) in cases {
         let answer = ask(&boot, &target);
-        assert_eq!(answer.status().as_u16(), status, "{target:.80}: {}", body(&answer));
-        assert!(body(&answer).contains(says), "{target:.80}: {}", body(&answer));
+        assert_eq!(
+            answer.status().as_u16(),
+            status,
+            "{target:.80}: {}",
+            body(&answer)
+        );
+        assert!(
+            body(&answer).contains(says),
+            "{target:.80}: {}",
+            body(&answer)
+        );
     }
 }
 
 #[test]
 fn only_get_and_head_are_served() {
-    for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE] {
-        assert_eq!(ask_as(&boot(), &method, "/ipxe", None).outcome, Outcome::MethodNotAllowed);
+    for method in [
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::TRACE,
+    ] {
+        assert_eq!(
+            ask_as(&boot(), &method, "/ipxe", None).outcome,
+            Outcome::MethodNotAllowed
+        );
     }
-    assert_eq!(ask_as(&boot(), &Method::HEAD, "/boot.ipxe", None).outcome, Outcome::Ok);
+    assert_eq!(
+        ask_as(&boot(), &Method::HEAD, "/boot.ipxe", None).outcome,
+        Outcome::Ok
+    );
 }
 
 #[test]
 fn nothing_is_chosen_before_everything_is_loaded() {
-    let boot = Boot::new(Arc::new(SharedCatalog::new(Catalog::new())), ExtrinsicLabels::default(), None);
+    let boot = Boot::new(
+        Arc::new(SharedCatalog::new(Catalog::new())),
+        ExtrinsicLabels::default(),
+        None,
+    );
     assert_eq!(ask(&boot, "/ipxe?uuid=").outcome, Outcome::NotReady);
-    assert_eq!(ask(&boot, "/config/00000000-0000-4000-8000-000000000009").outcome, Outcome::NotReady);
+    assert_eq!(
+        ask(&boot, "/config/00000000-0000-4000-8000-000000000009").outcome,
+        Outcome::NotReady
+    );
     assert_eq!(ask(&boot, "/boot.ipxe").outcome, Outcome::Ok);
 }
 
 #[test]
 fn the_bootstrap_is_served_byte_for_byte_at_every_name_that_it_has() {
-    let expected = include_str!("../src/bootstrap.ipxe").replace("@BASE_URL@", "http://shaper.lab:8080");
-    for path in ["/boot.ipxe", "/autoexec.ipxe", "/a/b/autoexec.ipxe", "//autoexec.ipxe"] {
+    let expected =
+        include_str!("../src/bootstrap.ipxe").replace("@BASE_URL@", "http://shaper.lab:8080");
+    for path in [
+        "/boot.ipxe",
+        "/autoexec.ipxe",
+        "/a/b/autoexec.ipxe",
+        "//autoexec.ipxe",
+    ] {
         assert_eq!(body(&ask(&boot(), path)), expected, "{path}");
     }
     assert!(expected.starts_with("#!ipxe\n") && expected.ends_with('\n'));
     for line in expected.lines() {
-        assert!(line.len() <= 4096 && line.split_whitespace().count() <= 200 && line.bytes().all(|b| (0x20..0x7f).contains(&b)), "{line}");
-        assert!(line.split_whitespace().all(|word| word == "||" || !word.contains("||")), "glued: {line}");
+        assert!(
+            line.len() <= 4096
+                && line.split_whitespace().count() <= 200
+                && line.bytes().all(|b| (0x20..0x7f).contains(&b)),
+            "{line}"
+        );
+        assert!(
+            line.split_whitespace()
+                .all(|word| word == "||" || !word.contains("||")),
+            "glued: {line}"
+        );
     }
 }
 
@@ -198,27 +395,49 @@ fn the_bootstrap_is_served_byte_for_byte_at_every_name_that_it_has() {
 fn links_start_with_the_address_that_the_client_used_or_with_the_public_one() {
     let boot = boot();
     let first = |boot: &Boot, host| {
-        body(&ask_as(boot, &Method::GET, "/boot.ipxe", host)).lines().find(|line| line.starts_with("set shaper-url")).map(str::to_owned)
+        body(&ask_as(boot, &Method::GET, "/boot.ipxe", host))
+            .lines()
+            .find(|line| line.starts_with("set shaper-url"))
+            .map(str::to_owned)
     };
-    assert_eq!(first(&boot, Some("a:1")).unwrap(), "set shaper-url http://a:1");
-    assert_eq!(first(&boot, None).unwrap(), "set shaper-url http://192.0.2.1:8080");
+    assert_eq!(
+        first(&boot, Some("a:1")).unwrap(),
+        "set shaper-url http://a:1"
+    );
+    assert_eq!(
+        first(&boot, None).unwrap(),
+        "set shaper-url http://192.0.2.1:8080"
+    );
     let public = boot_with(vec![], vec![], Some("https://boot.lab/x/"));
-    assert_eq!(first(&public, Some("a:1")).unwrap(), "set shaper-url https://boot.lab/x");
-    assert_eq!(ask_as(&boot, &Method::GET, "/boot.ipxe", Some("a\nb")).outcome, Outcome::BadRequest);
+    assert_eq!(
+        first(&public, Some("a:1")).unwrap(),
+        "set shaper-url https://boot.lab/x"
+    );
+    assert_eq!(
+        ask_as(&boot, &Method::GET, "/boot.ipxe", Some("a\nb")).outcome,
+        Outcome::BadRequest
+    );
 }
 
 #[test]
 fn the_committed_specification_is_the_one_that_is_served() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/openapi.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(committed == openapi(), "config/openapi.json is stale: run `cargo xtask generate`");
+    assert!(
+        committed == openapi(),
+        "config/openapi.json is stale: run `cargo xtask generate`"
+    );
     assert_eq!(body(&ask(&boot(), "/openapi.json")), openapi());
 }
 
 #[test]
 fn no_200_on_a_scripts_path_is_anything_but_a_script() {
     let boot = boot();
-    for target in ["/boot.ipxe", "/autoexec.ipxe", &format!("/ipxe?uuid={UUID}&serial=1")] {
+    for target in [
+        "/boot.ipxe",
+        "/autoexec.ipxe",
+        &format!("/ipxe?uuid={UUID}&serial=1"),
+    ] {
         let answer = ask(&boot, target);
         assert_eq!(answer.outcome, Outcome::Ok);
         assert!(body(&answer).starts_with("#!ipxe\n"), "{target}");
@@ -230,29 +449,64 @@ fn an_assignment_without_a_profile_is_named_with_what_it_matched_by() {
     let answer = ask(&boot(), "/ipxe?uuid=00000000-0000-4000-8000-000000000003");
     assert_eq!(answer.outcome, Outcome::NoProfile);
     let (assignment, by) = answer.choice.assignment.unwrap();
-    assert_eq!((assignment.key.to_string().as_str(), by), ("default/three", boot::MatchedBy::Uuid));
+    assert_eq!(
+        (assignment.key.to_string().as_str(), by),
+        ("default/three", boot::MatchedBy::Uuid)
+    );
 }
 
 #[test]
 fn a_machine_whose_assignment_or_profile_is_not_accepted_is_told_to_wait() {
     let mut catalog = Catalog::new();
-    let unaccepted = |claim| Change::Unaccepted(Arc::new(Unaccepted { claim, fault: "spec.ipxe: no good".into() }));
+    let unaccepted = |claim| {
+        Change::Unaccepted(Arc::new(Unaccepted {
+            claim,
+            fault: "spec.ipxe: no good".into(),
+        }))
+    };
     let id = uuid::Uuid::new_v4();
-    let linux = Profile::claim(ObjectKey::new("default", "linux"), None, &BTreeMap::from([("name".to_owned(), "linux".to_owned())]));
+    let linux = Profile::claim(
+        ObjectKey::new("default", "linux"),
+        None,
+        &BTreeMap::from([("name".to_owned(), "linux".to_owned())]),
+    );
     let linux = linux.with_ids(BTreeMap::from([("ignition".parse().unwrap(), id)]));
     catalog.apply(unaccepted(Claim::Profile(Arc::new(linux))));
-    catalog.apply(Change::Assignment(Arc::new(assignment("one", Some(UUID), "linux"))));
-    catalog.apply(unaccepted(Claim::Assignment(Arc::new(assignment("two", Some("00000000-0000-4000-8000-000000000002"), "linux")))));
-    let boot = Boot::new(Arc::new(SharedCatalog::new(catalog)), ExtrinsicLabels::default(), None);
+    catalog.apply(Change::Assignment(Arc::new(assignment(
+        "one",
+        Some(UUID),
+        "linux",
+    ))));
+    catalog.apply(unaccepted(Claim::Assignment(Arc::new(assignment(
+        "two",
+        Some("00000000-0000-4000-8000-000000000002"),
+        "linux",
+    )))));
+    let boot = Boot::new(
+        Arc::new(SharedCatalog::new(catalog)),
+        ExtrinsicLabels::default(),
+        None,
+    );
     boot.set_synced();
     for (target, object) in [
         (format!("/ipxe?uuid={UUID}"), "Profile default/linux"),
-        ("/ipxe?uuid=00000000-0000-4000-8000-000000000002".to_owned(), "Assignment default/two"),
+        (
+            "/ipxe?uuid=00000000-0000-4000-8000-000000000002".to_owned(),
+            "Assignment default/two",
+        ),
         (format!("/config/{id}?uuid={UUID}"), "Profile default/linux"),
     ] {
         let answer = ask(&boot, &target);
-        assert_eq!((answer.outcome, answer.status().as_u16()), (Outcome::NotAccepted, 503));
+        assert_eq!(
+            (answer.outcome, answer.status().as_u16()),
+            (Outcome::NotAccepted, 503)
+        );
         let body = std::str::from_utf8(&answer.body).unwrap();
-        assert_eq!(body, format!("{object} is not accepted, and this machine waits until it is mended: spec.ipxe: no good"));
+        assert_eq!(
+            body,
+            format!(
+                "{object} is not accepted, and this machine waits until it is mended: spec.ipxe: no good"
+            )
+        );
     }
 }

@@ -27,7 +27,12 @@ fn start(limits: Limits) -> Running {
 fn start_with(limits: Limits, config: Option<&str>) -> Running {
     let (server, registry) = bind(limits, config);
     let stop = CancellationToken::new();
-    Running { address: server.local_addr().unwrap(), registry, task: tokio::spawn(server.run(stop.clone())), stop }
+    Running {
+        address: server.local_addr().unwrap(),
+        registry,
+        task: tokio::spawn(server.run(stop.clone())),
+        stop,
+    }
 }
 
 fn bind(limits: Limits, config: Option<&str>) -> (Server, Registry) {
@@ -36,13 +41,36 @@ fn bind(limits: Limits, config: Option<&str>) -> (Server, Registry) {
     let mut catalog = Catalog::new();
     if let Some(config) = config {
         let configs = [("config0".parse().unwrap(), config.to_owned())].into();
-        let profile = Profile::compile(ObjectKey::new("ns", "p"), None, &[].into(), "#!ipxe\n", &configs).unwrap();
+        let profile = Profile::compile(
+            ObjectKey::new("ns", "p"),
+            None,
+            &[].into(),
+            "#!ipxe\n",
+            &configs,
+        )
+        .unwrap();
         let id = "47c6da67-7477-4970-aa03-84e48ff4f6ad".parse().unwrap();
-        catalog.apply(Change::Profile(Arc::new(profile.with_ids([("config0".parse().unwrap(), id)].into()))));
+        catalog.apply(Change::Profile(Arc::new(
+            profile.with_ids([("config0".parse().unwrap(), id)].into()),
+        )));
     }
-    let boot = Arc::new(Boot::new(Arc::new(SharedCatalog::new(catalog)), ExtrinsicLabels::default(), None));
+    let boot = Arc::new(Boot::new(
+        Arc::new(SharedCatalog::new(catalog)),
+        ExtrinsicLabels::default(),
+        None,
+    ));
     boot.set_synced();
-    (Server::bind("127.0.0.1:0".parse().unwrap(), boot, metrics, Arc::new(()), limits).unwrap(), registry)
+    (
+        Server::bind(
+            "127.0.0.1:0".parse().unwrap(),
+            boot,
+            metrics,
+            Arc::new(()),
+            limits,
+        )
+        .unwrap(),
+        registry,
+    )
 }
 
 impl Running {
@@ -72,12 +100,19 @@ async fn read_answer(stream: &mut TcpStream) -> (String, String) {
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .unwrap();
             if body.len() >= length.parse().unwrap() {
                 return (head.to_owned(), body.to_owned());
             }
         }
-        assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0, "closed after {text:?}");
+        assert_ne!(
+            stream.read_buf(&mut bytes).await.unwrap(),
+            0,
+            "closed after {text:?}"
+        );
     }
 }
 
@@ -86,11 +121,20 @@ async fn a_connection_serves_several_requests_with_a_length_each() {
     let server = start(Limits::default());
     let mut stream = server.connect().await;
     for _ in 0..3 {
-        stream.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: shaper:8080\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: shaper:8080\r\n\r\n")
+            .await
+            .unwrap();
         let (head, body) = read_answer(&mut stream).await;
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-        assert!(head.contains("cache-control: no-store") && head.contains("x-request-id: "), "{head}");
-        assert!(!head.contains("transfer-encoding") && !head.contains("content-encoding"), "{head}");
+        assert!(
+            head.contains("cache-control: no-store") && head.contains("x-request-id: "),
+            "{head}"
+        );
+        assert!(
+            !head.contains("transfer-encoding") && !head.contains("content-encoding"),
+            "{head}"
+        );
         assert!(body.starts_with("#!ipxe\n"));
     }
     server.stop().await;
@@ -99,9 +143,17 @@ async fn a_connection_serves_several_requests_with_a_length_each() {
 #[tokio::test]
 async fn head_has_the_length_of_get_and_no_body() {
     let server = start(Limits::default());
-    let get = server.exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-    let head = server.exchange(b"HEAD /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-    let length = |text: &str| text.lines().find_map(|line| line.strip_prefix("content-length: ").map(str::to_owned)).unwrap();
+    let get = server
+        .exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    let head = server
+        .exchange(b"HEAD /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    let length = |text: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("content-length: ").map(str::to_owned))
+            .unwrap()
+    };
     assert_eq!(length(&get), length(&head));
     assert!(head.ends_with("\r\n\r\n"), "{head}");
     server.stop().await;
@@ -110,18 +162,33 @@ async fn head_has_the_length_of_get_and_no_body() {
 #[tokio::test]
 async fn a_failure_says_what_to_do_under_an_id_that_the_log_has() {
     let server = start(Limits::default());
-    let answer = server.exchange(b"GET /ipxe?uuid= HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let answer = server
+        .exchange(b"GET /ipxe?uuid= HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
     assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
-    let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
-    assert!(answer.contains("no Assignment matches this machine") && answer.ends_with(&format!("request id: {id}\n")), "{answer}");
+    let id = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("x-request-id: "))
+        .unwrap();
+    assert!(
+        answer.contains("no Assignment matches this machine")
+            && answer.ends_with(&format!("request id: {id}\n")),
+        "{answer}"
+    );
     server.stop().await;
 }
 
 #[tokio::test]
 async fn what_ipxe_leaves_raw_in_a_query_is_read() {
     let server = start(Limits::default());
-    let answer = server.exchange(b"GET /ipxe?product=a\"<b>{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("no Assignment matches this machine"), "{answer}");
+    let answer = server
+        .exchange(b"GET /ipxe?product=a\"<b>{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 404 ")
+            && answer.contains("no Assignment matches this machine"),
+        "{answer}"
+    );
     server.stop().await;
 }
 
@@ -130,9 +197,15 @@ async fn a_body_ends_the_connection_and_is_never_taken_for_a_request() {
     let server = start(Limits::default());
     let hidden = "GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n";
     for body in ["\"\"\"\n".to_owned() + hidden, hidden.to_owned()] {
-        let request = format!("GET /ipxe HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}{hidden}", body.len());
+        let request = format!(
+            "GET /ipxe HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}{hidden}",
+            body.len()
+        );
         let answer = server.exchange(request.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("connection: close\r\n"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 404 ") && answer.contains("connection: close\r\n"),
+            "{answer}"
+        );
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     }
     server.stop().await;
@@ -141,8 +214,15 @@ async fn a_body_ends_the_connection_and_is_never_taken_for_a_request() {
 #[tokio::test]
 async fn other_methods_are_told_which_are_served() {
     let server = start(Limits::default());
-    let answer = server.exchange(b"POST /ipxe HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD\r\n"), "{answer}");
+    let answer = server
+        .exchange(
+            b"POST /ipxe HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD\r\n"),
+        "{answer}"
+    );
     server.stop().await;
 }
 
@@ -150,49 +230,105 @@ async fn other_methods_are_told_which_are_served() {
 async fn what_is_too_long_is_refused() {
     let server = start(Limits::default());
     let cases = [
-        (format!("GET /ipxe?a={} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "x".repeat(9000)), "HTTP/1.1 414 "),
-        (format!("GET /ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: {}\r\n\r\n", "x".repeat(20_000)), "HTTP/1.1 431 "),
-        (format!("GET /ipxe?a={} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(1_000_000)), "HTTP/1.1 431 "),
+        (
+            format!(
+                "GET /ipxe?a={} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                "x".repeat(9000)
+            ),
+            "HTTP/1.1 414 ",
+        ),
+        (
+            format!(
+                "GET /ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: {}\r\n\r\n",
+                "x".repeat(20_000)
+            ),
+            "HTTP/1.1 431 ",
+        ),
+        (
+            format!(
+                "GET /ipxe?a={} HTTP/1.1\r\nHost: a\r\n\r\n",
+                "x".repeat(1_000_000)
+            ),
+            "HTTP/1.1 431 ",
+        ),
     ];
     for (request, status) in cases {
         let answer = server.exchange(request.as_bytes()).await;
-        assert!(answer.starts_with(status) && answer.contains("\nrequest id: "), "{answer:.200}");
+        assert!(
+            answer.starts_with(status) && answer.contains("\nrequest id: "),
+            "{answer:.200}"
+        );
     }
-    let answer = server.exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let answer = server
+        .exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "others go on");
     server.stop().await;
 }
 
 #[tokio::test]
 async fn an_idle_connection_and_a_slow_head_are_closed() {
-    let server = start(Limits { head: Duration::from_millis(200), ..Limits::default() });
+    let server = start(Limits {
+        head: Duration::from_millis(200),
+        ..Limits::default()
+    });
     for beginning in ["", "GET /ipxe HTTP/1.1\r\nHo"] {
         let answer = server.exchange(beginning.as_bytes()).await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 408 "),
+            "{answer}"
+        );
     }
     server.stop().await;
 }
 
 #[tokio::test]
 async fn a_client_too_many_is_asked_to_come_again() {
-    let server = start(Limits { connections: 1, ..Limits::default() });
+    let server = start(Limits {
+        connections: 1,
+        ..Limits::default()
+    });
     let mut first = server.connect().await;
-    first.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    first
+        .write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
     read_answer(&mut first).await;
-    let answer = server.exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let answer = server
+        .exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    let seconds: u32 = answer.lines().find_map(|line| line.strip_prefix("retry-after: ")).unwrap().parse().unwrap();
+    let seconds: u32 = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("retry-after: "))
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!((2..=10).contains(&seconds));
-    first.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
-    assert!(read_answer(&mut first).await.0.starts_with("HTTP/1.1 200 "), "the first is served on");
+    first
+        .write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(
+        read_answer(&mut first).await.0.starts_with("HTTP/1.1 200 "),
+        "the first is served on"
+    );
     server.stop().await;
 }
 
 #[tokio::test]
 async fn a_request_too_many_is_asked_to_come_again() {
-    let server = start(Limits { in_flight: 0, ..Limits::default() });
-    let answer = server.exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: "), "{answer}");
+    let server = start(Limits {
+        in_flight: 0,
+        ..Limits::default()
+    });
+    let answer = server
+        .exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: "),
+        "{answer}"
+    );
     server.stop().await;
 }
 
@@ -200,11 +336,16 @@ async fn a_request_too_many_is_asked_to_come_again() {
 async fn stopping_ends_idle_connections_and_counts_are_right() {
     let server = start(Limits::default());
     let mut idle = server.connect().await;
-    idle.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
     read_answer(&mut idle).await;
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &server.registry).unwrap();
-    assert!(text.contains("http_requests_total{route=\"bootstrap\",outcome=\"ok\"} 1"), "{text}");
+    assert!(
+        text.contains("http_requests_total{route=\"bootstrap\",outcome=\"ok\"} 1"),
+        "{text}"
+    );
     assert!(text.contains("http_connections 1"), "{text}");
     server.stop().await;
     assert_eq!(idle.read(&mut [0; 16]).await.unwrap(), 0);
@@ -225,24 +366,45 @@ async fn bytes_that_are_no_request_get_a_400_with_a_sentence_and_are_counted() {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         let answer = String::from_utf8(answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{bytes:?}: {answer}");
-        let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
-        assert!(answer.ends_with(&format!("\nrequest id: {id}\n")), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+            "{bytes:?}: {answer}"
+        );
+        let id = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("x-request-id: "))
+            .unwrap();
+        assert!(
+            answer.ends_with(&format!("\nrequest id: {id}\n")),
+            "{answer}"
+        );
     }
     // HTTP/2 is recognised, and never answered in HTTP/1.
-    assert_eq!(server.exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await, "");
+    assert_eq!(
+        server.exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await,
+        ""
+    );
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &server.registry).unwrap();
-    assert!(text.contains("http_requests_total{route=\"unknown\",outcome=\"bad_request\"} 5"), "{text}");
+    assert!(
+        text.contains("http_requests_total{route=\"unknown\",outcome=\"bad_request\"} 5"),
+        "{text}"
+    );
     server.stop().await;
 }
 
 #[tokio::test]
 async fn a_refusal_behind_good_answers_has_its_sentence_too() {
     let server = start(Limits::default());
-    let answer = server.exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\nGET /\0 HTTP/1.1\r\n\r\n").await;
+    let answer = server
+        .exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\nGET /\0 HTTP/1.1\r\n\r\n")
+        .await;
     assert_eq!(answer.matches("x-request-id: ").count(), 2, "{answer}");
-    assert!(answer.contains("HTTP/1.1 400 Bad Request\r\n") && answer.contains("this is no HTTP/1 request"), "{answer}");
+    assert!(
+        answer.contains("HTTP/1.1 400 Bad Request\r\n")
+            && answer.contains("this is no HTTP/1 request"),
+        "{answer}"
+    );
     server.stop().await;
 }
 
@@ -254,10 +416,16 @@ async fn a_client_that_came_before_the_end_may_ask_after_it() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     server.stop.cancel();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    accepted.write_all(b".ipxe HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    accepted
+        .write_all(b".ipxe HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = String::new();
     accepted.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close\r\n"),
+        "{answer}"
+    );
     server.stop().await;
 }
 
@@ -265,13 +433,20 @@ async fn a_client_that_came_before_the_end_may_ask_after_it() {
 async fn whoever_waits_to_be_accepted_at_the_end_is_served() {
     let server = start(Limits::default());
     // Nothing here has let the server's task run since they connected.
-    let waiting: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(server.address).unwrap()).collect();
+    let waiting: Vec<_> = (0..20)
+        .map(|_| std::net::TcpStream::connect(server.address).unwrap())
+        .collect();
     server.stop.cancel();
     for mut stream in waiting {
-        std::io::Write::write_all(&mut stream, b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        std::io::Write::write_all(&mut stream, b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
         stream.set_nonblocking(true).unwrap();
         let mut answer = String::new();
-        TcpStream::from_std(stream).unwrap().read_to_string(&mut answer).await.unwrap();
+        TcpStream::from_std(stream)
+            .unwrap()
+            .read_to_string(&mut answer)
+            .await
+            .unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
     server.stop().await;
@@ -279,7 +454,10 @@ async fn whoever_waits_to_be_accepted_at_the_end_is_served() {
 
 #[tokio::test]
 async fn long_answers_that_are_not_taken_are_bounded_and_make_room_when_they_are() {
-    let limits = Limits { answer_bytes: 3_000_000, ..Limits::default() };
+    let limits = Limits {
+        answer_bytes: 3_000_000,
+        ..Limits::default()
+    };
     let server = start_with(limits, Some(&"x".repeat(200_000)));
     let ask = b"GET /config/47c6da67-7477-4970-aa03-84e48ff4f6ad HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let mut readers = Vec::new();
@@ -298,7 +476,12 @@ async fn long_answers_that_are_not_taken_are_bounded_and_make_room_when_they_are
         assert!(readers.len() < 500, "nothing is bounded");
     };
     assert!(shed > 3_000_000 / 200_000, "only {shed} fit");
-    assert!(server.exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
+    assert!(
+        server
+            .exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 200 ")
+    );
     drop(readers);
     while !server.exchange(ask).await.starts_with("HTTP/1.1 200 ") {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -312,7 +495,9 @@ const ASK: &str = "GET /config/47c6da67-7477-4970-aa03-84e48ff4f6ad HTTP/1.1\r\n
 async fn an_answer_comes_whole_whatever_its_length_and_whatever_it_looks_like() {
     // Wherever a piece of it begins, that looks like an answer of its own.
     const SIXTEEN: &str = "HTTP/1.1 400 no\n";
-    for len in [0, 1, 16_383, 16_384, 16_385, 32_768, 32_769, 49_152, 250_000] {
+    for len in [
+        0, 1, 16_383, 16_384, 16_385, 32_768, 32_769, 49_152, 250_000,
+    ] {
         let text: String = SIXTEEN.chars().cycle().take(len).collect();
         let server = start_with(Limits::default(), Some(&text));
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -322,16 +507,29 @@ async fn an_answer_comes_whole_whatever_its_length_and_whatever_it_looks_like() 
         for _ in 0..2 {
             stream.write_all(ASK.as_bytes()).await.unwrap();
             let (head, body) = read_answer(&mut stream).await;
-            assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains(&format!("content-length: {len}")), "{head}");
+            assert!(
+                head.starts_with("HTTP/1.1 200 OK\r\n")
+                    && head.contains(&format!("content-length: {len}")),
+                "{head}"
+            );
             assert!(body == text, "{len}: {} bytes came", body.len());
         }
-        stream.write_all(ASK.replace("GET", "HEAD").as_bytes()).await.unwrap();
-        stream.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        stream
+            .write_all(ASK.replace("GET", "HEAD").as_bytes())
+            .await
+            .unwrap();
+        stream
+            .write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
         let mut rest = String::new();
         stream.read_to_string(&mut rest).await.unwrap();
         let (head, next) = rest.split_once("\r\n\r\n").unwrap();
         // hyper says no length of nothing here.
-        assert!(len == 0 || head.contains(&format!("content-length: {len}")), "{head}");
+        assert!(
+            len == 0 || head.contains(&format!("content-length: {len}")),
+            "{head}"
+        );
         assert!(next.starts_with("HTTP/1.1 200 OK\r\n"), "{rest}");
         server.stop().await;
     }
@@ -339,11 +537,19 @@ async fn an_answer_comes_whole_whatever_its_length_and_whatever_it_looks_like() 
 
 #[tokio::test]
 async fn a_connection_is_idle_after_a_long_answer_as_after_a_short_one() {
-    let server = start_with(Limits { head: Duration::from_millis(200), ..Limits::default() }, Some(&"x".repeat(100_000)));
+    let server = start_with(
+        Limits {
+            head: Duration::from_millis(200),
+            ..Limits::default()
+        },
+        Some(&"x".repeat(100_000)),
+    );
     for method in ["GET", "HEAD"] {
         // Ends where the server closes, which it does by itself.
         let ask = ASK.replace("GET", method);
-        let answer = tokio::time::timeout(Duration::from_mins(1), server.exchange(ask.as_bytes())).await.expect("it is closed");
+        let answer = tokio::time::timeout(Duration::from_mins(1), server.exchange(ask.as_bytes()))
+            .await
+            .expect("it is closed");
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:.100}");
     }
     server.stop().await;
@@ -357,9 +563,19 @@ async fn a_client_that_takes_nothing_is_given_up_where_the_stream_holds_its_answ
     // As TLS does: it takes all of it, and waits when it is flushed.
     let stream = tokio::io::BufWriter::new(ours);
     let started = tokio::time::Instant::now();
-    let attended = server.attend(stream, "192.0.2.7:1234".parse().unwrap(), CancellationToken::new());
-    tokio::time::timeout(Duration::from_mins(10), attended).await.expect("it ends").unwrap();
-    assert_eq!(started.elapsed().as_secs(), Limits::default().answer.as_secs());
+    let attended = server.attend(
+        stream,
+        "192.0.2.7:1234".parse().unwrap(),
+        CancellationToken::new(),
+    );
+    tokio::time::timeout(Duration::from_mins(10), attended)
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert_eq!(
+        started.elapsed().as_secs(),
+        Limits::default().answer.as_secs()
+    );
 }
 
 #[tokio::test]
@@ -372,7 +588,9 @@ async fn whoever_asks_on_and_on_and_reads_nothing_waits() {
         let many = ASK.repeat(1000);
         let mut sent = 0;
         // What the system holds for both sides is some megabytes.
-        while let Ok(more) = tokio::time::timeout(Duration::from_secs(2), stream.write_all(many.as_bytes())).await {
+        while let Ok(more) =
+            tokio::time::timeout(Duration::from_secs(2), stream.write_all(many.as_bytes())).await
+        {
             more.unwrap();
             sent += many.len();
             assert!(sent < 60_000_000, "the server reads on and on");

@@ -40,29 +40,44 @@ pub(crate) fn text(text: &str) -> Arc<str> {
 
 /// Labels that other objects may have as well.
 pub(crate) fn labels(labels: Vec<Label>) -> Arc<[Label]> {
-    match labels.iter().map(|(key, value)| key.len() + value.len()).sum() {
+    match labels
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum()
+    {
         _ if labels.is_empty() => Arc::default(),
-        0..=LONGEST => LABELS.with_borrow_mut(|known| known.like(&labels, || labels.as_slice().into())),
+        0..=LONGEST => {
+            LABELS.with_borrow_mut(|known| known.like(&labels, || labels.as_slice().into()))
+        }
         _ => labels.into(),
     }
 }
 
 /// A place where other objects may be as well.
 pub(crate) fn place(partition: &str, namespace: &str) -> Arc<Place> {
-    let place = Place { namespace: text(namespace), partition: text(partition) };
+    let place = Place {
+        namespace: text(namespace),
+        partition: text(partition),
+    };
     match partition.len() + namespace.len() {
-        0..=LONGEST => OBJECT_PLACES.with_borrow_mut(|known| known.like(&place, || place.clone().into())),
+        0..=LONGEST => {
+            OBJECT_PLACES.with_borrow_mut(|known| known.like(&place, || place.clone().into()))
+        }
         _ => place.into(),
     }
 }
 
 impl<T: Hash + Eq + ?Sized> Remembered<T> {
     fn new() -> Self {
-        Self { places: vec![None; PLACES], hasher: ahash::RandomState::default() }
+        Self {
+            places: vec![None; PLACES],
+            hasher: ahash::RandomState::default(),
+        }
     }
 
     fn like(&mut self, like: &T, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
-        let hash = usize::try_from(self.hasher.hash_one(like) % PLACES as u64).expect("there are few places");
+        let hash = usize::try_from(self.hasher.hash_one(like) % PLACES as u64)
+            .expect("there are few places");
         let place = &mut self.places[hash];
         match place {
             Some(known) if **known == *like => known.clone(),
@@ -80,7 +95,10 @@ mod tests {
         assert!(Arc::ptr_eq(&text("machines"), &text("machines")));
         let pair = || vec![(text("os"), text("linux"))];
         assert!(Arc::ptr_eq(&labels(pair()), &labels(pair())));
-        assert!(Arc::ptr_eq(&place("east", "machines"), &place("east", "machines")) && place("", "machines") != place("machines", ""));
+        assert!(
+            Arc::ptr_eq(&place("east", "machines"), &place("east", "machines"))
+                && place("", "machines") != place("machines", "")
+        );
         assert_eq!((&*text("other"), labels(vec![]).len()), ("other", 0));
     }
 
@@ -88,13 +106,19 @@ mod tests {
     fn long_texts_are_not_held_on_to() {
         let long = "x".repeat(LONGEST + 1);
         assert_eq!(Arc::strong_count(&text(&long)), 1);
-        assert_eq!(Arc::strong_count(&labels(vec![(text("key"), text(&long))])), 1);
+        assert_eq!(
+            Arc::strong_count(&labels(vec![(text("key"), text(&long))])),
+            1
+        );
     }
 
     #[test]
     fn more_than_can_be_remembered_is_right_all_the_same() {
         for turn in 0..2 {
-            assert!((0..10 * PLACES).all(|number| *text(&number.to_string()) == *number.to_string()), "turn {turn}");
+            assert!(
+                (0..10 * PLACES).all(|number| *text(&number.to_string()) == *number.to_string()),
+                "turn {turn}"
+            );
         }
     }
 }

@@ -13,7 +13,11 @@ pub fn canonical(name: &str) -> Cow<'_, str> {
     if matches!(name, "x86_64" | "arm64") {
         return name.into();
     }
-    let lower = if name.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) };
+    let lower = if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    };
     match lower.as_ref() {
         "aarch64" => "arm64".into(),
         "amd64" | "x86-64" | "x64" => "x86_64".into(),

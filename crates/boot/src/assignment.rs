@@ -29,11 +29,16 @@ pub struct Assignment {
 /// The place of an Assignment among those that match by the same identity, or by none: the rest of the rule of selection.
 impl Assignment {
     pub(crate) fn standing(&self, other: &Self) -> Ordering {
-        self.merit(other).then_with(|| older_first(self.created, other.created)).then_with(|| self.key.cmp(&other.key))
+        self.merit(other)
+            .then_with(|| older_first(self.created, other.created))
+            .then_with(|| self.key.cmp(&other.key))
     }
 
     /// The part of the order that somebody chose: priority, then the number of label requirements.
     pub(crate) fn merit(&self, other: &Self) -> Ordering {
-        other.priority.cmp(&self.priority).then_with(|| other.subjects.labels.len().cmp(&self.subjects.labels.len()))
+        other
+            .priority
+            .cmp(&self.priority)
+            .then_with(|| other.subjects.labels.len().cmp(&self.subjects.labels.len()))
     }
 }

@@ -3,7 +3,9 @@
 /// Whether all bytes are such. It looks at all of them, as many at once as the processor can: for texts that nearly always are.
 #[inline]
 pub fn all(text: &[u8], is: impl Fn(u8) -> bool) -> bool {
-    text.iter().fold(0, |others, byte| others | u8::from(!is(*byte))) == 0
+    text.iter()
+        .fold(0, |others, byte| others | u8::from(!is(*byte)))
+        == 0
 }
 
 /// The highest bit of each of eight bytes that is another than `byte`; all lower bits are of no meaning.
@@ -36,10 +38,20 @@ mod tests {
     fn bytes_differ_each_for_itself() {
         for byte in 0..=255 {
             for other in 0..=255 {
-                let bits = differing(u64::from_le_bytes([byte, other, byte, other, other, byte, byte, other]), byte).to_le_bytes();
+                let bits = differing(
+                    u64::from_le_bytes([byte, other, byte, other, other, byte, byte, other]),
+                    byte,
+                )
+                .to_le_bytes();
                 let differs = byte != other;
-                let expected = [false, differs, false, differs, differs, false, false, differs];
-                assert_eq!(bits.map(|bits| bits & 0x80 != 0), expected, "{byte} {other}");
+                let expected = [
+                    false, differs, false, differs, differs, false, false, differs,
+                ];
+                assert_eq!(
+                    bits.map(|bits| bits & 0x80 != 0),
+                    expected,
+                    "{byte} {other}"
+                );
             }
         }
     }

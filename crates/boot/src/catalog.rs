@@ -189,7 +189,10 @@ impl Catalog {
 
     /// A catalog of nothing that also knows which Assignments select a Profile, as long as it and its clones live.
     pub fn with_selectors() -> Self {
-        Self { selectors: Some(Selectors::new()), ..Self::new() }
+        Self {
+            selectors: Some(Selectors::new()),
+            ..Self::new()
+        }
     }
 
     /// Which Assignments select a Profile, if the catalog was made to know.
@@ -227,12 +230,18 @@ impl Catalog {
 
     /// How many keys the indexes hold. A catalog of nothing has none, whatever it held before.
     pub fn index_size(&self) -> usize {
-        self.uuids.len() + self.serials.len() + self.macs.len() + self.by_labels.size() + self.profiles.index_size()
+        self.uuids.len()
+            + self.serials.len()
+            + self.macs.len()
+            + self.by_labels.size()
+            + self.profiles.index_size()
     }
 
     /// All accepted Assignments, in no order.
     pub fn assignments(&self) -> impl Iterator<Item = &Arc<Assignment>> {
-        self.assignments.iter().map(|(assignment, ())| &assignment.0)
+        self.assignments
+            .iter()
+            .map(|(assignment, ())| &assignment.0)
     }
 
     /// All accepted Profiles, in no order.
@@ -242,7 +251,9 @@ impl Catalog {
 
     /// One Assignment: its last accepted version.
     pub fn assignment(&self, key: &ObjectKey) -> Option<&Arc<Assignment>> {
-        self.assignments.get_key(key).map(|assignment| &assignment.0)
+        self.assignments
+            .get_key(key)
+            .map(|assignment| &assignment.0)
     }
 
     /// One Profile: its last accepted version.
@@ -260,8 +271,13 @@ impl Catalog {
 
     /// The names of all objects, accepted or not, each once, in no order.
     pub fn names(&self) -> impl Iterator<Item = Name> {
-        let assignments = self.assignments().map(|assignment| Name::Assignment(assignment.key.clone()));
-        let accepted = assignments.chain(self.profiles().map(|profile| Name::Profile(profile.key.clone())));
+        let assignments = self
+            .assignments()
+            .map(|assignment| Name::Assignment(assignment.key.clone()));
+        let accepted = assignments.chain(
+            self.profiles()
+                .map(|profile| Name::Profile(profile.key.clone())),
+        );
         accepted.chain(self.stand_ins().map(|unaccepted| unaccepted.name()))
     }
 
@@ -272,14 +288,27 @@ impl Catalog {
 
     /// The Profiles that an Assignment selects, before any subject is looked at: the older first, then by name. What is not accepted is
     /// selected as well, by its labels.
-    pub fn profiles_of<'c>(&'c self, assignment: &'c Assignment) -> impl Iterator<Item = &'c Arc<Profile>> {
-        self.profiles.selected(&assignment.key, &assignment.profiles)
+    pub fn profiles_of<'c>(
+        &'c self,
+        assignment: &'c Assignment,
+    ) -> impl Iterator<Item = &'c Arc<Profile>> {
+        self.profiles
+            .selected(&assignment.key, &assignment.profiles)
     }
 
     /// The buckets in which everything stands that could match the subject, each in its order.
-    pub(crate) fn buckets<'c>(&'c self, subject: &Subject) -> impl Iterator<Item = (MatchedBy, &'c Bucket<Assignment>)> {
-        let labels = self.by_labels.buckets(subject).map(|bucket| (MatchedBy::Labels, bucket));
-        self.identity_buckets(subject).into_iter().flatten().chain(labels)
+    pub(crate) fn buckets<'c>(
+        &'c self,
+        subject: &Subject,
+    ) -> impl Iterator<Item = (MatchedBy, &'c Bucket<Assignment>)> {
+        let labels = self
+            .by_labels
+            .buckets(subject)
+            .map(|bucket| (MatchedBy::Labels, bucket));
+        self.identity_buckets(subject)
+            .into_iter()
+            .flatten()
+            .chain(labels)
     }
 
     /// The Assignment that nothing can stand before, if the subject's uuid alone tells which that is: the uuid is the strongest identity, and
@@ -288,33 +317,65 @@ impl Catalog {
         let first = self.uuids.get(&subject.uuid()?)?.first()?;
         let (highest, _) = self.priorities.last()?;
         let is_first = first.priority >= *highest && first.subjects.labels.unmet(subject).is_none();
-        is_first.then_some(Found { by: MatchedBy::Uuid, assignment: first })
+        is_first.then_some(Found {
+            by: MatchedBy::Uuid,
+            assignment: first,
+        })
     }
 
     /// Those of them that its identities lead to.
-    fn identity_buckets<'c>(&'c self, subject: &Subject) -> [Option<(MatchedBy, &'c Bucket<Assignment>)>; 4] {
+    fn identity_buckets<'c>(
+        &'c self,
+        subject: &Subject,
+    ) -> [Option<(MatchedBy, &'c Bucket<Assignment>)>; 4] {
         let uuid = subject.uuid();
-        let exact = uuid.and_then(|uuid| self.uuids.get(&uuid)).map(|bucket| (MatchedBy::Uuid, bucket));
-        let swapped = uuid.map(identity::other_byte_order).filter(|other| Some(*other) != uuid);
-        let swapped = swapped.and_then(|uuid| self.uuids.get(&uuid)).map(|bucket| (MatchedBy::UuidOtherByteOrder, bucket));
-        let serial = subject.serial().and_then(|serial| self.serials.get(serial)).map(|bucket| (MatchedBy::Serial, bucket));
-        let mac = subject.mac().and_then(|mac| self.macs.get(&mac)).map(|bucket| (MatchedBy::Mac, bucket));
+        let exact = uuid
+            .and_then(|uuid| self.uuids.get(&uuid))
+            .map(|bucket| (MatchedBy::Uuid, bucket));
+        let swapped = uuid
+            .map(identity::other_byte_order)
+            .filter(|other| Some(*other) != uuid);
+        let swapped = swapped
+            .and_then(|uuid| self.uuids.get(&uuid))
+            .map(|bucket| (MatchedBy::UuidOtherByteOrder, bucket));
+        let serial = subject
+            .serial()
+            .and_then(|serial| self.serials.get(serial))
+            .map(|bucket| (MatchedBy::Serial, bucket));
+        let mac = subject
+            .mac()
+            .and_then(|mac| self.macs.get(&mac))
+            .map(|bucket| (MatchedBy::Mac, bucket));
         [exact, swapped, serial, mac]
     }
 
     /// The Assignments that name an identity of the subject, by rank, each once with the strongest.
     pub fn naming<'c>(&'c self, subject: &Subject) -> Vec<Found<'c>> {
         let named = self.identity_buckets(subject).into_iter().flatten();
-        let all = named.flat_map(|(by, bucket)| bucket.iter().map(move |assignment| Found { by, assignment }));
-        let mut found: Vec<_> = all.filter(|found| found.assignment.subjects.identify(subject) == Some(found.by)).collect();
+        let all = named.flat_map(|(by, bucket)| {
+            bucket
+                .iter()
+                .map(move |assignment| Found { by, assignment })
+        });
+        let mut found: Vec<_> = all
+            .filter(|found| found.assignment.subjects.identify(subject) == Some(found.by))
+            .collect();
         found.sort_by(Found::rank);
         found
     }
 
     /// The Assignments that name no identities, by rank.
     pub fn without_identities(&self) -> Vec<Found<'_>> {
-        let all = self.assignments().chain(self.claiming()).filter(|assignment| !assignment.subjects.names_identities());
-        let mut found: Vec<_> = all.map(|assignment| Found { by: MatchedBy::Labels, assignment }).collect();
+        let all = self
+            .assignments()
+            .chain(self.claiming())
+            .filter(|assignment| !assignment.subjects.names_identities());
+        let mut found: Vec<_> = all
+            .map(|assignment| Found {
+                by: MatchedBy::Labels,
+                assignment,
+            })
+            .collect();
         found.sort_by(Found::rank);
         found
     }
@@ -358,7 +419,11 @@ impl Catalog {
         if !subjects.names_identities() {
             self.by_labels.add(assignment);
         }
-        let others = self.priorities.get(&assignment.priority).copied().unwrap_or(0);
+        let others = self
+            .priorities
+            .get(&assignment.priority)
+            .copied()
+            .unwrap_or(0);
         self.priorities.insert_mut(assignment.priority, others + 1);
     }
 
@@ -377,18 +442,27 @@ impl Catalog {
         if !subjects.names_identities() {
             self.by_labels.remove(assignment);
         }
-        match self.priorities.get(&assignment.priority).copied().unwrap_or(0) {
+        match self
+            .priorities
+            .get(&assignment.priority)
+            .copied()
+            .unwrap_or(0)
+        {
             0 | 1 => drop(self.priorities.remove_mut(&assignment.priority)),
             many => self.priorities.insert_mut(assignment.priority, many - 1),
         }
     }
 
     fn put_profile(&mut self, profile: Arc<Profile>) -> bool {
-        let Some(selectors) = &mut self.selectors else { return self.profiles.put(profile) };
+        let Some(selectors) = &mut self.selectors else {
+            return self.profiles.put(profile);
+        };
         let known = self.profiles.get(&profile.key).cloned();
         let is_new = self.profiles.put(profile.clone());
         if is_new {
-            known.into_iter().for_each(|known| selectors.take_profile(&known));
+            known
+                .into_iter()
+                .for_each(|known| selectors.take_profile(&known));
             selectors.put_profile(&profile);
         }
         is_new

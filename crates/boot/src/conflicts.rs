@@ -47,7 +47,10 @@ impl Conflicts {
     /// The same, of Assignments in different partitions only: those within one are known to its own controllers. Where hundreds tie,
     /// some may be missed.
     pub fn across_partitions() -> Self {
-        Self { across: true, ..Self::default() }
+        Self {
+            across: true,
+            ..Self::default()
+        }
     }
 
     /// All that stand in a conflict, in no order.
@@ -58,7 +61,10 @@ impl Conflicts {
     /// Some of those that an Assignment is in conflict with, sorted: all of them up to [`MAX_NAMED`]. Empty where there is no conflict.
     pub fn of(&self, key: &ObjectKey) -> impl ExactSizeIterator<Item = &ObjectKey> {
         static NONE: BTreeSet<ObjectKey> = BTreeSet::new();
-        self.rivals.get(key).map_or(&NONE, |rivals| &rivals.0).iter()
+        self.rivals
+            .get(key)
+            .map_or(&NONE, |rivals| &rivals.0)
+            .iter()
     }
 
     /// How many Assignments stand in a conflict.
@@ -76,7 +82,11 @@ impl Conflicts {
         let key = &assignment.key;
         let mut touched = self.take(catalog, key);
         // All of them, not only as many as are named: each has to name this one, unless it names enough.
-        for rival in self.counted(self.hungry.as_ref().unwrap_or(catalog), assignment).map(|rival| rival.key.clone()).collect::<Vec<_>>() {
+        for rival in self
+            .counted(self.hungry.as_ref().unwrap_or(catalog), assignment)
+            .map(|rival| rival.key.clone())
+            .collect::<Vec<_>>()
+        {
             if self.name(&rival, key) {
                 touched.insert(rival.clone());
             }
@@ -99,7 +109,9 @@ impl Conflicts {
         }
         let namers = self.named_by.remove(key).unwrap_or_default();
         for namer in &namers {
-            let Some(rivals) = self.rivals.get_mut(namer) else { continue };
+            let Some(rivals) = self.rivals.get_mut(namer) else {
+                continue;
+            };
             let was_full = rivals.0.len() == MAX_NAMED;
             rivals.0.remove(key);
             if was_full {
@@ -114,8 +126,17 @@ impl Conflicts {
 
     /// Keeps at hand who is hungry, after these have come, gone, or name others.
     fn note<'k>(&mut self, catalog: &Catalog, changed: impl Iterator<Item = &'k ObjectKey>) {
-        let Self { rivals, hungry, across, .. } = self;
-        let is_hungry = |key: &ObjectKey| rivals.get(key).is_none_or(|rivals| rivals.0.len() < MAX_NAMED);
+        let Self {
+            rivals,
+            hungry,
+            across,
+            ..
+        } = self;
+        let is_hungry = |key: &ObjectKey| {
+            rivals
+                .get(key)
+                .is_none_or(|rivals| rivals.0.len() < MAX_NAMED)
+        };
         match hungry {
             Some(_) if rivals.is_empty() => *hungry = None,
             Some(hungry) => {
@@ -129,7 +150,10 @@ impl Conflicts {
             }
             None if rivals.len() >= MANY && !*across => {
                 let mut all = Catalog::new();
-                for assignment in catalog.assignments().filter(|assignment| is_hungry(&assignment.key)) {
+                for assignment in catalog
+                    .assignments()
+                    .filter(|assignment| is_hungry(&assignment.key))
+                {
                     all.apply(Change::Assignment(assignment.clone()));
                 }
                 *hungry = Some(all);
@@ -139,25 +163,49 @@ impl Conflicts {
     }
 
     fn is_full(&self, key: &ObjectKey) -> bool {
-        self.rivals.get(key).is_some_and(|rivals| rivals.0.len() == MAX_NAMED)
+        self.rivals
+            .get(key)
+            .is_some_and(|rivals| rivals.0.len() == MAX_NAMED)
     }
 
     /// Looks for another to name in the place of one that is gone.
     fn refill(&mut self, catalog: &Catalog, namer: &ObjectKey, gone: &ObjectKey) {
-        let Some(assignment) = catalog.assignment(namer) else { return };
+        let Some(assignment) = catalog.assignment(namer) else {
+            return;
+        };
         let named = self.rivals.get(namer).map(|rivals| &rivals.0);
-        let is_new = |key: &ObjectKey| key != gone && !named.is_some_and(|named| named.contains(key));
-        let next = self.counted(catalog, assignment).map(|rival| &rival.key).find(|key| is_new(key)).cloned();
+        let is_new =
+            |key: &ObjectKey| key != gone && !named.is_some_and(|named| named.contains(key));
+        let next = self
+            .counted(catalog, assignment)
+            .map(|rival| &rival.key)
+            .find(|key| is_new(key))
+            .cloned();
         if let Some(next) = next {
             self.name(namer, &next);
         }
     }
 
-    fn counted<'c>(&self, catalog: &'c Catalog, of: &'c Arc<Assignment>) -> impl Iterator<Item = &'c Arc<Assignment>> + use<'c> {
+    fn counted<'c>(
+        &self,
+        catalog: &'c Catalog,
+        of: &'c Arc<Assignment>,
+    ) -> impl Iterator<Item = &'c Arc<Assignment>> + use<'c> {
         let across = self.across;
-        let SubjectSelectors { uuids, serials, macs, .. } = &of.subjects;
-        let most = if across { LOOKS + 4 * (uuids.len() + serials.len() + macs.len()) } else { usize::MAX };
-        catalog.rivals_among(of, most).filter(move |rival| !across || rival.key.partition != of.key.partition)
+        let SubjectSelectors {
+            uuids,
+            serials,
+            macs,
+            ..
+        } = &of.subjects;
+        let most = if across {
+            LOOKS + 4 * (uuids.len() + serials.len() + macs.len())
+        } else {
+            usize::MAX
+        };
+        catalog
+            .rivals_among(of, most)
+            .filter(move |rival| !across || rival.key.partition != of.key.partition)
     }
 
     /// Whether it was not named before.
@@ -166,7 +214,10 @@ impl Conflicts {
         if rivals.0.len() == MAX_NAMED || !rivals.0.insert(rival.clone()) {
             return false;
         }
-        self.named_by.entry(rival.clone()).or_default().insert(of.clone())
+        self.named_by
+            .entry(rival.clone())
+            .or_default()
+            .insert(of.clone())
     }
 
     fn forget_naming(&mut self, rival: &ObjectKey, by: &ObjectKey) {
@@ -199,13 +250,27 @@ mod tests {
             conflicts.put(&catalog, &assignment);
         }
         assert_eq!(conflicts.len(), 1000);
-        assert_eq!(conflicts.hungry.as_ref().map(Catalog::assignment_count), Some(0), "all name enough");
+        assert_eq!(
+            conflicts.hungry.as_ref().map(Catalog::assignment_count),
+            Some(0),
+            "all name enough"
+        );
         let most = conflicts.named_by.values().map(BTreeSet::len).max();
-        assert!(most <= Some(2 * MAX_NAMED), "one is named by {most:?}, who all look for another when it goes");
-        for key in catalog.assignments().map(|assignment| assignment.key.clone()).collect::<Vec<_>>() {
+        assert!(
+            most <= Some(2 * MAX_NAMED),
+            "one is named by {most:?}, who all look for another when it goes"
+        );
+        for key in catalog
+            .assignments()
+            .map(|assignment| assignment.key.clone())
+            .collect::<Vec<_>>()
+        {
             catalog.apply(Change::AssignmentGone(key.clone()));
             conflicts.take(&catalog, &key);
         }
-        assert!(conflicts.is_empty() && conflicts.named_by.is_empty() && conflicts.hungry.is_none(), "nothing is kept");
+        assert!(
+            conflicts.is_empty() && conflicts.named_by.is_empty() && conflicts.hungry.is_none(),
+            "nothing is kept"
+        );
     }
 }

@@ -72,8 +72,10 @@ pub fn other_byte_order(uuid: Uuid) -> Uuid {
 
 /// Whether this UUID is one that boards carry when nobody gave them one.
 pub fn is_placeholder_uuid(uuid: Uuid) -> bool {
-    const UNSET: [Uuid; 2] =
-        [Uuid::from_u128(0x0300_0200_0400_0500_0006_0007_0008_0009), Uuid::from_u128(0x0002_0003_0004_0005_0006_0007_0008_0009)];
+    const UNSET: [Uuid; 2] = [
+        Uuid::from_u128(0x0300_0200_0400_0500_0006_0007_0008_0009),
+        Uuid::from_u128(0x0002_0003_0004_0005_0006_0007_0008_0009),
+    ];
     uuid.is_nil() || uuid.is_max() || UNSET.contains(&uuid)
 }
 
@@ -100,7 +102,10 @@ pub(crate) fn is_filler(serial: &str) -> bool {
         "123456789",
         "1234567890",
     ];
-    FILLER.iter().any(|filler| serial.eq_ignore_ascii_case(filler)) || serial.bytes().all(|b| b == b'0')
+    FILLER
+        .iter()
+        .any(|filler| serial.eq_ignore_ascii_case(filler))
+        || serial.bytes().all(|b| b == b'0')
 }
 
 /// A link-layer address of 6 (Ethernet), 8 (EUI-64) or 20 octets (IP over `InfiniBand`, RFC 4391).
@@ -120,14 +125,20 @@ impl Mac {
     pub fn from_octets(from: &[u8]) -> Option<Self> {
         let mut octets = [0; 20];
         octets.get_mut(..from.len())?.copy_from_slice(from);
-        matches!(from.len(), 6 | 8 | 20).then(|| Self { len: u8::try_from(from.len()).expect("at most 20"), octets })
+        matches!(from.len(), 6 | 8 | 20).then(|| Self {
+            len: u8::try_from(from.len()).expect("at most 20"),
+            octets,
+        })
     }
 
     /// The same that [`FromStr`] accepts.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let octet = |digits: [u8; 2]| Some(hex(digits[0])? << 4 | hex(digits[1])?);
         let mut octets = [0; 20];
-        let separator = text.get(2).copied().filter(|byte| matches!(byte, b':' | b'-'));
+        let separator = text
+            .get(2)
+            .copied()
+            .filter(|byte| matches!(byte, b':' | b'-'));
         // Each octet is two digits, and a separator where there are such; behind the last there is none.
         let len = if let Some(separator) = separator {
             let (pieces, last) = text.as_chunks();
@@ -139,7 +150,9 @@ impl Mac {
             *place = octet(last)?;
             pieces.len() + 1
         } else {
-            let (pieces, []) = text.as_chunks() else { return None };
+            let (pieces, []) = text.as_chunks() else {
+                return None;
+            };
             for (place, digits) in octets.get_mut(..pieces.len())?.iter_mut().zip(pieces) {
                 *place = octet(*digits)?;
             }
@@ -214,9 +227,16 @@ mod tests {
 
     #[test]
     fn what_is_no_mac_is_refused() {
-        for text in
-            ["", "52", "52:54:00:ab:cd", "52:54-00:ab:cd:ef", "52:54:00:ab:cd:eg", "52:54:00:ab:cd:ef:", "5:5:0:a:c:e", "é25400abcde"]
-        {
+        for text in [
+            "",
+            "52",
+            "52:54:00:ab:cd",
+            "52:54-00:ab:cd:ef",
+            "52:54:00:ab:cd:eg",
+            "52:54:00:ab:cd:ef:",
+            "5:5:0:a:c:e",
+            "é25400abcde",
+        ] {
             assert!(text.parse::<Mac>().is_err(), "{text:?}");
         }
         assert!("aa".repeat(21).parse::<Mac>().is_err());
@@ -229,7 +249,11 @@ mod tests {
 
     #[test]
     fn octets_make_the_mac_that_has_them() {
-        for text in ["52:54:00:ab:cd:ef".to_owned(), "01".repeat(8), "ab".repeat(20)] {
+        for text in [
+            "52:54:00:ab:cd:ef".to_owned(),
+            "01".repeat(8),
+            "ab".repeat(20),
+        ] {
             let mac: Mac = text.parse().unwrap();
             assert_eq!(Mac::from_octets(mac.octets()), Some(mac));
         }
@@ -241,7 +265,10 @@ mod tests {
     #[test]
     fn the_other_byte_order_swaps_the_first_three_fields_only() {
         let uuid = parse_uuid("00112233-4455-6677-8899-aabbccddeeff").unwrap();
-        assert_eq!(other_byte_order(uuid).to_string(), "33221100-5544-7766-8899-aabbccddeeff");
+        assert_eq!(
+            other_byte_order(uuid).to_string(),
+            "33221100-5544-7766-8899-aabbccddeeff"
+        );
         assert_eq!(other_byte_order(other_byte_order(uuid)), uuid);
     }
 
@@ -262,7 +289,14 @@ mod tests {
         ] {
             assert!(is_placeholder_uuid(parse_uuid(uuid).unwrap()), "{uuid}");
         }
-        for serial in ["To be filled by O.E.M.", "Default string", "None", "0123456789", " none ", "0000"] {
+        for serial in [
+            "To be filled by O.E.M.",
+            "Default string",
+            "None",
+            "0123456789",
+            " none ",
+            "0000",
+        ] {
             assert!(is_placeholder_serial(serial), "{serial}");
         }
         assert!(!is_placeholder_serial("SN-1"));

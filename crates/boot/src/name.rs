@@ -54,12 +54,17 @@ pub enum InvalidConfigName {
 pub const MAX_CONFIG_NAME_BYTES: usize = 63;
 
 /// The words of the template language, beside [`crate::template::VARIABLES`].
-const KEYWORDS: [&str; 12] = ["and", "else", "false", "if", "in", "is", "loop", "none", "not", "or", "range", "true"];
+const KEYWORDS: [&str; 12] = [
+    "and", "else", "false", "if", "in", "is", "loop", "none", "not", "or", "range", "true",
+];
 
 impl ObjectKey {
     /// The key of an object.
     pub fn new(namespace: impl AsRef<str>, name: impl Into<Arc<str>>) -> Self {
-        Self { place: alike::place("", namespace.as_ref()), name: name.into() }
+        Self {
+            place: alike::place("", namespace.as_ref()),
+            name: name.into(),
+        }
     }
 
     /// Where the object is: the same for all that are there.
@@ -80,7 +85,10 @@ impl ObjectKey {
 
     /// The same namespace and name in one of several clusters.
     pub fn in_partition(self, partition: impl AsRef<str>) -> Self {
-        Self { place: alike::place(partition.as_ref(), &self.namespace), ..self }
+        Self {
+            place: alike::place(partition.as_ref(), &self.namespace),
+            ..self
+        }
     }
 }
 
@@ -94,7 +102,11 @@ impl Deref for ObjectKey {
 
 impl Ord for ObjectKey {
     fn cmp(&self, other: &Self) -> Ordering {
-        let by_name = || self.name.cmp(&other.name).then_with(|| self.partition.cmp(&other.partition));
+        let by_name = || {
+            self.name
+                .cmp(&other.name)
+                .then_with(|| self.partition.cmp(&other.partition))
+        };
         self.namespace.cmp(&other.namespace).then_with(by_name)
     }
 }
@@ -114,8 +126,15 @@ impl fmt::Debug for ObjectKey {
 /// `{"namespace": ..., "name": ...}`, and the partition where there is one.
 impl Serialize for ObjectKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (name, Place { namespace, partition }) = (&self.name, &**self);
-        let mut fields = serializer.serialize_struct("ObjectKey", 2 + usize::from(!partition.is_empty()))?;
+        let (
+            name,
+            Place {
+                namespace,
+                partition,
+            },
+        ) = (&self.name, &**self);
+        let mut fields =
+            serializer.serialize_struct("ObjectKey", 2 + usize::from(!partition.is_empty()))?;
         fields.serialize_field("namespace", &**namespace)?;
         fields.serialize_field("name", &**name)?;
         if !partition.is_empty() {
@@ -146,8 +165,13 @@ impl FromStr for ConfigName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if !starts || text.len() > MAX_CONFIG_NAME_BYTES || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return Err(InvalidConfigName::NoIdentifier(text.chars().take(MAX_CONFIG_NAME_BYTES).collect()));
+        if !starts
+            || text.len() > MAX_CONFIG_NAME_BYTES
+            || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        {
+            return Err(InvalidConfigName::NoIdentifier(
+                text.chars().take(MAX_CONFIG_NAME_BYTES).collect(),
+            ));
         }
         let lower = text.to_ascii_lowercase();
         if crate::template::VARIABLES.contains(&text) || KEYWORDS.contains(&lower.as_str()) {
@@ -179,10 +203,22 @@ mod tests {
             assert!(name.parse::<ConfigName>().is_ok(), "{name}");
         }
         for name in ["", "0config", "user-data", "a b", "é", &"x".repeat(64)] {
-            assert!(matches!(name.parse::<ConfigName>(), Err(InvalidConfigName::NoIdentifier(_))), "{name}");
+            assert!(
+                matches!(
+                    name.parse::<ConfigName>(),
+                    Err(InvalidConfigName::NoIdentifier(_))
+                ),
+                "{name}"
+            );
         }
         for name in ["subject", "base_url", "True", "loop", "not"] {
-            assert!(matches!(name.parse::<ConfigName>(), Err(InvalidConfigName::Reserved(_))), "{name}");
+            assert!(
+                matches!(
+                    name.parse::<ConfigName>(),
+                    Err(InvalidConfigName::Reserved(_))
+                ),
+                "{name}"
+            );
         }
     }
 }

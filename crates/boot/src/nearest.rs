@@ -14,10 +14,16 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         return None;
     }
     let folded = word.to_lowercase();
-    let distance = |candidate: &str| strsim::damerau_levenshtein(&folded, &candidate.to_lowercase());
-    let scored =
-        candidates.into_iter().filter(|candidate| candidate.len() <= MAX_WORD_BYTES).map(|candidate| (distance(candidate), candidate));
-    scored.filter(|(errors, candidate)| *errors <= candidate.chars().count().max(3) / 3).min().map(|(_, candidate)| candidate)
+    let distance =
+        |candidate: &str| strsim::damerau_levenshtein(&folded, &candidate.to_lowercase());
+    let scored = candidates
+        .into_iter()
+        .filter(|candidate| candidate.len() <= MAX_WORD_BYTES)
+        .map(|candidate| (distance(candidate), candidate));
+    scored
+        .filter(|(errors, candidate)| *errors <= candidate.chars().count().max(3) / 3)
+        .min()
+        .map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]

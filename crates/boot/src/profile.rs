@@ -67,7 +67,12 @@ impl Profile {
         script: &str,
         configs: &BTreeMap<ConfigName, String>,
     ) -> Result<Self, TemplateError> {
-        Ok(Self::with_templates(key, created, labels, Arc::new(Templates::compile(script, configs)?)))
+        Ok(Self::with_templates(
+            key,
+            created,
+            labels,
+            Arc::new(Templates::compile(script, configs)?),
+        ))
     }
 
     /// A Profile of templates that are compiled already, whose configs have no ids yet.
@@ -78,12 +83,26 @@ impl Profile {
         templates: Arc<Templates>,
     ) -> Self {
         let labels = normalise_labels(labels);
-        let wants = labels.iter().filter_map(|(key, value)| Want::from_label(key, value)).collect();
-        Self { key, created, labels, templates, ids: BTreeMap::new(), wants }
+        let wants = labels
+            .iter()
+            .filter_map(|(key, value)| Want::from_label(key, value))
+            .collect();
+        Self {
+            key,
+            created,
+            labels,
+            templates,
+            ids: BTreeMap::new(),
+            wants,
+        }
     }
 
     /// What can be told of a Profile that is not accepted: no templates.
-    pub fn claim(key: ObjectKey, created: Option<Timestamp>, labels: &BTreeMap<String, String>) -> Self {
+    pub fn claim(
+        key: ObjectKey,
+        created: Option<Timestamp>,
+        labels: &BTreeMap<String, String>,
+    ) -> Self {
         static NONE: LazyLock<Arc<Templates>> = LazyLock::new(|| {
             let nothing = Templates::compile("#!ipxe\n", &BTreeMap::new());
             Arc::new(nothing.expect("a script of one line is a template"))
@@ -93,12 +112,18 @@ impl Profile {
 
     /// The same Profile with ids for its configs. Its templates are shared, not compiled again.
     pub fn with_ids(&self, ids: BTreeMap<ConfigName, Uuid>) -> Self {
-        Self { ids, ..self.clone() }
+        Self {
+            ids,
+            ..self.clone()
+        }
     }
 
     /// The same Profile in one of several clusters.
     pub fn in_partition(&self, partition: &str) -> Self {
-        Self { key: self.key.clone().in_partition(partition), ..self.clone() }
+        Self {
+            key: self.key.clone().in_partition(partition),
+            ..self.clone()
+        }
     }
 
     /// Whether the labels contain all of these.
@@ -128,7 +153,9 @@ impl Profile {
 
     /// The first config that has no id.
     pub fn config_without_id(&self) -> Option<&ConfigName> {
-        self.templates.config_names().find(|name| !self.ids.contains_key(*name))
+        self.templates
+            .config_names()
+            .find(|name| !self.ids.contains_key(*name))
     }
 }
 
@@ -153,14 +180,27 @@ impl Profile {
 
 impl Want {
     fn from_label(key: &str, value: &str) -> Option<Self> {
-        let want = |extrinsic, key: &str| Self { extrinsic, key: key.to_owned(), value: normalise(key, value) };
-        let intrinsic = key.strip_prefix(INTRINSIC_PREFIX).map(|key| want(false, key));
-        intrinsic.or_else(|| key.strip_prefix(EXTRINSIC_PREFIX).map(|key| want(true, key)))
+        let want = |extrinsic, key: &str| Self {
+            extrinsic,
+            key: key.to_owned(),
+            value: normalise(key, value),
+        };
+        let intrinsic = key
+            .strip_prefix(INTRINSIC_PREFIX)
+            .map(|key| want(false, key));
+        intrinsic.or_else(|| {
+            key.strip_prefix(EXTRINSIC_PREFIX)
+                .map(|key| want(true, key))
+        })
     }
 
     /// What the subject says to this label.
     pub fn presented_by<'s>(&self, subject: &'s Subject) -> Option<&'s str> {
-        if self.extrinsic { subject.extrinsic(&self.key) } else { subject.intrinsic(&self.key) }
+        if self.extrinsic {
+            subject.extrinsic(&self.key)
+        } else {
+            subject.intrinsic(&self.key)
+        }
     }
 }
 
@@ -178,11 +218,17 @@ impl Serialize for Want {
 
 /// Labels with the values of architectures in their normal spelling: aliases count as equal, on both sides of a selector.
 pub fn normalise_labels(labels: &BTreeMap<String, String>) -> Labels {
-    let spell = |key: &String, value: &String| match key.strip_prefix(INTRINSIC_PREFIX).or(key.strip_prefix(EXTRINSIC_PREFIX)) {
+    let spell = |key: &String, value: &String| match key
+        .strip_prefix(INTRINSIC_PREFIX)
+        .or(key.strip_prefix(EXTRINSIC_PREFIX))
+    {
         Some(BUILDARCH) => normalise(BUILDARCH, value),
         _ => value.clone(),
     };
-    labels.iter().map(|(key, value)| (key.clone(), spell(key, value))).collect()
+    labels
+        .iter()
+        .map(|(key, value)| (key.clone(), spell(key, value)))
+        .collect()
 }
 
 /// What has no time of creation is taken for the youngest.

@@ -59,7 +59,14 @@ fn raw_pair(query: &[u8], start: usize) -> Pair {
     // Where there is none, all of it is a key.
     let (value, after) = match query.get(equals) {
         Some(b'=') => (equals + 1, piece(&query[equals + 1..], b'&')),
-        _ => (equals, Piece { len: 0, has_escapes: false, is_canonical: true }),
+        _ => (
+            equals,
+            Piece {
+                len: 0,
+                has_escapes: false,
+                is_canonical: true,
+            },
+        ),
     };
     Pair {
         start: place(start),
@@ -74,7 +81,11 @@ fn raw_pair(query: &[u8], start: usize) -> Pair {
 
 /// What a text starts with, up to the next `&`, or `last`.
 pub(crate) fn piece(text: &[u8], last: u8) -> Piece {
-    let mut piece = Piece { len: 0, has_escapes: false, is_canonical: true };
+    let mut piece = Piece {
+        len: 0,
+        has_escapes: false,
+        is_canonical: true,
+    };
     while let Some(plain) = text[piece.len..].iter().position(|byte| !is_plain(*byte)) {
         piece.len += plain;
         let byte = text[piece.len];
@@ -106,7 +117,11 @@ impl Pair {
 
 /// Whether an escape, without its `%`, is one that [`encode_into`] writes, of an ASCII character.
 fn is_canonical_escape(tail: &[u8]) -> bool {
-    let digit = |at: usize| tail.get(at).filter(|digit| !digit.is_ascii_lowercase()).and_then(|digit| hex(*digit));
+    let digit = |at: usize| {
+        tail.get(at)
+            .filter(|digit| !digit.is_ascii_lowercase())
+            .and_then(|digit| hex(*digit))
+    };
     let byte = digit(0).zip(digit(1)).map(|(high, low)| high << 4 | low);
     byte.is_some_and(|byte| byte.is_ascii() && !is_plain(byte))
 }
@@ -148,7 +163,11 @@ fn bytes_of(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
-        let (byte, tail) = if first == b'%' { escape(tail).unwrap_or((b'%', tail)) } else { (first, tail) };
+        let (byte, tail) = if first == b'%' {
+            escape(tail).unwrap_or((b'%', tail))
+        } else {
+            (first, tail)
+        };
         bytes.push(byte);
         rest = tail;
     }
@@ -156,7 +175,8 @@ fn bytes_of(text: &str) -> Vec<u8> {
 }
 
 fn text_of(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).unwrap_or_else(|error| error.as_bytes().iter().map(|b| char::from(*b)).collect())
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| error.as_bytes().iter().map(|b| char::from(*b)).collect())
 }
 
 /// Whether a byte needs no escape: what is unreserved (RFC 3986, section 2.3), and `:`, which iPXE sends raw in a MAC.
@@ -164,7 +184,8 @@ static IS_PLAIN: [bool; 256] = {
     let mut is_plain = [false; 256];
     let mut byte = 0_u8;
     while byte < 128 {
-        is_plain[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'-' | b'.' | b'_' | b'~');
+        is_plain[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'-' | b'.' | b'_' | b'~');
         byte += 1;
     }
     is_plain
@@ -215,7 +236,9 @@ fn escape(tail: &[u8]) -> Option<(u8, &[u8])> {
     // encodes it once more: FFFFFFFFFFFFC3.
     let extension = |bytes: usize| {
         let is_extended = (0..bytes).all(|at| pair(2 * at) == Some(0xff));
-        pair(2 * bytes).filter(|byte| is_extended && *byte >= 0x80).map(|byte| (byte, &tail[2 * bytes + 2..]))
+        pair(2 * bytes)
+            .filter(|byte| is_extended && *byte >= 0x80)
+            .map(|byte| (byte, &tail[2 * bytes + 2..]))
     };
     if byte == 0xff
         && let Some(extended) = extension(6).or_else(|| extension(3))
@@ -234,7 +257,9 @@ mod tests {
     /// Pairs, as the standard library splits.
     fn split(query: &str) -> Vec<(&str, &str)> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect()
+        pairs
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .collect()
     }
 
     proptest! {
@@ -251,7 +276,10 @@ mod tests {
     #[test]
     fn a_sign_extended_escape_is_one_byte() {
         assert_eq!(decode("caf%FFFFFFC3%FFFFFFA9"), "café");
-        assert_eq!(decode("Lager%20S%FFFFFFFFFFFFC3%FFFFFFFFFFFFBCd%204"), "Lager Süd 4");
+        assert_eq!(
+            decode("Lager%20S%FFFFFFFFFFFFC3%FFFFFFFFFFFFBCd%204"),
+            "Lager Süd 4"
+        );
         assert_eq!(decode("%FFFFFF41"), "\u{ff}FFFF41");
     }
 
@@ -278,21 +306,44 @@ mod tests {
         for text in ["SN 12&3=x#y%20+z", "${x}", "é\u{0}\n", ""] {
             let mut encoded = String::new();
             encode_into(&mut encoded, text);
-            assert!(encoded.bytes().all(|b| b.is_ascii_graphic() && !b"&=#+${}".contains(&b)), "{encoded}");
+            assert!(
+                encoded
+                    .bytes()
+                    .all(|b| b.is_ascii_graphic() && !b"&=#+${}".contains(&b)),
+                "{encoded}"
+            );
             assert_eq!(decode(&encoded), text);
         }
     }
 
     #[test]
     fn pairs_are_those_that_splitting_gives() {
-        for query in ["", "&", "=", "a", "a=", "=a", "a=b=c&", "&&a=1&&b==&%3d=%26&=", "é=ü&x", "a%&=%&b=1"] {
+        for query in [
+            "",
+            "&",
+            "=",
+            "a",
+            "a=",
+            "=a",
+            "a=b=c&",
+            "&&a=1&&b==&%3d=%26&=",
+            "é=ü&x",
+            "a%&=%&b=1",
+        ] {
             let simply = split(query);
-            let ours: Vec<_> = raw_pairs(query, 0).map(|pair| (pair.key(query), pair.value(query))).collect();
+            let ours: Vec<_> = raw_pairs(query, 0)
+                .map(|pair| (pair.key(query), pair.value(query)))
+                .collect();
             assert_eq!(ours, simply, "{query:?}");
-            let escapes: Vec<_> = raw_pairs(query, 0).map(|pair| (pair.key_has_escapes, pair.value_has_escapes)).collect();
+            let escapes: Vec<_> = raw_pairs(query, 0)
+                .map(|pair| (pair.key_has_escapes, pair.value_has_escapes))
+                .collect();
             assert_eq!(
                 escapes,
-                simply.iter().map(|(key, value)| (key.contains('%'), value.contains('%'))).collect::<Vec<_>>(),
+                simply
+                    .iter()
+                    .map(|(key, value)| (key.contains('%'), value.contains('%')))
+                    .collect::<Vec<_>>(),
                 "{query:?}"
             );
         }
@@ -300,16 +351,27 @@ mod tests {
 
     #[test]
     fn what_is_canonical_is_what_would_be_written() {
-        let pieces =
-            ["a", "~:.-_9", "%20", "%25", "%2f", "%2F", "%41", "%3A", "%C3%A9", "%E9", "%00", "%", "%4", "%zz", "=", "+", "/", " ", "é"];
-        let texts = pieces.iter().flat_map(|one| pieces.iter().map(move |two| format!("{one}{two}")));
+        let pieces = [
+            "a", "~:.-_9", "%20", "%25", "%2f", "%2F", "%41", "%3A", "%C3%A9", "%E9", "%00", "%",
+            "%4", "%zz", "=", "+", "/", " ", "é",
+        ];
+        let texts = pieces
+            .iter()
+            .flat_map(|one| pieces.iter().map(move |two| format!("{one}{two}")));
         for query in texts.flat_map(|text| [format!("a={text}"), format!("{text}=a")]) {
-            let Some(pair) = raw_pairs(&query, 0).next() else { continue };
+            let Some(pair) = raw_pairs(&query, 0).next() else {
+                continue;
+            };
             let mut written = String::new();
-            append(&mut written, &decode(pair.key(&query)), &decode(pair.value(&query)));
+            append(
+                &mut written,
+                &decode(pair.key(&query)),
+                &decode(pair.value(&query)),
+            );
             // Beyond ASCII it may be, and be taken for other.
             assert!(
-                pair.is_canonical == (written == query) || query.contains("%C3%A9") && written == query,
+                pair.is_canonical == (written == query)
+                    || query.contains("%C3%A9") && written == query,
                 "{query} is written {written}"
             );
         }
@@ -318,6 +380,13 @@ mod tests {
     #[test]
     fn pairs_are_split_before_they_are_decoded() {
         let all: Vec<_> = pairs("a=1%262&&b&=x").collect();
-        assert_eq!(all, [("a".into(), "1&2".into()), ("b".into(), "".into()), ("".into(), "x".into())]);
+        assert_eq!(
+            all,
+            [
+                ("a".into(), "1&2".into()),
+                ("b".into(), "".into()),
+                ("".into(), "x".into())
+            ]
+        );
     }
 }

@@ -57,7 +57,12 @@ pub enum RenderError {
 impl Selection {
     /// [`Selected::script`].
     pub fn script(&self, subject: &Arc<Subject>, base_url: &str) -> Result<String, RenderError> {
-        Selected { assignment: &self.assignment, by: self.by, profile: &self.profile }.script(subject, base_url)
+        Selected {
+            assignment: &self.assignment,
+            by: self.by,
+            profile: &self.profile,
+        }
+        .script(subject, base_url)
     }
 }
 
@@ -66,11 +71,21 @@ impl Selected<'_> {
     ///
     /// `base_url` is the address under which the client reached the server, without a slash at its end.
     pub fn script(&self, subject: &Arc<Subject>, base_url: &str) -> Result<String, RenderError> {
-        let Self { assignment, profile, .. } = *self;
+        let Self {
+            assignment,
+            profile,
+            ..
+        } = *self;
         if let Some(name) = profile.config_without_id() {
             return Err(RenderError::NotReady(name.clone()));
         }
-        let rendering = Rendering { config: None, subject, profile, assignment: Some(assignment), base_url };
+        let rendering = Rendering {
+            config: None,
+            subject,
+            profile,
+            assignment: Some(assignment),
+            base_url,
+        };
         rendering.text().map(as_script)
     }
 }
@@ -85,7 +100,14 @@ pub fn config(
     assignment: Option<&Arc<Assignment>>,
     base_url: &str,
 ) -> Result<String, RenderError> {
-    Rendering { config: Some(name), subject, profile, assignment, base_url }.text()
+    Rendering {
+        config: Some(name),
+        subject,
+        profile,
+        assignment,
+        base_url,
+    }
+    .text()
 }
 
 /// One text that is to be made.
@@ -104,24 +126,55 @@ impl Rendering<'_> {
     fn text(&self) -> Result<String, RenderError> {
         match self.by_steps() {
             Some(text) => Ok(text),
-            None => self.by_engine().map_err(|error| error.without_ids(self.profile)),
+            None => self
+                .by_engine()
+                .map_err(|error| error.without_ids(self.profile)),
         }
     }
 
     /// Quickly, if its template is a plan, and nothing is the matter with any value.
     fn by_steps(&self) -> Option<String> {
-        let Self { config, subject, profile, assignment, base_url } = *self;
+        let Self {
+            config,
+            subject,
+            profile,
+            assignment,
+            base_url,
+        } = *self;
         let plan = profile.templates.plan(config)?;
         let assignment = assignment.map(|assignment| &**assignment);
-        Facts { subject, profile, assignment, base_url, is_script: config.is_none() }.render(plan)
+        Facts {
+            subject,
+            profile,
+            assignment,
+            base_url,
+            is_script: config.is_none(),
+        }
+        .render(plan)
     }
 
     fn by_engine(&self) -> Result<String, RenderError> {
-        let Self { config, subject, profile, assignment, base_url } = *self;
-        let scope = Scope::new(config.is_none(), subject.clone(), profile.clone(), assignment.cloned(), base_url);
+        let Self {
+            config,
+            subject,
+            profile,
+            assignment,
+            base_url,
+        } = *self;
+        let scope = Scope::new(
+            config.is_none(),
+            subject.clone(),
+            profile.clone(),
+            assignment.cloned(),
+            base_url,
+        );
         let missed = scope.missed();
         let template = config.map_or("spec.ipxe", ConfigName::as_str);
-        finish(template, profile.templates.render(config, scope.into_value()), &missed)
+        finish(
+            template,
+            profile.templates.render(config, scope.into_value()),
+            &missed,
+        )
     }
 }
 
@@ -133,21 +186,53 @@ impl RenderError {
         let hide = |text: String| {
             profile.ids.values().fold(text, |text, id| {
                 let id = id.to_string();
-                if text.contains(&id) { text.replace(&id, "ID") } else { text }
+                if text.contains(&id) {
+                    text.replace(&id, "ID")
+                } else {
+                    text
+                }
             })
         };
         match self {
-            Self::MissingLabel { template, line, label } => Self::MissingLabel { template, line, label: hide(label) },
-            Self::Failed { template, line, reason } => Self::Failed { template, line, reason: hide(reason) },
+            Self::MissingLabel {
+                template,
+                line,
+                label,
+            } => Self::MissingLabel {
+                template,
+                line,
+                label: hide(label),
+            },
+            Self::Failed {
+                template,
+                line,
+                reason,
+            } => Self::Failed {
+                template,
+                line,
+                reason: hide(reason),
+            },
             Self::Unsafe(_) | Self::NotReady(_) => self,
         }
     }
 }
 
-fn finish(template: &str, text: Result<String, minijinja::Error>, missed: &Missed) -> Result<String, RenderError> {
-    let failed = |line, reason: String| Err(RenderError::Failed { template: template.to_owned(), line, reason });
+fn finish(
+    template: &str,
+    text: Result<String, minijinja::Error>,
+    missed: &Missed,
+) -> Result<String, RenderError> {
+    let failed = |line, reason: String| {
+        Err(RenderError::Failed {
+            template: template.to_owned(),
+            line,
+            reason,
+        })
+    };
     let error = match text {
-        Ok(text) if text.len() > MAX_OUTPUT_BYTES => return failed(None, "its text is longer than 1 MiB".to_owned()),
+        Ok(text) if text.len() > MAX_OUTPUT_BYTES => {
+            return failed(None, "its text is longer than 1 MiB".to_owned());
+        }
         Ok(text) => return Ok(text),
         Err(error) => error,
     };
@@ -156,12 +241,19 @@ fn finish(template: &str, text: Result<String, minijinja::Error>, missed: &Misse
     }
     let line = error.line();
     match error.kind() {
-        ErrorKind::OutOfFuel => failed(line, "it does more than one answer may cost; make its loops and texts smaller".to_owned()),
+        ErrorKind::OutOfFuel => failed(
+            line,
+            "it does more than one answer may cost; make its loops and texts smaller".to_owned(),
+        ),
         ErrorKind::UndefinedError => match missed.take() {
-            Some(Missing::OfSubject(label)) => {
-                Err(RenderError::MissingLabel { template: template.to_owned(), line: error.line().unwrap_or(1), label: label.into() })
+            Some(Missing::OfSubject(label)) => Err(RenderError::MissingLabel {
+                template: template.to_owned(),
+                line: error.line().unwrap_or(1),
+                label: label.into(),
+            }),
+            Some(Missing::OfObject { variable, key }) => {
+                failed(line, format!("{variable} has no label {key:?}"))
             }
-            Some(Missing::OfObject { variable, key }) => failed(line, format!("{variable} has no label {key:?}")),
             None => failed(line, describe(&error)),
         },
         _ => failed(line, describe(&error)),
@@ -175,7 +267,9 @@ fn place(line: Option<usize>) -> String {
 /// The first line is always the shebang: without it, iPXE on BIOS runs the text as machine code.
 fn as_script(text: String) -> String {
     let trimmed = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
-    let is_script = trimmed.strip_prefix(SHEBANG).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+    let is_script = trimmed
+        .strip_prefix(SHEBANG)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
     let ends = trimmed.ends_with('\n') && (trimmed.len() > SHEBANG.len());
     if is_script && ends && trimmed.len() == text.len() {
         return text;

@@ -55,7 +55,9 @@ pub struct Selected<'c> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotSelected {
     /// No Assignment matches.
-    #[error("no Assignment matches this machine: create one that names its uuid, serial or mac, or a default without subjectSelectors")]
+    #[error(
+        "no Assignment matches this machine: create one that names its uuid, serial or mac, or a default without subjectSelectors"
+    )]
     NoAssignment,
     /// An Assignment matches and finds no Profile.
     #[error("Assignment {} matches this machine, but {reason}", assignment.key)]
@@ -127,7 +129,8 @@ impl Catalog {
             }
             before.push(found);
         }
-        let stands = |found: &Found<'_>| accepted.is_none_or(|accepted| !found.yields_to(&accepted));
+        let stands =
+            |found: &Found<'_>| accepted.is_none_or(|accepted| !found.yields_to(&accepted));
         before.into_iter().find(stands).or(accepted)
     }
 
@@ -137,12 +140,21 @@ impl Catalog {
         for (by, bucket) in self.buckets(subject) {
             let mut queue = bucket.iter();
             if let Some(first) = queue.next() {
-                queues.push((Found { by, assignment: first }, queue));
+                queues.push((
+                    Found {
+                        by,
+                        assignment: first,
+                    },
+                    queue,
+                ));
             }
         }
         std::iter::from_fn(move || {
             loop {
-                let (at, _) = queues.iter().enumerate().min_by(|(_, (a, _)), (_, (b, _))| a.rank(b))?;
+                let (at, _) = queues
+                    .iter()
+                    .enumerate()
+                    .min_by(|(_, (a, _)), (_, (b, _))| a.rank(b))?;
                 let found = queues[at].0;
                 match queues[at].1.next() {
                     Some(next) => queues[at].0.assignment = next,
@@ -150,17 +162,25 @@ impl Catalog {
                 }
                 // One that names the uuid and the mac of a machine is found twice; its place is that of the stronger. Nothing is stronger than the
                 // uuid, so that nothing need be fetched from memory to know it.
-                if found.by != MatchedBy::Uuid && found.assignment.subjects.identify(subject) != Some(found.by) {
+                if found.by != MatchedBy::Uuid
+                    && found.assignment.subjects.identify(subject) != Some(found.by)
+                {
                     continue;
                 }
-                return Some(Ranked { found, unmet: found.assignment.subjects.labels.unmet(subject) });
+                return Some(Ranked {
+                    found,
+                    unmet: found.assignment.subjects.labels.unmet(subject),
+                });
             }
         })
     }
 
     /// The Profiles that an Assignment selects, the best for the subject first and those that disagree with it last.
     fn fitting<'c>(&'c self, assignment: &'c Assignment, subject: &Subject) -> Fitting<'c> {
-        let mut profiles: Fitting<'_> = self.profiles_of(assignment).map(|profile| (profile, profile.fit(subject))).collect();
+        let mut profiles: Fitting<'_> = self
+            .profiles_of(assignment)
+            .map(|profile| (profile, profile.fit(subject)))
+            .collect();
         // Stable: among equals, the older stays first.
         profiles.sort_by_key(|(_, fit)| fit.place());
         profiles
@@ -179,7 +199,12 @@ impl Catalog {
         let Found { by, assignment } = winner;
         let not_accepted = |unaccepted: &Unaccepted| {
             let (object, fault) = (unaccepted.name(), unaccepted.fault.clone());
-            Err(NotSelected::NotAccepted { assignment: assignment.clone(), by, object, fault })
+            Err(NotSelected::NotAccepted {
+                assignment: assignment.clone(),
+                by,
+                object,
+                fault,
+            })
         };
         if let Some(unaccepted) = self.fault_of_assignment(assignment) {
             return not_accepted(unaccepted);
@@ -192,26 +217,52 @@ impl Catalog {
         let profile = match best {
             Some((profile, Fit::Suits(_))) => profile,
             Some((nearest, Fit::Disagrees(want))) => {
-                let (nearest, has) = (&nearest.key.name, want.presented_by(subject).unwrap_or_default());
-                let reason = format!("none of the {count} Profiles that it selects suits: {nearest} wants {want}, the machine has {has}");
-                return Err(NotSelected::NoProfile { assignment: assignment.clone(), by, reason });
+                let (nearest, has) = (
+                    &nearest.key.name,
+                    want.presented_by(subject).unwrap_or_default(),
+                );
+                let reason = format!(
+                    "none of the {count} Profiles that it selects suits: {nearest} wants {want}, the machine has {has}"
+                );
+                return Err(NotSelected::NoProfile {
+                    assignment: assignment.clone(),
+                    by,
+                    reason,
+                });
             }
             None => {
-                let selectors: Vec<_> = assignment.profiles.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                let selectors: Vec<_> = assignment
+                    .profiles
+                    .iter()
+                    .map(|(key, value)| format!("{key}={value}"))
+                    .collect();
                 let (selectors, namespace) = (selectors.join(","), &assignment.key.namespace);
-                let reason =
-                    format!("no Profile in namespace {namespace} has the labels {selectors}: mend its profileSelectors or label a Profile");
-                return Err(NotSelected::NoProfile { assignment: assignment.clone(), by, reason });
+                let reason = format!(
+                    "no Profile in namespace {namespace} has the labels {selectors}: mend its profileSelectors or label a Profile"
+                );
+                return Err(NotSelected::NoProfile {
+                    assignment: assignment.clone(),
+                    by,
+                    reason,
+                });
             }
         };
-        Ok(Selected { assignment, by, profile })
+        Ok(Selected {
+            assignment,
+            by,
+            profile,
+        })
     }
 }
 
 impl Selected<'_> {
     /// The same, for as long as anybody wants it.
     pub fn kept(self) -> Selection {
-        Selection { assignment: self.assignment.clone(), by: self.by, profile: self.profile.clone() }
+        Selection {
+            assignment: self.assignment.clone(),
+            by: self.by,
+            profile: self.profile.clone(),
+        }
     }
 }
 
@@ -219,14 +270,18 @@ impl Found<'_> {
     /// Which goes first where both match: the second clause of the rule.
     pub fn rank(&self, other: &Self) -> Ordering {
         let (a, b) = (self.assignment, other.assignment);
-        b.priority.cmp(&a.priority).then_with(|| self.by.cmp(&other.by)).then_with(|| a.standing(b))
+        b.priority
+            .cmp(&a.priority)
+            .then_with(|| self.by.cmp(&other.by))
+            .then_with(|| a.standing(b))
     }
 
     /// Whether this one, which is not accepted, leaves the machine to an accepted one that comes later. A priority lifts it over what is as
     /// specific and no further, unless it names the machine: what is written wrong must not take machines from those who mean just them.
     fn yields_to(&self, accepted: &Self) -> bool {
         let requirements = |found: &Self| found.assignment.subjects.labels.len();
-        self.by == MatchedBy::Labels && (accepted.by != MatchedBy::Labels || requirements(accepted) > requirements(self))
+        self.by == MatchedBy::Labels
+            && (accepted.by != MatchedBy::Labels || requirements(accepted) > requirements(self))
     }
 
     /// Whether nothing that somebody chose tells them apart.

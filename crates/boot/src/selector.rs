@@ -72,10 +72,16 @@ impl SubjectSelectors {
                 return Some(MatchedBy::UuidOtherByteOrder);
             }
         }
-        if subject.serial().is_some_and(|serial| self.serials.contains(serial)) {
+        if subject
+            .serial()
+            .is_some_and(|serial| self.serials.contains(serial))
+        {
             return Some(MatchedBy::Serial);
         }
-        subject.mac().filter(|mac| self.macs.contains(mac)).map(|_| MatchedBy::Mac)
+        subject
+            .mac()
+            .filter(|mac| self.macs.contains(mac))
+            .map(|_| MatchedBy::Mac)
     }
 }
 
@@ -83,14 +89,23 @@ impl SubjectSelectors {
 
 impl LabelSelector {
     /// From `matchLabels` and the requirements of `matchExpressions`. Values are compared in their normal spelling.
-    pub fn new(match_labels: &BTreeMap<String, String>, expressions: impl IntoIterator<Item = Requirement>) -> Self {
-        let equals = match_labels
-            .iter()
-            .map(|(key, value)| Requirement { key: key.as_str().into(), operator: Operator::In(Sorted::from([value.as_str().into()])) });
-        let mut requirements: Vec<_> = equals.chain(expressions).map(Requirement::normalised).collect();
+    pub fn new(
+        match_labels: &BTreeMap<String, String>,
+        expressions: impl IntoIterator<Item = Requirement>,
+    ) -> Self {
+        let equals = match_labels.iter().map(|(key, value)| Requirement {
+            key: key.as_str().into(),
+            operator: Operator::In(Sorted::from([value.as_str().into()])),
+        });
+        let mut requirements: Vec<_> = equals
+            .chain(expressions)
+            .map(Requirement::normalised)
+            .collect();
         requirements.sort_unstable();
         requirements.dedup();
-        Self { requirements: requirements.into() }
+        Self {
+            requirements: requirements.into(),
+        }
     }
 
     /// How many requirements there are; more of them are more specific.
@@ -110,12 +125,18 @@ impl LabelSelector {
 
     /// The first requirement that the subject does not meet.
     pub fn unmet<'s>(&'s self, subject: &Subject) -> Option<&'s Requirement> {
-        self.requirements.iter().find(|requirement| !requirement.holds(subject.label(&requirement.key)))
+        self.requirements
+            .iter()
+            .find(|requirement| !requirement.holds(subject.label(&requirement.key)))
     }
 
     /// Whether some subject meets the requirements of both.
     pub fn is_compatible(&self, other: &Self) -> bool {
-        let mut all: Vec<_> = self.requirements.iter().chain(&other.requirements).collect();
+        let mut all: Vec<_> = self
+            .requirements
+            .iter()
+            .chain(&other.requirements)
+            .collect();
         all.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         all.chunk_by(|a, b| a.key == b.key).all(can_all_hold)
     }
@@ -123,15 +144,26 @@ impl LabelSelector {
 
 /// Whether requirements on one label can hold at once.
 fn can_all_hold(requirements: &[&Requirement]) -> bool {
-    let holds = |value: Option<&str>| requirements.iter().all(|requirement| requirement.holds(value));
-    let mut lists = requirements.iter().filter_map(|requirement| match &requirement.operator {
-        Operator::In(values) => Some(values),
-        _ => None,
-    });
+    let holds = |value: Option<&str>| {
+        requirements
+            .iter()
+            .all(|requirement| requirement.holds(value))
+    };
+    let mut lists = requirements
+        .iter()
+        .filter_map(|requirement| match &requirement.operator {
+            Operator::In(values) => Some(values),
+            _ => None,
+        });
     match lists.next() {
         Some(values) => values.iter().any(|value| holds(Some(value))),
         // Values are many more than any list of them: what is left is whether the label is there.
-        None => holds(None) || !requirements.iter().any(|requirement| requirement.operator == Operator::DoesNotExist),
+        None => {
+            holds(None)
+                || !requirements
+                    .iter()
+                    .any(|requirement| requirement.operator == Operator::DoesNotExist)
+        }
     }
 }
 
@@ -149,13 +181,21 @@ impl Requirement {
     }
 
     fn normalised(self) -> Self {
-        let all = |values: Sorted<Box<str>>| values.iter().map(|value| normalise(&self.key, value).into_boxed_str()).collect();
+        let all = |values: Sorted<Box<str>>| {
+            values
+                .iter()
+                .map(|value| normalise(&self.key, value).into_boxed_str())
+                .collect()
+        };
         let operator = match self.operator {
             Operator::In(values) => Operator::In(all(values)),
             Operator::NotIn(values) => Operator::NotIn(all(values)),
             other => other,
         };
-        Self { key: self.key, operator }
+        Self {
+            key: self.key,
+            operator,
+        }
     }
 }
 
@@ -163,7 +203,13 @@ impl Requirement {
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = &self.key;
-        let list = |values: &Sorted<Box<str>>| values.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(",");
+        let list = |values: &Sorted<Box<str>>| {
+            values
+                .iter()
+                .map(AsRef::as_ref)
+                .collect::<Vec<&str>>()
+                .join(",")
+        };
         match &self.operator {
             Operator::In(values) if values.len() == 1 => write!(f, "{key}={}", list(values)),
             Operator::In(values) => write!(f, "{key} in ({})", list(values)),
@@ -184,7 +230,13 @@ mod tests {
     }
 
     fn require(key: &str, operator: Operator) -> LabelSelector {
-        LabelSelector::new(&BTreeMap::new(), [Requirement { key: key.into(), operator }])
+        LabelSelector::new(
+            &BTreeMap::new(),
+            [Requirement {
+                key: key.into(),
+                operator,
+            }],
+        )
     }
 
     #[test]
@@ -198,30 +250,54 @@ mod tests {
         ];
         for (operator, [listed, other, absent]) in cases {
             let selector = require("k", operator);
-            assert_eq!(selector.unmet(&subject("k=a")).is_none(), listed, "{selector:?}");
-            assert_eq!(selector.unmet(&subject("k=c")).is_none(), other, "{selector:?}");
-            assert_eq!(selector.unmet(&subject("k=")).is_none(), absent, "{selector:?}");
+            assert_eq!(
+                selector.unmet(&subject("k=a")).is_none(),
+                listed,
+                "{selector:?}"
+            );
+            assert_eq!(
+                selector.unmet(&subject("k=c")).is_none(),
+                other,
+                "{selector:?}"
+            );
+            assert_eq!(
+                selector.unmet(&subject("k=")).is_none(),
+                absent,
+                "{selector:?}"
+            );
         }
     }
 
     #[test]
     fn an_architecture_is_asked_for_by_any_of_its_names() {
-        let selector = LabelSelector::new(&BTreeMap::from([("buildarch".into(), "amd64".into())]), []);
+        let selector =
+            LabelSelector::new(&BTreeMap::from([("buildarch".into(), "amd64".into())]), []);
         assert!(selector.unmet(&subject("buildarch=x86_64")).is_none());
     }
 
     #[test]
     fn the_strongest_identity_counts() {
         let selectors = SubjectSelectors {
-            uuids: Sorted::from([identity::parse_uuid("00112233-4455-6677-8899-aabbccddeeff").unwrap()]),
+            uuids: Sorted::from([
+                identity::parse_uuid("00112233-4455-6677-8899-aabbccddeeff").unwrap()
+            ]),
             macs: Sorted::from(["52:54:00:ab:cd:ef".parse().unwrap()]),
             ..SubjectSelectors::default()
         };
         let by = |query| selectors.identify(&subject(query));
-        assert_eq!(by("uuid=00112233-4455-6677-8899-aabbccddeeff&mac=525400abcdef"), Some(MatchedBy::Uuid));
-        assert_eq!(by("uuid=33221100-5544-7766-8899-aabbccddeeff&mac=525400abcdef"), Some(MatchedBy::UuidOtherByteOrder));
+        assert_eq!(
+            by("uuid=00112233-4455-6677-8899-aabbccddeeff&mac=525400abcdef"),
+            Some(MatchedBy::Uuid)
+        );
+        assert_eq!(
+            by("uuid=33221100-5544-7766-8899-aabbccddeeff&mac=525400abcdef"),
+            Some(MatchedBy::UuidOtherByteOrder)
+        );
         assert_eq!(by("mac=525400abcdef"), Some(MatchedBy::Mac));
         assert_eq!(by("mac=525400abcdee"), None);
-        assert_eq!(SubjectSelectors::default().identify(&subject("")), Some(MatchedBy::Labels));
+        assert_eq!(
+            SubjectSelectors::default().identify(&subject("")),
+            Some(MatchedBy::Labels)
+        );
     }
 }

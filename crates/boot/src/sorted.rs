@@ -140,14 +140,19 @@ impl Labels {
 
     /// Whether all of these are among them.
     pub fn contain(&self, others: &Self) -> bool {
-        others.iter().all(|(key, value)| self.get(key) == Some(value))
+        others
+            .iter()
+            .all(|(key, value)| self.get(key) == Some(value))
     }
 }
 
 /// Of several values for a key, one stays.
 impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let mut pairs: Vec<_> = pairs.into_iter().map(|(key, value)| (alike::text(key.as_ref()), alike::text(value.as_ref()))).collect();
+        let mut pairs: Vec<_> = pairs
+            .into_iter()
+            .map(|(key, value)| (alike::text(key.as_ref()), alike::text(value.as_ref())))
+            .collect();
         pairs.sort_unstable();
         pairs.dedup_by(|a, b| a.0 == b.0);
         Self(alike::labels(pairs))
@@ -161,10 +166,24 @@ mod tests {
     #[test]
     fn items_are_found_whatever_their_order_was() {
         let set: Sorted<Box<str>> = ["b", "a", "c", "a"].into_iter().map(Box::from).collect();
-        assert_eq!((set.len(), set.contains("a"), set.contains("c"), set.contains("d")), (3, true, true, false));
+        assert_eq!(
+            (
+                set.len(),
+                set.contains("a"),
+                set.contains("c"),
+                set.contains("d")
+            ),
+            (3, true, true, false)
+        );
         let labels: Labels = [("b", "2"), ("a", "1")].into_iter().collect();
-        assert_eq!((labels.get("a"), labels.get("b"), labels.get("c")), (Some("1"), Some("2"), None));
-        assert!(labels.contain(&[("b", "2")].into_iter().collect()) && !labels.contain(&[("b", "3")].into_iter().collect()));
+        assert_eq!(
+            (labels.get("a"), labels.get("b"), labels.get("c")),
+            (Some("1"), Some("2"), None)
+        );
+        assert!(
+            labels.contain(&[("b", "2")].into_iter().collect())
+                && !labels.contain(&[("b", "3")].into_iter().collect())
+        );
         assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
     }
 }

@@ -76,7 +76,9 @@ struct Span {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuery {
     /// More labels than [`MAX_LABELS`].
-    #[error("the query has more than {MAX_LABELS} labels; send only those that a selector or a template needs")]
+    #[error(
+        "the query has more than {MAX_LABELS} labels; send only those that a selector or a template needs"
+    )]
     TooManyLabels,
     /// A key longer than [`MAX_KEY_BYTES`], or with control characters.
     #[error("label key {0:?}... is longer than {MAX_KEY_BYTES} bytes or holds control characters")]
@@ -106,7 +108,11 @@ impl Subject {
     /// so a later one may be a piece of it.
     pub fn from_query(query: &str, extrinsic: &ExtrinsicLabels) -> Result<Self, InvalidQuery> {
         let text = String::with_capacity(query.len() + extrinsic.bytes() + USUAL_DECODED_BYTES);
-        let mut subject = Self { text, labels: Vec::with_capacity(USUAL_LABELS), ..Self::default() };
+        let mut subject = Self {
+            text,
+            labels: Vec::with_capacity(USUAL_LABELS),
+            ..Self::default()
+        };
         subject.text.push_str(query);
         let (read, mut expected) = subject.present_usual(query);
         for pair in query::raw_pairs(query, read) {
@@ -125,17 +131,25 @@ impl Subject {
 
     /// The value of a label that the machine itself presented.
     pub fn intrinsic(&self, key: &str) -> Option<&str> {
-        self.find(key).filter(|label| !label.extrinsic).map(|label| self.at(label.value))
+        self.find(key)
+            .filter(|label| !label.extrinsic)
+            .map(|label| self.at(label.value))
     }
 
     /// The value of a label that the operator set.
     pub fn extrinsic(&self, key: &str) -> Option<&str> {
-        self.find(key).filter(|label| label.extrinsic).map(|label| self.at(label.value))
+        self.find(key)
+            .filter(|label| label.extrinsic)
+            .map(|label| self.at(label.value))
     }
 
     /// All labels, sorted by key.
     pub fn labels(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        let mut labels: SmallVec<[_; USUAL_LABELS]> = self.labels.iter().map(|label| (self.at(label.key), self.at(label.value))).collect();
+        let mut labels: SmallVec<[_; USUAL_LABELS]> = self
+            .labels
+            .iter()
+            .map(|label| (self.at(label.key), self.at(label.value)))
+            .collect();
         labels.sort_unstable();
         labels.into_iter()
     }
@@ -167,7 +181,8 @@ impl Subject {
 
     /// The machine's own labels as a query string, without `?`: parsing it gives this subject again.
     pub fn to_query(&self) -> String {
-        let mut out = String::with_capacity(self.text.len() + self.text.len() / 4 + 2 * self.labels.len());
+        let mut out =
+            String::with_capacity(self.text.len() + self.text.len() / 4 + 2 * self.labels.len());
         self.query_into(&mut out);
         out
     }
@@ -184,7 +199,12 @@ impl Subject {
         };
         for label in self.labels.iter().filter(|label| !label.extrinsic) {
             match (label.sent, run) {
-                (Some(next), Some(sent)) if next.start == sent.end + 1 => run = Some(Span { end: next.end, ..sent }),
+                (Some(next), Some(sent)) if next.start == sent.end + 1 => {
+                    run = Some(Span {
+                        end: next.end,
+                        ..sent
+                    })
+                }
                 (next, sent) => {
                     if let Some(sent) = sent {
                         separate(out);
@@ -206,7 +226,9 @@ impl Subject {
 
     /// Key, value and whether it is the operator's, in the order of a query.
     fn in_turn(&self) -> impl Iterator<Item = (&str, &str, bool)> {
-        self.labels.iter().map(|label| (self.at(label.key), self.at(label.value), label.extrinsic))
+        self.labels
+            .iter()
+            .map(|label| (self.at(label.key), self.at(label.value), label.extrinsic))
     }
 
     fn at(&self, span: Span) -> &str {
@@ -232,17 +254,26 @@ impl Subject {
     fn find(&self, key: &str) -> Option<&Label> {
         let head = head(key);
         // They are few: looking at one after the other is faster than halving.
-        self.labels.iter().find(|label| label.head == head && are_same(self.bytes_at(label.key), key.as_bytes()))
+        self.labels
+            .iter()
+            .find(|label| label.head == head && are_same(self.bytes_at(label.key), key.as_bytes()))
     }
 
     /// Where a key is, or else belongs. Most belong at the end.
     #[inline]
     fn position(&self, turn: u8, head: u64, key: &[u8]) -> Result<usize, usize> {
-        if self.labels.last().is_none_or(|last| (last.turn, last.head) < (turn, head)) {
+        if self
+            .labels
+            .last()
+            .is_none_or(|last| (last.turn, last.head) < (turn, head))
+        {
             return Err(self.labels.len());
         }
         for (at, label) in self.labels.iter().enumerate().rev() {
-            match (label.turn, label.head).cmp(&(turn, head)).then_with(|| self.bytes_at(label.key).cmp(key)) {
+            match (label.turn, label.head)
+                .cmp(&(turn, head))
+                .then_with(|| self.bytes_at(label.key).cmp(key))
+            {
                 Ordering::Less => return Err(at + 1),
                 Ordering::Equal => return Ok(at),
                 Ordering::Greater => {}
@@ -252,7 +283,12 @@ impl Subject {
     }
 
     /// Takes one pair of a query, unless its label is there already. `expected`: the place in [`PRESENTED`] behind that of the last pair.
-    fn present(&mut self, query: &str, pair: Pair, expected: &mut usize) -> Result<(), InvalidQuery> {
+    fn present(
+        &mut self,
+        query: &str,
+        pair: Pair,
+        expected: &mut usize,
+    ) -> Result<(), InvalidQuery> {
         let key = self.read(query, pair.start, pair.equals, pair.key_has_escapes);
         let mut value = self.read(query, pair.value, pair.end, pair.value_has_escapes);
         let is_plain = pair.is_canonical && !pair.key_has_escapes;
@@ -275,27 +311,39 @@ impl Subject {
         // None where it is said in its normal spelling.
         let normal = match turn {
             UUID_TURN => {
-                let uuid = identity::parse_uuid_bytes(said).ok_or_else(|| InvalidQuery::Uuid(excerpt(self.at(value))))?;
+                let uuid = identity::parse_uuid_bytes(said)
+                    .ok_or_else(|| InvalidQuery::Uuid(excerpt(self.at(value))))?;
                 let is_normal = said.len() == UUID_BYTES && is_lower_case(said);
                 self.uuid.get_or_insert(uuid);
                 (!is_normal).then(|| uuid.to_string())
             }
             MAC_TURN => {
-                let mac = Mac::parse(said).ok_or_else(|| InvalidQuery::Mac(excerpt(self.at(value))))?;
+                let mac =
+                    Mac::parse(said).ok_or_else(|| InvalidQuery::Mac(excerpt(self.at(value))))?;
                 let is_normal = said[2] == b':' && is_lower_case(said);
                 self.mac.get_or_insert(mac);
                 (!is_normal).then(|| mac.to_string())
             }
-            BUILDARCH_TURN => Some(arch::canonical(self.at(value))).filter(|name| name != self.at(value)).map(Cow::into_owned),
+            BUILDARCH_TURN => Some(arch::canonical(self.at(value)))
+                .filter(|name| name != self.at(value))
+                .map(Cow::into_owned),
             _ => None,
         };
-        let sent = (pair.is_canonical && normal.is_none()).then_some(Span { start: pair.start, end: pair.end });
+        let sent = (pair.is_canonical && normal.is_none()).then_some(Span {
+            start: pair.start,
+            end: pair.end,
+        });
         if let Some(normal) = normal {
             value = self.write(|text| text.push_str(&normal));
         }
         match position {
-            Ok(at) => match IDENTITIES.iter().find(|identity| **identity == self.at(key)) {
-                Some(identity) if self.at(self.labels[at].value) != self.at(value) => Err(InvalidQuery::Contradiction(identity)),
+            Ok(at) => match IDENTITIES
+                .iter()
+                .find(|identity| **identity == self.at(key))
+            {
+                Some(identity) if self.at(self.labels[at].value) != self.at(value) => {
+                    Err(InvalidQuery::Contradiction(identity))
+                }
                 _ => Ok(()),
             },
             Err(_) if self.labels.len() == MAX_LABELS => Err(InvalidQuery::TooManyLabels),
@@ -303,7 +351,17 @@ impl Subject {
                 if turn == SERIAL_TURN {
                     self.serial = Some(value);
                 }
-                self.labels.insert(at, Label { head, key, value, sent, turn, extrinsic: false });
+                self.labels.insert(
+                    at,
+                    Label {
+                        head,
+                        key,
+                        value,
+                        sent,
+                        turn,
+                        extrinsic: false,
+                    },
+                );
                 Ok(())
             }
         }
@@ -313,7 +371,11 @@ impl Subject {
     #[inline]
     fn read(&mut self, query: &str, start: u32, end: u32, has_escapes: bool) -> Span {
         let sent = Span { start, end };
-        if has_escapes { self.write(|text| query::decode_into(text, sent.of(query))) } else { sent }
+        if has_escapes {
+            self.write(|text| query::decode_into(text, sent.of(query)))
+        } else {
+            sent
+        }
     }
 
     /// Where in the text it is what this appends to it.
@@ -352,7 +414,10 @@ impl Subject {
         let text = self.at(span);
         let bytes = |text: &str| u32::try_from(text.len()).expect("it is a part of a span");
         let start = span.start + bytes(text) - bytes(text.trim_start());
-        Span { start, end: start + bytes(text.trim()) }
+        Span {
+            start,
+            end: start + bytes(text.trim()),
+        }
     }
 
     fn add_extrinsic(&mut self, extrinsic: &ExtrinsicLabels) {
@@ -360,8 +425,18 @@ impl Subject {
             let head = head(key);
             let turn = turn(head, key.as_bytes(), &mut 0);
             let position = self.position(turn, head, key.as_bytes());
-            let (key, value) = (self.write(|text| text.push_str(key)), self.write(|text| text.push_str(value)));
-            let label = Label { head, key, value, sent: None, turn, extrinsic: true };
+            let (key, value) = (
+                self.write(|text| text.push_str(key)),
+                self.write(|text| text.push_str(value)),
+            );
+            let label = Label {
+                head,
+                key,
+                value,
+                sent: None,
+                turn,
+                extrinsic: true,
+            };
             match position {
                 Ok(at) => self.labels[at] = label,
                 Err(at) => self.labels.insert(at, label),
@@ -390,7 +465,11 @@ fn is_lower_case(text: &[u8]) -> bool {
 }
 
 fn has_control_characters(text: &str) -> bool {
-    if text.is_ascii() { text.bytes().any(|byte| byte.is_ascii_control()) } else { text.chars().any(char::is_control) }
+    if text.is_ascii() {
+        text.bytes().any(|byte| byte.is_ascii_control())
+    } else {
+        text.chars().any(char::is_control)
+    }
 }
 
 // === impl Span ===
@@ -399,7 +478,10 @@ impl Span {
     /// Panics beyond 4 GiB: a query is shorter.
     fn new(start: usize, end: usize) -> Self {
         let place = |at: usize| u32::try_from(at).expect("labels are few and short");
-        Self { start: place(start), end: place(end) }
+        Self {
+            start: place(start),
+            end: place(end),
+        }
     }
 
     #[inline]
@@ -429,8 +511,12 @@ impl Serialize for Subject {
 pub fn normalise(key: &str, value: &str) -> String {
     match key {
         BUILDARCH => arch::canonical(value).into_owned(),
-        "uuid" => identity::parse_uuid(value).map_or_else(|| value.to_owned(), |uuid| uuid.to_string()),
-        "mac" => value.parse::<Mac>().map_or_else(|_| value.to_owned(), |mac| mac.to_string()),
+        "uuid" => {
+            identity::parse_uuid(value).map_or_else(|| value.to_owned(), |uuid| uuid.to_string())
+        }
+        "mac" => value
+            .parse::<Mac>()
+            .map_or_else(|_| value.to_owned(), |mac| mac.to_string()),
         _ => value.to_owned(),
     }
 }
@@ -451,8 +537,14 @@ mod tests {
 
     #[test]
     fn labels_are_normalised() {
-        let subject = parse("uuid=47C6DA6774774970AA0384E48FF4F6AD&mac=52-54-00-AB-CD-EF&buildarch=aarch64&asset=").unwrap();
-        assert_eq!(subject.label("uuid"), Some("47c6da67-7477-4970-aa03-84e48ff4f6ad"));
+        let subject = parse(
+            "uuid=47C6DA6774774970AA0384E48FF4F6AD&mac=52-54-00-AB-CD-EF&buildarch=aarch64&asset=",
+        )
+        .unwrap();
+        assert_eq!(
+            subject.label("uuid"),
+            Some("47c6da67-7477-4970-aa03-84e48ff4f6ad")
+        );
         assert_eq!(subject.label("mac"), Some("52:54:00:ab:cd:ef"));
         assert_eq!(subject.label("buildarch"), Some("arm64"));
         assert_eq!(subject.label("asset"), None);
@@ -460,25 +552,42 @@ mod tests {
 
     #[test]
     fn an_identity_with_two_values_is_refused_and_with_two_spellings_is_not() {
-        let error = parse("uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&serial=1&serial=2").unwrap_err();
+        let error =
+            parse("uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&serial=1&serial=2").unwrap_err();
         assert_eq!(error, InvalidQuery::Contradiction("serial"));
         assert!(parse("mac=52:54:00:ab:cd:ef&mac=525400ABCDEF").is_ok());
     }
 
     #[test]
     fn of_a_repeated_label_the_first_counts() {
-        assert_eq!(parse("buildarch=x86_64&asset=a&buildarch=arm64").unwrap().label("buildarch"), Some("x86_64"));
+        assert_eq!(
+            parse("buildarch=x86_64&asset=a&buildarch=arm64")
+                .unwrap()
+                .label("buildarch"),
+            Some("x86_64")
+        );
     }
 
     #[test]
     fn limits_hold_to_the_byte() {
-        let labels = |n: usize| (0..n).map(|i| format!("k{i}=v")).collect::<Vec<_>>().join("&");
+        let labels = |n: usize| {
+            (0..n)
+                .map(|i| format!("k{i}=v"))
+                .collect::<Vec<_>>()
+                .join("&")
+        };
         assert!(parse(&labels(64)).is_ok());
         assert_eq!(parse(&labels(65)), Err(InvalidQuery::TooManyLabels));
         assert!(parse(&format!("k={}", "v".repeat(1024))).is_ok());
-        assert_eq!(parse(&format!("k={}", "v".repeat(1025))), Err(InvalidQuery::ValueTooLong("k".into())));
+        assert_eq!(
+            parse(&format!("k={}", "v".repeat(1025))),
+            Err(InvalidQuery::ValueTooLong("k".into()))
+        );
         assert!(parse(&format!("{}=v", "k".repeat(253))).is_ok());
-        assert!(matches!(parse(&format!("{}=v", "k".repeat(254))), Err(InvalidQuery::Key(_))));
+        assert!(matches!(
+            parse(&format!("{}=v", "k".repeat(254))),
+            Err(InvalidQuery::Key(_))
+        ));
         assert!(matches!(parse("k%00=v"), Err(InvalidQuery::Key(_))));
     }
 
@@ -491,7 +600,9 @@ mod tests {
 
     #[test]
     fn placeholders_stay_labels_and_identify_nothing() {
-        let subject = parse("uuid=00000000-0000-0000-0000-000000000000&serial=None&mac=52:54:00:ab:cd:ef").unwrap();
+        let subject =
+            parse("uuid=00000000-0000-0000-0000-000000000000&serial=None&mac=52:54:00:ab:cd:ef")
+                .unwrap();
         assert_eq!((subject.uuid(), subject.serial()), (None, None));
         assert_eq!(subject.placeholders(), ["uuid", "serial"]);
         assert_eq!(subject.label("serial"), Some("None"));
@@ -510,10 +621,22 @@ mod tests {
 
     #[test]
     fn the_operator_can_not_give_all_machines_one_identity() {
-        assert_eq!(ExtrinsicLabels::new([("uuid", "x")]).unwrap_err(), InvalidExtrinsic::Identity("uuid".into()));
-        assert_eq!(ExtrinsicLabels::new([("a b", "x")]).unwrap_err(), InvalidExtrinsic::Key("a b".into()));
-        assert_eq!(ExtrinsicLabels::new([("a", "x\n")]).unwrap_err(), InvalidExtrinsic::Value("a".into()));
-        assert_eq!(ExtrinsicLabels::new([("a", "x"), ("a", "y")]).unwrap_err(), InvalidExtrinsic::Twice("a".into()));
+        assert_eq!(
+            ExtrinsicLabels::new([("uuid", "x")]).unwrap_err(),
+            InvalidExtrinsic::Identity("uuid".into())
+        );
+        assert_eq!(
+            ExtrinsicLabels::new([("a b", "x")]).unwrap_err(),
+            InvalidExtrinsic::Key("a b".into())
+        );
+        assert_eq!(
+            ExtrinsicLabels::new([("a", "x\n")]).unwrap_err(),
+            InvalidExtrinsic::Value("a".into())
+        );
+        assert_eq!(
+            ExtrinsicLabels::new([("a", "x"), ("a", "y")]).unwrap_err(),
+            InvalidExtrinsic::Twice("a".into())
+        );
     }
 
     #[test]
@@ -530,9 +653,20 @@ mod tests {
     #[test]
     fn a_query_is_written_alike_however_it_was_sent() {
         for spelling in ["a%20b", "a b", "a%20%62", "%61 b"] {
-            for mac in ["52:54:00:ab:cd:ef", "52%3A54:00:ab:cd:ef", "52-54-00-AB-CD-EF"] {
-                let subject = parse(&format!("x=&asset={spelling}&k={spelling}&mac={mac}&x%79=~&k=2&hostname=%C3%A9")).unwrap();
-                assert_eq!(subject.to_query(), "mac=52:54:00:ab:cd:ef&k=a%20b&xy=~&hostname=%C3%A9&asset=a%20b", "{spelling} {mac}");
+            for mac in [
+                "52:54:00:ab:cd:ef",
+                "52%3A54:00:ab:cd:ef",
+                "52-54-00-AB-CD-EF",
+            ] {
+                let subject = parse(&format!(
+                    "x=&asset={spelling}&k={spelling}&mac={mac}&x%79=~&k=2&hostname=%C3%A9"
+                ))
+                .unwrap();
+                assert_eq!(
+                    subject.to_query(),
+                    "mac=52:54:00:ab:cd:ef&k=a%20b&xy=~&hostname=%C3%A9&asset=a%20b",
+                    "{spelling} {mac}"
+                );
             }
         }
     }
@@ -568,8 +702,9 @@ mod tests {
         let of_2019 = format!(
             "{head}52%3A54%3A00%3A12%3A34%3A56&buildarch=x86_64&platform=pcbios&serial=SN%2012&3=x%23y%2520+z{tail}%FFFFFFFFFFFFC3%FFFFFFFFFFFFBCd%204"
         );
-        let of_2025 =
-            format!("{head}52:54:00:12:34:56&buildarch=x86_64&platform=efi&serial=SN%2012%263%3Dx%23y%2520+z{tail}%FFFFFFC3%FFFFFFBCd%204");
+        let of_2025 = format!(
+            "{head}52:54:00:12:34:56&buildarch=x86_64&platform=efi&serial=SN%2012%263%3Dx%23y%2520+z{tail}%FFFFFFC3%FFFFFFBCd%204"
+        );
         for (query, serial) in [(of_2019, "SN 12"), (of_2025, "SN 12&3=x#y%20+z")] {
             let subject = parse(&query).unwrap();
             assert_eq!(subject.serial(), Some(serial));

@@ -79,24 +79,48 @@ pub fn tests() -> impl Iterator<Item = &'static str> {
 
 impl Templates {
     /// Parses and checks the script and all configs.
-    pub fn compile(script: &str, configs: &BTreeMap<ConfigName, String>) -> Result<Self, TemplateError> {
+    pub fn compile(
+        script: &str,
+        configs: &BTreeMap<ConfigName, String>,
+    ) -> Result<Self, TemplateError> {
         let mut environment = environment();
         let (mut sources, mut plans) = (BTreeMap::new(), BTreeMap::new());
         let names: BTreeSet<&str> = configs.keys().map(ConfigName::as_str).collect();
         let mut add = |field: String, name: String, source: &str| {
-            let locate = |(line, reason)| TemplateError { field: field.clone(), line, reason };
+            let locate = |(line, reason)| TemplateError {
+                field: field.clone(),
+                line,
+                reason,
+            };
             let (uses, plan) = check::check(source, &names).map_err(locate)?;
             sources.insert(name.as_str().into(), source.into());
             plans.extend(plan.map(|plan| (name.as_str().into(), plan)));
             let added = environment.add_template_owned(name, source.to_owned());
-            added.map(|()| uses).map_err(|error| locate((error.line(), describe(&error))))
+            added
+                .map(|()| uses)
+                .map_err(|error| locate((error.line(), describe(&error))))
         };
         let script = add(SCRIPT.to_owned(), SCRIPT.to_owned(), script)?;
         let configs = configs
             .iter()
-            .map(|(name, source)| Ok((name.clone(), add(format!("spec.additionalConfig.{name}"), name.to_string(), source)?)))
+            .map(|(name, source)| {
+                Ok((
+                    name.clone(),
+                    add(
+                        format!("spec.additionalConfig.{name}"),
+                        name.to_string(),
+                        source,
+                    )?,
+                ))
+            })
             .collect::<Result<_, TemplateError>>()?;
-        Ok(Self { environment, script, configs, sources, plans })
+        Ok(Self {
+            environment,
+            script,
+            configs,
+            sources,
+            plans,
+        })
     }
 
     /// What the script refers to.
@@ -135,8 +159,14 @@ impl Templates {
     }
 
     /// Renders a config or, without a name, the script.
-    pub(crate) fn render(&self, config: Option<&ConfigName>, root: Value) -> Result<String, minijinja::Error> {
-        self.environment.get_template(config.map_or(SCRIPT, ConfigName::as_str))?.render(root)
+    pub(crate) fn render(
+        &self,
+        config: Option<&ConfigName>,
+        root: Value,
+    ) -> Result<String, minijinja::Error> {
+        self.environment
+            .get_template(config.map_or(SCRIPT, ConfigName::as_str))?
+            .render(root)
     }
 
     fn source(&self, name: &str) -> &str {
@@ -155,7 +185,10 @@ impl Eq for Templates {}
 
 impl fmt::Debug for Templates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Templates").field("script", &self.script).field("configs", &self.configs).finish_non_exhaustive()
+        f.debug_struct("Templates")
+            .field("script", &self.script)
+            .field("configs", &self.configs)
+            .finish_non_exhaustive()
     }
 }
 
@@ -183,12 +216,17 @@ fn environment() -> Environment<'static> {
 
 fn syntax() -> SyntaxConfig {
     // The last newline of a script or a config is a part of it.
-    SyntaxConfig::builder().keep_trailing_newline(true).build().expect("the default delimiters are valid")
+    SyntaxConfig::builder()
+        .keep_trailing_newline(true)
+        .build()
+        .expect("the default delimiters are valid")
 }
 
 /// The sentence of an error of the template engine, without its position.
 pub(crate) fn describe(error: &minijinja::Error) -> String {
-    let detail = error.detail().map_or_else(|| Cow::Owned(error.kind().to_string()), Cow::Borrowed);
+    let detail = error
+        .detail()
+        .map_or_else(|| Cow::Owned(error.kind().to_string()), Cow::Borrowed);
     match std::error::Error::source(error) {
         Some(source) => format!("{detail}: {source}"),
         None => detail.into_owned(),

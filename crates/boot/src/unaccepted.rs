@@ -69,6 +69,8 @@ impl Unaccepted {
 
     /// Whether it is another object than one of the same name that was created at this time.
     pub fn is_another_than(&self, created: Option<Timestamp>) -> bool {
-        self.created().zip(created).is_some_and(|(own, other)| own != other)
+        self.created()
+            .zip(created)
+            .is_some_and(|(own, other)| own != other)
     }
 }

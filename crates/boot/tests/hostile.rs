@@ -27,13 +27,23 @@ enum End {
 fn profile(template: &str) -> Result<Profile, TemplateError> {
     let name: ConfigName = "config0".parse().unwrap();
     let configs = BTreeMap::from([(name, template.to_owned())]);
-    let labels = (0..200).map(|n| (format!("label{n}"), "x".repeat(60))).collect();
-    Profile::compile(ObjectKey::new("ns", "profile"), None, &labels, "#!ipxe\n", &configs)
+    let labels = (0..200)
+        .map(|n| (format!("label{n}"), "x".repeat(60)))
+        .collect();
+    Profile::compile(
+        ObjectKey::new("ns", "profile"),
+        None,
+        &labels,
+        "#!ipxe\n",
+        &configs,
+    )
 }
 
 /// Sixty labels of a kilobyte each: the largest machine.
 fn subject() -> Arc<Subject> {
-    let query: Vec<_> = (0..60).map(|n| format!("label{n}={}", "%20".repeat(1024))).collect();
+    let query: Vec<_> = (0..60)
+        .map(|n| format!("label{n}={}", "%20".repeat(1024)))
+        .collect();
     Arc::new(Subject::from_query(&query.join("&"), &ExtrinsicLabels::default()).unwrap())
 }
 
@@ -49,18 +59,36 @@ fn attempt(template: String) -> (End, Duration, Duration) {
             Err(error) => End::Refused(error.to_string()),
             Ok(mut profile) => {
                 let name: ConfigName = "config0".parse().unwrap();
-                profile.ids.insert(name.clone(), "47c6da67-7477-4970-aa03-84e48ff4f6ad".parse().unwrap());
-                match render::config(&Arc::new(profile), &name, &subject(), None, "http://boot.example") {
+                profile.ids.insert(
+                    name.clone(),
+                    "47c6da67-7477-4970-aa03-84e48ff4f6ad".parse().unwrap(),
+                );
+                match render::config(
+                    &Arc::new(profile),
+                    &name,
+                    &subject(),
+                    None,
+                    "http://boot.example",
+                ) {
                     Ok(text) => End::Rendered(text.len()),
                     Err(error) => End::Failed(error.to_string()),
                 }
             }
         };
-        sender.send((end, compiling, start.elapsed())).expect("the test waits");
+        sender
+            .send((end, compiling, start.elapsed()))
+            .expect("the test waits");
     };
-    let thread = std::thread::Builder::new().stack_size(STACK).spawn(work).unwrap();
+    let thread = std::thread::Builder::new()
+        .stack_size(STACK)
+        .spawn(work)
+        .unwrap();
     let answer = receiver.recv_timeout(PATIENCE);
-    assert_ne!(answer.as_ref().err(), Some(&RecvTimeoutError::Timeout), "it hangs");
+    assert_ne!(
+        answer.as_ref().err(),
+        Some(&RecvTimeoutError::Timeout),
+        "it hangs"
+    );
     thread.join().expect("no panic");
     answer.expect("it was sent")
 }
@@ -87,123 +115,388 @@ fn over(rest: &str) -> String {
 }
 
 fn loops(body: &str) -> String {
-    format!("{{% for i in range(1000) %}}{{% for j in range(1000) %}}{body}{{% endfor %}}{{% endfor %}}")
+    format!(
+        "{{% for i in range(1000) %}}{{% for j in range(1000) %}}{body}{{% endfor %}}{{% endfor %}}"
+    )
 }
 
 #[allow(clippy::too_many_lines)]
 fn table() -> Vec<(&'static str, String)> {
-    let chain: String = (0..8000).map(|n| format!("{{%set a{n}=a{}%}}", n + 1)).collect();
+    let chain: String = (0..8000)
+        .map(|n| format!("{{%set a{n}=a{}%}}", n + 1))
+        .collect();
     let refs = listed(200, "s");
     vec![
         // Growth.
-        ("a list doubled by +", "{% set x = [1] %}{% for i in range(60) %}{% set x = x + x %}{% endfor %}{{ x }}".into()),
+        (
+            "a list doubled by +",
+            "{% set x = [1] %}{% for i in range(60) %}{% set x = x + x %}{% endfor %}{{ x }}"
+                .into(),
+        ),
         ("a list doubled by *", "{{ [1] * 100000000 }}".into()),
         (
             "keys of a map doubled by +",
-            format!("{{% for x in {{[1,2]: 1}} %}}{}{{{{ x == x }}}}{{% endfor %}}", many(60, "{% set x = x + x %}")),
+            format!(
+                "{{% for x in {{[1,2]: 1}} %}}{}{{{{ x == x }}}}{{% endfor %}}",
+                many(60, "{% set x = x + x %}")
+            ),
         ),
         ("a list in itself", "{% set x = [x] %}{{ x }}".into()),
-        ("a list in itself, in a loop", "{% set x = 1 %}{% for i in range(99) %}{% set x = [x, x] %}{% endfor %}{{ x }}".into()),
-        ("lists in themselves by turns", "{% set x = [y] %}{% set y = [x] %}{{ x }}".into()),
-        ("a list in itself by a conditional", "{% set x = 1 if x else [[x]] %}{{ x }}".into()),
-        ("a list in itself by or", "{% set x = [x or 1] %}{{ x }}".into()),
-        ("a list in itself by default", "{% set x = [x|default([1])] %}{{ x }}".into()),
-        ("a list in itself by items", "{% set x = {1: x}|items %}{{ x }}".into()),
-        ("a list in itself by cycle", "{% for i in range(9) %}{% set x = [loop.cycle(x, [1])] %}{% endfor %}".into()),
-        ("a list in itself by with", "{% with x = [x] %}{% with x = [x] %}{{ x }}{% endwith %}{% endwith %}".into()),
-        ("a list in itself by a tuple", "{% set a, b = [[b], [a]] %}{{ a }}".into()),
-        ("a list in itself by split", "{% set x = x|split(',') %}{{ x }}".into()),
-        ("a list in itself by a slice", "{% set x = [x[0:1]] %}{{ x }}".into()),
-        ("a list in itself by a loop over it", "{% set x = [1] %}{% for y in x %}{% set x = [y, [y]] %}{% endfor %}".into()),
-        ("the loop in a list", "{% for i in range(3) %}{% set x = [loop] %}{{ x }}{% endfor %}".into()),
+        (
+            "a list in itself, in a loop",
+            "{% set x = 1 %}{% for i in range(99) %}{% set x = [x, x] %}{% endfor %}{{ x }}".into(),
+        ),
+        (
+            "lists in themselves by turns",
+            "{% set x = [y] %}{% set y = [x] %}{{ x }}".into(),
+        ),
+        (
+            "a list in itself by a conditional",
+            "{% set x = 1 if x else [[x]] %}{{ x }}".into(),
+        ),
+        (
+            "a list in itself by or",
+            "{% set x = [x or 1] %}{{ x }}".into(),
+        ),
+        (
+            "a list in itself by default",
+            "{% set x = [x|default([1])] %}{{ x }}".into(),
+        ),
+        (
+            "a list in itself by items",
+            "{% set x = {1: x}|items %}{{ x }}".into(),
+        ),
+        (
+            "a list in itself by cycle",
+            "{% for i in range(9) %}{% set x = [loop.cycle(x, [1])] %}{% endfor %}".into(),
+        ),
+        (
+            "a list in itself by with",
+            "{% with x = [x] %}{% with x = [x] %}{{ x }}{% endwith %}{% endwith %}".into(),
+        ),
+        (
+            "a list in itself by a tuple",
+            "{% set a, b = [[b], [a]] %}{{ a }}".into(),
+        ),
+        (
+            "a list in itself by split",
+            "{% set x = x|split(',') %}{{ x }}".into(),
+        ),
+        (
+            "a list in itself by a slice",
+            "{% set x = [x[0:1]] %}{{ x }}".into(),
+        ),
+        (
+            "a list in itself by a loop over it",
+            "{% set x = [1] %}{% for y in x %}{% set x = [y, [y]] %}{% endfor %}".into(),
+        ),
+        (
+            "the loop in a list",
+            "{% for i in range(3) %}{% set x = [loop] %}{{ x }}{% endfor %}".into(),
+        ),
         ("zip", "{{ [1]|zip([2]) }}".into()),
         ("chain", "{{ [1]|chain([2]) }}".into()),
         ("dict", "{{ dict(a=1) }}".into()),
-        ("namespace", "{% set n = namespace(x=1) %}{% set n.x = [n] %}{{ n }}".into()),
+        (
+            "namespace",
+            "{% set n = namespace(x=1) %}{% set n.x = [n] %}{{ n }}".into(),
+        ),
         ("sort", "{{ [2, 1]|sort }}".into()),
         ("unique", "{{ [2, 1]|unique }}".into()),
-        ("a text doubled", format!("{{% set x = 'a' %}}{}{{{{ x }}}}", many(40, "{% set x = x ~ x %}"))),
-        ("a text doubled by a block", format!("{{% set x = 'a' %}}{}{{{{ x }}}}", many(40, "{% set x %}{{ x }}{{ x }}{% endset %}"))),
+        (
+            "a text doubled",
+            format!(
+                "{{% set x = 'a' %}}{}{{{{ x }}}}",
+                many(40, "{% set x = x ~ x %}")
+            ),
+        ),
+        (
+            "a text doubled by a block",
+            format!(
+                "{{% set x = 'a' %}}{}{{{{ x }}}}",
+                many(40, "{% set x %}{{ x }}{{ x }}{% endset %}")
+            ),
+        ),
         ("a text repeated", "{{ 'a' * 1000000000 }}".into()),
-        ("a number that may be a text, repeated", "{{ ('a'|int('b')) * 1000000000 }}".into()),
-        ("a text joined", format!("{{% set s = '{}' %}}{{{{ {refs}|join }}}}", long())),
-        ("a text joined by itself", format!("{{% set s = '{}' %}}{{{{ range(1000)|join(s) }}}}", long())),
-        ("lists joined", format!("{{% set s = '{}' %}}{{{{ [{refs},{refs}]|join }}}}", long())),
-        ("a list printed", format!("{{% set s = '{}' %}}{{{{ {refs} }}}}", long())),
-        ("a list as JSON", format!("{{% set s = '{}' %}}{{{{ {refs}|tojson }}}}", long())),
-        ("JSON of JSON", format!("{{% set s = '\"' %}}{}", many(40, "{% set s = s|tojson %}"))),
-        ("JSON kept", format!("{{% set s = '{}' %}}{}", long(), many(2000, "{% set s = s|tojson %}"))),
-        ("base64 of base64", format!("{{% set s = 'a' %}}{}", many(100, "{% set s = s|b64encode %}"))),
-        ("indent", format!("{{% set s = '{}' %}}{{{{ s|indent(1000000) }}}}", many(5000, "\\n"))),
-        ("a wide indent", "{{ 'a'|indent(100000000000, true) }}".into()),
+        (
+            "a number that may be a text, repeated",
+            "{{ ('a'|int('b')) * 1000000000 }}".into(),
+        ),
+        (
+            "a text joined",
+            format!("{{% set s = '{}' %}}{{{{ {refs}|join }}}}", long()),
+        ),
+        (
+            "a text joined by itself",
+            format!("{{% set s = '{}' %}}{{{{ range(1000)|join(s) }}}}", long()),
+        ),
+        (
+            "lists joined",
+            format!("{{% set s = '{}' %}}{{{{ [{refs},{refs}]|join }}}}", long()),
+        ),
+        (
+            "a list printed",
+            format!("{{% set s = '{}' %}}{{{{ {refs} }}}}", long()),
+        ),
+        (
+            "a list as JSON",
+            format!("{{% set s = '{}' %}}{{{{ {refs}|tojson }}}}", long()),
+        ),
+        (
+            "JSON of JSON",
+            format!("{{% set s = '\"' %}}{}", many(40, "{% set s = s|tojson %}")),
+        ),
+        (
+            "JSON kept",
+            format!(
+                "{{% set s = '{}' %}}{}",
+                long(),
+                many(2000, "{% set s = s|tojson %}")
+            ),
+        ),
+        (
+            "base64 of base64",
+            format!(
+                "{{% set s = 'a' %}}{}",
+                many(100, "{% set s = s|b64encode %}")
+            ),
+        ),
+        (
+            "indent",
+            format!(
+                "{{% set s = '{}' %}}{{{{ s|indent(1000000) }}}}",
+                many(5000, "\\n")
+            ),
+        ),
+        (
+            "a wide indent",
+            "{{ 'a'|indent(100000000000, true) }}".into(),
+        ),
         ("format width", "{{ '%1000000000d'|format(1) }}".into()),
-        ("format precision", "{{ '%.1000000000f'|format(1.5) }}".into()),
+        (
+            "format precision",
+            "{{ '%.1000000000f'|format(1.5) }}".into(),
+        ),
         ("replace", over("{{ s|replace('', s) }}")),
-        ("replace that doubles", format!("{{% set x = 'a' %}}{}", many(40, "{% set x = x|replace('a', 'aa') %}"))),
-        ("a huge range", "{% for i in range(1000000000) %}{% endfor %}".into()),
+        (
+            "replace that doubles",
+            format!(
+                "{{% set x = 'a' %}}{}",
+                many(40, "{% set x = x|replace('a', 'aa') %}")
+            ),
+        ),
+        (
+            "a huge range",
+            "{% for i in range(1000000000) %}{% endfor %}".into(),
+        ),
         ("split in characters", over("{% set x = s|split('') %}")),
         ("list of characters", over("{% set x = s|list %}")),
         ("urlencode", over("{% set x = s|urlencode %}")),
-        ("a power", "{{ 10 ** 1000000000 }}{{ 2.5 ** 1000000000 }}".into()),
+        (
+            "a power",
+            "{{ 10 ** 1000000000 }}{{ 2.5 ** 1000000000 }}".into(),
+        ),
         // Work that no instruction shows.
         ("endless loops", loops("")),
-        ("comparison of long texts", over("{% if s ~ 'c' == t %}{% endif %}")),
-        ("comparison of long variables", format!("{{% set u = 'x' %}}{}", over("{% if s == t %}{% endif %}"))),
-        ("comparison of lists", over("{% if [s, s, s] == [t, t, t] %}{% endif %}")),
-        ("order of nested lists", format!("{{% set s = '{}' %}}{{% set l = [[{refs}]] %}}{}", long(), loops("{% if l < l %}{% endif %}"))),
+        (
+            "comparison of long texts",
+            over("{% if s ~ 'c' == t %}{% endif %}"),
+        ),
+        (
+            "comparison of long variables",
+            format!("{{% set u = 'x' %}}{}", over("{% if s == t %}{% endif %}")),
+        ),
+        (
+            "comparison of lists",
+            over("{% if [s, s, s] == [t, t, t] %}{% endif %}"),
+        ),
+        (
+            "order of nested lists",
+            format!(
+                "{{% set s = '{}' %}}{{% set l = [[{refs}]] %}}{}",
+                long(),
+                loops("{% if l < l %}{% endif %}")
+            ),
+        ),
         ("the test eq of lists", "{{ [1] is eq([1]) }}".into()),
         ("in a list of long texts", over("{{ 1 if t in [s, s, s] }}")),
-        ("a list in a text", format!("{{% set s = '{}' %}}{}", long(), loops(&format!("{{{{ {refs} in s }}}}")))),
+        (
+            "a list in a text",
+            format!(
+                "{{% set s = '{}' %}}{}",
+                long(),
+                loops(&format!("{{{{ {refs} in s }}}}"))
+            ),
+        ),
         ("a text in a text", over("{{ 1 if 'ab' in s }}")),
         ("a long key of a map", over("{{ {t: 1}[s] is defined }}")),
         ("a list as a key", over("{{ {1: 1}[[s, s]] is defined }}")),
         ("startingwith", over("{{ 1 if t is startingwith(s) }}")),
-        ("startingwith a list", over("{{ 1 if [t] is startingwith('a') }}")),
+        (
+            "startingwith a list",
+            over("{{ 1 if [t] is startingwith('a') }}"),
+        ),
         ("changed", over("{% if loop.changed(t) %}{% endif %}")),
-        ("changed lists", over("{% if loop.changed([t, t]) %}{% endif %}")),
+        (
+            "changed lists",
+            over("{% if loop.changed([t, t]) %}{% endif %}"),
+        ),
         ("trim of many characters", over("{{ s|trim(t) }}")),
         ("trim", over("{% set x = s|trim('abcdefghijklmno') %}")),
         ("a slice of a long text", over("{% set x = s[::-100000] %}")),
-        ("a slice of a label", loops("{% set x = subject.label1[::-100000] %}")),
+        (
+            "a slice of a label",
+            loops("{% set x = subject.label1[::-100000] %}"),
+        ),
         (
             "the end of a list",
-            format!("{{% set l = 'a'|split('') %}}{{% set l = range(1000)|list %}}{}", loops("{% for x in l[999:] %}{% endfor %}")),
+            format!(
+                "{{% set l = 'a'|split('') %}}{{% set l = range(1000)|list %}}{}",
+                loops("{% for x in l[999:] %}{% endfor %}")
+            ),
         ),
-        ("slices of slices", format!("{{% set l = [1, 2] %}}{}{{{{ l }}}}", many(10000, "{% set l = l[:] %}"))),
-        ("slices of slices in a loop", "{% set l = [1, 2] %}{% for i in range(1000) %}{% set l = l[:] %}{% endfor %}{{ l }}".into()),
-        ("slices of slices in one expression", format!("{{% set l = [1, 2] %}}{{{{ l{} }}}}", many(150, "[:]"))),
-        ("reverse of reverse", format!("{{% set l = range(9) %}}{}{{{{ l }}}}", many(8000, "{% set l = l|reverse %}"))),
+        (
+            "slices of slices",
+            format!(
+                "{{% set l = [1, 2] %}}{}{{{{ l }}}}",
+                many(10000, "{% set l = l[:] %}")
+            ),
+        ),
+        (
+            "slices of slices in a loop",
+            "{% set l = [1, 2] %}{% for i in range(1000) %}{% set l = l[:] %}{% endfor %}{{ l }}"
+                .into(),
+        ),
+        (
+            "slices of slices in one expression",
+            format!("{{% set l = [1, 2] %}}{{{{ l{} }}}}", many(150, "[:]")),
+        ),
+        (
+            "reverse of reverse",
+            format!(
+                "{{% set l = range(9) %}}{}{{{{ l }}}}",
+                many(8000, "{% set l = l|reverse %}")
+            ),
+        ),
         ("last of a range", loops("{{ range(1000)|last }}")),
-        ("first of a reverse", loops("{{ range(1000)|list|reverse|first }}")),
-        ("length of a slice", format!("{{% set l = range(1000)|list %}}{}", loops("{{ l[::2]|length }}"))),
-        ("truth of a slice", format!("{{% set l = range(1000)|list %}}{}", loops("{% if l[::2] %}{% endif %}"))),
+        (
+            "first of a reverse",
+            loops("{{ range(1000)|list|reverse|first }}"),
+        ),
+        (
+            "length of a slice",
+            format!(
+                "{{% set l = range(1000)|list %}}{}",
+                loops("{{ l[::2]|length }}")
+            ),
+        ),
+        (
+            "truth of a slice",
+            format!(
+                "{{% set l = range(1000)|list %}}{}",
+                loops("{% if l[::2] %}{% endif %}")
+            ),
+        ),
         ("round to many digits", loops("{{ 1.5|round(-300) }}")),
-        ("round to many digits by name", loops("{% set x = 1.5|round(precision=-300) %}")),
-        ("loops over a long text", over("{% for c in s %}{% break %}{% endfor %}")),
+        (
+            "round to many digits by name",
+            loops("{% set x = 1.5|round(precision=-300) %}"),
+        ),
+        (
+            "loops over a long text",
+            over("{% for c in s %}{% break %}{% endfor %}"),
+        ),
         ("config URLs", loops("{% if config0 %}{% endif %}")),
         ("config URLs printed", loops("{{ config0 }}")),
-        ("encoded labels", loops("{% if encoded.label1 %}{% endif %}")),
-        ("labels of the profile", loops("{% if profile.labels %}{% endif %}")),
-        ("length of the subject", loops("{% if subject|length %}{% endif %}")),
+        (
+            "encoded labels",
+            loops("{% if encoded.label1 %}{% endif %}"),
+        ),
+        (
+            "labels of the profile",
+            loops("{% if profile.labels %}{% endif %}"),
+        ),
+        (
+            "length of the subject",
+            loops("{% if subject|length %}{% endif %}"),
+        ),
         ("the subject as JSON", loops("{% set x = subject|tojson %}")),
-        ("the subject printed", loops("{% set x %}{{ subject }}{% endset %}")),
+        (
+            "the subject printed",
+            loops("{% set x %}{{ subject }}{% endset %}"),
+        ),
         ("items of the subject", loops("{% set x = subject|items %}")),
-        ("items of labels", loops("{% set x = profile.labels|items %}")),
-        ("nested frames", format!("{}{}{}", many(70, "{% with %}"), loops("{% if subject %}{% endif %}"), many(70, "{% endwith %}"))),
+        (
+            "items of labels",
+            loops("{% set x = profile.labels|items %}"),
+        ),
+        (
+            "nested frames",
+            format!(
+                "{}{}{}",
+                many(70, "{% with %}"),
+                loops("{% if subject %}{% endif %}"),
+                many(70, "{% endwith %}")
+            ),
+        ),
         (
             "formatting of long texts",
-            format!("{{% set s = '{}' %}}{{{{ '{}'|format({}) }}}}", long(), many(200, "%s"), vec!["s"; 200].join(",")),
+            format!(
+                "{{% set s = '{}' %}}{{{{ '{}'|format({}) }}}}",
+                long(),
+                many(200, "%s"),
+                vec!["s"; 200].join(",")
+            ),
         ),
-        ("formatting of one long text", format!("{{% set s = '{}' %}}{{{{ '{}'|format(a=s) }}}}", long(), many(3000, "%(a)s"))),
-        ("formatting by %", format!("{{% set s = '{}' %}}{{{{ '{}' % 1 }}}}", long(), many(200, "%s"))),
+        (
+            "formatting of one long text",
+            format!(
+                "{{% set s = '{}' %}}{{{{ '{}'|format(a=s) }}}}",
+                long(),
+                many(3000, "%(a)s")
+            ),
+        ),
+        (
+            "formatting by %",
+            format!(
+                "{{% set s = '{}' %}}{{{{ '{}' % 1 }}}}",
+                long(),
+                many(200, "%s")
+            ),
+        ),
         ("an item of a long text", over("{% set x = s[239999] %}")),
-        ("an item of a label", loops("{% set x = subject.label1[1000] %}")),
-        ("a slice of a literal", format!("{{% set s = '{}' %}}{}", many(512, "é"), loops("{% set x = s[::-4000] %}"))),
-        ("a long text, compared with a short one", over("{% if s == 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' %}{% endif %}")),
-        ("a walk over a slice of a walk", loops("{% for x in (range(1000)|list)[999:] %}{% endfor %}")),
-        ("a condition on a loop", "{% for i in range(1000) if range(1000)|list|length %}{% endfor %}".into()),
-        ("a replacement that finds nothing", over("{% set x = s|replace('aaaaaaaaaaab', 'c') %}")),
-        ("many variables", (0..9000).map(|n| format!("{{%set v{n}='{n}'%}}")).collect()),
+        (
+            "an item of a label",
+            loops("{% set x = subject.label1[1000] %}"),
+        ),
+        (
+            "a slice of a literal",
+            format!(
+                "{{% set s = '{}' %}}{}",
+                many(512, "é"),
+                loops("{% set x = s[::-4000] %}")
+            ),
+        ),
+        (
+            "a long text, compared with a short one",
+            over("{% if s == 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' %}{% endif %}"),
+        ),
+        (
+            "a walk over a slice of a walk",
+            loops("{% for x in (range(1000)|list)[999:] %}{% endfor %}"),
+        ),
+        (
+            "a condition on a loop",
+            "{% for i in range(1000) if range(1000)|list|length %}{% endfor %}".into(),
+        ),
+        (
+            "a replacement that finds nothing",
+            over("{% set x = s|replace('aaaaaaaaaaab', 'c') %}"),
+        ),
+        (
+            "many variables",
+            (0..9000).map(|n| format!("{{%set v{n}='{n}'%}}")).collect(),
+        ),
         ("many short expressions", many(40_000, "{{1}}")),
         ("many comments", many(60_000, "{##}")),
         // In lines, as a build with overflow checks panics at a syntax error in column 65,535 (minijinja 3.1.0, lexer.rs, line 377).
@@ -213,51 +506,170 @@ fn table() -> Vec<(&'static str, String)> {
         ("only quotes", format!("{{{{ {} }}}}", many(100_000, "'"))),
         ("a long number", format!("{{{{ {} }}}}", many(30_000, "9"))),
         ("the number of a long text", over("{% set x = s|int(0) %}")),
-        ("the number of many digits", format!("{{% set s = '{}' %}}{}", many(200_000, "9"), loops("{% set x = s|float %}"))),
+        (
+            "the number of many digits",
+            format!(
+                "{{% set s = '{}' %}}{}",
+                many(200_000, "9"),
+                loops("{% set x = s|float %}")
+            ),
+        ),
         // Depth.
         ("deep ~", format!("{{{{ 1{} }}}}", many(20_000, "~1"))),
-        ("deep ~ within the limit", format!("{{{{ 1{} }}}}", many(240, "~1"))),
+        (
+            "deep ~ within the limit",
+            format!("{{{{ 1{} }}}}", many(240, "~1")),
+        ),
         ("deep not", format!("{{{{ {}1 }}}}", many(20_000, "not "))),
         ("deep -", format!("{{{{ {}1 }}}}", many(20_000, "-"))),
         ("deep |abs", format!("{{{{ 1{} }}}}", many(20_000, "|abs"))),
-        ("deep |abs within the limit", format!("{{{{ 1{} }}}}", many(240, "|abs"))),
-        ("deep attributes", format!("{{{{ subject{} }}}}", many(20_000, ".a"))),
-        ("deep attributes within the limit", format!("{{{{ subject{} }}}}", many(240, ".a"))),
-        ("deep items", format!("{{{{ subject{} }}}}", many(160, "[0]"))),
-        ("deep parentheses", format!("{{{{ {}1{} }}}}", many(20_000, "("), many(20_000, ")"))),
-        ("deep lists", format!("{{{{ {}1{} }}}}", many(20_000, "["), many(20_000, "]"))),
-        ("deep lists within the limit", format!("{{% set x = {}1{} %}}{{{{ x }}}}{{{{ x|tojson }}}}", many(120, "["), many(120, "]"))),
-        ("deep maps", format!("{{{{ {}1{} }}}}", many(20_000, "{1:"), many(20_000, "}"))),
-        ("deep if-expressions", format!("{{{{ {}1 }}}}", many(20_000, "1 if 1 else "))),
-        ("deep if-expressions within the limit", format!("{{{{ {}1 }}}}", many(120, "1 if 1 else "))),
-        ("deep comparisons", format!("{{{{ 1{} }}}}", many(240, "==1"))),
+        (
+            "deep |abs within the limit",
+            format!("{{{{ 1{} }}}}", many(240, "|abs")),
+        ),
+        (
+            "deep attributes",
+            format!("{{{{ subject{} }}}}", many(20_000, ".a")),
+        ),
+        (
+            "deep attributes within the limit",
+            format!("{{{{ subject{} }}}}", many(240, ".a")),
+        ),
+        (
+            "deep items",
+            format!("{{{{ subject{} }}}}", many(160, "[0]")),
+        ),
+        (
+            "deep parentheses",
+            format!("{{{{ {}1{} }}}}", many(20_000, "("), many(20_000, ")")),
+        ),
+        (
+            "deep lists",
+            format!("{{{{ {}1{} }}}}", many(20_000, "["), many(20_000, "]")),
+        ),
+        (
+            "deep lists within the limit",
+            format!(
+                "{{% set x = {}1{} %}}{{{{ x }}}}{{{{ x|tojson }}}}",
+                many(120, "["),
+                many(120, "]")
+            ),
+        ),
+        (
+            "deep maps",
+            format!("{{{{ {}1{} }}}}", many(20_000, "{1:"), many(20_000, "}")),
+        ),
+        (
+            "deep if-expressions",
+            format!("{{{{ {}1 }}}}", many(20_000, "1 if 1 else ")),
+        ),
+        (
+            "deep if-expressions within the limit",
+            format!("{{{{ {}1 }}}}", many(120, "1 if 1 else ")),
+        ),
+        (
+            "deep comparisons",
+            format!("{{{{ 1{} }}}}", many(240, "==1")),
+        ),
         ("deep powers", format!("{{{{ 1{} }}}}", many(240, "**1"))),
         ("deep and", format!("{{{{ 1{} }}}}", many(240, " and 1"))),
-        ("deep elif", format!("{{% if 1 %}}{}{{% endif %}}", many(20_000, "{% elif 1 %}"))),
-        ("deep elif within the limit", format!("{{% if 1 %}}{}{{% endif %}}", many(128, "{% elif 1 %}"))),
-        ("deep if", format!("{}{}", many(9_000, "{% if 1 %}"), many(9_000, "{% endif %}"))),
-        ("deep for", format!("{}{}", many(140, "{% for i in [1] %}"), many(140, "{% endfor %}"))),
-        ("deep else", format!("{}{}", many(6_000, "{% if 1 %}{% else %}"), many(6_000, "{% endif %}"))),
-        ("deep set blocks", format!("{}{}", many(140, "{% set x %}"), many(140, "{% endset %}"))),
+        (
+            "deep elif",
+            format!("{{% if 1 %}}{}{{% endif %}}", many(20_000, "{% elif 1 %}")),
+        ),
+        (
+            "deep elif within the limit",
+            format!("{{% if 1 %}}{}{{% endif %}}", many(128, "{% elif 1 %}")),
+        ),
+        (
+            "deep if",
+            format!(
+                "{}{}",
+                many(9_000, "{% if 1 %}"),
+                many(9_000, "{% endif %}")
+            ),
+        ),
+        (
+            "deep for",
+            format!(
+                "{}{}",
+                many(140, "{% for i in [1] %}"),
+                many(140, "{% endfor %}")
+            ),
+        ),
+        (
+            "deep else",
+            format!(
+                "{}{}",
+                many(6_000, "{% if 1 %}{% else %}"),
+                many(6_000, "{% endif %}")
+            ),
+        ),
+        (
+            "deep set blocks",
+            format!("{}{}", many(140, "{% set x %}"), many(140, "{% endset %}")),
+        ),
         ("deep statements around a deep expression", {
             let elifs = many(60, "{% elif 1 %}");
             let ifs = many(70, &format!("{{% if 1 %}}{elifs}{{% else %}}"));
-            format!("{ifs}{{{{ 1{} }}}}{}", many(240, "~1"), many(70, "{% endif %}"))
+            format!(
+                "{ifs}{{{{ 1{} }}}}{}",
+                many(240, "~1"),
+                many(70, "{% endif %}")
+            )
         }),
-        ("deep targets", format!("{{% set {}a{} = 1 %}}", many(20_000, "("), many(20_000, ",)"))),
+        (
+            "deep targets",
+            format!(
+                "{{% set {}a{} = 1 %}}",
+                many(20_000, "("),
+                many(20_000, ",)")
+            ),
+        ),
         // Work for the checker.
-        ("variables set from the next", format!("{chain}{{%set a8000=1%}}")),
-        ("a long unknown name", format!("{{% set {} = 1 %}}{{{{ {} }}}}", "b".repeat(110_000), "a".repeat(110_000))),
-        ("a long unknown filter", format!("{{{{ 1|{} }}}}", "a".repeat(200_000))),
+        (
+            "variables set from the next",
+            format!("{chain}{{%set a8000=1%}}"),
+        ),
+        (
+            "a long unknown name",
+            format!(
+                "{{% set {} = 1 %}}{{{{ {} }}}}",
+                "b".repeat(110_000),
+                "a".repeat(110_000)
+            ),
+        ),
+        (
+            "a long unknown filter",
+            format!("{{{{ 1|{} }}}}", "a".repeat(200_000)),
+        ),
         (
             "a long name in a loop",
-            format!("{{% set {0} = 1 %}}{1}", "b".repeat(80_000), loops(&format!("{{% if {} %}}{{% endif %}}", "b".repeat(80_000)))),
+            format!(
+                "{{% set {0} = 1 %}}{1}",
+                "b".repeat(80_000),
+                loops(&format!("{{% if {} %}}{{% endif %}}", "b".repeat(80_000)))
+            ),
         ),
-        ("many unknown names", format!("{}{{{{ unknwon }}}}", (0..9000).map(|n| format!("{{%set unknown{n}=1%}}")).collect::<String>())),
+        (
+            "many unknown names",
+            format!(
+                "{}{{{{ unknwon }}}}",
+                (0..9000)
+                    .map(|n| format!("{{%set unknown{n}=1%}}"))
+                    .collect::<String>()
+            ),
+        ),
         ("a source that is too long", "a".repeat(256 * 1024 + 1)),
         ("unpacked arguments", "{{ 'a'|replace(*[1, 2]) }}".into()),
-        ("recursion", "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}".into()),
-        ("a macro", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".into()),
+        (
+            "recursion",
+            "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}".into(),
+        ),
+        (
+            "a macro",
+            "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".into(),
+        ),
         ("include", "{% include 'config0' %}".into()),
     ]
 }
@@ -270,11 +682,19 @@ fn no_template_takes_more_than_the_budget_of_one_answer() {
         let (end, ..) = attempt(template);
         match end {
             End::Refused(reason) | End::Failed(reason) => {
-                assert!(reason.contains(' ') && reason.len() < 2000, "{name}: {} bytes: {reason:.2000}", reason.len());
+                assert!(
+                    reason.contains(' ') && reason.len() < 2000,
+                    "{name}: {} bytes: {reason:.2000}",
+                    reason.len()
+                );
             }
             End::Rendered(bytes) => assert!(bytes <= 1024 * 1024, "{name}: {bytes}"),
         }
-        assert!(peak_memory().is_none_or(|mib| mib < 200), "{name}: {:?} MiB", peak_memory());
+        assert!(
+            peak_memory().is_none_or(|mib| mib < 200),
+            "{name}: {:?} MiB",
+            peak_memory()
+        );
     }
 }
 
@@ -287,8 +707,14 @@ fn times() {
         let (end, compiling, rendering) = attempt(template);
         let mut end = format!("{end:?}");
         end.truncate(end.floor_char_boundary(150));
-        let slow = if compiling + rendering > Duration::from_millis(50) { "SLOW" } else { "" };
-        let memory = peak_memory().zip(before).map(|(after, before)| after - before);
+        let slow = if compiling + rendering > Duration::from_millis(50) {
+            "SLOW"
+        } else {
+            ""
+        };
+        let memory = peak_memory()
+            .zip(before)
+            .map(|(after, before)| after - before);
         println!("{slow:4} {compiling:10.1?} {rendering:10.1?} {memory:?} {name}: {end}");
     }
 }
@@ -311,16 +737,38 @@ fn expression() -> impl Strategy<Value = String> {
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
         let filters: Vec<_> = boot::template::filters().collect();
-        let operators = ["+", "-", "*", "/", "//", "%", "**", "~", "~", "~", "and", "or", "==", "!=", "<", "<=", "in", "not in"];
-        let tests = ["defined", "eq", "in", "sequence", "mapping", "startingwith", "lt", "string"];
-        let (one, two, three) = (inner.clone(), (inner.clone(), inner.clone()), (inner.clone(), inner.clone(), inner));
+        let operators = [
+            "+", "-", "*", "/", "//", "%", "**", "~", "~", "~", "and", "or", "==", "!=", "<", "<=",
+            "in", "not in",
+        ];
+        let tests = [
+            "defined",
+            "eq",
+            "in",
+            "sequence",
+            "mapping",
+            "startingwith",
+            "lt",
+            "string",
+        ];
+        let (one, two, three) = (
+            inner.clone(),
+            (inner.clone(), inner.clone()),
+            (inner.clone(), inner.clone(), inner),
+        );
         prop_oneof![
-            (one.clone(), prop::sample::select(filters.clone())).prop_map(|(a, f)| format!("({a})|{f}")),
-            (two.clone(), prop::sample::select(filters.clone())).prop_map(|((a, b), f)| format!("({a})|{f}({b})")),
-            (three.clone(), prop::sample::select(filters.clone())).prop_map(|((a, b, c), f)| format!("({a})|{f}({b}, {c})")),
-            (two.clone(), prop::sample::select(operators.to_vec())).prop_map(|((a, b), op)| format!("({a}) {op} ({b})")),
-            (two.clone(), prop::sample::select(tests.to_vec())).prop_map(|((a, b), t)| format!("({a}) is {t}({b})")),
-            (one.clone(), prop::sample::select(tests.to_vec())).prop_map(|(a, t)| format!("({a}) is {t}")),
+            (one.clone(), prop::sample::select(filters.clone()))
+                .prop_map(|(a, f)| format!("({a})|{f}")),
+            (two.clone(), prop::sample::select(filters.clone()))
+                .prop_map(|((a, b), f)| format!("({a})|{f}({b})")),
+            (three.clone(), prop::sample::select(filters.clone()))
+                .prop_map(|((a, b, c), f)| format!("({a})|{f}({b}, {c})")),
+            (two.clone(), prop::sample::select(operators.to_vec()))
+                .prop_map(|((a, b), op)| format!("({a}) {op} ({b})")),
+            (two.clone(), prop::sample::select(tests.to_vec()))
+                .prop_map(|((a, b), t)| format!("({a}) is {t}({b})")),
+            (one.clone(), prop::sample::select(tests.to_vec()))
+                .prop_map(|(a, t)| format!("({a}) is {t}")),
             one.clone().prop_map(|a| format!("(not ({a}))")),
             one.clone().prop_map(|a| format!("[{a}, {a}]")),
             one.clone().prop_map(|a| format!("({a},)")),
@@ -342,12 +790,20 @@ fn statements() -> impl Strategy<Value = Vec<String>> {
     let body = prop::collection::vec(simple, 1..5).prop_map(|parts| parts.concat());
     let block = body.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
-            (expression(), inner.clone()).prop_map(|(e, b)| format!("{{% for x in {e} %}}{b}{{% endfor %}}")),
-            (expression(), inner.clone()).prop_map(|(e, b)| format!("{{% for y, z in {e} %}}{b}{{% endfor %}}")),
-            inner.clone().prop_map(|b| format!("{{% for z in range(900) %}}{b}{{% endfor %}}")),
-            (expression(), inner.clone(), inner.clone()).prop_map(|(e, a, b)| format!("{{% if {e} %}}{a}{{% else %}}{b}{{% endif %}}")),
-            inner.clone().prop_map(|b| format!("{{% set y %}}{b}{{% endset %}}")),
-            (expression(), inner.clone()).prop_map(|(e, b)| format!("{{% with z = {e} %}}{b}{{% endwith %}}")),
+            (expression(), inner.clone())
+                .prop_map(|(e, b)| format!("{{% for x in {e} %}}{b}{{% endfor %}}")),
+            (expression(), inner.clone())
+                .prop_map(|(e, b)| format!("{{% for y, z in {e} %}}{b}{{% endfor %}}")),
+            inner
+                .clone()
+                .prop_map(|b| format!("{{% for z in range(900) %}}{b}{{% endfor %}}")),
+            (expression(), inner.clone(), inner.clone())
+                .prop_map(|(e, a, b)| format!("{{% if {e} %}}{a}{{% else %}}{b}{{% endif %}}")),
+            inner
+                .clone()
+                .prop_map(|b| format!("{{% set y %}}{b}{{% endset %}}")),
+            (expression(), inner.clone())
+                .prop_map(|(e, b)| format!("{{% with z = {e} %}}{b}{{% endwith %}}")),
             (inner.clone(), inner).prop_map(|(a, b)| a + &b),
         ]
     });
@@ -358,7 +814,9 @@ fn statements() -> impl Strategy<Value = Vec<String>> {
 fn admitted(blocks: &[String]) -> String {
     let template = |body: &str| {
         let again = body.repeat(8);
-        format!("{{% set x = 'a' %}}{{% set y = 1 %}}{{% set z = [1] %}}{body}{{% for i in range(40) %}}{body}{{% endfor %}}{again}")
+        format!(
+            "{{% set x = 'a' %}}{{% set y = 1 %}}{{% set z = [1] %}}{body}{{% for i in range(40) %}}{body}{{% endfor %}}{again}"
+        )
     };
     let mut body = String::new();
     for block in blocks {
@@ -388,5 +846,8 @@ proptest! {
 
 /// Few enough for a debug build to take seconds; `PROPTEST_CASES` asks for more.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(150)
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(150)
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use boot::render::{self, RenderError};
 use boot::selector::SubjectSelectors;
-use boot::{Assignment, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject, Templates};
+use boot::{
+    Assignment, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject,
+    Templates,
+};
 
 const ID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 
@@ -14,7 +17,10 @@ fn name(name: &str) -> ConfigName {
 }
 
 fn configs(configs: &[(&str, &str)]) -> BTreeMap<ConfigName, String> {
-    configs.iter().map(|(key, text)| (name(key), (*text).to_owned())).collect()
+    configs
+        .iter()
+        .map(|(key, text)| (name(key), (*text).to_owned()))
+        .collect()
 }
 
 fn subject(query: &str) -> Arc<Subject> {
@@ -24,17 +30,33 @@ fn subject(query: &str) -> Arc<Subject> {
 
 fn selection(script: &str, texts: &[(&str, &str)]) -> Selection {
     let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
-    let mut profile = Profile::compile(ObjectKey::new("metal", "debian"), None, &labels, script, &configs(texts)).expect("it compiles");
-    profile.ids = texts.iter().map(|(key, _)| (name(key), ID.parse().unwrap())).collect();
+    let mut profile = Profile::compile(
+        ObjectKey::new("metal", "debian"),
+        None,
+        &labels,
+        script,
+        &configs(texts),
+    )
+    .expect("it compiles");
+    profile.ids = texts
+        .iter()
+        .map(|(key, _)| (name(key), ID.parse().unwrap()))
+        .collect();
     let assignment = Assignment {
         key: ObjectKey::new("metal", "everyone"),
         created: None,
-        labels: [("team".to_owned(), "sre".to_owned())].into_iter().collect(),
+        labels: [("team".to_owned(), "sre".to_owned())]
+            .into_iter()
+            .collect(),
         subjects: SubjectSelectors::default(),
         profiles: boot::Labels::default(),
         priority: 0,
     };
-    Selection { assignment: Arc::new(assignment), by: MatchedBy::Labels, profile: Arc::new(profile) }
+    Selection {
+        assignment: Arc::new(assignment),
+        by: MatchedBy::Labels,
+        profile: Arc::new(profile),
+    }
 }
 
 fn script(text: &str, query: &str) -> Result<String, RenderError> {
@@ -44,17 +66,30 @@ fn script(text: &str, query: &str) -> Result<String, RenderError> {
 fn config(text: &str, query: &str) -> Result<String, RenderError> {
     let selection = selection("#!ipxe\n", &[("config0", text), ("config1", "y")]);
     let assignment = Some(&selection.assignment);
-    render::config(&selection.profile, &name("config0"), &subject(query), assignment, "http://boot:8080")
+    render::config(
+        &selection.profile,
+        &name("config0"),
+        &subject(query),
+        assignment,
+        "http://boot:8080",
+    )
 }
 
 /// The script after its first line.
 fn body(text: &str, query: &str) -> String {
     let script = script(&format!("#!ipxe\n{text}\n"), query).unwrap();
-    script.strip_prefix("#!ipxe\n").unwrap().strip_suffix('\n').unwrap().to_owned()
+    script
+        .strip_prefix("#!ipxe\n")
+        .unwrap()
+        .strip_suffix('\n')
+        .unwrap()
+        .to_owned()
 }
 
 fn refused(text: &str) -> String {
-    Templates::compile(text, &configs(&[("config0", ""), ("ignitionFile", "")])).expect_err("it is refused").to_string()
+    Templates::compile(text, &configs(&[("config0", ""), ("ignitionFile", "")]))
+        .expect_err("it is refused")
+        .to_string()
 }
 
 #[test]
@@ -90,7 +125,16 @@ fn a_script_always_starts_with_the_shebang_and_a_white_space() {
 
 #[test]
 fn a_config_is_its_template_byte_for_byte() {
-    for text in ["", "\n", "x", "x\n", "\u{feff}#cloud-config\r\n", "  a\n\n", "{\"a\": 1}\n\n\n", "<&'\">"] {
+    for text in [
+        "",
+        "\n",
+        "x",
+        "x\n",
+        "\u{feff}#cloud-config\r\n",
+        "  a\n\n",
+        "{\"a\": 1}\n\n\n",
+        "<&'\">",
+    ] {
         assert_eq!(config(text, "").unwrap(), text);
     }
     assert_eq!(config("{{ '<&>' }}\n", "").unwrap(), "<&>\n");
@@ -98,7 +142,10 @@ fn a_config_is_its_template_byte_for_byte() {
 
 #[test]
 fn the_name_of_a_config_is_its_url_with_the_labels_as_query_and_free_text_last() {
-    assert_eq!(body("{{ config0 }}", ""), format!("http://boot:8080/config/{ID}"));
+    assert_eq!(
+        body("{{ config0 }}", ""),
+        format!("http://boot:8080/config/{ID}")
+    );
     assert_eq!(
         body(
             "{{ config0 }}",
@@ -108,45 +155,130 @@ fn the_name_of_a_config_is_its_url_with_the_labels_as_query_and_free_text_last()
             "http://boot:8080/config/{ID}?uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&mac=52:54:00:ab:cd:ef&buildarch=x86_64&rack=r1&serial=SN%201"
         )
     );
-    assert_eq!(config("{{ config1 }}", "rack=r1").unwrap(), format!("http://boot:8080/config/{ID}?rack=r1"));
+    assert_eq!(
+        config("{{ config1 }}", "rack=r1").unwrap(),
+        format!("http://boot:8080/config/{ID}?rack=r1")
+    );
 }
 
 #[test]
 fn a_label_that_can_not_stand_in_a_script_stands_in_a_url() {
     let url = body("{{ config0 }}", "asset=%24%7Bx%7D%0A%00%7C%7C");
-    assert_eq!(url, format!("http://boot:8080/config/{ID}?asset=%24%7Bx%7D%0A%00%7C%7C"));
+    assert_eq!(
+        url,
+        format!("http://boot:8080/config/{ID}?asset=%24%7Bx%7D%0A%00%7C%7C")
+    );
 }
 
 #[test]
 fn nocloud_makes_a_folder_of_a_url() {
-    assert_eq!(body("ds=nocloud;s={{ config0|nocloud }}", "rack=r1"), format!("ds=nocloud;s=http://boot:8080/config/{ID}/rack=r1/"));
-    assert_eq!(body("{{ config0|nocloud }}", ""), format!("http://boot:8080/config/{ID}/"));
+    assert_eq!(
+        body("ds=nocloud;s={{ config0|nocloud }}", "rack=r1"),
+        format!("ds=nocloud;s=http://boot:8080/config/{ID}/rack=r1/")
+    );
+    assert_eq!(
+        body("{{ config0|nocloud }}", ""),
+        format!("http://boot:8080/config/{ID}/")
+    );
 }
 
 #[test]
 fn variables_are_what_they_are_called() {
     let query = "product=PowerEdge%20R640&rack=r1";
-    assert_eq!(body("{{ subject.product }} {{ subject['rack'] }} {{ subject.region }}", query), "PowerEdge R640 r1 us-cal");
+    assert_eq!(
+        body(
+            "{{ subject.product }} {{ subject['rack'] }} {{ subject.region }}",
+            query
+        ),
+        "PowerEdge R640 r1 us-cal"
+    );
     assert_eq!(body("{{ encoded.product }}", query), "PowerEdge%20R640");
-    assert_eq!(body("{{ profile.namespace }}/{{ profile.name }} {{ profile.labels.tier }}", query), "metal/debian gold");
-    assert_eq!(body("{{ assignment.namespace }}/{{ assignment.name }} {{ assignment.labels['team'] }}", query), "metal/everyone sre");
+    assert_eq!(
+        body(
+            "{{ profile.namespace }}/{{ profile.name }} {{ profile.labels.tier }}",
+            query
+        ),
+        "metal/debian gold"
+    );
+    assert_eq!(
+        body(
+            "{{ assignment.namespace }}/{{ assignment.name }} {{ assignment.labels['team'] }}",
+            query
+        ),
+        "metal/everyone sre"
+    );
     assert_eq!(body("{{ base_url }}", query), "http://boot:8080");
-    assert_eq!(body("{% for key in profile.labels %}{{ key }}={{ profile.labels[key] }}{% endfor %}", query), "tier=gold");
+    assert_eq!(
+        body(
+            "{% for key in profile.labels %}{{ key }}={{ profile.labels[key] }}{% endfor %}",
+            query
+        ),
+        "tier=gold"
+    );
 }
 
 #[test]
 fn filters_that_configs_need() {
-    assert_eq!(config("{{ subject|tojson }}", "rack=r1%22").unwrap(), r#"{"motd":"a || ${b} #c","rack":"r1\"","region":"us-cal"}"#);
-    assert_eq!(config("{{ ['a', 1, none, true]|tojson }}", "").unwrap(), r#"["a",1,null,true]"#);
-    assert_eq!(config("{{ {'a': [1]}|tojson(indent=1) }}", "").unwrap(), "{\n \"a\": [\n  1\n ]\n}");
-    assert_eq!(config("{{ ('é' ~ subject.rack)|b64encode }}", "rack=r1").unwrap(), "w6lyMQ==");
-    assert_eq!(config("{{ subject.rack|urlencode }}", "rack=a/b%20c").unwrap(), "a%2Fb%20c");
-    assert_eq!(config("{{ (subject.mac|split(':'))[3:]|join('-') }}", "mac=525400abcdef").unwrap(), "ab-cd-ef");
-    assert_eq!(config("{{ '  xax '|trim }}{{ 'xax'|trim('x') }}{{ 2.567|round(1) }}", "").unwrap(), "xaxa2.6");
-    assert_eq!(config("{% set s %}a\nb{% endset %}{{ s|indent(2) }}", "").unwrap(), "a\n  b");
-    assert_eq!(config("{% for n in range(3)|list|reverse %}{{ n }}{% endfor %}", "").unwrap(), "210");
-    assert_eq!(config("{% if subject.rack in ['r1', 'r2'] %}yes{% endif %}", "rack=r1").unwrap(), "yes");
-    assert_eq!(config("{{ '%s-%03d'|format('a', 7) }}", "").unwrap(), "a-007");
+    assert_eq!(
+        config("{{ subject|tojson }}", "rack=r1%22").unwrap(),
+        r#"{"motd":"a || ${b} #c","rack":"r1\"","region":"us-cal"}"#
+    );
+    assert_eq!(
+        config("{{ ['a', 1, none, true]|tojson }}", "").unwrap(),
+        r#"["a",1,null,true]"#
+    );
+    assert_eq!(
+        config("{{ {'a': [1]}|tojson(indent=1) }}", "").unwrap(),
+        "{\n \"a\": [\n  1\n ]\n}"
+    );
+    assert_eq!(
+        config("{{ ('é' ~ subject.rack)|b64encode }}", "rack=r1").unwrap(),
+        "w6lyMQ=="
+    );
+    assert_eq!(
+        config("{{ subject.rack|urlencode }}", "rack=a/b%20c").unwrap(),
+        "a%2Fb%20c"
+    );
+    assert_eq!(
+        config(
+            "{{ (subject.mac|split(':'))[3:]|join('-') }}",
+            "mac=525400abcdef"
+        )
+        .unwrap(),
+        "ab-cd-ef"
+    );
+    assert_eq!(
+        config(
+            "{{ '  xax '|trim }}{{ 'xax'|trim('x') }}{{ 2.567|round(1) }}",
+            ""
+        )
+        .unwrap(),
+        "xaxa2.6"
+    );
+    assert_eq!(
+        config("{% set s %}a\nb{% endset %}{{ s|indent(2) }}", "").unwrap(),
+        "a\n  b"
+    );
+    assert_eq!(
+        config(
+            "{% for n in range(3)|list|reverse %}{{ n }}{% endfor %}",
+            ""
+        )
+        .unwrap(),
+        "210"
+    );
+    assert_eq!(
+        config(
+            "{% if subject.rack in ['r1', 'r2'] %}yes{% endif %}",
+            "rack=r1"
+        )
+        .unwrap(),
+        "yes"
+    );
+    assert_eq!(
+        config("{{ '%s-%03d'|format('a', 7) }}", "").unwrap(),
+        "a-007"
+    );
 }
 
 #[test]
@@ -159,16 +291,31 @@ fn a_value_that_ipxe_would_read_as_script_is_refused_in_a_script_and_allowed_in_
         ("%24%7Bnet0%2Fmac%7D", "holds what iPXE would expand (${)"),
         ("x%24", "holds what iPXE would expand (${)"),
         ("%7Bx", "holds what iPXE would expand (${)"),
-        ("a%20%7C%7C%20shell", "holds a word that iPXE would take for the end of a command (||, && or ;)"),
-        ("%3B", "holds a word that iPXE would take for the end of a command (||, && or ;)"),
-        ("a%20%26%26%20b", "holds a word that iPXE would take for the end of a command (||, && or ;)"),
-        ("%23a", "holds a word that starts with #, after which iPXE ignores the line"),
+        (
+            "a%20%7C%7C%20shell",
+            "holds a word that iPXE would take for the end of a command (||, && or ;)",
+        ),
+        (
+            "%3B",
+            "holds a word that iPXE would take for the end of a command (||, && or ;)",
+        ),
+        (
+            "a%20%26%26%20b",
+            "holds a word that iPXE would take for the end of a command (||, && or ;)",
+        ),
+        (
+            "%23a",
+            "holds a word that starts with #, after which iPXE ignores the line",
+        ),
         ("a%5C", "ends with \\, which would join the next line"),
     ];
     for (value, why) in cases {
         let query = format!("asset={value}");
         let error = script("#!ipxe\necho {{ subject.asset }}\n", &query).unwrap_err();
-        assert!(matches!(error, RenderError::Unsafe(_)), "{value}: {error:?}");
+        assert!(
+            matches!(error, RenderError::Unsafe(_)),
+            "{value}: {error:?}"
+        );
         assert_eq!(
             error.to_string(),
             format!(
@@ -176,7 +323,10 @@ fn a_value_that_ipxe_would_read_as_script_is_refused_in_a_script_and_allowed_in_
             )
         );
         assert_eq!(body("{{ encoded.asset }}", &query), value);
-        assert_eq!(config("{{ subject.asset }}", &query).unwrap(), *subject(&query).label("asset").unwrap());
+        assert_eq!(
+            config("{{ subject.asset }}", &query).unwrap(),
+            *subject(&query).label("asset").unwrap()
+        );
     }
 }
 
@@ -226,10 +376,17 @@ fn not_even_the_name_of_a_label_brings_script_into_a_script() {
     ] {
         let error = script(&format!("#!ipxe\necho {way}\n"), "%24%7Bx%7D=1").expect_err(way);
         assert!(
-            error.to_string().contains("has a name that iPXE would not read as text") || error.to_string().contains("refused"),
+            error
+                .to_string()
+                .contains("has a name that iPXE would not read as text")
+                || error.to_string().contains("refused"),
             "{way}: {error}"
         );
-        assert!(script(&format!("#!ipxe\necho {way}\n"), "rack=1&region=x").is_ok() || way.contains("subject"), "{way}");
+        assert!(
+            script(&format!("#!ipxe\necho {way}\n"), "rack=1&region=x").is_ok()
+                || way.contains("subject"),
+            "{way}"
+        );
     }
 }
 
@@ -242,14 +399,27 @@ fn the_operators_own_labels_are_trusted_in_scripts() {
 #[test]
 fn an_absent_label_is_false_and_has_no_text() {
     let template = "{% if subject.asset %}has {{ subject.asset }}{% else %}none{% endif %}";
-    assert_eq!((body(template, ""), body(template, "asset=7")), ("none".to_owned(), "has 7".to_owned()));
+    assert_eq!(
+        (body(template, ""), body(template, "asset=7")),
+        ("none".to_owned(), "has 7".to_owned())
+    );
     assert_eq!(body("{{ subject.asset|default('unset') }}", ""), "unset");
     assert_eq!(
-        script("#!ipxe\n\necho {{ subject.rack }} {{ subject.region }}\n", "").unwrap_err(),
-        RenderError::MissingLabel { template: "spec.ipxe".into(), line: 3, label: "rack".into() }
+        script(
+            "#!ipxe\n\necho {{ subject.rack }} {{ subject.region }}\n",
+            ""
+        )
+        .unwrap_err(),
+        RenderError::MissingLabel {
+            template: "spec.ipxe".into(),
+            line: 3,
+            label: "rack".into()
+        }
     );
     assert_eq!(
-        config("\n{{ subject.rack ~ 'x' }}", "").unwrap_err().to_string(),
+        config("\n{{ subject.rack ~ 'x' }}", "")
+            .unwrap_err()
+            .to_string(),
         "line 2 of config0 needs the label \"rack\", which this machine does not present; have it present one, or write {{ subject.rack | default('...') }}"
     );
 }
@@ -257,12 +427,27 @@ fn an_absent_label_is_false_and_has_no_text() {
 #[test]
 fn the_missing_label_that_is_named_is_the_one_that_was_needed() {
     let template = "{% if subject.asset %}{{ subject.asset }}{% endif %}{{ subject.rack }}";
-    assert!(config(template, "").unwrap_err().to_string().contains("needs the label \"rack\""));
+    assert!(
+        config(template, "")
+            .unwrap_err()
+            .to_string()
+            .contains("needs the label \"rack\"")
+    );
     let object = |text| config(text, "rack=1").unwrap_err().to_string();
     let ours = object("{% if subject.asset %}{% endif %}\n{{ profile.labels.rack }}");
-    assert_eq!(ours, "config0, line 2, can't be rendered: profile has no label \"rack\"");
+    assert_eq!(
+        ours,
+        "config0, line 2, can't be rendered: profile has no label \"rack\""
+    );
     assert!(object("{{ assignment.labels['a/b'] }}").contains("assignment has no label \"a/b\""));
-    assert_eq!(config("{% for key in profile.labels %}{{ key }}={{ profile.labels[key] }}{% endfor %}", "").unwrap(), "tier=gold");
+    assert_eq!(
+        config(
+            "{% for key in profile.labels %}{{ key }}={{ profile.labels[key] }}{% endfor %}",
+            ""
+        )
+        .unwrap(),
+        "tier=gold"
+    );
 }
 
 #[test]
@@ -306,24 +491,45 @@ fn no_filter_makes_a_text_of_a_label_that_is_missing() {
         }
     }
     assert_eq!(hidden, [""; 0]);
-    assert_eq!(config("{{ subject.rack|default('none')|urlencode }}", "").unwrap(), "none");
+    assert_eq!(
+        config("{{ subject.rack|default('none')|urlencode }}", "").unwrap(),
+        "none"
+    );
 }
 
 #[test]
 fn lines_are_indented_but_for_the_first_and_blank_ones() {
-    assert_eq!(config("{{ 'a\nb\n\nc\n'|indent(2) }}|", "").unwrap(), "a\n  b\n\n  c\n|");
-    assert_eq!(config("{{ 'a\nb'|indent(1, true) }}{{ 'a\n\nb'|indent(width=1, blank=true) }}", "").unwrap(), " a\n ba\n \n b");
+    assert_eq!(
+        config("{{ 'a\nb\n\nc\n'|indent(2) }}|", "").unwrap(),
+        "a\n  b\n\n  c\n|"
+    );
+    assert_eq!(
+        config(
+            "{{ 'a\nb'|indent(1, true) }}{{ 'a\n\nb'|indent(width=1, blank=true) }}",
+            ""
+        )
+        .unwrap(),
+        " a\n ba\n \n b"
+    );
 }
 
 #[test]
 fn a_word_that_ends_commands_is_refused_only_where_it_could() {
     for harmless in ["Smith & Co", "a | b", "R&D", "x;y", "a;", "||a"] {
         let query = format!("product={}", harmless.replace('&', "%26"));
-        assert_eq!(body("echo {{ subject.product }}", &query), format!("echo {harmless}"));
+        assert_eq!(
+            body("echo {{ subject.product }}", &query),
+            format!("echo {harmless}")
+        );
     }
-    for harmful in ["a || b", "a && b", "a ; b", "&", "a &", "; a", "|", "a |", "| a"] {
+    for harmful in [
+        "a || b", "a && b", "a ; b", "&", "a &", "; a", "|", "a |", "| a",
+    ] {
         let query = format!("product={}", harmful.replace('&', "%26"));
-        assert!(script("#!ipxe\necho {{ subject.product }}\n", &query).is_err(), "{harmful}");
+        assert!(
+            script("#!ipxe\necho {{ subject.product }}\n", &query).is_err(),
+            "{harmful}"
+        );
     }
 }
 
@@ -333,17 +539,26 @@ fn an_unknown_word_is_refused_with_its_line_and_the_nearest_known() {
         refused("#!ipxe\n\nkernel {{ ignitonFile }}\n"),
         "spec.ipxe, line 3: `ignitonFile` is not defined (did you mean `ignitionFile`?) (configs of this Profile: config0, ignitionFile; beside them: subject, encoded, profile, assignment, base_url)"
     );
-    assert_eq!(refused("#!ipxe\n{{ config0|uper }}\n"), "spec.ipxe, line 2: there is no filter `uper` (did you mean `upper`?)");
+    assert_eq!(
+        refused("#!ipxe\n{{ config0|uper }}\n"),
+        "spec.ipxe, line 2: there is no filter `uper` (did you mean `upper`?)"
+    );
     assert_eq!(
         refused("{% if config0 is definde %}{% endif %}"),
         "spec.ipxe, line 1: there is no test `definde` (did you mean `defined`?)"
     );
     assert_eq!(refused("{% set x = 1 %}\n{{ y }}").lines().count(), 1);
-    assert!(refused("\n{{ config0.upper() }}").starts_with("spec.ipxe, line 2: values have no methods; write x|upper"));
+    assert!(
+        refused("\n{{ config0.upper() }}")
+            .starts_with("spec.ipxe, line 2: values have no methods; write x|upper")
+    );
     assert!(refused("{{ now() }}").starts_with("spec.ipxe, line 1: there is no function `now`"));
     assert!(refused("#!ipxe\n{% if %}").starts_with("spec.ipxe, line 2: "));
     let error = Templates::compile("", &configs(&[("config0", "\n\n{{ x")])).unwrap_err();
-    assert_eq!((error.field.as_str(), error.line), ("spec.additionalConfig.config0", Some(3)));
+    assert_eq!(
+        (error.field.as_str(), error.line),
+        ("spec.additionalConfig.config0", Some(3))
+    );
 }
 
 #[test]
@@ -354,7 +569,11 @@ fn every_filter_and_test_that_the_check_admits_exists() {
             "items" => "{'a': 1}",
             _ => "'1'",
         };
-        let filter = if filter == "replace" { "replace('a', 'b')" } else { filter };
+        let filter = if filter == "replace" {
+            "replace('a', 'b')"
+        } else {
+            filter
+        };
         let text = format!("{{{{ ({input}|{filter})|tojson }}}}");
         assert!(config(&text, "").is_ok(), "{text}: {:?}", config(&text, ""));
     }
@@ -365,7 +584,8 @@ fn every_filter_and_test_that_the_check_admits_exists() {
             "startingwith" | "endingwith" => format!("{test}('1')"),
             plain => plain.to_owned(),
         };
-        let text = format!("{{{{ 1 if (1 is {test}) else 2 }}}}{{{{ 1 if ('1' is string) else 2 }}}}");
+        let text =
+            format!("{{{{ 1 if (1 is {test}) else 2 }}}}{{{{ 1 if ('1' is string) else 2 }}}}");
         match config(&text, "") {
             Ok(_) => {}
             Err(error) => assert!(!error.to_string().contains("unknown"), "{text}: {error}"),
@@ -375,12 +595,33 @@ fn every_filter_and_test_that_the_check_admits_exists() {
 
 #[test]
 fn a_range_that_could_never_be_rendered_is_refused_when_it_is_loaded() {
-    for range in ["range(1000000000)", "range(10**9)", "range(1, 1002)", "range(0, -2000, -1)", "range(-5000, 5000, 9)", "range(2 * 501)"] {
+    for range in [
+        "range(1000000000)",
+        "range(10**9)",
+        "range(1, 1002)",
+        "range(0, -2000, -1)",
+        "range(-5000, 5000, 9)",
+        "range(2 * 501)",
+    ] {
         let reason = refused(&format!("\n{{% for i in {range} %}}x{{% endfor %}}"));
-        assert!(reason.starts_with("spec.ipxe, line 2: this range() has ") && reason.contains("a list may have 1000"), "{reason}");
+        assert!(
+            reason.starts_with("spec.ipxe, line 2: this range() has ")
+                && reason.contains("a list may have 1000"),
+            "{reason}"
+        );
     }
-    for range in ["range(1000)", "range(1, 1001)", "range(0, -2000, -2)", "range(5, 1)", "range(-1)", "range(9000 - 8000)"] {
-        assert!(config(&format!("{{{{ {range}|length }}}}"), "").is_ok(), "{range}");
+    for range in [
+        "range(1000)",
+        "range(1, 1001)",
+        "range(0, -2000, -2)",
+        "range(5, 1)",
+        "range(-1)",
+        "range(9000 - 8000)",
+    ] {
+        assert!(
+            config(&format!("{{{{ {range}|length }}}}"), "").is_ok(),
+            "{range}"
+        );
     }
     let unknown = "{% for i in range(subject.asset|int) %}x{% endfor %}";
     assert_eq!(config(unknown, "asset=3").unwrap(), "xxx");
@@ -389,7 +630,12 @@ fn a_range_that_could_never_be_rendered_is_refused_when_it_is_loaded() {
 
 #[test]
 fn no_error_quotes_the_id_of_a_config() {
-    for text in ["{{ subject[config0] }}", "{{ profile.labels[config0] }}", "{{ config0 | int }}", "{{ config0|float + 1 }}"] {
+    for text in [
+        "{{ subject[config0] }}",
+        "{{ profile.labels[config0] }}",
+        "{{ config0 | int }}",
+        "{{ config0|float + 1 }}",
+    ] {
         let error = script(text, "").unwrap_err().to_string();
         assert!(!error.contains(ID), "{text}: {error}");
     }
@@ -397,35 +643,68 @@ fn no_error_quotes_the_id_of_a_config() {
 
 #[test]
 fn a_profile_whose_config_has_no_id_is_not_served_half() {
-    let mut half = selection("#!ipxe\nshell\n", &[("config0", "{{ config1 }}"), ("config1", "")]);
+    let mut half = selection(
+        "#!ipxe\nshell\n",
+        &[("config0", "{{ config1 }}"), ("config1", "")],
+    );
     Arc::make_mut(&mut half.profile).ids.remove("config1");
-    assert_eq!(half.script(&subject(""), "http://boot"), Err(RenderError::NotReady(name("config1"))));
-    let text = render::config(&half.profile, &name("config0"), &subject(""), None, "http://boot");
+    assert_eq!(
+        half.script(&subject(""), "http://boot"),
+        Err(RenderError::NotReady(name("config1")))
+    );
+    let text = render::config(
+        &half.profile,
+        &name("config0"),
+        &subject(""),
+        None,
+        "http://boot",
+    );
     assert_eq!(text, Err(RenderError::NotReady(name("config1"))));
 }
 
 #[test]
 fn a_config_without_its_assignment_can_not_name_it() {
     let selection = selection("", &[("config0", "{{ assignment.name }}")]);
-    let text = render::config(&selection.profile, &name("config0"), &subject(""), None, "http://boot");
+    let text = render::config(
+        &selection.profile,
+        &name("config0"),
+        &subject(""),
+        None,
+        "http://boot",
+    );
     assert!(matches!(text, Err(RenderError::Failed { .. })), "{text:?}");
 }
 
 #[test]
 fn a_text_of_one_mib_is_the_longest() {
-    let repeat = |n| format!("{{% set x %}}{}{{% endset %}}{{% for i in range({n}) %}}{}{{% endfor %}}", "", "x".repeat(1024));
+    let repeat = |n| {
+        format!(
+            "{{% set x %}}{}{{% endset %}}{{% for i in range({n}) %}}{}{{% endfor %}}",
+            "",
+            "x".repeat(1024)
+        )
+    };
     assert_eq!(config(&repeat(1000), "").unwrap().len(), 1000 * 1024);
     let more = format!("{}{}", repeat(1000), "x".repeat(24 * 1024));
     assert_eq!(config(&more, "").unwrap().len(), 1024 * 1024);
-    assert_eq!(config(&(more + "x"), "").unwrap_err().to_string(), "config0 can't be rendered: its text is longer than 1 MiB");
+    assert_eq!(
+        config(&(more + "x"), "").unwrap_err().to_string(),
+        "config0 can't be rendered: its text is longer than 1 MiB"
+    );
 }
 
 #[test]
 fn a_template_that_never_ends_is_ended() {
     let endless = "{% for a in range(1000) %}{% for b in range(1000) %}{% for c in range(1000) %}{% endfor %}{% endfor %}{% endfor %}";
     let reason = "can't be rendered: it does more than one answer may cost; make its loops and texts smaller";
-    assert_eq!(config(&format!("\n{endless}"), "").unwrap_err().to_string(), format!("config0, line 2, {reason}"));
-    assert_eq!(script(endless, "").unwrap_err().to_string(), format!("spec.ipxe, line 1, {reason}"));
+    assert_eq!(
+        config(&format!("\n{endless}"), "").unwrap_err().to_string(),
+        format!("config0, line 2, {reason}")
+    );
+    assert_eq!(
+        script(endless, "").unwrap_err().to_string(),
+        format!("spec.ipxe, line 1, {reason}")
+    );
 }
 
 #[test]
@@ -436,6 +715,10 @@ fn a_render_leaves_nothing_behind() {
     );
     let subject = subject(&format!("uuid={ID}"));
     selection.script(&subject, "http://boot:8080").unwrap();
-    let counts = (Arc::strong_count(&selection.profile), Arc::strong_count(&selection.assignment), Arc::strong_count(&subject));
+    let counts = (
+        Arc::strong_count(&selection.profile),
+        Arc::strong_count(&selection.assignment),
+        Arc::strong_count(&subject),
+    );
     assert_eq!(counts, (1, 1, 1));
 }

@@ -76,7 +76,10 @@ proptest! {
 
 /// Few enough for a debug build to take seconds; `PROPTEST_CASES` asks for more.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(400)
 }
 
 // === each clause of the rule ===
@@ -84,20 +87,36 @@ fn cases() -> u32 {
 const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
 
 fn named(name: &str) -> RawAssignment {
-    RawAssignment { key: ObjectKey::new("ns", name), ..RawAssignment::default() }
+    RawAssignment {
+        key: ObjectKey::new("ns", name),
+        ..RawAssignment::default()
+    }
 }
 
 fn for_uuid(name: &str) -> RawAssignment {
-    RawAssignment { uuids: vec![UUID.into()], ..named(name) }
+    RawAssignment {
+        uuids: vec![UUID.into()],
+        ..named(name)
+    }
 }
 
 fn labelled(name: &str, labels: &[(&str, &str)]) -> RawProfile {
-    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    RawProfile { key: ObjectKey::new("ns", name), created: Some(1), labels }
+    let labels = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    RawProfile {
+        key: ObjectKey::new("ns", name),
+        created: Some(1),
+        labels,
+    }
 }
 
 fn wanting(name: &str, labels: &[(&str, &str)]) -> RawAssignment {
-    RawAssignment { profiles: labelled("", labels).labels, ..named(name) }
+    RawAssignment {
+        profiles: labelled("", labels).labels,
+        ..named(name)
+    }
 }
 
 fn catalog(assignments: &[RawAssignment], profiles: &[RawProfile]) -> Catalog {
@@ -119,7 +138,10 @@ fn from_query(query: &str) -> boot::Subject {
 /// The Assignment and the Profile that a query gets, as text.
 fn boots(catalog: &Catalog, query: &str) -> String {
     match catalog.select(&from_query(query)) {
-        Ok(selection) => format!("{} {}", selection.assignment.key.name, selection.profile.key.name),
+        Ok(selection) => format!(
+            "{} {}",
+            selection.assignment.key.name, selection.profile.key.name
+        ),
         Err(error) => error.to_string(),
     }
 }
@@ -143,24 +165,51 @@ fn identities_are_alternatives_and_labels_are_not() {
     let catalog = catalog(&[raw], &[labelled("p", &[])]);
     assert_eq!(boots(&catalog, "serial=S1&rack=r1"), "a p");
     assert_eq!(boots(&catalog, &format!("uuid={UUID}&rack=r1")), "a p");
-    for query in [format!("uuid={UUID}&rack=r2"), format!("uuid={UUID}"), "rack=r1".to_owned(), String::new()] {
-        assert!(boots(&catalog, &query).starts_with("no Assignment matches"), "{query}");
+    for query in [
+        format!("uuid={UUID}&rack=r2"),
+        format!("uuid={UUID}"),
+        "rack=r1".to_owned(),
+        String::new(),
+    ] {
+        assert!(
+            boots(&catalog, &query).starts_with("no Assignment matches"),
+            "{query}"
+        );
     }
 }
 
 #[test]
 fn priority_goes_before_identity() {
-    let default = RawAssignment { priority: 1, ..named("default") };
-    assert_eq!(winner(default, for_uuid("machine"), &format!("uuid={UUID}")), "default");
+    let default = RawAssignment {
+        priority: 1,
+        ..named("default")
+    };
+    assert_eq!(
+        winner(default, for_uuid("machine"), &format!("uuid={UUID}")),
+        "default"
+    );
 }
 
 #[test]
 fn uuid_goes_before_serial_before_mac_before_labels() {
     let query = format!("uuid={UUID}&serial=S1&mac=52:54:00:00:00:01&rack=r1&row=r2");
-    let serial = RawAssignment { serials: vec!["S1".into()], ..named("b-serial") };
-    let mac = RawAssignment { macs: vec!["52:54:00:00:00:01".into()], ..named("a-mac") };
-    let labels = BTreeMap::from([("rack".to_owned(), "r1".to_owned()), ("row".to_owned(), "r2".to_owned())]);
-    let labels = RawAssignment { match_labels: labels, created: Some(1), ..named("a-labels") };
+    let serial = RawAssignment {
+        serials: vec!["S1".into()],
+        ..named("b-serial")
+    };
+    let mac = RawAssignment {
+        macs: vec!["52:54:00:00:00:01".into()],
+        ..named("a-mac")
+    };
+    let labels = BTreeMap::from([
+        ("rack".to_owned(), "r1".to_owned()),
+        ("row".to_owned(), "r2".to_owned()),
+    ]);
+    let labels = RawAssignment {
+        match_labels: labels,
+        created: Some(1),
+        ..named("a-labels")
+    };
     assert_eq!(winner(for_uuid("c-uuid"), serial.clone(), &query), "c-uuid");
     assert_eq!(winner(serial, mac.clone(), &query), "b-serial");
     assert_eq!(winner(mac, labels, &query), "a-mac");
@@ -168,37 +217,109 @@ fn uuid_goes_before_serial_before_mac_before_labels() {
 
 #[test]
 fn the_exact_uuid_goes_before_its_other_byte_order() {
-    let swapped = RawAssignment { uuids: vec!["33221100-5544-7766-8899-aabbccddeeff".into()], created: Some(1), ..named("a-swapped") };
-    assert_eq!(winner(for_uuid("b-exact"), swapped.clone(), &format!("uuid={UUID}")), "b-exact");
-    assert_eq!(boots(&catalog(&[swapped], &[labelled("p", &[])]), &format!("uuid={UUID}")), "a-swapped p");
+    let swapped = RawAssignment {
+        uuids: vec!["33221100-5544-7766-8899-aabbccddeeff".into()],
+        created: Some(1),
+        ..named("a-swapped")
+    };
+    assert_eq!(
+        winner(
+            for_uuid("b-exact"),
+            swapped.clone(),
+            &format!("uuid={UUID}")
+        ),
+        "b-exact"
+    );
+    assert_eq!(
+        boots(
+            &catalog(&[swapped], &[labelled("p", &[])]),
+            &format!("uuid={UUID}")
+        ),
+        "a-swapped p"
+    );
 }
 
 #[test]
 fn more_label_requirements_go_first_then_the_older_then_the_name() {
     let rack = BTreeMap::from([("rack".to_owned(), "r1".to_owned())]);
-    let specific = RawAssignment { match_labels: rack, ..named("z") };
-    assert_eq!(winner(specific, RawAssignment { created: Some(1), ..named("a") }, "rack=r1"), "z");
-    assert_eq!(winner(RawAssignment { created: Some(1), ..named("z") }, RawAssignment { created: Some(2), ..named("a") }, ""), "z");
-    assert_eq!(winner(RawAssignment { created: Some(2), ..named("z") }, named("a"), ""), "z");
+    let specific = RawAssignment {
+        match_labels: rack,
+        ..named("z")
+    };
+    assert_eq!(
+        winner(
+            specific,
+            RawAssignment {
+                created: Some(1),
+                ..named("a")
+            },
+            "rack=r1"
+        ),
+        "z"
+    );
+    assert_eq!(
+        winner(
+            RawAssignment {
+                created: Some(1),
+                ..named("z")
+            },
+            RawAssignment {
+                created: Some(2),
+                ..named("a")
+            },
+            ""
+        ),
+        "z"
+    );
+    assert_eq!(
+        winner(
+            RawAssignment {
+                created: Some(2),
+                ..named("z")
+            },
+            named("a"),
+            ""
+        ),
+        "z"
+    );
     assert_eq!(winner(named("b"), named("a"), ""), "a");
 }
 
 #[test]
 fn only_age_or_name_between_two_is_a_conflict() {
-    let conflict = |a, b| match catalog(&[a, b], &[labelled("p", &[])]).explain(&from_query(&format!("uuid={UUID}"))).outcome {
+    let conflict = |a, b| match catalog(&[a, b], &[labelled("p", &[])])
+        .explain(&from_query(&format!("uuid={UUID}")))
+        .outcome
+    {
         Outcome::Boots { conflict, .. } => conflict,
         other => panic!("{other:?}"),
     };
     assert!(conflict(for_uuid("a"), for_uuid("b")));
-    assert!(conflict(RawAssignment { created: Some(1), ..for_uuid("a") }, for_uuid("b")));
-    assert!(!conflict(RawAssignment { priority: 1, ..for_uuid("a") }, for_uuid("b")));
+    assert!(conflict(
+        RawAssignment {
+            created: Some(1),
+            ..for_uuid("a")
+        },
+        for_uuid("b")
+    ));
+    assert!(!conflict(
+        RawAssignment {
+            priority: 1,
+            ..for_uuid("a")
+        },
+        for_uuid("b")
+    ));
     assert!(!conflict(for_uuid("a"), named("b")));
 }
 
 #[test]
 fn a_machine_named_by_two_identities_is_one_candidate_at_the_stronger() {
-    let raw = RawAssignment { macs: vec!["52:54:00:00:00:01".into()], ..for_uuid("a") };
-    let explained = catalog(&[raw], &[]).explain(&from_query(&format!("uuid={UUID}&mac=525400000001")));
+    let raw = RawAssignment {
+        macs: vec!["52:54:00:00:00:01".into()],
+        ..for_uuid("a")
+    };
+    let explained =
+        catalog(&[raw], &[]).explain(&from_query(&format!("uuid={UUID}&mac=525400000001")));
     assert_eq!(explained.candidates.len(), 1);
     assert_eq!(explained.candidates[0].matched_by, boot::MatchedBy::Uuid);
 }
@@ -206,19 +327,36 @@ fn a_machine_named_by_two_identities_is_one_candidate_at_the_stronger() {
 #[test]
 fn a_placeholder_identity_matches_no_identity_selector_but_labels() {
     let nil = "00000000-0000-0000-0000-000000000000";
-    let by_uuid = RawAssignment { uuids: vec![nil.into()], serials: vec!["None".into()], macs: vec!["000000000000".into()], ..named("a") };
+    let by_uuid = RawAssignment {
+        uuids: vec![nil.into()],
+        serials: vec!["None".into()],
+        macs: vec!["000000000000".into()],
+        ..named("a")
+    };
     let catalog = catalog(&[by_uuid], &[labelled("p", &[])]);
     let query = format!("uuid={nil}&serial=None&mac=00:00:00:00:00:00");
     assert!(boots(&catalog, &query).starts_with("no Assignment matches"));
-    assert_eq!(catalog.explain(&from_query(&query)).placeholders, ["uuid", "serial", "mac"]);
-    let by_label = RawAssignment { match_labels: BTreeMap::from([("serial".into(), "None".into())]), ..named("b") };
+    assert_eq!(
+        catalog.explain(&from_query(&query)).placeholders,
+        ["uuid", "serial", "mac"]
+    );
+    let by_label = RawAssignment {
+        match_labels: BTreeMap::from([("serial".into(), "None".into())]),
+        ..named("b")
+    };
     assert_eq!(winner(by_label, named("default"), &query), "b");
 }
 
 #[test]
 fn a_winner_without_a_profile_is_the_answer_and_never_the_next_assignment() {
-    let machine = RawAssignment { uuids: vec![UUID.into()], ..wanting("machine", &[("tier", "gould")]) };
-    let catalog = catalog(&[machine, named("default")], &[labelled("p", &[("tier", "gold")])]);
+    let machine = RawAssignment {
+        uuids: vec![UUID.into()],
+        ..wanting("machine", &[("tier", "gould")])
+    };
+    let catalog = catalog(
+        &[machine, named("default")],
+        &[labelled("p", &[("tier", "gold")])],
+    );
     assert_eq!(
         boots(&catalog, &format!("uuid={UUID}")),
         "Assignment ns/machine matches this machine, but no Profile in namespace ns has the labels tier=gould: mend its profileSelectors or label a Profile"
@@ -228,37 +366,74 @@ fn a_winner_without_a_profile_is_the_answer_and_never_the_next_assignment() {
 
 #[test]
 fn a_profile_of_another_namespace_is_no_profile() {
-    let elsewhere = RawProfile { key: ObjectKey::new("other", "p"), ..labelled("p", &[]) };
-    assert!(boots(&catalog(&[named("a")], &[elsewhere]), "").contains("no Profile in namespace ns"));
+    let elsewhere = RawProfile {
+        key: ObjectKey::new("other", "p"),
+        ..labelled("p", &[])
+    };
+    assert!(
+        boots(&catalog(&[named("a")], &[elsewhere]), "").contains("no Profile in namespace ns")
+    );
 }
 
 #[test]
 fn a_profile_of_another_partition_is_no_profile() {
     let in_partition = |partition: &str| {
-        let profile = RawProfile { key: ObjectKey::new("ns", "p").in_partition(partition), ..labelled("p", &[("in", partition)]) };
-        let assignment = RawAssignment { key: ObjectKey::new("ns", "a").in_partition(partition), ..for_uuid("a") };
+        let profile = RawProfile {
+            key: ObjectKey::new("ns", "p").in_partition(partition),
+            ..labelled("p", &[("in", partition)])
+        };
+        let assignment = RawAssignment {
+            key: ObjectKey::new("ns", "a").in_partition(partition),
+            ..for_uuid("a")
+        };
         (assignment, profile)
     };
     let ((_, elsewhere), (assignment, beside)) = (in_partition("east"), in_partition("west"));
     let query = format!("uuid={UUID}");
     assert!(
-        boots(&catalog(std::slice::from_ref(&assignment), std::slice::from_ref(&elsewhere)), &query).contains("no Profile in namespace ns")
+        boots(
+            &catalog(
+                std::slice::from_ref(&assignment),
+                std::slice::from_ref(&elsewhere)
+            ),
+            &query
+        )
+        .contains("no Profile in namespace ns")
     );
     let both = catalog(&[assignment], &[elsewhere, beside]);
-    assert_eq!(&*both.select(&from_query(&query)).unwrap().profile.key.partition, "west");
+    assert_eq!(
+        &*both
+            .select(&from_query(&query))
+            .unwrap()
+            .profile
+            .key
+            .partition,
+        "west"
+    );
 }
 
 #[test]
 fn the_same_name_in_two_partitions_is_two_assignments_and_a_conflict_that_the_partition_decides() {
-    let [east, west] =
-        ["east", "west"].map(|partition| RawAssignment { key: ObjectKey::new("ns", "a").in_partition(partition), ..for_uuid("a") });
-    let profiles =
-        ["east", "west"].map(|partition| RawProfile { key: ObjectKey::new("ns", "p").in_partition(partition), ..labelled("p", &[]) });
+    let [east, west] = ["east", "west"].map(|partition| RawAssignment {
+        key: ObjectKey::new("ns", "a").in_partition(partition),
+        ..for_uuid("a")
+    });
+    let profiles = ["east", "west"].map(|partition| RawProfile {
+        key: ObjectKey::new("ns", "p").in_partition(partition),
+        ..labelled("p", &[])
+    });
     for assignments in [[east.clone(), west.clone()], [west, east]] {
-        let explained = catalog(&assignments, &profiles).explain(&from_query(&format!("uuid={UUID}")));
-        assert!(matches!(&explained.outcome, Outcome::Boots { assignment, conflict: true, .. } if &*assignment.partition == "east"));
+        let explained =
+            catalog(&assignments, &profiles).explain(&from_query(&format!("uuid={UUID}")));
+        assert!(
+            matches!(&explained.outcome, Outcome::Boots { assignment, conflict: true, .. } if &*assignment.partition == "east")
+        );
         assert_eq!(
-            explained.candidates.iter().map(|candidate| candidate.assignment.to_string()).collect::<Vec<_>>(),
+            explained
+                .candidates
+                .iter()
+                .map(|candidate| candidate.assignment.to_string())
+                .collect::<Vec<_>>(),
             ["east:ns/a", "west:ns/a"]
         );
     }
@@ -271,7 +446,11 @@ fn a_profile_that_disagrees_with_the_subject_is_dropped() {
     let both = catalog(&[named("a")], &[arm.clone(), any]);
     assert_eq!(boots(&both, "buildarch=arm64"), "a arm");
     assert_eq!(boots(&both, "buildarch=x86_64"), "a any");
-    assert_eq!(boots(&both, ""), "a any", "an absent label speaks for nothing");
+    assert_eq!(
+        boots(&both, ""),
+        "a any",
+        "an absent label speaks for nothing"
+    );
     assert_eq!(
         boots(&catalog(&[named("a")], &[arm]), "buildarch=amd64"),
         "Assignment ns/a matches this machine, but none of the 1 Profiles that it selects suits: arm wants buildarch=arm64, the machine has x86_64"
@@ -281,7 +460,10 @@ fn a_profile_that_disagrees_with_the_subject_is_dropped() {
 #[test]
 fn an_architecture_is_selected_by_any_of_its_names() {
     let profile = labelled("p", &[("assignment/ipxe-buildarch", "aarch64")]);
-    let catalog = catalog(&[wanting("a", &[("assignment/ipxe-buildarch", "arm64")])], &[profile]);
+    let catalog = catalog(
+        &[wanting("a", &[("assignment/ipxe-buildarch", "arm64")])],
+        &[profile],
+    );
     assert_eq!(boots(&catalog, "buildarch=aarch64"), "a p");
 }
 
@@ -296,21 +478,46 @@ fn an_extrinsic_label_is_the_operators_and_an_intrinsic_one_the_machines() {
 
 #[test]
 fn of_two_profiles_the_better_goes_first_then_the_older_then_the_name() {
-    let young = RawProfile { created: Some(2), ..labelled("a", &[]) };
+    let young = RawProfile {
+        created: Some(2),
+        ..labelled("a", &[])
+    };
     let old = labelled("b", &[]);
-    assert_eq!(boots(&catalog(&[named("x")], &[young.clone(), old.clone()]), ""), "x b");
-    assert_eq!(boots(&catalog(&[named("x")], &[labelled("c", &[]), old.clone()]), ""), "x b");
-    let better = RawProfile { created: None, ..labelled("z", &[("assignment/ipxe-rack", "r1")]) };
-    assert_eq!(boots(&catalog(&[named("x")], &[young, old, better]), "rack=r1"), "x z");
+    assert_eq!(
+        boots(&catalog(&[named("x")], &[young.clone(), old.clone()]), ""),
+        "x b"
+    );
+    assert_eq!(
+        boots(
+            &catalog(&[named("x")], &[labelled("c", &[]), old.clone()]),
+            ""
+        ),
+        "x b"
+    );
+    let better = RawProfile {
+        created: None,
+        ..labelled("z", &[("assignment/ipxe-rack", "r1")])
+    };
+    assert_eq!(
+        boots(&catalog(&[named("x")], &[young, old, better]), "rack=r1"),
+        "x z"
+    );
 }
 
 #[test]
 fn an_empty_list_of_values_matches_nothing_and_leaves_nothing_behind() {
     let raw = |name, rack: &[&str]| RawAssignment {
-        expressions: vec![model::Expression { key: "rack".into(), operator: "In", values: rack.iter().map(|v| (*v).to_owned()).collect() }],
+        expressions: vec![model::Expression {
+            key: "rack".into(),
+            operator: "In",
+            values: rack.iter().map(|v| (*v).to_owned()).collect(),
+        }],
         ..named(name)
     };
-    let mut catalog = catalog(&[raw("none", &[]), raw("one", &["r1"]), raw("no", &[])], &[labelled("p", &[])]);
+    let mut catalog = catalog(
+        &[raw("none", &[]), raw("one", &["r1"]), raw("no", &[])],
+        &[labelled("p", &[])],
+    );
     assert_eq!(boots(&catalog, "rack=r1"), "one p");
     assert!(catalog.apply(Change::AssignmentGone(ObjectKey::new("ns", "none"))));
     assert_eq!(boots(&catalog, "rack=r1"), "one p");
@@ -325,15 +532,28 @@ fn an_empty_list_of_values_matches_nothing_and_leaves_nothing_behind() {
 fn an_id_that_two_profiles_claim_serves_the_older_and_survives_the_younger() {
     let id = UUID.parse().unwrap();
     let with_id = |name: &str, created| {
-        let mut profile = RawProfile { created: Some(created), ..labelled(name, &[]) }.build_with_config("config0");
+        let mut profile = RawProfile {
+            created: Some(created),
+            ..labelled(name, &[])
+        }
+        .build_with_config("config0");
         profile.ids.insert("config0".parse().unwrap(), id);
         profile.ids.insert("config1".parse().unwrap(), id);
         Change::Profile(Arc::new(profile))
     };
-    for changes in [[with_id("old", 1), with_id("young", 2)], [with_id("young", 2), with_id("old", 1)]] {
+    for changes in [
+        [with_id("old", 1), with_id("young", 2)],
+        [with_id("young", 2), with_id("old", 1)],
+    ] {
         let mut catalog = Catalog::new();
-        changes.into_iter().for_each(|change| assert!(catalog.apply(change)));
-        let serves = |catalog: &Catalog| catalog.config(id).map(|(profile, name)| format!("{} {name}", profile.key.name));
+        changes
+            .into_iter()
+            .for_each(|change| assert!(catalog.apply(change)));
+        let serves = |catalog: &Catalog| {
+            catalog
+                .config(id)
+                .map(|(profile, name)| format!("{} {name}", profile.key.name))
+        };
         assert_eq!(serves(&catalog).as_deref(), Some("old config0"));
         catalog.apply(Change::ProfileGone(ObjectKey::new("ns", "young")));
         assert_eq!(serves(&catalog).as_deref(), Some("old config0"));
@@ -345,11 +565,17 @@ fn an_id_that_two_profiles_claim_serves_the_older_and_survives_the_younger() {
 // === what is not accepted ===
 
 fn not_accepted(raw: &RawAssignment) -> Change {
-    Change::Unaccepted(Arc::new(Unaccepted { claim: Claim::Assignment(Arc::new(raw.build())), fault: "spec: wrong".into() }))
+    Change::Unaccepted(Arc::new(Unaccepted {
+        claim: Claim::Assignment(Arc::new(raw.build())),
+        fault: "spec: wrong".into(),
+    }))
 }
 
 fn profile_not_accepted(raw: &RawProfile) -> Change {
-    Change::Unaccepted(Arc::new(Unaccepted { claim: Claim::Profile(Arc::new(raw.build_claim())), fault: "spec: wrong".into() }))
+    Change::Unaccepted(Arc::new(Unaccepted {
+        claim: Claim::Profile(Arc::new(raw.build_claim())),
+        fault: "spec: wrong".into(),
+    }))
 }
 
 /// Which object a machine waits for, or boots.
@@ -363,25 +589,76 @@ fn answer(catalog: &Catalog, query: &str) -> String {
 
 fn for_rack(name: &str, priority: i32) -> RawAssignment {
     let rack = BTreeMap::from([("rack".to_owned(), "7".to_owned())]);
-    RawAssignment { match_labels: rack, priority, ..named(name) }
+    RawAssignment {
+        match_labels: rack,
+        priority,
+        ..named(name)
+    }
 }
 
 #[test]
 fn what_was_accepted_once_stays_in_use_and_is_gone_when_the_object_is() {
     let mut catalog = catalog(&[for_uuid("own"), named("default")], &[labelled("p", &[])]);
-    assert!(catalog.apply(not_accepted(&RawAssignment { uuids: Vec::new(), priority: 9, ..for_uuid("own") })));
+    assert!(catalog.apply(not_accepted(&RawAssignment {
+        uuids: Vec::new(),
+        priority: 9,
+        ..for_uuid("own")
+    })));
     let query = format!("uuid={UUID}");
-    assert_eq!(catalog.select(&from_query(&query)).unwrap().assignment.key.name.as_ref(), "own");
-    assert_eq!(catalog.select(&from_query("")).unwrap().assignment.key.name.as_ref(), "default");
-    assert!(catalog.explain(&from_query(&query)).candidates[0].reason.contains("in its last accepted version; of the newest: spec: wrong"));
+    assert_eq!(
+        catalog
+            .select(&from_query(&query))
+            .unwrap()
+            .assignment
+            .key
+            .name
+            .as_ref(),
+        "own"
+    );
+    assert_eq!(
+        catalog
+            .select(&from_query(""))
+            .unwrap()
+            .assignment
+            .key
+            .name
+            .as_ref(),
+        "default"
+    );
+    assert!(
+        catalog.explain(&from_query(&query)).candidates[0]
+            .reason
+            .contains("in its last accepted version; of the newest: spec: wrong")
+    );
     assert!(catalog.apply(Change::AssignmentGone(ObjectKey::new("ns", "own"))));
-    assert_eq!((catalog.select(&from_query(&query)).unwrap().assignment.key.name.as_ref(), catalog.unaccepted_count()), ("default", 0));
+    assert_eq!(
+        (
+            catalog
+                .select(&from_query(&query))
+                .unwrap()
+                .assignment
+                .key
+                .name
+                .as_ref(),
+            catalog.unaccepted_count()
+        ),
+        ("default", 0)
+    );
 }
 
 #[test]
 fn what_was_accepted_of_a_former_object_of_the_same_name_is_not_used() {
-    let mut catalog = catalog(&[RawAssignment { created: Some(1), ..for_uuid("own") }], &[labelled("p", &[])]);
-    catalog.apply(not_accepted(&RawAssignment { created: Some(2), ..for_rack("own", 0) }));
+    let mut catalog = catalog(
+        &[RawAssignment {
+            created: Some(1),
+            ..for_uuid("own")
+        }],
+        &[labelled("p", &[])],
+    );
+    catalog.apply(not_accepted(&RawAssignment {
+        created: Some(2),
+        ..for_rack("own", 0)
+    }));
     assert!(answer(&catalog, &format!("uuid={UUID}")).contains("NoAssignment"));
     assert_eq!(answer(&catalog, "rack=7"), "waits for Assignment ns/own");
 }
@@ -390,49 +667,111 @@ fn what_was_accepted_of_a_former_object_of_the_same_name_is_not_used() {
 fn a_machine_that_is_named_by_what_is_not_accepted_waits_and_gets_no_default() {
     let mut catalog = catalog(&[named("default")], &[labelled("p", &[])]);
     catalog.apply(not_accepted(&for_uuid("own")));
-    assert_eq!(answer(&catalog, &format!("uuid={UUID}")), "waits for Assignment ns/own");
+    assert_eq!(
+        answer(&catalog, &format!("uuid={UUID}")),
+        "waits for Assignment ns/own"
+    );
     assert_eq!(answer(&catalog, "serial=other"), "p");
     let explained = catalog.explain(&from_query(&format!("uuid={UUID}")));
-    let Outcome::NotAccepted { reason, .. } = &explained.outcome else { panic!("{:?}", explained.outcome) };
-    assert_eq!(reason, "Assignment ns/own is not accepted, and this machine waits until it is mended: spec: wrong");
+    let Outcome::NotAccepted { reason, .. } = &explained.outcome else {
+        panic!("{:?}", explained.outcome)
+    };
+    assert_eq!(
+        reason,
+        "Assignment ns/own is not accepted, and this machine waits until it is mended: spec: wrong"
+    );
     catalog.apply(Change::Assignment(Arc::new(for_uuid("own").build())));
     assert_eq!(answer(&catalog, &format!("uuid={UUID}")), "p");
 }
 
 #[test]
 fn what_is_not_accepted_takes_no_machine_from_those_that_mean_it_more_whatever_its_priority() {
-    let mut catalog = catalog(&[for_uuid("own"), for_rack("rack", 0), named("default")], &[labelled("p", &[])]);
-    catalog.apply(not_accepted(&RawAssignment { priority: 99, ..named("everything") }));
-    assert_eq!(answer(&catalog, &format!("uuid={UUID}")), "p", "it is named");
+    let mut catalog = catalog(
+        &[for_uuid("own"), for_rack("rack", 0), named("default")],
+        &[labelled("p", &[])],
+    );
+    catalog.apply(not_accepted(&RawAssignment {
+        priority: 99,
+        ..named("everything")
+    }));
+    assert_eq!(
+        answer(&catalog, &format!("uuid={UUID}")),
+        "p",
+        "it is named"
+    );
     assert_eq!(answer(&catalog, "rack=7"), "p", "its rack is");
-    assert_eq!(answer(&catalog, "rack=8"), "waits for Assignment ns/everything", "or else another default would install it");
+    assert_eq!(
+        answer(&catalog, "rack=8"),
+        "waits for Assignment ns/everything",
+        "or else another default would install it"
+    );
     // What names a machine, or is as specific, stands where it would if it were right.
     catalog.apply(not_accepted(&for_rack("other-rack", 1)));
-    assert_eq!(answer(&catalog, "rack=7"), "waits for Assignment ns/other-rack");
-    catalog.apply(not_accepted(&RawAssignment { macs: vec![model::MACS[0].into()], priority: 1, ..named("card") }));
-    assert_eq!(answer(&catalog, &format!("uuid={UUID}&mac={}", model::MACS[0])), "waits for Assignment ns/card");
+    assert_eq!(
+        answer(&catalog, "rack=7"),
+        "waits for Assignment ns/other-rack"
+    );
+    catalog.apply(not_accepted(&RawAssignment {
+        macs: vec![model::MACS[0].into()],
+        priority: 1,
+        ..named("card")
+    }));
+    assert_eq!(
+        answer(&catalog, &format!("uuid={UUID}&mac={}", model::MACS[0])),
+        "waits for Assignment ns/card"
+    );
 }
 
 #[test]
 fn a_younger_default_that_is_not_accepted_harms_nobody() {
-    let mut catalog = catalog(&[RawAssignment { created: Some(1), ..named("default") }], &[labelled("p", &[])]);
-    catalog.apply(not_accepted(&RawAssignment { created: Some(2), ..named("a-default") }));
+    let mut catalog = catalog(
+        &[RawAssignment {
+            created: Some(1),
+            ..named("default")
+        }],
+        &[labelled("p", &[])],
+    );
+    catalog.apply(not_accepted(&RawAssignment {
+        created: Some(2),
+        ..named("a-default")
+    }));
     assert_eq!(answer(&catalog, "rack=7"), "p");
     let explained = catalog.explain(&from_query("rack=7"));
-    assert!(matches!(explained.outcome, Outcome::Boots { conflict: false, .. }), "what is not accepted is in conflict with nothing");
+    assert!(
+        matches!(
+            explained.outcome,
+            Outcome::Boots {
+                conflict: false,
+                ..
+            }
+        ),
+        "what is not accepted is in conflict with nothing"
+    );
 }
 
 #[test]
 fn a_profile_that_is_not_accepted_gives_way_to_no_other_that_suits_less() {
-    let (plain, special) =
-        (labelled("plain", &[("tier", "gold")]), labelled("special", &[("tier", "gold"), ("assignment/ipxe-rack", "7")]));
+    let (plain, special) = (
+        labelled("plain", &[("tier", "gold")]),
+        labelled(
+            "special",
+            &[("tier", "gold"), ("assignment/ipxe-rack", "7")],
+        ),
+    );
     let mut catalog = catalog(&[wanting("default", &[("tier", "gold")])], &[plain]);
     catalog.apply(profile_not_accepted(&special));
     assert_eq!(answer(&catalog, "rack=7"), "waits for Profile ns/special");
     assert_eq!(answer(&catalog, "rack=8"), "plain");
-    let younger = RawProfile { created: Some(2), ..labelled("younger", &[("tier", "gold")]) };
+    let younger = RawProfile {
+        created: Some(2),
+        ..labelled("younger", &[("tier", "gold")])
+    };
     catalog.apply(profile_not_accepted(&younger));
-    assert_eq!(answer(&catalog, "rack=8"), "plain", "the older suits as well");
+    assert_eq!(
+        answer(&catalog, "rack=8"),
+        "plain",
+        "the older suits as well"
+    );
     assert!(catalog.config(uuid::Uuid::nil()).is_none() && catalog.profile_count() == 1);
 }
 
@@ -440,9 +779,22 @@ fn a_profile_that_is_not_accepted_gives_way_to_no_other_that_suits_less() {
 fn an_assignment_of_which_nothing_can_be_told_claims_nothing_and_is_known() {
     let mut catalog = catalog(&[named("default")], &[labelled("p", &[])]);
     let key = ObjectKey::new("ns", "blind");
-    let blind = Unaccepted { claim: Claim::Nothing { key: key.clone(), created: None }, fault: "it has another shape".into() };
+    let blind = Unaccepted {
+        claim: Claim::Nothing {
+            key: key.clone(),
+            created: None,
+        },
+        fault: "it has another shape".into(),
+    };
     assert!(catalog.apply(Change::Unaccepted(Arc::new(blind.clone()))));
-    assert!(!catalog.apply(Change::Unaccepted(Arc::new(blind))), "which is no news twice");
+    assert!(
+        !catalog.apply(Change::Unaccepted(Arc::new(blind))),
+        "which is no news twice"
+    );
     assert_eq!(answer(&catalog, &format!("uuid={UUID}")), "p");
-    assert!(catalog.names().any(|name| name == Name::Assignment(key.clone())));
+    assert!(
+        catalog
+            .names()
+            .any(|name| name == Name::Assignment(key.clone()))
+    );
 }

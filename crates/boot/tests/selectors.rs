@@ -9,20 +9,35 @@ use proptest::prelude::*;
 const KEYS: [&str; 3] = ["os", "role", "assignment/ipxe-buildarch"];
 
 fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
-    let one = (prop::sample::select(&KEYS[..]), prop::sample::select(&["a", "b"][..]));
-    prop::collection::vec(one, 0..4).prop_map(|all| all.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    let one = (
+        prop::sample::select(&KEYS[..]),
+        prop::sample::select(&["a", "b"][..]),
+    );
+    prop::collection::vec(one, 0..4).prop_map(|all| {
+        all.into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    })
 }
 
 fn key() -> impl Strategy<Value = ObjectKey> {
-    let parts = (prop::sample::select(&["n", "m"][..]), prop::sample::select(&["a", "b", "c", "d"][..]), prop::bool::ANY);
-    parts.prop_map(|(namespace, name, is_west)| ObjectKey::new(namespace, name).in_partition(if is_west { "west" } else { "" }))
+    let parts = (
+        prop::sample::select(&["n", "m"][..]),
+        prop::sample::select(&["a", "b", "c", "d"][..]),
+        prop::bool::ANY,
+    );
+    parts.prop_map(|(namespace, name, is_west)| {
+        ObjectKey::new(namespace, name).in_partition(if is_west { "west" } else { "" })
+    })
 }
 
 fn change() -> impl Strategy<Value = Change> {
     (key(), labels(), 0..4).prop_map(|(key, labels, what)| match what {
         0 => Change::AssignmentGone(key),
         1 => Change::ProfileGone(key),
-        2 => Change::Profile(Arc::new(Profile::compile(key, None, &labels, "#!ipxe", &BTreeMap::new()).unwrap())),
+        2 => Change::Profile(Arc::new(
+            Profile::compile(key, None, &labels, "#!ipxe", &BTreeMap::new()).unwrap(),
+        )),
         _ => Change::Assignment(Arc::new(Assignment {
             key,
             created: None,
@@ -35,7 +50,11 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn found(selectors: &Selectors, profile: &Profile) -> BTreeSet<ObjectKey> {
-    selectors.selecting(profile).flat_map(|(_, group)| group.members()).map(|assignment| assignment.key.clone()).collect()
+    selectors
+        .selecting(profile)
+        .flat_map(|(_, group)| group.members())
+        .map(|assignment| assignment.key.clone())
+        .collect()
 }
 
 proptest! {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use boot::selector::SubjectSelectors;
-use boot::{Assignment, Catalog, Change, ExtrinsicLabels, LabelSelector, ObjectKey, Profile, SharedCatalog, Subject};
+use boot::{
+    Assignment, Catalog, Change, ExtrinsicLabels, LabelSelector, ObjectKey, Profile, SharedCatalog,
+    Subject,
+};
 
 const RACKS: usize = 150;
 const GENERATIONS: usize = 10;
@@ -16,22 +19,42 @@ fn publish(shared: &SharedCatalog, generation: usize) {
     for rack in 0..RACKS {
         let labels = BTreeMap::from([("generation".to_owned(), generation.to_string())]);
         let key = ObjectKey::new("ns", format!("rack{rack}"));
-        let profile = Profile::compile(key.clone(), None, &labels, "#!ipxe\n", &BTreeMap::new()).unwrap();
+        let profile =
+            Profile::compile(key.clone(), None, &labels, "#!ipxe\n", &BTreeMap::new()).unwrap();
         let wanted = BTreeMap::from([("rack".to_owned(), format!("rack{rack}"))]);
-        let subjects = SubjectSelectors { labels: LabelSelector::new(&wanted, []), ..SubjectSelectors::default() };
+        let subjects = SubjectSelectors {
+            labels: LabelSelector::new(&wanted, []),
+            ..SubjectSelectors::default()
+        };
         catalog.apply(Change::Profile(Arc::new(profile)));
         let labels: boot::Labels = labels.iter().collect();
         let profiles = labels.clone();
-        catalog.apply(Change::Assignment(Arc::new(Assignment { key, created: None, labels, subjects, profiles, priority: 0 })));
+        catalog.apply(Change::Assignment(Arc::new(Assignment {
+            key,
+            created: None,
+            labels,
+            subjects,
+            profiles,
+            priority: 0,
+        })));
     }
     shared.publish(catalog);
 }
 
 fn generation(catalog: &Catalog, rack: usize) -> usize {
-    let subject = Subject::from_query(&format!("rack=rack{rack}"), &ExtrinsicLabels::default()).unwrap();
-    let selection = catalog.select(&subject).expect("every generation has every rack");
+    let subject =
+        Subject::from_query(&format!("rack=rack{rack}"), &ExtrinsicLabels::default()).unwrap();
+    let selection = catalog
+        .select(&subject)
+        .expect("every generation has every rack");
     assert_eq!(selection.assignment.labels, selection.profile.labels);
-    selection.assignment.labels.get("generation").unwrap().parse().unwrap()
+    selection
+        .assignment
+        .labels
+        .get("generation")
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -64,7 +87,10 @@ fn look(shared: &SharedCatalog, newest: usize) -> usize {
     for rack in (0..RACKS).step_by(37) {
         assert_eq!(generation(&catalog, rack), found);
     }
-    assert_eq!((catalog.assignment_count(), catalog.profile_count()), (RACKS, RACKS));
+    assert_eq!(
+        (catalog.assignment_count(), catalog.profile_count()),
+        (RACKS, RACKS)
+    );
     found
 }
 

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::render::{self, RenderError};
-use boot::{Assignment, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject, SubjectSelectors};
+use boot::{
+    Assignment, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject,
+    SubjectSelectors,
+};
 use proptest::prelude::*;
 
 /// Does nothing, and needs the engine.
@@ -16,10 +19,28 @@ fn name(name: &str) -> ConfigName {
 
 /// A Profile of which `late` has no id yet.
 fn selection(script: &str, config: &str) -> Selection {
-    let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned()), ("empty".to_owned(), String::new())]);
-    let configs = BTreeMap::from([(name("config0"), config.to_owned()), (name("late"), String::new())]);
-    let profile = Profile::compile(ObjectKey::new("metal", "debian"), None, &labels, script, &configs).expect("it is a template");
-    let ids = BTreeMap::from([(name("config0"), "47c6da67-7477-4970-aa03-84e48ff4f6ad".parse().expect("a UUID"))]);
+    let labels = BTreeMap::from([
+        ("tier".to_owned(), "gold".to_owned()),
+        ("empty".to_owned(), String::new()),
+    ]);
+    let configs = BTreeMap::from([
+        (name("config0"), config.to_owned()),
+        (name("late"), String::new()),
+    ]);
+    let profile = Profile::compile(
+        ObjectKey::new("metal", "debian"),
+        None,
+        &labels,
+        script,
+        &configs,
+    )
+    .expect("it is a template");
+    let ids = BTreeMap::from([(
+        name("config0"),
+        "47c6da67-7477-4970-aa03-84e48ff4f6ad"
+            .parse()
+            .expect("a UUID"),
+    )]);
     let assignment = Assignment {
         key: ObjectKey::new("metal", "everyone"),
         created: None,
@@ -28,23 +49,55 @@ fn selection(script: &str, config: &str) -> Selection {
         profiles: boot::Labels::default(),
         priority: 0,
     };
-    Selection { assignment: Arc::new(assignment), by: MatchedBy::Labels, profile: Arc::new(profile.with_ids(ids)) }
+    Selection {
+        assignment: Arc::new(assignment),
+        by: MatchedBy::Labels,
+        profile: Arc::new(profile.with_ids(ids)),
+    }
 }
 
 /// All texts of a template: for a script, and for a config with and without an Assignment.
 fn texts(template: &str, subject: &Arc<Subject>) -> Vec<Result<String, RenderError>> {
     let script = selection(template, "x");
     // Scripts of Profiles with a config that has no id are not rendered at all.
-    let ids: BTreeMap<_, _> =
-        ["config0", "late"].map(|config| (name(config), "47c6da67-7477-4970-aa03-84e48ff4f6ad".parse().expect("a UUID"))).into();
-    let script = Selection { profile: Arc::new(script.profile.with_ids(ids)), ..script };
+    let ids: BTreeMap<_, _> = ["config0", "late"]
+        .map(|config| {
+            (
+                name(config),
+                "47c6da67-7477-4970-aa03-84e48ff4f6ad"
+                    .parse()
+                    .expect("a UUID"),
+            )
+        })
+        .into();
+    let script = Selection {
+        profile: Arc::new(script.profile.with_ids(ids)),
+        ..script
+    };
     let config = selection("#!ipxe\n", template);
-    let of = |assignment| render::config(&config.profile, &name("config0"), subject, assignment, "http://boot:8080");
-    vec![script.script(subject, "http://boot:8080"), of(Some(&config.assignment)), of(None)]
+    let of = |assignment| {
+        render::config(
+            &config.profile,
+            &name("config0"),
+            subject,
+            assignment,
+            "http://boot:8080",
+        )
+    };
+    vec![
+        script.script(subject, "http://boot:8080"),
+        of(Some(&config.assignment)),
+        of(None),
+    ]
 }
 
 fn term() -> impl Strategy<Value = String> {
-    let key = || prop::sample::select(vec!["uuid", "serial", "product", "asset", "rack", "region", "missing", "empty", "tier", "team"]);
+    let key = || {
+        prop::sample::select(vec![
+            "uuid", "serial", "product", "asset", "rack", "region", "missing", "empty", "tier",
+            "team",
+        ])
+    };
     let leaf = prop_oneof![
         4 => key().prop_map(|key| format!("subject.{key}")),
         1 => key().prop_map(|key| format!("subject['{key}']")),
@@ -55,19 +108,31 @@ fn term() -> impl Strategy<Value = String> {
         }),
         2 => prop::sample::select(vec!["config0", "late", "base_url", "'text'", "''", "1", "true", "subject.rack|upper", "profile.labels['tier']"]).prop_map(str::to_owned),
     ];
-    leaf.prop_recursive(3, 6, 2, |inner| (inner.clone(), inner).prop_map(|(term, other)| format!("{term} | default({other})")))
+    leaf.prop_recursive(3, 6, 2, |inner| {
+        (inner.clone(), inner).prop_map(|(term, other)| format!("{term} | default({other})"))
+    })
 }
 
 fn test() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         term().prop_map(|term| format!("({term})")),
-        (term(), prop::sample::select(vec!["==", "!=", "<", "in"]), term()).prop_map(|(a, op, b)| format!("({a}) {op} ({b})")),
+        (
+            term(),
+            prop::sample::select(vec!["==", "!=", "<", "in"]),
+            term()
+        )
+            .prop_map(|(a, op, b)| format!("({a}) {op} ({b})")),
         term().prop_map(|term| format!("({term}) is defined")),
     ];
     leaf.prop_recursive(3, 8, 2, |inner| {
         prop_oneof![
             inner.clone().prop_map(|test| format!("not ({test})")),
-            (inner.clone(), prop::sample::select(vec!["and", "or"]), inner).prop_map(|(a, op, b)| format!("({a}) {op} ({b})")),
+            (
+                inner.clone(),
+                prop::sample::select(vec!["and", "or"]),
+                inner
+            )
+                .prop_map(|(a, op, b)| format!("({a}) {op} ({b})")),
         ]
     })
 }
@@ -76,15 +141,17 @@ fn template() -> impl Strategy<Value = String> {
     let marks = || prop::sample::select(vec!["", "-"]);
     let leaf = prop_oneof![
         "[ -z\n]{0,12}",
-        (marks(), term(), marks()).prop_map(|(left, term, right)| format!("{{{{{left} {term} {right}}}}}")),
+        (marks(), term(), marks())
+            .prop_map(|(left, term, right)| format!("{{{{{left} {term} {right}}}}}")),
         Just("{# note #}".to_owned()),
         Just("{% for key in subject %}{{ key }}{% endfor %}".to_owned()),
     ];
     leaf.prop_recursive(4, 24, 4, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(|parts| parts.concat()),
-            (test(), marks(), inner.clone(), inner)
-                .prop_map(|(test, mark, yes, no)| { format!("{{%{mark} if {test} %}}{yes}{{% else {mark}%}}{no}{{% endif %}}") }),
+            (test(), marks(), inner.clone(), inner).prop_map(|(test, mark, yes, no)| {
+                format!("{{%{mark} if {test} %}}{yes}{{% else {mark}%}}{no}{{% endif %}}")
+            }),
         ]
     })
 }
@@ -104,12 +171,24 @@ fn query() -> impl Strategy<Value = String> {
         "true",
     ]);
     let uuid = prop::sample::select(vec!["", "47c6da67-7477-4970-aa03-84e48ff4f6ad"]);
-    (uuid, prop::collection::vec((prop::sample::select(vec!["serial", "product", "asset", "rack", "empty"]), value), 0..5)).prop_map(
-        |(uuid, labels)| {
-            let labels: BTreeMap<_, _> = labels.into_iter().collect();
-            labels.iter().fold(format!("uuid={uuid}"), |query, (key, value)| format!("{query}&{key}={value}"))
-        },
+    (
+        uuid,
+        prop::collection::vec(
+            (
+                prop::sample::select(vec!["serial", "product", "asset", "rack", "empty"]),
+                value,
+            ),
+            0..5,
+        ),
     )
+        .prop_map(|(uuid, labels)| {
+            let labels: BTreeMap<_, _> = labels.into_iter().collect();
+            labels
+                .iter()
+                .fold(format!("uuid={uuid}"), |query, (key, value)| {
+                    format!("{query}&{key}={value}")
+                })
+        })
 }
 
 proptest! {

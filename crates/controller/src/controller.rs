@@ -95,7 +95,10 @@ const UPDATES_AT_ONCE: usize = 4096;
 impl Handle {
     /// What an operator should know: what can't be followed, what the guard holds.
     pub fn remarks(&self) -> Vec<String> {
-        self.remarks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.remarks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Whether all objects are known.
@@ -105,7 +108,9 @@ impl Handle {
 
     /// Brings metrics that tell the time up to date.
     pub fn refresh(&self) {
-        self.metrics.heard.set(self.publisher.heard_ago().as_secs_f64());
+        self.metrics
+            .heard
+            .set(self.publisher.heard_ago().as_secs_f64());
     }
 
     /// An operator says that what the guard holds is gone indeed. Tells how many objects that were.
@@ -119,8 +124,20 @@ impl Handle {
 
 impl Controller {
     /// A controller of what `client` reaches.
-    pub fn new(client: Client, publisher: Arc<Publisher>, options: Options, metrics: Metrics) -> Self {
-        Self { client, publisher, options, metrics, remarks: Arc::default(), confirmed: Arc::default() }
+    pub fn new(
+        client: Client,
+        publisher: Arc<Publisher>,
+        options: Options,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            client,
+            publisher,
+            options,
+            metrics,
+            remarks: Arc::default(),
+            confirmed: Arc::default(),
+        }
     }
 
     /// What an operator may ask while it runs.
@@ -135,16 +152,45 @@ impl Controller {
 
     /// Follows and writes until `stop`. Writes that are on their way are finished, then the Lease is given back.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { client, publisher, options, metrics, remarks, confirmed } = self;
+        let Self {
+            client,
+            publisher,
+            options,
+            metrics,
+            remarks,
+            confirmed,
+        } = self;
         let (updates, mut incoming) = mpsc::channel(UPDATES_AT_ONCE);
         let mut followers = JoinSet::new();
         let sources = track(&options);
         for (index, tracked) in sources.iter().enumerate() {
-            let (source, relist, updates) = (tracked.source.clone(), tracked.relist.clone(), updates.clone());
+            let (source, relist, updates) = (
+                tracked.source.clone(),
+                tracked.relist.clone(),
+                updates.clone(),
+            );
             if source.is_profiles {
-                followers.spawn(Follower::<crd::Profile>::new(&client, options.patience, source, index, updates).run(relist));
+                followers.spawn(
+                    Follower::<crd::Profile>::new(
+                        &client,
+                        options.patience,
+                        source,
+                        index,
+                        updates,
+                    )
+                    .run(relist),
+                );
             } else {
-                followers.spawn(Follower::<crd::Assignment>::new(&client, options.patience, source, index, updates).run(relist));
+                followers.spawn(
+                    Follower::<crd::Assignment>::new(
+                        &client,
+                        options.patience,
+                        source,
+                        index,
+                        updates,
+                    )
+                    .run(relist),
+                );
             }
         }
         drop(updates);
@@ -152,10 +198,22 @@ impl Controller {
         let (tenures, mut tenure) = watch::channel(None);
         let leases = KubeLeases::new(client.clone(), &options.lease_namespace);
         let answered = Arc::new(Notify::new());
-        let candidate = Candidate::new(leases, &options.lease_name, &options.identity, options.lease).tells(answered.clone());
+        let candidate = Candidate::new(
+            leases,
+            &options.lease_name,
+            &options.identity,
+            options.lease,
+        )
+        .tells(answered.clone());
         let candidate = tokio::spawn(candidate.run(tenures, candidacy.clone()));
 
-        let mut state = State::new(sources, publisher, Pace::new(options.writes_per_second), metrics, remarks);
+        let mut state = State::new(
+            sources,
+            publisher,
+            Pace::new(options.writes_per_second),
+            metrics,
+            remarks,
+        );
         let mut writes: JoinSet<(Box<Write>, Written)> = JoinSet::new();
         let mut batch = Vec::new();
         loop {
@@ -188,7 +246,10 @@ impl Controller {
         }
         let finish = async { while writes.join_next().await.is_some() {} };
         if timeout(Duration::from_secs(5), finish).await.is_err() {
-            warn!(writes = writes.len(), "some writes of status did not end in time");
+            warn!(
+                writes = writes.len(),
+                "some writes of status did not end in time"
+            );
         }
         candidacy.cancel();
         let _ = candidate.await;
@@ -198,7 +259,13 @@ impl Controller {
 // === impl State ===
 
 impl State {
-    fn new(sources: Vec<Tracked>, publisher: Arc<Publisher>, pace: Pace, metrics: Metrics, remarks: Arc<Mutex<Vec<String>>>) -> Self {
+    fn new(
+        sources: Vec<Tracked>,
+        publisher: Arc<Publisher>,
+        pace: Pace,
+        metrics: Metrics,
+        remarks: Arc<Mutex<Vec<String>>>,
+    ) -> Self {
         Self {
             index: Index::new(publisher.clone()),
             sources,
@@ -233,7 +300,9 @@ impl State {
                     self.apply(std::mem::take(&mut steps), NO_LISTING);
                     self.whole(at);
                 }
-                Update::Changed(object) => steps.extend(self.changed(at, "changed", Step::Put(object))),
+                Update::Changed(object) => {
+                    steps.extend(self.changed(at, "changed", Step::Put(object)))
+                }
                 Update::Gone(name) => steps.extend(self.changed(at, "gone", Step::Gone(name))),
                 Update::WentBack => {
                     let source = &self.sources[at].source;
@@ -249,7 +318,10 @@ impl State {
 
     /// One object changed: a step for all, unless others are still awaited.
     fn changed(&mut self, at: usize, outcome: &'static str, step: Step) -> Option<Step> {
-        self.metrics.updates.get_or_create(&Outcome { outcome }).inc();
+        self.metrics
+            .updates
+            .get_or_create(&Outcome { outcome })
+            .inc();
         let tracked = &mut self.sources[at];
         tracked.guard.release(step.name());
         if self.has_started {
@@ -289,14 +361,23 @@ impl State {
     }
 
     /// Starts as many writes as may be on their way. Returns when to ask again.
-    fn start_writes(&mut self, writes: &mut JoinSet<(Box<Write>, Written)>, client: &Client, instance: &str) -> Instant {
+    fn start_writes(
+        &mut self,
+        writes: &mut JoinSet<(Box<Write>, Written)>,
+        client: &Client,
+        instance: &str,
+    ) -> Instant {
         let now = Instant::now();
         let idle = now + Duration::from_secs(1);
-        let Some(tenure) = self.tenure.clone().filter(Tenure::is_good) else { return idle };
+        let Some(tenure) = self.tenure.clone().filter(Tenure::is_good) else {
+            return idle;
+        };
         if now < self.paused_until {
             return self.paused_until;
         }
-        self.metrics.waiting.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        self.metrics
+            .waiting
+            .set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
         for _ in 0..LOOKS_AT_ONCE {
             if writes.len() >= MAX_IN_FLIGHT {
                 return idle;
@@ -308,7 +389,10 @@ impl State {
                 self.queue.done(&name);
                 continue;
             };
-            let may_be_over = write.news.iter().any(|news| news.is_warning && news.kind != finding::Kind::Accepted);
+            let may_be_over = write
+                .news
+                .iter()
+                .any(|news| news.is_warning && news.kind != finding::Kind::Accepted);
             if !self.queue.is_settled(&name, may_be_over, now) {
                 continue;
             }
@@ -316,7 +400,12 @@ impl State {
                 self.next = Some(name);
                 return at.min(idle);
             }
-            let (client, instance, tenure, write) = (client.clone(), instance.to_owned(), tenure.clone(), Box::new(write));
+            let (client, instance, tenure, write) = (
+                client.clone(),
+                instance.to_owned(),
+                tenure.clone(),
+                Box::new(write),
+            );
             writes.spawn(async move {
                 let written = perform(client, instance, tenure, &write).await;
                 (write, written)
@@ -353,7 +442,10 @@ impl State {
                 "failed"
             }
         };
-        self.metrics.writes.get_or_create(&Outcome { outcome }).inc();
+        self.metrics
+            .writes
+            .get_or_create(&Outcome { outcome })
+            .inc();
     }
 
     /// The API server answers, if not about objects. Where watches work as well, what is known is current.
@@ -385,7 +477,13 @@ impl State {
 
     fn remark(&self) {
         let mut remarks = Vec::new();
-        for Tracked { source, guard, trouble, .. } in &self.sources {
+        for Tracked {
+            source,
+            guard,
+            trouble,
+            ..
+        } in &self.sources
+        {
             if let Some(trouble) = trouble {
                 remarks.push(format!("{source} can't be followed: {trouble}"));
             }
@@ -397,18 +495,37 @@ impl State {
                 ));
             }
         }
-        self.metrics.connected.set(i64::from(self.sources.iter().all(|tracked| tracked.trouble.is_none())));
+        self.metrics.connected.set(i64::from(
+            self.sources.iter().all(|tracked| tracked.trouble.is_none()),
+        ));
         *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = remarks;
     }
 
     fn publish_counts(&self) {
         let counts = self.index.counts();
-        let held: usize = self.sources.iter().filter_map(|tracked| tracked.guard.holding()).map(|hold| hold.lost.len()).sum();
+        let held: usize = self
+            .sources
+            .iter()
+            .filter_map(|tracked| tracked.guard.holding())
+            .map(|hold| hold.lost.len())
+            .sum();
         let set = |gauge: &Gauge, count: usize| {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         };
-        set(&self.metrics.objects.get_or_create(&Kind { kind: "Profile" }), counts.profiles);
-        set(&self.metrics.objects.get_or_create(&Kind { kind: "Assignment" }), counts.assignments);
+        set(
+            &self
+                .metrics
+                .objects
+                .get_or_create(&Kind { kind: "Profile" }),
+            counts.profiles,
+        );
+        set(
+            &self
+                .metrics
+                .objects
+                .get_or_create(&Kind { kind: "Assignment" }),
+            counts.assignments,
+        );
         set(&self.metrics.refused, counts.refused);
         set(&self.metrics.unclaimed, counts.unclaimed);
         set(&self.metrics.conflicted, counts.conflicted);

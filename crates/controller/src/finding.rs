@@ -40,17 +40,37 @@ pub(crate) struct Finding {
 pub(crate) struct Digest(pub(crate) u64);
 
 impl Finding {
-    pub(crate) fn new(kind: Kind, verdict: Verdict, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, verdict, reason, message: message.into() }
+    pub(crate) fn new(
+        kind: Kind,
+        verdict: Verdict,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            verdict,
+            reason,
+            message: message.into(),
+        }
     }
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Accepted, Self::Resolved, Self::ProfileFound, Self::Conflicted];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Accepted,
+        Self::Resolved,
+        Self::ProfileFound,
+        Self::Conflicted,
+    ];
 
     /// Whether somebody should look at it.
     pub(crate) fn is_bad(self, verdict: Verdict) -> bool {
-        verdict == if self == Self::Conflicted { Verdict::True } else { Verdict::False }
+        verdict
+            == if self == Self::Conflicted {
+                Verdict::True
+            } else {
+                Verdict::False
+            }
     }
 }
 
@@ -64,7 +84,10 @@ impl FromStr for Kind {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|kind| kind.to_string() == text).ok_or(())
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.to_string() == text)
+            .ok_or(())
     }
 }
 
@@ -78,6 +101,9 @@ impl FromStr for Verdict {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        [Self::True, Self::False, Self::Unknown].into_iter().find(|verdict| verdict.to_string() == text).ok_or(())
+        [Self::True, Self::False, Self::Unknown]
+            .into_iter()
+            .find(|verdict| verdict.to_string() == text)
+            .ok_or(())
     }
 }

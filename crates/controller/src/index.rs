@@ -82,7 +82,14 @@ pub(crate) struct Counts {
 
 impl Index {
     pub(crate) fn new(publisher: Arc<Publisher>) -> Self {
-        Self { objects: HashMap::new(), profiles: 0, refused: 0, conflicts: Conflicts::new(), reach: Reach::default(), publisher }
+        Self {
+            objects: HashMap::new(),
+            profiles: 0,
+            refused: 0,
+            conflicts: Conflicts::new(),
+            reach: Reach::default(),
+            publisher,
+        }
     }
 
     /// Whether this is news: the same version was seen, or a later one.
@@ -102,7 +109,10 @@ impl Index {
 
     /// The objects that were in an earlier listing and not in this one.
     pub(crate) fn unmarked(&self, listing: u32, of: impl Fn(&Name) -> bool) -> BTreeSet<Name> {
-        let lost = self.objects.iter().filter(|(name, known)| known.listing != listing && of(name));
+        let lost = self
+            .objects
+            .iter()
+            .filter(|(name, known)| known.listing != listing && of(name));
         lost.map(|(name, _)| name.clone()).collect()
     }
 
@@ -116,10 +126,21 @@ impl Index {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let Self { profiles, refused, .. } = *self;
+        let Self {
+            profiles, refused, ..
+        } = *self;
         let catalog = self.publisher.catalog().load();
-        let unclaimed = catalog.all_unaccepted().filter(|one| one.claims_nothing() && !catalog.contains(&one.name())).count();
-        Counts { profiles, assignments: self.objects.len() - profiles, refused, conflicted: self.conflicts.len(), unclaimed }
+        let unclaimed = catalog
+            .all_unaccepted()
+            .filter(|one| one.claims_nothing() && !catalog.contains(&one.name()))
+            .count();
+        Counts {
+            profiles,
+            assignments: self.objects.len() - profiles,
+            refused,
+            conflicted: self.conflicts.len(),
+            unclaimed,
+        }
     }
 
     /// The server's history went back: what is listed next is current, whatever its versions.
@@ -143,7 +164,11 @@ impl Index {
     }
 
     /// Takes steps, all at once. Returns the objects whose status may have to change.
-    pub(crate) fn apply(&mut self, steps: impl IntoIterator<Item = Step>, listing: u32) -> BTreeSet<Name> {
+    pub(crate) fn apply(
+        &mut self,
+        steps: impl IntoIterator<Item = Step>,
+        listing: u32,
+    ) -> BTreeSet<Name> {
         let before = self.publisher.catalog().load();
         let mut touched = BTreeSet::new();
         let mut changed = BTreeSet::new();
@@ -151,7 +176,11 @@ impl Index {
         for step in steps {
             match step {
                 Step::Put(object) if !self.is_new(&object) => {}
-                Step::Put(Object { name, facts, meaning }) => {
+                Step::Put(Object {
+                    name,
+                    facts,
+                    meaning,
+                }) => {
                     let fault = match meaning {
                         Ok(change) => {
                             changes.push(change);
@@ -160,13 +189,23 @@ impl Index {
                         Err(refused) => {
                             let Refused { fault, claim } = *refused;
                             self.complain(&name, &fault);
-                            changes.push(Change::Unaccepted(Arc::new(Unaccepted { claim, fault: fault.sentence.clone() })));
+                            changes.push(Change::Unaccepted(Arc::new(Unaccepted {
+                                claim,
+                                fault: fault.sentence.clone(),
+                            })));
                             Some(Box::new(fault))
                         }
                     };
                     changed.insert(name.clone());
                     touched.insert(name.clone());
-                    self.insert(name, Known { facts, fault, listing });
+                    self.insert(
+                        name,
+                        Known {
+                            facts,
+                            fault,
+                            listing,
+                        },
+                    );
                 }
                 Step::Gone(name) => {
                     self.remove(&name);
@@ -186,8 +225,12 @@ impl Index {
     /// An object that means what it meant before is still under its former key in the catalog; so it is here.
     fn share_key(&mut self, catalog: &Catalog, name: &Name) {
         let own = match name {
-            Name::Assignment(key) => catalog.assignment(key).map(|assignment| Name::Assignment(assignment.key.clone())),
-            Name::Profile(key) => catalog.profile(key).map(|profile| Name::Profile(profile.key.clone())),
+            Name::Assignment(key) => catalog
+                .assignment(key)
+                .map(|assignment| Name::Assignment(assignment.key.clone())),
+            Name::Profile(key) => catalog
+                .profile(key)
+                .map(|profile| Name::Profile(profile.key.clone())),
         };
         if let Some(own) = own
             && let Some(known) = self.objects.remove(name)
@@ -198,19 +241,33 @@ impl Index {
 
     /// Says once what is wrong with an object.
     fn complain(&self, name: &Name, fault: &Fault) {
-        let before = self.objects.get(name).and_then(|known| known.fault.as_deref());
+        let before = self
+            .objects
+            .get(name)
+            .and_then(|known| known.fault.as_deref());
         if before != Some(fault) {
             warn!(object = ?name, reason = fault.reason, fault = %fault.sentence, "an object is not accepted; what it said before stays in use where that is known");
         }
     }
 
     /// Brings what follows from the catalog up to date.
-    fn follow(&mut self, before: &Catalog, after: &Catalog, changed: &BTreeSet<Name>, touched: &mut BTreeSet<Name>) {
+    fn follow(
+        &mut self,
+        before: &Catalog,
+        after: &Catalog,
+        changed: &BTreeSet<Name>,
+        touched: &mut BTreeSet<Name>,
+    ) {
         let mut profiles = Vec::new();
         for name in changed {
             match name {
                 Name::Profile(key) => {
-                    profiles.extend([before, after].into_iter().filter_map(|catalog| catalog.standing_profile(key)).cloned());
+                    profiles.extend(
+                        [before, after]
+                            .into_iter()
+                            .filter_map(|catalog| catalog.standing_profile(key))
+                            .cloned(),
+                    );
                 }
                 Name::Assignment(key) => {
                     if let Some(assignment) = before.assignment(key) {
@@ -226,7 +283,9 @@ impl Index {
             touched.insert(Name::Assignment(key));
         });
         for name in changed {
-            let Name::Assignment(key) = name else { continue };
+            let Name::Assignment(key) = name else {
+                continue;
+            };
             let others = match after.assignment(key) {
                 Some(assignment) => self.conflicts.put(after, assignment),
                 None => self.conflicts.take(after, key),
@@ -238,21 +297,34 @@ impl Index {
     /// What is to be written of an object, if anything. Nothing where its version is not known: a write without one would go over whatever
     /// is there.
     pub(crate) fn wanted(&self, name: &Name, now: Timestamp) -> Option<Write> {
-        let Known { facts, fault, .. } = &**self.objects.get(name).filter(|known| known.facts.version != Version::default())?;
+        let Known { facts, fault, .. } = &**self
+            .objects
+            .get(name)
+            .filter(|known| known.facts.version != Version::default())?;
         let fault = fault.as_deref();
         let catalog = self.publisher.catalog().load();
         let (status, observed) = match name {
             Name::Profile(key) => {
                 let known = catalog.profile(key).map(|profile| &**profile);
-                let status = status::of_profile(facts, known, Acceptance::of(&catalog, name, fault), now);
+                let status =
+                    status::of_profile(facts, known, Acceptance::of(&catalog, name, fault), now);
                 let observed = status::observed_profile(&status);
                 (Status::Profile(status), observed)
             }
             Name::Assignment(key) => {
                 let known = catalog.assignment(key);
-                let profiles = known.map(|assignment| self.reach.of(assignment)).unwrap_or_default();
+                let profiles = known
+                    .map(|assignment| self.reach.of(assignment))
+                    .unwrap_or_default();
                 let acceptance = Acceptance::of(&catalog, name, fault);
-                let status = status::of_assignment(facts, known.map(|known| &**known), acceptance, &profiles, self.conflicts.of(key), now);
+                let status = status::of_assignment(
+                    facts,
+                    known.map(|known| &**known),
+                    acceptance,
+                    &profiles,
+                    self.conflicts.of(key),
+                    now,
+                );
                 let observed = status::observed_assignment(&status);
                 (Status::Assignment(status), observed)
             }
@@ -261,13 +333,29 @@ impl Index {
             return None;
         }
         let news = news(&facts.status, status.conditions());
-        Some(Write { name: name.clone(), facts: facts.clone(), status, observed, news })
+        Some(Write {
+            name: name.clone(),
+            facts: facts.clone(),
+            status,
+            observed,
+            news,
+        })
     }
 
     /// A status was written, and the object has this version now.
     pub(crate) fn written(&mut self, write: &Write, version: &str) {
-        let Some(known) = self.objects.get_mut(&write.name).filter(|known| known.facts.version == write.facts.version) else { return };
-        let ids = if let Status::Profile(status) = &write.status { crd::config_ids(status) } else { Ids::new() };
+        let Some(known) = self
+            .objects
+            .get_mut(&write.name)
+            .filter(|known| known.facts.version == write.facts.version)
+        else {
+            return;
+        };
+        let ids = if let Status::Profile(status) = &write.status {
+            crd::config_ids(status)
+        } else {
+            Ids::new()
+        };
         known.facts.version = version.into();
         known.facts.status = write.observed.clone();
         known.facts.set_ids(ids.clone());
@@ -276,8 +364,16 @@ impl Index {
             let catalog = self.publisher.catalog().load();
             if let Some(profile) = catalog.profile(key).filter(|profile| profile.ids != ids) {
                 // It is as little accepted as before.
-                let unaccepted = catalog.unaccepted(&write.name).cloned().map(Change::Unaccepted);
-                self.publisher.apply([Change::Profile(Arc::new(profile.with_ids(ids)))].into_iter().chain(unaccepted).collect());
+                let unaccepted = catalog
+                    .unaccepted(&write.name)
+                    .cloned()
+                    .map(Change::Unaccepted);
+                self.publisher.apply(
+                    [Change::Profile(Arc::new(profile.with_ids(ids)))]
+                        .into_iter()
+                        .chain(unaccepted)
+                        .collect(),
+                );
             }
         }
     }
@@ -311,7 +407,12 @@ fn news(before: &Observed, conditions: &[Condition]) -> Vec<News> {
         let (kind, verdict) = observed::read(now)?;
         let (is_bad, was_bad) = (kind.is_bad(verdict), before.is_bad(kind));
         let is_news = is_bad != was_bad || (is_bad && !before.is_as_bad(kind, now));
-        is_news.then(|| News { kind, is_warning: is_bad, reason: now.reason.clone(), note: now.message.clone() })
+        is_news.then(|| News {
+            kind,
+            is_warning: is_bad,
+            reason: now.reason.clone(),
+            note: now.message.clone(),
+        })
     });
     changed.collect()
 }

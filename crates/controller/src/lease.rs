@@ -63,7 +63,11 @@ enum Look {
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { lasts: Duration::from_secs(15), renew_within: Duration::from_secs(10), retry: Duration::from_secs(2) }
+        Self {
+            lasts: Duration::from_secs(15),
+            renew_within: Duration::from_secs(10),
+            retry: Duration::from_secs(2),
+        }
     }
 }
 
@@ -71,7 +75,10 @@ impl Default for Timing {
 
 impl Tenure {
     pub(crate) fn new(until: Instant) -> Self {
-        Self { until: Arc::new(Mutex::new(until)), ended: CancellationToken::new() }
+        Self {
+            until: Arc::new(Mutex::new(until)),
+            ended: CancellationToken::new(),
+        }
     }
 
     /// Whether this process may write now. To be asked right before each write: a process that was paused finds out here.
@@ -92,8 +99,20 @@ impl Tenure {
 
 impl<S: Leases> Candidate<S> {
     /// A candidate who signs with `identity`, which no other may use.
-    pub fn new(store: S, name: impl Into<String>, identity: impl Into<String>, timing: Timing) -> Self {
-        Self { store, name: name.into(), identity: identity.into(), timing, answered: Arc::default(), seen: None }
+    pub fn new(
+        store: S,
+        name: impl Into<String>,
+        identity: impl Into<String>,
+        timing: Timing,
+    ) -> Self {
+        Self {
+            store,
+            name: name.into(),
+            identity: identity.into(),
+            timing,
+            answered: Arc::default(),
+            seen: None,
+        }
     }
 
     /// Tells of every answer that the store gives.
@@ -107,8 +126,12 @@ impl<S: Leases> Candidate<S> {
         loop {
             let deadline = tenure.borrow().as_ref().map(Tenure::until);
             // The last look must not outlive the tenure that it is to prolong.
-            let allowed = deadline.map_or(self.timing.renew_within, |deadline| deadline.saturating_duration_since(Instant::now()));
-            let looked = stop.run_until_cancelled(timeout(allowed, self.look())).await;
+            let allowed = deadline.map_or(self.timing.renew_within, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
+            let looked = stop
+                .run_until_cancelled(timeout(allowed, self.look()))
+                .await;
             if let Some(Ok(Ok(_))) = &looked {
                 self.answered.notify_one();
             }
@@ -133,12 +156,20 @@ impl<S: Leases> Candidate<S> {
                     }
                 }
             }
-            if tenure.borrow().as_ref().is_some_and(|tenure| !tenure.is_good()) {
+            if tenure
+                .borrow()
+                .as_ref()
+                .is_some_and(|tenure| !tenure.is_good())
+            {
                 end(&tenure, "the Lease could not be renewed in time");
             }
-            let pause = self.timing.retry.mul_f64(rand::rng().random_range(0.8..1.2));
-            let pause =
-                tenure.borrow().as_ref().map_or(pause, |tenure| pause.min(tenure.until().saturating_duration_since(Instant::now())));
+            let pause = self
+                .timing
+                .retry
+                .mul_f64(rand::rng().random_range(0.8..1.2));
+            let pause = tenure.borrow().as_ref().map_or(pause, |tenure| {
+                pause.min(tenure.until().saturating_duration_since(Instant::now()))
+            });
             if stop.run_until_cancelled(sleep(pause)).await.is_none() {
                 break;
             }
@@ -154,7 +185,11 @@ impl<S: Leases> Candidate<S> {
             tenure.extend(until);
             return;
         }
-        info!(lease = self.name, identity = self.identity, "holds the Lease: this controller writes status and events");
+        info!(
+            lease = self.name,
+            identity = self.identity,
+            "holds the Lease: this controller writes status and events"
+        );
         tenure.send_replace(Some(Tenure::new(until)));
     }
 
@@ -162,8 +197,19 @@ impl<S: Leases> Candidate<S> {
         let sent = Instant::now();
         let Some(mut lease) = self.store.get(&self.name).await? else {
             let spec = self.signed(&LeaseSpec::default());
-            let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-            return written(self.store.create(&Lease { metadata, spec: Some(spec) }).await, sent);
+            let metadata = ObjectMeta {
+                name: Some(self.name.clone()),
+                ..ObjectMeta::default()
+            };
+            return written(
+                self.store
+                    .create(&Lease {
+                        metadata,
+                        spec: Some(spec),
+                    })
+                    .await,
+                sent,
+            );
         };
         let version = lease.metadata.resource_version.clone();
         let spec = lease.spec.take().unwrap_or_default();
@@ -182,7 +228,10 @@ impl<S: Leases> Candidate<S> {
         let now = Instant::now();
         match &self.seen {
             Some((seen, since)) if *seen == version => {
-                let said = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+                let said = spec
+                    .lease_duration_seconds
+                    .and_then(|seconds| u64::try_from(seconds).ok())
+                    .map(Duration::from_secs);
                 now.duration_since(*since) >= said.unwrap_or_default().max(self.timing.lasts)
             }
             _ => {
@@ -197,10 +246,21 @@ impl<S: Leases> Candidate<S> {
         let is_ours = before.holder_identity.as_deref() == Some(&self.identity);
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: Some(i32::try_from(self.timing.lasts.as_secs()).unwrap_or(i32::MAX)),
-            acquire_time: if is_ours { before.acquire_time.clone() } else { Some(now.clone()) },
+            lease_duration_seconds: Some(
+                i32::try_from(self.timing.lasts.as_secs()).unwrap_or(i32::MAX),
+            ),
+            acquire_time: if is_ours {
+                before.acquire_time.clone()
+            } else {
+                Some(now.clone())
+            },
             renew_time: Some(now),
-            lease_transitions: Some(before.lease_transitions.unwrap_or(0).saturating_add(i32::from(!is_ours))),
+            lease_transitions: Some(
+                before
+                    .lease_transitions
+                    .unwrap_or(0)
+                    .saturating_add(i32::from(!is_ours)),
+            ),
             ..before.clone()
         }
     }
@@ -208,8 +268,14 @@ impl<S: Leases> Candidate<S> {
     /// Gives the Lease back, so that another need not wait. If this fails, it waits.
     async fn release(&mut self) {
         let release = async {
-            let Some(mut lease) = self.store.get(&self.name).await? else { return Ok(()) };
-            let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity)) else {
+            let Some(mut lease) = self.store.get(&self.name).await? else {
+                return Ok(());
+            };
+            let Some(spec) = lease
+                .spec
+                .as_mut()
+                .filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity))
+            else {
                 return Ok(());
             };
             spec.holder_identity = None;
@@ -218,8 +284,13 @@ impl<S: Leases> Candidate<S> {
         };
         match timeout(Duration::from_secs(3), release).await {
             Ok(Ok(())) => info!(lease = self.name, "gave the Lease back"),
-            Ok(Err(error)) => warn!(lease = self.name, %error, "could not give the Lease back; it runs out by itself"),
-            Err(_) => warn!(lease = self.name, "could not give the Lease back in time; it runs out by itself"),
+            Ok(Err(error)) => {
+                warn!(lease = self.name, %error, "could not give the Lease back; it runs out by itself")
+            }
+            Err(_) => warn!(
+                lease = self.name,
+                "could not give the Lease back in time; it runs out by itself"
+            ),
         }
     }
 }

@@ -41,24 +41,73 @@ impl Metrics {
     /// Registers them under their names.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("objects", "Objects in the cluster, by kind", metrics.objects.clone());
-        registry.register("objects_refused", "Objects that are not accepted; their conditions say why", metrics.refused.clone());
+        registry.register(
+            "objects",
+            "Objects in the cluster, by kind",
+            metrics.objects.clone(),
+        );
+        registry.register(
+            "objects_refused",
+            "Objects that are not accepted; their conditions say why",
+            metrics.refused.clone(),
+        );
         registry.register(
             "assignments_unclaimed",
             "Assignments that are not accepted and of which nothing can be told: their machines may get another",
             metrics.unclaimed.clone(),
         );
-        registry.register("assignments_conflicted", "Assignments that only age or name tells from another", metrics.conflicted.clone());
-        registry.register("watch_updates", "Objects that watches brought, by what became of them", metrics.updates.clone());
+        registry.register(
+            "assignments_conflicted",
+            "Assignments that only age or name tells from another",
+            metrics.conflicted.clone(),
+        );
+        registry.register(
+            "watch_updates",
+            "Objects that watches brought, by what became of them",
+            metrics.updates.clone(),
+        );
         registry.register("watch_listings", "Whole listings", metrics.listings.clone());
-        registry.register("watch_trouble", "Failures to list or to watch", metrics.trouble.clone());
-        registry.register("api_connected", "1 while all watches work", metrics.connected.clone());
-        registry.register_with_unit("api_heard", "Time since the API server was last heard of", Unit::Seconds, metrics.heard.clone());
-        registry.register("lease_held", "1 while this controller writes status and events", metrics.holder.clone());
-        registry.register("status_writes", "Writes of status, by outcome", metrics.writes.clone());
-        registry.register("status_waiting", "Objects whose status may have to be written", metrics.waiting.clone());
-        registry.register("guard_holding", "1 while the mass-deletion guard keeps what a listing lacks", metrics.guard.clone());
-        registry.register("guard_held_objects", "Objects that the mass-deletion guard keeps", metrics.held.clone());
+        registry.register(
+            "watch_trouble",
+            "Failures to list or to watch",
+            metrics.trouble.clone(),
+        );
+        registry.register(
+            "api_connected",
+            "1 while all watches work",
+            metrics.connected.clone(),
+        );
+        registry.register_with_unit(
+            "api_heard",
+            "Time since the API server was last heard of",
+            Unit::Seconds,
+            metrics.heard.clone(),
+        );
+        registry.register(
+            "lease_held",
+            "1 while this controller writes status and events",
+            metrics.holder.clone(),
+        );
+        registry.register(
+            "status_writes",
+            "Writes of status, by outcome",
+            metrics.writes.clone(),
+        );
+        registry.register(
+            "status_waiting",
+            "Objects whose status may have to be written",
+            metrics.waiting.clone(),
+        );
+        registry.register(
+            "guard_holding",
+            "1 while the mass-deletion guard keeps what a listing lacks",
+            metrics.guard.clone(),
+        );
+        registry.register(
+            "guard_held_objects",
+            "Objects that the mass-deletion guard keeps",
+            metrics.held.clone(),
+        );
         metrics
     }
 }

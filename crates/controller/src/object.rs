@@ -101,17 +101,35 @@ impl Object {
                 let meta = object.meta();
                 let meaning = match object.meaning() {
                     Ok(change) => Ok(change),
-                    Err(invalid) => {
-                        Err(Box::new(Refused { fault: Fault::from(&invalid), claim: K::claim(&serde_json::to_value(&object).ok()?)? }))
-                    }
+                    Err(invalid) => Err(Box::new(Refused {
+                        fault: Fault::from(&invalid),
+                        claim: K::claim(&serde_json::to_value(&object).ok()?)?,
+                    })),
                 };
-                Some(Self { name: name(&meaning, K::name_of(key(meta)?)), facts: Facts::of_known(&object), meaning })
+                Some(Self {
+                    name: name(&meaning, K::name_of(key(meta)?)),
+                    facts: Facts::of_known(&object),
+                    meaning,
+                })
             }
             Guarded::Unread(unread) => {
-                let Unread { metadata, object, known, fault } = *unread;
-                let meaning = Err(Box::new(Refused { fault, claim: K::claim(&object)? }));
-                let facts = known.map_or_else(|| Facts::of(&metadata), |known| Facts::of_known(&known));
-                Some(Self { name: K::name_of(key(&metadata)?), facts, meaning })
+                let Unread {
+                    metadata,
+                    object,
+                    known,
+                    fault,
+                } = *unread;
+                let meaning = Err(Box::new(Refused {
+                    fault,
+                    claim: K::claim(&object)?,
+                }));
+                let facts =
+                    known.map_or_else(|| Facts::of(&metadata), |known| Facts::of_known(&known));
+                Some(Self {
+                    name: K::name_of(key(&metadata)?),
+                    facts,
+                    meaning,
+                })
             }
         }
     }
@@ -119,7 +137,12 @@ impl Object {
 
 /// The name of an object: the very one that the catalog will have, not one like it.
 fn name(meaning: &Result<Change, Box<Refused>>, name: Name) -> Name {
-    meaning.as_ref().map(Change::name).ok().filter(|own| *own == name).unwrap_or(name)
+    meaning
+        .as_ref()
+        .map(Change::name)
+        .ok()
+        .filter(|own| *own == name)
+        .unwrap_or(name)
 }
 
 // === impl Guarded ===
@@ -134,7 +157,12 @@ impl<'de, K: Watched> Deserialize<'de> for Guarded<K> {
             Err(error) => (None, Fault::unreadable(&error)),
         };
         let metadata = ObjectMeta::deserialize(&object["metadata"]).map_err(D::Error::custom)?;
-        Ok(Self::Unread(Box::new(Unread { metadata, object, known, fault })))
+        Ok(Self::Unread(Box::new(Unread {
+            metadata,
+            object,
+            known,
+            fault,
+        })))
     }
 }
 
@@ -175,7 +203,10 @@ impl<K: Watched> kube::Resource for Guarded<K> {
 
 /// Namespace and name.
 pub(crate) fn key(meta: &ObjectMeta) -> Option<ObjectKey> {
-    Some(ObjectKey::new(meta.namespace.as_deref()?, meta.name.as_deref()?))
+    Some(ObjectKey::new(
+        meta.namespace.as_deref()?,
+        meta.name.as_deref()?,
+    ))
 }
 
 // === impl Facts ===
@@ -184,7 +215,10 @@ impl Facts {
     pub(crate) fn of(meta: &ObjectMeta) -> Self {
         Self {
             version: meta.resource_version.as_deref().unwrap_or_default().into(),
-            uid: meta.uid.as_deref().and_then(|uid| NonNilUuid::new(uid.parse().ok()?)),
+            uid: meta
+                .uid
+                .as_deref()
+                .and_then(|uid| NonNilUuid::new(uid.parse().ok()?)),
             generation: meta.generation.unwrap_or_default(),
             ids: None,
             status: Observed::default(),
@@ -192,7 +226,10 @@ impl Facts {
     }
 
     fn of_known<K: Watched>(object: &K) -> Self {
-        let mut facts = Self { status: object.observed(), ..Self::of(object.meta()) };
+        let mut facts = Self {
+            status: object.observed(),
+            ..Self::of(object.meta())
+        };
         facts.set_ids(object.ids());
         facts
     }
@@ -210,7 +247,8 @@ impl Facts {
     /// Whether the other is of an earlier moment. Versions are opaque, but where both are numbers they are in order (Kubernetes 1.35,
     /// KEP-5504; etcd's revisions before).
     pub(crate) fn is_older_than(&self, other: &Self) -> bool {
-        self.uid == other.uid && matches!((&self.version, &other.version), (Version::Number(own), Version::Number(other)) if own < other)
+        self.uid == other.uid
+            && matches!((&self.version, &other.version), (Version::Number(own), Version::Number(other)) if own < other)
     }
 }
 
@@ -230,11 +268,17 @@ impl Watched for crd::Profile {
     }
 
     fn observed(&self) -> Observed {
-        self.status.as_ref().map(crate::status::observed_profile).unwrap_or_default()
+        self.status
+            .as_ref()
+            .map(crate::status::observed_profile)
+            .unwrap_or_default()
     }
 
     fn ids(&self) -> Ids {
-        self.status.as_ref().map(crd::config_ids).unwrap_or_default()
+        self.status
+            .as_ref()
+            .map(crd::config_ids)
+            .unwrap_or_default()
     }
 }
 
@@ -252,7 +296,10 @@ impl Watched for crd::Assignment {
     }
 
     fn observed(&self) -> Observed {
-        self.status.as_ref().map(crate::status::observed_assignment).unwrap_or_default()
+        self.status
+            .as_ref()
+            .map(crate::status::observed_assignment)
+            .unwrap_or_default()
     }
 }
 
@@ -261,12 +308,18 @@ impl Watched for crd::Assignment {
 impl Fault {
     fn unreadable(error: &serde_json::Error) -> Self {
         let sentence = format!("it has another shape than this version of shaper knows: {error}");
-        Self { reason: "Unreadable", sentence: sentence.into() }
+        Self {
+            reason: "Unreadable",
+            sentence: sentence.into(),
+        }
     }
 
     /// What is known of it may be wider than what was meant.
     fn newer(field: &crd::FieldPath) -> Self {
-        Self { reason: "UnknownField", sentence: format!("field {field} is of a newer shaper than this one").into() }
+        Self {
+            reason: "UnknownField",
+            sentence: format!("field {field} is of a newer shaper than this one").into(),
+        }
     }
 }
 
@@ -276,6 +329,9 @@ impl From<&crd::Invalid> for Fault {
             crd::Invalid::Field { .. } => "InvalidField",
             crd::Invalid::Template(_) => "InvalidTemplate",
         };
-        Self { reason, sentence: invalid.to_string().into() }
+        Self {
+            reason,
+            sentence: invalid.to_string().into(),
+        }
     }
 }

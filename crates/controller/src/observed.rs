@@ -62,11 +62,18 @@ impl fmt::Display for Version {
 impl Observed {
     /// Of a status with these conditions, of which all that is not a time has this digest.
     pub(crate) fn new(digest: Digest, conditions: &[Condition]) -> Self {
-        let mut observed = Self { digest, ..Self::default() };
+        let mut observed = Self {
+            digest,
+            ..Self::default()
+        };
         for condition in conditions {
-            let Some((kind, verdict)) = read(condition) else { continue };
+            let Some((kind, verdict)) = read(condition) else {
+                continue;
+            };
             observed.verdicts[kind as usize] = Some(verdict);
-            observed.since[kind as usize] = u32::try_from(condition.last_transition_time.0.as_second().max(0)).unwrap_or(u32::MAX);
+            observed.since[kind as usize] =
+                u32::try_from(condition.last_transition_time.0.as_second().max(0))
+                    .unwrap_or(u32::MAX);
             if kind.is_bad(verdict) {
                 observed.bad.get_or_insert_default()[kind as usize] = words(condition);
             }
@@ -77,7 +84,8 @@ impl Observed {
     /// Since when a condition has had this verdict, if it has.
     pub(crate) fn since(&self, kind: Kind, verdict: Verdict) -> Option<Timestamp> {
         let has = self.verdicts[kind as usize] == Some(verdict);
-        has.then(|| Timestamp::from_second(self.since[kind as usize].into()).ok()).flatten()
+        has.then(|| Timestamp::from_second(self.since[kind as usize].into()).ok())
+            .flatten()
     }
 
     /// Whether a condition is one that somebody should look at.
@@ -87,7 +95,11 @@ impl Observed {
 
     /// Whether a condition is one that somebody should look at, and says the same as this.
     pub(crate) fn is_as_bad(&self, kind: Kind, condition: &Condition) -> bool {
-        self.is_bad(kind) && self.bad.as_deref().is_some_and(|bad| bad[kind as usize] == words(condition))
+        self.is_bad(kind)
+            && self
+                .bad
+                .as_deref()
+                .is_some_and(|bad| bad[kind as usize] == words(condition))
     }
 }
 
@@ -100,7 +112,10 @@ pub(crate) fn digest(value: &impl Hash) -> Digest {
 
 /// Which condition of this project's it is, and what it says. None where it is of somebody else.
 pub(crate) fn read(condition: &Condition) -> Option<(Kind, Verdict)> {
-    Some((condition.type_.parse().ok()?, condition.status.parse().ok()?))
+    Some((
+        condition.type_.parse().ok()?,
+        condition.status.parse().ok()?,
+    ))
 }
 
 fn words(condition: &Condition) -> Digest {
@@ -126,7 +141,16 @@ mod tests {
 
     #[test]
     fn a_version_is_sent_back_as_it_came() {
-        for text in ["0", "7", "18446744073709551615", "18446744073709551616", "007", "+7", "", "a7"] {
+        for text in [
+            "0",
+            "7",
+            "18446744073709551615",
+            "18446744073709551616",
+            "007",
+            "+7",
+            "",
+            "a7",
+        ] {
             assert_eq!(Version::from(text).to_string(), text);
         }
         assert_eq!(Version::from("7"), Version::Number(7));
@@ -135,15 +159,33 @@ mod tests {
 
     #[test]
     fn of_conditions_is_known_since_when_they_hold_and_what_bad_ones_say() {
-        let conditions =
-            [condition("Accepted", "True", "yes", 5), condition("Conflicted", "True", "with a", 7), condition("Others", "True", "", 9)];
+        let conditions = [
+            condition("Accepted", "True", "yes", 5),
+            condition("Conflicted", "True", "with a", 7),
+            condition("Others", "True", "", 9),
+        ];
         let observed = Observed::new(Digest(1), &conditions);
-        assert_eq!(observed.since(Kind::Accepted, Verdict::True), Timestamp::from_second(5).ok());
+        assert_eq!(
+            observed.since(Kind::Accepted, Verdict::True),
+            Timestamp::from_second(5).ok()
+        );
         assert_eq!(observed.since(Kind::Accepted, Verdict::False), None);
         assert_eq!(observed.since(Kind::ProfileFound, Verdict::True), None);
-        assert_eq!([Kind::Accepted, Kind::Conflicted, Kind::Resolved].map(|kind| observed.is_bad(kind)), [false, true, false]);
-        assert!(observed.is_as_bad(Kind::Conflicted, &condition("Conflicted", "True", "with a", 8)), "times don't count");
-        assert!(!observed.is_as_bad(Kind::Conflicted, &condition("Conflicted", "True", "with b", 7)));
+        assert_eq!(
+            [Kind::Accepted, Kind::Conflicted, Kind::Resolved].map(|kind| observed.is_bad(kind)),
+            [false, true, false]
+        );
+        assert!(
+            observed.is_as_bad(
+                Kind::Conflicted,
+                &condition("Conflicted", "True", "with a", 8)
+            ),
+            "times don't count"
+        );
+        assert!(!observed.is_as_bad(
+            Kind::Conflicted,
+            &condition("Conflicted", "True", "with b", 7)
+        ));
         assert!(!observed.is_as_bad(Kind::Accepted, &condition("Accepted", "True", "yes", 5)));
     }
 

@@ -30,26 +30,44 @@ const FEW: usize = 16;
 impl Reach {
     /// The names of the Profiles that an Assignment selects.
     pub(crate) fn of(&self, assignment: &Assignment) -> Arc<[Arc<str>]> {
-        let group = self.namespaces.get(&assignment.key.namespace).and_then(|groups| groups.get(&assignment.profiles));
-        group.map(|group| group.profiles.clone()).unwrap_or_default()
+        let group = self
+            .namespaces
+            .get(&assignment.key.namespace)
+            .and_then(|groups| groups.get(&assignment.profiles));
+        group
+            .map(|group| group.profiles.clone())
+            .unwrap_or_default()
     }
 
     /// An Assignment is new, or has other selectors than before.
     pub(crate) fn put(&mut self, catalog: &Catalog, assignment: &Assignment) {
-        let groups = self.namespaces.entry(assignment.key.namespace.clone()).or_default();
+        let groups = self
+            .namespaces
+            .entry(assignment.key.namespace.clone())
+            .or_default();
         match groups.get_mut(&assignment.profiles) {
             Some(group) => drop(group.members.insert(assignment.key.clone())),
             None => {
                 let members = BTreeSet::from([assignment.key.clone()]);
-                groups.insert(assignment.profiles.clone(), Group { members, profiles: selected(catalog, assignment) });
+                groups.insert(
+                    assignment.profiles.clone(),
+                    Group {
+                        members,
+                        profiles: selected(catalog, assignment),
+                    },
+                );
             }
         }
     }
 
     /// An Assignment is gone, or was like this before.
     pub(crate) fn take(&mut self, assignment: &Assignment) {
-        let Some(groups) = self.namespaces.get_mut(&assignment.key.namespace) else { return };
-        let Some(group) = groups.get_mut(&assignment.profiles) else { return };
+        let Some(groups) = self.namespaces.get_mut(&assignment.key.namespace) else {
+            return;
+        };
+        let Some(group) = groups.get_mut(&assignment.profiles) else {
+            return;
+        };
         group.members.remove(&assignment.key);
         if group.members.is_empty() {
             groups.remove(&assignment.profiles);
@@ -61,18 +79,38 @@ impl Reach {
 
     /// Profiles changed: these are all their versions, from before and now, and the catalog has the latter. Calls `touched` for each
     /// Assignment that selects others than before.
-    pub(crate) fn profiles_changed(&mut self, catalog: &Catalog, versions: &[Arc<Profile>], mut touched: impl FnMut(ObjectKey)) {
+    pub(crate) fn profiles_changed(
+        &mut self,
+        catalog: &Catalog,
+        versions: &[Arc<Profile>],
+        mut touched: impl FnMut(ObjectKey),
+    ) {
         let mut by_namespace: BTreeMap<Arc<str>, Vec<&Arc<Profile>>> = BTreeMap::new();
         for profile in versions {
-            by_namespace.entry(profile.key.namespace.clone()).or_default().push(profile);
+            by_namespace
+                .entry(profile.key.namespace.clone())
+                .or_default()
+                .push(profile);
         }
         for (namespace, changed) in by_namespace {
-            let Some(groups) = self.namespaces.get_mut(&namespace) else { continue };
+            let Some(groups) = self.namespaces.get_mut(&namespace) else {
+                continue;
+            };
             for (selectors, group) in groups {
-                if changed.len() <= FEW && !changed.iter().any(|profile| profile.is_selected_by(selectors)) {
+                if changed.len() <= FEW
+                    && !changed
+                        .iter()
+                        .any(|profile| profile.is_selected_by(selectors))
+                {
                     continue;
                 }
-                let Some(assignment) = group.members.first().and_then(|member| catalog.assignment(member)) else { continue };
+                let Some(assignment) = group
+                    .members
+                    .first()
+                    .and_then(|member| catalog.assignment(member))
+                else {
+                    continue;
+                };
                 let profiles = selected(catalog, assignment);
                 if profiles != group.profiles {
                     group.profiles = profiles;
@@ -84,5 +122,8 @@ impl Reach {
 }
 
 fn selected(catalog: &Catalog, assignment: &Assignment) -> Arc<[Arc<str>]> {
-    catalog.profiles_of(assignment).map(|profile| profile.key.name.clone()).collect()
+    catalog
+        .profiles_of(assignment)
+        .map(|profile| profile.key.name.clone())
+        .collect()
 }

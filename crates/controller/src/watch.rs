@@ -82,13 +82,21 @@ impl Source {
             Name::Profile(key) => (true, key),
             Name::Assignment(key) => (false, key),
         };
-        is_profile == self.is_profiles && self.namespace.as_deref().is_none_or(|namespace| *namespace == *key.namespace)
+        is_profile == self.is_profiles
+            && self
+                .namespace
+                .as_deref()
+                .is_none_or(|namespace| *namespace == *key.namespace)
     }
 }
 
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = if self.is_profiles { "Profiles" } else { "Assignments" };
+        let kind = if self.is_profiles {
+            "Profiles"
+        } else {
+            "Assignments"
+        };
         match &self.namespace {
             Some(namespace) => write!(f, "{kind} in {namespace}"),
             None => write!(f, "{kind}"),
@@ -99,14 +107,31 @@ impl std::fmt::Display for Source {
 // === impl Follower ===
 
 impl<K: Watched> Follower<K> {
-    pub(crate) fn new(client: &Client, patience: Patience, source: Source, index: usize, updates: mpsc::Sender<(usize, Update)>) -> Self {
+    pub(crate) fn new(
+        client: &Client,
+        patience: Patience,
+        source: Source,
+        index: usize,
+        updates: mpsc::Sender<(usize, Update)>,
+    ) -> Self {
         let client = patience.client(client.clone());
         let api = match &source.namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
         let (history, before) = (History::default(), History::default());
-        Self { client, api, patience, source, index, updates, history, before, has_listed: false, streams: true }
+        Self {
+            client,
+            api,
+            patience,
+            source,
+            index,
+            updates,
+            history,
+            before,
+            has_listed: false,
+            streams: true,
+        }
     }
 
     /// Follows until nobody listens. `relist` asks for a listing.
@@ -122,21 +147,37 @@ impl<K: Watched> Follower<K> {
     /// Lists and watches until a listing is needed that the watch itself does not know of. False when nobody listens.
     async fn follow(&mut self) -> bool {
         let config = watcher::Config::default().timeout(WATCH_SECONDS);
-        let config = if self.streams { config.streaming_lists() } else { config };
+        let config = if self.streams {
+            config.streaming_lists()
+        } else {
+            config
+        };
         let mut events = std::pin::pin!(watcher::watcher(self.api.clone(), config));
         let mut pause = Pause::new();
         let mut is_listed = false;
         let mut probe_at = Instant::now() + jittered(self.patience.probe);
         loop {
-            let until = if is_listed { probe_at } else { Instant::now() + self.patience.listing() };
+            let until = if is_listed {
+                probe_at
+            } else {
+                Instant::now() + self.patience.listing()
+            };
             let Ok(event) = timeout_at(until, events.try_next()).await else {
                 if !is_listed {
-                    return self.send(Update::Trouble("a listing does not go on; listing again".to_owned())).await;
+                    return self
+                        .send(Update::Trouble(
+                            "a listing does not go on; listing again".to_owned(),
+                        ))
+                        .await;
                 }
                 match self.probe().await {
-                    Some(Verdict::GoesOn) => probe_at = Instant::now() + jittered(self.patience.probe),
+                    Some(Verdict::GoesOn) => {
+                        probe_at = Instant::now() + jittered(self.patience.probe)
+                    }
                     Some(Verdict::WentBack | Verdict::Stalled) => return true,
-                    Some(Verdict::MayCome) | None => probe_at = Instant::now() + jittered(LONGEST_PAUSE),
+                    Some(Verdict::MayCome) | None => {
+                        probe_at = Instant::now() + jittered(LONGEST_PAUSE)
+                    }
                 }
                 continue;
             };
@@ -151,21 +192,34 @@ impl<K: Watched> Follower<K> {
                     Update::Begins
                 }
                 Ok(Some(Event::InitApply(object))) => {
-                    let Some(object) = self.read(object) else { continue };
+                    let Some(object) = self.read(object) else {
+                        continue;
+                    };
                     Update::Listed(object)
                 }
-                Ok(Some(Event::InitDone)) if self.has_listed && self.is_listing_of_the_past().await => return true,
+                Ok(Some(Event::InitDone))
+                    if self.has_listed && self.is_listing_of_the_past().await =>
+                {
+                    return true;
+                }
                 Ok(Some(Event::InitDone)) => {
                     (is_listed, self.has_listed) = (true, true);
                     Update::Whole
                 }
                 Ok(Some(Event::Apply(object))) => {
-                    let Some(object) = self.read(object) else { continue };
+                    let Some(object) = self.read(object) else {
+                        continue;
+                    };
                     Update::Changed(object)
                 }
                 Ok(Some(Event::Delete(object))) => {
-                    let Some(key) = key(kube::Resource::meta(&object)) else { continue };
-                    let version = kube::Resource::meta(&object).resource_version.as_deref().unwrap_or_default();
+                    let Some(key) = key(kube::Resource::meta(&object)) else {
+                        continue;
+                    };
+                    let version = kube::Resource::meta(&object)
+                        .resource_version
+                        .as_deref()
+                        .unwrap_or_default();
                     self.history.see(&key, &version.into(), true);
                     Update::Gone(K::name_of(key))
                 }
@@ -196,7 +250,8 @@ impl<K: Watched> Follower<K> {
 
     fn read(&mut self, object: Guarded<K>) -> Option<Object> {
         let object = Object::read(object)?;
-        self.history.see(object.name.key(), &object.facts.version, false);
+        self.history
+            .see(object.name.key(), &object.facts.version, false);
         Some(object)
     }
 
@@ -212,7 +267,12 @@ impl<K: Watched> Follower<K> {
         match verdict {
             Verdict::WentBack => self.go_back(self.history.version()).await,
             // Nobody listens when all of it ends, which is noticed at the next update.
-            Verdict::Stalled => drop(self.send(Update::Trouble("the watch does not bring what changed; listing again".to_owned())).await),
+            Verdict::Stalled => drop(
+                self.send(Update::Trouble(
+                    "the watch does not bring what changed; listing again".to_owned(),
+                ))
+                .await,
+            ),
             Verdict::GoesOn => drop(self.send(Update::Heard).await),
             Verdict::MayCome => {}
         }
@@ -240,14 +300,21 @@ impl<K: Watched> Follower<K> {
     async fn ask(&self, history: &History) -> Option<Found> {
         let limit = ListParams::default().limit(1);
         let list = self.answered(self.api.list_metadata(&limit)).await?;
-        let mut found = Found { went_back: history.is_beyond(list.metadata.resource_version.as_deref()), ..Found::default() };
+        let mut found = Found {
+            went_back: history.is_beyond(list.metadata.resource_version.as_deref()),
+            ..Found::default()
+        };
         for seen in history.newest() {
             if found.went_back {
                 break;
             }
             let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), &seen.key.namespace);
             let now = self.answered(api.get_metadata_opt(&seen.key.name)).await?;
-            found.take(seen, now.as_ref().and_then(|object| object.metadata.resource_version.as_deref()));
+            found.take(
+                seen,
+                now.as_ref()
+                    .and_then(|object| object.metadata.resource_version.as_deref()),
+            );
         }
         Some(found)
     }
@@ -272,7 +339,10 @@ struct Pause {
 
 impl Pause {
     fn new() -> Self {
-        Self { next: FIRST_PAUSE, last: None }
+        Self {
+            next: FIRST_PAUSE,
+            last: None,
+        }
     }
 
     fn after(&mut self, error: &watcher::Error) -> Duration {
@@ -281,7 +351,11 @@ impl Pause {
             self.next = FIRST_PAUSE;
         }
         self.last = Some(now);
-        let longest = if leads_to_listing(error) { LONGEST_PAUSE_BEFORE_LISTING } else { LONGEST_PAUSE };
+        let longest = if leads_to_listing(error) {
+            LONGEST_PAUSE_BEFORE_LISTING
+        } else {
+            LONGEST_PAUSE
+        };
         let pause = self.next.min(longest);
         self.next = (self.next * 2).min(LONGEST_PAUSE_BEFORE_LISTING);
         jittered(pause)
@@ -297,7 +371,8 @@ fn jittered(pause: Duration) -> Duration {
 /// Whether the server's answer, and not its absence, is the trouble, so that the next request is a listing.
 fn leads_to_listing(error: &watcher::Error) -> bool {
     match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(_)) | watcher::Error::WatchStartFailed(kube::Error::Api(_)) => true,
+        watcher::Error::InitialListFailed(kube::Error::Api(_))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(_)) => true,
         watcher::Error::WatchError(status) => status.code == 410,
         _ => false,
     }
@@ -306,7 +381,8 @@ fn leads_to_listing(error: &watcher::Error) -> bool {
 /// Whether the server did not like the request itself.
 fn is_refusal(error: &watcher::Error) -> bool {
     let code = match error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
+        watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
         watcher::Error::WatchError(status) => status.code,
         _ => return false,
     };
@@ -323,10 +399,14 @@ fn sentence(error: &watcher::Error) -> String {
         error => return chain(error),
     };
     match status.code {
-        403 => format!("{}: bind the role of config/rbac to this identity", status.message),
+        403 => format!(
+            "{}: bind the role of config/rbac to this identity",
+            status.message
+        ),
         404 => "the API server does not know the resource: apply config/crd first".to_owned(),
         401 => "the API server does not accept these credentials".to_owned(),
-        410 => "the API server no longer has the history since the last change seen; listing again".to_owned(),
+        410 => "the API server no longer has the history since the last change seen; listing again"
+            .to_owned(),
         code => format!("{code} {}: {}", status.reason, status.message),
     }
 }

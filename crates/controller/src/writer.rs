@@ -127,7 +127,10 @@ impl Queue {
         let failures = self.failures.entry(name.clone()).or_default();
         *failures = (*failures + 1).min(9);
         let pause = Duration::from_millis(500) * 2_u32.pow(*failures - 1);
-        self.later.entry(now + pause.mul_f64(rand::rng().random_range(0.75..1.25))).or_default().push(name.clone());
+        self.later
+            .entry(now + pause.mul_f64(rand::rng().random_range(0.75..1.25)))
+            .or_default()
+            .push(name.clone());
     }
 
     /// When the next of those that failed is due.
@@ -142,7 +145,10 @@ impl Queue {
     /// Forgets all but what is on its way.
     pub(crate) fn clear(&mut self) {
         let on_their_way = std::mem::take(&mut self.on_their_way);
-        *self = Self { on_their_way, ..Self::default() };
+        *self = Self {
+            on_their_way,
+            ..Self::default()
+        };
     }
 }
 
@@ -150,7 +156,11 @@ impl Queue {
 
 impl Pace {
     pub(crate) fn new(per_second: u32) -> Self {
-        Self { per_second: f64::from(per_second.max(1)), credit: 1.0, at: Instant::now() }
+        Self {
+            per_second: f64::from(per_second.max(1)),
+            credit: 1.0,
+            at: Instant::now(),
+        }
     }
 
     /// When the next write may start: at once, if it is due.
@@ -168,7 +178,12 @@ impl Pace {
 }
 
 /// Writes one status and its events.
-pub(crate) async fn perform(client: Client, instance: String, tenure: Tenure, write: &Write) -> Written {
+pub(crate) async fn perform(
+    client: Client,
+    instance: String,
+    tenure: Tenure,
+    write: &Write,
+) -> Written {
     // The last moment to find out that this process slept through its tenure. What goes out nevertheless is refused by the version in it,
     // if the successor wrote anything of this object.
     if !tenure.is_good() {
@@ -188,7 +203,11 @@ pub(crate) async fn perform(client: Client, instance: String, tenure: Tenure, wr
     patched
 }
 
-async fn patch<K: crate::object::Watched>(client: Client, key: &ObjectKey, write: &Write) -> Written {
+async fn patch<K: crate::object::Watched>(
+    client: Client,
+    key: &ObjectKey,
+    write: &Write,
+) -> Written {
     let api: Api<PartialObjectMeta<K>> = Api::namespaced(client, &key.namespace);
     let status = match &write.status {
         Status::Profile(status) => json!(status),
@@ -201,13 +220,21 @@ async fn patch<K: crate::object::Watched>(client: Client, key: &ObjectKey, write
         "status": status,
     });
     let parameters = PatchParams::apply(MANAGER).force();
-    match timeout(LONGEST, api.patch_status(&key.name, &parameters, &Patch::Apply(&object))).await {
-        Ok(Ok(object)) => Written::Done { version: object.metadata.resource_version.unwrap_or_default() },
+    match timeout(
+        LONGEST,
+        api.patch_status(&key.name, &parameters, &Patch::Apply(&object)),
+    )
+    .await
+    {
+        Ok(Ok(object)) => Written::Done {
+            version: object.metadata.resource_version.unwrap_or_default(),
+        },
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Written::Overtaken,
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Written::Gone,
-        Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-            Written::Failed(format!("{}: bind the role of config/rbac to this identity", status.message))
-        }
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Written::Failed(format!(
+            "{}: bind the role of config/rbac to this identity",
+            status.message
+        )),
         Ok(Err(error)) => Written::Failed(chain(&error)),
         Err(_) => Written::Failed("no answer".to_owned()),
     }
@@ -246,7 +273,9 @@ async fn record(client: Client, instance: &str, write: &Write, news: &News) {
     let api: Api<Event> = Api::namespaced(client, &key.namespace);
     match timeout(LONGEST, api.create(&PostParams::default(), &event)).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => warn!(object = %key, reason = news.reason, error = chain(&error), "could not record an event"),
+        Ok(Err(error)) => {
+            warn!(object = %key, reason = news.reason, error = chain(&error), "could not record an event")
+        }
         Err(_) => debug!(object = %key, reason = news.reason, "no answer about an event"),
     }
 }
@@ -254,7 +283,10 @@ async fn record(client: Client, instance: &str, write: &Write, news: &News) {
 /// A name that no other event has: that of the object, and the time.
 fn event_name(object: &str, now: Timestamp) -> String {
     let suffix = format!(".{:x}", now.as_nanosecond());
-    format!("{}{suffix}", cut(object, 253 - suffix.len()).trim_end_matches(['.', '-']))
+    format!(
+        "{}{suffix}",
+        cut(object, 253 - suffix.len()).trim_end_matches(['.', '-'])
+    )
 }
 
 fn cut(text: &str, bytes: usize) -> &str {

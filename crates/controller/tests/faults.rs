@@ -38,24 +38,46 @@ impl Running {
         Self::start_with(server, namespaces, Patience::default()).await
     }
 
-    async fn start_with(server: &FakeApiServer, namespaces: &[&str], patience: Patience) -> Result<Self> {
-        let config = Config::from_custom_kubeconfig(Kubeconfig::from_yaml(&server.kubeconfig())?, &KubeConfigOptions::default()).await?;
+    async fn start_with(
+        server: &FakeApiServer,
+        namespaces: &[&str],
+        patience: Patience,
+    ) -> Result<Self> {
+        let config = Config::from_custom_kubeconfig(
+            Kubeconfig::from_yaml(&server.kubeconfig())?,
+            &KubeConfigOptions::default(),
+        )
+        .await?;
         let publisher = Arc::new(Publisher::new());
         let options = Options {
             namespaces: namespaces.iter().map(ToString::to_string).collect(),
             guard: Limits::default(),
             lease_namespace: "shaper-system".into(),
             lease_name: "shaper-controller".into(),
-            lease: Timing { retry: Duration::from_millis(100), ..Timing::default() },
+            lease: Timing {
+                retry: Duration::from_millis(100),
+                ..Timing::default()
+            },
             identity: format!("test-{:p}", Arc::as_ptr(&publisher)),
             writes_per_second: 10_000,
             patience,
         };
         let mut registry = Registry::default();
-        let controller = Controller::new(Client::try_from(config)?, publisher.clone(), options, Metrics::register(&mut registry));
+        let controller = Controller::new(
+            Client::try_from(config)?,
+            publisher.clone(),
+            options,
+            Metrics::register(&mut registry),
+        );
         let (handle, stop) = (controller.handle(), CancellationToken::new());
         let task = tokio::spawn(controller.run(stop.clone()));
-        Ok(Self { publisher, handle, registry, stop, task })
+        Ok(Self {
+            publisher,
+            handle,
+            registry,
+            stop,
+            task,
+        })
     }
 
     async fn ready(self) -> Result<Self> {
@@ -68,7 +90,13 @@ impl Running {
     }
 
     fn priority(&self, name: &str) -> Option<i32> {
-        Some(self.publisher.catalog().load().assignment(&ObjectKey::new("default", name))?.priority)
+        Some(
+            self.publisher
+                .catalog()
+                .load()
+                .assignment(&ObjectKey::new("default", name))?
+                .priority,
+        )
     }
 
     fn metrics(&self) -> String {
@@ -109,7 +137,9 @@ fn profile(name: &str) -> Value {
 }
 
 async fn server(assignments: usize) -> FakeApiServer {
-    let server = FakeApiServer::start().await.expect("a port of the loopback address is free");
+    let server = FakeApiServer::start()
+        .await
+        .expect("a port of the loopback address is free");
     (0..assignments).for_each(|n| drop(server.put(assignment(&format!("a{n}"), 0))));
     server
 }
@@ -121,31 +151,59 @@ async fn a_profile_is_served_with_the_ids_that_were_written() -> Result<()> {
     server.put(profile("p"));
     let key = ObjectKey::new("default", "p");
     let name: ConfigName = "config".parse()?;
-    let id = |publisher: &Publisher| publisher.catalog().load().profile(&key).and_then(|profile| profile.ids.get(&name).copied());
+    let id = |publisher: &Publisher| {
+        publisher
+            .catalog()
+            .load()
+            .profile(&key)
+            .and_then(|profile| profile.ids.get(&name).copied())
+    };
     eventually("it has an id", || id(&running.publisher).is_some()).await?;
-    let written = server.object("profiles", "default", "p").context("it is there")?;
-    assert_eq!(written["status"]["additionalConfig"]["config"], id(&running.publisher).context("an id")?.to_string());
+    let written = server
+        .object("profiles", "default", "p")
+        .context("it is there")?;
+    assert_eq!(
+        written["status"]["additionalConfig"]["config"],
+        id(&running.publisher).context("an id")?.to_string()
+    );
     running.stop().await
 }
 
 #[tokio::test]
-async fn a_thousand_unchanged_objects_cause_no_write_at_the_next_start_of_a_holder_of_the_lease() -> Result<()> {
+async fn a_thousand_unchanged_objects_cause_no_write_at_the_next_start_of_a_holder_of_the_lease()
+-> Result<()> {
     let server = server(1000).await;
     server.put(profile("p"));
     let first = Running::start(&server).await?.ready().await?;
     let has_status = |object: &Value| object["status"]["conditions"].is_array();
     eventually("all have a status", || {
-        server.objects("assignments").iter().all(has_status) && server.objects("profiles").iter().all(has_status)
+        server.objects("assignments").iter().all(has_status)
+            && server.objects("profiles").iter().all(has_status)
     })
     .await?;
     first.stop().await?;
     server.forget_calls();
     let second = Running::start(&server).await?.ready().await?;
-    eventually("it holds the Lease", || second.metrics().contains("lease_held 1")).await?;
-    eventually("nothing waits", || second.metrics().contains("status_waiting 0")).await?;
+    eventually("it holds the Lease", || {
+        second.metrics().contains("lease_held 1")
+    })
+    .await?;
+    eventually("nothing waits", || {
+        second.metrics().contains("status_waiting 0")
+    })
+    .await?;
     sleep(Duration::from_millis(300)).await;
-    let writes: Vec<_> = server.calls().into_iter().filter(|call| call.verb == Verb::Patch).collect();
-    assert!(writes.is_empty(), "{} writes, the first is {:?}", writes.len(), writes.first());
+    let writes: Vec<_> = server
+        .calls()
+        .into_iter()
+        .filter(|call| call.verb == Verb::Patch)
+        .collect();
+    assert!(
+        writes.is_empty(),
+        "{} writes, the first is {:?}",
+        writes.len(),
+        writes.first()
+    );
     second.stop().await
 }
 
@@ -158,9 +216,19 @@ async fn a_listing_of_nothing_is_held_until_an_operator_confirms() -> Result<()>
     let watches = server.inject(When::watches().of("assignments"), Fault::OnlyFirst(0));
     server.compact();
     let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
-    eventually("the guard holds", || running.handle.remarks().join("\n").contains("the guard keeps 100 of 100 Assignments")).await?;
+    eventually("the guard holds", || {
+        running
+            .handle
+            .remarks()
+            .join("\n")
+            .contains("the guard keeps 100 of 100 Assignments")
+    })
+    .await?;
     assert_eq!(running.assignments(), 100);
-    assert!(running.metrics().contains("guard_holding 1\n") && running.metrics().contains("guard_held_objects 100\n"));
+    assert!(
+        running.metrics().contains("guard_holding 1\n")
+            && running.metrics().contains("guard_held_objects 100\n")
+    );
     assert_eq!(running.handle.confirm(), 100);
     eventually("they are gone", || running.assignments() == 0).await?;
     drop((empty, watches, gone));
@@ -179,7 +247,10 @@ async fn a_few_objects_that_a_listing_lacks_are_gone() -> Result<()> {
     server.compact();
     drop(stalled);
     let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
-    eventually("twenty are gone", || running.assignments() == 81 && running.priority("new") == Some(7)).await?;
+    eventually("twenty are gone", || {
+        running.assignments() == 81 && running.priority("new") == Some(7)
+    })
+    .await?;
     drop(gone);
     running.stop().await
 }
@@ -191,8 +262,13 @@ async fn endless_410s_are_met_with_fewer_and_fewer_listings() -> Result<()> {
     server.forget_calls();
     let gone = server.inject(When::watches().of("assignments"), Fault::Gone);
     sleep(Duration::from_secs(8)).await;
-    let listings =
-        server.calls().iter().filter(|call| matches!(call.verb, Verb::List | Verb::Watch) && call.plural == "assignments").count();
+    let listings = server
+        .calls()
+        .iter()
+        .filter(|call| {
+            matches!(call.verb, Verb::List | Verb::Watch) && call.plural == "assignments"
+        })
+        .count();
     ensure!(listings < 30, "{listings} in 8 seconds");
     assert_eq!(running.assignments(), 10, "what is known stays");
     drop(gone);
@@ -203,14 +279,25 @@ async fn endless_410s_are_met_with_fewer_and_fewer_listings() -> Result<()> {
 
 #[tokio::test]
 async fn storms_of_429_and_500_are_waited_out() -> Result<()> {
-    for fault in [Fault::Status(429, Some(1)), Fault::Status(500, None), Fault::Garbage, Fault::Cut] {
+    for fault in [
+        Fault::Status(429, Some(1)),
+        Fault::Status(500, None),
+        Fault::Garbage,
+        Fault::Cut,
+    ] {
         let server = server(10).await;
         let storm = server.inject(When::any(), fault);
         let running = Running::start(&server).await?;
         sleep(Duration::from_secs(1)).await;
         // Garbage comes after what a watch begins with.
-        assert!(!running.handle.is_ready() || matches!(fault, Fault::Garbage), "{fault:?}");
-        ensure!(!running.handle.remarks().is_empty() || matches!(fault, Fault::Status(429, _)), "{fault:?} is not told");
+        assert!(
+            !running.handle.is_ready() || matches!(fault, Fault::Garbage),
+            "{fault:?}"
+        );
+        ensure!(
+            !running.handle.remarks().is_empty() || matches!(fault, Fault::Status(429, _)),
+            "{fault:?} is not told"
+        );
         drop(storm);
         let running = running.ready().await?;
         assert_eq!(running.assignments(), 10, "{fault:?}");
@@ -236,20 +323,30 @@ async fn a_server_that_no_longer_streams_listings_is_asked_for_pages() -> Result
     server.set_watch_list(false);
     let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
     server.put(assignment("new", 7));
-    eventually("it is followed again", || running.priority("new") == Some(7) && running.handle.remarks().is_empty()).await?;
+    eventually("it is followed again", || {
+        running.priority("new") == Some(7) && running.handle.remarks().is_empty()
+    })
+    .await?;
     drop(gone);
     running.stop().await
 }
 
 /// Of a server that answers at once.
-const HASTY: Patience = Patience { answer: Duration::from_secs(1), probe: Duration::from_millis(300) };
+const HASTY: Patience = Patience {
+    answer: Duration::from_secs(1),
+    probe: Duration::from_millis(300),
+};
 
 #[tokio::test]
 async fn a_listing_whose_answer_never_begins_is_told_and_asked_for_again() -> Result<()> {
     for streams in [true, false] {
         let server = server(10).await;
         server.set_watch_list(streams);
-        let verb = if streams { When::watches() } else { When::lists() };
+        let verb = if streams {
+            When::watches()
+        } else {
+            When::lists()
+        };
         let _hanging = server.inject(verb.of("assignments").times(1), Fault::Hang);
         let running = Running::start_with(&server, &[], HASTY).await?;
         let silent = "Assignments can't be followed";
@@ -267,28 +364,57 @@ async fn a_listing_whose_answer_never_begins_is_told_and_asked_for_again() -> Re
 }
 
 #[tokio::test]
-async fn a_watch_whose_answer_never_begins_is_told_and_asked_for_again_without_a_listing() -> Result<()> {
+async fn a_watch_whose_answer_never_begins_is_told_and_asked_for_again_without_a_listing()
+-> Result<()> {
     let server = server(10).await;
-    let patience = Patience { probe: Duration::from_mins(1), ..HASTY };
-    let running = Running::start_with(&server, &[], patience).await?.ready().await?;
+    let patience = Patience {
+        probe: Duration::from_mins(1),
+        ..HASTY
+    };
+    let running = Running::start_with(&server, &[], patience)
+        .await?
+        .ready()
+        .await?;
     server.forget_calls();
     let _hanging = server.inject(When::watches().of("assignments").times(1), Fault::Hang);
     let _cut = server.inject(When::watches().of("assignments").times(1), Fault::Cut);
-    eventually("it is told", || running.handle.remarks().join("\n").contains("did not begin to answer")).await?;
+    eventually("it is told", || {
+        running
+            .handle
+            .remarks()
+            .join("\n")
+            .contains("did not begin to answer")
+    })
+    .await?;
     server.put(assignment("a0", 7));
-    eventually("it is followed again", || running.priority("a0") == Some(7) && running.handle.remarks().is_empty()).await?;
-    assert!(server.calls().iter().all(|call| !call.query.contains_key("sendInitialEvents")));
+    eventually("it is followed again", || {
+        running.priority("a0") == Some(7) && running.handle.remarks().is_empty()
+    })
+    .await?;
+    assert!(
+        server
+            .calls()
+            .iter()
+            .all(|call| !call.query.contains_key("sendInitialEvents"))
+    );
     running.stop().await
 }
 
 #[tokio::test]
 async fn a_watch_that_does_not_bring_what_changed_is_begun_anew() -> Result<()> {
     let server = server(3).await;
-    let running = Running::start_with(&server, &[], HASTY).await?.ready().await?;
+    let running = Running::start_with(&server, &[], HASTY)
+        .await?
+        .ready()
+        .await?;
     let stalled = server.inject(When::watches().of("assignments").times(1), Fault::Stall);
     server.put(assignment("a0", 7));
     eventually("it is seen", || running.priority("a0") == Some(7)).await?;
-    assert!(!running.metrics().contains("watch_trouble_total 0\n"), "{}", running.metrics());
+    assert!(
+        !running.metrics().contains("watch_trouble_total 0\n"),
+        "{}",
+        running.metrics()
+    );
     drop(stalled);
     running.stop().await
 }
@@ -302,19 +428,29 @@ async fn one_object_of_another_shape_is_said_to_be_unreadable_and_harms_no_other
     let running = Running::start(&server).await?.ready().await?;
     assert_eq!(running.assignments(), 3);
     eventually("its status says so", || {
-        let object = server.object("assignments", "default", "odd").unwrap_or_default();
+        let object = server
+            .object("assignments", "default", "odd")
+            .unwrap_or_default();
         object["status"]["conditions"][0]["reason"] == "Unreadable"
     })
     .await?;
     // Whom it means can't be told, which is said.
-    assert!(running.metrics().contains("assignments_unclaimed 1"), "{}", running.metrics());
+    assert!(
+        running.metrics().contains("assignments_unclaimed 1"),
+        "{}",
+        running.metrics()
+    );
     running.stop().await
 }
 
 impl Running {
     /// What a machine with this serial number gets: the name of an Assignment, or why it waits.
     fn machine(&self, serial: &str) -> String {
-        let subject = boot::Subject::from_query(&format!("serial={serial}"), &boot::ExtrinsicLabels::default()).expect("a query");
+        let subject = boot::Subject::from_query(
+            &format!("serial={serial}"),
+            &boot::ExtrinsicLabels::default(),
+        )
+        .expect("a query");
         match self.publisher.catalog().load().select(&subject) {
             Ok(selection) => selection.assignment.key.name.to_string(),
             Err(error) => error.to_string(),
@@ -336,7 +472,8 @@ fn wrong(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_wrong_keeps_what_it_meant_and_after_a_restart_its_machines_wait_for_it() -> Result<()> {
+async fn what_is_wrong_keeps_what_it_meant_and_after_a_restart_its_machines_wait_for_it()
+-> Result<()> {
     let server = server(2).await;
     server.put(default());
     server.put(profile("p"));
@@ -345,24 +482,44 @@ async fn what_is_wrong_keeps_what_it_meant_and_after_a_restart_its_machines_wait
     server.put(wrong("a0"));
     let refused = |running: &Running| running.metrics().contains("objects_refused 1");
     eventually("it is not accepted", || refused(&first)).await?;
-    assert_eq!(["a0", "a1", "other"].map(|serial| first.machine(serial)), ["a0", "a1", "default"]);
+    assert_eq!(
+        ["a0", "a1", "other"].map(|serial| first.machine(serial)),
+        ["a0", "a1", "default"]
+    );
     // Two at once: a fail-over finds one that never saw it right.
     let second = Running::start(&server).await?.ready().await?;
     first.task.abort();
     for next in [second, Running::start(&server).await?.ready().await?] {
         assert!(refused(&next) && next.metrics().contains("assignments_unclaimed 0"));
         let answer = next.machine("a0");
-        assert!(answer.starts_with("Assignment default/a0 is not accepted, and this machine waits until it is mended: "), "{answer}");
-        assert_eq!(["a1", "other"].map(|serial| next.machine(serial)), ["a1", "default"]);
+        assert!(
+            answer.starts_with(
+                "Assignment default/a0 is not accepted, and this machine waits until it is mended: "
+            ),
+            "{answer}"
+        );
+        assert_eq!(
+            ["a1", "other"].map(|serial| next.machine(serial)),
+            ["a1", "default"]
+        );
         next.stop().await?;
     }
     let last = Running::start(&server).await?.ready().await?;
     server.put(assignment("a0", 0));
-    eventually("it is mended", || last.machine("a0") == "a0" && last.metrics().contains("objects_refused 0")).await?;
+    eventually("it is mended", || {
+        last.machine("a0") == "a0" && last.metrics().contains("objects_refused 0")
+    })
+    .await?;
     server.put(wrong("a1"));
-    eventually("another is wrong", || last.metrics().contains("objects_refused 1")).await?;
+    eventually("another is wrong", || {
+        last.metrics().contains("objects_refused 1")
+    })
+    .await?;
     server.delete("assignments", "default", "a1");
-    eventually("what is deleted is gone, wrong or not", || last.machine("a1") == "default").await?;
+    eventually("what is deleted is gone, wrong or not", || {
+        last.machine("a1") == "default"
+    })
+    .await?;
     last.stop().await
 }
 
@@ -379,8 +536,20 @@ async fn of_an_object_of_another_shape_what_can_be_read_counts() -> Result<()> {
     script["metadata"]["labels"] = json!({ "os": "x", "assignment/ipxe-serial": "a0" });
     server.put(script);
     let running = Running::start(&server).await?.ready().await?;
-    assert!(running.machine("odd").starts_with("Assignment default/odd is not accepted"), "{}", running.machine("odd"));
-    assert!(running.machine("a0").starts_with("Profile default/script is not accepted"), "{}", running.machine("a0"));
+    assert!(
+        running
+            .machine("odd")
+            .starts_with("Assignment default/odd is not accepted"),
+        "{}",
+        running.machine("odd")
+    );
+    assert!(
+        running
+            .machine("a0")
+            .starts_with("Profile default/script is not accepted"),
+        "{}",
+        running.machine("a0")
+    );
     eventually("it is served", || running.machine("other") == "default").await?;
     running.stop().await
 }
@@ -406,27 +575,54 @@ async fn a_field_of_a_newer_shaper_makes_no_default_of_a_narrow_assignment() -> 
     assert_eq!(running.assignments(), 2);
     assert_eq!(running.machine("other"), "default");
     let answer = running.machine("a0");
-    assert!(answer.contains("field spec.kernel is of a newer shaper than this one"), "{answer}");
+    assert!(
+        answer.contains("field spec.kernel is of a newer shaper than this one"),
+        "{answer}"
+    );
     let told = |plural: &str, name: &str| {
-        let condition = server.object(plural, "default", name).unwrap_or_default()["status"]["conditions"][0].clone();
+        let condition =
+            server.object(plural, "default", name).unwrap_or_default()["status"]["conditions"][0]
+                .clone();
         let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
-        format!("{} {} {}: {}", text("type"), text("status"), text("reason"), text("message"))
+        format!(
+            "{} {} {}: {}",
+            text("type"),
+            text("status"),
+            text("reason"),
+            text("message")
+        )
     };
     for (plural, name, field) in [
         ("assignments", "newer", "spec.subjectSelectors.assetTags"),
-        ("assignments", "not", "spec.subjectSelectors.matchExpressions[0].not"),
+        (
+            "assignments",
+            "not",
+            "spec.subjectSelectors.matchExpressions[0].not",
+        ),
         ("profiles", "script", "spec.kernel"),
     ] {
-        let expected = format!("Accepted False UnknownField: field {field} is of a newer shaper than this one");
+        let expected = format!(
+            "Accepted False UnknownField: field {field} is of a newer shaper than this one"
+        );
         eventually(&expected, || told(plural, name).starts_with(&expected)).await?;
     }
     running.stop().await?;
     server.forget_calls();
     let next = Running::start(&server).await?.ready().await?;
-    eventually("it holds the Lease", || next.metrics().contains("lease_held 1")).await?;
-    eventually("nothing waits", || next.metrics().contains("status_waiting 0")).await?;
+    eventually("it holds the Lease", || {
+        next.metrics().contains("lease_held 1")
+    })
+    .await?;
+    eventually("nothing waits", || {
+        next.metrics().contains("status_waiting 0")
+    })
+    .await?;
     sleep(Duration::from_millis(300)).await;
-    assert_eq!(server.count(Verb::Patch, "assignments") + server.count(Verb::Patch, "profiles"), 0, "it has been said");
+    assert_eq!(
+        server.count(Verb::Patch, "assignments") + server.count(Verb::Patch, "profiles"),
+        0,
+        "it has been said"
+    );
     next.stop().await
 }
 
@@ -438,7 +634,10 @@ async fn only_the_namespaces_that_were_asked_for_are_followed() -> Result<()> {
     server.put(other.clone());
     other["metadata"]["namespace"] = json!("office");
     server.put(other);
-    let running = Running::start_in(&server, &["lab", "office"]).await?.ready().await?;
+    let running = Running::start_in(&server, &["lab", "office"])
+        .await?
+        .ready()
+        .await?;
     assert_eq!(running.assignments(), 2);
     running.stop().await
 }
@@ -447,14 +646,20 @@ async fn only_the_namespaces_that_were_asked_for_are_followed() -> Result<()> {
 async fn a_write_that_was_overtaken_is_made_again_from_what_is_there_now() -> Result<()> {
     let server = server(0).await;
     let running = Running::start(&server).await?.ready().await?;
-    let slow = server.inject(When::writes().of("profiles").times(1), Fault::Slow(Duration::from_millis(300)));
+    let slow = server.inject(
+        When::writes().of("profiles").times(1),
+        Fault::Slow(Duration::from_millis(300)),
+    );
     server.put(profile("p"));
     sleep(Duration::from_millis(100)).await;
     let mut changed = profile("p");
     changed["spec"]["additionalConfig"]["second"] = json!("y");
     server.put(changed);
     eventually("both have ids", || {
-        let ids = server.object("profiles", "default", "p").unwrap_or_default()["status"]["additionalConfig"].clone();
+        let ids = server
+            .object("profiles", "default", "p")
+            .unwrap_or_default()["status"]["additionalConfig"]
+            .clone();
         ids["config"].is_string() && ids["second"].is_string()
     })
     .await?;

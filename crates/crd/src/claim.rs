@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use boot::{Claim, ConfigName, LabelSelector, Labels, ObjectKey, Requirement, SubjectSelectors, identity};
+use boot::{
+    Claim, ConfigName, LabelSelector, Labels, ObjectKey, Requirement, SubjectSelectors, identity,
+};
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
@@ -16,22 +18,41 @@ use crate::{DEFAULT_NAMESPACE, ProfileStatus};
 
 /// The fields of a spec, of its selectors and of a requirement whose meaning is known.
 const SPEC: [&str; 3] = ["subjectSelectors", "profileSelectors", "priority"];
-const SELECTORS: [&str; 5] = ["uuids", "serialNumbers", "macAddresses", "matchLabels", "matchExpressions"];
+const SELECTORS: [&str; 5] = [
+    "uuids",
+    "serialNumbers",
+    "macAddresses",
+    "matchLabels",
+    "matchExpressions",
+];
 const REQUIREMENT: [&str; 3] = ["key", "operator", "values"];
 
 /// What can be told of a Profile: its labels and the ids of its configs. None where not even its name can be.
 pub fn claim_of_profile(object: &Value) -> Option<Claim> {
     let labels = texts(&object["metadata"]["labels"]);
     let ids = ids(texts(&object["status"]["additionalConfig"]));
-    Some(Claim::Profile(boot::Profile::claim(key(object)?, created(object), &labels).with_ids(ids).into()))
+    Some(Claim::Profile(
+        boot::Profile::claim(key(object)?, created(object), &labels)
+            .with_ids(ids)
+            .into(),
+    ))
 }
 
 /// What can be told of an Assignment: the machines that it names; or, if it names none, its labels, when all of them can be read. None where
 /// not even its name can be.
 pub fn claim_of_assignment(object: &Value) -> Option<Claim> {
     let (key, created) = (key(object)?, created(object));
-    let Some((subjects, priority)) = subjects(&object["spec"]) else { return Some(Claim::Nothing { key, created }) };
-    let assignment = boot::Assignment { key, created, labels: Labels::default(), subjects, profiles: Labels::default(), priority };
+    let Some((subjects, priority)) = subjects(&object["spec"]) else {
+        return Some(Claim::Nothing { key, created });
+    };
+    let assignment = boot::Assignment {
+        key,
+        created,
+        labels: Labels::default(),
+        subjects,
+        profiles: Labels::default(),
+        priority,
+    };
     Some(Claim::Assignment(assignment.into()))
 }
 
@@ -40,27 +61,48 @@ pub fn config_ids(status: &ProfileStatus) -> BTreeMap<ConfigName, Uuid> {
     ids(status.additional_config.iter())
 }
 
-fn ids<K: AsRef<str>, V: AsRef<str>>(ids: impl IntoIterator<Item = (K, V)>) -> BTreeMap<ConfigName, Uuid> {
-    let one = |(name, id): (K, V)| Some((name.as_ref().parse().ok()?, identity::parse_uuid(id.as_ref())?));
+fn ids<K: AsRef<str>, V: AsRef<str>>(
+    ids: impl IntoIterator<Item = (K, V)>,
+) -> BTreeMap<ConfigName, Uuid> {
+    let one = |(name, id): (K, V)| {
+        Some((
+            name.as_ref().parse().ok()?,
+            identity::parse_uuid(id.as_ref())?,
+        ))
+    };
     ids.into_iter().filter_map(one).collect()
 }
 
 fn subjects(spec: &Value) -> Option<(SubjectSelectors, i32)> {
     let selectors = &spec["subjectSelectors"];
-    let is_plain = is_known(spec, &SPEC)? && (selectors.is_null() || is_known(selectors, &SELECTORS)?);
-    let named = ["uuids", "serialNumbers", "macAddresses"].iter().any(|list| is_there(&selectors[*list]));
+    let is_plain =
+        is_known(spec, &SPEC)? && (selectors.is_null() || is_known(selectors, &SELECTORS)?);
+    let named = ["uuids", "serialNumbers", "macAddresses"]
+        .iter()
+        .any(|list| is_there(&selectors[*list]));
     let labels = requirements(selectors);
     let subjects = SubjectSelectors {
-        uuids: items(&selectors["uuids"]).filter_map(identity::parse_uuid).collect(),
-        serials: items(&selectors["serialNumbers"]).map(str::trim).filter(|serial| !serial.is_empty()).map(Into::into).collect(),
-        macs: items(&selectors["macAddresses"]).filter_map(|mac| mac.parse().ok()).collect(),
+        uuids: items(&selectors["uuids"])
+            .filter_map(identity::parse_uuid)
+            .collect(),
+        serials: items(&selectors["serialNumbers"])
+            .map(str::trim)
+            .filter(|serial| !serial.is_empty())
+            .map(Into::into)
+            .collect(),
+        macs: items(&selectors["macAddresses"])
+            .filter_map(|mac| mac.parse().ok())
+            .collect(),
         labels: LabelSelector::new(&BTreeMap::new(), labels.iter().flatten().cloned()),
     };
     let is_whole = is_plain && !named && labels.iter().all(Option::is_some);
     let highest = i64::from(crate::convert::PRIORITIES.1);
     let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
-    let priority = number(&spec["priority"]).unwrap_or(0).clamp(-highest, highest);
-    (subjects.names_identities() || is_whole).then(|| (subjects, i32::try_from(priority).unwrap_or(0)))
+    let priority = number(&spec["priority"])
+        .unwrap_or(0)
+        .clamp(-highest, highest);
+    (subjects.names_identities() || is_whole)
+        .then(|| (subjects, i32::try_from(priority).unwrap_or(0)))
 }
 
 /// Each label that is required; nothing for one that can't be read.
@@ -68,7 +110,10 @@ fn requirements(selectors: &Value) -> Vec<Option<Requirement>> {
     let equal = |(key, value): (&String, &Value)| {
         let value = value.as_str().filter(|value| !value.is_empty())?;
         check_subject_key(key).ok()?;
-        Some(Requirement { key: key.as_str().into(), operator: boot::Operator::In([value.into()].into()) })
+        Some(Requirement {
+            key: key.as_str().into(),
+            operator: boot::Operator::In([value.into()].into()),
+        })
     };
     let one = |asked: &Value| {
         let asked = is_known(asked, &REQUIREMENT)?.then_some(asked)?;
@@ -89,7 +134,12 @@ fn requirements(selectors: &Value) -> Vec<Option<Requirement>> {
 
 /// Whether it has no other fields than these. None where it has no fields at all.
 fn is_known(value: &Value, names: &[&str]) -> Option<bool> {
-    Some(value.as_object()?.keys().all(|key| names.contains(&key.as_str())))
+    Some(
+        value
+            .as_object()?
+            .keys()
+            .all(|key| names.contains(&key.as_str())),
+    )
 }
 
 fn is_there(list: &Value) -> bool {
@@ -97,21 +147,36 @@ fn is_there(list: &Value) -> bool {
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &str> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str)
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 fn texts(map: &Value) -> BTreeMap<String, String> {
     let entries = map.as_object().into_iter().flatten();
-    entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    entries
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 fn key(object: &Value) -> Option<ObjectKey> {
-    let field = |name: &str| object["metadata"][name].as_str().filter(|text| !text.is_empty());
-    Some(ObjectKey::new(field("namespace").unwrap_or(DEFAULT_NAMESPACE), field("name")?))
+    let field = |name: &str| {
+        object["metadata"][name]
+            .as_str()
+            .filter(|text| !text.is_empty())
+    };
+    Some(ObjectKey::new(
+        field("namespace").unwrap_or(DEFAULT_NAMESPACE),
+        field("name")?,
+    ))
 }
 
 fn created(object: &Value) -> Option<Timestamp> {
-    object["metadata"]["creationTimestamp"].as_str()?.parse().ok()
+    object["metadata"]["creationTimestamp"]
+        .as_str()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -130,7 +195,12 @@ mod tests {
             Claim::Assignment(claim) => {
                 let subjects = &claim.subjects;
                 let names = subjects.uuids.len() + subjects.serials.len() + subjects.macs.len();
-                let labels: Vec<_> = subjects.labels.requirements().iter().map(ToString::to_string).collect();
+                let labels: Vec<_> = subjects
+                    .labels
+                    .requirements()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect();
                 format!("{names} named, [{}], {}", labels.join(", "), claim.priority)
             }
             Claim::Profile(_) => unreachable!("it is an Assignment"),
@@ -141,27 +211,69 @@ mod tests {
     fn a_claim_is_never_wider_than_what_was_meant_but_for_machines_that_are_named() {
         let rack = json!({ "rack": "7" });
         for (spec, expected) in [
-            (json!({ "subjectSelectors": { "uuids": ["no uuid", UUID] }, "profileSelectors": 7 }), "1 named, [], 0"),
-            (json!({ "subjectSelectors": { "uuids": [UUID], "matchLabels": { "rack": "" } } }), "1 named, [], 0"),
-            (json!({ "subjectSelectors": { "uuids": ["no uuid"], "matchLabels": rack } }), "nothing"),
-            (json!({ "subjectSelectors": { "uuids": UUID, "matchLabels": rack } }), "nothing"),
-            (json!({ "subjectSelectors": { "uuids": [], "matchLabels": rack }, "priority": 7 }), "0 named, [rack=7], 7"),
-            (json!({ "subjectSelectors": { "matchLabels": { "rack": "7", "row/a/b": "1" } } }), "nothing"),
-            (json!({ "subjectSelectors": { "matchLabels": rack, "matchExpressions": [{ "key": "row", "operator": "Is" }] } }), "nothing"),
-            (json!({ "subjectSelectors": { "matchExpressions": [{ "key": "row", "operator": "Exists" }] } }), "0 named, [row], 0"),
-            (json!({ "subjectSelectors": { "matchLabels": ["rack"] } }), "nothing"),
+            (
+                json!({ "subjectSelectors": { "uuids": ["no uuid", UUID] }, "profileSelectors": 7 }),
+                "1 named, [], 0",
+            ),
+            (
+                json!({ "subjectSelectors": { "uuids": [UUID], "matchLabels": { "rack": "" } } }),
+                "1 named, [], 0",
+            ),
+            (
+                json!({ "subjectSelectors": { "uuids": ["no uuid"], "matchLabels": rack } }),
+                "nothing",
+            ),
+            (
+                json!({ "subjectSelectors": { "uuids": UUID, "matchLabels": rack } }),
+                "nothing",
+            ),
+            (
+                json!({ "subjectSelectors": { "uuids": [], "matchLabels": rack }, "priority": 7 }),
+                "0 named, [rack=7], 7",
+            ),
+            (
+                json!({ "subjectSelectors": { "matchLabels": { "rack": "7", "row/a/b": "1" } } }),
+                "nothing",
+            ),
+            (
+                json!({ "subjectSelectors": { "matchLabels": rack, "matchExpressions": [{ "key": "row", "operator": "Is" }] } }),
+                "nothing",
+            ),
+            (
+                json!({ "subjectSelectors": { "matchExpressions": [{ "key": "row", "operator": "Exists" }] } }),
+                "0 named, [row], 0",
+            ),
+            (
+                json!({ "subjectSelectors": { "matchLabels": ["rack"] } }),
+                "nothing",
+            ),
             // What a field of a newer version asks for can't be told.
-            (json!({ "subjectSelectors": { "matchExpressions": [{ "key": "row", "operator": "Exists", "not": true }] } }), "nothing"),
-            (json!({ "subjectSelectors": { "matchLabels": rack, "assetTags": ["X"] } }), "nothing"),
-            (json!({ "subjectSelectors": { "uuids": [UUID], "assetTags": ["X"] } }), "1 named, [], 0"),
-            (json!({ "subjectSelectors": { "matchLabels": rack }, "suspend": true }), "nothing"),
+            (
+                json!({ "subjectSelectors": { "matchExpressions": [{ "key": "row", "operator": "Exists", "not": true }] } }),
+                "nothing",
+            ),
+            (
+                json!({ "subjectSelectors": { "matchLabels": rack, "assetTags": ["X"] } }),
+                "nothing",
+            ),
+            (
+                json!({ "subjectSelectors": { "uuids": [UUID], "assetTags": ["X"] } }),
+                "1 named, [], 0",
+            ),
+            (
+                json!({ "subjectSelectors": { "matchLabels": rack }, "suspend": true }),
+                "nothing",
+            ),
             // A field with a typing error is not a default.
             (json!({ "subjectSelector": { "uuids": [UUID] } }), "nothing"),
             (json!({ "subjectSelectors": { "uuid": [UUID] } }), "nothing"),
             (json!({ "subjectSelectors": "a text" }), "nothing"),
             (json!("a text"), "nothing"),
             (Value::Null, "nothing"),
-            (json!({ "profileSelectors": { "a/b/c": "d" }, "priority": 9_000_000_000_i64 }), "0 named, [], 1000000"),
+            (
+                json!({ "profileSelectors": { "a/b/c": "d" }, "priority": 9_000_000_000_i64 }),
+                "0 named, [], 1000000",
+            ),
         ] {
             assert_eq!(told(&spec), expected, "{spec}");
         }
@@ -173,8 +285,13 @@ mod tests {
             "metadata": { "name": "p", "labels": { "os": "x", "odd": 7 }, "creationTimestamp": "2026-01-02T03:04:05Z" },
             "spec": "none", "status": { "additionalConfig": { "ignition": UUID, "other": "no id" } },
         });
-        let Some(Claim::Profile(claim)) = claim_of_profile(&object) else { panic!("a claim") };
-        assert_eq!((claim.key.to_string(), claim.labels.len(), claim.ids.len()), ("default/p".to_owned(), 1, 1));
+        let Some(Claim::Profile(claim)) = claim_of_profile(&object) else {
+            panic!("a claim")
+        };
+        assert_eq!(
+            (claim.key.to_string(), claim.labels.len(), claim.ids.len()),
+            ("default/p".to_owned(), 1, 1)
+        );
         assert_eq!(claim.created, Some("2026-01-02T03:04:05Z".parse().unwrap()));
         assert!(claim_of_profile(&json!({ "metadata": {} })).is_none());
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use boot::nearest::did_you_mean;
 use boot::profile::normalise_labels;
-use boot::{ConfigName, LabelSelector, ObjectKey, Operator, Requirement, Sorted, TemplateError, identity};
+use boot::{
+    ConfigName, LabelSelector, ObjectKey, Operator, Requirement, Sorted, TemplateError, identity,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -57,11 +59,23 @@ pub fn profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
     let labels = labels(&profile.metadata)?;
     let mut configs = BTreeMap::new();
     for (name, text) in &profile.spec.additional_config {
-        let name: ConfigName = name.parse().map_err(|error| invalid(FieldPath::of(["spec", "additionalConfig", name]), error))?;
+        let name: ConfigName = name
+            .parse()
+            .map_err(|error| invalid(FieldPath::of(["spec", "additionalConfig", name]), error))?;
         configs.insert(name, text.clone());
     }
-    let ids = profile.status.as_ref().map(crate::config_ids).unwrap_or_default();
-    let compiled = boot::Profile::compile(key, created(&profile.metadata), labels, &profile.spec.ipxe, &configs)?;
+    let ids = profile
+        .status
+        .as_ref()
+        .map(crate::config_ids)
+        .unwrap_or_default();
+    let compiled = boot::Profile::compile(
+        key,
+        created(&profile.metadata),
+        labels,
+        &profile.spec.ipxe,
+        &configs,
+    )?;
     Ok(compiled.with_ids(ids))
 }
 
@@ -69,9 +83,15 @@ pub fn profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
 pub fn assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> {
     let key = key(&assignment.metadata)?;
     let spec = &assignment.spec;
-    check_labels(&spec.profile_selectors, &FieldPath::of(["spec", "profileSelectors"]))?;
+    check_labels(
+        &spec.profile_selectors,
+        &FieldPath::of(["spec", "profileSelectors"]),
+    )?;
     if !(PRIORITIES.0..=PRIORITIES.1).contains(&spec.priority) {
-        return Err(invalid(FieldPath::of(["spec", "priority"]), format!("{} is not between -1000000 and 1000000", spec.priority)));
+        return Err(invalid(
+            FieldPath::of(["spec", "priority"]),
+            format!("{} is not between -1000000 and 1000000", spec.priority),
+        ));
     }
     let selectors = &spec.subject_selectors;
     Ok(boot::Assignment {
@@ -83,11 +103,17 @@ pub fn assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> 
                 identity::parse_uuid(text)
                     .ok_or_else(|| format!("{text:?} is no UUID; write 32 hexadecimal digits, as `dmidecode -s system-uuid` prints them"))
             })?,
-            serials: each("serialNumbers", &selectors.serial_numbers, |text| match text.trim() {
-                "" => Err("an empty serial number matches nothing; remove the item".to_owned()),
-                text => Ok(text.into()),
+            serials: each(
+                "serialNumbers",
+                &selectors.serial_numbers,
+                |text| match text.trim() {
+                    "" => Err("an empty serial number matches nothing; remove the item".to_owned()),
+                    text => Ok(text.into()),
+                },
+            )?,
+            macs: each("macAddresses", &selectors.mac_addresses, |text| {
+                text.parse::<boot::Mac>().map_err(|error| error.to_string())
             })?,
-            macs: each("macAddresses", &selectors.mac_addresses, |text| text.parse::<boot::Mac>().map_err(|error| error.to_string()))?,
             labels: label_selector(&selectors.match_labels, &selectors.match_expressions)?,
         },
         profiles: normalise_labels(&spec.profile_selectors),
@@ -96,16 +122,28 @@ pub fn assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> 
 }
 
 fn invalid(field: FieldPath, reason: impl ToString) -> Invalid {
-    Invalid::Field { field, reason: reason.to_string() }
+    Invalid::Field {
+        field,
+        reason: reason.to_string(),
+    }
 }
 
-fn each<T: Ord>(name: &str, texts: &[String], parse: impl Fn(&str) -> Result<T, String>) -> Result<Sorted<T>, Invalid> {
+fn each<T: Ord>(
+    name: &str,
+    texts: &[String],
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Sorted<T>, Invalid> {
     let field = FieldPath::of(["spec", "subjectSelectors", name]);
-    let one = |(at, text): (usize, &String)| parse(text).map_err(|reason| invalid(field.index(at), reason));
+    let one = |(at, text): (usize, &String)| {
+        parse(text).map_err(|reason| invalid(field.index(at), reason))
+    };
     texts.iter().enumerate().map(one).collect()
 }
 
-fn label_selector(labels: &BTreeMap<String, String>, expressions: &[LabelRequirement]) -> Result<LabelSelector, Invalid> {
+fn label_selector(
+    labels: &BTreeMap<String, String>,
+    expressions: &[LabelRequirement],
+) -> Result<LabelSelector, Invalid> {
     let selectors = FieldPath::of(["spec", "subjectSelectors"]);
     for (key, value) in labels {
         let field = || selectors.key("matchLabels").key(key);
@@ -116,39 +154,73 @@ fn label_selector(labels: &BTreeMap<String, String>, expressions: &[LabelRequire
         }
     }
     let one = |(at, asked): (usize, &LabelRequirement)| {
-        requirement(asked).map_err(|(name, reason)| invalid(selectors.key("matchExpressions").index(at).key(name), reason))
+        requirement(asked).map_err(|(name, reason)| {
+            invalid(
+                selectors.key("matchExpressions").index(at).key(name),
+                reason,
+            )
+        })
     };
-    let requirements: Vec<_> = expressions.iter().enumerate().map(one).collect::<Result<_, _>>()?;
+    let requirements: Vec<_> = expressions
+        .iter()
+        .enumerate()
+        .map(one)
+        .collect::<Result<_, _>>()?;
     Ok(LabelSelector::new(labels, requirements))
 }
 
-pub(crate) fn requirement(requirement: &LabelRequirement) -> Result<Requirement, (&'static str, String)> {
+pub(crate) fn requirement(
+    requirement: &LabelRequirement,
+) -> Result<Requirement, (&'static str, String)> {
     const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
     check_subject_key(&requirement.key).map_err(|reason| ("key", reason))?;
     if requirement.values.iter().any(String::is_empty) {
         let reason = "an empty value is never presented; operator DoesNotExist asks for a machine without this label";
         return Err(("values", reason.to_owned()));
     }
-    let values: Sorted<Box<str>> = requirement.values.iter().map(|value| value.as_str().into()).collect();
+    let values: Sorted<Box<str>> = requirement
+        .values
+        .iter()
+        .map(|value| value.as_str().into())
+        .collect();
     let operator = match (requirement.operator.as_str(), values.is_empty()) {
         ("In", false) => Operator::In(values),
         ("NotIn", false) => Operator::NotIn(values),
         ("Exists", true) => Operator::Exists,
         ("DoesNotExist", true) => Operator::DoesNotExist,
-        (name @ ("In" | "NotIn"), true) => return Err(("values", format!("operator {name} needs values"))),
-        (name @ ("Exists" | "DoesNotExist"), false) => return Err(("values", format!("operator {name} takes no values"))),
+        (name @ ("In" | "NotIn"), true) => {
+            return Err(("values", format!("operator {name} needs values")));
+        }
+        (name @ ("Exists" | "DoesNotExist"), false) => {
+            return Err(("values", format!("operator {name} takes no values")));
+        }
         (name, _) => {
             let hint = did_you_mean(name, OPERATORS);
-            return Err(("operator", format!("unknown operator {name:?}{hint}; there are {}", OPERATORS.join(", "))));
+            return Err((
+                "operator",
+                format!(
+                    "unknown operator {name:?}{hint}; there are {}",
+                    OPERATORS.join(", ")
+                ),
+            ));
         }
     };
-    Ok(Requirement { key: requirement.key.as_str().into(), operator })
+    Ok(Requirement {
+        key: requirement.key.as_str().into(),
+        operator,
+    })
 }
 
 /// A machine may present more than an object in Kubernetes may be labelled with: any text but control characters can be a key.
 pub(crate) fn check_subject_key(key: &str) -> Result<(), String> {
-    if key.is_empty() || key.len() > boot::subject::MAX_KEY_BYTES || key.chars().any(char::is_control) {
-        return Err(format!("label key {key:?} must be 1 to {} bytes without control characters", boot::subject::MAX_KEY_BYTES));
+    if key.is_empty()
+        || key.len() > boot::subject::MAX_KEY_BYTES
+        || key.chars().any(char::is_control)
+    {
+        return Err(format!(
+            "label key {key:?} must be 1 to {} bytes without control characters",
+            boot::subject::MAX_KEY_BYTES
+        ));
     }
     match fault_of_key(key) {
         Some(fault) if key.matches('/').count() > 1 => Err(fault),
@@ -164,15 +236,24 @@ fn labels(metadata: &ObjectMeta) -> Result<&BTreeMap<String, String>, Invalid> {
 }
 
 fn check_labels(labels: &BTreeMap<String, String>, field: &FieldPath) -> Result<(), Invalid> {
-    let fault = labels.iter().find_map(|(key, value)| Some((key, fault_of_key(key).or_else(|| fault_of_value(value))?)));
+    let fault = labels
+        .iter()
+        .find_map(|(key, value)| Some((key, fault_of_key(key).or_else(|| fault_of_value(value))?)));
     fault.map_or(Ok(()), |(key, fault)| Err(invalid(field.key(key), fault)))
 }
 
 fn key(metadata: &ObjectMeta) -> Result<ObjectKey, Invalid> {
     let Some(name) = metadata.name.as_deref().filter(|name| !name.is_empty()) else {
-        return Err(invalid(FieldPath::of(["metadata"]), "the object needs a name"));
+        return Err(invalid(
+            FieldPath::of(["metadata"]),
+            "the object needs a name",
+        ));
     };
-    let namespace = metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(DEFAULT_NAMESPACE);
+    let namespace = metadata
+        .namespace
+        .as_deref()
+        .filter(|namespace| !namespace.is_empty())
+        .unwrap_or(DEFAULT_NAMESPACE);
     for (field, text) in [("name", name), ("namespace", namespace)] {
         if !is_domain(text) {
             let reason = format!(

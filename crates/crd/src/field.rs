@@ -20,7 +20,11 @@ pub enum Step {
 impl FieldPath {
     /// The path from the names of fields, each below the one before.
     pub fn of<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(keys.into_iter().map(|key| Step::Key(key.to_owned())).collect())
+        Self(
+            keys.into_iter()
+                .map(|key| Step::Key(key.to_owned()))
+                .collect(),
+        )
     }
 
     /// The path of a field, or of a map's entry, below this one.
@@ -46,10 +50,17 @@ impl FieldPath {
 /// As the API server writes it: keys that are no plain word stand in brackets.
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_word = |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let is_word = |key: &str| {
+            !key.is_empty()
+                && key
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        };
         for (i, step) in self.0.iter().enumerate() {
             match step {
-                Step::Key(key) if is_word(key) => write!(f, "{}{key}", if i == 0 { "" } else { "." })?,
+                Step::Key(key) if is_word(key) => {
+                    write!(f, "{}{key}", if i == 0 { "" } else { "." })?
+                }
                 Step::Key(key) => write!(f, "[{}]", key.escape_debug())?,
                 Step::Index(index) => write!(f, "[{index}]")?,
             }
@@ -65,8 +76,17 @@ mod tests {
     #[test]
     fn a_path_reads_as_the_api_server_writes_it() {
         let selectors = FieldPath::of(["spec", "subjectSelectors"]);
-        assert_eq!(selectors.key("uuids").index(3).to_string(), "spec.subjectSelectors.uuids[3]");
-        assert_eq!(selectors.key("matchLabels").key("a.b/c").to_string(), "spec.subjectSelectors.matchLabels[a.b/c]");
-        assert_eq!(FieldPath::of(["spec", "additionalConfig", "user-data"]).to_string(), "spec.additionalConfig.user-data");
+        assert_eq!(
+            selectors.key("uuids").index(3).to_string(),
+            "spec.subjectSelectors.uuids[3]"
+        );
+        assert_eq!(
+            selectors.key("matchLabels").key("a.b/c").to_string(),
+            "spec.subjectSelectors.matchLabels[a.b/c]"
+        );
+        assert_eq!(
+            FieldPath::of(["spec", "additionalConfig", "user-data"]).to_string(),
+            "spec.additionalConfig.user-data"
+        );
     }
 }

@@ -6,7 +6,10 @@ pub(crate) fn fault_of_key(key: &str) -> Option<String> {
         [name] => (None, name),
         [prefix, name] => (Some(prefix), name),
         ref parts => {
-            return Some(format!("label key {key:?} has {} slashes; it may have one, as in assignment/ipxe-buildarch", parts.len() - 1));
+            return Some(format!(
+                "label key {key:?} has {} slashes; it may have one, as in assignment/ipxe-buildarch",
+                parts.len() - 1
+            ));
         }
     };
     if !is_word(name, 63) {
@@ -29,7 +32,12 @@ pub(crate) fn fault_of_value(value: &str) -> Option<String> {
 /// Whether the text is a DNS name in lower case (RFC 1123), as names of objects and prefixes of label keys are. Kubernetes bounds the whole
 /// and no part of it.
 pub(crate) fn is_domain(text: &str) -> bool {
-    let is_part = |part: &str| is_word(part, 253) && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let is_part = |part: &str| {
+        is_word(part, 253)
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
     text.len() <= 253 && text.split('.').all(is_part)
 }
 
@@ -38,7 +46,9 @@ fn is_word(text: &str, longest: usize) -> bool {
     text.len() <= longest
         && ends(text.chars().next())
         && ends(text.chars().next_back())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 #[cfg(test)]
@@ -50,8 +60,22 @@ mod tests {
         assert_eq!(fault_of_key("assignment/ipxe-buildarch"), None);
         assert_eq!(fault_of_key("region"), None);
         assert_eq!(fault_of_key(&format!("{}/a", "x".repeat(253))), None);
-        assert!(fault_of_key("assigment/ipxe/buildarch").unwrap().contains("has 2 slashes"));
-        for key in ["", "/", "a/", "/a", "A.B/c", "-a", "a b", &"x".repeat(64), &format!("{}/a", "x".repeat(254))] {
+        assert!(
+            fault_of_key("assigment/ipxe/buildarch")
+                .unwrap()
+                .contains("has 2 slashes")
+        );
+        for key in [
+            "",
+            "/",
+            "a/",
+            "/a",
+            "A.B/c",
+            "-a",
+            "a b",
+            &"x".repeat(64),
+            &format!("{}/a", "x".repeat(254)),
+        ] {
             assert!(fault_of_key(key).is_some(), "{key:?}");
         }
     }

@@ -11,8 +11,14 @@
 //! | keys of maps, operators and their values | CEL |
 //! | all of these again, and templates | conversion |
 
-#![allow(clippy::duplicated_attributes, reason = "each printer column has a type")]
-#![allow(unreachable_pub, reason = "kube's derive repeats each struct inside of a function, to attach its rules")]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "each printer column has a type"
+)]
+#![allow(
+    unreachable_pub,
+    reason = "kube's derive repeats each struct inside of a function, to attach its rules"
+)]
 
 mod assignment;
 mod claim;
@@ -24,7 +30,9 @@ mod newer;
 mod profile;
 mod schema;
 
-pub use assignment::{Assignment, AssignmentSpec, AssignmentStatus, LabelRequirement, SubjectSelectors};
+pub use assignment::{
+    Assignment, AssignmentSpec, AssignmentStatus, LabelRequirement, SubjectSelectors,
+};
 pub use claim::{claim_of_assignment, claim_of_profile, config_ids};
 pub use convert::{Invalid, assignment, profile};
 pub use field::{FieldPath, Step};

@@ -10,7 +10,8 @@ use crate::profile::Profile;
 /// The definitions of both resources, Profile first.
 pub fn definitions() -> [CustomResourceDefinition; 2] {
     [Profile::crd(), Assignment::crd()].map(|definition| {
-        let mut json = serde_json::to_value(definition).expect("a definition is made of maps with text keys");
+        let mut json =
+            serde_json::to_value(definition).expect("a definition is made of maps with text keys");
         unwrap_descriptions(&mut json);
         serde_json::from_value(json).expect("only texts have changed")
     })
@@ -23,7 +24,10 @@ fn unwrap_descriptions(json: &mut Value) {
             for (name, value) in fields {
                 match value {
                     Value::String(text) if name == "description" => {
-                        let paragraphs: Vec<_> = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+                        let paragraphs: Vec<_> = text
+                            .split("\n\n")
+                            .map(|paragraph| paragraph.replace('\n', " "))
+                            .collect();
                         *text = paragraphs.join("\n\n");
                     }
                     value => unwrap_descriptions(value),

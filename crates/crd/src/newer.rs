@@ -9,7 +9,9 @@ use serde_ignored::Path;
 use crate::FieldPath;
 
 /// Reads an object, and tells the first field of its spec that this version does not know.
-pub fn read<'de, K: Deserialize<'de>, D: Deserializer<'de>>(object: D) -> Result<(K, Option<FieldPath>), D::Error> {
+pub fn read<'de, K: Deserialize<'de>, D: Deserializer<'de>>(
+    object: D,
+) -> Result<(K, Option<FieldPath>), D::Error> {
     let mut unknown = None;
     let read = serde_ignored::deserialize(object, |path| {
         // A newer API server has more metadata, and a newer controller another status: neither says what the object means.
@@ -23,9 +25,14 @@ pub fn read<'de, K: Deserialize<'de>, D: Deserializer<'de>>(object: D) -> Result
 fn is_of_spec(path: &Path<'_>) -> bool {
     match path {
         Path::Root => false,
-        Path::Map { parent: Path::Root, key } => key == "spec",
+        Path::Map {
+            parent: Path::Root,
+            key,
+        } => key == "spec",
         Path::Map { parent, .. } | Path::Seq { parent, .. } => is_of_spec(parent),
-        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => is_of_spec(parent),
+        Path::Some { parent }
+        | Path::NewtypeStruct { parent }
+        | Path::NewtypeVariant { parent } => is_of_spec(parent),
     }
 }
 
@@ -34,7 +41,9 @@ fn field(path: &Path<'_>) -> FieldPath {
         Path::Root => FieldPath::default(),
         Path::Map { parent, key } => field(parent).key(key),
         Path::Seq { parent, index } => field(parent).index(*index),
-        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => field(parent),
+        Path::Some { parent }
+        | Path::NewtypeStruct { parent }
+        | Path::NewtypeVariant { parent } => field(parent),
     }
 }
 
@@ -56,17 +65,36 @@ mod tests {
         let newer = json!({ "key": "row", "operator": "Exists", "not": true });
         let labels = json!({ "rack": "7", "anything": "goes" });
         for (spec, expected) in [
-            (json!({ "subjectSelectors": { "assetTags": ["X"] } }), "spec.subjectSelectors.assetTags"),
-            (json!({ "subjectSelectors": { "uuids": [], "assetTags": null } }), "spec.subjectSelectors.assetTags"),
-            (json!({ "subjectSelectors": { "matchExpressions": [row, newer] } }), "spec.subjectSelectors.matchExpressions[1].not"),
+            (
+                json!({ "subjectSelectors": { "assetTags": ["X"] } }),
+                "spec.subjectSelectors.assetTags",
+            ),
+            (
+                json!({ "subjectSelectors": { "uuids": [], "assetTags": null } }),
+                "spec.subjectSelectors.assetTags",
+            ),
+            (
+                json!({ "subjectSelectors": { "matchExpressions": [row, newer] } }),
+                "spec.subjectSelectors.matchExpressions[1].not",
+            ),
             (json!({ "suspend": true }), "spec.suspend"),
-            (json!({ "subjectSelectors": { "matchLabels": labels, "matchExpressions": [row] }, "profileSelectors": labels }), ""),
+            (
+                json!({ "subjectSelectors": { "matchLabels": labels, "matchExpressions": [row] }, "profileSelectors": labels }),
+                "",
+            ),
             (json!({}), ""),
         ] {
-            assert_eq!(unknown::<Assignment>(&json!({ "metadata": { "name": "a" }, "spec": spec })), expected, "{spec}");
+            assert_eq!(
+                unknown::<Assignment>(&json!({ "metadata": { "name": "a" }, "spec": spec })),
+                expected,
+                "{spec}"
+            );
         }
         let spec = json!({ "ipxe": "#!ipxe\n", "additionalConfig": { "any": "x" }, "kernel": {} });
-        assert_eq!(unknown::<Profile>(&json!({ "metadata": { "name": "p" }, "spec": spec })), "spec.kernel");
+        assert_eq!(
+            unknown::<Profile>(&json!({ "metadata": { "name": "p" }, "spec": spec })),
+            "spec.kernel"
+        );
     }
 
     #[test]

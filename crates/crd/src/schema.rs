@@ -22,7 +22,11 @@ pub(crate) fn config_names_are_identifiers() -> Rule {
 pub(crate) fn config_names_are_free() -> Rule {
     let taken = "!(name in ['subject', 'encoded', 'profile', 'assignment', 'base_url']) && \
         !name.matches('^(?i:and|else|false|if|in|is|loop|none|not|or|range|true)$')";
-    keys("name", taken, "is no name for a config: it already has a meaning in templates; choose another")
+    keys(
+        "name",
+        taken,
+        "is no name for a config: it already has a meaning in templates; choose another",
+    )
 }
 
 /// A CEL rule on a map: its keys are label keys.
@@ -39,7 +43,10 @@ pub(crate) fn keys_are_label_keys() -> Rule {
 
 /// A CEL rule on a map: its keys are some that a machine can present, which are more than an object in Kubernetes can have.
 pub(crate) fn keys_are_subject_keys() -> Rule {
-    let is_subject_key = format!("key.matches('{SUBJECT_KEY}') && key.size() > 0 && {}", at_most_253_bytes("key"));
+    let is_subject_key = format!(
+        "key.matches('{SUBJECT_KEY}') && key.size() > 0 && {}",
+        at_most_253_bytes("key")
+    );
     keys("key", &is_subject_key, SUBJECT_KEY_MESSAGE)
 }
 
@@ -68,11 +75,13 @@ fn at_most_253_bytes(text: &str) -> String {
     format!("bytes({text}).size() <= 253")
 }
 
-const SUBJECT_KEY_MESSAGE: &str = "is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'";
+const SUBJECT_KEY_MESSAGE: &str =
+    "is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'";
 /// Beside those of ASCII there are control characters from U+0080 on.
 const SUBJECT_KEY: &str = "^[^/[:cntrl:]\\u0080-\\u009f]*/?[^/[:cntrl:]\\u0080-\\u009f]*$";
 /// All that is more than white space, of which `[:space:]` is what ASCII has.
-const NOT_BLANK: &str = "[^[:space:]\\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
+const NOT_BLANK: &str =
+    "[^[:space:]\\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
 const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$";
 const UUID: &str = "^([0-9A-Fa-f]{32}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$";
 const MAC: &str = "^([0-9A-Fa-f]{12}|[0-9A-Fa-f]{16}|[0-9A-Fa-f]{40}\
@@ -111,7 +120,14 @@ pub(crate) fn subject_labels(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(crate) fn label_key(_: &mut SchemaGenerator) -> Schema {
-    text(253, &format!("self.matches('{SUBJECT_KEY}') && self.size() > 0 && {}", at_most_253_bytes("self")), SUBJECT_KEY_MESSAGE)
+    text(
+        253,
+        &format!(
+            "self.matches('{SUBJECT_KEY}') && self.size() > 0 && {}",
+            at_most_253_bytes("self")
+        ),
+        SUBJECT_KEY_MESSAGE,
+    )
 }
 
 pub(crate) fn operator(_: &mut SchemaGenerator) -> Schema {
@@ -123,7 +139,11 @@ pub(crate) fn label_values(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn presented_value() -> Schema {
-    text(1024, "self.size() > 0", "no machine presents an empty value; operator DoesNotExist asks for one without the label")
+    text(
+        1024,
+        "self.size() > 0",
+        "no machine presents an empty value; operator DoesNotExist asks for one without the label",
+    )
 }
 
 pub(crate) fn uuids(_: &mut SchemaGenerator) -> Schema {

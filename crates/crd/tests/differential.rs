@@ -49,14 +49,33 @@ const PIECES: [&str; 34] = [
 fn text() -> impl Strategy<Value = String> {
     let piece = || prop::sample::select(&PIECES[..]);
     let pieces = prop::collection::vec(piece(), 0..6).prop_map(|pieces| pieces.concat());
-    let long = (piece(), prop::sample::select(&[31, 61, 62, 63, 64, 84, 126, 127, 250, 252, 253, 254, 255, 260][..]), piece())
+    let long = (
+        piece(),
+        prop::sample::select(
+            &[
+                31, 61, 62, 63, 64, 84, 126, 127, 250, 252, 253, 254, 255, 260,
+            ][..],
+        ),
+        piece(),
+    )
         .prop_map(|(first, count, last)| format!("{}{last}", first.repeat(count)));
     let label = "[a-z0-9.-]{0,4}/?[A-Za-z0-9_.-]{0,4}";
-    let prefixed = (prop::sample::select(&[63, 64, 252, 253, 254, 255][..]), prop::sample::select(&[1, 62, 63, 64][..]))
+    let prefixed = (
+        prop::sample::select(&[63, 64, 252, 253, 254, 255][..]),
+        prop::sample::select(&[1, 62, 63, 64][..]),
+    )
         .prop_map(|(prefix, name)| format!("{}/{}", "a".repeat(prefix), "b".repeat(name)));
     let identity = "[0-9A-Fa-f]{2}([:-]?[0-9A-Fa-f]{2}){0,20}";
     let uuid = "[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-fA-F]{12}";
-    prop_oneof![pieces, long, label, prefixed, identity, uuid, any::<String>()]
+    prop_oneof![
+        pieces,
+        long,
+        label,
+        prefixed,
+        identity,
+        uuid,
+        any::<String>()
+    ]
 }
 
 fn one(key: &str, value: &str) -> BTreeMap<String, String> {
@@ -66,22 +85,57 @@ fn one(key: &str, value: &str) -> BTreeMap<String, String> {
 fn selecting(change: impl FnOnce(&mut SubjectSelectors)) -> Assignment {
     let mut subject_selectors = SubjectSelectors::default();
     change(&mut subject_selectors);
-    Assignment::new("x", AssignmentSpec { subject_selectors, ..AssignmentSpec::default() })
+    Assignment::new(
+        "x",
+        AssignmentSpec {
+            subject_selectors,
+            ..AssignmentSpec::default()
+        },
+    )
 }
 
 /// Each field that holds a text which is judged.
 fn assignments(text: &str) -> [(&'static str, Assignment); 9] {
-    let requirement =
-        |key: &str, value: &str| LabelRequirement { key: key.to_owned(), operator: "In".to_owned(), values: vec![value.to_owned()] };
-    let leading = |labels| Assignment::new("x", AssignmentSpec { profile_selectors: labels, ..AssignmentSpec::default() });
+    let requirement = |key: &str, value: &str| LabelRequirement {
+        key: key.to_owned(),
+        operator: "In".to_owned(),
+        values: vec![value.to_owned()],
+    };
+    let leading = |labels| {
+        Assignment::new(
+            "x",
+            AssignmentSpec {
+                profile_selectors: labels,
+                ..AssignmentSpec::default()
+            },
+        )
+    };
     [
         ("uuids", selecting(|all| all.uuids = vec![text.to_owned()])),
-        ("serialNumbers", selecting(|all| all.serial_numbers = vec![text.to_owned()])),
-        ("macAddresses", selecting(|all| all.mac_addresses = vec![text.to_owned()])),
-        ("matchLabels", selecting(|all| all.match_labels = one(text, "x"))),
-        ("matchLabels.*", selecting(|all| all.match_labels = one("x", text))),
-        ("matchExpressions.key", selecting(|all| all.match_expressions = vec![requirement(text, "x")])),
-        ("matchExpressions.values", selecting(|all| all.match_expressions = vec![requirement("x", text)])),
+        (
+            "serialNumbers",
+            selecting(|all| all.serial_numbers = vec![text.to_owned()]),
+        ),
+        (
+            "macAddresses",
+            selecting(|all| all.mac_addresses = vec![text.to_owned()]),
+        ),
+        (
+            "matchLabels",
+            selecting(|all| all.match_labels = one(text, "x")),
+        ),
+        (
+            "matchLabels.*",
+            selecting(|all| all.match_labels = one("x", text)),
+        ),
+        (
+            "matchExpressions.key",
+            selecting(|all| all.match_expressions = vec![requirement(text, "x")]),
+        ),
+        (
+            "matchExpressions.values",
+            selecting(|all| all.match_expressions = vec![requirement("x", text)]),
+        ),
         ("profileSelectors", leading(one(text, "x"))),
         ("profileSelectors.*", leading(one("x", text))),
     ]
@@ -91,17 +145,41 @@ fn assignments(text: &str) -> [(&'static str, Assignment); 9] {
 fn check(text: &str) {
     for (field, assignment) in assignments(text) {
         let (rules, converted) = (validate_cel(&assignment), crd::assignment(&assignment));
-        assert_eq!(rules.is_ok(), converted.is_ok(), "{field}: {text:?}: {rules:?}; {converted:?}");
+        assert_eq!(
+            rules.is_ok(),
+            converted.is_ok(),
+            "{field}: {text:?}: {rules:?}; {converted:?}"
+        );
     }
-    let profile = Profile::new("x", ProfileSpec { ipxe: "#!ipxe".to_owned(), additional_config: one(text, "") });
+    let profile = Profile::new(
+        "x",
+        ProfileSpec {
+            ipxe: "#!ipxe".to_owned(),
+            additional_config: one(text, ""),
+        },
+    );
     let (rules, converted) = (validate_cel(&profile), crd::profile(&profile));
-    assert_eq!(rules.is_ok(), converted.is_ok(), "additionalConfig: {text:?}: {rules:?}; {converted:?}");
+    assert_eq!(
+        rules.is_ok(),
+        converted.is_ok(),
+        "additionalConfig: {text:?}: {rules:?}; {converted:?}"
+    );
 }
 
 #[test]
 fn at_the_edges_the_rules_let_through_what_the_conversion_takes_and_nothing_else() {
     PIECES.into_iter().for_each(check);
-    for (piece, count) in [("a", 62), ("a", 63), ("a", 64), ("a", 253), ("a", 254), ("é", 126), ("é", 127), ("𝔸", 63), ("𝔸", 64)] {
+    for (piece, count) in [
+        ("a", 62),
+        ("a", 63),
+        ("a", 64),
+        ("a", 253),
+        ("a", 254),
+        ("é", 126),
+        ("é", 127),
+        ("𝔸", 63),
+        ("𝔸", 64),
+    ] {
         check(&piece.repeat(count));
     }
     for (prefix, name) in [(64, 1), (253, 63), (254, 1), (253, 64), (254, 62)] {

@@ -11,15 +11,22 @@ fn assignment(yaml: &str) -> Result<boot::Assignment, crd::Invalid> {
 }
 
 fn with_spec(spec: &str) -> String {
-    format!("{{apiVersion: shaper.amahdha.com/v1alpha1, kind: X, metadata: {{name: x}}, spec: {spec}}}")
+    format!(
+        "{{apiVersion: shaper.amahdha.com/v1alpha1, kind: X, metadata: {{name: x}}, spec: {spec}}}"
+    )
 }
 
 #[test]
 fn the_committed_crds_are_those_of_the_code() {
     for (name, text) in crd::manifests() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/crd").join(&name);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../config/crd")
+            .join(&name);
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == text, "config/crd/{name} is stale: run `cargo xtask generate`");
+        assert!(
+            committed == text,
+            "config/crd/{name} is stale: run `cargo xtask generate`"
+        );
     }
 }
 
@@ -28,23 +35,49 @@ fn the_seeds_samples_are_accepted_with_their_typing_errors_mended() {
     let profile = profile(include_str!("../../../examples/seed/profile.yaml")).unwrap();
     let assignment = assignment(include_str!("../../../examples/seed/assignment.yaml")).unwrap();
     assert!(profile.is_selected_by(&assignment.profiles));
-    assert_eq!(assignment.subjects.uuids.len() + assignment.subjects.serials.len(), 2);
+    assert_eq!(
+        assignment.subjects.uuids.len() + assignment.subjects.serials.len(),
+        2
+    );
 }
 
 #[test]
 fn every_spelling_is_one_identity() {
     let spec = "{subjectSelectors: {uuids: [47C6DA67-7477-4970-AA03-84E48FF4F6AD, 47c6da6774774970aa0384e48ff4f6ad], macAddresses: ['52:54:00:AB:CD:EF', 52-54-00-ab-cd-ef, '525400abcdef'], serialNumbers: [' a ', a]}}";
     let subjects = assignment(&with_spec(spec)).unwrap().subjects;
-    assert_eq!((subjects.uuids.len(), subjects.macs.len(), subjects.serials.len()), (1, 1, 1));
+    assert_eq!(
+        (
+            subjects.uuids.len(),
+            subjects.macs.len(),
+            subjects.serials.len()
+        ),
+        (1, 1, 1)
+    );
 }
 
 #[test]
 fn what_can_not_be_served_is_named_with_its_field() {
     let cases = [
-        ("{subjectSelectors: {uuids: [47c6da67-7477-4970-aa03-84e48ff4f6ad, x]}}", "spec.subjectSelectors.uuids[1]", "is no UUID"),
-        ("{subjectSelectors: {macAddresses: ['52:54']}}", "spec.subjectSelectors.macAddresses[0]", "is no MAC address"),
-        ("{subjectSelectors: {serialNumbers: [' ']}}", "spec.subjectSelectors.serialNumbers[0]", "empty serial number"),
-        ("{profileSelectors: {a/b/c: d}}", "spec.profileSelectors[a/b/c]", "has 2 slashes"),
+        (
+            "{subjectSelectors: {uuids: [47c6da67-7477-4970-aa03-84e48ff4f6ad, x]}}",
+            "spec.subjectSelectors.uuids[1]",
+            "is no UUID",
+        ),
+        (
+            "{subjectSelectors: {macAddresses: ['52:54']}}",
+            "spec.subjectSelectors.macAddresses[0]",
+            "is no MAC address",
+        ),
+        (
+            "{subjectSelectors: {serialNumbers: [' ']}}",
+            "spec.subjectSelectors.serialNumbers[0]",
+            "empty serial number",
+        ),
+        (
+            "{profileSelectors: {a/b/c: d}}",
+            "spec.profileSelectors[a/b/c]",
+            "has 2 slashes",
+        ),
         (
             "{subjectSelectors: {matchExpressions: [{key: a, operator: in, values: [b]}]}}",
             "spec.subjectSelectors.matchExpressions[0].operator",
@@ -67,10 +100,26 @@ fn what_can_not_be_served_is_named_with_its_field() {
         assert!(error.to_string().contains(says), "{error}");
     }
     let cases = [
-        ("{ipxe: x, additionalConfig: {user-data: x}}", "spec.additionalConfig.user-data", "must be an identifier"),
-        ("{ipxe: x, additionalConfig: {subject: x}}", "spec.additionalConfig.subject", "already has a meaning"),
-        ("{ipxe: '{{ ignitoin }}', additionalConfig: {ignition: x}}", "spec.ipxe", "did you mean `ignition`?"),
-        ("{ipxe: x, additionalConfig: {a: '{% if %}'}}", "spec.additionalConfig.a", "line 1"),
+        (
+            "{ipxe: x, additionalConfig: {user-data: x}}",
+            "spec.additionalConfig.user-data",
+            "must be an identifier",
+        ),
+        (
+            "{ipxe: x, additionalConfig: {subject: x}}",
+            "spec.additionalConfig.subject",
+            "already has a meaning",
+        ),
+        (
+            "{ipxe: '{{ ignitoin }}', additionalConfig: {ignition: x}}",
+            "spec.ipxe",
+            "did you mean `ignition`?",
+        ),
+        (
+            "{ipxe: x, additionalConfig: {a: '{% if %}'}}",
+            "spec.additionalConfig.a",
+            "line 1",
+        ),
     ];
     for (spec, field, says) in cases {
         let error = profile(&with_spec(spec)).unwrap_err();

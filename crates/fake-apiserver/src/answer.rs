@@ -28,26 +28,50 @@ pub(crate) struct Refusal {
 }
 
 /// Answers, unless the connection is to be cut.
-pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Option<Response<Body>> {
+pub(crate) async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> Option<Response<Body>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
     if head.uri.path() == "/version" {
-        return Some(json_answer(200, &json!({ "major": "1", "minor": "37", "gitVersion": "v1.37.0" })));
+        return Some(json_answer(
+            200,
+            &json!({ "major": "1", "minor": "37", "gitVersion": "v1.37.0" }),
+        ));
     }
     let Some(call) = Call::parse(&head.method, &head.uri, &head.headers, &body) else {
-        return Some(Refusal::new(404, "NotFound", format!("{} {} is nothing that this server knows", head.method, head.uri)).answer(None));
+        return Some(
+            Refusal::new(
+                404,
+                "NotFound",
+                format!(
+                    "{} {} is nothing that this server knows",
+                    head.method, head.uri
+                ),
+            )
+            .answer(None),
+        );
     };
     let fault = {
         let mut state = shared.state();
         state.calls.push(call.clone());
         // A watch meets this in its stream, where it has something to break off.
-        let can = |fault: Fault| fault.is_about_answers() && !(call.verb == Verb::Watch && fault == Fault::Cut);
+        let can = |fault: Fault| {
+            fault.is_about_answers() && !(call.verb == Verb::Watch && fault == Fault::Cut)
+        };
         state.faults.meet(&call, can)
     };
     match fault.map(|(_, fault)| fault) {
         Some(Fault::Status(code, retry_after)) => {
-            let reason = StatusCode::from_u16(code).ok().and_then(|code| code.canonical_reason()).unwrap_or("Unknown");
-            return Some(Refusal::new(code, "", format!("this server was told to answer {reason}")).answer(retry_after));
+            let reason = StatusCode::from_u16(code)
+                .ok()
+                .and_then(|code| code.canonical_reason())
+                .unwrap_or("Unknown");
+            return Some(
+                Refusal::new(code, "", format!("this server was told to answer {reason}"))
+                    .answer(retry_after),
+            );
         }
         Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
         Some(Fault::Hang) => std::future::pending().await,
@@ -59,7 +83,10 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> O
         Verb::List => listing::answer(&shared, &call).map(|list| json_answer(200, &list)),
         Verb::Get => {
             let state = shared.state();
-            let found = state.store.get(&call.plural, &key(&call)).ok_or_else(|| not_found(&call));
+            let found = state
+                .store
+                .get(&call.plural, &key(&call))
+                .ok_or_else(|| not_found(&call));
             found.map(|object| json_answer(200, &object))
         }
         _ => write(&shared, &call).map(|(code, object)| json_answer(code, &object)),
@@ -73,14 +100,24 @@ fn write(shared: &Shared, call: &Call) -> Result<(u16, Value), Refusal> {
     let written = match call.verb {
         Verb::Create => create(store, call).map(|object| (201, object)),
         Verb::Update => update(store, call).map(|object| (200, object)),
-        Verb::Patch if call.patch == Patch::Merge => merge_patch(store, call).map(|object| (200, object)),
+        Verb::Patch if call.patch == Patch::Merge => {
+            merge_patch(store, call).map(|object| (200, object))
+        }
         Verb::Patch if call.patch == Patch::Apply => apply_patch(store, call),
         Verb::Delete => {
             let (namespace, name) = key(call);
             let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" });
-            if store.delete(&call.plural, &namespace, &name) { Ok((200, status)) } else { Err(not_found(call)) }
+            if store.delete(&call.plural, &namespace, &name) {
+                Ok((200, status))
+            } else {
+                Err(not_found(call))
+            }
         }
-        _ => Err(Refusal::new(415, "UnsupportedMediaType", "this server knows merge patches and server-side apply")),
+        _ => Err(Refusal::new(
+            415,
+            "UnsupportedMediaType",
+            "this server knows merge patches and server-side apply",
+        )),
     };
     drop(state);
     shared.change();
@@ -93,17 +130,25 @@ fn create(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     if let (Some(prefix), None) = (metadata["generateName"].as_str(), metadata["name"].as_str()) {
         metadata["name"] = format!("{prefix}{}", &Uuid::new_v4().simple().to_string()[..5]).into();
     }
-    let name = metadata["name"].as_str().ok_or_else(|| Refusal::new(422, "Invalid", "name or generateName is required"))?;
+    let name = metadata["name"]
+        .as_str()
+        .ok_or_else(|| Refusal::new(422, "Invalid", "name or generateName is required"))?;
     let key = (call.namespace.clone().unwrap_or_default(), name.to_owned());
     if store.get(&call.plural, &key).is_some() {
-        return Err(Refusal::new(409, "AlreadyExists", format!("{} \"{}\" already exists", call.plural, key.1)));
+        return Err(Refusal::new(
+            409,
+            "AlreadyExists",
+            format!("{} \"{}\" already exists", call.plural, key.1),
+        ));
     }
     Ok((*store.write(&call.plural, &key, None, object)).clone())
 }
 
 fn update(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     let key = key(call);
-    let old = store.get(&call.plural, &key).ok_or_else(|| not_found(call))?;
+    let old = store
+        .get(&call.plural, &key)
+        .ok_or_else(|| not_found(call))?;
     check_version(call, &old, &call.body)?;
     let object = call.body.clone();
     let stored = match call.subresource {
@@ -115,7 +160,9 @@ fn update(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
 
 fn merge_patch(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     let key = key(call);
-    let old = store.get(&call.plural, &key).ok_or_else(|| not_found(call))?;
+    let old = store
+        .get(&call.plural, &key)
+        .ok_or_else(|| not_found(call))?;
     check_version(call, &old, &call.body)?;
     let mut object = (*old).clone();
     merge(&mut object, &call.body);
@@ -127,34 +174,72 @@ fn merge_patch(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
 }
 
 fn apply_patch(store: &mut Store, call: &Call) -> Result<(u16, Value), Refusal> {
-    let manager = call.parameter("fieldManager").ok_or_else(|| Refusal::new(422, "Invalid", "fieldManager is required for apply patch"))?;
+    let manager = call
+        .parameter("fieldManager")
+        .ok_or_else(|| Refusal::new(422, "Invalid", "fieldManager is required for apply patch"))?;
     let (key, old) = (key(call), store.get(&call.plural, &key(call)));
     if let Some(old) = &old {
         check_version(call, old, &call.body)?;
     }
     let force = call.is_set("force");
-    let whose = (format!("{}/{}", call.plural, call.subresource.as_deref().unwrap_or_default()), key.clone());
+    let whose = (
+        format!(
+            "{}/{}",
+            call.plural,
+            call.subresource.as_deref().unwrap_or_default()
+        ),
+        key.clone(),
+    );
     let mut applied = store.applied.get(&whose).cloned().unwrap_or_default();
     let conflict = |conflict: Conflict| {
         let Conflict { manager, field } = conflict;
-        Refusal::new(409, "Conflict", format!("Apply failed with 1 conflict: conflict with \"{manager}\": {field}"))
+        Refusal::new(
+            409,
+            "Conflict",
+            format!("Apply failed with 1 conflict: conflict with \"{manager}\": {field}"),
+        )
     };
     let (code, stored) = match (&call.subresource, old) {
         (Some(_), None) => return Err(not_found(call)),
         (Some(_), Some(old)) => {
             let mut object = (*old).clone();
-            applied.apply(manager, &json!({ "status": call.body["status"] }), force, &mut object).map_err(conflict)?;
-            (200, store.write_status(&call.plural, &key, &old, object.get("status").filter(|status| !status.is_null()).cloned()))
+            applied
+                .apply(
+                    manager,
+                    &json!({ "status": call.body["status"] }),
+                    force,
+                    &mut object,
+                )
+                .map_err(conflict)?;
+            (
+                200,
+                store.write_status(
+                    &call.plural,
+                    &key,
+                    &old,
+                    object
+                        .get("status")
+                        .filter(|status| !status.is_null())
+                        .cloned(),
+                ),
+            )
         }
         (None, old) => {
             let base = || json!({ "apiVersion": call.api_version(), "kind": call.body["kind"], "metadata": {} });
             let mut object = old.as_ref().map_or_else(base, |old| (**old).clone());
             let mut wanted = call.body.clone();
             for name in ["name", "namespace", "resourceVersion", "uid"] {
-                wanted["metadata"].as_object_mut().map(|metadata| metadata.remove(name));
+                wanted["metadata"]
+                    .as_object_mut()
+                    .map(|metadata| metadata.remove(name));
             }
-            applied.apply(manager, &wanted, force, &mut object).map_err(conflict)?;
-            (if old.is_some() { 200 } else { 201 }, store.write(&call.plural, &key, old.as_ref(), object))
+            applied
+                .apply(manager, &wanted, force, &mut object)
+                .map_err(conflict)?;
+            (
+                if old.is_some() { 200 } else { 201 },
+                store.write(&call.plural, &key, old.as_ref(), object),
+            )
         }
     };
     store.applied.insert(whose, applied);
@@ -164,22 +249,38 @@ fn apply_patch(store: &mut Store, call: &Call) -> Result<(u16, Value), Refusal> 
 /// A write that is made up from an old object is refused.
 fn check_version(call: &Call, old: &Value, new: &Value) -> Result<(), Refusal> {
     let version = &new["metadata"]["resourceVersion"];
-    let is_current = version.is_null() || version == "" || *version == old["metadata"]["resourceVersion"];
+    let is_current =
+        version.is_null() || version == "" || *version == old["metadata"]["resourceVersion"];
     let (plural, name) = (&call.plural, call.name.as_deref().unwrap_or_default());
     let message = || {
         format!(
             "Operation cannot be fulfilled on {plural} \"{name}\": the object has been modified; please apply your changes to the latest version and try again"
         )
     };
-    if is_current { Ok(()) } else { Err(Refusal::new(409, "Conflict", message())) }
+    if is_current {
+        Ok(())
+    } else {
+        Err(Refusal::new(409, "Conflict", message()))
+    }
 }
 
 fn not_found(call: &Call) -> Refusal {
-    Refusal::new(404, "NotFound", format!("{} \"{}\" not found", call.plural, call.name.as_deref().unwrap_or_default()))
+    Refusal::new(
+        404,
+        "NotFound",
+        format!(
+            "{} \"{}\" not found",
+            call.plural,
+            call.name.as_deref().unwrap_or_default()
+        ),
+    )
 }
 
 fn key(call: &Call) -> Key {
-    (call.namespace.clone().unwrap_or_default(), call.name.clone().unwrap_or_default())
+    (
+        call.namespace.clone().unwrap_or_default(),
+        call.name.clone().unwrap_or_default(),
+    )
 }
 
 /// What makes hyper close a connection.
@@ -188,8 +289,13 @@ pub(crate) fn cut() -> io::Error {
 }
 
 fn json_answer(code: u16, json: &Value) -> Response<Body> {
-    let body = Full::new(Bytes::from(json.to_string())).map_err(|never| match never {}).boxed_unsync();
-    let response = Response::builder().status(code).header(header::CONTENT_TYPE, "application/json").body(body);
+    let body = Full::new(Bytes::from(json.to_string()))
+        .map_err(|never| match never {})
+        .boxed_unsync();
+    let response = Response::builder()
+        .status(code)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body);
     response.expect("a status and a header that are valid")
 }
 
@@ -197,7 +303,11 @@ fn json_answer(code: u16, json: &Value) -> Response<Body> {
 
 impl Refusal {
     pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into() }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// The refusal as the object that it is on the wire.
@@ -211,7 +321,9 @@ impl Refusal {
     fn answer(&self, retry_after: Option<u32>) -> Response<Body> {
         let mut response = json_answer(self.code, &self.status());
         if let Some(seconds) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -39,25 +39,55 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
 impl Applied {
     /// Applies what a manager wants: what it wanted before and nobody wants now is removed. Lists are replaced as a whole, but
     /// `conditions` are told apart by their `type`.
-    pub(crate) fn apply(&mut self, manager: &str, wanted: &Value, force: bool, target: &mut Value) -> Result<(), Conflict> {
+    pub(crate) fn apply(
+        &mut self,
+        manager: &str,
+        wanted: &Value,
+        force: bool,
+        target: &mut Value,
+    ) -> Result<(), Conflict> {
         let wanted_leaves = leaves(wanted);
-        for (other, value) in self.0.iter().filter(|(other, _)| *other != manager && !force) {
+        for (other, value) in self
+            .0
+            .iter()
+            .filter(|(other, _)| *other != manager && !force)
+        {
             let theirs = leaves(value);
-            let clash = wanted_leaves.iter().find(|(path, value)| theirs.get(*path).is_some_and(|their| their != *value));
+            let clash = wanted_leaves
+                .iter()
+                .find(|(path, value)| theirs.get(*path).is_some_and(|their| their != *value));
             if let Some((path, _)) = clash {
-                return Err(Conflict { manager: other.clone(), field: format!(".{}", path.join(".")) });
+                return Err(Conflict {
+                    manager: other.clone(),
+                    field: format!(".{}", path.join(".")),
+                });
             }
         }
         // Who forces takes over what others wanted.
-        for value in self.0.iter_mut().filter(|(other, _)| *other != manager).map(|(_, value)| value) {
+        for value in self
+            .0
+            .iter_mut()
+            .filter(|(other, _)| *other != manager)
+            .map(|(_, value)| value)
+        {
             let theirs = leaves(value);
-            for (path, _) in wanted_leaves.iter().filter(|(path, value)| theirs.get(*path).is_some_and(|their| their != *value)) {
+            for (path, _) in wanted_leaves
+                .iter()
+                .filter(|(path, value)| theirs.get(*path).is_some_and(|their| their != *value))
+            {
                 remove(value, path);
             }
         }
-        let before = self.0.insert(manager.to_owned(), wanted.clone()).map(|before| leaves(&before)).unwrap_or_default();
+        let before = self
+            .0
+            .insert(manager.to_owned(), wanted.clone())
+            .map(|before| leaves(&before))
+            .unwrap_or_default();
         let kept: Vec<_> = self.0.values().map(leaves).collect();
-        for path in before.keys().filter(|path| !kept.iter().any(|leaves| leaves.contains_key(*path))) {
+        for path in before
+            .keys()
+            .filter(|path| !kept.iter().any(|leaves| leaves.contains_key(*path)))
+        {
             remove(target, path);
         }
         for (path, value) in wanted_leaves {
@@ -71,10 +101,14 @@ impl Applied {
 fn leaves(value: &Value) -> BTreeMap<Vec<String>, Value> {
     fn walk(value: &Value, path: &mut Vec<String>, found: &mut BTreeMap<Vec<String>, Value>) {
         let children: Vec<(String, &Value)> = match value {
-            Value::Object(fields) if !fields.is_empty() => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
-            Value::Array(items) if path.last().is_some_and(|name| name == "conditions") => {
-                items.iter().map(|item| (item["type"].as_str().unwrap_or_default().to_owned(), item)).collect()
-            }
+            Value::Object(fields) if !fields.is_empty() => fields
+                .iter()
+                .map(|(name, value)| (name.clone(), value))
+                .collect(),
+            Value::Array(items) if path.last().is_some_and(|name| name == "conditions") => items
+                .iter()
+                .map(|item| (item["type"].as_str().unwrap_or_default().to_owned(), item))
+                .collect(),
             _ => {
                 found.insert(path.clone(), value.clone());
                 return;
@@ -99,10 +133,13 @@ fn set(target: &mut Value, path: &[String], value: Value) {
                 target[list] = Value::Array(Vec::new());
             }
             let items = target[list].as_array_mut().expect("it was made a list");
-            let at = items.iter().position(|item| item["type"] == **kind).unwrap_or_else(|| {
-                items.push(serde_json::json!({ "type": kind }));
-                items.len() - 1
-            });
+            let at = items
+                .iter()
+                .position(|item| item["type"] == **kind)
+                .unwrap_or_else(|| {
+                    items.push(serde_json::json!({ "type": kind }));
+                    items.len() - 1
+                });
             set(&mut items[at], rest, value);
         }
         [name, rest @ ..] => {
@@ -117,7 +154,9 @@ fn set(target: &mut Value, path: &[String], value: Value) {
 fn remove(target: &mut Value, path: &[String]) {
     match path {
         [list, kind, rest @ ..] if list == "conditions" => {
-            let Some(items) = target[list].as_array_mut() else { return };
+            let Some(items) = target[list].as_array_mut() else {
+                return;
+            };
             if let Some(at) = items.iter().position(|item| item["type"] == **kind) {
                 // A condition without its type is none.
                 if rest == ["type"] || rest.is_empty() {
@@ -147,27 +186,53 @@ mod tests {
     #[test]
     fn a_merge_patch_removes_what_is_null() {
         let mut target = json!({ "a": { "b": 1, "c": 2 }, "d": [1] });
-        merge(&mut target, &json!({ "a": { "b": null, "e": 3 }, "d": [2, 3] }));
+        merge(
+            &mut target,
+            &json!({ "a": { "b": null, "e": 3 }, "d": [2, 3] }),
+        );
         assert_eq!(target, json!({ "a": { "c": 2, "e": 3 }, "d": [2, 3] }));
     }
 
     #[test]
     fn what_a_manager_wants_no_longer_is_gone_unless_another_wants_it() {
         let (mut applied, mut target) = (Applied::default(), json!({ "mine": 1 }));
-        let mut apply = |manager: &str, wanted: &Value| applied.apply(manager, wanted, true, &mut target).map(|()| target.clone()).unwrap();
-        apply("one", &json!({ "ids": { "a": "1", "b": "2" }, "conditions": [{ "type": "X", "status": "True" }] }));
-        apply("two", &json!({ "ids": { "b": "2" }, "conditions": [{ "type": "Y", "status": "True" }] }));
+        let mut apply = |manager: &str, wanted: &Value| {
+            applied
+                .apply(manager, wanted, true, &mut target)
+                .map(|()| target.clone())
+                .unwrap()
+        };
+        apply(
+            "one",
+            &json!({ "ids": { "a": "1", "b": "2" }, "conditions": [{ "type": "X", "status": "True" }] }),
+        );
+        apply(
+            "two",
+            &json!({ "ids": { "b": "2" }, "conditions": [{ "type": "Y", "status": "True" }] }),
+        );
         let after = apply("one", &json!({ "ids": { "c": "3" } }));
-        assert_eq!(after, json!({ "mine": 1, "ids": { "b": "2", "c": "3" }, "conditions": [{ "type": "Y", "status": "True" }] }));
+        assert_eq!(
+            after,
+            json!({ "mine": 1, "ids": { "b": "2", "c": "3" }, "conditions": [{ "type": "Y", "status": "True" }] })
+        );
     }
 
     #[test]
     fn two_managers_that_want_different_values_conflict_unless_one_forces() {
         let (mut applied, mut target) = (Applied::default(), json!({}));
-        applied.apply("one", &json!({ "a": { "b": 1 } }), false, &mut target).unwrap();
-        let conflict = applied.apply("two", &json!({ "a": { "b": 2 } }), false, &mut target).unwrap_err();
-        assert_eq!((conflict.manager.as_str(), conflict.field.as_str()), ("one", ".a.b"));
-        applied.apply("two", &json!({ "a": { "b": 2 } }), true, &mut target).unwrap();
+        applied
+            .apply("one", &json!({ "a": { "b": 1 } }), false, &mut target)
+            .unwrap();
+        let conflict = applied
+            .apply("two", &json!({ "a": { "b": 2 } }), false, &mut target)
+            .unwrap_err();
+        assert_eq!(
+            (conflict.manager.as_str(), conflict.field.as_str()),
+            ("one", ".a.b")
+        );
+        applied
+            .apply("two", &json!({ "a": { "b": 2 } }), true, &mut target)
+            .unwrap();
         assert_eq!(target, json!({ "a": { "b": 2 } }));
     }
 }

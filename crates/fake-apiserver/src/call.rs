@@ -62,7 +62,12 @@ pub(crate) enum Patch {
 
 impl Call {
     /// Reads a request; nothing if no such request can be answered.
-    pub(crate) fn parse(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Option<Self> {
         let segments: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
         let (group, version, rest) = match segments.as_slice() {
             ["api", version, rest @ ..] => ("", version, rest),
@@ -70,7 +75,9 @@ impl Call {
             _ => return None,
         };
         let (namespace, rest) = match rest {
-            ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (Some((*namespace).to_owned()), rest),
+            ["namespaces", namespace, rest @ ..] if !rest.is_empty() => {
+                (Some((*namespace).to_owned()), rest)
+            }
             rest => (None, rest),
         };
         let (plural, name, subresource) = match rest {
@@ -80,7 +87,9 @@ impl Call {
             _ => return None,
         };
         let query: BTreeMap<String, String> = uri.query().map(parse_query).unwrap_or_default();
-        let watches = query.get("watch").is_some_and(|watch| watch == "true" || watch == "1");
+        let watches = query
+            .get("watch")
+            .is_some_and(|watch| watch == "true" || watch == "1");
         let verb = match (method, name) {
             (&Method::GET, Some(_)) => Verb::Get,
             (&Method::GET, None) if watches => Verb::Watch,
@@ -91,7 +100,11 @@ impl Call {
             (&Method::DELETE, Some(_)) => Verb::Delete,
             _ => return None,
         };
-        let patch = match headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default() {
+        let patch = match headers
+            .get(http::header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+        {
             "application/merge-patch+json" => Patch::Merge,
             "application/apply-patch+yaml" => Patch::Apply,
             _ => Patch::None,
@@ -112,7 +125,10 @@ impl Call {
     }
 
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
-        self.query.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.query
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     pub(crate) fn is_set(&self, name: &str) -> bool {
@@ -121,7 +137,11 @@ impl Call {
 
     /// `apiVersion` of its objects.
     pub(crate) fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 }
 
@@ -140,7 +160,10 @@ fn decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
-        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let hex = after
+            .get(..2)
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         (bytes, rest) = match (first, hex) {
             (b'%', Some(byte)) => ([bytes, vec![byte]].concat(), &after[2..]),
             (b'+', _) => ([bytes, vec![b' ']].concat(), after),
@@ -160,13 +183,30 @@ mod tests {
 
     #[test]
     fn a_path_says_what_is_asked() {
-        let call = parse(&Method::GET, "/apis/shaper.amahdha.com/v1alpha1/assignments?watch=true&labelSelector=a%3Db").unwrap();
-        assert_eq!((call.verb, call.plural.as_str(), call.namespace), (Verb::Watch, "assignments", None));
+        let call = parse(
+            &Method::GET,
+            "/apis/shaper.amahdha.com/v1alpha1/assignments?watch=true&labelSelector=a%3Db",
+        )
+        .unwrap();
+        assert_eq!(
+            (call.verb, call.plural.as_str(), call.namespace),
+            (Verb::Watch, "assignments", None)
+        );
         assert_eq!(call.query["labelSelector"], "a=b");
-        let call = parse(&Method::PATCH, "/apis/shaper.amahdha.com/v1alpha1/namespaces/a/profiles/p/status").unwrap();
-        assert_eq!((call.verb, call.name.as_deref(), call.subresource.as_deref()), (Verb::Patch, Some("p"), Some("status")));
+        let call = parse(
+            &Method::PATCH,
+            "/apis/shaper.amahdha.com/v1alpha1/namespaces/a/profiles/p/status",
+        )
+        .unwrap();
+        assert_eq!(
+            (call.verb, call.name.as_deref(), call.subresource.as_deref()),
+            (Verb::Patch, Some("p"), Some("status"))
+        );
         let call = parse(&Method::GET, "/api/v1/namespaces").unwrap();
-        assert_eq!((call.verb, call.plural.as_str()), (Verb::List, "namespaces"));
+        assert_eq!(
+            (call.verb, call.plural.as_str()),
+            (Verb::List, "namespaces")
+        );
         assert!(parse(&Method::GET, "/version").is_none());
     }
 }

@@ -73,7 +73,10 @@ impl When {
 
     /// Requests of these verbs.
     pub fn verbs(verbs: impl IntoIterator<Item = Verb>) -> Self {
-        Self { verbs: verbs.into_iter().collect(), ..Self::default() }
+        Self {
+            verbs: verbs.into_iter().collect(),
+            ..Self::default()
+        }
     }
 
     /// Only those about the kind with this plural.
@@ -90,7 +93,12 @@ impl When {
 
     fn covers(&self, call: &Call) -> bool {
         let is_verb = self.verbs.is_empty() || self.verbs.contains(&call.verb);
-        is_verb && self.plural.as_ref().is_none_or(|plural| *plural == call.plural) && self.times != Some(0)
+        is_verb
+            && self
+                .plural
+                .as_ref()
+                .is_none_or(|plural| *plural == call.plural)
+            && self.times != Some(0)
     }
 }
 
@@ -124,8 +132,15 @@ impl Faults {
     }
 
     /// The fault that a request meets, which counts as one time; `can` says which faults mean anything to it.
-    pub(crate) fn meet(&mut self, call: &Call, can: impl Fn(Fault) -> bool) -> Option<(u64, Fault)> {
-        let (id, when, fault) = self.all.iter_mut().find(|(_, when, fault)| can(*fault) && when.covers(call))?;
+    pub(crate) fn meet(
+        &mut self,
+        call: &Call,
+        can: impl Fn(Fault) -> bool,
+    ) -> Option<(u64, Fault)> {
+        let (id, when, fault) = self
+            .all
+            .iter_mut()
+            .find(|(_, when, fault)| can(*fault) && when.covers(call))?;
         when.times = when.times.map(|times| times - 1);
         Some((*id, *fault))
     }
@@ -141,7 +156,10 @@ impl Faults {
 impl Fault {
     /// Whether it is about an answer, rather than about what a list or a watch holds.
     pub(crate) fn is_about_answers(self) -> bool {
-        matches!(self, Self::Status(..) | Self::Slow(_) | Self::Hang | Self::Cut)
+        matches!(
+            self,
+            Self::Status(..) | Self::Slow(_) | Self::Hang | Self::Cut
+        )
     }
 
     /// Whether a watch that runs can meet it.

@@ -69,9 +69,16 @@ impl FakeApiServer {
     pub async fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: channel::Sender::new(0) });
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: channel::Sender::new(0),
+        });
         let accepting = tokio::spawn(accept(listener, shared.clone())).abort_handle();
-        Ok(Self { address, shared, accepting })
+        Ok(Self {
+            address,
+            shared,
+            accepting,
+        })
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -126,7 +133,10 @@ impl FakeApiServer {
     /// Of several faults that fit, the oldest counts. Watches that run already are hit as well by what can hit them.
     #[must_use = "the fault ends when this is dropped"]
     pub fn inject(&self, when: When, fault: Fault) -> Injected {
-        let injected = Injected::new(self.shared.state().faults.add(when, fault), Arc::downgrade(&self.shared));
+        let injected = Injected::new(
+            self.shared.state().faults.add(when, fault),
+            Arc::downgrade(&self.shared),
+        );
         self.shared.change();
         injected
     }
@@ -138,7 +148,12 @@ impl FakeApiServer {
 
     /// How often it was asked this, of the kind with this plural.
     pub fn count(&self, verb: Verb, plural: &str) -> usize {
-        self.shared.state().calls.iter().filter(|call| call.verb == verb && call.plural == plural).count()
+        self.shared
+            .state()
+            .calls
+            .iter()
+            .filter(|call| call.verb == verb && call.plural == plural)
+            .count()
     }
 
     /// Forgets which requests there were.
@@ -180,7 +195,10 @@ impl Shared {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { bookmarks: Duration::from_secs(1), has_watch_list: true }
+        Self {
+            bookmarks: Duration::from_secs(1),
+            has_watch_list: true,
+        }
     }
 }
 
@@ -188,16 +206,24 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     // Dropped with this task, and every connection with it.
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
         while connections.try_join_next().is_some() {}
         let shared = shared.clone();
         connections.spawn(async move {
             let service = service_fn(move |request| {
                 let shared = shared.clone();
-                async move { answer::answer(shared, request).await.ok_or_else(answer::cut) }
+                async move {
+                    answer::answer(shared, request)
+                        .await
+                        .ok_or_else(answer::cut)
+                }
             });
             // A client that goes away, or is cut off, is what tests do here.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }

@@ -30,24 +30,50 @@ enum Term {
 pub(crate) fn answer(shared: &Shared, call: &Call) -> Result<Value, Refusal> {
     let mut state = shared.state();
     let wanted = Wanted::of(call)?;
-    let only = match state.faults.meet(call, |fault| matches!(fault, Fault::OnlyFirst(_))) {
+    let only = match state
+        .faults
+        .meet(call, |fault| matches!(fault, Fault::OnlyFirst(_)))
+    {
         Some((_, Fault::OnlyFirst(count))) => count,
         _ => usize::MAX,
     };
     let (revision, from, list) = match call.parameter("continue") {
         Some(token) => {
-            let expired =
-                || Refusal::new(410, "Expired", "The provided continue parameter is too old to display a consistent list result.");
+            let expired = || {
+                Refusal::new(
+                    410,
+                    "Expired",
+                    "The provided continue parameter is too old to display a consistent list result.",
+                )
+            };
             let (revision, from) = token.split_once('-').ok_or_else(expired)?;
-            let (revision, from) = (revision.parse().map_err(|_| expired())?, from.parse::<usize>().map_err(|_| expired())?);
-            (revision, from, state.store.kept(&call.plural, revision).ok_or_else(expired)?)
+            let (revision, from) = (
+                revision.parse().map_err(|_| expired())?,
+                from.parse::<usize>().map_err(|_| expired())?,
+            );
+            (
+                revision,
+                from,
+                state
+                    .store
+                    .kept(&call.plural, revision)
+                    .ok_or_else(expired)?,
+            )
         }
-        None => (state.store.revision(), 0, Snapshot::new(select(state.store.all(&call.plural), &wanted, only))),
+        None => (
+            state.store.revision(),
+            0,
+            Snapshot::new(select(state.store.all(&call.plural), &wanted, only)),
+        ),
     };
     // A real server gives all at once to whoever is content with any revision.
-    let limit =
-        call.parameter("limit").and_then(|limit| limit.parse::<usize>().ok()).filter(|_| call.parameter("resourceVersion") != Some("0"));
-    let end = limit.filter(|limit| *limit > 0).map_or(list.len(), |limit| list.len().min(from + limit));
+    let limit = call
+        .parameter("limit")
+        .and_then(|limit| limit.parse::<usize>().ok())
+        .filter(|_| call.parameter("resourceVersion") != Some("0"));
+    let end = limit
+        .filter(|limit| *limit > 0)
+        .map_or(list.len(), |limit| list.len().min(from + limit));
     let mut metadata = json!({ "resourceVersion": revision.to_string() });
     if end < list.len() {
         metadata["continue"] = format!("{revision}-{end}").into();
@@ -57,13 +83,28 @@ pub(crate) fn answer(shared: &Shared, call: &Call) -> Result<Value, Refusal> {
         }
     }
     drop(state);
-    let items: Vec<&Value> = list.get(from..end).unwrap_or_default().iter().map(|object| &**object).collect();
-    Ok(json!({ "kind": format!("{}List", kind_of(&call.plural)), "apiVersion": call.api_version(), "metadata": metadata, "items": items }))
+    let items: Vec<&Value> = list
+        .get(from..end)
+        .unwrap_or_default()
+        .iter()
+        .map(|object| &**object)
+        .collect();
+    Ok(
+        json!({ "kind": format!("{}List", kind_of(&call.plural)), "apiVersion": call.api_version(), "metadata": metadata, "items": items }),
+    )
 }
 
 /// Those that are wanted, and no more than so many.
-pub(crate) fn select<'a>(objects: impl Iterator<Item = &'a Arc<Value>>, wanted: &Wanted, only: usize) -> Vec<Arc<Value>> {
-    objects.filter(|object| wanted.covers(object)).take(only).cloned().collect()
+pub(crate) fn select<'a>(
+    objects: impl Iterator<Item = &'a Arc<Value>>,
+    wanted: &Wanted,
+    only: usize,
+) -> Vec<Arc<Value>> {
+    objects
+        .filter(|object| wanted.covers(object))
+        .take(only)
+        .cloned()
+        .collect()
 }
 
 /// The name of a kind by its plural, for what no object says.
@@ -72,7 +113,12 @@ pub(crate) fn kind_of(plural: &str) -> String {
         "configmaps" => "ConfigMap".to_owned(),
         _ => {
             let singular = plural.strip_suffix('s').unwrap_or(plural);
-            singular.chars().take(1).flat_map(char::to_uppercase).chain(singular.chars().skip(1)).collect()
+            singular
+                .chars()
+                .take(1)
+                .flat_map(char::to_uppercase)
+                .chain(singular.chars().skip(1))
+                .collect()
         }
     }
 }
@@ -81,34 +127,62 @@ pub(crate) fn kind_of(plural: &str) -> String {
 
 impl Wanted {
     pub(crate) fn of(call: &Call) -> Result<Self, Refusal> {
-        let unknown = |selector: &str| Refusal::new(400, "BadRequest", format!("this server does not know the selector {selector}"));
-        let mut wanted = Self { namespace: call.namespace.clone(), ..Self::default() };
-        for term in call.parameter("fieldSelector").into_iter().flat_map(|selector| selector.split(',')) {
+        let unknown = |selector: &str| {
+            Refusal::new(
+                400,
+                "BadRequest",
+                format!("this server does not know the selector {selector}"),
+            )
+        };
+        let mut wanted = Self {
+            namespace: call.namespace.clone(),
+            ..Self::default()
+        };
+        for term in call
+            .parameter("fieldSelector")
+            .into_iter()
+            .flat_map(|selector| selector.split(','))
+        {
             match term.split_once('=') {
-                Some(("metadata.name", name)) => wanted.name = Some(name.trim_start_matches('=').to_owned()),
-                Some(("metadata.namespace", name)) => wanted.namespace = Some(name.trim_start_matches('=').to_owned()),
+                Some(("metadata.name", name)) => {
+                    wanted.name = Some(name.trim_start_matches('=').to_owned())
+                }
+                Some(("metadata.namespace", name)) => {
+                    wanted.namespace = Some(name.trim_start_matches('=').to_owned())
+                }
                 _ => return Err(unknown(term)),
             }
         }
-        for term in call.parameter("labelSelector").into_iter().flat_map(|selector| selector.split(',')) {
+        for term in call
+            .parameter("labelSelector")
+            .into_iter()
+            .flat_map(|selector| selector.split(','))
+        {
             if term.contains([' ', '(', ')']) {
                 return Err(unknown(term));
             }
-            let (key, value) =
-                term.split_once('=').map_or((term, None), |(key, value)| (key, Some(value.trim_start_matches('=').to_owned())));
-            wanted.labels.push(match (value, key.strip_suffix('!'), key.strip_prefix('!')) {
-                (Some(value), Some(key), _) => Term::NotEqual(key.to_owned(), value),
-                (Some(value), None, _) => Term::Equal(key.to_owned(), value),
-                (None, _, Some(key)) => Term::HasNot(key.to_owned()),
-                (None, _, None) => Term::Has(key.to_owned()),
+            let (key, value) = term.split_once('=').map_or((term, None), |(key, value)| {
+                (key, Some(value.trim_start_matches('=').to_owned()))
             });
+            wanted.labels.push(
+                match (value, key.strip_suffix('!'), key.strip_prefix('!')) {
+                    (Some(value), Some(key), _) => Term::NotEqual(key.to_owned(), value),
+                    (Some(value), None, _) => Term::Equal(key.to_owned(), value),
+                    (None, _, Some(key)) => Term::HasNot(key.to_owned()),
+                    (None, _, None) => Term::Has(key.to_owned()),
+                },
+            );
         }
         Ok(wanted)
     }
 
     pub(crate) fn covers(&self, object: &Value) -> bool {
         let metadata = &object["metadata"];
-        let is = |name: &str, wanted: &Option<String>| wanted.as_ref().is_none_or(|wanted| metadata[name] == **wanted);
+        let is = |name: &str, wanted: &Option<String>| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| metadata[name] == **wanted)
+        };
         let label = |key: &String| metadata["labels"][key].as_str();
         is("namespace", &self.namespace)
             && is("name", &self.name)

@@ -61,7 +61,10 @@ impl Store {
 
     pub(crate) fn put(&mut self, mut object: Value) -> Value {
         let plural = plural_of(object["kind"].as_str().expect("an object has a kind"));
-        assert!(object["apiVersion"].is_string() && object["metadata"]["name"].is_string(), "an object has apiVersion and metadata.name");
+        assert!(
+            object["apiVersion"].is_string() && object["metadata"]["name"].is_string(),
+            "an object has apiVersion and metadata.name"
+        );
         if object["metadata"]["namespace"].is_null() {
             object["metadata"]["namespace"] = "default".into();
         }
@@ -79,15 +82,21 @@ impl Store {
 
     pub(crate) fn delete(&mut self, plural: &str, namespace: &str, name: &str) -> bool {
         let key = (namespace.to_owned(), name.to_owned());
-        let Some(old) = self.get(plural, &key) else { return false };
+        let Some(old) = self.get(plural, &key) else {
+            return false;
+        };
         self.record("DELETED", plural, &key, (*old).clone());
-        self.kinds.get_mut(plural).expect("it had an object").remove(&key);
+        self.kinds
+            .get_mut(plural)
+            .expect("it had an object")
+            .remove(&key);
         self.applied.remove(&(plural.to_owned(), key));
         true
     }
 
     pub(crate) fn object(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
-        self.get(plural, &(namespace.to_owned(), name.to_owned())).map(|object| (*object).clone())
+        self.get(plural, &(namespace.to_owned(), name.to_owned()))
+            .map(|object| (*object).clone())
     }
 
     pub(crate) fn objects(&self, plural: &str) -> Vec<Value> {
@@ -99,18 +108,28 @@ impl Store {
     }
 
     pub(crate) fn all(&self, plural: &str) -> impl Iterator<Item = &Arc<Value>> {
-        self.kinds.get(plural).into_iter().flat_map(BTreeMap::values)
+        self.kinds
+            .get(plural)
+            .into_iter()
+            .flat_map(BTreeMap::values)
     }
 
     /// What happened to a kind after a revision.
     pub(crate) fn since(&self, plural: &str, revision: u64) -> Vec<Change> {
-        let first = self.history.partition_point(|change| change.revision <= revision);
-        self.history[first..].iter().filter(|change| change.plural == plural).cloned().collect()
+        let first = self
+            .history
+            .partition_point(|change| change.revision <= revision);
+        self.history[first..]
+            .iter()
+            .filter(|change| change.plural == plural)
+            .cloned()
+            .collect()
     }
 
     /// Keeps a list for its next pages.
     pub(crate) fn keep(&mut self, plural: &str, list: Snapshot) {
-        self.snapshots.push_back((self.revision, plural.to_owned(), list));
+        self.snapshots
+            .push_back((self.revision, plural.to_owned(), list));
         if self.snapshots.len() > SNAPSHOTS {
             self.snapshots.pop_front();
         }
@@ -118,12 +137,24 @@ impl Store {
 
     /// A list that was kept at a revision.
     pub(crate) fn kept(&self, plural: &str, revision: u64) -> Option<Snapshot> {
-        self.snapshots.iter().rev().find(|(at, of, _)| *at == revision && of == plural).map(|(.., list)| list.clone())
+        self.snapshots
+            .iter()
+            .rev()
+            .find(|(at, of, _)| *at == revision && of == plural)
+            .map(|(.., list)| list.clone())
     }
 
     /// Writes all of an object but its status, where that is written apart. Nothing happens when nothing is different.
-    pub(crate) fn write(&mut self, plural: &str, key: &Key, old: Option<&Arc<Value>>, mut object: Value) -> Arc<Value> {
-        let metadata = object["metadata"].as_object_mut().expect("an object has metadata");
+    pub(crate) fn write(
+        &mut self,
+        plural: &str,
+        key: &Key,
+        old: Option<&Arc<Value>>,
+        mut object: Value,
+    ) -> Arc<Value> {
+        let metadata = object["metadata"]
+            .as_object_mut()
+            .expect("an object has metadata");
         metadata.insert("name".to_owned(), key.1.clone().into());
         metadata.insert("namespace".to_owned(), key.0.clone().into());
         match old {
@@ -133,9 +164,15 @@ impl Store {
                 }
             }
             None => {
-                let now = Timestamp::now().round(Unit::Second).expect("the clock shows a time that there is");
-                metadata.entry("uid").or_insert_with(|| Uuid::new_v4().to_string().into());
-                metadata.entry("creationTimestamp").or_insert_with(|| now.to_string().into());
+                let now = Timestamp::now()
+                    .round(Unit::Second)
+                    .expect("the clock shows a time that there is");
+                metadata
+                    .entry("uid")
+                    .or_insert_with(|| Uuid::new_v4().to_string().into());
+                metadata
+                    .entry("creationTimestamp")
+                    .or_insert_with(|| now.to_string().into());
                 metadata.insert("generation".to_owned(), 1.into());
             }
         }
@@ -145,18 +182,27 @@ impl Store {
             fields.remove("status");
             fields.extend(status.map(|status| ("status".to_owned(), status)));
         }
-        let Some(old) = old else { return self.record("ADDED", plural, key, object) };
+        let Some(old) = old else {
+            return self.record("ADDED", plural, key, object);
+        };
         if **old == object {
             return old.clone();
         }
         if old["spec"] != object["spec"] {
-            object["metadata"]["generation"] = json!(old["metadata"]["generation"].as_u64().unwrap_or_default() + 1);
+            object["metadata"]["generation"] =
+                json!(old["metadata"]["generation"].as_u64().unwrap_or_default() + 1);
         }
         self.record("MODIFIED", plural, key, object)
     }
 
     /// Writes only the status of an object. Nothing happens when nothing is different.
-    pub(crate) fn write_status(&mut self, plural: &str, key: &Key, old: &Arc<Value>, status: Option<Value>) -> Arc<Value> {
+    pub(crate) fn write_status(
+        &mut self,
+        plural: &str,
+        key: &Key,
+        old: &Arc<Value>,
+        status: Option<Value>,
+    ) -> Arc<Value> {
         if old.get("status") == status.as_ref() {
             return old.clone();
         }
@@ -167,19 +213,40 @@ impl Store {
         self.record("MODIFIED", plural, key, object)
     }
 
-    fn record(&mut self, what: &'static str, plural: &str, key: &Key, mut object: Value) -> Arc<Value> {
+    fn record(
+        &mut self,
+        what: &'static str,
+        plural: &str,
+        key: &Key,
+        mut object: Value,
+    ) -> Arc<Value> {
         self.revision += 1;
         object["metadata"]["resourceVersion"] = self.revision.to_string().into();
         let object = Arc::new(object);
-        let old = self.kinds.entry(plural.to_owned()).or_default().insert(key.clone(), object.clone());
-        self.history.push(Change { revision: self.revision, what, plural: plural.to_owned(), object: object.clone(), old });
+        let old = self
+            .kinds
+            .entry(plural.to_owned())
+            .or_default()
+            .insert(key.clone(), object.clone());
+        self.history.push(Change {
+            revision: self.revision,
+            what,
+            plural: plural.to_owned(),
+            object: object.clone(),
+            old,
+        });
         object
     }
 }
 
 /// Namespace and name.
 fn key_of(object: &Value) -> Key {
-    let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+    let text = |name: &str| {
+        object["metadata"][name]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
     (text("namespace"), text("name"))
 }
 

@@ -51,7 +51,10 @@ pub(crate) fn answer(shared: &Arc<Shared>, call: Call) -> Result<Response<Body>,
         Some((item.map(Frame::data), watch))
     });
     let body = StreamBody::new(frames.boxed()).boxed_unsync();
-    let response = Response::builder().status(200).header(header::CONTENT_TYPE, "application/json").body(body);
+    let response = Response::builder()
+        .status(200)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body);
     Ok(response.expect("a status and a header that are valid"))
 }
 
@@ -61,33 +64,50 @@ impl Watch {
     fn start(shared: Arc<Shared>, call: Call) -> Result<Self, Refusal> {
         let wanted = Wanted::of(&call)?;
         let mut state = shared.state();
-        let asked = call.parameter("resourceVersion").filter(|version| *version != "0").map(str::parse::<u64>).transpose();
-        let asked = asked.map_err(|_| Refusal::new(400, "BadRequest", "resourceVersion is no number"))?;
+        let asked = call
+            .parameter("resourceVersion")
+            .filter(|version| *version != "0")
+            .map(str::parse::<u64>)
+            .transpose();
+        let asked =
+            asked.map_err(|_| Refusal::new(400, "BadRequest", "resourceVersion is no number"))?;
         let begins_with_list = call.is_set("sendInitialEvents");
         if begins_with_list && !state.settings.has_watch_list {
-            let message =
-                "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+            let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
             return Err(Refusal::new(422, "Invalid", message));
         }
         let mut unsent = VecDeque::new();
         let now = state.store.revision();
         if begins_with_list || asked.is_none() {
-            let only = match state.faults.meet(&call, |fault| matches!(fault, Fault::OnlyFirst(_))) {
+            let only = match state
+                .faults
+                .meet(&call, |fault| matches!(fault, Fault::OnlyFirst(_)))
+            {
                 Some((_, Fault::OnlyFirst(count))) => count,
                 _ => usize::MAX,
             };
-            unsent.extend(select(state.store.all(&call.plural), &wanted, only).iter().map(|object| line("ADDED", object)));
+            unsent.extend(
+                select(state.store.all(&call.plural), &wanted, only)
+                    .iter()
+                    .map(|object| line("ADDED", object)),
+            );
         }
         if begins_with_list {
             unsent.push_back(bookmark(&call, now, true));
         }
-        let seconds = call.parameter("timeoutSeconds").and_then(|seconds| seconds.parse().ok());
+        let seconds = call
+            .parameter("timeoutSeconds")
+            .and_then(|seconds| seconds.parse().ok());
         let (changed, bookmarks) = (shared.changed.subscribe(), state.settings.bookmarks);
         drop(state);
         Ok(Self {
             changed,
             wanted,
-            revision: if begins_with_list { now } else { asked.unwrap_or(now) },
+            revision: if begins_with_list {
+                now
+            } else {
+                asked.unwrap_or(now)
+            },
             unsent,
             ends: End::NotYet,
             until: seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
@@ -134,11 +154,14 @@ impl Watch {
                 return true;
             }
             Some((_, Fault::Cut)) => {
-                self.unsent.push_back(Bytes::from_static(b"{\"type\":\"MODI"));
+                self.unsent
+                    .push_back(Bytes::from_static(b"{\"type\":\"MODI"));
                 self.ends = End::Cut;
             }
             Some((_, Fault::Garbage)) => {
-                self.unsent.push_back(Bytes::from_static(b"{\"type\":\"MODIFIED\",\"object\":7}\n"));
+                self.unsent.push_back(Bytes::from_static(
+                    b"{\"type\":\"MODIFIED\",\"object\":7}\n",
+                ));
                 self.ends = End::Regular;
             }
             Some((_, Fault::Gone)) => self.gone(),
@@ -164,7 +187,8 @@ impl Watch {
                 if self.next_bookmark <= Instant::now() {
                     self.next_bookmark = Instant::now() + state.settings.bookmarks;
                     if self.call.is_set("allowWatchBookmarks") {
-                        self.unsent.push_back(bookmark(&self.call, self.revision, false));
+                        self.unsent
+                            .push_back(bookmark(&self.call, self.revision, false));
                     }
                 }
             }
@@ -176,14 +200,21 @@ impl Watch {
     }
 
     fn gone(&mut self) {
-        let status = Refusal::new(410, "Expired", format!("too old resource version: {}", self.revision)).status();
+        let status = Refusal::new(
+            410,
+            "Expired",
+            format!("too old resource version: {}", self.revision),
+        )
+        .status();
         self.unsent.push_back(line("ERROR", &status));
         self.ends = End::Regular;
     }
 
     /// Waits until there may be something to see. A stalled watch does not even notice that its time is over.
     async fn wait(&mut self, is_stalled: bool) {
-        let wake = self.until.map_or(self.next_bookmark, |until| until.min(self.next_bookmark));
+        let wake = self
+            .until
+            .map_or(self.next_bookmark, |until| until.min(self.next_bookmark));
         tokio::select! {
             // The sender lives in `shared`, so this is never its end.
             _ = self.changed.changed() => {}
@@ -197,9 +228,13 @@ fn line(what: &str, object: &Value) -> Bytes {
 }
 
 fn bookmark(call: &Call, revision: u64, ends_list: bool) -> Bytes {
-    let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
+    let mut metadata =
+        json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
     if ends_list {
         metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
     }
-    line("BOOKMARK", &json!({ "kind": kind_of(&call.plural), "apiVersion": call.api_version(), "metadata": metadata }))
+    line(
+        "BOOKMARK",
+        &json!({ "kind": kind_of(&call.plural), "apiVersion": call.api_version(), "metadata": metadata }),
+    )
 }

@@ -18,7 +18,11 @@ use tokio::time::timeout;
 const SOON: Duration = Duration::from_secs(20);
 
 async fn client(server: &FakeApiServer) -> Result<Client> {
-    let config = Config::from_custom_kubeconfig(Kubeconfig::from_yaml(&server.kubeconfig())?, &KubeConfigOptions::default()).await?;
+    let config = Config::from_custom_kubeconfig(
+        Kubeconfig::from_yaml(&server.kubeconfig())?,
+        &KubeConfigOptions::default(),
+    )
+    .await?;
     Ok(Client::try_from(config)?)
 }
 
@@ -39,13 +43,26 @@ fn told(event: &watcher::Event<Assignment>) -> String {
     match event {
         watcher::Event::Init => "init".to_owned(),
         watcher::Event::InitDone => "done".to_owned(),
-        watcher::Event::InitApply(object) => format!("init {}", object.metadata.name.as_deref().unwrap_or_default()),
-        watcher::Event::Apply(object) => format!("apply {}", object.metadata.name.as_deref().unwrap_or_default()),
-        watcher::Event::Delete(object) => format!("delete {}", object.metadata.name.as_deref().unwrap_or_default()),
+        watcher::Event::InitApply(object) => format!(
+            "init {}",
+            object.metadata.name.as_deref().unwrap_or_default()
+        ),
+        watcher::Event::Apply(object) => format!(
+            "apply {}",
+            object.metadata.name.as_deref().unwrap_or_default()
+        ),
+        watcher::Event::Delete(object) => format!(
+            "delete {}",
+            object.metadata.name.as_deref().unwrap_or_default()
+        ),
     }
 }
 
-struct Followed(std::pin::Pin<Box<dyn futures_util::Stream<Item = watcher::Result<watcher::Event<Assignment>>> + Send>>);
+struct Followed(
+    std::pin::Pin<
+        Box<dyn futures_util::Stream<Item = watcher::Result<watcher::Event<Assignment>>> + Send>,
+    >,
+);
 
 impl Followed {
     async fn start(server: &FakeApiServer, config: watcher::Config) -> Result<Self> {
@@ -98,33 +115,59 @@ async fn a_list_comes_in_pages_that_do_not_see_later_changes() -> Result<()> {
     }
     let api = assignments(&server).await?;
     let first = api.list(&ListParams::default().limit(10)).await?;
-    assert_eq!((first.items.len(), first.metadata.remaining_item_count), (10, Some(15)));
+    assert_eq!(
+        (first.items.len(), first.metadata.remaining_item_count),
+        (10, Some(15))
+    );
     server.delete("assignments", "default", "a15");
     let next = |list: &kube::core::ObjectList<Assignment>| {
-        ListParams::default().limit(10).continue_token(list.metadata.continue_.as_deref().unwrap_or_default())
+        ListParams::default()
+            .limit(10)
+            .continue_token(list.metadata.continue_.as_deref().unwrap_or_default())
     };
     let second = api.list(&next(&first)).await?;
     assert_eq!(second.items.len(), 10);
-    assert!(second.items.iter().any(|object| object.metadata.name.as_deref() == Some("a15")));
+    assert!(
+        second
+            .items
+            .iter()
+            .any(|object| object.metadata.name.as_deref() == Some("a15"))
+    );
     let third = api.list(&next(&second)).await?;
-    assert_eq!((third.items.len(), third.metadata.continue_.as_deref()), (5, None));
+    assert_eq!(
+        (third.items.len(), third.metadata.continue_.as_deref()),
+        (5, None)
+    );
 
     server.compact();
-    let expired = api.list(&next(&first)).await.err().context("a page of a forgotten list was given")?;
-    assert!(matches!(&expired, kube::Error::Api(status) if status.code == 410 && status.reason == "Expired"), "{expired:?}");
+    let expired = api
+        .list(&next(&first))
+        .await
+        .err()
+        .context("a page of a forgotten list was given")?;
+    assert!(
+        matches!(&expired, kube::Error::Api(status) if status.code == 410 && status.reason == "Expired"),
+        "{expired:?}"
+    );
     assert_eq!(server.count(Verb::List, "assignments"), 4);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_watcher_lists_and_then_follows() -> Result<()> {
-    for config in [watcher::Config::default().page_size(2), watcher::Config::default().streaming_lists()] {
+    for config in [
+        watcher::Config::default().page_size(2),
+        watcher::Config::default().streaming_lists(),
+    ] {
         let server = FakeApiServer::start().await?;
         for name in ["a", "b", "c"] {
             server.put(assignment(name));
         }
         let mut followed = Followed::start(&server, config).await?;
-        assert_eq!(followed.take(5).await?, ["init", "init a", "init b", "init c", "done"]);
+        assert_eq!(
+            followed.take(5).await?,
+            ["init", "init a", "init b", "init c", "done"]
+        );
         server.put(assignment("d"));
         let mut changed = assignment("a");
         changed["spec"]["priority"] = 2.into();
@@ -141,8 +184,13 @@ async fn a_watcher_lists_and_then_follows() -> Result<()> {
 async fn a_server_without_watch_lists_says_so() -> Result<()> {
     let server = FakeApiServer::start().await?;
     server.set_watch_list(false);
-    let watch = assignments(&server).await?.watch(&WatchParams::default().initial_events(), "").await;
-    let Err(kube::Error::Api(status)) = watch.map(drop) else { anyhow::bail!("the watch was granted") };
+    let watch = assignments(&server)
+        .await?
+        .watch(&WatchParams::default().initial_events(), "")
+        .await;
+    let Err(kube::Error::Api(status)) = watch.map(drop) else {
+        anyhow::bail!("the watch was granted")
+    };
     assert_eq!(status.code, 422);
     Ok(())
 }
@@ -152,9 +200,17 @@ async fn a_watch_gets_bookmarks_while_nothing_happens() -> Result<()> {
     let server = FakeApiServer::start().await?;
     server.set_bookmarks(Duration::from_millis(50));
     server.put(profile("elsewhere"));
-    let watch = assignments(&server).await?.watch(&WatchParams::default(), "0").await?;
-    let event = timeout(SOON, watch.boxed().try_next()).await??.context("the watch ended")?;
-    assert!(matches!(&event, WatchEvent::Bookmark(bookmark) if bookmark.metadata.resource_version == "1"), "{event:?}");
+    let watch = assignments(&server)
+        .await?
+        .watch(&WatchParams::default(), "0")
+        .await?;
+    let event = timeout(SOON, watch.boxed().try_next())
+        .await??
+        .context("the watch ended")?;
+    assert!(
+        matches!(&event, WatchEvent::Bookmark(bookmark) if bookmark.metadata.resource_version == "1"),
+        "{event:?}"
+    );
     Ok(())
 }
 
@@ -168,7 +224,10 @@ async fn a_watcher_behind_a_compaction_lists_again() -> Result<()> {
     server.put(assignment("b"));
     server.compact();
     cut.end();
-    assert_eq!(followed.take(4).await?, ["init", "init a", "init b", "done"]);
+    assert_eq!(
+        followed.take(4).await?,
+        ["init", "init a", "init b", "done"]
+    );
     Ok(())
 }
 
@@ -177,7 +236,10 @@ async fn a_watcher_that_is_told_410_again_and_again_lists_again_and_again() -> R
     let server = FakeApiServer::start().await?;
     let gone = server.inject(When::watches(), Fault::Gone);
     let mut followed = Followed::start(&server, watcher::Config::default()).await?;
-    assert_eq!(followed.take(6).await?, ["init", "done", "init", "done", "init", "done"]);
+    assert_eq!(
+        followed.take(6).await?,
+        ["init", "done", "init", "done", "init", "done"]
+    );
     assert!(server.count(Verb::List, "assignments") >= 3);
     gone.end();
     server.put(assignment("a"));
@@ -191,7 +253,10 @@ async fn a_relist_can_be_empty_once() -> Result<()> {
     server.put(assignment("a"));
     let mut followed = Followed::start(&server, watcher::Config::default()).await?;
     assert_eq!(followed.take(3).await?, ["init", "init a", "done"]);
-    let _empty = server.inject(When::lists().of("assignments").times(1), Fault::OnlyFirst(0));
+    let _empty = server.inject(
+        When::lists().of("assignments").times(1),
+        Fault::OnlyFirst(0),
+    );
     let _gone = server.inject(When::watches().times(1), Fault::Gone);
     assert_eq!(followed.take(2).await?, ["init", "done"]);
     let _gone = server.inject(When::watches().times(1), Fault::Gone);
@@ -203,19 +268,31 @@ async fn a_relist_can_be_empty_once() -> Result<()> {
 async fn a_stalled_watch_says_nothing_until_it_goes_on() -> Result<()> {
     let server = FakeApiServer::start().await?;
     server.set_bookmarks(Duration::from_millis(10));
-    let mut watch = assignments(&server).await?.watch(&WatchParams::default().timeout(1), "0").await?.boxed();
-    timeout(SOON, watch.try_next()).await??.context("no bookmark came")?;
+    let mut watch = assignments(&server)
+        .await?
+        .watch(&WatchParams::default().timeout(1), "0")
+        .await?
+        .boxed();
+    timeout(SOON, watch.try_next())
+        .await??
+        .context("no bookmark came")?;
     let stall = server.inject(When::watches(), Fault::Stall);
     server.put(assignment("a"));
     // Past its own time-out, and then some. What was on its way already may still come.
     let silence = async {
-        while watch.try_next().await?.is_some_and(|event| matches!(event, WatchEvent::Bookmark(_))) {}
+        while watch
+            .try_next()
+            .await?
+            .is_some_and(|event| matches!(event, WatchEvent::Bookmark(_)))
+        {}
         anyhow::Ok(())
     };
     assert!(timeout(Duration::from_millis(1500), silence).await.is_err());
     stall.end();
     loop {
-        let event = timeout(SOON, watch.try_next()).await??.context("the watch ended")?;
+        let event = timeout(SOON, watch.try_next())
+            .await??
+            .context("the watch ended")?;
         if let WatchEvent::Added(object) = event {
             assert_eq!(object.metadata.name.as_deref(), Some("a"));
             return Ok(());
@@ -228,14 +305,25 @@ async fn a_storm_of_429_says_when_to_come_back_and_ends_by_itself() -> Result<()
     let server = FakeApiServer::start().await?;
     server.put(profile("p"));
     let _storm = server.inject(When::verbs([Verb::Get]), Fault::Status(429, Some(1)));
-    let request = || http::Request::get(format!("{}/apis/shaper.amahdha.com/v1alpha1/namespaces/default/profiles/p", server.url()));
+    let request = || {
+        http::Request::get(format!(
+            "{}/apis/shaper.amahdha.com/v1alpha1/namespaces/default/profiles/p",
+            server.url()
+        ))
+    };
     // kube itself waits and tries again, so this looks at what it was told.
     let answer = raw(&server, &request().body(())?).await?;
-    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after: 1\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after: 1\r\n"),
+        "{answer}"
+    );
 
     let server = FakeApiServer::start().await?;
     server.put(profile("p"));
-    let _storm = server.inject(When::verbs([Verb::Get]).times(2), Fault::Status(429, Some(1)));
+    let _storm = server.inject(
+        When::verbs([Verb::Get]).times(2),
+        Fault::Status(429, Some(1)),
+    );
     let api: Api<Profile> = Api::default_namespaced(client(&server).await?);
     api.get("p").await?;
     assert_eq!(server.count(Verb::Get, "profiles"), 3);
@@ -245,8 +333,17 @@ async fn a_storm_of_429_says_when_to_come_back_and_ends_by_itself() -> Result<()
 /// What the server answers to a GET, as it goes over the wire.
 async fn raw(server: &FakeApiServer, request: &http::Request<()>) -> Result<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(server.url().trim_start_matches("http://")).await?;
-    stream.write_all(format!("GET {} HTTP/1.1\r\nHost: fake\r\nConnection: close\r\n\r\n", request.uri().path()).as_bytes()).await?;
+    let mut stream =
+        tokio::net::TcpStream::connect(server.url().trim_start_matches("http://")).await?;
+    stream
+        .write_all(
+            format!(
+                "GET {} HTTP/1.1\r\nHost: fake\r\nConnection: close\r\n\r\n",
+                request.uri().path()
+            )
+            .as_bytes(),
+        )
+        .await?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await?;
     Ok(text)
@@ -258,11 +355,19 @@ async fn an_answer_can_be_late_or_never_come_and_a_connection_can_be_cut() -> Re
     server.put(profile("p"));
     let api: Api<Profile> = Api::default_namespaced(client(&server).await?);
     let slow = server.inject(When::any(), Fault::Slow(Duration::from_millis(200)));
-    assert!(timeout(Duration::from_millis(50), api.get("p")).await.is_err());
+    assert!(
+        timeout(Duration::from_millis(50), api.get("p"))
+            .await
+            .is_err()
+    );
     timeout(SOON, api.get("p")).await??;
     slow.end();
     let hang = server.inject(When::any(), Fault::Hang);
-    assert!(timeout(Duration::from_millis(200), api.get("p")).await.is_err());
+    assert!(
+        timeout(Duration::from_millis(200), api.get("p"))
+            .await
+            .is_err()
+    );
     hang.end();
     let cut = server.inject(When::any(), Fault::Cut);
     assert!(timeout(SOON, api.get("p")).await?.is_err());
@@ -275,7 +380,11 @@ async fn an_answer_can_be_late_or_never_come_and_a_connection_can_be_cut() -> Re
 async fn garbage_in_a_watch_is_an_error_and_no_event() -> Result<()> {
     let server = FakeApiServer::start().await?;
     let _garbage = server.inject(When::watches().times(1), Fault::Garbage);
-    let mut watch = assignments(&server).await?.watch(&WatchParams::default(), "0").await?.boxed();
+    let mut watch = assignments(&server)
+        .await?
+        .watch(&WatchParams::default(), "0")
+        .await?
+        .boxed();
     assert!(timeout(SOON, watch.try_next()).await?.is_err());
     Ok(())
 }
@@ -284,17 +393,38 @@ async fn garbage_in_a_watch_is_an_error_and_no_event() -> Result<()> {
 async fn a_lease_is_written_only_by_who_has_read_the_newest() -> Result<()> {
     let server = FakeApiServer::start().await?;
     let api: Api<Lease> = Api::namespaced(client(&server).await?, "shaper-system");
-    let lease: Lease = serde_json::from_value(json!({ "metadata": { "name": "shaper-controller" }, "spec": { "holderIdentity": "a" } }))?;
+    let lease: Lease = serde_json::from_value(
+        json!({ "metadata": { "name": "shaper-controller" }, "spec": { "holderIdentity": "a" } }),
+    )?;
     let created = api.create(&PostParams::default(), &lease).await?;
-    let again = api.create(&PostParams::default(), &lease).await.err().context("it was made twice")?;
-    assert!(matches!(&again, kube::Error::Api(status) if status.code == 409 && status.reason == "AlreadyExists"), "{again:?}");
+    let again = api
+        .create(&PostParams::default(), &lease)
+        .await
+        .err()
+        .context("it was made twice")?;
+    assert!(
+        matches!(&again, kube::Error::Api(status) if status.code == 409 && status.reason == "AlreadyExists"),
+        "{again:?}"
+    );
 
     let mut mine = created.clone();
     mine.spec.as_mut().context("it has a spec")?.holder_identity = Some("b".to_owned());
-    let replaced = api.replace("shaper-controller", &PostParams::default(), &mine).await?;
-    assert_ne!(replaced.metadata.resource_version, created.metadata.resource_version);
-    let late = api.replace("shaper-controller", &PostParams::default(), &mine).await.err().context("an old one was written")?;
-    assert!(matches!(&late, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict"), "{late:?}");
+    let replaced = api
+        .replace("shaper-controller", &PostParams::default(), &mine)
+        .await?;
+    assert_ne!(
+        replaced.metadata.resource_version,
+        created.metadata.resource_version
+    );
+    let late = api
+        .replace("shaper-controller", &PostParams::default(), &mine)
+        .await
+        .err()
+        .context("an old one was written")?;
+    assert!(
+        matches!(&late, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict"),
+        "{late:?}"
+    );
     assert!(api.get_opt("another").await?.is_none());
     Ok(())
 }
@@ -304,8 +434,7 @@ async fn a_status_is_applied_apart_and_the_same_again_is_no_change() -> Result<(
     let server = FakeApiServer::start().await?;
     server.put(profile("p"));
     let api: Api<Profile> = Api::default_namespaced(client(&server).await?);
-    let condition =
-        json!({ "type": "Accepted", "status": "True", "reason": "A", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let condition = json!({ "type": "Accepted", "status": "True", "reason": "A", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
     let id = "445a4753-3d59-4429-8cea-7db9febdecad";
     let apply = |ids: Value| {
         let patch = json!({
@@ -318,15 +447,33 @@ async fn a_status_is_applied_apart_and_the_same_again_is_no_change() -> Result<(
     let first = apply(json!({ "a": id, "b": id })).await?;
     assert_eq!(first.spec.ipxe, "#!ipxe");
     let same = apply(json!({ "a": id, "b": id })).await?;
-    assert_eq!(same.metadata.resource_version, first.metadata.resource_version);
+    assert_eq!(
+        same.metadata.resource_version,
+        first.metadata.resource_version
+    );
     let fewer = apply(json!({ "b": id })).await?;
-    assert_ne!(fewer.metadata.resource_version, first.metadata.resource_version);
+    assert_ne!(
+        fewer.metadata.resource_version,
+        first.metadata.resource_version
+    );
     let status = fewer.status.context("it has a status")?;
     assert_eq!(status.additional_config.keys().collect::<Vec<_>>(), ["b"]);
     assert_eq!(status.conditions.len(), 1);
 
-    let merged = api.patch_status("p", &PatchParams::default(), &Patch::Merge(json!({ "status": { "observedGeneration": null } }))).await?;
-    assert_eq!(merged.status.context("it has a status")?.observed_generation, None);
+    let merged = api
+        .patch_status(
+            "p",
+            &PatchParams::default(),
+            &Patch::Merge(json!({ "status": { "observedGeneration": null } })),
+        )
+        .await?;
+    assert_eq!(
+        merged
+            .status
+            .context("it has a status")?
+            .observed_generation,
+        None
+    );
     assert_eq!(merged.metadata.generation, Some(1));
     assert_eq!(server.count(Verb::Patch, "profiles"), 4);
     Ok(())
@@ -335,12 +482,22 @@ async fn a_status_is_applied_apart_and_the_same_again_is_no_change() -> Result<(
 #[tokio::test]
 async fn events_are_kept_under_generated_names() -> Result<()> {
     let server = FakeApiServer::start().await?;
-    let api: Api<k8s_openapi::api::events::v1::Event> = Api::default_namespaced(client(&server).await?);
-    let event = serde_json::from_value(json!({ "metadata": { "generateName": "p." }, "eventTime": null, "reason": "Accepted" }))?;
+    let api: Api<k8s_openapi::api::events::v1::Event> =
+        Api::default_namespaced(client(&server).await?);
+    let event = serde_json::from_value(
+        json!({ "metadata": { "generateName": "p." }, "eventTime": null, "reason": "Accepted" }),
+    )?;
     api.create(&PostParams::default(), &event).await?;
     api.create(&PostParams::default(), &event).await?;
     assert_eq!(server.objects("events").len(), 2);
-    assert_eq!(server.calls().iter().filter(|call| call.verb == Verb::Create).count(), 2);
+    assert_eq!(
+        server
+            .calls()
+            .iter()
+            .filter(|call| call.verb == Verb::Create)
+            .count(),
+        2
+    );
     Ok(())
 }
 
@@ -348,7 +505,11 @@ async fn events_are_kept_under_generated_names() -> Result<()> {
 async fn a_watch_of_labelled_objects_sees_them_come_and_go() -> Result<()> {
     let server = FakeApiServer::start().await?;
     let params = WatchParams::default().labels("serve=true");
-    let mut watch = assignments(&server).await?.watch(&params, "0").await?.boxed();
+    let mut watch = assignments(&server)
+        .await?
+        .watch(&params, "0")
+        .await?
+        .boxed();
     let mut labelled = assignment("a");
     server.put(labelled.clone());
     labelled["metadata"]["labels"] = json!({ "serve": "true" });
@@ -356,7 +517,10 @@ async fn a_watch_of_labelled_objects_sees_them_come_and_go() -> Result<()> {
     server.put(assignment("a"));
     let mut seen = Vec::new();
     while seen.len() < 2 {
-        match timeout(SOON, watch.try_next()).await??.context("the watch ended")? {
+        match timeout(SOON, watch.try_next())
+            .await??
+            .context("the watch ended")?
+        {
             WatchEvent::Added(_) => seen.push("added"),
             WatchEvent::Deleted(_) => seen.push("deleted"),
             WatchEvent::Bookmark(_) => {}

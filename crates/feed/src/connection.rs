@@ -51,7 +51,12 @@ pub(crate) struct PeerInfo(SocketAddr);
 // === impl Accepted ===
 
 impl Accepted {
-    pub(crate) fn new(listener: TcpListener, tls: Arc<Live<Mutual>>, limit: usize, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        listener: TcpListener,
+        tls: Arc<Live<Mutual>>,
+        limit: usize,
+        stop: CancellationToken,
+    ) -> Self {
         let (sender, connections) = mpsc::channel(16);
         tokio::spawn(accept(listener, tls, limit, sender, stop));
         Self(connections)
@@ -108,15 +113,30 @@ async fn accept(
     }
 }
 
-async fn shake_hands(stream: TcpStream, address: SocketAddr, tls: &Arc<Live<Mutual>>) -> io::Result<Connection> {
+async fn shake_hands(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: &Arc<Live<Mutual>>,
+) -> io::Result<Connection> {
     let Some(current) = tls.current() else {
         return Err(io::Error::other("there is no usable certificate here"));
     };
     stream.set_nodelay(true)?;
-    let stream = Counted { stream, received: Counter::default() };
-    let handshake = timeout(HANDSHAKE, TlsAcceptor::from(current.server()).accept(stream));
+    let stream = Counted {
+        stream,
+        received: Counter::default(),
+    };
+    let handshake = timeout(
+        HANDSHAKE,
+        TlsAcceptor::from(current.server()).accept(stream),
+    );
     let stream = handshake.await.map_err(|_| io::ErrorKind::TimedOut)??;
-    Ok(Connection::new(stream.into(), address, tls.clone(), Mutual::check_client))
+    Ok(Connection::new(
+        stream.into(),
+        address,
+        tls.clone(),
+        Mutual::check_client,
+    ))
 }
 
 // === impl Connection ===
@@ -129,12 +149,24 @@ impl Connection {
         tls: Arc<Live<Mutual>>,
         check: fn(&Mutual, &[CertificateDer<'_>]) -> Result<(), rustls::Error>,
     ) -> Self {
-        let chain: Vec<_> =
-            stream.get_ref().1.peer_certificates().unwrap_or_default().iter().map(|cert| cert.clone().into_owned()).collect();
+        let chain: Vec<_> = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .unwrap_or_default()
+            .iter()
+            .map(|cert| cert.clone().into_owned())
+            .collect();
         let end = CancellationToken::new();
         let ended = Box::pin(end.clone().cancelled_owned());
         tokio::spawn(recheck(chain, address, tls, check, end.clone()));
-        Self { stream, peer: PeerInfo(address), ended, _end_with_us: end.clone().drop_guard(), end }
+        Self {
+            stream,
+            peer: PeerInfo(address),
+            ended,
+            _end_with_us: end.clone().drop_guard(),
+            end,
+        }
     }
 
     /// Resolves when the connection is over, for whatever reason.
@@ -162,7 +194,9 @@ async fn recheck(
         if end.run_until_cancelled(next).await.is_none() {
             return;
         }
-        let Some(Err(error)) = tls.current().map(|current| check(&current, &chain)) else { continue };
+        let Some(Err(error)) = tls.current().map(|current| check(&current, &chain)) else {
+            continue;
+        };
         info!(%peer, %error, "a peer's certificate is not accepted any more; the connection ends");
         end.cancel();
         return;
@@ -170,7 +204,11 @@ async fn recheck(
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.is_ended(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
@@ -179,7 +217,11 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if self.is_ended(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
@@ -205,7 +247,11 @@ impl Connected for Connection {
 
 impl fmt::Display for PeerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", SocketAddr::new(self.0.ip().to_canonical(), self.0.port()))
+        write!(
+            f,
+            "{}",
+            SocketAddr::new(self.0.ip().to_canonical(), self.0.port())
+        )
     }
 }
 
@@ -218,7 +264,11 @@ impl Counted {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.received.inc_by((buf.filled().len() - before) as u64);
@@ -227,7 +277,11 @@ impl AsyncRead for Counted {
 }
 
 impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

@@ -61,7 +61,10 @@ struct FileMessage {
 impl FolderCopy {
     /// The copy of a folder, in this directory.
     pub fn new(directory: &Path, folder: &Path) -> Self {
-        Self { path: directory.join("folder.copy"), folder: folder.to_string_lossy().into_owned() }
+        Self {
+            path: directory.join("folder.copy"),
+            folder: folder.to_string_lossy().into_owned(),
+        }
     }
 
     /// The file.
@@ -71,24 +74,35 @@ impl FolderCopy {
 
     /// None where there is none. A Profile that this version can't compile is left out.
     pub fn read(&self) -> Result<Option<Vec<FileCopy>>, Unusable> {
-        let Some(bytes) = sealed::read(&self.path, MAGIC)? else { return Ok(None) };
+        let Some(bytes) = sealed::read(&self.path, MAGIC)? else {
+            return Ok(None);
+        };
         let mut rest = &bytes[..];
         let header = Header::decode_length_delimited(&mut rest).map_err(|_| Unusable::Damaged)?;
         if header.folder != self.folder {
             return Err(Unusable::Other(format!("the folder {}", header.folder)));
         }
         let one = |_| {
-            let message = FileMessage::decode_length_delimited(&mut rest).map_err(|_| Unusable::Damaged)?;
+            let message =
+                FileMessage::decode_length_delimited(&mut rest).map_err(|_| Unusable::Damaged)?;
             FileCopy::of(message).ok_or(Unusable::Damaged)
         };
-        (0..header.files).map(one).collect::<Result<_, _>>().map(Some)
+        (0..header.files)
+            .map(one)
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// Replaces the copy. A reader sees the old one or the new one, whole, also after a power cut.
     pub fn write(&self, files: &[FileCopy]) -> io::Result<()> {
         sealed::write(&self.path, MAGIC, |writer| {
-            writer.message(&Header { folder: self.folder.clone(), files: files.len() as u64 })?;
-            files.iter().try_for_each(|file| writer.message(&FileMessage::from(file)))
+            writer.message(&Header {
+                folder: self.folder.clone(),
+                files: files.len() as u64,
+            })?;
+            files
+                .iter()
+                .try_for_each(|file| writer.message(&FileMessage::from(file)))
         })
     }
 }
@@ -99,12 +113,32 @@ impl FileCopy {
     fn of(message: FileMessage) -> Option<Self> {
         let objects = message.objects.unwrap_or_default();
         let key = |key: proto::ObjectKey| ObjectKey::new(key.namespace, key.name);
-        let passed = message.profiles_passed_over.into_iter().map(key).map(Name::Profile);
-        let passed_over = passed.chain(message.assignments_passed_over.into_iter().map(key).map(Name::Assignment)).collect();
+        let passed = message
+            .profiles_passed_over
+            .into_iter()
+            .map(key)
+            .map(Name::Profile);
+        let passed_over = passed
+            .chain(
+                message
+                    .assignments_passed_over
+                    .into_iter()
+                    .map(key)
+                    .map(Name::Assignment),
+            )
+            .collect();
         Some(Self {
             path: message.path.into(),
-            profiles: objects.profiles.into_iter().filter_map(|one| wire::profile(one, "", |_| None).ok().map(Arc::new)).collect(),
-            assignments: objects.assignments.into_iter().map(|one| wire::assignment(one, "").ok().map(Arc::new)).collect::<Option<_>>()?,
+            profiles: objects
+                .profiles
+                .into_iter()
+                .filter_map(|one| wire::profile(one, "", |_| None).ok().map(Arc::new))
+                .collect(),
+            assignments: objects
+                .assignments
+                .into_iter()
+                .map(|one| wire::assignment(one, "").ok().map(Arc::new))
+                .collect::<Option<_>>()?,
             passed_over,
         })
     }
@@ -120,11 +154,24 @@ impl From<&FileCopy> for FileMessage {
             }
         }
         let objects = Part {
-            profiles: file.profiles.iter().map(|profile| wire::from_profile(profile)).collect(),
-            assignments: file.assignments.iter().map(|assignment| wire::from_assignment(assignment)).collect(),
+            profiles: file
+                .profiles
+                .iter()
+                .map(|profile| wire::from_profile(profile))
+                .collect(),
+            assignments: file
+                .assignments
+                .iter()
+                .map(|assignment| wire::from_assignment(assignment))
+                .collect(),
             ..Part::default()
         };
-        Self { path: file.path.to_string_lossy().into_owned(), objects: Some(objects), profiles_passed_over, assignments_passed_over }
+        Self {
+            path: file.path.to_string_lossy().into_owned(),
+            objects: Some(objects),
+            profiles_passed_over,
+            assignments_passed_over,
+        }
     }
 }
 
@@ -138,12 +185,16 @@ mod tests {
     fn files() -> Vec<FileCopy> {
         let key = |name: &str| ObjectKey::new("ns", name);
         let labels = BTreeMap::from([("os".to_owned(), "x".to_owned())]);
-        let profile = Profile::compile(key("p"), None, &labels, "#!ipxe\n", &BTreeMap::new()).unwrap();
+        let profile =
+            Profile::compile(key("p"), None, &labels, "#!ipxe\n", &BTreeMap::new()).unwrap();
         let assignment = Assignment {
             key: key("a"),
             created: None,
             labels: boot::Labels::default(),
-            subjects: boot::SubjectSelectors { serials: ["S1".into()].into(), ..boot::SubjectSelectors::default() },
+            subjects: boot::SubjectSelectors {
+                serials: ["S1".into()].into(),
+                ..boot::SubjectSelectors::default()
+            },
             profiles: labels.iter().collect(),
             priority: 3,
         };
@@ -153,7 +204,11 @@ mod tests {
             assignments: vec![Arc::new(assignment.clone())],
             passed_over: vec![Name::Assignment(key("a"))],
         };
-        let two = FileCopy { path: "two.json".into(), assignments: vec![Arc::new(assignment)], ..FileCopy::default() };
+        let two = FileCopy {
+            path: "two.json".into(),
+            assignments: vec![Arc::new(assignment)],
+            ..FileCopy::default()
+        };
         vec![one, two]
     }
 
@@ -165,7 +220,9 @@ mod tests {
         copy.write(&files()).unwrap();
         assert_eq!(copy.read().unwrap().unwrap(), files());
         let other = FolderCopy::new(directory.path(), Path::new("/srv/other"));
-        assert!(matches!(other.read(), Err(Unusable::Other(folder)) if folder == "the folder /srv/boot"));
+        assert!(
+            matches!(other.read(), Err(Unusable::Other(folder)) if folder == "the folder /srv/boot")
+        );
     }
 
     #[test]
@@ -180,7 +237,10 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
             fs::write(copy.path(), &damaged).unwrap();
-            assert!(matches!(copy.read(), Err(Unusable::Damaged | Unusable::Foreign)), "damaged at {at}");
+            assert!(
+                matches!(copy.read(), Err(Unusable::Damaged | Unusable::Foreign)),
+                "damaged at {at}"
+            );
         }
     }
 }

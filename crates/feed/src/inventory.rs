@@ -73,15 +73,39 @@ impl Inventory {
 
 impl From<Inventory> for proto::Inventory {
     fn from(inventory: Inventory) -> Self {
-        let Inventory { profiles, assignments, names, unaccepted, unaccepted_names } = inventory;
-        Self { profiles, assignments, names, unaccepted, unaccepted_names }
+        let Inventory {
+            profiles,
+            assignments,
+            names,
+            unaccepted,
+            unaccepted_names,
+        } = inventory;
+        Self {
+            profiles,
+            assignments,
+            names,
+            unaccepted,
+            unaccepted_names,
+        }
     }
 }
 
 impl From<proto::Inventory> for Inventory {
     fn from(inventory: proto::Inventory) -> Self {
-        let proto::Inventory { profiles, assignments, names, unaccepted, unaccepted_names } = inventory;
-        Self { profiles, assignments, names, unaccepted, unaccepted_names }
+        let proto::Inventory {
+            profiles,
+            assignments,
+            names,
+            unaccepted,
+            unaccepted_names,
+        } = inventory;
+        Self {
+            profiles,
+            assignments,
+            names,
+            unaccepted,
+            unaccepted_names,
+        }
     }
 }
 
@@ -95,7 +119,11 @@ fn digest(name: &Name) -> u64 {
     for part in [kind, "/", &name.key().namespace, "/", &name.key().name] {
         hash.update(part.as_bytes());
     }
-    u64::from_be_bytes(hash.finish().as_ref()[..8].try_into().expect("a digest has 32 bytes"))
+    u64::from_be_bytes(
+        hash.finish().as_ref()[..8]
+            .try_into()
+            .expect("a digest has 32 bytes"),
+    )
 }
 
 #[cfg(test)]
@@ -107,7 +135,12 @@ mod tests {
     #[test]
     fn the_digest_of_a_name_is_that_of_the_protocol() {
         // printf Profile/ns/name | sha256sum
-        assert_eq!(digest(&Name::Profile(ObjectKey::new("ns", "name").in_partition("west"))), 0xc793_392e_0ba5_6c90);
+        assert_eq!(
+            digest(&Name::Profile(
+                ObjectKey::new("ns", "name").in_partition("west")
+            )),
+            0xc793_392e_0ba5_6c90
+        );
     }
 
     #[test]
@@ -125,6 +158,10 @@ mod tests {
         assert_eq!(other, Inventory::default());
         one.take(&a);
         one.add(&Name::Profile(a.key().clone()));
-        assert_ne!((one.profiles, one.assignments), (0, 2), "kinds are told apart");
+        assert_ne!(
+            (one.profiles, one.assignments),
+            (0, 2),
+            "kinds are told apart"
+        );
     }
 }

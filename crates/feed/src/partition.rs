@@ -38,13 +38,21 @@ impl Partitions {
                 return Err(InvalidPartitions::Twice(name.to_owned()));
             }
         }
-        if partitions.is_empty() { Err(InvalidPartitions::None) } else { Ok(Self(partitions)) }
+        if partitions.is_empty() {
+            Err(InvalidPartitions::None)
+        } else {
+            Ok(Self(partitions))
+        }
     }
 
     /// The cluster that has a key.
     pub fn of(&self, key: &str) -> &str {
         // Reversed, so that of equal weights the first name is the last seen, which is the one that `max_by_key` takes.
-        self.0.iter().rev().max_by_key(|name| weight(name, key)).expect("there is at least one")
+        self.0
+            .iter()
+            .rev()
+            .max_by_key(|name| weight(name, key))
+            .expect("there is at least one")
     }
 }
 
@@ -53,7 +61,11 @@ fn weight(cluster: &str, key: &str) -> u64 {
     for part in [cluster.as_bytes(), &[0], key.as_bytes()] {
         hash.update(part);
     }
-    u64::from_be_bytes(hash.finish().as_ref()[..8].try_into().expect("a digest has 32 bytes"))
+    u64::from_be_bytes(
+        hash.finish().as_ref()[..8]
+            .try_into()
+            .expect("a digest has 32 bytes"),
+    )
 }
 
 #[cfg(test)]
@@ -69,7 +81,11 @@ mod tests {
             assert_eq!(weight(cluster, key), expected, "{cluster} {key}");
         }
         let abc = Partitions::new(["a", "b", "c"]).unwrap();
-        for (key, expected) in [("default/web-1", CHOICES[0]), ("47c6da67-7477-4970-aa03-84e48ff4f6ad", CHOICES[1]), ("", CHOICES[2])] {
+        for (key, expected) in [
+            ("default/web-1", CHOICES[0]),
+            ("47c6da67-7477-4970-aa03-84e48ff4f6ad", CHOICES[1]),
+            ("", CHOICES[2]),
+        ] {
             assert_eq!(abc.of(key), expected, "{key}");
         }
     }
@@ -85,8 +101,14 @@ mod tests {
     #[test]
     fn what_is_no_list_of_partitions_is_refused() {
         assert_eq!(Partitions::new([]), Err(InvalidPartitions::None));
-        assert!(matches!(Partitions::new(["a", "a"]), Err(InvalidPartitions::Twice(_))));
-        assert!(matches!(Partitions::new(["a", "B"]), Err(InvalidPartitions::Name(_))));
+        assert!(matches!(
+            Partitions::new(["a", "a"]),
+            Err(InvalidPartitions::Twice(_))
+        ));
+        assert!(matches!(
+            Partitions::new(["a", "B"]),
+            Err(InvalidPartitions::Name(_))
+        ));
     }
 
     #[test]
@@ -95,9 +117,16 @@ mod tests {
         let partitions = Partitions::new(names).unwrap();
         let mut counts = std::collections::BTreeMap::<&str, u32>::new();
         for key in 0..40_000 {
-            *counts.entry(partitions.of(&format!("default/machine-{key}"))).or_default() += 1;
+            *counts
+                .entry(partitions.of(&format!("default/machine-{key}")))
+                .or_default() += 1;
         }
-        assert!(names.iter().all(|name| (9_500..10_500).contains(&counts[name])), "{counts:?}");
+        assert!(
+            names
+                .iter()
+                .all(|name| (9_500..10_500).contains(&counts[name])),
+            "{counts:?}"
+        );
     }
 
     proptest! {

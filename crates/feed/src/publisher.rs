@@ -59,7 +59,12 @@ impl Publisher {
 
     /// Remembers the names of at most so many changed objects. Who missed more gets a snapshot.
     pub fn with_journal(limit: usize) -> Self {
-        let published = Published { catalog: Catalog::new(), revision: 0, journal: Journal::new(limit), inventory: Inventory::default() };
+        let published = Published {
+            catalog: Catalog::new(),
+            revision: 0,
+            journal: Journal::new(limit),
+            inventory: Inventory::default(),
+        };
         Self {
             epoch: rand::rng().random(),
             shared: Arc::new(SharedCatalog::new(Catalog::new())),
@@ -114,7 +119,10 @@ impl Publisher {
     /// The catalog holds all that there is: followers may have it. Until then they are told to ask another controller.
     pub fn set_ready(&self) {
         if !self.is_ready.swap(true, Ordering::AcqRel) {
-            info!(revision = self.revision(), "the feed is ready for followers");
+            info!(
+                revision = self.revision(),
+                "the feed is ready for followers"
+            );
         }
     }
 
@@ -139,13 +147,17 @@ impl Publisher {
     }
 
     fn position(&self, revision: u64) -> proto::Position {
-        proto::Position { epoch: self.epoch, revision }
+        proto::Position {
+            epoch: self.epoch,
+            revision,
+        }
     }
 
     /// What brings a follower from a position to now: the changes, or a snapshot where it is not ours or too long ago.
     fn batch_after(&self, after: Option<proto::Position>) -> Batch {
         let published = lock(&self.published);
-        let after = after.filter(|after| after.epoch == self.epoch && after.revision <= published.revision);
+        let after =
+            after.filter(|after| after.epoch == self.epoch && after.revision <= published.revision);
         let commit = proto::Commit {
             position: Some(self.position(published.revision)),
             inventory: Some(published.inventory.into()),
@@ -163,7 +175,10 @@ impl Default for Publisher {
 }
 
 fn account(catalog: &Catalog, name: &Name) -> Account {
-    Account { accepted: catalog.contains(name), unaccepted: catalog.unaccepted(name).is_some() }
+    Account {
+        accepted: catalog.contains(name),
+        unaccepted: catalog.unaccepted(name).is_some(),
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -77,27 +77,51 @@ impl Replica {
     ) -> Result<Self, InvalidSources> {
         let mut by_partition = BTreeMap::<Box<str>, Vec<Source>>::new();
         for source in sources {
-            by_partition.entry(source.partition.clone()).or_default().push(source);
+            by_partition
+                .entry(source.partition.clone())
+                .or_default()
+                .push(source);
         }
         match by_partition.get("") {
             None if by_partition.is_empty() => return Err(InvalidSources::None),
-            Some(unnamed) if by_partition.len() > 1 => return Err(InvalidSources::Mixed(unnamed[0].to_string())),
+            Some(unnamed) if by_partition.len() > 1 => {
+                return Err(InvalidSources::Mixed(unnamed[0].to_string()));
+            }
             _ => {}
         }
         let union = Arc::new(Union::new(shared, by_partition.len()));
         let partition = |(name, sources): (Box<str>, Vec<Source>)| {
-            let link = Arc::new(Link::new(union.clone(), Holding::new(&name, guard), metrics.of(&name)));
-            let copy = state_dir.as_ref().map(|directory| Copy::new(directory, &name));
-            (name, Partition { sources, link, copy })
+            let link = Arc::new(Link::new(
+                union.clone(),
+                Holding::new(&name, guard),
+                metrics.of(&name),
+            ));
+            let copy = state_dir
+                .as_ref()
+                .map(|directory| Copy::new(directory, &name));
+            (
+                name,
+                Partition {
+                    sources,
+                    link,
+                    copy,
+                },
+            )
         };
         let partitions = by_partition.into_iter().map(partition).collect();
-        Ok(Self { partitions, union, metrics })
+        Ok(Self {
+            partitions,
+            union,
+            metrics,
+        })
     }
 
     /// Takes what is on disk of former times.
     pub fn restore(&self) {
         for (name, partition) in &self.partitions {
-            let Some(copy) = &partition.copy else { continue };
+            let Some(copy) = &partition.copy else {
+                continue;
+            };
             let (shown, path) = (name, copy.path().display());
             match copy.read() {
                 Ok(Some(restored)) => {
@@ -113,7 +137,9 @@ impl Replica {
                     partition.link.tell_loaded();
                 }
                 Ok(None) => {}
-                Err(error) => warn!(partition = %shown, file = %path, %error, "the copy on disk is ignored"),
+                Err(error) => {
+                    warn!(partition = %shown, file = %path, %error, "the copy on disk is ignored")
+                }
             }
         }
     }
@@ -126,10 +152,20 @@ impl Replica {
     }
 
     /// Follows until `stop`. A peer must have one of these names; if there are none, the one by which it is called.
-    pub async fn run(&self, tls: Arc<Live<Mutual>>, names: Option<Vec<PeerName>>, stop: CancellationToken) {
+    pub async fn run(
+        &self,
+        tls: Arc<Live<Mutual>>,
+        names: Option<Vec<PeerName>>,
+        stop: CancellationToken,
+    ) {
         let mut tasks = JoinSet::new();
         for partition in self.partitions.values() {
-            let network = Network::new(partition.sources.clone(), tls.clone(), names.clone(), partition.link.metrics().received.clone());
+            let network = Network::new(
+                partition.sources.clone(),
+                tls.clone(),
+                names.clone(),
+                partition.link.metrics().received.clone(),
+            );
             let (link, token) = (partition.link.clone(), stop.clone());
             tasks.spawn(async move { Box::pin(link.run(network, token)).await });
             if let Some(copy) = partition.copy.clone() {
@@ -146,7 +182,11 @@ impl Replica {
 
     /// Every host of the sources: who may answer, where nobody said otherwise.
     pub fn hosts(&self) -> Vec<PeerName> {
-        self.partitions.values().flat_map(|partition| &partition.sources).map(|source| source.peer.clone()).collect()
+        self.partitions
+            .values()
+            .flat_map(|partition| &partition.sources)
+            .map(|source| source.peer.clone())
+            .collect()
     }
 
     /// Brings those metrics up to date that depend on the time.
@@ -154,8 +194,12 @@ impl Replica {
         for partition in self.partitions.values() {
             let (metrics, holding) = (partition.link.metrics(), lock(partition.link.holding()));
             // Nothing is known yet: older than any limit of an alert.
-            metrics.age.set(holding.age().map_or(f64::INFINITY, |age| age.as_secs_f64()));
-            metrics.revision.set(gauge(holding.position().unwrap_or_default().revision));
+            metrics
+                .age
+                .set(holding.age().map_or(f64::INFINITY, |age| age.as_secs_f64()));
+            metrics
+                .revision
+                .set(gauge(holding.position().unwrap_or_default().revision));
             metrics.guard.set(i64::from(holding.held() > 0));
             metrics.held.set(gauge(holding.held()));
             metrics.refused.set(gauge(holding.refused().len()));
@@ -166,7 +210,9 @@ impl Replica {
         let catalog = self.union.shared().load();
         self.metrics.count("Assignment", catalog.assignment_count());
         self.metrics.count("Profile", catalog.profile_count());
-        self.metrics.contested.set(gauge(self.union.contested().count()));
+        self.metrics
+            .contested
+            .set(gauge(self.union.contested().count()));
     }
 
     /// How each partition is, in sentences; first those that something is the matter with.
@@ -181,8 +227,14 @@ impl Replica {
             }
             let status = partition.link.status();
             if let Some(controller) = status.following {
-                let (age, since) = (shown(lock(partition.link.holding()).age()), shown(Some(status.since.elapsed())));
-                remarks.push(format!("{}: following {controller} for {since}, as of {age} ago", partition_name(name)));
+                let (age, since) = (
+                    shown(lock(partition.link.holding()).age()),
+                    shown(Some(status.since.elapsed())),
+                );
+                remarks.push(format!(
+                    "{}: following {controller} for {since}, as of {age} ago",
+                    partition_name(name)
+                ));
             }
         }
         remarks
@@ -190,7 +242,10 @@ impl Replica {
 
     /// How long ago everything that is held was last known to be true, by the partition that was heard the longest ago.
     pub fn age(&self) -> Option<Duration> {
-        self.partitions.values().filter_map(|partition| lock(partition.link.holding()).age()).max()
+        self.partitions
+            .values()
+            .filter_map(|partition| lock(partition.link.holding()).age())
+            .max()
     }
 
     /// What an operator should know before believing an answer: partitions that are away, what the guard holds, what can't be used.
@@ -206,27 +261,49 @@ impl Replica {
                     Some(age) => format!("served as it was {} ago", shown(Some(age))),
                     None => "nothing of it is known yet".to_owned(),
                 };
-                troubles.push(format!("{shown_name}: away for {since}, {served} ({})", status.trouble));
+                troubles.push(format!(
+                    "{shown_name}: away for {since}, {served} ({})",
+                    status.trouble
+                ));
             }
             if let Some(hold) = holding.guard().holding() {
-                let query = if name.is_empty() { String::new() } else { format!("?partition={name}") };
+                let query = if name.is_empty() {
+                    String::new()
+                } else {
+                    format!("?partition={name}")
+                };
                 troubles.push(format!(
                     "{shown_name}: the guard keeps {} of {} objects that the last snapshots lack; if they are meant to be gone, POST /guard/confirm{query} to this port",
                     hold.lost.len(),
                     hold.known
                 ));
             }
-            troubles.extend(holding.refused().iter().map(|(name, reason)| format!("{name} can't be used here: {reason}")));
+            troubles.extend(
+                holding
+                    .refused()
+                    .iter()
+                    .map(|(name, reason)| format!("{name} can't be used here: {reason}")),
+            );
         }
         troubles
     }
 
     /// An operator says that what the guard holds of a partition, or of all, is gone indeed. Tells how many objects that were.
     pub fn confirm(&self, partition: Option<&str>) -> Result<usize, NoPartition> {
-        let names = || self.partitions.keys().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ");
+        let names = || {
+            self.partitions
+                .keys()
+                .map(AsRef::as_ref)
+                .collect::<Vec<&str>>()
+                .join(", ")
+        };
         let chosen: Vec<_> = match partition {
             None => self.partitions.values().collect(),
-            Some(name) => vec![self.partitions.get(name).ok_or_else(|| NoPartition(name.to_owned(), names()))?],
+            Some(name) => vec![
+                self.partitions
+                    .get(name)
+                    .ok_or_else(|| NoPartition(name.to_owned(), names()))?,
+            ],
         };
         let confirm = |partition: &Partition| {
             let count = self.union.confirm(&mut lock(partition.link.holding()));
@@ -238,7 +315,11 @@ impl Replica {
 }
 
 fn partition_name(name: &str) -> String {
-    if name.is_empty() { "the feed".to_owned() } else { format!("partition {name}") }
+    if name.is_empty() {
+        "the feed".to_owned()
+    } else {
+        format!("partition {name}")
+    }
 }
 
 fn shown(duration: Option<Duration>) -> String {

@@ -43,8 +43,16 @@ pub(crate) fn read(path: &Path, magic: &[u8]) -> Result<Option<Vec<u8>>, Unusabl
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let rest = bytes.strip_prefix(magic).ok_or(if magic.starts_with(&bytes) { Unusable::Damaged } else { Unusable::Foreign })?;
-    let (sum, rest) = rest.split_at_checked(SHA256_OUTPUT_LEN).ok_or(Unusable::Damaged)?;
+    let rest = bytes
+        .strip_prefix(magic)
+        .ok_or(if magic.starts_with(&bytes) {
+            Unusable::Damaged
+        } else {
+            Unusable::Foreign
+        })?;
+    let (sum, rest) = rest
+        .split_at_checked(SHA256_OUTPUT_LEN)
+        .ok_or(Unusable::Damaged)?;
     if digest(&SHA256, rest).as_ref() != sum {
         return Err(Unusable::Damaged);
     }
@@ -54,9 +62,16 @@ pub(crate) fn read(path: &Path, magic: &[u8]) -> Result<Option<Vec<u8>>, Unusabl
 }
 
 /// Replaces a file. A reader sees the old one or the new one, whole, also after a power cut.
-pub(crate) fn write(path: &Path, magic: &[u8], fill: impl FnOnce(&mut Writer<BufWriter<&File>>) -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn write(
+    path: &Path,
+    magic: &[u8],
+    fill: impl FnOnce(&mut Writer<BufWriter<&File>>) -> io::Result<()>,
+) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new().prefix(".copy").permissions(fs::Permissions::from_mode(0o600)).tempfile_in(directory)?;
+    let file = tempfile::Builder::new()
+        .prefix(".copy")
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(directory)?;
     write_to(file.as_file(), magic, fill)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
@@ -64,8 +79,15 @@ pub(crate) fn write(path: &Path, magic: &[u8], fill: impl FnOnce(&mut Writer<Buf
 }
 
 /// Writes what such a file is.
-pub(crate) fn write_to(file: &File, magic: &[u8], fill: impl FnOnce(&mut Writer<BufWriter<&File>>) -> io::Result<()>) -> io::Result<()> {
-    let mut writer = Writer { inner: BufWriter::with_capacity(256 * 1024, file), sum: Context::new(&SHA256) };
+pub(crate) fn write_to(
+    file: &File,
+    magic: &[u8],
+    fill: impl FnOnce(&mut Writer<BufWriter<&File>>) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut writer = Writer {
+        inner: BufWriter::with_capacity(256 * 1024, file),
+        sum: Context::new(&SHA256),
+    };
     writer.inner.write_all(magic)?;
     writer.inner.write_all(&[0; SHA256_OUTPUT_LEN])?;
     fill(&mut writer)?;

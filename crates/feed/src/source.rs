@@ -50,26 +50,51 @@ impl FromStr for Source {
             return Err(InvalidSource::Plain(text.to_owned()));
         }
         let uri: http::Uri = url.parse().map_err(|_| invalid())?;
-        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(invalid)?;
-        if uri.scheme_str() != Some("https") || !uri.path().trim_matches('/').is_empty() || uri.query().is_some() {
+        let authority = uri
+            .authority()
+            .filter(|authority| !authority.as_str().contains('@'))
+            .ok_or_else(invalid)?;
+        if uri.scheme_str() != Some("https")
+            || !uri.path().trim_matches('/').is_empty()
+            || uri.query().is_some()
+        {
             return Err(invalid());
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']');
         let port = match authority.as_str().strip_prefix(authority.host()) {
             Some("" | ":") => DEFAULT_PORT,
-            _ => authority.port_u16().filter(|port| *port != 0).ok_or_else(invalid)?,
+            _ => authority
+                .port_u16()
+                .filter(|port| *port != 0)
+                .ok_or_else(invalid)?,
         };
         let peer = host.parse().map_err(|_| invalid())?;
-        Ok(Self { partition: partition.into(), host: host.into(), port, peer })
+        Ok(Self {
+            partition: partition.into(),
+            host: host.into(),
+            port,
+            peer,
+        })
     }
 }
 
 /// The names of partitions are labels of DNS: they stand in keys, metrics and file names.
 pub(crate) fn check_partition(name: &str) -> Result<&str, InvalidSource> {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let ends_are_plain = [name.bytes().next(), name.bytes().last()].iter().all(|end| end.is_some_and(is_plain));
-    let is_name = name.len() <= 63 && ends_are_plain && name.bytes().all(|byte| is_plain(byte) || byte == b'-');
-    if is_name { Ok(name) } else { Err(InvalidSource::NoPartition(name.to_owned())) }
+    let ends_are_plain = [name.bytes().next(), name.bytes().last()]
+        .iter()
+        .all(|end| end.is_some_and(is_plain));
+    let is_name = name.len() <= 63
+        && ends_are_plain
+        && name.bytes().all(|byte| is_plain(byte) || byte == b'-');
+    if is_name {
+        Ok(name)
+    } else {
+        Err(InvalidSource::NoPartition(name.to_owned()))
+    }
 }
 
 impl fmt::Display for Source {
@@ -90,26 +115,63 @@ mod tests {
     fn a_source_is_a_url_perhaps_with_a_partition() {
         for (text, partition, shown) in [
             ("https://controller", "", "https://controller:9443"),
-            ("https://controller.shaper.svc:1234/", "", "https://controller.shaper.svc:1234"),
+            (
+                "https://controller.shaper.svc:1234/",
+                "",
+                "https://controller.shaper.svc:1234",
+            ),
             ("west=https://10.0.0.1", "west", "https://10.0.0.1:9443"),
-            ("eu-1=https://[2001:db8::1]:8443", "eu-1", "https://[2001:db8::1]:8443"),
+            (
+                "eu-1=https://[2001:db8::1]:8443",
+                "eu-1",
+                "https://[2001:db8::1]:8443",
+            ),
             ("https://[::1]", "", "https://[::1]:9443"),
         ] {
             let source: Source = text.parse().unwrap();
-            assert_eq!((&*source.partition, source.to_string().as_str()), (partition, shown), "{text}");
+            assert_eq!(
+                (&*source.partition, source.to_string().as_str()),
+                (partition, shown),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn what_names_no_controller_is_refused() {
-        for text in
-            ["", "controller", "ftp://a", "https://", "https://a:0", "https://a:99999", "https://a/b", "https://a?b", "https://u@a", "a=b"]
-        {
-            assert!(matches!(text.parse::<Source>(), Err(InvalidSource::NoUrl(_))), "{text:?}: {:?}", text.parse::<Source>());
+        for text in [
+            "",
+            "controller",
+            "ftp://a",
+            "https://",
+            "https://a:0",
+            "https://a:99999",
+            "https://a/b",
+            "https://a?b",
+            "https://u@a",
+            "a=b",
+        ] {
+            assert!(
+                matches!(text.parse::<Source>(), Err(InvalidSource::NoUrl(_))),
+                "{text:?}: {:?}",
+                text.parse::<Source>()
+            );
         }
-        assert!(matches!("http://a".parse::<Source>(), Err(InvalidSource::Plain(_))));
-        for text in ["=https://a", "West=https://a", "-=https://a", "a/b=https://a", "../a=https://a"] {
-            assert!(matches!(text.parse::<Source>(), Err(InvalidSource::NoPartition(_))), "{text:?}");
+        assert!(matches!(
+            "http://a".parse::<Source>(),
+            Err(InvalidSource::Plain(_))
+        ));
+        for text in [
+            "=https://a",
+            "West=https://a",
+            "-=https://a",
+            "a/b=https://a",
+            "../a=https://a",
+        ] {
+            assert!(
+                matches!(text.parse::<Source>(), Err(InvalidSource::NoPartition(_))),
+                "{text:?}"
+            );
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::{
-    Assignment, Claim, ConfigName, LabelSelector, Labels, Mac, Name, ObjectKey, Operator, Profile, Requirement, Sorted, SubjectSelectors,
-    Templates, Unaccepted,
+    Assignment, Claim, ConfigName, LabelSelector, Labels, Mac, Name, ObjectKey, Operator, Profile,
+    Requirement, Sorted, SubjectSelectors, Templates, Unaccepted,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -25,7 +25,10 @@ pub struct Malformed {
 // === to the wire ===
 
 pub(crate) fn from_key(key: &ObjectKey) -> proto::ObjectKey {
-    proto::ObjectKey { namespace: key.namespace.to_string(), name: key.name.to_string() }
+    proto::ObjectKey {
+        namespace: key.namespace.to_string(),
+        name: key.name.to_string(),
+    }
 }
 
 /// A Profile as it is sent.
@@ -33,7 +36,11 @@ pub fn from_profile(profile: &Profile) -> proto::Profile {
     let config = |name: &ConfigName| proto::Config {
         name: name.to_string(),
         template: profile.templates.config_source(name).to_owned(),
-        id: profile.ids.get(name).map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
+        id: profile
+            .ids
+            .get(name)
+            .map(|id| id.as_bytes().to_vec())
+            .unwrap_or_default(),
     };
     proto::Profile {
         key: Some(from_key(&profile.key)),
@@ -51,10 +58,23 @@ pub fn from_assignment(assignment: &Assignment) -> proto::Assignment {
         key: Some(from_key(&assignment.key)),
         created: assignment.created.map(from_timestamp),
         labels: from_labels(&assignment.labels),
-        uuids: subjects.uuids.iter().map(|uuid| uuid.as_bytes().to_vec()).collect(),
+        uuids: subjects
+            .uuids
+            .iter()
+            .map(|uuid| uuid.as_bytes().to_vec())
+            .collect(),
         serial_numbers: subjects.serials.iter().map(ToString::to_string).collect(),
-        mac_addresses: subjects.macs.iter().map(|mac| mac.octets().to_vec()).collect(),
-        labels_required: subjects.labels.requirements().iter().map(from_requirement).collect(),
+        mac_addresses: subjects
+            .macs
+            .iter()
+            .map(|mac| mac.octets().to_vec())
+            .collect(),
+        labels_required: subjects
+            .labels
+            .requirements()
+            .iter()
+            .map(from_requirement)
+            .collect(),
         profile_selectors: from_labels(&assignment.profiles),
         priority: assignment.priority,
     }
@@ -63,20 +83,28 @@ pub fn from_assignment(assignment: &Assignment) -> proto::Assignment {
 pub(crate) fn from_unaccepted(unaccepted: &Unaccepted) -> proto::Unaccepted {
     let claim = match &unaccepted.claim {
         Claim::Profile(profile) => proto::unaccepted::Claim::Profile(from_claim(profile)),
-        Claim::Assignment(assignment) => proto::unaccepted::Claim::Assignment(from_assignment(assignment)),
+        Claim::Assignment(assignment) => {
+            proto::unaccepted::Claim::Assignment(from_assignment(assignment))
+        }
         Claim::Nothing { key, created } => proto::unaccepted::Claim::Nothing(proto::Assignment {
             key: Some(from_key(key)),
             created: created.map(from_timestamp),
             ..proto::Assignment::default()
         }),
     };
-    proto::Unaccepted { fault: unaccepted.fault.to_string(), claim: Some(claim) }
+    proto::Unaccepted {
+        fault: unaccepted.fault.to_string(),
+        claim: Some(claim),
+    }
 }
 
 /// A Profile of which only the ids of configs are known.
 fn from_claim(profile: &Profile) -> proto::Profile {
-    let config =
-        |(name, id): (&ConfigName, &Uuid)| proto::Config { name: name.to_string(), template: String::new(), id: id.as_bytes().to_vec() };
+    let config = |(name, id): (&ConfigName, &Uuid)| proto::Config {
+        name: name.to_string(),
+        template: String::new(),
+        id: id.as_bytes().to_vec(),
+    };
     proto::Profile {
         key: Some(from_key(&profile.key)),
         created: profile.created.map(from_timestamp),
@@ -87,7 +115,10 @@ fn from_claim(profile: &Profile) -> proto::Profile {
 }
 
 fn from_labels(labels: &Labels) -> BTreeMap<String, String> {
-    labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    labels
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 fn from_requirement(requirement: &Requirement) -> proto::LabelRequirement {
@@ -106,7 +137,10 @@ fn from_requirement(requirement: &Requirement) -> proto::LabelRequirement {
 }
 
 fn from_timestamp(time: Timestamp) -> proto::Timestamp {
-    proto::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+    proto::Timestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    }
 }
 
 // === from the wire ===
@@ -115,31 +149,54 @@ pub(crate) fn key(key: Option<proto::ObjectKey>, partition: &str) -> Result<Obje
     let key = key.unwrap_or_default();
     if key.name.is_empty() || key.namespace.is_empty() {
         let object = format!("{}/{}", key.namespace, key.name);
-        return Err(Malformed { object, reason: "an object needs a namespace and a name".to_owned() });
+        return Err(Malformed {
+            object,
+            reason: "an object needs a namespace and a name".to_owned(),
+        });
     }
     Ok(ObjectKey::new(key.namespace, key.name).in_partition(partition))
 }
 
 /// A Profile. Where the templates are those of the Profile that is known, they are shared and not compiled again.
-pub fn profile(message: proto::Profile, partition: &str, known: impl Fn(&ObjectKey) -> Option<Arc<Profile>>) -> Result<Profile, Malformed> {
+pub fn profile(
+    message: proto::Profile,
+    partition: &str,
+    known: impl Fn(&ObjectKey) -> Option<Arc<Profile>>,
+) -> Result<Profile, Malformed> {
     let key = key(message.key, partition)?;
     let object = Name::Profile(key.clone()).to_string();
-    let malformed = |reason: String| Malformed { object: object.clone(), reason };
+    let malformed = |reason: String| Malformed {
+        object: object.clone(),
+        reason,
+    };
     let mut configs = BTreeMap::new();
     let mut ids = BTreeMap::new();
     for config in message.additional_config {
-        let name: ConfigName = config.name.parse().map_err(|error: boot::name::InvalidConfigName| malformed(error.to_string()))?;
+        let name: ConfigName = config
+            .name
+            .parse()
+            .map_err(|error: boot::name::InvalidConfigName| malformed(error.to_string()))?;
         if !config.id.is_empty() {
-            let id = Uuid::from_slice(&config.id).map_err(|_| malformed(format!("the id of config {name} is no UUID")))?;
+            let id = Uuid::from_slice(&config.id)
+                .map_err(|_| malformed(format!("the id of config {name} is no UUID")))?;
             ids.insert(name.clone(), id);
         }
         configs.insert(name, config.template);
     }
-    let created = message.created.map(timestamp).transpose().map_err(&malformed)?;
-    let known = known(&key).map(|known| known.templates.clone()).filter(|templates| is_made_of(templates, &message.ipxe, &configs));
+    let created = message
+        .created
+        .map(timestamp)
+        .transpose()
+        .map_err(&malformed)?;
+    let known = known(&key)
+        .map(|known| known.templates.clone())
+        .filter(|templates| is_made_of(templates, &message.ipxe, &configs));
     let templates = match known {
         Some(templates) => templates,
-        None => Arc::new(Templates::compile(&message.ipxe, &configs).map_err(|error| malformed(error.to_string()))?),
+        None => Arc::new(
+            Templates::compile(&message.ipxe, &configs)
+                .map_err(|error| malformed(error.to_string()))?,
+        ),
     };
     Ok(Profile::with_templates(key, created, &message.labels, templates).with_ids(ids))
 }
@@ -148,49 +205,92 @@ pub fn profile(message: proto::Profile, partition: &str, known: impl Fn(&ObjectK
 pub(crate) fn claim(message: &proto::Profile, partition: &str) -> Result<Profile, Malformed> {
     let key = key(message.key.clone(), partition)?;
     let created = message.created.and_then(|created| timestamp(created).ok());
-    let ids = message.additional_config.iter().filter_map(|config| Some((config.name.parse().ok()?, Uuid::from_slice(&config.id).ok()?)));
+    let ids = message.additional_config.iter().filter_map(|config| {
+        Some((
+            config.name.parse().ok()?,
+            Uuid::from_slice(&config.id).ok()?,
+        ))
+    });
     Ok(Profile::claim(key, created, &message.labels).with_ids(ids.collect()))
 }
 
 /// An object that is not accepted. A claim that can't be read stops the batch, as an Assignment does: others could get its machines.
-pub(crate) fn unaccepted(message: proto::Unaccepted, partition: &str) -> Result<Unaccepted, Malformed> {
+pub(crate) fn unaccepted(
+    message: proto::Unaccepted,
+    partition: &str,
+) -> Result<Unaccepted, Malformed> {
     let claim = match message.claim {
-        Some(proto::unaccepted::Claim::Profile(profile)) => Claim::Profile(Arc::new(claim(&profile, partition)?)),
-        Some(proto::unaccepted::Claim::Assignment(message)) => Claim::Assignment(Arc::new(assignment(message, partition)?)),
+        Some(proto::unaccepted::Claim::Profile(profile)) => {
+            Claim::Profile(Arc::new(claim(&profile, partition)?))
+        }
+        Some(proto::unaccepted::Claim::Assignment(message)) => {
+            Claim::Assignment(Arc::new(assignment(message, partition)?))
+        }
         Some(proto::unaccepted::Claim::Nothing(message)) => {
             let Assignment { key, created, .. } = assignment(message, partition)?;
             Claim::Nothing { key, created }
         }
         None => {
-            let reason = "it is not accepted, and makes its claim in a way that this version does not know".to_owned();
-            return Err(Malformed { object: "an object".to_owned(), reason });
+            let reason =
+                "it is not accepted, and makes its claim in a way that this version does not know"
+                    .to_owned();
+            return Err(Malformed {
+                object: "an object".to_owned(),
+                reason,
+            });
         }
     };
-    Ok(Unaccepted { claim, fault: message.fault.into() })
+    Ok(Unaccepted {
+        claim,
+        fault: message.fault.into(),
+    })
 }
 
 fn is_made_of(templates: &Templates, script: &str, configs: &BTreeMap<ConfigName, String>) -> bool {
     templates.script_source() == script
         && templates.config_names().eq(configs.keys())
-        && configs.iter().all(|(name, source)| templates.config_source(name) == source)
+        && configs
+            .iter()
+            .all(|(name, source)| templates.config_source(name) == source)
 }
 
 /// An Assignment.
 pub fn assignment(message: proto::Assignment, partition: &str) -> Result<Assignment, Malformed> {
     let key = key(message.key, partition)?;
     let object = Name::Assignment(key.clone()).to_string();
-    let malformed = |reason: &str| Malformed { object: object.clone(), reason: reason.to_owned() };
-    let uuid = |bytes: &Vec<u8>| Uuid::from_slice(bytes).map_err(|_| malformed("a uuid has not 16 bytes"));
-    let mac = |octets: &Vec<u8>| Mac::from_octets(octets).ok_or_else(|| malformed("a MAC address has not 6, 8 or 20 octets"));
-    let requirements: Result<Vec<_>, _> = message.labels_required.into_iter().map(requirement).collect();
+    let malformed = |reason: &str| Malformed {
+        object: object.clone(),
+        reason: reason.to_owned(),
+    };
+    let uuid =
+        |bytes: &Vec<u8>| Uuid::from_slice(bytes).map_err(|_| malformed("a uuid has not 16 bytes"));
+    let mac = |octets: &Vec<u8>| {
+        Mac::from_octets(octets).ok_or_else(|| malformed("a MAC address has not 6, 8 or 20 octets"))
+    };
+    let requirements: Result<Vec<_>, _> = message
+        .labels_required
+        .into_iter()
+        .map(requirement)
+        .collect();
     Ok(Assignment {
-        created: message.created.map(timestamp).transpose().map_err(|reason| malformed(&reason))?,
+        created: message
+            .created
+            .map(timestamp)
+            .transpose()
+            .map_err(|reason| malformed(&reason))?,
         labels: message.labels.iter().collect(),
         subjects: SubjectSelectors {
             uuids: message.uuids.iter().map(uuid).collect::<Result<_, _>>()?,
             serials: message.serial_numbers.into_iter().map(Into::into).collect(),
-            macs: message.mac_addresses.iter().map(mac).collect::<Result<_, _>>()?,
-            labels: LabelSelector::new(&BTreeMap::new(), requirements.map_err(|reason| malformed(&reason))?),
+            macs: message
+                .mac_addresses
+                .iter()
+                .map(mac)
+                .collect::<Result<_, _>>()?,
+            labels: LabelSelector::new(
+                &BTreeMap::new(),
+                requirements.map_err(|reason| malformed(&reason))?,
+            ),
         },
         profiles: message.profile_selectors.iter().collect(),
         priority: message.priority,
@@ -206,12 +306,19 @@ fn requirement(message: proto::LabelRequirement) -> Result<Requirement, String> 
         Ok(proto::Operator::Exists) => Operator::Exists,
         Ok(proto::Operator::DoesNotExist) => Operator::DoesNotExist,
         Ok(proto::Operator::Unspecified) | Err(_) => {
-            return Err(format!("it asks for label {:?} by operator {}, which this version does not know", message.key, message.operator));
+            return Err(format!(
+                "it asks for label {:?} by operator {}, which this version does not know",
+                message.key, message.operator
+            ));
         }
     };
-    Ok(Requirement { key: message.key.into(), operator })
+    Ok(Requirement {
+        key: message.key.into(),
+        operator,
+    })
 }
 
 fn timestamp(message: proto::Timestamp) -> Result<Timestamp, String> {
-    Timestamp::new(message.seconds, message.nanos).map_err(|_| "its time of creation is out of range".to_owned())
+    Timestamp::new(message.seconds, message.nanos)
+        .map_err(|_| "its time of creation is out of range".to_owned())
 }

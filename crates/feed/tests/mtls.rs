@@ -38,7 +38,13 @@ struct Follower {
 }
 
 /// A follower's files, whom it calls, who may answer; the word in the controller's metrics, and words among the follower's troubles.
-type Case<'c> = (&'c Secret, &'c Controller, Option<&'c [&'c str]>, &'c str, &'c str);
+type Case<'c> = (
+    &'c Secret,
+    &'c Controller,
+    Option<&'c [&'c str]>,
+    &'c str,
+    &'c str,
+);
 
 fn directory(secret: &Secret) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -59,7 +65,12 @@ fn text(registry: &Registry) -> String {
 async fn controller(secret: &Secret, allowed: &[&str], objects: usize) -> Controller {
     let tls = directory(secret);
     let mut registry = Registry::default();
-    let live = Live::mutual("feed", tls.path(), names(allowed), Metrics::register(&mut registry));
+    let live = Live::mutual(
+        "feed",
+        tls.path(),
+        names(allowed),
+        Metrics::register(&mut registry),
+    );
     let publisher = Arc::new(Publisher::new());
     publisher.apply((0..objects).map(|n| machine(&format!("m{n}"), 0)).collect());
     publisher.set_ready();
@@ -68,19 +79,46 @@ async fn controller(secret: &Secret, allowed: &[&str], objects: usize) -> Contro
     let stop = CancellationToken::new();
     tokio::spawn(live.clone().follow(stop.clone()));
     let metrics = PublisherMetrics::register(&mut registry);
-    let serve = feed::serve(listener, publisher.clone(), live, metrics, PublisherLimits::default(), stop.clone());
+    let serve = feed::serve(
+        listener,
+        publisher.clone(),
+        live,
+        metrics,
+        PublisherLimits::default(),
+        stop.clone(),
+    );
     let serving = tokio::spawn(async move { serve.await.unwrap() });
-    Controller { publisher, tls, address, registry, stop, serving }
+    Controller {
+        publisher,
+        tls,
+        address,
+        registry,
+        stop,
+        serving,
+    }
 }
 
 /// Calls `localhost`; `allowed` are the names that may answer.
 fn follower(secret: &Secret, controllers: &[&Controller], allowed: Option<&[&str]>) -> Follower {
     let tls = directory(secret);
     let mut registry = Registry::default();
-    let sources = controllers.iter().map(|controller| format!("https://127.0.0.1:{}", controller.address.port()).parse().unwrap());
+    let sources = controllers.iter().map(|controller| {
+        format!("https://127.0.0.1:{}", controller.address.port())
+            .parse()
+            .unwrap()
+    });
     let shared = Arc::new(SharedCatalog::new(Catalog::new()));
     let metrics = ReplicaMetrics::register(&mut registry);
-    let replica = Arc::new(Replica::new(sources.collect(), GuardLimits::default(), None, shared.clone(), metrics).unwrap());
+    let replica = Arc::new(
+        Replica::new(
+            sources.collect(),
+            GuardLimits::default(),
+            None,
+            shared.clone(),
+            metrics,
+        )
+        .unwrap(),
+    );
     let allowed = allowed.map(names);
     let peers = allowed.clone().unwrap_or_else(|| replica.hosts());
     let live = Live::mutual("feed", tls.path(), peers, Metrics::register(&mut registry));
@@ -88,7 +126,13 @@ fn follower(secret: &Secret, controllers: &[&Controller], allowed: Option<&[&str
     tokio::spawn(live.clone().follow(stop.clone()));
     let (running, token) = (replica.clone(), stop.clone());
     tokio::spawn(async move { running.run(live, allowed, token).await });
-    Follower { replica, shared, tls, registry, stop }
+    Follower {
+        replica,
+        shared,
+        tls,
+        registry,
+        stop,
+    }
 }
 
 impl Follower {
@@ -102,17 +146,26 @@ impl Follower {
                 sleep(Duration::from_millis(2)).await;
             }
         };
-        timeout(LONG, wait).await.unwrap_or_else(|_| panic!("it did not come: {:?}", self.replica.remarks()));
+        timeout(LONG, wait)
+            .await
+            .unwrap_or_else(|_| panic!("it did not come: {:?}", self.replica.remarks()));
     }
 
     /// Waits until the troubles say this.
     async fn until_it_says(&self, words: &str) {
         let wait = async {
-            while !self.replica.troubles().iter().any(|trouble| trouble.contains(words)) {
+            while !self
+                .replica
+                .troubles()
+                .iter()
+                .any(|trouble| trouble.contains(words))
+            {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(LONG, wait).await.unwrap_or_else(|_| panic!("not {words}, but {:?}", self.replica.remarks()));
+        timeout(LONG, wait)
+            .await
+            .unwrap_or_else(|_| panic!("not {words}, but {:?}", self.replica.remarks()));
     }
 }
 
@@ -134,24 +187,41 @@ fn machine(name: &str, priority: i32) -> Change {
 }
 
 fn priority(catalog: &Catalog, name: &str) -> Option<i32> {
-    catalog.assignment(&ObjectKey::new("ns", name)).map(|assignment| assignment.priority)
+    catalog
+        .assignment(&ObjectKey::new("ns", name))
+        .map(|assignment| assignment.priority)
 }
 
 #[tokio::test]
 async fn a_change_reaches_a_replica_and_the_end_of_the_controller_leaves_it_as_it_is() {
     let authority = Authority::new("ca");
     let controller = controller(&authority.issue("shaper-controller"), &["shaper-api"], 5000).await;
-    let follower = follower(&authority.issue("shaper-api"), &[&controller], Some(&["shaper-controller"]));
+    let follower = follower(
+        &authority.issue("shaper-api"),
+        &[&controller],
+        Some(&["shaper-controller"]),
+    );
     assert!(follower.loaded().await);
     assert_eq!(follower.shared.load().assignment_count(), 5000);
     controller.publisher.apply(vec![machine("m7", 9)]);
-    follower.until(|catalog| priority(catalog, "m7") == Some(9)).await;
+    follower
+        .until(|catalog| priority(catalog, "m7") == Some(9))
+        .await;
     follower.replica.refresh();
     let metrics = text(&follower.registry);
-    assert!(metrics.contains("feed_connected{partition=\"\"} 1\n"), "{metrics}");
-    assert!(metrics.contains("feed_revision{partition=\"\"} 2\n"), "{metrics}");
+    assert!(
+        metrics.contains("feed_connected{partition=\"\"} 1\n"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("feed_revision{partition=\"\"} 2\n"),
+        "{metrics}"
+    );
     controller.stop.cancel();
-    timeout(LONG, controller.serving).await.expect("it ends although it has a follower").unwrap();
+    timeout(LONG, controller.serving)
+        .await
+        .expect("it ends although it has a follower")
+        .unwrap();
     follower.until_it_says("away for").await;
     assert_eq!(follower.shared.load().assignment_count(), 5000);
     assert!(text(&follower.registry).contains("feed_connected{partition=\"\"} 0\n"));
@@ -162,11 +232,17 @@ async fn another_controller_takes_over() {
     let authority = Authority::new("ca");
     let first = controller(&authority.issue("shaper-controller"), &["shaper-api"], 10).await;
     let second = controller(&authority.issue("shaper-controller"), &["shaper-api"], 10).await;
-    let follower = follower(&authority.issue("shaper-api"), &[&first, &second], Some(&["shaper-controller"]));
+    let follower = follower(
+        &authority.issue("shaper-api"),
+        &[&first, &second],
+        Some(&["shaper-controller"]),
+    );
     assert!(follower.loaded().await);
     first.stop.cancel();
     second.publisher.apply(vec![machine("later", 0)]);
-    follower.until(|catalog| catalog.assignment_count() == 11).await;
+    follower
+        .until(|catalog| catalog.assignment_count() == 11)
+        .await;
 }
 
 #[tokio::test]
@@ -177,22 +253,43 @@ async fn who_has_the_wrong_name_or_authority_gets_nothing_and_is_told_why() {
     let api = ours.issue("shaper-api");
     let cases: [Case<'_>; 5] = [
         (&api, &strict, Some(&["shaper-controller"]), "peer_name", ""),
-        (&theirs.issue("shaper-api").trusting(&[&ours]), &controller, Some(&["shaper-controller"]), "peer_unknown_authority", ""),
-        (&api, &controller, Some(&["other"]), "", "not valid for name"),
+        (
+            &theirs.issue("shaper-api").trusting(&[&ours]),
+            &controller,
+            Some(&["shaper-controller"]),
+            "peer_unknown_authority",
+            "",
+        ),
+        (
+            &api,
+            &controller,
+            Some(&["other"]),
+            "",
+            "not valid for name",
+        ),
         (&api, &controller, None, "", "not valid for name"),
-        (&ours.issue_aged("shaper-api", Age::Expired), &controller, Some(&["shaper-controller"]), "", "tls.crt expired"),
+        (
+            &ours.issue_aged("shaper-api", Age::Expired),
+            &controller,
+            Some(&["shaper-controller"]),
+            "",
+            "tls.crt expired",
+        ),
     ];
     for (secret, controller, allowed, at_the_controller, at_the_replica) in cases {
         let follower = follower(secret, &[controller], allowed);
         follower.until_it_says(at_the_replica).await;
         if !at_the_controller.is_empty() {
-            let counted = format!("handshake_errors_total{{tls=\"feed\",reason=\"{at_the_controller}\"}}");
+            let counted =
+                format!("handshake_errors_total{{tls=\"feed\",reason=\"{at_the_controller}\"}}");
             let wait = async {
                 while !text(&controller.registry).contains(&counted) {
                     sleep(Duration::from_millis(5)).await;
                 }
             };
-            timeout(LONG, wait).await.unwrap_or_else(|_| panic!("no {counted}: {}", text(&controller.registry)));
+            timeout(LONG, wait)
+                .await
+                .unwrap_or_else(|_| panic!("no {counted}: {}", text(&controller.registry)));
         }
         assert_eq!(follower.shared.load().assignment_count(), 0);
     }
@@ -202,7 +299,11 @@ async fn who_has_the_wrong_name_or_authority_gets_nothing_and_is_told_why() {
 async fn the_host_of_the_url_may_answer_where_nobody_said_otherwise() {
     let authority = Authority::new("ca");
     let controller = controller(&authority.issue("127.0.0.1"), &["shaper-api"], 1).await;
-    assert!(follower(&authority.issue("shaper-api"), &[&controller], None).loaded().await);
+    assert!(
+        follower(&authority.issue("shaper-api"), &[&controller], None)
+            .loaded()
+            .await
+    );
 }
 
 /// Rotation of leaves and of the authority, step by step, while changes flow: none is lost, and nobody is refused.
@@ -210,27 +311,40 @@ async fn the_host_of_the_url_may_answer_where_nobody_said_otherwise() {
 async fn a_rotation_under_load_loses_nothing_and_a_withdrawn_authority_ends_its_streams() {
     let (old, new) = (Authority::new("ca"), Authority::new("ca"));
     let controller = controller(&old.issue("shaper-controller"), &["shaper-api"], 100).await;
-    let follower = follower(&old.issue("shaper-api"), &[&controller], Some(&["shaper-controller"]));
+    let follower = follower(
+        &old.issue("shaper-api"),
+        &[&controller],
+        Some(&["shaper-controller"]),
+    );
     assert!(follower.loaded().await);
     let mut turn = 0;
     let mut change = async |follower: &Follower| {
         for _ in 0..20 {
             turn += 1;
             controller.publisher.apply(vec![machine("m1", turn)]);
-            follower.until(|catalog| priority(catalog, "m1") == Some(turn)).await;
+            follower
+                .until(|catalog| priority(catalog, "m1") == Some(turn))
+                .await;
         }
     };
     let both = [&old, &new];
     let steps = [
-        (Some(old.issue("shaper-controller").trusting(&both)), Some(old.issue("shaper-api").trusting(&both))),
+        (
+            Some(old.issue("shaper-controller").trusting(&both)),
+            Some(old.issue("shaper-api").trusting(&both)),
+        ),
         (Some(new.issue("shaper-controller").trusting(&both)), None),
         (None, Some(new.issue("shaper-api").trusting(&both))),
-        (Some(new.issue("shaper-controller")), Some(new.issue("shaper-api"))),
+        (
+            Some(new.issue("shaper-controller")),
+            Some(new.issue("shaper-api")),
+        ),
     ];
     for (at_the_controller, at_the_replica) in steps {
-        for (secret, directory, registry) in
-            [(at_the_controller, &controller.tls, &controller.registry), (at_the_replica, &follower.tls, &follower.registry)]
-        {
+        for (secret, directory, registry) in [
+            (at_the_controller, &controller.tls, &controller.registry),
+            (at_the_replica, &follower.tls, &follower.registry),
+        ] {
             let Some(secret) = secret else { continue };
             let before = reloads(registry);
             secret.project(directory.path());
@@ -250,5 +364,8 @@ async fn a_rotation_under_load_loses_nothing_and_a_withdrawn_authority_ends_its_
 }
 
 fn reloads(registry: &Registry) -> String {
-    text(registry).lines().filter(|line| line.starts_with("tls_reloads_total{")).collect()
+    text(registry)
+        .lines()
+        .filter(|line| line.starts_with("tls_reloads_total{"))
+        .collect()
 }

@@ -36,13 +36,22 @@ pub struct Survey<'c> {
 impl<'c> Survey<'c> {
     /// Looks over a catalog once, unless it was made [with its selectors](Catalog::with_selectors).
     pub fn of(catalog: &'c Catalog) -> Self {
-        let selectors = catalog.selectors().map_or_else(|| Cow::Owned(Selectors::of(catalog)), Cow::Borrowed);
-        Self { catalog, selectors, most_rivals: usize::MAX }
+        let selectors = catalog
+            .selectors()
+            .map_or_else(|| Cow::Owned(Selectors::of(catalog)), Cow::Borrowed);
+        Self {
+            catalog,
+            selectors,
+            most_rivals: usize::MAX,
+        }
     }
 
     /// The same for somebody who waits: an Assignment is held against so many others that could be in its way.
     pub fn within(self, most_rivals: usize) -> Self {
-        Self { most_rivals, ..self }
+        Self {
+            most_rivals,
+            ..self
+        }
     }
 
     /// What is to be said of a Profile of the catalog.
@@ -51,12 +60,26 @@ impl<'c> Survey<'c> {
             return Vec::new();
         }
         let name = Name::Profile(profile.key.clone());
-        let message = format!("no Assignment in namespace {} selects this Profile, so that no machine boots it", profile.key.namespace);
+        let message = format!(
+            "no Assignment in namespace {} selects this Profile, so that no machine boots it",
+            profile.key.namespace
+        );
         let help = match self.near_assignment(profile) {
-            Some(near) => format!("the nearest is Assignment {near}; mend its profileSelectors or the labels here"),
-            None => "write an Assignment whose profileSelectors are among its labels, or remove it".to_owned(),
+            Some(near) => format!(
+                "the nearest is Assignment {near}; mend its profileSelectors or the labels here"
+            ),
+            None => "write an Assignment whose profileSelectors are among its labels, or remove it"
+                .to_owned(),
         };
-        vec![Finding::new(&rule::UNREACHED, &name, FieldPath::of(["metadata", "labels"]), message).help(help)]
+        vec![
+            Finding::new(
+                &rule::UNREACHED,
+                &name,
+                FieldPath::of(["metadata", "labels"]),
+                message,
+            )
+            .help(help),
+        ]
     }
 
     /// What is to be said of an Assignment of the catalog. That two of them name a machine is said of the one that goes second, so that who
@@ -64,23 +87,37 @@ impl<'c> Survey<'c> {
     pub fn assignment(&self, assignment: &Arc<Assignment>) -> Vec<Finding> {
         let found = self.profiles_found(assignment);
         let claimed = claims::of(self.catalog, assignment, Place::Second);
-        found.into_iter().chain(self.conflict(assignment)).chain(claimed).collect()
+        found
+            .into_iter()
+            .chain(self.conflict(assignment))
+            .chain(claimed)
+            .collect()
     }
 
     /// The same to somebody who writes this one, and asks about no other: also before whom it goes.
     pub fn written(&self, assignment: &Arc<Assignment>) -> Vec<Finding> {
         let claimed = claims::of(self.catalog, assignment, Place::First);
-        self.assignment(assignment).into_iter().chain(claimed).collect()
+        self.assignment(assignment)
+            .into_iter()
+            .chain(claimed)
+            .collect()
     }
 
     /// Whether another Assignment goes before this one for no reason but its age or name.
     fn conflict(&self, assignment: &Arc<Assignment>) -> Option<Finding> {
         let goes_first = |other: &Assignment| order(other, assignment).is_lt();
         let rivals = self.catalog.rivals_among(assignment, self.most_rivals);
-        let mut rivals: Vec<_> = rivals.filter(|other| goes_first(other)).take(MAX_NAMED + 1).collect();
+        let mut rivals: Vec<_> = rivals
+            .filter(|other| goes_first(other))
+            .take(MAX_NAMED + 1)
+            .collect();
         rivals.sort_by(|a, b| order(a, b));
         let first = rivals.first()?;
-        let why = if first.created == assignment.created { "its namespace and name come first" } else { "it is older" };
+        let why = if first.created == assignment.created {
+            "its namespace and name come first"
+        } else {
+            "it is older"
+        };
         let also = match rivals.len() {
             1 => String::new(),
             2 => ", and so does another".to_owned(),
@@ -88,10 +125,21 @@ impl<'c> Survey<'c> {
             n => format!(", and so do {} others", n - 1),
         };
         let what = common(first, assignment);
-        let message = format!("Assignment {} matches {what} too, and goes first only because {why}{also}", first.key);
+        let message = format!(
+            "Assignment {} matches {what} too, and goes first only because {why}{also}",
+            first.key
+        );
         let name = Name::Assignment(assignment.key.clone());
         let help = "give one of them a higher priority, or remove what both match from one";
-        Some(Finding::new(&rule::CONFLICT, &name, FieldPath::of(["spec", "subjectSelectors"]), message).help(help))
+        Some(
+            Finding::new(
+                &rule::CONFLICT,
+                &name,
+                FieldPath::of(["spec", "subjectSelectors"]),
+                message,
+            )
+            .help(help),
+        )
     }
 
     /// Whether there is a Profile for it, whatever the machine's architecture.
@@ -103,19 +151,29 @@ impl<'c> Survey<'c> {
         if profiles.is_empty() {
             let selectors = list(&assignment.profiles);
             let message = match selectors.as_str() {
-                "" => format!("there is no Profile in namespace {namespace_}: its machines boot nothing"),
-                selectors => format!("no Profile in namespace {namespace_} has the labels {selectors}: its machines boot nothing"),
+                "" => format!(
+                    "there is no Profile in namespace {namespace_}: its machines boot nothing"
+                ),
+                selectors => format!(
+                    "no Profile in namespace {namespace_} has the labels {selectors}: its machines boot nothing"
+                ),
             };
             let finding = Finding::new(&rule::NO_PROFILE, &name, field, message);
             if selectors.is_empty() {
-                return Some(finding.help("write one; an Assignment finds Profiles of its own namespace only"));
+                return Some(
+                    finding
+                        .help("write one; an Assignment finds Profiles of its own namespace only"),
+                );
             }
             return Some(match self.near_profile(assignment) {
                 Some(help) => finding.help(help),
                 None => finding.help("write a Profile that has them, or mend the selectors"),
             });
         }
-        let offered: Vec<_> = profiles.iter().map(|profile| wanted_architecture(profile)).collect();
+        let offered: Vec<_> = profiles
+            .iter()
+            .map(|profile| wanted_architecture(profile))
+            .collect();
         if offered.contains(&None) {
             return None;
         }
@@ -127,14 +185,22 @@ impl<'c> Survey<'c> {
             None if assignment.subjects.names_identities() => return None,
             None => self.selectors.architectures(&assignment.key).collect(),
         };
-        let lacking: Vec<&str> = possible.iter().copied().filter(|arch| !suits(arch)).collect();
+        let lacking: Vec<&str> = possible
+            .iter()
+            .copied()
+            .filter(|arch| !suits(arch))
+            .collect();
         if lacking.is_empty() {
             return None;
         }
         let offered: BTreeSet<&str> = offered.into_iter().flatten().collect();
         let offered = offered.into_iter().collect::<Vec<_>>().join(", ");
         let is_all = lacking.len() == possible.len();
-        let (rule, what) = if is_all { (&rule::NO_PROFILE, "all") } else { (&rule::NO_PROFILE_FOR_ARCH, "only") };
+        let (rule, what) = if is_all {
+            (&rule::NO_PROFILE, "all")
+        } else {
+            (&rule::NO_PROFILE_FOR_ARCH, "only")
+        };
         let message = format!(
             "machines of {} that it matches boot nothing: {} Profiles that it selects are for {offered}",
             lacking.join(", "),
@@ -147,15 +213,29 @@ impl<'c> Survey<'c> {
     /// A Profile that the selectors nearly match, or that stands elsewhere.
     fn near_profile(&self, assignment: &Assignment) -> Option<String> {
         let selects = |profile: &&Arc<Profile>| profile.is_selected_by(&assignment.profiles);
-        let elsewhere = || self.catalog.profiles().take(MOST_ELSEWHERE).filter(selects).map(|profile| &profile.key).min();
+        let elsewhere = || {
+            self.catalog
+                .profiles()
+                .take(MOST_ELSEWHERE)
+                .filter(selects)
+                .map(|profile| &profile.key)
+                .min()
+        };
         if let Some(key) = (!assignment.profiles.is_empty()).then(elsewhere).flatten() {
             let own = &assignment.key.namespace;
-            return Some(format!("Profile {key} has them; an Assignment finds Profiles of its own namespace {own} only"));
+            return Some(format!(
+                "Profile {key} has them; an Assignment finds Profiles of its own namespace {own} only"
+            ));
         }
-        let any = Assignment { profiles: Labels::default(), ..assignment.clone() };
+        let any = Assignment {
+            profiles: Labels::default(),
+            ..assignment.clone()
+        };
         let here = || self.catalog.profiles_of(&any).take(MOST_NEAR);
         for (key, value) in assignment.profiles.iter() {
-            let values: BTreeSet<&str> = here().filter_map(|profile| profile.labels.get(key)).collect();
+            let values: BTreeSet<&str> = here()
+                .filter_map(|profile| profile.labels.get(key))
+                .collect();
             if values.contains(value) {
                 continue;
             }
@@ -163,12 +243,18 @@ impl<'c> Survey<'c> {
                 return Some(format!("did you mean {key}={near}?"));
             }
             if values.is_empty()
-                && let Some(near) = nearest(key, here().flat_map(|profile| profile.labels.iter()).map(|(key, _)| key))
+                && let Some(near) = nearest(
+                    key,
+                    here()
+                        .flat_map(|profile| profile.labels.iter())
+                        .map(|(key, _)| key),
+                )
             {
                 return Some(format!("did you mean the label {near}?"));
             }
             let shown: Vec<_> = values.into_iter().take(8).collect();
-            return (!shown.is_empty()).then(|| format!("Profiles there have {key}={}", shown.join(", ")));
+            return (!shown.is_empty())
+                .then(|| format!("Profiles there have {key}={}", shown.join(", ")));
         }
         None
     }
@@ -176,16 +262,27 @@ impl<'c> Survey<'c> {
     /// An Assignment of which all but one of the selectors match.
     fn near_assignment(&self, profile: &Profile) -> Option<&ObjectKey> {
         let is_near = |selectors: &Labels| {
-            let mut unmet = selectors.iter().filter(|(key, value)| profile.labels.get(key) != Some(value));
-            let (Some((key, value)), None) = (unmet.next(), unmet.next()) else { return false };
+            let mut unmet = selectors
+                .iter()
+                .filter(|(key, value)| profile.labels.get(key) != Some(value));
+            let (Some((key, value)), None) = (unmet.next(), unmet.next()) else {
+                return false;
+            };
             let own = profile.labels.get(key);
             selectors.len() > 1 || nearest(value, own).is_some()
         };
-        let near = self.selectors.beside(&profile.key).take(MOST_NEAR).filter(|(selectors, _)| is_near(selectors));
+        let near = self
+            .selectors
+            .beside(&profile.key)
+            .take(MOST_NEAR)
+            .filter(|(selectors, _)| is_near(selectors));
         // One that selects something already is meant for that.
-        let is_idle = |assignment: &Arc<Assignment>| self.catalog.profiles_of(assignment).next().is_none();
+        let is_idle =
+            |assignment: &Arc<Assignment>| self.catalog.profiles_of(assignment).next().is_none();
         let idle = near.filter(|(_, group)| group.members().next().is_some_and(is_idle));
-        idle.flat_map(|(_, group)| group.members().take(MOST_NEAR)).map(|assignment| &assignment.key).min()
+        idle.flat_map(|(_, group)| group.members().take(MOST_NEAR))
+            .map(|assignment| &assignment.key)
+            .min()
     }
 }
 
@@ -198,31 +295,65 @@ fn order(a: &Assignment, b: &Assignment) -> std::cmp::Ordering {
 /// What both match, in short.
 fn common(a: &Assignment, b: &Assignment) -> String {
     let (a, b) = (&a.subjects, &b.subjects);
-    let is_named = |uuid: &&Uuid| b.uuids.contains(*uuid) || b.uuids.contains(&other_byte_order(**uuid));
+    let is_named =
+        |uuid: &&Uuid| b.uuids.contains(*uuid) || b.uuids.contains(&other_byte_order(**uuid));
     let identities = [
-        ("uuid", a.uuids.iter().filter(is_named).map(ToString::to_string).collect::<Vec<_>>()),
+        (
+            "uuid",
+            a.uuids
+                .iter()
+                .filter(is_named)
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+        ),
         ("serial number", shared(&a.serials, &b.serials)),
         ("MAC address", shared(&a.macs, &b.macs)),
     ];
-    if let Some((what, common)) = identities.into_iter().find(|(_, common)| !common.is_empty()) {
-        let more = if common.len() > 1 { format!(" and {} more", common.len() - 1) } else { String::new() };
+    if let Some((what, common)) = identities
+        .into_iter()
+        .find(|(_, common)| !common.is_empty())
+    {
+        let more = if common.len() > 1 {
+            format!(" and {} more", common.len() - 1)
+        } else {
+            String::new()
+        };
         return format!("{what} {}{more}", common[0]);
     }
-    let mut labels: Vec<_> = a.labels.requirements().iter().chain(b.labels.requirements()).map(ToString::to_string).collect();
+    let mut labels: Vec<_> = a
+        .labels
+        .requirements()
+        .iter()
+        .chain(b.labels.requirements())
+        .map(ToString::to_string)
+        .collect();
     labels.dedup();
-    if labels.is_empty() { "every machine".to_owned() } else { format!("machines with {}", labels.join(", ")) }
+    if labels.is_empty() {
+        "every machine".to_owned()
+    } else {
+        format!("machines with {}", labels.join(", "))
+    }
 }
 
 /// Whether both name one identity in the same way: of UUIDs that differ in their byte order, the machine's own spelling decides.
 fn is_same_spelling(a: &Assignment, b: &Assignment) -> bool {
     let (a, b) = (&a.subjects, &b.subjects);
-    a.uuids.iter().any(|uuid| b.uuids.contains(uuid)) || !shared(&a.serials, &b.serials).is_empty() || !shared(&a.macs, &b.macs).is_empty()
+    a.uuids.iter().any(|uuid| b.uuids.contains(uuid))
+        || !shared(&a.serials, &b.serials).is_empty()
+        || !shared(&a.macs, &b.macs).is_empty()
 }
 
 fn shared<T: Ord + std::fmt::Display>(a: &Sorted<T>, b: &Sorted<T>) -> Vec<String> {
-    a.iter().filter(|one| b.contains(*one)).map(ToString::to_string).collect()
+    a.iter()
+        .filter(|one| b.contains(*one))
+        .map(ToString::to_string)
+        .collect()
 }
 
 fn list(labels: &Labels) -> String {
-    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+    labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
 }

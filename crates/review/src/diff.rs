@@ -99,19 +99,35 @@ impl Diff {
             match leaf {
                 Leaf::Unexplored(cell) => {
                     diff.unexplored += 1;
-                    diff.entries.push(Entry { who, cell, group: None });
+                    diff.entries.push(Entry {
+                        who,
+                        cell,
+                        group: None,
+                    });
                     changes.push(None);
                 }
                 Leaf::Known(cell) => {
-                    let Some(change) = change::of(&search, &who, &cell, &mut groups) else { continue };
-                    diff.entries.push(Entry { who, cell, group: None });
+                    let Some(change) = change::of(&search, &who, &cell, &mut groups) else {
+                        continue;
+                    };
+                    diff.entries.push(Entry {
+                        who,
+                        cell,
+                        group: None,
+                    });
                     changes.push(Some(change));
                 }
             }
         }
-        let places: HashMap<&Change, usize> = groups.keys().enumerate().map(|(at, change)| (change, at)).collect();
+        let places: HashMap<&Change, usize> = groups
+            .keys()
+            .enumerate()
+            .map(|(at, change)| (change, at))
+            .collect();
         for (entry, change) in diff.entries.iter_mut().zip(&changes) {
-            entry.group = change.as_ref().and_then(|change| places.get(change).copied());
+            entry.group = change
+                .as_ref()
+                .and_then(|change| places.get(change).copied());
         }
         diff.groups = groups.into_values().collect();
         diff
@@ -134,7 +150,10 @@ impl Diff {
 
     /// The groups that a machine is of. Empty where it boots what it booted.
     pub fn of(&self, subject: &Subject) -> impl Iterator<Item = &Group> {
-        self.entries.iter().filter(|entry| entry.speaks_of(subject)).filter_map(|entry| self.groups.get(entry.group?))
+        self.entries
+            .iter()
+            .filter(|entry| entry.speaks_of(subject))
+            .filter_map(|entry| self.groups.get(entry.group?))
     }
 
     /// Whether a machine is one that boots, or may boot, something else.
@@ -147,7 +166,11 @@ impl Diff {
 
 impl Entry {
     fn speaks_of(&self, subject: &Subject) -> bool {
-        let presents = |identities: &[Identity]| identities.iter().any(|identity| identity.is_presented_by(subject));
+        let presents = |identities: &[Identity]| {
+            identities
+                .iter()
+                .any(|identity| identity.is_presented_by(subject))
+        };
         let is_meant = match &self.who {
             Who::Labels => true,
             Who::Named(identities) => presents(identities),
@@ -162,23 +185,39 @@ impl Entry {
 impl<'c> Search<'c> {
     fn new(old: &'c Catalog, new: &'c Catalog, extrinsic: Option<&ExtrinsicLabels>) -> Self {
         let is_other = |profile: &&Arc<Profile>, other: &Catalog| {
-            other.profile(&profile.key).is_none_or(|same| !change::is_same_profile(profile, same))
+            other
+                .profile(&profile.key)
+                .is_none_or(|same| !change::is_same_profile(profile, same))
         };
-        let changed: Vec<_> = old.profiles().filter(|p| is_other(p, new)).chain(new.profiles().filter(|p| is_other(p, old))).collect();
+        let changed: Vec<_> = old
+            .profiles()
+            .filter(|p| is_other(p, new))
+            .chain(new.profiles().filter(|p| is_other(p, old)))
+            .collect();
         let (mut old_side, mut new_side) = (Side::new(old, new), Side::new(new, old));
         old_side.touch(&changed);
         new_side.touch(&changed);
         let is_own = old_side.looks_at(&IDENTITIES) || new_side.looks_at(&IDENTITIES);
-        Self { old: old_side, new: new_side, all: Cell::all(extrinsic), is_own }
+        Self {
+            old: old_side,
+            new: new_side,
+            all: Cell::all(extrinsic),
+            is_own,
+        }
     }
 
     fn is_touched(&self, old: Option<Found<'_>>, new: Option<Found<'_>>) -> bool {
-        old.is_some_and(|found| self.old.is_touched(found.assignment)) || new.is_some_and(|found| self.new.is_touched(found.assignment))
+        old.is_some_and(|found| self.old.is_touched(found.assignment))
+            || new.is_some_and(|found| self.new.is_touched(found.assignment))
     }
 
     /// Cuts a cell until it is decided whether it is of interest, and keeps those that are. Who decides is given the Assignments without
     /// identities that machines of the cell could match, in each catalog.
-    fn cut(&self, start: Cell, decide: impl Fn(&Cell, Contenders<'_, 'c>) -> Known<bool>) -> Vec<Leaf> {
+    fn cut(
+        &self,
+        start: Cell,
+        decide: impl Fn(&Cell, Contenders<'_, 'c>) -> Known<bool>,
+    ) -> Vec<Leaf> {
         let (old, new) = (self.old.labelled_in(&start), self.new.labelled_in(&start));
         let mut leaves = Vec::new();
         let mut open = vec![start];
@@ -191,7 +230,11 @@ impl<'c> Search<'c> {
             }
             match decide(&cell, (&old, &new)) {
                 Known::Open(key, label) => {
-                    open.extend([cell.and(&key, &label), cell.and(&key, &label.not())].into_iter().flatten());
+                    open.extend(
+                        [cell.and(&key, &label), cell.and(&key, &label.not())]
+                            .into_iter()
+                            .flatten(),
+                    );
                 }
                 Known::Decided(true) => leaves.push(Leaf::Known(cell)),
                 Known::Decided(false) => {}
@@ -249,21 +292,30 @@ impl<'c> Search<'c> {
     /// values of which one is named.
     fn named_by_label(&self, cell: &Cell) -> Known<(Vec<Found<'c>>, Vec<Found<'c>>)> {
         let read = |key: &str, value: &str| Identity::of_label(key, value);
-        let is_named = |identity: &Identity| !identity.named_in(&self.old).is_empty() || !identity.named_in(&self.new).is_empty();
+        let is_named = |identity: &Identity| {
+            !identity.named_in(&self.old).is_empty() || !identity.named_in(&self.new).is_empty()
+        };
         let mut presented = Vec::new();
         for key in IDENTITIES {
             let values = cell.presented(key);
             match values[..] {
                 [value] => presented.extend(read(key, value)),
                 _ => {
-                    if let Some(value) = values.iter().find(|value| read(key, value).is_some_and(|one| is_named(&one))) {
+                    if let Some(value) = values
+                        .iter()
+                        .find(|value| read(key, value).is_some_and(|one| is_named(&one)))
+                    {
                         return Known::Open(key.into(), Label::presented(value));
                     }
                 }
             }
         }
         let subject = identities::subject(&presented.iter().collect::<Vec<_>>());
-        let naming = |side: &Side<'c>| subject.as_ref().map_or_else(Vec::new, |subject| side.catalog.naming(subject));
+        let naming = |side: &Side<'c>| {
+            subject
+                .as_ref()
+                .map_or_else(Vec::new, |subject| side.catalog.naming(subject))
+        };
         Known::Decided((naming(&self.old), naming(&self.new)))
     }
 
@@ -271,19 +323,27 @@ impl<'c> Search<'c> {
     fn by_labels(&self) -> Vec<(Who, Leaf)> {
         let seeds = |is_old: bool| {
             let side = if is_old { &self.old } else { &self.new };
-            side.touched().filter(|assignment| !assignment.subjects.names_identities()).map(move |assignment| (is_old, assignment))
+            side.touched()
+                .filter(|assignment| !assignment.subjects.names_identities())
+                .map(move |assignment| (is_old, assignment))
         };
         let all: Vec<(bool, &Arc<Assignment>)> = seeds(true).chain(seeds(false)).collect();
         let of_seed = |(is_old, seed): &(bool, &'c Arc<Assignment>)| {
-            let wins = |found: Option<Found<'_>>| found.is_some_and(|found| Arc::ptr_eq(found.assignment, seed));
-            let Some(start) = self.all.meeting(seed.subjects.labels.requirements()) else { return Vec::new() };
+            let wins = |found: Option<Found<'_>>| {
+                found.is_some_and(|found| Arc::ptr_eq(found.assignment, seed))
+            };
+            let Some(start) = self.all.meeting(seed.subjects.labels.requirements()) else {
+                return Vec::new();
+            };
             // A machine belongs to its old winner where that is touched, and else to its new one.
             let is_ours = |old: Option<Found<'c>>, new: Option<Found<'c>>| match is_old {
                 true => wins(old),
                 false => wins(new) && !old.is_some_and(|old| self.old.is_touched(old.assignment)),
             };
             let is_out = |of_old: bool, found: Option<Found<'c>>| of_old == *is_old && !wins(found);
-            self.cut(start, |cell, labelled| self.decide(cell, (&[], &[]), labelled, is_ours, is_out))
+            self.cut(start, |cell, labelled| {
+                self.decide(cell, (&[], &[]), labelled, is_ours, is_out)
+            })
         };
         let leaves: Vec<Leaf> = all.par_iter().flat_map_iter(of_seed).collect();
         leaves.into_iter().map(|leaf| (Who::Labels, leaf)).collect()
@@ -294,12 +354,23 @@ impl<'c> Search<'c> {
         let identities = of_touched(&self.old, &self.new, self.is_own);
         let classes = classes(&self.old, &self.new, identities, self.is_own);
         let of_class = |class: &Class| {
-            let Some(start) = self.cell_of(&[&class.members[0]]) else { return Vec::new() };
-            let (old, new) = (class.members[0].named_in(&self.old), class.members[0].named_in(&self.new));
+            let Some(start) = self.cell_of(&[&class.members[0]]) else {
+                return Vec::new();
+            };
+            let (old, new) = (
+                class.members[0].named_in(&self.old),
+                class.members[0].named_in(&self.new),
+            );
             // Where labels alone decide in both catalogs, it is the same without the identity.
-            let is_ours = |old: Option<Found<'c>>, new: Option<Found<'c>>| is_named(old) || is_named(new);
-            let leaves = self.cut(start, |cell, labelled| self.decide(cell, (&old, &new), labelled, is_ours, never));
-            leaves.into_iter().map(|leaf| (Who::Named(class.members.clone()), leaf)).collect()
+            let is_ours =
+                |old: Option<Found<'c>>, new: Option<Found<'c>>| is_named(old) || is_named(new);
+            let leaves = self.cut(start, |cell, labelled| {
+                self.decide(cell, (&old, &new), labelled, is_ours, never)
+            });
+            leaves
+                .into_iter()
+                .map(|leaf| (Who::Named(class.members.clone()), leaf))
+                .collect()
         };
         classes.par_iter().flat_map_iter(of_class).collect()
     }
@@ -307,7 +378,11 @@ impl<'c> Search<'c> {
     /// All that machines of these identities may present.
     fn cell_of(&self, identities: &[&Identity]) -> Option<Cell> {
         let looked_at = identities.iter().filter(|_| self.is_own);
-        looked_at.into_iter().try_fold(self.all.clone(), |cell, identity| cell.presenting(identity.key(), &identity.value()))
+        looked_at
+            .into_iter()
+            .try_fold(self.all.clone(), |cell, identity| {
+                cell.presenting(identity.key(), &identity.value())
+            })
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use boot::profile::Want;
 use boot::{
-    Assignment, Catalog, Change, Claim, ExtrinsicLabels, MatchedBy, Name, NotSelected, ObjectKey, Operator, Profile, Subject,
-    SubjectSelectors,
+    Assignment, Catalog, Change, Claim, ExtrinsicLabels, MatchedBy, Name, NotSelected, ObjectKey,
+    Operator, Profile, Subject, SubjectSelectors,
 };
 use crd::FieldPath;
 
@@ -80,7 +80,12 @@ struct Search<'c> {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { machines: 500, tries: 1_000, assignments: 5_000, until: None }
+        Self {
+            machines: 500,
+            tries: 1_000,
+            assignments: 5_000,
+            until: None,
+        }
     }
 }
 
@@ -106,9 +111,15 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
     };
     match &name {
         Name::Assignment(key) => {
-            let (before, after) = (old.assignment(key).or_else(|| claim(old, &name)), new.assignment(key));
+            let (before, after) = (
+                old.assignment(key).or_else(|| claim(old, &name)),
+                new.assignment(key),
+            );
             // Templates can read its labels; who boots what, they don't change.
-            if before.zip(after).is_some_and(|(before, after)| decides_alike(before, after)) {
+            if before
+                .zip(after)
+                .is_some_and(|(before, after)| decides_alike(before, after))
+            {
                 return Vec::new();
             }
             search.assignment(before, after);
@@ -128,13 +139,20 @@ fn claim<'c>(catalog: &'c Catalog, name: &Name) -> Option<&'c Arc<Assignment>> {
 
 /// Whether two versions of an Assignment win the same machines and lead them to the same Profiles.
 fn decides_alike(a: &Assignment, b: &Assignment) -> bool {
-    a.subjects == b.subjects && a.profiles == b.profiles && a.priority == b.priority && a.created == b.created
+    a.subjects == b.subjects
+        && a.profiles == b.profiles
+        && a.priority == b.priority
+        && a.created == b.created
 }
 
 // === impl Search ===
 
 impl<'c> Search<'c> {
-    fn assignment(&mut self, before: Option<&'c Arc<Assignment>>, after: Option<&'c Arc<Assignment>>) {
+    fn assignment(
+        &mut self,
+        before: Option<&'c Arc<Assignment>>,
+        after: Option<&'c Arc<Assignment>>,
+    ) {
         for version in [before, after].into_iter().flatten() {
             // Who is named by what is new is meant; who matches by labels may be anybody.
             if before.is_some() || !version.subjects.names_identities() {
@@ -150,27 +168,48 @@ impl<'c> Search<'c> {
     fn overruled_by(&mut self, version: &Assignment) {
         let mut looked = 0;
         let old = self.old;
-        let claims = old.all_unaccepted().filter_map(|unaccepted| claim(old, &unaccepted.name()));
+        let claims = old
+            .all_unaccepted()
+            .filter_map(|unaccepted| claim(old, &unaccepted.name()));
         for other in old.assignments().chain(claims) {
             looked += 1;
             if looked > self.limits.assignments || self.is_over() {
                 self.is_bounded = true;
                 return;
             }
-            let is_below = other.priority < version.priority && other.key != version.key && other.subjects.names_identities();
-            if is_below && other.subjects.labels.is_compatible(&version.subjects.labels) {
+            let is_below = other.priority < version.priority
+                && other.key != version.key
+                && other.subjects.names_identities();
+            if is_below
+                && other
+                    .subjects
+                    .labels
+                    .is_compatible(&version.subjects.labels)
+            {
                 self.machines_of(other, &[]);
             }
         }
     }
 
     fn profile(&mut self, before: Option<&'c Arc<Profile>>, after: Option<&'c Arc<Profile>>) {
-        if before.zip(after).is_some_and(|(before, after)| before.labels == after.labels && before.created == after.created) {
+        if before.zip(after).is_some_and(|(before, after)| {
+            before.labels == after.labels && before.created == after.created
+        }) {
             return;
         }
-        let wants: Vec<&[Want]> = [before, after].into_iter().flatten().map(|profile| profile.wants()).collect();
-        let built = self.old.selectors().is_none().then(|| boot::Selectors::of(self.old));
-        let Some(selectors) = self.old.selectors().or(built.as_ref()) else { return };
+        let wants: Vec<&[Want]> = [before, after]
+            .into_iter()
+            .flatten()
+            .map(|profile| profile.wants())
+            .collect();
+        let built = self
+            .old
+            .selectors()
+            .is_none()
+            .then(|| boot::Selectors::of(self.old));
+        let Some(selectors) = self.old.selectors().or(built.as_ref()) else {
+            return;
+        };
         for version in [before, after].into_iter().flatten() {
             for (_, group) in selectors.selecting(version) {
                 for assignment in group.members() {
@@ -205,7 +244,9 @@ impl<'c> Search<'c> {
         let mut told: BTreeSet<Option<ObjectKey>> = BTreeSet::new();
         let mut variants: Vec<Vec<Want>> = vec![Vec::new()];
         let mut winners: BTreeSet<ObjectKey> = BTreeSet::new();
-        wants.iter().for_each(|wants| self.vary(&mut variants, wants));
+        wants
+            .iter()
+            .for_each(|wants| self.vary(&mut variants, wants));
         let mut at = 0;
         while let Some(wants) = variants.get(at).cloned() {
             if at > 0 && self.is_late() {
@@ -214,22 +255,33 @@ impl<'c> Search<'c> {
             }
             at += 1;
             self.tries += 1;
-            let Some(subject) = machine.subject(&wants) else { continue };
+            let Some(subject) = machine.subject(&wants) else {
+                continue;
+            };
             let (before, after) = (Boots::of(self.old, &subject), Boots::of(self.new, &subject));
             for (catalog, boots) in [(self.old, &before), (self.new, &after)] {
-                let Some((winner, _)) = &boots.won else { continue };
+                let Some((winner, _)) = &boots.won else {
+                    continue;
+                };
                 // The new catalog may have other Profiles for it, which are those that were asked for.
                 if !winners.insert(winner.key.clone()) {
                     continue;
                 }
                 let profiles: Vec<_> = catalog.profiles_of(winner).take(MAX_PROFILES + 1).collect();
                 self.is_bounded |= profiles.len() > MAX_PROFILES;
-                profiles.iter().take(MAX_PROFILES).for_each(|profile| self.vary(&mut variants, profile.wants()));
+                profiles
+                    .iter()
+                    .take(MAX_PROFILES)
+                    .for_each(|profile| self.vary(&mut variants, profile.wants()));
             }
-            let is_other = after.profile != before.profile && (before.profile.is_some() || !self.is_meant(&before, &after));
+            let is_other = after.profile != before.profile
+                && (before.profile.is_some() || !self.is_meant(&before, &after));
             if is_other && told.insert(after.profile.clone()) {
                 let presented: Vec<_> = wants.iter().map(ToString::to_string).collect();
-                self.found.entry((before.profile, after.profile, presented.join(","))).or_default().add(machine);
+                self.found
+                    .entry((before.profile, after.profile, presented.join(",")))
+                    .or_default()
+                    .add(machine);
             }
         }
     }
@@ -249,11 +301,28 @@ impl<'c> Search<'c> {
     /// Profile at last. Where another held it back it was not, and who gets it next may be a default that installs it anew. Who is matched
     /// by labels may be anybody.
     fn is_meant(&self, before: &Boots, after: &Boots) -> bool {
-        let is_named = |boots: &Boots| boots.won.as_ref().is_some_and(|(_, by)| *by != MatchedBy::Labels);
-        let is_same = before.won.as_ref().is_none_or(|(held, _)| after.won.as_ref().is_some_and(|(winner, _)| winner.key == held.key));
+        let is_named = |boots: &Boots| {
+            boots
+                .won
+                .as_ref()
+                .is_some_and(|(_, by)| *by != MatchedBy::Labels)
+        };
+        let is_same = before.won.as_ref().is_none_or(|(held, _)| {
+            after
+                .won
+                .as_ref()
+                .is_some_and(|(winner, _)| winner.key == held.key)
+        });
         match self.changed {
             Name::Profile(_) => self.is_new || is_named(after),
-            Name::Assignment(key) if after.won.as_ref().is_none_or(|(winner, _)| winner.key != *key) => false,
+            Name::Assignment(key)
+                if after
+                    .won
+                    .as_ref()
+                    .is_none_or(|(winner, _)| winner.key != *key) =>
+            {
+                false
+            }
             Name::Assignment(_) if self.is_new => is_named(after) || !is_named(before),
             Name::Assignment(_) => is_same && is_named(after),
         }
@@ -264,7 +333,11 @@ impl<'c> Search<'c> {
     }
 
     fn is_late(&self) -> bool {
-        self.tries >= self.limits.tries || self.limits.until.is_some_and(|until| Instant::now() > until)
+        self.tries >= self.limits.tries
+            || self
+                .limits
+                .until
+                .is_some_and(|until| Instant::now() > until)
     }
 
     fn findings(self) -> Vec<Finding> {
@@ -282,18 +355,31 @@ impl<'c> Search<'c> {
                 None => (&rule::LOSES_PROFILE, "nothing".to_owned()),
                 Some(after) => (&rule::MOVES_MACHINES, format!("Profile {after}")),
             };
-            let condition = if presented.is_empty() { String::new() } else { format!(" where {presented} is presented") };
-            let message = match before {
-                Some(before) => format!("{who} would boot {then} instead of Profile {before}{condition}{also}"),
-                None => format!("{who}, which {} nothing now, would boot {then}{condition}{also}", if is_one { "boots" } else { "boot" }),
+            let condition = if presented.is_empty() {
+                String::new()
+            } else {
+                format!(" where {presented} is presented")
             };
-            Finding::new(rule, name, field.clone(), message)
-                .help("if this is not meant, undo it before they boot; `shaper diff` names them all")
+            let message = match before {
+                Some(before) => {
+                    format!("{who} would boot {then} instead of Profile {before}{condition}{also}")
+                }
+                None => format!(
+                    "{who}, which {} nothing now, would boot {then}{condition}{also}",
+                    if is_one { "boots" } else { "boot" }
+                ),
+            };
+            Finding::new(rule, name, field.clone(), message).help(
+                "if this is not meant, undo it before they boot; `shaper diff` names them all",
+            )
         };
         let mut findings: Vec<_> = self.found.into_iter().map(one).collect();
         if self.is_bounded && findings.is_empty() {
             let message = "there are too many machines to see what it does to each of them; the first of them boot as before";
-            findings.push(Finding::new(&rule::NOT_ALL_TRIED, name, field.clone(), message).help("`shaper diff` takes its time"));
+            findings.push(
+                Finding::new(&rule::NOT_ALL_TRIED, name, field.clone(), message)
+                    .help("`shaper diff` takes its time"),
+            );
         }
         findings
     }
@@ -304,11 +390,21 @@ impl<'c> Search<'c> {
 impl Boots {
     fn of(catalog: &Catalog, subject: &Subject) -> Self {
         match catalog.select(subject) {
-            Ok(selection) => Self { profile: Some(selection.profile.key.clone()), won: Some((selection.assignment, selection.by)) },
-            Err(NotSelected::NoProfile { assignment, by, .. } | NotSelected::NotAccepted { assignment, by, .. }) => {
-                Self { profile: None, won: Some((assignment, by)) }
-            }
-            Err(NotSelected::NoAssignment) => Self { profile: None, won: None },
+            Ok(selection) => Self {
+                profile: Some(selection.profile.key.clone()),
+                won: Some((selection.assignment, selection.by)),
+            },
+            Err(
+                NotSelected::NoProfile { assignment, by, .. }
+                | NotSelected::NotAccepted { assignment, by, .. },
+            ) => Self {
+                profile: None,
+                won: Some((assignment, by)),
+            },
+            Err(NotSelected::NoAssignment) => Self {
+                profile: None,
+                won: None,
+            },
         }
     }
 }
@@ -320,7 +416,11 @@ impl Machines {
         let shown = machine.shown();
         let Some(kind) = machine.kind() else {
             let (all, count) = machine.shown_at_once();
-            self.labelled.entry(all).or_insert((count, BTreeSet::new())).1.insert(shown);
+            self.labelled
+                .entry(all)
+                .or_insert((count, BTreeSet::new()))
+                .1
+                .insert(shown);
             return;
         };
         if self.seen.insert(shown) {
@@ -355,11 +455,23 @@ impl Machines {
             count if kind.ends_with('s') => format!("{count} {kind}es"),
             count => format!("{count} {kind}s"),
         };
-        let named: Vec<&str> = self.seen.iter().take(MAX_NAMED).map(String::as_str).collect();
+        let named: Vec<&str> = self
+            .seen
+            .iter()
+            .take(MAX_NAMED)
+            .map(String::as_str)
+            .collect();
         let mut who: Vec<String> = match (all, named.first()) {
             (0, _) | (_, None) => Vec::new(),
             (1, Some(only)) if !is_bounded => vec![format!("the machine with {only}")],
-            _ => vec![format!("machines with {at_least}{}", self.kinds.iter().map(counted).collect::<Vec<_>>().join(", "))],
+            _ => vec![format!(
+                "machines with {at_least}{}",
+                self.kinds
+                    .iter()
+                    .map(counted)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )],
         };
         let sorts = self.sorts();
         who.extend(sorts.iter().take(MAX_NAMED).map(|sort| (*sort).to_owned()));

@@ -32,26 +32,50 @@ pub struct Finding {
 
 impl Finding {
     /// A finding about a field as a whole.
-    pub fn new(rule: &'static Rule, object: &Name, field: FieldPath, message: impl Into<String>) -> Self {
-        Self { rule, object: object.clone(), field, is_key: false, line: None, columns: None, message: message.into(), help: None }
+    pub fn new(
+        rule: &'static Rule,
+        object: &Name,
+        field: FieldPath,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            rule,
+            object: object.clone(),
+            field,
+            is_key: false,
+            line: None,
+            columns: None,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// The same about the name of the field.
     #[must_use]
     pub fn of_key(self) -> Self {
-        Self { is_key: true, ..self }
+        Self {
+            is_key: true,
+            ..self
+        }
     }
 
     /// The same with what to do.
     #[must_use]
     pub fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
+        Self {
+            help: Some(help.into()),
+            ..self
+        }
     }
 
     /// The same at a line of the field's text.
     #[must_use]
     pub fn at(self, line: Option<usize>, columns: Option<Range<usize>>) -> Self {
-        Self { line, columns, ..self }
+        Self {
+            line,
+            columns,
+            ..self
+        }
     }
 
     /// How bad it is.
@@ -70,7 +94,11 @@ impl Finding {
     /// The whole sentence, with the field that it is about.
     pub fn sentence(&self) -> String {
         let field = self.field.to_string();
-        if field.is_empty() { self.placed() } else { format!("{field}: {}", self.placed()) }
+        if field.is_empty() {
+            self.placed()
+        } else {
+            format!("{field}: {}", self.placed())
+        }
     }
 
     /// Whether the object can't be served as it is.

@@ -43,7 +43,9 @@ pub fn lint(script: &str, platform: &str) -> Vec<Remark> {
     names::check(&lines, &mut remarks);
     flow::check(&lines, &mut remarks);
     images::check(&lines, platform, &mut remarks);
-    remarks.sort_by(|a, b| (a.line, a.columns.start, a.rule.id).cmp(&(b.line, b.columns.start, b.rule.id)));
+    remarks.sort_by(|a, b| {
+        (a.line, a.columns.start, a.rule.id).cmp(&(b.line, b.columns.start, b.rule.id))
+    });
     remarks
 }
 
@@ -51,17 +53,32 @@ pub fn lint(script: &str, platform: &str) -> Vec<Remark> {
 
 impl Remark {
     fn at(rule: &'static Rule, word: &Word, message: String) -> Self {
-        Self { rule, line: word.line, columns: word.start..word.end, message, help: None }
+        Self {
+            rule,
+            line: word.line,
+            columns: word.start..word.end,
+            message,
+            help: None,
+        }
     }
 
     fn of_line(rule: &'static Rule, line: &Line, message: String) -> Self {
         let first = line.label.iter().chain(&line.words).next();
         let columns = first.map_or(1..2, |word| word.start..word.end);
-        Self { rule, line: line.number, columns, message, help: None }
+        Self {
+            rule,
+            line: line.number,
+            columns,
+            message,
+            help: None,
+        }
     }
 
     fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
+        Self {
+            help: Some(help.into()),
+            ..self
+        }
     }
 }
 

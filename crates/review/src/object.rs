@@ -29,7 +29,9 @@ pub struct Reviewed<T> {
 }
 
 /// The architectures that iPXE has names for.
-const KNOWN_ARCHITECTURES: [&str; 8] = ["x86_64", "arm64", "i386", "arm32", "riscv32", "riscv64", "loong64", "s390x"];
+const KNOWN_ARCHITECTURES: [&str; 8] = [
+    "x86_64", "arm64", "i386", "arm32", "riscv32", "riscv64", "loong64", "s390x",
+];
 /// Most remarks on the scripts of one Profile.
 const MAX_REMARKS: usize = 200;
 /// The first part of the labels that say which machines a Profile is meant for.
@@ -42,25 +44,52 @@ pub fn profile(profile: &crd::Profile) -> Reviewed<boot::Profile> {
 
 /// The same for somebody who waits: no template is rendered any more after this moment, which is then among the findings.
 pub fn profile_until(profile: &crd::Profile, until: Option<Instant>) -> Reviewed<boot::Profile> {
-    let name = Name::Profile(place(profile.metadata.namespace.as_deref(), profile.metadata.name.as_deref()));
+    let name = Name::Profile(place(
+        profile.metadata.namespace.as_deref(),
+        profile.metadata.name.as_deref(),
+    ));
     let converted = match crd::profile(profile) {
         Ok(converted) => converted,
-        Err(error) => return Reviewed { object: None, findings: vec![invalid(&name, &error)] },
+        Err(error) => {
+            return Reviewed {
+                object: None,
+                findings: vec![invalid(&name, &error)],
+            };
+        }
     };
     let mut findings = Vec::new();
     let labels = profile.metadata.labels.iter().flatten();
-    labels.for_each(|(key, value)| meant_for(&name, &FieldPath::of(["metadata", "labels"]), key, value, &mut findings));
+    labels.for_each(|(key, value)| {
+        meant_for(
+            &name,
+            &FieldPath::of(["metadata", "labels"]),
+            key,
+            value,
+            &mut findings,
+        )
+    });
     shebang(&name, &profile.spec.ipxe, &mut findings);
     tried_out(&name, &converted, until, &mut findings);
-    Reviewed { object: Some(Arc::new(converted)), findings }
+    Reviewed {
+        object: Some(Arc::new(converted)),
+        findings,
+    }
 }
 
 /// Looks at an Assignment: its conversion, and selectors that can't be meant.
 pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
-    let name = Name::Assignment(place(assignment.metadata.namespace.as_deref(), assignment.metadata.name.as_deref()));
+    let name = Name::Assignment(place(
+        assignment.metadata.namespace.as_deref(),
+        assignment.metadata.name.as_deref(),
+    ));
     let converted = match crd::assignment(assignment) {
         Ok(converted) => converted,
-        Err(error) => return Reviewed { object: None, findings: vec![invalid(&name, &error)] },
+        Err(error) => {
+            return Reviewed {
+                object: None,
+                findings: vec![invalid(&name, &error)],
+            };
+        }
     };
     let mut findings = Vec::new();
     let spec = &assignment.spec;
@@ -69,27 +98,49 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
     for (key, value) in &spec.subject_selectors.match_labels {
         let field = selectors.key("matchLabels").key(key);
         subject_key(&name, field.clone(), key, &mut findings);
-        findings.iter_mut().filter(|finding| finding.field == field).for_each(|finding| finding.is_key = true);
+        findings
+            .iter_mut()
+            .filter(|finding| finding.field == field)
+            .for_each(|finding| finding.is_key = true);
         architecture(&name, field, key, value, &mut findings);
     }
     for (at, asked) in spec.subject_selectors.match_expressions.iter().enumerate() {
         let field = selectors.key("matchExpressions").index(at);
         subject_key(&name, field.key("key"), &asked.key, &mut findings);
         for (at, value) in asked.values.iter().enumerate() {
-            architecture(&name, field.key("values").index(at), &asked.key, value, &mut findings);
+            architecture(
+                &name,
+                field.key("values").index(at),
+                &asked.key,
+                value,
+                &mut findings,
+            );
         }
     }
     let labels = &converted.subjects.labels;
     if !labels.is_compatible(labels) {
-        let asked: Vec<_> = labels.requirements().iter().map(ToString::to_string).collect();
+        let asked: Vec<_> = labels
+            .requirements()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let message = format!("no machine can meet all of {}", asked.join(", "));
         let help = "remove what contradicts the rest; for alternatives write one requirement with operator In, or several Assignments";
         findings.push(Finding::new(&rule::NEVER_MATCHES, &name, selectors, message).help(help));
     }
     for (key, value) in &spec.profile_selectors {
-        meant_for(&name, &FieldPath::of(["spec", "profileSelectors"]), key, value, &mut findings);
+        meant_for(
+            &name,
+            &FieldPath::of(["spec", "profileSelectors"]),
+            key,
+            value,
+            &mut findings,
+        );
     }
-    Reviewed { object: Some(Arc::new(converted)), findings }
+    Reviewed {
+        object: Some(Arc::new(converted)),
+        findings,
+    }
 }
 
 /// What the conversion refuses, in its own words.
@@ -100,11 +151,16 @@ fn invalid(name: &Name, error: &Invalid) -> Finding {
     };
     // The conversion's sentences start with what they are about.
     let is_key = reason.starts_with("config name ") || reason.starts_with("label key ");
-    Finding { is_key, ..Finding::new(rule, name, error.field(), reason).at(error.line_in_field(), None) }
+    Finding {
+        is_key,
+        ..Finding::new(rule, name, error.field(), reason).at(error.line_in_field(), None)
+    }
 }
 
 fn place(namespace: Option<&str>, name: Option<&str>) -> ObjectKey {
-    let namespace = namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(crd::DEFAULT_NAMESPACE);
+    let namespace = namespace
+        .filter(|namespace| !namespace.is_empty())
+        .unwrap_or(crd::DEFAULT_NAMESPACE);
     ObjectKey::new(namespace, name.unwrap_or_default())
 }
 
@@ -112,15 +168,25 @@ fn placeholders(name: &Name, selectors: &crd::SubjectSelectors, findings: &mut V
     let uuid = |text: &str| identity::parse_uuid(text).is_some_and(identity::is_placeholder_uuid);
     let mac = |text: &str| text.parse::<Mac>().is_ok_and(|mac| mac.is_placeholder());
     let mut look = |field: &str, texts: &[String], is_placeholder: &dyn Fn(&str) -> bool| {
-        for (at, text) in texts.iter().enumerate().filter(|(_, text)| is_placeholder(text)) {
+        for (at, text) in texts
+            .iter()
+            .enumerate()
+            .filter(|(_, text)| is_placeholder(text))
+        {
             let field = FieldPath::of(["spec", "subjectSelectors", field]).index(at);
-            let message = format!("{text:?} is what boards say that nobody gave an identity: it matches no machine");
+            let message = format!(
+                "{text:?} is what boards say that nobody gave an identity: it matches no machine"
+            );
             let help = "name the machine by another identity, or by its MAC address";
             findings.push(Finding::new(&rule::PLACEHOLDER, name, field, message).help(help));
         }
     };
     look("uuids", &selectors.uuids, &uuid);
-    look("serialNumbers", &selectors.serial_numbers, &identity::is_placeholder_serial);
+    look(
+        "serialNumbers",
+        &selectors.serial_numbers,
+        &identity::is_placeholder_serial,
+    );
     look("macAddresses", &selectors.mac_addresses, &mac);
 }
 
@@ -135,10 +201,17 @@ fn subject_key(name: &Name, field: FieldPath, key: &str, findings: &mut Vec<Find
 
 fn mistyped(key: &str) -> Option<&'static str> {
     // A plural is a word of its own: `assets` is what many call the server of their kernels.
-    nearest(key, boot::subject::PRESENTED).filter(|meant| *meant != key && key.strip_suffix('s') != Some(*meant))
+    nearest(key, boot::subject::PRESENTED)
+        .filter(|meant| *meant != key && key.strip_suffix('s') != Some(*meant))
 }
 
-fn architecture(name: &Name, field: FieldPath, key: &str, value: &str, findings: &mut Vec<Finding>) {
+fn architecture(
+    name: &Name,
+    field: FieldPath,
+    key: &str,
+    value: &str,
+    findings: &mut Vec<Finding>,
+) {
     let spelled = arch::canonical(value);
     if key != BUILDARCH || KNOWN_ARCHITECTURES.contains(&spelled.as_ref()) {
         return;
@@ -146,7 +219,10 @@ fn architecture(name: &Name, field: FieldPath, key: &str, value: &str, findings:
     let others = ["amd64", "aarch64", "x86-64", "armv7"];
     let hint = boot::nearest::did_you_mean(value, KNOWN_ARCHITECTURES.into_iter().chain(others));
     let message = format!("iPXE has no architecture {value:?}{hint}");
-    findings.push(Finding::new(&rule::ARCHITECTURE, name, field, message).help(format!("there are {}", KNOWN_ARCHITECTURES.join(", "))));
+    findings.push(
+        Finding::new(&rule::ARCHITECTURE, name, field, message)
+            .help(format!("there are {}", KNOWN_ARCHITECTURES.join(", "))),
+    );
 }
 
 /// Labels of the form `assignment/ipxe-KEY` and `assignment/extrinsic-KEY`, in a Profile and where one is selected.
@@ -154,7 +230,8 @@ fn meant_for(name: &Name, labels: &FieldPath, key: &str, value: &str, findings: 
     let field = || labels.key(key);
     if let Some(own) = key.strip_prefix(INTRINSIC_PREFIX) {
         if let Some(meant) = mistyped(own) {
-            let message = format!("no machine presents {own:?} (did you mean `{INTRINSIC_PREFIX}{meant}`?)");
+            let message =
+                format!("no machine presents {own:?} (did you mean `{INTRINSIC_PREFIX}{meant}`?)");
             findings.push(Finding::new(&rule::LABEL_KEY, name, field(), message).of_key());
         }
         return architecture(name, field(), own, value, findings);
@@ -162,50 +239,97 @@ fn meant_for(name: &Name, labels: &FieldPath, key: &str, value: &str, findings: 
     if let Some(own) = key.strip_prefix(EXTRINSIC_PREFIX) {
         return architecture(name, field(), own, value, findings);
     }
-    let Some((prefix, rest)) = key.split_once('/') else { return };
+    let Some((prefix, rest)) = key.split_once('/') else {
+        return;
+    };
     if prefix != ASSIGNMENT_PREFIX && nearest(prefix, [ASSIGNMENT_PREFIX]).is_none() {
         return;
     }
-    let meant = boot::subject::PRESENTED.iter().map(|own| format!("{INTRINSIC_PREFIX}{own}")).collect::<Vec<_>>();
+    let meant = boot::subject::PRESENTED
+        .iter()
+        .map(|own| format!("{INTRINSIC_PREFIX}{own}"))
+        .collect::<Vec<_>>();
     let fixed = format!("{ASSIGNMENT_PREFIX}/{rest}");
     let is_fixed = fixed.starts_with(INTRINSIC_PREFIX) || fixed.starts_with(EXTRINSIC_PREFIX);
-    let near = if is_fixed { Some(fixed.as_str()) } else { nearest(key, meant.iter().map(String::as_str)) };
+    let near = if is_fixed {
+        Some(fixed.as_str())
+    } else {
+        nearest(key, meant.iter().map(String::as_str))
+    };
     let hint = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
     let message = format!("the label {key:?} means nothing to shaper{hint}");
-    let help = format!("what a Profile asks of machines is said by {INTRINSIC_PREFIX}KEY and {EXTRINSIC_PREFIX}KEY");
-    findings.push(Finding::new(&rule::LABEL_KEY, name, field(), message).of_key().help(help));
+    let help = format!(
+        "what a Profile asks of machines is said by {INTRINSIC_PREFIX}KEY and {EXTRINSIC_PREFIX}KEY"
+    );
+    findings.push(
+        Finding::new(&rule::LABEL_KEY, name, field(), message)
+            .of_key()
+            .help(help),
+    );
 }
 
 /// The server puts the line where it lacks, and the author may think that another first line does it.
 fn shebang(name: &Name, source: &str, findings: &mut Vec<Finding>) {
     let start = source.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
-    let is_script = start.strip_prefix("#!ipxe").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+    let is_script = start
+        .strip_prefix("#!ipxe")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
     // What a template starts with may make the line.
     if is_script || start.starts_with("{{") || start.starts_with("{%") || start.starts_with("{#") {
         return;
     }
     let line = source[..source.len() - start.len()].matches('\n').count() + 1;
-    let first: String = start.lines().next().unwrap_or_default().chars().take(40).collect();
-    let message = format!("the script starts with {first:?}; iPXE knows a script by its first line #!ipxe, which shaper adds here");
+    let first: String = start
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(40)
+        .collect();
+    let message = format!(
+        "the script starts with {first:?}; iPXE knows a script by its first line #!ipxe, which shaper adds here"
+    );
     let length = first.chars().count().max(1);
     findings.push(
-        Finding::new(&rule::SHEBANG, name, FieldPath::of(["spec", "ipxe"]), message)
-            .at(Some(line), Some(1..length + 1))
-            .help("make #!ipxe the first line"),
+        Finding::new(
+            &rule::SHEBANG,
+            name,
+            FieldPath::of(["spec", "ipxe"]),
+            message,
+        )
+        .at(Some(line), Some(1..length + 1))
+        .help("make #!ipxe the first line"),
     );
 }
 
 /// Renders everything for machines of each architecture, as at boot, and lints the scripts.
-fn tried_out(name: &Name, profile: &boot::Profile, until: Option<Instant>, findings: &mut Vec<Finding>) {
+fn tried_out(
+    name: &Name,
+    profile: &boot::Profile,
+    until: Option<Instant>,
+    findings: &mut Vec<Finding>,
+) {
     let selection = sample::selection(profile, None);
     let samples = sample::of(profile);
     let templates = &profile.templates;
     // What does not look at the machine's architecture is the same for all of them: an admission has no time to render it seven times.
-    let of_each = |source: &str| &samples[..if depends_on_machine(source) { samples.len() } else { samples.len().min(1) }];
+    let of_each = |source: &str| {
+        &samples[..if depends_on_machine(source) {
+            samples.len()
+        } else {
+            samples.len().min(1)
+        }]
+    };
     let source = templates.script_source();
     let mut scripts: BTreeSet<(String, &str)> = BTreeSet::new();
     // The rules for BIOS are among those for UEFI.
-    let platform = |sample: &'_ sample::Sample| if sample.platform == "pcbios" { "pcbios" } else { "efi" };
+    let platform = |sample: &'_ sample::Sample| {
+        if sample.platform == "pcbios" {
+            "pcbios"
+        } else {
+            "efi"
+        }
+    };
     let any_efi = samples.iter().any(|sample| platform(sample) == "efi");
     let is_late = || until.is_some_and(|until| Instant::now() > until);
     let mut late = None;
@@ -216,7 +340,11 @@ fn tried_out(name: &Name, profile: &boot::Profile, until: Option<Instant>, findi
         }
         match selection.script(&sample.subject, sample::BASE_URL) {
             Ok(script) => {
-                let platform = if any_efi && !depends_on_machine(source) { "efi" } else { platform(sample) };
+                let platform = if any_efi && !depends_on_machine(source) {
+                    "efi"
+                } else {
+                    platform(sample)
+                };
                 scripts.insert((script, platform));
             }
             Err(error) => {
@@ -228,25 +356,47 @@ fn tried_out(name: &Name, profile: &boot::Profile, until: Option<Instant>, findi
     for config in templates.config_names() {
         for sample in of_each(templates.config_source(config)) {
             if is_late() {
-                late.get_or_insert_with(|| FieldPath::of(["spec", "additionalConfig", config.as_str()]));
+                late.get_or_insert_with(|| {
+                    FieldPath::of(["spec", "additionalConfig", config.as_str()])
+                });
                 break;
             }
             let assignment = Some(&selection.assignment);
-            if let Err(error) = boot::render::config(&selection.profile, config, &sample.subject, assignment, sample::BASE_URL) {
-                findings.extend(render_fault(name, &format!("spec.additionalConfig.{config}"), &error, sample));
+            if let Err(error) = boot::render::config(
+                &selection.profile,
+                config,
+                &sample.subject,
+                assignment,
+                sample::BASE_URL,
+            ) {
+                findings.extend(render_fault(
+                    name,
+                    &format!("spec.additionalConfig.{config}"),
+                    &error,
+                    sample,
+                ));
                 break;
             }
         }
     }
     if let Some(field) = late {
         let message = "from here on templates were not tried: the time for it was over";
-        findings.push(Finding::new(&rule::NOT_ALL_TRIED, name, field, message).help("`shaper validate` takes its time"));
+        findings.push(
+            Finding::new(&rule::NOT_ALL_TRIED, name, field, message)
+                .help("`shaper validate` takes its time"),
+        );
     }
     let mut seen: Vec<Finding> = Vec::new();
     for (script, platform) in &scripts {
         if is_late() {
-            let message = "the script was not looked at for every machine: the time for it was over";
-            let finding = Finding::new(&rule::NOT_ALL_TRIED, name, FieldPath::of(["spec", "ipxe"]), message);
+            let message =
+                "the script was not looked at for every machine: the time for it was over";
+            let finding = Finding::new(
+                &rule::NOT_ALL_TRIED,
+                name,
+                FieldPath::of(["spec", "ipxe"]),
+                message,
+            );
             findings.push(finding.help("`shaper validate` takes its time"));
             break;
         }
@@ -258,18 +408,30 @@ fn tried_out(name: &Name, profile: &boot::Profile, until: Option<Instant>, findi
             if seen.len() >= MAX_REMARKS {
                 break;
             }
-            let finding = remarked(name, source, &remark, lines.get(remark.line - 1).copied().unwrap_or_default());
+            let finding = remarked(
+                name,
+                source,
+                &remark,
+                lines.get(remark.line - 1).copied().unwrap_or_default(),
+            );
             // The same line of the template, in the scripts of other samples.
             let is_again = |other: &Finding| {
-                other.rule == finding.rule && other.line == finding.line && other.columns == finding.columns && finding.line.is_some()
+                other.rule == finding.rule
+                    && other.line == finding.line
+                    && other.columns == finding.columns
+                    && finding.line.is_some()
             };
-            if !seen.iter().any(|other| is_again(other) || *other == finding) {
+            if !seen
+                .iter()
+                .any(|other| is_again(other) || *other == finding)
+            {
                 seen.push(finding);
             }
         }
     }
     seen.sort_by(|a, b| {
-        (a.line, a.columns.as_ref().map(|columns| columns.start)).cmp(&(b.line, b.columns.as_ref().map(|columns| columns.start)))
+        (a.line, a.columns.as_ref().map(|columns| columns.start))
+            .cmp(&(b.line, b.columns.as_ref().map(|columns| columns.start)))
     });
     findings.extend(seen);
 }
@@ -277,30 +439,59 @@ fn tried_out(name: &Name, profile: &boot::Profile, until: Option<Instant>, findi
 /// Whether a template could render otherwise for a machine of another architecture: where it names one, or looks at labels that it does not name.
 fn depends_on_machine(source: &str) -> bool {
     let names_it = source.contains(BUILDARCH) || source.contains("platform");
-    let is_unnamed = |variable: &str| source.match_indices(variable).any(|(at, _)| !source[at + variable.len()..].starts_with('.'));
+    let is_unnamed = |variable: &str| {
+        source
+            .match_indices(variable)
+            .any(|(at, _)| !source[at + variable.len()..].starts_with('.'))
+    };
     names_it || is_unnamed("subject") || is_unnamed("encoded")
 }
 
-fn render_fault(name: &Name, template: &str, error: &RenderError, sample: &sample::Sample) -> Option<Finding> {
+fn render_fault(
+    name: &Name,
+    template: &str,
+    error: &RenderError,
+    sample: &sample::Sample,
+) -> Option<Finding> {
     let (line, reason) = match error {
         // The labels of the sample's Assignment are nobody's.
-        RenderError::Failed { reason, .. } if reason.starts_with("assignment has no label") => return None,
+        RenderError::Failed { reason, .. } if reason.starts_with("assignment has no label") => {
+            return None;
+        }
         RenderError::Failed { line, reason, .. } => (*line, reason.clone()),
         // What a real machine presents is more than what a template names.
-        RenderError::MissingLabel { .. } | RenderError::Unsafe(_) | RenderError::NotReady(_) => return None,
+        RenderError::MissingLabel { .. } | RenderError::Unsafe(_) | RenderError::NotReady(_) => {
+            return None;
+        }
     };
-    let message = format!("it can't be rendered for a sample machine ({}, {}): {reason}", sample.arch, sample.platform);
-    Some(Finding::new(&rule::RENDER, name, FieldPath::of(template.split('.')), message).at(line, None))
+    let message = format!(
+        "it can't be rendered for a sample machine ({}, {}): {reason}",
+        sample.arch, sample.platform
+    );
+    Some(
+        Finding::new(
+            &rule::RENDER,
+            name,
+            FieldPath::of(template.split('.')),
+            message,
+        )
+        .at(line, None),
+    )
 }
 
 /// The remark on a script, at the line of the template that made the line of the script.
 fn remarked(name: &Name, source: &str, remark: &ipxe::Remark, line: &str) -> Finding {
     let field = FieldPath::of(["spec", "ipxe"]);
     let finding = match origin::of(source, remark.line, line, &remark.columns) {
-        Origin::Known { line, columns } => Finding::new(remark.rule, name, field, remark.message.clone()).at(Some(line), columns),
+        Origin::Known { line, columns } => {
+            Finding::new(remark.rule, name, field, remark.message.clone()).at(Some(line), columns)
+        }
         Origin::Unknown => {
             let shown: String = line.trim().chars().take(120).collect();
-            let message = format!("{} (in the line `{shown}`, as rendered for a sample machine)", remark.message);
+            let message = format!(
+                "{} (in the line `{shown}`, as rendered for a sample machine)",
+                remark.message
+            );
             Finding::new(remark.rule, name, field, message)
         }
     };

@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use boot::arch::BUILDARCH;
 use boot::profile::Want;
-use boot::{Assignment, ExtrinsicLabels, Labels, MatchedBy, ObjectKey, Profile, Selection, Subject, SubjectSelectors, Templates};
+use boot::{
+    Assignment, ExtrinsicLabels, Labels, MatchedBy, ObjectKey, Profile, Selection, Subject,
+    SubjectSelectors, Templates,
+};
 use uuid::Uuid;
 
 /// The architectures for which iPXE is built, and the firmware that machines of each have.
@@ -40,29 +43,64 @@ pub struct Sample {
 
 /// A machine of each architecture for which a Profile is meant.
 pub fn of(profile: &Profile) -> Vec<Sample> {
-    let wanted = |key: &str| profile.wants().iter().find(|want| !want.extrinsic && want.key == key).map(|want| want.value.as_str());
+    let wanted = |key: &str| {
+        profile
+            .wants()
+            .iter()
+            .find(|want| !want.extrinsic && want.key == key)
+            .map(|want| want.value.as_str())
+    };
     let (arch, platform) = (wanted(BUILDARCH), wanted("platform"));
-    let is_wanted = |(a, p): &(&str, &str)| arch.is_none_or(|arch| arch == *a) && platform.is_none_or(|platform| platform == *p);
+    let is_wanted = |(a, p): &(&str, &str)| {
+        arch.is_none_or(|arch| arch == *a) && platform.is_none_or(|platform| platform == *p)
+    };
     let mut machines: Vec<_> = ARCHITECTURES.iter().copied().filter(is_wanted).collect();
     if machines.is_empty() {
         // One that we have not heard of is an architecture all the same.
         machines.push((arch.unwrap_or("x86_64"), platform.unwrap_or("efi")));
     }
-    machines.into_iter().filter_map(|(arch, platform)| sample(profile, arch, platform)).collect()
+    machines
+        .into_iter()
+        .filter_map(|(arch, platform)| sample(profile, arch, platform))
+        .collect()
 }
 
 /// What the sample boots, once an Assignment gives it the Profile: with ids made up for the configs.
 pub fn selection(profile: &Profile, assignment: Option<Arc<Assignment>>) -> Selection {
-    let ids = profile.templates.config_names().enumerate().map(|(at, name)| (name.clone(), Uuid::from_u128(at as u128 + 1))).collect();
+    let ids = profile
+        .templates
+        .config_names()
+        .enumerate()
+        .map(|(at, name)| (name.clone(), Uuid::from_u128(at as u128 + 1)))
+        .collect();
     let assignment = assignment.unwrap_or_else(|| Arc::new(any_assignment(profile)));
-    Selection { assignment, by: MatchedBy::Labels, profile: Arc::new(profile.with_ids(ids)) }
+    Selection {
+        assignment,
+        by: MatchedBy::Labels,
+        profile: Arc::new(profile.with_ids(ids)),
+    }
 }
 
 /// The same for one of several Profiles that are compared: a config has the same id in all of them.
-pub(crate) fn selection_as(profile: &Profile, assignment: Arc<Assignment>, all: &[&Templates]) -> Selection {
-    let names: BTreeSet<_> = all.iter().flat_map(|templates| templates.config_names()).collect();
-    let ids = names.into_iter().enumerate().map(|(at, name)| (name.clone(), Uuid::from_u128(at as u128 + 1))).collect();
-    Selection { assignment, by: MatchedBy::Labels, profile: Arc::new(profile.with_ids(ids)) }
+pub(crate) fn selection_as(
+    profile: &Profile,
+    assignment: Arc<Assignment>,
+    all: &[&Templates],
+) -> Selection {
+    let names: BTreeSet<_> = all
+        .iter()
+        .flat_map(|templates| templates.config_names())
+        .collect();
+    let ids = names
+        .into_iter()
+        .enumerate()
+        .map(|(at, name)| (name.clone(), Uuid::from_u128(at as u128 + 1)))
+        .collect();
+    Selection {
+        assignment,
+        by: MatchedBy::Labels,
+        profile: Arc::new(profile.with_ids(ids)),
+    }
 }
 
 fn any_assignment(profile: &Profile) -> Assignment {
@@ -89,20 +127,45 @@ fn sample(profile: &Profile, arch: &str, platform: &str) -> Option<Sample> {
         ("asset", "sample"),
     ];
     let mut own: BTreeMap<&str, &str> = known.into();
-    own.extend(profile.wants().iter().filter(|want| !want.extrinsic).map(|want| (want.key.as_str(), want.value.as_str())));
-    let configs = profile.templates.config_names().filter_map(|name| profile.templates.config_uses(name.as_str()));
-    let mentioned: BTreeSet<&str> =
-        configs.chain([profile.templates.script_uses()]).flat_map(|uses| uses.labels.iter()).map(String::as_str).collect();
-    let mut extrinsic: BTreeMap<&str, &str> =
-        profile.wants().iter().filter(|want| want.extrinsic).map(|Want { key, value, .. }| (key.as_str(), value.as_str())).collect();
-    for key in mentioned.into_iter().filter(|key| !own.contains_key(key)).take(MAX_MENTIONED) {
+    own.extend(
+        profile
+            .wants()
+            .iter()
+            .filter(|want| !want.extrinsic)
+            .map(|want| (want.key.as_str(), want.value.as_str())),
+    );
+    let configs = profile
+        .templates
+        .config_names()
+        .filter_map(|name| profile.templates.config_uses(name.as_str()));
+    let mentioned: BTreeSet<&str> = configs
+        .chain([profile.templates.script_uses()])
+        .flat_map(|uses| uses.labels.iter())
+        .map(String::as_str)
+        .collect();
+    let mut extrinsic: BTreeMap<&str, &str> = profile
+        .wants()
+        .iter()
+        .filter(|want| want.extrinsic)
+        .map(|Want { key, value, .. }| (key.as_str(), value.as_str()))
+        .collect();
+    for key in mentioned
+        .into_iter()
+        .filter(|key| !own.contains_key(key))
+        .take(MAX_MENTIONED)
+    {
         extrinsic.entry(key).or_insert("sample");
     }
     let mut query = String::new();
-    own.iter().for_each(|(key, value)| boot::query::append(&mut query, key, value));
+    own.iter()
+        .for_each(|(key, value)| boot::query::append(&mut query, key, value));
     // A key that no operator could set, a machine could present.
     extrinsic.retain(|key, value| ExtrinsicLabels::new([(*key, *value)]).is_ok());
     let extrinsic = ExtrinsicLabels::new(extrinsic).ok()?;
     let subject = Subject::from_query(&query, &extrinsic).ok()?;
-    Some(Sample { arch: arch.to_owned(), platform: platform.to_owned(), subject: Arc::new(subject) })
+    Some(Sample {
+        arch: arch.to_owned(),
+        platform: platform.to_owned(),
+        subject: Arc::new(subject),
+    })
 }

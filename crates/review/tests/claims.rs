@@ -14,12 +14,22 @@ const OTHER_BYTE_ORDER: &str = "67dac647-7774-7049-aa03-84e48ff4f6ad";
 
 fn with_uuid(name: &str, uuid: &str, priority: i32) -> Assignment {
     let none = assignment(name, &[], &[], priority);
-    Assignment { subjects: SubjectSelectors { uuids: [uuid.parse().unwrap()].into_iter().collect(), ..none.subjects }, ..none }
+    Assignment {
+        subjects: SubjectSelectors {
+            uuids: [uuid.parse().unwrap()].into_iter().collect(),
+            ..none.subjects
+        },
+        ..none
+    }
 }
 
 fn said(findings: Vec<Finding>) -> Vec<String> {
     let of_others = |finding: &Finding| *finding.rule != rule::NO_PROFILE;
-    findings.into_iter().filter(of_others).map(|finding| format!("{}: {}", finding.rule.id, finding.message)).collect()
+    findings
+        .into_iter()
+        .filter(of_others)
+        .map(|finding| format!("{}: {}", finding.rule.id, finding.message))
+        .collect()
 }
 
 /// What is said to who writes this one beside the others, and then of all in their order to who asks about all.
@@ -29,7 +39,10 @@ fn told(others: &[Assignment], own: &Assignment) -> (Vec<String>, Vec<String>) {
         catalog.apply(Change::Assignment(Arc::new(one.clone())));
     }
     let survey = Survey::of(&catalog);
-    let all = others.iter().chain([own]).flat_map(|one| said(survey.assignment(&Arc::new(one.clone()))));
+    let all = others
+        .iter()
+        .chain([own])
+        .flat_map(|one| said(survey.assignment(&Arc::new(one.clone()))));
     (said(survey.written(&Arc::new(own.clone()))), all.collect())
 }
 
@@ -40,23 +53,32 @@ fn who_writes_either_is_told_and_who_asks_about_all_hears_of_it_once() {
 
     let second = "claimed: Assignment n/b names serial number S1 and 1 more too; that one goes first, as its priority 3 is higher than 0";
     let (written, all) = beside_b(&assignment("a", &["S1", "S2"], &[], 0));
-    assert_eq!((written, all), (vec![second.to_owned()], vec![second.to_owned()]));
+    assert_eq!(
+        (written, all),
+        (vec![second.to_owned()], vec![second.to_owned()])
+    );
 
     let (written, all) = beside_b(&assignment("a", &["S2"], &[("row", "1")], 3));
     assert_eq!(
         written,
-        ["claimed: Assignment n/b names serial number S2 too; this one goes first where both match, as it asks for more labels"]
+        [
+            "claimed: Assignment n/b names serial number S2 too; this one goes first where both match, as it asks for more labels"
+        ]
     );
     assert_eq!(
         all,
-        ["claimed: Assignment n/a names serial number S2 too; that one goes first where both match, as it asks for more labels"]
+        [
+            "claimed: Assignment n/a names serial number S2 too; that one goes first where both match, as it asks for more labels"
+        ]
     );
 
     // Of those between which only the name decides, the second is in conflict.
     let (written, all) = beside_b(&assignment("a", &["S2"], &[], 3));
     assert_eq!(
         written,
-        ["claimed: Assignment n/b names serial number S2 too; this one goes first only because its namespace and name come first"]
+        [
+            "claimed: Assignment n/b names serial number S2 too; this one goes first only because its namespace and name come first"
+        ]
     );
     let conflict = |first: &str| {
         format!(
@@ -71,35 +93,73 @@ fn who_writes_either_is_told_and_who_asks_about_all_hears_of_it_once() {
 #[test]
 fn those_that_no_machine_can_meet_together_say_nothing() {
     let one = assignment("a", &["S1"], &[("row", "1")], 0);
-    for other in [assignment("b", &["S1"], &[("row", "2")], 5), assignment("b", &["S2"], &[], 5), assignment("b", &[], &[], 5)] {
-        assert_eq!(told(std::slice::from_ref(&other), &one), (Vec::new(), Vec::new()), "{other:?}");
+    for other in [
+        assignment("b", &["S1"], &[("row", "2")], 5),
+        assignment("b", &["S2"], &[], 5),
+        assignment("b", &[], &[], 5),
+    ] {
+        assert_eq!(
+            told(std::slice::from_ref(&other), &one),
+            (Vec::new(), Vec::new()),
+            "{other:?}"
+        );
     }
 }
 
 #[test]
 fn a_uuid_in_the_other_byte_order_is_the_same_machine() {
     let other = with_uuid("b", OTHER_BYTE_ORDER, 0);
-    let says =
-        |who: &str, uuid: &str, why: &str| format!("claimed: Assignment n/{who} names uuid {uuid} too, in the other byte order; {why}");
+    let says = |who: &str, uuid: &str, why: &str| {
+        format!("claimed: Assignment n/{who} names uuid {uuid} too, in the other byte order; {why}")
+    };
     let (written, all) = told(std::slice::from_ref(&other), &with_uuid("a", UUID, 0));
     let either = "which goes first depends on how the machine presents it";
-    assert_eq!((written, all), (vec![says("b", UUID, either)], vec![says("a", OTHER_BYTE_ORDER, either)]));
+    assert_eq!(
+        (written, all),
+        (
+            vec![says("b", UUID, either)],
+            vec![says("a", OTHER_BYTE_ORDER, either)]
+        )
+    );
     let (written, _) = told(&[other], &with_uuid("a", UUID, 2));
-    assert_eq!(written, [says("b", UUID, "this one goes first, as its priority 2 is higher than 0")]);
+    assert_eq!(
+        written,
+        [says(
+            "b",
+            UUID,
+            "this one goes first, as its priority 2 is higher than 0"
+        )]
+    );
 }
 
 #[test]
 fn of_many_others_three_are_named_and_the_rest_is_counted() {
     let own = assignment("a", &["S1"], &[], 0);
-    let others = |n: usize| (0..n).map(|n| assignment(&format!("b{n:03}"), &["S1"], &[], 1)).collect::<Vec<_>>();
+    let others = |n: usize| {
+        (0..n)
+            .map(|n| assignment(&format!("b{n:03}"), &["S1"], &[], 1))
+            .collect::<Vec<_>>()
+    };
     for (many, ends) in [
         (3, "higher than 0"),
-        (4, "higher than 0; 1 more Assignment names machines that this one names"),
-        (19, "higher than 0; 16 more Assignments name machines that this one names"),
-        (200, "higher than 0; at least 17 more Assignments name machines that this one names"),
+        (
+            4,
+            "higher than 0; 1 more Assignment names machines that this one names",
+        ),
+        (
+            19,
+            "higher than 0; 16 more Assignments name machines that this one names",
+        ),
+        (
+            200,
+            "higher than 0; at least 17 more Assignments name machines that this one names",
+        ),
     ] {
         let written = told(&others(many), &own).0;
-        assert!(written.len() == 3 && written[2].ends_with(ends), "{many}: {written:#?}");
+        assert!(
+            written.len() == 3 && written[2].ends_with(ends),
+            "{many}: {written:#?}"
+        );
         assert!(written[1].ends_with("higher than 0"), "{written:#?}");
     }
 }

@@ -30,8 +30,13 @@ fn catalog(world: &World) -> Catalog {
 
 /// The Assignment and the Profile that a machine gets, by the words of the rule.
 fn boots(world: &World, subject: &RawSubject) -> (Option<ObjectKey>, Option<ObjectKey>) {
-    let Some(winner) = world.matching(subject).into_iter().next() else { return (None, None) };
-    let profile = world.profiles_for(winner.assignment, subject).into_iter().next();
+    let Some(winner) = world.matching(subject).into_iter().next() else {
+        return (None, None);
+    };
+    let profile = world
+        .profiles_for(winner.assignment, subject)
+        .into_iter()
+        .next();
     (Some(winner.assignment.key.clone()), profile)
 }
 
@@ -49,21 +54,51 @@ fn assignment(name: &str, priority: i32) -> RawAssignment {
     }
 }
 
-fn world(assignments: impl IntoIterator<Item = RawAssignment>, profiles: impl IntoIterator<Item = RawProfile>) -> World {
-    let assignments = assignments.into_iter().map(|raw| (raw.key.clone(), raw)).collect();
-    World { assignments, profiles: profiles.into_iter().map(|raw| (raw.key.clone(), raw)).collect(), ..World::default() }
+fn world(
+    assignments: impl IntoIterator<Item = RawAssignment>,
+    profiles: impl IntoIterator<Item = RawProfile>,
+) -> World {
+    let assignments = assignments
+        .into_iter()
+        .map(|raw| (raw.key.clone(), raw))
+        .collect();
+    World {
+        assignments,
+        profiles: profiles
+            .into_iter()
+            .map(|raw| (raw.key.clone(), raw))
+            .collect(),
+        ..World::default()
+    }
 }
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 #[test]
 fn two_identities_are_told_where_one_of_them_tells_only_some_machines() {
-    let by_serial = RawAssignment { serials: vec!["S1".to_owned()], profiles: labels(&[("tier", "gold")]), ..assignment("a", 0) };
-    let by_mac = |priority| RawAssignment { macs: vec![model::MACS[0].to_owned()], ..assignment("c", priority) };
-    let profile = RawProfile { key: ObjectKey::new("n1", "a"), created: None, labels: labels(&[("assignment/extrinsic-rack", "r0")]) };
-    let (old, new) = (world([by_serial.clone(), by_mac(1)], []), world([by_serial, by_mac(0)], [profile]));
+    let by_serial = RawAssignment {
+        serials: vec!["S1".to_owned()],
+        profiles: labels(&[("tier", "gold")]),
+        ..assignment("a", 0)
+    };
+    let by_mac = |priority| RawAssignment {
+        macs: vec![model::MACS[0].to_owned()],
+        ..assignment("c", priority)
+    };
+    let profile = RawProfile {
+        key: ObjectKey::new("n1", "a"),
+        created: None,
+        labels: labels(&[("assignment/extrinsic-rack", "r0")]),
+    };
+    let (old, new) = (
+        world([by_serial.clone(), by_mac(1)], []),
+        world([by_serial, by_mac(0)], [profile]),
+    );
     let diff = Diff::between(&catalog(&old), &catalog(&new), None);
     let in_rack = |serial: Option<&str>, rack| RawSubject {
         uuid: None,
@@ -73,30 +108,51 @@ fn two_identities_are_told_where_one_of_them_tells_only_some_machines() {
         extrinsic: labels(&[("rack", rack)]),
     };
     // By its MAC alone, a machine gets a Profile in r0 and none in r1, as before; with the serial number, it goes from c to a in both.
-    for (machine, is_other) in
-        [(in_rack(None, "r0"), true), (in_rack(None, "r1"), false), (in_rack(Some("S1"), "r0"), true), (in_rack(Some("S1"), "r1"), true)]
-    {
-        assert_eq!(diff.speaks_of(&machine.build()), is_other, "{machine:?} {:#?}", diff.groups());
+    for (machine, is_other) in [
+        (in_rack(None, "r0"), true),
+        (in_rack(None, "r1"), false),
+        (in_rack(Some("S1"), "r0"), true),
+        (in_rack(Some("S1"), "r1"), true),
+    ] {
+        assert_eq!(
+            diff.speaks_of(&machine.build()),
+            is_other,
+            "{machine:?} {:#?}",
+            diff.groups()
+        );
     }
-    let twice = diff.groups().iter().map(|group| group.twice_named).sum::<usize>();
+    let twice = diff
+        .groups()
+        .iter()
+        .map(|group| group.twice_named)
+        .sum::<usize>();
     assert_eq!(twice, 1, "in r0, the MAC tells it: {:#?}", diff.groups());
 }
 
 /// The same by the catalog, which tells identities from other labels.
 fn selected(catalog: &Catalog, subject: &Subject) -> (Option<ObjectKey>, Option<ObjectKey>) {
     match catalog.select(subject) {
-        Ok(selection) => (Some(selection.assignment.key.clone()), Some(selection.profile.key.clone())),
+        Ok(selection) => (
+            Some(selection.assignment.key.clone()),
+            Some(selection.profile.key.clone()),
+        ),
         Err(NotSelected::NoAssignment) => (None, None),
-        Err(NotSelected::NoProfile { assignment, .. } | NotSelected::NotAccepted { assignment, .. }) => {
-            (Some(assignment.key.clone()), None)
-        }
+        Err(
+            NotSelected::NoProfile { assignment, .. } | NotSelected::NotAccepted { assignment, .. },
+        ) => (Some(assignment.key.clone()), None),
     }
 }
 
 #[test]
 fn two_identities_are_told_where_a_default_now_names_its_machines() {
-    let named = |name, uuid: usize| RawAssignment { uuids: vec![model::UUIDS[uuid].to_owned()], ..assignment(name, 0) };
-    let by_mac = RawAssignment { macs: vec![model::MACS[0].to_owned()], ..assignment("a", 0) };
+    let named = |name, uuid: usize| RawAssignment {
+        uuids: vec![model::UUIDS[uuid].to_owned()],
+        ..assignment(name, 0)
+    };
+    let by_mac = RawAssignment {
+        macs: vec![model::MACS[0].to_owned()],
+        ..assignment("a", 0)
+    };
     let old = world([by_mac.clone(), assignment("d", 0)], []);
     // Alike but for where d was before: its machine keeps it, and that of e gets another.
     let new = world([by_mac, named("d", 0), named("e", 2)], []);
@@ -109,10 +165,19 @@ fn two_identities_are_told_where_a_default_now_names_its_machines() {
     };
     for (old, new) in [(&old, &new), (&new, &old)] {
         let diff = Diff::between(&catalog(old), &catalog(new), None);
-        for (uuid, is_mac, is_other) in [(Some(0), false, false), (Some(2), false, true), (None, true, false), (Some(0), true, true)] {
+        for (uuid, is_mac, is_other) in [
+            (Some(0), false, false),
+            (Some(2), false, true),
+            (None, true, false),
+            (Some(0), true, true),
+        ] {
             let machine = machine(uuid, is_mac);
             assert_eq!(boots(old, &machine) != boots(new, &machine), is_other);
-            let told = diff.groups().iter().flat_map(|group| &group.examples).any(|example| example.query == machine.build().to_query());
+            let told = diff
+                .groups()
+                .iter()
+                .flat_map(|group| &group.examples)
+                .any(|example| example.query == machine.build().to_query());
             assert_eq!(told, is_other, "{machine:?} {:#?}", diff.groups());
         }
         assert!(diff.speaks_of(&machine(Some(0), true).build()));
@@ -120,7 +185,10 @@ fn two_identities_are_told_where_a_default_now_names_its_machines() {
 }
 
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(250)
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(250)
 }
 
 proptest! {

@@ -6,19 +6,41 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::{
-    Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement, SubjectSelectors, Unaccepted,
+    Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Operator, Profile,
+    Requirement, SubjectSelectors, Unaccepted,
 };
 use review::effect::{self, Limits};
 
 fn profile(name: &str, labels: &[(&str, &str)]) -> Change {
-    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    Change::Profile(Arc::new(Profile::compile(ObjectKey::new("n", name), None, &labels, "#!ipxe", &BTreeMap::new()).unwrap()))
+    let labels = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    Change::Profile(Arc::new(
+        Profile::compile(
+            ObjectKey::new("n", name),
+            None,
+            &labels,
+            "#!ipxe",
+            &BTreeMap::new(),
+        )
+        .unwrap(),
+    ))
 }
 
 /// Of these serial numbers and labels, which leads to Profiles with `os=OS`.
-fn assignment(name: &str, serials: &[&str], labels: &[(&str, &str)], priority: i32, os: &str) -> Change {
+fn assignment(
+    name: &str,
+    serials: &[&str],
+    labels: &[(&str, &str)],
+    priority: i32,
+    os: &str,
+) -> Change {
     let profiles = [("os", os)].into_iter().collect();
-    Change::Assignment(Arc::new(Assignment { profiles, ..named::assignment(name, serials, labels, priority) }))
+    Change::Assignment(Arc::new(Assignment {
+        profiles,
+        ..named::assignment(name, serials, labels, priority)
+    }))
 }
 
 fn catalog(changes: impl IntoIterator<Item = Change>) -> Catalog {
@@ -35,7 +57,9 @@ fn gone(change: &Change) -> Change {
 
 fn said(catalog: &Catalog, change: &Change) -> Vec<String> {
     let all = effect::of(catalog, change, Limits::default());
-    all.into_iter().map(|finding| format!("{}: {}", finding.rule.id, finding.message)).collect()
+    all.into_iter()
+        .map(|finding| format!("{}: {}", finding.rule.id, finding.message))
+        .collect()
 }
 
 #[test]
@@ -43,28 +67,45 @@ fn a_deletion_says_who_boots_nothing_any_more_and_who_something_else() {
     let web = assignment("web", &["S1"], &[], 0, "linux");
     let linux = profile("linux", &[("os", "linux")]);
     let mut all = catalog([linux.clone(), web.clone()]);
-    assert_eq!(said(&all, &gone(&web)), ["loses-profile: the machine with serial number S1 would boot nothing instead of Profile n/linux"]);
+    assert_eq!(
+        said(&all, &gone(&web)),
+        [
+            "loses-profile: the machine with serial number S1 would boot nothing instead of Profile n/linux"
+        ]
+    );
     assert_eq!(
         said(&all, &gone(&linux)),
-        ["loses-profile: the machine with serial number S1 would boot nothing instead of Profile n/linux"]
+        [
+            "loses-profile: the machine with serial number S1 would boot nothing instead of Profile n/linux"
+        ]
     );
     all.apply(profile("rescue", &[("os", "rescue")]));
     all.apply(assignment("default", &[], &[], 0, "rescue"));
     assert_eq!(
         said(&all, &gone(&web)),
-        ["moves-machines: the machine with serial number S1 would boot Profile n/rescue instead of Profile n/linux"]
+        [
+            "moves-machines: the machine with serial number S1 would boot Profile n/rescue instead of Profile n/linux"
+        ]
     );
     let default = Name::Assignment(ObjectKey::new("n", "default")).gone();
     assert_eq!(
         said(&all, &default),
-        ["loses-profile: machines that no other Assignment matches would boot nothing instead of Profile n/rescue"]
+        [
+            "loses-profile: machines that no other Assignment matches would boot nothing instead of Profile n/rescue"
+        ]
     );
 }
 
 #[test]
 fn a_label_of_a_profile_moves_the_machines_of_all_who_select_it() {
-    let rack: Vec<Change> = (0..5).rev().map(|n| assignment(&format!("m{n}"), &[&format!("S{n}")], &[], 0, "linux")).collect();
-    let all = catalog(rack.into_iter().chain([profile("linux", &[("os", "linux")]), assignment("row", &[], &[("row", "7")], 0, "linux")]));
+    let rack: Vec<Change> = (0..5)
+        .rev()
+        .map(|n| assignment(&format!("m{n}"), &[&format!("S{n}")], &[], 0, "linux"))
+        .collect();
+    let all = catalog(rack.into_iter().chain([
+        profile("linux", &[("os", "linux")]),
+        assignment("row", &[], &[("row", "7")], 0, "linux"),
+    ]));
     let said_of = said(&all, &profile("linux", &[("os", "linus")]));
     assert_eq!(said_of.len(), 1, "{said_of:?}");
     // They are found in the order in which they were heard of, which is another after a restart.
@@ -78,9 +119,18 @@ fn a_label_of_a_profile_moves_the_machines_of_all_who_select_it() {
 
 #[test]
 fn a_profile_that_suits_better_takes_machines_of_its_architecture() {
-    let all = catalog([profile("any", &[("os", "linux")]), assignment("a", &["S1"], &[], 0, "linux")]);
+    let all = catalog([
+        profile("any", &[("os", "linux")]),
+        assignment("a", &["S1"], &[], 0, "linux"),
+    ]);
     assert_eq!(
-        said(&all, &profile("arm", &[("os", "linux"), ("assignment/ipxe-buildarch", "aarch64")])),
+        said(
+            &all,
+            &profile(
+                "arm",
+                &[("os", "linux"), ("assignment/ipxe-buildarch", "aarch64")]
+            )
+        ),
         [
             "moves-machines: the machine with serial number S1 would boot Profile n/arm instead of Profile n/any where buildarch=arm64 is presented"
         ]
@@ -97,7 +147,9 @@ fn a_default_of_high_priority_takes_machines_from_those_who_name_them() {
     ]);
     assert_eq!(
         said(&all, &assignment("default", &[], &[], 1, "wipe")),
-        ["moves-machines: the machine with serial number S1 would boot Profile n/wipe instead of Profile n/linux"]
+        [
+            "moves-machines: the machine with serial number S1 would boot Profile n/wipe instead of Profile n/linux"
+        ]
     );
     assert!(said(&all, &assignment("default", &[], &[], 0, "wipe")).is_empty());
 }
@@ -115,17 +167,24 @@ fn a_new_assignment_is_meant_for_whom_it_names_and_a_changed_one_tells_who_is_le
     assert!(said(&all, &web).is_empty());
     assert_eq!(
         said(&all, &assignment("web", &["S2"], &[], 0, "linux")),
-        ["moves-machines: the machine with serial number S1 would boot Profile n/rescue instead of Profile n/linux"]
+        [
+            "moves-machines: the machine with serial number S1 would boot Profile n/rescue instead of Profile n/linux"
+        ]
     );
     assert_eq!(
         said(&all, &assignment("web", &["S1", "S2"], &[], 0, "linus")),
-        ["loses-profile: machines with 2 serial numbers would boot nothing instead of Profile n/linux: serial number S1, serial number S2"]
+        [
+            "loses-profile: machines with 2 serial numbers would boot nothing instead of Profile n/linux: serial number S1, serial number S2"
+        ]
     );
 }
 
 #[test]
 fn machines_that_are_held_back_are_told_when_another_would_get_them() {
-    let mut all = catalog([profile("wipe", &[("os", "wipe")]), assignment("default", &[], &[], 0, "wipe")]);
+    let mut all = catalog([
+        profile("wipe", &[("os", "wipe")]),
+        assignment("default", &[], &[], 0, "wipe"),
+    ]);
     let held = assignment("held", &["S1", "S2"], &[], 0, "nothing");
     all.apply(held.clone());
     let both = "moves-machines: machines with 2 serial numbers, which boot nothing now, would boot Profile n/wipe: \
@@ -133,35 +192,65 @@ fn machines_that_are_held_back_are_told_when_another_would_get_them() {
     assert_eq!(said(&all, &gone(&held)), [both]);
     assert_eq!(
         said(&all, &assignment("held", &["S2"], &[], 0, "nothing")),
-        ["moves-machines: the machine with serial number S1, which boots nothing now, would boot Profile n/wipe"]
+        [
+            "moves-machines: the machine with serial number S1, which boots nothing now, would boot Profile n/wipe"
+        ]
     );
-    assert_eq!(said(&all, &assignment("default", &[], &[], 1, "wipe")), [both]);
-    assert_eq!(said(&all, &assignment("other", &[], &[], 1, "wipe")), [both]);
+    assert_eq!(
+        said(&all, &assignment("default", &[], &[], 1, "wipe")),
+        [both]
+    );
+    assert_eq!(
+        said(&all, &assignment("other", &[], &[], 1, "wipe")),
+        [both]
+    );
     // Their own Assignment is mended.
     assert!(said(&all, &assignment("held", &["S1", "S2"], &[], 0, "wipe")).is_empty());
     // One that holds back by its priority is lowered.
     all.apply(assignment("first", &[], &[], 2, "nothing"));
     let lowered = said(&all, &assignment("first", &[], &[], -1, "nothing"));
-    assert_eq!(lowered, ["moves-machines: machines that no other Assignment matches, which boot nothing now, would boot Profile n/wipe"]);
+    assert_eq!(
+        lowered,
+        [
+            "moves-machines: machines that no other Assignment matches, which boot nothing now, would boot Profile n/wipe"
+        ]
+    );
 }
 
 #[test]
 fn an_assignment_that_is_not_accepted_holds_machines_back_until_it_goes() {
-    let mut all = catalog([profile("wipe", &[("os", "wipe")]), assignment("default", &[], &[], 0, "wipe")]);
-    let Change::Assignment(claimed) = assignment("held", &["S1"], &[], 0, "wipe") else { unreachable!() };
+    let mut all = catalog([
+        profile("wipe", &[("os", "wipe")]),
+        assignment("default", &[], &[], 0, "wipe"),
+    ]);
+    let Change::Assignment(claimed) = assignment("held", &["S1"], &[], 0, "wipe") else {
+        unreachable!()
+    };
     let name = Name::Assignment(claimed.key.clone());
-    all.apply(Change::Unaccepted(Arc::new(Unaccepted { claim: Claim::Assignment(claimed.clone()), fault: "a fault".into() })));
+    all.apply(Change::Unaccepted(Arc::new(Unaccepted {
+        claim: Claim::Assignment(claimed.clone()),
+        fault: "a fault".into(),
+    })));
     let says = "moves-machines: the machine with serial number S1, which boots nothing now, would boot Profile n/wipe";
     assert_eq!(said(&all, &name.gone()), [says]);
-    assert_eq!(said(&all, &assignment("held", &["S9"], &[], 0, "wipe")), [says]);
-    assert_eq!(said(&all, &assignment("default", &[], &[], 5, "wipe")), [says]);
+    assert_eq!(
+        said(&all, &assignment("held", &["S9"], &[], 0, "wipe")),
+        [says]
+    );
+    assert_eq!(
+        said(&all, &assignment("default", &[], &[], 5, "wipe")),
+        [says]
+    );
     // Mended as it was meant.
     assert!(said(&all, &Change::Assignment(claimed)).is_empty());
 }
 
 #[test]
 fn a_machine_that_nobody_had_is_no_surprise_where_it_is_named() {
-    let mut all = catalog([profile("linux", &[("os", "linux")]), profile("linus", &[("os", "linus")])]);
+    let mut all = catalog([
+        profile("linux", &[("os", "linux")]),
+        profile("linus", &[("os", "linus")]),
+    ]);
     assert!(said(&all, &assignment("web", &["S1"], &[], 0, "linux")).is_empty());
     assert!(said(&all, &assignment("default", &[], &[], 0, "linux")).is_empty());
     all.apply(assignment("web", &["S1"], &[], 0, "linux"));
@@ -169,7 +258,9 @@ fn a_machine_that_nobody_had_is_no_surprise_where_it_is_named() {
     all.apply(assignment("row", &[], &[("row", "7")], 0, "linux"));
     assert_eq!(
         said(&all, &assignment("row", &[], &[], 0, "linux")),
-        ["moves-machines: machines that no other Assignment matches, which boot nothing now, would boot Profile n/linux"]
+        [
+            "moves-machines: machines that no other Assignment matches, which boot nothing now, would boot Profile n/linux"
+        ]
     );
     // Who waits for a Profile by name gets it; who is matched by labels may be anybody.
     all.apply(assignment("waits", &["S3"], &[], 0, "later"));
@@ -179,17 +270,33 @@ fn a_machine_that_nobody_had_is_no_surprise_where_it_is_named() {
     assert!(said(&all, &profile("new", &[("os", "later")])).is_empty());
     assert_eq!(
         said(&all, &profile("linus", &[("os", "later")])),
-        ["moves-machines: machines with rack=1, which boot nothing now, would boot Profile n/linus"]
+        [
+            "moves-machines: machines with rack=1, which boot nothing now, would boot Profile n/linus"
+        ]
     );
 }
 
 #[test]
 fn each_value_that_is_allowed_is_tried() {
     let rows = |values: &[&str]| {
-        let Change::Assignment(rows) = assignment("rows", &[], &[], 0, "linux") else { unreachable!() };
+        let Change::Assignment(rows) = assignment("rows", &[], &[], 0, "linux") else {
+            unreachable!()
+        };
         let operator = Operator::In(values.iter().map(|value| Box::from(*value)).collect());
-        let labels = LabelSelector::new(&BTreeMap::new(), [Requirement { key: "row".into(), operator }]);
-        Change::Assignment(Arc::new(Assignment { subjects: SubjectSelectors { labels, ..SubjectSelectors::default() }, ..(*rows).clone() }))
+        let labels = LabelSelector::new(
+            &BTreeMap::new(),
+            [Requirement {
+                key: "row".into(),
+                operator,
+            }],
+        );
+        Change::Assignment(Arc::new(Assignment {
+            subjects: SubjectSelectors {
+                labels,
+                ..SubjectSelectors::default()
+            },
+            ..(*rows).clone()
+        }))
     };
     let mut all = catalog([
         profile("linux", &[("os", "linux")]),
@@ -197,15 +304,27 @@ fn each_value_that_is_allowed_is_tried() {
         assignment("default", &[], &[], 0, "rescue"),
         rows(&["7", "8"]),
     ]);
-    let (what, then) = ("moves-machines: machines with", "would boot Profile n/rescue instead of Profile n/linux");
-    assert_eq!(said(&all, &gone(&rows(&[]))), [format!("{what} row in (7,8) {then}")]);
+    let (what, then) = (
+        "moves-machines: machines with",
+        "would boot Profile n/rescue instead of Profile n/linux",
+    );
+    assert_eq!(
+        said(&all, &gone(&rows(&[]))),
+        [format!("{what} row in (7,8) {then}")]
+    );
     assert_eq!(said(&all, &rows(&["7"])), [format!("{what} row=8 {then}")]);
     all.apply(assignment("first", &[], &[("row", "7")], 5, "rescue"));
-    assert_eq!(said(&all, &gone(&rows(&[]))), [format!("{what} row=8 {then}")]);
+    assert_eq!(
+        said(&all, &gone(&rows(&[]))),
+        [format!("{what} row=8 {then}")]
+    );
     let many: Vec<_> = (0..600).map(|n| format!("r{n}")).collect();
     all.apply(rows(&many.iter().map(String::as_str).collect::<Vec<_>>()));
     let said_of = said(&all, &gone(&rows(&[])));
-    assert!(said_of.len() == 1 && said_of[0].contains("at least 497 other sorts of machines"), "{said_of:?}");
+    assert!(
+        said_of.len() == 1 && said_of[0].contains("at least 497 other sorts of machines"),
+        "{said_of:?}"
+    );
 }
 
 #[test]
@@ -214,7 +333,10 @@ fn a_machine_is_tried_as_one_of_each_architecture_that_profiles_are_for() {
     let all = catalog([
         profile("linux", &[("os", "linux")]),
         profile("rescue", &[("os", "rescue")]),
-        profile("wipe", &[("os", "rescue"), ("assignment/ipxe-buildarch", "arm64")]),
+        profile(
+            "wipe",
+            &[("os", "rescue"), ("assignment/ipxe-buildarch", "arm64")],
+        ),
         assignment("default", &[], &[], 0, "rescue"),
         web.clone(),
     ]);
@@ -226,13 +348,27 @@ fn a_machine_is_tried_as_one_of_each_architecture_that_profiles_are_for() {
             format!("{who} n/wipe instead of Profile n/linux where buildarch=arm64 is presented")
         ]
     );
-    let many = (0..40).map(|n| profile(&format!("p{n}"), &[("os", "rescue"), ("assignment/ipxe-product", &format!("p{n}"))]));
+    let many = (0..40).map(|n| {
+        profile(
+            &format!("p{n}"),
+            &[
+                ("os", "rescue"),
+                ("assignment/ipxe-product", &format!("p{n}")),
+            ],
+        )
+    });
     let mut all = all;
     for profile in many {
         all.apply(profile);
     }
     let said_of = said(&all, &gone(&web));
-    assert!(said_of.len() > 1 && said_of.iter().all(|one| one.contains("machines with at least 1 serial number ")), "{said_of:?}");
+    assert!(
+        said_of.len() > 1
+            && said_of
+                .iter()
+                .all(|one| one.contains("machines with at least 1 serial number ")),
+        "{said_of:?}"
+    );
 }
 
 #[test]
@@ -240,7 +376,10 @@ fn machines_that_several_name_with_other_labels_are_tried_as_each_of_them() {
     let serials: Vec<_> = (0..20).map(|n| format!("S{n}")).collect();
     let of = |row: &'static str| {
         let name = move |n: usize| format!("row{row}-{n}");
-        serials.iter().enumerate().map(move |(n, serial)| assignment(&name(n), &[serial], &[("row", row)], 0, "linux"))
+        serials
+            .iter()
+            .enumerate()
+            .map(move |(n, serial)| assignment(&name(n), &[serial], &[("row", row)], 0, "linux"))
     };
     let linux = profile("linux", &[("os", "linux")]);
     let all = catalog(of("1").chain(of("2")).chain([
@@ -249,16 +388,32 @@ fn machines_that_several_name_with_other_labels_are_tried_as_each_of_them() {
         assignment("over", &[], &[("row", "1")], 9, "rescue"),
     ]));
     let said_of = said(&all, &gone(&linux));
-    assert!(said_of.len() == 1 && said_of[0].contains("machines with 20 serial numbers would boot nothing"), "{said_of:?}");
+    assert!(
+        said_of.len() == 1
+            && said_of[0].contains("machines with 20 serial numbers would boot nothing"),
+        "{said_of:?}"
+    );
 }
 
 #[test]
 fn what_is_bounded_says_so() {
-    let machines = (0..2_000).map(|n| assignment(&format!("m{n}"), &[&format!("S{n}")], &[], 0, "linux"));
+    let machines =
+        (0..2_000).map(|n| assignment(&format!("m{n}"), &[&format!("S{n}")], &[], 0, "linux"));
     let linux = profile("linux", &[("os", "linux")]);
     let all = catalog(machines.chain([linux.clone()]));
     let said_of = said(&all, &gone(&linux));
-    assert!(said_of.len() == 1 && said_of[0].contains("machines with at least 500 serial numbers would boot nothing"), "{said_of:?}");
-    let none = effect::of(&all, &gone(&linux), Limits { machines: 0, ..Limits::default() });
+    assert!(
+        said_of.len() == 1
+            && said_of[0].contains("machines with at least 500 serial numbers would boot nothing"),
+        "{said_of:?}"
+    );
+    let none = effect::of(
+        &all,
+        &gone(&linux),
+        Limits {
+            machines: 0,
+            ..Limits::default()
+        },
+    );
     assert_eq!(none[0].rule.id, "not-all-tried");
 }

@@ -40,8 +40,12 @@ fn text() -> impl Strategy<Value = String> {
             "{% if x %}",
         ][..],
     );
-    prop::collection::vec((word, any::<bool>()), 0..60)
-        .prop_map(|words| words.into_iter().map(|(word, space)| format!("{word}{}", if space { " " } else { "" })).collect())
+    prop::collection::vec((word, any::<bool>()), 0..60).prop_map(|words| {
+        words
+            .into_iter()
+            .map(|(word, space)| format!("{word}{}", if space { " " } else { "" }))
+            .collect()
+    })
 }
 
 proptest! {

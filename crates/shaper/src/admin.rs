@@ -147,16 +147,23 @@ impl Admin {
         let path = request.uri().path();
         let (is_allowed, allowed) = match path {
             "/guard/confirm" => (request.method() == Method::POST, "POST"),
-            _ => (matches!(*request.method(), Method::GET | Method::HEAD), "GET, HEAD"),
+            _ => (
+                matches!(*request.method(), Method::GET | Method::HEAD),
+                "GET, HEAD",
+            ),
         };
         if !is_allowed {
             let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed}\n"));
-            reply.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+            reply
+                .headers_mut()
+                .insert(header::ALLOW, header::HeaderValue::from_static(allowed));
             return reply;
         }
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => self.readyz(boot::query::pairs(query).any(|(key, _)| key == "verbose") || query == "verbose"),
+            "/readyz" => self.readyz(
+                boot::query::pairs(query).any(|(key, _)| key == "verbose") || query == "verbose",
+            ),
             "/metrics" => self.metrics(),
             "/explain" => self.explain(query),
             // Configs may hold secrets, and so may templates.
@@ -164,7 +171,9 @@ impl Admin {
             path if path.starts_with("/explain/") && !is_local => forbidden(),
             "/catalog" => self.catalog(query),
             "/explain/script" => self.rendered(query, None),
-            path if path.starts_with("/explain/config/") => self.rendered(query, path.strip_prefix("/explain/config/")),
+            path if path.starts_with("/explain/config/") => {
+                self.rendered(query, path.strip_prefix("/explain/config/"))
+            }
             // The port may be open for probes and metrics; what changes something is for who is on the machine, or in the pod.
             "/guard/confirm" if !is_local => forbidden(),
             "/guard/confirm" => self.confirm(query),
@@ -177,7 +186,8 @@ impl Admin {
     }
 
     fn is_ready(&self) -> bool {
-        self.boot.as_ref().is_none_or(|boot| boot.is_synced()) && self.parts.iter().all(|part| part.is_ready())
+        self.boot.as_ref().is_none_or(|boot| boot.is_synced())
+            && self.parts.iter().all(|part| part.is_ready())
     }
 
     fn readyz(&self, verbose: bool) -> Reply {
@@ -190,7 +200,11 @@ impl Admin {
         if verbose {
             if let Some(boot) = &self.boot {
                 let catalog = boot.catalog().load();
-                body += &format!("{} Assignments, {} Profiles\n", catalog.assignment_count(), catalog.profile_count());
+                body += &format!(
+                    "{} Assignments, {} Profiles\n",
+                    catalog.assignment_count(),
+                    catalog.profile_count()
+                );
             }
             for remark in self.parts.iter().flat_map(|part| part.remarks()) {
                 body += &format!("{remark}\n");
@@ -203,29 +217,50 @@ impl Admin {
         self.parts.iter().for_each(|part| part.refresh());
         let mut body = String::new();
         match encode(&mut body, &self.registry) {
-            Ok(()) => reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be written\n"),
+            Ok(()) => reply(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                body,
+            ),
+            Err(_) => text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the metrics can't be written\n",
+            ),
         }
     }
 
     fn confirm(&self, query: &str) -> Reply {
-        let partition = boot::query::pairs(query).find_map(|(key, value)| (key == "partition").then(|| value.into_owned()));
-        match self.parts.iter().filter_map(|part| part.confirm(partition.as_deref())).reduce(|a, b| a + b) {
+        let partition = boot::query::pairs(query)
+            .find_map(|(key, value)| (key == "partition").then(|| value.into_owned()));
+        match self
+            .parts
+            .iter()
+            .filter_map(|part| part.confirm(partition.as_deref()))
+            .reduce(|a, b| a + b)
+        {
             Some(0) => text(StatusCode::OK, "the guard holds nothing\n"),
             Some(count) => text(StatusCode::OK, format!("{count} objects are gone\n")),
-            None => text(StatusCode::NOT_FOUND, "there is no mass-deletion guard in this role\n"),
+            None => text(
+                StatusCode::NOT_FOUND,
+                "there is no mass-deletion guard in this role\n",
+            ),
         }
     }
 
     fn explain(&self, query: &str) -> Reply {
-        let Some(boot) = &self.boot else { return text(StatusCode::NOT_FOUND, NOTHING_SERVED) };
+        let Some(boot) = &self.boot else {
+            return text(StatusCode::NOT_FOUND, NOTHING_SERVED);
+        };
         let subject = match Subject::from_query(query, boot.extrinsic()) {
             Ok(subject) => subject,
             Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         };
         let explanation = boot.catalog().load().explain(&subject);
         let troubles = self.parts.iter().flat_map(|part| part.troubles()).collect();
-        match serde_json::to_string_pretty(&Explained { explanation, troubles }) {
+        match serde_json::to_string_pretty(&Explained {
+            explanation,
+            troubles,
+        }) {
             Ok(json) => reply(StatusCode::OK, "application/json", json + "\n"),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
@@ -235,7 +270,9 @@ impl Admin {
 impl Admin {
     /// The script, or a config, that a machine gets.
     fn rendered(&self, query: &str, config: Option<&str>) -> Reply {
-        let Some(boot) = &self.boot else { return text(StatusCode::NOT_FOUND, NOTHING_SERVED) };
+        let Some(boot) = &self.boot else {
+            return text(StatusCode::NOT_FOUND, NOTHING_SERVED);
+        };
         let subject = match Subject::from_query(query, boot.extrinsic()) {
             Ok(subject) => Arc::new(subject),
             Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
@@ -245,14 +282,25 @@ impl Admin {
             Err(error) => return text(StatusCode::NOT_FOUND, format!("{error}\n")),
         };
         // The port of machines is another one, so that the Host of this request tells nothing.
-        let base_url = boot.public_url().map_or(review::sample::BASE_URL, BaseUrl::as_str);
+        let base_url = boot
+            .public_url()
+            .map_or(review::sample::BASE_URL, BaseUrl::as_str);
         let rendered = match config {
             None => selection.script(&subject, base_url),
             Some(name) => {
                 let Some(name) = selection.profile.templates.config_named(name) else {
-                    return text(StatusCode::NOT_FOUND, format!("Profile {} has no config {name:?}\n", selection.profile.key));
+                    return text(
+                        StatusCode::NOT_FOUND,
+                        format!("Profile {} has no config {name:?}\n", selection.profile.key),
+                    );
                 };
-                boot::render::config(&selection.profile, name, &subject, Some(&selection.assignment), base_url)
+                boot::render::config(
+                    &selection.profile,
+                    name,
+                    &subject,
+                    Some(&selection.assignment),
+                    base_url,
+                )
             }
         };
         match rendered {
@@ -263,10 +311,19 @@ impl Admin {
 
     /// All objects.
     fn catalog(&self, query: &str) -> Reply {
-        let Some(boot) = &self.boot else { return text(StatusCode::NOT_FOUND, NOTHING_SERVED) };
-        let Some(catalog) = boot.synced() else { return text(StatusCode::SERVICE_UNAVAILABLE, "not loaded yet\n") };
-        let partition = boot::query::pairs(query).find_map(|(key, value)| (key == "partition").then(|| value.into_owned()));
-        reply(StatusCode::OK, "application/json", listing::of(&catalog, partition.as_deref()).to_string() + "\n")
+        let Some(boot) = &self.boot else {
+            return text(StatusCode::NOT_FOUND, NOTHING_SERVED);
+        };
+        let Some(catalog) = boot.synced() else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "not loaded yet\n");
+        };
+        let partition = boot::query::pairs(query)
+            .find_map(|(key, value)| (key == "partition").then(|| value.into_owned()));
+        reply(
+            StatusCode::OK,
+            "application/json",
+            listing::of(&catalog, partition.as_deref()).to_string() + "\n",
+        )
     }
 }
 
@@ -280,7 +337,10 @@ impl Places {
         if self.0.len() < MAX_CONNECTIONS {
             return true;
         }
-        let idle = self.0.iter().position(|(_, is_asking)| !is_asking.load(Ordering::Relaxed));
+        let idle = self
+            .0
+            .iter()
+            .position(|(_, is_asking)| !is_asking.load(Ordering::Relaxed));
         let evicted = idle.and_then(|idle| self.0.remove(idle));
         if let Some((connection, _)) = &evicted {
             connection.abort();
@@ -290,21 +350,35 @@ impl Places {
 }
 
 /// A list of all objects takes a while, and other connections should not wait for it.
-async fn answered(admin: Arc<Admin>, request: Request<Incoming>, is_local: bool) -> Result<Reply, Infallible> {
+async fn answered(
+    admin: Arc<Admin>,
+    request: Request<Incoming>,
+    is_local: bool,
+) -> Result<Reply, Infallible> {
     if request.uri().path() != "/catalog" {
         return Ok(admin.answer(&request, is_local));
     }
     let answer = tokio::task::spawn_blocking(move || admin.answer(&request, is_local)).await;
-    Ok(answer.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the list can't be written\n")))
+    Ok(answer.unwrap_or_else(|_| {
+        text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the list can't be written\n",
+        )
+    }))
 }
 
 fn forbidden() -> Reply {
-    text(StatusCode::FORBIDDEN, "only from the machine itself: use `kubectl port-forward` or `kubectl exec`\n")
+    text(
+        StatusCode::FORBIDDEN,
+        "only from the machine itself: use `kubectl port-forward` or `kubectl exec`\n",
+    )
 }
 
 /// Listens where `--admin-listen` says.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| role::in_use("--admin-listen", address))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| role::in_use("--admin-listen", address))
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Reply {
@@ -314,15 +388,22 @@ fn text(status: StatusCode, body: impl Into<String>) -> Reply {
 fn reply(status: StatusCode, content_type: &'static str, body: impl Into<String>) -> Reply {
     let mut reply = Response::new(Full::from(Bytes::from(body.into())));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    reply.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(content_type),
+    );
     reply
 }
 
 /// A file that can't be used is said as long as it can't.
 impl<T: Send + Sync + 'static> Part for tls::Live<T> {
     fn remarks(&self) -> Vec<String> {
-        let remark =
-            |problem| format!("the certificate files for {} can't be used, and older ones are if there are any: {problem}", self.name());
+        let remark = |problem| {
+            format!(
+                "the certificate files for {} can't be used, and older ones are if there are any: {problem}",
+                self.name()
+            )
+        };
         self.problem().map(remark).into_iter().collect()
     }
 }

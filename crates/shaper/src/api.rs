@@ -30,24 +30,45 @@ use state::StateDir;
 pub struct Args {
     /// A controller, or a name that several have, of which one is followed. Repeat it for more controllers of the same cluster, and with
     /// different names for several clusters that hold the catalog together
-    #[arg(long = "feed", env = "SHAPER_FEED", value_name = "[PARTITION=]https://HOST[:PORT]", value_delimiter = ',', required = true)]
+    #[arg(
+        long = "feed",
+        env = "SHAPER_FEED",
+        value_name = "[PARTITION=]https://HOST[:PORT]",
+        value_delimiter = ',',
+        required = true
+    )]
     feeds: Vec<Source>,
     /// The folder with tls.crt, tls.key and ca.crt for the feed, as a Secret of cert-manager is mounted; followed live
     #[arg(long, env = "SHAPER_FEED_TLS_DIR", value_name = "DIR")]
     feed_tls_dir: PathBuf,
     /// A name that a controller's certificate must have; repeatable. If not given, the host of its URL
-    #[arg(long = "feed-allowed-peer", env = "SHAPER_FEED_ALLOWED_PEER", value_name = "NAME", value_delimiter = ',')]
+    #[arg(
+        long = "feed-allowed-peer",
+        env = "SHAPER_FEED_ALLOWED_PEER",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
     feed_allowed_peers: Vec<PeerName>,
     #[command(flatten)]
     http: HttpArgs,
     /// Where operators find /healthz, /readyz, /metrics, /explain and /guard/confirm
-    #[arg(long, env = "SHAPER_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "SHAPER_ADMIN_LISTEN",
+        default_value = "127.0.0.1:9090",
+        value_name = "ADDRESS:PORT"
+    )]
     admin_listen: SocketAddr,
     /// Where a copy of the catalog is kept, from which a start without any controller serves. If not given, none is kept
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// How long to go on serving after SIGTERM, no longer ready, so that nobody is sent here any more
-    #[arg(long, env = "SHAPER_LAMEDUCK", default_value_t = 5, value_name = "SECONDS")]
+    #[arg(
+        long,
+        env = "SHAPER_LAMEDUCK",
+        default_value_t = 5,
+        value_name = "SECONDS"
+    )]
     lameduck: u64,
     #[command(flatten)]
     guard: GuardArgs,
@@ -60,10 +81,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 async fn serve(args: Args) -> anyhow::Result<()> {
     if !args.feed_tls_dir.is_dir() {
-        bail!("--feed-tls-dir {} is no folder; name the one that holds tls.crt, tls.key and ca.crt", args.feed_tls_dir.display());
+        bail!(
+            "--feed-tls-dir {} is no folder; name the one that holds tls.crt, tls.key and ca.crt",
+            args.feed_tls_dir.display()
+        );
     }
     let state = args.state_dir.as_deref().map(StateDir::open).transpose()?;
-    let Stop { told, stop } = stop::on_signal_after(Duration::from_secs(args.lameduck)).context("can't listen for signals")?;
+    let Stop { told, stop } = stop::on_signal_after(Duration::from_secs(args.lameduck))
+        .context("can't listen for signals")?;
 
     let mut registry = Registry::with_prefix("shaper");
     let tls_metrics = tls::Metrics::register(&mut registry);
@@ -71,9 +96,16 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let boot = args.http.boot(shared.clone())?;
     let metrics = ReplicaMetrics::register(&mut registry);
     let copies = state.as_ref().map(|state| state.path().to_owned());
-    let replica = Arc::new(Replica::new(args.feeds, args.guard.limits(), copies, shared, metrics).context("--feed")?);
+    let replica = Arc::new(
+        Replica::new(args.feeds, args.guard.limits(), copies, shared, metrics).context("--feed")?,
+    );
     let names = (!args.feed_allowed_peers.is_empty()).then_some(args.feed_allowed_peers);
-    let tls = Live::mutual("feed", &args.feed_tls_dir, names.clone().unwrap_or_else(|| replica.hosts()), tls_metrics.clone());
+    let tls = Live::mutual(
+        "feed",
+        &args.feed_tls_dir,
+        names.clone().unwrap_or_else(|| replica.hosts()),
+        tls_metrics.clone(),
+    );
 
     let listeners = args.http.bind(&boot, &tls_metrics, &mut registry)?;
     let admin = admin::bind(args.admin_listen).await?;
@@ -81,14 +113,29 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     info!(http_listen = %listeners.http_listen, https_listen, admin_listen = %admin.local_addr()?, "listening");
 
     let https = listeners.tls().map(|live| live as Arc<dyn Part>);
-    let parts: Vec<Arc<dyn Part>> = [replica.clone() as Arc<dyn Part>, tls.clone()].into_iter().chain(https).collect();
-    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts, told }.run(admin, stop.clone()));
+    let parts: Vec<Arc<dyn Part>> = [replica.clone() as Arc<dyn Part>, tls.clone()]
+        .into_iter()
+        .chain(https)
+        .collect();
+    let admin_task = tokio::spawn(
+        Admin {
+            registry,
+            boot: Some(boot.clone()),
+            parts,
+            told,
+        }
+        .run(admin, stop.clone()),
+    );
     tokio::spawn(tls.clone().follow(stop.clone()));
     if state.is_some() {
         let replica = replica.clone();
-        tokio::task::spawn_blocking(move || replica.restore()).await.context("reading the copy of the catalog failed")?;
+        tokio::task::spawn_blocking(move || replica.restore())
+            .await
+            .context("reading the copy of the catalog failed")?;
     } else {
-        warn!("without --state-dir, no copy of the catalog is kept: a start while no controller is reachable would serve nothing");
+        warn!(
+            "without --state-dir, no copy of the catalog is kept: a start while no controller is reachable would serve nothing"
+        );
     }
     let synced = async {
         if stop.run_until_cancelled(replica.loaded()).await.is_some() {

@@ -25,17 +25,28 @@ impl std::str::FromStr for AdminUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let spelled = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let uri: Uri = spelled.parse().map_err(|error| format!("{error}; write http://HOST:PORT, as in http://127.0.0.1:9090"))?;
+        let spelled = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("http://{text}")
+        };
+        let uri: Uri = spelled.parse().map_err(|error| {
+            format!("{error}; write http://HOST:PORT, as in http://127.0.0.1:9090")
+        })?;
         if uri.scheme_str() != Some("http") {
             return Err("the admin port speaks plain HTTP; write http://HOST:PORT".to_owned());
         }
         if uri.path() != "/" || uri.query().is_some() {
             return Err("write the address alone, as in http://127.0.0.1:9090".to_owned());
         }
-        let authority = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or("it names no host")?;
+        let authority = uri
+            .authority()
+            .filter(|authority| !authority.host().is_empty())
+            .ok_or("it names no host")?;
         let port = authority.port_u16().unwrap_or(9090);
-        Ok(Self { authority: format!("{}:{port}", authority.host()) })
+        Ok(Self {
+            authority: format!("{}:{port}", authority.host()),
+        })
     }
 }
 
@@ -50,14 +61,25 @@ impl std::fmt::Display for AdminUrl {
 impl AdminUrl {
     /// The body of an answer. Any status but 200 is an error with the sentence of the answer.
     pub fn get(&self, path: &str) -> anyhow::Result<Bytes> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start the runtime")?;
-        let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, self.fetch(path)).await });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("can't start the runtime")?;
+        let asked =
+            runtime.block_on(async { tokio::time::timeout(PATIENCE, self.fetch(path)).await });
         let (status, body) = match asked {
-            Ok(answer) => answer.with_context(|| format!("can't ask {self}; is it the admin port of a running shaper?"))?,
-            Err(_) => bail!("{self} has not answered within {} seconds", PATIENCE.as_secs()),
+            Ok(answer) => answer.with_context(|| {
+                format!("can't ask {self}; is it the admin port of a running shaper?")
+            })?,
+            Err(_) => bail!(
+                "{self} has not answered within {} seconds",
+                PATIENCE.as_secs()
+            ),
         };
         if status != StatusCode::OK {
-            let said = String::from_utf8_lossy(&body[..body.len().min(1000)]).trim().to_owned();
+            let said = String::from_utf8_lossy(&body[..body.len().min(1000)])
+                .trim()
+                .to_owned();
             bail!("{self} answers {status}: {said}");
         }
         Ok(body)
@@ -67,9 +89,14 @@ impl AdminUrl {
         let stream = TcpStream::connect(&self.authority).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let request = Request::get(path).header(header::HOST, &self.authority).body(Empty::<Bytes>::new())?;
+        let request = Request::get(path)
+            .header(header::HOST, &self.authority)
+            .body(Empty::<Bytes>::new())?;
         let (head, body) = sender.send_request(request).await?.into_parts();
-        let body = Limited::new(body, MAX_BYTES).collect().await.map_err(|error| anyhow::anyhow!("{error}"))?;
+        let body = Limited::new(body, MAX_BYTES)
+            .collect()
+            .await
+            .map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok((head.status, body.to_bytes()))
     }
 }

@@ -15,7 +15,9 @@ impl Style {
     pub(crate) fn of_stdout() -> Self {
         let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { is_coloured: io::stdout().is_terminal() && !is_refused && !is_dumb }
+        Self {
+            is_coloured: io::stdout().is_terminal() && !is_refused && !is_dumb,
+        }
     }
 
     #[cfg(test)]
@@ -48,7 +50,11 @@ impl Style {
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.is_coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.is_coloured {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 
@@ -78,5 +84,9 @@ pub(crate) fn harmless(text: &str) -> String {
 
 /// `1 error`, `2 errors`.
 pub(crate) fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+    if n == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{n} {what}s")
+    }
 }

@@ -31,10 +31,20 @@ pub struct Args {
     #[arg(long, env = "SHAPER_KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// A namespace to follow; repeatable. If not given, all
-    #[arg(long = "namespace", env = "SHAPER_NAMESPACE", value_name = "NAME", value_delimiter = ',')]
+    #[arg(
+        long = "namespace",
+        env = "SHAPER_NAMESPACE",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
     namespaces: Vec<String>,
     /// Where API servers follow the feed, over mutual TLS
-    #[arg(long, env = "SHAPER_FEED_LISTEN", default_value = "[::]:9443", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "SHAPER_FEED_LISTEN",
+        default_value = "[::]:9443",
+        value_name = "ADDRESS:PORT"
+    )]
     feed_listen: SocketAddr,
     /// The folder with tls.crt, tls.key and ca.crt for the feed, as a Secret of cert-manager is mounted; followed live
     #[arg(long, env = "SHAPER_FEED_TLS_DIR", value_name = "DIR")]
@@ -49,13 +59,23 @@ pub struct Args {
     )]
     feed_allowed_peers: Vec<PeerName>,
     /// Where operators find /healthz, /readyz, /metrics, /explain and /guard/confirm
-    #[arg(long, env = "SHAPER_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "SHAPER_ADMIN_LISTEN",
+        default_value = "127.0.0.1:9090",
+        value_name = "ADDRESS:PORT"
+    )]
     admin_listen: SocketAddr,
     /// The namespace of the Lease; if not given, that of the pod or of the kubeconfig
     #[arg(long, env = "SHAPER_LEASE_NAMESPACE", value_name = "NAME")]
     lease_namespace: Option<String>,
     /// The name of the Lease by which one of several controllers writes
-    #[arg(long, env = "SHAPER_LEASE_NAME", default_value = "shaper-controller", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "SHAPER_LEASE_NAME",
+        default_value = "shaper-controller",
+        value_name = "NAME"
+    )]
     lease_name: String,
     /// Most writes of status a second
     #[arg(long, env = "SHAPER_STATUS_WRITES", default_value_t = 200, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
@@ -74,15 +94,24 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     // One provider of cryptography in the process, for all who ask for the default.
     let _ = tls::provider().as_ref().clone().install_default();
     let config = kubernetes(args.kubeconfig.as_deref()).await?;
-    let lease_namespace = args.lease_namespace.unwrap_or_else(|| config.default_namespace.clone());
+    let lease_namespace = args
+        .lease_namespace
+        .unwrap_or_else(|| config.default_namespace.clone());
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).context("can't use these credentials of Kubernetes")?;
 
     let mut registry = Registry::with_prefix("shaper");
     let metrics = Metrics::register(&mut registry);
     let feed_metrics = PublisherMetrics::register(&mut registry);
-    let tls = Live::mutual("feed", &args.feed_tls_dir, args.feed_allowed_peers, tls::Metrics::register(&mut registry));
-    let feed = TcpListener::bind(args.feed_listen).await.with_context(|| role::in_use("--feed-listen", args.feed_listen))?;
+    let tls = Live::mutual(
+        "feed",
+        &args.feed_tls_dir,
+        args.feed_allowed_peers,
+        tls::Metrics::register(&mut registry),
+    );
+    let feed = TcpListener::bind(args.feed_listen)
+        .await
+        .with_context(|| role::in_use("--feed-listen", args.feed_listen))?;
     let admin = admin::bind(args.admin_listen).await?;
     info!(feed_listen = %feed.local_addr()?, admin_listen = %admin.local_addr()?, server, lease_namespace, "listening");
 
@@ -99,8 +128,23 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     };
     let controller = Controller::new(client, publisher.clone(), options, metrics);
     let parts: Vec<Arc<dyn Part>> = vec![Arc::new(controller.handle()), tls.clone()];
-    let admin_task = tokio::spawn(Admin { registry, boot: None, parts, told: stop.clone() }.run(admin, stop.clone()));
-    let feeding = feed::serve(feed, publisher, tls.clone(), feed_metrics, PublisherLimits::default(), stop.clone());
+    let admin_task = tokio::spawn(
+        Admin {
+            registry,
+            boot: None,
+            parts,
+            told: stop.clone(),
+        }
+        .run(admin, stop.clone()),
+    );
+    let feeding = feed::serve(
+        feed,
+        publisher,
+        tls.clone(),
+        feed_metrics,
+        PublisherLimits::default(),
+        stop.clone(),
+    );
     tokio::spawn(tls.clone().follow(stop.clone()));
     let (fed, ()) = tokio::join!(
         async {
@@ -123,9 +167,12 @@ async fn kubernetes(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Conf
             .await
             .context("no Kubernetes found: give --kubeconfig, set KUBECONFIG, or run in a pod with a service account");
     };
-    let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("can't read --kubeconfig {}", path.display()))?;
+    let kubeconfig = Kubeconfig::read_from(path)
+        .with_context(|| format!("can't read --kubeconfig {}", path.display()))?;
     let options = KubeConfigOptions::default();
-    Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(|| format!("can't use --kubeconfig {}", path.display()))
+    Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .with_context(|| format!("can't use --kubeconfig {}", path.display()))
 }
 
 /// The host's name for people, and a number that no other process has.

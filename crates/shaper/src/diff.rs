@@ -79,29 +79,41 @@ enum Format {
 
 /// Compares and prints.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let extrinsic = ExtrinsicLabels::new(args.extrinsic.iter().map(|(key, value)| (key, value))).context("--extrinsic")?;
+    let extrinsic = ExtrinsicLabels::new(args.extrinsic.iter().map(|(key, value)| (key, value)))
+        .context("--extrinsic")?;
     let (old, new_path) = match (&args.admin, args.paths.as_slice()) {
         (Some(admin), [new]) => (replica(admin, args.partition.as_deref())?, new),
         (Some(_), _) => bail!("with --admin, only NEW is given: OLD is what the replica serves"),
         (None, [old, new]) => (loaded::catalog(old, Wrong::LeftOut)?, new),
-        (None, _) => bail!("name two folders, OLD and NEW; or a running replica with --admin, and NEW"),
+        (None, _) => {
+            bail!("name two folders, OLD and NEW; or a running replica with --admin, and NEW")
+        }
     };
     let new = aged(&loaded::catalog(new_path, Wrong::Refused)?, &old);
     if let Some(note) = moved(&old, &new) {
         eprintln!("shaper: {note}");
     }
-    let diff = Diff::between(&old, &new, (!args.extrinsic.is_empty()).then_some(&extrinsic));
+    let diff = Diff::between(
+        &old,
+        &new,
+        (!args.extrinsic.is_empty()).then_some(&extrinsic),
+    );
     let text = match args.output {
         Format::Text => text::write(&diff, Style::of_stdout()),
         Format::Markdown => markdown::write(&diff),
         Format::Json => json(&diff),
     };
     console::print(&text).context("can't print")?;
-    Ok(if args.exit_code && !diff.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(if args.exit_code && !diff.is_empty() {
+        ExitCode::from(1)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn json(diff: &Diff) -> String {
-    let document = json!({ "version": 1, "unexplored": diff.unexplored(), "groups": diff.groups() });
+    let document =
+        json!({ "version": 1, "unexplored": diff.unexplored(), "groups": diff.groups() });
     serde_json::to_string_pretty(&document).expect("it has text keys only") + "\n"
 }
 
@@ -118,21 +130,41 @@ fn replica(admin: &AdminUrl, partition: Option<&str>) -> anyhow::Result<Catalog>
     let body = admin.get(&path)?;
     let text = String::from_utf8(body.to_vec()).context("the replica's answer is not UTF-8")?;
     let list: Value = serde_json::from_str(&text).context("the replica's answer is no JSON")?;
-    let partitions: Vec<&str> = list["metadata"]["partitions"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let partitions: Vec<&str> = list["metadata"]["partitions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     match partition {
         Some(name) if !partitions.contains(&name) => {
-            bail!("the replica serves no partition {name:?}; there are {}", partitions.join(", "))
+            bail!(
+                "the replica serves no partition {name:?}; there are {}",
+                partitions.join(", ")
+            )
         }
         None if partitions.len() > 1 => {
-            bail!("the replica serves the objects of {} clusters; name one with --partition: {}", partitions.len(), partitions.join(", "))
+            bail!(
+                "the replica serves the objects of {} clusters; name one with --partition: {}",
+                partitions.len(),
+                partitions.join(", ")
+            )
         }
         _ => {}
     }
-    let batch = Batch::of(vec![Source { name: format!("{admin}{path}.json"), text }]);
-    if let Some((_, fault)) =
-        batch.faults.iter().find(|(_, fault)| fault.rule.severity == review::Severity::Error && fault.object.is_some())
+    let batch = Batch::of(vec![Source {
+        name: format!("{admin}{path}.json"),
+        text,
+    }]);
+    if let Some((_, fault)) = batch
+        .faults
+        .iter()
+        .find(|(_, fault)| fault.rule.severity == review::Severity::Error && fault.object.is_some())
     {
-        bail!("the replica serves what this shaper refuses; are their versions the same? {}", fault.sentence());
+        bail!(
+            "the replica serves what this shaper refuses; are their versions the same? {}",
+            fault.sentence()
+        );
     }
     Ok(batch.catalog)
 }
@@ -140,9 +172,15 @@ fn replica(admin: &AdminUrl, partition: Option<&str>) -> anyhow::Result<Catalog>
 /// The same objects, with the times of creation that they have already.
 fn aged(new: &Catalog, old: &Catalog) -> Catalog {
     let mut aged = new.clone();
-    for assignment in new.assignments().filter(|assignment| assignment.created.is_none()) {
+    for assignment in new
+        .assignments()
+        .filter(|assignment| assignment.created.is_none())
+    {
         if let Some(created) = old.assignment(&assignment.key).and_then(|old| old.created) {
-            aged.apply(Change::Assignment(Arc::new(Assignment { created: Some(created), ..(**assignment).clone() })));
+            aged.apply(Change::Assignment(Arc::new(Assignment {
+                created: Some(created),
+                ..(**assignment).clone()
+            })));
         }
     }
     for profile in new.profiles().filter(|profile| profile.created.is_none()) {
@@ -159,18 +197,35 @@ fn aged(new: &Catalog, old: &Catalog) -> Catalog {
 fn moved(old: &Catalog, new: &Catalog) -> Option<String> {
     let only = |a: &Catalog, b: &Catalog| -> BTreeMap<(bool, Arc<str>), Name> {
         let names = a.names().filter(|name| !b.contains(name));
-        names.map(|name| ((matches!(name, Name::Profile(_)), name.key().name.clone()), name)).collect()
+        names
+            .map(|name| {
+                (
+                    (matches!(name, Name::Profile(_)), name.key().name.clone()),
+                    name,
+                )
+            })
+            .collect()
     };
     let (gone, come) = (only(old, new), only(new, old));
-    let moves: Vec<_> = gone.iter().filter_map(|(key, name)| Some((name, come.get(key)?))).collect();
+    let moves: Vec<_> = gone
+        .iter()
+        .filter_map(|(key, name)| Some((name, come.get(key)?)))
+        .collect();
     let (from, to) = moves.first()?;
-    let spaces: BTreeSet<_> = moves.iter().map(|(a, b)| format!("{} to {}", a.key().namespace, b.key().namespace)).collect();
+    let spaces: BTreeSet<_> = moves
+        .iter()
+        .map(|(a, b)| format!("{} to {}", a.key().namespace, b.key().namespace))
+        .collect();
     Some(format!(
         "{} of OLD {} in NEW under the same name in another namespace (from {}), such as {from} and {to}: these are other objects, and what \
          is compared is what machines get from them. A manifest without metadata.namespace is in {}",
         count(moves.len(), "object"),
         if moves.len() == 1 { "is" } else { "are" },
-        spaces.into_iter().take(3).collect::<Vec<_>>().join(", from "),
+        spaces
+            .into_iter()
+            .take(3)
+            .collect::<Vec<_>>()
+            .join(", from "),
         crd::DEFAULT_NAMESPACE
     ))
 }

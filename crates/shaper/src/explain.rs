@@ -107,7 +107,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let mut explanation = answer.explanation;
             if let Some(text) = text {
                 let name = if args.script { "script" } else { "config" };
-                explanation[name] = text.as_ref().map_or(Value::Null, |text| text.as_str().into());
+                explanation[name] = text
+                    .as_ref()
+                    .map_or(Value::Null, |text| text.as_str().into());
                 if let Err(error) = text {
                     failed = true;
                     eprintln!("shaper: {error}");
@@ -124,23 +126,43 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (Format::Text, None) => text::write(&answer.explanation, Style::of_stdout()),
     };
     console::print(&out).context("can't print")?;
-    Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(if failed {
+        ExitCode::from(1)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// From a folder.
 fn look(args: &Args) -> anyhow::Result<Answer> {
-    let dir = args.dir.as_deref().context("name the folder of manifests")?;
+    let dir = args
+        .dir
+        .as_deref()
+        .context("name the folder of manifests")?;
     let query = query::of(args.query.as_deref(), &args.labels)?;
-    let extrinsic = ExtrinsicLabels::new(args.extrinsic.iter().map(|(key, value)| (key, value))).context("--extrinsic")?;
+    let extrinsic = ExtrinsicLabels::new(args.extrinsic.iter().map(|(key, value)| (key, value)))
+        .context("--extrinsic")?;
     let subject = Arc::new(Subject::from_query(&query, &extrinsic).context("QUERY")?);
     let catalog = loaded::catalog(dir, Wrong::Waits)?;
     let explanation = serde_json::to_value(catalog.explain(&subject))?;
-    let text = if args.script || args.config.is_some() { Some(rendered(args, &catalog, &subject)?) } else { None };
-    Ok(Answer { explanation, text, notes: unasked(&catalog, &query) })
+    let text = if args.script || args.config.is_some() {
+        Some(rendered(args, &catalog, &subject)?)
+    } else {
+        None
+    };
+    Ok(Answer {
+        explanation,
+        text,
+        notes: unasked(&catalog, &query),
+    })
 }
 
 /// The script or the config, or why there is none.
-fn rendered(args: &Args, catalog: &Catalog, subject: &Arc<Subject>) -> anyhow::Result<Result<String, String>> {
+fn rendered(
+    args: &Args,
+    catalog: &Catalog,
+    subject: &Arc<Subject>,
+) -> anyhow::Result<Result<String, String>> {
     let selection = match catalog.select(subject) {
         Ok(selection) => selection,
         Err(error) => return Ok(Err(error.to_string())),
@@ -151,7 +173,13 @@ fn rendered(args: &Args, catalog: &Catalog, subject: &Arc<Subject>) -> anyhow::R
         None => selection.script(subject, base_url),
         Some(name) => {
             let name = config_named(&selection.profile, name)?;
-            render::config(&selection.profile, name, subject, Some(&selection.assignment), base_url)
+            render::config(
+                &selection.profile,
+                name,
+                subject,
+                Some(&selection.assignment),
+                base_url,
+            )
         }
     };
     Ok(text.map_err(|error| error.to_string()))
@@ -161,12 +189,20 @@ fn config_named<'p>(profile: &'p boot::Profile, name: &str) -> anyhow::Result<&'
     if let Some(name) = profile.templates.config_named(name) {
         return Ok(name);
     }
-    let names: Vec<_> = profile.templates.config_names().map(ConfigName::as_str).collect();
+    let names: Vec<_> = profile
+        .templates
+        .config_names()
+        .map(ConfigName::as_str)
+        .collect();
     let hint = did_you_mean(name, names.iter().copied());
     if names.is_empty() {
         bail!("Profile {} has no configs", profile.key);
     }
-    bail!("Profile {} has no config {name:?}{hint}; there are {}", profile.key, names.join(", "))
+    bail!(
+        "Profile {} has no config {name:?}{hint}; there are {}",
+        profile.key,
+        names.join(", ")
+    )
 }
 
 /// From a running replica.
@@ -175,35 +211,82 @@ fn ask(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
         bail!("--extrinsic can't be set for a running replica: it has its own");
     }
     // Without DIR, the only word is the query.
-    let words: Vec<String> = args.dir.iter().map(|dir| dir.to_string_lossy().into_owned()).chain(args.query.clone()).collect();
-    let ([] | [_]) = words.as_slice() else { bail!("with --admin, only QUERY is given: no folder is read") };
+    let words: Vec<String> = args
+        .dir
+        .iter()
+        .map(|dir| dir.to_string_lossy().into_owned())
+        .chain(args.query.clone())
+        .collect();
+    let ([] | [_]) = words.as_slice() else {
+        bail!("with --admin, only QUERY is given: no folder is read")
+    };
     let query = query::of(words.first().map(String::as_str), &args.labels)?;
-    let explanation: Value =
-        serde_json::from_slice(&admin.get(&format!("/explain?{query}"))?).context("the replica's answer is no JSON")?;
+    let explanation: Value = serde_json::from_slice(&admin.get(&format!("/explain?{query}"))?)
+        .context("the replica's answer is no JSON")?;
     let path = match &args.config {
         Some(name) => Some(format!("/explain/config/{name}?{query}")),
         None if args.script => Some(format!("/explain/script?{query}")),
         None => None,
     };
-    let text =
-        path.map(|path| admin.get(&path).map(|text| String::from_utf8_lossy(&text).into_owned()).map_err(|error| format!("{error:#}")));
-    let troubles = explanation["troubles"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let notes = troubles.map(|trouble| format!("this answer may not be the last word: {trouble}")).collect();
-    Ok(Answer { explanation, text, notes })
+    let text = path.map(|path| {
+        admin
+            .get(&path)
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .map_err(|error| format!("{error:#}"))
+    });
+    let troubles = explanation["troubles"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
+    let notes = troubles
+        .map(|trouble| format!("this answer may not be the last word: {trouble}"))
+        .collect();
+    Ok(Answer {
+        explanation,
+        text,
+        notes,
+    })
 }
 
 /// A word on each label of the query that nothing asks for: it may be mistyped.
 fn unasked(catalog: &Catalog, query: &str) -> Vec<String> {
     let mut asked: BTreeSet<&str> = boot::subject::PRESENTED.into();
     for assignment in catalog.assignments() {
-        asked.extend(assignment.subjects.labels.requirements().iter().map(|requirement| &*requirement.key));
+        asked.extend(
+            assignment
+                .subjects
+                .labels
+                .requirements()
+                .iter()
+                .map(|requirement| &*requirement.key),
+        );
     }
     for profile in catalog.profiles() {
         asked.extend(profile.wants().iter().map(|want| want.key.as_str()));
-        let configs = profile.templates.config_names().filter_map(|name| profile.templates.config_uses(name.as_str()));
-        asked.extend(configs.chain([profile.templates.script_uses()]).flat_map(|uses| uses.labels.iter()).map(String::as_str));
+        let configs = profile
+            .templates
+            .config_names()
+            .filter_map(|name| profile.templates.config_uses(name.as_str()));
+        asked.extend(
+            configs
+                .chain([profile.templates.script_uses()])
+                .flat_map(|uses| uses.labels.iter())
+                .map(String::as_str),
+        );
     }
-    let keys: BTreeSet<_> = boot::query::pairs(query).map(|(key, _)| key.into_owned()).collect();
-    let unknown = keys.iter().filter(|key| !key.is_empty() && !asked.contains(key.as_str()));
-    unknown.map(|key| format!("nothing asks for the label {key:?}{}", did_you_mean(key, asked.iter().copied()))).collect()
+    let keys: BTreeSet<_> = boot::query::pairs(query)
+        .map(|(key, _)| key.into_owned())
+        .collect();
+    let unknown = keys
+        .iter()
+        .filter(|key| !key.is_empty() && !asked.contains(key.as_str()));
+    unknown
+        .map(|key| {
+            format!(
+                "nothing asks for the label {key:?}{}",
+                did_you_mean(key, asked.iter().copied())
+            )
+        })
+        .collect()
 }

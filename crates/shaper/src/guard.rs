@@ -21,6 +21,11 @@ pub(crate) struct GuardArgs {
 impl GuardArgs {
     pub(crate) fn limits(&self) -> Limits {
         let after = Duration::from_mins(self.guard_minutes);
-        Limits { percent: self.guard_percent, objects: self.guard_objects, after, ..Limits::default() }
+        Limits {
+            percent: self.guard_percent,
+            objects: self.guard_objects,
+            after,
+            ..Limits::default()
+        }
     }
 }

@@ -53,18 +53,32 @@ impl ConfigIds {
             .recursive(true)
             .mode(0o700)
             .create(directory)
-            .with_context(|| format!("can't make the state directory {shown}; name another with --state-dir"))?;
+            .with_context(|| {
+                format!("can't make the state directory {shown}; name another with --state-dir")
+            })?;
         let lock = directory.join("lock");
-        let lock =
-            File::create(&lock).with_context(|| format!("can't write to the state directory {shown}; name another with --state-dir"))?;
+        let lock = File::create(&lock).with_context(|| {
+            format!("can't write to the state directory {shown}; name another with --state-dir")
+        })?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!("another shaper uses the state directory {shown}; name another with --state-dir"),
-            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("can't lock the state directory {shown}")),
+            Err(TryLockError::WouldBlock) => bail!(
+                "another shaper uses the state directory {shown}; name another with --state-dir"
+            ),
+            Err(TryLockError::Error(error)) => {
+                return Err(error)
+                    .with_context(|| format!("can't lock the state directory {shown}"));
+            }
         }
         let path = directory.join("config-ids.json");
         let (ids, gone) = read(&path)?;
-        Ok(Self { path, saved: Some((ids.clone(), gone.clone())), ids, gone, _lock: lock })
+        Ok(Self {
+            path,
+            saved: Some((ids.clone(), gone.clone())),
+            ids,
+            gone,
+            _lock: lock,
+        })
     }
 
     /// Gives ids to those configs of a Profile that have none, and takes them from names that it no longer has.
@@ -89,7 +103,11 @@ impl ConfigIds {
     /// All Profiles but these are gone.
     pub fn keep_only(&mut self, profiles: &BTreeSet<String>) {
         let now = seconds();
-        for profile in self.ids.keys().filter(|profile| !profiles.contains(*profile)) {
+        for profile in self
+            .ids
+            .keys()
+            .filter(|profile| !profiles.contains(*profile))
+        {
             self.gone.entry(profile.clone()).or_insert(now);
         }
     }
@@ -97,10 +115,14 @@ impl ConfigIds {
     /// Forgets what was gone for long enough.
     fn sweep(&mut self, now: u64) {
         // What is of the future was written under another clock: it is gone since now.
-        self.gone.values_mut().for_each(|since| *since = now.min(*since));
+        self.gone
+            .values_mut()
+            .for_each(|since| *since = now.min(*since));
         let is_over = |since: &u64| now - since > KEPT.as_secs();
-        self.ids.retain(|profile, _| !self.gone.get(profile).is_some_and(is_over));
-        self.gone.retain(|profile, since| !is_over(since) && self.ids.contains_key(profile));
+        self.ids
+            .retain(|profile, _| !self.gone.get(profile).is_some_and(is_over));
+        self.gone
+            .retain(|profile, since| !is_over(since) && self.ids.contains_key(profile));
     }
 
     /// Writes what has changed.
@@ -110,32 +132,47 @@ impl ConfigIds {
         if !self.is_unsaved() {
             return Ok(());
         }
-        write(&self.path, &self.ids, &self.gone).with_context(|| format!("can't write {}", self.path.display()))?;
+        write(&self.path, &self.ids, &self.gone)
+            .with_context(|| format!("can't write {}", self.path.display()))?;
         self.saved = Some((self.ids.clone(), self.gone.clone()));
         Ok(())
     }
 
     /// Whether something could not be written yet.
     pub fn is_unsaved(&self) -> bool {
-        self.saved.as_ref().is_none_or(|(ids, gone)| *ids != self.ids || *gone != self.gone)
+        self.saved
+            .as_ref()
+            .is_none_or(|(ids, gone)| *ids != self.ids || *gone != self.gone)
     }
 
     /// The ids of a Profile's configs that are on disk.
     pub fn of(&self, profile: &Profile) -> BTreeMap<ConfigName, Uuid> {
-        let known = self.saved.as_ref().and_then(|(ids, _)| ids.get(&profile.key.to_string()));
+        let known = self
+            .saved
+            .as_ref()
+            .and_then(|(ids, _)| ids.get(&profile.key.to_string()));
         let id = |name: &ConfigName| Some((name.clone(), *known?.get(name.as_str())?));
         profile.templates.config_names().filter_map(id).collect()
     }
 
     /// All ids of a Profile whose templates are not known.
     pub fn of_unknown(&self, profile: &ObjectKey) -> BTreeMap<ConfigName, Uuid> {
-        let known = self.saved.as_ref().and_then(|(ids, _)| ids.get(&profile.to_string()));
-        known.into_iter().flatten().filter_map(|(name, id)| Some((name.parse().ok()?, *id))).collect()
+        let known = self
+            .saved
+            .as_ref()
+            .and_then(|(ids, _)| ids.get(&profile.to_string()));
+        known
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, id)| Some((name.parse().ok()?, *id)))
+            .collect()
     }
 }
 
 fn seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 fn read(path: &Path) -> anyhow::Result<(Ids, Gone)> {
@@ -148,7 +185,10 @@ fn read(path: &Path) -> anyhow::Result<(Ids, Gone)> {
     let parsed: OnDisk = serde_json::from_slice(&text)
         .with_context(|| format!("{shown} is damaged; restore it, or remove it so that all configs get new ids (machines that are installing now will have to boot again)"))?;
     if parsed.version != 1 {
-        bail!("{shown} was written by a newer shaper (version {}); run that, or remove the file", parsed.version);
+        bail!(
+            "{shown} was written by a newer shaper (version {}); run that, or remove the file",
+            parsed.version
+        );
     }
     Ok((parsed.profiles, parsed.gone))
 }
@@ -156,8 +196,18 @@ fn read(path: &Path) -> anyhow::Result<(Ids, Gone)> {
 /// A reader sees the old file or the new one, whole, also after a power cut.
 fn write(path: &Path, ids: &Ids, gone: &Gone) -> anyhow::Result<()> {
     let directory = path.parent().context("the file is in a directory")?;
-    let mut file = tempfile::Builder::new().prefix(".config-ids").permissions(fs::Permissions::from_mode(0o600)).tempfile_in(directory)?;
-    serde_json::to_writer_pretty(&mut file, &OnDisk { version: 1, profiles: ids.clone(), gone: gone.clone() })?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".config-ids")
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(directory)?;
+    serde_json::to_writer_pretty(
+        &mut file,
+        &OnDisk {
+            version: 1,
+            profiles: ids.clone(),
+            gone: gone.clone(),
+        },
+    )?;
     file.write_all(b"\n")?;
     file.as_file().sync_all()?;
     file.persist(path)?;
@@ -170,8 +220,18 @@ mod tests {
     use super::*;
 
     fn profile(configs: &[&str]) -> Profile {
-        let configs = configs.iter().map(|name| (name.parse().unwrap(), String::new())).collect();
-        Profile::compile(ObjectKey::new("default", "p"), None, &BTreeMap::new(), "#!ipxe\n", &configs).unwrap()
+        let configs = configs
+            .iter()
+            .map(|name| (name.parse().unwrap(), String::new()))
+            .collect();
+        Profile::compile(
+            ObjectKey::new("default", "p"),
+            None,
+            &BTreeMap::new(),
+            "#!ipxe\n",
+            &configs,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -200,7 +260,10 @@ mod tests {
         ids.assign(&profile(&["a", "b"]));
         ids.save().unwrap();
         let after = ids.of(&profile(&["a", "b"]));
-        let (a, b) = ("a".parse::<ConfigName>().unwrap(), "b".parse::<ConfigName>().unwrap());
+        let (a, b) = (
+            "a".parse::<ConfigName>().unwrap(),
+            "b".parse::<ConfigName>().unwrap(),
+        );
         assert_eq!(before[&a], after[&a]);
         assert_ne!(before[&b], after[&b]);
     }
@@ -220,7 +283,10 @@ mod tests {
         assert_eq!(ids.of_unknown(&profile(&[]).key), before);
         ids.assign(&profile(&["a"]));
         ids.save().unwrap();
-        assert_eq!((ids.of(&profile(&["a"])), ids.gone.len()), (before.clone(), 0));
+        assert_eq!(
+            (ids.of(&profile(&["a"])), ids.gone.len()),
+            (before.clone(), 0)
+        );
         ids.forget(&profile(&[]).key);
         ids.sweep(seconds() + KEPT.as_secs());
         assert_eq!(ids.ids.len(), 1);

@@ -24,12 +24,18 @@ pub(crate) enum Wrong {
 /// Reads a folder, a file or standard input.
 pub(crate) fn catalog(path: &Path, wrong: Wrong) -> anyhow::Result<Catalog> {
     if path != Path::new("-") && !path.exists() {
-        bail!("{} is not there; name the folder that holds the manifests", path.display());
+        bail!(
+            "{} is not there; name the folder that holds the manifests",
+            path.display()
+        );
     }
     let progress = Progress::start();
     let batch = Batch::read(&[path.to_owned()], &progress);
     drop(progress);
-    let first = batch.faults.iter().find(|(_, fault)| fault.rule.severity == Severity::Error);
+    let first = batch
+        .faults
+        .iter()
+        .find(|(_, fault)| fault.rule.severity == Severity::Error);
     if let Some((at, fault)) = first {
         let (errors, shown) = (batch.count().0, path.display());
         let place = match fault.line() {
@@ -37,14 +43,24 @@ pub(crate) fn catalog(path: &Path, wrong: Wrong) -> anyhow::Result<Catalog> {
             None => String::new(),
         };
         let first = format!("{place}{}", fault.sentence());
-        if wrong == Wrong::Refused || batch.catalog.assignment_count() + batch.catalog.profile_count() == 0 {
-            bail!("{shown} has {}; `shaper validate {shown}` shows all; the first: {first}", count(errors, "error"));
+        if wrong == Wrong::Refused
+            || batch.catalog.assignment_count() + batch.catalog.profile_count() == 0
+        {
+            bail!(
+                "{shown} has {}; `shaper validate {shown}` shows all; the first: {first}",
+                count(errors, "error")
+            );
         }
         let what = match wrong {
-            Wrong::Waits => "and the machines of what is wrong wait, unless a server remembers what it said before",
+            Wrong::Waits => {
+                "and the machines of what is wrong wait, unless a server remembers what it said before"
+            }
             Wrong::LeftOut | Wrong::Refused => "whose objects are left out",
         };
-        eprintln!("shaper: {shown} has {}, {what}; `shaper validate {shown}` shows all; the first: {first}", count(errors, "error"));
+        eprintln!(
+            "shaper: {shown} has {}, {what}; `shaper validate {shown}` shows all; the first: {first}",
+            count(errors, "error")
+        );
     }
     let mut catalog = batch.catalog;
     if wrong == Wrong::Waits {

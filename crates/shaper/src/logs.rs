@@ -47,7 +47,10 @@ fn parse_filter(text: &str) -> Result<String, String> {
         None => is_level(part),
     };
     match text.split(',').find(|part| !is_sound(part)) {
-        Some(part) => Err(format!("{part:?} is no level; there are {}, and PART=LEVEL", LEVELS.join(", "))),
+        Some(part) => Err(format!(
+            "{part:?} is no level; there are {}, and PART=LEVEL",
+            LEVELS.join(", ")
+        )),
         None => Ok(text.to_owned()),
     }
 }
@@ -64,23 +67,38 @@ pub(crate) fn requests() -> Arc<dyn RequestLog> {
 #[must_use = "what waits to be written is lost without it"]
 pub fn init(args: &Args) -> Option<Flush> {
     let terminal = io::stderr().is_terminal();
-    let format = args.log_format.unwrap_or(if terminal { Format::Text } else { Format::Json });
+    let format = args
+        .log_format
+        .unwrap_or(if terminal { Format::Text } else { Format::Json });
     // A watch that went with its folder is no news.
     let filter = EnvFilter::new(format!("notify=error,{}", args.log));
     // Without a thread for it, whoever logs writes.
     let queue = Queue::start(io::stderr()).ok();
     let flush = queue.as_ref().map(Queue::flush_at_end);
     let has_colours = format == Format::Text && terminal && std::env::var_os("NO_COLOR").is_none();
-    let requests = Requests { format, has_colours, queue: queue.clone() };
+    let requests = Requests {
+        format,
+        has_colours,
+        queue: queue.clone(),
+    };
     REQUESTS.get_or_init(|| Arc::new(requests));
     let writer = match queue {
         Some(queue) => BoxMakeWriter::new(queue),
         None => BoxMakeWriter::new(io::stderr),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_target(false);
     match format {
-        Format::Text => builder.with_ansi(has_colours).event_format(line::Line).init(),
-        Format::Json => builder.with_ansi(has_colours).event_format(json::Json).init(),
+        Format::Text => builder
+            .with_ansi(has_colours)
+            .event_format(line::Line)
+            .init(),
+        Format::Json => builder
+            .with_ansi(has_colours)
+            .event_format(json::Json)
+            .init(),
     }
     flush
 }
@@ -94,7 +112,9 @@ fn with_line<T>(make: impl FnOnce(&mut String) -> T) -> T {
     }
     LINE.with(|line| {
         // A value that logs while it is written finds the other line in use, and makes one of its own.
-        let Ok(mut line) = line.try_borrow_mut() else { return make(&mut String::new()) };
+        let Ok(mut line) = line.try_borrow_mut() else {
+            return make(&mut String::new());
+        };
         line.clear();
         let made = make(&mut line);
         line.shrink_to(USUAL_BYTES);
@@ -111,7 +131,15 @@ mod tests {
         for text in ["info", "WARN", "info,api=debug", "off,feed=trace"] {
             assert_eq!(parse_filter(text).as_deref(), Ok(text));
         }
-        for text in ["", "inf", "info,", "api=", "=info", "info,api=loud", "shaper"] {
+        for text in [
+            "",
+            "inf",
+            "info,",
+            "api=",
+            "=info",
+            "info,api=loud",
+            "shaper",
+        ] {
             assert!(parse_filter(text).is_err(), "{text:?}");
         }
     }

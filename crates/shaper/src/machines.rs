@@ -24,14 +24,29 @@ const OTHER_FILES: usize = 256;
 #[derive(clap::Args)]
 pub struct HttpArgs {
     /// Where machines fetch scripts and configs
-    #[arg(long, env = "SHAPER_HTTP_LISTEN", default_value = "[::]:8080", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "SHAPER_HTTP_LISTEN",
+        default_value = "[::]:8080",
+        value_name = "ADDRESS:PORT"
+    )]
     pub(crate) http_listen: SocketAddr,
     /// Where machines fetch the same by HTTPS, beside HTTP
-    #[arg(long, env = "SHAPER_HTTPS_LISTEN", value_name = "ADDRESS:PORT", requires = "https_tls_dir")]
+    #[arg(
+        long,
+        env = "SHAPER_HTTPS_LISTEN",
+        value_name = "ADDRESS:PORT",
+        requires = "https_tls_dir"
+    )]
     https_listen: Option<SocketAddr>,
     /// The folder with tls.crt, tls.key and perhaps ca.crt for HTTPS, as a Secret of cert-manager is mounted; followed live. An RSA key
     /// is what older iPXE understands
-    #[arg(long, env = "SHAPER_HTTPS_TLS_DIR", value_name = "DIR", requires = "https_listen")]
+    #[arg(
+        long,
+        env = "SHAPER_HTTPS_TLS_DIR",
+        value_name = "DIR",
+        requires = "https_listen"
+    )]
     https_tls_dir: Option<PathBuf>,
     /// How many connections of machines may be open at once, by HTTP; whoever is more is asked to come again in a moment
     #[arg(long, env = "SHAPER_HTTP_CONNECTIONS", default_value_t = Limits::default().connections, value_name = "COUNT", value_parser = at_least_one)]
@@ -55,7 +70,9 @@ pub(crate) struct Listeners {
 }
 
 pub(crate) fn parse_label(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').ok_or_else(|| format!("{text:?} has no =; write KEY=VALUE"))?;
+    let pair = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} has no =; write KEY=VALUE"))?;
     Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
@@ -72,41 +89,86 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 impl HttpArgs {
     /// What answers from a catalog.
     pub(crate) fn boot(&self, shared: Arc<SharedCatalog>) -> anyhow::Result<Arc<Boot>> {
-        let extrinsic = ExtrinsicLabels::new(self.labels.iter().map(|(key, value)| (key, value))).context("--label")?;
-        Ok(Arc::new(Boot::new(shared, extrinsic, self.public_url.clone())))
+        let extrinsic = ExtrinsicLabels::new(self.labels.iter().map(|(key, value)| (key, value)))
+            .context("--label")?;
+        Ok(Arc::new(Boot::new(
+            shared,
+            extrinsic,
+            self.public_url.clone(),
+        )))
     }
 
     /// Listens.
-    pub(crate) fn bind(&self, boot: &Arc<Boot>, tls: &tls::Metrics, registry: &mut Registry) -> anyhow::Result<Listeners> {
+    pub(crate) fn bind(
+        &self,
+        boot: &Arc<Boot>,
+        tls: &tls::Metrics,
+        registry: &mut Registry,
+    ) -> anyhow::Result<Listeners> {
         let metrics = Metrics::register(registry);
         let open_files = api::raise_open_files();
         let for_machines = open_files - OTHER_FILES.min(open_files / 4);
         // Two of three of them are for HTTP where HTTPS has the third.
         let for_https = self.https_listen.map_or(0, |_| for_machines / 3);
-        let wanted = Limits { connections: self.http_connections, ..Limits::default() };
+        let wanted = Limits {
+            connections: self.http_connections,
+            ..Limits::default()
+        };
         let limits = wanted.clone().within(for_machines - for_https);
         if limits.connections < wanted.connections {
             let connections = limits.connections;
             warn!(
                 open_files,
-                connections, "the limit of open files allows for less connections than shaper would serve; raise it to 32768"
+                connections,
+                "the limit of open files allows for less connections than shaper would serve; raise it to 32768"
             );
         }
-        let http = Server::bind(self.http_listen, boot.clone(), metrics.clone(), logs::requests(), limits)
-            .with_context(|| role::in_use("--http-listen", self.http_listen))?;
+        let http = Server::bind(
+            self.http_listen,
+            boot.clone(),
+            metrics.clone(),
+            logs::requests(),
+            limits,
+        )
+        .with_context(|| role::in_use("--http-listen", self.http_listen))?;
         let https = self.https_listen.zip(self.https_tls_dir.as_deref());
         let https = https.map(|(address, directory)| {
             if !directory.is_dir() {
-                bail!("--https-tls-dir {} is no folder; name the one that holds tls.crt and tls.key", directory.display());
+                bail!(
+                    "--https-tls-dir {} is no folder; name the one that holds tls.crt and tls.key",
+                    directory.display()
+                );
             }
             let live = Live::public("https", directory, tls.clone());
-            let limits = Limits { connections: TLS_CONNECTIONS, ..Limits::default() }.within(for_https);
-            let server = Server::bind_tls(address, live.clone(), boot.clone(), metrics.clone(), logs::requests(), limits);
-            Ok((server.with_context(|| role::in_use("--https-listen", address))?, live))
+            let limits = Limits {
+                connections: TLS_CONNECTIONS,
+                ..Limits::default()
+            }
+            .within(for_https);
+            let server = Server::bind_tls(
+                address,
+                live.clone(),
+                boot.clone(),
+                metrics.clone(),
+                logs::requests(),
+                limits,
+            );
+            Ok((
+                server.with_context(|| role::in_use("--https-listen", address))?,
+                live,
+            ))
         });
         let https = https.transpose()?;
-        let https_listen = https.as_ref().map(|(server, _)| server.local_addr()).transpose()?;
-        Ok(Listeners { http_listen: http.local_addr()?, http, https, https_listen })
+        let https_listen = https
+            .as_ref()
+            .map(|(server, _)| server.local_addr())
+            .transpose()?;
+        Ok(Listeners {
+            http_listen: http.local_addr()?,
+            http,
+            https,
+            https_listen,
+        })
     }
 }
 
@@ -130,6 +192,7 @@ impl Listeners {
             }
         };
         let (http, https) = tokio::join!(self.http.run(stop.clone()), https);
-        http.and(https).context("can't start a thread that answers machines")
+        http.and(https)
+            .context("can't start a thread that answers machines")
     }
 }

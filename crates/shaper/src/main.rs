@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use shaper::{api, controller, diff, explain, logs, manual, partition, registration, standalone, tftp, validate, webhook};
+use shaper::{
+    api, controller, diff, explain, logs, manual, partition, registration, standalone, tftp,
+    validate, webhook,
+};
 
 /// Large pages for what the catalog holds: a lookup reads it here and there, and finding a page took as long as reading it.
 #[cfg(all(feature = "jemalloc", target_arch = "x86_64"))]
@@ -58,13 +61,20 @@ const NOT_DONE: u8 = 2;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let log = logs::init(&cli.logs);
-    let is_check = matches!(cli.role, Role::Validate(_) | Role::Explain(_) | Role::Diff(_));
+    let is_check = matches!(
+        cli.role,
+        Role::Validate(_) | Role::Explain(_) | Role::Diff(_)
+    );
     let ended = run(cli.role);
     // The reason is the last that is said.
     drop(log);
     ended.unwrap_or_else(|error| {
         eprintln!("shaper: {error:#}");
-        if is_check { ExitCode::from(NOT_DONE) } else { ExitCode::FAILURE }
+        if is_check {
+            ExitCode::from(NOT_DONE)
+        } else {
+            ExitCode::FAILURE
+        }
     })
 }
 

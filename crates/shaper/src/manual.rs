@@ -41,14 +41,22 @@ pub fn man(args: &ManArgs, mut command: Command) -> anyhow::Result<()> {
         Some(name) => match command.find_subcommand(name) {
             Some(found) => found.clone(),
             None => {
-                let names: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+                let names: Vec<_> = command
+                    .get_subcommands()
+                    .map(|command| command.get_name().to_owned())
+                    .collect();
                 let hint = boot::nearest::did_you_mean(name, names.iter().map(String::as_str));
-                bail!("there is no command {name:?}{hint}; there are {}", names.join(", "));
+                bail!(
+                    "there is no command {name:?}{hint}; there are {}",
+                    names.join(", ")
+                );
             }
         },
     };
     let mut out = Vec::new();
-    clap_mangen::Man::new(page).render(&mut out).context("can't write the manual")?;
+    clap_mangen::Man::new(page)
+        .render(&mut out)
+        .context("can't write the manual")?;
     print(&out)
 }
 

@@ -13,7 +13,13 @@ use feed::Partitions;
 #[derive(clap::Args)]
 pub struct Args {
     /// The names of all clusters, as in `shaper api --feed NAME=URL`
-    #[arg(long, env = "SHAPER_PARTITIONS", value_name = "NAME,NAME,...", value_delimiter = ',', required = true)]
+    #[arg(
+        long,
+        env = "SHAPER_PARTITIONS",
+        value_name = "NAME,NAME,...",
+        value_delimiter = ',',
+        required = true
+    )]
     partitions: Vec<String>,
     /// The keys
     #[arg(required = true, value_name = "KEY")]
@@ -22,8 +28,13 @@ pub struct Args {
 
 /// Prints the answer.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let partitions = Partitions::new(args.partitions.iter().map(String::as_str)).context("--partitions")?;
-    let lines: String = args.keys.iter().map(|key| format!("{key}\t{}\n", partitions.of(key))).collect();
+    let partitions =
+        Partitions::new(args.partitions.iter().map(String::as_str)).context("--partitions")?;
+    let lines: String = args
+        .keys
+        .iter()
+        .map(|key| format!("{key}\t{}\n", partitions.of(key)))
+        .collect();
     match std::io::stdout().write_all(lines.as_bytes()) {
         // Whoever reads has enough, as in `| head`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -34,7 +34,8 @@ pub struct Args {
 /// Prints both configurations.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let read = |path: &PathBuf| {
-        let pem = std::fs::read_to_string(path).with_context(|| format!("can't read --ca-file {}", path.display()))?;
+        let pem = std::fs::read_to_string(path)
+            .with_context(|| format!("can't read --ca-file {}", path.display()))?;
         if !pem.contains("-----BEGIN CERTIFICATE-----") {
             bail!("--ca-file {} holds no certificate in PEM", path.display());
         }
@@ -44,7 +45,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(url) = args.url.as_ref().filter(|url| !url.starts_with("https://")) {
         bail!("--url {url}: an API server asks over HTTPS only; write https://");
     }
-    let registration = Registration { namespace: args.namespace.clone(), service: args.service.clone(), url: args.url.clone(), authority };
+    let registration = Registration {
+        namespace: args.namespace.clone(),
+        service: args.service.clone(),
+        url: args.url.clone(),
+        authority,
+    };
     let texts = registration.manifests().map(|(_, text)| text);
     console::print(&texts.join("---\n")).context("can't print")
 }

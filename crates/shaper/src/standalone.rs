@@ -41,7 +41,12 @@ pub struct Args {
     #[command(flatten)]
     http: HttpArgs,
     /// Where operators find /healthz, /readyz, /metrics and /explain
-    #[arg(long, env = "SHAPER_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "SHAPER_ADMIN_LISTEN",
+        default_value = "127.0.0.1:9090",
+        value_name = "ADDRESS:PORT"
+    )]
     admin_listen: SocketAddr,
     /// Where the ids of configs and the last good objects of each file are kept; if not given, the state directory of systemd, /var/lib/shaper for root, else ~/.local/state/shaper
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
@@ -51,7 +56,12 @@ pub struct Args {
     #[command(flatten)]
     guard: GuardArgs,
     /// How long to go on serving after SIGTERM, no longer ready: for whom a balancer spreads machines over several
-    #[arg(long, env = "SHAPER_LAMEDUCK", default_value_t = 0, value_name = "SECONDS")]
+    #[arg(
+        long,
+        env = "SHAPER_LAMEDUCK",
+        default_value_t = 0,
+        value_name = "SECONDS"
+    )]
     lameduck: u64,
 }
 
@@ -62,11 +72,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 async fn serve(args: Args) -> anyhow::Result<()> {
     if !args.dir.is_dir() {
-        bail!("{} is no folder; name the one that holds the manifests", args.dir.display());
+        bail!(
+            "{} is no folder; name the one that holds the manifests",
+            args.dir.display()
+        );
     }
     let state_dir = args.state_dir.clone().unwrap_or_else(default_state_dir);
     let ids = ConfigIds::open(&state_dir)?;
-    let Stop { told, stop } = stop::on_signal_after(Duration::from_secs(args.lameduck)).context("can't listen for signals")?;
+    let Stop { told, stop } = stop::on_signal_after(Duration::from_secs(args.lameduck))
+        .context("can't listen for signals")?;
 
     let mut registry = Registry::with_prefix("shaper");
     let tls_metrics = tls::Metrics::register(&mut registry);
@@ -80,23 +94,57 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let listeners = args.http.bind(&boot, &tls_metrics, &mut registry)?;
     let admin = admin::bind(args.admin_listen).await?;
     let (http_listen, admin_listen) = (listeners.http_listen, admin.local_addr()?);
-    let http = HttpServer { public_url: args.http.public_url.clone(), listen: http_listen };
-    let tftp = args.tftp.is_wanted().then(|| args.tftp.bind(http, &mut registry, tftp_remarks.clone())).transpose()?;
+    let http = HttpServer {
+        public_url: args.http.public_url.clone(),
+        listen: http_listen,
+    };
+    let tftp = args
+        .tftp
+        .is_wanted()
+        .then(|| args.tftp.bind(http, &mut registry, tftp_remarks.clone()))
+        .transpose()?;
     let tftp_listen = tftp.as_ref().map(Tftp::listen);
     let https_listen = listeners.https_listen.map(tracing::field::display);
     info!(%http_listen, https_listen, %admin_listen, tftp_listen = tftp_listen.map(tracing::field::display), "listening");
 
     let follow = Follow::new(&args.dir);
     let asked = Arc::new(Confirmations::new(follow.waker()));
-    let parts: Vec<Arc<dyn Part>> =
-        [Arc::new(gauges.clone()) as Arc<dyn Part>, remarks.clone(), tftp_remarks, asked.clone(), Arc::new(unsaved.clone())]
-            .into_iter()
-            .chain(listeners.tls().map(|live| live as Arc<dyn Part>))
-            .collect();
-    let admin_task = tokio::spawn(Admin { registry, boot: Some(boot.clone()), parts, told }.run(admin, stop.clone()));
+    let parts: Vec<Arc<dyn Part>> = [
+        Arc::new(gauges.clone()) as Arc<dyn Part>,
+        remarks.clone(),
+        tftp_remarks,
+        asked.clone(),
+        Arc::new(unsaved.clone()),
+    ]
+    .into_iter()
+    .chain(listeners.tls().map(|live| live as Arc<dyn Part>))
+    .collect();
+    let admin_task = tokio::spawn(
+        Admin {
+            registry,
+            boot: Some(boot.clone()),
+            parts,
+            told,
+        }
+        .run(admin, stop.clone()),
+    );
     let memory = Memory::new(&state_dir, &args.dir, unsaved);
-    let loader = Loader::new(Folder::new(&args.dir, args.guard.limits()), memory, ids, shared, gauges, remarks, asked);
-    let welcome = welcome::Welcome { dir: args.dir.clone(), http_listen, admin_listen, tftp_listen, public_url: args.http.public_url };
+    let loader = Loader::new(
+        Folder::new(&args.dir, args.guard.limits()),
+        memory,
+        ids,
+        shared,
+        gauges,
+        remarks,
+        asked,
+    );
+    let welcome = welcome::Welcome {
+        dir: args.dir.clone(),
+        http_listen,
+        admin_listen,
+        tftp_listen,
+        public_url: args.http.public_url,
+    };
     let loading = spawn_loader(loader, follow, boot, welcome, &stop)?;
     let serving = tftp.map(|tftp| tftp.spawn(&stop)).transpose()?;
     let served = listeners.run(stop.clone()).await;
@@ -139,8 +187,15 @@ fn spawn_loader(
 }
 
 fn default_state_dir() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let is_root = || std::fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0);
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let is_root = || {
+        std::fs::metadata("/proc/self")
+            .is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0)
+    };
     if let Some(directory) = variable("STATE_DIRECTORY") {
         return directory;
     }
@@ -148,5 +203,7 @@ fn default_state_dir() -> PathBuf {
         return "/var/lib/shaper".into();
     }
     let home = || variable("HOME").unwrap_or_default().join(".local/state");
-    variable("XDG_STATE_HOME").unwrap_or_else(home).join("shaper")
+    variable("XDG_STATE_HOME")
+        .unwrap_or_else(home)
+        .join("shaper")
 }

@@ -30,13 +30,23 @@ pub struct Args {
     #[command(flatten)]
     tftp: TftpArgs,
     /// The port of the HTTP server that the bootstrap leads to, at the address under which the machine reached this one
-    #[arg(long, env = "SHAPER_HTTP_PORT", default_value_t = 8080, value_name = "PORT")]
+    #[arg(
+        long,
+        env = "SHAPER_HTTP_PORT",
+        default_value_t = 8080,
+        value_name = "PORT"
+    )]
     http_port: u16,
     /// The HTTP server that the bootstrap leads to, where it is elsewhere or behind another address
     #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
     public_url: Option<BaseUrl>,
     /// Where operators find /healthz, /readyz and /metrics
-    #[arg(long, env = "SHAPER_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "SHAPER_ADMIN_LISTEN",
+        default_value = "127.0.0.1:9090",
+        value_name = "ADDRESS:PORT"
+    )]
     admin_listen: SocketAddr,
 }
 
@@ -48,7 +58,12 @@ pub struct TftpArgs {
     #[arg(long, env = "SHAPER_TFTP_ROOT", value_name = "DIR")]
     tftp_root: Option<PathBuf>,
     /// Where machines ask by TFTP
-    #[arg(long, env = "SHAPER_TFTP_LISTEN", default_value = "[::]:69", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "SHAPER_TFTP_LISTEN",
+        default_value = "[::]:69",
+        value_name = "ADDRESS:PORT"
+    )]
     tftp_listen: SocketAddr,
     /// Answer TFTP from these ports; by default from the one that was asked, as NAT and Kubernetes need
     #[arg(long, env = "SHAPER_TFTP_PORTS", value_name = "FIRST-LAST", value_parser = parse_ports)]
@@ -92,11 +107,16 @@ fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
         let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
         (0 < first && first <= last && last - first < 1_024).then_some(first..=last)
     };
-    parse().ok_or_else(|| format!("{text:?} is no range of at most 1024 ports; write it as 50000-50063"))
+    parse().ok_or_else(|| {
+        format!("{text:?} is no range of at most 1024 ports; write it as 50000-50063")
+    })
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
-    let count = text.parse().ok().filter(|count| (1..=65_536).contains(count));
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| (1..=65_536).contains(count));
     count.ok_or_else(|| format!("{text:?} is no number from 1 to 65536"))
 }
 
@@ -109,12 +129,23 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let stop = stop::on_signal().context("can't listen for signals")?;
     let mut registry = Registry::with_prefix("shaper");
     let remarks = Remarks::default();
-    let http = HttpServer { public_url: args.public_url, listen: (Ipv4Addr::UNSPECIFIED, args.http_port).into() };
+    let http = HttpServer {
+        public_url: args.public_url,
+        listen: (Ipv4Addr::UNSPECIFIED, args.http_port).into(),
+    };
     let tftp = args.tftp.bind(http, &mut registry, remarks.clone())?;
     let admin = admin::bind(args.admin_listen).await?;
     info!(tftp_listen = %tftp.listen, admin_listen = %admin.local_addr()?, "listening");
     let serving = tftp.spawn(&stop)?;
-    let admin_task = tokio::spawn(Admin { registry, boot: None, parts: vec![remarks], told: stop.clone() }.run(admin, stop.clone()));
+    let admin_task = tokio::spawn(
+        Admin {
+            registry,
+            boot: None,
+            parts: vec![remarks],
+            told: stop.clone(),
+        }
+        .run(admin, stop.clone()),
+    );
     stop.cancelled().await;
     admin_task.await.context("the admin port failed")?;
     serving.ended().await
@@ -129,10 +160,18 @@ impl TftpArgs {
     }
 
     /// Reads the files and listens.
-    pub(crate) fn bind(self, http: HttpServer, registry: &mut Registry, remarks: Remarks) -> anyhow::Result<Tftp> {
+    pub(crate) fn bind(
+        self,
+        http: HttpServer,
+        registry: &mut Registry,
+        remarks: Remarks,
+    ) -> anyhow::Result<Tftp> {
         let metrics = Metrics::register(registry);
         let files = Files::open(self.tftp_root.as_deref(), metrics.clone(), remarks)?;
-        let library = Library { table: files.table(), bootstrap: Arc::new(move |local| bootstrap(&http.base_url(local))) };
+        let library = Library {
+            table: files.table(),
+            bootstrap: Arc::new(move |local| bootstrap(&http.base_url(local))),
+        };
         let limits = Limits {
             transfers: self.tftp_transfers,
             transfers_per_peer: self.tftp_transfers_per_peer,
@@ -140,10 +179,17 @@ impl TftpArgs {
             unproven_bytes: self.tftp_unproven_bytes,
             ..Limits::default()
         };
-        let config = Config { listen: self.tftp_listen, ports: self.tftp_ports, limits };
+        let config = Config {
+            listen: self.tftp_listen,
+            ports: self.tftp_ports,
+            limits,
+        };
         let server = Server::bind(&config, library, metrics).context("--tftp-listen")?;
         files.follow()?;
-        Ok(Tftp { listen: server.local_addr()?, server })
+        Ok(Tftp {
+            listen: server.local_addr()?,
+            server,
+        })
     }
 }
 
@@ -163,7 +209,10 @@ impl Tftp {
             let _ended = ended;
             self.server.run(&is_told)
         };
-        let thread = std::thread::Builder::new().name("tftp".to_owned()).spawn(serve).context("can't start the TFTP server's thread")?;
+        let thread = std::thread::Builder::new()
+            .name("tftp".to_owned())
+            .spawn(serve)
+            .context("can't start the TFTP server's thread")?;
         let stop = stop.clone();
         tokio::spawn(async move {
             stop.cancelled().await;
@@ -178,8 +227,12 @@ impl Tftp {
 impl Serving {
     /// Waits until it has ended, which it does when it was told to and transfers are over.
     pub(crate) async fn ended(self) -> anyhow::Result<()> {
-        let joined = tokio::task::spawn_blocking(|| self.thread.join()).await.context("can't wait for the TFTP server")?;
-        joined.map_err(|_| anyhow!("the TFTP server failed; the log says why"))?.context("can't start the TFTP server's threads")
+        let joined = tokio::task::spawn_blocking(|| self.thread.join())
+            .await
+            .context("can't wait for the TFTP server")?;
+        joined
+            .map_err(|_| anyhow!("the TFTP server failed; the log says why"))?
+            .context("can't start the TFTP server's threads")
     }
 }
 
@@ -191,7 +244,11 @@ impl HttpServer {
         if let Some(public_url) = &self.public_url {
             return public_url.clone();
         }
-        let ip = if self.listen.ip().is_unspecified() { local } else { self.listen.ip() };
+        let ip = if self.listen.ip().is_unspecified() {
+            local
+        } else {
+            self.listen.ip()
+        };
         BaseUrl::from_address("http", SocketAddr::new(ip, self.listen.port()))
     }
 }
@@ -201,7 +258,10 @@ mod tests {
     use super::*;
 
     fn base_url(public_url: Option<&str>, listen: &str) -> String {
-        let http = HttpServer { public_url: public_url.map(|url| url.parse().unwrap()), listen: listen.parse().unwrap() };
+        let http = HttpServer {
+            public_url: public_url.map(|url| url.parse().unwrap()),
+            listen: listen.parse().unwrap(),
+        };
         http.base_url("192.0.2.1".parse().unwrap()).to_string()
     }
 
@@ -210,7 +270,10 @@ mod tests {
         assert_eq!(base_url(None, "[::]:8080"), "http://192.0.2.1:8080");
         assert_eq!(base_url(None, "0.0.0.0:80"), "http://192.0.2.1:80");
         assert_eq!(base_url(None, "192.0.2.9:8080"), "http://192.0.2.9:8080");
-        assert_eq!(base_url(Some("https://boot.lab/"), "[::]:8080"), "https://boot.lab");
+        assert_eq!(
+            base_url(Some("https://boot.lab/"), "[::]:8080"),
+            "https://boot.lab"
+        );
     }
 
     #[test]

@@ -70,14 +70,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut batch = Batch::read(&args.paths, &progress);
     batch.survey(&progress);
     drop(progress);
-    let report = Report { batch: &batch, is_strict: args.strict };
+    let report = Report {
+        batch: &batch,
+        is_strict: args.strict,
+    };
     let text = match args.output {
         Format::Text => text::write(&report, Style::of_stdout()),
         Format::Json => json::write(&report),
         Format::Sarif => sarif::write(&report),
     };
     console::print(&text).context("can't print")?;
-    Ok(if report.errors() > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(if report.errors() > 0 {
+        ExitCode::from(1)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 // === impl Report ===
@@ -89,15 +96,26 @@ impl Report<'_> {
     }
 
     fn warnings(&self) -> usize {
-        if self.is_strict { 0 } else { self.batch.count().1 }
+        if self.is_strict {
+            0
+        } else {
+            self.batch.count().1
+        }
     }
 
     fn severity(&self, fault: &Fault) -> Severity {
-        if self.is_strict { Severity::Error } else { fault.rule.severity }
+        if self.is_strict {
+            Severity::Error
+        } else {
+            fault.rule.severity
+        }
     }
 
     fn faults(&self) -> impl ExactSizeIterator<Item = (&Source, &Fault)> {
-        self.batch.faults.iter().map(|(at, fault)| (&self.batch.sources[*at], fault))
+        self.batch
+            .faults
+            .iter()
+            .map(|(at, fault)| (&self.batch.sources[*at], fault))
     }
 }
 

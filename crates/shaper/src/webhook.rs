@@ -29,7 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(clap::Args)]
 pub struct Args {
     /// Where the API server asks, over HTTPS
-    #[arg(long, env = "SHAPER_WEBHOOK_LISTEN", default_value = "[::]:8443", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "SHAPER_WEBHOOK_LISTEN",
+        default_value = "[::]:8443",
+        value_name = "ADDRESS:PORT"
+    )]
     webhook_listen: SocketAddr,
     /// The folder with tls.crt and tls.key for that, as a Secret of cert-manager is mounted; followed live. The certificate is for the name
     /// by which the API server asks, such as shaper-webhook.shaper-system.svc
@@ -37,23 +42,44 @@ pub struct Args {
     webhook_tls_dir: PathBuf,
     /// A controller, or a name that several have, of which one is followed. Repeat it for more controllers of the same cluster, and with
     /// different names for several clusters that hold the catalog together
-    #[arg(long = "feed", env = "SHAPER_FEED", value_name = "[PARTITION=]https://HOST[:PORT]", value_delimiter = ',', required = true)]
+    #[arg(
+        long = "feed",
+        env = "SHAPER_FEED",
+        value_name = "[PARTITION=]https://HOST[:PORT]",
+        value_delimiter = ',',
+        required = true
+    )]
     feeds: Vec<Source>,
     /// The folder with tls.crt, tls.key and ca.crt for the feed, as a Secret of cert-manager is mounted; followed live
     #[arg(long, env = "SHAPER_FEED_TLS_DIR", value_name = "DIR")]
     feed_tls_dir: PathBuf,
     /// A name that a controller's certificate must have; repeatable. If not given, the host of its URL
-    #[arg(long = "feed-allowed-peer", env = "SHAPER_FEED_ALLOWED_PEER", value_name = "NAME", value_delimiter = ',')]
+    #[arg(
+        long = "feed-allowed-peer",
+        env = "SHAPER_FEED_ALLOWED_PEER",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
     feed_allowed_peers: Vec<PeerName>,
     /// Which of the clusters of --feed the API server is of: Profiles are looked for there, rivals everywhere. If not given, that of the
     /// first --feed
     #[arg(long, env = "SHAPER_PARTITION", value_name = "PARTITION")]
     partition: Option<String>,
     /// Where operators find /healthz, /readyz, /metrics and /guard/confirm
-    #[arg(long, env = "SHAPER_ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "SHAPER_ADMIN_LISTEN",
+        default_value = "127.0.0.1:9090",
+        value_name = "ADDRESS:PORT"
+    )]
     admin_listen: SocketAddr,
     /// How long to go on answering after SIGTERM, no longer ready, so that nobody is sent here any more
-    #[arg(long, env = "SHAPER_LAMEDUCK", default_value_t = 5, value_name = "SECONDS")]
+    #[arg(
+        long,
+        env = "SHAPER_LAMEDUCK",
+        default_value_t = 5,
+        value_name = "SECONDS"
+    )]
     lameduck: u64,
     #[command(flatten)]
     guard: GuardArgs,
@@ -73,36 +99,82 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 async fn serve(args: Args) -> anyhow::Result<()> {
     for (flag, directory, files) in [
-        ("--webhook-tls-dir", &args.webhook_tls_dir, "tls.crt and tls.key"),
-        ("--feed-tls-dir", &args.feed_tls_dir, "tls.crt, tls.key and ca.crt"),
+        (
+            "--webhook-tls-dir",
+            &args.webhook_tls_dir,
+            "tls.crt and tls.key",
+        ),
+        (
+            "--feed-tls-dir",
+            &args.feed_tls_dir,
+            "tls.crt, tls.key and ca.crt",
+        ),
     ] {
         if !directory.is_dir() {
-            bail!("{flag} {} is no folder; name the one that holds {files}", directory.display());
+            bail!(
+                "{flag} {} is no folder; name the one that holds {files}",
+                directory.display()
+            );
         }
     }
     let partition = own_partition(&args.feeds, args.partition.as_deref())?;
-    let Stop { told, stop } = stop::on_signal_after(Duration::from_secs(args.lameduck)).context("can't listen for signals")?;
+    let Stop { told, stop } = stop::on_signal_after(Duration::from_secs(args.lameduck))
+        .context("can't listen for signals")?;
 
     let mut registry = Registry::with_prefix("shaper");
     let tls_metrics = tls::Metrics::register(&mut registry);
     let shared = Arc::new(SharedCatalog::new(Catalog::with_selectors()));
     let metrics = ReplicaMetrics::register(&mut registry);
-    let replica = Arc::new(Replica::new(args.feeds, args.guard.limits(), None, shared.clone(), metrics).context("--feed")?);
+    let replica = Arc::new(
+        Replica::new(
+            args.feeds,
+            args.guard.limits(),
+            None,
+            shared.clone(),
+            metrics,
+        )
+        .context("--feed")?,
+    );
     let names = (!args.feed_allowed_peers.is_empty()).then_some(args.feed_allowed_peers);
-    let feed_tls = Live::mutual("feed", &args.feed_tls_dir, names.clone().unwrap_or_else(|| replica.hosts()), tls_metrics.clone());
+    let feed_tls = Live::mutual(
+        "feed",
+        &args.feed_tls_dir,
+        names.clone().unwrap_or_else(|| replica.hosts()),
+        tls_metrics.clone(),
+    );
     let tls = Live::service("webhook", &args.webhook_tls_dir, tls_metrics);
 
     let metrics = Metrics::register(&mut registry);
     let followed = replica.clone();
-    let reviews = Arc::new(Reviews::new(shared, &partition, metrics.clone()).aged_by(move || followed.age()));
-    let server = Server::bind(args.webhook_listen, tls.clone(), reviews.clone(), metrics, Limits::default()).await;
+    let reviews =
+        Arc::new(Reviews::new(shared, &partition, metrics.clone()).aged_by(move || followed.age()));
+    let server = Server::bind(
+        args.webhook_listen,
+        tls.clone(),
+        reviews.clone(),
+        metrics,
+        Limits::default(),
+    )
+    .await;
     let server = server.with_context(|| role::in_use("--webhook-listen", args.webhook_listen))?;
     let admin = admin::bind(args.admin_listen).await?;
     info!(webhook_listen = %server.local_addr()?, admin_listen = %admin.local_addr()?, partition, "listening");
 
-    let reviewing = Arc::new(Reviewing { reviews: reviews.clone(), tls: tls.clone(), started: Instant::now() });
+    let reviewing = Arc::new(Reviewing {
+        reviews: reviews.clone(),
+        tls: tls.clone(),
+        started: Instant::now(),
+    });
     let parts: Vec<Arc<dyn Part>> = vec![reviewing, replica.clone(), feed_tls.clone(), tls.clone()];
-    let admin_task = tokio::spawn(Admin { registry, boot: None, parts, told }.run(admin, stop.clone()));
+    let admin_task = tokio::spawn(
+        Admin {
+            registry,
+            boot: None,
+            parts,
+            told,
+        }
+        .run(admin, stop.clone()),
+    );
     tokio::spawn(feed_tls.clone().follow(stop.clone()));
     tokio::spawn(tls.follow(stop.clone()));
     let synced = async {
@@ -121,7 +193,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 
 /// The cluster of the API server.
 fn own_partition(feeds: &[Source], asked: Option<&str>) -> anyhow::Result<String> {
-    let Some(asked) = asked else { return Ok(feeds.first().map(|feed| feed.partition.to_string()).unwrap_or_default()) };
+    let Some(asked) = asked else {
+        return Ok(feeds
+            .first()
+            .map(|feed| feed.partition.to_string())
+            .unwrap_or_default());
+    };
     if !feeds.iter().any(|feed| *feed.partition == *asked) {
         bail!("--partition {asked}: no --feed is of that name; write --feed {asked}=https://HOST");
     }
@@ -133,14 +210,24 @@ fn own_partition(feeds: &[Source], asked: Option<&str>) -> anyhow::Result<String
 impl Part for Reviewing {
     /// Without a certificate it can answer nobody. Without a catalog it can, but others may have one.
     fn is_ready(&self) -> bool {
-        self.tls.current().is_some() && (self.reviews.is_synced() || self.started.elapsed() > PATIENCE)
+        self.tls.current().is_some()
+            && (self.reviews.is_synced() || self.started.elapsed() > PATIENCE)
     }
 
     fn remarks(&self) -> Vec<String> {
         let catalog = self.reviews.catalog().load();
-        let known = format!("{} Assignments, {} Profiles", catalog.assignment_count(), catalog.profile_count());
-        let alone = "objects are checked by themselves only: the feed has not brought a whole catalog yet";
-        if self.reviews.is_synced() { vec![known] } else { vec![known, alone.to_owned()] }
+        let known = format!(
+            "{} Assignments, {} Profiles",
+            catalog.assignment_count(),
+            catalog.profile_count()
+        );
+        let alone =
+            "objects are checked by themselves only: the feed has not brought a whole catalog yet";
+        if self.reviews.is_synced() {
+            vec![known]
+        } else {
+            vec![known, alone.to_owned()]
+        }
     }
 }
 
@@ -150,11 +237,20 @@ mod tests {
 
     #[test]
     fn the_own_cluster_is_the_first_unless_another_is_named() {
-        let feeds = |all: &[&str]| all.iter().map(|text| text.parse().unwrap()).collect::<Vec<Source>>();
+        let feeds = |all: &[&str]| {
+            all.iter()
+                .map(|text| text.parse().unwrap())
+                .collect::<Vec<Source>>()
+        };
         assert_eq!(own_partition(&feeds(&["https://a"]), None).unwrap(), "");
         let two = feeds(&["east=https://a", "west=https://b"]);
         assert_eq!(own_partition(&two, None).unwrap(), "east");
         assert_eq!(own_partition(&two, Some("west")).unwrap(), "west");
-        assert!(own_partition(&two, Some("north")).unwrap_err().to_string().contains("write --feed north=https://HOST"));
+        assert!(
+            own_partition(&two, Some("north"))
+                .unwrap_err()
+                .to_string()
+                .contains("write --feed north=https://HOST")
+        );
     }
 }

@@ -11,7 +11,16 @@ use shaper::manifests::{Batch, Fault, Progress, Source};
 const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 
 /// Rules on files, which no object breaks alone; and those on a change, of which a folder knows nothing.
-const NOT_SHARED: [&str; 8] = ["file", "schema", "twice", "no-manifests", "unrendered", "loses-profile", "moves-machines", "not-all-tried"];
+const NOT_SHARED: [&str; 8] = [
+    "file",
+    "schema",
+    "twice",
+    "no-manifests",
+    "unrendered",
+    "loses-profile",
+    "moves-machines",
+    "not-all-tried",
+];
 
 fn object(kind: &str, name: &str, labels: &Value, spec: &Value) -> Value {
     let metadata = json!({ "name": name, "namespace": "n", "labels": labels });
@@ -19,11 +28,21 @@ fn object(kind: &str, name: &str, labels: &Value, spec: &Value) -> Value {
 }
 
 fn profile(name: &str, script: &str) -> Value {
-    object("Profile", name, &json!({ "os": name }), &json!({ "ipxe": script }))
+    object(
+        "Profile",
+        name,
+        &json!({ "os": name }),
+        &json!({ "ipxe": script }),
+    )
 }
 
 fn assignment(name: &str, subjects: &Value, os: &str) -> Value {
-    object("Assignment", name, &json!({}), &json!({ "subjectSelectors": subjects, "profileSelectors": { "os": os } }))
+    object(
+        "Assignment",
+        name,
+        &json!({}),
+        &json!({ "subjectSelectors": subjects, "profileSelectors": { "os": os } }),
+    )
 }
 
 /// Scripts with something to mend.
@@ -52,8 +71,18 @@ fn scripts() -> Vec<String> {
         "set args http://a/ x y\nchain ${args}",
         "set url http://a/x y z\nkernel ${url}",
     ];
-    let long = [format!("echo{}", " a".repeat(300)), format!("echo{}", " a".repeat(210)), format!("echo {}", "a".repeat(5000))];
-    lines.iter().map(|line| (*line).to_owned()).chain(long).map(|lines| format!("#!ipxe\n{lines}\n")).chain(["boot\n".to_owned()]).collect()
+    let long = [
+        format!("echo{}", " a".repeat(300)),
+        format!("echo{}", " a".repeat(210)),
+        format!("echo {}", "a".repeat(5000)),
+    ];
+    lines
+        .iter()
+        .map(|line| (*line).to_owned())
+        .chain(long)
+        .map(|lines| format!("#!ipxe\n{lines}\n"))
+        .chain(["boot\n".to_owned()])
+        .collect()
 }
 
 /// Folders with something to mend.
@@ -62,7 +91,17 @@ fn corpus() -> Vec<Vec<Value>> {
     let any = || assignment("any", &json!({}), "linux");
     let mut all: Vec<Vec<Value>> = scripts()
         .iter()
-        .map(|script| vec![object("Profile", "linux", &json!({ "os": "linux" }), &json!({ "ipxe": script })), any()])
+        .map(|script| {
+            vec![
+                object(
+                    "Profile",
+                    "linux",
+                    &json!({ "os": "linux" }),
+                    &json!({ "ipxe": script }),
+                ),
+                any(),
+            ]
+        })
         .collect();
     let subjects = [
         json!({ "uuids": ["x"] }),
@@ -75,24 +114,67 @@ fn corpus() -> Vec<Vec<Value>> {
         json!({ "matchExpressions": [{ "key": "a", "operator": "Exists" }, { "key": "a", "operator": "DoesNotExist" }] }),
         json!({ "matchExpressions": [{ "key": "a", "operator": "In", "values": [] }] }),
     ];
-    all.extend(subjects.iter().map(|subjects| vec![linux(), assignment("a", subjects, "linux"), any()]));
-    let arm =
-        object("Profile", "arm", &json!({ "os": "arm", "assignment/ipxe-buildarch": "aarch64" }), &json!({ "ipxe": "#!ipxe\nboot\n" }));
+    all.extend(
+        subjects
+            .iter()
+            .map(|subjects| vec![linux(), assignment("a", subjects, "linux"), any()]),
+    );
+    let arm = object(
+        "Profile",
+        "arm",
+        &json!({ "os": "arm", "assignment/ipxe-buildarch": "aarch64" }),
+        &json!({ "ipxe": "#!ipxe\nboot\n" }),
+    );
     let two = |a: &Value, b: &Value, priority: i32| {
         let mut second = assignment("b", b, "linux");
         second["spec"]["priority"] = json!(priority);
         vec![linux(), assignment("a", a, "linux"), second]
     };
-    let (swapped, row) = ("67dac647-7774-7049-aa03-84e48ff4f6ad", json!({ "uuids": [UUID], "matchLabels": { "row": "1" } }));
+    let (swapped, row) = (
+        "67dac647-7774-7049-aa03-84e48ff4f6ad",
+        json!({ "uuids": [UUID], "matchLabels": { "row": "1" } }),
+    );
     all.extend([
-        two(&json!({ "uuids": [UUID] }), &json!({ "uuids": [UUID], "serialNumbers": ["S1"] }), 5),
-        two(&json!({ "macAddresses": ["52:54:00:00:00:01"] }), &json!({ "macAddresses": ["525400000001"], "serialNumbers": ["S1"] }), -5),
+        two(
+            &json!({ "uuids": [UUID] }),
+            &json!({ "uuids": [UUID], "serialNumbers": ["S1"] }),
+            5,
+        ),
+        two(
+            &json!({ "macAddresses": ["52:54:00:00:00:01"] }),
+            &json!({ "macAddresses": ["525400000001"], "serialNumbers": ["S1"] }),
+            -5,
+        ),
         two(&json!({ "uuids": [UUID] }), &row, 0),
-        two(&row, &json!({ "uuids": [UUID], "matchLabels": { "row": "2" } }), 5),
-        two(&json!({ "uuids": [UUID] }), &json!({ "uuids": [swapped] }), 0),
-        (0..6).map(|n| assignment(&format!("a{n}"), &json!({ "serialNumbers": ["S1"] }), "linux")).chain([linux()]).collect(),
+        two(
+            &row,
+            &json!({ "uuids": [UUID], "matchLabels": { "row": "2" } }),
+            5,
+        ),
+        two(
+            &json!({ "uuids": [UUID] }),
+            &json!({ "uuids": [swapped] }),
+            0,
+        ),
+        (0..6)
+            .map(|n| {
+                assignment(
+                    &format!("a{n}"),
+                    &json!({ "serialNumbers": ["S1"] }),
+                    "linux",
+                )
+            })
+            .chain([linux()])
+            .collect(),
     ]);
-    let labelled = |labels: Value| object("Profile", "p", &labels, &json!({ "ipxe": "#!ipxe\nboot\n" }));
+    let labelled = |labels: Value| {
+        object(
+            "Profile",
+            "p",
+            &labels,
+            &json!({ "ipxe": "#!ipxe\nboot\n" }),
+        )
+    };
     all.extend([
         vec![linux(), assignment("a", &json!({}), "linus")],
         vec![linux(), profile("other", "#!ipxe\nboot\n"), any()],
@@ -118,43 +200,105 @@ type Said = BTreeSet<(String, String)>;
 
 /// Each finding of `shaper validate`: its rule, and what it says.
 fn validated(objects: &[Value]) -> (Catalog, BTreeSet<&'static str>, Said) {
-    let text = objects.iter().map(|object| format!("{object:#}\n")).collect();
-    let mut batch = Batch::of(vec![Source { name: "all.json".to_owned(), text }]);
+    let text = objects
+        .iter()
+        .map(|object| format!("{object:#}\n"))
+        .collect();
+    let mut batch = Batch::of(vec![Source {
+        name: "all.json".to_owned(),
+        text,
+    }]);
     batch.survey(&Progress::silent());
     let of = |fault: &Fault| fault.object.as_ref().unwrap().key().name.to_string();
     let said = |fault: &Fault| match &fault.help {
         Some(help) => (of(fault), format!("{} ({help})", fault.sentence())),
         None => (of(fault), fault.sentence()),
     };
-    let shared = || batch.faults.iter().map(|(_, fault)| fault).filter(|fault| !NOT_SHARED.contains(&fault.rule.id));
-    (batch.catalog.clone(), shared().map(|fault| fault.rule.id).collect(), shared().map(said).collect())
+    let shared = || {
+        batch
+            .faults
+            .iter()
+            .map(|(_, fault)| fault)
+            .filter(|fault| !NOT_SHARED.contains(&fault.rule.id))
+    };
+    (
+        batch.catalog.clone(),
+        shared().map(|fault| fault.rule.id).collect(),
+        shared().map(said).collect(),
+    )
 }
 
 /// The same of admission, object by object; and apart, who goes first, before whom, which only who writes an object is
 /// told beside what is `told` in any case.
-fn admitted(objects: &[Value], catalog: &Catalog, told: &Said) -> (BTreeSet<&'static str>, Said, Said) {
+fn admitted(
+    objects: &[Value],
+    catalog: &Catalog,
+    told: &Said,
+) -> (BTreeSet<&'static str>, Said, Said) {
     let (mut rules, mut said, mut first) = (BTreeSet::new(), Said::new(), Said::new());
     for object in objects {
-        let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+        let (kind, name) = (
+            object["kind"].as_str().unwrap(),
+            object["metadata"]["name"].as_str().unwrap(),
+        );
         let group = json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": kind });
         let request = json!({ "uid": "u", "kind": group, "operation": "UPDATE", "namespace": "n", "name": name, "object": object });
         let bytes = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request }).to_string();
-        let verdict =
-            validate(&Request::read(bytes.as_bytes()).unwrap(), &Beside { catalog: Some(catalog), age: None, partition: "", until: None });
+        let verdict = validate(
+            &Request::read(bytes.as_bytes()).unwrap(),
+            &Beside {
+                catalog: Some(catalog),
+                age: None,
+                partition: "",
+                until: None,
+            },
+        );
         let prefix = format!("{kind} {name}: ");
-        let warnings = verdict.answer.warnings().iter().map(|warning| warning.strip_prefix(&prefix).unwrap());
+        let warnings = verdict
+            .answer
+            .warnings()
+            .iter()
+            .map(|warning| warning.strip_prefix(&prefix).unwrap());
         // Which of two is first is not known where the byte order of the machine decides: then only one of them is the second.
         let is_first = |warning: &&str| {
-            let depends = warning.contains("; which goes first depends") && told.iter().all(|(of, _)| of != name);
+            let depends = warning.contains("; which goes first depends")
+                && told.iter().all(|(of, _)| of != name);
             warning.contains("; this one goes first") || depends
         };
         let (goes_first, rest): (Vec<_>, Vec<_>) = warnings.partition(is_first);
         let is_second = rest.iter().any(|warning| warning.contains(" names "));
-        rules.extend(verdict.rules.iter().map(|rule| rule.id).filter(|id| *id != rule::CLAIMED.id || is_second));
-        said.extend(rest.into_iter().map(|warning| (name.to_owned(), warning.to_owned())));
-        said.extend(verdict.answer.causes().map(|(field, message)| (name.to_owned(), format!("{field}: {message}"))));
-        let other = |warning: &str| warning.split_once("Assignment n/").unwrap().1.split_once(" names ").unwrap().0.to_owned();
-        first.extend(goes_first.into_iter().map(|warning| (name.to_owned(), other(warning))));
+        rules.extend(
+            verdict
+                .rules
+                .iter()
+                .map(|rule| rule.id)
+                .filter(|id| *id != rule::CLAIMED.id || is_second),
+        );
+        said.extend(
+            rest.into_iter()
+                .map(|warning| (name.to_owned(), warning.to_owned())),
+        );
+        said.extend(
+            verdict
+                .answer
+                .causes()
+                .map(|(field, message)| (name.to_owned(), format!("{field}: {message}"))),
+        );
+        let other = |warning: &str| {
+            warning
+                .split_once("Assignment n/")
+                .unwrap()
+                .1
+                .split_once(" names ")
+                .unwrap()
+                .0
+                .to_owned()
+        };
+        first.extend(
+            goes_first
+                .into_iter()
+                .map(|warning| (name.to_owned(), other(warning))),
+        );
     }
     (rules, said, first)
 }
@@ -169,30 +313,51 @@ fn validate_and_admission_find_the_same_and_say_it_in_the_same_words() {
         for change in catalog.profiles().map(|one| Change::Profile(one.clone())) {
             own.apply(change);
         }
-        for change in catalog.assignments().map(|one| Change::Assignment(one.clone())) {
+        for change in catalog
+            .assignments()
+            .map(|one| Change::Assignment(one.clone()))
+        {
             own.apply(change);
         }
         let (admitted_rules, admitted_said, first) = admitted(&objects, &own, &said);
         // What is refused is held against nobody, which only who sees all at once can know.
-        let is_about_refused = |rule: &&str| ["no-profile", "unreached"].contains(rule) && rules.iter().any(|id| is_error(id));
-        let admitted_rules: BTreeSet<_> =
-            admitted_rules.into_iter().filter(|rule| rules.contains(rule) || !is_about_refused(rule)).collect();
+        let is_about_refused = |rule: &&str| {
+            ["no-profile", "unreached"].contains(rule) && rules.iter().any(|id| is_error(id))
+        };
+        let admitted_rules: BTreeSet<_> = admitted_rules
+            .into_iter()
+            .filter(|rule| rules.contains(rule) || !is_about_refused(rule))
+            .collect();
         assert_eq!(rules, admitted_rules, "{objects:#?}");
-        let lacking: Vec<_> = said.iter().filter(|one| !admitted_said.contains(*one)).collect();
-        assert!(lacking.is_empty(), "admission does not say {lacking:#?}; it says {admitted_said:#?}");
+        let lacking: Vec<_> = said
+            .iter()
+            .filter(|one| !admitted_said.contains(*one))
+            .collect();
+        assert!(
+            lacking.is_empty(),
+            "admission does not say {lacking:#?}; it says {admitted_said:#?}"
+        );
         if !rules.iter().any(|id| is_error(id)) {
             assert_eq!(said, admitted_said);
         }
         // Before whom one goes is told by `validate` too, of that other.
         for (who, other) in &first {
-            let is_told =
-                |(of, sentence): &(String, String)| of == other && (sentence.contains(" names ") || sentence.contains(" matches "));
-            assert!(said.iter().any(is_told), "of {other}, before which {who} goes, nothing is said: {said:#?}");
+            let is_told = |(of, sentence): &(String, String)| {
+                of == other && (sentence.contains(" names ") || sentence.contains(" matches "))
+            };
+            assert!(
+                said.iter().any(is_told),
+                "of {other}, before which {who} goes, nothing is said: {said:#?}"
+            );
         }
         went_first += first.len();
         seen.extend(rules);
     }
-    let all: BTreeSet<_> = rule::ALL.iter().map(|rule| rule.id).filter(|id| !NOT_SHARED.contains(id)).collect();
+    let all: BTreeSet<_> = rule::ALL
+        .iter()
+        .map(|rule| rule.id)
+        .filter(|id| !NOT_SHARED.contains(id))
+        .collect();
     assert_eq!(seen, all, "the corpus breaks each rule");
     assert!(went_first >= 10, "{went_first}");
 }

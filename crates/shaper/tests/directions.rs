@@ -7,43 +7,187 @@ use serde_json::Value;
 
 /// Each crate of the workspace, the crates of the workspace that it may use, and what must not be below it at all.
 const ROOMS: &[(&str, &[&str], &[&str])] = &[
-    ("boot", &[], &["tokio", "hyper", "kube", "kube-core", "k8s-openapi", "tonic", "reqwest"]),
+    (
+        "boot",
+        &[],
+        &[
+            "tokio",
+            "hyper",
+            "kube",
+            "kube-core",
+            "k8s-openapi",
+            "tonic",
+            "reqwest",
+        ],
+    ),
     ("crd", &["boot"], &["tokio", "hyper", "kube-client"]),
-    ("review", &["boot", "crd"], &["tokio", "hyper", "kube-client"]),
-    ("admission", &["boot", "crd", "review"], &["tokio", "hyper", "kube-client", "ring", "openssl"]),
-    ("tls", &[], &["kube", "kube-core", "kube-client", "k8s-openapi", "hyper", "tonic", "ring", "openssl"]),
-    ("feed", &["boot", "tls"], &["kube", "kube-core", "kube-client", "k8s-openapi", "ring", "openssl"]),
-    ("api", &["boot", "tls"], &["kube", "kube-core", "kube-client", "k8s-openapi", "ring", "openssl"]),
+    (
+        "review",
+        &["boot", "crd"],
+        &["tokio", "hyper", "kube-client"],
+    ),
+    (
+        "admission",
+        &["boot", "crd", "review"],
+        &["tokio", "hyper", "kube-client", "ring", "openssl"],
+    ),
+    (
+        "tls",
+        &[],
+        &[
+            "kube",
+            "kube-core",
+            "kube-client",
+            "k8s-openapi",
+            "hyper",
+            "tonic",
+            "ring",
+            "openssl",
+        ],
+    ),
+    (
+        "feed",
+        &["boot", "tls"],
+        &[
+            "kube",
+            "kube-core",
+            "kube-client",
+            "k8s-openapi",
+            "ring",
+            "openssl",
+        ],
+    ),
+    (
+        "api",
+        &["boot", "tls"],
+        &[
+            "kube",
+            "kube-core",
+            "kube-client",
+            "k8s-openapi",
+            "ring",
+            "openssl",
+        ],
+    ),
     // It holds no client of Kubernetes: kube's macros and types are as near as it comes to one.
-    ("webhook", &["admission", "boot", "crd", "review", "tls"], &["kube-client", "kube-runtime", "reqwest", "ring", "openssl"]),
-    ("tftp", &[], &["tokio", "hyper", "http", "kube", "kube-core", "k8s-openapi"]),
-    ("controller", &["boot", "crd", "feed", "tls"], &["api", "ring", "openssl"]),
-    ("shaper", &["admission", "api", "boot", "controller", "crd", "feed", "review", "tftp", "tls", "webhook"], &["ring", "openssl"]),
+    (
+        "webhook",
+        &["admission", "boot", "crd", "review", "tls"],
+        &["kube-client", "kube-runtime", "reqwest", "ring", "openssl"],
+    ),
+    (
+        "tftp",
+        &[],
+        &["tokio", "hyper", "http", "kube", "kube-core", "k8s-openapi"],
+    ),
+    (
+        "controller",
+        &["boot", "crd", "feed", "tls"],
+        &["api", "ring", "openssl"],
+    ),
+    (
+        "shaper",
+        &[
+            "admission",
+            "api",
+            "boot",
+            "controller",
+            "crd",
+            "feed",
+            "review",
+            "tftp",
+            "tls",
+            "webhook",
+        ],
+        &["ring", "openssl"],
+    ),
     // For tests and measurements only, which is why no other room may use it.
-    ("fake-apiserver", &[], &["kube", "kube-core", "k8s-openapi", "ring", "openssl"]),
+    (
+        "fake-apiserver",
+        &[],
+        &["kube", "kube-core", "k8s-openapi", "ring", "openssl"],
+    ),
     ("e2e", &[], &["kube", "hyper"]),
-    ("fuzz", &["admission", "api", "boot", "controller", "crd", "feed", "review", "shaper", "tftp", "tls", "webhook"], &[]),
-    ("xtask", &["admission", "api", "boot", "crd", "e2e", "fake-apiserver", "feed", "review", "tftp", "tls"], &[]),
+    (
+        "fuzz",
+        &[
+            "admission",
+            "api",
+            "boot",
+            "controller",
+            "crd",
+            "feed",
+            "review",
+            "shaper",
+            "tftp",
+            "tls",
+            "webhook",
+        ],
+        &[],
+    ),
+    (
+        "xtask",
+        &[
+            "admission",
+            "api",
+            "boot",
+            "crd",
+            "e2e",
+            "fake-apiserver",
+            "feed",
+            "review",
+            "tftp",
+            "tls",
+        ],
+        &[],
+    ),
 ];
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
 
 fn cargo(args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO")).args(args).args(["--locked", "--manifest-path", MANIFEST]).output().expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(env!("CARGO"))
+        .args(args)
+        .args(["--locked", "--manifest-path", MANIFEST])
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).expect("cargo prints UTF-8")
 }
 
 /// The names of the crates of the workspace.
 fn members() -> BTreeSet<String> {
-    let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--format-version", "1", "--no-deps"])).expect("cargo prints JSON");
-    metadata["packages"].as_array().unwrap().iter().map(|package| package["name"].as_str().unwrap().to_owned()).collect()
+    let metadata: Value =
+        serde_json::from_str(&cargo(&["metadata", "--format-version", "1", "--no-deps"]))
+            .expect("cargo prints JSON");
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| package["name"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// The names of all crates below one that is built by itself: what others of the workspace add to a crate that both use is not its doing.
 fn below(name: &str) -> BTreeSet<String> {
-    let tree = cargo(&["tree", "--package", name, "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
-    let names = tree.lines().filter_map(|line| line.split_whitespace().next().map(str::to_owned));
+    let tree = cargo(&[
+        "tree",
+        "--package",
+        name,
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ]);
+    let names = tree
+        .lines()
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned));
     names.filter(|below| below != name).collect()
 }
 
@@ -54,9 +198,18 @@ fn each_crate_uses_only_those_below_it() {
     assert_eq!(members, rooms, "a new crate needs a line in ROOMS");
     for (name, may_use, must_not) in ROOMS {
         let below = below(name);
-        let used: Vec<_> = members.intersection(&below).filter(|used| !may_use.contains(&used.as_str())).collect();
+        let used: Vec<_> = members
+            .intersection(&below)
+            .filter(|used| !may_use.contains(&used.as_str()))
+            .collect();
         assert!(used.is_empty(), "{name} must not use {used:?}");
-        let forbidden: Vec<_> = must_not.iter().filter(|crate_| below.contains(**crate_)).collect();
-        assert!(forbidden.is_empty(), "{name} must not have {forbidden:?} below it");
+        let forbidden: Vec<_> = must_not
+            .iter()
+            .filter(|crate_| below.contains(**crate_))
+            .collect();
+        assert!(
+            forbidden.is_empty(),
+            "{name} must not have {forbidden:?} below it"
+        );
     }
 }

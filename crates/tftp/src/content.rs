@@ -70,7 +70,12 @@ impl OpenFile {
     /// Takes an open file as it is now.
     pub(crate) fn new(file: File) -> io::Result<Self> {
         let stamp = Stamp::of(&file.metadata()?);
-        Ok(Self { file, stamp, whole: Mutex::default(), sheets: Mutex::default() })
+        Ok(Self {
+            file,
+            stamp,
+            whole: Mutex::default(),
+            sheets: Mutex::default(),
+        })
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
@@ -87,7 +92,12 @@ impl OpenFile {
             return Ok(Some(whole));
         }
         let size = usize::try_from(self.stamp.size).expect("a small file fits into memory");
-        if SHARED_LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size)).is_err() {
+        if SHARED_LEFT
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(size)
+            })
+            .is_err()
+        {
             return Ok(None);
         }
         let mut whole = Whole(vec![0; size]);
@@ -119,6 +129,11 @@ impl Drop for Whole {
 
 impl Stamp {
     pub(crate) fn of(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino(), size: metadata.size(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
     }
 }

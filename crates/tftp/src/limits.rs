@@ -71,8 +71,16 @@ impl Limits {
 impl Prefixes {
     pub(crate) fn new(bytes_per_second: u32) -> Self {
         let rate = f64::from(bytes_per_second);
-        let full = Bucket { bytes: rate * BURST, at: Duration::ZERO };
-        Self { rate, left: AHashMap::new(), others: full, swept: Duration::ZERO }
+        let full = Bucket {
+            bytes: rate * BURST,
+            at: Duration::ZERO,
+        };
+        Self {
+            rate,
+            left: AHashMap::new(),
+            others: full,
+            swept: Duration::ZERO,
+        }
     }
 
     /// Takes so many bytes from a peer's neighbourhood, if it has as many left.
@@ -83,7 +91,10 @@ impl Prefixes {
             self.sweep(now);
         }
         let bucket = if self.left.len() < MAX_PREFIXES || self.left.contains_key(&prefix) {
-            self.left.entry(prefix).or_insert(Bucket { bytes: full, at: now })
+            self.left.entry(prefix).or_insert(Bucket {
+                bytes: full,
+                at: now,
+            })
         } else {
             &mut self.others
         };
@@ -104,7 +115,9 @@ impl Prefixes {
         }
         self.swept = now;
         let (rate, full) = (self.rate, self.rate * BURST);
-        self.left.retain(|_, bucket| bucket.bytes + rate * now.saturating_sub(bucket.at).as_secs_f64() < full);
+        self.left.retain(|_, bucket| {
+            bucket.bytes + rate * now.saturating_sub(bucket.at).as_secs_f64() < full
+        });
     }
 }
 
@@ -134,8 +147,14 @@ mod tests {
         assert!(prefixes.take(ip("192.0.2.200"), 50, now));
         assert!(prefixes.take(ip("192.0.3.1"), 200, now));
         assert!(prefixes.take(ip("2001:db8::1"), 200, now));
-        assert!(!prefixes.take(ip("2001:db8:0:00ff::1"), 1, now), "the same /56");
-        assert!(prefixes.take(ip("2001:db8:0:0100::1"), 200, now), "another /56");
+        assert!(
+            !prefixes.take(ip("2001:db8:0:00ff::1"), 1, now),
+            "the same /56"
+        );
+        assert!(
+            prefixes.take(ip("2001:db8:0:0100::1"), 200, now),
+            "another /56"
+        );
         assert!(!prefixes.take(ip("192.0.2.1"), 101, now + Duration::from_secs(1)));
         assert!(prefixes.take(ip("192.0.2.1"), 100, now + Duration::from_secs(1)));
     }
@@ -160,6 +179,13 @@ mod tests {
         let limits = Limits::default();
         assert_eq!(limits.blksize(ip("192.0.2.1")), 1_468);
         assert_eq!(limits.blksize(ip("2001:db8::1")), 1_448);
-        assert_eq!(Limits { mtu: 9_000, ..limits }.blksize(ip("192.0.2.1")), 8_968);
+        assert_eq!(
+            Limits {
+                mtu: 9_000,
+                ..limits
+            }
+            .blksize(ip("192.0.2.1")),
+            8_968
+        );
     }
 }

@@ -94,18 +94,47 @@ impl Metrics {
         let transfers = Family::<Ended, Counter>::default();
         let refusals = Family::<Refused, Counter>::default();
         let metrics = Self {
-            outcomes: Outcome::ALL.map(|outcome| transfers.get_or_create_owned(&Ended { outcome: outcome.name() })),
-            refusals: Refusal::ALL.map(|refusal| refusals.get_or_create_owned(&Refused { reason: refusal.name() })),
+            outcomes: Outcome::ALL.map(|outcome| {
+                transfers.get_or_create_owned(&Ended {
+                    outcome: outcome.name(),
+                })
+            }),
+            refusals: Refusal::ALL.map(|refusal| {
+                refusals.get_or_create_owned(&Refused {
+                    reason: refusal.name(),
+                })
+            }),
             ..Self::default()
         };
         registry.register("transfers", "Transfers by how they ended", transfers);
-        registry.register("refusals", "Datagrams that got an ERROR or nothing, by reason", refusals);
+        registry.register(
+            "refusals",
+            "Datagrams that got an ERROR or nothing, by reason",
+            refusals,
+        );
         registry.register("active", "Transfers that run", metrics.active.clone());
-        registry.register("retransmits", "Packets that were sent once more", metrics.retransmits.clone());
-        registry.register_with_unit("sent", "Size of all packets sent", Unit::Bytes, metrics.sent_bytes.clone());
-        registry.register("send_errors", "Packets that the system did not take", metrics.send_errors.clone());
+        registry.register(
+            "retransmits",
+            "Packets that were sent once more",
+            metrics.retransmits.clone(),
+        );
+        registry.register_with_unit(
+            "sent",
+            "Size of all packets sent",
+            Unit::Bytes,
+            metrics.sent_bytes.clone(),
+        );
+        registry.register(
+            "send_errors",
+            "Packets that the system did not take",
+            metrics.send_errors.clone(),
+        );
         registry.register("files", "Files that are served", metrics.files.clone());
-        registry.register("problems", "What below the root can't be served; the log names it", metrics.problems.clone());
+        registry.register(
+            "problems",
+            "What below the root can't be served; the log names it",
+            metrics.problems.clone(),
+        );
         metrics
     }
 
@@ -245,6 +274,10 @@ mod tests {
         }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        assert_eq!(text.matches("} 1\n").count(), Outcome::ALL.len() + Refusal::ALL.len(), "{text}");
+        assert_eq!(
+            text.matches("} 1\n").count(),
+            Outcome::ALL.len() + Refusal::ALL.len(),
+            "{text}"
+        );
     }
 }

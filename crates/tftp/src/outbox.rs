@@ -62,20 +62,25 @@ impl Outbox {
 
     /// The bytes of a send, in pieces of whole packets, one packet after the other.
     pub fn pieces(&self, send: &Send) -> impl Iterator<Item = &[u8]> {
-        self.pieces[send.pieces.clone()].iter().map(|piece| match piece {
-            Piece::Own(range) => &self.bytes[range.clone()],
-            Piece::Shared(bytes, range) => &bytes[range.clone()],
-        })
+        self.pieces[send.pieces.clone()]
+            .iter()
+            .map(|piece| match piece {
+                Piece::Own(range) => &self.bytes[range.clone()],
+                Piece::Shared(bytes, range) => &bytes[range.clone()],
+            })
     }
 
     /// Each packet alone.
     pub fn packets(&self) -> impl Iterator<Item = (Route, &[u8])> {
-        self.sends.iter().flat_map(|send| self.packets_of(send).map(|packet| (send.route, packet)))
+        self.sends
+            .iter()
+            .flat_map(|send| self.packets_of(send).map(|packet| (send.route, packet)))
     }
 
     /// Each packet of a send.
     pub fn packets_of(&self, send: &Send) -> impl Iterator<Item = &[u8]> {
-        self.pieces(send).flat_map(|piece| piece.chunks(send.packet))
+        self.pieces(send)
+            .flat_map(|piece| piece.chunks(send.packet))
     }
 
     /// Forgets all.
@@ -116,9 +121,17 @@ impl Outbox {
     pub(crate) fn close(&mut self, route: Route, packet: usize) -> usize {
         let length = self.drafted();
         if length > 0 {
-            self.sends.push(Send { route, pieces: self.draft.piece..self.pieces.len(), length, packet });
+            self.sends.push(Send {
+                route,
+                pieces: self.draft.piece..self.pieces.len(),
+                length,
+                packet,
+            });
         }
-        self.draft = Draft { byte: self.bytes.len(), piece: self.pieces.len() };
+        self.draft = Draft {
+            byte: self.bytes.len(),
+            piece: self.pieces.len(),
+        };
         length
     }
 }

@@ -91,9 +91,18 @@ impl<'a> Packet<'a> {
         match opcode {
             READ => Request::parse(rest).map(Self::Read),
             WRITE => Ok(Self::Write),
-            DATA => word(rest).map(|(block, bytes)| Self::Data { block, bytes }).ok_or(Malformed::Short),
-            ACK => word(rest).map(|(block, _)| Self::Ack(block)).ok_or(Malformed::Short),
-            ERROR => word(rest).map(|(code, text)| Self::Error { code, text: before_nul(text) }).ok_or(Malformed::Short),
+            DATA => word(rest)
+                .map(|(block, bytes)| Self::Data { block, bytes })
+                .ok_or(Malformed::Short),
+            ACK => word(rest)
+                .map(|(block, _)| Self::Ack(block))
+                .ok_or(Malformed::Short),
+            ERROR => word(rest)
+                .map(|(code, text)| Self::Error {
+                    code,
+                    text: before_nul(text),
+                })
+                .ok_or(Malformed::Short),
             OPTION_ACK => Ok(Self::OptionAck(Options::parse(&mut Fields(rest))?)),
             _ => Err(Malformed::Opcode),
         }
@@ -160,7 +169,11 @@ impl<'a> Request<'a> {
         } else {
             Mode::Other
         };
-        Ok(Self { file, mode, options: Options::parse(&mut fields)? })
+        Ok(Self {
+            file,
+            mode,
+            options: Options::parse(&mut fields)?,
+        })
     }
 }
 
@@ -169,7 +182,11 @@ struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn next(&mut self) -> Result<&'a [u8], Malformed> {
-        let end = self.0.iter().position(|byte| *byte == 0).ok_or(Malformed::Request)?;
+        let end = self
+            .0
+            .iter()
+            .position(|byte| *byte == 0)
+            .ok_or(Malformed::Request)?;
         let (field, rest) = self.0.split_at(end);
         self.0 = &rest[1..];
         Ok(field)

@@ -57,7 +57,9 @@ pub enum BindError {
         port: u16,
     },
     /// Another server is there.
-    #[error("{0} is in use. Is another TFTP server there (dnsmasq, tftpd-hpa, atftpd)? Stop it, or listen on another address or port")]
+    #[error(
+        "{0} is in use. Is another TFTP server there (dnsmasq, tftpd-hpa, atftpd)? Stop it, or listen on another address or port"
+    )]
     InUse(SocketAddr),
     /// Anything else.
     #[error("can't listen on {address}: {source}")]
@@ -78,19 +80,43 @@ impl Server {
     }
 
     /// The same, as if these were the processors that this process may use.
-    pub fn bind_for(cpus: &[usize], config: &Config, library: Library, metrics: Metrics) -> Result<Self, BindError> {
+    pub fn bind_for(
+        cpus: &[usize],
+        config: &Config,
+        library: Library,
+        metrics: Metrics,
+    ) -> Result<Self, BindError> {
         let first = Socket::bind(config.listen)?;
-        let ip = first.local_addr().map_err(|source| BindError::Other { address: config.listen, source })?.ip();
-        let answering: Result<Vec<_>, _> =
-            config.ports.clone().into_iter().flatten().map(|port| Socket::bind(SocketAddr::new(ip, port))).collect();
+        let ip = first
+            .local_addr()
+            .map_err(|source| BindError::Other {
+                address: config.listen,
+                source,
+            })?
+            .ip();
+        let answering: Result<Vec<_>, _> = config
+            .ports
+            .clone()
+            .into_iter()
+            .flatten()
+            .map(|port| Socket::bind(SocketAddr::new(ip, port)))
+            .collect();
         let answering = answering?;
         let transfers = Transfers::new(config.limits, library, metrics.clone(), answering.len());
         let workers = if answering.is_empty() {
             one_each(first, &cpus::places(cpus))
         } else {
-            vec![Worker { sockets: iter::once(first).chain(answering).collect(), cpu: None }]
+            vec![Worker {
+                sockets: iter::once(first).chain(answering).collect(),
+                cpu: None,
+            }]
         };
-        Ok(Self { workers, limits: config.limits, metrics, transfers })
+        Ok(Self {
+            workers,
+            limits: config.limits,
+            metrics,
+            transfers,
+        })
     }
 
     /// Where it listens; the port is the one that the system chose, if it was to choose.
@@ -106,23 +132,38 @@ impl Server {
     /// Serves until `stop` is set, then lets transfers end, for as long as the limits say. Takes this thread for the clock and a few others,
     /// which may stay on a processor each. Fails where not one of those can be started.
     pub fn run(self, stop: &AtomicBool) -> io::Result<()> {
-        let Self { workers, limits, metrics, transfers } = self;
+        let Self {
+            workers,
+            limits,
+            metrics,
+            transfers,
+        } = self;
         let shared = &Shared::new(transfers);
         thread::scope(|scope| {
             let start = |worker: Worker| {
                 let (sockets, metrics) = (worker.sockets.clone(), metrics.clone());
-                thread::Builder::new().name("tftp".to_owned()).spawn_scoped(scope, move || worker.run(shared, metrics))?;
+                thread::Builder::new()
+                    .name("tftp".to_owned())
+                    .spawn_scoped(scope, move || worker.run(shared, metrics))?;
                 Ok(sockets)
             };
-            let (started, failed): (Vec<_>, Vec<_>) = workers.into_iter().map(start).partition(Result::is_ok);
+            let (started, failed): (Vec<_>, Vec<_>) =
+                workers.into_iter().map(start).partition(Result::is_ok);
             let failures = failed.len();
-            let sockets: io::Result<Vec<_>> = if started.is_empty() { failed } else { started }.into_iter().collect();
+            let sockets: io::Result<Vec<_>> = if started.is_empty() { failed } else { started }
+                .into_iter()
+                .collect();
             let sockets = sockets?;
             if failures > 0 {
                 // Their sockets are closed with that, and the kernel gives the others what would have come in there.
                 warn!(failures, "threads can't be started; the others serve");
             }
-            Clock { sockets: &sockets[0], stop, drain: limits.drain }.run(shared, metrics.clone());
+            Clock {
+                sockets: &sockets[0],
+                stop,
+                drain: limits.drain,
+            }
+            .run(shared, metrics.clone());
             Ok(())
         })
     }
@@ -133,5 +174,12 @@ fn one_each(socket: Socket, places: &[Option<usize>]) -> Vec<Worker> {
     let sockets = socket.split(places);
     let is_split = sockets.len() > 1;
     let cpu = |index: usize| places.get(index).copied().flatten().filter(|_| is_split);
-    sockets.into_iter().enumerate().map(|(index, socket)| Worker { sockets: Arc::new([socket]), cpu: cpu(index) }).collect()
+    sockets
+        .into_iter()
+        .enumerate()
+        .map(|(index, socket)| Worker {
+            sockets: Arc::new([socket]),
+            cpu: cpu(index),
+        })
+        .collect()
 }

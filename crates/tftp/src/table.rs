@@ -57,8 +57,12 @@ impl Table {
 
     /// Whether the same files have the same names.
     pub fn is_same_as(&self, other: &Self) -> bool {
-        let is_in_other =
-            |(name, entry): (&Vec<u8>, &Entry)| other.files.get(name).is_some_and(|there| Arc::ptr_eq(&there.file, &entry.file));
+        let is_in_other = |(name, entry): (&Vec<u8>, &Entry)| {
+            other
+                .files
+                .get(name)
+                .is_some_and(|there| Arc::ptr_eq(&there.file, &entry.file))
+        };
         self.len() == other.len() && self.files.iter().all(is_in_other)
     }
 
@@ -72,12 +76,19 @@ impl Table {
         if let Some(name) = self.folded.get(&folded) {
             return self.files.get(name).cloned().map(Named::File);
         }
-        let last = folded.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        (last == b"autoexec.ipxe" || folded == b"boot.ipxe").then(|| Named::Bootstrap(String::from_utf8_lossy(&plain).into()))
+        let last = folded
+            .rsplit(|byte| *byte == b'/')
+            .next()
+            .unwrap_or_default();
+        (last == b"autoexec.ipxe" || folded == b"boot.ipxe")
+            .then(|| Named::Bootstrap(String::from_utf8_lossy(&plain).into()))
     }
 
     fn insert(&mut self, name: Vec<u8>, file: Arc<OpenFile>) {
-        let folded = self.folded.entry(name.to_ascii_lowercase()).or_insert_with(|| name.clone());
+        let folded = self
+            .folded
+            .entry(name.to_ascii_lowercase())
+            .or_insert_with(|| name.clone());
         // Of names that differ in case only, the first by order: the answer must not depend on that of the directory.
         if name < *folded {
             folded.clone_from(&name);

@@ -108,14 +108,22 @@ pub(crate) enum End {
 
 impl Transfer {
     /// A transfer of this content to a peer whose request had so many bytes. Nothing leaves before [`answer`](Self::answer).
-    pub(crate) fn new(content: Content, asked: &Options, bounds: Bounds, request: usize, now: Duration) -> Self {
+    pub(crate) fn new(
+        content: Content,
+        asked: &Options,
+        bounds: Bounds,
+        request: usize,
+        now: Duration,
+    ) -> Self {
         let size = content.size();
         let granted = Options {
             blksize: asked.blksize.map(|blksize| blksize.min(bounds.blksize)),
             timeout: asked.timeout.filter(|timeout| *timeout <= MAX_TIMEOUT),
             // curl takes 0 for an error, and iPXE for nothing.
             tsize: asked.tsize.filter(|_| size > 0).map(|_| size),
-            windowsize: asked.windowsize.map(|windowsize| windowsize.min(bounds.windowsize)),
+            windowsize: asked
+                .windowsize
+                .map(|windowsize| windowsize.min(bounds.windowsize)),
         };
         let blksize = granted.blksize.unwrap_or(DEFAULT_BLKSIZE);
         let reader = Reader::new(content, blksize);
@@ -128,7 +136,12 @@ impl Transfer {
             acked: 0,
             sent: 0,
             is_offered: !granted.is_empty(),
-            proof: Some(Unproven { since: now, answers: 0, received: request + HEADERS, sent: 0 }),
+            proof: Some(Unproven {
+                since: now,
+                answers: 0,
+                received: request + HEADERS,
+                sent: 0,
+            }),
             patience: Patience::new(granted.timeout),
             sent_at: now,
             progress_at: now,
@@ -141,8 +154,15 @@ impl Transfer {
 
     /// The first answer, or a repeat of it because the request came again. `allow` says whether so many more bytes may go to an unproven
     /// peer.
-    pub(crate) fn answer(&mut self, now: Duration, allow: impl FnOnce(usize) -> bool, out: &mut Outbox) -> Step {
-        let Some(proof) = self.proof.filter(|proof| proof.answers < MAX_ANSWERS) else { return Step::Stray };
+    pub(crate) fn answer(
+        &mut self,
+        now: Duration,
+        allow: impl FnOnce(usize) -> bool,
+        out: &mut Outbox,
+    ) -> Step {
+        let Some(proof) = self.proof.filter(|proof| proof.answers < MAX_ANSWERS) else {
+            return Step::Stray;
+        };
         self.is_repeat = proof.answers > 0;
         let step = self.send(now, out);
         if let Step::Send { .. } = step {
@@ -152,7 +172,11 @@ impl Transfer {
                 return Step::Wait;
             }
             self.retransmits += u64::from(self.is_repeat);
-            self.proof = Some(Unproven { answers: proof.answers + 1, sent: proof.sent + bytes, ..proof });
+            self.proof = Some(Unproven {
+                answers: proof.answers + 1,
+                sent: proof.sent + bytes,
+                ..proof
+            });
         }
         step
     }
@@ -185,19 +209,31 @@ impl Transfer {
             _ => {
                 self.acked += ahead;
                 self.progress(now);
-                if self.acked == self.last { Step::Over(End::Completed) } else { self.send_next(now, out) }
+                if self.acked == self.last {
+                    Step::Over(End::Completed)
+                } else {
+                    self.send_next(now, out)
+                }
             }
         }
     }
 
     /// Time goes by. `allow` as in [`answer`](Self::answer).
-    pub(crate) fn on_clock(&mut self, now: Duration, allow: impl FnOnce(usize) -> bool, out: &mut Outbox) -> Step {
+    pub(crate) fn on_clock(
+        &mut self,
+        now: Duration,
+        allow: impl FnOnce(usize) -> bool,
+        out: &mut Outbox,
+    ) -> Step {
         let is_due = now >= self.sent_at + self.patience.after(self.repeats);
         if let Some(proof) = self.proof {
             if now >= proof.since + PROOF {
                 return Step::Over(End::Unanswered);
             }
-            let next = proof.sent.checked_div(proof.answers as usize).unwrap_or_default();
+            let next = proof
+                .sent
+                .checked_div(proof.answers as usize)
+                .unwrap_or_default();
             if !is_due || proof.sent + next > proof.received * MAX_GAIN {
                 return Step::Wait;
             }
@@ -231,8 +267,14 @@ impl Transfer {
 
     /// Takes over what an unproven peer got already, so that it gains nothing by asking for something else.
     pub(crate) fn inherit(&mut self, previous: &Self, now: Duration) {
-        if let (Some(own), Some(before)) = (&mut self.proof, previous.proof.filter(|proof| now < proof.since + ANEW)) {
-            *own = Unproven { received: own.received + before.received, ..before };
+        if let (Some(own), Some(before)) = (
+            &mut self.proof,
+            previous.proof.filter(|proof| now < proof.since + ANEW),
+        ) {
+            *own = Unproven {
+                received: own.received + before.received,
+                ..before
+            };
         }
     }
 
@@ -298,7 +340,9 @@ impl Transfer {
         self.sent_at = now;
         if self.is_offered {
             out.write(|bytes| Packet::OptionAck(self.granted).write(bytes));
-            return Step::Send { packet: out.drafted() };
+            return Step::Send {
+                packet: out.drafted(),
+            };
         }
         let packet = DATA_HEADER + usize::from(self.blksize);
         self.sent = self.sent.max(1);

@@ -124,8 +124,12 @@ impl Transfers {
             Ok(Packet::Read(request)) => self.on_request(arrival, &request, now, out),
             Ok(Packet::Error { code, text }) => self.on_error(arrival.route, code, text, now),
             Ok(Packet::Write) => self.refuse(arrival, Refusal::Write, true, now, out),
-            Ok(Packet::Data { .. } | Packet::OptionAck(_)) => self.metrics.refuse(Refusal::NotForServers),
-            Err(Malformed::Option(_)) if is_request => self.refuse(arrival, Refusal::Option, true, now, out),
+            Ok(Packet::Data { .. } | Packet::OptionAck(_)) => {
+                self.metrics.refuse(Refusal::NotForServers)
+            }
+            Err(Malformed::Option(_)) if is_request => {
+                self.refuse(arrival, Refusal::Option, true, now, out)
+            }
             Err(_) => self.refuse(arrival, Refusal::Malformed, is_request, now, out),
         }
     }
@@ -136,8 +140,13 @@ impl Transfers {
         for (peer, running) in &mut self.running {
             let before = running.transfer.retransmits();
             let prefixes = &mut self.prefixes;
-            let step = running.transfer.on_clock(now, |bytes| prefixes.take(peer.ip(), bytes, now), out);
-            self.metrics.retransmits.inc_by(running.transfer.retransmits() - before);
+            let step =
+                running
+                    .transfer
+                    .on_clock(now, |bytes| prefixes.take(peer.ip(), bytes, now), out);
+            self.metrics
+                .retransmits
+                .inc_by(running.transfer.retransmits() - before);
             match step {
                 Step::Send { packet } => {
                     let bytes = out.close(running.route, packet);
@@ -154,11 +163,18 @@ impl Transfers {
     }
 
     fn on_ack(&mut self, route: Route, block: u16, now: Duration, out: &mut Outbox) {
-        let running = self.running.get_mut(&route.peer).filter(|running| running.route.socket == route.socket);
-        let Some(running) = running else { return self.metrics.refuse(Refusal::UnknownTransfer) };
+        let running = self
+            .running
+            .get_mut(&route.peer)
+            .filter(|running| running.route.socket == route.socket);
+        let Some(running) = running else {
+            return self.metrics.refuse(Refusal::UnknownTransfer);
+        };
         let before = running.transfer.retransmits();
         let step = running.transfer.on_ack(block, now, out);
-        self.metrics.retransmits.inc_by(running.transfer.retransmits() - before);
+        self.metrics
+            .retransmits
+            .inc_by(running.transfer.retransmits() - before);
         match step {
             Step::Send { packet } => {
                 let bytes = out.close(running.route, packet);
@@ -171,14 +187,27 @@ impl Transfers {
     }
 
     fn on_error(&mut self, route: Route, code: u16, text: &[u8], now: Duration) {
-        if self.running.get(&route.peer).is_none_or(|running| running.route.socket != route.socket) {
+        if self
+            .running
+            .get(&route.peer)
+            .is_none_or(|running| running.route.socket != route.socket)
+        {
             return self.metrics.refuse(Refusal::UnknownTransfer);
         }
-        let said = format!("{code} {}", String::from_utf8_lossy(&text[..text.len().min(80)]));
+        let said = format!(
+            "{code} {}",
+            String::from_utf8_lossy(&text[..text.len().min(80)])
+        );
         self.end(route.peer, Outcome::Aborted, Some(&said), now);
     }
 
-    fn on_request(&mut self, arrival: &Arrival<'_>, request: &Request<'_>, now: Duration, out: &mut Outbox) {
+    fn on_request(
+        &mut self,
+        arrival: &Arrival<'_>,
+        request: &Request<'_>,
+        now: Duration,
+        out: &mut Outbox,
+    ) {
         let peer = arrival.route.peer;
         if arrival.route.socket != 0 {
             return self.metrics.refuse(Refusal::UnknownTransfer);
@@ -202,8 +231,17 @@ impl Transfers {
         let Some((file, content)) = self.find(request.file, arrival.route.local) else {
             return self.refuse(arrival, Refusal::NoSuchFile, true, now, out);
         };
-        let bounds = Bounds { blksize: self.limits.blksize(peer.ip()), windowsize: self.limits.windowsize };
-        let mut transfer = Transfer::new(content, &request.options, bounds, arrival.datagram.len(), now);
+        let bounds = Bounds {
+            blksize: self.limits.blksize(peer.ip()),
+            windowsize: self.limits.windowsize,
+        };
+        let mut transfer = Transfer::new(
+            content,
+            &request.options,
+            bounds,
+            arrival.datagram.len(),
+            now,
+        );
         if let Some(previous) = self.running.get(&peer) {
             transfer.inherit(&previous.transfer, now);
             self.end(peer, Outcome::Restarted, None, now);
@@ -213,9 +251,22 @@ impl Transfers {
             return self.refuse(arrival, refusal, false, now, out);
         }
         self.begun += 1;
-        let route = Route { socket: self.reply_socket(), ..arrival.route };
+        let route = Route {
+            socket: self.reply_socket(),
+            ..arrival.route
+        };
         let request = arrival.datagram.into();
-        self.running.insert(peer, Running { transfer, route, file, request, number: self.begun, began: now });
+        self.running.insert(
+            peer,
+            Running {
+                transfer,
+                route,
+                file,
+                request,
+                number: self.begun,
+                began: now,
+            },
+        );
         *self.per_peer.entry(peer.ip()).or_default() += 1;
         self.unproven.push_back((peer, self.begun));
         self.metrics.active.inc();
@@ -224,9 +275,14 @@ impl Transfers {
 
     /// The first answer to a request, or a repeat of it.
     fn answer(&mut self, peer: SocketAddr, now: Duration, out: &mut Outbox) {
-        let Some(running) = self.running.get_mut(&peer) else { return };
+        let Some(running) = self.running.get_mut(&peer) else {
+            return;
+        };
         let prefixes = &mut self.prefixes;
-        match running.transfer.answer(now, |bytes| prefixes.take(peer.ip(), bytes, now), out) {
+        match running
+            .transfer
+            .answer(now, |bytes| prefixes.take(peer.ip(), bytes, now), out)
+        {
             Step::Send { packet } => {
                 let bytes = out.close(running.route, packet);
                 self.metrics.sent_bytes.inc_by(bytes as u64);
@@ -240,18 +296,27 @@ impl Transfers {
     fn find(&self, name: &[u8], local: IpAddr) -> Option<(Arc<str>, Content)> {
         match self.library.table.load().find(name)? {
             Named::File(entry) => Some((entry.name, Content::File(entry.file))),
-            Named::Bootstrap(name) => Some((name, Content::Text((self.library.bootstrap)(local).into_bytes().into()))),
+            Named::Bootstrap(name) => Some((
+                name,
+                Content::Text((self.library.bootstrap)(local).into_bytes().into()),
+            )),
         }
     }
 
     /// Room for one more, at the cost of whoever asked first and has not proved to be there.
     fn make_room(&mut self, peer: IpAddr, now: Duration) -> Result<(), Refusal> {
-        if self.per_peer.get(&peer).is_some_and(|count| *count >= self.limits.transfers_per_peer) {
+        if self
+            .per_peer
+            .get(&peer)
+            .is_some_and(|count| *count >= self.limits.transfers_per_peer)
+        {
             return Err(Refusal::TooManyFromPeer);
         }
         let running = &self.running;
         let is_unproven = |peer: &SocketAddr, number: u64| {
-            running.get(peer).is_some_and(|running| running.number == number && !running.transfer.is_proven())
+            running
+                .get(peer)
+                .is_some_and(|running| running.number == number && !running.transfer.is_proven())
         };
         let mut oldest = None;
         if running.len() >= self.limits.transfers {
@@ -264,7 +329,8 @@ impl Transfers {
             let oldest = oldest.ok_or(Refusal::TooMany)?;
             self.end(oldest, Outcome::Evicted, None, now);
         } else if self.unproven.len() > 2 * self.limits.transfers {
-            self.unproven.retain(|(peer, number)| is_unproven(peer, *number));
+            self.unproven
+                .retain(|(peer, number)| is_unproven(peer, *number));
         }
         Ok(())
     }
@@ -277,11 +343,21 @@ impl Transfers {
     }
 
     /// Says no, or nothing, and counts it.
-    fn refuse(&mut self, arrival: &Arrival<'_>, refusal: Refusal, may_answer: bool, now: Duration, out: &mut Outbox) {
+    fn refuse(
+        &mut self,
+        arrival: &Arrival<'_>,
+        refusal: Refusal,
+        may_answer: bool,
+        now: Duration,
+        out: &mut Outbox,
+    ) {
         let peer = arrival.route.peer;
         self.metrics.refuse(refusal);
         // Whoever is in the middle of a transfer would take an ERROR for the end of that.
-        let is_busy = self.running.get(&peer).is_some_and(|running| running.transfer.is_proven());
+        let is_busy = self
+            .running
+            .get(&peer)
+            .is_some_and(|running| running.transfer.is_proven());
         let Some((code, text)) = refusal.error().filter(|_| may_answer && !is_busy) else {
             debug!(peer = %peer, reason = refusal.name(), "datagram ignored");
             return;
@@ -293,13 +369,22 @@ impl Transfers {
         }
         self.remarks.refused(arrival, refusal, now);
         out.write(|bytes| Packet::Error { code, text }.write(bytes));
-        let bytes = out.close(Route { socket: 0, ..arrival.route }, usize::MAX);
+        let bytes = out.close(
+            Route {
+                socket: 0,
+                ..arrival.route
+            },
+            usize::MAX,
+        );
         self.metrics.sent_bytes.inc_by(bytes as u64);
     }
 
     /// A transfer says itself that it is over.
     fn over(&mut self, peer: SocketAddr, end: End, now: Duration, out: &mut Outbox) {
-        let is_all_sent = self.running.get(&peer).is_some_and(|running| running.transfer.is_all_sent());
+        let is_all_sent = self
+            .running
+            .get(&peer)
+            .is_some_and(|running| running.transfer.is_all_sent());
         match end {
             End::Completed => self.end(peer, Outcome::Completed, None, now),
             End::Unanswered => self.end(peer, Outcome::Unanswered, None, now),
@@ -307,7 +392,13 @@ impl Transfers {
             End::TimedOut => self.end(peer, Outcome::TimedOut, None, now),
             End::Failed(error) => {
                 if let Some(running) = self.running.get(&peer) {
-                    out.write(|bytes| Packet::Error { code: 0, text: b"The file can't be read any more" }.write(bytes));
+                    out.write(|bytes| {
+                        Packet::Error {
+                            code: 0,
+                            text: b"The file can't be read any more",
+                        }
+                        .write(bytes)
+                    });
                     out.close(running.route, usize::MAX);
                 }
                 self.end(peer, Outcome::Failed, Some(&error.to_string()), now);
@@ -316,7 +407,9 @@ impl Transfers {
     }
 
     fn end(&mut self, peer: SocketAddr, outcome: Outcome, detail: Option<&str>, now: Duration) {
-        let Some(running) = self.running.remove(&peer) else { return };
+        let Some(running) = self.running.remove(&peer) else {
+            return;
+        };
         if let Slot::Occupied(mut count) = self.per_peer.entry(peer.ip()) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -335,7 +428,8 @@ fn can_be_answered(peer: SocketAddr, local: IpAddr) -> bool {
         IpAddr::V4(ip) => !ip.is_broadcast() && !ip.is_multicast() && !ip.is_unspecified(),
         IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unspecified(),
     };
-    let was_all = matches!(local, IpAddr::V4(local) if local.is_broadcast()) || local.is_multicast();
+    let was_all =
+        matches!(local, IpAddr::V4(local) if local.is_broadcast()) || local.is_multicast();
     is_one && !was_all && peer.port() != 0
 }
 
@@ -346,7 +440,8 @@ impl Running {
     fn log(&self, outcome: Outcome, detail: Option<&str>, now: Duration) {
         let transfer = &self.transfer;
         let options = transfer.granted();
-        let took_ms = u64::try_from((now.saturating_sub(self.began)).as_millis()).unwrap_or(u64::MAX);
+        let took_ms =
+            u64::try_from((now.saturating_sub(self.began)).as_millis()).unwrap_or(u64::MAX);
         macro_rules! line {
             ($level:ident) => {
                 $level!(

@@ -19,8 +19,15 @@ fn where_sockets_for_all_processors_can_not_be_opened_one_serves_all_and_its_por
     let library_of_file = library(&file);
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     // The next file would have this number; five sockets can have it and those behind it.
-    let next = UdpSocket::bind("127.0.0.1:0").map(|socket| std::os::fd::AsRawFd::as_raw_fd(&socket)).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, u64::try_from(next).unwrap() + 5, hard).unwrap();
+    let next = UdpSocket::bind("127.0.0.1:0")
+        .map(|socket| std::os::fd::AsRawFd::as_raw_fd(&socket))
+        .unwrap();
+    setrlimit(
+        Resource::RLIMIT_NOFILE,
+        u64::try_from(next).unwrap() + 5,
+        hard,
+    )
+    .unwrap();
     let (bound, metrics) = server((Ipv4Addr::LOCALHOST, 0).into(), library_of_file, &[0; 8]);
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
     let bound = bound.unwrap();
@@ -28,9 +35,16 @@ fn where_sockets_for_all_processors_can_not_be_opened_one_serves_all_and_its_por
     let address = bound.local_addr().unwrap();
     let other = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     other.set_reuse_port(true).unwrap();
-    assert!(other.bind(&SockAddr::from(address)).is_err(), "another may take a share of the port");
+    assert!(
+        other.bind(&SockAddr::from(address)).is_err(),
+        "another may take a share of the port"
+    );
     let second = server(address, library(b""), &[0; 8]).0;
-    assert!(matches!(second, Err(BindError::InUse(_))), "{:?}", second.err());
+    assert!(
+        matches!(second, Err(BindError::InUse(_))),
+        "{:?}",
+        second.err()
+    );
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let _stop = Stop(&stop);

@@ -21,7 +21,10 @@ fn everywhere() -> SocketAddr {
 /// An address of each family of a server that listens everywhere; of IPv4, not the one that answers leave from by themselves.
 fn addresses(server: &Server) -> [SocketAddr; 2] {
     let port = server.local_addr().unwrap().port();
-    [(Ipv4Addr::new(127, 0, 0, 2), port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+    [
+        (Ipv4Addr::new(127, 0, 0, 2), port).into(),
+        (Ipv6Addr::LOCALHOST, port).into(),
+    ]
 }
 
 /// Has machines fetch at the same time from a server for these processors: two on each that there is, and two that wander.
@@ -38,8 +41,13 @@ fn all_fetch(for_cpus: &[usize], threads: usize) {
         let _stop = Stop(&stop);
         let serving = scope.spawn(|| server.run(&stop));
         let one = |to, place, windowsize| scope.spawn(move || fetch(to, place, windowsize, |_| ()));
-        let fetches: Vec<_> =
-            places.iter().flat_map(|place| addresses.map(|to| [1, 4].map(|windowsize| one(to, *place, windowsize)))).flatten().collect();
+        let fetches: Vec<_> = places
+            .iter()
+            .flat_map(|place| {
+                addresses.map(|to| [1, 4].map(|windowsize| one(to, *place, windowsize)))
+            })
+            .flatten()
+            .collect();
         let count = fetches.len() as u64;
         for fetched in fetches {
             assert!(fetched.join().unwrap() == file, "for {for_cpus:?}");
@@ -95,7 +103,14 @@ fn transfers_of_all_threads_end_before_the_server_does() {
                         stop.store(true, Ordering::Relaxed);
                     }
                 };
-                scope.spawn(move || fetch(addresses[number % 2], cpus, if number < 3 { 1 } else { 4 }, pause))
+                scope.spawn(move || {
+                    fetch(
+                        addresses[number % 2],
+                        cpus,
+                        if number < 3 { 1 } else { 4 },
+                        pause,
+                    )
+                })
             })
             .collect();
         for fetched in fetches {
@@ -103,7 +118,13 @@ fn transfers_of_all_threads_end_before_the_server_does() {
         }
         serving.join().unwrap().unwrap();
     });
-    assert_eq!((metrics.ended(Outcome::Completed), metrics.ended(Outcome::Stopped)), (MACHINES as u64, 0));
+    assert_eq!(
+        (
+            metrics.ended(Outcome::Completed),
+            metrics.ended(Outcome::Stopped)
+        ),
+        (MACHINES as u64, 0)
+    );
 }
 
 #[test]
@@ -114,17 +135,31 @@ fn a_request_to_a_whole_network_begins_nothing_where_only_ipv4_is_spoken() {
     let [address, _] = addresses(&server);
     let other = UdpSocket::bind("127.0.0.1:0").unwrap();
     other.set_broadcast(true).unwrap();
-    other.send_to(b"\0\x01file\0octet\0", (Ipv4Addr::new(127, 255, 255, 255), address.port())).unwrap();
+    other
+        .send_to(
+            b"\0\x01file\0octet\0",
+            (Ipv4Addr::new(127, 255, 255, 255), address.port()),
+        )
+        .unwrap();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let _stop = Stop(&stop);
         let serving = scope.spawn(|| server.run(&stop));
-        assert!(scope.spawn(|| fetch(address, &cpus(), 1, |_| ())).join().unwrap() == file);
+        assert!(
+            scope
+                .spawn(|| fetch(address, &cpus(), 1, |_| ()))
+                .join()
+                .unwrap()
+                == file
+        );
         stop.store(true, Ordering::Relaxed);
         serving.join().unwrap().unwrap();
     });
     assert_eq!(metrics.refused(Refusal::Address), 1);
-    let ended: u64 = Outcome::ALL.map(|outcome| metrics.ended(outcome)).iter().sum();
+    let ended: u64 = Outcome::ALL
+        .map(|outcome| metrics.ended(outcome))
+        .iter()
+        .sum();
     assert_eq!((ended, metrics.ended(Outcome::Completed)), (1, 1));
 }
 
@@ -136,7 +171,11 @@ fn a_port_is_not_shared_with_another_server_though_it_is_among_threads() {
     assert_eq!(first.threads(), 2);
     let address = first.local_addr().unwrap();
     let (second, _) = server(address, library(b""), &cpus);
-    assert!(matches!(second, Err(BindError::InUse(_))), "{:?}", second.err());
+    assert!(
+        matches!(second, Err(BindError::InUse(_))),
+        "{:?}",
+        second.err()
+    );
     drop(first);
     assert!(server(address, library(b""), &cpus).0.is_ok());
 }

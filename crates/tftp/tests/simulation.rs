@@ -36,11 +36,22 @@ impl World {
         let mut rng = StdRng::seed_from_u64(seed);
         let metrics = Metrics::register(&mut Registry::default());
         let length: u32 = rng.random_range(0..30_000);
-        let script: String = (0..length).map(|i| char::from_u32(u32::from('a') + i % 23).expect("a letter")).collect();
+        let script: String = (0..length)
+            .map(|i| char::from_u32(u32::from('a') + i % 23).expect("a letter"))
+            .collect();
         let expected = script.clone().into_bytes();
-        let library = Library { table: Arc::new(Arc::new(Table::default()).into()), bootstrap: Arc::new(move |_| script.clone()) };
-        let limits = Limits { transfers: 64, unproven_bytes: 1 << 20, ..Limits::default() };
-        let machines = (0..machines).map(|number| Machine::new(number, expected.clone(), &mut rng)).collect();
+        let library = Library {
+            table: Arc::new(Arc::new(Table::default()).into()),
+            bootstrap: Arc::new(move |_| script.clone()),
+        };
+        let limits = Limits {
+            transfers: 64,
+            unproven_bytes: 1 << 20,
+            ..Limits::default()
+        };
+        let machines = (0..machines)
+            .map(|number| Machine::new(number, expected.clone(), &mut rng))
+            .collect();
         Self {
             transfers: Transfers::new(limits, library, metrics.clone(), 0),
             metrics,
@@ -55,7 +66,10 @@ impl World {
     /// Runs until each machine has what it wants or gives up.
     fn run(&mut self) {
         while self.machines.iter().any(|machine| !machine.is_done()) {
-            assert!(self.now < Duration::from_secs(1_000), "a machine waits for ever");
+            assert!(
+                self.now < Duration::from_secs(1_000),
+                "a machine waits for ever"
+            );
             self.step();
         }
     }
@@ -63,17 +77,37 @@ impl World {
     fn step(&mut self) {
         while let Some((from, to, datagram)) = self.network.next(self.now) {
             if to == server() {
-                let route = Route { socket: 0, peer: from, local: SERVER.into() };
-                self.transfers.on_datagram(&Arrival { route, datagram: &datagram, is_cut: false }, self.now, &mut self.outbox);
-                assert!(self.outbox.sends().len() <= 1, "one datagram brings forth packets for one peer");
+                let route = Route {
+                    socket: 0,
+                    peer: from,
+                    local: SERVER.into(),
+                };
+                self.transfers.on_datagram(
+                    &Arrival {
+                        route,
+                        datagram: &datagram,
+                        is_cut: false,
+                    },
+                    self.now,
+                    &mut self.outbox,
+                );
+                assert!(
+                    self.outbox.sends().len() <= 1,
+                    "one datagram brings forth packets for one peer"
+                );
                 self.send();
-            } else if let Some(machine) = self.machines.iter_mut().find(|machine| machine.address() == to) {
+            } else if let Some(machine) = self
+                .machines
+                .iter_mut()
+                .find(|machine| machine.address() == to)
+            {
                 machine.on_datagram(&datagram, self.now);
             }
         }
         for machine in &mut self.machines {
             if let Some(datagram) = machine.poll(self.now) {
-                self.network.send(machine.address(), server(), datagram, self.now);
+                self.network
+                    .send(machine.address(), server(), datagram, self.now);
             }
         }
         if self.now >= self.ticked + Duration::from_millis(50) {
@@ -82,13 +116,22 @@ impl World {
             self.send();
         }
         // Time in which nothing arrives goes faster.
-        self.now += Duration::from_millis(if self.network.is_quiet(self.now) { 10 } else { 1 });
+        self.now += Duration::from_millis(if self.network.is_quiet(self.now) {
+            10
+        } else {
+            1
+        });
     }
 
     fn send(&mut self) {
         for (route, packet) in self.outbox.packets() {
-            assert!(packet.len() <= LARGEST, "a packet of {} bytes", packet.len());
-            self.network.send(server(), route.peer, packet.to_vec(), self.now);
+            assert!(
+                packet.len() <= LARGEST,
+                "a packet of {} bytes",
+                packet.len()
+            );
+            self.network
+                .send(server(), route.peer, packet.to_vec(), self.now);
         }
         self.outbox.clear();
     }
@@ -99,9 +142,18 @@ fn server() -> SocketAddr {
 }
 
 #[test]
-fn over_a_network_that_loses_copies_and_delays_every_tenth_datagram_each_machine_gets_its_file_whole() {
+fn over_a_network_that_loses_copies_and_delays_every_tenth_datagram_each_machine_gets_its_file_whole()
+ {
     for seed in 0..3_000 {
-        let mut world = World::new(seed, Faults { lost: 0.1, copied: 0.1, delayed: 0.1 }, 3);
+        let mut world = World::new(
+            seed,
+            Faults {
+                lost: 0.1,
+                copied: 0.1,
+                delayed: 0.1,
+            },
+            3,
+        );
         world.run();
         for machine in &world.machines {
             machine.assert_whole(&format!("seed {seed}"));
@@ -128,7 +180,15 @@ fn over_a_network_without_faults_nothing_is_sent_twice() {
 #[test]
 fn over_a_network_that_loses_nearly_all_each_transfer_ends_and_is_forgotten() {
     for seed in 0..200 {
-        let mut world = World::new(seed, Faults { lost: 0.9, copied: 0.3, delayed: 0.3 }, 8);
+        let mut world = World::new(
+            seed,
+            Faults {
+                lost: 0.9,
+                copied: 0.3,
+                delayed: 0.3,
+            },
+            8,
+        );
         world.run();
         // Machines have given up; after three minutes the server has as well.
         for _ in 0..3_600 {

@@ -92,15 +92,28 @@ pub fn handshake_reason(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::TimedOut {
         return "timeout";
     }
-    let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else { return "connection" };
+    let Some(error) = error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<rustls::Error>())
+    else {
+        return "connection";
+    };
     match error {
         rustls::Error::NoCertificatesPresented => "no_certificate",
         rustls::Error::InvalidCertificate(error) => match error {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => "peer_expired",
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "peer_not_yet_valid",
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => "peer_unknown_authority",
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => "peer_name",
-            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => "peer_purpose",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "peer_not_yet_valid"
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "peer_unknown_authority"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "peer_name"
+            }
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                "peer_purpose"
+            }
             _ => "peer_certificate",
         },
         rustls::Error::AlertReceived(alert) => match alert {

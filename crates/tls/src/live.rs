@@ -56,8 +56,15 @@ struct Problem {
 
 impl Live<Mutual> {
     /// For peers with one of these names.
-    pub fn mutual(name: &'static str, directory: &Path, peers: Vec<PeerName>, metrics: Metrics) -> Arc<Self> {
-        Self::open(name, directory, metrics, move |material| Mutual::new(material, &peers))
+    pub fn mutual(
+        name: &'static str,
+        directory: &Path,
+        peers: Vec<PeerName>,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        Self::open(name, directory, metrics, move |material| {
+            Mutual::new(material, &peers)
+        })
     }
 }
 
@@ -73,15 +80,24 @@ impl Live<Public> {
     }
 
     /// Shakes hands with a caller, within a time. Counts what fails, by [`handshake_reason`].
-    pub async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, limit: Duration) -> io::Result<TlsStream<S>> {
+    pub async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        limit: Duration,
+    ) -> io::Result<TlsStream<S>> {
         let shaken = match self.current() {
             None => Err(io::Error::other("there is no usable certificate")),
-            Some(current) => match timeout(limit, TlsAcceptor::from(current.server()).accept(stream)).await {
-                Ok(shaken) => shaken,
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
-            },
+            Some(current) => {
+                match timeout(limit, TlsAcceptor::from(current.server()).accept(stream)).await {
+                    Ok(shaken) => shaken,
+                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
+                }
+            }
         };
-        shaken.inspect_err(|error| self.metrics.handshake_failed(self.name, handshake_reason(error)))
+        shaken.inspect_err(|error| {
+            self.metrics
+                .handshake_failed(self.name, handshake_reason(error))
+        })
     }
 }
 
@@ -119,7 +135,10 @@ impl<T: Send + Sync + 'static> Live<T> {
 
     /// What is wrong with the files that are there now.
     pub fn problem(&self) -> Option<String> {
-        self.state().problem.as_ref().map(|problem| problem.text.clone())
+        self.state()
+            .problem
+            .as_ref()
+            .map(|problem| problem.text.clone())
     }
 
     /// What the directory is used for.
@@ -151,7 +170,10 @@ impl<T: Send + Sync + 'static> Live<T> {
         match made {
             Ok(None) => {
                 // Time goes on, and a clock may jump either way.
-                if let Some(fault) = state.validity.and_then(|validity| validity.check(now).err()) {
+                if let Some(fault) = state
+                    .validity
+                    .and_then(|validity| validity.check(now).err())
+                {
                     self.broken(&mut state, &fault);
                 } else if state.problem.take().is_some() {
                     info!(tls = self.name, directory = %self.directory.display(), "the certificate files can be used again");
@@ -161,15 +183,25 @@ impl<T: Send + Sync + 'static> Live<T> {
             }
             Ok(Some((files, material, made))) => {
                 let is_first = state.files.is_none();
-                *state = State { files: Some(files), validity: Some(material.validity()), problem: None };
+                *state = State {
+                    files: Some(files),
+                    validity: Some(material.validity()),
+                    problem: None,
+                };
                 self.current.store(Some(Arc::new(made)));
                 self.metrics.loaded(self.name, material.not_after());
                 self.generation.send_modify(|generation| *generation += 1);
-                let valid_for_hours = material.not_after().duration_since(now).map_or(0, |left| left.as_secs() / 3600);
+                let valid_for_hours = material
+                    .not_after()
+                    .duration_since(now)
+                    .map_or(0, |left| left.as_secs() / 3600);
                 if is_first {
                     debug!(tls = self.name, valid_for_hours, "certificate read");
                 } else {
-                    info!(tls = self.name, valid_for_hours, "new certificate files are in use");
+                    info!(
+                        tls = self.name,
+                        valid_for_hours, "new certificate files are in use"
+                    );
                 }
                 true
             }
@@ -186,10 +218,20 @@ impl<T: Send + Sync + 'static> Live<T> {
         loop {
             let live = self.clone();
             // A file system that hangs must not hold up the tasks that serve. The first time is for what changed before the watch began.
-            if tokio::task::spawn_blocking(move || live.reload()).await.is_err() {
-                error!(tls = self.name, "reading the certificate files failed in a way that it should not");
+            if tokio::task::spawn_blocking(move || live.reload())
+                .await
+                .is_err()
+            {
+                error!(
+                    tls = self.name,
+                    "reading the certificate files failed in a way that it should not"
+                );
             }
-            if stop.run_until_cancelled(watch.changed(QUIET, POLL)).await.is_none() {
+            if stop
+                .run_until_cancelled(watch.changed(QUIET, POLL))
+                .await
+                .is_none()
+            {
                 return;
             }
         }
@@ -197,8 +239,15 @@ impl<T: Send + Sync + 'static> Live<T> {
 
     /// Says once what is wrong, and again when something else is.
     fn broken(&self, state: &mut State, fault: &Fault) {
-        let problem = Problem { reason: fault.reason(), text: fault.to_string() };
-        if state.problem.as_ref().is_none_or(|before| before.reason != problem.reason) {
+        let problem = Problem {
+            reason: fault.reason(),
+            text: fault.to_string(),
+        };
+        if state
+            .problem
+            .as_ref()
+            .is_none_or(|before| before.reason != problem.reason)
+        {
             let (directory, reason) = (self.directory.display(), &problem.text);
             self.metrics.failed(self.name, fault.reason());
             if state.files.is_some() {
@@ -217,6 +266,9 @@ impl<T: Send + Sync + 'static> Live<T> {
 
 impl<T> fmt::Debug for Live<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Live").field("name", &self.name).field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("Live")
+            .field("name", &self.name)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
     }
 }

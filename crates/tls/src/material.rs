@@ -20,7 +20,11 @@ const KEY: &str = "tls.key";
 const AUTHORITIES: &str = "ca.crt";
 
 /// A chain of a dozen certificates is long, and so is a bundle of a hundred authorities.
-const MAX_BYTES: [(&str, u64); 3] = [(CHAIN, 128 * 1024), (KEY, 64 * 1024), (AUTHORITIES, 1024 * 1024)];
+const MAX_BYTES: [(&str, u64); 3] = [
+    (CHAIN, 128 * 1024),
+    (KEY, 64 * 1024),
+    (AUTHORITIES, 1024 * 1024),
+];
 
 /// A certificate with its chain and its key, and the authorities to check others by. Valid when it was read.
 #[derive(Debug)]
@@ -53,70 +57,141 @@ impl Files {
     /// Reads them. Without `ca.crt`, there are no authorities.
     pub(crate) fn read(directory: &Path) -> Result<Self, Fault> {
         let authorities = match read(directory, AUTHORITIES) {
-            Err(Fault::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(Fault::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Vec::new()
+            }
             read => read?,
         };
-        Ok(Self { chain: read(directory, CHAIN)?, key: read(directory, KEY)?, authorities })
+        Ok(Self {
+            chain: read(directory, CHAIN)?,
+            key: read(directory, KEY)?,
+            authorities,
+        })
     }
 
     pub(crate) fn check(&self, now: SystemTime) -> Result<Material, Fault> {
         let chain = certificates(CHAIN, &self.chain)?;
-        let leaf = chain.first().ok_or(Fault::NotPem { file: CHAIN, what: "certificate" })?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| Fault::NotPem { file: KEY, what: "private key" })?;
-        let key = crate::provider().key_provider.load_private_key(key).map_err(|error| Fault::BadKey { reason: error.to_string() })?;
+        let leaf = chain.first().ok_or(Fault::NotPem {
+            file: CHAIN,
+            what: "certificate",
+        })?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| Fault::NotPem {
+            file: KEY,
+            what: "private key",
+        })?;
+        let key = crate::provider()
+            .key_provider
+            .load_private_key(key)
+            .map_err(|error| Fault::BadKey {
+                reason: error.to_string(),
+            })?;
         let validity = validity(leaf)?;
         validity.check(now)?;
         let identity = CertifiedKey::new(chain, key);
         match identity.keys_match() {
             Ok(()) => {}
-            Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => return Err(Fault::KeyMismatch),
-            Err(error) => return Err(Fault::BadCertificate { file: CHAIN, reason: error.to_string() }),
+            Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
+                return Err(Fault::KeyMismatch);
+            }
+            Err(error) => {
+                return Err(Fault::BadCertificate {
+                    file: CHAIN,
+                    reason: error.to_string(),
+                });
+            }
         }
         let authorities = certificates(AUTHORITIES, &self.authorities)?;
         let mut roots = RootCertStore::empty();
         for authority in &authorities {
             let added = roots.add(authority.clone());
-            added.map_err(|error| Fault::BadCertificate { file: AUTHORITIES, reason: error.to_string() })?;
+            added.map_err(|error| Fault::BadCertificate {
+                file: AUTHORITIES,
+                reason: error.to_string(),
+            })?;
         }
-        Ok(Material { identity: Arc::new(identity), authorities, validity })
+        Ok(Material {
+            identity: Arc::new(identity),
+            authorities,
+            validity,
+        })
     }
 }
 
 fn read(directory: &Path, file: &'static str) -> Result<Vec<u8>, Fault> {
-    let limit = MAX_BYTES.iter().find(|(name, _)| *name == file).map_or(0, |(_, limit)| *limit);
+    let limit = MAX_BYTES
+        .iter()
+        .find(|(name, _)| *name == file)
+        .map_or(0, |(_, limit)| *limit);
     let unreadable = |source| Fault::Unreadable { file, source };
     let mut bytes = Vec::new();
-    File::open(directory.join(file)).map_err(unreadable)?.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > limit { Err(Fault::TooLarge { file, limit }) } else { Ok(bytes) }
+    File::open(directory.join(file))
+        .map_err(unreadable)?
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > limit {
+        Err(Fault::TooLarge { file, limit })
+    } else {
+        Ok(bytes)
+    }
 }
 
 fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let all = all.map_err(|_| Fault::NotPem { file, what: "certificate" })?;
+    let all = all.map_err(|_| Fault::NotPem {
+        file,
+        what: "certificate",
+    })?;
     // A file that was cut inside of its last certificate reads like one that has a certificate less.
-    let begun = pem.windows(BEGIN.len()).filter(|window| *window == BEGIN).count();
-    if begun == all.len() { Ok(all) } else { Err(Fault::NotPem { file, what: "certificate" }) }
+    let begun = pem
+        .windows(BEGIN.len())
+        .filter(|window| *window == BEGIN)
+        .count();
+    if begun == all.len() {
+        Ok(all)
+    } else {
+        Err(Fault::NotPem {
+            file,
+            what: "certificate",
+        })
+    }
 }
 
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 fn validity(leaf: &CertificateDer<'_>) -> Result<Validity, Fault> {
-    let bad = |reason: String| Fault::BadCertificate { file: CHAIN, reason };
+    let bad = |reason: String| Fault::BadCertificate {
+        file: CHAIN,
+        reason,
+    };
     // What a peer would refuse is refused here, before it is presented: version 1, above all.
     rustls::server::ParsedCertificate::try_from(leaf).map_err(|error| bad(error.to_string()))?;
-    let validity = Certificate::from_der(leaf).map_err(|error| bad(error.to_string()))?.tbs_certificate.validity;
-    Ok(Validity { not_before: validity.not_before.to_system_time(), not_after: validity.not_after.to_system_time() })
+    let validity = Certificate::from_der(leaf)
+        .map_err(|error| bad(error.to_string()))?
+        .tbs_certificate
+        .validity;
+    Ok(Validity {
+        not_before: validity.not_before.to_system_time(),
+        not_after: validity.not_after.to_system_time(),
+    })
 }
 
 // === impl Validity ===
 
 impl Validity {
     pub(crate) fn check(self, now: SystemTime) -> Result<(), Fault> {
-        let Self { not_before, not_after } = self;
+        let Self {
+            not_before,
+            not_after,
+        } = self;
         if now > not_after {
             return Err(Fault::Expired { not_after });
         }
-        if now < not_before { Err(Fault::NotYetValid) } else { Ok(()) }
+        if now < not_before {
+            Err(Fault::NotYetValid)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -129,8 +204,18 @@ impl Material {
     }
 
     /// Checks what the files hold.
-    pub fn from_pem(chain: &[u8], key: &[u8], authorities: &[u8], now: SystemTime) -> Result<Self, Fault> {
-        Files { chain: chain.to_vec(), key: key.to_vec(), authorities: authorities.to_vec() }.check(now)
+    pub fn from_pem(
+        chain: &[u8],
+        key: &[u8],
+        authorities: &[u8],
+        now: SystemTime,
+    ) -> Result<Self, Fault> {
+        Files {
+            chain: chain.to_vec(),
+            key: key.to_vec(),
+            authorities: authorities.to_vec(),
+        }
+        .check(now)
     }
 
     /// When the certificate ends.
@@ -150,14 +235,31 @@ impl Material {
     /// The chain up to its root, where `ca.crt` has that: iPXE may know the root by its fingerprint alone.
     pub(crate) fn chain_with_root(&self) -> Vec<CertificateDer<'static>> {
         let mut chain = self.identity.cert.clone();
-        let Some(last) = chain.last().and_then(|last| Certificate::from_der(last).ok()) else { return chain };
+        let Some(last) = chain
+            .last()
+            .and_then(|last| Certificate::from_der(last).ok())
+        else {
+            return chain;
+        };
         if last.tbs_certificate.subject == last.tbs_certificate.issuer {
             return chain;
         }
         let issuer = last.tbs_certificate.issuer.to_der().ok();
-        let subject = |authority: &CertificateDer<'_>| Certificate::from_der(authority).ok()?.tbs_certificate.subject.to_der().ok();
+        let subject = |authority: &CertificateDer<'_>| {
+            Certificate::from_der(authority)
+                .ok()?
+                .tbs_certificate
+                .subject
+                .to_der()
+                .ok()
+        };
         // A bundle may hold the authority of yesterday under the same name: the wrong one here costs iPXE a few bytes, not trust.
-        chain.extend(self.authorities.iter().find(|authority| subject(authority) == issuer).cloned());
+        chain.extend(
+            self.authorities
+                .iter()
+                .find(|authority| subject(authority) == issuer)
+                .cloned(),
+        );
         chain
     }
 
@@ -165,8 +267,18 @@ impl Material {
         let mut roots = RootCertStore::empty();
         for authority in &self.authorities {
             let added = roots.add(authority.clone());
-            added.map_err(|error| Fault::BadCertificate { file: AUTHORITIES, reason: error.to_string() })?;
+            added.map_err(|error| Fault::BadCertificate {
+                file: AUTHORITIES,
+                reason: error.to_string(),
+            })?;
         }
-        if roots.is_empty() { Err(Fault::NotPem { file: AUTHORITIES, what: "certificate" }) } else { Ok(roots) }
+        if roots.is_empty() {
+            Err(Fault::NotPem {
+                file: AUTHORITIES,
+                what: "certificate",
+            })
+        } else {
+            Ok(roots)
+        }
     }
 }

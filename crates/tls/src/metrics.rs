@@ -39,25 +39,43 @@ impl Metrics {
             "When the certificate in use ends, in seconds since 1970",
             metrics.not_after.clone(),
         );
-        registry.register("tls_reloads", "How often new certificates were taken into use", metrics.reloads.clone());
+        registry.register(
+            "tls_reloads",
+            "How often new certificates were taken into use",
+            metrics.reloads.clone(),
+        );
         registry.register(
             "tls_reload_failures",
             "How often the files of a directory turned out not to be usable, by reason",
             metrics.failures.clone(),
         );
-        registry.register("tls_files_broken", "1 while the files can't be used and older ones stay in use", metrics.broken.clone());
-        registry.register("handshake_errors", "TLS handshakes that failed, by reason", metrics.handshake_errors.clone());
+        registry.register(
+            "tls_files_broken",
+            "1 while the files can't be used and older ones stay in use",
+            metrics.broken.clone(),
+        );
+        registry.register(
+            "handshake_errors",
+            "TLS handshakes that failed, by reason",
+            metrics.handshake_errors.clone(),
+        );
         metrics
     }
 
     /// Counts a handshake that failed for this [reason](crate::handshake_reason).
     pub fn handshake_failed(&self, tls: &'static str, reason: &'static str) {
-        self.handshake_errors.get_or_create(&Failed { tls, reason }).inc();
+        self.handshake_errors
+            .get_or_create(&Failed { tls, reason })
+            .inc();
     }
 
     pub(crate) fn loaded(&self, tls: &'static str, not_after: SystemTime) {
-        let seconds = not_after.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.not_after.get_or_create(&Directory { tls }).set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let seconds = not_after
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        self.not_after
+            .get_or_create(&Directory { tls })
+            .set(i64::try_from(seconds).unwrap_or(i64::MAX));
         self.reloads.get_or_create(&Directory { tls }).inc();
         self.mended(tls);
     }

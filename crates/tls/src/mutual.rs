@@ -10,7 +10,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureScheme,
+};
 
 use crate::{Fault, Material};
 
@@ -20,7 +23,9 @@ pub struct PeerName(ServerName<'static>);
 
 /// The text can't stand in a certificate as the name of a peer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no name of a peer; write a DNS name or an IP address, as it stands among the certificate's alternative names")]
+#[error(
+    "{0:?} is no name of a peer; write a DNS name or an IP address, as it stands among the certificate's alternative names"
+)]
 pub struct InvalidPeerName(String);
 
 /// What both ends need of one [`Material`].
@@ -48,9 +53,13 @@ impl Mutual {
     /// on. Only TLS 1.3 is spoken, since both ends are ours. `h2` is the protocol above.
     pub fn new(material: &Material, peers: &[PeerName]) -> Result<Self, Fault> {
         let roots = Arc::new(material.roots()?);
-        let unusable = |error: &dyn fmt::Display| Fault::BadCertificate { file: "ca.crt", reason: error.to_string() };
+        let unusable = |error: &dyn fmt::Display| Fault::BadCertificate {
+            file: "ca.crt",
+            reason: error.to_string(),
+        };
         let provider = crate::provider();
-        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build();
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build();
         let servers = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
         let peers = Arc::new(Peers {
             names: peers.to_vec(),
@@ -60,19 +69,30 @@ impl Mutual {
         let identity = Arc::new(SingleCertAndKey::from(material.identity.clone()));
         let versions = &[&rustls::version::TLS13];
 
-        let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
-        let builder = builder.expect("aws-lc-rs speaks TLS 1.3").with_client_cert_verifier(peers.clone());
+        let builder =
+            ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
+        let builder = builder
+            .expect("aws-lc-rs speaks TLS 1.3")
+            .with_client_cert_verifier(peers.clone());
         let mut server = builder.with_cert_resolver(identity.clone());
         server.alpn_protocols = vec![b"h2".to_vec()];
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
 
-        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
-        let builder = builder.expect("aws-lc-rs speaks TLS 1.3").dangerous().with_custom_certificate_verifier(peers.clone());
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
+        let builder = builder
+            .expect("aws-lc-rs speaks TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(peers.clone());
         let mut client = builder.with_client_cert_resolver(identity);
         client.alpn_protocols = vec![b"h2".to_vec()];
         client.resumption = Resumption::disabled();
-        Ok(Self { server: Arc::new(server), client: Arc::new(client), peers })
+        Ok(Self {
+            server: Arc::new(server),
+            client: Arc::new(client),
+            peers,
+        })
     }
 
     /// For who listens.
@@ -88,20 +108,28 @@ impl Mutual {
     /// Whether a peer that called us would still be let in with the certificate that it showed then.
     pub fn check_client(&self, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
         let (leaf, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
-        self.peers.verify_client_cert(leaf, rest, UnixTime::now()).map(drop)
+        self.peers
+            .verify_client_cert(leaf, rest, UnixTime::now())
+            .map(drop)
     }
 
     /// Whether a peer that we called would still be trusted with the certificate that it showed then.
     pub fn check_server(&self, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
         let (leaf, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
-        let Some(name) = self.peers.names.first() else { return Err(not_for_name()) };
-        self.peers.verify_server_cert(leaf, rest, &name.0, &[], UnixTime::now()).map(drop)
+        let Some(name) = self.peers.names.first() else {
+            return Err(not_for_name());
+        };
+        self.peers
+            .verify_server_cert(leaf, rest, &name.0, &[], UnixTime::now())
+            .map(drop)
     }
 }
 
 /// Whether the leaf of a chain is for this name.
 pub fn is_named(chain: &[CertificateDer<'_>], name: &PeerName) -> bool {
-    let leaf = chain.first().and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
+    let leaf = chain
+        .first()
+        .and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
     leaf.is_some_and(|leaf| verify_server_name(&leaf, &name.0).is_ok())
 }
 
@@ -120,8 +148,15 @@ impl ClientCertVerifier for Peers {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.clients.verify_client_cert(leaf, rest, now)?;
         let leaf = ParsedCertificate::try_from(leaf)?;
-        let is_allowed = self.names.iter().any(|name| verify_server_name(&leaf, &name.0).is_ok());
-        if is_allowed { Ok(verified) } else { Err(not_for_name()) }
+        let is_allowed = self
+            .names
+            .iter()
+            .any(|name| verify_server_name(&leaf, &name.0).is_ok());
+        if is_allowed {
+            Ok(verified)
+        } else {
+            Err(not_for_name())
+        }
     }
 
     fn verify_tls12_signature(
@@ -159,7 +194,10 @@ impl ServerCertVerifier for Peers {
     ) -> Result<ServerCertVerified, Error> {
         let mut refused = not_for_name();
         for name in &self.names {
-            match self.servers.verify_server_cert(leaf, rest, &name.0, ocsp, now) {
+            match self
+                .servers
+                .verify_server_cert(leaf, rest, &name.0, ocsp, now)
+            {
                 Ok(verified) => return Ok(verified),
                 Err(error) => refused = error,
             }
@@ -207,8 +245,13 @@ impl FromStr for PeerName {
     type Err = InvalidPeerName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-        ServerName::try_from(bare.to_owned()).map(Self).map_err(|_| InvalidPeerName(text.to_owned()))
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'))
+            .unwrap_or(text);
+        ServerName::try_from(bare.to_owned())
+            .map(Self)
+            .map_err(|_| InvalidPeerName(text.to_owned()))
     }
 }
 

@@ -19,22 +19,35 @@ pub struct Public {
 impl Public {
     /// For iPXE: TLS 1.2 and 1.3, short records, and the root at the end of the chain.
     pub fn new(material: &Material) -> Result<Self, Fault> {
-        let mut server = Self::config(CertifiedKey::new(material.chain_with_root(), material.identity.key.clone()));
+        let mut server = Self::config(CertifiedKey::new(
+            material.chain_with_root(),
+            material.identity.key.clone(),
+        ));
         server.max_fragment_size = Some(RECORD_BYTES);
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { server: Arc::new(server) })
+        Ok(Self {
+            server: Arc::new(server),
+        })
     }
 
     /// For programs that know their authorities: TLS 1.2 and 1.3, HTTP/2 where they speak it.
     pub fn service(material: &Material) -> Result<Self, Fault> {
-        let mut server = Self::config(CertifiedKey::new(material.chain().to_vec(), material.identity.key.clone()));
+        let mut server = Self::config(CertifiedKey::new(
+            material.chain().to_vec(),
+            material.identity.key.clone(),
+        ));
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { server: Arc::new(server) })
+        Ok(Self {
+            server: Arc::new(server),
+        })
     }
 
     fn config(identity: CertifiedKey) -> ServerConfig {
-        let builder = ServerConfig::builder_with_provider(crate::provider()).with_safe_default_protocol_versions();
-        let builder = builder.expect("aws-lc-rs speaks TLS 1.2 and 1.3").with_no_client_auth();
+        let builder = ServerConfig::builder_with_provider(crate::provider())
+            .with_safe_default_protocol_versions();
+        let builder = builder
+            .expect("aws-lc-rs speaks TLS 1.2 and 1.3")
+            .with_no_client_auth();
         builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
     }
 

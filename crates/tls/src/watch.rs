@@ -28,14 +28,26 @@ impl Watch {
             watcher.watch(directory, RecursiveMode::NonRecursive)?;
             Ok(watcher)
         });
-        let watcher = watcher.inspect_err(|error| debug!(%error, "can't watch for changes; looking every few seconds")).ok();
-        Self { events, _watcher: watcher }
+        let watcher = watcher
+            .inspect_err(
+                |error| debug!(%error, "can't watch for changes; looking every few seconds"),
+            )
+            .ok();
+        Self {
+            events,
+            _watcher: watcher,
+        }
     }
 
     /// Waits for a change and then until nothing has changed for `quiet`; or for `poll`, whichever comes first.
     pub(crate) async fn changed(&mut self, quiet: Duration, poll: Duration) {
         let deadline = Instant::now() + poll;
-        if timeout(poll, self.events.recv()).await.ok().flatten().is_none() {
+        if timeout(poll, self.events.recv())
+            .await
+            .ok()
+            .flatten()
+            .is_none()
+        {
             // Nothing is told any more once the watcher is gone.
             sleep_until(deadline).await;
             return;

@@ -28,11 +28,20 @@ fn broken() -> Vec<(&'static str, Secret)> {
     let authority = Authority::new("ca");
     let good = authority.issue("shaper-api");
     let other = authority.issue("shaper-api");
-    let with_chain = |chain: String| Secret { chain, ..good.clone() };
-    let with_key = |key: String| Secret { key, ..good.clone() };
+    let with_chain = |chain: String| Secret {
+        chain,
+        ..good.clone()
+    };
+    let with_key = |key: String| Secret {
+        key,
+        ..good.clone()
+    };
     vec![
         ("expired", authority.issue_aged("shaper-api", Age::Expired)),
-        ("not_yet_valid", authority.issue_aged("shaper-api", Age::NotYet)),
+        (
+            "not_yet_valid",
+            authority.issue_aged("shaper-api", Age::NotYet),
+        ),
         ("key_mismatch", with_key(other.key.clone())),
         ("key_mismatch", with_chain(other.chain.clone())),
         ("bad_certificate", with_chain(VERSION_1.to_owned())),
@@ -40,23 +49,56 @@ fn broken() -> Vec<(&'static str, Secret)> {
         ("not_pem", with_key(String::new())),
         ("not_pem", with_chain(cut(&good.chain))),
         ("not_pem", with_key(cut(&good.key))),
-        ("not_pem", with_chain(good.chain.clone() + &cut(&authority.pem()))),
-        ("not_pem", Secret { authorities: cut(&good.authorities), ..good.clone() }),
-        ("not_pem", Secret { authorities: String::new(), ..good.clone() }),
+        (
+            "not_pem",
+            with_chain(good.chain.clone() + &cut(&authority.pem())),
+        ),
+        (
+            "not_pem",
+            Secret {
+                authorities: cut(&good.authorities),
+                ..good.clone()
+            },
+        ),
+        (
+            "not_pem",
+            Secret {
+                authorities: String::new(),
+                ..good.clone()
+            },
+        ),
         ("not_pem", with_chain(good.key.clone())),
         ("not_pem", with_key(good.chain.clone())),
         (
             "bad_certificate",
-            Secret { authorities: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into(), ..good.clone() },
+            Secret {
+                authorities: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+                    .into(),
+                ..good.clone()
+            },
         ),
-        ("bad_certificate", with_chain("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into())),
-        ("bad_key", with_key("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".into())),
+        (
+            "bad_certificate",
+            with_chain("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()),
+        ),
+        (
+            "bad_key",
+            with_key("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".into()),
+        ),
         ("too_large", with_chain(good.chain.repeat(1000))),
     ]
 }
 
-fn mutual(directory: &tempfile::TempDir, registry: &mut Registry) -> std::sync::Arc<Live<tls::Mutual>> {
-    Live::mutual("feed", directory.path(), vec!["shaper-api".parse().unwrap()], Metrics::register(registry))
+fn mutual(
+    directory: &tempfile::TempDir,
+    registry: &mut Registry,
+) -> std::sync::Arc<Live<tls::Mutual>> {
+    Live::mutual(
+        "feed",
+        directory.path(),
+        vec!["shaper-api".parse().unwrap()],
+        Metrics::register(registry),
+    )
 }
 
 fn metrics(registry: &Registry) -> String {
@@ -78,10 +120,20 @@ fn broken_files_keep_what_was_in_use_and_say_why_once() {
             assert!(!live.reload(), "{reason}");
         }
         let problem = live.problem().expect(reason);
-        assert!(!problem.is_empty() && !problem.contains("PRIVATE"), "{problem}");
-        assert!(std::sync::Arc::ptr_eq(&before, &live.current().unwrap()), "{reason}");
+        assert!(
+            !problem.is_empty() && !problem.contains("PRIVATE"),
+            "{problem}"
+        );
+        assert!(
+            std::sync::Arc::ptr_eq(&before, &live.current().unwrap()),
+            "{reason}"
+        );
         let counted = format!("tls_reload_failures_total{{tls=\"feed\",reason=\"{reason}\"}} 1\n");
-        assert!(metrics(&registry).contains(&counted), "{reason}: {problem}\n{}", metrics(&registry));
+        assert!(
+            metrics(&registry).contains(&counted),
+            "{reason}: {problem}\n{}",
+            metrics(&registry)
+        );
         assert!(metrics(&registry).contains("tls_files_broken{tls=\"feed\"} 1\n"));
 
         good.project(directory.path());
@@ -96,9 +148,17 @@ fn broken_files_at_the_start_are_nothing_to_shake_hands_with() {
     for (reason, secret) in broken() {
         let directory = directory(&secret);
         let live = mutual(&directory, &mut Registry::default());
-        assert!(live.current().is_none() && live.problem().is_some(), "{reason}");
-        Authority::new("ca").issue("shaper-api").project(directory.path());
-        assert!(live.reload() && live.current().is_some() && live.problem().is_none(), "{reason}");
+        assert!(
+            live.current().is_none() && live.problem().is_some(),
+            "{reason}"
+        );
+        Authority::new("ca")
+            .issue("shaper-api")
+            .project(directory.path());
+        assert!(
+            live.reload() && live.current().is_some() && live.problem().is_none(),
+            "{reason}"
+        );
     }
 }
 
@@ -107,7 +167,12 @@ fn missing_files_are_named() {
     for file in ["tls.crt", "tls.key"] {
         let directory = directory(&Authority::new("ca").issue("shaper-api"));
         fs::remove_file(directory.path().join(file)).unwrap();
-        assert!(Material::read(directory.path()).unwrap_err().to_string().contains(file));
+        assert!(
+            Material::read(directory.path())
+                .unwrap_err()
+                .to_string()
+                .contains(file)
+        );
     }
 }
 
@@ -115,9 +180,15 @@ fn missing_files_are_named() {
 fn peers_need_an_authority_and_machines_do_not() {
     let directory = directory(&Authority::new("ca").issue("boot.lab"));
     fs::remove_file(directory.path().join("ca.crt")).unwrap();
-    let problem = mutual(&directory, &mut Registry::default()).problem().unwrap();
+    let problem = mutual(&directory, &mut Registry::default())
+        .problem()
+        .unwrap();
     assert!(problem.contains("ca.crt"), "{problem}");
-    assert!(Live::public("https", directory.path(), Metrics::default()).current().is_some());
+    assert!(
+        Live::public("https", directory.path(), Metrics::default())
+            .current()
+            .is_some()
+    );
 }
 
 #[test]
@@ -126,28 +197,51 @@ fn the_end_of_the_certificate_is_a_metric() {
     let mut registry = Registry::default();
     let _live = mutual(&directory, &mut registry);
     // 4096-01-01, which is what the library gives to those who name no end.
-    assert!(metrics(&registry).contains("cert_not_after_timestamp_seconds{tls=\"feed\"} 67090118400\n"), "{}", metrics(&registry));
+    assert!(
+        metrics(&registry).contains("cert_not_after_timestamp_seconds{tls=\"feed\"} 67090118400\n"),
+        "{}",
+        metrics(&registry)
+    );
 }
 
 #[test]
 fn a_clock_that_jumps_out_of_the_validity_of_what_is_in_use_is_told_and_so_is_its_return() {
     const DAY: Duration = Duration::from_hours(24);
     // 2026-01-01 and 2026-07-01.
-    let [begins, ends] = [1_767_225_600, 1_782_864_000].map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    let [begins, ends] = [1_767_225_600, 1_782_864_000]
+        .map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
     let directory = tempfile::tempdir().unwrap();
     let mut registry = Registry::default();
     let live = mutual(&directory, &mut registry);
-    Authority::new("ca").issue_aged("shaper-api", Age::HalfYear).project(directory.path());
+    Authority::new("ca")
+        .issue_aged("shaper-api", Age::HalfYear)
+        .project(directory.path());
     assert!(live.reload_at(begins + DAY));
     for (now, reason) in [(begins - DAY, "not_yet_valid"), (ends + DAY, "expired")] {
         assert!(!live.reload_at(now) && live.problem().is_some(), "{reason}");
         let counted = format!("tls_reload_failures_total{{tls=\"feed\",reason=\"{reason}\"}} 1\n");
-        assert!(metrics(&registry).contains(&counted), "{}", metrics(&registry));
-        assert!(metrics(&registry).contains("tls_files_broken{tls=\"feed\"} 1\n"), "{reason}");
-        assert!(live.current().is_some(), "it stays in use: the clock may be wrong");
-        assert!(!live.reload_at(ends - DAY), "the files are those that are in use");
+        assert!(
+            metrics(&registry).contains(&counted),
+            "{}",
+            metrics(&registry)
+        );
+        assert!(
+            metrics(&registry).contains("tls_files_broken{tls=\"feed\"} 1\n"),
+            "{reason}"
+        );
+        assert!(
+            live.current().is_some(),
+            "it stays in use: the clock may be wrong"
+        );
+        assert!(
+            !live.reload_at(ends - DAY),
+            "the files are those that are in use"
+        );
         assert_eq!(live.problem(), None, "{reason}");
-        assert!(metrics(&registry).contains("tls_files_broken{tls=\"feed\"} 0\n"), "{reason}");
+        assert!(
+            metrics(&registry).contains("tls_files_broken{tls=\"feed\"} 0\n"),
+            "{reason}"
+        );
     }
 }
 
@@ -162,7 +256,10 @@ async fn a_change_of_the_link_beside_the_files_is_noticed() {
     let following = tokio::spawn(live.clone().follow(stop.clone()));
     for _ in 0..3 {
         authority.issue("shaper-api").project(directory.path());
-        tokio::time::timeout(Duration::from_mins(1), generations.changed()).await.expect("it is noticed").unwrap();
+        tokio::time::timeout(Duration::from_mins(1), generations.changed())
+            .await
+            .expect("it is noticed")
+            .unwrap();
     }
     stop.cancel();
     following.await.unwrap();

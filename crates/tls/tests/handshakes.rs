@@ -29,7 +29,10 @@ fn end(secret: &Secret, peers: &[&str]) -> End {
 /// How a handshake ends, at the server and at the client, as words for metrics.
 async fn shake(server: &End, client: &End) -> (&'static str, &'static str) {
     let (near, far) = duplex(64 * 1024);
-    let (server, client) = (server.live.current().unwrap().server(), client.live.current().unwrap().client());
+    let (server, client) = (
+        server.live.current().unwrap().server(),
+        client.live.current().unwrap().client(),
+    );
     let accept = async {
         let mut stream = TlsAcceptor::from(server).accept(near).await?;
         stream.write_all(b"hello").await?;
@@ -41,7 +44,8 @@ async fn shake(server: &End, client: &End) -> (&'static str, &'static str) {
         // With TLS 1.3, a client learns that it is refused when it first reads.
         stream.read_exact(&mut [0; 5]).await.map(drop)
     };
-    let word = |result: io::Result<()>| result.map_or_else(|error| handshake_reason(&error), |()| "ok");
+    let word =
+        |result: io::Result<()>| result.map_or_else(|error| handshake_reason(&error), |()| "ok");
     let (accepted, connected) = tokio::join!(accept, connect);
     (word(accepted), word(connected))
 }
@@ -56,20 +60,62 @@ async fn both_ends_check_authority_and_name() {
     let foreign = theirs.issue("shaper-api").trusting(&[&ours]);
     let foreign_controller = theirs.issue("shaper-controller").trusting(&[&ours]);
     let table = [
-        (end(&controller(), allow_api), end(&api(), allow_controller), ("ok", "ok")),
-        (end(&controller(), &["shaper-webhook"]), end(&api(), allow_controller), ("peer_name", "refused_by_peer")),
-        (end(&controller(), &[]), end(&api(), allow_controller), ("peer_name", "refused_by_peer")),
-        (end(&controller(), allow_api), end(&foreign, allow_controller), ("peer_unknown_authority", "refused_by_peer")),
-        (end(&controller(), allow_api), end(&api(), &["other"]), ("refused_by_peer", "peer_name")),
-        (end(&controller(), allow_api), end(&api(), &[]), ("refused_by_peer", "peer_name")),
-        (end(&foreign_controller, allow_api), end(&api(), allow_controller), ("refused_by_peer", "peer_unknown_authority")),
         (
-            end(&ours.intermediate("sub").issue("shaper-controller").trusting(&[&ours]), allow_api),
+            end(&controller(), allow_api),
             end(&api(), allow_controller),
             ("ok", "ok"),
         ),
-        (end(&controller(), allow_api), end(&api().trusting(&[&theirs, &ours]), allow_controller), ("ok", "ok")),
-        (end(&ours.issue("192.0.2.7"), allow_api), end(&api(), &["192.0.2.7"]), ("ok", "ok")),
+        (
+            end(&controller(), &["shaper-webhook"]),
+            end(&api(), allow_controller),
+            ("peer_name", "refused_by_peer"),
+        ),
+        (
+            end(&controller(), &[]),
+            end(&api(), allow_controller),
+            ("peer_name", "refused_by_peer"),
+        ),
+        (
+            end(&controller(), allow_api),
+            end(&foreign, allow_controller),
+            ("peer_unknown_authority", "refused_by_peer"),
+        ),
+        (
+            end(&controller(), allow_api),
+            end(&api(), &["other"]),
+            ("refused_by_peer", "peer_name"),
+        ),
+        (
+            end(&controller(), allow_api),
+            end(&api(), &[]),
+            ("refused_by_peer", "peer_name"),
+        ),
+        (
+            end(&foreign_controller, allow_api),
+            end(&api(), allow_controller),
+            ("refused_by_peer", "peer_unknown_authority"),
+        ),
+        (
+            end(
+                &ours
+                    .intermediate("sub")
+                    .issue("shaper-controller")
+                    .trusting(&[&ours]),
+                allow_api,
+            ),
+            end(&api(), allow_controller),
+            ("ok", "ok"),
+        ),
+        (
+            end(&controller(), allow_api),
+            end(&api().trusting(&[&theirs, &ours]), allow_controller),
+            ("ok", "ok"),
+        ),
+        (
+            end(&ours.issue("192.0.2.7"), allow_api),
+            end(&api(), &["192.0.2.7"]),
+            ("ok", "ok"),
+        ),
     ];
     for (place, (server, client, expected)) in table.iter().enumerate() {
         assert_eq!(shake(server, client).await, *expected, "row {place}");
@@ -83,17 +129,27 @@ async fn who_shows_no_certificate_is_refused() {
     let (near, far) = duplex(64 * 1024);
     let accept = TlsAcceptor::from(server.live.current().unwrap().server()).accept(near);
     let client = anonymous(&ours, &[&rustls::version::TLS13]);
-    let connect = TlsConnector::from(client).connect(ServerName::try_from("shaper-controller").unwrap(), far);
+    let connect =
+        TlsConnector::from(client).connect(ServerName::try_from("shaper-controller").unwrap(), far);
     let (accepted, _) = tokio::join!(accept, connect);
     assert_eq!(handshake_reason(&accepted.err().unwrap()), "no_certificate");
 }
 
 #[tokio::test]
 async fn plain_text_is_no_handshake() {
-    let server = end(&Authority::new("ours").issue("shaper-controller"), &["shaper-api"]);
+    let server = end(
+        &Authority::new("ours").issue("shaper-controller"),
+        &["shaper-api"],
+    );
     let (near, mut far) = duplex(1024);
-    far.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    let error = TlsAcceptor::from(server.live.current().unwrap().server()).accept(near).await.err().unwrap();
+    far.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let error = TlsAcceptor::from(server.live.current().unwrap().server())
+        .accept(near)
+        .await
+        .err()
+        .unwrap();
     assert_eq!(handshake_reason(&error), "no_tls");
 }
 
@@ -102,39 +158,71 @@ async fn a_new_authority_holds_from_the_next_handshake_on_and_an_old_peer_is_kno
     let (old, new) = (Authority::new("ca"), Authority::new("ca"));
     let server = end(&old.issue("shaper-controller"), &["shaper-api"]);
     let client = end(&old.issue("shaper-api"), &["shaper-controller"]);
-    let chain = |end: &End| tls::Material::read(end.directory.path()).unwrap().chain().to_vec();
+    let chain = |end: &End| {
+        tls::Material::read(end.directory.path())
+            .unwrap()
+            .chain()
+            .to_vec()
+    };
     let shown = chain(&client);
     let check = |server: &End| server.live.current().unwrap().check_client(&shown);
     assert_eq!(shake(&server, &client).await, ("ok", "ok"));
     check(&server).unwrap();
 
     // Both authorities are trusted, then leaves are changed, then the old authority is withdrawn: no step refuses anybody.
-    old.issue("shaper-controller").trusting(&[&old, &new]).project(server.directory.path());
-    old.issue("shaper-api").trusting(&[&old, &new]).project(client.directory.path());
+    old.issue("shaper-controller")
+        .trusting(&[&old, &new])
+        .project(server.directory.path());
+    old.issue("shaper-api")
+        .trusting(&[&old, &new])
+        .project(client.directory.path());
     assert!(server.live.reload());
     assert_eq!(shake(&server, &client).await, ("ok", "ok"));
     assert!(client.live.reload());
     assert_eq!(shake(&server, &client).await, ("ok", "ok"));
-    new.issue("shaper-controller").trusting(&[&old, &new]).project(server.directory.path());
+    new.issue("shaper-controller")
+        .trusting(&[&old, &new])
+        .project(server.directory.path());
     assert!(server.live.reload());
     assert_eq!(shake(&server, &client).await, ("ok", "ok"));
     check(&server).unwrap();
-    new.issue("shaper-controller").project(server.directory.path());
+    new.issue("shaper-controller")
+        .project(server.directory.path());
     assert!(server.live.reload());
-    assert_eq!(shake(&server, &client).await, ("peer_unknown_authority", "refused_by_peer"));
+    assert_eq!(
+        shake(&server, &client).await,
+        ("peer_unknown_authority", "refused_by_peer")
+    );
     check(&server).unwrap_err();
     new.issue("shaper-api").project(client.directory.path());
     assert!(client.live.reload());
     assert_eq!(shake(&server, &client).await, ("ok", "ok"));
-    assert!(client.live.current().unwrap().check_server(&chain(&server)).is_ok());
-    assert!(client.live.current().unwrap().check_server(&shown).is_err(), "that is a client's name");
+    assert!(
+        client
+            .live
+            .current()
+            .unwrap()
+            .check_server(&chain(&server))
+            .is_ok()
+    );
+    assert!(
+        client.live.current().unwrap().check_server(&shown).is_err(),
+        "that is a client's name"
+    );
 }
 
-fn anonymous(authority: &Authority, versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
+fn anonymous(
+    authority: &Authority,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
-    let builder = ClientConfig::builder_with_provider(tls::provider()).with_protocol_versions(versions).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
+        .unwrap();
+    let builder = ClientConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(versions)
+        .unwrap();
     Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
@@ -142,7 +230,10 @@ fn anonymous(authority: &Authority, versions: &[&'static rustls::SupportedProtoc
 async fn machines_get_short_records_and_the_root_by_tls_1_2_and_1_3() {
     let root = Authority::new("root");
     let directory = tempfile::tempdir().unwrap();
-    root.intermediate("sub").issue_rsa("boot.lab").trusting(&[&Authority::new("other"), &root]).project(directory.path());
+    root.intermediate("sub")
+        .issue_rsa("boot.lab")
+        .trusting(&[&Authority::new("other"), &root])
+        .project(directory.path());
     let live: Arc<Live<Public>> = Live::public("https", directory.path(), Metrics::default());
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let (near, far) = duplex(1024 * 1024);
@@ -154,8 +245,15 @@ async fn machines_get_short_records_and_the_root_by_tls_1_2_and_1_3() {
         };
         let connect = async {
             let connector = TlsConnector::from(anonymous(&root, &[version]));
-            let mut stream = connector.connect(ServerName::try_from("boot.lab").unwrap(), Records::new(far)).await.unwrap();
-            assert_eq!(stream.get_ref().1.peer_certificates().unwrap().len(), 3, "leaf, intermediate, root");
+            let mut stream = connector
+                .connect(ServerName::try_from("boot.lab").unwrap(), Records::new(far))
+                .await
+                .unwrap();
+            assert_eq!(
+                stream.get_ref().1.peer_certificates().unwrap().len(),
+                3,
+                "leaf, intermediate, root"
+            );
             let mut all = Vec::new();
             stream.read_to_end(&mut all).await.unwrap();
             assert_eq!(all.len(), 100_000);
@@ -175,7 +273,10 @@ struct Records {
 
 impl Records {
     fn new(stream: tokio::io::DuplexStream) -> Self {
-        Self { stream, read: Vec::new() }
+        Self {
+            stream,
+            read: Vec::new(),
+        }
     }
 
     fn longest(&self) -> usize {
@@ -205,15 +306,25 @@ impl tokio::io::AsyncRead for Records {
 }
 
 impl tokio::io::AsyncWrite for Records {
-    fn poll_write(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>, bytes: &[u8]) -> std::task::Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<io::Result<usize>> {
         std::pin::Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    fn poll_flush(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
         std::pin::Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
         std::pin::Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -225,8 +336,15 @@ fn a_peer_that_expired_meanwhile_is_not_let_in_any_more() {
     let expired = ours.issue_aged("shaper-api", Age::Expired);
     let chain: Vec<_> = {
         use rustls::pki_types::{CertificateDer, pem::PemObject};
-        CertificateDer::pem_slice_iter(expired.chain.as_bytes()).collect::<Result<_, _>>().unwrap()
+        CertificateDer::pem_slice_iter(expired.chain.as_bytes())
+            .collect::<Result<_, _>>()
+            .unwrap()
     };
-    let error = server.live.current().unwrap().check_client(&chain).unwrap_err();
+    let error = server
+        .live
+        .current()
+        .unwrap()
+        .check_client(&chain)
+        .unwrap_err();
     assert!(error.to_string().contains("expired"), "{error}");
 }

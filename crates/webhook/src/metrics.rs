@@ -52,7 +52,9 @@ impl Metrics {
         let metrics = Self {
             reviews: Family::default(),
             durations: Family::new_with_constructor(|| {
-                Histogram::new([0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0])
+                Histogram::new([
+                    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0,
+                ])
             }),
             findings: Family::default(),
             refusals: Family::default(),
@@ -60,22 +62,66 @@ impl Metrics {
             connections_shed: Counter::default(),
             in_flight: Gauge::default(),
         };
-        registry.register("reviews", "Reviews by what was asked for and how they ended", metrics.reviews.clone());
-        registry.register_with_unit("review_duration", "Time to answer a review that is read", Unit::Seconds, metrics.durations.clone());
-        registry.register("findings", "What was found in reviewed objects, by rule", metrics.findings.clone());
-        registry.register("refusals", "Requests that got no review, by reason", metrics.refusals.clone());
-        registry.register("connections", "Open connections", metrics.connections.clone());
-        registry.register("connections_shed", "Connections closed because there were too many", metrics.connections_shed.clone());
-        registry.register("reviews_in_flight", "Reviews being read or answered", metrics.in_flight.clone());
+        registry.register(
+            "reviews",
+            "Reviews by what was asked for and how they ended",
+            metrics.reviews.clone(),
+        );
+        registry.register_with_unit(
+            "review_duration",
+            "Time to answer a review that is read",
+            Unit::Seconds,
+            metrics.durations.clone(),
+        );
+        registry.register(
+            "findings",
+            "What was found in reviewed objects, by rule",
+            metrics.findings.clone(),
+        );
+        registry.register(
+            "refusals",
+            "Requests that got no review, by reason",
+            metrics.refusals.clone(),
+        );
+        registry.register(
+            "connections",
+            "Open connections",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "connections_shed",
+            "Connections closed because there were too many",
+            metrics.connections_shed.clone(),
+        );
+        registry.register(
+            "reviews_in_flight",
+            "Reviews being read or answered",
+            metrics.in_flight.clone(),
+        );
         metrics
     }
 
-    pub(crate) fn reviewed(&self, webhook: &'static str, kind: &'static str, operation: &'static str, outcome: &'static str) {
-        self.reviews.get_or_create(&Reviewed { webhook, kind, operation, outcome }).inc();
+    pub(crate) fn reviewed(
+        &self,
+        webhook: &'static str,
+        kind: &'static str,
+        operation: &'static str,
+        outcome: &'static str,
+    ) {
+        self.reviews
+            .get_or_create(&Reviewed {
+                webhook,
+                kind,
+                operation,
+                outcome,
+            })
+            .inc();
     }
 
     pub(crate) fn took(&self, webhook: &'static str, took: Duration) {
-        self.durations.get_or_create(&Asked { webhook }).observe(took.as_secs_f64());
+        self.durations
+            .get_or_create(&Asked { webhook })
+            .observe(took.as_secs_f64());
     }
 
     pub(crate) fn found(&self, rules: &[&'static Rule]) {

@@ -70,7 +70,10 @@ impl Reviews {
     /// The same, where this tells how long ago the catalog was last known to be true: who is reviewed beside an old one is told so.
     #[must_use]
     pub fn aged_by(self, age: impl Fn() -> Option<Duration> + Send + Sync + 'static) -> Self {
-        Self { age: Box::new(age), ..self }
+        Self {
+            age: Box::new(age),
+            ..self
+        }
     }
 
     /// From now on the catalog is whole.
@@ -96,17 +99,33 @@ impl Reviews {
             Hook::Validate => {
                 let catalog = self.is_synced().then(|| self.catalog_now());
                 let until = Some(started + TIME);
-                let beside = Beside { catalog: catalog.as_ref(), age: (self.age)(), partition: &self.partition, until };
+                let beside = Beside {
+                    catalog: catalog.as_ref(),
+                    age: (self.age)(),
+                    partition: &self.partition,
+                    until,
+                };
                 let verdict = admission::validate(&request, &beside);
-                if let Some(change) = verdict.change.filter(|_| !request.dry_run && catalog.is_some()) {
-                    self.recent().admitted(&self.catalog.load(), change, Instant::now());
+                if let Some(change) = verdict
+                    .change
+                    .filter(|_| !request.dry_run && catalog.is_some())
+                {
+                    self.recent()
+                        .admitted(&self.catalog.load(), change, Instant::now());
                 }
                 (verdict.answer, verdict.rules)
             }
         };
         let took = started.elapsed();
-        let (kind, outcome) = (request.kind.as_ref().map_or("other", |kind: &Kind| kind.name()), answer.outcome());
-        self.metrics.reviewed(hook.name(), kind, request.operation.name(), outcome.name());
+        let (kind, outcome) = (
+            request
+                .kind
+                .as_ref()
+                .map_or("other", |kind: &Kind| kind.name()),
+            answer.outcome(),
+        );
+        self.metrics
+            .reviewed(hook.name(), kind, request.operation.name(), outcome.name());
         self.metrics.took(hook.name(), took);
         self.metrics.found(&rules);
         log(hook, &request, outcome, &rules, took);
@@ -131,10 +150,22 @@ impl Reviews {
 }
 
 /// One line for what somebody was told; the rest only for who wants to see all. No text of an object is in it.
-fn log(hook: Hook, request: &Request<'_>, outcome: Outcome, rules: &[&'static review::Rule], took: Duration) {
+fn log(
+    hook: Hook,
+    request: &Request<'_>,
+    outcome: Outcome,
+    rules: &[&'static review::Rule],
+    took: Duration,
+) {
     let kind = request.kind.as_ref().map_or("other", |kind| kind.name());
     let user = request.user.as_deref().unwrap_or_default();
-    let rules = rules.iter().map(|rule| rule.id).collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(",");
+    let rules = rules
+        .iter()
+        .map(|rule| rule.id)
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect::<Vec<_>>()
+        .join(",");
     let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     macro_rules! line {
         ($level:ident) => {

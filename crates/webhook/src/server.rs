@@ -121,11 +121,16 @@ impl Server {
             metrics,
             connections: Arc::new(Semaphore::new(limits.connections)),
             in_flight: Arc::new(Semaphore::new(limits.in_flight)),
-            processors: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get))),
+            processors: Arc::new(Semaphore::new(
+                std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            )),
             limits,
             started: Instant::now(),
         };
-        Ok(Self { listener, shared: Arc::new(shared) })
+        Ok(Self {
+            listener,
+            shared: Arc::new(shared),
+        })
     }
 
     /// Where it listens; the port is the one that the system chose, if it was to choose.
@@ -143,7 +148,11 @@ impl Server {
                         self.shared.metrics.connections_shed.inc();
                         continue;
                     };
-                    tasks.spawn(self.shared.clone().serve(stream, peer, stop.clone(), permit));
+                    tasks.spawn(
+                        self.shared
+                            .clone()
+                            .serve(stream, peer, stop.clone(), permit),
+                    );
                 }
                 Err(error) => {
                     warn!(%error, "can't accept connections for the moment; raise the limit of open files if this stays");
@@ -161,9 +170,17 @@ impl Server {
 
 impl Shared {
     /// Serves one connection to its end.
-    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, stop: CancellationToken, _permit: OwnedSemaphorePermit) {
+    async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        stop: CancellationToken,
+        _permit: OwnedSemaphorePermit,
+    ) {
         let _ = stream.set_nodelay(true);
-        let Some(stream) = self.shake_hands(stream, peer).await else { return };
+        let Some(stream) = self.shake_hands(stream, peer).await else {
+            return;
+        };
         let _counted = Counted::new(&self.metrics.connections);
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let last = Arc::new(LastAsked::new(self.now()));
@@ -192,7 +209,13 @@ impl Shared {
                 .keep_alive_interval(Some(Duration::from_secs(30)))
                 .keep_alive_timeout(Duration::from_secs(10))
                 .serve_connection(TokioIo::new(stream), service);
-            self.to_its_end(connection, http2::Connection::graceful_shutdown, &last, &stop).await
+            self.to_its_end(
+                connection,
+                http2::Connection::graceful_shutdown,
+                &last,
+                &stop,
+            )
+            .await
         } else {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -200,7 +223,13 @@ impl Shared {
                 .header_read_timeout(limits.head)
                 .max_buf_size(limits.header_bytes as usize + 8192)
                 .serve_connection(TokioIo::new(stream), service);
-            self.to_its_end(connection, http1::Connection::graceful_shutdown, &last, &stop).await
+            self.to_its_end(
+                connection,
+                http1::Connection::graceful_shutdown,
+                &last,
+                &stop,
+            )
+            .await
         };
         if let Err(error) = ended {
             debug!(%peer, error, "connection ended");
@@ -216,7 +245,8 @@ impl Shared {
         stop: &CancellationToken,
     ) -> Result<(), String> {
         let mut connection = pin!(connection);
-        let mut look = tokio::time::interval(self.limits.idle.div_f64(4.0).max(Duration::from_millis(10)));
+        let mut look =
+            tokio::time::interval(self.limits.idle.div_f64(4.0).max(Duration::from_millis(10)));
         loop {
             tokio::select! {
                 ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
@@ -235,7 +265,11 @@ impl Shared {
         }
     }
 
-    async fn shake_hands(&self, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Option<TlsStream<TcpStream>> {
         let shaken = self.tls.shake_hands(stream, self.limits.head).await;
         shaken.inspect_err(|error| info!(%peer, %error, reason = tls::handshake_reason(error), "TLS handshake failed")).ok()
     }
@@ -247,11 +281,19 @@ impl Shared {
             Ok(json) => reply(StatusCode::OK, "application/json", json),
             Err(refused) => {
                 metrics.refused(refused.reason);
-                let mut reply = reply(refused.status, "text/plain; charset=utf-8", refused.text + "\n");
+                let mut reply = reply(
+                    refused.status,
+                    "text/plain; charset=utf-8",
+                    refused.text + "\n",
+                );
                 let headers = reply.headers_mut();
                 match refused.status {
-                    StatusCode::METHOD_NOT_ALLOWED => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST"))),
-                    StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))),
+                    StatusCode::METHOD_NOT_ALLOWED => {
+                        drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST")))
+                    }
+                    StatusCode::SERVICE_UNAVAILABLE => {
+                        drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")))
+                    }
                     _ => {}
                 }
                 reply
@@ -261,16 +303,48 @@ impl Shared {
 
     async fn review(self: Arc<Self>, request: Request<Incoming>) -> Result<String, Refused> {
         let hook = self.admit(&request)?;
-        let overloaded = || Refused::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "there are too many reviews at once; try again");
-        let permit = self.in_flight.clone().try_acquire_owned().map_err(|_| overloaded())?;
-        let body = match timeout(self.limits.body, Limited::new(request.into_body(), self.limits.body_bytes).collect()).await {
+        let overloaded = || {
+            Refused::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "there are too many reviews at once; try again",
+            )
+        };
+        let permit = self
+            .in_flight
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| overloaded())?;
+        let body = match timeout(
+            self.limits.body,
+            Limited::new(request.into_body(), self.limits.body_bytes).collect(),
+        )
+        .await
+        {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(self.too_large()),
-            Ok(Err(error)) => return Err(Refused::new(StatusCode::BAD_REQUEST, "unreadable", format!("the body can't be read: {error}"))),
-            Err(_) => return Err(Refused::new(StatusCode::REQUEST_TIMEOUT, "slow", "the body took too long")),
+            Ok(Err(error)) => {
+                return Err(Refused::new(
+                    StatusCode::BAD_REQUEST,
+                    "unreadable",
+                    format!("the body can't be read: {error}"),
+                ));
+            }
+            Err(_) => {
+                return Err(Refused::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "slow",
+                    "the body took too long",
+                ));
+            }
         };
         let started = Instant::now();
-        let processor = self.processors.clone().acquire_owned().await.map_err(|_| overloaded())?;
+        let processor = self
+            .processors
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| overloaded())?;
         let reviews = self.reviews.clone();
         // It may take a while, and whatever is wrong with it must not end others. It also goes on where nobody waits for it any more.
         let answered = tokio::task::spawn_blocking(move || {
@@ -281,7 +355,11 @@ impl Shared {
             Ok(Ok(json)) => Ok(json),
             Ok(Err(error)) => {
                 info!(webhook = hook.name(), %error, "a request is no review");
-                Err(Refused::new(StatusCode::BAD_REQUEST, "malformed", error.to_string()))
+                Err(Refused::new(
+                    StatusCode::BAD_REQUEST,
+                    "malformed",
+                    error.to_string(),
+                ))
             }
             Err(error) => {
                 error!(webhook = hook.name(), %error, "a review failed in a way that it should not; please report it");
@@ -297,14 +375,30 @@ impl Shared {
     /// What can be said before the body is read.
     fn admit(&self, request: &Request<Incoming>) -> Result<Hook, Refused> {
         let Some(hook) = Hook::at(request.uri().path()) else {
-            return Err(Refused::new(StatusCode::NOT_FOUND, "path", "there are /validate and /mutate, for an API server"));
+            return Err(Refused::new(
+                StatusCode::NOT_FOUND,
+                "path",
+                "there are /validate and /mutate, for an API server",
+            ));
         };
         if request.method() != Method::POST {
-            return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method", "only POST, of an AdmissionReview"));
+            return Err(Refused::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method",
+                "only POST, of an AdmissionReview",
+            ));
         }
-        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let content_type = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
         if content_type.split(';').next().map(str::trim) != Some("application/json") {
-            return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", "only application/json"));
+            return Err(Refused::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "media_type",
+                "only application/json",
+            ));
         }
         if request.body().size_hint().lower() > self.limits.body_bytes as u64 {
             return Err(self.too_large());
@@ -337,7 +431,11 @@ impl Drop for Counted {
 
 impl Refused {
     fn new(status: StatusCode, reason: &'static str, text: impl Into<String>) -> Self {
-        Self { status, reason, text: text.into() }
+        Self {
+            status,
+            reason,
+            text: text.into(),
+        }
     }
 }
 

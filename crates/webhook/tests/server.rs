@@ -20,25 +20,42 @@ use site::{LONG, Site, certify, is_closed, json_of, post, review};
 async fn reviews_are_answered_over_either_version_of_http() {
     let site = Site::start(Limits::default()).await;
     for (protocol, version) in [("http/1.1", Version::HTTP_11), ("h2", Version::HTTP_2)] {
-        let response = site.ask(protocol, post("/validate?timeout=3s", review("{{"))).await;
-        assert_eq!((response.status(), response.version()), (StatusCode::OK, version));
+        let response = site
+            .ask(protocol, post("/validate?timeout=3s", review("{{")))
+            .await;
+        assert_eq!(
+            (response.status(), response.version()),
+            (StatusCode::OK, version)
+        );
         assert_eq!(json_of(response).await["response"]["allowed"], false);
         let response = site.ask(protocol, post("/mutate", review("#!ipxe"))).await;
-        assert_eq!(json_of(response).await["response"]["patchType"], "JSONPatch");
+        assert_eq!(
+            json_of(response).await["response"]["patchType"],
+            "JSONPatch"
+        );
     }
     let metrics = site.metrics();
     assert!(
         metrics.contains("reviews_total{webhook=\"validate\",kind=\"Profile\",operation=\"CREATE\",outcome=\"denied\"} 2"),
         "{metrics}"
     );
-    assert!(metrics.contains("findings_total{rule=\"template\"} 2"), "{metrics}");
+    assert!(
+        metrics.contains("findings_total{rule=\"template\"} 2"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
 async fn what_is_no_review_gets_a_status_and_a_sentence() {
     let site = Site::start(Limits::default()).await;
-    let get = Request::get("https://localhost/validate").header("host", "localhost").body(Full::default()).unwrap();
-    let text = Request::post("https://localhost/validate").header("host", "localhost").body(Full::from("{}")).unwrap();
+    let get = Request::get("https://localhost/validate")
+        .header("host", "localhost")
+        .body(Full::default())
+        .unwrap();
+    let text = Request::post("https://localhost/validate")
+        .header("host", "localhost")
+        .body(Full::from("{}"))
+        .unwrap();
     let cases = [
         (post("/", "{}"), 404),
         (get, 405),
@@ -55,7 +72,11 @@ async fn what_is_no_review_gets_a_status_and_a_sentence() {
                 continue;
             }
             let response = site.ask(protocol, request.clone()).await;
-            assert_eq!(response.status().as_u16(), status, "{method} {path} {protocol}");
+            assert_eq!(
+                response.status().as_u16(),
+                status,
+                "{method} {path} {protocol}"
+            );
             let body = response.into_body().collect().await.unwrap().to_bytes();
             assert!(body.len() > 10 && body.ends_with(b"\n"), "{body:?}");
         }
@@ -65,10 +86,17 @@ async fn what_is_no_review_gets_a_status_and_a_sentence() {
 
 #[tokio::test]
 async fn a_slow_body_and_a_slow_head_are_given_up() {
-    let limits = Limits { head: Duration::from_millis(200), body: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits {
+        head: Duration::from_millis(200),
+        body: Duration::from_millis(200),
+        ..Limits::default()
+    };
     let site = Site::start(limits).await;
     let mut stream = site.connect("http/1.1").await;
-    stream.write_all(b"POST /validate HTTP/1.1\r\nhost: localhost\r\n").await.unwrap();
+    stream
+        .write_all(b"POST /validate HTTP/1.1\r\nhost: localhost\r\n")
+        .await
+        .unwrap();
     assert!(is_closed(&mut stream).await);
 
     let mut stream = site.connect("http/1.1").await;
@@ -82,13 +110,20 @@ async fn a_slow_body_and_a_slow_head_are_given_up() {
 
 #[tokio::test]
 async fn more_connections_than_there_may_be_are_closed_and_idle_ones_end() {
-    let limits = Limits { connections: 2, idle: Duration::from_secs(1), ..Limits::default() };
+    let limits = Limits {
+        connections: 2,
+        idle: Duration::from_secs(1),
+        ..Limits::default()
+    };
     let site = Site::start(limits).await;
     let mut kept = [site.connect("h2").await, site.connect("http/1.1").await];
     let mut third = TcpStream::connect(site.address).await.unwrap();
     assert!(is_closed(&mut third).await);
     for stream in &mut kept {
-        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.ok();
+        stream
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .await
+            .ok();
         assert!(is_closed(stream).await);
     }
     site.works().await;
@@ -98,14 +133,29 @@ async fn more_connections_than_there_may_be_are_closed_and_idle_ones_end() {
 async fn a_server_that_stops_finishes_what_is_on_its_way() {
     let site = Site::start(Limits::default()).await;
     let io = TokioIo::new(site.connect("h2").await);
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+        .await
+        .unwrap();
     tokio::spawn(connection);
-    assert_eq!(sender.send_request(post("/validate", review("#!ipxe"))).await.unwrap().status(), StatusCode::OK);
-    let asked = sender.send_request(post("/validate", review("#!ipxe\necho {% for n in range(900) %}x{% endfor %}")));
+    assert_eq!(
+        sender
+            .send_request(post("/validate", review("#!ipxe")))
+            .await
+            .unwrap()
+            .status(),
+        StatusCode::OK
+    );
+    let asked = sender.send_request(post(
+        "/validate",
+        review("#!ipxe\necho {% for n in range(900) %}x{% endfor %}"),
+    ));
     tokio::time::sleep(Duration::from_millis(5)).await;
     site.stop.cancel();
     assert_eq!(asked.await.unwrap().status(), StatusCode::OK);
-    tokio::time::timeout(LONG, site.running).await.unwrap().unwrap();
+    tokio::time::timeout(LONG, site.running)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(TcpStream::connect(site.address).await.is_err());
 }
 

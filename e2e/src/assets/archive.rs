@@ -19,12 +19,19 @@ pub(super) struct Archive {
 impl Archive {
     /// The suite that this computer runs.
     pub(super) fn of_this_system() -> Result<Self> {
-        let release = fs::read_to_string("/etc/os-release").context("there is no /etc/os-release")?;
+        let release =
+            fs::read_to_string("/etc/os-release").context("there is no /etc/os-release")?;
         let field = |name: &str| {
-            release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(|value| value.trim_matches('"').to_owned())
+            release
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+                .map(|value| value.trim_matches('"').to_owned())
         };
         let id = field("ID").unwrap_or_default();
-        ensure!(id == "debian", "the tests take their kernel from Debian, and this is {id:?}");
+        ensure!(
+            id == "debian",
+            "the tests take their kernel from Debian, and this is {id:?}"
+        );
         Self::of_suite(&field("VERSION_CODENAME").unwrap_or_else(|| "sid".to_owned()))
     }
 
@@ -34,9 +41,14 @@ impl Archive {
         for folder in ["lists/partial", "cache/archives/partial", "debs"] {
             fs::create_dir_all(state.path().join(folder))?;
         }
-        fs::write(state.path().join("list"), format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()?))?;
+        fs::write(
+            state.path().join("list"),
+            format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()?),
+        )?;
         let archive = Self { state };
-        archive.apt(&["update"]).with_context(|| format!("could not fetch the package lists of Debian {suite}"))?;
+        archive
+            .apt(&["update"])
+            .with_context(|| format!("could not fetch the package lists of Debian {suite}"))?;
         Ok(archive)
     }
 
@@ -56,7 +68,8 @@ impl Archive {
     pub(super) fn unpack(&self, packages: &[&str], folder: &Path) -> Result<()> {
         let mut args = vec!["download"];
         args.extend(packages);
-        self.apt(&args).with_context(|| format!("could not download {}", packages.join(" ")))?;
+        self.apt(&args)
+            .with_context(|| format!("could not download {}", packages.join(" ")))?;
         for deb in fs::read_dir(self.state.path().join("debs"))? {
             let deb = deb?.path();
             process::output("dpkg-deb", [Path::new("-x"), &deb, folder])?;
@@ -66,9 +79,18 @@ impl Archive {
     }
 
     fn apt(&self, args: &[&str]) -> Result<()> {
-        let out = self.command("apt-get").arg("-qq").args(args).output().context("could not run apt-get")?;
+        let out = self
+            .command("apt-get")
+            .arg("-qq")
+            .args(args)
+            .output()
+            .context("could not run apt-get")?;
         if !out.status.success() {
-            bail!("apt-get {}: {}", args[0], String::from_utf8_lossy(&out.stderr).trim());
+            bail!(
+                "apt-get {}: {}",
+                args[0],
+                String::from_utf8_lossy(&out.stderr).trim()
+            );
         }
         Ok(())
     }
@@ -77,8 +99,14 @@ impl Archive {
         let state = self.state.path();
         let mut command = Command::new(program);
         command.current_dir(state.join("debs"));
-        for (key, path) in [("Dir::Etc::sourcelist", "list"), ("Dir::State::lists", "lists"), ("Dir::Cache", "cache")] {
-            command.arg("-o").arg(format!("{key}={}", state.join(path).display()));
+        for (key, path) in [
+            ("Dir::Etc::sourcelist", "list"),
+            ("Dir::State::lists", "lists"),
+            ("Dir::Cache", "cache"),
+        ] {
+            command
+                .arg("-o")
+                .arg(format!("{key}={}", state.join(path).display()));
         }
         command.args(["-o", "Dir::Etc::sourceparts=-"]);
         // apt's own user could not write into a folder of ours.
@@ -95,7 +123,10 @@ fn mirror() -> Result<String> {
         parts.sort();
         files.extend(parts);
     }
-    let texts: Vec<String> = files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect();
+    let texts: Vec<String> = files
+        .iter()
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .collect();
     let urls = || {
         texts
             .iter()
@@ -109,5 +140,7 @@ fn mirror() -> Result<String> {
         .find(|url| url.trim_end_matches('/').ends_with("/debian"))
         .or_else(|| urls().find(|url| url.contains("debian") && !url.contains("security")))
         .map(str::to_owned)
-        .context("no mirror of the Debian archive in /etc/apt/sources.list or /etc/apt/sources.list.d")
+        .context(
+            "no mirror of the Debian archive in /etc/apt/sources.list or /etc/apt/sources.list.d",
+        )
 }

@@ -23,7 +23,9 @@ pub(crate) fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a str>) -> Strin
     let hash = parts
         .into_iter()
         .flat_map(str::bytes)
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     format!("{hash:016x}")
 }
 
@@ -47,7 +49,12 @@ impl Cache {
             .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
             .context("there is neither XDG_CACHE_HOME nor a home directory to keep downloads in; set XDG_CACHE_HOME")?;
         let root = base.join("shaper");
-        fs::create_dir_all(&root).with_context(|| format!("could not make {}; set XDG_CACHE_HOME to another place", root.display()))?;
+        fs::create_dir_all(&root).with_context(|| {
+            format!(
+                "could not make {}; set XDG_CACHE_HOME to another place",
+                root.display()
+            )
+        })?;
         Ok(Self { root })
     }
 
@@ -55,7 +62,12 @@ impl Cache {
     ///
     /// `make` works in a temporary folder that gets its name only when it is complete, so an interrupted run leaves
     /// nothing that a later one would take for whole.
-    pub fn entry(&self, name: &str, what: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    pub fn entry(
+        &self,
+        name: &str,
+        what: &str,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         let entry = self.root.join(name);
         if entry.is_dir() {
             return Ok(entry);
@@ -70,7 +82,8 @@ impl Cache {
             .tempdir_in(&self.root)
             .with_context(|| format!("could not make a folder in {}", self.root.display()))?;
         make(unfinished.path())?;
-        fs::rename(unfinished.path(), &entry).with_context(|| format!("could not move {what} to {}", entry.display()))?;
+        fs::rename(unfinished.path(), &entry)
+            .with_context(|| format!("could not move {what} to {}", entry.display()))?;
         // It has moved: there is nothing left to remove.
         let _ = unfinished.keep();
         Ok(entry)
@@ -83,7 +96,10 @@ impl Cache {
             for number in 0..count {
                 let file = self.lock_file(&format!("{name}-{number}"))?;
                 if file.try_lock().is_ok() {
-                    return Ok(Slot { number, _lock: file });
+                    return Ok(Slot {
+                        number,
+                        _lock: file,
+                    });
                 }
             }
             if !std::mem::replace(&mut told, true) {
@@ -97,7 +113,8 @@ impl Cache {
         let file = self.lock_file(name)?;
         if file.try_lock().is_err() {
             eprintln!("e2e: waiting for another run that prepares {name}");
-            file.lock().with_context(|| format!("could not wait for {name}"))?;
+            file.lock()
+                .with_context(|| format!("could not wait for {name}"))?;
         }
         Ok(file)
     }

@@ -38,8 +38,13 @@ impl Toolchain {
         let needed = needed_version(modules)?;
         let what: Vec<_> = modules.iter().map(|module| module.what).collect();
         let what = what.join(" and ");
-        let install = format!("building {what} needs Go {}.{} or newer: install it as https://go.dev/doc/install says", needed.0, needed.1);
-        let Some(program) = process::find("go").or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|go| go.is_file())) else {
+        let install = format!(
+            "building {what} needs Go {}.{} or newer: install it as https://go.dev/doc/install says",
+            needed.0, needed.1
+        );
+        let Some(program) = process::find("go")
+            .or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|go| go.is_file()))
+        else {
             bail!("there is no `go` in PATH. {install}");
         };
         let out = Command::new(&program)
@@ -50,14 +55,31 @@ impl Toolchain {
             .output()
             .with_context(|| format!("could not run {}", program.display()))?;
         let said = String::from_utf8_lossy(&out.stdout).trim().to_owned();
-        let version = version_of(&said).with_context(|| format!("{} does not say its version. {install}", program.display()))?;
+        let version = version_of(&said).with_context(|| {
+            format!("{} does not say its version. {install}", program.display())
+        })?;
         if version >= needed {
-            return Ok(Self { program, toolchain: None });
+            return Ok(Self {
+                program,
+                toolchain: None,
+            });
         }
         // From 1.21 on, `go` fetches the toolchain that a go.mod asks for, unless it is told not to.
-        ensure!(version >= (1, 21), "{} is {said}. {install}", program.display());
-        eprintln!("e2e: {} is {said}; it fetches Go {}.{} for this", program.display(), needed.0, needed.1);
-        Ok(Self { program, toolchain: Some("auto") })
+        ensure!(
+            version >= (1, 21),
+            "{} is {said}. {install}",
+            program.display()
+        );
+        eprintln!(
+            "e2e: {} is {said}; it fetches Go {}.{} for this",
+            program.display(),
+            needed.0,
+            needed.1
+        );
+        Ok(Self {
+            program,
+            toolchain: Some("auto"),
+        })
     }
 
     /// `go` in the folder of a module, whatever the developer has set for modules of their own.
@@ -73,17 +95,33 @@ impl Toolchain {
 
     /// Where Go keeps the source of what a module depends on.
     pub(crate) fn source(&self, module: Module, dependency: &str) -> Result<PathBuf> {
-        let out = self.go(module).args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", dependency]).output();
+        let out = self
+            .go(module)
+            .args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", dependency])
+            .output();
         let out = out.with_context(|| format!("could not run {}", self.program.display()))?;
-        ensure!(out.status.success(), "`go list` ended with {}:\n{}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+        ensure!(
+            out.status.success(),
+            "`go list` ended with {}:\n{}",
+            out.status,
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
         Ok(PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()))
     }
 
     /// Fetches the modules, and counts the packages to build.
     fn count_packages(&self, module: Module) -> Result<usize> {
-        let out = self.go(module).args(["list", "-mod=readonly", "-deps", module.target]).output();
+        let out = self
+            .go(module)
+            .args(["list", "-mod=readonly", "-deps", module.target])
+            .output();
         let out = out.with_context(|| format!("could not run {}", self.program.display()))?;
-        ensure!(out.status.success(), "`go list` ended with {}:\n{}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+        ensure!(
+            out.status.success(),
+            "`go list` ended with {}:\n{}",
+            out.status,
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
         Ok(out.stdout.iter().filter(|byte| **byte == b'\n').count())
     }
 
@@ -97,16 +135,31 @@ impl Toolchain {
         let flags = format!("-s -w {stamps}");
         let mut command = self.go(module);
         command
-            .args(["build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"])
+            .args([
+                "build",
+                "-v",
+                "-mod=readonly",
+                "-trimpath",
+                "-buildvcs=false",
+                "-ldflags",
+                &flags,
+                "-o",
+            ])
             // A folder, because of the slash.
             .arg(into.join(""))
             .arg(module.target)
             .stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("could not run {}", self.program.display()))?;
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("could not run {}", self.program.display()))?;
         let stderr = child.stderr.take().context("its standard error is piped")?;
         let said = follow(stderr, what, packages, start);
         let status = child.wait()?;
-        ensure!(status.success(), "`go build` ended with {status}:\n{}", said.join("\n"));
+        ensure!(
+            status.success(),
+            "`go build` ended with {status}:\n{}",
+            said.join("\n")
+        );
         eprintln!("e2e: built {what} in {} seconds", start.elapsed().as_secs());
         Ok(())
     }
@@ -125,7 +178,10 @@ fn follow(stderr: impl std::io::Read, what: &str, all: usize, start: Instant) ->
         if told.elapsed() > PROGRESS {
             told = Instant::now();
             // Those that Go still has from before are not said, so this may end early.
-            eprintln!("e2e: building {what}: {packages} of {all} packages, {} seconds", start.elapsed().as_secs());
+            eprintln!(
+                "e2e: building {what}: {packages} of {all} packages, {} seconds",
+                start.elapsed().as_secs()
+            );
         }
     }
     said
@@ -136,7 +192,9 @@ fn follow(stderr: impl std::io::Read, what: &str, all: usize, start: Instant) ->
 impl Module {
     /// Where it is.
     pub(crate) fn folder(self) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes").join(self.name)
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("kubernetes")
+            .join(self.name)
     }
 
     /// The text of one of its files.
@@ -154,7 +212,12 @@ pub(crate) fn version(modules: &[Module], files: &[&str]) -> Result<String> {
             pinned.push(module.read(file)?);
         }
     }
-    Ok(fingerprint(pinned.iter().map(String::as_str).chain([std::env::consts::ARCH])))
+    Ok(fingerprint(
+        pinned
+            .iter()
+            .map(String::as_str)
+            .chain([std::env::consts::ARCH]),
+    ))
 }
 
 /// The greatest of the versions that the modules ask for.
@@ -162,8 +225,14 @@ fn needed_version(modules: &[Module]) -> Result<(u32, u32)> {
     let mut needed = (0, 0);
     for module in modules {
         let text = module.read("go.mod")?;
-        let line = text.lines().find_map(|line| line.strip_prefix("go ")).and_then(version_of);
-        needed = needed.max(line.with_context(|| format!("the go.mod of {} names no version of Go", module.name))?);
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("go "))
+            .and_then(version_of);
+        needed =
+            needed.max(line.with_context(|| {
+                format!("the go.mod of {} names no version of Go", module.name)
+            })?);
     }
     Ok(needed)
 }

@@ -31,7 +31,10 @@ pub(super) fn version() -> String {
 impl Image {
     /// An initrd with its scripts; busybox and the modules are still to come.
     pub(super) fn new() -> Self {
-        let mut image = Self { bytes: Vec::new(), entries: 0 };
+        let mut image = Self {
+            bytes: Vec::new(),
+            entries: 0,
+        };
         for folder in ["bin", "modules", "proc", "sys", "dev", "etc"] {
             image.entry(folder, 0o040_755, &[]);
         }
@@ -48,9 +51,19 @@ impl Image {
     /// Writes the archive, compressed.
     pub(super) fn write(mut self, path: &Path) -> Result<()> {
         self.entry("TRAILER!!!", 0, &[]);
-        let file = File::create(path).with_context(|| format!("could not write {}", path.display()))?;
-        let mut gzip = Command::new("gzip").args(["-1", "-n"]).stdin(Stdio::piped()).stdout(file).spawn().context("could not run gzip")?;
-        gzip.stdin.take().context("gzip has no input")?.write_all(&self.bytes).context("gzip did not read its input")?;
+        let file =
+            File::create(path).with_context(|| format!("could not write {}", path.display()))?;
+        let mut gzip = Command::new("gzip")
+            .args(["-1", "-n"])
+            .stdin(Stdio::piped())
+            .stdout(file)
+            .spawn()
+            .context("could not run gzip")?;
+        gzip.stdin
+            .take()
+            .context("gzip has no input")?
+            .write_all(&self.bytes)
+            .context("gzip did not read its input")?;
         let status = gzip.wait().context("could not wait for gzip")?;
         ensure!(status.success(), "gzip ended with {status}");
         Ok(())

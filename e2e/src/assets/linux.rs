@@ -27,7 +27,8 @@ pub(super) fn build(folder: &Path) -> Result<()> {
     archive.unpack(&[&kernel, "busybox-static"], unpacked.path())?;
 
     let boot = unpacked.path().join("boot");
-    fs::copy(only_entry(&boot, "vmlinuz-")?, folder.join("vmlinuz")).context("could not copy the kernel")?;
+    fs::copy(only_entry(&boot, "vmlinuz-")?, folder.join("vmlinuz"))
+        .context("could not copy the kernel")?;
 
     let mut image = initrd::Image::new();
     let busybox = ["bin/busybox", "usr/bin/busybox"]
@@ -44,7 +45,11 @@ pub(super) fn build(folder: &Path) -> Result<()> {
     let version = only_entry(&libraries, "")?;
     for (number, module) in MODULES.iter().enumerate() {
         if let Some(bytes) = read_module(&version, module, &busybox)? {
-            let name = Path::new(module).file_name().unwrap_or_default().display().to_string();
+            let name = Path::new(module)
+                .file_name()
+                .unwrap_or_default()
+                .display()
+                .to_string();
             // The number keeps the order for the init script's `*`.
             image.file(&format!("modules/{number}-{name}.ko"), 0o644, &bytes);
         }
@@ -58,13 +63,21 @@ fn read_module(version: &Path, module: &str, busybox: &Path) -> Result<Option<Ve
     let compressed = plain.with_extension("ko.xz");
     if compressed.is_file() {
         // The system may have no xz; this busybox has one.
-        process::output(&busybox.display().to_string(), [Path::new("unxz"), &compressed])?;
+        process::output(
+            &busybox.display().to_string(),
+            [Path::new("unxz"), &compressed],
+        )?;
     }
     if plain.is_file() {
-        return fs::read(&plain).map(Some).with_context(|| format!("could not read {}", plain.display()));
+        return fs::read(&plain)
+            .map(Some)
+            .with_context(|| format!("could not read {}", plain.display()));
     }
     let builtin = fs::read_to_string(version.join("modules.builtin")).unwrap_or_default();
-    if builtin.lines().any(|line| line == format!("kernel/{module}.ko")) {
+    if builtin
+        .lines()
+        .any(|line| line == format!("kernel/{module}.ko"))
+    {
         return Ok(None);
     }
     bail!("the kernel {} has no module {module}", version.display())
@@ -77,5 +90,10 @@ fn only_entry(folder: &Path, prefix: &str) -> Result<PathBuf> {
         .flatten()
         .find(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
         .map(|entry| entry.path())
-        .with_context(|| format!("{} holds nothing that starts with {prefix:?}", folder.display()))
+        .with_context(|| {
+            format!(
+                "{} holds nothing that starts with {prefix:?}",
+                folder.display()
+            )
+        })
 }

@@ -40,13 +40,23 @@ pub enum Package {
 /// Sees to it that the packages are there: installs what is missing when this runs as root, and otherwise fails with
 /// the command to run.
 pub fn ensure(packages: &[Package]) -> Result<()> {
-    let missing: Vec<&str> = packages.iter().filter(|package| !package.is_there()).map(|package| package.name()).collect();
+    let missing: Vec<&str> = packages
+        .iter()
+        .filter(|package| !package.is_there())
+        .map(|package| package.name())
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let line = format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
+    let line = format!(
+        "apt-get install --yes --no-install-recommends {}",
+        missing.join(" ")
+    );
     if process::find("apt-get").is_none() {
-        bail!("missing: {}. Install what your distribution calls these Debian packages", missing.join(", "));
+        bail!(
+            "missing: {}. Install what your distribution calls these Debian packages",
+            missing.join(", ")
+        );
     }
     if !process::is_root() {
         bail!("Debian packages are missing. Run this, then try again:\n\n    sudo {line}\n");
@@ -57,7 +67,12 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
     let install = || {
         let mut words = line.split(' ');
         let program = words.next().unwrap_or_default();
-        process::output("env", ["DEBIAN_FRONTEND=noninteractive", program].into_iter().chain(words))
+        process::output(
+            "env",
+            ["DEBIAN_FRONTEND=noninteractive", program]
+                .into_iter()
+                .chain(words),
+        )
     };
     if install().is_err() {
         // A fresh image has no package lists yet, or old ones.
@@ -65,7 +80,10 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
         install()?;
     }
     match packages.iter().find(|package| !package.is_there()) {
-        Some(package) => bail!("{} is installed, but has none of its known files", package.name()),
+        Some(package) => bail!(
+            "{} is installed, but has none of its known files",
+            package.name()
+        ),
         None => Ok(()),
     }
 }
@@ -115,7 +133,10 @@ impl Package {
         let any = |files: &[&str]| files.iter().any(|file| Path::new(file).exists());
         match self {
             Self::Qemu => process::find("qemu-system-x86_64").is_some(),
-            Self::IpxeRoms => any(&["/usr/lib/ipxe/qemu/pxe-virtio.rom", "/usr/share/qemu/pxe-virtio.rom"]),
+            Self::IpxeRoms => any(&[
+                "/usr/lib/ipxe/qemu/pxe-virtio.rom",
+                "/usr/share/qemu/pxe-virtio.rom",
+            ]),
             Self::Ipxe => any(&["/usr/lib/ipxe/undionly.kpxe"]),
             Self::Ovmf => any(&[crate::machine::OVMF]),
             Self::Dnsmasq => process::find("dnsmasq").is_some(),

@@ -50,17 +50,40 @@ enum Got {
 
 /// Lets so many machines boot, so many of them at once.
 pub fn boot_all(runtime: &Runtime, to: SocketAddr, machines: usize, at_once: usize) -> Boots {
-    boot_within(runtime, to, machines, at_once, Duration::ZERO, Duration::ZERO)
+    boot_within(
+        runtime,
+        to,
+        machines,
+        at_once,
+        Duration::ZERO,
+        Duration::ZERO,
+    )
 }
 
 /// Lets so many machines be switched on within some time, whether or not others have booted. Each holds its connection for a while after that.
-pub fn storm(runtime: &Runtime, to: SocketAddr, machines: usize, within: Duration, hold: Duration) -> Boots {
+pub fn storm(
+    runtime: &Runtime,
+    to: SocketAddr,
+    machines: usize,
+    within: Duration,
+    hold: Duration,
+) -> Boots {
     boot_within(runtime, to, machines, machines, within, hold)
 }
 
-fn boot_within(runtime: &Runtime, to: SocketAddr, machines: usize, at_once: usize, within: Duration, hold: Duration) -> Boots {
+fn boot_within(
+    runtime: &Runtime,
+    to: SocketAddr,
+    machines: usize,
+    at_once: usize,
+    within: Duration,
+    hold: Duration,
+) -> Boots {
     runtime.block_on(async {
-        let (turns, open) = (Arc::new(Semaphore::new(at_once)), Arc::new(Semaphore::new(OPEN)));
+        let (turns, open) = (
+            Arc::new(Semaphore::new(at_once)),
+            Arc::new(Semaphore::new(OPEN)),
+        );
         let mut tasks = JoinSet::new();
         for machine in 0..machines {
             let (turns, open) = (Arc::clone(&turns), Arc::clone(&open));
@@ -90,14 +113,22 @@ impl Boots {
     /// An error if anything failed, or nothing was done.
     pub fn check(&self) -> Result<()> {
         let few = &self.failures[..self.failures.len().min(5)];
-        ensure!(self.failures.is_empty(), "{} boots failed, {} did not: {few:#?}", self.failures.len(), self.booted);
+        ensure!(
+            self.failures.is_empty(),
+            "{} boots failed, {} did not: {few:#?}",
+            self.failures.len(),
+            self.booted
+        );
         ensure!(self.booted > 0, "no machine booted");
         Ok(())
     }
 
     /// The time within which so many of a hundred answers came.
     pub fn percentile(&self, percent: usize) -> Duration {
-        self.latencies.get((self.latencies.len() * percent / 100).min(self.latencies.len().saturating_sub(1))).copied().unwrap_or_default()
+        self.latencies
+            .get((self.latencies.len() * percent / 100).min(self.latencies.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
     }
 
     fn add(&mut self, boot: Boot, ended: Result<()>) {
@@ -114,12 +145,23 @@ impl Boots {
 // === impl Boot ===
 
 impl Boot {
-    async fn run(&mut self, to: SocketAddr, machine: usize, hold: Duration, open: &Semaphore) -> Result<()> {
+    async fn run(
+        &mut self,
+        to: SocketAddr,
+        machine: usize,
+        hold: Duration,
+        open: &Semaphore,
+    ) -> Result<()> {
         for _ in 0..MOST_WAITS {
             let wait = {
                 let _open = open.acquire().await;
-                let mut stream = timeout(HANG, connect(to, machine, None)).await.context("no connection")?.context("no connection")?;
-                let wait = timeout(HANG, self.chain(&mut stream, to, machine)).await.context("no answer")??;
+                let mut stream = timeout(HANG, connect(to, machine, None))
+                    .await
+                    .context("no connection")?
+                    .context("no connection")?;
+                let wait = timeout(HANG, self.chain(&mut stream, to, machine))
+                    .await
+                    .context("no answer")??;
                 if wait.is_none() {
                     sleep(hold).await;
                 }
@@ -133,20 +175,44 @@ impl Boot {
     }
 
     /// Bootstrap, script, config. How long to wait, where that is the answer.
-    async fn chain(&mut self, stream: &mut TcpStream, to: SocketAddr, machine: usize) -> Result<Option<u64>> {
+    async fn chain(
+        &mut self,
+        stream: &mut TcpStream,
+        to: SocketAddr,
+        machine: usize,
+    ) -> Result<Option<u64>> {
         let bootstrap = match self.get(stream, to, "/boot.ipxe").await? {
             Got::Body(body) => body,
             Got::Wait(seconds) => return Ok(Some(seconds)),
         };
-        ensure!(bootstrap.starts_with("#!ipxe\n"), "the bootstrap is no script");
-        let script = match self.get(stream, to, &format!("/ipxe?serial=SN-{machine}&buildarch=x86_64&platform=efi")).await? {
+        ensure!(
+            bootstrap.starts_with("#!ipxe\n"),
+            "the bootstrap is no script"
+        );
+        let script = match self
+            .get(
+                stream,
+                to,
+                &format!("/ipxe?serial=SN-{machine}&buildarch=x86_64&platform=efi"),
+            )
+            .await?
+        {
             Got::Body(body) => body,
             Got::Wait(seconds) => return Ok(Some(seconds)),
         };
-        ensure!(script.starts_with("#!ipxe\n") && script.contains(&format!("SN-{machine} ")), "a wrong script: {script}");
-        let link = script.split_whitespace().find_map(|word| Some(&word[word.find("/config/")?..])).context("the script has no link")?;
+        ensure!(
+            script.starts_with("#!ipxe\n") && script.contains(&format!("SN-{machine} ")),
+            "a wrong script: {script}"
+        );
+        let link = script
+            .split_whitespace()
+            .find_map(|word| Some(&word[word.find("/config/")?..]))
+            .context("the script has no link")?;
         match self.get(stream, to, link).await? {
-            Got::Body(body) => ensure!(body == format!("for SN-{machine}\n"), "a wrong config: {body:.100}"),
+            Got::Body(body) => ensure!(
+                body == format!("for SN-{machine}\n"),
+                "a wrong config: {body:.100}"
+            ),
             Got::Wait(seconds) => return Ok(Some(seconds)),
         }
         Ok(None)
@@ -154,22 +220,35 @@ impl Boot {
 
     async fn get(&mut self, stream: &mut TcpStream, to: SocketAddr, target: &str) -> Result<Got> {
         let asked = Instant::now();
-        stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: {to}\r\nConnection: keep-alive\r\n\r\n").as_bytes()).await?;
+        stream
+            .write_all(
+                format!("GET {target} HTTP/1.1\r\nHost: {to}\r\nConnection: keep-alive\r\n\r\n")
+                    .as_bytes(),
+            )
+            .await?;
         let mut answer = Vec::new();
         let (head, length) = loop {
             if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
                 let head = std::str::from_utf8(&answer[..end])?.to_ascii_lowercase();
-                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: "));
                 let length: usize = length.context("no Content-Length")?.trim().parse()?;
                 if answer.len() >= end + 4 + length {
                     break (head, length);
                 }
             }
-            ensure!(stream.read_buf(&mut answer).await? > 0, "{target}: closed after {} bytes", answer.len());
+            ensure!(
+                stream.read_buf(&mut answer).await? > 0,
+                "{target}: closed after {} bytes",
+                answer.len()
+            );
         };
         self.latencies.push(asked.elapsed());
         let body = String::from_utf8_lossy(&answer[answer.len() - length..]).into_owned();
-        let retry_after = head.lines().find_map(|line| line.strip_prefix("retry-after: "));
+        let retry_after = head
+            .lines()
+            .find_map(|line| line.strip_prefix("retry-after: "));
         match (head.split(' ').nth(1), retry_after) {
             (Some("200"), _) => Ok(Got::Body(body)),
             (Some("503"), Some(seconds)) => Ok(Got::Wait(seconds.trim().parse()?)),

@@ -84,7 +84,9 @@ impl Crowd {
             );
         }
         let crowd = Self { counts, tasks };
-        crowd.wait("all have come", |crowd| crowd.counts.open.load(Ordering::Relaxed) + crowd.refused() >= count)?;
+        crowd.wait("all have come", |crowd| {
+            crowd.counts.open.load(Ordering::Relaxed) + crowd.refused() >= count
+        })?;
         Ok(crowd)
     }
 
@@ -117,7 +119,11 @@ impl Crowd {
     pub fn wait(&self, what: &str, wanted: impl Fn(&Self) -> bool) -> Result<()> {
         let deadline = Instant::now() + HANG;
         while !wanted(self) {
-            ensure!(Instant::now() < deadline, "still not: {what}; {:?}", self.counts);
+            ensure!(
+                Instant::now() < deadline,
+                "still not: {what}; {:?}",
+                self.counts
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -163,7 +169,11 @@ async fn live(mut stream: TcpStream, habit: Habit) -> std::io::Result<End> {
                 sleep(Duration::from_secs(1) / a_second).await;
             }
             let answer = crate::http::Response::parse(&answer).map_err(std::io::Error::other)?;
-            Ok(if answer.status == 503 { End::Shed } else { End::Whole })
+            Ok(if answer.status == 503 {
+                End::Shed
+            } else {
+                End::Whole
+            })
         }
     }
 }

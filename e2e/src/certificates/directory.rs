@@ -22,7 +22,11 @@ impl Directory {
     /// A temporary directory that holds a certificate and the CA by which peers are checked.
     pub fn of(issued: &Issued, ca: &Authority) -> Result<Self> {
         let temporary = tempfile::tempdir().context("could not make a temporary folder")?;
-        let mut directory = Self { path: temporary.path().to_owned(), generation: 0, _temporary: Some(temporary) };
+        let mut directory = Self {
+            path: temporary.path().to_owned(),
+            generation: 0,
+            _temporary: Some(temporary),
+        };
         directory.write(issued, &ca.pem())?;
         Ok(directory)
     }
@@ -30,7 +34,11 @@ impl Directory {
     /// The directory `path`, made if need be. It stays when this value goes.
     pub fn at(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("could not make {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), generation: 0, _temporary: None })
+        Ok(Self {
+            path: path.to_owned(),
+            generation: 0,
+            _temporary: None,
+        })
     }
 
     /// Where it is.
@@ -40,7 +48,11 @@ impl Directory {
 
     /// Replaces all three files at once. `ca` may hold several certificates, as it does while a CA is replaced.
     pub fn write(&mut self, issued: &Issued, ca: &str) -> Result<()> {
-        self.write_files(&[("tls.crt", issued.certificate()), ("tls.key", issued.key()), ("ca.crt", ca)])
+        self.write_files(&[
+            ("tls.crt", issued.certificate()),
+            ("tls.key", issued.key()),
+            ("ca.crt", ca),
+        ])
     }
 
     /// Replaces the files by these, whatever they hold; a name that is left out is gone.
@@ -51,13 +63,15 @@ impl Directory {
         fs::create_dir(&folder).with_context(|| format!("could not make {}", folder.display()))?;
         for (file, text) in files {
             let path = folder.join(file);
-            fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;
+            fs::write(&path, text)
+                .with_context(|| format!("could not write {}", path.display()))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         }
         let (data, unfinished) = (self.path.join("..data"), self.path.join("..data_tmp"));
         let old = fs::read_link(&data).ok();
         symlink(&name, &unfinished)?;
-        fs::rename(&unfinished, &data).with_context(|| format!("could not replace {}", data.display()))?;
+        fs::rename(&unfinished, &data)
+            .with_context(|| format!("could not replace {}", data.display()))?;
         for (file, _) in files {
             let link = self.path.join(file);
             if fs::symlink_metadata(&link).is_err() {
@@ -74,7 +88,8 @@ impl Directory {
     fn remove_links_but(&self, files: &[(&str, &str)]) -> Result<()> {
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
-            let stays = name.to_string_lossy().starts_with("..") || files.iter().any(|(file, _)| name == **file);
+            let stays = name.to_string_lossy().starts_with("..")
+                || files.iter().any(|(file, _)| name == **file);
             if !stays {
                 fs::remove_file(self.path.join(name))?;
             }
@@ -93,14 +108,23 @@ mod tests {
         let (old, new) = (Authority::new("old")?, Authority::new("new")?);
         let mut directory = Directory::of(&old.issue(&Leaf::peer("a.example"))?, &old)?;
         let link = fs::read_link(directory.path().join("..data"))?;
-        assert_eq!(fs::read_link(directory.path().join("tls.crt"))?, Path::new("..data/tls.crt"));
+        assert_eq!(
+            fs::read_link(directory.path().join("tls.crt"))?,
+            Path::new("..data/tls.crt")
+        );
 
         let leaf = new.issue(&Leaf::peer("a.example").rsa())?;
         directory.write(&leaf, &new.pem())?;
         assert_ne!(fs::read_link(directory.path().join("..data"))?, link);
         assert!(!directory.path().join(link).exists());
-        assert_eq!(fs::read_to_string(directory.path().join("tls.crt"))?, leaf.certificate());
-        assert_eq!(fs::read_to_string(directory.path().join("ca.crt"))?, new.pem());
+        assert_eq!(
+            fs::read_to_string(directory.path().join("tls.crt"))?,
+            leaf.certificate()
+        );
+        assert_eq!(
+            fs::read_to_string(directory.path().join("ca.crt"))?,
+            new.pem()
+        );
         Ok(())
     }
 
@@ -110,7 +134,10 @@ mod tests {
         let mut directory = Directory::of(&ca.issue(&Leaf::server("a.example").expired())?, &ca)?;
         directory.write_files(&[("tls.crt", "half"), ("tls.key", "")])?;
         assert!(fs::symlink_metadata(directory.path().join("ca.crt")).is_err());
-        assert_eq!(fs::read_to_string(directory.path().join("tls.crt"))?, "half");
+        assert_eq!(
+            fs::read_to_string(directory.path().join("tls.crt"))?,
+            "half"
+        );
         Ok(())
     }
 }

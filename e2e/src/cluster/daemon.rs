@@ -26,22 +26,46 @@ pub(super) struct Daemon {
 
 impl Daemon {
     /// One that does not run yet. What it says is appended to `NAME.log` in `folder`.
-    pub(super) fn new(name: &'static str, program: PathBuf, folder: &Path, args: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn new(
+        name: &'static str,
+        program: PathBuf,
+        folder: &Path,
+        args: impl IntoIterator<Item = String>,
+    ) -> Self {
         let args = args.into_iter().map(OsString::from).collect();
-        Self { name, program, args, log: folder.join(format!("{name}.log")), process: None }
+        Self {
+            name,
+            program,
+            args,
+            log: folder.join(format!("{name}.log")),
+            process: None,
+        }
     }
 
     pub(super) fn start(&mut self) -> Result<()> {
         if self.is_running()? {
             return Ok(());
         }
-        let log =
-            File::options().create(true).append(true).open(&self.log).with_context(|| format!("could not write {}", self.log.display()))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .with_context(|| format!("could not write {}", self.log.display()))?;
         let stdout = log.try_clone()?;
-        self.process = Some(Process::start(self.name, self.program.as_os_str(), None, |command| {
-            // A group of its own: Ctrl-C in a terminal is for the program that owns this one, which then ends it in order.
-            command.args(&self.args).stdin(Stdio::null()).stdout(stdout).stderr(log).process_group(0);
-        })?);
+        self.process = Some(Process::start(
+            self.name,
+            self.program.as_os_str(),
+            None,
+            |command| {
+                // A group of its own: Ctrl-C in a terminal is for the program that owns this one, which then ends it in order.
+                command
+                    .args(&self.args)
+                    .stdin(Stdio::null())
+                    .stdout(stdout)
+                    .stderr(log)
+                    .process_group(0);
+            },
+        )?);
         Ok(())
     }
 

@@ -36,8 +36,13 @@ pub(super) fn arguments(folder: &Path, ports: Ports) -> Vec<String> {
 impl Cluster {
     /// The newest revision of the store, which is the `resourceVersion` of what was written last.
     pub fn revision(&self) -> Result<u64> {
-        let answer = self.ask_etcd("/v3/kv/range", &json!({ "key": "AA==", "count_only": true }))?;
-        let revision = answer["header"]["revision"].as_str().and_then(|revision| revision.parse().ok());
+        let answer = self.ask_etcd(
+            "/v3/kv/range",
+            &json!({ "key": "AA==", "count_only": true }),
+        )?;
+        let revision = answer["header"]["revision"]
+            .as_str()
+            .and_then(|revision| revision.parse().ok());
         revision.with_context(|| format!("etcd names no revision: {answer}"))
     }
 
@@ -45,7 +50,10 @@ impl Cluster {
     /// still has that revision in its own memory: [`Cluster::restart`] it for that.
     pub fn compact(&self) -> Result<u64> {
         let revision = self.revision()?;
-        self.ask_etcd("/v3/kv/compaction", &json!({ "revision": revision.to_string(), "physical": true }))?;
+        self.ask_etcd(
+            "/v3/kv/compaction",
+            &json!({ "revision": revision.to_string(), "physical": true }),
+        )?;
         Ok(revision)
     }
 
@@ -65,7 +73,8 @@ impl Cluster {
         self.stop(Part::ApiServer);
         self.stop(Part::Etcd);
         let data = self.folder().join("etcd");
-        fs::remove_dir_all(&data).with_context(|| format!("could not remove {}", data.display()))?;
+        fs::remove_dir_all(&data)
+            .with_context(|| format!("could not remove {}", data.display()))?;
         copy(backup.folder.path(), &data)?;
         self.run(Part::Etcd)?;
         self.run(Part::ApiServer)?;
@@ -73,9 +82,20 @@ impl Cluster {
     }
 
     fn ask_etcd(&self, path: &str, request: &Value) -> Result<Value> {
-        let answer = http::send("POST", &format!("{}{path}", self.ports.etcd()), "application/json", &request.to_string())?;
-        ensure!(answer.status == 200, "etcd answers {} to {path}: {}", answer.status, answer.body);
-        serde_json::from_str(&answer.body).with_context(|| format!("etcd's answer to {path} is no JSON: {}", answer.body))
+        let answer = http::send(
+            "POST",
+            &format!("{}{path}", self.ports.etcd()),
+            "application/json",
+            &request.to_string(),
+        )?;
+        ensure!(
+            answer.status == 200,
+            "etcd answers {} to {path}: {}",
+            answer.status,
+            answer.body
+        );
+        serde_json::from_str(&answer.body)
+            .with_context(|| format!("etcd's answer to {path} is no JSON: {}", answer.body))
     }
 }
 
@@ -87,7 +107,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;
         } else {
-            fs::copy(entry.path(), &target).with_context(|| format!("could not copy to {}", target.display()))?;
+            fs::copy(entry.path(), &target)
+                .with_context(|| format!("could not copy to {}", target.display()))?;
         }
     }
     Ok(())

@@ -52,7 +52,10 @@ fn without_rules(value: &mut Value) {
 impl Kubectl {
     /// The same user, in another namespace than `default` where the arguments name none.
     pub fn in_namespace(&self, namespace: &str) -> Self {
-        Self { namespace: Some(namespace.to_owned()), ..self.clone() }
+        Self {
+            namespace: Some(namespace.to_owned()),
+            ..self.clone()
+        }
     }
 
     /// The file that makes this user, for other clients.
@@ -67,7 +70,10 @@ impl Kubectl {
 
     /// Runs `kubectl ARGS -o json` and gives what it read.
     pub fn json<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Value> {
-        let args = args.into_iter().map(|arg| arg.as_ref().to_owned()).chain(["-o".into(), "json".into()]);
+        let args = args
+            .into_iter()
+            .map(|arg| arg.as_ref().to_owned())
+            .chain(["-o".into(), "json".into()]);
         serde_json::from_str(&self.run(args)?).context("kubectl printed no JSON")
     }
 
@@ -78,7 +84,18 @@ impl Kubectl {
 
     /// `kubectl apply --server-side`, which is not limited by the size of an annotation. `manager` owns the fields.
     pub fn apply_server_side(&self, manager: &str, yaml: &str) -> Result<String> {
-        self.answer(["apply", "--server-side", "--field-manager", manager, "-f", "-"], yaml)?.into_result()
+        self.answer(
+            [
+                "apply",
+                "--server-side",
+                "--field-manager",
+                manager,
+                "-f",
+                "-",
+            ],
+            yaml,
+        )?
+        .into_result()
     }
 
     /// `kubectl apply`, which must be refused; what it complained of.
@@ -94,7 +111,8 @@ impl Kubectl {
     pub fn take_rules_out(&self, kind: &str) -> Result<()> {
         let mut definition = self.json(["get", &format!("crd/{kind}.shaper.amahdha.com")])?;
         without_rules(&mut definition);
-        self.answer(["replace", "-f", "-"], &definition.to_string())?.into_result()?;
+        self.answer(["replace", "-f", "-"], &definition.to_string())?
+            .into_result()?;
         Ok(())
     }
 
@@ -104,12 +122,20 @@ impl Kubectl {
         match answer.stdout.trim() {
             "yes" => Ok(true),
             "no" => Ok(false),
-            _ => bail!("kubectl auth can-i {verb} {resource}: {}{}", answer.stdout, answer.stderr),
+            _ => bail!(
+                "kubectl auth can-i {verb} {resource}: {}{}",
+                answer.stdout,
+                answer.stderr
+            ),
         }
     }
 
     /// Runs `kubectl ARGS` with text on its standard input, however it ends.
-    pub fn answer<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, stdin: &str) -> Result<Answer> {
+    pub fn answer<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        stdin: &str,
+    ) -> Result<Answer> {
         let mut child = self
             .command()
             .args(args)
@@ -122,7 +148,9 @@ impl Kubectl {
         let text = stdin.to_owned();
         // kubectl reads all before it says anything, or doesn't read at all; either way nobody may wait for the other.
         let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
-        let out = child.wait_with_output().context("could not read what kubectl says")?;
+        let out = child
+            .wait_with_output()
+            .context("could not read what kubectl says")?;
         // A broken pipe: it did not want to read.
         let _ = writer.join();
         Ok(Answer {
@@ -134,22 +162,40 @@ impl Kubectl {
 
     /// Starts `kubectl proxy`, for requests that kubectl wraps in others: its `patch` reads the object first.
     pub fn proxy(&self) -> Result<Proxy> {
-        let mut process = Process::start("kubectl proxy", self.program.as_os_str(), None, |command| {
-            // Only the default filter refuses anything.
-            command.args(["proxy", "--port=0", "--reject-methods=^$"]);
-            command.env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null()).stdout(Stdio::piped());
-        })?;
-        let stdout = process.child().stdout.take().context("its output is piped")?;
+        let mut process =
+            Process::start("kubectl proxy", self.program.as_os_str(), None, |command| {
+                // Only the default filter refuses anything.
+                command.args(["proxy", "--port=0", "--reject-methods=^$"]);
+                command
+                    .env("KUBECONFIG", &self.kubeconfig)
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::piped());
+            })?;
+        let stdout = process
+            .child()
+            .stdout
+            .take()
+            .context("its output is piped")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        let address = line.trim().rsplit(' ').next().filter(|address| address.contains(':')).map(str::to_owned);
-        Ok(Proxy { address: address.with_context(|| format!("kubectl proxy said {line:?}"))?, _process: process })
+        let address = line
+            .trim()
+            .rsplit(' ')
+            .next()
+            .filter(|address| address.contains(':'))
+            .map(str::to_owned);
+        Ok(Proxy {
+            address: address.with_context(|| format!("kubectl proxy said {line:?}"))?,
+            _process: process,
+        })
     }
 
     /// kubectl as this user, for those who want its pipes.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.env("KUBECONFIG", &self.kubeconfig).env("KUBECACHEDIR", &self.cache);
+        command
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECACHEDIR", &self.cache);
         if let Some(namespace) = &self.namespace {
             command.args(["--namespace", namespace]);
         }
@@ -161,8 +207,19 @@ impl Kubectl {
 
 impl Proxy {
     /// Sends a request to the API server, such as `PATCH` of `/apis/...` with `application/merge-patch+json`.
-    pub fn send(&self, method: &str, path: &str, content_type: &str, text: &str) -> Result<Response> {
-        http::send(method, &format!("http://{}{path}", self.address), content_type, text)
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        text: &str,
+    ) -> Result<Response> {
+        http::send(
+            method,
+            &format!("http://{}{path}", self.address),
+            content_type,
+            text,
+        )
     }
 }
 

@@ -30,7 +30,10 @@ pub(super) fn arguments(folder: &Path, ports: Ports) -> Vec<String> {
         format!("--cert-dir={}", file("api-server")),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
         format!("--service-account-key-file={}", file("accounts.pub")),
-        format!("--service-account-signing-key-file={}", file("accounts.key")),
+        format!(
+            "--service-account-signing-key-file={}",
+            file("accounts.key")
+        ),
         "--service-cluster-ip-range=10.96.0.0/24".to_owned(),
         "--authorization-mode=RBAC".to_owned(),
         // Nobody here gives each namespace its default account, which this would wait for.
@@ -44,7 +47,11 @@ impl Pki {
     /// Makes it, and writes the files that kube-apiserver reads.
     pub(super) fn new(folder: &Path) -> Result<Self> {
         let authority = Authority::new("a cluster for tests")?;
-        let server = authority.issue(&Leaf::server("localhost").dns("kubernetes.default.svc").address(Ipv4Addr::LOCALHOST))?;
+        let server = authority.issue(
+            &Leaf::server("localhost")
+                .dns("kubernetes.default.svc")
+                .address(Ipv4Addr::LOCALHOST),
+        )?;
         let accounts = authority.issue(&Leaf::client("service accounts"))?;
         for (name, text) in [
             ("ca.crt", authority.pem().as_str()),
@@ -53,15 +60,24 @@ impl Pki {
             ("accounts.pub", accounts.public_key()),
             ("accounts.key", accounts.key()),
         ] {
-            fs::write(folder.join(name), text).with_context(|| format!("could not write {name} in {}", folder.display()))?;
+            fs::write(folder.join(name), text)
+                .with_context(|| format!("could not write {name} in {}", folder.display()))?;
         }
         Ok(Self { authority })
     }
 
     /// Writes a kubeconfig for a user into a folder, with all that it needs inside.
-    pub(super) fn kubeconfig(&self, folder: &Path, user: &str, group: Option<&str>, server: &str) -> Result<PathBuf> {
+    pub(super) fn kubeconfig(
+        &self,
+        folder: &Path,
+        user: &str,
+        group: Option<&str>,
+        server: &str,
+    ) -> Result<PathBuf> {
         let leaf = Leaf::client(user);
-        let issued = self.authority.issue(&group.into_iter().fold(leaf, Leaf::group))?;
+        let issued = self
+            .authority
+            .issue(&group.into_iter().fold(leaf, Leaf::group))?;
         // JSON is YAML, and `data` is base64 of PEM.
         let config = json!({
             "apiVersion": "v1",
@@ -74,7 +90,8 @@ impl Pki {
             } }],
         });
         let path = folder.join("kubeconfig");
-        fs::write(&path, serde_json::to_string_pretty(&config)?).with_context(|| format!("could not write {}", path.display()))?;
+        fs::write(&path, serde_json::to_string_pretty(&config)?)
+            .with_context(|| format!("could not write {}", path.display()))?;
         Ok(path)
     }
 }

@@ -24,9 +24,21 @@ impl Ports {
     /// makes the choice another one.
     pub(super) fn free(place: usize, attempt: u16) -> Result<Self> {
         let first = FIRST + u16::try_from(place % 150).unwrap_or_default() * EACH;
-        let mut free = (first + (attempt * 3) % EACH..first + EACH).filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
-        let mut next = || free.next().with_context(|| format!("no free port between {first} and {} on 127.0.0.1", first + EACH));
-        Ok(Self { etcd: next()?, peer: next()?, api_server: next()? })
+        let mut free = (first + (attempt * 3) % EACH..first + EACH)
+            .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+        let mut next = || {
+            free.next().with_context(|| {
+                format!(
+                    "no free port between {first} and {} on 127.0.0.1",
+                    first + EACH
+                )
+            })
+        };
+        Ok(Self {
+            etcd: next()?,
+            peer: next()?,
+            api_server: next()?,
+        })
     }
 
     pub(super) fn etcd(self) -> String {

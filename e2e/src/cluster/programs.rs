@@ -6,9 +6,17 @@ use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const KUBERNETES: Module = Module { name: "kubernetes", what: "kube-apiserver and kubectl", target: "tool" };
+const KUBERNETES: Module = Module {
+    name: "kubernetes",
+    what: "kube-apiserver and kubectl",
+    target: "tool",
+};
 
-const ETCD: Module = Module { name: "etcd", what: "etcd", target: "tool" };
+const ETCD: Module = Module {
+    name: "etcd",
+    what: "etcd",
+    target: "tool",
+};
 
 const NAMES: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 
@@ -24,11 +32,16 @@ impl Programs {
     /// Those in `KUBEBUILDER_ASSETS` if it has all three. Otherwise those in the cache, built if need be: six minutes on two
     /// cores and 3 GB in Go's own cache the first time.
     pub fn find() -> Result<Self> {
-        if let Some(folder) = std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()) {
+        if let Some(folder) =
+            std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty())
+        {
             let folder = PathBuf::from(folder);
             match NAMES.iter().find(|name| !folder.join(name).is_file()) {
                 None => return Ok(Self { folder }),
-                Some(name) => eprintln!("e2e: KUBEBUILDER_ASSETS names {}, which has no {name}: not using it", folder.display()),
+                Some(name) => eprintln!(
+                    "e2e: KUBEBUILDER_ASSETS names {}, which has no {name}: not using it",
+                    folder.display()
+                ),
             }
         }
         let name = format!("kubernetes-{}", go::version(&[KUBERNETES, ETCD], &[])?);
@@ -72,13 +85,23 @@ fn build(folder: &Path) -> Result<()> {
 /// What makes `kubectl version` say the version that is pinned, as the project's own builds do.
 fn stamps() -> Result<String> {
     let text = KUBERNETES.read("go.mod")?;
-    let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let version =
-        words.filter(|words| words.first() == Some(&"k8s.io/kubernetes")).find_map(|words| words.get(1).map(|word| (*word).to_owned()));
+    let words = text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let version = words
+        .filter(|words| words.first() == Some(&"k8s.io/kubernetes"))
+        .find_map(|words| words.get(1).map(|word| (*word).to_owned()));
     let version = version.context("go.mod pins no k8s.io/kubernetes")?;
-    let (major, minor) = go::version_of(&version).with_context(|| format!("{version} is no version"))?;
-    let stamp = |name: &str, value: &str| format!("-X k8s.io/component-base/version.{name}={value}");
-    Ok([stamp("gitVersion", &version), stamp("gitMajor", &major.to_string()), stamp("gitMinor", &minor.to_string())].join(" "))
+    let (major, minor) =
+        go::version_of(&version).with_context(|| format!("{version} is no version"))?;
+    let stamp =
+        |name: &str, value: &str| format!("-X k8s.io/component-base/version.{name}={value}");
+    Ok([
+        stamp("gitVersion", &version),
+        stamp("gitMajor", &major.to_string()),
+        stamp("gitMinor", &minor.to_string()),
+    ]
+    .join(" "))
 }
 
 #[cfg(test)]
@@ -88,7 +111,10 @@ mod tests {
     #[test]
     fn kubectl_says_the_version_that_is_pinned() -> Result<()> {
         let stamps = stamps()?;
-        assert!(stamps.starts_with("-X k8s.io/component-base/version.gitVersion=v1."), "{stamps}");
+        assert!(
+            stamps.starts_with("-X k8s.io/component-base/version.gitVersion=v1."),
+            "{stamps}"
+        );
         Ok(())
     }
 }

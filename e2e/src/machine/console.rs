@@ -57,7 +57,10 @@ impl Console {
         let stderr = child.stderr.take().context("QEMU has no standard error")?;
         let shared = Arc::new(Shared {
             start: Instant::now(),
-            screen: Mutex::new(Screen { open: 2, ..Screen::default() }),
+            screen: Mutex::new(Screen {
+                open: 2,
+                ..Screen::default()
+            }),
             changed: Condvar::new(),
         });
         // QEMU's own complaints are part of the story.
@@ -79,7 +82,12 @@ impl Console {
             if left.is_zero() || screen.open == 0 {
                 return None;
             }
-            screen = self.shared.changed.wait_timeout(screen, left).unwrap_or_else(PoisonError::into_inner).0;
+            screen = self
+                .shared
+                .changed
+                .wait_timeout(screen, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -89,16 +97,24 @@ impl Console {
         let (screen, _) = self
             .shared
             .changed
-            .wait_timeout_while(screen, timeout, |screen| screen.lines.len() <= from && screen.open > 0)
+            .wait_timeout_while(screen, timeout, |screen| {
+                screen.lines.len() <= from && screen.open > 0
+            })
             .unwrap_or_else(PoisonError::into_inner);
-        (screen.lines.iter().skip(from).cloned().collect(), screen.open > 0)
+        (
+            screen.lines.iter().skip(from).cloned().collect(),
+            screen.open > 0,
+        )
     }
 
     /// All text so far, the unfinished line included.
     pub fn text(&self) -> String {
         let screen = self.shared.screen();
         let lines = screen.lines.iter().map(|line| line.text.as_str());
-        lines.chain([screen.current.as_str()]).collect::<Vec<_>>().join("\n")
+        lines
+            .chain([screen.current.as_str()])
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// How often `text` has been printed.
@@ -111,13 +127,21 @@ impl Console {
         let text = self.text();
         let mut lines = text.lines().skip_while(|line| !line.contains(begin));
         lines.next()?;
-        Some(lines.take_while(|line| !line.contains(end)).flat_map(|line| [line, "\n"]).collect())
+        Some(
+            lines
+                .take_while(|line| !line.contains(end))
+                .flat_map(|line| [line, "\n"])
+                .collect(),
+        )
     }
 
     /// The last `count` lines, for an error message.
     pub fn tail(&self, count: usize) -> String {
         let text = self.text();
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .collect();
         let tail = &lines[lines.len().saturating_sub(count)..];
         tail.iter().flat_map(|line| ["  | ", line, "\n"]).collect()
     }
@@ -154,14 +178,19 @@ impl Screen {
                 (Escape::None, 0x1b) => self.escape = Escape::Started,
                 (Escape::None, b'\n') => {
                     let text = std::mem::take(&mut self.current);
-                    self.lines.push(Line { at, text: text.trim_end().to_owned() });
+                    self.lines.push(Line {
+                        at,
+                        text: text.trim_end().to_owned(),
+                    });
                 }
                 (Escape::None, b' '..=b'~') => {
                     self.current.push(char::from(byte));
                     self.unbroken.push(char::from(byte));
                 }
                 (Escape::Started, b'[') => self.escape = Escape::Sequence,
-                (Escape::Started, _) | (Escape::Sequence, b'@'..=b'~') => self.escape = Escape::None,
+                (Escape::Started, _) | (Escape::Sequence, b'@'..=b'~') => {
+                    self.escape = Escape::None
+                }
                 // Bells and carriage returns; text beyond ASCII isn't needed by any test.
                 (Escape::None | Escape::Sequence, _) => {}
             }
@@ -176,10 +205,19 @@ mod tests {
     #[test]
     fn colours_and_cursor_movements_are_no_text() {
         let mut screen = Screen::default();
-        for bytes in [&b"\x1b[2J\x1b[01;0"[..], b"1Hnet0: \x1b[1mok\x1b[0m\r\n\x1b(Bnext"] {
+        for bytes in [
+            &b"\x1b[2J\x1b[01;0"[..],
+            b"1Hnet0: \x1b[1mok\x1b[0m\r\n\x1b(Bnext",
+        ] {
             screen.print(bytes, Duration::ZERO);
         }
-        assert_eq!(screen.lines, [Line { at: Duration::ZERO, text: "net0: ok".to_owned() }]);
+        assert_eq!(
+            screen.lines,
+            [Line {
+                at: Duration::ZERO,
+                text: "net0: ok".to_owned()
+            }]
+        );
         assert!(screen.current.ends_with("next"), "{:?}", screen.current);
     }
 

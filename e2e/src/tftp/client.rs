@@ -44,13 +44,24 @@ pub fn ask(server: SocketAddr, datagram: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut buffer = vec![0; 65_536];
     match socket.recv_from(&mut buffer) {
         Ok((length, _)) => Ok(Some(buffer[..length].to_vec())),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error.into()),
     }
 }
 
 fn socket_for(server: SocketAddr) -> Result<UdpSocket> {
-    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr = if server.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
     UdpSocket::bind((any, 0)).context("no free UDP port")
 }
 
@@ -68,7 +79,11 @@ pub(crate) fn request(file: &str, options: &Options) -> Vec<u8> {
 impl Client {
     /// Asks this server, without options.
     pub fn of(server: SocketAddr) -> Self {
-        Self { server, options: Options::new(), patience: Duration::from_millis(400) }
+        Self {
+            server,
+            options: Options::new(),
+            patience: Duration::from_millis(400),
+        }
     }
 
     /// Asks with an option.
@@ -85,7 +100,13 @@ impl Client {
     /// Fetches a file, and does something before each acknowledgement.
     pub fn fetch_slowly(&self, file: &str, mut before: impl FnMut(usize)) -> Result<Fetched> {
         let socket = socket_for(self.server)?;
-        let mut transfer = Transfer { socket, patience: self.patience, from: None, last: request(file, &self.options), to: self.server };
+        let mut transfer = Transfer {
+            socket,
+            patience: self.patience,
+            from: None,
+            last: request(file, &self.options),
+            to: self.server,
+        };
         transfer.send_last()?;
         let (mut bytes, mut granted) = (Vec::new(), Options::new());
         let (mut blksize, mut windowsize) = (512, 1);
@@ -95,7 +116,12 @@ impl Client {
             match packet.get(..4).context("a packet without a head")? {
                 [0, 6, ..] if bytes.is_empty() && block == 0 => {
                     granted = parse_options(&packet[2..])?;
-                    let number = |name: &str| granted.get(name).map(|value| value.parse::<usize>()).transpose();
+                    let number = |name: &str| {
+                        granted
+                            .get(name)
+                            .map(|value| value.parse::<usize>())
+                            .transpose()
+                    };
                     blksize = number("blksize")?.unwrap_or(512);
                     windowsize = number("windowsize")?.unwrap_or(1);
                     transfer.acknowledge(0)?;
@@ -111,7 +137,11 @@ impl Client {
                         continue;
                     }
                     let data = &packet[4..];
-                    ensure!(data.len() <= blksize, "a block of {} bytes, where {blksize} were agreed on", data.len());
+                    ensure!(
+                        data.len() <= blksize,
+                        "a block of {} bytes, where {blksize} were agreed on",
+                        data.len()
+                    );
                     bytes.extend(data);
                     block = number;
                     pending += 1;
@@ -122,10 +152,17 @@ impl Client {
                         transfer.acknowledge(block)?;
                     }
                     if is_last {
-                        return Ok(Fetched { bytes, options: granted, from: transfer.from.unwrap_or(self.server) });
+                        return Ok(Fetched {
+                            bytes,
+                            options: granted,
+                            from: transfer.from.unwrap_or(self.server),
+                        });
                     }
                 }
-                &[0, 5, _, code] => bail!("error {code}: {}", String::from_utf8_lossy(&packet[4..]).trim_end_matches('\0')),
+                &[0, 5, _, code] => bail!(
+                    "error {code}: {}",
+                    String::from_utf8_lossy(&packet[4..]).trim_end_matches('\0')
+                ),
                 [0, 6, ..] => {}
                 other => bail!("a server must not send {other:?}"),
             }
@@ -137,7 +174,9 @@ impl Client {
 
 impl Transfer {
     fn send_last(&self) -> Result<()> {
-        self.socket.send_to(&self.last, self.from.unwrap_or(self.to)).context("could not send")?;
+        self.socket
+            .send_to(&self.last, self.from.unwrap_or(self.to))
+            .context("could not send")?;
         Ok(())
     }
 
@@ -154,12 +193,26 @@ impl Transfer {
         for _ in 0..40 {
             match self.socket.recv_from(&mut buffer) {
                 Ok((length, from)) => {
-                    ensure!(from.ip() == self.to.ip(), "asked {}, and the answer came from {from}", self.to);
-                    ensure!(from == *self.from.get_or_insert(from), "an answer from another port");
+                    ensure!(
+                        from.ip() == self.to.ip(),
+                        "asked {}, and the answer came from {from}",
+                        self.to
+                    );
+                    ensure!(
+                        from == *self.from.get_or_insert(from),
+                        "an answer from another port"
+                    );
                     buffer.truncate(length);
                     return Ok(buffer);
                 }
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => self.send_last()?,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) =>
+                {
+                    self.send_last()?
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -168,8 +221,16 @@ impl Transfer {
 }
 
 fn parse_options(bytes: &[u8]) -> Result<Options> {
-    let text = std::str::from_utf8(bytes)?.strip_suffix('\0').context("options without an end")?;
+    let text = std::str::from_utf8(bytes)?
+        .strip_suffix('\0')
+        .context("options without an end")?;
     let fields: Vec<_> = text.split('\0').collect();
-    ensure!(fields.len() % 2 == 0, "an option without a value in {fields:?}");
-    Ok(fields.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect())
+    ensure!(
+        fields.len() % 2 == 0,
+        "an option without a value in {fields:?}"
+    );
+    Ok(fields
+        .chunks(2)
+        .map(|pair| (pair[0].to_owned(), pair[1].to_owned()))
+        .collect())
 }

@@ -50,14 +50,18 @@ impl Proxy {
             let mut buffer = vec![0; 65_536];
             while !is_stopping.load(Ordering::Relaxed) {
                 let Ok((length, client)) = front.recv_from(&mut buffer) else {
-                    backs.values_mut().for_each(|(back, way)| way.release(|packet| drop(back.send(packet))));
+                    backs
+                        .values_mut()
+                        .for_each(|(back, way)| way.release(|packet| drop(back.send(packet))));
                     continue;
                 };
                 let next = backs.len() as u64;
                 let entry = backs.entry(client).or_insert_with(|| {
-                    let back =
-                        UdpSocket::bind("127.0.0.1:0").and_then(|back| back.connect(server).map(|()| back)).expect("a free UDP port");
-                    let ways = [seed, !seed].map(|seed| Way::new(faults, seed ^ (next << 32), all_counts.clone()));
+                    let back = UdpSocket::bind("127.0.0.1:0")
+                        .and_then(|back| back.connect(server).map(|()| back))
+                        .expect("a free UDP port");
+                    let ways = [seed, !seed]
+                        .map(|seed| Way::new(faults, seed ^ (next << 32), all_counts.clone()));
                     let [there, home] = ways;
                     pump(&back, &front, client, home, is_stopping.clone());
                     (back, there)
@@ -66,7 +70,11 @@ impl Proxy {
                 way.pass(&buffer[..length], |packet| drop(back.send(packet)));
             }
         });
-        Ok(Self { address, stopping, counts })
+        Ok(Self {
+            address,
+            stopping,
+            counts,
+        })
     }
 
     /// Where clients ask.
@@ -87,14 +95,26 @@ impl Drop for Proxy {
 }
 
 /// Carries the server's answers to one client.
-fn pump(back: &UdpSocket, front: &UdpSocket, client: SocketAddr, mut way: Way, stopping: Arc<AtomicBool>) {
-    let (back, front) = (back.try_clone().expect("a socket can be cloned"), front.try_clone().expect("a socket can be cloned"));
+fn pump(
+    back: &UdpSocket,
+    front: &UdpSocket,
+    client: SocketAddr,
+    mut way: Way,
+    stopping: Arc<AtomicBool>,
+) {
+    let (back, front) = (
+        back.try_clone().expect("a socket can be cloned"),
+        front.try_clone().expect("a socket can be cloned"),
+    );
     std::thread::spawn(move || {
         let mut buffer = vec![0; 65_536];
-        back.set_read_timeout(Some(Duration::from_millis(20))).expect("20 ms is a time");
+        back.set_read_timeout(Some(Duration::from_millis(20)))
+            .expect("20 ms is a time");
         while !stopping.load(Ordering::Relaxed) {
             match back.recv(&mut buffer) {
-                Ok(length) => way.pass(&buffer[..length], |packet| drop(front.send_to(packet, client))),
+                Ok(length) => way.pass(&buffer[..length], |packet| {
+                    drop(front.send_to(packet, client))
+                }),
                 Err(_) => way.release(|packet| drop(front.send_to(packet, client))),
             }
         }
@@ -105,7 +125,12 @@ fn pump(back: &UdpSocket, front: &UdpSocket, client: SocketAddr, mut way: Way, s
 
 impl Way {
     fn new(faults: Faults, seed: u64, counts: Arc<[AtomicU64; 3]>) -> Self {
-        Self { faults, random: seed | 1, held: None, counts }
+        Self {
+            faults,
+            random: seed | 1,
+            held: None,
+            counts,
+        }
     }
 
     fn pass(&mut self, packet: &[u8], send: impl Fn(&[u8])) {

@@ -20,19 +20,31 @@ pub(crate) enum Ask {
 }
 
 /// It does more than one answer may cost.
-pub(crate) const ENDLESS: &str = "{% for x in range(1000) %}{% for y in range(1000) %}{{ x }}{% endfor %}{% endfor %}";
+pub(crate) const ENDLESS: &str =
+    "{% for x in range(1000) %}{% for y in range(1000) %}{{ x }}{% endfor %}{% endfor %}";
 
 /// What is there.
 pub(crate) fn world() -> Vec<Value> {
     let for_arch = |name: &str, arch: &str| {
-        object("Profile", name, &json!({ "os": name, "assignment/ipxe-buildarch": arch }), &json!({ "ipxe": "#!ipxe\nboot\n" }))
+        object(
+            "Profile",
+            name,
+            &json!({ "os": name, "assignment/ipxe-buildarch": arch }),
+            &json!({ "ipxe": "#!ipxe\nboot\n" }),
+        )
     };
     let naming = |name: &str, uuids: Vec<String>, os: &str, priority: i32| {
         let spec = json!({ "subjectSelectors": { "uuids": uuids }, "profileSelectors": { "os": os }, "priority": priority });
         object("Assignment", name, &json!({}), &spec)
     };
-    let profiles = ["linux", "rescue", "rack", "few"]
-        .map(|name| object("Profile", name, &json!({ "os": name }), &json!({ "ipxe": "#!ipxe\nboot\n" })));
+    let profiles = ["linux", "rescue", "rack", "few"].map(|name| {
+        object(
+            "Profile",
+            name,
+            &json!({ "os": name }),
+            &json!({ "ipxe": "#!ipxe\nboot\n" }),
+        )
+    });
     let assignments = [
         naming("web", vec![uuid(1)], "linux", 5),
         naming("few", (10..14).map(uuid).collect(), "few", 0),
@@ -44,23 +56,39 @@ pub(crate) fn world() -> Vec<Value> {
         naming("x86", vec![uuid(4)], "x86", 0),
         naming("arm", vec![uuid(5)], "arm", 0),
     ];
-    profiles.into_iter().chain([for_arch("x86", "x86_64"), for_arch("arm", "arm64")]).chain(assignments).collect()
+    profiles
+        .into_iter()
+        .chain([for_arch("x86", "x86_64"), for_arch("arm", "arm64")])
+        .chain(assignments)
+        .collect()
 }
 
 /// Each row at least once.
 pub(crate) fn all() -> Vec<Case> {
-    fields::of_fields().into_iter().chain(rules::of_rules()).collect()
+    fields::of_fields()
+        .into_iter()
+        .chain(rules::of_rules())
+        .collect()
 }
 
 pub(crate) fn case(row: &'static str, ask: Ask, says: &[&str]) -> Case {
-    Case { row, ask, says: says.iter().map(|line| (*line).to_owned()).collect() }
+    Case {
+        row,
+        ask,
+        says: says.iter().map(|line| (*line).to_owned()).collect(),
+    }
 }
 
 /// Something is beyond its bounds, so that the server says this and leaves out the rest.
 pub(crate) fn beyond(row: &'static str, ask: Ask, says: &str) -> Case {
-    let Ask::Create(object) = &ask else { unreachable!("only what is created has bounds") };
+    let Ask::Create(object) = &ask else {
+        unreachable!("only what is created has bounds")
+    };
     let kind = object["kind"].as_str().unwrap_or_default();
-    let first = format!("The {kind} \"{}\" is invalid: ", object["metadata"]["name"].as_str().unwrap_or_default());
+    let first = format!(
+        "The {kind} \"{}\" is invalid: ",
+        object["metadata"]["name"].as_str().unwrap_or_default()
+    );
     let last = "* <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to \
                 complete validation";
     case(row, ask, &[&first, &format!("* {says}"), last])
@@ -82,7 +110,12 @@ pub(crate) fn script(lines: &str) -> Ask {
 }
 
 pub(crate) fn labelled(os: &str, lines: &str) -> Ask {
-    Ask::Create(object("Profile", "p", &json!({ "os": os }), &json!({ "ipxe": format!("#!ipxe\n{lines}\n") })))
+    Ask::Create(object(
+        "Profile",
+        "p",
+        &json!({ "os": os }),
+        &json!({ "ipxe": format!("#!ipxe\n{lines}\n") }),
+    ))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "they are made in place")]

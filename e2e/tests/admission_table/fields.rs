@@ -10,9 +10,15 @@ pub(crate) fn of_fields() -> Vec<Case> {
         case(
             "spec.ipxe",
             profile(json!({ "ipxe": "" })),
-            &["The Profile \"p\" is invalid: spec.ipxe: Invalid value: \"\": spec.ipxe in body should be at least 1 chars long"],
+            &[
+                "The Profile \"p\" is invalid: spec.ipxe: Invalid value: \"\": spec.ipxe in body should be at least 1 chars long",
+            ],
         ),
-        beyond("spec.ipxe", profile(json!({ "ipxe": "x".repeat(262_145) })), "spec.ipxe: Too long: may not be more than 262144 bytes"),
+        beyond(
+            "spec.ipxe",
+            profile(json!({ "ipxe": "x".repeat(262_145) })),
+            "spec.ipxe: Too long: may not be more than 262144 bytes",
+        ),
         beyond(
             "spec.additionalConfig",
             profile(json!({ "ipxe": "x", "additionalConfig": many(65, |n| format!("c{n}")) })),
@@ -39,7 +45,9 @@ pub(crate) fn of_fields() -> Vec<Case> {
         ),
         beyond(
             "spec.subjectSelectors.uuids",
-            assignment(json!({ "subjectSelectors": { "uuids": vec!["47c6da67-7477-4970-aa03-84e48ff4f6ad"; 4097] } })),
+            assignment(
+                json!({ "subjectSelectors": { "uuids": vec!["47c6da67-7477-4970-aa03-84e48ff4f6ad"; 4097] } }),
+            ),
             "spec.subjectSelectors.uuids: Too many: 4097: must have at most 4096 items",
         ),
         case(
@@ -51,7 +59,9 @@ pub(crate) fn of_fields() -> Vec<Case> {
         ),
         beyond(
             "spec.subjectSelectors.uuids[]",
-            assignment(json!({ "subjectSelectors": { "uuids": ["47c6da67-7477-4970-aa03-84e48ff4f6ad0"] } })),
+            assignment(
+                json!({ "subjectSelectors": { "uuids": ["47c6da67-7477-4970-aa03-84e48ff4f6ad0"] } }),
+            ),
             "spec.subjectSelectors.uuids[0]: Too long: may not be more than 36 bytes",
         ),
         beyond(
@@ -73,7 +83,9 @@ pub(crate) fn of_fields() -> Vec<Case> {
         ),
         beyond(
             "spec.subjectSelectors.macAddresses",
-            assignment(json!({ "subjectSelectors": { "macAddresses": vec!["525400123456"; 4097] } })),
+            assignment(
+                json!({ "subjectSelectors": { "macAddresses": vec!["525400123456"; 4097] } }),
+            ),
             "spec.subjectSelectors.macAddresses: Too many: 4097: must have at most 4096 items",
         ),
         case(
@@ -90,7 +102,9 @@ pub(crate) fn of_fields() -> Vec<Case> {
         ),
         beyond(
             "spec.subjectSelectors.matchLabels",
-            assignment(json!({ "subjectSelectors": { "matchLabels": many(65, |n| format!("k{n}")) } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchLabels": many(65, |n| format!("k{n}")) } }),
+            ),
             "spec.subjectSelectors.matchLabels: Too many: 65: must have at most 64 items",
         ),
         case(
@@ -109,53 +123,71 @@ pub(crate) fn of_fields() -> Vec<Case> {
         ),
         beyond(
             "spec.subjectSelectors.matchLabels.*",
-            assignment(json!({ "subjectSelectors": { "matchLabels": { "row": "x".repeat(1025) } } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchLabels": { "row": "x".repeat(1025) } } }),
+            ),
             "spec.subjectSelectors.matchLabels.row: Too long: may not be more than 1024 bytes",
         ),
         beyond(
             "spec.subjectSelectors.matchExpressions",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": vec![json!({ "key": "a", "operator": "Exists" }); 65] } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchExpressions": vec![json!({ "key": "a", "operator": "Exists" }); 65] } }),
+            ),
             "spec.subjectSelectors.matchExpressions: Too many: 65: must have at most 64 items",
         ),
         case(
             "spec.subjectSelectors.matchExpressions[]",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In" }] } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In" }] } }),
+            ),
             &[
                 "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0]: Invalid value: operators In and NotIn need at least one of values",
             ],
         ),
         case(
             "spec.subjectSelectors.matchExpressions[]",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "Exists", "values": ["x"] }] } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "Exists", "values": ["x"] }] } }),
+            ),
             &[
                 "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0]: Invalid value: operators Exists and DoesNotExist take no values",
             ],
         ),
         case(
             "spec.subjectSelectors.matchExpressions[].key",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a/b/c", "operator": "Exists" }] } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a/b/c", "operator": "Exists" }] } }),
+            ),
             &[
                 "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0].key: Invalid value: \"a/b/c\": is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'",
             ],
         ),
         beyond(
             "spec.subjectSelectors.matchExpressions[].key",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "x".repeat(254), "operator": "Exists" }] } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchExpressions": [{ "key": "x".repeat(254), "operator": "Exists" }] } }),
+            ),
             "spec.subjectSelectors.matchExpressions[0].key: Too long: may not be more than 253 bytes",
         ),
         beyond(
             "spec.subjectSelectors.matchExpressions[].operator",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "in" }] } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "in" }] } }),
+            ),
             "spec.subjectSelectors.matchExpressions[0].operator: Unsupported value: \"in\": supported values: \"In\", \"NotIn\", \"Exists\", \"DoesNotExist\"",
         ),
         beyond(
             "spec.subjectSelectors.matchExpressions[].values",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In", "values": vec!["x"; 257] }] } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In", "values": vec!["x"; 257] }] } }),
+            ),
             "spec.subjectSelectors.matchExpressions[0].values: Too many: 257: must have at most 256 items",
         ),
         case(
             "spec.subjectSelectors.matchExpressions[].values[]",
-            assignment(json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In", "values": [""] }] } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In", "values": [""] }] } }),
+            ),
             &[
                 "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0].values[0]: Invalid value: \"\": no machine presents an empty value; operator DoesNotExist asks for one without the label",
             ],

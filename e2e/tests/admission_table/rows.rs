@@ -27,12 +27,37 @@ pub(crate) enum Teller {
 pub(crate) fn read() -> Result<BTreeMap<String, Row>> {
     let path = format!("{}/../docs/admission.md", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    let (_, tables) = text.split_once("## What the API server refuses by itself").context("there is a first table")?;
-    let (fields, rules) = tables.split_once("## What the webhook tells").context("there is a second table")?;
+    let (_, tables) = text
+        .split_once("## What the API server refuses by itself")
+        .context("there is a first table")?;
+    let (fields, rules) = tables
+        .split_once("## What the webhook tells")
+        .context("there is a second table")?;
     let rules = rules.split("\n## ").next().unwrap_or_default();
-    let fields = cells(fields).map(|cells| (cells[0].clone(), row(true, &cells[1], &format!("{}; {}", cells[2], bounds(&cells[2])))));
-    let rules = cells(rules)
-        .map(|cells| (cells[0].clone(), row(cells[1] == "refused", if cells[1] == "validate only" { "" } else { &cells[2] }, &cells[3])));
+    let fields = cells(fields).map(|cells| {
+        (
+            cells[0].clone(),
+            row(
+                true,
+                &cells[1],
+                &format!("{}; {}", cells[2], bounds(&cells[2])),
+            ),
+        )
+    });
+    let rules = cells(rules).map(|cells| {
+        (
+            cells[0].clone(),
+            row(
+                cells[1] == "refused",
+                if cells[1] == "validate only" {
+                    ""
+                } else {
+                    &cells[2]
+                },
+                &cells[3],
+            ),
+        )
+    });
     Ok(fields.chain(rules).collect())
 }
 
@@ -40,8 +65,20 @@ fn cells(table: &str) -> impl Iterator<Item = Vec<String>> {
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
     rows.map(|line| {
         let line = line.replace("\\|", "\u{0}");
-        let cells = line.trim_end_matches(" |").split(" | ").map(|cell| cell.replace('\u{0}', "|"));
-        cells.enumerate().map(|(at, cell)| if at == 0 { cell.trim_end_matches('`').to_owned() } else { cell }).collect()
+        let cells = line
+            .trim_end_matches(" |")
+            .split(" | ")
+            .map(|cell| cell.replace('\u{0}', "|"));
+        cells
+            .enumerate()
+            .map(|(at, cell)| {
+                if at == 0 {
+                    cell.trim_end_matches('`').to_owned()
+                } else {
+                    cell
+                }
+            })
+            .collect()
     })
 }
 
@@ -51,15 +88,24 @@ fn row(is_refused: bool, place: &str, says: &str) -> Row {
         place if place.starts_with("schema") || place.starts_with("CEL") => Teller::Server,
         _ => Teller::Webhook,
     };
-    Row { is_refused, teller, quotes: spans(says) }
+    Row {
+        is_refused,
+        teller,
+        quotes: spans(says),
+    }
 }
 
 /// The numbers of a text outside of its code, as code: a server that refuses says which bound is exceeded.
 fn bounds(says: &str) -> String {
     let outside: Vec<&str> = says.split('`').step_by(2).collect();
     let words = outside.concat().replace(',', "");
-    let numbers = words.split(|c: char| !c.is_ascii_digit() && c != '-').filter(|word| word.parse::<i64>().is_ok());
-    numbers.map(|number| format!("`{number}`")).collect::<Vec<_>>().join(" ")
+    let numbers = words
+        .split(|c: char| !c.is_ascii_digit() && c != '-')
+        .filter(|word| word.parse::<i64>().is_ok());
+    numbers
+        .map(|number| format!("`{number}`"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// What stands in a text as code, between as many backticks.
@@ -68,7 +114,9 @@ fn spans(text: &str) -> Vec<String> {
     while let Some(start) = rest.find('`') {
         let ticks = rest[start..].chars().take_while(|c| *c == '`').count();
         let fence = "`".repeat(ticks);
-        let Some((span, after)) = rest[start + ticks..].split_once(&fence) else { break };
+        let Some((span, after)) = rest[start + ticks..].split_once(&fence) else {
+            break;
+        };
         spans.push(span.to_owned());
         rest = after;
     }

@@ -23,35 +23,45 @@ pub(crate) fn of_rules() -> Vec<Case> {
         ),
         case(
             "conflict",
-            assignment(json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "priority": 5, "profileSelectors": { "os": "linux" } })),
+            assignment(
+                json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "priority": 5, "profileSelectors": { "os": "linux" } }),
+            ),
             &[
                 "Warning: Assignment a: spec.subjectSelectors: Assignment n/web matches uuid 47c6da67-7477-4970-aa03-000000000001 too, and goes first only because it is older (give one of them a higher priority, or remove what both match from one)",
             ],
         ),
         case(
             "claimed",
-            assignment(json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "profileSelectors": { "os": "linux" } })),
+            assignment(
+                json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "profileSelectors": { "os": "linux" } }),
+            ),
             &[
                 "Warning: Assignment a: spec.subjectSelectors: Assignment n/web names uuid 47c6da67-7477-4970-aa03-000000000001 too; that one goes first, as its priority 5 is higher than 0 (leave the machine to one of them, or give the one that is meant the higher priority)",
             ],
         ),
         case(
             "claimed",
-            assignment(json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "priority": 7, "profileSelectors": { "os": "linux" } })),
+            assignment(
+                json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "priority": 7, "profileSelectors": { "os": "linux" } }),
+            ),
             &[
                 "Warning: Assignment a: spec.subjectSelectors: Assignment n/web names uuid 47c6da67-7477-4970-aa03-000000000001 too; this one goes first, as its priority 7 is higher than 5 (leave the machine to one of them, or give the one that is meant the higher priority)",
             ],
         ),
         case(
             "no-profile",
-            assignment(json!({ "subjectSelectors": { "uuids": [uuid(9)] }, "profileSelectors": { "os": "linus" } })),
+            assignment(
+                json!({ "subjectSelectors": { "uuids": [uuid(9)] }, "profileSelectors": { "os": "linus" } }),
+            ),
             &[
                 "Warning: Assignment a: spec.profileSelectors: no Profile in namespace n has the labels os=linus: its machines boot nothing (did you mean os=linux?)",
             ],
         ),
         case(
             "no-profile-for-arch",
-            assignment(json!({ "subjectSelectors": { "matchLabels": { "product": "R640" } }, "profileSelectors": { "os": "x86" } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchLabels": { "product": "R640" } }, "profileSelectors": { "os": "x86" } }),
+            ),
             &[
                 "Warning: Assignment a: spec.profileSelectors: machines of arm64 that it matches boot nothing: the Profiles that it selects are for x86_64 (label a Profile for them, or have it match other machines, by matchLabels with buildarch)",
             ],
@@ -83,14 +93,18 @@ pub(crate) fn of_rules() -> Vec<Case> {
         ),
         case(
             "label-key",
-            assignment(json!({ "subjectSelectors": { "matchLabels": { "serail": "x" } }, "profileSelectors": { "os": "linux" } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchLabels": { "serail": "x" } }, "profileSelectors": { "os": "linux" } }),
+            ),
             &[
                 "Warning: Assignment a: spec.subjectSelectors.matchLabels.serail: no machine presents \"serail\" by itself (did you mean `serial`?) (if serail is a label that you set with --label, this is fine)",
             ],
         ),
         case(
             "architecture",
-            assignment(json!({ "subjectSelectors": { "matchLabels": { "buildarch": "arm65" } }, "profileSelectors": { "os": "linux" } })),
+            assignment(
+                json!({ "subjectSelectors": { "matchLabels": { "buildarch": "arm65" } }, "profileSelectors": { "os": "linux" } }),
+            ),
             &[
                 "Warning: Assignment a: spec.subjectSelectors.matchLabels.buildarch: iPXE has no architecture \"arm65\" (did you mean `arm64`?) (there are x86_64, arm64, i386, arm32, riscv32, riscv64, loong64, s390x)",
             ],
@@ -155,7 +169,9 @@ pub(crate) fn of_rules() -> Vec<Case> {
         case(
             "ipxe-control-character",
             script("echo a\u{7}b"),
-            &["Warning: Profile p: spec.ipxe: line 2 of the text: the control character U+0007 is no text that iPXE knows"],
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: the control character U+0007 is no text that iPXE knows",
+            ],
         ),
         case(
             "ipxe-glued-operator",
@@ -196,17 +212,23 @@ pub(crate) fn of_rules() -> Vec<Case> {
         case(
             "ipxe-initrd-name",
             script("kernel http://a/vmlinuz initrd=x\ninitrd http://a/y\nboot"),
-            &["Warning: Profile p: spec.ipxe: line 2 of the text: x is no image that this script fetches (did you mean `y`?); there is y"],
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: x is no image that this script fetches (did you mean `y`?); there is y",
+            ],
         ),
         case(
             "ipxe-unknown-command",
             script("kernal http://a/"),
-            &["Warning: Profile p: spec.ipxe: line 2 of the text: iPXE has no command \"kernal\" (did you mean `kernel`?)"],
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: iPXE has no command \"kernal\" (did you mean `kernel`?)",
+            ],
         ),
         case(
             "ipxe-no-such-label",
             script("goto nowhere"),
-            &["The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: there is no label :nowhere in this script"],
+            &[
+                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: there is no label :nowhere in this script",
+            ],
         ),
         case(
             "ipxe-duplicate-label",
@@ -232,7 +254,9 @@ pub(crate) fn of_rules() -> Vec<Case> {
         case(
             "ipxe-never-equal",
             script("iseq ${buildarch} amd64 && boot"),
-            &["Warning: Profile p: spec.ipxe: line 2 of the text: ${buildarch} is never \"amd64\" in iPXE (write x86_64)"],
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: ${buildarch} is never \"amd64\" in iPXE (write x86_64)",
+            ],
         ),
         case(
             "ipxe-quotes",

@@ -50,25 +50,64 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for change in catalog::all(args.assignments) {
         all.apply(change);
     }
-    println!("{} Assignments are indexed in {} ms, with who selects which Profile", args.assignments, started.elapsed().as_millis());
+    println!(
+        "{} Assignments are indexed in {} ms, with who selects which Profile",
+        args.assignments,
+        started.elapsed().as_millis()
+    );
     println!("{:<52} {:^21}   {:^21}", "", "CPU time", "time");
-    println!("{:<52} {:>10} {:>10}   {:>10} {:>10}  first words of the last answer", "validating", "p50", "p99", "p50", "p99");
+    println!(
+        "{:<52} {:>10} {:>10}   {:>10} {:>10}  first words of the last answer",
+        "validating", "p50", "p99", "p50", "p99"
+    );
     let sorts: [(&str, Make); 9] = [
-        ("a new machine's Assignment", |n| review("CREATE", &assignment(n + 1_000_000, "linux"), &Value::Null)),
-        ("the same, of a machine that another names", |n| review("CREATE", &renamed(&assignment(n, "linux")), &Value::Null)),
-        ("the same, with a mistyped selector", |n| review("CREATE", &assignment(n + 1_000_000, "linus"), &Value::Null)),
-        ("an Assignment that leads to another Profile", |n| review("UPDATE", &assignment(n, "changed"), &assignment(n, "linux"))),
-        ("an Assignment that goes", |n| review("DELETE", &Value::Null, &assignment(n, "linux"))),
-        ("a new Profile with a config", |n| review("CREATE", &profile(&format!("new-{n}"), "new"), &Value::Null)),
-        ("a Profile of all machines that gets another label", |_| review("UPDATE", &profile("linux", "other"), &profile("linux", "linux"))),
-        ("a Profile of all machines that goes", |_| review("DELETE", &Value::Null, &profile("linux", "linux"))),
-        ("a default that goes before all machines", |_| review("CREATE", &default(), &Value::Null)),
+        ("a new machine's Assignment", |n| {
+            review("CREATE", &assignment(n + 1_000_000, "linux"), &Value::Null)
+        }),
+        ("the same, of a machine that another names", |n| {
+            review("CREATE", &renamed(&assignment(n, "linux")), &Value::Null)
+        }),
+        ("the same, with a mistyped selector", |n| {
+            review("CREATE", &assignment(n + 1_000_000, "linus"), &Value::Null)
+        }),
+        ("an Assignment that leads to another Profile", |n| {
+            review("UPDATE", &assignment(n, "changed"), &assignment(n, "linux"))
+        }),
+        ("an Assignment that goes", |n| {
+            review("DELETE", &Value::Null, &assignment(n, "linux"))
+        }),
+        ("a new Profile with a config", |n| {
+            review("CREATE", &profile(&format!("new-{n}"), "new"), &Value::Null)
+        }),
+        ("a Profile of all machines that gets another label", |_| {
+            review(
+                "UPDATE",
+                &profile("linux", "other"),
+                &profile("linux", "linux"),
+            )
+        }),
+        ("a Profile of all machines that goes", |_| {
+            review("DELETE", &Value::Null, &profile("linux", "linux"))
+        }),
+        ("a default that goes before all machines", |_| {
+            review("CREATE", &default(), &Value::Null)
+        }),
     ];
     for (what, make) in sorts {
         measure(what, args, make, |bytes| {
-            let beside = Beside { catalog: Some(&all), partition: "", age: None, until: Some(Instant::now() + TIME) };
+            let beside = Beside {
+                catalog: Some(&all),
+                partition: "",
+                age: None,
+                until: Some(Instant::now() + TIME),
+            };
             let answer = validate(&Request::read(bytes)?, &beside).answer;
-            let said = answer.warnings().first().cloned().or_else(|| answer.causes().next().map(|(_, message)| message.to_owned()));
+            let said = answer.warnings().first().cloned().or_else(|| {
+                answer
+                    .causes()
+                    .next()
+                    .map(|(_, message)| message.to_owned())
+            });
             drop(answer.to_json());
             Ok(said.unwrap_or_default())
         })?;
@@ -88,11 +127,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// Times a sort of review. The time is also that for which others had the processor; the CPU time is the review's own.
-fn measure(what: &str, args: &Args, make: Make, ask: impl Fn(&[u8]) -> anyhow::Result<String>) -> anyhow::Result<()> {
+fn measure(
+    what: &str,
+    args: &Args,
+    make: Make,
+    ask: impl Fn(&[u8]) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
     let (mut spent, mut took, mut said) = (Vec::new(), Vec::new(), String::new());
     for turn in 0..args.reviews {
         // Spread over the catalog.
-        let bytes = make(turn.wrapping_mul(7919) % args.assignments.max(1)).to_string().into_bytes();
+        let bytes = make(turn.wrapping_mul(7919) % args.assignments.max(1))
+            .to_string()
+            .into_bytes();
         let (before, started) = (cpu()?, Instant::now());
         said = ask(&bytes)?;
         took.push(started.elapsed());
@@ -107,24 +153,38 @@ fn measure(what: &str, args: &Args, make: Make, ask: impl Fn(&[u8]) -> anyhow::R
 
 /// What this thread has spent of a processor.
 fn cpu() -> anyhow::Result<Duration> {
-    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("there is no clock of this thread")?.into())
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .context("there is no clock of this thread")?
+        .into())
 }
 
 /// The 50th and the 99th, in microseconds.
 fn percentiles(mut all: Vec<Duration>) -> anyhow::Result<[u128; 2]> {
     all.sort_unstable();
-    let last = all.len().checked_sub(1).context("nothing was measured; give --reviews")?;
+    let last = all
+        .len()
+        .checked_sub(1)
+        .context("nothing was measured; give --reviews")?;
     Ok([50, 99].map(|percent| all[last * percent / 100].as_micros()))
 }
 
 /// The Assignment of one machine, as `catalog` has it.
 fn assignment(number: u32, os: &str) -> Value {
-    let octets: Vec<_> = [0x52, 0x54].into_iter().chain(number.to_be_bytes()).map(|octet: u8| format!("{octet:02x}")).collect();
+    let octets: Vec<_> = [0x52, 0x54]
+        .into_iter()
+        .chain(number.to_be_bytes())
+        .map(|octet: u8| format!("{octet:02x}"))
+        .collect();
     let subjects = json!({
         "uuids": [catalog::uuid(number)], "serialNumbers": [format!("SN{number:010}")], "macAddresses": [octets.join(":")],
     });
     let name = format!("rack-{:04}-machine-{number:06}", number / 40);
-    object("Assignment", &name, &json!({}), &json!({ "subjectSelectors": subjects, "profileSelectors": { "os": os } }))
+    object(
+        "Assignment",
+        &name,
+        &json!({}),
+        &json!({ "subjectSelectors": subjects, "profileSelectors": { "os": os } }),
+    )
 }
 
 fn renamed(assignment: &Value) -> Value {
@@ -137,11 +197,21 @@ fn profile(name: &str, os: &str) -> Value {
     let script = "#!ipxe\nkernel http://files.lab/vmlinuz initrd=initrd.gz ignition.config.url={{ ignition }} serial={{ encoded.serial }}\n\
                   initrd http://files.lab/initrd.gz\nboot\n";
     let ignition = "{\"ignition\": {\"version\": \"3.4.0\"}, \"host\": \"{{ subject.hostname | default('none') }}\"}";
-    object("Profile", name, &json!({ "os": os }), &json!({ "ipxe": script, "additionalConfig": { "ignition": ignition } }))
+    object(
+        "Profile",
+        name,
+        &json!({ "os": os }),
+        &json!({ "ipxe": script, "additionalConfig": { "ignition": ignition } }),
+    )
 }
 
 fn default() -> Value {
-    object("Assignment", "everyone", &json!({}), &json!({ "profileSelectors": { "os": "changed" }, "priority": 5 }))
+    object(
+        "Assignment",
+        "everyone",
+        &json!({}),
+        &json!({ "profileSelectors": { "os": "changed" }, "priority": 5 }),
+    )
 }
 
 fn object(kind: &str, name: &str, labels: &Value, spec: &Value) -> Value {
@@ -151,7 +221,8 @@ fn object(kind: &str, name: &str, labels: &Value, spec: &Value) -> Value {
 
 fn review(operation: &str, object: &Value, old: &Value) -> Value {
     let shown = if object.is_null() { old } else { object };
-    let kind = json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": shown["kind"] });
+    let kind =
+        json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": shown["kind"] });
     json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
         "uid": "7c1f", "kind": kind, "operation": operation, "namespace": "machines", "name": shown["metadata"]["name"],
         "userInfo": { "username": "bench" }, "object": object, "oldObject": old,

@@ -14,7 +14,10 @@ pub(crate) fn uuid(number: u32) -> Uuid {
 /// So many machines with an Assignment each, and a few Profiles.
 pub(crate) fn all(assignments: u32) -> Vec<Change> {
     let profiles = [profile("linux"), profile("changed"), profile("after")];
-    profiles.into_iter().chain((0..assignments).map(assignment)).collect()
+    profiles
+        .into_iter()
+        .chain((0..assignments).map(assignment))
+        .collect()
 }
 
 /// The Assignment of one machine.
@@ -33,26 +36,46 @@ pub(crate) fn marker(profile: &str) -> Change {
 }
 
 fn leading_to(number: u32, profile: &str) -> Change {
-    let mac = boot::Mac::from_octets(&[&[0x52, 0x54], &number.to_be_bytes()[..]].concat()).expect("six octets");
-    let labels = [("app.kubernetes.io/managed-by", "inventory"), ("shaper.amahdha.com/scope", "machine")];
+    let mac = boot::Mac::from_octets(&[&[0x52, 0x54], &number.to_be_bytes()[..]].concat())
+        .expect("six octets");
+    let labels = [
+        ("app.kubernetes.io/managed-by", "inventory"),
+        ("shaper.amahdha.com/scope", "machine"),
+    ];
     Change::Assignment(Arc::new(Assignment {
-        key: ObjectKey::new("machines", format!("rack-{:04}-machine-{number:06}", number / 40)),
+        key: ObjectKey::new(
+            "machines",
+            format!("rack-{:04}-machine-{number:06}", number / 40),
+        ),
         created: jiff::Timestamp::new(1_700_000_000 + i64::from(number), 0).ok(),
-        labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        labels: labels
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
         subjects: SubjectSelectors {
             uuids: boot::Sorted::from([uuid(number)]),
             serials: boot::Sorted::from([format!("SN{number:010}").into()]),
             macs: boot::Sorted::from([mac]),
             ..SubjectSelectors::default()
         },
-        profiles: [("os".to_owned(), profile.to_owned())].into_iter().collect(),
+        profiles: [("os".to_owned(), profile.to_owned())]
+            .into_iter()
+            .collect(),
         priority: 0,
     }))
 }
 
 fn profile(name: &str) -> Change {
     let labels = BTreeMap::from([("os".to_owned(), name.to_owned())]);
-    let script = format!("#!ipxe\necho {name}\nkernel http://files.lab/vmlinuz uuid={{{{ subject.uuid }}}}\nboot\n");
-    let profile = Profile::compile(ObjectKey::new("machines", name), None, &labels, &script, &BTreeMap::new());
+    let script = format!(
+        "#!ipxe\necho {name}\nkernel http://files.lab/vmlinuz uuid={{{{ subject.uuid }}}}\nboot\n"
+    );
+    let profile = Profile::compile(
+        ObjectKey::new("machines", name),
+        None,
+        &labels,
+        &script,
+        &BTreeMap::new(),
+    );
     Change::Profile(Arc::new(profile.expect("it is a template")))
 }

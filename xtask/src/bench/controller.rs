@@ -29,7 +29,8 @@ pub(crate) struct Certificates {
 
 /// A port of its own.
 pub(crate) fn listen() -> anyhow::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("can't listen on loopback")?;
+    let listener =
+        std::net::TcpListener::bind("127.0.0.1:0").context("can't listen on loopback")?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -45,11 +46,27 @@ impl Controller {
     ) -> anyhow::Result<Self> {
         let _entered = runtime.enter();
         let listener = TcpListener::from_std(listener)?;
-        let live = Live::mutual("feed", certificates.controller.path(), vec!["shaper-api".parse()?], tls::Metrics::default());
+        let live = Live::mutual(
+            "feed",
+            certificates.controller.path(),
+            vec!["shaper-api".parse()?],
+            tls::Metrics::default(),
+        );
         let stop = CancellationToken::new();
         let metrics = PublisherMetrics::register(&mut Registry::default());
-        let serving = runtime.spawn(feed::serve(listener, publisher.clone(), live, metrics, PublisherLimits::default(), stop.clone()));
-        Ok(Self { publisher, stop, serving })
+        let serving = runtime.spawn(feed::serve(
+            listener,
+            publisher.clone(),
+            live,
+            metrics,
+            PublisherLimits::default(),
+            stop.clone(),
+        ));
+        Ok(Self {
+            publisher,
+            stop,
+            serving,
+        })
     }
 
     pub(crate) fn end(self, runtime: &Runtime) -> anyhow::Result<()> {
@@ -65,7 +82,10 @@ impl Certificates {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let authority = Authority::new("bench")?;
         let directory = |name| Directory::of(&authority.issue(&Leaf::peer(name))?, &authority);
-        Ok(Self { controller: directory("localhost")?, replicas: directory("shaper-api")? })
+        Ok(Self {
+            controller: directory("localhost")?,
+            replicas: directory("shaper-api")?,
+        })
     }
 
     /// The folder of the controller's own.

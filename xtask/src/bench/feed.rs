@@ -41,7 +41,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if optimised::again()? {
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start a runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("can't start a runtime")?;
     measure(args, &runtime)
 }
 
@@ -58,11 +61,17 @@ fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     let indexed = started.elapsed();
     publisher.set_ready();
     let controller = Controller::serve(runtime, publisher, &certificates, listener.try_clone()?)?;
-    println!("{} Assignments are indexed in {} ms; starting {} replicas", args.assignments, indexed.as_millis(), args.replicas);
+    println!(
+        "{} Assignments are indexed in {} ms; starting {} replicas",
+        args.assignments,
+        indexed.as_millis(),
+        args.replicas
+    );
 
     let started = Instant::now();
-    let replicas: Vec<_> =
-        (0..args.replicas).map(|_| Replica::start(&program, port, &certificates, &["--log", "warn"])).collect::<Result<_, _>>()?;
+    let replicas: Vec<_> = (0..args.replicas)
+        .map(|_| Replica::start(&program, port, &certificates, &["--log", "warn"]))
+        .collect::<Result<_, _>>()?;
     let mut ready = Vec::new();
     for replica in &replicas {
         replica.wait_ready(LONG)?;
@@ -70,25 +79,65 @@ fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     }
     let own = memory(std::process::id(), "VmRSS")?.saturating_sub(before);
     let objects = u64::from(args.assignments);
-    let per_object = |bytes: u64| format!("{:.0} MiB, {} bytes an object", bytes as f64 / 1_048_576.0, bytes / objects.max(1));
-    let row = |what: &str, value: String, aim: String| println!("{}", format!("{what:<44} {value:<56} {aim}").trim_end());
+    let per_object = |bytes: u64| {
+        format!(
+            "{:.0} MiB, {} bytes an object",
+            bytes as f64 / 1_048_576.0,
+            bytes / objects.max(1)
+        )
+    };
+    let row = |what: &str, value: String, aim: String| {
+        println!("{}", format!("{what:<44} {value:<56} {aim}").trim_end())
+    };
     println!();
     let ready = longest(&ready);
-    row("process started to all replicas ready", format!("{} ms", ready.as_millis()), aim("at most 10 s", ready <= READY));
+    row(
+        "process started to all replicas ready",
+        format!("{} ms", ready.as_millis()),
+        aim("at most 10 s", ready <= READY),
+    );
     let received = replicas[0].metric("shaper_feed_received_bytes_total")?;
-    row("read from the feed by each", per_object(received), aim("at most 1 KiB an object", received <= objects * KIB));
-    let memory_aim = |bytes: u64| aim("at most 64 MiB and 1 KiB an object", bytes <= BASE + objects * KIB);
-    row("controller's memory for it", per_object(own), memory_aim(own));
+    row(
+        "read from the feed by each",
+        per_object(received),
+        aim("at most 1 KiB an object", received <= objects * KIB),
+    );
+    let memory_aim = |bytes: u64| {
+        aim(
+            "at most 64 MiB and 1 KiB an object",
+            bytes <= BASE + objects * KIB,
+        )
+    };
+    row(
+        "controller's memory for it",
+        per_object(own),
+        memory_aim(own),
+    );
     let resident = largest(&replicas, "VmRSS")?;
-    row("replica's resident memory", per_object(resident), memory_aim(resident));
-    row("replica's peak on the way", per_object(largest(&replicas, "VmHWM")?), String::new());
+    row(
+        "replica's resident memory",
+        per_object(resident),
+        memory_aim(resident),
+    );
+    row(
+        "replica's peak on the way",
+        per_object(largest(&replicas, "VmHWM")?),
+        String::new(),
+    );
 
     let mut took = change(&controller.publisher, &replicas, args)?;
     took.sort_unstable();
     let percentile = |percent: usize| took[(took.len() - 1) * percent / 100];
     let (median, slow, worst) = (percentile(50), percentile(99), percentile(100));
-    let served = format!("p50 {median:.1?}, p99 {slow:.1?}, max {worst:.1?} of {}", took.len());
-    row("change to served by all replicas", served, aim("p99 under 1 s", slow < SERVED));
+    let served = format!(
+        "p50 {median:.1?}, p99 {slow:.1?}, max {worst:.1?} of {}",
+        took.len()
+    );
+    row(
+        "change to served by all replicas",
+        served,
+        aim("p99 under 1 s", slow < SERVED),
+    );
     let steady = largest(&replicas, "VmRSS")?;
 
     for replica in &replicas {
@@ -104,25 +153,43 @@ fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
     for replica in &replicas {
         replica.wait_answer(&asked(0), &script("after"), LONG)?;
     }
-    row("another controller to all replicas on it", format!("{} ms", started.elapsed().as_millis()), String::new());
+    row(
+        "another controller to all replicas on it",
+        format!("{} ms", started.elapsed().as_millis()),
+        String::new(),
+    );
     let peak = largest(&replicas, "VmHWM")?;
-    row("replica's peak on the way", per_object(peak), aim("at most twice the memory of before", peak <= steady * 2));
+    row(
+        "replica's peak on the way",
+        per_object(peak),
+        aim("at most twice the memory of before", peak <= steady * 2),
+    );
     controller.end(runtime)
 }
 
 /// What was to be reached, and whether it was.
 fn aim(text: &str, is_reached: bool) -> String {
-    format!("aim: {text}: {}", if is_reached { "reached" } else { "NOT reached" })
+    format!(
+        "aim: {text}: {}",
+        if is_reached { "reached" } else { "NOT reached" }
+    )
 }
 
 /// The most that one of them has, by a field of the kernel's.
 fn largest(replicas: &[Replica], field: &str) -> anyhow::Result<u64> {
-    let all = replicas.iter().map(|replica| memory(replica.pid(), field)).collect::<Result<Vec<_>, _>>()?;
+    let all = replicas
+        .iter()
+        .map(|replica| memory(replica.pid(), field))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(all.into_iter().max().unwrap_or_default())
 }
 
 /// Makes one change after the other; how long each took until all replicas served it.
-fn change(publisher: &Publisher, replicas: &[Replica], args: &Args) -> anyhow::Result<Vec<Duration>> {
+fn change(
+    publisher: &Publisher,
+    replicas: &[Replica],
+    args: &Args,
+) -> anyhow::Result<Vec<Duration>> {
     let mut all = Vec::new();
     for turn in 0..args.changes {
         // Spread over the catalog, each machine's own Assignment.
@@ -139,7 +206,9 @@ fn change(publisher: &Publisher, replicas: &[Replica], args: &Args) -> anyhow::R
                 })
                 .collect();
             publisher.apply(vec![catalog::changed(number)]);
-            let served = waiting.into_iter().map(|waiting| waiting.join().expect("it does not panic"));
+            let served = waiting
+                .into_iter()
+                .map(|waiting| waiting.join().expect("it does not panic"));
             served.collect::<anyhow::Result<Vec<_>>>()
         })?;
         all.push(longest(&served));

@@ -90,27 +90,59 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         None => {}
     }
     let program = args.shaper.clone().map_or_else(optimised::shaper, Ok)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start a runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("can't start a runtime")?;
     let certificates = Certificates::new()?;
     let sites: Vec<Site> = args
         .assignments
         .iter()
-        .map(|machines| Site::start(&program, *machines, &certificates, &runtime).with_context(|| format!("with {machines} Assignments")))
+        .map(|machines| {
+            Site::start(&program, *machines, &certificates, &runtime)
+                .with_context(|| format!("with {machines} Assignments"))
+        })
         .collect::<Result<_, _>>()?;
     let bare = Bare::start(&sites[0].answer()?)?;
     let mut report = Report::default();
     for site in &sites {
-        report.memory.push(Memory { machines: site.machines, resident: memory(site.replica.pid(), "VmRSS")? });
+        report.memory.push(Memory {
+            machines: site.machines,
+            resident: memory(site.replica.pid(), "VmRSS")?,
+        });
     }
     // The first round warms up caches and branches, and is not counted.
     for round in 0..=args.rounds {
         for keeping in Keeping::ALL {
-            let mut measured = vec![(Case { machines: None, keeping, changes: false }, args.measure(&bare.place(), keeping, round)?)];
+            let mut measured = vec![(
+                Case {
+                    machines: None,
+                    keeping,
+                    changes: false,
+                },
+                args.measure(&bare.place(), keeping, round)?,
+            )];
             for site in &sites {
                 let figures = args.measure(&site.place(), keeping, round)?;
-                measured.push((Case { machines: Some(site.machines), keeping, changes: false }, figures));
-                let figures = site.while_it_changes(args.changes, || args.measure(&site.place(), keeping, round))?;
-                measured.push((Case { machines: Some(site.machines), keeping, changes: true }, figures));
+                measured.push((
+                    Case {
+                        machines: Some(site.machines),
+                        keeping,
+                        changes: false,
+                    },
+                    figures,
+                ));
+                let figures = site.while_it_changes(args.changes, || {
+                    args.measure(&site.place(), keeping, round)
+                })?;
+                measured.push((
+                    Case {
+                        machines: Some(site.machines),
+                        keeping,
+                        changes: true,
+                    },
+                    figures,
+                ));
             }
             if round > 0 {
                 report.add(measured);
@@ -118,10 +150,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     for (site, memory_before) in sites.iter().zip(&mut report.memory) {
-        memory_before.resident = memory_before.resident.max(memory(site.replica.pid(), "VmRSS")?);
+        memory_before.resident = memory_before
+            .resident
+            .max(memory(site.replica.pid(), "VmRSS")?);
     }
     report.print();
-    sites.into_iter().try_for_each(|site| site.controller.end(&runtime))
+    sites
+        .into_iter()
+        .try_for_each(|site| site.controller.end(&runtime))
 }
 
 /// What a client asks, and whose CPU time is counted.
@@ -136,17 +172,45 @@ impl Args {
         let requests = self.requests / keeping.cost();
         let own = std::env::current_exe().context("can't find this program")?;
         let mut client = Command::new(own);
-        client.args(["bench", "http", "client", "--address", &place.address.to_string(), "--requests", &requests.to_string()]);
-        client.args(["--connections", &self.connections.to_string(), "--machines", &place.machines.to_string()]);
-        client.args(["--seed", &round.to_string()]).args(["--each", &keeping.requests().to_string()]);
+        client.args([
+            "bench",
+            "http",
+            "client",
+            "--address",
+            &place.address.to_string(),
+            "--requests",
+            &requests.to_string(),
+        ]);
+        client.args([
+            "--connections",
+            &self.connections.to_string(),
+            "--machines",
+            &place.machines.to_string(),
+        ]);
+        client
+            .args(["--seed", &round.to_string()])
+            .args(["--each", &keeping.requests().to_string()]);
         client.args(["--from", &next_address().to_string()]);
         let before = cpu(place.pid)?;
-        let ended = client.stderr(Stdio::inherit()).output().context("can't run the client")?;
+        let ended = client
+            .stderr(Stdio::inherit())
+            .output()
+            .context("can't run the client")?;
         let used = cpu(place.pid)?.saturating_sub(before);
-        ensure!(ended.status.success(), "the client failed; its message is above");
+        ensure!(
+            ended.status.success(),
+            "the client failed; its message is above"
+        );
         let Seen { p50, p99, others } = Seen::parse(&String::from_utf8_lossy(&ended.stdout))?;
-        ensure!(others <= requests / 10, "{others} of {requests} answers were no scripts");
-        Ok(Figures { cpu: used.as_secs_f64() * 1e6 / f64::from(requests), p50: p50.as_secs_f64() * 1e6, p99: p99.as_secs_f64() * 1e6 })
+        ensure!(
+            others <= requests / 10,
+            "{others} of {requests} answers were no scripts"
+        );
+        Ok(Figures {
+            cpu: used.as_secs_f64() * 1e6 / f64::from(requests),
+            p50: p50.as_secs_f64() * 1e6,
+            p99: p99.as_secs_f64() * 1e6,
+        })
     }
 }
 
@@ -159,27 +223,50 @@ fn next_address() -> Ipv4Addr {
 
 /// CPU time of all threads of a process, those that ended as well, in nanoseconds.
 pub(super) fn cpu(pid: u32) -> anyhow::Result<Duration> {
-    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.try_into().context("a process id is small")?));
-    Ok(clock.and_then(ClockId::now).context("can't read the CPU time of the server")?.into())
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(
+        pid.try_into().context("a process id is small")?,
+    ));
+    Ok(clock
+        .and_then(ClockId::now)
+        .context("can't read the CPU time of the server")?
+        .into())
 }
 
 // === impl Site ===
 
 impl Site {
-    fn start(program: &std::path::Path, machines: u32, certificates: &Certificates, runtime: &Runtime) -> anyhow::Result<Self> {
+    fn start(
+        program: &std::path::Path,
+        machines: u32,
+        certificates: &Certificates,
+        runtime: &Runtime,
+    ) -> anyhow::Result<Self> {
         let publisher = Arc::new(Publisher::new());
         publisher.apply(site::all(machines));
         publisher.set_ready();
         let listener = controller::listen()?;
         let port = listener.local_addr()?.port();
         let controller = Controller::serve(runtime, publisher, certificates, listener)?;
-        let replica = Replica::start(program, port, certificates, &["--log-format", "json", "--log", "info"])?;
+        let replica = Replica::start(
+            program,
+            port,
+            certificates,
+            &["--log-format", "json", "--log", "info"],
+        )?;
         replica.wait_ready(LONG)?;
-        Ok(Self { machines, controller, replica })
+        Ok(Self {
+            machines,
+            controller,
+            replica,
+        })
     }
 
     fn place(&self) -> Place {
-        Place { address: self.replica.http(), pid: self.replica.pid(), machines: self.machines }
+        Place {
+            address: self.replica.http(),
+            pid: self.replica.pid(),
+            machines: self.machines,
+        }
     }
 
     /// The script of a machine.
@@ -187,13 +274,22 @@ impl Site {
         let mut target = String::new();
         site::target(&mut target, 1);
         let answer = self.replica.get(&target)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("an answer has a head")?;
-        ensure!(head.starts_with("HTTP/1.1 200 ") && body.starts_with("#!ipxe\n"), "shaper answers {answer}");
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .context("an answer has a head")?;
+        ensure!(
+            head.starts_with("HTTP/1.1 200 ") && body.starts_with("#!ipxe\n"),
+            "shaper answers {answer}"
+        );
         Ok(body.to_owned())
     }
 
     /// Does something while so many Assignments a second change.
-    fn while_it_changes<T>(&self, changes: u32, act: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    fn while_it_changes<T>(
+        &self,
+        changes: u32,
+        act: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -206,8 +302,14 @@ impl Site {
                     }
                     // Each machine in turn, spread over the catalog; the next time around it gets its first Profile again.
                     let number = turn.wrapping_mul(7919) % self.machines;
-                    let system = if (turn / self.machines).is_multiple_of(2) { "next" } else { "linux" };
-                    self.controller.publisher.apply(vec![site::assignment(number, system)]);
+                    let system = if (turn / self.machines).is_multiple_of(2) {
+                        "next"
+                    } else {
+                        "linux"
+                    };
+                    self.controller
+                        .publisher
+                        .apply(vec![site::assignment(number, system)]);
                 }
             });
             let result = act();
@@ -222,18 +324,40 @@ impl Site {
 impl Bare {
     fn start(body: &str) -> anyhow::Result<Self> {
         let mut file = tempfile::NamedTempFile::new().context("can't write the answer")?;
-        file.write_all(body.as_bytes()).context("can't write the answer")?;
+        file.write_all(body.as_bytes())
+            .context("can't write the answer")?;
         let own = std::env::current_exe().context("can't find this program")?;
         let mut process = Process::start("bare server", own.as_os_str(), None, |command| {
-            command.args(["bench", "http", "bare"]).arg(file.path()).stdout(Stdio::piped());
+            command
+                .args(["bench", "http", "bare"])
+                .arg(file.path())
+                .stdout(Stdio::piped());
         })?;
         let mut said = String::new();
-        BufReader::new(process.child().stdout.take().context("its output is piped")?).read_line(&mut said)?;
-        let address = said.trim().parse().context("the bare server did not start")?;
-        Ok(Self { process, address, _body: file })
+        BufReader::new(
+            process
+                .child()
+                .stdout
+                .take()
+                .context("its output is piped")?,
+        )
+        .read_line(&mut said)?;
+        let address = said
+            .trim()
+            .parse()
+            .context("the bare server did not start")?;
+        Ok(Self {
+            process,
+            address,
+            _body: file,
+        })
     }
 
     fn place(&self) -> Place {
-        Place { address: self.address, pid: self.process.id(), machines: 1000 }
+        Place {
+            address: self.address,
+            pid: self.process.id(),
+            machines: 1000,
+        }
     }
 }

@@ -12,9 +12,24 @@ pub(crate) fn again() -> anyhow::Result<bool> {
         return Ok(false);
     }
     ensure_packages(&[Package::Make])?;
-    let built = Command::new(env!("CARGO")).args(["build", "--release", "--package", "shaper", "--package", "xtask"]).status();
-    ensure!(built.context("can't run cargo")?.success(), "it does not build: the compiler's messages are above");
-    let ended = Command::new(folder().join("xtask")).args(std::env::args_os().skip(1)).status().context("can't run the optimised xtask")?;
+    let built = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "shaper",
+            "--package",
+            "xtask",
+        ])
+        .status();
+    ensure!(
+        built.context("can't run cargo")?.success(),
+        "it does not build: the compiler's messages are above"
+    );
+    let ended = Command::new(folder().join("xtask"))
+        .args(std::env::args_os().skip(1))
+        .status()
+        .context("can't run the optimised xtask")?;
     ensure!(ended.success(), "the measurement ended with {ended}");
     Ok(true)
 }
@@ -22,7 +37,11 @@ pub(crate) fn again() -> anyhow::Result<bool> {
 /// The optimised shaper.
 pub(crate) fn shaper() -> anyhow::Result<PathBuf> {
     let program = folder().join("shaper");
-    ensure!(program.is_file(), "{} is not there; run the command by `cargo xtask bench`, which builds it", program.display());
+    ensure!(
+        program.is_file(),
+        "{} is not there; run the command by `cargo xtask bench`, which builds it",
+        program.display()
+    );
     Ok(program)
 }
 

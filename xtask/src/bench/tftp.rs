@@ -58,14 +58,54 @@ struct Case {
 }
 
 const CASES: [Case; 8] = [
-    Case { clients: 1, by: Clients::Curl, windowsize: 1, mebibytes: 64 },
-    Case { clients: 32, by: Clients::Curl, windowsize: 1, mebibytes: 16 },
-    Case { clients: 200, by: Clients::Curl, windowsize: 1, mebibytes: 3 },
-    Case { clients: 1, by: Clients::One, windowsize: 1, mebibytes: 64 },
-    Case { clients: 32, by: Clients::One, windowsize: 1, mebibytes: 16 },
-    Case { clients: 200, by: Clients::One, windowsize: 1, mebibytes: 3 },
-    Case { clients: 1, by: Clients::One, windowsize: 16, mebibytes: 256 },
-    Case { clients: 32, by: Clients::One, windowsize: 16, mebibytes: 32 },
+    Case {
+        clients: 1,
+        by: Clients::Curl,
+        windowsize: 1,
+        mebibytes: 64,
+    },
+    Case {
+        clients: 32,
+        by: Clients::Curl,
+        windowsize: 1,
+        mebibytes: 16,
+    },
+    Case {
+        clients: 200,
+        by: Clients::Curl,
+        windowsize: 1,
+        mebibytes: 3,
+    },
+    Case {
+        clients: 1,
+        by: Clients::One,
+        windowsize: 1,
+        mebibytes: 64,
+    },
+    Case {
+        clients: 32,
+        by: Clients::One,
+        windowsize: 1,
+        mebibytes: 16,
+    },
+    Case {
+        clients: 200,
+        by: Clients::One,
+        windowsize: 1,
+        mebibytes: 3,
+    },
+    Case {
+        clients: 1,
+        by: Clients::One,
+        windowsize: 16,
+        mebibytes: 256,
+    },
+    Case {
+        clients: 32,
+        by: Clients::One,
+        windowsize: 16,
+        mebibytes: 32,
+    },
 ];
 
 /// What one measurement gave.
@@ -82,7 +122,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     println!("| clients | window | server | CPU s/GiB | MiB/s |\n|---|---|---|---|---|");
     let mut verdicts = String::new();
-    for case in CASES.iter().filter(|case| args.only.is_none_or(|only| only == case.by)) {
+    for case in CASES
+        .iter()
+        .filter(|case| args.only.is_none_or(|only| only == case.by))
+    {
         let medians = measure_all(*case, args.rounds.max(1))?;
         verdict(&mut verdicts, *case, &medians);
     }
@@ -92,15 +135,37 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Does it all again where nothing else listens on port 69.
 fn enter_namespace(args: &Args) -> anyhow::Result<()> {
-    ensure!(process::is_root(), "this needs root: a network namespace, and port 69 in it");
-    ensure_packages(&[Package::Iproute, Package::Dnsmasq, Package::TftpdHpa, Package::Curl])?;
+    ensure!(
+        process::is_root(),
+        "this needs root: a network namespace, and port 69 in it"
+    );
+    ensure_packages(&[
+        Package::Iproute,
+        Package::Dnsmasq,
+        Package::TftpdHpa,
+        Package::Curl,
+    ])?;
     if optimised::again()? {
         return Ok(());
     }
     let own = std::env::current_exe().context("can't find this program")?;
     let mut command = Command::new("unshare");
-    command.args(["--net", "--", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]).arg(own);
-    command.args(["bench", "tftp", "--inside", "--rounds", &args.rounds.to_string()]);
+    command
+        .args([
+            "--net",
+            "--",
+            "sh",
+            "-c",
+            "ip link set lo up && exec \"$0\" \"$@\"",
+        ])
+        .arg(own);
+    command.args([
+        "bench",
+        "tftp",
+        "--inside",
+        "--rounds",
+        &args.rounds.to_string(),
+    ]);
     if let Some(only) = args.only {
         command.args(["--only", only.name()]);
     }
@@ -113,9 +178,13 @@ fn enter_namespace(args: &Args) -> anyhow::Result<()> {
 fn measure_all(case: Case, rounds: usize) -> anyhow::Result<Vec<(Peer, Measured)>> {
     let folder = tempfile::tempdir().context("can't make a temporary folder")?;
     let file = folder.path().join(FILE);
-    std::fs::write(&file, pattern(case.mebibytes << 20)).context("can't write the file to be fetched")?;
+    std::fs::write(&file, pattern(case.mebibytes << 20))
+        .context("can't write the file to be fetched")?;
     // tftpd-hpa and dnsmasq want to see that everybody may read.
-    process::output("chmod", ["-R", "a+rX", &folder.path().display().to_string()])?;
+    process::output(
+        "chmod",
+        ["-R", "a+rX", &folder.path().display().to_string()],
+    )?;
     let mut all: Vec<Vec<Measured>> = Peer::ALL.map(|_| Vec::new()).into();
     for _ in 0..rounds {
         for (peer, measured) in Peer::ALL.iter().zip(&mut all) {
@@ -126,12 +195,21 @@ fn measure_all(case: Case, rounds: usize) -> anyhow::Result<Vec<(Peer, Measured)
     }
     let mut medians = Vec::new();
     for (peer, measured) in Peer::ALL.iter().zip(&all) {
-        let row = format!("{} {} | {} | {}", case.clients, case.by.words(), case.windowsize, peer.name());
+        let row = format!(
+            "{} {} | {} | {}",
+            case.clients,
+            case.by.words(),
+            case.windowsize,
+            peer.name()
+        );
         let Some(median) = median(measured) else {
             println!("| {row} | has no windowsize | |");
             continue;
         };
-        println!("| {row} | {:.2} | {:.0} |", median.seconds_per_gibibyte, median.mebibytes_per_second);
+        println!(
+            "| {row} | {:.2} | {:.0} |",
+            median.seconds_per_gibibyte, median.mebibytes_per_second
+        );
         medians.push((*peer, median));
     }
     Ok(medians)
@@ -146,21 +224,36 @@ fn measure(peer: Peer, case: Case, folder: &Path) -> anyhow::Result<Measured> {
     match case.by {
         Clients::Curl => fetch_with_curl(case.clients)?,
         Clients::One => {
-            let load = Load { clients: case.clients, blksize: 1432, windowsize: case.windowsize, bytes: case.mebibytes << 20 };
+            let load = Load {
+                clients: case.clients,
+                blksize: 1432,
+                windowsize: case.windowsize,
+                bytes: case.mebibytes << 20,
+            };
             client::fetch(load).with_context(|| format!("from {}", peer.name()))?;
         }
     }
     let took = started.elapsed();
     // A server that forks ends its children a moment later.
     std::thread::sleep(Duration::from_millis(200));
-    let used = group.usage()?.checked_sub(before).context("the CPU clock runs backwards")?;
+    let used = group
+        .usage()?
+        .checked_sub(before)
+        .context("the CPU clock runs backwards")?;
     let mebibytes = bytes as f64 / f64::from(1 << 20);
-    Ok(Measured { seconds_per_gibibyte: used.as_secs_f64() / (mebibytes / 1024.0), mebibytes_per_second: mebibytes / took.as_secs_f64() })
+    Ok(Measured {
+        seconds_per_gibibyte: used.as_secs_f64() / (mebibytes / 1024.0),
+        mebibytes_per_second: mebibytes / took.as_secs_f64(),
+    })
 }
 
 fn fetch_with_curl(clients: usize) -> anyhow::Result<()> {
     let url = format!("tftp://127.0.0.1/{FILE}");
-    let start = |_| Command::new("curl").args(["-sS", "--tftp-blksize", "1432", "-o", "/dev/null", &url]).spawn();
+    let start = |_| {
+        Command::new("curl")
+            .args(["-sS", "--tftp-blksize", "1432", "-o", "/dev/null", &url])
+            .spawn()
+    };
     let running: Result<Vec<_>, _> = (0..clients).map(start).collect();
     for mut curl in running.context("can't run curl")? {
         let status = curl.wait().context("can't wait for curl")?;
@@ -171,7 +264,10 @@ fn fetch_with_curl(clients: usize) -> anyhow::Result<()> {
 
 /// Bytes of which each block is another.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {
-    (0..length.div_ceil(8) as u64).flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).take(length).collect()
+    (0..length.div_ceil(8) as u64)
+        .flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
+        .take(length)
+        .collect()
 }
 
 fn median(measured: &[Measured]) -> Option<Measured> {
@@ -188,11 +284,23 @@ fn median(measured: &[Measured]) -> Option<Measured> {
 
 fn verdict(out: &mut String, case: Case, medians: &[(Peer, Measured)]) {
     let ours = medians.iter().find(|(peer, _)| *peer == Peer::Shaper);
-    let others = || medians.iter().filter(|(peer, _)| *peer != Peer::Shaper).map(|(_, measured)| measured);
-    let cheapest = others().map(|measured| measured.seconds_per_gibibyte).min_by(f64::total_cmp);
-    let fastest = others().map(|measured| measured.mebibytes_per_second).max_by(f64::total_cmp);
+    let others = || {
+        medians
+            .iter()
+            .filter(|(peer, _)| *peer != Peer::Shaper)
+            .map(|(_, measured)| measured)
+    };
+    let cheapest = others()
+        .map(|measured| measured.seconds_per_gibibyte)
+        .min_by(f64::total_cmp);
+    let fastest = others()
+        .map(|measured| measured.mebibytes_per_second)
+        .max_by(f64::total_cmp);
     if let (Some((_, ours)), Some(cheapest), Some(fastest)) = (ours, cheapest, fastest) {
-        let (cpu, speed) = (ours.seconds_per_gibibyte / cheapest, ours.mebibytes_per_second / fastest);
+        let (cpu, speed) = (
+            ours.seconds_per_gibibyte / cheapest,
+            ours.mebibytes_per_second / fastest,
+        );
         let _ = writeln!(
             out,
             "{} {}: {cpu:.2} of the CPU of the cheaper one (aim: at most {:.1}), {speed:.2} of the throughput of the faster one (aim: at least 1)",

@@ -37,8 +37,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if optimised::again()? {
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start a runtime")?;
-    let server = Arc::new(runtime.block_on(FakeApiServer::start()).context("can't listen on loopback")?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("can't start a runtime")?;
+    let server = Arc::new(
+        runtime
+            .block_on(FakeApiServer::start())
+            .context("can't listen on loopback")?,
+    );
     server.set_bookmarks(Duration::from_secs(10));
     server.put(lease());
     let renewed = server.clone();
@@ -55,20 +62,51 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let certificates = Certificates::new()?;
     let kubeconfig = tempfile::NamedTempFile::new().context("can't make a temporary file")?;
     fs::write(kubeconfig.path(), server.kubeconfig()).context("can't write a kubeconfig")?;
-    let admin = TcpListener::bind("127.0.0.1:0").context("can't listen on loopback")?.local_addr()?;
+    let admin = TcpListener::bind("127.0.0.1:0")
+        .context("can't listen on loopback")?
+        .local_addr()?;
     let started = Instant::now();
-    let mut process = Process::start("shaper controller", optimised::shaper()?.as_os_str(), None, |command| {
-        command.args(["controller", "--feed-listen", "127.0.0.1:0", "--log", "warn", "--lease-namespace", "shaper-system"]);
-        command.args(["--admin-listen", &admin.to_string(), "--kubeconfig"]).arg(kubeconfig.path());
-        command.arg("--feed-tls-dir").arg(certificates.of_controllers()).stdin(Stdio::null());
-    })?;
+    let mut process = Process::start(
+        "shaper controller",
+        optimised::shaper()?.as_os_str(),
+        None,
+        |command| {
+            command.args([
+                "controller",
+                "--feed-listen",
+                "127.0.0.1:0",
+                "--log",
+                "warn",
+                "--lease-namespace",
+                "shaper-system",
+            ]);
+            command
+                .args(["--admin-listen", &admin.to_string(), "--kubeconfig"])
+                .arg(kubeconfig.path());
+            command
+                .arg("--feed-tls-dir")
+                .arg(certificates.of_controllers())
+                .stdin(Stdio::null());
+        },
+    )?;
     let pid = process.child().id();
-    wait(&format!("http://{admin}/readyz"), |response| response.status == 200)?;
+    wait(&format!("http://{admin}/readyz"), |response| {
+        response.status == 200
+    })?;
     let ready = started.elapsed();
     let objects = u64::from(args.assignments).max(1);
     let row = |what: &str, value: String| println!("{what:<44} {value}");
-    let per_object = |bytes: u64| format!("{:.0} MiB, {} bytes an object", bytes as f64 / 1_048_576.0, bytes / objects);
-    row("process started to ready", format!("{} ms", ready.as_millis()));
+    let per_object = |bytes: u64| {
+        format!(
+            "{:.0} MiB, {} bytes an object",
+            bytes as f64 / 1_048_576.0,
+            bytes / objects
+        )
+    };
+    row(
+        "process started to ready",
+        format!("{} ms", ready.as_millis()),
+    );
     // What the start left behind is given back in a moment.
     std::thread::sleep(Duration::from_secs(3));
     let steady = memory(pid, "VmRSS")?;
@@ -80,16 +118,40 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // Whatever is there after the listing is only there if it was made.
     server.put(assignment(args.assignments));
     let is_listed = |response: &http::Response| {
-        let value = |name: &str| response.body.lines().find(|line| line.contains(name) && !line.starts_with('#')).map(str::to_owned);
-        let listings = response.body.lines().filter(|line| line.contains("listings_total") && !line.starts_with('#'));
-        let listings: u64 = listings.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
-        listings >= 3 && value("Assignment").is_some_and(|line| line.ends_with(&format!(" {}", args.assignments + 1)))
+        let value = |name: &str| {
+            response
+                .body
+                .lines()
+                .find(|line| line.contains(name) && !line.starts_with('#'))
+                .map(str::to_owned)
+        };
+        let listings = response
+            .body
+            .lines()
+            .filter(|line| line.contains("listings_total") && !line.starts_with('#'));
+        let listings: u64 = listings
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum();
+        listings >= 3
+            && value("Assignment")
+                .is_some_and(|line| line.ends_with(&format!(" {}", args.assignments + 1)))
     };
     wait(&format!("http://{admin}/metrics"), is_listed)?;
     drop(gone);
     let peak = memory(pid, "VmHWM")?;
-    row("peak while it lists again (410)", format!("{}, {:.2} of steady", per_object(peak), peak as f64 / steady as f64));
-    let writes = server.calls().iter().filter(|call| matches!(call.verb, Verb::Patch) && call.plural != "leases").count();
+    row(
+        "peak while it lists again (410)",
+        format!(
+            "{}, {:.2} of steady",
+            per_object(peak),
+            peak as f64 / steady as f64
+        ),
+    );
+    let writes = server
+        .calls()
+        .iter()
+        .filter(|call| matches!(call.verb, Verb::Patch) && call.plural != "leases")
+        .count();
     row("writes without the Lease", writes.to_string());
     Ok(())
 }
@@ -116,18 +178,32 @@ fn lease() -> Value {
 
 fn profile() -> Value {
     let script = "#!ipxe\nkernel http://files.lab/vmlinuz uuid={{ subject.uuid }}\nboot\n";
-    object("Profile", "linux", &json!({ "os": "linux" }), &json!({ "ipxe": script }))
+    object(
+        "Profile",
+        "linux",
+        &json!({ "os": "linux" }),
+        &json!({ "ipxe": script }),
+    )
 }
 
 /// As an inventory writes it: one machine by all that it says of itself.
 fn assignment(number: u32) -> Value {
-    let octets: Vec<_> = [0x52, 0x54].into_iter().chain(number.to_be_bytes()).map(|octet: u8| format!("{octet:02x}")).collect();
+    let octets: Vec<_> = [0x52, 0x54]
+        .into_iter()
+        .chain(number.to_be_bytes())
+        .map(|octet: u8| format!("{octet:02x}"))
+        .collect();
     let subjects = json!({
         "uuids": [catalog::uuid(number)], "serialNumbers": [format!("SN{number:010}")], "macAddresses": [octets.join(":")],
     });
     let labels = json!({ "app.kubernetes.io/managed-by": "inventory", "shaper.amahdha.com/scope": "machine" });
     let name = format!("rack-{:04}-machine-{number:06}", number / 40);
-    object("Assignment", &name, &labels, &json!({ "subjectSelectors": subjects, "profileSelectors": { "os": "linux" } }))
+    object(
+        "Assignment",
+        &name,
+        &labels,
+        &json!({ "subjectSelectors": subjects, "profileSelectors": { "os": "linux" } }),
+    )
 }
 
 fn object(kind: &str, name: &str, labels: &Value, spec: &Value) -> Value {

@@ -36,7 +36,13 @@ pub(super) enum Broken {
 impl<'p, C> Timed<'p, C> {
     /// From the end of one answer, or from now, to the end of the next request's head.
     pub(super) fn new(connection: C, limit: Duration, progress: &'p Progress) -> Self {
-        Self { connection, progress, limit, timer: Box::pin(sleep(limit)), waiting: None }
+        Self {
+            connection,
+            progress,
+            limit,
+            timer: Box::pin(sleep(limit)),
+            waiting: None,
+        }
     }
 
     /// Ready when a request was waited for too long.
@@ -101,7 +107,10 @@ mod tests {
         };
         let ended = Timed::new(Box::pin(connection), LIMIT, &progress).await;
         assert!(matches!(ended, Err(Broken::Silent)), "{ended:?}");
-        assert_eq!(started.elapsed().as_secs(), 10 + 10 + 40 + 10 + LIMIT.as_secs());
+        assert_eq!(
+            started.elapsed().as_secs(),
+            10 + 10 + 40 + 10 + LIMIT.as_secs()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -118,7 +127,10 @@ mod tests {
         };
         let ended = Timed::new(Box::pin(connection), LIMIT, &progress).await;
         assert!(matches!(ended, Err(Broken::Silent)), "{ended:?}");
-        assert_eq!(started.elapsed().as_secs(), 10 + 10 + 10 - 1 + LIMIT.as_secs());
+        assert_eq!(
+            started.elapsed().as_secs(),
+            10 + 10 + 10 - 1 + LIMIT.as_secs()
+        );
     }
 
     #[tokio::test(start_paused = true)]

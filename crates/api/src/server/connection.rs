@@ -97,10 +97,18 @@ impl Shared {
     {
         self.metrics.connections.inc();
         let progress = Progress::new();
-        let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(self.respond(&request, &peer, &progress, &stop))));
+        let service = service_fn(|request| {
+            std::future::ready(Ok::<_, Infallible>(
+                self.respond(&request, &peer, &progress, &stop),
+            ))
+        });
         let refuse = |status| self.refuse(status, &peer, &progress);
         let stream = RawTarget::telling(stream, |head: &[u8]| self.boot.look_ahead(head));
-        let stream = Refusal::new(Patience::new(stream, self.limits.answer), progress.is_ours.clone(), refuse);
+        let stream = Refusal::new(
+            Patience::new(stream, self.limits.answer),
+            progress.is_ours.clone(),
+            refuse,
+        );
         let connection = http1::Builder::new()
             .max_buf_size(HEAD_BUFFER_BYTES)
             // A client may say that it has nothing more to ask.
@@ -113,7 +121,9 @@ impl Shared {
         };
         if let Err(error) = ended {
             debug!(peer = %peer.remote, %error, "connection ended");
-            if matches!(&error, Broken::Http(error) if error.is_parse()) && !progress.is_refused.load(Ordering::Relaxed) {
+            if matches!(&error, Broken::Http(error) if error.is_parse())
+                && !progress.is_refused.load(Ordering::Relaxed)
+            {
                 // HTTP/2, which hyper knows and says nothing to.
                 self.refuse(StatusCode::BAD_REQUEST, &peer, &progress);
             }
@@ -125,7 +135,11 @@ impl Shared {
     }
 
     /// The server stops: a client that has not asked yet may do so, and what was asked is answered.
-    async fn finish<C, S>(&self, connection: &mut Timed<'_, http1::Connection<C, S>>, progress: &Progress) -> Result<(), Broken>
+    async fn finish<C, S>(
+        &self,
+        connection: &mut Timed<'_, http1::Connection<C, S>>,
+        progress: &Progress,
+    ) -> Result<(), Broken>
     where
         C: hyper::rt::Read + hyper::rt::Write + Unpin,
         S: hyper::service::HttpService<Incoming, ResBody = Text>,
@@ -147,16 +161,29 @@ impl Shared {
         progress.is_refused.store(true, Ordering::Relaxed);
         progress.is_talking.store(true, Ordering::Relaxed);
         let (outcome, reason) = match status {
-            StatusCode::URI_TOO_LONG => (Outcome::TargetTooLong, "path and query are too long; send fewer or shorter labels"),
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-                (Outcome::HeadersTooLarge, "the request line and the headers are too long; send fewer or shorter labels and headers")
-            }
-            _ => (Outcome::BadRequest, "this is no HTTP/1 request that shaper can read; if it was meant for HTTPS, that has another port"),
+            StatusCode::URI_TOO_LONG => (
+                Outcome::TargetTooLong,
+                "path and query are too long; send fewer or shorter labels",
+            ),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+                Outcome::HeadersTooLarge,
+                "the request line and the headers are too long; send fewer or shorter labels and headers",
+            ),
+            _ => (
+                Outcome::BadRequest,
+                "this is no HTTP/1 request that shaper can read; if it was meant for HTTPS, that has another port",
+            ),
         };
         let answer = Answer::failure(Route::Unknown, outcome, reason.to_owned());
         let id = self.ids.next();
         self.metrics.count(&answer, Duration::ZERO);
-        self.lines.say(&answer, &peer.ip, id.as_str(), SystemTime::now(), Duration::ZERO);
+        self.lines.say(
+            &answer,
+            &peer.ip,
+            id.as_str(),
+            SystemTime::now(),
+            Duration::ZERO,
+        );
         let status = answer.status();
         let body = request::sentence(&answer.body, status, &id);
         let head = format!(

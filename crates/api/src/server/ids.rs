@@ -28,10 +28,16 @@ impl Ids {
     }
 
     fn starting(prefix: u32, next: usize) -> Self {
-        let mut start = RequestId { text: [0; _], len: 0 };
+        let mut start = RequestId {
+            text: [0; _],
+            len: 0,
+        };
         start.push_hex(u64::from(prefix), 8);
         start.push(b'-');
-        Self { start, next: AtomicUsize::new(next) }
+        Self {
+            start,
+            next: AtomicUsize::new(next),
+        }
     }
 
     pub(super) fn next(&self) -> RequestId {
@@ -81,8 +87,14 @@ mod tests {
     #[test]
     fn ids_are_two_numbers_and_none_comes_twice() {
         let ids = Ids::starting(0x1f, 9);
-        assert_eq!([ids.next().to_string(), ids.next().to_string()], ["0000001f-9", "0000001f-a"]);
+        assert_eq!(
+            [ids.next().to_string(), ids.next().to_string()],
+            ["0000001f-9", "0000001f-a"]
+        );
         let last = Ids::starting(u32::MAX, usize::MAX).next();
-        assert_eq!((last.as_str(), last.to_header().as_bytes().len()), ("ffffffff-ffffffffffffffff", RequestId::MAX_BYTES));
+        assert_eq!(
+            (last.as_str(), last.to_header().as_bytes().len()),
+            ("ffffffff-ffffffffffffffff", RequestId::MAX_BYTES)
+        );
     }
 }

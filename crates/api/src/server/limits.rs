@@ -48,6 +48,12 @@ impl Limits {
             return self;
         }
         let shedding = (open_files / 8).clamp(1, self.shedding);
-        Self { connections: open_files.saturating_sub(shedding).clamp(1, self.connections), shedding, ..self }
+        Self {
+            connections: open_files
+                .saturating_sub(shedding)
+                .clamp(1, self.connections),
+            shedding,
+            ..self
+        }
     }
 }

@@ -12,12 +12,16 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// Listens on an address with so many sockets; `[::]` takes IPv4 as well, and is `0.0.0.0` where there is no IPv6. Says on which port.
 pub(super) fn listen(address: SocketAddr, count: usize) -> io::Result<(Vec<Socket>, SocketAddr)> {
     let first = match open(address, false) {
-        Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !has_ipv6() => {
-            open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()), false)?
-        }
+        Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !has_ipv6() => open(
+            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()),
+            false,
+        )?,
         opened => opened?,
     };
-    let address = first.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+    let address = first
+        .local_addr()?
+        .as_socket()
+        .ok_or(io::ErrorKind::Unsupported)?;
     let mut sockets = vec![first];
     for _ in 1..count {
         sockets.push(open(address, true)?);
@@ -29,7 +33,11 @@ pub(super) fn listen(address: SocketAddr, count: usize) -> io::Result<(Vec<Socke
 /// Binds a socket. One that does not share its address gets none that another has, this program run twice included; once it has it, others may
 /// share it.
 fn open(address: SocketAddr, is_sharing: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -56,7 +64,12 @@ fn has_ipv6() -> bool {
 
 /// A peer that hung up while it waited is no reason to slow down.
 pub(super) fn is_about_one_connection(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
 }
 
 #[cfg(test)]
@@ -67,7 +80,10 @@ mod tests {
     fn an_address_that_another_listens_on_is_refused() {
         let (_sockets, address) = listen("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         for count in [1, 2] {
-            assert_eq!(listen(address, count).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            assert_eq!(
+                listen(address, count).unwrap_err().kind(),
+                io::ErrorKind::AddrInUse
+            );
         }
     }
 }

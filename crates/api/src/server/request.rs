@@ -51,7 +51,12 @@ impl Shared {
         let body = Bytes::from_owner(LongText(answer.body.clone(), self.clone()));
         if before + bytes > self.limits.answer_bytes {
             let reason = "shaper has too many long answers that clients are still taking; try again in a moment".to_owned();
-            return Answer { body: reason.into(), outcome: Outcome::Overloaded, content_type: ContentType::Text, ..answer };
+            return Answer {
+                body: reason.into(),
+                outcome: Outcome::Overloaded,
+                content_type: ContentType::Text,
+                ..answer
+            };
         }
         Answer { body, ..answer }
     }
@@ -66,17 +71,30 @@ impl Shared {
         let started = Instant::now();
         let catalog = self.boot.synced();
         let (answer, in_flight) = match InFlight::enter(self) {
-            Some(in_flight) => (self.room(self.answer(catalog.as_deref(), request, peer)), Some(in_flight)),
+            Some(in_flight) => (
+                self.room(self.answer(catalog.as_deref(), request, peer)),
+                Some(in_flight),
+            ),
             None => {
-                let reason = "shaper has too many requests at once; try again in a moment".to_owned();
-                (Answer::failure(Route::of(request.uri().path()), Outcome::Overloaded, reason), None)
+                let reason =
+                    "shaper has too many requests at once; try again in a moment".to_owned();
+                (
+                    Answer::failure(Route::of(request.uri().path()), Outcome::Overloaded, reason),
+                    None,
+                )
             }
         };
         let id = self.ids.next();
         let ended = Instant::now();
         let took = ended - started;
         self.metrics.count(&answer, took);
-        self.lines.say(&answer, &peer.ip, id.as_str(), wall::time(ended.into_std()), took);
+        self.lines.say(
+            &answer,
+            &peer.ip,
+            id.as_str(),
+            wall::time(ended.into_std()),
+            took,
+        );
         let mut response = response(answer, &id, in_flight);
         // Nothing here has a use for a body; see `RawTarget`.
         let has_body = !request.body().is_end_stream();
@@ -84,22 +102,39 @@ impl Shared {
             progress.is_talking.store(true, Ordering::Relaxed);
         }
         if has_body || stop.is_cancelled() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         progress.answer(ended);
         response
     }
 
-    fn answer<'c>(&self, catalog: Option<&'c Arc<Catalog>>, request: &http::Request<Incoming>, peer: &Peer) -> Answer<'c> {
+    fn answer<'c>(
+        &self,
+        catalog: Option<&'c Arc<Catalog>>,
+        request: &http::Request<Incoming>,
+        peer: &Peer,
+    ) -> Answer<'c> {
         let uri = request.uri();
         let route = Route::of(uri.path());
-        let header_bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let header_bytes: usize = request
+            .headers()
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum();
         if header_bytes > self.limits.header_bytes {
-            let reason = format!("the headers are longer than {} bytes", self.limits.header_bytes);
+            let reason = format!(
+                "the headers are longer than {} bytes",
+                self.limits.header_bytes
+            );
             return Answer::failure(route, Outcome::HeadersTooLarge, reason);
         }
         let host = uri.authority().map(http::uri::Authority::as_str);
-        let header = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("not ASCII"));
+        let header = request
+            .headers()
+            .get(header::HOST)
+            .map(|host| host.to_str().unwrap_or("not ASCII"));
         let request = Request {
             method: request.method(),
             path: uri.path(),
@@ -119,13 +154,22 @@ impl Shared {
 /// Its length is told by hyper, from the size hint of the body.
 fn response(answer: Answer<'_>, id: &RequestId, in_flight: Option<InFlight>) -> Response<Text> {
     let status = answer.status();
-    let bytes = if status.is_success() { answer.body } else { sentence(&answer.body, status, id) };
-    let mut response = Response::new(Text { bytes, _in_flight: in_flight });
+    let bytes = if status.is_success() {
+        answer.body
+    } else {
+        sentence(&answer.body, status, id)
+    };
+    let mut response = Response::new(Text {
+        bytes,
+        _in_flight: in_flight,
+    });
     *response.status_mut() = status;
     let headers = response.headers_mut();
     *headers = self::headers(answer.content_type, id);
     match answer.outcome {
-        Outcome::MethodNotAllowed => drop(headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"))),
+        Outcome::MethodNotAllowed => {
+            drop(headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD")))
+        }
         Outcome::NotReady | Outcome::NotAccepted | Outcome::Overloaded => {
             drop(headers.insert(header::RETRY_AFTER, shed::retry_after().into()));
         }
@@ -142,7 +186,11 @@ fn headers(content_type: ContentType, id: &RequestId) -> HeaderMap {
         let content_type = HeaderValue::from_static(content_type.name());
         let no_store = HeaderValue::from_static("no-store");
         let id = HeaderValue::from_static("none yet");
-        HeaderMap::from_iter([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, no_store), (REQUEST_ID, id)])
+        HeaderMap::from_iter([
+            (header::CONTENT_TYPE, content_type),
+            (header::CACHE_CONTROL, no_store),
+            (REQUEST_ID, id),
+        ])
     }
     let mut headers = match content_type {
         ContentType::Text => TEXT.clone(),
@@ -169,7 +217,8 @@ impl InFlight {
         let entered = Self(shared.clone());
         // What other threads write is looked at only where there is much on this one; what those may enter who do not look has room beside it.
         let limit = shared.limits.in_flight;
-        let has_room = others < shared.few_in_flight || shared.metrics.in_flight() <= limit - limit / 4;
+        let has_room =
+            others < shared.few_in_flight || shared.metrics.in_flight() <= limit - limit / 4;
         has_room.then_some(entered)
     }
 }
@@ -190,7 +239,9 @@ impl AsRef<[u8]> for LongText {
 
 impl Drop for LongText {
     fn drop(&mut self) {
-        self.1.answer_bytes.fetch_sub(self.0.len(), Ordering::Relaxed);
+        self.1
+            .answer_bytes
+            .fetch_sub(self.0.len(), Ordering::Relaxed);
     }
 }
 
@@ -200,7 +251,10 @@ impl Body for Text {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let bytes = std::mem::take(&mut self.bytes);
         Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
     }
@@ -226,19 +280,44 @@ mod tests {
 
     #[test]
     fn no_more_requests_are_answered_at_once_than_may_be_on_whichever_threads() {
-        let boot = Arc::new(Boot::new(Arc::new(SharedCatalog::new(Catalog::new())), ExtrinsicLabels::default(), None));
+        let boot = Arc::new(Boot::new(
+            Arc::new(SharedCatalog::new(Catalog::new())),
+            ExtrinsicLabels::default(),
+            None,
+        ));
         let metrics = Metrics::register(&mut Registry::default());
         let most = 96;
-        let limits = Limits { in_flight: most, ..Limits::default() };
-        let server = Server::bind(([127, 0, 0, 1], 0).into(), boot, metrics, Arc::new(()), limits).unwrap();
-        let threads: Vec<_> = server.sockets.iter().map(|_| Arc::new(server.shared.of_another_thread())).collect();
+        let limits = Limits {
+            in_flight: most,
+            ..Limits::default()
+        };
+        let server = Server::bind(
+            ([127, 0, 0, 1], 0).into(),
+            boot,
+            metrics,
+            Arc::new(()),
+            limits,
+        )
+        .unwrap();
+        let threads: Vec<_> = server
+            .sockets
+            .iter()
+            .map(|_| Arc::new(server.shared.of_another_thread()))
+            .collect();
         // All on one thread; on each in turn; one thread after the other.
-        let places: [fn(usize, usize) -> usize; 3] =
-            [|_, _| 0, |number, threads| number % threads, |number, threads| (number / 150).min(threads - 1)];
+        let places: [fn(usize, usize) -> usize; 3] = [
+            |_, _| 0,
+            |number, threads| number % threads,
+            |number, threads| (number / 150).min(threads - 1),
+        ];
         for place in places {
             let enter = |number: usize| InFlight::enter(&threads[place(number, threads.len())]);
             let mut entered: Vec<_> = (0..200).filter_map(enter).collect();
-            assert!((most * 3 / 4..=most).contains(&entered.len()), "{}", entered.len());
+            assert!(
+                (most * 3 / 4..=most).contains(&entered.len()),
+                "{}",
+                entered.len()
+            );
             assert!(enter(199).is_none());
             entered.clear();
             assert!(enter(199).is_some());

@@ -33,11 +33,17 @@ mod tests {
         for back in [0, 1, 1, 500, 5000, 999, 0] {
             let (before, at) = (SystemTime::now(), Instant::now());
             let back = Duration::from_millis(back);
-            let time = time(at.checked_sub(back).expect("the computer has run for longer")) + back;
+            let time = time(
+                at.checked_sub(back)
+                    .expect("the computer has run for longer"),
+            ) + back;
             let after = SystemTime::now();
             // The clock on the wall may run a little faster or slower.
             let slack = Duration::from_millis(1) + started.elapsed() / 100;
-            assert!(before - slack <= time && time <= after + slack, "{before:?} {time:?} {after:?}");
+            assert!(
+                before - slack <= time && time <= after + slack,
+                "{before:?} {time:?} {after:?}"
+            );
         }
     }
 }

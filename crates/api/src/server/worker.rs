@@ -30,7 +30,11 @@ impl Worker {
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, remote)) => {
-                    shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).is_over();
+                    shared
+                        .trouble
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .is_over();
                     if let Some(place) = stop.run_until_cancelled(shared.place()).await {
                         shared.clone().take(stream, remote, place, &tasks, &stop);
                     }
@@ -38,7 +42,11 @@ impl Worker {
                 Err(error) => {
                     shared.metrics.accept_errors.inc();
                     if !listen::is_about_one_connection(&error) {
-                        shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).tell(&error);
+                        shared
+                            .trouble
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .tell(&error);
                         sleep(Duration::from_millis(100)).await;
                     }
                 }
@@ -46,13 +54,18 @@ impl Worker {
         }
         // Whoever the system has let in already would be reset.
         while let Ok(Ok((stream, remote))) = timeout(Duration::ZERO, listener.accept()).await {
-            let Some(place) = shared.free_place() else { break };
+            let Some(place) = shared.free_place() else {
+                break;
+            };
             shared.clone().take(stream, remote, place, &tasks, &stop);
         }
         drop(listener);
         tasks.close();
         if timeout(shared.limits.drain, tasks.wait()).await.is_err() {
-            warn!(connections = tasks.len(), "some clients did not take their answer in time");
+            warn!(
+                connections = tasks.len(),
+                "some clients did not take their answer in time"
+            );
         }
         Ok(())
     }

@@ -30,7 +30,9 @@ impl Catalog {
 
     /// The second, once the leaf had the time to come: the Assignment.
     pub fn look_further(&self, query: &[u8]) {
-        let bucket = self.uuid_among_many(query).and_then(|uuid| self.uuids.get(&uuid));
+        let bucket = self
+            .uuid_among_many(query)
+            .and_then(|uuid| self.uuids.get(&uuid));
         if let Some(assignment) = bucket.and_then(|bucket| bucket.first()) {
             // In the order of selection; they are not all in one line of the cache.
             fetch(&assignment.priority);
@@ -73,15 +75,24 @@ mod tests {
     #[test]
     fn it_looks_ahead_for_whoever_begins_with_a_uuid_and_where_there_are_many() {
         let mut catalog = Catalog::new();
-        let uuid = |number: usize| Uuid::from_u128(0x47c6_da67_7477_4970_aa03_0000_0000_0000 | number as u128);
+        let uuid = |number: usize| {
+            Uuid::from_u128(0x47c6_da67_7477_4970_aa03_0000_0000_0000 | number as u128)
+        };
         let mut seen = Vec::new();
         for number in 0..=MANY {
-            seen.push(catalog.uuid_among_many(format!("uuid={}&mac=", uuid(0)).as_bytes()).is_some());
+            seen.push(
+                catalog
+                    .uuid_among_many(format!("uuid={}&mac=", uuid(0)).as_bytes())
+                    .is_some(),
+            );
             catalog.apply(Change::Assignment(Arc::new(Assignment {
                 key: ObjectKey::new("n", format!("{number}")),
                 created: None,
                 labels: Labels::default(),
-                subjects: SubjectSelectors { uuids: [uuid(number)].into(), ..SubjectSelectors::default() },
+                subjects: SubjectSelectors {
+                    uuids: [uuid(number)].into(),
+                    ..SubjectSelectors::default()
+                },
                 profiles: Labels::default(),
                 priority: 0,
             })));
@@ -93,9 +104,12 @@ mod tests {
             catalog.look_ahead(query.as_bytes());
             catalog.look_further(query.as_bytes());
         }
-        for other in
-            ["", "uuid=", "mac=52:54:00:00:00:01&uuid=47c6da67-7477-4970-aa03-000000000000", "uuid=47c6da67-7477-4970-aa03-00000000000x"]
-        {
+        for other in [
+            "",
+            "uuid=",
+            "mac=52:54:00:00:00:01&uuid=47c6da67-7477-4970-aa03-000000000000",
+            "uuid=47c6da67-7477-4970-aa03-00000000000x",
+        ] {
             assert_eq!(catalog.uuid_among_many(other.as_bytes()), None, "{other}");
         }
     }

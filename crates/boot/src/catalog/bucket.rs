@@ -36,13 +36,20 @@ pub(crate) struct Iter<'b, T: Ranked> {
 
 impl<T: Ranked> Bucket<T> {
     pub(crate) fn iter(&self) -> Iter<'_, T> {
-        let many = self.many().map(|objects| Box::new(objects.iter().map(|entry| &entry.0)) as Box<dyn Iterator<Item = _>>);
-        Iter { few: self.few().iter(), many }
+        let many = self.many().map(|objects| {
+            Box::new(objects.iter().map(|entry| &entry.0)) as Box<dyn Iterator<Item = _>>
+        });
+        Iter {
+            few: self.few().iter(),
+            many,
+        }
     }
 
     /// The first of them.
     pub(crate) fn first(&self) -> Option<&Arc<T>> {
-        self.few().first().or_else(|| self.many()?.first().map(|entry| &entry.0))
+        self.few()
+            .first()
+            .or_else(|| self.many()?.first().map(|entry| &entry.0))
     }
 
     /// The others that stand around the place of an object, as far as they are alike: those before it from the nearest on, then those after it.
@@ -56,15 +63,21 @@ impl<T: Ranked> Bucket<T> {
         let few = run(before.iter().rev(), after.iter(), is_alike);
         let many = self.many().map(|objects| (objects, Entry(object.clone())));
         let many = many.into_iter().flat_map(move |(objects, own)| {
-            let before = objects.range((Unbounded, Excluded(own.clone()))).rev().map(|entry| &entry.0);
-            let after = objects.range((Excluded(own), Unbounded)).map(|entry| &entry.0);
+            let before = objects
+                .range((Unbounded, Excluded(own.clone())))
+                .rev()
+                .map(|entry| &entry.0);
+            let after = objects
+                .range((Excluded(own), Unbounded))
+                .map(|entry| &entry.0);
             run(before, after, is_alike)
         });
         few.chain(many)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.many().map_or_else(|| self.few().len(), RedBlackTreeSetSync::size)
+        self.many()
+            .map_or_else(|| self.few().len(), RedBlackTreeSetSync::size)
     }
 
     fn few(&self) -> &[Arc<T>] {
@@ -79,7 +92,9 @@ impl<T: Ranked> Bucket<T> {
     fn few_around(&self, object: &T) -> (&[Arc<T>], &[Arc<T>]) {
         let few = self.few();
         let before = few.partition_point(|other| other.rank(object).is_lt());
-        let is_there = few.get(before).is_some_and(|other| other.rank(object).is_eq());
+        let is_there = few
+            .get(before)
+            .is_some_and(|other| other.rank(object).is_eq());
         (&few[..before], &few[before + usize::from(is_there)..])
     }
 
@@ -110,12 +125,18 @@ impl<T: Ranked> Bucket<T> {
             // Not at once where it became many: or an object that comes and goes would copy them all each time.
             let are_few = rest.size() <= MAX_FEW / 2;
             let few = || Self::Few(Arc::new(rest.iter().map(|entry| entry.0.clone()).collect()));
-            return Some(if are_few { few() } else { Self::Many(Arc::new(rest)) });
+            return Some(if are_few {
+                few()
+            } else {
+                Self::Many(Arc::new(rest))
+            });
         }
         match self.few_around(object) {
             ([], []) => None,
             ([one], []) | ([], [one]) => Some(Self::One(one.clone())),
-            (before, after) => Some(Self::Few(Arc::new(before.iter().chain(after).cloned().collect()))),
+            (before, after) => Some(Self::Few(Arc::new(
+                before.iter().chain(after).cloned().collect(),
+            ))),
         }
     }
 }
@@ -126,17 +147,29 @@ fn run<'b, T: 'b>(
     after: impl Iterator<Item = &'b Arc<T>>,
     is_alike: impl Fn(&T) -> bool + Copy,
 ) -> impl Iterator<Item = &'b Arc<T>> {
-    before.take_while(move |other| is_alike(other)).chain(after.take_while(move |other| is_alike(other)))
+    before
+        .take_while(move |other| is_alike(other))
+        .chain(after.take_while(move |other| is_alike(other)))
 }
 
 /// Puts an object under a key.
-pub(crate) fn add<K: Eq + Hash + Clone, T: Ranked>(index: &mut Index<K, Bucket<T>>, key: &K, object: &Arc<T>) {
-    let bucket = index.get(key).map_or_else(|| Bucket::One(object.clone()), |bucket| bucket.with(object));
+pub(crate) fn add<K: Eq + Hash + Clone, T: Ranked>(
+    index: &mut Index<K, Bucket<T>>,
+    key: &K,
+    object: &Arc<T>,
+) {
+    let bucket = index
+        .get(key)
+        .map_or_else(|| Bucket::One(object.clone()), |bucket| bucket.with(object));
     index.insert(key.clone(), bucket);
 }
 
 /// Takes an object, which is there, from under a key.
-pub(crate) fn remove<K: Eq + Hash + Clone, T: Ranked>(index: &mut Index<K, Bucket<T>>, key: &K, object: &Arc<T>) {
+pub(crate) fn remove<K: Eq + Hash + Clone, T: Ranked>(
+    index: &mut Index<K, Bucket<T>>,
+    key: &K,
+    object: &Arc<T>,
+) {
     match index.get(key).and_then(|bucket| bucket.without(object)) {
         Some(bucket) => index.insert(key.clone(), bucket),
         None => drop(index.remove(key)),

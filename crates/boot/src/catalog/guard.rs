@@ -68,7 +68,12 @@ pub enum Verdict {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { percent: 30, objects: 50, looks: 3, after: Duration::from_hours(1) }
+        Self {
+            percent: 30,
+            objects: 50,
+            looks: 3,
+            after: Duration::from_hours(1),
+        }
     }
 }
 
@@ -89,17 +94,31 @@ impl Guard {
 
     /// Judges a whole listing: how many objects are served, those of a former hold included, and which of them the listing lacks.
     pub fn judge(&mut self, known: Known, lost: BTreeSet<Name>, now: Instant) -> Verdict {
-        let assignments = lost.iter().filter(|name| matches!(name, Name::Assignment(_))).count();
+        let assignments = lost
+            .iter()
+            .filter(|name| matches!(name, Name::Assignment(_)))
+            .count();
         let profiles = lost.len() - assignments;
-        if !self.limits.exceeded(known.assignments, assignments) && !self.limits.exceeded(known.profiles, profiles) {
+        if !self.limits.exceeded(known.assignments, assignments)
+            && !self.limits.exceeded(known.profiles, profiles)
+        {
             self.hold = None;
             return Verdict::Believe(lost);
         }
         let hold = match self.hold.take() {
-            Some(hold) if hold.lost == lost => Hold { looks: hold.looks + 1, ..hold },
-            _ => Hold { lost, known: known.assignments + known.profiles, since: now, looks: 1 },
+            Some(hold) if hold.lost == lost => Hold {
+                looks: hold.looks + 1,
+                ..hold
+            },
+            _ => Hold {
+                lost,
+                known: known.assignments + known.profiles,
+                since: now,
+                looks: 1,
+            },
         };
-        let is_long = !self.limits.after.is_zero() && now.saturating_duration_since(hold.since) >= self.limits.after;
+        let is_long = !self.limits.after.is_zero()
+            && now.saturating_duration_since(hold.since) >= self.limits.after;
         if is_long && hold.looks >= self.limits.looks {
             return Verdict::Believe(hold.lost);
         }
@@ -141,21 +160,39 @@ mod tests {
     const HOUR: Duration = Duration::from_hours(1);
 
     fn assignments(count: usize) -> BTreeSet<Name> {
-        (0..count).map(|n| Name::Assignment(ObjectKey::new("ns", n.to_string()))).collect()
+        (0..count)
+            .map(|n| Name::Assignment(ObjectKey::new("ns", n.to_string())))
+            .collect()
     }
 
     fn known(assignments: usize) -> Known {
-        Known { assignments, profiles: 0 }
+        Known {
+            assignments,
+            profiles: 0,
+        }
     }
 
     #[test]
     fn it_takes_both_a_share_and_a_number_to_hold() {
-        for (served, lost, is_held) in
-            [(100, 100, true), (50, 50, false), (51, 51, true), (1000, 300, false), (1000, 301, true), (0, 0, false)]
-        {
+        for (served, lost, is_held) in [
+            (100, 100, true),
+            (50, 50, false),
+            (51, 51, true),
+            (1000, 300, false),
+            (1000, 301, true),
+            (0, 0, false),
+        ] {
             let mut guard = Guard::new(Limits::default());
-            let expected = if is_held { Verdict::Hold } else { Verdict::Believe(assignments(lost)) };
-            assert_eq!(guard.judge(known(served), assignments(lost), Instant::now()), expected, "{lost} of {served}");
+            let expected = if is_held {
+                Verdict::Hold
+            } else {
+                Verdict::Believe(assignments(lost))
+            };
+            assert_eq!(
+                guard.judge(known(served), assignments(lost), Instant::now()),
+                expected,
+                "{lost} of {served}"
+            );
             assert_eq!(guard.holding().is_some(), is_held);
         }
     }
@@ -163,8 +200,13 @@ mod tests {
     #[test]
     fn kinds_are_judged_apart() {
         let mut guard = Guard::new(Limits::default());
-        let profiles = (0..60).map(|n| Name::Profile(ObjectKey::new("ns", n.to_string()))).collect();
-        let known = Known { assignments: 100_000, profiles: 60 };
+        let profiles = (0..60)
+            .map(|n| Name::Profile(ObjectKey::new("ns", n.to_string())))
+            .collect();
+        let known = Known {
+            assignments: 100_000,
+            profiles: 60,
+        };
         assert_eq!(guard.judge(known, profiles, Instant::now()), Verdict::Hold);
     }
 
@@ -190,7 +232,11 @@ mod tests {
         let mut look = |after, lost| guard.judge(known(100), assignments(lost), start + after);
         assert_eq!(look(Duration::ZERO, 100), Verdict::Hold);
         assert_eq!(look(HOUR, 100), Verdict::Hold, "two looks");
-        assert_eq!(look(HOUR * 2, 99), Verdict::Hold, "another loss starts anew");
+        assert_eq!(
+            look(HOUR * 2, 99),
+            Verdict::Hold,
+            "another loss starts anew"
+        );
         assert_eq!(look(HOUR * 2, 99), Verdict::Hold);
         assert_eq!(look(HOUR * 3, 99), Verdict::Believe(assignments(99)));
     }
@@ -198,9 +244,15 @@ mod tests {
     #[test]
     fn without_a_time_only_an_operator_is_believed() {
         let start = Instant::now();
-        let mut guard = Guard::new(Limits { after: Duration::ZERO, ..Limits::default() });
+        let mut guard = Guard::new(Limits {
+            after: Duration::ZERO,
+            ..Limits::default()
+        });
         for hours in 0..100 {
-            assert_eq!(guard.judge(known(100), assignments(100), start + HOUR * hours), Verdict::Hold);
+            assert_eq!(
+                guard.judge(known(100), assignments(100), start + HOUR * hours),
+                Verdict::Hold
+            );
         }
     }
 
@@ -208,7 +260,10 @@ mod tests {
     fn objects_that_return_end_the_hold() {
         let mut guard = Guard::new(Limits::default());
         guard.judge(known(100), assignments(100), Instant::now());
-        assert_eq!(guard.judge(known(100), assignments(10), Instant::now()), Verdict::Believe(assignments(10)));
+        assert_eq!(
+            guard.judge(known(100), assignments(10), Instant::now()),
+            Verdict::Believe(assignments(10))
+        );
         assert!(guard.holding().is_none());
         guard.judge(known(100), assignments(60), Instant::now());
         for name in assignments(60) {

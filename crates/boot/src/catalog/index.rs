@@ -53,7 +53,11 @@ pub(crate) struct Iter<'i, K, V> {
 
 impl<K, V> Index<K, V> {
     pub(crate) fn new() -> Self {
-        Self { root: Child::nothing(), len: 0, hasher: ahash::RandomState::default() }
+        Self {
+            root: Child::nothing(),
+            len: 0,
+            hasher: ahash::RandomState::default(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -65,7 +69,10 @@ impl<K, V> Index<K, V> {
     }
 
     pub(crate) fn iter(&self) -> Iter<'_, K, V> {
-        Iter { nodes: SmallVec::from_iter([std::slice::from_ref(&self.root).iter()]), leaf: [].iter() }
+        Iter {
+            nodes: SmallVec::from_iter([std::slice::from_ref(&self.root).iter()]),
+            leaf: [].iter(),
+        }
     }
 
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
@@ -86,7 +93,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.entry(key, |own| own.borrow() == key).map(|entry| &entry.key)
+        self.entry(key, |own| own.borrow() == key)
+            .map(|entry| &entry.key)
     }
 
     /// The value of the key that is `like` this, for keys that can't be borrowed: what is equal must have the same hash.
@@ -135,21 +143,36 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
         let entries = loop {
             match child {
                 Child::Leaf(entries) => break entries,
-                Child::Node(node) => child = &mut Arc::make_mut(node).children[place(hash >> (BITS * depth))],
+                Child::Node(node) => {
+                    child = &mut Arc::make_mut(node).children[place(hash >> (BITS * depth))]
+                }
             }
             depth += 1;
         };
-        let entry = Entry { tag: tag(hash), key, value };
+        let entry = Entry {
+            tag: tag(hash),
+            key,
+            value,
+        };
         let known = search(entries, hash, |other| *other == entry.key);
         let (Ok(at) | Err(at)) = known;
         let rest = &entries[at + usize::from(known.is_ok())..];
-        let more: Arc<[_]> = entries[..at].iter().cloned().chain([entry]).chain(rest.iter().cloned()).collect();
+        let more: Arc<[_]> = entries[..at]
+            .iter()
+            .cloned()
+            .chain([entry])
+            .chain(rest.iter().cloned())
+            .collect();
         match known {
             Ok(_) => *entries = more,
             Err(_) => {
                 self.len += 1;
                 let is_full = more.len() > MAX_LEAF && BITS * (depth + 1) <= u64::BITS;
-                *child = if is_full { split(&more, depth, &self.hasher) } else { Child::Leaf(more) };
+                *child = if is_full {
+                    split(&more, depth, &self.hasher)
+                } else {
+                    Child::Leaf(more)
+                };
             }
         }
     }
@@ -170,7 +193,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
 
 impl<K, V> Clone for Index<K, V> {
     fn clone(&self) -> Self {
-        Self { root: self.root.clone(), len: self.len, hasher: self.hasher.clone() }
+        Self {
+            root: self.root.clone(),
+            len: self.len,
+            hasher: self.hasher.clone(),
+        }
     }
 }
 
@@ -185,7 +212,13 @@ fn take<K: Hash + Eq + Clone + Borrow<Q>, V: Clone, Q: Hash + Eq + ?Sized>(
         Child::Leaf(entries) => {
             let at = search(entries, hash, |own| own.borrow() == key).ok()?;
             let value = entries[at].value.clone();
-            *child = Child::of(entries[..at].iter().chain(&entries[at + 1..]).cloned().collect());
+            *child = Child::of(
+                entries[..at]
+                    .iter()
+                    .chain(&entries[at + 1..])
+                    .cloned()
+                    .collect(),
+            );
             Some(value)
         }
         Child::Node(node) => {
@@ -200,12 +233,17 @@ fn take<K: Hash + Eq + Clone + Borrow<Q>, V: Clone, Q: Hash + Eq + ?Sized>(
 }
 
 /// The node that takes the place of a leaf which is too long.
-fn split<K: Hash + Clone, V: Clone>(entries: &[Entry<K, V>], depth: u32, hasher: &ahash::RandomState) -> Child<K, V> {
+fn split<K: Hash + Clone, V: Clone>(
+    entries: &[Entry<K, V>],
+    depth: u32,
+    hasher: &ahash::RandomState,
+) -> Child<K, V> {
     let mut parts: [Vec<Entry<K, V>>; CHILDREN] = std::array::from_fn(|_| Vec::new());
     for entry in entries {
         parts[place(hasher.hash_one(&entry.key) >> (BITS * depth))].push(entry.clone());
     }
-    let is_one = parts.iter().filter(|part| !part.is_empty()).count() == 1 && BITS * (depth + 2) <= u64::BITS;
+    let is_one = parts.iter().filter(|part| !part.is_empty()).count() == 1
+        && BITS * (depth + 2) <= u64::BITS;
     let children = parts.map(|part| match part.len() {
         len if is_one && len > MAX_LEAF => split(&part, depth + 1, hasher),
         _ => Child::of(part),
@@ -227,7 +265,11 @@ fn probable_place<K, V>(entries: &[Entry<K, V>], hash: u64) -> usize {
 }
 
 /// Where an entry is in a leaf, or else belongs.
-fn search<K, V>(entries: &[Entry<K, V>], hash: u64, is: impl Fn(&K) -> bool) -> Result<usize, usize> {
+fn search<K, V>(
+    entries: &[Entry<K, V>],
+    hash: u64,
+    is: impl Fn(&K) -> bool,
+) -> Result<usize, usize> {
     let tag = tag(hash);
     let mut at = probable_place(entries, hash);
     while at > 0 && entries[at - 1].tag >= tag {
@@ -237,7 +279,10 @@ fn search<K, V>(entries: &[Entry<K, V>], hash: u64, is: impl Fn(&K) -> bool) -> 
         at += 1;
     }
     let mut alike = entries[at..].iter().take_while(|entry| entry.tag == tag);
-    alike.position(|entry| is(&entry.key)).map(|beyond| at + beyond).ok_or(at)
+    alike
+        .position(|entry| is(&entry.key))
+        .map(|beyond| at + beyond)
+        .ok_or(at)
 }
 
 // === impl Node ===
@@ -256,7 +301,13 @@ impl<K: Clone, V: Clone> Node<K, V> {
         if len > MAX_LEAF / 2 {
             return None;
         }
-        let leaves = self.children.iter().filter_map(|child| if let Child::Leaf(entries) = child { Some(entries) } else { None });
+        let leaves = self.children.iter().filter_map(|child| {
+            if let Child::Leaf(entries) = child {
+                Some(entries)
+            } else {
+                None
+            }
+        });
         let mut entries: Vec<_> = leaves.flat_map(|entries| entries.iter().cloned()).collect();
         entries.sort_by_key(|entry| entry.tag);
         Some(Child::of(entries))
@@ -265,7 +316,9 @@ impl<K: Clone, V: Clone> Node<K, V> {
 
 impl<K, V> Clone for Node<K, V> {
     fn clone(&self) -> Self {
-        Self { children: self.children.clone() }
+        Self {
+            children: self.children.clone(),
+        }
     }
 }
 
@@ -278,7 +331,11 @@ impl<K, V> Child<K, V> {
 
     /// All leaves of nothing are one.
     fn of(entries: Vec<Entry<K, V>>) -> Self {
-        Self::Leaf(if entries.is_empty() { Arc::default() } else { entries.into() })
+        Self::Leaf(if entries.is_empty() {
+            Arc::default()
+        } else {
+            entries.into()
+        })
     }
 }
 
@@ -391,7 +448,10 @@ mod tests {
         let before = index.clone();
         index.insert(7, Arc::new(0));
         // Values beside it are in two slices now, all others in one.
-        let copied = before.values().filter(|value| Arc::strong_count(value) > 1).count();
+        let copied = before
+            .values()
+            .filter(|value| Arc::strong_count(value) > 1)
+            .count();
         assert!(copied <= MAX_LEAF, "{copied}");
     }
 }

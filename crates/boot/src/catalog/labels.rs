@@ -52,7 +52,11 @@ struct ShapeValue {
 
 impl LabelIndex {
     pub(super) fn new() -> Self {
-        Self { shapes: Index::new(), by_value: Index::new(), by_key: Index::new() }
+        Self {
+            shapes: Index::new(),
+            by_value: Index::new(),
+            by_key: Index::new(),
+        }
     }
 
     pub(super) fn size(&self) -> usize {
@@ -88,7 +92,9 @@ impl LabelIndex {
         if tuples.is_empty() {
             return;
         }
-        let Some(mut buckets) = self.shapes.get(&shape).cloned() else { return };
+        let Some(mut buckets) = self.shapes.get(&shape).cloned() else {
+            return;
+        };
         self.shapes.remove(&shape);
         for tuple in &tuples {
             bucket::remove(&mut buckets, tuple, assignment);
@@ -104,25 +110,51 @@ impl LabelIndex {
     }
 
     /// The buckets in which everything stands that could match the subject.
-    pub(super) fn buckets<'c>(&'c self, subject: &Subject) -> impl Iterator<Item = &'c Bucket<Assignment>> {
+    pub(super) fn buckets<'c>(
+        &'c self,
+        subject: &Subject,
+    ) -> impl Iterator<Item = &'c Bucket<Assignment>> {
         let keys = subject.keys().map(Some).chain([None]);
-        let shapes = keys.filter_map(|key| self.by_key.find(key, |own| own.as_deref() == key)).flat_map(|shapes| shapes.iter());
-        shapes.filter_map(|shape| self.shapes.get(shape)?.get(shape.tuple_of(subject)?.as_str()))
+        let shapes = keys
+            .filter_map(|key| self.by_key.find(key, |own| own.as_deref() == key))
+            .flat_map(|shapes| shapes.iter());
+        shapes.filter_map(|shape| {
+            self.shapes
+                .get(shape)?
+                .get(shape.tuple_of(subject)?.as_str())
+        })
     }
 
     /// The buckets in which everything stands that some subject could match together with a selector, and some more.
     ///
     /// Where the selector and a shape give a value to the same key, only those of the same value are of interest.
-    pub(super) fn compatible_buckets<'c>(&'c self, selector: &'c LabelSelector) -> impl Iterator<Item = &'c Bucket<Assignment>> {
+    pub(super) fn compatible_buckets<'c>(
+        &'c self,
+        selector: &'c LabelSelector,
+    ) -> impl Iterator<Item = &'c Bucket<Assignment>> {
         let (own, tuples) = classify(selector);
-        self.shapes.iter().filter(move |(shape, _)| selector.requirements().iter().all(|own| shape.allows(own))).flat_map(
-            move |(shape, buckets)| {
-                let shared = if *shape == own { None } else { self.shared_value(shape, buckets, selector) };
-                let exact = (*shape == own).then(|| tuples.clone().into_iter().filter_map(|tuple| buckets.get(&tuple)));
+        self.shapes
+            .iter()
+            .filter(move |(shape, _)| selector.requirements().iter().all(|own| shape.allows(own)))
+            .flat_map(move |(shape, buckets)| {
+                let shared = if *shape == own {
+                    None
+                } else {
+                    self.shared_value(shape, buckets, selector)
+                };
+                let exact = (*shape == own).then(|| {
+                    tuples
+                        .clone()
+                        .into_iter()
+                        .filter_map(|tuple| buckets.get(&tuple))
+                });
                 let all = (exact.is_none() && shared.is_none()).then(|| buckets.values());
-                exact.into_iter().flatten().chain(shared.into_iter().flatten()).chain(all.into_iter().flatten())
-            },
-        )
+                exact
+                    .into_iter()
+                    .flatten()
+                    .chain(shared.into_iter().flatten())
+                    .chain(all.into_iter().flatten())
+            })
     }
 
     /// The buckets of a shape for the values that a selector gives to a key that both have: of such keys, the one that leads to the
@@ -133,10 +165,16 @@ impl LabelIndex {
         buckets: &'c Index<Arc<str>, Bucket<Assignment>>,
         selector: &LabelSelector,
     ) -> Option<Vec<&'c Bucket<Assignment>>> {
-        let shared = selector.requirements().iter().filter_map(|requirement| match &requirement.operator {
-            Operator::In(values) if shape.valued.contains(&requirement.key) => Some((&requirement.key, values)),
-            _ => None,
-        });
+        let shared =
+            selector
+                .requirements()
+                .iter()
+                .filter_map(|requirement| match &requirement.operator {
+                    Operator::In(values) if shape.valued.contains(&requirement.key) => {
+                        Some((&requirement.key, values))
+                    }
+                    _ => None,
+                });
         let found = shared.map(|(key, values)| {
             let of_value = |value: &str| {
                 if shape.valued.len() == 1 {
@@ -144,14 +182,23 @@ impl LabelIndex {
                     append(&mut tuple, value);
                     return buckets.get(tuple.as_str());
                 }
-                self.by_value.find((shape, key, value), |own| own.shape == *shape && *own.key == **key && *own.value == *value)
+                self.by_value.find((shape, key, value), |own| {
+                    own.shape == *shape && *own.key == **key && *own.value == *value
+                })
             };
-            values.iter().filter_map(|value| of_value(value)).collect::<Vec<_>>()
+            values
+                .iter()
+                .filter_map(|value| of_value(value))
+                .collect::<Vec<_>>()
         });
         found.min_by_key(|buckets| buckets.iter().map(|bucket| bucket.len()).sum::<usize>())
     }
 
-    fn link(&mut self, shape: &Arc<Shape>, change: impl FnOnce(&mut BTreeSet<Arc<Shape>>, Arc<Shape>) -> bool) {
+    fn link(
+        &mut self,
+        shape: &Arc<Shape>,
+        change: impl FnOnce(&mut BTreeSet<Arc<Shape>>, Arc<Shape>) -> bool,
+    ) {
         let key = shape.anchor();
         let mut shapes = self.by_key.get(&key).cloned().unwrap_or_default();
         change(Arc::make_mut(&mut shapes), shape.clone());
@@ -175,7 +222,9 @@ impl Shape {
     fn allows(&self, requirement: &Requirement) -> bool {
         match requirement.operator {
             Operator::In(_) | Operator::Exists => !self.absent.contains(&requirement.key),
-            Operator::DoesNotExist => !self.valued.contains(&requirement.key) && !self.present.contains(&requirement.key),
+            Operator::DoesNotExist => {
+                !self.valued.contains(&requirement.key) && !self.present.contains(&requirement.key)
+            }
             Operator::NotIn(_) => true,
         }
     }
@@ -192,7 +241,11 @@ impl Shape {
             if let Operator::In(values) = &requirement.operator
                 && keys.next_if(|key| **key == requirement.key).is_some()
             {
-                let value = |value: &str| ShapeValue { shape: self.clone(), key: Arc::from(&*requirement.key), value: Arc::from(value) };
+                let value = |value: &str| ShapeValue {
+                    shape: self.clone(),
+                    key: Arc::from(&*requirement.key),
+                    value: Arc::from(value),
+                };
                 all.extend(values.iter().map(|own| value(own)));
             }
         }
@@ -215,13 +268,20 @@ impl Shape {
 
 /// The shape of a selector, and the tuples of values under which it stands there.
 fn classify(selector: &LabelSelector) -> (Arc<Shape>, Vec<Arc<str>>) {
-    let mut shape = Shape { valued: Vec::new(), present: Vec::new(), absent: Vec::new() };
+    let mut shape = Shape {
+        valued: Vec::new(),
+        present: Vec::new(),
+        absent: Vec::new(),
+    };
     let mut tuples = vec![String::new()];
     for requirement in selector.requirements() {
         let key = requirement.key.clone();
         match &requirement.operator {
             // A second list for the same key is checked on the Assignment itself.
-            Operator::In(values) if tuples.len() * values.len() <= MAX_TUPLES && shape.valued.last() != Some(&key) => {
+            Operator::In(values)
+                if tuples.len() * values.len() <= MAX_TUPLES
+                    && shape.valued.last() != Some(&key) =>
+            {
                 shape.valued.push(key);
                 let extended = tuples.iter().flat_map(|tuple| {
                     values.iter().map(move |value| {

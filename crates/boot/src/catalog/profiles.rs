@@ -35,7 +35,11 @@ impl Ranked for Profile {
 
 impl ProfileIndex {
     pub(super) fn new() -> Self {
-        Self { all: Index::new(), by_label: Index::new(), configs: Index::new() }
+        Self {
+            all: Index::new(),
+            by_label: Index::new(),
+            configs: Index::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -56,11 +60,19 @@ impl ProfileIndex {
 
     pub(super) fn config(&self, id: Uuid) -> Option<(&Arc<Profile>, &ConfigName)> {
         let profile = self.configs.get(&id)?.first()?;
-        profile.ids.iter().find(|(_, own)| **own == id).map(|(name, _)| (profile, name))
+        profile
+            .ids
+            .iter()
+            .find(|(_, own)| **own == id)
+            .map(|(name, _)| (profile, name))
     }
 
     pub(super) fn put(&mut self, profile: Arc<Profile>) -> bool {
-        if self.all.get(&profile.key).is_some_and(|known| *known == profile) {
+        if self
+            .all
+            .get(&profile.key)
+            .is_some_and(|known| *known == profile)
+        {
             return false;
         }
         self.take(&profile.key);
@@ -70,7 +82,9 @@ impl ProfileIndex {
     }
 
     pub(super) fn take(&mut self, key: &ObjectKey) -> bool {
-        let Some(profile) = self.all.get(key).cloned() else { return false };
+        let Some(profile) = self.all.get(key).cloned() else {
+            return false;
+        };
         self.all.remove(key);
         self.leave(&profile);
         true
@@ -97,29 +111,50 @@ impl ProfileIndex {
     }
 
     /// The Profiles beside an object, in its partition and namespace, that have all of these labels, found through the rarest of them.
-    pub(super) fn selected<'c>(&'c self, beside: &ObjectKey, selectors: &'c Labels) -> impl Iterator<Item = &'c Arc<Profile>> {
-        let bucket = |label| self.by_label.find((beside.place(), label), |own| own.is(beside, label));
+    pub(super) fn selected<'c>(
+        &'c self,
+        beside: &ObjectKey,
+        selectors: &'c Labels,
+    ) -> impl Iterator<Item = &'c Arc<Profile>> {
+        let bucket = |label| {
+            self.by_label
+                .find((beside.place(), label), |own| own.is(beside, label))
+        };
         let rarest = if selectors.is_empty() {
             bucket(None)
         } else {
             // None of them is in reach where one label has none.
-            let rarer = |a: &'c Bucket<Profile>, b: &'c Bucket<Profile>| if b.len() < a.len() { b } else { a };
+            let rarer = |a: &'c Bucket<Profile>, b: &'c Bucket<Profile>| {
+                if b.len() < a.len() { b } else { a }
+            };
             let buckets = selectors.iter().map(|label| bucket(Some(label)));
-            buckets.reduce(|a, b| a.zip(b).map(|(a, b)| rarer(a, b))).flatten()
+            buckets
+                .reduce(|a, b| a.zip(b).map(|(a, b)| rarer(a, b)))
+                .flatten()
         };
         // Of a single label, the index tells all.
-        rarest.into_iter().flat_map(Bucket::iter).filter(|profile| selectors.len() <= 1 || profile.is_selected_by(selectors))
+        rarest
+            .into_iter()
+            .flat_map(Bucket::iter)
+            .filter(|profile| selectors.len() <= 1 || profile.is_selected_by(selectors))
     }
 }
 
 impl LabelKey {
     /// Whether it is this label in the partition and namespace of this object. The derived hash is that of the two as a tuple.
     fn is(&self, beside: &ObjectKey, label: Option<(&str, &str)>) -> bool {
-        self.place == *beside.place() && self.label.as_ref().map(|(key, value)| (&**key, &**value)) == label
+        self.place == *beside.place()
+            && self.label.as_ref().map(|(key, value)| (&**key, &**value)) == label
     }
 }
 
 fn label_keys(profile: &Profile) -> impl Iterator<Item = LabelKey> {
-    let labels = profile.labels.iter().map(|(key, value)| Some((key.into(), value.into())));
-    labels.chain([None]).map(|label| LabelKey { place: profile.key.place().clone(), label })
+    let labels = profile
+        .labels
+        .iter()
+        .map(|(key, value)| Some((key.into(), value.into())));
+    labels.chain([None]).map(|label| LabelKey {
+        place: profile.key.place().clone(),
+        label,
+    })
 }

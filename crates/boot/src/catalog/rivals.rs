@@ -13,44 +13,87 @@ impl Catalog {
     /// The other Assignments that some subject would match by the same identity, or by none, with the same priority and the same number
     /// of label requirements. Each once, first those that are next to it in age and name, and none that is not accepted; lazy, so that whoever
     /// wants a few pays for a few.
-    pub fn rivals<'c>(&'c self, of: &'c Arc<Assignment>) -> impl Iterator<Item = &'c Arc<Assignment>> {
+    pub fn rivals<'c>(
+        &'c self,
+        of: &'c Arc<Assignment>,
+    ) -> impl Iterator<Item = &'c Arc<Assignment>> {
         self.rivals_among(of, usize::MAX)
     }
 
     /// The same among so many that could be some: of those without identities there may be many more than anybody can wait for.
-    pub fn rivals_among<'c>(&'c self, of: &'c Arc<Assignment>, most: usize) -> impl Iterator<Item = &'c Arc<Assignment>> {
+    pub fn rivals_among<'c>(
+        &'c self,
+        of: &'c Arc<Assignment>,
+        most: usize,
+    ) -> impl Iterator<Item = &'c Arc<Assignment>> {
         let mut seen = HashSet::new();
-        let tied = |bucket: &'c Bucket<Assignment>| bucket.around(of, |other| other.merit(of).is_eq());
-        self.shared_buckets(of).flat_map(tied).take(most).filter(move |other| {
-            self.fault_of_assignment(other).is_none()
-                && other.subjects.labels.is_compatible(&of.subjects.labels)
-                && seen.insert(Arc::as_ptr(other))
-        })
+        let tied =
+            |bucket: &'c Bucket<Assignment>| bucket.around(of, |other| other.merit(of).is_eq());
+        self.shared_buckets(of)
+            .flat_map(tied)
+            .take(most)
+            .filter(move |other| {
+                self.fault_of_assignment(other).is_none()
+                    && other.subjects.labels.is_compatible(&of.subjects.labels)
+                    && seen.insert(Arc::as_ptr(other))
+            })
     }
 
     /// The other Assignments that name an identity that this one names, in either byte order of a UUID, whatever decides between them: so
     /// many for each identity. They come in no order, and as often as they share one.
-    pub fn naming_the_same<'c>(&'c self, of: &'c Assignment, most: usize) -> impl Iterator<Item = &'c Arc<Assignment>> {
-        let named = of.subjects.names_identities().then(|| self.shared_buckets(of)).into_iter().flatten();
-        let swapped = of.subjects.uuids.iter().map(|uuid| identity::other_byte_order(*uuid));
-        let swapped = swapped.filter(|uuid| !identity::is_placeholder_uuid(*uuid)).filter_map(|uuid| self.uuids.get(&uuid));
-        let is_met = |other: &&Arc<Assignment>| other.key != of.key && other.subjects.labels.is_compatible(&of.subjects.labels);
-        named.chain(swapped).flat_map(move |bucket| bucket.iter().filter(is_met).take(most))
+    pub fn naming_the_same<'c>(
+        &'c self,
+        of: &'c Assignment,
+        most: usize,
+    ) -> impl Iterator<Item = &'c Arc<Assignment>> {
+        let named = of
+            .subjects
+            .names_identities()
+            .then(|| self.shared_buckets(of))
+            .into_iter()
+            .flatten();
+        let swapped = of
+            .subjects
+            .uuids
+            .iter()
+            .map(|uuid| identity::other_byte_order(*uuid));
+        let swapped = swapped
+            .filter(|uuid| !identity::is_placeholder_uuid(*uuid))
+            .filter_map(|uuid| self.uuids.get(&uuid));
+        let is_met = |other: &&Arc<Assignment>| {
+            other.key != of.key && other.subjects.labels.is_compatible(&of.subjects.labels)
+        };
+        named
+            .chain(swapped)
+            .flat_map(move |bucket| bucket.iter().filter(is_met).take(most))
     }
 
     /// The buckets in which those stand that share an identity with an Assignment, or have none as it has none.
-    fn shared_buckets<'c>(&'c self, of: &'c Assignment) -> Box<dyn Iterator<Item = &'c Bucket<Assignment>> + 'c> {
+    fn shared_buckets<'c>(
+        &'c self,
+        of: &'c Assignment,
+    ) -> Box<dyn Iterator<Item = &'c Bucket<Assignment>> + 'c> {
         let subjects = &of.subjects;
         if !subjects.names_identities() {
             return Box::new(self.by_labels.compatible_buckets(&subjects.labels));
         }
         // No subject is known by a placeholder.
-        let uuids = subjects.uuids.iter().filter(|uuid| !identity::is_placeholder_uuid(**uuid));
-        let serials = subjects.serials.iter().filter(|serial| !identity::is_placeholder_serial(serial));
+        let uuids = subjects
+            .uuids
+            .iter()
+            .filter(|uuid| !identity::is_placeholder_uuid(**uuid));
+        let serials = subjects
+            .serials
+            .iter()
+            .filter(|serial| !identity::is_placeholder_serial(serial));
         let macs = subjects.macs.iter().filter(|mac| !mac.is_placeholder());
         let uuids = uuids.filter_map(|uuid| self.uuids.get(uuid));
         let serials = serials.filter_map(|serial| self.serials.get(&**serial));
-        Box::new(uuids.chain(serials).chain(macs.filter_map(|mac| self.macs.get(mac))))
+        Box::new(
+            uuids
+                .chain(serials)
+                .chain(macs.filter_map(|mac| self.macs.get(mac))),
+        )
     }
 }
 
@@ -62,12 +105,18 @@ mod tests {
     use crate::{Change, LabelSelector, ObjectKey, SubjectSelectors};
 
     fn by_labels(name: &str, labels: &[(&str, String)]) -> Arc<Assignment> {
-        let wanted: BTreeMap<_, _> = labels.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        let wanted: BTreeMap<_, _> = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone()))
+            .collect();
         Arc::new(Assignment {
             key: ObjectKey::new("n", name),
             created: None,
             labels: crate::Labels::default(),
-            subjects: SubjectSelectors { labels: LabelSelector::new(&wanted, []), ..SubjectSelectors::default() },
+            subjects: SubjectSelectors {
+                labels: LabelSelector::new(&wanted, []),
+                ..SubjectSelectors::default()
+            },
             profiles: crate::Labels::default(),
             priority: 0,
         })
@@ -76,23 +125,45 @@ mod tests {
     /// How many Assignments are looked at to find the rivals of all, where two shapes share a key and no value occurs twice in one.
     fn looks(count: usize, of: impl Fn(&str, usize) -> Vec<(&'static str, String)>) -> usize {
         let mut catalog = Catalog::new();
-        let each = |number| ["row", "slot"].map(|other| by_labels(&format!("{other}{number}"), &of(other, number)));
+        let each = |number| {
+            ["row", "slot"].map(|other| by_labels(&format!("{other}{number}"), &of(other, number)))
+        };
         let all: Vec<_> = (0..count).flat_map(each).collect();
         for assignment in &all {
             catalog.apply(Change::Assignment(assignment.clone()));
         }
-        assert!(all.iter().all(|assignment| catalog.rivals(assignment).count() == 1), "each has the one of the other shape");
-        all.iter().map(|assignment| catalog.shared_buckets(assignment).map(Bucket::len).sum::<usize>()).sum()
+        assert!(
+            all.iter()
+                .all(|assignment| catalog.rivals(assignment).count() == 1),
+            "each has the one of the other shape"
+        );
+        all.iter()
+            .map(|assignment| {
+                catalog
+                    .shared_buckets(assignment)
+                    .map(Bucket::len)
+                    .sum::<usize>()
+            })
+            .sum()
     }
 
     #[test]
     fn a_look_for_rivals_is_no_look_at_everybody() {
         let other = |name: &str| if name == "row" { "row" } else { "slot" };
-        let two_values = |name: &str, number: usize| vec![("rack", format!("r{number}")), (other(name), "1".to_owned())];
+        let two_values = |name: &str, number: usize| {
+            vec![
+                ("rack", format!("r{number}")),
+                (other(name), "1".to_owned()),
+            ]
+        };
         for count in [100, 1000] {
             // Itself and its rival, or no more than that again.
             let looks = looks(count, two_values);
-            assert!(looks <= 4 * 2 * count, "{looks} looks for {} Assignments", 2 * count);
+            assert!(
+                looks <= 4 * 2 * count,
+                "{looks} looks for {} Assignments",
+                2 * count
+            );
         }
     }
 }

@@ -43,23 +43,35 @@ struct Namespace {
 
 impl Selectors {
     pub(super) fn new() -> Self {
-        Self { namespaces: Index::new() }
+        Self {
+            namespaces: Index::new(),
+        }
     }
 
     /// The index of a catalog that has none.
     pub fn of(catalog: &Catalog) -> Self {
         let mut selectors = Self::new();
-        catalog.assignments().for_each(|assignment| selectors.put(assignment));
-        catalog.profiles().for_each(|profile| selectors.put_profile(profile));
+        catalog
+            .assignments()
+            .for_each(|assignment| selectors.put(assignment));
+        catalog
+            .profiles()
+            .for_each(|profile| selectors.put_profile(profile));
         selectors
     }
 
     /// The groups of Assignments that select a Profile, whether it is in the catalog or not.
-    pub fn selecting<'c>(&'c self, profile: &'c Profile) -> impl Iterator<Item = (&'c Labels, &'c Group)> {
+    pub fn selecting<'c>(
+        &'c self,
+        profile: &'c Profile,
+    ) -> impl Iterator<Item = (&'c Labels, &'c Group)> {
         let namespace = self.namespace(&profile.key);
         namespace.into_iter().flat_map(move |namespace| {
             namespace.shapes.iter().filter_map(move |(shape, _)| {
-                let own: Option<Vec<_>> = shape.iter().map(|key| Some((&**key, profile.labels.get(key)?))).collect();
+                let own: Option<Vec<_>> = shape
+                    .iter()
+                    .map(|key| Some((&**key, profile.labels.get(key)?)))
+                    .collect();
                 let own: Labels = own?.into_iter().collect();
                 Some((namespace.groups.get_key(&own)?, namespace.groups.get(&own)?))
             })
@@ -68,12 +80,16 @@ impl Selectors {
 
     /// All groups of the namespace of an object, in no order.
     pub fn beside<'c>(&'c self, key: &ObjectKey) -> impl Iterator<Item = (&'c Labels, &'c Group)> {
-        self.namespace(key).into_iter().flat_map(|namespace| namespace.groups.iter())
+        self.namespace(key)
+            .into_iter()
+            .flat_map(|namespace| namespace.groups.iter())
     }
 
     /// The architectures of which objects speak beside this one.
     pub fn architectures(&self, key: &ObjectKey) -> impl Iterator<Item = &str> {
-        self.namespace(key).into_iter().flat_map(|namespace| namespace.architectures.keys().map(AsRef::as_ref))
+        self.namespace(key)
+            .into_iter()
+            .flat_map(|namespace| namespace.architectures.keys().map(AsRef::as_ref))
     }
 
     pub(super) fn put(&mut self, assignment: &Arc<Assignment>) {
@@ -86,16 +102,25 @@ impl Selectors {
             }
             // Taken out while it changes, so that it is not copied for being shared with itself.
             namespace.groups.remove(&assignment.profiles);
-            let mut group = group.unwrap_or_else(|| Group { members: Index::new() });
-            group.members.insert(assignment.key.clone(), assignment.clone());
+            let mut group = group.unwrap_or_else(|| Group {
+                members: Index::new(),
+            });
+            group
+                .members
+                .insert(assignment.key.clone(), assignment.clone());
             namespace.groups.insert(assignment.profiles.clone(), group);
-            asked_architectures(assignment).into_iter().flatten().for_each(|arch| namespace.speaks_of(arch));
+            asked_architectures(assignment)
+                .into_iter()
+                .flatten()
+                .for_each(|arch| namespace.speaks_of(arch));
         });
     }
 
     pub(super) fn take(&mut self, assignment: &Assignment) {
         self.change(&assignment.key, |namespace| {
-            let Some(mut group) = namespace.groups.get(&assignment.profiles).cloned() else { return };
+            let Some(mut group) = namespace.groups.get(&assignment.profiles).cloned() else {
+                return;
+            };
             namespace.groups.remove(&assignment.profiles);
             group.members.remove(&assignment.key);
             if group.members.is_empty() {
@@ -107,7 +132,10 @@ impl Selectors {
             } else {
                 namespace.groups.insert(assignment.profiles.clone(), group);
             }
-            asked_architectures(assignment).into_iter().flatten().for_each(|arch| namespace.no_more(arch));
+            asked_architectures(assignment)
+                .into_iter()
+                .flatten()
+                .for_each(|arch| namespace.no_more(arch));
         });
     }
 
@@ -162,7 +190,11 @@ impl Group {
 
 impl Namespace {
     fn new() -> Self {
-        Self { groups: Index::new(), shapes: Index::new(), architectures: BTreeMap::new() }
+        Self {
+            groups: Index::new(),
+            shapes: Index::new(),
+            architectures: BTreeMap::new(),
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -174,7 +206,9 @@ impl Namespace {
     }
 
     fn no_more(&mut self, arch: &str) {
-        let Some(count) = self.architectures.get_mut(arch) else { return };
+        let Some(count) = self.architectures.get_mut(arch) else {
+            return;
+        };
         *count -= 1;
         if *count == 0 {
             self.architectures.remove(arch);
@@ -188,13 +222,24 @@ fn shape(selectors: &Labels) -> Sorted<Box<str>> {
 
 /// The architecture that a Profile is for, where it says so.
 pub fn wanted_architecture(profile: &Profile) -> Option<&str> {
-    profile.wants().iter().find(|want| !want.extrinsic && want.key == BUILDARCH).map(|want| want.value.as_str())
+    profile
+        .wants()
+        .iter()
+        .find(|want| !want.extrinsic && want.key == BUILDARCH)
+        .map(|want| want.value.as_str())
 }
 
 /// The architectures to which an Assignment is bound by its selector, where it is.
 pub fn asked_architectures(assignment: &Assignment) -> Option<impl Iterator<Item = &str>> {
-    assignment.subjects.labels.requirements().iter().find_map(|requirement| match &requirement.operator {
-        Operator::In(values) if &*requirement.key == BUILDARCH => Some(values.iter().map(AsRef::as_ref)),
-        _ => None,
-    })
+    assignment
+        .subjects
+        .labels
+        .requirements()
+        .iter()
+        .find_map(|requirement| match &requirement.operator {
+            Operator::In(values) if &*requirement.key == BUILDARCH => {
+                Some(values.iter().map(AsRef::as_ref))
+            }
+            _ => None,
+        })
 }

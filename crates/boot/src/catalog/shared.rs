@@ -18,7 +18,10 @@ pub struct SharedCatalog {
 impl SharedCatalog {
     /// Starts with this catalog.
     pub fn new(catalog: Catalog) -> Self {
-        Self { current: ArcSwap::from_pointee(catalog), retired: Mutex::default() }
+        Self {
+            current: ArcSwap::from_pointee(catalog),
+            retired: Mutex::default(),
+        }
     }
 
     /// The catalog of this moment.

@@ -21,7 +21,10 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) fn new() -> Self {
-        Self { assignments: Index::new(), profiles: Index::new() }
+        Self {
+            assignments: Index::new(),
+            profiles: Index::new(),
+        }
     }
 
     fn of(&self, name: &Name) -> &Index<ObjectKey, Arc<Unaccepted>> {
@@ -47,7 +50,10 @@ impl Catalog {
 
     /// All objects that exist and are not accepted, in no order.
     pub fn all_unaccepted(&self) -> impl Iterator<Item = &Arc<Unaccepted>> {
-        self.standing.profiles.values().chain(self.standing.assignments.values())
+        self.standing
+            .profiles
+            .values()
+            .chain(self.standing.assignments.values())
     }
 
     /// How many objects exist and are not accepted.
@@ -57,13 +63,18 @@ impl Catalog {
 
     /// A sentence on each object that is not accepted, for operators: on so many at most, and how many more there are.
     pub fn unaccepted_sentences(&self, most: usize) -> Vec<String> {
-        let mut all: Vec<_> = self.all_unaccepted().map(|unaccepted| (unaccepted.name(), unaccepted)).collect();
+        let mut all: Vec<_> = self
+            .all_unaccepted()
+            .map(|unaccepted| (unaccepted.name(), unaccepted))
+            .collect();
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
         let more = all.len().saturating_sub(most);
         let sentence = |(name, unaccepted): &(Name, &Arc<Unaccepted>)| {
             let what = match (self.contains(name), &unaccepted.claim) {
                 (true, _) => "its last accepted version is served",
-                (false, Claim::Nothing { .. }) => "which machines it would concern can't be told, so that they may get another",
+                (false, Claim::Nothing { .. }) => {
+                    "which machines it would concern can't be told, so that they may get another"
+                }
                 (false, Claim::Assignment(_)) => "the machines that it would concern wait",
                 (false, Claim::Profile(_)) => "the machines that would boot it wait",
             };
@@ -78,7 +89,8 @@ impl Catalog {
 
     /// Objects that are not accepted, and of which nothing is known that was.
     pub(super) fn stand_ins(&self) -> impl Iterator<Item = &Arc<Unaccepted>> {
-        self.all_unaccepted().filter(|unaccepted| !self.contains(&unaccepted.name()))
+        self.all_unaccepted()
+            .filter(|unaccepted| !self.contains(&unaccepted.name()))
     }
 
     /// The same without what stands in for what nobody remembers.
@@ -92,10 +104,14 @@ impl Catalog {
 
     /// The claims of Assignments that stand in for what nobody remembers.
     pub(super) fn claiming(&self) -> impl Iterator<Item = &Arc<Assignment>> {
-        let claims = self.standing.assignments.values().filter_map(|unaccepted| match &unaccepted.claim {
-            Claim::Assignment(claim) => Some(claim),
-            Claim::Profile(_) | Claim::Nothing { .. } => None,
-        });
+        let claims = self
+            .standing
+            .assignments
+            .values()
+            .filter_map(|unaccepted| match &unaccepted.claim {
+                Claim::Assignment(claim) => Some(claim),
+                Claim::Profile(_) | Claim::Nothing { .. } => None,
+            });
         claims.filter(|claim| self.assignment(&claim.key).is_none())
     }
 
@@ -117,10 +133,11 @@ impl Catalog {
 
     /// A Profile: accepted, or what stands in for one that is not.
     pub fn standing_profile(&self, key: &ObjectKey) -> Option<&Arc<Profile>> {
-        self.profile(key).or_else(|| match &self.standing.profiles.get(key)?.claim {
-            Claim::Profile(claim) => Some(claim),
-            Claim::Assignment(_) | Claim::Nothing { .. } => None,
-        })
+        self.profile(key)
+            .or_else(|| match &self.standing.profiles.get(key)?.claim {
+                Claim::Profile(claim) => Some(claim),
+                Claim::Assignment(_) | Claim::Nothing { .. } => None,
+            })
     }
 
     /// An object is not accepted. What it said before stays, unless that was another object of the same name.
@@ -132,12 +149,19 @@ impl Catalog {
         self.accept(&name);
         match &name {
             Name::Assignment(key) => {
-                if self.assignment(key).is_some_and(|known| unaccepted.is_another_than(known.created)) {
+                if self
+                    .assignment(key)
+                    .is_some_and(|known| unaccepted.is_another_than(known.created))
+                {
                     self.take_assignment(key);
                 }
             }
             Name::Profile(key) => {
-                if self.profiles.get(key).is_some_and(|known| unaccepted.is_another_than(known.created)) {
+                if self
+                    .profiles
+                    .get(key)
+                    .is_some_and(|known| unaccepted.is_another_than(known.created))
+                {
                     self.take_profile(key);
                 }
             }
@@ -149,13 +173,17 @@ impl Catalog {
                 Claim::Nothing { .. } => {}
             }
         }
-        self.standing.of_mut(&name).insert(name.key().clone(), unaccepted);
+        self.standing
+            .of_mut(&name)
+            .insert(name.key().clone(), unaccepted);
         true
     }
 
     /// Nothing is wrong with an object any more, or it is gone. Whether something was.
     pub(super) fn accept(&mut self, name: &Name) -> bool {
-        let Some(unaccepted) = self.unaccepted(name).cloned() else { return false };
+        let Some(unaccepted) = self.unaccepted(name).cloned() else {
+            return false;
+        };
         self.standing.of_mut(name).remove(name.key());
         if !self.contains(name) {
             match &unaccepted.claim {

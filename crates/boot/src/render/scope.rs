@@ -54,7 +54,10 @@ pub(super) struct Missed(Arc<Mutex<Option<Missing>>>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Missing {
     OfSubject(Box<str>),
-    OfObject { variable: &'static str, key: Box<str> },
+    OfObject {
+        variable: &'static str,
+        key: Box<str>,
+    },
 }
 
 /// The values that were asked for before, by name: a few, of 64 and some at most.
@@ -112,7 +115,15 @@ impl Scope {
         base_url: &str,
     ) -> Self {
         let (known, missed) = (Known::default(), Missed::default());
-        Self { subject, profile, assignment, base_url: base_url.into(), is_script, known, missed }
+        Self {
+            subject,
+            profile,
+            assignment,
+            base_url: base_url.into(),
+            is_script,
+            known,
+            missed,
+        }
     }
 
     /// What was asked for in vain, to be read after the render.
@@ -125,7 +136,12 @@ impl Scope {
     }
 
     fn labels(&self, form: Form) -> Value {
-        Value::from_object(Labels { subject: self.subject.clone(), form, known: Known::default(), missed: self.missed.clone() })
+        Value::from_object(Labels {
+            subject: self.subject.clone(),
+            form,
+            known: Known::default(),
+            missed: self.missed.clone(),
+        })
     }
 
     /// The absolute URL of a config, with the subject's own labels: what they get there is rendered for them.
@@ -155,7 +171,11 @@ impl Known {
 impl Scope {
     fn variable(&self, name: &str) -> Option<Value> {
         match name {
-            "subject" => Some(self.labels(if self.is_script { Form::InScript } else { Form::Plain })),
+            "subject" => Some(self.labels(if self.is_script {
+                Form::InScript
+            } else {
+                Form::Plain
+            })),
             "encoded" => Some(self.labels(Form::Encoded)),
             "base_url" => Some((&*self.base_url).into()),
             "profile" => Some(Value::from_object(Named {
@@ -205,7 +225,10 @@ impl Labels {
                 Some(encoded.into())
             }
             Form::InScript => Some(match unfit_for_script(&self.subject, key, value) {
-                Some(why) => refuse(RenderError::Unsafe(Unsafe { label: key.to_owned(), why })),
+                Some(why) => refuse(RenderError::Unsafe(Unsafe {
+                    label: key.to_owned(),
+                    why,
+                })),
                 None => value.into(),
             }),
         }
@@ -214,7 +237,10 @@ impl Labels {
     /// A key as a loop yields it. The machine chose it, as it chose the value.
     fn key(&self, key: &str) -> Value {
         match (self.form, unsafe_in_script(key)) {
-            (Form::InScript | Form::Encoded, Some(_)) => refuse(RenderError::Unsafe(Unsafe { label: key.to_owned(), why: UNSAFE_KEY })),
+            (Form::InScript | Form::Encoded, Some(_)) => refuse(RenderError::Unsafe(Unsafe {
+                label: key.to_owned(),
+                why: UNSAFE_KEY,
+            })),
             _ => key.into(),
         }
     }
@@ -230,7 +256,12 @@ impl Object for Labels {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.subject.labels().map(|(key, _)| self.key(key)).collect())
+        Enumerator::Values(
+            self.subject
+                .labels()
+                .map(|(key, _)| self.key(key))
+                .collect(),
+        )
     }
 }
 
@@ -247,7 +278,12 @@ impl<T: Send + Sync + 'static> Object for Named<T> {
             "namespace" => Some(Value::from(&*(self.key)(&self.object).namespace)),
             "labels" => self.known.get_or("labels", || {
                 let (object, missed) = (self.object.clone(), self.missed.clone());
-                Some(Value::from_object(NamedLabels { object, variable: self.variable, labels: self.labels, missed }))
+                Some(Value::from_object(NamedLabels {
+                    object,
+                    variable: self.variable,
+                    labels: self.labels,
+                    missed,
+                }))
             }),
             _ => None,
         }
@@ -265,13 +301,21 @@ impl<T: Send + Sync + 'static> Object for NamedLabels<T> {
         let key = key.as_str()?;
         let value = (self.labels)(&self.object).get(key);
         if value.is_none() {
-            self.missed.note(Missing::OfObject { variable: self.variable, key: key.into() });
+            self.missed.note(Missing::OfObject {
+                variable: self.variable,
+                key: key.into(),
+            });
         }
         value.map(Value::from)
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values((self.labels)(&self.object).iter().map(|(key, _)| key.into()).collect())
+        Enumerator::Values(
+            (self.labels)(&self.object)
+                .iter()
+                .map(|(key, _)| key.into())
+                .collect(),
+        )
     }
 }
 
@@ -286,7 +330,9 @@ impl Missed {
 }
 
 fn refuse(reason: RenderError) -> Value {
-    Error::new(ErrorKind::InvalidOperation, "refused").with_source(Refusal(reason)).into()
+    Error::new(ErrorKind::InvalidOperation, "refused")
+        .with_source(Refusal(reason))
+        .into()
 }
 
 /// Our own reason, if it was one.
@@ -325,7 +371,8 @@ static IS_HARMLESS: [bool; 256] = {
     let mut byte = 0_u8;
     while byte < 128 {
         let at = byte as usize;
-        is_harmless[at] = byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'.' | b':' | b'-' | b'_' | b'/');
+        is_harmless[at] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'.' | b':' | b'-' | b'_' | b'/');
         byte += 1;
     }
     is_harmless
@@ -347,12 +394,21 @@ fn unsafe_in_script(value: &str) -> Option<&'static str> {
     }
     // In the middle of a value a word is what it is ("Smith & Co"); at its ends it may be a part of one.
     let is_part = |word: &str| !word.is_empty() && word.bytes().all(|b| b"|&;".contains(&b));
-    let (first, last) = (value.split(char::is_whitespace).next(), value.rsplit(char::is_whitespace).next());
-    if value.split_whitespace().any(|word| matches!(word, "||" | "&&" | ";")) || [first, last].into_iter().flatten().any(is_part) {
+    let (first, last) = (
+        value.split(char::is_whitespace).next(),
+        value.rsplit(char::is_whitespace).next(),
+    );
+    if value
+        .split_whitespace()
+        .any(|word| matches!(word, "||" | "&&" | ";"))
+        || [first, last].into_iter().flatten().any(is_part)
+    {
         return Some("holds a word that iPXE would take for the end of a command (||, && or ;)");
     }
     if value.split_whitespace().any(|word| word.starts_with('#')) {
         return Some("holds a word that starts with #, after which iPXE ignores the line");
     }
-    value.ends_with('\\').then_some("ends with \\, which would join the next line")
+    value
+        .ends_with('\\')
+        .then_some("ends with \\, which would join the next line")
 }

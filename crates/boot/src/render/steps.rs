@@ -42,7 +42,9 @@ impl Facts<'_> {
                 Step::Text(text) => out.push_str(text),
                 Step::Term(term) if self.write(term, out)? => {}
                 Step::Term(_) => return Err(Unsure),
-                Step::Choice { test, yes, no } => self.follow(if self.holds(test)? { yes } else { no }, out)?,
+                Step::Choice { test, yes, no } => {
+                    self.follow(if self.holds(test)? { yes } else { no }, out)?
+                }
             }
         }
         Ok(())
@@ -94,7 +96,11 @@ impl Facts<'_> {
                 let [left, right] = &**terms;
                 let mut other = String::new();
                 let are_there = self.write(left, &mut text)? && self.write(right, &mut other)?;
-                if are_there { Ok(text == other) } else { Err(Unsure) }
+                if are_there {
+                    Ok(text == other)
+                } else {
+                    Err(Unsure)
+                }
             }
             Test::Not(test) => self.holds(test).map(|holds| !holds),
             Test::And(tests) => Ok(self.holds(&tests[0])? && self.holds(&tests[1])?),
@@ -104,7 +110,11 @@ impl Facts<'_> {
 
     fn label(&self, key: &str) -> Result<Option<&str>, Unsure> {
         match self.subject.label(key) {
-            Some(value) if self.is_script && unfit_for_script(self.subject, key, value).is_some() => Err(Unsure),
+            Some(value)
+                if self.is_script && unfit_for_script(self.subject, key, value).is_some() =>
+            {
+                Err(Unsure)
+            }
             value => Ok(value),
         }
     }
@@ -112,7 +122,10 @@ impl Facts<'_> {
     fn object(&self, object: Object) -> Result<(&ObjectKey, &Labels), Unsure> {
         match object {
             Object::Profile => Ok((&self.profile.key, &self.profile.labels)),
-            Object::Assignment => self.assignment.map(|assignment| (&assignment.key, &assignment.labels)).ok_or(Unsure),
+            Object::Assignment => self
+                .assignment
+                .map(|assignment| (&assignment.key, &assignment.labels))
+                .ok_or(Unsure),
         }
     }
 

@@ -35,7 +35,11 @@ pub struct Explanation {
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "answer", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "answer",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub enum Outcome {
     /// The subject boots this.
     Boots {
@@ -135,30 +139,58 @@ impl Catalog {
             self.decide(winner, fitting.first().copied(), fitting.len(), subject)
         });
         let outcome = match decision {
-            Ok(selection) => {
-                Outcome::Boots { assignment: selection.assignment.key.clone(), profile: selection.profile.key.clone(), conflict }
-            }
+            Ok(selection) => Outcome::Boots {
+                assignment: selection.assignment.key.clone(),
+                profile: selection.profile.key.clone(),
+                conflict,
+            },
             Err(error) => Outcome::without(error),
         };
-        Explanation { subject: subject.clone(), placeholders: subject.placeholders().to_vec(), outcome, candidates, omitted, profiles }
+        Explanation {
+            subject: subject.clone(),
+            placeholders: subject.placeholders().to_vec(),
+            outcome,
+            candidates,
+            omitted,
+            profiles,
+        }
     }
 }
 
 impl Catalog {
-    fn judge(&self, ranked: &Ranked<'_>, winner: Option<&Found<'_>>, conflict: &mut bool) -> (Verdict, String) {
+    fn judge(
+        &self,
+        ranked: &Ranked<'_>,
+        winner: Option<&Found<'_>>,
+        conflict: &mut bool,
+    ) -> (Verdict, String) {
         let found = &ranked.found;
         let name = || Name::Assignment(found.assignment.key.clone());
         let unaccepted = self.fault_of_assignment(found.assignment);
         if let Some(requirement) = ranked.unmet {
-            return (Verdict::NoMatch, format!("the machine does not meet {requirement}"));
+            return (
+                Verdict::NoMatch,
+                format!("the machine does not meet {requirement}"),
+            );
         }
         // Something matches, so that somebody won.
-        let Some(winner) = winner else { return (Verdict::NoMatch, String::new()) };
+        let Some(winner) = winner else {
+            return (Verdict::NoMatch, String::new());
+        };
         if Arc::ptr_eq(winner.assignment, found.assignment) {
             let first = format!("the first in order that matches, by {}", found.by);
             return match (unaccepted, self.unaccepted(&name())) {
-                (Some(unaccepted), _) => (Verdict::Won, format!("{first}, but it is not accepted: {}", unaccepted.fault)),
-                (None, Some(newest)) => (Verdict::Won, format!("{first}, in its last accepted version; of the newest: {}", newest.fault)),
+                (Some(unaccepted), _) => (
+                    Verdict::Won,
+                    format!("{first}, but it is not accepted: {}", unaccepted.fault),
+                ),
+                (None, Some(newest)) => (
+                    Verdict::Won,
+                    format!(
+                        "{first}, in its last accepted version; of the newest: {}",
+                        newest.fault
+                    ),
+                ),
                 (None, None) => (Verdict::Won, first),
             };
         }
@@ -166,21 +198,42 @@ impl Catalog {
             && found.rank(winner).is_lt()
         {
             let key = &winner.assignment.key;
-            return (Verdict::Lost, format!("it is not accepted, and {key} is more specific: {}", unaccepted.fault));
+            return (
+                Verdict::Lost,
+                format!(
+                    "it is not accepted, and {key} is more specific: {}",
+                    unaccepted.fault
+                ),
+            );
         }
         let (reason, ties) = loss(found, winner);
-        let may_conflict = unaccepted.is_none() && self.fault_of_assignment(winner.assignment).is_none();
+        let may_conflict =
+            unaccepted.is_none() && self.fault_of_assignment(winner.assignment).is_none();
         *conflict |= ties && may_conflict;
         (Verdict::Lost, reason)
     }
 
-    fn options(&self, fitting: &[(&Arc<Profile>, Fit<'_>)], subject: &Subject) -> Vec<ProfileCandidate> {
+    fn options(
+        &self,
+        fitting: &[(&Arc<Profile>, Fit<'_>)],
+        subject: &Subject,
+    ) -> Vec<ProfileCandidate> {
         let best = fitting.first().copied();
         let one = |(place, (profile, fit)): (usize, &(&Arc<Profile>, Fit<'_>))| {
             let mut option = option(place, profile, fit, best, subject);
-            match (self.fault_of_profile(profile), self.unaccepted(&Name::Profile(profile.key.clone()))) {
-                (Some(unaccepted), _) => option.reason += &format!("; it is not accepted: {}", unaccepted.fault),
-                (None, Some(newest)) => option.reason += &format!("; its last accepted version: of the newest: {}", newest.fault),
+            match (
+                self.fault_of_profile(profile),
+                self.unaccepted(&Name::Profile(profile.key.clone())),
+            ) {
+                (Some(unaccepted), _) => {
+                    option.reason += &format!("; it is not accepted: {}", unaccepted.fault)
+                }
+                (None, Some(newest)) => {
+                    option.reason += &format!(
+                        "; its last accepted version: of the newest: {}",
+                        newest.fault
+                    )
+                }
                 (None, None) => {}
             }
             option
@@ -194,10 +247,19 @@ impl Outcome {
         let sentence = error.to_string();
         match error {
             NotSelected::NoAssignment => Self::NoAssignment { reason: sentence },
-            NotSelected::NoProfile { assignment, reason, .. } => Self::NoProfile { assignment: assignment.key.clone(), reason },
-            NotSelected::NotAccepted { assignment, object, .. } => {
-                Self::NotAccepted { assignment: assignment.key.clone(), object: object.to_string(), reason: sentence }
-            }
+            NotSelected::NoProfile {
+                assignment, reason, ..
+            } => Self::NoProfile {
+                assignment: assignment.key.clone(),
+                reason,
+            },
+            NotSelected::NotAccepted {
+                assignment, object, ..
+            } => Self::NotAccepted {
+                assignment: assignment.key.clone(),
+                object: object.to_string(),
+                reason: sentence,
+            },
         }
     }
 }
@@ -207,14 +269,34 @@ fn loss(found: &Found<'_>, winner: &Found<'_>) -> (String, bool) {
     let (a, b) = (&winner.assignment, &found.assignment);
     let by = &winner.assignment.key;
     if a.priority != b.priority {
-        (format!("{by} has priority {}, this one {}", a.priority, b.priority), false)
+        (
+            format!("{by} has priority {}, this one {}", a.priority, b.priority),
+            false,
+        )
     } else if winner.by != found.by {
-        (format!("{by} matches by {}, this one by {}", winner.by, found.by), false)
+        (
+            format!("{by} matches by {}, this one by {}", winner.by, found.by),
+            false,
+        )
     } else if a.subjects.labels.len() != b.subjects.labels.len() {
-        (format!("{by} has {} label requirements, this one {}", a.subjects.labels.len(), b.subjects.labels.len()), false)
+        (
+            format!(
+                "{by} has {} label requirements, this one {}",
+                a.subjects.labels.len(),
+                b.subjects.labels.len()
+            ),
+            false,
+        )
     } else {
-        let what = if a.created == b.created { "goes first by namespace and name" } else { "is older" };
-        (format!("{by} {what}: a conflict, nothing else tells them apart"), winner.ties_with(found))
+        let what = if a.created == b.created {
+            "goes first by namespace and name"
+        } else {
+            "is older"
+        };
+        (
+            format!("{by} {what}: a conflict, nothing else tells them apart"),
+            winner.ties_with(found),
+        )
     }
 }
 
@@ -241,14 +323,30 @@ fn option(
     let (verdict, reason) = match (fit, best) {
         (Fit::Disagrees(want), _) => {
             let has = want.presented_by(subject).unwrap_or_default();
-            (Verdict::NoMatch, format!("it wants {want}, the machine has {has}"))
+            (
+                Verdict::NoMatch,
+                format!("it wants {want}, the machine has {has}"),
+            )
         }
-        (Fit::Suits(satisfied), _) if place == 0 => (Verdict::Won, format!("{satisfied} of its assignment/ labels satisfied")),
-        (Fit::Suits(satisfied), Some((winner, Fit::Suits(more)))) if more > *satisfied => {
-            (Verdict::Lost, format!("{} satisfies {more} assignment/ labels, this one {satisfied}", winner.key.name))
+        (Fit::Suits(satisfied), _) if place == 0 => (
+            Verdict::Won,
+            format!("{satisfied} of its assignment/ labels satisfied"),
+        ),
+        (Fit::Suits(satisfied), Some((winner, Fit::Suits(more)))) if more > *satisfied => (
+            Verdict::Lost,
+            format!(
+                "{} satisfies {more} assignment/ labels, this one {satisfied}",
+                winner.key.name
+            ),
+        ),
+        (Fit::Suits(_), Some((winner, _))) if winner.created != profile.created => {
+            (Verdict::Lost, format!("{} is older", winner.key.name))
         }
-        (Fit::Suits(_), Some((winner, _))) if winner.created != profile.created => (Verdict::Lost, format!("{} is older", winner.key.name)),
         (Fit::Suits(_), _) => (Verdict::Lost, "its name comes later".to_owned()),
     };
-    ProfileCandidate { profile: profile.key.clone(), verdict, reason }
+    ProfileCandidate {
+        profile: profile.key.clone(),
+        verdict,
+        reason,
+    }
 }

@@ -15,7 +15,9 @@ pub enum InvalidExtrinsic {
     #[error("label key {0:?} must be 1 to {MAX_KEY_BYTES} letters, digits, '-', '_', '.' or '/'")]
     Key(String),
     /// The value is empty, too long or holds control characters.
-    #[error("the value of label {0:?} must be 1 to {MAX_VALUE_BYTES} bytes without control characters")]
+    #[error(
+        "the value of label {0:?} must be 1 to {MAX_VALUE_BYTES} bytes without control characters"
+    )]
     Value(String),
     /// Every machine would have the same identity.
     #[error("{0:?} is what a machine says of itself, so it can't be set for all of them")]
@@ -29,17 +31,27 @@ pub enum InvalidExtrinsic {
 
 impl ExtrinsicLabels {
     /// Checks and normalises the operator's labels.
-    pub fn new<K: AsRef<str>, V: AsRef<str>>(labels: impl IntoIterator<Item = (K, V)>) -> Result<Self, InvalidExtrinsic> {
+    pub fn new<K: AsRef<str>, V: AsRef<str>>(
+        labels: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, InvalidExtrinsic> {
         let mut checked: Vec<(Box<str>, Box<str>)> = Vec::new();
         for (key, value) in labels {
             let (key, value) = (key.as_ref(), value.as_ref());
-            if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b)) {
+            if key.is_empty()
+                || key.len() > MAX_KEY_BYTES
+                || !key
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
+            {
                 return Err(InvalidExtrinsic::Key(excerpt(key)));
             }
             if IDENTITIES.contains(&key) {
                 return Err(InvalidExtrinsic::Identity(key.to_owned()));
             }
-            if value.is_empty() || value.len() > MAX_VALUE_BYTES || value.chars().any(char::is_control) {
+            if value.is_empty()
+                || value.len() > MAX_VALUE_BYTES
+                || value.chars().any(char::is_control)
+            {
                 return Err(InvalidExtrinsic::Value(key.to_owned()));
             }
             checked.push((Box::from(key), normalise(key, value).into_boxed_str()));
@@ -52,11 +64,15 @@ impl ExtrinsicLabels {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.iter().map(|(key, value)| key.len() + value.len()).sum()
+        self.iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum()
     }
 
     /// Key and value of each, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_ref(), value.as_ref()))
     }
 }

@@ -9,7 +9,17 @@ const HEAD_BYTES: usize = size_of::<u64>();
 ///
 /// Links have the same order. The first labels need no escaping, so that nothing before them can garble them. The last are free text,
 /// which iPXE of before 2021-11-12 can't escape (`ipxe@1844aacc8`). All others have their turn between these, in the order of their keys.
-pub const PRESENTED: [&str; 9] = ["uuid", "mac", BUILDARCH, "platform", "serial", "hostname", "manufacturer", "product", "asset"];
+pub const PRESENTED: [&str; 9] = [
+    "uuid",
+    "mac",
+    BUILDARCH,
+    "platform",
+    "serial",
+    "hostname",
+    "manufacturer",
+    "product",
+    "asset",
+];
 /// The heads of these.
 const HEADS: [u64; PRESENTED.len()] = {
     let mut heads = [0; PRESENTED.len()];
@@ -21,7 +31,17 @@ const HEADS: [u64; PRESENTED.len()] = {
     heads
 };
 /// The turns of these, of which the first four come before all others.
-pub(super) const TURNS: [u8; PRESENTED.len()] = [UUID_TURN, MAC_TURN, BUILDARCH_TURN, 3, SERIAL_TURN, 6, 7, 8, 9];
+pub(super) const TURNS: [u8; PRESENTED.len()] = [
+    UUID_TURN,
+    MAC_TURN,
+    BUILDARCH_TURN,
+    3,
+    SERIAL_TURN,
+    6,
+    7,
+    8,
+    9,
+];
 /// That of all others.
 const MIDDLE_TURN: u8 = 4;
 /// The turns of those that are more than a text.
@@ -34,7 +54,12 @@ pub(super) const SERIAL_TURN: u8 = 5;
 #[inline]
 pub(super) fn turn(head: u64, key: &[u8], expected: &mut usize) -> u8 {
     let is = |at: usize| is_presented(at, head, key);
-    let Some(at) = is(*expected).then_some(*expected).or_else(|| (0..PRESENTED.len()).find(|at| is(*at))) else { return MIDDLE_TURN };
+    let Some(at) = is(*expected)
+        .then_some(*expected)
+        .or_else(|| (0..PRESENTED.len()).find(|at| is(*at)))
+    else {
+        return MIDDLE_TURN;
+    };
     *expected = at + 1;
     TURNS[at]
 }
@@ -75,7 +100,10 @@ mod tests {
         for expected in 0..=PRESENTED.len() {
             let turn = |key: &str| super::turn(head(key), key.as_bytes(), &mut expected.clone());
             assert_eq!(PRESENTED.map(turn), TURNS);
-            assert_eq!(["rack", "buildarc", "buildarches", "uuid2", "manufacture"].map(turn), [MIDDLE_TURN; 5]);
+            assert_eq!(
+                ["rack", "buildarc", "buildarches", "uuid2", "manufacture"].map(turn),
+                [MIDDLE_TURN; 5]
+            );
         }
     }
 }

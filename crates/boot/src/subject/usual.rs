@@ -7,7 +7,9 @@ use crate::arch;
 use crate::identity::{self, Mac, UUID_BYTES};
 use crate::query::{self, Piece};
 
-use super::turn::{BUILDARCH_TURN, MAC_TURN, PRESENTED, SERIAL_TURN, TURNS, UUID_TURN, is_presented};
+use super::turn::{
+    BUILDARCH_TURN, MAC_TURN, PRESENTED, SERIAL_TURN, TURNS, UUID_TURN, is_presented,
+};
 use super::{Label, MAX_VALUE_BYTES, Span, Subject, is_lower_case};
 
 /// A MAC of six octets, with colons.
@@ -29,14 +31,23 @@ impl Subject {
                 continue;
             }
             let turn = TURNS[place];
-            let Some((len, has_escapes)) = self.usual_value(&query[equals + 1..], turn) else { return (at, place) };
+            let Some((len, has_escapes)) = self.usual_value(&query[equals + 1..], turn) else {
+                return (at, place);
+            };
             let sent = Span::new(at, equals + 1 + len);
             if len > 0 {
                 let value = self.read(query, key.end + 1, sent.end, has_escapes);
                 if turn == SERIAL_TURN {
                     self.serial = Some(value);
                 }
-                self.labels.push(Label { head, key, value, sent: Some(sent), turn, extrinsic: false });
+                self.labels.push(Label {
+                    head,
+                    key,
+                    value,
+                    sent: Some(sent),
+                    turn,
+                    extrinsic: false,
+                });
             }
             at = query.len().min(equals + 1 + len + 1);
         }
@@ -51,18 +62,29 @@ impl Subject {
         }
         match turn {
             UUID_TURN => {
-                let said = text.as_bytes().get(..UUID_BYTES).filter(|said| is_lower_case(said) && ends(UUID_BYTES))?;
+                let said = text
+                    .as_bytes()
+                    .get(..UUID_BYTES)
+                    .filter(|said| is_lower_case(said) && ends(UUID_BYTES))?;
                 self.uuid = Some(identity::parse_uuid_bytes(said)?);
                 Some((UUID_BYTES, false))
             }
             MAC_TURN => {
-                let said = text.as_bytes().get(..MAC_BYTES).filter(|said| said[2] == b':' && is_lower_case(said) && ends(MAC_BYTES))?;
+                let said = text
+                    .as_bytes()
+                    .get(..MAC_BYTES)
+                    .filter(|said| said[2] == b':' && is_lower_case(said) && ends(MAC_BYTES))?;
                 self.mac = Some(Mac::parse(said)?);
                 Some((MAC_BYTES, false))
             }
             _ => {
-                let Piece { len, has_escapes, is_canonical } = query::piece(text.as_bytes(), b'&');
-                let is_normal = turn != BUILDARCH_TURN || !has_escapes && arch::canonical(&text[..len]) == text[..len];
+                let Piece {
+                    len,
+                    has_escapes,
+                    is_canonical,
+                } = query::piece(text.as_bytes(), b'&');
+                let is_normal = turn != BUILDARCH_TURN
+                    || !has_escapes && arch::canonical(&text[..len]) == text[..len];
                 (is_canonical && is_normal && len <= MAX_VALUE_BYTES).then_some((len, has_escapes))
             }
         }
@@ -78,7 +100,10 @@ mod tests {
 
     /// Pair by pair, none of which is usual.
     fn simply(query: &str) -> Result<Subject, InvalidQuery> {
-        let mut subject = Subject { text: query.to_owned(), ..Subject::default() };
+        let mut subject = Subject {
+            text: query.to_owned(),
+            ..Subject::default()
+        };
         let mut expected = 0;
         for pair in query::raw_pairs(query, 0) {
             subject.present(query, pair, &mut expected)?;
@@ -88,17 +113,36 @@ mod tests {
     }
 
     fn same(query: &str) -> Result<(), TestCaseError> {
-        let (subject, simply) = (Subject::from_query(query, &ExtrinsicLabels::default()), simply(query));
+        let (subject, simply) = (
+            Subject::from_query(query, &ExtrinsicLabels::default()),
+            simply(query),
+        );
         match (subject, simply) {
             (Ok(subject), Ok(simply)) => {
                 let all = |subject: &Subject| {
-                    let labels: Vec<_> = subject.in_turn().map(|(key, value, _)| (key.to_owned(), value.to_owned())).collect();
+                    let labels: Vec<_> = subject
+                        .in_turn()
+                        .map(|(key, value, _)| (key.to_owned(), value.to_owned()))
+                        .collect();
                     let places: Vec<_> = subject
                         .labels
                         .iter()
-                        .map(|label| (label.head, label.turn, label.sent.map(|sent| sent.of(query).to_owned())))
+                        .map(|label| {
+                            (
+                                label.head,
+                                label.turn,
+                                label.sent.map(|sent| sent.of(query).to_owned()),
+                            )
+                        })
                         .collect();
-                    (labels, places, subject.uuid, subject.serial().map(str::to_owned), subject.mac, subject.placeholders.clone())
+                    (
+                        labels,
+                        places,
+                        subject.uuid,
+                        subject.serial().map(str::to_owned),
+                        subject.mac,
+                        subject.placeholders.clone(),
+                    )
                 };
                 prop_assert_eq!(all(&subject), all(&simply), "{}", query);
             }
@@ -127,7 +171,14 @@ mod tests {
     ];
 
     fn value() -> impl Strategy<Value = String> {
-        let known = [&UUIDS[..], &MACS, &["x86_64", "amd64", "x86%5F64", "aarch64", "efi", "None", " None", "0000"]].concat();
+        let known = [
+            &UUIDS[..],
+            &MACS,
+            &[
+                "x86_64", "amd64", "x86%5F64", "aarch64", "efi", "None", " None", "0000",
+            ],
+        ]
+        .concat();
         prop_oneof![
             2 => prop::sample::select(known).prop_map(str::to_owned),
             3 => "[A-Z0-9]{0,12}",
@@ -144,7 +195,11 @@ mod tests {
             9 => prop::sample::select(PRESENTED.to_vec()),
             1 => prop::sample::select(vec!["rack", "uuid2", "buildarc", "buildarches", "manufacture", "m%61c", "", "é"]),
         ];
-        (key, prop::sample::select(vec!["=", "=", "=", "=", "", "=="]), value())
+        (
+            key,
+            prop::sample::select(vec!["=", "=", "=", "=", "", "=="]),
+            value(),
+        )
             .prop_map(|(key, equals, value)| format!("{key}{equals}{value}"))
     }
 
@@ -176,7 +231,10 @@ mod tests {
         for end in 0..=query.len() {
             same(&query[..end]).unwrap();
         }
-        let mut subject = Subject { text: query.to_owned(), ..Subject::default() };
+        let mut subject = Subject {
+            text: query.to_owned(),
+            ..Subject::default()
+        };
         assert_eq!(subject.present_usual(query), (query.len(), PRESENTED.len()));
     }
 }

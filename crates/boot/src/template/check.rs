@@ -11,7 +11,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use minijinja::machinery::ast::{BinOpKind, Call, CallArg, CompareOp, CompareOpKind, Expr, Filter, ForLoop, Stmt, UnaryOpKind};
+use minijinja::machinery::ast::{
+    BinOpKind, Call, CallArg, CompareOp, CompareOpKind, Expr, Filter, ForLoop, Stmt, UnaryOpKind,
+};
 use minijinja::machinery::{Span, Token, parse, tokenize};
 
 use super::functions::{FILTERS, MAX_ITEMS, TESTS};
@@ -40,13 +42,28 @@ pub(super) type Complaint = (Option<usize>, String);
 
 /// Checks the source of one template, whose variables are [`VARIABLES`] and the names of the configs. Tells what it uses, and its plan if it
 /// needs no engine.
-pub(super) fn check(source: &str, configs: &BTreeSet<&str>) -> Result<(Uses, Option<Plan>), Complaint> {
+pub(super) fn check(
+    source: &str,
+    configs: &BTreeSet<&str>,
+) -> Result<(Uses, Option<Plan>), Complaint> {
     if source.len() > MAX_SOURCE_BYTES {
-        return Err((None, format!("the text has {} bytes; a template may have {MAX_SOURCE_BYTES}", source.len())));
+        return Err((
+            None,
+            format!(
+                "the text has {} bytes; a template may have {MAX_SOURCE_BYTES}",
+                source.len()
+            ),
+        ));
     }
     bound_nesting(source)?;
-    let root = parse(source, "template", syntax()).map_err(|error| (error.line(), describe(&error)))?;
-    let mut walk = Walk { configs, variables: BTreeMap::new(), uses: Uses::default(), complain: false };
+    let root =
+        parse(source, "template", syntax()).map_err(|error| (error.line(), describe(&error)))?;
+    let mut walk = Walk {
+        configs,
+        variables: BTreeMap::new(),
+        uses: Uses::default(),
+        complain: false,
+    };
     let mut learned = true;
     for _ in 0..MAX_WALKS {
         let before = walk.variables.clone();
@@ -74,15 +91,31 @@ fn bound_nesting(source: &str) -> Result<(), Complaint> {
             Token::VariableStart | Token::BlockStart | Token::TemplateData(_) => tokens = 0,
             Token::Ident("elif") => elifs += 1,
             Token::Ident(name) if name.len() > MAX_NAME_BYTES => {
-                return complain(span, format!("a name has {} bytes; it may have {MAX_NAME_BYTES}", name.len()));
+                return complain(
+                    span,
+                    format!(
+                        "a name has {} bytes; it may have {MAX_NAME_BYTES}",
+                        name.len()
+                    ),
+                );
             }
             _ => {}
         }
         if tokens > MAX_TOKENS {
-            return complain(span, format!("one expression has more than {MAX_TOKENS} words and signs; split it with {{% set %}}"));
+            return complain(
+                span,
+                format!(
+                    "one expression has more than {MAX_TOKENS} words and signs; split it with {{% set %}}"
+                ),
+            );
         }
         if elifs > MAX_ELIFS {
-            return complain(span, format!("more than {MAX_ELIFS} elif in one template; write a Profile for each case instead"));
+            return complain(
+                span,
+                format!(
+                    "more than {MAX_ELIFS} elif in one template; write a Profile for each case instead"
+                ),
+            );
         }
     }
     Ok(())
@@ -102,7 +135,9 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn statements(&mut self, statements: &[Stmt<'_>]) -> Result<(), Complaint> {
-        statements.iter().try_for_each(|statement| self.statement(statement))
+        statements
+            .iter()
+            .try_for_each(|statement| self.statement(statement))
     }
 
     fn statement(&mut self, statement: &Stmt<'_>) -> Result<(), Complaint> {
@@ -111,7 +146,10 @@ impl Walk<'_> {
             Stmt::EmitRaw(_) | Stmt::Continue(_) | Stmt::Break(_) => Ok(()),
             Stmt::EmitExpr(emit) => match self.expression(&emit.expr)? {
                 kind if kind.is_scalar() || !self.complain => Ok(()),
-                _ => complain(emit.expr.span(), "a list or map is no text: write x|join(' ') or x|tojson".into()),
+                _ => complain(
+                    emit.expr.span(),
+                    "a list or map is no text: write x|join(' ') or x|tojson".into(),
+                ),
             },
             Stmt::ForLoop(each) => self.for_loop(each),
             Stmt::IfCond(branch) => {
@@ -134,16 +172,33 @@ impl Walk<'_> {
                 self.statements(&set.body)?;
                 let kind = match &set.filter {
                     Some(Expr::Filter(filter)) => self.filter(filter, filter.span())?,
-                    Some(other) => return complain(other.span(), "a {% set %} block takes one filter".into()),
+                    Some(other) => {
+                        return complain(other.span(), "a {% set %} block takes one filter".into());
+                    }
                     None => Kind::Scalar,
                 };
                 self.bind(&set.target, kind)
             }
-            Stmt::AutoEscape(block) => complain(block.span(), "{% autoescape %} does nothing here: no text is escaped".into()),
-            Stmt::FilterBlock(block) => complain(block.span(), "write {% set NAME | FILTER %} instead of a {% filter %} block".into()),
-            Stmt::Macro(block) => complain(block.span(), "macros are not available; use {% set %} and {% for %}".into()),
-            Stmt::CallBlock(block) => complain(block.span(), "{% call %} is not available, as there are no macros".into()),
-            Stmt::Do(block) => complain(block.span(), "{% do %} is not available; use {% set %}".into()),
+            Stmt::AutoEscape(block) => complain(
+                block.span(),
+                "{% autoescape %} does nothing here: no text is escaped".into(),
+            ),
+            Stmt::FilterBlock(block) => complain(
+                block.span(),
+                "write {% set NAME | FILTER %} instead of a {% filter %} block".into(),
+            ),
+            Stmt::Macro(block) => complain(
+                block.span(),
+                "macros are not available; use {% set %} and {% for %}".into(),
+            ),
+            Stmt::CallBlock(block) => complain(
+                block.span(),
+                "{% call %} is not available, as there are no macros".into(),
+            ),
+            Stmt::Do(block) => complain(
+                block.span(),
+                "{% do %} is not available; use {% set %}".into(),
+            ),
         }
     }
 
@@ -165,14 +220,27 @@ impl Walk<'_> {
         match target {
             Expr::Var(variable) => {
                 if self.is_given(variable.id) || variable.id == "loop" {
-                    return complain(variable.span(), format!("`{}` already has a meaning; choose another name", variable.id));
+                    return complain(
+                        variable.span(),
+                        format!(
+                            "`{}` already has a meaning; choose another name",
+                            variable.id
+                        ),
+                    );
                 }
                 let known = self.variables.remove(variable.id).unwrap_or(Kind::Never);
-                self.variables.insert(variable.id.to_owned(), known.or(kind));
+                self.variables
+                    .insert(variable.id.to_owned(), known.or(kind));
                 Ok(())
             }
-            Expr::List(targets) => targets.items.iter().try_for_each(|target| self.bind(target, kind.item())),
-            Expr::Tuple(targets) => targets.items.iter().try_for_each(|target| self.bind(target, kind.item())),
+            Expr::List(targets) => targets
+                .items
+                .iter()
+                .try_for_each(|target| self.bind(target, kind.item())),
+            Expr::Tuple(targets) => targets
+                .items
+                .iter()
+                .try_for_each(|target| self.bind(target, kind.item())),
             other => complain(other.span(), "only a variable can be set".into()),
         }
     }
@@ -180,7 +248,14 @@ impl Walk<'_> {
     fn expression(&mut self, expression: &Expr<'_>) -> Result<Kind, Complaint> {
         match expression {
             Expr::Const(constant) if constant.value.is_number() => Ok(Kind::Number),
-            Expr::Const(constant) if constant.value.as_str().is_none_or(|text| text.len() <= MAX_WORD_BYTES) => Ok(Kind::Word),
+            Expr::Const(constant)
+                if constant
+                    .value
+                    .as_str()
+                    .is_none_or(|text| text.len() <= MAX_WORD_BYTES) =>
+            {
+                Ok(Kind::Word)
+            }
             Expr::Const(_) => Ok(Kind::Scalar),
             Expr::Var(variable) => self.variable(variable.id, variable.span()),
             Expr::GetAttr(get) => {
@@ -190,16 +265,25 @@ impl Walk<'_> {
             Expr::GetItem(get) => {
                 let of = self.expression(&get.expr)?;
                 if !self.expression(&get.subscript_expr)?.is_scalar() && self.complain {
-                    return complain(get.subscript_expr.span(), "what stands in [ ] is a text or a number".into());
+                    return complain(
+                        get.subscript_expr.span(),
+                        "what stands in [ ] is a text or a number".into(),
+                    );
                 }
                 if of == Kind::Scalar && self.complain {
-                    return complain(get.span(), "[ ] looks into a list, a map or a label, not into a longer text".into());
+                    return complain(
+                        get.span(),
+                        "[ ] looks into a list, a map or a label, not into a longer text".into(),
+                    );
                 }
                 let name = get.subscript_expr.as_const();
                 Ok(self.item(&get.expr, name.as_ref().and_then(|name| name.as_str()), &of))
             }
             Expr::Slice(slice) => {
-                for bound in [&slice.start, &slice.stop, &slice.step].into_iter().flatten() {
+                for bound in [&slice.start, &slice.stop, &slice.step]
+                    .into_iter()
+                    .flatten()
+                {
                     self.expression(bound)?;
                 }
                 match self.expression(&slice.expr)? {
@@ -215,7 +299,11 @@ impl Walk<'_> {
             }
             Expr::UnaryOp(operation) => {
                 self.expression(&operation.expr)?;
-                Ok(if matches!(operation.op, UnaryOpKind::Neg) { Kind::Number } else { Kind::Word })
+                Ok(if matches!(operation.op, UnaryOpKind::Neg) {
+                    Kind::Number
+                } else {
+                    Kind::Word
+                })
             }
             Expr::BinOp(operation) => {
                 let left = self.expression(&operation.left)?;
@@ -227,7 +315,9 @@ impl Walk<'_> {
                 for CompareOp { op, expr } in &comparison.ops {
                     let right = self.expression(expr)?;
                     match op {
-                        CompareOpKind::In | CompareOpKind::NotIn => self.contained(&left, &right, expr.span())?,
+                        CompareOpKind::In | CompareOpKind::NotIn => {
+                            self.contained(&left, &right, expr.span())?
+                        }
                         _ => self.compared(&left, &right, expr.span())?,
                     }
                     left = right;
@@ -247,7 +337,11 @@ impl Walk<'_> {
                 if !TESTS.contains(&test.name) {
                     return complain(
                         test.span(),
-                        format!("there is no test `{}`{}", test.name, did_you_mean(test.name, TESTS.iter().copied())),
+                        format!(
+                            "there is no test `{}`{}",
+                            test.name,
+                            did_you_mean(test.name, TESTS.iter().copied())
+                        ),
                     );
                 }
                 let left = self.expression(&test.expr)?;
@@ -268,7 +362,10 @@ impl Walk<'_> {
                 for key in &map.keys {
                     let kind = self.expression(key)?;
                     if !kind.is_word() && self.complain {
-                        return complain(key.span(), "the key of a map is a short text or a number".into());
+                        return complain(
+                            key.span(),
+                            "the key of a map is a short text or a number".into(),
+                        );
                     }
                     keys = keys.or(kind);
                 }
@@ -298,14 +395,29 @@ impl Walk<'_> {
             Some(kind) => Ok(kind.clone()),
             None if !self.complain => Ok(Kind::Never),
             None => {
-                let known = VARIABLES.iter().chain(self.configs).copied().chain(self.variables.keys().map(String::as_str));
+                let known = VARIABLES
+                    .iter()
+                    .chain(self.configs)
+                    .copied()
+                    .chain(self.variables.keys().map(String::as_str));
                 let hint = did_you_mean(name, known);
                 let some: Vec<_> = self.configs.iter().copied().take(MAX_NAMES_TOLD).collect();
-                let more = if self.configs.len() > MAX_NAMES_TOLD { ", ..." } else { "" };
-                let configs = if some.is_empty() { "none".to_owned() } else { some.join(", ") + more };
+                let more = if self.configs.len() > MAX_NAMES_TOLD {
+                    ", ..."
+                } else {
+                    ""
+                };
+                let configs = if some.is_empty() {
+                    "none".to_owned()
+                } else {
+                    some.join(", ") + more
+                };
                 complain(
                     span,
-                    format!("`{name}` is not defined{hint} (configs of this Profile: {configs}; beside them: {})", VARIABLES.join(", ")),
+                    format!(
+                        "`{name}` is not defined{hint} (configs of this Profile: {configs}; beside them: {})",
+                        VARIABLES.join(", ")
+                    ),
                 )
             }
         }
@@ -313,7 +425,9 @@ impl Walk<'_> {
 
     /// What `.name` or `[name]` gives.
     fn item(&mut self, of: &Expr<'_>, name: Option<&str>, kind: &Kind) -> Kind {
-        let Expr::Var(variable) = of else { return kind.item() };
+        let Expr::Var(variable) = of else {
+            return kind.item();
+        };
         match (variable.id, name) {
             ("subject" | "encoded", Some(label)) => {
                 self.uses.labels.insert(label.to_owned());
@@ -321,13 +435,22 @@ impl Walk<'_> {
             }
             ("profile" | "assignment", Some("labels")) => Kind::list_of(Kind::Word),
             ("profile" | "assignment", Some(_)) => Kind::Word,
-            ("loop", Some("index" | "index0" | "revindex" | "revindex0" | "length" | "depth" | "depth0")) => Kind::Number,
+            (
+                "loop",
+                Some("index" | "index0" | "revindex" | "revindex0" | "length" | "depth" | "depth0"),
+            ) => Kind::Number,
             ("loop", Some("first" | "last")) => Kind::Word,
             _ => kind.item(),
         }
     }
 
-    fn operation(&self, op: BinOpKind, left: Kind, right: Kind, span: Span) -> Result<Kind, Complaint> {
+    fn operation(
+        &self,
+        op: BinOpKind,
+        left: Kind,
+        right: Kind,
+        span: Span,
+    ) -> Result<Kind, Complaint> {
         match op {
             BinOpKind::Add if self.complain && !(left.is_number() && right.is_number()) => {
                 complain(span, "`+` adds numbers: write a ~ b to join texts, a|int + b|int where the text is a number".into())
@@ -364,7 +487,8 @@ impl Walk<'_> {
 
     /// `in` reads the whole text on its right, which is paid for, or compares with each item of a list.
     fn contained(&self, left: &Kind, right: &Kind, span: Span) -> Result<(), Complaint> {
-        let bounded = left.is_scalar() && (right.is_scalar() || (!matches!(right, Kind::Any) && right.item().is_word()));
+        let bounded = left.is_scalar()
+            && (right.is_scalar() || (!matches!(right, Kind::Any) && right.item().is_word()));
         if bounded || !self.complain {
             return Ok(());
         }
@@ -376,10 +500,15 @@ impl Walk<'_> {
             let hint = did_you_mean(filter.name, FILTERS.iter().map(|(name, _)| *name));
             return complain(span, format!("there is no filter `{}`{hint}", filter.name));
         };
-        let input = filter.expr.as_ref().map_or(Ok(Kind::Scalar), |input| self.expression(input))?;
+        let input = filter
+            .expr
+            .as_ref()
+            .map_or(Ok(Kind::Scalar), |input| self.expression(input))?;
         let arguments = self.arguments(&filter.args, span)?;
         match signature.apply(input, arguments.into_iter()) {
-            Err(reason) if self.complain => complain(span, format!("filter `{}` {reason}", filter.name)),
+            Err(reason) if self.complain => {
+                complain(span, format!("filter `{}` {reason}", filter.name))
+            }
             result => Ok(result.unwrap_or(Kind::Any)),
         }
     }
@@ -388,18 +517,29 @@ impl Walk<'_> {
         let arguments = self.arguments(&call.args, span)?;
         match &call.expr {
             Expr::Var(function) if function.id == "range" => match items_of_range(&call.args) {
-                Some(items) if items > MAX_ITEMS => {
-                    complain(span, format!("this range() has {items} items; a list may have {MAX_ITEMS}, so it could never be rendered"))
-                }
+                Some(items) if items > MAX_ITEMS => complain(
+                    span,
+                    format!(
+                        "this range() has {items} items; a list may have {MAX_ITEMS}, so it could never be rendered"
+                    ),
+                ),
                 _ => Ok(Kind::view_of(Kind::Number)),
             },
-            Expr::Var(function) => {
-                complain(span, format!("there is no function `{}`; there is range(), and filters as in x|upper", function.id))
-            }
+            Expr::Var(function) => complain(
+                span,
+                format!(
+                    "there is no function `{}`; there is range(), and filters as in x|upper",
+                    function.id
+                ),
+            ),
             Expr::GetAttr(method) => match (&method.expr, method.name) {
-                (Expr::Var(object), "cycle") if object.id == "loop" => Ok(arguments.into_iter().fold(Kind::Never, Kind::or)),
+                (Expr::Var(object), "cycle") if object.id == "loop" => {
+                    Ok(arguments.into_iter().fold(Kind::Never, Kind::or))
+                }
                 (Expr::Var(object), "changed") if object.id == "loop" => {
-                    arguments.iter().try_for_each(|argument| self.compared(argument, argument, span))?;
+                    arguments
+                        .iter()
+                        .try_for_each(|argument| self.compared(argument, argument, span))?;
                     Ok(Kind::Word)
                 }
                 (_, name) => complain(span, format!("values have no methods; write x|{name}")),
@@ -411,7 +551,9 @@ impl Walk<'_> {
     fn arguments(&mut self, arguments: &[CallArg<'_>], span: Span) -> Result<Vec<Kind>, Complaint> {
         let one = |argument: &CallArg<'_>| match argument {
             CallArg::Pos(value) | CallArg::Kwarg(_, value) => self.expression(value),
-            CallArg::PosSplat(_) | CallArg::KwargSplat(_) => complain(span, "arguments can't be unpacked with * here".into()),
+            CallArg::PosSplat(_) | CallArg::KwargSplat(_) => {
+                complain(span, "arguments can't be unpacked with * here".into())
+            }
         };
         arguments.iter().map(one).collect()
     }
@@ -429,7 +571,11 @@ impl Walk<'_> {
                 );
             }
             // A list in itself has no kind: the search for one would go on without end.
-            kind = kind.or(if is_written_out || found.is_scalar() { found } else { Kind::Any });
+            kind = kind.or(if is_written_out || found.is_scalar() {
+                found
+            } else {
+                Kind::Any
+            });
         }
         Ok(Kind::list_of(kind))
     }
@@ -451,7 +597,11 @@ fn items_of_range(arguments: &[CallArg<'_>]) -> Option<usize> {
         [low, high, step] => (low, high, step),
         _ => return None,
     };
-    let (distance, step) = if step < 0 { (low - high, -step) } else { (high - low, step) };
+    let (distance, step) = if step < 0 {
+        (low - high, -step)
+    } else {
+        (high - low, step)
+    };
     // A step of 0 is an error of its own.
     usize::try_from(distance.max(0).checked_add(step - 1)?.checked_div(step)?).ok()
 }
@@ -459,7 +609,9 @@ fn items_of_range(arguments: &[CallArg<'_>]) -> Option<usize> {
 fn constant(number: &Expr<'_>) -> Option<i128> {
     let number = match number {
         Expr::Const(constant) => i64::try_from(constant.value.clone()).ok()?.into(),
-        Expr::UnaryOp(operation) if matches!(operation.op, UnaryOpKind::Neg) => -constant(&operation.expr)?,
+        Expr::UnaryOp(operation) if matches!(operation.op, UnaryOpKind::Neg) => {
+            -constant(&operation.expr)?
+        }
         Expr::BinOp(operation) => {
             let (left, right) = (constant(&operation.left)?, constant(&operation.right)?);
             match operation.op {

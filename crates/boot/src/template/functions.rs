@@ -108,17 +108,27 @@ pub(super) const TESTS: &[&str] = &[
 
 impl Signature {
     /// The kind of the result. An error says what the filter can't take.
-    pub(super) fn apply(&self, input: Kind, arguments: impl Iterator<Item = Kind>) -> Result<Kind, &'static str> {
+    pub(super) fn apply(
+        &self,
+        input: Kind,
+        arguments: impl Iterator<Item = Kind>,
+    ) -> Result<Kind, &'static str> {
         let mut arguments = arguments.peekable();
         match self {
-            Self::Text | Self::Spelling | Self::Number | Self::Parse | Self::Texts if !input.is_scalar() => {
+            Self::Text | Self::Spelling | Self::Number | Self::Parse | Self::Texts
+                if !input.is_scalar() =>
+            {
                 Err("takes a text; a list becomes one by |join(' ')")
             }
             Self::Default if arguments.peek().is_none() => Ok(input.or(Kind::Word)),
             Self::Default => Ok(arguments.fold(input, Kind::or)),
             Self::Parse => Ok(arguments.fold(Kind::Number, Kind::or)),
-            _ if arguments.any(|argument| !argument.is_scalar()) => Err("takes only texts and numbers as arguments"),
-            Self::Join if !input.item().is_scalar() => Err("takes a list of texts or numbers, not of lists"),
+            _ if arguments.any(|argument| !argument.is_scalar()) => {
+                Err("takes only texts and numbers as arguments")
+            }
+            Self::Join if !input.item().is_scalar() => {
+                Err("takes a list of texts or numbers, not of lists")
+            }
             Self::Text | Self::Print | Self::Join => Ok(Kind::Scalar),
             Self::Spelling => Ok(input.or(Kind::Word)),
             Self::Number | Self::Measure => Ok(Kind::Number),
@@ -129,7 +139,9 @@ impl Signature {
             Self::Reverse => match input {
                 Kind::List(item) => Ok(Kind::View(item)),
                 text if text.is_scalar() => Ok(text),
-                _ => Err("takes a text or a list; of one that is sliced, reversed or a range() already, take x|list first"),
+                _ => Err(
+                    "takes a text or a list; of one that is sliced, reversed or a range() already, take x|list first",
+                ),
             },
             Self::Pairs => Ok(Kind::list_of(Kind::list_of(input.item().or(Kind::Word)))),
         }
@@ -146,19 +158,35 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("indent", indent);
     environment.add_filter("join", join);
     environment.add_filter("lines", |value: &Value| few(filters::lines(there(value)?)?));
-    environment.add_filter("list", |state: &State<'_, '_>, value: Value| few(filters::list(state, there(&value)?.clone())?));
+    environment.add_filter("list", |state: &State<'_, '_>, value: Value| {
+        few(filters::list(state, there(&value)?.clone())?)
+    });
     environment.add_filter("nocloud", nocloud);
     environment.add_filter("round", round);
-    environment.add_filter("split", |value: &Value, by: Option<Arc<str>>, most: Option<i64>| few(filters::split(there(value)?, by, most)?));
+    environment.add_filter(
+        "split",
+        |value: &Value, by: Option<Arc<str>>, most: Option<i64>| {
+            few(filters::split(there(value)?, by, most)?)
+        },
+    );
     environment.add_filter("tojson", tojson);
     environment.add_filter("trim", trim);
     environment.add_filter("urlencode", urlencode);
-    environment.add_function("range", |low: isize, high: Option<isize>, step: Option<isize>| few(functions::range(low, high, step)?));
+    environment.add_function(
+        "range",
+        |low: isize, high: Option<isize>, step: Option<isize>| {
+            few(functions::range(low, high, step)?)
+        },
+    );
 }
 
 /// The value, if there is one. A filter that made a text of what is missing would hide that it is.
 fn there(value: &Value) -> Result<&Value, Error> {
-    if value.is_undefined() { Err(ErrorKind::UndefinedError.into()) } else { Ok(value) }
+    if value.is_undefined() {
+        Err(ErrorKind::UndefinedError.into())
+    } else {
+        Ok(value)
+    }
 }
 
 /// The text of a value that is there.
@@ -170,36 +198,74 @@ fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
 /// The list, if it is not too long.
 fn few(list: Value) -> Result<Value, Error> {
     match list.len() {
-        Some(items) if items > MAX_ITEMS => {
-            Err(Error::new(ErrorKind::InvalidOperation, format!("a list has {items} items; it may have {MAX_ITEMS}")))
-        }
+        Some(items) if items > MAX_ITEMS => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("a list has {items} items; it may have {MAX_ITEMS}"),
+        )),
         _ => Ok(list),
     }
 }
 
 /// minijinja's own looks at widths before it writes, and not at how long the texts are.
-fn format(state: &mut State<'_, '_>, text: &Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+fn format(
+    state: &mut State<'_, '_>,
+    text: &Value,
+    arguments: Rest<ValueOrKwargs>,
+) -> Result<Value, Error> {
     let length = |value: &Value| value.as_str().map_or(0, str::len);
-    let named = |names: &Value| names.as_object()?.try_iter()?.filter_map(|name| names.get_item(&name).ok()).map(|v| length(&v)).max();
-    arguments.iter().try_for_each(|argument| there(argument).map(drop))?;
-    let longest = arguments.iter().map(|argument| length(argument).max(named(argument).unwrap_or(0))).max().unwrap_or(0);
-    let places = text.as_str().map_or(0, |text| text.bytes().filter(|b| b"%{".contains(b)).count());
+    let named = |names: &Value| {
+        names
+            .as_object()?
+            .try_iter()?
+            .filter_map(|name| names.get_item(&name).ok())
+            .map(|v| length(&v))
+            .max()
+    };
+    arguments
+        .iter()
+        .try_for_each(|argument| there(argument).map(drop))?;
+    let longest = arguments
+        .iter()
+        .map(|argument| length(argument).max(named(argument).unwrap_or(0)))
+        .max()
+        .unwrap_or(0);
+    let places = text
+        .as_str()
+        .map_or(0, |text| text.bytes().filter(|b| b"%{".contains(b)).count());
     if places.saturating_mul(longest) > MAX_OUTPUT_BYTES {
-        return Err(Error::new(ErrorKind::InvalidOperation, "the formatted text could be longer than 1 MiB"));
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "the formatted text could be longer than 1 MiB",
+        ));
     }
     filters::format(state, text, arguments)
 }
 
 /// Each line but the first, and but blank ones, after so many spaces.
-fn indent(value: &Value, width: Option<usize>, first: Option<bool>, blank: Option<bool>, options: Kwargs) -> Result<String, Error> {
-    let width = width.map_or_else(|| options.get("width"), |width| Ok(Some(width)))?.unwrap_or(4);
-    let first = first.map_or_else(|| options.get("first"), |first| Ok(Some(first)))?.unwrap_or(false);
-    let blank = blank.map_or_else(|| options.get("blank"), |blank| Ok(Some(blank)))?.unwrap_or(false);
+fn indent(
+    value: &Value,
+    width: Option<usize>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    options: Kwargs,
+) -> Result<String, Error> {
+    let width = width
+        .map_or_else(|| options.get("width"), |width| Ok(Some(width)))?
+        .unwrap_or(4);
+    let first = first
+        .map_or_else(|| options.get("first"), |first| Ok(Some(first)))?
+        .unwrap_or(false);
+    let blank = blank
+        .map_or_else(|| options.get("blank"), |blank| Ok(Some(blank)))?
+        .unwrap_or(false);
     options.assert_all_used()?;
     let text = text(value)?;
     let lines = text.split_inclusive('\n').count();
     if lines.saturating_mul(width).saturating_add(text.len()) > MAX_OUTPUT_BYTES {
-        return Err(Error::new(ErrorKind::InvalidOperation, "the indented text could be longer than 1 MiB"));
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "the indented text could be longer than 1 MiB",
+        ));
     }
     let margin = " ".repeat(width);
     let mut out = String::with_capacity(text.len() + lines * width);
@@ -223,7 +289,10 @@ fn join(value: &Value, by: Option<&str>) -> Result<String, Error> {
         let item = item?;
         let item = text(&item)?;
         if out.len() + item.len() + by.len() > MAX_OUTPUT_BYTES {
-            return Err(Error::new(ErrorKind::InvalidOperation, "the text of the list is longer than 1 MiB"));
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "the text of the list is longer than 1 MiB",
+            ));
         }
         out.push_str(&item);
     }
@@ -231,17 +300,29 @@ fn join(value: &Value, by: Option<&str>) -> Result<String, Error> {
 }
 
 /// minijinja's own computes a thousand digits where a thousand are asked for, at no charge.
-fn round(value: Value, digits: Option<i32>, method: Option<&str>, options: Kwargs) -> Result<Value, Error> {
+fn round(
+    value: Value,
+    digits: Option<i32>,
+    method: Option<&str>,
+    options: Kwargs,
+) -> Result<Value, Error> {
     there(&value)?;
-    let digits = digits.map_or_else(|| options.get("precision"), |digits| Ok(Some(digits)))?.unwrap_or(0);
+    let digits = digits
+        .map_or_else(|| options.get("precision"), |digits| Ok(Some(digits)))?
+        .unwrap_or(0);
     filters::round(value, Some(digits.clamp(-15, 15)), method, options)
 }
 
 /// Without the white space, or these characters, at both ends.
 fn trim(text: Cow<'_, str>, characters: Option<&str>) -> Result<String, Error> {
-    let Some(characters) = characters else { return Ok(text.trim().to_owned()) };
+    let Some(characters) = characters else {
+        return Ok(text.trim().to_owned());
+    };
     if characters.len() > MAX_TRIMMED {
-        return Err(Error::new(ErrorKind::InvalidOperation, format!("trim takes at most {MAX_TRIMMED} characters")));
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("trim takes at most {MAX_TRIMMED} characters"),
+        ));
     }
     Ok(text.trim_matches(|c| characters.contains(c)).to_owned())
 }
@@ -274,11 +355,15 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
         Some(width) => {
             let indent = " ".repeat(width.min(16));
             let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            serde::Serialize::serialize(value, &mut serde_json::Serializer::with_formatter(&mut out, formatter))
+            serde::Serialize::serialize(
+                value,
+                &mut serde_json::Serializer::with_formatter(&mut out, formatter),
+            )
         }
     };
     written.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    String::from_utf8(out.0).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
+    String::from_utf8(out.0)
+        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
 }
 
 /// The error that a value stands for, or one inside of it: a label that can't stand in a script would be written as `null`.
@@ -286,8 +371,14 @@ fn sound(value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Undefined => there(value).map(drop),
         // Only an iteration gives the error out.
-        ValueKind::Invalid => Value::from(vec![value.clone()]).try_iter()?.checked().try_for_each(|item| item.map(drop)),
-        ValueKind::Seq | ValueKind::Iterable => value.try_iter()?.checked().try_for_each(|item| sound(&item?)),
+        ValueKind::Invalid => Value::from(vec![value.clone()])
+            .try_iter()?
+            .checked()
+            .try_for_each(|item| item.map(drop)),
+        ValueKind::Seq | ValueKind::Iterable => value
+            .try_iter()?
+            .checked()
+            .try_for_each(|item| sound(&item?)),
         ValueKind::Map => value.try_iter().into_iter().flatten().try_for_each(|key| {
             sound(&key)?;
             sound(&value.get_item(&key)?)

@@ -36,7 +36,9 @@ impl Kind {
             (Self::Number | Self::Word, Self::Number | Self::Word) => Self::Word,
             (a, b) if a.is_scalar() && b.is_scalar() => Self::Scalar,
             (Self::List(a), Self::List(b)) => Self::list_of(a.or(*b)),
-            (Self::List(a) | Self::View(a), Self::List(b) | Self::View(b)) => Self::view_of(a.or(*b)),
+            (Self::List(a) | Self::View(a), Self::List(b) | Self::View(b)) => {
+                Self::view_of(a.or(*b))
+            }
             _ => Self::Any,
         }
     }

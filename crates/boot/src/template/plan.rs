@@ -87,13 +87,19 @@ impl Plan {
 
 impl Planner<'_> {
     fn plan(&mut self, statements: &[Stmt<'_>]) -> Option<Plan> {
-        let steps = statements.iter().map(|statement| self.step(statement)).collect::<Option<Box<[_]>>>()?;
+        let steps = statements
+            .iter()
+            .map(|statement| self.step(statement))
+            .collect::<Option<Box<[_]>>>()?;
         let bytes = |step: &Step| match step {
             Step::Text(text) => text.len(),
             Step::Term(_) => 0,
             Step::Choice { yes, no, .. } => yes.text_bytes.max(no.text_bytes),
         };
-        Some(Plan { text_bytes: steps.iter().map(bytes).sum(), steps })
+        Some(Plan {
+            text_bytes: steps.iter().map(bytes).sum(),
+            steps,
+        })
     }
 
     fn step(&mut self, statement: &Stmt<'_>) -> Option<Step> {
@@ -103,7 +109,11 @@ impl Planner<'_> {
             Stmt::EmitExpr(emit) => self.term(&emit.expr).map(Step::Term),
             Stmt::IfCond(branch) => {
                 let test = self.test(&branch.expr)?;
-                Some(Step::Choice { test, yes: self.plan(&branch.true_body)?, no: self.plan(&branch.false_body)? })
+                Some(Step::Choice {
+                    test,
+                    yes: self.plan(&branch.true_body)?,
+                    no: self.plan(&branch.false_body)?,
+                })
             }
             _ => None,
         }
@@ -120,12 +130,19 @@ impl Planner<'_> {
         match expression {
             Expr::Const(constant) => constant.value.as_str().map(|text| Term::Text(text.into())),
             Expr::Var(variable) if variable.id == "base_url" => Some(Term::BaseUrl),
-            Expr::Var(variable) if self.configs.contains(variable.id) => Some(Term::Link(variable.id.into())),
+            Expr::Var(variable) if self.configs.contains(variable.id) => {
+                Some(Term::Link(variable.id.into()))
+            }
             Expr::GetAttr(get) => item(&get.expr, get.name),
             Expr::GetItem(get) => item(&get.expr, get.subscript_expr.as_const()?.as_str()?),
             Expr::Filter(filter) if matches!(filter.name, "default" | "d") => {
-                let [CallArg::Pos(other)] = &filter.args[..] else { return None };
-                Some(Term::Default(Box::new([self.term(filter.expr.as_ref()?)?, self.term(other)?])))
+                let [CallArg::Pos(other)] = &filter.args[..] else {
+                    return None;
+                };
+                Some(Term::Default(Box::new([
+                    self.term(filter.expr.as_ref()?)?,
+                    self.term(other)?,
+                ])))
             }
             _ => None,
         }
@@ -134,7 +151,9 @@ impl Planner<'_> {
     fn test(&mut self, expression: &Expr<'_>) -> Option<Test> {
         self.count()?;
         match expression {
-            Expr::UnaryOp(operation) if matches!(operation.op, UnaryOpKind::Not) => Some(Test::Not(Box::new(self.test(&operation.expr)?))),
+            Expr::UnaryOp(operation) if matches!(operation.op, UnaryOpKind::Not) => {
+                Some(Test::Not(Box::new(self.test(&operation.expr)?)))
+            }
             Expr::BinOp(operation) => self.operation(operation),
             other => self.term(other).map(Test::Holds),
         }
@@ -144,7 +163,9 @@ impl Planner<'_> {
         let BinOp { op, left, right } = operation;
         match op {
             BinOpKind::Eq => self.equal(left, right),
-            BinOpKind::Ne => self.equal(left, right).map(|equal| Test::Not(Box::new(equal))),
+            BinOpKind::Ne => self
+                .equal(left, right)
+                .map(|equal| Test::Not(Box::new(equal))),
             BinOpKind::ScAnd => Some(Test::And(Box::new([self.test(left)?, self.test(right)?]))),
             BinOpKind::ScOr => Some(Test::Or(Box::new([self.test(left)?, self.test(right)?]))),
             _ => None,
@@ -172,7 +193,9 @@ fn item(of: &Expr<'_>, name: &str) -> Option<Term> {
             _ => None,
         },
         Expr::GetAttr(labels) if labels.name == "labels" => match &labels.expr {
-            Expr::Var(variable) => object(variable.id).map(|object| Term::Object(object, Part::Label(name.into()))),
+            Expr::Var(variable) => {
+                object(variable.id).map(|object| Term::Object(object, Part::Label(name.into())))
+            }
             _ => None,
         },
         _ => None,

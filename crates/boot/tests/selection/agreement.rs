@@ -29,27 +29,51 @@ impl Step {
         let (claim, fault) = match self.clone() {
             Self::FaultyAssignment(raw, other) => (Claim::Assignment(Arc::new(raw.build())), other),
             Self::FaultyProfile(raw, other) => (Claim::Profile(Arc::new(raw.build_claim())), other),
-            Self::Unreadable(key, created) => {
-                (Claim::Nothing { key, created: created.map(|second| jiff::Timestamp::from_second(second).unwrap()) }, false)
-            }
+            Self::Unreadable(key, created) => (
+                Claim::Nothing {
+                    key,
+                    created: created.map(|second| jiff::Timestamp::from_second(second).unwrap()),
+                },
+                false,
+            ),
             _ => return None,
         };
-        Some(Unaccepted { claim, fault: if fault { "spec: wrong" } else { "spec: no good" }.into() })
+        Some(Unaccepted {
+            claim,
+            fault: if fault {
+                "spec: wrong"
+            } else {
+                "spec: no good"
+            }
+            .into(),
+        })
     }
 
     /// What is known to be right stays, unless it was another object.
     fn apply_fault(&self, unaccepted: &Unaccepted, world: &mut World) -> bool {
         let name = unaccepted.name();
-        let is_news = world.faults.insert(name.clone(), unaccepted.clone()).as_ref() != Some(unaccepted);
-        let is_other = |known: Option<i64>, now: Option<i64>| known.is_some() && now.is_some() && known != now;
+        let is_news = world
+            .faults
+            .insert(name.clone(), unaccepted.clone())
+            .as_ref()
+            != Some(unaccepted);
+        let is_other =
+            |known: Option<i64>, now: Option<i64>| known.is_some() && now.is_some() && known != now;
         match self.clone() {
-            Self::FaultyAssignment(RawAssignment { created: now, .. }, _) | Self::Unreadable(_, now)
-                if world.assignments.get(name.key()).is_some_and(|known| is_other(known.created, now)) =>
+            Self::FaultyAssignment(RawAssignment { created: now, .. }, _)
+            | Self::Unreadable(_, now)
+                if world
+                    .assignments
+                    .get(name.key())
+                    .is_some_and(|known| is_other(known.created, now)) =>
             {
                 drop(world.assignments.remove(name.key()));
             }
             Self::FaultyProfile(RawProfile { created: now, .. }, _)
-                if world.profiles.get(name.key()).is_some_and(|known| is_other(known.created, now)) =>
+                if world
+                    .profiles
+                    .get(name.key())
+                    .is_some_and(|known| is_other(known.created, now)) =>
             {
                 drop(world.profiles.remove(name.key()));
             }
@@ -71,13 +95,20 @@ impl Step {
     pub(crate) fn apply(&self, catalog: &mut Catalog, world: &mut World) {
         if let Some(unaccepted) = self.unaccepted() {
             let is_news = self.apply_fault(&unaccepted, world);
-            assert_eq!(catalog.apply(Change::Unaccepted(Arc::new(unaccepted))), is_news, "{self:?}");
+            assert_eq!(
+                catalog.apply(Change::Unaccepted(Arc::new(unaccepted))),
+                is_news,
+                "{self:?}"
+            );
             return;
         }
         let was_faulty = match self {
             Self::Assignment(RawAssignment { key, .. }) | Self::AssignmentGone(key) => {
                 world.faulty_assignments.remove(key);
-                world.faults.remove(&Name::Assignment(key.clone())).is_some()
+                world
+                    .faults
+                    .remove(&Name::Assignment(key.clone()))
+                    .is_some()
             }
             Self::Profile(RawProfile { key, .. }) | Self::ProfileGone(key) => {
                 world.faulty_profiles.remove(key);
@@ -88,14 +119,26 @@ impl Step {
         let (change, changes) = match self.clone() {
             Self::Assignment(raw) => {
                 let known = world.assignments.insert(raw.key.clone(), raw.clone());
-                (Change::Assignment(Arc::new(raw.build())), known.is_none_or(|known| known.build() != raw.build()))
+                (
+                    Change::Assignment(Arc::new(raw.build())),
+                    known.is_none_or(|known| known.build() != raw.build()),
+                )
             }
-            Self::AssignmentGone(key) => (Change::AssignmentGone(key.clone()), world.assignments.remove(&key).is_some()),
+            Self::AssignmentGone(key) => (
+                Change::AssignmentGone(key.clone()),
+                world.assignments.remove(&key).is_some(),
+            ),
             Self::Profile(raw) => {
                 let known = world.profiles.insert(raw.key.clone(), raw.clone());
-                (Change::Profile(Arc::new(raw.build())), known.is_none_or(|known| known.build() != raw.build()))
+                (
+                    Change::Profile(Arc::new(raw.build())),
+                    known.is_none_or(|known| known.build() != raw.build()),
+                )
             }
-            Self::ProfileGone(key) => (Change::ProfileGone(key.clone()), world.profiles.remove(&key).is_some()),
+            Self::ProfileGone(key) => (
+                Change::ProfileGone(key.clone()),
+                world.profiles.remove(&key).is_some(),
+            ),
             Self::FaultyAssignment(..) | Self::FaultyProfile(..) | Self::Unreadable(..) => return,
         };
         assert_eq!(catalog.apply(change), changes || was_faulty, "{self:?}");
@@ -121,45 +164,120 @@ pub(crate) fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
     let explained = catalog.explain(&subject);
     let matching = world.matching(raw);
     let won = world.winner(raw);
-    let order: Vec<_> = matching.iter().map(|candidate| candidate.assignment.key.clone()).collect();
+    let order: Vec<_> = matching
+        .iter()
+        .map(|candidate| candidate.assignment.key.clone())
+        .collect();
 
-    let would_do: Vec<_> = explained.candidates.iter().filter(|candidate| candidate.verdict != Verdict::NoMatch).collect();
-    assert_eq!(would_do.iter().map(|candidate| candidate.assignment.clone()).collect::<Vec<_>>(), order);
-    assert!(would_do.iter().enumerate().all(|(place, candidate)| (candidate.verdict == Verdict::Won) == (Some(place) == won)));
-    assert!(explained.candidates.windows(2).all(|pair| pair[0].priority >= pair[1].priority));
-    let mut names: Vec<_> = explained.candidates.iter().map(|candidate| &candidate.assignment).collect();
+    let would_do: Vec<_> = explained
+        .candidates
+        .iter()
+        .filter(|candidate| candidate.verdict != Verdict::NoMatch)
+        .collect();
+    assert_eq!(
+        would_do
+            .iter()
+            .map(|candidate| candidate.assignment.clone())
+            .collect::<Vec<_>>(),
+        order
+    );
+    assert!(
+        would_do
+            .iter()
+            .enumerate()
+            .all(|(place, candidate)| (candidate.verdict == Verdict::Won) == (Some(place) == won))
+    );
+    assert!(
+        explained
+            .candidates
+            .windows(2)
+            .all(|pair| pair[0].priority >= pair[1].priority)
+    );
+    let mut names: Vec<_> = explained
+        .candidates
+        .iter()
+        .map(|candidate| &candidate.assignment)
+        .collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), explained.candidates.len(), "each candidate stands once");
+    assert_eq!(
+        names.len(),
+        explained.candidates.len(),
+        "each candidate stands once"
+    );
 
-    let profiles: Vec<_> =
-        explained.profiles.iter().filter(|profile| profile.verdict != Verdict::NoMatch).map(|profile| profile.profile.clone()).collect();
+    let profiles: Vec<_> = explained
+        .profiles
+        .iter()
+        .filter(|profile| profile.verdict != Verdict::NoMatch)
+        .map(|profile| profile.profile.clone())
+        .collect();
     let expected = match won.map(|won| &matching[won]) {
         None => {
             assert!(profiles.is_empty());
-            assert!(matches!(&selected, Err(boot::NotSelected::NoAssignment)), "{selected:?}");
-            Outcome::NoAssignment { reason: selected.unwrap_err().to_string() }
+            assert!(
+                matches!(&selected, Err(boot::NotSelected::NoAssignment)),
+                "{selected:?}"
+            );
+            Outcome::NoAssignment {
+                reason: selected.unwrap_err().to_string(),
+            }
         }
         Some(winner) => {
             assert_eq!(profiles, world.profiles_for(winner.assignment, raw));
             let own = winner.assignment.key.clone();
-            let faulty_profile = profiles.first().filter(|key| world.faulty_profiles.contains_key(*key));
-            let faulty =
-                if winner.is_faulty { Some(Name::Assignment(own.clone())) } else { faulty_profile.map(|key| Name::Profile(key.clone())) };
+            let faulty_profile = profiles
+                .first()
+                .filter(|key| world.faulty_profiles.contains_key(*key));
+            let faulty = if winner.is_faulty {
+                Some(Name::Assignment(own.clone()))
+            } else {
+                faulty_profile.map(|key| Name::Profile(key.clone()))
+            };
             match (profiles.first(), selected) {
                 (_, Err(error)) if faulty.is_some() => {
-                    let boot::NotSelected::NotAccepted { assignment, object, fault, .. } = &error else { panic!("{error:?}") };
-                    assert_eq!((&assignment.key, Some(object), fault), (&own, faulty.as_ref(), &world.faults[object].fault));
-                    Outcome::NotAccepted { assignment: own, object: object.to_string(), reason: error.to_string() }
+                    let boot::NotSelected::NotAccepted {
+                        assignment,
+                        object,
+                        fault,
+                        ..
+                    } = &error
+                    else {
+                        panic!("{error:?}")
+                    };
+                    assert_eq!(
+                        (&assignment.key, Some(object), fault),
+                        (&own, faulty.as_ref(), &world.faults[object].fault)
+                    );
+                    Outcome::NotAccepted {
+                        assignment: own,
+                        object: object.to_string(),
+                        reason: error.to_string(),
+                    }
                 }
-                (None, Err(boot::NotSelected::NoProfile { assignment, reason, .. })) => {
+                (
+                    None,
+                    Err(boot::NotSelected::NoProfile {
+                        assignment, reason, ..
+                    }),
+                ) => {
                     assert_eq!(assignment.key, own);
-                    Outcome::NoProfile { assignment: own, reason }
+                    Outcome::NoProfile {
+                        assignment: own,
+                        reason,
+                    }
                 }
                 (Some(profile), Ok(selection)) => {
-                    assert_eq!((&selection.assignment.key, &selection.profile.key), (&own, profile));
+                    assert_eq!(
+                        (&selection.assignment.key, &selection.profile.key),
+                        (&own, profile)
+                    );
                     assert_eq!(selection.by.to_string(), winner.by.name());
-                    Outcome::Boots { assignment: own, profile: profile.clone(), conflict: world.conflicted(raw) }
+                    Outcome::Boots {
+                        assignment: own,
+                        profile: profile.clone(),
+                        conflict: world.conflicted(raw),
+                    }
                 }
                 (expected, selected) => panic!("{expected:?}, but {selected:?}"),
             }

@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use boot::profile::normalise_labels;
 use boot::{
-    Assignment, ExtrinsicLabels, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement, Subject, SubjectSelectors, Templates,
-    Unaccepted,
+    Assignment, ExtrinsicLabels, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement,
+    Subject, SubjectSelectors, Templates, Unaccepted,
 };
 
 /// The second is the first in the other byte order; the third reads the same in both.
@@ -20,12 +20,27 @@ pub(crate) const UUIDS: [&str; 4] = [
     "00000000-0000-0000-0000-000000000000",
 ];
 pub(crate) const SERIALS: [&str; 3] = ["S1", "S2", "None"];
-pub(crate) const MACS: [&str; 3] = ["52:54:00:00:00:01", "52:54:00:00:00:02", "00:00:00:00:00:00"];
+pub(crate) const MACS: [&str; 3] = [
+    "52:54:00:00:00:01",
+    "52:54:00:00:00:02",
+    "00:00:00:00:00:00",
+];
 
 /// As a client writes them: other spellings of the same.
-pub(crate) const PRESENTED_UUIDS: [&str; 5] = [UUIDS[0], "33221100554477668899AABBCCDDEEFF", UUIDS[1], UUIDS[2], UUIDS[3]];
+pub(crate) const PRESENTED_UUIDS: [&str; 5] = [
+    UUIDS[0],
+    "33221100554477668899AABBCCDDEEFF",
+    UUIDS[1],
+    UUIDS[2],
+    UUIDS[3],
+];
 pub(crate) const PRESENTED_SERIALS: [&str; 4] = ["S1", " S1 ", "S2", "None"];
-pub(crate) const PRESENTED_MACS: [&str; 4] = ["52:54:00:00:00:01", "52-54-00-00-00-02", "525400000001", "00:00:00:00:00:00"];
+pub(crate) const PRESENTED_MACS: [&str; 4] = [
+    "52:54:00:00:00:01",
+    "52-54-00-00-00-02",
+    "525400000001",
+    "00:00:00:00:00:00",
+];
 
 #[derive(Clone, Debug)]
 pub(crate) struct RawAssignment {
@@ -93,14 +108,42 @@ pub(crate) struct Matching<'w> {
 impl World {
     /// Clause 1 and 2: those that match, ranked.
     pub(crate) fn matching(&self, subject: &RawSubject) -> Vec<Matching<'_>> {
-        let accepted = self.assignments.values().map(|assignment| (assignment, false));
-        let all = accepted.chain(self.faulty_assignments.values().map(|assignment| (assignment, true)));
-        let mut matching: Vec<_> =
-            all.filter_map(|(assignment, is_faulty)| Some(Matching { assignment, by: assignment.matches(subject)?, is_faulty })).collect();
-        matching.sort_by_key(|Matching { assignment: a, by, .. }| {
-            let name = (a.key.namespace.clone(), a.key.name.clone(), a.key.partition.clone());
-            (Reverse(a.priority), *by, Reverse(a.requirements().len()), age(a.created), name)
-        });
+        let accepted = self
+            .assignments
+            .values()
+            .map(|assignment| (assignment, false));
+        let all = accepted.chain(
+            self.faulty_assignments
+                .values()
+                .map(|assignment| (assignment, true)),
+        );
+        let mut matching: Vec<_> = all
+            .filter_map(|(assignment, is_faulty)| {
+                Some(Matching {
+                    assignment,
+                    by: assignment.matches(subject)?,
+                    is_faulty,
+                })
+            })
+            .collect();
+        matching.sort_by_key(
+            |Matching {
+                 assignment: a, by, ..
+             }| {
+                let name = (
+                    a.key.namespace.clone(),
+                    a.key.name.clone(),
+                    a.key.partition.clone(),
+                );
+                (
+                    Reverse(a.priority),
+                    *by,
+                    Reverse(a.requirements().len()),
+                    age(a.created),
+                    name,
+                )
+            },
+        );
         matching
     }
 
@@ -109,7 +152,16 @@ impl World {
     pub(crate) fn winner(&self, subject: &RawSubject) -> Option<usize> {
         let matching = self.matching(subject);
         let accepted = matching.iter().position(|one| !one.is_faulty);
-        let specific = |one: &Matching<'_>| (one.by != By::None, if one.by == By::None { one.assignment.requirements().len() } else { 0 });
+        let specific = |one: &Matching<'_>| {
+            (
+                one.by != By::None,
+                if one.by == By::None {
+                    one.assignment.requirements().len()
+                } else {
+                    0
+                },
+            )
+        };
         let holds = |faulty: &Matching<'_>| match accepted.map(|at| &matching[at]) {
             None => true,
             Some(accepted) => faulty.by != By::None || specific(faulty) >= specific(accepted),
@@ -120,24 +172,52 @@ impl World {
 
     /// Whether only age or name put the winner before the next, of those that are accepted.
     pub(crate) fn conflicted(&self, subject: &RawSubject) -> bool {
-        let chosen = |m: &Matching<'_>| (m.assignment.priority, m.by, m.assignment.requirements().len());
-        let matching: Vec<_> = self.matching(subject).into_iter().filter(|one| !one.is_faulty).collect();
+        let chosen = |m: &Matching<'_>| {
+            (
+                m.assignment.priority,
+                m.by,
+                m.assignment.requirements().len(),
+            )
+        };
+        let matching: Vec<_> = self
+            .matching(subject)
+            .into_iter()
+            .filter(|one| !one.is_faulty)
+            .collect();
         matching.len() > 1 && chosen(&matching[0]) == chosen(&matching[1])
     }
 
     /// Clause 3: the Profiles that are left, the best first.
-    pub(crate) fn profiles_for(&self, assignment: &RawAssignment, subject: &RawSubject) -> Vec<ObjectKey> {
+    pub(crate) fn profiles_for(
+        &self,
+        assignment: &RawAssignment,
+        subject: &RawSubject,
+    ) -> Vec<ObjectKey> {
         let mut left = Vec::new();
         for profile in self.profiles.values().chain(self.faulty_profiles.values()) {
-            let has = |key: &String, value: &String| profile.labels.get(key).is_some_and(|own| spell(key, own) == spell(key, value));
-            let is_beside = profile.key.namespace == assignment.key.namespace && profile.key.partition == assignment.key.partition;
-            if !is_beside || !assignment.profiles.iter().all(|(key, value)| has(key, value)) {
+            let has = |key: &String, value: &String| {
+                profile
+                    .labels
+                    .get(key)
+                    .is_some_and(|own| spell(key, own) == spell(key, value))
+            };
+            let is_beside = profile.key.namespace == assignment.key.namespace
+                && profile.key.partition == assignment.key.partition;
+            if !is_beside
+                || !assignment
+                    .profiles
+                    .iter()
+                    .all(|(key, value)| has(key, value))
+            {
                 continue;
             }
             let mut satisfied = 0;
             let mut disagrees = false;
             for (key, value) in &profile.labels {
-                let presented = match (key.strip_prefix("assignment/ipxe-"), key.strip_prefix("assignment/extrinsic-")) {
+                let presented = match (
+                    key.strip_prefix("assignment/ipxe-"),
+                    key.strip_prefix("assignment/extrinsic-"),
+                ) {
                     (Some(key), _) if subject.extrinsic.contains_key(key) => None,
                     (Some(key), _) => subject.labels.get(key),
                     (_, Some(key)) => subject.extrinsic.get(key),
@@ -150,7 +230,12 @@ impl World {
                 }
             }
             if !disagrees {
-                left.push((Reverse(satisfied), age(profile.created), profile.key.name.clone(), profile.key.clone()));
+                left.push((
+                    Reverse(satisfied),
+                    age(profile.created),
+                    profile.key.name.clone(),
+                    profile.key.clone(),
+                ));
             }
         }
         left.sort();
@@ -174,7 +259,12 @@ impl RawAssignment {
     fn matches(&self, subject: &RawSubject) -> Option<By> {
         let met = |expression: &Expression| {
             let value = subject.label(&expression.key);
-            let listed = value.is_some_and(|value| expression.values.iter().any(|v| spell(&expression.key, v) == value));
+            let listed = value.is_some_and(|value| {
+                expression
+                    .values
+                    .iter()
+                    .any(|v| spell(&expression.key, v) == value)
+            });
             match expression.operator {
                 "In" => listed,
                 "NotIn" => !listed,
@@ -182,14 +272,17 @@ impl RawAssignment {
                 _ => value.is_none(),
             }
         };
-        let equal = |(key, value): (&String, &String)| subject.label(key) == Some(spell(key, value));
+        let equal =
+            |(key, value): (&String, &String)| subject.label(key) == Some(spell(key, value));
         if !self.expressions.iter().all(met) || !self.match_labels.iter().all(equal) {
             return None;
         }
         if self.uuids.is_empty() && self.serials.is_empty() && self.macs.is_empty() {
             return Some(By::None);
         }
-        let real = |text: &&String| !text.starts_with("00000000") && !text.starts_with("00:00") && *text != "None";
+        let real = |text: &&String| {
+            !text.starts_with("00000000") && !text.starts_with("00:00") && *text != "None"
+        };
         if let Some(uuid) = subject.uuid.as_ref().filter(real) {
             let digits = |text: &str| text.replace('-', "").to_ascii_lowercase();
             let uuid = digits(uuid);
@@ -200,21 +293,37 @@ impl RawAssignment {
                 return Some(By::Swapped);
             }
         }
-        if subject.serial.as_ref().filter(real).is_some_and(|serial| self.serials.iter().any(|own| own == serial.trim())) {
+        if subject
+            .serial
+            .as_ref()
+            .filter(real)
+            .is_some_and(|serial| self.serials.iter().any(|own| own == serial.trim()))
+        {
             return Some(By::Serial);
         }
         let digits = |text: &str| text.replace([':', '-'], "");
         let mac = subject.mac.as_ref().filter(real).map(|mac| digits(mac));
-        mac.is_some_and(|mac| self.macs.iter().any(|own| digits(own) == mac)).then_some(By::Mac)
+        mac.is_some_and(|mac| self.macs.iter().any(|own| digits(own) == mac))
+            .then_some(By::Mac)
     }
 
     /// The label requirements, the same one counted once.
     fn requirements(&self) -> BTreeSet<(String, &'static str, BTreeSet<String>)> {
-        let equal = self.match_labels.iter().map(|(key, value)| (key, "In", vec![value]));
-        let expressions = self.expressions.iter().map(|e| (&e.key, e.operator, e.values.iter().collect()));
+        let equal = self
+            .match_labels
+            .iter()
+            .map(|(key, value)| (key, "In", vec![value]));
+        let expressions = self
+            .expressions
+            .iter()
+            .map(|e| (&e.key, e.operator, e.values.iter().collect()));
         let all = equal.chain(expressions).map(|(key, operator, values)| {
             let listed = operator.ends_with("In");
-            let values = values.into_iter().filter(|_| listed).map(|value| spell(key, value).to_owned()).collect();
+            let values = values
+                .into_iter()
+                .filter(|_| listed)
+                .map(|value| spell(key, value).to_owned())
+                .collect();
             (key.clone(), operator, values)
         });
         all.collect()
@@ -222,22 +331,37 @@ impl RawAssignment {
 
     pub(crate) fn build(&self) -> Assignment {
         let expressions = self.expressions.iter().map(|expression| {
-            let values = expression.values.iter().map(|value| value.as_str().into()).collect();
+            let values = expression
+                .values
+                .iter()
+                .map(|value| value.as_str().into())
+                .collect();
             let operator = match expression.operator {
                 "In" => Operator::In(values),
                 "NotIn" => Operator::NotIn(values),
                 "Exists" => Operator::Exists,
                 _ => Operator::DoesNotExist,
             };
-            Requirement { key: expression.key.as_str().into(), operator }
+            Requirement {
+                key: expression.key.as_str().into(),
+                operator,
+            }
         });
         Assignment {
             key: self.key.clone(),
             created: self.created.map(time),
             labels: boot::Labels::default(),
             subjects: SubjectSelectors {
-                uuids: self.uuids.iter().map(|uuid| boot::identity::parse_uuid(uuid).unwrap()).collect(),
-                serials: self.serials.iter().map(|serial| serial.as_str().into()).collect(),
+                uuids: self
+                    .uuids
+                    .iter()
+                    .map(|uuid| boot::identity::parse_uuid(uuid).unwrap())
+                    .collect(),
+                serials: self
+                    .serials
+                    .iter()
+                    .map(|serial| serial.as_str().into())
+                    .collect(),
                 macs: self.macs.iter().map(|mac| mac.parse().unwrap()).collect(),
                 labels: LabelSelector::new(&self.match_labels, expressions),
             },
@@ -266,8 +390,14 @@ impl Default for RawAssignment {
 impl RawProfile {
     pub(crate) fn build(&self) -> Profile {
         /// Selection does not look at it, and to compile it takes longer than all else.
-        static TEMPLATES: LazyLock<Arc<Templates>> = LazyLock::new(|| Arc::new(Templates::compile("#!ipxe\n", &BTreeMap::new()).unwrap()));
-        Profile::with_templates(self.key.clone(), self.created.map(time), &self.labels, TEMPLATES.clone())
+        static TEMPLATES: LazyLock<Arc<Templates>> =
+            LazyLock::new(|| Arc::new(Templates::compile("#!ipxe\n", &BTreeMap::new()).unwrap()));
+        Profile::with_templates(
+            self.key.clone(),
+            self.created.map(time),
+            &self.labels,
+            TEMPLATES.clone(),
+        )
     }
 
     pub(crate) fn build_claim(&self) -> Profile {
@@ -276,21 +406,44 @@ impl RawProfile {
 
     pub(crate) fn build_with_config(&self, name: &str) -> Profile {
         let configs = BTreeMap::from([(name.parse().unwrap(), String::new())]);
-        Profile::compile(self.key.clone(), self.created.map(time), &self.labels, "#!ipxe\n", &configs).unwrap()
+        Profile::compile(
+            self.key.clone(),
+            self.created.map(time),
+            &self.labels,
+            "#!ipxe\n",
+            &configs,
+        )
+        .unwrap()
     }
 }
 
 impl RawSubject {
     pub(crate) fn build(&self) -> Subject {
-        let identities = [("uuid", &self.uuid), ("serial", &self.serial), ("mac", &self.mac)];
-        let identities = identities.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        let identities = [
+            ("uuid", &self.uuid),
+            ("serial", &self.serial),
+            ("mac", &self.mac),
+        ];
+        let identities = identities
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value.as_ref()?)));
         let labels = self.labels.iter().map(|(key, value)| (key.as_str(), value));
-        let query: Vec<_> = labels.chain(identities).map(|(key, value)| format!("{key}={}", value.replace(' ', "%20"))).collect();
-        Subject::from_query(&query.join("&"), &ExtrinsicLabels::new(&self.extrinsic).unwrap()).unwrap()
+        let query: Vec<_> = labels
+            .chain(identities)
+            .map(|(key, value)| format!("{key}={}", value.replace(' ', "%20")))
+            .collect();
+        Subject::from_query(
+            &query.join("&"),
+            &ExtrinsicLabels::new(&self.extrinsic).unwrap(),
+        )
+        .unwrap()
     }
 
     fn label(&self, key: &str) -> Option<&str> {
-        self.extrinsic.get(key).or_else(|| self.labels.get(key)).map(|value| spell(key, value))
+        self.extrinsic
+            .get(key)
+            .or_else(|| self.labels.get(key))
+            .map(|value| spell(key, value))
     }
 }
 
@@ -305,8 +458,20 @@ fn spell<'v>(key: &str, value: &'v str) -> &'v str {
 
 /// The first three fields byte by byte from behind.
 fn swapped(digits: &str) -> String {
-    let bytes = |range: std::ops::Range<usize>| range.step_by(2).map(|at| &digits[at..at + 2]).rev().collect::<String>();
-    [bytes(0..8), bytes(8..12), bytes(12..16), digits[16..].to_owned()].concat()
+    let bytes = |range: std::ops::Range<usize>| {
+        range
+            .step_by(2)
+            .map(|at| &digits[at..at + 2])
+            .rev()
+            .collect::<String>()
+    };
+    [
+        bytes(0..8),
+        bytes(8..12),
+        bytes(12..16),
+        digits[16..].to_owned(),
+    ]
+    .concat()
 }
 
 /// What has no time counts as the youngest.

@@ -32,10 +32,17 @@ pub(super) struct Tracked {
 pub(super) const NO_LISTING: u32 = 0;
 
 pub(super) fn track(options: &Options) -> Vec<Tracked> {
-    let namespaces: BTreeSet<Option<String>> =
-        if options.namespaces.is_empty() { BTreeSet::from([None]) } else { options.namespaces.iter().cloned().map(Some).collect() };
-    let sources =
-        namespaces.into_iter().flat_map(|namespace| [true, false].map(|is_profiles| Source { is_profiles, namespace: namespace.clone() }));
+    let namespaces: BTreeSet<Option<String>> = if options.namespaces.is_empty() {
+        BTreeSet::from([None])
+    } else {
+        options.namespaces.iter().cloned().map(Some).collect()
+    };
+    let sources = namespaces.into_iter().flat_map(|namespace| {
+        [true, false].map(|is_profiles| Source {
+            is_profiles,
+            namespace: namespace.clone(),
+        })
+    });
     let tracked = sources.map(|source| Tracked {
         source,
         relist: Arc::default(),
@@ -54,11 +61,22 @@ impl State {
     pub(super) fn listed(&mut self, at: usize, object: Object) {
         let tracked = &mut self.sources[at];
         if self.index.is_new(&object) {
-            self.metrics.updates.get_or_create(&Outcome { outcome: "listed" }).inc();
-            tracked.steps.get_or_insert_default().push(Step::Put(object));
+            self.metrics
+                .updates
+                .get_or_create(&Outcome { outcome: "listed" })
+                .inc();
+            tracked
+                .steps
+                .get_or_insert_default()
+                .push(Step::Put(object));
         } else {
             // Nothing is kept of what is known already: a listing costs the memory of what it changes.
-            self.metrics.updates.get_or_create(&Outcome { outcome: "unchanged" }).inc();
+            self.metrics
+                .updates
+                .get_or_create(&Outcome {
+                    outcome: "unchanged",
+                })
+                .inc();
             self.index.mark(&object.name, tracked.listing);
         }
     }
@@ -74,13 +92,31 @@ impl State {
             self.start_if_all_are_whole();
             return;
         }
-        let there: BTreeSet<_> =
-            steps.iter().filter_map(|step| if let Step::Put(object) = step { Some(&object.name) } else { None }).collect();
+        let there: BTreeSet<_> = steps
+            .iter()
+            .filter_map(|step| {
+                if let Step::Put(object) = step {
+                    Some(&object.name)
+                } else {
+                    None
+                }
+            })
+            .collect();
         let source = tracked.source.clone();
         let mut lost = self.index.unmarked(listing, |name| source.has(name));
         lost.retain(|name| !there.contains(name));
         let known = self.index.count(|name| source.has(name));
-        let known = if source.is_profiles { Known { profiles: known, assignments: 0 } } else { Known { assignments: known, profiles: 0 } };
+        let known = if source.is_profiles {
+            Known {
+                profiles: known,
+                assignments: 0,
+            }
+        } else {
+            Known {
+                assignments: known,
+                profiles: 0,
+            }
+        };
         let was_held = tracked.guard.holding().is_some();
         let count = lost.len();
         match tracked.guard.judge(known, lost, std::time::Instant::now()) {
@@ -100,11 +136,21 @@ impl State {
             return;
         }
         self.has_started = true;
-        let steps = self.sources.iter_mut().filter_map(|tracked| tracked.initial.take()).flatten().collect();
+        let steps = self
+            .sources
+            .iter_mut()
+            .filter_map(|tracked| tracked.initial.take())
+            .flatten()
+            .collect();
         self.apply(steps, NO_LISTING);
         self.publisher.set_ready();
         let counts = self.index.counts();
-        info!(profiles = counts.profiles, assignments = counts.assignments, refused = counts.refused, "all objects are known");
+        info!(
+            profiles = counts.profiles,
+            assignments = counts.assignments,
+            refused = counts.refused,
+            "all objects are known"
+        );
         self.remark();
         self.look_at_all();
     }
@@ -114,7 +160,9 @@ impl State {
         let now = std::time::Instant::now();
         for tracked in &mut self.sources {
             let due = tracked.guard.holding().zip(tracked.guard.look_every());
-            if due.is_some_and(|(hold, every)| now >= hold.since + every * hold.looks) && tracked.steps.is_none() {
+            if due.is_some_and(|(hold, every)| now >= hold.since + every * hold.looks)
+                && tracked.steps.is_none()
+            {
                 tracked.steps = Some(Vec::new());
                 tracked.relist.notify_one();
             }

@@ -16,7 +16,13 @@ fn state(profiles: usize, writes_per_second: u32) -> State {
 
 fn empty(writes_per_second: u32) -> State {
     let publisher = Arc::new(Publisher::new());
-    let mut state = State::new(Vec::new(), publisher, Pace::new(writes_per_second), Metrics::default(), Arc::default());
+    let mut state = State::new(
+        Vec::new(),
+        publisher,
+        Pace::new(writes_per_second),
+        Metrics::default(),
+        Arc::default(),
+    );
     state.has_started = true;
     state
 }
@@ -38,7 +44,10 @@ fn put<K: Watched>(name: &str, version: u32, spec: &serde_json::Value) -> Step {
 /// An Assignment, and a Profile that it selects.
 fn pair() -> [Step; 2] {
     let wanted = json!({ "profileSelectors": { "os": "x" }, "subjectSelectors": { "serialNumbers": ["a"] } });
-    [put::<crd::Assignment>("a", 1, &wanted), put::<crd::Profile>("p", 2, &json!({ "ipxe": "#!ipxe\n" }))]
+    [
+        put::<crd::Assignment>("a", 1, &wanted),
+        put::<crd::Profile>("p", 2, &json!({ "ipxe": "#!ipxe\n" })),
+    ]
 }
 
 fn client() -> Client {
@@ -50,18 +59,25 @@ fn tenure() -> Tenure {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_that_waited_for_its_turn_when_the_lease_was_lost_is_looked_at_in_the_next_tenure() {
+async fn an_object_that_waited_for_its_turn_when_the_lease_was_lost_is_looked_at_in_the_next_tenure()
+ {
     let client = client();
     let mut state = state(3, 1);
     let mut writes = JoinSet::new();
     state.now_holds(Some(tenure()));
     state.start_writes(&mut writes, &client, "me");
-    let waiting = state.next.clone().expect("the pace lets one through, and the next waits");
+    let waiting = state
+        .next
+        .clone()
+        .expect("the pace lets one through, and the next waits");
     state.now_holds(None);
     assert!(state.next.is_none());
     state.now_holds(Some(tenure()));
     let queued: Vec<_> = std::iter::from_fn(|| state.queue.pop(Instant::now())).collect();
-    assert!(queued.contains(&waiting), "{waiting} is not among {queued:?}");
+    assert!(
+        queued.contains(&waiting),
+        "{waiting} is not among {queued:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +104,10 @@ async fn bad_news_that_was_over_in_a_moment_is_not_told_at_once_when_it_comes_ag
     state.apply(pair().into(), NO_LISTING);
     let names: Vec<_> = state.index.names().cloned().collect();
     for name in names {
-        let write = state.index.wanted(&name, Timestamp::now()).expect("it has no status");
+        let write = state
+            .index
+            .wanted(&name, Timestamp::now())
+            .expect("it has no status");
         state.index.written(&write, "3");
     }
     state.now_holds(Some(tenure()));
@@ -112,8 +131,14 @@ async fn bad_news_that_was_over_in_a_moment_is_not_told_at_once_when_it_comes_ag
 async fn a_write_that_met_a_moment_without_a_tenure_is_made_when_the_tenure_goes_on() {
     let mut state = state(1, 10);
     state.now_holds(Some(tenure()));
-    let name = state.queue.pop(Instant::now()).expect("it waits for its id");
-    let write = state.index.wanted(&name, Timestamp::now()).expect("it has none");
+    let name = state
+        .queue
+        .pop(Instant::now())
+        .expect("it waits for its id");
+    let write = state
+        .index
+        .wanted(&name, Timestamp::now())
+        .expect("it has none");
     state.written(&write, Written::NotHolder);
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(state.queue.pop(Instant::now()), Some(name));

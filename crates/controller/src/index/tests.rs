@@ -8,8 +8,15 @@ use crate::object::{Guarded, Watched};
 
 #[derive(Clone, Debug)]
 enum Act {
-    Profile { name: &'static str, os: &'static str, is_sound: bool },
-    Assignment { name: &'static str, spec: usize },
+    Profile {
+        name: &'static str,
+        os: &'static str,
+        is_sound: bool,
+    },
+    Assignment {
+        name: &'static str,
+        spec: usize,
+    },
     GoneProfile(&'static str),
     GoneAssignment(&'static str),
 }
@@ -20,10 +27,16 @@ fn spec(number: usize) -> Value {
     let x = json!({ "os": "x" });
     match number {
         0 => json!({ "profileSelectors": x }),
-        1 => json!({ "profileSelectors": { "os": "y" }, "subjectSelectors": { "serialNumbers": ["S1"] } }),
-        2 => json!({ "profileSelectors": x, "subjectSelectors": { "serialNumbers": ["S1", "S2"] } }),
+        1 => {
+            json!({ "profileSelectors": { "os": "y" }, "subjectSelectors": { "serialNumbers": ["S1"] } })
+        }
+        2 => {
+            json!({ "profileSelectors": x, "subjectSelectors": { "serialNumbers": ["S1", "S2"] } })
+        }
         3 => json!({ "subjectSelectors": { "matchLabels": { "rack": "r1" } } }),
-        4 => json!({ "profileSelectors": x, "subjectSelectors": { "matchLabels": { "row": "1" } }, "priority": 1 }),
+        4 => {
+            json!({ "profileSelectors": x, "subjectSelectors": { "matchLabels": { "row": "1" } }, "priority": 1 })
+        }
         // Past the schema, not past the conversion.
         5 => json!({ "subjectSelectors": { "uuids": ["no uuid"] } }),
         _ => json!({ "subjectSelectors": { "serialNumbers": ["S1"], "uuids": ["no uuid"] } }),
@@ -58,11 +71,17 @@ impl Act {
         let key = |name: &str| boot::ObjectKey::new("n", name);
         match *self {
             Self::Profile { name, os, is_sound } => {
-                let script = if is_sound { "#!ipxe\nchain {{ config }}" } else { "{{ nothing }}" };
+                let script = if is_sound {
+                    "#!ipxe\nchain {{ config }}"
+                } else {
+                    "{{ nothing }}"
+                };
                 let spec = json!({ "ipxe": script, "additionalConfig": { "config": "x" } });
                 read::<crd::Profile>(version, name, json!({ "os": os }), spec)
             }
-            Self::Assignment { name, spec: number } => read::<crd::Assignment>(version, name, json!({}), spec(number)),
+            Self::Assignment { name, spec: number } => {
+                read::<crd::Assignment>(version, name, json!({}), spec(number))
+            }
             Self::GoneProfile(name) => Step::Gone(Name::Profile(key(name))),
             Self::GoneAssignment(name) => Step::Gone(Name::Assignment(key(name))),
         }
@@ -76,10 +95,20 @@ fn index() -> Index {
 /// What each object's conditions say, without ids, which are random, and without times.
 fn findings(index: &Index) -> BTreeMap<Name, Vec<(String, String, String)>> {
     let said = |name: &Name| {
-        let write = index.wanted(name, Timestamp::UNIX_EPOCH).expect("nothing was written yet");
-        write.status.conditions().iter().map(|c| (c.type_.clone(), c.status.clone(), c.message.clone())).collect()
+        let write = index
+            .wanted(name, Timestamp::UNIX_EPOCH)
+            .expect("nothing was written yet");
+        write
+            .status
+            .conditions()
+            .iter()
+            .map(|c| (c.type_.clone(), c.status.clone(), c.message.clone()))
+            .collect()
     };
-    index.names().map(|name| (name.clone(), said(name))).collect()
+    index
+        .names()
+        .map(|name| (name.clone(), said(name)))
+        .collect()
 }
 
 proptest! {
@@ -138,11 +167,15 @@ fn an_older_version_than_the_one_that_was_written_is_no_news() {
     let mut index = index();
     index.apply([Act::Assignment { name: "a", spec: 0 }.step(5)], 0);
     let older = Act::Assignment { name: "a", spec: 2 }.step(4);
-    let Step::Put(object) = &older else { unreachable!("it is put") };
+    let Step::Put(object) = &older else {
+        unreachable!("it is put")
+    };
     assert!(!index.is_new(object));
     // After a restore from a backup, versions are lower.
     index.forget_versions(|_| true);
-    let Step::Put(object) = &older else { unreachable!("it is put") };
+    let Step::Put(object) = &older else {
+        unreachable!("it is put")
+    };
     assert!(index.is_new(object));
 }
 
@@ -152,7 +185,10 @@ fn an_object_whose_version_was_forgotten_is_not_written_before_it_is_listed_agai
     let name = Name::Assignment(boot::ObjectKey::new("n", "a"));
     index.apply([Act::Assignment { name: "a", spec: 0 }.step(5)], 0);
     index.forget_versions(|_| true);
-    assert!(index.wanted(&name, Timestamp::now()).is_none(), "without a version, it would go over whatever is there");
+    assert!(
+        index.wanted(&name, Timestamp::now()).is_none(),
+        "without a version, it would go over whatever is there"
+    );
     let touched = index.apply([Act::Assignment { name: "a", spec: 0 }.step(4)], 0);
     assert!(touched.contains(&name) && index.wanted(&name, Timestamp::now()).is_some());
 }
@@ -161,13 +197,33 @@ fn an_object_whose_version_was_forgotten_is_not_written_before_it_is_listed_agai
 fn what_was_written_is_not_wanted_again() {
     let mut index = index();
     let name = Name::Profile(boot::ObjectKey::new("n", "p"));
-    index.apply([Act::Profile { name: "p", os: "x", is_sound: true }.step(1)], 0);
-    let write = index.wanted(&name, Timestamp::now()).expect("it has no status");
+    index.apply(
+        [Act::Profile {
+            name: "p",
+            os: "x",
+            is_sound: true,
+        }
+        .step(1)],
+        0,
+    );
+    let write = index
+        .wanted(&name, Timestamp::now())
+        .expect("it has no status");
     assert!(write.news.is_empty(), "{:?}", write.news);
     index.written(&write, "2");
     assert!(index.wanted(&name, Timestamp::now()).is_none());
-    let Name::Profile(key) = &name else { unreachable!("it is a Profile") };
-    assert_eq!(index.publisher.catalog().load().profile(key).map(|profile| profile.ids.len()), Some(1));
+    let Name::Profile(key) = &name else {
+        unreachable!("it is a Profile")
+    };
+    assert_eq!(
+        index
+            .publisher
+            .catalog()
+            .load()
+            .profile(key)
+            .map(|profile| profile.ids.len()),
+        Some(1)
+    );
 }
 
 fn unaccepted(name: &'static str) -> Step {
@@ -177,33 +233,104 @@ fn unaccepted(name: &'static str) -> Step {
 #[test]
 fn what_is_not_accepted_stands_in_for_itself_is_in_no_conflict_and_says_who_waits() {
     let mut index = index();
-    index.apply([Act::Assignment { name: "a", spec: 1 }.step(1), Act::Profile { name: "p", os: "y", is_sound: false }.step(2)], 0);
-    index.apply([unaccepted("b"), Act::Assignment { name: "c", spec: 5 }.step(4)], 0);
-    index.apply([Act::Assignment { name: "a", spec: 2 }.step(5), Act::Assignment { name: "a", spec: 1 }.step(6)], 0);
-    assert_eq!(index.counts(), Counts { profiles: 1, assignments: 3, refused: 3, conflicted: 0, unclaimed: 1 });
+    index.apply(
+        [
+            Act::Assignment { name: "a", spec: 1 }.step(1),
+            Act::Profile {
+                name: "p",
+                os: "y",
+                is_sound: false,
+            }
+            .step(2),
+        ],
+        0,
+    );
+    index.apply(
+        [
+            unaccepted("b"),
+            Act::Assignment { name: "c", spec: 5 }.step(4),
+        ],
+        0,
+    );
+    index.apply(
+        [
+            Act::Assignment { name: "a", spec: 2 }.step(5),
+            Act::Assignment { name: "a", spec: 1 }.step(6),
+        ],
+        0,
+    );
+    assert_eq!(
+        index.counts(),
+        Counts {
+            profiles: 1,
+            assignments: 3,
+            refused: 3,
+            conflicted: 0,
+            unclaimed: 1
+        }
+    );
     let message = |name: Name, at: usize| {
-        let write = index.wanted(&name, Timestamp::UNIX_EPOCH).expect("nothing was written yet");
+        let write = index
+            .wanted(&name, Timestamp::UNIX_EPOCH)
+            .expect("nothing was written yet");
         write.status.conditions()[at].message.clone()
     };
     let of = |name: &str| Name::Assignment(boot::ObjectKey::new("n", name));
     assert!(message(of("b"), 0).ends_with("; machines that would get it wait, unless an API server still knows its last accepted version"));
-    assert!(message(of("c"), 0).ends_with("; which machines it means can't be told, so that they may get another"));
-    assert_eq!(message(of("a"), 1), "it selects the Profile p", "which is not accepted, as its own condition says");
-    let subject = boot::Subject::from_query("serial=S1", &boot::ExtrinsicLabels::default()).unwrap();
-    let error = index.publisher.catalog().load().select(&subject).unwrap_err();
-    assert!(matches!(error, boot::NotSelected::NotAccepted { .. }), "{error}");
+    assert!(
+        message(of("c"), 0)
+            .ends_with("; which machines it means can't be told, so that they may get another")
+    );
+    assert_eq!(
+        message(of("a"), 1),
+        "it selects the Profile p",
+        "which is not accepted, as its own condition says"
+    );
+    let subject =
+        boot::Subject::from_query("serial=S1", &boot::ExtrinsicLabels::default()).unwrap();
+    let error = index
+        .publisher
+        .catalog()
+        .load()
+        .select(&subject)
+        .unwrap_err();
+    assert!(
+        matches!(error, boot::NotSelected::NotAccepted { .. }),
+        "{error}"
+    );
 }
 
 #[test]
 fn ids_that_are_written_for_a_last_accepted_version_do_not_make_it_the_newest() {
     let mut index = index();
     let name = Name::Profile(boot::ObjectKey::new("n", "p"));
-    index.apply([Act::Profile { name: "p", os: "x", is_sound: true }.step(1)], 0);
-    index.apply([Act::Profile { name: "p", os: "x", is_sound: false }.step(2)], 0);
-    let write = index.wanted(&name, Timestamp::now()).expect("it has no status");
+    index.apply(
+        [Act::Profile {
+            name: "p",
+            os: "x",
+            is_sound: true,
+        }
+        .step(1)],
+        0,
+    );
+    index.apply(
+        [Act::Profile {
+            name: "p",
+            os: "x",
+            is_sound: false,
+        }
+        .step(2)],
+        0,
+    );
+    let write = index
+        .wanted(&name, Timestamp::now())
+        .expect("it has no status");
     index.written(&write, "3");
     let catalog = index.publisher.catalog().load();
-    assert_eq!(catalog.profile(name.key()).map(|profile| profile.ids.len()), Some(1));
+    assert_eq!(
+        catalog.profile(name.key()).map(|profile| profile.ids.len()),
+        Some(1)
+    );
     assert!(catalog.unaccepted(&name).is_some());
 }
 
@@ -214,7 +341,10 @@ fn the_key_of_an_object_is_kept_once() {
         let catalog = index.publisher.catalog().load();
         let place = |key: &boot::ObjectKey| std::ptr::from_ref::<boot::name::Place>(key);
         let own = place(&catalog.assignments().next().expect("there is one").key);
-        assert!(index.names().all(|name| place(name.key()) == own), "the same, not an equal one");
+        assert!(
+            index.names().all(|name| place(name.key()) == own),
+            "the same, not an equal one"
+        );
     };
     index.apply([Act::Assignment { name: "a", spec: 0 }.step(1)], 0);
     check(&index);

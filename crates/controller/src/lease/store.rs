@@ -43,12 +43,20 @@ impl Leases for KubeLeases {
     }
 
     async fn create(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.0.create(&PostParams::default(), lease).await.map(drop).map_err(conflict)
+        self.0
+            .create(&PostParams::default(), lease)
+            .await
+            .map(drop)
+            .map_err(conflict)
     }
 
     async fn replace(&self, lease: &Lease) -> Result<(), StoreError> {
         let name = lease.metadata.name.as_deref().unwrap_or_default();
-        self.0.replace(name, &PostParams::default(), lease).await.map(drop).map_err(conflict)
+        self.0
+            .replace(name, &PostParams::default(), lease)
+            .await
+            .map(drop)
+            .map_err(conflict)
     }
 }
 

@@ -29,16 +29,26 @@ enum Cut {
 
 impl Wire {
     fn to(server: &Arc<Mutex<Server>>) -> Self {
-        Self { server: server.clone(), cut: Arc::new(Mutex::new(Cut::Whole)) }
+        Self {
+            server: server.clone(),
+            cut: Arc::new(Mutex::new(Cut::Whole)),
+        }
     }
 
     fn set(&self, cut: Cut) {
         *self.cut.lock().unwrap() = cut;
     }
 
-    async fn ask<T>(&self, act: impl FnOnce(&mut Server) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    async fn ask<T>(
+        &self,
+        act: impl FnOnce(&mut Server) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let cut = *self.cut.lock().unwrap();
-        let refused = || StoreError::Kube(kube::Error::Service(std::io::Error::other("refused").into()));
+        let refused = || {
+            StoreError::Kube(kube::Error::Service(
+                std::io::Error::other("refused").into(),
+            ))
+        };
         match cut {
             Cut::Whole => sleep(Duration::from_millis(5)).await,
             Cut::Refused => return Err(refused()),
@@ -58,7 +68,10 @@ impl Server {
         self.version += 1;
         let mut lease = lease.clone();
         lease.metadata.resource_version = Some(self.version.to_string());
-        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+        let holder = lease
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.holder_identity.clone());
         self.holders.extend(holder);
         self.lease = Some(lease);
     }
@@ -82,7 +95,10 @@ impl Leases for Wire {
 
     async fn replace(&self, lease: &Lease) -> Result<(), StoreError> {
         self.ask(|server| {
-            let current = server.lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
+            let current = server
+                .lease
+                .as_ref()
+                .and_then(|lease| lease.metadata.resource_version.clone());
             if current != lease.metadata.resource_version {
                 return Err(StoreError::Conflict);
             }
@@ -107,7 +123,12 @@ impl Running {
         let stop = CancellationToken::new();
         let candidate = Candidate::new(wire.clone(), "shaper", identity, Timing::default());
         let task = tokio::spawn(candidate.run(sender, stop.clone()));
-        Self { wire, tenure, stop, task }
+        Self {
+            wire,
+            tenure,
+            stop,
+            task,
+        }
     }
 
     fn may_write(&self) -> bool {
@@ -117,7 +138,9 @@ impl Running {
 
 fn three() -> (Arc<Mutex<Server>>, Vec<Running>) {
     let server = Arc::<Mutex<Server>>::default();
-    let running = ["a", "b", "c"].map(|identity| Running::start(&server, identity)).into();
+    let running = ["a", "b", "c"]
+        .map(|identity| Running::start(&server, identity))
+        .into();
     (server, running)
 }
 
@@ -125,7 +148,10 @@ fn three() -> (Arc<Mutex<Server>>, Vec<Running>) {
 async fn watch_for(seconds: u64, all: &[Running]) -> Option<usize> {
     for _ in 0..seconds * 20 {
         sleep(Duration::from_millis(50)).await;
-        assert!(all.iter().filter(|one| one.may_write()).count() <= 1, "two may write at once");
+        assert!(
+            all.iter().filter(|one| one.may_write()).count() <= 1,
+            "two may write at once"
+        );
     }
     all.iter().position(Running::may_write)
 }
@@ -136,7 +162,10 @@ async fn one_of_three_writes_and_goes_on_to() {
     let first = watch_for(5, &all).await.expect("somebody holds it");
     assert_eq!(watch_for(120, &all).await, Some(first));
     let lease = server.lock().unwrap().lease.clone().unwrap().spec.unwrap();
-    assert_eq!((lease.lease_transitions, lease.lease_duration_seconds), (Some(1), Some(15)));
+    assert_eq!(
+        (lease.lease_transitions, lease.lease_duration_seconds),
+        (Some(1), Some(15))
+    );
     assert_eq!(server.lock().unwrap().holders.len(), 1);
 }
 
@@ -152,12 +181,20 @@ async fn a_holder_that_stops_gives_it_back_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_is_cut_off_stops_before_another_starts() {
-    for cut in [Cut::Refused, Cut::Silent, Cut::Late(Duration::from_secs(9)), Cut::Late(Duration::from_mins(1))] {
+    for cut in [
+        Cut::Refused,
+        Cut::Silent,
+        Cut::Late(Duration::from_secs(9)),
+        Cut::Late(Duration::from_mins(1)),
+    ] {
         let (_, all) = three();
         let first = watch_for(5, &all).await.unwrap();
         all[first].wire.set(cut);
         let second = watch_for(60, &all).await.expect("another has it");
-        assert!(second != first || matches!(cut, Cut::Late(_)), "cut off, it can't go on");
+        assert!(
+            second != first || matches!(cut, Cut::Late(_)),
+            "cut off, it can't go on"
+        );
         all[first].wire.set(Cut::Whole);
         assert!(watch_for(60, &all).await.is_some());
     }
@@ -189,7 +226,10 @@ async fn under_random_cuts_two_never_write_at_once_and_somebody_does_in_the_end(
         for _ in 0..40 {
             let one = rand::rng().random_range(0..3);
             let late = Duration::from_millis(rand::rng().random_range(0..20_000));
-            all[one].wire.set([Cut::Whole, Cut::Refused, Cut::Silent, Cut::Late(late)][rand::rng().random_range(0..4)]);
+            all[one].wire.set(
+                [Cut::Whole, Cut::Refused, Cut::Silent, Cut::Late(late)]
+                    [rand::rng().random_range(0..4)],
+            );
             watch_for(rand::rng().random_range(1..12), &all).await;
         }
         all.iter().for_each(|one| one.wire.set(Cut::Whole));

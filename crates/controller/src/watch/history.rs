@@ -56,15 +56,22 @@ pub(super) enum Verdict {
 impl History {
     /// An object was seen, or seen to be gone, at this version.
     pub(super) fn see(&mut self, key: &ObjectKey, version: &Version, is_gone: bool) {
-        let Version::Number(version) = *version else { return };
+        let Version::Number(version) = *version else {
+            return;
+        };
         self.version = self.version.max(version);
         let oldest = self.newest.iter().map(|seen| seen.version).min();
         if self.newest.len() >= NEWEST && oldest.is_some_and(|oldest| version < oldest) {
             return;
         }
         self.newest.retain(|seen| seen.key != *key);
-        self.newest.push(Seen { key: key.clone(), version, is_gone });
-        self.newest.sort_by_key(|seen| std::cmp::Reverse(seen.version));
+        self.newest.push(Seen {
+            key: key.clone(),
+            version,
+            is_gone,
+        });
+        self.newest
+            .sort_by_key(|seen| std::cmp::Reverse(seen.version));
         self.newest.truncate(NEWEST);
     }
 
@@ -75,7 +82,9 @@ impl History {
 
     /// Whether the server, which has this version now, had a higher one before.
     pub(super) fn is_beyond(&self, version: Option<&str>) -> bool {
-        version.and_then(|version| version.parse::<u64>().ok()).is_some_and(|now| now < self.version)
+        version
+            .and_then(|version| version.parse::<u64>().ok())
+            .is_some_and(|now| now < self.version)
     }
 
     /// What to ask the server for.
@@ -85,7 +94,11 @@ impl History {
 
     /// What it means that the server has what was found: nothing at first, as word of it may be on its way.
     pub(super) fn weigh(&mut self, found: Found) -> Verdict {
-        let Found { went_back, missing, ahead } = found;
+        let Found {
+            went_back,
+            missing,
+            ahead,
+        } = found;
         let is_still_missing = missing.is_some() && self.missing == missing;
         let is_still_ahead = self.ahead.is_some_and(|ahead| self.version < ahead);
         let may_come = missing.is_some() || ahead.is_some();
@@ -139,7 +152,11 @@ mod tests {
         let mut history = one("a", "150", false);
         assert_eq!(weigh(&mut history, Some("120")), Verdict::WentBack);
         assert_eq!(weigh(&mut history, Some("150")), Verdict::GoesOn);
-        assert!(history.is_beyond(Some("149")) && !history.is_beyond(Some("150")) && !history.is_beyond(None));
+        assert!(
+            history.is_beyond(Some("149"))
+                && !history.is_beyond(Some("150"))
+                && !history.is_beyond(None)
+        );
     }
 
     #[test]
@@ -168,7 +185,11 @@ mod tests {
         let mut history = one("a", "150", false);
         assert_eq!(weigh(&mut history, Some("151")), Verdict::MayCome);
         history.see(&key("a"), &"151".into(), false);
-        assert_eq!(weigh(&mut history, Some("152")), Verdict::MayCome, "it changes all the time");
+        assert_eq!(
+            weigh(&mut history, Some("152")),
+            Verdict::MayCome,
+            "it changes all the time"
+        );
         history.see(&key("b"), &"153".into(), false);
         assert_eq!(weigh(&mut history, Some("153")), Verdict::GoesOn);
     }
@@ -176,11 +197,32 @@ mod tests {
     #[test]
     fn only_the_newest_are_remembered_each_once_and_versions_that_are_no_numbers_not_at_all() {
         let mut history = History::default();
-        for (name, version) in [("a", "1"), ("b", "9"), ("c", "3"), ("d", "x"), ("e", "5"), ("f", "7"), ("b", "11"), ("a", "2")] {
+        for (name, version) in [
+            ("a", "1"),
+            ("b", "9"),
+            ("c", "3"),
+            ("d", "x"),
+            ("e", "5"),
+            ("f", "7"),
+            ("b", "11"),
+            ("a", "2"),
+        ] {
             history.see(&key(name), &version.into(), false);
         }
-        let newest: Vec<_> = history.newest().into_iter().map(|seen| (seen.key.name.to_string(), seen.version)).collect();
-        assert_eq!(newest, [("b".to_owned(), 11), ("f".to_owned(), 7), ("e".to_owned(), 5), ("c".to_owned(), 3)]);
+        let newest: Vec<_> = history
+            .newest()
+            .into_iter()
+            .map(|seen| (seen.key.name.to_string(), seen.version))
+            .collect();
+        assert_eq!(
+            newest,
+            [
+                ("b".to_owned(), 11),
+                ("f".to_owned(), 7),
+                ("e".to_owned(), 5),
+                ("c".to_owned(), 3)
+            ]
+        );
         assert_eq!(history.version(), 11);
     }
 }

@@ -23,7 +23,10 @@ struct Unanswered(Duration);
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { answer: Duration::from_secs(30), probe: Duration::from_mins(1) }
+        Self {
+            answer: Duration::from_secs(30),
+            probe: Duration::from_mins(1),
+        }
     }
 }
 

@@ -20,7 +20,11 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new(catalog: Catalog, names: Option<Vec<Name>>, commit: Commit) -> Self {
-        Self { catalog, names, commit }
+        Self {
+            catalog,
+            names,
+            commit,
+        }
     }
 
     pub(super) fn is_snapshot(&self) -> bool {
@@ -36,17 +40,29 @@ impl Batch {
         let catalog = &self.catalog;
         let all = self.names.is_none().then(|| {
             // Profiles first: who reads along sees what Assignments lead to.
-            let profiles = catalog.profiles().map(|profile| Item::Profile(wire::from_profile(profile)));
-            let assignments = catalog.assignments().map(|assignment| Item::Assignment(wire::from_assignment(assignment)));
-            let unaccepted = catalog.all_unaccepted().map(|unaccepted| Item::Unaccepted(wire::from_unaccepted(unaccepted)));
+            let profiles = catalog
+                .profiles()
+                .map(|profile| Item::Profile(wire::from_profile(profile)));
+            let assignments = catalog
+                .assignments()
+                .map(|assignment| Item::Assignment(wire::from_assignment(assignment)));
+            let unaccepted = catalog
+                .all_unaccepted()
+                .map(|unaccepted| Item::Unaccepted(wire::from_unaccepted(unaccepted)));
             profiles.chain(assignments).chain(unaccepted)
         });
         let changed = self.names.iter().flatten().flat_map(|name| {
-            let unaccepted = catalog.unaccepted(name).map(|unaccepted| Item::Unaccepted(wire::from_unaccepted(unaccepted)));
+            let unaccepted = catalog
+                .unaccepted(name)
+                .map(|unaccepted| Item::Unaccepted(wire::from_unaccepted(unaccepted)));
             std::iter::once(Item::of(name, catalog)).chain(unaccepted)
         });
         let items = all.into_iter().flatten().chain(changed);
-        Parts { items, snapshot: self.is_snapshot(), commit: Some(self.commit) }
+        Parts {
+            items,
+            snapshot: self.is_snapshot(),
+            commit: Some(self.commit),
+        }
     }
 }
 
@@ -102,7 +118,10 @@ impl<I: Iterator<Item = Item>> Iterator for Parts<I> {
 
     fn next(&mut self) -> Option<Part> {
         self.commit?;
-        let mut part = Part { snapshot: self.snapshot, ..Part::default() };
+        let mut part = Part {
+            snapshot: self.snapshot,
+            ..Part::default()
+        };
         let mut bytes = 0;
         while bytes < PART_BYTES {
             match self.items.next() {

@@ -20,7 +20,12 @@ type Place = (u64, usize);
 impl Journal {
     /// Remembers at most so many names.
     pub(super) fn new(limit: usize) -> Self {
-        Self { floor: 0, order: BTreeMap::new(), places: HashMap::new(), limit }
+        Self {
+            floor: 0,
+            order: BTreeMap::new(),
+            places: HashMap::new(),
+            limit,
+        }
     }
 
     pub(super) fn record(&mut self, revision: u64, names: impl IntoIterator<Item = Name>) {
@@ -34,7 +39,9 @@ impl Journal {
             self.order.insert(place, name);
         }
         while self.order.len() > self.limit {
-            let Some(((revision, _), name)) = self.order.pop_first() else { break };
+            let Some(((revision, _), name)) = self.order.pop_first() else {
+                break;
+            };
             self.places.remove(&name);
             self.floor = revision;
         }
@@ -42,13 +49,21 @@ impl Journal {
 
     /// Forgets everything up to a revision: whoever has less needs a snapshot.
     pub(super) fn forget(&mut self, revision: u64) {
-        *self = Self { floor: revision, ..Self::new(self.limit) };
+        *self = Self {
+            floor: revision,
+            ..Self::new(self.limit)
+        };
     }
 
     /// What changed after a revision; none when that is not known any more.
     pub(super) fn since(&self, revision: u64) -> Option<Vec<Name>> {
         let later = (revision.checked_add(1)?, 0)..;
-        (revision >= self.floor).then(|| self.order.range(later).map(|(_, name)| name.clone()).collect())
+        (revision >= self.floor).then(|| {
+            self.order
+                .range(later)
+                .map(|(_, name)| name.clone())
+                .collect()
+        })
     }
 }
 
@@ -59,11 +74,17 @@ mod tests {
     use super::*;
 
     fn names(text: &str) -> Vec<Name> {
-        text.split_whitespace().map(|name| Name::Profile(ObjectKey::new("ns", name))).collect()
+        text.split_whitespace()
+            .map(|name| Name::Profile(ObjectKey::new("ns", name)))
+            .collect()
     }
 
     fn since(journal: &Journal, revision: u64) -> Option<String> {
-        let names: Vec<_> = journal.since(revision)?.iter().map(|name| name.key().name.to_string()).collect();
+        let names: Vec<_> = journal
+            .since(revision)?
+            .iter()
+            .map(|name| name.key().name.to_string())
+            .collect();
         Some(names.join(" "))
     }
 
@@ -101,6 +122,10 @@ mod tests {
             journal.record(revision, names("a b"));
         }
         assert_eq!((journal.order.len(), journal.places.len()), (2, 2));
-        assert_eq!(since(&journal, 1).as_deref(), Some("a b"), "nothing was forgotten");
+        assert_eq!(
+            since(&journal, 1).as_deref(),
+            Some("a b"),
+            "nothing was forgotten"
+        );
     }
 }

@@ -29,12 +29,32 @@ impl PublisherMetrics {
     /// Registers everything, each at zero.
     pub fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("feed");
-        let metrics =
-            Self { followers: Gauge::default(), revision: Gauge::default(), batches: Family::default(), ended: Family::default() };
-        registry.register("followers", "API replicas and webhooks that follow", metrics.followers.clone());
-        registry.register("published_revision", "How often the catalog changed since this process started", metrics.revision.clone());
-        registry.register("batches", "Snapshots and deltas that were sent whole", metrics.batches.clone());
-        registry.register("streams_ended", "Streams of followers that ended or were refused, by reason", metrics.ended.clone());
+        let metrics = Self {
+            followers: Gauge::default(),
+            revision: Gauge::default(),
+            batches: Family::default(),
+            ended: Family::default(),
+        };
+        registry.register(
+            "followers",
+            "API replicas and webhooks that follow",
+            metrics.followers.clone(),
+        );
+        registry.register(
+            "published_revision",
+            "How often the catalog changed since this process started",
+            metrics.revision.clone(),
+        );
+        registry.register(
+            "batches",
+            "Snapshots and deltas that were sent whole",
+            metrics.batches.clone(),
+        );
+        registry.register(
+            "streams_ended",
+            "Streams of followers that ended or were refused, by reason",
+            metrics.ended.clone(),
+        );
         metrics
     }
 

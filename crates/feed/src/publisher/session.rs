@@ -88,22 +88,46 @@ pub async fn serve(
 
 impl Default for PublisherLimits {
     fn default() -> Self {
-        Self { followers: 512, heartbeat: Duration::from_secs(2), stall: Duration::from_mins(1) }
+        Self {
+            followers: 512,
+            heartbeat: Duration::from_secs(2),
+            stall: Duration::from_mins(1),
+        }
     }
 }
 
 // === impl Service ===
 
 impl Service {
-    pub(crate) fn new(publisher: Arc<Publisher>, metrics: PublisherMetrics, limits: PublisherLimits, stop: CancellationToken) -> Self {
-        Self { publisher, metrics, limits, places: Arc::new(Semaphore::new(limits.followers)), stop }
+    pub(crate) fn new(
+        publisher: Arc<Publisher>,
+        metrics: PublisherMetrics,
+        limits: PublisherLimits,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            publisher,
+            metrics,
+            limits,
+            places: Arc::new(Semaphore::new(limits.followers)),
+            stop,
+        }
     }
 
     /// Begins to send to a follower, or says why not.
-    pub(crate) fn open(&self, peer: String, asked: FollowRequest) -> Result<ReceiverStream<Result<FollowResponse, Status>>, Status> {
+    pub(crate) fn open(
+        &self,
+        peer: String,
+        asked: FollowRequest,
+    ) -> Result<ReceiverStream<Result<FollowResponse, Status>>, Status> {
         let refuse = |reason, status: Status| {
             self.metrics.ended(reason);
-            info!(peer, software = asked.software, reason = status.message(), "a follower is refused");
+            info!(
+                peer,
+                software = asked.software,
+                reason = status.message(),
+                "a follower is refused"
+            );
             Err(status)
         };
         if asked.protocol != PROTOCOL {
@@ -116,14 +140,22 @@ impl Service {
         if !self.publisher.is_ready() {
             return refuse(
                 "not_ready",
-                Status::unavailable("this controller does not know all objects yet; ask another, or again in a moment"),
+                Status::unavailable(
+                    "this controller does not know all objects yet; ask another, or again in a moment",
+                ),
             );
         }
         if self.stop.is_cancelled() {
-            return refuse("stopping", Status::unavailable("this controller is stopping; ask another"));
+            return refuse(
+                "stopping",
+                Status::unavailable("this controller is stopping; ask another"),
+            );
         }
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            let sentence = format!("this controller has {} followers already; ask another, or again in a moment", self.limits.followers);
+            let sentence = format!(
+                "this controller has {} followers already; ask another, or again in a moment",
+                self.limits.followers
+            );
             return refuse("too_many", Status::resource_exhausted(sentence));
         };
         let (messages, stream) = mpsc::channel(1);
@@ -145,7 +177,10 @@ impl Feed for Service {
     type FollowStream = Messages;
 
     async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Messages>, Status> {
-        let peer = request.extensions().get::<PeerInfo>().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        let peer = request
+            .extensions()
+            .get::<PeerInfo>()
+            .map_or_else(|| "unknown".to_owned(), ToString::to_string);
         let messages = self.open(peer, request.into_inner())?;
         Ok(Response::new(Box::pin(messages)))
     }
@@ -156,12 +191,19 @@ impl Feed for Service {
 impl Session {
     async fn run(self, asked: FollowRequest, stop: CancellationToken) {
         self.metrics.followers.inc();
-        info!(peer = self.peer, software = asked.software, resumes = asked.after.is_some(), "a follower came");
+        info!(
+            peer = self.peer,
+            software = asked.software,
+            resumes = asked.after.is_some(),
+            "a follower came"
+        );
         let ended = match stop.run_until_cancelled(self.follow(asked.after)).await {
             Some(Err(ended)) => ended,
             Some(Ok(never)) => match never {},
             None => {
-                let _ = self.messages.try_send(Err(Status::unavailable("this controller is stopping; ask another")));
+                let _ = self.messages.try_send(Err(Status::unavailable(
+                    "this controller is stopping; ask another",
+                )));
                 Ended::Stopping
             }
         };
@@ -201,7 +243,11 @@ impl Session {
 
     async fn send_heartbeat(&self, position: Position) -> Result<(), Ended> {
         let heard_millis_ago = millis(self.publisher.heard_ago());
-        self.send(Message::Heartbeat(Heartbeat { position: Some(position), heard_millis_ago })).await
+        self.send(Message::Heartbeat(Heartbeat {
+            position: Some(position),
+            heard_millis_ago,
+        }))
+        .await
     }
 
     /// Sends what the follower lacks, and tells where it then is.
@@ -213,20 +259,39 @@ impl Session {
             self.send_heartbeat(reached).await?;
             return Ok(reached);
         }
-        let kind = if batch.is_snapshot() { "snapshot" } else { "delta" };
+        let kind = if batch.is_snapshot() {
+            "snapshot"
+        } else {
+            "delta"
+        };
         let mut parts = 0;
         for part in batch.parts() {
             self.send(Message::Part(part)).await?;
             parts += 1;
         }
         self.metrics.sent(kind);
-        self.metrics.revision.set(i64::try_from(reached.revision).unwrap_or(i64::MAX));
-        debug!(peer = self.peer, kind, parts, revision = reached.revision, "sent");
+        self.metrics
+            .revision
+            .set(i64::try_from(reached.revision).unwrap_or(i64::MAX));
+        debug!(
+            peer = self.peer,
+            kind,
+            parts,
+            revision = reached.revision,
+            "sent"
+        );
         Ok(reached)
     }
 
     async fn send(&self, message: Message) -> Result<(), Ended> {
-        match timeout(self.limits.stall, self.messages.send(Ok(FollowResponse { message: Some(message) }))).await {
+        match timeout(
+            self.limits.stall,
+            self.messages.send(Ok(FollowResponse {
+                message: Some(message),
+            })),
+        )
+        .await
+        {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Ended::Left),
             Err(_) => Err(Ended::Stalled),

@@ -19,20 +19,39 @@ impl Contested {
     }
 
     /// Which Assignments may be others after a batch of a partition.
-    pub(crate) fn touched(&self, batch: &Arrived, partition: &str, before: &Catalog) -> BTreeSet<ObjectKey> {
+    pub(crate) fn touched(
+        &self,
+        batch: &Arrived,
+        partition: &str,
+        before: &Catalog,
+    ) -> BTreeSet<ObjectKey> {
         if self.0.is_none() {
             return BTreeSet::new();
         }
-        let names = batch.changes.iter().map(boot::Change::name).chain(batch.unaccepted.iter().map(|unaccepted| unaccepted.name()));
+        let names = batch
+            .changes
+            .iter()
+            .map(boot::Change::name)
+            .chain(batch.unaccepted.iter().map(|unaccepted| unaccepted.name()));
         let mut keys: BTreeSet<_> = names.filter_map(assignment).collect();
         if batch.snapshot {
-            keys.extend(before.names().filter(|name| *name.key().partition == *partition).filter_map(assignment));
+            keys.extend(
+                before
+                    .names()
+                    .filter(|name| *name.key().partition == *partition)
+                    .filter_map(assignment),
+            );
         }
         keys
     }
 
     /// Follows a catalog in which no others than these have changed.
-    pub(crate) fn follow(&mut self, before: &Catalog, after: &Catalog, touched: BTreeSet<ObjectKey>) {
+    pub(crate) fn follow(
+        &mut self,
+        before: &Catalog,
+        after: &Catalog,
+        touched: BTreeSet<ObjectKey>,
+    ) {
         let Some(conflicts) = &mut self.0 else { return };
         let was_empty = conflicts.is_empty();
         for key in touched {
@@ -45,7 +64,10 @@ impl Contested {
         match (was_empty, conflicts.is_empty()) {
             (true, false) => {
                 let example = self.sentences(1).pop();
-                warn!(assignments = self.count(), example, "partitions claim the same machines; /readyz?verbose names some");
+                warn!(
+                    assignments = self.count(),
+                    example, "partitions claim the same machines; /readyz?verbose names some"
+                );
             }
             (false, true) => info!("no two partitions claim the same machine any more"),
             _ => {}
@@ -59,18 +81,29 @@ impl Contested {
 
     /// Names at most so many of them, each with its rivals, and says how many more there are.
     pub(crate) fn sentences(&self, most: usize) -> Vec<String> {
-        let Some(conflicts) = &self.0 else { return Vec::new() };
+        let Some(conflicts) = &self.0 else {
+            return Vec::new();
+        };
         let mut keys: Vec<_> = conflicts.keys().collect();
         keys.sort();
         let more = keys.len().saturating_sub(most);
         let sentence = |key: &&ObjectKey| {
             let rivals: Vec<_> = conflicts.of(key).map(ToString::to_string).collect();
-            let perhaps = if rivals.len() == MAX_NAMED { " (and perhaps more)" } else { "" };
-            format!("a machine can match Assignment {key} and {}{perhaps}, and only age or name decides", rivals.join(", "))
+            let perhaps = if rivals.len() == MAX_NAMED {
+                " (and perhaps more)"
+            } else {
+                ""
+            };
+            format!(
+                "a machine can match Assignment {key} and {}{perhaps}, and only age or name decides",
+                rivals.join(", ")
+            )
         };
         let mut sentences: Vec<_> = keys.iter().take(most).map(sentence).collect();
         if more > 0 {
-            sentences.push(format!("{more} more Assignments tie with one of another partition"));
+            sentences.push(format!(
+                "{more} more Assignments tie with one of another partition"
+            ));
         }
         sentences
     }

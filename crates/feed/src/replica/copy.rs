@@ -52,8 +52,15 @@ pub(crate) struct Restored {
 impl Copy {
     /// In this directory.
     pub(crate) fn new(directory: &Path, partition: &str) -> Self {
-        let name = if partition.is_empty() { "feed.copy".to_owned() } else { format!("feed-{partition}.copy") };
-        Self { path: directory.join(name), partition: partition.into() }
+        let name = if partition.is_empty() {
+            "feed.copy".to_owned()
+        } else {
+            format!("feed-{partition}.copy")
+        };
+        Self {
+            path: directory.join(name),
+            partition: partition.into(),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -62,7 +69,9 @@ impl Copy {
 
     /// None where there is none.
     pub(crate) fn read(&self) -> Result<Option<Restored>, Unusable> {
-        let Some(bytes) = sealed::read(&self.path, MAGIC)? else { return Ok(None) };
+        let Some(bytes) = sealed::read(&self.path, MAGIC)? else {
+            return Ok(None);
+        };
         let mut rest = &bytes[..];
         let header = Header::decode_length_delimited(&mut rest).map_err(|_| Unusable::Damaged)?;
         if header.partition != *self.partition {
@@ -71,37 +80,82 @@ impl Copy {
         let (mut incoming, nothing) = (Incoming::default(), Catalog::new());
         loop {
             let part = Part::decode_length_delimited(&mut rest).map_err(|_| Unusable::Damaged)?;
-            if let Some(batch) = incoming.add(part, &self.partition, &nothing).map_err(|_| Unusable::Damaged)? {
+            if let Some(batch) = incoming
+                .add(part, &self.partition, &nothing)
+                .map_err(|_| Unusable::Damaged)?
+            {
                 let true_at = UNIX_EPOCH + Duration::from_secs(header.true_at);
                 // A clock that was set back makes the copy look new; it is not older than the file system says in any case.
-                let age = SystemTime::now().duration_since(true_at).unwrap_or_default();
-                return Ok(Some(Restored { batch, position: header.position, age }));
+                let age = SystemTime::now()
+                    .duration_since(true_at)
+                    .unwrap_or_default();
+                return Ok(Some(Restored {
+                    batch,
+                    position: header.position,
+                    age,
+                }));
             }
         }
     }
 
     /// Replaces the copy. A reader sees the old one or the new one, whole, also after a power cut.
-    pub(crate) fn write(&self, catalog: &Catalog, position: Option<Position>, age: Duration) -> io::Result<()> {
-        sealed::write(&self.path, MAGIC, |writer| self.fill(writer, catalog, position, age))
+    pub(crate) fn write(
+        &self,
+        catalog: &Catalog,
+        position: Option<Position>,
+        age: Duration,
+    ) -> io::Result<()> {
+        sealed::write(&self.path, MAGIC, |writer| {
+            self.fill(writer, catalog, position, age)
+        })
     }
 
     /// Writes what a copy is.
     #[cfg(test)]
-    pub(super) fn write_to(&self, file: &File, catalog: &Catalog, position: Option<Position>, age: Duration) -> io::Result<()> {
-        sealed::write_to(file, MAGIC, |writer| self.fill(writer, catalog, position, age))
+    pub(super) fn write_to(
+        &self,
+        file: &File,
+        catalog: &Catalog,
+        position: Option<Position>,
+        age: Duration,
+    ) -> io::Result<()> {
+        sealed::write_to(file, MAGIC, |writer| {
+            self.fill(writer, catalog, position, age)
+        })
     }
 
-    fn fill(&self, writer: &mut Writer<impl Write>, catalog: &Catalog, position: Option<Position>, age: Duration) -> io::Result<()> {
-        let true_at = (SystemTime::now() - age).duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        writer.message(&Header { partition: self.partition.to_string(), position, true_at })?;
+    fn fill(
+        &self,
+        writer: &mut Writer<impl Write>,
+        catalog: &Catalog,
+        position: Option<Position>,
+        age: Duration,
+    ) -> io::Result<()> {
+        let true_at = (SystemTime::now() - age)
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        writer.message(&Header {
+            partition: self.partition.to_string(),
+            position,
+            true_at,
+        })?;
         let mut inventory = Inventory::default();
-        let mut part = Part { snapshot: true, ..Part::default() };
-        for profile in catalog.profiles().filter(|profile| *profile.key.partition == *self.partition) {
+        let mut part = Part {
+            snapshot: true,
+            ..Part::default()
+        };
+        for profile in catalog
+            .profiles()
+            .filter(|profile| *profile.key.partition == *self.partition)
+        {
             inventory.add(&boot::Name::Profile(profile.key.clone()));
             part.profiles.push(wire::from_profile(profile));
             part_if_full(writer, &mut part)?;
         }
-        for assignment in catalog.assignments().filter(|assignment| *assignment.key.partition == *self.partition) {
+        for assignment in catalog
+            .assignments()
+            .filter(|assignment| *assignment.key.partition == *self.partition)
+        {
             inventory.add(&boot::Name::Assignment(assignment.key.clone()));
             part.assignments.push(wire::from_assignment(assignment));
             part_if_full(writer, &mut part)?;
@@ -113,7 +167,11 @@ impl Copy {
                 part.unaccepted.push(wire::from_unaccepted(unaccepted));
             }
         }
-        part.commit = Some(Commit { position, inventory: Some(inventory.into()), heard_millis_ago: 0 });
+        part.commit = Some(Commit {
+            position,
+            inventory: Some(inventory.into()),
+            heard_millis_ago: 0,
+        });
         writer.message(&part)
     }
 }
@@ -123,6 +181,9 @@ fn part_if_full(writer: &mut Writer<impl Write>, part: &mut Part) -> io::Result<
         return Ok(());
     }
     writer.message(part)?;
-    *part = Part { snapshot: true, ..Part::default() };
+    *part = Part {
+        snapshot: true,
+        ..Part::default()
+    };
     Ok(())
 }

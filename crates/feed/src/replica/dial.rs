@@ -57,32 +57,62 @@ pub(crate) struct Messages {
 }
 
 impl Network {
-    pub(crate) fn new(sources: Vec<Source>, tls: Arc<Live<Mutual>>, names: Option<Vec<PeerName>>, received: Counter) -> Self {
-        Self { sources, tls, names, received }
+    pub(crate) fn new(
+        sources: Vec<Source>,
+        tls: Arc<Live<Mutual>>,
+        names: Option<Vec<PeerName>>,
+        received: Counter,
+    ) -> Self {
+        Self {
+            sources,
+            tls,
+            names,
+            received,
+        }
     }
 
     async fn connect(&self, to: &Address) -> Result<Connection, Ended> {
         let unreachable = |error: io::Error| Ended::Unreachable(format!("can't connect: {error}"));
         let Some(current) = self.tls.current() else {
             let problem = self.tls.problem().unwrap_or_default();
-            return Err(Ended::Unreachable(format!("there is no usable certificate here: {problem}")));
+            return Err(Ended::Unreachable(format!(
+                "there is no usable certificate here: {problem}"
+            )));
         };
-        let stream = timeout(STEP, TcpStream::connect(to.address)).await.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?;
+        let stream = timeout(STEP, TcpStream::connect(to.address))
+            .await
+            .map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?;
         let stream = stream.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let stream = Counted::new(stream, self.received.clone());
-        let handshake = TlsConnector::from(current.client()).connect(to.source.peer.server_name(), stream);
-        let shaken = timeout(STEP, handshake).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).and_then(|shaken| shaken);
+        let handshake =
+            TlsConnector::from(current.client()).connect(to.source.peer.server_name(), stream);
+        let shaken = timeout(STEP, handshake)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
+            .and_then(|shaken| shaken);
         let stream = shaken.map_err(|error| {
-            self.tls.metrics().handshake_failed(self.tls.name(), tls::handshake_reason(&error));
+            self.tls
+                .metrics()
+                .handshake_failed(self.tls.name(), tls::handshake_reason(&error));
             Ended::Unreachable(format!("the TLS handshake failed: {error}"))
         })?;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         if self.names.is_none() && !tls::is_named(chain, &to.source.peer) {
-            self.tls.metrics().handshake_failed(self.tls.name(), "peer_name");
-            return Err(Ended::Unreachable(format!("its certificate is not for {}", to.source.peer)));
+            self.tls
+                .metrics()
+                .handshake_failed(self.tls.name(), "peer_name");
+            return Err(Ended::Unreachable(format!(
+                "its certificate is not for {}",
+                to.source.peer
+            )));
         }
-        Ok(Connection::new(stream.into(), to.address, self.tls.clone(), Mutual::check_server))
+        Ok(Connection::new(
+            stream.into(),
+            to.address,
+            self.tls.clone(),
+            Mutual::check_server,
+        ))
     }
 }
 
@@ -94,8 +124,11 @@ impl Dial for Network {
         let mut lookups = JoinSet::new();
         for source in self.sources.clone() {
             lookups.spawn(async move {
-                let resolved = timeout(STEP, tokio::net::lookup_host((&*source.host, source.port))).await;
-                let resolved = resolved.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).and_then(|resolved| resolved);
+                let resolved =
+                    timeout(STEP, tokio::net::lookup_host((&*source.host, source.port))).await;
+                let resolved = resolved
+                    .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
+                    .and_then(|resolved| resolved);
                 (resolved.map(Vec::from_iter), source)
             });
         }
@@ -104,20 +137,30 @@ impl Dial for Network {
         for (resolved, source) in lookups.join_all().await {
             match resolved {
                 Ok(addresses) => {
-                    candidates.extend(addresses.into_iter().map(|address| Address { source: source.clone(), address }));
+                    candidates.extend(addresses.into_iter().map(|address| Address {
+                        source: source.clone(),
+                        address,
+                    }));
                 }
                 Err(error) => trouble = format!("can't resolve {}: {error}", source.host),
             }
         }
         candidates.sort_by_key(|candidate: &Address| candidate.address);
-        if candidates.is_empty() { Err(trouble) } else { Ok(candidates) }
+        if candidates.is_empty() {
+            Err(trouble)
+        } else {
+            Ok(candidates)
+        }
     }
 
     async fn dial(&self, to: &Address, request: FollowRequest) -> Result<Messages, Ended> {
         let connection = Mutex::new(Some(self.connect(to).await?));
         // There is one connection; when that is over, so is the channel.
         let connector = service_fn(move |_| {
-            let connection = lock(&connection).take().map(TokioIo::new).ok_or(io::ErrorKind::NotConnected);
+            let connection = lock(&connection)
+                .take()
+                .map(TokioIo::new)
+                .ok_or(io::ErrorKind::NotConnected);
             std::future::ready(connection.map_err(io::Error::from))
         });
         let failed = |error: &dyn fmt::Display| Ended::Unreachable(error.to_string());
@@ -130,9 +173,15 @@ impl Dial for Network {
             .connect_with_connector(connector)
             .await
             .map_err(|error| failed(&error))?;
-        let mut client = FeedClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let answer = timeout(STEP, client.follow(request)).await.map_err(|_| Ended::Silent(STEP))?;
-        Ok(Messages { stream: answer.map_err(Ended::Refused)?.into_inner(), _channel: channel })
+        let mut client =
+            FeedClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let answer = timeout(STEP, client.follow(request))
+            .await
+            .map_err(|_| Ended::Silent(STEP))?;
+        Ok(Messages {
+            stream: answer.map_err(Ended::Refused)?.into_inner(),
+            _channel: channel,
+        })
     }
 }
 

@@ -33,9 +33,17 @@ impl Incoming {
     /// Adds a part; a whole batch if it was the last.
     ///
     /// What is held already is not held twice: a snapshot of what a replica has costs it little more than the names.
-    pub(crate) fn add(&mut self, part: Part, partition: &str, held: &Catalog) -> Result<Option<Arrived>, Malformed> {
+    pub(crate) fn add(
+        &mut self,
+        part: Part,
+        partition: &str,
+        held: &Catalog,
+    ) -> Result<Option<Arrived>, Malformed> {
         if self.is_begun && self.snapshot != part.snapshot {
-            return Err(Malformed { object: "a part".to_owned(), reason: "it belongs to another batch than the part before".to_owned() });
+            return Err(Malformed {
+                object: "a part".to_owned(),
+                reason: "it belongs to another batch than the part before".to_owned(),
+            });
         }
         (self.is_begun, self.snapshot) = (true, part.snapshot);
         for message in part.profiles {
@@ -45,7 +53,10 @@ impl Incoming {
                 Ok(profile) => Change::Profile(share(held.profile(&key), profile)),
                 // A machine that would get it waits, and gets no other.
                 Err(malformed) => {
-                    self.refused.push(Unaccepted { claim: Claim::Profile(Arc::new(claim)), fault: malformed.reason.into() });
+                    self.refused.push(Unaccepted {
+                        claim: Claim::Profile(Arc::new(claim)),
+                        fault: malformed.reason.into(),
+                    });
                     continue;
                 }
             };
@@ -54,13 +65,18 @@ impl Incoming {
         for message in part.assignments {
             // Without this one, a machine might get a default that reinstalls it: rather stay with all as it was.
             let assignment = wire::assignment(message, partition)?;
-            self.changes.push(Change::Assignment(share(held.assignment(&assignment.key), assignment)));
+            self.changes.push(Change::Assignment(share(
+                held.assignment(&assignment.key),
+                assignment,
+            )));
         }
         for key in part.profiles_gone {
-            self.changes.push(Change::ProfileGone(wire::key(Some(key), partition)?));
+            self.changes
+                .push(Change::ProfileGone(wire::key(Some(key), partition)?));
         }
         for key in part.assignments_gone {
-            self.changes.push(Change::AssignmentGone(wire::key(Some(key), partition)?));
+            self.changes
+                .push(Change::AssignmentGone(wire::key(Some(key), partition)?));
         }
         for message in part.unaccepted {
             let unaccepted = wire::unaccepted(message, partition)?;
@@ -68,12 +84,26 @@ impl Incoming {
             self.unaccepted.push(share(known, unaccepted));
         }
         Ok(part.commit.map(|commit| {
-            let Self { snapshot, changes, refused, unaccepted, .. } = std::mem::take(self);
-            Arrived { snapshot, changes, refused, unaccepted, commit }
+            let Self {
+                snapshot,
+                changes,
+                refused,
+                unaccepted,
+                ..
+            } = std::mem::take(self);
+            Arrived {
+                snapshot,
+                changes,
+                refused,
+                unaccepted,
+                commit,
+            }
         }))
     }
 }
 
 fn share<T: PartialEq>(held: Option<&Arc<T>>, arrived: T) -> Arc<T> {
-    held.filter(|held| ***held == arrived).cloned().unwrap_or_else(|| Arc::new(arrived))
+    held.filter(|held| ***held == arrived)
+        .cloned()
+        .unwrap_or_else(|| Arc::new(arrived))
 }

@@ -66,7 +66,11 @@ pub(crate) trait Dial: Send + Sync {
     fn candidates(&self) -> impl Future<Output = Result<Vec<Self::Candidate>, String>> + Send;
 
     /// Asks one to send.
-    fn dial(&self, candidate: &Self::Candidate, request: FollowRequest) -> impl Future<Output = Result<Self::Messages, Ended>> + Send;
+    fn dial(
+        &self,
+        candidate: &Self::Candidate,
+        request: FollowRequest,
+    ) -> impl Future<Output = Result<Self::Messages, Ended>> + Send;
 }
 
 /// Why a stream ended, or did not begin.
@@ -80,7 +84,9 @@ pub(crate) enum Ended {
     Closed,
     #[error("nothing was heard for {0:?}")]
     Silent(Duration),
-    #[error("it speaks version {0} of the feed and we version {PROTOCOL}: run a shaper of the same major version at both ends")]
+    #[error(
+        "it speaks version {0} of the feed and we version {PROTOCOL}: run a shaper of the same major version at both ends"
+    )]
     Protocol(u32),
     #[error("{0}")]
     Useless(String),
@@ -114,7 +120,11 @@ impl Ended {
 
 impl Link {
     pub(crate) fn new(union: Arc<Union>, holding: Holding, metrics: PartitionMetrics) -> Self {
-        let status = Standing { following: None, since: Instant::now(), trouble: "not tried yet".to_owned() };
+        let status = Standing {
+            following: None,
+            since: Instant::now(),
+            trouble: "not tried yet".to_owned(),
+        };
         Self {
             union,
             holding: Arc::new(Mutex::new(holding)),
@@ -202,13 +212,24 @@ impl Link {
     }
 
     /// Follows one controller until it ends; and whether it was of any use.
-    async fn follow_one<D: Dial>(&self, dial: &D, candidate: &D::Candidate, needs_fresh: bool) -> (Ended, bool) {
+    async fn follow_one<D: Dial>(
+        &self,
+        dial: &D,
+        candidate: &D::Candidate,
+        needs_fresh: bool,
+    ) -> (Ended, bool) {
         let name = candidate.to_string();
-        let request =
-            FollowRequest { protocol: PROTOCOL, software: env!("CARGO_PKG_VERSION").to_owned(), after: lock(&self.holding).position() };
+        let request = FollowRequest {
+            protocol: PROTOCOL,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            after: lock(&self.holding).position(),
+        };
         let mut was_of_use = false;
         let ended = match dial.dial(candidate, request).await {
-            Ok(messages) => match self.follow(&name, messages, needs_fresh, &mut was_of_use).await {
+            Ok(messages) => match self
+                .follow(&name, messages, needs_fresh, &mut was_of_use)
+                .await
+            {
                 Ok(never) => match never {},
                 Err(ended) => ended,
             },
@@ -229,8 +250,12 @@ impl Link {
         needs_fresh: bool,
         was_of_use: &mut bool,
     ) -> Result<std::convert::Infallible, Ended> {
-        let first = timeout(STEP, messages.next()).await.map_err(|_| Ended::Silent(STEP))?;
-        let Some(Message::Hello(hello)) = message(first)? else { return Err(useless("its first message is no greeting")) };
+        let first = timeout(STEP, messages.next())
+            .await
+            .map_err(|_| Ended::Silent(STEP))?;
+        let Some(Message::Hello(hello)) = message(first)? else {
+            return Err(useless("its first message is no greeting"));
+        };
         let silence = greet(&hello, needs_fresh)?;
         let mut incoming = Incoming::default();
         loop {
@@ -268,7 +293,9 @@ impl Link {
     fn add(&self, incoming: &mut Incoming, part: Part) -> Result<Option<Arrived>, Ended> {
         let held = self.union.shared().load();
         let partition = lock(&self.holding).name().to_owned();
-        incoming.add(part, &partition, &held).map_err(|malformed| Ended::Useless(malformed.to_string()))
+        incoming
+            .add(part, &partition, &held)
+            .map_err(|malformed| Ended::Useless(malformed.to_string()))
     }
 
     async fn take(&self, batch: Arrived) -> Result<(), Ended> {
@@ -279,13 +306,22 @@ impl Link {
             let (union, holding) = (self.union.clone(), self.holding.clone());
             move || union.take(&mut lock(&holding), batch)
         };
-        let taken =
-            if objects > LARGE { tokio::task::spawn_blocking(take).await.map_err(|_| useless("taking it failed"))? } else { take() };
-        let Taken { changes, held } = taken.map_err(|diverged| Ended::Useless(diverged.to_string()))?;
+        let taken = if objects > LARGE {
+            tokio::task::spawn_blocking(take)
+                .await
+                .map_err(|_| useless("taking it failed"))?
+        } else {
+            take()
+        };
+        let Taken { changes, held } =
+            taken.map_err(|diverged| Ended::Useless(diverged.to_string()))?;
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let partition = lock(&self.holding).name().to_owned();
         if snapshot {
-            info!(partition, objects, changes, held, took_ms, "a snapshot is taken");
+            info!(
+                partition,
+                objects, changes, held, took_ms, "a snapshot is taken"
+            );
         } else {
             debug!(partition, changes, took_ms, "changes are taken");
         }
@@ -310,7 +346,8 @@ impl Link {
             let holding = lock(&self.holding);
             // Without a position, a whole listing is on its way already.
             let hold = holding.position().and_then(|_| holding.guard().holding());
-            hold.zip(holding.guard().look_every()).map(|(hold, every)| Instant::from_std(hold.since + every * hold.looks))
+            hold.zip(holding.guard().look_every())
+                .map(|(hold, every)| Instant::from_std(hold.since + every * hold.looks))
         };
         match next {
             Some(next) => sleep_until(next).await,
@@ -325,10 +362,23 @@ impl Link {
         }
         let (partition, position) = {
             let holding = lock(&self.holding);
-            (holding.name().to_owned(), holding.position().unwrap_or_default())
+            (
+                holding.name().to_owned(),
+                holding.position().unwrap_or_default(),
+            )
         };
-        info!(partition, controller = name, software = hello.software, revision = position.revision, "following");
-        *status = Standing { following: Some(name.to_owned()), since: Instant::now(), trouble: String::new() };
+        info!(
+            partition,
+            controller = name,
+            software = hello.software,
+            revision = position.revision,
+            "following"
+        );
+        *status = Standing {
+            following: Some(name.to_owned()),
+            since: Instant::now(),
+            trouble: String::new(),
+        };
         self.metrics.connected.set(1);
     }
 
@@ -342,11 +392,15 @@ impl Link {
         }
         let is_news = was_following || status.trouble != trouble;
         match ended {
-            Ended::LookAnew | Ended::Stale(_) => info!(partition, controller = name, reason = %ended, "leaving this controller"),
+            Ended::LookAnew | Ended::Stale(_) => {
+                info!(partition, controller = name, reason = %ended, "leaving this controller")
+            }
             _ if is_news => {
                 warn!(partition, controller = name, reason = %ended, "no feed from this controller; what is held is served on");
             }
-            _ => debug!(partition, controller = name, reason = %ended, "still no feed from this controller"),
+            _ => {
+                debug!(partition, controller = name, reason = %ended, "still no feed from this controller")
+            }
         }
         status.trouble = trouble;
         self.metrics.connected.set(0);

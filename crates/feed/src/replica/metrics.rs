@@ -87,17 +87,37 @@ impl ReplicaMetrics {
             objects: Family::default(),
             contested: Gauge::default(),
         };
-        registry.register("feed_connected", "1 while a controller of the partition is followed", metrics.connected.clone());
+        registry.register(
+            "feed_connected",
+            "1 while a controller of the partition is followed",
+            metrics.connected.clone(),
+        );
         registry.register_with_unit(
             "snapshot_age",
             "Since when a controller has not confirmed what is served, or its API server has not been heard",
             Unit::Seconds,
             metrics.age.clone(),
         );
-        registry.register("feed_revision", "The controller's number of the change that is served", metrics.revision.clone());
-        registry.register("guard_holding", "1 while the mass-deletion guard keeps what a snapshot lacks", metrics.guard.clone());
-        registry.register("guard_held_objects", "Objects that the mass-deletion guard keeps", metrics.held.clone());
-        registry.register("feed_refused_objects", "Objects of the feed that can't be used here", metrics.refused.clone());
+        registry.register(
+            "feed_revision",
+            "The controller's number of the change that is served",
+            metrics.revision.clone(),
+        );
+        registry.register(
+            "guard_holding",
+            "1 while the mass-deletion guard keeps what a snapshot lacks",
+            metrics.guard.clone(),
+        );
+        registry.register(
+            "guard_held_objects",
+            "Objects that the mass-deletion guard keeps",
+            metrics.held.clone(),
+        );
+        registry.register(
+            "feed_refused_objects",
+            "Objects of the feed that can't be used here",
+            metrics.refused.clone(),
+        );
         registry.register(
             "feed_unaccepted_objects",
             "Objects that exist and are not accepted by the controller",
@@ -108,22 +128,49 @@ impl ReplicaMetrics {
             "Those of them whose last accepted version is known here and not to the controller",
             metrics.kept.clone(),
         );
-        registry.register_with_unit("feed_received", "What was read from controllers, with TLS", Unit::Bytes, metrics.received.clone());
-        registry.register("feed_batches_taken", "Snapshots and deltas that were taken", metrics.batches.clone());
-        registry.register("feed_changes", "Changes to objects that batches made", metrics.changes.clone());
-        registry.register("feed_ended", "Streams that ended or did not begin, by reason", metrics.ended.clone());
-        registry.register("feed_copy_unsaved", "1 while the copy on disk can't be written", metrics.unsaved.clone());
+        registry.register_with_unit(
+            "feed_received",
+            "What was read from controllers, with TLS",
+            Unit::Bytes,
+            metrics.received.clone(),
+        );
+        registry.register(
+            "feed_batches_taken",
+            "Snapshots and deltas that were taken",
+            metrics.batches.clone(),
+        );
+        registry.register(
+            "feed_changes",
+            "Changes to objects that batches made",
+            metrics.changes.clone(),
+        );
+        registry.register(
+            "feed_ended",
+            "Streams that ended or did not begin, by reason",
+            metrics.ended.clone(),
+        );
+        registry.register(
+            "feed_copy_unsaved",
+            "1 while the copy on disk can't be written",
+            metrics.unsaved.clone(),
+        );
         registry.register(
             "partition_conflicts",
             "Assignments that tie with one of another partition: a machine can match both, and only age or name decides",
             metrics.contested.clone(),
         );
-        registry.register("catalog_objects", "Objects that machines are answered from", metrics.objects.clone());
+        registry.register(
+            "catalog_objects",
+            "Objects that machines are answered from",
+            metrics.objects.clone(),
+        );
         metrics
     }
 
     pub(crate) fn of(&self, partition: &str) -> PartitionMetrics {
-        let of = Of { partition: partition.to_owned() };
+        let of = Of {
+            partition: partition.to_owned(),
+        };
         PartitionMetrics {
             connected: self.connected.get_or_create(&of).clone(),
             age: self.age.get_or_create(&of).clone(),
@@ -142,24 +189,44 @@ impl ReplicaMetrics {
     }
 
     pub(crate) fn count(&self, kind: &'static str, objects: usize) {
-        self.objects.get_or_create(&Kind { kind }).set(gauge(objects));
+        self.objects
+            .get_or_create(&Kind { kind })
+            .set(gauge(objects));
     }
 }
 
 impl PartitionMetrics {
     pub(crate) fn took(&self, snapshot: bool, changes: usize) {
         let kind = if snapshot { "snapshot" } else { "delta" };
-        self.all.batches.get_or_create(&Batch { partition: self.partition.clone(), kind }).inc();
+        self.all
+            .batches
+            .get_or_create(&Batch {
+                partition: self.partition.clone(),
+                kind,
+            })
+            .inc();
         self.changes.inc_by(changes as u64);
     }
 
     #[cfg(test)]
     pub(crate) fn batches(&self, kind: &'static str) -> u64 {
-        self.all.batches.get_or_create(&Batch { partition: self.partition.clone(), kind }).get()
+        self.all
+            .batches
+            .get_or_create(&Batch {
+                partition: self.partition.clone(),
+                kind,
+            })
+            .get()
     }
 
     pub(crate) fn ended(&self, reason: &'static str) {
-        self.all.ended.get_or_create(&End { partition: self.partition.clone(), reason }).inc();
+        self.all
+            .ended
+            .get_or_create(&End {
+                partition: self.partition.clone(),
+                reason,
+            })
+            .inc();
     }
 }
 

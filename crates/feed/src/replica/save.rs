@@ -37,7 +37,11 @@ pub(super) async fn keep(copy: Copy, link: Arc<Link>, stop: CancellationToken) {
         }
         let started = Instant::now();
         let written = write(&copy, &link).await;
-        let pause = if written.is_ok() { REST.max(started.elapsed() * SHARE) } else { RETRY };
+        let pause = if written.is_ok() {
+            REST.max(started.elapsed() * SHARE)
+        } else {
+            RETRY
+        };
         is_written = written.is_ok();
         report(&copy, &link, written);
         if is_stopping {
@@ -55,11 +59,17 @@ async fn write(copy: &Copy, link: &Arc<Link>) -> io::Result<()> {
             // After a restart, what is held back, kept or refused now has to be judged anew.
             let is_plain = holding.is_plain();
             let catalog = boot::Catalog::clone(&link.union().shared().load());
-            (catalog, holding.position().filter(|_| is_plain), holding.age().unwrap_or_default())
+            (
+                catalog,
+                holding.position().filter(|_| is_plain),
+                holding.age().unwrap_or_default(),
+            )
         };
         copy.write(&catalog, position, age)
     };
-    tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
+    tokio::task::spawn_blocking(write)
+        .await
+        .map_err(io::Error::other)?
 }
 
 /// Says once that it can't be written, and once that it can again.
@@ -71,7 +81,9 @@ fn report(copy: &Copy, link: &Link, written: io::Result<()>) {
     match written {
         Ok(()) if was_unsaved => info!(%file, "the copy of the feed is written again"),
         Ok(()) => debug!(%file, "the copy of the feed is written"),
-        Err(error) if was_unsaved => debug!(%file, %error, "the copy of the feed still can't be written"),
+        Err(error) if was_unsaved => {
+            debug!(%file, %error, "the copy of the feed still can't be written")
+        }
         Err(error) => {
             error!(%file, %error, "the copy of the feed can't be written; a restart without a controller would start from an older one");
         }

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use boot::catalog::guard::Limits;
 use boot::{
-    Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement, SharedCatalog, SubjectSelectors,
-    Unaccepted,
+    Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Operator, Profile,
+    Requirement, SharedCatalog, SubjectSelectors, Unaccepted,
 };
 use prometheus_client::registry::Registry;
 use tokio::time::sleep;
@@ -56,7 +56,12 @@ impl Site {
     fn replace(&self, place: usize, publisher: Option<&Arc<Publisher>>) {
         let metrics = PublisherMetrics::register(&mut Registry::default());
         let service = |publisher: &Arc<Publisher>| {
-            Arc::new(Service::new(publisher.clone(), metrics.clone(), PublisherLimits::default(), CancellationToken::new()))
+            Arc::new(Service::new(
+                publisher.clone(),
+                metrics.clone(),
+                PublisherLimits::default(),
+                CancellationToken::new(),
+            ))
         };
         let mut services = lock(&self.services);
         if services.len() <= place {
@@ -76,14 +81,20 @@ impl Dial for Caller {
     type Messages = Messages;
 
     async fn candidates(&self) -> Result<Vec<String>, String> {
-        Ok((0..lock(&self.0.services).len()).map(|place| place.to_string()).collect())
+        Ok((0..lock(&self.0.services).len())
+            .map(|place| place.to_string())
+            .collect())
     }
 
     async fn dial(&self, candidate: &String, request: FollowRequest) -> Result<Messages, Ended> {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
         let place: usize = candidate.parse().unwrap();
-        let service = lock(&self.0.services)[place].clone().ok_or_else(|| Ended::Unreachable("it is away".to_owned()))?;
-        let mut messages = service.open("test".to_owned(), request).map_err(Ended::Refused)?;
+        let service = lock(&self.0.services)[place]
+            .clone()
+            .ok_or_else(|| Ended::Unreachable("it is away".to_owned()))?;
+        let mut messages = service
+            .open("test".to_owned(), request)
+            .map_err(Ended::Refused)?;
         let (site, cut) = (self.0.clone(), lock(&self.0.cut).clone());
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         tokio::spawn(async move {
@@ -100,7 +111,9 @@ impl Dial for Caller {
             };
             let _ = cut.run_until_cancelled(relay).await;
         });
-        Ok(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver)))
+        Ok(Box::pin(tokio_stream::wrappers::ReceiverStream::new(
+            receiver,
+        )))
     }
 }
 
@@ -114,8 +127,16 @@ struct Follower {
 impl Follower {
     fn new(union: &Arc<Union>, partition: &str, guard: Limits) -> Self {
         let metrics = ReplicaMetrics::register(&mut Registry::default()).of(partition);
-        let link = Arc::new(Link::new(union.clone(), Holding::new(partition, guard), metrics));
-        Self { link, union: union.clone(), stop: CancellationToken::new() }
+        let link = Arc::new(Link::new(
+            union.clone(),
+            Holding::new(partition, guard),
+            metrics,
+        ));
+        Self {
+            link,
+            union: union.clone(),
+            stop: CancellationToken::new(),
+        }
     }
 
     fn start(self, site: &Arc<Site>) -> Self {
@@ -170,14 +191,27 @@ struct Contents {
 impl Contents {
     fn of(catalog: &Catalog) -> Self {
         Self {
-            assignments: catalog.assignments().map(|assignment| (assignment.key.clone(), assignment.clone())).collect(),
-            profiles: catalog.profiles().map(|profile| (profile.key.clone(), profile.clone())).collect(),
-            unaccepted: catalog.all_unaccepted().map(|unaccepted| (unaccepted.name(), unaccepted.clone())).collect(),
+            assignments: catalog
+                .assignments()
+                .map(|assignment| (assignment.key.clone(), assignment.clone()))
+                .collect(),
+            profiles: catalog
+                .profiles()
+                .map(|profile| (profile.key.clone(), profile.clone()))
+                .collect(),
+            unaccepted: catalog
+                .all_unaccepted()
+                .map(|unaccepted| (unaccepted.name(), unaccepted.clone()))
+                .collect(),
         }
     }
 
     fn names(&self) -> String {
-        let names = self.assignments.keys().chain(self.profiles.keys()).map(|key| key.name.to_string());
+        let names = self
+            .assignments
+            .keys()
+            .chain(self.profiles.keys())
+            .map(|key| key.name.to_string());
         names.collect::<Vec<_>>().join(" ")
     }
 }
@@ -191,35 +225,67 @@ fn assignment(name: &str, variant: u8) -> Change {
     let requirement = Requirement {
         key: "rack".into(),
         operator: match variant % 4 {
-            0 => Operator::In(boot::Sorted::from(["a".into(), format!("r{variant}").into()])),
+            0 => Operator::In(boot::Sorted::from([
+                "a".into(),
+                format!("r{variant}").into(),
+            ])),
             1 => Operator::NotIn(boot::Sorted::from([format!("r{variant}").into()])),
             2 => Operator::Exists,
             _ => Operator::DoesNotExist,
         },
     };
     let subjects = SubjectSelectors {
-        uuids: (0..variant % 3).map(|n| uuid::Uuid::from_u128(u128::from(variant) << 8 | u128::from(n))).collect(),
+        uuids: (0..variant % 3)
+            .map(|n| uuid::Uuid::from_u128(u128::from(variant) << 8 | u128::from(n)))
+            .collect(),
         serials: (0..variant % 2).map(|n| format!("S{n}").into()).collect(),
-        macs: (0..variant % 3).map(|n| boot::Mac::from_octets(&[2, 0, 0, 0, variant, n]).unwrap()).collect(),
+        macs: (0..variant % 3)
+            .map(|n| boot::Mac::from_octets(&[2, 0, 0, 0, variant, n]).unwrap())
+            .collect(),
         labels: LabelSelector::new(&BTreeMap::new(), [requirement]),
     };
     Change::Assignment(Arc::new(Assignment {
         key: ObjectKey::new("ns", name),
-        created: variant.is_multiple_of(2).then(|| jiff::Timestamp::new(i64::from(variant) * 1000, 5).unwrap()),
-        labels: [("variant".to_owned(), variant.to_string())].into_iter().collect(),
+        created: variant
+            .is_multiple_of(2)
+            .then(|| jiff::Timestamp::new(i64::from(variant) * 1000, 5).unwrap()),
+        labels: [("variant".to_owned(), variant.to_string())]
+            .into_iter()
+            .collect(),
         subjects,
-        profiles: [("tier".to_owned(), "gold".to_owned())].into_iter().collect(),
+        profiles: [("tier".to_owned(), "gold".to_owned())]
+            .into_iter()
+            .collect(),
         priority: i32::from(variant) - 3,
     }))
 }
 
 fn profile(name: &str, variant: u8) -> Change {
-    let configs: BTreeMap<_, _> =
-        (0..variant % 3).map(|n| (format!("config{n}").parse().unwrap(), format!("text {variant} of {{{{ subject.uuid }}}}"))).collect();
-    let labels = BTreeMap::from([("assignment/ipxe-buildarch".to_owned(), "aarch64".to_owned()), ("v".to_owned(), variant.to_string())]);
+    let configs: BTreeMap<_, _> = (0..variant % 3)
+        .map(|n| {
+            (
+                format!("config{n}").parse().unwrap(),
+                format!("text {variant} of {{{{ subject.uuid }}}}"),
+            )
+        })
+        .collect();
+    let labels = BTreeMap::from([
+        ("assignment/ipxe-buildarch".to_owned(), "aarch64".to_owned()),
+        ("v".to_owned(), variant.to_string()),
+    ]);
     let created = (variant % 2 == 1).then(|| jiff::Timestamp::new(i64::from(variant), 0).unwrap());
-    let profile = Profile::compile(ObjectKey::new("ns", name), created, &labels, &format!("#!ipxe\necho {variant}\n"), &configs).unwrap();
-    let ids = configs.into_keys().map(|name| (name, uuid::Uuid::from_u128(u128::from(variant) + 1))).collect();
+    let profile = Profile::compile(
+        ObjectKey::new("ns", name),
+        created,
+        &labels,
+        &format!("#!ipxe\necho {variant}\n"),
+        &configs,
+    )
+    .unwrap();
+    let ids = configs
+        .into_keys()
+        .map(|name| (name, uuid::Uuid::from_u128(u128::from(variant) + 1)))
+        .collect();
     Change::Profile(Arc::new(profile.with_ids(ids)))
 }
 
@@ -228,12 +294,22 @@ fn unaccepted(change: &Change, fault: &str) -> Change {
     let claim = match change {
         Change::Assignment(assignment) => Claim::Assignment(assignment.clone()),
         Change::Profile(profile) => {
-            let labels = profile.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-            Claim::Profile(Arc::new(Profile::claim(profile.key.clone(), profile.created, &labels).with_ids(profile.ids.clone())))
+            let labels = profile
+                .labels
+                .iter()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect();
+            Claim::Profile(Arc::new(
+                Profile::claim(profile.key.clone(), profile.created, &labels)
+                    .with_ids(profile.ids.clone()),
+            ))
         }
         _ => unreachable!("only of objects"),
     };
-    Change::Unaccepted(Arc::new(Unaccepted { claim, fault: fault.into() }))
+    Change::Unaccepted(Arc::new(Unaccepted {
+        claim,
+        fault: fault.into(),
+    }))
 }
 
 fn gone(change: &Change) -> Change {
@@ -241,26 +317,44 @@ fn gone(change: &Change) -> Change {
 }
 
 fn machines(count: usize) -> Vec<Change> {
-    (0..count).map(|n| assignment(&format!("m{n:04}"), 1)).collect()
+    (0..count)
+        .map(|n| assignment(&format!("m{n:04}"), 1))
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_replica_has_what_the_controller_has_whatever_its_fields() {
-    let changes: Vec<_> =
-        (0..24).flat_map(|variant| [assignment(&format!("a{variant}"), variant), profile(&format!("p{variant}"), variant)]).collect();
+    let changes: Vec<_> = (0..24)
+        .flat_map(|variant| {
+            [
+                assignment(&format!("a{variant}"), variant),
+                profile(&format!("p{variant}"), variant),
+            ]
+        })
+        .collect();
     let publisher = publisher(changes);
     let follower = Follower::of(&Site::of(&publisher));
     follower.loaded().await;
-    assert_eq!(Contents::of(&follower.catalog()), Contents::of(&publisher.catalog().load()));
-    assert_eq!(follower.catalog().assignment_count() + follower.catalog().profile_count(), 48);
+    assert_eq!(
+        Contents::of(&follower.catalog()),
+        Contents::of(&publisher.catalog().load())
+    );
+    assert_eq!(
+        follower.catalog().assignment_count() + follower.catalog().profile_count(),
+        48
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_partitions_are_served_as_one_and_each_keeps_to_its_own() {
-    let (west, east) = (publisher(vec![assignment("m", 1), profile("p", 0)]), publisher(vec![assignment("m", 2), profile("p", 3)]));
+    let (west, east) = (
+        publisher(vec![assignment("m", 1), profile("p", 0)]),
+        publisher(vec![assignment("m", 2), profile("p", 3)]),
+    );
     let union = union();
     let (western, eastern) = (Site::of(&west), Site::of(&east));
-    let followers = [("west", &western), ("east", &eastern)].map(|(name, site)| Follower::new(&union, name, Limits::default()).start(site));
+    let followers = [("west", &western), ("east", &eastern)]
+        .map(|(name, site)| Follower::new(&union, name, Limits::default()).start(site));
     for follower in &followers {
         follower.loaded().await;
     }
@@ -297,8 +391,15 @@ async fn what_did_not_change_is_the_same_object_after_a_snapshot_of_another_proc
     site.replace(0, Some(&publisher(objects())));
     site.cut();
     settle().await;
-    assert_eq!(lock(&follower.union.history).len(), replies, "nothing changed, so nothing was published");
-    site.replace(0, Some(&publisher([objects(), vec![assignment("b", 3)]].concat())));
+    assert_eq!(
+        lock(&follower.union.history).len(),
+        replies,
+        "nothing changed, so nothing was published"
+    );
+    site.replace(
+        0,
+        Some(&publisher([objects(), vec![assignment("b", 3)]].concat())),
+    );
     site.cut();
     settle().await;
     let after = Contents::of(&follower.catalog());
@@ -308,7 +409,10 @@ async fn what_did_not_change_is_the_same_object_after_a_snapshot_of_another_proc
     };
     assert!(same("a") && !same("b"));
     let key = ObjectKey::new("ns", "p");
-    assert!(Arc::ptr_eq(&before.profiles[&key], &after.profiles[&key]), "nor was a template compiled again");
+    assert!(
+        Arc::ptr_eq(&before.profiles[&key], &after.profiles[&key]),
+        "nor was a template compiled again"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,7 +423,9 @@ async fn a_profile_that_changes_but_for_its_templates_keeps_them() {
     follower.loaded().await;
     let key = ObjectKey::new("ns", "p");
     let before = follower.catalog().profile(&key).unwrap().clone();
-    publisher.apply(vec![Change::Profile(Arc::new(before.with_ids(BTreeMap::from([("config0".parse().unwrap(), uuid::Uuid::new_v4())]))))]);
+    publisher.apply(vec![Change::Profile(Arc::new(before.with_ids(
+        BTreeMap::from([("config0".parse().unwrap(), uuid::Uuid::new_v4())]),
+    )))]);
     settle().await;
     let after = follower.catalog().profile(&key).unwrap().clone();
     assert_ne!(before.ids, after.ids);
@@ -361,5 +467,8 @@ async fn a_controller_that_lost_its_api_server_is_taken_only_where_there_is_no_o
     let follower = Follower::of(&site);
     follower.loaded().await;
     assert_eq!(names(&follower.catalog()), "old");
-    assert!(lock(follower.link.holding()).age().unwrap() >= Duration::from_hours(1), "and its age is no secret");
+    assert!(
+        lock(follower.link.holding()).age().unwrap() >= Duration::from_hours(1),
+        "and its age is no secret"
+    );
 }

@@ -89,8 +89,11 @@ impl Union {
         let heard_ago = Duration::from_millis(batch.commit.heard_millis_ago);
         let snapshot = batch.snapshot;
         let touched = self.contested().touched(&batch, &holding.name, &writer);
-        let count =
-            if snapshot { holding.take_snapshot(&mut next, batch, expected)? } else { holding.take_delta(&mut next, batch, expected)? };
+        let count = if snapshot {
+            holding.take_snapshot(&mut next, batch, expected)?
+        } else {
+            holding.take_delta(&mut next, batch, expected)?
+        };
         holding.position = position;
         holding.is_loaded = true;
         holding.heard(heard_ago);
@@ -99,7 +102,10 @@ impl Union {
             self.contested().follow(&writer, &next, touched);
             *writer = next;
         }
-        Ok(Taken { changes: count, held: holding.held() })
+        Ok(Taken {
+            changes: count,
+            held: holding.held(),
+        })
     }
 
     /// An operator says that what the guard holds is gone indeed. Tells how many objects that were.
@@ -110,10 +116,17 @@ impl Union {
             return 0;
         }
         let before = writer.clone();
-        let count = lost.iter().filter(|name| writer.apply((*name).clone().gone())).count();
+        let count = lost
+            .iter()
+            .filter(|name| writer.apply((*name).clone().gone()))
+            .count();
         warn!(partition = %holding.name, objects = count, "the guard was told that these objects are gone indeed; they are");
         self.publish(writer.clone());
-        self.contested().follow(&before, &writer, lost.into_iter().filter_map(contested::assignment).collect());
+        self.contested().follow(
+            &before,
+            &writer,
+            lost.into_iter().filter_map(contested::assignment).collect(),
+        );
         count
     }
 
@@ -141,21 +154,40 @@ impl Holding {
         }
     }
 
-    fn take_snapshot(&mut self, next: &mut Catalog, batch: Arrived, expected: InventoryMessage) -> Result<usize, Diverged> {
+    fn take_snapshot(
+        &mut self,
+        next: &mut Catalog,
+        batch: Arrived,
+        expected: InventoryMessage,
+    ) -> Result<usize, Diverged> {
         let mut accepted = HashSet::with_capacity(batch.changes.len());
         let mut inventory = Inventory::default();
-        for name in batch.changes.iter().map(Change::name).chain(batch.refused.iter().map(Unaccepted::name)) {
+        for name in batch
+            .changes
+            .iter()
+            .map(Change::name)
+            .chain(batch.refused.iter().map(Unaccepted::name))
+        {
             inventory.add(&name);
             accepted.insert(name);
         }
-        let unaccepted: BTreeSet<Name> = batch.unaccepted.iter().map(|unaccepted| unaccepted.name()).collect();
-        unaccepted.iter().for_each(|name| inventory.add_unaccepted(name));
+        let unaccepted: BTreeSet<Name> = batch
+            .unaccepted
+            .iter()
+            .map(|unaccepted| unaccepted.name())
+            .collect();
+        unaccepted
+            .iter()
+            .for_each(|name| inventory.add_unaccepted(name));
         if inventory != expected.into() {
             return Err(Diverged);
         }
         let mut known = Known::default();
         let mut lost = BTreeSet::new();
-        for name in next.names().filter(|name| *name.key().partition == *self.name) {
+        for name in next
+            .names()
+            .filter(|name| *name.key().partition == *self.name)
+        {
             match name {
                 Name::Assignment(_) => known.assignments += 1,
                 Name::Profile(_) => known.profiles += 1,
@@ -165,7 +197,11 @@ impl Holding {
             }
         }
         let lost_count = lost.len();
-        let mut count = batch.changes.into_iter().filter(|change| next.apply(change.clone())).count();
+        let mut count = batch
+            .changes
+            .into_iter()
+            .filter(|change| next.apply(change.clone()))
+            .count();
         self.kept.clear();
         self.unaccepted.clear();
         count += self.take_unaccepted(next, batch.unaccepted, |name| accepted.contains(name));
@@ -174,7 +210,10 @@ impl Holding {
         let was_holding = self.guard.holding().is_some();
         match self.guard.judge(known, lost, Instant::now().into_std()) {
             Verdict::Believe(lost) => {
-                count += lost.into_iter().filter(|name| next.apply(name.clone().gone())).count();
+                count += lost
+                    .into_iter()
+                    .filter(|name| next.apply(name.clone().gone()))
+                    .count();
                 if was_holding {
                     info!(partition = %self.name, "the guard lets go");
                 }
@@ -189,14 +228,24 @@ impl Holding {
         Ok(count)
     }
 
-    fn take_delta(&mut self, next: &mut Catalog, batch: Arrived, expected: InventoryMessage) -> Result<usize, Diverged> {
+    fn take_delta(
+        &mut self,
+        next: &mut Catalog,
+        batch: Arrived,
+        expected: InventoryMessage,
+    ) -> Result<usize, Diverged> {
         let mut accounts: BTreeMap<Name, Account> = BTreeMap::new();
         for change in &batch.changes {
             let is_gone = matches!(change, Change::AssignmentGone(_) | Change::ProfileGone(_));
             accounts.entry(change.name()).or_default().accepted = !is_gone;
         }
-        batch.refused.iter().for_each(|refused| accounts.entry(refused.name()).or_default().accepted = true);
-        batch.unaccepted.iter().for_each(|unaccepted| accounts.entry(unaccepted.name()).or_default().unaccepted = true);
+        batch
+            .refused
+            .iter()
+            .for_each(|refused| accounts.entry(refused.name()).or_default().accepted = true);
+        batch.unaccepted.iter().for_each(|unaccepted| {
+            accounts.entry(unaccepted.name()).or_default().unaccepted = true
+        });
         let mut inventory = self.inventory;
         let mut is_another = BTreeSet::new();
         for (name, account) in &accounts {
@@ -222,11 +271,15 @@ impl Holding {
         for change in batch.changes {
             // What exists and is not accepted is not gone here if we still know what the controller never knew.
             let name = change.name();
-            if is(&name, |account| account.accepted || !account.unaccepted) || is_another.contains(&name) {
+            if is(&name, |account| account.accepted || !account.unaccepted)
+                || is_another.contains(&name)
+            {
                 count += usize::from(next.apply(change));
             }
         }
-        count += self.take_unaccepted(next, batch.unaccepted, |name| is(name, |account| account.accepted));
+        count += self.take_unaccepted(next, batch.unaccepted, |name| {
+            is(name, |account| account.accepted)
+        });
         count += self.refuse(next, batch.refused, false);
         self.inventory = inventory;
         Ok(count)
@@ -234,10 +287,18 @@ impl Holding {
 
     /// How the controller counts an object, by what it told us.
     fn account(&self, catalog: &Catalog, name: &Name) -> Account {
-        let is_held = || self.guard.holding().is_some_and(|hold| hold.lost.contains(name));
+        let is_held = || {
+            self.guard
+                .holding()
+                .is_some_and(|hold| hold.lost.contains(name))
+        };
         let is_ours_alone = || self.kept.contains(name) || is_held();
-        let accepted = self.refused.contains_key(name) || (catalog.contains(name) && !is_ours_alone());
-        Account { accepted, unaccepted: self.unaccepted.contains(name) }
+        let accepted =
+            self.refused.contains_key(name) || (catalog.contains(name) && !is_ours_alone());
+        Account {
+            accepted,
+            unaccepted: self.unaccepted.contains(name),
+        }
     }
 
     /// Objects that exist and are not accepted: what is held of them stays.
@@ -259,7 +320,9 @@ impl Holding {
                 let served = match (is_kept, unaccepted.claims_nothing()) {
                     (true, _) => "its last accepted version",
                     (false, false) => "nothing; whom it would concern waits",
-                    (false, true) => "nothing; which machines it would concern can't be told, so that they may get another",
+                    (false, true) => {
+                        "nothing; which machines it would concern can't be told, so that they may get another"
+                    }
                 };
                 warn!(object = %name, fault = %unaccepted.fault, served, "an object is not accepted");
             }
@@ -271,7 +334,11 @@ impl Holding {
 
     /// Profiles that can't be used here are here what is not accepted elsewhere.
     fn refuse(&mut self, next: &mut Catalog, refused: Vec<Unaccepted>, anew: bool) -> usize {
-        let before = if anew { std::mem::take(&mut self.refused) } else { BTreeMap::new() };
+        let before = if anew {
+            std::mem::take(&mut self.refused)
+        } else {
+            BTreeMap::new()
+        };
         let mut count = 0;
         for unaccepted in refused {
             let (name, reason) = (unaccepted.name(), unaccepted.fault.to_string());

@@ -84,10 +84,16 @@ impl Values {
         match self {
             Self::Only(values) => values.first().map(ToString::to_string),
             Self::But(values) if key == BUILDARCH => {
-                let known = crate::sample::ARCHITECTURES.iter().map(|(arch, _)| (*arch).to_owned());
-                known.chain((0..=values.len()).map(|n| format!("arch{n}"))).find(|arch| !values.contains(arch.as_str()))
+                let known = crate::sample::ARCHITECTURES
+                    .iter()
+                    .map(|(arch, _)| (*arch).to_owned());
+                known
+                    .chain((0..=values.len()).map(|n| format!("arch{n}")))
+                    .find(|arch| !values.contains(arch.as_str()))
             }
-            Self::But(values) => (0..=values.len()).map(|n| some_value(key, n)).find(|name| !values.contains(name.as_str())),
+            Self::But(values) => (0..=values.len())
+                .map(|n| some_value(key, n))
+                .find(|name| !values.contains(name.as_str())),
         }
     }
 }
@@ -97,7 +103,12 @@ fn some_value(key: &str, number: usize) -> String {
     match (key, number) {
         ("uuid", _) => format!("e5000000-0000-4000-8000-{number:012x}"),
         ("serial", _) => format!("OTHER{number}"),
-        ("mac", _) => format!("52:54:00:{:02x}:{:02x}:{:02x}", 0xe5 ^ (number >> 16 & 0xff), number >> 8 & 0xff, number & 0xff),
+        ("mac", _) => format!(
+            "52:54:00:{:02x}:{:02x}:{:02x}",
+            0xe5 ^ (number >> 16 & 0xff),
+            number >> 8 & 0xff,
+            number & 0xff
+        ),
         (_, 0) => "other".to_owned(),
         _ => format!("other-{number}"),
     }
@@ -107,7 +118,11 @@ fn some_value(key: &str, number: usize) -> String {
 
 impl Label {
     fn any() -> Self {
-        Self { absent: true, own: Values::any(), operators: Values::any() }
+        Self {
+            absent: true,
+            own: Values::any(),
+            operators: Values::any(),
+        }
     }
 
     /// What a requirement of a selector asks for, whoever set the label.
@@ -118,35 +133,63 @@ impl Label {
             Operator::Exists => (false, Values::any()),
             Operator::DoesNotExist => (true, Values::none()),
         };
-        Self { absent, own: values.clone(), operators: values }
+        Self {
+            absent,
+            own: values.clone(),
+            operators: values,
+        }
     }
 
     /// The label that satisfies what a Profile wants, and the one that disagrees with it.
     pub(super) fn wanted(want: &Want) -> (Self, Self) {
         let only = Values::Only(BTreeSet::from([want.value.as_str().into()]));
         let side = |values: Values| {
-            let (own, operators) = if want.extrinsic { (Values::none(), values) } else { (values, Values::none()) };
-            Self { absent: false, own, operators }
+            let (own, operators) = if want.extrinsic {
+                (Values::none(), values)
+            } else {
+                (values, Values::none())
+            };
+            Self {
+                absent: false,
+                own,
+                operators,
+            }
         };
         (side(only.clone()), side(only.not()))
     }
 
     /// A value that the operator set.
     fn set_by_operator(value: &str) -> Self {
-        Self { absent: false, own: Values::none(), operators: Values::Only(BTreeSet::from([value.into()])) }
+        Self {
+            absent: false,
+            own: Values::none(),
+            operators: Values::Only(BTreeSet::from([value.into()])),
+        }
     }
 
     /// A value that the machine presents.
     pub(super) fn presented(value: &str) -> Self {
-        Self { absent: false, own: Values::Only(BTreeSet::from([value.into()])), operators: Values::none() }
+        Self {
+            absent: false,
+            own: Values::Only(BTreeSet::from([value.into()])),
+            operators: Values::none(),
+        }
     }
 
     fn and(&self, other: &Self) -> Self {
-        Self { absent: self.absent && other.absent, own: self.own.and(&other.own), operators: self.operators.and(&other.operators) }
+        Self {
+            absent: self.absent && other.absent,
+            own: self.own.and(&other.own),
+            operators: self.operators.and(&other.operators),
+        }
     }
 
     pub(super) fn not(&self) -> Self {
-        Self { absent: !self.absent, own: self.own.not(), operators: self.operators.not() }
+        Self {
+            absent: !self.absent,
+            own: self.own.not(),
+            operators: self.operators.not(),
+        }
     }
 
     fn is_none(&self) -> bool {
@@ -156,7 +199,9 @@ impl Label {
     /// The values, if they are few and known.
     fn listed(&self) -> Option<Vec<&str>> {
         match (&self.own, &self.operators) {
-            (Values::Only(a), Values::Only(b)) if !self.absent => Some(a.union(b).map(AsRef::as_ref).collect()),
+            (Values::Only(a), Values::Only(b)) if !self.absent => {
+                Some(a.union(b).map(AsRef::as_ref).collect())
+            }
             _ => None,
         }
     }
@@ -168,12 +213,19 @@ impl Cell {
     /// All machines there are; with labels of the operator, all that reach such a server.
     pub(super) fn all(extrinsic: Option<&ExtrinsicLabels>) -> Self {
         let set = extrinsic.into_iter().flat_map(ExtrinsicLabels::iter);
-        Self { labels: set.map(|(key, value)| (key.into(), Label::set_by_operator(value))).collect() }
+        Self {
+            labels: set
+                .map(|(key, value)| (key.into(), Label::set_by_operator(value)))
+                .collect(),
+        }
     }
 
     /// Those of the cell that meet the condition. None if there are none.
     pub(super) fn and(&self, key: &str, label: &Label) -> Option<Self> {
-        let both = self.labels.get(key).map_or_else(|| label.clone(), |own| own.and(label));
+        let both = self
+            .labels
+            .get(key)
+            .map_or_else(|| label.clone(), |own| own.and(label));
         if both.is_none() {
             return None;
         }
@@ -189,7 +241,11 @@ impl Cell {
 
     /// Those of the cell that meet all of these.
     pub(super) fn meeting(&self, requirements: &[Requirement]) -> Option<Self> {
-        requirements.iter().try_fold(self.clone(), |cell, requirement| cell.and(&requirement.key, &Label::required(requirement)))
+        requirements
+            .iter()
+            .try_fold(self.clone(), |cell, requirement| {
+                cell.and(&requirement.key, &Label::required(requirement))
+            })
     }
 
     pub(super) fn standing(&self, key: &str, label: &Label) -> Standing {
@@ -211,17 +267,23 @@ impl Cell {
     /// The values of which each machine of the cell presents one, if they are listed; else none.
     pub(super) fn presented(&self, key: &str) -> Vec<&str> {
         match self.labels.get(key) {
-            Some(Label { absent: false, own: Values::Only(values), .. }) => values.iter().map(AsRef::as_ref).collect(),
+            Some(Label {
+                absent: false,
+                own: Values::Only(values),
+                ..
+            }) => values.iter().map(AsRef::as_ref).collect(),
             _ => Vec::new(),
         }
     }
 
     /// Whether a machine is one of the cell.
     pub(super) fn contains(&self, subject: &Subject) -> bool {
-        self.labels.iter().all(|(key, label)| match (subject.intrinsic(key), subject.extrinsic(key)) {
-            (_, Some(value)) => label.operators.contains(value),
-            (Some(value), None) => label.own.contains(value),
-            (None, None) => label.absent,
+        self.labels.iter().all(|(key, label)| {
+            match (subject.intrinsic(key), subject.extrinsic(key)) {
+                (_, Some(value)) => label.operators.contains(value),
+                (Some(value), None) => label.own.contains(value),
+                (None, None) => label.absent,
+            }
         })
     }
 
@@ -237,7 +299,9 @@ impl Cell {
         let mut query = String::new();
         let mut extrinsic = Vec::new();
         let mut present = |key: &str, value: &str| boot::query::append(&mut query, key, value);
-        identities.iter().for_each(|(key, value)| present(key, value));
+        identities
+            .iter()
+            .for_each(|(key, value)| present(key, value));
         for (key, label) in &self.labels {
             if label.absent || identities.iter().any(|(identity, _)| *identity == &**key) {
                 continue;
@@ -255,7 +319,13 @@ impl Cell {
 /// What the machines have in common, as in `kubectl --selector`. Empty for all machines.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |values: &BTreeSet<Box<str>>| values.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(",");
+        let list = |values: &BTreeSet<Box<str>>| {
+            values
+                .iter()
+                .map(AsRef::as_ref)
+                .collect::<Vec<&str>>()
+                .join(",")
+        };
         let mut first = true;
         for (key, label) in &self.labels {
             let (values, by) = if label.own == label.operators {
@@ -270,7 +340,9 @@ impl fmt::Display for Cell {
             let text = match (values, label.absent) {
                 (Values::Only(values), true) if values.is_empty() => format!("!{key}"),
                 (Values::Only(values), true) => format!("{key} in ({}) or !{key}", list(values)),
-                (Values::Only(values), false) if values.len() == 1 => format!("{key}={}", list(values)),
+                (Values::Only(values), false) if values.len() == 1 => {
+                    format!("{key}={}", list(values))
+                }
                 (Values::Only(values), false) => format!("{key} in ({})", list(values)),
                 (Values::But(values), false) if values.is_empty() => key.to_string(),
                 (Values::But(values), false) => format!("{key} notin ({}), {key}", list(values)),

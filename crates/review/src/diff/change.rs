@@ -136,8 +136,18 @@ impl Group {
 
     fn assignments_of(&mut self, old: &Boots, new: &Boots) {
         let sides = [
-            (&old.assignment, &mut self.seen.0, &mut self.old_assignments, &mut self.assignments.0),
-            (&new.assignment, &mut self.seen.1, &mut self.new_assignments, &mut self.assignments.1),
+            (
+                &old.assignment,
+                &mut self.seen.0,
+                &mut self.old_assignments,
+                &mut self.assignments.0,
+            ),
+            (
+                &new.assignment,
+                &mut self.seen.1,
+                &mut self.new_assignments,
+                &mut self.assignments.1,
+            ),
         ];
         for (key, seen, named, count) in sides {
             if let Some(key) = key.as_ref().filter(|key| !seen.contains(*key)) {
@@ -152,7 +162,8 @@ impl Group {
 
     /// Whether one more example tells more: not another of the same machine.
     fn wants_example(&self, identities: &[&Identity]) -> bool {
-        let is_known = !identities.is_empty() && identities.iter().all(|identity| has(self, identity));
+        let is_known =
+            !identities.is_empty() && identities.iter().all(|identity| has(self, identity));
         self.examples.len() < MAX_EXAMPLES && !is_known
     }
 
@@ -169,28 +180,58 @@ impl Group {
 // === impl Example ===
 
 impl Example {
-    fn of(subject: &Subject, cell: &Cell, identities: &[&Identity], old: Boots, new: Boots) -> Self {
-        let extrinsic = subject.labels().filter(|(key, _)| subject.extrinsic(key).is_some());
-        let extrinsic = extrinsic.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let presenting = cell.without(identities.iter().map(|identity| identity.key())).to_string();
-        Self { query: subject.to_query(), extrinsic, presenting, old, new }
+    fn of(
+        subject: &Subject,
+        cell: &Cell,
+        identities: &[&Identity],
+        old: Boots,
+        new: Boots,
+    ) -> Self {
+        let extrinsic = subject
+            .labels()
+            .filter(|(key, _)| subject.extrinsic(key).is_some());
+        let extrinsic = extrinsic
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        let presenting = cell
+            .without(identities.iter().map(|identity| identity.key()))
+            .to_string();
+        Self {
+            query: subject.to_query(),
+            extrinsic,
+            presenting,
+            old,
+            new,
+        }
     }
 }
 
 /// Tries an entry with machines of its cell, and adds them to the group of what changes for them. None where nothing does.
-pub(super) fn of(search: &Search<'_>, who: &Who, cell: &Cell, groups: &mut BTreeMap<Change, Group>) -> Option<Change> {
+pub(super) fn of(
+    search: &Search<'_>,
+    who: &Who,
+    cell: &Cell,
+    groups: &mut BTreeMap<Change, Group>,
+) -> Option<Change> {
     let first: Vec<&Identity> = match who {
         Who::Labels => Vec::new(),
         Who::Named(members) => vec![&members[0]],
         Who::Both(a, b) => vec![&a[0], &b[0]],
     };
     let subject = Arc::new(cell_subject(cell, &first)?);
-    let (old, new) = (select(search.old.catalog, &subject), select(search.new.catalog, &subject));
+    let (old, new) = (
+        select(search.old.catalog, &subject),
+        select(search.new.catalog, &subject),
+    );
     let change = compare(&old, &new, &subject)?;
-    let group = groups.entry(change.clone()).or_insert_with(|| Group::new(change.clone()));
+    let group = groups
+        .entry(change.clone())
+        .or_insert_with(|| Group::new(change.clone()));
     group.assignments_of(&old.boots, &new.boots);
     if group.wants_example(&first) {
-        group.examples.push(Example::of(&subject, cell, &first, old.boots, new.boots));
+        group
+            .examples
+            .push(Example::of(&subject, cell, &first, old.boots, new.boots));
     }
     match who {
         Who::Labels => group.by_labels += 1,
@@ -204,14 +245,19 @@ pub(super) fn of(search: &Search<'_>, who: &Who, cell: &Cell, groups: &mut BTree
                     .par_iter()
                     .filter_map(|member| {
                         let subject = cell_subject(cell, &[member])?;
-                        let (old, new) = (boots(search.old.catalog, &subject), boots(search.new.catalog, &subject));
+                        let (old, new) = (
+                            boots(search.old.catalog, &subject),
+                            boots(search.new.catalog, &subject),
+                        );
                         Some((member, subject, old, new))
                     })
                     .collect();
                 for (member, subject, old, new) in tried {
                     group.assignments_of(&old, &new);
                     if group.wants_example(&[member]) {
-                        group.examples.push(Example::of(&subject, cell, &[member], old, new));
+                        group
+                            .examples
+                            .push(Example::of(&subject, cell, &[member], old, new));
                     }
                     group.name(member);
                 }
@@ -223,8 +269,15 @@ pub(super) fn of(search: &Search<'_>, who: &Who, cell: &Cell, groups: &mut BTree
 
 /// Whether a machine of these identities in this cell boots something else.
 pub(super) fn is_change(search: &Search<'_>, identities: &[&Identity], cell: &Cell) -> bool {
-    let Some(subject) = cell_subject(cell, identities).map(Arc::new) else { return false };
-    compare(&select(search.old.catalog, &subject), &select(search.new.catalog, &subject), &subject).is_some()
+    let Some(subject) = cell_subject(cell, identities).map(Arc::new) else {
+        return false;
+    };
+    compare(
+        &select(search.old.catalog, &subject),
+        &select(search.new.catalog, &subject),
+        &subject,
+    )
+    .is_some()
 }
 
 fn has(group: &Group, identity: &Identity) -> bool {
@@ -237,20 +290,42 @@ fn has(group: &Group, identity: &Identity) -> bool {
 
 /// Other identities of a cell are those of its first member.
 fn cell_subject(cell: &Cell, identities: &[&Identity]) -> Option<Subject> {
-    let named: Vec<_> = identities.iter().map(|identity| (identity.key(), identity.value())).collect();
+    let named: Vec<_> = identities
+        .iter()
+        .map(|identity| (identity.key(), identity.value()))
+        .collect();
     cell.subject(&named)
 }
 
 fn select(catalog: &boot::Catalog, subject: &Subject) -> Selected {
     match catalog.select(subject) {
         Ok(selection) => {
-            let boots = Boots { assignment: Some(selection.assignment.key.clone()), profile: Some(selection.profile.key.clone()) };
-            Selected { boots, selection: Some(selection) }
+            let boots = Boots {
+                assignment: Some(selection.assignment.key.clone()),
+                profile: Some(selection.profile.key.clone()),
+            };
+            Selected {
+                boots,
+                selection: Some(selection),
+            }
         }
-        Err(boot::NotSelected::NoAssignment) => Selected { boots: Boots { assignment: None, profile: None }, selection: None },
-        Err(boot::NotSelected::NoProfile { assignment, .. } | boot::NotSelected::NotAccepted { assignment, .. }) => {
-            Selected { boots: Boots { assignment: Some(assignment.key.clone()), profile: None }, selection: None }
-        }
+        Err(boot::NotSelected::NoAssignment) => Selected {
+            boots: Boots {
+                assignment: None,
+                profile: None,
+            },
+            selection: None,
+        },
+        Err(
+            boot::NotSelected::NoProfile { assignment, .. }
+            | boot::NotSelected::NotAccepted { assignment, .. },
+        ) => Selected {
+            boots: Boots {
+                assignment: Some(assignment.key.clone()),
+                profile: None,
+            },
+            selection: None,
+        },
     }
 }
 
@@ -270,11 +345,23 @@ fn compare(old: &Selected, new: &Selected, subject: &Arc<Subject>) -> Option<Cha
     let (script, configs) = match (&old.selection, &new.selection) {
         (Some(old), Some(new)) => texts(old, new, subject),
         (None, None) => (false, Vec::new()),
-        (Some(one), None) | (None, Some(one)) => (true, one.profile.templates.config_names().cloned().collect()),
+        (Some(one), None) | (None, Some(one)) => (
+            true,
+            one.profile.templates.config_names().cloned().collect(),
+        ),
     };
-    let is_same = assignment == Move::Same && old.boots.profile == new.boots.profile && !script && configs.is_empty();
+    let is_same = assignment == Move::Same
+        && old.boots.profile == new.boots.profile
+        && !script
+        && configs.is_empty();
     let (old_profile, new_profile) = (old.boots.profile.clone(), new.boots.profile.clone());
-    (!is_same).then_some(Change { assignment, old_profile, new_profile, script, configs })
+    (!is_same).then_some(Change {
+        assignment,
+        old_profile,
+        new_profile,
+        script,
+        configs,
+    })
 }
 
 /// Whether the script differs, and which configs do. A template that differs is told even where it renders to the same for this machine: for
@@ -284,22 +371,43 @@ fn texts(old: &Selection, new: &Selection, subject: &Arc<Subject>) -> (bool, Vec
         return (false, Vec::new());
     }
     let (a, b) = (&old.profile.templates, &new.profile.templates);
-    let reads = |uses: &boot::template::Uses| uses.assignment && !reads_alike(&old.assignment, &new.assignment);
+    let reads = |uses: &boot::template::Uses| {
+        uses.assignment && !reads_alike(&old.assignment, &new.assignment)
+    };
     // The ids of configs are the same on both sides, so that links to them are.
-    let [old, new] = [old, new].map(|one| sample::selection_as(&one.profile, one.assignment.clone(), &[a, b]));
-    let script = || -> [Result<String, RenderError>; 2] { [&old, &new].map(|one| one.script(subject, sample::BASE_URL)) };
-    let is_script = a.script_source() != b.script_source() || reads(a.script_uses()) || differ(script());
+    let [old, new] =
+        [old, new].map(|one| sample::selection_as(&one.profile, one.assignment.clone(), &[a, b]));
+    let script = || -> [Result<String, RenderError>; 2] {
+        [&old, &new].map(|one| one.script(subject, sample::BASE_URL))
+    };
+    let is_script =
+        a.script_source() != b.script_source() || reads(a.script_uses()) || differ(script());
     let names: BTreeSet<&ConfigName> = a.config_names().chain(b.config_names()).collect();
     let is_other = |name: &ConfigName| {
         if a.config_named(name.as_str()).is_none() || b.config_named(name.as_str()).is_none() {
             return true;
         }
-        let text = |one: &Selection| render::config(&one.profile, name, subject, Some(&one.assignment), sample::BASE_URL);
+        let text = |one: &Selection| {
+            render::config(
+                &one.profile,
+                name,
+                subject,
+                Some(&one.assignment),
+                sample::BASE_URL,
+            )
+        };
         a.config_source(name) != b.config_source(name)
             || a.config_uses(name.as_str()).is_some_and(reads)
             || differ([text(&old), text(&new)])
     };
-    (is_script, names.into_iter().filter(|name| is_other(name)).cloned().collect())
+    (
+        is_script,
+        names
+            .into_iter()
+            .filter(|name| is_other(name))
+            .cloned()
+            .collect(),
+    )
 }
 
 fn differ(texts: [Result<String, RenderError>; 2]) -> bool {

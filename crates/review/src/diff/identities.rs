@@ -4,7 +4,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use boot::catalog::Found;
-use boot::{Assignment, ExtrinsicLabels, LabelSelector, Labels, Mac, MatchedBy, ObjectKey, Subject, identity};
+use boot::{
+    Assignment, ExtrinsicLabels, LabelSelector, Labels, Mac, MatchedBy, ObjectKey, Subject,
+    identity,
+};
 use rayon::prelude::*;
 use uuid::Uuid;
 
@@ -70,15 +73,24 @@ impl Class {
 
 impl Identity {
     fn uuid(uuid: Uuid) -> Option<Self> {
-        (!identity::is_placeholder_uuid(uuid)).then(|| Self { kind: Kind::Uuid, text: uuid.to_string().into() })
+        (!identity::is_placeholder_uuid(uuid)).then(|| Self {
+            kind: Kind::Uuid,
+            text: uuid.to_string().into(),
+        })
     }
 
     fn serial(serial: &str) -> Option<Self> {
-        (!identity::is_placeholder_serial(serial)).then(|| Self { kind: Kind::Serial, text: serial.into() })
+        (!identity::is_placeholder_serial(serial)).then(|| Self {
+            kind: Kind::Serial,
+            text: serial.into(),
+        })
     }
 
     fn mac(mac: Mac) -> Option<Self> {
-        (!mac.is_placeholder()).then(|| Self { kind: Kind::Mac, text: mac.to_string().into() })
+        (!mac.is_placeholder()).then(|| Self {
+            kind: Kind::Mac,
+            text: mac.to_string().into(),
+        })
     }
 
     pub(super) fn key(&self) -> &'static str {
@@ -101,7 +113,9 @@ impl Identity {
                 is(uuid) || is(identity::other_byte_order(uuid))
             }),
             Kind::Serial => subject.serial() == Some(&self.text),
-            Kind::Mac => subject.mac().is_some_and(|mac| *mac.to_string() == *self.text),
+            Kind::Mac => subject
+                .mac()
+                .is_some_and(|mac| *mac.to_string() == *self.text),
         }
     }
 
@@ -134,23 +148,37 @@ pub(super) fn subject(identities: &[&Identity]) -> Option<Subject> {
 /// Assignments over which a touched one without identities goes, as its priority is higher. `is_own` as for [`classes`].
 pub(super) fn of_touched(old: &Side<'_>, new: &Side<'_>, is_own: bool) -> BTreeSet<Identity> {
     let touched = || old.touched().chain(new.touched());
-    let mut all: BTreeSet<Identity> = touched().flat_map(|assignment| named_by(assignment)).collect();
+    let mut all: BTreeSet<Identity> = touched()
+        .flat_map(|assignment| named_by(assignment))
+        .collect();
     let unnamed = touched().filter(|assignment| !assignment.subjects.names_identities());
     if let Some(highest) = unnamed.map(|assignment| assignment.priority).max() {
         let assignments = old.catalog.assignments().chain(new.catalog.assignments());
-        all.extend(assignments.filter(|assignment| assignment.priority < highest).flat_map(|assignment| named_by(assignment)));
+        all.extend(
+            assignments
+                .filter(|assignment| assignment.priority < highest)
+                .flat_map(|assignment| named_by(assignment)),
+        );
     }
     // As a label, it is another value.
     let counts = |other: &Identity| is_own || is_named(other, old) || is_named(other, new);
-    let swapped: Vec<_> = all.par_iter().filter_map(other_byte_order).filter(counts).collect();
+    let swapped: Vec<_> = all
+        .par_iter()
+        .filter_map(other_byte_order)
+        .filter(counts)
+        .collect();
     all.extend(swapped);
     all
 }
 
 /// All identities that both catalogs name. `is_own` as for [`classes`].
 pub(super) fn all(old: &Side<'_>, new: &Side<'_>, is_own: bool) -> BTreeSet<Identity> {
-    let mut all: BTreeSet<_> =
-        old.catalog.assignments().chain(new.catalog.assignments()).flat_map(|assignment| named_by(assignment)).collect();
+    let mut all: BTreeSet<_> = old
+        .catalog
+        .assignments()
+        .chain(new.catalog.assignments())
+        .flat_map(|assignment| named_by(assignment))
+        .collect();
     if is_own {
         let swapped: Vec<_> = all.iter().filter_map(other_byte_order).collect();
         all.extend(swapped);
@@ -160,9 +188,17 @@ pub(super) fn all(old: &Side<'_>, new: &Side<'_>, is_own: bool) -> BTreeSet<Iden
 
 fn named_by(assignment: &Assignment) -> impl Iterator<Item = Identity> {
     let subjects = &assignment.subjects;
-    let uuids = subjects.uuids.iter().filter_map(|uuid| Identity::uuid(*uuid));
-    let serials = subjects.serials.iter().filter_map(|serial| Identity::serial(serial));
-    uuids.chain(serials).chain(subjects.macs.iter().filter_map(|mac| Identity::mac(*mac)))
+    let uuids = subjects
+        .uuids
+        .iter()
+        .filter_map(|uuid| Identity::uuid(*uuid));
+    let serials = subjects
+        .serials
+        .iter()
+        .filter_map(|serial| Identity::serial(serial));
+    uuids
+        .chain(serials)
+        .chain(subjects.macs.iter().filter_map(|mac| Identity::mac(*mac)))
 }
 
 fn other_byte_order(identity: &Identity) -> Option<Identity> {
@@ -172,28 +208,63 @@ fn other_byte_order(identity: &Identity) -> Option<Identity> {
 
 /// Whether an Assignment spells it so.
 fn is_named(identity: &Identity, side: &Side<'_>) -> bool {
-    identity.named_in(side).iter().any(|found| found.by != MatchedBy::UuidOtherByteOrder)
+    identity
+        .named_in(side)
+        .iter()
+        .any(|found| found.by != MatchedBy::UuidOtherByteOrder)
 }
 
 /// Sorts identities by how they stand in both catalogs; `is_own`: each by itself.
-pub(super) fn classes(old: &Side<'_>, new: &Side<'_>, identities: BTreeSet<Identity>, is_own: bool) -> Vec<Class> {
+pub(super) fn classes(
+    old: &Side<'_>,
+    new: &Side<'_>,
+    identities: BTreeSet<Identity>,
+    is_own: bool,
+) -> Vec<Class> {
     let mut sorts = HashMap::new();
     let mut classes: HashMap<Signature, Vec<Identity>> = HashMap::new();
     let identities: Vec<Identity> = identities.into_iter().collect();
-    let named: Vec<_> = identities.par_iter().map(|identity| (identity.named_in(old), identity.named_in(new))).collect();
+    let named: Vec<_> = identities
+        .par_iter()
+        .map(|identity| (identity.named_in(old), identity.named_in(new)))
+        .collect();
     for (identity, (before, after)) in identities.into_iter().zip(named) {
         let keys: Vec<&ObjectKey> = before.iter().map(|found| &found.assignment.key).collect();
         let stands = |found: &Found<'_>, sort: usize, other: &Side<'_>| {
-            let by_labels = other.catalog.assignment(&found.assignment.key).filter(|other| !other.subjects.names_identities());
+            let by_labels = other
+                .catalog
+                .assignment(&found.assignment.key)
+                .filter(|other| !other.subjects.names_identities());
             let place = keys.iter().position(|key| **key == found.assignment.key);
-            Stands { by: found.by, sort, place, by_labels: by_labels.map(|other| other.key.clone()) }
+            Stands {
+                by: found.by,
+                sort,
+                place,
+                by_labels: by_labels.map(|other| other.key.clone()),
+            }
         };
-        let old_stands = before.iter().map(|found| stands(found, sort(&mut sorts, found), new)).collect();
-        let new_stands = after.iter().map(|found| stands(found, sort(&mut sorts, found), old)).collect();
-        let signature = (identity.kind, old_stands, new_stands, is_own.then(|| identity.text.clone()));
+        let old_stands = before
+            .iter()
+            .map(|found| stands(found, sort(&mut sorts, found), new))
+            .collect();
+        let new_stands = after
+            .iter()
+            .map(|found| stands(found, sort(&mut sorts, found), old))
+            .collect();
+        let signature = (
+            identity.kind,
+            old_stands,
+            new_stands,
+            is_own.then(|| identity.text.clone()),
+        );
         classes.entry(signature).or_default().push(identity);
     }
-    let mut classes: Vec<_> = classes.into_values().map(|members| Class { members: members.into() }).collect();
+    let mut classes: Vec<_> = classes
+        .into_values()
+        .map(|members| Class {
+            members: members.into(),
+        })
+        .collect();
     // A hash map has no order, and an answer should.
     classes.sort_by(|a, b| a.members[0].cmp(&b.members[0]));
     classes
@@ -215,21 +286,37 @@ fn sort<'c>(sorts: &mut HashMap<Alike<'c>, usize>, found: &Found<'c>) -> usize {
 
 /// A selector as text: that of two is equal only if they are.
 fn words(selector: &LabelSelector) -> Vec<String> {
-    selector.requirements().iter().map(|requirement| format!("{requirement:?}")).collect()
+    selector
+        .requirements()
+        .iter()
+        .map(|requirement| format!("{requirement:?}"))
+        .collect()
 }
 
 /// Some couples of one of each class: one that an Assignment names together, and one that none does.
-pub(super) fn couples<'k>(old: &Side<'_>, new: &Side<'_>, a: &'k Class, b: &'k Class) -> Vec<(&'k Identity, &'k Identity)> {
+pub(super) fn couples<'k>(
+    old: &Side<'_>,
+    new: &Side<'_>,
+    a: &'k Class,
+    b: &'k Class,
+) -> Vec<(&'k Identity, &'k Identity)> {
     const MOST: usize = 64;
     let keys = |identity: &Identity| -> HashSet<ObjectKey> {
-        let all = identity.named_in(old).into_iter().chain(identity.named_in(new));
+        let all = identity
+            .named_in(old)
+            .into_iter()
+            .chain(identity.named_in(new));
         all.map(|found| found.assignment.key.clone()).collect()
     };
     let (mut together, mut apart) = (None, None);
     for first in a.members.iter().take(MOST) {
         let own = keys(first);
         for second in b.members.iter().take(MOST) {
-            let place = if own.is_disjoint(&keys(second)) { &mut apart } else { &mut together };
+            let place = if own.is_disjoint(&keys(second)) {
+                &mut apart
+            } else {
+                &mut together
+            };
             place.get_or_insert((first, second));
             if together.is_some() && apart.is_some() {
                 break;

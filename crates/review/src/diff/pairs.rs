@@ -25,7 +25,12 @@ impl<'c> Search<'c> {
         let shifted: HashSet<_> = self
             .old
             .touched()
-            .filter(|old| self.new.catalog.assignment(&old.key).is_some_and(|new| is_shifted(old, new)))
+            .filter(|old| {
+                self.new
+                    .catalog
+                    .assignment(&old.key)
+                    .is_some_and(|new| is_shifted(old, new))
+            })
             .map(|assignment| &assignment.key)
             .collect();
         if shifted.is_empty() {
@@ -34,20 +39,38 @@ impl<'c> Search<'c> {
         let everyone = identities::all(&self.old, &self.new, self.is_own);
         let classes = classes(&self.old, &self.new, everyone, self.is_own);
         let is_shifted = |class: &Class| {
-            let named = |side: &Side<'c>| class.members[0].named_in(side).iter().any(|found| shifted.contains(&found.assignment.key));
+            let named = |side: &Side<'c>| {
+                class.members[0]
+                    .named_in(side)
+                    .iter()
+                    .any(|found| shifted.contains(&found.assignment.key))
+            };
             named(&self.old) || named(&self.new)
         };
         let shifted: Vec<bool> = classes.iter().map(is_shifted).collect();
         let others = |at: usize| {
             // Two that are both shifted come once.
-            let is_other = |other: &usize| classes[at].kind() != classes[*other].kind() && !(shifted[*other] && *other < at);
-            (0..classes.len()).filter(is_other).map(move |other| (at.min(other), at.max(other))).collect::<Vec<_>>()
+            let is_other = |other: &usize| {
+                classes[at].kind() != classes[*other].kind() && !(shifted[*other] && *other < at)
+            };
+            (0..classes.len())
+                .filter(is_other)
+                .map(move |other| (at.min(other), at.max(other)))
+                .collect::<Vec<_>>()
         };
-        let pairs = (0..classes.len()).filter(|at| shifted[*at]).flat_map(others);
-        let mut pairs: Vec<_> = pairs.map(|(a, b)| (&classes[a], &classes[b])).take(MAX_PAIRS + 1).collect();
+        let pairs = (0..classes.len())
+            .filter(|at| shifted[*at])
+            .flat_map(others);
+        let mut pairs: Vec<_> = pairs
+            .map(|(a, b)| (&classes[a], &classes[b]))
+            .take(MAX_PAIRS + 1)
+            .collect();
         let are_left_out = pairs.len() > MAX_PAIRS;
         pairs.truncate(MAX_PAIRS);
-        let mut found: Vec<_> = pairs.par_iter().flat_map_iter(|(a, b)| self.pair(a, b)).collect();
+        let mut found: Vec<_> = pairs
+            .par_iter()
+            .flat_map_iter(|(a, b)| self.pair(a, b))
+            .collect();
         if are_left_out {
             found.push((Who::Labels, Leaf::Unexplored(self.all.clone())));
         }
@@ -58,12 +81,22 @@ impl<'c> Search<'c> {
         let mut found = Vec::new();
         for (first, second) in identities::couples(&self.old, &self.new, a, b) {
             let both = identities::subject(&[first, second]);
-            let Some((start, both)) = self.cell_of(&[first, second]).zip(both) else { continue };
-            let (old, new) = (self.old.catalog.naming(&both), self.new.catalog.naming(&both));
-            let alone = [first, second].map(|one| (one, one.named_in(&self.old), one.named_in(&self.new)));
+            let Some((start, both)) = self.cell_of(&[first, second]).zip(both) else {
+                continue;
+            };
+            let (old, new) = (
+                self.old.catalog.naming(&both),
+                self.new.catalog.naming(&both),
+            );
+            let alone =
+                [first, second].map(|one| (one, one.named_in(&self.old), one.named_in(&self.new)));
             // Each of the two identities wins in one of the catalogs.
             let is_ours = |old: Option<Found<'c>>, new: Option<Found<'c>>| match (old, new) {
-                (Some(old), Some(new)) => is_named(Some(old)) && is_named(Some(new)) && old.assignment.key != new.assignment.key,
+                (Some(old), Some(new)) => {
+                    is_named(Some(old))
+                        && is_named(Some(new))
+                        && old.assignment.key != new.assignment.key
+                }
                 _ => false,
             };
             let leaves = self.cut(start, |cell, labelled| {
@@ -75,7 +108,9 @@ impl<'c> Search<'c> {
                 // identities are labels as well, none is alone.
                 for (one, old, new) in alone.iter().filter(|_| !self.is_own) {
                     match self.decide(cell, (old, new), labelled, |_, _| true, never) {
-                        Known::Decided(true) if change::is_change(self, &[one], cell) => return Known::Decided(false),
+                        Known::Decided(true) if change::is_change(self, &[one], cell) => {
+                            return Known::Decided(false);
+                        }
                         Known::Decided(_) => {}
                         open @ Known::Open(..) => return open,
                     }

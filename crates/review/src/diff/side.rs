@@ -40,28 +40,51 @@ impl<'c> Side<'c> {
         let mut anchors: BTreeMap<&str, HashMap<&str, Vec<usize>>> = BTreeMap::new();
         let mut free = Vec::new();
         for (at, found) in labelled.iter().enumerate() {
-            let listed = found.assignment.subjects.labels.requirements().iter().find_map(|requirement| match &requirement.operator {
-                Operator::In(values) => Some((&*requirement.key, values)),
-                _ => None,
-            });
+            let listed = found
+                .assignment
+                .subjects
+                .labels
+                .requirements()
+                .iter()
+                .find_map(|requirement| match &requirement.operator {
+                    Operator::In(values) => Some((&*requirement.key, values)),
+                    _ => None,
+                });
             match listed {
                 Some((key, values)) => {
                     let by_value = anchors.entry(key).or_default();
-                    values.iter().for_each(|value| by_value.entry(value).or_default().push(at));
+                    values
+                        .iter()
+                        .for_each(|value| by_value.entry(value).or_default().push(at));
                 }
                 None => free.push(at),
             }
         }
-        let is_changed = |assignment: &&Arc<Assignment>| other.assignment(&assignment.key) != Some(*assignment);
-        let changed = catalog.assignments().filter(is_changed).map(|assignment| &assignment.key).collect();
-        Self { catalog, labelled, anchors, free, changed, touched: HashSet::new() }
+        let is_changed =
+            |assignment: &&Arc<Assignment>| other.assignment(&assignment.key) != Some(*assignment);
+        let changed = catalog
+            .assignments()
+            .filter(is_changed)
+            .map(|assignment| &assignment.key)
+            .collect();
+        Self {
+            catalog,
+            labelled,
+            anchors,
+            free,
+            changed,
+            touched: HashSet::new(),
+        }
     }
 
     /// Learns which Profiles are not the same in both catalogs.
     pub(super) fn touch(&mut self, profiles: &[&Arc<Profile>]) {
         let mut by_namespace: HashMap<(&str, &str), Vec<&Profile>> = HashMap::new();
         for profile in profiles {
-            by_namespace.entry((&profile.key.partition, &profile.key.namespace)).or_default().push(profile);
+            by_namespace
+                .entry((&profile.key.partition, &profile.key.namespace))
+                .or_default()
+                .push(profile);
         }
         let mut seen: HashSet<Selecting<'c>> = HashSet::new();
         for assignment in self.catalog.assignments() {
@@ -70,7 +93,11 @@ impl<'c> Side<'c> {
                 continue;
             }
             let there = by_namespace.get(&(selecting.0, selecting.1));
-            if there.into_iter().flatten().any(|profile| profile.is_selected_by(&assignment.profiles)) {
+            if there
+                .into_iter()
+                .flatten()
+                .any(|profile| profile.is_selected_by(&assignment.profiles))
+            {
                 self.touched.insert(selecting);
             }
         }
@@ -83,14 +110,20 @@ impl<'c> Side<'c> {
 
     /// The Assignments that [`Self::is_touched`] says yes to.
     pub(super) fn touched(&self) -> impl Iterator<Item = &'c Arc<Assignment>> {
-        self.catalog.assignments().filter(|assignment| self.is_touched(assignment))
+        self.catalog
+            .assignments()
+            .filter(|assignment| self.is_touched(assignment))
     }
 
     /// Whether a selector or a Profile looks at one of these keys.
     pub(super) fn looks_at(&self, keys: &[&str]) -> bool {
-        let mut assignments = self.catalog.assignments().flat_map(|assignment| assignment.subjects.labels.requirements());
+        let mut assignments = self
+            .catalog
+            .assignments()
+            .flat_map(|assignment| assignment.subjects.labels.requirements());
         let mut profiles = self.catalog.profiles().flat_map(|profile| profile.wants());
-        assignments.any(|requirement| keys.contains(&&*requirement.key)) || profiles.any(|want| keys.contains(&want.key.as_str()))
+        assignments.any(|requirement| keys.contains(&&*requirement.key))
+            || profiles.any(|want| keys.contains(&want.key.as_str()))
     }
 
     /// Those without identities that some machine of the cell could match, by rank.
@@ -98,7 +131,12 @@ impl<'c> Side<'c> {
         let mut places = self.free.clone();
         for (key, by_value) in &self.anchors {
             match cell.listed(key) {
-                Some(values) => places.extend(values.iter().filter_map(|value| by_value.get(*value)).flatten()),
+                Some(values) => places.extend(
+                    values
+                        .iter()
+                        .filter_map(|value| by_value.get(*value))
+                        .flatten(),
+                ),
                 None => places.extend(by_value.values().flatten()),
             }
         }
@@ -106,9 +144,15 @@ impl<'c> Side<'c> {
         places.dedup();
         let could = |found: &Found<'_>| {
             let mut requirements = found.assignment.subjects.labels.requirements().iter();
-            requirements.all(|requirement| cell.standing(&requirement.key, &Label::required(requirement)) != Standing::Fails)
+            requirements.all(|requirement| {
+                cell.standing(&requirement.key, &Label::required(requirement)) != Standing::Fails
+            })
         };
-        places.into_iter().map(|at| self.labelled[at]).filter(could).collect()
+        places
+            .into_iter()
+            .map(|at| self.labelled[at])
+            .filter(could)
+            .collect()
     }
 
     /// Profiles in the order in which they are preferred where their labels don't tell.
@@ -117,7 +161,11 @@ impl<'c> Side<'c> {
     }
 
     /// The Profile that an Assignment gives to the machines of a cell.
-    pub(super) fn profile(&self, assignment: &'c Arc<Assignment>, cell: &Cell) -> Known<Option<&'c Arc<Profile>>> {
+    pub(super) fn profile(
+        &self,
+        assignment: &'c Arc<Assignment>,
+        cell: &Cell,
+    ) -> Known<Option<&'c Arc<Profile>>> {
         let mut best: Option<(usize, &Arc<Profile>)> = None;
         for profile in self.profiles_of(assignment) {
             let mut satisfied = 0;
@@ -125,11 +173,18 @@ impl<'c> Side<'c> {
             let mut disagrees = false;
             for want in profile.wants() {
                 let (agrees, against) = Label::wanted(want);
-                match (cell.standing(&want.key, &against), cell.standing(&want.key, &agrees)) {
+                match (
+                    cell.standing(&want.key, &against),
+                    cell.standing(&want.key, &agrees),
+                ) {
                     (Standing::Holds, _) => disagrees = true,
-                    (Standing::Open, _) => open = open.or_else(|| Some((want.key.as_str().into(), against))),
+                    (Standing::Open, _) => {
+                        open = open.or_else(|| Some((want.key.as_str().into(), against)))
+                    }
                     (Standing::Fails, Standing::Holds) => satisfied += 1,
-                    (Standing::Fails, Standing::Open) => open = open.or_else(|| Some((want.key.as_str().into(), agrees))),
+                    (Standing::Fails, Standing::Open) => {
+                        open = open.or_else(|| Some((want.key.as_str().into(), agrees)))
+                    }
                     (Standing::Fails, Standing::Fails) => {}
                 }
             }
@@ -138,7 +193,9 @@ impl<'c> Side<'c> {
                 // Even satisfied in all, it would not be preferred to one that is.
                 Some(_) if best.is_some_and(|(most, _)| most >= profile.wants().len()) => {}
                 Some((key, label)) => return Known::Open(key, label),
-                None if best.is_none_or(|(most, _)| satisfied > most) => best = Some((satisfied, profile)),
+                None if best.is_none_or(|(most, _)| satisfied > most) => {
+                    best = Some((satisfied, profile))
+                }
                 None => {}
             }
         }
@@ -147,7 +204,11 @@ impl<'c> Side<'c> {
 }
 
 /// The first of some contenders, which are sorted by rank, that all machines of the cell match.
-pub(super) fn winner<'c>(named: &[Found<'c>], labelled: &[Found<'c>], cell: &Cell) -> Known<Option<Found<'c>>> {
+pub(super) fn winner<'c>(
+    named: &[Found<'c>],
+    labelled: &[Found<'c>],
+    cell: &Cell,
+) -> Known<Option<Found<'c>>> {
     let (mut named, mut labelled) = (named.iter().peekable(), labelled.iter().peekable());
     loop {
         let next = match (named.peek(), labelled.peek()) {
@@ -155,7 +216,9 @@ pub(super) fn winner<'c>(named: &[Found<'c>], labelled: &[Found<'c>], cell: &Cel
             (_, Some(_)) => labelled.next(),
             (_, None) => named.next(),
         };
-        let Some(found) = next else { return Known::Decided(None) };
+        let Some(found) = next else {
+            return Known::Decided(None);
+        };
         let mut open = None;
         let mut fails = false;
         for requirement in found.assignment.subjects.labels.requirements() {
@@ -175,5 +238,9 @@ pub(super) fn winner<'c>(named: &[Found<'c>], labelled: &[Found<'c>], cell: &Cel
 }
 
 fn selecting(assignment: &Assignment) -> Selecting<'_> {
-    (&assignment.key.partition, &assignment.key.namespace, &assignment.profiles)
+    (
+        &assignment.key.partition,
+        &assignment.key.namespace,
+        &assignment.profiles,
+    )
 }

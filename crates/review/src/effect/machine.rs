@@ -21,12 +21,25 @@ impl<'a> Machine<'a> {
     }
 
     fn of_sort(subjects: &'a SubjectSelectors, sort: usize) -> impl Iterator<Item = Self> {
-        let uuids = subjects.uuids.iter().map(|uuid| ("uuid", "uuid", uuid.to_string()));
-        let serials = subjects.serials.iter().map(|serial| ("serial", "serial number", serial.to_string()));
-        let macs = subjects.macs.iter().map(|mac| ("mac", "MAC address", mac.to_string()));
+        let uuids = subjects
+            .uuids
+            .iter()
+            .map(|uuid| ("uuid", "uuid", uuid.to_string()));
+        let serials = subjects
+            .serials
+            .iter()
+            .map(|serial| ("serial", "serial number", serial.to_string()));
+        let macs = subjects
+            .macs
+            .iter()
+            .map(|mac| ("mac", "MAC address", mac.to_string()));
         let unnamed = (!subjects.names_identities()).then_some(None);
         let all = uuids.chain(serials).chain(macs).map(Some).chain(unnamed);
-        all.map(move |identity| Self { identity, subjects, sort })
+        all.map(move |identity| Self {
+            identity,
+            subjects,
+            sort,
+        })
     }
 
     /// What people call its identity.
@@ -50,7 +63,17 @@ impl<'a> Machine<'a> {
 
     /// All that the Assignment allows, where it names no identities, and how many sorts of machines these are.
     pub(super) fn shown_at_once(&self) -> (String, usize) {
-        (with(self.subjects.labels.requirements().iter().map(ToString::to_string).collect()), sorts(self.subjects))
+        (
+            with(
+                self.subjects
+                    .labels
+                    .requirements()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+            ),
+            sorts(self.subjects),
+        )
     }
 
     /// What it presents but for what a Profile wants: two that present the same are one.
@@ -70,9 +93,15 @@ impl<'a> Machine<'a> {
             boot::query::append(&mut query, key, value);
         }
         // Of a label that comes twice the first value counts.
-        wants.iter().filter(|want| !want.extrinsic).for_each(|want| boot::query::append(&mut query, &want.key, &want.value));
+        wants
+            .iter()
+            .filter(|want| !want.extrinsic)
+            .for_each(|want| boot::query::append(&mut query, &want.key, &want.value));
         self.present(&mut query);
-        let extrinsic = wants.iter().filter(|want| want.extrinsic).map(|want| (want.key.as_str(), want.value.as_str()));
+        let extrinsic = wants
+            .iter()
+            .filter(|want| want.extrinsic)
+            .map(|want| (want.key.as_str(), want.value.as_str()));
         Subject::from_query(&query, &ExtrinsicLabels::new(extrinsic).ok()?).ok()
     }
 
@@ -89,25 +118,39 @@ impl<'a> Machine<'a> {
     /// What the Assignment asks for, with the value that is chosen where it lists some.
     fn requirements(&self) -> impl Iterator<Item = (&'a boot::Requirement, Option<&'a str>)> {
         let mut rest = self.sort;
-        self.subjects.labels.requirements().iter().map(move |requirement| {
-            let Operator::In(values) = &requirement.operator else { return (requirement, None) };
-            let count = values.len().max(1);
-            let value = values.get(rest % count);
-            rest /= count;
-            (requirement, value.map(AsRef::as_ref))
-        })
+        self.subjects
+            .labels
+            .requirements()
+            .iter()
+            .map(move |requirement| {
+                let Operator::In(values) = &requirement.operator else {
+                    return (requirement, None);
+                };
+                let count = values.len().max(1);
+                let value = values.get(rest % count);
+                rest /= count;
+                (requirement, value.map(AsRef::as_ref))
+            })
     }
 }
 
 /// In how many ways the values can be chosen that an Assignment allows.
 fn sorts(subjects: &SubjectSelectors) -> usize {
-    let lists = subjects.labels.requirements().iter().filter_map(|requirement| match &requirement.operator {
-        Operator::In(values) => Some(values.len()),
-        _ => None,
-    });
+    let lists = subjects
+        .labels
+        .requirements()
+        .iter()
+        .filter_map(|requirement| match &requirement.operator {
+            Operator::In(values) => Some(values.len()),
+            _ => None,
+        });
     lists.fold(1, usize::saturating_mul)
 }
 
 fn with(labels: Vec<String>) -> String {
-    if labels.is_empty() { "machines that no other Assignment matches".to_owned() } else { format!("machines with {}", labels.join(",")) }
+    if labels.is_empty() {
+        "machines that no other Assignment matches".to_owned()
+    } else {
+        format!("machines with {}", labels.join(","))
+    }
 }

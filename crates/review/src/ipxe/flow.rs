@@ -16,13 +16,21 @@ pub(super) fn check(lines: &[Line], remarks: &mut Vec<Remark>) {
         let Some(label) = &line.label else { continue };
         let name = &label.text[1..];
         if let Some(first) = labels.get(name).filter(|_| remarks.len() < most) {
-            let message = format!("the label :{name} is on line {first} already: goto leads to that one, and never here");
+            let message = format!(
+                "the label :{name} is on line {first} already: goto leads to that one, and never here"
+            );
             remarks.push(Remark::at(&rule::DUPLICATE_LABEL, label, message));
         } else {
             labels.entry(name).or_insert(line.number);
         }
     }
-    let commands = || lines.iter().flat_map(|line| line.commands().into_iter().map(move |command| (line.number, command)));
+    let commands = || {
+        lines.iter().flat_map(|line| {
+            line.commands()
+                .into_iter()
+                .map(move |command| (line.number, command))
+        })
+    };
     let gotos = || commands().filter_map(|(number, command)| Some((number, target(&command)?)));
     let most = remarks.len() + MOST;
     for (_, word) in gotos() {
@@ -48,18 +56,26 @@ pub(super) fn check(lines: &[Line], remarks: &mut Vec<Remark>) {
         if !(command.is(&["exit"]) && command.after == After::Failure) {
             continue;
         }
-        if let Some((_, _, label)) = loops.iter().find(|(start, end, _)| (*start..=*end).contains(&number)) {
+        if let Some((_, _, label)) = loops
+            .iter()
+            .find(|(start, end, _)| (*start..=*end).contains(&number))
+        {
             let message = format!(
                 "the first failure leaves the loop of :{label} here, so that it never tries again; the firmware goes on with its next boot device"
             );
-            remarks
-                .push(Remark::at(&rule::EXIT_IN_RETRY, command.name(), message).help(format!("write `|| goto {label}`, after a `sleep`")));
+            remarks.push(
+                Remark::at(&rule::EXIT_IN_RETRY, command.name(), message)
+                    .help(format!("write `|| goto {label}`, after a `sleep`")),
+            );
         }
     }
 }
 
 /// The label that a `goto` names, if it is written out.
 fn target<'l>(command: &Command<'l>) -> Option<&'l Word> {
-    let word = command.arguments().next().filter(|_| command.is(&["goto"]))?;
+    let word = command
+        .arguments()
+        .next()
+        .filter(|_| command.is(&["goto"]))?;
     (!word.text.contains("${")).then_some(word)
 }

@@ -8,36 +8,72 @@ use super::script::{Command, Line, Word};
 use super::{MOST, MOST_NAMES, Remark};
 
 /// What loads other images itself, and has no `initrd=`.
-const NO_LINUX: [&str; 9] = ["wimboot", "memdisk", ".efi", "mboot", ".c32", "xen", "multiboot", "grub", "ipxe"];
+const NO_LINUX: [&str; 9] = [
+    "wimboot",
+    "memdisk",
+    ".efi",
+    "mboot",
+    ".c32",
+    "xen",
+    "multiboot",
+    "grub",
+    "ipxe",
+];
 
 pub(super) fn check(lines: &[Line], platform: &str, remarks: &mut Vec<Remark>) {
     let commands: Vec<_> = lines.iter().flat_map(Line::commands).collect();
     one_word(&commands, remarks);
-    let initrds: Vec<_> = commands.iter().filter(|command| command.is(&["initrd", "module"])).collect();
+    let initrds: Vec<_> = commands
+        .iter()
+        .filter(|command| command.is(&["initrd", "module"]))
+        .collect();
     // Labels mean branches: which initrd is there for which kernel is then not for us to say.
-    if initrds.is_empty() || initrds.iter().any(|command| command.arguments().next().is_none()) {
+    if initrds.is_empty()
+        || initrds
+            .iter()
+            .any(|command| command.arguments().next().is_none())
+    {
         return;
     }
-    let fetches = || commands.iter().filter(|command| command.is(&["initrd", "module", "imgfetch", "imgextract"]));
+    let fetches = || {
+        commands
+            .iter()
+            .filter(|command| command.is(&["initrd", "module", "imgfetch", "imgextract"]))
+    };
     let names: BTreeSet<Option<String>> = fetches().map(image_name).collect();
     let told_later = commands.iter().any(|command| command.is(&["imgargs"]));
     let most = remarks.len() + MOST;
-    for kernel in commands.iter().filter(|command| command.is(&["kernel", "imgselect"])) {
+    for kernel in commands
+        .iter()
+        .filter(|command| command.is(&["kernel", "imgselect"]))
+    {
         if remarks.len() >= most {
             break;
         }
-        let Some(uri) = kernel.arguments().next() else { continue };
+        let Some(uri) = kernel.arguments().next() else {
+            continue;
+        };
         let lower = uri.text.to_ascii_lowercase();
         let rest = &kernel.words[1..];
-        if NO_LINUX.iter().any(|other| lower.contains(other)) || rest.iter().any(|word| word.text.contains("${") && word != uri) {
+        if NO_LINUX.iter().any(|other| lower.contains(other))
+            || rest
+                .iter()
+                .any(|word| word.text.contains("${") && word != uri)
+        {
             continue;
         }
-        let told: Vec<_> = rest.iter().filter(|word| word.text.starts_with("initrd=")).collect();
+        let told: Vec<_> = rest
+            .iter()
+            .filter(|word| word.text.starts_with("initrd="))
+            .collect();
         if told.is_empty() && !told_later && platform == "efi" {
             let name = image_name(initrds[0]).unwrap_or_else(|| "NAME".to_owned());
             let message =
                 "the kernel is not told of its initrd: on UEFI, Linux finds it only by initrd=NAME on its command line".to_owned();
-            remarks.push(Remark::at(&rule::NO_INITRD, uri, message).help(format!("add initrd={name} to this line")));
+            remarks.push(
+                Remark::at(&rule::NO_INITRD, uri, message)
+                    .help(format!("add initrd={name} to this line")),
+            );
         }
         for word in told {
             unknown_image(word, &names, remarks);
@@ -50,12 +86,23 @@ fn unknown_image(word: &Word, names: &BTreeSet<Option<String>>, remarks: &mut Ve
     if names.contains(&None) {
         return;
     }
-    for told in word.text["initrd=".len()..].split(',').filter(|told| !told.is_empty() && *told != "initrd.magic") {
+    for told in word.text["initrd=".len()..]
+        .split(',')
+        .filter(|told| !told.is_empty() && *told != "initrd.magic")
+    {
         if !names.contains(&Some(told.to_owned())) {
-            let known: Vec<_> = names.iter().flatten().map(String::as_str).take(MOST_NAMES).collect();
+            let known: Vec<_> = names
+                .iter()
+                .flatten()
+                .map(String::as_str)
+                .take(MOST_NAMES)
+                .collect();
             let hint = boot::nearest::did_you_mean(told, known.iter().copied());
             let shown: Vec<_> = known.iter().copied().take(10).collect();
-            let message = format!("{told} is no image that this script fetches{hint}; there is {}", shown.join(", "));
+            let message = format!(
+                "{told} is no image that this script fetches{hint}; there is {}",
+                shown.join(", ")
+            );
             remarks.push(Remark::at(&rule::INITRD_NAME, word, message));
         }
     }
@@ -89,12 +136,32 @@ fn one_word(commands: &[Command<'_>], remarks: &mut Vec<Remark>) {
             } else {
                 of_several.remove(name);
             }
-        } else if command.is(&["chain", "kernel", "initrd", "module", "imgfetch", "imgexec", "imgselect"]) {
-            let Some(word) = arguments.next() else { continue };
-            let name = word.text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
+        } else if command.is(&[
+            "chain",
+            "kernel",
+            "initrd",
+            "module",
+            "imgfetch",
+            "imgexec",
+            "imgselect",
+        ]) {
+            let Some(word) = arguments.next() else {
+                continue;
+            };
+            let name = word
+                .text
+                .strip_prefix("${")
+                .and_then(|rest| rest.strip_suffix('}'))
+                .unwrap_or_default();
             if let Some(values) = of_several.get(name) {
-                let message = format!("{} was set to {values} words, and expands to one: its spaces become %20 in the URL", word.text);
-                remarks.push(Remark::at(&rule::ONE_WORD, word, message).help("write the arguments out, or set one setting for each"));
+                let message = format!(
+                    "{} was set to {values} words, and expands to one: its spaces become %20 in the URL",
+                    word.text
+                );
+                remarks.push(
+                    Remark::at(&rule::ONE_WORD, word, message)
+                        .help("write the arguments out, or set one setting for each"),
+                );
             }
         }
     }

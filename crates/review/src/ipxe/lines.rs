@@ -34,7 +34,9 @@ pub(super) fn check(script: &str, lines: &[Line], remarks: &mut Vec<Remark>) {
             glued_comment(command.words, remarks);
             quotes(command.name(), &command.words[1..], remarks);
         }
-        line.words.iter().for_each(|word| url_fragment(word, remarks));
+        line.words
+            .iter()
+            .for_each(|word| url_fragment(word, remarks));
     }
     let most = remarks.len() + MOST;
     for (at, text) in script.lines().enumerate() {
@@ -47,18 +49,29 @@ pub(super) fn check(script: &str, lines: &[Line], remarks: &mut Vec<Remark>) {
 
 fn length(line: &Line, remarks: &mut Vec<Remark>) {
     let words = line.words.len();
-    let longest = line.commands().iter().map(|command| command.words.len()).max().unwrap_or(0);
+    let longest = line
+        .commands()
+        .iter()
+        .map(|command| command.words.len())
+        .max()
+        .unwrap_or(0);
     if longest > MAX_ARGUMENTS || words >= HANGING_WORDS {
         let message = format!(
             "this line has {words} words; iPXE fails a command of more than {MAX_ARGUMENTS} (error 46162001), and on BIOS hangs at {HANGING_WORDS} or some more"
         );
         remarks.push(
-            Remark::of_line(&rule::TOO_MANY_WORDS, line, message)
-                .help("put the arguments into fewer words, or into a config that the system fetches"),
+            Remark::of_line(&rule::TOO_MANY_WORDS, line, message).help(
+                "put the arguments into fewer words, or into a config that the system fetches",
+            ),
         );
     } else if words > MANY_WORDS {
-        let message = format!("this line has {words} words; each takes room on iPXE's small stack, and at 256 the command fails");
-        remarks.push(Remark::of_line(&rule::MANY_WORDS, line, message).help(format!("keep a line below {MANY_WORDS} words")));
+        let message = format!(
+            "this line has {words} words; each takes room on iPXE's small stack, and at 256 the command fails"
+        );
+        remarks.push(
+            Remark::of_line(&rule::MANY_WORDS, line, message)
+                .help(format!("keep a line below {MANY_WORDS} words")),
+        );
     }
     if line.bytes > LONG_LINE_BYTES {
         let message = format!(
@@ -71,24 +84,56 @@ fn length(line: &Line, remarks: &mut Vec<Remark>) {
 
 /// Once a line: a text in another language has many such words.
 fn non_ascii(code: &[Word], remarks: &mut Vec<Remark>) {
-    if let Some((word, c)) = code.iter().find_map(|word| Some((word, word.text.chars().find(|c| !c.is_ascii())?))) {
-        let message = format!("{c:?} is not ASCII: consoles show it as something else, and in a URL it is sent as other bytes");
-        remarks.push(Remark::at(&rule::NON_ASCII, word, message).help("write it in ASCII, in a URL percent-encoded"));
+    if let Some((word, c)) = code
+        .iter()
+        .find_map(|word| Some((word, word.text.chars().find(|c| !c.is_ascii())?)))
+    {
+        let message = format!(
+            "{c:?} is not ASCII: consoles show it as something else, and in a URL it is sent as other bytes"
+        );
+        remarks.push(
+            Remark::at(&rule::NON_ASCII, word, message)
+                .help("write it in ASCII, in a URL percent-encoded"),
+        );
     }
 }
 
 fn characters(line: usize, text: &str, remarks: &mut Vec<Remark>) {
     let text = text.strip_suffix('\r').unwrap_or(text);
-    if let Some((at, c)) = text.chars().enumerate().find(|(_, c)| c.is_control() && *c != '\t') {
-        let what = if c == '\0' { "ends the line for iPXE" } else { "is no text that iPXE knows" };
+    if let Some((at, c)) = text
+        .chars()
+        .enumerate()
+        .find(|(_, c)| c.is_control() && *c != '\t')
+    {
+        let what = if c == '\0' {
+            "ends the line for iPXE"
+        } else {
+            "is no text that iPXE knows"
+        };
         let message = format!("the control character U+{:04X} {what}", u32::from(c));
-        remarks.push(Remark { rule: &rule::CONTROL_CHARACTER, line, columns: at + 1..at + 2, message, help: None });
+        remarks.push(Remark {
+            rule: &rule::CONTROL_CHARACTER,
+            line,
+            columns: at + 1..at + 2,
+            message,
+            help: None,
+        });
     }
     let trimmed = text.trim_end_matches(is_space);
-    if trimmed.len() < text.len() && trimmed.ends_with('\\') && !trimmed.trim_start().starts_with('#') {
+    if trimmed.len() < text.len()
+        && trimmed.ends_with('\\')
+        && !trimmed.trim_start().starts_with('#')
+    {
         let column = trimmed.chars().count();
-        let message = "white space follows the backslash, so that iPXE does not join the next line".to_owned();
-        let remark = Remark { rule: &rule::BACKSLASH_SPACE, line, columns: column..column + 1, message, help: None };
+        let message = "white space follows the backslash, so that iPXE does not join the next line"
+            .to_owned();
+        let remark = Remark {
+            rule: &rule::BACKSLASH_SPACE,
+            line,
+            columns: column..column + 1,
+            message,
+            help: None,
+        };
         remarks.push(remark.help("remove what follows the backslash"));
     }
 }
@@ -99,46 +144,77 @@ fn glued_operator(word: &Word, next: Option<&Word>, remarks: &mut Vec<Remark>) {
         return;
     }
     // A sentence may have a semicolon; a command after it tells that it is none.
-    let separates = |operator: &str| operator != ";" || next.is_some_and(|next| is_command(&next.text));
-    let end = ["||", "&&", ";"].into_iter().find(|operator| text.ends_with(operator) && separates(operator));
+    let separates =
+        |operator: &str| operator != ";" || next.is_some_and(|next| is_command(&next.text));
+    let end = ["||", "&&", ";"]
+        .into_iter()
+        .find(|operator| text.ends_with(operator) && separates(operator));
     // What looks like the start of a command, and not like a query (`a=1&&b=2`) or a list.
-    let start = ["||", "&&", ";"].into_iter().find(|operator| text.strip_prefix(operator).is_some_and(is_command));
+    let start = ["||", "&&", ";"]
+        .into_iter()
+        .find(|operator| text.strip_prefix(operator).is_some_and(is_command));
     if let Some(operator) = end.or(start) {
-        let message = format!("{operator} is part of the word {text:?}: iPXE sees it only as a word of its own");
-        remarks.push(Remark::at(&rule::GLUED_OPERATOR, word, message).help(format!("put spaces around {operator}")));
+        let message = format!(
+            "{operator} is part of the word {text:?}: iPXE sees it only as a word of its own"
+        );
+        remarks.push(
+            Remark::at(&rule::GLUED_OPERATOR, word, message)
+                .help(format!("put spaces around {operator}")),
+        );
     }
 }
 
 /// `boot# comment`: the `#` is not at the start of a word, so that there is no comment.
 fn glued_comment(words: &[Word], remarks: &mut Vec<Remark>) {
     for (at, word) in words.iter().enumerate() {
-        let Some((before, after)) = word.text.split_once('#') else { continue };
-        let is_comment = !before.is_empty() && ((after.is_empty() && at + 1 < words.len()) || (at == 0 && is_command(before)));
+        let Some((before, after)) = word.text.split_once('#') else {
+            continue;
+        };
+        let is_comment = !before.is_empty()
+            && ((after.is_empty() && at + 1 < words.len()) || (at == 0 && is_command(before)));
         if is_comment && !before.contains("://") {
-            let message = format!("the # in {:?} starts no comment: iPXE takes it as part of the word", word.text);
-            remarks.push(Remark::at(&rule::GLUED_COMMENT, word, message).help("put a space before the #"));
+            let message = format!(
+                "the # in {:?} starts no comment: iPXE takes it as part of the word",
+                word.text
+            );
+            remarks.push(
+                Remark::at(&rule::GLUED_COMMENT, word, message).help("put a space before the #"),
+            );
         }
     }
 }
 
 fn url_fragment(word: &Word, remarks: &mut Vec<Remark>) {
-    let Some((before, after)) = word.text.split_once('#') else { return };
+    let Some((before, after)) = word.text.split_once('#') else {
+        return;
+    };
     // `##NAME` names a list of parameters to be sent.
     if before.contains("://") && !after.starts_with('#') {
         let message = format!("the URL ends at its #: iPXE does not send \"#{after}\"");
-        remarks.push(Remark::at(&rule::URL_FRAGMENT, word, message).help("write %23 for a # that belongs to the URL"));
+        remarks.push(
+            Remark::at(&rule::URL_FRAGMENT, word, message)
+                .help("write %23 for a # that belongs to the URL"),
+        );
     }
 }
 
 /// The kernel's command line is another language, which has quotes; what is only shown may have them.
 fn quotes(name: &Word, arguments: &[Word], remarks: &mut Vec<Remark>) {
-    if !matches!(name.text.as_str(), "set" | "chain" | "imgfetch" | "initrd" | "module" | "param" | "iseq" | "isset" | "goto") {
+    if !matches!(
+        name.text.as_str(),
+        "set" | "chain" | "imgfetch" | "initrd" | "module" | "param" | "iseq" | "isset" | "goto"
+    ) {
         return;
     }
     let is_quoted = |word: &&Word| word.text.len() > 1 && word.text.starts_with(['"', '\'']);
     if let Some(word) = arguments.iter().find(is_quoted) {
-        let message =
-            format!("iPXE has no quotes: the quotation mark of {} is taken as it is, and spaces separate all the same", word.text);
-        remarks.push(Remark::at(&rule::QUOTES, word, message).help("remove the quotation marks; write a space in a URL as %20"));
+        let message = format!(
+            "iPXE has no quotes: the quotation mark of {} is taken as it is, and spaces separate all the same",
+            word.text
+        );
+        remarks.push(
+            Remark::at(&rule::QUOTES, word, message)
+                .help("remove the quotation marks; write a space in a URL as %20"),
+        );
     }
 }

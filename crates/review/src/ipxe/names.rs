@@ -177,7 +177,11 @@ fn unknown(command: &Command<'_>, remarks: &mut Vec<Remark>) {
         return;
     }
     let hint = did_you_mean(name, COMMANDS);
-    remarks.push(Remark::at(&rule::UNKNOWN_COMMAND, command.name(), format!("iPXE has no command {name:?}{hint}")));
+    remarks.push(Remark::at(
+        &rule::UNKNOWN_COMMAND,
+        command.name(),
+        format!("iPXE has no command {name:?}{hint}"),
+    ));
 }
 
 /// `${...}` in a word, the innermost ones.
@@ -187,7 +191,9 @@ fn settings(word: &Word, remarks: &mut Vec<Remark>) {
     while let Some(at) = rest.find(['$', '}']) {
         if let Some(inner) = rest[at..].strip_prefix("${") {
             open += 1;
-            let content = inner.find(['$', '}']).map(|end| (&inner[..end], inner[end..].starts_with('}')));
+            let content = inner
+                .find(['$', '}'])
+                .map(|end| (&inner[..end], inner[end..].starts_with('}')));
             if let Some((content, true)) = content {
                 setting_type(word, content, remarks);
             }
@@ -200,35 +206,58 @@ fn settings(word: &Word, remarks: &mut Vec<Remark>) {
         }
     }
     if open > 0 {
-        let message = format!("${{ has no }} in the word {:?}: iPXE splits a line at spaces first, and does not expand it", word.text);
-        remarks.push(Remark::at(&rule::UNCLOSED_SETTING, word, message).help("write ${NAME} without spaces in it"));
+        let message = format!(
+            "${{ has no }} in the word {:?}: iPXE splits a line at spaces first, and does not expand it",
+            word.text
+        );
+        remarks.push(
+            Remark::at(&rule::UNCLOSED_SETTING, word, message)
+                .help("write ${NAME} without spaces in it"),
+        );
     }
 }
 
 fn setting_type(word: &Word, content: &str, remarks: &mut Vec<Remark>) {
-    let Some((_, kind)) = content.rsplit_once(':') else { return };
+    let Some((_, kind)) = content.rsplit_once(':') else {
+        return;
+    };
     if !TYPES.contains(&kind) {
-        let message = format!("iPXE knows no type {kind:?} of a setting{}", did_you_mean(kind, TYPES));
-        remarks.push(Remark::at(&rule::SETTING_TYPE, word, message).help(format!("there are {}", TYPES[..19].join(", "))));
+        let message = format!(
+            "iPXE knows no type {kind:?} of a setting{}",
+            did_you_mean(kind, TYPES)
+        );
+        remarks.push(
+            Remark::at(&rule::SETTING_TYPE, word, message)
+                .help(format!("there are {}", TYPES[..19].join(", "))),
+        );
     }
 }
 
 /// `set name:type value`.
 fn set_type(command: &Command<'_>, remarks: &mut Vec<Remark>) {
-    if let Some(name) = command.arguments().next().filter(|name| command.is(&["set", "read", "inc"]) && !name.text.contains("${")) {
+    if let Some(name) = command
+        .arguments()
+        .next()
+        .filter(|name| command.is(&["set", "read", "inc"]) && !name.text.contains("${"))
+    {
         setting_type(name, &name.text, remarks);
     }
 }
 
 fn never_equal(command: &Command<'_>, remarks: &mut Vec<Remark>) {
     let arguments: Vec<_> = command.arguments().collect();
-    let ([a, b], true) = (arguments.as_slice(), command.is(&["iseq"])) else { return };
+    let ([a, b], true) = (arguments.as_slice(), command.is(&["iseq"])) else {
+        return;
+    };
     for (setting, value) in [(a, b), (b, a)] {
         let text = value.text.as_str();
         let (meant, hint) = match setting.text.as_str() {
             _ if text.contains("${") => continue,
-            "${buildarch}" if arch::canonical(text) != text => (arch::canonical(text).into_owned(), String::new()),
-            "${platform}" if !PLATFORMS.contains(&text) => match text.to_ascii_lowercase().as_str() {
+            "${buildarch}" if arch::canonical(text) != text => {
+                (arch::canonical(text).into_owned(), String::new())
+            }
+            "${platform}" if !PLATFORMS.contains(&text) => match text.to_ascii_lowercase().as_str()
+            {
                 "bios" | "pc" | "legacy" => ("pcbios".to_owned(), String::new()),
                 "uefi" => ("efi".to_owned(), String::new()),
                 _ => (PLATFORMS[..2].join(" or "), did_you_mean(text, PLATFORMS)),

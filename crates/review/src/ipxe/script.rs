@@ -50,7 +50,13 @@ pub(super) fn lines(text: &str) -> Vec<Line> {
     for (at, physical) in text.split('\n').enumerate() {
         let physical = physical.strip_suffix('\r').unwrap_or(physical);
         let joined = physical.strip_suffix('\\');
-        chars.extend(joined.unwrap_or(physical).chars().enumerate().map(|(column, c)| (c, at + 1, column + 1)));
+        chars.extend(
+            joined
+                .unwrap_or(physical)
+                .chars()
+                .enumerate()
+                .map(|(column, c)| (c, at + 1, column + 1)),
+        );
         if joined.is_none() {
             lines.push(line(number, &chars));
             chars.clear();
@@ -65,15 +71,37 @@ pub(super) fn lines(text: &str) -> Vec<Line> {
 
 fn line(number: usize, chars: &[(char, usize, usize)]) -> Line {
     let mut words: Vec<Word> = Vec::new();
-    for run in chars.split(|(c, ..)| is_space(*c)).filter(|run| !run.is_empty()) {
+    for run in chars
+        .split(|(c, ..)| is_space(*c))
+        .filter(|run| !run.is_empty())
+    {
         let (first, last) = (run[0], run[run.len() - 1]);
         // Of a word that a backslash joins, the part on its first line is shown.
-        let end = run.iter().take_while(|(_, line, _)| *line == first.1).last().unwrap_or(&last).2 + 1;
-        words.push(Word { text: run.iter().map(|(c, ..)| *c).collect(), line: first.1, start: first.2, end });
+        let end = run
+            .iter()
+            .take_while(|(_, line, _)| *line == first.1)
+            .last()
+            .unwrap_or(&last)
+            .2
+            + 1;
+        words.push(Word {
+            text: run.iter().map(|(c, ..)| *c).collect(),
+            line: first.1,
+            start: first.2,
+            end,
+        });
     }
     let bytes = chars.iter().map(|(c, ..)| c.len_utf8()).sum();
-    let label = words.first().is_some_and(|word| word.text.starts_with(':')).then(|| words.remove(0));
-    Line { number, bytes, label, words }
+    let label = words
+        .first()
+        .is_some_and(|word| word.text.starts_with(':'))
+        .then(|| words.remove(0));
+    Line {
+        number,
+        bytes,
+        label,
+        words,
+    }
 }
 
 /// White space of C's `isspace`.
@@ -86,7 +114,11 @@ pub(super) fn is_space(c: char) -> bool {
 impl Line {
     /// The words before a comment.
     pub(super) fn code(&self) -> &[Word] {
-        let end = self.words.iter().position(|word| word.text.starts_with('#')).unwrap_or(self.words.len());
+        let end = self
+            .words
+            .iter()
+            .position(|word| word.text.starts_with('#'))
+            .unwrap_or(self.words.len());
         &self.words[..end]
     }
 
@@ -95,11 +127,19 @@ impl Line {
         let mut commands = Vec::new();
         let (mut after, mut rest) = (After::Start, self.code());
         loop {
-            let end = rest.iter().position(|word| operator(&word.text).is_some()).unwrap_or(rest.len());
+            let end = rest
+                .iter()
+                .position(|word| operator(&word.text).is_some())
+                .unwrap_or(rest.len());
             if end > 0 {
-                commands.push(Command { after, words: &rest[..end] });
+                commands.push(Command {
+                    after,
+                    words: &rest[..end],
+                });
             }
-            let Some(next) = rest.get(end).and_then(|word| operator(&word.text)) else { return commands };
+            let Some(next) = rest.get(end).and_then(|word| operator(&word.text)) else {
+                return commands;
+            };
             after = next;
             rest = &rest[end + 1..];
         }
@@ -124,7 +164,10 @@ impl<'l> Command<'l> {
             loop {
                 let word = words.next()?;
                 match word.text.as_str() {
-                    "-n" | "--name" | "-t" | "--timeout" | "--signer" | "-s" | "--drive" | "-d" | "--keep" if takes_value(&word.text) => {
+                    "-n" | "--name" | "-t" | "--timeout" | "--signer" | "-s" | "--drive" | "-d"
+                    | "--keep"
+                        if takes_value(&word.text) =>
+                    {
                         words.next();
                     }
                     text if text.starts_with('-') && text.len() > 1 => {}
@@ -136,7 +179,10 @@ impl<'l> Command<'l> {
 
     /// The value of an option.
     pub(super) fn option(&self, names: &[&str]) -> Option<&'l str> {
-        let at = self.words.iter().position(|word| names.contains(&word.text.as_str()))?;
+        let at = self
+            .words
+            .iter()
+            .position(|word| names.contains(&word.text.as_str()))?;
         self.words.get(at + 1).map(|word| word.text.as_str())
     }
 }
@@ -161,14 +207,31 @@ mod tests {
     #[test]
     fn lines_are_joined_and_words_keep_their_places() {
         let lines = lines("#!ipxe\n:go kernel a \\\n  b || \\\r\n goto go # c\nend");
-        let texts = |words: &[Word]| words.iter().map(|word| word.text.clone()).collect::<Vec<_>>();
-        assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [1, 2, 5]);
+        let texts = |words: &[Word]| {
+            words
+                .iter()
+                .map(|word| word.text.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lines.iter().map(|line| line.number).collect::<Vec<_>>(),
+            [1, 2, 5]
+        );
         assert_eq!(lines[1].label.as_ref().unwrap().text, ":go");
-        assert_eq!(texts(lines[1].code()), ["kernel", "a", "b", "||", "goto", "go"]);
+        assert_eq!(
+            texts(lines[1].code()),
+            ["kernel", "a", "b", "||", "goto", "go"]
+        );
         let b = &lines[1].code()[2];
         assert_eq!((b.line, b.start, b.end), (3, 3, 4));
         let commands = lines[1].commands();
-        assert_eq!(commands.iter().map(|command| command.after).collect::<Vec<_>>(), [After::Start, After::Failure]);
+        assert_eq!(
+            commands
+                .iter()
+                .map(|command| command.after)
+                .collect::<Vec<_>>(),
+            [After::Start, After::Failure]
+        );
         assert!(lines[0].code().is_empty());
     }
 
@@ -176,7 +239,10 @@ mod tests {
     fn options_are_no_arguments() {
         let lines = lines("initrd --name x --timeout 5 -q http://h/i a");
         let commands = lines[0].commands();
-        let arguments: Vec<_> = commands[0].arguments().map(|word| word.text.as_str()).collect();
+        let arguments: Vec<_> = commands[0]
+            .arguments()
+            .map(|word| word.text.as_str())
+            .collect();
         assert_eq!(arguments, ["http://h/i", "a"]);
         assert_eq!(commands[0].option(&["-n", "--name"]), Some("x"));
     }

@@ -3,10 +3,20 @@ use super::*;
 /// Rule, line, and the text under the caret, of each remark.
 fn remarks(script: &str) -> Vec<(&'static str, usize, String)> {
     let under = |remark: &Remark| {
-        let line: Vec<char> = script.lines().nth(remark.line - 1).unwrap_or_default().chars().collect();
-        line.get(remark.columns.start - 1..remark.columns.end - 1).map(|chars| chars.iter().collect()).unwrap_or_default()
+        let line: Vec<char> = script
+            .lines()
+            .nth(remark.line - 1)
+            .unwrap_or_default()
+            .chars()
+            .collect();
+        line.get(remark.columns.start - 1..remark.columns.end - 1)
+            .map(|chars| chars.iter().collect())
+            .unwrap_or_default()
     };
-    lint(script, "efi").iter().map(|remark| (remark.rule.id, remark.line, under(remark))).collect()
+    lint(script, "efi")
+        .iter()
+        .map(|remark| (remark.rule.id, remark.line, under(remark)))
+        .collect()
 }
 
 fn only(script: &str) -> Remark {
@@ -17,7 +27,15 @@ fn only(script: &str) -> Remark {
 
 fn says(script: &str, rule: &str, message: &str, help: Option<&str>) {
     let remark = only(script);
-    assert_eq!((remark.rule.id, remark.message.as_str(), remark.help.as_deref()), (rule, message, help), "{script}");
+    assert_eq!(
+        (
+            remark.rule.id,
+            remark.message.as_str(),
+            remark.help.as_deref()
+        ),
+        (rule, message, help),
+        "{script}"
+    );
 }
 
 #[test]
@@ -38,13 +56,41 @@ fn each_rule_has_its_words() {
 
 #[test]
 fn names_that_ipxe_lacks_have_a_hint() {
-    says("kernle http://h/k", "ipxe-unknown-command", "iPXE has no command \"kernle\" (did you mean `kernel`?)", None);
-    says("goto rety\n:retry", "ipxe-no-such-label", "there is no label :rety in this script (did you mean `retry`?)", None);
-    says("iseq ${buildarch} amd64 && boot ||", "ipxe-never-equal", "${buildarch} is never \"amd64\" in iPXE", Some("write x86_64"));
-    says("iseq ${platform} uefi && boot ||", "ipxe-never-equal", "${platform} is never \"uefi\" in iPXE", Some("write efi"));
+    says(
+        "kernle http://h/k",
+        "ipxe-unknown-command",
+        "iPXE has no command \"kernle\" (did you mean `kernel`?)",
+        None,
+    );
+    says(
+        "goto rety\n:retry",
+        "ipxe-no-such-label",
+        "there is no label :rety in this script (did you mean `retry`?)",
+        None,
+    );
+    says(
+        "iseq ${buildarch} amd64 && boot ||",
+        "ipxe-never-equal",
+        "${buildarch} is never \"amd64\" in iPXE",
+        Some("write x86_64"),
+    );
+    says(
+        "iseq ${platform} uefi && boot ||",
+        "ipxe-never-equal",
+        "${platform} is never \"uefi\" in iPXE",
+        Some("write efi"),
+    );
     let remark = only("echo ${serial:uristrng}");
-    assert_eq!(remark.message, "iPXE knows no type \"uristrng\" of a setting (did you mean `uristring`?)");
-    assert!(remark.help.unwrap().starts_with("there are string, uristring, ipv4,"));
+    assert_eq!(
+        remark.message,
+        "iPXE knows no type \"uristrng\" of a setting (did you mean `uristring`?)"
+    );
+    assert!(
+        remark
+            .help
+            .unwrap()
+            .starts_with("there are string, uristring, ipv4,")
+    );
     says(
         "echo ${serial number}",
         "ipxe-unclosed-setting",
@@ -61,9 +107,18 @@ fn lines_that_are_too_long_are_counted() {
     assert_eq!(only(&words(255)).rule.id, "ipxe-many-words");
     assert_eq!(only(&words(256)).rule.id, "ipxe-too-many-words");
     // Each command is counted by itself, and a comment only where the line hangs.
-    assert_eq!(only(&format!("{} ; {}", words(200), words(200))).rule.id, "ipxe-many-words");
-    assert_eq!(only(&format!("# {}", words(499))).rule.id, "ipxe-too-many-words");
-    assert_eq!(only(&format!("echo {}", "a".repeat(4092))).rule.id, "ipxe-long-line");
+    assert_eq!(
+        only(&format!("{} ; {}", words(200), words(200))).rule.id,
+        "ipxe-many-words"
+    );
+    assert_eq!(
+        only(&format!("# {}", words(499))).rule.id,
+        "ipxe-too-many-words"
+    );
+    assert_eq!(
+        only(&format!("echo {}", "a".repeat(4092))).rule.id,
+        "ipxe-long-line"
+    );
     assert!(lint(&format!("echo {}", "a".repeat(4091)), "efi").is_empty());
 }
 
@@ -85,24 +140,66 @@ fn a_place_is_under_the_word_that_is_meant() {
 
 #[test]
 fn a_kernel_is_told_of_its_initrd_on_uefi() {
-    let script = |kernel: &str| format!("#!ipxe\nkernel http://h/vmlinuz {kernel}\ninitrd http://h/dir/initrd.gz?x=1\nboot\n");
-    let of = |kernel: &str, platform: &str| lint(&script(kernel), platform).into_iter().map(|r| (r.rule.id, r.help)).collect::<Vec<_>>();
-    assert_eq!(of("quiet", "efi"), [("ipxe-kernel-without-initrd", Some("add initrd=initrd.gz to this line".to_owned()))]);
+    let script = |kernel: &str| {
+        format!(
+            "#!ipxe\nkernel http://h/vmlinuz {kernel}\ninitrd http://h/dir/initrd.gz?x=1\nboot\n"
+        )
+    };
+    let of = |kernel: &str, platform: &str| {
+        lint(&script(kernel), platform)
+            .into_iter()
+            .map(|r| (r.rule.id, r.help))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of("quiet", "efi"),
+        [(
+            "ipxe-kernel-without-initrd",
+            Some("add initrd=initrd.gz to this line".to_owned())
+        )]
+    );
     assert_eq!(of("quiet", "pcbios"), []);
     assert_eq!(of("initrd=initrd.gz", "efi"), []);
     assert_eq!(of("initrd=initrd.magic", "efi"), []);
     assert_eq!(of("${args}", "efi"), []);
     assert_eq!(of("initrd=initrd.img", "efi"), [("ipxe-initrd-name", None)]);
-    assert!(lint("#!ipxe\nkernel http://h/wimboot\ninitrd http://h/boot.wim boot.wim\nboot\n", "efi").is_empty());
-    assert!(lint("#!ipxe\nkernel http://h/k initrd=main\ninitrd --name main http://h/i\nboot\n", "efi").is_empty());
-    assert!(lint("#!ipxe\nkernel http://h/k initrd=a initrd=b\ninitrd --name ${x} http://h/i\nboot\n", "efi").is_empty());
+    assert!(
+        lint(
+            "#!ipxe\nkernel http://h/wimboot\ninitrd http://h/boot.wim boot.wim\nboot\n",
+            "efi"
+        )
+        .is_empty()
+    );
+    assert!(
+        lint(
+            "#!ipxe\nkernel http://h/k initrd=main\ninitrd --name main http://h/i\nboot\n",
+            "efi"
+        )
+        .is_empty()
+    );
+    assert!(
+        lint(
+            "#!ipxe\nkernel http://h/k initrd=a initrd=b\ninitrd --name ${x} http://h/i\nboot\n",
+            "efi"
+        )
+        .is_empty()
+    );
 }
 
 #[test]
 fn the_first_failure_leaves_no_retry_loop() {
-    let remark = &lint("#!ipxe\n:retry\nchain http://h/x || exit\nsleep 2\ngoto retry\n", "efi")[0];
+    let remark = &lint(
+        "#!ipxe\n:retry\nchain http://h/x || exit\nsleep 2\ngoto retry\n",
+        "efi",
+    )[0];
     assert_eq!((remark.rule.id, remark.line), ("ipxe-exit-in-retry", 3));
-    assert!(lint("#!ipxe\n:retry\nchain http://h/x && exit || goto retry\n", "efi").is_empty());
+    assert!(
+        lint(
+            "#!ipxe\n:retry\nchain http://h/x && exit || goto retry\n",
+            "efi"
+        )
+        .is_empty()
+    );
     assert!(lint("#!ipxe\nchain http://h/x || exit\n", "efi").is_empty());
 }
 
@@ -111,7 +208,10 @@ fn other_traps_are_known() {
     assert_eq!(only("set url \"http://h/a b\"").rule.id, "ipxe-quotes");
     assert_eq!(only("chain http://h/x#y").rule.id, "ipxe-url-fragment");
     assert!(lint("chain http://h/x##params", "efi").is_empty());
-    assert_eq!(only("set line http://h/k quiet\nkernel ${line}").rule.id, "ipxe-one-word");
+    assert_eq!(
+        only("set line http://h/k quiet\nkernel ${line}").rule.id,
+        "ipxe-one-word"
+    );
     assert_eq!(only("echo a# b").rule.id, "ipxe-glued-comment");
     assert_eq!(only("echo \u{7}").rule.id, "ipxe-control-character");
     assert_eq!(only(":a\n:a\ngoto a").rule.id, "ipxe-duplicate-label");
@@ -119,7 +219,8 @@ fn other_traps_are_known() {
 
 #[test]
 fn the_projects_own_bootstrap_script_has_nothing_to_mend() {
-    let script = include_str!("../../../api/src/bootstrap.ipxe").replace("@BASE_URL@", "http://192.0.2.1:8080");
+    let script = include_str!("../../../api/src/bootstrap.ipxe")
+        .replace("@BASE_URL@", "http://192.0.2.1:8080");
     for platform in ["efi", "pcbios"] {
         assert_eq!(lint(&script, platform), []);
     }
@@ -134,6 +235,13 @@ fn scripts_as_people_write_them_have_nothing_to_mend() {
         "#!ipxe\r\nkernel http://h/k initrd=i\r\ninitrd http://h/i\r\nboot || goto failed\r\n:failed\r\necho failed; press a key\r\nprompt\r\n",
     ];
     for script in scripts {
-        assert_eq!(lint(script, "efi").iter().map(|remark| (remark.rule.id, remark.line)).collect::<Vec<_>>(), vec![], "{script}");
+        assert_eq!(
+            lint(script, "efi")
+                .iter()
+                .map(|remark| (remark.rule.id, remark.line))
+                .collect::<Vec<_>>(),
+            vec![],
+            "{script}"
+        );
     }
 }

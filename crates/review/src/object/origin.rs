@@ -6,20 +6,29 @@ use std::ops::Range;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A line of the template, counted from 1, and those of its characters that are meant, where they stand there as well.
-    Known { line: usize, columns: Option<Range<usize>> },
+    Known {
+        line: usize,
+        columns: Option<Range<usize>>,
+    },
     /// Several lines could have made it, or none by itself.
     Unknown,
 }
 
 /// Looks for the only line of the template that could have made this line, which is the `number`th of the script.
 pub(super) fn of(source: &str, number: usize, line: &str, columns: &Range<usize>) -> Origin {
-    let lines: Vec<&str> = source.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
+    let lines: Vec<&str> = source
+        .split('\n')
+        .map(|line| line.strip_suffix('\r').unwrap_or(line))
+        .collect();
     let line = line.strip_suffix('\r').unwrap_or(line);
     let could = |at: usize| lines.get(at).is_some_and(|template| makes(template, line));
     let candidates: Vec<usize> = (0..lines.len()).filter(|at| could(*at)).collect();
     // Among several, the one at the same place, if each line before it makes one line.
     let in_place = || {
-        let is_plain = lines.iter().take(number).all(|line| !line.contains("{%") && !line.contains("{#"));
+        let is_plain = lines
+            .iter()
+            .take(number)
+            .all(|line| !line.contains("{%") && !line.contains("{#"));
         (is_plain && could(number - 1)).then_some(number - 1)
     };
     let at = match candidates.as_slice() {
@@ -30,15 +39,27 @@ pub(super) fn of(source: &str, number: usize, line: &str, columns: &Range<usize>
     };
     let template = lines[at];
     if template == line {
-        return Origin::Known { line: at + 1, columns: Some(columns.clone()) };
+        return Origin::Known {
+            line: at + 1,
+            columns: Some(columns.clone()),
+        };
     }
-    let meant: String = line.chars().skip(columns.start - 1).take(columns.len()).collect();
-    let mut places = template.match_indices(&meant).map(|(at, _)| template[..at].chars().count() + 1);
+    let meant: String = line
+        .chars()
+        .skip(columns.start - 1)
+        .take(columns.len())
+        .collect();
+    let mut places = template
+        .match_indices(&meant)
+        .map(|(at, _)| template[..at].chars().count() + 1);
     let columns = match (places.next(), places.next()) {
         (Some(start), None) if !meant.is_empty() => Some(start..start + meant.chars().count()),
         _ => None,
     };
-    Origin::Known { line: at + 1, columns }
+    Origin::Known {
+        line: at + 1,
+        columns,
+    }
 }
 
 /// Whether a line of a template could render to this line: the texts between its expressions stand there, in their order.
@@ -50,17 +71,29 @@ fn makes(template: &str, line: &str) -> bool {
     let mut rest = template;
     while let Some(start) = rest.find("{{") {
         texts.push(&rest[..start]);
-        let Some(end) = rest[start..].find("}}") else { return false };
+        let Some(end) = rest[start..].find("}}") else {
+            return false;
+        };
         rest = &rest[start + end + 2..];
     }
-    let (Some(first), last) = (texts.first(), rest) else { return template == line };
-    let Some(mut between) = line.strip_prefix(first) else { return false };
+    let (Some(first), last) = (texts.first(), rest) else {
+        return template == line;
+    };
+    let Some(mut between) = line.strip_prefix(first) else {
+        return false;
+    };
     for text in &texts[1..] {
-        let Some(at) = between.find(text) else { return false };
+        let Some(at) = between.find(text) else {
+            return false;
+        };
         between = &between[at + text.len()..];
     }
     // A line that is only an expression could make any line.
-    between.ends_with(last) && texts.iter().chain([&last]).any(|text| !text.trim().is_empty())
+    between.ends_with(last)
+        && texts
+            .iter()
+            .chain([&last])
+            .any(|text| !text.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -69,14 +102,43 @@ mod tests {
 
     #[test]
     fn a_line_leads_back_to_the_only_one_that_could_have_made_it() {
-        let source =
-            "#!ipxe\n{% for n in range(2) %}\nimgfetch {{ n }}\n{% endfor %}\nkernel {{ base_url }}/k a||\nboot\nboot\n{{ subject.x }}";
+        let source = "#!ipxe\n{% for n in range(2) %}\nimgfetch {{ n }}\n{% endfor %}\nkernel {{ base_url }}/k a||\nboot\nboot\n{{ subject.x }}";
         let known = |number, line, columns| of(source, number, line, &columns);
-        assert_eq!(known(9, "imgfetch 1", 1..9), Origin::Known { line: 3, columns: Some(1..9) });
-        assert_eq!(known(9, "kernel http://h/k a||", 19..22), Origin::Known { line: 5, columns: Some(25..28) });
-        assert_eq!(known(9, "kernel http://h/k a||", 8..18), Origin::Known { line: 5, columns: None });
-        assert_eq!(known(9, "boot", 1..5), Origin::Known { line: 6, columns: Some(1..5) });
+        assert_eq!(
+            known(9, "imgfetch 1", 1..9),
+            Origin::Known {
+                line: 3,
+                columns: Some(1..9)
+            }
+        );
+        assert_eq!(
+            known(9, "kernel http://h/k a||", 19..22),
+            Origin::Known {
+                line: 5,
+                columns: Some(25..28)
+            }
+        );
+        assert_eq!(
+            known(9, "kernel http://h/k a||", 8..18),
+            Origin::Known {
+                line: 5,
+                columns: None
+            }
+        );
+        assert_eq!(
+            known(9, "boot", 1..5),
+            Origin::Known {
+                line: 6,
+                columns: Some(1..5)
+            }
+        );
         assert_eq!(known(9, "what else", 1..5), Origin::Unknown);
-        assert_eq!(of("#!ipxe\nboot\nboot", 3, "boot", &(1..5)), Origin::Known { line: 3, columns: Some(1..5) });
+        assert_eq!(
+            of("#!ipxe\nboot\nboot", 3, "boot", &(1..5)),
+            Origin::Known {
+                line: 3,
+                columns: Some(1..5)
+            }
+        );
     }
 }

@@ -69,10 +69,12 @@ fn of_an_identity() -> impl Strategy<Value = Expression> {
     ]);
     let operator = prop::sample::select(&["In", "NotIn", "Exists", "DoesNotExist"][..]);
     (one, operator).prop_flat_map(|((key, values), operator)| {
-        prop::sample::subsequence(values.clone(), 1..=values.len()).prop_map(move |values| Expression {
-            key: key.to_owned(),
-            operator,
-            values: values.into_iter().map(str::to_owned).collect(),
+        prop::sample::subsequence(values.clone(), 1..=values.len()).prop_map(move |values| {
+            Expression {
+                key: key.to_owned(),
+                operator,
+                values: values.into_iter().map(str::to_owned).collect(),
+            }
         })
     })
 }
@@ -87,17 +89,28 @@ pub(super) fn two_by_labels() -> impl Strategy<Value = (World, World)> {
     two_of(|| prop_oneof![1 => generators::expression(), 3 => of_an_identity()])
 }
 
-fn two_of<S: Strategy<Value = Expression>>(expression: impl Fn() -> S) -> impl Strategy<Value = (World, World)> {
+fn two_of<S: Strategy<Value = Expression>>(
+    expression: impl Fn() -> S,
+) -> impl Strategy<Value = (World, World)> {
     let assignments = prop::collection::vec(generators::assignment(expression()), 0..10);
     let profiles = prop::collection::vec(profile(), 0..8);
-    (assignments, profiles, prop::collection::vec(edit(expression()), 0..6)).prop_map(|(assignments, profiles, edits)| {
-        let mut old = World::default();
-        assignments.into_iter().for_each(|raw| drop(old.assignments.insert(raw.key.clone(), raw)));
-        profiles.into_iter().for_each(|raw| drop(old.profiles.insert(raw.key.clone(), raw)));
-        let mut new = old.clone();
-        edits.into_iter().for_each(|edit| edit.apply(&mut new));
-        (old, new)
-    })
+    (
+        assignments,
+        profiles,
+        prop::collection::vec(edit(expression()), 0..6),
+    )
+        .prop_map(|(assignments, profiles, edits)| {
+            let mut old = World::default();
+            assignments
+                .into_iter()
+                .for_each(|raw| drop(old.assignments.insert(raw.key.clone(), raw)));
+            profiles
+                .into_iter()
+                .for_each(|raw| drop(old.profiles.insert(raw.key.clone(), raw)));
+            let mut new = old.clone();
+            edits.into_iter().for_each(|edit| edit.apply(&mut new));
+            (old, new)
+        })
 }
 
 /// Machines that say one thing, or two.
@@ -111,7 +124,13 @@ pub(super) fn plain() -> Vec<RawSubject> {
         for serial in one(&model::PRESENTED_SERIALS[..3]) {
             for mac in one(&model::PRESENTED_MACS[..2]) {
                 let (uuid, serial) = (uuid.clone(), serial.clone());
-                all.push(RawSubject { uuid, serial, mac, labels: BTreeMap::new(), extrinsic: BTreeMap::new() });
+                all.push(RawSubject {
+                    uuid,
+                    serial,
+                    mac,
+                    labels: BTreeMap::new(),
+                    extrinsic: BTreeMap::new(),
+                });
             }
         }
     }

@@ -5,14 +5,25 @@ use std::sync::Arc;
 use boot::{Assignment, LabelSelector, ObjectKey, Sorted, SubjectSelectors};
 
 /// Of these serial numbers and labels, which leads to any Profile.
-pub(crate) fn assignment(name: &str, serials: &[&str], labels: &[(&str, &str)], priority: i32) -> Assignment {
-    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+pub(crate) fn assignment(
+    name: &str,
+    serials: &[&str],
+    labels: &[(&str, &str)],
+    priority: i32,
+) -> Assignment {
+    let labels = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
     Assignment {
         key: ObjectKey::new("n", name),
         created: None,
         labels: boot::Labels::default(),
         subjects: SubjectSelectors {
-            serials: serials.iter().map(|serial| Arc::from(*serial)).collect::<Sorted<_>>(),
+            serials: serials
+                .iter()
+                .map(|serial| Arc::from(*serial))
+                .collect::<Sorted<_>>(),
             labels: LabelSelector::new(&labels, []),
             ..SubjectSelectors::default()
         },

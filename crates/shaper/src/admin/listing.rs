@@ -10,20 +10,35 @@ use serde_json::{Value, json};
 /// All objects, or those of one partition, as one list: Profiles first, by name. `metadata.partitions` names all clusters that they are of.
 pub fn of(catalog: &Catalog, partition: Option<&str>) -> Value {
     let is_meant = |key: &ObjectKey| partition.is_none_or(|partition| *key.partition == *partition);
-    let mut profiles: Vec<_> = catalog.profiles().filter(|profile| is_meant(&profile.key)).collect();
+    let mut profiles: Vec<_> = catalog
+        .profiles()
+        .filter(|profile| is_meant(&profile.key))
+        .collect();
     profiles.sort_by(|a, b| a.key.cmp(&b.key));
-    let mut assignments: Vec<_> = catalog.assignments().filter(|assignment| is_meant(&assignment.key)).collect();
+    let mut assignments: Vec<_> = catalog
+        .assignments()
+        .filter(|assignment| is_meant(&assignment.key))
+        .collect();
     assignments.sort_by(|a, b| a.key.cmp(&b.key));
-    let keys = catalog.profiles().map(|profile| &profile.key).chain(catalog.assignments().map(|assignment| &assignment.key));
+    let keys = catalog
+        .profiles()
+        .map(|profile| &profile.key)
+        .chain(catalog.assignments().map(|assignment| &assignment.key));
     let partitions: BTreeSet<&str> = keys.map(|key| &*key.partition).collect();
-    let items: Vec<Value> =
-        profiles.into_iter().map(|one| profile(one)).chain(assignments.into_iter().map(|one| assignment(one))).collect();
+    let items: Vec<Value> = profiles
+        .into_iter()
+        .map(|one| profile(one))
+        .chain(assignments.into_iter().map(|one| assignment(one)))
+        .collect();
     json!({ "apiVersion": "v1", "kind": "List", "metadata": { "partitions": partitions }, "items": items })
 }
 
 fn profile(profile: &Profile) -> Value {
     let templates = &profile.templates;
-    let configs: BTreeMap<&str, &str> = templates.config_names().map(|name| (name.as_str(), templates.config_source(name))).collect();
+    let configs: BTreeMap<&str, &str> = templates
+        .config_names()
+        .map(|name| (name.as_str(), templates.config_source(name)))
+        .collect();
     json!({
         "apiVersion": crd::API_VERSION,
         "kind": "Profile",
@@ -34,7 +49,12 @@ fn profile(profile: &Profile) -> Value {
 
 fn assignment(assignment: &Assignment) -> Value {
     let subjects = &assignment.subjects;
-    let expressions: Vec<Value> = subjects.labels.requirements().iter().map(expression).collect();
+    let expressions: Vec<Value> = subjects
+        .labels
+        .requirements()
+        .iter()
+        .map(expression)
+        .collect();
     json!({
         "apiVersion": crd::API_VERSION,
         "kind": "Assignment",
@@ -52,8 +72,13 @@ fn assignment(assignment: &Assignment) -> Value {
     })
 }
 
-fn metadata(key: &ObjectKey, created: Option<impl std::fmt::Display>, labels: &boot::Labels) -> Value {
-    let mut metadata = json!({ "name": &*key.name, "namespace": &*key.namespace, "labels": map(labels) });
+fn metadata(
+    key: &ObjectKey,
+    created: Option<impl std::fmt::Display>,
+    labels: &boot::Labels,
+) -> Value {
+    let mut metadata =
+        json!({ "name": &*key.name, "namespace": &*key.namespace, "labels": map(labels) });
     if let Some(created) = created {
         metadata["creationTimestamp"] = created.to_string().into();
     }

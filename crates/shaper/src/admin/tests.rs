@@ -11,8 +11,18 @@ fn admin() -> Admin {
     for partition in ["east", "west"] {
         let key = ObjectKey::new("default", "p").in_partition(partition);
         let configs = BTreeMap::from([("c".parse().unwrap(), "{{ subject.serial }}".to_owned())]);
-        let profile = Profile::compile(key.clone(), None, &BTreeMap::new(), "#!ipxe\necho {{ c }}\n", &configs).unwrap();
-        let ids = BTreeMap::from([("c".parse().unwrap(), uuid::Uuid::from_u128(0x1234_5678 << 96))]);
+        let profile = Profile::compile(
+            key.clone(),
+            None,
+            &BTreeMap::new(),
+            "#!ipxe\necho {{ c }}\n",
+            &configs,
+        )
+        .unwrap();
+        let ids = BTreeMap::from([(
+            "c".parse().unwrap(),
+            uuid::Uuid::from_u128(0x1234_5678 << 96),
+        )]);
         catalog.apply(Change::Profile(Arc::new(profile.with_ids(ids))));
         catalog.apply(Change::Assignment(Arc::new(boot::Assignment {
             key,
@@ -23,27 +33,57 @@ fn admin() -> Admin {
             priority: 0,
         })));
     }
-    let boot = Arc::new(Boot::new(Arc::new(SharedCatalog::new(catalog)), ExtrinsicLabels::default(), None));
+    let boot = Arc::new(Boot::new(
+        Arc::new(SharedCatalog::new(catalog)),
+        ExtrinsicLabels::default(),
+        None,
+    ));
     boot.set_synced();
-    Admin { registry: Registry::default(), boot: Some(boot), parts: Vec::new(), told: CancellationToken::new() }
+    Admin {
+        registry: Registry::default(),
+        boot: Some(boot),
+        parts: Vec::new(),
+        told: CancellationToken::new(),
+    }
 }
 
 async fn get(path: &str, is_local: bool) -> (u16, String) {
     let request = Request::get(path).body(()).unwrap();
     let reply = admin().answer(&request, is_local);
     let status = reply.status().as_u16();
-    (status, String::from_utf8(reply.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    (
+        status,
+        String::from_utf8(
+            reply
+                .into_body()
+                .collect()
+                .await
+                .unwrap()
+                .to_bytes()
+                .to_vec(),
+        )
+        .unwrap(),
+    )
 }
 
 #[tokio::test]
 async fn scripts_configs_and_the_list_are_for_loopback_only() {
-    for path in ["/explain/script?serial=S1", "/explain/config/c?serial=S1", "/catalog"] {
+    for path in [
+        "/explain/script?serial=S1",
+        "/explain/config/c?serial=S1",
+        "/catalog",
+    ] {
         assert_eq!(get(path, false).await.0, 403, "{path}");
         assert_eq!(get(path, true).await.0, 200, "{path}");
     }
     assert_eq!(get("/explain?serial=S1", false).await.0, 200);
     assert_eq!(get("/explain/config/c?serial=S1", true).await.1, "S1");
-    assert!(get("/explain/script?serial=S1", true).await.1.contains("/config/12345678-"));
+    assert!(
+        get("/explain/script?serial=S1", true)
+            .await
+            .1
+            .contains("/config/12345678-")
+    );
 }
 
 #[tokio::test]
@@ -51,7 +91,10 @@ async fn the_list_has_no_ids_and_is_of_one_cluster_where_that_is_asked_for() {
     let (_, all) = get("/catalog", true).await;
     assert!(!all.contains("12345678"), "{all}");
     let list: serde_json::Value = serde_json::from_str(&all).unwrap();
-    assert_eq!(list["metadata"]["partitions"], serde_json::json!(["east", "west"]));
+    assert_eq!(
+        list["metadata"]["partitions"],
+        serde_json::json!(["east", "west"])
+    );
     assert_eq!(list["items"].as_array().unwrap().len(), 4);
     let (_, one) = get("/catalog?partition=west", true).await;
     let list: serde_json::Value = serde_json::from_str(&one).unwrap();
@@ -61,7 +104,13 @@ async fn the_list_has_no_ids_and_is_of_one_cluster_where_that_is_asked_for() {
 #[tokio::test]
 async fn what_can_not_be_rendered_says_why() {
     let (status, said) = get("/explain/config/c?mac=52:54:00:00:00:01", true).await;
-    assert!(status == 422 && said.contains("needs the label \"serial\""), "{said}");
+    assert!(
+        status == 422 && said.contains("needs the label \"serial\""),
+        "{said}"
+    );
     let (status, said) = get("/explain/config/nothing?serial=S1", true).await;
-    assert!(status == 404 && said.contains("has no config \"nothing\""), "{said}");
+    assert!(
+        status == 404 && said.contains("has no config \"nothing\""),
+        "{said}"
+    );
 }

@@ -10,24 +10,50 @@ pub(super) fn write(diff: &Diff) -> String {
     if diff.is_empty() {
         return "**No machine boots anything else.**\n".to_owned();
     }
-    let mut out = format!("**{}.**\n\n| machines | before | after | differs |\n|---|---|---|---|\n", text::total(diff));
+    let mut out = format!(
+        "**{}.**\n\n| machines | before | after | differs |\n|---|---|---|---|\n",
+        text::total(diff)
+    );
     for group in diff.groups() {
         let (old, new) = words::profiles(group);
-        let row = [words::who(group), code(&old), code(&new), words::what(group)].map(|cell| cell.replace('|', "\\|"));
+        let row = [
+            words::who(group),
+            code(&old),
+            code(&new),
+            words::what(group),
+        ]
+        .map(|cell| cell.replace('|', "\\|"));
         put(&mut out, format_args!("| {} |\n", row.join(" | ")));
     }
     out += "\n<details><summary>Assignments, and a machine of each sort</summary>\n\n";
     for group in diff.groups() {
         let (old, new) = words::profiles(group);
-        put(&mut out, format_args!("- {}: {} to {}\n", words::who(group), code(&old), code(&new)));
-        put(&mut out, format_args!("  - Assignment {}\n", words::assignments(group)));
+        put(
+            &mut out,
+            format_args!(
+                "- {}: {} to {}\n",
+                words::who(group),
+                code(&old),
+                code(&new)
+            ),
+        );
+        put(
+            &mut out,
+            format_args!("  - Assignment {}\n", words::assignments(group)),
+        );
         for example in words::examples(group) {
             put(&mut out, format_args!("  - {}\n", code(&example)));
         }
     }
     out += "\n</details>\n";
     if diff.unexplored() > 0 {
-        put(&mut out, format_args!("\nNot all was looked at: {} combinations of labels were too many.\n", diff.unexplored()));
+        put(
+            &mut out,
+            format_args!(
+                "\nNot all was looked at: {} combinations of labels were too many.\n",
+                diff.unexplored()
+            ),
+        );
     }
     out
 }

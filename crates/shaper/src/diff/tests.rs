@@ -1,8 +1,15 @@
 use super::*;
 
 fn catalog(text: &str) -> Catalog {
-    let batch = Batch::of(vec![Source { name: "a.yaml".into(), text: text.into() }]);
-    let errors: Vec<_> = batch.faults.iter().filter(|(_, fault)| fault.rule.severity == review::Severity::Error).collect();
+    let batch = Batch::of(vec![Source {
+        name: "a.yaml".into(),
+        text: text.into(),
+    }]);
+    let errors: Vec<_> = batch
+        .faults
+        .iter()
+        .filter(|(_, fault)| fault.rule.severity == review::Severity::Error)
+        .collect();
     assert!(errors.is_empty(), "{errors:?}");
     batch.catalog
 }
@@ -46,9 +53,16 @@ fn between(old: &str, new: &str) -> Diff {
 
 #[test]
 fn ten_thousand_machines_that_change_alike_are_one_line() {
-    let machines = |role: &str| (0..10_000).map(|n| machine(&n.to_string(), role)).collect::<String>();
+    let machines = |role: &str| {
+        (0..10_000)
+            .map(|n| machine(&n.to_string(), role))
+            .collect::<String>()
+    };
     let profiles = named("a") + &named("b");
-    let diff = between(&(profiles.clone() + &machines("a")), &(profiles + &machines("b")));
+    let diff = between(
+        &(profiles.clone() + &machines("a")),
+        &(profiles + &machines("b")),
+    );
     assert_eq!(
         text::write(&diff, Style::plain()),
         "\
@@ -105,15 +119,31 @@ fn a_default_that_goes_over_named_machines_names_them() {
     let old = named("a") + &named("b") + &machine("1", "a");
     let default = "---\napiVersion: shaper.amahdha.com/v1alpha1\nkind: Assignment\nmetadata: {name: all}\nspec:\n  priority: 1\n  profileSelectors: {role: b}\n";
     let shown = text::write(&between(&old, &(old.clone() + default)), Style::plain());
-    assert!(shown.contains("1 serial number: default/a -> default/b\n"), "{shown}");
-    assert!(shown.contains("1 sort of machines known by labels alone: nothing -> default/b\n"), "{shown}");
+    assert!(
+        shown.contains("1 serial number: default/a -> default/b\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("1 sort of machines known by labels alone: nothing -> default/b\n"),
+        "{shown}"
+    );
 }
 
 #[test]
 fn an_object_takes_the_time_that_it_has_already() {
-    let old = machine("1", "a").replace("  name: m1", "  name: m1\n  creationTimestamp: 2026-01-01T00:00:00Z");
-    let new = aged(&catalog(&(machine("1", "a") + &machine("2", "a"))), &catalog(&old));
-    let created = |name: &str| new.assignment(&boot::ObjectKey::new("default", name)).unwrap().created;
+    let old = machine("1", "a").replace(
+        "  name: m1",
+        "  name: m1\n  creationTimestamp: 2026-01-01T00:00:00Z",
+    );
+    let new = aged(
+        &catalog(&(machine("1", "a") + &machine("2", "a"))),
+        &catalog(&old),
+    );
+    let created = |name: &str| {
+        new.assignment(&boot::ObjectKey::new("default", name))
+            .unwrap()
+            .created
+    };
     assert_eq!(created("m1").unwrap().to_string(), "2026-01-01T00:00:00Z");
     assert_eq!(created("m2"), None);
 }

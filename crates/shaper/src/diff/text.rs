@@ -17,20 +17,41 @@ pub(super) fn write(diff: &Diff, style: Style) -> String {
     }
     for group in diff.groups() {
         let (old, new) = words::profiles(group);
-        let boots = if old == new { format!("boots {new}, changed") } else { format!("{} -> {}", style.error(&old), style.good(&new)) };
-        put(&mut out, format_args!("{}: {boots}\n", style.strong(&words::who(group))));
-        put(&mut out, format_args!("  differs     {}\n", words::what(group)));
-        put(&mut out, format_args!("  Assignment  {}\n", words::assignments(group)));
+        let boots = if old == new {
+            format!("boots {new}, changed")
+        } else {
+            format!("{} -> {}", style.error(&old), style.good(&new))
+        };
+        put(
+            &mut out,
+            format_args!("{}: {boots}\n", style.strong(&words::who(group))),
+        );
+        put(
+            &mut out,
+            format_args!("  differs     {}\n", words::what(group)),
+        );
+        put(
+            &mut out,
+            format_args!("  Assignment  {}\n", words::assignments(group)),
+        );
         for (at, example) in words::examples(group).iter().enumerate() {
             let head = if at == 0 { "such as" } else { "" };
-            put(&mut out, format_args!("  {head:10}  {}\n", style.faint(example)));
+            put(
+                &mut out,
+                format_args!("  {head:10}  {}\n", style.faint(example)),
+            );
         }
         out.push('\n');
     }
     if diff.unexplored() > 0 {
         let warning = style.warning("not all was looked at");
         let many = count(diff.unexplored(), "combination");
-        put(&mut out, format_args!("{warning}: {many} of labels were too many; machines that present them may boot something else\n\n"));
+        put(
+            &mut out,
+            format_args!(
+                "{warning}: {many} of labels were too many; machines that present them may boot something else\n\n"
+            ),
+        );
     }
     put(&mut out, format_args!("{}\n", total(diff)));
     out
@@ -38,10 +59,21 @@ pub(super) fn write(diff: &Diff, style: Style) -> String {
 
 /// All groups in a sentence.
 pub(super) fn total(diff: &Diff) -> String {
-    let names =
-        |group: &Group| -> Vec<String> { group.uuids.iter().chain(&group.serial_numbers).chain(&group.mac_addresses).cloned().collect() };
+    let names = |group: &Group| -> Vec<String> {
+        group
+            .uuids
+            .iter()
+            .chain(&group.serial_numbers)
+            .chain(&group.mac_addresses)
+            .cloned()
+            .collect()
+    };
     let named: BTreeSet<String> = diff.groups().iter().flat_map(names).collect();
-    let sorts: usize = diff.groups().iter().map(|group| group.by_labels + group.twice_named).sum();
+    let sorts: usize = diff
+        .groups()
+        .iter()
+        .map(|group| group.by_labels + group.twice_named)
+        .sum();
     let named = match named.len() {
         0 => None,
         1 => Some("1 identity that a selector names".to_owned()),
@@ -49,7 +81,11 @@ pub(super) fn total(diff: &Diff) -> String {
     };
     let sorts = (sorts > 0).then(|| format!("{} by labels", count(sorts, "sort") + " of machines"));
     let whom: Vec<_> = named.into_iter().chain(sorts).collect();
-    format!("{} of change, for {}", count(diff.groups().len(), "kind"), whom.join(" and "))
+    format!(
+        "{} of change, for {}",
+        count(diff.groups().len(), "kind"),
+        whom.join(" and ")
+    )
 }
 
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {

@@ -6,17 +6,32 @@ use crate::console::{count, harmless};
 
 /// Which machines they are.
 pub(super) fn who(group: &Group) -> String {
-    let mut parts: Vec<String> =
-        [(group.uuids.len(), "uuid"), (group.serial_numbers.len(), "serial number"), (group.mac_addresses.len(), "MAC address")]
-            .into_iter()
-            .filter(|(n, _)| *n > 0)
-            .map(|(n, what)| if n > 1 && what == "MAC address" { format!("{n} MAC addresses") } else { count(n, what) })
-            .collect();
+    let mut parts: Vec<String> = [
+        (group.uuids.len(), "uuid"),
+        (group.serial_numbers.len(), "serial number"),
+        (group.mac_addresses.len(), "MAC address"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, what)| {
+        if n > 1 && what == "MAC address" {
+            format!("{n} MAC addresses")
+        } else {
+            count(n, what)
+        }
+    })
+    .collect();
     if group.by_labels > 0 {
-        parts.push(format!("{} known by labels alone", count(group.by_labels, "sort") + " of machines"));
+        parts.push(format!(
+            "{} known by labels alone",
+            count(group.by_labels, "sort") + " of machines"
+        ));
     }
     if group.twice_named > 0 {
-        parts.push(format!("{} that two Assignments name by different identities", count(group.twice_named, "sort") + " of machines"));
+        parts.push(format!(
+            "{} that two Assignments name by different identities",
+            count(group.twice_named, "sort") + " of machines"
+        ));
     }
     parts.join(", ")
 }
@@ -24,7 +39,11 @@ pub(super) fn who(group: &Group) -> String {
 /// What they boot before, and after.
 pub(super) fn profiles(group: &Group) -> (String, String) {
     let change = &group.change;
-    let name = |profile: &Option<boot::ObjectKey>| profile.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    let name = |profile: &Option<boot::ObjectKey>| {
+        profile
+            .as_ref()
+            .map_or_else(|| "nothing".to_owned(), ToString::to_string)
+    };
     (name(&change.old_profile), name(&change.new_profile))
 }
 
@@ -48,7 +67,13 @@ pub(super) fn what(group: &Group) -> String {
         match change.configs.as_slice() {
             [] => {}
             [one] => parts.push(format!("config {one}")),
-            more => parts.push(format!("configs {}", more.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))),
+            more => parts.push(format!(
+                "configs {}",
+                more.iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )),
         }
     }
     parts.join(", ")
@@ -58,24 +83,46 @@ pub(super) fn what(group: &Group) -> String {
 pub(super) fn assignments(group: &Group) -> String {
     let list = |named: &std::collections::BTreeSet<boot::ObjectKey>, all: usize| {
         let more = all - named.len();
-        let names = named.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let names = named
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
         match (named.is_empty(), more) {
             (true, _) => "none".to_owned(),
             (_, 0) => names,
             (_, more) => format!("{names} and {more} more"),
         }
     };
-    let (old, new) = (list(&group.old_assignments, group.assignments.0), list(&group.new_assignments, group.assignments.1));
-    if group.change.assignment == Move::Same { new } else { format!("{old} -> {new}") }
+    let (old, new) = (
+        list(&group.old_assignments, group.assignments.0),
+        list(&group.new_assignments, group.assignments.1),
+    );
+    if group.change.assignment == Move::Same {
+        new
+    } else {
+        format!("{old} -> {new}")
+    }
 }
 
 /// Some machines, each as `shaper explain` takes it.
 pub(super) fn examples(group: &Group) -> Vec<String> {
     let one = |example: &review::diff::Example| {
-        let query = if example.query.is_empty() { "a machine that says nothing of itself".to_owned() } else { harmless(&example.query) };
-        let extrinsic: String =
-            example.extrinsic.iter().map(|(key, value)| format!(" --extrinsic {}={}", harmless(key), harmless(value))).collect();
-        let presenting = if example.presenting.is_empty() { String::new() } else { format!("  ({})", harmless(&example.presenting)) };
+        let query = if example.query.is_empty() {
+            "a machine that says nothing of itself".to_owned()
+        } else {
+            harmless(&example.query)
+        };
+        let extrinsic: String = example
+            .extrinsic
+            .iter()
+            .map(|(key, value)| format!(" --extrinsic {}={}", harmless(key), harmless(value)))
+            .collect();
+        let presenting = if example.presenting.is_empty() {
+            String::new()
+        } else {
+            format!("  ({})", harmless(&example.presenting))
+        };
         format!("{query}{extrinsic}{presenting}")
     };
     group.examples.iter().map(one).collect()

@@ -6,11 +6,15 @@ use anyhow::bail;
 pub(super) fn of(given: Option<&str>, labels: &[(String, String)]) -> anyhow::Result<String> {
     let given = given.unwrap_or_default().trim();
     if given.is_empty() && labels.is_empty() {
-        bail!("say which machine: a query such as 'uuid=...&mac=...', a URL that holds one, or --label KEY=VALUE");
+        bail!(
+            "say which machine: a query such as 'uuid=...&mac=...', a URL that holds one, or --label KEY=VALUE"
+        );
     }
     let mut query = extract(given)?.to_owned();
     if query.contains("${") {
-        bail!("{query:?} holds a setting of iPXE, such as ${{uuid}}: write what the machine sends instead");
+        bail!(
+            "{query:?} holds a setting of iPXE, such as ${{uuid}}: write what the machine sends instead"
+        );
     }
     for (key, value) in labels {
         boot::query::append(&mut query, key, value);
@@ -23,7 +27,10 @@ fn extract(given: &str) -> anyhow::Result<&str> {
     if let Some((before, query)) = given.split_once('?') {
         // A query may hold a `?`, but not before its first `=`.
         if !before.contains('=') || before.contains("://") || before.contains('/') {
-            return Ok(query.split([' ', '"', '\'', '#']).next().unwrap_or_default());
+            return Ok(query
+                .split([' ', '"', '\'', '#'])
+                .next()
+                .unwrap_or_default());
         }
     }
     if given.contains("://") || given.starts_with('/') {

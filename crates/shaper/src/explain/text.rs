@@ -19,20 +19,49 @@ pub(super) fn write(explanation: &Value, style: Style) -> String {
         }
         Some("noProfile") => {
             let reason = word(&outcome["reason"]);
-            format!("{}: Assignment {} wins, but {reason}", style.error("boots nothing"), key(&outcome["assignment"]))
+            format!(
+                "{}: Assignment {} wins, but {reason}",
+                style.error("boots nothing"),
+                key(&outcome["assignment"])
+            )
         }
-        _ => format!("{}: {}", style.error("boots nothing"), word(&outcome["reason"])),
+        _ => format!(
+            "{}: {}",
+            style.error("boots nothing"),
+            word(&outcome["reason"])
+        ),
     };
     put(&mut out, format_args!("{answer}\n"));
     if outcome["conflict"] == true {
         let warning = style.warning("conflict");
-        put(&mut out, format_args!("{warning}: only age or name puts it before another; a priority would decide\n"));
+        put(
+            &mut out,
+            format_args!(
+                "{warning}: only age or name puts it before another; a priority would decide\n"
+            ),
+        );
     }
-    put(&mut out, format_args!("\n{}\n", style.strong("The machine")));
-    let labels: Vec<_> =
-        explanation["subject"].as_object().into_iter().flatten().map(|(key, value)| (harmless(key), word(value))).collect();
-    let width = labels.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
-    let placeholders: Vec<_> = explanation["placeholders"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    put(
+        &mut out,
+        format_args!("\n{}\n", style.strong("The machine")),
+    );
+    let labels: Vec<_> = explanation["subject"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (harmless(key), word(value)))
+        .collect();
+    let width = labels
+        .iter()
+        .map(|(key, _)| key.chars().count())
+        .max()
+        .unwrap_or(0);
+    let placeholders: Vec<_> = explanation["placeholders"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     for (key, value) in &labels {
         let note = if placeholders.contains(&key.as_str()) {
             style.warning("  a vendor's filler, which matches no selector")
@@ -50,32 +79,68 @@ pub(super) fn write(explanation: &Value, style: Style) -> String {
 }
 
 fn candidates(out: &mut String, explanation: &Value, style: Style) {
-    let all = explanation["candidates"].as_array().map_or(&[][..], Vec::as_slice);
+    let all = explanation["candidates"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
     if all.is_empty() {
         return;
     }
-    put(out, format_args!("\n{}\n", style.strong("Assignments, in order")));
+    put(
+        out,
+        format_args!("\n{}\n", style.strong("Assignments, in order")),
+    );
     let shown = &all[..all.len().min(MAX_SHOWN)];
-    let width = shown.iter().map(|one| key(&one["assignment"]).chars().count()).max().unwrap_or(0);
+    let width = shown
+        .iter()
+        .map(|one| key(&one["assignment"]).chars().count())
+        .max()
+        .unwrap_or(0);
     for one in shown {
-        row(out, &one["verdict"], &key(&one["assignment"]), width, &word(&one["reason"]), style);
+        row(
+            out,
+            &one["verdict"],
+            &key(&one["assignment"]),
+            width,
+            &word(&one["reason"]),
+            style,
+        );
     }
-    let more = all.len() - shown.len() + usize::try_from(explanation["omitted"].as_u64().unwrap_or(0)).unwrap_or(usize::MAX);
+    let more = all.len() - shown.len()
+        + usize::try_from(explanation["omitted"].as_u64().unwrap_or(0)).unwrap_or(usize::MAX);
     if more > 0 {
         put(out, format_args!("  ... and {more} more\n"));
     }
 }
 
 fn profiles(out: &mut String, explanation: &Value, style: Style) {
-    let all = explanation["profiles"].as_array().map_or(&[][..], Vec::as_slice);
+    let all = explanation["profiles"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
     if all.is_empty() {
         return;
     }
     let winner = key(&explanation["outcome"]["assignment"]);
-    put(out, format_args!("\n{}\n", style.strong(&format!("Profiles that {winner} selects"))));
-    let width = all.iter().map(|one| key(&one["profile"]).chars().count()).max().unwrap_or(0);
+    put(
+        out,
+        format_args!(
+            "\n{}\n",
+            style.strong(&format!("Profiles that {winner} selects"))
+        ),
+    );
+    let width = all
+        .iter()
+        .map(|one| key(&one["profile"]).chars().count())
+        .max()
+        .unwrap_or(0);
     for one in all {
-        row(out, &one["verdict"], &key(&one["profile"]), width, &word(&one["reason"]), style);
+        row(
+            out,
+            &one["verdict"],
+            &key(&one["profile"]),
+            width,
+            &word(&one["reason"]),
+            style,
+        );
     }
 }
 

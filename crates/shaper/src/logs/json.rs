@@ -28,7 +28,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         with_line(|line| {
             begin(line, SystemTime::now(), *event.metadata().level());
             event.record(&mut Fields(line));
@@ -113,12 +118,17 @@ fn timestamp(out: &mut String, now: SystemTime) {
         /// A second, and how it is written.
         static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
     }
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     LAST.with_borrow_mut(|(second, text)| {
         if *second != since.as_secs() {
             let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs());
             let whole = jiff::Timestamp::try_from(whole).unwrap_or(jiff::Timestamp::MAX);
-            (*second, *text) = (since.as_secs(), whole.strftime("%Y-%m-%dT%H:%M:%S").to_string());
+            (*second, *text) = (
+                since.as_secs(),
+                whole.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
+            );
         }
         out.push_str(text);
     });
@@ -155,7 +165,13 @@ fn has_special(text: &[u8]) -> bool {
     };
     match text.last_chunk() {
         // The last eight may be looked at twice.
-        Some(last) => text.as_chunks().0.iter().fold(special(*last), |found, eight| found | special(*eight)) != 0,
+        Some(last) => {
+            text.as_chunks()
+                .0
+                .iter()
+                .fold(special(*last), |found, eight| found | special(*eight))
+                != 0
+        }
         None => text.iter().any(|byte| ESCAPES[usize::from(*byte)] != 0),
     }
 }
@@ -209,7 +225,11 @@ impl Visit for Fields<'_> {
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON knows no infinity.
-        if value.is_finite() { self.plain(field, value) } else { self.plain(field, "null") }
+        if value.is_finite() {
+            self.plain(field, value)
+        } else {
+            self.plain(field, "null")
+        }
     }
 }
 
@@ -222,7 +242,10 @@ impl Escaped<'_> {
             return self.0.push_str(text);
         }
         let mut rest = text;
-        while let Some(at) = rest.bytes().position(|byte| ESCAPES[usize::from(byte)] != 0) {
+        while let Some(at) = rest
+            .bytes()
+            .position(|byte| ESCAPES[usize::from(byte)] != 0)
+        {
             self.0.push_str(&rest[..at]);
             let byte = rest.as_bytes()[at];
             self.0.push('\\');
@@ -268,7 +291,10 @@ mod tests {
     fn logged(log: impl FnOnce()) -> Value {
         let kept = Kept::default();
         let writer = kept.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).event_format(Json).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .event_format(Json)
+            .finish();
         tracing::subscriber::with_default(subscriber, log);
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.matches('\n').count(), 1, "{text:?} is one line");
@@ -282,7 +308,11 @@ mod tests {
                 for at in 0..len {
                     let mut text = vec![b'a'; len];
                     text[at] = byte;
-                    assert_eq!(has_special(&text), matches!(byte, ..0x20 | b'"' | b'\\'), "{byte} at {at} of {len}");
+                    assert_eq!(
+                        has_special(&text),
+                        matches!(byte, ..0x20 | b'"' | b'\\'),
+                        "{byte} at {at} of {len}"
+                    );
                 }
             }
         }
@@ -291,12 +321,25 @@ mod tests {
 
     #[test]
     fn whatever_a_field_holds_comes_out_of_the_json_again() {
-        for hostile in ["", "plain", "\"", "\\", "a\"b\\c\nd\te\r\u{0}\u{1f}\u{7f}", "é\u{2028}\u{1f600}", "${x}</script>"] {
-            let line = logged(|| tracing::info!(text = hostile, shown = %hostile, debug = ?hostile, "said"));
+        for hostile in [
+            "",
+            "plain",
+            "\"",
+            "\\",
+            "a\"b\\c\nd\te\r\u{0}\u{1f}\u{7f}",
+            "é\u{2028}\u{1f600}",
+            "${x}</script>",
+        ] {
+            let line = logged(
+                || tracing::info!(text = hostile, shown = %hostile, debug = ?hostile, "said"),
+            );
             assert_eq!(line["text"], *hostile);
             assert_eq!(line["shown"], *hostile);
             assert_eq!(line["debug"], *format!("{hostile:?}"));
-            assert_eq!((&line["message"], &line["level"]), (&"said".into(), &"INFO".into()));
+            assert_eq!(
+                (&line["message"], &line["level"]),
+                (&"said".into(), &"INFO".into())
+            );
         }
     }
 
@@ -331,8 +374,13 @@ mod tests {
             let key = boot::ObjectKey::new("ns", hostile).in_partition("east");
             request(&mut text, &line(hostile, &key));
             assert_eq!(text.matches('\n').count(), 1, "{text:?} is one line");
-            let Value::Object(mut said) = serde_json::from_str(&text).unwrap() else { panic!("{text} is no object") };
-            assert!(said.remove("timestamp").is_some_and(|time| time == "2026-11-23T16:00:00.000042Z"));
+            let Value::Object(mut said) = serde_json::from_str(&text).unwrap() else {
+                panic!("{text} is no object")
+            };
+            assert!(
+                said.remove("timestamp")
+                    .is_some_and(|time| time == "2026-11-23T16:00:00.000042Z")
+            );
             let expected = serde_json::json!({
                 "level": "WARN", "message": "refused", "route": "ipxe", "uuid": hostile, "serial": hostile,
                 "assignment": format!("east:ns/{hostile}"), "by": "uuid (other byte order)", "config": hostile, "status": 404,
@@ -346,12 +394,28 @@ mod tests {
     fn numbers_are_numbers_and_what_is_none_is_not_there() {
         let line = logged(|| {
             let (none, some) = (None::<&str>, Some("x"));
-            tracing::warn!(none, some, count = 3_u64, less = -3, yes = true, half = 0.5, endless = f64::INFINITY, r#type = "t", "numbers");
+            tracing::warn!(
+                none,
+                some,
+                count = 3_u64,
+                less = -3,
+                yes = true,
+                half = 0.5,
+                endless = f64::INFINITY,
+                r#type = "t",
+                "numbers"
+            );
         });
         assert_eq!(line["count"], 3);
         assert_eq!(line["less"], -3);
-        assert_eq!((&line["yes"], &line["half"], &line["endless"]), (&true.into(), &0.5.into(), &Value::Null));
-        assert_eq!((line.get("none"), &line["some"], &line["type"]), (None, &"x".into(), &"t".into()));
+        assert_eq!(
+            (&line["yes"], &line["half"], &line["endless"]),
+            (&true.into(), &0.5.into(), &Value::Null)
+        );
+        assert_eq!(
+            (line.get("none"), &line["some"], &line["type"]),
+            (None, &"x".into(), &"t".into())
+        );
     }
 
     #[test]
@@ -368,8 +432,14 @@ mod tests {
             timestamp(&mut text, SystemTime::UNIX_EPOCH + since);
             text
         };
-        assert_eq!(write(Duration::from_micros(1_795_449_600_000_042)), "2026-11-23T16:00:00.000042Z");
-        assert_eq!(write(Duration::from_nanos(999_999_999)), "1970-01-01T00:00:00.999999Z");
+        assert_eq!(
+            write(Duration::from_micros(1_795_449_600_000_042)),
+            "2026-11-23T16:00:00.000042Z"
+        );
+        assert_eq!(
+            write(Duration::from_nanos(999_999_999)),
+            "1970-01-01T00:00:00.999999Z"
+        );
         assert_eq!(write(Duration::ZERO), "1970-01-01T00:00:00.000000Z");
     }
 }

@@ -19,11 +19,21 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let has_colours = out.has_ansi_escapes();
-        begin(&mut out, SystemTime::now(), *event.metadata().level(), has_colours)?;
+        begin(
+            &mut out,
+            SystemTime::now(),
+            *event.metadata().level(),
+            has_colours,
+        )?;
         let line = match fields.field("message") {
             Some("tftp") => fields.transfer(),
             _ => fields.other(),
@@ -41,7 +51,11 @@ fn begin(out: &mut impl Write, at: SystemTime, level: Level, has_colours: bool) 
         _ => ("DEBUG", "2"),
     };
     let time = time_of_day(at);
-    if has_colours { write!(out, "{time} \x1b[{colour}m{name}\x1b[0m ") } else { write!(out, "{time} {name} ") }
+    if has_colours {
+        write!(out, "{time} \x1b[{colour}m{name}\x1b[0m ")
+    } else {
+        write!(out, "{time} {name} ")
+    }
 }
 
 /// Appends the line of a request, with the end of the line:
@@ -53,8 +67,15 @@ pub(super) fn request(out: &mut String, line: &api::Line<'_>, has_colours: bool)
 
 fn write_request(out: &mut String, line: &api::Line<'_>) -> fmt::Result {
     write!(out, "{} {}", line.status, line.route)?;
-    let own = [("uuid", line.uuid), ("serial", line.serial), ("mac", line.mac)];
-    match own.into_iter().find_map(|(name, value)| Some((name, value?))) {
+    let own = [
+        ("uuid", line.uuid),
+        ("serial", line.serial),
+        ("mac", line.mac),
+    ];
+    match own
+        .into_iter()
+        .find_map(|(name, value)| Some((name, value?)))
+    {
         Some((name, value)) => write!(out, " {name} {}", plain(value))?,
         None => write!(out, " from {}", line.peer)?,
     }
@@ -72,20 +93,36 @@ fn write_request(out: &mut String, line: &api::Line<'_>) -> fmt::Result {
     }
     match line.reason {
         Some(reason) => write!(out, ": {}", plain(reason))?,
-        None => write!(out, ", {} bytes to {} in {} us", line.bytes, line.peer, line.took_us)?,
+        None => write!(
+            out,
+            ", {} bytes to {} in {} us",
+            line.bytes, line.peer, line.took_us
+        )?,
     }
     writeln!(out, " [{}]", line.request)
 }
 
 /// What a machine says of itself must not write lines of its own, nor move the cursor.
 fn plain(text: &str) -> Cow<'_, str> {
-    if text.chars().all(|c| !c.is_control()) { text.into() } else { text.escape_debug().to_string().into() }
+    if text.chars().all(|c| !c.is_control()) {
+        text.into()
+    } else {
+        text.escape_debug().to_string().into()
+    }
 }
 
 /// Hours, minutes and seconds of UTC: a terminal shows the present, the JSON log has the date.
 fn time_of_day(at: SystemTime) -> String {
-    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()) % 86_400;
-    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    let seconds = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+        % 86_400;
+    format!(
+        "{:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
 }
 
 #[derive(Default)]
@@ -143,12 +180,21 @@ mod tests {
     use super::*;
 
     fn line(fields: &[(&'static str, &str)]) -> String {
-        Fields(fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()).transfer()
+        Fields(
+            fields
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned()))
+                .collect(),
+        )
+        .transfer()
     }
 
     #[test]
     fn a_request_is_a_sentence_and_stays_on_its_line() {
-        let (assignment, profile) = (boot::ObjectKey::new("default", "web-1"), boot::ObjectKey::new("default", "linux"));
+        let (assignment, profile) = (
+            boot::ObjectKey::new("default", "web-1"),
+            boot::ObjectKey::new("default", "linux"),
+        );
         let mut said = api::Line {
             at: SystemTime::now(),
             level: Level::INFO,
@@ -178,7 +224,10 @@ mod tests {
         assert_eq!(text(&said, false), sentence);
         assert_eq!(text(&said, true), format!("\x1b[0m{sentence}"));
         (said.serial, said.mac, said.status, said.reason) = (None, None, 404, Some("no\x1b[2J"));
-        assert_eq!(text(&said, false), " 404 ipxe from 192.0.2.7 gets default/linux by default/web-1 (serial): no\\u{1b}[2J [1234-a]\n");
+        assert_eq!(
+            text(&said, false),
+            " 404 ipxe from 192.0.2.7 gets default/linux by default/web-1 (serial): no\\u{1b}[2J [1234-a]\n"
+        );
     }
 
     #[test]
@@ -192,8 +241,19 @@ mod tests {
             ("blksize", "1432"),
             ("retransmits", "0"),
         ];
-        assert_eq!(line(&fields), "tftp ipxe.efi to 192.0.2.7:2070 completed, 1043456 bytes in 850 ms, blksize 1432");
-        let fields = [("file", "x"), ("peer", "192.0.2.7:2070"), ("outcome", "no_such_file"), ("detail", "File not found")];
-        assert_eq!(line(&fields), "tftp x to 192.0.2.7:2070 no_such_file: File not found");
+        assert_eq!(
+            line(&fields),
+            "tftp ipxe.efi to 192.0.2.7:2070 completed, 1043456 bytes in 850 ms, blksize 1432"
+        );
+        let fields = [
+            ("file", "x"),
+            ("peer", "192.0.2.7:2070"),
+            ("outcome", "no_such_file"),
+            ("detail", "File not found"),
+        ];
+        assert_eq!(
+            line(&fields),
+            "tftp x to 192.0.2.7:2070 no_such_file: File not found"
+        );
     }
 }

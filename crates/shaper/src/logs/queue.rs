@@ -73,7 +73,9 @@ impl Queue {
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let queue = Self(Arc::default());
         let shared = queue.0.clone();
-        thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_all(out))?;
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || shared.write_all(out))?;
         Ok(queue)
     }
 
@@ -85,7 +87,9 @@ impl Queue {
     pub(super) fn push(&self, line: &[u8]) {
         let put = DRAWERS.try_with(|drawers| {
             let mut drawers = drawers.borrow_mut();
-            let own = drawers.iter().position(|(queue, _)| Arc::ptr_eq(&queue.0, &self.0));
+            let own = drawers
+                .iter()
+                .position(|(queue, _)| Arc::ptr_eq(&queue.0, &self.0));
             let own = own.unwrap_or_else(|| {
                 drawers.push((self.clone(), self.0.new_drawer()));
                 drawers.len() - 1
@@ -142,7 +146,9 @@ impl Drop for Flush {
         state.is_ending = true;
         shared.is_idle.store(false, Ordering::Relaxed);
         shared.more.notify_one();
-        drop(shared.written.wait_timeout_while(state, PATIENCE, |state| state.is_writing || shared.has_any()));
+        drop(shared.written.wait_timeout_while(state, PATIENCE, |state| {
+            state.is_writing || shared.has_any()
+        }));
     }
 }
 
@@ -202,12 +208,22 @@ impl Shared {
             }
             if lost > 0 {
                 drop(state);
-                warn!(lines = lost, "lines of this log are lost here: whoever reads it was too slow");
+                warn!(
+                    lines = lost,
+                    "lines of this log are lost here: whoever reads it was too slow"
+                );
                 continue;
             }
             let until = Instant::now() + REST;
-            while let Some(left) = until.checked_duration_since(Instant::now()).filter(|_| !state.is_ending) {
-                state = self.more.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            while let Some(left) = until
+                .checked_duration_since(Instant::now())
+                .filter(|_| !state.is_ending)
+            {
+                state = self
+                    .more
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
             }
         }
     }
@@ -223,7 +239,10 @@ impl Shared {
             }
             let mut state = self.state();
             while self.is_idle.load(Ordering::Relaxed) {
-                state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self
+                    .more
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
@@ -235,7 +254,10 @@ impl Shared {
             let mut waiting = drawer.lock();
             lost += std::mem::take(&mut waiting.lost);
             if !waiting.text.is_empty() {
-                texts.push(std::mem::replace(&mut waiting.text, spare.pop().unwrap_or_default()));
+                texts.push(std::mem::replace(
+                    &mut waiting.text,
+                    spare.pop().unwrap_or_default(),
+                ));
             }
         }
         (texts, lost)
@@ -294,7 +316,11 @@ mod tests {
     fn slow() -> (Sender<()>, Arc<Mutex<Vec<u8>>>, Queue) {
         let (read, told) = channel();
         let seen = Arc::default();
-        (read, Arc::clone(&seen), Queue::start(Slow(told, seen)).unwrap())
+        (
+            read,
+            Arc::clone(&seen),
+            Queue::start(Slow(told, seen)).unwrap(),
+        )
     }
 
     fn log(mut queue: &Queue, line: &[u8]) {
@@ -304,7 +330,10 @@ mod tests {
     fn wait_until(what: &str, is: impl Fn() -> bool) {
         let asked = Instant::now();
         while !is() {
-            assert!(asked.elapsed() < Duration::from_secs(30), "{what}: not after 30 seconds");
+            assert!(
+                asked.elapsed() < Duration::from_secs(30),
+                "{what}: not after 30 seconds"
+            );
             thread::sleep(Duration::from_micros(200));
         }
     }
@@ -314,7 +343,9 @@ mod tests {
         let (read, seen, queue) = slow();
         drop(read);
         let flush = queue.flush_at_end();
-        let all: Vec<u8> = (0..10_000).flat_map(|number| format!("line {number}\n").into_bytes()).collect();
+        let all: Vec<u8> = (0..10_000)
+            .flat_map(|number| format!("line {number}\n").into_bytes())
+            .collect();
         for line in all.split_inclusive(|byte| *byte == b'\n') {
             log(&queue, line);
         }
@@ -344,7 +375,12 @@ mod tests {
             }
         });
         wait_until("all is written without an end", || {
-            seen.lock().unwrap().iter().filter(|byte| **byte == b'\n').count() == THREADS * LINES
+            seen.lock()
+                .unwrap()
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count()
+                == THREADS * LINES
         });
         drop(flush);
         let text = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
@@ -352,7 +388,11 @@ mod tests {
         for line in text.lines() {
             let (thread, number) = line.split_once(' ').unwrap();
             let next = &mut next[thread.parse::<usize>().unwrap()];
-            assert_eq!(number.parse(), Ok(*next), "{line:?} is in its place, and whole");
+            assert_eq!(
+                number.parse(),
+                Ok(*next),
+                "{line:?} is in its place, and whole"
+            );
             *next += 1;
         }
         assert_eq!(next, [LINES; THREADS]);
@@ -367,7 +407,9 @@ mod tests {
             // Some come when the thread has long been idle, and some as it falls idle.
             thread::sleep(REST + Duration::from_micros(number * 7));
             log(&queue, line.as_bytes());
-            wait_until("somebody tells the thread", || seen.lock().unwrap().ends_with(line.as_bytes()));
+            wait_until("somebody tells the thread", || {
+                seen.lock().unwrap().ends_with(line.as_bytes())
+            });
         }
     }
 
@@ -376,7 +418,9 @@ mod tests {
         let (read, seen, queue) = slow();
         for number in 0..20 {
             let queue = queue.clone();
-            thread::spawn(move || log(&queue, format!("{number}\n").as_bytes())).join().unwrap();
+            thread::spawn(move || log(&queue, format!("{number}\n").as_bytes()))
+                .join()
+                .unwrap();
         }
         assert_eq!(queue.0.drawers().len(), 1, "one thread at a time");
         drop(read);
@@ -389,17 +433,35 @@ mod tests {
     fn whoever_logs_does_not_wait_for_a_reader_that_does_not_read() {
         let (read, seen, queue) = slow();
         log(&queue, b"first\n");
-        wait_until("the thread is at the reader", || queue.0.state().is_writing && !queue.0.has_any());
+        wait_until("the thread is at the reader", || {
+            queue.0.state().is_writing && !queue.0.has_any()
+        });
         let line = vec![b'x'; 64 * 1024];
         for _ in 0..2 * MAX_BYTES / line.len() {
             log(&queue, &line);
         }
-        let lost = || queue.0.drawers().iter().map(|drawer| drawer.lock().lost).sum::<u64>();
+        let lost = || {
+            queue
+                .0
+                .drawers()
+                .iter()
+                .map(|drawer| drawer.lock().lost)
+                .sum::<u64>()
+        };
         assert!(lost() > 0, "there is no room for all of it");
-        assert!(queue.0.drawers().iter().all(|drawer| drawer.lock().text.len() <= MAX_BYTES));
+        assert!(
+            queue
+                .0
+                .drawers()
+                .iter()
+                .all(|drawer| drawer.lock().text.len() <= MAX_BYTES)
+        );
         drop(read);
         drop(queue.flush_at_end());
-        assert!(seen.lock().unwrap().len() >= MAX_BYTES, "what there was room for is not lost");
+        assert!(
+            seen.lock().unwrap().len() >= MAX_BYTES,
+            "what there was room for is not lost"
+        );
         assert_eq!(lost(), 0, "the loss is told once");
     }
 

@@ -59,7 +59,9 @@ impl Source {
     }
 
     fn is_json(&self) -> bool {
-        Path::new(&self.name).extension().is_some_and(|extension| extension == "json")
+        Path::new(&self.name)
+            .extension()
+            .is_some_and(|extension| extension == "json")
     }
 }
 
@@ -80,19 +82,33 @@ impl Batch {
             }
         }
         progress.expect("reading", files.len());
-        let opened: Vec<(Source, Option<Fault>)> = files.par_iter().map(|path| progress.count(|| open(path))).collect();
+        let opened: Vec<(Source, Option<Fault>)> = files
+            .par_iter()
+            .map(|path| progress.count(|| open(path)))
+            .collect();
         let (mut sources, mut faults) = (Vec::new(), Vec::new());
         for (source, fault) in opened {
             faults.extend(fault.map(|fault| (sources.len(), fault)));
             sources.push(source);
         }
         for (path, reason) in unreadable {
-            let reason = reason.trim_end_matches("; what was there before stays").to_owned();
+            let reason = reason
+                .trim_end_matches("; what was there before stays")
+                .to_owned();
             faults.push((sources.len(), Fault::file(None, reason)));
-            sources.push(Source { name: path.display().to_string(), text: String::new() });
+            sources.push(Source {
+                name: path.display().to_string(),
+                text: String::new(),
+            });
         }
-        let mut batch =
-            Self { sources, catalog: Catalog::new(), faults, places: HashMap::new(), refused: Vec::new(), unaccepted: Vec::new() };
+        let mut batch = Self {
+            sources,
+            catalog: Catalog::new(),
+            faults,
+            places: HashMap::new(),
+            refused: Vec::new(),
+            unaccepted: Vec::new(),
+        };
         batch.take(paths, progress);
         batch
     }
@@ -117,23 +133,41 @@ impl Batch {
         let assignments: Vec<_> = self.catalog.assignments().collect();
         let profiles: Vec<_> = self.catalog.profiles().collect();
         progress.expect("comparing", assignments.len() + profiles.len());
-        let of_assignments = assignments.par_iter().flat_map_iter(|assignment| progress.count(|| survey.assignment(assignment)));
+        let of_assignments = assignments
+            .par_iter()
+            .flat_map_iter(|assignment| progress.count(|| survey.assignment(assignment)));
         let mut findings: Vec<Finding> = of_assignments.collect();
-        findings.par_extend(profiles.par_iter().flat_map_iter(|profile| progress.count(|| survey.profile(profile))));
-        let placed =
-            findings.into_iter().filter(|finding| !self.is_of_refused(finding)).map(|finding| self.place(finding)).collect::<Vec<_>>();
+        findings.par_extend(
+            profiles
+                .par_iter()
+                .flat_map_iter(|profile| progress.count(|| survey.profile(profile))),
+        );
+        let placed = findings
+            .into_iter()
+            .filter(|finding| !self.is_of_refused(finding))
+            .map(|finding| self.place(finding))
+            .collect::<Vec<_>>();
         self.faults.extend(placed);
         self.sort();
     }
 
     /// How many errors and how many warnings there are.
     pub fn count(&self) -> (usize, usize) {
-        let errors = self.faults.iter().filter(|(_, fault)| fault.rule.severity == Severity::Error).count();
+        let errors = self
+            .faults
+            .iter()
+            .filter(|(_, fault)| fault.rule.severity == Severity::Error)
+            .count();
         (errors, self.faults.len() - errors)
     }
 
     fn take(&mut self, paths: &[PathBuf], progress: &Progress) {
-        let charts: Vec<PathBuf> = self.sources.iter().filter(|source| is_named(source, &["Chart"])).filter_map(parent).collect();
+        let charts: Vec<PathBuf> = self
+            .sources
+            .iter()
+            .filter(|source| is_named(source, &["Chart"]))
+            .filter_map(parent)
+            .collect();
         let mut pieces = Vec::new();
         for (at, source) in self.sources.iter().enumerate() {
             match purpose(source, &charts) {
@@ -143,21 +177,30 @@ impl Batch {
             }
         }
         progress.expect("checking", pieces.len());
-        let read = |piece: &Piece<'_>| progress.count(|| read::review(piece.text, piece.is_json, piece.above));
+        let read = |piece: &Piece<'_>| {
+            progress.count(|| read::review(piece.text, piece.is_json, piece.above))
+        };
         let read: Vec<(Contents, Vec<Fault>)> = pieces.par_iter().map(read).collect();
         let of: Vec<usize> = pieces.iter().map(|piece| piece.source).collect();
         let mut foreign = 0;
         for (at, (contents, faults)) in of.into_iter().zip(read) {
-            let helm = if faults.iter().any(|fault| fault.rule.severity == Severity::Error) {
+            let helm = if faults
+                .iter()
+                .any(|fault| fault.rule.severity == Severity::Error)
+            {
                 read::helm_hint(&self.sources[at].text).trim_start_matches("; ")
             } else {
                 ""
             };
             let hinted = |fault: Fault| match fault.help {
-                None if !helm.is_empty() && !fault.reason.contains("helm template") => Fault { help: Some(helm.to_owned()), ..fault },
+                None if !helm.is_empty() && !fault.reason.contains("helm template") => Fault {
+                    help: Some(helm.to_owned()),
+                    ..fault
+                },
                 _ => fault,
             };
-            self.faults.extend(faults.into_iter().map(|fault| (at, hinted(fault))));
+            self.faults
+                .extend(faults.into_iter().map(|fault| (at, hinted(fault))));
             foreign += contents.foreign.len();
             self.refused.extend(contents.refused);
             self.unaccepted.extend(contents.unaccepted);
@@ -165,7 +208,9 @@ impl Batch {
                 self.insert(at, spots, object);
             }
         }
-        if self.catalog.assignment_count() + self.catalog.profile_count() == 0 && self.count().0 == 0 {
+        if self.catalog.assignment_count() + self.catalog.profile_count() == 0
+            && self.count().0 == 0
+        {
             self.say_nothing_is_there(paths, foreign);
         }
         self.sort();
@@ -180,7 +225,10 @@ impl Batch {
         if let Some((first, there)) = self.places.get(&name) {
             let first = format!("{}:{}", self.sources[*first].name, there.object.line);
             let reason = format!("{name} is there already, at {first}; remove one of them");
-            let fault = Fault { object: Some(Box::new(name)), ..Fault::new(&rule::TWICE, Some(spots.name), reason) };
+            let fault = Fault {
+                object: Some(Box::new(name)),
+                ..Fault::new(&rule::TWICE, Some(spots.name), reason)
+            };
             return self.faults.push((at, fault));
         }
         self.places.insert(name, (at, spots));
@@ -190,15 +238,29 @@ impl Batch {
     /// Whether what is missed is there, and only wrong, which is told already.
     fn is_of_refused(&self, finding: &Finding) -> bool {
         let key = finding.object.key();
-        let beside = self.refused.iter().filter(|(name, _)| name.key().namespace == key.namespace);
+        let beside = self
+            .refused
+            .iter()
+            .filter(|(name, _)| name.key().namespace == key.namespace);
         match &finding.object {
-            Name::Assignment(_) if finding.rule.id == rule::NO_PROFILE.id || finding.rule.id == rule::NO_PROFILE_FOR_ARCH.id => {
-                let Some(assignment) = self.catalog.assignment(key) else { return false };
-                beside.into_iter().any(|(name, labels)| matches!(name, Name::Profile(_)) && labels.contain(&assignment.profiles))
+            Name::Assignment(_)
+                if finding.rule.id == rule::NO_PROFILE.id
+                    || finding.rule.id == rule::NO_PROFILE_FOR_ARCH.id =>
+            {
+                let Some(assignment) = self.catalog.assignment(key) else {
+                    return false;
+                };
+                beside.into_iter().any(|(name, labels)| {
+                    matches!(name, Name::Profile(_)) && labels.contain(&assignment.profiles)
+                })
             }
             Name::Profile(_) if finding.rule.id == rule::UNREACHED.id => {
-                let Some(profile) = self.catalog.profile(key) else { return false };
-                beside.into_iter().any(|(name, selectors)| matches!(name, Name::Assignment(_)) && profile.labels.contain(selectors))
+                let Some(profile) = self.catalog.profile(key) else {
+                    return false;
+                };
+                beside.into_iter().any(|(name, selectors)| {
+                    matches!(name, Name::Assignment(_)) && profile.labels.contain(selectors)
+                })
             }
             _ => false,
         }
@@ -206,28 +268,66 @@ impl Batch {
 
     /// A finding among others, at its place in a file.
     fn place(&self, finding: Finding) -> (usize, Fault) {
-        let (at, spots) = self.places.get(&finding.object).copied().unwrap_or_default();
+        let (at, spots) = self
+            .places
+            .get(&finding.object)
+            .copied()
+            .unwrap_or_default();
         let spot = match finding.field.to_string().as_str() {
             "spec.subjectSelectors" => spots.subject_selectors,
             "spec.profileSelectors" => spots.profile_selectors,
             "metadata.labels" => spots.labels,
             _ => spots.name,
         };
-        let Finding { rule, object, field, message, help, .. } = finding;
-        (at, Fault { spot: Some(spot), rule, object: Some(Box::new(object)), field, reason: message, help })
+        let Finding {
+            rule,
+            object,
+            field,
+            message,
+            help,
+            ..
+        } = finding;
+        (
+            at,
+            Fault {
+                spot: Some(spot),
+                rule,
+                object: Some(Box::new(object)),
+                field,
+                reason: message,
+                help,
+            },
+        )
     }
 
     /// A folder that holds nothing may be the wrong one, and a check that finds nothing wrong there is worse than none.
     fn say_nothing_is_there(&mut self, paths: &[PathBuf], foreign: usize) {
-        let named: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-        let named = if named.is_empty() { "what was given".to_owned() } else { named.join(", ") };
-        let reason = match (self.sources.len(), foreign) {
-            (0, _) => format!("there is no *.yaml, *.yml or *.json file below {named}; is this the folder that holds the manifests?"),
-            (_, 0) => format!("there is no Profile and no Assignment in {named}"),
-            (_, n) => format!("there is no Profile and no Assignment in {named}, only {n} objects of other kinds"),
+        let named: Vec<_> = paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        let named = if named.is_empty() {
+            "what was given".to_owned()
+        } else {
+            named.join(", ")
         };
-        self.faults.push((self.sources.len(), Fault::new(&rule::NO_MANIFESTS, None, reason)));
-        self.sources.push(Source { name: named, text: String::new() });
+        let reason = match (self.sources.len(), foreign) {
+            (0, _) => format!(
+                "there is no *.yaml, *.yml or *.json file below {named}; is this the folder that holds the manifests?"
+            ),
+            (_, 0) => format!("there is no Profile and no Assignment in {named}"),
+            (_, n) => format!(
+                "there is no Profile and no Assignment in {named}, only {n} objects of other kinds"
+            ),
+        };
+        self.faults.push((
+            self.sources.len(),
+            Fault::new(&rule::NO_MANIFESTS, None, reason),
+        ));
+        self.sources.push(Source {
+            name: named,
+            text: String::new(),
+        });
     }
 
     fn sort(&mut self) {
@@ -241,28 +341,50 @@ impl Batch {
 
 fn open(path: &Path) -> (Source, Option<Fault>) {
     let is_stdin = path == Path::new("-");
-    let name = if is_stdin { "<stdin>".to_owned() } else { path.display().to_string() };
+    let name = if is_stdin {
+        "<stdin>".to_owned()
+    } else {
+        path.display().to_string()
+    };
     let bytes = if is_stdin {
         let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .map(|_| bytes)
     } else {
         fs::read(path)
     };
     let failed = |reason: String| Some(Fault::file(None, reason));
     let (bytes, fault) = match bytes {
         Ok(bytes) if !is_stdin && bytes.len() as u64 > MAX_FILE_BYTES => {
-            let reason = format!("the file has {} bytes; split it into files of at most {MAX_FILE_BYTES} (64 MiB)", bytes.len());
+            let reason = format!(
+                "the file has {} bytes; split it into files of at most {MAX_FILE_BYTES} (64 MiB)",
+                bytes.len()
+            );
             (Vec::new(), failed(reason))
         }
         Ok(bytes) => (bytes, None),
         Err(error) => (Vec::new(), failed(format!("can't be read: {error}"))),
     };
     if fault.is_some() {
-        return (Source { name, text: String::new() }, fault);
+        return (
+            Source {
+                name,
+                text: String::new(),
+            },
+            fault,
+        );
     }
     match read::text(&bytes).map(str::to_owned) {
         Ok(text) => (Source { name, text }, None),
-        Err(fault) => (Source { name, text: String::new() }, Some(fault)),
+        Err(fault) => (
+            Source {
+                name,
+                text: String::new(),
+            },
+            Some(fault),
+        ),
     }
 }
 
@@ -278,16 +400,24 @@ enum Use {
 fn purpose(source: &Source, charts: &[PathBuf]) -> Use {
     let beside = parent(source);
     let maker = |reason: String| Use::Maker(Fault::new(&rule::UNRENDERED, None, reason));
-    let place = beside.as_deref().map_or_else(|| ".".to_owned(), |path| path.display().to_string());
+    let place = beside
+        .as_deref()
+        .map_or_else(|| ".".to_owned(), |path| path.display().to_string());
     if is_named(source, &["kustomization"]) {
         return maker(format!(
             "this is a kustomization: what it changes is not seen here; check what it makes, with `kustomize build {place} | shaper validate -`"
         ));
     }
-    match charts.iter().find(|chart| beside.as_ref().is_some_and(|beside| beside.starts_with(chart))) {
+    match charts.iter().find(|chart| {
+        beside
+            .as_ref()
+            .is_some_and(|beside| beside.starts_with(chart))
+    }) {
         Some(chart) if is_named(source, &["Chart"]) => {
             let chart = chart.display();
-            maker(format!("this is a Helm chart: check what it makes, with `helm template {chart} | shaper validate -`"))
+            maker(format!(
+                "this is a Helm chart: check what it makes, with `helm template {chart} | shaper validate -`"
+            ))
         }
         Some(_) => Use::Part,
         None => Use::Manifest,
@@ -296,21 +426,40 @@ fn purpose(source: &Source, charts: &[PathBuf]) -> Use {
 
 fn is_named(source: &Source, stems: &[&str]) -> bool {
     let path = Path::new(&source.name);
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    stems.contains(&stem) && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+    let stem = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default();
+    stems.contains(&stem)
+        && path
+            .extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 fn parent(source: &Source) -> Option<PathBuf> {
     let parent = Path::new(&source.name).parent()?;
-    Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
+    Some(if parent.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        parent.to_owned()
+    })
 }
 
 /// Pieces of whole documents. A line of three dashes ends a document wherever it stands (YAML 1.2.2, 9.1.2: c-forbidden).
 fn split(at: usize, source: &Source) -> Vec<Piece<'_>> {
     let text = source.text.as_str();
-    let piece = |text, above| Piece { source: at, text, is_json: source.is_json(), above };
+    let piece = |text, above| Piece {
+        source: at,
+        text,
+        is_json: source.is_json(),
+        above,
+    };
     // Directives hold for the document after them.
-    if source.is_json() || text.len() < 2 * PIECE_BYTES || text.starts_with('%') || text.contains("\n%") {
+    if source.is_json()
+        || text.len() < 2 * PIECE_BYTES
+        || text.starts_with('%')
+        || text.contains("\n%")
+    {
         return vec![piece(text, 0)];
     }
     let mut pieces = Vec::new();
@@ -320,7 +469,9 @@ fn split(at: usize, source: &Source) -> Vec<Piece<'_>> {
         while !text.is_char_boundary(from) {
             from += 1;
         }
-        let Some(end) = document_end(text, from) else { break };
+        let Some(end) = document_end(text, from) else {
+            break;
+        };
         pieces.push(piece(&text[start..end], above));
         above += read::lines(&text.as_bytes()[start..end]);
         start = end;
@@ -330,8 +481,11 @@ fn split(at: usize, source: &Source) -> Vec<Piece<'_>> {
 }
 
 fn document_end(text: &str, from: usize) -> Option<usize> {
-    let ends = text[from..].match_indices("\n---").map(|(at, _)| from + at + 1);
-    let is_marker = |at: &usize| text[at + 3..].starts_with(['\n', '\r', ' ', '\t']) || text.len() == at + 3;
+    let ends = text[from..]
+        .match_indices("\n---")
+        .map(|(at, _)| from + at + 1);
+    let is_marker =
+        |at: &usize| text[at + 3..].starts_with(['\n', '\r', ' ', '\t']) || text.len() == at + 3;
     ends.into_iter().find(is_marker)
 }
 

@@ -27,7 +27,14 @@ pub struct Fault {
 
 impl Fault {
     pub(super) fn new(rule: &'static Rule, spot: Option<Spot>, reason: impl Into<String>) -> Self {
-        Self { spot, rule, object: None, field: FieldPath::default(), reason: reason.into(), help: None }
+        Self {
+            spot,
+            rule,
+            object: None,
+            field: FieldPath::default(),
+            reason: reason.into(),
+            help: None,
+        }
     }
 
     /// Of the file itself: no object was found at this place.
@@ -38,21 +45,46 @@ impl Fault {
     /// A finding about the object that this node is.
     pub(super) fn found(finding: Finding, node: &Node<'_>, lines: &Lines<'_>) -> Self {
         let placed = finding.placed();
-        let Finding { rule, object, field, line, columns, message, help, is_key } = finding;
+        let Finding {
+            rule,
+            object,
+            field,
+            line,
+            columns,
+            message,
+            help,
+            is_key,
+        } = finding;
         let mut reason = message;
-        let mut spot = if is_key { node.key_spot_of(&field) } else { node.spot_of(&field) };
+        let mut spot = if is_key {
+            node.key_spot_of(&field)
+        } else {
+            node.spot_of(&field)
+        };
         if let Some(inner) = line {
             match node.line_in(&field, inner) {
                 Some((at, text)) => {
                     // What the line of the file has more than that of the text is its indentation.
-                    let indent = lines.get(at).chars().count().saturating_sub(text.chars().count());
-                    let columns = columns.map_or(0..0, |columns| indent + columns.start..indent + columns.end);
+                    let indent = lines
+                        .get(at)
+                        .chars()
+                        .count()
+                        .saturating_sub(text.chars().count());
+                    let columns = columns
+                        .map_or(0..0, |columns| indent + columns.start..indent + columns.end);
                     spot = Spot::new(at, columns);
                 }
                 None => reason = placed,
             }
         }
-        Self { spot: Some(spot), rule, object: Some(Box::new(object)), field, reason, help }
+        Self {
+            spot: Some(spot),
+            rule,
+            object: Some(Box::new(object)),
+            field,
+            reason,
+            help,
+        }
     }
 
     /// The line, where it is known.
@@ -82,18 +114,28 @@ pub(super) struct Lines<'t> {
 
 impl<'t> Lines<'t> {
     pub(super) fn of(text: &'t str, above: usize) -> Self {
-        Self { text, above, starts: std::cell::OnceCell::new() }
+        Self {
+            text,
+            above,
+            starts: std::cell::OnceCell::new(),
+        }
     }
 
     /// A line of the file, without its end. To YAML a carriage return alone ends one, too.
     fn get(&self, line: usize) -> &'t str {
         let starts = self.starts.get_or_init(|| {
             let bytes = self.text.as_bytes();
-            let ends = |at: &usize| bytes[*at] == b'\n' || bytes[*at] == b'\r' && bytes.get(at + 1) != Some(&b'\n');
+            let ends = |at: &usize| {
+                bytes[*at] == b'\n' || bytes[*at] == b'\r' && bytes.get(at + 1) != Some(&b'\n')
+            };
             let after = (0..bytes.len()).filter(ends).map(|at| at + 1);
             std::iter::once(0).chain(after).collect()
         });
-        let start = line.checked_sub(self.above + 1).and_then(|at| starts.get(at).copied());
-        start.and_then(|start| self.text[start..].split(['\n', '\r']).next()).unwrap_or_default()
+        let start = line
+            .checked_sub(self.above + 1)
+            .and_then(|at| starts.get(at).copied());
+        start
+            .and_then(|start| self.text[start..].split(['\n', '\r']).next())
+            .unwrap_or_default()
     }
 }

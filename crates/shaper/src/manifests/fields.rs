@@ -19,9 +19,13 @@ static ASSIGNMENT: LazyLock<Json> = LazyLock::new(|| schema(1));
 
 /// The schema of the kind at this place of [`crd::definitions`], with what is implied in an API server: the object's own metadata.
 fn schema(at: usize) -> Json {
-    let definition = serde_json::to_value(&crd::definitions()[at]).expect("a definition is made of maps with text keys");
+    let definition = serde_json::to_value(&crd::definitions()[at])
+        .expect("a definition is made of maps with text keys");
     let mut schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
-    let (text, texts) = (json!({ "type": "string" }), json!({ "type": "object", "additionalProperties": { "type": "string" } }));
+    let (text, texts) = (
+        json!({ "type": "string" }),
+        json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+    );
     let any = || json!({});
     schema["properties"]["apiVersion"] = text.clone();
     schema["properties"]["kind"] = text.clone();
@@ -43,7 +47,11 @@ pub(super) fn check(kind: Kind, object: &Node<'_>) -> Result<Json, Vec<Fault>> {
     };
     let mut check = Check { faults: Vec::new() };
     let value = check.value(object, object.spot, schema, Place::Object);
-    if check.faults.is_empty() { Ok(value) } else { Err(check.faults) }
+    if check.faults.is_empty() {
+        Ok(value)
+    } else {
+        Err(check.faults)
+    }
 }
 
 /// The way to a value, of which nothing is copied unless something is wrong there.
@@ -70,7 +78,10 @@ struct Check {
 
 impl Check {
     fn fault(&mut self, spot: Spot, path: Place<'_>, reason: &str) -> Json {
-        self.faults.push(Fault { field: path.field(), ..Fault::new(&rule::SCHEMA, Some(spot), reason) });
+        self.faults.push(Fault {
+            field: path.field(),
+            ..Fault::new(&rule::SCHEMA, Some(spot), reason)
+        });
         Json::Null
     }
 
@@ -92,75 +103,143 @@ impl Check {
             Value::Text { text, .. } => text,
             Value::Plain(text) => match meaning(text) {
                 Meaning::Text => text,
-                Meaning::Null => return self.fault(spot, path, " has no value; an empty text is \"\""),
+                Meaning::Null => {
+                    return self.fault(spot, path, " has no value; an empty text is \"\"");
+                }
                 Meaning::Boolean(is) => {
-                    return self.fault(spot, path, &format!(": {text} means {is} here; for the text, write \"{text}\""));
+                    return self.fault(
+                        spot,
+                        path,
+                        &format!(": {text} means {is} here; for the text, write \"{text}\""),
+                    );
                 }
                 Meaning::Integer(_) | Meaning::Number => {
-                    return self.fault(spot, path, &format!(": {text} is a number; for the text, write \"{text}\""));
+                    return self.fault(
+                        spot,
+                        path,
+                        &format!(": {text} is a number; for the text, write \"{text}\""),
+                    );
                 }
             },
             Value::List(_) => return self.fault(spot, path, " must be a text, but is a list"),
             Value::Map(_) => return self.fault(spot, path, " must be a text, but is a map"),
         };
-        let limit = |name: &str| schema[name].as_u64().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let limit = |name: &str| {
+            schema[name]
+                .as_u64()
+                .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
+        };
         // A character has a byte at least, so most texts need not be counted.
         if limit("maxLength").is_some_and(|most| text.len() > most && text.chars().count() > most) {
-            return self.fault(spot, path, &format!(" is longer than {} characters", limit("maxLength").unwrap_or_default()));
+            return self.fault(
+                spot,
+                path,
+                &format!(
+                    " is longer than {} characters",
+                    limit("maxLength").unwrap_or_default()
+                ),
+            );
         }
         if limit("minLength").is_some_and(|least| text.len() < least) {
             return self.fault(spot, path, " is empty");
         }
-        let choices: Vec<&str> = schema["enum"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+        let choices: Vec<&str> = schema["enum"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
+            .collect();
         if !choices.is_empty() && !choices.contains(&text.as_ref()) {
             let hint = did_you_mean(text, choices.iter().copied());
-            return self.fault(spot, path, &format!(": there is no {text:?}{hint}; there are {}", choices.join(", ")));
+            return self.fault(
+                spot,
+                path,
+                &format!(
+                    ": there is no {text:?}{hint}; there are {}",
+                    choices.join(", ")
+                ),
+            );
         }
         Json::from(text.as_ref())
     }
 
     fn integer(&mut self, node: &Node<'_>, spot: Spot, schema: &Json, path: Place<'_>) -> Json {
         let spot = node.spot_or(spot);
-        let Value::Plain(text) = &node.value else { return self.fault(spot, path, " must be a whole number, without quotes") };
+        let Value::Plain(text) = &node.value else {
+            return self.fault(spot, path, " must be a whole number, without quotes");
+        };
         let Meaning::Integer(integer) = meaning(text) else {
             return self.fault(spot, path, &format!(": {text:?} is no whole number"));
         };
         // The bounds of the schema are whole numbers, too.
-        #[allow(clippy::cast_possible_truncation, reason = "they are whole numbers of at most seven digits")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "they are whole numbers of at most seven digits"
+        )]
         let bound = |name: &str| schema[name].as_f64().map(|bound| bound as i64);
         match (bound("minimum"), bound("maximum")) {
-            (Some(least), Some(most)) if !(least..=most).contains(&integer) => {
-                self.fault(spot, path, &format!(": {integer} is not between {least} and {most}"))
-            }
+            (Some(least), Some(most)) if !(least..=most).contains(&integer) => self.fault(
+                spot,
+                path,
+                &format!(": {integer} is not between {least} and {most}"),
+            ),
             _ => Json::from(integer),
         }
     }
 
     fn list(&mut self, node: &Node<'_>, spot: Spot, schema: &Json, path: Place<'_>) -> Json {
-        let Value::List(items) = &node.value else { return self.fault(spot, path, " must be a list; start each item with `- `") };
-        let most = schema["maxItems"].as_u64().map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        let Value::List(items) = &node.value else {
+            return self.fault(spot, path, " must be a list; start each item with `- `");
+        };
+        let most = schema["maxItems"].as_u64().map_or(usize::MAX, |most| {
+            usize::try_from(most).unwrap_or(usize::MAX)
+        });
         if items.len() > most {
-            return self.fault(spot, path, &format!(" has {} items; it may have {most}", items.len()));
+            return self.fault(
+                spot,
+                path,
+                &format!(" has {} items; it may have {most}", items.len()),
+            );
         }
-        let item = |(i, item): (usize, &Node<'_>)| self.value(item, item.spot, &schema["items"], Place::Item(&path, i));
+        let item = |(i, item): (usize, &Node<'_>)| {
+            self.value(item, item.spot, &schema["items"], Place::Item(&path, i))
+        };
         items.iter().enumerate().map(item).collect()
     }
 
     fn object(&mut self, node: &Node<'_>, spot: Spot, schema: &Json, path: Place<'_>) -> Json {
-        let Value::Map(entries) = &node.value else { return self.fault(spot, path, " must be a map of keys and values") };
-        let most = schema["maxProperties"].as_u64().map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        let Value::Map(entries) = &node.value else {
+            return self.fault(spot, path, " must be a map of keys and values");
+        };
+        let most = schema["maxProperties"].as_u64().map_or(usize::MAX, |most| {
+            usize::try_from(most).unwrap_or(usize::MAX)
+        });
         if entries.len() > most {
-            return self.fault(spot, path, &format!(" has {} entries; it may have {most}", entries.len()));
+            return self.fault(
+                spot,
+                path,
+                &format!(" has {} entries; it may have {most}", entries.len()),
+            );
         }
         let mut object = Map::new();
         for entry in entries {
             let value = match schema["properties"].as_object() {
                 Some(known) => self.field(entry, known, path),
-                None => Some(self.value(&entry.node, entry.spot, &schema["additionalProperties"], Place::Entry(&path, &entry.key))),
+                None => Some(self.value(
+                    &entry.node,
+                    entry.spot,
+                    &schema["additionalProperties"],
+                    Place::Entry(&path, &entry.key),
+                )),
             };
             object.extend(value.map(|value| (entry.key.clone().into_owned(), value)));
         }
-        for required in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
+        for required in schema["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
+        {
             if !object.contains_key(required) {
                 self.fault(spot, Place::Entry(&path, required), " is missing");
             }
@@ -169,12 +248,21 @@ impl Check {
     }
 
     /// A field of an object. One without a value counts as absent, as it does in an API server.
-    fn field(&mut self, entry: &Entry<'_>, known: &Map<String, Json>, path: Place<'_>) -> Option<Json> {
+    fn field(
+        &mut self,
+        entry: &Entry<'_>,
+        known: &Map<String, Json>,
+        path: Place<'_>,
+    ) -> Option<Json> {
         let path = Place::Entry(&path, &entry.key);
         let Some(schema) = known.get(&*entry.key) else {
             let hint = did_you_mean(&entry.key, known.keys().map(String::as_str));
             let names: Vec<_> = known.keys().map(String::as_str).collect();
-            self.fault(entry.spot, path, &format!(": unknown field{hint}; there are {}", names.join(", ")));
+            self.fault(
+                entry.spot,
+                path,
+                &format!(": unknown field{hint}; there are {}", names.join(", ")),
+            );
             return None;
         };
         if entry.node.is_null() || schema["type"].is_null() {

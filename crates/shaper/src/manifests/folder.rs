@@ -64,13 +64,26 @@ impl Folder {
     /// A folder of which nothing was read yet. What it loses at once beyond these limits is kept until that is confirmed.
     pub fn new(dir: &Path, limits: Limits) -> Self {
         let (files, served, standing) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
-        Self { dir: dir.to_owned(), files, served, standing, twice: Vec::new(), guard: Guard::new(limits) }
+        Self {
+            dir: dir.to_owned(),
+            files,
+            served,
+            standing,
+            twice: Vec::new(),
+            guard: Guard::new(limits),
+        }
     }
 
     /// Reads the files that have changed.
     pub fn rescan(&mut self) -> Scan {
         let found = walk(&self.dir);
-        let is_kept = |path: &Path| found.files.contains_key(path) || found.unreadable.iter().any(|(above, _)| path.starts_with(above));
+        let is_kept = |path: &Path| {
+            found.files.contains_key(path)
+                || found
+                    .unreadable
+                    .iter()
+                    .any(|(above, _)| path.starts_with(above))
+        };
         let before = self.files.len();
         self.files.retain(|path, _| is_kept(path));
         let is_less = self.files.len() < before;
@@ -84,7 +97,13 @@ impl Folder {
         }
         let is_other = read > 0 || is_less || self.is_to_be_judged();
         let changes = if is_other { self.choose() } else { Vec::new() };
-        Scan { changes, problems: self.problems(&found), files: found.files.len(), read, is_other }
+        Scan {
+            changes,
+            problems: self.problems(&found),
+            files: found.files.len(),
+            read,
+            is_other,
+        }
     }
 
     /// What the guard keeps, although the folder lacks it.
@@ -113,17 +132,31 @@ impl Folder {
         let mut holders: HashMap<Name, Vec<(&PathBuf, usize, &Object)>> = HashMap::new();
         for (path, held) in &self.files {
             for (spots, object) in &held.good.objects {
-                holders.entry(object.name()).or_default().push((path, spots.object.line as usize, object));
+                holders.entry(object.name()).or_default().push((
+                    path,
+                    spots.object.line as usize,
+                    object,
+                ));
             }
         }
         let mut twice = Vec::new();
         let choose = |(name, holders): (Name, Vec<(&PathBuf, usize, &Object)>)| {
             let before = self.served.get(&name).map(|(path, _)| path);
-            let at = holders.iter().position(|(path, ..)| Some(*path) == before).unwrap_or(0);
+            let at = holders
+                .iter()
+                .position(|(path, ..)| Some(*path) == before)
+                .unwrap_or(0);
             let (path, _, object) = holders[at];
             for (other, line, _) in holders.iter().filter(|(other, ..)| *other != path) {
-                let reason = format!("{name} is in {} as well, which is served; remove one of them", path.display());
-                twice.push(Problem { file: (*other).clone(), line: Some(*line), reason });
+                let reason = format!(
+                    "{name} is in {} as well, which is served; remove one of them",
+                    path.display()
+                );
+                twice.push(Problem {
+                    file: (*other).clone(),
+                    line: Some(*line),
+                    reason,
+                });
             }
             (name, (path.clone(), object.clone()))
         };
@@ -140,17 +173,32 @@ impl Folder {
         let mut good: Option<HashSet<Name>> = None;
         for (path, held) in &self.files {
             for (claim, _) in &held.claims {
-                let unaccepted = Unaccepted { claim: claim.clone(), fault: Box::default() };
+                let unaccepted = Unaccepted {
+                    claim: claim.clone(),
+                    fault: Box::default(),
+                };
                 let name = unaccepted.name();
-                let Some((_, object)) = self.served.get(&name) else { continue };
-                let all = || self.files.values().flat_map(|held| &held.good.objects).map(|(_, object)| object.name()).collect();
-                if !good.get_or_insert_with(all).contains(&name) && !unaccepted.is_another_than(object.created()) {
+                let Some((_, object)) = self.served.get(&name) else {
+                    continue;
+                };
+                let all = || {
+                    self.files
+                        .values()
+                        .flat_map(|held| &held.good.objects)
+                        .map(|(_, object)| object.name())
+                        .collect()
+                };
+                if !good.get_or_insert_with(all).contains(&name)
+                    && !unaccepted.is_another_than(object.created())
+                {
                     found.push((path.clone(), object.clone()));
                 }
             }
         }
         for (path, object) in found {
-            let Some(held) = self.files.get_mut(&path) else { continue };
+            let Some(held) = self.files.get_mut(&path) else {
+                continue;
+            };
             held.good.objects.push((Spots::default(), object));
         }
     }
@@ -159,15 +207,26 @@ impl Folder {
     fn stand_ins(&self, chosen: &Served) -> BTreeMap<Name, Arc<Unaccepted>> {
         let mut standing = BTreeMap::new();
         for (path, held) in &self.files {
-            let Some(first) = held.faults.first() else { continue };
+            let Some(first) = held.faults.first() else {
+                continue;
+            };
             let file = path.strip_prefix(&self.dir).unwrap_or(path).display();
             for (claim, own) in &held.claims {
                 let fault = match (own, first.line()) {
                     (Some(own), _) => format!("{file}: {own}"),
-                    (None, Some(line)) => format!("nothing of {file} is taken while it is broken, at line {line}: {}", first.sentence()),
-                    (None, None) => format!("nothing of {file} is taken while it is broken: {}", first.sentence()),
+                    (None, Some(line)) => format!(
+                        "nothing of {file} is taken while it is broken, at line {line}: {}",
+                        first.sentence()
+                    ),
+                    (None, None) => format!(
+                        "nothing of {file} is taken while it is broken: {}",
+                        first.sentence()
+                    ),
                 };
-                let unaccepted = Unaccepted { claim: claim.clone(), fault: fault.into() };
+                let unaccepted = Unaccepted {
+                    claim: claim.clone(),
+                    fault: fault.into(),
+                };
                 let name = unaccepted.name();
                 if !chosen.contains_key(&name) {
                     standing.entry(name).or_insert_with(|| Arc::new(unaccepted));
@@ -178,7 +237,11 @@ impl Folder {
     }
 
     /// An empty folder is more likely one that is not mounted than a wish.
-    fn keep_what_is_lost(&mut self, chosen: &mut Served, standing: &mut BTreeMap<Name, Arc<Unaccepted>>) {
+    fn keep_what_is_lost(
+        &mut self,
+        chosen: &mut Served,
+        standing: &mut BTreeMap<Name, Arc<Unaccepted>>,
+    ) {
         let mut known = Known::default();
         let mut lost = BTreeSet::new();
         for name in self.served.keys().chain(self.standing.keys()) {
@@ -212,12 +275,24 @@ impl Folder {
         }
     }
 
-    fn replace(&mut self, chosen: Served, standing: BTreeMap<Name, Arc<Unaccepted>>) -> Vec<Change> {
+    fn replace(
+        &mut self,
+        chosen: Served,
+        standing: BTreeMap<Name, Arc<Unaccepted>>,
+    ) -> Vec<Change> {
         let known = self.served.keys().chain(self.standing.keys());
-        let gone = known.filter(|name| !chosen.contains_key(*name) && !standing.contains_key(*name)).map(|name| name.clone().gone());
-        let new = chosen.iter().filter(|(name, (_, object))| self.served.get(*name).is_none_or(|(_, before)| before != object));
+        let gone = known
+            .filter(|name| !chosen.contains_key(*name) && !standing.contains_key(*name))
+            .map(|name| name.clone().gone());
+        let new = chosen.iter().filter(|(name, (_, object))| {
+            self.served
+                .get(*name)
+                .is_none_or(|(_, before)| before != object)
+        });
         let new = new.map(|(_, (_, object))| object.change());
-        let stands = standing.iter().filter(|(name, unaccepted)| self.standing.get(*name) != Some(*unaccepted));
+        let stands = standing
+            .iter()
+            .filter(|(name, unaccepted)| self.standing.get(*name) != Some(*unaccepted));
         let stands = stands.map(|(_, unaccepted)| Change::Unaccepted(unaccepted.clone()));
         let changes = gone.chain(new).chain(stands).collect();
         (self.served, self.standing) = (chosen, standing);
@@ -226,10 +301,21 @@ impl Folder {
 
     fn problems(&self, found: &Found) -> Vec<Problem> {
         let faults = self.files.iter().flat_map(|(path, held)| {
-            held.faults.iter().map(|fault| Problem { file: path.clone(), line: fault.line(), reason: fault.sentence() })
+            held.faults.iter().map(|fault| Problem {
+                file: path.clone(),
+                line: fault.line(),
+                reason: fault.sentence(),
+            })
         });
-        let unreadable = found.unreadable.iter().map(|(path, reason)| Problem { file: path.clone(), line: None, reason: reason.clone() });
-        let mut problems: Vec<_> = faults.chain(unreadable).chain(self.twice.iter().cloned()).collect();
+        let unreadable = found.unreadable.iter().map(|(path, reason)| Problem {
+            file: path.clone(),
+            line: None,
+            reason: reason.clone(),
+        });
+        let mut problems: Vec<_> = faults
+            .chain(unreadable)
+            .chain(self.twice.iter().cloned())
+            .collect();
         problems.sort();
         problems
     }
@@ -247,21 +333,34 @@ impl Held {
             }
             Ok(Opened::TooLarge(bytes, stamp)) => {
                 self.stamp = Some(stamp);
-                let reason = format!("the file has {bytes} bytes; split it into files of at most {MAX_FILE_BYTES} (64 MiB)");
+                let reason = format!(
+                    "the file has {bytes} bytes; split it into files of at most {MAX_FILE_BYTES} (64 MiB)"
+                );
                 (self.faults, self.claims) = (vec![Fault::file(None, reason)], Vec::new());
             }
             // The next scan sees what it has become.
             Ok(Opened::Changing) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.faults = vec![Fault::file(None, format!("can't be read: {error}; what it held before stays"))],
+            Err(error) => {
+                self.faults = vec![Fault::file(
+                    None,
+                    format!("can't be read: {error}; what it held before stays"),
+                )]
+            }
         }
     }
 
     fn take(&mut self, path: &Path, bytes: &[u8]) {
-        let is_json = path.extension().is_some_and(|extension| extension == "json");
+        let is_json = path
+            .extension()
+            .is_some_and(|extension| extension == "json");
         match read::read(bytes, is_json) {
             Ok(contents) => {
-                for foreign in contents.foreign.iter().filter(|foreign| !self.good.foreign.contains(foreign)) {
+                for foreign in contents
+                    .foreign
+                    .iter()
+                    .filter(|foreign| !self.good.foreign.contains(foreign))
+                {
                     info!(file = %path.display(), object = foreign, "not shaper's: ignored");
                 }
                 self.good = contents;
@@ -288,9 +387,15 @@ fn open(path: &Path) -> io::Result<Opened> {
         return Ok(Opened::TooLarge(metadata.len(), stamp));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-    (&mut file).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    (&mut file)
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)?;
     let is_same = Stamp::of(&file.metadata()?) == stamp && bytes.len() as u64 == metadata.len();
-    Ok(if is_same { Opened::Whole(bytes, stamp) } else { Opened::Changing })
+    Ok(if is_same {
+        Opened::Whole(bytes, stamp)
+    } else {
+        Opened::Changing
+    })
 }
 
 #[cfg(test)]

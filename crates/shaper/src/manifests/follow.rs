@@ -50,7 +50,14 @@ impl Follow {
     pub fn new(dir: &Path) -> Self {
         let (sender, signs) = channel();
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-        let mut follow = Self { dir, sender, signs, watcher: None, watched: None, woken: None };
+        let mut follow = Self {
+            dir,
+            sender,
+            signs,
+            watcher: None,
+            watched: None,
+            woken: None,
+        };
         follow.watch();
         follow
     }
@@ -66,7 +73,11 @@ impl Follow {
         // What changed before the new watch was set was not heard.
         let is_another = identity(&self.dir) != self.watched && self.watch();
         if !is_another {
-            match self.signs.recv_timeout(RESCAN.max(look * IDLE_SHARE).min(at_most.unwrap_or(Duration::MAX))) {
+            match self.signs.recv_timeout(
+                RESCAN
+                    .max(look * IDLE_SHARE)
+                    .min(at_most.unwrap_or(Duration::MAX)),
+            ) {
                 Ok(()) => self.settle(),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
@@ -95,31 +106,38 @@ impl Follow {
 }
 
 fn identity(dir: &Path) -> Option<(u64, u64)> {
-    fs::metadata(dir).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    fs::metadata(dir)
+        .ok()
+        .map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn watcher(dir: &Path, sender: Sender<()>) -> notify::Result<RecommendedWatcher> {
     let below = dir.to_owned();
     // The folder above may be a busy one, of which only our own is meant.
-    let is_meant = move |event: &notify::Event| event.need_rescan() || event.paths.iter().any(|path| path.starts_with(&below));
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-        // Reading the files ourselves is no change.
-        Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
-        Ok(event) if !is_meant(&event) => {}
-        heard => {
-            if let Err(error) = heard {
-                debug!(%error, "the watch of the folder complains");
+    let is_meant = move |event: &notify::Event| {
+        event.need_rescan() || event.paths.iter().any(|path| path.starts_with(&below))
+    };
+    let mut watcher =
+        notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+            // Reading the files ourselves is no change.
+            Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
+            Ok(event) if !is_meant(&event) => {}
+            heard => {
+                if let Err(error) = heard {
+                    debug!(%error, "the watch of the folder complains");
+                }
+                // Nobody waits any more when the process ends.
+                let _ = sender.send(());
             }
-            // Nobody waits any more when the process ends.
-            let _ = sender.send(());
-        }
-    })?;
+        })?;
     if let Some(above) = dir.parent() {
         watcher.watch(above, RecursiveMode::NonRecursive)?;
     }
     // A folder that is not there yet is seen when it is made.
     match watcher.watch(dir, RecursiveMode::Recursive) {
-        Err(error) if !matches!(error.kind, notify::ErrorKind::PathNotFound) && dir.exists() => Err(error),
+        Err(error) if !matches!(error.kind, notify::ErrorKind::PathNotFound) && dir.exists() => {
+            Err(error)
+        }
         _ => Ok(watcher),
     }
 }

@@ -65,9 +65,16 @@ pub(super) struct Broken {
 
 /// Reads a file. All of its faults are found, as far as they don't hide each other.
 pub(super) fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Broken> {
-    let text = text(bytes).map_err(|fault| Broken { faults: vec![fault], claims: Vec::new() })?;
+    let text = text(bytes).map_err(|fault| Broken {
+        faults: vec![fault],
+        claims: Vec::new(),
+    })?;
     let mut reading = Reading::default();
-    if let Err(fault) = if is_json { reading.json(text) } else { reading.yaml(text, 0) } {
+    if let Err(fault) = if is_json {
+        reading.json(text)
+    } else {
+        reading.yaml(text, 0)
+    } {
         reading.faults.push(fault);
     }
     reading.end()
@@ -75,8 +82,15 @@ pub(super) fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Broken> {
 
 /// Reads a text that stands below so many lines of its file, and says all that there is to say of each object: errors and warnings.
 pub(super) fn review(text: &str, is_json: bool, above: usize) -> (Contents, Vec<Fault>) {
-    let mut reading = Reading { is_review: true, ..Reading::default() };
-    if let Err(fault) = if is_json { reading.json(text) } else { reading.yaml(text, above) } {
+    let mut reading = Reading {
+        is_review: true,
+        ..Reading::default()
+    };
+    if let Err(fault) = if is_json {
+        reading.json(text)
+    } else {
+        reading.yaml(text, above)
+    } {
         reading.faults.push(fault);
     }
     (reading.contents, reading.faults)
@@ -85,11 +99,17 @@ pub(super) fn review(text: &str, is_json: bool, above: usize) -> (Contents, Vec<
 pub(super) fn text(bytes: &[u8]) -> Result<&str, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let line = lines(&bytes[..error.valid_up_to()]) + 1;
-        Fault::file(Some(Spot::line(line)), "the file is not UTF-8; save it as UTF-8")
+        Fault::file(
+            Some(Spot::line(line)),
+            "the file is not UTF-8; save it as UTF-8",
+        )
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
-        return Err(Fault::file(None, "the file is empty; remove it, or write its objects"));
+        return Err(Fault::file(
+            None,
+            "the file is empty; remove it, or write its objects",
+        ));
     }
     Ok(text)
 }
@@ -115,7 +135,10 @@ impl Reading {
     fn yaml(&mut self, text: &str, above: usize) -> Result<(), Fault> {
         let mut documents = Documents::of(text, above);
         let lines = Lines::of(text, above);
-        let hinted = |fault: Fault| Fault { reason: fault.reason + helm_hint(text), ..fault };
+        let hinted = |fault: Fault| Fault {
+            reason: fault.reason + helm_hint(text),
+            ..fault
+        };
         while let Some(document) = documents.next().map_err(hinted)? {
             if !document.is_null() {
                 self.document(&document, &lines);
@@ -141,8 +164,14 @@ impl Reading {
     }
 
     fn document(&mut self, document: &Node<'_>, lines: &Lines<'_>) {
-        let is_list = document.get("kind").and_then(Node::text).is_some_and(|kind| kind.ends_with("List"));
-        let items = document.get("items").filter(|_| is_list).map(|items| &items.value);
+        let is_list = document
+            .get("kind")
+            .and_then(Node::text)
+            .is_some_and(|kind| kind.ends_with("List"));
+        let items = document
+            .get("items")
+            .filter(|_| is_list)
+            .map(|items| &items.value);
         match items {
             Some(Value::List(items)) => items.iter().for_each(|item| self.object(item, lines)),
             _ => self.object(document, lines),
@@ -168,12 +197,17 @@ impl Reading {
                 Ok(object) => self.contents.objects.push((spots(node), object)),
                 Err(faults) => {
                     let sentence = faults.first().map(Fault::sentence);
-                    self.claims.extend(claim(kind, node).map(|claim| (claim, sentence)));
+                    self.claims
+                        .extend(claim(kind, node).map(|claim| (claim, sentence)));
                     self.faults.extend(faults);
                 }
             },
             Ok(None) => {
-                let name = node.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::text).unwrap_or("without a name");
+                let name = node
+                    .get("metadata")
+                    .and_then(|metadata| metadata.get("name"))
+                    .and_then(Node::text)
+                    .unwrap_or("without a name");
                 let kind = node.get("kind").and_then(Node::text).unwrap_or_default();
                 self.contents.foreign.push(format!("{kind} {name}"));
             }
@@ -182,9 +216,20 @@ impl Reading {
     }
 
     fn refuse(&mut self, kind: Kind, node: &Node<'_>, faults: &[Fault]) {
-        self.contents.refused.push((name(kind, node), labels(kind, node)));
-        let fault = faults.iter().find(|fault| fault.rule.severity == Severity::Error).map(Fault::sentence).unwrap_or_default();
-        self.contents.unaccepted.extend(claim(kind, node).map(|claim| Unaccepted { claim, fault: fault.into() }));
+        self.contents
+            .refused
+            .push((name(kind, node), labels(kind, node)));
+        let fault = faults
+            .iter()
+            .find(|fault| fault.rule.severity == Severity::Error)
+            .map(Fault::sentence)
+            .unwrap_or_default();
+        self.contents
+            .unaccepted
+            .extend(claim(kind, node).map(|claim| Unaccepted {
+                claim,
+                fault: fault.into(),
+            }));
     }
 
     fn end(mut self) -> Result<Contents, Broken> {
@@ -192,49 +237,82 @@ impl Reading {
         for (spots, object) in &self.contents.objects {
             let (identity, line) = (object.name(), spots.object.line);
             if let Some(first) = seen.insert(identity.clone(), line) {
-                let reason = format!("{identity} is in this file twice, at lines {first} and {line}; remove one");
-                self.faults.push(Fault::new(&rule::TWICE, Some(spots.object), reason));
+                let reason = format!(
+                    "{identity} is in this file twice, at lines {first} and {line}; remove one"
+                );
+                self.faults
+                    .push(Fault::new(&rule::TWICE, Some(spots.object), reason));
             }
         }
         if self.faults.is_empty() {
             return Ok(self.contents);
         }
-        self.faults.sort_by_cached_key(|fault| (fault.line(), fault.sentence()));
+        self.faults
+            .sort_by_cached_key(|fault| (fault.line(), fault.sentence()));
         let more = self.faults.len().saturating_sub(MAX_FAULTS);
         self.faults.truncate(MAX_FAULTS);
         if more > 0 {
-            self.faults.push(Fault::file(None, format!("there are {more} more errors")));
+            self.faults
+                .push(Fault::file(None, format!("there are {more} more errors")));
         }
         let mut claims = self.claims;
-        claims.extend(self.contents.objects.iter().map(|(_, object)| (object.claim(), None)));
-        Err(Broken { faults: self.faults, claims })
+        claims.extend(
+            self.contents
+                .objects
+                .iter()
+                .map(|(_, object)| (object.claim(), None)),
+        );
+        Err(Broken {
+            faults: self.faults,
+            claims,
+        })
     }
 }
 
 /// Which of our kinds an object is of; nothing where it is of another API group.
 fn kind(node: &Node<'_>) -> Result<Option<Kind>, Fault> {
     let at = |field: &str| Some(node.spot_of(&crd::FieldPath::of([field])));
-    let field = |name: &str| node.get(name).and_then(Node::text).filter(|text| !text.is_empty());
+    let field = |name: &str| {
+        node.get(name)
+            .and_then(Node::text)
+            .filter(|text| !text.is_empty())
+    };
     let (Some(kind), Some(version)) = (field("kind"), field("apiVersion")) else {
-        let reason = format!("this is no manifest: it needs apiVersion: {API_VERSION} and kind: {}", Kind::NAMES.join(" or "));
-        return Err(Fault::file(Some(Spot::line(node.spot.line as usize)), reason));
+        let reason = format!(
+            "this is no manifest: it needs apiVersion: {API_VERSION} and kind: {}",
+            Kind::NAMES.join(" or ")
+        );
+        return Err(Fault::file(
+            Some(Spot::line(node.spot.line as usize)),
+            reason,
+        ));
     };
     let (group, version) = version.split_once('/').unwrap_or(("", version));
     let known = Kind::named(kind);
     if group != GROUP {
         let is_meant = known.is_some() || nearest(group, [GROUP]).is_some();
         return if is_meant {
-            Err(Fault::file(at("apiVersion"), format!("{kind} is in apiVersion {API_VERSION}, not in {group:?}")))
+            Err(Fault::file(
+                at("apiVersion"),
+                format!("{kind} is in apiVersion {API_VERSION}, not in {group:?}"),
+            ))
         } else {
             Ok(None)
         };
     }
     if known.is_none() {
-        let reason = format!("unknown kind {kind}{}; there are {}", did_you_mean(kind, Kind::NAMES), Kind::NAMES.join(" and "));
+        let reason = format!(
+            "unknown kind {kind}{}; there are {}",
+            did_you_mean(kind, Kind::NAMES),
+            Kind::NAMES.join(" and ")
+        );
         return Err(Fault::file(at("kind"), reason));
     }
     if version != VERSION {
-        return Err(Fault::file(at("apiVersion"), format!("unknown version {version} of {GROUP}; write apiVersion: {API_VERSION}")));
+        return Err(Fault::file(
+            at("apiVersion"),
+            format!("unknown version {version} of {GROUP}; write apiVersion: {API_VERSION}"),
+        ));
     }
     Ok(known)
 }
@@ -242,22 +320,39 @@ fn kind(node: &Node<'_>) -> Result<Option<Kind>, Fault> {
 fn convert(kind: Kind, node: &Node<'_>) -> Result<Object, Vec<Fault>> {
     let json = fields::check(kind, node)?;
     let invalid = |error: Invalid| {
-        let line = error.line_in_field().and_then(|inner| node.line_in(&error.field(), inner));
-        let spot = line.map_or_else(|| node.spot_of(&error.field()), |(line, _)| Spot::line(line));
+        let line = error
+            .line_in_field()
+            .and_then(|inner| node.line_in(&error.field(), inner));
+        let spot = line.map_or_else(
+            || node.spot_of(&error.field()),
+            |(line, _)| Spot::line(line),
+        );
         vec![Fault::new(&rule::CONVERSION, Some(spot), error.to_string())]
     };
     match kind {
-        Kind::Profile => crd::profile(&typed(json, node)?).map(|profile| Object::Profile(Arc::new(profile))).map_err(invalid),
-        Kind::Assignment => {
-            crd::assignment(&typed(json, node)?).map(|assignment| Object::Assignment(Arc::new(assignment))).map_err(invalid)
-        }
+        Kind::Profile => crd::profile(&typed(json, node)?)
+            .map(|profile| Object::Profile(Arc::new(profile)))
+            .map_err(invalid),
+        Kind::Assignment => crd::assignment(&typed(json, node)?)
+            .map(|assignment| Object::Assignment(Arc::new(assignment)))
+            .map_err(invalid),
     }
 }
 
 /// The object, if it can be served, and all that there is to say of it.
-fn reviewed(kind: Kind, node: &Node<'_>, lines: &Lines<'_>) -> Result<(Option<Object>, Vec<Fault>), Vec<Fault>> {
+fn reviewed(
+    kind: Kind,
+    node: &Node<'_>,
+    lines: &Lines<'_>,
+) -> Result<(Option<Object>, Vec<Fault>), Vec<Fault>> {
     let named = |faults: Vec<Fault>| {
-        faults.into_iter().map(|fault| Fault { object: Some(Box::new(name(kind, node))), ..fault }).collect::<Vec<_>>()
+        faults
+            .into_iter()
+            .map(|fault| Fault {
+                object: Some(Box::new(name(kind, node))),
+                ..fault
+            })
+            .collect::<Vec<_>>()
     };
     let json = fields::check(kind, node).map_err(named)?;
     let (object, findings) = match kind {
@@ -266,17 +361,31 @@ fn reviewed(kind: Kind, node: &Node<'_>, lines: &Lines<'_>) -> Result<(Option<Ob
             (object.map(Object::Profile), findings)
         }
         Kind::Assignment => {
-            let Reviewed { object, findings } = review::assignment(&typed(json, node).map_err(named)?);
+            let Reviewed { object, findings } =
+                review::assignment(&typed(json, node).map_err(named)?);
             (object.map(Object::Assignment), findings)
         }
     };
-    Ok((object, findings.into_iter().map(|finding| Fault::found(finding, node, lines)).collect()))
+    Ok((
+        object,
+        findings
+            .into_iter()
+            .map(|finding| Fault::found(finding, node, lines))
+            .collect(),
+    ))
 }
 
 /// The name that an object gives itself, as far as it does.
 fn name(kind: Kind, node: &Node<'_>) -> Name {
-    let text = |field: &str| node.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Node::text);
-    let key = ObjectKey::new(text("namespace").unwrap_or(crd::DEFAULT_NAMESPACE), text("name").unwrap_or_default());
+    let text = |field: &str| {
+        node.get("metadata")
+            .and_then(|metadata| metadata.get(field))
+            .and_then(Node::text)
+    };
+    let key = ObjectKey::new(
+        text("namespace").unwrap_or(crd::DEFAULT_NAMESPACE),
+        text("name").unwrap_or_default(),
+    );
     match kind {
         Kind::Profile => Name::Profile(key),
         Kind::Assignment => Name::Assignment(key),
@@ -298,18 +407,30 @@ fn loose(node: &Node<'_>) -> serde_json::Value {
         Value::Plain(text) if meaning(text) == Meaning::Null => serde_json::Value::Null,
         Value::Plain(text) | Value::Text { text, .. } => text.as_ref().into(),
         Value::List(items) => items.iter().map(loose).collect(),
-        Value::Map(entries) => entries.iter().map(|entry| (entry.key.to_string(), loose(&entry.node))).collect(),
+        Value::Map(entries) => entries
+            .iter()
+            .map(|entry| (entry.key.to_string(), loose(&entry.node)))
+            .collect(),
     }
 }
 
 /// The labels of a Profile, and those that an Assignment selects, as far as they can be read.
 fn labels(kind: Kind, node: &Node<'_>) -> boot::Labels {
     let map = match kind {
-        Kind::Profile => node.get("metadata").and_then(|metadata| metadata.get("labels")),
-        Kind::Assignment => node.get("spec").and_then(|spec| spec.get("profileSelectors")),
+        Kind::Profile => node
+            .get("metadata")
+            .and_then(|metadata| metadata.get("labels")),
+        Kind::Assignment => node
+            .get("spec")
+            .and_then(|spec| spec.get("profileSelectors")),
     };
-    let Some(Value::Map(entries)) = map.map(|map| &map.value) else { return boot::Labels::default() };
-    let labels = entries.iter().filter_map(|entry| Some((entry.key.to_string(), entry.node.text()?.to_owned()))).collect();
+    let Some(Value::Map(entries)) = map.map(|map| &map.value) else {
+        return boot::Labels::default();
+    };
+    let labels = entries
+        .iter()
+        .filter_map(|entry| Some((entry.key.to_string(), entry.node.text()?.to_owned())))
+        .collect();
     boot::profile::normalise_labels(&labels)
 }
 
@@ -328,16 +449,34 @@ fn spots(node: &Node<'_>) -> Spots {
 fn typed<T: DeserializeOwned>(json: serde_json::Value, node: &Node<'_>) -> Result<T, Vec<Fault>> {
     serde_json::from_value(json).map_err(|error| {
         let spot = node.spot_of(&crd::FieldPath::of(["metadata", "creationTimestamp"]));
-        vec![Fault::new(&rule::CONVERSION, Some(spot), format!("metadata: {error}"))]
+        vec![Fault::new(
+            &rule::CONVERSION,
+            Some(spot),
+            format!("metadata: {error}"),
+        )]
     })
 }
 
 /// Jinja has none of these, so that the templates of a Profile are not taken for Helm's.
 pub(super) fn helm_hint(text: &str) -> &'static str {
-    const SIGNS: [&str; 10] =
-        ["{{ .", "{{.", "{{- .", "{{ if ", "{{- if ", "{{- end", "{{- range ", "{{- with ", "{{ include ", "{{- include "];
+    const SIGNS: [&str; 10] = [
+        "{{ .",
+        "{{.",
+        "{{- .",
+        "{{ if ",
+        "{{- if ",
+        "{{- end",
+        "{{- range ",
+        "{{- with ",
+        "{{ include ",
+        "{{- include ",
+    ];
     let is_helm = SIGNS.iter().any(|sign| text.contains(sign));
-    if is_helm { "; this looks like a Helm template: render it first, with `helm template`" } else { "" }
+    if is_helm {
+        "; this looks like a Helm template: render it first, with `helm template`"
+    } else {
+        ""
+    }
 }
 
 // === impl Kind ===
@@ -346,7 +485,11 @@ impl Kind {
     const NAMES: [&str; 2] = ["Profile", "Assignment"];
 
     fn named(name: &str) -> Option<Self> {
-        [Self::Profile, Self::Assignment].into_iter().zip(Self::NAMES).find(|(_, known)| *known == name).map(|(kind, _)| kind)
+        [Self::Profile, Self::Assignment]
+            .into_iter()
+            .zip(Self::NAMES)
+            .find(|(_, known)| *known == name)
+            .map(|(kind, _)| kind)
     }
 }
 
@@ -372,8 +515,16 @@ impl Object {
     fn claim(&self) -> Claim {
         match self {
             Self::Profile(profile) => {
-                let labels = profile.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-                Claim::Profile(Arc::new(Profile::claim(profile.key.clone(), profile.created, &labels)))
+                let labels = profile
+                    .labels
+                    .iter()
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect();
+                Claim::Profile(Arc::new(Profile::claim(
+                    profile.key.clone(),
+                    profile.created,
+                    &labels,
+                )))
             }
             Self::Assignment(assignment) => Claim::Assignment(assignment.clone()),
         }

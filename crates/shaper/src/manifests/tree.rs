@@ -72,7 +72,13 @@ impl<'t> Documents<'t> {
     /// The documents of a text that stands below so many lines of its file.
     pub(super) fn of(text: &'t str, above: usize) -> Self {
         let options = granit_parser::options! { emit_comments: false };
-        Self { parser: Parser::new_from_str_with_options(text, options), above, anchors: HashMap::new(), nodes: 0, repeated: 0 }
+        Self {
+            parser: Parser::new_from_str_with_options(text, options),
+            above,
+            anchors: HashMap::new(),
+            nodes: 0,
+            repeated: 0,
+        }
     }
 
     /// The next document, or nothing at the end.
@@ -93,14 +99,22 @@ impl<'t> Documents<'t> {
     fn event(&mut self) -> Result<Option<(Event<'t>, Span)>, Fault> {
         let above = self.above;
         let invalid = |error: granit_parser::ScanError| {
-            let (line, column) = (above + error.marker().line().max(1), error.marker().col() + 1);
-            Fault::file(Some(Spot::new(line, column..column + 1)), format!("no valid YAML: {}", error.info()))
+            let (line, column) = (
+                above + error.marker().line().max(1),
+                error.marker().col() + 1,
+            );
+            Fault::file(
+                Some(Spot::new(line, column..column + 1)),
+                format!("no valid YAML: {}", error.info()),
+            )
         };
         self.parser.next_event().transpose().map_err(invalid)
     }
 
     fn node(&mut self, depth: usize) -> Result<Node<'t>, Fault> {
-        let (event, span) = self.event()?.ok_or_else(|| Fault::file(None, "no valid YAML: the file ends too early"))?;
+        let (event, span) = self
+            .event()?
+            .ok_or_else(|| Fault::file(None, "no valid YAML: the file ends too early"))?;
         self.node_of(event, span, depth)
     }
 
@@ -108,15 +122,23 @@ impl<'t> Documents<'t> {
         let spot = Spot::of(&span, self.above);
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return Err(Fault::file(Some(spot), format!("more than {MAX_NODES} values in one document; split it")));
+            return Err(Fault::file(
+                Some(spot),
+                format!("more than {MAX_NODES} values in one document; split it"),
+            ));
         }
         if depth > MAX_DEPTH {
-            return Err(Fault::file(Some(spot), format!("maps and lists are nested more than {MAX_DEPTH} deep")));
+            return Err(Fault::file(
+                Some(spot),
+                format!("maps and lists are nested more than {MAX_DEPTH} deep"),
+            ));
         }
         let before = self.nodes;
         let (anchor, value) = match event {
             Event::Alias(id) => return self.repeat(id, spot),
-            Event::Scalar(text, style, anchor, tag) => (anchor, scalar(text, style, tag.as_deref(), spot)?),
+            Event::Scalar(text, style, anchor, tag) => {
+                (anchor, scalar(text, style, tag.as_deref(), spot)?)
+            }
             Event::SequenceStart(_, anchor, tag) => {
                 check_tag(tag.as_deref(), "seq", spot)?;
                 (anchor, self.list(depth)?)
@@ -140,12 +162,20 @@ impl<'t> Documents<'t> {
     fn repeat(&mut self, anchor: usize, spot: Spot) -> Result<Node<'t>, Fault> {
         let size = match self.anchors.get(&anchor) {
             Some((_, size)) => *size,
-            None => return Err(Fault::file(Some(spot), "this alias stands for a value that it is in itself")),
+            None => {
+                return Err(Fault::file(
+                    Some(spot),
+                    "this alias stands for a value that it is in itself",
+                ));
+            }
         };
         self.spend(size, spot)?;
         self.nodes += size;
         let (node, _) = &self.anchors[&anchor];
-        Ok(Node { spot, value: node.value.clone() })
+        Ok(Node {
+            spot,
+            value: node.value.clone(),
+        })
     }
 
     fn spend(&mut self, size: usize, spot: Spot) -> Result<(), Fault> {
@@ -153,7 +183,9 @@ impl<'t> Documents<'t> {
         if self.repeated > MAX_REPEATED {
             return Err(Fault::file(
                 Some(spot),
-                format!("aliases repeat more than {MAX_REPEATED} values; write them out in several files"),
+                format!(
+                    "aliases repeat more than {MAX_REPEATED} values; write them out in several files"
+                ),
             ));
         }
         Ok(())
@@ -187,10 +219,15 @@ impl<'t> Documents<'t> {
                     continue;
                 }
                 Value::Plain(text) | Value::Text { text, .. } => text,
-                Value::List(_) | Value::Map(_) => return Err(Fault::file(Some(spot), "the key of a map must be a text")),
+                Value::List(_) | Value::Map(_) => {
+                    return Err(Fault::file(Some(spot), "the key of a map must be a text"));
+                }
             };
             if let Some(first) = seen.insert(key.clone(), spot.line) {
-                let reason = format!("{key:?} is in this map twice, at lines {first} and {}; remove one", spot.line);
+                let reason = format!(
+                    "{key:?} is in this map twice, at lines {first} and {}; remove one",
+                    spot.line
+                );
                 return Err(Fault::file(Some(spot), reason));
             }
             entries.push(Entry { key, spot, node });
@@ -203,7 +240,11 @@ impl<'t> Documents<'t> {
 }
 
 /// `<<: *alias`: the entries of another map, but for those that are here already.
-fn merge<'t>(node: Node<'t>, entries: &mut Vec<Entry<'t>>, seen: &mut HashMap<Cow<'t, str>, u32>) -> Result<(), Fault> {
+fn merge<'t>(
+    node: Node<'t>,
+    entries: &mut Vec<Entry<'t>>,
+    seen: &mut HashMap<Cow<'t, str>, u32>,
+) -> Result<(), Fault> {
     match node.value {
         Value::Map(others) => {
             for other in others {
@@ -214,16 +255,29 @@ fn merge<'t>(node: Node<'t>, entries: &mut Vec<Entry<'t>>, seen: &mut HashMap<Co
             }
             Ok(())
         }
-        Value::List(maps) => maps.into_iter().try_for_each(|map| merge(map, entries, seen)),
-        _ => Err(Fault::file(Some(node.spot), "what << merges must be a map, or a list of maps")),
+        Value::List(maps) => maps
+            .into_iter()
+            .try_for_each(|map| merge(map, entries, seen)),
+        _ => Err(Fault::file(
+            Some(node.spot),
+            "what << merges must be a map, or a list of maps",
+        )),
     }
 }
 
-fn scalar<'t>(text: Cow<'t, str>, style: ScalarStyle, tag: Option<&Tag>, spot: Spot) -> Result<Value<'t>, Fault> {
+fn scalar<'t>(
+    text: Cow<'t, str>,
+    style: ScalarStyle,
+    tag: Option<&Tag>,
+    spot: Spot,
+) -> Result<Value<'t>, Fault> {
     match tag.map(|tag| tag.core_suffix()) {
         None if style == ScalarStyle::Plain => Ok(Value::Plain(text)),
         Some(Some("int" | "float" | "bool" | "null")) => Ok(Value::Plain(text)),
-        None | Some(Some("str")) => Ok(Value::Text { text, is_literal: style == ScalarStyle::Literal }),
+        None | Some(Some("str")) => Ok(Value::Text {
+            text,
+            is_literal: style == ScalarStyle::Literal,
+        }),
         Some(_) => Err(unknown_tag(tag, spot)),
     }
 }
@@ -237,7 +291,10 @@ fn check_tag(tag: Option<&Tag>, allowed: &str, spot: Spot) -> Result<(), Fault> 
 
 fn unknown_tag(tag: Option<&Tag>, spot: Spot) -> Fault {
     let tag = tag.map(Tag::original).unwrap_or_default();
-    Fault::file(Some(spot), format!("the tag {tag} has no meaning here; remove it"))
+    Fault::file(
+        Some(spot),
+        format!("the tag {tag} has no meaning here; remove it"),
+    )
 }
 
 // === impl Node ===
@@ -276,9 +333,13 @@ impl<'t> Node<'t> {
     pub(super) fn line_in(&self, field: &FieldPath, inner: usize) -> Option<(usize, &str)> {
         let (_, key, node) = self.follow(field);
         match &node?.value {
-            Value::Text { text, is_literal: true } => {
-                Some((key.line as usize + inner, text.split('\n').nth(inner - 1).unwrap_or_default()))
-            }
+            Value::Text {
+                text,
+                is_literal: true,
+            } => Some((
+                key.line as usize + inner,
+                text.split('\n').nth(inner - 1).unwrap_or_default(),
+            )),
             _ => None,
         }
     }
@@ -291,7 +352,9 @@ impl<'t> Node<'t> {
                 Step::Key(key) => node.entry(key).map(|entry| (&entry.node, entry.spot)),
                 Step::Index(index) => node.item(*index).map(|item| (item, item.spot)),
             };
-            let Some((below, at)) = next else { return (key, key, None) };
+            let Some((below, at)) = next else {
+                return (key, key, None);
+            };
             (node, key) = (below, at);
         }
         (node.spot_or(key), key, Some(node))
@@ -301,7 +364,10 @@ impl<'t> Node<'t> {
     pub(super) fn spot_or(&self, key: Spot) -> Spot {
         match &self.value {
             Value::Plain(text) if text.is_empty() => key,
-            Value::Plain(_) | Value::Text { is_literal: false, .. } if self.spot.end > 0 => self.spot,
+            Value::Plain(_)
+            | Value::Text {
+                is_literal: false, ..
+            } if self.spot.end > 0 => self.spot,
             _ => key,
         }
     }
@@ -327,7 +393,11 @@ impl Spot {
     /// Characters of a line.
     pub fn new(line: usize, columns: std::ops::Range<usize>) -> Self {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Self { line: number(line), start: number(columns.start), end: number(columns.end) }
+        Self {
+            line: number(line),
+            start: number(columns.start),
+            end: number(columns.end),
+        }
     }
 
     /// A line as a whole.
@@ -338,8 +408,15 @@ impl Spot {
     fn of(span: &Span, above: usize) -> Self {
         let (start, end) = (span.start, span.end);
         let column = start.col() + 1;
-        let end = if start.line() == end.line() && end.col() + 1 > column { end.col() + 1 } else { 0 };
-        Self::new(above + start.line(), if end == 0 { 0..0 } else { column..end })
+        let end = if start.line() == end.line() && end.col() + 1 > column {
+            end.col() + 1
+        } else {
+            0
+        };
+        Self::new(
+            above + start.line(),
+            if end == 0 { 0..0 } else { column..end },
+        )
     }
 }
 
@@ -356,24 +433,40 @@ pub(super) enum Meaning {
 
 /// What a text without quotes means.
 pub(super) fn meaning(text: &str) -> Meaning {
-    let Some(first) = text.bytes().next() else { return Meaning::Null };
+    let Some(first) = text.bytes().next() else {
+        return Meaning::Null;
+    };
     match text {
         "~" | "null" | "Null" | "NULL" => return Meaning::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => return Meaning::Boolean(true),
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N" => return Meaning::Boolean(false),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "-.inf" | "-.Inf" | "-.INF" | ".nan" | ".NaN" | ".NAN" => return Meaning::Number,
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => {
+            return Meaning::Boolean(true);
+        }
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N" => {
+            return Meaning::Boolean(false);
+        }
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "-.inf" | "-.Inf" | "-.INF" | ".nan" | ".NaN"
+        | ".NAN" => return Meaning::Number,
         _ => {}
     }
     // Words that Rust takes for numbers, such as `infinity`, start with a letter.
-    if !(first.is_ascii_digit() || matches!(first, b'+' | b'-' | b'.')) || text.bytes().skip(1).any(|b| b == b'n' || b == b'N') {
+    if !(first.is_ascii_digit() || matches!(first, b'+' | b'-' | b'.'))
+        || text.bytes().skip(1).any(|b| b == b'n' || b == b'N')
+    {
         return Meaning::Text;
     }
     let plain = text.replace('_', "");
     if let Ok(integer) = plain.parse() {
         return Meaning::Integer(integer);
     }
-    let in_base = |prefix, base| plain.strip_prefix(prefix).map(|digits| i64::from_str_radix(digits, base));
-    match in_base("0x", 16).or_else(|| in_base("0o", 8)).or_else(|| in_base("0b", 2)) {
+    let in_base = |prefix, base| {
+        plain
+            .strip_prefix(prefix)
+            .map(|digits| i64::from_str_radix(digits, base))
+    };
+    match in_base("0x", 16)
+        .or_else(|| in_base("0o", 8))
+        .or_else(|| in_base("0b", 2))
+    {
         Some(Ok(integer)) => Meaning::Integer(integer),
         _ if plain.parse::<f64>().is_ok() => Meaning::Number,
         _ => Meaning::Text,

@@ -51,8 +51,13 @@ impl Stamp {
     pub(super) fn is_settled(&self) -> bool {
         const STEP: Duration = Duration::from_millis(100);
         let (seconds, nanoseconds) = self.changed;
-        let since = Duration::new(seconds.try_into().unwrap_or_default(), nanoseconds.try_into().unwrap_or_default());
-        let age = SystemTime::UNIX_EPOCH.checked_add(since).and_then(|changed| changed.elapsed().ok());
+        let since = Duration::new(
+            seconds.try_into().unwrap_or_default(),
+            nanoseconds.try_into().unwrap_or_default(),
+        );
+        let age = SystemTime::UNIX_EPOCH
+            .checked_add(since)
+            .and_then(|changed| changed.elapsed().ok());
         // Without an age, the file is of the future: the clocks of an NFS server and ours differ.
         age.is_none_or(|age| age > STEP)
     }
@@ -69,7 +74,10 @@ impl Found {
         };
         let id = (metadata.dev(), metadata.ino());
         if above.contains(&id) {
-            return self.unreadable.push((dir.to_owned(), "the link leads back to a folder that it is in".to_owned()));
+            return self.unreadable.push((
+                dir.to_owned(),
+                "the link leads back to a folder that it is in".to_owned(),
+            ));
         }
         above.push(id);
         for entry in entries {
@@ -85,7 +93,9 @@ impl Found {
     fn look(&mut self, path: &Path, above: &mut Vec<(u64, u64)>) {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => self.enter(path, above),
-            Ok(metadata) if metadata.is_file() && is_manifest(path) => drop(self.files.insert(path.to_owned(), Stamp::of(&metadata))),
+            Ok(metadata) if metadata.is_file() && is_manifest(path) => {
+                drop(self.files.insert(path.to_owned(), Stamp::of(&metadata)))
+            }
             Ok(_) => {}
             // Gone since the folder was listed, or a link to nowhere.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -94,11 +104,16 @@ impl Found {
     }
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
-        self.unreadable.push((path.to_owned(), format!("can't be read: {error}; what was there before stays")));
+        self.unreadable.push((
+            path.to_owned(),
+            format!("can't be read: {error}; what was there before stays"),
+        ));
     }
 }
 
 /// Whether the name is that of a manifest.
 pub(super) fn is_manifest(path: &Path) -> bool {
-    path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"))
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"))
 }

@@ -15,7 +15,11 @@ pub(super) struct Confirmations {
 
 impl Confirmations {
     pub(super) fn new(waker: Waker) -> Self {
-        Self { is_asked: AtomicBool::new(false), held: AtomicUsize::new(0), waker }
+        Self {
+            is_asked: AtomicBool::new(false),
+            held: AtomicUsize::new(0),
+            waker,
+        }
     }
 
     /// Whether somebody confirmed since this was asked last.

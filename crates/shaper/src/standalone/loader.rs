@@ -114,13 +114,24 @@ impl Loader {
     pub(super) fn load(&mut self) -> Loaded {
         let started = Instant::now();
         let is_first = !std::mem::replace(&mut self.has_looked, true);
-        let confirmed = if self.asked.taken() { self.folder.confirm() } else { Vec::new() };
+        let confirmed = if self.asked.taken() {
+            self.folder.confirm()
+        } else {
+            Vec::new()
+        };
         if !confirmed.is_empty() {
-            warn!(objects = confirmed.len(), "the guard was told that these objects are gone indeed; they are");
+            warn!(
+                objects = confirmed.len(),
+                "the guard was told that these objects are gone indeed; they are"
+            );
         }
         let scan = self.folder.rescan();
         let is_confirmed = !confirmed.is_empty();
-        let changes: Vec<_> = std::mem::take(&mut self.restored).into_iter().chain(confirmed).chain(scan.changes).collect();
+        let changes: Vec<_> = std::mem::take(&mut self.restored)
+            .into_iter()
+            .chain(confirmed)
+            .chain(scan.changes)
+            .collect();
         let is_whole = scan.problems.is_empty() && self.folder.holding().is_none();
         let changes = self.with_ids(changes, is_whole);
         let mut changed = 0;
@@ -131,12 +142,23 @@ impl Loader {
             self.shared.publish(self.catalog.clone());
         }
         let took = started.elapsed();
-        let (assignments, profiles) = (self.catalog.assignment_count(), self.catalog.profile_count());
+        let (assignments, profiles) = (
+            self.catalog.assignment_count(),
+            self.catalog.profile_count(),
+        );
         if changed > 0 {
-            info!(changes = changed, assignments, profiles, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "loaded");
+            info!(
+                changes = changed,
+                assignments,
+                profiles,
+                took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                "loaded"
+            );
         }
         if is_first && scan.files == 0 && changed == 0 {
-            warn!("the folder holds no *.yaml, *.yml or *.json file, and nothing is remembered of it: no machine boots until there is one");
+            warn!(
+                "the folder holds no *.yaml, *.yml or *.json file, and nothing is remembered of it: no machine boots until there is one"
+            );
         }
         self.report(scan.problems.iter().cloned().collect(), changed);
         if is_confirmed {
@@ -145,7 +167,12 @@ impl Loader {
             self.memory.is_current = false;
         }
         self.memory.write(&self.folder);
-        Loaded { assignments, profiles, problems: scan.problems, took }
+        Loaded {
+            assignments,
+            profiles,
+            problems: scan.problems,
+            took,
+        }
     }
 
     /// When there is something to do although nothing changes.
@@ -164,24 +191,51 @@ impl Loader {
         }
         if is_whole && !self.is_swept {
             self.is_swept = true;
-            let gone: BTreeSet<_> =
-                changes.iter().filter_map(|change| if let Change::ProfileGone(key) = change { Some(key) } else { None }).collect();
+            let gone: BTreeSet<_> = changes
+                .iter()
+                .filter_map(|change| {
+                    if let Change::ProfileGone(key) = change {
+                        Some(key)
+                    } else {
+                        None
+                    }
+                })
+                .collect();
             let known = self.catalog.profiles().map(|profile| &profile.key);
-            let new = changes.iter().filter_map(|change| if let Change::Profile(profile) = change { Some(&profile.key) } else { None });
+            let new = changes.iter().filter_map(|change| {
+                if let Change::Profile(profile) = change {
+                    Some(&profile.key)
+                } else {
+                    None
+                }
+            });
             let there = known.chain(new).filter(|key| !gone.contains(key));
-            self.ids.keep_only(&there.map(ToString::to_string).collect());
+            self.ids
+                .keep_only(&there.map(ToString::to_string).collect());
         }
         self.save_ids();
-        let waiting: Vec<_> = self.unsaved.iter().filter_map(|key| self.catalog.profile(key)).cloned().map(Change::Profile).collect();
+        let waiting: Vec<_> = self
+            .unsaved
+            .iter()
+            .filter_map(|key| self.catalog.profile(key))
+            .cloned()
+            .map(Change::Profile)
+            .collect();
         self.unsaved.clear();
         // Those that waited come first, so that what is new about them comes after.
-        waiting.into_iter().chain(changes).map(|change| self.with_id(change)).collect()
+        waiting
+            .into_iter()
+            .chain(changes)
+            .map(|change| self.with_id(change))
+            .collect()
     }
 
     fn with_id(&mut self, change: Change) -> Change {
         let profile = match change {
             Change::Profile(profile) => profile,
-            Change::Unaccepted(unaccepted) => return Change::Unaccepted(self.with_known_ids(unaccepted)),
+            Change::Unaccepted(unaccepted) => {
+                return Change::Unaccepted(self.with_known_ids(unaccepted));
+            }
             change => return change,
         };
         let profile = profile.with_ids(self.ids.of(&profile));
@@ -193,9 +247,14 @@ impl Loader {
 
     /// Who installs by a Profile that is not known any more is to wait for its configs.
     fn with_known_ids(&self, unaccepted: Arc<Unaccepted>) -> Arc<Unaccepted> {
-        let Claim::Profile(claim) = &unaccepted.claim else { return unaccepted };
+        let Claim::Profile(claim) = &unaccepted.claim else {
+            return unaccepted;
+        };
         let claim = Claim::Profile(Arc::new(claim.with_ids(self.ids.of_unknown(&claim.key))));
-        Arc::new(Unaccepted { claim, fault: unaccepted.fault.clone() })
+        Arc::new(Unaccepted {
+            claim,
+            fault: unaccepted.fault.clone(),
+        })
     }
 
     fn save_ids(&mut self) {
@@ -209,7 +268,9 @@ impl Loader {
                 "the ids of new configs can't be written down; their Profiles answer 503 until they can"
             ),
         }
-        self.gauges.state_unsaved.set(i64::from(self.ids.is_unsaved()));
+        self.gauges
+            .state_unsaved
+            .set(i64::from(self.ids.is_unsaved()));
     }
 
     /// Says once what is wrong, and once when it is mended.
@@ -232,22 +293,33 @@ impl Loader {
             ));
         }
         let unaccepted = self.catalog.unaccepted_sentences(MAX_LISTED);
-        for sentence in unaccepted.iter().filter(|sentence| !self.said.contains(sentence)) {
-            warn!(reason = sentence, "an object is not accepted, and no good version of it is known");
+        for sentence in unaccepted
+            .iter()
+            .filter(|sentence| !self.said.contains(sentence))
+        {
+            warn!(
+                reason = sentence,
+                "an object is not accepted, and no good version of it is known"
+            );
         }
         also.extend(unaccepted);
         if problems != self.problems {
             self.gauges.list(&problems);
         }
         if problems != self.problems || also != self.said {
-            let remarks = also.iter().cloned().chain(problems.iter().map(ToString::to_string)).collect();
+            let remarks = also
+                .iter()
+                .cloned()
+                .chain(problems.iter().map(ToString::to_string))
+                .collect();
             *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = remarks;
         }
         (self.problems, self.said) = (problems, also);
         let held = self.folder.holding().map_or(0, |hold| hold.lost.len());
         self.asked.held.store(held, Ordering::Relaxed);
         self.gauges.kept(held, self.catalog.unaccepted_count());
-        self.gauges.loaded(&self.catalog, self.problems.len(), changed);
+        self.gauges
+            .loaded(&self.catalog, self.problems.len(), changed);
     }
 }
 
@@ -266,31 +338,68 @@ impl Gauges {
             loaded: Arc::default(),
             changed: Gauge::default(),
         };
-        registry.register("catalog_objects", "Objects that machines are answered from", gauges.objects.clone());
+        registry.register(
+            "catalog_objects",
+            "Objects that machines are answered from",
+            gauges.objects.clone(),
+        );
         registry.register(
             "manifest_problems",
             "What is wrong in the folder; each keeps a file at its last good state",
             gauges.problems.clone(),
         );
-        registry.register("manifest_problem", "Where and what, for the first hundred", gauges.problem.clone());
-        registry.register("state_unsaved", "1 while ids of configs can't be written to the state directory", gauges.state_unsaved.clone());
+        registry.register(
+            "manifest_problem",
+            "Where and what, for the first hundred",
+            gauges.problem.clone(),
+        );
+        registry.register(
+            "state_unsaved",
+            "1 while ids of configs can't be written to the state directory",
+            gauges.state_unsaved.clone(),
+        );
         registry.register(
             "manifest_unaccepted_objects",
             "Objects of broken files of which no good version is known: whom they concern waits",
             gauges.unaccepted.clone(),
         );
-        registry.register("guard_holding", "1 while the mass-deletion guard keeps what the folder lacks", gauges.guard.clone());
-        registry.register("guard_held_objects", "Objects that the mass-deletion guard keeps", gauges.held.clone());
-        registry.register_with_unit("load_age", "Time since the folder was last read", Unit::Seconds, gauges.age.clone());
-        registry.register("loads", "How often the folder was read", gauges.loads.clone());
-        registry.register("load_changes", "Objects that the last load with changes changed", gauges.changed.clone());
+        registry.register(
+            "guard_holding",
+            "1 while the mass-deletion guard keeps what the folder lacks",
+            gauges.guard.clone(),
+        );
+        registry.register(
+            "guard_held_objects",
+            "Objects that the mass-deletion guard keeps",
+            gauges.held.clone(),
+        );
+        registry.register_with_unit(
+            "load_age",
+            "Time since the folder was last read",
+            Unit::Seconds,
+            gauges.age.clone(),
+        );
+        registry.register(
+            "loads",
+            "How often the folder was read",
+            gauges.loads.clone(),
+        );
+        registry.register(
+            "load_changes",
+            "Objects that the last load with changes changed",
+            gauges.changed.clone(),
+        );
         gauges
     }
 
     fn loaded(&self, catalog: &Catalog, problems: usize, changed: i64) {
         let count = |objects: usize| i64::try_from(objects).unwrap_or(i64::MAX);
-        self.objects.get_or_create(&Kind { kind: "Assignment" }).set(count(catalog.assignment_count()));
-        self.objects.get_or_create(&Kind { kind: "Profile" }).set(count(catalog.profile_count()));
+        self.objects
+            .get_or_create(&Kind { kind: "Assignment" })
+            .set(count(catalog.assignment_count()));
+        self.objects
+            .get_or_create(&Kind { kind: "Profile" })
+            .set(count(catalog.profile_count()));
         self.problems.set(count(problems));
         if changed > 0 {
             self.changed.set(changed);
@@ -302,14 +411,22 @@ impl Gauges {
     fn kept(&self, held: usize, unaccepted: usize) {
         self.guard.set(i64::from(held > 0));
         self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
-        self.unaccepted.set(i64::try_from(unaccepted).unwrap_or(i64::MAX));
+        self.unaccepted
+            .set(i64::try_from(unaccepted).unwrap_or(i64::MAX));
     }
 
     fn list(&self, problems: &BTreeSet<Problem>) {
         self.problem.clear();
         for problem in problems.iter().take(MAX_LISTED) {
-            let line = problem.line.map(|line| line.to_string()).unwrap_or_default();
-            let place = Place { file: problem.file.display().to_string(), line, reason: problem.reason.clone() };
+            let line = problem
+                .line
+                .map(|line| line.to_string())
+                .unwrap_or_default();
+            let place = Place {
+                file: problem.file.display().to_string(),
+                line,
+                reason: problem.reason.clone(),
+            };
             self.problem.get_or_create(&place).set(1);
         }
     }

@@ -33,7 +33,12 @@ pub(super) struct Unsaved(Gauge);
 impl Memory {
     pub(super) fn new(state_dir: &Path, folder: &Path, unsaved: Unsaved) -> Self {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-        Self { copy: FolderCopy::new(state_dir, &folder), is_current: false, rest_until: None, unsaved }
+        Self {
+            copy: FolderCopy::new(state_dir, &folder),
+            is_current: false,
+            rest_until: None,
+            unsaved,
+        }
     }
 
     /// What is remembered of the time before this process.
@@ -41,16 +46,22 @@ impl Memory {
         let file = self.copy.path().display();
         match self.copy.read() {
             Ok(Some(files)) => {
-                let objects: usize = files.iter().map(|file| file.profiles.len() + file.assignments.len()).sum();
+                let objects: usize = files
+                    .iter()
+                    .map(|file| file.profiles.len() + file.assignments.len())
+                    .sum();
                 info!(%file, files = files.len(), objects, "the last good objects of the folder are remembered");
                 return files;
             }
             Ok(None) => {}
-            Err(error @ Unusable::Other(_)) => warn!(%file, %error, "what is remembered is of no use here; it is replaced"),
+            Err(error @ Unusable::Other(_)) => {
+                warn!(%file, %error, "what is remembered is of no use here; it is replaced")
+            }
             Err(error) => {
                 // It is left for whoever wants to know what happened to it.
                 let aside = self.copy.path().with_extension("copy.damaged");
-                let kept = fs::rename(self.copy.path(), &aside).map_or(file.to_string(), |()| aside.display().to_string());
+                let kept = fs::rename(self.copy.path(), &aside)
+                    .map_or(file.to_string(), |()| aside.display().to_string());
                 warn!(%error, kept, "what is remembered of the folder is ignored: files that are broken now have no last good objects");
             }
         }
@@ -64,7 +75,9 @@ impl Memory {
 
     /// When the next write is due, if one is.
     pub(super) fn pending(&self) -> Option<Duration> {
-        self.rest_until.filter(|_| !self.is_current).map(|until| until.saturating_duration_since(Instant::now()))
+        self.rest_until
+            .filter(|_| !self.is_current)
+            .map(|until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Writes what has changed, if that is not too soon.
@@ -75,14 +88,23 @@ impl Memory {
         }
         let written = self.copy.write(&folder.remember());
         self.is_current = written.is_ok();
-        self.rest_until = Some(Instant::now() + if written.is_ok() { started.elapsed() * SHARE } else { RETRY });
+        self.rest_until = Some(
+            Instant::now()
+                + if written.is_ok() {
+                    started.elapsed() * SHARE
+                } else {
+                    RETRY
+                },
+        );
         let was_unsaved = self.unsaved.0.get() == 1;
         self.unsaved.0.set(i64::from(written.is_err()));
         let file = self.copy.path().display();
         match written {
             Ok(()) if was_unsaved => info!(%file, "the last good objects are written down again"),
             Ok(()) => debug!(%file, "the last good objects are written down"),
-            Err(error) if was_unsaved => debug!(%file, %error, "the last good objects still can't be written down"),
+            Err(error) if was_unsaved => {
+                debug!(%file, %error, "the last good objects still can't be written down")
+            }
             Err(error) => {
                 error!(%file, %error, "the last good objects can't be written down; a file that is broken at the next start has older ones");
             }
@@ -93,7 +115,11 @@ impl Memory {
 impl Unsaved {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let unsaved = Gauge::default();
-        registry.register("folder_copy_unsaved", "1 while the last good objects can't be written to the state directory", unsaved.clone());
+        registry.register(
+            "folder_copy_unsaved",
+            "1 while the last good objects can't be written to the state directory",
+            unsaved.clone(),
+        );
         Self(unsaved)
     }
 }
@@ -101,7 +127,10 @@ impl Unsaved {
 impl Part for Unsaved {
     fn remarks(&self) -> Vec<String> {
         let sentence = "the last good objects can't be written to --state-dir; a file that is broken at the next start has older ones";
-        (self.0.get() == 1).then(|| sentence.to_owned()).into_iter().collect()
+        (self.0.get() == 1)
+            .then(|| sentence.to_owned())
+            .into_iter()
+            .collect()
     }
 }
 
@@ -120,13 +149,22 @@ mod tests {
         let folder = Folder::new(dir.path(), Limits::default());
         memory.write(&folder);
         assert_eq!((unsaved.remarks().len(), memory.is_current), (1, false));
-        assert!(memory.pending().is_some_and(|pending| !pending.is_zero()), "it is not tried again at once");
+        assert!(
+            memory.pending().is_some_and(|pending| !pending.is_zero()),
+            "it is not tried again at once"
+        );
         fs::create_dir(&below).unwrap();
         memory.hurry();
         memory.write(&folder);
-        assert_eq!((unsaved.remarks().len(), memory.is_current, memory.pending()), (0, true, None));
+        assert_eq!(
+            (unsaved.remarks().len(), memory.is_current, memory.pending()),
+            (0, true, None)
+        );
         fs::write(below.join("folder.copy"), "shaper folder copy 1\nwhat else").unwrap();
         assert!(memory.read().is_empty());
-        assert_eq!(fs::read(below.join("folder.copy.damaged")).unwrap(), b"shaper folder copy 1\nwhat else");
+        assert_eq!(
+            fs::read(below.join("folder.copy.damaged")).unwrap(),
+            b"shaper folder copy 1\nwhat else"
+        );
     }
 }

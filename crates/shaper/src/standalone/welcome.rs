@@ -28,12 +28,19 @@ impl Welcome {
     }
 
     fn text(&self, loaded: &Loaded) -> String {
-        let url = self.public_url.as_ref().map_or_else(|| format!("http://{}", reachable(self.http_listen)), ToString::to_string);
+        let url = self.public_url.as_ref().map_or_else(
+            || format!("http://{}", reachable(self.http_listen)),
+            ToString::to_string,
+        );
         let host = reachable(self.http_listen).ip();
         let tftp = self.tftp_listen.map(reachable);
-        let firmware = tftp.map_or_else(String::new, |tftp| format!("  firmware   tftp://{tftp}/\n"));
+        let firmware =
+            tftp.map_or_else(String::new, |tftp| format!("  firmware   tftp://{tftp}/\n"));
         let (before, first) = match tftp {
-            None => ("with an iPXE that firmware gets by TFTP as before", String::new()),
+            None => (
+                "with an iPXE that firmware gets by TFTP as before",
+                String::new(),
+            ),
             Some(_) => (
                 "with the names of your files",
                 format!(
@@ -45,7 +52,10 @@ impl Welcome {
         let problems = match loaded.problems.len() {
             0 => String::new(),
             1 => format!(", and one problem:\n  {}", loaded.problems[0]),
-            more => format!(", and {more} problems; the first:\n  {}", loaded.problems[0]),
+            more => format!(
+                ", and {more} problems; the first:\n  {}",
+                loaded.problems[0]
+            ),
         };
         format!(
             "\
@@ -62,7 +72,10 @@ For dnsmasq, {before}:
             assignments = loaded.assignments,
             dir = self.dir.display(),
             admin = self.admin_listen,
-        ) + &format!("Loaded in {} ms. Ctrl-C stops it. From here on, a line for each request:\n", loaded.took.as_millis())
+        ) + &format!(
+            "Loaded in {} ms. Ctrl-C stops it. From here on, a line for each request:\n",
+            loaded.took.as_millis()
+        )
     }
 }
 

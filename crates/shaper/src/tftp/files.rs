@@ -27,11 +27,24 @@ pub(super) struct Files {
 
 impl Files {
     /// Reads the folder. It must be there.
-    pub(super) fn open(root: Option<&Path>, metrics: Metrics, remarks: Remarks) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        root: Option<&Path>,
+        metrics: Metrics,
+        remarks: Remarks,
+    ) -> anyhow::Result<Self> {
         let root = root.map(Path::to_owned);
-        let mut files = Self { root, table: Arc::default(), metrics, remarks, problems: BTreeSet::new(), is_lost: false };
+        let mut files = Self {
+            root,
+            table: Arc::default(),
+            metrics,
+            remarks,
+            problems: BTreeSet::new(),
+            is_lost: false,
+        };
         match files.root.clone() {
-            Some(root) => files.read(&root).with_context(|| format!("can't read --tftp-root {}", root.display()))?,
+            Some(root) => files
+                .read(&root)
+                .with_context(|| format!("can't read --tftp-root {}", root.display()))?,
             None => info!("no --tftp-root: over TFTP there are only autoexec.ipxe and boot.ipxe"),
         }
         Ok(files)
@@ -44,7 +57,9 @@ impl Files {
 
     /// Reads the folder again whenever it changes, on a thread of its own.
     pub(super) fn follow(mut self) -> anyhow::Result<()> {
-        let Some(root) = self.root.clone() else { return Ok(()) };
+        let Some(root) = self.root.clone() else {
+            return Ok(());
+        };
         let mut follow = Follow::new(&root);
         let serve = move || {
             loop {
@@ -64,7 +79,10 @@ impl Files {
                 }
             }
         };
-        std::thread::Builder::new().name("tftp-files".to_owned()).spawn(serve).context("can't start the thread that follows files")?;
+        std::thread::Builder::new()
+            .name("tftp-files".to_owned())
+            .spawn(serve)
+            .context("can't start the thread that follows files")?;
         Ok(())
     }
 
@@ -78,7 +96,13 @@ impl Files {
             warn!(path = %problem.path.display(), reason = problem.reason, "not served over TFTP");
         }
         if problems != self.problems {
-            let sentences = problems.iter().map(|problem| format!("not served over TFTP: {}: {}", problem.path.display(), problem.reason));
+            let sentences = problems.iter().map(|problem| {
+                format!(
+                    "not served over TFTP: {}: {}",
+                    problem.path.display(),
+                    problem.reason
+                )
+            });
             *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = sentences.collect();
         }
         self.problems = problems;

@@ -80,5 +80,9 @@ fn object(name: &Name) -> Object<'_> {
         Name::Assignment(_) => "Assignment",
         Name::Profile(_) => "Profile",
     };
-    Object { kind, namespace: &name.key().namespace, name: &name.key().name }
+    Object {
+        kind,
+        namespace: &name.key().namespace,
+        name: &name.key().name,
+    }
 }

@@ -16,7 +16,10 @@ pub(super) fn write(report: &Report<'_>) -> String {
             })
         })
         .collect();
-    let results: Vec<Value> = report.faults().map(|(source, fault)| result(report, &source.name, fault)).collect();
+    let results: Vec<Value> = report
+        .faults()
+        .map(|(source, fault)| result(report, &source.name, fault))
+        .collect();
     let log = json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -31,7 +34,10 @@ pub(super) fn write(report: &Report<'_>) -> String {
 
 fn result(report: &Report<'_>, file: &str, fault: &crate::manifests::Fault) -> Value {
     let index = rule::ALL.iter().position(|rule| rule.id == fault.rule.id);
-    let help = fault.help.as_ref().map_or_else(String::new, |help| format!("\n{help}"));
+    let help = fault
+        .help
+        .as_ref()
+        .map_or_else(String::new, |help| format!("\n{help}"));
     let mut place = json!({ "artifactLocation": { "uri": uri(file) } });
     if let Some(spot) = fault.spot.filter(|spot| spot.line > 0) {
         let mut region = json!({ "startLine": spot.line });
@@ -43,7 +49,8 @@ fn result(report: &Report<'_>, file: &str, fault: &crate::manifests::Fault) -> V
     }
     let mut location = json!({ "physicalLocation": place });
     if let Some(object) = &fault.object {
-        location["logicalLocations"] = json!([{ "fullyQualifiedName": object.to_string(), "kind": "object" }]);
+        location["logicalLocations"] =
+            json!([{ "fullyQualifiedName": object.to_string(), "kind": "object" }]);
     }
     json!({
         "ruleId": fault.rule.id,

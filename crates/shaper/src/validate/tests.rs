@@ -3,14 +3,25 @@ use serde_json::Value;
 use super::*;
 
 fn report<T>(texts: &[(&str, &str)], is_strict: bool, show: impl Fn(&Report<'_>) -> T) -> T {
-    let sources = texts.iter().map(|(name, text)| Source { name: (*name).to_owned(), text: (*text).to_owned() }).collect();
+    let sources = texts
+        .iter()
+        .map(|(name, text)| Source {
+            name: (*name).to_owned(),
+            text: (*text).to_owned(),
+        })
+        .collect();
     let mut batch = Batch::of(sources);
     batch.survey(&Progress::silent());
-    show(&Report { batch: &batch, is_strict })
+    show(&Report {
+        batch: &batch,
+        is_strict,
+    })
 }
 
 fn shown(text: &str) -> String {
-    report(&[("a.yaml", text)], false, |report| text::write(report, Style::plain()))
+    report(&[("a.yaml", text)], false, |report| {
+        text::write(report, Style::plain())
+    })
 }
 
 const HEAD: &str = "apiVersion: shaper.amahdha.com/v1alpha1\n";
@@ -20,14 +31,21 @@ fn assignment(name: &str, spec: &str) -> String {
 }
 
 fn profile(name: &str, labels: &str, ipxe: &str) -> String {
-    format!("---\n{HEAD}kind: Profile\nmetadata:\n  name: {name}\n  labels: {{{labels}}}\nspec:\n  ipxe: |\n    #!ipxe\n{ipxe}")
+    format!(
+        "---\n{HEAD}kind: Profile\nmetadata:\n  name: {name}\n  labels: {{{labels}}}\nspec:\n  ipxe: |\n    #!ipxe\n{ipxe}"
+    )
 }
 
 /// The only finding, as it is shown to a person: without the summary.
 fn only(text: &str) -> String {
     let shown = shown(text);
-    let (finding, summary) = shown.rsplit_once("\n\n").unwrap_or_else(|| panic!("{shown}"));
-    assert!(summary.starts_with("1 error;") || summary.starts_with("1 warning;"), "{shown}");
+    let (finding, summary) = shown
+        .rsplit_once("\n\n")
+        .unwrap_or_else(|| panic!("{shown}"));
+    assert!(
+        summary.starts_with("1 error;") || summary.starts_with("1 warning;"),
+        "{shown}"
+    );
     finding.to_owned()
 }
 
@@ -55,14 +73,23 @@ error[conversion]: spec.subjectSelectors.macAddresses[1]: \"nonsense\" is no MAC
 8 |     macAddresses: [\"52:54:00:00:00:01\", nonsense]
   |                                         ^^^^^^^^"
     );
-    let shown = only(&assignment("a", "  subjectSelectors:\n    matchExpressions:\n    - {key: product, operator: in, values: [a]}\n"));
-    assert!(shown.contains("there is no \"in\" (did you mean `In`?); there are In, NotIn, Exists, DoesNotExist"), "{shown}");
+    let shown = only(&assignment(
+        "a",
+        "  subjectSelectors:\n    matchExpressions:\n    - {key: product, operator: in, values: [a]}\n",
+    ));
+    assert!(
+        shown.contains(
+            "there is no \"in\" (did you mean `In`?); there are In, NotIn, Exists, DoesNotExist"
+        ),
+        "{shown}"
+    );
     assert!(shown.ends_with("9 |     - {key: product, operator: in, values: [a]}\n  |                                ^^"), "{shown}");
 }
 
 #[test]
 fn what_a_template_can_not_name_is_shown_at_its_line() {
-    let text = profile("p", "role: web", "    echo {{ subjet.serial }}\n") + &assignment("a", "  profileSelectors: {role: web}\n");
+    let text = profile("p", "role: web", "    echo {{ subjet.serial }}\n")
+        + &assignment("a", "  profileSelectors: {role: web}\n");
     assert_eq!(
         only(&text).lines().collect::<Vec<_>>(),
         [
@@ -83,14 +110,23 @@ fn a_config_name_is_shown_under_itself() {
         shown.starts_with("error[conversion]: spec.additionalConfig.user-data: config name \"user-data\" must be an identifier"),
         "{shown}"
     );
-    assert!(shown.ends_with("12 |     user-data: x\n   |     ^^^^^^^^^"), "{shown}");
+    assert!(
+        shown.ends_with("12 |     user-data: x\n   |     ^^^^^^^^^"),
+        "{shown}"
+    );
 }
 
 #[test]
 fn two_that_only_their_names_tell_apart_are_a_conflict() {
     let text = profile("p", "role: web", "    boot\n")
-        + &assignment("a", "  subjectSelectors: {serialNumbers: [SN1, SN2]}\n  profileSelectors: {role: web}\n")
-        + &assignment("b", "  subjectSelectors: {serialNumbers: [SN2]}\n  profileSelectors: {role: web}\n");
+        + &assignment(
+            "a",
+            "  subjectSelectors: {serialNumbers: [SN1, SN2]}\n  profileSelectors: {role: web}\n",
+        )
+        + &assignment(
+            "b",
+            "  subjectSelectors: {serialNumbers: [SN2]}\n  profileSelectors: {role: web}\n",
+        );
     assert_eq!(
         only(&text),
         "\
@@ -106,8 +142,14 @@ warning[conflict]: spec.subjectSelectors: Assignment default/a matches serial nu
 #[test]
 fn an_assignment_that_finds_no_profile_has_a_hint() {
     let text = profile("p", "role: web", "    boot\n")
-        + &assignment("a", "  subjectSelectors: {serialNumbers: [SN1]}\n  profileSelectors: {role: web}\n")
-        + &assignment("b", "  subjectSelectors: {serialNumbers: [SN2]}\n  profileSelectors: {role: wbe}\n");
+        + &assignment(
+            "a",
+            "  subjectSelectors: {serialNumbers: [SN1]}\n  profileSelectors: {role: web}\n",
+        )
+        + &assignment(
+            "b",
+            "  subjectSelectors: {serialNumbers: [SN2]}\n  profileSelectors: {role: wbe}\n",
+        );
     assert_eq!(
         only(&text),
         "\
@@ -122,10 +164,18 @@ warning[no-profile]: spec.profileSelectors: no Profile in namespace default has 
 
 #[test]
 fn an_architecture_without_a_profile_is_told() {
-    let text = profile("p", "role: web, assignment/ipxe-buildarch: x86_64", "    boot\n")
-        + &profile("q", "role: db, assignment/ipxe-buildarch: aarch64", "    boot\n")
-        + &assignment("a", "  subjectSelectors: {serialNumbers: [SN1]}\n  profileSelectors: {role: db}\n")
-        + &assignment("b", "  profileSelectors: {role: web}\n");
+    let text = profile(
+        "p",
+        "role: web, assignment/ipxe-buildarch: x86_64",
+        "    boot\n",
+    ) + &profile(
+        "q",
+        "role: db, assignment/ipxe-buildarch: aarch64",
+        "    boot\n",
+    ) + &assignment(
+        "a",
+        "  subjectSelectors: {serialNumbers: [SN1]}\n  profileSelectors: {role: db}\n",
+    ) + &assignment("b", "  profileSelectors: {role: web}\n");
     assert!(
         only(&text).starts_with(
             "warning[no-profile-for-arch]: spec.profileSelectors: machines of arm64 that it matches boot nothing: the Profiles that it selects are for x86_64\n"
@@ -157,7 +207,10 @@ warning[unreached]: metadata.labels: no Assignment in namespace default selects 
             .replace(":6:11", ":6:3")
     );
     let text = profile("p", "role: web", "    boot\n")
-        + &assignment("a", "  subjectSelectors:\n    serialNumbers: [\"To be filled by O.E.M.\"]\n  profileSelectors: {role: web}\n");
+        + &assignment(
+            "a",
+            "  subjectSelectors:\n    serialNumbers: [\"To be filled by O.E.M.\"]\n  profileSelectors: {role: web}\n",
+        );
     let shown = only(&text);
     assert!(
         shown.starts_with(
@@ -169,8 +222,14 @@ warning[unreached]: metadata.labels: no Assignment in namespace default selects 
 
 #[test]
 fn mistyped_labels_are_told_under_their_keys() {
-    let text = profile("p", "role: web, assigment/ipxe-buildarch: x86_64", "    boot\n")
-        + &assignment("a", "  subjectSelectors: {serialNumbers: [SN1]}\n  profileSelectors: {role: web}\n");
+    let text = profile(
+        "p",
+        "role: web, assigment/ipxe-buildarch: x86_64",
+        "    boot\n",
+    ) + &assignment(
+        "a",
+        "  subjectSelectors: {serialNumbers: [SN1]}\n  profileSelectors: {role: web}\n",
+    );
     let shown = only(&text);
     assert!(
         shown.contains("the label \"assigment/ipxe-buildarch\" means nothing to shaper (did you mean `assignment/ipxe-buildarch`?)"),
@@ -180,11 +239,23 @@ fn mistyped_labels_are_told_under_their_keys() {
         shown.contains("   labels: {role: web, assigment/ipxe-buildarch: x86_64}\n  |                       ^^^^^^^^^^^^^^^^^^^^^^^^\n"),
         "{shown}"
     );
-    let text = profile("p", "role: web", "    boot\n") + &assignment("a", "  subjectSelectors: {matchLabels: {prodcut: R640}}\n");
+    let text = profile("p", "role: web", "    boot\n")
+        + &assignment("a", "  subjectSelectors: {matchLabels: {prodcut: R640}}\n");
     let shown = only(&text);
-    assert!(shown.contains("no machine presents \"prodcut\" by itself (did you mean `product`?)"), "{shown}");
-    let text = profile("p", "role: web, assignment/ipxe-buildarch: x86_65", "    boot\n") + &assignment("a", "  priority: 1\n");
-    assert!(only(&text).contains("iPXE has no architecture \"x86_65\" (did you mean `x86_64`?)"), "{}", only(&text));
+    assert!(
+        shown.contains("no machine presents \"prodcut\" by itself (did you mean `product`?)"),
+        "{shown}"
+    );
+    let text = profile(
+        "p",
+        "role: web, assignment/ipxe-buildarch: x86_65",
+        "    boot\n",
+    ) + &assignment("a", "  priority: 1\n");
+    assert!(
+        only(&text).contains("iPXE has no architecture \"x86_65\" (did you mean `x86_64`?)"),
+        "{}",
+        only(&text)
+    );
 }
 
 #[test]
@@ -194,7 +265,11 @@ fn selectors_that_can_not_hold_are_told() {
             "a",
             "  subjectSelectors:\n    matchLabels: {rack: r1}\n    matchExpressions: [{key: rack, operator: DoesNotExist}]\n",
         );
-    assert!(only(&text).contains("no machine can meet all of rack=r1, !rack"), "{}", only(&text));
+    assert!(
+        only(&text).contains("no machine can meet all of rack=r1, !rack"),
+        "{}",
+        only(&text)
+    );
 }
 
 #[test]
@@ -218,8 +293,11 @@ warning[ipxe-glued-operator]: spec.ipxe: || is part of the word \"quiet||\": iPX
 
 #[test]
 fn what_costs_too_much_is_an_error_before_a_machine_asks() {
-    let text = profile("p", "role: web", "    {% for i in range(1000) %}{% for j in range(1000) %}x{% endfor %}{% endfor %}\n")
-        + &assignment("a", "  priority: 1\n");
+    let text = profile(
+        "p",
+        "role: web",
+        "    {% for i in range(1000) %}{% for j in range(1000) %}x{% endfor %}{% endfor %}\n",
+    ) + &assignment("a", "  priority: 1\n");
     assert!(
         only(&text).starts_with(
             "error[render]: spec.ipxe: it can't be rendered for a sample machine (x86_64, efi): it does more than one answer may cost; make its loops and texts smaller\n  --> a.yaml:10:"
@@ -232,15 +310,25 @@ fn what_costs_too_much_is_an_error_before_a_machine_asks() {
 #[test]
 fn strict_makes_errors_of_warnings() {
     let text = profile("p", "role: web", "    boot\n");
-    let count = |is_strict| report(&[("a.yaml", &text)], is_strict, |report| (report.errors(), report.warnings()));
+    let count = |is_strict| {
+        report(&[("a.yaml", &text)], is_strict, |report| {
+            (report.errors(), report.warnings())
+        })
+    };
     assert_eq!((count(false), count(true)), ((0, 1), (1, 0)));
 }
 
 #[test]
 fn an_object_in_two_files_is_told_with_both_places() {
     let one = profile("p", "role: web", "    boot\n") + &assignment("a", "  priority: 1\n");
-    let shown =
-        report(&[("a.yaml", &one), ("b.yaml", &assignment("a", "  priority: 2\n"))], false, |report| text::write(report, Style::plain()));
+    let shown = report(
+        &[
+            ("a.yaml", &one),
+            ("b.yaml", &assignment("a", "  priority: 2\n")),
+        ],
+        false,
+        |report| text::write(report, Style::plain()),
+    );
     assert!(
         shown.starts_with("error[twice]: Assignment default/a is there already, at a.yaml:12; remove one of them\n --> b.yaml:5:9\n"),
         "{shown}"
@@ -250,7 +338,9 @@ fn an_object_in_two_files_is_told_with_both_places() {
 #[test]
 fn json_keeps_its_fields() {
     let text = assignment("a", "  subjectSelectors:\n    uuid:\n    - x\n");
-    let json: Value = report(&[("a.yaml", &text)], false, |report| serde_json::from_str(&json::write(report)).unwrap());
+    let json: Value = report(&[("a.yaml", &text)], false, |report| {
+        serde_json::from_str(&json::write(report)).unwrap()
+    });
     let message = "spec.subjectSelectors.uuid: unknown field (did you mean `uuids`?); there are macAddresses, matchExpressions, matchLabels, serialNumbers, uuids";
     assert_eq!(
         json,
@@ -267,15 +357,22 @@ fn json_keeps_its_fields() {
 /// What the schema of SARIF 2.1.0 asks for, in those parts that are written here.
 #[test]
 fn sarif_has_the_shape_of_its_schema() {
-    let text = assignment("a", "  profileSelectors: {role: db}\n  subjectSelectors:\n    uuid:\n    - x\n")
-        + &profile("p", "role: web", "    boot\n");
-    let sarif: Value = report(&[("dir/a b.yaml", &text)], false, |report| serde_json::from_str(&sarif::write(report)).unwrap());
+    let text = assignment(
+        "a",
+        "  profileSelectors: {role: db}\n  subjectSelectors:\n    uuid:\n    - x\n",
+    ) + &profile("p", "role: web", "    boot\n");
+    let sarif: Value = report(&[("dir/a b.yaml", &text)], false, |report| {
+        serde_json::from_str(&sarif::write(report)).unwrap()
+    });
     assert_eq!(sarif["version"], "2.1.0");
     let run = &sarif["runs"][0];
     let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
     assert!(run["tool"]["driver"]["name"].is_string());
     assert_eq!(run["columnKind"], "unicodeCodePoints");
-    let ids: std::collections::BTreeSet<_> = rules.iter().map(|rule| rule["id"].as_str().unwrap()).collect();
+    let ids: std::collections::BTreeSet<_> = rules
+        .iter()
+        .map(|rule| rule["id"].as_str().unwrap())
+        .collect();
     assert_eq!(ids.len(), rules.len(), "each rule stands once");
     let results = run["results"].as_array().unwrap();
     assert_eq!(results.len(), 2);
@@ -288,7 +385,12 @@ fn sarif_has_the_shape_of_its_schema() {
         assert_eq!(place["artifactLocation"]["uri"], "dir/a%20b.yaml");
         let region = &place["region"];
         let number = |name: &str| region[name].as_u64().unwrap();
-        assert!(number("startLine") >= 1 && number("startColumn") >= 1 && number("endColumn") > number("startColumn"), "{region}");
+        assert!(
+            number("startLine") >= 1
+                && number("startColumn") >= 1
+                && number("endColumn") > number("startColumn"),
+            "{region}"
+        );
         assert!(result["locations"][0]["logicalLocations"][0]["fullyQualifiedName"].is_string());
     }
 }

@@ -21,7 +21,10 @@ pub(super) fn write(report: &Report<'_>, style: Style) -> String {
     }
     let more = report.faults().len().saturating_sub(MAX_SHOWN);
     if more > 0 {
-        put(&mut out, format_args!("... and {more} more; -o json has all of them\n\n"));
+        put(
+            &mut out,
+            format_args!("... and {more} more; -o json has all of them\n\n"),
+        );
     }
     let catalog = &report.batch.catalog;
     let (assignments, profiles) = (catalog.assignment_count(), catalog.profile_count());
@@ -50,7 +53,13 @@ fn one(out: &mut String, report: &Report<'_>, source: &Source, fault: &Fault, st
         Severity::Error => style.error(&format!("error[{}]", fault.rule.id)),
         Severity::Warning => style.warning(&format!("warning[{}]", fault.rule.id)),
     };
-    put(out, format_args!("{severity}: {}\n", style.strong(&harmless(&fault.sentence()))));
+    put(
+        out,
+        format_args!(
+            "{severity}: {}\n",
+            style.strong(&harmless(&fault.sentence()))
+        ),
+    );
     let width = fault.spot.map_or(1, |spot| spot.line.to_string().len());
     let (arrow, bar) = (style.mark("-->"), style.mark("|"));
     let pad = " ".repeat(width);
@@ -58,20 +67,34 @@ fn one(out: &mut String, report: &Report<'_>, source: &Source, fault: &Fault, st
         put(out, format_args!("{pad}{arrow} {}\n", source.name));
         return help(out, &pad, fault, style);
     };
-    let line = source.line(spot.line).map(|line| line.strip_suffix('\r').unwrap_or(line));
-    let indent = line.map_or(0, |line| line.chars().take_while(|c| c.is_whitespace()).count());
+    let line = source
+        .line(spot.line)
+        .map(|line| line.strip_suffix('\r').unwrap_or(line));
+    let indent = line.map_or(0, |line| {
+        line.chars().take_while(|c| c.is_whitespace()).count()
+    });
     let length = line.map_or(0, |line| line.trim_end().chars().count());
     let (start, end) = match (spot.start, spot.end) {
         (start, end) if start > 0 && end > start => (start as usize, end as usize),
         _ => (indent + 1, length.max(indent + 1) + 1),
     };
-    put(out, format_args!("{pad}{arrow} {}:{}:{start}\n", source.name, spot.line));
+    put(
+        out,
+        format_args!("{pad}{arrow} {}:{}:{start}\n", source.name, spot.line),
+    );
     if let Some(line) = line {
         let (shown, start, end) = window(line, start, end);
         let carets = " ".repeat(start - 1) + &"^".repeat((end - start).max(1));
         put(out, format_args!("{pad} {bar}\n"));
-        put(out, format_args!("{} {bar} {shown}\n", style.mark(&spot.line.to_string())));
-        let carets = if report.severity(fault) == Severity::Error { style.error(&carets) } else { style.warning(&carets) };
+        put(
+            out,
+            format_args!("{} {bar} {shown}\n", style.mark(&spot.line.to_string())),
+        );
+        let carets = if report.severity(fault) == Severity::Error {
+            style.error(&carets)
+        } else {
+            style.warning(&carets)
+        };
         put(out, format_args!("{pad} {bar} {carets}\n"));
     }
     help(out, &pad, fault, style);
@@ -79,7 +102,10 @@ fn one(out: &mut String, report: &Report<'_>, source: &Source, fault: &Fault, st
 
 fn help(out: &mut String, pad: &str, fault: &Fault, style: Style) {
     if let Some(help) = &fault.help {
-        put(out, format_args!("{pad} {} help: {}\n", style.mark("="), harmless(help)));
+        put(
+            out,
+            format_args!("{pad} {} help: {}\n", style.mark("="), harmless(help)),
+        );
     }
     out.push('\n');
 }
@@ -91,13 +117,22 @@ fn window(line: &str, start: usize, end: usize) -> (String, usize, usize) {
     if chars.len() <= WINDOW {
         return (harmless(line), start, end);
     }
-    let first = start.saturating_sub(WINDOW / 3).min(chars.len().saturating_sub(WINDOW / 2));
+    let first = start
+        .saturating_sub(WINDOW / 3)
+        .min(chars.len().saturating_sub(WINDOW / 2));
     let last = (first + WINDOW).min(chars.len());
     let shown: String = chars[first..last].iter().collect();
-    let (before, after) = (if first > 0 { "..." } else { "" }, if last < chars.len() { "..." } else { "" });
+    let (before, after) = (
+        if first > 0 { "..." } else { "" },
+        if last < chars.len() { "..." } else { "" },
+    );
     let shift = |at: usize| at - first + before.len();
     let end = end.min(last + 1);
-    (harmless(&format!("{before}{shown}{after}")), shift(start), shift(end).max(shift(start) + 1))
+    (
+        harmless(&format!("{before}{shown}{after}")),
+        shift(start),
+        shift(end).max(shift(start) + 1),
+    )
 }
 
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {

@@ -42,7 +42,13 @@ pub(super) struct Sheets {
 impl Reader {
     /// Of this content, in blocks of so many bytes (not 0).
     pub(crate) fn new(content: Content, blksize: u16) -> Self {
-        Self { content, blksize, whole: None, has_begun: false, sheet: None }
+        Self {
+            content,
+            blksize,
+            whole: None,
+            has_begun: false,
+            sheet: None,
+        }
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -96,7 +102,9 @@ impl Reader {
             return Ok(sheet);
         }
         let sheet = self.lay_out(number, |offset, buffer| {
-            let Some(whole) = &self.whole else { return file.read(buffer, offset) };
+            let Some(whole) = &self.whole else {
+                return file.read(buffer, offset);
+            };
             copy(&whole.0, offset, buffer);
             Ok(())
         })?;
@@ -105,12 +113,18 @@ impl Reader {
     }
 
     /// Writes the packets of a sheet. `read` fills a buffer from an offset of the content on.
-    fn lay_out(&self, number: u64, read: impl FnOnce(u64, &mut [u8]) -> io::Result<()>) -> io::Result<Sheet> {
+    fn lay_out(
+        &self,
+        number: u64,
+        read: impl FnOnce(u64, &mut [u8]) -> io::Result<()>,
+    ) -> io::Result<Sheet> {
         let blksize = usize::from(self.blksize);
         let first = number * self.per_sheet() + 1;
-        let blocks = usize::try_from(self.per_sheet().min(self.last() + 1 - first)).expect("a sheet fits into memory");
+        let blocks = usize::try_from(self.per_sheet().min(self.last() + 1 - first))
+            .expect("a sheet fits into memory");
         let offset = (first - 1) * u64::from(self.blksize);
-        let length = usize::try_from(self.size() - offset).map_or(blocks * blksize, |left| left.min(blocks * blksize));
+        let length = usize::try_from(self.size() - offset)
+            .map_or(blocks * blksize, |left| left.min(blocks * blksize));
         let mut bytes = vec![0; blocks * DATA_HEADER + length];
         // All of it to the end, and then block by block to its place, which never reaches into what is still to be moved.
         read(offset, &mut bytes[blocks * DATA_HEADER..])?;
@@ -120,7 +134,10 @@ impl Reader {
             let to = index * (DATA_HEADER + blksize);
             header.clear();
             write_data_header(low_bits(block), &mut header);
-            bytes.copy_within(from..(from + blksize).min(blocks * DATA_HEADER + length), to + DATA_HEADER);
+            bytes.copy_within(
+                from..(from + blksize).min(blocks * DATA_HEADER + length),
+                to + DATA_HEADER,
+            );
             bytes[to..to + DATA_HEADER].copy_from_slice(&header);
         }
         Ok(Arc::new(bytes))

@@ -65,14 +65,26 @@ impl Options {
         } else if is("tsize") {
             self.tsize = self.tsize.or(Some(number("tsize", value, 0..=u64::MAX)?));
         } else if is("windowsize") {
-            self.windowsize = self.windowsize.or(Some(number("windowsize", value, 1..=65_535)?));
+            self.windowsize = self
+                .windowsize
+                .or(Some(number("windowsize", value, 1..=65_535)?));
         }
         Ok(())
     }
 }
 
-fn number<N: TryFrom<u64>>(name: &'static str, text: &[u8], allowed: RangeInclusive<u64>) -> Result<N, BadOption> {
-    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let value = digits.and_then(|digits| digits.parse().ok()).filter(|value| allowed.contains(value));
-    value.and_then(|value| N::try_from(value).ok()).ok_or(BadOption(name))
+fn number<N: TryFrom<u64>>(
+    name: &'static str,
+    text: &[u8],
+    allowed: RangeInclusive<u64>,
+) -> Result<N, BadOption> {
+    let digits = std::str::from_utf8(text)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let value = digits
+        .and_then(|digits| digits.parse().ok())
+        .filter(|value| allowed.contains(value));
+    value
+        .and_then(|value| N::try_from(value).ok())
+        .ok_or(BadOption(name))
 }

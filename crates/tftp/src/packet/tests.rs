@@ -13,15 +13,34 @@ fn what_ipxe_asks_is_read() {
     let asked = request(b"\0\x01ipxe.efi\0octet\0blksize\x001432\0tsize\x000\0").unwrap();
     assert_eq!(asked.file, b"ipxe.efi");
     assert_eq!(asked.mode, Mode::Octet);
-    assert_eq!(asked.options, Options { blksize: Some(1432), tsize: Some(0), ..Options::default() });
+    assert_eq!(
+        asked.options,
+        Options {
+            blksize: Some(1432),
+            tsize: Some(0),
+            ..Options::default()
+        }
+    );
 }
 
 #[test]
 fn modes_and_options_have_no_case_and_unknown_options_are_passed_over() {
-    let asked = request(b"\0\x01a\0OcTeT\0BLKSIZE\x001468\0rollover\x000\0multicast\0\0WindowSize\x004\0").unwrap();
+    let asked =
+        request(b"\0\x01a\0OcTeT\0BLKSIZE\x001468\0rollover\x000\0multicast\0\0WindowSize\x004\0")
+            .unwrap();
     assert_eq!(asked.mode, Mode::Octet);
-    assert_eq!(asked.options, Options { blksize: Some(1468), windowsize: Some(4), ..Options::default() });
-    assert_eq!(request(b"\0\x01a\0netascii\0").unwrap().mode, Mode::Netascii);
+    assert_eq!(
+        asked.options,
+        Options {
+            blksize: Some(1468),
+            windowsize: Some(4),
+            ..Options::default()
+        }
+    );
+    assert_eq!(
+        request(b"\0\x01a\0netascii\0").unwrap().mode,
+        Mode::Netascii
+    );
     assert_eq!(request(b"\0\x01a\0mail\0").unwrap().mode, Mode::Other);
 }
 
@@ -35,15 +54,38 @@ fn padding_after_the_name_and_at_the_end_is_none_of_it() {
 #[test]
 fn values_that_no_rfc_allows_are_named() {
     for (option, values) in [
-        ("blksize", &["0", "7", "65465", "18446744073709551616", "-1", "+9", "", "1 432", "0x200"][..]),
+        (
+            "blksize",
+            &[
+                "0",
+                "7",
+                "65465",
+                "18446744073709551616",
+                "-1",
+                "+9",
+                "",
+                "1 432",
+                "0x200",
+            ][..],
+        ),
         ("timeout", &["0", "256", "18446744073709551616", "x"]),
         ("tsize", &["18446744073709551616", "-1", ""]),
         ("windowsize", &["0", "65536", "18446744073709551616"]),
     ] {
         for value in values {
-            let bytes = [b"\0\x01a\0octet\0", option.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat();
+            let bytes = [
+                b"\0\x01a\0octet\0",
+                option.as_bytes(),
+                b"\0",
+                value.as_bytes(),
+                b"\0",
+            ]
+            .concat();
             let error = request(&bytes).unwrap_err();
-            assert!(matches!(error, Malformed::Option(BadOption(name)) if name == option), "{option}={value:?}: {error:?}");
+            assert!(
+                matches!(error, Malformed::Option(BadOption(name)) if name == option),
+                "{option}={value:?}: {error:?}"
+            );
         }
     }
 }
@@ -54,14 +96,24 @@ fn a_request_that_is_cut_anywhere_is_malformed_or_has_fewer_options() {
     for end in 0..whole.len() {
         match request(&whole[..end]) {
             Ok(asked) => assert!(asked.options.tsize.is_none(), "{end}"),
-            Err(error) => assert!(matches!(error, Malformed::Short | Malformed::Request), "{end}: {error:?}"),
+            Err(error) => assert!(
+                matches!(error, Malformed::Short | Malformed::Request),
+                "{end}: {error:?}"
+            ),
         }
     }
 }
 
 #[test]
 fn short_and_unknown_packets_are_malformed() {
-    for bytes in [&b""[..], b"\0", b"\0\x03", b"\0\x03\0", b"\0\x04\0", b"\0\x05\0"] {
+    for bytes in [
+        &b""[..],
+        b"\0",
+        b"\0\x03",
+        b"\0\x03\0",
+        b"\0\x04\0",
+        b"\0\x05\0",
+    ] {
         assert_eq!(Packet::parse(bytes), Err(Malformed::Short), "{bytes:?}");
     }
     for bytes in [b"\0\0..", b"\0\x07..", b"\xff\xff.."] {

@@ -45,7 +45,11 @@ impl Clock<'_> {
                 return transfers.stop(now);
             }
             transfers.on_clock(now, &mut outbox);
-            tick = if transfers.active() > 0 { TICK } else { IDLE_TICK };
+            tick = if transfers.active() > 0 {
+                TICK
+            } else {
+                IDLE_TICK
+            };
             drop(transfers);
             sender.send(self.sockets, &outbox);
             outbox.clear();

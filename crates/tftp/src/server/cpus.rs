@@ -20,8 +20,12 @@ pub(super) struct Pinned {
 
 /// Those that this process may use.
 pub(super) fn usable() -> Vec<usize> {
-    let Ok(allowed) = sched_getaffinity(Pid::from_raw(0)) else { return Vec::new() };
-    (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true)).collect()
+    let Ok(allowed) = sched_getaffinity(Pid::from_raw(0)) else {
+        return Vec::new();
+    };
+    (0..CpuSet::count())
+        .filter(|cpu| allowed.is_set(*cpu) == Ok(true))
+        .collect()
 }
 
 /// An entry for each thread that is worth it where these processors may be used: the processor that it stays on, if it stays on one.
@@ -32,7 +36,11 @@ pub(super) fn places(usable: &[usize]) -> Vec<Option<usize>> {
 /// To stay is only harm where packets come in on more processors than there are threads, or by a kernel that does not ask who is where.
 fn places_by(usable: &[usize], release: Option<(u32, u32)>) -> Vec<Option<usize>> {
     let stays = usable.len() <= MOST && release.is_some_and(|release| release >= HEEDED_FROM);
-    usable.iter().take(MOST).map(|cpu| stays.then_some(*cpu)).collect()
+    usable
+        .iter()
+        .take(MOST)
+        .map(|cpu| stays.then_some(*cpu))
+        .collect()
 }
 
 /// The kernel's, as far as it tells what it can.
@@ -52,7 +60,10 @@ pub(super) fn stay_on(cpu: usize) -> io::Result<Pinned> {
     let mut only = CpuSet::new();
     only.set(cpu)?;
     sched_setaffinity(this, &only)?;
-    Ok(Pinned { thread: gettid(), before })
+    Ok(Pinned {
+        thread: gettid(),
+        before,
+    })
 }
 
 // === impl Pinned ===

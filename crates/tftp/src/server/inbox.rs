@@ -60,13 +60,29 @@ impl Inbox {
     /// Takes what is there. `waits`: until there is something, or the socket's patience ends.
     pub(super) fn receive(&mut self, socket: &Socket, waits: bool) -> io::Result<()> {
         self.arrived.clear();
-        let mut slices: Vec<_> = self.buffers.iter_mut().take(self.count).map(|buffer| [IoSliceMut::new(buffer)]).collect();
-        let flags = if waits { MsgFlags::MSG_WAITFORONE } else { MsgFlags::MSG_DONTWAIT };
+        let mut slices: Vec<_> = self
+            .buffers
+            .iter_mut()
+            .take(self.count)
+            .map(|buffer| [IoSliceMut::new(buffer)])
+            .collect();
+        let flags = if waits {
+            MsgFlags::MSG_WAITFORONE
+        } else {
+            MsgFlags::MSG_DONTWAIT
+        };
         let mut total = 0;
-        for (buffer, message) in recvmmsg(socket.raw(), &mut self.headers, &mut slices, flags, None)?.enumerate() {
+        for (buffer, message) in
+            recvmmsg(socket.raw(), &mut self.headers, &mut slices, flags, None)?.enumerate()
+        {
             total += 1;
-            let Some(peer) = message.address.as_ref().and_then(peer) else { continue };
-            let local = message.cmsgs().ok().and_then(|mut all| all.find_map(|one| local(&one)));
+            let Some(peer) = message.address.as_ref().and_then(peer) else {
+                continue;
+            };
+            let local = message
+                .cmsgs()
+                .ok()
+                .and_then(|mut all| all.find_map(|one| local(&one)));
             self.arrived.push(Arrived {
                 peer,
                 local: local.unwrap_or(self.unspecified),
@@ -93,19 +109,24 @@ fn peer(address: &SockaddrStorage) -> Option<SocketAddr> {
             None => SocketAddr::V6(v6),
         });
     }
-    address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()))
+    address
+        .as_sockaddr_in()
+        .map(|v4| SocketAddr::V4((*v4).into()))
 }
 
 /// The address of ours to which it was sent.
 fn local(message: &ControlMessageOwned) -> Option<IpAddr> {
     match message {
         ControlMessageOwned::Ipv4PacketInfo(info) => {
-            let [to, ours] = [info.ipi_addr, info.ipi_spec_dst].map(|address| Ipv4Addr::from(address.s_addr.to_ne_bytes()));
+            let [to, ours] = [info.ipi_addr, info.ipi_spec_dst]
+                .map(|address| Ipv4Addr::from(address.s_addr.to_ne_bytes()));
             // Where the kernel would answer from another address, this one is that of a whole network.
             let was_all = to != ours && !ours.is_unspecified();
             Some(if was_all { Ipv4Addr::BROADCAST } else { to }.into())
         }
-        ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::from(info.ipi6_addr.s6_addr).to_canonical()),
+        ControlMessageOwned::Ipv6PacketInfo(info) => {
+            Some(IpAddr::from(info.ipi6_addr.s6_addr).to_canonical())
+        }
         _ => None,
     }
 }

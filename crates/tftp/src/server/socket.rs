@@ -9,7 +9,9 @@ use std::time::Duration;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
-use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg, setsockopt, sockopt,
+};
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tracing::debug;
 
@@ -59,12 +61,17 @@ impl Socket {
     pub(super) fn bind(address: SocketAddr) -> Result<Self, BindError> {
         let opened = match Self::open(address) {
             Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !has_ipv6() => {
-                Self::open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+                Self::open(SocketAddr::new(
+                    Ipv4Addr::UNSPECIFIED.into(),
+                    address.port(),
+                ))
             }
             opened => opened,
         };
         opened.map_err(|source| match source.kind() {
-            io::ErrorKind::PermissionDenied => BindError::Privilege { port: address.port() },
+            io::ErrorKind::PermissionDenied => BindError::Privilege {
+                port: address.port(),
+            },
             io::ErrorKind::AddrInUse => BindError::InUse(address),
             _ => BindError::Other { address, source },
         })
@@ -78,7 +85,11 @@ impl Socket {
             Ok(others) => iter::once(self).chain(others).collect(),
             Err(error) => {
                 debug!(%error, "one socket for all processors");
-                if let Err(error) = self.socket.set_reuse_port(false).and_then(|()| self.socket.set_cpu_affinity(NO_CPU)) {
+                if let Err(error) = self
+                    .socket
+                    .set_reuse_port(false)
+                    .and_then(|()| self.socket.set_cpu_affinity(NO_CPU))
+                {
                     debug!(%error, "the port stays shared");
                 }
                 vec![self]
@@ -117,7 +128,11 @@ impl Socket {
 
     /// All but the address.
     fn prepare(address: SocketAddr) -> io::Result<Self> {
-        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = socket2::Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
@@ -129,11 +144,17 @@ impl Socket {
         socket.set_send_buffer_size(SEND_BUFFER)?;
         // A network that takes nothing must not stop those on others.
         socket.set_write_timeout(Some(Duration::from_millis(100)))?;
-        Ok(Self { socket, is_ipv6: address.is_ipv6() })
+        Ok(Self {
+            socket,
+            is_ipv6: address.is_ipv6(),
+        })
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the socket has no IP address"))
+        self.socket
+            .local_addr()?
+            .as_socket()
+            .ok_or_else(|| io::Error::other("the socket has no IP address"))
     }
 
     /// How long receiving waits for something to come.
@@ -145,7 +166,11 @@ impl Socket {
 
     /// Room for the one thing that the kernel says with each datagram: at which address of ours it came.
     pub(super) fn control_space(&self) -> Vec<u8> {
-        if self.is_ipv6 { cmsg_space!(in6_pktinfo) } else { cmsg_space!(in_pktinfo) }
+        if self.is_ipv6 {
+            cmsg_space!(in6_pktinfo)
+        } else {
+            cmsg_space!(in_pktinfo)
+        }
     }
 
     pub(super) fn raw(&self) -> RawFd {
@@ -155,7 +180,9 @@ impl Socket {
     /// The peer's address in this socket's family.
     fn address(&self, peer: SocketAddr) -> SockaddrStorage {
         match peer {
-            SocketAddr::V4(peer) if self.is_ipv6 => SocketAddr::new(peer.ip().to_ipv6_mapped().into(), peer.port()).into(),
+            SocketAddr::V4(peer) if self.is_ipv6 => {
+                SocketAddr::new(peer.ip().to_ipv6_mapped().into(), peer.port()).into()
+            }
             peer => peer.into(),
         }
     }
@@ -180,13 +207,28 @@ impl Source {
         match route.local {
             local if local.is_unspecified() => None,
             IpAddr::V4(local) => {
-                let address = in_addr { s_addr: u32::from_ne_bytes(local.octets()) };
-                Some(Self::V4(in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: in_addr { s_addr: 0 } }))
+                let address = in_addr {
+                    s_addr: u32::from_ne_bytes(local.octets()),
+                };
+                Some(Self::V4(in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: address,
+                    ipi_addr: in_addr { s_addr: 0 },
+                }))
             }
             IpAddr::V6(local) => {
                 // An address of the link is none without its link.
-                let link = if local.is_unicast_link_local() { scope(route.peer) } else { 0 };
-                Some(Self::V6(in6_pktinfo { ipi6_addr: in6_addr { s6_addr: local.octets() }, ipi6_ifindex: link }))
+                let link = if local.is_unicast_link_local() {
+                    scope(route.peer)
+                } else {
+                    0
+                };
+                Some(Self::V6(in6_pktinfo {
+                    ipi6_addr: in6_addr {
+                        s6_addr: local.octets(),
+                    },
+                    ipi6_ifindex: link,
+                }))
             }
         }
     }
@@ -204,19 +246,32 @@ impl Source {
 impl Sender {
     /// Waits a little where a queue is full.
     pub(super) fn new(metrics: Metrics) -> Self {
-        Self { is_patient: true, ..Self::hasty(metrics) }
+        Self {
+            is_patient: true,
+            ..Self::hasty(metrics)
+        }
     }
 
     /// Waits for nothing.
     pub(super) fn hasty(metrics: Metrics) -> Self {
         let v4 = MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in_pktinfo)));
         let v6 = MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in6_pktinfo)));
-        Self { v4, v6, is_patient: false, flags: MsgFlags::empty(), metrics }
+        Self {
+            v4,
+            v6,
+            is_patient: false,
+            flags: MsgFlags::empty(),
+            metrics,
+        }
     }
 
     /// Sends all of it. What the system does not take is lost, as on any network, and counted.
     pub(super) fn send(&mut self, sockets: &[Socket], outbox: &Outbox) {
-        self.flags = if self.is_patient { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        self.flags = if self.is_patient {
+            MsgFlags::empty()
+        } else {
+            MsgFlags::MSG_DONTWAIT
+        };
         let mut sends = outbox.sends();
         while let [first, ..] = sends {
             let socket = &sockets[first.route.socket];
@@ -228,12 +283,20 @@ impl Sender {
             // All that leaves by the same socket and from the same address goes in one call.
             let is_alike = |send: &&Send| {
                 let (ours, theirs) = (first.route, send.route);
-                let has_same_source = ours.local == theirs.local && scope(ours.peer) == scope(theirs.peer);
+                let has_same_source =
+                    ours.local == theirs.local && scope(ours.peer) == scope(theirs.peer);
                 ours.socket == theirs.socket && has_same_source && send.is_one()
             };
             let count = sends.iter().take(BATCH).take_while(is_alike).count();
             let (batch, rest) = sends.split_at(count);
-            let packets: Vec<_> = batch.iter().flat_map(|send| outbox.packets_of(send).map(|packet| (send.route.peer, packet))).collect();
+            let packets: Vec<_> = batch
+                .iter()
+                .flat_map(|send| {
+                    outbox
+                        .packets_of(send)
+                        .map(|packet| (send.route.peer, packet))
+                })
+                .collect();
             self.send_packets(socket, first.route, &packets);
             sends = rest;
         }
@@ -277,8 +340,11 @@ impl Sender {
             self.waited(error);
             // Not every kernel and card can cut: then each packet goes by itself.
             debug!(%error, "a window goes packet by packet");
-            let packets: Vec<_> =
-                pieces.iter().flat_map(|piece| piece.chunks(send.packet)).map(|packet| (send.route.peer, packet)).collect();
+            let packets: Vec<_> = pieces
+                .iter()
+                .flat_map(|piece| piece.chunks(send.packet))
+                .map(|packet| (send.route.peer, packet))
+                .collect();
             for packets in packets.chunks(BATCH) {
                 self.send_packets(socket, send.route, packets);
             }
@@ -291,15 +357,33 @@ impl Sender {
         while !packets.is_empty() {
             let sent = match &source {
                 Some(source) => {
-                    let slices: Vec<_> = packets.iter().map(|(_, packet)| [IoSlice::new(packet)]).collect();
-                    let peers: Vec<_> = packets.iter().map(|(peer, _)| Some(socket.address(*peer))).collect();
+                    let slices: Vec<_> = packets
+                        .iter()
+                        .map(|(_, packet)| [IoSlice::new(packet)])
+                        .collect();
+                    let peers: Vec<_> = packets
+                        .iter()
+                        .map(|(peer, _)| Some(socket.address(*peer)))
+                        .collect();
                     let control = [source.message()];
-                    let headers = if matches!(source, Source::V4(_)) { &mut self.v4 } else { &mut self.v6 };
-                    sendmmsg(socket.raw(), headers, &slices, &peers, control, self.flags).map(Iterator::count)
+                    let headers = if matches!(source, Source::V4(_)) {
+                        &mut self.v4
+                    } else {
+                        &mut self.v6
+                    };
+                    sendmmsg(socket.raw(), headers, &slices, &peers, control, self.flags)
+                        .map(Iterator::count)
                 }
                 None => {
                     let (peer, packet) = packets[0];
-                    sendmsg(socket.raw(), &[IoSlice::new(packet)], &[], self.flags, Some(&socket.address(peer))).map(|_| 1)
+                    sendmsg(
+                        socket.raw(),
+                        &[IoSlice::new(packet)],
+                        &[],
+                        self.flags,
+                        Some(&socket.address(peer)),
+                    )
+                    .map(|_| 1)
                 }
             };
             match sent {

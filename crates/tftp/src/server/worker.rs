@@ -48,19 +48,32 @@ struct Desk<'a> {
 
 impl Shared {
     pub(super) fn new(transfers: Transfers) -> Self {
-        Self { transfers: Mutex::new(transfers), start: Instant::now(), is_over: AtomicBool::new(false), pinned: Mutex::default() }
+        Self {
+            transfers: Mutex::new(transfers),
+            start: Instant::now(),
+            is_over: AtomicBool::new(false),
+            pinned: Mutex::default(),
+        }
     }
 
     /// The transfers, and what time it is: it never runs back for them.
     pub(super) fn transfers(&self) -> (MutexGuard<'_, Transfers>, Duration) {
-        let transfers = self.transfers.lock().expect("a thread that panics ends all of them");
+        let transfers = self
+            .transfers
+            .lock()
+            .expect("a thread that panics ends all of them");
         let now = self.start.elapsed();
         (transfers, now)
     }
 
     /// Has all threads end, also those whose processor somebody else holds.
     fn end(&self) {
-        for thread in self.pinned.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for thread in self
+            .pinned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             thread.release();
         }
         self.is_over.store(true, Ordering::Relaxed);
@@ -78,7 +91,11 @@ impl Worker {
     pub(super) fn run(&self, shared: &Shared, metrics: Metrics) {
         let _ends_all = EndsAll(shared);
         match self.cpu.map(cpus::stay_on) {
-            Some(Ok(pinned)) => shared.pinned.lock().unwrap_or_else(PoisonError::into_inner).push(pinned),
+            Some(Ok(pinned)) => shared
+                .pinned
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(pinned),
             Some(Err(error)) => debug!(%error, "a thread moves between processors"),
             None => {}
         }
@@ -87,7 +104,13 @@ impl Worker {
             socket.set_patience(PATIENCE);
         }
         let inbox = Inbox::new(&sockets[0]);
-        let mut desk = Desk { shared, sockets, inbox, outbox: Outbox::default(), sender: Sender::new(metrics) };
+        let mut desk = Desk {
+            shared,
+            sockets,
+            inbox,
+            outbox: Outbox::default(),
+            sender: Sender::new(metrics),
+        };
         while !shared.is_over() {
             desk.turn();
         }
@@ -119,9 +142,18 @@ impl Desk<'_> {
 
     /// The sockets to receive from.
     fn wait(&self) -> Vec<usize> {
-        let mut ready: Vec<_> = self.sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
-        match poll(&mut ready, PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::ZERO)) {
-            Ok(_) => (0..ready.len()).filter(|index| ready[*index].any() == Some(true)).collect(),
+        let mut ready: Vec<_> = self
+            .sockets
+            .iter()
+            .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
+            .collect();
+        match poll(
+            &mut ready,
+            PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::ZERO),
+        ) {
+            Ok(_) => (0..ready.len())
+                .filter(|index| ready[*index].any() == Some(true))
+                .collect(),
             Err(error) => {
                 pause(&error.into());
                 Vec::new()
@@ -137,8 +169,16 @@ impl Desk<'_> {
         }
         let (mut transfers, now) = self.shared.transfers();
         for arrived in self.inbox.arrived() {
-            let route = Route { socket, peer: arrived.peer, local: arrived.local };
-            let arrival = Arrival { route, datagram: self.inbox.datagram(arrived), is_cut: arrived.is_cut };
+            let route = Route {
+                socket,
+                peer: arrived.peer,
+                local: arrived.local,
+            };
+            let arrival = Arrival {
+                route,
+                datagram: self.inbox.datagram(arrived),
+                is_cut: arrived.is_cut,
+            };
             transfers.on_datagram(&arrival, now, &mut self.outbox);
         }
         drop(transfers);
@@ -153,7 +193,10 @@ impl Desk<'_> {
 
 /// Nothing came, or a signal did; anything else must not fill the log.
 fn pause(error: &io::Error) {
-    if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) {
+    if !matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    ) {
         warn!(%error, "can't receive for the moment");
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -5,9 +5,15 @@
 /// Firmware sends `/name`, `./name` and `\name` for `name`, and what it copied too much from a DHCP packet: 0xff, the end of its options, or
 /// padding.
 pub(super) fn plain(name: &[u8]) -> Option<Vec<u8>> {
-    let end = name.iter().rposition(|byte| !matches!(byte, 0 | 0xff)).map_or(0, |last| last + 1);
+    let end = name
+        .iter()
+        .rposition(|byte| !matches!(byte, 0 | 0xff))
+        .map_or(0, |last| last + 1);
     let mut plain = Vec::with_capacity(end);
-    for part in name[..end].split(|byte| matches!(byte, b'/' | b'\\')).filter(|part| !part.is_empty() && *part != b".") {
+    for part in name[..end]
+        .split(|byte| matches!(byte, b'/' | b'\\'))
+        .filter(|part| !part.is_empty() && *part != b".")
+    {
         if part == b".." {
             return None;
         }
@@ -39,7 +45,14 @@ mod tests {
 
     #[test]
     fn a_name_that_climbs_is_none() {
-        for name in [&b"../../etc/passwd"[..], b"a/../b", b"..", b"..\\..\\boot.ini", b"/..", b"a/..\xff"] {
+        for name in [
+            &b"../../etc/passwd"[..],
+            b"a/../b",
+            b"..",
+            b"..\\..\\boot.ini",
+            b"/..",
+            b"a/..\xff",
+        ] {
             assert_eq!(plain(name), None, "{name:?}");
         }
         assert_eq!(plain(b"a..b/...").as_deref(), Some(&b"a..b/..."[..]));

@@ -39,7 +39,13 @@ impl Table {
         raise_file_limit();
         let root = fs::canonicalize(root)?;
         fs::read_dir(&root)?;
-        let mut scan = Scan { root: root.clone(), previous, table: Self::default(), problems: Vec::new(), above: HashSet::new() };
+        let mut scan = Scan {
+            root: root.clone(),
+            previous,
+            table: Self::default(),
+            problems: Vec::new(),
+            above: HashSet::new(),
+        };
         scan.enter(&root, &[], 0);
         scan.problems.sort();
         Ok((scan.table, scan.problems))
@@ -59,7 +65,10 @@ fn raise_file_limit() {
 impl Scan<'_> {
     fn enter(&mut self, dir: &Path, prefix: &[u8], depth: usize) {
         if depth > MAX_DEPTH {
-            return self.problem(dir, format!("folders are nested more than {MAX_DEPTH} deep"));
+            return self.problem(
+                dir,
+                format!("folders are nested more than {MAX_DEPTH} deep"),
+            );
         }
         let canonical = match fs::canonicalize(dir) {
             Ok(canonical) => canonical,
@@ -73,7 +82,9 @@ impl Scan<'_> {
         }
         match fs::read_dir(dir) {
             Ok(entries) => {
-                let mut paths: Vec<_> = entries.filter_map(|entry| entry.map(|entry| entry.path()).ok()).collect();
+                let mut paths: Vec<_> = entries
+                    .filter_map(|entry| entry.map(|entry| entry.path()).ok())
+                    .collect();
                 paths.sort();
                 for path in paths {
                     self.look_at(&path, prefix, depth);
@@ -85,22 +96,41 @@ impl Scan<'_> {
     }
 
     fn look_at(&mut self, path: &Path, prefix: &[u8], depth: usize) {
-        let Some(own) = path.file_name().map(OsStrExt::as_bytes).filter(|own| !own.starts_with(b".")) else { return };
-        let name = if prefix.is_empty() { own.to_vec() } else { [prefix, b"/", own].concat() };
+        let Some(own) = path
+            .file_name()
+            .map(OsStrExt::as_bytes)
+            .filter(|own| !own.starts_with(b"."))
+        else {
+            return;
+        };
+        let name = if prefix.is_empty() {
+            own.to_vec()
+        } else {
+            [prefix, b"/", own].concat()
+        };
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => self.enter(path, &name, depth + 1),
-            Ok(metadata) if metadata.is_file() => match self.open(path, &name, Stamp::of(&metadata)) {
-                Ok(file) if self.table.len() < MAX_FILES => self.table.insert(name, file),
-                Ok(_) => self.problem(path, format!("there are more than {MAX_FILES} files; this one is not served")),
-                Err(reason) => self.problem(path, reason),
-            },
+            Ok(metadata) if metadata.is_file() => {
+                match self.open(path, &name, Stamp::of(&metadata)) {
+                    Ok(file) if self.table.len() < MAX_FILES => self.table.insert(name, file),
+                    Ok(_) => self.problem(
+                        path,
+                        format!("there are more than {MAX_FILES} files; this one is not served"),
+                    ),
+                    Err(reason) => self.problem(path, reason),
+                }
+            }
             Ok(_) => self.problem(path, "neither a file nor a folder".to_owned()),
             Err(error) => self.problem(path, error.to_string()),
         }
     }
 
     fn open(&self, path: &Path, name: &[u8], stamp: Stamp) -> Result<Arc<OpenFile>, String> {
-        let known = self.previous.files.get(name).filter(|entry| entry.file.stamp() == stamp);
+        let known = self
+            .previous
+            .files
+            .get(name)
+            .filter(|entry| entry.file.stamp() == stamp);
         // A link may have been turned elsewhere, so the way is looked at in any case; only opening is spared.
         let canonical = fs::canonicalize(path).map_err(|error| error.to_string())?;
         if !canonical.starts_with(&self.root) {
@@ -111,11 +141,17 @@ impl Scan<'_> {
         }
         // Should it have become a pipe or a device in between, opening it must not wait.
         let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| error.to_string())?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)
+            .map_err(|error| error.to_string())?;
         if !self.is_ours(&file) {
             return Err("it was replaced while it was opened".to_owned());
         }
-        OpenFile::new(file).map(Arc::new).map_err(|error| error.to_string())
+        OpenFile::new(file)
+            .map(Arc::new)
+            .map_err(|error| error.to_string())
     }
 
     /// Whether what was opened is a regular file below the root: between looking and opening, a link may have been turned elsewhere.
@@ -126,6 +162,9 @@ impl Scan<'_> {
     }
 
     fn problem(&mut self, path: &Path, reason: String) {
-        self.problems.push(Problem { path: path.to_owned(), reason });
+        self.problems.push(Problem {
+            path: path.to_owned(),
+            reason,
+        });
     }
 }

@@ -13,7 +13,9 @@ fn text(table: &Table, name: &str) -> Option<String> {
     match table.find(name.as_bytes())? {
         Named::File(entry) => {
             let mut out = Vec::new();
-            let (sheet, _) = Reader::new(Content::File(entry.file), 1_000).packets(1, 1).unwrap();
+            let (sheet, _) = Reader::new(Content::File(entry.file), 1_000)
+                .packets(1, 1)
+                .unwrap();
             out.extend(&sheet[DATA_HEADER..]);
             Some(String::from_utf8(out).unwrap())
         }
@@ -36,12 +38,35 @@ fn files_are_found_by_the_odd_names_that_firmware_sends() {
     let folder = folder(&[("ipxe.efi", "efi"), ("x86/undionly.kpxe", "bios")]);
     let (table, problems) = scan(folder.path());
     assert_eq!(problems, []);
-    for name in ["ipxe.efi", "/ipxe.efi", "./ipxe.efi", "\\ipxe.efi", "IPXE.EFI"] {
+    for name in [
+        "ipxe.efi",
+        "/ipxe.efi",
+        "./ipxe.efi",
+        "\\ipxe.efi",
+        "IPXE.EFI",
+    ] {
         assert_eq!(text(&table, name).as_deref(), Some("efi"), "{name}");
     }
-    assert_eq!(text(&table, "\\X86\\undionly.KPXE").as_deref(), Some("bios"));
-    for name in ["", "/", "x86", "etc/passwd", "/etc/passwd", "../ipxe.efi", "x86/../ipxe.efi", "ipxe.efi/", "ipxe"] {
-        let expected = if name == "ipxe.efi/" { Some("efi") } else { None };
+    assert_eq!(
+        text(&table, "\\X86\\undionly.KPXE").as_deref(),
+        Some("bios")
+    );
+    for name in [
+        "",
+        "/",
+        "x86",
+        "etc/passwd",
+        "/etc/passwd",
+        "../ipxe.efi",
+        "x86/../ipxe.efi",
+        "ipxe.efi/",
+        "ipxe",
+    ] {
+        let expected = if name == "ipxe.efi/" {
+            Some("efi")
+        } else {
+            None
+        };
         assert_eq!(text(&table, name).as_deref(), expected, "{name}");
     }
 }
@@ -59,9 +84,18 @@ fn of_files_that_differ_in_case_each_is_found_by_its_own_name() {
 fn the_bootstrap_is_there_at_any_depth_unless_a_file_is() {
     let folder = folder(&[("own/autoexec.ipxe", "my own")]);
     let (table, _) = scan(folder.path());
-    assert_eq!(text(&table, "autoexec.ipxe").as_deref(), Some("bootstrap autoexec.ipxe"));
-    assert_eq!(text(&table, "/a/b/autoexec.ipxe").as_deref(), Some("bootstrap a/b/autoexec.ipxe"));
-    assert_eq!(text(&table, "boot.ipxe").as_deref(), Some("bootstrap boot.ipxe"));
+    assert_eq!(
+        text(&table, "autoexec.ipxe").as_deref(),
+        Some("bootstrap autoexec.ipxe")
+    );
+    assert_eq!(
+        text(&table, "/a/b/autoexec.ipxe").as_deref(),
+        Some("bootstrap a/b/autoexec.ipxe")
+    );
+    assert_eq!(
+        text(&table, "boot.ipxe").as_deref(),
+        Some("bootstrap boot.ipxe")
+    );
     assert_eq!(text(&table, "own/autoexec.ipxe").as_deref(), Some("my own"));
     assert_eq!(text(&table, "a/boot.ipxe"), None);
     assert_eq!(text(&table, "../autoexec.ipxe"), None);
@@ -70,7 +104,11 @@ fn the_bootstrap_is_there_at_any_depth_unless_a_file_is() {
 #[test]
 fn links_inside_are_followed_and_links_that_leave_are_named() {
     let outside = folder(&[("secret", "s"), ("dir/secret", "s")]);
-    let folder = folder(&[("real/file", "f"), ("..data/hidden", "h"), (".git/config", "g")]);
+    let folder = folder(&[
+        ("real/file", "f"),
+        ("..data/hidden", "h"),
+        (".git/config", "g"),
+    ]);
     symlink("real/file", folder.path().join("link")).unwrap();
     symlink(folder.path().join("real"), folder.path().join("absolute")).unwrap();
     symlink("..data/hidden", folder.path().join("projected")).unwrap();
@@ -83,11 +121,24 @@ fn links_inside_are_followed_and_links_that_leave_are_named() {
         assert_eq!(text(&table, name).as_deref(), Some("f"), "{name}");
     }
     assert_eq!(text(&table, "projected").as_deref(), Some("h"));
-    for name in ["leaves", "leaves-too/secret", ".git/config", "..data/hidden", "dangling"] {
+    for name in [
+        "leaves",
+        "leaves-too/secret",
+        ".git/config",
+        "..data/hidden",
+        "dangling",
+    ] {
         assert_eq!(text(&table, name), None, "{name}");
     }
-    let named: Vec<_> = problems.iter().map(|problem| problem.path.file_name().unwrap().to_str().unwrap()).collect();
-    assert_eq!(named, ["up", "dangling", "leaves", "leaves-too", "up"], "{problems:?}");
+    let named: Vec<_> = problems
+        .iter()
+        .map(|problem| problem.path.file_name().unwrap().to_str().unwrap())
+        .collect();
+    assert_eq!(
+        named,
+        ["up", "dangling", "leaves", "leaves-too", "up"],
+        "{problems:?}"
+    );
 }
 
 #[test]
@@ -110,7 +161,11 @@ fn what_is_unchanged_stays_open_and_what_is_replaced_is_opened_anew() {
     let is_kept = |name: &[u8]| Arc::ptr_eq(&first.files[name].file, &second.files[name].file);
     assert!(is_kept(b"same"));
     assert!(!is_kept(b"other"));
-    assert_eq!(text(&first, "other").as_deref(), Some("1"), "a transfer that runs goes on with what it began");
+    assert_eq!(
+        text(&first, "other").as_deref(),
+        Some("1"),
+        "a transfer that runs goes on with what it began"
+    );
     assert_eq!(text(&second, "other").as_deref(), Some("22"));
 }
 

@@ -21,14 +21,20 @@ pub(super) struct Patience {
 impl Patience {
     /// `timeout` is the option of RFC 2349.
     pub(super) fn new(timeout: Option<u8>) -> Self {
-        Self { fixed: timeout.map(|seconds| Duration::from_secs(seconds.into())), round_trip: None }
+        Self {
+            fixed: timeout.map(|seconds| Duration::from_secs(seconds.into())),
+            round_trip: None,
+        }
     }
 
     /// A packet was acknowledged so long after it was sent.
     pub(super) fn learn(&mut self, sample: Duration) {
         self.round_trip = Some(match self.round_trip {
             None => (sample, sample / 2),
-            Some((smooth, variation)) => ((smooth * 7 + sample) / 8, (variation * 3 + smooth.abs_diff(sample)) / 4),
+            Some((smooth, variation)) => (
+                (smooth * 7 + sample) / 8,
+                (variation * 3 + smooth.abs_diff(sample)) / 4,
+            ),
         });
     }
 
@@ -37,12 +43,16 @@ impl Patience {
         if let Some(fixed) = self.fixed {
             return fixed;
         }
-        let first = self.round_trip.map_or(FIRST, |(smooth, variation)| (smooth + variation * 4).clamp(SHORTEST, LONGEST));
+        let first = self.round_trip.map_or(FIRST, |(smooth, variation)| {
+            (smooth + variation * 4).clamp(SHORTEST, LONGEST)
+        });
         (first * 2_u32.saturating_pow(repeats.min(8))).min(LONGEST)
     }
 
     /// The time after which something is not on its way any more, but lost.
     pub(super) fn guard(&self) -> Duration {
-        self.round_trip.map_or(FIRST, |(smooth, _)| smooth * 2).clamp(LEAST_GUARD, SHORTEST)
+        self.round_trip
+            .map_or(FIRST, |(smooth, _)| smooth * 2)
+            .clamp(LEAST_GUARD, SHORTEST)
     }
 }

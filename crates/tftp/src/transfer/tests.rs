@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::content::OpenFile;
 use crate::outbox::Route;
 
-const BOUNDS: Bounds = Bounds { blksize: 1468, windowsize: 64 };
+const BOUNDS: Bounds = Bounds {
+    blksize: 1468,
+    windowsize: 64,
+};
 const REQUEST: usize = 45;
 
 fn at(milliseconds: u64) -> Duration {
@@ -21,23 +24,49 @@ fn pattern(length: usize) -> Vec<u8> {
 }
 
 fn asked(blksize: u16, windowsize: u16) -> Options {
-    Options { blksize: Some(blksize), windowsize: Some(windowsize), tsize: Some(0), timeout: None }
+    Options {
+        blksize: Some(blksize),
+        windowsize: Some(windowsize),
+        tsize: Some(0),
+        timeout: None,
+    }
 }
 
 /// A transfer that is under way: its options are acknowledged at 1 ms, and the first window is out.
 fn under_way(length: usize, blksize: u16, windowsize: u16) -> Transfer {
-    let mut transfer = Transfer::new(text(length), &asked(blksize, windowsize), BOUNDS, REQUEST, at(0));
+    let mut transfer = Transfer::new(
+        text(length),
+        &asked(blksize, windowsize),
+        BOUNDS,
+        REQUEST,
+        at(0),
+    );
     let mut out = Outbox::default();
-    assert!(matches!(transfer.answer(at(0), |_| true, &mut out), Step::Send { .. }));
-    assert!(matches!(transfer.on_ack(0, at(1), &mut out), Step::Send { .. }));
+    assert!(matches!(
+        transfer.answer(at(0), |_| true, &mut out),
+        Step::Send { .. }
+    ));
+    assert!(matches!(
+        transfer.on_ack(0, at(1), &mut out),
+        Step::Send { .. }
+    ));
     transfer
 }
 
 /// The packets that leave.
 fn packets(step: &Step, out: &mut Outbox) -> Vec<Vec<u8>> {
-    let Step::Send { packet } = step else { return Vec::new() };
+    let Step::Send { packet } = step else {
+        return Vec::new();
+    };
     let peer = (std::net::Ipv4Addr::LOCALHOST, 2_000).into();
-    out.close(Route { socket: 0, peer, local: std::net::Ipv4Addr::LOCALHOST.into() }, *packet);
+    out.close(
+        Route {
+            socket: 0,
+            peer,
+            local: std::net::Ipv4Addr::LOCALHOST.into(),
+        },
+        *packet,
+    );
     let packets = out.packets().map(|(_, packet)| packet.to_vec()).collect();
     out.clear();
     packets
@@ -65,11 +94,17 @@ fn fetch(content: Content, options: &Options, mut keep: impl FnMut(&[u8])) -> u6
     let (mut out, mut count, mut block) = (Outbox::default(), 0_u64, 0_u16);
     let mut step = transfer.answer(at(0), |_| true, &mut out);
     loop {
-        assert!(matches!(step, Step::Send { .. }), "{step:?} after {count} blocks");
+        assert!(
+            matches!(step, Step::Send { .. }),
+            "{step:?} after {count} blocks"
+        );
         for packet in packets(&step, &mut out) {
             match Packet::parse(&packet) {
                 Ok(Packet::OptionAck(_)) => {}
-                Ok(Packet::Data { block: number, bytes }) => {
+                Ok(Packet::Data {
+                    block: number,
+                    bytes,
+                }) => {
                     block = block.wrapping_add(1);
                     assert_eq!(number, block);
                     count += 1;
@@ -88,11 +123,20 @@ fn fetch(content: Content, options: &Options, mut keep: impl FnMut(&[u8])) -> u6
 #[test]
 fn files_of_every_awkward_length_arrive_whole() {
     for length in [0, 1, 511, 512, 513, 1024, 5_000] {
-        for options in [Options::default(), asked(512, 1), asked(512, 4), asked(1468, 3), asked(8, 64)] {
+        for options in [
+            Options::default(),
+            asked(512, 1),
+            asked(512, 4),
+            asked(1468, 3),
+            asked(8, 64),
+        ] {
             let mut bytes: Vec<u8> = Vec::new();
             let count = fetch(text(length), &options, |block| bytes.extend(block));
             assert_eq!(bytes, pattern(length), "{length} {options:?}");
-            assert_eq!(count, (length / usize::from(options.blksize.unwrap_or(512)) + 1) as u64);
+            assert_eq!(
+                count,
+                (length / usize::from(options.blksize.unwrap_or(512)) + 1) as u64
+            );
         }
     }
 }
@@ -103,7 +147,9 @@ fn block_numbers_go_round_in_a_file_of_more_than_32_mib() {
     let size = 65_536 * 512 * 3 + 7;
     file.set_len(size).unwrap();
     let mut received = 0;
-    let count = fetch(sparse(file), &asked(512, 16), |block| received += block.len() as u64);
+    let count = fetch(sparse(file), &asked(512, 16), |block| {
+        received += block.len() as u64
+    });
     assert_eq!((received, count), (size, 65_536 * 3 + 1));
 }
 
@@ -136,14 +182,32 @@ fn sparse(file: File) -> Content {
 
 #[test]
 fn options_are_granted_within_bounds_and_others_left_out() {
-    let all = Options { blksize: Some(65_464), timeout: Some(7), tsize: Some(0), windowsize: Some(65_535) };
+    let all = Options {
+        blksize: Some(65_464),
+        timeout: Some(7),
+        tsize: Some(0),
+        windowsize: Some(65_535),
+    };
     let mut out = Outbox::default();
-    let step = Transfer::new(text(1000), &all, BOUNDS, REQUEST, at(0)).answer(at(0), |_| true, &mut out);
-    let granted = Options { blksize: Some(1468), timeout: Some(7), tsize: Some(1000), windowsize: Some(64) };
-    assert_eq!(Packet::parse(&packets(&step, &mut out)[0]), Ok(Packet::OptionAck(granted)));
+    let step =
+        Transfer::new(text(1000), &all, BOUNDS, REQUEST, at(0)).answer(at(0), |_| true, &mut out);
+    let granted = Options {
+        blksize: Some(1468),
+        timeout: Some(7),
+        tsize: Some(1000),
+        windowsize: Some(64),
+    };
+    assert_eq!(
+        Packet::parse(&packets(&step, &mut out)[0]),
+        Ok(Packet::OptionAck(granted))
+    );
     // A timeout of minutes would keep a transfer for an hour.
-    let slow = Options { timeout: Some(255), ..Options::default() };
-    let step = Transfer::new(text(1000), &slow, BOUNDS, REQUEST, at(0)).answer(at(0), |_| true, &mut out);
+    let slow = Options {
+        timeout: Some(255),
+        ..Options::default()
+    };
+    let step =
+        Transfer::new(text(1000), &slow, BOUNDS, REQUEST, at(0)).answer(at(0), |_| true, &mut out);
     assert_eq!(blocks(&step, &mut out), [1]);
 }
 
@@ -151,11 +215,17 @@ fn options_are_granted_within_bounds_and_others_left_out() {
 fn acknowledgements_of_the_future_and_of_the_past_are_strays() {
     let mut transfer = under_way(100_000, 512, 4);
     for block in [5, 6, 1_000, 65_535] {
-        assert!(matches!(ack(&mut transfer, block, at(2)).0, Step::Stray), "{block}");
+        assert!(
+            matches!(ack(&mut transfer, block, at(2)).0, Step::Stray),
+            "{block}"
+        );
     }
     assert_eq!(ack(&mut transfer, 4, at(2)).1, [5, 6, 7, 8]);
     for block in [0, 1, 3, 9, 32_768] {
-        assert!(matches!(ack(&mut transfer, block, at(3)).0, Step::Stray), "{block}");
+        assert!(
+            matches!(ack(&mut transfer, block, at(3)).0, Step::Stray),
+            "{block}"
+        );
     }
 }
 
@@ -266,20 +336,32 @@ fn asking_for_something_else_gains_an_unproven_peer_nothing() {
     }
     let mut next = Transfer::new(text(5_000), &asked(1024, 1), BOUNDS, REQUEST, at(1));
     next.inherit(&previous, at(1));
-    assert!(matches!(next.answer(at(1), |_| true, &mut Outbox::default()), Step::Stray));
+    assert!(matches!(
+        next.answer(at(1), |_| true, &mut Outbox::default()),
+        Step::Stray
+    ));
     // Whoever asks seconds later is taken for somebody who starts anew.
     let mut later = Transfer::new(text(5_000), &asked(1024, 1), BOUNDS, REQUEST, at(6_000));
     later.inherit(&previous, at(6_000));
-    assert!(matches!(later.answer(at(6_000), |_| true, &mut Outbox::default()), Step::Send { .. }));
+    assert!(matches!(
+        later.answer(at(6_000), |_| true, &mut Outbox::default()),
+        Step::Send { .. }
+    ));
 }
 
 #[test]
 fn what_the_budget_does_not_allow_does_not_leave() {
     let mut transfer = Transfer::new(text(5_000), &Options::default(), BOUNDS, REQUEST, at(0));
     let mut out = Outbox::default();
-    assert!(matches!(transfer.answer(at(0), |bytes| bytes < 544, &mut out), Step::Wait));
+    assert!(matches!(
+        transfer.answer(at(0), |bytes| bytes < 544, &mut out),
+        Step::Wait
+    ));
     assert_eq!(out.drafted(), 0);
-    assert!(matches!(transfer.answer(at(1), |bytes| bytes == 544, &mut out), Step::Send { packet: 516 }));
+    assert!(matches!(
+        transfer.answer(at(1), |bytes| bytes == 544, &mut out),
+        Step::Send { packet: 516 }
+    ));
 }
 
 #[test]
@@ -287,12 +369,24 @@ fn a_file_that_is_changed_ends_its_transfers() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(20_000_000).unwrap();
     let open = OpenFile::new(File::open(file.path()).unwrap()).unwrap();
-    let mut transfer = Transfer::new(Content::File(Arc::new(open)), &asked(1024, 64), BOUNDS, REQUEST, at(0));
+    let mut transfer = Transfer::new(
+        Content::File(Arc::new(open)),
+        &asked(1024, 64),
+        BOUNDS,
+        REQUEST,
+        at(0),
+    );
     let mut out = Outbox::default();
     transfer.answer(at(0), |_| true, &mut out);
-    assert!(matches!(transfer.on_ack(0, at(1), &mut out), Step::Send { .. }));
+    assert!(matches!(
+        transfer.on_ack(0, at(1), &mut out),
+        Step::Send { .. }
+    ));
     file.as_file().set_len(100).unwrap();
     out.clear();
-    assert!(matches!(transfer.on_ack(64, at(2), &mut out), Step::Over(End::Failed(_))));
+    assert!(matches!(
+        transfer.on_ack(64, at(2), &mut out),
+        Step::Over(End::Failed(_))
+    ));
     assert_eq!(out.drafted(), 0);
 }

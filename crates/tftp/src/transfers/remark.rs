@@ -29,7 +29,9 @@ impl Remarks {
             return;
         }
         let file = match Packet::parse(arrival.datagram) {
-            Ok(Packet::Read(request)) => Some(String::from_utf8_lossy(&request.file[..request.file.len().min(200)]).into_owned()),
+            Ok(Packet::Read(request)) => Some(
+                String::from_utf8_lossy(&request.file[..request.file.len().min(200)]).into_owned(),
+            ),
             _ => None,
         };
         let text = refusal.error().map(|(_, text)| text);
@@ -42,8 +44,14 @@ impl Remarks {
             return;
         }
         if self.silenced > 0 {
-            info!(requests = self.silenced, "more TFTP requests were refused than are listed; the metric tftp_refusals counts all");
+            info!(
+                requests = self.silenced,
+                "more TFTP requests were refused than are listed; the metric tftp_refusals counts all"
+            );
         }
-        *self = Self { second: now.as_secs(), ..Self::default() };
+        *self = Self {
+            second: now.as_secs(),
+            ..Self::default()
+        };
     }
 }

@@ -6,8 +6,14 @@ use std::path::Path;
 const LENGTH: usize = 1_300;
 const REQUEST: &[u8] = b"\0\x01boot.ipxe\0octet\0";
 const SIZED: &[u8] = b"\0\x01boot.ipxe\0octet\0tsize\x000\0";
-const PATIENT: Limits =
-    Limits { transfers: 2, transfers_per_peer: 2, mtu: 1_500, windowsize: 64, unproven_bytes: 1_000_000, drain: Duration::ZERO };
+const PATIENT: Limits = Limits {
+    transfers: 2,
+    transfers_per_peer: 2,
+    mtu: 1_500,
+    windowsize: 64,
+    unproven_bytes: 1_000_000,
+    drain: Duration::ZERO,
+};
 
 /// Transfers, and the time.
 struct World {
@@ -41,16 +47,35 @@ impl World {
 
     fn of(table: Table) -> Self {
         let table = Arc::new(ArcSwap::from_pointee(table));
-        let library = Library { table, bootstrap: Arc::new(|_| "x".repeat(LENGTH)) };
+        let library = Library {
+            table,
+            bootstrap: Arc::new(|_| "x".repeat(LENGTH)),
+        };
         let metrics = Metrics::default();
-        Self { transfers: Transfers::new(PATIENT, library, metrics.clone(), 0), metrics, now: Duration::ZERO }
+        Self {
+            transfers: Transfers::new(PATIENT, library, metrics.clone(), 0),
+            metrics,
+            now: Duration::ZERO,
+        }
     }
 
     /// A datagram comes from this peer; gives what it gets.
     fn say(&mut self, peer: SocketAddr, datagram: &[u8]) -> Vec<String> {
         let mut out = Outbox::default();
-        let route = Route { socket: 0, peer, local: Ipv4Addr::new(192, 0, 2, 254).into() };
-        self.transfers.on_datagram(&Arrival { route, datagram, is_cut: false }, self.now, &mut out);
+        let route = Route {
+            socket: 0,
+            peer,
+            local: Ipv4Addr::new(192, 0, 2, 254).into(),
+        };
+        self.transfers.on_datagram(
+            &Arrival {
+                route,
+                datagram,
+                is_cut: false,
+            },
+            self.now,
+            &mut out,
+        );
         out.packets().map(|(_, packet)| name(packet)).collect()
     }
 
@@ -68,12 +93,24 @@ impl World {
 
     /// How many transfers ended, and how many of them so.
     fn ended(&self, outcome: Outcome) -> (u64, u64) {
-        (Outcome::ALL.map(|outcome| self.metrics.ended(outcome)).iter().sum(), self.metrics.ended(outcome))
+        (
+            Outcome::ALL
+                .map(|outcome| self.metrics.ended(outcome))
+                .iter()
+                .sum(),
+            self.metrics.ended(outcome),
+        )
     }
 
     /// How many datagrams were refused, and how many of them so.
     fn refused(&self, refusal: Refusal) -> (u64, u64) {
-        (Refusal::ALL.map(|refusal| self.metrics.refused(refusal)).iter().sum(), self.metrics.refused(refusal))
+        (
+            Refusal::ALL
+                .map(|refusal| self.metrics.refused(refusal))
+                .iter()
+                .sum(),
+            self.metrics.refused(refusal),
+        )
     }
 
     /// Fetches what is left after block `from`.
@@ -128,7 +165,11 @@ fn a_peer_that_falls_silent_is_timed_out_and_unconfirmed_where_all_was_sent() {
     let mut world = World::new();
     world.say(peer(1), SIZED);
     world.say(peer(1), &ack(0));
-    assert_eq!(world.wait(120), ["DATA 1"; 5], "as many repeats as are allowed");
+    assert_eq!(
+        world.wait(120),
+        ["DATA 1"; 5],
+        "as many repeats as are allowed"
+    );
     assert_eq!(world.ended(Outcome::TimedOut), (1, 1));
     world.say(peer(1), SIZED);
     for block in 0..3 {
@@ -144,7 +185,10 @@ fn a_request_that_nothing_follows_is_unanswered() {
     let mut world = World::new();
     assert_eq!(world.say(peer(1), SIZED), ["OACK"]);
     let repeats = world.wait(29);
-    assert!(repeats.len() <= 3 && repeats.iter().all(|repeat| repeat == "OACK"), "{repeats:?}");
+    assert!(
+        repeats.len() <= 3 && repeats.iter().all(|repeat| repeat == "OACK"),
+        "{repeats:?}"
+    );
     assert_eq!(world.ended(Outcome::Unanswered), (0, 0));
     assert_eq!(world.wait(1), [""; 0]);
     assert_eq!(world.ended(Outcome::Unanswered), (1, 1));
@@ -161,13 +205,24 @@ fn an_error_of_the_peer_aborts() {
 #[test]
 fn a_file_that_is_cut_while_it_is_sent_fails_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let cut = |path: &Path, length| std::fs::File::create(path).unwrap().set_len(length).unwrap();
+    let cut = |path: &Path, length| {
+        std::fs::File::create(path)
+            .unwrap()
+            .set_len(length)
+            .unwrap()
+    };
     // Larger than what is kept in memory.
     let path = folder.path().join("large");
     cut(&path, 5 << 20);
     let (table, _) = Table::of_files_below(folder.path(), &Table::default()).unwrap();
     let mut world = World::of(table);
-    assert_eq!(world.say(peer(1), b"\0\x01large\0octet\0blksize\x001468\0windowsize\x0064\0"), ["OACK"]);
+    assert_eq!(
+        world.say(
+            peer(1),
+            b"\0\x01large\0octet\0blksize\x001468\0windowsize\x0064\0"
+        ),
+        ["OACK"]
+    );
     assert_eq!(world.say(peer(1), &ack(0)).len(), 64);
     cut(&path, 10);
     assert_eq!(world.say(peer(1), &ack(64)), ["ERROR 0"]);
@@ -225,7 +280,10 @@ fn beyond_the_limit_there_is_silence_unless_somebody_makes_room_who_proved_nothi
     }
     assert_eq!(world.say(peer(4), SIZED), [""; 0]);
     assert_eq!(world.metrics.refused(Refusal::TooMany), 1);
-    assert_eq!((world.ended(Outcome::Evicted), world.transfers.active()), ((1, 1), 2));
+    assert_eq!(
+        (world.ended(Outcome::Evicted), world.transfers.active()),
+        ((1, 1), 2)
+    );
     world.finish(peer(2), 1);
     assert_eq!(world.say(peer(4), SIZED), ["OACK"]);
 }

@@ -70,7 +70,12 @@ impl World {
     fn new() -> Self {
         let library = Library {
             table: Arc::new(Arc::new(Table::default()).into()),
-            bootstrap: Arc::new(|local| format!("#!ipxe\n# for {local}\n{}", "echo and so on\n".repeat(1_000))),
+            bootstrap: Arc::new(|local| {
+                format!(
+                    "#!ipxe\n# for {local}\n{}",
+                    "echo and so on\n".repeat(1_000)
+                )
+            }),
         };
         let limits = Limits {
             transfers: TRANSFERS,
@@ -80,7 +85,14 @@ impl World {
             ..Limits::default()
         };
         let transfers = Transfers::new(limits, library, Metrics::default(), 0);
-        Self { transfers, outbox: Outbox::default(), now: Duration::ZERO, blocks: [0; 8], proven: BTreeSet::new(), unproven_bytes: 0 }
+        Self {
+            transfers,
+            outbox: Outbox::default(),
+            now: Duration::ZERO,
+            blocks: [0; 8],
+            proven: BTreeSet::new(),
+            unproven_bytes: 0,
+        }
     }
 
     fn happen(&mut self, event: u8, script: &mut Script<'_>) {
@@ -90,7 +102,11 @@ impl World {
         match event & 0x1f {
             0..=7 => self.receive(peer, &request(more), false),
             8..=15 => self.receive(peer, &ack(self.blocks[peer]), false),
-            16..=18 => self.receive(peer, &ack(self.blocks[peer].wrapping_add(more.into()).wrapping_sub(8)), false),
+            16..=18 => self.receive(
+                peer,
+                &ack(self.blocks[peer].wrapping_add(more.into()).wrapping_sub(8)),
+                false,
+            ),
             19 => self.receive(peer, &[0, 5, 0, more], false),
             20 => self.receive(peer, &[0, more & 7], false),
             21..=24 => {
@@ -101,7 +117,11 @@ impl World {
             26..=28 => self.wait(Duration::from_millis(u64::from(more))),
             29 => self.wait(Duration::from_millis(u64::from(more) * 50)),
             30 => self.wait(Duration::ZERO),
-            _ => self.receive(peer, &[[0, 1].as_slice(), script.take(more)].concat(), false),
+            _ => self.receive(
+                peer,
+                &[[0, 1].as_slice(), script.take(more)].concat(),
+                false,
+            ),
         }
     }
 
@@ -109,9 +129,24 @@ impl World {
         if !datagram.starts_with(&[0, 1]) {
             self.proven.insert(peer);
         }
-        let route = Route { socket: 0, peer: address(peer), local: Ipv4Addr::new(192, 0, 2, 1).into() };
-        self.transfers.on_datagram(&Arrival { route, datagram, is_cut }, self.now, &mut self.outbox);
-        assert!(self.outbox.sends().iter().all(|send| send.route == route), "an answer to somebody else");
+        let route = Route {
+            socket: 0,
+            peer: address(peer),
+            local: Ipv4Addr::new(192, 0, 2, 1).into(),
+        };
+        self.transfers.on_datagram(
+            &Arrival {
+                route,
+                datagram,
+                is_cut,
+            },
+            self.now,
+            &mut self.outbox,
+        );
+        assert!(
+            self.outbox.sends().iter().all(|send| send.route == route),
+            "an answer to somebody else"
+        );
         assert!(self.outbox.sends().len() <= 1, "more than one answer");
         self.send();
     }
@@ -127,10 +162,17 @@ impl World {
         assert!(self.transfers.active() <= TRANSFERS);
         for send in self.outbox.sends() {
             let packets = self.outbox.packets_of(send).count();
-            assert!((1..=usize::from(WINDOWSIZE)).contains(&packets), "{packets} packets at once");
+            assert!(
+                (1..=usize::from(WINDOWSIZE)).contains(&packets),
+                "{packets} packets at once"
+            );
         }
         for (route, packet) in self.outbox.packets() {
-            assert!(packet.len() <= LARGEST, "a packet of {} bytes", packet.len());
+            assert!(
+                packet.len() <= LARGEST,
+                "a packet of {} bytes",
+                packet.len()
+            );
             let peer = usize::from(route.peer.port() - 2_000);
             match Packet::parse(packet) {
                 Ok(Packet::Data { block, .. }) => self.blocks[peer] = block,
@@ -145,14 +187,26 @@ impl World {
         self.outbox.clear();
         // All peers are in one neighbourhood.
         let allowed = f64::from(UNPROVEN_BYTES) * (2.0 + self.now.as_secs_f64());
-        assert!(self.unproven_bytes as f64 <= allowed, "{} bytes to peers that proved nothing", self.unproven_bytes);
+        assert!(
+            self.unproven_bytes as f64 <= allowed,
+            "{} bytes to peers that proved nothing",
+            self.unproven_bytes
+        );
     }
 }
 
 /// Five addresses, some with more than one transfer.
 fn address(peer: usize) -> SocketAddr {
-    let host = if peer < 4 { 9 } else { 6 + u8::try_from(peer).expect("peers are few") };
-    (Ipv4Addr::new(192, 0, 2, host), u16::try_from(2_000 + peer).expect("peers are few")).into()
+    let host = if peer < 4 {
+        9
+    } else {
+        6 + u8::try_from(peer).expect("peers are few")
+    };
+    (
+        Ipv4Addr::new(192, 0, 2, host),
+        u16::try_from(2_000 + peer).expect("peers are few"),
+    )
+        .into()
 }
 
 /// Requests with all sorts of options, most of them good.

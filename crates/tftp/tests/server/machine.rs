@@ -30,14 +30,28 @@ pub(crate) fn library(file: &[u8]) -> Library {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("file"), file).unwrap();
     let (table, _) = Table::of_files_below(root.path(), &Table::default()).unwrap();
-    Library { table: Arc::new(ArcSwap::from_pointee(table)), bootstrap: Arc::new(|_| String::new()) }
+    Library {
+        table: Arc::new(ArcSwap::from_pointee(table)),
+        bootstrap: Arc::new(|_| String::new()),
+    }
 }
 
 /// A server as if it might use these processors, and what it counts.
-pub(crate) fn server(listen: SocketAddr, library: Library, cpus: &[usize]) -> (Result<Server, BindError>, Metrics) {
+pub(crate) fn server(
+    listen: SocketAddr,
+    library: Library,
+    cpus: &[usize],
+) -> (Result<Server, BindError>, Metrics) {
     let metrics = Metrics::default();
-    let config = Config { listen, ports: None, limits: Limits::default() };
-    (Server::bind_for(cpus, &config, library, metrics.clone()), metrics)
+    let config = Config {
+        listen,
+        ports: None,
+        limits: Limits::default(),
+    };
+    (
+        Server::bind_for(cpus, &config, library, metrics.clone()),
+        metrics,
+    )
 }
 
 /// Bytes of which neighbours differ.
@@ -48,7 +62,9 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
 /// The processors that there are.
 pub(crate) fn cpus() -> Vec<usize> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
-    (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap()).collect()
+    (0..CpuSet::count())
+        .filter(|cpu| allowed.is_set(*cpu).unwrap())
+        .collect()
 }
 
 fn move_to(cpu: usize) {
@@ -58,8 +74,18 @@ fn move_to(cpu: usize) {
 }
 
 /// Fetches the file from a new port, each packet from the next of these processors. `before` is told how much is there before each packet.
-pub(crate) fn fetch(server: SocketAddr, cpus: &[usize], windowsize: u16, mut before: impl FnMut(usize)) -> Vec<u8> {
-    let socket = UdpSocket::bind(if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
+pub(crate) fn fetch(
+    server: SocketAddr,
+    cpus: &[usize],
+    windowsize: u16,
+    mut before: impl FnMut(usize),
+) -> Vec<u8> {
+    let socket = UdpSocket::bind(if server.is_ipv4() {
+        "127.0.0.1:0"
+    } else {
+        "[::1]:0"
+    })
+    .unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut turns = cpus.iter().cycle();
     let mut say = |packet: Packet<'_>| {
@@ -68,14 +94,24 @@ pub(crate) fn fetch(server: SocketAddr, cpus: &[usize], windowsize: u16, mut bef
         move_to(*turns.next().unwrap());
         socket.send_to(&bytes, server).unwrap();
     };
-    let options = Options { blksize: Some(BLKSIZE), windowsize: Some(windowsize), ..Options::default() };
+    let options = Options {
+        blksize: Some(BLKSIZE),
+        windowsize: Some(windowsize),
+        ..Options::default()
+    };
     // A socket whose thread could not be started takes what came in there with it.
     let is_heard = (0..MOST_REQUESTS).any(|_| {
-        say(Packet::Read(Request { file: b"file", mode: Mode::Octet, options }));
+        say(Packet::Read(Request {
+            file: b"file",
+            mode: Mode::Octet,
+            options,
+        }));
         socket.peek_from(&mut [0]).is_ok()
     });
     assert!(is_heard, "the server answers");
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     let (mut fetched, mut last, mut buffer) = (Vec::new(), 0, [0; 2_000]);
     loop {
         let (length, from) = socket.recv_from(&mut buffer).expect("the server answers");

@@ -50,8 +50,16 @@ impl Machine {
             windowsize: rng.random_bool(0.5).then(|| rng.random_range(1..20)),
         };
         // A file of 30 KiB in blocks of 8 bytes takes for ever where packets get lost.
-        let asked =
-            Options { blksize: asked.blksize.map(|blksize| if expected.len() > 3_000 { blksize.max(400) } else { blksize }), ..asked };
+        let asked = Options {
+            blksize: asked.blksize.map(|blksize| {
+                if expected.len() > 3_000 {
+                    blksize.max(400)
+                } else {
+                    blksize
+                }
+            }),
+            ..asked
+        };
         let port = u16::try_from(2_000 + number).unwrap();
         Self {
             address: SocketAddr::new([192, 0, 2, 50].into(), port),
@@ -87,8 +95,18 @@ impl Machine {
     }
 
     pub(crate) fn assert_whole(&self, context: &str) {
-        assert_eq!(self.state, State::Whole, "{context}: {:?} after {} blocks", self.asked, self.blocks);
-        assert!(self.received == self.expected, "{context}: {:?}: other bytes", self.asked);
+        assert_eq!(
+            self.state,
+            State::Whole,
+            "{context}: {:?} after {} blocks",
+            self.asked,
+            self.blocks
+        );
+        assert!(
+            self.received == self.expected,
+            "{context}: {:?}: other bytes",
+            self.asked
+        );
     }
 
     pub(crate) fn on_datagram(&mut self, datagram: &[u8], now: Duration) {
@@ -97,17 +115,29 @@ impl Machine {
         }
         match Packet::parse(datagram).expect("the server sends packets") {
             Packet::OptionAck(granted) if self.state == State::Asking => {
-                assert!(granted.blksize.is_none_or(|blksize| self.asked.blksize.is_some_and(|asked| blksize <= asked)));
-                assert!(granted.windowsize.is_none_or(|window| self.asked.windowsize.is_some_and(|asked| window <= asked)));
-                assert!(granted.timeout.is_none_or(|timeout| self.asked.timeout == Some(timeout)));
-                assert!(granted.tsize.is_none_or(|tsize| self.asked.tsize.is_some() && tsize == self.expected.len() as u64));
+                assert!(granted.blksize.is_none_or(|blksize| {
+                    self.asked.blksize.is_some_and(|asked| blksize <= asked)
+                }));
+                assert!(granted.windowsize.is_none_or(|window| {
+                    self.asked.windowsize.is_some_and(|asked| window <= asked)
+                }));
+                assert!(
+                    granted
+                        .timeout
+                        .is_none_or(|timeout| self.asked.timeout == Some(timeout))
+                );
+                assert!(granted.tsize.is_none_or(
+                    |tsize| self.asked.tsize.is_some() && tsize == self.expected.len() as u64
+                ));
                 self.blksize = granted.blksize.unwrap_or(512).into();
                 self.windowsize = granted.windowsize.unwrap_or(1).into();
                 self.state = State::Receiving;
                 self.acknowledge(now);
             }
             Packet::Data { block, bytes } => self.on_data(block, bytes, now),
-            Packet::Error { code, text } => self.state = State::Refused(format!("{code} {}", String::from_utf8_lossy(text))),
+            Packet::Error { code, text } => {
+                self.state = State::Refused(format!("{code} {}", String::from_utf8_lossy(text)))
+            }
             Packet::OptionAck(_) => self.unneeded += 1,
             other => panic!("a server must not send {other:?}"),
         }
@@ -158,7 +188,12 @@ impl Machine {
         }
         let Some(last) = &self.last_packet else {
             let mut packet = Vec::new();
-            Packet::Read(Request { file: b"boot.ipxe", mode: Mode::Octet, options: self.asked }).write(&mut packet);
+            Packet::Read(Request {
+                file: b"boot.ipxe",
+                mode: Mode::Octet,
+                options: self.asked,
+            })
+            .write(&mut packet);
             self.last_packet = Some(packet.clone());
             self.sent_at = now;
             return Some(packet);

@@ -30,31 +30,64 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn new(rng: StdRng, faults: Faults) -> Self {
-        Self { rng, faults, under_way: BinaryHeap::new(), sent: 0 }
+        Self {
+            rng,
+            faults,
+            under_way: BinaryHeap::new(),
+            sent: 0,
+        }
     }
 
-    pub(crate) fn send(&mut self, from: SocketAddr, to: SocketAddr, datagram: Vec<u8>, now: Duration) {
+    pub(crate) fn send(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: Vec<u8>,
+        now: Duration,
+    ) {
         if self.rng.random_bool(self.faults.lost) {
             return;
         }
-        let copies = if self.rng.random_bool(self.faults.copied) { 2 } else { 1 };
+        let copies = if self.rng.random_bool(self.faults.copied) {
+            2
+        } else {
+            1
+        };
         for _ in 0..copies {
             let late = self.rng.random_bool(self.faults.delayed);
-            let milliseconds = if late { self.rng.random_range(5..400) } else { 1 };
+            let milliseconds = if late {
+                self.rng.random_range(5..400)
+            } else {
+                1
+            };
             self.sent += 1;
             // The number keeps datagrams in order that arrive in the same instant.
-            self.under_way.push(Reverse((now + Duration::from_millis(milliseconds), self.sent, from, to, datagram.clone())));
+            self.under_way.push(Reverse((
+                now + Duration::from_millis(milliseconds),
+                self.sent,
+                from,
+                to,
+                datagram.clone(),
+            )));
         }
     }
 
     /// What arrives by now.
     pub(crate) fn next(&mut self, now: Duration) -> Option<(SocketAddr, SocketAddr, Vec<u8>)> {
-        let arrives = self.under_way.peek().is_some_and(|Reverse((at, ..))| *at <= now);
-        arrives.then(|| self.under_way.pop()).flatten().map(|Reverse((_, _, from, to, datagram))| (from, to, datagram))
+        let arrives = self
+            .under_way
+            .peek()
+            .is_some_and(|Reverse((at, ..))| *at <= now);
+        arrives
+            .then(|| self.under_way.pop())
+            .flatten()
+            .map(|Reverse((_, _, from, to, datagram))| (from, to, datagram))
     }
 
     /// Whether nothing arrives in the next moments.
     pub(crate) fn is_quiet(&self, now: Duration) -> bool {
-        self.under_way.peek().is_none_or(|Reverse((at, ..))| *at > now + Duration::from_millis(10))
+        self.under_way
+            .peek()
+            .is_none_or(|Reverse((at, ..))| *at > now + Duration::from_millis(10))
     }
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
-    RsaKeySize, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
 };
 
 pub struct Authority {
@@ -36,13 +36,26 @@ pub enum Age {
 
 impl Authority {
     pub fn new(name: &str) -> Self {
-        let issuer = CertifiedIssuer::self_signed(authority_params(name), KeyPair::generate().unwrap()).unwrap();
-        Self { issuer, by: String::new() }
+        let issuer =
+            CertifiedIssuer::self_signed(authority_params(name), KeyPair::generate().unwrap())
+                .unwrap();
+        Self {
+            issuer,
+            by: String::new(),
+        }
     }
 
     pub fn intermediate(&self, name: &str) -> Self {
-        let issuer = CertifiedIssuer::signed_by(authority_params(name), KeyPair::generate().unwrap(), &self.issuer).unwrap();
-        Self { by: issuer.pem(), issuer }
+        let issuer = CertifiedIssuer::signed_by(
+            authority_params(name),
+            KeyPair::generate().unwrap(),
+            &self.issuer,
+        )
+        .unwrap();
+        Self {
+            by: issuer.pem(),
+            issuer,
+        }
     }
 
     pub fn pem(&self) -> String {
@@ -59,21 +72,41 @@ impl Authority {
     }
 
     pub fn issue_rsa(&self, name: &str) -> Secret {
-        self.sign(name, Age::Valid, KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap())
+        self.sign(
+            name,
+            Age::Valid,
+            KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap(),
+        )
     }
 
     fn sign(&self, name: &str, age: Age, key: KeyPair) -> Secret {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         match age {
             Age::Valid => {}
-            Age::Expired => (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1)),
-            Age::NotYet => (params.not_before, params.not_after) = (date_time_ymd(2900, 1, 1), date_time_ymd(2901, 1, 1)),
-            Age::HalfYear => (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(2026, 7, 1)),
+            Age::Expired => {
+                (params.not_before, params.not_after) =
+                    (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1))
+            }
+            Age::NotYet => {
+                (params.not_before, params.not_after) =
+                    (date_time_ymd(2900, 1, 1), date_time_ymd(2901, 1, 1))
+            }
+            Age::HalfYear => {
+                (params.not_before, params.not_after) =
+                    (date_time_ymd(2026, 1, 1), date_time_ymd(2026, 7, 1))
+            }
         }
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
-        Secret { chain: leaf.pem() + &self.by, key: key.serialize_pem(), authorities: self.pem() }
+        Secret {
+            chain: leaf.pem() + &self.by,
+            key: key.serialize_pem(),
+            authorities: self.pem(),
+        }
     }
 }
 
@@ -87,16 +120,30 @@ fn authority_params(name: &str) -> CertificateParams {
 
 impl Secret {
     pub fn trusting(self, authorities: &[&Authority]) -> Self {
-        Self { authorities: authorities.iter().map(|authority| authority.pem()).collect(), ..self }
+        Self {
+            authorities: authorities
+                .iter()
+                .map(|authority| authority.pem())
+                .collect(),
+            ..self
+        }
     }
 
     /// Replaces what the directory holds, all at once, as the kubelet does.
     pub fn project(&self, directory: &Path) {
         static VERSION: AtomicU64 = AtomicU64::new(0);
-        let version = format!("..{}-{}", std::process::id(), VERSION.fetch_add(1, Ordering::Relaxed));
+        let version = format!(
+            "..{}-{}",
+            std::process::id(),
+            VERSION.fetch_add(1, Ordering::Relaxed)
+        );
         let inner = directory.join(&version);
         fs::create_dir_all(&inner).unwrap();
-        for (file, text) in [("tls.crt", &self.chain), ("tls.key", &self.key), ("ca.crt", &self.authorities)] {
+        for (file, text) in [
+            ("tls.crt", &self.chain),
+            ("tls.key", &self.key),
+            ("ca.crt", &self.authorities),
+        ] {
             fs::write(inner.join(file), text).unwrap();
             let link = directory.join(file);
             if fs::symlink_metadata(&link).is_err() {

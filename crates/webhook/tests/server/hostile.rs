@@ -40,24 +40,45 @@ const UNREACHED: &str = "Profile p: metadata.labels: no Assignment in namespace 
 #[tokio::test]
 async fn a_review_that_is_not_ours_or_not_understood_lets_the_cluster_go_on() {
     let site = Site::start(Limits::default()).await;
-    let other = |what: &str| format!("shaper checks Profile and Assignment of shaper.amahdha.com/v1alpha1 only, and this is {what}");
-    let [machine, v2, apps] =
-        ["Machine of shaper.amahdha.com/v1alpha1", "Profile of shaper.amahdha.com/v2", "Profile of apps/v1alpha1"].map(other);
+    let other = |what: &str| {
+        format!(
+            "shaper checks Profile and Assignment of shaper.amahdha.com/v1alpha1 only, and this is {what}"
+        )
+    };
+    let [machine, v2, apps] = [
+        "Machine of shaper.amahdha.com/v1alpha1",
+        "Profile of shaper.amahdha.com/v2",
+        "Profile of apps/v1alpha1",
+    ]
+    .map(other);
     // It can't be read, so that what was wrong before is not known; what is there now is right.
-    let undecodable = json!({ "operation": "UPDATE", "oldObject": { "metadata": 5, "spec": ["x"] } });
+    let undecodable =
+        json!({ "operation": "UPDATE", "oldObject": { "metadata": 5, "spec": ["x"] } });
     let wrong = json!({ "spec": { "ipxe": 5 } });
     let still_wrong = json!({ "operation": "UPDATE", "object": wrong, "oldObject": wrong });
     let unreadable = "Profile p: it can't be read: invalid type: integer `5`, expected a string (`kubectl explain` tells the fields and their \
         types; apply the definitions of this version of shaper (config/crd) if it knows others)";
     let cases: [(Value, Vec<&str>); 9] = [
-        (kind("shaper.amahdha.com", "v1alpha1", "Machine"), vec![&machine]),
+        (
+            kind("shaper.amahdha.com", "v1alpha1", "Machine"),
+            vec![&machine],
+        ),
         (kind("shaper.amahdha.com", "v2", "Profile"), vec![&v2]),
         (kind("apps", "v1alpha1", "Profile"), vec![&apps]),
         (undecodable, vec![UNREACHED]),
         (still_wrong, vec![unreadable]),
-        (json!({ "operation": "PATCH" }), vec!["shaper does not know the operation \"PATCH\" and has checked nothing"]),
-        (json!({ "operation": "CONNECT" }), vec!["shaper does not know the operation \"CONNECT\" and has checked nothing"]),
-        (json!({ "object": null }), vec!["the review holds no object, so that nothing was checked"]),
+        (
+            json!({ "operation": "PATCH" }),
+            vec!["shaper does not know the operation \"PATCH\" and has checked nothing"],
+        ),
+        (
+            json!({ "operation": "CONNECT" }),
+            vec!["shaper does not know the operation \"CONNECT\" and has checked nothing"],
+        ),
+        (
+            json!({ "object": null }),
+            vec!["the review holds no object, so that nothing was checked"],
+        ),
         (json!({ "userInfo": null }), vec![UNREACHED]),
     ];
     for (fields, warnings) in cases {
@@ -66,7 +87,10 @@ async fn a_review_that_is_not_ours_or_not_understood_lets_the_cluster_go_on() {
         assert_eq!(json_of(response).await, allowed(&warnings), "{fields}");
         // Nobody is named as author where nobody is known, and nothing else is changed.
         let mut unsigned: Value = serde_json::from_str(&with(&fields)).unwrap();
-        unsigned["request"].as_object_mut().unwrap().remove("userInfo");
+        unsigned["request"]
+            .as_object_mut()
+            .unwrap()
+            .remove("userInfo");
         let response = site.ask("h2", post("/mutate", unsigned.to_string())).await;
         assert_eq!(json_of(response).await, allowed(&[]), "{fields}");
     }
@@ -75,36 +99,69 @@ async fn a_review_that_is_not_ours_or_not_understood_lets_the_cluster_go_on() {
 #[tokio::test]
 async fn of_a_key_that_stands_twice_no_half_is_believed() {
     let site = Site::start(Limits::default()).await;
-    let twice =
-        |key: &str, first: &str| review("#!ipxe\nboot\n").replacen(&format!("\"{key}\":"), &format!("\"{key}\":{first},\"{key}\":"), 1);
-    for (key, first) in [("uid", "\"v\""), ("operation", "\"DELETE\""), ("object", "{}"), ("kind", "\"x\""), ("userInfo", "{}")] {
+    let twice = |key: &str, first: &str| {
+        review("#!ipxe\nboot\n").replacen(
+            &format!("\"{key}\":"),
+            &format!("\"{key}\":{first},\"{key}\":"),
+            1,
+        )
+    };
+    for (key, first) in [
+        ("uid", "\"v\""),
+        ("operation", "\"DELETE\""),
+        ("object", "{}"),
+        ("kind", "\"x\""),
+        ("userInfo", "{}"),
+    ] {
         for path in ["/validate", "/mutate"] {
             let response = site.ask("h2", post(path, twice(key, first))).await;
             assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{key}");
             let body = response.into_body().collect().await.unwrap().to_bytes();
             let body = String::from_utf8_lossy(&body).into_owned();
-            assert!(body.starts_with(&format!("this is no AdmissionReview: duplicate field `{key}` at ")), "{body}");
+            assert!(
+                body.starts_with(&format!(
+                    "this is no AdmissionReview: duplicate field `{key}` at "
+                )),
+                "{body}"
+            );
         }
     }
-    assert!(site.metrics().contains("refusals_total{reason=\"malformed\"} 10"), "{}", site.metrics());
+    assert!(
+        site.metrics()
+            .contains("refusals_total{reason=\"malformed\"} 10"),
+        "{}",
+        site.metrics()
+    );
     // Inside of the object the last one counts, as in an API server.
-    let response = site.ask("h2", post("/validate", twice("spec", "{\"ipxe\":\"{{\"}"))).await;
+    let response = site
+        .ask("h2", post("/validate", twice("spec", "{\"ipxe\":\"{{\"}")))
+        .await;
     assert_eq!(json_of(response).await, allowed(&[UNREACHED]));
 }
 
 #[tokio::test]
 async fn three_megabytes_are_answered_and_more_than_four_are_refused() {
     let site = Site::start(Limits::default()).await;
-    let large = |bytes: usize| with(&json!({ "oldObject": { "metadata": { "annotations": { "a": "x".repeat(bytes) } } } }));
+    let large = |bytes: usize| {
+        with(&json!({ "oldObject": { "metadata": { "annotations": { "a": "x".repeat(bytes) } } } }))
+    };
     for protocol in ["http/1.1", "h2"] {
         let body = large(3_000_000);
         assert!(body.len() > 3_000_000);
         let response = site.ask(protocol, post("/validate", body)).await;
-        assert_eq!((response.status(), json_of(response).await), (StatusCode::OK, allowed(&[UNREACHED])));
+        assert_eq!(
+            (response.status(), json_of(response).await),
+            (StatusCode::OK, allowed(&[UNREACHED]))
+        );
     }
-    let response = site.ask("h2", post("/validate", large(4 * 1024 * 1024))).await;
+    let response = site
+        .ask("h2", post("/validate", large(4 * 1024 * 1024)))
+        .await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "the body is longer than 4194304 bytes\n");
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "the body is longer than 4194304 bytes\n"
+    );
 }
 
 /// Reads until the other end closes: all that it said.
@@ -116,26 +173,44 @@ async fn all_of(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
             all.extend_from_slice(&piece[..read]);
         }
     };
-    tokio::time::timeout(LONG, reading).await.expect("it does not end");
+    tokio::time::timeout(LONG, reading)
+        .await
+        .expect("it does not end");
     all
 }
 
 #[tokio::test]
 async fn plain_http_on_the_port_and_other_noise_is_closed_with_an_alert_at_most() {
-    let site = Site::start(Limits { head: Duration::from_millis(300), ..Limits::default() }).await;
-    let noises: [&[u8]; 4] = [b"POST /validate HTTP/1.1\r\nhost: localhost\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[0; 4096], b""];
+    let site = Site::start(Limits {
+        head: Duration::from_millis(300),
+        ..Limits::default()
+    })
+    .await;
+    let noises: [&[u8]; 4] = [
+        b"POST /validate HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        &[0; 4096],
+        b"",
+    ];
     for noise in noises {
         let mut stream = TcpStream::connect(site.address).await.unwrap();
         stream.write_all(noise).await.unwrap();
         let said = all_of(&mut stream).await;
         // A record of TLS (RFC 8446, section 5.1): an alert, and nothing of HTTP.
         let is_alert = said.len() == 7 && said[0] == 21 && said[5] == 2;
-        assert!(said.is_empty() || is_alert, "{noise:?} is answered {said:?}");
+        assert!(
+            said.is_empty() || is_alert,
+            "{noise:?} is answered {said:?}"
+        );
     }
     site.works().await;
     let metrics = site.metrics();
-    let errors = metrics.lines().filter(|line| line.contains("handshake_errors_total{tls=\"webhook\""));
-    let counted: f64 = errors.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
+    let errors = metrics
+        .lines()
+        .filter(|line| line.contains("handshake_errors_total{tls=\"webhook\""));
+    let counted: f64 = errors
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum();
     assert!((counted - 4.0).abs() < 0.1, "{metrics}");
 }
 
@@ -172,12 +247,18 @@ fn head() -> Vec<u8> {
         (":path", "/validate"),
         ("content-type", "application/json"),
     ];
-    fields.iter().flat_map(|(name, value)| literal(name, value)).collect()
+    fields
+        .iter()
+        .flat_map(|(name, value)| literal(name, value))
+        .collect()
 }
 
 async fn flood(site: &Site, frames: impl Iterator<Item = Vec<u8>>) -> TlsStream<TcpStream> {
     let mut stream = site.connect("h2").await;
-    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
+    stream
+        .write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat())
+        .await
+        .unwrap();
     for frame in frames {
         // The server may have had enough.
         if stream.write_all(&frame).await.is_err() {
@@ -192,7 +273,9 @@ fn frames(said: &[u8]) -> Vec<(u8, &[u8])> {
     let (mut rest, mut frames) = (said, Vec::new());
     while let [a, b, c, kind, _, _, _, _, _, after @ ..] = rest {
         let length = usize::try_from(u32::from_be_bytes([0, *a, *b, *c])).unwrap();
-        let Some((payload, after)) = after.split_at_checked(length) else { break };
+        let Some((payload, after)) = after.split_at_checked(length) else {
+            break;
+        };
         frames.push((*kind, payload));
         rest = after;
     }
@@ -202,15 +285,22 @@ fn frames(said: &[u8]) -> Vec<(u8, &[u8])> {
 /// Why the server says farewell: the error code of its GOAWAY, if all that it sends until it closes holds one.
 async fn farewell(stream: &mut TlsStream<TcpStream>) -> Option<u32> {
     let said = all_of(stream).await;
-    let last = frames(&said).into_iter().rfind(|(kind, _)| *kind == GOAWAY)?;
+    let last = frames(&said)
+        .into_iter()
+        .rfind(|(kind, _)| *kind == GOAWAY)?;
     Some(u32::from_be_bytes(last.1[4..8].try_into().unwrap()))
 }
 
 #[tokio::test]
 async fn a_caller_that_resets_what_it_begins_is_sent_away() {
     let site = Site::start(Limits::default()).await;
-    let begin_and_reset =
-        |n: u32| [frame(HEADERS, END_HEADERS, 2 * n + 1, &head()), frame(RST_STREAM, 0, 2 * n + 1, &8_u32.to_be_bytes())].concat();
+    let begin_and_reset = |n: u32| {
+        [
+            frame(HEADERS, END_HEADERS, 2 * n + 1, &head()),
+            frame(RST_STREAM, 0, 2 * n + 1, &8_u32.to_be_bytes()),
+        ]
+        .concat()
+    };
     let mut stream = flood(&site, (0..20_000).map(begin_and_reset)).await;
     assert_eq!(farewell(&mut stream).await, Some(TOO_MUCH));
     site.works().await;
@@ -218,20 +308,46 @@ async fn a_caller_that_resets_what_it_begins_is_sent_away() {
 
 #[tokio::test]
 async fn streams_that_never_end_take_no_more_than_their_limits() {
-    let site = Site::start(Limits { streams: 10, in_flight: 5, body: LONG, ..Limits::default() }).await;
+    let site = Site::start(Limits {
+        streams: 10,
+        in_flight: 5,
+        body: LONG,
+        ..Limits::default()
+    })
+    .await;
     let begin = |n: u32| frame(HEADERS, END_HEADERS, 2 * n + 1, &head());
-    let streams = [flood(&site, (0..10).map(begin)).await, flood(&site, (0..10).map(begin)).await];
+    let streams = [
+        flood(&site, (0..10).map(begin)).await,
+        flood(&site, (0..10).map(begin)).await,
+    ];
     let limit = tokio::time::Instant::now() + LONG / 2;
     // Their bodies never come. Others are told to come again, until those are gone.
-    while !site.metrics().contains("refusals_total{reason=\"overloaded\"} 15") {
+    while !site
+        .metrics()
+        .contains("refusals_total{reason=\"overloaded\"} 15")
+    {
         assert!(tokio::time::Instant::now() < limit, "{}", site.metrics());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let response = site.ask("h2", post("/validate", review("#!ipxe"))).await;
-    assert_eq!((response.status(), response.headers()["retry-after"].as_bytes()), (StatusCode::SERVICE_UNAVAILABLE, &b"1"[..]));
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "there are too many reviews at once; try again\n");
+    assert_eq!(
+        (
+            response.status(),
+            response.headers()["retry-after"].as_bytes()
+        ),
+        (StatusCode::SERVICE_UNAVAILABLE, &b"1"[..])
+    );
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "there are too many reviews at once; try again\n"
+    );
     drop(streams);
-    while site.ask("h2", post("/validate", review("#!ipxe"))).await.status() != StatusCode::OK {
+    while site
+        .ask("h2", post("/validate", review("#!ipxe")))
+        .await
+        .status()
+        != StatusCode::OK
+    {
         assert!(tokio::time::Instant::now() < limit, "{}", site.metrics());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -245,18 +361,37 @@ async fn streams_that_never_end_take_no_more_than_their_limits() {
 async fn headers_without_end_and_pings_without_number_harm_nobody() {
     let site = Site::start(Limits::default()).await;
     let mut first = Some(frame(HEADERS, 0, 1, &head()));
-    let endless = std::iter::from_fn(|| Some(first.take().unwrap_or_else(|| frame(CONTINUATION, 0, 1, &[0; 16 * 1024]))));
+    let endless = std::iter::from_fn(|| {
+        Some(
+            first
+                .take()
+                .unwrap_or_else(|| frame(CONTINUATION, 0, 1, &[0; 16 * 1024])),
+        )
+    });
     let mut stream = flood(&site, endless.take(2_000)).await;
     assert_eq!(farewell(&mut stream).await, Some(TOO_MUCH));
 
-    let long = [head(), [vec![0, 1, b'x', 127, 0x81, 0x7f], vec![b'y'; 16_000]].concat()].concat();
-    let mut stream = flood(&site, (0..50).map(|n| frame(HEADERS, END_HEADERS, 2 * n + 1, &long[..16_000]))).await;
+    let long = [
+        head(),
+        [vec![0, 1, b'x', 127, 0x81, 0x7f], vec![b'y'; 16_000]].concat(),
+    ]
+    .concat();
+    let mut stream = flood(
+        &site,
+        (0..50).map(|n| frame(HEADERS, END_HEADERS, 2 * n + 1, &long[..16_000])),
+    )
+    .await;
     assert_eq!(farewell(&mut stream).await, Some(NO_PROTOCOL));
 
     let mut stream = flood(&site, (0..20_000).map(|_| frame(PING, 0, 0, &[0; 8]))).await;
     stream.shutdown().await.ok();
     let said = all_of(&mut stream).await;
     let of_the_connection = [SETTINGS, PING, GOAWAY, WINDOW_UPDATE];
-    assert!(frames(&said).iter().all(|(kind, _)| of_the_connection.contains(kind)), "it answers what nobody asked for");
+    assert!(
+        frames(&said)
+            .iter()
+            .all(|(kind, _)| of_the_connection.contains(kind)),
+        "it answers what nobody asked for"
+    );
     site.works().await;
 }

@@ -40,7 +40,10 @@ pub(crate) struct Site {
 
 pub(crate) fn certify(folder: &TempDir) -> CertificateDer<'static> {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
     std::fs::write(folder.path().join("tls.crt"), certificate.pem()).unwrap();
     std::fs::write(folder.path().join("tls.key"), key.serialize_pem()).unwrap();
     certificate.der().clone()
@@ -52,30 +55,66 @@ impl Site {
         let root = certify(&folder);
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let live = Live::service("webhook", folder.path(), tls::Metrics::register(&mut registry));
-        let reviews = Arc::new(Reviews::new(Arc::new(SharedCatalog::new(Catalog::with_selectors())), "", metrics.clone()));
+        let live = Live::service(
+            "webhook",
+            folder.path(),
+            tls::Metrics::register(&mut registry),
+        );
+        let reviews = Arc::new(Reviews::new(
+            Arc::new(SharedCatalog::new(Catalog::with_selectors())),
+            "",
+            metrics.clone(),
+        ));
         reviews.set_synced();
-        let server = Server::bind(([127, 0, 0, 1], 0).into(), live.clone(), reviews, metrics, limits).await.unwrap();
+        let server = Server::bind(
+            ([127, 0, 0, 1], 0).into(),
+            live.clone(),
+            reviews,
+            metrics,
+            limits,
+        )
+        .await
+        .unwrap();
         let address = server.local_addr().unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run(stop.clone()));
-        Self { address, root, live, registry, stop, running, folder }
+        Self {
+            address,
+            root,
+            live,
+            registry,
+            stop,
+            running,
+            folder,
+        }
     }
 
     pub(crate) async fn connect(&self, protocol: &str) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(tls::provider()).with_safe_default_protocol_versions().unwrap();
+        let builder = ClientConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap();
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let stream = TcpStream::connect(self.address).await.unwrap();
-        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap()
+        TlsConnector::from(Arc::new(config))
+            .connect(ServerName::try_from("localhost").unwrap(), stream)
+            .await
+            .unwrap()
     }
 
-    pub(crate) async fn ask(&self, protocol: &str, request: Request<Full<Bytes>>) -> Response<Incoming> {
+    pub(crate) async fn ask(
+        &self,
+        protocol: &str,
+        request: Request<Full<Bytes>>,
+    ) -> Response<Incoming> {
         let io = TokioIo::new(self.connect(protocol).await);
         if protocol == "h2" {
-            let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+                    .await
+                    .unwrap();
             tokio::spawn(connection);
             return sender.send_request(request).await.unwrap();
         }
@@ -91,14 +130,18 @@ impl Site {
     }
 
     pub(crate) async fn works(&self) {
-        let response = self.ask("h2", post("/validate", review("#!ipxe\nboot\n"))).await;
+        let response = self
+            .ask("h2", post("/validate", review("#!ipxe\nboot\n")))
+            .await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(json_of(response).await["response"]["allowed"], true);
     }
 }
 
 pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
-    let builder = Request::post(format!("https://localhost{path}")).header("content-type", "application/json").header("host", "localhost");
+    let builder = Request::post(format!("https://localhost{path}"))
+        .header("content-type", "application/json")
+        .header("host", "localhost");
     builder.body(Full::new(body.into())).unwrap()
 }
 
@@ -108,7 +151,8 @@ pub(crate) fn review(ipxe: &str) -> String {
     let request = json!({
         "uid": "u", "kind": kind, "operation": "CREATE", "namespace": "n", "name": "p", "userInfo": { "username": "alice" }, "object": object,
     });
-    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request }).to_string()
+    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request })
+        .to_string()
 }
 
 pub(crate) async fn json_of(response: Response<Incoming>) -> Value {

@@ -30,7 +30,9 @@ const HEAD: Duration = Duration::from_secs(15);
 /// Serves until it is killed. Says first where.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let body = Bytes::from(std::fs::read(&args.body).context("can't read the answer")?);
-    let all_listen = Arc::new(Barrier::new(std::thread::available_parallelism()?.get() + 1));
+    let all_listen = Arc::new(Barrier::new(
+        std::thread::available_parallelism()?.get() + 1,
+    ));
     let first = bind(([127, 0, 0, 1], 0).into())?;
     let address = first.local_addr()?;
     let more = (1..std::thread::available_parallelism()?.get()).map(|_| bind(address));
@@ -38,13 +40,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .chain(more)
         .map(|socket| {
             let (socket, body, all_listen) = (socket?, body.clone(), all_listen.clone());
-            anyhow::Ok(std::thread::spawn(move || serve(socket, &body, &all_listen)))
+            anyhow::Ok(std::thread::spawn(move || {
+                serve(socket, &body, &all_listen)
+            }))
         })
         .collect::<Result<_, _>>()?;
     all_listen.wait();
     println!("{address}");
     std::io::stdout().flush()?;
-    threads.into_iter().try_for_each(|thread| thread.join().expect("it serves until it is killed"))
+    threads
+        .into_iter()
+        .try_for_each(|thread| thread.join().expect("it serves until it is killed"))
 }
 
 fn bind(address: SocketAddr) -> anyhow::Result<TcpSocket> {
@@ -55,7 +61,10 @@ fn bind(address: SocketAddr) -> anyhow::Result<TcpSocket> {
 }
 
 fn serve(socket: TcpSocket, body: &Bytes, all_listen: &Barrier) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't start a runtime")?;
     runtime.block_on(async {
         let listener = socket.listen(4096)?;
         all_listen.wait();
@@ -64,7 +73,8 @@ fn serve(socket: TcpSocket, body: &Bytes, all_listen: &Barrier) -> anyhow::Resul
             let _ = stream.set_nodelay(true);
             let body = body.clone();
             tokio::spawn(async move {
-                let service = service_fn(|_| std::future::ready(Ok::<_, Infallible>(answer(body.clone()))));
+                let service =
+                    service_fn(|_| std::future::ready(Ok::<_, Infallible>(answer(body.clone()))));
                 // A client that hangs up is how all of them end.
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(HEAD);
@@ -79,7 +89,10 @@ fn answer(body: Bytes) -> Response<Full<Bytes>> {
     let length = body.len();
     let mut response = Response::new(Full::new(body));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(header::CONTENT_LENGTH, length.into());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-request-id", HeaderValue::from_static("01234567-12345"));

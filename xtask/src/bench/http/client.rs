@@ -59,14 +59,21 @@ struct Machine<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't start a runtime")?;
     let asking = async {
         let machines = (0..args.connections).map(|place| Machine::new(args).ask_all(place));
         futures_util::future::try_join_all(machines).await
     };
     let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, asking).await });
-    let machines = ended.with_context(|| format!("the server did not answer all within {} s", LIMIT.as_secs()))??;
-    let mut took: Vec<u32> = machines.iter().flat_map(|machine| machine.took.iter().copied()).collect();
+    let machines = ended
+        .with_context(|| format!("the server did not answer all within {} s", LIMIT.as_secs()))??;
+    let mut took: Vec<u32> = machines
+        .iter()
+        .flat_map(|machine| machine.took.iter().copied())
+        .collect();
     took.sort_unstable();
     let percentile = |percent: usize| took[(took.len() - 1) * percent / 100];
     let others: u32 = machines.iter().map(|machine| machine.others).sum();
@@ -79,10 +86,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 impl Seen {
     /// From what a client printed.
     pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
-        let numbers: Vec<u32> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>().context("the client says numbers")?;
-        let [p50, p99, others] = numbers[..] else { anyhow::bail!("the client says three numbers, not {text:?}") };
-        let time = |tens_of_nanoseconds: u32| Duration::from_nanos(u64::from(tens_of_nanoseconds) * 10);
-        Ok(Self { p50: time(p50), p99: time(p99), others })
+        let numbers: Vec<u32> = text
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .context("the client says numbers")?;
+        let [p50, p99, others] = numbers[..] else {
+            anyhow::bail!("the client says three numbers, not {text:?}")
+        };
+        let time =
+            |tens_of_nanoseconds: u32| Duration::from_nanos(u64::from(tens_of_nanoseconds) * 10);
+        Ok(Self {
+            p50: time(p50),
+            p99: time(p99),
+            others,
+        })
     }
 }
 
@@ -91,15 +109,30 @@ impl Seen {
 impl<'a> Machine<'a> {
     fn new(args: &'a Args) -> Self {
         let took = Vec::with_capacity((args.requests / args.connections) as usize + 1);
-        Self { args, stream: None, asked: String::new(), answer: vec![0; 16 * 1024], took, others: 0 }
+        Self {
+            args,
+            stream: None,
+            asked: String::new(),
+            answer: vec![0; 16 * 1024],
+            took,
+            others: 0,
+        }
     }
 
     async fn ask_all(mut self, place: u32) -> anyhow::Result<Self> {
         for turn in (place..self.args.requests).step_by(self.args.connections as usize) {
             // Spread over all machines, in no order that memory could know.
-            let random = (turn ^ self.args.seed.rotate_left(16)).wrapping_mul(0x9e37_79b1).rotate_left(15).wrapping_mul(0x85eb_ca77);
+            let random = (turn ^ self.args.seed.rotate_left(16))
+                .wrapping_mul(0x9e37_79b1)
+                .rotate_left(15)
+                .wrapping_mul(0x85eb_ca77);
             let machine = random % self.args.machines;
-            self.ask(if turn % UNKNOWN == 0 { u32::MAX - machine } else { machine }).await?;
+            self.ask(if turn % UNKNOWN == 0 {
+                u32::MAX - machine
+            } else {
+                machine
+            })
+            .await?;
         }
         Ok(self)
     }
@@ -109,29 +142,47 @@ impl<'a> Machine<'a> {
         self.asked.push_str("GET ");
         site::target(&mut self.asked, machine);
         let host = self.args.address;
-        let head = format!(" HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: iPXE/1.21.1+ (g1234)\r\nHost: {host}\r\n\r\n");
+        let head = format!(
+            " HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: iPXE/1.21.1+ (g1234)\r\nHost: {host}\r\n\r\n"
+        );
         self.asked.push_str(&head);
         let started = Instant::now();
         let (mut stream, left) = match self.stream.take() {
             Some(kept) => kept,
             None => (connect(self.args.from, host).await?, self.args.each),
         };
-        stream.write_all(self.asked.as_bytes()).await.context("can't send")?;
+        stream
+            .write_all(self.asked.as_bytes())
+            .await
+            .context("can't send")?;
         let mut read = 0;
         let end = loop {
-            let more = stream.read(&mut self.answer[read..]).await.context("can't receive")?;
-            ensure!(more > 0, "the server closed, or its answer is longer than expected");
+            let more = stream
+                .read(&mut self.answer[read..])
+                .await
+                .context("can't receive")?;
+            ensure!(
+                more > 0,
+                "the server closed, or its answer is longer than expected"
+            );
             read += more;
             if let Some(end) = length(&self.answer[..read])? {
                 break end;
             }
         };
         while read < end {
-            let more = stream.read(&mut self.answer[read..]).await.context("can't receive")?;
-            ensure!(more > 0, "the server closed, or its answer is longer than expected");
+            let more = stream
+                .read(&mut self.answer[read..])
+                .await
+                .context("can't receive")?;
+            ensure!(
+                more > 0,
+                "the server closed, or its answer is longer than expected"
+            );
             read += more;
         }
-        self.took.push(u32::try_from(started.elapsed().as_nanos() / 10).unwrap_or(u32::MAX));
+        self.took
+            .push(u32::try_from(started.elapsed().as_nanos() / 10).unwrap_or(u32::MAX));
         self.others += u32::from(!self.answer.starts_with(b"HTTP/1.1 200 "));
         self.stream = (left > 1).then_some((stream, left - 1));
         Ok(())
@@ -150,8 +201,15 @@ async fn connect(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<TcpStream> {
 
 /// The length of the whole answer, once its head is there.
 fn length(answer: &[u8]) -> anyhow::Result<Option<usize>> {
-    let Some(head) = answer.windows(4).position(|end| end == b"\r\n\r\n") else { return Ok(None) };
+    let Some(head) = answer.windows(4).position(|end| end == b"\r\n\r\n") else {
+        return Ok(None);
+    };
     let text = std::str::from_utf8(&answer[..head]).context("a head is ASCII")?;
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).context("an answer says its length")?;
-    Ok(Some(head + 4 + length.parse::<usize>().context("a length is a number")?))
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .context("an answer says its length")?;
+    Ok(Some(
+        head + 4 + length.parse::<usize>().context("a length is a number")?,
+    ))
 }

@@ -84,23 +84,51 @@ impl Report {
     }
 
     pub(super) fn print(&self) {
-        println!("| Assignments | connections | changes | CPU us/request | hyper alone / shaper | p50 us | p99 us |");
+        println!(
+            "| Assignments | connections | changes | CPU us/request | hyper alone / shaper | p50 us | p99 us |"
+        );
         println!("|---|---|---|---|---|---|---|");
         for case in self.cases() {
-            let bare = Case { machines: None, changes: false, ..case };
-            let name = case.machines.map_or_else(|| "hyper alone".to_owned(), |machines| machines.to_string());
+            let bare = Case {
+                machines: None,
+                changes: false,
+                ..case
+            };
+            let name = case
+                .machines
+                .map_or_else(|| "hyper alone".to_owned(), |machines| machines.to_string());
             let changes = if case.changes { "yes" } else { "" };
-            let [cpu, p50, p99] = [|f: &Figures| f.cpu, |f: &Figures| f.p50, |f: &Figures| f.p99].map(|of| self.median(case, of));
+            let [cpu, p50, p99] = [
+                |f: &Figures| f.cpu,
+                |f: &Figures| f.p50,
+                |f: &Figures| f.p99,
+            ]
+            .map(|of| self.median(case, of));
             let share = self.ratio(bare, case, |figures| figures.cpu);
-            println!("| {name} | {} | {changes} | {cpu:.2} | {share:.2} | {p50:.0} | {p99:.0} |", case.keeping.name());
+            println!(
+                "| {name} | {} | {changes} | {cpu:.2} | {share:.2} | {p50:.0} | {p99:.0} |",
+                case.keeping.name()
+            );
         }
         println!();
         for memory in &self.memory {
-            let (mebibytes, each) = (memory.resident >> 20, memory.resident / u64::from(memory.machines));
-            print!("{} Assignments: {mebibytes} MiB resident, {each} bytes each", memory.machines);
-            match self.memory.iter().min_by_key(|memory| memory.machines).filter(|least| least.machines < memory.machines) {
+            let (mebibytes, each) = (
+                memory.resident >> 20,
+                memory.resident / u64::from(memory.machines),
+            );
+            print!(
+                "{} Assignments: {mebibytes} MiB resident, {each} bytes each",
+                memory.machines
+            );
+            match self
+                .memory
+                .iter()
+                .min_by_key(|memory| memory.machines)
+                .filter(|least| least.machines < memory.machines)
+            {
                 Some(least) => {
-                    let more = memory.resident.saturating_sub(least.resident) / u64::from(memory.machines - least.machines);
+                    let more = memory.resident.saturating_sub(least.resident)
+                        / u64::from(memory.machines - least.machines);
                     println!("; {more} for each more than {}", least.machines);
                 }
                 None => println!(),
@@ -108,14 +136,22 @@ impl Report {
         }
         println!();
         let machines = || self.memory.iter().map(|memory| memory.machines);
-        let (Some(least), Some(most)) = (machines().min(), machines().max()) else { return };
+        let (Some(least), Some(most)) = (machines().min(), machines().max()) else {
+            return;
+        };
         for keeping in Keeping::ALL {
-            let case = |machines, changes| Case { machines: Some(machines), keeping, changes };
+            let case = |machines, changes| Case {
+                machines: Some(machines),
+                keeping,
+                changes,
+            };
             let how = format!("connections {}", keeping.name());
             let growth = self.ratio(case(most, false), case(least, false), |figures| figures.cpu);
             println!("{how}: {growth:.2} of the CPU time at {most} that it takes at {least}");
             for machines in machines() {
-                let slower = self.ratio(case(machines, true), case(machines, false), |figures| figures.p99);
+                let slower = self.ratio(case(machines, true), case(machines, false), |figures| {
+                    figures.p99
+                });
                 println!("{how}: {slower:.2} of the p99 under changes at {machines}");
             }
         }
@@ -133,7 +169,11 @@ impl Report {
     }
 
     fn of(&self, case: Case) -> impl Iterator<Item = &Figures> {
-        self.rounds.iter().flatten().filter(move |(other, _)| *other == case).map(|(_, figures)| figures)
+        self.rounds
+            .iter()
+            .flatten()
+            .filter(move |(other, _)| *other == case)
+            .map(|(_, figures)| figures)
     }
 
     fn median(&self, case: Case, figure: fn(&Figures) -> f64) -> f64 {
@@ -142,7 +182,13 @@ impl Report {
 
     /// The median of one case's figure over the other's, round by round.
     fn ratio(&self, of: Case, to: Case, figure: fn(&Figures) -> f64) -> f64 {
-        median(self.of(of).map(figure).zip(self.of(to).map(figure)).map(|(of, to)| of / to).collect())
+        median(
+            self.of(of)
+                .map(figure)
+                .zip(self.of(to).map(figure))
+                .map(|(of, to)| of / to)
+                .collect(),
+        )
     }
 }
 

@@ -11,17 +11,29 @@ const NAMESPACE: &str = "machines";
 
 /// So many machines with an Assignment each, and the Profiles of two systems on two architectures.
 pub(super) fn all(assignments: u32) -> Vec<Change> {
-    let profiles = ["linux", "next"].into_iter().flat_map(|system| ["x86_64", "arm64"].map(|arch| profile(system, arch)));
-    profiles.chain((0..assignments).map(|number| assignment(number, "linux"))).collect()
+    let profiles = ["linux", "next"]
+        .into_iter()
+        .flat_map(|system| ["x86_64", "arm64"].map(|arch| profile(system, arch)));
+    profiles
+        .chain((0..assignments).map(|number| assignment(number, "linux")))
+        .collect()
 }
 
 /// The Assignment of one machine, by its uuid and the address of its network card.
 pub(super) fn assignment(number: u32, system: &str) -> Change {
     let mac = boot::Mac::from_octets(&mac(number)).expect("six octets");
     Change::Assignment(Arc::new(Assignment {
-        key: ObjectKey::new(NAMESPACE, format!("rack-{:04}-machine-{number:06}", number / 40)),
+        key: ObjectKey::new(
+            NAMESPACE,
+            format!("rack-{:04}-machine-{number:06}", number / 40),
+        ),
         created: jiff::Timestamp::new(1_700_000_000 + i64::from(number), 0).ok(),
-        labels: [("app.kubernetes.io/managed-by", "inventory"), ("shaper.amahdha.com/scope", "machine")].into_iter().collect(),
+        labels: [
+            ("app.kubernetes.io/managed-by", "inventory"),
+            ("shaper.amahdha.com/scope", "machine"),
+        ]
+        .into_iter()
+        .collect(),
         subjects: SubjectSelectors {
             uuids: boot::Sorted::from([uuid(number)]),
             macs: boot::Sorted::from([mac]),
@@ -35,7 +47,11 @@ pub(super) fn assignment(number: u32, system: &str) -> Change {
 /// What the machine of this number asks for, as the bootstrap script makes iPXE write it.
 pub(super) fn target(out: &mut String, number: u32) {
     let mac = boot::Mac::from_octets(&mac(number)).expect("six octets");
-    let arch = if number.is_multiple_of(4) { "arm64" } else { "x86_64" };
+    let arch = if number.is_multiple_of(4) {
+        "arm64"
+    } else {
+        "x86_64"
+    };
     let uuid = uuid(number);
     write!(
         out,
@@ -54,10 +70,29 @@ boot
     let ignition = r#"{"ignition":{"version":"3.4.0"},"storage":{"files":[{"path":"/etc/hostname","contents":{"source":"data:,{{ subject.serial }}"}}]}}"#;
     let name: ConfigName = "ignition".parse().expect("it is an identifier");
     let labels = [("os", system), (boot::profile::INTRINSIC_PREFIX, arch)];
-    let labels = labels.map(|(key, value)| (if key == "os" { key.to_owned() } else { format!("{key}buildarch") }, value.to_owned()));
+    let labels = labels.map(|(key, value)| {
+        (
+            if key == "os" {
+                key.to_owned()
+            } else {
+                format!("{key}buildarch")
+            },
+            value.to_owned(),
+        )
+    });
     let key = ObjectKey::new(NAMESPACE, format!("{system}-{}", arch.replace('_', "-")));
-    let profile = Profile::compile(key, None, &BTreeMap::from(labels), script, &BTreeMap::from([(name.clone(), ignition.to_owned())]));
-    Change::Profile(Arc::new(profile.expect("it is a template").with_ids(BTreeMap::from([(name, Uuid::new_v4())]))))
+    let profile = Profile::compile(
+        key,
+        None,
+        &BTreeMap::from(labels),
+        script,
+        &BTreeMap::from([(name.clone(), ignition.to_owned())]),
+    );
+    Change::Profile(Arc::new(
+        profile
+            .expect("it is a template")
+            .with_ids(BTreeMap::from([(name, Uuid::new_v4())])),
+    ))
 }
 
 fn mac(number: u32) -> [u8; 6] {
@@ -73,5 +108,8 @@ fn uuid(number: u32) -> Uuid {
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     };
-    Uuid::from_u64_pair(mix(u64::from(number) * 2 + 1), mix(u64::from(number) * 2 + 2))
+    Uuid::from_u64_pair(
+        mix(u64::from(number) * 2 + 1),
+        mix(u64::from(number) * 2 + 2),
+    )
 }

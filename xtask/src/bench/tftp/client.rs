@@ -31,12 +31,29 @@ pub(crate) struct Load {
 pub(crate) fn has(file: &str) -> bool {
     let ask = || {
         let socket = StdSocket::bind("127.0.0.1:0").ok()?;
-        socket.set_read_timeout(Some(Duration::from_millis(200))).ok()?;
-        socket.send_to(&request(file, Options { tsize: Some(0), ..Options::default() }), SERVER).ok()?;
+        socket
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .ok()?;
+        socket
+            .send_to(
+                &request(
+                    file,
+                    Options {
+                        tsize: Some(0),
+                        ..Options::default()
+                    },
+                ),
+                SERVER,
+            )
+            .ok()?;
         let mut buffer = [0; 600];
         let (length, server) = socket.recv_from(&mut buffer).ok()?;
         let mut enough = Vec::new();
-        Packet::Error { code: 8, text: b"enough" }.write(&mut enough);
+        Packet::Error {
+            code: 8,
+            text: b"enough",
+        }
+        .write(&mut enough);
         socket.send_to(&enough, server).ok()?;
         matches!(Packet::parse(&buffer[..length]), Ok(Packet::OptionAck(_))).then_some(())
     };
@@ -45,7 +62,10 @@ pub(crate) fn has(file: &str) -> bool {
 
 /// Fetches the file with all clients at once, and compares it.
 pub(crate) fn fetch(load: Load) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't start the runtime")?;
     let expected: Arc<[u8]> = pattern(load.bytes).into();
     runtime.block_on(async {
         let mut clients = JoinSet::new();
@@ -62,7 +82,12 @@ pub(crate) fn fetch(load: Load) -> anyhow::Result<()> {
 async fn fetch_one(load: Load, expected: Arc<[u8]>) -> anyhow::Result<()> {
     let socket = UdpSocket::bind("127.0.0.1:0").await?;
     let windowsize = (load.windowsize > 1).then_some(load.windowsize);
-    let options = Options { blksize: Some(load.blksize), tsize: Some(0), windowsize, timeout: None };
+    let options = Options {
+        blksize: Some(load.blksize),
+        tsize: Some(0),
+        windowsize,
+        timeout: None,
+    };
     let mut last = request(FILE, options);
     socket.send_to(&last, SERVER).await?;
     let mut buffer = vec![0; 65_536];
@@ -72,10 +97,12 @@ async fn fetch_one(load: Load, expected: Arc<[u8]>) -> anyhow::Result<()> {
     loop {
         let received = match server {
             // Connected, as iPXE and curl are: less work for the client.
-            Some(_) => timeout(PATIENCE, socket.recv(&mut buffer)).await.map(|received| received.map(|length| (length, None))),
-            None => {
-                timeout(PATIENCE, socket.recv_from(&mut buffer)).await.map(|received| received.map(|(length, from)| (length, Some(from))))
-            }
+            Some(_) => timeout(PATIENCE, socket.recv(&mut buffer))
+                .await
+                .map(|received| received.map(|length| (length, None))),
+            None => timeout(PATIENCE, socket.recv_from(&mut buffer))
+                .await
+                .map(|received| received.map(|(length, from)| (length, Some(from)))),
         };
         let Ok(received) = received else {
             repeats += 1;
@@ -93,11 +120,25 @@ async fn fetch_one(load: Load, expected: Arc<[u8]>) -> anyhow::Result<()> {
         }
         match Packet::parse(&buffer[..length])? {
             Packet::OptionAck(granted) if block == 0 => {
-                ensure!(granted.windowsize == windowsize, "the server grants the window {:?}", granted.windowsize);
-                ensure!(granted.blksize == Some(load.blksize), "the server grants the block size {:?}", granted.blksize);
+                ensure!(
+                    granted.windowsize == windowsize,
+                    "the server grants the window {:?}",
+                    granted.windowsize
+                );
+                ensure!(
+                    granted.blksize == Some(load.blksize),
+                    "the server grants the block size {:?}",
+                    granted.blksize
+                );
             }
-            Packet::Data { block: number, bytes } if number == block.wrapping_add(1) => {
-                ensure!(expected.get(offset..offset + bytes.len()) == Some(bytes), "other bytes than those of the file, from {offset} on");
+            Packet::Data {
+                block: number,
+                bytes,
+            } if number == block.wrapping_add(1) => {
+                ensure!(
+                    expected.get(offset..offset + bytes.len()) == Some(bytes),
+                    "other bytes than those of the file, from {offset} on"
+                );
                 offset += bytes.len();
                 block = number;
                 unacknowledged += 1;
@@ -109,12 +150,17 @@ async fn fetch_one(load: Load, expected: Arc<[u8]>) -> anyhow::Result<()> {
                 if is_last {
                     acknowledge(block, &mut last);
                     socket.send(&last).await?;
-                    ensure!(offset == expected.len(), "the file ended after {offset} bytes");
+                    ensure!(
+                        offset == expected.len(),
+                        "the file ended after {offset} bytes"
+                    );
                     return Ok(());
                 }
             }
             Packet::Data { .. } | Packet::OptionAck(_) => continue,
-            Packet::Error { code, text } => bail!("the server says {code} {}", String::from_utf8_lossy(text)),
+            Packet::Error { code, text } => {
+                bail!("the server says {code} {}", String::from_utf8_lossy(text))
+            }
             other => bail!("a server must not send {other:?}"),
         }
         acknowledge(block, &mut last);
@@ -124,7 +170,12 @@ async fn fetch_one(load: Load, expected: Arc<[u8]>) -> anyhow::Result<()> {
 
 fn request(file: &str, options: Options) -> Vec<u8> {
     let mut packet = Vec::new();
-    Packet::Read(Request { file: file.as_bytes(), mode: Mode::Octet, options }).write(&mut packet);
+    Packet::Read(Request {
+        file: file.as_bytes(),
+        mode: Mode::Octet,
+        options,
+    })
+    .write(&mut packet);
     packet
 }
 

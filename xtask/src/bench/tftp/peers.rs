@@ -37,7 +37,9 @@ impl Peer {
         let root = folder.display();
         let (program, args) = match self {
             Self::Shaper => {
-                let args = format!("--log warn tftp --tftp-root {root} --tftp-listen [::]:69 --admin-listen 127.0.0.1:0");
+                let args = format!(
+                    "--log warn tftp --tftp-root {root} --tftp-listen [::]:69 --admin-listen 127.0.0.1:0"
+                );
                 (optimised::shaper()?, args)
             }
             Self::Dnsmasq => {
@@ -45,17 +47,32 @@ impl Peer {
                     "--conf-file=/dev/null --keep-in-foreground --port=0 --user=root --pid-file= --enable-tftp --tftp-root={root} \
                      --tftp-max=1000 --log-facility=/dev/null --quiet-tftp"
                 );
-                (process::find("dnsmasq").context("dnsmasq is not in PATH")?, args)
+                (
+                    process::find("dnsmasq").context("dnsmasq is not in PATH")?,
+                    args,
+                )
             }
             Self::TftpdHpa => {
                 // No address: it would ask which of IPv4 and IPv6 there is, and loopback alone counts for neither.
                 let args = format!("--foreground --user root --secure {root}");
-                (process::find("in.tftpd").context("in.tftpd is not in PATH")?, args)
+                (
+                    process::find("in.tftpd").context("in.tftpd is not in PATH")?,
+                    args,
+                )
             }
         };
-        let mut server = Process::start(self.name(), program.as_os_str(), None, |command: &mut Command| {
-            command.args(args.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        })?;
+        let mut server = Process::start(
+            self.name(),
+            program.as_os_str(),
+            None,
+            |command: &mut Command| {
+                command
+                    .args(args.split_whitespace())
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null());
+            },
+        )?;
         group.add(server.child().id())?;
         let deadline = Instant::now() + Duration::from_secs(5);
         while !super::client::has(FILE) {

@@ -16,7 +16,10 @@ fn catalog(changes: Vec<Change>) -> Catalog {
     catalog
 }
 
-const POSITION: Option<Position> = Some(Position { epoch: 7, revision: 9 });
+const POSITION: Option<Position> = Some(Position {
+    epoch: 7,
+    revision: 9,
+});
 
 fn taken(restored: Restored, partition: &str) -> Catalog {
     let union = union();
@@ -30,34 +33,57 @@ fn a_copy_holds_what_was_there_and_where_and_since_when() {
     let directory = tempfile::tempdir().unwrap();
     let copy = Copy::new(directory.path(), "");
     assert!(copy.read().unwrap().is_none());
-    let all: Vec<_> = (0..20).flat_map(|n| [assignment(&format!("a{n}"), n), profile(&format!("p{n}"), n)]).chain(machines(700)).collect();
+    let all: Vec<_> = (0..20)
+        .flat_map(|n| {
+            [
+                assignment(&format!("a{n}"), n),
+                profile(&format!("p{n}"), n),
+            ]
+        })
+        .chain(machines(700))
+        .collect();
     let catalog = catalog(all);
-    copy.write(&catalog, POSITION, Duration::from_hours(5)).unwrap();
+    copy.write(&catalog, POSITION, Duration::from_hours(5))
+        .unwrap();
     let restored = copy.read().unwrap().unwrap();
     assert_eq!(restored.position, POSITION);
     assert!(restored.age >= Duration::from_hours(5) && restored.age < Duration::from_hours(6));
     assert_eq!(Contents::of(&taken(restored, "")), Contents::of(&catalog));
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(copy.path()).unwrap().permissions());
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(copy.path()).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(
+        fs::read_dir(directory.path()).unwrap().count(),
+        1,
+        "nothing is left beside it"
+    );
 }
 
 #[test]
 fn a_copy_that_is_cut_or_damaged_anywhere_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let copy = Copy::new(directory.path(), "");
-    copy.write(&catalog(machines(300)), POSITION, Duration::ZERO).unwrap();
+    copy.write(&catalog(machines(300)), POSITION, Duration::ZERO)
+        .unwrap();
     let whole = fs::read(copy.path()).unwrap();
-    let lengths = (0..200).chain((200..whole.len()).step_by(997)).chain([whole.len() - 2, whole.len() - 1]);
+    let lengths = (0..200)
+        .chain((200..whole.len()).step_by(997))
+        .chain([whole.len() - 2, whole.len() - 1]);
     for len in lengths {
         fs::write(copy.path(), &whole[..len]).unwrap();
-        assert!(matches!(copy.read(), Err(Unusable::Damaged)), "cut to {len}");
+        assert!(
+            matches!(copy.read(), Err(Unusable::Damaged)),
+            "cut to {len}"
+        );
     }
     for at in (0..60).chain((60..whole.len()).step_by(991)) {
         let mut damaged = whole.clone();
         damaged[at] ^= 1;
         fs::write(copy.path(), &damaged).unwrap();
-        assert!(matches!(copy.read(), Err(Unusable::Damaged | Unusable::Foreign)), "damaged at {at}");
+        assert!(
+            matches!(copy.read(), Err(Unusable::Damaged | Unusable::Foreign)),
+            "damaged at {at}"
+        );
     }
     fs::write(copy.path(), [&whole[..], b"more"].concat()).unwrap();
     assert!(matches!(copy.read(), Err(Unusable::Damaged)));
@@ -71,8 +97,12 @@ fn a_copy_that_is_cut_or_damaged_anywhere_is_refused() {
 #[test]
 fn a_copy_of_another_partition_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let (west, east) = (Copy::new(directory.path(), "west"), Copy::new(directory.path(), "east"));
-    west.write(&Catalog::new(), POSITION, Duration::ZERO).unwrap();
+    let (west, east) = (
+        Copy::new(directory.path(), "west"),
+        Copy::new(directory.path(), "east"),
+    );
+    west.write(&Catalog::new(), POSITION, Duration::ZERO)
+        .unwrap();
     fs::rename(west.path(), east.path()).unwrap();
     assert!(matches!(east.read(), Err(Unusable::Other(name)) if name == "partition \"west\""));
 }
@@ -81,12 +111,18 @@ fn a_copy_of_another_partition_is_refused() {
 fn a_copy_has_only_its_own_partition() {
     let directory = tempfile::tempdir().unwrap();
     let both = ["west", "east"].map(|partition| {
-        let Change::Assignment(assignment) = assignment("m", 1) else { unreachable!() };
+        let Change::Assignment(assignment) = assignment("m", 1) else {
+            unreachable!()
+        };
         let key = ObjectKey::new("ns", partition).in_partition(partition);
-        Change::Assignment(Arc::new(Assignment { key, ..Assignment::clone(&assignment) }))
+        Change::Assignment(Arc::new(Assignment {
+            key,
+            ..Assignment::clone(&assignment)
+        }))
     });
     let copy = Copy::new(directory.path(), "west");
-    copy.write(&catalog(both.to_vec()), POSITION, Duration::ZERO).unwrap();
+    copy.write(&catalog(both.to_vec()), POSITION, Duration::ZERO)
+        .unwrap();
     assert_eq!(names(&taken(copy.read().unwrap().unwrap(), "west")), "west");
 }
 
@@ -94,9 +130,12 @@ fn a_copy_has_only_its_own_partition() {
 fn a_full_disk_is_an_error_and_keeps_the_old_copy() {
     let directory = tempfile::tempdir().unwrap();
     let copy = Copy::new(directory.path(), "");
-    copy.write(&catalog(machines(1)), POSITION, Duration::ZERO).unwrap();
+    copy.write(&catalog(machines(1)), POSITION, Duration::ZERO)
+        .unwrap();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let error = copy.write_to(&full, &catalog(machines(5000)), POSITION, Duration::ZERO).unwrap_err();
+    let error = copy
+        .write_to(&full, &catalog(machines(5000)), POSITION, Duration::ZERO)
+        .unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(names(&taken(copy.read().unwrap().unwrap(), "")), "m0000");
 }
@@ -121,12 +160,23 @@ async fn a_copy_that_can_not_be_written_is_an_alarm_until_it_can() {
     let controller = publisher(machines(3));
     let site = Site::of(&controller);
     let follower = Follower::of(&site);
-    tokio::spawn(save::keep(copy.clone(), follower.link.clone(), follower.stop.clone()));
+    tokio::spawn(save::keep(
+        copy.clone(),
+        follower.link.clone(),
+        follower.stop.clone(),
+    ));
     until(|| follower.link.metrics().unsaved.get() == 1).await;
-    assert_eq!(follower.catalog().assignment_count(), 3, "it serves all the same");
+    assert_eq!(
+        follower.catalog().assignment_count(),
+        3,
+        "it serves all the same"
+    );
     fs::create_dir(&state).unwrap();
     until(|| follower.link.metrics().unsaved.get() == 0).await;
-    assert_eq!(names(&taken(copy.read().unwrap().unwrap(), "")), "m0000 m0001 m0002");
+    assert_eq!(
+        names(&taken(copy.read().unwrap().unwrap(), "")),
+        "m0000 m0001 m0002"
+    );
     controller.apply(vec![assignment("next", 1)]);
     until(|| copy.read().unwrap().unwrap().batch.changes.len() == 4).await;
 }
@@ -140,19 +190,31 @@ async fn who_starts_from_a_copy_asks_only_for_what_changed_since() {
     let follower = Follower::of(&site);
     follower.loaded().await;
     let position = lock(follower.link.holding()).position();
-    copy.write(&follower.catalog(), position, Duration::ZERO).unwrap();
+    copy.write(&follower.catalog(), position, Duration::ZERO)
+        .unwrap();
     drop(follower);
     controller.apply(vec![gone(&assignment("m0009", 1))]);
 
     let follower = Follower::new(&union(), "", Limits::default());
     let restored = copy.read().unwrap().unwrap();
-    follower.union.take(&mut lock(follower.link.holding()), restored.batch).map_err(|_| "it is whole").unwrap();
+    follower
+        .union
+        .take(&mut lock(follower.link.holding()), restored.batch)
+        .map_err(|_| "it is whole")
+        .unwrap();
     lock(follower.link.holding()).restored(restored.position, restored.age);
     let follower = follower.start(&site);
     settle().await;
-    assert_eq!(Contents::of(&follower.catalog()), Contents::of(&controller.catalog().load()));
+    assert_eq!(
+        Contents::of(&follower.catalog()),
+        Contents::of(&controller.catalog().load())
+    );
     let metrics = follower.link.metrics();
-    assert_eq!(metrics.batches("snapshot"), 0, "the controller was asked for a delta");
+    assert_eq!(
+        metrics.batches("snapshot"),
+        0,
+        "the controller was asked for a delta"
+    );
     assert_eq!(metrics.batches("delta"), 1);
 }
 
@@ -167,7 +229,11 @@ async fn what_the_guard_holds_is_judged_anew_after_a_restart() {
     site.cut();
     settle().await;
     assert_eq!(lock(follower.link.holding()).held(), 99);
-    let keeper = tokio::spawn(save::keep(copy.clone(), follower.link.clone(), follower.stop.clone()));
+    let keeper = tokio::spawn(save::keep(
+        copy.clone(),
+        follower.link.clone(),
+        follower.stop.clone(),
+    ));
     settle().await;
     drop(follower);
     keeper.await.unwrap();

@@ -24,14 +24,27 @@ impl Dial for Script {
     }
 
     async fn dial(&self, _: &String, _: FollowRequest) -> Result<Messages, Ended> {
-        let Some(messages) = lock(&self.0).pop_front() else { return Err(Ended::Unreachable("the script is over".to_owned())) };
-        let messages = messages.into_iter().map(|message| Ok(FollowResponse { message: Some(message) }));
-        Ok(Box::pin(tokio_stream::iter(messages).chain(tokio_stream::pending())))
+        let Some(messages) = lock(&self.0).pop_front() else {
+            return Err(Ended::Unreachable("the script is over".to_owned()));
+        };
+        let messages = messages.into_iter().map(|message| {
+            Ok(FollowResponse {
+                message: Some(message),
+            })
+        });
+        Ok(Box::pin(
+            tokio_stream::iter(messages).chain(tokio_stream::pending()),
+        ))
     }
 }
 
 fn hello() -> Message {
-    Message::Hello(Hello { protocol: 1, software: "test".to_owned(), heartbeat_millis: 1000, heard_millis_ago: 0 })
+    Message::Hello(Hello {
+        protocol: 1,
+        software: "test".to_owned(),
+        heartbeat_millis: 1000,
+        heard_millis_ago: 0,
+    })
 }
 
 fn position(revision: u64) -> Position {
@@ -39,12 +52,16 @@ fn position(revision: u64) -> Position {
 }
 
 fn wire_assignment(name: &str) -> proto::Assignment {
-    let Change::Assignment(assignment) = assignment(name, 2) else { unreachable!() };
+    let Change::Assignment(assignment) = assignment(name, 2) else {
+        unreachable!()
+    };
     crate::wire::from_assignment(&assignment)
 }
 
 fn wire_profile(name: &str) -> proto::Profile {
-    let Change::Profile(profile) = profile(name, 2) else { unreachable!() };
+    let Change::Profile(profile) = profile(name, 2) else {
+        unreachable!()
+    };
     crate::wire::from_profile(&profile)
 }
 
@@ -56,25 +73,55 @@ fn inventory(names: &[Name]) -> Inventory {
 }
 
 fn named(assignments: &[&str], profiles: &[&str]) -> Vec<Name> {
-    let assignments = assignments.iter().map(|name| Name::Assignment(ObjectKey::new("ns", *name)));
-    assignments.chain(profiles.iter().map(|name| Name::Profile(ObjectKey::new("ns", *name)))).collect()
+    let assignments = assignments
+        .iter()
+        .map(|name| Name::Assignment(ObjectKey::new("ns", *name)));
+    assignments
+        .chain(
+            profiles
+                .iter()
+                .map(|name| Name::Profile(ObjectKey::new("ns", *name))),
+        )
+        .collect()
 }
 
 fn commit(revision: u64, names: &[Name]) -> Commit {
-    Commit { position: Some(position(revision)), inventory: Some(inventory(names)), heard_millis_ago: 0 }
+    Commit {
+        position: Some(position(revision)),
+        inventory: Some(inventory(names)),
+        heard_millis_ago: 0,
+    }
 }
 
-fn snapshot(assignments: Vec<proto::Assignment>, profiles: Vec<proto::Profile>, commit: impl Into<Option<Commit>>) -> Message {
-    Message::Part(Part { snapshot: true, assignments, profiles, commit: commit.into(), ..Part::default() })
+fn snapshot(
+    assignments: Vec<proto::Assignment>,
+    profiles: Vec<proto::Profile>,
+    commit: impl Into<Option<Commit>>,
+) -> Message {
+    Message::Part(Part {
+        snapshot: true,
+        assignments,
+        profiles,
+        commit: commit.into(),
+        ..Part::default()
+    })
 }
 
 fn good() -> Message {
-    snapshot(vec![wire_assignment("a")], vec![wire_profile("p")], commit(1, &named(&["a"], &["p"])))
+    snapshot(
+        vec![wire_assignment("a")],
+        vec![wire_profile("p")],
+        commit(1, &named(&["a"], &["p"])),
+    )
 }
 
 async fn follow(calls: impl IntoIterator<Item = Vec<Message>>) -> Follower {
     let follower = Follower::new(&union(), "", Limits::default());
-    let (link, stop, dial) = (follower.link.clone(), follower.stop.clone(), Script::new(calls));
+    let (link, stop, dial) = (
+        follower.link.clone(),
+        follower.stop.clone(),
+        Script::new(calls),
+    );
     tokio::spawn(async move { Box::pin(link.run(dial, stop)).await });
     settle().await;
     follower
@@ -82,20 +129,48 @@ async fn follow(calls: impl IntoIterator<Item = Vec<Message>>) -> Follower {
 
 #[tokio::test(start_paused = true)]
 async fn another_major_version_is_refused_by_both_ends_with_a_sentence() {
-    let newer = Message::Hello(Hello { protocol: 2, heartbeat_millis: 1000, ..Hello::default() });
+    let newer = Message::Hello(Hello {
+        protocol: 2,
+        heartbeat_millis: 1000,
+        ..Hello::default()
+    });
     let follower = follow([vec![newer, good()], vec![hello()]]).await;
-    assert_eq!(names(&follower.catalog()), "", "what it then says is not read");
-    let service = lock(&Site::of(&publisher(machines(1))).services)[0].clone().unwrap();
-    let status = service.open("test".to_owned(), FollowRequest { protocol: 2, ..FollowRequest::default() }).unwrap_err();
+    assert_eq!(
+        names(&follower.catalog()),
+        "",
+        "what it then says is not read"
+    );
+    let service = lock(&Site::of(&publisher(machines(1))).services)[0]
+        .clone()
+        .unwrap();
+    let status = service
+        .open(
+            "test".to_owned(),
+            FollowRequest {
+                protocol: 2,
+                ..FollowRequest::default()
+            },
+        )
+        .unwrap_err();
     assert_eq!(status.code(), tonic::Code::FailedPrecondition);
-    assert!(status.message().contains("version 1 of the feed and the follower version 2"), "{status}");
+    assert!(
+        status
+            .message()
+            .contains("version 1 of the feed and the follower version 2"),
+        "{status}"
+    );
     let ended = Ended::Protocol(2).to_string();
-    assert!(ended.contains("speaks version 2 of the feed and we version 1"), "{ended}");
+    assert!(
+        ended.contains("speaks version 2 of the feed and we version 1"),
+        "{ended}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_newer_minor_version_adds_is_ignored() {
-    let Message::Part(part) = good() else { unreachable!() };
+    let Message::Part(part) = good() else {
+        unreachable!()
+    };
     let mut bytes = part.encode_to_vec();
     // Field 1000, a text, in the part; and a message of a kind that is not known.
     prost::encoding::string::encode(1000, &"from the future".to_owned(), &mut bytes);
@@ -109,10 +184,28 @@ async fn what_a_newer_minor_version_adds_is_ignored() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_older_minor_version_leaves_out_is_nothing() {
-    let bare = proto::Assignment { key: Some(proto::ObjectKey { namespace: "ns".into(), name: "bare".into() }), ..Default::default() };
-    let follower = follow([vec![hello(), snapshot(vec![bare], vec![], commit(1, &named(&["bare"], &[])))]]).await;
-    let bare = follower.catalog().assignment(&ObjectKey::new("ns", "bare")).unwrap().clone();
-    assert!(bare.subjects == SubjectSelectors::default() && bare.priority == 0 && bare.created.is_none());
+    let bare = proto::Assignment {
+        key: Some(proto::ObjectKey {
+            namespace: "ns".into(),
+            name: "bare".into(),
+        }),
+        ..Default::default()
+    };
+    let follower = follow([vec![
+        hello(),
+        snapshot(vec![bare], vec![], commit(1, &named(&["bare"], &[]))),
+    ]])
+    .await;
+    let bare = follower
+        .catalog()
+        .assignment(&ObjectKey::new("ns", "bare"))
+        .unwrap()
+        .clone();
+    assert!(
+        bare.subjects == SubjectSelectors::default()
+            && bare.priority == 0
+            && bare.created.is_none()
+    );
 }
 
 /// What the publisher of commit 4c5cd52 sent, before there were objects that are not accepted: each message after its length.
@@ -123,31 +216,68 @@ async fn a_recorded_controller_of_the_version_before_is_followed_and_served() {
     let mut rest = RECORDED;
     let mut messages = Vec::new();
     while !rest.is_empty() {
-        messages.push(FollowResponse::decode_length_delimited(&mut rest).unwrap().message.unwrap());
+        messages.push(
+            FollowResponse::decode_length_delimited(&mut rest)
+                .unwrap()
+                .message
+                .unwrap(),
+        );
     }
     let gets = |follower: &Follower, query: &str| {
         let subject = boot::Subject::from_query(query, &boot::ExtrinsicLabels::default()).unwrap();
         let catalog = follower.catalog();
         let selection = catalog.select(&subject).map_err(|error| error.to_string());
-        selection.map(|selection| selection.profile.templates.script_source().lines().nth(1).unwrap_or_default().to_owned())
+        selection.map(|selection| {
+            selection
+                .profile
+                .templates
+                .script_source()
+                .lines()
+                .nth(1)
+                .unwrap_or_default()
+                .to_owned()
+        })
     };
-    let machine = "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&rack=r2&asset=7&product=R640&buildarch=x86_64";
+    let machine =
+        "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&rack=r2&asset=7&product=R640&buildarch=x86_64";
     let stranger = "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&rack=r3&asset=7";
     // A greeting and a snapshot, then a delta, then a heartbeat.
     let at_first = follow([messages[..2].to_vec()]).await;
     assert_eq!(names(&at_first.catalog()), "default web linux other");
-    assert_eq!(gets(&at_first, machine).unwrap(), "echo first {{ ignition }}");
+    assert_eq!(
+        gets(&at_first, machine).unwrap(),
+        "echo first {{ ignition }}"
+    );
     assert_eq!(gets(&at_first, stranger).unwrap(), "echo other");
     let follower = follow([messages]).await;
     assert_eq!(names(&follower.catalog()), "web linux other");
-    assert_eq!(gets(&follower, machine).unwrap(), "echo second {{ ignition }}");
+    assert_eq!(
+        gets(&follower, machine).unwrap(),
+        "echo second {{ ignition }}"
+    );
     assert!(gets(&follower, stranger).is_err(), "the default is gone");
     let catalog = follower.catalog();
     let web = catalog.assignment(&ObjectKey::new("racks", "web")).unwrap();
-    assert_eq!((web.priority, web.created.unwrap().as_second()), (-7, 1_700_000_001));
-    assert_eq!((web.subjects.serials.len(), web.subjects.macs.len(), web.subjects.labels.len()), (1, 1, 4));
-    let ids = &catalog.profile(&ObjectKey::new("racks", "linux")).unwrap().ids;
-    assert_eq!(ids.values().next().unwrap().to_string(), "0d6e7f2c-5b0a-4c7e-9b52-6a0f7a1d3c11");
+    assert_eq!(
+        (web.priority, web.created.unwrap().as_second()),
+        (-7, 1_700_000_001)
+    );
+    assert_eq!(
+        (
+            web.subjects.serials.len(),
+            web.subjects.macs.len(),
+            web.subjects.labels.len()
+        ),
+        (1, 1, 4)
+    );
+    let ids = &catalog
+        .profile(&ObjectKey::new("racks", "linux"))
+        .unwrap()
+        .ids;
+    assert_eq!(
+        ids.values().next().unwrap().to_string(),
+        "0d6e7f2c-5b0a-4c7e-9b52-6a0f7a1d3c11"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,10 +286,25 @@ async fn an_assignment_that_is_not_understood_stops_the_batch_and_not_the_servic
     strange.labels_required[0].operator = 99;
     for broken in [
         strange,
-        proto::Assignment { uuids: vec![vec![1; 15]], ..wire_assignment("b") },
-        proto::Assignment { mac_addresses: vec![vec![1; 7]], ..wire_assignment("b") },
-        proto::Assignment { key: None, ..wire_assignment("b") },
-        proto::Assignment { created: Some(proto::Timestamp { seconds: i64::MAX, nanos: 0 }), ..wire_assignment("b") },
+        proto::Assignment {
+            uuids: vec![vec![1; 15]],
+            ..wire_assignment("b")
+        },
+        proto::Assignment {
+            mac_addresses: vec![vec![1; 7]],
+            ..wire_assignment("b")
+        },
+        proto::Assignment {
+            key: None,
+            ..wire_assignment("b")
+        },
+        proto::Assignment {
+            created: Some(proto::Timestamp {
+                seconds: i64::MAX,
+                nanos: 0,
+            }),
+            ..wire_assignment("b")
+        },
     ] {
         let batch = Part {
             assignments: vec![wire_assignment("c"), broken],
@@ -168,13 +313,20 @@ async fn an_assignment_that_is_not_understood_stops_the_batch_and_not_the_servic
         };
         let follower = follow([vec![hello(), good(), Message::Part(batch)]]).await;
         assert_eq!(names(&follower.catalog()), "a p", "all as it was");
-        assert_eq!(lock(follower.link.holding()).position(), None, "and everything is asked for anew");
+        assert_eq!(
+            lock(follower.link.holding()).position(),
+            None,
+            "and everything is asked for anew"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_profile_that_does_not_compile_here_stays_as_it_was_and_is_named() {
-    let broken = |name| proto::Profile { ipxe: "{% of_the_future %}".to_owned(), ..wire_profile(name) };
+    let broken = |name| proto::Profile {
+        ipxe: "{% of_the_future %}".to_owned(),
+        ..wire_profile(name)
+    };
     let all = named(&["a", "b"], &["p", "q"]);
     let batch = Part {
         assignments: vec![wire_assignment("b")],
@@ -182,45 +334,103 @@ async fn a_profile_that_does_not_compile_here_stays_as_it_was_and_is_named() {
         commit: Some(commit(2, &all)),
         ..Part::default()
     };
-    let mended = Part { profiles: vec![wire_profile("q")], commit: Some(commit(3, &all)), ..Part::default() };
+    let mended = Part {
+        profiles: vec![wire_profile("q")],
+        commit: Some(commit(3, &all)),
+        ..Part::default()
+    };
     let follower = follow([vec![hello(), good(), Message::Part(batch.clone())]]).await;
     assert_eq!(names(&follower.catalog()), "a b p", "q was never there");
-    assert_eq!(lock(follower.link.holding()).refused().keys().cloned().collect::<Vec<_>>(), named(&[], &["p", "q"]));
-    let follower = follow([vec![hello(), good(), Message::Part(batch), Message::Part(mended)]]).await;
+    assert_eq!(
+        lock(follower.link.holding())
+            .refused()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>(),
+        named(&[], &["p", "q"])
+    );
+    let follower = follow([vec![
+        hello(),
+        good(),
+        Message::Part(batch),
+        Message::Part(mended),
+    ]])
+    .await;
     assert_eq!(names(&follower.catalog()), "a b p q");
     assert_eq!(lock(follower.link.holding()).refused().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_does_not_add_up_is_not_taken() {
-    let delta =
-        |names: &[Name]| Message::Part(Part { assignments: vec![wire_assignment("b")], commit: Some(commit(2, names)), ..Part::default() });
+    let delta = |names: &[Name]| {
+        Message::Part(Part {
+            assignments: vec![wire_assignment("b")],
+            commit: Some(commit(2, names)),
+            ..Part::default()
+        })
+    };
     for (broken, why) in [
-        (snapshot(vec![wire_assignment("b")], vec![], commit(2, &named(&["b", "c"], &[]))), "one is missing"),
-        (delta(&named(&["a", "b", "c"], &["p"])), "one was missed before"),
+        (
+            snapshot(
+                vec![wire_assignment("b")],
+                vec![],
+                commit(2, &named(&["b", "c"], &[])),
+            ),
+            "one is missing",
+        ),
+        (
+            delta(&named(&["a", "b", "c"], &["p"])),
+            "one was missed before",
+        ),
         (delta(&named(&["b"], &["p"])), "a deletion was missed"),
-        (Message::Heartbeat(Heartbeat { position: Some(position(2)), heard_millis_ago: 0 }), "a change was missed"),
+        (
+            Message::Heartbeat(Heartbeat {
+                position: Some(position(2)),
+                heard_millis_ago: 0,
+            }),
+            "a change was missed",
+        ),
         (hello(), "a second greeting"),
     ] {
         let follower = follow([vec![hello(), good(), broken]]).await;
         assert_eq!(names(&follower.catalog()), "a p", "{why}");
         assert_eq!(lock(follower.link.holding()).position(), None, "{why}");
     }
-    let parts = [Part { snapshot: true, ..Part::default() }, Part { snapshot: false, commit: Some(commit(2, &[])), ..Part::default() }];
-    let follower = follow([[vec![hello(), good()], parts.map(Message::Part).to_vec()].concat()]).await;
+    let parts = [
+        Part {
+            snapshot: true,
+            ..Part::default()
+        },
+        Part {
+            snapshot: false,
+            commit: Some(commit(2, &[])),
+            ..Part::default()
+        },
+    ];
+    let follower =
+        follow([[vec![hello(), good()], parts.map(Message::Part).to_vec()].concat()]).await;
     assert_eq!(names(&follower.catalog()), "a p");
 }
 
 #[tokio::test(start_paused = true)]
 async fn half_of_a_snapshot_is_nothing() {
     let half = snapshot(vec![wire_assignment("b")], vec![], None);
-    let follower = follow([vec![hello(), half.clone()], vec![hello(), good(), half], vec![]]).await;
+    let follower = follow([
+        vec![hello(), half.clone()],
+        vec![hello(), good(), half],
+        vec![],
+    ])
+    .await;
     assert_eq!(names(&follower.catalog()), "a p");
 }
 
 #[tokio::test(start_paused = true)]
 async fn silence_of_three_heartbeats_is_the_end_and_the_next_is_asked() {
-    let other = snapshot(vec![wire_assignment("b")], vec![], commit(1, &named(&["b"], &[])));
+    let other = snapshot(
+        vec![wire_assignment("b")],
+        vec![],
+        commit(1, &named(&["b"], &[])),
+    );
     let started = tokio::time::Instant::now();
     let follower = Follower::new(&union(), "", Limits::default());
     let (link, stop) = (follower.link.clone(), follower.stop.clone());
@@ -231,16 +441,24 @@ async fn silence_of_three_heartbeats_is_the_end_and_the_next_is_asked() {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_mins(5), wait).await.expect("the next is asked");
+    tokio::time::timeout(Duration::from_mins(5), wait)
+        .await
+        .expect("the next is asked");
     let took = started.elapsed();
-    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(5), "{took:?} of the clock that stands still");
+    assert!(
+        took >= Duration::from_secs(3) && took < Duration::from_secs(5),
+        "{took:?} of the clock that stands still"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_takes_nothing_is_given_up_and_costs_nothing_until_then() {
     let controller = publisher(machines(20_000));
     let service = lock(&Site::of(&controller).services)[0].clone().unwrap();
-    let request = FollowRequest { protocol: 1, ..FollowRequest::default() };
+    let request = FollowRequest {
+        protocol: 1,
+        ..FollowRequest::default()
+    };
     let mut messages = service.open("test".to_owned(), request).unwrap();
     settle().await;
     let mut taken = 0;
@@ -252,10 +470,26 @@ async fn who_takes_nothing_is_given_up_and_costs_nothing_until_then() {
 
 #[tokio::test(start_paused = true)]
 async fn one_follower_too_many_is_told_so_and_a_place_is_free_again_later() {
-    let limits = PublisherLimits { followers: 2, ..PublisherLimits::default() };
+    let limits = PublisherLimits {
+        followers: 2,
+        ..PublisherLimits::default()
+    };
     let metrics = PublisherMetrics::register(&mut Registry::default());
-    let service = Service::new(publisher(machines(1)), metrics, limits, CancellationToken::new());
-    let open = || service.open("test".to_owned(), FollowRequest { protocol: 1, ..FollowRequest::default() });
+    let service = Service::new(
+        publisher(machines(1)),
+        metrics,
+        limits,
+        CancellationToken::new(),
+    );
+    let open = || {
+        service.open(
+            "test".to_owned(),
+            FollowRequest {
+                protocol: 1,
+                ..FollowRequest::default()
+            },
+        )
+    };
     let (first, second) = (open().unwrap(), open().unwrap());
     assert_eq!(open().unwrap_err().code(), tonic::Code::ResourceExhausted);
     drop(first);
@@ -268,7 +502,15 @@ async fn one_follower_too_many_is_told_so_and_a_place_is_free_again_later() {
 async fn a_controller_that_is_not_ready_says_unavailable() {
     let controller = Arc::new(Publisher::new());
     let service = lock(&Site::of(&controller).services)[0].clone().unwrap();
-    let open = || service.open("test".to_owned(), FollowRequest { protocol: 1, ..FollowRequest::default() });
+    let open = || {
+        service.open(
+            "test".to_owned(),
+            FollowRequest {
+                protocol: 1,
+                ..FollowRequest::default()
+            },
+        )
+    };
     assert_eq!(open().unwrap_err().code(), tonic::Code::Unavailable);
     controller.set_ready();
     assert!(open().is_ok());

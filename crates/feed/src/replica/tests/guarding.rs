@@ -2,7 +2,12 @@
 
 use super::*;
 
-const LIMITS: Limits = Limits { percent: 30, objects: 50, looks: 3, after: Duration::from_hours(1) };
+const LIMITS: Limits = Limits {
+    percent: 30,
+    objects: 50,
+    looks: 3,
+    after: Duration::from_hours(1),
+};
 
 /// A replica that holds 100 machines, whose controller is then one that has only these.
 async fn after_a_loss(changes: Vec<Change>) -> (Arc<Site>, Follower, Arc<Publisher>) {
@@ -26,13 +31,33 @@ fn count(follower: &Follower) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_listing_is_not_believed_and_what_is_new_is_taken() {
-    let (_site, follower, controller) = after_a_loss(vec![assignment("m0001", 9), assignment("new", 1)]).await;
+    let (_site, follower, controller) =
+        after_a_loss(vec![assignment("m0001", 9), assignment("new", 1)]).await;
     assert_eq!((held(&follower), count(&follower)), (99, 101));
-    let changed = follower.catalog().assignment(&ObjectKey::new("ns", "m0001")).unwrap().clone();
-    assert_eq!(Change::Assignment(changed).name(), assignment("m0001", 9).name());
-    assert_eq!(follower.catalog().assignment(&ObjectKey::new("ns", "m0001")).unwrap().priority, 6, "as it is now");
+    let changed = follower
+        .catalog()
+        .assignment(&ObjectKey::new("ns", "m0001"))
+        .unwrap()
+        .clone();
+    assert_eq!(
+        Change::Assignment(changed).name(),
+        assignment("m0001", 9).name()
+    );
+    assert_eq!(
+        follower
+            .catalog()
+            .assignment(&ObjectKey::new("ns", "m0001"))
+            .unwrap()
+            .priority,
+        6,
+        "as it is now"
+    );
     // The feed goes on: changes, deletions and returns are taken one by one.
-    controller.apply(vec![assignment("newer", 1), gone(&assignment("new", 1)), assignment("m0002", 1)]);
+    controller.apply(vec![
+        assignment("newer", 1),
+        gone(&assignment("new", 1)),
+        assignment("m0002", 1),
+    ]);
     settle().await;
     assert_eq!((held(&follower), count(&follower)), (98, 101));
 }
@@ -40,9 +65,18 @@ async fn an_empty_listing_is_not_believed_and_what_is_new_is_taken() {
 #[tokio::test(start_paused = true)]
 async fn an_operator_confirms() {
     let (_site, follower, controller) = after_a_loss(vec![assignment("m0001", 1)]).await;
-    assert_eq!(follower.union.confirm(&mut lock(follower.link.holding())), 99);
-    assert_eq!((held(&follower), names(&follower.catalog())), (0, "m0001".to_owned()));
-    assert_eq!(follower.union.confirm(&mut lock(follower.link.holding())), 0);
+    assert_eq!(
+        follower.union.confirm(&mut lock(follower.link.holding())),
+        99
+    );
+    assert_eq!(
+        (held(&follower), names(&follower.catalog())),
+        (0, "m0001".to_owned())
+    );
+    assert_eq!(
+        follower.union.confirm(&mut lock(follower.link.holding())),
+        0
+    );
     controller.apply(vec![assignment("next", 1)]);
     settle().await;
     assert_eq!(names(&follower.catalog()), "m0001 next");
@@ -58,7 +92,11 @@ async fn objects_that_return_are_held_no_more() {
     site.replace(0, Some(&publisher(machines(99))));
     site.cut();
     settle().await;
-    assert_eq!((held(&follower), count(&follower)), (0, 99), "one of a hundred is no mass");
+    assert_eq!(
+        (held(&follower), count(&follower)),
+        (0, 99),
+        "one of a hundred is no mass"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,12 +105,20 @@ async fn three_looks_in_an_hour_that_see_the_same_are_believed() {
     let calls = site.calls.load(Ordering::Relaxed);
     sleep(Duration::from_mins(40)).await;
     assert_eq!((held(&follower), count(&follower)), (98, 100));
-    assert_eq!(site.calls.load(Ordering::Relaxed), calls + 1, "once in half an hour");
+    assert_eq!(
+        site.calls.load(Ordering::Relaxed),
+        calls + 1,
+        "once in half an hour"
+    );
     sleep(Duration::from_mins(30)).await;
     assert_eq!((held(&follower), count(&follower)), (0, 2));
     let calls = site.calls.load(Ordering::Relaxed);
     sleep(Duration::from_hours(3)).await;
-    assert_eq!(site.calls.load(Ordering::Relaxed), calls, "and then no more");
+    assert_eq!(
+        site.calls.load(Ordering::Relaxed),
+        calls,
+        "and then no more"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +146,8 @@ async fn a_loss_in_one_partition_is_judged_by_that_partition() {
     let union = union();
     let (big, small) = (publisher(machines(1000)), publisher(machines(60)));
     let (large, little) = (Site::of(&big), Site::of(&small));
-    let followers = [("a", &large), ("b", &little)].map(|(name, site)| Follower::new(&union, name, LIMITS).start(site));
+    let followers = [("a", &large), ("b", &little)]
+        .map(|(name, site)| Follower::new(&union, name, LIMITS).start(site));
     for follower in &followers {
         follower.loaded().await;
     }

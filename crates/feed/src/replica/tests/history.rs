@@ -39,8 +39,15 @@ impl Births {
     fn change(&mut self, (name, variant, goes): (u8, u8, bool)) -> Change {
         let birth = self.0.entry(name).or_default();
         let created = Some(jiff::Timestamp::from_second(*birth).unwrap());
-        let object = match if name % 2 == 0 { assignment(&format!("a{name}"), variant) } else { profile(&format!("p{name}"), variant) } {
-            Change::Assignment(assignment) => Change::Assignment(Arc::new(Assignment { created, ..Assignment::clone(&assignment) })),
+        let object = match if name % 2 == 0 {
+            assignment(&format!("a{name}"), variant)
+        } else {
+            profile(&format!("p{name}"), variant)
+        } {
+            Change::Assignment(assignment) => Change::Assignment(Arc::new(Assignment {
+                created,
+                ..Assignment::clone(&assignment)
+            })),
             Change::Profile(profile) => {
                 let mut profile = Profile::clone(&profile);
                 profile.created = created;
@@ -53,7 +60,11 @@ impl Births {
             return gone(&object);
         }
         // A third of the variants is not accepted.
-        if variant < 6 { object } else { super::unaccepted(&object, &format!("fault {variant}")) }
+        if variant < 6 {
+            object
+        } else {
+            super::unaccepted(&object, &format!("fault {variant}"))
+        }
     }
 }
 
@@ -66,12 +77,24 @@ struct Remembered {
 impl Remembered {
     fn new(objects: &Contents, journal: usize) -> Self {
         let publisher = Publisher::with_journal(journal);
-        let assignments = objects.assignments.values().cloned().map(Change::Assignment);
+        let assignments = objects
+            .assignments
+            .values()
+            .cloned()
+            .map(Change::Assignment);
         let profiles = objects.profiles.values().cloned().map(Change::Profile);
-        publisher.apply(assignments.chain(profiles).chain(objects.unaccepted.values().cloned().map(Change::Unaccepted)).collect());
+        publisher.apply(
+            assignments
+                .chain(profiles)
+                .chain(objects.unaccepted.values().cloned().map(Change::Unaccepted))
+                .collect(),
+        );
         publisher.set_ready();
         let states = vec![Contents::of(&publisher.catalog().load())];
-        Self { publisher: Arc::new(publisher), states }
+        Self {
+            publisher: Arc::new(publisher),
+            states,
+        }
     }
 
     fn apply(&mut self, changes: Vec<Change>) {
@@ -93,7 +116,12 @@ async fn play(steps: Vec<Step>, journal: usize) {
     let mut forgotten = false;
     for step in steps {
         match step {
-            Step::Apply(changes) => controller.apply(changes.into_iter().map(|change| births.change(change)).collect()),
+            Step::Apply(changes) => controller.apply(
+                changes
+                    .into_iter()
+                    .map(|change| births.change(change))
+                    .collect(),
+            ),
             Step::Cut => site.cut(),
             Step::Slow(millis) => *lock(&site.slowness) = Duration::from_millis(millis.into()),
             Step::Wait(millis) => sleep(Duration::from_millis(millis.into())).await,
@@ -101,8 +129,14 @@ async fn play(steps: Vec<Step>, journal: usize) {
                 states.append(&mut controller.states);
                 let mut objects = controller.last();
                 if matches!(step, Step::Forget) {
-                    objects.assignments.retain(|key, _| !objects.unaccepted.contains_key(&Name::Assignment(key.clone())));
-                    objects.profiles.retain(|key, _| !objects.unaccepted.contains_key(&Name::Profile(key.clone())));
+                    objects.assignments.retain(|key, _| {
+                        !objects
+                            .unaccepted
+                            .contains_key(&Name::Assignment(key.clone()))
+                    });
+                    objects.profiles.retain(|key, _| {
+                        !objects.unaccepted.contains_key(&Name::Profile(key.clone()))
+                    });
                     forgotten = true;
                 }
                 controller = Remembered::new(&objects, journal);
@@ -117,16 +151,29 @@ async fn play(steps: Vec<Step>, journal: usize) {
     let (mut end, expected) = (Contents::of(&follower.catalog()), controller.last());
     if forgotten {
         // What the replica knows beyond the controller was accepted once, and the object is still the same and not accepted.
-        let is_right = |unaccepted: Option<&Arc<Unaccepted>>, created| unaccepted.is_some_and(|unaccepted| unaccepted.created() == created);
+        let is_right = |unaccepted: Option<&Arc<Unaccepted>>, created| {
+            unaccepted.is_some_and(|unaccepted| unaccepted.created() == created)
+        };
         end.assignments.retain(|key, assignment| {
             let is_theirs = expected.assignments.contains_key(key);
             let unaccepted = expected.unaccepted.get(&Name::Assignment(key.clone()));
-            assert!(is_theirs || (is_right(unaccepted, assignment.created) && was_there(&states, assignment)), "{key}");
+            assert!(
+                is_theirs
+                    || (is_right(unaccepted, assignment.created) && was_there(&states, assignment)),
+                "{key}"
+            );
             is_theirs
         });
         end.profiles.retain(|key, profile| {
             let is_theirs = expected.profiles.contains_key(key);
-            assert!(is_theirs || is_right(expected.unaccepted.get(&Name::Profile(key.clone())), profile.created), "{key}");
+            assert!(
+                is_theirs
+                    || is_right(
+                        expected.unaccepted.get(&Name::Profile(key.clone())),
+                        profile.created
+                    ),
+                "{key}"
+            );
             is_theirs
         });
     }
@@ -136,12 +183,18 @@ async fn play(steps: Vec<Step>, journal: usize) {
     }
     for (place, catalog) in lock(&follower.union.history).iter().enumerate() {
         let seen = Contents::of(catalog);
-        assert!(states.contains(&seen), "state {place} was never the controller's: {}", seen.names());
+        assert!(
+            states.contains(&seen),
+            "state {place} was never the controller's: {}",
+            seen.names()
+        );
     }
 }
 
 fn was_there(states: &[Contents], assignment: &Arc<Assignment>) -> bool {
-    states.iter().any(|state| state.assignments.get(&assignment.key) == Some(assignment))
+    states
+        .iter()
+        .any(|state| state.assignments.get(&assignment.key) == Some(assignment))
 }
 
 proptest! {
@@ -159,7 +212,10 @@ proptest! {
 
 /// `PROPTEST_CASES` asks for more.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(200)
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(200)
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,17 +226,35 @@ async fn who_was_away_shortly_gets_only_what_changed() {
     follower.loaded().await;
     site.cut();
     controller.apply(vec![assignment("m0007", 5), gone(&assignment("m0008", 1))]);
-    let request = FollowRequest { protocol: 1, after: lock(follower.link.holding()).position(), ..FollowRequest::default() };
-    let mut messages = Caller(site.clone()).dial(&"0".to_owned(), request).await.unwrap();
+    let request = FollowRequest {
+        protocol: 1,
+        after: lock(follower.link.holding()).position(),
+        ..FollowRequest::default()
+    };
+    let mut messages = Caller(site.clone())
+        .dial(&"0".to_owned(), request)
+        .await
+        .unwrap();
     let hello = messages.next().await.unwrap().unwrap();
-    assert!(matches!(hello.message, Some(crate::proto::follow_response::Message::Hello(_))));
-    let Some(crate::proto::follow_response::Message::Part(part)) = messages.next().await.unwrap().unwrap().message else {
+    assert!(matches!(
+        hello.message,
+        Some(crate::proto::follow_response::Message::Hello(_))
+    ));
+    let Some(crate::proto::follow_response::Message::Part(part)) =
+        messages.next().await.unwrap().unwrap().message
+    else {
         panic!("no part");
     };
     assert!(!part.snapshot && part.commit.is_some());
-    assert_eq!((part.assignments.len(), part.assignments_gone.len()), (1, 1));
+    assert_eq!(
+        (part.assignments.len(), part.assignments_gone.len()),
+        (1, 1)
+    );
     settle().await;
-    assert_eq!(Contents::of(&follower.catalog()), Contents::of(&controller.catalog().load()));
+    assert_eq!(
+        Contents::of(&follower.catalog()),
+        Contents::of(&controller.catalog().load())
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,7 +265,11 @@ async fn who_lacks_nothing_is_sent_nothing_but_heartbeats() {
     follower.loaded().await;
     site.cut();
     sleep(Duration::from_secs(30)).await;
-    assert_eq!(site.calls.load(Ordering::Relaxed), 2, "it came back once and stayed");
+    assert_eq!(
+        site.calls.load(Ordering::Relaxed),
+        2,
+        "it came back once and stayed"
+    );
     assert_eq!(lock(&follower.union.history).len(), 1);
     assert!(lock(follower.link.holding()).age().unwrap() < Duration::from_secs(31));
 }
@@ -203,7 +281,10 @@ async fn a_snapshot_in_many_parts_is_seen_at_once() {
     *lock(&site.slowness) = Duration::from_millis(100);
     let follower = Follower::of(&site);
     follower.loaded().await;
-    let seen: Vec<_> = lock(&follower.union.history).iter().map(Catalog::assignment_count).collect();
+    let seen: Vec<_> = lock(&follower.union.history)
+        .iter()
+        .map(Catalog::assignment_count)
+        .collect();
     assert_eq!(seen, [5000]);
 }
 
@@ -219,7 +300,10 @@ async fn a_slow_follower_gets_what_changed_a_thousand_times_once() {
         sleep(Duration::from_millis(1)).await;
     }
     settle().await;
-    assert_eq!(Contents::of(&follower.catalog()), Contents::of(&controller.catalog().load()));
+    assert_eq!(
+        Contents::of(&follower.catalog()),
+        Contents::of(&controller.catalog().load())
+    );
     let states = lock(&follower.union.history).len();
     assert!(states < 20, "{states} states of a thousand");
 }

@@ -7,11 +7,19 @@ use super::*;
 use crate::proto::follow_response::Message;
 use crate::proto::{Inventory, Part};
 
-const LIMITS: Limits = Limits { percent: 30, objects: 50, looks: 3, after: Duration::from_hours(1) };
+const LIMITS: Limits = Limits {
+    percent: 30,
+    objects: 50,
+    looks: 3,
+    after: Duration::from_hours(1),
+};
 
 /// An Assignment of one machine, by its serial number.
 pub(super) fn of_machine(name: &str, created: i64) -> Change {
-    let subjects = SubjectSelectors { serials: [name.into()].into(), ..SubjectSelectors::default() };
+    let subjects = SubjectSelectors {
+        serials: [name.into()].into(),
+        ..SubjectSelectors::default()
+    };
     Change::Assignment(Arc::new(Assignment {
         key: ObjectKey::new("ns", name),
         created: Some(jiff::Timestamp::from_second(created).unwrap()),
@@ -23,13 +31,19 @@ pub(super) fn of_machine(name: &str, created: i64) -> Change {
 }
 
 fn default() -> Change {
-    let Change::Assignment(one) = of_machine("default", 1) else { unreachable!() };
-    Change::Assignment(Arc::new(Assignment { subjects: SubjectSelectors::default(), ..Assignment::clone(&one) }))
+    let Change::Assignment(one) = of_machine("default", 1) else {
+        unreachable!()
+    };
+    Change::Assignment(Arc::new(Assignment {
+        subjects: SubjectSelectors::default(),
+        ..Assignment::clone(&one)
+    }))
 }
 
 /// Which Assignment a machine gets, or for what it waits.
 fn answer(catalog: &Catalog, serial: &str) -> String {
-    let subject = Subject::from_query(&format!("serial={serial}"), &ExtrinsicLabels::default()).unwrap();
+    let subject =
+        Subject::from_query(&format!("serial={serial}"), &ExtrinsicLabels::default()).unwrap();
     match catalog.select(&subject) {
         Ok(selection) => selection.assignment.key.name.to_string(),
         Err(boot::NotSelected::NotAccepted { object, .. }) => format!("waits for {object}"),
@@ -43,11 +57,19 @@ fn numbers(follower: &Follower) -> (usize, usize) {
 
 /// A controller that never saw S1 accepted.
 fn forgetful() -> Arc<Publisher> {
-    publisher(vec![default(), profile("p", 0), unaccepted(&of_machine("S1", 1), "no good")])
+    publisher(vec![
+        default(),
+        profile("p", 0),
+        unaccepted(&of_machine("S1", 1), "no good"),
+    ])
 }
 
 async fn after_a_controllers_restart() -> (Arc<Site>, Follower, Arc<Publisher>) {
-    let site = Site::of(&publisher(vec![default(), profile("p", 0), of_machine("S1", 1)]));
+    let site = Site::of(&publisher(vec![
+        default(),
+        profile("p", 0),
+        of_machine("S1", 1),
+    ]));
     let follower = Follower::of(&site);
     follower.loaded().await;
     let next = forgetful();
@@ -60,21 +82,60 @@ async fn after_a_controllers_restart() -> (Arc<Site>, Follower, Arc<Publisher>) 
 #[tokio::test(start_paused = true)]
 async fn what_only_the_replica_remembers_stays_in_use_and_changes_go_on() {
     let (_site, follower, controller) = after_a_controllers_restart().await;
-    assert_eq!((answer(&follower.catalog(), "S1"), numbers(&follower)), ("S1".to_owned(), (1, 1)));
+    assert_eq!(
+        (answer(&follower.catalog(), "S1"), numbers(&follower)),
+        ("S1".to_owned(), (1, 1))
+    );
     // Deltas add up: another fault, other objects, a fault more.
-    controller.apply(vec![unaccepted(&of_machine("S1", 1), "still no good"), of_machine("S2", 1)]);
-    controller.apply(vec![unaccepted(&of_machine("S2", 1), "no good either"), unaccepted(&of_machine("S3", 1), "never good")]);
+    controller.apply(vec![
+        unaccepted(&of_machine("S1", 1), "still no good"),
+        of_machine("S2", 1),
+    ]);
+    controller.apply(vec![
+        unaccepted(&of_machine("S2", 1), "no good either"),
+        unaccepted(&of_machine("S3", 1), "never good"),
+    ]);
     settle().await;
     let catalog = follower.catalog();
-    assert_eq!(["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)), ["S1", "S2", "waits for Assignment ns/S3"]);
-    assert_eq!((numbers(&follower), lock(follower.link.holding()).position().is_some()), ((3, 1), true), "nothing diverged");
-    assert_eq!(&*catalog.unaccepted(&of_machine("S1", 1).name()).unwrap().fault, "still no good");
-    controller.apply(vec![of_machine("S1", 1), gone(&of_machine("S2", 1)), gone(&of_machine("S3", 1))]);
+    assert_eq!(
+        ["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)),
+        ["S1", "S2", "waits for Assignment ns/S3"]
+    );
+    assert_eq!(
+        (
+            numbers(&follower),
+            lock(follower.link.holding()).position().is_some()
+        ),
+        ((3, 1), true),
+        "nothing diverged"
+    );
+    assert_eq!(
+        &*catalog
+            .unaccepted(&of_machine("S1", 1).name())
+            .unwrap()
+            .fault,
+        "still no good"
+    );
+    controller.apply(vec![
+        of_machine("S1", 1),
+        gone(&of_machine("S2", 1)),
+        gone(&of_machine("S3", 1)),
+    ]);
     settle().await;
     let catalog = follower.catalog();
-    assert_eq!(["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)), ["S1", "default", "default"]);
-    assert_eq!((numbers(&follower), catalog.unaccepted_count()), ((0, 0), 0));
-    assert_eq!(follower.link.metrics().batches("snapshot"), 2, "no other was needed");
+    assert_eq!(
+        ["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)),
+        ["S1", "default", "default"]
+    );
+    assert_eq!(
+        (numbers(&follower), catalog.unaccepted_count()),
+        ((0, 0), 0)
+    );
+    assert_eq!(
+        follower.link.metrics().batches("snapshot"),
+        2,
+        "no other was needed"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,14 +144,32 @@ async fn what_was_deleted_and_made_anew_is_not_what_it_was() {
     controller.apply(vec![gone(&of_machine("S1", 1))]);
     controller.apply(vec![unaccepted(&of_machine("S1", 2), "no good")]);
     settle().await;
-    assert_eq!((answer(&follower.catalog(), "S1"), numbers(&follower)), ("waits for Assignment ns/S1".to_owned(), (1, 0)));
-    let site = Site::of(&publisher(vec![default(), profile("p", 0), of_machine("S1", 1)]));
+    assert_eq!(
+        (answer(&follower.catalog(), "S1"), numbers(&follower)),
+        ("waits for Assignment ns/S1".to_owned(), (1, 0))
+    );
+    let site = Site::of(&publisher(vec![
+        default(),
+        profile("p", 0),
+        of_machine("S1", 1),
+    ]));
     let follower = Follower::of(&site);
     follower.loaded().await;
-    site.replace(0, Some(&publisher(vec![default(), profile("p", 0), unaccepted(&of_machine("S1", 2), "no good")])));
+    site.replace(
+        0,
+        Some(&publisher(vec![
+            default(),
+            profile("p", 0),
+            unaccepted(&of_machine("S1", 2), "no good"),
+        ])),
+    );
     site.cut();
     settle().await;
-    assert_eq!(answer(&follower.catalog(), "S1"), "waits for Assignment ns/S1", "nor over a restart");
+    assert_eq!(
+        answer(&follower.catalog(), "S1"),
+        "waits for Assignment ns/S1",
+        "nor over a restart"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,8 +177,14 @@ async fn a_replica_without_memory_lets_the_machine_wait() {
     let follower = Follower::of(&Site::of(&forgetful()));
     follower.loaded().await;
     assert_eq!(
-        (answer(&follower.catalog(), "S1"), answer(&follower.catalog(), "S2")),
-        ("waits for Assignment ns/S1".to_owned(), "default".to_owned())
+        (
+            answer(&follower.catalog(), "S1"),
+            answer(&follower.catalog(), "S2")
+        ),
+        (
+            "waits for Assignment ns/S1".to_owned(),
+            "default".to_owned()
+        )
     );
     assert_eq!(numbers(&follower), (1, 0));
 }
@@ -109,16 +194,32 @@ async fn the_copy_on_disk_remembers_over_the_restart_of_both() {
     let directory = tempfile::tempdir().unwrap();
     let copy = Copy::new(directory.path(), "");
     let (_site, follower, _) = after_a_controllers_restart().await;
-    assert!(!lock(follower.link.holding()).is_plain(), "a position would not fit to what is kept");
-    copy.write(&follower.catalog(), None, Duration::ZERO).unwrap();
+    assert!(
+        !lock(follower.link.holding()).is_plain(),
+        "a position would not fit to what is kept"
+    );
+    copy.write(&follower.catalog(), None, Duration::ZERO)
+        .unwrap();
     drop(follower);
     let restarted = Follower::new(&union(), "", Limits::default());
     let restored = copy.read().unwrap().unwrap();
-    assert!(restarted.union.take(&mut lock(restarted.link.holding()), restored.batch).is_ok());
-    assert_eq!((answer(&restarted.catalog(), "S1"), numbers(&restarted)), ("S1".to_owned(), (1, 0)), "before any controller is heard");
+    assert!(
+        restarted
+            .union
+            .take(&mut lock(restarted.link.holding()), restored.batch)
+            .is_ok()
+    );
+    assert_eq!(
+        (answer(&restarted.catalog(), "S1"), numbers(&restarted)),
+        ("S1".to_owned(), (1, 0)),
+        "before any controller is heard"
+    );
     let restarted = restarted.start(&Site::of(&forgetful()));
     settle().await;
-    assert_eq!((answer(&restarted.catalog(), "S1"), numbers(&restarted)), ("S1".to_owned(), (1, 1)));
+    assert_eq!(
+        (answer(&restarted.catalog(), "S1"), numbers(&restarted)),
+        ("S1".to_owned(), (1, 1))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,26 +229,50 @@ async fn what_was_never_accepted_is_in_the_copy_too() {
     let follower = Follower::of(&Site::of(&forgetful()));
     follower.loaded().await;
     let position = lock(follower.link.holding()).position();
-    copy.write(&follower.catalog(), position, Duration::ZERO).unwrap();
+    copy.write(&follower.catalog(), position, Duration::ZERO)
+        .unwrap();
     let restarted = Follower::new(&union(), "", Limits::default());
     let restored = copy.read().unwrap().unwrap();
-    assert!(restarted.union.take(&mut lock(restarted.link.holding()), restored.batch).is_ok());
-    assert_eq!(Contents::of(&restarted.catalog()), Contents::of(&follower.catalog()));
-    assert!(lock(restarted.link.holding()).is_plain(), "changes since are enough");
+    assert!(
+        restarted
+            .union
+            .take(&mut lock(restarted.link.holding()), restored.batch)
+            .is_ok()
+    );
+    assert_eq!(
+        Contents::of(&restarted.catalog()),
+        Contents::of(&follower.catalog())
+    );
+    assert!(
+        lock(restarted.link.holding()).is_plain(),
+        "changes since are enough"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_accepted_is_not_lost_and_what_is_lost_is_held_whatever_it_was() {
     // All that a controller of another version does not understand is there all the same: this is no matter for the guard.
-    let site = Site::of(&publisher((0..100).map(|n| of_machine(&format!("S{n}"), 1)).chain([profile("p", 0)]).collect()));
+    let site = Site::of(&publisher(
+        (0..100)
+            .map(|n| of_machine(&format!("S{n}"), 1))
+            .chain([profile("p", 0)])
+            .collect(),
+    ));
     let follower = Follower::new(&union(), "", LIMITS).start(&site);
     follower.loaded().await;
-    let nothing: Vec<_> = (0..100).map(|n| unaccepted(&of_machine(&format!("S{n}"), 1), "no good")).chain([profile("p", 0)]).collect();
+    let nothing: Vec<_> = (0..100)
+        .map(|n| unaccepted(&of_machine(&format!("S{n}"), 1), "no good"))
+        .chain([profile("p", 0)])
+        .collect();
     site.replace(0, Some(&publisher(nothing)));
     site.cut();
     settle().await;
     assert_eq!(
-        (answer(&follower.catalog(), "S7"), numbers(&follower), lock(follower.link.holding()).held()),
+        (
+            answer(&follower.catalog(), "S7"),
+            numbers(&follower),
+            lock(follower.link.holding()).held()
+        ),
         ("S7".to_owned(), (100, 100), 0)
     );
     // Then they are gone for a third controller, which sees some of them return, accepted and not.
@@ -156,59 +281,119 @@ async fn what_is_not_accepted_is_not_lost_and_what_is_lost_is_held_whatever_it_w
     site.cut();
     settle().await;
     assert_eq!(
-        (answer(&follower.catalog(), "S7"), numbers(&follower), lock(follower.link.holding()).held()),
+        (
+            answer(&follower.catalog(), "S7"),
+            numbers(&follower),
+            lock(follower.link.holding()).held()
+        ),
         ("S7".to_owned(), (0, 0), 100)
     );
-    controller.apply(vec![of_machine("S1", 1), unaccepted(&of_machine("S2", 1), "no good"), unaccepted(&of_machine("S3", 2), "no good")]);
+    controller.apply(vec![
+        of_machine("S1", 1),
+        unaccepted(&of_machine("S2", 1), "no good"),
+        unaccepted(&of_machine("S3", 2), "no good"),
+    ]);
     settle().await;
     let catalog = follower.catalog();
-    assert_eq!(["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)), ["S1", "S2", "waits for Assignment ns/S3"]);
-    assert_eq!((numbers(&follower), lock(follower.link.holding()).held()), ((2, 1), 97));
-    assert_eq!(follower.union.confirm(&mut lock(follower.link.holding())), 97);
+    assert_eq!(
+        ["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)),
+        ["S1", "S2", "waits for Assignment ns/S3"]
+    );
+    assert_eq!(
+        (numbers(&follower), lock(follower.link.holding()).held()),
+        ((2, 1), 97)
+    );
+    assert_eq!(
+        follower.union.confirm(&mut lock(follower.link.holding())),
+        97
+    );
     controller.apply(vec![gone(&of_machine("S2", 1))]);
     settle().await;
-    assert_eq!((names(&follower.catalog()), numbers(&follower)), ("S1 p".to_owned(), (1, 0)), "S3 waits for its mender");
+    assert_eq!(
+        (names(&follower.catalog()), numbers(&follower)),
+        ("S1 p".to_owned(), (1, 0)),
+        "S3 waits for its mender"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_stands_in_for_objects_is_held_as_they_would_be() {
-    let site = Site::of(&publisher((0..60).map(|n| unaccepted(&of_machine(&format!("S{n}"), 1), "no good")).collect()));
+    let site = Site::of(&publisher(
+        (0..60)
+            .map(|n| unaccepted(&of_machine(&format!("S{n}"), 1), "no good"))
+            .collect(),
+    ));
     let follower = Follower::new(&union(), "", LIMITS).start(&site);
     follower.loaded().await;
     site.replace(0, Some(&publisher(vec![default(), profile("p", 0)])));
     site.cut();
     settle().await;
     assert_eq!(lock(follower.link.holding()).held(), 60);
-    assert_eq!(answer(&follower.catalog(), "S7"), "waits for Assignment ns/S7", "and no default reinstalls it");
+    assert_eq!(
+        answer(&follower.catalog(), "S7"),
+        "waits for Assignment ns/S7",
+        "and no default reinstalls it"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_a_union_each_partition_keeps_to_its_own() {
     let union = union();
-    let (west, east) =
-        (Site::of(&publisher(vec![of_machine("S1", 1), profile("p", 0)])), Site::of(&publisher(vec![default(), profile("p", 0)])));
-    let followers = [("west", &west), ("east", &east)].map(|(name, site)| Follower::new(&union, name, Limits::default()).start(site));
+    let (west, east) = (
+        Site::of(&publisher(vec![of_machine("S1", 1), profile("p", 0)])),
+        Site::of(&publisher(vec![default(), profile("p", 0)])),
+    );
+    let followers = [("west", &west), ("east", &east)]
+        .map(|(name, site)| Follower::new(&union, name, Limits::default()).start(site));
     for follower in &followers {
         follower.loaded().await;
     }
-    east.replace(0, Some(&publisher(vec![default(), profile("p", 0), unaccepted(&of_machine("S2", 1), "no good")])));
-    west.replace(0, Some(&publisher(vec![profile("p", 0), unaccepted(&of_machine("S1", 1), "no good")])));
+    east.replace(
+        0,
+        Some(&publisher(vec![
+            default(),
+            profile("p", 0),
+            unaccepted(&of_machine("S2", 1), "no good"),
+        ])),
+    );
+    west.replace(
+        0,
+        Some(&publisher(vec![
+            profile("p", 0),
+            unaccepted(&of_machine("S1", 1), "no good"),
+        ])),
+    );
     east.cut();
     west.cut();
     settle().await;
     let catalog = Catalog::clone(&union.shared().load());
-    assert_eq!(["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)), ["S1", "waits for Assignment east:ns/S2", "default"]);
+    assert_eq!(
+        ["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)),
+        ["S1", "waits for Assignment east:ns/S2", "default"]
+    );
     assert_eq!(followers.each_ref().map(numbers), [(1, 1), (1, 0)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_profile_that_does_not_compile_here_gives_way_to_no_other() {
-    let Change::Profile(bad) = profile("p", 0) else { unreachable!() };
+    let Change::Profile(bad) = profile("p", 0) else {
+        unreachable!()
+    };
     let mut bad = crate::wire::from_profile(&bad);
     bad.ipxe = "{% of_the_future %}".to_owned();
-    bad.created = Some(crate::proto::Timestamp { seconds: 0, nanos: 0 });
+    bad.created = Some(crate::proto::Timestamp {
+        seconds: 0,
+        nanos: 0,
+    });
     let mut incoming = super::super::incoming::Incoming::default();
-    let (other, all) = (profile("other", 1), [default().name(), profile("p", 0).name(), profile("other", 1).name()]);
+    let (other, all) = (
+        profile("other", 1),
+        [
+            default().name(),
+            profile("p", 0).name(),
+            profile("other", 1).name(),
+        ],
+    );
     let mut inventory = crate::inventory::Inventory::default();
     all.iter().for_each(|name| inventory.add(name));
     let goods = publisher(vec![default(), other]);
@@ -217,14 +402,26 @@ async fn a_profile_that_does_not_compile_here_gives_way_to_no_other() {
     part.commit.as_mut().unwrap().inventory = Some(inventory.into());
     let batch = incoming.add(part, "", &Catalog::new()).unwrap().unwrap();
     let follower = Follower::new(&union(), "", Limits::default());
-    assert!(follower.union.take(&mut lock(follower.link.holding()), batch).is_ok());
+    assert!(
+        follower
+            .union
+            .take(&mut lock(follower.link.holding()), batch)
+            .is_ok()
+    );
     assert_eq!(answer(&follower.catalog(), "S1"), "waits for Profile ns/p");
 }
 
 /// The first part of what a controller sends.
 async fn first_part(controller: &Arc<Publisher>, after: Option<crate::proto::Position>) -> Part {
-    let request = FollowRequest { protocol: 1, after, ..FollowRequest::default() };
-    let mut messages = Caller(Site::of(controller)).dial(&"0".to_owned(), request).await.unwrap();
+    let request = FollowRequest {
+        protocol: 1,
+        after,
+        ..FollowRequest::default()
+    };
+    let mut messages = Caller(Site::of(controller))
+        .dial(&"0".to_owned(), request)
+        .await
+        .unwrap();
     loop {
         if let Some(Message::Part(part)) = messages.next().await.unwrap().unwrap().message {
             return part;
@@ -236,7 +433,11 @@ async fn first_part(controller: &Arc<Publisher>, after: Option<crate::proto::Pos
 fn as_of_before(mut part: Part) -> Part {
     part.unaccepted.clear();
     if let Some(commit) = &mut part.commit {
-        commit.inventory = commit.inventory.map(|inventory| Inventory { unaccepted: 0, unaccepted_names: 0, ..inventory });
+        commit.inventory = commit.inventory.map(|inventory| Inventory {
+            unaccepted: 0,
+            unaccepted_names: 0,
+            ..inventory
+        });
     }
     part
 }
@@ -246,21 +447,36 @@ async fn a_replica_of_before_takes_what_a_controller_of_today_sends() {
     let controller = forgetful();
     let follower = Follower::new(&union(), "", Limits::default());
     let take = |part: Part| {
-        let batch = super::super::incoming::Incoming::default().add(as_of_before(part), "", &follower.catalog()).unwrap().unwrap();
-        assert!(follower.union.take(&mut lock(follower.link.holding()), batch).is_ok());
+        let batch = super::super::incoming::Incoming::default()
+            .add(as_of_before(part), "", &follower.catalog())
+            .unwrap()
+            .unwrap();
+        assert!(
+            follower
+                .union
+                .take(&mut lock(follower.link.holding()), batch)
+                .is_ok()
+        );
     };
     take(first_part(&controller, None).await);
     assert_eq!(names(&follower.catalog()), "default p");
     for changes in [
         vec![of_machine("S1", 1), of_machine("S2", 1)],
-        vec![unaccepted(&of_machine("S1", 1), "worse"), unaccepted(&of_machine("S3", 1), "no good")],
+        vec![
+            unaccepted(&of_machine("S1", 1), "worse"),
+            unaccepted(&of_machine("S3", 1), "no good"),
+        ],
         vec![gone(&of_machine("S2", 1)), gone(&of_machine("S3", 1))],
     ] {
         let position = lock(follower.link.holding()).position();
         controller.apply(changes);
         take(first_part(&controller, position).await);
     }
-    assert_eq!(names(&follower.catalog()), "S1 default p", "what the controller remembers is served");
+    assert_eq!(
+        names(&follower.catalog()),
+        "S1 default p",
+        "what the controller remembers is served"
+    );
     // Deleted and made anew between two looks: it is told that the former is gone.
     let position = lock(follower.link.holding()).position();
     controller.apply(vec![gone(&of_machine("S1", 1))]);
@@ -276,5 +492,8 @@ async fn a_replica_of_today_takes_what_a_controller_of_before_sends() {
     site.replace(0, Some(&publisher(vec![default(), profile("p", 0)])));
     site.cut();
     settle().await;
-    assert_eq!((answer(&follower.catalog(), "S1"), numbers(&follower)), ("default".to_owned(), (0, 0)));
+    assert_eq!(
+        (answer(&follower.catalog(), "S1"), numbers(&follower)),
+        ("default".to_owned(), (0, 0))
+    );
 }

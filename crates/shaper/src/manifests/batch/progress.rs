@@ -38,7 +38,10 @@ impl Progress {
             let mut is_shown = false;
             while stop.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
                 let what = *told.what.lock().unwrap_or_else(PoisonError::into_inner);
-                let (done, total) = (told.done.load(Ordering::Relaxed), told.total.load(Ordering::Relaxed));
+                let (done, total) = (
+                    told.done.load(Ordering::Relaxed),
+                    told.total.load(Ordering::Relaxed),
+                );
                 // Nobody minds if a line is lost.
                 let _ = write!(std::io::stderr(), "\r\x1b[K{what}: {done} of {total}");
                 is_shown = true;
@@ -47,17 +50,27 @@ impl Progress {
                 let _ = write!(std::io::stderr(), "\r\x1b[K");
             }
         });
-        Self { state, teller: Some((sender, teller)) }
+        Self {
+            state,
+            teller: Some((sender, teller)),
+        }
     }
 
     /// Tells nobody.
     pub fn silent() -> Self {
-        Self { state: Arc::default(), teller: None }
+        Self {
+            state: Arc::default(),
+            teller: None,
+        }
     }
 
     /// The next part starts, which has so many steps.
     pub fn expect(&self, what: &'static str, total: usize) {
-        *self.state.what.lock().unwrap_or_else(PoisonError::into_inner) = what;
+        *self
+            .state
+            .what
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = what;
         self.state.done.store(0, Ordering::Relaxed);
         self.state.total.store(total, Ordering::Relaxed);
     }

@@ -1,7 +1,10 @@
 use super::*;
 
 fn source(text: String) -> Source {
-    Source { name: "x.yaml".into(), text }
+    Source {
+        name: "x.yaml".into(),
+        text,
+    }
 }
 
 fn assignment(i: usize) -> String {
@@ -16,14 +19,21 @@ fn pieces_are_whole_documents_and_know_their_lines() {
     let source = source(text + &assignment(5).replace("name: a5", "nam: a5"));
     let pieces = split(0, &source);
     assert!(pieces.len() > 3, "{}", pieces.len());
-    assert_eq!(pieces.iter().map(|piece| piece.text).collect::<String>(), source.text);
+    assert_eq!(
+        pieces.iter().map(|piece| piece.text).collect::<String>(),
+        source.text
+    );
     for piece in &pieces[1..] {
         assert!(piece.text.starts_with("---\n"));
         assert_eq!(source.text.lines().nth(piece.above), Some("---"));
     }
     let batch = Batch::of(vec![source]);
     assert_eq!(batch.catalog.assignment_count(), 10_000);
-    let faults: Vec<_> = batch.faults.iter().map(|(_, fault)| (fault.line(), fault.rule.id)).collect();
+    let faults: Vec<_> = batch
+        .faults
+        .iter()
+        .map(|(_, fault)| (fault.line(), fault.rule.id))
+        .collect();
     assert_eq!(faults, [(Some(80_005), "schema")]);
 }
 

@@ -13,16 +13,42 @@ impl Folder {
     /// Before the first scan: what the files held before a restart. Its changes go before those of that scan, and nobody should see one
     /// without the other.
     pub fn restore(&mut self, files: Vec<FileCopy>) -> Vec<Change> {
-        for FileCopy { path, profiles, assignments, passed_over } in files {
+        for FileCopy {
+            path,
+            profiles,
+            assignments,
+            passed_over,
+        } in files
+        {
             let path = self.dir.join(path);
-            let objects = profiles.into_iter().map(Object::Profile).chain(assignments.into_iter().map(Object::Assignment));
+            let objects = profiles
+                .into_iter()
+                .map(Object::Profile)
+                .chain(assignments.into_iter().map(Object::Assignment));
             let objects: Vec<_> = objects.map(|object| (Spots::default(), object)).collect();
-            for (_, object) in objects.iter().filter(|(_, object)| !passed_over.contains(&object.name())) {
-                self.served.entry(object.name()).or_insert_with(|| (path.clone(), object.clone()));
+            for (_, object) in objects
+                .iter()
+                .filter(|(_, object)| !passed_over.contains(&object.name()))
+            {
+                self.served
+                    .entry(object.name())
+                    .or_insert_with(|| (path.clone(), object.clone()));
             }
-            self.files.insert(path, Held { good: Contents { objects, ..Contents::default() }, ..Held::default() });
+            self.files.insert(
+                path,
+                Held {
+                    good: Contents {
+                        objects,
+                        ..Contents::default()
+                    },
+                    ..Held::default()
+                },
+            );
         }
-        self.served.values().map(|(_, object)| object.change()).collect()
+        self.served
+            .values()
+            .map(|(_, object)| object.change())
+            .collect()
     }
 
     /// What should be known after a restart: the last good objects of each file, and those that the guard keeps.
@@ -38,16 +64,29 @@ impl Folder {
                 }
             }
         }
-        let kept: Vec<&Name> = self.guard.holding().into_iter().flat_map(|hold| &hold.lost).collect();
+        let kept: Vec<&Name> = self
+            .guard
+            .holding()
+            .into_iter()
+            .flat_map(|hold| &hold.lost)
+            .collect();
         for (path, object) in kept.into_iter().filter_map(|name| self.served.get(name)) {
             self.add(&mut copies, path, object);
         }
         copies.into_values().collect()
     }
 
-    fn add<'c>(&self, copies: &'c mut BTreeMap<PathBuf, FileCopy>, path: &Path, object: &Object) -> &'c mut FileCopy {
+    fn add<'c>(
+        &self,
+        copies: &'c mut BTreeMap<PathBuf, FileCopy>,
+        path: &Path,
+        object: &Object,
+    ) -> &'c mut FileCopy {
         let below = path.strip_prefix(&self.dir).unwrap_or(path);
-        let new = || FileCopy { path: below.to_owned(), ..FileCopy::default() };
+        let new = || FileCopy {
+            path: below.to_owned(),
+            ..FileCopy::default()
+        };
         let copy = copies.entry(path.to_owned()).or_insert_with(new);
         match object {
             Object::Profile(profile) => copy.profiles.push(profile.clone()),

@@ -6,7 +6,12 @@ use tempfile::TempDir;
 
 use super::*;
 
-const LIMITS: Limits = Limits { percent: 30, objects: 5, looks: 3, after: std::time::Duration::from_hours(1) };
+const LIMITS: Limits = Limits {
+    percent: 30,
+    objects: 5,
+    looks: 3,
+    after: std::time::Duration::from_hours(1),
+};
 
 /// A folder of manifests, and what a catalog would hold of it.
 struct Manifests {
@@ -20,7 +25,12 @@ struct Manifests {
 impl Manifests {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { folder: Folder::new(dir.path(), LIMITS), dir, names: BTreeSet::new(), waiting: BTreeSet::new() }
+        Self {
+            folder: Folder::new(dir.path(), LIMITS),
+            dir,
+            names: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -42,12 +52,24 @@ impl Manifests {
             match change {
                 Change::Assignment(object) => drop(self.names.insert(object.key.name.to_string())),
                 Change::Profile(object) => drop(self.names.insert(object.key.name.to_string())),
-                Change::AssignmentGone(key) | Change::ProfileGone(key) => drop(self.names.remove(&*key.name)),
-                Change::Unaccepted(unaccepted) => drop(self.waiting.insert(unaccepted.name().key().name.to_string())),
+                Change::AssignmentGone(key) | Change::ProfileGone(key) => {
+                    drop(self.names.remove(&*key.name))
+                }
+                Change::Unaccepted(unaccepted) => drop(
+                    self.waiting
+                        .insert(unaccepted.name().key().name.to_string()),
+                ),
             }
         }
-        let problems = scan.problems.iter().map(|problem| problem.to_string().replace(&format!("{}/", self.dir.path().display()), ""));
-        (problems.collect(), self.names.iter().cloned().collect::<Vec<_>>().join(" "))
+        let problems = scan.problems.iter().map(|problem| {
+            problem
+                .to_string()
+                .replace(&format!("{}/", self.dir.path().display()), "")
+        });
+        (
+            problems.collect(),
+            self.names.iter().cloned().collect::<Vec<_>>().join(" "),
+        )
     }
 
     /// The names that are served, where nothing is wrong.
@@ -66,7 +88,9 @@ impl Manifests {
 }
 
 fn assignment(name: &str) -> String {
-    format!("apiVersion: shaper.amahdha.com/v1alpha1\nkind: Assignment\nmetadata:\n  name: {name}\nspec: {{}}\n")
+    format!(
+        "apiVersion: shaper.amahdha.com/v1alpha1\nkind: Assignment\nmetadata:\n  name: {name}\nspec: {{}}\n"
+    )
 }
 
 #[test]
@@ -76,7 +100,14 @@ fn files_of_all_three_endings_are_found_in_all_folders() {
     manifests.write("x/y/b.yml", &assignment("b"));
     manifests
         .write("c.json", r#"{"apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Assignment", "metadata": {"name": "c"}, "spec": {}}"#);
-    for ignored in ["README.md", ".hidden.yaml", ".git/d.yaml", "a.yaml~", "#a.yaml#", "a.yaml.swp"] {
+    for ignored in [
+        "README.md",
+        ".hidden.yaml",
+        ".git/d.yaml",
+        "a.yaml~",
+        "#a.yaml#",
+        "a.yaml.swp",
+    ] {
         manifests.write(ignored, "{{ nonsense");
     }
     assert_eq!(manifests.served(), "a b c");
@@ -107,12 +138,25 @@ fn a_change_that_comes_at_once_is_seen() {
 #[test]
 fn a_broken_file_keeps_all_that_it_held_until_it_is_mended() {
     let mut manifests = Manifests::new();
-    manifests.write("a.yaml", &format!("{}---\n{}", assignment("a"), assignment("b")));
+    manifests.write(
+        "a.yaml",
+        &format!("{}---\n{}", assignment("a"), assignment("b")),
+    );
     manifests.write("c.yaml", &assignment("c"));
     assert_eq!(manifests.served(), "a b c");
-    manifests.write("a.yaml", &format!("{}---\n{}  x: 1\n", assignment("new"), assignment("b").replace("{}", "")));
+    manifests.write(
+        "a.yaml",
+        &format!(
+            "{}---\n{}  x: 1\n",
+            assignment("new"),
+            assignment("b").replace("{}", "")
+        ),
+    );
     let (problem, names) = manifests.problem();
-    assert!(problem.starts_with("a.yaml:12: spec.x: unknown field"), "{problem}");
+    assert!(
+        problem.starts_with("a.yaml:12: spec.x: unknown field"),
+        "{problem}"
+    );
     assert_eq!(names, "a b c");
     manifests.write("c.yaml", &assignment("d"));
     assert_eq!(manifests.problem().1, "a b d");
@@ -175,7 +219,10 @@ fn links_to_folders_are_entered_and_those_that_lead_back_are_told() {
     manifests.write("x/b.yaml", &assignment("b"));
     symlink("..", manifests.path("x/back")).unwrap();
     let (problem, names) = manifests.problem();
-    assert!(problem.starts_with("x/back: the link leads back"), "{problem}");
+    assert!(
+        problem.starts_with("x/back: the link leads back"),
+        "{problem}"
+    );
     assert_eq!(names, "a b");
 }
 
@@ -185,14 +232,23 @@ fn an_object_in_two_files_stays_with_the_one_that_has_it() {
     let more = |name| assignment(name).replace("{}", "{priority: 7}");
     manifests.write("b.yaml", &assignment("x"));
     assert_eq!(manifests.served(), "x");
-    manifests.write("a.yaml", &format!("{}---\n{}", assignment("new"), more("x")));
+    manifests.write(
+        "a.yaml",
+        &format!("{}---\n{}", assignment("new"), more("x")),
+    );
     let scan = manifests.folder.rescan();
     assert_eq!(scan.changes.len(), 1, "only one is new: {:?}", scan.changes);
     let problem = scan.problems[0].to_string();
-    assert!(problem.contains("a.yaml:7: Assignment default/x is in ") && problem.contains("b.yaml as well"), "{problem}");
+    assert!(
+        problem.contains("a.yaml:7: Assignment default/x is in ")
+            && problem.contains("b.yaml as well"),
+        "{problem}"
+    );
     fs::remove_file(manifests.path("b.yaml")).unwrap();
     let scan = manifests.folder.rescan();
-    let [Change::Assignment(changed)] = &scan.changes[..] else { panic!("{:?}", scan.changes) };
+    let [Change::Assignment(changed)] = &scan.changes[..] else {
+        panic!("{:?}", scan.changes)
+    };
     assert_eq!((changed.priority, scan.problems.len()), (7, 0));
 }
 
@@ -202,7 +258,10 @@ fn at_the_start_the_first_file_has_the_object() {
     manifests.write("b.yaml", &assignment("x"));
     manifests.write("a.yaml", &assignment("x"));
     let (problem, names) = manifests.problem();
-    assert!(problem.starts_with("b.yaml:1: Assignment default/x is in "), "{problem}");
+    assert!(
+        problem.starts_with("b.yaml:1: Assignment default/x is in "),
+        "{problem}"
+    );
     assert_eq!(names, "x");
 }
 
@@ -241,24 +300,42 @@ fn a_file_that_is_too_large_is_not_read() {
     let mut manifests = Manifests::new();
     manifests.write("a.yaml", &assignment("a"));
     assert_eq!(manifests.served(), "a");
-    fs::File::create(manifests.path("a.yaml")).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+    fs::File::create(manifests.path("a.yaml"))
+        .unwrap()
+        .set_len(MAX_FILE_BYTES + 1)
+        .unwrap();
     let (problem, names) = manifests.problem();
-    assert!(problem.starts_with("a.yaml: the file has 67108865 bytes; split it"), "{problem}");
+    assert!(
+        problem.starts_with("a.yaml: the file has 67108865 bytes; split it"),
+        "{problem}"
+    );
     assert_eq!(names, "a");
 }
 
 #[test]
 fn a_file_that_vanishes_while_it_is_read_is_looked_at_again() {
-    let mut held = Held { good: Contents { foreign: vec!["ConfigMap x".to_owned()], ..Contents::default() }, ..Held::default() };
+    let mut held = Held {
+        good: Contents {
+            foreign: vec!["ConfigMap x".to_owned()],
+            ..Contents::default()
+        },
+        ..Held::default()
+    };
     held.load(Path::new("/nowhere/a.yaml"));
-    assert_eq!((held.stamp, held.faults.len(), held.good.foreign.len()), (None, 0, 1));
+    assert_eq!(
+        (held.stamp, held.faults.len(), held.good.foreign.len()),
+        (None, 0, 1)
+    );
 }
 
 #[test]
 fn pipes_and_folders_with_the_name_of_a_file_are_no_files() {
     let mut manifests = Manifests::new();
     manifests.write("a.yaml/b.yaml", &assignment("b"));
-    std::process::Command::new("mkfifo").arg(manifests.path("pipe.yaml")).status().unwrap();
+    std::process::Command::new("mkfifo")
+        .arg(manifests.path("pipe.yaml"))
+        .status()
+        .unwrap();
     symlink("nowhere", manifests.path("dangling.yaml")).unwrap();
     assert_eq!(manifests.served(), "b");
 }
@@ -273,7 +350,10 @@ impl Manifests {
     fn restart_with(&mut self, remembered: Vec<feed::FileCopy>) {
         self.folder = Folder::new(self.dir.path(), LIMITS);
         let restored = self.folder.restore(remembered);
-        self.names = restored.iter().map(|change| change.name().key().name.to_string()).collect();
+        self.names = restored
+            .iter()
+            .map(|change| change.name().key().name.to_string())
+            .collect();
         self.waiting.clear();
     }
 
@@ -290,19 +370,35 @@ fn wrong(name: &str) -> String {
 #[test]
 fn a_file_that_is_broken_at_a_start_has_its_last_good_objects() {
     let mut manifests = Manifests::new();
-    manifests.write("a.yaml", &format!("{}---\n{}", assignment("a"), assignment("b")));
+    manifests.write(
+        "a.yaml",
+        &format!("{}---\n{}", assignment("a"), assignment("b")),
+    );
     manifests.write("c.yaml", &assignment("c"));
     assert_eq!(manifests.served(), "a b c");
     manifests.write("a.yaml", &format!("{}---\n{}", assignment("a"), wrong("d")));
     fs::remove_file(manifests.path("c.yaml")).unwrap();
     manifests.restart();
     let (problem, names) = manifests.problem();
-    assert!(problem.starts_with("a.yaml:11: spec.x: unknown field"), "{problem}");
-    assert_eq!((names.as_str(), manifests.waiting().as_str()), ("a b", "d"), "c is gone, and d was never good");
+    assert!(
+        problem.starts_with("a.yaml:11: spec.x: unknown field"),
+        "{problem}"
+    );
+    assert_eq!(
+        (names.as_str(), manifests.waiting().as_str()),
+        ("a b", "d"),
+        "c is gone, and d was never good"
+    );
     manifests.restart();
-    assert_eq!((manifests.problem().1.as_str(), manifests.waiting().as_str()), ("a b", "d"));
+    assert_eq!(
+        (manifests.problem().1.as_str(), manifests.waiting().as_str()),
+        ("a b", "d")
+    );
     manifests.write("a.yaml", &assignment("d"));
-    assert_eq!((manifests.served().as_str(), manifests.waiting().as_str()), ("d", ""));
+    assert_eq!(
+        (manifests.served().as_str(), manifests.waiting().as_str()),
+        ("d", "")
+    );
 }
 
 #[test]
@@ -312,20 +408,42 @@ fn of_a_file_that_is_broken_at_the_first_start_all_objects_are_known_to_be_there
     manifests.write("c.yaml", &assignment("c"));
     let (_, names) = manifests.problem();
     assert_eq!((names.as_str(), manifests.waiting().as_str()), ("c", "a b"));
-    let faults: Vec<_> = manifests.folder.standing.values().map(|unaccepted| unaccepted.fault.to_string()).collect();
-    assert!(faults[0].starts_with("nothing of a.yaml is taken while it is broken, at line 11: spec.x: unknown field"), "{faults:?}");
-    assert!(faults[1].starts_with("a.yaml: spec.x: unknown field"), "{faults:?}");
+    let faults: Vec<_> = manifests
+        .folder
+        .standing
+        .values()
+        .map(|unaccepted| unaccepted.fault.to_string())
+        .collect();
+    assert!(
+        faults[0].starts_with(
+            "nothing of a.yaml is taken while it is broken, at line 11: spec.x: unknown field"
+        ),
+        "{faults:?}"
+    );
+    assert!(
+        faults[1].starts_with("a.yaml: spec.x: unknown field"),
+        "{faults:?}"
+    );
     fs::remove_file(manifests.path("a.yaml")).unwrap();
-    assert_eq!((manifests.served().as_str(), manifests.waiting().as_str()), ("c", ""));
+    assert_eq!(
+        (manifests.served().as_str(), manifests.waiting().as_str()),
+        ("c", "")
+    );
 }
 
 #[test]
 fn a_file_that_is_renamed_while_it_is_broken_keeps_what_it_still_names_also_over_a_restart() {
     for restarts in [false, true] {
         let mut manifests = Manifests::new();
-        manifests.write("a.yaml", &format!("{}---\n{}", assignment("a"), assignment("b")));
+        manifests.write(
+            "a.yaml",
+            &format!("{}---\n{}", assignment("a"), assignment("b")),
+        );
         assert_eq!(manifests.served(), "a b");
-        manifests.write("a.yaml", &format!("{}---\n{}", wrong("a"), assignment("new")));
+        manifests.write(
+            "a.yaml",
+            &format!("{}---\n{}", wrong("a"), assignment("new")),
+        );
         assert_eq!(manifests.problem().1, "a b");
         let remembered = manifests.folder.remember();
         fs::rename(manifests.path("a.yaml"), manifests.path("z.yaml")).unwrap();
@@ -334,9 +452,16 @@ fn a_file_that_is_renamed_while_it_is_broken_keeps_what_it_still_names_also_over
         }
         let (problem, names) = manifests.problem();
         assert!(problem.starts_with("z.yaml:5: spec.x"), "{problem}");
-        assert_eq!((names.as_str(), manifests.waiting().as_str()), ("a", "new"), "b is not named any more");
+        assert_eq!(
+            (names.as_str(), manifests.waiting().as_str()),
+            ("a", "new"),
+            "b is not named any more"
+        );
         manifests.restart();
-        assert_eq!((manifests.problem().1.as_str(), manifests.waiting().as_str()), ("a", "new"));
+        assert_eq!(
+            (manifests.problem().1.as_str(), manifests.waiting().as_str()),
+            ("a", "new")
+        );
         manifests.write("z.yaml", &assignment("a"));
         assert_eq!(manifests.served(), "a");
     }
@@ -352,7 +477,10 @@ fn which_of_two_files_serves_an_object_does_not_change_with_a_restart() {
     manifests.restart();
     assert!(manifests.problem().0.starts_with("a.yaml:1: "), "as before");
     manifests.restart_with(Vec::new());
-    assert!(manifests.problem().0.starts_with("b.yaml:1: "), "without memory, it is the first");
+    assert!(
+        manifests.problem().0.starts_with("b.yaml:1: "),
+        "without memory, it is the first"
+    );
 }
 
 fn many(manifests: &Manifests) {
@@ -370,18 +498,37 @@ fn an_emptied_folder_is_not_believed_until_it_is_confirmed_whatever_restarts() {
         fs::remove_file(manifests.path(&format!("{n}.yaml"))).unwrap();
     }
     assert_eq!(manifests.served(), all);
-    assert_eq!(manifests.folder.holding().map(|hold| hold.lost.len()), Some(10));
+    assert_eq!(
+        manifests.folder.holding().map(|hold| hold.lost.len()),
+        Some(10)
+    );
     manifests.restart();
-    assert_eq!((manifests.served(), manifests.folder.holding().map(|hold| hold.lost.len())), (all.clone(), Some(10)));
+    assert_eq!(
+        (
+            manifests.served(),
+            manifests.folder.holding().map(|hold| hold.lost.len())
+        ),
+        (all.clone(), Some(10))
+    );
     manifests.write("new.yaml", &assignment("new"));
     manifests.write("3.yaml", &assignment("m3"));
-    assert_eq!(manifests.served(), format!("{all} new"), "what is new is taken");
-    assert_eq!(manifests.folder.holding().map(|hold| hold.lost.len()), Some(9));
+    assert_eq!(
+        manifests.served(),
+        format!("{all} new"),
+        "what is new is taken"
+    );
+    assert_eq!(
+        manifests.folder.holding().map(|hold| hold.lost.len()),
+        Some(9)
+    );
     let changes = manifests.folder.confirm();
     assert_eq!(changes.len(), 9);
     assert!(manifests.folder.holding().is_none());
     for change in changes {
-        assert!(manifests.names.remove(&*change.name().key().name), "it was kept");
+        assert!(
+            manifests.names.remove(&*change.name().key().name),
+            "it was kept"
+        );
     }
     assert_eq!(manifests.served(), "m3 new");
     manifests.restart();
@@ -395,13 +542,24 @@ fn a_folder_that_returns_ends_the_hold_and_a_small_loss_is_followed_at_once() {
     let all = manifests.served();
     let aside = tempfile::tempdir().unwrap();
     for n in 0..10 {
-        fs::rename(manifests.path(&format!("{n}.yaml")), aside.path().join(format!("{n}.yaml"))).unwrap();
+        fs::rename(
+            manifests.path(&format!("{n}.yaml")),
+            aside.path().join(format!("{n}.yaml")),
+        )
+        .unwrap();
     }
     assert_eq!(manifests.served(), all);
     for n in 0..10 {
-        fs::rename(aside.path().join(format!("{n}.yaml")), manifests.path(&format!("{n}.yaml"))).unwrap();
+        fs::rename(
+            aside.path().join(format!("{n}.yaml")),
+            manifests.path(&format!("{n}.yaml")),
+        )
+        .unwrap();
     }
-    assert_eq!((manifests.served(), manifests.folder.holding()), (all, None));
+    assert_eq!(
+        (manifests.served(), manifests.folder.holding()),
+        (all, None)
+    );
     for n in 0..5 {
         fs::remove_file(manifests.path(&format!("{n}.yaml"))).unwrap();
     }
@@ -419,7 +577,13 @@ fn an_object_that_is_kept_and_comes_back_broken_is_kept_on_as_what_it_was() {
     assert_eq!(manifests.served(), all);
     manifests.write("other.yaml", &wrong("m7"));
     let (_, names) = manifests.problem();
-    assert_eq!((names.as_str(), manifests.waiting().as_str()), (all.as_str(), ""));
+    assert_eq!(
+        (names.as_str(), manifests.waiting().as_str()),
+        (all.as_str(), "")
+    );
     manifests.folder.confirm();
-    assert!(manifests.folder.served.len() == 1, "it exists, and is wrong");
+    assert!(
+        manifests.folder.served.len() == 1,
+        "it exists, and is wrong"
+    );
 }

@@ -15,7 +15,11 @@ fn is_heard(follow: &mut Follow, change: impl FnOnce()) -> bool {
 fn a_written_file_is_heard_of() {
     let dir = tempfile::tempdir().unwrap();
     let mut follow = Follow::new(dir.path());
-    assert!(is_heard(&mut follow, || fs::write(dir.path().join("a.yaml"), "a").unwrap()));
+    assert!(is_heard(&mut follow, || fs::write(
+        dir.path().join("a.yaml"),
+        "a"
+    )
+    .unwrap()));
 }
 
 #[test]
@@ -31,7 +35,11 @@ fn a_file_in_a_new_folder_is_heard_of() {
 fn many_signs_wake_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut follow = Follow::new(dir.path());
-    assert!(is_heard(&mut follow, || (0..200).for_each(|i| fs::write(dir.path().join(format!("{i}.yaml")), "a").unwrap())));
+    assert!(is_heard(&mut follow, || (0..200).for_each(|i| fs::write(
+        dir.path().join(format!("{i}.yaml")),
+        "a"
+    )
+    .unwrap())));
     assert!(!is_heard(&mut follow, || {}));
 }
 
@@ -58,7 +66,11 @@ fn what_happens_beside_the_folder_is_none_of_our_business() {
     let dir = above.path().join("dir");
     fs::create_dir(&dir).unwrap();
     let mut follow = Follow::new(&dir);
-    assert!(!is_heard(&mut follow, || fs::write(above.path().join("beside"), "a").unwrap()));
+    assert!(!is_heard(&mut follow, || fs::write(
+        above.path().join("beside"),
+        "a"
+    )
+    .unwrap()));
 }
 
 #[test]

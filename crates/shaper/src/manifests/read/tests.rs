@@ -28,43 +28,89 @@ fn assignment(spec: &str) -> String {
 
 #[test]
 fn documents_lists_and_json_hold_the_same_objects() {
-    let several = format!("# first\n---\n{}---\n{}---\n# nothing\n", profile("boot"), assignment("  priority: 1\n"));
+    let several = format!(
+        "# first\n---\n{}---\n{}---\n# nothing\n",
+        profile("boot"),
+        assignment("  priority: 1\n")
+    );
     let read_several = yaml(&several).unwrap();
-    assert_eq!(read_several.objects.iter().map(|(spots, _)| spots.object.line).collect::<Vec<_>>(), [3, 12]);
+    assert_eq!(
+        read_several
+            .objects
+            .iter()
+            .map(|(spots, _)| spots.object.line)
+            .collect::<Vec<_>>(),
+        [3, 12]
+    );
     let head = r#""apiVersion": "shaper.amahdha.com/v1alpha1", "kind""#;
     let items = [
-        format!(r##"{{{head}: "Profile", "metadata": {{"name": "p"}}, "spec": {{"ipxe": "#!ipxe\nboot\n"}}}}"##),
-        format!(r#"{{{head}: "Assignment", "metadata": {{"name": "a"}}, "spec": {{"priority": 1}}}}"#),
+        format!(
+            r##"{{{head}: "Profile", "metadata": {{"name": "p"}}, "spec": {{"ipxe": "#!ipxe\nboot\n"}}}}"##
+        ),
+        format!(
+            r#"{{{head}: "Assignment", "metadata": {{"name": "a"}}, "spec": {{"priority": 1}}}}"#
+        ),
     ];
-    let list = format!("{{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"List\",\n\t\"items\": [\n\t\t{}\n\t]}}", items.join(",\n\t\t"));
+    let list = format!(
+        "{{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"List\",\n\t\"items\": [\n\t\t{}\n\t]}}",
+        items.join(",\n\t\t")
+    );
     for (text, is_json) in [(&list, true), (&list, false), (&items.join("\n"), true)] {
         let contents = read(text.as_bytes(), is_json).unwrap();
-        let objects = |contents: &Contents| contents.objects.iter().map(|(_, object)| object.clone()).collect::<Vec<_>>();
+        let objects = |contents: &Contents| {
+            contents
+                .objects
+                .iter()
+                .map(|(_, object)| object.clone())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(objects(&contents), objects(&read_several));
     }
 }
 
 #[test]
 fn an_unknown_field_is_named_with_its_line_and_the_one_that_was_meant() {
-    let (line, reason) = fault(yaml(&assignment("  subjectSelectors:\n    uuid:\n    - x\n")));
+    let (line, reason) = fault(yaml(&assignment(
+        "  subjectSelectors:\n    uuid:\n    - x\n",
+    )));
     assert_eq!(line, Some(7));
-    assert!(reason.starts_with("spec.subjectSelectors.uuid: unknown field (did you mean `uuids`?); there are "), "{reason}");
-    let (line, reason) = fault(yaml(&format!("---\n{}", assignment("  priority: 1\n").replace("name: a", "name: a\n  label: {}"))));
+    assert!(
+        reason.starts_with(
+            "spec.subjectSelectors.uuid: unknown field (did you mean `uuids`?); there are "
+        ),
+        "{reason}"
+    );
+    let (line, reason) = fault(yaml(&format!(
+        "---\n{}",
+        assignment("  priority: 1\n").replace("name: a", "name: a\n  label: {}")
+    )));
     assert_eq!(line, Some(6));
-    assert!(reason.starts_with("metadata.label: unknown field (did you mean `labels`?)"), "{reason}");
+    assert!(
+        reason.starts_with("metadata.label: unknown field (did you mean `labels`?)"),
+        "{reason}"
+    );
 }
 
 #[test]
 fn all_faults_of_a_file_are_told() {
-    let text =
-        format!("{}---\n{}", assignment("  priorty: 1\n"), assignment("  subjectSelectors:\n    serialNumbers: [1]\n    uuids: [x]\n"));
-    let lines: Vec<_> = yaml(&text).unwrap_err().into_iter().map(|fault| fault.line()).collect();
+    let text = format!(
+        "{}---\n{}",
+        assignment("  priorty: 1\n"),
+        assignment("  subjectSelectors:\n    serialNumbers: [1]\n    uuids: [x]\n")
+    );
+    let lines: Vec<_> = yaml(&text)
+        .unwrap_err()
+        .into_iter()
+        .map(|fault| fault.line())
+        .collect();
     assert_eq!(lines, [Some(6), Some(14)]);
 }
 
 #[test]
 fn many_faults_are_counted() {
-    let texts: String = (0..100).map(|_| format!("---\n{}", assignment("  x: 1\n"))).collect();
+    let texts: String = (0..100)
+        .map(|_| format!("---\n{}", assignment("  x: 1\n")))
+        .collect();
     let faults = yaml(&texts).unwrap_err();
     assert_eq!(faults.len(), MAX_FAULTS + 1);
     assert_eq!(faults[MAX_FAULTS].sentence(), "there are 80 more errors");
@@ -73,9 +119,21 @@ fn many_faults_are_counted() {
 #[test]
 fn an_unknown_kind_and_a_wrong_version_are_errors() {
     let cases = [
-        ("apiVersion: shaper.amahdha.com/v1alpha1\nkind: Asignment\n", 2, "unknown kind Asignment (did you mean `Assignment`?)"),
-        ("apiVersion: shaper.amahdha.com/v1\nkind: Profile\n", 1, "unknown version v1"),
-        ("kind: Profile\napiVersion: shaper.amadha.com/v1alpha1\n", 2, "is in apiVersion shaper.amahdha.com/v1alpha1"),
+        (
+            "apiVersion: shaper.amahdha.com/v1alpha1\nkind: Asignment\n",
+            2,
+            "unknown kind Asignment (did you mean `Assignment`?)",
+        ),
+        (
+            "apiVersion: shaper.amahdha.com/v1\nkind: Profile\n",
+            1,
+            "unknown version v1",
+        ),
+        (
+            "kind: Profile\napiVersion: shaper.amadha.com/v1alpha1\n",
+            2,
+            "is in apiVersion shaper.amahdha.com/v1alpha1",
+        ),
         ("\nkind: Profile\n", 2, "this is no manifest"),
         ("- 1\n", 1, "this is no manifest"),
         ("just text\n", 1, "this is no manifest"),
@@ -92,22 +150,61 @@ fn objects_of_others_are_named_and_passed_over() {
     let contents = yaml(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: 1}\n---\napiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n",
     );
-    assert_eq!(contents.unwrap().foreign, ["ConfigMap x", "Kustomization without a name"]);
+    assert_eq!(
+        contents.unwrap().foreign,
+        ["ConfigMap x", "Kustomization without a name"]
+    );
 }
 
 #[test]
 fn what_the_conversion_refuses_has_the_line_of_its_field() {
     let cases = [
-        (assignment("  profileSelectors:\n    a: b\n    assigment/ipxe/buildarch: aarch64\n"), 8, "slash"),
-        (assignment("  subjectSelectors:\n    uuids:\n    - 47c6da67-7477-4970-aa03-84e48ff4f6ad\n    - nonsense\n"), 9, "uuids[1]"),
-        (assignment("  subjectSelectors:\n    matchExpressions:\n    - key: a\n      operator: in\n"), 9, "did you mean `In`?"),
+        (
+            assignment("  profileSelectors:\n    a: b\n    assigment/ipxe/buildarch: aarch64\n"),
+            8,
+            "slash",
+        ),
+        (
+            assignment(
+                "  subjectSelectors:\n    uuids:\n    - 47c6da67-7477-4970-aa03-84e48ff4f6ad\n    - nonsense\n",
+            ),
+            9,
+            "uuids[1]",
+        ),
+        (
+            assignment(
+                "  subjectSelectors:\n    matchExpressions:\n    - key: a\n      operator: in\n",
+            ),
+            9,
+            "did you mean `In`?",
+        ),
         (assignment("  priority: 1000001\n"), 6, "is not between"),
         (profile("kernel {{ nothing }}"), 8, "nothing"),
-        (profile("boot") + "  additionalConfig:\n    user-data: x\n", 10, "must be an identifier"),
-        (profile("boot") + "  additionalConfig:\n    ok: |\n\n      a\n      {{ nothing }}\n", 13, "nothing"),
-        (profile("boot").replace("name: p", "name: Big"), 4, "metadata.name"),
-        (profile("boot").replace("  name: p", "  namespace: x"), 3, "needs a name"),
-        (profile("boot").replace("name: p", "name: p\n  creationTimestamp: yesterday"), 5, "metadata"),
+        (
+            profile("boot") + "  additionalConfig:\n    user-data: x\n",
+            10,
+            "must be an identifier",
+        ),
+        (
+            profile("boot") + "  additionalConfig:\n    ok: |\n\n      a\n      {{ nothing }}\n",
+            13,
+            "nothing",
+        ),
+        (
+            profile("boot").replace("name: p", "name: Big"),
+            4,
+            "metadata.name",
+        ),
+        (
+            profile("boot").replace("  name: p", "  namespace: x"),
+            3,
+            "needs a name",
+        ),
+        (
+            profile("boot").replace("name: p", "name: p\n  creationTimestamp: yesterday"),
+            5,
+            "metadata",
+        ),
     ];
     for (text, at, says) in cases {
         let (line, reason) = fault(yaml(&text));
@@ -118,19 +215,43 @@ fn what_the_conversion_refuses_has_the_line_of_its_field() {
 
 #[test]
 fn a_fault_in_a_list_or_in_json_has_its_own_line() {
-    let list = format!("apiVersion: v1\nkind: List\nitems:\n- {}", assignment("  x: 1\n").replace('\n', "\n  "));
+    let list = format!(
+        "apiVersion: v1\nkind: List\nitems:\n- {}",
+        assignment("  x: 1\n").replace('\n', "\n  ")
+    );
     assert_eq!(fault(yaml(&list)).0, Some(9));
     let json = "{\"apiVersion\": \"shaper.amahdha.com/v1alpha1\", \"kind\": \"Assignment\",\n \"metadata\": {\"name\": \"a\"},\n \"spec\": {\n  \"x\": 1}}";
     assert_eq!(fault(read(json.as_bytes(), true)).0, Some(4));
-    assert_eq!(fault(read(format!("{}\n{json}", json.replace("\"x\": 1", "")).as_bytes(), true)).0, Some(8));
-    assert_eq!(fault(read(b"{\n  \"a\": 1,\n}", true)), (Some(3), "no valid JSON: key must be a string at line 3 column 1".to_owned()));
+    assert_eq!(
+        fault(read(
+            format!("{}\n{json}", json.replace("\"x\": 1", "")).as_bytes(),
+            true
+        ))
+        .0,
+        Some(8)
+    );
+    assert_eq!(
+        fault(read(b"{\n  \"a\": 1,\n}", true)),
+        (
+            Some(3),
+            "no valid JSON: key must be a string at line 3 column 1".to_owned()
+        )
+    );
 }
 
 #[test]
 fn a_value_of_another_type_says_what_to_write() {
     let cases = [
-        ("  subjectSelectors:\n    serialNumbers:\n    - 0012\n", 8, "0012 is a number; for the text, write \"0012\""),
-        ("  profileSelectors:\n    a: yes\n", 7, "yes means true here; for the text, write \"yes\""),
+        (
+            "  subjectSelectors:\n    serialNumbers:\n    - 0012\n",
+            8,
+            "0012 is a number; for the text, write \"0012\"",
+        ),
+        (
+            "  profileSelectors:\n    a: yes\n",
+            7,
+            "yes means true here; for the text, write \"yes\"",
+        ),
         ("  profileSelectors:\n    a:\n", 7, "has no value"),
         ("  profileSelectors: [a]\n", 6, "must be a map"),
         ("  subjectSelectors:\n    uuids: x\n", 7, "must be a list"),
@@ -147,22 +268,36 @@ fn a_value_of_another_type_says_what_to_write() {
 #[test]
 fn what_has_no_value_counts_as_absent() {
     assert!(
-        yaml(&assignment("  subjectSelectors:\n  profileSelectors: ~\n").replace("name: a", "name: a\n  creationTimestamp: null")).is_ok()
+        yaml(
+            &assignment("  subjectSelectors:\n  profileSelectors: ~\n")
+                .replace("name: a", "name: a\n  creationTimestamp: null")
+        )
+        .is_ok()
     );
 }
 
 #[test]
 fn a_missing_field_is_named() {
-    let (line, reason) = fault(yaml(&format!("{HEAD}kind: Profile\nmetadata: {{name: p}}\nspec:\n  additionalConfig: {{}}\n")));
+    let (line, reason) = fault(yaml(&format!(
+        "{HEAD}kind: Profile\nmetadata: {{name: p}}\nspec:\n  additionalConfig: {{}}\n"
+    )));
     assert_eq!((line, reason.as_str()), (Some(4), "spec.ipxe is missing"));
-    let (line, reason) = fault(yaml(&format!("{HEAD}kind: Assignment\nmetadata: {{name: a}}\n")));
+    let (line, reason) = fault(yaml(&format!(
+        "{HEAD}kind: Assignment\nmetadata: {{name: a}}\n"
+    )));
     assert_eq!((line, reason.as_str()), (Some(1), "spec is missing"));
 }
 
 #[test]
 fn an_object_that_is_there_twice_is_named_with_both_lines() {
     let text = format!("{}---\n{}", profile("boot"), profile("exit"));
-    assert_eq!(fault(yaml(&text)), (Some(10), "Profile default/p is in this file twice, at lines 1 and 10; remove one".to_owned()));
+    assert_eq!(
+        fault(yaml(&text)),
+        (
+            Some(10),
+            "Profile default/p is in this file twice, at lines 1 and 10; remove one".to_owned()
+        )
+    );
 }
 
 #[test]
@@ -170,7 +305,13 @@ fn text_that_is_no_yaml_has_a_sentence_and_a_line() {
     assert_eq!(fault(yaml("a: 1\nb: c: d\n")).0, Some(2));
     assert_eq!(fault(yaml("a:\n\tb: 2\n")).0, Some(2));
     let (line, reason) = fault(yaml("a: 1\nb: 2\na: 3\n"));
-    assert_eq!((line, reason.as_str()), (Some(3), "\"a\" is in this map twice, at lines 1 and 3; remove one"));
+    assert_eq!(
+        (line, reason.as_str()),
+        (
+            Some(3),
+            "\"a\" is in this map twice, at lines 1 and 3; remove one"
+        )
+    );
     assert!(fault(read(b"a: \xff", false)).1.contains("not UTF-8"));
     assert!(fault(yaml(" \n\n")).1.contains("is empty"));
     assert!(fault(yaml("a: !Ref x\n")).1.contains("!Ref"));
@@ -181,31 +322,61 @@ fn text_that_is_no_yaml_has_a_sentence_and_a_line() {
 
 #[test]
 fn a_helm_template_is_known_for_one() {
-    for text in [&profile("boot").replace("name: p", "name: {{ .Values.name }}"), "{{- if .Values.on }}\nkind: Profile\n{{- end }}\n"] {
+    for text in [
+        &profile("boot").replace("name: p", "name: {{ .Values.name }}"),
+        "{{- if .Values.on }}\nkind: Profile\n{{- end }}\n",
+    ] {
         let (_, reason) = fault(yaml(text));
         assert!(reason.contains("helm template"), "{reason}");
     }
-    assert!(!fault(yaml(&(profile("{{ subject.uuid }}") + "\tx\n"))).1.contains("helm"));
+    assert!(
+        !fault(yaml(&(profile("{{ subject.uuid }}") + "\tx\n")))
+            .1
+            .contains("helm")
+    );
 }
 
 #[test]
 fn anchors_and_merges_work_as_in_kubectl() {
-    let text = assignment("  subjectSelectors:\n    matchLabels: &l {product: x}\n  profileSelectors:\n    <<: *l\n    role: web\n");
+    let text = assignment(
+        "  subjectSelectors:\n    matchLabels: &l {product: x}\n  profileSelectors:\n    <<: *l\n    role: web\n",
+    );
     let contents = yaml(&text).unwrap();
-    let (_, Object::Assignment(assignment)) = &contents.objects[0] else { panic!("{contents:?}") };
+    let (_, Object::Assignment(assignment)) = &contents.objects[0] else {
+        panic!("{contents:?}")
+    };
     assert_eq!(assignment.profiles.len(), 2);
 }
 
 #[test]
 fn a_bomb_fails_fast() {
-    let level = |i: usize| format!("{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(", "));
-    let bomb: String = std::iter::once("0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned()).chain((1..20).map(level)).collect();
+    let level = |i: usize| {
+        format!(
+            "{i}: &a{i} [{}]\n",
+            vec![format!("*a{}", i - 1); 10].join(", ")
+        )
+    };
+    let bomb: String = std::iter::once("0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned())
+        .chain((1..20).map(level))
+        .collect();
     let started = std::time::Instant::now();
     assert!(fault(yaml(&bomb)).1.contains("aliases repeat more than"));
-    assert!(fault(yaml(&"[".repeat(100_000))).1.contains("no valid YAML"));
-    assert!(fault(yaml(&"- ".repeat(10_000))).1.contains("nested more than"));
+    assert!(
+        fault(yaml(&"[".repeat(100_000)))
+            .1
+            .contains("no valid YAML")
+    );
+    assert!(
+        fault(yaml(&"- ".repeat(10_000)))
+            .1
+            .contains("nested more than")
+    );
     assert!(fault(yaml("a: &a [*a]\n")).1.contains("in itself"));
-    assert!(started.elapsed() < std::time::Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < std::time::Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[test]
@@ -215,7 +386,10 @@ fn a_file_of_many_assignments_is_read_whole() {
         let spec = format!(
             "  subjectSelectors:\n    uuids:\n    - 47c6da67-7477-4970-aa03-{i:012}\n    serialNumbers: [SN{i}]\n  profileSelectors:\n    role: web\n"
         );
-        format!("---\n{}", assignment(&spec).replace("name: a\n", &format!("name: a{i}\n{labels}")))
+        format!(
+            "---\n{}",
+            assignment(&spec).replace("name: a\n", &format!("name: a{i}\n{labels}"))
+        )
     };
     let text: String = (0..10_000).map(one).collect();
     assert!(text.len() > 3_500_000, "{}", text.len());
@@ -226,10 +400,30 @@ fn a_file_of_many_assignments_is_read_whole() {
 #[test]
 fn of_a_broken_file_each_object_is_told_as_far_as_it_can_be() {
     let named = "  subjectSelectors: {serialNumbers: [12345], uuids: [no]}\n  priority: 7\n";
-    let text = format!("{}---\n{}---\nkind: [\n", profile("boot").replace("name: p", "name: p\n  labels: {os: x}"), assignment(named));
+    let text = format!(
+        "{}---\n{}---\nkind: [\n",
+        profile("boot").replace("name: p", "name: p\n  labels: {os: x}"),
+        assignment(named)
+    );
     let claims = super::read(text.as_bytes(), false).unwrap_err().claims;
-    let [(Claim::Assignment(told), Some(fault)), (Claim::Profile(good), None)] = &claims[..] else { panic!("{claims:?}") };
-    assert_eq!((told.subjects.serials.len(), told.subjects.uuids.len(), told.priority), (1, 0, 7));
+    let [
+        (Claim::Assignment(told), Some(fault)),
+        (Claim::Profile(good), None),
+    ] = &claims[..]
+    else {
+        panic!("{claims:?}")
+    };
+    assert_eq!(
+        (
+            told.subjects.serials.len(),
+            told.subjects.uuids.len(),
+            told.priority
+        ),
+        (1, 0, 7)
+    );
     assert!(fault.starts_with("spec.subjectSelectors."), "{fault}");
-    assert_eq!((good.labels.get("os"), good.key.to_string().as_str()), (Some("x"), "default/p"));
+    assert_eq!(
+        (good.labels.get("os"), good.key.to_string().as_str()),
+        (Some("x"), "default/p")
+    );
 }

@@ -25,7 +25,13 @@ fn read(reader: &mut Reader, blocks: std::ops::RangeInclusive<u64>) -> io::Resul
     while block <= *blocks.end() {
         let (sheet, range) = reader.packets(block, *blocks.end())?;
         for packet in sheet[range].chunks(DATA_HEADER + usize::from(reader.blksize)) {
-            let Ok(Packet::Data { block: number, bytes: data }) = Packet::parse(packet) else { panic!("{packet:?}") };
+            let Ok(Packet::Data {
+                block: number,
+                bytes: data,
+            }) = Packet::parse(packet)
+            else {
+                panic!("{packet:?}")
+            };
             assert_eq!(number, low_bits(block));
             bytes.extend(data);
             block += 1;
@@ -40,10 +46,22 @@ fn a_file_is_read_onward_backward_and_over_its_end() {
     let (_file, mut reader) = reader_of(&bytes);
     let last = reader.last();
     assert_eq!(last, 70);
-    for blocks in [1..=1, 2..=2, 20..=30, 19..=19, 1..=last, last..=last, 1..=64] {
+    for blocks in [
+        1..=1,
+        2..=2,
+        20..=30,
+        19..=19,
+        1..=last,
+        last..=last,
+        1..=64,
+    ] {
         let start = usize::try_from(blocks.start() - 1).unwrap() * usize::from(BLKSIZE);
         let end = usize::try_from(*blocks.end()).unwrap() * usize::from(BLKSIZE);
-        assert_eq!(read(&mut reader, blocks.clone()).unwrap(), bytes[start..end.min(bytes.len())], "{blocks:?}");
+        assert_eq!(
+            read(&mut reader, blocks.clone()).unwrap(),
+            bytes[start..end.min(bytes.len())],
+            "{blocks:?}"
+        );
     }
 }
 
@@ -54,7 +72,10 @@ fn the_last_block_of_a_file_of_whole_blocks_is_empty() {
         let last = blocks as u64 + 1;
         assert_eq!(reader.last(), last);
         assert_eq!(read(&mut reader, last..=last).unwrap(), [0; 0]);
-        assert_eq!(read(&mut reader, 1..=last).unwrap().len(), blocks * usize::from(BLKSIZE));
+        assert_eq!(
+            read(&mut reader, 1..=last).unwrap().len(),
+            blocks * usize::from(BLKSIZE)
+        );
     }
 }
 
@@ -88,8 +109,14 @@ fn packets_are_in_memory_once_for_all_that_send_them_and_only_while_they_do() {
     assert!(weak.upgrade().is_none());
     // What nobody holds is forgotten altogether, sooner or later.
     read(&mut first, 1..=3_000).unwrap();
-    let Content::File(file) = &first.content else { panic!() };
-    assert!(file.sheets().held.len() < 100, "{}", file.sheets().held.len());
+    let Content::File(file) = &first.content else {
+        panic!()
+    };
+    assert!(
+        file.sheets().held.len() < 100,
+        "{}",
+        file.sheets().held.len()
+    );
 }
 
 #[test]
@@ -107,7 +134,9 @@ fn a_small_file_is_in_memory_once_for_all_that_read_it_and_only_while_they_do() 
         let last = reader.last();
         assert_eq!(read(reader, last..=last).unwrap(), [1; 100_000 % 1432]);
     }
-    let Content::File(open) = &first.content else { panic!() };
+    let Content::File(open) = &first.content else {
+        panic!()
+    };
     let open = open.clone();
     drop((first, second));
     assert!(open.whole.lock().unwrap().upgrade().is_none());
@@ -117,7 +146,9 @@ fn a_small_file_is_in_memory_once_for_all_that_read_it_and_only_while_they_do() 
 fn where_memory_for_small_files_is_used_up_they_are_read_piece_by_piece() {
     let _memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
     let size = 3_000_000;
-    let mut readers: Vec<_> = (0..SHARED_BYTES / size + 3).map(|_| reader_of(&vec![3; size])).collect();
+    let mut readers: Vec<_> = (0..SHARED_BYTES / size + 3)
+        .map(|_| reader_of(&vec![3; size]))
+        .collect();
     for (_, reader) in &mut readers {
         let last = reader.last();
         assert_eq!(read(reader, last..=last).unwrap(), [3; 3_000_000 % 1432]);
