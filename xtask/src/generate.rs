@@ -1,26 +1,15 @@
-//! The files that are made from code, and committed so that people and tools can read them.
+//! The generated files: runs the crate `reference`, which knows the code that they come from.
 
-use std::fs;
-use std::path::Path;
+use std::process::Command;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
-/// Writes them all.
+/// Writes all of them.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
-    for (name, text) in crd::manifests() {
-        write(&config.join("crd").join(name), &text)?;
-    }
-    for (name, text) in admission::Registration::default().manifests() {
-        write(&config.join("webhook").join(name), &text)?;
-    }
-    write(&config.join("openapi.json"), api::openapi())
-}
-
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let directory = path.parent().context("the file is in a directory")?;
-    fs::create_dir_all(directory).with_context(|| format!("can't make {}", directory.display()))?;
-    fs::write(path, text).with_context(|| format!("can't write {}", path.display()))?;
-    println!("wrote {}", path.display());
+    let ended = Command::new(env!("CARGO"))
+        .args(["run", "--package", "reference"])
+        .status()
+        .context("can't run cargo")?;
+    ensure!(ended.success(), "the generator ended with {ended}");
     Ok(())
 }

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod build;
 mod cluster;
 mod demo;
 mod dev;
@@ -26,14 +27,13 @@ enum Task {
     Cluster(cluster::Args),
     /// Start a cluster and every role of shaper, and boot a virtual machine from what kubectl applies
     Dev(dev::Args),
-    /// Measure
-    #[command(subcommand)]
-    Bench(bench::Bench),
+    /// Measure shaper: `cargo xtask bench --help`
+    Bench(bench::Args),
     /// Try bytes that nobody would write, led by coverage, for a bounded time
     Fuzz(fuzz::Args),
     /// Run all tests, those with virtual machines as well
     Test(test::Args),
-    /// Write the files that are made from code: config/crd/*.yaml, config/webhook/*.yaml and config/openapi.json
+    /// Write the files that are generated from code: config/crd/*.yaml, config/webhook/*.yaml and config/openapi.json
     Generate,
 }
 
@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo(args) => demo::run(&args),
         Task::Cluster(args) => cluster::run(&args),
         Task::Dev(args) => dev::run(&args),
-        Task::Bench(bench) => bench::run(&bench),
+        Task::Bench(args) => bench::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Generate => generate::run(),

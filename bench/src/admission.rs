@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// Leave out the API server, whose programs are built the first time
     #[arg(long)]
     no_server: bool,
-    /// Measure this shaper, and this xtask as it is built
+    /// Measure this shaper, with the bench however it was built
     #[arg(long)]
     shaper: Option<PathBuf>,
 }
@@ -42,9 +42,7 @@ type Make = fn(u32) -> Value;
 
 /// Measures with an optimised program.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    if args.shaper.is_none() && optimised::again()? {
-        return Ok(());
-    }
+    let program = optimised::shaper(args.shaper.as_deref())?;
     let mut all = Catalog::with_selectors();
     let started = Instant::now();
     for change in catalog::all(args.assignments) {
@@ -122,7 +120,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.no_server {
         return Ok(());
     }
-    let program = args.shaper.clone().map_or_else(optimised::shaper, Ok)?;
     server::run(args.assignments, args.reviews, &program)
 }
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// `SHAPER_BIN`, or the one that was built beside xtask.
+/// `SHAPER_BIN`, or the one that was built next to it.
 fn shaper() -> PathBuf {
-    let built = || Path::new(env!("CARGO_BIN_EXE_xtask")).with_file_name("shaper");
+    let built = || Path::new(env!("CARGO_BIN_EXE_bench")).with_file_name("shaper");
     let program = std::env::var_os("SHAPER_BIN").map_or_else(built, PathBuf::from);
     assert!(
         program.is_file(),
@@ -17,9 +17,8 @@ fn shaper() -> PathBuf {
 
 #[test]
 fn bench_http_tells_cpu_memory_and_latency_of_every_case() {
-    let mut bench = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
     bench.args([
-        "bench",
         "http",
         "--assignments",
         "20,60",
@@ -31,7 +30,7 @@ fn bench_http_tells_cpu_memory_and_latency_of_every_case() {
         "4",
         "--shaper",
     ]);
-    let out = bench.arg(shaper()).output().expect("xtask runs");
+    let out = bench.arg(shaper()).output().expect("the bench runs");
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(
         out.status.success(),
@@ -70,9 +69,8 @@ fn bench_http_tells_cpu_memory_and_latency_of_every_case() {
 
 #[test]
 fn bench_admission_tells_every_sort_of_review_and_what_a_real_api_server_waits_for() {
-    let mut bench = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
     bench.args([
-        "bench",
         "admission",
         "--assignments",
         "50",
@@ -80,7 +78,7 @@ fn bench_admission_tells_every_sort_of_review_and_what_a_real_api_server_waits_f
         "20",
         "--shaper",
     ]);
-    let out = bench.arg(shaper()).output().expect("xtask runs");
+    let out = bench.arg(shaper()).output().expect("the bench runs");
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(
         out.status.success(),

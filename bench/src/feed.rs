@@ -2,6 +2,7 @@
 //!
 //! The controller is the publisher of this process, without Kubernetes behind it; the replicas are real ones.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,21 +39,18 @@ const LONG: Duration = Duration::from_mins(3);
 
 /// Measures with optimised programs on both ends.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    if optimised::again()? {
-        return Ok(());
-    }
+    let program = optimised::shaper(None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("can't start a runtime")?;
-    measure(args, &runtime)
+    measure(args, &program, &runtime)
 }
 
-fn measure(args: &Args, runtime: &Runtime) -> anyhow::Result<()> {
+fn measure(args: &Args, program: &Path, runtime: &Runtime) -> anyhow::Result<()> {
     let certificates = Certificates::new()?;
     let listener = controller::listen()?;
     let port = listener.local_addr()?.port();
-    let program = optimised::shaper()?;
 
     let before = memory(std::process::id(), "VmRSS")?;
     let publisher = Arc::new(Publisher::new());

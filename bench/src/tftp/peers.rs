@@ -40,7 +40,7 @@ impl Peer {
                 let args = format!(
                     "--log warn tftp --tftp-root {root} --tftp-listen [::]:69 --admin-listen 127.0.0.1:0"
                 );
-                (optimised::shaper()?, args)
+                (optimised::shaper(None)?, args)
             }
             Self::Dnsmasq => {
                 let args = format!(

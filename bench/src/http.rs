@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Changes a second, where there are any
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     changes: u32,
-    /// Measure this shaper, and this xtask as it is built
+    /// Measure this shaper, with the bench however it was built
     #[arg(long)]
     shaper: Option<PathBuf>,
     #[command(subcommand)]
@@ -86,10 +86,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.part {
         Some(Part::Bare(args)) => return bare::run(args),
         Some(Part::Client(args)) => return client::run(args),
-        None if args.shaper.is_none() && optimised::again()? => return Ok(()),
         None => {}
     }
-    let program = args.shaper.clone().map_or_else(optimised::shaper, Ok)?;
+    let program = optimised::shaper(args.shaper.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -173,7 +172,6 @@ impl Args {
         let own = std::env::current_exe().context("can't find this program")?;
         let mut client = Command::new(own);
         client.args([
-            "bench",
             "http",
             "client",
             "--address",
@@ -329,7 +327,7 @@ impl Bare {
         let own = std::env::current_exe().context("can't find this program")?;
         let mut process = Process::start("bare server", own.as_os_str(), None, |command| {
             command
-                .args(["bench", "http", "bare"])
+                .args(["http", "bare"])
                 .arg(file.path())
                 .stdout(Stdio::piped());
         })?;

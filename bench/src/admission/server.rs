@@ -20,9 +20,9 @@ use feed::Publisher;
 use serde_json::Value;
 
 use super::{AIM, assignment, percentiles, profile};
-use crate::bench::catalog;
-use crate::bench::controller::{self, Certificates, Controller};
-use crate::bench::http::cpu;
+use crate::catalog;
+use crate::controller::{self, Certificates, Controller};
+use crate::http::cpu;
 
 /// Far more than any of this takes.
 const LONG: Duration = Duration::from_mins(3);

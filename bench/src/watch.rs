@@ -34,9 +34,7 @@ const RENEWAL: Duration = Duration::from_secs(2);
 
 /// Measures an optimised program.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    if optimised::again()? {
-        return Ok(());
-    }
+    let program = optimised::shaper(None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -66,29 +64,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .context("can't listen on loopback")?
         .local_addr()?;
     let started = Instant::now();
-    let mut process = Process::start(
-        "shaper controller",
-        optimised::shaper()?.as_os_str(),
-        None,
-        |command| {
-            command.args([
-                "controller",
-                "--feed-listen",
-                "127.0.0.1:0",
-                "--log",
-                "warn",
-                "--lease-namespace",
-                "shaper-system",
-            ]);
-            command
-                .args(["--admin-listen", &admin.to_string(), "--kubeconfig"])
-                .arg(kubeconfig.path());
-            command
-                .arg("--feed-tls-dir")
-                .arg(certificates.of_controllers())
-                .stdin(Stdio::null());
-        },
-    )?;
+    let mut process = Process::start("shaper controller", program.as_os_str(), None, |command| {
+        command.args([
+            "controller",
+            "--feed-listen",
+            "127.0.0.1:0",
+            "--log",
+            "warn",
+            "--lease-namespace",
+            "shaper-system",
+        ]);
+        command
+            .args(["--admin-listen", &admin.to_string(), "--kubeconfig"])
+            .arg(kubeconfig.path());
+        command
+            .arg("--feed-tls-dir")
+            .arg(certificates.of_controllers())
+            .stdin(Stdio::null());
+    })?;
     let pid = process.child().id();
     wait(&format!("http://{admin}/readyz"), |response| {
         response.status == 200
