@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a start may take until `/readyz` says yes.
@@ -55,10 +55,21 @@ struct Lines {
     ended: bool,
 }
 
-/// The release binary: `SHAPER_BIN`, or where cargo puts it.
+/// What [`use_binary`] was told.
+static BINARY: OnceLock<PathBuf> = OnceLock::new();
+
+/// Makes this process start another binary than the release build. `SHAPER_BIN` still comes first.
+pub fn use_binary(path: PathBuf) {
+    BINARY.get_or_init(|| path);
+}
+
+/// The binary to start: `SHAPER_BIN`, then that of [`use_binary`], then cargo's release build.
 pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("SHAPER_BIN") {
         return Ok(PathBuf::from(path));
+    }
+    if let Some(path) = BINARY.get() {
+        return Ok(path.clone());
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
