@@ -1,4 +1,4 @@
-//! Admission as somebody with kubectl meets it.
+//! Admission as a kubectl user sees it.
 
 use crate::cluster::{Answer, Cluster, Kubectl};
 use crate::manifests::profile;
@@ -6,32 +6,32 @@ use crate::roles::{FeedCertificates, Role, WebhookCertificates, eventually};
 use anyhow::{Result, ensure};
 use std::time::Duration;
 
-/// Far more than anything here takes.
+/// Timeout of every wait; far more than any of them takes.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// A cluster, a controller, and a webhook that is asked.
+/// A cluster with a controller and a registered webhook.
 #[derive(Debug)]
 pub struct Site {
-    /// Its API server.
+    /// The API server.
     pub cluster: Cluster,
-    /// Its administrator, in a namespace of this site.
+    /// kubectl as an administrator, in the namespace of this site.
     pub kubectl: Kubectl,
-    /// That namespace.
+    /// A namespace that no other test uses.
     pub namespace: String,
-    /// What the ends of the feed show each other.
+    /// The certificates of both ends of the feed.
     pub feed: FeedCertificates,
-    /// What the webhook shows.
+    /// The webhook's serving certificate.
     pub certificates: WebhookCertificates,
-    /// Follows the API server.
+    /// The controller that follows the API server.
     pub controller: Role,
-    /// Is asked by the API server.
+    /// The webhook that the API server calls.
     pub webhook: Role,
 }
 
 // === impl Site ===
 
 impl Site {
-    /// Starts all of them, and waits until the webhook is asked and knows everything.
+    /// Starts all of them and waits until the webhook is called and has a whole catalog.
     pub fn start() -> Result<Self> {
         let cluster = Cluster::start()?;
         let namespace = cluster.namespace()?;
@@ -62,25 +62,25 @@ impl Site {
         Ok(site)
     }
 
-    /// Waits until the API server asks the webhook and believes it.
+    /// Waits until the API server calls the webhook and trusts it.
     pub fn asks_again(&self) -> Result<()> {
         eventually(SOON, "the webhook refuses", || {
             Ok((!self.dry(&profile("probe", "{{"))?.success).then_some(()))
         })
     }
 
-    /// `kubectl apply --dry-run=server`.
+    /// Runs `kubectl apply --dry-run=server`.
     pub fn dry(&self, yaml: &str) -> Result<Answer> {
         self.kubectl
             .answer(["apply", "--dry-run=server", "-f", "-"], yaml)
     }
 
-    /// Applies, and what kubectl warned of.
+    /// Applies a manifest and returns kubectl's warnings.
     pub fn warned(&self, yaml: &str) -> Result<Vec<String>> {
         warnings(self.kubectl.answer(["apply", "-f", "-"], yaml)?)
     }
 
-    /// Waits until the feed has brought so much to the webhook.
+    /// Waits until the webhook's catalog has these counts.
     pub fn knows(&self, counts: &str) -> Result<()> {
         eventually(SOON, counts, || {
             Ok(self
@@ -93,7 +93,7 @@ impl Site {
     }
 }
 
-/// What kubectl warned of, if it did what it was asked for.
+/// The warnings of a successful kubectl call.
 pub fn warnings(answer: Answer) -> Result<Vec<String>> {
     ensure!(answer.success, "{}", answer.stderr);
     Ok(answer

@@ -1,8 +1,10 @@
-//! What a boot needs besides shaper: QEMU, firmware, iPXE in three generations, a kernel and an initrd.
+//! What a boot needs besides shaper: QEMU, firmware, iPXE in three generations, a kernel and an
+//! initrd.
 //!
-//! Programs come from the distribution's packages: installed when this runs as root, named for the user otherwise.
-//! Everything else is fetched once into a cache outside the checkout, `${XDG_CACHE_HOME:-~/.cache}/shaper`, from the
-//! package mirror that this machine uses anyway. Deleting that folder is always safe.
+//! Programs come from the distribution's packages. As root they are installed; otherwise the error
+//! names them. Everything else is fetched once from the package mirror that this machine is
+//! configured for, into a cache outside the checkout, `${XDG_CACHE_HOME:-~/.cache}/shaper`.
+//! Deleting that folder is always safe.
 
 mod archive;
 mod cache;
@@ -20,17 +22,17 @@ pub use packages::{Package, ensure as ensure_packages};
 
 /// A kernel and an initrd that fetch the URL given as `config=URL` on the kernel's command line.
 ///
-/// The initrd brings the first network card up by DHCP, prints what it fetched between [`Linux::BEGIN`] and
-/// [`Linux::END`], and powers the machine off.
+/// The initrd configures the first network card by DHCP, prints what it fetched between
+/// [`Linux::BEGIN`] and [`Linux::END`], and powers the machine off.
 #[derive(Debug, Clone)]
 pub struct Linux {
     folder: PathBuf,
 }
 
-/// Which iPXE a machine runs.
+/// A generation of iPXE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ipxe {
-    /// The one that this machine's packages bring, 1.0.0 of 2019-01 on Debian 12.
+    /// The version that this machine's packages contain: 1.0.0 of 2019-01 on Debian 12.
     Installed,
     /// 1.21.1+git20250501, of Debian 13.
     Trixie,
@@ -38,7 +40,7 @@ pub enum Ipxe {
     Sid,
 }
 
-/// Where an iPXE's files are.
+/// The files of one iPXE generation.
 #[derive(Debug, Clone)]
 pub struct IpxeFiles {
     folder: PathBuf,
@@ -47,14 +49,14 @@ pub struct IpxeFiles {
 // === impl Linux ===
 
 impl Linux {
-    /// Printed on a line of its own before the config.
+    /// Printed on its own line before the config.
     pub const BEGIN: &str = "=== config begins";
-    /// Printed on a line of its own after the config.
+    /// Printed on its own line after the config.
     pub const END: &str = "=== config ends";
     /// Printed instead when no config could be fetched.
     pub const FAILED: &str = "=== config could not be fetched";
 
-    /// Finds them in the cache or makes them, which takes about a minute the first time.
+    /// Finds the files in the cache or makes them, which takes about a minute.
     pub fn find() -> Result<Self> {
         let name = format!("linux-{}", initrd::version());
         let folder = Cache::open()?
@@ -75,7 +77,7 @@ impl Ipxe {
     /// Every generation, oldest first.
     pub const ALL: [Self; 3] = [Self::Installed, Self::Trixie, Self::Sid];
 
-    /// Finds its files, in the cache or by fetching them.
+    /// Finds the files of this generation in the cache, or fetches them.
     pub fn files(self) -> Result<IpxeFiles> {
         let suite = match self {
             Self::Installed => {
@@ -103,17 +105,17 @@ impl Ipxe {
 // === impl IpxeFiles ===
 
 impl IpxeFiles {
-    /// For a BIOS machine whose own network boot loads it over TFTP.
+    /// The program for BIOS machines whose own network boot loads it over TFTP.
     pub fn undionly(&self) -> PathBuf {
         self.folder.join("undionly.kpxe")
     }
 
-    /// For a BIOS machine that is started with it as its kernel.
+    /// The program for BIOS machines that QEMU starts like a kernel.
     pub fn lkrn(&self) -> PathBuf {
         self.folder.join("ipxe.lkrn")
     }
 
-    /// For a UEFI machine.
+    /// The program for UEFI machines.
     pub fn efi(&self) -> PathBuf {
         self.folder.join("ipxe.efi")
     }

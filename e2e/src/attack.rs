@@ -1,7 +1,7 @@
-//! Clients that mean harm, in numbers, and machines that boot among them.
+//! Hostile clients in large numbers, and machines that boot among them.
 //!
-//! Both are tasks of one runtime in the test's own process. Addresses are of the loopback network, a hundred different ones, so that ports don't
-//! run out; loops end by count, and waits by [`HANG`].
+//! Both are tasks of one runtime in the test's process. Clients use a hundred different loopback
+//! addresses, so that ports don't run out. Loops are bounded by count and waits by [`HANG`].
 
 mod boot;
 mod crowd;
@@ -16,10 +16,11 @@ use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Longer than anything here takes on a busy computer; what takes longer has no end.
+/// The timeout of every wait: longer than anything here takes on a busy computer.
 pub const HANG: Duration = Duration::from_mins(1);
 
-/// A runtime for all clients of a test, whose process may have as many files open as the system allows.
+/// Starts a runtime for all clients of a test and raises the process's limit of open files to its
+/// maximum.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files")?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("the limit of open files")?;
@@ -30,7 +31,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
         .context("no runtime")
 }
 
-/// Connects from one of a hundred addresses. `window` is the client's receive buffer, where it is to be small.
+/// Connects from one of a hundred addresses. `window` sets the client's receive buffer in bytes.
 async fn connect(to: SocketAddr, client: usize, window: Option<u32>) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if let Some(window) = window {

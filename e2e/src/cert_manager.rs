@@ -1,4 +1,4 @@
-//! cert-manager beside an API server: its own controllers and cainjector, as one process.
+//! Runs cert-manager next to an API server: its controllers and cainjector, in one process.
 
 use crate::assets::Cache;
 use crate::assets::go::{self, Module, Toolchain};
@@ -16,10 +16,10 @@ const MODULE: Module = Module {
     target: ".",
 };
 
-/// Where its definitions are, below its own module.
+/// The path of the CRDs below cert-manager's module.
 const DEFINITIONS: &str = "deploy/crds";
 
-/// A running cert-manager. Dropping it ends it.
+/// A running cert-manager. It is stopped on drop.
 #[derive(Debug)]
 pub struct CertManager {
     log: PathBuf,
@@ -29,8 +29,8 @@ pub struct CertManager {
 // === impl CertManager ===
 
 impl CertManager {
-    /// The folder that holds the program and its definitions: in the cache, built if need be, which takes two minutes of two
-    /// cores the first time.
+    /// Returns the folder with the program and its CRDs, in the cache. Builds them if needed, which
+    /// takes two minutes on two cores.
     pub fn find() -> Result<PathBuf> {
         let name = format!("cert-manager-{}", go::version(&[MODULE], &["main.go"])?);
         Cache::open()?
@@ -38,7 +38,7 @@ impl CertManager {
             .context("could not build cert-manager")
     }
 
-    /// Applies its definitions to a cluster and starts it there.
+    /// Applies cert-manager's CRDs to a cluster and starts it there.
     pub fn start(cluster: &Cluster) -> Result<Self> {
         let folder = Self::find()?;
         let admin = cluster.admin();
@@ -78,7 +78,7 @@ impl CertManager {
         })
     }
 
-    /// What it said so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -87,7 +87,7 @@ impl CertManager {
 // === impl Directory ===
 
 impl Directory {
-    /// Writes what a Secret holds, as the kubelet does for a pod that mounts it.
+    /// Writes a Secret's content to a directory, as the kubelet does for a pod that mounts it.
     pub fn write_secret(&mut self, kubectl: &Kubectl, name: &str) -> Result<()> {
         let secret = kubectl.json(["get", "secret", name])?;
         let data = secret["data"]
@@ -105,7 +105,7 @@ impl Directory {
     }
 }
 
-/// The text that stands as base64 in an object.
+/// Decodes base64 text of an object.
 pub fn decoded(base64: &str) -> Result<String> {
     use base64::Engine as _;
     Ok(String::from_utf8(
@@ -136,7 +136,7 @@ fn build(folder: &Path) -> Result<()> {
             .extension()
             .is_some_and(|extension| extension == "yaml")
         {
-            // Not copied with its permissions: Go keeps its sources read-only.
+            // Permissions are not copied: Go keeps its sources read-only.
             fs::write(crds.join(entry.file_name()), fs::read(entry.path())?)?;
         }
     }

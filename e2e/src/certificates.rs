@@ -1,4 +1,5 @@
-//! A small certificate authority for tests, and directories that look as the kubelet projects a Secret of cert-manager.
+//! A certificate authority for tests, and directories laid out as the kubelet projects a
+//! cert-manager Secret.
 
 mod directory;
 
@@ -12,13 +13,14 @@ use time::{Duration, OffsetDateTime};
 
 pub use directory::Directory;
 
-/// A certificate authority with a key of its own.
+/// A certificate authority with its key.
 #[derive(Debug)]
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// A certificate to be: for one hour before now until one day after it, with an ECDSA key, unless said otherwise.
+/// A builder of a certificate. By default it is valid from one hour ago until one day ahead and has
+/// an ECDSA key.
 #[derive(Debug, Clone)]
 pub struct Leaf {
     name: String,
@@ -42,12 +44,13 @@ pub struct Issued {
 // === impl Authority ===
 
 impl Authority {
-    /// A new one, with an ECDSA key. Two of the same name have nothing else in common.
+    /// Creates an authority with an ECDSA key. Two authorities of the same name have different
+    /// keys.
     pub fn new(name: &str) -> Result<Self> {
         Self::with_key(name, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
     }
 
-    /// A new one whose key is RSA, for clients that know nothing else.
+    /// Creates an authority with an RSA key, for clients that support nothing else.
     pub fn rsa(name: &str) -> Result<Self> {
         Self::with_key(name, KeyPair::generate_for(&PKCS_RSA_SHA256)?)
     }
@@ -70,17 +73,17 @@ impl Authority {
         Ok(Self { issuer })
     }
 
-    /// Its own certificate, in PEM.
+    /// The authority's certificate, in PEM.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// Its own certificate, in DER.
+    /// The authority's certificate, in DER.
     pub fn der(&self) -> &[u8] {
         self.issuer.der()
     }
 
-    /// Makes a key, and a certificate for it.
+    /// Creates a key and issues a certificate for it.
     pub fn issue(&self, leaf: &Leaf) -> Result<Issued> {
         let key = KeyPair::generate_for(if leaf.rsa {
             &PKCS_RSA_SHA256
@@ -102,18 +105,19 @@ impl Authority {
 // === impl Leaf ===
 
 impl Leaf {
-    /// For a server of this DNS name.
+    /// A server certificate for this DNS name.
     pub fn server(dns: &str) -> Self {
         Self::new(dns, vec![ExtendedKeyUsagePurpose::ServerAuth]).dns(dns)
     }
 
-    /// For a client of this name. It is the subject's common name and no DNS name: an API server reads it as a user.
+    /// A client certificate for this name, as the subject's common name: an API server reads it as
+    /// the user.
     pub fn client(name: &str) -> Self {
         Self::new(name, vec![ExtendedKeyUsagePurpose::ClientAuth])
     }
 
-    /// For a peer of this DNS name, which is client and server: what cert-manager issues by default for both ends of a
-    /// mutually authenticated connection.
+    /// A certificate for a peer of this DNS name that is client and server, as cert-manager issues
+    /// by default for both ends of a mutual TLS connection.
     pub fn peer(dns: &str) -> Self {
         Self::new(
             dns,
@@ -139,31 +143,31 @@ impl Leaf {
         }
     }
 
-    /// One more DNS name.
+    /// Adds a DNS name.
     pub fn dns(mut self, dns: &str) -> Self {
         self.dns.push(dns.to_owned());
         self
     }
 
-    /// An IP address.
+    /// Adds an IP address.
     pub fn address(mut self, address: impl Into<IpAddr>) -> Self {
         self.addresses.push(address.into());
         self
     }
 
-    /// The organization, which an API server reads as a group.
+    /// Sets the organization, which an API server reads as a group.
     pub fn group(mut self, group: &str) -> Self {
         self.group = Some(group.to_owned());
         self
     }
 
-    /// With an RSA key of 2,048 bits.
+    /// Uses an RSA key of 2,048 bits.
     pub fn rsa(mut self) -> Self {
         self.rsa = true;
         self
     }
 
-    /// Valid from and until so many seconds from now; negative is in the past.
+    /// Sets the validity, in seconds from now; negative values are in the past.
     pub fn valid(mut self, from: i64, until: i64) -> Self {
         let now = OffsetDateTime::now_utc();
         (self.not_before, self.not_after) = (
@@ -173,12 +177,12 @@ impl Leaf {
         self
     }
 
-    /// It ended an hour ago.
+    /// Lets the validity end an hour ago.
     pub fn expired(self) -> Self {
         self.valid(-7200, -3600)
     }
 
-    /// It begins in an hour.
+    /// Lets the validity begin in an hour.
     pub fn not_yet_valid(self) -> Self {
         self.valid(3600, 7200)
     }
@@ -212,23 +216,23 @@ impl Leaf {
 // === impl Issued ===
 
 impl Issued {
-    /// The certificate, without its issuer's.
+    /// The certificate in PEM, without its issuer's.
     pub fn certificate(&self) -> &str {
         &self.certificate
     }
 
-    /// The key, as PKCS #8.
+    /// The key in PEM, as PKCS #8.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The public half of the key.
+    /// The public key in PEM.
     pub fn public_key(&self) -> &str {
         &self.public_key
     }
 }
 
-/// A key is never shown.
+/// Hides the key.
 impl std::fmt::Debug for Issued {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Issued")

@@ -1,8 +1,9 @@
-//! A Kubernetes of its own, as far as shaper sees one: etcd, kube-apiserver with RBAC, and kubectl.
+//! A minimal Kubernetes: etcd, kube-apiserver with RBAC, and kubectl.
 //!
-//! There are no controllers and no nodes: a namespace is never deleted and an owner's end collects nothing, so each test takes
-//! a namespace of its own ([`Cluster::namespace`]). The definitions of `config/crd` and the roles of `config/rbac` are there
-//! from the start. Ports stay the same over a restart of either program; several clusters at once don't meet.
+//! There are no controllers and no nodes: namespaces are never deleted and garbage is never
+//! collected, so each test uses a namespace of its own ([`Cluster::namespace`]). `config/crd` and
+//! `config/rbac` are applied at the start. Ports stay the same over a restart of either program.
+//! Several clusters can run at once.
 
 mod daemon;
 mod etcd;
@@ -28,20 +29,20 @@ pub use etcd::Backup;
 pub use kubectl::{Answer, Kubectl, Proxy};
 pub use programs::Programs;
 
-/// How many clusters run at the same time on this computer, over all programs; `SHAPER_E2E_CLUSTERS` changes it. Each takes
-/// about 320 MiB.
+/// The number of clusters that may run at the same time on this computer, over all processes;
+/// `SHAPER_E2E_CLUSTERS` overrides it. Each takes about 320 MiB.
 const CLUSTERS: usize = 6;
 
-/// How long a start may take. It is three seconds on an idle machine.
+/// The timeout of a start, which takes three seconds on an idle machine.
 const START: Duration = Duration::from_mins(2);
 
-/// Folders of clusters start so.
+/// The prefix of cluster folders.
 const PREFIX: &str = "shaper-cluster-";
 
-/// The namespace of shaper's own objects, as `config/rbac` has it.
+/// The namespace of shaper's own objects, as in `config/rbac`.
 pub const NAMESPACE: &str = "shaper-system";
 
-/// A running API server and its store. Dropping it ends both and removes all they wrote.
+/// A running API server and its etcd. Both are stopped and their files removed on drop.
 #[derive(Debug)]
 pub struct Cluster {
     api_server: Mutex<Daemon>,
@@ -53,12 +54,12 @@ pub struct Cluster {
     namespaces: AtomicU32,
     users: AtomicU32,
     folder: tempfile::TempDir,
-    // Dropped after the folder, of which they say that it is in use.
+    // Dropped after the folder: the lock marks the folder as in use.
     _in_use: File,
     _slot: Slot,
 }
 
-/// What can be stopped, paused and started again.
+/// A process that can be stopped, paused and started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
     /// kube-apiserver.
@@ -70,15 +71,15 @@ pub enum Part {
 // === impl Cluster ===
 
 impl Cluster {
-    /// Starts one and waits until it knows shaper's kinds and roles. The first time this builds the programs, see
-    /// [`Programs::find`].
+    /// Starts a cluster and waits until it serves shaper's CRDs and roles. The first call on a
+    /// machine builds the programs; see [`Programs::find`].
     pub fn start() -> Result<Self> {
         let cluster = Self::bare()?;
         cluster.install()?;
         Ok(cluster)
     }
 
-    /// Starts one that knows nothing of shaper.
+    /// Starts a cluster without shaper's CRDs and roles.
     pub fn bare() -> Result<Self> {
         let programs = Programs::find()?;
         let clusters = std::env::var("SHAPER_E2E_CLUSTERS")
@@ -95,7 +96,7 @@ impl Cluster {
         in_use.lock().context("could not lock a new folder")?;
         let pki = Pki::new(folder.path())?;
 
-        // Between finding a free port and using it another program may take it.
+        // Another program may take a free port before it is used.
         let mut ports = Ports::free(slot.number(), 0)?;
         let (mut etcd, mut api_server) = daemons(&programs, folder.path(), ports);
         for attempt in 1.. {
@@ -110,7 +111,7 @@ impl Cluster {
             ports = Ports::free(slot.number(), attempt)?;
             for name in ["etcd", "etcd.log", "kube-apiserver.log"] {
                 let path = folder.path().join(name);
-                // Whichever of them there is yet.
+                // Only some of these may exist yet.
                 let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
             }
             (etcd, api_server) = daemons(&programs, folder.path(), ports);
@@ -144,7 +145,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// One for all tests of this program that want nothing of their own but a namespace. It ends with the last of them.
+    /// A cluster shared by all tests of this process that need only a namespace. It stops with the
+    /// last of them.
     pub fn shared() -> Result<Arc<Self>> {
         static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,12 +180,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// kubectl as somebody who may do anything.
+    /// kubectl as a cluster administrator.
     pub fn admin(&self) -> &Kubectl {
         &self.admin
     }
 
-    /// `kubectl ARGS` as somebody who may do anything.
+    /// Runs `kubectl ARGS` as a cluster administrator.
     pub fn kubectl<S: AsRef<std::ffi::OsStr>>(
         &self,
         args: impl IntoIterator<Item = S>,
@@ -191,8 +193,8 @@ impl Cluster {
         self.admin.run(args)
     }
 
-    /// kubectl as the user of this name, with a certificate of their own. They may do what RBAC says, which is nothing at
-    /// first; a service account is the user `system:serviceaccount:NAMESPACE:NAME`.
+    /// kubectl as the user of this name, with a client certificate. RBAC grants a new user nothing.
+    /// A service account is the user `system:serviceaccount:NAMESPACE:NAME`.
     pub fn user(&self, name: &str, group: Option<&str>) -> Result<Kubectl> {
         let number = self.users.fetch_add(1, Ordering::Relaxed);
         let folder = self.folder.path().join(format!("user-{number}"));
@@ -204,7 +206,8 @@ impl Cluster {
         })
     }
 
-    /// kubectl as shaper's controller; its [`Kubectl::kubeconfig`] is what `shaper controller --kubeconfig` takes.
+    /// kubectl as shaper's controller. [`Kubectl::kubeconfig`] is what `shaper controller
+    /// --kubeconfig` takes.
     pub fn controller(&self) -> Result<Kubectl> {
         self.user(
             &format!("system:serviceaccount:{NAMESPACE}:shaper-controller"),
@@ -212,12 +215,12 @@ impl Cluster {
         )
     }
 
-    /// The kubeconfig of a user, for other clients than kubectl.
+    /// Writes the kubeconfig of a user, for clients other than kubectl.
     pub fn kubeconfig_for(&self, name: &str, group: Option<&str>) -> Result<PathBuf> {
         Ok(self.user(name, group)?.kubeconfig)
     }
 
-    /// Makes a new namespace and gives its name.
+    /// Creates a namespace and returns its name.
     pub fn namespace(&self) -> Result<String> {
         let name = format!("test-{}", self.namespaces.fetch_add(1, Ordering::Relaxed));
         self.admin.run(["create", "namespace", &name])?;
@@ -229,19 +232,20 @@ impl Cluster {
         self.ports.server()
     }
 
-    /// What it wrote: logs, certificates, kubeconfigs, the store.
+    /// The folder with logs, certificates, kubeconfigs and the etcd data.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The programs that it runs.
+    /// The programs that this cluster runs.
     pub fn programs(&self) -> &Programs {
         &self.programs
     }
 
-    /// What a shell needs to use it, name and value; the value of `PATH` is to be put before what is there.
+    /// The environment that a shell needs to use this cluster, as names and values. Prepend the
+    /// value of `PATH` to the existing one.
     pub fn environment(&self) -> [(&'static str, &Path); 3] {
-        // The ports of a later cluster may be these again, so what kubectl remembers of them must not be what it finds.
+        // A later cluster may get these ports, so kubectl's discovery cache must not be shared.
         [
             ("KUBECONFIG", self.admin.kubeconfig()),
             ("KUBECACHEDIR", &self.admin.cache),
@@ -249,49 +253,49 @@ impl Cluster {
         ]
     }
 
-    /// Asks a part to end, and waits until it has.
+    /// Asks a process to end (SIGTERM) and waits until it has.
     pub fn stop(&self, part: Part) {
         self.part(part).stop();
     }
 
-    /// Ends a part at once (SIGKILL).
+    /// Kills a process (SIGKILL).
     pub fn kill(&self, part: Part) {
         self.part(part).kill();
     }
 
-    /// Starts a part that was stopped or killed, where it was and on what it wrote. It does not wait: see
-    /// [`Cluster::wait_until_ready`].
+    /// Starts a process that was stopped or killed, with its previous port and data. Does not wait;
+    /// see [`Cluster::wait_until_ready`].
     pub fn run(&self, part: Part) -> Result<()> {
         self.part(part).start()
     }
 
-    /// Stops the part, starts it again, and waits until the API server answers.
+    /// Stops a process, starts it again, and waits until the API server answers.
     pub fn restart(&self, part: Part) -> Result<()> {
         self.stop(part);
         self.run(part)?;
         self.wait_until_ready(START)
     }
 
-    /// Makes a part stand still (SIGSTOP): its connections stay open and nothing comes through them.
+    /// Pauses a process (SIGSTOP): its connections stay open and silent.
     pub fn pause(&self, part: Part) -> Result<()> {
         self.part(part).signal("STOP")
     }
 
-    /// Lets a part that stands still go on (SIGCONT).
+    /// Resumes a paused process (SIGCONT).
     pub fn resume(&self, part: Part) -> Result<()> {
         self.part(part).signal("CONT")
     }
 
-    /// The process id of a part that runs.
+    /// The process id of a running process.
     pub fn pid(&self, part: Part) -> Option<u32> {
         self.part(part).id()
     }
 
-    /// Waits until the API server says that it is ready.
+    /// Waits until the API server's `/readyz` succeeds.
     pub fn wait_until_ready(&self, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
         loop {
-            // It makes this namespace itself, after it says that it is ready.
+            // The API server creates this namespace after it reports ready.
             let answer = self
                 .admin
                 .answer(["get", "--raw", "/readyz", "--request-timeout=5s"], "")?;
@@ -348,7 +352,7 @@ fn daemons(programs: &Programs, folder: &Path, ports: Ports) -> (Daemon, Daemon)
     (etcd, api_server)
 }
 
-/// Starts both and waits until each has either its port or its end.
+/// Starts both programs and waits until each listens or has ended.
 fn start(etcd: &mut Daemon, api_server: &mut Daemon, ports: Ports) -> Result<()> {
     etcd.start()?;
     let deadline = Instant::now() + START;
@@ -373,7 +377,7 @@ fn start(etcd: &mut Daemon, api_server: &mut Daemon, ports: Ports) -> Result<()>
     Ok(())
 }
 
-/// Removes the folders of programs that were killed.
+/// Removes the folders of clusters whose process was killed.
 fn remove_leftovers() {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
         return;
@@ -382,11 +386,11 @@ fn remove_leftovers() {
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX))
     {
-        // Only the owner of a folder holds its lock, and only while it lives.
+        // The owner of a folder holds its lock for as long as it lives.
         let is_leftover =
             File::open(entry.path().join("in-use")).is_ok_and(|file| file.try_lock().is_ok());
         if is_leftover {
-            // Another run may be removing it as well.
+            // Another test run may be removing it too.
             let _ = fs::remove_dir_all(entry.path());
         }
     }

@@ -1,4 +1,4 @@
-//! DHCP servers as the documentation sets them up, and a machine that asks them.
+//! DHCP servers configured as the documentation says, and a client that asks them.
 
 use crate::assets::{Package, ensure_packages};
 use crate::network::Network;
@@ -13,14 +13,14 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// A DHCP server that is running.
+/// A running DHCP server.
 #[derive(Debug)]
 pub struct DhcpServer {
     process: Process,
     folder: tempfile::TempDir,
 }
 
-/// Which server, by the name that its text has in the documentation.
+/// A DHCP server, by the heading of its configuration in the documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// dnsmasq.
@@ -31,27 +31,27 @@ pub enum Kind {
     Dhcpd,
 }
 
-/// A machine that asks for an address, on a network card of its own.
+/// A DHCP client with its own network card.
 #[derive(Debug)]
 pub struct DhcpClient {
     netns: String,
 }
 
-/// Who asks.
+/// The client's options.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Asks {
-    /// Option 93.
+    /// Option 93, the client's architecture.
     pub arch: u16,
-    /// Whether it has the user class iPXE (option 77).
+    /// Whether the client sends the user class `iPXE` (option 77).
     pub user_class: bool,
-    /// Whether it tells iPXE's features (option 175).
+    /// Whether the client sends iPXE's feature list (option 175).
     pub features: bool,
 }
 
-/// What it was offered.
+/// An offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Its address.
+    /// The offered address.
     pub address: Ipv4Addr,
     /// The TFTP server.
     pub next_server: Ipv4Addr,
@@ -59,7 +59,7 @@ pub struct Offer {
     pub file: String,
 }
 
-/// The text in the documentation for a server.
+/// Reads a server's configuration from the documentation.
 pub fn documented(kind: Kind) -> Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/dhcp.md");
     let text =
@@ -90,7 +90,8 @@ impl Kind {
         }
     }
 
-    /// The configuration as the server reads it. Only what concerns this computer is changed: the card, and where state is kept.
+    /// Adapts the documented configuration to this computer: only the network card and the paths of
+    /// state change.
     fn configuration(self, folder: &Path) -> Result<String> {
         let text = documented(self)?.replace("eth0", "br0");
         if self != Self::Kea {
@@ -108,7 +109,7 @@ impl Kind {
 // === impl DhcpServer ===
 
 impl DhcpServer {
-    /// Starts the server as documented.
+    /// Starts the server with the documented configuration.
     pub fn start(kind: Kind, network: &Network) -> Result<Self> {
         ensure_packages(&[kind.package()])?;
         let folder = tempfile::tempdir().context("could not make a temporary folder")?;
@@ -174,7 +175,7 @@ impl DhcpServer {
         Ok(Self { process, folder })
     }
 
-    /// What it said.
+    /// The server's log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -183,7 +184,7 @@ impl DhcpServer {
 // === impl DhcpClient ===
 
 impl DhcpClient {
-    /// Connects a machine to the network.
+    /// Connects a client to the network.
     pub fn on(network: &Network) -> Result<Self> {
         let (server, netns) = (network.netns(), format!("{}-m", network.netns()));
         process::output("ip", ["netns", "add", &netns])

@@ -115,7 +115,7 @@ impl Crowd {
         self.counts.shed.load(Ordering::Relaxed)
     }
 
-    /// Waits until it is as wanted.
+    /// Waits until a condition holds.
     pub fn wait(&self, what: &str, wanted: impl Fn(&Self) -> bool) -> Result<()> {
         let deadline = Instant::now() + HANG;
         while !wanted(self) {
@@ -129,7 +129,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Closes all connections, and waits until they are.
+    /// Closes all connections and waits until they are closed.
     pub fn go(mut self, runtime: &Runtime) {
         runtime.block_on(self.tasks.shutdown());
     }
@@ -150,7 +150,7 @@ async fn live(mut stream: TcpStream, habit: Habit) -> std::io::Result<End> {
         }
         Habit::Ask(request) => {
             stream.write_all(request.as_bytes()).await?;
-            // The first bytes tell what came of it.
+            // The first bytes of the answer tell the outcome.
             let mut head = [0; 12];
             stream.read_exact(&mut head).await?;
             if head.ends_with(b"503") {

@@ -1,4 +1,4 @@
-//! A directory of certificate files, as a kubelet keeps it.
+//! A directory of certificate files, as the kubelet writes it.
 
 use super::{Authority, Issued};
 use anyhow::{Context, Result};
@@ -19,7 +19,7 @@ pub struct Directory {
 // === impl Directory ===
 
 impl Directory {
-    /// A temporary directory that holds a certificate and the CA by which peers are checked.
+    /// Creates a temporary directory with a certificate and the CA that verifies peers.
     pub fn of(issued: &Issued, ca: &Authority) -> Result<Self> {
         let temporary = tempfile::tempdir().context("could not make a temporary folder")?;
         let mut directory = Self {
@@ -31,7 +31,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// The directory `path`, made if need be. It stays when this value goes.
+    /// Uses the directory `path`, creating it if needed. It is kept on drop.
     pub fn at(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("could not make {}", path.display()))?;
         Ok(Self {
@@ -41,7 +41,7 @@ impl Directory {
         })
     }
 
-    /// Where it is.
+    /// The directory's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -55,7 +55,7 @@ impl Directory {
         ])
     }
 
-    /// Replaces the files by these, whatever they hold; a name that is left out is gone.
+    /// Replaces all files by these, whatever they contain; names that are left out are removed.
     pub fn write_files(&mut self, files: &[(&str, &str)]) -> Result<()> {
         self.generation += 1;
         let name = format!("..2026_01_01_00_00_00.{:010}", self.generation);

@@ -1,4 +1,4 @@
-//! A program that can be stopped and started again as it was.
+//! A program that can be stopped and started again with the same arguments.
 
 use crate::process::Process;
 use anyhow::{Context, Result, bail};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-/// How long a program may take to end when it is asked to, before it is killed.
+/// How long a program may take to end before it is killed.
 const STOP: Duration = Duration::from_secs(30);
 
 /// etcd or kube-apiserver.
@@ -25,7 +25,7 @@ pub(super) struct Daemon {
 // === impl Daemon ===
 
 impl Daemon {
-    /// One that does not run yet. What it says is appended to `NAME.log` in `folder`.
+    /// Describes a program without starting it. Its output is appended to `NAME.log` in `folder`.
     pub(super) fn new(
         name: &'static str,
         program: PathBuf,
@@ -57,7 +57,8 @@ impl Daemon {
             self.program.as_os_str(),
             None,
             |command| {
-                // A group of its own: Ctrl-C in a terminal is for the program that owns this one, which then ends it in order.
+                // A process group of its own: Ctrl-C in a terminal reaches only the owner, which
+                // then stops it in order.
                 command
                     .args(&self.args)
                     .stdin(Stdio::null())
@@ -69,10 +70,10 @@ impl Daemon {
         Ok(())
     }
 
-    /// Asks it to end and waits until it has; it is killed if it takes too long.
+    /// Asks the program to end and waits until it has; kills it after [`STOP`].
     pub(super) fn stop(&mut self) {
         if let Some(process) = &mut self.process {
-            // A paused program can't hear; and one that doesn't end is killed when it is dropped.
+            // A paused program can't react to SIGTERM. One that doesn't end is killed on drop.
             let _ = process.signal("CONT");
             let _ = process.terminate(STOP);
         }
@@ -90,7 +91,7 @@ impl Daemon {
         }
     }
 
-    /// Whether it has been started and has not ended.
+    /// Whether the program was started and has not ended.
     pub(super) fn is_running(&mut self) -> Result<bool> {
         Ok(match &mut self.process {
             Some(process) => process.ended()?.is_none(),
@@ -102,14 +103,14 @@ impl Daemon {
         self.process.as_ref().map(Process::id)
     }
 
-    /// The last lines that it said.
+    /// The last lines of the program's output.
     pub(super) fn tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
-    /// Whether it ended because somebody else had its port.
+    /// Whether the program ended because its port was taken.
     pub(super) fn missed_its_port(&self) -> bool {
         self.tail().contains("address already in use")
     }

@@ -1,4 +1,4 @@
-//! The store: how it is started, its history, and its copies.
+//! etcd: arguments, revisions and backups.
 
 use super::ports::Ports;
 use super::{Cluster, Part, START};
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
-/// The data of etcd at one time.
+/// A copy of etcd's data.
 #[derive(Debug)]
 pub struct Backup {
     folder: tempfile::TempDir,
 }
 
-/// The arguments of etcd.
+/// The command line of etcd.
 pub(super) fn arguments(folder: &Path, ports: Ports) -> Vec<String> {
     let peer = format!("http://127.0.0.1:{}", ports.peer);
     vec![
@@ -24,7 +24,7 @@ pub(super) fn arguments(folder: &Path, ports: Ports) -> Vec<String> {
         format!("--listen-peer-urls={peer}"),
         format!("--initial-advertise-peer-urls={peer}"),
         format!("--initial-cluster=default={peer}"),
-        // A test's store need not survive a power cut.
+        // The data need not survive a power cut.
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
         "--quota-backend-bytes=8589934592".to_owned(),
@@ -34,7 +34,7 @@ pub(super) fn arguments(folder: &Path, ports: Ports) -> Vec<String> {
 // === impl Cluster ===
 
 impl Cluster {
-    /// The newest revision of the store, which is the `resourceVersion` of what was written last.
+    /// The newest revision, which is the `resourceVersion` of the last write.
     pub fn revision(&self) -> Result<u64> {
         let answer = self.ask_etcd(
             "/v3/kv/range",
@@ -46,8 +46,9 @@ impl Cluster {
         revision.with_context(|| format!("etcd names no revision: {answer}"))
     }
 
-    /// Forgets all history up to now. A client that goes on from an older revision is told 410, but not while the API server
-    /// still has that revision in its own memory: [`Cluster::restart`] it for that.
+    /// Compacts the whole history. A client that continues from an older revision is answered 410,
+    /// unless the API server still has that revision in its watch cache; call [`Cluster::restart`]
+    /// to clear it.
     pub fn compact(&self) -> Result<u64> {
         let revision = self.revision()?;
         self.ask_etcd(
@@ -57,7 +58,7 @@ impl Cluster {
         Ok(revision)
     }
 
-    /// Copies the store. etcd is down meanwhile.
+    /// Copies the data. etcd is down meanwhile.
     pub fn back_up(&self) -> Result<Backup> {
         let folder = tempfile::tempdir().context("could not make a temporary folder")?;
         self.stop(Part::Etcd);
@@ -67,8 +68,8 @@ impl Cluster {
         Ok(Backup { folder })
     }
 
-    /// Puts an older store in place of the present one, as after a disaster: revisions go back, and what came after the copy is
-    /// gone. Both programs are started anew.
+    /// Replaces the data by an older copy, as in a disaster recovery: revisions go back and later
+    /// writes are lost. Both programs are restarted.
     pub fn restore(&self, backup: &Backup) -> Result<()> {
         self.stop(Part::ApiServer);
         self.stop(Part::Etcd);

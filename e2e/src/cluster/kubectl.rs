@@ -1,4 +1,4 @@
-//! kubectl, as one user.
+//! kubectl as one user.
 
 use crate::http::{self, Response};
 use crate::process::Process;
@@ -9,7 +9,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// kubectl with a kubeconfig, and so an identity, of its own. No kubeconfig of the developer's is ever read.
+/// kubectl with its own kubeconfig, and so its own identity. The developer's kubeconfig is never
+/// read.
 #[derive(Debug, Clone)]
 pub struct Kubectl {
     pub(super) program: PathBuf,
@@ -18,21 +19,22 @@ pub struct Kubectl {
     pub(super) namespace: Option<String>,
 }
 
-/// `kubectl proxy`: plain HTTP on the loopback address becomes requests of this user.
+/// A running `kubectl proxy`, which turns plain HTTP on the loopback address into requests of this
+/// user.
 #[derive(Debug)]
 pub struct Proxy {
     address: String,
     _process: Process,
 }
 
-/// What kubectl said.
+/// The result of a kubectl call.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// Whether it ended with 0.
+    /// Whether the exit code was 0.
     pub success: bool,
-    /// Its output.
+    /// The standard output.
     pub stdout: String,
-    /// Its complaints.
+    /// The standard error.
     pub stderr: String,
 }
 
@@ -50,7 +52,7 @@ fn without_rules(value: &mut Value) {
 // === impl Kubectl ===
 
 impl Kubectl {
-    /// The same user, in another namespace than `default` where the arguments name none.
+    /// The same user with another default namespace.
     pub fn in_namespace(&self, namespace: &str) -> Self {
         Self {
             namespace: Some(namespace.to_owned()),
@@ -58,17 +60,17 @@ impl Kubectl {
         }
     }
 
-    /// The file that makes this user, for other clients.
+    /// The path of the kubeconfig, for other clients.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// Runs `kubectl ARGS` and gives its output; an error holds its complaints.
+    /// Runs `kubectl ARGS` and returns its output; an error contains its standard error.
     pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
         self.answer(args, "")?.into_result()
     }
 
-    /// Runs `kubectl ARGS -o json` and gives what it read.
+    /// Runs `kubectl ARGS -o json` and returns the parsed output.
     pub fn json<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Value> {
         let args = args
             .into_iter()
@@ -77,12 +79,13 @@ impl Kubectl {
         serde_json::from_str(&self.run(args)?).context("kubectl printed no JSON")
     }
 
-    /// `kubectl apply`, and what it complained of if it was refused.
+    /// Runs `kubectl apply`; an error contains its standard error.
     pub fn apply(&self, yaml: &str) -> Result<String> {
         self.answer(["apply", "-f", "-"], yaml)?.into_result()
     }
 
-    /// `kubectl apply --server-side`, which is not limited by the size of an annotation. `manager` owns the fields.
+    /// Runs `kubectl apply --server-side`, which no annotation limits in size. `manager` owns the
+    /// fields.
     pub fn apply_server_side(&self, manager: &str, yaml: &str) -> Result<String> {
         self.answer(
             [
@@ -98,7 +101,7 @@ impl Kubectl {
         .into_result()
     }
 
-    /// `kubectl apply`, which must be refused; what it complained of.
+    /// Runs `kubectl apply`, which must fail, and returns its standard error.
     pub fn refused(&self, yaml: &str) -> Result<String> {
         let answer = self.answer(["apply", "-f", "-"], yaml)?;
         if answer.success {
@@ -107,7 +110,8 @@ impl Kubectl {
         Ok(answer.stderr)
     }
 
-    /// Takes the CEL rules out of a definition, `assignments` or `profiles`: it is then like one of an older shaper.
+    /// Removes the CEL rules from a CRD (`assignments` or `profiles`), as an older shaper would
+    /// have installed it.
     pub fn take_rules_out(&self, kind: &str) -> Result<()> {
         let mut definition = self.json(["get", &format!("crd/{kind}.shaper.amahdha.com")])?;
         without_rules(&mut definition);
@@ -130,7 +134,7 @@ impl Kubectl {
         }
     }
 
-    /// Runs `kubectl ARGS` with text on its standard input, however it ends.
+    /// Runs `kubectl ARGS` with text on its standard input and returns the result, failed or not.
     pub fn answer<S: AsRef<OsStr>>(
         &self,
         args: impl IntoIterator<Item = S>,
@@ -146,12 +150,13 @@ impl Kubectl {
             .with_context(|| format!("could not run {}", self.program.display()))?;
         let mut input = child.stdin.take().context("its standard input is piped")?;
         let text = stdin.to_owned();
-        // kubectl reads all before it says anything, or doesn't read at all; either way nobody may wait for the other.
+        // kubectl may read all input before it writes, or none of it; a thread avoids a deadlock
+        // either way.
         let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
         let out = child
             .wait_with_output()
             .context("could not read what kubectl says")?;
-        // A broken pipe: it did not want to read.
+        // A broken pipe means that kubectl did not read its input.
         let _ = writer.join();
         Ok(Answer {
             success: out.status.success(),
@@ -160,11 +165,12 @@ impl Kubectl {
         })
     }
 
-    /// Starts `kubectl proxy`, for requests that kubectl wraps in others: its `patch` reads the object first.
+    /// Starts `kubectl proxy`, for requests that kubectl itself can't send: its `patch` reads the
+    /// object first.
     pub fn proxy(&self) -> Result<Proxy> {
         let mut process =
             Process::start("kubectl proxy", self.program.as_os_str(), None, |command| {
-                // Only the default filter refuses anything.
+                // The default filter would reject some methods.
                 command.args(["proxy", "--port=0", "--reject-methods=^$"]);
                 command
                     .env("KUBECONFIG", &self.kubeconfig)
@@ -190,7 +196,7 @@ impl Kubectl {
         })
     }
 
-    /// kubectl as this user, for those who want its pipes.
+    /// The command for kubectl as this user, for callers that need its pipes.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command
@@ -226,7 +232,7 @@ impl Proxy {
 // === impl Answer ===
 
 impl Answer {
-    /// The output, or the complaints as an error.
+    /// Returns the output, or the standard error as an error.
     pub fn into_result(self) -> Result<String> {
         if !self.success {
             bail!("kubectl: {}", self.stderr.trim());

@@ -1,4 +1,4 @@
-//! Who the API server is, whom it believes, and how it is started.
+//! The API server's certificates, users and arguments.
 
 use super::ports::Ports;
 use crate::certificates::{Authority, Leaf};
@@ -8,13 +8,13 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-/// The authority that the API server and its users share.
+/// The authority that issues the certificates of the API server and its users.
 #[derive(Debug)]
 pub(super) struct Pki {
     authority: Authority,
 }
 
-/// The arguments of kube-apiserver.
+/// The command line of kube-apiserver.
 pub(super) fn arguments(folder: &Path, ports: Ports) -> Vec<String> {
     let file = |name: &str| folder.join(name).display().to_string();
     vec![
@@ -22,7 +22,8 @@ pub(super) fn arguments(folder: &Path, ports: Ports) -> Vec<String> {
         format!("--secure-port={}", ports.api_server),
         "--bind-address=127.0.0.1".to_owned(),
         "--advertise-address=127.0.0.1".to_owned(),
-        // The default looks for a network address of this computer, of which a network namespace has none.
+        // The default looks for a network address of this computer, and a network namespace has
+        // none.
         "--endpoint-reconciler-type=none".to_owned(),
         format!("--tls-cert-file={}", file("server.crt")),
         format!("--tls-private-key-file={}", file("server.key")),
@@ -36,7 +37,8 @@ pub(super) fn arguments(folder: &Path, ports: Ports) -> Vec<String> {
         ),
         "--service-cluster-ip-range=10.96.0.0/24".to_owned(),
         "--authorization-mode=RBAC".to_owned(),
-        // Nobody here gives each namespace its default account, which this would wait for.
+        // This plugin waits for each namespace's default service account, which nothing creates
+        // here.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
     ]
 }
@@ -44,7 +46,7 @@ pub(super) fn arguments(folder: &Path, ports: Ports) -> Vec<String> {
 // === impl Pki ===
 
 impl Pki {
-    /// Makes it, and writes the files that kube-apiserver reads.
+    /// Creates the authority and writes the files that kube-apiserver reads.
     pub(super) fn new(folder: &Path) -> Result<Self> {
         let authority = Authority::new("a cluster for tests")?;
         let server = authority.issue(
@@ -66,7 +68,7 @@ impl Pki {
         Ok(Self { authority })
     }
 
-    /// Writes a kubeconfig for a user into a folder, with all that it needs inside.
+    /// Writes a self-contained kubeconfig for a user.
     pub(super) fn kubeconfig(
         &self,
         folder: &Path,

@@ -1,15 +1,15 @@
-//! Ports that nobody else has.
+//! Ports that no other program uses.
 
 use anyhow::{Context, Result};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-/// Below what systems give to outgoing connections and to those who ask for any port.
+/// The first port: below the ranges that systems use for outgoing connections and port 0.
 const FIRST: u16 = 20_000;
-/// How many each place on this computer has to choose from.
+/// The number of ports that each slot may choose from.
 const EACH: u16 = 60;
 
-/// Where the programs of a cluster listen, on the loopback address.
+/// The loopback ports of a cluster's programs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ports {
     etcd: u16,
@@ -20,8 +20,8 @@ pub(super) struct Ports {
 // === impl Ports ===
 
 impl Ports {
-    /// Ports that nobody listens on. A place (a number that no other cluster has now) has its own to choose from; `attempt`
-    /// makes the choice another one.
+    /// Returns free ports. Each slot (a number that no other running cluster has) chooses from its
+    /// own range; `attempt` changes the choice.
     pub(super) fn free(place: usize, attempt: u16) -> Result<Self> {
         let first = FIRST + u16::try_from(place % 150).unwrap_or_default() * EACH;
         let mut free = (first + (attempt * 3) % EACH..first + EACH)

@@ -29,8 +29,8 @@ pub struct Programs {
 // === impl Programs ===
 
 impl Programs {
-    /// Those in `KUBEBUILDER_ASSETS` if it has all three. Otherwise those in the cache, built if need be: six minutes on two
-    /// cores and 3 GB in Go's own cache the first time.
+    /// Returns the programs in `KUBEBUILDER_ASSETS` if it has all three, otherwise those in the
+    /// cache. Builds them if needed: six minutes on two cores and 3 GB in Go's own cache.
     pub fn find() -> Result<Self> {
         if let Some(folder) =
             std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty())
@@ -51,7 +51,7 @@ impl Programs {
         Ok(Self { folder })
     }
 
-    /// Where they are, for `PATH`.
+    /// The folder to add to `PATH`.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -82,7 +82,8 @@ fn build(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What makes `kubectl version` say the version that is pinned, as the project's own builds do.
+/// The linker flags that stamp the pinned version into `kubectl version`, as the official builds
+/// do.
 fn stamps() -> Result<String> {
     let text = KUBERNETES.read("go.mod")?;
     let words = text

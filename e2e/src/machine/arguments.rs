@@ -1,4 +1,4 @@
-//! What QEMU is told.
+//! QEMU's command line.
 
 use super::{Builder, Firmware, Link, OVMF};
 use crate::assets::Ipxe;
@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-/// QEMU's command line.
+/// The arguments of QEMU.
 #[derive(Debug, Default)]
 struct Arguments(Vec<OsString>);
 
@@ -49,7 +49,8 @@ pub(super) fn of(machine: &Builder, folder: &Path) -> Result<Vec<OsString>> {
     let has_rom = args.boot_from(machine, folder)?;
     for (number, card) in machine.cards.iter().enumerate() {
         args.add("-netdev", netdev(&card.link, number)?);
-        // The card's ROM is the installed iPXE. Without it, a UEFI firmware boots by its own network stack.
+        // The card's ROM is the installed iPXE. Without it, UEFI firmware boots by its own network
+        // stack.
         let rom = if has_rom && number == 0 {
             ""
         } else {
@@ -72,7 +73,7 @@ impl Arguments {
         self.0.extend([key.into(), value.into()]);
     }
 
-    /// Says where the machine gets its iPXE from. Whether that is the first card's ROM is the answer.
+    /// Adds the arguments that provide iPXE. Returns whether it comes from the first card's ROM.
     fn boot_from(&mut self, machine: &Builder, folder: &Path) -> Result<bool> {
         let is_on_tap = matches!(machine.cards[0].link, Link::Tap { .. });
         match (machine.firmware, machine.ipxe) {
@@ -136,7 +137,7 @@ fn netdev(link: &Link, number: usize) -> Result<String> {
 fn signature_list(certificate: &[u8]) -> Vec<u8> {
     const HEAD: usize = 28;
     const OWNER: [u8; 16] = [0; 16];
-    // a5c059a1-94e4-4aa7-87b5-ab155c2bf072, the first three fields little-endian.
+    // The GUID a5c059a1-94e4-4aa7-87b5-ab155c2bf072; its first three fields are little-endian.
     let mut list = vec![
         0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0,
         0x72,
@@ -150,7 +151,7 @@ fn signature_list(certificate: &[u8]) -> Vec<u8> {
     list
 }
 
-/// QEMU splits its options at commas; two of them stand for one.
+/// Escapes a value: QEMU splits options at commas, and two commas are one literal comma.
 fn escape(value: &str) -> String {
     value.replace(',', ",,")
 }

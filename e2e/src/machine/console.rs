@@ -1,4 +1,4 @@
-//! A machine's serial console, as text.
+//! The text of a machine's serial console.
 
 use anyhow::{Context, Result};
 use std::io::Read;
@@ -6,18 +6,18 @@ use std::process::Child;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Everything that the machine has printed, line by line, without colours and cursor movements.
+/// Everything that the machine has printed, by line, without colours and cursor movements.
 #[derive(Debug, Clone)]
 pub struct Console {
     shared: Arc<Shared>,
 }
 
-/// One line, and when it was complete.
+/// A complete line and when it was completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Since power-on.
+    /// The time since power-on.
     pub at: Duration,
-    /// Without its end.
+    /// The text without its line end.
     pub text: String,
 }
 
@@ -31,15 +31,16 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Screen {
     lines: Vec<Line>,
-    /// The line that is being written.
+    /// The unfinished line.
     current: String,
-    /// All text without line ends: a BIOS console breaks long lines at the screen's edge, in the middle of words.
+    /// All text without line ends: a BIOS console wraps long lines at the screen's edge, within
+    /// words.
     unbroken: String,
     escape: Escape,
     open: usize,
 }
 
-/// Where in an escape sequence the last byte was.
+/// The state of the escape sequence parser.
 #[derive(Debug, Default, Clone, Copy)]
 enum Escape {
     #[default]
@@ -63,14 +64,14 @@ impl Console {
             }),
             changed: Condvar::new(),
         });
-        // QEMU's own complaints are part of the story.
+        // QEMU's own error messages belong to the console too.
         Self::read(&shared, stdout);
         Self::read(&shared, stderr);
         Ok(Self { shared })
     }
 
-    /// Waits until `text` has been printed, and gives when that was seen; nothing if the time is over or the machine
-    /// is off. The text may have been broken by the screen's edge.
+    /// Waits until `text` has been printed and returns the time; `None` on a timeout or when the
+    /// machine is off. Line wrapping is ignored.
     pub fn wait_for(&self, text: &str, timeout: Duration) -> Option<Duration> {
         let deadline = Instant::now() + timeout;
         let mut screen = self.shared.screen();
@@ -91,7 +92,8 @@ impl Console {
         }
     }
 
-    /// The complete lines from number `from` on, once there is one, and whether the machine is still on.
+    /// Returns the complete lines from number `from` on, once there is one, and whether the machine
+    /// is still on.
     pub fn lines_from(&self, from: usize, timeout: Duration) -> (Vec<Line>, bool) {
         let screen = self.shared.screen();
         let (screen, _) = self
@@ -117,7 +119,7 @@ impl Console {
             .join("\n")
     }
 
-    /// How often `text` has been printed.
+    /// The number of times that `text` has been printed.
     pub fn count(&self, text: &str) -> usize {
         self.shared.screen().unbroken.matches(text).count()
     }
@@ -135,7 +137,7 @@ impl Console {
         )
     }
 
-    /// The last `count` lines, for an error message.
+    /// The last `count` lines, for error messages.
     pub fn tail(&self, count: usize) -> String {
         let text = self.text();
         let lines: Vec<&str> = text
@@ -191,7 +193,8 @@ impl Screen {
                 (Escape::Started, _) | (Escape::Sequence, b'@'..=b'~') => {
                     self.escape = Escape::None
                 }
-                // Bells and carriage returns; text beyond ASCII isn't needed by any test.
+                // Bells and carriage returns are dropped, and so is text beyond ASCII, which no
+                // test needs.
                 (Escape::None | Escape::Sequence, _) => {}
             }
         }

@@ -1,14 +1,14 @@
-//! A client of RFC 1350, 2347 to 2349 and 7440, and one that sends whatever it is told.
+//! A TFTP client (RFC 1350, 2347 to 2349, 7440), and one that sends arbitrary datagrams.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-/// Options by name, as they stand in packets.
+/// Options by name, as in packets.
 pub type Options = BTreeMap<String, String>;
 
-/// One transfer to be.
+/// A transfer to perform.
 #[derive(Debug, Clone)]
 pub struct Client {
     server: SocketAddr,
@@ -16,18 +16,18 @@ pub struct Client {
     patience: Duration,
 }
 
-/// What came of it.
+/// The result of a transfer.
 #[derive(Debug, Clone)]
 pub struct Fetched {
-    /// The file.
+    /// The file's content.
     pub bytes: Vec<u8>,
-    /// What the server granted.
+    /// The options that the server granted.
     pub options: Options,
-    /// Where the answers came from.
+    /// The address that the answers came from.
     pub from: SocketAddr,
 }
 
-/// A transfer under way.
+/// A running transfer.
 struct Transfer {
     socket: UdpSocket,
     patience: Duration,
@@ -36,7 +36,7 @@ struct Transfer {
     to: SocketAddr,
 }
 
-/// Sends one datagram from a socket of its own, and gives the first answer, if there is one soon.
+/// Sends one datagram from a new socket and returns the first answer within a short time.
 pub fn ask(server: SocketAddr, datagram: &[u8]) -> Result<Option<Vec<u8>>> {
     let socket = socket_for(server)?;
     socket.set_read_timeout(Some(Duration::from_millis(300)))?;
@@ -65,7 +65,7 @@ fn socket_for(server: SocketAddr) -> Result<UdpSocket> {
     UdpSocket::bind((any, 0)).context("no free UDP port")
 }
 
-/// The name and options of a request, as a packet.
+/// Encodes a read request.
 pub(crate) fn request(file: &str, options: &Options) -> Vec<u8> {
     let mut packet = format!("\0\x01{file}\0octet\0").into_bytes();
     for (name, value) in options {
@@ -77,7 +77,7 @@ pub(crate) fn request(file: &str, options: &Options) -> Vec<u8> {
 // === impl Client ===
 
 impl Client {
-    /// Asks this server, without options.
+    /// Describes a transfer from this server without options.
     pub fn of(server: SocketAddr) -> Self {
         Self {
             server,
@@ -86,7 +86,7 @@ impl Client {
         }
     }
 
-    /// Asks with an option.
+    /// Requests an option.
     pub fn option(mut self, name: &str, value: impl ToString) -> Self {
         self.options.insert(name.to_owned(), value.to_string());
         self
@@ -97,7 +97,7 @@ impl Client {
         self.fetch_slowly(file, |_| ())
     }
 
-    /// Fetches a file, and does something before each acknowledgement.
+    /// Fetches a file and calls `before` before each acknowledgement.
     pub fn fetch_slowly(&self, file: &str, mut before: impl FnMut(usize)) -> Result<Fetched> {
         let socket = socket_for(self.server)?;
         let mut transfer = Transfer {
@@ -129,7 +129,8 @@ impl Client {
                 &[0, 3, high, low] => {
                     let number = u16::from_be_bytes([high, low]);
                     if number != block.wrapping_add(1) {
-                        // Of what was lost or came twice, what is here already is said again, once in a window.
+                        // Acknowledge a duplicate, or what follows a lost packet, again, once in a
+                        // window.
                         if pending > 0 || windowsize == 1 {
                             pending = 0;
                             transfer.acknowledge(block)?;
@@ -186,7 +187,7 @@ impl Transfer {
         self.send_last()
     }
 
-    /// The next packet of the server's; if none comes, what was sent last is sent again.
+    /// Returns the server's next packet; without one, repeats the last packet sent.
     fn receive(&mut self) -> Result<Vec<u8>> {
         let mut buffer = vec![0; 65_536];
         self.socket.set_read_timeout(Some(self.patience))?;

@@ -1,4 +1,4 @@
-//! A network that loses, copies and reorders datagrams, as a proxy between clients and a server.
+//! A UDP proxy that loses, duplicates and reorders datagrams between clients and a server.
 
 use anyhow::{Context, Result};
 use std::collections::HashMap;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Of a hundred datagrams, how many suffer what.
+/// The percentage of datagrams for each fault.
 #[derive(Debug, Clone, Copy)]
 pub struct Faults {
-    /// Never arrive.
+    /// Dropped.
     pub lost: u64,
     /// Arrive twice.
     pub copied: u64,
@@ -18,7 +18,7 @@ pub struct Faults {
     pub overtaken: u64,
 }
 
-/// A proxy that ends with this value.
+/// A running proxy. It stops on drop.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -26,7 +26,7 @@ pub struct Proxy {
     counts: Arc<[AtomicU64; 3]>,
 }
 
-/// One way through the proxy.
+/// One direction of the proxy.
 struct Way {
     faults: Faults,
     random: u64,
@@ -37,7 +37,7 @@ struct Way {
 // === impl Proxy ===
 
 impl Proxy {
-    /// Between this server and whoever asks the proxy. The same seed draws the same faults.
+    /// Starts a proxy in front of this server. The same seed draws the same faults.
     pub fn to(server: SocketAddr, faults: Faults, seed: u64) -> Result<Self> {
         let front = UdpSocket::bind("127.0.0.1:0").context("no free UDP port")?;
         let address = front.local_addr()?;
@@ -77,12 +77,12 @@ impl Proxy {
         })
     }
 
-    /// Where clients ask.
+    /// The address that clients send to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many datagrams were lost, copied and overtaken.
+    /// The numbers of lost, duplicated and reordered datagrams.
     pub fn counts(&self) -> [u64; 3] {
         [0, 1, 2].map(|index: usize| self.counts[index].load(Ordering::Relaxed))
     }
@@ -94,7 +94,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Carries the server's answers to one client.
+/// Forwards the server's answers to one client.
 fn pump(
     back: &UdpSocket,
     front: &UdpSocket,
