@@ -204,10 +204,10 @@ impl DhcpClient {
         Ok(client)
     }
 
-    /// Asks until an offer comes.
+    /// Repeats the request until an offer arrives.
     pub fn ask(&self, asks: Asks, server: &mut DhcpServer) -> Result<Offer> {
-        // A server that probes the address first answers late, and then once for each time that it was asked. Without an id of its own, a
-        // second answer to one question would be taken for the answer to the next.
+        // A server that probes the address first answers late, and once for each request. Unique
+        // transaction ids keep such an answer from being taken for the answer to the next request.
         static ASKED: AtomicU32 = AtomicU32::new(0x1234_5678);
         let id = ASKED.fetch_add(1, Ordering::Relaxed);
         let socket = self.socket()?;
@@ -236,7 +236,7 @@ impl DhcpClient {
         }
     }
 
-    /// A socket on the machine's card. Only the thread that opens it goes there.
+    /// Opens a socket on the client's network card. Only the opening thread enters the namespace.
     fn socket(&self) -> Result<UdpSocket> {
         let netns = format!("/run/netns/{}", self.netns);
         let open = move || -> Result<UdpSocket> {
@@ -262,7 +262,8 @@ impl Drop for DhcpClient {
     }
 }
 
-/// DHCPDISCOVER as firmware or iPXE sends it, with a transaction id ("xid", RFC 2131 section 2).
+/// Encodes a DHCPDISCOVER as firmware or iPXE sends it, with a transaction id ("xid", RFC 2131
+/// section 2).
 fn discover(id: u32, asks: Asks) -> Vec<u8> {
     // BOOTREQUEST on Ethernet; the answer may be broadcast.
     let mut packet = vec![1, 1, 6, 0];
@@ -296,7 +297,7 @@ fn discover(id: u32, asks: Asks) -> Vec<u8> {
     packet
 }
 
-/// DHCPOFFER to us, for the transaction `id`.
+/// Parses a DHCPOFFER for the transaction `id`.
 fn parse(id: u32, packet: &[u8]) -> Option<Offer> {
     let address = |at: usize| Some(Ipv4Addr::from(*packet.get(at..at + 4)?.first_chunk::<4>()?));
     if packet.first() != Some(&2) || packet.get(4..8)? != id.to_be_bytes() {

@@ -1,4 +1,4 @@
-//! A small HTTP server for the files that a script boots: kernel and initrd.
+//! An HTTP server for the files that a script boots: kernel and initrd.
 
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Serves the files of one folder, by name, on a free port of the loopback address.
+/// Serves the files of one folder by name, on a free port of the loopback address.
 #[derive(Debug)]
 pub struct Files {
     address: SocketAddr,
@@ -26,7 +26,7 @@ struct State {
 // === impl Files ===
 
 impl Files {
-    /// Starts serving `root`.
+    /// Starts a server for `root`.
     pub fn serve(root: &Path) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")
             .context("no free port on 127.0.0.1 for the file server")?;
@@ -43,7 +43,7 @@ impl Files {
                     return;
                 }
                 let shared = Arc::clone(&shared);
-                // A client that goes away in the middle is its own business.
+                // A client may disconnect at any time.
                 std::thread::spawn(move || shared.answer_all(stream));
             }
         });
@@ -60,7 +60,7 @@ impl Files {
         format!("http://10.0.2.2:{}", self.port())
     }
 
-    /// The paths asked for so far.
+    /// The paths requested so far.
     pub fn requests(&self) -> Vec<String> {
         self.state
             .requests
@@ -73,7 +73,7 @@ impl Files {
 impl Drop for Files {
     fn drop(&mut self) {
         self.state.stopping.store(true, Ordering::Relaxed);
-        // Wakes the accepting thread, which then sees that it is over.
+        // Wakes the accepting thread, which then ends.
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
     }
 }
@@ -107,7 +107,7 @@ impl State {
             .unwrap_or_else(PoisonError::into_inner)
             .push(path.to_owned());
         let name = path.trim_start_matches('/').split('?').next()?;
-        // One level only: no name can lead out of the folder.
+        // One level only: a name can't lead out of the folder.
         let file = (!name.is_empty() && !name.contains('/') && !name.starts_with('.'))
             .then(|| File::open(self.root.join(name)).ok())
             .flatten();

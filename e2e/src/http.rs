@@ -1,22 +1,23 @@
-//! Just enough of an HTTP client to ask what a machine would ask.
+//! A minimal HTTP client that sends what a machine would send.
 
 use anyhow::{Context, Result, ensure};
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-/// What a server answered.
+/// A server's answer.
 #[derive(Debug, Clone)]
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// Names in lower case, in the order of their arrival.
+    /// Names in lower case, in the order of arrival.
     pub headers: Vec<(String, String)>,
-    /// The body, whole.
+    /// The whole body.
     pub body: String,
 }
 
-/// Asks for an `http://` URL. The connection is used once, and an answer that takes longer than ten seconds is an error.
+/// Fetches an `http://` URL on a new connection. An answer that takes longer than ten seconds is an
+/// error.
 pub fn get(url: &str) -> Result<Response> {
     let (authority, target) = split(url)?;
     exchange(url, authority, &request(authority, target))
@@ -52,7 +53,7 @@ fn exchange(url: &str, authority: &str, request: &str) -> Result<Response> {
     Response::parse(&bytes).with_context(|| format!("in the answer from {url}"))
 }
 
-/// Asks again until the answer is as wanted; gives it and how long it took.
+/// Repeats a request until a condition holds. Returns the answer and the time that it took.
 pub fn wait_until(
     url: &str,
     timeout: Duration,
@@ -76,7 +77,7 @@ pub fn wait_until(
     }
 }
 
-/// A metric's value, by its name and labels as `/metrics` at this URL writes them.
+/// The value of a metric at this URL; `name` includes the labels as `/metrics` writes them.
 pub fn metric<N: std::str::FromStr>(url: &str, name: &str) -> Result<N> {
     let text = get(url)?.body;
     let value = text.lines().find_map(|line| {
@@ -89,12 +90,12 @@ pub fn metric<N: std::str::FromStr>(url: &str, name: &str) -> Result<N> {
     value.with_context(|| format!("no metric {name} in\n{text}"))
 }
 
-/// The request as it goes over the wire.
+/// The bytes of a request.
 pub(crate) fn request(authority: &str, target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")
 }
 
-/// `http://AUTHORITY/TARGET` in its two parts.
+/// Splits `http://AUTHORITY/TARGET`.
 pub(crate) fn split(url: &str) -> Result<(&str, &str)> {
     let rest = url
         .strip_prefix("http://")
@@ -108,7 +109,7 @@ pub(crate) fn split(url: &str) -> Result<(&str, &str)> {
 // === impl Response ===
 
 impl Response {
-    /// Reads a whole answer. Its Content-Length must be there and must be right: iPXE relies on it.
+    /// Parses a whole answer. Content-Length must be present and right: iPXE relies on it.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let end = bytes
             .windows(4)
@@ -139,7 +140,7 @@ impl Response {
         Ok(response)
     }
 
-    /// The first header of this name, which is given in lower case.
+    /// The first header with this name, given in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()

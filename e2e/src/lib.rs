@@ -1,27 +1,27 @@
-//! The boot path as a machine sees it: real firmware, real iPXE, a real kernel.
+//! Tests of the boot path as a machine sees it: real firmware, real iPXE, a real kernel.
 //!
-//! This crate knows shaper only from outside: it starts the release binary, speaks HTTP to it and boots virtual
-//! machines from it. It depends on no other crate of the project, so that a test can't pass by agreeing with the
-//! code that it tests.
+//! This crate knows shaper only from outside: it starts the release binary, speaks HTTP to it and
+//! boots virtual machines from it. It depends on no other crate of the project, so that a test
+//! can't pass by agreeing with the code under test.
 //!
-//! - [`assets`]: the programs, firmware, kernel and iPXE images that a boot needs, found or fetched once.
-//! - [`server`]: a running `shaper`, and what its log says.
+//! - [`assets`]: programs, firmware, kernel and iPXE images, found or fetched once.
+//! - [`server`]: a running `shaper standalone` and its log.
 //! - [`machine`]: a virtual machine, its firmware and its console.
-//! - [`network`]: a boot network of its own: bridge, taps, DHCP and TFTP.
-//! - [`dhcp`]: DHCP servers as the documentation sets them up, and a machine that asks them.
-//! - [`files`]: a small HTTP server for kernel and initrd.
-//! - [`tftp`]: a running `shaper tftp`, a client that can also misbehave, and a network with faults.
+//! - [`network`]: a boot network in a namespace: bridge, taps, DHCP and TFTP.
+//! - [`dhcp`]: DHCP servers configured as documented, and a client.
+//! - [`files`]: an HTTP server for kernel and initrd.
+//! - [`tftp`]: a running `shaper tftp`, a client that can misbehave, and a faulty network.
 //! - [`manifests`]: a folder of Profiles and Assignments.
-//! - [`attack`]: crowds of clients that mean harm, and machines that boot among them.
-//! - [`http`]: just enough of a client to ask what a machine would ask.
-//! - [`cluster`]: a Kubernetes API server of its own, with kubectl.
-//! - [`admission`]: such an API server, with a controller and a webhook that it asks.
-//! - [`cert_manager`]: who issues certificates in a cluster, and tells its API server whom to believe.
-//! - [`certificates`]: a small CA, and directories as a projected Secret has them.
-//! - [`site`]: all of that together, and machines that boot from it.
-//! - [`wire`]: the network between two of its programs, with faults.
+//! - [`attack`]: crowds of hostile clients, and machines that boot among them.
+//! - [`http`]: a minimal client.
+//! - [`cluster`]: a Kubernetes API server with kubectl.
+//! - [`admission`]: a cluster with a controller and a webhook.
+//! - [`cert_manager`]: cert-manager for such a cluster.
+//! - [`certificates`]: a CA, and directories laid out like a projected Secret.
+//! - [`site`]: all of these together, and machines that boot from them.
+//! - [`wire`]: a TCP proxy with faults.
 //!
-//! Every process started here ends with the value that stands for it, and with the program that started it.
+//! A process that is started here ends when its value is dropped, and with the test program.
 
 pub mod admission;
 pub mod assets;

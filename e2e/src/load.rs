@@ -1,4 +1,4 @@
-//! Machines that boot all the time, and count what a real iPXE would count as a failure.
+//! Machines that boot continuously and count what a real iPXE would count as a failure.
 
 use crate::http::{self, Response};
 use crate::roles::Role;
@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// iPXE gives up on a server that says nothing for so long.
+/// iPXE gives up on a server that is silent for this long.
 const SILENCE: Duration = Duration::from_secs(16);
-/// A machine that is asked to wait does so for as long.
+/// How long a machine that is asked to wait keeps trying.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// The pause of one machine between two boots: load is steady, and the computer is left something for the rest.
+/// The pause of one machine between two boots. It keeps the load steady and leaves CPU time for the
+/// servers.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Replicas behind one address, as a Service of Kubernetes has them: those that are ready are asked in turn.
+/// A round-robin over ready replicas, like a Kubernetes Service.
 #[derive(Debug, Default)]
 pub struct Balancer {
     backends: Mutex<Vec<Backend>>,
@@ -30,7 +31,7 @@ struct Backend {
     is_ready: bool,
 }
 
-/// Machines that boot. Dropping it stops them.
+/// A running load. It stops on drop.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -47,32 +48,32 @@ struct Shared {
     failures: Mutex<Vec<String>>,
 }
 
-/// A machine, and what must be in what it boots.
+/// A machine and what its boot must contain.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    /// What it says of itself.
+    /// The query that the machine sends.
     pub query: String,
-    /// All that its script must hold.
+    /// Texts that the script must contain.
     pub script: Vec<String>,
-    /// What the config must hold that its script links to.
+    /// Text that the config linked from the script must contain.
     pub config: String,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Machines that got script and config.
+    /// The number of boots that got script and config.
     pub boots: u64,
-    /// How often one was asked to wait (503 with Retry-After).
+    /// The number of 503 answers with Retry-After.
     pub waits: u64,
-    /// What a real iPXE would have counted as a failure.
+    /// The failures that a real iPXE would have seen.
     pub failures: Vec<String>,
 }
 
 // === impl Balancer ===
 
 impl Balancer {
-    /// In front of these.
+    /// Balances over these roles.
     pub fn of<'r>(roles: impl IntoIterator<Item = &'r Role>) -> Result<Arc<Self>> {
         let balancer = Arc::new(Self::default());
         for role in roles {
@@ -115,7 +116,7 @@ impl Balancer {
         }
     }
 
-    /// One that is ready.
+    /// Returns the next ready replica.
     fn pick(&self) -> Option<SocketAddr> {
         let backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let ready: Vec<_> = backends.iter().filter(|backend| backend.is_ready).collect();
@@ -129,7 +130,7 @@ impl Balancer {
 // === impl Load ===
 
 impl Load {
-    /// Lets these machines boot, several at a time.
+    /// Boots these machines repeatedly, `at_once` at a time.
     pub fn start(balancer: Arc<Balancer>, machines: Vec<Machine>, at_once: usize) -> Self {
         let shared = Arc::new(Shared {
             balancer,
@@ -162,7 +163,7 @@ impl Load {
         Self { shared, threads }
     }
 
-    /// Waits until so many more boots have ended.
+    /// Waits until this many more boots have ended.
     pub fn wait_for(&self, boots: u64) -> Result<()> {
         let goal = self.shared.boots.load(Ordering::Relaxed) + boots;
         let deadline = Instant::now() + PATIENCE;
@@ -177,11 +178,11 @@ impl Load {
         Ok(())
     }
 
-    /// Stops, and tells what came of it.
+    /// Stops the load and returns the result.
     pub fn finish(mut self) -> Outcome {
         self.shared.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so on standard error.
+            // A panicking thread has already printed its message.
             let _ = thread.join();
         }
         self.shared.outcome()
@@ -197,7 +198,7 @@ impl Drop for Load {
 // === impl Outcome ===
 
 impl Outcome {
-    /// An error if anything failed, or nothing was done.
+    /// Fails if a boot failed or none took place.
     pub fn into_result(self) -> Result<Self> {
         ensure!(
             self.failures.is_empty(),
@@ -210,7 +211,7 @@ impl Outcome {
         Ok(self)
     }
 
-    /// The same; an error also if a machine that is known was asked to wait.
+    /// Like [`Outcome::into_result`], and also fails if a machine was asked to wait.
     pub fn without_waits(self) -> Result<Self> {
         let outcome = self.into_result()?;
         ensure!(
@@ -273,7 +274,7 @@ impl Shared {
         Ok(())
     }
 
-    /// As iPXE does: it waits and asks again where it is asked to, and anything else than 200 is a failure.
+    /// Fetches as iPXE does: waits and repeats if asked to; any other status than 200 is a failure.
     fn fetch(&self, target: &str) -> Result<String> {
         let start = Instant::now();
         loop {

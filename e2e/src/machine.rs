@@ -12,17 +12,17 @@ use std::time::Duration;
 
 pub use console::{Console, Line};
 
-/// The UEFI firmware's file.
+/// The path of the UEFI firmware.
 pub const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
 
-/// How many machines run at the same time on this computer, over all test programs; `SHAPER_E2E_MACHINES` changes it.
-/// Without KVM each takes a whole core while it boots.
+/// The number of machines that may run at the same time on this computer, over all test processes;
+/// `SHAPER_E2E_MACHINES` overrides it. Without KVM each takes a whole core while it boots.
 const MACHINES: usize = 2;
 
-/// What a machine starts with.
+/// The firmware of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Firmware {
-    /// `SeaBIOS`.
+    /// SeaBIOS.
     Bios,
     /// OVMF.
     Uefi,
@@ -31,17 +31,19 @@ pub enum Firmware {
 /// How a machine is connected.
 #[derive(Debug, Clone)]
 pub enum Link {
-    /// QEMU's own network: the host's loopback address is 10.0.2.2, and DHCP names this boot file.
+    /// QEMU's user network: the host's loopback address is 10.0.2.2, and DHCP offers this boot
+    /// file.
     User {
         /// DHCP option 67.
         bootfile: String,
     },
-    /// A network of QEMU's on which there is nothing but DHCP and one boot file by TFTP. The host can't be reached.
+    /// A QEMU network with only DHCP and one boot file over TFTP. The host can't be reached.
     Isolated {
-        /// The file.
+        /// The boot file.
         bootfile: PathBuf,
     },
-    /// A tap in a network namespace: see [`crate::network::Network::tap`]. The firmware boots from that network itself.
+    /// A tap in a network namespace; see [`crate::network::Network::tap`]. The firmware boots from
+    /// that network.
     Tap {
         /// The network namespace.
         netns: String,
@@ -50,7 +52,7 @@ pub enum Link {
     },
 }
 
-/// A machine to be: everything has a default but its connection.
+/// A builder of a machine. Everything but the connection has a default.
 #[derive(Debug, Clone)]
 pub struct Builder {
     uuid: String,
@@ -69,10 +71,10 @@ struct Card {
     link: Link,
 }
 
-/// A running machine. Dropping it pulls the plug.
+/// A running machine. It is powered off on drop.
 #[derive(Debug)]
 pub struct Machine {
-    // Fields are dropped in this order: the plug first, then what the machine ran from.
+    // Fields are dropped in this order: the process first, then the files that it uses.
     process: Process,
     console: Console,
     _folder: tempfile::TempDir,
@@ -98,49 +100,50 @@ impl Builder {
         }
     }
 
-    /// A certificate (DER) that the firmware trusts for TLS, as an operator enrols it in UEFI's setup. iPXE of 2025 and later asks it.
+    /// Adds a certificate (DER) that the firmware trusts for TLS, as an operator enrols it in the
+    /// UEFI setup. iPXE of 2025 and later uses it.
     pub fn trusting(mut self, certificate: &[u8]) -> Self {
         self.trusted = Some(certificate.to_owned());
         self
     }
 
-    /// The UUID of the SMBIOS system table.
+    /// Sets the UUID of the SMBIOS system table.
     pub fn uuid(mut self, uuid: &str) -> Self {
         uuid.clone_into(&mut self.uuid);
         self
     }
 
-    /// The serial number of the SMBIOS system table.
+    /// Sets the serial number of the SMBIOS system table.
     pub fn serial(mut self, serial: &str) -> Self {
         self.system.push(("serial", serial.to_owned()));
         self
     }
 
-    /// The manufacturer of the SMBIOS system table.
+    /// Sets the manufacturer of the SMBIOS system table.
     pub fn manufacturer(mut self, manufacturer: &str) -> Self {
         self.system.push(("manufacturer", manufacturer.to_owned()));
         self
     }
 
-    /// The product of the SMBIOS system table.
+    /// Sets the product of the SMBIOS system table.
     pub fn product(mut self, product: &str) -> Self {
         self.system.push(("product", product.to_owned()));
         self
     }
 
-    /// The asset tag of the SMBIOS chassis table.
+    /// Sets the asset tag of the SMBIOS chassis table.
     pub fn asset(mut self, asset: &str) -> Self {
         self.asset = Some(asset.to_owned());
         self
     }
 
-    /// The address of the first network card.
+    /// Sets the address of the first network card.
     pub fn mac(mut self, mac: &str) -> Self {
         mac.clone_into(&mut self.cards[0].mac);
         self
     }
 
-    /// One more network card, from which the firmware doesn't boot.
+    /// Adds a network card that the firmware doesn't boot from.
     pub fn another_card(mut self, mac: &str, link: Link) -> Self {
         self.cards.push(Card {
             mac: mac.to_owned(),
@@ -149,19 +152,19 @@ impl Builder {
         self
     }
 
-    /// BIOS or UEFI.
+    /// Chooses BIOS or UEFI.
     pub fn firmware(mut self, firmware: Firmware) -> Self {
         self.firmware = firmware;
         self
     }
 
-    /// Which iPXE. On a tap this says nothing: there the network decides.
+    /// Chooses the iPXE generation. Ignored on a tap, where the network decides.
     pub fn ipxe(mut self, ipxe: Ipxe) -> Self {
         self.ipxe = ipxe;
         self
     }
 
-    /// Switches the machine on, as soon as there is a place for one more on this computer.
+    /// Switches the machine on once a place is free on this computer.
     pub fn boot(self) -> Result<Machine> {
         let mut packages = vec![Package::Qemu, Package::IpxeRoms];
         if self.firmware == Firmware::Uefi {
@@ -202,20 +205,20 @@ impl Builder {
 // === impl Machine ===
 
 impl Machine {
-    /// A BIOS machine on QEMU's user network whose DHCP names `bootfile`.
+    /// Builds a BIOS machine on QEMU's user network whose DHCP offers `bootfile`.
     pub fn on_user_network(bootfile: &str) -> Builder {
         Builder::new(Link::User {
             bootfile: bootfile.to_owned(),
         })
     }
 
-    /// What the machine says.
+    /// The machine's serial console.
     pub fn console(&self) -> &Console {
         &self.console
     }
 
-    /// Waits until the console shows `text`, and fails with the last lines if it doesn't, or if the machine switches
-    /// itself off before.
+    /// Waits until the console shows `text`. Fails with the last lines if it doesn't, or if the
+    /// machine powers off first.
     pub fn wait_for(&mut self, text: &str, timeout: Duration) -> Result<Duration> {
         if let Some(at) = self.console.wait_for(text, timeout) {
             return Ok(at);
@@ -230,7 +233,7 @@ impl Machine {
         );
     }
 
-    /// Waits until the machine has switched itself off.
+    /// Waits until the machine has powered itself off.
     pub fn wait_for_power_off(&mut self, timeout: Duration) -> Result<()> {
         self.process
             .wait(timeout)

@@ -1,26 +1,27 @@
-//! A folder of manifests, as an operator would keep one.
+//! A folder of manifests.
 
 use anyhow::{Context, Result};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A folder that ends with this value.
+/// A temporary folder, removed on drop.
 #[derive(Debug)]
 pub struct Manifests {
     folder: tempfile::TempDir,
 }
 
-/// The manifests that the README uses.
+/// The path of an example that the documents use.
 pub fn examples(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../examples")
         .join(name)
 }
 
-/// A Profile that says its name on the machine's console and then restarts the machine, which switches it off here.
+/// A Profile that prints its name on the machine's console and then restarts the machine, which
+/// ends the virtual machine.
 ///
-/// It is found by the label `profile: NAME`.
+/// It has the label `profile: NAME`.
 pub fn says_its_name(name: &str) -> String {
     profile(
         name,
@@ -30,7 +31,7 @@ pub fn says_its_name(name: &str) -> String {
     )
 }
 
-/// A Profile with this script. It is found by the label `profile: NAME`.
+/// A Profile with this script and the label `profile: NAME`.
 pub fn profile(name: &str, script: &str) -> String {
     let mut text = format!(
         "apiVersion: shaper.amahdha.com/v1alpha1\nkind: Profile\nmetadata:\n  name: {name}\n  labels: {{profile: {name}}}\n\
@@ -40,8 +41,8 @@ pub fn profile(name: &str, script: &str) -> String {
     text
 }
 
-/// An Assignment of the Profile with that label. `subject` is what stands below `subjectSelectors`, as YAML in one
-/// line; empty for a default.
+/// An Assignment that selects Profiles with the label `profile: PROFILE`. `subject` is the content
+/// of `subjectSelectors` as one line of YAML; empty for a default.
 pub fn assignment(name: &str, subject: &str, profile: &str) -> String {
     format!(
         "apiVersion: shaper.amahdha.com/v1alpha1\nkind: Assignment\nmetadata:\n  name: {name}\n\
@@ -58,25 +59,25 @@ fn indent(text: &mut String, block: &str, by: usize) {
 // === impl Manifests ===
 
 impl Manifests {
-    /// An empty folder.
+    /// Creates an empty folder.
     pub fn new() -> Result<Self> {
         let folder = tempfile::tempdir().context("could not make a temporary folder")?;
         Ok(Self { folder })
     }
 
-    /// A folder with these documents in one file.
+    /// Creates a folder with these documents in one file.
     pub fn of(documents: &[String]) -> Result<Self> {
         let manifests = Self::new()?;
         manifests.write("manifests.yaml", &documents.join("---\n"))?;
         Ok(manifests)
     }
 
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Writes a file as an editor does: beside the old one, then renamed over it.
+    /// Writes a file as an editor does: next to the old one, then renamed over it.
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.path().join(name);
         let unfinished = self.path().join(format!(".{name}.new"));

@@ -1,6 +1,6 @@
-//! A boot network of its own, in a network namespace: a bridge, taps, DHCP and TFTP.
+//! A boot network in a network namespace: a bridge, taps, DHCP and TFTP.
 //!
-//! Nothing of it is visible outside, so several can exist at the same time with the same addresses. It needs root.
+//! Namespaces are isolated, so several networks can use the same addresses at once. Needs root.
 
 use crate::assets::{Package, ensure_packages};
 use crate::http::{self, Response};
@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 /// The boot server's address on every such network.
 pub const SERVER: &str = "192.0.2.1";
 
-/// Where shaper listens on it.
+/// The URL at which shaper listens on such a network.
 pub const HTTP: &str = "http://192.0.2.1:8080";
 
-/// All namespaces of this crate start so; the process id of the owner follows.
+/// The prefix of all namespaces of this crate; the owner's process id follows.
 const PREFIX: &str = "shaper-e2e-";
 
-/// A network that ends with this value.
+/// A boot network. It is removed on drop.
 #[derive(Debug)]
 pub struct Network {
     netns: String,
@@ -30,9 +30,9 @@ pub struct Network {
     tftp: tempfile::TempDir,
 }
 
-/// Asks a URL from inside a namespace, where this process is not.
+/// Fetches a URL from inside a namespace, where this process is not.
 pub(crate) fn get(netns: &str, url: &str) -> Result<Response> {
-    // bash opens the connection; no HTTP client needs to be installed for that.
+    // bash opens the connection, so no HTTP client needs to be installed.
     const SCRIPT: &str =
         r#"exec 3<>"/dev/tcp/${1%:*}/${1##*:}"; printf %s "$2" >&3; exec timeout 10 cat <&3"#;
     let (authority, target) = http::split(url)?;
@@ -56,7 +56,7 @@ pub(crate) fn get(netns: &str, url: &str) -> Result<Response> {
 // === impl Network ===
 
 impl Network {
-    /// Makes the namespace and its bridge.
+    /// Creates the namespace and its bridge.
     pub fn new() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         ensure_packages(&[Package::Iproute, Package::Dnsmasq])?;
@@ -91,7 +91,7 @@ impl Network {
         &self.netns
     }
 
-    /// A new tap, for one machine.
+    /// Creates a tap for one machine.
     pub fn tap(&self) -> Result<crate::machine::Link> {
         let tap = format!("tap{}", self.taps.fetch_add(1, Ordering::Relaxed));
         for line in [
@@ -107,7 +107,7 @@ impl Network {
         })
     }
 
-    /// Offers a file by TFTP.
+    /// Adds a file to the TFTP root.
     pub fn offer(&self, file: &Path) -> Result<()> {
         let name = file.file_name().context("a file by TFTP needs a name")?;
         fs::copy(file, self.tftp.path().join(name))
@@ -115,19 +115,19 @@ impl Network {
         Ok(())
     }
 
-    /// Offers text by TFTP.
+    /// Adds a text file to the TFTP root.
     pub fn offer_text(&self, name: &str, text: &str) -> Result<()> {
         Ok(fs::write(self.tftp.path().join(name), text)?)
     }
 
-    /// Starts DHCP and TFTP. Firmware gets the file for its kind, and an iPXE (option 175) gets `bootfile`; without
-    /// one it is told nothing, and looks for `autoexec.ipxe` by itself.
+    /// Starts DHCP and TFTP. Firmware is offered the file for its kind, and an iPXE (option 175)
+    /// `bootfile`. Without a `bootfile` it is offered none and looks for `autoexec.ipxe`.
     pub fn serve_dhcp(&mut self, bios: &str, uefi: &str, bootfile: Option<&str>) -> Result<()> {
         let root = format!("--tftp-root={}", self.tftp.path().display());
         self.start_dnsmasq(bios, uefi, bootfile, &["--enable-tftp", &root])
     }
 
-    /// Starts DHCP alone: TFTP at the same address is another server's business.
+    /// Starts DHCP alone; another server provides TFTP at the same address.
     pub fn serve_dhcp_only(
         &mut self,
         bios: &str,
@@ -196,7 +196,7 @@ impl Network {
         Ok(())
     }
 
-    /// What dnsmasq said: every lease and every file.
+    /// The log of dnsmasq: every lease and every file.
     pub fn dnsmasq_log(&self) -> String {
         fs::read_to_string(self.tftp.path().join("dnsmasq.log")).unwrap_or_default()
     }
@@ -227,7 +227,7 @@ fn remove_leftovers() {
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            // Another run may be removing it as well.
+            // Another test run may be removing it too.
             let _ = process::output("ip", ["netns", "delete", &name]);
         }
     }

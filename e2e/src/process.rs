@@ -8,15 +8,16 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A child process that is killed when this value is dropped, and by the kernel when this program ends, even if that is
-/// by SIGKILL.
+/// A child process that is killed on drop, and by the kernel when this program ends, even by
+/// SIGKILL.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
 }
 
-/// Where `name` is found in `PATH` or among the administrator's programs, which a plain user's `PATH` often lacks.
+/// Finds a program in `PATH` or in the administrator's directories, which a plain user's `PATH`
+/// often lacks.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -36,7 +37,7 @@ pub fn is_root() -> bool {
     })
 }
 
-/// Runs a command to its end and gives its standard output; an error holds what it said on standard error.
+/// Runs a command to its end and returns its standard output; an error contains its standard error.
 pub fn output<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Result<String> {
     let out = Command::new(program)
         .args(args)
@@ -52,8 +53,9 @@ pub fn output<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>)
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-/// Starts a command in a thread that lives as long as this program. The kernel ties a child to the thread that started
-/// it, and what several tests share must survive the test that happened to come first.
+/// Starts a command in a thread that lives as long as this program. The kernel ties a child to the
+/// thread that started it, and a process shared by several tests must survive the test that came
+/// first.
 fn spawn(command: Command) -> std::io::Result<Child> {
     type Request = (Command, Sender<std::io::Result<Child>>);
     static REQUESTS: OnceLock<Mutex<Sender<Request>>> = OnceLock::new();
@@ -61,7 +63,7 @@ fn spawn(command: Command) -> std::io::Result<Child> {
         let (requests, received) = channel::<Request>();
         std::thread::spawn(move || {
             for (mut command, answer) in received {
-                // Whoever asked is waiting, or has panicked; then dropping the child's handle is all there is to do.
+                // If the receiver panicked, dropping the child's handle is all there is to do.
                 let _ = answer.send(command.spawn());
             }
         });
@@ -80,8 +82,8 @@ fn spawn(command: Command) -> std::io::Result<Child> {
 // === impl Process ===
 
 impl Process {
-    /// Starts `program` in the network namespace `netns`, or in this process's own. `prepare` sets arguments,
-    /// environment and pipes.
+    /// Starts `program` in the network namespace `netns`, or in this process's own. `prepare` sets
+    /// arguments, environment and pipes.
     pub fn start(
         name: &str,
         program: &OsStr,
@@ -107,12 +109,12 @@ impl Process {
         })
     }
 
-    /// The process itself, for its pipes.
+    /// The child process, for its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// How the process ended, if it has.
+    /// The exit status, if the process has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child
             .try_wait()
@@ -137,19 +139,19 @@ impl Process {
         }
     }
 
-    /// Sends it a signal, named as `kill` names it.
+    /// Sends a signal, named as for `kill`.
     pub fn signal(&self, name: &str) -> Result<()> {
         output("kill", [&format!("-{name}"), &self.child.id().to_string()])
             .with_context(|| format!("could not send {name} to {}", self.name))?;
         Ok(())
     }
 
-    /// Its id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Memory that it occupies, in KiB.
+    /// The resident memory, in KiB.
     pub fn memory(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -169,7 +171,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already; there is nobody left to tell otherwise.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

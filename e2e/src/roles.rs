@@ -1,4 +1,4 @@
-//! The roles of a shaper in Kubernetes, each as a process of its own.
+//! The roles of a shaper in Kubernetes, each as its own process.
 
 use crate::certificates::{Authority, Directory, Leaf};
 use crate::cluster::{Cluster, NAMESPACE};
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// A running role. Dropping it ends it.
+/// A running role. It is stopped on drop.
 #[derive(Debug)]
 pub struct Role {
     process: Process,
@@ -21,39 +21,39 @@ pub struct Role {
     listening: String,
 }
 
-/// A role to be.
+/// A builder of a role.
 #[derive(Debug, Clone)]
 pub struct RoleBuilder {
     name: &'static str,
     args: Vec<OsString>,
 }
 
-/// The certificates of the feed: one authority, and a directory for each end.
+/// The certificates of the feed: one authority and a directory for each end.
 #[derive(Debug)]
 pub struct FeedCertificates {
-    /// Who signs them.
+    /// The authority that signs them.
     pub authority: Authority,
-    /// Of controllers, for `localhost` and `shaper-controller`.
+    /// The controllers' certificate, for `localhost` and `shaper-controller`.
     pub controller: Directory,
-    /// Of API servers.
+    /// The API replicas' certificate.
     pub api: Directory,
-    /// Of webhooks.
+    /// The webhooks' certificate.
     pub webhook: Directory,
 }
 
-/// The certificate by which an API server knows the webhook: its authority, and the directory.
+/// The webhook's serving certificate and its authority.
 #[derive(Debug)]
 pub struct WebhookCertificates {
-    /// Who signs it.
+    /// The authority that signs it.
     pub authority: Authority,
-    /// Of the webhook, for the loopback address.
+    /// The directory with the certificate for the loopback address.
     pub directory: Directory,
 }
 
 // === impl FeedCertificates ===
 
 impl FeedCertificates {
-    /// New ones.
+    /// Creates new certificates.
     pub fn new() -> Result<Self> {
         let authority = Authority::new("shaper feed")?;
         let controller = Directory::of(
@@ -74,7 +74,7 @@ impl FeedCertificates {
 // === impl WebhookCertificates ===
 
 impl WebhookCertificates {
-    /// New ones.
+    /// Creates new certificates.
     pub fn new() -> Result<Self> {
         let authority = Authority::new("shaper webhook")?;
         let directory = Directory::of(&authority.issue(&Self::leaf())?, &authority)?;
@@ -84,7 +84,7 @@ impl WebhookCertificates {
         })
     }
 
-    /// What is certified.
+    /// The serving certificate to issue.
     pub fn leaf() -> Leaf {
         Leaf::server("localhost").address(std::net::Ipv4Addr::LOCALHOST)
     }
@@ -93,16 +93,16 @@ impl WebhookCertificates {
 // === impl RoleBuilder ===
 
 impl RoleBuilder {
-    /// Any other arguments.
+    /// Adds arguments.
     pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts the role and waits until it listens.
     pub fn start(&self) -> Result<Role> {
         let mut process = Process::start(self.name, binary()?.as_os_str(), None, |command| {
-            // What the developer's shell exports must not decide a test.
+            // The developer's environment must not decide a test.
             for (key, _) in
                 std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SHAPER_"))
             {
@@ -142,7 +142,7 @@ impl RoleBuilder {
         })
     }
 
-    /// Starts it, and waits until `/readyz` says yes.
+    /// Starts the role and waits until `/readyz` succeeds.
     pub fn start_ready(&self) -> Result<Role> {
         let role = self.start()?;
         role.wait_until_ready(START)?;
@@ -153,7 +153,7 @@ impl RoleBuilder {
 // === impl Role ===
 
 impl Role {
-    /// `shaper controller` for a cluster, under its own identity there, on free ports.
+    /// Builds a `shaper controller` for a cluster, with its own user there, on free ports.
     pub fn controller(cluster: &Cluster, tls: &Path) -> Result<RoleBuilder> {
         let kubectl = cluster.controller()?;
         Ok(Self::builder("controller")
@@ -167,7 +167,7 @@ impl Role {
             .args([OsString::from("--feed-tls-dir"), tls.into()]))
     }
 
-    /// `shaper api` behind these controllers, on free ports.
+    /// Builds a `shaper api` behind these controllers, on free ports.
     pub fn api<'r>(
         controllers: impl IntoIterator<Item = &'r Role>,
         tls: &Path,
@@ -183,7 +183,7 @@ impl Role {
         Ok(builder)
     }
 
-    /// `shaper webhook` behind these controllers, on free ports.
+    /// Builds a `shaper webhook` behind these controllers, on free ports.
     pub fn webhook<'r>(
         controllers: impl IntoIterator<Item = &'r Role>,
         feed_tls: &Path,
@@ -199,7 +199,8 @@ impl Role {
         Ok(builder)
     }
 
-    /// The configurations that make an API server ask this webhook, as `shaper webhook-configuration` prints them.
+    /// The configurations that register this webhook, as `shaper webhook-configuration` prints
+    /// them.
     pub fn webhook_configuration(&self, authority: &Authority) -> Result<String> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), authority.pem())?;
@@ -217,7 +218,7 @@ impl Role {
         Ok(String::from_utf8(out.stdout)?)
     }
 
-    /// Any role.
+    /// Builds any role.
     pub fn builder(name: &'static str) -> RoleBuilder {
         RoleBuilder {
             name,
@@ -225,7 +226,7 @@ impl Role {
         }
     }
 
-    /// Where it listens, by the name of the field in its log.
+    /// An address that the role listens on, by the name of the field in its log.
     pub fn address(&self, key: &str) -> Result<SocketAddr> {
         let address = field(&self.listening, key).and_then(|text| text.parse().ok());
         address.with_context(|| format!("no {key} in {}", self.listening))
@@ -239,22 +240,22 @@ impl Role {
         ))
     }
 
-    /// The address for machines, as this computer sees it.
+    /// A URL of the port for machines.
     pub fn url(&self, target: &str) -> Result<String> {
         Ok(format!("http://{}{target}", self.address("http_listen")?))
     }
 
-    /// The admin port, as this computer sees it.
+    /// Fetches a path of the admin port.
     pub fn admin(&self, target: &str) -> Result<Response> {
         http::get(&format!("http://{}{target}", self.address("admin_listen")?))
     }
 
-    /// Asks what a machine would ask.
+    /// Fetches a path of the port for machines.
     pub fn get(&self, target: &str) -> Result<Response> {
         http::get(&self.url(target)?)
     }
 
-    /// A metric's value, by its name and labels as `/metrics` writes them.
+    /// The value of a metric; `name` includes the labels as `/metrics` writes them.
     pub fn metric(&self, name: &str) -> Result<f64> {
         http::metric(
             &format!("http://{}/metrics", self.address("admin_listen")?),
@@ -289,22 +290,22 @@ impl Role {
         }
     }
 
-    /// Its log so far.
+    /// The log so far.
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// Sends it a signal, named as `kill` names it.
+    /// Sends a signal, named as for `kill`.
     pub fn signal(&self, name: &str) -> Result<()> {
         self.process.signal(name)
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    /// Asks it to end, as a service manager would.
+    /// Stops the role with SIGTERM, as a service manager does.
     pub fn stop(mut self) -> Result<()> {
         let status = self.process.terminate(Duration::from_secs(40))?;
         ensure!(
@@ -317,7 +318,7 @@ impl Role {
     }
 }
 
-/// Waits until something holds that is looked at again and again.
+/// Repeats a check until it succeeds or a timeout passes.
 pub fn eventually<T>(
     timeout: Duration,
     what: &str,

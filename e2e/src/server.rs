@@ -1,4 +1,4 @@
-//! A running `shaper`, as an operator would start it.
+//! A running `shaper standalone`, started as an operator would.
 
 use crate::http::{self, Response};
 use crate::process::Process;
@@ -12,10 +12,10 @@ use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a start may take until `/readyz` says yes.
+/// The timeout of a start until `/readyz` succeeds.
 pub(crate) const START: Duration = Duration::from_secs(20);
 
-/// `shaper standalone` to be.
+/// A builder of `shaper standalone`.
 #[derive(Debug, Clone)]
 pub struct Builder {
     folder: PathBuf,
@@ -26,7 +26,7 @@ pub struct Builder {
     open_files: Option<usize>,
 }
 
-/// A running server. Dropping it ends it.
+/// A running server. It is stopped on drop.
 #[derive(Debug)]
 pub struct Server {
     process: Process,
@@ -37,7 +37,7 @@ pub struct Server {
     _state: Option<tempfile::TempDir>,
 }
 
-/// The lines of its log.
+/// The lines of a log.
 #[derive(Debug, Clone, Default)]
 pub struct Log {
     shared: Arc<Shared>,
@@ -87,42 +87,42 @@ pub fn binary() -> Result<PathBuf> {
 // === impl Builder ===
 
 impl Builder {
-    /// Keeps ids in this folder instead of one that ends with the server.
+    /// Keeps state in this folder instead of a temporary one.
     pub fn state(mut self, folder: &Path) -> Self {
         self.state = Some(folder.to_owned());
         self
     }
 
-    /// An extrinsic label.
+    /// Adds an operator's label.
     pub fn label(self, key: &str, value: &str) -> Self {
         self.args(["--label", &format!("{key}={value}")])
     }
 
-    /// Any other arguments.
+    /// Adds arguments.
     pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// The address for machines; a free port of the loopback address otherwise.
+    /// Sets the address for machines; the default is a free loopback port.
     pub fn http_listen(mut self, address: &str) -> Self {
         address.clone_into(&mut self.http_listen);
         self
     }
 
-    /// Runs it in a network namespace.
+    /// Runs the server in a network namespace.
     pub fn netns(mut self, netns: &str) -> Self {
         self.netns = Some(netns.to_owned());
         self
     }
 
-    /// How many files it may have open.
+    /// Limits the number of open files.
     pub fn open_files(mut self, most: usize) -> Self {
         self.open_files = Some(most);
         self
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub fn start(self) -> Result<Server> {
         let (state, state_folder) = if let Some(folder) = self.state {
             (None, folder)
@@ -142,7 +142,7 @@ impl Builder {
             if let Some(limit) = &limited {
                 command.arg(limit).arg(&binary);
             }
-            // What the developer's shell exports must not decide a test.
+            // The developer's environment must not decide a test.
             for (key, _) in
                 std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("SHAPER_"))
             {
@@ -189,7 +189,7 @@ impl Builder {
         })
     }
 
-    /// Starts it, and waits until `/readyz` says yes.
+    /// Starts the server and waits until `/readyz` succeeds.
     pub fn start_ready(self) -> Result<Server> {
         let server = self.start()?;
         server.wait_until_ready(START)?;
@@ -200,7 +200,7 @@ impl Builder {
 // === impl Server ===
 
 impl Server {
-    /// `shaper standalone FOLDER` on free ports.
+    /// Builds `shaper standalone FOLDER` on free ports.
     pub fn standalone(folder: &Path) -> Builder {
         Builder {
             folder: folder.to_owned(),
@@ -212,17 +212,17 @@ impl Server {
         }
     }
 
-    /// The address for machines, as this computer sees it.
+    /// A URL of the port for machines, as seen from this computer.
     pub fn url(&self, target: &str) -> String {
         format!("http://{}{target}", self.http)
     }
 
-    /// Where machines reach it.
+    /// The address for machines.
     pub fn http_address(&self) -> SocketAddr {
         self.http
     }
 
-    /// Where machines reach it over HTTPS.
+    /// The HTTPS address for machines.
     pub fn https_address(&self) -> Result<SocketAddr> {
         let line = self
             .log
@@ -233,12 +233,12 @@ impl Server {
             .with_context(|| format!("no https_listen in {line}"))
     }
 
-    /// The admin port, as this computer sees it.
+    /// A URL of the admin port, as seen from this computer.
     pub fn admin_url(&self, target: &str) -> String {
         format!("http://{}{target}", self.admin)
     }
 
-    /// Where operators reach it.
+    /// The address of the admin port.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin
     }
@@ -248,17 +248,17 @@ impl Server {
         &mut self.process
     }
 
-    /// A metric's value, by its name and labels as `/metrics` writes them.
+    /// The value of a metric; `name` includes the labels as `/metrics` writes them.
     pub fn metric(&self, name: &str) -> Result<u64> {
         http::metric(&self.admin_url("/metrics"), name)
     }
 
-    /// The address for machines on QEMU's user network.
+    /// A URL of the port for machines, as seen from QEMU's user network.
     pub fn url_for_user_network(&self, target: &str) -> String {
         format!("http://10.0.2.2:{}{target}", self.http.port())
     }
 
-    /// Asks a URL of this server from where it runs.
+    /// Fetches a URL of this server from inside its network namespace.
     pub fn get(&self, url: &str) -> Result<Response> {
         match &self.netns {
             None => http::get(url),
@@ -286,17 +286,17 @@ impl Server {
         }
     }
 
-    /// Its log so far.
+    /// The log so far.
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// Sends it a signal, named as `kill` names it.
+    /// Sends a signal, named as for `kill`.
     pub fn signal(&self, name: &str) -> Result<()> {
         self.process.signal(name)
     }
 
-    /// Asks it to end, as a service manager would.
+    /// Stops the server with SIGTERM, as a service manager does.
     pub fn stop(mut self) -> Result<()> {
         let status = self.process.terminate(Duration::from_secs(15))?;
         ensure!(
@@ -310,7 +310,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Politely first, so that it drains as in real life; the process is killed in any case.
+        // SIGTERM first, so that it drains as in production; it is killed in any case.
         let _ = self.process.terminate(Duration::from_secs(5));
     }
 }
@@ -323,7 +323,7 @@ impl Log {
         self.shared.lines().all.join("\n")
     }
 
-    /// Waits for a line that is as wanted; nothing if none comes in time, or the server has ended.
+    /// Waits for a line that fulfils a condition. `None` on a timeout or when the server has ended.
     pub fn wait_for(&self, timeout: Duration, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let find = |lines: &Lines| lines.all.iter().find(|line| wanted(line)).cloned();
         let (lines, _) = self
@@ -336,7 +336,8 @@ impl Log {
         find(&lines)
     }
 
-    /// Waits for a line that holds `part`: what was written is read a moment later than what it led to is seen.
+    /// Waits for a line that contains `part`. A log line is read a moment after its effects are
+    /// seen.
     pub fn must_say(&self, part: &str) -> Result<()> {
         let said = self.wait_for(START, |line| line.contains(part));
         ensure!(
@@ -347,7 +348,7 @@ impl Log {
         Ok(())
     }
 
-    /// Prints its lines on standard output, those to come as well, each with a name before it.
+    /// Prints past and future lines on standard output, prefixed with a name.
     pub fn print_as(&self, name: &str) {
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
         std::thread::spawn(move || {
@@ -368,7 +369,7 @@ impl Log {
         });
     }
 
-    /// Takes lines from somewhere until that ends.
+    /// Reads lines in a thread until the input ends.
     pub fn read(&self, from: impl Read + Send + 'static) {
         let shared = Arc::clone(&self.shared);
         std::thread::spawn(move || {
@@ -390,12 +391,12 @@ impl Shared {
     }
 }
 
-/// Whether a JSON log line says that the server listens.
+/// Whether a JSON log line reports that the server listens.
 pub(crate) fn says_listening(line: &str) -> bool {
     field(line, "message").is_some_and(|message| message == "listening")
 }
 
-/// A field of a JSON log line, which may stand at the top or under `fields`.
+/// A field of a JSON log line, at the top level or below `fields`.
 pub(crate) fn field(line: &str, key: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     let value = line

@@ -1,4 +1,5 @@
-//! A whole site: a cluster, controllers, API replicas behind a balancer, and machines that boot from them.
+//! A whole site: a cluster, controllers, API replicas behind a balancer, and machines that boot
+//! from them.
 
 use crate::cluster::{Cluster, Kubectl, NAMESPACE};
 use crate::load::{Balancer, Load, Machine};
@@ -10,29 +11,29 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long anything may take that follows by itself.
+/// The timeout of every wait.
 pub const SOON: Duration = Duration::from_secs(30);
-/// Machines that boot at once, each again and again.
+/// The number of machines that boot at once.
 const AT_ONCE: usize = 6;
 
-/// A cluster, controllers on ports that replicas know, API replicas.
+/// A cluster, controllers on fixed ports, and API replicas.
 #[derive(Debug)]
 pub struct Site {
-    /// Kubernetes.
+    /// The Kubernetes API server.
     pub cluster: Cluster,
-    /// An operator, in a namespace of this site.
+    /// kubectl as an operator, in a namespace of this site.
     pub kubectl: Kubectl,
-    /// Of the feed.
+    /// The certificates of the feed.
     pub certificates: FeedCertificates,
-    /// Some may have been killed.
+    /// The controllers; some may have been killed.
     pub controllers: Vec<Role>,
-    /// Behind the balancer.
+    /// The replicas behind the balancer.
     pub replicas: Vec<Role>,
     ports: Vec<u16>,
     state: tempfile::TempDir,
 }
 
-/// A Profile whose script says these words and whose Assignment it is by, and links to a config.
+/// A Profile whose script prints these words and its Assignment's name, and links to a config.
 pub fn linked(name: &str, words: &str) -> String {
     profile(
         name,
@@ -42,7 +43,7 @@ pub fn linked(name: &str, words: &str) -> String {
     ) + "  additionalConfig:\n    config: 'for {{ subject.serial }}'\n"
 }
 
-/// What a machine of the site says of itself.
+/// The serial number of a machine of the site.
 pub fn serial(number: usize) -> String {
     format!("SN-{number}")
 }
@@ -50,7 +51,7 @@ pub fn serial(number: usize) -> String {
 // === impl Site ===
 
 impl Site {
-    /// Starts all of it, and waits until it is ready.
+    /// Starts everything and waits until it is ready.
     pub fn start(controllers: usize, replicas: usize) -> Result<Self> {
         let cluster = Cluster::start()?;
         let certificates = FeedCertificates::new()?;
@@ -77,7 +78,7 @@ impl Site {
         Ok(site)
     }
 
-    /// Starts a controller, in the place of one that is gone.
+    /// Starts a controller on the port of this number.
     pub fn controller(&self, number: usize) -> Result<Role> {
         let port = self
             .ports
@@ -99,18 +100,18 @@ impl Site {
             .start_ready()
     }
 
-    /// Kills a controller with SIGKILL, and starts one in its place.
+    /// Kills a controller with SIGKILL and starts another in its place.
     pub fn replace_controller(&mut self, number: usize) -> Result<()> {
         let killed = self.controllers.remove(number);
         killed.signal("KILL")?;
-        // Its end is waited for: only then its port is free.
+        // Waits for the end of the process, which frees its port.
         drop(killed);
         let controller = self.controller(number)?;
         self.controllers.insert(number, controller);
         Ok(())
     }
 
-    /// Starts a replica, with the state directory of this number.
+    /// Starts a replica with the state directory of this number.
     pub fn replica(&self, number: usize) -> Result<Role> {
         let mut builder = Role::api([], self.certificates.api.path(), &self.state_of(number))?;
         for port in &self.ports {
@@ -123,8 +124,9 @@ impl Site {
         Path::new(self.state.path()).join(number.to_string())
     }
 
-    /// Applies one Profile and an Assignment for each of some machines, and a default that would install them anew: whoever falls to that counts as
-    /// failed. Waits until all replicas serve the last.
+    /// Applies one Profile, an Assignment for each of some machines, and a default that would
+    /// reinstall them: a machine that gets the default counts as failed. Waits until all replicas
+    /// serve the last machine.
     pub fn fill(&self, machines: usize) -> Result<()> {
         let mut all = vec![
             linked("first", "BOOT-first"),
@@ -142,12 +144,12 @@ impl Site {
         self.served(&serial(machines - 1), "BOOT-first")
     }
 
-    /// Waits until all replicas serve a machine this text.
+    /// Waits until all replicas serve this text to a machine.
     pub fn served(&self, serial: &str, text: &str) -> Result<()> {
         self.served_within(SOON, serial, text)
     }
 
-    /// The same, where it may take longer.
+    /// Like [`Site::served`], with a timeout.
     pub fn served_within(&self, limit: Duration, serial: &str, text: &str) -> Result<()> {
         for replica in &self.replicas {
             eventually(limit, &format!("{serial} gets {text}"), || {
@@ -158,12 +160,12 @@ impl Site {
         Ok(())
     }
 
-    /// Lets so many of its machines boot from now on.
+    /// Boots this many of the site's machines from now on.
     pub fn load(&self, machines: usize) -> Result<Load> {
         Ok(Self::load_behind(Balancer::of(&self.replicas)?, machines))
     }
 
-    /// The same, behind a balancer to which replicas can be added.
+    /// Like [`Site::load`], behind a balancer to which replicas can be added.
     pub fn load_behind(balancer: Arc<Balancer>, machines: usize) -> Load {
         let machine = |n| Machine {
             query: format!("serial={}", serial(n)),
@@ -173,7 +175,7 @@ impl Site {
         Load::start(balancer, (0..machines).map(machine).collect(), AT_ONCE)
     }
 
-    /// Shows that all replicas are ready and say for how long they have not heard of Kubernetes.
+    /// Checks that all replicas are ready and report how long they have not heard of Kubernetes.
     pub fn tells_its_age(&self) -> Result<()> {
         for replica in &self.replicas {
             eventually(SOON, "the age of the snapshot rises", || {
@@ -192,7 +194,7 @@ impl Site {
         Ok(())
     }
 
-    /// Shows that a change still comes through.
+    /// Checks that a change still arrives.
     pub fn still_follows(&self, word: &str) -> Result<()> {
         self.kubectl
             .apply(&linked("first", &format!("BOOT-{word}")))?;
@@ -200,7 +202,7 @@ impl Site {
     }
 }
 
-/// A port where somebody can listen later.
+/// Finds a free port to listen on later.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -1,4 +1,4 @@
-//! `shaper tftp`, as an operator would start it, and those who ask it.
+//! A running `shaper tftp`, started as an operator would, and its clients.
 
 mod client;
 mod proxy;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub use client::{Client, Fetched, Options, ask};
 pub use proxy::{Faults, Proxy};
 
-/// `shaper tftp` to be.
+/// A builder of `shaper tftp`.
 #[derive(Debug, Clone)]
 pub struct Builder {
     args: Vec<OsString>,
@@ -25,7 +25,7 @@ pub struct Builder {
     netns: Option<String>,
 }
 
-/// A running server. Dropping it ends it.
+/// A running server. It is stopped on drop.
 #[derive(Debug)]
 pub struct Tftp {
     process: Process,
@@ -35,13 +35,13 @@ pub struct Tftp {
     admin: SocketAddr,
 }
 
-/// A folder that is served.
+/// A TFTP root.
 #[derive(Debug)]
 pub struct Root {
     folder: tempfile::TempDir,
 }
 
-/// Where a standalone server answers TFTP.
+/// The TFTP address of a standalone server.
 pub fn address_of(server: &Server) -> Result<SocketAddr> {
     let line = server
         .log()
@@ -50,7 +50,7 @@ pub fn address_of(server: &Server) -> Result<SocketAddr> {
     address(&line, "tftp_listen")
 }
 
-/// Bytes of which each block is another.
+/// Bytes in which every block differs.
 pub fn pattern(length: usize) -> Vec<u8> {
     (0..length.div_ceil(8) as u64)
         .flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
@@ -67,25 +67,25 @@ fn address(line: &str, key: &str) -> Result<SocketAddr> {
 // === impl Builder ===
 
 impl Builder {
-    /// Any other arguments.
+    /// Adds arguments.
     pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Where it listens; a free port of the loopback address otherwise.
+    /// Sets the address; the default is a free loopback port.
     pub fn listen(mut self, address: &str) -> Self {
         address.clone_into(&mut self.listen);
         self
     }
 
-    /// Runs it in a network namespace.
+    /// Runs the server in a network namespace.
     pub fn netns(mut self, netns: &str) -> Self {
         self.netns = Some(netns.to_owned());
         self
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub fn start(self) -> Result<Tftp> {
         let mut process = Process::start(
             "shaper",
@@ -146,7 +146,7 @@ impl Builder {
 // === impl Tftp ===
 
 impl Tftp {
-    /// `shaper tftp --tftp-root ROOT` on free ports.
+    /// Builds `shaper tftp --tftp-root ROOT` on free ports.
     pub fn serving(root: &Path) -> Builder {
         let args = vec!["--tftp-root".into(), root.into()];
         Builder {
@@ -156,17 +156,17 @@ impl Tftp {
         }
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.listen
     }
 
-    /// Its log so far.
+    /// The log so far.
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// Waits for the line of a transfer or of a refused request.
+    /// Waits for the log line of a transfer or a refused request.
     pub fn wait_for_line(&self, parts: &[&str]) -> Result<String> {
         self.log
             .wait_for(Duration::from_secs(10), |line| {
@@ -175,7 +175,7 @@ impl Tftp {
             .with_context(|| format!("no line with {parts:?} in the log:\n{}", self.log.text()))
     }
 
-    /// Asks the admin port.
+    /// Fetches a path of the admin port.
     pub fn admin(&self, target: &str) -> Result<Response> {
         let url = format!("http://{}{target}", self.admin);
         match &self.netns {
@@ -184,7 +184,7 @@ impl Tftp {
         }
     }
 
-    /// The value of a metric, given with its labels.
+    /// The value of a metric; `name` includes its labels.
     pub fn metric(&self, name: &str) -> Result<u64> {
         let text = self.admin("/metrics")?.body;
         let value = text
@@ -193,7 +193,7 @@ impl Tftp {
         value.with_context(|| format!("no metric {name} in\n{text}"))
     }
 
-    /// Waits until a metric is as wanted.
+    /// Waits until a metric fulfils a condition.
     pub fn wait_for_metric(&self, name: &str, wanted: impl Fn(u64) -> bool) -> Result<u64> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -210,17 +210,17 @@ impl Tftp {
         }
     }
 
-    /// Memory that it occupies, in KiB.
+    /// The resident memory, in KiB.
     pub fn memory(&self) -> Result<u64> {
         self.process.memory()
     }
 
-    /// Asks it to end, as a service manager would, and doesn't wait.
+    /// Sends SIGTERM without waiting.
     pub fn ask_to_stop(&mut self) -> Result<()> {
         crate::process::output("kill", ["-TERM", &self.process.child().id().to_string()]).map(drop)
     }
 
-    /// Waits until it has ended.
+    /// Waits until the server has ended.
     pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
         self.process.wait(timeout)
     }
@@ -235,7 +235,7 @@ impl Drop for Tftp {
 // === impl Root ===
 
 impl Root {
-    /// A folder with these files.
+    /// Creates a folder with these files.
     pub fn of<B: AsRef<[u8]>>(files: &[(&str, B)]) -> Result<Self> {
         let root = Self {
             folder: tempfile::tempdir().context("could not make a temporary folder")?,
@@ -246,12 +246,12 @@ impl Root {
         Ok(root)
     }
 
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Writes a file as a careful program does: beside the old one, then renamed over it.
+    /// Writes a file next to the old one, then renames it over that.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path().join(name);
         if let Some(folder) = path.parent() {
@@ -263,7 +263,7 @@ impl Root {
             .with_context(|| format!("could not write {}", path.display()))
     }
 
-    /// Copies a file into it.
+    /// Copies a file into the folder.
     pub fn copy(&self, file: &Path) -> Result<()> {
         let name = file.file_name().context("the file has no name")?;
         fs::copy(file, self.path().join(name))

@@ -1,4 +1,4 @@
-//! The network between two programs that speak TCP, with faults on demand.
+//! A TCP proxy with faults on demand.
 
 use anyhow::{Context, Result};
 use std::io::{ErrorKind, Read, Write};
@@ -7,26 +7,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-/// How often each way looks whether something has changed.
+/// How often each direction checks the fault.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What is wrong with the network.
+/// A fault of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Fault {
-    /// Nothing.
+    /// No fault.
     None,
-    /// Connections are accepted, and nothing of what either end says arrives.
+    /// Connections are accepted and nothing arrives in either direction.
     BlackHole,
-    /// What the client says does not arrive.
+    /// Nothing that the client sends arrives.
     NothingThere,
-    /// What the server says does not arrive.
+    /// Nothing that the server sends arrives.
     NothingBack,
-    /// Connections that there are and new ones are closed.
+    /// Existing and new connections are closed.
     Cut,
 }
 
-/// A proxy that ends with this value. A connection that has lost something does not recover: once the fault is gone, only new ones work.
+/// A running proxy. It stops on drop. A connection that has lost bytes does not recover: after the
+/// fault, only new connections work.
 #[derive(Debug)]
 pub struct Wire {
     address: SocketAddr,
@@ -43,7 +44,7 @@ struct Shared {
 // === impl Wire ===
 
 impl Wire {
-    /// A network without faults in front of this server.
+    /// Starts a proxy without faults in front of this server.
     pub fn to(server: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free TCP port")?;
         listener.set_nonblocking(true)?;
@@ -65,12 +66,12 @@ impl Wire {
         Ok(Self { address, shared })
     }
 
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Makes the network so from now on.
+    /// Sets the fault from now on.
     pub fn set(&self, fault: Fault) {
         self.shared.fault.store(fault as u8, Ordering::Relaxed);
     }
@@ -90,7 +91,7 @@ impl Shared {
     }
 
     fn carry(self: &Arc<Self>, client: TcpStream) {
-        // Whichever of these fails: the client sees a connection that is closed.
+        // Whichever fails, the client sees a closed connection.
         if self.has(Fault::Cut) {
             return;
         }
@@ -111,7 +112,7 @@ impl Shared {
         for (from, to, fault) in ways().into_iter().flatten() {
             let shared = self.clone();
             std::thread::spawn(move || {
-                // A connection that breaks is one that is closed, both ways at once.
+                // A broken connection is closed in both directions.
                 let _ = shared.pump(&from, &to, fault);
                 [from, to]
                     .iter()
@@ -120,7 +121,7 @@ impl Shared {
         }
     }
 
-    /// One way of a connection, until it is to be closed.
+    /// Copies one direction of a connection until it is to be closed.
     fn pump(&self, mut from: &TcpStream, mut to: &TcpStream, fault: Fault) -> std::io::Result<()> {
         from.set_read_timeout(Some(LOOK))?;
         to.set_nodelay(true)?;
@@ -137,7 +138,7 @@ impl Shared {
             };
             has_lost |= self.has(Fault::BlackHole) || self.has(fault);
             match (read, has_lost) {
-                // The end gets lost as well: the other one waits for ever.
+                // The end of the stream is lost as well: the other side waits for ever.
                 (0, true) => std::thread::sleep(LOOK),
                 (0, false) => return Ok(()),
                 (_, true) => {}

@@ -6,11 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Signs the packages of every Debian suite.
+/// The keyring that signs every Debian suite.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// A suite as this computer's own package mirror offers it, with lists of its own: nothing of the system's package
-/// state is touched, and no root is needed.
+/// A suite on this computer's package mirror, with package lists of its own: the system's package
+/// state is not touched, and root is not needed.
 #[derive(Debug)]
 pub(super) struct Archive {
     state: tempfile::TempDir,
@@ -35,7 +35,7 @@ impl Archive {
         Self::of_suite(&field("VERSION_CODENAME").unwrap_or_else(|| "sid".to_owned()))
     }
 
-    /// Any suite, by its name.
+    /// A suite by name.
     pub(super) fn of_suite(suite: &str) -> Result<Self> {
         let state = tempfile::tempdir().context("could not make a temporary folder")?;
         for folder in ["lists/partial", "cache/archives/partial", "debs"] {
@@ -109,7 +109,7 @@ impl Archive {
                 .arg(format!("{key}={}", state.join(path).display()));
         }
         command.args(["-o", "Dir::Etc::sourceparts=-"]);
-        // apt's own user could not write into a folder of ours.
+        // apt's own user could not write into our folder.
         command.args(["-o", "APT::Sandbox::User=root"]);
         command
     }
@@ -135,7 +135,7 @@ fn mirror() -> Result<String> {
             .flat_map(str::split_whitespace)
             .filter(|word| word.starts_with("http://") || word.starts_with("https://"))
     };
-    // Other vendors' archives may stand there too, and a local mirror may have any path.
+    // Other vendors' archives may be listed too, and a local mirror may have any path.
     urls()
         .find(|url| url.trim_end_matches('/').ends_with("/debian"))
         .or_else(|| urls().find(|url| url.contains("debian") && !url.contains("security")))

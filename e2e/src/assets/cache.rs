@@ -1,23 +1,25 @@
-//! A folder of things that take long to make, each made once, however many runs want it at the same time.
+//! A cache of things that take long to make, each made once, however many test processes need it at
+//! the same time.
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// `${XDG_CACHE_HOME:-~/.cache}/shaper`.
+/// The folder `${XDG_CACHE_HOME:-~/.cache}/shaper`.
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
 }
 
-/// A place that is free again when this value is gone.
+/// A slot that is released on drop.
 #[derive(Debug)]
 pub struct Slot {
     number: usize,
     _lock: File,
 }
 
-/// Changes whenever what a thing is made from does, so that the cache never serves one of another version.
+/// A fingerprint of everything that an entry is made from, so that the cache never serves an
+/// outdated one.
 pub(crate) fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     // FNV-1a: stable across compilers, which the standard library's hasher doesn't promise.
     let hash = parts
@@ -32,7 +34,7 @@ pub(crate) fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a str>) -> Strin
 // === impl Slot ===
 
 impl Slot {
-    /// Which of the places this is, counted from 0.
+    /// The number of this slot, from 0.
     pub fn number(&self) -> usize {
         self.number
     }
@@ -41,7 +43,7 @@ impl Slot {
 // === impl Cache ===
 
 impl Cache {
-    /// Opens the cache, and makes its folder where there is none.
+    /// Opens the cache and creates its folder if needed.
     pub fn open() -> Result<Self> {
         let base = std::env::var_os("XDG_CACHE_HOME")
             .map(PathBuf::from)
@@ -58,10 +60,10 @@ impl Cache {
         Ok(Self { root })
     }
 
-    /// The folder `name`, made by `make` when it isn't there yet. `what` is for the person who waits.
+    /// Returns the folder `name`, made by `make` if it doesn't exist. `what` names it in messages.
     ///
-    /// `make` works in a temporary folder that gets its name only when it is complete, so an interrupted run leaves
-    /// nothing that a later one would take for whole.
+    /// `make` works in a temporary folder that is renamed when it is complete, so an interrupted
+    /// run leaves nothing that a later one would use.
     pub fn entry(
         &self,
         name: &str,
@@ -84,12 +86,13 @@ impl Cache {
         make(unfinished.path())?;
         fs::rename(unfinished.path(), &entry)
             .with_context(|| format!("could not move {what} to {}", entry.display()))?;
-        // It has moved: there is nothing left to remove.
+        // It was renamed: there is nothing left to remove.
         let _ = unfinished.keep();
         Ok(entry)
     }
 
-    /// Takes one of `count` places that all runs on this computer share, and waits for one to be free.
+    /// Takes one of `count` slots that all processes on this computer share, waiting for a free
+    /// one.
     pub fn slot(&self, name: &str, count: usize) -> Result<Slot> {
         let mut told = false;
         loop {

@@ -1,4 +1,4 @@
-//! Programs in Go, built from the modules in `e2e/kubernetes`, which pin them.
+//! Go programs, built from the modules in `e2e/kubernetes`, which pin their versions.
 
 use super::fingerprint;
 use crate::process;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How often the person who waits is told how far it is.
+/// How often progress is printed.
 const PROGRESS: Duration = Duration::from_secs(15);
 
 /// A folder below `e2e/kubernetes` with a `go.mod`.
@@ -17,13 +17,13 @@ const PROGRESS: Duration = Duration::from_secs(15);
 pub(crate) struct Module {
     /// The folder's name.
     pub(crate) name: &'static str,
-    /// What comes of it, for the person who waits.
+    /// What it builds, for messages.
     pub(crate) what: &'static str,
-    /// What `go build` is told to build: the tools that `go.mod` names, or a package.
+    /// The argument of `go build`: the tools that `go.mod` names, or a package.
     pub(crate) target: &'static str,
 }
 
-/// The `go` command, and what it must be told to build with a version that the modules accept.
+/// The `go` command, with the environment that makes it use a version that the modules accept.
 #[derive(Debug)]
 pub(crate) struct Toolchain {
     program: PathBuf,
@@ -33,7 +33,8 @@ pub(crate) struct Toolchain {
 // === impl Toolchain ===
 
 impl Toolchain {
-    /// That of the developer, if it is new enough to build these modules or to fetch one that is.
+    /// Finds the developer's `go`, if it is new enough to build these modules or to fetch a
+    /// toolchain that is.
     pub(crate) fn find(modules: &[Module]) -> Result<Self> {
         let needed = needed_version(modules)?;
         let what: Vec<_> = modules.iter().map(|module| module.what).collect();
@@ -49,7 +50,7 @@ impl Toolchain {
         };
         let out = Command::new(&program)
             .args(["env", "GOVERSION"])
-            // No go.mod must have a say in this answer.
+            // No go.mod may influence this answer.
             .current_dir("/")
             .env("GOTOOLCHAIN", "local")
             .output()
@@ -64,7 +65,7 @@ impl Toolchain {
                 toolchain: None,
             });
         }
-        // From 1.21 on, `go` fetches the toolchain that a go.mod asks for, unless it is told not to.
+        // Since 1.21, `go` fetches the toolchain that a go.mod asks for, unless told not to.
         ensure!(
             version >= (1, 21),
             "{} is {said}. {install}",
@@ -82,7 +83,7 @@ impl Toolchain {
         })
     }
 
-    /// `go` in the folder of a module, whatever the developer has set for modules of their own.
+    /// `go` in the folder of a module, with the developer's own settings removed.
     fn go(&self, module: Module) -> Command {
         let mut command = Command::new(&self.program);
         command
@@ -93,7 +94,7 @@ impl Toolchain {
         command
     }
 
-    /// Where Go keeps the source of what a module depends on.
+    /// The folder in which Go keeps the source of a dependency.
     pub(crate) fn source(&self, module: Module, dependency: &str) -> Result<PathBuf> {
         let out = self
             .go(module)
@@ -109,7 +110,7 @@ impl Toolchain {
         Ok(PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()))
     }
 
-    /// Fetches the modules, and counts the packages to build.
+    /// Fetches the modules and counts the packages to build.
     fn count_packages(&self, module: Module) -> Result<usize> {
         let out = self
             .go(module)
@@ -125,7 +126,7 @@ impl Toolchain {
         Ok(out.stdout.iter().filter(|byte| **byte == b'\n').count())
     }
 
-    /// Builds the programs of a module into a folder. `stamps` are further flags of the linker.
+    /// Builds the programs of a module into a folder. `stamps` are additional linker flags.
     pub(crate) fn build(&self, module: Module, stamps: &str, into: &Path) -> Result<()> {
         let what = module.what;
         eprintln!("e2e: fetching the modules of {what}");
@@ -145,7 +146,7 @@ impl Toolchain {
                 &flags,
                 "-o",
             ])
-            // A folder, because of the slash.
+            // The slash makes it a folder.
             .arg(into.join(""))
             .arg(module.target)
             .stderr(Stdio::piped());
@@ -165,7 +166,8 @@ impl Toolchain {
     }
 }
 
-/// Reads what `go build -v` says, one package a line, and now and then tells how far it is. Gives what is no package.
+/// Reads the output of `go build -v`, one package a line, and prints progress. Returns the lines
+/// that are not packages.
 fn follow(stderr: impl std::io::Read, what: &str, all: usize, start: Instant) -> Vec<String> {
     let (mut packages, mut told) = (0, start);
     let mut said = Vec::new();
@@ -177,7 +179,7 @@ fn follow(stderr: impl std::io::Read, what: &str, all: usize, start: Instant) ->
         }
         if told.elapsed() > PROGRESS {
             told = Instant::now();
-            // Those that Go still has from before are not said, so this may end early.
+            // Packages in Go's cache are not listed, so this may end below the total.
             eprintln!(
                 "e2e: building {what}: {packages} of {all} packages, {} seconds",
                 start.elapsed().as_secs()
@@ -190,21 +192,21 @@ fn follow(stderr: impl std::io::Read, what: &str, all: usize, start: Instant) ->
 // === impl Module ===
 
 impl Module {
-    /// Where it is.
+    /// The module's folder.
     pub(crate) fn folder(self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("kubernetes")
             .join(self.name)
     }
 
-    /// The text of one of its files.
+    /// The text of one of the module's files.
     pub(crate) fn read(self, file: &str) -> Result<String> {
         let path = self.folder().join(file);
         fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))
     }
 }
 
-/// Changes whenever what is built does. `files` are those beside `go.mod` and `go.sum`.
+/// A fingerprint of what is built. `files` are those besides `go.mod` and `go.sum`.
 pub(crate) fn version(modules: &[Module], files: &[&str]) -> Result<String> {
     let mut pinned = Vec::new();
     for module in modules {
@@ -220,7 +222,7 @@ pub(crate) fn version(modules: &[Module], files: &[&str]) -> Result<String> {
     ))
 }
 
-/// The greatest of the versions that the modules ask for.
+/// The highest Go version that the modules require.
 fn needed_version(modules: &[Module]) -> Result<(u32, u32)> {
     let mut needed = (0, 0);
     for module in modules {
@@ -237,7 +239,7 @@ fn needed_version(modules: &[Module]) -> Result<(u32, u32)> {
     Ok(needed)
 }
 
-/// `go1.26.8`, `1.26.0` or `devel go1.27-abcdef`, to the second number.
+/// Parses `go1.26.8`, `1.26.0` or `devel go1.27-abcdef` to the second number.
 pub(crate) fn version_of(text: &str) -> Option<(u32, u32)> {
     let digits = text.get(text.find(|c: char| c.is_ascii_digit())?..)?;
     let mut numbers = digits.split(|c: char| !c.is_ascii_digit()).map(str::parse);

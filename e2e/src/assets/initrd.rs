@@ -8,10 +8,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The first program of the machine.
+/// The machine's init.
 const INIT: &str = include_str!("init.sh");
 
-/// What udhcpc calls with an address.
+/// The script that udhcpc calls with an address.
 const DHCP: &str = include_str!("dhcp.sh");
 
 /// A cpio archive in the "newc" format that the kernel unpacks.
@@ -21,7 +21,7 @@ pub(super) struct Image {
     entries: u32,
 }
 
-/// Changes whenever the scripts do.
+/// A fingerprint of the scripts.
 pub(super) fn version() -> String {
     fingerprint([INIT, DHCP])
 }
@@ -29,7 +29,7 @@ pub(super) fn version() -> String {
 // === impl Image ===
 
 impl Image {
-    /// An initrd with its scripts; busybox and the modules are still to come.
+    /// Creates an initrd with the scripts; busybox and the modules are added later.
     pub(super) fn new() -> Self {
         let mut image = Self {
             bytes: Vec::new(),
@@ -48,7 +48,7 @@ impl Image {
         self.entry(name, 0o100_000 | mode, content);
     }
 
-    /// Writes the archive, compressed.
+    /// Writes the compressed archive.
     pub(super) fn write(mut self, path: &Path) -> Result<()> {
         self.entry("TRAILER!!!", 0, &[]);
         let file =

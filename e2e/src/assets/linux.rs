@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What virtio needs, as modules, in the order in which they must be loaded: `virtio_ring` comes before `virtio`.
+/// The modules that virtio needs, in load order: `virtio_ring` comes before `virtio`.
 const MODULES: [&str; 8] = [
     "drivers/virtio/virtio_ring",
     "drivers/virtio/virtio",
@@ -57,7 +57,7 @@ pub(super) fn build(folder: &Path) -> Result<()> {
     image.write(&folder.join("initrd.gz"))
 }
 
-/// A module's bytes, or nothing if the kernel has it built in.
+/// A module's bytes; `None` if the kernel has it built in.
 fn read_module(version: &Path, module: &str, busybox: &Path) -> Result<Option<Vec<u8>>> {
     let plain = version.join("kernel").join(format!("{module}.ko"));
     let compressed = plain.with_extension("ko.xz");

@@ -1,21 +1,21 @@
-//! The Debian packages whose programs a boot needs, or a build.
+//! The Debian packages that a boot or a build needs.
 
 use crate::process;
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// A package, known by one file of it.
+/// A package, detected by one of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Package {
-    /// The virtual machine.
+    /// QEMU.
     Qemu,
     /// iPXE as the option ROM of QEMU's network cards.
     IpxeRoms,
-    /// iPXE as files that a boot server offers.
+    /// iPXE as files for a boot server.
     Ipxe,
     /// UEFI firmware.
     Ovmf,
-    /// DHCP and TFTP.
+    /// A DHCP and TFTP server.
     Dnsmasq,
     /// Network namespaces, bridges and taps.
     Iproute,
@@ -25,19 +25,19 @@ pub enum Package {
     TftpHpa,
     /// A TFTP client.
     Atftp,
-    /// A TFTP client, among other things.
+    /// curl, which speaks TFTP too.
     Curl,
     /// A DHCP server.
     Kea,
     /// A DHCP server.
     IscDhcp,
-    /// A compiler of C++, which libFuzzer is written in.
+    /// A C++ compiler, for libFuzzer.
     Cxx,
     /// What builds jemalloc, which shaper takes its memory from.
     Make,
 }
 
-/// Sees to it that the packages are there: installs what is missing when this runs as root, and otherwise fails with
+/// Makes sure that the packages are installed: installs missing ones as root, otherwise fails with
 /// the command to run.
 pub fn ensure(packages: &[Package]) -> Result<()> {
     let missing: Vec<&str> = packages
@@ -61,7 +61,7 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
     if !process::is_root() {
         bail!("Debian packages are missing. Run this, then try again:\n\n    sudo {line}\n");
     }
-    // Two test programs may find the same package missing at the same time.
+    // Two test programs may miss the same package at the same time.
     let _lock = super::Cache::open()?.slot("apt-get", 1)?;
     eprintln!("e2e: installing {}", missing.join(" "));
     let install = || {
@@ -75,7 +75,7 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
         )
     };
     if install().is_err() {
-        // A fresh image has no package lists yet, or old ones.
+        // A fresh image has no package lists, or old ones.
         process::output("apt-get", ["update", "-qq"])?;
         install()?;
     }
@@ -91,7 +91,7 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
 // === impl Package ===
 
 impl Package {
-    /// All of them.
+    /// All packages.
     pub const ALL: [Self; 14] = [
         Self::Qemu,
         Self::IpxeRoms,
@@ -109,7 +109,7 @@ impl Package {
         Self::Make,
     ];
 
-    /// Its name in Debian.
+    /// The name in Debian.
     pub fn name(self) -> &'static str {
         match self {
             Self::Qemu => "qemu-system-x86",

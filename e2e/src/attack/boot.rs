@@ -1,4 +1,5 @@
-//! Machines that boot as iPXE does: three requests on one connection, which is kept for a while; a 503 with Retry-After is a reason to wait.
+//! Machines that boot as iPXE does: three requests on one connection, kept open for a while; a 503
+//! with Retry-After makes them wait.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,38 +18,38 @@ use super::{HANG, connect};
 
 /// How often a machine may be asked to wait.
 const MOST_WAITS: usize = 20;
-/// What one process of clients may have open.
+/// The number of connections that one client process may have open.
 const OPEN: usize = 15_000;
 
-/// What came of boots.
+/// The result of many boots.
 #[derive(Debug, Default)]
 pub struct Boots {
-    /// How many machines got script and config.
+    /// The number of machines that got script and config.
     pub booted: usize,
-    /// What a real iPXE would have counted as a failure.
+    /// The failures that a real iPXE would have seen.
     pub failures: Vec<String>,
-    /// How often one was asked to wait.
+    /// The number of 503 answers with Retry-After.
     pub waits: usize,
-    /// For how many seconds.
+    /// The values of Retry-After, in seconds.
     pub retry_after: BTreeSet<u64>,
-    /// The time from a request to its whole answer, sorted.
+    /// The times from a request to its whole answer, sorted.
     pub latencies: Vec<Duration>,
 }
 
-/// What came of one boot.
+/// The result of one boot.
 #[derive(Default)]
 struct Boot {
     retry_after: Vec<u64>,
     latencies: Vec<Duration>,
 }
 
-/// What a request came to.
+/// The result of one request.
 enum Got {
     Body(String),
     Wait(u64),
 }
 
-/// Lets so many machines boot, so many of them at once.
+/// Boots this many machines, `at_once` at a time.
 pub fn boot_all(runtime: &Runtime, to: SocketAddr, machines: usize, at_once: usize) -> Boots {
     boot_within(
         runtime,
@@ -60,7 +61,8 @@ pub fn boot_all(runtime: &Runtime, to: SocketAddr, machines: usize, at_once: usi
     )
 }
 
-/// Lets so many machines be switched on within some time, whether or not others have booted. Each holds its connection for a while after that.
+/// Switches on this many machines within some time, whether or not others have booted. Each keeps
+/// its connection for a while.
 pub fn storm(
     runtime: &Runtime,
     to: SocketAddr,
@@ -110,7 +112,7 @@ fn boot_within(
 // === impl Boots ===
 
 impl Boots {
-    /// An error if anything failed, or nothing was done.
+    /// Fails if a boot failed or none took place.
     pub fn check(&self) -> Result<()> {
         let few = &self.failures[..self.failures.len().min(5)];
         ensure!(
@@ -123,7 +125,7 @@ impl Boots {
         Ok(())
     }
 
-    /// The time within which so many of a hundred answers came.
+    /// The time within which this percentage of answers arrived.
     pub fn percentile(&self, percent: usize) -> Duration {
         self.latencies
             .get((self.latencies.len() * percent / 100).min(self.latencies.len().saturating_sub(1)))
@@ -174,7 +176,7 @@ impl Boot {
         bail!("asked to wait {MOST_WAITS} times")
     }
 
-    /// Bootstrap, script, config. How long to wait, where that is the answer.
+    /// Fetches bootstrap, script and config. Returns how long to wait if told to.
     async fn chain(
         &mut self,
         stream: &mut TcpStream,

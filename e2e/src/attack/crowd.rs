@@ -1,4 +1,4 @@
-//! Many connections that do little, and that slowly.
+//! Many connections that do little, slowly.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use tokio::time::{sleep, timeout};
 
 use super::{HANG, connect};
 
-/// What each of a crowd does with its connection.
+/// What each client of a crowd does with its connection.
 #[derive(Debug, Clone)]
 pub enum Habit {
-    /// Nothing.
+    /// Sends nothing.
     Idle,
-    /// Sends this, a byte a second.
+    /// Sends these bytes, one a second.
     Dribble(&'static [u8]),
-    /// Sends this, and reads nothing of the answer.
+    /// Sends this request and reads nothing of the answer.
     Ask(String),
-    /// Sends this, then reads the answer in so many pieces a second, of 16 KiB each.
+    /// Sends this request, then reads the answer in this many pieces a second, of 16 KiB each.
     Sip(String, u32),
 }
 
@@ -48,16 +48,16 @@ struct Counts {
 enum End {
     /// The server closed it.
     Closed,
-    /// An answer came as long as it said.
+    /// A complete answer arrived.
     Whole,
-    /// A 503 with Retry-After came.
+    /// A 503 with Retry-After arrived.
     Shed,
 }
 
 // === impl Crowd ===
 
 impl Crowd {
-    /// So many connections. Returns once each has been made or refused.
+    /// Opens this many connections. Returns once each is open or refused.
     pub fn gather(runtime: &Runtime, to: SocketAddr, count: usize, habit: &Habit) -> Result<Self> {
         let counts = Arc::new(Counts::default());
         let mut tasks = JoinSet::new();
@@ -90,27 +90,27 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// How many could not connect.
+    /// The number of refused connections.
     pub fn refused(&self) -> usize {
         self.counts.refused.load(Ordering::Relaxed)
     }
 
-    /// How many the server has closed, or reset.
+    /// The number that the server has closed or reset.
     pub fn closed(&self) -> usize {
         self.counts.closed.load(Ordering::Relaxed) + self.reset()
     }
 
-    /// How many the server has reset.
+    /// The number that the server has reset.
     pub fn reset(&self) -> usize {
         self.counts.reset.load(Ordering::Relaxed)
     }
 
-    /// How many have got a whole answer, other than a 503.
+    /// The number that got a complete answer other than 503.
     pub fn whole(&self) -> usize {
         self.counts.whole.load(Ordering::Relaxed)
     }
 
-    /// How many have got a 503 with Retry-After.
+    /// The number that got a 503 with Retry-After.
     pub fn shed(&self) -> usize {
         self.counts.shed.load(Ordering::Relaxed)
     }
