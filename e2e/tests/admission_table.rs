@@ -21,7 +21,7 @@ mod rules;
 use cases::Ask;
 use rows::{Row, Teller};
 
-/// What nothing of a cluster leads to: tests of the crate `admission` have these.
+/// Rules that no request of a cluster can trigger; tests of the crate `admission` cover them.
 const NOT_FROM_A_CLUSTER: [&str; 3] = [
     "it can't be read: ...",
     "\"nonsense\" is no MAC address: write six octets in hexadecimal, as in 52:54:00:12:34:56",
@@ -53,7 +53,7 @@ fn each_row_of_the_docs_is_what_kubectl_prints() -> Result<()> {
         away.len(),
         here.len()
     ))?;
-    // Creation times are in seconds, and what was admitted is remembered for five.
+    // Creation times are in seconds, and admitted objects are remembered for five.
     std::thread::sleep(Duration::from_secs(6));
 
     let mut said: BTreeMap<&str, String> = BTreeMap::new();
@@ -114,7 +114,7 @@ fn each_row_of_the_docs_is_what_kubectl_prints() -> Result<()> {
             );
         }
     }
-    // What would be refused is written then, and whoever looks is told by the condition.
+    // Without the webhook, what would be refused is written, and the condition reports it.
     let wrong = cases
         .iter()
         .find(|case| case.row == "template")
@@ -147,10 +147,10 @@ fn list(objects: &[Value]) -> String {
     serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string()
 }
 
-/// Asks, and writes nothing.
+/// Sends the request without writing anything.
 fn ask(kubectl: &Kubectl, ask: &Ask) -> Result<Answer> {
     match ask {
-        // Unlike `apply`, it puts no copy of the object beside it, which would be too large.
+        // Unlike `apply`, `create` stores no copy of the object, which would be too large.
         Ask::Create(object) => kubectl.answer(
             ["create", "--dry-run=server", "-f", "-"],
             &object.to_string(),
@@ -159,7 +159,7 @@ fn ask(kubectl: &Kubectl, ask: &Ask) -> Result<Answer> {
     }
 }
 
-/// What kubectl complains of, in lines, of a namespace that is called `n`.
+/// kubectl's messages by line, with the namespace replaced by `n`.
 fn told(answer: &Answer, namespace: &str) -> Vec<String> {
     answer
         .stderr

@@ -1,4 +1,5 @@
-//! Too many clients, too slow clients, and too few files: machines among them boot, and memory is bounded.
+//! Too many clients, too slow clients, too few files: machines among them boot, and memory is
+//! bounded.
 
 use anyhow::{Result, ensure};
 use e2e::attack::{Crowd, HANG, Habit, boot_all, runtime, storm};
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 
 const MIB: u64 = 1024;
 
-/// A Profile for everybody with a small config and one of a mebibyte. A virtual machine switches itself off.
+/// A Profile for every machine, with a small config and one of a mebibyte. A virtual machine powers
+/// itself off.
 fn manifests() -> Result<Manifests> {
     let profile = "apiVersion: shaper.amahdha.com/v1alpha1
 kind: Profile
@@ -34,7 +36,7 @@ spec:
     Manifests::of(&[profile, assignment("everybody", "", "p")])
 }
 
-/// The request for the long config.
+/// The target of the long config.
 fn long(server: &Server) -> Result<String> {
     let script = server.get(&server.url("/ipxe?serial=S1"))?.body;
     let link = script
@@ -72,7 +74,7 @@ fn among_ten_thousand_idle_and_dribbling_connections_every_machine_boots_and_all
     ensure!(boots.waits == 0, "{} machines had to wait", boots.waits);
     ensure!(memory < 1024 * MIB, "{memory} KiB");
     ensure!(idle.refused() + slow.refused() == 0, "{idle:?} {slow:?}");
-    // 15 s after they came, whatever they sent.
+    // 15 s after they connected, whatever they sent.
     idle.wait("the idle are closed", |idle| idle.closed() == 5_000)?;
     slow.wait("the slow are closed", |slow| slow.closed() == 5_000)?;
     boot_all(&runtime, server.http_address(), 100, 10).check()?;
@@ -162,7 +164,7 @@ fn long_answers_that_nobody_takes_are_bounded_and_short_ones_go_on() -> Result<(
         boots.waits
     );
     ensure!(memory < 1024 * MIB, "{memory} KiB");
-    // Those that went make room.
+    // The closed connections free their places.
     readers.go(&runtime);
     let taker = Crowd::gather(
         &runtime,
@@ -188,7 +190,7 @@ fn without_a_file_to_open_clients_wait_and_the_log_says_so_once() -> Result<()> 
         .map(drop)
     };
     limit(std::fs::read_dir(format!("/proc/{id}/fd"))?.count() + 20)?;
-    // The system takes them all; the server can't.
+    // The kernel accepts them all; the server can't.
     let crowd = Crowd::gather(&runtime, server.http_address(), 300, &Habit::Idle)?;
     let says = |line: &str| line.contains("can't accept connections");
     ensure!(
@@ -198,7 +200,7 @@ fn without_a_file_to_open_clients_wait_and_the_log_says_so_once() -> Result<()> 
     );
     std::thread::sleep(Duration::from_secs(2));
     limit(20_000)?;
-    // No restart, and nobody needs to ask twice.
+    // Without a restart, and without a second attempt of any machine.
     boot_all(&runtime, server.http_address(), 50, 10).check()?;
     let errors = server.metric("shaper_http_accept_errors_total")?;
     ensure!(errors >= 10, "{errors} failures are counted");
@@ -282,7 +284,7 @@ fn whoever_asked_before_the_end_or_has_just_come_is_served_to_the_end() -> Resul
     http::wait_until(&server.admin_url("/readyz"), HANG, |answer| {
         answer.status == 503 && answer.body == "stopping\n"
     })?;
-    // Not ready, and serving: a balancer needs a while to notice.
+    // Not ready and still serving: a balancer needs a while to notice.
     boot_all(&runtime, server.http_address(), 50, 10).check()?;
     ensure!(server.process().wait(HANG)?.success());
     readers.wait("all have read", |readers| {

@@ -1,4 +1,4 @@
-//! What is no request, or more than one, gets an answer that says so, or none that it should not.
+//! Malformed or smuggled requests get an error answer, or none.
 
 use anyhow::{Context, Result, ensure};
 use e2e::http::Response;
@@ -23,7 +23,7 @@ fn connect(server: &Server) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends bytes and reads to the end. A reset is an error: it may take the answer with it.
+/// Sends bytes and reads to the end. A reset is an error, since it may drop the answer.
 fn exchange(server: &Server, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut stream = connect(server)?;
     let mut writer = stream.try_clone()?;
@@ -33,7 +33,7 @@ fn exchange(server: &Server, bytes: &[u8]) -> Result<Vec<u8>> {
     stream
         .read_to_end(&mut answer)
         .context("reading the answer")?;
-    // It may have had enough before the end.
+    // The server may close the connection before the end.
     let _ = sending.join();
     Ok(answer)
 }
@@ -271,7 +271,7 @@ fn old_and_one_sided_clients_are_served() -> Result<()> {
         "GET http://b/ipxe?serial=S1 HTTP/1.1\r\nHost: a\r\n\r\n",
     ] {
         let mut stream = connect(&server)?;
-        // In two parts, the second of which ends what this side has to say.
+        // Sends two parts and then closes this direction.
         let (first, second) = request.split_at(20);
         stream.write_all(first.as_bytes())?;
         std::thread::sleep(Duration::from_millis(50));

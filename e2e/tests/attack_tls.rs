@@ -1,4 +1,4 @@
-//! The same over HTTPS, and before it.
+//! Hostile clients over HTTPS, and during the handshake.
 
 use anyhow::{Context, Result, ensure};
 use e2e::assets::{Package, ensure_packages};
@@ -11,14 +11,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// A `ClientHello` of TLS 1.2. The server answers with its certificate, and a signature.
+/// A `ClientHello` of TLS 1.2. The server answers with its certificate and a signature.
 fn client_hello() -> Vec<u8> {
     let mut body = vec![3, 3];
     body.extend([7; 32]);
     body.push(0);
     body.extend([0, 4, 0xc0, 0x2b, 0xc0, 0x2f, 1, 0]);
     let extensions: [&[u8]; 4] = [
-        // server_name is left out, as a machine that knows an address does.
+        // Without server_name, as a machine that uses an address.
         &[0, 10, 0, 4, 0, 2, 0, 23],
         &[0, 11, 0, 2, 1, 0],
         &[0, 13, 0, 8, 0, 6, 4, 1, 4, 3, 8, 4],
@@ -80,7 +80,7 @@ fn among_idle_broken_and_endless_handshakes_machines_are_served_over_https_and_h
         1_000,
         &Habit::Dribble(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
     )?;
-    // Handshakes that are begun and left: the server signs for each.
+    // Abandoned handshakes: the server signs for each.
     for _ in 0..1_000 {
         let mut stream = TcpStream::connect(https)?;
         stream.write_all(&client_hello())?;
@@ -105,7 +105,7 @@ fn among_idle_broken_and_endless_handshakes_machines_are_served_over_https_and_h
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.write_all(garbage)?;
         let mut answer = Vec::new();
-        // An alert, or nothing; a reset is as good.
+        // An alert, nothing, or a reset.
         let _ = stream.read_to_end(&mut answer);
         ensure!(
             answer.first().is_none_or(|first| *first == 21),

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 const SECOND_MAC: &str = "52:54:00:00:00:22";
 
-/// The first card gets an address and the bootstrap, but from there the server can't be reached. The machine is known
-/// by the address of its second card.
+/// The first card gets an address and the bootstrap, but can't reach the server. The Assignment
+/// names the address of the second card.
 fn boots_through_the_second_card(firmware: Firmware) -> Result<()> {
     let manifests = Manifests::of(&[
         says_its_name("second"),
@@ -22,7 +22,7 @@ fn boots_through_the_second_card(firmware: Firmware) -> Result<()> {
     let server = Server::standalone(manifests.path()).start_ready()?;
     let folder = tempfile::tempdir()?;
     let bootfile = folder.path().join("boot.ipxe");
-    // The machine's view of the server's address, as a Host header would give it.
+    // The server's address as the machine sees it and sends it in the Host header.
     let bootstrap = server.get(&server.url("/boot.ipxe"))?.body;
     std::fs::write(
         &bootfile,

@@ -1,4 +1,4 @@
-//! The rig itself: what other tests rely on when they break a cluster.
+//! The cluster harness: what other tests rely on when they break a cluster.
 
 use anyhow::{Result, ensure};
 use e2e::cluster::{Cluster, Part};
@@ -45,7 +45,7 @@ fn a_paused_part_answers_nothing_until_it_goes_on() -> Result<()> {
     let cluster = Cluster::bare()?;
     for part in [Part::ApiServer, Part::Etcd] {
         cluster.pause(part)?;
-        // A write: some reads need no etcd.
+        // A write, since some reads need no etcd.
         let answer = cluster
             .admin()
             .answer(["create", "configmap", "late", "--request-timeout=2s"], "")?;
@@ -90,7 +90,7 @@ fn a_restored_store_is_as_old_as_its_copy() -> Result<()> {
     cluster.restore(&backup)?;
     assert!(has(&cluster, "before")? && !has(&cluster, "after")?);
     cluster.admin().apply(&config_map("again"))?;
-    // The API server's own bookkeeping may have written some, but not so many as before.
+    // The API server's own bookkeeping may have written a few revisions, but fewer than before.
     assert!(cluster.json_version("before")? < newest);
     Ok(())
 }
@@ -101,7 +101,7 @@ fn two_clusters_at_once_do_not_meet() -> Result<()> {
     assert_ne!(one.server(), other.server());
     one.admin().apply(&config_map("mine"))?;
     assert!(has(&one, "mine")? && !has(&other, "mine")?);
-    // A user of one is a stranger to the other.
+    // A user of one cluster is unknown to the other.
     let stranger = one.user("somebody", Some("system:masters"))?;
     let server = format!("--server={}", other.server());
     let refusal = stranger.answer([server.as_str(), "get", "namespaces"], "")?;

@@ -1,4 +1,4 @@
-//! `shaper controller` on a real API server: what operators see of what it found out.
+//! `shaper controller` on a real API server: status, conditions and events.
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Cluster, Kubectl, NAMESPACE};
@@ -47,7 +47,7 @@ impl Rig {
         })
     }
 
-    /// Waits until a condition has a status, and gives it.
+    /// Waits until a condition has a status, and returns it.
     fn condition(&self, object: &str, kind: &str, status: &str) -> Result<Value> {
         eventually(SOON, &format!("{kind}={status} of {object}"), || {
             let object = self.kubectl.json(["get", object])?;
@@ -137,7 +137,7 @@ fn nothing_is_written_that_is_there_already_also_by_another_controller() -> Resu
     eventually(SOON, "the second holds the Lease", || {
         Ok((second.metric("shaper_lease_held")? > 0.0).then_some(()))
     })?;
-    // It has looked at all objects as soon as nothing waits any more.
+    // Once nothing is pending, it has looked at all objects.
     eventually(SOON, "nothing waits", || {
         Ok((second.metric("shaper_status_waiting")? == 0.0).then_some(()))
     })?;
@@ -187,7 +187,7 @@ fn an_assignment_says_whom_it_means_and_what_it_finds() -> Result<()> {
     );
     rig.kubectl.run(["delete", "profile/debian"])?;
     rig.condition("assignment/web", "ProfileFound", "False")?;
-    // One event for each change: none at first, found, none again.
+    // One event for each change: not found at first, found, not found again.
     let events = eventually(SOON, "three events", || {
         Ok(Some(rig.events("web")?).filter(|events| events.len() >= 3))
     })?;
@@ -251,7 +251,7 @@ fn a_conflict_is_named_on_both_sides_and_cleared_on_both() -> Result<()> {
 #[test]
 fn what_is_not_accepted_says_why_and_harms_nobody_else() -> Result<()> {
     let rig = Rig::start()?;
-    // It passes the schema: only the conversion reads templates.
+    // It passes the schema: only the conversion parses templates.
     rig.kubectl.apply(
         &PROFILE
             .replace("{{ ignition }}", "{{ ignitoin }}")
@@ -283,7 +283,7 @@ fn what_is_not_accepted_says_why_and_harms_nobody_else() -> Result<()> {
 #[test]
 fn of_what_is_not_accepted_nothing_else_is_known_and_kubectl_shows_it() -> Result<()> {
     let rig = Rig::start()?;
-    // Definitions of before there were rules: all that has the right types is let through.
+    // CRDs without CEL rules let everything with the right types through.
     for kind in ["assignments", "profiles"] {
         rig.kubectl.take_rules_out(kind)?;
     }
@@ -368,7 +368,7 @@ fn a_controller_that_is_killed_is_followed_by_another_and_a_paused_one_writes_no
     })?;
     rig.controller.signal("STOP")?;
     rig.kubectl.apply(PROFILE)?;
-    // Fifteen seconds must pass before the Lease has run out.
+    // The Lease expires after fifteen seconds.
     eventually(
         Duration::from_secs(40),
         "the second holds the Lease",

@@ -1,5 +1,5 @@
-//! The same trouble again and again, under a load of booting machines. A few times in each run of the tests; `SHAPER_E2E_TURNS=100` for a
-//! night, or before a release.
+//! Soak test: the same faults again and again, under a load of booting machines. A few times in
+//! each test run; set `SHAPER_E2E_TURNS=100` for a night, or before a release.
 
 use anyhow::{Context, Result, ensure};
 use e2e::certificates::Leaf;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const MACHINES: usize = 20;
 
-/// How often.
+/// The number of turns.
 fn turns(otherwise: usize) -> usize {
     std::env::var("SHAPER_E2E_TURNS")
         .ok()
@@ -20,7 +20,7 @@ fn turns(otherwise: usize) -> usize {
         .unwrap_or(otherwise)
 }
 
-/// Whatever there is between 0 and `below` (splitmix64): other delays in each turn, and the same ones in each run.
+/// A pseudo-random number below `below` (splitmix64): different in each turn, the same in each run.
 fn scattered(turn: usize, below: u64) -> u64 {
     let mut x = (turn as u64)
         .wrapping_add(1)
@@ -47,7 +47,7 @@ fn a_store_that_is_restored_from_an_older_copy_is_followed() -> Result<()> {
         let backup = site.cluster.back_up()?;
         site.cluster.wait_until_ready(SOON)?;
         site.still_follows(&format!("lost-{turn}"))?;
-        // History that will never have been: many revisions, and an object.
+        // History that the restore will undo: many revisions and an object.
         for n in 0..20 {
             site.kubectl.run([
                 "annotate",
@@ -59,7 +59,8 @@ fn a_store_that_is_restored_from_an_older_copy_is_followed() -> Result<()> {
         site.kubectl.apply(&linked("never", "NEVER"))?;
         site.cluster.restore(&backup)?;
         site.cluster.wait_until_ready(SOON)?;
-        // A watch from before stays silent, so that the version is asked for once a minute.
+        // A watch from before the restore stays silent, so the controller finds out when it checks
+        // the version, once a minute.
         site.served_within(
             Duration::from_mins(3),
             &serial(0),
@@ -96,7 +97,8 @@ fn controllers_that_are_killed_in_the_middle_of_anything_leave_nothing_half_done
             .join("---\n"),
         )?;
         std::thread::sleep(Duration::from_millis(scattered(turn, 400)));
-        // It is another process that has to end what this one began: at once, or when the Lease has run out.
+        // Another process has to finish what this one began: at once, or when the Lease has
+        // expired.
         site.replace_controller(victim)?;
         for profile in ["first", &new] {
             eventually(

@@ -1,4 +1,4 @@
-//! The manifests in `examples/` work as they stand.
+//! The manifests in `examples/` work unchanged.
 
 use anyhow::{Context, Result};
 use e2e::manifests::examples;
@@ -12,7 +12,7 @@ fn quickstart() -> Result<Server> {
         .start_ready()
 }
 
-/// Asks for a script and expects one.
+/// Fetches a script, which must succeed.
 fn script(server: &Server, query: &str) -> Result<String> {
     let response = server.get(&server.url(&format!("/ipxe?{query}")))?;
     anyhow::ensure!(

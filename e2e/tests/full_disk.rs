@@ -1,4 +1,4 @@
-//! A state directory on a disk that is full, and what is written there cut short: machines boot all the same.
+//! A full disk under the state directory, and truncated files in it: machines boot all the same.
 
 use anyhow::{Context, Result, ensure};
 use e2e::manifests::{Manifests, assignment, says_its_name};
@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A full disk is tried again every 30 s.
+/// A full disk is retried every 30 s.
 const RETRIED: Duration = Duration::from_mins(2);
 
 /// A disk of 256 KiB.
@@ -42,7 +42,7 @@ impl Disk {
         self.0.path()
     }
 
-    /// Takes all the room that is left.
+    /// Fills the remaining space.
     fn fill(&self) -> Result<PathBuf> {
         let path = self.path().join("ballast");
         let mut file = File::create(&path)?;
@@ -56,7 +56,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // A program may still have files there.
+        // A program may still have files open there.
         let _ = process::output("umount", ["--lazy".as_ref(), self.path().as_os_str()]);
     }
 }
@@ -105,7 +105,7 @@ fn a_replica_on_a_full_disk_keeps_its_last_copy_and_saves_again_when_there_is_ro
     load.wait_for(50)?;
     load.finish().without_waits()?;
 
-    // It starts from that, without a controller and without room.
+    // The replica starts from its copy, without a controller and without space.
     site.controllers[0].signal("KILL")?;
     site.replicas[0].signal("KILL")?;
     site.replicas.clear();
@@ -134,7 +134,7 @@ fn a_replica_on_a_full_disk_keeps_its_last_copy_and_saves_again_when_there_is_ro
         .log()
         .must_say("the copy of the feed is written again")?;
 
-    // Cut short, it is named and not served.
+    // A truncated copy is reported and not served.
     site.controllers[0].signal("KILL")?;
     site.replicas[0].signal("KILL")?;
     site.replicas.clear();
@@ -186,7 +186,7 @@ fn standalone_on_a_full_disk_serves_what_it_has_and_gives_new_configs_their_ids_
         .collect::<Option<Vec<_>>>())
     })?;
     let ballast = disk.fill()?;
-    // What needs no new id goes on, what needs one waits.
+    // Profiles that need no new id are served, others wait.
     let more = [
         says_its_name("plain"),
         assignment("other", "serialNumbers: [SN-1]", "plain"),

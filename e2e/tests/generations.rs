@@ -1,4 +1,4 @@
-//! Every iPXE that is in use, on both kinds of firmware, with the strings that real machines carry.
+//! Every iPXE generation in use, on both kinds of firmware, with the strings of real machines.
 
 use anyhow::Result;
 use e2e::assets::Ipxe;
@@ -7,10 +7,11 @@ use e2e::manifests::{Manifests, assignment, says_its_name};
 use e2e::server::Server;
 use std::time::Duration;
 
-/// All that a URL can get wrong.
+/// Everything that a URL can get wrong.
 const SERIAL: &str = "SN 12&3=x#y%20+z";
 
-/// Boots a machine that is known by free-text labels only, with a space, bytes beyond ASCII, and what iPXE since 2021 leaves raw in a URL.
+/// Boots a machine that is known only by free-text labels: with a space, bytes beyond ASCII, and
+/// characters that iPXE since 2021 leaves raw in a URL.
 fn boots(ipxe: Ipxe, firmware: Firmware) -> Result<()> {
     let manifests = Manifests::of(&[
         says_its_name("by-label"),
@@ -29,7 +30,8 @@ fn boots(ipxe: Ipxe, firmware: Firmware) -> Result<()> {
         .serial(SERIAL)
         .asset("Lager Süd 4")
         .boot()?;
-    // The iPXE of 2019 sends a bare & and = for %26 and %3D, whatever the script does; newer ones are exact.
+    // The iPXE of 2019 sends a bare & and = for %26 and %3D, whatever the script does; newer ones
+    // are exact.
     let serial = if ipxe == Ipxe::Installed {
         "SN 12"
     } else {

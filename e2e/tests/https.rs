@@ -8,7 +8,7 @@ use e2e::manifests::{Manifests, assignment, says_its_name};
 use e2e::server::Server;
 use std::time::Duration;
 
-/// A server with a certificate of a private authority.
+/// A server whose certificate is of a private authority.
 struct Site {
     authority: Authority,
     server: Server,
@@ -32,7 +32,7 @@ impl Site {
         })
     }
 
-    /// A machine whose DHCP server names the bootstrap by HTTPS.
+    /// A machine whose DHCP server offers the bootstrap by HTTPS.
     fn machine(&self) -> Result<Builder> {
         let url = format!(
             "https://10.0.2.2:{}/boot.ipxe",
@@ -45,8 +45,9 @@ impl Site {
     }
 }
 
-/// iPXE 2.0.0 for UEFI, as Debian builds it, asks the firmware whom to trust. QEMU's firmware is told by `-fw_cfg`, real ones in their
-/// setup. Builds for BIOS and older ones need the authority built in.
+/// iPXE 2.0.0 for UEFI, as Debian builds it, takes its trust anchors from the firmware. QEMU's
+/// firmware gets them by `-fw_cfg`, real firmware in its setup. Builds for BIOS, and older ones,
+/// need the authority built in.
 #[test]
 fn a_stock_ipxe_whose_firmware_trusts_our_authority_boots_over_https() -> Result<()> {
     let site = Site::start()?;

@@ -1,4 +1,4 @@
-//! The tests must know shaper only from outside.
+//! The tests know shaper only from outside.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;

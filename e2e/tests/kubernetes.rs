@@ -1,4 +1,5 @@
-//! The whole of it: what kubectl applies is what machines boot, and they go on booting whatever happens to Kubernetes.
+//! The whole system: machines boot what kubectl applied, and keep booting whatever happens to
+//! Kubernetes.
 
 use anyhow::{Context, Result, ensure};
 use e2e::certificates::{Authority, Leaf};
@@ -20,7 +21,7 @@ fn a_machine_boots_what_kubectl_applied_and_a_change_is_served_soon() -> Result<
     ))
     .serial("SN-QEMU")
     .boot()?;
-    // It waits until somebody assigns something to it.
+    // The machine waits until something is assigned to it.
     machine
         .wait_for("no Assignment", Duration::from_secs(90))
         .or_else(|_| machine.wait_for("404", Duration::from_secs(30)))?;
@@ -78,7 +79,7 @@ fn machines_boot_while_the_api_server_and_etcd_are_paused_killed_and_compacted()
     site.cluster.wait_until_ready(SOON)?;
     site.still_follows("etcd-started")?;
 
-    // What the controllers saw last is forgotten while they can't look: they are told 410 and list again.
+    // History is compacted while the controllers are paused: they get 410 and list again.
     site.controllers
         .iter()
         .try_for_each(|controller| controller.signal("STOP"))?;
@@ -116,7 +117,7 @@ fn machines_boot_while_controllers_are_killed_and_replicas_restarted() -> Result
     load.wait_for(200)?;
     drop(load.finish().without_waits()?);
 
-    // Nobody serves the feed: a replica starts from its copy.
+    // No controller serves the feed: a replica starts from its copy.
     let replica = site.replicas.pop().context("there are two")?;
     replica.stop()?;
     let started = site.replica(1)?;
@@ -146,7 +147,8 @@ fn certificates_and_their_authority_are_replaced_while_machines_boot() -> Result
         )?;
         load.wait_for(20)?;
     }
-    // First all trust both, then all are signed by the new one, then the old one goes.
+    // First all trust both authorities, then all certificates are signed by the new one, then the
+    // old one is removed.
     let old = &site.certificates.authority;
     let (controller_leaf, api_leaf) = (old.issue(&controller)?, old.issue(&api)?);
     site.certificates
@@ -169,7 +171,7 @@ fn certificates_and_their_authority_are_replaced_while_machines_boot() -> Result
     load.wait_for(50)?;
     site.still_follows("rotated")?;
 
-    // What can't be used is not used: nothing changes but the log.
+    // Unusable files change nothing but the log.
     site.certificates.controller.write_files(&[
         ("tls.crt", "half a certif"),
         ("tls.key", "x"),
@@ -191,7 +193,7 @@ fn certificates_and_their_authority_are_replaced_while_machines_boot() -> Result
 fn two_clusters_hold_one_catalog_and_one_may_be_away() -> Result<()> {
     let (east, west) = (Site::start(1, 0)?, Site::start(1, 0)?);
     let state = tempfile::tempdir()?;
-    // Both trust the authority of the first: a replica has one identity.
+    // Both trust the first authority: a replica has one identity.
     let leaf = east
         .certificates
         .authority
@@ -214,7 +216,7 @@ fn two_clusters_hold_one_catalog_and_one_may_be_away() -> Result<()> {
         ])
         .start_ready()?;
     for (site, word) in [(&east, "EAST"), (&west, "WEST")] {
-        // The same names in both: a Profile is that of the Assignment's own cluster.
+        // The same names in both clusters: a Profile is found in the Assignment's own cluster.
         let subject = format!("serialNumbers: [{word}]");
         site.kubectl
             .apply(&[linked("same", word), assignment("same", &subject, "same")].join("---\n"))?;

@@ -1,4 +1,5 @@
-//! Objects that were good and are wrong now: their machines get what they were given, or wait, and never what was meant for others.
+//! Valid objects that become invalid: their machines keep what they had, or wait, and never get
+//! what others were assigned.
 
 use anyhow::{Result, ensure};
 use e2e::cluster::{Cluster, Kubectl, NAMESPACE};
@@ -15,14 +16,14 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A port where somebody can listen later.
+/// Finds a free port to listen on later.
 fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?
         .port())
 }
 
-/// `shaper controller` on a port that replicas know already.
+/// Starts `shaper controller` on a port that replicas already know.
 fn controller(cluster: &Cluster, certificates: &FeedCertificates, port: u16) -> Result<Role> {
     Role::builder("controller")
         .args([
@@ -72,7 +73,7 @@ fn accepted(kubectl: &Kubectl, object: &str, wanted: &str) -> Result<()> {
     })
 }
 
-/// Asks again and again what a machine would get, and counts answers that would be wrong.
+/// Repeatedly asks what a machine would get, and counts wrong answers.
 struct Watchman {
     wrong: Arc<AtomicUsize>,
     asked: Arc<AtomicUsize>,
@@ -168,7 +169,7 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
         says_its_name("install"),
         assignment("default", "", "install"),
         machine(""),
-        // The Profile of this one will be wrong, and the other that it selects is one that installs.
+        // This Profile will become invalid; the other one that its Assignment selects reinstalls.
         profile("special", "#!ipxe\necho BOOTED-own\n")
             .replace("{profile: special}", "{tier: a, assignment/ipxe-asset: x}"),
         profile("plain", "#!ipxe\necho BOOTED-install\n").replace("{profile: plain}", "{tier: a}"),
@@ -194,7 +195,7 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
     })?;
     let watchman = Watchman::start(vec![old.url(query[0])?, old.url(query[1])?]);
 
-    // Both become wrong, which the controller survives as before.
+    // Both become invalid, which a restart of the controller survives.
     kubectl.apply(&machine("no uuid"))?;
     let broken = "#!ipxe\necho {{ nothing }}\n";
     kubectl.apply(
@@ -212,7 +213,7 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
     })?;
     assert_eq!(all_get(&old)?, own);
 
-    // No controller ever saw them good any more.
+    // No running controller has ever seen them valid.
     first.signal("KILL")?;
     let second = controller(&cluster, &certificates, ports[1])?;
     eventually(SOON, "the replica follows the second", || {
@@ -224,7 +225,7 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
         Ok((gets(&old.get("/ipxe?serial=SN-9")?) == "own").then_some(()))
     })?;
 
-    // A replica without memory.
+    // A replica without a state directory from before.
     let new = replica(&certificates, &ports, states[1].path())?;
     let waiting = all_get(&new)?;
     ensure!(
@@ -243,7 +244,7 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
         "{why}"
     );
 
-    // The replica that remembers is killed and finds its copy, with and without a controller.
+    // The replica with a copy is killed and finds it again, with and without a controller.
     eventually(SOON, "a copy is written", || {
         Ok(states[0].path().join("feed.copy").is_file().then_some(()))
     })?;
@@ -262,7 +263,7 @@ fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_
     assert_eq!(all_get(&old)?, own);
     watchman.end()?;
 
-    // Mended, they are as any other everywhere.
+    // Once fixed, they are served like any other.
     kubectl.apply(&all.join("---\n"))?;
     for role in [&old, &new] {
         eventually(SOON, "they are mended", || {
@@ -350,7 +351,7 @@ fn standalone_remembers_what_a_broken_file_held_over_kills_and_renames() -> Resu
     );
     server.stop()?;
 
-    // Without memory, the machine waits, and so it does with one that is damaged.
+    // Without the copy, or with a damaged one, the machine waits.
     let copy = state.path().join("folder.copy");
     let mut bytes = fs::read(&copy)?;
     let middle = bytes.len() / 2;

@@ -1,4 +1,4 @@
-//! From power-on to a Linux that has its own config, on the manifests of the quick start.
+//! From power-on to a Linux that has its own config, on the quick start's manifests.
 
 use anyhow::Result;
 use e2e::assets::Linux;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const DEMO: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 
-/// Boots a machine and gives what its Linux printed as its config, once it has switched itself off.
+/// Boots a machine and returns the config that its Linux printed, once it has powered off.
 fn config_of(machine: impl FnOnce(Builder) -> Builder) -> Result<String> {
     let linux = Linux::find()?;
     let files = Files::serve(linux.folder())?;

@@ -1,4 +1,4 @@
-//! A whole boot network: firmware, DHCP, TFTP, iPXE, shaper, and a Linux at its end. These need root.
+//! A whole boot network: firmware, DHCP, TFTP, iPXE, shaper, and finally Linux. Needs root.
 
 use anyhow::Result;
 use e2e::assets::{Ipxe, Linux};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const UUID: &str = "1c9f3a55-8a3d-4f0e-9d0c-2f6f2f6d7a05";
 
-/// One Profile whose Linux comes by TFTP and prints a config with its UUID.
+/// A Profile whose Linux is loaded by TFTP and prints a config with its UUID.
 fn manifests() -> Result<Manifests> {
     let script = format!(
         "#!ipxe\nkernel tftp://{SERVER}/vmlinuz initrd=initrd.gz console=ttyS0 config={{{{ greeting }}}}\n\
@@ -24,7 +24,7 @@ fn manifests() -> Result<Manifests> {
     ])
 }
 
-/// Boots Linux on a network where an iPXE from `ipxe` gets `bootfile`, and looks at what it printed.
+/// Boots Linux on a network where `ipxe` is offered `bootfile`, and checks what it printed.
 fn boots_linux(firmware: Firmware, ipxe: Ipxe, bootfile: Option<&str>) -> Result<()> {
     let linux = Linux::find()?;
     let mut network = Network::new()?;

@@ -48,7 +48,7 @@ fn tells_firmware_and_ipxe_apart(kind: Kind) -> Result<()> {
             );
         }
     }
-    // HTTP boot (16) and others that have no rule must not get a file that they can't run.
+    // Clients without a rule, such as HTTP boot (16), must not get a file that they can't run.
     let offer = client.ask(
         Asks {
             arch: 16,

@@ -1,4 +1,4 @@
-//! From firmware to a booted script, with shaper as the only TFTP server. These need root.
+//! From firmware to a booted script, with shaper as the only TFTP server. Needs root.
 
 use anyhow::{Context, Result, ensure};
 use e2e::assets::Ipxe;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const UUID: &str = "1c9f3a55-8a3d-4f0e-9d0c-2f6f2f6d7a05";
 
-/// Boots a machine; gives the files that it got by TFTP, in order.
+/// Boots a machine and returns the files that it fetched by TFTP, in order.
 fn boots(
     firmware: Firmware,
     root: &Root,
@@ -69,7 +69,7 @@ fn a_bios_machine_gets_the_bootstrap_by_tftp_and_goes_on_by_http() -> Result<()>
     Ok(())
 }
 
-/// The ROM is an iPXE of 2019, so it is a script that tells it from the newer one that it then gets.
+/// The ROM is an iPXE of 2019, so a script tells it from the newer one that it then loads.
 #[test]
 fn a_bios_machine_gets_a_newer_ipxe_by_tftp_and_then_the_bootstrap() -> Result<()> {
     let first = format!(

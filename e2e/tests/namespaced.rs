@@ -1,4 +1,4 @@
-//! A controller that may look into some namespaces only, by the roles of `examples/namespaced`.
+//! A controller that may read only some namespaces, with the roles of `examples/namespaced`.
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Cluster, Kubectl, NAMESPACE};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A cluster with shaper's kinds and these namespaces, and the roles of the example in the first of them.
+/// A cluster with shaper's CRDs and these namespaces, and the example's roles in the first of them.
 fn cluster(namespaces: &[&str], granted: usize) -> Result<Cluster> {
     let cluster = Cluster::bare()?;
     cluster.kubectl([
@@ -92,7 +92,7 @@ fn a_controller_of_some_namespaces_needs_no_role_of_the_cluster_and_serves_no_ot
             },
         )?;
     }
-    // An event, which is written into the namespace of its object.
+    // An event is written into the namespace of its object.
     cluster
         .admin()
         .in_namespace("lab")

@@ -1,4 +1,4 @@
-//! Networks that lose what goes over them: machines boot meanwhile, and changes come through again soon after.
+//! Networks that lose data: machines keep booting, and changes arrive again soon after.
 
 use anyhow::{Result, ensure};
 use e2e::cluster::NAMESPACE;
@@ -16,7 +16,7 @@ const FAULTS: [Fault; 4] = [
     Fault::Cut,
 ];
 
-/// Two controllers, and a replica that reaches them over wires.
+/// Two controllers, and a replica that reaches them through proxies.
 fn site() -> Result<(Site, Vec<Wire>, tempfile::TempDir)> {
     let mut site = Site::start(2, 0)?;
     let state = tempfile::tempdir()?;
@@ -41,7 +41,7 @@ fn a_replica_that_is_cut_off_from_controllers_serves_on_and_follows_again_soon()
     let load = site.load(MACHINES)?;
     for fault in FAULTS {
         wires.iter().for_each(|wire| wire.set(fault));
-        // Where only the way there is lost, what is sent the other way arrives until the replica has hung up.
+        // If only one direction is lost, the other still delivers until the replica has hung up.
         eventually(SOON, "the replica says that it is cut off", || {
             let connected = site.replicas[0].metric("shaper_feed_connected{partition=\"\"}")?;
             let verbose = site.replicas[0].admin("/readyz?verbose")?;
@@ -59,7 +59,7 @@ fn a_replica_that_is_cut_off_from_controllers_serves_on_and_follows_again_soon()
             old.status == 200 && !old.body.contains(&format!("BOOT-{fault:?}")),
             "the change came over a network that is cut: {old:?}"
         );
-        // Wherever the replica is in trying again.
+        // At any point of the replica's reconnect cycle.
         load.wait_for(100)?;
         let healed = Instant::now();
         wires.iter().for_each(|wire| wire.set(Fault::None));
@@ -79,7 +79,7 @@ fn a_replica_that_loses_one_controller_follows_the_other() -> Result<()> {
     let (site, wires, _state) = site()?;
     let load = site.load(MACHINES)?;
     for (turn, fault) in FAULTS.into_iter().enumerate() {
-        // Whichever it follows has its turn to be lost.
+        // Each proxy fails in turn, so that the followed one does too.
         let lost = &wires[turn % 2];
         lost.set(fault);
         site.still_follows(&format!("{fault:?}"))?;
@@ -128,10 +128,10 @@ fn a_controller_that_is_cut_off_from_its_api_server_is_followed_and_follows_agai
     let load = site.load(MACHINES)?;
     for fault in FAULTS {
         wire.set(fault);
-        // What the API server sends of its own accord may still arrive.
+        // What the API server sends unasked may still arrive.
         site.kubectl
             .apply(&linked("first", &format!("BOOT-{fault:?}")))?;
-        // Before it knows by itself, replicas tell how old their news is.
+        // Before the controller notices, replicas report the age of their data.
         site.tells_its_age()?;
         load.wait_for(200)?;
         let healed = Instant::now();

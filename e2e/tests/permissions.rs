@@ -1,4 +1,4 @@
-//! Each role may do what it must and nothing else, as the API server decides it.
+//! Each role may do what it needs and nothing else, as the API server decides it.
 
 use anyhow::{Result, ensure};
 use e2e::cluster::{Cluster, Kubectl, NAMESPACE};
@@ -9,7 +9,7 @@ const CUSTOM: [&str; 2] = [
     "assignments.shaper.amahdha.com",
 ];
 
-/// Fails unless the API server forbids it.
+/// Fails unless the API server forbids the request.
 fn forbidden(who: &Kubectl, args: &[&str], stdin: &str) -> Result<()> {
     let answer = who.answer(args, stdin)?;
     ensure!(
@@ -88,7 +88,7 @@ fn the_controller_holds_its_lease_and_no_other() -> Result<()> {
     lease["spec"]["holderIdentity"] = "b".into();
     own.answer(["replace", "-f", "-"], &lease.to_string())?
         .into_result()?;
-    // Somebody else was faster: what was read before is too old to write.
+    // Another writer was faster: the version that was read is too old.
     let conflict = own.answer(["replace", "-f", "-"], &lease.to_string())?;
     ensure!(
         !conflict.success && conflict.stderr.contains("the object has been modified"),
@@ -109,7 +109,7 @@ fn the_controller_tells_events_and_reads_none() -> Result<()> {
     controller
         .answer(["create", "-f", "-"], EVENT)?
         .into_result()?;
-    // None is told twice in one object.
+    // Repeated events are counted in one object.
     let event = "/apis/events.k8s.io/v1/namespaces/default/events/p.1";
     let answer = controller.proxy()?.send(
         "PATCH",
@@ -157,7 +157,8 @@ fn the_controller_can_do_nothing_else() -> Result<()> {
     )?;
     forbidden(&controller, &["create", "configmap", "x"], "")?;
 
-    // All that it is granted, beyond what every account is: to ask what they may do, and which kinds there are.
+    // Everything that it is granted beyond any account: asking about its permissions, and
+    // discovery.
     let account = cluster.user(
         "system:serviceaccount:default:another",
         Some("system:serviceaccounts"),

@@ -1,4 +1,4 @@
-//! The resources on a real API server, as somebody with kubectl meets them.
+//! The resources on a real API server, as a kubectl user sees them.
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Cluster, Kubectl};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 const UNCHECKED: &str = "* <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
 
-/// The cluster of these tests, and its administrator in a namespace of their own.
+/// The shared cluster, and kubectl as its administrator in a new namespace.
 fn kubectl() -> Result<(Arc<Cluster>, Kubectl)> {
     let cluster = Cluster::shared()?;
     let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
@@ -38,7 +38,7 @@ fn with_uuids(count: u32) -> String {
     text
 }
 
-/// A line of a table, its words put one space apart.
+/// The lines of a table with single spaces between words.
 fn rows(table: &str) -> Vec<String> {
     table
         .lines()
@@ -66,7 +66,8 @@ fn the_api_server_has_nothing_to_say_against_the_definitions() -> Result<()> {
                 )
             })
             .collect();
-        // NonStructuralSchema and Terminating would be among them; so would a schema of its own that can't be published.
+        // NonStructuralSchema and Terminating would be among them, and so would a schema that can't
+        // be published.
         assert_eq!(
             conditions,
             [("NamesAccepted", "True"), ("Established", "True")],
@@ -321,7 +322,7 @@ fn an_assignment_names_up_to_4096_machines_of_a_kind() -> Result<()> {
         "{said}"
     );
 
-    // As much as there can be of everything at once: what a rule may cost when it runs is bounded too.
+    // The maximum of everything at once: the run-time cost of rules is bounded too.
     let list = |item: &dyn Fn(u32) -> String| (0..4096).map(item).collect::<Vec<_>>();
     let requirement = |number: u32| json!({ "key": format!("{number}{}", "k".repeat(200)), "operator": "In", "values": ["x".repeat(1024)] });
     let most = json!({
@@ -373,7 +374,7 @@ fn a_script_and_each_config_have_256_kib() -> Result<()> {
             "{error}"
         );
     }
-    // What only `kubectl apply` without --server-side can't do: it keeps a copy in an annotation.
+    // Only `kubectl apply` without --server-side fails: it keeps a copy in an annotation.
     let said = kubectl.refused(&manifest(256 * 1024, 1).replace("name: p", "name: q"))?;
     assert!(
         said.contains("metadata.annotations: Too long: may not be more than 262144 bytes"),
@@ -534,7 +535,7 @@ fn each_list_of_identities_has_one_owner_and_configs_have_one_each() -> Result<(
         "inventory",
         &assignment(&format!("{{subjectSelectors: {{uuids: [{one}]}}}}")),
     )?;
-    // Another tool may add what the first says nothing about,
+    // Another tool may add what the first leaves open,
     kubectl.apply_server_side(
         "operator",
         &assignment("{priority: 5, subjectSelectors: {serialNumbers: [7XK]}}"),
@@ -543,7 +544,7 @@ fn each_list_of_identities_has_one_owner_and_configs_have_one_each() -> Result<(
         spec()?,
         json!({ "priority": 5, "subjectSelectors": { "uuids": [one], "serialNumbers": ["7XK"] } })
     );
-    // but not meddle with a list that has an owner, who is named.
+    // but not change a list that has an owner; the message names the owner.
     let meddling = kubectl.apply_server_side(
         "operator",
         &assignment(&format!("{{subjectSelectors: {{uuids: [{other}]}}}}")),
@@ -553,7 +554,7 @@ fn each_list_of_identities_has_one_owner_and_configs_have_one_each() -> Result<(
         error.contains("conflict with \"inventory\": .spec.subjectSelectors.uuids"),
         "{error}"
     );
-    // The owner replaces it as a whole.
+    // The owner replaces the list as a whole.
     kubectl.apply_server_side(
         "inventory",
         &assignment(&format!("{{subjectSelectors: {{uuids: [{other}]}}}}")),
@@ -628,7 +629,7 @@ fn the_status_is_written_apart_and_its_conditions_by_type() -> Result<()> {
         ],
         "{read}"
     );
-    // Nothing else can be changed that way, and no generation is counted for it.
+    // Nothing else can be changed that way, and the generation stays.
     assert_eq!(
         (&read["spec"]["priority"], &read["metadata"]["generation"]),
         (&json!(0), &json!(1))

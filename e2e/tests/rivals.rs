@@ -1,4 +1,5 @@
-//! Many names for machines in one Assignment, and several Assignments for one machine, in two namespaces or in two clusters.
+//! Many names for machines in one Assignment, and several Assignments for one machine, in two
+//! namespaces or two clusters.
 
 use anyhow::{Context, Result, ensure};
 use e2e::certificates::Leaf;
@@ -29,7 +30,7 @@ fn boots(replica: &Role, query: &str, what: &str) -> Result<()> {
     })
 }
 
-/// Waits until the condition `Conflicted` has a status, and gives its sentence.
+/// Waits until the condition `Conflicted` has a status, and returns its message.
 fn conflicted(kubectl: &Kubectl, name: &str, status: &str) -> Result<String> {
     eventually(SOON, &format!("Conflicted={status} of {name}"), || {
         let object = kubectl.json(["get", &format!("assignment/{name}")])?;
@@ -50,7 +51,7 @@ fn explained(replica: &Role) -> Result<Value> {
     )?)
 }
 
-/// An Assignment of a machine, made so late that its age is told apart from that of the one before.
+/// Creates an Assignment of a machine, late enough to be younger than the one before.
 fn claim(kubectl: &Kubectl, name: &str, profile: &str) -> Result<()> {
     std::thread::sleep(Duration::from_millis(1100));
     kubectl.apply(
@@ -87,7 +88,7 @@ fn each_of_a_thousand_machines_of_one_assignment_gets_its_profile() -> Result<()
         table.lines().all(|line| line.len() < 200),
         "kubectl get stays readable: {table}"
     );
-    // One of them gets an Assignment of its own, and the rest stays.
+    // One of them gets its own Assignment, and the rest stays.
     site.kubectl.apply(&assignment(
         "many",
         &format!("uuids: [{}]", all.replace(&uuid(500), &uuid(1000))),
@@ -105,7 +106,7 @@ fn of_two_assignments_in_two_namespaces_the_older_wins_and_both_say_so() -> Resu
     for namespace in ["alpha", "beta"] {
         site.cluster.kubectl(["create", "namespace", namespace])?;
     }
-    // By name, the younger would go first.
+    // By name, the younger one would go first.
     let [alpha, beta] =
         ["alpha", "beta"].map(|namespace| site.cluster.admin().in_namespace(namespace));
     claim(&beta, "mine", "older")?;
@@ -134,7 +135,7 @@ fn of_two_assignments_in_two_namespaces_the_older_wins_and_both_say_so() -> Resu
         .find(|one| one["assignment"] == alphas)
         .context("it is listed")?;
     assert_eq!(lost["verdict"], "lost", "{why}");
-    // A Profile of the other namespace is never served: each Assignment has those beside it.
+    // A Profile of the other namespace is never served.
     beta.run(["delete", "profile/older"])?;
     boots(replica, &format!("uuid={UUID}"), "404")?;
     beta.run(["delete", "assignment/mine"])?;
@@ -146,7 +147,7 @@ fn of_two_assignments_in_two_namespaces_the_older_wins_and_both_say_so() -> Resu
 #[test]
 fn of_two_assignments_in_two_clusters_the_older_wins_and_the_replica_says_so() -> Result<()> {
     let (mut east, west) = (Site::start(1, 0)?, Site::start(1, 0)?);
-    // Both have the authority of the west: a replica has one identity.
+    // Both trust the authority of the west: a replica has one identity.
     let leaf = west
         .certificates
         .authority
@@ -169,7 +170,7 @@ fn of_two_assignments_in_two_clusters_the_older_wins_and_the_replica_says_so() -
         site.cluster.kubectl(["create", "namespace", "racks"])?;
     }
     let [eastern, western] = [&east, &west].map(|site| site.cluster.admin().in_namespace("racks"));
-    // By the name of the cluster, the younger would go first.
+    // By the name of the cluster, the younger one would go first.
     claim(&western, "mine", "western")?;
     boots(&replica, &format!("uuid={UUID}"), "western")?;
     ensure!(
@@ -202,11 +203,11 @@ fn of_two_assignments_in_two_clusters_the_older_wins_and_the_replica_says_so() -
     replica
         .log()
         .must_say("partitions claim the same machines")?;
-    // Neither controller knows of the other, and says nothing.
+    // Neither controller knows of the other, so no condition reports it.
     for kubectl in [&eastern, &western] {
         conflicted(kubectl, "mine", "False")?;
     }
-    // The one that wins is away, and still wins.
+    // The winner's cluster is away, and it still wins.
     west.controllers[0].signal("KILL")?;
     boots(&replica, &format!("uuid={UUID}"), "western")?;
     eastern.run(["delete", "assignment/mine"])?;

@@ -1,4 +1,4 @@
-//! The right script for every way in which a machine can be known.
+//! The right script for every way of identifying a machine.
 
 use anyhow::Result;
 use e2e::machine::{Builder, Machine};
@@ -9,7 +9,7 @@ use std::time::Duration;
 const UUID: &str = "1c9f3a55-8a3d-4f0e-9d0c-2f6f2f6d7a01";
 const OTHER_UUID: &str = "1c9f3a55-8a3d-4f0e-9d0c-2f6f2f6d7a02";
 
-/// Boots one machine from a folder that knows others too, and expects it to run this Profile.
+/// Boots one machine from a folder that has Assignments for others too, and expects this Profile.
 fn boots(profile: &str, machine: impl FnOnce(Builder) -> Builder) -> Result<()> {
     let manifests = Manifests::of(&[
         says_its_name("by-uuid"),

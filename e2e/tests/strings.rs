@@ -1,4 +1,4 @@
-//! A text that a real API server lets through is one that can be served, and the other way round: schema and CEL beside `shaper validate`.
+//! The API server's schema and CEL rules accept exactly what `shaper validate` accepts.
 
 use anyhow::{Context, Result};
 use e2e::cluster::Cluster;
@@ -10,7 +10,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
-/// Texts at the edges: white space and control characters of all of Unicode, case, sizes in bytes and in characters.
+/// Edge cases: white space and control characters of all of Unicode, case, sizes in bytes and in
+/// characters.
 fn texts() -> Vec<String> {
     let short = [
         "",
@@ -108,7 +109,7 @@ fn texts() -> Vec<String> {
         .collect()
 }
 
-/// A text in each field that judges it.
+/// The text in each field that validates it.
 fn specs(text: &str) -> Vec<(&'static str, Value)> {
     let selecting = |selectors: Value| json!({ "subjectSelectors": selectors });
     let asking = |key: &str, value: &str| {
@@ -139,7 +140,8 @@ fn specs(text: &str) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// In ASCII: YAML, of which JSON is a part to `shaper validate`, takes some characters only so.
+/// Escapes everything beyond ASCII: `shaper validate` reads JSON as YAML, which takes some
+/// characters only escaped.
 fn escaped(object: &Value) -> String {
     let escape = |c: char| match c {
         ' '..='~' => c.to_string(),
@@ -169,7 +171,7 @@ fn what_the_api_server_lets_through_can_be_served_and_nothing_else() -> Result<(
     }
     let cluster = Cluster::shared()?;
     let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
-    // It goes on after each that is refused, and names those that are not.
+    // kubectl continues after a refused object and prints the names of accepted ones.
     let create = ["create", "--dry-run=server", "-o", "name", "-f"]
         .map(OsString::from)
         .into_iter()
@@ -191,7 +193,7 @@ fn what_the_api_server_lets_through_can_be_served_and_nothing_else() -> Result<(
         .context("there are findings")?
         .iter()
         .filter(|finding| finding["severity"] == "error");
-    // By the file: one that can't be read has no object.
+    // By file, since an object that can't be read has no name.
     let stem = |finding: &Value| {
         Some(
             Path::new(finding["file"].as_str()?)

@@ -1,4 +1,4 @@
-//! TFTP as its clients use it: the usual ones, and one that follows the RFCs to the letter.
+//! TFTP with usual clients, and with one that follows the RFCs to the letter.
 
 use anyhow::{Context, Result, ensure};
 use e2e::assets::{Package, ensure_packages};
@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-/// Names and bytes.
+/// Names and contents.
 type Files = Vec<(&'static str, Vec<u8>)>;
 
-/// Of awkward lengths: around a block, around the 32 MiB after which block numbers of 512 bytes go round.
+/// Awkward lengths: around one block, and around the 32 MiB at which block numbers of 512-byte
+/// blocks wrap.
 fn files() -> Result<(Root, Files)> {
     let files = [
         ("empty", 0),
@@ -25,7 +26,7 @@ fn files() -> Result<(Root, Files)> {
     Ok((Root::of(&files)?, files))
 }
 
-/// A program that fetches `name` into `into`.
+/// A program that fetches `name` into the file `into`.
 type Fetch<'a> = &'a dyn Fn(SocketAddr, &str, &Path) -> Result<()>;
 
 fn fetches_all(server: SocketAddr, files: &[(&str, Vec<u8>)], fetch: Fetch<'_>) -> Result<()> {
@@ -45,7 +46,7 @@ fn fetches_all(server: SocketAddr, files: &[(&str, Vec<u8>)], fetch: Fetch<'_>) 
     Ok(())
 }
 
-/// tftp-hpa fetches in the mode that is told, and has no options of its own to ask for.
+/// tftp-hpa fetches in the given mode and requests no options.
 fn tftp_hpa(server: SocketAddr, name: &str, into: &Path) -> Result<()> {
     let (host, port) = (server.ip().to_string(), server.port().to_string());
     let into = into.display().to_string();
@@ -60,7 +61,7 @@ fn tftp_hpa(server: SocketAddr, name: &str, into: &Path) -> Result<()> {
 fn atftp(options: &[&str]) -> impl Fn(SocketAddr, &str, &Path) -> Result<()> {
     move |server, name, into| {
         let port = server.port().to_string();
-        // It does not write an empty file, but leaves alone one that is there.
+        // tftp-hpa does not create an empty file, but keeps one that exists.
         std::fs::write(into, "")?;
         let into = into.display().to_string();
         let mut args = Vec::new();
@@ -142,7 +143,7 @@ fn atftp_fetches_files_of_every_length_with_each_option() -> Result<()> {
         &files[5..],
         &atftp(&["blksize 1432", "windowsize 16"]),
     )?;
-    // Block numbers go round.
+    // Block numbers wrap.
     fetches_all(server.address(), &files[5..], &atftp(&[]))
 }
 
@@ -200,7 +201,7 @@ fn ipv6_and_ipv4_are_answered_from_the_address_that_was_asked() -> Result<()> {
     let (root, files) = files()?;
     let (name, bytes) = &files[4];
     let server = Tftp::serving(root.path()).listen("[::]:0").start()?;
-    // The client itself makes sure that the answer's address is the one that it asked.
+    // The client checks that the answer comes from the address that it asked.
     for host in ["127.0.0.1", "127.0.0.2", "127.99.0.7", "::1"] {
         let address = SocketAddr::new(host.parse()?, server.address().port());
         for windowsize in [1, 16] {
@@ -285,7 +286,8 @@ fn over_a_network_that_loses_copies_and_reorders_a_tenth_the_bytes_arrive_whole(
             Ok(())
         }));
     }
-    // tftp-hpa asks for no larger blocks, and each loss costs it a second and more: a file of fewer blocks is enough.
+    // tftp-hpa uses small blocks, and each loss costs it a second or more: a smaller file is
+    // enough.
     let (files, few) = ([("ipxe.efi", bytes)], [("small", small)]);
     let programs: [(&str, &[_], Fetch<'_>); 3] = [
         ("atftp", &files, &atftp(&["blksize 1432"])),

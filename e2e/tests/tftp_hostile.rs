@@ -1,4 +1,4 @@
-//! What must do no harm over TFTP: packets that are none, names that climb, floods.
+//! Malformed packets, climbing names and floods do no harm over TFTP.
 
 use anyhow::{Context, Result, ensure};
 use e2e::process::{self, Process};
@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// The ERROR with this code, or silence.
+/// The error code of an ERROR packet; `None` for silence.
 fn error(answer: Option<&[u8]>) -> Result<Option<u8>> {
     match answer {
         None => Ok(None),
@@ -28,7 +28,7 @@ fn request(name: &[u8], rest: &[u8]) -> Vec<u8> {
     [b"\0\x01", name, b"\0", rest].concat()
 }
 
-/// A server of one file, `a`, of so many bytes.
+/// Serves one file, `a`, of this many bytes.
 fn serving(bytes: usize) -> Result<(Tftp, Root)> {
     let root = Root::of(&[("a", pattern(bytes))])?;
     Ok((Tftp::serving(root.path()).start()?, root))
@@ -248,7 +248,8 @@ fn acknowledgements_of_the_future_and_an_error_end_as_they_should() -> Result<()
     }
     socket.send(&[0, 4, 0, 1])?;
     ensure!(socket.recv(&mut buffer)? == 516 && buffer[..4] == [0, 3, 0, 2]);
-    // Firmware does so after it asked for a size: no answer, no repeat, and a new request from the same port begins anew.
+    // Firmware does so after asking for a size: no answer, no repeat, and a new request from the
+    // same port starts a new transfer.
     socket.send(b"\0\x05\0\x08User aborted\0")?;
     ensure!(socket.recv(&mut buffer).is_err());
     server.wait_for_metric(
@@ -261,7 +262,7 @@ fn acknowledgements_of_the_future_and_an_error_end_as_they_should() -> Result<()
     Ok(())
 }
 
-/// How many datagrams a socket gets within a moment, and their bytes.
+/// The number of datagrams that a socket receives within a moment, and their bytes.
 fn count(socket: &UdpSocket) -> Result<(usize, usize)> {
     socket.set_read_timeout(Some(Duration::from_millis(200)))?;
     let (mut datagrams, mut bytes, mut buffer) = (0, 0, [0; 2_000]);
@@ -275,12 +276,13 @@ fn count(socket: &UdpSocket) -> Result<(usize, usize)> {
 #[test]
 fn a_flood_of_requests_from_one_source_gets_little_and_others_go_on() -> Result<()> {
     let root = Root::of(&[("a", pattern(100_000))])?;
-    // The honest machine is at the same address: here all are.
+    // The honest machine shares the address: on loopback all do.
     let server = Tftp::serving(root.path())
         .args(["--tftp-unproven-bytes", "4096"])
         .start()?;
     let flood = UdpSocket::bind("127.0.0.9:0")?;
-    // An honest machine fetches meanwhile: a part of the flood comes in before each of its acknowledgements.
+    // An honest machine fetches meanwhile: a part of the flood arrives before each of its
+    // acknowledgements.
     let (mut left, mut failed) = (5_000_u32, None);
     let fetched = Client::of(server.address())
         .option("tsize", 0)
@@ -300,7 +302,7 @@ fn a_flood_of_requests_from_one_source_gets_little_and_others_go_on() -> Result<
         (1..=4).contains(&datagrams),
         "{datagrams} datagrams, {bytes} bytes"
     );
-    // Each from another port, which looks like many machines: then it is the bytes that are bounded.
+    // Each from another port, which looks like many machines: then the bytes are bounded.
     let sockets: Result<Vec<_>, _> = (0..500).map(|_| UdpSocket::bind("127.0.0.9:0")).collect();
     let sockets = sockets?;
     for socket in &sockets {
@@ -430,7 +432,7 @@ fn a_port_that_needs_a_privilege_or_is_in_use_is_told_with_what_to_do() -> Resul
     let root = Root::of(&[("a", "a")])?;
     let server = Tftp::serving(root.path()).start()?;
     let says = |user: Option<&str>, listen: SocketAddr| -> Result<String> {
-        // Somebody else may not be allowed to look into the folder where the binary was built.
+        // Another user may not be allowed to read the folder that the binary was built in.
         let folder = tempfile::tempdir()?;
         let copy = folder.path().join("shaper");
         std::fs::copy(binary()?, &copy)?;

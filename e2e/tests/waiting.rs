@@ -1,4 +1,4 @@
-//! A machine that can't boot yet says why, and boots by itself once it can.
+//! A machine that can't boot yet says why, and boots once it can.
 
 use anyhow::Result;
 use e2e::http;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 const UUID: &str = "1c9f3a55-8a3d-4f0e-9d0c-2f6f2f6d7a04";
 const BOOT: Duration = Duration::from_secs(90);
-/// The pauses between two attempts grow to 30 seconds.
+/// The pauses between attempts grow to 30 seconds.
 const NEXT_ATTEMPT: Duration = Duration::from_mins(1);
 
 fn its_assignment() -> String {
@@ -42,7 +42,7 @@ fn a_machine_waiting_on_503_boots_once_the_server_can_answer() -> Result<()> {
     let server = Server::standalone(manifests.path())
         .state(state.path())
         .start_ready()?;
-    // No id of a config may be served before it is written down, and a folder in its place prevents that.
+    // Ids must be written before they are served, and a folder in place of the file prevents that.
     let obstacle = state.path().join("config-ids.json");
     std::fs::create_dir(&obstacle)?;
     let with_config = says_its_name("linux") + "  additionalConfig:\n    motd: Hello\n";
@@ -56,7 +56,7 @@ fn a_machine_waiting_on_503_boots_once_the_server_can_answer() -> Result<()> {
     let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe"))
         .uuid(UUID)
         .boot()?;
-    // One dot for each second that iPXE waits by itself.
+    // iPXE prints one dot for each second that it waits.
     machine.wait_for("/ipxe.....", BOOT)?;
     std::fs::remove_dir(&obstacle)?;
     manifests.write("profile.yaml", &with_config.replace("Hello", "Hello again"))?;
@@ -96,7 +96,7 @@ fn a_machine_whose_script_fails_fetches_the_mended_one() -> Result<()> {
     let mut machine = Machine::on_user_network(&server.url_for_user_network("/boot.ipxe"))
         .uuid(UUID)
         .boot()?;
-    // The kernel's 404 must not be taken for a missing Assignment.
+    // The kernel's 404 must not be mistaken for a missing Assignment.
     machine.wait_for("The script that the server sent has failed", BOOT)?;
     assert_eq!(machine.console().count("no Assignment matches"), 0);
 

@@ -1,4 +1,4 @@
-//! Admission on a real API server, as somebody with kubectl meets it, with the webhook up and with it down.
+//! Admission on a real API server, as a kubectl user sees it, with and without the webhook.
 
 use anyhow::{Context, Result, ensure};
 use e2e::admission::{SOON, Site, warnings};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 
-/// What a user is told of a Profile that can't be served.
+/// Profiles that can't be served, and the message for each.
 fn wrong_profiles() -> Vec<(String, String)> {
     let invalid = |says: &str| format!("The Profile \"p\" is invalid: {says}");
     let config = |text: &str| {
@@ -56,7 +56,7 @@ fn what_can_not_be_served_is_refused_while_the_webhook_is_there() -> Result<()> 
             "{said}"
         );
     }
-    // What the schema refuses is refused by it, in its own words, and is not asked of the webhook.
+    // The schema refuses it in its own words, and the webhook is not called.
     let said = site.kubectl.refused(&assignment("a", "uuids: [x]", "p"))?;
     ensure!(
         said.starts_with("The Assignment \"a\" is invalid: spec.subjectSelectors.uuids[0]: Invalid value: \"x\": is no UUID"),
@@ -69,7 +69,7 @@ fn what_can_not_be_served_is_refused_while_the_webhook_is_there() -> Result<()> 
     }
     let said = site.kubectl.refused(&assignment("a", "uuids: [x]", "p"))?;
     ensure!(said.contains("is no UUID"), "{said}");
-    // Then who writes is told by the condition.
+    // Then the condition reports it.
     eventually(SOON, "the controller does not accept it", || {
         let read = site.kubectl.run(["get", "profile", "p", "-o", "wide"])?;
         Ok(read.contains("False").then_some(()))
@@ -222,7 +222,7 @@ fn a_dry_run_is_told_the_same_and_writes_nothing() -> Result<()> {
         dry.success && dry.stderr.contains("its machines boot nothing"),
         "{dry:?}"
     );
-    // What was only tried is nothing that others find.
+    // A dry run leaves nothing that others could find.
     site.dry(&profile("linux", "#!ipxe\n"))?.into_result()?;
     let said = site.warned(&assignment("a", "", "linux"))?;
     ensure!(
@@ -232,7 +232,7 @@ fn a_dry_run_is_told_the_same_and_writes_nothing() -> Result<()> {
     );
     assert_eq!(site.kubectl.run(["get", "profiles", "-o", "name"])?, "");
 
-    // The committed files, but for their name, which is taken here.
+    // The committed files, except for their name, which is taken in this cluster.
     for file in ["mutating.yaml", "validating.yaml"] {
         let text = std::fs::read_to_string(format!(
             "{}/../config/webhook/{file}",
@@ -261,7 +261,8 @@ fn twenty_objects_applied_at_once_are_checked_beside_each_other() -> Result<()> 
         .map(machine)
         .chain([profile("linux", "#!ipxe\nboot\n")])
         .collect();
-    // Assignments first: each is told that its Profile is not there yet. The Profile first: nobody is told anything but it.
+    // Assignments first: each warns that its Profile is missing. The Profile first: only the
+    // Profile gets a warning.
     let said = site.warned(&all.join("---\n"))?;
     assert_eq!(
         said.iter()
@@ -279,7 +280,7 @@ fn twenty_objects_applied_at_once_are_checked_beside_each_other() -> Result<()> 
         "{said:?}"
     );
 
-    // And all at the same time, by twenty who know nothing of each other.
+    // And all at the same time, by twenty clients.
     let answers: Vec<_> = std::thread::scope(|scope| {
         let ask = |n: usize| {
             let (site, manifest) = (
@@ -316,7 +317,8 @@ fn the_cluster_goes_on_while_the_webhook_is_slow_wrong_or_gone() -> Result<()> {
     site.webhook.signal("CONT")?;
     site.asks_again()?;
 
-    // A certificate of somebody else is not believed, and objects are written; then one that is right comes while all runs.
+    // A certificate of another authority is not trusted, and objects are written unchecked; then a
+    // trusted one is put in place while everything runs.
     let stranger = Authority::new("stranger")?;
     site.certificates.directory.write(
         &stranger.issue(&WebhookCertificates::leaf())?,
@@ -346,7 +348,7 @@ fn the_cluster_goes_on_while_the_webhook_is_slow_wrong_or_gone() -> Result<()> {
     site.certificates.directory.write(&leaf, &pem)?;
     site.asks_again()?;
 
-    // One that is no certificate changes nothing but what is said; and the next is taken.
+    // An unusable certificate changes nothing but the log; the next good one is used.
     site.certificates
         .directory
         .write_files(&[("tls.crt", "half"), ("tls.key", "x")])?;
@@ -455,7 +457,7 @@ fn a_thousand_admissions_are_measured() -> Result<()> {
     Ok(())
 }
 
-/// What a process has spent, in milliseconds (`proc(5)`; a tick is 10 ms).
+/// The CPU time that a process has used, in milliseconds (`proc(5)`; a tick is 10 ms).
 fn cpu_millis(pid: u32) -> Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<_> = stat

@@ -1,5 +1,6 @@
-//! The files of `config/webhook` as they are committed, with cert-manager, which issues the webhook's certificate and tells the API
-//! server whom to believe. They speak of a Service at port 443: this needs root.
+//! The committed files of `config/webhook` with cert-manager, which issues the webhook's
+//! certificate and tells the API server to trust it. They name a Service at port 443, so this needs
+//! root.
 
 use anyhow::{Context, Result, ensure};
 use e2e::cert_manager::{CertManager, decoded};
@@ -12,7 +13,8 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_mins(1);
 
-/// Where the webhook listens. All of 127.0.0.0/8 is the loopback interface, and nobody else is at this address.
+/// The webhook's address. All of 127.0.0.0/8 is the loopback interface, and nothing else uses this
+/// address.
 const ADDRESS: &str = "127.83.104.7";
 
 #[test]
@@ -29,7 +31,8 @@ fn cert_manager_lets_the_api_server_believe_the_webhook_and_goes_on_when_the_aut
     ])?;
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/webhook");
     system.run(["apply".as_ref(), "-f".as_ref(), config.as_os_str()])?;
-    // Without kube-proxy no address of a Service leads anywhere: the Service is another name of the webhook's address.
+    // Without kube-proxy a Service's address leads nowhere: the Service is an alias of the
+    // webhook's address.
     system.run([
         "create",
         "service",
@@ -115,7 +118,7 @@ fn cert_manager_lets_the_api_server_believe_the_webhook_and_goes_on_when_the_aut
         "machine"
     );
 
-    // The files applied again take nothing away, and nobody but cert-manager would put it back.
+    // Applying the files again removes nothing that only cert-manager would restore.
     let again = system.run(["apply".as_ref(), "-f".as_ref(), config.as_os_str()])?;
     ensure!(
         again.lines().all(|line| line.ends_with("unchanged")),
@@ -123,7 +126,8 @@ fn cert_manager_lets_the_api_server_believe_the_webhook_and_goes_on_when_the_aut
     );
     ensure!(believed("validatingwebhookconfiguration")?.contains(first.trim()));
 
-    // Another authority, and a certificate by it. Who believes both for a while has to believe the new one alone in the end.
+    // Another authority and a certificate by it. A webhook configuration that trusts both for a
+    // while must end up trusting only the new one.
     system.run(["delete", "secret", "shaper-ca"])?;
     eventually(SOON, "there is another authority", || {
         Ok((authority("shaper-ca")? != first).then_some(()))

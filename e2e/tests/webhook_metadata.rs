@@ -1,4 +1,5 @@
-//! What objects get when they are written, and what is not asked about, on a real API server.
+//! The metadata that the webhook adds, and the writes that it is not asked about, on a real API
+//! server.
 
 use anyhow::{Result, ensure};
 use e2e::admission::{SOON, Site};
@@ -32,7 +33,7 @@ fn who_wrote_an_object_is_kept_and_nothing_drifts() -> Result<()> {
     );
 
     let settled = |name: &str| -> Result<String> {
-        // The controller writes its status at some time.
+        // The controller writes the status after a while.
         eventually(SOON, "status", || {
             Ok(read(name)?["status"]["observedGeneration"].as_u64())
         })?;
@@ -56,7 +57,7 @@ fn who_wrote_an_object_is_kept_and_nothing_drifts() -> Result<()> {
             .lines()
             .filter(|line| line.starts_with(['+', '-']))
             .collect();
-        // Without --server-side, kubectl wants its own annotation there.
+        // Without --server-side, kubectl stores its own annotation.
         let ours = lines.iter().any(|line| {
             line.contains("shaper.amahdha.com/scope") || line.contains("shaper.amahdha.com/author")
         });
@@ -123,7 +124,7 @@ fn what_was_written_while_no_webhook_answered_is_labelled_by_the_next_write() ->
     ])?;
     let web = assignment("web", &format!("uuids: [{UUID}]"), "linux");
     let read = || site.kubectl.json(["get", "assignment", "web"]);
-    // The API server hears of it in a moment.
+    // The API server uses the change after a moment.
     eventually(SOON, "it is written as it is", || {
         site.kubectl
             .answer(["delete", "assignment", "web", "--ignore-not-found"], "")?;
@@ -152,7 +153,7 @@ fn what_was_written_while_no_webhook_answered_is_labelled_by_the_next_write() ->
         });
         lines.map(|line| line.replace(' ', "")).collect()
     };
-    // Each of the two is asked again from its own moment on.
+    // Each of the two webhooks is called again from its own moment on.
     let said = eventually(SOON, "the labels are about to be added", || {
         Ok(Some(diff()?).filter(|diff| !diff.success))
     })?;
@@ -191,7 +192,7 @@ fn what_was_written_while_no_webhook_answered_is_labelled_by_the_next_write() ->
 fn status_that_the_controller_writes_is_not_asked_about_and_that_of_others_only_by_a_wider_rule()
 -> Result<()> {
     let site = Site::start()?;
-    // All that one of the two was asked so far, whatever came of it.
+    // The number of reviews that one of the two has answered, whatever the verdict.
     let asked = |webhook: &str, operation: &str| -> Result<u64> {
         let metrics = site.webhook.admin("/metrics")?.body;
         let (webhook, operation) = (
@@ -242,7 +243,8 @@ fn status_that_the_controller_writes_is_not_asked_about_and_that_of_others_only_
     patch_status()?;
     assert_eq!(reviews("UPDATE")?, [0, 0], "the rules name no status");
 
-    // A rule that names status: the condition spares the controller's writes of it, and nobody else's.
+    // A rule that covers status: the match condition exempts the controller's writes of it, and
+    // only those.
     let wider = site
         .webhook
         .webhook_configuration(&site.certificates.authority)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask cluster` and `cargo xtask dev` as somebody in a terminal has them: started, used, and ended by Ctrl-C.
+//! `cargo xtask cluster` and `cargo xtask dev` in a terminal: started, used, and ended by Ctrl-C.
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::Programs;
@@ -13,18 +13,18 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Starting takes seconds, but for what cargo builds anew.
+/// Starting takes seconds, plus what cargo compiles.
 const START: Duration = Duration::from_mins(10);
 
-/// A command of xtask in a terminal of its own.
+/// A running xtask command in its own terminal.
 struct Terminal {
     process: Process,
     log: Log,
-    /// Where it makes its folders.
+    /// The parent of its temporary folders.
     temporary: tempfile::TempDir,
 }
 
-/// A process that it started.
+/// A process that the command started.
 #[derive(Debug)]
 struct Child {
     pid: u32,
@@ -69,14 +69,14 @@ impl Terminal {
         })
     }
 
-    /// Waits for a line, and gives it.
+    /// Waits for a line and returns it.
     fn says(&self, part: &str) -> Result<String> {
         self.log
             .wait_for(START, |line| line.contains(part))
             .with_context(|| format!("no line says {part:?}:\n{}", self.log.text()))
     }
 
-    /// What a shell prints that has read the environment which it names.
+    /// The output of a shell that has sourced the environment file.
     fn shell(&self, script: &str) -> Result<String> {
         let line = self.says("/environment")?;
         let out = Command::new("sh")
@@ -107,7 +107,7 @@ impl Terminal {
         Ok(children)
     }
 
-    /// Presses Ctrl-C, which all of the terminal's programs hear, and shows that nothing is left.
+    /// Presses Ctrl-C, which all programs of the terminal receive, and checks that nothing is left.
     fn end(mut self, addresses: &[String]) -> Result<()> {
         let children = self.children()?;
         ensure!(
@@ -149,7 +149,7 @@ impl Terminal {
     }
 }
 
-/// `HOST:PORT` of the first URL in a line.
+/// The `HOST:PORT` of the first URL in a line.
 fn address(line: &str) -> Result<String> {
     let rest = line
         .split("://")
@@ -164,7 +164,7 @@ fn address(line: &str) -> Result<String> {
 
 #[test]
 fn a_cluster_and_all_of_shaper_run_at_once_and_leave_nothing() -> Result<()> {
-    // Programs that are there already, under another name than that of the cache.
+    // Programs that exist already, in another folder than the cache.
     let assets = tempfile::tempdir()?;
     let programs = Programs::find()?;
     for name in ["etcd", "kube-apiserver", "kubectl"] {
@@ -175,7 +175,7 @@ fn a_cluster_and_all_of_shaper_run_at_once_and_leave_nothing() -> Result<()> {
     let of_cluster = address(&cluster.says("cluster: ready at")?)?;
     dev.says("All of it runs until Ctrl-C")?;
 
-    // Each has its own API server, and kubectl finds it.
+    // Each command has its own API server, and kubectl finds it.
     let servers = [&cluster, &dev].map(|terminal| {
         terminal.shell("kubectl config view -o 'jsonpath={.clusters[0].cluster.server}'")
     });
@@ -207,7 +207,7 @@ fn a_cluster_and_all_of_shaper_run_at_once_and_leave_nothing() -> Result<()> {
         );
     }
 
-    // A machine gets what the Assignment gives it, which only controllers that follow this API server know.
+    // The Assignment decides, and only controllers of this API server know it.
     let url = dev.says("curl 'http")?.replace("curl", "");
     let url = url.trim().trim_matches('\'');
     let answer = http::get(url)?;

@@ -1,4 +1,4 @@
-//! The answers to requests, and the links in them.
+//! Answers to requests, and the links in them.
 
 use std::sync::{Arc, LazyLock};
 
@@ -16,7 +16,7 @@ pub(super) const CONFIG: &str = "{{ subject | tojson }}";
 
 static BOOT: LazyLock<Boot> = LazyLock::new(boot);
 
-/// A server that has one Profile for everybody.
+/// A server with one Profile for every machine.
 pub(super) fn boot() -> Boot {
     let name: boot::ConfigName = "config0".parse().expect("a name");
     let configs = [(name.clone(), CONFIG.to_owned())].into();
@@ -46,7 +46,7 @@ pub(super) fn boot() -> Boot {
     boot
 }
 
-/// A path with its query and, after the first newline, a Host header.
+/// Input: a path with its query and, after the first newline, a Host header.
 pub(crate) fn answer(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -77,7 +77,7 @@ pub(crate) fn answer(bytes: &[u8]) {
     }
 }
 
-/// What a script links to is there, for the machine that got the script.
+/// Fetches the links in a script as the same machine.
 fn follow(script: &str, host: &str) {
     let link = |start: &str| {
         let line = script

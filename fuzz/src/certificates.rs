@@ -1,13 +1,13 @@
-//! What stands in the files of a certificate directory.
+//! The files of a certificate directory.
 
 use std::time::{Duration, SystemTime};
 
 use tls::Material;
 
-/// A day on which the certificate of the corpus is valid: 2026-11-24.
+/// A time at which the corpus's certificate is valid: 2026-11-24.
 const NOW: Duration = Duration::from_hours(498_744);
 
-/// `tls.crt`, `tls.key` and `ca.crt`, with a zero byte between.
+/// Input: `tls.crt`, `tls.key` and `ca.crt`, separated by zero bytes.
 pub(crate) fn certificates(bytes: &[u8]) {
     let mut files = bytes.splitn(3, |byte| *byte == 0);
     let (chain, key, authorities) = (
@@ -25,7 +25,7 @@ pub(crate) fn certificates(bytes: &[u8]) {
             let lines = key
                 .split(|byte| *byte == b'\n')
                 .filter_map(|line| std::str::from_utf8(line).ok());
-            // Words of our own have spaces between; lines of a key have none.
+            // Our own sentences contain spaces; lines of a key don't.
             let leaked = lines
                 .filter(|line| line.len() > 20 && !line.contains(' '))
                 .any(|line| text.contains(line));

@@ -1,9 +1,9 @@
-//! A part of the feed, from a peer that is let in and broken.
+//! A part of the feed from a broken but authenticated peer.
 
 use feed::{proto, wire};
 use prost::Message;
 
-/// A `Part`, as `proto/shaper/feed/v1/feed.proto` has it.
+/// Input: an encoded `Part` of `proto/shaper/feed/v1/feed.proto`.
 pub(crate) fn feed(bytes: &[u8]) {
     let Ok(part) = proto::Part::decode(bytes) else {
         return;

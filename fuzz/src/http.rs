@@ -1,4 +1,4 @@
-//! Whatever comes over a connection.
+//! Arbitrary bytes on an HTTP connection.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ thread_local! {
     static SERVER: OnceCell<(Runtime, Server)> = const { OnceCell::new() };
 }
 
-/// What a client sends; the first byte says how much of it at once.
+/// Input: what a client sends; the first byte sets the size of the buffer between client and
+/// server.
 pub(crate) fn http(bytes: &[u8]) {
     let [at_once, bytes @ ..] = bytes else { return };
     SERVER.with(|server| {
@@ -47,13 +48,13 @@ fn start() -> (Runtime, Server) {
     (runtime, server.expect("a port"))
 }
 
-/// Sends all, then nothing more, and reads to the end.
+/// Sends everything, closes that direction, and reads to the end.
 async fn exchange(server: &Server, bytes: &[u8], at_once: usize) -> Vec<u8> {
     let (ours, theirs) = duplex(if at_once == 0 { 1 << 20 } else { at_once });
     let (mut read, mut write) = tokio::io::split(ours);
     let mut answers = Vec::new();
     let send = async {
-        // The server may have had enough before.
+        // The server may close the connection earlier.
         let _ = write.write_all(bytes).await;
         let _ = write.shutdown().await;
     };
@@ -68,7 +69,7 @@ async fn exchange(server: &Server, bytes: &[u8], at_once: usize) -> Vec<u8> {
     answers
 }
 
-/// Checks one answer, and gives what stands behind it.
+/// Checks one answer and returns the bytes after it.
 fn check<'a>(answers: &'a [u8], sent: &[u8]) -> &'a [u8] {
     let end = answers
         .windows(4)
@@ -88,7 +89,7 @@ fn check<'a>(answers: &'a [u8], sent: &[u8]) -> &'a [u8] {
         .expect("a length")
         .parse()
         .expect("a number");
-    // The answer to a HEAD has the length of a body, and none.
+    // The answer to a HEAD has a Content-Length and no body.
     let after = &answers[end + 4..];
     let is_head = after.is_empty() || after.starts_with(b"HTTP/1.");
     let (body, rest) = if is_head {

@@ -1,4 +1,4 @@
-//! Identities and architectures, against small models of their spellings.
+//! Identities and architectures, against small models of their spelling.
 
 use boot::{Mac, arch, identity};
 use uuid::Uuid;
@@ -34,7 +34,7 @@ pub(crate) fn identity(bytes: &[u8]) {
     let _ = identity::is_placeholder_serial(text);
 }
 
-/// 32 digits, or 8, 4, 4, 4 and 12 with dashes between.
+/// Accepts 32 digits, or 8, 4, 4, 4 and 12 with dashes between.
 fn uuid_by_hand(text: &str) -> Option<u128> {
     let groups: Vec<_> = text.split('-').map(str::len).collect();
     let is_shape = groups == [32] || groups == [8, 4, 4, 4, 12];
@@ -43,7 +43,7 @@ fn uuid_by_hand(text: &str) -> Option<u128> {
         .then(|| u128::from_str_radix(&digits, 16).expect("32 digits"))
 }
 
-/// Pairs of digits, with one kind of separator between or none: 6, 8 or 20 of them.
+/// Accepts 6, 8 or 20 pairs of digits with one kind of separator, or none.
 fn mac_by_hand(text: &str) -> Option<Vec<u8>> {
     let pairs: Vec<&str> = match text
         .chars()

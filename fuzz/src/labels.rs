@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use boot::{ConfigName, ExtrinsicLabels};
 
-/// A key and, after the first newline, a value.
+/// Input: a key and, after the first newline, a value.
 pub(crate) fn labels(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -50,7 +50,7 @@ pub(crate) fn labels(bytes: &[u8]) {
     }
 }
 
-/// `[prefix/]name`, where the prefix is a DNS name.
+/// Whether this is `[prefix/]name`, where the prefix is a DNS name.
 fn is_label_key(key: &str) -> bool {
     let mut parts = key.rsplitn(2, '/');
     let name = parts.next().unwrap_or_default();

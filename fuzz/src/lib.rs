@@ -1,8 +1,9 @@
-//! What must hold for whatever strangers send and authors write.
+//! Fuzz targets: what must hold for any bytes that strangers send or authors write.
 //!
-//! Each [`Target`] takes any bytes and panics where a promise is broken. `cargo xtask fuzz` searches for such bytes, led by coverage;
-//! `tests/corpus.rs` tries what was found before, and some random bytes, with every run of the tests. A target's corpus is
-//! `corpus/NAME/`: inputs that reach different code, and each that once broke a promise.
+//! Each [`Target`] takes arbitrary bytes and panics if a promise is broken. `cargo xtask fuzz`
+//! searches for such bytes, guided by coverage. `tests/corpus.rs` runs the corpora and random
+//! mutations of them with every test run. A target's corpus, `corpus/NAME/`, holds inputs that
+//! reach different code and every input that once broke a promise.
 
 #![forbid(unsafe_code)]
 
@@ -22,16 +23,16 @@ mod template;
 #[path = "../../crates/tftp/tests/hostile/properties.rs"]
 mod tftp;
 
-/// A promise about some bytes.
+/// A promise about arbitrary bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Its name, which is that of its corpus.
+    /// The name, which is also that of the corpus.
     pub name: &'static str,
-    /// Panics where the promise is broken.
+    /// Panics if the promise is broken.
     pub run: fn(&[u8]),
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     Target {
         name: "answer",
@@ -95,10 +96,10 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-/// The id of the config that all targets serve. No error text may hold it.
+/// The id of the config that all targets serve. No error text may contain it.
 const CONFIG_ID: &str = "c0ff1900-5ec2-4e75-8a11-0f0e0d0c0b0a";
 
-/// An error text is a sentence for a person: not endless, and without the id of a config.
+/// Checks that an error text is of reasonable length and doesn't contain a config's id.
 fn check_error(text: &str) {
     assert!(
         !text.is_empty() && text.len() <= 4096,
@@ -111,7 +112,7 @@ fn check_error(text: &str) {
     );
 }
 
-/// The same to a client that knows the id: what it says where no id belongs may come back.
+/// Like [`check_error`], for a client that sent the id itself: its own words may come back.
 fn check_error_to(client: &[u8], text: &str) {
     let said = String::from_utf8_lossy(client).replace(&format!("/config/{CONFIG_ID}"), "");
     if !said.contains(CONFIG_ID) {

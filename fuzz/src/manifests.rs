@@ -1,4 +1,4 @@
-//! Manifests that anybody wrote.
+//! Arbitrary manifests.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use boot::Catalog;
 use review::Severity;
 use shaper::manifests::{Batch, Folder, Progress, Source};
 
-/// The first byte says whether it is JSON.
+/// Input: a manifest; if the first byte is `J`, it is JSON.
 pub(crate) fn manifests(bytes: &[u8]) {
     let [kind, bytes @ ..] = bytes else { return };
     let name = if *kind == b'J' {
@@ -65,7 +65,7 @@ fn review(name: &str, text: &str) -> Batch {
         text: text.to_owned(),
     }]);
     batch.survey(&Progress::silent());
-    // Of which YAML has three sorts.
+    // YAML has three kinds of line breaks.
     let lines = text.replace("\r\n", "\n").split(['\n', '\r']).count();
     for (_, fault) in &batch.faults {
         assert!(
@@ -81,7 +81,7 @@ fn listed(catalog: &Catalog) -> String {
     shaper::admin::listing::of(catalog, None).to_string()
 }
 
-/// Where a file costs no disk.
+/// A folder in memory.
 fn memory() -> std::path::PathBuf {
     let memory = std::path::PathBuf::from("/dev/shm");
     if memory.is_dir() {

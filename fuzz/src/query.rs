@@ -1,4 +1,4 @@
-//! The query of a request, as real iPXE and anybody else writes it.
+//! Queries, as real iPXE and others write them.
 
 use std::collections::BTreeSet;
 
@@ -84,7 +84,8 @@ fn check(subject: &Subject) {
     }
 }
 
-/// Escapes mean what they mean to others, but for the one that only iPXE writes.
+/// Checks percent-decoding against another implementation, except for the form that only iPXE
+/// writes.
 fn decoded_as_by_others(piece: &str) {
     let decoded = query::decode(piece);
     if !piece.to_ascii_lowercase().contains("%ffffff") {

@@ -1,4 +1,5 @@
-//! The stream that encodes what clients leave raw, against its rule applied to all bytes at once.
+//! The stream that encodes raw characters in a request's target, against a model that sees all
+//! bytes at once.
 
 use std::io;
 use std::pin::Pin;
@@ -7,13 +8,13 @@ use std::task::{Context, Poll, Waker};
 use api::RawTarget;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Gives at most so many bytes at a time.
+/// Yields at most `most` bytes at a time.
 struct Pieces<'a> {
     bytes: &'a [u8],
     most: usize,
 }
 
-/// The first two bytes say how much is given and taken at once.
+/// Input: the first two bytes set the sizes of reads.
 pub(crate) fn raw_target(bytes: &[u8]) {
     let [most, room, bytes @ ..] = bytes else {
         return;
@@ -40,7 +41,8 @@ fn read(bytes: &[u8], most: usize, room: usize) -> Vec<u8> {
     }
 }
 
-/// The first line that is not empty is a request's; after the next that is empty, there may be another request.
+/// Models the rule by lines: the first non-empty line is a request line, and an empty line may be
+/// followed by another request.
 fn by_lines(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut is_first_line = true;

@@ -1,4 +1,4 @@
-//! Reviews of admission that anybody sent.
+//! Arbitrary admission reviews.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{CONFIG_ID, check_error};
 
-/// What is there already: a Profile, who gets it by a name, and a default.
+/// An existing Profile, an Assignment that names a machine, and a default.
 static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
     let mut catalog = Catalog::with_selectors();
     let profile: crd::Profile = read(
@@ -39,11 +39,11 @@ fn read<T: serde::de::DeserializeOwned>(text: &str) -> T {
     serde_json::from_str(text).expect("JSON of its type")
 }
 
-/// The body of a request to `/validate` or `/mutate`.
+/// Input: the body of a request to `/validate` or `/mutate`.
 pub(crate) fn reviews(bytes: &[u8]) {
     let request = match Request::read(bytes) {
         Ok(request) => request,
-        // It may quote what was sent, which is nobody's secret but the sender's.
+        // It may quote what the sender sent.
         Err(error) => return check_error(&error.to_string().replace(CONFIG_ID, "")),
     };
     for catalog in [None, Some(&*CATALOG)] {
@@ -67,7 +67,7 @@ pub(crate) fn reviews(bytes: &[u8]) {
             is_written || verdict.answer.is_allowed(),
             "only what is written, and ours, may be refused: {request:?}"
         );
-        // What is admitted can be indexed.
+        // An admitted object can be indexed.
         let is_new = is_written
             && request.operation == Operation::Create
             && !is_being_deleted(&request)
@@ -82,7 +82,7 @@ pub(crate) fn reviews(bytes: &[u8]) {
     check_mutation(bytes, &mutated);
 }
 
-/// An answer is one that an API server understands, and shows.
+/// Checks that an API server can read the answer.
 fn check_answer(request: &Request<'_>, answer: &Answer) {
     let json: Value = serde_json::from_str(&answer.to_json()).expect("an answer is JSON");
     assert_eq!(
@@ -124,7 +124,7 @@ fn check_answer(request: &Request<'_>, answer: &Answer) {
     }
 }
 
-/// Its metadata may change, nothing else, and asked again about what came out, nothing at all.
+/// Checks that only metadata changes, and that a second mutation changes nothing.
 fn check_mutation(bytes: &[u8], answer: &Answer) {
     let Ok(mut review) = serde_json::from_slice::<Value>(bytes) else {
         return;

@@ -1,4 +1,4 @@
-//! What machines say of themselves never becomes a command.
+//! A machine's labels never become commands.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -18,7 +18,7 @@ initrd http://h/{{ encoded.hostname | default('h') }}/initrd
 {% for key in subject %}set l:{{ key }} {{ subject[key] }}
 {% endfor %}boot || shell
 ";
-/// The lines of the script that are there for every machine.
+/// The number of lines that the script has for every machine.
 const LINES: usize = 7;
 
 static SELECTION: LazyLock<Selection> = LazyLock::new(|| {
@@ -38,7 +38,7 @@ static SELECTION: LazyLock<Selection> = LazyLock::new(|| {
     template::selection(profile.with_ids(ids))
 });
 
-/// A query.
+/// Input: a query.
 pub(crate) fn script(bytes: &[u8]) {
     let Ok(query) = std::str::from_utf8(bytes) else {
         return;
@@ -54,8 +54,9 @@ pub(crate) fn script(bytes: &[u8]) {
     }
 }
 
-/// As iPXE reads it (`ipxe:src/image/script.c`, `ipxe:src/core/exec.c`): lines, continued by a backslash at their end; words between white
-/// space; words that end or join commands; `#` at the start of a word, which ends the line; `${` anywhere.
+/// Checks a script by iPXE's rules (`ipxe:src/image/script.c`, `ipxe:src/core/exec.c`): a trailing
+/// backslash continues a line, white space separates words, some words end or join commands, `#` at
+/// the start of a word ends the line, and `${` expands anywhere.
 fn check(script: &str, subject: &Subject) {
     let lines: Vec<_> = script
         .strip_suffix('\n')

@@ -1,4 +1,4 @@
-//! Bytes as a history of changes and some machines: selection against its model.
+//! Selection against a model, for a history of changes and lookups.
 
 #[path = "../../crates/boot/tests/selection/agreement.rs"]
 mod agreement;
@@ -13,10 +13,11 @@ use boot::Catalog;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// Most events of one history.
+/// The maximum number of events in one history.
 const EVENTS: usize = 60;
 
-/// Each four bytes are an event: a change, or a machine that asks. So an event can be taken out, repeated or moved as bytes can.
+/// Input: four bytes for each event, a change or a lookup, so that mutations can remove, repeat or
+/// move events.
 pub(crate) fn selection(bytes: &[u8]) {
     let (mut catalog, mut world) = (Catalog::new(), model::World::default());
     for event in bytes.chunks_exact(4).take(EVENTS) {
@@ -28,7 +29,7 @@ pub(crate) fn selection(bytes: &[u8]) {
     }
 }
 
-/// What a generator draws from numbers that these bytes stand for.
+/// Draws from a generator, seeded by these bytes.
 fn drawn<S: Strategy>(event: &[u8], strategy: &S) -> S::Value {
     let mut seed = [0; 32];
     seed[..event.len()].copy_from_slice(event);

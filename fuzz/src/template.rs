@@ -1,4 +1,4 @@
-//! Templates that anybody wrote, within the budget of one answer.
+//! Arbitrary templates, within the budget of one answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use boot::{
 
 use super::{CONFIG_ID, check_error};
 
-/// A script, a config and a query, with lines of `---` between.
+/// Input: a script, a config and a query, separated by lines of `---`.
 pub(crate) fn template(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -36,7 +36,7 @@ pub(crate) fn template(bytes: &[u8]) {
             name.clone(),
             CONFIG_ID.parse().expect("a UUID"),
         )])),
-        // The author wrote it, so it may quote anything that the author wrote.
+        // The error may quote the author's own text.
         Err(error) => {
             return assert!(
                 !error.reason.is_empty() && error.reason.len() <= 4096,
@@ -123,7 +123,7 @@ fn by_the_engine(script: &str, config: &str, profile: &Profile, subject: &Arc<Su
     }
 }
 
-/// A default that gives everybody this Profile.
+/// A default Assignment of this Profile.
 pub(super) fn selection(profile: Profile) -> Selection {
     let assignment = Assignment {
         key: ObjectKey::new("ns", "everybody"),

@@ -1,4 +1,4 @@
-//! What fuzzing has found, and random bytes near it: the same promises with every run of the tests, on any compiler.
+//! Runs every target on its corpus and on random mutations of it, on any compiler.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,8 +8,8 @@ use fuzz::TARGETS;
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
-/// Changed inputs that each target gets beside its corpus. The same in every run, unless `SHAPER_FUZZ_CHANGED` and `SHAPER_FUZZ_SEED`
-/// ask for more and for others.
+/// The number of mutated inputs for each target. They are the same in every run, unless
+/// `SHAPER_FUZZ_CHANGED` and `SHAPER_FUZZ_SEED` say otherwise.
 const CHANGED: u64 = 300;
 const SEED: u64 = 0x5eed;
 
@@ -25,7 +25,7 @@ fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
 }
 
-/// Tries the corpus of a target, then changes of it.
+/// Runs a target on its corpus, then on mutations of it.
 fn holds(name: &str) {
     let target = TARGETS
         .iter()
@@ -39,7 +39,7 @@ fn holds(name: &str) {
     let inputs: Vec<Vec<u8>> = paths
         .iter()
         .map(|path| {
-            // Where a thread dies, the last of these names it.
+            // If the process dies, the last name printed is the culprit.
             println!("{}", path.display());
             let input = fs::read(path).unwrap();
             (target.run)(&input);
@@ -58,7 +58,7 @@ fn holds(name: &str) {
     }
 }
 
-/// An input with some bytes replaced, removed, added, or taken from another.
+/// Replaces, removes or adds some bytes of an input, or splices in some of another.
 fn changed(inputs: &[Vec<u8>], random: &mut StdRng) -> Vec<u8> {
     let mut input = inputs[random.random_range(0..inputs.len())].clone();
     for _ in 0..random.random_range(1..6) {

@@ -1,17 +1,17 @@
-//! What is asked of each row, and what kubectl then prints.
+//! The request for each rule and the messages that kubectl prints.
 
 use serde_json::{Map, Value, json};
 
 use super::{fields, rules};
 
-/// A row of the docs, and what is printed. In it, `n` is the namespace.
+/// A rule and the messages that kubectl prints, with `n` as the namespace.
 pub(crate) struct Case {
     pub(crate) row: &'static str,
     pub(crate) ask: Ask,
     pub(crate) says: Vec<String>,
 }
 
-/// What is tried.
+/// A rule and the messages that kubectl prints, with `n` as the namespace.
 #[derive(Debug)]
 pub(crate) enum Ask {
     Create(Value),

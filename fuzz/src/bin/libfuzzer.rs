@@ -1,4 +1,5 @@
-//! libFuzzer's entry: the target that `SHAPER_FUZZ_TARGET` names. `cargo xtask fuzz` builds and runs it.
+//! The entry point for libFuzzer: runs the target that `SHAPER_FUZZ_TARGET` names. `cargo xtask
+//! fuzz` builds and runs it.
 
 #![no_main]
 #![allow(
