@@ -61,7 +61,7 @@ pub struct Offer {
 
 /// Reads a server's configuration from the documentation.
 pub fn documented(kind: Kind) -> Result<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/dhcp.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/how-to/dhcp.md");
     let text =
         fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
     let fence = format!("```{}\n", kind.name());

@@ -1,4 +1,4 @@
-//! The DHCP servers of docs/dhcp.md, with the very text that stands there. These need root.
+//! The DHCP servers of docs/how-to/dhcp.md, with the very text that stands there. These need root.
 
 use anyhow::{Context, Result, ensure};
 use e2e::assets::Ipxe;
