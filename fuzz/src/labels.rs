@@ -45,8 +45,8 @@ pub(crate) fn labels(bytes: &[u8]) {
         && !key.starts_with(|c: char| c.is_ascii_digit());
     match name {
         Ok(name) => assert!(is_identifier && name.as_str() == key),
-        Err(boot::name::InvalidConfigName::Reserved(_)) => assert!(is_identifier),
-        Err(boot::name::InvalidConfigName::NoIdentifier(_)) => assert!(!is_identifier),
+        Err(boot::config_name::InvalidConfigName::Reserved(_)) => assert!(is_identifier),
+        Err(boot::config_name::InvalidConfigName::NoIdentifier(_)) => assert!(!is_identifier),
     }
 }
 

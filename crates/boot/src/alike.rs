@@ -8,17 +8,16 @@ use std::cell::RefCell;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::name::Place;
-
 /// A key and a value.
 pub(crate) type Label = (Arc<str>, Arc<str>);
 
 /// How much of a kind is remembered.
 const PLACES: usize = 2048;
 /// What is longer than so many bytes is made anew each time: nobody may fill the table with mebibytes.
-const LONGEST: usize = 512;
+pub(crate) const LONGEST: usize = 512;
 
-struct Remembered<T: ?Sized> {
+/// What a thread made last of one kind.
+pub(crate) struct Remembered<T: ?Sized> {
     places: Vec<Option<Arc<T>>>,
     hasher: ahash::RandomState,
 }
@@ -26,7 +25,6 @@ struct Remembered<T: ?Sized> {
 thread_local! {
     static TEXTS: RefCell<Remembered<str>> = RefCell::new(Remembered::new());
     static LABELS: RefCell<Remembered<[Label]>> = RefCell::new(Remembered::new());
-    static OBJECT_PLACES: RefCell<Remembered<Place>> = RefCell::new(Remembered::new());
 }
 
 /// A text that other objects may have as well.
@@ -53,29 +51,16 @@ pub(crate) fn labels(labels: Vec<Label>) -> Arc<[Label]> {
     }
 }
 
-/// A place where other objects may be as well.
-pub(crate) fn place(partition: &str, namespace: &str) -> Arc<Place> {
-    let place = Place {
-        namespace: text(namespace),
-        partition: text(partition),
-    };
-    match partition.len() + namespace.len() {
-        0..=LONGEST => {
-            OBJECT_PLACES.with_borrow_mut(|known| known.like(&place, || place.clone().into()))
-        }
-        _ => place.into(),
-    }
-}
-
 impl<T: Hash + Eq + ?Sized> Remembered<T> {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             places: vec![None; PLACES],
             hasher: ahash::RandomState::default(),
         }
     }
 
-    fn like(&mut self, like: &T, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+    /// What equals `like`: remembered, or made.
+    pub(crate) fn like(&mut self, like: &T, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
         let hash = usize::try_from(self.hasher.hash_one(like) % PLACES as u64)
             .expect("there are few places");
         let place = &mut self.places[hash];
@@ -95,10 +80,6 @@ mod tests {
         assert!(Arc::ptr_eq(&text("machines"), &text("machines")));
         let pair = || vec![(text("os"), text("linux"))];
         assert!(Arc::ptr_eq(&labels(pair()), &labels(pair())));
-        assert!(
-            Arc::ptr_eq(&place("east", "machines"), &place("east", "machines"))
-                && place("", "machines") != place("machines", "")
-        );
         assert_eq!((&*text("other"), labels(vec![]).len()), ("other", 0));
     }
 

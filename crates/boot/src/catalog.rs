@@ -25,7 +25,6 @@ mod standing;
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -33,8 +32,9 @@ use rpds::RedBlackTreeMapSync;
 use uuid::Uuid;
 
 use crate::assignment::Assignment;
+use crate::config_name::ConfigName;
 use crate::identity::{self, Mac, MatchedBy};
-use crate::name::{ConfigName, ObjectKey};
+use crate::name::{Name, ObjectKey};
 use crate::profile::Profile;
 use crate::subject::Subject;
 use crate::unaccepted::Unaccepted;
@@ -76,15 +76,6 @@ pub enum Change {
     /// An object exists and is not accepted. What it said before stays; where that is not known, or was said by another object of the same
     /// name, it stands in the catalog by what can be told of it, and whoever gets it boots nothing.
     Unaccepted(Arc<Unaccepted>),
-}
-
-/// Which object a change is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Name {
-    /// An Assignment.
-    Assignment(ObjectKey),
-    /// A Profile.
-    Profile(ObjectKey),
 }
 
 /// An Assignment that an index found for a subject, and by what.
@@ -141,30 +132,12 @@ impl Change {
     }
 }
 
-// === impl Name ===
-
 impl Name {
-    /// The place of the object.
-    pub fn key(&self) -> &ObjectKey {
-        match self {
-            Self::Assignment(key) | Self::Profile(key) => key,
-        }
-    }
-
     /// The change by which it goes.
     pub fn gone(self) -> Change {
         match self {
             Self::Assignment(key) => Change::AssignmentGone(key),
             Self::Profile(key) => Change::ProfileGone(key),
-        }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Assignment(key) => write!(f, "Assignment {key}"),
-            Self::Profile(key) => write!(f, "Profile {key}"),
         }
     }
 }

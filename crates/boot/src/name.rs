@@ -1,16 +1,15 @@
-//! Names of objects and of their parts.
+//! Names of objects.
 
-use std::borrow::Borrow;
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::alike;
+use crate::alike::{self, LONGEST, Remembered};
 
 /// The name of an object and where that is: its namespace, and the cluster where that is not the only one.
 ///
@@ -33,36 +32,40 @@ pub struct Place {
     pub partition: Arc<str>,
 }
 
-/// The name of one config of a Profile: `[A-Za-z_][A-Za-z0-9_]*`, so that it is a variable in templates.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct ConfigName(Box<str>);
-
-/// The text can't name a config.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidConfigName {
-    /// It is no identifier.
-    #[error(
-        "config name {0:?} must be an identifier (letters, digits and _, not starting with a digit, at most 63 long), so that {{{{ name }}}} is a variable"
-    )]
-    NoIdentifier(String),
-    /// Templates already know the name.
-    #[error("config name {0:?} already has a meaning in templates; choose another")]
-    Reserved(String),
+/// An object: its kind and its key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Name {
+    /// An Assignment.
+    Assignment(ObjectKey),
+    /// A Profile.
+    Profile(ObjectKey),
 }
 
-/// Longest name of a config, in bytes.
-pub const MAX_CONFIG_NAME_BYTES: usize = 63;
+thread_local! {
+    static PLACES: RefCell<Remembered<Place>> = RefCell::new(Remembered::new());
+}
 
-/// The words of the template language, beside [`crate::template::VARIABLES`].
-const KEYWORDS: [&str; 12] = [
-    "and", "else", "false", "if", "in", "is", "loop", "none", "not", "or", "range", "true",
-];
+impl Place {
+    /// A place where other objects may be as well.
+    fn shared(partition: &str, namespace: &str) -> Arc<Self> {
+        let place = Self {
+            namespace: alike::text(namespace),
+            partition: alike::text(partition),
+        };
+        match partition.len() + namespace.len() {
+            0..=LONGEST => {
+                PLACES.with_borrow_mut(|known| known.like(&place, || place.clone().into()))
+            }
+            _ => place.into(),
+        }
+    }
+}
 
 impl ObjectKey {
     /// The key of an object.
     pub fn new(namespace: impl AsRef<str>, name: impl Into<Arc<str>>) -> Self {
         Self {
-            place: alike::place("", namespace.as_ref()),
+            place: Place::shared("", namespace.as_ref()),
             name: name.into(),
         }
     }
@@ -86,7 +89,7 @@ impl ObjectKey {
     /// The same namespace and name in one of several clusters.
     pub fn in_partition(self, partition: impl AsRef<str>) -> Self {
         Self {
-            place: alike::place(partition.as_ref(), &self.namespace),
+            place: Place::shared(partition.as_ref(), &self.namespace),
             ..self
         }
     }
@@ -153,43 +156,21 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-impl ConfigName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
+impl Name {
+    /// The key of the object.
+    pub fn key(&self) -> &ObjectKey {
+        match self {
+            Self::Assignment(key) | Self::Profile(key) => key,
+        }
     }
 }
 
-impl FromStr for ConfigName {
-    type Err = InvalidConfigName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if !starts
-            || text.len() > MAX_CONFIG_NAME_BYTES
-            || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        {
-            return Err(InvalidConfigName::NoIdentifier(
-                text.chars().take(MAX_CONFIG_NAME_BYTES).collect(),
-            ));
-        }
-        let lower = text.to_ascii_lowercase();
-        if crate::template::VARIABLES.contains(&text) || KEYWORDS.contains(&lower.as_str()) {
-            return Err(InvalidConfigName::Reserved(text.to_owned()));
-        }
-        Ok(Self(text.into()))
-    }
-}
-
-impl fmt::Display for ConfigName {
+impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Borrow<str> for ConfigName {
-    fn borrow(&self) -> &str {
-        &self.0
+        match self {
+            Self::Assignment(key) => write!(f, "Assignment {key}"),
+            Self::Profile(key) => write!(f, "Profile {key}"),
+        }
     }
 }
 
@@ -198,27 +179,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_config_name_is_a_variable_that_means_nothing_else() {
-        for name in ["config0", "ignitionFile", "_x", "A"] {
-            assert!(name.parse::<ConfigName>().is_ok(), "{name}");
-        }
-        for name in ["", "0config", "user-data", "a b", "é", &"x".repeat(64)] {
-            assert!(
-                matches!(
-                    name.parse::<ConfigName>(),
-                    Err(InvalidConfigName::NoIdentifier(_))
-                ),
-                "{name}"
-            );
-        }
-        for name in ["subject", "base_url", "True", "loop", "not"] {
-            assert!(
-                matches!(
-                    name.parse::<ConfigName>(),
-                    Err(InvalidConfigName::Reserved(_))
-                ),
-                "{name}"
-            );
-        }
+    fn objects_of_one_namespace_share_their_place() {
+        assert!(Arc::ptr_eq(
+            &Place::shared("east", "machines"),
+            &Place::shared("east", "machines")
+        ));
+        assert_ne!(
+            ObjectKey::new("machines", "a"),
+            ObjectKey::new("", "a").in_partition("machines")
+        );
     }
 }

@@ -10,7 +10,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::arch::BUILDARCH;
-use crate::name::{ConfigName, ObjectKey};
+use crate::config_name::ConfigName;
+use crate::name::ObjectKey;
 use crate::sorted::Labels;
 use crate::subject::{Subject, normalise};
 use crate::template::{TemplateError, Templates};

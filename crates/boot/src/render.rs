@@ -8,7 +8,7 @@ use std::sync::Arc;
 use minijinja::ErrorKind;
 
 use crate::assignment::Assignment;
-use crate::name::ConfigName;
+use crate::config_name::ConfigName;
 use crate::profile::Profile;
 use crate::selection::{Selected, Selection};
 use crate::subject::Subject;

@@ -19,8 +19,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::assignment::Assignment;
-use crate::catalog::{Catalog, Found, Name};
+use crate::catalog::{Catalog, Found};
 use crate::identity::MatchedBy;
+use crate::name::Name;
 use crate::profile::{Fit, Profile};
 use crate::selector::Requirement;
 use crate::subject::Subject;

@@ -16,7 +16,7 @@ use std::fmt;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
-use crate::name::ConfigName;
+use crate::config_name::ConfigName;
 
 use plan::Plan;
 
@@ -26,9 +26,6 @@ pub const MAX_SOURCE_BYTES: usize = 256 * 1024;
 pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 /// What one render may cost: an instruction costs 1, 64 bytes of text cost 1. The largest output takes 16,384 of it.
 pub const FUEL: u64 = 24_000;
-
-/// The variables that every template has, beside one for each config of its Profile.
-pub const VARIABLES: [&str; 5] = ["subject", "encoded", "profile", "assignment", "base_url"];
 
 /// The name of the script's template among the others, which are [`ConfigName`]s: no name has a dot.
 const SCRIPT: &str = "spec.ipxe";

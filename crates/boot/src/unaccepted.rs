@@ -11,8 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::assignment::Assignment;
-use crate::catalog::Name;
-use crate::name::ObjectKey;
+use crate::name::{Name, ObjectKey};
 use crate::profile::Profile;
 
 /// An object that exists and is not accepted.

@@ -18,7 +18,7 @@ pub(crate) fn config_names_are_identifiers() -> Rule {
     )
 }
 
-/// A CEL rule on a map: its keys mean nothing else in templates. Beside `boot::template::VARIABLES` these are words of the language.
+/// A CEL rule on a map: its keys mean nothing else in templates. Beside `boot::config_name::VARIABLES` these are words of the language.
 pub(crate) fn config_names_are_free() -> Rule {
     let taken = "!(name in ['subject', 'encoded', 'profile', 'assignment', 'base_url']) && \
         !name.matches('^(?i:and|else|false|if|in|is|loop|none|not|or|range|true)$')";

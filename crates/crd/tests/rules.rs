@@ -72,14 +72,11 @@ fn a_rule_knows_the_names_that_configs_can_have() {
     let words = [
         "and", "else", "False", "if", "IN", "is", "loop", "none", "not", "or", "range", "true",
     ];
-    for name in boot::template::VARIABLES.into_iter().chain(words).chain([
-        "",
-        "0x",
-        "user-data",
-        "a b",
-        "é",
-        &"x".repeat(64),
-    ]) {
+    for name in boot::config_name::VARIABLES
+        .into_iter()
+        .chain(words)
+        .chain(["", "0x", "user-data", "a b", "é", &"x".repeat(64)])
+    {
         assert!(refused(name), "{name}");
     }
 }

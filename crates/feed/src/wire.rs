@@ -175,7 +175,7 @@ pub fn profile(
         let name: ConfigName = config
             .name
             .parse()
-            .map_err(|error: boot::name::InvalidConfigName| malformed(error.to_string()))?;
+            .map_err(|error: boot::config_name::InvalidConfigName| malformed(error.to_string()))?;
         if !config.id.is_empty() {
             let id = Uuid::from_slice(&config.id)
                 .map_err(|_| malformed(format!("the id of config {name} is no UUID")))?;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::name::{ConfigName, ObjectKey, Place};
+use crate::config_name::ConfigName;
+use crate::name::{ObjectKey, Place};
 use crate::profile::Profile;
 use crate::sorted::Labels;
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::assignment::Assignment;
-use crate::name::ObjectKey;
+use crate::name::{Name, ObjectKey};
 use crate::profile::Profile;
 use crate::unaccepted::{Claim, Unaccepted};
 
+use super::Catalog;
 use super::index::Index;
-use super::{Catalog, Name};
 
 /// All objects that are not accepted. One of which no accepted version is known stands in the indexes by its claim.
 #[derive(Clone)]

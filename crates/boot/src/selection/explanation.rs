@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::catalog::{Catalog, Found, Name};
+use crate::catalog::{Catalog, Found};
 use crate::identity::MatchedBy;
-use crate::name::ObjectKey;
+use crate::name::{Name, ObjectKey};
 use crate::profile::{Fit, Profile};
 use crate::subject::Subject;
 

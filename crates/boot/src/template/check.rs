@@ -19,7 +19,9 @@ use minijinja::machinery::{Span, Token, parse, tokenize};
 use super::functions::{FILTERS, MAX_ITEMS, TESTS};
 use super::kind::Kind;
 use super::plan::Plan;
-use super::{MAX_SOURCE_BYTES, Uses, VARIABLES, describe, syntax};
+use crate::config_name::VARIABLES;
+
+use super::{MAX_SOURCE_BYTES, Uses, describe, syntax};
 use crate::nearest::did_you_mean;
 
 /// Most tokens between one pair of delimiters. The parser nests with them, and its stack is finite.

@@ -1,0 +1,105 @@
+//! Names of a Profile's configs. Each is a variable in templates, so what a template already knows can't be one.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+/// The name of one config of a Profile: `[A-Za-z_][A-Za-z0-9_]*`, so that it is a variable in templates.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ConfigName(Box<str>);
+
+/// The text can't name a config.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidConfigName {
+    /// It is no identifier.
+    #[error(
+        "config name {0:?} must be an identifier (letters, digits and _, not starting with a digit, at most 63 long), so that {{{{ name }}}} is a variable"
+    )]
+    NoIdentifier(String),
+    /// Templates already know the name.
+    #[error("config name {0:?} already has a meaning in templates; choose another")]
+    Reserved(String),
+}
+
+/// Longest name of a config, in bytes.
+pub const MAX_CONFIG_NAME_BYTES: usize = 63;
+
+/// The variables that every template has, beside one for each config of its Profile.
+pub const VARIABLES: [&str; 5] = ["subject", "encoded", "profile", "assignment", "base_url"];
+
+/// The words of the template language, besides [`VARIABLES`].
+const KEYWORDS: [&str; 12] = [
+    "and", "else", "false", "if", "in", "is", "loop", "none", "not", "or", "range", "true",
+];
+
+impl ConfigName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ConfigName {
+    type Err = InvalidConfigName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !starts
+            || text.len() > MAX_CONFIG_NAME_BYTES
+            || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        {
+            return Err(InvalidConfigName::NoIdentifier(
+                text.chars().take(MAX_CONFIG_NAME_BYTES).collect(),
+            ));
+        }
+        let lower = text.to_ascii_lowercase();
+        if VARIABLES.contains(&text) || KEYWORDS.contains(&lower.as_str()) {
+            return Err(InvalidConfigName::Reserved(text.to_owned()));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for ConfigName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Borrow<str> for ConfigName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_name_is_a_variable_that_means_nothing_else() {
+        for name in ["config0", "ignitionFile", "_x", "A"] {
+            assert!(name.parse::<ConfigName>().is_ok(), "{name}");
+        }
+        for name in ["", "0config", "user-data", "a b", "é", &"x".repeat(64)] {
+            assert!(
+                matches!(
+                    name.parse::<ConfigName>(),
+                    Err(InvalidConfigName::NoIdentifier(_))
+                ),
+                "{name}"
+            );
+        }
+        for name in ["subject", "base_url", "True", "loop", "not"] {
+            assert!(
+                matches!(
+                    name.parse::<ConfigName>(),
+                    Err(InvalidConfigName::Reserved(_))
+                ),
+                "{name}"
+            );
+        }
+    }
+}
