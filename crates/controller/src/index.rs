@@ -308,7 +308,7 @@ impl Index {
                 let known = catalog.profile(key).map(|profile| &**profile);
                 let status =
                     status::of_profile(facts, known, Acceptance::of(&catalog, name, fault), now);
-                let observed = status::observed_profile(&status);
+                let observed = Observed::of_profile(&status);
                 (Status::Profile(status), observed)
             }
             Name::Assignment(key) => {
@@ -325,7 +325,7 @@ impl Index {
                     self.conflicts.of(key),
                     now,
                 );
-                let observed = status::observed_assignment(&status);
+                let observed = Observed::of_assignment(&status);
                 (Status::Assignment(status), observed)
             }
         };

@@ -270,7 +270,7 @@ impl Watched for crd::Profile {
     fn observed(&self) -> Observed {
         self.status
             .as_ref()
-            .map(crate::status::observed_profile)
+            .map(Observed::of_profile)
             .unwrap_or_default()
     }
 
@@ -298,7 +298,7 @@ impl Watched for crd::Assignment {
     fn observed(&self) -> Observed {
         self.status
             .as_ref()
-            .map(crate::status::observed_assignment)
+            .map(Observed::of_assignment)
             .unwrap_or_default()
     }
 }

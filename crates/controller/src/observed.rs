@@ -1,8 +1,10 @@
 //! What is there of an object's status, in little memory: a controller keeps it of each object.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crd::{AssignmentStatus, ProfileStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -60,8 +62,35 @@ impl fmt::Display for Version {
 // === impl Observed ===
 
 impl Observed {
+    /// What of a Profile's status is compared: all but times.
+    pub(crate) fn of_profile(status: &ProfileStatus) -> Self {
+        let conditions = own_conditions(&status.conditions);
+        Self::new(
+            digest(&(
+                status.observed_generation,
+                &status.additional_config,
+                conditions,
+            )),
+            &status.conditions,
+        )
+    }
+
+    /// What of an Assignment's status is compared: all but times.
+    pub(crate) fn of_assignment(status: &AssignmentStatus) -> Self {
+        let conditions = own_conditions(&status.conditions);
+        Self::new(
+            digest(&(
+                status.observed_generation,
+                &status.profiles,
+                &status.subject,
+                conditions,
+            )),
+            &status.conditions,
+        )
+    }
+
     /// Of a status with these conditions, of which all that is not a time has this digest.
-    pub(crate) fn new(digest: Digest, conditions: &[Condition]) -> Self {
+    fn new(digest: Digest, conditions: &[Condition]) -> Self {
         let mut observed = Self {
             digest,
             ..Self::default()
@@ -108,6 +137,17 @@ pub(crate) fn digest(value: &impl Hash) -> Digest {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     Digest(hasher.finish())
+}
+
+/// What conditions say, in an order of its own: the server may keep them in another, with those of others among them.
+fn own_conditions(conditions: &[Condition]) -> BTreeMap<Kind, (&str, &str, &str, Option<i64>)> {
+    let own = conditions.iter().filter_map(|c| {
+        Some((
+            c.type_.parse().ok()?,
+            (&*c.status, &*c.reason, &*c.message, c.observed_generation),
+        ))
+    });
+    own.collect()
 }
 
 /// Which condition of this project's it is, and what it says. None where it is of somebody else.

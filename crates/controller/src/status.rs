@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 use crate::finding::{Finding, Kind, Verdict};
 use crate::object::{Facts, Fault, Ids};
-use crate::observed::{Observed, digest};
 
 /// Most names of Profiles in a status; the condition says how many there are.
 const MAX_PROFILES: usize = 16;
@@ -118,29 +117,6 @@ pub(crate) fn of_assignment<'a>(
             .collect(),
         conditions: conditions(&findings, facts, now),
     }
-}
-
-/// What of a Profile's status is compared: all but times.
-pub(crate) fn observed_profile(status: &ProfileStatus) -> Observed {
-    let words = words(&status.conditions);
-    Observed::new(
-        digest(&(status.observed_generation, &status.additional_config, words)),
-        &status.conditions,
-    )
-}
-
-/// What of an Assignment's status is compared: all but times.
-pub(crate) fn observed_assignment(status: &AssignmentStatus) -> Observed {
-    let words = words(&status.conditions);
-    Observed::new(
-        digest(&(
-            status.observed_generation,
-            &status.profiles,
-            &status.subject,
-            words,
-        )),
-        &status.conditions,
-    )
 }
 
 /// Who is meant, in few words.
@@ -306,15 +282,4 @@ fn conditions(findings: &[Finding], facts: &Facts, now: Timestamp) -> Vec<Condit
         }
     };
     findings.iter().map(with_time).collect()
-}
-
-/// What conditions say, in an order of its own: the server may keep them in another, with those of others among them.
-fn words(conditions: &[Condition]) -> BTreeMap<Kind, (&str, &str, &str, Option<i64>)> {
-    let own = conditions.iter().filter_map(|c| {
-        Some((
-            c.type_.parse().ok()?,
-            (&*c.status, &*c.reason, &*c.message, c.observed_generation),
-        ))
-    });
-    own.collect()
 }
