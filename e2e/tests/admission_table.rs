@@ -29,7 +29,7 @@ const NOT_FROM_A_CLUSTER: [&str; 3] = [
 ];
 
 #[test]
-fn each_row_of_the_docs_is_what_kubectl_prints() -> Result<()> {
+fn kubectl_prints_what_the_admission_reference_quotes() -> Result<()> {
     let rows: BTreeMap<String, Row> = rows::read()?
         .into_iter()
         .filter(|(_, row)| row.teller != Teller::Nobody)

@@ -51,8 +51,7 @@ fn long(server: &Server) -> Result<String> {
 }
 
 #[test]
-fn among_ten_thousand_idle_and_dribbling_connections_every_machine_boots_and_all_of_them_are_closed()
--> Result<()> {
+fn machines_boot_among_ten_thousand_idle_and_slow_connections_which_are_closed() -> Result<()> {
     let manifests = manifests()?;
     let mut server = Server::standalone(manifests.path()).start_ready()?;
     let runtime = runtime()?;
@@ -92,8 +91,7 @@ fn among_ten_thousand_idle_and_dribbling_connections_every_machine_boots_and_all
 }
 
 #[test]
-fn with_ten_times_more_machines_than_places_all_boot_and_the_rest_is_asked_to_come_again()
--> Result<()> {
+fn ten_times_more_machines_than_places_all_boot_after_waiting() -> Result<()> {
     let manifests = manifests()?;
     let mut server = Server::standalone(manifests.path())
         .args(["--http-connections", "2000"])
@@ -140,7 +138,7 @@ fn with_ten_times_more_machines_than_places_all_boot_and_the_rest_is_asked_to_co
 }
 
 #[test]
-fn long_answers_that_nobody_takes_are_bounded_and_short_ones_go_on() -> Result<()> {
+fn unread_long_answers_are_bounded_and_short_ones_are_served() -> Result<()> {
     let manifests = manifests()?;
     let mut server = Server::standalone(manifests.path()).start_ready()?;
     let runtime = runtime()?;
@@ -176,7 +174,7 @@ fn long_answers_that_nobody_takes_are_bounded_and_short_ones_go_on() -> Result<(
 }
 
 #[test]
-fn without_a_file_to_open_clients_wait_and_the_log_says_so_once() -> Result<()> {
+fn clients_queue_while_files_run_out_and_the_log_says_so_once() -> Result<()> {
     let manifests = manifests()?;
     let mut server = Server::standalone(manifests.path()).start_ready()?;
     let runtime = runtime()?;
@@ -217,7 +215,7 @@ fn without_a_file_to_open_clients_wait_and_the_log_says_so_once() -> Result<()> 
 }
 
 #[test]
-fn a_few_open_files_are_enough_to_send_away_whoever_is_too_much() -> Result<()> {
+fn a_low_file_limit_is_enough_to_shed_excess_clients() -> Result<()> {
     let manifests = manifests()?;
     let server = Server::standalone(manifests.path())
         .open_files(256)
@@ -242,7 +240,7 @@ fn a_few_open_files_are_enough_to_send_away_whoever_is_too_much() -> Result<()> 
 }
 
 #[test]
-fn the_admin_port_answers_a_probe_among_two_thousand_idle_connections() -> Result<()> {
+fn the_admin_port_answers_probes_among_two_thousand_idle_connections() -> Result<()> {
     let manifests = manifests()?;
     let server = Server::standalone(manifests.path()).start_ready()?;
     let runtime = runtime()?;
@@ -255,7 +253,7 @@ fn the_admin_port_answers_a_probe_among_two_thousand_idle_connections() -> Resul
 }
 
 #[test]
-fn whoever_asked_before_the_end_or_has_just_come_is_served_to_the_end() -> Result<()> {
+fn clients_that_connected_before_sigterm_are_served() -> Result<()> {
     let manifests = manifests()?;
     let mut server = Server::standalone(manifests.path())
         .args(["--lameduck", "2"])

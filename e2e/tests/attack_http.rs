@@ -43,7 +43,7 @@ fn get(rest: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_no_request_gets_a_sentence_under_an_id_that_the_log_has() -> Result<()> {
+fn a_malformed_request_gets_a_sentence_with_the_id_from_the_log() -> Result<()> {
     let (server, _manifests) = server()?;
     let many = |count: usize| {
         (0..count)
@@ -153,7 +153,7 @@ fn what_is_no_request_gets_a_sentence_under_an_id_that_the_log_has() -> Result<(
 }
 
 #[test]
-fn no_body_hides_a_request() -> Result<()> {
+fn a_body_cannot_smuggle_a_request() -> Result<()> {
     let (server, _manifests) = server()?;
     let hidden = "GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n";
     let head = |method: &str| format!("{method} /ipxe?serial=S1 HTTP/1.1\r\nHost: a\r\n");
@@ -241,7 +241,7 @@ fn no_body_hides_a_request() -> Result<()> {
 }
 
 #[test]
-fn two_hundred_requests_at_once_get_their_answers_in_order() -> Result<()> {
+fn two_hundred_pipelined_requests_are_answered_in_order() -> Result<()> {
     let (server, _manifests) = server()?;
     let mut stream = connect(&server)?;
     let requests: String = (0..200)
@@ -263,7 +263,7 @@ fn two_hundred_requests_at_once_get_their_answers_in_order() -> Result<()> {
 }
 
 #[test]
-fn old_and_one_sided_clients_are_served() -> Result<()> {
+fn http_1_0_and_half_closed_clients_are_served() -> Result<()> {
     let (server, _manifests) = server()?;
     for request in [
         "GET /ipxe?serial=S1 HTTP/1.0\r\n\r\n",

@@ -37,8 +37,7 @@ fn client_hello() -> Vec<u8> {
 }
 
 #[test]
-fn among_idle_broken_and_endless_handshakes_machines_are_served_over_https_and_http() -> Result<()>
-{
+fn machines_are_served_among_idle_broken_and_endless_handshakes() -> Result<()> {
     ensure_packages(&[Package::Curl])?;
     let small = "#!ipxe\necho BOOTED-{{ subject.serial }} \n";
     let manifests = Manifests::of(&[profile("secure", small), assignment("all", "", "secure")])?;

@@ -17,7 +17,7 @@ fn has(cluster: &Cluster, name: &str) -> Result<bool> {
 }
 
 #[test]
-fn what_was_written_survives_the_end_of_either_program() -> Result<()> {
+fn writes_survive_a_restart_of_either_program() -> Result<()> {
     let cluster = Cluster::bare()?;
     cluster.admin().apply(&config_map("kept"))?;
     let server = cluster.server();
@@ -41,7 +41,7 @@ fn what_was_written_survives_the_end_of_either_program() -> Result<()> {
 }
 
 #[test]
-fn a_paused_part_answers_nothing_until_it_goes_on() -> Result<()> {
+fn a_paused_process_answers_nothing_until_resumed() -> Result<()> {
     let cluster = Cluster::bare()?;
     for part in [Part::ApiServer, Part::Etcd] {
         cluster.pause(part)?;
@@ -62,7 +62,7 @@ fn a_paused_part_answers_nothing_until_it_goes_on() -> Result<()> {
 }
 
 #[test]
-fn a_client_behind_a_compaction_is_told_that_its_revision_is_gone() -> Result<()> {
+fn a_client_behind_a_compaction_gets_410() -> Result<()> {
     let cluster = Cluster::bare()?;
     cluster.admin().apply(&config_map("first"))?;
     let old = cluster.json_version("first")?;
@@ -79,7 +79,7 @@ fn a_client_behind_a_compaction_is_told_that_its_revision_is_gone() -> Result<()
 }
 
 #[test]
-fn a_restored_store_is_as_old_as_its_copy() -> Result<()> {
+fn a_restored_etcd_has_the_revision_of_its_backup() -> Result<()> {
     let cluster = Cluster::bare()?;
     cluster.admin().apply(&config_map("before"))?;
     let backup = cluster.back_up()?;
@@ -96,7 +96,7 @@ fn a_restored_store_is_as_old_as_its_copy() -> Result<()> {
 }
 
 #[test]
-fn two_clusters_at_once_do_not_meet() -> Result<()> {
+fn two_clusters_run_at_once_and_share_nothing() -> Result<()> {
     let (one, other) = (Cluster::bare()?, Cluster::bare()?);
     assert_ne!(one.server(), other.server());
     one.admin().apply(&config_map("mine"))?;
@@ -113,7 +113,7 @@ fn two_clusters_at_once_do_not_meet() -> Result<()> {
 }
 
 #[test]
-fn nothing_is_left_of_a_cluster_that_is_gone() -> Result<()> {
+fn a_stopped_cluster_leaves_nothing_behind() -> Result<()> {
     let cluster = Cluster::bare()?;
     let folder = cluster.folder().to_owned();
     let pids: Vec<_> = [Part::ApiServer, Part::Etcd]

@@ -90,7 +90,7 @@ impl Rig {
 }
 
 #[test]
-fn a_profile_gets_ids_that_stay_while_its_configs_do() -> Result<()> {
+fn a_config_keeps_its_id_while_it_exists() -> Result<()> {
     let rig = Rig::start()?;
     rig.kubectl.apply(PROFILE)?;
     let accepted = rig.condition("profile/debian", "Accepted", "True")?;
@@ -117,7 +117,7 @@ fn a_profile_gets_ids_that_stay_while_its_configs_do() -> Result<()> {
 }
 
 #[test]
-fn nothing_is_written_that_is_there_already_also_by_another_controller() -> Result<()> {
+fn an_unchanged_status_is_not_written_again_by_any_controller() -> Result<()> {
     let rig = Rig::start()?;
     rig.kubectl.apply(PROFILE)?;
     rig.kubectl.apply(&assignment(
@@ -158,7 +158,7 @@ fn nothing_is_written_that_is_there_already_also_by_another_controller() -> Resu
 }
 
 #[test]
-fn an_assignment_says_whom_it_means_and_what_it_finds() -> Result<()> {
+fn an_assignments_status_shows_its_subjects_and_profiles() -> Result<()> {
     let rig = Rig::start()?;
     rig.kubectl.apply(&assignment(
         "web",
@@ -216,7 +216,7 @@ fn an_assignment_says_whom_it_means_and_what_it_finds() -> Result<()> {
 }
 
 #[test]
-fn a_conflict_is_named_on_both_sides_and_cleared_on_both() -> Result<()> {
+fn a_conflict_is_reported_and_cleared_on_both_assignments() -> Result<()> {
     let rig = Rig::start()?;
     rig.kubectl.apply(PROFILE)?;
     let uuid = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
@@ -249,7 +249,7 @@ fn a_conflict_is_named_on_both_sides_and_cleared_on_both() -> Result<()> {
 }
 
 #[test]
-fn what_is_not_accepted_says_why_and_harms_nobody_else() -> Result<()> {
+fn a_rejected_object_says_why_and_affects_no_other() -> Result<()> {
     let rig = Rig::start()?;
     // It passes the schema: only the conversion parses templates.
     rig.kubectl.apply(
@@ -281,7 +281,7 @@ fn what_is_not_accepted_says_why_and_harms_nobody_else() -> Result<()> {
 }
 
 #[test]
-fn of_what_is_not_accepted_nothing_else_is_known_and_kubectl_shows_it() -> Result<()> {
+fn kubectl_shows_unknown_conditions_of_a_rejected_object() -> Result<()> {
     let rig = Rig::start()?;
     // CRDs without CEL rules let everything with the right types through.
     for kind in ["assignments", "profiles"] {
@@ -358,8 +358,7 @@ fn of_what_is_not_accepted_nothing_else_is_known_and_kubectl_shows_it() -> Resul
 }
 
 #[test]
-fn a_controller_that_is_killed_is_followed_by_another_and_a_paused_one_writes_nothing_more()
--> Result<()> {
+fn another_controller_takes_over_and_a_paused_one_writes_nothing_more() -> Result<()> {
     let rig = Rig::start()?;
     let second =
         Role::controller(&rig.cluster, rig.certificates.controller.path())?.start_ready()?;

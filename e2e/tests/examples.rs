@@ -38,7 +38,7 @@ fn url_after<'a>(script: &'a str, key: &str) -> Result<&'a str> {
 }
 
 #[test]
-fn the_samples_of_the_readme_serve_each_config_that_they_name() -> Result<()> {
+fn the_seed_examples_serve_each_config_that_they_name() -> Result<()> {
     let server = Server::standalone(&examples("seed"))
         .label("region", "us-cal")
         .start_ready()?;
@@ -60,7 +60,7 @@ fn the_samples_of_the_readme_serve_each_config_that_they_name() -> Result<()> {
 }
 
 #[test]
-fn the_samples_of_the_readme_boot_nothing_on_another_architecture_or_region() -> Result<()> {
+fn the_seed_examples_boot_nothing_on_another_architecture_or_region() -> Result<()> {
     let server = Server::standalone(&examples("seed"))
         .label("region", "us-cal")
         .start_ready()?;

@@ -66,7 +66,7 @@ fn replica(site: &Site, state: &Path) -> Result<Role> {
 }
 
 #[test]
-fn a_replica_on_a_full_disk_keeps_its_last_copy_and_saves_again_when_there_is_room() -> Result<()> {
+fn a_replica_on_a_full_disk_keeps_its_copy_and_saves_again_once_there_is_space() -> Result<()> {
     let mut site = Site::start(1, 0)?;
     let disk = Disk::mount()?;
     let copy = disk.path().join("feed.copy");
@@ -158,8 +158,7 @@ fn a_replica_on_a_full_disk_keeps_its_last_copy_and_saves_again_when_there_is_ro
 }
 
 #[test]
-fn standalone_on_a_full_disk_serves_what_it_has_and_gives_new_configs_their_ids_when_there_is_room()
--> Result<()> {
+fn standalone_on_a_full_disk_keeps_serving_and_assigns_ids_once_there_is_space() -> Result<()> {
     let disk = Disk::mount()?;
     let manifests = Manifests::of(&[
         linked("first", "BOOT-old"),

@@ -49,7 +49,7 @@ impl Site {
 /// firmware gets them by `-fw_cfg`, real firmware in its setup. Builds for BIOS, and older ones,
 /// need the authority built in.
 #[test]
-fn a_stock_ipxe_whose_firmware_trusts_our_authority_boots_over_https() -> Result<()> {
+fn a_stock_ipxe_boots_over_https_if_the_firmware_trusts_the_authority() -> Result<()> {
     let site = Site::start()?;
     let mut machine = site.machine()?.trusting(site.authority.der()).boot()?;
     machine.wait_for("BOOTED-secure SN-TLS", Duration::from_secs(150))?;
@@ -57,7 +57,7 @@ fn a_stock_ipxe_whose_firmware_trusts_our_authority_boots_over_https() -> Result
 }
 
 #[test]
-fn a_stock_ipxe_that_trusts_nobody_here_does_not() -> Result<()> {
+fn a_stock_ipxe_without_the_authority_does_not_boot_over_https() -> Result<()> {
     let site = Site::start()?;
     let mut machine = site.machine()?.boot()?;
     machine

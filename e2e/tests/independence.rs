@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 #[test]
-fn nothing_here_depends_on_a_crate_of_this_project() -> Result<()> {
+fn e2e_depends_on_no_other_crate_of_the_workspace() -> Result<()> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let args = [
         "metadata",

@@ -132,7 +132,7 @@ fn machines_boot_while_controllers_are_killed_and_replicas_restarted() -> Result
 }
 
 #[test]
-fn certificates_and_their_authority_are_replaced_while_machines_boot() -> Result<()> {
+fn certificates_and_their_authority_are_rotated_while_machines_boot() -> Result<()> {
     let mut site = Site::start(1, 2)?;
     site.fill(20)?;
     let load = site.load(20)?;
@@ -190,7 +190,7 @@ fn certificates_and_their_authority_are_replaced_while_machines_boot() -> Result
 }
 
 #[test]
-fn two_clusters_hold_one_catalog_and_one_may_be_away() -> Result<()> {
+fn two_clusters_form_one_catalog_and_one_may_be_away() -> Result<()> {
     let (east, west) = (Site::start(1, 0)?, Site::start(1, 0)?);
     let state = tempfile::tempdir()?;
     // Both trust the first authority: a replica has one identity.

@@ -146,8 +146,8 @@ fn gets(answer: &http::Response) -> String {
 }
 
 #[test]
-fn what_nobody_but_a_replica_remembers_is_served_and_who_remembers_nothing_lets_machines_wait()
--> Result<()> {
+fn a_replica_with_a_copy_serves_rejected_objects_and_one_without_lets_machines_wait() -> Result<()>
+{
     let cluster = Cluster::start()?;
     let certificates = FeedCertificates::new()?;
     let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
@@ -294,7 +294,7 @@ fn verbose(server: &Server) -> Result<String> {
 }
 
 #[test]
-fn standalone_remembers_what_a_broken_file_held_over_kills_and_renames() -> Result<()> {
+fn standalone_keeps_the_last_good_objects_of_a_broken_file_over_kills_and_renames() -> Result<()> {
     let manifests = Manifests::of(&[
         says_its_name("install"),
         assignment("default", "", "install"),
@@ -388,7 +388,7 @@ fn standalone_remembers_what_a_broken_file_held_over_kills_and_renames() -> Resu
 }
 
 #[test]
-fn standalone_does_not_believe_that_a_folder_is_empty_until_somebody_confirms() -> Result<()> {
+fn standalone_keeps_objects_of_an_emptied_folder_until_confirmed() -> Result<()> {
     let manifests = Manifests::of(&[says_its_name("own")])?;
     for n in 0..60 {
         manifests.write(

@@ -29,7 +29,7 @@ fn config_of(machine: impl FnOnce(Builder) -> Builder) -> Result<String> {
 }
 
 #[test]
-fn a_bios_machine_boots_linux_that_fetched_its_own_config() -> Result<()> {
+fn a_bios_machine_boots_linux_that_fetches_its_own_config() -> Result<()> {
     let config = config_of(|machine| machine.uuid(DEMO))?;
     let ignition: serde_json::Value = serde_json::from_str(&config)?;
     assert_eq!(
@@ -44,7 +44,7 @@ fn a_bios_machine_boots_linux_that_fetched_its_own_config() -> Result<()> {
 }
 
 #[test]
-fn a_uefi_machine_boots_linux_that_fetched_its_own_config() -> Result<()> {
+fn a_uefi_machine_boots_linux_that_fetches_its_own_config() -> Result<()> {
     let config = config_of(|machine| {
         machine
             .firmware(Firmware::Uefi)

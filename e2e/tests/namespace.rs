@@ -81,6 +81,6 @@ fn a_uefi_machine_boots_over_dhcp_and_tftp_in_a_namespace() -> Result<()> {
 }
 
 #[test]
-fn a_uefi_machine_boots_from_autoexec_in_a_namespace_whose_dhcp_names_no_script() -> Result<()> {
+fn a_uefi_machine_boots_from_autoexec_when_dhcp_offers_no_script() -> Result<()> {
     boots_linux(Firmware::Uefi, Ipxe::Sid, None)
 }

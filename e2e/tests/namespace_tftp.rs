@@ -56,7 +56,7 @@ fn boots(
 }
 
 #[test]
-fn a_bios_machine_gets_the_bootstrap_by_tftp_and_goes_on_by_http() -> Result<()> {
+fn a_bios_machine_gets_the_bootstrap_by_tftp_and_continues_by_http() -> Result<()> {
     let root = Root::of::<&str>(&[])?;
     let files = boots(
         Firmware::Bios,
@@ -93,7 +93,7 @@ fn a_bios_machine_gets_a_newer_ipxe_by_tftp_and_then_the_bootstrap() -> Result<(
 }
 
 #[test]
-fn a_uefi_machine_gets_ipxe_and_the_bootstrap_by_tftp_and_goes_on_by_http() -> Result<()> {
+fn a_uefi_machine_gets_ipxe_and_the_bootstrap_by_tftp_and_continues_by_http() -> Result<()> {
     let root = Root::of::<&str>(&[])?;
     root.copy(&Ipxe::Installed.files()?.efi())?;
     let files = boots(
@@ -112,7 +112,7 @@ fn a_uefi_machine_gets_ipxe_and_the_bootstrap_by_tftp_and_goes_on_by_http() -> R
 }
 
 #[test]
-fn a_uefi_machine_whose_dhcp_names_no_script_finds_autoexec_beside_its_ipxe() -> Result<()> {
+fn a_uefi_machine_without_a_dhcp_script_finds_autoexec_next_to_its_ipxe() -> Result<()> {
     let root = Root::of::<&str>(&[])?;
     std::fs::create_dir(root.path().join("x64"))?;
     std::fs::copy(Ipxe::Sid.files()?.efi(), root.path().join("x64/ipxe.efi"))?;

@@ -48,8 +48,7 @@ fn is_accepted(kubectl: &Kubectl, object: &str) -> Result<bool> {
 }
 
 #[test]
-fn a_controller_of_some_namespaces_needs_no_role_of_the_cluster_and_serves_no_other() -> Result<()>
-{
+fn a_namespaced_controller_needs_no_cluster_role_and_serves_no_other_namespace() -> Result<()> {
     let namespaces = ["racks", "lab", "elsewhere"];
     let cluster = cluster(&namespaces, 2)?;
     let roles = cluster.kubectl(["get", "clusterroles,clusterrolebindings", "-o", "name"])?;
@@ -125,7 +124,7 @@ fn a_controller_of_some_namespaces_needs_no_role_of_the_cluster_and_serves_no_ot
 }
 
 #[test]
-fn a_controller_that_may_not_look_says_what_it_may_not_and_is_not_ready() -> Result<()> {
+fn a_controller_without_permission_names_it_and_is_not_ready() -> Result<()> {
     let cluster = cluster(&["racks", "elsewhere"], 1)?;
     let certificates = FeedCertificates::new()?;
     for (namespaces, which) in [

@@ -36,7 +36,7 @@ fn site() -> Result<(Site, Vec<Wire>, tempfile::TempDir)> {
 }
 
 #[test]
-fn a_replica_that_is_cut_off_from_controllers_serves_on_and_follows_again_soon() -> Result<()> {
+fn a_replica_cut_off_from_controllers_keeps_serving_and_reconnects_soon() -> Result<()> {
     let (site, wires, _state) = site()?;
     let load = site.load(MACHINES)?;
     for fault in FAULTS {
@@ -90,7 +90,7 @@ fn a_replica_that_loses_one_controller_follows_the_other() -> Result<()> {
 }
 
 #[test]
-fn a_controller_that_is_cut_off_from_its_api_server_is_followed_and_follows_again() -> Result<()> {
+fn a_controller_cut_off_from_its_api_server_is_still_followed_and_reconnects() -> Result<()> {
     let mut site = Site::start(0, 0)?;
     let server: SocketAddr = site
         .cluster

@@ -103,7 +103,7 @@ fn the_controller_holds_its_lease_and_no_other() -> Result<()> {
 }
 
 #[test]
-fn the_controller_tells_events_and_reads_none() -> Result<()> {
+fn the_controller_creates_events_and_reads_none() -> Result<()> {
     let cluster = Cluster::shared()?;
     let controller = cluster.controller()?;
     controller
@@ -129,7 +129,7 @@ fn the_controller_tells_events_and_reads_none() -> Result<()> {
 }
 
 #[test]
-fn the_controller_can_do_nothing_else() -> Result<()> {
+fn the_controller_has_no_other_permission() -> Result<()> {
     let cluster = Cluster::shared()?;
     let controller = cluster.controller()?;
     for resource in [
@@ -198,7 +198,7 @@ fn the_controller_can_do_nothing_else() -> Result<()> {
 }
 
 #[test]
-fn a_stranger_can_do_nothing() -> Result<()> {
+fn other_accounts_have_no_permission() -> Result<()> {
     let cluster = Cluster::shared()?;
     let stranger = cluster.user("stranger", None)?;
     for resource in CUSTOM {

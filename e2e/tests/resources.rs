@@ -47,7 +47,7 @@ fn rows(table: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_api_server_has_nothing_to_say_against_the_definitions() -> Result<()> {
+fn the_crds_are_structural_and_published_without_warnings() -> Result<()> {
     let cluster = Cluster::shared()?;
     let definitions = cluster.admin().json(["get", "crd"])?;
     let definitions = definitions["items"]
@@ -92,7 +92,7 @@ fn the_api_server_has_nothing_to_say_against_the_definitions() -> Result<()> {
 }
 
 #[test]
-fn the_examples_are_accepted_as_they_stand() -> Result<()> {
+fn the_examples_are_accepted() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
     for (folder, objects) in [("seed", 2), ("quickstart", 9)] {
         let folder = examples(folder);
@@ -105,7 +105,7 @@ fn the_examples_are_accepted_as_they_stand() -> Result<()> {
 }
 
 #[test]
-fn a_bad_assignment_is_refused_with_a_sentence_about_the_field() -> Result<()> {
+fn an_invalid_assignment_is_refused_with_a_message_about_the_field() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
     let subject_key = "is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'";
     let uuid = "is no UUID: that is 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any";
@@ -201,7 +201,7 @@ fn a_bad_assignment_is_refused_with_a_sentence_about_the_field() -> Result<()> {
 }
 
 #[test]
-fn a_bad_profile_is_refused_with_a_sentence_about_the_field() -> Result<()> {
+fn an_invalid_profile_is_refused_with_a_message_about_the_field() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
     let identifier = "is no name for a config: it must be an identifier (letters, digits and _, not starting with a digit, at most 63 long), \
         so that {{ NAME }} is a variable";
@@ -452,7 +452,7 @@ fn kubectl_get_shows_what_an_operator_asks_first() -> Result<()> {
 }
 
 #[test]
-fn kubectl_explain_reads_like_a_manual() -> Result<()> {
+fn kubectl_explain_describes_every_field() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
     for (path, sentences) in [
         (
@@ -523,7 +523,7 @@ fn kubectl_explain_reads_like_a_manual() -> Result<()> {
 }
 
 #[test]
-fn each_list_of_identities_has_one_owner_and_configs_have_one_each() -> Result<()> {
+fn identity_lists_have_one_owner_and_each_config_its_own() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
     let (one, other) = (
         "47c6da67-7477-4970-aa03-84e48ff4f6ad",
@@ -582,7 +582,7 @@ fn each_list_of_identities_has_one_owner_and_configs_have_one_each() -> Result<(
 }
 
 #[test]
-fn the_status_is_written_apart_and_its_conditions_by_type() -> Result<()> {
+fn the_status_is_a_subresource_and_conditions_merge_by_type() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
     kubectl.apply(&format!("{}status: {{profiles: [x]}}\n", assignment("{}")))?;
     assert!(

@@ -38,30 +38,30 @@ fn boots(profile: &str, machine: impl FnOnce(Builder) -> Builder) -> Result<()> 
 }
 
 #[test]
-fn a_machine_boots_what_its_uuid_says_before_serial_and_mac() -> Result<()> {
+fn a_uuid_precedes_serial_and_mac() -> Result<()> {
     boots("by-uuid", |machine| {
         machine.uuid(UUID).serial("SN-1").mac("52:54:00:ab:cd:ef")
     })
 }
 
 #[test]
-fn a_machine_boots_what_its_serial_number_says_before_its_mac() -> Result<()> {
+fn a_serial_number_precedes_a_mac() -> Result<()> {
     boots("by-serial", |machine| {
         machine.serial("SN-1").mac("52:54:00:ab:cd:ef")
     })
 }
 
 #[test]
-fn a_machine_boots_what_its_mac_says() -> Result<()> {
+fn a_mac_selects_an_assignment() -> Result<()> {
     boots("by-mac", |machine| machine.mac("52:54:00:ab:cd:ef"))
 }
 
 #[test]
-fn a_machine_boots_what_its_model_and_the_servers_region_say() -> Result<()> {
+fn product_and_operator_labels_select_an_assignment() -> Result<()> {
     boots("by-label", |machine| machine.product("Some Model"))
 }
 
 #[test]
-fn a_machine_that_nobody_named_boots_the_default() -> Result<()> {
+fn an_unnamed_machine_boots_the_default() -> Result<()> {
     boots("by-default", |machine| machine.product("Another Model"))
 }

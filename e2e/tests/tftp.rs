@@ -231,7 +231,7 @@ fn ipv6_and_ipv4_are_answered_from_the_address_that_was_asked() -> Result<()> {
 }
 
 #[test]
-fn with_a_range_of_ports_answers_come_from_those() -> Result<()> {
+fn with_a_port_range_answers_come_from_it() -> Result<()> {
     let (root, files) = files()?;
     let (name, bytes) = &files[4];
     let server = Tftp::serving(root.path())
@@ -250,7 +250,7 @@ fn with_a_range_of_ports_answers_come_from_those() -> Result<()> {
 }
 
 #[test]
-fn over_a_network_that_loses_copies_and_reorders_a_tenth_the_bytes_arrive_whole() -> Result<()> {
+fn files_arrive_whole_over_a_network_that_loses_duplicates_and_reorders() -> Result<()> {
     ensure_packages(&[Package::Atftp, Package::Curl, Package::TftpHpa])?;
     let bytes = pattern(300_000);
     let small = pattern(20_000);
@@ -307,7 +307,7 @@ fn over_a_network_that_loses_copies_and_reorders_a_tenth_the_bytes_arrive_whole(
 }
 
 #[test]
-fn files_that_appear_change_and_go_are_followed() -> Result<()> {
+fn added_changed_and_removed_files_are_picked_up() -> Result<()> {
     let root = Root::of(&[("a", "one")])?;
     let server = Tftp::serving(root.path()).start()?;
     let client = Client::of(server.address());
@@ -334,7 +334,7 @@ fn files_that_appear_change_and_go_are_followed() -> Result<()> {
 }
 
 #[test]
-fn a_transfer_that_runs_ends_before_the_server_does() -> Result<()> {
+fn a_running_transfer_completes_before_the_server_stops() -> Result<()> {
     let bytes = pattern(100_000);
     let root = Root::of(&[("a", &bytes)])?;
     let mut server = Tftp::serving(root.path()).start()?;

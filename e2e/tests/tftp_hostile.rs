@@ -209,7 +209,7 @@ fn bad_packets_get_an_error_with_a_fixed_text_or_silence_and_are_counted() -> Re
 }
 
 #[test]
-fn whoever_is_not_the_peer_of_a_transfer_changes_nothing_about_it() -> Result<()> {
+fn packets_of_other_peers_do_not_affect_a_transfer() -> Result<()> {
     let (server, _root) = serving(50_000)?;
     let other = UdpSocket::bind("127.0.0.1:0")?;
     let fetched = Client::of(server.address()).fetch_slowly("a", |length| {
@@ -230,7 +230,7 @@ fn whoever_is_not_the_peer_of_a_transfer_changes_nothing_about_it() -> Result<()
 }
 
 #[test]
-fn acknowledgements_of_the_future_and_an_error_end_as_they_should() -> Result<()> {
+fn future_acknowledgements_are_ignored_and_an_error_ends_the_transfer() -> Result<()> {
     let (server, _root) = serving(50_000)?;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(server.address())?;
@@ -274,7 +274,7 @@ fn count(socket: &UdpSocket) -> Result<(usize, usize)> {
 }
 
 #[test]
-fn a_flood_of_requests_from_one_source_gets_little_and_others_go_on() -> Result<()> {
+fn a_flood_from_one_source_gets_little_and_others_are_served() -> Result<()> {
     let root = Root::of(&[("a", pattern(100_000))])?;
     // The honest machine shares the address: on loopback all do.
     let server = Tftp::serving(root.path())
@@ -334,8 +334,7 @@ fn a_flood_of_requests_from_one_source_gets_little_and_others_go_on() -> Result<
 }
 
 #[test]
-fn a_flood_of_requests_from_ten_thousand_sources_takes_bounded_memory_and_others_go_on()
--> Result<()> {
+fn a_flood_from_ten_thousand_sources_takes_bounded_memory() -> Result<()> {
     let root = Root::of(&[("a", pattern(1_000_000))])?;
     let server = Tftp::serving(root.path())
         .args(["--tftp-transfers", "200"])
@@ -401,7 +400,7 @@ fn a_flood_of_requests_from_ten_thousand_sources_takes_bounded_memory_and_others
 }
 
 #[test]
-fn too_many_transfers_of_one_peer_get_silence_until_one_has_ended() -> Result<()> {
+fn excess_transfers_of_one_peer_get_silence_until_one_ends() -> Result<()> {
     let root = Root::of(&[("a", pattern(5_000))])?;
     let server = Tftp::serving(root.path())
         .args(["--tftp-transfers-per-peer", "2"])
@@ -428,7 +427,7 @@ fn too_many_transfers_of_one_peer_get_silence_until_one_has_ended() -> Result<()
 }
 
 #[test]
-fn a_port_that_needs_a_privilege_or_is_in_use_is_told_with_what_to_do() -> Result<()> {
+fn an_unavailable_port_is_reported_with_a_remedy() -> Result<()> {
     let root = Root::of(&[("a", "a")])?;
     let server = Tftp::serving(root.path()).start()?;
     let says = |user: Option<&str>, listen: SocketAddr| -> Result<String> {

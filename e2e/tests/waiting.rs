@@ -65,7 +65,7 @@ fn a_machine_waiting_on_503_boots_once_the_server_can_answer() -> Result<()> {
 }
 
 #[test]
-fn a_machine_waiting_for_a_stopped_server_boots_once_it_is_back() -> Result<()> {
+fn a_machine_waiting_for_a_stopped_server_boots_once_it_returns() -> Result<()> {
     let manifests = Manifests::of(&[says_its_name("linux")])?;
     let server = Server::standalone(manifests.path()).start_ready()?;
     let address = server.http_address().to_string();
@@ -85,7 +85,7 @@ fn a_machine_waiting_for_a_stopped_server_boots_once_it_is_back() -> Result<()> 
 }
 
 #[test]
-fn a_machine_whose_script_fails_fetches_the_mended_one() -> Result<()> {
+fn a_machine_whose_script_fails_fetches_the_fixed_one() -> Result<()> {
     let broken = e2e::manifests::profile(
         "linux",
         "#!ipxe\nkernel {{ base_url }}/no-such-kernel\nboot\n",

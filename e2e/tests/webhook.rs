@@ -46,7 +46,7 @@ fn wrong_profiles() -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_can_not_be_served_is_refused_while_the_webhook_is_there() -> Result<()> {
+fn the_webhook_refuses_what_cannot_be_served() -> Result<()> {
     let site = Site::start()?;
     for (manifest, says) in wrong_profiles() {
         let said = site.kubectl.refused(&manifest)?;
@@ -77,7 +77,7 @@ fn what_can_not_be_served_is_refused_while_the_webhook_is_there() -> Result<()> 
 }
 
 #[test]
-fn what_may_be_meant_otherwise_is_written_with_a_warning() -> Result<()> {
+fn questionable_objects_are_written_with_a_warning() -> Result<()> {
     let site = Site::start()?;
     let ns = &site.namespace;
     let none: [&str; 0] = [];
@@ -171,7 +171,7 @@ fn what_may_be_meant_otherwise_is_written_with_a_warning() -> Result<()> {
 }
 
 #[test]
-fn an_object_that_was_wrong_before_may_be_annotated_and_deleted() -> Result<()> {
+fn an_invalid_object_can_be_annotated_and_deleted() -> Result<()> {
     let site = Site::start()?;
     site.kubectl
         .run(["delete", "validatingwebhookconfiguration", "shaper"])?;
@@ -210,7 +210,7 @@ fn an_object_that_was_wrong_before_may_be_annotated_and_deleted() -> Result<()> 
 }
 
 #[test]
-fn a_dry_run_is_told_the_same_and_writes_nothing() -> Result<()> {
+fn a_dry_run_gets_the_same_answers_and_leaves_nothing() -> Result<()> {
     let site = Site::start()?;
     let refused = site.dry(&profile("p", "#!ipxe\n{{ nobody }}\n"))?;
     ensure!(
@@ -248,7 +248,7 @@ fn a_dry_run_is_told_the_same_and_writes_nothing() -> Result<()> {
 }
 
 #[test]
-fn twenty_objects_applied_at_once_are_checked_beside_each_other() -> Result<()> {
+fn twenty_objects_applied_at_once_are_checked_against_each_other() -> Result<()> {
     let site = Site::start()?;
     let machine = |n: usize| {
         assignment(
@@ -304,7 +304,7 @@ fn twenty_objects_applied_at_once_are_checked_beside_each_other() -> Result<()> 
 }
 
 #[test]
-fn the_cluster_goes_on_while_the_webhook_is_slow_wrong_or_gone() -> Result<()> {
+fn the_cluster_works_while_the_webhook_is_slow_broken_or_away() -> Result<()> {
     let mut site = Site::start()?;
     let right = |name: &str| profile(name, "#!ipxe\nboot\n");
     let start = Instant::now();
@@ -380,7 +380,7 @@ fn the_cluster_goes_on_while_the_webhook_is_slow_wrong_or_gone() -> Result<()> {
 }
 
 #[test]
-fn a_webhook_without_a_controller_checks_one_object_and_says_what_it_could_not() -> Result<()> {
+fn a_webhook_without_a_catalog_checks_single_objects_and_says_so() -> Result<()> {
     let cluster = Cluster::start()?;
     let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
     let (feed, certificates) = (FeedCertificates::new()?, WebhookCertificates::new()?);
@@ -415,7 +415,7 @@ fn a_webhook_without_a_controller_checks_one_object_and_says_what_it_could_not()
 }
 
 #[test]
-fn a_thousand_admissions_are_measured() -> Result<()> {
+fn the_webhook_measures_a_thousand_admissions() -> Result<()> {
     let site = Site::start()?;
     site.kubectl.apply(&profile("linux", "#!ipxe\nboot\n"))?;
     let proxy = site.kubectl.proxy()?;

@@ -18,8 +18,7 @@ const SOON: Duration = Duration::from_mins(1);
 const ADDRESS: &str = "127.83.104.7";
 
 #[test]
-fn cert_manager_lets_the_api_server_believe_the_webhook_and_goes_on_when_the_authority_is_another()
--> Result<()> {
+fn the_api_server_trusts_the_webhook_by_cert_manager_over_a_change_of_authority() -> Result<()> {
     let cluster = Cluster::start()?;
     let cert_manager = CertManager::start(&cluster)?;
     let system = cluster.admin().in_namespace(NAMESPACE);

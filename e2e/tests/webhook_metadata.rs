@@ -10,7 +10,7 @@ use e2e::roles::eventually;
 const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 
 #[test]
-fn who_wrote_an_object_is_kept_and_nothing_drifts() -> Result<()> {
+fn the_author_is_recorded_and_nothing_drifts() -> Result<()> {
     let site = Site::start()?;
     let web = profile("linux", "#!ipxe\nboot\n")
         + "---\n"
@@ -112,7 +112,7 @@ fn who_wrote_an_object_is_kept_and_nothing_drifts() -> Result<()> {
 }
 
 #[test]
-fn what_was_written_while_no_webhook_answered_is_labelled_by_the_next_write() -> Result<()> {
+fn objects_created_without_a_webhook_are_labelled_by_the_next_write() -> Result<()> {
     let site = Site::start()?;
     let configuration = site
         .webhook
@@ -189,8 +189,7 @@ fn what_was_written_while_no_webhook_answered_is_labelled_by_the_next_write() ->
 }
 
 #[test]
-fn status_that_the_controller_writes_is_not_asked_about_and_that_of_others_only_by_a_wider_rule()
--> Result<()> {
+fn the_controllers_status_writes_are_not_reviewed() -> Result<()> {
     let site = Site::start()?;
     // The number of reviews that one of the two has answered, whatever the verdict.
     let asked = |webhook: &str, operation: &str| -> Result<u64> {

@@ -163,7 +163,7 @@ fn address(line: &str) -> Result<String> {
 }
 
 #[test]
-fn a_cluster_and_all_of_shaper_run_at_once_and_leave_nothing() -> Result<()> {
+fn cluster_and_dev_run_at_once_and_leave_nothing_behind() -> Result<()> {
     // Programs that exist already, in another folder than the cache.
     let assets = tempfile::tempdir()?;
     let programs = Programs::find()?;
@@ -233,7 +233,7 @@ fn a_cluster_and_all_of_shaper_run_at_once_and_leave_nothing() -> Result<()> {
 }
 
 #[test]
-fn assets_that_lack_a_program_are_named_and_not_used() -> Result<()> {
+fn kubebuilder_assets_without_a_program_are_reported_and_not_used() -> Result<()> {
     let assets = tempfile::tempdir()?;
     fs::write(assets.path().join("etcd"), "")?;
     let out = Command::new(env!("CARGO"))

@@ -1,6 +1,6 @@
 //! Where a CEL rule and the conversion judge the same text, they judge alike, whatever text it is.
 //!
-//! The evaluation here is not the API server's, and its `size()` counts bytes: `e2e/tests/strings.rs` asks that one about the edges.
+//! The evaluation here is not the API server's, and its `size()` counts bytes: `e2e/tests/cel.rs` asks that one about the edges.
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ pub(crate) struct Case {
     pub(crate) says: Vec<String>,
 }
 
-/// A rule and the messages that kubectl prints, with `n` as the namespace.
+/// The request to make.
 #[derive(Debug)]
 pub(crate) enum Ask {
     Create(Value),

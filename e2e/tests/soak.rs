@@ -34,7 +34,7 @@ fn ids(profile: &Value) -> Value {
 }
 
 #[test]
-fn a_store_that_is_restored_from_an_older_copy_is_followed() -> Result<()> {
+fn a_restored_etcd_is_followed() -> Result<()> {
     let site = Site::start(2, 2)?;
     site.fill(MACHINES)?;
     for turn in 0..turns(1) {
@@ -81,7 +81,7 @@ fn a_store_that_is_restored_from_an_older_copy_is_followed() -> Result<()> {
 }
 
 #[test]
-fn controllers_that_are_killed_in_the_middle_of_anything_leave_nothing_half_done() -> Result<()> {
+fn killed_controllers_leave_nothing_half_done() -> Result<()> {
     let mut site = Site::start(2, 2)?;
     site.fill(MACHINES)?;
     let load = site.load(MACHINES)?;
@@ -140,7 +140,7 @@ fn controllers_that_are_killed_in_the_middle_of_anything_leave_nothing_half_done
 }
 
 #[test]
-fn certificates_are_replaced_again_and_again() -> Result<()> {
+fn certificates_are_rotated_repeatedly() -> Result<()> {
     let mut site = Site::start(1, 2)?;
     site.fill(MACHINES)?;
     let load = site.load(MACHINES)?;
@@ -179,7 +179,7 @@ fn certificates_are_replaced_again_and_again() -> Result<()> {
 }
 
 #[test]
-fn a_rolling_restart_of_replicas_is_felt_by_no_machine() -> Result<()> {
+fn a_rolling_restart_of_replicas_fails_no_boot() -> Result<()> {
     let mut site = Site::start(1, 3)?;
     site.fill(MACHINES)?;
     let balancer = Balancer::of(&site.replicas)?;

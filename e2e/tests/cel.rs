@@ -155,7 +155,7 @@ fn escaped(object: &Value) -> String {
 }
 
 #[test]
-fn what_the_api_server_lets_through_can_be_served_and_nothing_else() -> Result<()> {
+fn the_api_server_accepts_exactly_what_validate_accepts() -> Result<()> {
     let objects: Vec<Value> = texts().iter().flat_map(|text| specs(text)).enumerate().map(|(at, (kind, spec))| {
         json!({ "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": kind, "metadata": { "name": format!("o-{at}") }, "spec": spec })
     }).collect();

@@ -10,7 +10,7 @@ const SECOND_MAC: &str = "52:54:00:00:00:22";
 
 /// The first card gets an address and the bootstrap, but can't reach the server. The Assignment
 /// names the address of the second card.
-fn boots_through_the_second_card(firmware: Firmware) -> Result<()> {
+fn boots_through_the_second_nic(firmware: Firmware) -> Result<()> {
     let manifests = Manifests::of(&[
         says_its_name("second"),
         assignment(
@@ -43,11 +43,11 @@ fn boots_through_the_second_card(firmware: Firmware) -> Result<()> {
 }
 
 #[test]
-fn a_bios_machine_boots_through_its_second_card() -> Result<()> {
-    boots_through_the_second_card(Firmware::Bios)
+fn a_bios_machine_boots_through_its_second_nic() -> Result<()> {
+    boots_through_the_second_nic(Firmware::Bios)
 }
 
 #[test]
-fn a_uefi_machine_boots_through_its_second_card() -> Result<()> {
-    boots_through_the_second_card(Firmware::Uefi)
+fn a_uefi_machine_boots_through_its_second_nic() -> Result<()> {
+    boots_through_the_second_nic(Firmware::Uefi)
 }

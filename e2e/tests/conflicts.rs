@@ -100,7 +100,7 @@ fn each_of_a_thousand_machines_of_one_assignment_gets_its_profile() -> Result<()
 }
 
 #[test]
-fn of_two_assignments_in_two_namespaces_the_older_wins_and_both_say_so() -> Result<()> {
+fn the_older_of_two_assignments_in_two_namespaces_wins_and_both_report_it() -> Result<()> {
     let site = Site::start(1, 1)?;
     let replica = &site.replicas[0];
     for namespace in ["alpha", "beta"] {
@@ -145,7 +145,7 @@ fn of_two_assignments_in_two_namespaces_the_older_wins_and_both_say_so() -> Resu
 }
 
 #[test]
-fn of_two_assignments_in_two_clusters_the_older_wins_and_the_replica_says_so() -> Result<()> {
+fn the_older_of_two_assignments_in_two_clusters_wins_and_the_replica_reports_it() -> Result<()> {
     let (mut east, west) = (Site::start(1, 0)?, Site::start(1, 0)?);
     // Both trust the authority of the west: a replica has one identity.
     let leaf = west
