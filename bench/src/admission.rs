@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use admission::{Beside, Request, mutate, validate};
+use admission::{Request, mutate, validate};
 use anyhow::Context;
 use boot::Catalog;
 use nix::time::{ClockId, clock_gettime};
@@ -93,13 +93,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ];
     for (what, make) in sorts {
         measure(what, args, make, |bytes| {
-            let beside = Beside {
+            let context = admission::Context {
                 catalog: Some(&all),
                 partition: "",
                 age: None,
-                until: Some(Instant::now() + TIME),
+                deadline: Some(Instant::now() + TIME),
             };
-            let answer = validate(&Request::read(bytes)?, &beside).answer;
+            let answer = validate(&Request::read(bytes)?, &context).answer;
             let said = answer.warnings().first().cloned().or_else(|| {
                 answer
                     .causes()

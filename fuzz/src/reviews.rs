@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use admission::{Answer, Beside, Operation, Request, mutate, validate};
+use admission::{Answer, Context, Operation, Request, mutate, validate};
 use boot::{Catalog, Change};
 use serde_json::{Map, Value};
 
@@ -47,17 +47,17 @@ pub(crate) fn reviews(bytes: &[u8]) {
         Err(error) => return check_error(&error.to_string().replace(CONFIG_ID, "")),
     };
     for catalog in [None, Some(&*CATALOG)] {
-        let beside = Beside {
+        let context = Context {
             catalog,
             age: None,
             partition: "",
-            until: None,
+            deadline: None,
         };
-        let verdict = validate(&request, &beside);
+        let verdict = validate(&request, &context);
         check_answer(&request, &verdict.answer);
         assert_eq!(
             verdict.answer,
-            validate(&request, &beside).answer,
+            validate(&request, &context).answer,
             "asked again, it answers otherwise"
         );
         let is_written = matches!(request.operation, Operation::Create | Operation::Update)

@@ -9,7 +9,7 @@ use crate::request::Request;
 
 /// Most warnings of one answer, and the greatest length of each in characters: a server cuts all of them once they are 4,096 together.
 const MAX_WARNINGS: usize = 12;
-const MAX_WARNING: usize = 1000;
+const MAX_WARNING_CHARACTERS: usize = 1000;
 /// Most errors of one answer.
 const MAX_ERRORS: usize = 50;
 
@@ -23,7 +23,7 @@ pub struct Answer {
     name: String,
     warnings: Vec<String>,
     /// How many of the warnings, from the first, say what becomes of machines.
-    of_machines: usize,
+    machine_warnings: usize,
     patch: Vec<Value>,
 }
 
@@ -62,9 +62,9 @@ impl Answer {
             uid: request.uid.clone(),
             causes: Vec::new(),
             kind,
-            name: request.place().1.into_owned(),
+            name: request.object_name().1.into_owned(),
             warnings: Vec::new(),
-            of_machines: 0,
+            machine_warnings: 0,
             patch: Vec::new(),
         }
     }
@@ -76,10 +76,10 @@ impl Answer {
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
-        let is_long = text.chars().count() > MAX_WARNING;
+        let is_long = text.chars().count() > MAX_WARNING_CHARACTERS;
         let text = if is_long {
             text.chars()
-                .take(MAX_WARNING - 3)
+                .take(MAX_WARNING_CHARACTERS - 3)
                 .chain("...".chars())
                 .collect()
         } else {
@@ -92,10 +92,10 @@ impl Answer {
     }
 
     /// The same, with what a rule has to say.
-    pub(crate) fn warn_by(self, by: &Rule, warning: &str) -> Self {
+    pub(crate) fn warn_of(self, rule: &Rule, warning: &str) -> Self {
         let mut answer = self.warn(warning);
-        if [&rule::LOSES_PROFILE, &rule::MOVES_MACHINES].contains(&by) {
-            answer.of_machines = answer.warnings.len();
+        if [&rule::LOSES_PROFILE, &rule::MOVES_MACHINES].contains(&rule) {
+            answer.machine_warnings = answer.warnings.len();
         }
         answer
     }
@@ -108,7 +108,7 @@ impl Answer {
             .map_or_else(String::new, |help| format!(" ({help})"));
         self.causes.push((
             finding.field.to_string(),
-            format!("{}{help}", finding.placed()),
+            format!("{}{help}", finding.message_with_line()),
         ));
         self
     }
@@ -159,12 +159,12 @@ impl Answer {
         }
         let mut warnings: Vec<_> = self.warnings.iter().take(MAX_WARNINGS).cloned().collect();
         if self.warnings.len() > MAX_WARNINGS {
-            let teller = if self.of_machines > MAX_WARNINGS {
+            let teller = if self.machine_warnings > MAX_WARNINGS {
                 "`shaper diff` tells all of machines, "
             } else {
                 ""
             };
-            let other = if self.of_machines == self.warnings.len() {
+            let other = if self.machine_warnings == self.warnings.len() {
                 ""
             } else {
                 "`shaper validate` tells all of the object"

@@ -22,4 +22,4 @@ pub use mutate::{AUTHOR, IDENTITIES, LAST_EDITOR, SCOPE, mutate};
 pub use recent::Recent;
 pub use registration::Registration;
 pub use request::{Kind, Operation, Request, Unreadable};
-pub use validate::{Beside, Verdict, validate};
+pub use validate::{Context, Verdict, validate};

@@ -7,7 +7,7 @@ use boot::identity;
 use serde_json::{Map, Value, json};
 
 use crate::answer::Answer;
-use crate::request::{Kind, Operation, Request, value};
+use crate::request::{Kind, Operation, Request, parse_json};
 
 /// The annotation that says who made the object.
 pub const AUTHOR: &str = "shaper.amahdha.com/author";
@@ -24,27 +24,27 @@ const MAX_USER_CHARACTERS: usize = 256;
 /// What a request's object is to be changed by. Nothing where it is not ours, or not one that is written.
 pub fn mutate(request: &Request<'_>) -> Answer {
     let answer = Answer::allow(request);
-    let is_written = matches!(request.operation, Operation::Create | Operation::Update)
+    let is_write = matches!(request.operation, Operation::Create | Operation::Update)
         && request.subresource.is_empty();
-    let (Ok(kind), true) = (&request.kind, is_written) else {
+    let (Ok(kind), true) = (&request.kind, is_write) else {
         return answer;
     };
-    let Some(object) = value(request.object).filter(Value::is_object) else {
+    let Some(object) = parse_json(request.object).filter(Value::is_object) else {
         return answer;
     };
     if !object["metadata"].is_object() || !object["metadata"]["deletionTimestamp"].is_null() {
         return answer;
     }
-    let old = value(request.old_object).unwrap_or_default();
+    let old = parse_json(request.old_object).unwrap_or_default();
     let mut operations = Vec::new();
-    set(
+    patch_map(
         &object,
         "annotations",
         &annotations(request, &object, &old),
         &mut operations,
     );
     if *kind == Kind::Assignment {
-        set(&object, "labels", &labels(&object), &mut operations);
+        patch_map(&object, "labels", &labels(&object), &mut operations);
     }
     answer.patch(operations)
 }
@@ -53,7 +53,7 @@ pub fn mutate(request: &Request<'_>) -> Answer {
 type Wanted = Vec<(&'static str, Option<String>)>;
 
 fn annotations(request: &Request<'_>, object: &Value, old: &Value) -> Wanted {
-    let user = request.user.as_deref().map(shown);
+    let user = request.user.as_deref().map(sanitised);
     let known = |key: &str| {
         old["metadata"]["annotations"][key]
             .as_str()
@@ -64,7 +64,7 @@ fn annotations(request: &Request<'_>, object: &Value, old: &Value) -> Wanted {
         return vec![(AUTHOR, user), (LAST_EDITOR, None)];
     }
     let is_edit = object["spec"] != old["spec"]
-        || others(&object["metadata"]["labels"]) != others(&old["metadata"]["labels"]);
+        || other_labels(&object["metadata"]["labels"]) != other_labels(&old["metadata"]["labels"]);
     let editor = if is_edit {
         user.or_else(|| known(LAST_EDITOR))
     } else {
@@ -74,7 +74,7 @@ fn annotations(request: &Request<'_>, object: &Value, old: &Value) -> Wanted {
 }
 
 /// Labels but for those that are set here.
-fn others(labels: &Value) -> Map<String, Value> {
+fn other_labels(labels: &Value) -> Map<String, Value> {
     let all = labels
         .as_object()
         .into_iter()
@@ -135,13 +135,13 @@ fn labels(object: &Value) -> Wanted {
 }
 
 /// The operations by which a map of the metadata gets what is wanted.
-fn set(object: &Value, map: &str, wanted: &Wanted, operations: &mut Vec<Value>) {
-    let own = &object["metadata"][map];
+fn patch_map(object: &Value, map: &str, wanted: &Wanted, operations: &mut Vec<Value>) {
+    let current = &object["metadata"][map];
     let differs = |(key, value): &&(&str, Option<String>)| {
-        own.get(*key).and_then(Value::as_str) != value.as_deref()
+        current.get(*key).and_then(Value::as_str) != value.as_deref()
     };
     let changes: Vec<_> = wanted.iter().filter(differs).collect();
-    if changes.iter().any(|(_, value)| value.is_some()) && !own.is_object() {
+    if changes.iter().any(|(_, value)| value.is_some()) && !current.is_object() {
         operations.push(json!({ "op": "add", "path": format!("/metadata/{map}"), "value": {} }));
     }
     for (key, value) in changes {
@@ -151,7 +151,7 @@ fn set(object: &Value, map: &str, wanted: &Wanted, operations: &mut Vec<Value>) 
         );
         match value {
             Some(value) => operations.push(json!({ "op": "add", "path": path, "value": value })),
-            None if own.get(*key).is_some() => {
+            None if current.get(*key).is_some() => {
                 operations.push(json!({ "op": "remove", "path": path }))
             }
             None => {}
@@ -159,7 +159,7 @@ fn set(object: &Value, map: &str, wanted: &Wanted, operations: &mut Vec<Value>) 
     }
 }
 
-fn shown(user: &str) -> String {
+fn sanitised(user: &str) -> String {
     user.chars()
         .filter(|c| !c.is_control())
         .take(MAX_USER_CHARACTERS)

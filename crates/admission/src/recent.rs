@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use boot::{Assignment, Catalog, Change, Name, Profile};
 
 /// How long a change is believed without being heard of: whatever else the server asked may have refused it.
-const BELIEVED: Duration = Duration::from_secs(5);
+const TIME_TO_LIVE: Duration = Duration::from_secs(5);
 /// Most changes that are remembered.
-const MOST: usize = 64;
+const MAX_ENTRIES: usize = 64;
 
 /// Changes that were admitted a moment ago.
 #[derive(Debug, Default)]
@@ -21,14 +21,14 @@ pub struct Recent {
 
 #[derive(Debug)]
 struct Entry {
-    at: Instant,
+    admitted_at: Instant,
     change: Change,
     /// What the catalog had in its place then. Once it has anything else, it knows better.
-    before: Held,
+    before: Stored,
 }
 
 #[derive(Debug, PartialEq)]
-enum Held {
+enum Stored {
     Nothing,
     Profile(Arc<Profile>),
     Assignment(Arc<Assignment>),
@@ -38,26 +38,26 @@ enum Held {
 
 impl Recent {
     /// Remembers a change that was admitted.
-    pub fn admitted(&mut self, catalog: &Catalog, change: Change, now: Instant) {
+    pub fn record(&mut self, catalog: &Catalog, change: Change, now: Instant) {
         let name = change.name();
         self.entries.retain(|entry| entry.change.name() != name);
-        if self.entries.len() == MOST {
+        if self.entries.len() == MAX_ENTRIES {
             self.entries.pop_front();
         }
         self.entries.push_back(Entry {
-            at: now,
-            before: Held::of(catalog, &name),
+            admitted_at: now,
+            before: Stored::of(catalog, &name),
             change,
         });
     }
 
     /// What was admitted and the catalog has not heard of, in its order. Whoever shares this applies it aside, so that nobody waits for that.
-    pub fn ahead_of(&mut self, catalog: &Catalog, now: Instant) -> Vec<Change> {
-        let is_ahead = |entry: &Entry| {
-            now.saturating_duration_since(entry.at) < BELIEVED
-                && Held::of(catalog, &entry.change.name()) == entry.before
+    pub fn pending(&mut self, catalog: &Catalog, now: Instant) -> Vec<Change> {
+        let is_pending = |entry: &Entry| {
+            now.saturating_duration_since(entry.admitted_at) < TIME_TO_LIVE
+                && Stored::of(catalog, &entry.change.name()) == entry.before
         };
-        self.entries.retain(is_ahead);
+        self.entries.retain(is_pending);
         self.entries
             .iter()
             .map(|entry| entry.change.clone())
@@ -67,12 +67,12 @@ impl Recent {
 
 // === impl Held ===
 
-impl Held {
+impl Stored {
     fn of(catalog: &Catalog, name: &Name) -> Self {
-        let held = match name {
+        let stored = match name {
             Name::Profile(key) => catalog.profile(key).cloned().map(Self::Profile),
             Name::Assignment(key) => catalog.assignment(key).cloned().map(Self::Assignment),
         };
-        held.unwrap_or(Self::Nothing)
+        stored.unwrap_or(Self::Nothing)
     }
 }

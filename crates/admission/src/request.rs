@@ -174,7 +174,7 @@ impl<'b> Request<'b> {
             _ => Operation::Other(request.operation),
         };
         // `null` stands for what is not there.
-        let there = |object: Option<&'b RawValue>| object.filter(|object| object.get() != "null");
+        let present = |object: Option<&'b RawValue>| object.filter(|object| object.get() != "null");
         Ok(Self {
             uid: request.uid,
             kind: known.ok_or_else(|| format!("{kind} of {group}/{version}")),
@@ -187,13 +187,13 @@ impl<'b> Request<'b> {
                 .and_then(|user| user.username)
                 .filter(|name| !name.is_empty()),
             dry_run: request.dry_run.unwrap_or_default(),
-            object: there(request.object),
-            old_object: there(request.old_object),
+            object: present(request.object),
+            old_object: present(request.old_object),
         })
     }
 
     /// The place of the object: as it says itself, or as the server says.
-    pub(crate) fn place(&self) -> (Cow<'_, str>, Cow<'_, str>) {
+    pub(crate) fn object_name(&self) -> (Cow<'_, str>, Cow<'_, str>) {
         #[derive(Default, Deserialize)]
         struct Named {
             #[serde(default)]
@@ -221,6 +221,6 @@ impl<'b> Request<'b> {
 }
 
 /// An object as plain JSON.
-pub(crate) fn value(object: Option<&RawValue>) -> Option<Value> {
+pub(crate) fn parse_json(object: Option<&RawValue>) -> Option<Value> {
     serde_json::from_str(object?.get()).ok()
 }

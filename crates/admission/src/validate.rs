@@ -4,30 +4,30 @@ use std::time::{Duration, Instant};
 
 use boot::{Catalog, Change, Name, ObjectKey};
 use crd::FieldPath;
-use review::effect::{self, Limits};
+use review::impact::{self, Limits};
 use review::{Finding, Reviewed, Rule, Survey, rule};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::answer::Answer;
-use crate::request::{Kind, Operation, Request, value};
+use crate::request::{Kind, Operation, Request, parse_json};
 
 /// An Assignment is held against so many others without identities, which an index can't tell apart.
-const MOST_RIVALS: usize = 10_000;
+const MAX_CONFLICT_CANDIDATES: usize = 10_000;
 
 /// What is said while other objects are not known.
-const UNKNOWN: &str = "other objects are not known here yet, so that conflicts, missing Profiles and machines that would lose theirs were not \
+const NO_CATALOG_WARNING: &str = "other objects are not known here yet, so that conflicts, missing Profiles and machines that would lose theirs were not \
     looked for (look at the controllers of shaper if this stays; `shaper validate` and `shaper diff` look for them)";
 /// What is known of other objects is old from here on.
-const OLD: Duration = Duration::from_secs(90);
+const STALE_AFTER: Duration = Duration::from_secs(90);
 
 /// How long the object may be looked at that a wrong one replaces.
-const TIME_FOR_OLD: Duration = Duration::from_millis(700);
+const OLD_OBJECT_BUDGET: Duration = Duration::from_millis(700);
 
 /// What else there is.
 #[derive(Clone, Copy)]
-pub struct Beside<'c> {
+pub struct Context<'c> {
     /// All objects, best [with selectors](Catalog::with_selectors). None where they are not known yet.
     pub catalog: Option<&'c Catalog>,
     /// How long ago the catalog was last known to be true. None where it is kept by whoever asks.
@@ -35,7 +35,7 @@ pub struct Beside<'c> {
     /// The cluster of the server that asks, as the catalog calls it.
     pub partition: &'c str,
     /// When the answer has to be there.
-    pub until: Option<Instant>,
+    pub deadline: Option<Instant>,
 }
 
 /// An answer, and what came out on the way.
@@ -50,7 +50,7 @@ pub struct Verdict {
 }
 
 /// An object that was looked at.
-struct Looked {
+struct Checked {
     change: Option<Change>,
     findings: Vec<Finding>,
 }
@@ -59,9 +59,9 @@ struct Looked {
 ///
 /// What is not ours, and operations that are not known, are allowed. A deletion is never refused, nor is a change of an object that is
 /// being deleted. An object that was wrong before and is not made worse may be changed in anything but its spec.
-pub fn validate(request: &Request<'_>, beside: &Beside<'_>) -> Verdict {
+pub fn validate(request: &Request<'_>, context: &Context<'_>) -> Verdict {
     let answer = Answer::allow(request);
-    let nothing = |answer| Verdict {
+    let unchecked = |answer| Verdict {
         answer,
         rules: Vec::new(),
         change: None,
@@ -70,7 +70,7 @@ pub fn validate(request: &Request<'_>, beside: &Beside<'_>) -> Verdict {
         Ok(kind) => *kind,
         Err(other) => {
             let known = "shaper checks Profile and Assignment of";
-            return nothing(answer.warn(&format!(
+            return unchecked(answer.warn(&format!(
                 "{known} {} only, and this is {other}",
                 crd::API_VERSION
             )));
@@ -78,29 +78,34 @@ pub fn validate(request: &Request<'_>, beside: &Beside<'_>) -> Verdict {
     };
     match &request.operation {
         Operation::Delete => {
-            let (namespace, name) = request.place();
-            let key = ObjectKey::new(namespace, name).in_partition(beside.partition);
+            let (namespace, name) = request.object_name();
+            let key = ObjectKey::new(namespace, name).in_partition(context.partition);
             let change = match kind {
                 Kind::Profile => Change::ProfileGone(key),
                 Kind::Assignment => Change::AssignmentGone(key),
             };
-            let findings = among(beside, &change);
-            say(answer, findings, beside, Some(change))
+            let findings = cross_object(context, &change);
+            allow(answer, findings, context, Some(change))
         }
         Operation::Create | Operation::Update if request.subresource.is_empty() => {
-            written(request, kind, answer, beside)
+            validate_write(request, kind, answer, context)
         }
-        Operation::Create | Operation::Update => nothing(answer),
+        Operation::Create | Operation::Update => unchecked(answer),
         Operation::Other(name) => {
             let shown: String = name.chars().take(32).collect();
-            nothing(answer.warn(&format!(
+            unchecked(answer.warn(&format!(
                 "shaper does not know the operation {shown:?} and has checked nothing"
             )))
         }
     }
 }
 
-fn written(request: &Request<'_>, kind: Kind, answer: Answer, beside: &Beside<'_>) -> Verdict {
+fn validate_write(
+    request: &Request<'_>,
+    kind: Kind,
+    answer: Answer,
+    context: &Context<'_>,
+) -> Verdict {
     let Some(object) = request.object else {
         let answer = answer.warn("the review holds no object, so that nothing was checked");
         return Verdict {
@@ -116,66 +121,70 @@ fn written(request: &Request<'_>, kind: Kind, answer: Answer, beside: &Beside<'_
             change: None,
         };
     }
-    let looked = look(request, kind, object, beside);
-    let is_wrong = looked.findings.iter().any(Finding::is_error);
+    let checked = check_object(request, kind, object, context);
+    let is_wrong = checked.findings.iter().any(Finding::is_error);
     let mut known = if is_wrong && request.operation == Operation::Update {
-        known_faults(request, kind)
+        existing_faults(request, kind)
     } else {
-        Known::Nothing
+        ExistingFaults::Nothing
     };
-    let mut rules: Vec<_> = looked.findings.iter().map(|finding| finding.rule).collect();
-    let (mut refused, mut told) = (Vec::new(), Vec::new());
-    for finding in looked.findings {
+    let mut rules: Vec<_> = checked
+        .findings
+        .iter()
+        .map(|finding| finding.rule)
+        .collect();
+    let (mut refused, mut warnings) = (Vec::new(), Vec::new());
+    for finding in checked.findings {
         if finding.is_error() && !known.excuses(&finding) {
             refused.push(finding)
         } else {
-            told.push(finding)
+            warnings.push(finding)
         }
     }
     if !refused.is_empty() {
-        let answer = tell(answer, told);
+        let answer = add_warnings(answer, warnings);
         return Verdict {
             answer: refused.iter().fold(answer, Answer::deny),
             rules,
             change: None,
         };
     }
-    if let Some(change) = &looked.change {
-        let among = among(beside, change);
-        rules.extend(among.iter().map(|finding| finding.rule));
-        told.extend(among);
+    if let Some(change) = &checked.change {
+        let cross_object = cross_object(context, change);
+        rules.extend(cross_object.iter().map(|finding| finding.rule));
+        warnings.extend(cross_object);
     }
-    let verdict = say(answer, told, beside, looked.change);
+    let verdict = allow(answer, warnings, context, checked.change);
     Verdict { rules, ..verdict }
 }
 
 /// Allows, and says all this.
-fn say(
+fn allow(
     mut answer: Answer,
     findings: Vec<Finding>,
-    beside: &Beside<'_>,
+    context: &Context<'_>,
     change: Option<Change>,
 ) -> Verdict {
     let rules = findings.iter().map(|finding| finding.rule).collect();
     if change.is_some() {
-        answer = match (beside.catalog, beside.age) {
-            (None, _) => answer.warn(UNKNOWN),
-            (Some(_), Some(age)) if age >= OLD => answer.warn(&format!(
+        answer = match (context.catalog, context.age) {
+            (None, _) => answer.warn(NO_CATALOG_WARNING),
+            (Some(_), Some(age)) if age >= STALE_AFTER => answer.warn(&format!(
                 "what is known here of other objects is {} old, so that conflicts, missing Profiles and machines that would lose theirs may be \
                  told wrong (look at the controllers of shaper; `shaper validate` and `shaper diff` see the cluster as it is)",
-                minutes(age)
+                format_age(age)
             )),
             (Some(_), _) => answer,
         };
     }
     Verdict {
-        answer: tell(answer, findings),
+        answer: add_warnings(answer, findings),
         rules,
         change,
     }
 }
 
-fn minutes(age: Duration) -> String {
+fn format_age(age: Duration) -> String {
     match age.as_secs() / 60 {
         0 | 1 => "1 minute".to_owned(),
         n if n < 120 => format!("{n} minutes"),
@@ -184,20 +193,20 @@ fn minutes(age: Duration) -> String {
 }
 
 /// Says all this, the gravest first: what comes late may be cut off.
-fn tell(answer: Answer, mut findings: Vec<Finding>) -> Answer {
-    findings.sort_by_key(weight);
+fn add_warnings(answer: Answer, mut findings: Vec<Finding>) -> Answer {
+    findings.sort_by_key(severity_order);
     findings.iter().fold(answer, |answer, finding| {
-        answer.warn_by(finding.rule, &sentence(finding))
+        answer.warn_of(finding.rule, &sentence(finding))
     })
 }
 
 /// Less is graver: what happens to machines, then whose they are, then what is odd about the object, then about its script.
-fn weight(finding: &Finding) -> usize {
+fn severity_order(finding: &Finding) -> usize {
     let gravest = [
         &rule::LOSES_PROFILE,
         &rule::MOVES_MACHINES,
-        &rule::NOT_ALL_TRIED,
-        &rule::CLAIMED,
+        &rule::INCOMPLETE_CHECK,
+        &rule::SHARED_IDENTITY,
         &rule::CONFLICT,
         &rule::NO_PROFILE,
     ];
@@ -222,9 +231,14 @@ fn sentence(finding: &Finding) -> String {
 }
 
 /// What the object tells by itself.
-fn look(request: &Request<'_>, kind: Kind, object: &RawValue, beside: &Beside<'_>) -> Looked {
-    let (namespace, name) = request.place();
-    let place = ObjectKey::new(
+fn check_object(
+    request: &Request<'_>,
+    kind: Kind,
+    object: &RawValue,
+    context: &Context<'_>,
+) -> Checked {
+    let (namespace, name) = request.object_name();
+    let object_name = ObjectKey::new(
         namespace,
         if name.is_empty() {
             "unnamed".into()
@@ -236,29 +250,30 @@ fn look(request: &Request<'_>, kind: Kind, object: &RawValue, beside: &Beside<'_
         Kind::Profile => match read::<crd::Profile>(object) {
             Ok(mut profile) => {
                 (profile.metadata.namespace, profile.metadata.name) = (
-                    Some(place.namespace.to_string()),
-                    Some(place.name.to_string()),
+                    Some(object_name.namespace.to_string()),
+                    Some(object_name.name.to_string()),
                 );
-                let Reviewed { object, findings } = review::profile_until(&profile, beside.until);
+                let Reviewed { object, findings } =
+                    review::profile_with_deadline(&profile, context.deadline);
                 let placed = |profile: std::sync::Arc<boot::Profile>| {
-                    Change::Profile(profile.in_partition(beside.partition).into())
+                    Change::Profile(profile.in_partition(context.partition).into())
                 };
-                Looked {
+                Checked {
                     change: object.map(placed),
                     findings,
                 }
             }
-            Err(reason) => unreadable(&Name::Profile(place), &reason),
+            Err(reason) => unreadable(&Name::Profile(object_name), &reason),
         },
         Kind::Assignment => match read::<crd::Assignment>(object) {
             Ok(mut assignment) => {
                 (assignment.metadata.namespace, assignment.metadata.name) = (
-                    Some(place.namespace.to_string()),
-                    Some(place.name.to_string()),
+                    Some(object_name.namespace.to_string()),
+                    Some(object_name.name.to_string()),
                 );
                 let Reviewed { object, findings } = review::assignment(&assignment);
                 let placed = |assignment: std::sync::Arc<boot::Assignment>| {
-                    let key = assignment.key.clone().in_partition(beside.partition);
+                    let key = assignment.key.clone().in_partition(context.partition);
                     Change::Assignment(
                         boot::Assignment {
                             key,
@@ -267,12 +282,12 @@ fn look(request: &Request<'_>, kind: Kind, object: &RawValue, beside: &Beside<'_
                         .into(),
                     )
                 };
-                Looked {
+                Checked {
                     change: object.map(placed),
                     findings,
                 }
             }
-            Err(reason) => unreadable(&Name::Assignment(place), &reason),
+            Err(reason) => unreadable(&Name::Assignment(object_name), &reason),
         },
     }
 }
@@ -289,34 +304,34 @@ fn read<T: DeserializeOwned>(object: &RawValue) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
 }
 
-fn unreadable(name: &Name, reason: &str) -> Looked {
+fn unreadable(name: &Name, reason: &str) -> Checked {
     let reason: String = reason.chars().take(300).collect();
     let finding = Finding::new(&rule::SCHEMA, name, FieldPath::default(), format!("it can't be read: {reason}"))
         .help("`kubectl explain` tells the fields and their types; apply the definitions of this version of shaper (config/crd) if it knows others");
-    Looked {
+    Checked {
         change: None,
         findings: vec![finding],
     }
 }
 
 /// What the object is among all others, and what becomes of machines.
-fn among(beside: &Beside<'_>, change: &Change) -> Vec<Finding> {
-    let Some(catalog) = beside.catalog else {
+fn cross_object(context: &Context<'_>, change: &Change) -> Vec<Finding> {
+    let Some(catalog) = context.catalog else {
         return Vec::new();
     };
     let mut next = catalog.clone();
     next.apply(change.clone());
-    let survey = || Survey::of(&next).within(MOST_RIVALS);
+    let survey = || Survey::of(&next).with_conflict_limit(MAX_CONFLICT_CANDIDATES);
     let mut findings = match change {
         Change::Profile(profile) => survey().profile(profile),
-        Change::Assignment(assignment) => survey().written(assignment),
+        Change::Assignment(assignment) => survey().assignment_with_losers(assignment),
         Change::ProfileGone(_) | Change::AssignmentGone(_) | Change::Unaccepted(_) => Vec::new(),
     };
-    findings.extend(effect::of(
+    findings.extend(impact::of(
         catalog,
         change,
         Limits {
-            until: beside.until,
+            deadline: context.deadline,
             ..Limits::default()
         },
     ));
@@ -324,11 +339,12 @@ fn among(beside: &Beside<'_>, change: &Change) -> Vec<Finding> {
 }
 
 fn is_being_deleted(object: &RawValue) -> bool {
-    value(Some(object)).is_some_and(|object| !object["metadata"]["deletionTimestamp"].is_null())
+    parse_json(Some(object))
+        .is_some_and(|object| !object["metadata"]["deletionTimestamp"].is_null())
 }
 
 /// What was wrong with the object before.
-enum Known {
+enum ExistingFaults {
     /// Nothing that would excuse anything.
     Nothing,
     /// These.
@@ -337,35 +353,36 @@ enum Known {
     Spec,
 }
 
-fn known_faults(request: &Request<'_>, kind: Kind) -> Known {
-    let (Some(new), Some(old)) = (value(request.object), value(request.old_object)) else {
-        return Known::Nothing;
+fn existing_faults(request: &Request<'_>, kind: Kind) -> ExistingFaults {
+    let (Some(new), Some(old)) = (parse_json(request.object), parse_json(request.old_object))
+    else {
+        return ExistingFaults::Nothing;
     };
     let Some(raw) = request.old_object.filter(|_| new["spec"] == old["spec"]) else {
-        return Known::Nothing;
+        return ExistingFaults::Nothing;
     };
     // A time of its own: if the new object took all there was, what was wrong with the old one must still be found.
-    let beside = Beside {
+    let context = Context {
         catalog: None,
         age: None,
         partition: "",
-        until: Some(Instant::now() + TIME_FOR_OLD),
+        deadline: Some(Instant::now() + OLD_OBJECT_BUDGET),
     };
-    let looked = look(request, kind, raw, &beside);
-    if looked
+    let checked = check_object(request, kind, raw, &context);
+    if checked
         .findings
         .iter()
         .any(|finding| *finding.rule == rule::SCHEMA)
     {
-        Known::Spec
+        ExistingFaults::Spec
     } else {
-        Known::Faults(looked.findings)
+        ExistingFaults::Faults(checked.findings)
     }
 }
 
 // === impl Known ===
 
-impl Known {
+impl ExistingFaults {
     /// Whether this was wrong before, in the same place; the words may name a sample machine, which is another since a label was added.
     /// Each fault excuses one.
     fn excuses(&mut self, finding: &Finding) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use admission::{Beside, Request, validate};
+use admission::{Context, Request, validate};
 use boot::Catalog;
 use review::{Severity, rule};
 use serde_json::{Value, json};
@@ -133,19 +133,19 @@ fn each_rule_has_a_row_that_says_where_it_holds() {
 }
 
 /// What is said of a new object.
-fn said(kind: &str, spec: &Value, until: Option<Instant>) -> String {
+fn said(kind: &str, spec: &Value, deadline: Option<Instant>) -> String {
     let object = json!({ "metadata": { "name": "a", "namespace": "n" }, "spec": spec });
     let kind = json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": kind });
     let request = json!({ "uid": "u", "kind": kind, "operation": "CREATE", "object": object });
     let bytes = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request }).to_string();
     let catalog = Catalog::with_selectors();
-    let beside = Beside {
+    let context = Context {
         catalog: Some(&catalog),
         age: None,
         partition: "",
-        until,
+        deadline,
     };
-    let answer = validate(&Request::read(bytes.as_bytes()).unwrap(), &beside).answer;
+    let answer = validate(&Request::read(bytes.as_bytes()).unwrap(), &context).answer;
     let causes = answer
         .causes()
         .map(|(field, message)| format!("{field}: {message}"));
@@ -175,7 +175,7 @@ fn what_no_api_server_lets_through_is_said_as_the_docs_say() {
             ),
         ),
         (
-            "not-all-tried",
+            "incomplete-check",
             "from here on templates were not tried: the time for it was over",
             said("Profile", &json!({ "ipxe": "#!ipxe\nboot\n" }), late),
         ),

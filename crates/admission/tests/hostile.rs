@@ -1,6 +1,6 @@
 //! Reviews that no API server would send.
 
-use admission::{Beside, Outcome, Request, Unreadable, mutate, validate};
+use admission::{Context, Outcome, Request, Unreadable, mutate, validate};
 use boot::Catalog;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -10,11 +10,11 @@ fn answered(bytes: &[u8]) -> Result<(Outcome, Outcome), Unreadable> {
     let catalog = Catalog::with_selectors();
     let verdict = validate(
         &request,
-        &Beside {
+        &Context {
             catalog: Some(&catalog),
             age: None,
             partition: "",
-            until: None,
+            deadline: None,
         },
     );
     let mutated = mutate(&request);
@@ -189,11 +189,11 @@ fn what_is_quoted_in_an_answer_is_short_and_has_no_control_characters() {
     let request = Request::read(&bytes).unwrap();
     let answer = validate(
         &request,
-        &Beside {
+        &Context {
             catalog: None,
             age: None,
             partition: "",
-            until: None,
+            deadline: None,
         },
     )
     .answer;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use admission::{Answer, Beside, Outcome, Recent, Request, Verdict, mutate, validate};
+use admission::{Answer, Context, Outcome, Recent, Request, Verdict, mutate, validate};
 use boot::{Catalog, Change};
 use serde_json::{Value, json};
 
@@ -34,11 +34,11 @@ fn judge(operation: &str, object: &Value, old: &Value, catalog: Option<&Catalog>
     let bytes = review(operation, object, old, "alice");
     let verdict = validate(
         &Request::read(&bytes).unwrap(),
-        &Beside {
+        &Context {
             catalog,
             age: None,
             partition: "",
-            until: None,
+            deadline: None,
         },
     );
     let json: Value = serde_json::from_str(&verdict.answer.to_json()).unwrap();
@@ -272,15 +272,15 @@ fn a_fault_that_a_new_label_shows_for_another_machine_is_the_same() {
     );
     // The old object has a time of its own.
     let bytes = review("UPDATE", &labelled, &wrong, "alice");
-    let until = Some(Instant::now() + Duration::from_millis(1));
+    let deadline = Some(Instant::now() + Duration::from_millis(1));
     assert!(
         validate(
             &Request::read(&bytes).unwrap(),
-            &Beside {
+            &Context {
                 catalog: None,
                 age: None,
                 partition: "",
-                until
+                deadline
             }
         )
         .answer
@@ -355,13 +355,13 @@ fn what_is_old_says_how_old_it_is() {
     );
     let warnings = |seconds| {
         let age = Some(Duration::from_secs(seconds));
-        let beside = Beside {
+        let context = Context {
             catalog: Some(&all),
             age,
             partition: "",
-            until: None,
+            deadline: None,
         };
-        validate(&Request::read(&bytes).unwrap(), &beside)
+        validate(&Request::read(&bytes).unwrap(), &context)
             .answer
             .warnings()
             .to_vec()
@@ -404,15 +404,15 @@ fn what_takes_too_long_is_said_and_not_waited_for() {
     object["spec"]["additionalConfig"] =
         json!({ "a": "{% for n in range(900) %}{{ n }}{% endfor %}" });
     let bytes = review("CREATE", &object, &Value::Null, "alice");
-    let until = Instant::now().checked_sub(Duration::from_secs(1));
+    let deadline = Instant::now().checked_sub(Duration::from_secs(1));
     let all = Catalog::with_selectors();
     let answer = validate(
         &Request::read(&bytes).unwrap(),
-        &Beside {
+        &Context {
             catalog: Some(&all),
             age: None,
             partition: "",
-            until,
+            deadline,
         },
     )
     .answer;
@@ -428,11 +428,11 @@ fn another_cluster_claims_machines_too_and_has_profiles_of_its_own() {
     let judged = |catalog: &Catalog, partition: &str| {
         validate(
             &Request::read(&bytes).unwrap(),
-            &Beside {
+            &Context {
                 catalog: Some(catalog),
                 age: None,
                 partition,
-                until: None,
+                deadline: None,
             },
         )
     };
@@ -463,7 +463,7 @@ fn what_was_admitted_a_moment_ago_counts_until_the_feed_knows_better() {
     let profiles = |recent: &mut Recent, catalog: &Catalog, now: Instant| {
         let mut next = catalog.clone();
         recent
-            .ahead_of(catalog, now)
+            .pending(catalog, now)
             .into_iter()
             .for_each(|change| assert!(next.apply(change)));
         next.profile_count()
@@ -471,14 +471,14 @@ fn what_was_admitted_a_moment_ago_counts_until_the_feed_knows_better() {
     let linux = create(&profile("linux", "#!ipxe\nboot\n"), &empty)
         .change
         .unwrap();
-    recent.admitted(&empty, linux.clone(), now);
+    recent.record(&empty, linux.clone(), now);
     assert_eq!(profiles(&mut recent, &empty, now), 1);
     // The feed brings it, and then its end.
     let mut heard = empty.clone();
     heard.apply(linux.clone());
     assert_eq!(profiles(&mut recent, &heard, now), 1);
     assert_eq!(profiles(&mut recent, &empty, now), 0);
-    recent.admitted(&heard, linux.name().gone(), now);
+    recent.record(&heard, linux.name().gone(), now);
     assert_eq!(profiles(&mut recent, &heard, now), 0);
     assert_eq!(
         profiles(&mut recent, &heard, now + Duration::from_secs(6)),

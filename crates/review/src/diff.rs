@@ -46,7 +46,7 @@ pub struct Diff {
 /// Machines that change alike.
 #[derive(Debug)]
 struct Entry {
-    who: Who,
+    machines: MachineSet,
     cell: Cell,
     /// The place of its group; none where it could not be found out what changes.
     group: Option<usize>,
@@ -54,7 +54,7 @@ struct Entry {
 
 /// By what machines are known.
 #[derive(Clone, Debug)]
-enum Who {
+enum MachineSet {
     /// By labels alone.
     Labels,
     /// By one of these identities.
@@ -77,7 +77,7 @@ struct Search<'c> {
     new: Side<'c>,
     all: Cell,
     /// Whether a selector looks at an identity as at any label, so that no two identities are alike.
-    is_own: bool,
+    identity_labels: bool,
 }
 
 // === impl Diff ===
@@ -92,26 +92,26 @@ impl Diff {
         let mut groups: BTreeMap<Change, Group> = BTreeMap::new();
         let mut found = search.by_identity();
         found.extend(search.by_labels());
-        found.extend(search.by_two());
+        found.extend(search.by_identity_pairs());
         // First what was found of each kind of change, then its place in the list.
         let mut changes = Vec::new();
-        for (who, leaf) in found {
+        for (machines, leaf) in found {
             match leaf {
                 Leaf::Unexplored(cell) => {
                     diff.unexplored += 1;
                     diff.entries.push(Entry {
-                        who,
+                        machines,
                         cell,
                         group: None,
                     });
                     changes.push(None);
                 }
                 Leaf::Known(cell) => {
-                    let Some(change) = change::of(&search, &who, &cell, &mut groups) else {
+                    let Some(change) = change::of(&search, &machines, &cell, &mut groups) else {
                         continue;
                     };
                     diff.entries.push(Entry {
-                        who,
+                        machines,
                         cell,
                         group: None,
                     });
@@ -152,29 +152,29 @@ impl Diff {
     pub fn of(&self, subject: &Subject) -> impl Iterator<Item = &Group> {
         self.entries
             .iter()
-            .filter(|entry| entry.speaks_of(subject))
+            .filter(|entry| entry.covers(subject))
             .filter_map(|entry| self.groups.get(entry.group?))
     }
 
     /// Whether a machine is one that boots, or may boot, something else.
-    pub fn speaks_of(&self, subject: &Subject) -> bool {
-        self.entries.iter().any(|entry| entry.speaks_of(subject))
+    pub fn covers(&self, subject: &Subject) -> bool {
+        self.entries.iter().any(|entry| entry.covers(subject))
     }
 }
 
 // === impl Entry ===
 
 impl Entry {
-    fn speaks_of(&self, subject: &Subject) -> bool {
+    fn covers(&self, subject: &Subject) -> bool {
         let presents = |identities: &[Identity]| {
             identities
                 .iter()
                 .any(|identity| identity.is_presented_by(subject))
         };
-        let is_meant = match &self.who {
-            Who::Labels => true,
-            Who::Named(identities) => presents(identities),
-            Who::Both(a, b) => presents(a) && presents(b),
+        let is_meant = match &self.machines {
+            MachineSet::Labels => true,
+            MachineSet::Named(identities) => presents(identities),
+            MachineSet::Both(a, b) => presents(a) && presents(b),
         };
         is_meant && self.cell.contains(subject)
     }
@@ -195,14 +195,14 @@ impl<'c> Search<'c> {
             .chain(new.profiles().filter(|p| is_other(p, old)))
             .collect();
         let (mut old_side, mut new_side) = (Side::new(old, new), Side::new(new, old));
-        old_side.touch(&changed);
-        new_side.touch(&changed);
-        let is_own = old_side.looks_at(&IDENTITIES) || new_side.looks_at(&IDENTITIES);
+        old_side.mark_touched(&changed);
+        new_side.mark_touched(&changed);
+        let identity_labels = old_side.looks_at(&IDENTITIES) || new_side.looks_at(&IDENTITIES);
         Self {
             old: old_side,
             new: new_side,
             all: Cell::all(extrinsic),
-            is_own,
+            identity_labels,
         }
     }
 
@@ -218,7 +218,10 @@ impl<'c> Search<'c> {
         start: Cell,
         decide: impl Fn(&Cell, Contenders<'_, 'c>) -> Known<bool>,
     ) -> Vec<Leaf> {
-        let (old, new) = (self.old.labelled_in(&start), self.new.labelled_in(&start));
+        let (old, new) = (
+            self.old.candidates_in(&start),
+            self.new.candidates_in(&start),
+        );
         let mut leaves = Vec::new();
         let mut open = vec![start];
         let mut cells = 0;
@@ -243,18 +246,18 @@ impl<'c> Search<'c> {
         leaves
     }
 
-    /// Whether a cell may differ, once its winners and their Profiles are the same for all of its machines. `is_ours` says whether a pair of
-    /// winners is of interest; `is_out` decides on the winner of one catalog that spares to look at the other.
+    /// Whether a cell may differ, once its winners and their Profiles are the same for all of its machines. `is_relevant` says whether a pair of
+    /// winners is of interest; `rules_out` decides on the winner of one catalog that spares to look at the other.
     fn decide(
         &self,
         cell: &Cell,
         named: Contenders<'_, 'c>,
         labelled: Contenders<'_, 'c>,
-        is_ours: impl Fn(Option<Found<'c>>, Option<Found<'c>>) -> bool,
-        is_out: impl Fn(bool, Option<Found<'c>>) -> bool,
+        is_relevant: impl Fn(Option<Found<'c>>, Option<Found<'c>>) -> bool,
+        rules_out: impl Fn(bool, Option<Found<'c>>) -> bool,
     ) -> Known<bool> {
         let by_label;
-        let named = match self.is_own.then(|| self.named_by_label(cell)) {
+        let named = match self.identity_labels.then(|| self.named_by_label(cell)) {
             None => named,
             Some(Known::Open(key, label)) => return Known::Open(key, label),
             Some(Known::Decided(both)) => {
@@ -263,11 +266,11 @@ impl<'c> Search<'c> {
             }
         };
         let old = match winner(named.0, labelled.0, cell) {
-            Known::Decided(old) if is_out(true, old) => return Known::Decided(false),
+            Known::Decided(old) if rules_out(true, old) => return Known::Decided(false),
             Known::Decided(old) => old,
             // What the other catalog says may spare to cut.
             Known::Open(key, label) => match winner(named.1, labelled.1, cell) {
-                Known::Decided(new) if is_out(false, new) => return Known::Decided(false),
+                Known::Decided(new) if rules_out(false, new) => return Known::Decided(false),
                 _ => return Known::Open(key, label),
             },
         };
@@ -275,7 +278,7 @@ impl<'c> Search<'c> {
             Known::Decided(new) => new,
             Known::Open(key, label) => return Known::Open(key, label),
         };
-        if !self.is_touched(old, new) || !is_ours(old, new) {
+        if !self.is_touched(old, new) || !is_relevant(old, new) {
             return Known::Decided(false);
         }
         for (side, found) in [(&self.old, old), (&self.new, new)] {
@@ -320,7 +323,7 @@ impl<'c> Search<'c> {
     }
 
     /// Machines that are known by labels alone, in one catalog and in the other.
-    fn by_labels(&self) -> Vec<(Who, Leaf)> {
+    fn by_labels(&self) -> Vec<(MachineSet, Leaf)> {
         let seeds = |is_old: bool| {
             let side = if is_old { &self.old } else { &self.new };
             side.touched()
@@ -336,23 +339,27 @@ impl<'c> Search<'c> {
                 return Vec::new();
             };
             // A machine belongs to its old winner where that is touched, and else to its new one.
-            let is_ours = |old: Option<Found<'c>>, new: Option<Found<'c>>| match is_old {
+            let is_relevant = |old: Option<Found<'c>>, new: Option<Found<'c>>| match is_old {
                 true => wins(old),
                 false => wins(new) && !old.is_some_and(|old| self.old.is_touched(old.assignment)),
             };
-            let is_out = |of_old: bool, found: Option<Found<'c>>| of_old == *is_old && !wins(found);
+            let rules_out =
+                |of_old: bool, found: Option<Found<'c>>| of_old == *is_old && !wins(found);
             self.cut(start, |cell, labelled| {
-                self.decide(cell, (&[], &[]), labelled, is_ours, is_out)
+                self.decide(cell, (&[], &[]), labelled, is_relevant, rules_out)
             })
         };
         let leaves: Vec<Leaf> = all.par_iter().flat_map_iter(of_seed).collect();
-        leaves.into_iter().map(|leaf| (Who::Labels, leaf)).collect()
+        leaves
+            .into_iter()
+            .map(|leaf| (MachineSet::Labels, leaf))
+            .collect()
     }
 
     /// Machines that are named by a touched Assignment.
-    fn by_identity(&self) -> Vec<(Who, Leaf)> {
-        let identities = of_touched(&self.old, &self.new, self.is_own);
-        let classes = classes(&self.old, &self.new, identities, self.is_own);
+    fn by_identity(&self) -> Vec<(MachineSet, Leaf)> {
+        let identities = of_touched(&self.old, &self.new, self.identity_labels);
+        let classes = classes(&self.old, &self.new, identities, self.identity_labels);
         let of_class = |class: &Class| {
             let Some(start) = self.cell_of(&[&class.members[0]]) else {
                 return Vec::new();
@@ -362,14 +369,14 @@ impl<'c> Search<'c> {
                 class.members[0].named_in(&self.new),
             );
             // Where labels alone decide in both catalogs, it is the same without the identity.
-            let is_ours =
+            let is_relevant =
                 |old: Option<Found<'c>>, new: Option<Found<'c>>| is_named(old) || is_named(new);
             let leaves = self.cut(start, |cell, labelled| {
-                self.decide(cell, (&old, &new), labelled, is_ours, never)
+                self.decide(cell, (&old, &new), labelled, is_relevant, never)
             });
             leaves
                 .into_iter()
-                .map(|leaf| (Who::Named(class.members.clone()), leaf))
+                .map(|leaf| (MachineSet::Named(class.members.clone()), leaf))
                 .collect()
         };
         classes.par_iter().flat_map_iter(of_class).collect()
@@ -377,7 +384,7 @@ impl<'c> Search<'c> {
 
     /// All that machines of these identities may present.
     fn cell_of(&self, identities: &[&Identity]) -> Option<Cell> {
-        let looked_at = identities.iter().filter(|_| self.is_own);
+        let looked_at = identities.iter().filter(|_| self.identity_labels);
         looked_at
             .into_iter()
             .try_fold(self.all.clone(), |cell, identity| {

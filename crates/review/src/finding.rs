@@ -84,7 +84,7 @@ impl Finding {
     }
 
     /// What is wrong, with the line of the text where it has one, for those who do not show the text.
-    pub fn placed(&self) -> String {
+    pub fn message_with_line(&self) -> String {
         match self.line {
             Some(line) => format!("line {line} of the text: {}", self.message),
             None => self.message.clone(),
@@ -95,9 +95,9 @@ impl Finding {
     pub fn sentence(&self) -> String {
         let field = self.field.to_string();
         if field.is_empty() {
-            self.placed()
+            self.message_with_line()
         } else {
-            format!("{field}: {}", self.placed())
+            format!("{field}: {}", self.message_with_line())
         }
     }
 

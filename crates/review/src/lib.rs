@@ -13,17 +13,17 @@
 //!
 //! This crate is pure: no runtime, no file, no network. A new rule is an entry of [`rule::ALL`] and a row in the docs, which a test compares.
 
-mod among;
+mod cross_object;
 pub mod diff;
-pub mod effect;
 mod finding;
+pub mod impact;
 pub mod ipxe;
 mod object;
 pub mod rule;
 pub mod sample;
 
-pub use among::Survey;
+pub use cross_object::Survey;
 pub use diff::Diff;
 pub use finding::Finding;
-pub use object::{Reviewed, assignment, profile, profile_until};
+pub use object::{Reviewed, assignment, profile, profile_with_deadline};
 pub use rule::{Rule, Severity};

@@ -39,12 +39,15 @@ const ASSIGNMENT_PREFIX: &str = "assignment";
 
 /// Looks at a Profile: its conversion, its labels, and what its templates make of sample machines.
 pub fn profile(profile: &crd::Profile) -> Reviewed<boot::Profile> {
-    profile_until(profile, None)
+    profile_with_deadline(profile, None)
 }
 
 /// The same for somebody who waits: no template is rendered any more after this moment, which is then among the findings.
-pub fn profile_until(profile: &crd::Profile, until: Option<Instant>) -> Reviewed<boot::Profile> {
-    let name = Name::Profile(place(
+pub fn profile_with_deadline(
+    profile: &crd::Profile,
+    deadline: Option<Instant>,
+) -> Reviewed<boot::Profile> {
+    let name = Name::Profile(object_key(
         profile.metadata.namespace.as_deref(),
         profile.metadata.name.as_deref(),
     ));
@@ -53,14 +56,14 @@ pub fn profile_until(profile: &crd::Profile, until: Option<Instant>) -> Reviewed
         Err(error) => {
             return Reviewed {
                 object: None,
-                findings: vec![invalid(&name, &error)],
+                findings: vec![conversion_finding(&name, &error)],
             };
         }
     };
     let mut findings = Vec::new();
     let labels = profile.metadata.labels.iter().flatten();
     labels.for_each(|(key, value)| {
-        meant_for(
+        check_target_label(
             &name,
             &FieldPath::of(["metadata", "labels"]),
             key,
@@ -68,8 +71,8 @@ pub fn profile_until(profile: &crd::Profile, until: Option<Instant>) -> Reviewed
             &mut findings,
         )
     });
-    shebang(&name, &profile.spec.ipxe, &mut findings);
-    tried_out(&name, &converted, until, &mut findings);
+    check_shebang(&name, &profile.spec.ipxe, &mut findings);
+    check_rendering(&name, &converted, deadline, &mut findings);
     Reviewed {
         object: Some(Arc::new(converted)),
         findings,
@@ -78,7 +81,7 @@ pub fn profile_until(profile: &crd::Profile, until: Option<Instant>) -> Reviewed
 
 /// Looks at an Assignment: its conversion, and selectors that can't be meant.
 pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
-    let name = Name::Assignment(place(
+    let name = Name::Assignment(object_key(
         assignment.metadata.namespace.as_deref(),
         assignment.metadata.name.as_deref(),
     ));
@@ -87,31 +90,31 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
         Err(error) => {
             return Reviewed {
                 object: None,
-                findings: vec![invalid(&name, &error)],
+                findings: vec![conversion_finding(&name, &error)],
             };
         }
     };
     let mut findings = Vec::new();
     let spec = &assignment.spec;
     let selectors = FieldPath::of(["spec", "subjectSelectors"]);
-    placeholders(&name, &spec.subject_selectors, &mut findings);
+    check_placeholders(&name, &spec.subject_selectors, &mut findings);
     for (key, value) in &spec.subject_selectors.match_labels {
         let field = selectors.key("matchLabels").key(key);
-        subject_key(&name, field.clone(), key, &mut findings);
+        check_subject_key(&name, field.clone(), key, &mut findings);
         findings
             .iter_mut()
             .filter(|finding| finding.field == field)
             .for_each(|finding| finding.is_key = true);
-        architecture(&name, field, key, value, &mut findings);
+        check_architecture(&name, field, key, value, &mut findings);
     }
-    for (at, asked) in spec.subject_selectors.match_expressions.iter().enumerate() {
+    for (at, required) in spec.subject_selectors.match_expressions.iter().enumerate() {
         let field = selectors.key("matchExpressions").index(at);
-        subject_key(&name, field.key("key"), &asked.key, &mut findings);
-        for (at, value) in asked.values.iter().enumerate() {
-            architecture(
+        check_subject_key(&name, field.key("key"), &required.key, &mut findings);
+        for (at, value) in required.values.iter().enumerate() {
+            check_architecture(
                 &name,
                 field.key("values").index(at),
-                &asked.key,
+                &required.key,
                 value,
                 &mut findings,
             );
@@ -119,17 +122,17 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
     }
     let labels = &converted.subjects.labels;
     if !labels.is_compatible(labels) {
-        let asked: Vec<_> = labels
+        let required: Vec<_> = labels
             .requirements()
             .iter()
             .map(ToString::to_string)
             .collect();
-        let message = format!("no machine can meet all of {}", asked.join(", "));
+        let message = format!("no machine can meet all of {}", required.join(", "));
         let help = "remove what contradicts the rest; for alternatives write one requirement with operator In, or several Assignments";
         findings.push(Finding::new(&rule::NEVER_MATCHES, &name, selectors, message).help(help));
     }
     for (key, value) in &spec.profile_selectors {
-        meant_for(
+        check_target_label(
             &name,
             &FieldPath::of(["spec", "profileSelectors"]),
             key,
@@ -144,7 +147,7 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
 }
 
 /// What the conversion refuses, in its own words.
-fn invalid(name: &Name, error: &Invalid) -> Finding {
+fn conversion_finding(name: &Name, error: &Invalid) -> Finding {
     let (rule, reason): (&'static Rule, _) = match error {
         Invalid::Field { reason, .. } => (&rule::CONVERSION, reason),
         Invalid::Template(error) => (&rule::TEMPLATE, &error.reason),
@@ -157,17 +160,17 @@ fn invalid(name: &Name, error: &Invalid) -> Finding {
     }
 }
 
-fn place(namespace: Option<&str>, name: Option<&str>) -> ObjectKey {
+fn object_key(namespace: Option<&str>, name: Option<&str>) -> ObjectKey {
     let namespace = namespace
         .filter(|namespace| !namespace.is_empty())
         .unwrap_or(crd::DEFAULT_NAMESPACE);
     ObjectKey::new(namespace, name.unwrap_or_default())
 }
 
-fn placeholders(name: &Name, selectors: &crd::SubjectSelectors, findings: &mut Vec<Finding>) {
+fn check_placeholders(name: &Name, selectors: &crd::SubjectSelectors, findings: &mut Vec<Finding>) {
     let uuid = |text: &str| identity::parse_uuid(text).is_some_and(identity::is_placeholder_uuid);
     let mac = |text: &str| text.parse::<Mac>().is_ok_and(|mac| mac.is_placeholder());
-    let mut look = |field: &str, texts: &[String], is_placeholder: &dyn Fn(&str) -> bool| {
+    let mut check = |field: &str, texts: &[String], is_placeholder: &dyn Fn(&str) -> bool| {
         for (at, text) in texts
             .iter()
             .enumerate()
@@ -181,63 +184,69 @@ fn placeholders(name: &Name, selectors: &crd::SubjectSelectors, findings: &mut V
             findings.push(Finding::new(&rule::PLACEHOLDER, name, field, message).help(help));
         }
     };
-    look("uuids", &selectors.uuids, &uuid);
-    look(
+    check("uuids", &selectors.uuids, &uuid);
+    check(
         "serialNumbers",
         &selectors.serial_numbers,
         &identity::is_placeholder_serial,
     );
-    look("macAddresses", &selectors.mac_addresses, &mac);
+    check("macAddresses", &selectors.mac_addresses, &mac);
 }
 
 /// A key that a machine presents, mistyped.
-fn subject_key(name: &Name, field: FieldPath, key: &str, findings: &mut Vec<Finding>) {
-    if let Some(meant) = mistyped(key) {
+fn check_subject_key(name: &Name, field: FieldPath, key: &str, findings: &mut Vec<Finding>) {
+    if let Some(meant) = meant_key(key) {
         let message = format!("no machine presents {key:?} by itself (did you mean `{meant}`?)");
         let help = format!("if {key} is a label that you set with --label, this is fine");
         findings.push(Finding::new(&rule::LABEL_KEY, name, field, message).help(help));
     }
 }
 
-fn mistyped(key: &str) -> Option<&'static str> {
+fn meant_key(key: &str) -> Option<&'static str> {
     // A plural is a word of its own: `assets` is what many call the server of their kernels.
     nearest(key, boot::subject::PRESENTED)
         .filter(|meant| *meant != key && key.strip_suffix('s') != Some(*meant))
 }
 
-fn architecture(
+fn check_architecture(
     name: &Name,
     field: FieldPath,
     key: &str,
     value: &str,
     findings: &mut Vec<Finding>,
 ) {
-    let spelled = arch::canonical(value);
-    if key != BUILDARCH || KNOWN_ARCHITECTURES.contains(&spelled.as_ref()) {
+    let canonical = arch::canonical(value);
+    if key != BUILDARCH || KNOWN_ARCHITECTURES.contains(&canonical.as_ref()) {
         return;
     }
     let others = ["amd64", "aarch64", "x86-64", "armv7"];
     let hint = boot::nearest::did_you_mean(value, KNOWN_ARCHITECTURES.into_iter().chain(others));
     let message = format!("iPXE has no architecture {value:?}{hint}");
     findings.push(
-        Finding::new(&rule::ARCHITECTURE, name, field, message)
+        Finding::new(&rule::UNKNOWN_ARCHITECTURE, name, field, message)
             .help(format!("there are {}", KNOWN_ARCHITECTURES.join(", "))),
     );
 }
 
 /// Labels of the form `assignment/ipxe-KEY` and `assignment/extrinsic-KEY`, in a Profile and where one is selected.
-fn meant_for(name: &Name, labels: &FieldPath, key: &str, value: &str, findings: &mut Vec<Finding>) {
+fn check_target_label(
+    name: &Name,
+    labels: &FieldPath,
+    key: &str,
+    value: &str,
+    findings: &mut Vec<Finding>,
+) {
     let field = || labels.key(key);
     if let Some(own) = key.strip_prefix(INTRINSIC_PREFIX) {
-        if let Some(meant) = mistyped(own) {
+        if let Some(meant) = meant_key(own) {
             let message =
                 format!("no machine presents {own:?} (did you mean `{INTRINSIC_PREFIX}{meant}`?)");
             findings.push(Finding::new(&rule::LABEL_KEY, name, field(), message).of_key());
         }
-        return architecture(name, field(), own, value, findings);
+        return check_architecture(name, field(), own, value, findings);
     }
     if let Some(own) = key.strip_prefix(EXTRINSIC_PREFIX) {
-        return architecture(name, field(), own, value, findings);
+        return check_architecture(name, field(), own, value, findings);
     }
     let Some((prefix, rest)) = key.split_once('/') else {
         return;
@@ -269,7 +278,7 @@ fn meant_for(name: &Name, labels: &FieldPath, key: &str, value: &str, findings: 
 }
 
 /// The server puts the line where it lacks, and the author may think that another first line does it.
-fn shebang(name: &Name, source: &str, findings: &mut Vec<Finding>) {
+fn check_shebang(name: &Name, source: &str, findings: &mut Vec<Finding>) {
     let start = source.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
     let is_script = start
         .strip_prefix("#!ipxe")
@@ -303,17 +312,17 @@ fn shebang(name: &Name, source: &str, findings: &mut Vec<Finding>) {
 }
 
 /// Renders everything for machines of each architecture, as at boot, and lints the scripts.
-fn tried_out(
+fn check_rendering(
     name: &Name,
     profile: &boot::Profile,
-    until: Option<Instant>,
+    deadline: Option<Instant>,
     findings: &mut Vec<Finding>,
 ) {
     let selection = sample::selection(profile, None);
     let samples = sample::of(profile);
     let templates = &profile.templates;
     // What does not look at the machine's architecture is the same for all of them: an admission has no time to render it seven times.
-    let of_each = |source: &str| {
+    let samples_for = |source: &str| {
         &samples[..if depends_on_machine(source) {
             samples.len()
         } else {
@@ -331,11 +340,11 @@ fn tried_out(
         }
     };
     let any_efi = samples.iter().any(|sample| platform(sample) == "efi");
-    let is_late = || until.is_some_and(|until| Instant::now() > until);
-    let mut late = None;
-    for sample in of_each(source) {
-        if is_late() {
-            late = Some(FieldPath::of(["spec", "ipxe"]));
+    let is_out_of_time = || deadline.is_some_and(|deadline| Instant::now() > deadline);
+    let mut skipped_from = None;
+    for sample in samples_for(source) {
+        if is_out_of_time() {
+            skipped_from = Some(FieldPath::of(["spec", "ipxe"]));
             break;
         }
         match selection.script(&sample.subject, sample::BASE_URL) {
@@ -348,15 +357,15 @@ fn tried_out(
                 scripts.insert((script, platform));
             }
             Err(error) => {
-                findings.extend(render_fault(name, "spec.ipxe", &error, sample));
+                findings.extend(render_finding(name, "spec.ipxe", &error, sample));
                 break;
             }
         }
     }
     for config in templates.config_names() {
-        for sample in of_each(templates.config_source(config)) {
-            if is_late() {
-                late.get_or_insert_with(|| {
+        for sample in samples_for(templates.config_source(config)) {
+            if is_out_of_time() {
+                skipped_from.get_or_insert_with(|| {
                     FieldPath::of(["spec", "additionalConfig", config.as_str()])
                 });
                 break;
@@ -369,7 +378,7 @@ fn tried_out(
                 assignment,
                 sample::BASE_URL,
             ) {
-                findings.extend(render_fault(
+                findings.extend(render_finding(
                     name,
                     &format!("spec.additionalConfig.{config}"),
                     &error,
@@ -379,20 +388,20 @@ fn tried_out(
             }
         }
     }
-    if let Some(field) = late {
+    if let Some(field) = skipped_from {
         let message = "from here on templates were not tried: the time for it was over";
         findings.push(
-            Finding::new(&rule::NOT_ALL_TRIED, name, field, message)
+            Finding::new(&rule::INCOMPLETE_CHECK, name, field, message)
                 .help("`shaper validate` takes its time"),
         );
     }
     let mut seen: Vec<Finding> = Vec::new();
     for (script, platform) in &scripts {
-        if is_late() {
+        if is_out_of_time() {
             let message =
                 "the script was not looked at for every machine: the time for it was over";
             let finding = Finding::new(
-                &rule::NOT_ALL_TRIED,
+                &rule::INCOMPLETE_CHECK,
                 name,
                 FieldPath::of(["spec", "ipxe"]),
                 message,
@@ -408,14 +417,14 @@ fn tried_out(
             if seen.len() >= MAX_REMARKS {
                 break;
             }
-            let finding = remarked(
+            let finding = remark_finding(
                 name,
                 source,
                 &remark,
                 lines.get(remark.line - 1).copied().unwrap_or_default(),
             );
             // The same line of the template, in the scripts of other samples.
-            let is_again = |other: &Finding| {
+            let is_repeat = |other: &Finding| {
                 other.rule == finding.rule
                     && other.line == finding.line
                     && other.columns == finding.columns
@@ -423,7 +432,7 @@ fn tried_out(
             };
             if !seen
                 .iter()
-                .any(|other| is_again(other) || *other == finding)
+                .any(|other| is_repeat(other) || *other == finding)
             {
                 seen.push(finding);
             }
@@ -447,7 +456,7 @@ fn depends_on_machine(source: &str) -> bool {
     names_it || is_unnamed("subject") || is_unnamed("encoded")
 }
 
-fn render_fault(
+fn render_finding(
     name: &Name,
     template: &str,
     error: &RenderError,
@@ -480,7 +489,7 @@ fn render_fault(
 }
 
 /// The remark on a script, at the line of the template that made the line of the script.
-fn remarked(name: &Name, source: &str, remark: &ipxe::Remark, line: &str) -> Finding {
+fn remark_finding(name: &Name, source: &str, remark: &ipxe::Remark, line: &str) -> Finding {
     let field = FieldPath::of(["spec", "ipxe"]);
     let finding = match origin::of(source, remark.line, line, &remark.columns) {
         Origin::Known { line, columns } => {

@@ -82,7 +82,7 @@ pub fn selection(profile: &Profile, assignment: Option<Arc<Assignment>>) -> Sele
 }
 
 /// The same for one of several Profiles that are compared: a config has the same id in all of them.
-pub(crate) fn selection_as(
+pub(crate) fn selection_with_shared_ids(
     profile: &Profile,
     assignment: Arc<Assignment>,
     all: &[&Templates],

@@ -115,7 +115,7 @@ fn two_identities_are_told_where_one_of_them_tells_only_some_machines() {
         (in_rack(Some("S1"), "r1"), true),
     ] {
         assert_eq!(
-            diff.speaks_of(&machine.build()),
+            diff.covers(&machine.build()),
             is_other,
             "{machine:?} {:#?}",
             diff.groups()
@@ -124,7 +124,7 @@ fn two_identities_are_told_where_one_of_them_tells_only_some_machines() {
     let twice = diff
         .groups()
         .iter()
-        .map(|group| group.twice_named)
+        .map(|group| group.by_identity_pairs)
         .sum::<usize>();
     assert_eq!(twice, 1, "in r0, the MAC tells it: {:#?}", diff.groups());
 }
@@ -180,7 +180,7 @@ fn two_identities_are_told_where_a_default_now_names_its_machines() {
                 .any(|example| example.query == machine.build().to_query());
             assert_eq!(told, is_other, "{machine:?} {:#?}", diff.groups());
         }
-        assert!(diff.speaks_of(&machine(Some(0), true).build()));
+        assert!(diff.covers(&machine(Some(0), true).build()));
     }
 }
 
@@ -204,7 +204,7 @@ proptest! {
         for raw in subjects.iter().chain(&worlds::plain()) {
             if boots(&old, raw) != boots(&new, raw) {
                 let (before, after) = (boots(&old, raw), boots(&new, raw));
-                prop_assert!(diff.speaks_of(&raw.build()), "{raw:?}\nbefore {before:?}\nafter {after:?}\n{:#?}", diff.groups());
+                prop_assert!(diff.covers(&raw.build()), "{raw:?}\nbefore {before:?}\nafter {after:?}\n{:#?}", diff.groups());
             }
         }
     }
@@ -221,7 +221,7 @@ proptest! {
         for raw in subjects.iter().chain(&worlds::plain()).filter(is_plain) {
             let subject = raw.build();
             let (before, after) = (selected(&a, &subject), selected(&b, &subject));
-            let is_told = before == after || diff.speaks_of(&subject);
+            let is_told = before == after || diff.covers(&subject);
             prop_assert!(is_told, "{raw:?}\nbefore {before:?}\nafter {after:?}\n{:#?}", diff.groups());
         }
     }
@@ -234,7 +234,7 @@ proptest! {
             let extrinsic = boot::ExtrinsicLabels::new(&example.extrinsic).unwrap();
             let subject = boot::Subject::from_query(&example.query, &extrinsic).unwrap();
             let of = |catalog: &Catalog| catalog.select(&subject).ok().map(|s| (s.assignment.key.clone(), s.profile.key.clone()));
-            prop_assert!(diff.speaks_of(&subject), "{example:?}");
+            prop_assert!(diff.covers(&subject), "{example:?}");
             let is_same = of(&a) == of(&b) && example.old == example.new;
             prop_assert!(!is_same, "{example:?}");
         }

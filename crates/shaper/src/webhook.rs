@@ -146,8 +146,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 
     let metrics = Metrics::register(&mut registry);
     let followed = replica.clone();
-    let reviews =
-        Arc::new(Reviews::new(shared, &partition, metrics.clone()).aged_by(move || followed.age()));
+    let reviews = Arc::new(
+        Reviews::new(shared, &partition, metrics.clone()).with_age(move || followed.age()),
+    );
     let server = Server::bind(
         args.webhook_listen,
         tls.clone(),

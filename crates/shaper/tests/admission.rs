@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use admission::{Beside, Request, validate};
+use admission::{Context, Request, validate};
 use boot::{Catalog, Change};
 use review::rule;
 use serde_json::{Value, json};
@@ -14,12 +14,12 @@ const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 const NOT_SHARED: [&str; 8] = [
     "file",
     "schema",
-    "twice",
+    "duplicate-object",
     "no-manifests",
     "unrendered",
     "loses-profile",
     "moves-machines",
-    "not-all-tried",
+    "incomplete-check",
 ];
 
 fn object(kind: &str, name: &str, labels: &Value, spec: &Value) -> Value {
@@ -246,11 +246,11 @@ fn admitted(
         let bytes = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request }).to_string();
         let verdict = validate(
             &Request::read(bytes.as_bytes()).unwrap(),
-            &Beside {
+            &Context {
                 catalog: Some(catalog),
                 age: None,
                 partition: "",
-                until: None,
+                deadline: None,
             },
         );
         let prefix = format!("{kind} {name}: ");
@@ -272,7 +272,7 @@ fn admitted(
                 .rules
                 .iter()
                 .map(|rule| rule.id)
-                .filter(|id| *id != rule::CLAIMED.id || is_second),
+                .filter(|id| *id != rule::SHARED_IDENTITY.id || is_second),
         );
         said.extend(
             rest.into_iter()
@@ -322,7 +322,7 @@ fn validate_and_admission_find_the_same_and_say_it_in_the_same_words() {
         let (admitted_rules, admitted_said, first) = admitted(&objects, &own, &said);
         // What is refused is held against nobody, which only who sees all at once can know.
         let is_about_refused = |rule: &&str| {
-            ["no-profile", "unreached"].contains(rule) && rules.iter().any(|id| is_error(id))
+            ["no-profile", "unused-profile"].contains(rule) && rules.iter().any(|id| is_error(id))
         };
         let admitted_rules: BTreeSet<_> = admitted_rules
             .into_iter()

@@ -13,17 +13,17 @@ use review::Rule;
 /// What a webhook counts. A clone counts the same.
 #[derive(Clone)]
 pub struct Metrics {
-    reviews: Family<Reviewed, Counter>,
-    durations: Family<Asked, Histogram>,
-    findings: Family<Found, Counter>,
-    refusals: Family<Refused, Counter>,
+    reviews: Family<ReviewLabels, Counter>,
+    durations: Family<DurationLabels, Histogram>,
+    findings: Family<FindingLabels, Counter>,
+    refusals: Family<RefusalLabels, Counter>,
     pub(crate) connections: Gauge,
     pub(crate) connections_shed: Counter,
     pub(crate) in_flight: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Reviewed {
+struct ReviewLabels {
     webhook: &'static str,
     kind: &'static str,
     operation: &'static str,
@@ -31,17 +31,17 @@ struct Reviewed {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Asked {
+struct DurationLabels {
     webhook: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Found {
+struct FindingLabels {
     rule: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Refused {
+struct RefusalLabels {
     reason: &'static str,
 }
 
@@ -101,7 +101,7 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn reviewed(
+    pub(crate) fn record_review(
         &self,
         webhook: &'static str,
         kind: &'static str,
@@ -109,7 +109,7 @@ impl Metrics {
         outcome: &'static str,
     ) {
         self.reviews
-            .get_or_create(&Reviewed {
+            .get_or_create(&ReviewLabels {
                 webhook,
                 kind,
                 operation,
@@ -118,19 +118,21 @@ impl Metrics {
             .inc();
     }
 
-    pub(crate) fn took(&self, webhook: &'static str, took: Duration) {
+    pub(crate) fn record_duration(&self, webhook: &'static str, took: Duration) {
         self.durations
-            .get_or_create(&Asked { webhook })
+            .get_or_create(&DurationLabels { webhook })
             .observe(took.as_secs_f64());
     }
 
-    pub(crate) fn found(&self, rules: &[&'static Rule]) {
+    pub(crate) fn record_findings(&self, rules: &[&'static Rule]) {
         for rule in rules {
-            self.findings.get_or_create(&Found { rule: rule.id }).inc();
+            self.findings
+                .get_or_create(&FindingLabels { rule: rule.id })
+                .inc();
         }
     }
 
-    pub(crate) fn refused(&self, reason: &'static str) {
-        self.refusals.get_or_create(&Refused { reason }).inc();
+    pub(crate) fn record_refusal(&self, reason: &'static str) {
+        self.refusals.get_or_create(&RefusalLabels { reason }).inc();
     }
 }

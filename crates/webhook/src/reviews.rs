@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use admission::{Beside, Kind, Outcome, Recent, Request, Unreadable};
+use admission::{Context, Kind, Outcome, Recent, Request, Unreadable};
 use boot::{Catalog, SharedCatalog};
 use tracing::{debug, info};
 
 use crate::metrics::Metrics;
 
 /// How long a review may take: an API server waits for three seconds.
-const TIME: Duration = Duration::from_millis(1500);
+const REVIEW_BUDGET: Duration = Duration::from_millis(1500);
 
 /// Answers reviews beside a catalog.
 pub struct Reviews {
@@ -35,7 +35,7 @@ pub enum Hook {
 
 impl Hook {
     /// By its path.
-    pub fn at(path: &str) -> Option<Self> {
+    pub fn from_path(path: &str) -> Option<Self> {
         match path {
             "/validate" => Some(Self::Validate),
             "/mutate" => Some(Self::Mutate),
@@ -69,7 +69,7 @@ impl Reviews {
 
     /// The same, where this tells how long ago the catalog was last known to be true: who is reviewed beside an old one is told so.
     #[must_use]
-    pub fn aged_by(self, age: impl Fn() -> Option<Duration> + Send + Sync + 'static) -> Self {
+    pub fn with_age(self, age: impl Fn() -> Option<Duration> + Send + Sync + 'static) -> Self {
         Self {
             age: Box::new(age),
             ..self
@@ -97,21 +97,21 @@ impl Reviews {
         let (answer, rules) = match hook {
             Hook::Mutate => (admission::mutate(&request), Vec::new()),
             Hook::Validate => {
-                let catalog = self.is_synced().then(|| self.catalog_now());
-                let until = Some(started + TIME);
-                let beside = Beside {
+                let catalog = self.is_synced().then(|| self.catalog_with_recent());
+                let deadline = Some(started + REVIEW_BUDGET);
+                let context = Context {
                     catalog: catalog.as_ref(),
                     age: (self.age)(),
                     partition: &self.partition,
-                    until,
+                    deadline,
                 };
-                let verdict = admission::validate(&request, &beside);
+                let verdict = admission::validate(&request, &context);
                 if let Some(change) = verdict
                     .change
                     .filter(|_| !request.dry_run && catalog.is_some())
                 {
                     self.recent()
-                        .admitted(&self.catalog.load(), change, Instant::now());
+                        .record(&self.catalog.load(), change, Instant::now());
                 }
                 (verdict.answer, verdict.rules)
             }
@@ -125,19 +125,19 @@ impl Reviews {
             answer.outcome(),
         );
         self.metrics
-            .reviewed(hook.name(), kind, request.operation.name(), outcome.name());
-        self.metrics.took(hook.name(), took);
-        self.metrics.found(&rules);
+            .record_review(hook.name(), kind, request.operation.name(), outcome.name());
+        self.metrics.record_duration(hook.name(), took);
+        self.metrics.record_findings(&rules);
         log(hook, &request, outcome, &rules, took);
         Ok(answer.to_json())
     }
 
     /// The catalog with what was admitted here a moment ago.
-    fn catalog_now(&self) -> Catalog {
+    fn catalog_with_recent(&self) -> Catalog {
         let current = self.catalog.load();
-        let ahead = self.recent().ahead_of(&current, Instant::now());
+        let pending = self.recent().pending(&current, Instant::now());
         let mut next = Catalog::clone(&current);
-        for change in ahead {
+        for change in pending {
             next.apply(change);
         }
         next

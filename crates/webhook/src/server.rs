@@ -280,7 +280,7 @@ impl Shared {
         match self.review(request).await {
             Ok(json) => reply(StatusCode::OK, "application/json", json),
             Err(refused) => {
-                metrics.refused(refused.reason);
+                metrics.record_refusal(refused.reason);
                 let mut reply = reply(
                     refused.status,
                     "text/plain; charset=utf-8",
@@ -374,7 +374,7 @@ impl Shared {
 
     /// What can be said before the body is read.
     fn admit(&self, request: &Request<Incoming>) -> Result<Hook, Refused> {
-        let Some(hook) = Hook::at(request.uri().path()) else {
+        let Some(hook) = Hook::from_path(request.uri().path()) else {
             return Err(Refused::new(
                 StatusCode::NOT_FOUND,
                 "path",

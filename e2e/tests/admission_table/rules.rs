@@ -31,7 +31,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
             ],
         ),
         case(
-            "claimed",
+            "shared-identity",
             assignment(
                 json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "profileSelectors": { "os": "linux" } }),
             ),
@@ -40,7 +40,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
             ],
         ),
         case(
-            "claimed",
+            "shared-identity",
             assignment(
                 json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "priority": 7, "profileSelectors": { "os": "linux" } }),
             ),
@@ -67,7 +67,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
             ],
         ),
         case(
-            "unreached",
+            "unused-profile",
             labelled("nobody", "boot"),
             &[
                 "Warning: Profile p: metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it (write an Assignment whose profileSelectors are among its labels, or remove it)",
@@ -101,7 +101,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
             ],
         ),
         case(
-            "architecture",
+            "unknown-architecture",
             assignment(
                 json!({ "subjectSelectors": { "matchLabels": { "buildarch": "arm65" } }, "profileSelectors": { "os": "linux" } }),
             ),
@@ -153,7 +153,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
             ],
         ),
         case(
-            "not-all-tried",
+            "incomplete-check",
             run("label profile rack tier=gold"),
             &[
                 "Warning: Profile rack: metadata.labels: there are too many machines to see what it does to each of them; the first of them boot as before (`shaper diff` takes its time)",

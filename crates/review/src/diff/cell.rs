@@ -22,7 +22,7 @@ pub(super) enum Values {
 pub(super) struct Label {
     absent: bool,
     own: Values,
-    operators: Values,
+    operator: Values,
 }
 
 /// What machines present. Of a key that is not here, anything.
@@ -33,13 +33,13 @@ pub(super) struct Cell {
 
 /// How a cell stands to a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Coverage {
     /// All of its machines meet it.
-    Holds,
+    Full,
     /// None does.
-    Fails,
+    Empty,
     /// Some do.
-    Open,
+    Partial,
 }
 
 // === impl Values ===
@@ -80,7 +80,7 @@ impl Values {
     }
 
     /// One of them.
-    fn some(&self, key: &str) -> Option<String> {
+    fn sample(&self, key: &str) -> Option<String> {
         match self {
             Self::Only(values) => values.first().map(ToString::to_string),
             Self::But(values) if key == BUILDARCH => {
@@ -92,14 +92,14 @@ impl Values {
                     .find(|arch| !values.contains(arch.as_str()))
             }
             Self::But(values) => (0..=values.len())
-                .map(|n| some_value(key, n))
+                .map(|n| sample_value(key, n))
                 .find(|name| !values.contains(name.as_str())),
         }
     }
 }
 
 /// One of the values that a machine can present, each of another number: an identity has to read as one.
-fn some_value(key: &str, number: usize) -> String {
+fn sample_value(key: &str, number: usize) -> String {
     match (key, number) {
         ("uuid", _) => format!("e5000000-0000-4000-8000-{number:012x}"),
         ("serial", _) => format!("OTHER{number}"),
@@ -121,7 +121,7 @@ impl Label {
         Self {
             absent: true,
             own: Values::any(),
-            operators: Values::any(),
+            operator: Values::any(),
         }
     }
 
@@ -136,7 +136,7 @@ impl Label {
         Self {
             absent,
             own: values.clone(),
-            operators: values,
+            operator: values,
         }
     }
 
@@ -144,7 +144,7 @@ impl Label {
     pub(super) fn wanted(want: &Want) -> (Self, Self) {
         let only = Values::Only(BTreeSet::from([want.value.as_str().into()]));
         let side = |values: Values| {
-            let (own, operators) = if want.extrinsic {
+            let (own, operator) = if want.extrinsic {
                 (Values::none(), values)
             } else {
                 (values, Values::none())
@@ -152,7 +152,7 @@ impl Label {
             Self {
                 absent: false,
                 own,
-                operators,
+                operator,
             }
         };
         (side(only.clone()), side(only.not()))
@@ -163,7 +163,7 @@ impl Label {
         Self {
             absent: false,
             own: Values::none(),
-            operators: Values::Only(BTreeSet::from([value.into()])),
+            operator: Values::Only(BTreeSet::from([value.into()])),
         }
     }
 
@@ -172,7 +172,7 @@ impl Label {
         Self {
             absent: false,
             own: Values::Only(BTreeSet::from([value.into()])),
-            operators: Values::none(),
+            operator: Values::none(),
         }
     }
 
@@ -180,7 +180,7 @@ impl Label {
         Self {
             absent: self.absent && other.absent,
             own: self.own.and(&other.own),
-            operators: self.operators.and(&other.operators),
+            operator: self.operator.and(&other.operator),
         }
     }
 
@@ -188,17 +188,17 @@ impl Label {
         Self {
             absent: !self.absent,
             own: self.own.not(),
-            operators: self.operators.not(),
+            operator: self.operator.not(),
         }
     }
 
     fn is_none(&self) -> bool {
-        !self.absent && self.own.is_none() && self.operators.is_none()
+        !self.absent && self.own.is_none() && self.operator.is_none()
     }
 
     /// The values, if they are few and known.
     fn listed(&self) -> Option<Vec<&str>> {
-        match (&self.own, &self.operators) {
+        match (&self.own, &self.operator) {
             (Values::Only(a), Values::Only(b)) if !self.absent => {
                 Some(a.union(b).map(AsRef::as_ref).collect())
             }
@@ -248,14 +248,14 @@ impl Cell {
             })
     }
 
-    pub(super) fn standing(&self, key: &str, label: &Label) -> Standing {
+    pub(super) fn coverage(&self, key: &str, label: &Label) -> Coverage {
         let any = Label::any();
         let own = self.labels.get(key).unwrap_or(&any);
         let both = own.and(label);
         match both.is_none() {
-            true => Standing::Fails,
-            false if both == *own => Standing::Holds,
-            false => Standing::Open,
+            true => Coverage::Empty,
+            false if both == *own => Coverage::Full,
+            false => Coverage::Partial,
         }
     }
 
@@ -280,7 +280,7 @@ impl Cell {
     pub(super) fn contains(&self, subject: &Subject) -> bool {
         self.labels.iter().all(|(key, label)| {
             match (subject.intrinsic(key), subject.extrinsic(key)) {
-                (_, Some(value)) => label.operators.contains(value),
+                (_, Some(value)) => label.operator.contains(value),
                 (Some(value), None) => label.own.contains(value),
                 (None, None) => label.absent,
             }
@@ -306,7 +306,7 @@ impl Cell {
             if label.absent || identities.iter().any(|(identity, _)| *identity == &**key) {
                 continue;
             }
-            match (label.own.some(key), label.operators.some(key)) {
+            match (label.own.sample(key), label.operator.sample(key)) {
                 (Some(value), _) => present(key, &value),
                 (None, Some(value)) => extrinsic.push((key.to_string(), value)),
                 (None, None) => return None,
@@ -328,11 +328,11 @@ impl fmt::Display for Cell {
         };
         let mut first = true;
         for (key, label) in &self.labels {
-            let (values, by) = if label.own == label.operators {
+            let (values, by) = if label.own == label.operator {
                 (&label.own, "")
             } else if label.own.is_none() {
-                (&label.operators, " (set by the operator)")
-            } else if label.operators.is_none() {
+                (&label.operator, " (set by the operator)")
+            } else if label.operator.is_none() {
                 (&label.own, "")
             } else {
                 (&label.own, " (or what the operator sets)")

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::cell::Cell;
 use super::identities::{Identity, Kind};
-use super::{Search, Who};
+use super::{MachineSet, Search};
 use crate::sample;
 
 /// Most examples of one group.
@@ -61,7 +61,7 @@ pub struct Group {
     /// MAC addresses of machines.
     pub mac_addresses: BTreeSet<String>,
     /// How many sorts of machines change only if they are named by two identities at once.
-    pub twice_named: usize,
+    pub by_identity_pairs: usize,
     /// How many sorts of machines are known by labels alone.
     pub by_labels: usize,
     /// Some of the Assignments before.
@@ -119,7 +119,7 @@ impl Group {
             uuids: BTreeSet::new(),
             serial_numbers: BTreeSet::new(),
             mac_addresses: BTreeSet::new(),
-            twice_named: 0,
+            by_identity_pairs: 0,
             by_labels: 0,
             old_assignments: BTreeSet::new(),
             new_assignments: BTreeSet::new(),
@@ -134,7 +134,7 @@ impl Group {
         self.uuids.len() + self.serial_numbers.len() + self.mac_addresses.len()
     }
 
-    fn assignments_of(&mut self, old: &Boots, new: &Boots) {
+    fn add_assignments(&mut self, old: &Boots, new: &Boots) {
         let sides = [
             (
                 &old.assignment,
@@ -209,16 +209,16 @@ impl Example {
 /// Tries an entry with machines of its cell, and adds them to the group of what changes for them. None where nothing does.
 pub(super) fn of(
     search: &Search<'_>,
-    who: &Who,
+    machines: &MachineSet,
     cell: &Cell,
     groups: &mut BTreeMap<Change, Group>,
 ) -> Option<Change> {
-    let first: Vec<&Identity> = match who {
-        Who::Labels => Vec::new(),
-        Who::Named(members) => vec![&members[0]],
-        Who::Both(a, b) => vec![&a[0], &b[0]],
+    let first: Vec<&Identity> = match machines {
+        MachineSet::Labels => Vec::new(),
+        MachineSet::Named(members) => vec![&members[0]],
+        MachineSet::Both(a, b) => vec![&a[0], &b[0]],
     };
-    let subject = Arc::new(cell_subject(cell, &first)?);
+    let subject = Arc::new(subject_in(cell, &first)?);
     let (old, new) = (
         select(search.old.catalog, &subject),
         select(search.new.catalog, &subject),
@@ -227,16 +227,16 @@ pub(super) fn of(
     let group = groups
         .entry(change.clone())
         .or_insert_with(|| Group::new(change.clone()));
-    group.assignments_of(&old.boots, &new.boots);
+    group.add_assignments(&old.boots, &new.boots);
     if group.wants_example(&first) {
         group
             .examples
             .push(Example::of(&subject, cell, &first, old.boots, new.boots));
     }
-    match who {
-        Who::Labels => group.by_labels += 1,
-        Who::Both(..) => group.twice_named += 1,
-        Who::Named(members) => {
+    match machines {
+        MachineSet::Labels => group.by_labels += 1,
+        MachineSet::Both(..) => group.by_identity_pairs += 1,
+        MachineSet::Named(members) => {
             let is_new = members.iter().any(|member| !has(group, member));
             group.name(&members[0]);
             // Each of them by its own Assignment.
@@ -244,7 +244,7 @@ pub(super) fn of(
                 let tried: Vec<_> = members[1..]
                     .par_iter()
                     .filter_map(|member| {
-                        let subject = cell_subject(cell, &[member])?;
+                        let subject = subject_in(cell, &[member])?;
                         let (old, new) = (
                             boots(search.old.catalog, &subject),
                             boots(search.new.catalog, &subject),
@@ -253,7 +253,7 @@ pub(super) fn of(
                     })
                     .collect();
                 for (member, subject, old, new) in tried {
-                    group.assignments_of(&old, &new);
+                    group.add_assignments(&old, &new);
                     if group.wants_example(&[member]) {
                         group
                             .examples
@@ -268,8 +268,12 @@ pub(super) fn of(
 }
 
 /// Whether a machine of these identities in this cell boots something else.
-pub(super) fn is_change(search: &Search<'_>, identities: &[&Identity], cell: &Cell) -> bool {
-    let Some(subject) = cell_subject(cell, identities).map(Arc::new) else {
+pub(super) fn boots_differently(
+    search: &Search<'_>,
+    identities: &[&Identity],
+    cell: &Cell,
+) -> bool {
+    let Some(subject) = subject_in(cell, identities).map(Arc::new) else {
         return false;
     };
     compare(
@@ -289,7 +293,7 @@ fn has(group: &Group, identity: &Identity) -> bool {
 }
 
 /// Other identities of a cell are those of its first member.
-fn cell_subject(cell: &Cell, identities: &[&Identity]) -> Option<Subject> {
+fn subject_in(cell: &Cell, identities: &[&Identity]) -> Option<Subject> {
     let named: Vec<_> = identities
         .iter()
         .map(|identity| (identity.key(), identity.value()))
@@ -343,7 +347,7 @@ fn compare(old: &Selected, new: &Selected, subject: &Arc<Subject>) -> Option<Cha
         _ => Move::Another,
     };
     let (script, configs) = match (&old.selection, &new.selection) {
-        (Some(old), Some(new)) => texts(old, new, subject),
+        (Some(old), Some(new)) => compare_texts(old, new, subject),
         (None, None) => (false, Vec::new()),
         (Some(one), None) | (None, Some(one)) => (
             true,
@@ -366,17 +370,22 @@ fn compare(old: &Selected, new: &Selected, subject: &Arc<Subject>) -> Option<Cha
 
 /// Whether the script differs, and which configs do. A template that differs is told even where it renders to the same for this machine: for
 /// another of the same sort, it may not.
-fn texts(old: &Selection, new: &Selection, subject: &Arc<Subject>) -> (bool, Vec<ConfigName>) {
+fn compare_texts(
+    old: &Selection,
+    new: &Selection,
+    subject: &Arc<Subject>,
+) -> (bool, Vec<ConfigName>) {
     if old.assignment == new.assignment && is_same_profile(&old.profile, &new.profile) {
         return (false, Vec::new());
     }
     let (a, b) = (&old.profile.templates, &new.profile.templates);
     let reads = |uses: &boot::template::Uses| {
-        uses.assignment && !reads_alike(&old.assignment, &new.assignment)
+        uses.assignment && !look_the_same_to_templates(&old.assignment, &new.assignment)
     };
     // The ids of configs are the same on both sides, so that links to them are.
-    let [old, new] =
-        [old, new].map(|one| sample::selection_as(&one.profile, one.assignment.clone(), &[a, b]));
+    let [old, new] = [old, new].map(|one| {
+        sample::selection_with_shared_ids(&one.profile, one.assignment.clone(), &[a, b])
+    });
     let script = || -> [Result<String, RenderError>; 2] {
         [&old, &new].map(|one| one.script(subject, sample::BASE_URL))
     };
@@ -410,13 +419,13 @@ fn texts(old: &Selection, new: &Selection, subject: &Arc<Subject>) -> (bool, Vec
     )
 }
 
-fn differ(texts: [Result<String, RenderError>; 2]) -> bool {
-    let [a, b] = texts;
+fn differ(compare_texts: [Result<String, RenderError>; 2]) -> bool {
+    let [a, b] = compare_texts;
     a != b
 }
 
 /// What of an Assignment a template can read.
-fn reads_alike(a: &Assignment, b: &Assignment) -> bool {
+fn look_the_same_to_templates(a: &Assignment, b: &Assignment) -> bool {
     a.key == b.key && a.labels == b.labels
 }
 

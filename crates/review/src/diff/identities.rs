@@ -36,7 +36,7 @@ pub(super) struct Class {
 
 /// What of an Assignment decides, but for its name.
 #[derive(PartialEq, Eq, Hash)]
-struct Alike<'c> {
+struct EquivalenceKey<'c> {
     partition: &'c str,
     namespace: &'c str,
     priority: i32,
@@ -48,18 +48,18 @@ struct Alike<'c> {
 
 /// How an identity stands in an Assignment.
 #[derive(PartialEq, Eq, Hash)]
-struct Stands {
+struct Membership {
     by: MatchedBy,
     /// The sort of the Assignment.
-    sort: usize,
+    equivalence: usize,
     /// The place at which the same stands in the old catalog.
-    place: Option<usize>,
+    position: Option<usize>,
     /// Its name, if it takes the machine by labels in the other catalog: then it may win in both, as no other of its sort.
     by_labels: Option<ObjectKey>,
 }
 
 /// How an identity stands in both catalogs.
-type Signature = (Kind, Vec<Stands>, Vec<Stands>, Option<Box<str>>);
+type Signature = (Kind, Vec<Membership>, Vec<Membership>, Option<Box<str>>);
 
 // === impl Class ===
 
@@ -145,8 +145,12 @@ pub(super) fn subject(identities: &[&Identity]) -> Option<Subject> {
 }
 
 /// The identities that touched Assignments name, each once, and those that read the same in the other byte order; and those of
-/// Assignments over which a touched one without identities goes, as its priority is higher. `is_own` as for [`classes`].
-pub(super) fn of_touched(old: &Side<'_>, new: &Side<'_>, is_own: bool) -> BTreeSet<Identity> {
+/// Assignments over which a touched one without identities goes, as its priority is higher. `identity_labels` as for [`classes`].
+pub(super) fn of_touched(
+    old: &Side<'_>,
+    new: &Side<'_>,
+    identity_labels: bool,
+) -> BTreeSet<Identity> {
     let touched = || old.touched().chain(new.touched());
     let mut all: BTreeSet<Identity> = touched()
         .flat_map(|assignment| named_by(assignment))
@@ -161,7 +165,7 @@ pub(super) fn of_touched(old: &Side<'_>, new: &Side<'_>, is_own: bool) -> BTreeS
         );
     }
     // As a label, it is another value.
-    let counts = |other: &Identity| is_own || is_named(other, old) || is_named(other, new);
+    let counts = |other: &Identity| identity_labels || is_named(other, old) || is_named(other, new);
     let swapped: Vec<_> = all
         .par_iter()
         .filter_map(other_byte_order)
@@ -171,15 +175,15 @@ pub(super) fn of_touched(old: &Side<'_>, new: &Side<'_>, is_own: bool) -> BTreeS
     all
 }
 
-/// All identities that both catalogs name. `is_own` as for [`classes`].
-pub(super) fn all(old: &Side<'_>, new: &Side<'_>, is_own: bool) -> BTreeSet<Identity> {
+/// All identities that both catalogs name. `identity_labels` as for [`classes`].
+pub(super) fn all(old: &Side<'_>, new: &Side<'_>, identity_labels: bool) -> BTreeSet<Identity> {
     let mut all: BTreeSet<_> = old
         .catalog
         .assignments()
         .chain(new.catalog.assignments())
         .flat_map(|assignment| named_by(assignment))
         .collect();
-    if is_own {
+    if identity_labels {
         let swapped: Vec<_> = all.iter().filter_map(other_byte_order).collect();
         all.extend(swapped);
     }
@@ -214,14 +218,14 @@ fn is_named(identity: &Identity, side: &Side<'_>) -> bool {
         .any(|found| found.by != MatchedBy::UuidOtherByteOrder)
 }
 
-/// Sorts identities by how they stand in both catalogs; `is_own`: each by itself.
+/// Sorts identities by how they stand in both catalogs; `identity_labels`: each by itself.
 pub(super) fn classes(
     old: &Side<'_>,
     new: &Side<'_>,
     identities: BTreeSet<Identity>,
-    is_own: bool,
+    identity_labels: bool,
 ) -> Vec<Class> {
-    let mut sorts = HashMap::new();
+    let mut equivalences = HashMap::new();
     let mut classes: HashMap<Signature, Vec<Identity>> = HashMap::new();
     let identities: Vec<Identity> = identities.into_iter().collect();
     let named: Vec<_> = identities
@@ -230,32 +234,32 @@ pub(super) fn classes(
         .collect();
     for (identity, (before, after)) in identities.into_iter().zip(named) {
         let keys: Vec<&ObjectKey> = before.iter().map(|found| &found.assignment.key).collect();
-        let stands = |found: &Found<'_>, sort: usize, other: &Side<'_>| {
+        let membership = |found: &Found<'_>, equivalence: usize, other: &Side<'_>| {
             let by_labels = other
                 .catalog
                 .assignment(&found.assignment.key)
                 .filter(|other| !other.subjects.names_identities());
-            let place = keys.iter().position(|key| **key == found.assignment.key);
-            Stands {
+            let position = keys.iter().position(|key| **key == found.assignment.key);
+            Membership {
                 by: found.by,
-                sort,
-                place,
+                equivalence,
+                position,
                 by_labels: by_labels.map(|other| other.key.clone()),
             }
         };
-        let old_stands = before
+        let old_memberships = before
             .iter()
-            .map(|found| stands(found, sort(&mut sorts, found), new))
+            .map(|found| membership(found, equivalence(&mut equivalences, found), new))
             .collect();
-        let new_stands = after
+        let new_memberships = after
             .iter()
-            .map(|found| stands(found, sort(&mut sorts, found), old))
+            .map(|found| membership(found, equivalence(&mut equivalences, found), old))
             .collect();
         let signature = (
             identity.kind,
-            old_stands,
-            new_stands,
-            is_own.then(|| identity.text.clone()),
+            old_memberships,
+            new_memberships,
+            identity_labels.then(|| identity.text.clone()),
         );
         classes.entry(signature).or_default().push(identity);
     }
@@ -270,22 +274,25 @@ pub(super) fn classes(
     classes
 }
 
-fn sort<'c>(sorts: &mut HashMap<Alike<'c>, usize>, found: &Found<'c>) -> usize {
+fn equivalence<'c>(
+    equivalences: &mut HashMap<EquivalenceKey<'c>, usize>,
+    found: &Found<'c>,
+) -> usize {
     let assignment = found.assignment;
-    let alike = Alike {
+    let key = EquivalenceKey {
         partition: &assignment.key.partition,
         namespace: &assignment.key.namespace,
         priority: assignment.priority,
         profiles: &assignment.profiles,
         labels: &assignment.labels,
-        requirements: words(&assignment.subjects.labels),
+        requirements: requirement_texts(&assignment.subjects.labels),
     };
-    let next = sorts.len();
-    *sorts.entry(alike).or_insert(next)
+    let next = equivalences.len();
+    *equivalences.entry(key).or_insert(next)
 }
 
 /// A selector as text: that of two is equal only if they are.
-fn words(selector: &LabelSelector) -> Vec<String> {
+fn requirement_texts(selector: &LabelSelector) -> Vec<String> {
     selector
         .requirements()
         .iter()
@@ -294,13 +301,13 @@ fn words(selector: &LabelSelector) -> Vec<String> {
 }
 
 /// Some couples of one of each class: one that an Assignment names together, and one that none does.
-pub(super) fn couples<'k>(
+pub(super) fn sample_pairs<'k>(
     old: &Side<'_>,
     new: &Side<'_>,
     a: &'k Class,
     b: &'k Class,
 ) -> Vec<(&'k Identity, &'k Identity)> {
-    const MOST: usize = 64;
+    const MAX_TRIED: usize = 64;
     let keys = |identity: &Identity| -> HashSet<ObjectKey> {
         let all = identity
             .named_in(old)
@@ -309,15 +316,15 @@ pub(super) fn couples<'k>(
         all.map(|found| found.assignment.key.clone()).collect()
     };
     let (mut together, mut apart) = (None, None);
-    for first in a.members.iter().take(MOST) {
+    for first in a.members.iter().take(MAX_TRIED) {
         let own = keys(first);
-        for second in b.members.iter().take(MOST) {
-            let place = if own.is_disjoint(&keys(second)) {
+        for second in b.members.iter().take(MAX_TRIED) {
+            let position = if own.is_disjoint(&keys(second)) {
                 &mut apart
             } else {
                 &mut together
             };
-            place.get_or_insert((first, second));
+            position.get_or_insert((first, second));
             if together.is_some() && apart.is_some() {
                 break;
             }

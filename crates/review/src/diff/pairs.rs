@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::identities::{self, Class, classes};
 use super::side::{Known, Side};
-use super::{Leaf, Search, Who, change, is_named, never};
+use super::{Leaf, MachineSet, Search, change, is_named, never};
 
 /// Most pairs of alike identities that are looked at.
 const MAX_PAIRS: usize = 20_000;
@@ -17,8 +17,8 @@ const MAX_PAIRS: usize = 20_000;
 impl<'c> Search<'c> {
     /// Machines that are named twice, by Assignments of which one goes before others that it did not, or no more: its priority has changed, or it
     /// names machines that it took by labels.
-    pub(super) fn by_two(&self) -> Vec<(Who, Leaf)> {
-        let is_shifted = |old: &Assignment, new: &Assignment| {
+    pub(super) fn by_identity_pairs(&self) -> Vec<(MachineSet, Leaf)> {
+        let has_shifted = |old: &Assignment, new: &Assignment| {
             let names = [old, new].map(|assignment| assignment.subjects.names_identities());
             names[0] != names[1] || names[0] && old.priority != new.priority
         };
@@ -29,16 +29,16 @@ impl<'c> Search<'c> {
                 self.new
                     .catalog
                     .assignment(&old.key)
-                    .is_some_and(|new| is_shifted(old, new))
+                    .is_some_and(|new| has_shifted(old, new))
             })
             .map(|assignment| &assignment.key)
             .collect();
         if shifted.is_empty() {
             return Vec::new();
         }
-        let everyone = identities::all(&self.old, &self.new, self.is_own);
-        let classes = classes(&self.old, &self.new, everyone, self.is_own);
-        let is_shifted = |class: &Class| {
+        let everyone = identities::all(&self.old, &self.new, self.identity_labels);
+        let classes = classes(&self.old, &self.new, everyone, self.identity_labels);
+        let has_shifted = |class: &Class| {
             let named = |side: &Side<'c>| {
                 class.members[0]
                     .named_in(side)
@@ -47,7 +47,7 @@ impl<'c> Search<'c> {
             };
             named(&self.old) || named(&self.new)
         };
-        let shifted: Vec<bool> = classes.iter().map(is_shifted).collect();
+        let shifted: Vec<bool> = classes.iter().map(has_shifted).collect();
         let others = |at: usize| {
             // Two that are both shifted come once.
             let is_other = |other: &usize| {
@@ -72,14 +72,14 @@ impl<'c> Search<'c> {
             .flat_map_iter(|(a, b)| self.pair(a, b))
             .collect();
         if are_left_out {
-            found.push((Who::Labels, Leaf::Unexplored(self.all.clone())));
+            found.push((MachineSet::Labels, Leaf::Unexplored(self.all.clone())));
         }
         found
     }
 
-    fn pair(&self, a: &Class, b: &Class) -> Vec<(Who, Leaf)> {
+    fn pair(&self, a: &Class, b: &Class) -> Vec<(MachineSet, Leaf)> {
         let mut found = Vec::new();
-        for (first, second) in identities::couples(&self.old, &self.new, a, b) {
+        for (first, second) in identities::sample_pairs(&self.old, &self.new, a, b) {
             let both = identities::subject(&[first, second]);
             let Some((start, both)) = self.cell_of(&[first, second]).zip(both) else {
                 continue;
@@ -91,7 +91,7 @@ impl<'c> Search<'c> {
             let alone =
                 [first, second].map(|one| (one, one.named_in(&self.old), one.named_in(&self.new)));
             // Each of the two identities wins in one of the catalogs.
-            let is_ours = |old: Option<Found<'c>>, new: Option<Found<'c>>| match (old, new) {
+            let is_relevant = |old: Option<Found<'c>>, new: Option<Found<'c>>| match (old, new) {
                 (Some(old), Some(new)) => {
                     is_named(Some(old))
                         && is_named(Some(new))
@@ -100,15 +100,15 @@ impl<'c> Search<'c> {
                 _ => false,
             };
             let leaves = self.cut(start, |cell, labelled| {
-                let of_both = self.decide(cell, (&old, &new), labelled, is_ours, never);
+                let of_both = self.decide(cell, (&old, &new), labelled, is_relevant, never);
                 if !matches!(of_both, Known::Decided(true)) {
                     return of_both;
                 }
                 // What one of them tells alone is told already: of this cell only if it is one that all boot the same in by that one, too. Where
                 // identities are labels as well, none is alone.
-                for (one, old, new) in alone.iter().filter(|_| !self.is_own) {
+                for (one, old, new) in alone.iter().filter(|_| !self.identity_labels) {
                     match self.decide(cell, (old, new), labelled, |_, _| true, never) {
-                        Known::Decided(true) if change::is_change(self, &[one], cell) => {
+                        Known::Decided(true) if change::boots_differently(self, &[one], cell) => {
                             return Known::Decided(false);
                         }
                         Known::Decided(_) => {}
@@ -117,12 +117,13 @@ impl<'c> Search<'c> {
                 }
                 of_both
             });
-            let who = || Who::Both(Arc::from([first.clone()]), Arc::from([second.clone()]));
-            found.extend(leaves.into_iter().map(|leaf| (who(), leaf)));
+            let machines =
+                || MachineSet::Both(Arc::from([first.clone()]), Arc::from([second.clone()]));
+            found.extend(leaves.into_iter().map(|leaf| (machines(), leaf)));
         }
         // All of the two classes change as these do.
-        for (who, _) in &mut found {
-            *who = Who::Both(a.members.clone(), b.members.clone());
+        for (machines, _) in &mut found {
+            *machines = MachineSet::Both(a.members.clone(), b.members.clone());
         }
         found
     }

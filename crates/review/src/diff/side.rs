@@ -6,16 +6,16 @@ use std::sync::Arc;
 use boot::catalog::Found;
 use boot::{Assignment, Catalog, Labels, ObjectKey, Operator, Profile};
 
-use super::cell::{Cell, Label, Standing};
+use super::cell::{Cell, Coverage, Label};
 
 /// A catalog, with what is different in the other.
 pub(super) struct Side<'c> {
     pub(super) catalog: &'c Catalog,
     /// Assignments without identities, by rank.
-    labelled: Vec<Found<'c>>,
+    by_labels: Vec<Found<'c>>,
     /// Where each of them stands, by one of the values that it asks for; under no key, those that ask for none.
     anchors: BTreeMap<&'c str, HashMap<&'c str, Vec<usize>>>,
-    free: Vec<usize>,
+    unanchored: Vec<usize>,
     /// The other catalog has other ones of this name, or none.
     changed: HashSet<&'c ObjectKey>,
     /// Selectors of Profiles by which a changed one is found, in one of the catalogs.
@@ -36,10 +36,10 @@ pub(super) enum Known<T> {
 
 impl<'c> Side<'c> {
     pub(super) fn new(catalog: &'c Catalog, other: &Catalog) -> Self {
-        let labelled = catalog.without_identities();
+        let by_labels = catalog.without_identities();
         let mut anchors: BTreeMap<&str, HashMap<&str, Vec<usize>>> = BTreeMap::new();
-        let mut free = Vec::new();
-        for (at, found) in labelled.iter().enumerate() {
+        let mut unanchored = Vec::new();
+        for (at, found) in by_labels.iter().enumerate() {
             let listed = found
                 .assignment
                 .subjects
@@ -57,7 +57,7 @@ impl<'c> Side<'c> {
                         .iter()
                         .for_each(|value| by_value.entry(value).or_default().push(at));
                 }
-                None => free.push(at),
+                None => unanchored.push(at),
             }
         }
         let is_changed =
@@ -69,16 +69,16 @@ impl<'c> Side<'c> {
             .collect();
         Self {
             catalog,
-            labelled,
+            by_labels,
             anchors,
-            free,
+            unanchored,
             changed,
             touched: HashSet::new(),
         }
     }
 
     /// Learns which Profiles are not the same in both catalogs.
-    pub(super) fn touch(&mut self, profiles: &[&Arc<Profile>]) {
+    pub(super) fn mark_touched(&mut self, profiles: &[&Arc<Profile>]) {
         let mut by_namespace: HashMap<(&str, &str), Vec<&Profile>> = HashMap::new();
         for profile in profiles {
             by_namespace
@@ -127,8 +127,8 @@ impl<'c> Side<'c> {
     }
 
     /// Those without identities that some machine of the cell could match, by rank.
-    pub(super) fn labelled_in(&self, cell: &Cell) -> Vec<Found<'c>> {
-        let mut places = self.free.clone();
+    pub(super) fn candidates_in(&self, cell: &Cell) -> Vec<Found<'c>> {
+        let mut places = self.unanchored.clone();
         for (key, by_value) in &self.anchors {
             match cell.listed(key) {
                 Some(values) => places.extend(
@@ -145,12 +145,12 @@ impl<'c> Side<'c> {
         let could = |found: &Found<'_>| {
             let mut requirements = found.assignment.subjects.labels.requirements().iter();
             requirements.all(|requirement| {
-                cell.standing(&requirement.key, &Label::required(requirement)) != Standing::Fails
+                cell.coverage(&requirement.key, &Label::required(requirement)) != Coverage::Empty
             })
         };
         places
             .into_iter()
-            .map(|at| self.labelled[at])
+            .map(|at| self.by_labels[at])
             .filter(could)
             .collect()
     }
@@ -174,18 +174,18 @@ impl<'c> Side<'c> {
             for want in profile.wants() {
                 let (agrees, against) = Label::wanted(want);
                 match (
-                    cell.standing(&want.key, &against),
-                    cell.standing(&want.key, &agrees),
+                    cell.coverage(&want.key, &against),
+                    cell.coverage(&want.key, &agrees),
                 ) {
-                    (Standing::Holds, _) => disagrees = true,
-                    (Standing::Open, _) => {
+                    (Coverage::Full, _) => disagrees = true,
+                    (Coverage::Partial, _) => {
                         open = open.or_else(|| Some((want.key.as_str().into(), against)))
                     }
-                    (Standing::Fails, Standing::Holds) => satisfied += 1,
-                    (Standing::Fails, Standing::Open) => {
+                    (Coverage::Empty, Coverage::Full) => satisfied += 1,
+                    (Coverage::Empty, Coverage::Partial) => {
                         open = open.or_else(|| Some((want.key.as_str().into(), agrees)))
                     }
-                    (Standing::Fails, Standing::Fails) => {}
+                    (Coverage::Empty, Coverage::Empty) => {}
                 }
             }
             match open {
@@ -206,14 +206,14 @@ impl<'c> Side<'c> {
 /// The first of some contenders, which are sorted by rank, that all machines of the cell match.
 pub(super) fn winner<'c>(
     named: &[Found<'c>],
-    labelled: &[Found<'c>],
+    by_labels: &[Found<'c>],
     cell: &Cell,
 ) -> Known<Option<Found<'c>>> {
-    let (mut named, mut labelled) = (named.iter().peekable(), labelled.iter().peekable());
+    let (mut named, mut by_labels) = (named.iter().peekable(), by_labels.iter().peekable());
     loop {
-        let next = match (named.peek(), labelled.peek()) {
+        let next = match (named.peek(), by_labels.peek()) {
             (Some(a), Some(b)) if a.rank(b).is_lt() => named.next(),
-            (_, Some(_)) => labelled.next(),
+            (_, Some(_)) => by_labels.next(),
             (_, None) => named.next(),
         };
         let Some(found) = next else {
@@ -223,10 +223,10 @@ pub(super) fn winner<'c>(
         let mut fails = false;
         for requirement in found.assignment.subjects.labels.requirements() {
             let label = Label::required(requirement);
-            match cell.standing(&requirement.key, &label) {
-                Standing::Holds => {}
-                Standing::Fails => fails = true,
-                Standing::Open => open = open.or(Some((requirement.key.clone(), label))),
+            match cell.coverage(&requirement.key, &label) {
+                Coverage::Full => {}
+                Coverage::Empty => fails = true,
+                Coverage::Partial => open = open.or(Some((requirement.key.clone(), label))),
             }
         }
         match open {

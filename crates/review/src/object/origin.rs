@@ -21,15 +21,19 @@ pub(super) fn of(source: &str, number: usize, line: &str, columns: &Range<usize>
         .map(|line| line.strip_suffix('\r').unwrap_or(line))
         .collect();
     let line = line.strip_suffix('\r').unwrap_or(line);
-    let could = |at: usize| lines.get(at).is_some_and(|template| makes(template, line));
-    let candidates: Vec<usize> = (0..lines.len()).filter(|at| could(*at)).collect();
+    let matches_line = |at: usize| {
+        lines
+            .get(at)
+            .is_some_and(|template| could_render_to(template, line))
+    };
+    let candidates: Vec<usize> = (0..lines.len()).filter(|at| matches_line(*at)).collect();
     // Among several, the one at the same place, if each line before it makes one line.
     let in_place = || {
         let is_plain = lines
             .iter()
             .take(number)
             .all(|line| !line.contains("{%") && !line.contains("{#"));
-        (is_plain && could(number - 1)).then_some(number - 1)
+        (is_plain && matches_line(number - 1)).then_some(number - 1)
     };
     let at = match candidates.as_slice() {
         [at] => *at,
@@ -63,7 +67,7 @@ pub(super) fn of(source: &str, number: usize, line: &str, columns: &Range<usize>
 }
 
 /// Whether a line of a template could render to this line: the texts between its expressions stand there, in their order.
-fn makes(template: &str, line: &str) -> bool {
+fn could_render_to(template: &str, line: &str) -> bool {
     if template.contains("{%") || template.contains("{#") {
         return false;
     }

@@ -72,7 +72,7 @@ pub(super) fn total(diff: &Diff) -> String {
     let sorts: usize = diff
         .groups()
         .iter()
-        .map(|group| group.by_labels + group.twice_named)
+        .map(|group| group.by_labels + group.by_identity_pairs)
         .sum();
     let named = match named.len() {
         0 => None,

@@ -27,10 +27,10 @@ pub(super) fn who(group: &Group) -> String {
             count(group.by_labels, "sort") + " of machines"
         ));
     }
-    if group.twice_named > 0 {
+    if group.by_identity_pairs > 0 {
         parts.push(format!(
             "{} that two Assignments name by different identities",
-            count(group.twice_named, "sort") + " of machines"
+            count(group.by_identity_pairs, "sort") + " of machines"
         ));
     }
     parts.join(", ")

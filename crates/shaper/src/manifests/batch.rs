@@ -227,7 +227,7 @@ impl Batch {
             let reason = format!("{name} is there already, at {first}; remove one of them");
             let fault = Fault {
                 object: Some(Box::new(name)),
-                ..Fault::new(&rule::TWICE, Some(spots.name), reason)
+                ..Fault::new(&rule::DUPLICATE_OBJECT, Some(spots.name), reason)
             };
             return self.faults.push((at, fault));
         }
@@ -254,7 +254,7 @@ impl Batch {
                     matches!(name, Name::Profile(_)) && labels.contain(&assignment.profiles)
                 })
             }
-            Name::Profile(_) if finding.rule.id == rule::UNREACHED.id => {
+            Name::Profile(_) if finding.rule.id == rule::UNUSED_PROFILE.id => {
                 let Some(profile) = self.catalog.profile(key) else {
                     return false;
                 };

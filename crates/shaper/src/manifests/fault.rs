@@ -44,7 +44,7 @@ impl Fault {
 
     /// A finding about the object that this node is.
     pub(super) fn found(finding: Finding, node: &Node<'_>, lines: &Lines<'_>) -> Self {
-        let placed = finding.placed();
+        let placed = finding.message_with_line();
         let Finding {
             rule,
             object,

@@ -240,8 +240,11 @@ impl Reading {
                 let reason = format!(
                     "{identity} is in this file twice, at lines {first} and {line}; remove one"
                 );
-                self.faults
-                    .push(Fault::new(&rule::TWICE, Some(spots.object), reason));
+                self.faults.push(Fault::new(
+                    &rule::DUPLICATE_OBJECT,
+                    Some(spots.object),
+                    reason,
+                ));
             }
         }
         if self.faults.is_empty() {

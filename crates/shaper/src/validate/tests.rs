@@ -198,7 +198,7 @@ fn a_profile_that_nothing_reaches_and_a_placeholder_are_told() {
     assert_eq!(
         only(&profile("p", "role: web", "    boot\n")),
         "\
-warning[unreached]: metadata.labels: no Assignment in namespace default selects this Profile, so that no machine boots it
+warning[unused-profile]: metadata.labels: no Assignment in namespace default selects this Profile, so that no machine boots it
  --> a.yaml:6:11
   |
 6 |   labels: {role: web}
@@ -330,7 +330,7 @@ fn an_object_in_two_files_is_told_with_both_places() {
         |report| text::write(report, Style::plain()),
     );
     assert!(
-        shown.starts_with("error[twice]: Assignment default/a is there already, at a.yaml:12; remove one of them\n --> b.yaml:5:9\n"),
+        shown.starts_with("error[duplicate-object]: Assignment default/a is there already, at a.yaml:12; remove one of them\n --> b.yaml:5:9\n"),
         "{shown}"
     );
 }

@@ -43,7 +43,10 @@ fn told(others: &[Assignment], own: &Assignment) -> (Vec<String>, Vec<String>) {
         .iter()
         .chain([own])
         .flat_map(|one| said(survey.assignment(&Arc::new(one.clone()))));
-    (said(survey.written(&Arc::new(own.clone()))), all.collect())
+    (
+        said(survey.assignment_with_losers(&Arc::new(own.clone()))),
+        all.collect(),
+    )
 }
 
 #[test]
@@ -51,7 +54,7 @@ fn who_writes_either_is_told_and_who_asks_about_all_hears_of_it_once() {
     let b = assignment("b", &["S1", "S2"], &[], 3);
     let beside_b = |own: &Assignment| told(std::slice::from_ref(&b), own);
 
-    let second = "claimed: Assignment n/b names serial number S1 and 1 more too; that one goes first, as its priority 3 is higher than 0";
+    let second = "shared-identity: Assignment n/b names serial number S1 and 1 more too; that one goes first, as its priority 3 is higher than 0";
     let (written, all) = beside_b(&assignment("a", &["S1", "S2"], &[], 0));
     assert_eq!(
         (written, all),
@@ -62,13 +65,13 @@ fn who_writes_either_is_told_and_who_asks_about_all_hears_of_it_once() {
     assert_eq!(
         written,
         [
-            "claimed: Assignment n/b names serial number S2 too; this one goes first where both match, as it asks for more labels"
+            "shared-identity: Assignment n/b names serial number S2 too; this one goes first where both match, as it asks for more labels"
         ]
     );
     assert_eq!(
         all,
         [
-            "claimed: Assignment n/a names serial number S2 too; that one goes first where both match, as it asks for more labels"
+            "shared-identity: Assignment n/a names serial number S2 too; that one goes first where both match, as it asks for more labels"
         ]
     );
 
@@ -77,7 +80,7 @@ fn who_writes_either_is_told_and_who_asks_about_all_hears_of_it_once() {
     assert_eq!(
         written,
         [
-            "claimed: Assignment n/b names serial number S2 too; this one goes first only because its namespace and name come first"
+            "shared-identity: Assignment n/b names serial number S2 too; this one goes first only because its namespace and name come first"
         ]
     );
     let conflict = |first: &str| {
@@ -110,7 +113,9 @@ fn those_that_no_machine_can_meet_together_say_nothing() {
 fn a_uuid_in_the_other_byte_order_is_the_same_machine() {
     let other = with_uuid("b", OTHER_BYTE_ORDER, 0);
     let says = |who: &str, uuid: &str, why: &str| {
-        format!("claimed: Assignment n/{who} names uuid {uuid} too, in the other byte order; {why}")
+        format!(
+            "shared-identity: Assignment n/{who} names uuid {uuid} too, in the other byte order; {why}"
+        )
     };
     let (written, all) = told(std::slice::from_ref(&other), &with_uuid("a", UUID, 0));
     let either = "which goes first depends on how the machine presents it";

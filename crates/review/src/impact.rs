@@ -27,7 +27,7 @@ const MAX_VARIANTS: usize = 8;
 /// Most Profiles of one Assignment that are looked at for that.
 const MAX_PROFILES: usize = 64;
 /// Most machines that are named.
-const MAX_NAMED: usize = 3;
+const MAX_EXAMPLES: usize = 3;
 
 /// How much may be tried.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub struct Limits {
     /// So many Assignments to find them.
     pub assignments: usize,
     /// And not after this moment.
-    pub until: Option<Instant>,
+    pub deadline: Option<Instant>,
 }
 
 /// Machines to which the same happens.
@@ -50,16 +50,16 @@ struct Machines {
     seen: BTreeSet<String>,
     kinds: BTreeMap<&'static str, usize>,
     /// Those known by labels alone, in words: all that one Assignment allows, how many sorts these are, and which of them are meant.
-    labelled: BTreeMap<String, (usize, BTreeSet<String>)>,
+    by_labels: BTreeMap<String, (usize, BTreeSet<String>)>,
 }
 
 /// What happens to a machine: the Profile before, the one after, and what it must present for that.
-type Happens = (Option<ObjectKey>, Option<ObjectKey>, String);
+type Transition = (Option<ObjectKey>, Option<ObjectKey>, String);
 
 /// What a machine boots, and whose it is: an Assignment that finds no Profile, or is not accepted, holds it back from all others.
-struct Boots {
+struct BootResult {
     profile: Option<ObjectKey>,
-    won: Option<(Arc<Assignment>, MatchedBy)>,
+    winner: Option<(Arc<Assignment>, MatchedBy)>,
 }
 
 /// The search for what a change does.
@@ -67,15 +67,15 @@ struct Search<'c> {
     old: &'c Catalog,
     new: &'c Catalog,
     /// What is changed.
-    changed: &'c Name,
+    target: &'c Name,
     /// Whether it was not there before.
     is_new: bool,
     limits: Limits,
     tried: usize,
     tries: usize,
-    is_bounded: bool,
+    is_truncated: bool,
     seen: BTreeSet<String>,
-    found: BTreeMap<Happens, Machines>,
+    found: BTreeMap<Transition, Machines>,
 }
 
 impl Default for Limits {
@@ -84,7 +84,7 @@ impl Default for Limits {
             machines: 500,
             tries: 1_000,
             assignments: 5_000,
-            until: None,
+            deadline: None,
         }
     }
 }
@@ -100,12 +100,12 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
     let mut search = Search {
         old,
         new: &new,
-        changed: &name,
+        target: &name,
         is_new: !old.contains(&name) && old.unaccepted(&name).is_none(),
         limits,
         tried: 0,
         tries: 0,
-        is_bounded: false,
+        is_truncated: false,
         seen: BTreeSet::new(),
         found: BTreeMap::new(),
     };
@@ -118,7 +118,7 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
             // Templates can read its labels; who boots what, they don't change.
             if before
                 .zip(after)
-                .is_some_and(|(before, after)| decides_alike(before, after))
+                .is_some_and(|(before, after)| selects_the_same(before, after))
             {
                 return Vec::new();
             }
@@ -138,7 +138,7 @@ fn claim<'c>(catalog: &'c Catalog, name: &Name) -> Option<&'c Arc<Assignment>> {
 }
 
 /// Whether two versions of an Assignment win the same machines and lead them to the same Profiles.
-fn decides_alike(a: &Assignment, b: &Assignment) -> bool {
+fn selects_the_same(a: &Assignment, b: &Assignment) -> bool {
     a.subjects == b.subjects
         && a.profiles == b.profiles
         && a.priority == b.priority
@@ -156,37 +156,37 @@ impl<'c> Search<'c> {
         for version in [before, after].into_iter().flatten() {
             // Who is named by what is new is meant; who matches by labels may be anybody.
             if before.is_some() || !version.subjects.names_identities() {
-                self.machines_of(version, &[]);
+                self.try_machines_of(version, &[]);
             }
             if !version.subjects.names_identities() {
-                self.overruled_by(version);
+                self.try_overridden_by(version);
             }
         }
     }
 
     /// Machines that others name, over whom one without identities goes by its priority.
-    fn overruled_by(&mut self, version: &Assignment) {
-        let mut looked = 0;
+    fn try_overridden_by(&mut self, version: &Assignment) {
+        let mut visited = 0;
         let old = self.old;
         let claims = old
             .all_unaccepted()
             .filter_map(|unaccepted| claim(old, &unaccepted.name()));
         for other in old.assignments().chain(claims) {
-            looked += 1;
-            if looked > self.limits.assignments || self.is_over() {
-                self.is_bounded = true;
+            visited += 1;
+            if visited > self.limits.assignments || self.is_exhausted() {
+                self.is_truncated = true;
                 return;
             }
-            let is_below = other.priority < version.priority
+            let is_overridden = other.priority < version.priority
                 && other.key != version.key
                 && other.subjects.names_identities();
-            if is_below
+            if is_overridden
                 && other
                     .subjects
                     .labels
                     .is_compatible(&version.subjects.labels)
             {
-                self.machines_of(other, &[]);
+                self.try_machines_of(other, &[]);
             }
         }
     }
@@ -213,44 +213,44 @@ impl<'c> Search<'c> {
         for version in [before, after].into_iter().flatten() {
             for (_, group) in selectors.selecting(version) {
                 for assignment in group.members() {
-                    if self.is_over() {
-                        self.is_bounded = true;
+                    if self.is_exhausted() {
+                        self.is_truncated = true;
                         return;
                     }
-                    self.machines_of(assignment, &wants);
+                    self.try_machines_of(assignment, &wants);
                 }
             }
         }
     }
 
     /// Tries the machines that an Assignment speaks of, each with what these Profiles ask of it as well.
-    fn machines_of(&mut self, assignment: &Assignment, wants: &[&[Want]]) {
+    fn try_machines_of(&mut self, assignment: &Assignment, wants: &[&[Want]]) {
         for machine in Machine::of(&assignment.subjects) {
-            if self.is_over() {
-                self.is_bounded = true;
+            if self.is_exhausted() {
+                self.is_truncated = true;
                 return;
             }
             if !self.seen.insert(machine.query()) {
                 continue;
             }
             self.tried += 1;
-            self.try_all(&machine, wants);
+            self.try_machine(&machine, wants);
         }
     }
 
     /// Tries a machine that says nothing of what Profiles ask for, and such as say it: what these Profiles ask for, and those between which
     /// the Assignments choose that win it. What it would boot is told once, if it is the same for several.
-    fn try_all(&mut self, machine: &Machine<'_>, wants: &[&[Want]]) {
-        let mut told: BTreeSet<Option<ObjectKey>> = BTreeSet::new();
+    fn try_machine(&mut self, machine: &Machine<'_>, wants: &[&[Want]]) {
+        let mut reported: BTreeSet<Option<ObjectKey>> = BTreeSet::new();
         let mut variants: Vec<Vec<Want>> = vec![Vec::new()];
         let mut winners: BTreeSet<ObjectKey> = BTreeSet::new();
         wants
             .iter()
-            .for_each(|wants| self.vary(&mut variants, wants));
+            .for_each(|wants| self.add_variant(&mut variants, wants));
         let mut at = 0;
         while let Some(wants) = variants.get(at).cloned() {
-            if at > 0 && self.is_late() {
-                self.is_bounded = true;
+            if at > 0 && self.is_out_of_time() {
+                self.is_truncated = true;
                 return;
             }
             at += 1;
@@ -258,9 +258,12 @@ impl<'c> Search<'c> {
             let Some(subject) = machine.subject(&wants) else {
                 continue;
             };
-            let (before, after) = (Boots::of(self.old, &subject), Boots::of(self.new, &subject));
+            let (before, after) = (
+                BootResult::of(self.old, &subject),
+                BootResult::of(self.new, &subject),
+            );
             for (catalog, boots) in [(self.old, &before), (self.new, &after)] {
-                let Some((winner, _)) = &boots.won else {
+                let Some((winner, _)) = &boots.winner else {
                     continue;
                 };
                 // The new catalog may have other Profiles for it, which are those that were asked for.
@@ -268,15 +271,15 @@ impl<'c> Search<'c> {
                     continue;
                 }
                 let profiles: Vec<_> = catalog.profiles_of(winner).take(MAX_PROFILES + 1).collect();
-                self.is_bounded |= profiles.len() > MAX_PROFILES;
+                self.is_truncated |= profiles.len() > MAX_PROFILES;
                 profiles
                     .iter()
                     .take(MAX_PROFILES)
-                    .for_each(|profile| self.vary(&mut variants, profile.wants()));
+                    .for_each(|profile| self.add_variant(&mut variants, profile.wants()));
             }
             let is_other = after.profile != before.profile
-                && (before.profile.is_some() || !self.is_meant(&before, &after));
-            if is_other && told.insert(after.profile.clone()) {
+                && (before.profile.is_some() || !self.is_intended(&before, &after));
+            if is_other && reported.insert(after.profile.clone()) {
                 let presented: Vec<_> = wants.iter().map(ToString::to_string).collect();
                 self.found
                     .entry((before.profile, after.profile, presented.join(",")))
@@ -286,12 +289,12 @@ impl<'c> Search<'c> {
         }
     }
 
-    fn vary(&mut self, variants: &mut Vec<Vec<Want>>, wants: &[Want]) {
+    fn add_variant(&mut self, variants: &mut Vec<Vec<Want>>, wants: &[Want]) {
         if variants.iter().any(|known| known == wants) {
             return;
         }
         if variants.len() > MAX_VARIANTS {
-            self.is_bounded = true;
+            self.is_truncated = true;
             return;
         }
         variants.push(wants.to_vec());
@@ -300,24 +303,24 @@ impl<'c> Search<'c> {
     /// Whether a machine that boots nothing was waiting for just this change: nobody had it, or its own Assignment is mended or finds its
     /// Profile at last. Where another held it back it was not, and who gets it next may be a default that installs it anew. Who is matched
     /// by labels may be anybody.
-    fn is_meant(&self, before: &Boots, after: &Boots) -> bool {
-        let is_named = |boots: &Boots| {
+    fn is_intended(&self, before: &BootResult, after: &BootResult) -> bool {
+        let is_named = |boots: &BootResult| {
             boots
-                .won
+                .winner
                 .as_ref()
                 .is_some_and(|(_, by)| *by != MatchedBy::Labels)
         };
-        let is_same = before.won.as_ref().is_none_or(|(held, _)| {
+        let is_same = before.winner.as_ref().is_none_or(|(held, _)| {
             after
-                .won
+                .winner
                 .as_ref()
                 .is_some_and(|(winner, _)| winner.key == held.key)
         });
-        match self.changed {
+        match self.target {
             Name::Profile(_) => self.is_new || is_named(after),
             Name::Assignment(key)
                 if after
-                    .won
+                    .winner
                     .as_ref()
                     .is_none_or(|(winner, _)| winner.key != *key) =>
             {
@@ -328,29 +331,29 @@ impl<'c> Search<'c> {
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.tried >= self.limits.machines || self.is_late()
+    fn is_exhausted(&self) -> bool {
+        self.tried >= self.limits.machines || self.is_out_of_time()
     }
 
-    fn is_late(&self) -> bool {
+    fn is_out_of_time(&self) -> bool {
         self.tries >= self.limits.tries
             || self
                 .limits
-                .until
-                .is_some_and(|until| Instant::now() > until)
+                .deadline
+                .is_some_and(|deadline| Instant::now() > deadline)
     }
 
     fn findings(self) -> Vec<Finding> {
-        let name = self.changed;
+        let name = self.target;
         let field = match name {
             // It is gone, or all of it may be the reason.
             _ if !self.new.contains(name) => FieldPath::default(),
             Name::Profile(_) => FieldPath::of(["metadata", "labels"]),
             Name::Assignment(_) => FieldPath::of(["spec"]),
         };
-        let one = |((before, after, presented), machines): (Happens, Machines)| {
-            let is_one = machines.is_one() && !self.is_bounded;
-            let (who, also) = machines.words(self.is_bounded);
+        let one = |((before, after, presented), machines): (Transition, Machines)| {
+            let is_one = machines.is_one() && !self.is_truncated;
+            let (who, also) = machines.describe(self.is_truncated);
             let (rule, then): (&'static Rule, _) = match &after {
                 None => (&rule::LOSES_PROFILE, "nothing".to_owned()),
                 Some(after) => (&rule::MOVES_MACHINES, format!("Profile {after}")),
@@ -374,10 +377,10 @@ impl<'c> Search<'c> {
             )
         };
         let mut findings: Vec<_> = self.found.into_iter().map(one).collect();
-        if self.is_bounded && findings.is_empty() {
+        if self.is_truncated && findings.is_empty() {
             let message = "there are too many machines to see what it does to each of them; the first of them boot as before";
             findings.push(
-                Finding::new(&rule::NOT_ALL_TRIED, name, field.clone(), message)
+                Finding::new(&rule::INCOMPLETE_CHECK, name, field.clone(), message)
                     .help("`shaper diff` takes its time"),
             );
         }
@@ -387,23 +390,23 @@ impl<'c> Search<'c> {
 
 // === impl Boots ===
 
-impl Boots {
+impl BootResult {
     fn of(catalog: &Catalog, subject: &Subject) -> Self {
         match catalog.select(subject) {
             Ok(selection) => Self {
                 profile: Some(selection.profile.key.clone()),
-                won: Some((selection.assignment, selection.by)),
+                winner: Some((selection.assignment, selection.by)),
             },
             Err(
                 NotSelected::NoProfile { assignment, by, .. }
                 | NotSelected::NotAccepted { assignment, by, .. },
             ) => Self {
                 profile: None,
-                won: Some((assignment, by)),
+                winner: Some((assignment, by)),
             },
             Err(NotSelected::NoAssignment) => Self {
                 profile: None,
-                won: None,
+                winner: None,
             },
         }
     }
@@ -413,43 +416,43 @@ impl Boots {
 
 impl Machines {
     fn add(&mut self, machine: &Machine<'_>) {
-        let shown = machine.shown();
+        let description = machine.describe();
         let Some(kind) = machine.kind() else {
-            let (all, count) = machine.shown_at_once();
-            self.labelled
+            let (all, count) = machine.describe_all();
+            self.by_labels
                 .entry(all)
                 .or_insert((count, BTreeSet::new()))
                 .1
-                .insert(shown);
+                .insert(description);
             return;
         };
-        if self.seen.insert(shown) {
+        if self.seen.insert(description) {
             *self.kinds.entry(kind).or_default() += 1;
         }
     }
 
     /// The sorts of machines that are known by labels alone; those of one Assignment in one, if it happens to all of them.
-    fn sorts(&self) -> BTreeSet<&str> {
-        let mut sorts = BTreeSet::new();
-        for (all, (count, some)) in &self.labelled {
+    fn label_sets(&self) -> BTreeSet<&str> {
+        let mut label_sets = BTreeSet::new();
+        for (all, (count, some)) in &self.by_labels {
             if some.len() == *count {
-                sorts.insert(all.as_str());
+                label_sets.insert(all.as_str());
             } else {
-                sorts.extend(some.iter().map(String::as_str));
+                label_sets.extend(some.iter().map(String::as_str));
             }
         }
-        sorts
+        label_sets
     }
 
     /// Whether it is one machine.
     fn is_one(&self) -> bool {
-        self.labelled.is_empty() && self.kinds.values().sum::<usize>() == 1
+        self.by_labels.is_empty() && self.kinds.values().sum::<usize>() == 1
     }
 
     /// Who they are, and some of them.
-    fn words(&self, is_bounded: bool) -> (String, String) {
+    fn describe(&self, is_truncated: bool) -> (String, String) {
         let all: usize = self.kinds.values().sum();
-        let at_least = if is_bounded { "at least " } else { "" };
+        let at_least = if is_truncated { "at least " } else { "" };
         let counted = |(kind, count): (&&str, &usize)| match *count {
             1 => format!("1 {kind}"),
             count if kind.ends_with('s') => format!("{count} {kind}es"),
@@ -458,12 +461,12 @@ impl Machines {
         let named: Vec<&str> = self
             .seen
             .iter()
-            .take(MAX_NAMED)
+            .take(MAX_EXAMPLES)
             .map(String::as_str)
             .collect();
         let mut who: Vec<String> = match (all, named.first()) {
             (0, _) | (_, None) => Vec::new(),
-            (1, Some(only)) if !is_bounded => vec![format!("the machine with {only}")],
+            (1, Some(only)) if !is_truncated => vec![format!("the machine with {only}")],
             _ => vec![format!(
                 "machines with {at_least}{}",
                 self.kinds
@@ -473,15 +476,20 @@ impl Machines {
                     .join(", ")
             )],
         };
-        let sorts = self.sorts();
-        who.extend(sorts.iter().take(MAX_NAMED).map(|sort| (*sort).to_owned()));
-        let more = sorts.len().saturating_sub(MAX_NAMED);
+        let label_sets = self.label_sets();
+        who.extend(
+            label_sets
+                .iter()
+                .take(MAX_EXAMPLES)
+                .map(|label_set| (*label_set).to_owned()),
+        );
+        let more = label_sets.len().saturating_sub(MAX_EXAMPLES);
         if more > 0 {
             who.push(format!("{at_least}{more} other sorts of machines"));
         }
         let also = match all {
             0 | 1 => String::new(),
-            all if all > named.len() || is_bounded => format!(", such as {}", named.join(", ")),
+            all if all > named.len() || is_truncated => format!(", such as {}", named.join(", ")),
             _ => format!(": {}", named.join(", ")),
         };
         (who.join(", and "), also)

@@ -15,20 +15,20 @@ use uuid::Uuid;
 use crate::finding::Finding;
 use crate::rule;
 
-mod claims;
+mod shared_identity;
 
-use claims::Place;
+use shared_identity::Position;
 
 /// Most groups of Assignments, or Profiles, among which one is looked for that was nearly meant.
-const MOST_NEAR: usize = 1000;
+const MAX_NEAR_CANDIDATES: usize = 1000;
 /// Most Profiles of other namespaces that are looked at.
-const MOST_ELSEWHERE: usize = 10_000;
+const MAX_OTHER_NAMESPACES: usize = 10_000;
 
 /// A catalog, and what has to be known of all of its objects to judge one.
 pub struct Survey<'c> {
     catalog: &'c Catalog,
     selectors: Cow<'c, Selectors>,
-    most_rivals: usize,
+    conflict_limit: usize,
 }
 
 // === impl Survey ===
@@ -42,14 +42,14 @@ impl<'c> Survey<'c> {
         Self {
             catalog,
             selectors,
-            most_rivals: usize::MAX,
+            conflict_limit: usize::MAX,
         }
     }
 
     /// The same for somebody who waits: an Assignment is held against so many others that could be in its way.
-    pub fn within(self, most_rivals: usize) -> Self {
+    pub fn with_conflict_limit(self, conflict_limit: usize) -> Self {
         Self {
-            most_rivals,
+            conflict_limit,
             ..self
         }
     }
@@ -73,7 +73,7 @@ impl<'c> Survey<'c> {
         };
         vec![
             Finding::new(
-                &rule::UNREACHED,
+                &rule::UNUSED_PROFILE,
                 &name,
                 FieldPath::of(["metadata", "labels"]),
                 message,
@@ -85,46 +85,46 @@ impl<'c> Survey<'c> {
     /// What is to be said of an Assignment of the catalog. That two of them name a machine is said of the one that goes second, so that who
     /// asks about all hears of it once.
     pub fn assignment(&self, assignment: &Arc<Assignment>) -> Vec<Finding> {
-        let found = self.profiles_found(assignment);
-        let claimed = claims::of(self.catalog, assignment, Place::Second);
-        found
+        let missing = self.missing_profile(assignment);
+        let shared = shared_identity::of(self.catalog, assignment, Position::Loser);
+        missing
             .into_iter()
             .chain(self.conflict(assignment))
-            .chain(claimed)
+            .chain(shared)
             .collect()
     }
 
     /// The same to somebody who writes this one, and asks about no other: also before whom it goes.
-    pub fn written(&self, assignment: &Arc<Assignment>) -> Vec<Finding> {
-        let claimed = claims::of(self.catalog, assignment, Place::First);
+    pub fn assignment_with_losers(&self, assignment: &Arc<Assignment>) -> Vec<Finding> {
+        let shared = shared_identity::of(self.catalog, assignment, Position::Winner);
         self.assignment(assignment)
             .into_iter()
-            .chain(claimed)
+            .chain(shared)
             .collect()
     }
 
     /// Whether another Assignment goes before this one for no reason but its age or name.
     fn conflict(&self, assignment: &Arc<Assignment>) -> Option<Finding> {
-        let goes_first = |other: &Assignment| order(other, assignment).is_lt();
-        let rivals = self.catalog.rivals_among(assignment, self.most_rivals);
-        let mut rivals: Vec<_> = rivals
-            .filter(|other| goes_first(other))
+        let takes_precedence = |other: &Assignment| cmp_age(other, assignment).is_lt();
+        let conflicting = self.catalog.rivals_among(assignment, self.conflict_limit);
+        let mut conflicting: Vec<_> = conflicting
+            .filter(|other| takes_precedence(other))
             .take(MAX_NAMED + 1)
             .collect();
-        rivals.sort_by(|a, b| order(a, b));
-        let first = rivals.first()?;
+        conflicting.sort_by(|a, b| cmp_age(a, b));
+        let first = conflicting.first()?;
         let why = if first.created == assignment.created {
             "its namespace and name come first"
         } else {
             "it is older"
         };
-        let also = match rivals.len() {
+        let also = match conflicting.len() {
             1 => String::new(),
             2 => ", and so does another".to_owned(),
             n if n > MAX_NAMED => format!(", and so do {} others or more", n - 1),
             n => format!(", and so do {} others", n - 1),
         };
-        let what = common(first, assignment);
+        let what = describe_overlap(first, assignment);
         let message = format!(
             "Assignment {} matches {what} too, and goes first only because {why}{also}",
             first.key
@@ -143,19 +143,19 @@ impl<'c> Survey<'c> {
     }
 
     /// Whether there is a Profile for it, whatever the machine's architecture.
-    fn profiles_found(&self, assignment: &Assignment) -> Option<Finding> {
+    fn missing_profile(&self, assignment: &Assignment) -> Option<Finding> {
         let name = Name::Assignment(assignment.key.clone());
         let field = FieldPath::of(["spec", "profileSelectors"]);
         let profiles: Vec<_> = self.catalog.profiles_of(assignment).collect();
-        let namespace_ = &assignment.key.namespace;
+        let namespace = &assignment.key.namespace;
         if profiles.is_empty() {
             let selectors = list(&assignment.profiles);
             let message = match selectors.as_str() {
                 "" => format!(
-                    "there is no Profile in namespace {namespace_}: its machines boot nothing"
+                    "there is no Profile in namespace {namespace}: its machines boot nothing"
                 ),
                 selectors => format!(
-                    "no Profile in namespace {namespace_} has the labels {selectors}: its machines boot nothing"
+                    "no Profile in namespace {namespace} has the labels {selectors}: its machines boot nothing"
                 ),
             };
             let finding = Finding::new(&rule::NO_PROFILE, &name, field, message);
@@ -177,7 +177,7 @@ impl<'c> Survey<'c> {
         if offered.contains(&None) {
             return None;
         }
-        let suits = |arch: &&str| offered.contains(&Some(*arch));
+        let is_offered = |arch: &&str| offered.contains(&Some(*arch));
         let asked: Option<BTreeSet<&str>> = asked_architectures(assignment).map(Iterator::collect);
         // One that names its machines is not for each architecture: whoever wrote it knows which they have.
         let possible: BTreeSet<&str> = match &asked {
@@ -188,7 +188,7 @@ impl<'c> Survey<'c> {
         let lacking: Vec<&str> = possible
             .iter()
             .copied()
-            .filter(|arch| !suits(arch))
+            .filter(|arch| !is_offered(arch))
             .collect();
         if lacking.is_empty() {
             return None;
@@ -216,7 +216,7 @@ impl<'c> Survey<'c> {
         let elsewhere = || {
             self.catalog
                 .profiles()
-                .take(MOST_ELSEWHERE)
+                .take(MAX_OTHER_NAMESPACES)
                 .filter(selects)
                 .map(|profile| &profile.key)
                 .min()
@@ -231,7 +231,7 @@ impl<'c> Survey<'c> {
             profiles: Labels::default(),
             ..assignment.clone()
         };
-        let here = || self.catalog.profiles_of(&any).take(MOST_NEAR);
+        let here = || self.catalog.profiles_of(&any).take(MAX_NEAR_CANDIDATES);
         for (key, value) in assignment.profiles.iter() {
             let values: BTreeSet<&str> = here()
                 .filter_map(|profile| profile.labels.get(key))
@@ -274,26 +274,26 @@ impl<'c> Survey<'c> {
         let near = self
             .selectors
             .beside(&profile.key)
-            .take(MOST_NEAR)
+            .take(MAX_NEAR_CANDIDATES)
             .filter(|(selectors, _)| is_near(selectors));
         // One that selects something already is meant for that.
         let is_idle =
             |assignment: &Arc<Assignment>| self.catalog.profiles_of(assignment).next().is_none();
         let idle = near.filter(|(_, group)| group.members().next().is_some_and(is_idle));
-        idle.flat_map(|(_, group)| group.members().take(MOST_NEAR))
+        idle.flat_map(|(_, group)| group.members().take(MAX_NEAR_CANDIDATES))
             .map(|assignment| &assignment.key)
             .min()
     }
 }
 
 /// Age, then place: what decides between two that are in conflict.
-fn order(a: &Assignment, b: &Assignment) -> std::cmp::Ordering {
+fn cmp_age(a: &Assignment, b: &Assignment) -> std::cmp::Ordering {
     let age = |assignment: &Assignment| (assignment.created.is_none(), assignment.created);
     age(a).cmp(&age(b)).then_with(|| a.key.cmp(&b.key))
 }
 
 /// What both match, in short.
-fn common(a: &Assignment, b: &Assignment) -> String {
+fn describe_overlap(a: &Assignment, b: &Assignment) -> String {
     let (a, b) = (&a.subjects, &b.subjects);
     let is_named =
         |uuid: &&Uuid| b.uuids.contains(*uuid) || b.uuids.contains(&other_byte_order(**uuid));
@@ -306,8 +306,8 @@ fn common(a: &Assignment, b: &Assignment) -> String {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>(),
         ),
-        ("serial number", shared(&a.serials, &b.serials)),
-        ("MAC address", shared(&a.macs, &b.macs)),
+        ("serial number", common_items(&a.serials, &b.serials)),
+        ("MAC address", common_items(&a.macs, &b.macs)),
     ];
     if let Some((what, common)) = identities
         .into_iter()
@@ -336,14 +336,14 @@ fn common(a: &Assignment, b: &Assignment) -> String {
 }
 
 /// Whether both name one identity in the same way: of UUIDs that differ in their byte order, the machine's own spelling decides.
-fn is_same_spelling(a: &Assignment, b: &Assignment) -> bool {
+fn have_same_spelling(a: &Assignment, b: &Assignment) -> bool {
     let (a, b) = (&a.subjects, &b.subjects);
     a.uuids.iter().any(|uuid| b.uuids.contains(uuid))
-        || !shared(&a.serials, &b.serials).is_empty()
-        || !shared(&a.macs, &b.macs).is_empty()
+        || !common_items(&a.serials, &b.serials).is_empty()
+        || !common_items(&a.macs, &b.macs).is_empty()
 }
 
-fn shared<T: Ord + std::fmt::Display>(a: &Sorted<T>, b: &Sorted<T>) -> Vec<String> {
+fn common_items<T: Ord + std::fmt::Display>(a: &Sorted<T>, b: &Sorted<T>) -> Vec<String> {
     a.iter()
         .filter(|one| b.contains(*one))
         .map(ToString::to_string)

@@ -8,7 +8,7 @@ pub(super) struct Machine<'a> {
     identity: Option<(&'static str, &'static str, String)>,
     subjects: &'a SubjectSelectors,
     /// Which of the values it presents that the Assignment allows, of all the ways to choose them.
-    sort: usize,
+    label_set: usize,
 }
 
 // === impl Machine ===
@@ -17,10 +17,13 @@ impl<'a> Machine<'a> {
     /// One for each identity that is named, or one for all where none is; and such ones for each choice of the values that are allowed.
     /// Those with the first values come first, so that whoever stops has seen each identity. They may be very many.
     pub(super) fn of(subjects: &'a SubjectSelectors) -> impl Iterator<Item = Self> {
-        (0..sorts(subjects)).flat_map(|sort| Self::of_sort(subjects, sort))
+        (0..label_set_count(subjects)).flat_map(|label_set| Self::of_label_set(subjects, label_set))
     }
 
-    fn of_sort(subjects: &'a SubjectSelectors, sort: usize) -> impl Iterator<Item = Self> {
+    fn of_label_set(
+        subjects: &'a SubjectSelectors,
+        label_set: usize,
+    ) -> impl Iterator<Item = Self> {
         let uuids = subjects
             .uuids
             .iter()
@@ -38,7 +41,7 @@ impl<'a> Machine<'a> {
         all.map(move |identity| Self {
             identity,
             subjects,
-            sort,
+            label_set,
         })
     }
 
@@ -48,7 +51,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Its identity, or the labels that it presents.
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match &self.identity {
             Some((_, kind, value)) => format!("{kind} {value}"),
             None => {
@@ -56,15 +59,15 @@ impl<'a> Machine<'a> {
                     Some(value) => format!("{}={value}", requirement.key),
                     None => requirement.to_string(),
                 });
-                with(presented.collect())
+                machines_with(presented.collect())
             }
         }
     }
 
     /// All that the Assignment allows, where it names no identities, and how many sorts of machines these are.
-    pub(super) fn shown_at_once(&self) -> (String, usize) {
+    pub(super) fn describe_all(&self) -> (String, usize) {
         (
-            with(
+            machines_with(
                 self.subjects
                     .labels
                     .requirements()
@@ -72,7 +75,7 @@ impl<'a> Machine<'a> {
                     .map(ToString::to_string)
                     .collect(),
             ),
-            sorts(self.subjects),
+            label_set_count(self.subjects),
         )
     }
 
@@ -82,7 +85,7 @@ impl<'a> Machine<'a> {
         if let Some((key, _, value)) = &self.identity {
             boot::query::append(&mut query, key, value);
         }
-        self.present(&mut query);
+        self.append_labels(&mut query);
         query
     }
 
@@ -97,7 +100,7 @@ impl<'a> Machine<'a> {
             .iter()
             .filter(|want| !want.extrinsic)
             .for_each(|want| boot::query::append(&mut query, &want.key, &want.value));
-        self.present(&mut query);
+        self.append_labels(&mut query);
         let extrinsic = wants
             .iter()
             .filter(|want| want.extrinsic)
@@ -105,7 +108,7 @@ impl<'a> Machine<'a> {
         Subject::from_query(&query, &ExtrinsicLabels::new(extrinsic).ok()?).ok()
     }
 
-    fn present(&self, query: &mut String) {
+    fn append_labels(&self, query: &mut String) {
         for (requirement, value) in self.requirements() {
             match (&requirement.operator, value) {
                 (_, Some(value)) => boot::query::append(query, &requirement.key, value),
@@ -117,7 +120,7 @@ impl<'a> Machine<'a> {
 
     /// What the Assignment asks for, with the value that is chosen where it lists some.
     fn requirements(&self) -> impl Iterator<Item = (&'a boot::Requirement, Option<&'a str>)> {
-        let mut rest = self.sort;
+        let mut rest = self.label_set;
         self.subjects
             .labels
             .requirements()
@@ -135,7 +138,7 @@ impl<'a> Machine<'a> {
 }
 
 /// In how many ways the values can be chosen that an Assignment allows.
-fn sorts(subjects: &SubjectSelectors) -> usize {
+fn label_set_count(subjects: &SubjectSelectors) -> usize {
     let lists = subjects
         .labels
         .requirements()
@@ -147,7 +150,7 @@ fn sorts(subjects: &SubjectSelectors) -> usize {
     lists.fold(1, usize::saturating_mul)
 }
 
-fn with(labels: Vec<String>) -> String {
+fn machines_with(labels: Vec<String>) -> String {
     if labels.is_empty() {
         "machines that no other Assignment matches".to_owned()
     } else {

@@ -9,7 +9,7 @@ use boot::{
     Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Operator, Profile,
     Requirement, SubjectSelectors, Unaccepted,
 };
-use review::effect::{self, Limits};
+use review::impact::{self, Limits};
 
 fn profile(name: &str, labels: &[(&str, &str)]) -> Change {
     let labels = labels
@@ -56,7 +56,7 @@ fn gone(change: &Change) -> Change {
 }
 
 fn said(catalog: &Catalog, change: &Change) -> Vec<String> {
-    let all = effect::of(catalog, change, Limits::default());
+    let all = impact::of(catalog, change, Limits::default());
     all.into_iter()
         .map(|finding| format!("{}: {}", finding.rule.id, finding.message))
         .collect()
@@ -407,7 +407,7 @@ fn what_is_bounded_says_so() {
             && said_of[0].contains("machines with at least 500 serial numbers would boot nothing"),
         "{said_of:?}"
     );
-    let none = effect::of(
+    let none = impact::of(
         &all,
         &gone(&linux),
         Limits {
@@ -415,5 +415,5 @@ fn what_is_bounded_says_so() {
             ..Limits::default()
         },
     );
-    assert_eq!(none[0].rule.id, "not-all-tried");
+    assert_eq!(none[0].rule.id, "incomplete-check");
 }
