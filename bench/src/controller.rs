@@ -8,7 +8,6 @@ use e2e::certificates::{Authority, Directory, Leaf};
 use feed::{Publisher, PublisherLimits, PublisherMetrics};
 use prometheus_client::registry::Registry;
 use tls::Live;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +44,6 @@ impl Controller {
         listener: std::net::TcpListener,
     ) -> anyhow::Result<Self> {
         let _entered = runtime.enter();
-        let listener = TcpListener::from_std(listener)?;
         let live = Live::mutual(
             "feed",
             certificates.controller.path(),
@@ -55,7 +53,7 @@ impl Controller {
         let stop = CancellationToken::new();
         let metrics = PublisherMetrics::register(&mut Registry::default());
         let serving = runtime.spawn(feed::serve(
-            listener,
+            listener.try_into()?,
             publisher.clone(),
             live,
             metrics,

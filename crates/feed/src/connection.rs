@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use net::{Handler, Listener, WhenFull};
 use prometheus_client::metrics::counter::Counter;
 use rustls::pki_types::CertificateDer;
 use tls::{Live, Mutual};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
-use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_rustls::TlsStream;
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
-use tracing::{info, warn};
+use tracing::{error, info};
 
 /// How long a follower may take for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -28,6 +29,12 @@ const RECHECK: Duration = Duration::from_mins(1);
 
 /// Connections whose handshake is done, as tonic wants them.
 pub(crate) struct Accepted(mpsc::Receiver<io::Result<Connection>>);
+
+/// Has the connections of followers shake hands, and passes them on.
+struct Handshakes {
+    tls: Arc<Live<Mutual>>,
+    sender: mpsc::Sender<io::Result<Connection>>,
+}
 
 /// A connection that ends when its peer would no longer be let in.
 pub(crate) struct Connection {
@@ -51,14 +58,29 @@ pub(crate) struct PeerInfo(SocketAddr);
 // === impl Accepted ===
 
 impl Accepted {
+    /// Accepts connections on `listener` until `stop`, for at most `followers` followers.
     pub(crate) fn new(
-        listener: TcpListener,
+        listener: Listener,
         tls: Arc<Live<Mutual>>,
-        limit: usize,
+        followers: usize,
         stop: CancellationToken,
     ) -> Self {
         let (sender, connections) = mpsc::channel(16);
-        tokio::spawn(accept(listener, tls, limit, sender, stop));
+        let limits = net::Limits {
+            // Twice as many as may follow, so that one too many can be told why it may not.
+            connections: followers * 2,
+            per_peer: None,
+            when_full: WhenFull::Refuse,
+            // tonic drains the connections that it got.
+            drain: HANDSHAKE,
+        };
+        let handler = Handshakes { tls, sender };
+        tokio::spawn(async move {
+            let connections = net::Connections::new("feed", limits);
+            if let Err(error) = net::serve(listener, connections, handler, stop).await {
+                error!(%error, "can't accept followers");
+            }
+        });
         Self(connections)
     }
 }
@@ -71,72 +93,47 @@ impl Stream for Accepted {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    tls: Arc<Live<Mutual>>,
-    limit: usize,
-    connections: mpsc::Sender<io::Result<Connection>>,
-    stop: CancellationToken,
-) {
-    // Twice as many as may follow, so that one too many learns why it may not.
-    let places = Arc::new(Semaphore::new(limit * 2));
-    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(%error, "can't accept a follower's connection for the moment");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tls.metrics().handshake_failed(tls.name(), "too_many");
-            continue;
-        };
-        let (tls, connections) = (tls.clone(), connections.clone());
-        tokio::spawn(async move {
-            match shake_hands(stream, address, &tls).await {
-                Ok(connection) => {
-                    let closed = connection.closed();
-                    if connections.send(Ok(connection)).await.is_ok() {
-                        closed.await;
-                    }
-                }
-                Err(error) => {
-                    let reason = tls::handshake_reason(&error);
-                    tls.metrics().handshake_failed(tls.name(), reason);
-                    info!(peer = %address, %error, reason, "a follower's handshake failed");
-                }
-            }
-            drop(place);
-        });
+// === impl Handshakes ===
+
+impl Handler for Handshakes {
+    type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    fn serve(&self, stream: TcpStream, accepted: net::Connection) -> Self::Served {
+        let (tls, sender) = (self.tls.clone(), self.sender.clone());
+        Box::pin(pass_on(stream, accepted, tls, sender))
+    }
+
+    fn refused(&self, _: SocketAddr) {
+        self.tls
+            .metrics()
+            .handshake_failed(self.tls.name(), "too_many");
     }
 }
 
-async fn shake_hands(
+/// Passes a connection on to tonic after its handshake, and waits until it ends.
+async fn pass_on(
     stream: TcpStream,
-    address: SocketAddr,
-    tls: &Arc<Live<Mutual>>,
-) -> io::Result<Connection> {
-    let Some(current) = tls.current() else {
-        return Err(io::Error::other("there is no usable certificate here"));
+    accepted: net::Connection,
+    tls: Arc<Live<Mutual>>,
+    connections: mpsc::Sender<io::Result<Connection>>,
+) {
+    let peer = accepted.peer();
+    let stream = Counted::new(stream, Counter::default());
+    let stream = match accepted.handshake(stream, &*tls, HANDSHAKE).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            let reason = tls::handshake_reason(&error);
+            info!(%peer, %error, reason, "a follower's handshake failed");
+            return;
+        }
     };
-    stream.set_nodelay(true)?;
-    let stream = Counted {
-        stream,
-        received: Counter::default(),
-    };
-    let handshake = timeout(
-        HANDSHAKE,
-        TlsAcceptor::from(current.server()).accept(stream),
-    );
-    let stream = handshake.await.map_err(|_| io::ErrorKind::TimedOut)??;
-    Ok(Connection::new(
-        stream.into(),
-        address,
-        tls.clone(),
-        Mutual::check_client,
-    ))
+    let connection = Connection::new(stream.into(), peer, tls, Mutual::check_client);
+    let closed = connection.closed();
+    // A connection that is closed to make room for another ends at tonic, too.
+    let _end = connection.end.clone().drop_guard();
+    if connections.send(Ok(connection)).await.is_ok() {
+        closed.await;
+    }
 }
 
 // === impl Connection ===

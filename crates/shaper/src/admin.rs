@@ -2,34 +2,42 @@
 
 pub mod listing;
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use api::{BaseUrl, Boot, Trouble};
+use api::{BaseUrl, Boot};
 use boot::Subject;
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use net::{Connection, Connections, Limits, Listener, PlainText, Stage, WhenFull};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::role;
 
-/// Most operators at once. Prometheus is one.
-const MAX_CONNECTIONS: usize = 128;
+/// One more connection closes the oldest idle one: probes decide whether the process lives, and
+/// must get in although somebody holds all places.
+const LIMITS: Limits = Limits {
+    connections: 128,
+    per_peer: None,
+    when_full: WhenFull::CloseOldestIdle,
+    drain: Duration::ZERO,
+};
+
+/// How long a connection may stay without a whole head of a request.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 const NOTHING_SERVED: &str = "this role has no Assignments to explain\n";
 
@@ -86,10 +94,6 @@ struct Explained {
 
 type Reply = Response<Full<Bytes>>;
 
-/// The connections, the oldest first, each with whether it waits for a reply.
-#[derive(Default)]
-struct Places(VecDeque<(AbortHandle, Arc<AtomicBool>)>);
-
 /// Sentences that whoever loads something keeps current.
 impl Part for Mutex<Vec<String>> {
     fn remarks(&self) -> Vec<String> {
@@ -98,48 +102,12 @@ impl Part for Mutex<Vec<String>> {
 }
 
 impl Admin {
-    /// Answers until `stop`.
-    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+    /// Answers until `stop`, then closes all connections.
+    pub async fn run(self, listener: Listener, stop: CancellationToken) -> io::Result<()> {
+        let connections = Connections::new("admin", LIMITS);
         let admin = Arc::new(self);
-        let mut connections = JoinSet::new();
-        let (mut places, mut trouble) = (Places::default(), Trouble::default());
-        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
-            while connections.try_join_next().is_some() {}
-            match accepted {
-                Ok((stream, peer)) if places.make_room() => {
-                    trouble.is_over();
-                    let admin = admin.clone();
-                    let is_local = peer.ip().to_canonical().is_loopback();
-                    let is_asking = Arc::new(AtomicBool::new(false));
-                    let asks = is_asking.clone();
-                    let handle = connections.spawn(async move {
-                        let service = service_fn(|request| {
-                            let (admin, asks) = (admin.clone(), asks.clone());
-                            async move {
-                                asks.store(true, Ordering::Relaxed);
-                                let reply = answered(admin, request, is_local).await;
-                                asks.store(false, Ordering::Relaxed);
-                                reply
-                            }
-                        });
-                        let served = http1::Builder::new()
-                            .timer(TokioTimer::new())
-                            .header_read_timeout(Duration::from_mins(1))
-                            .serve_connection(TokioIo::new(stream), service)
-                            .await;
-                        if let Err(error) = served {
-                            debug!(%error, "admin connection ended");
-                        }
-                    });
-                    places.0.push_back((handle, is_asking));
-                }
-                Ok(_) => debug!("too many admin connections"),
-                Err(error) => {
-                    trouble.tell(&error);
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
+        let serve = move |stream, connection| serve_connection(admin.clone(), stream, connection);
+        net::serve(listener, connections, serve, stop).await
     }
 
     fn answer<B>(&self, request: &Request<B>, is_local: bool) -> Reply {
@@ -153,11 +121,9 @@ impl Admin {
             ),
         };
         if !is_allowed {
-            let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed}\n"));
-            reply
-                .headers_mut()
-                .insert(header::ALLOW, header::HeaderValue::from_static(allowed));
-            return reply;
+            return PlainText::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed}"))
+                .allow(allowed)
+                .into_response();
         }
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
@@ -217,7 +183,7 @@ impl Admin {
         self.parts.iter().for_each(|part| part.refresh());
         let mut body = String::new();
         match encode(&mut body, &self.registry) {
-            Ok(()) => reply(
+            Ok(()) => net::response(
                 StatusCode::OK,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 body,
@@ -261,7 +227,7 @@ impl Admin {
             explanation,
             troubles,
         }) {
-            Ok(json) => reply(StatusCode::OK, "application/json", json + "\n"),
+            Ok(json) => net::response(StatusCode::OK, "application/json", json + "\n"),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
@@ -319,7 +285,7 @@ impl Admin {
         };
         let partition = boot::query::pairs(query)
             .find_map(|(key, value)| (key == "partition").then(|| value.into_owned()));
-        reply(
+        net::response(
             StatusCode::OK,
             "application/json",
             listing::of(&catalog, partition.as_deref()).to_string() + "\n",
@@ -327,25 +293,24 @@ impl Admin {
     }
 }
 
-// === impl Places ===
-
-impl Places {
-    /// Whether there is a place for one more, perhaps because the oldest connection that asks for nothing was closed: whoever holds many
-    /// must not keep out the probe that decides whether this process lives.
-    fn make_room(&mut self) -> bool {
-        self.0.retain(|(connection, _)| !connection.is_finished());
-        if self.0.len() < MAX_CONNECTIONS {
-            return true;
+async fn serve_connection(admin: Arc<Admin>, stream: TcpStream, connection: Connection) {
+    let is_local = connection.peer().ip().is_loopback();
+    let service = service_fn(|request| {
+        connection.reached(Stage::HeadRead);
+        let (admin, busy) = (admin.clone(), connection.busy());
+        async move {
+            let reply = answered(admin, request, is_local).await;
+            drop(busy);
+            reply
         }
-        let idle = self
-            .0
-            .iter()
-            .position(|(_, is_asking)| !is_asking.load(Ordering::Relaxed));
-        let evicted = idle.and_then(|idle| self.0.remove(idle));
-        if let Some((connection, _)) = &evicted {
-            connection.abort();
-        }
-        evicted.is_some()
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        debug!(%error, "admin connection ended");
     }
 }
 
@@ -375,24 +340,12 @@ fn forbidden() -> Reply {
 }
 
 /// Listens where `--admin-listen` says.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| role::in_use("--admin-listen", address))
+pub fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
+    Listener::bind(address).with_context(|| role::in_use("--admin-listen", address))
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Reply {
-    reply(status, "text/plain; charset=utf-8", body)
-}
-
-fn reply(status: StatusCode, content_type: &'static str, body: impl Into<String>) -> Reply {
-    let mut reply = Response::new(Full::from(Bytes::from(body.into())));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static(content_type),
-    );
-    reply
+    net::response(status, net::TEXT, body.into())
 }
 
 /// A file that can't be used is said as long as it can't.

@@ -10,15 +10,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use boot::{Catalog, SharedCatalog};
 use feed::{Replica, ReplicaMetrics, Source};
-use prometheus_client::registry::Registry;
 use tls::{Live, PeerName};
 use tracing::{info, warn};
 
-use crate::admin::{self, Admin, Part};
+use crate::admin::{self, Part};
 use crate::guard::GuardArgs;
 use crate::machines::HttpArgs;
-use crate::role;
-use crate::stop::{self, Stop};
+use crate::role::{self, Role};
 
 use state::StateDir;
 
@@ -87,14 +85,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         );
     }
     let state = args.state_dir.as_deref().map(StateDir::open).transpose()?;
-    let Stop { told, stop } = stop::on_signal_after(Duration::from_secs(args.lameduck))
-        .context("can't listen for signals")?;
+    let mut role = Role::start(Duration::from_secs(args.lameduck))?;
+    let stop = role.stop().clone();
 
-    let mut registry = Registry::with_prefix("shaper");
-    let tls_metrics = tls::Metrics::register(&mut registry);
+    let tls_metrics = tls::Metrics::register(&mut role.registry);
     let shared = Arc::new(SharedCatalog::new(Catalog::new()));
     let boot = args.http.boot(shared.clone())?;
-    let metrics = ReplicaMetrics::register(&mut registry);
+    let metrics = ReplicaMetrics::register(&mut role.registry);
     let copies = state.as_ref().map(|state| state.path().to_owned());
     let replica = Arc::new(
         Replica::new(args.feeds, args.guard.limits(), copies, shared, metrics).context("--feed")?,
@@ -107,55 +104,40 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         tls_metrics.clone(),
     );
 
-    let listeners = args.http.bind(&boot, &tls_metrics, &mut registry)?;
-    let admin = admin::bind(args.admin_listen).await?;
+    let listeners = args.http.bind(&boot, &tls_metrics, &mut role.registry)?;
+    let admin = admin::bind(args.admin_listen)?;
     let https_listen = listeners.https_listen.map(tracing::field::display);
-    info!(http_listen = %listeners.http_listen, https_listen, admin_listen = %admin.local_addr()?, "listening");
+    info!(http_listen = %listeners.http_listen, https_listen, admin_listen = %admin.local_addr(), "listening");
 
-    let https = listeners.tls().map(|live| live as Arc<dyn Part>);
-    let parts: Vec<Arc<dyn Part>> = [replica.clone() as Arc<dyn Part>, tls.clone()]
-        .into_iter()
-        .chain(https)
-        .collect();
-    let admin_task = tokio::spawn(
-        Admin {
-            registry,
-            boot: Some(boot.clone()),
-            parts,
-            told,
-        }
-        .run(admin, stop.clone()),
-    );
-    tokio::spawn(tls.clone().follow(stop.clone()));
-    if state.is_some() {
-        let replica = replica.clone();
-        tokio::task::spawn_blocking(move || replica.restore())
-            .await
-            .context("reading the copy of the catalog failed")?;
-    } else {
-        warn!(
-            "without --state-dir, no copy of the catalog is kept: a start while no controller is reachable would serve nothing"
-        );
+    role.add_part(replica.clone());
+    role.follow(&tls);
+    if let Some(https) = listeners.tls() {
+        role.follow(&https);
     }
-    let synced = async {
-        if stop.run_until_cancelled(replica.loaded()).await.is_some() {
-            boot.set_synced();
-            info!("ready: the catalog is whole");
-        }
-    };
-    let following = async {
-        replica.run(tls, names, stop.clone()).await;
-        stop.cancel();
-    };
+    let has_copies = state.is_some();
     let serving = async {
-        let served = listeners.run(stop.clone()).await;
-        // Nobody is served any more.
-        stop.cancel();
+        if has_copies {
+            let replica = replica.clone();
+            tokio::task::spawn_blocking(move || replica.restore())
+                .await
+                .context("reading the copy of the catalog failed")?;
+        } else {
+            warn!(
+                "without --state-dir, no copy of the catalog is kept: a start while no controller is reachable would serve nothing"
+            );
+        }
+        let syncing = async {
+            if stop.run_until_cancelled(replica.loaded()).await.is_some() {
+                boot.set_synced();
+                info!("ready: the catalog is whole");
+            }
+        };
+        let following = role::until(&stop, replica.run(tls, names, stop.clone()));
+        let serving = role::until(&stop, listeners.run(stop.clone()));
+        let (served, (), ()) = tokio::join!(serving, following, syncing);
         served
     };
-    let (served, (), ()) = tokio::join!(serving, following, synced);
-    served?;
-    admin_task.await.context("the admin port failed")
+    role.run(admin, Some(boot.clone()), serving).await
 }
 
 impl Part for Replica {

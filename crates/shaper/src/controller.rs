@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use controller::lease::Timing;
@@ -10,16 +11,14 @@ use controller::{Controller, Handle, Metrics, Options, Patience};
 use feed::{Publisher, PublisherLimits, PublisherMetrics};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use prometheus_client::registry::Registry;
+use net::Listener;
 use rand::Rng;
 use tls::{Live, PeerName};
-use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::admin::{self, Admin, Part};
+use crate::admin::{self, Part};
 use crate::guard::GuardArgs;
-use crate::role;
-use crate::stop;
+use crate::role::{self, Role};
 
 /// Follow Profiles and Assignments in Kubernetes and serve them to API servers
 ///
@@ -90,7 +89,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
-    let stop = stop::on_signal().context("can't listen for signals")?;
+    let mut role = Role::start(Duration::ZERO)?;
+    let stop = role.stop().clone();
     // One provider of cryptography in the process, for all who ask for the default.
     let _ = tls::provider().as_ref().clone().install_default();
     let config = kubernetes(args.kubeconfig.as_deref()).await?;
@@ -100,20 +100,18 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).context("can't use these credentials of Kubernetes")?;
 
-    let mut registry = Registry::with_prefix("shaper");
-    let metrics = Metrics::register(&mut registry);
-    let feed_metrics = PublisherMetrics::register(&mut registry);
+    let metrics = Metrics::register(&mut role.registry);
+    let feed_metrics = PublisherMetrics::register(&mut role.registry);
     let tls = Live::mutual(
         "feed",
         &args.feed_tls_dir,
         args.feed_allowed_peers,
-        tls::Metrics::register(&mut registry),
+        tls::Metrics::register(&mut role.registry),
     );
-    let feed = TcpListener::bind(args.feed_listen)
-        .await
+    let feed = Listener::bind(args.feed_listen)
         .with_context(|| role::in_use("--feed-listen", args.feed_listen))?;
-    let admin = admin::bind(args.admin_listen).await?;
-    info!(feed_listen = %feed.local_addr()?, admin_listen = %admin.local_addr()?, server, lease_namespace, "listening");
+    let admin = admin::bind(args.admin_listen)?;
+    info!(feed_listen = %feed.local_addr(), admin_listen = %admin.local_addr(), server, lease_namespace, "listening");
 
     let publisher = Arc::new(Publisher::new());
     let options = Options {
@@ -127,38 +125,17 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         patience: Patience::default(),
     };
     let controller = Controller::new(client, publisher.clone(), options, metrics);
-    let parts: Vec<Arc<dyn Part>> = vec![Arc::new(controller.handle()), tls.clone()];
-    let admin_task = tokio::spawn(
-        Admin {
-            registry,
-            boot: None,
-            parts,
-            told: stop.clone(),
-        }
-        .run(admin, stop.clone()),
-    );
-    let feeding = feed::serve(
-        feed,
-        publisher,
-        tls.clone(),
-        feed_metrics,
-        PublisherLimits::default(),
-        stop.clone(),
-    );
-    tokio::spawn(tls.clone().follow(stop.clone()));
-    let (fed, ()) = tokio::join!(
-        async {
-            let fed = feeding.await;
-            stop.cancel();
-            fed
-        },
-        async {
-            controller.run(stop.clone()).await;
-            stop.cancel();
-        }
-    );
-    admin_task.await.context("the admin port failed")?;
-    fed.context("the feed failed")
+    role.add_part(Arc::new(controller.handle()));
+    role.follow(&tls);
+    let serving = async {
+        let limits = PublisherLimits::default();
+        let feeding = feed::serve(feed, publisher, tls, feed_metrics, limits, stop.clone());
+        let feeding = role::until(&stop, feeding);
+        let controlling = role::until(&stop, controller.run(stop.clone()));
+        let (fed, ()) = tokio::join!(feeding, controlling);
+        fed.context("the feed failed")
+    };
+    role.run(admin, None, serving).await
 }
 
 async fn kubernetes(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Config> {

@@ -184,10 +184,7 @@ impl Listeners {
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let https = async {
             match self.https {
-                Some((server, live)) => {
-                    tokio::spawn(live.follow(stop.clone()));
-                    server.run(stop.clone()).await
-                }
+                Some((server, _)) => server.run(stop.clone()).await,
                 None => Ok(()),
             }
         };

@@ -1,33 +1,122 @@
-//! What all roles do alike: they start, and say which address they can't have.
+//! The runtime of a role: signals, metrics registry, admin port, and how it starts and stops.
+//!
+//! Every role starts in the same order. It checks its flags, [starts](Role::start) its runtime,
+//! registers metrics, binds its sockets, adds its [parts](Part), and hands what serves to
+//! [`Role::run`]. The first of its tasks that ends stops the others.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use ::api::Boot;
 use anyhow::Context;
+use net::Listener;
+use prometheus_client::registry::Registry;
+use tls::Live;
+use tokio_util::sync::CancellationToken;
 
-/// Runs a role to its end, on as many threads as there are cores.
-pub(crate) fn run(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("can't start the runtime")?;
-    runtime.block_on(role)
+use crate::admin::{Admin, Part};
+use crate::stop::{self, Stop};
+
+/// A role between its start and its end.
+pub(crate) struct Role {
+    pub(crate) registry: Registry,
+    signals: Stop,
+    parts: Vec<Arc<dyn Part>>,
 }
 
-/// The same for a role that does its work on a thread of its own.
+/// Runs a role to its end on a runtime with a worker for each core.
+pub(crate) fn run(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    run_on(&mut tokio::runtime::Builder::new_multi_thread(), role)
+}
+
+/// Runs a role to its end on a runtime with one worker, for a role that does its work on threads
+/// of its own.
 pub(crate) fn run_on_one_thread(
     role: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    run_on(builder.worker_threads(1), role)
+}
+
+fn run_on(
+    builder: &mut tokio::runtime::Builder,
+    role: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let runtime = builder
         .enable_all()
         .build()
         .context("can't start the runtime")?;
     runtime.block_on(role)
 }
 
-/// What is said where an address can't be listened on.
+/// The error for an address that can't be listened on.
 pub(crate) fn in_use(flag: &str, address: SocketAddr) -> String {
     format!(
         "can't listen on {flag} {address}; is another server there? Choose another address or port"
     )
+}
+
+// === impl Role ===
+
+impl Role {
+    /// Listens for signals and creates an empty registry.
+    ///
+    /// After a SIGTERM, the role reports not ready and serves for `lameduck` before it stops.
+    pub(crate) fn start(lameduck: Duration) -> anyhow::Result<Self> {
+        Ok(Self {
+            registry: Registry::with_prefix("shaper"),
+            signals: stop::on_signal_after(lameduck).context("can't listen for signals")?,
+            parts: Vec::new(),
+        })
+    }
+
+    /// Cancelled when the role is to stop: what has begun is finished, and nothing new is accepted.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.signals.stop
+    }
+
+    /// Adds a part to what the admin port reports. They are reported in the order of their adding.
+    pub(crate) fn add_part(&mut self, part: Arc<dyn Part>) {
+        self.parts.push(part);
+    }
+
+    /// Re-reads certificate files when they change until the role stops, and reports their
+    /// problems at the admin port.
+    pub(crate) fn follow<T: Send + Sync + 'static>(&mut self, live: &Arc<Live<T>>) {
+        self.parts.push(live.clone());
+        tokio::spawn(live.clone().follow(self.stop().clone()));
+    }
+
+    /// Serves the admin port while `serving` runs, and stops the role when that ends.
+    ///
+    /// `boot` is what the admin port explains.
+    pub(crate) async fn run(
+        self,
+        admin: Listener,
+        boot: Option<Arc<Boot>>,
+        serving: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        let Stop { told, stop } = self.signals;
+        let port = Admin {
+            registry: self.registry,
+            boot,
+            parts: self.parts,
+            told,
+        };
+        let admin = tokio::spawn(port.run(admin, stop.clone()));
+        until(&stop, serving).await?;
+        admin
+            .await
+            .map_err(anyhow::Error::from)
+            .and_then(|ended| Ok(ended?))
+            .context("the admin port failed")
+    }
+}
+
+/// Awaits `task`, then stops the role: a role without one of its tasks is to be started again.
+pub(crate) async fn until<T>(stop: &CancellationToken, task: impl Future<Output = T>) -> T {
+    let ended = task.await;
+    stop.cancel();
+    ended
 }

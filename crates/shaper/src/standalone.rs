@@ -13,17 +13,15 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use api::Boot;
 use boot::{Catalog, SharedCatalog};
-use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::admin::{self, Admin, Part, Remarks};
+use crate::admin::{self, Remarks};
 use crate::guard::GuardArgs;
 use crate::ids::ConfigIds;
 use crate::machines::HttpArgs;
 use crate::manifests::{Folder, Follow};
-use crate::role;
-use crate::stop::{self, Stop};
+use crate::role::{self, Role};
 use crate::tftp::{HttpServer, Tftp, TftpArgs};
 
 use confirmations::Confirmations;
@@ -79,21 +77,20 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     }
     let state_dir = args.state_dir.clone().unwrap_or_else(default_state_dir);
     let ids = ConfigIds::open(&state_dir)?;
-    let Stop { told, stop } = stop::on_signal_after(Duration::from_secs(args.lameduck))
-        .context("can't listen for signals")?;
+    let mut role = Role::start(Duration::from_secs(args.lameduck))?;
+    let stop = role.stop().clone();
 
-    let mut registry = Registry::with_prefix("shaper");
-    let tls_metrics = tls::Metrics::register(&mut registry);
-    let gauges = Gauges::register(&mut registry);
-    let unsaved = Unsaved::register(&mut registry);
+    let tls_metrics = tls::Metrics::register(&mut role.registry);
+    let gauges = Gauges::register(&mut role.registry);
+    let unsaved = Unsaved::register(&mut role.registry);
     let shared = Arc::new(SharedCatalog::new(Catalog::new()));
     let boot = args.http.boot(shared.clone())?;
     let remarks = Remarks::default();
     let tftp_remarks = Remarks::default();
 
-    let listeners = args.http.bind(&boot, &tls_metrics, &mut registry)?;
-    let admin = admin::bind(args.admin_listen).await?;
-    let (http_listen, admin_listen) = (listeners.http_listen, admin.local_addr()?);
+    let listeners = args.http.bind(&boot, &tls_metrics, &mut role.registry)?;
+    let admin = admin::bind(args.admin_listen)?;
+    let (http_listen, admin_listen) = (listeners.http_listen, admin.local_addr());
     let http = HttpServer {
         public_url: args.http.public_url.clone(),
         listen: http_listen,
@@ -101,7 +98,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let tftp = args
         .tftp
         .is_wanted()
-        .then(|| args.tftp.bind(http, &mut registry, tftp_remarks.clone()))
+        .then(|| {
+            args.tftp
+                .bind(http, &mut role.registry, tftp_remarks.clone())
+        })
         .transpose()?;
     let tftp_listen = tftp.as_ref().map(Tftp::listen);
     let https_listen = listeners.https_listen.map(tracing::field::display);
@@ -109,25 +109,14 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 
     let follow = Follow::new(&args.dir);
     let asked = Arc::new(Confirmations::new(follow.waker()));
-    let parts: Vec<Arc<dyn Part>> = [
-        Arc::new(gauges.clone()) as Arc<dyn Part>,
-        remarks.clone(),
-        tftp_remarks,
-        asked.clone(),
-        Arc::new(unsaved.clone()),
-    ]
-    .into_iter()
-    .chain(listeners.tls().map(|live| live as Arc<dyn Part>))
-    .collect();
-    let admin_task = tokio::spawn(
-        Admin {
-            registry,
-            boot: Some(boot.clone()),
-            parts,
-            told,
-        }
-        .run(admin, stop.clone()),
-    );
+    role.add_part(Arc::new(gauges.clone()));
+    role.add_part(remarks.clone());
+    role.add_part(tftp_remarks);
+    role.add_part(asked.clone());
+    role.add_part(Arc::new(unsaved.clone()));
+    if let Some(https) = listeners.tls() {
+        role.follow(&https);
+    }
     let memory = Memory::new(&state_dir, &args.dir, unsaved);
     let loader = Loader::new(
         Folder::new(&args.dir, args.guard.limits()),
@@ -145,20 +134,21 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         tftp_listen,
         public_url: args.http.public_url,
     };
-    let loading = spawn_loader(loader, follow, boot, welcome, &stop)?;
-    let serving = tftp.map(|tftp| tftp.spawn(&stop)).transpose()?;
-    let served = listeners.run(stop.clone()).await;
-    stop.cancel();
-    served?;
-    if let Some(serving) = serving {
-        serving.ended().await?;
-    }
-    admin_task.await.context("the admin port failed")?;
-    // The thread sleeps until something changes in the folder; it holds nothing that needs an orderly end.
-    if loading.is_finished() {
-        bail!("following the folder failed; the log says why");
-    }
-    Ok(())
+    let serving = async {
+        let loading = spawn_loader(loader, follow, boot.clone(), welcome, &stop)?;
+        let tftp = tftp.map(|tftp| tftp.spawn(&stop)).transpose()?;
+        role::until(&stop, listeners.run(stop.clone())).await?;
+        if let Some(tftp) = tftp {
+            tftp.ended().await?;
+        }
+        // The thread sleeps until something changes in the folder; it holds nothing that needs an
+        // orderly end.
+        if loading.is_finished() {
+            bail!("following the folder failed; the log says why");
+        }
+        Ok(())
+    };
+    role.run(admin, Some(boot.clone()), serving).await
 }
 
 /// Reads the folder now and whenever it changes, on a thread of its own: reading files and compiling templates may take long.

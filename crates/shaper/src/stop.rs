@@ -16,12 +16,11 @@ pub struct Stop {
     pub stop: CancellationToken,
 }
 
-/// A token that is cancelled by the first SIGTERM or SIGINT. The second ends the process at once.
-pub fn on_signal() -> std::io::Result<CancellationToken> {
-    Ok(on_signal_after(Duration::ZERO)?.stop)
-}
-
-/// As [`on_signal`], with so much time between the two steps after a SIGTERM. Somebody at a terminal (SIGINT) does not wait.
+/// Cancels the tokens at the first SIGTERM or SIGINT. Another signal skips the lame-duck period,
+/// and one after that ends the process at once.
+///
+/// The lame-duck period is the time between the two steps after a SIGTERM. After a SIGINT, which
+/// somebody at a terminal sends, there is none.
 pub fn on_signal_after(lameduck: Duration) -> std::io::Result<Stop> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use api::{BaseUrl, bootstrap};
@@ -16,8 +17,8 @@ use tftp::{Config, Library, Limits, Metrics, Server};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::admin::{self, Admin, Remarks};
-use crate::{role, stop};
+use crate::admin::{self, Remarks};
+use crate::role::{self, Role};
 
 use files::Files;
 
@@ -126,29 +127,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
-    let stop = stop::on_signal().context("can't listen for signals")?;
-    let mut registry = Registry::with_prefix("shaper");
+    let mut role = Role::start(Duration::ZERO)?;
+    let stop = role.stop().clone();
     let remarks = Remarks::default();
     let http = HttpServer {
         public_url: args.public_url,
         listen: (Ipv4Addr::UNSPECIFIED, args.http_port).into(),
     };
-    let tftp = args.tftp.bind(http, &mut registry, remarks.clone())?;
-    let admin = admin::bind(args.admin_listen).await?;
-    info!(tftp_listen = %tftp.listen, admin_listen = %admin.local_addr()?, "listening");
+    let tftp = args.tftp.bind(http, &mut role.registry, remarks.clone())?;
+    let admin = admin::bind(args.admin_listen)?;
+    info!(tftp_listen = %tftp.listen, admin_listen = %admin.local_addr(), "listening");
+    role.add_part(remarks);
     let serving = tftp.spawn(&stop)?;
-    let admin_task = tokio::spawn(
-        Admin {
-            registry,
-            boot: None,
-            parts: vec![remarks],
-            told: stop.clone(),
-        }
-        .run(admin, stop.clone()),
-    );
-    stop.cancelled().await;
-    admin_task.await.context("the admin port failed")?;
-    serving.ended().await
+    role.run(admin, None, serving.ended()).await
 }
 
 // === impl TftpArgs ===

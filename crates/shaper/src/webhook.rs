@@ -8,15 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use boot::{Catalog, SharedCatalog};
 use feed::{Replica, ReplicaMetrics, Source};
-use prometheus_client::registry::Registry;
 use tls::{Live, PeerName, Public};
 use tracing::info;
 use webhook::{Limits, Metrics, Reviews, Server};
 
-use crate::admin::{self, Admin, Part};
+use crate::admin::{self, Part};
 use crate::guard::GuardArgs;
-use crate::role;
-use crate::stop::{self, Stop};
+use crate::role::{self, Role};
 
 /// So long after the start it takes part without a catalog: one object tells something too.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -118,13 +116,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         }
     }
     let partition = own_partition(&args.feeds, args.partition.as_deref())?;
-    let Stop { told, stop } = stop::on_signal_after(Duration::from_secs(args.lameduck))
-        .context("can't listen for signals")?;
+    let mut role = Role::start(Duration::from_secs(args.lameduck))?;
+    let stop = role.stop().clone();
 
-    let mut registry = Registry::with_prefix("shaper");
-    let tls_metrics = tls::Metrics::register(&mut registry);
+    let tls_metrics = tls::Metrics::register(&mut role.registry);
     let shared = Arc::new(SharedCatalog::new(Catalog::with_selectors()));
-    let metrics = ReplicaMetrics::register(&mut registry);
+    let metrics = ReplicaMetrics::register(&mut role.registry);
     let replica = Arc::new(
         Replica::new(
             args.feeds,
@@ -144,7 +141,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     );
     let tls = Live::service("webhook", &args.webhook_tls_dir, tls_metrics);
 
-    let metrics = Metrics::register(&mut registry);
+    let metrics = Metrics::register(&mut role.registry);
     let followed = replica.clone();
     let reviews = Arc::new(
         Reviews::new(shared, &partition, metrics.clone()).with_age(move || followed.age()),
@@ -155,41 +152,32 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         reviews.clone(),
         metrics,
         Limits::default(),
-    )
-    .await;
+    );
     let server = server.with_context(|| role::in_use("--webhook-listen", args.webhook_listen))?;
-    let admin = admin::bind(args.admin_listen).await?;
-    info!(webhook_listen = %server.local_addr()?, admin_listen = %admin.local_addr()?, partition, "listening");
+    let admin = admin::bind(args.admin_listen)?;
+    info!(webhook_listen = %server.local_addr(), admin_listen = %admin.local_addr(), partition, "listening");
 
     let reviewing = Arc::new(Reviewing {
         reviews: reviews.clone(),
         tls: tls.clone(),
         started: Instant::now(),
     });
-    let parts: Vec<Arc<dyn Part>> = vec![reviewing, replica.clone(), feed_tls.clone(), tls.clone()];
-    let admin_task = tokio::spawn(
-        Admin {
-            registry,
-            boot: None,
-            parts,
-            told,
-        }
-        .run(admin, stop.clone()),
-    );
-    tokio::spawn(feed_tls.clone().follow(stop.clone()));
-    tokio::spawn(tls.follow(stop.clone()));
-    let synced = async {
-        if stop.run_until_cancelled(replica.loaded()).await.is_some() {
-            reviews.set_synced();
-            info!("objects are checked beside all others now: the catalog is whole");
-        }
+    role.add_part(reviewing);
+    role.add_part(replica.clone());
+    role.follow(&feed_tls);
+    role.follow(&tls);
+    let serving = async {
+        let syncing = async {
+            if stop.run_until_cancelled(replica.loaded()).await.is_some() {
+                reviews.set_synced();
+                info!("objects are checked beside all others now: the catalog is whole");
+            }
+        };
+        let following = role::until(&stop, replica.run(feed_tls, names, stop.clone()));
+        let (served, (), ()) = tokio::join!(server.run(stop.clone()), following, syncing);
+        served.context("can't serve reviews")
     };
-    let following = async {
-        replica.run(feed_tls, names, stop.clone()).await;
-        stop.cancel();
-    };
-    let ((), (), ()) = tokio::join!(server.run(stop.clone()), following, synced);
-    admin_task.await.context("the admin port failed")
+    role.run(admin, None, serving).await
 }
 
 /// The cluster of the API server.

@@ -14,11 +14,12 @@ use std::time::Duration;
 use authority::{Authority, Secret};
 use boot::{Assignment, Change, ObjectKey, Profile, SubjectSelectors};
 use feed::{Publisher, PublisherLimits, PublisherMetrics};
+use net::Listener;
 use prometheus_client::registry::Registry;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tls::{Live, Metrics};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
@@ -58,11 +59,8 @@ async fn controller(authority: &Authority, changes: Vec<Change>) -> Controller {
     let publisher = Arc::new(Publisher::new());
     publisher.apply(changes);
     publisher.set_ready();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "https://localhost:{}",
-        listener.local_addr().unwrap().port()
-    );
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().port());
     let stop = CancellationToken::new();
     let metrics = PublisherMetrics::register(&mut Registry::default());
     tokio::spawn(feed::serve(

@@ -46,8 +46,21 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     (
+        "net",
+        &["tls"],
+        &[
+            "kube",
+            "kube-core",
+            "kube-client",
+            "k8s-openapi",
+            "tonic",
+            "ring",
+            "openssl",
+        ],
+    ),
+    (
         "feed",
-        &["boot", "tls"],
+        &["boot", "net", "tls"],
         &[
             "kube",
             "kube-core",
@@ -72,7 +85,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     // It holds no client of Kubernetes: kube's macros and types are as near as it comes to one.
     (
         "webhook",
-        &["admission", "boot", "crd", "review", "tls"],
+        &["admission", "boot", "crd", "net", "review", "tls"],
         &["kube-client", "kube-runtime", "reqwest", "ring", "openssl"],
     ),
     (
@@ -82,7 +95,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "controller",
-        &["boot", "crd", "feed", "tls"],
+        &["boot", "crd", "feed", "net", "tls"],
         &["api", "ring", "openssl"],
     ),
     (
@@ -94,6 +107,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "controller",
             "crd",
             "feed",
+            "net",
             "review",
             "tftp",
             "tls",
@@ -117,6 +131,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "controller",
             "crd",
             "feed",
+            "net",
             "review",
             "shaper",
             "tftp",
@@ -134,6 +149,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "e2e",
             "fake-apiserver",
             "feed",
+            "net",
             "review",
             "tftp",
             "tls",
@@ -142,7 +158,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "reference",
-        &["admission", "api", "boot", "crd", "review"],
+        &["admission", "api", "boot", "crd", "net", "review", "tls"],
         &[],
     ),
     // It builds before anything else does: see Cargo.toml.

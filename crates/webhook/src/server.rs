@@ -1,4 +1,4 @@
-//! Sockets, connections and their limits.
+//! The HTTPS server: connections, their limits, and how a request becomes a review.
 
 use std::convert::Infallible;
 use std::io;
@@ -9,52 +9,57 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use net::{Connection, Connections, Handler, Listener, PlainText, Stage, WhenFull};
 use prometheus_client::metrics::gauge::Gauge;
 use tls::{Live, Public};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
-use tokio_rustls::server::TlsStream;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use crate::metrics::Metrics;
 use crate::reviews::{Hook, Reviews};
 
-/// What a caller may cost.
+/// Limits on what a caller may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open connections. Beyond, a new one is closed.
+    /// Open connections. One more is closed.
     pub connections: usize,
-    /// Requests at once over one connection of HTTP/2.
+    /// Concurrent requests on one HTTP/2 connection.
     pub streams: u32,
-    /// Reviews being read or answered; beyond, 503.
+    /// Reviews being read or answered. One more gets a 503.
     pub in_flight: usize,
-    /// Size of a body. An object has at most 1.5 MB in etcd, and an update holds it twice.
+    /// Size of a body. An object takes at most 1.5 MB in etcd, and an update holds it twice.
     pub body_bytes: usize,
-    /// All headers of a request, in bytes.
+    /// Size of all headers of a request, in bytes.
     pub header_bytes: u32,
-    /// Time for a handshake, and for all headers of a request in HTTP/1.1.
+    /// Time for a TLS handshake, and for the head of a request in HTTP/1.1.
     pub head: Duration,
     /// Time for a body.
     pub body: Duration,
-    /// A connection over which nothing was asked for so long is closed.
+    /// How long a connection may stay without a request.
     pub idle: Duration,
-    /// How long answers that are on their way may take when a connection, or the server, ends.
+    /// How long answers may take once their connection, or the server, is to end.
     pub drain: Duration,
 }
 
-/// A listening socket, with what answers on it.
+/// A listening socket, and what answers on it.
 pub struct Server {
-    listener: TcpListener,
+    listener: Listener,
     shared: Arc<Shared>,
+}
+
+/// Serves connections until `stop`.
+struct Serving {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
 }
 
 struct Shared {
@@ -62,25 +67,24 @@ struct Shared {
     tls: Arc<Live<Public>>,
     metrics: Metrics,
     limits: Limits,
-    connections: Arc<Semaphore>,
     in_flight: Arc<Semaphore>,
-    /// Reviews are work for a processor, and waiting for it is better than sharing it.
+    /// One permit for each core: a review is CPU work, and waiting for a core beats sharing one.
     processors: Arc<Semaphore>,
     started: Instant,
 }
 
-/// Something that is counted as long as it lasts.
+/// Adds one to a gauge until it is dropped.
 struct Counted(Gauge);
 
-/// When a request came over a connection last, in seconds since the server started.
-type LastAsked = AtomicU64;
+/// When the last request arrived on a connection, in seconds since the server started.
+type LastRequest = AtomicU64;
 
 type Reply = Response<Full<Bytes>>;
 
-/// A request that gets no review.
+/// The answer to a request that gets no review.
 struct Refused {
     status: StatusCode,
-    /// For metrics.
+    /// As metrics call it.
     reason: &'static str,
     text: String,
 }
@@ -106,20 +110,18 @@ impl Default for Limits {
 // === impl Server ===
 
 impl Server {
-    /// Listens on an address. While there is no certificate that can be used, connections are closed.
-    pub async fn bind(
+    /// Listens on an address. While there is no usable certificate, connections are closed.
+    pub fn bind(
         address: SocketAddr,
         tls: Arc<Live<Public>>,
         reviews: Arc<Reviews>,
         metrics: Metrics,
         limits: Limits,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
         let shared = Shared {
             reviews,
             tls,
             metrics,
-            connections: Arc::new(Semaphore::new(limits.connections)),
             in_flight: Arc::new(Semaphore::new(limits.in_flight)),
             processors: Arc::new(Semaphore::new(
                 std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
@@ -128,41 +130,54 @@ impl Server {
             started: Instant::now(),
         };
         Ok(Self {
-            listener,
+            listener: Listener::bind(address)?,
             shared: Arc::new(shared),
         })
     }
 
-    /// Where it listens; the port is the one that the system chose, if it was to choose.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    /// The address it listens on, with the port that the kernel chose if port 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
         self.listener.local_addr()
     }
 
-    /// Answers until `stop`, then ends connections as they fall idle, and after [`Limits::drain`] in any case.
-    pub async fn run(self, stop: CancellationToken) {
-        let tasks = TaskTracker::new();
-        while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
-            match accepted {
-                Ok((stream, peer)) => {
-                    let Ok(permit) = self.shared.connections.clone().try_acquire_owned() else {
-                        self.shared.metrics.connections_shed.inc();
-                        continue;
-                    };
-                    tasks.spawn(
-                        self.shared
-                            .clone()
-                            .serve(stream, peer, stop.clone(), permit),
-                    );
-                }
-                Err(error) => {
-                    warn!(%error, "can't accept connections for the moment; raise the limit of open files if this stays");
-                    sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-        drop(self.listener);
-        tasks.close();
-        tasks.wait().await;
+    /// Answers until `stop`, then ends connections as they fall idle, and after
+    /// [`Limits::drain`] at the latest. Fails only if the listener can't be registered with the
+    /// runtime.
+    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+        let limits = &self.shared.limits;
+        let limits = net::Limits {
+            connections: limits.connections,
+            per_peer: None,
+            when_full: WhenFull::Refuse,
+            // A handshake that has begun is finished first.
+            drain: limits.head + limits.drain,
+        };
+        let handler = Serving {
+            shared: self.shared,
+            stop: stop.clone(),
+        };
+        net::serve(
+            self.listener,
+            Connections::new("webhook", limits),
+            handler,
+            stop,
+        )
+        .await
+    }
+}
+
+// === impl Serving ===
+
+impl Handler for Serving {
+    type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    fn serve(&self, stream: TcpStream, connection: Connection) -> Self::Served {
+        let (shared, stop) = (self.shared.clone(), self.stop.clone());
+        Box::pin(shared.serve(stream, connection, stop))
+    }
+
+    fn refused(&self, _: SocketAddr) {
+        self.shared.metrics.connections_shed.inc();
     }
 }
 
@@ -173,23 +188,29 @@ impl Shared {
     async fn serve(
         self: Arc<Self>,
         stream: TcpStream,
-        peer: SocketAddr,
+        connection: Connection,
         stop: CancellationToken,
-        _permit: OwnedSemaphorePermit,
     ) {
-        let _ = stream.set_nodelay(true);
-        let Some(stream) = self.shake_hands(stream, peer).await else {
-            return;
+        let peer = connection.peer();
+        let handshake = connection.handshake(stream, &*self.tls, self.limits.head);
+        let stream = match handshake.await {
+            Ok(stream) => stream,
+            Err(error) => {
+                info!(%peer, %error, reason = tls::handshake_reason(&error), "TLS handshake failed");
+                return;
+            }
         };
         let _counted = Counted::new(&self.metrics.connections);
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let last = Arc::new(LastAsked::new(self.now()));
+        let last = Arc::new(LastRequest::new(self.now()));
         let service = {
-            let (shared, last) = (self.clone(), last.clone());
+            let (shared, last, connection) = (self.clone(), last.clone(), connection.clone());
             service_fn(move |request| {
-                let (shared, last) = (shared.clone(), last.clone());
+                let (shared, last, connection) = (shared.clone(), last.clone(), connection.clone());
                 async move {
                     last.store(shared.now(), Ordering::Relaxed);
+                    connection.reached(Stage::HeadRead);
+                    let _busy = connection.busy();
                     Ok::<_, Infallible>(shared.respond(request).await)
                 }
             })
@@ -203,13 +224,13 @@ impl Shared {
                 .initial_stream_window_size(256 * 1024)
                 .initial_connection_window_size(1024 * 1024)
                 .max_send_buf_size(64 * 1024)
-                // Who resets what they just began is sent away.
+                // A client that resets the streams it has just opened is disconnected.
                 .max_pending_accept_reset_streams(20)
                 .max_local_error_reset_streams(Some(64))
                 .keep_alive_interval(Some(Duration::from_secs(30)))
                 .keep_alive_timeout(Duration::from_secs(10))
                 .serve_connection(TokioIo::new(stream), service);
-            self.to_its_end(
+            self.drive(
                 connection,
                 http2::Connection::graceful_shutdown,
                 &last,
@@ -219,11 +240,11 @@ impl Shared {
         } else {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                // This also is the time from one request to the next.
+                // This also limits the time from one request to the next.
                 .header_read_timeout(limits.head)
                 .max_buf_size(limits.header_bytes as usize + 8192)
                 .serve_connection(TokioIo::new(stream), service);
-            self.to_its_end(
+            self.drive(
                 connection,
                 http1::Connection::graceful_shutdown,
                 &last,
@@ -236,22 +257,23 @@ impl Shared {
         }
     }
 
-    /// Waits for the end of a connection, which is asked for when the server stops or nothing was asked for long.
-    async fn to_its_end<C: Future<Output = hyper::Result<()>>>(
+    /// Waits for the end of a connection. Shuts it down when the server stops or the connection was
+    /// idle for too long.
+    async fn drive<C: Future<Output = hyper::Result<()>>>(
         &self,
         connection: C,
         shut_down: impl Fn(Pin<&mut C>),
-        last: &LastAsked,
+        last: &LastRequest,
         stop: &CancellationToken,
     ) -> Result<(), String> {
         let mut connection = pin!(connection);
-        let mut look =
+        let mut tick =
             tokio::time::interval(self.limits.idle.div_f64(4.0).max(Duration::from_millis(10)));
         loop {
             tokio::select! {
                 ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
                 () = stop.cancelled() => break,
-                _ = look.tick() => {
+                _ = tick.tick() => {
                     if self.now().saturating_sub(last.load(Ordering::Relaxed)) > self.limits.idle.as_secs() {
                         break;
                     }
@@ -265,44 +287,26 @@ impl Shared {
         }
     }
 
-    async fn shake_hands(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-    ) -> Option<TlsStream<TcpStream>> {
-        let shaken = self.tls.shake_hands(stream, self.limits.head).await;
-        shaken.inspect_err(|error| info!(%peer, %error, reason = tls::handshake_reason(error), "TLS handshake failed")).ok()
-    }
-
     async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Reply {
         let metrics = self.metrics.clone();
         let _counted = Counted::new(&metrics.in_flight);
         match self.review(request).await {
-            Ok(json) => reply(StatusCode::OK, "application/json", json),
+            Ok(json) => net::response(StatusCode::OK, "application/json", json),
             Err(refused) => {
                 metrics.record_refusal(refused.reason);
-                let mut reply = reply(
-                    refused.status,
-                    "text/plain; charset=utf-8",
-                    refused.text + "\n",
-                );
-                let headers = reply.headers_mut();
+                let answer = PlainText::new(refused.status, refused.text);
                 match refused.status {
-                    StatusCode::METHOD_NOT_ALLOWED => {
-                        drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST")))
-                    }
-                    StatusCode::SERVICE_UNAVAILABLE => {
-                        drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")))
-                    }
-                    _ => {}
+                    StatusCode::METHOD_NOT_ALLOWED => answer.allow("POST"),
+                    StatusCode::SERVICE_UNAVAILABLE => answer.retry_after(1),
+                    _ => answer,
                 }
-                reply
+                .into_response()
             }
         }
     }
 
     async fn review(self: Arc<Self>, request: Request<Incoming>) -> Result<String, Refused> {
-        let hook = self.admit(&request)?;
+        let hook = self.check_head(&request)?;
         let overloaded = || {
             Refused::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -346,7 +350,8 @@ impl Shared {
             .await
             .map_err(|_| overloaded())?;
         let reviews = self.reviews.clone();
-        // It may take a while, and whatever is wrong with it must not end others. It also goes on where nobody waits for it any more.
+        // A review may take a while, and a panic in it must not end other connections. It also runs on
+        // when its client has gone.
         let answered = tokio::task::spawn_blocking(move || {
             let _counted = (permit, processor);
             reviews.answer(hook, &body, started)
@@ -354,7 +359,7 @@ impl Shared {
         match answered.await {
             Ok(Ok(json)) => Ok(json),
             Ok(Err(error)) => {
-                info!(webhook = hook.name(), %error, "a request is no review");
+                info!(webhook = hook.name(), %error, "rejected a request that is not an AdmissionReview");
                 Err(Refused::new(
                     StatusCode::BAD_REQUEST,
                     "malformed",
@@ -362,30 +367,30 @@ impl Shared {
                 ))
             }
             Err(error) => {
-                error!(webhook = hook.name(), %error, "a review failed in a way that it should not; please report it");
+                error!(webhook = hook.name(), %error, "a review panicked; please report it");
                 Err(Refused::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "broken",
-                    "shaper failed in a way that it should not; its log says where",
+                    "shaper failed on this review; its log says where",
                 ))
             }
         }
     }
 
-    /// What can be said before the body is read.
-    fn admit(&self, request: &Request<Incoming>) -> Result<Hook, Refused> {
+    /// The review that is asked for, as far as the head of the request tells.
+    fn check_head(&self, request: &Request<Incoming>) -> Result<Hook, Refused> {
         let Some(hook) = Hook::from_path(request.uri().path()) else {
             return Err(Refused::new(
                 StatusCode::NOT_FOUND,
                 "path",
-                "there are /validate and /mutate, for an API server",
+                "unknown path; an API server posts to /validate or /mutate",
             ));
         };
         if request.method() != Method::POST {
             return Err(Refused::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method",
-                "only POST, of an AdmissionReview",
+                "only POST is allowed, with an AdmissionReview",
             ));
         }
         let content_type = request
@@ -397,7 +402,7 @@ impl Shared {
             return Err(Refused::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "media_type",
-                "only application/json",
+                "the content type must be application/json",
             ));
         }
         if request.body().size_hint().lower() > self.limits.body_bytes as u64 {
@@ -437,13 +442,4 @@ impl Refused {
             text: text.into(),
         }
     }
-}
-
-fn reply(status: StatusCode, content_type: &'static str, body: String) -> Reply {
-    let mut reply = Response::new(Full::from(body));
-    *reply.status_mut() = status;
-    let headers = reply.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    reply
 }

@@ -155,6 +155,7 @@ async fn a_server_that_stops_finishes_what_is_on_its_way() {
     tokio::time::timeout(LONG, site.running)
         .await
         .unwrap()
+        .unwrap()
         .unwrap();
     assert!(TcpStream::connect(site.address).await.is_err());
 }

@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use net::Listener;
 use tls::{Live, Mutual};
-use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_stream::Stream;
@@ -65,7 +65,7 @@ enum Ended {
 /// Who may follow is what `tls` says. A follower whose certificate would no longer be let in, since its authority was withdrawn or it
 /// expired, is sent away when the files change, and within a minute in any case.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     publisher: Arc<Publisher>,
     tls: Arc<Live<Mutual>>,
     metrics: PublisherMetrics,

@@ -34,7 +34,7 @@ pub(crate) struct Site {
     pub(crate) live: Arc<Live<tls::Public>>,
     pub(crate) registry: Registry,
     pub(crate) stop: CancellationToken,
-    pub(crate) running: JoinHandle<()>,
+    pub(crate) running: JoinHandle<std::io::Result<()>>,
     pub(crate) folder: TempDir,
 }
 
@@ -73,9 +73,8 @@ impl Site {
             metrics,
             limits,
         )
-        .await
         .unwrap();
-        let address = server.local_addr().unwrap();
+        let address = server.local_addr();
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run(stop.clone()));
         Self {
