@@ -43,7 +43,7 @@ type Make = fn(u32) -> Value;
 /// Measures with an optimised program.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let program = optimised::shaper(args.shaper.as_deref())?;
-    let mut all = Catalog::with_selectors();
+    let mut all = Catalog::with_selector_index();
     let started = Instant::now();
     for change in catalog::all(args.assignments) {
         all.apply(change);

@@ -10,7 +10,7 @@ use super::{CONFIG_ID, check_error};
 
 /// An existing Profile, an Assignment that names a machine, and a default.
 static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
-    let mut catalog = Catalog::with_selectors();
+    let mut catalog = Catalog::with_selector_index();
     let profile: crd::Profile = read(
         r##"{"apiVersion": "a", "kind": "b", "metadata": {"name": "linux", "namespace": "n", "labels": {"os": "linux"}}, "spec": {"ipxe": "#!ipxe\nboot\n"}}"##,
     );
@@ -74,7 +74,7 @@ pub(crate) fn reviews(bytes: &[u8]) {
             && request.object.is_some();
         if is_new && verdict.answer.is_allowed() {
             let change = verdict.change.expect("what is admitted is known");
-            Catalog::with_selectors().apply(change);
+            Catalog::with_selector_index().apply(change);
         }
     }
     let mutated = mutate(&request);

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use boot::{Assignment, Catalog, Change, Name, Profile};
+use boot::{Assignment, Catalog, Change, ObjectRef, Profile};
 
 /// How long a change is believed without being heard of: whatever else the server asked may have refused it.
 const TIME_TO_LIVE: Duration = Duration::from_secs(5);
@@ -68,10 +68,10 @@ impl Recent {
 // === impl Held ===
 
 impl Stored {
-    fn of(catalog: &Catalog, name: &Name) -> Self {
+    fn of(catalog: &Catalog, name: &ObjectRef) -> Self {
         let stored = match name {
-            Name::Profile(key) => catalog.profile(key).cloned().map(Self::Profile),
-            Name::Assignment(key) => catalog.assignment(key).cloned().map(Self::Assignment),
+            ObjectRef::Profile(key) => catalog.profile(key).cloned().map(Self::Profile),
+            ObjectRef::Assignment(key) => catalog.assignment(key).cloned().map(Self::Assignment),
         };
         stored.unwrap_or(Self::Nothing)
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use boot::{Catalog, Change, Name, ObjectKey};
+use boot::{Catalog, Change, ObjectKey, ObjectRef};
 use crd::FieldPath;
 use review::impact::{self, Limits};
 use review::{Finding, Reviewed, Rule, Survey, rule};
@@ -28,7 +28,7 @@ const OLD_OBJECT_BUDGET: Duration = Duration::from_millis(700);
 /// What else there is.
 #[derive(Clone, Copy)]
 pub struct Context<'c> {
-    /// All objects, best [with selectors](Catalog::with_selectors). None where they are not known yet.
+    /// All objects, best [with selectors](Catalog::with_selector_index). None where they are not known yet.
     pub catalog: Option<&'c Catalog>,
     /// How long ago the catalog was last known to be true. None where it is kept by whoever asks.
     pub age: Option<Duration>,
@@ -81,8 +81,8 @@ pub fn validate(request: &Request<'_>, context: &Context<'_>) -> Verdict {
             let (namespace, name) = request.object_name();
             let key = ObjectKey::new(namespace, name).in_partition(context.partition);
             let change = match kind {
-                Kind::Profile => Change::ProfileGone(key),
-                Kind::Assignment => Change::AssignmentGone(key),
+                Kind::Profile => Change::ProfileDeleted(key),
+                Kind::Assignment => Change::AssignmentDeleted(key),
             };
             let findings = cross_object(context, &change);
             allow(answer, findings, context, Some(change))
@@ -220,8 +220,8 @@ fn severity_order(finding: &Finding) -> usize {
 /// With the name of the object: whoever applies a folder sees warnings alone.
 fn sentence(finding: &Finding) -> String {
     let kind = match finding.object {
-        Name::Profile(_) => Kind::Profile,
-        Name::Assignment(_) => Kind::Assignment,
+        ObjectRef::Profile(_) => Kind::Profile,
+        ObjectRef::Assignment(_) => Kind::Assignment,
     };
     let (kind, name, sentence) = (kind.name(), &finding.object.key().name, finding.sentence());
     match &finding.help {
@@ -263,7 +263,7 @@ fn check_object(
                     findings,
                 }
             }
-            Err(reason) => unreadable(&Name::Profile(object_name), &reason),
+            Err(reason) => unreadable(&ObjectRef::Profile(object_name), &reason),
         },
         Kind::Assignment => match read::<crd::Assignment>(object) {
             Ok(mut assignment) => {
@@ -287,7 +287,7 @@ fn check_object(
                     findings,
                 }
             }
-            Err(reason) => unreadable(&Name::Assignment(object_name), &reason),
+            Err(reason) => unreadable(&ObjectRef::Assignment(object_name), &reason),
         },
     }
 }
@@ -304,7 +304,7 @@ fn read<T: DeserializeOwned>(object: &RawValue) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
 }
 
-fn unreadable(name: &Name, reason: &str) -> Checked {
+fn unreadable(name: &ObjectRef, reason: &str) -> Checked {
     let reason: String = reason.chars().take(300).collect();
     let finding = Finding::new(&rule::SCHEMA, name, FieldPath::default(), format!("it can't be read: {reason}"))
         .help("`kubectl explain` tells the fields and their types; apply the definitions of this version of shaper (config/crd) if it knows others");
@@ -325,7 +325,9 @@ fn cross_object(context: &Context<'_>, change: &Change) -> Vec<Finding> {
     let mut findings = match change {
         Change::Profile(profile) => survey().profile(profile),
         Change::Assignment(assignment) => survey().assignment_with_losers(assignment),
-        Change::ProfileGone(_) | Change::AssignmentGone(_) | Change::Unaccepted(_) => Vec::new(),
+        Change::ProfileDeleted(_) | Change::AssignmentDeleted(_) | Change::Rejected(_) => {
+            Vec::new()
+        }
     };
     findings.extend(impact::of(
         catalog,

@@ -138,7 +138,7 @@ fn said(kind: &str, spec: &Value, deadline: Option<Instant>) -> String {
     let kind = json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": kind });
     let request = json!({ "uid": "u", "kind": kind, "operation": "CREATE", "object": object });
     let bytes = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request }).to_string();
-    let catalog = Catalog::with_selectors();
+    let catalog = Catalog::with_selector_index();
     let context = Context {
         catalog: Some(&catalog),
         age: None,

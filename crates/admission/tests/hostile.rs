@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 fn answered(bytes: &[u8]) -> Result<(Outcome, Outcome), Unreadable> {
     let request = Request::read(bytes)?;
-    let catalog = Catalog::with_selectors();
+    let catalog = Catalog::with_selector_index();
     let verdict = validate(
         &request,
         &Context {

@@ -53,9 +53,13 @@ fn create(object: &Value, catalog: &Catalog) -> Verdict {
 
 /// A catalog of these, as far as they can be served.
 fn catalog(objects: &[Value]) -> Catalog {
-    let mut catalog = Catalog::with_selectors();
+    let mut catalog = Catalog::with_selector_index();
     for object in objects {
-        catalog.apply(create(object, &Catalog::with_selectors()).change.unwrap());
+        catalog.apply(
+            create(object, &Catalog::with_selector_index())
+                .change
+                .unwrap(),
+        );
     }
     catalog
 }
@@ -85,7 +89,7 @@ fn what_is_right_is_allowed_without_a_word() {
 
 #[test]
 fn what_can_not_be_served_is_refused_as_the_schema_refuses() {
-    let all = Catalog::with_selectors();
+    let all = Catalog::with_selector_index();
     let answer = create(&profile("p", "#!ipxe\necho {{ nobody }}\n"), &all).answer;
     assert_eq!(answer.outcome(), Outcome::Denied);
     let causes = causes(&answer);
@@ -195,7 +199,7 @@ fn a_deletion_is_told_what_it_does_and_never_refused() {
 
 #[test]
 fn what_was_wrong_before_may_be_changed_but_for_its_spec() {
-    let all = Catalog::with_selectors();
+    let all = Catalog::with_selector_index();
     let wrong = profile("p", "#!ipxe\necho {{ nobody }}\n");
     let mut annotated = wrong.clone();
     annotated["metadata"]["annotations"] = json!({ "a": "b" });
@@ -254,7 +258,7 @@ fn what_was_wrong_before_may_be_changed_but_for_its_spec() {
 
 #[test]
 fn a_fault_that_a_new_label_shows_for_another_machine_is_the_same() {
-    let all = Catalog::with_selectors();
+    let all = Catalog::with_selector_index();
     let wrong = profile(
         "p",
         "#!ipxe\n{% for x in range(1000) %}{% for y in range(1000) %}{{ x }}{% endfor %}{% endfor %}\n",
@@ -328,7 +332,7 @@ fn errors_beyond_what_one_answer_holds_are_counted() {
     let lines: String = (0..60).map(|n| format!("goto nowhere{n}\n")).collect();
     let answer = create(
         &profile("p", &format!("#!ipxe\n{lines}")),
-        &Catalog::with_selectors(),
+        &Catalog::with_selector_index(),
     )
     .answer;
     assert_eq!(answer.causes().count(), 60);
@@ -405,7 +409,7 @@ fn what_takes_too_long_is_said_and_not_waited_for() {
         json!({ "a": "{% for n in range(900) %}{{ n }}{% endfor %}" });
     let bytes = review("CREATE", &object, &Value::Null, "alice");
     let deadline = Instant::now().checked_sub(Duration::from_secs(1));
-    let all = Catalog::with_selectors();
+    let all = Catalog::with_selector_index();
     let answer = validate(
         &Request::read(&bytes).unwrap(),
         &Context {
@@ -436,7 +440,7 @@ fn another_cluster_claims_machines_too_and_has_profiles_of_its_own() {
             },
         )
     };
-    let mut all = Catalog::with_selectors();
+    let mut all = Catalog::with_selector_index();
     let ours = judged(&all, "east").change.unwrap();
     all.apply(ours);
     let warnings = judged(&all, "west").answer.warnings().to_vec();
@@ -457,7 +461,7 @@ fn another_cluster_claims_machines_too_and_has_profiles_of_its_own() {
 
 #[test]
 fn what_was_admitted_a_moment_ago_counts_until_the_feed_knows_better() {
-    let empty = Catalog::with_selectors();
+    let empty = Catalog::with_selector_index();
     let mut recent = Recent::default();
     let now = Instant::now();
     let profiles = |recent: &mut Recent, catalog: &Catalog, now: Instant| {

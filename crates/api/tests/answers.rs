@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use api::{Answer, BaseUrl, Boot, Outcome, Request, openapi};
 use boot::{
-    Assignment, Catalog, Change, Claim, ConfigName, ExtrinsicLabels, ObjectKey, Profile,
-    SharedCatalog, SubjectSelectors, Unaccepted,
+    Assignment, Catalog, Change, Claim, ConfigName, ExtrinsicLabels, ObjectKey, Profile, Rejected,
+    SharedCatalog, SubjectSelectors,
 };
 use http::Method;
 
@@ -459,7 +459,7 @@ fn an_assignment_without_a_profile_is_named_with_what_it_matched_by() {
 fn a_machine_whose_assignment_or_profile_is_not_accepted_is_told_to_wait() {
     let mut catalog = Catalog::new();
     let unaccepted = |claim| {
-        Change::Unaccepted(Arc::new(Unaccepted {
+        Change::Rejected(Arc::new(Rejected {
             claim,
             fault: "spec.ipxe: no good".into(),
         }))

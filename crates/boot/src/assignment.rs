@@ -28,14 +28,14 @@ pub struct Assignment {
 
 /// The place of an Assignment among those that match by the same identity, or by none: the rest of the rule of selection.
 impl Assignment {
-    pub(crate) fn standing(&self, other: &Self) -> Ordering {
-        self.merit(other)
+    pub(crate) fn cmp_rank(&self, other: &Self) -> Ordering {
+        self.cmp_precedence(other)
             .then_with(|| older_first(self.created, other.created))
             .then_with(|| self.key.cmp(&other.key))
     }
 
     /// The part of the order that somebody chose: priority, then the number of label requirements.
-    pub(crate) fn merit(&self, other: &Self) -> Ordering {
+    pub(crate) fn cmp_precedence(&self, other: &Self) -> Ordering {
         other
             .priority
             .cmp(&self.priority)

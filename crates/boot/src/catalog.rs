@@ -10,18 +10,18 @@
 //! | who asks for these labels? | `LabelIndex`, a tuple space search |
 //! | which Profiles have this label? | a hash map of (partition, namespace, key, value) |
 //! | whose config is this? | a hash map of ids |
-//! | which Assignments select this Profile? | [`Selectors`], where it is wanted |
+//! | which Assignments select this Profile? | [`SelectorIndex`], where it is wanted |
 
 mod ahead;
 mod bucket;
+mod conflicts;
 pub mod guard;
 mod index;
 mod labels;
 mod profiles;
-mod rivals;
-pub mod selectors;
+mod rejected;
+pub mod selector_index;
 mod shared;
-mod standing;
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -34,18 +34,18 @@ use uuid::Uuid;
 use crate::assignment::Assignment;
 use crate::config_name::ConfigName;
 use crate::identity::{self, Mac, MatchedBy};
-use crate::name::{Name, ObjectKey};
+use crate::name::{ObjectKey, ObjectRef};
 use crate::profile::Profile;
+use crate::rejected::Rejected;
 use crate::subject::Subject;
-use crate::unaccepted::Unaccepted;
 
 use bucket::{Bucket, Ranked};
 use index::Index;
 use labels::LabelIndex;
 use profiles::ProfileIndex;
-use selectors::Selectors;
+use rejected::RejectedIndex;
+use selector_index::SelectorIndex;
 pub use shared::SharedCatalog;
-use standing::Standing;
 
 /// The index of all Profiles and Assignments.
 #[derive(Clone)]
@@ -56,8 +56,8 @@ pub struct Catalog {
     macs: Index<Mac, Bucket<Assignment>>,
     by_labels: LabelIndex,
     profiles: ProfileIndex,
-    selectors: Option<Selectors>,
-    standing: Standing,
+    selectors: Option<SelectorIndex>,
+    rejected: RejectedIndex,
     /// How many stand in the indexes with each priority.
     priorities: RedBlackTreeMapSync<i32, usize>,
 }
@@ -68,14 +68,14 @@ pub enum Change {
     /// An Assignment is new or different.
     Assignment(Arc<Assignment>),
     /// An Assignment is gone.
-    AssignmentGone(ObjectKey),
+    AssignmentDeleted(ObjectKey),
     /// A Profile is new or different.
     Profile(Arc<Profile>),
     /// A Profile is gone.
-    ProfileGone(ObjectKey),
+    ProfileDeleted(ObjectKey),
     /// An object exists and is not accepted. What it said before stays; where that is not known, or was said by another object of the same
     /// name, it stands in the catalog by what can be told of it, and whoever gets it boots nothing.
-    Unaccepted(Arc<Unaccepted>),
+    Rejected(Arc<Rejected>),
 }
 
 /// An Assignment that an index found for a subject, and by what.
@@ -113,7 +113,7 @@ impl Eq for ByKey {}
 
 impl Ranked for Assignment {
     fn rank(&self, other: &Self) -> Ordering {
-        self.standing(other)
+        self.cmp_rank(other)
     }
 }
 
@@ -121,23 +121,23 @@ impl Ranked for Assignment {
 
 impl Change {
     /// Which object it is about.
-    pub fn name(&self) -> Name {
+    pub fn name(&self) -> ObjectRef {
         match self {
-            Self::Assignment(assignment) => Name::Assignment(assignment.key.clone()),
-            Self::AssignmentGone(key) => Name::Assignment(key.clone()),
-            Self::Profile(profile) => Name::Profile(profile.key.clone()),
-            Self::ProfileGone(key) => Name::Profile(key.clone()),
-            Self::Unaccepted(unaccepted) => unaccepted.name(),
+            Self::Assignment(assignment) => ObjectRef::Assignment(assignment.key.clone()),
+            Self::AssignmentDeleted(key) => ObjectRef::Assignment(key.clone()),
+            Self::Profile(profile) => ObjectRef::Profile(profile.key.clone()),
+            Self::ProfileDeleted(key) => ObjectRef::Profile(key.clone()),
+            Self::Rejected(rejected) => rejected.name(),
         }
     }
 }
 
-impl Name {
+impl ObjectRef {
     /// The change by which it goes.
     pub fn gone(self) -> Change {
         match self {
-            Self::Assignment(key) => Change::AssignmentGone(key),
-            Self::Profile(key) => Change::ProfileGone(key),
+            Self::Assignment(key) => Change::AssignmentDeleted(key),
+            Self::Profile(key) => Change::ProfileDeleted(key),
         }
     }
 }
@@ -155,40 +155,40 @@ impl Catalog {
             by_labels: LabelIndex::new(),
             profiles: ProfileIndex::new(),
             selectors: None,
-            standing: Standing::new(),
+            rejected: RejectedIndex::new(),
             priorities: RedBlackTreeMapSync::new_sync(),
         }
     }
 
     /// A catalog of nothing that also knows which Assignments select a Profile, as long as it and its clones live.
-    pub fn with_selectors() -> Self {
+    pub fn with_selector_index() -> Self {
         Self {
-            selectors: Some(Selectors::new()),
+            selectors: Some(SelectorIndex::new()),
             ..Self::new()
         }
     }
 
     /// Which Assignments select a Profile, if the catalog was made to know.
-    pub fn selectors(&self) -> Option<&Selectors> {
+    pub fn selectors(&self) -> Option<&SelectorIndex> {
         self.selectors.as_ref()
     }
 
     /// Makes one change. False when it changes nothing.
     pub fn apply(&mut self, change: Change) -> bool {
         let change = match change {
-            Change::Unaccepted(unaccepted) => return self.put_unaccepted(unaccepted),
+            Change::Rejected(rejected) => return self.put_rejected(rejected),
             change => change,
         };
         // None of the others is about an object that is there and not accepted: if it was, that is over.
-        let was_unaccepted = self.unaccepted_count() > 0 && self.accept(&change.name());
+        let was_rejected = self.rejected_count() > 0 && self.clear_rejected(&change.name());
         let is_other = match change {
             Change::Assignment(assignment) => self.put_assignment(assignment),
-            Change::AssignmentGone(key) => self.take_assignment(&key).is_some(),
+            Change::AssignmentDeleted(key) => self.remove_assignment(&key).is_some(),
             Change::Profile(profile) => self.put_profile(profile),
-            Change::ProfileGone(key) => self.take_profile(&key),
-            Change::Unaccepted(_) => false,
+            Change::ProfileDeleted(key) => self.remove_profile(&key),
+            Change::Rejected(_) => false,
         };
-        was_unaccepted || is_other
+        was_rejected || is_other
     }
 
     /// How many accepted Assignments there are.
@@ -235,23 +235,23 @@ impl Catalog {
     }
 
     /// Whether there is an accepted object of this name.
-    pub fn contains(&self, name: &Name) -> bool {
+    pub fn contains(&self, name: &ObjectRef) -> bool {
         match name {
-            Name::Assignment(key) => self.assignment(key).is_some(),
-            Name::Profile(key) => self.profile(key).is_some(),
+            ObjectRef::Assignment(key) => self.assignment(key).is_some(),
+            ObjectRef::Profile(key) => self.profile(key).is_some(),
         }
     }
 
     /// The names of all objects, accepted or not, each once, in no order.
-    pub fn names(&self) -> impl Iterator<Item = Name> {
+    pub fn names(&self) -> impl Iterator<Item = ObjectRef> {
         let assignments = self
             .assignments()
-            .map(|assignment| Name::Assignment(assignment.key.clone()));
+            .map(|assignment| ObjectRef::Assignment(assignment.key.clone()));
         let accepted = assignments.chain(
             self.profiles()
-                .map(|profile| Name::Profile(profile.key.clone())),
+                .map(|profile| ObjectRef::Profile(profile.key.clone())),
         );
-        accepted.chain(self.stand_ins().map(|unaccepted| unaccepted.name()))
+        accepted.chain(self.without_valid_version().map(|rejected| rejected.name()))
     }
 
     /// The Profile and the name of the config that is served under this id.
@@ -286,7 +286,7 @@ impl Catalog {
 
     /// The Assignment that nothing can stand before, if the subject's uuid alone tells which that is: the uuid is the strongest identity, and
     /// none has a higher priority. So most machines are found by one look into one index.
-    pub(crate) fn undisputed(&self, subject: &Subject) -> Option<Found<'_>> {
+    pub(crate) fn certain_winner(&self, subject: &Subject) -> Option<Found<'_>> {
         let first = self.uuids.get(&subject.uuid()?)?.first()?;
         let (highest, _) = self.priorities.last()?;
         let is_first = first.priority >= *highest && first.subjects.labels.unmet(subject).is_none();
@@ -341,7 +341,7 @@ impl Catalog {
     pub fn without_identities(&self) -> Vec<Found<'_>> {
         let all = self
             .assignments()
-            .chain(self.claiming())
+            .chain(self.claimed_assignments())
             .filter(|assignment| !assignment.subjects.names_identities());
         let mut found: Vec<_> = all
             .map(|assignment| Found {
@@ -356,10 +356,10 @@ impl Catalog {
     fn put_assignment(&mut self, assignment: Arc<Assignment>) -> bool {
         match self.assignment(&assignment.key) {
             Some(known) if *known == assignment => return false,
-            Some(_) => drop(self.take_assignment(&assignment.key.clone())),
+            Some(_) => drop(self.remove_assignment(&assignment.key.clone())),
             None => {}
         }
-        self.enter(&assignment);
+        self.add_to_indexes(&assignment);
         if let Some(selectors) = &mut self.selectors {
             selectors.put(&assignment);
         }
@@ -367,18 +367,18 @@ impl Catalog {
         true
     }
 
-    fn take_assignment(&mut self, key: &ObjectKey) -> Option<Arc<Assignment>> {
+    fn remove_assignment(&mut self, key: &ObjectKey) -> Option<Arc<Assignment>> {
         let assignment = self.assignment(key)?.clone();
         self.assignments.remove(key);
-        self.leave(&assignment);
+        self.remove_from_indexes(&assignment);
         if let Some(selectors) = &mut self.selectors {
-            selectors.take(&assignment);
+            selectors.remove(&assignment);
         }
         Some(assignment)
     }
 
     /// Enters an Assignment into the indexes.
-    fn enter(&mut self, assignment: &Arc<Assignment>) {
+    fn add_to_indexes(&mut self, assignment: &Arc<Assignment>) {
         let subjects = &assignment.subjects;
         for uuid in &subjects.uuids {
             bucket::add(&mut self.uuids, uuid, assignment);
@@ -401,7 +401,7 @@ impl Catalog {
     }
 
     /// Takes an Assignment out of the indexes.
-    fn leave(&mut self, assignment: &Arc<Assignment>) {
+    fn remove_from_indexes(&mut self, assignment: &Arc<Assignment>) {
         let subjects = &assignment.subjects;
         for uuid in &subjects.uuids {
             bucket::remove(&mut self.uuids, uuid, assignment);
@@ -435,19 +435,19 @@ impl Catalog {
         if is_new {
             known
                 .into_iter()
-                .for_each(|known| selectors.take_profile(&known));
+                .for_each(|known| selectors.remove_profile(&known));
             selectors.put_profile(&profile);
         }
         is_new
     }
 
-    fn take_profile(&mut self, key: &ObjectKey) -> bool {
+    fn remove_profile(&mut self, key: &ObjectKey) -> bool {
         if let Some(known) = self.profiles.get(key)
             && let Some(selectors) = &mut self.selectors
         {
-            selectors.take_profile(known);
+            selectors.remove_profile(known);
         }
-        self.profiles.take(key)
+        self.profiles.remove(key)
     }
 }
 

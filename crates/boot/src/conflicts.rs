@@ -1,7 +1,7 @@
 //! Assignments between which only age or name decides, kept current as a catalog changes.
 //!
 //! Such a conflict is answered the same everywhere, but nobody chose the answer, so that it is reported. Only what stands in a conflict
-//! costs memory here; the search goes through the catalog's own indexes ([`Catalog::rivals`]).
+//! costs memory here; the search goes through the catalog's own indexes ([`Catalog::conflicts`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,23 +18,23 @@ pub const MAX_NAMED: usize = 4;
 const MANY: usize = 256;
 
 /// Between partitions, so many that could be rivals are looked at, and four more for each identity: a replica has machines to answer.
-const LOOKS: usize = 256;
+const MAX_CANDIDATES: usize = 256;
 
 /// All conflicts of a catalog.
 #[derive(Clone, Default)]
 pub struct Conflicts {
     /// Whether only those of different partitions count.
-    across: bool,
-    rivals: HashMap<ObjectKey, Rivals>,
+    cross_partition: bool,
+    conflicts: HashMap<ObjectKey, ConflictSet>,
     /// Who names this one.
     named_by: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
     /// Where there are [`MANY`], all Assignments that name fewer than they may: so a new one need not look at all the others.
-    hungry: Option<Catalog>,
+    underfilled: Option<Catalog>,
 }
 
 /// Some of those that an Assignment is in conflict with: all of them up to [`MAX_NAMED`].
 #[derive(Clone, Debug, Default)]
-struct Rivals(BTreeSet<ObjectKey>);
+struct ConflictSet(BTreeSet<ObjectKey>);
 
 // === impl Conflicts ===
 
@@ -48,124 +48,128 @@ impl Conflicts {
     /// some may be missed.
     pub fn across_partitions() -> Self {
         Self {
-            across: true,
+            cross_partition: true,
             ..Self::default()
         }
     }
 
     /// All that stand in a conflict, in no order.
     pub fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.rivals.keys()
+        self.conflicts.keys()
     }
 
     /// Some of those that an Assignment is in conflict with, sorted: all of them up to [`MAX_NAMED`]. Empty where there is no conflict.
     pub fn of(&self, key: &ObjectKey) -> impl ExactSizeIterator<Item = &ObjectKey> {
         static NONE: BTreeSet<ObjectKey> = BTreeSet::new();
-        self.rivals
+        self.conflicts
             .get(key)
-            .map_or(&NONE, |rivals| &rivals.0)
+            .map_or(&NONE, |conflicts| &conflicts.0)
             .iter()
     }
 
     /// How many Assignments stand in a conflict.
     pub fn len(&self) -> usize {
-        self.rivals.len()
+        self.conflicts.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.rivals.is_empty()
+        self.conflicts.is_empty()
     }
 
     /// Follows a catalog that just took this Assignment, new or changed. Returns those whose conflicts may read otherwise now.
     pub fn put(&mut self, catalog: &Catalog, assignment: &Arc<Assignment>) -> BTreeSet<ObjectKey> {
         let key = &assignment.key;
-        let mut touched = self.take(catalog, key);
+        let mut touched = self.remove(catalog, key);
         // All of them, not only as many as are named: each has to name this one, unless it names enough.
-        for rival in self
-            .counted(self.hungry.as_ref().unwrap_or(catalog), assignment)
-            .map(|rival| rival.key.clone())
+        for other in self
+            .candidates(self.underfilled.as_ref().unwrap_or(catalog), assignment)
+            .map(|other| other.key.clone())
             .collect::<Vec<_>>()
         {
-            if self.name(&rival, key) {
-                touched.insert(rival.clone());
+            if self.add(&other, key) {
+                touched.insert(other.clone());
             }
-            self.name(key, &rival);
+            self.add(key, &other);
         }
-        for rival in self.counted(catalog, assignment) {
+        for other in self.candidates(catalog, assignment) {
             if self.is_full(key) {
                 break;
             }
-            self.name(key, &rival.key);
+            self.add(key, &other.key);
         }
-        self.note(catalog, touched.iter().chain([key]));
+        self.update_underfilled(catalog, touched.iter().chain([key]));
         touched
     }
 
     /// Follows a catalog in which this Assignment is gone, or not any more what it was. Returns those whose conflicts may read otherwise now.
-    pub fn take(&mut self, catalog: &Catalog, key: &ObjectKey) -> BTreeSet<ObjectKey> {
-        for rival in self.rivals.remove(key).unwrap_or_default().0 {
-            self.forget_naming(&rival, key);
+    pub fn remove(&mut self, catalog: &Catalog, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        for other in self.conflicts.remove(key).unwrap_or_default().0 {
+            self.remove_naming(&other, key);
         }
         let namers = self.named_by.remove(key).unwrap_or_default();
         for namer in &namers {
-            let Some(rivals) = self.rivals.get_mut(namer) else {
+            let Some(conflicts) = self.conflicts.get_mut(namer) else {
                 continue;
             };
-            let was_full = rivals.0.len() == MAX_NAMED;
-            rivals.0.remove(key);
+            let was_full = conflicts.0.len() == MAX_NAMED;
+            conflicts.0.remove(key);
             if was_full {
                 self.refill(catalog, namer, key);
-            } else if rivals.0.is_empty() {
-                self.rivals.remove(namer);
+            } else if conflicts.0.is_empty() {
+                self.conflicts.remove(namer);
             }
         }
-        self.note(catalog, namers.iter().chain([key]));
+        self.update_underfilled(catalog, namers.iter().chain([key]));
         namers
     }
 
     /// Keeps at hand who is hungry, after these have come, gone, or name others.
-    fn note<'k>(&mut self, catalog: &Catalog, changed: impl Iterator<Item = &'k ObjectKey>) {
+    fn update_underfilled<'k>(
+        &mut self,
+        catalog: &Catalog,
+        changed: impl Iterator<Item = &'k ObjectKey>,
+    ) {
         let Self {
-            rivals,
-            hungry,
-            across,
+            conflicts,
+            underfilled,
+            cross_partition,
             ..
         } = self;
-        let is_hungry = |key: &ObjectKey| {
-            rivals
+        let is_underfilled = |key: &ObjectKey| {
+            conflicts
                 .get(key)
-                .is_none_or(|rivals| rivals.0.len() < MAX_NAMED)
+                .is_none_or(|conflicts| conflicts.0.len() < MAX_NAMED)
         };
-        match hungry {
-            Some(_) if rivals.is_empty() => *hungry = None,
-            Some(hungry) => {
+        match underfilled {
+            Some(_) if conflicts.is_empty() => *underfilled = None,
+            Some(underfilled) => {
                 for key in changed {
-                    let change = match catalog.assignment(key).filter(|_| is_hungry(key)) {
+                    let change = match catalog.assignment(key).filter(|_| is_underfilled(key)) {
                         Some(assignment) => Change::Assignment(assignment.clone()),
-                        None => Change::AssignmentGone(key.clone()),
+                        None => Change::AssignmentDeleted(key.clone()),
                     };
-                    hungry.apply(change);
+                    underfilled.apply(change);
                 }
             }
-            None if rivals.len() >= MANY && !*across => {
+            None if conflicts.len() >= MANY && !*cross_partition => {
                 let mut all = Catalog::new();
                 for assignment in catalog
                     .assignments()
-                    .filter(|assignment| is_hungry(&assignment.key))
+                    .filter(|assignment| is_underfilled(&assignment.key))
                 {
                     all.apply(Change::Assignment(assignment.clone()));
                 }
-                *hungry = Some(all);
+                *underfilled = Some(all);
             }
             None => {}
         }
     }
 
     fn is_full(&self, key: &ObjectKey) -> bool {
-        self.rivals
+        self.conflicts
             .get(key)
-            .is_some_and(|rivals| rivals.0.len() == MAX_NAMED)
+            .is_some_and(|conflicts| conflicts.0.len() == MAX_NAMED)
     }
 
     /// Looks for another to name in the place of one that is gone.
@@ -173,58 +177,58 @@ impl Conflicts {
         let Some(assignment) = catalog.assignment(namer) else {
             return;
         };
-        let named = self.rivals.get(namer).map(|rivals| &rivals.0);
+        let named = self.conflicts.get(namer).map(|conflicts| &conflicts.0);
         let is_new =
             |key: &ObjectKey| key != gone && !named.is_some_and(|named| named.contains(key));
         let next = self
-            .counted(catalog, assignment)
-            .map(|rival| &rival.key)
+            .candidates(catalog, assignment)
+            .map(|other| &other.key)
             .find(|key| is_new(key))
             .cloned();
         if let Some(next) = next {
-            self.name(namer, &next);
+            self.add(namer, &next);
         }
     }
 
-    fn counted<'c>(
+    fn candidates<'c>(
         &self,
         catalog: &'c Catalog,
         of: &'c Arc<Assignment>,
     ) -> impl Iterator<Item = &'c Arc<Assignment>> + use<'c> {
-        let across = self.across;
+        let cross_partition = self.cross_partition;
         let SubjectSelectors {
             uuids,
             serials,
             macs,
             ..
         } = &of.subjects;
-        let most = if across {
-            LOOKS + 4 * (uuids.len() + serials.len() + macs.len())
+        let most = if cross_partition {
+            MAX_CANDIDATES + 4 * (uuids.len() + serials.len() + macs.len())
         } else {
             usize::MAX
         };
         catalog
-            .rivals_among(of, most)
-            .filter(move |rival| !across || rival.key.partition != of.key.partition)
+            .conflicting_within(of, most)
+            .filter(move |other| !cross_partition || other.key.partition != of.key.partition)
     }
 
     /// Whether it was not named before.
-    fn name(&mut self, of: &ObjectKey, rival: &ObjectKey) -> bool {
-        let rivals = self.rivals.entry(of.clone()).or_default();
-        if rivals.0.len() == MAX_NAMED || !rivals.0.insert(rival.clone()) {
+    fn add(&mut self, of: &ObjectKey, other: &ObjectKey) -> bool {
+        let conflicts = self.conflicts.entry(of.clone()).or_default();
+        if conflicts.0.len() == MAX_NAMED || !conflicts.0.insert(other.clone()) {
             return false;
         }
         self.named_by
-            .entry(rival.clone())
+            .entry(other.clone())
             .or_default()
             .insert(of.clone())
     }
 
-    fn forget_naming(&mut self, rival: &ObjectKey, by: &ObjectKey) {
-        if let Some(namers) = self.named_by.get_mut(rival) {
+    fn remove_naming(&mut self, other: &ObjectKey, by: &ObjectKey) {
+        if let Some(namers) = self.named_by.get_mut(other) {
             namers.remove(by);
             if namers.is_empty() {
-                self.named_by.remove(rival);
+                self.named_by.remove(other);
             }
         }
     }
@@ -251,7 +255,10 @@ mod tests {
         }
         assert_eq!(conflicts.len(), 1000);
         assert_eq!(
-            conflicts.hungry.as_ref().map(Catalog::assignment_count),
+            conflicts
+                .underfilled
+                .as_ref()
+                .map(Catalog::assignment_count),
             Some(0),
             "all name enough"
         );
@@ -265,11 +272,13 @@ mod tests {
             .map(|assignment| assignment.key.clone())
             .collect::<Vec<_>>()
         {
-            catalog.apply(Change::AssignmentGone(key.clone()));
-            conflicts.take(&catalog, &key);
+            catalog.apply(Change::AssignmentDeleted(key.clone()));
+            conflicts.remove(&catalog, &key);
         }
         assert!(
-            conflicts.is_empty() && conflicts.named_by.is_empty() && conflicts.hungry.is_none(),
+            conflicts.is_empty()
+                && conflicts.named_by.is_empty()
+                && conflicts.underfilled.is_none(),
             "nothing is kept"
         );
     }

@@ -11,7 +11,6 @@
 //!
 //! This crate knows no runtime, no network and no Kubernetes: whoever has bytes or objects brings them here.
 
-mod alike;
 pub mod arch;
 pub mod assignment;
 pub mod bytes;
@@ -19,29 +18,30 @@ pub mod catalog;
 pub mod config_name;
 pub mod conflicts;
 pub mod identity;
+mod intern;
 pub mod name;
 pub mod nearest;
 pub mod profile;
 pub mod query;
+pub mod rejected;
 pub mod render;
 pub mod selection;
 pub mod selector;
 pub mod sorted;
 pub mod subject;
 pub mod template;
-pub mod unaccepted;
 
 pub use assignment::Assignment;
-pub use catalog::selectors::Selectors;
+pub use catalog::selector_index::SelectorIndex;
 pub use catalog::{Catalog, Change, SharedCatalog};
 pub use config_name::ConfigName;
 pub use conflicts::Conflicts;
 pub use identity::{Mac, MatchedBy};
-pub use name::{Name, ObjectKey};
+pub use name::{ObjectKey, ObjectRef};
 pub use profile::Profile;
+pub use rejected::{Claim, Rejected};
 pub use selection::{Explanation, NotSelected, Selected, Selection};
 pub use selector::{LabelSelector, Operator, Requirement, SubjectSelectors};
 pub use sorted::{Labels, Sorted};
 pub use subject::{ExtrinsicLabels, InvalidQuery, Subject};
 pub use template::{TemplateError, Templates};
-pub use unaccepted::{Claim, Unaccepted};

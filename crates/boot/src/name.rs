@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::alike::{self, LONGEST, Remembered};
+use crate::intern::{self, InternTable, MAX_INTERNED_LEN};
 
 /// The name of an object and where that is: its namespace, and the cluster where that is not the only one.
 ///
@@ -34,7 +34,7 @@ pub struct Place {
 
 /// An object: its kind and its key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Name {
+pub enum ObjectRef {
     /// An Assignment.
     Assignment(ObjectKey),
     /// A Profile.
@@ -42,19 +42,19 @@ pub enum Name {
 }
 
 thread_local! {
-    static PLACES: RefCell<Remembered<Place>> = RefCell::new(Remembered::new());
+    static PLACES: RefCell<InternTable<Place>> = RefCell::new(InternTable::new());
 }
 
 impl Place {
     /// A place where other objects may be as well.
     fn shared(partition: &str, namespace: &str) -> Arc<Self> {
         let place = Self {
-            namespace: alike::text(namespace),
-            partition: alike::text(partition),
+            namespace: intern::string(namespace),
+            partition: intern::string(partition),
         };
         match partition.len() + namespace.len() {
-            0..=LONGEST => {
-                PLACES.with_borrow_mut(|known| known.like(&place, || place.clone().into()))
+            0..=MAX_INTERNED_LEN => {
+                PLACES.with_borrow_mut(|known| known.get_or_insert(&place, || place.clone().into()))
             }
             _ => place.into(),
         }
@@ -156,7 +156,7 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-impl Name {
+impl ObjectRef {
     /// The key of the object.
     pub fn key(&self) -> &ObjectKey {
         match self {
@@ -165,7 +165,7 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Assignment(key) => write!(f, "Assignment {key}"),

@@ -52,9 +52,9 @@ pub struct Want {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit<'a> {
     /// The subject presents another value.
-    Disagrees(&'a Want),
+    Mismatch(&'a Want),
     /// Nothing speaks against it, and so many labels speak for it.
-    Suits(usize),
+    Suitable(usize),
 }
 
 // === impl Profile ===
@@ -140,11 +140,11 @@ impl Profile {
         for want in &self.wants {
             match want.presented_by(subject) {
                 Some(value) if value == want.value => satisfied += 1,
-                Some(_) => return Fit::Disagrees(want),
+                Some(_) => return Fit::Mismatch(want),
                 None => {}
             }
         }
-        Fit::Suits(satisfied)
+        Fit::Suitable(satisfied)
     }
 
     /// The labels of a subject that the Profile is meant for.
@@ -162,17 +162,17 @@ impl Profile {
 
 impl Fit<'_> {
     /// Less is better: those that suit, and of those the one that more labels speak for.
-    pub(crate) fn place(&self) -> (bool, Reverse<usize>) {
+    pub(crate) fn sort_key(&self) -> (bool, Reverse<usize>) {
         match self {
-            Self::Suits(satisfied) => (false, Reverse(*satisfied)),
-            Self::Disagrees(_) => (true, Reverse(0)),
+            Self::Suitable(satisfied) => (false, Reverse(*satisfied)),
+            Self::Mismatch(_) => (true, Reverse(0)),
         }
     }
 }
 
 /// Where nothing else tells two Profiles apart: the older comes first, then the name.
 impl Profile {
-    pub(crate) fn seniority(&self, other: &Self) -> Ordering {
+    pub(crate) fn cmp_age(&self, other: &Self) -> Ordering {
         older_first(self.created, other.created).then_with(|| self.key.cmp(&other.key))
     }
 }

@@ -152,14 +152,14 @@ pub(crate) fn decode_into(out: &mut String, text: &str) {
             // What the bytes mean together is known at the end.
             Some(_) => {
                 out.truncate(start);
-                return out.push_str(&text_of(bytes_of(text)));
+                return out.push_str(&to_text(to_bytes(text)));
             }
         }
     }
     out.push_str(rest);
 }
 
-fn bytes_of(text: &str) -> Vec<u8> {
+fn to_bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -174,7 +174,7 @@ fn bytes_of(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn text_of(bytes: Vec<u8>) -> String {
+fn to_text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes)
         .unwrap_or_else(|error| error.as_bytes().iter().map(|b| char::from(*b)).collect())
 }

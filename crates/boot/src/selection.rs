@@ -21,11 +21,11 @@ use smallvec::SmallVec;
 use crate::assignment::Assignment;
 use crate::catalog::{Catalog, Found};
 use crate::identity::MatchedBy;
-use crate::name::Name;
+use crate::name::ObjectRef;
 use crate::profile::{Fit, Profile};
+use crate::rejected::Rejected;
 use crate::selector::Requirement;
 use crate::subject::Subject;
-use crate::unaccepted::Unaccepted;
 
 pub use explanation::{Candidate, Explanation, Outcome, ProfileCandidate, Verdict};
 
@@ -78,7 +78,7 @@ pub enum NotSelected {
         /// What it matched by.
         by: MatchedBy,
         /// The object that is not accepted: this Assignment, or a Profile that it selects.
-        object: Name,
+        object: ObjectRef,
         /// What is wrong with it.
         fault: Box<str>,
     },
@@ -109,7 +109,7 @@ impl Catalog {
         for profile in self.profiles_of(winner.assignment) {
             count += 1;
             let fit = profile.fit(subject);
-            if best.is_none_or(|(_, other): (_, Fit<'_>)| fit.place() < other.place()) {
+            if best.is_none_or(|(_, other): (_, Fit<'_>)| fit.sort_key() < other.sort_key()) {
                 best = Some((profile, fit));
             }
         }
@@ -118,13 +118,13 @@ impl Catalog {
 
     /// The Assignment that gets the subject: the first accepted one that matches, unless one that is not accepted stands before it.
     fn winner(&self, subject: &Subject) -> Option<Found<'_>> {
-        if let Some(found) = self.undisputed(subject) {
+        if let Some(found) = self.certain_winner(subject) {
             return Some(found);
         }
         let mut before: SmallVec<[Found<'_>; 4]> = SmallVec::new();
         let mut accepted = None;
         for Ranked { found, .. } in self.ranked(subject).filter(|ranked| ranked.unmet.is_none()) {
-            if self.fault_of_assignment(found.assignment).is_none() {
+            if self.rejected_assignment(found.assignment).is_none() {
                 accepted = Some(found);
                 break;
             }
@@ -183,7 +183,7 @@ impl Catalog {
             .map(|profile| (profile, profile.fit(subject)))
             .collect();
         // Stable: among equals, the older stays first.
-        profiles.sort_by_key(|(_, fit)| fit.place());
+        profiles.sort_by_key(|(_, fit)| fit.sort_key());
         profiles
     }
 }
@@ -198,8 +198,8 @@ impl Catalog {
         subject: &Subject,
     ) -> Result<Selected<'c>, NotSelected> {
         let Found { by, assignment } = winner;
-        let not_accepted = |unaccepted: &Unaccepted| {
-            let (object, fault) = (unaccepted.name(), unaccepted.fault.clone());
+        let not_accepted = |rejected: &Rejected| {
+            let (object, fault) = (rejected.name(), rejected.fault.clone());
             Err(NotSelected::NotAccepted {
                 assignment: assignment.clone(),
                 by,
@@ -207,17 +207,17 @@ impl Catalog {
                 fault,
             })
         };
-        if let Some(unaccepted) = self.fault_of_assignment(assignment) {
-            return not_accepted(unaccepted);
+        if let Some(rejected) = self.rejected_assignment(assignment) {
+            return not_accepted(rejected);
         }
-        if let Some((profile, Fit::Suits(_))) = best
-            && let Some(unaccepted) = self.fault_of_profile(profile)
+        if let Some((profile, Fit::Suitable(_))) = best
+            && let Some(rejected) = self.rejected_profile(profile)
         {
-            return not_accepted(unaccepted);
+            return not_accepted(rejected);
         }
         let profile = match best {
-            Some((profile, Fit::Suits(_))) => profile,
-            Some((nearest, Fit::Disagrees(want))) => {
+            Some((profile, Fit::Suitable(_))) => profile,
+            Some((nearest, Fit::Mismatch(want))) => {
                 let (nearest, has) = (
                     &nearest.key.name,
                     want.presented_by(subject).unwrap_or_default(),
@@ -274,7 +274,7 @@ impl Found<'_> {
         b.priority
             .cmp(&a.priority)
             .then_with(|| self.by.cmp(&other.by))
-            .then_with(|| a.standing(b))
+            .then_with(|| a.cmp_rank(b))
     }
 
     /// Whether this one, which is not accepted, leaves the machine to an accepted one that comes later. A priority lifts it over what is as
@@ -286,7 +286,7 @@ impl Found<'_> {
     }
 
     /// Whether nothing that somebody chose tells them apart.
-    fn ties_with(&self, other: &Self) -> bool {
-        self.by == other.by && self.assignment.merit(other.assignment).is_eq()
+    fn conflicts_with(&self, other: &Self) -> bool {
+        self.by == other.by && self.assignment.cmp_precedence(other.assignment).is_eq()
     }
 }

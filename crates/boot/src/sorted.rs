@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::alike::{self, Label};
+use crate::intern::{self, Label};
 
 /// A set, as a sorted slice.
 #[derive(Clone)]
@@ -151,11 +151,11 @@ impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let mut pairs: Vec<_> = pairs
             .into_iter()
-            .map(|(key, value)| (alike::text(key.as_ref()), alike::text(value.as_ref())))
+            .map(|(key, value)| (intern::string(key.as_ref()), intern::string(value.as_ref())))
             .collect();
         pairs.sort_unstable();
         pairs.dedup_by(|a, b| a.0 == b.0);
-        Self(alike::labels(pairs))
+        Self(intern::labels(pairs))
     }
 }
 

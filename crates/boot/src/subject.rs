@@ -635,7 +635,7 @@ mod tests {
         );
         assert_eq!(
             ExtrinsicLabels::new([("a", "x"), ("a", "y")]).unwrap_err(),
-            InvalidExtrinsic::Twice("a".into())
+            InvalidExtrinsic::Duplicate("a".into())
         );
     }
 

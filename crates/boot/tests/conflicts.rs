@@ -154,8 +154,8 @@ impl Followed {
 
     fn take(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
         self.all.remove(key);
-        self.catalog.apply(Change::AssignmentGone(key.clone()));
-        self.conflicts.take(&self.catalog, key)
+        self.catalog.apply(Change::AssignmentDeleted(key.clone()));
+        self.conflicts.remove(&self.catalog, key)
     }
 
     fn named(&self) -> BTreeMap<ObjectKey, Vec<ObjectKey>> {
@@ -173,7 +173,7 @@ impl Followed {
                 in_conflict(assignment, other)
                     && !(self.across && key.partition == other.key.partition)
             };
-            let rivals: BTreeSet<_> = self
+            let conflicting: BTreeSet<_> = self
                 .all
                 .values()
                 .filter(counts)
@@ -181,16 +181,16 @@ impl Followed {
                 .collect();
             let named: BTreeSet<_> = self.conflicts.of(key).collect();
             prop_assert!(
-                named.is_subset(&rivals),
-                "{key} names {named:?} of {rivals:?}"
+                named.is_subset(&conflicting),
+                "{key} names {named:?} of {conflicting:?}"
             );
             prop_assert_eq!(
                 named.len(),
-                rivals.len().min(MAX_NAMED),
+                conflicting.len().min(MAX_NAMED),
                 "{} names {:?} of {:?}",
                 key,
                 &named,
-                rivals
+                conflicting
             );
             in_conflict_now += usize::from(!named.is_empty());
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::selection::Outcome;
-use boot::{Catalog, Change, Claim, Name, ObjectKey, Unaccepted};
+use boot::{Catalog, Change, Claim, ObjectKey, ObjectRef, Rejected};
 use proptest::prelude::*;
 
 use agreement::{agree, step};
@@ -46,29 +46,29 @@ proptest! {
         for raw in world.assignments.values() {
             sorted.apply(Change::Assignment(Arc::new(raw.build())));
         }
-        for unaccepted in world.faults.values() {
-            sorted.apply(Change::Unaccepted(Arc::new(unaccepted.clone())));
+        for rejected in world.faults.values() {
+            sorted.apply(Change::Rejected(Arc::new(rejected.clone())));
         }
         subjects.iter().for_each(|subject| agree(&sorted, &world, subject));
         let mut names: Vec<_> = catalog.names().collect();
         names.sort();
-        let mut expected: Vec<_> = world.assignments.keys().cloned().map(Name::Assignment).collect();
-        expected.extend(world.profiles.keys().cloned().map(Name::Profile));
+        let mut expected: Vec<_> = world.assignments.keys().cloned().map(ObjectRef::Assignment).collect();
+        expected.extend(world.profiles.keys().cloned().map(ObjectRef::Profile));
         expected.extend(world.faults.keys().cloned());
         expected.sort();
         expected.dedup();
         prop_assert_eq!(names, expected);
-        prop_assert_eq!(catalog.unaccepted_count(), world.faults.len());
+        prop_assert_eq!(catalog.rejected_count(), world.faults.len());
         prop_assert_eq!(sorted.index_size(), catalog.index_size());
 
         for name in world.faults.keys() {
             catalog.apply(name.clone().gone());
         }
         for key in world.assignments.keys() {
-            catalog.apply(Change::AssignmentGone(key.clone()));
+            catalog.apply(Change::AssignmentDeleted(key.clone()));
         }
         for key in world.profiles.keys() {
-            catalog.apply(Change::ProfileGone(key.clone()));
+            catalog.apply(Change::ProfileDeleted(key.clone()));
         }
         prop_assert_eq!((catalog.assignment_count(), catalog.profile_count(), catalog.index_size()), (0, 0, 0));
     }
@@ -519,12 +519,12 @@ fn an_empty_list_of_values_matches_nothing_and_leaves_nothing_behind() {
         &[labelled("p", &[])],
     );
     assert_eq!(boots(&catalog, "rack=r1"), "one p");
-    assert!(catalog.apply(Change::AssignmentGone(ObjectKey::new("ns", "none"))));
+    assert!(catalog.apply(Change::AssignmentDeleted(ObjectKey::new("ns", "none"))));
     assert_eq!(boots(&catalog, "rack=r1"), "one p");
     for name in ["one", "no"] {
-        assert!(catalog.apply(Change::AssignmentGone(ObjectKey::new("ns", name))));
+        assert!(catalog.apply(Change::AssignmentDeleted(ObjectKey::new("ns", name))));
     }
-    assert!(catalog.apply(Change::ProfileGone(ObjectKey::new("ns", "p"))));
+    assert!(catalog.apply(Change::ProfileDeleted(ObjectKey::new("ns", "p"))));
     assert_eq!(catalog.index_size(), 0);
 }
 
@@ -555,9 +555,9 @@ fn an_id_that_two_profiles_claim_serves_the_older_and_survives_the_younger() {
                 .map(|(profile, name)| format!("{} {name}", profile.key.name))
         };
         assert_eq!(serves(&catalog).as_deref(), Some("old config0"));
-        catalog.apply(Change::ProfileGone(ObjectKey::new("ns", "young")));
+        catalog.apply(Change::ProfileDeleted(ObjectKey::new("ns", "young")));
         assert_eq!(serves(&catalog).as_deref(), Some("old config0"));
-        catalog.apply(Change::ProfileGone(ObjectKey::new("ns", "old")));
+        catalog.apply(Change::ProfileDeleted(ObjectKey::new("ns", "old")));
         assert_eq!((serves(&catalog), catalog.index_size()), (None, 0));
     }
 }
@@ -565,14 +565,14 @@ fn an_id_that_two_profiles_claim_serves_the_older_and_survives_the_younger() {
 // === what is not accepted ===
 
 fn not_accepted(raw: &RawAssignment) -> Change {
-    Change::Unaccepted(Arc::new(Unaccepted {
+    Change::Rejected(Arc::new(Rejected {
         claim: Claim::Assignment(Arc::new(raw.build())),
         fault: "spec: wrong".into(),
     }))
 }
 
 fn profile_not_accepted(raw: &RawProfile) -> Change {
-    Change::Unaccepted(Arc::new(Unaccepted {
+    Change::Rejected(Arc::new(Rejected {
         claim: Claim::Profile(Arc::new(raw.build_claim())),
         fault: "spec: wrong".into(),
     }))
@@ -630,7 +630,7 @@ fn what_was_accepted_once_stays_in_use_and_is_gone_when_the_object_is() {
             .reason
             .contains("in its last accepted version; of the newest: spec: wrong")
     );
-    assert!(catalog.apply(Change::AssignmentGone(ObjectKey::new("ns", "own"))));
+    assert!(catalog.apply(Change::AssignmentDeleted(ObjectKey::new("ns", "own"))));
     assert_eq!(
         (
             catalog
@@ -640,7 +640,7 @@ fn what_was_accepted_once_stays_in_use_and_is_gone_when_the_object_is() {
                 .key
                 .name
                 .as_ref(),
-            catalog.unaccepted_count()
+            catalog.rejected_count()
         ),
         ("default", 0)
     );
@@ -779,22 +779,22 @@ fn a_profile_that_is_not_accepted_gives_way_to_no_other_that_suits_less() {
 fn an_assignment_of_which_nothing_can_be_told_claims_nothing_and_is_known() {
     let mut catalog = catalog(&[named("default")], &[labelled("p", &[])]);
     let key = ObjectKey::new("ns", "blind");
-    let blind = Unaccepted {
+    let blind = Rejected {
         claim: Claim::Nothing {
             key: key.clone(),
             created: None,
         },
         fault: "it has another shape".into(),
     };
-    assert!(catalog.apply(Change::Unaccepted(Arc::new(blind.clone()))));
+    assert!(catalog.apply(Change::Rejected(Arc::new(blind.clone()))));
     assert!(
-        !catalog.apply(Change::Unaccepted(Arc::new(blind))),
+        !catalog.apply(Change::Rejected(Arc::new(blind))),
         "which is no news twice"
     );
     assert_eq!(answer(&catalog, &format!("uuid={UUID}")), "p");
     assert!(
         catalog
             .names()
-            .any(|name| name == Name::Assignment(key.clone()))
+            .any(|name| name == ObjectRef::Assignment(key.clone()))
     );
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use boot::{Assignment, Catalog, Change, Labels, ObjectKey, Profile, Selectors, SubjectSelectors};
+use boot::{
+    Assignment, Catalog, Change, Labels, ObjectKey, Profile, SelectorIndex, SubjectSelectors,
+};
 use proptest::prelude::*;
 
 const KEYS: [&str; 3] = ["os", "role", "assignment/ipxe-buildarch"];
@@ -33,8 +35,8 @@ fn key() -> impl Strategy<Value = ObjectKey> {
 
 fn change() -> impl Strategy<Value = Change> {
     (key(), labels(), 0..4).prop_map(|(key, labels, what)| match what {
-        0 => Change::AssignmentGone(key),
-        1 => Change::ProfileGone(key),
+        0 => Change::AssignmentDeleted(key),
+        1 => Change::ProfileDeleted(key),
         2 => Change::Profile(Arc::new(
             Profile::compile(key, None, &labels, "#!ipxe", &BTreeMap::new()).unwrap(),
         )),
@@ -49,7 +51,7 @@ fn change() -> impl Strategy<Value = Change> {
     })
 }
 
-fn found(selectors: &Selectors, profile: &Profile) -> BTreeSet<ObjectKey> {
+fn found(selectors: &SelectorIndex, profile: &Profile) -> BTreeSet<ObjectKey> {
     selectors
         .selecting(profile)
         .flat_map(|(_, group)| group.members())
@@ -60,22 +62,22 @@ fn found(selectors: &Selectors, profile: &Profile) -> BTreeSet<ObjectKey> {
 proptest! {
     #[test]
     fn the_index_finds_what_a_look_at_everything_finds(changes in prop::collection::vec(change(), 0..40)) {
-        let mut catalog = Catalog::with_selectors();
+        let mut catalog = Catalog::with_selector_index();
         for change in changes {
             catalog.apply(change);
         }
-        let (kept, anew) = (catalog.selectors().unwrap(), Selectors::of(&catalog));
+        let (kept, anew) = (catalog.selectors().unwrap(), SelectorIndex::of(&catalog));
         for profile in catalog.profiles() {
             let selects = |assignment: &&Arc<Assignment>| catalog.profiles_of(assignment).any(|other| other.key == profile.key);
             let all: BTreeSet<_> = catalog.assignments().filter(selects).map(|assignment| assignment.key.clone()).collect();
             prop_assert_eq!(found(kept, profile), all.clone());
             prop_assert_eq!(found(&anew, profile), all);
-            let archs = |selectors: &Selectors| selectors.architectures(&profile.key).map(str::to_owned).collect::<Vec<_>>();
+            let archs = |selectors: &SelectorIndex| selectors.architectures(&profile.key).map(str::to_owned).collect::<Vec<_>>();
             prop_assert_eq!(archs(kept), archs(&anew));
         }
         for assignment in catalog.assignments() {
-            let groups = |selectors: &Selectors| {
-                selectors.beside(&assignment.key).map(|(labels, group)| (labels.clone(), group.len())).collect::<BTreeMap<_, _>>()
+            let groups = |selectors: &SelectorIndex| {
+                selectors.groups_near(&assignment.key).map(|(labels, group)| (labels.clone(), group.len())).collect::<BTreeMap<_, _>>()
             };
             prop_assert_eq!(groups(kept), groups(&anew));
         }

@@ -7,7 +7,7 @@ mod tests;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use boot::Name;
+use boot::ObjectRef;
 use boot::catalog::guard::Limits;
 use feed::Publisher;
 use jiff::Timestamp;
@@ -78,7 +78,7 @@ struct State {
     pace: Pace,
     tenure: Option<Tenure>,
     /// An object whose write has to wait for its turn.
-    next: Option<Name>,
+    next: Option<ObjectRef>,
     paused_until: Instant,
     publisher: Arc<Publisher>,
     metrics: Metrics,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use boot::{Catalog, Change, Conflicts, Name, Unaccepted};
+use boot::{Catalog, Change, Conflicts, ObjectRef, Rejected};
 use feed::Publisher;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -18,7 +18,7 @@ use crate::status::{self, Acceptance};
 /// All objects, with what follows from them.
 pub(crate) struct Index {
     /// Under the keys that their last versions in the catalog have.
-    objects: HashMap<Name, Box<Known>>,
+    objects: HashMap<ObjectRef, Box<Known>>,
     profiles: usize,
     refused: usize,
     conflicts: Conflicts,
@@ -38,12 +38,12 @@ pub(crate) enum Step {
     /// There is an object, new or changed.
     Put(Object),
     /// There is none of this name any more.
-    Gone(Name),
+    Gone(ObjectRef),
 }
 
 /// A status that an object should have and has not.
 pub(crate) struct Write {
-    pub(crate) name: Name,
+    pub(crate) name: ObjectRef,
     /// As it was known when this was made up.
     pub(crate) facts: Facts,
     pub(crate) status: Status,
@@ -101,14 +101,18 @@ impl Index {
     }
 
     /// An object was seen in a listing.
-    pub(crate) fn mark(&mut self, name: &Name, listing: u32) {
+    pub(crate) fn mark(&mut self, name: &ObjectRef, listing: u32) {
         if let Some(known) = self.objects.get_mut(name) {
             known.listing = listing;
         }
     }
 
     /// The objects that were in an earlier listing and not in this one.
-    pub(crate) fn unmarked(&self, listing: u32, of: impl Fn(&Name) -> bool) -> BTreeSet<Name> {
+    pub(crate) fn unmarked(
+        &self,
+        listing: u32,
+        of: impl Fn(&ObjectRef) -> bool,
+    ) -> BTreeSet<ObjectRef> {
         let lost = self
             .objects
             .iter()
@@ -117,11 +121,11 @@ impl Index {
     }
 
     /// How many objects there are of some.
-    pub(crate) fn count(&self, of: impl Fn(&Name) -> bool) -> usize {
+    pub(crate) fn count(&self, of: impl Fn(&ObjectRef) -> bool) -> usize {
         self.objects.keys().filter(|name| of(name)).count()
     }
 
-    pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &ObjectRef> {
         self.objects.keys()
     }
 
@@ -131,7 +135,7 @@ impl Index {
         } = *self;
         let catalog = self.publisher.catalog().load();
         let unclaimed = catalog
-            .all_unaccepted()
+            .all_rejected()
             .filter(|one| one.claims_nothing() && !catalog.contains(&one.name()))
             .count();
         Counts {
@@ -144,22 +148,22 @@ impl Index {
     }
 
     /// The server's history went back: what is listed next is current, whatever its versions.
-    pub(crate) fn forget_versions(&mut self, of: impl Fn(&Name) -> bool) {
+    pub(crate) fn forget_versions(&mut self, of: impl Fn(&ObjectRef) -> bool) {
         let all = self.objects.iter_mut().filter(|(name, _)| of(name));
         all.for_each(|(_, known)| known.facts.version = Version::default());
     }
 
-    fn insert(&mut self, name: Name, known: Known) {
+    fn insert(&mut self, name: ObjectRef, known: Known) {
         self.remove(&name);
         self.refused += usize::from(known.fault.is_some());
-        self.profiles += usize::from(matches!(name, Name::Profile(_)));
+        self.profiles += usize::from(matches!(name, ObjectRef::Profile(_)));
         self.objects.insert(name, Box::new(known));
     }
 
-    fn remove(&mut self, name: &Name) {
+    fn remove(&mut self, name: &ObjectRef) {
         if let Some(before) = self.objects.remove(name) {
             self.refused -= usize::from(before.fault.is_some());
-            self.profiles -= usize::from(matches!(name, Name::Profile(_)));
+            self.profiles -= usize::from(matches!(name, ObjectRef::Profile(_)));
         }
     }
 
@@ -168,7 +172,7 @@ impl Index {
         &mut self,
         steps: impl IntoIterator<Item = Step>,
         listing: u32,
-    ) -> BTreeSet<Name> {
+    ) -> BTreeSet<ObjectRef> {
         let before = self.publisher.catalog().load();
         let mut touched = BTreeSet::new();
         let mut changed = BTreeSet::new();
@@ -189,7 +193,7 @@ impl Index {
                         Err(refused) => {
                             let Refused { fault, claim } = *refused;
                             self.complain(&name, &fault);
-                            changes.push(Change::Unaccepted(Arc::new(Unaccepted {
+                            changes.push(Change::Rejected(Arc::new(Rejected {
                                 claim,
                                 fault: fault.sentence.clone(),
                             })));
@@ -223,14 +227,14 @@ impl Index {
     }
 
     /// An object that means what it meant before is still under its former key in the catalog; so it is here.
-    fn share_key(&mut self, catalog: &Catalog, name: &Name) {
+    fn share_key(&mut self, catalog: &Catalog, name: &ObjectRef) {
         let own = match name {
-            Name::Assignment(key) => catalog
+            ObjectRef::Assignment(key) => catalog
                 .assignment(key)
-                .map(|assignment| Name::Assignment(assignment.key.clone())),
-            Name::Profile(key) => catalog
+                .map(|assignment| ObjectRef::Assignment(assignment.key.clone())),
+            ObjectRef::Profile(key) => catalog
                 .profile(key)
-                .map(|profile| Name::Profile(profile.key.clone())),
+                .map(|profile| ObjectRef::Profile(profile.key.clone())),
         };
         if let Some(own) = own
             && let Some(known) = self.objects.remove(name)
@@ -240,7 +244,7 @@ impl Index {
     }
 
     /// Says once what is wrong with an object.
-    fn complain(&self, name: &Name, fault: &Fault) {
+    fn complain(&self, name: &ObjectRef, fault: &Fault) {
         let before = self
             .objects
             .get(name)
@@ -255,21 +259,21 @@ impl Index {
         &mut self,
         before: &Catalog,
         after: &Catalog,
-        changed: &BTreeSet<Name>,
-        touched: &mut BTreeSet<Name>,
+        changed: &BTreeSet<ObjectRef>,
+        touched: &mut BTreeSet<ObjectRef>,
     ) {
         let mut profiles = Vec::new();
         for name in changed {
             match name {
-                Name::Profile(key) => {
+                ObjectRef::Profile(key) => {
                     profiles.extend(
                         [before, after]
                             .into_iter()
-                            .filter_map(|catalog| catalog.standing_profile(key))
+                            .filter_map(|catalog| catalog.profile_or_claim(key))
                             .cloned(),
                     );
                 }
-                Name::Assignment(key) => {
+                ObjectRef::Assignment(key) => {
                     if let Some(assignment) = before.assignment(key) {
                         self.reach.take(assignment);
                     }
@@ -280,23 +284,23 @@ impl Index {
             }
         }
         self.reach.profiles_changed(after, &profiles, |key| {
-            touched.insert(Name::Assignment(key));
+            touched.insert(ObjectRef::Assignment(key));
         });
         for name in changed {
-            let Name::Assignment(key) = name else {
+            let ObjectRef::Assignment(key) = name else {
                 continue;
             };
             let others = match after.assignment(key) {
                 Some(assignment) => self.conflicts.put(after, assignment),
-                None => self.conflicts.take(after, key),
+                None => self.conflicts.remove(after, key),
             };
-            touched.extend(others.into_iter().map(Name::Assignment));
+            touched.extend(others.into_iter().map(ObjectRef::Assignment));
         }
     }
 
     /// What is to be written of an object, if anything. Nothing where its version is not known: a write without one would go over whatever
     /// is there.
-    pub(crate) fn wanted(&self, name: &Name, now: Timestamp) -> Option<Write> {
+    pub(crate) fn wanted(&self, name: &ObjectRef, now: Timestamp) -> Option<Write> {
         let Known { facts, fault, .. } = &**self
             .objects
             .get(name)
@@ -304,14 +308,14 @@ impl Index {
         let fault = fault.as_deref();
         let catalog = self.publisher.catalog().load();
         let (status, observed) = match name {
-            Name::Profile(key) => {
+            ObjectRef::Profile(key) => {
                 let known = catalog.profile(key).map(|profile| &**profile);
                 let status =
                     status::of_profile(facts, known, Acceptance::of(&catalog, name, fault), now);
                 let observed = Observed::of_profile(&status);
                 (Status::Profile(status), observed)
             }
-            Name::Assignment(key) => {
+            ObjectRef::Assignment(key) => {
                 let known = catalog.assignment(key);
                 let profiles = known
                     .map(|assignment| self.reach.of(assignment))
@@ -359,15 +363,12 @@ impl Index {
         known.facts.version = version.into();
         known.facts.status = write.observed.clone();
         known.facts.set_ids(ids.clone());
-        if let Name::Profile(key) = &write.name {
+        if let ObjectRef::Profile(key) = &write.name {
             // It can be served from now on: no need to wait for the watch.
             let catalog = self.publisher.catalog().load();
             if let Some(profile) = catalog.profile(key).filter(|profile| profile.ids != ids) {
                 // It is as little accepted as before.
-                let unaccepted = catalog
-                    .unaccepted(&write.name)
-                    .cloned()
-                    .map(Change::Unaccepted);
+                let unaccepted = catalog.rejected(&write.name).cloned().map(Change::Rejected);
                 self.publisher.apply(
                     [Change::Profile(Arc::new(profile.with_ids(ids)))]
                         .into_iter()
@@ -382,7 +383,7 @@ impl Index {
 // === impl Step ===
 
 impl Step {
-    pub(crate) fn name(&self) -> &Name {
+    pub(crate) fn name(&self) -> &ObjectRef {
         match self {
             Self::Put(object) => &object.name,
             Self::Gone(name) => name,
@@ -417,10 +418,10 @@ fn news(before: &Observed, conditions: &[Condition]) -> Vec<News> {
     changed.collect()
 }
 
-fn gone(name: &Name) -> Change {
+fn gone(name: &ObjectRef) -> Change {
     match name {
-        Name::Profile(key) => Change::ProfileGone(key.clone()),
-        Name::Assignment(key) => Change::AssignmentGone(key.clone()),
+        ObjectRef::Profile(key) => Change::ProfileDeleted(key.clone()),
+        ObjectRef::Assignment(key) => Change::AssignmentDeleted(key.clone()),
     }
 }
 

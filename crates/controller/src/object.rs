@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boot::{Change, Claim, ConfigName, Name, ObjectKey};
+use boot::{Change, Claim, ConfigName, ObjectKey, ObjectRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -16,7 +16,7 @@ use crate::observed::{Observed, Version};
 /// One object as the API server has it.
 #[derive(Debug)]
 pub(crate) struct Object {
-    pub(crate) name: Name,
+    pub(crate) name: ObjectRef,
     pub(crate) facts: Facts,
     /// What it means, or why it can't be served.
     pub(crate) meaning: Result<Change, Box<Refused>>,
@@ -78,7 +78,7 @@ pub(crate) trait Watched:
     + 'static
 {
     /// The name of an object of this kind.
-    fn name_of(key: ObjectKey) -> Name;
+    fn name_of(key: ObjectKey) -> ObjectRef;
     /// The one conversion.
     fn meaning(&self) -> Result<Change, crd::Invalid>;
     /// What can be told of an object that can't be served.
@@ -136,7 +136,7 @@ impl Object {
 }
 
 /// The name of an object: the very one that the catalog will have, not one like it.
-fn name(meaning: &Result<Change, Box<Refused>>, name: Name) -> Name {
+fn name(meaning: &Result<Change, Box<Refused>>, name: ObjectRef) -> ObjectRef {
     meaning
         .as_ref()
         .map(Change::name)
@@ -255,8 +255,8 @@ impl Facts {
 // === impl Watched ===
 
 impl Watched for crd::Profile {
-    fn name_of(key: ObjectKey) -> Name {
-        Name::Profile(key)
+    fn name_of(key: ObjectKey) -> ObjectRef {
+        ObjectRef::Profile(key)
     }
 
     fn meaning(&self) -> Result<Change, crd::Invalid> {
@@ -283,8 +283,8 @@ impl Watched for crd::Profile {
 }
 
 impl Watched for crd::Assignment {
-    fn name_of(key: ObjectKey) -> Name {
-        Name::Assignment(key)
+    fn name_of(key: ObjectKey) -> ObjectRef {
+        ObjectRef::Assignment(key)
     }
 
     fn meaning(&self) -> Result<Change, crd::Invalid> {

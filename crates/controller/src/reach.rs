@@ -11,10 +11,10 @@ use boot::{Assignment, Catalog, Labels, ObjectKey, Profile};
 /// Selectors of Assignments, and what they match.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
-    namespaces: HashMap<Arc<str>, HashMap<Selectors, Group>>,
+    namespaces: HashMap<Arc<str>, HashMap<SelectorIndex, Group>>,
 }
 
-type Selectors = Labels;
+type SelectorIndex = Labels;
 
 #[derive(Debug, Default)]
 struct Group {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boot::{Assignment, Catalog, ConfigName, Name, ObjectKey, Profile};
+use boot::{Assignment, Catalog, ConfigName, ObjectKey, ObjectRef, Profile};
 use crd::{AssignmentStatus, ProfileStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -30,13 +30,13 @@ pub(crate) enum Acceptance<'a> {
 }
 
 impl<'a> Acceptance<'a> {
-    pub(crate) fn of(catalog: &Catalog, name: &Name, fault: Option<&'a Fault>) -> Self {
+    pub(crate) fn of(catalog: &Catalog, name: &ObjectRef, fault: Option<&'a Fault>) -> Self {
         match fault {
             None => Self::Accepted,
             Some(fault) if catalog.contains(name) => Self::Kept(fault),
             Some(fault)
                 if catalog
-                    .unaccepted(name)
+                    .rejected(name)
                     .is_some_and(|unaccepted| unaccepted.claims_nothing()) =>
             {
                 Self::Unclaimed(fault)

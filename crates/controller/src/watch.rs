@@ -5,7 +5,7 @@ mod patience;
 
 use std::time::Duration;
 
-use boot::Name;
+use boot::ObjectRef;
 use futures_util::TryStreamExt;
 use kube::api::ListParams;
 use kube::runtime::watcher::{self, Event};
@@ -31,7 +31,7 @@ pub(crate) enum Update {
     /// An object is new or different.
     Changed(Object),
     /// An object is gone.
-    Gone(Name),
+    Gone(ObjectRef),
     /// The server's history went back; a listing follows.
     WentBack,
     /// The API server was heard of, without news.
@@ -77,10 +77,10 @@ pub(crate) struct Follower<K> {
 
 impl Source {
     /// Whether an object comes from here.
-    pub(crate) fn has(&self, name: &Name) -> bool {
+    pub(crate) fn has(&self, name: &ObjectRef) -> bool {
         let (is_profile, key) = match name {
-            Name::Profile(key) => (true, key),
-            Name::Assignment(key) => (false, key),
+            ObjectRef::Profile(key) => (true, key),
+            ObjectRef::Assignment(key) => (false, key),
         };
         is_profile == self.is_profiles
             && self

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use boot::{Name, ObjectKey};
+use boot::{ObjectKey, ObjectRef};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -36,15 +36,15 @@ pub(crate) struct Queue {
     /// Profiles first: machines wait for the ids of their configs.
     profiles: VecDeque<ObjectKey>,
     assignments: VecDeque<ObjectKey>,
-    waiting: HashSet<Name>,
+    waiting: HashSet<ObjectRef>,
     /// Those that failed, by when they are tried again.
-    later: BTreeMap<Instant, Vec<Name>>,
-    failures: HashMap<Name, u32>,
-    on_their_way: BTreeSet<Name>,
+    later: BTreeMap<Instant, Vec<ObjectRef>>,
+    failures: HashMap<ObjectRef, u32>,
+    on_their_way: BTreeSet<ObjectRef>,
     /// Those that changed again while they were written.
-    again: BTreeSet<Name>,
+    again: BTreeSet<ObjectRef>,
     /// Those with bad news that may be over in a moment, by when it is to be told.
-    settling: HashMap<Name, Instant>,
+    settling: HashMap<ObjectRef, Instant>,
 }
 
 /// How many writes a second.
@@ -71,32 +71,32 @@ pub(crate) enum Written {
 // === impl Queue ===
 
 impl Queue {
-    pub(crate) fn push(&mut self, name: Name) {
+    pub(crate) fn push(&mut self, name: ObjectRef) {
         if self.on_their_way.contains(&name) {
             self.again.insert(name);
         } else if self.waiting.insert(name.clone()) {
             match name {
-                Name::Profile(key) => self.profiles.push_back(key),
-                Name::Assignment(key) => self.assignments.push_back(key),
+                ObjectRef::Profile(key) => self.profiles.push_back(key),
+                ObjectRef::Assignment(key) => self.assignments.push_back(key),
             }
         }
     }
 
     /// The next to look at. It is on its way until it is [`done`](Self::done).
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<Name> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<ObjectRef> {
         while let Some(entry) = self.later.first_entry().filter(|entry| *entry.key() <= now) {
             for name in entry.remove() {
                 self.push(name);
             }
         }
-        let profile = self.profiles.pop_front().map(Name::Profile);
-        let name = profile.or_else(|| self.assignments.pop_front().map(Name::Assignment))?;
+        let profile = self.profiles.pop_front().map(ObjectRef::Profile);
+        let name = profile.or_else(|| self.assignments.pop_front().map(ObjectRef::Assignment))?;
         self.waiting.remove(&name);
         self.on_their_way.insert(name.clone());
         Some(name)
     }
 
-    pub(crate) fn done(&mut self, name: &Name) {
+    pub(crate) fn done(&mut self, name: &ObjectRef) {
         self.on_their_way.remove(name);
         self.failures.remove(name);
         self.settling.remove(name);
@@ -106,7 +106,7 @@ impl Queue {
     }
 
     /// Whether what there is may be told now, which it may until it is [`done`](Self::done). Otherwise it is put back for a moment.
-    pub(crate) fn is_settled(&mut self, name: &Name, is_bad: bool, now: Instant) -> bool {
+    pub(crate) fn is_settled(&mut self, name: &ObjectRef, is_bad: bool, now: Instant) -> bool {
         if !is_bad {
             self.settling.remove(name);
             return true;
@@ -121,7 +121,7 @@ impl Queue {
     }
 
     /// Puts it back for later; the more often it failed, the later.
-    pub(crate) fn failed(&mut self, name: &Name, now: Instant) {
+    pub(crate) fn failed(&mut self, name: &ObjectRef, now: Instant) {
         self.on_their_way.remove(name);
         self.again.remove(name);
         let failures = self.failures.entry(name.clone()).or_default();
@@ -190,8 +190,8 @@ pub(crate) async fn perform(
         return Written::NotHolder;
     }
     let patched = match &write.name {
-        Name::Profile(key) => patch::<crd::Profile>(client.clone(), key, write).await,
-        Name::Assignment(key) => patch::<crd::Assignment>(client.clone(), key, write).await,
+        ObjectRef::Profile(key) => patch::<crd::Profile>(client.clone(), key, write).await,
+        ObjectRef::Assignment(key) => patch::<crd::Assignment>(client.clone(), key, write).await,
     };
     if let Written::Done { .. } = patched {
         for news in &write.news {
@@ -243,8 +243,8 @@ async fn patch<K: crate::object::Watched>(
 /// Records an event. One that can't be recorded is only missing from `kubectl describe`.
 async fn record(client: Client, instance: &str, write: &Write, news: &News) {
     let (kind, key) = match &write.name {
-        Name::Profile(key) => ("Profile", key),
-        Name::Assignment(key) => ("Assignment", key),
+        ObjectRef::Profile(key) => ("Profile", key),
+        ObjectRef::Assignment(key) => ("Assignment", key),
     };
     let now = Timestamp::now();
     let event = Event {

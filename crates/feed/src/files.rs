@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use boot::{Assignment, Name, ObjectKey, Profile};
+use boot::{Assignment, ObjectKey, ObjectRef, Profile};
 use prost::Message;
 
 use crate::proto::{self, Part};
@@ -32,7 +32,7 @@ pub struct FileCopy {
     /// Its Assignments.
     pub assignments: Vec<Arc<Assignment>>,
     /// Those of them that another file served.
-    pub passed_over: Vec<Name>,
+    pub passed_over: Vec<ObjectRef>,
 }
 
 /// What a copy says of itself.
@@ -117,14 +117,14 @@ impl FileCopy {
             .profiles_passed_over
             .into_iter()
             .map(key)
-            .map(Name::Profile);
+            .map(ObjectRef::Profile);
         let passed_over = passed
             .chain(
                 message
                     .assignments_passed_over
                     .into_iter()
                     .map(key)
-                    .map(Name::Assignment),
+                    .map(ObjectRef::Assignment),
             )
             .collect();
         Some(Self {
@@ -149,8 +149,8 @@ impl From<&FileCopy> for FileMessage {
         let (mut profiles_passed_over, mut assignments_passed_over) = (Vec::new(), Vec::new());
         for name in &file.passed_over {
             match name {
-                Name::Profile(key) => profiles_passed_over.push(wire::from_key(key)),
-                Name::Assignment(key) => assignments_passed_over.push(wire::from_key(key)),
+                ObjectRef::Profile(key) => profiles_passed_over.push(wire::from_key(key)),
+                ObjectRef::Assignment(key) => assignments_passed_over.push(wire::from_key(key)),
             }
         }
         let objects = Part {
@@ -202,7 +202,7 @@ mod tests {
             path: "x/one.yaml".into(),
             profiles: vec![Arc::new(profile)],
             assignments: vec![Arc::new(assignment.clone())],
-            passed_over: vec![Name::Assignment(key("a"))],
+            passed_over: vec![ObjectRef::Assignment(key("a"))],
         };
         let two = FileCopy {
             path: "two.json".into(),

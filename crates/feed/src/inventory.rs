@@ -1,7 +1,7 @@
 //! A summary of the names of all objects, by which a follower notices that it does not hold what it should.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use boot::Name;
+use boot::ObjectRef;
 
 use crate::proto;
 
@@ -25,32 +25,32 @@ pub(crate) struct Account {
 }
 
 impl Inventory {
-    pub(crate) fn add(&mut self, name: &Name) {
+    pub(crate) fn add(&mut self, name: &ObjectRef) {
         let count = self.count(name);
         *count = count.wrapping_add(1);
         self.names = self.names.wrapping_add(digest(name));
     }
 
-    pub(crate) fn take(&mut self, name: &Name) {
+    pub(crate) fn take(&mut self, name: &ObjectRef) {
         let count = self.count(name);
         *count = count.wrapping_sub(1);
         self.names = self.names.wrapping_sub(digest(name));
     }
 
     /// An object exists and is not accepted.
-    pub(crate) fn add_unaccepted(&mut self, name: &Name) {
+    pub(crate) fn add_unaccepted(&mut self, name: &ObjectRef) {
         self.unaccepted = self.unaccepted.wrapping_add(1);
         self.unaccepted_names = self.unaccepted_names.wrapping_add(digest(name));
     }
 
     /// That is over.
-    pub(crate) fn take_unaccepted(&mut self, name: &Name) {
+    pub(crate) fn take_unaccepted(&mut self, name: &ObjectRef) {
         self.unaccepted = self.unaccepted.wrapping_sub(1);
         self.unaccepted_names = self.unaccepted_names.wrapping_sub(digest(name));
     }
 
     /// An object was there or not, accepted or not, and now is or is not.
-    pub(crate) fn moved(&mut self, name: &Name, before: Account, after: Account) {
+    pub(crate) fn moved(&mut self, name: &ObjectRef, before: Account, after: Account) {
         match (before.accepted, after.accepted) {
             (false, true) => self.add(name),
             (true, false) => self.take(name),
@@ -63,10 +63,10 @@ impl Inventory {
         }
     }
 
-    fn count(&mut self, name: &Name) -> &mut u64 {
+    fn count(&mut self, name: &ObjectRef) -> &mut u64 {
         match name {
-            Name::Assignment(_) => &mut self.assignments,
-            Name::Profile(_) => &mut self.profiles,
+            ObjectRef::Assignment(_) => &mut self.assignments,
+            ObjectRef::Profile(_) => &mut self.profiles,
         }
     }
 }
@@ -110,10 +110,10 @@ impl From<proto::Inventory> for Inventory {
 }
 
 /// Without the partition: a controller does not know which one it is.
-fn digest(name: &Name) -> u64 {
+fn digest(name: &ObjectRef) -> u64 {
     let kind = match name {
-        Name::Assignment(_) => "Assignment",
-        Name::Profile(_) => "Profile",
+        ObjectRef::Assignment(_) => "Assignment",
+        ObjectRef::Profile(_) => "Profile",
     };
     let mut hash = Context::new(&SHA256);
     for part in [kind, "/", &name.key().namespace, "/", &name.key().name] {
@@ -136,7 +136,7 @@ mod tests {
     fn the_digest_of_a_name_is_that_of_the_protocol() {
         // printf Profile/ns/name | sha256sum
         assert_eq!(
-            digest(&Name::Profile(
+            digest(&ObjectRef::Profile(
                 ObjectKey::new("ns", "name").in_partition("west")
             )),
             0xc793_392e_0ba5_6c90
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_order_does_not_count_and_what_goes_leaves_nothing() {
-        let [a, b] = ["a", "b"].map(|name| Name::Assignment(ObjectKey::new("ns", name)));
+        let [a, b] = ["a", "b"].map(|name| ObjectRef::Assignment(ObjectKey::new("ns", name)));
         let (mut one, mut other) = (Inventory::default(), Inventory::default());
         one.add(&a);
         one.add(&b);
@@ -157,7 +157,7 @@ mod tests {
         other.take(&b);
         assert_eq!(other, Inventory::default());
         one.take(&a);
-        one.add(&Name::Profile(a.key().clone()));
+        one.add(&ObjectRef::Profile(a.key().clone()));
         assert_ne!(
             (one.profiles, one.assignments),
             (0, 2),

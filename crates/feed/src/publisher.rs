@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use boot::{Catalog, Change, Name, SharedCatalog};
+use boot::{Catalog, Change, ObjectRef, SharedCatalog};
 use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -174,10 +174,10 @@ impl Default for Publisher {
     }
 }
 
-fn account(catalog: &Catalog, name: &Name) -> Account {
+fn account(catalog: &Catalog, name: &ObjectRef) -> Account {
     Account {
         accepted: catalog.contains(name),
-        unaccepted: catalog.unaccepted(name).is_some(),
+        unaccepted: catalog.rejected(name).is_some(),
     }
 }
 

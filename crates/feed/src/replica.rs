@@ -218,7 +218,7 @@ impl Replica {
     /// How each partition is, in sentences; first those that something is the matter with.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = self.troubles();
-        remarks.extend(self.union.shared().load().unaccepted_sentences(MAX_NAMED));
+        remarks.extend(self.union.shared().load().describe_rejected(MAX_NAMED));
         remarks.extend(self.union.contested().sentences(MAX_NAMED));
         for (name, partition) in &self.partitions {
             if partition.link.metrics().unsaved.get() == 1 {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::{
-    Assignment, Claim, ConfigName, LabelSelector, Labels, Mac, Name, ObjectKey, Operator, Profile,
-    Requirement, Sorted, SubjectSelectors, Templates, Unaccepted,
+    Assignment, Claim, ConfigName, LabelSelector, Labels, Mac, ObjectKey, ObjectRef, Operator,
+    Profile, Rejected, Requirement, Sorted, SubjectSelectors, Templates,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -80,7 +80,7 @@ pub fn from_assignment(assignment: &Assignment) -> proto::Assignment {
     }
 }
 
-pub(crate) fn from_unaccepted(unaccepted: &Unaccepted) -> proto::Unaccepted {
+pub(crate) fn from_unaccepted(unaccepted: &Rejected) -> proto::Unaccepted {
     let claim = match &unaccepted.claim {
         Claim::Profile(profile) => proto::unaccepted::Claim::Profile(from_claim(profile)),
         Claim::Assignment(assignment) => {
@@ -164,7 +164,7 @@ pub fn profile(
     known: impl Fn(&ObjectKey) -> Option<Arc<Profile>>,
 ) -> Result<Profile, Malformed> {
     let key = key(message.key, partition)?;
-    let object = Name::Profile(key.clone()).to_string();
+    let object = ObjectRef::Profile(key.clone()).to_string();
     let malformed = |reason: String| Malformed {
         object: object.clone(),
         reason,
@@ -218,7 +218,7 @@ pub(crate) fn claim(message: &proto::Profile, partition: &str) -> Result<Profile
 pub(crate) fn unaccepted(
     message: proto::Unaccepted,
     partition: &str,
-) -> Result<Unaccepted, Malformed> {
+) -> Result<Rejected, Malformed> {
     let claim = match message.claim {
         Some(proto::unaccepted::Claim::Profile(profile)) => {
             Claim::Profile(Arc::new(claim(&profile, partition)?))
@@ -240,7 +240,7 @@ pub(crate) fn unaccepted(
             });
         }
     };
-    Ok(Unaccepted {
+    Ok(Rejected {
         claim,
         fault: message.fault.into(),
     })
@@ -257,7 +257,7 @@ fn is_made_of(templates: &Templates, script: &str, configs: &BTreeMap<ConfigName
 /// An Assignment.
 pub fn assignment(message: proto::Assignment, partition: &str) -> Result<Assignment, Malformed> {
     let key = key(message.key, partition)?;
-    let object = Name::Assignment(key.clone()).to_string();
+    let object = ObjectRef::Assignment(key.clone()).to_string();
     let malformed = |reason: &str| Malformed {
         object: object.clone(),
         reason: reason.to_owned(),

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use boot::catalog::selectors::{asked_architectures, wanted_architecture};
+use boot::catalog::selector_index::{required_architectures, wanted_architecture};
 use boot::conflicts::MAX_NAMED;
 use boot::identity::other_byte_order;
 use boot::nearest::nearest;
-use boot::{Assignment, Catalog, Labels, Name, ObjectKey, Profile, Selectors, Sorted};
+use boot::{Assignment, Catalog, Labels, ObjectKey, ObjectRef, Profile, SelectorIndex, Sorted};
 use crd::FieldPath;
 use uuid::Uuid;
 
@@ -27,18 +27,18 @@ const MAX_OTHER_NAMESPACES: usize = 10_000;
 /// A catalog, and what has to be known of all of its objects to judge one.
 pub struct Survey<'c> {
     catalog: &'c Catalog,
-    selectors: Cow<'c, Selectors>,
+    selectors: Cow<'c, SelectorIndex>,
     conflict_limit: usize,
 }
 
 // === impl Survey ===
 
 impl<'c> Survey<'c> {
-    /// Looks over a catalog once, unless it was made [with its selectors](Catalog::with_selectors).
+    /// Looks over a catalog once, unless it was made [with its selectors](Catalog::with_selector_index).
     pub fn of(catalog: &'c Catalog) -> Self {
         let selectors = catalog
             .selectors()
-            .map_or_else(|| Cow::Owned(Selectors::of(catalog)), Cow::Borrowed);
+            .map_or_else(|| Cow::Owned(SelectorIndex::of(catalog)), Cow::Borrowed);
         Self {
             catalog,
             selectors,
@@ -59,7 +59,7 @@ impl<'c> Survey<'c> {
         if self.selectors.selecting(profile).next().is_some() {
             return Vec::new();
         }
-        let name = Name::Profile(profile.key.clone());
+        let name = ObjectRef::Profile(profile.key.clone());
         let message = format!(
             "no Assignment in namespace {} selects this Profile, so that no machine boots it",
             profile.key.namespace
@@ -106,7 +106,9 @@ impl<'c> Survey<'c> {
     /// Whether another Assignment goes before this one for no reason but its age or name.
     fn conflict(&self, assignment: &Arc<Assignment>) -> Option<Finding> {
         let takes_precedence = |other: &Assignment| cmp_age(other, assignment).is_lt();
-        let conflicting = self.catalog.rivals_among(assignment, self.conflict_limit);
+        let conflicting = self
+            .catalog
+            .conflicting_within(assignment, self.conflict_limit);
         let mut conflicting: Vec<_> = conflicting
             .filter(|other| takes_precedence(other))
             .take(MAX_NAMED + 1)
@@ -129,7 +131,7 @@ impl<'c> Survey<'c> {
             "Assignment {} matches {what} too, and goes first only because {why}{also}",
             first.key
         );
-        let name = Name::Assignment(assignment.key.clone());
+        let name = ObjectRef::Assignment(assignment.key.clone());
         let help = "give one of them a higher priority, or remove what both match from one";
         Some(
             Finding::new(
@@ -144,7 +146,7 @@ impl<'c> Survey<'c> {
 
     /// Whether there is a Profile for it, whatever the machine's architecture.
     fn missing_profile(&self, assignment: &Assignment) -> Option<Finding> {
-        let name = Name::Assignment(assignment.key.clone());
+        let name = ObjectRef::Assignment(assignment.key.clone());
         let field = FieldPath::of(["spec", "profileSelectors"]);
         let profiles: Vec<_> = self.catalog.profiles_of(assignment).collect();
         let namespace = &assignment.key.namespace;
@@ -178,7 +180,8 @@ impl<'c> Survey<'c> {
             return None;
         }
         let is_offered = |arch: &&str| offered.contains(&Some(*arch));
-        let asked: Option<BTreeSet<&str>> = asked_architectures(assignment).map(Iterator::collect);
+        let asked: Option<BTreeSet<&str>> =
+            required_architectures(assignment).map(Iterator::collect);
         // One that names its machines is not for each architecture: whoever wrote it knows which they have.
         let possible: BTreeSet<&str> = match &asked {
             Some(asked) => asked.clone(),
@@ -273,7 +276,7 @@ impl<'c> Survey<'c> {
         };
         let near = self
             .selectors
-            .beside(&profile.key)
+            .groups_near(&profile.key)
             .take(MAX_NEAR_CANDIDATES)
             .filter(|(selectors, _)| is_near(selectors));
         // One that selects something already is meant for that.

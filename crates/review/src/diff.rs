@@ -86,7 +86,7 @@ impl Diff {
     /// Compares two catalogs, for servers with these labels of the operator, or with any. What is not accepted, and of which no accepted
     /// version is known, is as if it were not there.
     pub fn between(old: &Catalog, new: &Catalog, extrinsic: Option<&ExtrinsicLabels>) -> Self {
-        let (old, new) = (old.of_accepted(), new.of_accepted());
+        let (old, new) = (old.without_rejected(), new.without_rejected());
         let search = Search::new(&old, &new, extrinsic);
         let mut diff = Self::default();
         let mut groups: BTreeMap<Change, Group> = BTreeMap::new();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use boot::Name;
+use boot::ObjectRef;
 use crd::FieldPath;
 
 use crate::rule::{Rule, Severity};
@@ -13,7 +13,7 @@ pub struct Finding {
     /// Which rule is broken.
     pub rule: &'static Rule,
     /// The object.
-    pub object: Name,
+    pub object: ObjectRef,
     /// The field of the object.
     pub field: FieldPath,
     /// Whether the field's name is meant, and not what it holds.
@@ -34,7 +34,7 @@ impl Finding {
     /// A finding about a field as a whole.
     pub fn new(
         rule: &'static Rule,
-        object: &Name,
+        object: &ObjectRef,
         field: FieldPath,
         message: impl Into<String>,
     ) -> Self {

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use boot::profile::Want;
 use boot::{
-    Assignment, Catalog, Change, Claim, ExtrinsicLabels, MatchedBy, Name, NotSelected, ObjectKey,
-    Operator, Profile, Subject, SubjectSelectors,
+    Assignment, Catalog, Change, Claim, ExtrinsicLabels, MatchedBy, NotSelected, ObjectKey,
+    ObjectRef, Operator, Profile, Subject, SubjectSelectors,
 };
 use crd::FieldPath;
 
@@ -67,7 +67,7 @@ struct Search<'c> {
     old: &'c Catalog,
     new: &'c Catalog,
     /// What is changed.
-    target: &'c Name,
+    target: &'c ObjectRef,
     /// Whether it was not there before.
     is_new: bool,
     limits: Limits,
@@ -101,7 +101,7 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
         old,
         new: &new,
         target: &name,
-        is_new: !old.contains(&name) && old.unaccepted(&name).is_none(),
+        is_new: !old.contains(&name) && old.rejected(&name).is_none(),
         limits,
         tried: 0,
         tries: 0,
@@ -110,7 +110,7 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
         found: BTreeMap::new(),
     };
     match &name {
-        Name::Assignment(key) => {
+        ObjectRef::Assignment(key) => {
             let (before, after) = (
                 old.assignment(key).or_else(|| claim(old, &name)),
                 new.assignment(key),
@@ -124,14 +124,14 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
             }
             search.assignment(before, after);
         }
-        Name::Profile(key) => search.profile(old.standing_profile(key), new.profile(key)),
+        ObjectRef::Profile(key) => search.profile(old.profile_or_claim(key), new.profile(key)),
     }
     search.findings()
 }
 
 /// What an Assignment claims that is not accepted. It holds its machines back.
-fn claim<'c>(catalog: &'c Catalog, name: &Name) -> Option<&'c Arc<Assignment>> {
-    match &catalog.unaccepted(name)?.claim {
+fn claim<'c>(catalog: &'c Catalog, name: &ObjectRef) -> Option<&'c Arc<Assignment>> {
+    match &catalog.rejected(name)?.claim {
         Claim::Assignment(claim) => Some(claim),
         Claim::Profile(_) | Claim::Nothing { .. } => None,
     }
@@ -169,7 +169,7 @@ impl<'c> Search<'c> {
         let mut visited = 0;
         let old = self.old;
         let claims = old
-            .all_unaccepted()
+            .all_rejected()
             .filter_map(|unaccepted| claim(old, &unaccepted.name()));
         for other in old.assignments().chain(claims) {
             visited += 1;
@@ -206,7 +206,7 @@ impl<'c> Search<'c> {
             .old
             .selectors()
             .is_none()
-            .then(|| boot::Selectors::of(self.old));
+            .then(|| boot::SelectorIndex::of(self.old));
         let Some(selectors) = self.old.selectors().or(built.as_ref()) else {
             return;
         };
@@ -317,8 +317,8 @@ impl<'c> Search<'c> {
                 .is_some_and(|(winner, _)| winner.key == held.key)
         });
         match self.target {
-            Name::Profile(_) => self.is_new || is_named(after),
-            Name::Assignment(key)
+            ObjectRef::Profile(_) => self.is_new || is_named(after),
+            ObjectRef::Assignment(key)
                 if after
                     .winner
                     .as_ref()
@@ -326,8 +326,8 @@ impl<'c> Search<'c> {
             {
                 false
             }
-            Name::Assignment(_) if self.is_new => is_named(after) || !is_named(before),
-            Name::Assignment(_) => is_same && is_named(after),
+            ObjectRef::Assignment(_) if self.is_new => is_named(after) || !is_named(before),
+            ObjectRef::Assignment(_) => is_same && is_named(after),
         }
     }
 
@@ -348,8 +348,8 @@ impl<'c> Search<'c> {
         let field = match name {
             // It is gone, or all of it may be the reason.
             _ if !self.new.contains(name) => FieldPath::default(),
-            Name::Profile(_) => FieldPath::of(["metadata", "labels"]),
-            Name::Assignment(_) => FieldPath::of(["spec"]),
+            ObjectRef::Profile(_) => FieldPath::of(["metadata", "labels"]),
+            ObjectRef::Assignment(_) => FieldPath::of(["spec"]),
         };
         let one = |((before, after, presented), machines): (Transition, Machines)| {
             let is_one = machines.is_one() && !self.is_truncated;

@@ -8,7 +8,7 @@ use boot::arch::{self, BUILDARCH};
 use boot::nearest::nearest;
 use boot::profile::{EXTRINSIC_PREFIX, INTRINSIC_PREFIX};
 use boot::render::RenderError;
-use boot::{Mac, Name, ObjectKey, identity};
+use boot::{Mac, ObjectKey, ObjectRef, identity};
 use crd::{FieldPath, Invalid};
 
 use crate::finding::Finding;
@@ -47,7 +47,7 @@ pub fn profile_with_deadline(
     profile: &crd::Profile,
     deadline: Option<Instant>,
 ) -> Reviewed<boot::Profile> {
-    let name = Name::Profile(object_key(
+    let name = ObjectRef::Profile(object_key(
         profile.metadata.namespace.as_deref(),
         profile.metadata.name.as_deref(),
     ));
@@ -81,7 +81,7 @@ pub fn profile_with_deadline(
 
 /// Looks at an Assignment: its conversion, and selectors that can't be meant.
 pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
-    let name = Name::Assignment(object_key(
+    let name = ObjectRef::Assignment(object_key(
         assignment.metadata.namespace.as_deref(),
         assignment.metadata.name.as_deref(),
     ));
@@ -147,7 +147,7 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
 }
 
 /// What the conversion refuses, in its own words.
-fn conversion_finding(name: &Name, error: &Invalid) -> Finding {
+fn conversion_finding(name: &ObjectRef, error: &Invalid) -> Finding {
     let (rule, reason): (&'static Rule, _) = match error {
         Invalid::Field { reason, .. } => (&rule::CONVERSION, reason),
         Invalid::Template(error) => (&rule::TEMPLATE, &error.reason),
@@ -167,7 +167,11 @@ fn object_key(namespace: Option<&str>, name: Option<&str>) -> ObjectKey {
     ObjectKey::new(namespace, name.unwrap_or_default())
 }
 
-fn check_placeholders(name: &Name, selectors: &crd::SubjectSelectors, findings: &mut Vec<Finding>) {
+fn check_placeholders(
+    name: &ObjectRef,
+    selectors: &crd::SubjectSelectors,
+    findings: &mut Vec<Finding>,
+) {
     let uuid = |text: &str| identity::parse_uuid(text).is_some_and(identity::is_placeholder_uuid);
     let mac = |text: &str| text.parse::<Mac>().is_ok_and(|mac| mac.is_placeholder());
     let mut check = |field: &str, texts: &[String], is_placeholder: &dyn Fn(&str) -> bool| {
@@ -194,7 +198,7 @@ fn check_placeholders(name: &Name, selectors: &crd::SubjectSelectors, findings: 
 }
 
 /// A key that a machine presents, mistyped.
-fn check_subject_key(name: &Name, field: FieldPath, key: &str, findings: &mut Vec<Finding>) {
+fn check_subject_key(name: &ObjectRef, field: FieldPath, key: &str, findings: &mut Vec<Finding>) {
     if let Some(meant) = meant_key(key) {
         let message = format!("no machine presents {key:?} by itself (did you mean `{meant}`?)");
         let help = format!("if {key} is a label that you set with --label, this is fine");
@@ -209,7 +213,7 @@ fn meant_key(key: &str) -> Option<&'static str> {
 }
 
 fn check_architecture(
-    name: &Name,
+    name: &ObjectRef,
     field: FieldPath,
     key: &str,
     value: &str,
@@ -230,7 +234,7 @@ fn check_architecture(
 
 /// Labels of the form `assignment/ipxe-KEY` and `assignment/extrinsic-KEY`, in a Profile and where one is selected.
 fn check_target_label(
-    name: &Name,
+    name: &ObjectRef,
     labels: &FieldPath,
     key: &str,
     value: &str,
@@ -278,7 +282,7 @@ fn check_target_label(
 }
 
 /// The server puts the line where it lacks, and the author may think that another first line does it.
-fn check_shebang(name: &Name, source: &str, findings: &mut Vec<Finding>) {
+fn check_shebang(name: &ObjectRef, source: &str, findings: &mut Vec<Finding>) {
     let start = source.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
     let is_script = start
         .strip_prefix("#!ipxe")
@@ -313,7 +317,7 @@ fn check_shebang(name: &Name, source: &str, findings: &mut Vec<Finding>) {
 
 /// Renders everything for machines of each architecture, as at boot, and lints the scripts.
 fn check_rendering(
-    name: &Name,
+    name: &ObjectRef,
     profile: &boot::Profile,
     deadline: Option<Instant>,
     findings: &mut Vec<Finding>,
@@ -457,7 +461,7 @@ fn depends_on_machine(source: &str) -> bool {
 }
 
 fn render_finding(
-    name: &Name,
+    name: &ObjectRef,
     template: &str,
     error: &RenderError,
     sample: &sample::Sample,
@@ -489,7 +493,7 @@ fn render_finding(
 }
 
 /// The remark on a script, at the line of the template that made the line of the script.
-fn remark_finding(name: &Name, source: &str, remark: &ipxe::Remark, line: &str) -> Finding {
+fn remark_finding(name: &ObjectRef, source: &str, remark: &ipxe::Remark, line: &str) -> Finding {
     let field = FieldPath::of(["spec", "ipxe"]);
     let finding = match origin::of(source, remark.line, line, &remark.columns) {
         Origin::Known { line, columns } => {

@@ -248,7 +248,7 @@ proptest! {
         for raw in wrong.assignments.values() {
             let key = boot::ObjectKey::new("wrong", raw.key.name.clone());
             let claim = boot::Claim::Assignment(Arc::new(boot::Assignment { key, ..raw.build() }));
-            let unaccepted = Change::Unaccepted(Arc::new(boot::Unaccepted { claim, fault: "wrong".into() }));
+            let unaccepted = Change::Rejected(Arc::new(boot::Rejected { claim, fault: "wrong".into() }));
             a.apply(unaccepted.clone());
             b.apply(unaccepted);
         }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::{
-    Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Operator, Profile,
-    Requirement, SubjectSelectors, Unaccepted,
+    Assignment, Catalog, Change, Claim, LabelSelector, ObjectKey, ObjectRef, Operator, Profile,
+    Rejected, Requirement, SubjectSelectors,
 };
 use review::impact::{self, Limits};
 
@@ -44,7 +44,7 @@ fn assignment(
 }
 
 fn catalog(changes: impl IntoIterator<Item = Change>) -> Catalog {
-    let mut catalog = Catalog::with_selectors();
+    let mut catalog = Catalog::with_selector_index();
     for change in changes {
         catalog.apply(change);
     }
@@ -87,7 +87,7 @@ fn a_deletion_says_who_boots_nothing_any_more_and_who_something_else() {
             "moves-machines: the machine with serial number S1 would boot Profile n/rescue instead of Profile n/linux"
         ]
     );
-    let default = Name::Assignment(ObjectKey::new("n", "default")).gone();
+    let default = ObjectRef::Assignment(ObjectKey::new("n", "default")).gone();
     assert_eq!(
         said(&all, &default),
         [
@@ -226,8 +226,8 @@ fn an_assignment_that_is_not_accepted_holds_machines_back_until_it_goes() {
     let Change::Assignment(claimed) = assignment("held", &["S1"], &[], 0, "wipe") else {
         unreachable!()
     };
-    let name = Name::Assignment(claimed.key.clone());
-    all.apply(Change::Unaccepted(Arc::new(Unaccepted {
+    let name = ObjectRef::Assignment(claimed.key.clone());
+    all.apply(Change::Rejected(Arc::new(Rejected {
         claim: Claim::Assignment(claimed.clone()),
         fault: "a fault".into(),
     })));

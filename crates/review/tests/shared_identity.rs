@@ -34,7 +34,7 @@ fn said(findings: Vec<Finding>) -> Vec<String> {
 
 /// What is said to who writes this one beside the others, and then of all in their order to who asks about all.
 fn told(others: &[Assignment], own: &Assignment) -> (Vec<String>, Vec<String>) {
-    let mut catalog = Catalog::with_selectors();
+    let mut catalog = Catalog::with_selector_index();
     for one in others.iter().chain([own]) {
         catalog.apply(Change::Assignment(Arc::new(one.clone())));
     }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use boot::{Assignment, Catalog, Change, ExtrinsicLabels, Name};
+use boot::{Assignment, Catalog, Change, ExtrinsicLabels, ObjectRef};
 use clap::ValueEnum;
 use review::Diff;
 use serde_json::{Value, json};
@@ -195,12 +195,15 @@ fn aged(new: &Catalog, old: &Catalog) -> Catalog {
 
 /// A word on objects that are there under the same name in another namespace: to machines these are others.
 fn moved(old: &Catalog, new: &Catalog) -> Option<String> {
-    let only = |a: &Catalog, b: &Catalog| -> BTreeMap<(bool, Arc<str>), Name> {
+    let only = |a: &Catalog, b: &Catalog| -> BTreeMap<(bool, Arc<str>), ObjectRef> {
         let names = a.names().filter(|name| !b.contains(name));
         names
             .map(|name| {
                 (
-                    (matches!(name, Name::Profile(_)), name.key().name.clone()),
+                    (
+                        matches!(name, ObjectRef::Profile(_)),
+                        name.key().name.clone(),
+                    ),
                     name,
                 )
             })

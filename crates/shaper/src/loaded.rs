@@ -65,7 +65,7 @@ pub(crate) fn catalog(path: &Path, wrong: Wrong) -> anyhow::Result<Catalog> {
     let mut catalog = batch.catalog;
     if wrong == Wrong::Waits {
         for unaccepted in batch.unaccepted {
-            catalog.apply(Change::Unaccepted(Arc::new(unaccepted)));
+            catalog.apply(Change::Rejected(Arc::new(unaccepted)));
         }
     }
     Ok(catalog)

@@ -120,7 +120,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let stop = role.stop().clone();
 
     let tls_metrics = tls::Metrics::register(&mut role.registry);
-    let shared = Arc::new(SharedCatalog::new(Catalog::with_selectors()));
+    let shared = Arc::new(SharedCatalog::new(Catalog::with_selector_index()));
     let metrics = ReplicaMetrics::register(&mut role.registry);
     let replica = Arc::new(
         Replica::new(

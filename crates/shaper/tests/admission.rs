@@ -309,7 +309,7 @@ fn validate_and_admission_find_the_same_and_say_it_in_the_same_words() {
     let mut went_first = 0;
     for objects in corpus() {
         let (catalog, rules, said) = validated(&objects);
-        let mut own = Catalog::with_selectors();
+        let mut own = Catalog::with_selector_index();
         for change in catalog.profiles().map(|one| Change::Profile(one.clone())) {
             own.apply(change);
         }

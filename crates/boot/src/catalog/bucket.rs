@@ -54,13 +54,13 @@ impl<T: Ranked> Bucket<T> {
 
     /// The others that stand around the place of an object, as far as they are alike: those before it from the nearest on, then those after it.
     /// Only the first and the last of these cost a search. Alike are some that stand in one run.
-    pub(crate) fn around<'b, F: Fn(&T) -> bool + Copy + 'b>(
+    pub(crate) fn neighbours<'b, F: Fn(&T) -> bool + Copy + 'b>(
         &'b self,
         object: &Arc<T>,
-        is_alike: F,
+        is_equivalent: F,
     ) -> impl Iterator<Item = &'b Arc<T>> + use<'b, T, F> {
-        let (before, after) = self.few_around(object);
-        let few = run(before.iter().rev(), after.iter(), is_alike);
+        let (before, after) = self.few_neighbours(object);
+        let few = run(before.iter().rev(), after.iter(), is_equivalent);
         let many = self.many().map(|objects| (objects, Entry(object.clone())));
         let many = many.into_iter().flat_map(move |(objects, own)| {
             let before = objects
@@ -70,7 +70,7 @@ impl<T: Ranked> Bucket<T> {
             let after = objects
                 .range((Excluded(own), Unbounded))
                 .map(|entry| &entry.0);
-            run(before, after, is_alike)
+            run(before, after, is_equivalent)
         });
         few.chain(many)
     }
@@ -89,7 +89,7 @@ impl<T: Ranked> Bucket<T> {
     }
 
     /// Those of a few that stand before an object and those after it, whether it is among them or not.
-    fn few_around(&self, object: &T) -> (&[Arc<T>], &[Arc<T>]) {
+    fn few_neighbours(&self, object: &T) -> (&[Arc<T>], &[Arc<T>]) {
         let few = self.few();
         let before = few.partition_point(|other| other.rank(object).is_lt());
         let is_there = few
@@ -109,7 +109,7 @@ impl<T: Ranked> Bucket<T> {
         if let Self::Many(objects) = self {
             return Self::Many(Arc::new(objects.insert(Entry(object.clone()))));
         }
-        let (before, after) = self.few_around(object);
+        let (before, after) = self.few_neighbours(object);
         let all = before.iter().chain([object]).chain(after).cloned();
         match before.len() + after.len() {
             0 => Self::One(object.clone()),
@@ -131,7 +131,7 @@ impl<T: Ranked> Bucket<T> {
                 Self::Many(Arc::new(rest))
             });
         }
-        match self.few_around(object) {
+        match self.few_neighbours(object) {
             ([], []) => None,
             ([one], []) | ([], [one]) => Some(Self::One(one.clone())),
             (before, after) => Some(Self::Few(Arc::new(
@@ -145,11 +145,11 @@ impl<T: Ranked> Bucket<T> {
 fn run<'b, T: 'b>(
     before: impl Iterator<Item = &'b Arc<T>>,
     after: impl Iterator<Item = &'b Arc<T>>,
-    is_alike: impl Fn(&T) -> bool + Copy,
+    is_equivalent: impl Fn(&T) -> bool + Copy,
 ) -> impl Iterator<Item = &'b Arc<T>> {
     before
-        .take_while(move |other| is_alike(other))
-        .chain(after.take_while(move |other| is_alike(other)))
+        .take_while(move |other| is_equivalent(other))
+        .chain(after.take_while(move |other| is_equivalent(other)))
 }
 
 /// Puts an object under a key.
@@ -264,11 +264,11 @@ mod tests {
                 prop_assert_eq!(bucket.as_ref().map_or(0, Bucket::len), set.len());
                 prop_assert_eq!(bucket.as_ref().and_then(Bucket::first).map(|own| **own), set.first().copied());
                 // Alike are those of one run of numbers.
-                let is_alike = |other: &u8| other / run == number / run;
-                let before = set.range(..number).rev().copied().take_while(|other| is_alike(other));
-                let around = before.chain(set.range(number + 1..).copied().take_while(|other| is_alike(other)));
-                let found = bucket.iter().flat_map(|bucket| bucket.around(&object, is_alike)).map(|own| **own);
-                prop_assert_eq!(found.collect::<Vec<_>>(), around.collect::<Vec<_>>());
+                let is_equivalent = |other: &u8| other / run == number / run;
+                let before = set.range(..number).rev().copied().take_while(|other| is_equivalent(other));
+                let neighbours = before.chain(set.range(number + 1..).copied().take_while(|other| is_equivalent(other)));
+                let found = bucket.iter().flat_map(|bucket| bucket.neighbours(&object, is_equivalent)).map(|own| **own);
+                prop_assert_eq!(found.collect::<Vec<_>>(), neighbours.collect::<Vec<_>>());
             }
         }
     }

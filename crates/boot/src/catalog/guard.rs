@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::Name;
+use super::ObjectRef;
 
 /// What counts as losing most, and what it takes to believe it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Guard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// The objects that are kept, although the last listing lacks them.
-    pub lost: BTreeSet<Name>,
+    pub lost: BTreeSet<ObjectRef>,
     /// How many objects of the same kinds were known when it began.
     pub known: usize,
     /// When it began.
@@ -59,7 +59,7 @@ pub struct Known {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// They are gone: here they are, to be deleted.
-    Believe(BTreeSet<Name>),
+    Believe(BTreeSet<ObjectRef>),
     /// Keep them, and say so.
     Hold,
 }
@@ -93,10 +93,10 @@ impl Guard {
     }
 
     /// Judges a whole listing: how many objects are served, those of a former hold included, and which of them the listing lacks.
-    pub fn judge(&mut self, known: Known, lost: BTreeSet<Name>, now: Instant) -> Verdict {
+    pub fn judge(&mut self, known: Known, lost: BTreeSet<ObjectRef>, now: Instant) -> Verdict {
         let assignments = lost
             .iter()
-            .filter(|name| matches!(name, Name::Assignment(_)))
+            .filter(|name| matches!(name, ObjectRef::Assignment(_)))
             .count();
         let profiles = lost.len() - assignments;
         if !self.limits.exceeded(known.assignments, assignments)
@@ -127,12 +127,12 @@ impl Guard {
     }
 
     /// An operator says that the objects are gone indeed. They are handed out, to be deleted.
-    pub fn confirm(&mut self) -> BTreeSet<Name> {
+    pub fn confirm(&mut self) -> BTreeSet<ObjectRef> {
         self.hold.take().map(|hold| hold.lost).unwrap_or_default()
     }
 
     /// An object that is held exists again, or is known to be gone for another reason: it is no longer this guard's business.
-    pub fn release(&mut self, name: &Name) {
+    pub fn release(&mut self, name: &ObjectRef) {
         let Some(hold) = &mut self.hold else { return };
         hold.lost.remove(name);
         if hold.lost.is_empty() {
@@ -146,7 +146,7 @@ impl Guard {
     }
 
     /// How long to wait for the next look, so that [`Limits::looks`] of them fall into [`Limits::after`].
-    pub fn look_every(&self) -> Option<Duration> {
+    pub fn relist_interval(&self) -> Option<Duration> {
         let between = self.limits.looks.saturating_sub(1).max(1);
         (!self.limits.after.is_zero()).then(|| self.limits.after / between)
     }
@@ -159,9 +159,9 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    fn assignments(count: usize) -> BTreeSet<Name> {
+    fn assignments(count: usize) -> BTreeSet<ObjectRef> {
         (0..count)
-            .map(|n| Name::Assignment(ObjectKey::new("ns", n.to_string())))
+            .map(|n| ObjectRef::Assignment(ObjectKey::new("ns", n.to_string())))
             .collect()
     }
 
@@ -201,7 +201,7 @@ mod tests {
     fn kinds_are_judged_apart() {
         let mut guard = Guard::new(Limits::default());
         let profiles = (0..60)
-            .map(|n| Name::Profile(ObjectKey::new("ns", n.to_string())))
+            .map(|n| ObjectRef::Profile(ObjectKey::new("ns", n.to_string())))
             .collect();
         let known = Known {
             assignments: 100_000,

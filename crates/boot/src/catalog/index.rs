@@ -54,7 +54,7 @@ pub(crate) struct Iter<'i, K, V> {
 impl<K, V> Index<K, V> {
     pub(crate) fn new() -> Self {
         Self {
-            root: Child::nothing(),
+            root: Child::empty(),
             len: 0,
             hasher: ahash::RandomState::default(),
         }
@@ -130,7 +130,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
         loop {
             match child {
                 Child::Leaf(entries) => return entries,
-                Child::Node(node) => child = &node.children[place(rest)],
+                Child::Node(node) => child = &node.children[slot(rest)],
             }
             rest >>= BITS;
         }
@@ -144,7 +144,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
             match child {
                 Child::Leaf(entries) => break entries,
                 Child::Node(node) => {
-                    child = &mut Arc::make_mut(node).children[place(hash >> (BITS * depth))]
+                    child = &mut Arc::make_mut(node).children[slot(hash >> (BITS * depth))]
                 }
             }
             depth += 1;
@@ -185,7 +185,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
         // Nothing is copied for what is not there.
         self.get(key)?;
         let hash = self.hasher.hash_one(key);
-        let removed = take(&mut self.root, hash, hash, key);
+        let removed = remove_below(&mut self.root, hash, hash, key);
         self.len -= 1;
         removed
     }
@@ -202,7 +202,7 @@ impl<K, V> Clone for Index<K, V> {
 }
 
 /// Removes an entry below a child, and nodes that hold no more than a leaf could.
-fn take<K: Hash + Eq + Clone + Borrow<Q>, V: Clone, Q: Hash + Eq + ?Sized>(
+fn remove_below<K: Hash + Eq + Clone + Borrow<Q>, V: Clone, Q: Hash + Eq + ?Sized>(
     child: &mut Child<K, V>,
     hash: u64,
     rest: u64,
@@ -223,7 +223,7 @@ fn take<K: Hash + Eq + Clone + Borrow<Q>, V: Clone, Q: Hash + Eq + ?Sized>(
         }
         Child::Node(node) => {
             let node = Arc::make_mut(node);
-            let value = take(&mut node.children[place(rest)], hash, rest >> BITS, key);
+            let value = remove_below(&mut node.children[slot(rest)], hash, rest >> BITS, key);
             if let Some(joined) = node.joined() {
                 *child = joined;
             }
@@ -240,7 +240,7 @@ fn split<K: Hash + Clone, V: Clone>(
 ) -> Child<K, V> {
     let mut parts: [Vec<Entry<K, V>>; CHILDREN] = std::array::from_fn(|_| Vec::new());
     for entry in entries {
-        parts[place(hasher.hash_one(&entry.key) >> (BITS * depth))].push(entry.clone());
+        parts[slot(hasher.hash_one(&entry.key) >> (BITS * depth))].push(entry.clone());
     }
     let is_one = parts.iter().filter(|part| !part.is_empty()).count() == 1
         && BITS * (depth + 2) <= u64::BITS;
@@ -251,7 +251,7 @@ fn split<K: Hash + Clone, V: Clone>(
     Child::Node(Arc::new(Node { children }))
 }
 
-fn place(hash: u64) -> usize {
+fn slot(hash: u64) -> usize {
     usize::try_from(hash % CHILDREN as u64).expect("there are few children")
 }
 
@@ -278,8 +278,8 @@ fn search<K, V>(
     while entries.get(at).is_some_and(|entry| entry.tag < tag) {
         at += 1;
     }
-    let mut alike = entries[at..].iter().take_while(|entry| entry.tag == tag);
-    alike
+    let mut same_tag = entries[at..].iter().take_while(|entry| entry.tag == tag);
+    same_tag
         .position(|entry| is(&entry.key))
         .map(|beyond| at + beyond)
         .ok_or(at)
@@ -325,7 +325,7 @@ impl<K, V> Clone for Node<K, V> {
 // === impl Child ===
 
 impl<K, V> Child<K, V> {
-    fn nothing() -> Self {
+    fn empty() -> Self {
         Self::of(Vec::new())
     }
 

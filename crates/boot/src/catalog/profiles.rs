@@ -30,7 +30,7 @@ struct LabelKey {
 
 impl Ranked for Profile {
     fn rank(&self, other: &Self) -> Ordering {
-        self.seniority(other)
+        self.cmp_age(other)
     }
 }
 
@@ -76,23 +76,23 @@ impl ProfileIndex {
         {
             return false;
         }
-        self.take(&profile.key);
-        self.enter(&profile);
+        self.remove(&profile.key);
+        self.add_to_indexes(&profile);
         self.all.insert(profile.key.clone(), profile);
         true
     }
 
-    pub(super) fn take(&mut self, key: &ObjectKey) -> bool {
+    pub(super) fn remove(&mut self, key: &ObjectKey) -> bool {
         let Some(profile) = self.all.get(key).cloned() else {
             return false;
         };
         self.all.remove(key);
-        self.leave(&profile);
+        self.remove_from_indexes(&profile);
         true
     }
 
     /// Enters a Profile into the indexes.
-    pub(super) fn enter(&mut self, profile: &Arc<Profile>) {
+    pub(super) fn add_to_indexes(&mut self, profile: &Arc<Profile>) {
         for key in label_keys(profile) {
             bucket::add(&mut self.by_label, &key, profile);
         }
@@ -102,7 +102,7 @@ impl ProfileIndex {
     }
 
     /// Takes a Profile out of the indexes.
-    pub(super) fn leave(&mut self, profile: &Arc<Profile>) {
+    pub(super) fn remove_from_indexes(&mut self, profile: &Arc<Profile>) {
         for key in label_keys(profile) {
             bucket::remove(&mut self.by_label, &key, profile);
         }

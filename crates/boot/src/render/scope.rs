@@ -42,7 +42,7 @@ pub(super) struct Scope {
     assignment: Option<Arc<Assignment>>,
     base_url: Box<str>,
     is_script: bool,
-    known: Known,
+    cache: ValueCache,
     missed: Missed,
 }
 
@@ -62,7 +62,7 @@ pub(super) enum Missing {
 
 /// The values that were asked for before, by name: a few, of 64 and some at most.
 #[derive(Debug, Default)]
-struct Known(Mutex<SmallVec<[Answered; 4]>>);
+struct ValueCache(Mutex<SmallVec<[Answered; 4]>>);
 
 /// A name, and its value.
 type Answered = (Box<str>, Value);
@@ -72,7 +72,7 @@ type Answered = (Box<str>, Value);
 struct Labels {
     subject: Arc<Subject>,
     form: Form,
-    known: Known,
+    cache: ValueCache,
     missed: Missed,
 }
 
@@ -84,17 +84,17 @@ enum Form {
 }
 
 /// `profile` and `assignment`.
-struct Named<T> {
+struct ObjectVariable<T> {
     object: Arc<T>,
     variable: &'static str,
     key: fn(&T) -> &ObjectKey,
     labels: fn(&T) -> &crate::Labels,
-    known: Known,
+    cache: ValueCache,
     missed: Missed,
 }
 
 /// `profile.labels` and `assignment.labels`. It does not hold what it is a part of, which keeps it: neither would ever end.
-struct NamedLabels<T> {
+struct ObjectLabels<T> {
     object: Arc<T>,
     variable: &'static str,
     labels: fn(&T) -> &crate::Labels,
@@ -104,7 +104,7 @@ struct NamedLabels<T> {
 /// Carries our own reason through the engine.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Refusal(RenderError);
+struct CarriedError(RenderError);
 
 impl Scope {
     pub(super) fn new(
@@ -114,14 +114,14 @@ impl Scope {
         assignment: Option<Arc<Assignment>>,
         base_url: &str,
     ) -> Self {
-        let (known, missed) = (Known::default(), Missed::default());
+        let (cache, missed) = (ValueCache::default(), Missed::default());
         Self {
             subject,
             profile,
             assignment,
             base_url: base_url.into(),
             is_script,
-            known,
+            cache,
             missed,
         }
     }
@@ -139,7 +139,7 @@ impl Scope {
         Value::from_object(Labels {
             subject: self.subject.clone(),
             form,
-            known: Known::default(),
+            cache: ValueCache::default(),
             missed: self.missed.clone(),
         })
     }
@@ -148,7 +148,7 @@ impl Scope {
     fn config_url(&self, name: &str) -> Option<Value> {
         let name = self.profile.templates.config_named(name)?;
         let Some(id) = self.profile.ids.get(name) else {
-            return Some(refuse(RenderError::NotReady(name.clone())));
+            return Some(error_value(RenderError::NotReady(name.clone())));
         };
         let mut url = String::new();
         link_into(&mut url, &self.base_url, *id, &self.subject);
@@ -156,14 +156,14 @@ impl Scope {
     }
 }
 
-impl Known {
+impl ValueCache {
     fn get_or(&self, name: &str, make: impl FnOnce() -> Option<Value>) -> Option<Value> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, value)) = known.iter().find(|(known, _)| **known == *name) {
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, value)) = cache.iter().find(|(cache, _)| **cache == *name) {
             return Some(value.clone());
         }
         let value = make()?;
-        known.push((name.into(), value.clone()));
+        cache.push((name.into(), value.clone()));
         Some(value)
     }
 }
@@ -178,21 +178,21 @@ impl Scope {
             })),
             "encoded" => Some(self.labels(Form::Encoded)),
             "base_url" => Some((&*self.base_url).into()),
-            "profile" => Some(Value::from_object(Named {
+            "profile" => Some(Value::from_object(ObjectVariable {
                 object: self.profile.clone(),
                 variable: "profile",
                 key: |profile| &profile.key,
                 labels: |profile| &profile.labels,
-                known: Known::default(),
+                cache: ValueCache::default(),
                 missed: self.missed.clone(),
             })),
             "assignment" => self.assignment.as_ref().map(|assignment| {
-                Value::from_object(Named {
+                Value::from_object(ObjectVariable {
                     object: assignment.clone(),
                     variable: "assignment",
                     key: |assignment| &assignment.key,
                     labels: |assignment| &assignment.labels,
-                    known: Known::default(),
+                    cache: ValueCache::default(),
                     missed: self.missed.clone(),
                 })
             }),
@@ -207,7 +207,7 @@ impl Object for Scope {
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        self.known.get_or(key, || self.variable(key))
+        self.cache.get_or(key, || self.variable(key))
     }
 }
 
@@ -225,7 +225,7 @@ impl Labels {
                 Some(encoded.into())
             }
             Form::InScript => Some(match unfit_for_script(&self.subject, key, value) {
-                Some(why) => refuse(RenderError::Unsafe(Unsafe {
+                Some(why) => error_value(RenderError::Unsafe(Unsafe {
                     label: key.to_owned(),
                     why,
                 })),
@@ -237,7 +237,7 @@ impl Labels {
     /// A key as a loop yields it. The machine chose it, as it chose the value.
     fn key(&self, key: &str) -> Value {
         match (self.form, unsafe_in_script(key)) {
-            (Form::InScript | Form::Encoded, Some(_)) => refuse(RenderError::Unsafe(Unsafe {
+            (Form::InScript | Form::Encoded, Some(_)) => error_value(RenderError::Unsafe(Unsafe {
                 label: key.to_owned(),
                 why: UNSAFE_KEY,
             })),
@@ -252,7 +252,7 @@ impl Object for Labels {
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        self.known.get_or(key, || self.value(key))
+        self.cache.get_or(key, || self.value(key))
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -265,20 +265,20 @@ impl Object for Labels {
     }
 }
 
-impl<T> fmt::Debug for Named<T> {
+impl<T> fmt::Debug for ObjectVariable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.variable, (self.key)(&self.object))
     }
 }
 
-impl<T: Send + Sync + 'static> Object for Named<T> {
+impl<T: Send + Sync + 'static> Object for ObjectVariable<T> {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         match key.as_str()? {
             "name" => Some(Value::from(&*(self.key)(&self.object).name)),
             "namespace" => Some(Value::from(&*(self.key)(&self.object).namespace)),
-            "labels" => self.known.get_or("labels", || {
+            "labels" => self.cache.get_or("labels", || {
                 let (object, missed) = (self.object.clone(), self.missed.clone());
-                Some(Value::from_object(NamedLabels {
+                Some(Value::from_object(ObjectLabels {
                     object,
                     variable: self.variable,
                     labels: self.labels,
@@ -290,13 +290,13 @@ impl<T: Send + Sync + 'static> Object for Named<T> {
     }
 }
 
-impl<T> fmt::Debug for NamedLabels<T> {
+impl<T> fmt::Debug for ObjectLabels<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "labels of the {}", self.variable)
     }
 }
 
-impl<T: Send + Sync + 'static> Object for NamedLabels<T> {
+impl<T: Send + Sync + 'static> Object for ObjectLabels<T> {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let key = key.as_str()?;
         let value = (self.labels)(&self.object).get(key);
@@ -329,9 +329,9 @@ impl Missed {
     }
 }
 
-fn refuse(reason: RenderError) -> Value {
+fn error_value(reason: RenderError) -> Value {
     Error::new(ErrorKind::InvalidOperation, "refused")
-        .with_source(Refusal(reason))
+        .with_source(CarriedError(reason))
         .into()
 }
 
@@ -339,7 +339,7 @@ fn refuse(reason: RenderError) -> Value {
 pub(super) fn reason_of(error: &Error) -> Option<RenderError> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = error.source();
     while let Some(error) = source {
-        if let Some(Refusal(reason)) = error.downcast_ref() {
+        if let Some(CarriedError(reason)) = error.downcast_ref() {
             return Some(reason.clone());
         }
         source = error.source();
@@ -366,23 +366,23 @@ pub(super) fn unfit_for_script(subject: &Subject, key: &str, value: &str) -> Opt
 }
 
 /// The bytes that are text to iPXE whatever stands beside them. Values are short: looking them up is faster than comparing.
-static IS_HARMLESS: [bool; 256] = {
-    let mut is_harmless = [false; 256];
+static IS_SAFE: [bool; 256] = {
+    let mut is_safe = [false; 256];
     let mut byte = 0_u8;
     while byte < 128 {
         let at = byte as usize;
-        is_harmless[at] =
+        is_safe[at] =
             byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'.' | b':' | b'-' | b'_' | b'/');
         byte += 1;
     }
-    is_harmless
+    is_safe
 };
 
 /// Why iPXE would not read this value as the text that it is (`ipxe:src/core/exec.c`): it splits a line at white space, then looks for
 /// whole words that end or join commands, then expands `${...}` again and again.
 fn unsafe_in_script(value: &str) -> Option<&'static str> {
     // Nearly all values.
-    if bytes::all(value.as_bytes(), |byte| IS_HARMLESS[usize::from(byte)]) {
+    if bytes::all(value.as_bytes(), |byte| IS_SAFE[usize::from(byte)]) {
         return None;
     }
     if value.chars().any(char::is_control) {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::catalog::{Catalog, Found};
 use crate::identity::MatchedBy;
-use crate::name::{Name, ObjectKey};
+use crate::name::{ObjectKey, ObjectRef};
 use crate::profile::{Fit, Profile};
 use crate::subject::Subject;
 
@@ -165,8 +165,8 @@ impl Catalog {
         conflict: &mut bool,
     ) -> (Verdict, String) {
         let found = &ranked.found;
-        let name = || Name::Assignment(found.assignment.key.clone());
-        let unaccepted = self.fault_of_assignment(found.assignment);
+        let name = || ObjectRef::Assignment(found.assignment.key.clone());
+        let rejected = self.rejected_assignment(found.assignment);
         if let Some(requirement) = ranked.unmet {
             return (
                 Verdict::NoMatch,
@@ -179,10 +179,10 @@ impl Catalog {
         };
         if Arc::ptr_eq(winner.assignment, found.assignment) {
             let first = format!("the first in order that matches, by {}", found.by);
-            return match (unaccepted, self.unaccepted(&name())) {
-                (Some(unaccepted), _) => (
+            return match (rejected, self.rejected(&name())) {
+                (Some(rejected), _) => (
                     Verdict::Won,
-                    format!("{first}, but it is not accepted: {}", unaccepted.fault),
+                    format!("{first}, but it is not accepted: {}", rejected.fault),
                 ),
                 (None, Some(newest)) => (
                     Verdict::Won,
@@ -194,7 +194,7 @@ impl Catalog {
                 (None, None) => (Verdict::Won, first),
             };
         }
-        if let Some(unaccepted) = unaccepted
+        if let Some(rejected) = rejected
             && found.rank(winner).is_lt()
         {
             let key = &winner.assignment.key;
@@ -202,13 +202,13 @@ impl Catalog {
                 Verdict::Lost,
                 format!(
                     "it is not accepted, and {key} is more specific: {}",
-                    unaccepted.fault
+                    rejected.fault
                 ),
             );
         }
         let (reason, ties) = loss(found, winner);
         let may_conflict =
-            unaccepted.is_none() && self.fault_of_assignment(winner.assignment).is_none();
+            rejected.is_none() && self.rejected_assignment(winner.assignment).is_none();
         *conflict |= ties && may_conflict;
         (Verdict::Lost, reason)
     }
@@ -222,11 +222,11 @@ impl Catalog {
         let one = |(place, (profile, fit)): (usize, &(&Arc<Profile>, Fit<'_>))| {
             let mut option = option(place, profile, fit, best, subject);
             match (
-                self.fault_of_profile(profile),
-                self.unaccepted(&Name::Profile(profile.key.clone())),
+                self.rejected_profile(profile),
+                self.rejected(&ObjectRef::Profile(profile.key.clone())),
             ) {
-                (Some(unaccepted), _) => {
-                    option.reason += &format!("; it is not accepted: {}", unaccepted.fault)
+                (Some(rejected), _) => {
+                    option.reason += &format!("; it is not accepted: {}", rejected.fault)
                 }
                 (None, Some(newest)) => {
                     option.reason += &format!(
@@ -295,7 +295,7 @@ fn loss(found: &Found<'_>, winner: &Found<'_>) -> (String, bool) {
         };
         (
             format!("{by} {what}: a conflict, nothing else tells them apart"),
-            winner.ties_with(found),
+            winner.conflicts_with(found),
         )
     }
 }
@@ -321,28 +321,28 @@ fn option(
     subject: &Subject,
 ) -> ProfileCandidate {
     let (verdict, reason) = match (fit, best) {
-        (Fit::Disagrees(want), _) => {
+        (Fit::Mismatch(want), _) => {
             let has = want.presented_by(subject).unwrap_or_default();
             (
                 Verdict::NoMatch,
                 format!("it wants {want}, the machine has {has}"),
             )
         }
-        (Fit::Suits(satisfied), _) if place == 0 => (
+        (Fit::Suitable(satisfied), _) if place == 0 => (
             Verdict::Won,
             format!("{satisfied} of its assignment/ labels satisfied"),
         ),
-        (Fit::Suits(satisfied), Some((winner, Fit::Suits(more)))) if more > *satisfied => (
+        (Fit::Suitable(satisfied), Some((winner, Fit::Suitable(more)))) if more > *satisfied => (
             Verdict::Lost,
             format!(
                 "{} satisfies {more} assignment/ labels, this one {satisfied}",
                 winner.key.name
             ),
         ),
-        (Fit::Suits(_), Some((winner, _))) if winner.created != profile.created => {
+        (Fit::Suitable(_), Some((winner, _))) if winner.created != profile.created => {
             (Verdict::Lost, format!("{} is older", winner.key.name))
         }
-        (Fit::Suits(_), _) => (Verdict::Lost, "its name comes later".to_owned()),
+        (Fit::Suitable(_), _) => (Verdict::Lost, "its name comes later".to_owned()),
     };
     ProfileCandidate {
         profile: profile.key.clone(),

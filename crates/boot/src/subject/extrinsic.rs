@@ -24,7 +24,7 @@ pub enum InvalidExtrinsic {
     Identity(String),
     /// The same key twice.
     #[error("label {0:?} is given twice")]
-    Twice(String),
+    Duplicate(String),
 }
 
 // === impl ExtrinsicLabels ===
@@ -58,7 +58,7 @@ impl ExtrinsicLabels {
         }
         checked.sort_unstable();
         match checked.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            Some(pair) => Err(InvalidExtrinsic::Twice(pair[0].0.to_string())),
+            Some(pair) => Err(InvalidExtrinsic::Duplicate(pair[0].0.to_string())),
             None => Ok(Self(checked.into())),
         }
     }

@@ -60,7 +60,7 @@ pub(super) fn check(
     bound_nesting(source)?;
     let root =
         parse(source, "template", syntax()).map_err(|error| (error.line(), describe(&error)))?;
-    let mut walk = Walk {
+    let mut checker = Checker {
         configs,
         variables: BTreeMap::new(),
         uses: Uses::default(),
@@ -68,9 +68,9 @@ pub(super) fn check(
     };
     let mut learned = true;
     for _ in 0..MAX_WALKS {
-        let before = walk.variables.clone();
-        walk.statement(&root)?;
-        learned = walk.variables != before;
+        let before = checker.variables.clone();
+        checker.statement(&root)?;
+        learned = checker.variables != before;
         if !learned {
             break;
         }
@@ -78,9 +78,9 @@ pub(super) fn check(
     if learned {
         return Err((None, "too many variables are set from others that are set further down; set each before it is used".into()));
     }
-    walk.complain = true;
-    walk.statement(&root)?;
-    Ok((walk.uses, Plan::of(&root, configs)))
+    checker.complain = true;
+    checker.statement(&root)?;
+    Ok((checker.uses, Plan::of(&root, configs)))
 }
 
 fn bound_nesting(source: &str) -> Result<(), Complaint> {
@@ -127,7 +127,7 @@ fn complain<T>(span: Span, reason: String) -> Result<T, Complaint> {
     Err((Some(usize::from(span.start_line)), reason))
 }
 
-struct Walk<'a> {
+struct Checker<'a> {
     configs: &'a BTreeSet<&'a str>,
     variables: BTreeMap<String, Kind>,
     uses: Uses,
@@ -135,7 +135,7 @@ struct Walk<'a> {
     complain: bool,
 }
 
-impl Walk<'_> {
+impl Checker<'_> {
     fn statements(&mut self, statements: &[Stmt<'_>]) -> Result<(), Complaint> {
         statements
             .iter()

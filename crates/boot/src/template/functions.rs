@@ -154,19 +154,21 @@ impl Signature {
 pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("b64encode", b64encode);
     environment.add_filter("format", format);
-    environment.add_filter("abs", |value: &Value| filters::abs(there(value)?.clone()));
+    environment.add_filter("abs", |value: &Value| filters::abs(defined(value)?.clone()));
     environment.add_filter("indent", indent);
     environment.add_filter("join", join);
-    environment.add_filter("lines", |value: &Value| few(filters::lines(there(value)?)?));
+    environment.add_filter("lines", |value: &Value| {
+        bounded(filters::lines(defined(value)?)?)
+    });
     environment.add_filter("list", |state: &State<'_, '_>, value: Value| {
-        few(filters::list(state, there(&value)?.clone())?)
+        bounded(filters::list(state, defined(&value)?.clone())?)
     });
     environment.add_filter("nocloud", nocloud);
     environment.add_filter("round", round);
     environment.add_filter(
         "split",
         |value: &Value, by: Option<Arc<str>>, most: Option<i64>| {
-            few(filters::split(there(value)?, by, most)?)
+            bounded(filters::split(defined(value)?, by, most)?)
         },
     );
     environment.add_filter("tojson", tojson);
@@ -175,13 +177,13 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_function(
         "range",
         |low: isize, high: Option<isize>, step: Option<isize>| {
-            few(functions::range(low, high, step)?)
+            bounded(functions::range(low, high, step)?)
         },
     );
 }
 
 /// The value, if there is one. A filter that made a text of what is missing would hide that it is.
-fn there(value: &Value) -> Result<&Value, Error> {
+fn defined(value: &Value) -> Result<&Value, Error> {
     if value.is_undefined() {
         Err(ErrorKind::UndefinedError.into())
     } else {
@@ -191,12 +193,12 @@ fn there(value: &Value) -> Result<&Value, Error> {
 
 /// The text of a value that is there.
 fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
-    let (text,) = from_args(std::slice::from_ref(there(value)?))?;
+    let (text,) = from_args(std::slice::from_ref(defined(value)?))?;
     Ok(text)
 }
 
 /// The list, if it is not too long.
-fn few(list: Value) -> Result<Value, Error> {
+fn bounded(list: Value) -> Result<Value, Error> {
     match list.len() {
         Some(items) if items > MAX_ITEMS => Err(Error::new(
             ErrorKind::InvalidOperation,
@@ -223,7 +225,7 @@ fn format(
     };
     arguments
         .iter()
-        .try_for_each(|argument| there(argument).map(drop))?;
+        .try_for_each(|argument| defined(argument).map(drop))?;
     let longest = arguments
         .iter()
         .map(|argument| length(argument).max(named(argument).unwrap_or(0)))
@@ -282,7 +284,7 @@ fn indent(
 fn join(value: &Value, by: Option<&str>) -> Result<String, Error> {
     let by = by.unwrap_or_default();
     let mut out = String::new();
-    for (place, item) in there(value)?.try_iter()?.checked().enumerate() {
+    for (place, item) in defined(value)?.try_iter()?.checked().enumerate() {
         if place > 0 {
             out.push_str(by);
         }
@@ -306,7 +308,7 @@ fn round(
     method: Option<&str>,
     options: Kwargs,
 ) -> Result<Value, Error> {
-    there(&value)?;
+    defined(&value)?;
     let digits = digits
         .map_or_else(|| options.get("precision"), |digits| Ok(Some(digits)))?
         .unwrap_or(0);
@@ -335,7 +337,7 @@ fn b64encode(value: &Value) -> Result<String, Error> {
 /// Every byte but the unreserved of RFC 3986 as `%XX`.
 fn urlencode(value: &Value) -> Result<String, Error> {
     let mut out = String::new();
-    crate::query::encode_into(&mut out, &there(value)?.to_string());
+    crate::query::encode_into(&mut out, &defined(value)?.to_string());
     Ok(out)
 }
 
@@ -348,7 +350,7 @@ fn nocloud(url: &Value) -> Result<String, Error> {
 fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     options.assert_all_used()?;
-    sound(value)?;
+    reject_errors(value)?;
     let mut out = Capped(Vec::new());
     let written = match indent {
         None => serde_json::to_writer(&mut out, value),
@@ -367,9 +369,9 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
 }
 
 /// The error that a value stands for, or one inside of it: a label that can't stand in a script would be written as `null`.
-fn sound(value: &Value) -> Result<(), Error> {
+fn reject_errors(value: &Value) -> Result<(), Error> {
     match value.kind() {
-        ValueKind::Undefined => there(value).map(drop),
+        ValueKind::Undefined => defined(value).map(drop),
         // Only an iteration gives the error out.
         ValueKind::Invalid => Value::from(vec![value.clone()])
             .try_iter()?
@@ -378,10 +380,10 @@ fn sound(value: &Value) -> Result<(), Error> {
         ValueKind::Seq | ValueKind::Iterable => value
             .try_iter()?
             .checked()
-            .try_for_each(|item| sound(&item?)),
+            .try_for_each(|item| reject_errors(&item?)),
         ValueKind::Map => value.try_iter().into_iter().flatten().try_for_each(|key| {
-            sound(&key)?;
-            sound(&value.get_item(&key)?)
+            reject_errors(&key)?;
+            reject_errors(&value.get_item(&key)?)
         }),
         _ => Ok(()),
     }

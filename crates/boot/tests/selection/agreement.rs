@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use boot::selection::{Outcome, Verdict};
-use boot::{Catalog, Change, Claim, Name, ObjectKey, Unaccepted};
+use boot::{Catalog, Change, Claim, ObjectKey, ObjectRef, Rejected};
 use proptest::prelude::*;
 
 use super::generators::{self, created, key, profile};
@@ -13,9 +13,9 @@ use super::model::{RawAssignment, RawProfile, RawSubject, World};
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Assignment(RawAssignment),
-    AssignmentGone(ObjectKey),
+    AssignmentDeleted(ObjectKey),
     Profile(RawProfile),
-    ProfileGone(ObjectKey),
+    ProfileDeleted(ObjectKey),
     /// With one of two faults.
     FaultyAssignment(RawAssignment, bool),
     FaultyProfile(RawProfile, bool),
@@ -25,7 +25,7 @@ pub(crate) enum Step {
 
 impl Step {
     /// What is not accepted, as the catalog gets it.
-    fn unaccepted(&self) -> Option<Unaccepted> {
+    fn rejected(&self) -> Option<Rejected> {
         let (claim, fault) = match self.clone() {
             Self::FaultyAssignment(raw, other) => (Claim::Assignment(Arc::new(raw.build())), other),
             Self::FaultyProfile(raw, other) => (Claim::Profile(Arc::new(raw.build_claim())), other),
@@ -38,7 +38,7 @@ impl Step {
             ),
             _ => return None,
         };
-        Some(Unaccepted {
+        Some(Rejected {
             claim,
             fault: if fault {
                 "spec: wrong"
@@ -50,13 +50,10 @@ impl Step {
     }
 
     /// What is known to be right stays, unless it was another object.
-    fn apply_fault(&self, unaccepted: &Unaccepted, world: &mut World) -> bool {
-        let name = unaccepted.name();
-        let is_news = world
-            .faults
-            .insert(name.clone(), unaccepted.clone())
-            .as_ref()
-            != Some(unaccepted);
+    fn apply_fault(&self, rejected: &Rejected, world: &mut World) -> bool {
+        let name = rejected.name();
+        let is_news =
+            world.faults.insert(name.clone(), rejected.clone()).as_ref() != Some(rejected);
         let is_other =
             |known: Option<i64>, now: Option<i64>| known.is_some() && now.is_some() && known != now;
         match self.clone() {
@@ -93,26 +90,29 @@ impl Step {
     }
 
     pub(crate) fn apply(&self, catalog: &mut Catalog, world: &mut World) {
-        if let Some(unaccepted) = self.unaccepted() {
-            let is_news = self.apply_fault(&unaccepted, world);
+        if let Some(rejected) = self.rejected() {
+            let is_news = self.apply_fault(&rejected, world);
             assert_eq!(
-                catalog.apply(Change::Unaccepted(Arc::new(unaccepted))),
+                catalog.apply(Change::Rejected(Arc::new(rejected))),
                 is_news,
                 "{self:?}"
             );
             return;
         }
         let was_faulty = match self {
-            Self::Assignment(RawAssignment { key, .. }) | Self::AssignmentGone(key) => {
+            Self::Assignment(RawAssignment { key, .. }) | Self::AssignmentDeleted(key) => {
                 world.faulty_assignments.remove(key);
                 world
                     .faults
-                    .remove(&Name::Assignment(key.clone()))
+                    .remove(&ObjectRef::Assignment(key.clone()))
                     .is_some()
             }
-            Self::Profile(RawProfile { key, .. }) | Self::ProfileGone(key) => {
+            Self::Profile(RawProfile { key, .. }) | Self::ProfileDeleted(key) => {
                 world.faulty_profiles.remove(key);
-                world.faults.remove(&Name::Profile(key.clone())).is_some()
+                world
+                    .faults
+                    .remove(&ObjectRef::Profile(key.clone()))
+                    .is_some()
             }
             _ => false,
         };
@@ -124,8 +124,8 @@ impl Step {
                     known.is_none_or(|known| known.build() != raw.build()),
                 )
             }
-            Self::AssignmentGone(key) => (
-                Change::AssignmentGone(key.clone()),
+            Self::AssignmentDeleted(key) => (
+                Change::AssignmentDeleted(key.clone()),
                 world.assignments.remove(&key).is_some(),
             ),
             Self::Profile(raw) => {
@@ -135,8 +135,8 @@ impl Step {
                     known.is_none_or(|known| known.build() != raw.build()),
                 )
             }
-            Self::ProfileGone(key) => (
-                Change::ProfileGone(key.clone()),
+            Self::ProfileDeleted(key) => (
+                Change::ProfileDeleted(key.clone()),
                 world.profiles.remove(&key).is_some(),
             ),
             Self::FaultyAssignment(..) | Self::FaultyProfile(..) | Self::Unreadable(..) => return,
@@ -148,9 +148,9 @@ impl Step {
 pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => generators::assignment(generators::wide_expression()).prop_map(Step::Assignment),
-        2 => key().prop_map(Step::AssignmentGone),
+        2 => key().prop_map(Step::AssignmentDeleted),
         4 => profile().prop_map(Step::Profile),
-        1 => key().prop_map(Step::ProfileGone),
+        1 => key().prop_map(Step::ProfileDeleted),
         2 => (generators::assignment(generators::wide_expression()), any::<bool>()).prop_map(|(raw, other)| Step::FaultyAssignment(raw, other)),
         1 => (profile(), any::<bool>()).prop_map(|(raw, other)| Step::FaultyProfile(raw, other)),
         1 => (key(), created()).prop_map(|(key, created)| Step::Unreadable(key, created)),
@@ -230,9 +230,9 @@ pub(crate) fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
                 .first()
                 .filter(|key| world.faulty_profiles.contains_key(*key));
             let faulty = if winner.is_faulty {
-                Some(Name::Assignment(own.clone()))
+                Some(ObjectRef::Assignment(own.clone()))
             } else {
-                faulty_profile.map(|key| Name::Profile(key.clone()))
+                faulty_profile.map(|key| ObjectRef::Profile(key.clone()))
             };
             match (profiles.first(), selected) {
                 (_, Err(error)) if faulty.is_some() => {

@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use boot::profile::normalise_labels;
 use boot::{
-    Assignment, ExtrinsicLabels, LabelSelector, Name, ObjectKey, Operator, Profile, Requirement,
-    Subject, SubjectSelectors, Templates, Unaccepted,
+    Assignment, ExtrinsicLabels, LabelSelector, ObjectKey, ObjectRef, Operator, Profile, Rejected,
+    Requirement, Subject, SubjectSelectors, Templates,
 };
 
 /// The second is the first in the other byte order; the third reads the same in both.
@@ -84,7 +84,7 @@ pub(crate) struct World {
     pub(crate) assignments: BTreeMap<ObjectKey, RawAssignment>,
     pub(crate) profiles: BTreeMap<ObjectKey, RawProfile>,
     /// What is known to be wrong now, whether or not an accepted version is known.
-    pub(crate) faults: BTreeMap<Name, Unaccepted>,
+    pub(crate) faults: BTreeMap<ObjectRef, Rejected>,
     /// Of what no accepted version is known.
     pub(crate) faulty_assignments: BTreeMap<ObjectKey, RawAssignment>,
     pub(crate) faulty_profiles: BTreeMap<ObjectKey, RawProfile>,

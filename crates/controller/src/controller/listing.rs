@@ -159,7 +159,7 @@ impl State {
     pub(super) fn look_again_at_what_is_held(&mut self) {
         let now = std::time::Instant::now();
         for tracked in &mut self.sources {
-            let due = tracked.guard.holding().zip(tracked.guard.look_every());
+            let due = tracked.guard.holding().zip(tracked.guard.relist_interval());
             if due.is_some_and(|(hold, every)| now >= hold.since + every * hold.looks)
                 && tracked.steps.is_none()
             {

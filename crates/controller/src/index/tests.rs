@@ -82,8 +82,8 @@ impl Act {
             Self::Assignment { name, spec: number } => {
                 read::<crd::Assignment>(version, name, json!({}), spec(number))
             }
-            Self::GoneProfile(name) => Step::Gone(Name::Profile(key(name))),
-            Self::GoneAssignment(name) => Step::Gone(Name::Assignment(key(name))),
+            Self::GoneProfile(name) => Step::Gone(ObjectRef::Profile(key(name))),
+            Self::GoneAssignment(name) => Step::Gone(ObjectRef::Assignment(key(name))),
         }
     }
 }
@@ -93,8 +93,8 @@ fn index() -> Index {
 }
 
 /// What each object's conditions say, without ids, which are random, and without times.
-fn findings(index: &Index) -> BTreeMap<Name, Vec<(String, String, String)>> {
-    let said = |name: &Name| {
+fn findings(index: &Index) -> BTreeMap<ObjectRef, Vec<(String, String, String)>> {
+    let said = |name: &ObjectRef| {
         let write = index
             .wanted(name, Timestamp::UNIX_EPOCH)
             .expect("nothing was written yet");
@@ -182,7 +182,7 @@ fn an_older_version_than_the_one_that_was_written_is_no_news() {
 #[test]
 fn an_object_whose_version_was_forgotten_is_not_written_before_it_is_listed_again() {
     let mut index = index();
-    let name = Name::Assignment(boot::ObjectKey::new("n", "a"));
+    let name = ObjectRef::Assignment(boot::ObjectKey::new("n", "a"));
     index.apply([Act::Assignment { name: "a", spec: 0 }.step(5)], 0);
     index.forget_versions(|_| true);
     assert!(
@@ -196,7 +196,7 @@ fn an_object_whose_version_was_forgotten_is_not_written_before_it_is_listed_agai
 #[test]
 fn what_was_written_is_not_wanted_again() {
     let mut index = index();
-    let name = Name::Profile(boot::ObjectKey::new("n", "p"));
+    let name = ObjectRef::Profile(boot::ObjectKey::new("n", "p"));
     index.apply(
         [Act::Profile {
             name: "p",
@@ -212,7 +212,7 @@ fn what_was_written_is_not_wanted_again() {
     assert!(write.news.is_empty(), "{:?}", write.news);
     index.written(&write, "2");
     assert!(index.wanted(&name, Timestamp::now()).is_none());
-    let Name::Profile(key) = &name else {
+    let ObjectRef::Profile(key) = &name else {
         unreachable!("it is a Profile")
     };
     assert_eq!(
@@ -269,13 +269,13 @@ fn what_is_not_accepted_stands_in_for_itself_is_in_no_conflict_and_says_who_wait
             unclaimed: 1
         }
     );
-    let message = |name: Name, at: usize| {
+    let message = |name: ObjectRef, at: usize| {
         let write = index
             .wanted(&name, Timestamp::UNIX_EPOCH)
             .expect("nothing was written yet");
         write.status.conditions()[at].message.clone()
     };
-    let of = |name: &str| Name::Assignment(boot::ObjectKey::new("n", name));
+    let of = |name: &str| ObjectRef::Assignment(boot::ObjectKey::new("n", name));
     assert!(message(of("b"), 0).ends_with("; machines that would get it wait, unless an API server still knows its last accepted version"));
     assert!(
         message(of("c"), 0)
@@ -303,7 +303,7 @@ fn what_is_not_accepted_stands_in_for_itself_is_in_no_conflict_and_says_who_wait
 #[test]
 fn ids_that_are_written_for_a_last_accepted_version_do_not_make_it_the_newest() {
     let mut index = index();
-    let name = Name::Profile(boot::ObjectKey::new("n", "p"));
+    let name = ObjectRef::Profile(boot::ObjectKey::new("n", "p"));
     index.apply(
         [Act::Profile {
             name: "p",
@@ -331,7 +331,7 @@ fn ids_that_are_written_for_a_last_accepted_version_do_not_make_it_the_newest() 
         catalog.profile(name.key()).map(|profile| profile.ids.len()),
         Some(1)
     );
-    assert!(catalog.unaccepted(&name).is_some());
+    assert!(catalog.rejected(&name).is_some());
 }
 
 #[test]

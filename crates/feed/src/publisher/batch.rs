@@ -1,6 +1,6 @@
 //! A batch in parts of bounded size.
 
-use boot::{Catalog, Name};
+use boot::{Catalog, ObjectRef};
 use prost::Message;
 
 use crate::proto::{Commit, Part};
@@ -14,12 +14,12 @@ const PART_BYTES: usize = 128 * 1024;
 pub(super) struct Batch {
     catalog: Catalog,
     /// None: everything.
-    names: Option<Vec<Name>>,
+    names: Option<Vec<ObjectRef>>,
     commit: Commit,
 }
 
 impl Batch {
-    pub(super) fn new(catalog: Catalog, names: Option<Vec<Name>>, commit: Commit) -> Self {
+    pub(super) fn new(catalog: Catalog, names: Option<Vec<ObjectRef>>, commit: Commit) -> Self {
         Self {
             catalog,
             names,
@@ -47,13 +47,13 @@ impl Batch {
                 .assignments()
                 .map(|assignment| Item::Assignment(wire::from_assignment(assignment)));
             let unaccepted = catalog
-                .all_unaccepted()
+                .all_rejected()
                 .map(|unaccepted| Item::Unaccepted(wire::from_unaccepted(unaccepted)));
             profiles.chain(assignments).chain(unaccepted)
         });
         let changed = self.names.iter().flatten().flat_map(|name| {
             let unaccepted = catalog
-                .unaccepted(name)
+                .rejected(name)
                 .map(|unaccepted| Item::Unaccepted(wire::from_unaccepted(unaccepted)));
             std::iter::once(Item::of(name, catalog)).chain(unaccepted)
         });
@@ -70,22 +70,22 @@ impl Batch {
 pub(super) enum Item {
     Profile(crate::proto::Profile),
     Assignment(crate::proto::Assignment),
-    ProfileGone(crate::proto::ObjectKey),
-    AssignmentGone(crate::proto::ObjectKey),
+    ProfileDeleted(crate::proto::ObjectKey),
+    AssignmentDeleted(crate::proto::ObjectKey),
     Unaccepted(crate::proto::Unaccepted),
 }
 
 impl Item {
     /// What a follower is to know of an object that changed: its accepted version as it is now, or that there is none.
-    fn of(name: &Name, catalog: &Catalog) -> Self {
+    fn of(name: &ObjectRef, catalog: &Catalog) -> Self {
         match name {
-            Name::Profile(key) => match catalog.profile(key) {
+            ObjectRef::Profile(key) => match catalog.profile(key) {
                 Some(profile) => Self::Profile(wire::from_profile(profile)),
-                None => Self::ProfileGone(wire::from_key(key)),
+                None => Self::ProfileDeleted(wire::from_key(key)),
             },
-            Name::Assignment(key) => match catalog.assignment(key) {
+            ObjectRef::Assignment(key) => match catalog.assignment(key) {
                 Some(assignment) => Self::Assignment(wire::from_assignment(assignment)),
-                None => Self::AssignmentGone(wire::from_key(key)),
+                None => Self::AssignmentDeleted(wire::from_key(key)),
             },
         }
     }
@@ -94,8 +94,8 @@ impl Item {
         match self {
             Self::Profile(profile) => push(&mut part.profiles, profile),
             Self::Assignment(assignment) => push(&mut part.assignments, assignment),
-            Self::ProfileGone(key) => push(&mut part.profiles_gone, key),
-            Self::AssignmentGone(key) => push(&mut part.assignments_gone, key),
+            Self::ProfileDeleted(key) => push(&mut part.profiles_gone, key),
+            Self::AssignmentDeleted(key) => push(&mut part.assignments_gone, key),
             Self::Unaccepted(unaccepted) => push(&mut part.unaccepted, unaccepted),
         }
     }

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use boot::Name;
+use boot::ObjectRef;
 
 /// The names of objects by the revision at which each last changed. It holds no objects: those are read from the catalog, in the state
 /// that they have when a follower asks. So what changed a hundred times is sent once, and nothing is kept for any one follower.
 pub(super) struct Journal {
     /// Changes up to this revision are forgotten.
     floor: u64,
-    order: BTreeMap<Place, Name>,
-    places: HashMap<Name, Place>,
+    order: BTreeMap<Place, ObjectRef>,
+    places: HashMap<ObjectRef, Place>,
     limit: usize,
 }
 
@@ -28,7 +28,7 @@ impl Journal {
         }
     }
 
-    pub(super) fn record(&mut self, revision: u64, names: impl IntoIterator<Item = Name>) {
+    pub(super) fn record(&mut self, revision: u64, names: impl IntoIterator<Item = ObjectRef>) {
         for (number, name) in names.into_iter().enumerate() {
             let place = (revision, number);
             // Taken out first: the key that stays is the one that the catalog has now.
@@ -56,7 +56,7 @@ impl Journal {
     }
 
     /// What changed after a revision; none when that is not known any more.
-    pub(super) fn since(&self, revision: u64) -> Option<Vec<Name>> {
+    pub(super) fn since(&self, revision: u64) -> Option<Vec<ObjectRef>> {
         let later = (revision.checked_add(1)?, 0)..;
         (revision >= self.floor).then(|| {
             self.order
@@ -73,9 +73,9 @@ mod tests {
 
     use super::*;
 
-    fn names(text: &str) -> Vec<Name> {
+    fn names(text: &str) -> Vec<ObjectRef> {
         text.split_whitespace()
-            .map(|name| Name::Profile(ObjectKey::new("ns", name)))
+            .map(|name| ObjectRef::Profile(ObjectKey::new("ns", name)))
             .collect()
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use boot::conflicts::{Conflicts, MAX_NAMED};
-use boot::{Catalog, Name, ObjectKey};
+use boot::{Catalog, ObjectKey, ObjectRef};
 use tracing::{info, warn};
 
 use super::incoming::Arrived;
@@ -58,7 +58,7 @@ impl Contested {
             match (before.assignment(&key), after.assignment(&key)) {
                 (Some(before), Some(after)) if std::sync::Arc::ptr_eq(before, after) => {}
                 (_, Some(assignment)) => drop(conflicts.put(after, assignment)),
-                (_, None) => drop(conflicts.take(after, &key)),
+                (_, None) => drop(conflicts.remove(after, &key)),
             }
         }
         match (was_empty, conflicts.is_empty()) {
@@ -109,9 +109,9 @@ impl Contested {
     }
 }
 
-pub(super) fn assignment(name: Name) -> Option<ObjectKey> {
+pub(super) fn assignment(name: ObjectRef) -> Option<ObjectKey> {
     match name {
-        Name::Assignment(key) => Some(key),
-        Name::Profile(_) => None,
+        ObjectRef::Assignment(key) => Some(key),
+        ObjectRef::Profile(_) => None,
     }
 }

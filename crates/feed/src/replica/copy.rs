@@ -148,7 +148,7 @@ impl Copy {
             .profiles()
             .filter(|profile| *profile.key.partition == *self.partition)
         {
-            inventory.add(&boot::Name::Profile(profile.key.clone()));
+            inventory.add(&boot::ObjectRef::Profile(profile.key.clone()));
             part.profiles.push(wire::from_profile(profile));
             part_if_full(writer, &mut part)?;
         }
@@ -156,11 +156,11 @@ impl Copy {
             .assignments()
             .filter(|assignment| *assignment.key.partition == *self.partition)
         {
-            inventory.add(&boot::Name::Assignment(assignment.key.clone()));
+            inventory.add(&boot::ObjectRef::Assignment(assignment.key.clone()));
             part.assignments.push(wire::from_assignment(assignment));
             part_if_full(writer, &mut part)?;
         }
-        for unaccepted in catalog.all_unaccepted() {
+        for unaccepted in catalog.all_rejected() {
             let name = unaccepted.name();
             if *name.key().partition == *self.partition {
                 inventory.add_unaccepted(&name);

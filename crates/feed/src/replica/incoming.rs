@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use boot::{Catalog, Change, Claim, Unaccepted};
+use boot::{Catalog, Change, Claim, Rejected};
 
 use crate::proto::{Commit, Part};
 use crate::wire::{self, Malformed};
@@ -13,8 +13,8 @@ pub(crate) struct Incoming {
     snapshot: bool,
     is_begun: bool,
     changes: Vec<Change>,
-    refused: Vec<Unaccepted>,
-    unaccepted: Vec<Arc<Unaccepted>>,
+    refused: Vec<Rejected>,
+    unaccepted: Vec<Arc<Rejected>>,
 }
 
 /// A whole batch.
@@ -23,9 +23,9 @@ pub(crate) struct Arrived {
     /// Objects that are accepted, and those that are gone.
     pub(crate) changes: Vec<Change>,
     /// Profiles that are accepted there and can't be used here.
-    pub(crate) refused: Vec<Unaccepted>,
+    pub(crate) refused: Vec<Rejected>,
     /// Objects that exist and are not accepted there.
-    pub(crate) unaccepted: Vec<Arc<Unaccepted>>,
+    pub(crate) unaccepted: Vec<Arc<Rejected>>,
     pub(crate) commit: Commit,
 }
 
@@ -53,7 +53,7 @@ impl Incoming {
                 Ok(profile) => Change::Profile(share(held.profile(&key), profile)),
                 // A machine that would get it waits, and gets no other.
                 Err(malformed) => {
-                    self.refused.push(Unaccepted {
+                    self.refused.push(Rejected {
                         claim: Claim::Profile(Arc::new(claim)),
                         fault: malformed.reason.into(),
                     });
@@ -72,15 +72,15 @@ impl Incoming {
         }
         for key in part.profiles_gone {
             self.changes
-                .push(Change::ProfileGone(wire::key(Some(key), partition)?));
+                .push(Change::ProfileDeleted(wire::key(Some(key), partition)?));
         }
         for key in part.assignments_gone {
             self.changes
-                .push(Change::AssignmentGone(wire::key(Some(key), partition)?));
+                .push(Change::AssignmentDeleted(wire::key(Some(key), partition)?));
         }
         for message in part.unaccepted {
             let unaccepted = wire::unaccepted(message, partition)?;
-            let known = held.unaccepted(&unaccepted.name());
+            let known = held.rejected(&unaccepted.name());
             self.unaccepted.push(share(known, unaccepted));
         }
         Ok(part.commit.map(|commit| {

@@ -346,7 +346,7 @@ impl Link {
             let holding = lock(&self.holding);
             // Without a position, a whole listing is on its way already.
             let hold = holding.position().and_then(|_| holding.guard().holding());
-            hold.zip(holding.guard().look_every())
+            hold.zip(holding.guard().relist_interval())
                 .map(|(hold, every)| Instant::from_std(hold.since + every * hold.looks))
         };
         match next {

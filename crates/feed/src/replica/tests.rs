@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use boot::catalog::guard::Limits;
 use boot::{
-    Assignment, Catalog, Change, Claim, LabelSelector, Name, ObjectKey, Operator, Profile,
-    Requirement, SharedCatalog, SubjectSelectors, Unaccepted,
+    Assignment, Catalog, Change, Claim, LabelSelector, ObjectKey, ObjectRef, Operator, Profile,
+    Rejected, Requirement, SharedCatalog, SubjectSelectors,
 };
 use prometheus_client::registry::Registry;
 use tokio::time::sleep;
@@ -185,7 +185,7 @@ async fn settle() {
 struct Contents {
     assignments: BTreeMap<ObjectKey, Arc<Assignment>>,
     profiles: BTreeMap<ObjectKey, Arc<Profile>>,
-    unaccepted: BTreeMap<Name, Arc<Unaccepted>>,
+    unaccepted: BTreeMap<ObjectRef, Arc<Rejected>>,
 }
 
 impl Contents {
@@ -200,7 +200,7 @@ impl Contents {
                 .map(|profile| (profile.key.clone(), profile.clone()))
                 .collect(),
             unaccepted: catalog
-                .all_unaccepted()
+                .all_rejected()
                 .map(|unaccepted| (unaccepted.name(), unaccepted.clone()))
                 .collect(),
         }
@@ -306,7 +306,7 @@ fn unaccepted(change: &Change, fault: &str) -> Change {
         }
         _ => unreachable!("only of objects"),
     };
-    Change::Unaccepted(Arc::new(Unaccepted {
+    Change::Rejected(Arc::new(Rejected {
         claim,
         fault: fault.into(),
     }))

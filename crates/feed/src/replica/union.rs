@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use boot::catalog::guard::{Guard, Known, Limits, Verdict};
-use boot::{Catalog, Change, Name, SharedCatalog, Unaccepted};
+use boot::{Catalog, Change, ObjectRef, Rejected, SharedCatalog};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -36,11 +36,11 @@ pub(crate) struct Holding {
     inventory: Inventory,
     guard: Guard,
     /// Profiles that are accepted there and can't be used here.
-    refused: BTreeMap<Name, String>,
+    refused: BTreeMap<ObjectRef, String>,
     /// Objects that are not accepted there.
-    unaccepted: BTreeSet<Name>,
+    unaccepted: BTreeSet<ObjectRef>,
     /// Those of them of which only we still know an accepted version.
-    kept: BTreeSet<Name>,
+    kept: BTreeSet<ObjectRef>,
     is_loaded: bool,
     /// When what we hold was true.
     true_at: Option<Instant>,
@@ -166,12 +166,12 @@ impl Holding {
             .changes
             .iter()
             .map(Change::name)
-            .chain(batch.refused.iter().map(Unaccepted::name))
+            .chain(batch.refused.iter().map(Rejected::name))
         {
             inventory.add(&name);
             accepted.insert(name);
         }
-        let unaccepted: BTreeSet<Name> = batch
+        let unaccepted: BTreeSet<ObjectRef> = batch
             .unaccepted
             .iter()
             .map(|unaccepted| unaccepted.name())
@@ -189,8 +189,8 @@ impl Holding {
             .filter(|name| *name.key().partition == *self.name)
         {
             match name {
-                Name::Assignment(_) => known.assignments += 1,
-                Name::Profile(_) => known.profiles += 1,
+                ObjectRef::Assignment(_) => known.assignments += 1,
+                ObjectRef::Profile(_) => known.profiles += 1,
             }
             if !accepted.contains(&name) && !unaccepted.contains(&name) {
                 lost.insert(name);
@@ -234,9 +234,12 @@ impl Holding {
         batch: Arrived,
         expected: InventoryMessage,
     ) -> Result<usize, Diverged> {
-        let mut accounts: BTreeMap<Name, Account> = BTreeMap::new();
+        let mut accounts: BTreeMap<ObjectRef, Account> = BTreeMap::new();
         for change in &batch.changes {
-            let is_gone = matches!(change, Change::AssignmentGone(_) | Change::ProfileGone(_));
+            let is_gone = matches!(
+                change,
+                Change::AssignmentDeleted(_) | Change::ProfileDeleted(_)
+            );
             accounts.entry(change.name()).or_default().accepted = !is_gone;
         }
         batch
@@ -266,7 +269,8 @@ impl Holding {
             self.unaccepted.remove(name);
             self.kept.remove(name);
         }
-        let is = |name: &Name, what: fn(&Account) -> bool| accounts.get(name).is_some_and(what);
+        let is =
+            |name: &ObjectRef, what: fn(&Account) -> bool| accounts.get(name).is_some_and(what);
         let mut count = 0;
         for change in batch.changes {
             // What exists and is not accepted is not gone here if we still know what the controller never knew.
@@ -286,7 +290,7 @@ impl Holding {
     }
 
     /// How the controller counts an object, by what it told us.
-    fn account(&self, catalog: &Catalog, name: &Name) -> Account {
+    fn account(&self, catalog: &Catalog, name: &ObjectRef) -> Account {
         let is_held = || {
             self.guard
                 .holding()
@@ -305,13 +309,13 @@ impl Holding {
     fn take_unaccepted(
         &mut self,
         next: &mut Catalog,
-        unaccepted: Vec<Arc<Unaccepted>>,
-        is_accepted_there: impl Fn(&Name) -> bool,
+        unaccepted: Vec<Arc<Rejected>>,
+        is_accepted_there: impl Fn(&ObjectRef) -> bool,
     ) -> usize {
         let mut count = 0;
         for unaccepted in unaccepted {
             let name = unaccepted.name();
-            let is_news = next.apply(Change::Unaccepted(unaccepted.clone()));
+            let is_news = next.apply(Change::Rejected(unaccepted.clone()));
             let is_kept = next.contains(&name);
             if is_kept && !is_accepted_there(&name) {
                 self.kept.insert(name.clone());
@@ -333,7 +337,7 @@ impl Holding {
     }
 
     /// Profiles that can't be used here are here what is not accepted elsewhere.
-    fn refuse(&mut self, next: &mut Catalog, refused: Vec<Unaccepted>, anew: bool) -> usize {
+    fn refuse(&mut self, next: &mut Catalog, refused: Vec<Rejected>, anew: bool) -> usize {
         let before = if anew {
             std::mem::take(&mut self.refused)
         } else {
@@ -346,7 +350,7 @@ impl Holding {
                 warn!(object = %name, reason, "an object of the feed can't be used here; what was held of it stays");
             }
             self.refused.insert(name, reason);
-            count += usize::from(next.apply(Change::Unaccepted(Arc::new(unaccepted))));
+            count += usize::from(next.apply(Change::Rejected(Arc::new(unaccepted))));
         }
         count
     }
@@ -402,7 +406,7 @@ impl Holding {
         (self.unaccepted.len(), self.kept.len())
     }
 
-    pub(crate) fn refused(&self) -> &BTreeMap<Name, String> {
+    pub(crate) fn refused(&self) -> &BTreeMap<ObjectRef, String> {
         &self.refused
     }
 }

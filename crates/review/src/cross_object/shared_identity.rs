@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boot::{Assignment, Catalog, Name, ObjectKey};
+use boot::{Assignment, Catalog, ObjectKey, ObjectRef};
 use crd::FieldPath;
 
 use crate::finding::Finding;
@@ -26,7 +26,7 @@ pub(super) enum Position {
 /// conflict, which is told with what to do.
 pub(super) fn of(catalog: &Catalog, own: &Arc<Assignment>, position: Position) -> Vec<Finding> {
     let others: BTreeMap<&ObjectKey, &Arc<Assignment>> = catalog
-        .naming_the_same(own, MAX_OTHERS_PER_IDENTITY)
+        .sharing_identity(own, MAX_OTHERS_PER_IDENTITY)
         .map(|other| (&other.key, other))
         .collect();
     let is_bounded = others.len() >= MAX_OTHERS_PER_IDENTITY;
@@ -93,7 +93,7 @@ fn compare(own: &Assignment, other: &Assignment) -> (Position, Option<String>) {
 }
 
 fn finding(own: &Assignment, other: &Assignment, why: &str) -> Finding {
-    let name = Name::Assignment(own.key.clone());
+    let name = ObjectRef::Assignment(own.key.clone());
     let spelling = if super::have_same_spelling(own, other) {
         ""
     } else {

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use boot::{Catalog, Change, Name, Unaccepted};
+use boot::{Catalog, Change, ObjectRef, Rejected};
 use rayon::prelude::*;
 use review::{Finding, Severity, Survey, rule};
 
@@ -36,10 +36,10 @@ pub struct Batch {
     pub catalog: Catalog,
     /// What there is to say, each with the index of its source: sorted by source and place.
     pub faults: Vec<(usize, Fault)>,
-    places: HashMap<Name, (usize, Spots)>,
-    refused: Vec<(Name, boot::Labels)>,
+    places: HashMap<ObjectRef, (usize, Spots)>,
+    refused: Vec<(ObjectRef, boot::Labels)>,
     /// What can be told of objects that can't be served.
-    pub unaccepted: Vec<Unaccepted>,
+    pub unaccepted: Vec<Rejected>,
 }
 
 /// A part of a source: whole documents that stand below so many lines.
@@ -243,7 +243,7 @@ impl Batch {
             .iter()
             .filter(|(name, _)| name.key().namespace == key.namespace);
         match &finding.object {
-            Name::Assignment(_)
+            ObjectRef::Assignment(_)
                 if finding.rule.id == rule::NO_PROFILE.id
                     || finding.rule.id == rule::NO_PROFILE_FOR_ARCH.id =>
             {
@@ -251,15 +251,15 @@ impl Batch {
                     return false;
                 };
                 beside.into_iter().any(|(name, labels)| {
-                    matches!(name, Name::Profile(_)) && labels.contain(&assignment.profiles)
+                    matches!(name, ObjectRef::Profile(_)) && labels.contain(&assignment.profiles)
                 })
             }
-            Name::Profile(_) if finding.rule.id == rule::UNUSED_PROFILE.id => {
+            ObjectRef::Profile(_) if finding.rule.id == rule::UNUSED_PROFILE.id => {
                 let Some(profile) = self.catalog.profile(key) else {
                     return false;
                 };
                 beside.into_iter().any(|(name, selectors)| {
-                    matches!(name, Name::Assignment(_)) && profile.labels.contain(selectors)
+                    matches!(name, ObjectRef::Assignment(_)) && profile.labels.contain(selectors)
                 })
             }
             _ => false,

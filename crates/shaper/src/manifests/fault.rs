@@ -1,6 +1,6 @@
 //! What is wrong in a file, where, and in which words.
 
-use boot::Name;
+use boot::ObjectRef;
 use crd::FieldPath;
 use review::{Finding, Rule, rule};
 
@@ -14,7 +14,7 @@ pub struct Fault {
     /// Which rule is broken.
     pub rule: &'static Rule,
     /// The object, where one is known.
-    pub object: Option<Box<Name>>,
+    pub object: Option<Box<ObjectRef>>,
     /// The field of the object.
     pub field: FieldPath,
     /// What is wrong: a sentence, or what follows the name of the field.

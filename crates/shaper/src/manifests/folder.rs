@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use boot::catalog::guard::{Guard, Hold, Known, Limits, Verdict};
-use boot::{Change, Claim, Name, Unaccepted};
+use boot::{Change, Claim, ObjectRef, Rejected};
 use tracing::{info, warn};
 
 use super::Problem;
@@ -23,9 +23,9 @@ pub struct Folder {
     dir: PathBuf,
     files: BTreeMap<PathBuf, Held>,
     /// What was handed out, and the file that each object came from.
-    served: HashMap<Name, (PathBuf, Object)>,
+    served: HashMap<ObjectRef, (PathBuf, Object)>,
     /// Objects of broken files of which no good version is known.
-    standing: BTreeMap<Name, Arc<Unaccepted>>,
+    standing: BTreeMap<ObjectRef, Arc<Rejected>>,
     /// Objects that other files have, too.
     twice: Vec<Problem>,
     guard: Guard,
@@ -56,7 +56,7 @@ struct Held {
     claims: Vec<(Claim, Option<String>)>,
 }
 
-type Served = HashMap<Name, (PathBuf, Object)>;
+type Served = HashMap<ObjectRef, (PathBuf, Object)>;
 
 // === impl Folder ===
 
@@ -118,18 +118,18 @@ impl Folder {
             self.served.remove(name);
             self.standing.remove(name);
         }
-        lost.into_iter().map(Name::gone).collect()
+        lost.into_iter().map(ObjectRef::gone).collect()
     }
 
     fn is_to_be_judged(&self) -> bool {
-        let due = self.guard.holding().zip(self.guard.look_every());
+        let due = self.guard.holding().zip(self.guard.relist_interval());
         due.is_some_and(|(hold, every)| Instant::now() >= hold.since + every * hold.looks)
     }
 
     /// Takes each object from one file: that which had it before, or else the first.
     fn choose(&mut self) -> Vec<Change> {
         self.follow_renamed();
-        let mut holders: HashMap<Name, Vec<(&PathBuf, usize, &Object)>> = HashMap::new();
+        let mut holders: HashMap<ObjectRef, Vec<(&PathBuf, usize, &Object)>> = HashMap::new();
         for (path, held) in &self.files {
             for (spots, object) in &held.good.objects {
                 holders.entry(object.name()).or_default().push((
@@ -140,7 +140,7 @@ impl Folder {
             }
         }
         let mut twice = Vec::new();
-        let choose = |(name, holders): (Name, Vec<(&PathBuf, usize, &Object)>)| {
+        let choose = |(name, holders): (ObjectRef, Vec<(&PathBuf, usize, &Object)>)| {
             let before = self.served.get(&name).map(|(path, _)| path);
             let at = holders
                 .iter()
@@ -170,10 +170,10 @@ impl Folder {
     /// A file that was renamed while it is broken keeps the last good objects of those that it still names.
     fn follow_renamed(&mut self) {
         let mut found = Vec::new();
-        let mut good: Option<HashSet<Name>> = None;
+        let mut good: Option<HashSet<ObjectRef>> = None;
         for (path, held) in &self.files {
             for (claim, _) in &held.claims {
-                let unaccepted = Unaccepted {
+                let unaccepted = Rejected {
                     claim: claim.clone(),
                     fault: Box::default(),
                 };
@@ -189,7 +189,7 @@ impl Folder {
                         .collect()
                 };
                 if !good.get_or_insert_with(all).contains(&name)
-                    && !unaccepted.is_another_than(object.created())
+                    && !unaccepted.is_other_object_than(object.created())
                 {
                     found.push((path.clone(), object.clone()));
                 }
@@ -204,7 +204,7 @@ impl Folder {
     }
 
     /// Objects that broken files name, and of which no good version is known.
-    fn stand_ins(&self, chosen: &Served) -> BTreeMap<Name, Arc<Unaccepted>> {
+    fn stand_ins(&self, chosen: &Served) -> BTreeMap<ObjectRef, Arc<Rejected>> {
         let mut standing = BTreeMap::new();
         for (path, held) in &self.files {
             let Some(first) = held.faults.first() else {
@@ -223,7 +223,7 @@ impl Folder {
                         first.sentence()
                     ),
                 };
-                let unaccepted = Unaccepted {
+                let unaccepted = Rejected {
                     claim: claim.clone(),
                     fault: fault.into(),
                 };
@@ -240,14 +240,14 @@ impl Folder {
     fn keep_what_is_lost(
         &mut self,
         chosen: &mut Served,
-        standing: &mut BTreeMap<Name, Arc<Unaccepted>>,
+        standing: &mut BTreeMap<ObjectRef, Arc<Rejected>>,
     ) {
         let mut known = Known::default();
         let mut lost = BTreeSet::new();
         for name in self.served.keys().chain(self.standing.keys()) {
             match name {
-                Name::Assignment(_) => known.assignments += 1,
-                Name::Profile(_) => known.profiles += 1,
+                ObjectRef::Assignment(_) => known.assignments += 1,
+                ObjectRef::Profile(_) => known.profiles += 1,
             }
             if !chosen.contains_key(name) && !standing.contains_key(name) {
                 lost.insert(name.clone());
@@ -278,7 +278,7 @@ impl Folder {
     fn replace(
         &mut self,
         chosen: Served,
-        standing: BTreeMap<Name, Arc<Unaccepted>>,
+        standing: BTreeMap<ObjectRef, Arc<Rejected>>,
     ) -> Vec<Change> {
         let known = self.served.keys().chain(self.standing.keys());
         let gone = known
@@ -293,7 +293,7 @@ impl Folder {
         let stands = standing
             .iter()
             .filter(|(name, unaccepted)| self.standing.get(*name) != Some(*unaccepted));
-        let stands = stands.map(|(_, unaccepted)| Change::Unaccepted(unaccepted.clone()));
+        let stands = stands.map(|(_, unaccepted)| Change::Rejected(unaccepted.clone()));
         let changes = gone.chain(new).chain(stands).collect();
         (self.served, self.standing) = (chosen, standing);
         changes

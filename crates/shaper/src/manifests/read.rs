@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use boot::nearest::{did_you_mean, nearest};
-use boot::{Assignment, Change, Claim, Name, ObjectKey, Profile, Unaccepted};
+use boot::{Assignment, Change, Claim, ObjectKey, ObjectRef, Profile, Rejected};
 use crd::{API_VERSION, GROUP, Invalid, VERSION};
 use review::{Reviewed, Severity, rule};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -50,9 +50,9 @@ pub(super) struct Contents {
     pub(super) foreign: Vec<String>,
     /// Objects that can't be served, with the labels of a Profile, or those that an Assignment selects: what is said of others should not be
     /// said twice.
-    pub(super) refused: Vec<(Name, boot::Labels)>,
+    pub(super) refused: Vec<(ObjectRef, boot::Labels)>,
     /// The same, as far as they can be told.
-    pub(super) unaccepted: Vec<Unaccepted>,
+    pub(super) unaccepted: Vec<Rejected>,
 }
 
 /// A file that is not taken, since something in it is wrong.
@@ -226,7 +226,7 @@ impl Reading {
             .unwrap_or_default();
         self.contents
             .unaccepted
-            .extend(claim(kind, node).map(|claim| Unaccepted {
+            .extend(claim(kind, node).map(|claim| Rejected {
                 claim,
                 fault: fault.into(),
             }));
@@ -379,7 +379,7 @@ fn reviewed(
 }
 
 /// The name that an object gives itself, as far as it does.
-fn name(kind: Kind, node: &Node<'_>) -> Name {
+fn name(kind: Kind, node: &Node<'_>) -> ObjectRef {
     let text = |field: &str| {
         node.get("metadata")
             .and_then(|metadata| metadata.get(field))
@@ -390,8 +390,8 @@ fn name(kind: Kind, node: &Node<'_>) -> Name {
         text("name").unwrap_or_default(),
     );
     match kind {
-        Kind::Profile => Name::Profile(key),
-        Kind::Assignment => Name::Assignment(key),
+        Kind::Profile => ObjectRef::Profile(key),
+        Kind::Assignment => ObjectRef::Assignment(key),
     }
 }
 
@@ -499,10 +499,10 @@ impl Kind {
 // === impl Object ===
 
 impl Object {
-    pub(super) fn name(&self) -> Name {
+    pub(super) fn name(&self) -> ObjectRef {
         match self {
-            Self::Profile(profile) => Name::Profile(profile.key.clone()),
-            Self::Assignment(assignment) => Name::Assignment(assignment.key.clone()),
+            Self::Profile(profile) => ObjectRef::Profile(profile.key.clone()),
+            Self::Assignment(assignment) => ObjectRef::Assignment(assignment.key.clone()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use boot::{Catalog, Change, Claim, ObjectKey, SharedCatalog, Unaccepted};
+use boot::{Catalog, Change, Claim, ObjectKey, Rejected, SharedCatalog};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -185,8 +185,8 @@ impl Loader {
         for change in &changes {
             match change {
                 Change::Profile(profile) => self.ids.assign(profile),
-                Change::ProfileGone(key) => self.ids.forget(key),
-                Change::Assignment(_) | Change::AssignmentGone(_) | Change::Unaccepted(_) => {}
+                Change::ProfileDeleted(key) => self.ids.forget(key),
+                Change::Assignment(_) | Change::AssignmentDeleted(_) | Change::Rejected(_) => {}
             }
         }
         if is_whole && !self.is_swept {
@@ -194,7 +194,7 @@ impl Loader {
             let gone: BTreeSet<_> = changes
                 .iter()
                 .filter_map(|change| {
-                    if let Change::ProfileGone(key) = change {
+                    if let Change::ProfileDeleted(key) = change {
                         Some(key)
                     } else {
                         None
@@ -233,8 +233,8 @@ impl Loader {
     fn with_id(&mut self, change: Change) -> Change {
         let profile = match change {
             Change::Profile(profile) => profile,
-            Change::Unaccepted(unaccepted) => {
-                return Change::Unaccepted(self.with_known_ids(unaccepted));
+            Change::Rejected(unaccepted) => {
+                return Change::Rejected(self.with_known_ids(unaccepted));
             }
             change => return change,
         };
@@ -246,12 +246,12 @@ impl Loader {
     }
 
     /// Who installs by a Profile that is not known any more is to wait for its configs.
-    fn with_known_ids(&self, unaccepted: Arc<Unaccepted>) -> Arc<Unaccepted> {
+    fn with_known_ids(&self, unaccepted: Arc<Rejected>) -> Arc<Rejected> {
         let Claim::Profile(claim) = &unaccepted.claim else {
             return unaccepted;
         };
         let claim = Claim::Profile(Arc::new(claim.with_ids(self.ids.of_unknown(&claim.key))));
-        Arc::new(Unaccepted {
+        Arc::new(Rejected {
             claim,
             fault: unaccepted.fault.clone(),
         })
@@ -292,7 +292,7 @@ impl Loader {
                 hold.known
             ));
         }
-        let unaccepted = self.catalog.unaccepted_sentences(MAX_LISTED);
+        let unaccepted = self.catalog.describe_rejected(MAX_LISTED);
         for sentence in unaccepted
             .iter()
             .filter(|sentence| !self.said.contains(sentence))
@@ -317,7 +317,7 @@ impl Loader {
         (self.problems, self.said) = (problems, also);
         let held = self.folder.holding().map_or(0, |hold| hold.lost.len());
         self.asked.held.store(held, Ordering::Relaxed);
-        self.gauges.kept(held, self.catalog.unaccepted_count());
+        self.gauges.kept(held, self.catalog.rejected_count());
         self.gauges
             .loaded(&self.catalog, self.problems.len(), changed);
     }

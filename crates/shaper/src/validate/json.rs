@@ -1,6 +1,6 @@
 //! For scripts: one object, whose fields stay what they are.
 
-use boot::Name;
+use boot::ObjectRef;
 use review::Severity;
 use serde::Serialize;
 
@@ -75,10 +75,10 @@ pub(super) fn write(report: &Report<'_>) -> String {
     serde_json::to_string_pretty(&document).expect("it has text keys only") + "\n"
 }
 
-fn object(name: &Name) -> Object<'_> {
+fn object(name: &ObjectRef) -> Object<'_> {
     let kind = match name {
-        Name::Assignment(_) => "Assignment",
-        Name::Profile(_) => "Profile",
+        ObjectRef::Assignment(_) => "Assignment",
+        ObjectRef::Profile(_) => "Profile",
     };
     Object {
         kind,

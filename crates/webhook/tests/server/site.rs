@@ -61,7 +61,7 @@ impl Site {
             tls::Metrics::register(&mut registry),
         );
         let reviews = Arc::new(Reviews::new(
-            Arc::new(SharedCatalog::new(Catalog::with_selectors())),
+            Arc::new(SharedCatalog::new(Catalog::with_selector_index())),
             "",
             metrics.clone(),
         ));

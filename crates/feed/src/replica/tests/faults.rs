@@ -66,26 +66,26 @@ fn wire_profile(name: &str) -> proto::Profile {
 }
 
 /// What a controller counts that has these.
-fn inventory(names: &[Name]) -> Inventory {
+fn inventory(names: &[ObjectRef]) -> Inventory {
     let mut inventory = crate::inventory::Inventory::default();
     names.iter().for_each(|name| inventory.add(name));
     inventory.into()
 }
 
-fn named(assignments: &[&str], profiles: &[&str]) -> Vec<Name> {
+fn named(assignments: &[&str], profiles: &[&str]) -> Vec<ObjectRef> {
     let assignments = assignments
         .iter()
-        .map(|name| Name::Assignment(ObjectKey::new("ns", *name)));
+        .map(|name| ObjectRef::Assignment(ObjectKey::new("ns", *name)));
     assignments
         .chain(
             profiles
                 .iter()
-                .map(|name| Name::Profile(ObjectKey::new("ns", *name))),
+                .map(|name| ObjectRef::Profile(ObjectKey::new("ns", *name))),
         )
         .collect()
 }
 
-fn commit(revision: u64, names: &[Name]) -> Commit {
+fn commit(revision: u64, names: &[ObjectRef]) -> Commit {
     Commit {
         position: Some(position(revision)),
         inventory: Some(inventory(names)),
@@ -362,7 +362,7 @@ async fn a_profile_that_does_not_compile_here_stays_as_it_was_and_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_does_not_add_up_is_not_taken() {
-    let delta = |names: &[Name]| {
+    let delta = |names: &[ObjectRef]| {
         Message::Part(Part {
             assignments: vec![wire_assignment("b")],
             commit: Some(commit(2, names)),

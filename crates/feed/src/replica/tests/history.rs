@@ -86,7 +86,7 @@ impl Remembered {
         publisher.apply(
             assignments
                 .chain(profiles)
-                .chain(objects.unaccepted.values().cloned().map(Change::Unaccepted))
+                .chain(objects.unaccepted.values().cloned().map(Change::Rejected))
                 .collect(),
         );
         publisher.set_ready();
@@ -132,10 +132,12 @@ async fn play(steps: Vec<Step>, journal: usize) {
                     objects.assignments.retain(|key, _| {
                         !objects
                             .unaccepted
-                            .contains_key(&Name::Assignment(key.clone()))
+                            .contains_key(&ObjectRef::Assignment(key.clone()))
                     });
                     objects.profiles.retain(|key, _| {
-                        !objects.unaccepted.contains_key(&Name::Profile(key.clone()))
+                        !objects
+                            .unaccepted
+                            .contains_key(&ObjectRef::Profile(key.clone()))
                     });
                     forgotten = true;
                 }
@@ -151,12 +153,12 @@ async fn play(steps: Vec<Step>, journal: usize) {
     let (mut end, expected) = (Contents::of(&follower.catalog()), controller.last());
     if forgotten {
         // What the replica knows beyond the controller was accepted once, and the object is still the same and not accepted.
-        let is_right = |unaccepted: Option<&Arc<Unaccepted>>, created| {
+        let is_right = |unaccepted: Option<&Arc<Rejected>>, created| {
             unaccepted.is_some_and(|unaccepted| unaccepted.created() == created)
         };
         end.assignments.retain(|key, assignment| {
             let is_theirs = expected.assignments.contains_key(key);
-            let unaccepted = expected.unaccepted.get(&Name::Assignment(key.clone()));
+            let unaccepted = expected.unaccepted.get(&ObjectRef::Assignment(key.clone()));
             assert!(
                 is_theirs
                     || (is_right(unaccepted, assignment.created) && was_there(&states, assignment)),
@@ -169,7 +171,7 @@ async fn play(steps: Vec<Step>, journal: usize) {
             assert!(
                 is_theirs
                     || is_right(
-                        expected.unaccepted.get(&Name::Profile(key.clone())),
+                        expected.unaccepted.get(&ObjectRef::Profile(key.clone())),
                         profile.created
                     ),
                 "{key}"

@@ -110,10 +110,7 @@ async fn what_only_the_replica_remembers_stays_in_use_and_changes_go_on() {
         "nothing diverged"
     );
     assert_eq!(
-        &*catalog
-            .unaccepted(&of_machine("S1", 1).name())
-            .unwrap()
-            .fault,
+        &*catalog.rejected(&of_machine("S1", 1).name()).unwrap().fault,
         "still no good"
     );
     controller.apply(vec![
@@ -127,10 +124,7 @@ async fn what_only_the_replica_remembers_stays_in_use_and_changes_go_on() {
         ["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)),
         ["S1", "default", "default"]
     );
-    assert_eq!(
-        (numbers(&follower), catalog.unaccepted_count()),
-        ((0, 0), 0)
-    );
+    assert_eq!((numbers(&follower), catalog.rejected_count()), ((0, 0), 0));
     assert_eq!(
         follower.link.metrics().batches("snapshot"),
         2,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use boot::{Change, Name};
+use boot::{Change, ObjectRef};
 use feed::FileCopy;
 
 use super::super::read::{Contents, Object, Spots};
@@ -64,7 +64,7 @@ impl Folder {
                 }
             }
         }
-        let kept: Vec<&Name> = self
+        let kept: Vec<&ObjectRef> = self
             .guard
             .holding()
             .into_iter()

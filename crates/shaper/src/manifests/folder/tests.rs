@@ -46,16 +46,16 @@ impl Manifests {
     fn scan(&mut self) -> (Vec<String>, String) {
         let scan = self.folder.rescan();
         for change in scan.changes {
-            if !matches!(change, Change::Unaccepted(_)) {
+            if !matches!(change, Change::Rejected(_)) {
                 self.waiting.remove(&*change.name().key().name);
             }
             match change {
                 Change::Assignment(object) => drop(self.names.insert(object.key.name.to_string())),
                 Change::Profile(object) => drop(self.names.insert(object.key.name.to_string())),
-                Change::AssignmentGone(key) | Change::ProfileGone(key) => {
+                Change::AssignmentDeleted(key) | Change::ProfileDeleted(key) => {
                     drop(self.names.remove(&*key.name))
                 }
-                Change::Unaccepted(unaccepted) => drop(
+                Change::Rejected(unaccepted) => drop(
                     self.waiting
                         .insert(unaccepted.name().key().name.to_string()),
                 ),

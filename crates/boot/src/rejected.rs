@@ -11,12 +11,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::assignment::Assignment;
-use crate::name::{Name, ObjectKey};
+use crate::name::{ObjectKey, ObjectRef};
 use crate::profile::Profile;
 
 /// An object that exists and is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unaccepted {
+pub struct Rejected {
     /// What can be told of it.
     pub claim: Claim,
     /// What is wrong with it: a sentence without an end.
@@ -42,13 +42,13 @@ pub enum Claim {
 
 // === impl Unaccepted ===
 
-impl Unaccepted {
+impl Rejected {
     /// Which object it is.
-    pub fn name(&self) -> Name {
+    pub fn name(&self) -> ObjectRef {
         match &self.claim {
-            Claim::Profile(profile) => Name::Profile(profile.key.clone()),
-            Claim::Assignment(assignment) => Name::Assignment(assignment.key.clone()),
-            Claim::Nothing { key, .. } => Name::Assignment(key.clone()),
+            Claim::Profile(profile) => ObjectRef::Profile(profile.key.clone()),
+            Claim::Assignment(assignment) => ObjectRef::Assignment(assignment.key.clone()),
+            Claim::Nothing { key, .. } => ObjectRef::Assignment(key.clone()),
         }
     }
 
@@ -67,7 +67,7 @@ impl Unaccepted {
     }
 
     /// Whether it is another object than one of the same name that was created at this time.
-    pub fn is_another_than(&self, created: Option<Timestamp>) -> bool {
+    pub fn is_other_object_than(&self, created: Option<Timestamp>) -> bool {
         self.created()
             .zip(created)
             .is_some_and(|(own, other)| own != other)

@@ -12,26 +12,28 @@ use std::sync::Arc;
 pub(crate) type Label = (Arc<str>, Arc<str>);
 
 /// How much of a kind is remembered.
-const PLACES: usize = 2048;
+const SLOTS: usize = 2048;
 /// What is longer than so many bytes is made anew each time: nobody may fill the table with mebibytes.
-pub(crate) const LONGEST: usize = 512;
+pub(crate) const MAX_INTERNED_LEN: usize = 512;
 
 /// What a thread made last of one kind.
-pub(crate) struct Remembered<T: ?Sized> {
-    places: Vec<Option<Arc<T>>>,
+pub(crate) struct InternTable<T: ?Sized> {
+    slots: Vec<Option<Arc<T>>>,
     hasher: ahash::RandomState,
 }
 
 thread_local! {
-    static TEXTS: RefCell<Remembered<str>> = RefCell::new(Remembered::new());
-    static LABELS: RefCell<Remembered<[Label]>> = RefCell::new(Remembered::new());
+    static TEXTS: RefCell<InternTable<str>> = RefCell::new(InternTable::new());
+    static LABELS: RefCell<InternTable<[Label]>> = RefCell::new(InternTable::new());
 }
 
 /// A text that other objects may have as well.
-pub(crate) fn text(text: &str) -> Arc<str> {
+pub(crate) fn string(text: &str) -> Arc<str> {
     match text.len() {
         0 => Arc::default(),
-        1..=LONGEST => TEXTS.with_borrow_mut(|known| known.like(text, || text.into())),
+        1..=MAX_INTERNED_LEN => {
+            TEXTS.with_borrow_mut(|table| table.get_or_insert(text, || text.into()))
+        }
         _ => text.into(),
     }
 }
@@ -44,28 +46,31 @@ pub(crate) fn labels(labels: Vec<Label>) -> Arc<[Label]> {
         .sum()
     {
         _ if labels.is_empty() => Arc::default(),
-        0..=LONGEST => {
-            LABELS.with_borrow_mut(|known| known.like(&labels, || labels.as_slice().into()))
-        }
+        0..=MAX_INTERNED_LEN => LABELS
+            .with_borrow_mut(|table| table.get_or_insert(&labels, || labels.as_slice().into())),
         _ => labels.into(),
     }
 }
 
-impl<T: Hash + Eq + ?Sized> Remembered<T> {
+impl<T: Hash + Eq + ?Sized> InternTable<T> {
     pub(crate) fn new() -> Self {
         Self {
-            places: vec![None; PLACES],
+            slots: vec![None; SLOTS],
             hasher: ahash::RandomState::default(),
         }
     }
 
-    /// What equals `like`: remembered, or made.
-    pub(crate) fn like(&mut self, like: &T, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
-        let hash = usize::try_from(self.hasher.hash_one(like) % PLACES as u64)
+    /// What equals `get_or_insert`: remembered, or made.
+    pub(crate) fn get_or_insert(
+        &mut self,
+        get_or_insert: &T,
+        make: impl FnOnce() -> Arc<T>,
+    ) -> Arc<T> {
+        let hash = usize::try_from(self.hasher.hash_one(get_or_insert) % SLOTS as u64)
             .expect("there are few places");
-        let place = &mut self.places[hash];
+        let place = &mut self.slots[hash];
         match place {
-            Some(known) if **known == *like => known.clone(),
+            Some(table) if **table == *get_or_insert => table.clone(),
             _ => place.insert(make()).clone(),
         }
     }
@@ -77,18 +82,18 @@ mod tests {
 
     #[test]
     fn what_is_said_again_is_kept_once() {
-        assert!(Arc::ptr_eq(&text("machines"), &text("machines")));
-        let pair = || vec![(text("os"), text("linux"))];
+        assert!(Arc::ptr_eq(&string("machines"), &string("machines")));
+        let pair = || vec![(string("os"), string("linux"))];
         assert!(Arc::ptr_eq(&labels(pair()), &labels(pair())));
-        assert_eq!((&*text("other"), labels(vec![]).len()), ("other", 0));
+        assert_eq!((&*string("other"), labels(vec![]).len()), ("other", 0));
     }
 
     #[test]
     fn long_texts_are_not_held_on_to() {
-        let long = "x".repeat(LONGEST + 1);
-        assert_eq!(Arc::strong_count(&text(&long)), 1);
+        let long = "x".repeat(MAX_INTERNED_LEN + 1);
+        assert_eq!(Arc::strong_count(&string(&long)), 1);
         assert_eq!(
-            Arc::strong_count(&labels(vec![(text("key"), text(&long))])),
+            Arc::strong_count(&labels(vec![(string("key"), string(&long))])),
             1
         );
     }
@@ -97,7 +102,7 @@ mod tests {
     fn more_than_can_be_remembered_is_right_all_the_same() {
         for turn in 0..2 {
             assert!(
-                (0..10 * PLACES).all(|number| *text(&number.to_string()) == *number.to_string()),
+                (0..10 * SLOTS).all(|number| *string(&number.to_string()) == *number.to_string()),
                 "turn {turn}"
             );
         }

@@ -13,27 +13,28 @@ impl Catalog {
     /// The other Assignments that some subject would match by the same identity, or by none, with the same priority and the same number
     /// of label requirements. Each once, first those that are next to it in age and name, and none that is not accepted; lazy, so that whoever
     /// wants a few pays for a few.
-    pub fn rivals<'c>(
+    pub fn conflicting<'c>(
         &'c self,
         of: &'c Arc<Assignment>,
     ) -> impl Iterator<Item = &'c Arc<Assignment>> {
-        self.rivals_among(of, usize::MAX)
+        self.conflicting_within(of, usize::MAX)
     }
 
     /// The same among so many that could be some: of those without identities there may be many more than anybody can wait for.
-    pub fn rivals_among<'c>(
+    pub fn conflicting_within<'c>(
         &'c self,
         of: &'c Arc<Assignment>,
-        most: usize,
+        limit: usize,
     ) -> impl Iterator<Item = &'c Arc<Assignment>> {
         let mut seen = HashSet::new();
-        let tied =
-            |bucket: &'c Bucket<Assignment>| bucket.around(of, |other| other.merit(of).is_eq());
+        let equal = |bucket: &'c Bucket<Assignment>| {
+            bucket.neighbours(of, |other| other.cmp_precedence(of).is_eq())
+        };
         self.shared_buckets(of)
-            .flat_map(tied)
-            .take(most)
+            .flat_map(equal)
+            .take(limit)
             .filter(move |other| {
-                self.fault_of_assignment(other).is_none()
+                self.rejected_assignment(other).is_none()
                     && other.subjects.labels.is_compatible(&of.subjects.labels)
                     && seen.insert(Arc::as_ptr(other))
             })
@@ -41,10 +42,10 @@ impl Catalog {
 
     /// The other Assignments that name an identity that this one names, in either byte order of a UUID, whatever decides between them: so
     /// many for each identity. They come in no order, and as often as they share one.
-    pub fn naming_the_same<'c>(
+    pub fn sharing_identity<'c>(
         &'c self,
         of: &'c Assignment,
-        most: usize,
+        limit: usize,
     ) -> impl Iterator<Item = &'c Arc<Assignment>> {
         let named = of
             .subjects
@@ -65,7 +66,7 @@ impl Catalog {
         };
         named
             .chain(swapped)
-            .flat_map(move |bucket| bucket.iter().filter(is_met).take(most))
+            .flat_map(move |bucket| bucket.iter().filter(is_met).take(limit))
     }
 
     /// The buckets in which those stand that share an identity with an Assignment, or have none as it has none.
@@ -123,7 +124,7 @@ mod tests {
     }
 
     /// How many Assignments are looked at to find the rivals of all, where two shapes share a key and no value occurs twice in one.
-    fn looks(count: usize, of: impl Fn(&str, usize) -> Vec<(&'static str, String)>) -> usize {
+    fn visited(count: usize, of: impl Fn(&str, usize) -> Vec<(&'static str, String)>) -> usize {
         let mut catalog = Catalog::new();
         let each = |number| {
             ["row", "slot"].map(|other| by_labels(&format!("{other}{number}"), &of(other, number)))
@@ -134,7 +135,7 @@ mod tests {
         }
         assert!(
             all.iter()
-                .all(|assignment| catalog.rivals(assignment).count() == 1),
+                .all(|assignment| catalog.conflicting(assignment).count() == 1),
             "each has the one of the other shape"
         );
         all.iter()
@@ -158,10 +159,10 @@ mod tests {
         };
         for count in [100, 1000] {
             // Itself and its rival, or no more than that again.
-            let looks = looks(count, two_values);
+            let visited = visited(count, two_values);
             assert!(
-                looks <= 4 * 2 * count,
-                "{looks} looks for {} Assignments",
+                visited <= 4 * 2 * count,
+                "{visited} looks for {} Assignments",
                 2 * count
             );
         }

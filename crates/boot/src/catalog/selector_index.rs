@@ -1,6 +1,6 @@
 //! The other way round: which Assignments select a Profile.
 //!
-//! Nobody who boots asks that, so a [`Catalog`] has this index only where it was made [with](super::Catalog::with_selectors) it.
+//! Nobody who boots asks that, so a [`Catalog`] has this index only where it was made [with](super::Catalog::with_selector_index) it.
 //! Assignments of one namespace with the same `profileSelectors` are a group. Selectors that look at the same keys share a shape, and a
 //! Profile's own values of these keys are the selectors that it meets: so the cost of a question follows the number of shapes, of which a
 //! site has few, and neither that of the Assignments nor that of the groups.
@@ -20,7 +20,7 @@ use super::index::Index;
 
 /// Which Assignments select a Profile, and of which architectures a namespace speaks.
 #[derive(Clone)]
-pub struct Selectors {
+pub struct SelectorIndex {
     namespaces: Index<Arc<Place>, Namespace>,
 }
 
@@ -41,7 +41,7 @@ struct Namespace {
 
 // === impl Selectors ===
 
-impl Selectors {
+impl SelectorIndex {
     pub(super) fn new() -> Self {
         Self {
             namespaces: Index::new(),
@@ -79,7 +79,10 @@ impl Selectors {
     }
 
     /// All groups of the namespace of an object, in no order.
-    pub fn beside<'c>(&'c self, key: &ObjectKey) -> impl Iterator<Item = (&'c Labels, &'c Group)> {
+    pub fn groups_near<'c>(
+        &'c self,
+        key: &ObjectKey,
+    ) -> impl Iterator<Item = (&'c Labels, &'c Group)> {
         self.namespace(key)
             .into_iter()
             .flat_map(|namespace| namespace.groups.iter())
@@ -109,14 +112,14 @@ impl Selectors {
                 .members
                 .insert(assignment.key.clone(), assignment.clone());
             namespace.groups.insert(assignment.profiles.clone(), group);
-            asked_architectures(assignment)
+            required_architectures(assignment)
                 .into_iter()
                 .flatten()
-                .for_each(|arch| namespace.speaks_of(arch));
+                .for_each(|arch| namespace.add_architecture(arch));
         });
     }
 
-    pub(super) fn take(&mut self, assignment: &Assignment) {
+    pub(super) fn remove(&mut self, assignment: &Assignment) {
         self.change(&assignment.key, |namespace| {
             let Some(mut group) = namespace.groups.get(&assignment.profiles).cloned() else {
                 return;
@@ -132,22 +135,24 @@ impl Selectors {
             } else {
                 namespace.groups.insert(assignment.profiles.clone(), group);
             }
-            asked_architectures(assignment)
+            required_architectures(assignment)
                 .into_iter()
                 .flatten()
-                .for_each(|arch| namespace.no_more(arch));
+                .for_each(|arch| namespace.remove_architecture(arch));
         });
     }
 
     pub(super) fn put_profile(&mut self, profile: &Profile) {
         if let Some(arch) = wanted_architecture(profile) {
-            self.change(&profile.key, |namespace| namespace.speaks_of(arch));
+            self.change(&profile.key, |namespace| namespace.add_architecture(arch));
         }
     }
 
-    pub(super) fn take_profile(&mut self, profile: &Profile) {
+    pub(super) fn remove_profile(&mut self, profile: &Profile) {
         if let Some(arch) = wanted_architecture(profile) {
-            self.change(&profile.key, |namespace| namespace.no_more(arch));
+            self.change(&profile.key, |namespace| {
+                namespace.remove_architecture(arch)
+            });
         }
     }
 
@@ -201,11 +206,11 @@ impl Namespace {
         self.groups.is_empty() && self.architectures.is_empty()
     }
 
-    fn speaks_of(&mut self, arch: &str) {
+    fn add_architecture(&mut self, arch: &str) {
         *self.architectures.entry(arch.into()).or_default() += 1;
     }
 
-    fn no_more(&mut self, arch: &str) {
+    fn remove_architecture(&mut self, arch: &str) {
         let Some(count) = self.architectures.get_mut(arch) else {
             return;
         };
@@ -230,7 +235,7 @@ pub fn wanted_architecture(profile: &Profile) -> Option<&str> {
 }
 
 /// The architectures to which an Assignment is bound by its selector, where it is.
-pub fn asked_architectures(assignment: &Assignment) -> Option<impl Iterator<Item = &str>> {
+pub fn required_architectures(assignment: &Assignment) -> Option<impl Iterator<Item = &str>> {
     assignment
         .subjects
         .labels
