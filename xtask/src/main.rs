@@ -9,6 +9,7 @@ mod demo;
 mod dev;
 mod fuzz;
 mod generate;
+mod prepare;
 mod stop;
 mod test;
 
@@ -31,6 +32,8 @@ enum Task {
     Bench(bench::Args),
     /// Try bytes that nobody would write, led by coverage, for a bounded time
     Fuzz(fuzz::Args),
+    /// Build and fetch what the tests need besides shaper; the tests do so themselves when they need it
+    Prepare,
     /// Run all tests, those with virtual machines as well
     Test(test::Args),
     /// Write the files that are generated from code: config/crd/*.yaml, config/webhook/*.yaml and config/openapi.json
@@ -45,6 +48,7 @@ fn main() -> anyhow::Result<()> {
         Task::Dev(args) => dev::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Prepare => prepare::run(),
         Task::Test(args) => test::run(&args),
         Task::Generate => generate::run(),
     }

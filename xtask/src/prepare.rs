@@ -1,0 +1,23 @@
+//! Builds and fetches what the tests need besides shaper, before a test waits for it.
+
+use e2e::assets::{Ipxe, Linux, Package, ensure_packages};
+use e2e::cert_manager::CertManager;
+use e2e::cluster::Programs;
+
+/// Prepares all of it; what is in the cache already costs nothing.
+pub(crate) fn run() -> anyhow::Result<()> {
+    Programs::find()?;
+    CertManager::find()?;
+    ensure_packages(&[
+        Package::Qemu,
+        Package::IpxeRoms,
+        Package::Ovmf,
+        Package::Dnsmasq,
+        Package::Iproute,
+    ])?;
+    Linux::find()?;
+    for ipxe in Ipxe::ALL {
+        ipxe.files()?;
+    }
+    Ok(())
+}
