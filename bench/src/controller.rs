@@ -7,7 +7,7 @@ use anyhow::Context;
 use e2e::certificates::{Authority, Directory, Leaf};
 use feed::{Publisher, PublisherLimits, PublisherMetrics};
 use prometheus_client::registry::Registry;
-use tls::Live;
+use tls::Reloader;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ impl Controller {
         listener: std::net::TcpListener,
     ) -> anyhow::Result<Self> {
         let _entered = runtime.enter();
-        let live = Live::mutual(
+        let live = Reloader::mutual(
             "feed",
             certificates.controller.path(),
             vec!["shaper-api".parse()?],

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use socket2::Socket;
-use tls::{Live, Public};
+use tls::{PublicTls, Reloader};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -51,7 +51,7 @@ pub struct Server {
 struct Shared {
     boot: Arc<Boot>,
     /// Present where HTTPS is spoken, and nothing else is then.
-    tls: Option<Arc<Live<Public>>>,
+    tls: Option<Arc<Reloader<PublicTls>>>,
     metrics: Metrics,
     lines: Lines,
     limits: Limits,
@@ -97,7 +97,7 @@ impl Server {
     /// The same for HTTPS. While there is no certificate that can be used, connections are closed.
     pub fn bind_tls(
         address: SocketAddr,
-        tls: Arc<Live<Public>>,
+        tls: Arc<Reloader<PublicTls>>,
         boot: Arc<Boot>,
         metrics: Metrics,
         log: Arc<dyn RequestLog>,
@@ -108,7 +108,7 @@ impl Server {
 
     fn listen(
         address: SocketAddr,
-        tls: Option<Arc<Live<Public>>>,
+        tls: Option<Arc<Reloader<PublicTls>>>,
         boot: Arc<Boot>,
         metrics: Metrics,
         log: Arc<dyn RequestLog>,
@@ -281,7 +281,7 @@ impl Shared {
             None => tasks.spawn(Box::pin(self.serve_or_send_away(stream, peer, place, stop))),
             // A handshake is short: who stops waits for it.
             Some(tls) => tasks.spawn(Box::pin(async move {
-                if let Some(stream) = self.shake_hands(&tls, stream, &peer).await {
+                if let Some(stream) = self.accept(&tls, stream, &peer).await {
                     self.serve_or_send_away(stream, peer, place, stop).await;
                 }
             })),
@@ -308,13 +308,13 @@ impl Shared {
         }
     }
 
-    async fn shake_hands(
+    async fn accept(
         &self,
-        tls: &Live<Public>,
+        tls: &Reloader<PublicTls>,
         stream: TcpStream,
         peer: &Peer,
     ) -> Option<TlsStream<TcpStream>> {
-        let shaken = tls.shake_hands(stream, self.limits.head).await;
+        let shaken = tls.accept(stream, self.limits.head).await;
         shaken.inspect_err(|error| debug!(peer = %peer.remote, %error, reason = tls::handshake_reason(error), "TLS handshake failed")).ok()
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use net::{Handler, Listener, WhenFull};
 use prometheus_client::metrics::counter::Counter;
 use rustls::pki_types::CertificateDer;
-use tls::{Live, Mutual};
+use tls::{Reloader, MutualTls};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ pub(crate) struct Accepted(mpsc::Receiver<io::Result<Connection>>);
 
 /// Has the connections of followers shake hands, and passes them on.
 struct Handshakes {
-    tls: Arc<Live<Mutual>>,
+    tls: Arc<Reloader<MutualTls>>,
     sender: mpsc::Sender<io::Result<Connection>>,
 }
 
@@ -61,7 +61,7 @@ impl Accepted {
     /// Accepts connections on `listener` until `stop`, for at most `followers` followers.
     pub(crate) fn new(
         listener: Listener,
-        tls: Arc<Live<Mutual>>,
+        tls: Arc<Reloader<MutualTls>>,
         followers: usize,
         stop: CancellationToken,
     ) -> Self {
@@ -114,7 +114,7 @@ impl Handler for Handshakes {
 async fn pass_on(
     stream: TcpStream,
     accepted: net::Connection,
-    tls: Arc<Live<Mutual>>,
+    tls: Arc<Reloader<MutualTls>>,
     connections: mpsc::Sender<io::Result<Connection>>,
 ) {
     let peer = accepted.peer();
@@ -127,7 +127,7 @@ async fn pass_on(
             return;
         }
     };
-    let connection = Connection::new(stream.into(), peer, tls, Mutual::check_client);
+    let connection = Connection::new(stream.into(), peer, tls, MutualTls::check_client);
     let closed = connection.closed();
     // A connection that is closed to make room for another ends at tonic, too.
     let _end = connection.end.clone().drop_guard();
@@ -143,8 +143,8 @@ impl Connection {
     pub(crate) fn new(
         stream: TlsStream<Counted>,
         address: SocketAddr,
-        tls: Arc<Live<Mutual>>,
-        check: fn(&Mutual, &[CertificateDer<'_>]) -> Result<(), rustls::Error>,
+        tls: Arc<Reloader<MutualTls>>,
+        check: fn(&MutualTls, &[CertificateDer<'_>]) -> Result<(), rustls::Error>,
     ) -> Self {
         let chain: Vec<_> = stream
             .get_ref()
@@ -179,8 +179,8 @@ impl Connection {
 async fn recheck(
     chain: Vec<CertificateDer<'static>>,
     peer: SocketAddr,
-    tls: Arc<Live<Mutual>>,
-    check: fn(&Mutual, &[CertificateDer<'_>]) -> Result<(), rustls::Error>,
+    tls: Arc<Reloader<MutualTls>>,
+    check: fn(&MutualTls, &[CertificateDer<'_>]) -> Result<(), rustls::Error>,
     end: CancellationToken,
 ) {
     let mut generations = tls.generations();

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use boot::SharedCatalog;
 use boot::catalog::guard::Limits;
-use tls::{Live, Mutual, PeerName};
+use tls::{MutualTls, PeerName, Reloader};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -154,7 +154,7 @@ impl Replica {
     /// Follows until `stop`. A peer must have one of these names; if there are none, the one by which it is called.
     pub async fn run(
         &self,
-        tls: Arc<Live<Mutual>>,
+        tls: Arc<Reloader<MutualTls>>,
         names: Option<Vec<PeerName>>,
         stop: CancellationToken,
     ) {

@@ -12,7 +12,7 @@ use boot::{Assignment, Catalog, Change, ObjectKey, SharedCatalog, SubjectSelecto
 use feed::{GuardLimits, Publisher, PublisherLimits, PublisherMetrics, Replica, ReplicaMetrics};
 use net::Listener;
 use prometheus_client::registry::Registry;
-use tls::{Live, Metrics, PeerName};
+use tls::{Reloader, Metrics, PeerName};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -65,7 +65,7 @@ fn text(registry: &Registry) -> String {
 async fn controller(secret: &Secret, allowed: &[&str], objects: usize) -> Controller {
     let tls = directory(secret);
     let mut registry = Registry::default();
-    let live = Live::mutual(
+    let live = Reloader::mutual(
         "feed",
         tls.path(),
         names(allowed),
@@ -121,7 +121,7 @@ fn follower(secret: &Secret, controllers: &[&Controller], allowed: Option<&[&str
     );
     let allowed = allowed.map(names);
     let peers = allowed.clone().unwrap_or_else(|| replica.hosts());
-    let live = Live::mutual("feed", tls.path(), peers, Metrics::register(&mut registry));
+    let live = Reloader::mutual("feed", tls.path(), peers, Metrics::register(&mut registry));
     let stop = CancellationToken::new();
     tokio::spawn(live.clone().follow(stop.clone()));
     let (running, token) = (replica.clone(), stop.clone());
@@ -281,7 +281,7 @@ async fn who_has_the_wrong_name_or_authority_gets_nothing_and_is_told_why() {
         follower.until_it_says(at_the_replica).await;
         if !at_the_controller.is_empty() {
             let counted =
-                format!("handshake_errors_total{{tls=\"feed\",reason=\"{at_the_controller}\"}}");
+                format!("tls_handshake_errors_total{{tls=\"feed\",reason=\"{at_the_controller}\"}}");
             let wait = async {
                 while !text(&controller.registry).contains(&counted) {
                     sleep(Duration::from_millis(5)).await;
@@ -358,7 +358,7 @@ async fn a_rotation_under_load_loses_nothing_and_a_withdrawn_authority_ends_its_
         }
     }
     let metrics = text(&controller.registry) + &text(&follower.registry);
-    assert!(!metrics.contains("handshake_errors_total{"), "{metrics}");
+    assert!(!metrics.contains("tls_handshake_errors_total{"), "{metrics}");
     // The stream began with the old leaf. It ended when that was not trusted any more, and another began with the new one.
     assert!(metrics.contains("streams_ended_total{"), "{metrics}");
 }

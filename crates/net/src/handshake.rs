@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tls::{Live, Mutual, Public};
+use tls::{MutualTls, PublicTls, Reloader};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -24,7 +24,7 @@ pub trait ServerTls: Sync {
 
 // === impl ServerTls ===
 
-impl ServerTls for Live<Public> {
+impl ServerTls for Reloader<PublicTls> {
     fn server_config(&self) -> Option<Arc<ServerConfig>> {
         self.current().map(|current| current.server())
     }
@@ -34,7 +34,7 @@ impl ServerTls for Live<Public> {
     }
 }
 
-impl ServerTls for Live<Mutual> {
+impl ServerTls for Reloader<MutualTls> {
     fn server_config(&self) -> Option<Arc<ServerConfig>> {
         self.current().map(|current| current.server())
     }

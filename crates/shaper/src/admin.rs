@@ -349,7 +349,7 @@ fn text(status: StatusCode, body: impl Into<String>) -> Reply {
 }
 
 /// A file that can't be used is said as long as it can't.
-impl<T: Send + Sync + 'static> Part for tls::Live<T> {
+impl<T: Send + Sync + 'static> Part for tls::Reloader<T> {
     fn remarks(&self) -> Vec<String> {
         let remark = |problem| {
             format!(
@@ -357,7 +357,7 @@ impl<T: Send + Sync + 'static> Part for tls::Live<T> {
                 self.name()
             )
         };
-        self.problem().map(remark).into_iter().collect()
+        self.last_error().map(remark).into_iter().collect()
     }
 }
 

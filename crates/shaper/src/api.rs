@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use boot::{Catalog, SharedCatalog};
 use feed::{Replica, ReplicaMetrics, Source};
-use tls::{Live, PeerName};
+use tls::{Reloader, PeerName};
 use tracing::{info, warn};
 
 use crate::admin::{self, Part};
@@ -97,7 +97,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         Replica::new(args.feeds, args.guard.limits(), copies, shared, metrics).context("--feed")?,
     );
     let names = (!args.feed_allowed_peers.is_empty()).then_some(args.feed_allowed_peers);
-    let tls = Live::mutual(
+    let tls = Reloader::mutual(
         "feed",
         &args.feed_tls_dir,
         names.clone().unwrap_or_else(|| replica.hosts()),

@@ -13,7 +13,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use net::Listener;
 use rand::Rng;
-use tls::{Live, PeerName};
+use tls::{Reloader, PeerName};
 use tracing::info;
 
 use crate::admin::{self, Part};
@@ -102,7 +102,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 
     let metrics = Metrics::register(&mut role.registry);
     let feed_metrics = PublisherMetrics::register(&mut role.registry);
-    let tls = Live::mutual(
+    let tls = Reloader::mutual(
         "feed",
         &args.feed_tls_dir,
         args.feed_allowed_peers,

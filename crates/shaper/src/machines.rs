@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use api::{BaseUrl, Boot, Limits, Metrics, Server};
 use boot::{ExtrinsicLabels, SharedCatalog};
 use prometheus_client::registry::Registry;
-use tls::{Live, Public};
+use tls::{PublicTls, Reloader};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -62,7 +62,7 @@ pub struct HttpArgs {
 /// Sockets that listen.
 pub(crate) struct Listeners {
     http: Server,
-    https: Option<(Server, Arc<Live<Public>>)>,
+    https: Option<(Server, Arc<Reloader<PublicTls>>)>,
     /// Where machines ask by HTTP.
     pub(crate) http_listen: SocketAddr,
     /// Where they ask by HTTPS.
@@ -139,7 +139,7 @@ impl HttpArgs {
                     directory.display()
                 );
             }
-            let live = Live::public("https", directory, tls.clone());
+            let live = Reloader::public("https", directory, tls.clone());
             let limits = Limits {
                 connections: TLS_CONNECTIONS,
                 ..Limits::default()
@@ -176,7 +176,7 @@ impl HttpArgs {
 
 impl Listeners {
     /// The certificate files of HTTPS.
-    pub(crate) fn tls(&self) -> Option<Arc<Live<Public>>> {
+    pub(crate) fn tls(&self) -> Option<Arc<Reloader<PublicTls>>> {
         self.https.as_ref().map(|(_, live)| live.clone())
     }
 

@@ -12,7 +12,7 @@ use ::api::Boot;
 use anyhow::Context;
 use net::Listener;
 use prometheus_client::registry::Registry;
-use tls::Live;
+use tls::Reloader;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Part};
@@ -83,7 +83,7 @@ impl Role {
 
     /// Re-reads certificate files when they change until the role stops, and reports their
     /// problems at the admin port.
-    pub(crate) fn follow<T: Send + Sync + 'static>(&mut self, live: &Arc<Live<T>>) {
+    pub(crate) fn follow<T: Send + Sync + 'static>(&mut self, live: &Arc<Reloader<T>>) {
         self.parts.push(live.clone());
         tokio::spawn(live.clone().follow(self.stop().clone()));
     }

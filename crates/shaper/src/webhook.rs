@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use boot::{Catalog, SharedCatalog};
 use feed::{Replica, ReplicaMetrics, Source};
-use tls::{Live, PeerName, Public};
+use tls::{Reloader, PeerName, PublicTls};
 use tracing::info;
 use webhook::{Limits, Metrics, Reviews, Server};
 
@@ -86,7 +86,7 @@ pub struct Args {
 /// What an operator sees of the reviews.
 struct Reviewing {
     reviews: Arc<Reviews>,
-    tls: Arc<Live<Public>>,
+    tls: Arc<Reloader<PublicTls>>,
     started: Instant,
 }
 
@@ -133,13 +133,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .context("--feed")?,
     );
     let names = (!args.feed_allowed_peers.is_empty()).then_some(args.feed_allowed_peers);
-    let feed_tls = Live::mutual(
+    let feed_tls = Reloader::mutual(
         "feed",
         &args.feed_tls_dir,
         names.clone().unwrap_or_else(|| replica.hosts()),
         tls_metrics.clone(),
     );
-    let tls = Live::service("webhook", &args.webhook_tls_dir, tls_metrics);
+    let tls = Reloader::service("webhook", &args.webhook_tls_dir, tls_metrics);
 
     let metrics = Metrics::register(&mut role.registry);
     let followed = replica.clone();

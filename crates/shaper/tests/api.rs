@@ -17,7 +17,7 @@ use feed::{Publisher, PublisherLimits, PublisherMetrics};
 use net::Listener;
 use prometheus_client::registry::Registry;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use tls::{Live, Metrics};
+use tls::{Metrics, Reloader};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -50,7 +50,7 @@ fn directory(secret: &Secret) -> tempfile::TempDir {
 
 async fn controller(authority: &Authority, changes: Vec<Change>) -> Controller {
     let directory = directory(&authority.issue("localhost"));
-    let tls = Live::mutual(
+    let tls = Reloader::mutual(
         "feed",
         directory.path(),
         vec!["shaper-api".parse().unwrap()],

@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode, Encode};
 
-use crate::Fault;
+use crate::MaterialError;
 
 const CHAIN: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -45,19 +45,21 @@ pub(crate) struct Validity {
 
 /// The bytes of the files, by which a change is noticed.
 #[derive(PartialEq, Eq)]
-pub(crate) struct Files {
+pub(crate) struct FileContents {
     chain: Vec<u8>,
     key: Vec<u8>,
     authorities: Vec<u8>,
 }
 
-// === impl Files ===
+// === impl FileContents ===
 
-impl Files {
+impl FileContents {
     /// Reads them. Without `ca.crt`, there are no authorities.
-    pub(crate) fn read(directory: &Path) -> Result<Self, Fault> {
+    pub(crate) fn read(directory: &Path) -> Result<Self, MaterialError> {
         let authorities = match read(directory, AUTHORITIES) {
-            Err(Fault::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(MaterialError::Unreadable { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
                 Vec::new()
             }
             read => read?,
@@ -69,20 +71,20 @@ impl Files {
         })
     }
 
-    pub(crate) fn check(&self, now: SystemTime) -> Result<Material, Fault> {
+    pub(crate) fn check(&self, now: SystemTime) -> Result<Material, MaterialError> {
         let chain = certificates(CHAIN, &self.chain)?;
-        let leaf = chain.first().ok_or(Fault::NotPem {
+        let leaf = chain.first().ok_or(MaterialError::NotPem {
             file: CHAIN,
             what: "certificate",
         })?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| Fault::NotPem {
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| MaterialError::NotPem {
             file: KEY,
             what: "private key",
         })?;
         let key = crate::provider()
             .key_provider
             .load_private_key(key)
-            .map_err(|error| Fault::BadKey {
+            .map_err(|error| MaterialError::BadKey {
                 reason: error.to_string(),
             })?;
         let validity = validity(leaf)?;
@@ -91,10 +93,10 @@ impl Files {
         match identity.keys_match() {
             Ok(()) => {}
             Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
-                return Err(Fault::KeyMismatch);
+                return Err(MaterialError::KeyMismatch);
             }
             Err(error) => {
-                return Err(Fault::BadCertificate {
+                return Err(MaterialError::BadCertificate {
                     file: CHAIN,
                     reason: error.to_string(),
                 });
@@ -104,7 +106,7 @@ impl Files {
         let mut roots = RootCertStore::empty();
         for authority in &authorities {
             let added = roots.add(authority.clone());
-            added.map_err(|error| Fault::BadCertificate {
+            added.map_err(|error| MaterialError::BadCertificate {
                 file: AUTHORITIES,
                 reason: error.to_string(),
             })?;
@@ -117,12 +119,12 @@ impl Files {
     }
 }
 
-fn read(directory: &Path, file: &'static str) -> Result<Vec<u8>, Fault> {
+fn read(directory: &Path, file: &'static str) -> Result<Vec<u8>, MaterialError> {
     let limit = MAX_BYTES
         .iter()
         .find(|(name, _)| *name == file)
         .map_or(0, |(_, limit)| *limit);
-    let unreadable = |source| Fault::Unreadable { file, source };
+    let unreadable = |source| MaterialError::Unreadable { file, source };
     let mut bytes = Vec::new();
     File::open(directory.join(file))
         .map_err(unreadable)?
@@ -130,15 +132,18 @@ fn read(directory: &Path, file: &'static str) -> Result<Vec<u8>, Fault> {
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     if bytes.len() as u64 > limit {
-        Err(Fault::TooLarge { file, limit })
+        Err(MaterialError::TooLarge { file, limit })
     } else {
         Ok(bytes)
     }
 }
 
-fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+fn certificates(
+    file: &'static str,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, MaterialError> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let all = all.map_err(|_| Fault::NotPem {
+    let all = all.map_err(|_| MaterialError::NotPem {
         file,
         what: "certificate",
     })?;
@@ -150,7 +155,7 @@ fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'st
     if begun == all.len() {
         Ok(all)
     } else {
-        Err(Fault::NotPem {
+        Err(MaterialError::NotPem {
             file,
             what: "certificate",
         })
@@ -159,8 +164,8 @@ fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'st
 
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
-fn validity(leaf: &CertificateDer<'_>) -> Result<Validity, Fault> {
-    let bad = |reason: String| Fault::BadCertificate {
+fn validity(leaf: &CertificateDer<'_>) -> Result<Validity, MaterialError> {
+    let bad = |reason: String| MaterialError::BadCertificate {
         file: CHAIN,
         reason,
     };
@@ -179,16 +184,16 @@ fn validity(leaf: &CertificateDer<'_>) -> Result<Validity, Fault> {
 // === impl Validity ===
 
 impl Validity {
-    pub(crate) fn check(self, now: SystemTime) -> Result<(), Fault> {
+    pub(crate) fn check(self, now: SystemTime) -> Result<(), MaterialError> {
         let Self {
             not_before,
             not_after,
         } = self;
         if now > not_after {
-            return Err(Fault::Expired { not_after });
+            return Err(MaterialError::Expired { not_after });
         }
         if now < not_before {
-            Err(Fault::NotYetValid)
+            Err(MaterialError::NotYetValid)
         } else {
             Ok(())
         }
@@ -199,8 +204,8 @@ impl Validity {
 
 impl Material {
     /// Reads and checks a directory.
-    pub fn read(directory: &Path) -> Result<Self, Fault> {
-        Files::read(directory)?.check(SystemTime::now())
+    pub fn read(directory: &Path) -> Result<Self, MaterialError> {
+        FileContents::read(directory)?.check(SystemTime::now())
     }
 
     /// Checks what the files hold.
@@ -209,8 +214,8 @@ impl Material {
         key: &[u8],
         authorities: &[u8],
         now: SystemTime,
-    ) -> Result<Self, Fault> {
-        Files {
+    ) -> Result<Self, MaterialError> {
+        FileContents {
             chain: chain.to_vec(),
             key: key.to_vec(),
             authorities: authorities.to_vec(),
@@ -263,17 +268,17 @@ impl Material {
         chain
     }
 
-    pub(crate) fn roots(&self) -> Result<RootCertStore, Fault> {
+    pub(crate) fn roots(&self) -> Result<RootCertStore, MaterialError> {
         let mut roots = RootCertStore::empty();
         for authority in &self.authorities {
             let added = roots.add(authority.clone());
-            added.map_err(|error| Fault::BadCertificate {
+            added.map_err(|error| MaterialError::BadCertificate {
                 file: AUTHORITIES,
                 reason: error.to_string(),
             })?;
         }
         if roots.is_empty() {
-            Err(Fault::NotPem {
+            Err(MaterialError::NotPem {
                 file: AUTHORITIES,
                 what: "certificate",
             })

@@ -11,21 +11,21 @@ use prometheus_client::registry::Registry;
 /// What is counted of all directories. A clone counts the same.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    not_after: Family<Directory, Gauge>,
-    reloads: Family<Directory, Counter>,
-    failures: Family<Failed, Counter>,
-    broken: Family<Directory, Gauge>,
-    handshake_errors: Family<Failed, Counter>,
+    not_after: Family<DirectoryLabels, Gauge>,
+    reloads: Family<DirectoryLabels, Counter>,
+    failures: Family<FailureLabels, Counter>,
+    files_invalid: Family<DirectoryLabels, Gauge>,
+    handshake_errors: Family<FailureLabels, Counter>,
 }
 
 /// By the use of the directory: `feed`, `https`, ...
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Directory {
+struct DirectoryLabels {
     tls: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Failed {
+struct FailureLabels {
     tls: &'static str,
     reason: &'static str,
 }
@@ -50,12 +50,12 @@ impl Metrics {
             metrics.failures.clone(),
         );
         registry.register(
-            "tls_files_broken",
+            "tls_files_invalid",
             "1 while the files can't be used and older ones stay in use",
-            metrics.broken.clone(),
+            metrics.files_invalid.clone(),
         );
         registry.register(
-            "handshake_errors",
+            "tls_handshake_errors",
             "TLS handshakes that failed, by reason",
             metrics.handshake_errors.clone(),
         );
@@ -65,7 +65,7 @@ impl Metrics {
     /// Counts a handshake that failed for this [reason](crate::handshake_reason).
     pub fn handshake_failed(&self, tls: &'static str, reason: &'static str) {
         self.handshake_errors
-            .get_or_create(&Failed { tls, reason })
+            .get_or_create(&FailureLabels { tls, reason })
             .inc();
     }
 
@@ -74,18 +74,24 @@ impl Metrics {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         self.not_after
-            .get_or_create(&Directory { tls })
+            .get_or_create(&DirectoryLabels { tls })
             .set(i64::try_from(seconds).unwrap_or(i64::MAX));
-        self.reloads.get_or_create(&Directory { tls }).inc();
-        self.mended(tls);
+        self.reloads.get_or_create(&DirectoryLabels { tls }).inc();
+        self.recovered(tls);
     }
 
-    pub(crate) fn mended(&self, tls: &'static str) {
-        self.broken.get_or_create(&Directory { tls }).set(0);
+    pub(crate) fn recovered(&self, tls: &'static str) {
+        self.files_invalid
+            .get_or_create(&DirectoryLabels { tls })
+            .set(0);
     }
 
     pub(crate) fn failed(&self, tls: &'static str, reason: &'static str) {
-        self.failures.get_or_create(&Failed { tls, reason }).inc();
-        self.broken.get_or_create(&Directory { tls }).set(1);
+        self.failures
+            .get_or_create(&FailureLabels { tls, reason })
+            .inc();
+        self.files_invalid
+            .get_or_create(&DirectoryLabels { tls })
+            .set(1);
     }
 }

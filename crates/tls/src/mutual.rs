@@ -15,7 +15,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use crate::{Fault, Material};
+use crate::{Material, MaterialError};
 
 /// A name that a peer's certificate may have: a DNS name or an IP address among its subject alternative names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,30 +30,30 @@ pub struct InvalidPeerName(String);
 
 /// What both ends need of one [`Material`].
 #[derive(Debug)]
-pub struct Mutual {
+pub struct MutualTls {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
-    peers: Arc<Peers>,
+    peers: Arc<PeerVerifier>,
 }
 
 /// Who may be at the other end.
 #[derive(Debug)]
-struct Peers {
+struct PeerVerifier {
     names: Vec<PeerName>,
     clients: Arc<dyn ClientCertVerifier>,
     servers: Arc<WebPkiServerVerifier>,
 }
 
-// === impl Mutual ===
+// === impl MutualTls ===
 
-impl Mutual {
-    /// Peers must have one of these names.
+impl MutualTls {
+    /// PeerVerifier must have one of these names.
     ///
     /// Sessions are not resumed: each connection shows its certificate anew, so that a withdrawn authority holds from the next handshake
     /// on. Only TLS 1.3 is spoken, since both ends are ours. `h2` is the protocol above.
-    pub fn new(material: &Material, peers: &[PeerName]) -> Result<Self, Fault> {
+    pub fn new(material: &Material, peers: &[PeerName]) -> Result<Self, MaterialError> {
         let roots = Arc::new(material.roots()?);
-        let unusable = |error: &dyn fmt::Display| Fault::BadCertificate {
+        let unusable = |error: &dyn fmt::Display| MaterialError::BadCertificate {
             file: "ca.crt",
             reason: error.to_string(),
         };
@@ -61,7 +61,7 @@ impl Mutual {
         let clients =
             WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build();
         let servers = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
-        let peers = Arc::new(Peers {
+        let peers = Arc::new(PeerVerifier {
             names: peers.to_vec(),
             clients: clients.map_err(|error| unusable(&error))?,
             servers: servers.map_err(|error| unusable(&error))?,
@@ -126,16 +126,16 @@ impl Mutual {
 }
 
 /// Whether the leaf of a chain is for this name.
-pub fn is_named(chain: &[CertificateDer<'_>], name: &PeerName) -> bool {
+pub fn certificate_has_name(chain: &[CertificateDer<'_>], name: &PeerName) -> bool {
     let leaf = chain
         .first()
         .and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
     leaf.is_some_and(|leaf| verify_server_name(&leaf, &name.0).is_ok())
 }
 
-// === impl Peers ===
+// === impl PeerVerifier ===
 
-impl ClientCertVerifier for Peers {
+impl ClientCertVerifier for PeerVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.clients.root_hint_subjects()
     }
@@ -183,7 +183,7 @@ impl ClientCertVerifier for Peers {
 }
 
 /// The name in the URL is where to call; who may answer is the list of names.
-impl ServerCertVerifier for Peers {
+impl ServerCertVerifier for PeerVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,

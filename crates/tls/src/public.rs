@@ -5,20 +5,20 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
-use crate::{Fault, Material};
+use crate::{Material, MaterialError};
 
 /// Largest plain text of a record. iPXE asks for 4096 by an extension that rustls does not answer, and has no room for more.
 const RECORD_BYTES: usize = 4096;
 
 /// What an HTTPS listener needs of one [`Material`].
 #[derive(Debug)]
-pub struct Public {
+pub struct PublicTls {
     server: Arc<ServerConfig>,
 }
 
-impl Public {
+impl PublicTls {
     /// For iPXE: TLS 1.2 and 1.3, short records, and the root at the end of the chain.
-    pub fn new(material: &Material) -> Result<Self, Fault> {
+    pub fn new(material: &Material) -> Result<Self, MaterialError> {
         let mut server = Self::config(CertifiedKey::new(
             material.chain_with_root(),
             material.identity.key.clone(),
@@ -31,7 +31,7 @@ impl Public {
     }
 
     /// For programs that know their authorities: TLS 1.2 and 1.3, HTTP/2 where they speak it.
-    pub fn service(material: &Material) -> Result<Self, Fault> {
+    pub fn service(material: &Material) -> Result<Self, MaterialError> {
         let mut server = Self::config(CertifiedKey::new(
             material.chain().to_vec(),
             material.identity.key.clone(),

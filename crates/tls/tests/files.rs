@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use authority::{Age, Authority, Secret};
 use prometheus_client::registry::Registry;
-use tls::{Live, Material, Metrics};
+use tls::{Material, Metrics, Reloader};
 use tokio_util::sync::CancellationToken;
 
 const VERSION_1: &str = include_str!("certificates/version-1.crt");
@@ -24,7 +24,7 @@ fn cut(text: &str) -> String {
 }
 
 /// Each way in which files can be broken, with the word for metrics.
-fn broken() -> Vec<(&'static str, Secret)> {
+fn unusable_secrets() -> Vec<(&'static str, Secret)> {
     let authority = Authority::new("ca");
     let good = authority.issue("shaper-api");
     let other = authority.issue("shaper-api");
@@ -92,8 +92,8 @@ fn broken() -> Vec<(&'static str, Secret)> {
 fn mutual(
     directory: &tempfile::TempDir,
     registry: &mut Registry,
-) -> std::sync::Arc<Live<tls::Mutual>> {
-    Live::mutual(
+) -> std::sync::Arc<Reloader<tls::MutualTls>> {
+    Reloader::mutual(
         "feed",
         directory.path(),
         vec!["shaper-api".parse().unwrap()],
@@ -110,7 +110,7 @@ fn metrics(registry: &Registry) -> String {
 #[test]
 fn broken_files_keep_what_was_in_use_and_say_why_once() {
     let good = Authority::new("ca").issue("shaper-api");
-    for (reason, secret) in broken() {
+    for (reason, secret) in unusable_secrets() {
         let directory = directory(&good);
         let mut registry = Registry::default();
         let live = mutual(&directory, &mut registry);
@@ -119,7 +119,7 @@ fn broken_files_keep_what_was_in_use_and_say_why_once() {
         for _ in 0..3 {
             assert!(!live.reload(), "{reason}");
         }
-        let problem = live.problem().expect(reason);
+        let problem = live.last_error().expect(reason);
         assert!(
             !problem.is_empty() && !problem.contains("PRIVATE"),
             "{problem}"
@@ -134,29 +134,29 @@ fn broken_files_keep_what_was_in_use_and_say_why_once() {
             "{reason}: {problem}\n{}",
             metrics(&registry)
         );
-        assert!(metrics(&registry).contains("tls_files_broken{tls=\"feed\"} 1\n"));
+        assert!(metrics(&registry).contains("tls_files_invalid{tls=\"feed\"} 1\n"));
 
         good.project(directory.path());
         assert!(!live.reload(), "they are those that are in use");
-        assert_eq!(live.problem(), None);
-        assert!(metrics(&registry).contains("tls_files_broken{tls=\"feed\"} 0\n"));
+        assert_eq!(live.last_error(), None);
+        assert!(metrics(&registry).contains("tls_files_invalid{tls=\"feed\"} 0\n"));
     }
 }
 
 #[test]
 fn broken_files_at_the_start_are_nothing_to_shake_hands_with() {
-    for (reason, secret) in broken() {
+    for (reason, secret) in unusable_secrets() {
         let directory = directory(&secret);
         let live = mutual(&directory, &mut Registry::default());
         assert!(
-            live.current().is_none() && live.problem().is_some(),
+            live.current().is_none() && live.last_error().is_some(),
             "{reason}"
         );
         Authority::new("ca")
             .issue("shaper-api")
             .project(directory.path());
         assert!(
-            live.reload() && live.current().is_some() && live.problem().is_none(),
+            live.reload() && live.current().is_some() && live.last_error().is_none(),
             "{reason}"
         );
     }
@@ -181,11 +181,11 @@ fn peers_need_an_authority_and_machines_do_not() {
     let directory = directory(&Authority::new("ca").issue("boot.lab"));
     fs::remove_file(directory.path().join("ca.crt")).unwrap();
     let problem = mutual(&directory, &mut Registry::default())
-        .problem()
+        .last_error()
         .unwrap();
     assert!(problem.contains("ca.crt"), "{problem}");
     assert!(
-        Live::public("https", directory.path(), Metrics::default())
+        Reloader::public("https", directory.path(), Metrics::default())
             .current()
             .is_some()
     );
@@ -218,7 +218,10 @@ fn a_clock_that_jumps_out_of_the_validity_of_what_is_in_use_is_told_and_so_is_it
         .project(directory.path());
     assert!(live.reload_at(begins + DAY));
     for (now, reason) in [(begins - DAY, "not_yet_valid"), (ends + DAY, "expired")] {
-        assert!(!live.reload_at(now) && live.problem().is_some(), "{reason}");
+        assert!(
+            !live.reload_at(now) && live.last_error().is_some(),
+            "{reason}"
+        );
         let counted = format!("tls_reload_failures_total{{tls=\"feed\",reason=\"{reason}\"}} 1\n");
         assert!(
             metrics(&registry).contains(&counted),
@@ -226,7 +229,7 @@ fn a_clock_that_jumps_out_of_the_validity_of_what_is_in_use_is_told_and_so_is_it
             metrics(&registry)
         );
         assert!(
-            metrics(&registry).contains("tls_files_broken{tls=\"feed\"} 1\n"),
+            metrics(&registry).contains("tls_files_invalid{tls=\"feed\"} 1\n"),
             "{reason}"
         );
         assert!(
@@ -237,9 +240,9 @@ fn a_clock_that_jumps_out_of_the_validity_of_what_is_in_use_is_told_and_so_is_it
             !live.reload_at(ends - DAY),
             "the files are those that are in use"
         );
-        assert_eq!(live.problem(), None, "{reason}");
+        assert_eq!(live.last_error(), None, "{reason}");
         assert!(
-            metrics(&registry).contains("tls_files_broken{tls=\"feed\"} 0\n"),
+            metrics(&registry).contains("tls_files_invalid{tls=\"feed\"} 0\n"),
             "{reason}"
         );
     }

@@ -9,25 +9,25 @@ use std::sync::Arc;
 use authority::{Age, Authority, Secret};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tls::{Live, Metrics, Mutual, Public, handshake_reason};
+use tls::{Metrics, MutualTls, PublicTls, Reloader, handshake_reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 struct End {
     directory: tempfile::TempDir,
-    live: Arc<Live<Mutual>>,
+    live: Arc<Reloader<MutualTls>>,
 }
 
 fn end(secret: &Secret, peers: &[&str]) -> End {
     let directory = tempfile::tempdir().unwrap();
     secret.project(directory.path());
     let peers = peers.iter().map(|peer| peer.parse().unwrap()).collect();
-    let live = Live::mutual("feed", directory.path(), peers, Metrics::default());
+    let live = Reloader::mutual("feed", directory.path(), peers, Metrics::default());
     End { directory, live }
 }
 
 /// How a handshake ends, at the server and at the client, as words for metrics.
-async fn shake(server: &End, client: &End) -> (&'static str, &'static str) {
+async fn handshake(server: &End, client: &End) -> (&'static str, &'static str) {
     let (near, far) = duplex(64 * 1024);
     let (server, client) = (
         server.live.current().unwrap().server(),
@@ -117,8 +117,8 @@ async fn both_ends_check_authority_and_name() {
             ("ok", "ok"),
         ),
     ];
-    for (place, (server, client, expected)) in table.iter().enumerate() {
-        assert_eq!(shake(server, client).await, *expected, "row {place}");
+    for (row, (server, client, expected)) in table.iter().enumerate() {
+        assert_eq!(handshake(server, client).await, *expected, "row {row}");
     }
 }
 
@@ -150,7 +150,7 @@ async fn plain_text_is_no_handshake() {
         .await
         .err()
         .unwrap();
-    assert_eq!(handshake_reason(&error), "no_tls");
+    assert_eq!(handshake_reason(&error), "not_tls");
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn a_new_authority_holds_from_the_next_handshake_on_and_an_old_peer_is_kno
     };
     let shown = chain(&client);
     let check = |server: &End| server.live.current().unwrap().check_client(&shown);
-    assert_eq!(shake(&server, &client).await, ("ok", "ok"));
+    assert_eq!(handshake(&server, &client).await, ("ok", "ok"));
     check(&server).unwrap();
 
     // Both authorities are trusted, then leaves are changed, then the old authority is withdrawn: no step refuses anybody.
@@ -177,26 +177,26 @@ async fn a_new_authority_holds_from_the_next_handshake_on_and_an_old_peer_is_kno
         .trusting(&[&old, &new])
         .project(client.directory.path());
     assert!(server.live.reload());
-    assert_eq!(shake(&server, &client).await, ("ok", "ok"));
+    assert_eq!(handshake(&server, &client).await, ("ok", "ok"));
     assert!(client.live.reload());
-    assert_eq!(shake(&server, &client).await, ("ok", "ok"));
+    assert_eq!(handshake(&server, &client).await, ("ok", "ok"));
     new.issue("shaper-controller")
         .trusting(&[&old, &new])
         .project(server.directory.path());
     assert!(server.live.reload());
-    assert_eq!(shake(&server, &client).await, ("ok", "ok"));
+    assert_eq!(handshake(&server, &client).await, ("ok", "ok"));
     check(&server).unwrap();
     new.issue("shaper-controller")
         .project(server.directory.path());
     assert!(server.live.reload());
     assert_eq!(
-        shake(&server, &client).await,
+        handshake(&server, &client).await,
         ("peer_unknown_authority", "refused_by_peer")
     );
     check(&server).unwrap_err();
     new.issue("shaper-api").project(client.directory.path());
     assert!(client.live.reload());
-    assert_eq!(shake(&server, &client).await, ("ok", "ok"));
+    assert_eq!(handshake(&server, &client).await, ("ok", "ok"));
     assert!(
         client
             .live
@@ -234,7 +234,8 @@ async fn machines_get_short_records_and_the_root_by_tls_1_2_and_1_3() {
         .issue_rsa("boot.lab")
         .trusting(&[&Authority::new("other"), &root])
         .project(directory.path());
-    let live: Arc<Live<Public>> = Live::public("https", directory.path(), Metrics::default());
+    let live: Arc<Reloader<PublicTls>> =
+        Reloader::public("https", directory.path(), Metrics::default());
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let (near, far) = duplex(1024 * 1024);
         let acceptor = TlsAcceptor::from(live.current().unwrap().server());

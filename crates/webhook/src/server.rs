@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use net::{Connection, Connections, Handler, Listener, PlainText, Stage, WhenFull};
 use prometheus_client::metrics::gauge::Gauge;
-use tls::{Live, Public};
+use tls::{Reloader, PublicTls};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -64,7 +64,7 @@ struct Serving {
 
 struct Shared {
     reviews: Arc<Reviews>,
-    tls: Arc<Live<Public>>,
+    tls: Arc<Reloader<PublicTls>>,
     metrics: Metrics,
     limits: Limits,
     in_flight: Arc<Semaphore>,
@@ -113,7 +113,7 @@ impl Server {
     /// Listens on an address. While there is no usable certificate, connections are closed.
     pub fn bind(
         address: SocketAddr,
-        tls: Arc<Live<Public>>,
+        tls: Arc<Reloader<PublicTls>>,
         reviews: Arc<Reviews>,
         metrics: Metrics,
         limits: Limits,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::Listener;
-use tls::{Live, Mutual};
+use tls::{Reloader, MutualTls};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_stream::Stream;
@@ -67,7 +67,7 @@ enum Ended {
 pub async fn serve(
     listener: Listener,
     publisher: Arc<Publisher>,
-    tls: Arc<Live<Mutual>>,
+    tls: Arc<Reloader<MutualTls>>,
     metrics: PublisherMetrics,
     limits: PublisherLimits,
     stop: CancellationToken,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::counter::Counter;
-use tls::{Live, Mutual, PeerName};
+use tls::{MutualTls, PeerName, Reloader};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -38,7 +38,7 @@ const WINDOW_BYTES: u32 = 1024 * 1024;
 /// Reaches the controllers of one partition.
 pub(crate) struct Network {
     sources: Vec<Source>,
-    tls: Arc<Live<Mutual>>,
+    tls: Arc<Reloader<MutualTls>>,
     /// Who may answer, if that is not the host of the URL.
     names: Option<Vec<PeerName>>,
     received: Counter,
@@ -59,7 +59,7 @@ pub(crate) struct Messages {
 impl Network {
     pub(crate) fn new(
         sources: Vec<Source>,
-        tls: Arc<Live<Mutual>>,
+        tls: Arc<Reloader<MutualTls>>,
         names: Option<Vec<PeerName>>,
         received: Counter,
     ) -> Self {
@@ -74,7 +74,7 @@ impl Network {
     async fn connect(&self, to: &Address) -> Result<Connection, Ended> {
         let unreachable = |error: io::Error| Ended::Unreachable(format!("can't connect: {error}"));
         let Some(current) = self.tls.current() else {
-            let problem = self.tls.problem().unwrap_or_default();
+            let problem = self.tls.last_error().unwrap_or_default();
             return Err(Ended::Unreachable(format!(
                 "there is no usable certificate here: {problem}"
             )));
@@ -98,7 +98,7 @@ impl Network {
             Ended::Unreachable(format!("the TLS handshake failed: {error}"))
         })?;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        if self.names.is_none() && !tls::is_named(chain, &to.source.peer) {
+        if self.names.is_none() && !tls::certificate_has_name(chain, &to.source.peer) {
             self.tls
                 .metrics()
                 .handshake_failed(self.tls.name(), "peer_name");
@@ -111,7 +111,7 @@ impl Network {
             stream.into(),
             to.address,
             self.tls.clone(),
-            Mutual::check_server,
+            MutualTls::check_server,
         ))
     }
 }

@@ -207,7 +207,7 @@ async fn plain_http_on_the_port_and_other_noise_is_closed_with_an_alert_at_most(
     let metrics = site.metrics();
     let errors = metrics
         .lines()
-        .filter(|line| line.contains("handshake_errors_total{tls=\"webhook\""));
+        .filter(|line| line.contains("tls_handshake_errors_total{tls=\"webhook\""));
     let counted: f64 = errors
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
         .sum();

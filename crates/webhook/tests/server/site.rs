@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tls::Live;
+use tls::Reloader;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -31,7 +31,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(20);
 pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     pub(crate) root: CertificateDer<'static>,
-    pub(crate) live: Arc<Live<tls::Public>>,
+    pub(crate) live: Arc<Reloader<tls::PublicTls>>,
     pub(crate) registry: Registry,
     pub(crate) stop: CancellationToken,
     pub(crate) running: JoinHandle<std::io::Result<()>>,
@@ -55,7 +55,7 @@ impl Site {
         let root = certify(&folder);
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let live = Live::service(
+        let live = Reloader::service(
             "webhook",
             folder.path(),
             tls::Metrics::register(&mut registry),

@@ -15,46 +15,46 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::material::{Files, Validity};
+use crate::material::{FileContents, Validity};
 use crate::watch::Watch;
-use crate::{Fault, Material, Metrics, Mutual, PeerName, Public, handshake_reason};
+use crate::{Material, MaterialError, Metrics, MutualTls, PeerName, PublicTls, handshake_reason};
 
 /// How long the files must be quiet before they are read: a writer writes one after the other.
-const QUIET: Duration = Duration::from_millis(200);
+const DEBOUNCE: Duration = Duration::from_millis(200);
 /// They are read so often in any case: not every file system tells of changes.
 const POLL: Duration = Duration::from_secs(15);
 
-/// What is made of a directory ([`Mutual`], [`Public`]), made anew when the files change.
+/// What is made of a directory ([`MutualTls`], [`PublicTls`]), made anew when the files change.
 ///
 /// While they can't be used, the last that could stays current.
-pub struct Live<T> {
+pub struct Reloader<T> {
     /// What the directory is used for, as logs and metrics call it.
     name: &'static str,
     directory: PathBuf,
-    make: Make<T>,
+    build: Build<T>,
     metrics: Metrics,
     current: ArcSwapOption<T>,
     generation: watch::Sender<u64>,
     state: Mutex<State>,
 }
 
-type Make<T> = Box<dyn Fn(&Material) -> Result<T, Fault> + Send + Sync>;
+type Build<T> = Box<dyn Fn(&Material) -> Result<T, MaterialError> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
     /// The files that are in use.
-    files: Option<Files>,
+    files: Option<FileContents>,
     validity: Option<Validity>,
     /// What is wrong with those that are there now.
-    problem: Option<Problem>,
+    last_error: Option<LastError>,
 }
 
-struct Problem {
+struct LastError {
     reason: &'static str,
     text: String,
 }
 
-impl Live<Mutual> {
+impl Reloader<MutualTls> {
     /// For peers with one of these names.
     pub fn mutual(
         name: &'static str,
@@ -63,24 +63,24 @@ impl Live<Mutual> {
         metrics: Metrics,
     ) -> Arc<Self> {
         Self::open(name, directory, metrics, move |material| {
-            Mutual::new(material, &peers)
+            MutualTls::new(material, &peers)
         })
     }
 }
 
-impl Live<Public> {
+impl Reloader<PublicTls> {
     /// For machines that boot.
     pub fn public(name: &'static str, directory: &Path, metrics: Metrics) -> Arc<Self> {
-        Self::open(name, directory, metrics, Public::new)
+        Self::open(name, directory, metrics, PublicTls::new)
     }
 
     /// For programs that call, such as an API server.
     pub fn service(name: &'static str, directory: &Path, metrics: Metrics) -> Arc<Self> {
-        Self::open(name, directory, metrics, Public::service)
+        Self::open(name, directory, metrics, PublicTls::service)
     }
 
     /// Shakes hands with a caller, within a time. Counts what fails, by [`handshake_reason`].
-    pub async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
         limit: Duration,
@@ -101,19 +101,19 @@ impl Live<Public> {
     }
 }
 
-impl<T: Send + Sync + 'static> Live<T> {
+impl<T: Send + Sync + 'static> Reloader<T> {
     /// Reads the directory. Where it can't be used yet, there is no [`current`](Self::current) until it can, and
-    /// [`problem`](Self::problem) says why.
+    /// [`last_error`](Self::last_error) says why.
     pub fn open(
         name: &'static str,
         directory: &Path,
         metrics: Metrics,
-        make: impl Fn(&Material) -> Result<T, Fault> + Send + Sync + 'static,
+        build: impl Fn(&Material) -> Result<T, MaterialError> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let live = Self {
             name,
             directory: directory.to_owned(),
-            make: Box::new(make),
+            build: Box::new(build),
             metrics,
             current: ArcSwapOption::empty(),
             generation: watch::Sender::new(0),
@@ -134,11 +134,11 @@ impl<T: Send + Sync + 'static> Live<T> {
     }
 
     /// What is wrong with the files that are there now.
-    pub fn problem(&self) -> Option<String> {
+    pub fn last_error(&self) -> Option<String> {
         self.state()
-            .problem
+            .last_error
             .as_ref()
-            .map(|problem| problem.text.clone())
+            .map(|last_error| last_error.text.clone())
     }
 
     /// What the directory is used for.
@@ -159,12 +159,12 @@ impl<T: Send + Sync + 'static> Live<T> {
     /// [`reload`](Self::reload) with a clock that says this.
     pub fn reload_at(&self, now: SystemTime) -> bool {
         let mut state = self.state();
-        let made = Files::read(&self.directory).and_then(|files| {
+        let made = FileContents::read(&self.directory).and_then(|files| {
             if state.files.as_ref() == Some(&files) {
                 return Ok(None);
             }
             let material = files.check(now)?;
-            let made = (self.make)(&material)?;
+            let made = (self.build)(&material)?;
             Ok(Some((files, material, made)))
         });
         match made {
@@ -174,10 +174,10 @@ impl<T: Send + Sync + 'static> Live<T> {
                     .validity
                     .and_then(|validity| validity.check(now).err())
                 {
-                    self.broken(&mut state, &fault);
-                } else if state.problem.take().is_some() {
+                    self.record_failure(&mut state, &fault);
+                } else if state.last_error.take().is_some() {
                     info!(tls = self.name, directory = %self.directory.display(), "the certificate files can be used again");
-                    self.metrics.mended(self.name);
+                    self.metrics.recovered(self.name);
                 }
                 false
             }
@@ -186,7 +186,7 @@ impl<T: Send + Sync + 'static> Live<T> {
                 *state = State {
                     files: Some(files),
                     validity: Some(material.validity()),
-                    problem: None,
+                    last_error: None,
                 };
                 self.current.store(Some(Arc::new(made)));
                 self.metrics.loaded(self.name, material.not_after());
@@ -206,7 +206,7 @@ impl<T: Send + Sync + 'static> Live<T> {
                 true
             }
             Err(fault) => {
-                self.broken(&mut state, &fault);
+                self.record_failure(&mut state, &fault);
                 false
             }
         }
@@ -228,7 +228,7 @@ impl<T: Send + Sync + 'static> Live<T> {
                 );
             }
             if stop
-                .run_until_cancelled(watch.changed(QUIET, POLL))
+                .run_until_cancelled(watch.changed(DEBOUNCE, POLL))
                 .await
                 .is_none()
             {
@@ -238,17 +238,17 @@ impl<T: Send + Sync + 'static> Live<T> {
     }
 
     /// Says once what is wrong, and again when something else is.
-    fn broken(&self, state: &mut State, fault: &Fault) {
-        let problem = Problem {
+    fn record_failure(&self, state: &mut State, fault: &MaterialError) {
+        let last_error = LastError {
             reason: fault.reason(),
             text: fault.to_string(),
         };
         if state
-            .problem
+            .last_error
             .as_ref()
-            .is_none_or(|before| before.reason != problem.reason)
+            .is_none_or(|before| before.reason != last_error.reason)
         {
-            let (directory, reason) = (self.directory.display(), &problem.text);
+            let (directory, reason) = (self.directory.display(), &last_error.text);
             self.metrics.failed(self.name, fault.reason());
             if state.files.is_some() {
                 warn!(tls = self.name, %directory, reason, "the certificate files can't be used; those before stay in use");
@@ -256,7 +256,7 @@ impl<T: Send + Sync + 'static> Live<T> {
                 error!(tls = self.name, %directory, reason, "the certificate files can't be used, and there are none from before");
             }
         }
-        state.problem = Some(problem);
+        state.last_error = Some(last_error);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -264,9 +264,9 @@ impl<T: Send + Sync + 'static> Live<T> {
     }
 }
 
-impl<T> fmt::Debug for Live<T> {
+impl<T> fmt::Debug for Reloader<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Live")
+        f.debug_struct("Reloader")
             .field("name", &self.name)
             .field("directory", &self.directory)
             .finish_non_exhaustive()

@@ -7,7 +7,7 @@ use rustls::{AlertDescription, CertificateError};
 
 /// What is wrong with the files of a directory. The texts tell an operator which file to mend, and hold nothing of a key.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum MaterialError {
     /// A file can't be read.
     #[error("can't read {file}: {source}")]
     Unreadable {
@@ -60,9 +60,9 @@ pub enum Fault {
     NotYetValid,
 }
 
-// === impl Fault ===
+// === impl MaterialError ===
 
-impl Fault {
+impl MaterialError {
     /// A word for metrics.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -128,7 +128,7 @@ pub fn handshake_reason(error: &io::Error) -> &'static str {
             _ => "alert",
         },
         rustls::Error::PeerIncompatible(_) => "incompatible",
-        rustls::Error::InvalidMessage(_) => "no_tls",
+        rustls::Error::InvalidMessage(_) => "not_tls",
         _ => "other",
     }
 }
