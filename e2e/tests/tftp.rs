@@ -316,7 +316,7 @@ fn added_changed_and_removed_files_are_picked_up() -> Result<()> {
     root.write("b/c", b"new")?;
     std::os::unix::fs::symlink("/etc/passwd", root.path().join("passwd"))?;
     server.wait_for_metric("shaper_tftp_files", |files| files == 2)?;
-    server.wait_for_metric("shaper_tftp_problems", |problems| problems == 1)?;
+    server.wait_for_metric("shaper_tftp_skipped_files", |problems| problems == 1)?;
     ensure!(client.fetch("a")?.bytes == b"another");
     ensure!(client.fetch("B\\C")?.bytes == b"new");
     ensure!(client.fetch("passwd").is_err());

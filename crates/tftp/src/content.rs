@@ -8,22 +8,22 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use reader::Sheets;
-pub(crate) use reader::{Reader, low_bits};
+use reader::ChunkCache;
+pub(crate) use reader::{Reader, wire_block_number};
 
 /// Boot programs are hardly larger. Up to this size a file is read once for all transfers that run.
-const MAX_SHARED: u64 = 4 * 1024 * 1024;
+const MAX_SHARED_FILE: u64 = 4 * 1024 * 1024;
 /// Memory for files that transfers share, all together.
 const SHARED_BYTES: usize = 64 * 1024 * 1024;
 
 /// What is left of it.
-static SHARED_LEFT: AtomicUsize = AtomicUsize::new(SHARED_BYTES);
+static SHARED_BYTES_LEFT: AtomicUsize = AtomicUsize::new(SHARED_BYTES);
 
 /// What there is to send under a name. A clone is the same bytes.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// Bytes in memory.
-    Text(Arc<[u8]>),
+    Bytes(Arc<[u8]>),
     /// A file that is open.
     File(Arc<OpenFile>),
 }
@@ -32,20 +32,20 @@ pub enum Content {
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,
-    stamp: Stamp,
+    fingerprint: Fingerprint,
     /// All of it, while a transfer runs that uses it.
-    whole: Mutex<Weak<Whole>>,
+    shared_file: Mutex<Weak<SharedFile>>,
     /// What transfers send of it just now.
-    sheets: Mutex<Sheets>,
+    chunk_cache: Mutex<ChunkCache>,
 }
 
 /// A file in memory.
 #[derive(Debug)]
-struct Whole(Vec<u8>);
+struct SharedFile(Vec<u8>);
 
 /// By what a file is taken for unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub(crate) struct Fingerprint {
     device: u64,
     inode: u64,
     size: u64,
@@ -58,8 +58,8 @@ impl Content {
     /// The number of bytes.
     pub fn size(&self) -> u64 {
         match self {
-            Self::Text(bytes) => bytes.len() as u64,
-            Self::File(file) => file.stamp.size,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(file) => file.fingerprint.size,
         }
     }
 }
@@ -69,30 +69,33 @@ impl Content {
 impl OpenFile {
     /// Takes an open file as it is now.
     pub(crate) fn new(file: File) -> io::Result<Self> {
-        let stamp = Stamp::of(&file.metadata()?);
+        let fingerprint = Fingerprint::of(&file.metadata()?);
         Ok(Self {
             file,
-            stamp,
-            whole: Mutex::default(),
-            sheets: Mutex::default(),
+            fingerprint,
+            shared_file: Mutex::default(),
+            chunk_cache: Mutex::default(),
         })
     }
 
-    pub(crate) fn stamp(&self) -> Stamp {
-        self.stamp
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// The whole file in memory, if it is small and there is room.
-    fn whole(&self) -> io::Result<Option<Arc<Whole>>> {
-        if self.stamp.size > MAX_SHARED {
+    fn shared_file(&self) -> io::Result<Option<Arc<SharedFile>>> {
+        if self.fingerprint.size > MAX_SHARED_FILE {
             return Ok(None);
         }
-        let mut shared = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(whole) = shared.upgrade() {
-            return Ok(Some(whole));
+        let mut shared = self
+            .shared_file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared_file) = shared.upgrade() {
+            return Ok(Some(shared_file));
         }
-        let size = usize::try_from(self.stamp.size).expect("a small file fits into memory");
-        if SHARED_LEFT
+        let size = usize::try_from(self.fingerprint.size).expect("a small file fits into memory");
+        if SHARED_BYTES_LEFT
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 left.checked_sub(size)
             })
@@ -100,34 +103,34 @@ impl OpenFile {
         {
             return Ok(None);
         }
-        let mut whole = Whole(vec![0; size]);
-        self.read(&mut whole.0, 0)?;
-        let whole = Arc::new(whole);
-        *shared = Arc::downgrade(&whole);
-        Ok(Some(whole))
+        let mut shared_file = SharedFile(vec![0; size]);
+        self.read(&mut shared_file.0, 0)?;
+        let shared_file = Arc::new(shared_file);
+        *shared = Arc::downgrade(&shared_file);
+        Ok(Some(shared_file))
     }
 
     /// Reads, and fails where the file is no longer what it was: a mix of two files must boot nowhere.
     fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)?;
-        if Stamp::of(&self.file.metadata()?) != self.stamp {
+        if Fingerprint::of(&self.file.metadata()?) != self.fingerprint {
             return Err(io::Error::other("the file was changed while it was sent"));
         }
         Ok(())
     }
 }
 
-// === impl Whole ===
+// === impl SharedFile ===
 
-impl Drop for Whole {
+impl Drop for SharedFile {
     fn drop(&mut self) {
-        SHARED_LEFT.fetch_add(self.0.len(), Ordering::Relaxed);
+        SHARED_BYTES_LEFT.fetch_add(self.0.len(), Ordering::Relaxed);
     }
 }
 
-// === impl Stamp ===
+// === impl Fingerprint ===
 
-impl Stamp {
+impl Fingerprint {
     pub(crate) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),

@@ -8,7 +8,7 @@ use ahash::AHashMap;
 /// Neighbourhoods that are remembered at most. Beyond, all others share one.
 const MAX_PREFIXES: usize = 65_536;
 /// A neighbourhood that was quiet may use what it could have had in this time at once.
-const BURST: f64 = 2.0;
+const BURST_SECONDS: f64 = 2.0;
 
 /// What peers may take.
 #[derive(Clone, Copy, Debug)]
@@ -29,17 +29,17 @@ pub struct Limits {
 
 /// How much each neighbourhood has left.
 #[derive(Debug)]
-pub(crate) struct Prefixes {
+pub(crate) struct PrefixBudgets {
     rate: f64,
-    left: AHashMap<u64, Bucket>,
-    others: Bucket,
-    swept: Duration,
+    buckets: AHashMap<u64, Bucket>,
+    overflow: Bucket,
+    last_sweep: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     bytes: f64,
-    at: Duration,
+    refilled_at: Duration,
 }
 
 // === impl Limits ===
@@ -66,40 +66,41 @@ impl Limits {
     }
 }
 
-// === impl Prefixes ===
+// === impl PrefixBudgets ===
 
-impl Prefixes {
+impl PrefixBudgets {
     pub(crate) fn new(bytes_per_second: u32) -> Self {
         let rate = f64::from(bytes_per_second);
         let full = Bucket {
-            bytes: rate * BURST,
-            at: Duration::ZERO,
+            bytes: rate * BURST_SECONDS,
+            refilled_at: Duration::ZERO,
         };
         Self {
             rate,
-            left: AHashMap::new(),
-            others: full,
-            swept: Duration::ZERO,
+            buckets: AHashMap::new(),
+            overflow: full,
+            last_sweep: Duration::ZERO,
         }
     }
 
     /// Takes so many bytes from a peer's neighbourhood, if it has as many left.
-    pub(crate) fn take(&mut self, peer: IpAddr, bytes: usize, now: Duration) -> bool {
-        let (rate, full) = (self.rate, self.rate * BURST);
+    pub(crate) fn charge(&mut self, peer: IpAddr, bytes: usize, now: Duration) -> bool {
+        let (rate, full) = (self.rate, self.rate * BURST_SECONDS);
         let prefix = prefix(peer);
-        if self.left.len() >= MAX_PREFIXES && !self.left.contains_key(&prefix) {
+        if self.buckets.len() >= MAX_PREFIXES && !self.buckets.contains_key(&prefix) {
             self.sweep(now);
         }
-        let bucket = if self.left.len() < MAX_PREFIXES || self.left.contains_key(&prefix) {
-            self.left.entry(prefix).or_insert(Bucket {
+        let bucket = if self.buckets.len() < MAX_PREFIXES || self.buckets.contains_key(&prefix) {
+            self.buckets.entry(prefix).or_insert(Bucket {
                 bytes: full,
-                at: now,
+                refilled_at: now,
             })
         } else {
-            &mut self.others
+            &mut self.overflow
         };
-        bucket.bytes = full.min(bucket.bytes + rate * now.saturating_sub(bucket.at).as_secs_f64());
-        bucket.at = now;
+        bucket.bytes =
+            full.min(bucket.bytes + rate * now.saturating_sub(bucket.refilled_at).as_secs_f64());
+        bucket.refilled_at = now;
         let bytes = bytes as f64;
         let is_enough = bucket.bytes >= bytes;
         if is_enough {
@@ -110,13 +111,13 @@ impl Prefixes {
 
     /// Forgets those that have all that they could have: as if they had never been here. Not more often than it can help.
     fn sweep(&mut self, now: Duration) {
-        if now < self.swept + Duration::from_secs(1) {
+        if now < self.last_sweep + Duration::from_secs(1) {
             return;
         }
-        self.swept = now;
-        let (rate, full) = (self.rate, self.rate * BURST);
-        self.left.retain(|_, bucket| {
-            bucket.bytes + rate * now.saturating_sub(bucket.at).as_secs_f64() < full
+        self.last_sweep = now;
+        let (rate, full) = (self.rate, self.rate * BURST_SECONDS);
+        self.buckets.retain(|_, bucket| {
+            bucket.bytes + rate * now.saturating_sub(bucket.refilled_at).as_secs_f64() < full
         });
     }
 }
@@ -140,38 +141,38 @@ mod tests {
 
     #[test]
     fn a_neighbourhood_shares_its_bytes_and_others_have_their_own() {
-        let mut prefixes = Prefixes::new(100);
+        let mut prefixes = PrefixBudgets::new(100);
         let now = Duration::ZERO;
-        assert!(prefixes.take(ip("192.0.2.1"), 150, now));
-        assert!(!prefixes.take(ip("192.0.2.200"), 51, now));
-        assert!(prefixes.take(ip("192.0.2.200"), 50, now));
-        assert!(prefixes.take(ip("192.0.3.1"), 200, now));
-        assert!(prefixes.take(ip("2001:db8::1"), 200, now));
+        assert!(prefixes.charge(ip("192.0.2.1"), 150, now));
+        assert!(!prefixes.charge(ip("192.0.2.200"), 51, now));
+        assert!(prefixes.charge(ip("192.0.2.200"), 50, now));
+        assert!(prefixes.charge(ip("192.0.3.1"), 200, now));
+        assert!(prefixes.charge(ip("2001:db8::1"), 200, now));
         assert!(
-            !prefixes.take(ip("2001:db8:0:00ff::1"), 1, now),
+            !prefixes.charge(ip("2001:db8:0:00ff::1"), 1, now),
             "the same /56"
         );
         assert!(
-            prefixes.take(ip("2001:db8:0:0100::1"), 200, now),
+            prefixes.charge(ip("2001:db8:0:0100::1"), 200, now),
             "another /56"
         );
-        assert!(!prefixes.take(ip("192.0.2.1"), 101, now + Duration::from_secs(1)));
-        assert!(prefixes.take(ip("192.0.2.1"), 100, now + Duration::from_secs(1)));
+        assert!(!prefixes.charge(ip("192.0.2.1"), 101, now + Duration::from_secs(1)));
+        assert!(prefixes.charge(ip("192.0.2.1"), 100, now + Duration::from_secs(1)));
     }
 
     #[test]
     fn a_flood_from_everywhere_takes_bounded_memory_and_one_share() {
-        let mut prefixes = Prefixes::new(100);
+        let mut prefixes = PrefixBudgets::new(100);
         let mut allowed = 0;
         for net in 0..200_000_u32 {
             let peer = IpAddr::from((0x0a00_0000 + (net << 8)).to_be_bytes());
-            allowed += usize::from(prefixes.take(peer, 200, Duration::ZERO));
+            allowed += usize::from(prefixes.charge(peer, 200, Duration::ZERO));
         }
-        assert_eq!(prefixes.left.len(), MAX_PREFIXES);
+        assert_eq!(prefixes.buckets.len(), MAX_PREFIXES);
         assert_eq!(allowed, MAX_PREFIXES + 1);
         // Later, those that are quiet are forgotten and there is room again.
-        assert!(prefixes.take(ip("192.0.2.1"), 200, Duration::from_secs(10)));
-        assert_eq!(prefixes.left.len(), 1);
+        assert!(prefixes.charge(ip("192.0.2.1"), 200, Duration::from_secs(10)));
+        assert_eq!(prefixes.buckets.len(), 1);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub struct Metrics {
     pub(crate) sent_bytes: Counter,
     pub(crate) send_errors: Counter,
     files: Gauge,
-    problems: Gauge,
+    skipped: Gauge,
 }
 
 /// How a transfer ended.
@@ -76,12 +76,12 @@ pub enum Refusal {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Ended {
+struct OutcomeLabels {
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Refused {
+struct RefusalLabels {
     reason: &'static str,
 }
 
@@ -91,16 +91,16 @@ impl Metrics {
     /// Registers everything, each at zero.
     pub fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("tftp");
-        let transfers = Family::<Ended, Counter>::default();
-        let refusals = Family::<Refused, Counter>::default();
+        let transfers = Family::<OutcomeLabels, Counter>::default();
+        let refusals = Family::<RefusalLabels, Counter>::default();
         let metrics = Self {
             outcomes: Outcome::ALL.map(|outcome| {
-                transfers.get_or_create_owned(&Ended {
+                transfers.get_or_create_owned(&OutcomeLabels {
                     outcome: outcome.name(),
                 })
             }),
             refusals: Refusal::ALL.map(|refusal| {
-                refusals.get_or_create_owned(&Refused {
+                refusals.get_or_create_owned(&RefusalLabels {
                     reason: refusal.name(),
                 })
             }),
@@ -131,34 +131,34 @@ impl Metrics {
         );
         registry.register("files", "Files that are served", metrics.files.clone());
         registry.register(
-            "problems",
+            "skipped_files",
             "What below the root can't be served; the log names it",
-            metrics.problems.clone(),
+            metrics.skipped.clone(),
         );
         metrics
     }
 
     /// What the table holds, and what it does not.
-    pub fn set_table(&self, files: usize, problems: usize) {
+    pub fn set_table(&self, files: usize, skipped: usize) {
         self.files.set(files.try_into().unwrap_or(i64::MAX));
-        self.problems.set(problems.try_into().unwrap_or(i64::MAX));
+        self.skipped.set(skipped.try_into().unwrap_or(i64::MAX));
     }
 
     /// How many transfers ended so.
-    pub fn ended(&self, outcome: Outcome) -> u64 {
+    pub fn outcome_count(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome as usize].get()
     }
 
     /// How many datagrams were refused so.
-    pub fn refused(&self, refusal: Refusal) -> u64 {
+    pub fn refusal_count(&self, refusal: Refusal) -> u64 {
         self.refusals[refusal as usize].get()
     }
 
-    pub(crate) fn end(&self, outcome: Outcome) {
+    pub(crate) fn record_outcome(&self, outcome: Outcome) {
         self.outcomes[outcome as usize].inc();
     }
 
-    pub(crate) fn refuse(&self, refusal: Refusal) {
+    pub(crate) fn record_refusal(&self, refusal: Refusal) {
         self.refusals[refusal as usize].inc();
     }
 }
@@ -265,12 +265,12 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         for outcome in Outcome::ALL {
-            metrics.end(outcome);
-            assert_eq!(metrics.ended(outcome), 1);
+            metrics.record_outcome(outcome);
+            assert_eq!(metrics.outcome_count(outcome), 1);
         }
         for refusal in Refusal::ALL {
-            metrics.refuse(refusal);
-            assert_eq!(metrics.refused(refusal), 1);
+            metrics.record_refusal(refusal);
+            assert_eq!(metrics.refusal_count(refusal), 1);
         }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

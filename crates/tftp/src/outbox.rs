@@ -8,8 +8,8 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
-    pieces: Vec<Piece>,
-    sends: Vec<Send>,
+    segments: Vec<Segment>,
+    transmissions: Vec<Transmission>,
     /// Where the draft begins: what is appended for one peer before it is known that it leaves.
     draft: Draft,
 }
@@ -27,19 +27,19 @@ pub struct Route {
 
 /// Packets for one peer.
 #[derive(Clone, Debug)]
-pub struct Send {
+pub struct Transmission {
     /// Where to.
     pub route: Route,
-    pieces: Range<usize>,
+    segments: Range<usize>,
     /// Of all its packets, in bytes.
     length: usize,
     /// The size of each packet but the last, which may be shorter.
-    pub packet: usize,
+    pub packet_size: usize,
 }
 
-/// Whole packets that lie in one piece.
+/// SharedFile packets that lie in one segment.
 #[derive(Debug)]
-enum Piece {
+enum Segment {
     /// Among the outbox's own bytes.
     Own(Range<usize>),
     /// In memory that others use as well.
@@ -49,98 +49,98 @@ enum Piece {
 #[derive(Clone, Copy, Debug, Default)]
 struct Draft {
     byte: usize,
-    piece: usize,
+    segment: usize,
 }
 
 // === impl Outbox ===
 
 impl Outbox {
     /// All that is to be sent.
-    pub fn sends(&self) -> &[Send] {
-        &self.sends
+    pub fn transmissions(&self) -> &[Transmission] {
+        &self.transmissions
     }
 
-    /// The bytes of a send, in pieces of whole packets, one packet after the other.
-    pub fn pieces(&self, send: &Send) -> impl Iterator<Item = &[u8]> {
-        self.pieces[send.pieces.clone()]
+    /// The bytes of a send, in segments of whole packets, one packet after the other.
+    pub fn segments(&self, send: &Transmission) -> impl Iterator<Item = &[u8]> {
+        self.segments[send.segments.clone()]
             .iter()
-            .map(|piece| match piece {
-                Piece::Own(range) => &self.bytes[range.clone()],
-                Piece::Shared(bytes, range) => &bytes[range.clone()],
+            .map(|segment| match segment {
+                Segment::Own(range) => &self.bytes[range.clone()],
+                Segment::Shared(bytes, range) => &bytes[range.clone()],
             })
     }
 
     /// Each packet alone.
     pub fn packets(&self) -> impl Iterator<Item = (Route, &[u8])> {
-        self.sends
+        self.transmissions
             .iter()
             .flat_map(|send| self.packets_of(send).map(|packet| (send.route, packet)))
     }
 
     /// Each packet of a send.
-    pub fn packets_of(&self, send: &Send) -> impl Iterator<Item = &[u8]> {
-        self.pieces(send)
-            .flat_map(|piece| piece.chunks(send.packet))
+    pub fn packets_of(&self, send: &Transmission) -> impl Iterator<Item = &[u8]> {
+        self.segments(send)
+            .flat_map(|segment| segment.chunks(send.packet_size))
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.pieces.clear();
-        self.sends.clear();
+        self.segments.clear();
+        self.transmissions.clear();
         self.draft = Draft::default();
     }
 
     /// Appends one packet, written by `write`, to the draft.
-    pub(crate) fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn push_packet(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
-        self.pieces.push(Piece::Own(start..self.bytes.len()));
+        self.segments.push(Segment::Own(start..self.bytes.len()));
     }
 
     /// Appends packets that lie there to the draft.
-    pub(crate) fn share(&mut self, bytes: Arc<Vec<u8>>, packets: Range<usize>) {
-        self.pieces.push(Piece::Shared(bytes, packets));
+    pub(crate) fn push_shared(&mut self, bytes: Arc<Vec<u8>>, packets: Range<usize>) {
+        self.segments.push(Segment::Shared(bytes, packets));
     }
 
     /// How many bytes the draft has.
-    pub(crate) fn drafted(&self) -> usize {
-        let length = |piece: &Piece| match piece {
-            Piece::Own(range) | Piece::Shared(_, range) => range.len(),
+    pub(crate) fn draft_len(&self) -> usize {
+        let length = |segment: &Segment| match segment {
+            Segment::Own(range) | Segment::Shared(_, range) => range.len(),
         };
-        self.pieces[self.draft.piece..].iter().map(length).sum()
+        self.segments[self.draft.segment..].iter().map(length).sum()
     }
 
     /// Forgets the draft.
-    pub(crate) fn discard(&mut self) {
+    pub(crate) fn discard_draft(&mut self) {
         self.bytes.truncate(self.draft.byte);
-        self.pieces.truncate(self.draft.piece);
+        self.segments.truncate(self.draft.segment);
     }
 
     /// The draft goes there, as packets of this size. Gives how many bytes that is.
-    pub(crate) fn close(&mut self, route: Route, packet: usize) -> usize {
-        let length = self.drafted();
+    pub(crate) fn commit(&mut self, route: Route, packet_size: usize) -> usize {
+        let length = self.draft_len();
         if length > 0 {
-            self.sends.push(Send {
+            self.transmissions.push(Transmission {
                 route,
-                pieces: self.draft.piece..self.pieces.len(),
+                segments: self.draft.segment..self.segments.len(),
                 length,
-                packet,
+                packet_size,
             });
         }
         self.draft = Draft {
             byte: self.bytes.len(),
-            piece: self.pieces.len(),
+            segment: self.segments.len(),
         };
         length
     }
 }
 
-// === impl Send ===
+// === impl Transmission ===
 
-impl Send {
+impl Transmission {
     /// Whether it is one packet.
-    pub(crate) fn is_one(&self) -> bool {
-        self.length <= self.packet
+    pub(crate) fn is_single_packet(&self) -> bool {
+        self.length <= self.packet_size
     }
 }

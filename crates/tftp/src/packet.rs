@@ -2,7 +2,7 @@
 
 mod options;
 
-pub use options::{BadOption, Options};
+pub use options::{InvalidOption, Options};
 
 /// The block size where none is asked for (RFC 1350).
 pub const DEFAULT_BLKSIZE: u16 = 512;
@@ -79,7 +79,7 @@ pub enum Malformed {
     Request,
     /// An option whose value is none.
     #[error(transparent)]
-    Option(#[from] BadOption),
+    Option(#[from] InvalidOption),
 }
 
 // === impl Packet ===
@@ -87,20 +87,20 @@ pub enum Malformed {
 impl<'a> Packet<'a> {
     /// Reads a datagram.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
-        let (opcode, rest) = word(datagram).ok_or(Malformed::Short)?;
+        let (opcode, rest) = split_u16(datagram).ok_or(Malformed::Short)?;
         match opcode {
             READ => Request::parse(rest).map(Self::Read),
             WRITE => Ok(Self::Write),
-            DATA => word(rest)
+            DATA => split_u16(rest)
                 .map(|(block, bytes)| Self::Data { block, bytes })
                 .ok_or(Malformed::Short),
-            ACK => word(rest)
+            ACK => split_u16(rest)
                 .map(|(block, _)| Self::Ack(block))
                 .ok_or(Malformed::Short),
-            ERROR => word(rest)
+            ERROR => split_u16(rest)
                 .map(|(code, text)| Self::Error {
                     code,
-                    text: before_nul(text),
+                    text: until_nul(text),
                 })
                 .ok_or(Malformed::Short),
             OPTION_ACK => Ok(Self::OptionAck(Options::parse(&mut Fields(rest))?)),
@@ -193,12 +193,12 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn word(bytes: &[u8]) -> Option<(u16, &[u8])> {
+fn split_u16(bytes: &[u8]) -> Option<(u16, &[u8])> {
     let (word, rest) = bytes.split_first_chunk::<2>()?;
     Some((u16::from_be_bytes(*word), rest))
 }
 
-fn before_nul(bytes: &[u8]) -> &[u8] {
+fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 

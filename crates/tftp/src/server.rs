@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::transfers::{Library, Transfers};
 use clock::Clock;
 use socket::Socket;
-use worker::{Shared, Worker};
+use worker::{ServerState, Worker};
 
 /// Where to listen, and what peers may take.
 #[derive(Clone, Debug)]
@@ -138,13 +138,13 @@ impl Server {
             metrics,
             transfers,
         } = self;
-        let shared = &Shared::new(transfers);
+        let state = &ServerState::new(transfers);
         thread::scope(|scope| {
             let start = |worker: Worker| {
                 let (sockets, metrics) = (worker.sockets.clone(), metrics.clone());
                 thread::Builder::new()
                     .name("tftp".to_owned())
-                    .spawn_scoped(scope, move || worker.run(shared, metrics))?;
+                    .spawn_scoped(scope, move || worker.run(state, metrics))?;
                 Ok(sockets)
             };
             let (started, failed): (Vec<_>, Vec<_>) =
@@ -163,7 +163,7 @@ impl Server {
                 stop,
                 drain: limits.drain,
             }
-            .run(shared, metrics.clone());
+            .run(state, metrics.clone());
             Ok(())
         })
     }

@@ -19,7 +19,7 @@ pub struct Table {
 
 /// Why something below the root is not in the table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Problem {
+pub struct SkippedPath {
     /// What.
     pub path: PathBuf,
     /// Why.
@@ -35,7 +35,7 @@ pub(crate) struct Entry {
 
 /// What a name stands for.
 #[derive(Clone, Debug)]
-pub(crate) enum Named {
+pub(crate) enum Lookup {
     /// A file of the table.
     File(Entry),
     /// The script that leads iPXE to the HTTP server.
@@ -67,21 +67,21 @@ impl Table {
     }
 
     /// What a name stands for. A file comes before a script, and what is written the same before what differs in case.
-    pub(crate) fn find(&self, name: &[u8]) -> Option<Named> {
-        let plain = name::plain(name)?;
-        if let Some(entry) = self.files.get(&plain) {
-            return Some(Named::File(entry.clone()));
+    pub(crate) fn lookup(&self, name: &[u8]) -> Option<Lookup> {
+        let normalized = name::normalize(name)?;
+        if let Some(entry) = self.files.get(&normalized) {
+            return Some(Lookup::File(entry.clone()));
         }
-        let folded = plain.to_ascii_lowercase();
+        let folded = normalized.to_ascii_lowercase();
         if let Some(name) = self.folded.get(&folded) {
-            return self.files.get(name).cloned().map(Named::File);
+            return self.files.get(name).cloned().map(Lookup::File);
         }
         let last = folded
             .rsplit(|byte| *byte == b'/')
             .next()
             .unwrap_or_default();
         (last == b"autoexec.ipxe" || folded == b"boot.ipxe")
-            .then(|| Named::Bootstrap(String::from_utf8_lossy(&plain).into()))
+            .then(|| Lookup::Bootstrap(String::from_utf8_lossy(&normalized).into()))
     }
 
     fn insert(&mut self, name: Vec<u8>, file: Arc<OpenFile>) {

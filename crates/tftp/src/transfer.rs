@@ -5,38 +5,38 @@
 //!        \--> sending (DATA 1, where no option was asked for)
 //! ```
 
-mod patience;
+mod retransmit_timer;
 
 use std::io;
 use std::time::Duration;
 
-use crate::content::{Content, Reader, low_bits};
+use crate::content::{Content, Reader, wire_block_number};
 use crate::outbox::Outbox;
 use crate::packet::{DATA_HEADER, DEFAULT_BLKSIZE, Options, Packet};
-use patience::Patience;
+use retransmit_timer::RetransmitTimer;
 
 /// IP and UDP headers in front of a packet, for what a spoofed request is worth.
-const HEADERS: usize = 28;
+const IP_UDP_HEADERS: usize = 28;
 /// The first answer and its repeats that leave before the peer has proved its address.
 const MAX_ANSWERS: u32 = 4;
 /// An unproven peer gets repeats that it did not ask for only up to so many times the bytes that it sent.
-const MAX_GAIN: usize = 5;
+const MAX_AMPLIFICATION: usize = 5;
 /// How long a peer may take to prove its address.
-const PROOF: Duration = Duration::from_secs(30);
+const PROOF_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request that comes so much later than the one before is a first one again, even if that was never answered to.
-const ANEW: Duration = Duration::from_secs(5);
+const NEW_REQUEST_AFTER: Duration = Duration::from_secs(5);
 /// Repeats without progress, by the clock.
 const MAX_REPEATS: u32 = 5;
 /// Repeats without progress that the peer asked for by an acknowledgement.
-const MAX_URGED: u32 = 20;
+const MAX_REQUESTED_REPEATS: u32 = 20;
 /// A request that comes again so soon after progress is the network's copy of the first.
-const ECHO: Duration = Duration::from_secs(2);
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
 /// The longest time between repeats that a peer may ask for.
 const MAX_TIMEOUT: u8 = 30;
 
 /// What a transfer may use, of what was asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct TransferBounds {
     /// Largest block that travels in one piece.
     pub(crate) blksize: u16,
     /// Most blocks between two acknowledgements.
@@ -51,18 +51,18 @@ pub(crate) struct Transfer {
     blksize: u16,
     windowsize: u16,
     /// The number of the last block, which is shorter than the others.
-    last: u64,
+    last_block: u64,
     acked: u64,
     sent: u64,
-    is_offered: bool,
+    awaits_option_ack: bool,
     proof: Option<Unproven>,
-    patience: Patience,
+    retransmit_timer: RetransmitTimer,
     sent_at: Duration,
     progress_at: Duration,
     /// Whether what is under way was sent more than once: its round trip can't be told.
     is_repeat: bool,
     repeats: u32,
-    urged: u32,
+    requested_repeats: u32,
     retransmits: u64,
 }
 
@@ -77,7 +77,7 @@ struct Unproven {
 
 /// What follows from an event. What leaves is in the outbox's draft.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(crate) enum Action {
     /// Nothing leaves.
     Wait,
     /// The packet as it is was a stray: nothing leaves.
@@ -85,15 +85,15 @@ pub(crate) enum Step {
     /// The draft leaves: packets of this size, but for the last, which may be shorter.
     Send {
         /// The size.
-        packet: usize,
+        packet_size: usize,
     },
     /// The transfer is over.
-    Over(End),
+    Finish(EndReason),
 }
 
 /// How a transfer ended, as far as it knows itself.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum EndReason {
     /// Each block has arrived.
     Completed,
     /// No sign of life, not even a first one.
@@ -111,7 +111,7 @@ impl Transfer {
     pub(crate) fn new(
         content: Content,
         asked: &Options,
-        bounds: Bounds,
+        bounds: TransferBounds,
         request: usize,
         now: Duration,
     ) -> Self {
@@ -128,26 +128,26 @@ impl Transfer {
         let blksize = granted.blksize.unwrap_or(DEFAULT_BLKSIZE);
         let reader = Reader::new(content, blksize);
         Self {
-            last: reader.last(),
+            last_block: reader.last(),
             reader,
             granted,
             blksize,
             windowsize: granted.windowsize.unwrap_or(1),
             acked: 0,
             sent: 0,
-            is_offered: !granted.is_empty(),
+            awaits_option_ack: !granted.is_empty(),
             proof: Some(Unproven {
                 since: now,
                 answers: 0,
-                received: request + HEADERS,
+                received: request + IP_UDP_HEADERS,
                 sent: 0,
             }),
-            patience: Patience::new(granted.timeout),
+            retransmit_timer: RetransmitTimer::new(granted.timeout),
             sent_at: now,
             progress_at: now,
             is_repeat: false,
             repeats: 0,
-            urged: 0,
+            requested_repeats: 0,
             retransmits: 0,
         }
     }
@@ -159,17 +159,17 @@ impl Transfer {
         now: Duration,
         allow: impl FnOnce(usize) -> bool,
         out: &mut Outbox,
-    ) -> Step {
+    ) -> Action {
         let Some(proof) = self.proof.filter(|proof| proof.answers < MAX_ANSWERS) else {
-            return Step::Stray;
+            return Action::Stray;
         };
         self.is_repeat = proof.answers > 0;
-        let step = self.send(now, out);
-        if let Step::Send { .. } = step {
-            let bytes = out.drafted() + HEADERS;
+        let action = self.send(now, out);
+        if let Action::Send { .. } = action {
+            let bytes = out.draft_len() + IP_UDP_HEADERS;
             if !allow(bytes) {
-                out.discard();
-                return Step::Wait;
+                out.discard_draft();
+                return Action::Wait;
             }
             self.retransmits += u64::from(self.is_repeat);
             self.proof = Some(Unproven {
@@ -178,39 +178,40 @@ impl Transfer {
                 ..proof
             });
         }
-        step
+        action
     }
 
-    /// Whether a request that came again is only the network's copy of the one that began this transfer.
-    pub(crate) fn is_echo(&self, now: Duration) -> bool {
-        self.is_proven() && now < self.progress_at + ECHO
+    /// Whether a request that came again is only the network's copy of the one that started_at this transfer.
+    pub(crate) fn is_duplicate_request(&self, now: Duration) -> bool {
+        self.is_proven() && now < self.progress_at + DUPLICATE_WINDOW
     }
 
     /// Whether a request that came again wants the first answer again.
-    pub(crate) fn is_repeated_by_request(&self, now: Duration) -> bool {
-        self.proof.is_some_and(|proof| now < proof.since + ANEW)
+    pub(crate) fn repeats_first_answer(&self, now: Duration) -> bool {
+        self.proof
+            .is_some_and(|proof| now < proof.since + NEW_REQUEST_AFTER)
     }
 
     /// An acknowledgement from the peer.
-    pub(crate) fn on_ack(&mut self, block: u16, now: Duration, out: &mut Outbox) -> Step {
-        if self.is_offered {
+    pub(crate) fn on_ack(&mut self, block: u16, now: Duration, out: &mut Outbox) -> Action {
+        if self.awaits_option_ack {
             if block != 0 {
-                return Step::Stray;
+                return Action::Stray;
             }
-            self.is_offered = false;
-            self.progress(now);
+            self.awaits_option_ack = false;
+            self.on_progress(now);
             return self.send_next(now, out);
         }
-        let ahead = u64::from(block.wrapping_sub(low_bits(self.acked)));
+        let ahead = u64::from(block.wrapping_sub(wire_block_number(self.acked)));
         match ahead {
             0 => self.on_repeated_ack(now, out),
             // An acknowledgement of what was never sent, or of what was acknowledged long ago.
-            _ if ahead > self.sent - self.acked => Step::Stray,
+            _ if ahead > self.sent - self.acked => Action::Stray,
             _ => {
                 self.acked += ahead;
-                self.progress(now);
-                if self.acked == self.last {
-                    Step::Over(End::Completed)
+                self.on_progress(now);
+                if self.acked == self.last_block {
+                    Action::Finish(EndReason::Completed)
                 } else {
                     self.send_next(now, out)
                 }
@@ -224,30 +225,30 @@ impl Transfer {
         now: Duration,
         allow: impl FnOnce(usize) -> bool,
         out: &mut Outbox,
-    ) -> Step {
-        let is_due = now >= self.sent_at + self.patience.after(self.repeats);
+    ) -> Action {
+        let is_due = now >= self.sent_at + self.retransmit_timer.timeout(self.repeats);
         if let Some(proof) = self.proof {
-            if now >= proof.since + PROOF {
-                return Step::Over(End::Unanswered);
+            if now >= proof.since + PROOF_TIMEOUT {
+                return Action::Finish(EndReason::Unanswered);
             }
             let next = proof
                 .sent
                 .checked_div(proof.answers as usize)
                 .unwrap_or_default();
-            if !is_due || proof.sent + next > proof.received * MAX_GAIN {
-                return Step::Wait;
+            if !is_due || proof.sent + next > proof.received * MAX_AMPLIFICATION {
+                return Action::Wait;
             }
             self.repeats += 1;
             return match self.answer(now, allow, out) {
-                Step::Stray => Step::Wait,
-                step => step,
+                Action::Stray => Action::Wait,
+                action => action,
             };
         }
         if !is_due {
-            return Step::Wait;
+            return Action::Wait;
         }
         if self.repeats == MAX_REPEATS {
-            return Step::Over(End::TimedOut);
+            return Action::Finish(EndReason::TimedOut);
         }
         self.repeats += 1;
         self.send_again(now, out)
@@ -256,7 +257,7 @@ impl Transfer {
     /// The same request came again before there was any other sign of the peer.
     pub(crate) fn on_request_again(&mut self, request: usize) {
         if let Some(proof) = &mut self.proof {
-            proof.received += request + HEADERS;
+            proof.received += request + IP_UDP_HEADERS;
         }
     }
 
@@ -266,10 +267,12 @@ impl Transfer {
     }
 
     /// Takes over what an unproven peer got already, so that it gains nothing by asking for something else.
-    pub(crate) fn inherit(&mut self, previous: &Self, now: Duration) {
+    pub(crate) fn inherit_budget(&mut self, previous: &Self, now: Duration) {
         if let (Some(own), Some(before)) = (
             &mut self.proof,
-            previous.proof.filter(|proof| now < proof.since + ANEW),
+            previous
+                .proof
+                .filter(|proof| now < proof.since + NEW_REQUEST_AFTER),
         ) {
             *own = Unproven {
                 received: own.received + before.received,
@@ -285,7 +288,7 @@ impl Transfer {
 
     /// Whether all was sent and only the last acknowledgement is missing.
     pub(crate) fn is_all_sent(&self) -> bool {
-        self.sent == self.last
+        self.sent == self.last_block
     }
 
     /// Packets that were sent more than once.
@@ -298,68 +301,69 @@ impl Transfer {
         &self.granted
     }
 
-    fn progress(&mut self, now: Duration) {
+    fn on_progress(&mut self, now: Duration) {
         if !self.is_repeat {
-            self.patience.learn(now.saturating_sub(self.sent_at));
+            self.retransmit_timer
+                .observe(now.saturating_sub(self.sent_at));
         }
         self.proof = None;
         self.is_repeat = false;
         self.repeats = 0;
-        self.urged = 0;
+        self.requested_repeats = 0;
         self.progress_at = now;
     }
 
     /// The peer misses what follows the block that it acknowledges once more. Unless what follows was sent just now: each copy of an
     /// acknowledgement would bring forth a copy of a block, and that one an acknowledgement, to the end of the transfer.
-    fn on_repeated_ack(&mut self, now: Duration, out: &mut Outbox) -> Step {
+    fn on_repeated_ack(&mut self, now: Duration, out: &mut Outbox) -> Action {
         let is_none = self.acked == 0 && self.granted.is_empty();
-        if is_none || now < self.sent_at + self.patience.guard() {
-            return Step::Stray;
+        if is_none || now < self.sent_at + self.retransmit_timer.resend_guard() {
+            return Action::Stray;
         }
         self.progress_at = now;
-        self.urged += 1;
-        if self.urged > MAX_URGED {
-            return Step::Over(End::TimedOut);
+        self.requested_repeats += 1;
+        if self.requested_repeats > MAX_REQUESTED_REPEATS {
+            return Action::Finish(EndReason::TimedOut);
         }
         self.send_again(now, out)
     }
 
-    fn send_next(&mut self, now: Duration, out: &mut Outbox) -> Step {
-        self.sent = (self.acked + u64::from(self.windowsize)).min(self.last);
+    fn send_next(&mut self, now: Duration, out: &mut Outbox) -> Action {
+        self.sent = (self.acked + u64::from(self.windowsize)).min(self.last_block);
         self.send(now, out)
     }
 
-    fn send_again(&mut self, now: Duration, out: &mut Outbox) -> Step {
+    fn send_again(&mut self, now: Duration, out: &mut Outbox) -> Action {
         self.is_repeat = true;
         self.retransmits += (self.sent - self.acked).max(1);
         self.send(now, out)
     }
 
     /// Appends all that is under way.
-    fn send(&mut self, now: Duration, out: &mut Outbox) -> Step {
+    fn send(&mut self, now: Duration, out: &mut Outbox) -> Action {
         self.sent_at = now;
-        if self.is_offered {
-            out.write(|bytes| Packet::OptionAck(self.granted).write(bytes));
-            return Step::Send {
-                packet: out.drafted(),
+        if self.awaits_option_ack {
+            out.push_packet(|bytes| Packet::OptionAck(self.granted).write(bytes));
+            return Action::Send {
+                packet_size: out.draft_len(),
             };
         }
-        let packet = DATA_HEADER + usize::from(self.blksize);
+        let packet_size = DATA_HEADER + usize::from(self.blksize);
         self.sent = self.sent.max(1);
         let mut block = self.acked + 1;
         while block <= self.sent {
             match self.reader.packets(block, self.sent) {
-                Ok((sheet, range)) => {
-                    block += range.len().div_ceil(packet) as u64;
-                    out.share(sheet, range);
+                Ok((chunk, range)) => {
+                    block += range.len().div_ceil(packet_size) as u64;
+                    out.push_shared(chunk, range);
                 }
                 Err(error) => {
-                    out.discard();
-                    return Step::Over(End::Failed(error));
+                    out.discard_draft();
+                    return Action::Finish(EndReason::Failed(error));
                 }
             }
         }
-        Step::Send { packet }
+        Action::Send { packet_size }
     }
 }
 

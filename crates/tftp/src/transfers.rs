@@ -1,7 +1,7 @@
 //! All transfers that run, and what a datagram means to them. Still no socket and no clock of its own: the server feeds it with both, and so
 //! do simulation and fuzzing.
 
-mod remark;
+mod refusal_log;
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry as Slot;
@@ -14,13 +14,13 @@ use arc_swap::ArcSwap;
 use tracing::{debug, info, warn};
 
 use crate::content::Content;
-use crate::limits::{Limits, Prefixes};
+use crate::limits::{Limits, PrefixBudgets};
 use crate::metrics::{Metrics, Outcome, Refusal};
 use crate::outbox::{Outbox, Route};
 use crate::packet::{Malformed, Mode, Packet, Request};
-use crate::table::{Named, Table};
-use crate::transfer::{Bounds, End, Step, Transfer};
-use remark::Remarks;
+use crate::table::{Lookup, Table};
+use crate::transfer::{Action, EndReason, Transfer, TransferBounds};
+use refusal_log::RefusalLog;
 
 /// Makes the bootstrap script for a machine that knows the server by this address.
 pub type Bootstrap = dyn Fn(IpAddr) -> String + Send + Sync;
@@ -42,7 +42,7 @@ pub struct Arrival<'a> {
     /// The datagram.
     pub datagram: &'a [u8],
     /// Whether it was longer than that.
-    pub is_cut: bool,
+    pub is_truncated: bool,
 }
 
 /// All transfers that run.
@@ -50,26 +50,26 @@ pub struct Transfers {
     limits: Limits,
     library: Library,
     metrics: Metrics,
-    running: AHashMap<SocketAddr, Running>,
+    running: AHashMap<SocketAddr, ActiveTransfer>,
     per_peer: AHashMap<IpAddr, usize>,
-    prefixes: Prefixes,
-    /// Those that began without proof, oldest first; most have one by now, or are over.
+    prefixes: PrefixBudgets,
+    /// Those that started_at without proof, oldest first; most have one by now, or are over.
     unproven: VecDeque<(SocketAddr, u64)>,
     /// The sockets that transfers use in turn, if not the one that was asked.
     ports: usize,
-    begun: u64,
+    started: u64,
     is_draining: bool,
-    remarks: Remarks,
+    refusal_log: RefusalLog,
 }
 
-struct Running {
+struct ActiveTransfer {
     transfer: Transfer,
     route: Route,
     file: Arc<str>,
     /// The request, byte for byte, to know it again.
     request: Box<[u8]>,
     number: u64,
-    began: Duration,
+    started_at: Duration,
 }
 
 // === impl Transfers ===
@@ -83,12 +83,12 @@ impl Transfers {
             metrics,
             running: AHashMap::new(),
             per_peer: AHashMap::new(),
-            prefixes: Prefixes::new(limits.unproven_bytes),
+            prefixes: PrefixBudgets::new(limits.unproven_bytes),
             unproven: VecDeque::new(),
             ports,
-            begun: 0,
+            started: 0,
             is_draining: false,
-            remarks: Remarks::default(),
+            refusal_log: RefusalLog::default(),
         }
     }
 
@@ -113,10 +113,10 @@ impl Transfers {
     pub fn on_datagram(&mut self, arrival: &Arrival<'_>, now: Duration, out: &mut Outbox) {
         let Route { peer, local, .. } = arrival.route;
         if !can_be_answered(peer, local) {
-            return self.metrics.refuse(Refusal::Address);
+            return self.metrics.record_refusal(Refusal::Address);
         }
         let is_request = arrival.datagram.starts_with(&[0, 1]);
-        if arrival.is_cut {
+        if arrival.is_truncated {
             return self.refuse(arrival, Refusal::Oversized, is_request, now, out);
         }
         match Packet::parse(arrival.datagram) {
@@ -125,7 +125,7 @@ impl Transfers {
             Ok(Packet::Error { code, text }) => self.on_error(arrival.route, code, text, now),
             Ok(Packet::Write) => self.refuse(arrival, Refusal::Write, true, now, out),
             Ok(Packet::Data { .. } | Packet::OptionAck(_)) => {
-                self.metrics.refuse(Refusal::NotForServers)
+                self.metrics.record_refusal(Refusal::NotForServers)
             }
             Err(Malformed::Option(_)) if is_request => {
                 self.refuse(arrival, Refusal::Option, true, now, out)
@@ -136,30 +136,30 @@ impl Transfers {
 
     /// Time goes by.
     pub fn on_clock(&mut self, now: Duration, out: &mut Outbox) {
-        let mut over = Vec::new();
+        let mut finished = Vec::new();
         for (peer, running) in &mut self.running {
             let before = running.transfer.retransmits();
             let prefixes = &mut self.prefixes;
-            let step =
+            let action =
                 running
                     .transfer
-                    .on_clock(now, |bytes| prefixes.take(peer.ip(), bytes, now), out);
+                    .on_clock(now, |bytes| prefixes.charge(peer.ip(), bytes, now), out);
             self.metrics
                 .retransmits
                 .inc_by(running.transfer.retransmits() - before);
-            match step {
-                Step::Send { packet } => {
-                    let bytes = out.close(running.route, packet);
+            match action {
+                Action::Send { packet_size } => {
+                    let bytes = out.commit(running.route, packet_size);
                     self.metrics.sent_bytes.inc_by(bytes as u64);
                 }
-                Step::Over(end) => over.push((*peer, end)),
-                Step::Wait | Step::Stray => {}
+                Action::Finish(end) => finished.push((*peer, end)),
+                Action::Wait | Action::Stray => {}
             }
         }
-        for (peer, end) in over {
-            self.over(peer, end, now, out);
+        for (peer, end) in finished {
+            self.finish(peer, end, now, out);
         }
-        self.remarks.on_clock(now);
+        self.refusal_log.on_clock(now);
     }
 
     fn on_ack(&mut self, route: Route, block: u16, now: Duration, out: &mut Outbox) {
@@ -168,21 +168,21 @@ impl Transfers {
             .get_mut(&route.peer)
             .filter(|running| running.route.socket == route.socket);
         let Some(running) = running else {
-            return self.metrics.refuse(Refusal::UnknownTransfer);
+            return self.metrics.record_refusal(Refusal::UnknownTransfer);
         };
         let before = running.transfer.retransmits();
-        let step = running.transfer.on_ack(block, now, out);
+        let action = running.transfer.on_ack(block, now, out);
         self.metrics
             .retransmits
             .inc_by(running.transfer.retransmits() - before);
-        match step {
-            Step::Send { packet } => {
-                let bytes = out.close(running.route, packet);
+        match action {
+            Action::Send { packet_size } => {
+                let bytes = out.commit(running.route, packet_size);
                 self.metrics.sent_bytes.inc_by(bytes as u64);
             }
-            Step::Over(end) => self.over(route.peer, end, now, out),
-            Step::Stray => self.metrics.refuse(Refusal::Stray),
-            Step::Wait => {}
+            Action::Finish(end) => self.finish(route.peer, end, now, out),
+            Action::Stray => self.metrics.record_refusal(Refusal::Stray),
+            Action::Wait => {}
         }
     }
 
@@ -192,13 +192,13 @@ impl Transfers {
             .get(&route.peer)
             .is_none_or(|running| running.route.socket != route.socket)
         {
-            return self.metrics.refuse(Refusal::UnknownTransfer);
+            return self.metrics.record_refusal(Refusal::UnknownTransfer);
         }
-        let said = format!(
+        let detail = format!(
             "{code} {}",
             String::from_utf8_lossy(&text[..text.len().min(80)])
         );
-        self.end(route.peer, Outcome::Aborted, Some(&said), now);
+        self.end(route.peer, Outcome::Aborted, Some(&detail), now);
     }
 
     fn on_request(
@@ -210,20 +210,20 @@ impl Transfers {
     ) {
         let peer = arrival.route.peer;
         if arrival.route.socket != 0 {
-            return self.metrics.refuse(Refusal::UnknownTransfer);
+            return self.metrics.record_refusal(Refusal::UnknownTransfer);
         }
         if let Some(running) = self.running.get_mut(&peer) {
             let is_same = *running.request == *arrival.datagram;
-            if is_same && running.transfer.is_echo(now) {
-                return self.metrics.refuse(Refusal::Stray);
+            if is_same && running.transfer.is_duplicate_request(now) {
+                return self.metrics.record_refusal(Refusal::Stray);
             }
-            if is_same && running.transfer.is_repeated_by_request(now) {
+            if is_same && running.transfer.repeats_first_answer(now) {
                 running.transfer.on_request_again(arrival.datagram.len());
                 return self.answer(peer, now, out);
             }
         }
         if self.is_draining {
-            return self.metrics.refuse(Refusal::Stopping);
+            return self.metrics.record_refusal(Refusal::Stopping);
         }
         if request.mode != Mode::Octet {
             return self.refuse(arrival, Refusal::Mode, true, now, out);
@@ -231,7 +231,7 @@ impl Transfers {
         let Some((file, content)) = self.find(request.file, arrival.route.local) else {
             return self.refuse(arrival, Refusal::NoSuchFile, true, now, out);
         };
-        let bounds = Bounds {
+        let bounds = TransferBounds {
             blksize: self.limits.blksize(peer.ip()),
             windowsize: self.limits.windowsize,
         };
@@ -243,14 +243,14 @@ impl Transfers {
             now,
         );
         if let Some(previous) = self.running.get(&peer) {
-            transfer.inherit(&previous.transfer, now);
+            transfer.inherit_budget(&previous.transfer, now);
             self.end(peer, Outcome::Restarted, None, now);
         }
         if let Err(refusal) = self.make_room(peer.ip(), now) {
             // An ERROR would be final; a machine that hears nothing asks again, when others have finished.
             return self.refuse(arrival, refusal, false, now, out);
         }
-        self.begun += 1;
+        self.started += 1;
         let route = Route {
             socket: self.reply_socket(),
             ..arrival.route
@@ -258,17 +258,17 @@ impl Transfers {
         let request = arrival.datagram.into();
         self.running.insert(
             peer,
-            Running {
+            ActiveTransfer {
                 transfer,
                 route,
                 file,
                 request,
-                number: self.begun,
-                began: now,
+                number: self.started,
+                started_at: now,
             },
         );
         *self.per_peer.entry(peer.ip()).or_default() += 1;
-        self.unproven.push_back((peer, self.begun));
+        self.unproven.push_back((peer, self.started));
         self.metrics.active.inc();
         self.answer(peer, now, out);
     }
@@ -281,24 +281,24 @@ impl Transfers {
         let prefixes = &mut self.prefixes;
         match running
             .transfer
-            .answer(now, |bytes| prefixes.take(peer.ip(), bytes, now), out)
+            .answer(now, |bytes| prefixes.charge(peer.ip(), bytes, now), out)
         {
-            Step::Send { packet } => {
-                let bytes = out.close(running.route, packet);
+            Action::Send { packet_size } => {
+                let bytes = out.commit(running.route, packet_size);
                 self.metrics.sent_bytes.inc_by(bytes as u64);
             }
-            Step::Over(end) => self.over(peer, end, now, out),
-            Step::Wait => self.metrics.refuse(Refusal::PrefixBudget),
-            Step::Stray => self.metrics.refuse(Refusal::Stray),
+            Action::Finish(end) => self.finish(peer, end, now, out),
+            Action::Wait => self.metrics.record_refusal(Refusal::PrefixBudget),
+            Action::Stray => self.metrics.record_refusal(Refusal::Stray),
         }
     }
 
     fn find(&self, name: &[u8], local: IpAddr) -> Option<(Arc<str>, Content)> {
-        match self.library.table.load().find(name)? {
-            Named::File(entry) => Some((entry.name, Content::File(entry.file))),
-            Named::Bootstrap(name) => Some((
+        match self.library.table.load().lookup(name)? {
+            Lookup::File(entry) => Some((entry.name, Content::File(entry.file))),
+            Lookup::Bootstrap(name) => Some((
                 name,
-                Content::Text((self.library.bootstrap)(local).into_bytes().into()),
+                Content::Bytes((self.library.bootstrap)(local).into_bytes().into()),
             )),
         }
     }
@@ -338,7 +338,7 @@ impl Transfers {
     fn reply_socket(&self) -> usize {
         match self.ports {
             0 => 0,
-            ports => 1 + usize::try_from(self.begun).unwrap_or_default() % ports,
+            ports => 1 + usize::try_from(self.started).unwrap_or_default() % ports,
         }
     }
 
@@ -352,7 +352,7 @@ impl Transfers {
         out: &mut Outbox,
     ) {
         let peer = arrival.route.peer;
-        self.metrics.refuse(refusal);
+        self.metrics.record_refusal(refusal);
         // Whoever is in the middle of a transfer would take an ERROR for the end of that.
         let is_busy = self
             .running
@@ -364,12 +364,15 @@ impl Transfers {
         };
         let text = text.as_bytes();
         // IP's and UDP's headers, TFTP's, the text and its end.
-        if !self.prefixes.take(peer.ip(), 28 + 4 + text.len() + 1, now) {
-            return self.metrics.refuse(Refusal::PrefixBudget);
+        if !self
+            .prefixes
+            .charge(peer.ip(), 28 + 4 + text.len() + 1, now)
+        {
+            return self.metrics.record_refusal(Refusal::PrefixBudget);
         }
-        self.remarks.refused(arrival, refusal, now);
-        out.write(|bytes| Packet::Error { code, text }.write(bytes));
-        let bytes = out.close(
+        self.refusal_log.refused(arrival, refusal, now);
+        out.push_packet(|bytes| Packet::Error { code, text }.write(bytes));
+        let bytes = out.commit(
             Route {
                 socket: 0,
                 ..arrival.route
@@ -380,26 +383,26 @@ impl Transfers {
     }
 
     /// A transfer says itself that it is over.
-    fn over(&mut self, peer: SocketAddr, end: End, now: Duration, out: &mut Outbox) {
+    fn finish(&mut self, peer: SocketAddr, end: EndReason, now: Duration, out: &mut Outbox) {
         let is_all_sent = self
             .running
             .get(&peer)
             .is_some_and(|running| running.transfer.is_all_sent());
         match end {
-            End::Completed => self.end(peer, Outcome::Completed, None, now),
-            End::Unanswered => self.end(peer, Outcome::Unanswered, None, now),
-            End::TimedOut if is_all_sent => self.end(peer, Outcome::Unconfirmed, None, now),
-            End::TimedOut => self.end(peer, Outcome::TimedOut, None, now),
-            End::Failed(error) => {
+            EndReason::Completed => self.end(peer, Outcome::Completed, None, now),
+            EndReason::Unanswered => self.end(peer, Outcome::Unanswered, None, now),
+            EndReason::TimedOut if is_all_sent => self.end(peer, Outcome::Unconfirmed, None, now),
+            EndReason::TimedOut => self.end(peer, Outcome::TimedOut, None, now),
+            EndReason::Failed(error) => {
                 if let Some(running) = self.running.get(&peer) {
-                    out.write(|bytes| {
+                    out.push_packet(|bytes| {
                         Packet::Error {
                             code: 0,
                             text: b"The file can't be read any more",
                         }
                         .write(bytes)
                     });
-                    out.close(running.route, usize::MAX);
+                    out.commit(running.route, usize::MAX);
                 }
                 self.end(peer, Outcome::Failed, Some(&error.to_string()), now);
             }
@@ -417,31 +420,31 @@ impl Transfers {
             }
         }
         self.metrics.active.dec();
-        self.metrics.end(outcome);
+        self.metrics.record_outcome(outcome);
         running.log(outcome, detail, now);
     }
 }
 
 /// Whether there may be somebody at the other end, and it was us alone who was asked.
 fn can_be_answered(peer: SocketAddr, local: IpAddr) -> bool {
-    let is_one = match peer.ip() {
+    let is_single_packet = match peer.ip() {
         IpAddr::V4(ip) => !ip.is_broadcast() && !ip.is_multicast() && !ip.is_unspecified(),
         IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unspecified(),
     };
     let was_all =
         matches!(local, IpAddr::V4(local) if local.is_broadcast()) || local.is_multicast();
-    is_one && !was_all && peer.port() != 0
+    is_single_packet && !was_all && peer.port() != 0
 }
 
-// === impl Running ===
+// === impl ActiveTransfer ===
 
-impl Running {
+impl ActiveTransfer {
     /// One line a transfer. What may be nobody's, or is only firmware that asks for a size, is no news.
     fn log(&self, outcome: Outcome, detail: Option<&str>, now: Duration) {
         let transfer = &self.transfer;
         let options = transfer.granted();
         let took_ms =
-            u64::try_from((now.saturating_sub(self.began)).as_millis()).unwrap_or(u64::MAX);
+            u64::try_from((now.saturating_sub(self.started_at)).as_millis()).unwrap_or(u64::MAX);
         macro_rules! line {
             ($level:ident) => {
                 $level!(

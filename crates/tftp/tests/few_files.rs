@@ -53,5 +53,5 @@ fn where_sockets_for_all_processors_can_not_be_opened_one_serves_all_and_its_por
         stop.store(true, Ordering::Relaxed);
         serving.join().unwrap().unwrap();
     });
-    assert_eq!(metrics.ended(Outcome::Completed), 1);
+    assert_eq!(metrics.outcome_count(Outcome::Completed), 1);
 }

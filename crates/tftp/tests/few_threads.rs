@@ -61,5 +61,5 @@ fn a_server_goes_on_with_the_threads_that_it_gets_and_fails_where_it_gets_none()
         stop.store(true, Ordering::Relaxed);
         serving.join().unwrap().unwrap();
     });
-    assert_eq!(metrics.ended(Outcome::Completed), machines);
+    assert_eq!(metrics.outcome_count(Outcome::Completed), machines);
 }

@@ -54,7 +54,7 @@ fn all_fetch(for_cpus: &[usize], threads: usize) {
         }
         stop.store(true, Ordering::Relaxed);
         serving.join().unwrap().unwrap();
-        assert_eq!(metrics.ended(Outcome::Completed), count);
+        assert_eq!(metrics.outcome_count(Outcome::Completed), count);
     });
 }
 
@@ -120,8 +120,8 @@ fn transfers_of_all_threads_end_before_the_server_does() {
     });
     assert_eq!(
         (
-            metrics.ended(Outcome::Completed),
-            metrics.ended(Outcome::Stopped)
+            metrics.outcome_count(Outcome::Completed),
+            metrics.outcome_count(Outcome::Stopped)
         ),
         (MACHINES as u64, 0)
     );
@@ -155,12 +155,12 @@ fn a_request_to_a_whole_network_begins_nothing_where_only_ipv4_is_spoken() {
         stop.store(true, Ordering::Relaxed);
         serving.join().unwrap().unwrap();
     });
-    assert_eq!(metrics.refused(Refusal::Address), 1);
+    assert_eq!(metrics.refusal_count(Refusal::Address), 1);
     let ended: u64 = Outcome::ALL
-        .map(|outcome| metrics.ended(outcome))
+        .map(|outcome| metrics.outcome_count(outcome))
         .iter()
         .sum();
-    assert_eq!((ended, metrics.ended(Outcome::Completed)), (1, 1));
+    assert_eq!((ended, metrics.outcome_count(Outcome::Completed)), (1, 1));
 }
 
 #[test]

@@ -86,13 +86,13 @@ impl World {
                     &Arrival {
                         route,
                         datagram: &datagram,
-                        is_cut: false,
+                        is_truncated: false,
                     },
                     self.now,
                     &mut self.outbox,
                 );
                 assert!(
-                    self.outbox.sends().len() <= 1,
+                    self.outbox.transmissions().len() <= 1,
                     "one datagram brings forth packets for one peer"
                 );
                 self.send();
@@ -169,7 +169,11 @@ fn over_a_network_without_faults_nothing_is_sent_twice() {
         for _ in 0..10 {
             world.step();
         }
-        assert_eq!(world.metrics.ended(Outcome::Completed), 4, "seed {seed}");
+        assert_eq!(
+            world.metrics.outcome_count(Outcome::Completed),
+            4,
+            "seed {seed}"
+        );
         for machine in &world.machines {
             machine.assert_whole(&format!("seed {seed}"));
             assert_eq!(machine.unneeded(), 0, "seed {seed}");

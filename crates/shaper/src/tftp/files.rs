@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tftp::{Metrics, Problem, Table};
+use tftp::{Metrics, SkippedPath, Table};
 use tracing::{error, info, warn};
 
 use crate::admin::Remarks;
@@ -19,7 +19,7 @@ pub(super) struct Files {
     table: Arc<ArcSwap<Table>>,
     metrics: Metrics,
     remarks: Remarks,
-    problems: BTreeSet<Problem>,
+    problems: BTreeSet<SkippedPath>,
     is_lost: bool,
 }
 
@@ -89,7 +89,7 @@ impl Files {
     fn read(&mut self, root: &Path) -> std::io::Result<()> {
         let started = Instant::now();
         let previous = self.table.load_full();
-        let (table, problems) = Table::of_files_below(root, &previous)?;
+        let (table, problems) = Table::scan(root, &previous)?;
         let problems: BTreeSet<_> = problems.into_iter().collect();
         self.metrics.set_table(table.len(), problems.len());
         for problem in problems.difference(&self.problems) {

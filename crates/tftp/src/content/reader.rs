@@ -6,15 +6,15 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use ahash::AHashMap;
 
-use super::{Content, OpenFile, Whole};
+use super::{Content, OpenFile, SharedFile};
 use crate::packet::{DATA_HEADER, write_data_header};
 
 /// About so many bytes of packets are made at once: a block alone is not worth a system call, and what is made long ahead falls out of the
 /// cache.
-const SHEET: usize = 32 * 1024;
+const CHUNK_SIZE: usize = 32 * 1024;
 
 /// DATA packets, one after the other, all but the content's last of the same size.
-pub(crate) type Sheet = Arc<Vec<u8>>;
+pub(crate) type Chunk = Arc<Vec<u8>>;
 
 /// Gives the packets of a content, mostly onward. Machines of a rack fetch the same file with the same options at about the same time, so
 /// packets are made once for all that are near each other.
@@ -23,16 +23,16 @@ pub(crate) struct Reader {
     content: Content,
     blksize: u16,
     /// All of the file, if it is small: so that a transfer goes on with what it began with.
-    whole: Option<Arc<Whole>>,
-    has_begun: bool,
+    shared_file: Option<Arc<SharedFile>>,
+    is_started: bool,
     /// The last one that was used, and its number.
-    sheet: Option<(u64, Sheet)>,
+    chunk: Option<(u64, Chunk)>,
 }
 
-/// The sheets of a file that somebody holds, by block size and number.
+/// The chunk_cache of a file that somebody holds, by block size and number.
 #[derive(Debug, Default)]
-pub(super) struct Sheets {
-    held: AHashMap<(u16, u64), Weak<Vec<u8>>>,
+pub(super) struct ChunkCache {
+    chunks: AHashMap<(u16, u64), Weak<Vec<u8>>>,
     /// From how many on those that nobody holds are dropped.
     sweep_at: usize,
 }
@@ -45,9 +45,9 @@ impl Reader {
         Self {
             content,
             blksize,
-            whole: None,
-            has_begun: false,
-            sheet: None,
+            shared_file: None,
+            is_started: false,
+            chunk: None,
         }
     }
 
@@ -61,67 +61,67 @@ impl Reader {
     }
 
     /// The packet of this block and of those behind it, up to `last`, as far as they are in one piece.
-    pub(crate) fn packets(&mut self, block: u64, last: u64) -> io::Result<(Sheet, Range<usize>)> {
-        let per_sheet = self.per_sheet();
-        let number = (block - 1) / per_sheet;
-        let sheet = match &self.sheet {
-            Some((held, sheet)) if *held == number => sheet.clone(),
+    pub(crate) fn packets(&mut self, block: u64, last: u64) -> io::Result<(Chunk, Range<usize>)> {
+        let blocks_per_chunk = self.blocks_per_chunk();
+        let number = (block - 1) / blocks_per_chunk;
+        let chunk = match &self.chunk {
+            Some((held, chunk)) if *held == number => chunk.clone(),
             _ => {
-                let sheet = self.sheet(number)?;
-                self.sheet = Some((number, sheet.clone()));
-                sheet
+                let chunk = self.chunk(number)?;
+                self.chunk = Some((number, chunk.clone()));
+                chunk
             }
         };
-        let first = number * per_sheet + 1;
+        let first = number * blocks_per_chunk + 1;
         let packet = DATA_HEADER + usize::from(self.blksize);
-        let start = position(block - first, sheet.len()) * packet;
-        let end = (position(last + 1 - first, sheet.len()) * packet).min(sheet.len());
-        Ok((sheet, start..end))
+        let start = position(block - first, chunk.len()) * packet;
+        let end = (position(last + 1 - first, chunk.len()) * packet).min(chunk.len());
+        Ok((chunk, start..end))
     }
 
-    fn per_sheet(&self) -> u64 {
-        (SHEET / (DATA_HEADER + usize::from(self.blksize))).max(1) as u64
+    fn blocks_per_chunk(&self) -> u64 {
+        (CHUNK_SIZE / (DATA_HEADER + usize::from(self.blksize))).max(1) as u64
     }
 
     /// From another transfer, if one is there; else a new one.
-    fn sheet(&mut self, number: u64) -> io::Result<Sheet> {
+    fn chunk(&mut self, number: u64) -> io::Result<Chunk> {
         let file = match &self.content {
-            Content::Text(bytes) => {
-                return self.lay_out(number, |offset, buffer| {
+            Content::Bytes(bytes) => {
+                return self.encode_chunk(number, |offset, buffer| {
                     copy(bytes, offset, buffer);
                     Ok(())
                 });
             }
             Content::File(file) => file.clone(),
         };
-        if !self.has_begun {
-            self.whole = file.whole()?;
-            self.has_begun = true;
+        if !self.is_started {
+            self.shared_file = file.shared_file()?;
+            self.is_started = true;
         }
-        if let Some(sheet) = file.sheets().get(self.blksize, number) {
-            return Ok(sheet);
+        if let Some(chunk) = file.chunk_cache().get(self.blksize, number) {
+            return Ok(chunk);
         }
-        let sheet = self.lay_out(number, |offset, buffer| {
-            let Some(whole) = &self.whole else {
+        let chunk = self.encode_chunk(number, |offset, buffer| {
+            let Some(shared_file) = &self.shared_file else {
                 return file.read(buffer, offset);
             };
-            copy(&whole.0, offset, buffer);
+            copy(&shared_file.0, offset, buffer);
             Ok(())
         })?;
-        file.sheets().put(self.blksize, number, &sheet);
-        Ok(sheet)
+        file.chunk_cache().insert(self.blksize, number, &chunk);
+        Ok(chunk)
     }
 
-    /// Writes the packets of a sheet. `read` fills a buffer from an offset of the content on.
-    fn lay_out(
+    /// Writes the packets of a chunk. `read` fills a buffer from an offset of the content on.
+    fn encode_chunk(
         &self,
         number: u64,
         read: impl FnOnce(u64, &mut [u8]) -> io::Result<()>,
-    ) -> io::Result<Sheet> {
+    ) -> io::Result<Chunk> {
         let blksize = usize::from(self.blksize);
-        let first = number * self.per_sheet() + 1;
-        let blocks = usize::try_from(self.per_sheet().min(self.last() + 1 - first))
-            .expect("a sheet fits into memory");
+        let first = number * self.blocks_per_chunk() + 1;
+        let blocks = usize::try_from(self.blocks_per_chunk().min(self.last() + 1 - first))
+            .expect("a chunk fits into memory");
         let offset = (first - 1) * u64::from(self.blksize);
         let length = usize::try_from(self.size() - offset)
             .map_or(blocks * blksize, |left| left.min(blocks * blksize));
@@ -133,7 +133,7 @@ impl Reader {
             let from = blocks * DATA_HEADER + index * blksize;
             let to = index * (DATA_HEADER + blksize);
             header.clear();
-            write_data_header(low_bits(block), &mut header);
+            write_data_header(wire_block_number(block), &mut header);
             bytes.copy_within(
                 from..(from + blksize).min(blocks * DATA_HEADER + length),
                 to + DATA_HEADER,
@@ -144,32 +144,34 @@ impl Reader {
     }
 }
 
-// === impl Sheets ===
+// === impl ChunkCache ===
 
-impl Sheets {
-    fn get(&self, blksize: u16, number: u64) -> Option<Sheet> {
-        self.held.get(&(blksize, number))?.upgrade()
+impl ChunkCache {
+    fn get(&self, blksize: u16, number: u64) -> Option<Chunk> {
+        self.chunks.get(&(blksize, number))?.upgrade()
     }
 
-    fn put(&mut self, blksize: u16, number: u64, sheet: &Sheet) {
-        if self.held.len() >= self.sweep_at {
-            self.held.retain(|_, sheet| sheet.strong_count() > 0);
-            self.sweep_at = 2 * self.held.len() + 64;
+    fn insert(&mut self, blksize: u16, number: u64, chunk: &Chunk) {
+        if self.chunks.len() >= self.sweep_at {
+            self.chunks.retain(|_, chunk| chunk.strong_count() > 0);
+            self.sweep_at = 2 * self.chunks.len() + 64;
         }
-        self.held.insert((blksize, number), Arc::downgrade(sheet));
+        self.chunks.insert((blksize, number), Arc::downgrade(chunk));
     }
 }
 
 // === impl OpenFile ===
 
 impl OpenFile {
-    fn sheets(&self) -> std::sync::MutexGuard<'_, Sheets> {
-        self.sheets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn chunk_cache(&self) -> std::sync::MutexGuard<'_, ChunkCache> {
+        self.chunk_cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Block numbers are counted round: 65,535 is followed by 0.
-pub(crate) fn low_bits(block: u64) -> u16 {
+pub(crate) fn wire_block_number(block: u64) -> u16 {
     (block & 0xffff) as u16
 }
 

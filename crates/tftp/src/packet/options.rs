@@ -20,7 +20,7 @@ pub struct Options {
 /// The value of an option is none that its RFC allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the value of the option {0} is none")]
-pub struct BadOption(pub(super) &'static str);
+pub struct InvalidOption(pub(super) &'static str);
 
 // === impl Options ===
 
@@ -56,7 +56,7 @@ impl Options {
         write("windowsize", self.windowsize.map(u64::from));
     }
 
-    fn read(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadOption> {
+    fn read(&mut self, name: &[u8], value: &[u8]) -> Result<(), InvalidOption> {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("blksize") {
             self.blksize = self.blksize.or(Some(number("blksize", value, 8..=65_464)?));
@@ -77,7 +77,7 @@ fn number<N: TryFrom<u64>>(
     name: &'static str,
     text: &[u8],
     allowed: RangeInclusive<u64>,
-) -> Result<N, BadOption> {
+) -> Result<N, InvalidOption> {
     let digits = std::str::from_utf8(text)
         .ok()
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
@@ -86,5 +86,5 @@ fn number<N: TryFrom<u64>>(
         .filter(|value| allowed.contains(value));
     value
         .and_then(|value| N::try_from(value).ok())
-        .ok_or(BadOption(name))
+        .ok_or(InvalidOption(name))
 }

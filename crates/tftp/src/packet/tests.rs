@@ -83,7 +83,7 @@ fn values_that_no_rfc_allows_are_named() {
             .concat();
             let error = request(&bytes).unwrap_err();
             assert!(
-                matches!(error, Malformed::Option(BadOption(name)) if name == option),
+                matches!(error, Malformed::Option(InvalidOption(name)) if name == option),
                 "{option}={value:?}: {error:?}"
             );
         }

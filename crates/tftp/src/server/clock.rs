@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::socket::{Sender, Socket};
-use super::worker::{EndsAll, Shared};
+use super::worker::{ServerState, StopOnDrop};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 
@@ -27,16 +27,16 @@ pub(super) struct Clock<'a> {
 
 impl Clock<'_> {
     /// Ticks until the server is to stop and transfers are over.
-    pub(super) fn run(&self, shared: &Shared, metrics: Metrics) {
-        let _ends_all = EndsAll(shared);
+    pub(super) fn run(&self, state: &ServerState, metrics: Metrics) {
+        let _stop_on_drop = StopOnDrop(state);
         // What a full queue does not take is repeated some time later; those behind it must not wait for that.
-        let mut sender = Sender::hasty(metrics);
+        let mut sender = Sender::non_blocking(metrics);
         let mut outbox = Outbox::default();
         let mut drained_at = None;
         let mut tick = IDLE_TICK;
-        while !shared.is_over() {
+        while !state.is_stopped() {
             thread::sleep(tick);
-            let (mut transfers, now) = shared.transfers();
+            let (mut transfers, now) = state.transfers();
             if drained_at.is_none() && self.stop.load(Ordering::Relaxed) {
                 transfers.drain();
                 drained_at = Some(now + self.drain);

@@ -1,4 +1,4 @@
-//! What has arrived, many datagrams in one call.
+//! What has received, many datagrams in one call.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -8,16 +8,16 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStor
 use super::socket::Socket;
 
 /// Most datagrams in one call.
-const MOST: usize = 64;
-const FEWEST: usize = 4;
+const MAX_BATCH: usize = 64;
+const MIN_BATCH: usize = 4;
 /// Room for a datagram. What is longer is no request that anybody means.
-const ROOM: usize = 2_048;
+const DATAGRAM_SIZE: usize = 2_048;
 
-/// Datagrams that have arrived.
+/// Datagrams that have received.
 pub(super) struct Inbox {
     headers: MultiHeaders<SockaddrStorage>,
-    buffers: Vec<[u8; ROOM]>,
-    arrived: Vec<Arrived>,
+    buffers: Vec<[u8; DATAGRAM_SIZE]>,
+    received: Vec<Received>,
     /// How many the next call asks for: one client alone does not pay for many.
     count: usize,
     unspecified: IpAddr,
@@ -25,10 +25,10 @@ pub(super) struct Inbox {
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrived {
+pub(super) struct Received {
     pub(super) peer: SocketAddr,
     pub(super) local: IpAddr,
-    pub(super) is_cut: bool,
+    pub(super) is_truncated: bool,
     buffer: usize,
     length: usize,
 }
@@ -39,27 +39,27 @@ impl Inbox {
     /// For sockets of the same family as this one.
     pub(super) fn new(like: &Socket) -> Self {
         Self {
-            headers: MultiHeaders::preallocate(MOST, Some(like.control_space())),
-            buffers: vec![[0; ROOM]; MOST],
-            arrived: Vec::with_capacity(MOST),
-            count: FEWEST,
+            headers: MultiHeaders::preallocate(MAX_BATCH, Some(like.control_space())),
+            buffers: vec![[0; DATAGRAM_SIZE]; MAX_BATCH],
+            received: Vec::with_capacity(MAX_BATCH),
+            count: MIN_BATCH,
             unspecified: Ipv4Addr::UNSPECIFIED.into(),
         }
     }
 
     /// What the last call brought.
-    pub(super) fn arrived(&self) -> &[Arrived] {
-        &self.arrived
+    pub(super) fn received(&self) -> &[Received] {
+        &self.received
     }
 
     /// The bytes of one of them.
-    pub(super) fn datagram(&self, arrived: &Arrived) -> &[u8] {
-        &self.buffers[arrived.buffer][..arrived.length]
+    pub(super) fn datagram(&self, received: &Received) -> &[u8] {
+        &self.buffers[received.buffer][..received.length]
     }
 
     /// Takes what is there. `waits`: until there is something, or the socket's patience ends.
     pub(super) fn receive(&mut self, socket: &Socket, waits: bool) -> io::Result<()> {
-        self.arrived.clear();
+        self.received.clear();
         let mut slices: Vec<_> = self
             .buffers
             .iter_mut()
@@ -83,18 +83,18 @@ impl Inbox {
                 .cmsgs()
                 .ok()
                 .and_then(|mut all| all.find_map(|one| local(&one)));
-            self.arrived.push(Arrived {
+            self.received.push(Received {
                 peer,
                 local: local.unwrap_or(self.unspecified),
-                is_cut: message.flags.contains(MsgFlags::MSG_TRUNC),
+                is_truncated: message.flags.contains(MsgFlags::MSG_TRUNC),
                 buffer,
-                length: message.bytes.min(ROOM),
+                length: message.bytes.min(DATAGRAM_SIZE),
             });
         }
         if total == self.count {
-            self.count = (self.count * 2).min(MOST);
+            self.count = (self.count * 2).min(MAX_BATCH);
         } else if total < self.count / 4 {
-            self.count = (self.count / 2).max(FEWEST);
+            self.count = (self.count / 2).max(MIN_BATCH);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::BindError;
 use crate::metrics::Metrics;
-use crate::outbox::{Outbox, Route, Send};
+use crate::outbox::{Outbox, Route, Transmission};
 
 /// Most packets in one call.
 const BATCH: usize = 64;
@@ -41,8 +41,8 @@ pub(super) struct Sender {
     /// What the kernel is told with each packet fits exactly: else it would look for more.
     v4: MultiHeaders<SockaddrStorage>,
     v6: MultiHeaders<SockaddrStorage>,
-    /// Whether a full queue is waited for at all.
-    is_patient: bool,
+    /// Whether a full queue is note_full_queue for at all.
+    waits_when_full: bool,
     /// How the rest of an outbox goes: one wait for all of it is enough.
     flags: MsgFlags,
     metrics: Metrics,
@@ -158,7 +158,7 @@ impl Socket {
     }
 
     /// How long receiving waits for something to come.
-    pub(super) fn set_patience(&self, patience: Duration) {
+    pub(super) fn set_receive_timeout(&self, patience: Duration) {
         if let Err(error) = self.socket.set_read_timeout(Some(patience)) {
             debug!(%error, "can't set how long to wait");
         }
@@ -247,19 +247,19 @@ impl Sender {
     /// Waits a little where a queue is full.
     pub(super) fn new(metrics: Metrics) -> Self {
         Self {
-            is_patient: true,
-            ..Self::hasty(metrics)
+            waits_when_full: true,
+            ..Self::non_blocking(metrics)
         }
     }
 
     /// Waits for nothing.
-    pub(super) fn hasty(metrics: Metrics) -> Self {
+    pub(super) fn non_blocking(metrics: Metrics) -> Self {
         let v4 = MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in_pktinfo)));
         let v6 = MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in6_pktinfo)));
         Self {
             v4,
             v6,
-            is_patient: false,
+            waits_when_full: false,
             flags: MsgFlags::empty(),
             metrics,
         }
@@ -267,28 +267,32 @@ impl Sender {
 
     /// Sends all of it. What the system does not take is lost, as on any network, and counted.
     pub(super) fn send(&mut self, sockets: &[Socket], outbox: &Outbox) {
-        self.flags = if self.is_patient {
+        self.flags = if self.waits_when_full {
             MsgFlags::empty()
         } else {
             MsgFlags::MSG_DONTWAIT
         };
-        let mut sends = outbox.sends();
-        while let [first, ..] = sends {
+        let mut transmissions = outbox.transmissions();
+        while let [first, ..] = transmissions {
             let socket = &sockets[first.route.socket];
-            if !first.is_one() {
+            if !first.is_single_packet() {
                 self.send_window(socket, outbox, first);
-                sends = &sends[1..];
+                transmissions = &transmissions[1..];
                 continue;
             }
             // All that leaves by the same socket and from the same address goes in one call.
-            let is_alike = |send: &&Send| {
+            let shares_source = |send: &&Transmission| {
                 let (ours, theirs) = (first.route, send.route);
                 let has_same_source =
                     ours.local == theirs.local && scope(ours.peer) == scope(theirs.peer);
-                ours.socket == theirs.socket && has_same_source && send.is_one()
+                ours.socket == theirs.socket && has_same_source && send.is_single_packet()
             };
-            let count = sends.iter().take(BATCH).take_while(is_alike).count();
-            let (batch, rest) = sends.split_at(count);
+            let count = transmissions
+                .iter()
+                .take(BATCH)
+                .take_while(shares_source)
+                .count();
+            let (batch, rest) = transmissions.split_at(count);
             let packets: Vec<_> = batch
                 .iter()
                 .flat_map(|send| {
@@ -298,16 +302,17 @@ impl Sender {
                 })
                 .collect();
             self.send_packets(socket, first.route, &packets);
-            sends = rest;
+            transmissions = rest;
         }
     }
 
     /// A window for one peer, in as few calls as it takes.
-    fn send_window(&mut self, socket: &Socket, outbox: &Outbox, send: &Send) {
-        let at_once = (MAX_SEGMENTED_BYTES / send.packet).clamp(1, MAX_SEGMENTS) * send.packet;
+    fn send_window(&mut self, socket: &Socket, outbox: &Outbox, send: &Transmission) {
+        let at_once =
+            (MAX_SEGMENTED_BYTES / send.packet_size).clamp(1, MAX_SEGMENTS) * send.packet_size;
         let mut slices = Vec::new();
         let mut room = at_once;
-        for mut piece in outbox.pieces(send) {
+        for mut piece in outbox.segments(send) {
             while !piece.is_empty() {
                 let (now, later) = piece.split_at(piece.len().min(room));
                 slices.push(now);
@@ -327,22 +332,22 @@ impl Sender {
     }
 
     /// Packets for one peer, which the kernel cuts from what lies there.
-    fn send_segmented(&mut self, socket: &Socket, send: &Send, pieces: &[&[u8]]) {
+    fn send_segmented(&mut self, socket: &Socket, send: &Transmission, pieces: &[&[u8]]) {
         let peer = socket.address(send.route.peer);
         let source = Source::of(send.route);
-        let segment = u16::try_from(send.packet).unwrap_or(u16::MAX);
+        let segment = u16::try_from(send.packet_size).unwrap_or(u16::MAX);
         let mut control: Vec<_> = source.iter().map(Source::message).collect();
-        if pieces.iter().map(|piece| piece.len()).sum::<usize>() > send.packet {
+        if pieces.iter().map(|piece| piece.len()).sum::<usize>() > send.packet_size {
             control.push(ControlMessage::UdpGsoSegments(&segment));
         }
         let slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         if let Err(error) = sendmsg(socket.raw(), &slices, &control, self.flags, Some(&peer)) {
-            self.waited(error);
+            self.note_full_queue(error);
             // Not every kernel and card can cut: then each packet goes by itself.
             debug!(%error, "a window goes packet by packet");
             let packets: Vec<_> = pieces
                 .iter()
-                .flat_map(|piece| piece.chunks(send.packet))
+                .flat_map(|piece| piece.chunks(send.packet_size))
                 .map(|packet| (send.route.peer, packet))
                 .collect();
             for packets in packets.chunks(BATCH) {
@@ -393,7 +398,7 @@ impl Sender {
                     // It is about the first: no way there, or a full queue.
                     debug!(%error, peer = %packets[0].0, "a packet can't be sent");
                     self.metrics.send_errors.inc();
-                    self.waited(error);
+                    self.note_full_queue(error);
                     packets = &packets[1..];
                 }
             }
@@ -401,7 +406,7 @@ impl Sender {
     }
 
     /// Where a queue was full for as long as the socket waits, what comes behind in this outbox does not wait again.
-    fn waited(&mut self, error: Errno) {
+    fn note_full_queue(&mut self, error: Errno) {
         if error == Errno::EAGAIN {
             self.flags = MsgFlags::MSG_DONTWAIT;
         }

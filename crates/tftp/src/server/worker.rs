@@ -17,13 +17,13 @@ use crate::outbox::{Outbox, Route};
 use crate::transfers::{Arrival, Transfers};
 
 /// So long it takes at most to see that all is over.
-const PATIENCE: Duration = Duration::from_millis(250);
+const RECEIVE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// What all threads of a server have in common.
-pub(super) struct Shared {
+pub(super) struct ServerState {
     transfers: Mutex<Transfers>,
     start: Instant,
-    is_over: AtomicBool,
+    is_stopped: AtomicBool,
     pinned: Mutex<Vec<Pinned>>,
 }
 
@@ -36,22 +36,22 @@ pub(super) struct Worker {
 }
 
 /// What a thread works with.
-struct Desk<'a> {
-    shared: &'a Shared,
+struct WorkerLoop<'a> {
+    state: &'a ServerState,
     sockets: &'a [Socket],
     inbox: Inbox,
     outbox: Outbox,
     sender: Sender,
 }
 
-// === impl Shared ===
+// === impl ServerState ===
 
-impl Shared {
+impl ServerState {
     pub(super) fn new(transfers: Transfers) -> Self {
         Self {
             transfers: Mutex::new(transfers),
             start: Instant::now(),
-            is_over: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
             pinned: Mutex::default(),
         }
     }
@@ -67,7 +67,7 @@ impl Shared {
     }
 
     /// Has all threads end, also those whose processor somebody else holds.
-    fn end(&self) {
+    fn stop(&self) {
         for thread in self
             .pinned
             .lock()
@@ -76,11 +76,11 @@ impl Shared {
         {
             thread.release();
         }
-        self.is_over.store(true, Ordering::Relaxed);
+        self.is_stopped.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
     }
 }
 
@@ -88,10 +88,10 @@ impl Shared {
 
 impl Worker {
     /// Moves datagrams until all is over.
-    pub(super) fn run(&self, shared: &Shared, metrics: Metrics) {
-        let _ends_all = EndsAll(shared);
+    pub(super) fn run(&self, state: &ServerState, metrics: Metrics) {
+        let _stop_on_drop = StopOnDrop(state);
         match self.cpu.map(cpus::stay_on) {
-            Some(Ok(pinned)) => shared
+            Some(Ok(pinned)) => state
                 .pinned
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -101,36 +101,36 @@ impl Worker {
         }
         let sockets = &*self.sockets;
         if let [socket] = sockets {
-            socket.set_patience(PATIENCE);
+            socket.set_receive_timeout(RECEIVE_TIMEOUT);
         }
         let inbox = Inbox::new(&sockets[0]);
-        let mut desk = Desk {
-            shared,
+        let mut worker_loop = WorkerLoop {
+            state,
             sockets,
             inbox,
             outbox: Outbox::default(),
             sender: Sender::new(metrics),
         };
-        while !shared.is_over() {
-            desk.turn();
+        while !state.is_stopped() {
+            worker_loop.poll_once();
         }
     }
 }
 
 /// However a thread ends, the others must not go on without it.
-pub(super) struct EndsAll<'a>(pub(super) &'a Shared);
+pub(super) struct StopOnDrop<'a>(pub(super) &'a ServerState);
 
-impl Drop for EndsAll<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.stop();
     }
 }
 
-// === impl Desk ===
+// === impl WorkerLoop ===
 
-impl Desk<'_> {
+impl WorkerLoop<'_> {
     /// Waits for datagrams, though not for long, and answers those that are there.
-    fn turn(&mut self) {
+    fn poll_once(&mut self) {
         // A single socket is received from at once: that call waits by itself, and saves another.
         if self.sockets.len() == 1 {
             return self.answer(0);
@@ -149,13 +149,13 @@ impl Desk<'_> {
             .collect();
         match poll(
             &mut ready,
-            PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::ZERO),
+            PollTimeout::try_from(RECEIVE_TIMEOUT).unwrap_or(PollTimeout::ZERO),
         ) {
             Ok(_) => (0..ready.len())
                 .filter(|index| ready[*index].any() == Some(true))
                 .collect(),
             Err(error) => {
-                pause(&error.into());
+                back_off(&error.into());
                 Vec::new()
             }
         }
@@ -165,19 +165,19 @@ impl Desk<'_> {
     fn answer(&mut self, socket: usize) {
         let waits = self.sockets.len() == 1;
         if let Err(error) = self.inbox.receive(&self.sockets[socket], waits) {
-            return pause(&error);
+            return back_off(&error);
         }
-        let (mut transfers, now) = self.shared.transfers();
-        for arrived in self.inbox.arrived() {
+        let (mut transfers, now) = self.state.transfers();
+        for received in self.inbox.received() {
             let route = Route {
                 socket,
-                peer: arrived.peer,
-                local: arrived.local,
+                peer: received.peer,
+                local: received.local,
             };
             let arrival = Arrival {
                 route,
-                datagram: self.inbox.datagram(arrived),
-                is_cut: arrived.is_cut,
+                datagram: self.inbox.datagram(received),
+                is_truncated: received.is_truncated,
             };
             transfers.on_datagram(&arrival, now, &mut self.outbox);
         }
@@ -192,7 +192,7 @@ impl Desk<'_> {
 }
 
 /// Nothing came, or a signal did; anything else must not fill the log.
-fn pause(error: &io::Error) {
+fn back_off(error: &io::Error) {
     if !matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted

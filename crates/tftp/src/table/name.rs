@@ -4,12 +4,12 @@
 ///
 /// Firmware sends `/name`, `./name` and `\name` for `name`, and what it copied too much from a DHCP packet: 0xff, the end of its options, or
 /// padding.
-pub(super) fn plain(name: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn normalize(name: &[u8]) -> Option<Vec<u8>> {
     let end = name
         .iter()
         .rposition(|byte| !matches!(byte, 0 | 0xff))
         .map_or(0, |last| last + 1);
-    let mut plain = Vec::with_capacity(end);
+    let mut normalized = Vec::with_capacity(end);
     for part in name[..end]
         .split(|byte| matches!(byte, b'/' | b'\\'))
         .filter(|part| !part.is_empty() && *part != b".")
@@ -17,12 +17,12 @@ pub(super) fn plain(name: &[u8]) -> Option<Vec<u8>> {
         if part == b".." {
             return None;
         }
-        if !plain.is_empty() {
-            plain.push(b'/');
+        if !normalized.is_empty() {
+            normalized.push(b'/');
         }
-        plain.extend(part);
+        normalized.extend(part);
     }
-    Some(plain)
+    Some(normalized)
 }
 
 #[cfg(test)]
@@ -39,7 +39,11 @@ mod tests {
             b"//efi/./ipxe.efi\xff",
             b"efi\\/ipxe.efi\0\0\0",
         ] {
-            assert_eq!(plain(odd).as_deref(), Some(&b"efi/ipxe.efi"[..]), "{odd:?}");
+            assert_eq!(
+                normalize(odd).as_deref(),
+                Some(&b"efi/ipxe.efi"[..]),
+                "{odd:?}"
+            );
         }
     }
 
@@ -53,8 +57,8 @@ mod tests {
             b"/..",
             b"a/..\xff",
         ] {
-            assert_eq!(plain(name), None, "{name:?}");
+            assert_eq!(normalize(name), None, "{name:?}");
         }
-        assert_eq!(plain(b"a..b/...").as_deref(), Some(&b"a..b/..."[..]));
+        assert_eq!(normalize(b"a..b/...").as_deref(), Some(&b"a..b/..."[..]));
     }
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{Problem, Table};
-use crate::content::{OpenFile, Stamp};
+use super::{SkippedPath, Table};
+use crate::content::{Fingerprint, OpenFile};
 
 /// Most files of a table. Each is kept open.
 const MAX_FILES: usize = 16_384;
@@ -21,21 +21,22 @@ const MAX_FILES: usize = 16_384;
 const MAX_DEPTH: usize = 32;
 
 /// Said of a link.
-const LEAVES: &str = "a link that leaves the folder is not followed; copy what it leads to";
+const ESCAPING_SYMLINK: &str =
+    "a link that leaves the folder is not followed; copy what it leads to";
 
 struct Scan<'a> {
     root: PathBuf,
     previous: &'a Table,
     table: Table,
-    problems: Vec<Problem>,
+    skipped: Vec<SkippedPath>,
     /// The folders on the way down, so that a link can't lead back into one of them.
-    above: HashSet<PathBuf>,
+    ancestors: HashSet<PathBuf>,
 }
 
 impl Table {
     /// Opens the regular files below `root`. What `previous` has, and is unchanged, stays open. Names that start with a dot are passed over;
-    /// what can't be served for another reason is among the problems. Fails only where the root itself can't be read.
-    pub fn of_files_below(root: &Path, previous: &Self) -> io::Result<(Self, Vec<Problem>)> {
+    /// what can't be served for another reason is among the skipped. Fails only where the root itself can't be read.
+    pub fn scan(root: &Path, previous: &Self) -> io::Result<(Self, Vec<SkippedPath>)> {
         raise_file_limit();
         let root = fs::canonicalize(root)?;
         fs::read_dir(&root)?;
@@ -43,12 +44,12 @@ impl Table {
             root: root.clone(),
             previous,
             table: Self::default(),
-            problems: Vec::new(),
-            above: HashSet::new(),
+            skipped: Vec::new(),
+            ancestors: HashSet::new(),
         };
-        scan.enter(&root, &[], 0);
-        scan.problems.sort();
-        Ok((scan.table, scan.problems))
+        scan.visit_dir(&root, &[], 0);
+        scan.skipped.sort();
+        Ok((scan.table, scan.skipped))
     }
 }
 
@@ -63,22 +64,22 @@ fn raise_file_limit() {
 // === impl Scan ===
 
 impl Scan<'_> {
-    fn enter(&mut self, dir: &Path, prefix: &[u8], depth: usize) {
+    fn visit_dir(&mut self, dir: &Path, prefix: &[u8], depth: usize) {
         if depth > MAX_DEPTH {
-            return self.problem(
+            return self.skip(
                 dir,
                 format!("folders are nested more than {MAX_DEPTH} deep"),
             );
         }
         let canonical = match fs::canonicalize(dir) {
             Ok(canonical) => canonical,
-            Err(error) => return self.problem(dir, error.to_string()),
+            Err(error) => return self.skip(dir, error.to_string()),
         };
         if !canonical.starts_with(&self.root) {
-            return self.problem(dir, LEAVES.to_owned());
+            return self.skip(dir, ESCAPING_SYMLINK.to_owned());
         }
-        if !self.above.insert(canonical.clone()) {
-            return self.problem(dir, "a link to a folder that it is in".to_owned());
+        if !self.ancestors.insert(canonical.clone()) {
+            return self.skip(dir, "a link to a folder that it is in".to_owned());
         }
         match fs::read_dir(dir) {
             Ok(entries) => {
@@ -87,15 +88,15 @@ impl Scan<'_> {
                     .collect();
                 paths.sort();
                 for path in paths {
-                    self.look_at(&path, prefix, depth);
+                    self.visit(&path, prefix, depth);
                 }
             }
-            Err(error) => self.problem(dir, error.to_string()),
+            Err(error) => self.skip(dir, error.to_string()),
         }
-        self.above.remove(&canonical);
+        self.ancestors.remove(&canonical);
     }
 
-    fn look_at(&mut self, path: &Path, prefix: &[u8], depth: usize) {
+    fn visit(&mut self, path: &Path, prefix: &[u8], depth: usize) {
         let Some(own) = path
             .file_name()
             .map(OsStrExt::as_bytes)
@@ -109,32 +110,37 @@ impl Scan<'_> {
             [prefix, b"/", own].concat()
         };
         match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => self.enter(path, &name, depth + 1),
+            Ok(metadata) if metadata.is_dir() => self.visit_dir(path, &name, depth + 1),
             Ok(metadata) if metadata.is_file() => {
-                match self.open(path, &name, Stamp::of(&metadata)) {
+                match self.open(path, &name, Fingerprint::of(&metadata)) {
                     Ok(file) if self.table.len() < MAX_FILES => self.table.insert(name, file),
-                    Ok(_) => self.problem(
+                    Ok(_) => self.skip(
                         path,
                         format!("there are more than {MAX_FILES} files; this one is not served"),
                     ),
-                    Err(reason) => self.problem(path, reason),
+                    Err(reason) => self.skip(path, reason),
                 }
             }
-            Ok(_) => self.problem(path, "neither a file nor a folder".to_owned()),
-            Err(error) => self.problem(path, error.to_string()),
+            Ok(_) => self.skip(path, "neither a file nor a folder".to_owned()),
+            Err(error) => self.skip(path, error.to_string()),
         }
     }
 
-    fn open(&self, path: &Path, name: &[u8], stamp: Stamp) -> Result<Arc<OpenFile>, String> {
+    fn open(
+        &self,
+        path: &Path,
+        name: &[u8],
+        fingerprint: Fingerprint,
+    ) -> Result<Arc<OpenFile>, String> {
         let known = self
             .previous
             .files
             .get(name)
-            .filter(|entry| entry.file.stamp() == stamp);
+            .filter(|entry| entry.file.fingerprint() == fingerprint);
         // A link may have been turned elsewhere, so the way is looked at in any case; only opening is spared.
         let canonical = fs::canonicalize(path).map_err(|error| error.to_string())?;
         if !canonical.starts_with(&self.root) {
-            return Err(LEAVES.to_owned());
+            return Err(ESCAPING_SYMLINK.to_owned());
         }
         if let Some(entry) = known {
             return Ok(entry.file.clone());
@@ -146,7 +152,7 @@ impl Scan<'_> {
             .custom_flags(flags)
             .open(path)
             .map_err(|error| error.to_string())?;
-        if !self.is_ours(&file) {
+        if !self.is_inside_root(&file) {
             return Err("it was replaced while it was opened".to_owned());
         }
         OpenFile::new(file)
@@ -155,14 +161,14 @@ impl Scan<'_> {
     }
 
     /// Whether what was opened is a regular file below the root: between looking and opening, a link may have been turned elsewhere.
-    fn is_ours(&self, file: &File) -> bool {
+    fn is_inside_root(&self, file: &File) -> bool {
         let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
         let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
         is_file && opened.is_ok_and(|path| path.starts_with(&self.root))
     }
 
-    fn problem(&mut self, path: &Path, reason: String) {
-        self.problems.push(Problem {
+    fn skip(&mut self, path: &Path, reason: String) {
+        self.skipped.push(SkippedPath {
             path: path.to_owned(),
             reason,
         });

@@ -5,21 +5,21 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-fn scan(root: &Path) -> (Table, Vec<Problem>) {
-    Table::of_files_below(root, &Table::default()).unwrap()
+fn scan(root: &Path) -> (Table, Vec<SkippedPath>) {
+    Table::scan(root, &Table::default()).unwrap()
 }
 
 fn text(table: &Table, name: &str) -> Option<String> {
-    match table.find(name.as_bytes())? {
-        Named::File(entry) => {
+    match table.lookup(name.as_bytes())? {
+        Lookup::File(entry) => {
             let mut out = Vec::new();
-            let (sheet, _) = Reader::new(Content::File(entry.file), 1_000)
+            let (chunk, _) = Reader::new(Content::File(entry.file), 1_000)
                 .packets(1, 1)
                 .unwrap();
-            out.extend(&sheet[DATA_HEADER..]);
+            out.extend(&chunk[DATA_HEADER..]);
             Some(String::from_utf8(out).unwrap())
         }
-        Named::Bootstrap(name) => Some(format!("bootstrap {name}")),
+        Lookup::Bootstrap(name) => Some(format!("bootstrap {name}")),
     }
 }
 
@@ -36,8 +36,8 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 #[test]
 fn files_are_found_by_the_odd_names_that_firmware_sends() {
     let folder = folder(&[("ipxe.efi", "efi"), ("x86/undionly.kpxe", "bios")]);
-    let (table, problems) = scan(folder.path());
-    assert_eq!(problems, []);
+    let (table, skipped) = scan(folder.path());
+    assert_eq!(skipped, []);
     for name in [
         "ipxe.efi",
         "/ipxe.efi",
@@ -116,7 +116,7 @@ fn links_inside_are_followed_and_links_that_leave_are_named() {
     symlink(outside.path().join("dir"), folder.path().join("leaves-too")).unwrap();
     symlink("..", folder.path().join("real/up")).unwrap();
     symlink("nowhere", folder.path().join("dangling")).unwrap();
-    let (table, problems) = scan(folder.path());
+    let (table, skipped) = scan(folder.path());
     for name in ["link", "real/file", "absolute/file"] {
         assert_eq!(text(&table, name).as_deref(), Some("f"), "{name}");
     }
@@ -130,14 +130,14 @@ fn links_inside_are_followed_and_links_that_leave_are_named() {
     ] {
         assert_eq!(text(&table, name), None, "{name}");
     }
-    let named: Vec<_> = problems
+    let named: Vec<_> = skipped
         .iter()
-        .map(|problem| problem.path.file_name().unwrap().to_str().unwrap())
+        .map(|skipped| skipped.path.file_name().unwrap().to_str().unwrap())
         .collect();
     assert_eq!(
         named,
         ["up", "dangling", "leaves", "leaves-too", "up"],
-        "{problems:?}"
+        "{skipped:?}"
     );
 }
 
@@ -146,9 +146,9 @@ fn pipes_and_devices_are_named_and_do_not_block() {
     let folder = folder(&[("file", "f")]);
     nix::unistd::mkfifo(&folder.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     symlink("/dev/zero", folder.path().join("zero")).unwrap();
-    let (table, problems) = scan(folder.path());
+    let (table, skipped) = scan(folder.path());
     assert_eq!(table.len(), 1);
-    assert_eq!(problems.len(), 2);
+    assert_eq!(skipped.len(), 2);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn what_is_unchanged_stays_open_and_what_is_replaced_is_opened_anew() {
     let (first, _) = scan(folder.path());
     fs::write(folder.path().join("new"), "22").unwrap();
     fs::rename(folder.path().join("new"), folder.path().join("other")).unwrap();
-    let (second, _) = Table::of_files_below(folder.path(), &first).unwrap();
+    let (second, _) = Table::scan(folder.path(), &first).unwrap();
     let is_kept = |name: &[u8]| Arc::ptr_eq(&first.files[name].file, &second.files[name].file);
     assert!(is_kept(b"same"));
     assert!(!is_kept(b"other"));
@@ -171,5 +171,5 @@ fn what_is_unchanged_stays_open_and_what_is_replaced_is_opened_anew() {
 
 #[test]
 fn a_root_that_is_not_there_is_an_error() {
-    assert!(Table::of_files_below(Path::new("/nonexistent/tftp"), &Table::default()).is_err());
+    assert!(Table::scan(Path::new("/nonexistent/tftp"), &Table::default()).is_err());
 }

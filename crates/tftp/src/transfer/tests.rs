@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::content::OpenFile;
 use crate::outbox::Route;
 
-const BOUNDS: Bounds = Bounds {
+const BOUNDS: TransferBounds = TransferBounds {
     blksize: 1468,
     windowsize: 64,
 };
@@ -16,7 +16,7 @@ fn at(milliseconds: u64) -> Duration {
 }
 
 fn text(length: usize) -> Content {
-    Content::Text(pattern(length).into())
+    Content::Bytes(pattern(length).into())
 }
 
 fn pattern(length: usize) -> Vec<u8> {
@@ -44,28 +44,28 @@ fn under_way(length: usize, blksize: u16, windowsize: u16) -> Transfer {
     let mut out = Outbox::default();
     assert!(matches!(
         transfer.answer(at(0), |_| true, &mut out),
-        Step::Send { .. }
+        Action::Send { .. }
     ));
     assert!(matches!(
         transfer.on_ack(0, at(1), &mut out),
-        Step::Send { .. }
+        Action::Send { .. }
     ));
     transfer
 }
 
 /// The packets that leave.
-fn packets(step: &Step, out: &mut Outbox) -> Vec<Vec<u8>> {
-    let Step::Send { packet } = step else {
+fn packets(action: &Action, out: &mut Outbox) -> Vec<Vec<u8>> {
+    let Action::Send { packet_size } = action else {
         return Vec::new();
     };
     let peer = (std::net::Ipv4Addr::LOCALHOST, 2_000).into();
-    out.close(
+    out.commit(
         Route {
             socket: 0,
             peer,
             local: std::net::Ipv4Addr::LOCALHOST.into(),
         },
-        *packet,
+        *packet_size,
     );
     let packets = out.packets().map(|(_, packet)| packet.to_vec()).collect();
     out.clear();
@@ -73,32 +73,32 @@ fn packets(step: &Step, out: &mut Outbox) -> Vec<Vec<u8>> {
 }
 
 /// The numbers of the blocks that leave.
-fn blocks(step: &Step, out: &mut Outbox) -> Vec<u16> {
+fn blocks(action: &Action, out: &mut Outbox) -> Vec<u16> {
     let number = |packet: &Vec<u8>| match Packet::parse(packet) {
         Ok(Packet::Data { block, .. }) => block,
         other => panic!("{other:?}"),
     };
-    packets(step, out).iter().map(number).collect()
+    packets(action, out).iter().map(number).collect()
 }
 
-fn ack(transfer: &mut Transfer, block: u16, now: Duration) -> (Step, Vec<u16>) {
+fn ack(transfer: &mut Transfer, block: u16, now: Duration) -> (Action, Vec<u16>) {
     let mut out = Outbox::default();
-    let step = transfer.on_ack(block, now, &mut out);
-    let blocks = blocks(&step, &mut out);
-    (step, blocks)
+    let action = transfer.on_ack(block, now, &mut out);
+    let blocks = blocks(&action, &mut out);
+    (action, blocks)
 }
 
 /// Fetches everything as a client without faults does; gives the bytes and how many blocks there were.
 fn fetch(content: Content, options: &Options, mut keep: impl FnMut(&[u8])) -> u64 {
     let mut transfer = Transfer::new(content, options, BOUNDS, REQUEST, at(0));
     let (mut out, mut count, mut block) = (Outbox::default(), 0_u64, 0_u16);
-    let mut step = transfer.answer(at(0), |_| true, &mut out);
+    let mut action = transfer.answer(at(0), |_| true, &mut out);
     loop {
         assert!(
-            matches!(step, Step::Send { .. }),
-            "{step:?} after {count} blocks"
+            matches!(action, Action::Send { .. }),
+            "{action:?} after {count} blocks"
         );
-        for packet in packets(&step, &mut out) {
+        for packet in packets(&action, &mut out) {
             match Packet::parse(&packet) {
                 Ok(Packet::OptionAck(_)) => {}
                 Ok(Packet::Data {
@@ -113,8 +113,8 @@ fn fetch(content: Content, options: &Options, mut keep: impl FnMut(&[u8])) -> u6
                 other => panic!("{other:?}"),
             }
         }
-        step = transfer.on_ack(block, at(count), &mut out);
-        if matches!(step, Step::Over(End::Completed)) {
+        action = transfer.on_ack(block, at(count), &mut out);
+        if matches!(action, Action::Finish(EndReason::Completed)) {
             return count;
         }
     }
@@ -168,11 +168,14 @@ fn block_numbers_go_round_more_than_a_hundred_times_in_a_file_of_more_than_4_gib
     assert_eq!(last, 8_388_609);
     transfer.acked = last - 70;
     transfer.sent = last - 6;
-    let (_, sent) = ack(&mut transfer, low_bits(last - 6), at(1));
-    assert_eq!(sent, (last - 5..=last).map(low_bits).collect::<Vec<_>>());
+    let (_, sent) = ack(&mut transfer, wire_block_number(last - 6), at(1));
+    assert_eq!(
+        sent,
+        (last - 5..=last).map(wire_block_number).collect::<Vec<_>>()
+    );
     assert!(sent.contains(&0), "{sent:?}");
-    let (step, _) = ack(&mut transfer, low_bits(last), at(2));
-    assert!(matches!(step, Step::Over(End::Completed)));
+    let (action, _) = ack(&mut transfer, wire_block_number(last), at(2));
+    assert!(matches!(action, Action::Finish(EndReason::Completed)));
     assert_eq!(transfer.delivered(), size);
 }
 
@@ -189,7 +192,7 @@ fn options_are_granted_within_bounds_and_others_left_out() {
         windowsize: Some(65_535),
     };
     let mut out = Outbox::default();
-    let step =
+    let action =
         Transfer::new(text(1000), &all, BOUNDS, REQUEST, at(0)).answer(at(0), |_| true, &mut out);
     let granted = Options {
         blksize: Some(1468),
@@ -198,7 +201,7 @@ fn options_are_granted_within_bounds_and_others_left_out() {
         windowsize: Some(64),
     };
     assert_eq!(
-        Packet::parse(&packets(&step, &mut out)[0]),
+        Packet::parse(&packets(&action, &mut out)[0]),
         Ok(Packet::OptionAck(granted))
     );
     // A timeout of minutes would keep a transfer for an hour.
@@ -206,9 +209,9 @@ fn options_are_granted_within_bounds_and_others_left_out() {
         timeout: Some(255),
         ..Options::default()
     };
-    let step =
+    let action =
         Transfer::new(text(1000), &slow, BOUNDS, REQUEST, at(0)).answer(at(0), |_| true, &mut out);
-    assert_eq!(blocks(&step, &mut out), [1]);
+    assert_eq!(blocks(&action, &mut out), [1]);
 }
 
 #[test]
@@ -216,14 +219,14 @@ fn acknowledgements_of_the_future_and_of_the_past_are_strays() {
     let mut transfer = under_way(100_000, 512, 4);
     for block in [5, 6, 1_000, 65_535] {
         assert!(
-            matches!(ack(&mut transfer, block, at(2)).0, Step::Stray),
+            matches!(ack(&mut transfer, block, at(2)).0, Action::Stray),
             "{block}"
         );
     }
     assert_eq!(ack(&mut transfer, 4, at(2)).1, [5, 6, 7, 8]);
     for block in [0, 1, 3, 9, 32_768] {
         assert!(
-            matches!(ack(&mut transfer, block, at(3)).0, Step::Stray),
+            matches!(ack(&mut transfer, block, at(3)).0, Action::Stray),
             "{block}"
         );
     }
@@ -233,7 +236,7 @@ fn acknowledgements_of_the_future_and_of_the_past_are_strays() {
 fn data_is_not_acknowledged_before_the_options_are() {
     let mut transfer = Transfer::new(text(5_000), &asked(512, 1), BOUNDS, REQUEST, at(0));
     transfer.answer(at(0), |_| true, &mut Outbox::default());
-    assert!(matches!(ack(&mut transfer, 1, at(1)).0, Step::Stray));
+    assert!(matches!(ack(&mut transfer, 1, at(1)).0, Action::Stray));
     assert!(!transfer.is_proven());
     assert_eq!(ack(&mut transfer, 0, at(1)).1, [1]);
     assert!(transfer.is_proven());
@@ -249,10 +252,10 @@ fn a_window_with_a_gap_is_sent_again_from_the_gap() {
 fn copies_of_an_acknowledgement_bring_forth_no_copies_of_blocks() {
     let mut transfer = under_way(100_000, 512, 1);
     assert_eq!(ack(&mut transfer, 1, at(2)).1, [2]);
-    assert!(matches!(ack(&mut transfer, 1, at(3)).0, Step::Stray));
+    assert!(matches!(ack(&mut transfer, 1, at(3)).0, Action::Stray));
     // ... but when block 2 can't be on its way any more, it was lost, and the peer says so.
     assert_eq!(ack(&mut transfer, 1, at(300)).1, [2]);
-    assert!(matches!(ack(&mut transfer, 1, at(301)).0, Step::Stray));
+    assert!(matches!(ack(&mut transfer, 1, at(301)).0, Action::Stray));
     assert_eq!(transfer.retransmits(), 1);
 }
 
@@ -264,16 +267,16 @@ fn a_silent_peer_is_given_up_after_five_repeats() {
         now += at(50);
         let mut out = Outbox::default();
         match transfer.on_clock(now, |_| true, &mut out) {
-            Step::Over(end) => break end,
-            step @ Step::Send { .. } => {
-                assert_eq!(blocks(&step, &mut out), [1, 2]);
+            Action::Finish(end) => break end,
+            action @ Action::Send { .. } => {
+                assert_eq!(blocks(&action, &mut out), [1, 2]);
                 repeats += 1;
             }
             _ => {}
         }
         assert!(now < at(60_000));
     };
-    assert!(matches!(end, End::TimedOut));
+    assert!(matches!(end, EndReason::TimedOut));
     assert_eq!(repeats, 5);
 }
 
@@ -283,7 +286,10 @@ fn a_peer_that_asks_for_the_same_block_for_ever_is_given_up() {
     let mut now = at(1);
     let repeats = (0..).take_while(|_| {
         now += at(201);
-        !matches!(ack(&mut transfer, 0, now).0, Step::Over(End::TimedOut))
+        !matches!(
+            ack(&mut transfer, 0, now).0,
+            Action::Finish(EndReason::TimedOut)
+        )
     });
     assert_eq!(repeats.count(), 20);
 }
@@ -294,17 +300,17 @@ fn unproven(options: &Options, requests: u32) -> (u32, usize) {
     let (mut packets, mut bytes, mut now) = (0, 0, at(0));
     for request in 0.. {
         let mut out = Outbox::default();
-        let step = if request < requests {
+        let action = if request < requests {
             transfer.on_request_again(REQUEST);
             transfer.answer(now, |_| true, &mut out)
         } else {
             transfer.on_clock(now, |_| true, &mut out)
         };
-        match step {
-            Step::Over(End::Unanswered) => return (packets, bytes),
-            Step::Send { .. } => {
+        match action {
+            Action::Finish(EndReason::Unanswered) => return (packets, bytes),
+            Action::Send { .. } => {
                 packets += 1;
-                bytes += out.drafted() + HEADERS;
+                bytes += out.draft_len() + IP_UDP_HEADERS;
             }
             _ => {}
         }
@@ -317,7 +323,10 @@ fn unproven(options: &Options, requests: u32) -> (u32, usize) {
 fn who_does_not_prove_its_address_gets_four_option_acknowledgements_at_most() {
     let (packets, bytes) = unproven(&asked(1468, 16), 1);
     assert_eq!(packets, 4);
-    assert!(bytes <= (REQUEST + HEADERS) * MAX_GAIN, "{bytes}");
+    assert!(
+        bytes <= (REQUEST + IP_UDP_HEADERS) * MAX_AMPLIFICATION,
+        "{bytes}"
+    );
     assert_eq!(unproven(&asked(1468, 16), 1_000).0, 4);
 }
 
@@ -335,17 +344,17 @@ fn asking_for_something_else_gains_an_unproven_peer_nothing() {
         previous.answer(at(0), |_| true, &mut Outbox::default());
     }
     let mut next = Transfer::new(text(5_000), &asked(1024, 1), BOUNDS, REQUEST, at(1));
-    next.inherit(&previous, at(1));
+    next.inherit_budget(&previous, at(1));
     assert!(matches!(
         next.answer(at(1), |_| true, &mut Outbox::default()),
-        Step::Stray
+        Action::Stray
     ));
     // Whoever asks seconds later is taken for somebody who starts anew.
     let mut later = Transfer::new(text(5_000), &asked(1024, 1), BOUNDS, REQUEST, at(6_000));
-    later.inherit(&previous, at(6_000));
+    later.inherit_budget(&previous, at(6_000));
     assert!(matches!(
         later.answer(at(6_000), |_| true, &mut Outbox::default()),
-        Step::Send { .. }
+        Action::Send { .. }
     ));
 }
 
@@ -355,12 +364,12 @@ fn what_the_budget_does_not_allow_does_not_leave() {
     let mut out = Outbox::default();
     assert!(matches!(
         transfer.answer(at(0), |bytes| bytes < 544, &mut out),
-        Step::Wait
+        Action::Wait
     ));
-    assert_eq!(out.drafted(), 0);
+    assert_eq!(out.draft_len(), 0);
     assert!(matches!(
         transfer.answer(at(1), |bytes| bytes == 544, &mut out),
-        Step::Send { packet: 516 }
+        Action::Send { packet_size: 516 }
     ));
 }
 
@@ -380,13 +389,13 @@ fn a_file_that_is_changed_ends_its_transfers() {
     transfer.answer(at(0), |_| true, &mut out);
     assert!(matches!(
         transfer.on_ack(0, at(1), &mut out),
-        Step::Send { .. }
+        Action::Send { .. }
     ));
     file.as_file().set_len(100).unwrap();
     out.clear();
     assert!(matches!(
         transfer.on_ack(64, at(2), &mut out),
-        Step::Over(End::Failed(_))
+        Action::Finish(EndReason::Failed(_))
     ));
-    assert_eq!(out.drafted(), 0);
+    assert_eq!(out.draft_len(), 0);
 }

@@ -71,7 +71,7 @@ impl World {
             &Arrival {
                 route,
                 datagram,
-                is_cut: false,
+                is_truncated: false,
             },
             self.now,
             &mut out,
@@ -95,10 +95,10 @@ impl World {
     fn ended(&self, outcome: Outcome) -> (u64, u64) {
         (
             Outcome::ALL
-                .map(|outcome| self.metrics.ended(outcome))
+                .map(|outcome| self.metrics.outcome_count(outcome))
                 .iter()
                 .sum(),
-            self.metrics.ended(outcome),
+            self.metrics.outcome_count(outcome),
         )
     }
 
@@ -106,10 +106,10 @@ impl World {
     fn refused(&self, refusal: Refusal) -> (u64, u64) {
         (
             Refusal::ALL
-                .map(|refusal| self.metrics.refused(refusal))
+                .map(|refusal| self.metrics.refusal_count(refusal))
                 .iter()
                 .sum(),
-            self.metrics.refused(refusal),
+            self.metrics.refusal_count(refusal),
         )
     }
 
@@ -214,7 +214,7 @@ fn a_file_that_is_cut_while_it_is_sent_fails_with_an_error() {
     // Larger than what is kept in memory.
     let path = folder.path().join("large");
     cut(&path, 5 << 20);
-    let (table, _) = Table::of_files_below(folder.path(), &Table::default()).unwrap();
+    let (table, _) = Table::scan(folder.path(), &Table::default()).unwrap();
     let mut world = World::of(table);
     assert_eq!(
         world.say(
@@ -279,7 +279,7 @@ fn beyond_the_limit_there_is_silence_unless_somebody_makes_room_who_proved_nothi
         assert_eq!(world.say(peer(number), &ack(0)), ["DATA 1"]);
     }
     assert_eq!(world.say(peer(4), SIZED), [""; 0]);
-    assert_eq!(world.metrics.refused(Refusal::TooMany), 1);
+    assert_eq!(world.metrics.refusal_count(Refusal::TooMany), 1);
     assert_eq!(
         (world.ended(Outcome::Evicted), world.transfers.active()),
         ((1, 1), 2)

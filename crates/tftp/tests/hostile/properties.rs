@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    fn receive(&mut self, peer: usize, datagram: &[u8], is_cut: bool) {
+    fn receive(&mut self, peer: usize, datagram: &[u8], is_truncated: bool) {
         if !datagram.starts_with(&[0, 1]) {
             self.proven.insert(peer);
         }
@@ -138,29 +138,35 @@ impl World {
             &Arrival {
                 route,
                 datagram,
-                is_cut,
+                is_truncated,
             },
             self.now,
             &mut self.outbox,
         );
         assert!(
-            self.outbox.sends().iter().all(|send| send.route == route),
+            self.outbox
+                .transmissions()
+                .iter()
+                .all(|send| send.route == route),
             "an answer to somebody else"
         );
-        assert!(self.outbox.sends().len() <= 1, "more than one answer");
+        assert!(
+            self.outbox.transmissions().len() <= 1,
+            "more than one answer"
+        );
         self.send();
     }
 
     fn wait(&mut self, time: Duration) {
         self.now += time;
         self.transfers.on_clock(self.now, &mut self.outbox);
-        assert!(self.outbox.sends().len() <= TRANSFERS);
+        assert!(self.outbox.transmissions().len() <= TRANSFERS);
         self.send();
     }
 
     fn send(&mut self) {
         assert!(self.transfers.active() <= TRANSFERS);
-        for send in self.outbox.sends() {
+        for send in self.outbox.transmissions() {
             let packets = self.outbox.packets_of(send).count();
             assert!(
                 (1..=usize::from(WINDOWSIZE)).contains(&packets),

@@ -13,7 +13,7 @@ use tftp::{BindError, Config, Library, Limits, Metrics, Options, Packet, Server,
 
 const BLKSIZE: u16 = 1_000;
 /// A request that nobody hears is sent again after so long.
-const PATIENCE: Duration = Duration::from_secs(1);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(1);
 const MOST_REQUESTS: usize = 20;
 
 /// Stops a server when it is dropped: one that runs in a scope is waited for, also by a test that has failed.
@@ -29,7 +29,7 @@ impl Drop for Stop<'_> {
 pub(crate) fn library(file: &[u8]) -> Library {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("file"), file).unwrap();
-    let (table, _) = Table::of_files_below(root.path(), &Table::default()).unwrap();
+    let (table, _) = Table::scan(root.path(), &Table::default()).unwrap();
     Library {
         table: Arc::new(ArcSwap::from_pointee(table)),
         bootstrap: Arc::new(|_| String::new()),
@@ -67,7 +67,7 @@ pub(crate) fn cpus() -> Vec<usize> {
         .collect()
 }
 
-fn move_to(cpu: usize) {
+fn run_on_cpu(cpu: usize) {
     let mut only = CpuSet::new();
     only.set(cpu).unwrap();
     sched_setaffinity(Pid::from_raw(0), &only).unwrap();
@@ -86,12 +86,12 @@ pub(crate) fn fetch(
         "[::1]:0"
     })
     .unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(RECEIVE_TIMEOUT)).unwrap();
     let mut turns = cpus.iter().cycle();
-    let mut say = |packet: Packet<'_>| {
+    let mut send = |packet: Packet<'_>| {
         let mut bytes = Vec::new();
         packet.write(&mut bytes);
-        move_to(*turns.next().unwrap());
+        run_on_cpu(*turns.next().unwrap());
         socket.send_to(&bytes, server).unwrap();
     };
     let options = Options {
@@ -101,7 +101,7 @@ pub(crate) fn fetch(
     };
     // A socket whose thread could not be started takes what came in there with it.
     let is_heard = (0..MOST_REQUESTS).any(|_| {
-        say(Packet::Read(Request {
+        send(Packet::Read(Request {
             file: b"file",
             mode: Mode::Octet,
             options,
@@ -117,11 +117,11 @@ pub(crate) fn fetch(
         let (length, from) = socket.recv_from(&mut buffer).expect("the server answers");
         assert_eq!(from, server);
         match Packet::parse(&buffer[..length]).unwrap() {
-            Packet::OptionAck(_) => say(Packet::Ack(0)),
+            Packet::OptionAck(_) => send(Packet::Ack(0)),
             // A repeat, where this test had to wait for long, ends as the window did that it repeats.
             Packet::Data { block, .. } if block <= last => {
                 if block.is_multiple_of(windowsize) {
-                    say(Packet::Ack(last));
+                    send(Packet::Ack(last));
                 }
             }
             Packet::Data { block, bytes } => {
@@ -131,7 +131,7 @@ pub(crate) fn fetch(
                 let is_last = bytes.len() < BLKSIZE.into();
                 if is_last || block.is_multiple_of(windowsize) {
                     before(fetched.len());
-                    say(Packet::Ack(block));
+                    send(Packet::Ack(block));
                 }
                 if is_last {
                     return fetched;

@@ -9,7 +9,7 @@ use tftp::packet::{Mode, Request};
 use tftp::{Options, Packet};
 
 /// After so many repeats without progress it gives up.
-const PATIENCE: u32 = 40;
+const MAX_REPEATS: u32 = 40;
 
 /// One machine that fetches one file.
 pub(crate) struct Machine {
@@ -202,7 +202,7 @@ impl Machine {
             return None;
         }
         self.repeats += 1;
-        if self.repeats > PATIENCE {
+        if self.repeats > MAX_REPEATS {
             self.state = State::GivenUp;
             return None;
         }

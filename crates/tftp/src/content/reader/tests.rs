@@ -23,8 +23,8 @@ fn read(reader: &mut Reader, blocks: std::ops::RangeInclusive<u64>) -> io::Resul
     let mut bytes = Vec::new();
     let mut block = *blocks.start();
     while block <= *blocks.end() {
-        let (sheet, range) = reader.packets(block, *blocks.end())?;
-        for packet in sheet[range].chunks(DATA_HEADER + usize::from(reader.blksize)) {
+        let (chunk, range) = reader.packets(block, *blocks.end())?;
+        for packet in chunk[range].chunks(DATA_HEADER + usize::from(reader.blksize)) {
             let Ok(Packet::Data {
                 block: number,
                 bytes: data,
@@ -32,7 +32,7 @@ fn read(reader: &mut Reader, blocks: std::ops::RangeInclusive<u64>) -> io::Resul
             else {
                 panic!("{packet:?}")
             };
-            assert_eq!(number, low_bits(block));
+            assert_eq!(number, wire_block_number(block));
             bytes.extend(data);
             block += 1;
         }
@@ -113,9 +113,9 @@ fn packets_are_in_memory_once_for_all_that_send_them_and_only_while_they_do() {
         panic!()
     };
     assert!(
-        file.sheets().held.len() < 100,
+        file.chunk_cache().chunks.len() < 100,
         "{}",
-        file.sheets().held.len()
+        file.chunk_cache().chunks.len()
     );
 }
 
@@ -126,8 +126,8 @@ fn a_small_file_is_in_memory_once_for_all_that_read_it_and_only_while_they_do() 
     let mut second = Reader::new(first.content.clone(), BLKSIZE);
     read(&mut first, 1..=1).unwrap();
     read(&mut second, 1..=1).unwrap();
-    let whole = |reader: &Reader| reader.whole.clone().unwrap();
-    assert!(Arc::ptr_eq(&whole(&first), &whole(&second)));
+    let shared_file = |reader: &Reader| reader.shared_file.clone().unwrap();
+    assert!(Arc::ptr_eq(&shared_file(&first), &shared_file(&second)));
     // What has begun goes on with what it began with.
     file.write_all(&[2; 10]).unwrap();
     for reader in [&mut first, &mut second] {
@@ -139,7 +139,7 @@ fn a_small_file_is_in_memory_once_for_all_that_read_it_and_only_while_they_do() 
     };
     let open = open.clone();
     drop((first, second));
-    assert!(open.whole.lock().unwrap().upgrade().is_none());
+    assert!(open.shared_file.lock().unwrap().upgrade().is_none());
 }
 
 #[test]
@@ -153,5 +153,9 @@ fn where_memory_for_small_files_is_used_up_they_are_read_piece_by_piece() {
         let last = reader.last();
         assert_eq!(read(reader, last..=last).unwrap(), [3; 3_000_000 % 1432]);
     }
-    assert!(readers.iter().any(|(_, reader)| reader.whole.is_none()));
+    assert!(
+        readers
+            .iter()
+            .any(|(_, reader)| reader.shared_file.is_none())
+    );
 }

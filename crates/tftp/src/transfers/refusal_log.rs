@@ -13,19 +13,19 @@ const MAX_LINES: u32 = 10;
 
 /// Counts lines, so that a flood fills no disk.
 #[derive(Debug, Default)]
-pub(super) struct Remarks {
+pub(super) struct RefusalLog {
     second: u64,
     lines: u32,
-    silenced: u64,
+    suppressed: u64,
 }
 
-impl Remarks {
+impl RefusalLog {
     /// Says what was refused, or counts that it did not.
     pub(super) fn refused(&mut self, arrival: &Arrival<'_>, refusal: Refusal, now: Duration) {
         self.on_clock(now);
         self.lines += 1;
         if self.lines > MAX_LINES {
-            self.silenced += 1;
+            self.suppressed += 1;
             return;
         }
         let file = match Packet::parse(arrival.datagram) {
@@ -43,9 +43,9 @@ impl Remarks {
         if now.as_secs() == self.second {
             return;
         }
-        if self.silenced > 0 {
+        if self.suppressed > 0 {
             info!(
-                requests = self.silenced,
+                requests = self.suppressed,
                 "more TFTP requests were refused than are listed; the metric tftp_refusals counts all"
             );
         }
