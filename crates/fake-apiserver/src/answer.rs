@@ -15,13 +15,13 @@ use crate::apply::{Conflict, merge};
 use crate::call::{Call, Patch, Verb};
 use crate::fault::Fault;
 use crate::store::{Key, Store};
-use crate::{Shared, listing, watch};
+use crate::{ServerState, listing, watch};
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// What a client is told when it can't have what it asks.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct ApiError {
     pub(crate) code: u16,
     pub(crate) reason: &'static str,
     pub(crate) message: String,
@@ -29,7 +29,7 @@ pub(crate) struct Refusal {
 
 /// Answers, unless the connection is to be cut.
 pub(crate) async fn answer(
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     request: Request<Incoming>,
 ) -> Option<Response<Body>> {
     let (head, body) = request.into_parts();
@@ -42,7 +42,7 @@ pub(crate) async fn answer(
     }
     let Some(call) = Call::parse(&head.method, &head.uri, &head.headers, &body) else {
         return Some(
-            Refusal::new(
+            ApiError::new(
                 404,
                 "NotFound",
                 format!(
@@ -58,9 +58,10 @@ pub(crate) async fn answer(
         state.calls.push(call.clone());
         // A watch meets this in its stream, where it has something to break off.
         let can = |fault: Fault| {
-            fault.is_about_answers() && !(call.verb == Verb::Watch && fault == Fault::Cut)
+            fault.affects_responses()
+                && !(call.verb == Verb::Watch && fault == Fault::CloseConnection)
         };
-        state.faults.meet(&call, can)
+        state.faults.trigger(&call, can)
     };
     match fault.map(|(_, fault)| fault) {
         Some(Fault::Status(code, retry_after)) => {
@@ -69,13 +70,13 @@ pub(crate) async fn answer(
                 .and_then(|code| code.canonical_reason())
                 .unwrap_or("Unknown");
             return Some(
-                Refusal::new(code, "", format!("this server was told to answer {reason}"))
+                ApiError::new(code, "", format!("this server was told to answer {reason}"))
                     .answer(retry_after),
             );
         }
-        Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
+        Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
         Some(Fault::Hang) => std::future::pending().await,
-        Some(Fault::Cut) => return None,
+        Some(Fault::CloseConnection) => return None,
         _ => {}
     }
     let answer = match call.verb {
@@ -91,10 +92,10 @@ pub(crate) async fn answer(
         }
         _ => write(&shared, &call).map(|(code, object)| json_answer(code, &object)),
     };
-    Some(answer.unwrap_or_else(|refusal| refusal.answer(None)))
+    Some(answer.unwrap_or_else(|error| error.answer(None)))
 }
 
-fn write(shared: &Shared, call: &Call) -> Result<(u16, Value), Refusal> {
+fn write(shared: &ServerState, call: &Call) -> Result<(u16, Value), ApiError> {
     let mut state = shared.state();
     let store = &mut state.store;
     let written = match call.verb {
@@ -113,18 +114,18 @@ fn write(shared: &Shared, call: &Call) -> Result<(u16, Value), Refusal> {
                 Err(not_found(call))
             }
         }
-        _ => Err(Refusal::new(
+        _ => Err(ApiError::new(
             415,
             "UnsupportedMediaType",
             "this server knows merge patches and server-side apply",
         )),
     };
     drop(state);
-    shared.change();
+    shared.notify_watches();
     written
 }
 
-fn create(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
+fn create(store: &mut Store, call: &Call) -> Result<Value, ApiError> {
     let mut object = call.body.clone();
     let metadata = &mut object["metadata"];
     if let (Some(prefix), None) = (metadata["generateName"].as_str(), metadata["name"].as_str()) {
@@ -132,10 +133,10 @@ fn create(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     }
     let name = metadata["name"]
         .as_str()
-        .ok_or_else(|| Refusal::new(422, "Invalid", "name or generateName is required"))?;
+        .ok_or_else(|| ApiError::new(422, "Invalid", "name or generateName is required"))?;
     let key = (call.namespace.clone().unwrap_or_default(), name.to_owned());
     if store.get(&call.plural, &key).is_some() {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             409,
             "AlreadyExists",
             format!("{} \"{}\" already exists", call.plural, key.1),
@@ -144,7 +145,7 @@ fn create(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     Ok((*store.write(&call.plural, &key, None, object)).clone())
 }
 
-fn update(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
+fn update(store: &mut Store, call: &Call) -> Result<Value, ApiError> {
     let key = key(call);
     let old = store
         .get(&call.plural, &key)
@@ -158,7 +159,7 @@ fn update(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     Ok((*stored).clone())
 }
 
-fn merge_patch(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
+fn merge_patch(store: &mut Store, call: &Call) -> Result<Value, ApiError> {
     let key = key(call);
     let old = store
         .get(&call.plural, &key)
@@ -173,16 +174,16 @@ fn merge_patch(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     Ok((*stored).clone())
 }
 
-fn apply_patch(store: &mut Store, call: &Call) -> Result<(u16, Value), Refusal> {
+fn apply_patch(store: &mut Store, call: &Call) -> Result<(u16, Value), ApiError> {
     let manager = call
         .parameter("fieldManager")
-        .ok_or_else(|| Refusal::new(422, "Invalid", "fieldManager is required for apply patch"))?;
+        .ok_or_else(|| ApiError::new(422, "Invalid", "fieldManager is required for apply patch"))?;
     let (key, old) = (key(call), store.get(&call.plural, &key(call)));
     if let Some(old) = &old {
         check_version(call, old, &call.body)?;
     }
     let force = call.is_set("force");
-    let whose = (
+    let applied_key = (
         format!(
             "{}/{}",
             call.plural,
@@ -190,10 +191,10 @@ fn apply_patch(store: &mut Store, call: &Call) -> Result<(u16, Value), Refusal> 
         ),
         key.clone(),
     );
-    let mut applied = store.applied.get(&whose).cloned().unwrap_or_default();
+    let mut applied = store.applied.get(&applied_key).cloned().unwrap_or_default();
     let conflict = |conflict: Conflict| {
         let Conflict { manager, field } = conflict;
-        Refusal::new(
+        ApiError::new(
             409,
             "Conflict",
             format!("Apply failed with 1 conflict: conflict with \"{manager}\": {field}"),
@@ -242,12 +243,12 @@ fn apply_patch(store: &mut Store, call: &Call) -> Result<(u16, Value), Refusal> 
             )
         }
     };
-    store.applied.insert(whose, applied);
+    store.applied.insert(applied_key, applied);
     Ok((code, (*stored).clone()))
 }
 
 /// A write that is made up from an old object is refused.
-fn check_version(call: &Call, old: &Value, new: &Value) -> Result<(), Refusal> {
+fn check_version(call: &Call, old: &Value, new: &Value) -> Result<(), ApiError> {
     let version = &new["metadata"]["resourceVersion"];
     let is_current =
         version.is_null() || version == "" || *version == old["metadata"]["resourceVersion"];
@@ -260,12 +261,12 @@ fn check_version(call: &Call, old: &Value, new: &Value) -> Result<(), Refusal> {
     if is_current {
         Ok(())
     } else {
-        Err(Refusal::new(409, "Conflict", message()))
+        Err(ApiError::new(409, "Conflict", message()))
     }
 }
 
-fn not_found(call: &Call) -> Refusal {
-    Refusal::new(
+fn not_found(call: &Call) -> ApiError {
+    ApiError::new(
         404,
         "NotFound",
         format!(
@@ -284,7 +285,7 @@ fn key(call: &Call) -> Key {
 }
 
 /// What makes hyper close a connection.
-pub(crate) fn cut() -> io::Error {
+pub(crate) fn connection_closed() -> io::Error {
     io::Error::other("the connection is cut")
 }
 
@@ -299,9 +300,9 @@ fn json_answer(code: u16, json: &Value) -> Response<Body> {
     response.expect("a status and a header that are valid")
 }
 
-// === impl Refusal ===
+// === impl ApiError ===
 
-impl Refusal {
+impl ApiError {
     pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -310,7 +311,7 @@ impl Refusal {
         }
     }
 
-    /// The refusal as the object that it is on the wire.
+    /// The error as the object that it is on the wire.
     pub(crate) fn status(&self) -> Value {
         json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 /// What each manager has applied last, as far as a request may change it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Applied(BTreeMap<String, Value>);
+pub(crate) struct AppliedFields(BTreeMap<String, Value>);
 
 /// A field that another manager has applied with another value.
 #[derive(Debug)]
@@ -34,9 +34,9 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-// === impl Applied ===
+// === impl AppliedFields ===
 
-impl Applied {
+impl AppliedFields {
     /// Applies what a manager wants: what it wanted before and nobody wants now is removed. Lists are replaced as a whole, but
     /// `conditions` are told apart by their `type`.
     pub(crate) fn apply(
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_a_manager_wants_no_longer_is_gone_unless_another_wants_it() {
-        let (mut applied, mut target) = (Applied::default(), json!({ "mine": 1 }));
+        let (mut applied, mut target) = (AppliedFields::default(), json!({ "mine": 1 }));
         let mut apply = |manager: &str, wanted: &Value| {
             applied
                 .apply(manager, wanted, true, &mut target)
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn two_managers_that_want_different_values_conflict_unless_one_forces() {
-        let (mut applied, mut target) = (Applied::default(), json!({}));
+        let (mut applied, mut target) = (AppliedFields::default(), json!({}));
         applied
             .apply("one", &json!({ "a": { "b": 1 } }), false, &mut target)
             .unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use crate::Shared;
+use crate::ServerState;
 use crate::call::{Call, Verb};
 
 /// A way to fail.
@@ -12,19 +12,19 @@ pub enum Fault {
     /// The answer is this status, with `Retry-After` in seconds if given: 429, 500, 503, ...
     Status(u16, Option<u32>),
     /// The answer comes so much later.
-    Slow(Duration),
+    Delay(Duration),
     /// There is no answer, and the connection stays open.
     Hang,
     /// The connection is closed without an answer; a watch that runs is broken off in the middle of a line.
-    Cut,
+    CloseConnection,
     /// A list has only so many of its objects, and says nothing about it: after a restore, a change of permissions, or of clusters.
-    OnlyFirst(usize),
+    TruncateList(usize),
     /// A watch is told 410 in its stream, whatever revision it goes on from, and ended.
     Gone,
     /// A watch sends nothing any more, not even bookmarks, and is not closed either.
-    Stall,
+    StallWatch,
     /// A watch sends something that is no event.
-    Garbage,
+    InvalidEvent,
 }
 
 /// Which requests fail.
@@ -37,9 +37,9 @@ pub struct When {
 
 /// A fault that lasts as long as this value.
 #[derive(Debug)]
-pub struct Injected {
+pub struct InjectedFault {
     id: u64,
-    shared: Weak<Shared>,
+    shared: Weak<ServerState>,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ impl When {
         self
     }
 
-    fn covers(&self, call: &Call) -> bool {
+    fn matches(&self, call: &Call) -> bool {
         let is_verb = self.verbs.is_empty() || self.verbs.contains(&call.verb);
         is_verb
             && self
@@ -102,10 +102,10 @@ impl When {
     }
 }
 
-// === impl Injected ===
+// === impl InjectedFault ===
 
-impl Injected {
-    pub(crate) fn new(id: u64, shared: Weak<Shared>) -> Self {
+impl InjectedFault {
+    pub(crate) fn new(id: u64, shared: Weak<ServerState>) -> Self {
         Self { id, shared }
     }
 
@@ -113,11 +113,11 @@ impl Injected {
     pub fn end(self) {}
 }
 
-impl Drop for Injected {
+impl Drop for InjectedFault {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.state().faults.all.retain(|(id, ..)| *id != self.id);
-            shared.change();
+            shared.notify_watches();
         }
     }
 }
@@ -132,7 +132,7 @@ impl Faults {
     }
 
     /// The fault that a request meets, which counts as one time; `can` says which faults mean anything to it.
-    pub(crate) fn meet(
+    pub(crate) fn trigger(
         &mut self,
         call: &Call,
         can: impl Fn(Fault) -> bool,
@@ -140,13 +140,13 @@ impl Faults {
         let (id, when, fault) = self
             .all
             .iter_mut()
-            .find(|(_, when, fault)| can(*fault) && when.covers(call))?;
+            .find(|(_, when, fault)| can(*fault) && when.matches(call))?;
         when.times = when.times.map(|times| times - 1);
         Some((*id, *fault))
     }
 
     /// Whether a fault that was met has not ended yet.
-    pub(crate) fn lasts(&self, id: u64) -> bool {
+    pub(crate) fn is_active(&self, id: u64) -> bool {
         self.all.iter().any(|(one, ..)| *one == id)
     }
 }
@@ -155,15 +155,18 @@ impl Faults {
 
 impl Fault {
     /// Whether it is about an answer, rather than about what a list or a watch holds.
-    pub(crate) fn is_about_answers(self) -> bool {
+    pub(crate) fn affects_responses(self) -> bool {
         matches!(
             self,
-            Self::Status(..) | Self::Slow(_) | Self::Hang | Self::Cut
+            Self::Status(..) | Self::Delay(_) | Self::Hang | Self::CloseConnection
         )
     }
 
     /// Whether a watch that runs can meet it.
-    pub(crate) fn is_about_streams(self) -> bool {
-        matches!(self, Self::Cut | Self::Gone | Self::Stall | Self::Garbage)
+    pub(crate) fn affects_streams(self) -> bool {
+        matches!(
+            self,
+            Self::CloseConnection | Self::Gone | Self::StallWatch | Self::InvalidEvent
+        )
     }
 }

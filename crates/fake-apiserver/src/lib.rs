@@ -30,19 +30,19 @@ use tokio::task::AbortHandle;
 use store::Store;
 
 pub use call::{Call, Verb};
-pub use fault::{Fault, Injected, When};
+pub use fault::{Fault, InjectedFault, When};
 
 /// A running server. Dropping it ends it and closes every connection.
 #[derive(Debug)]
 pub struct FakeApiServer {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     accepting: AbortHandle,
 }
 
 /// What every connection shares.
 #[derive(Debug)]
-struct Shared {
+struct ServerState {
     state: Mutex<State>,
     /// Counts whatever a watch must look at: changes of objects and of faults.
     changed: channel::Sender<u64>,
@@ -69,7 +69,7 @@ impl FakeApiServer {
     pub async fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerState {
             state: Mutex::default(),
             changed: channel::Sender::new(0),
         });
@@ -102,14 +102,14 @@ impl FakeApiServer {
     /// When one of these is missing: that is a mistake in a test.
     pub fn put(&self, object: Value) -> Value {
         let stored = self.shared.state().store.put(object);
-        self.shared.change();
+        self.shared.notify_watches();
         stored
     }
 
     /// Deletes an object by the plural of its kind; whether it was there.
     pub fn delete(&self, plural: &str, namespace: &str, name: &str) -> bool {
         let was_there = self.shared.state().store.delete(plural, namespace, name);
-        self.shared.change();
+        self.shared.notify_watches();
         was_there
     }
 
@@ -126,18 +126,18 @@ impl FakeApiServer {
     /// Forgets all history: a watch or a page that goes on from before now is told 410.
     pub fn compact(&self) {
         self.shared.state().store.compact();
-        self.shared.change();
+        self.shared.notify_watches();
     }
 
     /// From now on each request that is as said fails so, until the value returned is dropped, or as often as [`When::times`] said.
     /// Of several faults that fit, the oldest counts. Watches that run already are hit as well by what can hit them.
     #[must_use = "the fault ends when this is dropped"]
-    pub fn inject(&self, when: When, fault: Fault) -> Injected {
-        let injected = Injected::new(
+    pub fn inject(&self, when: When, fault: Fault) -> InjectedFault {
+        let injected = InjectedFault::new(
             self.shared.state().faults.add(when, fault),
             Arc::downgrade(&self.shared),
         );
-        self.shared.change();
+        self.shared.notify_watches();
         injected
     }
 
@@ -178,15 +178,15 @@ impl Drop for FakeApiServer {
     }
 }
 
-// === impl Shared ===
+// === impl ServerState ===
 
-impl Shared {
+impl ServerState {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the watches.
-    fn change(&self) {
+    fn notify_watches(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 }
@@ -202,7 +202,7 @@ impl Default for Settings {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<ServerState>) {
     // Dropped with this task, and every connection with it.
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -217,7 +217,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 async move {
                     answer::answer(shared, request)
                         .await
-                        .ok_or_else(answer::cut)
+                        .ok_or_else(answer::connection_closed)
                 }
             });
             // A client that goes away, or is cut off, is what tests do here.

@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::Shared;
-use crate::answer::Refusal;
+use crate::ServerState;
+use crate::answer::ApiError;
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::store::Snapshot;
 
 /// Which objects of a kind a client wants.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct ObjectSelector {
     namespace: Option<String>,
     name: Option<String>,
-    labels: Vec<Term>,
+    labels: Vec<LabelRequirement>,
 }
 
 #[derive(Clone, Debug)]
-enum Term {
+enum LabelRequirement {
     Equal(String, String),
     NotEqual(String, String),
     Has(String),
@@ -27,20 +27,20 @@ enum Term {
 }
 
 /// The list, or the page of it, that is asked for.
-pub(crate) fn answer(shared: &Shared, call: &Call) -> Result<Value, Refusal> {
+pub(crate) fn answer(shared: &ServerState, call: &Call) -> Result<Value, ApiError> {
     let mut state = shared.state();
-    let wanted = Wanted::of(call)?;
+    let wanted = ObjectSelector::of(call)?;
     let only = match state
         .faults
-        .meet(call, |fault| matches!(fault, Fault::OnlyFirst(_)))
+        .trigger(call, |fault| matches!(fault, Fault::TruncateList(_)))
     {
-        Some((_, Fault::OnlyFirst(count))) => count,
+        Some((_, Fault::TruncateList(count))) => count,
         _ => usize::MAX,
     };
     let (revision, from, list) = match call.parameter("continue") {
         Some(token) => {
             let expired = || {
-                Refusal::new(
+                ApiError::new(
                     410,
                     "Expired",
                     "The provided continue parameter is too old to display a consistent list result.",
@@ -56,7 +56,7 @@ pub(crate) fn answer(shared: &Shared, call: &Call) -> Result<Value, Refusal> {
                 from,
                 state
                     .store
-                    .kept(&call.plural, revision)
+                    .snapshot_at(&call.plural, revision)
                     .ok_or_else(expired)?,
             )
         }
@@ -79,7 +79,7 @@ pub(crate) fn answer(shared: &Shared, call: &Call) -> Result<Value, Refusal> {
         metadata["continue"] = format!("{revision}-{end}").into();
         metadata["remainingItemCount"] = (list.len() - end).into();
         if from == 0 {
-            state.store.keep(&call.plural, list.clone());
+            state.store.keep_snapshot(&call.plural, list.clone());
         }
     }
     drop(state);
@@ -97,12 +97,12 @@ pub(crate) fn answer(shared: &Shared, call: &Call) -> Result<Value, Refusal> {
 /// Those that are wanted, and no more than so many.
 pub(crate) fn select<'a>(
     objects: impl Iterator<Item = &'a Arc<Value>>,
-    wanted: &Wanted,
-    only: usize,
+    wanted: &ObjectSelector,
+    max: usize,
 ) -> Vec<Arc<Value>> {
     objects
-        .filter(|object| wanted.covers(object))
-        .take(only)
+        .filter(|object| wanted.matches(object))
+        .take(max)
         .cloned()
         .collect()
 }
@@ -123,12 +123,12 @@ pub(crate) fn kind_of(plural: &str) -> String {
     }
 }
 
-// === impl Wanted ===
+// === impl ObjectSelector ===
 
-impl Wanted {
-    pub(crate) fn of(call: &Call) -> Result<Self, Refusal> {
+impl ObjectSelector {
+    pub(crate) fn of(call: &Call) -> Result<Self, ApiError> {
         let unknown = |selector: &str| {
-            Refusal::new(
+            ApiError::new(
                 400,
                 "BadRequest",
                 format!("this server does not know the selector {selector}"),
@@ -166,17 +166,19 @@ impl Wanted {
             });
             wanted.labels.push(
                 match (value, key.strip_suffix('!'), key.strip_prefix('!')) {
-                    (Some(value), Some(key), _) => Term::NotEqual(key.to_owned(), value),
-                    (Some(value), None, _) => Term::Equal(key.to_owned(), value),
-                    (None, _, Some(key)) => Term::HasNot(key.to_owned()),
-                    (None, _, None) => Term::Has(key.to_owned()),
+                    (Some(value), Some(key), _) => {
+                        LabelRequirement::NotEqual(key.to_owned(), value)
+                    }
+                    (Some(value), None, _) => LabelRequirement::Equal(key.to_owned(), value),
+                    (None, _, Some(key)) => LabelRequirement::HasNot(key.to_owned()),
+                    (None, _, None) => LabelRequirement::Has(key.to_owned()),
                 },
             );
         }
         Ok(wanted)
     }
 
-    pub(crate) fn covers(&self, object: &Value) -> bool {
+    pub(crate) fn matches(&self, object: &Value) -> bool {
         let metadata = &object["metadata"];
         let is = |name: &str, wanted: &Option<String>| {
             wanted
@@ -187,10 +189,10 @@ impl Wanted {
         is("namespace", &self.namespace)
             && is("name", &self.name)
             && self.labels.iter().all(|term| match term {
-                Term::Equal(key, value) => label(key) == Some(value),
-                Term::NotEqual(key, value) => label(key) != Some(value),
-                Term::Has(key) => label(key).is_some(),
-                Term::HasNot(key) => label(key).is_none(),
+                LabelRequirement::Equal(key, value) => label(key) == Some(value),
+                LabelRequirement::NotEqual(key, value) => label(key) != Some(value),
+                LabelRequirement::Has(key) => label(key).is_some(),
+                LabelRequirement::HasNot(key) => label(key).is_none(),
             })
     }
 }

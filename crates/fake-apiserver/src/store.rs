@@ -7,13 +7,13 @@ use jiff::{Timestamp, Unit};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::apply::Applied;
+use crate::apply::AppliedFields;
 
 /// How many lists can be read in pages at the same time.
 const SNAPSHOTS: usize = 16;
 
 /// Kinds whose status is written apart.
-const WITH_STATUS: [&str; 2] = ["profiles", "assignments"];
+const KINDS_WITH_STATUS_SUBRESOURCE: [&str; 2] = ["profiles", "assignments"];
 
 pub(crate) type Key = (String, String);
 
@@ -27,13 +27,13 @@ pub(crate) struct Store {
     kinds: BTreeMap<String, BTreeMap<Key, Arc<Value>>>,
     history: Vec<Change>,
     snapshots: VecDeque<(u64, String, Snapshot)>,
-    pub(crate) applied: BTreeMap<(String, Key), Applied>,
+    pub(crate) applied: BTreeMap<(String, Key), AppliedFields>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub(crate) revision: u64,
-    pub(crate) what: &'static str,
+    pub(crate) event_type: &'static str,
     pub(crate) plural: String,
     pub(crate) object: Arc<Value>,
     pub(crate) old: Option<Arc<Value>>,
@@ -127,7 +127,7 @@ impl Store {
     }
 
     /// Keeps a list for its next pages.
-    pub(crate) fn keep(&mut self, plural: &str, list: Snapshot) {
+    pub(crate) fn keep_snapshot(&mut self, plural: &str, list: Snapshot) {
         self.snapshots
             .push_back((self.revision, plural.to_owned(), list));
         if self.snapshots.len() > SNAPSHOTS {
@@ -136,7 +136,7 @@ impl Store {
     }
 
     /// A list that was kept at a revision.
-    pub(crate) fn kept(&self, plural: &str, revision: u64) -> Option<Snapshot> {
+    pub(crate) fn snapshot_at(&self, plural: &str, revision: u64) -> Option<Snapshot> {
         self.snapshots
             .iter()
             .rev()
@@ -176,7 +176,7 @@ impl Store {
                 metadata.insert("generation".to_owned(), 1.into());
             }
         }
-        if WITH_STATUS.contains(&plural) {
+        if KINDS_WITH_STATUS_SUBRESOURCE.contains(&plural) {
             let status = old.and_then(|old| old.get("status")).cloned();
             let fields = object.as_object_mut().expect("an object is a map");
             fields.remove("status");
@@ -215,7 +215,7 @@ impl Store {
 
     fn record(
         &mut self,
-        what: &'static str,
+        event_type: &'static str,
         plural: &str,
         key: &Key,
         mut object: Value,
@@ -230,7 +230,7 @@ impl Store {
             .insert(key.clone(), object.clone());
         self.history.push(Change {
             revision: self.revision,
-            what,
+            event_type,
             plural: plural.to_owned(),
             object: object.clone(),
             old,

@@ -14,22 +14,22 @@ use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep_until};
 
-use crate::Shared;
-use crate::answer::{Body, Refusal, cut};
+use crate::ServerState;
+use crate::answer::{ApiError, Body, connection_closed};
 use crate::call::Call;
 use crate::fault::Fault;
-use crate::listing::{Wanted, kind_of, select};
+use crate::listing::{ObjectSelector, kind_of, select};
 
 /// One client that follows one kind.
 struct Watch {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     changed: Receiver<u64>,
     call: Call,
-    wanted: Wanted,
+    wanted: ObjectSelector,
     /// Up to where the client has been told.
     revision: u64,
     unsent: VecDeque<Bytes>,
-    ends: End,
+    end: End,
     until: Option<Instant>,
     next_bookmark: Instant,
     stalled_by: Option<u64>,
@@ -38,13 +38,13 @@ struct Watch {
 /// What follows when all is sent.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
-    NotYet,
-    Regular,
-    Cut,
+    Open,
+    Complete,
+    Broken,
 }
 
 /// The answer to a watch, which goes on while the client reads it.
-pub(crate) fn answer(shared: &Arc<Shared>, call: Call) -> Result<Response<Body>, Refusal> {
+pub(crate) fn answer(shared: &Arc<ServerState>, call: Call) -> Result<Response<Body>, ApiError> {
     let watch = Watch::start(shared.clone(), call)?;
     let frames = stream::unfold(watch, |mut watch| async move {
         let item = watch.next().await?;
@@ -61,8 +61,8 @@ pub(crate) fn answer(shared: &Arc<Shared>, call: Call) -> Result<Response<Body>,
 // === impl Watch ===
 
 impl Watch {
-    fn start(shared: Arc<Shared>, call: Call) -> Result<Self, Refusal> {
-        let wanted = Wanted::of(&call)?;
+    fn start(shared: Arc<ServerState>, call: Call) -> Result<Self, ApiError> {
+        let wanted = ObjectSelector::of(&call)?;
         let mut state = shared.state();
         let asked = call
             .parameter("resourceVersion")
@@ -70,20 +70,20 @@ impl Watch {
             .map(str::parse::<u64>)
             .transpose();
         let asked =
-            asked.map_err(|_| Refusal::new(400, "BadRequest", "resourceVersion is no number"))?;
+            asked.map_err(|_| ApiError::new(400, "BadRequest", "resourceVersion is no number"))?;
         let begins_with_list = call.is_set("sendInitialEvents");
         if begins_with_list && !state.settings.has_watch_list {
             let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
-            return Err(Refusal::new(422, "Invalid", message));
+            return Err(ApiError::new(422, "Invalid", message));
         }
         let mut unsent = VecDeque::new();
         let now = state.store.revision();
         if begins_with_list || asked.is_none() {
             let only = match state
                 .faults
-                .meet(&call, |fault| matches!(fault, Fault::OnlyFirst(_)))
+                .trigger(&call, |fault| matches!(fault, Fault::TruncateList(_)))
             {
-                Some((_, Fault::OnlyFirst(count))) => count,
+                Some((_, Fault::TruncateList(count))) => count,
                 _ => usize::MAX,
             };
             unsent.extend(
@@ -109,7 +109,7 @@ impl Watch {
                 asked.unwrap_or(now)
             },
             unsent,
-            ends: End::NotYet,
+            end: End::Open,
             until: seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
             next_bookmark: Instant::now() + bookmarks,
             stalled_by: None,
@@ -122,15 +122,15 @@ impl Watch {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
             self.changed.mark_unchanged();
-            let is_stalled = self.look();
+            let is_stalled = self.poll_changes();
             if !is_stalled {
                 if let Some(bytes) = self.unsent.pop_front() {
                     return Some(Ok(bytes));
                 }
-                match self.ends {
-                    End::NotYet => {}
-                    End::Regular => return None,
-                    End::Cut => return Some(Err(cut())),
+                match self.end {
+                    End::Open => {}
+                    End::Complete => return None,
+                    End::Broken => return Some(Err(connection_closed())),
                 }
             }
             self.wait(is_stalled).await;
@@ -138,45 +138,45 @@ impl Watch {
     }
 
     /// Sees what has happened; whether nothing must be sent for now.
-    fn look(&mut self) -> bool {
+    fn poll_changes(&mut self) -> bool {
         let shared = self.shared.clone();
         let mut state = shared.state();
-        if self.stalled_by.is_some_and(|id| state.faults.lasts(id)) {
+        if self.stalled_by.is_some_and(|id| state.faults.is_active(id)) {
             return true;
         }
         self.stalled_by = None;
-        if self.ends != End::NotYet {
+        if self.end != End::Open {
             return false;
         }
-        match state.faults.meet(&self.call, Fault::is_about_streams) {
-            Some((id, Fault::Stall)) => {
+        match state.faults.trigger(&self.call, Fault::affects_streams) {
+            Some((id, Fault::StallWatch)) => {
                 self.stalled_by = Some(id);
                 return true;
             }
-            Some((_, Fault::Cut)) => {
+            Some((_, Fault::CloseConnection)) => {
                 self.unsent
                     .push_back(Bytes::from_static(b"{\"type\":\"MODI"));
-                self.ends = End::Cut;
+                self.end = End::Broken;
             }
-            Some((_, Fault::Garbage)) => {
+            Some((_, Fault::InvalidEvent)) => {
                 self.unsent.push_back(Bytes::from_static(
                     b"{\"type\":\"MODIFIED\",\"object\":7}\n",
                 ));
-                self.ends = End::Regular;
+                self.end = End::Complete;
             }
-            Some((_, Fault::Gone)) => self.gone(),
-            _ if self.revision < state.store.compacted() => self.gone(),
+            Some((_, Fault::Gone)) => self.queue_gone(),
+            _ if self.revision < state.store.compacted() => self.queue_gone(),
             _ => {
                 let changes = state.store.since(&self.call.plural, self.revision);
                 self.revision = self.revision.max(state.store.revision());
                 if !changes.is_empty() {
                     self.next_bookmark = Instant::now() + state.settings.bookmarks;
                 }
-                let covers = |object: &Arc<Value>| self.wanted.covers(object);
+                let matches = |object: &Arc<Value>| self.wanted.matches(object);
                 self.unsent.extend(changes.iter().filter_map(|change| {
                     // To who asks for a part of the objects, one that comes in is new, and one that leaves is gone.
-                    let was = change.old.as_ref().is_some_and(covers);
-                    let is = change.what != "DELETED" && covers(&change.object);
+                    let was = change.old.as_ref().is_some_and(matches);
+                    let is = change.event_type != "DELETED" && matches(&change.object);
                     match (was, is) {
                         (false, true) => Some(line("ADDED", &change.object)),
                         (true, true) => Some(line("MODIFIED", &change.object)),
@@ -193,21 +193,21 @@ impl Watch {
                 }
             }
         }
-        if self.until.is_some_and(|until| until <= Instant::now()) && self.ends == End::NotYet {
-            self.ends = End::Regular;
+        if self.until.is_some_and(|until| until <= Instant::now()) && self.end == End::Open {
+            self.end = End::Complete;
         }
         false
     }
 
-    fn gone(&mut self) {
-        let status = Refusal::new(
+    fn queue_gone(&mut self) {
+        let status = ApiError::new(
             410,
             "Expired",
             format!("too old resource version: {}", self.revision),
         )
         .status();
         self.unsent.push_back(line("ERROR", &status));
-        self.ends = End::Regular;
+        self.end = End::Complete;
     }
 
     /// Waits until there may be something to see. A stalled watch does not even notice that its time is over.
@@ -223,8 +223,11 @@ impl Watch {
     }
 }
 
-fn line(what: &str, object: &Value) -> Bytes {
-    Bytes::from(format!("{}\n", json!({ "type": what, "object": object })))
+fn line(event_type: &str, object: &Value) -> Bytes {
+    Bytes::from(format!(
+        "{}\n",
+        json!({ "type": event_type, "object": object })
+    ))
 }
 
 fn bookmark(call: &Call, revision: u64, ends_list: bool) -> Bytes {

@@ -220,7 +220,7 @@ async fn a_watcher_behind_a_compaction_lists_again() -> Result<()> {
     server.put(assignment("a"));
     let mut followed = Followed::start(&server, watcher::Config::default()).await?;
     assert_eq!(followed.take(3).await?, ["init", "init a", "done"]);
-    let cut = server.inject(When::watches(), Fault::Cut);
+    let cut = server.inject(When::watches(), Fault::CloseConnection);
     server.put(assignment("b"));
     server.compact();
     cut.end();
@@ -255,7 +255,7 @@ async fn a_relist_can_be_empty_once() -> Result<()> {
     assert_eq!(followed.take(3).await?, ["init", "init a", "done"]);
     let _empty = server.inject(
         When::lists().of("assignments").times(1),
-        Fault::OnlyFirst(0),
+        Fault::TruncateList(0),
     );
     let _gone = server.inject(When::watches().times(1), Fault::Gone);
     assert_eq!(followed.take(2).await?, ["init", "done"]);
@@ -276,7 +276,7 @@ async fn a_stalled_watch_says_nothing_until_it_goes_on() -> Result<()> {
     timeout(SOON, watch.try_next())
         .await??
         .context("no bookmark came")?;
-    let stall = server.inject(When::watches(), Fault::Stall);
+    let stall = server.inject(When::watches(), Fault::StallWatch);
     server.put(assignment("a"));
     // Past its own time-out, and then some. What was on its way already may still come.
     let silence = async {
@@ -354,7 +354,7 @@ async fn an_answer_can_be_late_or_never_come_and_a_connection_can_be_cut() -> Re
     let server = FakeApiServer::start().await?;
     server.put(profile("p"));
     let api: Api<Profile> = Api::default_namespaced(client(&server).await?);
-    let slow = server.inject(When::any(), Fault::Slow(Duration::from_millis(200)));
+    let slow = server.inject(When::any(), Fault::Delay(Duration::from_millis(200)));
     assert!(
         timeout(Duration::from_millis(50), api.get("p"))
             .await
@@ -369,7 +369,7 @@ async fn an_answer_can_be_late_or_never_come_and_a_connection_can_be_cut() -> Re
             .is_err()
     );
     hang.end();
-    let cut = server.inject(When::any(), Fault::Cut);
+    let cut = server.inject(When::any(), Fault::CloseConnection);
     assert!(timeout(SOON, api.get("p")).await?.is_err());
     cut.end();
     timeout(SOON, api.get("p")).await??;
@@ -379,7 +379,7 @@ async fn an_answer_can_be_late_or_never_come_and_a_connection_can_be_cut() -> Re
 #[tokio::test]
 async fn garbage_in_a_watch_is_an_error_and_no_event() -> Result<()> {
     let server = FakeApiServer::start().await?;
-    let _garbage = server.inject(When::watches().times(1), Fault::Garbage);
+    let _garbage = server.inject(When::watches().times(1), Fault::InvalidEvent);
     let mut watch = assignments(&server)
         .await?
         .watch(&WatchParams::default(), "0")
