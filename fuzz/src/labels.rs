@@ -32,7 +32,7 @@ pub(crate) fn labels(bytes: &[u8]) {
     };
     let mut profile = crd::Profile::new("p", spec);
     profile.metadata.labels = Some(labels);
-    let converted = crd::profile(&profile);
+    let converted = crd::convert_profile(&profile);
     assert_eq!(
         converted.is_ok(),
         is_label_key(key) && is_label_value(value),

@@ -15,7 +15,7 @@ static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
         r##"{"apiVersion": "a", "kind": "b", "metadata": {"name": "linux", "namespace": "n", "labels": {"os": "linux"}}, "spec": {"ipxe": "#!ipxe\nboot\n"}}"##,
     );
     catalog.apply(Change::Profile(
-        crd::profile(&profile).expect("a Profile").into(),
+        crd::convert_profile(&profile).expect("a Profile").into(),
     ));
     for (name, spec) in [
         (
@@ -29,7 +29,9 @@ static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
         );
         let assignment: crd::Assignment = read(&text);
         catalog.apply(Change::Assignment(
-            crd::assignment(&assignment).expect("an Assignment").into(),
+            crd::convert_assignment(&assignment)
+                .expect("an Assignment")
+                .into(),
         ));
     }
     catalog

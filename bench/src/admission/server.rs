@@ -143,9 +143,9 @@ fn create(
         );
         let made: crd::Assignment =
             serde_json::from_value(made).context("the API server answers no Assignment")?;
-        controller
-            .publisher
-            .apply(vec![Change::Assignment(crd::assignment(&made)?.into())]);
+        controller.publisher.apply(vec![Change::Assignment(
+            crd::convert_assignment(&made)?.into(),
+        )]);
     }
     percentiles(took)
 }

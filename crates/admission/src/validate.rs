@@ -399,9 +399,9 @@ impl ExistingFaults {
             }
             Self::Spec => finding
                 .field
-                .steps()
+                .segments()
                 .first()
-                .is_none_or(|step| *step == crd::Step::Key("spec".to_owned())),
+                .is_none_or(|step| *step == crd::PathSegment::Key("spec".to_owned())),
         }
     }
 }

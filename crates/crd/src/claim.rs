@@ -13,22 +13,22 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::convert::{check_subject_key, requirement};
+use crate::convert::{check_subject_key, convert_requirement};
 use crate::{DEFAULT_NAMESPACE, ProfileStatus};
 
 /// The fields of a spec, of its selectors and of a requirement whose meaning is known.
-const SPEC: [&str; 3] = ["subjectSelectors", "profileSelectors", "priority"];
-const SELECTORS: [&str; 5] = [
+const SPEC_FIELDS: [&str; 3] = ["subjectSelectors", "profileSelectors", "priority"];
+const SELECTOR_FIELDS: [&str; 5] = [
     "uuids",
     "serialNumbers",
     "macAddresses",
     "matchLabels",
     "matchExpressions",
 ];
-const REQUIREMENT: [&str; 3] = ["key", "operator", "values"];
+const REQUIREMENT_FIELDS: [&str; 3] = ["key", "operator", "values"];
 
 /// What can be told of a Profile: its labels and the ids of its configs. None where not even its name can be.
-pub fn claim_of_profile(object: &Value) -> Option<Claim> {
+pub fn profile_claim(object: &Value) -> Option<Claim> {
     let labels = texts(&object["metadata"]["labels"]);
     let ids = ids(texts(&object["status"]["additionalConfig"]));
     Some(Claim::Profile(
@@ -40,7 +40,7 @@ pub fn claim_of_profile(object: &Value) -> Option<Claim> {
 
 /// What can be told of an Assignment: the machines that it names; or, if it names none, its labels, when all of them can be read. None where
 /// not even its name can be.
-pub fn claim_of_assignment(object: &Value) -> Option<Claim> {
+pub fn assignment_claim(object: &Value) -> Option<Claim> {
     let (key, created) = (key(object)?, created(object));
     let Some((subjects, priority)) = subjects(&object["spec"]) else {
         return Some(Claim::Nothing { key, created });
@@ -75,11 +75,11 @@ fn ids<K: AsRef<str>, V: AsRef<str>>(
 
 fn subjects(spec: &Value) -> Option<(SubjectSelectors, i32)> {
     let selectors = &spec["subjectSelectors"];
-    let is_plain =
-        is_known(spec, &SPEC)? && (selectors.is_null() || is_known(selectors, &SELECTORS)?);
+    let is_plain = has_only_fields(spec, &SPEC_FIELDS)?
+        && (selectors.is_null() || has_only_fields(selectors, &SELECTOR_FIELDS)?);
     let named = ["uuids", "serialNumbers", "macAddresses"]
         .iter()
-        .any(|list| is_there(&selectors[*list]));
+        .any(|list| is_present(&selectors[*list]));
     let labels = requirements(selectors);
     let subjects = SubjectSelectors {
         uuids: items(&selectors["uuids"])
@@ -116,8 +116,8 @@ fn requirements(selectors: &Value) -> Vec<Option<Requirement>> {
         })
     };
     let one = |asked: &Value| {
-        let asked = is_known(asked, &REQUIREMENT)?.then_some(asked)?;
-        requirement(&serde_json::from_value(asked.clone()).ok()?).ok()
+        let asked = has_only_fields(asked, &REQUIREMENT_FIELDS)?.then_some(asked)?;
+        convert_requirement(&serde_json::from_value(asked.clone()).ok()?).ok()
     };
     let mut all: Vec<_> = match &selectors["matchLabels"] {
         Value::Null => Vec::new(),
@@ -133,7 +133,7 @@ fn requirements(selectors: &Value) -> Vec<Option<Requirement>> {
 }
 
 /// Whether it has no other fields than these. None where it has no fields at all.
-fn is_known(value: &Value, names: &[&str]) -> Option<bool> {
+fn has_only_fields(value: &Value, names: &[&str]) -> Option<bool> {
     Some(
         value
             .as_object()?
@@ -142,7 +142,7 @@ fn is_known(value: &Value, names: &[&str]) -> Option<bool> {
     )
 }
 
-fn is_there(list: &Value) -> bool {
+fn is_present(list: &Value) -> bool {
     !list.is_null() && list.as_array().is_none_or(|items| !items.is_empty())
 }
 
@@ -188,9 +188,9 @@ mod tests {
     const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 
     /// What a claim comes to: `nothing`, or identities, requirements and priority.
-    fn told(spec: &Value) -> String {
+    fn summarize(spec: &Value) -> String {
         let object = json!({ "metadata": { "name": "a", "namespace": "n" }, "spec": spec });
-        match claim_of_assignment(&object).expect("it has a name") {
+        match assignment_claim(&object).expect("it has a name") {
             Claim::Nothing { .. } => "nothing".to_owned(),
             Claim::Assignment(claim) => {
                 let subjects = &claim.subjects;
@@ -275,7 +275,7 @@ mod tests {
                 "0 named, [], 1000000",
             ),
         ] {
-            assert_eq!(told(&spec), expected, "{spec}");
+            assert_eq!(summarize(&spec), expected, "{spec}");
         }
     }
 
@@ -285,7 +285,7 @@ mod tests {
             "metadata": { "name": "p", "labels": { "os": "x", "odd": 7 }, "creationTimestamp": "2026-01-02T03:04:05Z" },
             "spec": "none", "status": { "additionalConfig": { "ignition": UUID, "other": "no id" } },
         });
-        let Some(Claim::Profile(claim)) = claim_of_profile(&object) else {
+        let Some(Claim::Profile(claim)) = profile_claim(&object) else {
             panic!("a claim")
         };
         assert_eq!(
@@ -293,6 +293,6 @@ mod tests {
             ("default/p".to_owned(), 1, 1)
         );
         assert_eq!(claim.created, Some("2026-01-02T03:04:05Z".parse().unwrap()));
-        assert!(claim_of_profile(&json!({ "metadata": {} })).is_none());
+        assert!(profile_claim(&json!({ "metadata": {} })).is_none());
     }
 }

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::assignment::LabelRequirement;
 use crate::field::FieldPath;
-use crate::labels::{fault_of_key, fault_of_value, is_domain};
+use crate::labels::{is_dns_name, key_error, value_error};
 use crate::{Assignment, DEFAULT_NAMESPACE, Profile};
 
 /// Why an object can't be served.
@@ -54,7 +54,7 @@ impl Invalid {
 pub(crate) const PRIORITIES: (i32, i32) = (-1_000_000, 1_000_000);
 
 /// What a Profile means; its configs have the ids of its status.
-pub fn profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
+pub fn convert_profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
     let key = key(&profile.metadata)?;
     let labels = labels(&profile.metadata)?;
     let mut configs = BTreeMap::new();
@@ -80,7 +80,7 @@ pub fn profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
 }
 
 /// What an Assignment means.
-pub fn assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> {
+pub fn convert_assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> {
     let key = key(&assignment.metadata)?;
     let spec = &assignment.spec;
     check_labels(
@@ -99,11 +99,11 @@ pub fn assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> 
         created: created(&assignment.metadata),
         labels: labels(&assignment.metadata)?.iter().collect(),
         subjects: boot::SubjectSelectors {
-            uuids: each("uuids", &selectors.uuids, |text| {
+            uuids: parse_each("uuids", &selectors.uuids, |text| {
                 identity::parse_uuid(text)
                     .ok_or_else(|| format!("{text:?} is no UUID; write 32 hexadecimal digits, as `dmidecode -s system-uuid` prints them"))
             })?,
-            serials: each(
+            serials: parse_each(
                 "serialNumbers",
                 &selectors.serial_numbers,
                 |text| match text.trim() {
@@ -111,7 +111,7 @@ pub fn assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> 
                     text => Ok(text.into()),
                 },
             )?,
-            macs: each("macAddresses", &selectors.mac_addresses, |text| {
+            macs: parse_each("macAddresses", &selectors.mac_addresses, |text| {
                 text.parse::<boot::Mac>().map_err(|error| error.to_string())
             })?,
             labels: label_selector(&selectors.match_labels, &selectors.match_expressions)?,
@@ -128,7 +128,7 @@ fn invalid(field: FieldPath, reason: impl ToString) -> Invalid {
     }
 }
 
-fn each<T: Ord>(
+fn parse_each<T: Ord>(
     name: &str,
     texts: &[String],
     parse: impl Fn(&str) -> Result<T, String>,
@@ -154,7 +154,7 @@ fn label_selector(
         }
     }
     let one = |(at, asked): (usize, &LabelRequirement)| {
-        requirement(asked).map_err(|(name, reason)| {
+        convert_requirement(asked).map_err(|(name, reason)| {
             invalid(
                 selectors.key("matchExpressions").index(at).key(name),
                 reason,
@@ -169,7 +169,7 @@ fn label_selector(
     Ok(LabelSelector::new(labels, requirements))
 }
 
-pub(crate) fn requirement(
+pub(crate) fn convert_requirement(
     requirement: &LabelRequirement,
 ) -> Result<Requirement, (&'static str, String)> {
     const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
@@ -222,7 +222,7 @@ pub(crate) fn check_subject_key(key: &str) -> Result<(), String> {
             boot::subject::MAX_KEY_BYTES
         ));
     }
-    match fault_of_key(key) {
+    match key_error(key) {
         Some(fault) if key.matches('/').count() > 1 => Err(fault),
         _ => Ok(()),
     }
@@ -238,7 +238,7 @@ fn labels(metadata: &ObjectMeta) -> Result<&BTreeMap<String, String>, Invalid> {
 fn check_labels(labels: &BTreeMap<String, String>, field: &FieldPath) -> Result<(), Invalid> {
     let fault = labels
         .iter()
-        .find_map(|(key, value)| Some((key, fault_of_key(key).or_else(|| fault_of_value(value))?)));
+        .find_map(|(key, value)| Some((key, key_error(key).or_else(|| value_error(value))?)));
     fault.map_or(Ok(()), |(key, fault)| Err(invalid(field.key(key), fault)))
 }
 
@@ -255,7 +255,7 @@ fn key(metadata: &ObjectMeta) -> Result<ObjectKey, Invalid> {
         .filter(|namespace| !namespace.is_empty())
         .unwrap_or(DEFAULT_NAMESPACE);
     for (field, text) in [("name", name), ("namespace", namespace)] {
-        if !is_domain(text) {
+        if !is_dns_name(text) {
             let reason = format!(
                 "{text:?} is no name for Kubernetes; use lower-case letters, digits and '-', starting and ending with a letter or digit"
             );

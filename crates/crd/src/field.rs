@@ -4,11 +4,11 @@ use std::fmt;
 
 /// The place of a value in an object, such as `spec.subjectSelectors.uuids[3]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldPath(Vec<Step>);
+pub struct FieldPath(Vec<PathSegment>);
 
-/// One step on the way to a value.
+/// One segment on the way to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PathSegment {
     /// The field of an object, or the key of a map.
     Key(String),
     /// The item of a list, counted from 0.
@@ -22,28 +22,28 @@ impl FieldPath {
     pub fn of<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
         Self(
             keys.into_iter()
-                .map(|key| Step::Key(key.to_owned()))
+                .map(|key| PathSegment::Key(key.to_owned()))
                 .collect(),
         )
     }
 
     /// The path of a field, or of a map's entry, below this one.
     pub fn key(&self, key: impl Into<String>) -> Self {
-        self.step(Step::Key(key.into()))
+        self.join(PathSegment::Key(key.into()))
     }
 
     /// The path of a list's item, counted from 0, below this one.
     pub fn index(&self, index: usize) -> Self {
-        self.step(Step::Index(index))
+        self.join(PathSegment::Index(index))
     }
 
-    /// The steps from the object to the value.
-    pub fn steps(&self) -> &[Step] {
+    /// The segments from the object to the value.
+    pub fn segments(&self) -> &[PathSegment] {
         &self.0
     }
 
-    fn step(&self, step: Step) -> Self {
-        Self(self.0.iter().cloned().chain([step]).collect())
+    fn join(&self, segment: PathSegment) -> Self {
+        Self(self.0.iter().cloned().chain([segment]).collect())
     }
 }
 
@@ -56,13 +56,13 @@ impl fmt::Display for FieldPath {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
         };
-        for (i, step) in self.0.iter().enumerate() {
-            match step {
-                Step::Key(key) if is_word(key) => {
+        for (i, segment) in self.0.iter().enumerate() {
+            match segment {
+                PathSegment::Key(key) if is_word(key) => {
                     write!(f, "{}{key}", if i == 0 { "" } else { "." })?
                 }
-                Step::Key(key) => write!(f, "[{}]", key.escape_debug())?,
-                Step::Index(index) => write!(f, "[{index}]")?,
+                PathSegment::Key(key) => write!(f, "[{}]", key.escape_debug())?,
+                PathSegment::Index(index) => write!(f, "[{index}]")?,
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The syntax of label keys and values, as Kubernetes has it.
 
 /// Why a text is no label key, or nothing.
-pub(crate) fn fault_of_key(key: &str) -> Option<String> {
+pub(crate) fn key_error(key: &str) -> Option<String> {
     let (prefix, name) = match key.split('/').collect::<Vec<_>>()[..] {
         [name] => (None, name),
         [prefix, name] => (Some(prefix), name),
@@ -12,28 +12,28 @@ pub(crate) fn fault_of_key(key: &str) -> Option<String> {
             ));
         }
     };
-    if !is_word(name, 63) {
+    if !is_label_name(name, 63) {
         return Some(format!(
             "label key {key:?}: the name must be 1 to 63 letters, digits, '-', '_' or '.', starting and ending with a letter or digit"
         ));
     }
-    prefix.filter(|prefix| !is_domain(prefix)).map(|_| {
+    prefix.filter(|prefix| !is_dns_name(prefix)).map(|_| {
         format!("label key {key:?}: what is before the slash must be a DNS name of at most 253 lower-case letters, digits, '-' and '.'")
     })
 }
 
 /// Why a text is no label value, or nothing.
-pub(crate) fn fault_of_value(value: &str) -> Option<String> {
-    (!value.is_empty() && !is_word(value, 63)).then(|| {
+pub(crate) fn value_error(value: &str) -> Option<String> {
+    (!value.is_empty() && !is_label_name(value, 63)).then(|| {
         format!("label value {value:?} must be at most 63 letters, digits, '-', '_' or '.', starting and ending with a letter or digit")
     })
 }
 
 /// Whether the text is a DNS name in lower case (RFC 1123), as names of objects and prefixes of label keys are. Kubernetes bounds the whole
 /// and no part of it.
-pub(crate) fn is_domain(text: &str) -> bool {
+pub(crate) fn is_dns_name(text: &str) -> bool {
     let is_part = |part: &str| {
-        is_word(part, 253)
+        is_label_name(part, 253)
             && part
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -41,7 +41,7 @@ pub(crate) fn is_domain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_part)
 }
 
-fn is_word(text: &str, longest: usize) -> bool {
+fn is_label_name(text: &str, longest: usize) -> bool {
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     text.len() <= longest
         && ends(text.chars().next())
@@ -57,11 +57,11 @@ mod tests {
 
     #[test]
     fn a_key_has_one_slash_at_most() {
-        assert_eq!(fault_of_key("assignment/ipxe-buildarch"), None);
-        assert_eq!(fault_of_key("region"), None);
-        assert_eq!(fault_of_key(&format!("{}/a", "x".repeat(253))), None);
+        assert_eq!(key_error("assignment/ipxe-buildarch"), None);
+        assert_eq!(key_error("region"), None);
+        assert_eq!(key_error(&format!("{}/a", "x".repeat(253))), None);
         assert!(
-            fault_of_key("assigment/ipxe/buildarch")
+            key_error("assigment/ipxe/buildarch")
                 .unwrap()
                 .contains("has 2 slashes")
         );
@@ -76,14 +76,14 @@ mod tests {
             &"x".repeat(64),
             &format!("{}/a", "x".repeat(254)),
         ] {
-            assert!(fault_of_key(key).is_some(), "{key:?}");
+            assert!(key_error(key).is_some(), "{key:?}");
         }
     }
 
     #[test]
     fn a_value_may_be_empty_and_has_no_spaces() {
-        assert_eq!(fault_of_value(""), None);
-        assert_eq!(fault_of_value("us-cal"), None);
-        assert!(fault_of_value("PowerEdge R640").is_some());
+        assert_eq!(value_error(""), None);
+        assert_eq!(value_error("us-cal"), None);
+        assert!(value_error("PowerEdge R640").is_some());
     }
 }

@@ -1,9 +1,9 @@
 //! The custom resources `Profile` and `Assignment` (`shaper.amahdha.com/v1alpha1`), and what they mean.
 //!
 //! The types carry their schema and the CEL rules that hold without a webhook; [`manifests`] writes them as `CustomResourceDefinition`s.
-//! [`profile`] and [`assignment`] are the one conversion to what the catalog holds: standalone, the controllers and the webhook all
-//! call it, so what was admitted can be indexed. What it refuses is an [`Invalid`], which names the field; [`claim_of_profile`] and
-//! [`claim_of_assignment`] are what can be told of it all the same.
+//! [`convert_profile`] and [`convert_assignment`] are the one conversion to what the catalog holds: standalone, the controllers and the webhook all
+//! call it, so what was admitted can be indexed. What it refuses is an [`Invalid`], which names the field; [`profile_claim`] and
+//! [`assignment_claim`] are what can be told of it all the same.
 //!
 //! | rule | where |
 //! |---|---|
@@ -26,19 +26,19 @@ mod convert;
 mod field;
 mod labels;
 mod manifest;
-mod newer;
 mod profile;
 mod schema;
+mod unknown_field;
 
 pub use assignment::{
     Assignment, AssignmentSpec, AssignmentStatus, LabelRequirement, SubjectSelectors,
 };
-pub use claim::{claim_of_assignment, claim_of_profile, config_ids};
-pub use convert::{Invalid, assignment, profile};
-pub use field::{FieldPath, Step};
+pub use claim::{assignment_claim, config_ids, profile_claim};
+pub use convert::{Invalid, convert_assignment, convert_profile};
+pub use field::{FieldPath, PathSegment};
 pub use manifest::{definitions, manifests};
-pub use newer::read;
 pub use profile::{Profile, ProfileSpec, ProfileStatus};
+pub use unknown_field::deserialize;
 
 /// The API group of the resources.
 pub const GROUP: &str = "shaper.amahdha.com";

@@ -10,7 +10,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// A CEL rule on a map: its keys are identifiers.
 pub(crate) fn config_names_are_identifiers() -> Rule {
-    keys(
+    rule_on_keys(
         "name",
         "name.matches('^[A-Za-z_][A-Za-z0-9_]{0,62}$')",
         "is no name for a config: it must be an identifier (letters, digits and _, \
@@ -22,7 +22,7 @@ pub(crate) fn config_names_are_identifiers() -> Rule {
 pub(crate) fn config_names_are_free() -> Rule {
     let taken = "!(name in ['subject', 'encoded', 'profile', 'assignment', 'base_url']) && \
         !name.matches('^(?i:and|else|false|if|in|is|loop|none|not|or|range|true)$')";
-    keys(
+    rule_on_keys(
         "name",
         taken,
         "is no name for a config: it already has a meaning in templates; choose another",
@@ -33,7 +33,7 @@ pub(crate) fn config_names_are_free() -> Rule {
 pub(crate) fn keys_are_label_keys() -> Rule {
     let is_label_key = "key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?\
         [A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && !key.matches('^[^/]{254}') && key.size() <= 317";
-    keys(
+    rule_on_keys(
         "key",
         is_label_key,
         "is no label key: that is a name of at most 63 letters, digits, '-', '_' and '.', which starts and ends with a \
@@ -47,12 +47,12 @@ pub(crate) fn keys_are_subject_keys() -> Rule {
         "key.matches('{SUBJECT_KEY}') && key.size() > 0 && {}",
         at_most_253_bytes("key")
     );
-    keys("key", &is_subject_key, SUBJECT_KEY_MESSAGE)
+    rule_on_keys("key", &is_subject_key, SUBJECT_KEY_MESSAGE)
 }
 
 /// A rule on all keys of a map, which names the first key that breaks it; naming them all would cost too much, as a key has no
 /// bound of its own. `what` follows the key.
-fn keys(variable: &str, rule: &str, what: &str) -> Rule {
+fn rule_on_keys(variable: &str, rule: &str, what: &str) -> Rule {
     let wrong = format!("self.filter({variable}, !({rule}))");
     // What is quoted could have any length, and would be shown in any case.
     let what = what.replace('\'', "\\'");
@@ -61,13 +61,13 @@ fn keys(variable: &str, rule: &str, what: &str) -> Rule {
 }
 
 /// A text that a CEL rule looks at.
-fn text(max_length: usize, rule: &str, message: &str) -> Schema {
+fn string_with_rule(max_length: usize, rule: &str, message: &str) -> Schema {
     json_schema!({ "type": "string", "maxLength": max_length, "x-kubernetes-validations": [{ "rule": rule, "message": message }] })
 }
 
 /// A text that matches a regular expression in which there is no quotation mark.
-fn matching(max_length: usize, pattern: &str, message: &str) -> Schema {
-    text(max_length, &format!("self.matches('{pattern}')"), message)
+fn string_matching(max_length: usize, pattern: &str, message: &str) -> Schema {
+    string_with_rule(max_length, &format!("self.matches('{pattern}')"), message)
 }
 
 /// `size()` of a text counts characters.
@@ -104,7 +104,7 @@ pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
 
 /// Labels that a Profile must have: keys and values of Kubernetes labels.
 pub(crate) fn profile_labels(_: &mut SchemaGenerator) -> Schema {
-    let value = matching(
+    let value = string_matching(
         63,
         LABEL_VALUE,
         "is no label value: that is at most 63 letters, digits, '-', '_' and '.', which start and end with a letter or digit",
@@ -120,7 +120,7 @@ pub(crate) fn subject_labels(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(crate) fn label_key(_: &mut SchemaGenerator) -> Schema {
-    text(
+    string_with_rule(
         253,
         &format!(
             "self.matches('{SUBJECT_KEY}') && self.size() > 0 && {}",
@@ -135,11 +135,11 @@ pub(crate) fn operator(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(crate) fn label_values(_: &mut SchemaGenerator) -> Schema {
-    list(256, &presented_value())
+    atomic_list(256, &presented_value())
 }
 
 fn presented_value() -> Schema {
-    text(
+    string_with_rule(
         1024,
         "self.size() > 0",
         "no machine presents an empty value; operator DoesNotExist asks for one without the label",
@@ -147,9 +147,9 @@ fn presented_value() -> Schema {
 }
 
 pub(crate) fn uuids(_: &mut SchemaGenerator) -> Schema {
-    list(
+    atomic_list(
         4096,
-        &matching(
+        &string_matching(
             36,
             UUID,
             "is no UUID: that is 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any",
@@ -158,9 +158,9 @@ pub(crate) fn uuids(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(crate) fn serials(_: &mut SchemaGenerator) -> Schema {
-    list(
+    atomic_list(
         4096,
-        &matching(
+        &string_matching(
             256,
             NOT_BLANK,
             "is no serial number: there is nothing in it; remove it, or write what the machine presents as its serial",
@@ -169,9 +169,9 @@ pub(crate) fn serials(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(crate) fn macs(_: &mut SchemaGenerator) -> Schema {
-    list(
+    atomic_list(
         4096,
-        &matching(
+        &string_matching(
             59,
             MAC,
             "is no MAC address: that is 6 octets (8 or 20 for InfiniBand) in hexadecimal, with ':' or with '-' between them or with nothing",
@@ -180,9 +180,9 @@ pub(crate) fn macs(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(crate) fn profile_names(_: &mut SchemaGenerator) -> Schema {
-    list(4096, &json_schema!({ "type": "string", "maxLength": 253 }))
+    atomic_list(4096, &json_schema!({ "type": "string", "maxLength": 253 }))
 }
 
-fn list(max_items: usize, item: &Schema) -> Schema {
+fn atomic_list(max_items: usize, item: &Schema) -> Schema {
     json_schema!({ "type": "array", "maxItems": max_items, "x-kubernetes-list-type": "atomic", "items": item })
 }

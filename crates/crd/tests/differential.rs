@@ -144,7 +144,10 @@ fn assignments(text: &str) -> [(&'static str, Assignment); 9] {
 /// Asserts that rules and conversion say the same of a text, wherever it stands.
 fn check(text: &str) {
     for (field, assignment) in assignments(text) {
-        let (rules, converted) = (validate_cel(&assignment), crd::assignment(&assignment));
+        let (rules, converted) = (
+            validate_cel(&assignment),
+            crd::convert_assignment(&assignment),
+        );
         assert_eq!(
             rules.is_ok(),
             converted.is_ok(),
@@ -158,7 +161,7 @@ fn check(text: &str) {
             additional_config: one(text, ""),
         },
     );
-    let (rules, converted) = (validate_cel(&profile), crd::profile(&profile));
+    let (rules, converted) = (validate_cel(&profile), crd::convert_profile(&profile));
     assert_eq!(
         rules.is_ok(),
         converted.is_ok(),

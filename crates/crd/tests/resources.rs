@@ -3,11 +3,11 @@
 use std::path::Path;
 
 fn profile(yaml: &str) -> Result<boot::Profile, crd::Invalid> {
-    crd::profile(&serde_saphyr::from_str(yaml).unwrap())
+    crd::convert_profile(&serde_saphyr::from_str(yaml).unwrap())
 }
 
 fn assignment(yaml: &str) -> Result<boot::Assignment, crd::Invalid> {
-    crd::assignment(&serde_saphyr::from_str(yaml).unwrap())
+    crd::convert_assignment(&serde_saphyr::from_str(yaml).unwrap())
 }
 
 fn with_spec(spec: &str) -> String {

@@ -57,7 +57,11 @@ fn is_refused(
 fn a_rule_knows_the_names_that_configs_can_have() {
     let refused = |name: &str| {
         let object = with_config(name);
-        is_refused(&validate_cel(&object), crd::profile(&object).is_ok(), name)
+        is_refused(
+            &validate_cel(&object),
+            crd::convert_profile(&object).is_ok(),
+            name,
+        )
     };
     for name in [
         "config0",
@@ -93,7 +97,7 @@ fn a_rule_knows_the_keys_of_labels() {
         );
         is_refused(
             &validate_cel(&object),
-            crd::assignment(&object).is_ok(),
+            crd::convert_assignment(&object).is_ok(),
             key,
         )
     };
@@ -137,7 +141,7 @@ fn a_rule_knows_the_keys_that_machines_present() {
         );
         is_refused(
             &validate_cel(&object),
-            crd::assignment(&object).is_ok(),
+            crd::convert_assignment(&object).is_ok(),
             key,
         )
     };
@@ -155,7 +159,7 @@ fn a_rule_knows_which_operators_take_values() {
         let object = asking_for(operator, values);
         is_refused(
             &validate_cel(&object),
-            crd::assignment(&object).is_ok(),
+            crd::convert_assignment(&object).is_ok(),
             operator,
         )
     };
@@ -190,7 +194,7 @@ fn a_rule_knows_what_machines_present_and_what_profiles_are_labelled_with() {
         );
         is_refused(
             &validate_cel(&object),
-            crd::assignment(&object).is_ok(),
+            crd::convert_assignment(&object).is_ok(),
             text,
         )
     };
@@ -204,7 +208,7 @@ fn a_rule_knows_what_machines_present_and_what_profiles_are_labelled_with() {
         );
         is_refused(
             &validate_cel(&object),
-            crd::assignment(&object).is_ok(),
+            crd::convert_assignment(&object).is_ok(),
             text,
         )
     };
@@ -219,7 +223,7 @@ fn a_rule_knows_what_machines_present_and_what_profiles_are_labelled_with() {
     let in_list = asking_for("In", &["a", ""]);
     assert!(is_refused(
         &validate_cel(&in_list),
-        crd::assignment(&in_list).is_ok(),
+        crd::convert_assignment(&in_list).is_ok(),
         "an empty value in a list"
     ));
 }
@@ -243,7 +247,7 @@ fn a_rule_knows_identities() {
         );
         is_refused(
             &validate_cel(&object),
-            crd::assignment(&object).is_ok(),
+            crd::convert_assignment(&object).is_ok(),
             &format!("{uuid:?} {serial:?} {mac:?}"),
         )
     };

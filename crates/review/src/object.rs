@@ -51,7 +51,7 @@ pub fn profile_with_deadline(
         profile.metadata.namespace.as_deref(),
         profile.metadata.name.as_deref(),
     ));
-    let converted = match crd::profile(profile) {
+    let converted = match crd::convert_profile(profile) {
         Ok(converted) => converted,
         Err(error) => {
             return Reviewed {
@@ -85,7 +85,7 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
         assignment.metadata.namespace.as_deref(),
         assignment.metadata.name.as_deref(),
     ));
-    let converted = match crd::assignment(assignment) {
+    let converted = match crd::convert_assignment(assignment) {
         Ok(converted) => converted,
         Err(error) => {
             return Reviewed {

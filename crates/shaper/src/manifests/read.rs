@@ -333,10 +333,10 @@ fn convert(kind: Kind, node: &Node<'_>) -> Result<Object, Vec<Fault>> {
         vec![Fault::new(&rule::CONVERSION, Some(spot), error.to_string())]
     };
     match kind {
-        Kind::Profile => crd::profile(&typed(json, node)?)
+        Kind::Profile => crd::convert_profile(&typed(json, node)?)
             .map(|profile| Object::Profile(Arc::new(profile)))
             .map_err(invalid),
-        Kind::Assignment => crd::assignment(&typed(json, node)?)
+        Kind::Assignment => crd::convert_assignment(&typed(json, node)?)
             .map(|assignment| Object::Assignment(Arc::new(assignment)))
             .map_err(invalid),
     }
@@ -399,8 +399,8 @@ fn name(kind: Kind, node: &Node<'_>) -> ObjectRef {
 fn claim(kind: Kind, node: &Node<'_>) -> Option<Claim> {
     let object = loose(node);
     match kind {
-        Kind::Profile => crd::claim_of_profile(&object),
-        Kind::Assignment => crd::claim_of_assignment(&object),
+        Kind::Profile => crd::profile_claim(&object),
+        Kind::Assignment => crd::assignment_claim(&object),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use crd::{FieldPath, Step};
+use crd::{FieldPath, PathSegment};
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::fault::Fault;
@@ -347,10 +347,10 @@ impl<'t> Node<'t> {
     /// The place of the value or key, that of the key, and the value if it is there.
     fn follow(&self, field: &FieldPath) -> (Spot, Spot, Option<&Node<'t>>) {
         let (mut node, mut key) = (self, self.spot);
-        for step in field.steps() {
-            let next = match step {
-                Step::Key(key) => node.entry(key).map(|entry| (&entry.node, entry.spot)),
-                Step::Index(index) => node.item(*index).map(|item| (item, item.spot)),
+        for segment in field.segments() {
+            let next = match segment {
+                PathSegment::Key(key) => node.entry(key).map(|entry| (&entry.node, entry.spot)),
+                PathSegment::Index(index) => node.item(*index).map(|item| (item, item.spot)),
             };
             let Some((below, at)) = next else {
                 return (key, key, None);

@@ -9,7 +9,7 @@ use serde_ignored::Path;
 use crate::FieldPath;
 
 /// Reads an object, and tells the first field of its spec that this version does not know.
-pub fn read<'de, K: Deserialize<'de>, D: Deserializer<'de>>(
+pub fn deserialize<'de, K: Deserialize<'de>, D: Deserializer<'de>>(
     object: D,
 ) -> Result<(K, Option<FieldPath>), D::Error> {
     let mut unknown = None;
@@ -55,7 +55,7 @@ mod tests {
     use crate::{Assignment, Profile};
 
     fn unknown<K: for<'de> Deserialize<'de>>(object: &Value) -> String {
-        let (_, unknown) = read::<K, _>(object).expect("all that is known is right");
+        let (_, unknown) = deserialize::<K, _>(object).expect("all that is known is right");
         unknown.map(|field| field.to_string()).unwrap_or_default()
     }
 
