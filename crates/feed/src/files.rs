@@ -7,8 +7,8 @@ use std::sync::Arc;
 use boot::{Assignment, ObjectKey, ObjectRef, Profile};
 use prost::Message;
 
+use crate::checksummed_file::{self, CopyError};
 use crate::proto::{self, Part};
-use crate::sealed::{self, Unusable};
 use crate::wire;
 
 /// Changes with the format; a version that is not this one is ignored.
@@ -32,7 +32,7 @@ pub struct FileCopy {
     /// Its Assignments.
     pub assignments: Vec<Arc<Assignment>>,
     /// Those of them that another file served.
-    pub passed_over: Vec<ObjectRef>,
+    pub shadowed: Vec<Name>,
 }
 
 /// What a copy says of itself.
@@ -51,9 +51,9 @@ struct FileMessage {
     #[prost(message, optional, tag = "2")]
     objects: Option<Part>,
     #[prost(message, repeated, tag = "3")]
-    profiles_passed_over: Vec<proto::ObjectKey>,
+    profiles_shadowed: Vec<proto::ObjectKey>,
     #[prost(message, repeated, tag = "4")]
-    assignments_passed_over: Vec<proto::ObjectKey>,
+    assignments_shadowed: Vec<proto::ObjectKey>,
 }
 
 // === impl FolderCopy ===
@@ -73,19 +73,22 @@ impl FolderCopy {
     }
 
     /// None where there is none. A Profile that this version can't compile is left out.
-    pub fn read(&self) -> Result<Option<Vec<FileCopy>>, Unusable> {
-        let Some(bytes) = sealed::read(&self.path, MAGIC)? else {
+    pub fn read(&self) -> Result<Option<Vec<FileCopy>>, CopyError> {
+        let Some(bytes) = checksummed_file::read(&self.path, MAGIC)? else {
             return Ok(None);
         };
         let mut rest = &bytes[..];
-        let header = Header::decode_length_delimited(&mut rest).map_err(|_| Unusable::Damaged)?;
+        let header = Header::decode_length_delimited(&mut rest).map_err(|_| CopyError::Corrupt)?;
         if header.folder != self.folder {
-            return Err(Unusable::Other(format!("the folder {}", header.folder)));
+            return Err(CopyError::WrongSource(format!(
+                "the folder {}",
+                header.folder
+            )));
         }
         let one = |_| {
             let message =
-                FileMessage::decode_length_delimited(&mut rest).map_err(|_| Unusable::Damaged)?;
-            FileCopy::of(message).ok_or(Unusable::Damaged)
+                FileMessage::decode_length_delimited(&mut rest).map_err(|_| CopyError::Corrupt)?;
+            FileCopy::of(message).ok_or(CopyError::Corrupt)
         };
         (0..header.files)
             .map(one)
@@ -95,7 +98,7 @@ impl FolderCopy {
 
     /// Replaces the copy. A reader sees the old one or the new one, whole, also after a power cut.
     pub fn write(&self, files: &[FileCopy]) -> io::Result<()> {
-        sealed::write(&self.path, MAGIC, |writer| {
+        checksummed_file::write(&self.path, MAGIC, |writer| {
             writer.message(&Header {
                 folder: self.folder.clone(),
                 files: files.len() as u64,
@@ -114,14 +117,14 @@ impl FileCopy {
         let objects = message.objects.unwrap_or_default();
         let key = |key: proto::ObjectKey| ObjectKey::new(key.namespace, key.name);
         let passed = message
-            .profiles_passed_over
+            .profiles_shadowed
             .into_iter()
             .map(key)
-            .map(ObjectRef::Profile);
-        let passed_over = passed
+            .map(Name::Profile);
+        let shadowed = passed
             .chain(
                 message
-                    .assignments_passed_over
+                    .assignments_shadowed
                     .into_iter()
                     .map(key)
                     .map(ObjectRef::Assignment),
@@ -139,18 +142,18 @@ impl FileCopy {
                 .into_iter()
                 .map(|one| wire::assignment(one, "").ok().map(Arc::new))
                 .collect::<Option<_>>()?,
-            passed_over,
+            shadowed,
         })
     }
 }
 
 impl From<&FileCopy> for FileMessage {
     fn from(file: &FileCopy) -> Self {
-        let (mut profiles_passed_over, mut assignments_passed_over) = (Vec::new(), Vec::new());
-        for name in &file.passed_over {
+        let (mut profiles_shadowed, mut assignments_shadowed) = (Vec::new(), Vec::new());
+        for name in &file.shadowed {
             match name {
-                ObjectRef::Profile(key) => profiles_passed_over.push(wire::from_key(key)),
-                ObjectRef::Assignment(key) => assignments_passed_over.push(wire::from_key(key)),
+                Name::Profile(key) => profiles_shadowed.push(wire::from_key(key)),
+                Name::Assignment(key) => assignments_shadowed.push(wire::from_key(key)),
             }
         }
         let objects = Part {
@@ -169,8 +172,8 @@ impl From<&FileCopy> for FileMessage {
         Self {
             path: file.path.to_string_lossy().into_owned(),
             objects: Some(objects),
-            profiles_passed_over,
-            assignments_passed_over,
+            profiles_shadowed,
+            assignments_shadowed,
         }
     }
 }
@@ -202,7 +205,7 @@ mod tests {
             path: "x/one.yaml".into(),
             profiles: vec![Arc::new(profile)],
             assignments: vec![Arc::new(assignment.clone())],
-            passed_over: vec![ObjectRef::Assignment(key("a"))],
+            shadowed: vec![Name::Assignment(key("a"))],
         };
         let two = FileCopy {
             path: "two.json".into(),
@@ -221,7 +224,7 @@ mod tests {
         assert_eq!(copy.read().unwrap().unwrap(), files());
         let other = FolderCopy::new(directory.path(), Path::new("/srv/other"));
         assert!(
-            matches!(other.read(), Err(Unusable::Other(folder)) if folder == "the folder /srv/boot")
+            matches!(other.read(), Err(CopyError::WrongSource(folder)) if folder == "the folder /srv/boot")
         );
     }
 
@@ -233,12 +236,18 @@ mod tests {
         let whole = fs::read(copy.path()).unwrap();
         for at in 0..whole.len() {
             fs::write(copy.path(), &whole[..at]).unwrap();
-            assert!(matches!(copy.read(), Err(Unusable::Damaged)), "cut to {at}");
+            assert!(
+                matches!(copy.read(), Err(CopyError::Corrupt)),
+                "cut to {at}"
+            );
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
             fs::write(copy.path(), &damaged).unwrap();
             assert!(
-                matches!(copy.read(), Err(Unusable::Damaged | Unusable::Foreign)),
+                matches!(
+                    copy.read(),
+                    Err(CopyError::Corrupt | CopyError::WrongFormat)
+                ),
                 "damaged at {at}"
             );
         }

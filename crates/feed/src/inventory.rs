@@ -17,7 +17,7 @@ pub(crate) struct Inventory {
 
 /// How one object is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Account {
+pub(crate) struct ObjectState {
     /// An accepted version is known.
     pub(crate) accepted: bool,
     /// It exists and is not accepted.
@@ -31,7 +31,7 @@ impl Inventory {
         self.names = self.names.wrapping_add(digest(name));
     }
 
-    pub(crate) fn take(&mut self, name: &ObjectRef) {
+    pub(crate) fn remove(&mut self, name: &Name) {
         let count = self.count(name);
         *count = count.wrapping_sub(1);
         self.names = self.names.wrapping_sub(digest(name));
@@ -50,10 +50,10 @@ impl Inventory {
     }
 
     /// An object was there or not, accepted or not, and now is or is not.
-    pub(crate) fn moved(&mut self, name: &ObjectRef, before: Account, after: Account) {
+    pub(crate) fn update(&mut self, name: &Name, before: ObjectState, after: ObjectState) {
         match (before.accepted, after.accepted) {
             (false, true) => self.add(name),
-            (true, false) => self.take(name),
+            (true, false) => self.remove(name),
             _ => {}
         }
         match (before.unaccepted, after.unaccepted) {
@@ -152,12 +152,12 @@ mod tests {
         other.add(&b);
         other.add(&a);
         assert_eq!(one, other);
-        other.take(&a);
+        other.remove(&a);
         assert_ne!(one, other);
-        other.take(&b);
+        other.remove(&b);
         assert_eq!(other, Inventory::default());
-        one.take(&a);
-        one.add(&ObjectRef::Profile(a.key().clone()));
+        one.remove(&a);
+        one.add(&Name::Profile(a.key().clone()));
         assert_ne!(
             (one.profiles, one.assignments),
             (0, 2),

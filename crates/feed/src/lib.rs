@@ -12,6 +12,7 @@
 //! journal does not reach back, or the epoch is another's, it gets a snapshot, and takes from that what differs. A batch is taken whole or
 //! not at all.
 
+mod checksummed_file;
 mod connection;
 mod files;
 mod inventory;
@@ -19,15 +20,14 @@ mod partition;
 pub mod proto;
 mod publisher;
 mod replica;
-mod sealed;
 mod source;
 pub mod wire;
 
 pub use boot::catalog::guard::Limits as GuardLimits;
+pub use checksummed_file::CopyError;
 pub use files::{FileCopy, FolderCopy};
 pub use partition::{InvalidPartitions, Partitions};
 pub use publisher::{Publisher, PublisherLimits, PublisherMetrics, serve};
-pub use replica::{InvalidSources, NoPartition, Replica, ReplicaMetrics};
-pub use sealed::Unusable;
+pub use replica::{InvalidSources, Replica, ReplicaMetrics, UnknownPartition};
 pub use source::{DEFAULT_PORT, InvalidSource, Source};
 pub use wire::Malformed;

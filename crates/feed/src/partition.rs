@@ -20,13 +20,13 @@ pub struct Partitions(BTreeSet<Box<str>>);
 pub enum InvalidPartitions {
     /// There are none.
     #[error("name at least one partition")]
-    None,
+    Empty,
     /// One has a name that can't be.
     #[error(transparent)]
     Name(#[from] InvalidSource),
     /// One is named twice.
     #[error("partition {0:?} is named twice")]
-    Twice(String),
+    Duplicate(String),
 }
 
 impl Partitions {
@@ -35,18 +35,18 @@ impl Partitions {
         let mut partitions = BTreeSet::new();
         for name in names {
             if !partitions.insert(Box::from(check_partition(name)?)) {
-                return Err(InvalidPartitions::Twice(name.to_owned()));
+                return Err(InvalidPartitions::Duplicate(name.to_owned()));
             }
         }
         if partitions.is_empty() {
-            Err(InvalidPartitions::None)
+            Err(InvalidPartitions::Empty)
         } else {
             Ok(Self(partitions))
         }
     }
 
     /// The cluster that has a key.
-    pub fn of(&self, key: &str) -> &str {
+    pub fn owner(&self, key: &str) -> &str {
         // Reversed, so that of equal weights the first name is the last seen, which is the one that `max_by_key` takes.
         self.0
             .iter()
@@ -86,7 +86,7 @@ mod tests {
             ("47c6da67-7477-4970-aa03-84e48ff4f6ad", CHOICES[1]),
             ("", CHOICES[2]),
         ] {
-            assert_eq!(abc.of(key), expected, "{key}");
+            assert_eq!(abc.owner(key), expected, "{key}");
         }
     }
 
@@ -100,10 +100,10 @@ mod tests {
 
     #[test]
     fn what_is_no_list_of_partitions_is_refused() {
-        assert_eq!(Partitions::new([]), Err(InvalidPartitions::None));
+        assert_eq!(Partitions::new([]), Err(InvalidPartitions::Empty));
         assert!(matches!(
             Partitions::new(["a", "a"]),
-            Err(InvalidPartitions::Twice(_))
+            Err(InvalidPartitions::Duplicate(_))
         ));
         assert!(matches!(
             Partitions::new(["a", "B"]),
@@ -139,7 +139,7 @@ mod tests {
             let added = names.iter().nth(names.len() / 2).unwrap();
             let before = Partitions::new(names.iter().map(String::as_str).filter(|name| name != added)).unwrap();
             for key in &keys {
-                let (old, new) = (before.of(key), all.of(key));
+                let (old, new) = (before.owner(key), all.owner(key));
                 prop_assert!(old == new || new == added, "{key} moves from {old} to {new}");
             }
         }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::inventory::{Account, Inventory};
+use crate::inventory::{Inventory, ObjectState};
 use crate::proto;
 
 use batch::Batch;
@@ -84,12 +84,12 @@ impl Publisher {
         let mut count = 0;
         for change in changes {
             let name = change.name();
-            let before = account(&catalog, &name);
+            let before = object_state(&catalog, &name);
             if !catalog.apply(change) {
                 continue;
             }
             count += 1;
-            inventory.moved(&name, before, account(&catalog, &name));
+            inventory.update(&name, before, object_state(&catalog, &name));
             changed.insert(name);
         }
         if count == 0 {
@@ -104,7 +104,7 @@ impl Publisher {
         if self.is_ready() {
             published.journal.record(revision, changed);
         } else {
-            published.journal.forget(revision);
+            published.journal.truncate(revision);
         }
         drop(published);
         self.revision.send_replace(revision);
@@ -174,8 +174,8 @@ impl Default for Publisher {
     }
 }
 
-fn account(catalog: &Catalog, name: &ObjectRef) -> Account {
-    Account {
+fn object_state(catalog: &Catalog, name: &Name) -> ObjectState {
+    ObjectState {
         accepted: catalog.contains(name),
         unaccepted: catalog.rejected(name).is_some(),
     }

@@ -1,15 +1,15 @@
 //! The half of an API replica or a webhook: a catalog like that of the controllers, kept while they are away.
 
-mod contested;
 mod copy;
+mod cross_partition_conflicts;
 mod dial;
 mod incoming;
 mod link;
+mod merged_catalog;
 mod metrics;
 mod save;
 #[cfg(test)]
 mod tests;
-mod union;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,11 +25,11 @@ use tracing::{info, warn};
 
 use crate::source::Source;
 
-use copy::Copy;
+use copy::DiskCopy;
 use dial::Network;
 use link::Link;
+use merged_catalog::{MergedCatalog, PartitionState, lock};
 use metrics::gauge;
-use union::{Holding, Union, lock};
 
 pub use metrics::ReplicaMetrics;
 
@@ -39,14 +39,14 @@ const MAX_NAMED: usize = 20;
 /// Follows the controllers of one partition or of several, and keeps the union of what they have.
 pub struct Replica {
     partitions: BTreeMap<Box<str>, Partition>,
-    union: Arc<Union>,
+    merged_catalog: Arc<MergedCatalog>,
     metrics: ReplicaMetrics,
 }
 
 struct Partition {
     sources: Vec<Source>,
     link: Arc<Link>,
-    copy: Option<Copy>,
+    copy: Option<DiskCopy>,
 }
 
 /// The sources don't go together.
@@ -63,7 +63,7 @@ pub enum InvalidSources {
 /// There is no such partition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no partition {0:?}; there are: {1}")]
-pub struct NoPartition(String, String);
+pub struct UnknownPartition(String, String);
 
 impl Replica {
     /// Sources of the same partition are controllers of the same cluster, of which one is followed; different partitions are all
@@ -89,16 +89,16 @@ impl Replica {
             }
             _ => {}
         }
-        let union = Arc::new(Union::new(shared, by_partition.len()));
+        let merged_catalog = Arc::new(MergedCatalog::new(shared, by_partition.len()));
         let partition = |(name, sources): (Box<str>, Vec<Source>)| {
             let link = Arc::new(Link::new(
-                union.clone(),
-                Holding::new(&name, guard),
+                merged_catalog.clone(),
+                PartitionState::new(&name, guard),
                 metrics.of(&name),
             ));
             let copy = state_dir
                 .as_ref()
-                .map(|directory| Copy::new(directory, &name));
+                .map(|directory| DiskCopy::new(directory, &name));
             (
                 name,
                 Partition {
@@ -111,7 +111,7 @@ impl Replica {
         let partitions = by_partition.into_iter().map(partition).collect();
         Ok(Self {
             partitions,
-            union,
+            merged_catalog,
             metrics,
         })
     }
@@ -126,15 +126,19 @@ impl Replica {
             match copy.read() {
                 Ok(Some(restored)) => {
                     let objects = restored.batch.changes.len();
-                    let mut holding = lock(partition.link.holding());
-                    if self.union.take(&mut holding, restored.batch).is_err() {
+                    let mut state = lock(partition.link.state());
+                    if self
+                        .merged_catalog
+                        .apply(&mut state, restored.batch)
+                        .is_err()
+                    {
                         warn!(partition = %shown, file = %path, "the copy on disk does not hold what it says; it is ignored");
                         continue;
                     }
-                    holding.restored(restored.position, restored.age);
-                    drop(holding);
+                    state.restored(restored.position, restored.age);
+                    drop(state);
                     info!(partition = %shown, file = %path, objects, age_s = restored.age.as_secs(), "the copy on disk is served until a controller is heard");
-                    partition.link.tell_loaded();
+                    partition.link.notify_loaded();
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -192,34 +196,43 @@ impl Replica {
     /// Brings those metrics up to date that depend on the time.
     pub fn refresh(&self) {
         for partition in self.partitions.values() {
-            let (metrics, holding) = (partition.link.metrics(), lock(partition.link.holding()));
+            let (metrics, state) = (partition.link.metrics(), lock(partition.link.state()));
             // Nothing is known yet: older than any limit of an alert.
             metrics
                 .age
-                .set(holding.age().map_or(f64::INFINITY, |age| age.as_secs_f64()));
+                .set(state.age().map_or(f64::INFINITY, |age| age.as_secs_f64()));
             metrics
                 .revision
-                .set(gauge(holding.position().unwrap_or_default().revision));
-            metrics.guard.set(i64::from(holding.held() > 0));
-            metrics.held.set(gauge(holding.held()));
-            metrics.refused.set(gauge(holding.refused().len()));
-            let (unaccepted, kept) = holding.unaccepted();
+                .set(gauge(state.position().unwrap_or_default().revision));
+            metrics.guard.set(i64::from(state.held() > 0));
+            metrics.held.set(gauge(state.held()));
+            metrics.incompatible.set(gauge(state.incompatible().len()));
+            let (unaccepted, kept) = state.unaccepted();
             metrics.unaccepted.set(gauge(unaccepted));
             metrics.kept.set(gauge(kept));
         }
-        let catalog = self.union.shared().load();
+        let catalog = self.merged_catalog.shared().load();
         self.metrics.count("Assignment", catalog.assignment_count());
         self.metrics.count("Profile", catalog.profile_count());
-        self.metrics
-            .contested
-            .set(gauge(self.union.contested().count()));
+        self.metrics.cross_partition_conflicts.set(gauge(
+            self.merged_catalog.cross_partition_conflicts().count(),
+        ));
     }
 
     /// How each partition is, in sentences; first those that something is the matter with.
     pub fn remarks(&self) -> Vec<String> {
-        let mut remarks = self.troubles();
-        remarks.extend(self.union.shared().load().describe_rejected(MAX_NAMED));
-        remarks.extend(self.union.contested().sentences(MAX_NAMED));
+        let mut remarks = self.warnings();
+        remarks.extend(
+            self.merged_catalog
+                .shared()
+                .load()
+                .unaccepted_sentences(MAX_NAMED),
+        );
+        remarks.extend(
+            self.merged_catalog
+                .cross_partition_conflicts()
+                .sentences(MAX_NAMED),
+        );
         for (name, partition) in &self.partitions {
             if partition.link.metrics().unsaved.get() == 1 {
                 let sentence = "its copy can't be written to --state-dir; a start without a controller would serve an older one";
@@ -228,7 +241,7 @@ impl Replica {
             let status = partition.link.status();
             if let Some(controller) = status.following {
                 let (age, since) = (
-                    shown(lock(partition.link.holding()).age()),
+                    shown(lock(partition.link.state()).age()),
                     shown(Some(status.since.elapsed())),
                 );
                 remarks.push(format!(
@@ -244,52 +257,52 @@ impl Replica {
     pub fn age(&self) -> Option<Duration> {
         self.partitions
             .values()
-            .filter_map(|partition| lock(partition.link.holding()).age())
+            .filter_map(|partition| lock(partition.link.state()).age())
             .max()
     }
 
     /// What an operator should know before believing an answer: partitions that are away, what the guard holds, what can't be used.
-    pub fn troubles(&self) -> Vec<String> {
-        let mut troubles = Vec::new();
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
         for (name, partition) in &self.partitions {
             let shown_name = partition_name(name);
             let status = partition.link.status();
-            let holding = lock(partition.link.holding());
+            let state = lock(partition.link.state());
             if status.following.is_none() {
                 let since = shown(Some(status.since.elapsed()));
-                let served = match holding.age() {
+                let served = match state.age() {
                     Some(age) => format!("served as it was {} ago", shown(Some(age))),
                     None => "nothing of it is known yet".to_owned(),
                 };
-                troubles.push(format!(
+                warnings.push(format!(
                     "{shown_name}: away for {since}, {served} ({})",
-                    status.trouble
+                    status.last_error
                 ));
             }
-            if let Some(hold) = holding.guard().holding() {
+            if let Some(hold) = state.guard().holding() {
                 let query = if name.is_empty() {
                     String::new()
                 } else {
                     format!("?partition={name}")
                 };
-                troubles.push(format!(
+                warnings.push(format!(
                     "{shown_name}: the guard keeps {} of {} objects that the last snapshots lack; if they are meant to be gone, POST /guard/confirm{query} to this port",
                     hold.lost.len(),
                     hold.known
                 ));
             }
-            troubles.extend(
-                holding
-                    .refused()
+            warnings.extend(
+                state
+                    .incompatible()
                     .iter()
                     .map(|(name, reason)| format!("{name} can't be used here: {reason}")),
             );
         }
-        troubles
+        warnings
     }
 
     /// An operator says that what the guard holds of a partition, or of all, is gone indeed. Tells how many objects that were.
-    pub fn confirm(&self, partition: Option<&str>) -> Result<usize, NoPartition> {
+    pub fn confirm(&self, partition: Option<&str>) -> Result<usize, UnknownPartition> {
         let names = || {
             self.partitions
                 .keys()
@@ -302,11 +315,13 @@ impl Replica {
             Some(name) => vec![
                 self.partitions
                     .get(name)
-                    .ok_or_else(|| NoPartition(name.to_owned(), names()))?,
+                    .ok_or_else(|| UnknownPartition(name.to_owned(), names()))?,
             ],
         };
         let confirm = |partition: &Partition| {
-            let count = self.union.confirm(&mut lock(partition.link.holding()));
+            let count = self
+                .merged_catalog
+                .confirm(&mut lock(partition.link.state()));
             partition.link.changed.notify_one();
             count
         };

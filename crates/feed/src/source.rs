@@ -26,15 +26,15 @@ pub struct Source {
 pub enum InvalidSource {
     /// It is no such URL.
     #[error("{0:?} is no address of a controller; write [NAME=]https://HOST[:PORT]")]
-    NoUrl(String),
+    NotAUrl(String),
     /// It asks for plain text.
     #[error("{0:?}: the feed is served under TLS only; write https://")]
-    Plain(String),
+    PlainHttp(String),
     /// The partition has a name that can't be.
     #[error(
         "{0:?} is no name of a partition; write at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit"
     )]
-    NoPartition(String),
+    InvalidPartitionName(String),
 }
 
 impl FromStr for Source {
@@ -45,9 +45,9 @@ impl FromStr for Source {
             Some((name, url)) => (check_partition(name)?, url),
             None => ("", text),
         };
-        let invalid = || InvalidSource::NoUrl(text.to_owned());
+        let invalid = || InvalidSource::NotAUrl(text.to_owned());
         if url.starts_with("http://") {
-            return Err(InvalidSource::Plain(text.to_owned()));
+            return Err(InvalidSource::PlainHttp(text.to_owned()));
         }
         let uri: http::Uri = url.parse().map_err(|_| invalid())?;
         let authority = uri
@@ -93,7 +93,7 @@ pub(crate) fn check_partition(name: &str) -> Result<&str, InvalidSource> {
     if is_name {
         Ok(name)
     } else {
-        Err(InvalidSource::NoPartition(name.to_owned()))
+        Err(InvalidSource::InvalidPartitionName(name.to_owned()))
     }
 }
 
@@ -152,14 +152,14 @@ mod tests {
             "a=b",
         ] {
             assert!(
-                matches!(text.parse::<Source>(), Err(InvalidSource::NoUrl(_))),
+                matches!(text.parse::<Source>(), Err(InvalidSource::NotAUrl(_))),
                 "{text:?}: {:?}",
                 text.parse::<Source>()
             );
         }
         assert!(matches!(
             "http://a".parse::<Source>(),
-            Err(InvalidSource::Plain(_))
+            Err(InvalidSource::PlainHttp(_))
         ));
         for text in [
             "=https://a",
@@ -169,7 +169,10 @@ mod tests {
             "../a=https://a",
         ] {
             assert!(
-                matches!(text.parse::<Source>(), Err(InvalidSource::NoPartition(_))),
+                matches!(
+                    text.parse::<Source>(),
+                    Err(InvalidSource::InvalidPartitionName(_))
+                ),
                 "{text:?}"
             );
         }

@@ -37,7 +37,7 @@ struct Follower {
     stop: CancellationToken,
 }
 
-/// A follower's files, whom it calls, who may answer; the word in the controller's metrics, and words among the follower's troubles.
+/// A follower's files, whom it calls, who may answer; the word in the controller's metrics, and words among the follower's warnings.
 type Case<'c> = (
     &'c Secret,
     &'c Controller,
@@ -151,14 +151,14 @@ impl Follower {
             .unwrap_or_else(|_| panic!("it did not come: {:?}", self.replica.remarks()));
     }
 
-    /// Waits until the troubles say this.
+    /// Waits until the warnings say this.
     async fn until_it_says(&self, words: &str) {
         let wait = async {
             while !self
                 .replica
-                .troubles()
+                .warnings()
                 .iter()
-                .any(|trouble| trouble.contains(words))
+                .any(|last_error| last_error.contains(words))
             {
                 sleep(Duration::from_millis(5)).await;
             }

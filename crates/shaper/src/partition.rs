@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let lines: String = args
         .keys
         .iter()
-        .map(|key| format!("{key}\t{}\n", partitions.of(key)))
+        .map(|key| format!("{key}\t{}\n", partitions.owner(key)))
         .collect();
     match std::io::stdout().write_all(lines.as_bytes()) {
         // Whoever reads has enough, as in `| head`.

@@ -9,13 +9,13 @@ use boot::ObjectRef;
 pub(super) struct Journal {
     /// Changes up to this revision are forgotten.
     floor: u64,
-    order: BTreeMap<Place, ObjectRef>,
-    places: HashMap<ObjectRef, Place>,
+    order: BTreeMap<Slot, Name>,
+    slots: HashMap<Name, Slot>,
     limit: usize,
 }
 
 /// A revision, and a number within it.
-type Place = (u64, usize);
+type Slot = (u64, usize);
 
 impl Journal {
     /// Remembers at most so many names.
@@ -23,32 +23,32 @@ impl Journal {
         Self {
             floor: 0,
             order: BTreeMap::new(),
-            places: HashMap::new(),
+            slots: HashMap::new(),
             limit,
         }
     }
 
     pub(super) fn record(&mut self, revision: u64, names: impl IntoIterator<Item = ObjectRef>) {
         for (number, name) in names.into_iter().enumerate() {
-            let place = (revision, number);
-            // Taken out first: the key that stays is the one that the catalog has now.
-            if let Some(before) = self.places.remove(&name) {
+            let slot = (revision, number);
+            // Applied out first: the key that stays is the one that the catalog has now.
+            if let Some(before) = self.slots.remove(&name) {
                 self.order.remove(&before);
             }
-            self.places.insert(name.clone(), place);
-            self.order.insert(place, name);
+            self.slots.insert(name.clone(), slot);
+            self.order.insert(slot, name);
         }
         while self.order.len() > self.limit {
             let Some(((revision, _), name)) = self.order.pop_first() else {
                 break;
             };
-            self.places.remove(&name);
+            self.slots.remove(&name);
             self.floor = revision;
         }
     }
 
     /// Forgets everything up to a revision: whoever has less needs a snapshot.
-    pub(super) fn forget(&mut self, revision: u64) {
+    pub(super) fn truncate(&mut self, revision: u64) {
         *self = Self {
             floor: revision,
             ..Self::new(self.limit)
@@ -112,7 +112,7 @@ mod tests {
         journal.record(5, names("1 2 3 4 5"));
         assert_eq!(since(&journal, 4), None);
         assert_eq!(since(&journal, 5).as_deref(), Some(""));
-        assert_eq!(journal.places.len(), journal.order.len());
+        assert_eq!(journal.slots.len(), journal.order.len());
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
         for revision in 1..1000 {
             journal.record(revision, names("a b"));
         }
-        assert_eq!((journal.order.len(), journal.places.len()), (2, 2));
+        assert_eq!((journal.order.len(), journal.slots.len()), (2, 2));
         assert_eq!(
             since(&journal, 1).as_deref(),
             Some("a b"),

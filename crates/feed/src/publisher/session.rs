@@ -39,7 +39,7 @@ pub(crate) struct Service {
     publisher: Arc<Publisher>,
     metrics: PublisherMetrics,
     limits: PublisherLimits,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -50,7 +50,7 @@ struct Session {
     limits: PublisherLimits,
     peer: String,
     messages: mpsc::Sender<Result<FollowResponse, Status>>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Why a stream ended.
@@ -109,7 +109,7 @@ impl Service {
             publisher,
             metrics,
             limits,
-            places: Arc::new(Semaphore::new(limits.followers)),
+            permits: Arc::new(Semaphore::new(limits.followers)),
             stop,
         }
     }
@@ -151,7 +151,7 @@ impl Service {
                 Status::unavailable("this controller is stopping; ask another"),
             );
         }
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             let sentence = format!(
                 "this controller has {} followers already; ask another, or again in a moment",
                 self.limits.followers
@@ -165,7 +165,7 @@ impl Service {
             limits: self.limits,
             peer,
             messages,
-            _place: place,
+            _permit: permit,
         };
         tokio::spawn(session.run(asked, self.stop.clone()));
         Ok(ReceiverStream::new(stream))

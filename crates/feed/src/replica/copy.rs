@@ -1,6 +1,6 @@
 //! The copy of a partition on disk, by which a replica starts where no controller is.
 //!
-//! A sealed file ([`crate::sealed`]) of a header, then parts as on the feed. A file that is not whole, not of this partition or not of this version is named in the log and ignored.
+//! A sealed file ([`crate::checksummed_file`]) of a header, then parts as on the feed. A file that is not whole, not of this partition or not of this version is named in the log and ignored.
 
 #[cfg(test)]
 use std::fs::File;
@@ -11,12 +11,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use boot::Catalog;
 use prost::Message;
 
+use crate::checksummed_file::{self, CopyError, Writer};
 use crate::inventory::Inventory;
 use crate::proto::{Commit, Part, Position};
-use crate::sealed::{self, Unusable, Writer};
 use crate::wire;
 
-use super::incoming::{Arrived, Incoming};
+use super::incoming::{BatchBuilder, ReceivedBatch};
 
 /// Changes with the format; a version that is not this one is ignored.
 const MAGIC: &[u8] = b"shaper feed copy 1\n";
@@ -25,7 +25,7 @@ const PART_OBJECTS: usize = 256;
 
 /// Where a partition's copy is.
 #[derive(Clone, Debug)]
-pub(crate) struct Copy {
+pub(crate) struct DiskCopy {
     path: PathBuf,
     partition: Box<str>,
 }
@@ -39,17 +39,17 @@ struct Header {
     position: Option<Position>,
     /// Seconds since 1970, by this machine's clock, at which what follows was true.
     #[prost(uint64, tag = "3")]
-    true_at: u64,
+    confirmed_at: u64,
 }
 
 /// What a copy holds.
 pub(crate) struct Restored {
-    pub(crate) batch: Arrived,
+    pub(crate) batch: ReceivedBatch,
     pub(crate) position: Option<Position>,
     pub(crate) age: Duration,
 }
 
-impl Copy {
+impl DiskCopy {
     /// In this directory.
     pub(crate) fn new(directory: &Path, partition: &str) -> Self {
         let name = if partition.is_empty() {
@@ -68,26 +68,29 @@ impl Copy {
     }
 
     /// None where there is none.
-    pub(crate) fn read(&self) -> Result<Option<Restored>, Unusable> {
-        let Some(bytes) = sealed::read(&self.path, MAGIC)? else {
+    pub(crate) fn read(&self) -> Result<Option<Restored>, CopyError> {
+        let Some(bytes) = checksummed_file::read(&self.path, MAGIC)? else {
             return Ok(None);
         };
         let mut rest = &bytes[..];
-        let header = Header::decode_length_delimited(&mut rest).map_err(|_| Unusable::Damaged)?;
+        let header = Header::decode_length_delimited(&mut rest).map_err(|_| CopyError::Corrupt)?;
         if header.partition != *self.partition {
-            return Err(Unusable::Other(format!("partition {:?}", header.partition)));
+            return Err(CopyError::WrongSource(format!(
+                "partition {:?}",
+                header.partition
+            )));
         }
-        let (mut incoming, nothing) = (Incoming::default(), Catalog::new());
+        let (mut incoming, nothing) = (BatchBuilder::default(), Catalog::new());
         loop {
-            let part = Part::decode_length_delimited(&mut rest).map_err(|_| Unusable::Damaged)?;
+            let part = Part::decode_length_delimited(&mut rest).map_err(|_| CopyError::Corrupt)?;
             if let Some(batch) = incoming
                 .add(part, &self.partition, &nothing)
-                .map_err(|_| Unusable::Damaged)?
+                .map_err(|_| CopyError::Corrupt)?
             {
-                let true_at = UNIX_EPOCH + Duration::from_secs(header.true_at);
+                let confirmed_at = UNIX_EPOCH + Duration::from_secs(header.confirmed_at);
                 // A clock that was set back makes the copy look new; it is not older than the file system says in any case.
                 let age = SystemTime::now()
-                    .duration_since(true_at)
+                    .duration_since(confirmed_at)
                     .unwrap_or_default();
                 return Ok(Some(Restored {
                     batch,
@@ -105,7 +108,7 @@ impl Copy {
         position: Option<Position>,
         age: Duration,
     ) -> io::Result<()> {
-        sealed::write(&self.path, MAGIC, |writer| {
+        checksummed_file::write(&self.path, MAGIC, |writer| {
             self.fill(writer, catalog, position, age)
         })
     }
@@ -119,7 +122,7 @@ impl Copy {
         position: Option<Position>,
         age: Duration,
     ) -> io::Result<()> {
-        sealed::write_to(file, MAGIC, |writer| {
+        checksummed_file::write_to(file, MAGIC, |writer| {
             self.fill(writer, catalog, position, age)
         })
     }
@@ -131,13 +134,13 @@ impl Copy {
         position: Option<Position>,
         age: Duration,
     ) -> io::Result<()> {
-        let true_at = (SystemTime::now() - age)
+        let confirmed_at = (SystemTime::now() - age)
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         writer.message(&Header {
             partition: self.partition.to_string(),
             position,
-            true_at,
+            confirmed_at,
         })?;
         let mut inventory = Inventory::default();
         let mut part = Part {

@@ -25,8 +25,8 @@ use crate::proto::feed_client::FeedClient;
 use crate::proto::{FollowRequest, FollowResponse};
 use crate::source::Source;
 
-use super::link::{Dial, Ended, STEP};
-use super::union::lock;
+use super::link::{Dial, Ended, STEP_TIMEOUT};
+use super::merged_catalog::lock;
 
 /// An idle connection is tried so often, and given up when there is no answer for as long.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ impl Network {
                 "there is no usable certificate here: {problem}"
             )));
         };
-        let stream = timeout(STEP, TcpStream::connect(to.address))
+        let stream = timeout(STEP_TIMEOUT, TcpStream::connect(to.address))
             .await
             .map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?;
         let stream = stream.map_err(unreachable)?;
@@ -87,7 +87,7 @@ impl Network {
         let stream = Counted::new(stream, self.received.clone());
         let handshake =
             TlsConnector::from(current.client()).connect(to.source.peer.server_name(), stream);
-        let shaken = timeout(STEP, handshake)
+        let shaken = timeout(STEP_TIMEOUT, handshake)
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
             .and_then(|shaken| shaken);
@@ -124,8 +124,11 @@ impl Dial for Network {
         let mut lookups = JoinSet::new();
         for source in self.sources.clone() {
             lookups.spawn(async move {
-                let resolved =
-                    timeout(STEP, tokio::net::lookup_host((&*source.host, source.port))).await;
+                let resolved = timeout(
+                    STEP_TIMEOUT,
+                    tokio::net::lookup_host((&*source.host, source.port)),
+                )
+                .await;
                 let resolved = resolved
                     .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
                     .and_then(|resolved| resolved);
@@ -133,7 +136,7 @@ impl Dial for Network {
             });
         }
         let mut candidates = Vec::new();
-        let mut trouble = String::new();
+        let mut last_error = String::new();
         for (resolved, source) in lookups.join_all().await {
             match resolved {
                 Ok(addresses) => {
@@ -142,12 +145,12 @@ impl Dial for Network {
                         address,
                     }));
                 }
-                Err(error) => trouble = format!("can't resolve {}: {error}", source.host),
+                Err(error) => last_error = format!("can't resolve {}: {error}", source.host),
             }
         }
         candidates.sort_by_key(|candidate: &Address| candidate.address);
         if candidates.is_empty() {
-            Err(trouble)
+            Err(last_error)
         } else {
             Ok(candidates)
         }
@@ -175,9 +178,9 @@ impl Dial for Network {
             .map_err(|error| failed(&error))?;
         let mut client =
             FeedClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let answer = timeout(STEP, client.follow(request))
+        let answer = timeout(STEP_TIMEOUT, client.follow(request))
             .await
-            .map_err(|_| Ended::Silent(STEP))?;
+            .map_err(|_| Ended::Silent(STEP_TIMEOUT))?;
         Ok(Messages {
             stream: answer.map_err(Ended::Refused)?.into_inner(),
             _channel: channel,

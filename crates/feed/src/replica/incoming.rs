@@ -9,27 +9,27 @@ use crate::wire::{self, Malformed};
 
 /// The parts of a batch so far.
 #[derive(Default)]
-pub(crate) struct Incoming {
+pub(crate) struct BatchBuilder {
     snapshot: bool,
     is_begun: bool,
     changes: Vec<Change>,
-    refused: Vec<Rejected>,
-    unaccepted: Vec<Arc<Rejected>>,
+    incompatible: Vec<Unaccepted>,
+    unaccepted: Vec<Arc<Unaccepted>>,
 }
 
 /// A whole batch.
-pub(crate) struct Arrived {
+pub(crate) struct ReceivedBatch {
     pub(crate) snapshot: bool,
     /// Objects that are accepted, and those that are gone.
     pub(crate) changes: Vec<Change>,
     /// Profiles that are accepted there and can't be used here.
-    pub(crate) refused: Vec<Rejected>,
+    pub(crate) incompatible: Vec<Unaccepted>,
     /// Objects that exist and are not accepted there.
     pub(crate) unaccepted: Vec<Arc<Rejected>>,
     pub(crate) commit: Commit,
 }
 
-impl Incoming {
+impl BatchBuilder {
     /// Adds a part; a whole batch if it was the last.
     ///
     /// What is held already is not held twice: a snapshot of what a replica has costs it little more than the names.
@@ -38,7 +38,7 @@ impl Incoming {
         part: Part,
         partition: &str,
         held: &Catalog,
-    ) -> Result<Option<Arrived>, Malformed> {
+    ) -> Result<Option<ReceivedBatch>, Malformed> {
         if self.is_begun && self.snapshot != part.snapshot {
             return Err(Malformed {
                 object: "a part".to_owned(),
@@ -53,7 +53,7 @@ impl Incoming {
                 Ok(profile) => Change::Profile(share(held.profile(&key), profile)),
                 // A machine that would get it waits, and gets no other.
                 Err(malformed) => {
-                    self.refused.push(Rejected {
+                    self.incompatible.push(Unaccepted {
                         claim: Claim::Profile(Arc::new(claim)),
                         fault: malformed.reason.into(),
                     });
@@ -87,14 +87,14 @@ impl Incoming {
             let Self {
                 snapshot,
                 changes,
-                refused,
+                incompatible,
                 unaccepted,
                 ..
             } = std::mem::take(self);
-            Arrived {
+            ReceivedBatch {
                 snapshot,
                 changes,
-                refused,
+                incompatible,
                 unaccepted,
                 commit,
             }

@@ -15,44 +15,44 @@ use tracing::{debug, info, warn};
 use crate::proto::follow_response::Message;
 use crate::proto::{FollowRequest, FollowResponse, Hello, PROTOCOL, Part};
 
-use super::incoming::{Arrived, Incoming};
+use super::incoming::{BatchBuilder, ReceivedBatch};
+use super::merged_catalog::{Applied, MergedCatalog, PartitionState, lock};
 use super::metrics::PartitionMetrics;
-use super::union::{Holding, Taken, Union, lock};
 
 /// How long each step of reaching a controller may take: its name, the connection, the handshake, its answer, its greeting.
-pub(crate) const STEP: Duration = Duration::from_secs(5);
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 /// A controller that last heard from its API server longer ago is taken only where no other is better.
 const STALE: Duration = Duration::from_mins(10);
 /// A batch of more objects is taken on a thread of its own.
-const LARGE: usize = 1000;
+const BLOCKING_BATCH_SIZE: usize = 1000;
 /// Pauses after a round in which no controller was of use: from the first, doubled up to the last, each drawn between half and whole.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
 /// A network that is whole again is used within so many seconds: whatever was sent before is lost, and one step waits in vain for its answer.
-const _: () = assert!(STEP.as_secs() + PAUSES.1.as_secs() < 10);
+const _: () = assert!(STEP_TIMEOUT.as_secs() + BACKOFF.1.as_secs() < 10);
 /// The longest pause where controllers are there and what they send is of no use: each try may cost a snapshot.
-const USELESS: Duration = Duration::from_mins(1);
+const MAX_BACKOFF_INVALID: Duration = Duration::from_mins(1);
 
 /// Follows the controllers of one partition, one at a time.
 pub(crate) struct Link {
-    union: Arc<Union>,
-    holding: Arc<Mutex<Holding>>,
-    status: Mutex<Standing>,
+    merged_catalog: Arc<MergedCatalog>,
+    state: Arc<Mutex<PartitionState>>,
+    status: Mutex<LinkStatus>,
     /// Told when the copy on disk is out of date.
     pub(crate) changed: Notify,
     /// Told once, when the partition is loaded.
     loaded: Notify,
-    is_told: AtomicBool,
+    is_notified: AtomicBool,
     metrics: PartitionMetrics,
 }
 
 /// How it goes, for operators.
 #[derive(Clone, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct LinkStatus {
     /// Who is followed, since when; or since when nobody is.
     pub(crate) following: Option<String>,
     pub(crate) since: Instant,
     /// Why the last try ended.
-    pub(crate) trouble: String,
+    pub(crate) last_error: String,
 }
 
 /// Where controllers may be reached.
@@ -89,11 +89,11 @@ pub(crate) enum Ended {
     )]
     Protocol(u32),
     #[error("{0}")]
-    Useless(String),
+    InvalidStream(String),
     #[error("it last heard from its API server {0:?} ago; looking for another")]
     Stale(Duration),
     #[error("looking anew, to see whether what the guard holds is still gone")]
-    LookAnew,
+    Resync,
 }
 
 impl Ended {
@@ -105,57 +105,61 @@ impl Ended {
             Self::Closed => "closed",
             Self::Silent(_) => "silent",
             Self::Protocol(_) => "protocol",
-            Self::Useless(_) => "useless",
+            Self::InvalidStream(_) => "invalid_stream",
             Self::Stale(_) => "stale",
-            Self::LookAnew => "look_anew",
+            Self::Resync => "resync",
         }
     }
 
-    fn is_useless(&self) -> bool {
-        matches!(self, Self::Protocol(_) | Self::Useless(_))
+    fn is_invalid_stream(&self) -> bool {
+        matches!(self, Self::Protocol(_) | Self::InvalidStream(_))
     }
 }
 
 // === impl Link ===
 
 impl Link {
-    pub(crate) fn new(union: Arc<Union>, holding: Holding, metrics: PartitionMetrics) -> Self {
-        let status = Standing {
+    pub(crate) fn new(
+        merged_catalog: Arc<MergedCatalog>,
+        state: PartitionState,
+        metrics: PartitionMetrics,
+    ) -> Self {
+        let status = LinkStatus {
             following: None,
             since: Instant::now(),
-            trouble: "not tried yet".to_owned(),
+            last_error: "not tried yet".to_owned(),
         };
         Self {
-            union,
-            holding: Arc::new(Mutex::new(holding)),
+            merged_catalog,
+            state: Arc::new(Mutex::new(state)),
             status: Mutex::new(status),
             changed: Notify::new(),
             loaded: Notify::new(),
-            is_told: AtomicBool::new(false),
+            is_notified: AtomicBool::new(false),
             metrics,
         }
     }
 
-    pub(crate) fn union(&self) -> &Arc<Union> {
-        &self.union
+    pub(crate) fn merged_catalog(&self) -> &Arc<MergedCatalog> {
+        &self.merged_catalog
     }
 
-    pub(crate) fn holding(&self) -> &Mutex<Holding> {
-        &self.holding
+    pub(crate) fn state(&self) -> &Mutex<PartitionState> {
+        &self.state
     }
 
     pub(crate) fn metrics(&self) -> &PartitionMetrics {
         &self.metrics
     }
 
-    pub(crate) fn status(&self) -> Standing {
+    pub(crate) fn status(&self) -> LinkStatus {
         lock(&self.status).clone()
     }
 
     /// Waits until there is a whole snapshot, or a copy of one.
     pub(crate) async fn loaded(&self) {
         let told = self.loaded.notified();
-        if !lock(&self.holding).is_loaded() {
+        if !lock(&self.state).is_loaded() {
             told.await;
         }
     }
@@ -167,17 +171,17 @@ impl Link {
 
     async fn follow_for_ever(&self, dial: &impl Dial) -> std::convert::Infallible {
         let mut turn: usize = rand::rng().random_range(0..1024);
-        let mut pause = PAUSES.0;
+        let mut pause = BACKOFF.0;
         loop {
             let candidates = match dial.candidates().await {
                 Ok(candidates) => candidates,
                 Err(error) => {
-                    self.lost("-", &Ended::Unreachable(error));
+                    self.disconnected("-", &Ended::Unreachable(error));
                     Vec::new()
                 }
             };
-            let mut longest = PAUSES.1;
-            let mut was_of_use = false;
+            let mut longest = BACKOFF.1;
+            let mut made_progress = false;
             let mut stale = false;
             // A second time around, the best of what is there has to do.
             'round: for is_last_choice in [false, true] {
@@ -189,21 +193,21 @@ impl Link {
                     let needs_fresh = !is_last_choice && candidates.len() > 1;
                     let (ended, use_) = self.follow_one(dial, candidate, needs_fresh).await;
                     stale |= matches!(ended, Ended::Stale(_));
-                    let is_useless = ended.is_useless();
-                    if is_useless {
-                        longest = USELESS;
+                    let is_invalid_stream = ended.is_invalid_stream();
+                    if is_invalid_stream {
+                        longest = MAX_BACKOFF_INVALID;
                     }
-                    if !matches!(ended, Ended::LookAnew) {
+                    if !matches!(ended, Ended::Resync) {
                         turn = turn.wrapping_add(1);
                     }
                     if use_ {
-                        was_of_use = !is_useless;
+                        made_progress = !is_invalid_stream;
                         break 'round;
                     }
                 }
             }
-            if was_of_use {
-                pause = PAUSES.0;
+            if made_progress {
+                pause = BACKOFF.0;
             }
             let spread = rand::rng().random_range(0.5..=1.0);
             sleep(pause.min(longest).mul_f64(spread)).await;
@@ -222,12 +226,12 @@ impl Link {
         let request = FollowRequest {
             protocol: PROTOCOL,
             software: env!("CARGO_PKG_VERSION").to_owned(),
-            after: lock(&self.holding).position(),
+            after: lock(&self.state).position(),
         };
-        let mut was_of_use = false;
+        let mut made_progress = false;
         let ended = match dial.dial(candidate, request).await {
             Ok(messages) => match self
-                .follow(&name, messages, needs_fresh, &mut was_of_use)
+                .follow(&name, messages, needs_fresh, &mut made_progress)
                 .await
             {
                 Ok(never) => match never {},
@@ -235,12 +239,12 @@ impl Link {
             },
             Err(ended) => ended,
         };
-        if ended.is_useless() {
+        if ended.is_invalid_stream() {
             // Whatever we have of it does not fit.
-            lock(&self.holding).look_anew();
+            lock(&self.state).request_snapshot();
         }
-        self.lost(&name, &ended);
-        (ended, was_of_use)
+        self.disconnected(&name, &ended);
+        (ended, made_progress)
     }
 
     async fn follow(
@@ -248,75 +252,75 @@ impl Link {
         name: &str,
         mut messages: impl Stream<Item = Result<FollowResponse, Status>> + Unpin,
         needs_fresh: bool,
-        was_of_use: &mut bool,
+        made_progress: &mut bool,
     ) -> Result<std::convert::Infallible, Ended> {
-        let first = timeout(STEP, messages.next())
+        let first = timeout(STEP_TIMEOUT, messages.next())
             .await
-            .map_err(|_| Ended::Silent(STEP))?;
+            .map_err(|_| Ended::Silent(STEP_TIMEOUT))?;
         let Some(Message::Hello(hello)) = message(first)? else {
-            return Err(useless("its first message is no greeting"));
+            return Err(invalid_stream("its first message is no greeting"));
         };
-        let silence = greet(&hello, needs_fresh)?;
-        let mut incoming = Incoming::default();
+        let silence = check_hello(&hello, needs_fresh)?;
+        let mut incoming = BatchBuilder::default();
         loop {
             let next = tokio::select! {
                 next = timeout(silence, messages.next()) => next.map_err(|_| Ended::Silent(silence))?,
-                () = self.until_next_look() => {
-                    lock(&self.holding).look_anew();
-                    return Err(Ended::LookAnew);
+                () = self.until_next_recheck() => {
+                    lock(&self.state).request_snapshot();
+                    return Err(Ended::Resync);
                 }
             };
             match message(next)? {
                 Some(Message::Part(part)) => {
                     if let Some(batch) = self.add(&mut incoming, part)? {
-                        self.take(batch).await?;
-                        *was_of_use = true;
-                        self.found(name, &hello);
+                        self.apply(batch).await?;
+                        *made_progress = true;
+                        self.connected(name, &hello);
                     }
                 }
                 Some(Message::Heartbeat(heartbeat)) => {
-                    let position = lock(&self.holding).position();
+                    let position = lock(&self.state).position();
                     if heartbeat.position != position {
-                        return Err(useless("a change was lost on the way"));
+                        return Err(invalid_stream("a change was lost on the way"));
                     }
-                    lock(&self.holding).heard(Duration::from_millis(heartbeat.heard_millis_ago));
-                    *was_of_use = true;
-                    self.found(name, &hello);
+                    lock(&self.state).heard(Duration::from_millis(heartbeat.heard_millis_ago));
+                    *made_progress = true;
+                    self.connected(name, &hello);
                 }
-                Some(Message::Hello(_)) => return Err(useless("it greets twice")),
+                Some(Message::Hello(_)) => return Err(invalid_stream("it greets twice")),
                 // Of a newer minor version: not for us.
                 None => {}
             }
         }
     }
 
-    fn add(&self, incoming: &mut Incoming, part: Part) -> Result<Option<Arrived>, Ended> {
-        let held = self.union.shared().load();
-        let partition = lock(&self.holding).name().to_owned();
+    fn add(&self, incoming: &mut BatchBuilder, part: Part) -> Result<Option<ReceivedBatch>, Ended> {
+        let held = self.merged_catalog.shared().load();
+        let partition = lock(&self.state).name().to_owned();
         incoming
             .add(part, &partition, &held)
-            .map_err(|malformed| Ended::Useless(malformed.to_string()))
+            .map_err(|malformed| Ended::InvalidStream(malformed.to_string()))
     }
 
-    async fn take(&self, batch: Arrived) -> Result<(), Ended> {
+    async fn apply(&self, batch: ReceivedBatch) -> Result<(), Ended> {
         let started = Instant::now();
         let snapshot = batch.snapshot;
         let objects = batch.changes.len();
         let take = {
-            let (union, holding) = (self.union.clone(), self.holding.clone());
-            move || union.take(&mut lock(&holding), batch)
+            let (merged_catalog, state) = (self.merged_catalog.clone(), self.state.clone());
+            move || merged_catalog.apply(&mut lock(&state), batch)
         };
-        let taken = if objects > LARGE {
+        let taken = if objects > BLOCKING_BATCH_SIZE {
             tokio::task::spawn_blocking(take)
                 .await
-                .map_err(|_| useless("taking it failed"))?
+                .map_err(|_| invalid_stream("taking it failed"))?
         } else {
             take()
         };
-        let Taken { changes, held } =
-            taken.map_err(|diverged| Ended::Useless(diverged.to_string()))?;
+        let Applied { changes, held } =
+            taken.map_err(|mismatch| Ended::InvalidStream(mismatch.to_string()))?;
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let partition = lock(&self.holding).name().to_owned();
+        let partition = lock(&self.state).name().to_owned();
         if snapshot {
             info!(
                 partition,
@@ -325,8 +329,8 @@ impl Link {
         } else {
             debug!(partition, changes, took_ms, "changes are taken");
         }
-        self.metrics.took(snapshot, changes);
-        self.tell_loaded();
+        self.metrics.applied(snapshot, changes);
+        self.notify_loaded();
         if changes > 0 || snapshot {
             self.changed.notify_one();
         }
@@ -334,19 +338,19 @@ impl Link {
     }
 
     /// What is there may be served.
-    pub(crate) fn tell_loaded(&self) {
-        if !self.is_told.swap(true, Ordering::AcqRel) {
+    pub(crate) fn notify_loaded(&self) {
+        if !self.is_notified.swap(true, Ordering::AcqRel) {
             self.loaded.notify_waiters();
         }
     }
 
     /// Waits until the guard wants to see a whole listing again. For ever where it holds nothing.
-    async fn until_next_look(&self) {
+    async fn until_next_recheck(&self) {
         let next = {
-            let holding = lock(&self.holding);
+            let state = lock(&self.state);
             // Without a position, a whole listing is on its way already.
-            let hold = holding.position().and_then(|_| holding.guard().holding());
-            hold.zip(holding.guard().relist_interval())
+            let hold = state.position().and_then(|_| state.guard().holding());
+            hold.zip(state.guard().look_every())
                 .map(|(hold, every)| Instant::from_std(hold.since + every * hold.looks))
         };
         match next {
@@ -355,16 +359,16 @@ impl Link {
         }
     }
 
-    fn found(&self, name: &str, hello: &Hello) {
+    fn connected(&self, name: &str, hello: &Hello) {
         let mut status = lock(&self.status);
         if status.following.as_deref() == Some(name) {
             return;
         }
         let (partition, position) = {
-            let holding = lock(&self.holding);
+            let state = lock(&self.state);
             (
-                holding.name().to_owned(),
-                holding.position().unwrap_or_default(),
+                state.name().to_owned(),
+                state.position().unwrap_or_default(),
             )
         };
         info!(
@@ -374,25 +378,25 @@ impl Link {
             revision = position.revision,
             "following"
         );
-        *status = Standing {
+        *status = LinkStatus {
             following: Some(name.to_owned()),
             since: Instant::now(),
-            trouble: String::new(),
+            last_error: String::new(),
         };
         self.metrics.connected.set(1);
     }
 
-    fn lost(&self, name: &str, ended: &Ended) {
-        let partition = lock(&self.holding).name().to_owned();
+    fn disconnected(&self, name: &str, ended: &Ended) {
+        let partition = lock(&self.state).name().to_owned();
         let mut status = lock(&self.status);
-        let trouble = format!("{name}: {ended}");
+        let last_error = format!("{name}: {ended}");
         let was_following = status.following.take().is_some();
         if was_following {
             status.since = Instant::now();
         }
-        let is_news = was_following || status.trouble != trouble;
+        let is_news = was_following || status.last_error != last_error;
         match ended {
-            Ended::LookAnew | Ended::Stale(_) => {
+            Ended::Resync | Ended::Stale(_) => {
                 info!(partition, controller = name, reason = %ended, "leaving this controller")
             }
             _ if is_news => {
@@ -402,14 +406,14 @@ impl Link {
                 debug!(partition, controller = name, reason = %ended, "still no feed from this controller")
             }
         }
-        status.trouble = trouble;
+        status.last_error = last_error;
         self.metrics.connected.set(0);
         self.metrics.ended(ended.reason());
     }
 }
 
 /// How long silence may last, if we get on with each other.
-fn greet(hello: &Hello, needs_fresh: bool) -> Result<Duration, Ended> {
+fn check_hello(hello: &Hello, needs_fresh: bool) -> Result<Duration, Ended> {
     if hello.protocol != PROTOCOL {
         return Err(Ended::Protocol(hello.protocol));
     }
@@ -429,6 +433,6 @@ fn message(next: Option<Result<FollowResponse, Status>>) -> Result<Option<Messag
     }
 }
 
-fn useless(text: &str) -> Ended {
-    Ended::Useless(text.to_owned())
+fn invalid_stream(text: &str) -> Ended {
+    Ended::InvalidStream(text.to_owned())
 }

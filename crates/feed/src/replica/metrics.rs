@@ -16,7 +16,7 @@ pub struct ReplicaMetrics {
     revision: Family<Of, Gauge>,
     guard: Family<Of, Gauge>,
     held: Family<Of, Gauge>,
-    refused: Family<Of, Gauge>,
+    incompatible: Family<Of, Gauge>,
     unaccepted: Family<Of, Gauge>,
     kept: Family<Of, Gauge>,
     received: Family<Of, Counter>,
@@ -25,7 +25,7 @@ pub struct ReplicaMetrics {
     ended: Family<End, Counter>,
     unsaved: Family<Of, Gauge>,
     objects: Family<Kind, Gauge>,
-    pub(crate) contested: Gauge,
+    pub(crate) cross_partition_conflicts: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -59,7 +59,7 @@ pub(crate) struct PartitionMetrics {
     pub(crate) revision: Gauge,
     pub(crate) guard: Gauge,
     pub(crate) held: Gauge,
-    pub(crate) refused: Gauge,
+    pub(crate) incompatible: Gauge,
     pub(crate) unaccepted: Gauge,
     pub(crate) kept: Gauge,
     pub(crate) received: Counter,
@@ -76,7 +76,7 @@ impl ReplicaMetrics {
             revision: Family::default(),
             guard: Family::default(),
             held: Family::default(),
-            refused: Family::default(),
+            incompatible: Family::default(),
             unaccepted: Family::default(),
             kept: Family::default(),
             received: Family::default(),
@@ -85,7 +85,7 @@ impl ReplicaMetrics {
             ended: Family::default(),
             unsaved: Family::default(),
             objects: Family::default(),
-            contested: Gauge::default(),
+            cross_partition_conflicts: Gauge::default(),
         };
         registry.register(
             "feed_connected",
@@ -114,9 +114,9 @@ impl ReplicaMetrics {
             metrics.held.clone(),
         );
         registry.register(
-            "feed_refused_objects",
+            "feed_incompatible_objects",
             "Objects of the feed that can't be used here",
-            metrics.refused.clone(),
+            metrics.incompatible.clone(),
         );
         registry.register(
             "feed_unaccepted_objects",
@@ -135,7 +135,7 @@ impl ReplicaMetrics {
             metrics.received.clone(),
         );
         registry.register(
-            "feed_batches_taken",
+            "feed_batches_applied",
             "Snapshots and deltas that were taken",
             metrics.batches.clone(),
         );
@@ -145,7 +145,7 @@ impl ReplicaMetrics {
             metrics.changes.clone(),
         );
         registry.register(
-            "feed_ended",
+            "feed_disconnects",
             "Streams that ended or did not begin, by reason",
             metrics.ended.clone(),
         );
@@ -157,7 +157,7 @@ impl ReplicaMetrics {
         registry.register(
             "partition_conflicts",
             "Assignments that tie with one of another partition: a machine can match both, and only age or name decides",
-            metrics.contested.clone(),
+            metrics.cross_partition_conflicts.clone(),
         );
         registry.register(
             "catalog_objects",
@@ -177,7 +177,7 @@ impl ReplicaMetrics {
             revision: self.revision.get_or_create(&of).clone(),
             guard: self.guard.get_or_create(&of).clone(),
             held: self.held.get_or_create(&of).clone(),
-            refused: self.refused.get_or_create(&of).clone(),
+            incompatible: self.incompatible.get_or_create(&of).clone(),
             unaccepted: self.unaccepted.get_or_create(&of).clone(),
             kept: self.kept.get_or_create(&of).clone(),
             received: self.received.get_or_create(&of).clone(),
@@ -196,7 +196,7 @@ impl ReplicaMetrics {
 }
 
 impl PartitionMetrics {
-    pub(crate) fn took(&self, snapshot: bool, changes: usize) {
+    pub(crate) fn applied(&self, snapshot: bool, changes: usize) {
         let kind = if snapshot { "snapshot" } else { "delta" };
         self.all
             .batches

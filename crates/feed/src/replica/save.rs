@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
-use super::copy::Copy;
+use super::copy::DiskCopy;
 use super::link::Link;
-use super::union::lock;
+use super::merged_catalog::lock;
 
 /// The copy is not written more often than this.
 const REST: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const SHARE: u32 = 20;
 const RETRY: Duration = Duration::from_secs(30);
 
 /// Writes the copy when something changed, until `stop`, and then once more.
-pub(super) async fn keep(copy: Copy, link: Arc<Link>, stop: CancellationToken) {
+pub(super) async fn keep(copy: DiskCopy, link: Arc<Link>, stop: CancellationToken) {
     let mut is_written = true;
     loop {
         let changed = async {
@@ -29,7 +29,7 @@ pub(super) async fn keep(copy: Copy, link: Arc<Link>, stop: CancellationToken) {
             }
         };
         let is_stopping = stop.run_until_cancelled(changed).await.is_none();
-        if !lock(link.holding()).is_loaded() {
+        if !lock(link.state()).is_loaded() {
             if is_stopping {
                 return;
             }
@@ -51,18 +51,18 @@ pub(super) async fn keep(copy: Copy, link: Arc<Link>, stop: CancellationToken) {
     }
 }
 
-async fn write(copy: &Copy, link: &Arc<Link>) -> io::Result<()> {
+async fn write(copy: &DiskCopy, link: &Arc<Link>) -> io::Result<()> {
     let (copy, link) = (copy.clone(), link.clone());
     let write = move || {
         let (catalog, position, age) = {
-            let holding = lock(link.holding());
+            let state = lock(link.state());
             // After a restart, what is held back, kept or refused now has to be judged anew.
-            let is_plain = holding.is_plain();
-            let catalog = boot::Catalog::clone(&link.union().shared().load());
+            let is_plain = state.is_plain();
+            let catalog = boot::Catalog::clone(&link.merged_catalog().shared().load());
             (
                 catalog,
-                holding.position().filter(|_| is_plain),
-                holding.age().unwrap_or_default(),
+                state.position().filter(|_| is_plain),
+                state.age().unwrap_or_default(),
             )
         };
         copy.write(&catalog, position, age)
@@ -73,7 +73,7 @@ async fn write(copy: &Copy, link: &Arc<Link>) -> io::Result<()> {
 }
 
 /// Says once that it can't be written, and once that it can again.
-fn report(copy: &Copy, link: &Link, written: io::Result<()>) {
+fn report(copy: &DiskCopy, link: &Link, written: io::Result<()>) {
     let unsaved = &link.metrics().unsaved;
     let file = copy.path().display();
     let was_unsaved = unsaved.get() == 1;

@@ -1,7 +1,7 @@
 //! Publisher and replica, joined without a network, under a clock that stands still unless everybody waits.
 
-mod contested;
 mod copies;
+mod cross_partition_conflicts;
 mod faults;
 mod guarding;
 mod history;
@@ -29,7 +29,7 @@ use crate::{Publisher, PublisherLimits, PublisherMetrics};
 
 use super::ReplicaMetrics;
 use super::link::{Dial, Ended, Link};
-use super::union::{Holding, Union, lock};
+use super::merged_catalog::{MergedCatalog, PartitionState, lock};
 
 type Messages = std::pin::Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
 
@@ -120,21 +120,21 @@ impl Dial for Caller {
 /// One partition's link, and the catalog that it fills.
 struct Follower {
     link: Arc<Link>,
-    union: Arc<Union>,
+    merged_catalog: Arc<MergedCatalog>,
     stop: CancellationToken,
 }
 
 impl Follower {
-    fn new(union: &Arc<Union>, partition: &str, guard: Limits) -> Self {
+    fn new(merged_catalog: &Arc<MergedCatalog>, partition: &str, guard: Limits) -> Self {
         let metrics = ReplicaMetrics::register(&mut Registry::default()).of(partition);
         let link = Arc::new(Link::new(
-            union.clone(),
-            Holding::new(partition, guard),
+            merged_catalog.clone(),
+            PartitionState::new(partition, guard),
             metrics,
         ));
         Self {
             link,
-            union: union.clone(),
+            merged_catalog: merged_catalog.clone(),
             stop: CancellationToken::new(),
         }
     }
@@ -146,11 +146,11 @@ impl Follower {
     }
 
     fn of(site: &Arc<Site>) -> Self {
-        Self::new(&union(), "", Limits::default()).start(site)
+        Self::new(&merged_catalog(), "", Limits::default()).start(site)
     }
 
     fn catalog(&self) -> Catalog {
-        Catalog::clone(&self.union.shared().load())
+        Catalog::clone(&self.merged_catalog.shared().load())
     }
 
     async fn loaded(&self) {
@@ -164,8 +164,11 @@ impl Drop for Follower {
     }
 }
 
-fn union() -> Arc<Union> {
-    Arc::new(Union::new(Arc::new(SharedCatalog::new(Catalog::new())), 2))
+fn merged_catalog() -> Arc<MergedCatalog> {
+    Arc::new(MergedCatalog::new(
+        Arc::new(SharedCatalog::new(Catalog::new())),
+        2,
+    ))
 }
 
 fn publisher(changes: Vec<Change>) -> Arc<Publisher> {
@@ -351,29 +354,32 @@ async fn two_partitions_are_served_as_one_and_each_keeps_to_its_own() {
         publisher(vec![assignment("m", 1), profile("p", 0)]),
         publisher(vec![assignment("m", 2), profile("p", 3)]),
     );
-    let union = union();
+    let merged_catalog = merged_catalog();
     let (western, eastern) = (Site::of(&west), Site::of(&east));
     let followers = [("west", &western), ("east", &eastern)]
-        .map(|(name, site)| Follower::new(&union, name, Limits::default()).start(site));
+        .map(|(name, site)| Follower::new(&merged_catalog, name, Limits::default()).start(site));
     for follower in &followers {
         follower.loaded().await;
     }
-    let shown = |union: &Union| {
-        let catalog = union.shared().load();
+    let shown = |merged_catalog: &MergedCatalog| {
+        let catalog = merged_catalog.shared().load();
         let mut keys: Vec<_> = catalog.names().map(|name| name.key().to_string()).collect();
         keys.sort();
         keys.join(" ")
     };
-    assert_eq!(shown(&union), "east:ns/m east:ns/p west:ns/m west:ns/p");
+    assert_eq!(
+        shown(&merged_catalog),
+        "east:ns/m east:ns/p west:ns/m west:ns/p"
+    );
     // One goes away and the other changes; then the first returns as another process, with less.
     western.replace(0, None);
     western.cut();
     east.apply(vec![gone(&profile("p", 3))]);
     settle().await;
-    assert_eq!(shown(&union), "east:ns/m west:ns/m west:ns/p");
+    assert_eq!(shown(&merged_catalog), "east:ns/m west:ns/m west:ns/p");
     western.replace(0, Some(&publisher_of_one()));
     settle().await;
-    assert_eq!(shown(&union), "east:ns/m west:ns/other");
+    assert_eq!(shown(&merged_catalog), "east:ns/m west:ns/other");
 }
 
 fn publisher_of_one() -> Arc<Publisher> {
@@ -387,12 +393,12 @@ async fn what_did_not_change_is_the_same_object_after_a_snapshot_of_another_proc
     let follower = Follower::of(&site);
     follower.loaded().await;
     let before = Contents::of(&follower.catalog());
-    let replies = lock(&follower.union.history).len();
+    let replies = lock(&follower.merged_catalog.history).len();
     site.replace(0, Some(&publisher(objects())));
     site.cut();
     settle().await;
     assert_eq!(
-        lock(&follower.union.history).len(),
+        lock(&follower.merged_catalog.history).len(),
         replies,
         "nothing changed, so nothing was published"
     );
@@ -468,7 +474,7 @@ async fn a_controller_that_lost_its_api_server_is_taken_only_where_there_is_no_o
     follower.loaded().await;
     assert_eq!(names(&follower.catalog()), "old");
     assert!(
-        lock(follower.link.holding()).age().unwrap() >= Duration::from_hours(1),
+        lock(follower.link.state()).age().unwrap() >= Duration::from_hours(1),
         "and its age is no secret"
     );
 }

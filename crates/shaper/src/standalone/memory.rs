@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use feed::{FileCopy, FolderCopy, Unusable};
+use feed::{CopyError, FileCopy, FolderCopy};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tracing::{debug, error, info, warn};
@@ -54,7 +54,7 @@ impl Memory {
                 return files;
             }
             Ok(None) => {}
-            Err(error @ Unusable::Other(_)) => {
+            Err(error @ CopyError::WrongSource(_)) => {
                 warn!(%file, %error, "what is remembered is of no use here; it is replaced")
             }
             Err(error) => {

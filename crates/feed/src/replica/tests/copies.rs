@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use super::super::copy::{Copy, Restored};
+use super::super::copy::{DiskCopy, Restored};
 use super::super::save;
 use super::*;
-use crate::Unusable;
+use crate::CopyError;
 use crate::proto::Position;
 
 fn catalog(changes: Vec<Change>) -> Catalog {
@@ -22,16 +22,16 @@ const POSITION: Option<Position> = Some(Position {
 });
 
 fn taken(restored: Restored, partition: &str) -> Catalog {
-    let union = union();
-    let mut holding = Holding::new(partition, Limits::default());
-    assert!(union.take(&mut holding, restored.batch).is_ok());
-    Catalog::clone(&union.shared().load())
+    let merged_catalog = merged_catalog();
+    let mut state = PartitionState::new(partition, Limits::default());
+    assert!(merged_catalog.take(&mut state, restored.batch).is_ok());
+    Catalog::clone(&merged_catalog.shared().load())
 }
 
 #[test]
 fn a_copy_holds_what_was_there_and_where_and_since_when() {
     let directory = tempfile::tempdir().unwrap();
-    let copy = Copy::new(directory.path(), "");
+    let copy = DiskCopy::new(directory.path(), "");
     assert!(copy.read().unwrap().is_none());
     let all: Vec<_> = (0..20)
         .flat_map(|n| {
@@ -62,7 +62,7 @@ fn a_copy_holds_what_was_there_and_where_and_since_when() {
 #[test]
 fn a_copy_that_is_cut_or_damaged_anywhere_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let copy = Copy::new(directory.path(), "");
+    let copy = DiskCopy::new(directory.path(), "");
     copy.write(&catalog(machines(300)), POSITION, Duration::ZERO)
         .unwrap();
     let whole = fs::read(copy.path()).unwrap();
@@ -72,7 +72,7 @@ fn a_copy_that_is_cut_or_damaged_anywhere_is_refused() {
     for len in lengths {
         fs::write(copy.path(), &whole[..len]).unwrap();
         assert!(
-            matches!(copy.read(), Err(Unusable::Damaged)),
+            matches!(copy.read(), Err(CopyError::Corrupt)),
             "cut to {len}"
         );
     }
@@ -81,30 +81,35 @@ fn a_copy_that_is_cut_or_damaged_anywhere_is_refused() {
         damaged[at] ^= 1;
         fs::write(copy.path(), &damaged).unwrap();
         assert!(
-            matches!(copy.read(), Err(Unusable::Damaged | Unusable::Foreign)),
+            matches!(
+                copy.read(),
+                Err(CopyError::Corrupt | CopyError::WrongFormat)
+            ),
             "damaged at {at}"
         );
     }
     fs::write(copy.path(), [&whole[..], b"more"].concat()).unwrap();
-    assert!(matches!(copy.read(), Err(Unusable::Damaged)));
+    assert!(matches!(copy.read(), Err(CopyError::Corrupt)));
     fs::write(copy.path(), "something else entirely").unwrap();
-    assert!(matches!(copy.read(), Err(Unusable::Foreign)));
+    assert!(matches!(copy.read(), Err(CopyError::WrongFormat)));
     fs::remove_file(copy.path()).unwrap();
     fs::create_dir(copy.path()).unwrap();
-    assert!(matches!(copy.read(), Err(Unusable::Unreadable(_))));
+    assert!(matches!(copy.read(), Err(CopyError::Unreadable(_))));
 }
 
 #[test]
 fn a_copy_of_another_partition_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (west, east) = (
-        Copy::new(directory.path(), "west"),
-        Copy::new(directory.path(), "east"),
+        DiskCopy::new(directory.path(), "west"),
+        DiskCopy::new(directory.path(), "east"),
     );
     west.write(&Catalog::new(), POSITION, Duration::ZERO)
         .unwrap();
     fs::rename(west.path(), east.path()).unwrap();
-    assert!(matches!(east.read(), Err(Unusable::Other(name)) if name == "partition \"west\""));
+    assert!(
+        matches!(east.read(), Err(CopyError::WrongSource(name)) if name == "partition \"west\"")
+    );
 }
 
 #[test]
@@ -120,7 +125,7 @@ fn a_copy_has_only_its_own_partition() {
             ..Assignment::clone(&assignment)
         }))
     });
-    let copy = Copy::new(directory.path(), "west");
+    let copy = DiskCopy::new(directory.path(), "west");
     copy.write(&catalog(both.to_vec()), POSITION, Duration::ZERO)
         .unwrap();
     assert_eq!(names(&taken(copy.read().unwrap().unwrap(), "west")), "west");
@@ -129,7 +134,7 @@ fn a_copy_has_only_its_own_partition() {
 #[test]
 fn a_full_disk_is_an_error_and_keeps_the_old_copy() {
     let directory = tempfile::tempdir().unwrap();
-    let copy = Copy::new(directory.path(), "");
+    let copy = DiskCopy::new(directory.path(), "");
     copy.write(&catalog(machines(1)), POSITION, Duration::ZERO)
         .unwrap();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
@@ -156,7 +161,7 @@ async fn until(what: impl Fn() -> bool) {
 async fn a_copy_that_can_not_be_written_is_an_alarm_until_it_can() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
-    let copy = Copy::new(&state, "");
+    let copy = DiskCopy::new(&state, "");
     let controller = publisher(machines(3));
     let site = Site::of(&controller);
     let follower = Follower::of(&site);
@@ -184,25 +189,25 @@ async fn a_copy_that_can_not_be_written_is_an_alarm_until_it_can() {
 #[tokio::test(start_paused = true)]
 async fn who_starts_from_a_copy_asks_only_for_what_changed_since() {
     let directory = tempfile::tempdir().unwrap();
-    let copy = Copy::new(directory.path(), "");
+    let copy = DiskCopy::new(directory.path(), "");
     let controller = publisher(machines(10));
     let site = Site::of(&controller);
     let follower = Follower::of(&site);
     follower.loaded().await;
-    let position = lock(follower.link.holding()).position();
+    let position = lock(follower.link.state()).position();
     copy.write(&follower.catalog(), position, Duration::ZERO)
         .unwrap();
     drop(follower);
     controller.apply(vec![gone(&assignment("m0009", 1))]);
 
-    let follower = Follower::new(&union(), "", Limits::default());
+    let follower = Follower::new(&merged_catalog(), "", Limits::default());
     let restored = copy.read().unwrap().unwrap();
     follower
-        .union
-        .take(&mut lock(follower.link.holding()), restored.batch)
+        .merged_catalog
+        .take(&mut lock(follower.link.state()), restored.batch)
         .map_err(|_| "it is whole")
         .unwrap();
-    lock(follower.link.holding()).restored(restored.position, restored.age);
+    lock(follower.link.state()).restored(restored.position, restored.age);
     let follower = follower.start(&site);
     settle().await;
     assert_eq!(
@@ -221,14 +226,14 @@ async fn who_starts_from_a_copy_asks_only_for_what_changed_since() {
 #[tokio::test(start_paused = true)]
 async fn what_the_guard_holds_is_judged_anew_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let copy = Copy::new(directory.path(), "");
+    let copy = DiskCopy::new(directory.path(), "");
     let site = Site::of(&publisher(machines(100)));
     let follower = Follower::of(&site);
     follower.loaded().await;
     site.replace(0, Some(&publisher(machines(1))));
     site.cut();
     settle().await;
-    assert_eq!(lock(follower.link.holding()).held(), 99);
+    assert_eq!(lock(follower.link.state()).held(), 99);
     let keeper = tokio::spawn(save::keep(
         copy.clone(),
         follower.link.clone(),

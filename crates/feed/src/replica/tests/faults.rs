@@ -116,7 +116,7 @@ fn good() -> Message {
 }
 
 async fn follow(calls: impl IntoIterator<Item = Vec<Message>>) -> Follower {
-    let follower = Follower::new(&union(), "", Limits::default());
+    let follower = Follower::new(&merged_catalog(), "", Limits::default());
     let (link, stop, dial) = (
         follower.link.clone(),
         follower.stop.clone(),
@@ -314,7 +314,7 @@ async fn an_assignment_that_is_not_understood_stops_the_batch_and_not_the_servic
         let follower = follow([vec![hello(), good(), Message::Part(batch)]]).await;
         assert_eq!(names(&follower.catalog()), "a p", "all as it was");
         assert_eq!(
-            lock(follower.link.holding()).position(),
+            lock(follower.link.state()).position(),
             None,
             "and everything is asked for anew"
         );
@@ -342,8 +342,8 @@ async fn a_profile_that_does_not_compile_here_stays_as_it_was_and_is_named() {
     let follower = follow([vec![hello(), good(), Message::Part(batch.clone())]]).await;
     assert_eq!(names(&follower.catalog()), "a b p", "q was never there");
     assert_eq!(
-        lock(follower.link.holding())
-            .refused()
+        lock(follower.link.state())
+            .incompatible()
             .keys()
             .cloned()
             .collect::<Vec<_>>(),
@@ -357,7 +357,7 @@ async fn a_profile_that_does_not_compile_here_stays_as_it_was_and_is_named() {
     ]])
     .await;
     assert_eq!(names(&follower.catalog()), "a b p q");
-    assert_eq!(lock(follower.link.holding()).refused().len(), 1);
+    assert_eq!(lock(follower.link.state()).incompatible().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -394,7 +394,7 @@ async fn a_batch_that_does_not_add_up_is_not_taken() {
     ] {
         let follower = follow([vec![hello(), good(), broken]]).await;
         assert_eq!(names(&follower.catalog()), "a p", "{why}");
-        assert_eq!(lock(follower.link.holding()).position(), None, "{why}");
+        assert_eq!(lock(follower.link.state()).position(), None, "{why}");
     }
     let parts = [
         Part {
@@ -432,7 +432,7 @@ async fn silence_of_three_heartbeats_is_the_end_and_the_next_is_asked() {
         commit(1, &named(&["b"], &[])),
     );
     let started = tokio::time::Instant::now();
-    let follower = Follower::new(&union(), "", Limits::default());
+    let follower = Follower::new(&merged_catalog(), "", Limits::default());
     let (link, stop) = (follower.link.clone(), follower.stop.clone());
     let dial = Script::new([vec![hello(), good()], vec![hello(), other], vec![]]);
     tokio::spawn(async move { Box::pin(link.run(dial, stop)).await });

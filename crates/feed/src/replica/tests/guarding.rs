@@ -12,7 +12,7 @@ const LIMITS: Limits = Limits {
 /// A replica that holds 100 machines, whose controller is then one that has only these.
 async fn after_a_loss(changes: Vec<Change>) -> (Arc<Site>, Follower, Arc<Publisher>) {
     let site = Site::of(&publisher(machines(100)));
-    let follower = Follower::new(&union(), "", LIMITS).start(&site);
+    let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&site);
     follower.loaded().await;
     let empty = publisher(changes);
     site.replace(0, Some(&empty));
@@ -22,7 +22,7 @@ async fn after_a_loss(changes: Vec<Change>) -> (Arc<Site>, Follower, Arc<Publish
 }
 
 fn held(follower: &Follower) -> usize {
-    lock(follower.link.holding()).held()
+    lock(follower.link.state()).held()
 }
 
 fn count(follower: &Follower) -> usize {
@@ -66,7 +66,9 @@ async fn an_empty_listing_is_not_believed_and_what_is_new_is_taken() {
 async fn an_operator_confirms() {
     let (_site, follower, controller) = after_a_loss(vec![assignment("m0001", 1)]).await;
     assert_eq!(
-        follower.union.confirm(&mut lock(follower.link.holding())),
+        follower
+            .merged_catalog
+            .confirm(&mut lock(follower.link.state())),
         99
     );
     assert_eq!(
@@ -74,7 +76,9 @@ async fn an_operator_confirms() {
         (0, "m0001".to_owned())
     );
     assert_eq!(
-        follower.union.confirm(&mut lock(follower.link.holding())),
+        follower
+            .merged_catalog
+            .confirm(&mut lock(follower.link.state())),
         0
     );
     controller.apply(vec![assignment("next", 1)]);
@@ -134,7 +138,7 @@ async fn another_controller_that_still_has_them_ends_the_hold() {
 async fn deletions_that_are_told_one_by_one_are_believed() {
     let controller = publisher(machines(100));
     let site = Site::of(&controller);
-    let follower = Follower::new(&union(), "", LIMITS).start(&site);
+    let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&site);
     follower.loaded().await;
     controller.apply(machines(100).iter().map(gone).collect());
     settle().await;
@@ -143,11 +147,11 @@ async fn deletions_that_are_told_one_by_one_are_believed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_loss_in_one_partition_is_judged_by_that_partition() {
-    let union = union();
+    let merged_catalog = merged_catalog();
     let (big, small) = (publisher(machines(1000)), publisher(machines(60)));
     let (large, little) = (Site::of(&big), Site::of(&small));
     let followers = [("a", &large), ("b", &little)]
-        .map(|(name, site)| Follower::new(&union, name, LIMITS).start(site));
+        .map(|(name, site)| Follower::new(&merged_catalog, name, LIMITS).start(site));
     for follower in &followers {
         follower.loaded().await;
     }
@@ -155,5 +159,5 @@ async fn a_loss_in_one_partition_is_judged_by_that_partition() {
     little.cut();
     settle().await;
     assert_eq!(followers.each_ref().map(held), [0, 60]);
-    assert_eq!(union.shared().load().assignment_count(), 1060);
+    assert_eq!(merged_catalog.shared().load().assignment_count(), 1060);
 }

@@ -183,7 +183,7 @@ async fn play(steps: Vec<Step>, journal: usize) {
     if forgotten {
         return;
     }
-    for (place, catalog) in lock(&follower.union.history).iter().enumerate() {
+    for (place, catalog) in lock(&follower.merged_catalog.history).iter().enumerate() {
         let seen = Contents::of(catalog);
         assert!(
             states.contains(&seen),
@@ -230,7 +230,7 @@ async fn who_was_away_shortly_gets_only_what_changed() {
     controller.apply(vec![assignment("m0007", 5), gone(&assignment("m0008", 1))]);
     let request = FollowRequest {
         protocol: 1,
-        after: lock(follower.link.holding()).position(),
+        after: lock(follower.link.state()).position(),
         ..FollowRequest::default()
     };
     let mut messages = Caller(site.clone())
@@ -272,8 +272,8 @@ async fn who_lacks_nothing_is_sent_nothing_but_heartbeats() {
         2,
         "it came back once and stayed"
     );
-    assert_eq!(lock(&follower.union.history).len(), 1);
-    assert!(lock(follower.link.holding()).age().unwrap() < Duration::from_secs(31));
+    assert_eq!(lock(&follower.merged_catalog.history).len(), 1);
+    assert!(lock(follower.link.state()).age().unwrap() < Duration::from_secs(31));
 }
 
 #[tokio::test(start_paused = true)]
@@ -283,7 +283,7 @@ async fn a_snapshot_in_many_parts_is_seen_at_once() {
     *lock(&site.slowness) = Duration::from_millis(100);
     let follower = Follower::of(&site);
     follower.loaded().await;
-    let seen: Vec<_> = lock(&follower.union.history)
+    let seen: Vec<_> = lock(&follower.merged_catalog.history)
         .iter()
         .map(Catalog::assignment_count)
         .collect();
@@ -306,6 +306,6 @@ async fn a_slow_follower_gets_what_changed_a_thousand_times_once() {
         Contents::of(&follower.catalog()),
         Contents::of(&controller.catalog().load())
     );
-    let states = lock(&follower.union.history).len();
+    let states = lock(&follower.merged_catalog.history).len();
     assert!(states < 20, "{states} states of a thousand");
 }

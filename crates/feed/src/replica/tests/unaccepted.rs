@@ -2,7 +2,7 @@
 
 use boot::{ExtrinsicLabels, Subject};
 
-use super::super::copy::Copy;
+use super::super::copy::DiskCopy;
 use super::*;
 use crate::proto::follow_response::Message;
 use crate::proto::{Inventory, Part};
@@ -52,7 +52,7 @@ fn answer(catalog: &Catalog, serial: &str) -> String {
 }
 
 fn numbers(follower: &Follower) -> (usize, usize) {
-    lock(follower.link.holding()).unaccepted()
+    lock(follower.link.state()).unaccepted()
 }
 
 /// A controller that never saw S1 accepted.
@@ -104,10 +104,10 @@ async fn what_only_the_replica_remembers_stays_in_use_and_changes_go_on() {
     assert_eq!(
         (
             numbers(&follower),
-            lock(follower.link.holding()).position().is_some()
+            lock(follower.link.state()).position().is_some()
         ),
         ((3, 1), true),
-        "nothing diverged"
+        "nothing mismatch"
     );
     assert_eq!(
         &*catalog.rejected(&of_machine("S1", 1).name()).unwrap().fault,
@@ -186,21 +186,21 @@ async fn a_replica_without_memory_lets_the_machine_wait() {
 #[tokio::test(start_paused = true)]
 async fn the_copy_on_disk_remembers_over_the_restart_of_both() {
     let directory = tempfile::tempdir().unwrap();
-    let copy = Copy::new(directory.path(), "");
+    let copy = DiskCopy::new(directory.path(), "");
     let (_site, follower, _) = after_a_controllers_restart().await;
     assert!(
-        !lock(follower.link.holding()).is_plain(),
+        !lock(follower.link.state()).is_plain(),
         "a position would not fit to what is kept"
     );
     copy.write(&follower.catalog(), None, Duration::ZERO)
         .unwrap();
     drop(follower);
-    let restarted = Follower::new(&union(), "", Limits::default());
+    let restarted = Follower::new(&merged_catalog(), "", Limits::default());
     let restored = copy.read().unwrap().unwrap();
     assert!(
         restarted
-            .union
-            .take(&mut lock(restarted.link.holding()), restored.batch)
+            .merged_catalog
+            .take(&mut lock(restarted.link.state()), restored.batch)
             .is_ok()
     );
     assert_eq!(
@@ -219,18 +219,18 @@ async fn the_copy_on_disk_remembers_over_the_restart_of_both() {
 #[tokio::test(start_paused = true)]
 async fn what_was_never_accepted_is_in_the_copy_too() {
     let directory = tempfile::tempdir().unwrap();
-    let copy = Copy::new(directory.path(), "");
+    let copy = DiskCopy::new(directory.path(), "");
     let follower = Follower::of(&Site::of(&forgetful()));
     follower.loaded().await;
-    let position = lock(follower.link.holding()).position();
+    let position = lock(follower.link.state()).position();
     copy.write(&follower.catalog(), position, Duration::ZERO)
         .unwrap();
-    let restarted = Follower::new(&union(), "", Limits::default());
+    let restarted = Follower::new(&merged_catalog(), "", Limits::default());
     let restored = copy.read().unwrap().unwrap();
     assert!(
         restarted
-            .union
-            .take(&mut lock(restarted.link.holding()), restored.batch)
+            .merged_catalog
+            .take(&mut lock(restarted.link.state()), restored.batch)
             .is_ok()
     );
     assert_eq!(
@@ -238,7 +238,7 @@ async fn what_was_never_accepted_is_in_the_copy_too() {
         Contents::of(&follower.catalog())
     );
     assert!(
-        lock(restarted.link.holding()).is_plain(),
+        lock(restarted.link.state()).is_plain(),
         "changes since are enough"
     );
 }
@@ -252,7 +252,7 @@ async fn what_is_not_accepted_is_not_lost_and_what_is_lost_is_held_whatever_it_w
             .chain([profile("p", 0)])
             .collect(),
     ));
-    let follower = Follower::new(&union(), "", LIMITS).start(&site);
+    let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&site);
     follower.loaded().await;
     let nothing: Vec<_> = (0..100)
         .map(|n| unaccepted(&of_machine(&format!("S{n}"), 1), "no good"))
@@ -265,7 +265,7 @@ async fn what_is_not_accepted_is_not_lost_and_what_is_lost_is_held_whatever_it_w
         (
             answer(&follower.catalog(), "S7"),
             numbers(&follower),
-            lock(follower.link.holding()).held()
+            lock(follower.link.state()).held()
         ),
         ("S7".to_owned(), (100, 100), 0)
     );
@@ -278,7 +278,7 @@ async fn what_is_not_accepted_is_not_lost_and_what_is_lost_is_held_whatever_it_w
         (
             answer(&follower.catalog(), "S7"),
             numbers(&follower),
-            lock(follower.link.holding()).held()
+            lock(follower.link.state()).held()
         ),
         ("S7".to_owned(), (0, 0), 100)
     );
@@ -294,11 +294,13 @@ async fn what_is_not_accepted_is_not_lost_and_what_is_lost_is_held_whatever_it_w
         ["S1", "S2", "waits for Assignment ns/S3"]
     );
     assert_eq!(
-        (numbers(&follower), lock(follower.link.holding()).held()),
+        (numbers(&follower), lock(follower.link.state()).held()),
         ((2, 1), 97)
     );
     assert_eq!(
-        follower.union.confirm(&mut lock(follower.link.holding())),
+        follower
+            .merged_catalog
+            .confirm(&mut lock(follower.link.state())),
         97
     );
     controller.apply(vec![gone(&of_machine("S2", 1))]);
@@ -317,12 +319,12 @@ async fn what_stands_in_for_objects_is_held_as_they_would_be() {
             .map(|n| unaccepted(&of_machine(&format!("S{n}"), 1), "no good"))
             .collect(),
     ));
-    let follower = Follower::new(&union(), "", LIMITS).start(&site);
+    let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&site);
     follower.loaded().await;
     site.replace(0, Some(&publisher(vec![default(), profile("p", 0)])));
     site.cut();
     settle().await;
-    assert_eq!(lock(follower.link.holding()).held(), 60);
+    assert_eq!(lock(follower.link.state()).held(), 60);
     assert_eq!(
         answer(&follower.catalog(), "S7"),
         "waits for Assignment ns/S7",
@@ -332,13 +334,13 @@ async fn what_stands_in_for_objects_is_held_as_they_would_be() {
 
 #[tokio::test(start_paused = true)]
 async fn in_a_union_each_partition_keeps_to_its_own() {
-    let union = union();
+    let merged_catalog = merged_catalog();
     let (west, east) = (
         Site::of(&publisher(vec![of_machine("S1", 1), profile("p", 0)])),
         Site::of(&publisher(vec![default(), profile("p", 0)])),
     );
     let followers = [("west", &west), ("east", &east)]
-        .map(|(name, site)| Follower::new(&union, name, Limits::default()).start(site));
+        .map(|(name, site)| Follower::new(&merged_catalog, name, Limits::default()).start(site));
     for follower in &followers {
         follower.loaded().await;
     }
@@ -360,7 +362,7 @@ async fn in_a_union_each_partition_keeps_to_its_own() {
     east.cut();
     west.cut();
     settle().await;
-    let catalog = Catalog::clone(&union.shared().load());
+    let catalog = Catalog::clone(&merged_catalog.shared().load());
     assert_eq!(
         ["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)),
         ["S1", "waits for Assignment east:ns/S2", "default"]
@@ -379,7 +381,7 @@ async fn a_profile_that_does_not_compile_here_gives_way_to_no_other() {
         seconds: 0,
         nanos: 0,
     });
-    let mut incoming = super::super::incoming::Incoming::default();
+    let mut incoming = super::super::incoming::BatchBuilder::default();
     let (other, all) = (
         profile("other", 1),
         [
@@ -395,11 +397,11 @@ async fn a_profile_that_does_not_compile_here_gives_way_to_no_other() {
     part.profiles.push(bad);
     part.commit.as_mut().unwrap().inventory = Some(inventory.into());
     let batch = incoming.add(part, "", &Catalog::new()).unwrap().unwrap();
-    let follower = Follower::new(&union(), "", Limits::default());
+    let follower = Follower::new(&merged_catalog(), "", Limits::default());
     assert!(
         follower
-            .union
-            .take(&mut lock(follower.link.holding()), batch)
+            .merged_catalog
+            .take(&mut lock(follower.link.state()), batch)
             .is_ok()
     );
     assert_eq!(answer(&follower.catalog(), "S1"), "waits for Profile ns/p");
@@ -439,16 +441,16 @@ fn as_of_before(mut part: Part) -> Part {
 #[tokio::test(start_paused = true)]
 async fn a_replica_of_before_takes_what_a_controller_of_today_sends() {
     let controller = forgetful();
-    let follower = Follower::new(&union(), "", Limits::default());
+    let follower = Follower::new(&merged_catalog(), "", Limits::default());
     let take = |part: Part| {
-        let batch = super::super::incoming::Incoming::default()
+        let batch = super::super::incoming::BatchBuilder::default()
             .add(as_of_before(part), "", &follower.catalog())
             .unwrap()
             .unwrap();
         assert!(
             follower
-                .union
-                .take(&mut lock(follower.link.holding()), batch)
+                .merged_catalog
+                .take(&mut lock(follower.link.state()), batch)
                 .is_ok()
         );
     };
@@ -462,7 +464,7 @@ async fn a_replica_of_before_takes_what_a_controller_of_today_sends() {
         ],
         vec![gone(&of_machine("S2", 1)), gone(&of_machine("S3", 1))],
     ] {
-        let position = lock(follower.link.holding()).position();
+        let position = lock(follower.link.state()).position();
         controller.apply(changes);
         take(first_part(&controller, position).await);
     }
@@ -472,7 +474,7 @@ async fn a_replica_of_before_takes_what_a_controller_of_today_sends() {
         "what the controller remembers is served"
     );
     // Deleted and made anew between two looks: it is told that the former is gone.
-    let position = lock(follower.link.holding()).position();
+    let position = lock(follower.link.state()).position();
     controller.apply(vec![gone(&of_machine("S1", 1))]);
     controller.apply(vec![unaccepted(&of_machine("S1", 2), "no good")]);
     take(first_part(&controller, position).await);

@@ -17,7 +17,7 @@ impl Folder {
             path,
             profiles,
             assignments,
-            passed_over,
+            shadowed,
         } in files
         {
             let path = self.dir.join(path);
@@ -28,7 +28,7 @@ impl Folder {
             let objects: Vec<_> = objects.map(|object| (Spots::default(), object)).collect();
             for (_, object) in objects
                 .iter()
-                .filter(|(_, object)| !passed_over.contains(&object.name()))
+                .filter(|(_, object)| !shadowed.contains(&object.name()))
             {
                 self.served
                     .entry(object.name())
@@ -60,7 +60,7 @@ impl Folder {
                 let is_passed_over = self.served.get(&name).is_some_and(|(of, _)| of != path);
                 let copy = self.add(&mut copies, path, object);
                 if is_passed_over {
-                    copy.passed_over.push(name);
+                    copy.shadowed.push(name);
                 }
             }
         }

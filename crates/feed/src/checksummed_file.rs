@@ -14,19 +14,19 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 /// Why a file is of no use.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
+pub enum CopyError {
     /// The system says so.
     #[error("it can't be read: {0}")]
     Unreadable(#[from] io::Error),
     /// It starts otherwise.
     #[error("it was not written by a shaper of this version")]
-    Foreign,
+    WrongFormat,
     /// What it holds is of another origin than what is asked for.
     #[error("it is of {0}")]
-    Other(String),
+    WrongSource(String),
     /// Its sum is another, or a message is malformed.
     #[error("it is cut short or damaged")]
-    Damaged,
+    Corrupt,
 }
 
 /// Messages on their way to a file.
@@ -36,7 +36,7 @@ pub(crate) struct Writer<W> {
 }
 
 /// The messages of a file. None where there is none.
-pub(crate) fn read(path: &Path, magic: &[u8]) -> Result<Option<Vec<u8>>, Unusable> {
+pub(crate) fn read(path: &Path, magic: &[u8]) -> Result<Option<Vec<u8>>, CopyError> {
     let mut bytes = Vec::new();
     match File::open(path) {
         Ok(file) => file.take(MAX_BYTES).read_to_end(&mut bytes)?,
@@ -46,15 +46,15 @@ pub(crate) fn read(path: &Path, magic: &[u8]) -> Result<Option<Vec<u8>>, Unusabl
     let rest = bytes
         .strip_prefix(magic)
         .ok_or(if magic.starts_with(&bytes) {
-            Unusable::Damaged
+            CopyError::Corrupt
         } else {
-            Unusable::Foreign
+            CopyError::WrongFormat
         })?;
     let (sum, rest) = rest
         .split_at_checked(SHA256_OUTPUT_LEN)
-        .ok_or(Unusable::Damaged)?;
+        .ok_or(CopyError::Corrupt)?;
     if digest(&SHA256, rest).as_ref() != sum {
-        return Err(Unusable::Damaged);
+        return Err(CopyError::Corrupt);
     }
     let head = bytes.len() - rest.len();
     bytes.drain(..head);

@@ -6,13 +6,13 @@ use boot::conflicts::{Conflicts, MAX_NAMED};
 use boot::{Catalog, ObjectKey, ObjectRef};
 use tracing::{info, warn};
 
-use super::incoming::Arrived;
+use super::incoming::ReceivedBatch;
 
 /// Kept current as a union of partitions changes.
 #[derive(Default)]
-pub(crate) struct Contested(Option<Conflicts>);
+pub(crate) struct CrossPartitionConflicts(Option<Conflicts>);
 
-impl Contested {
+impl CrossPartitionConflicts {
     /// Nothing is looked for where there is only one partition.
     pub(crate) fn among(partitions: usize) -> Self {
         Self((partitions > 1).then(Conflicts::across_partitions))
@@ -21,7 +21,7 @@ impl Contested {
     /// Which Assignments may be others after a batch of a partition.
     pub(crate) fn touched(
         &self,
-        batch: &Arrived,
+        batch: &ReceivedBatch,
         partition: &str,
         before: &Catalog,
     ) -> BTreeSet<ObjectKey> {

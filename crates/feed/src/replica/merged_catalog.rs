@@ -9,62 +9,62 @@ use boot::{Catalog, Change, ObjectRef, Rejected, SharedCatalog};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::inventory::{Account, Inventory};
+use crate::inventory::{Inventory, ObjectState};
 use crate::proto::{Inventory as InventoryMessage, Position};
 
-use super::contested::{self, Contested};
-use super::incoming::Arrived;
+use super::cross_partition_conflicts::{self, CrossPartitionConflicts};
+use super::incoming::ReceivedBatch;
 
 /// The union of all partitions, as machines are answered from it.
-pub(crate) struct Union {
+pub(crate) struct MergedCatalog {
     shared: Arc<SharedCatalog>,
     /// The catalog as the writer has it. Held while a batch is taken.
     writer: Mutex<Catalog>,
     /// Follows the writer's.
-    contested: Mutex<Contested>,
+    cross_partition_conflicts: Mutex<CrossPartitionConflicts>,
     /// Everything that readers ever saw.
     #[cfg(test)]
     pub(crate) history: Mutex<Vec<Catalog>>,
 }
 
 /// What is known of one partition.
-pub(crate) struct Holding {
+pub(crate) struct PartitionState {
     name: Box<str>,
     /// Where the controller was when we heard of it last. None: look anew.
     position: Option<Position>,
-    /// What it has by its own account.
+    /// What it has by its own object_state.
     inventory: Inventory,
     guard: Guard,
     /// Profiles that are accepted there and can't be used here.
-    refused: BTreeMap<ObjectRef, String>,
+    incompatible: BTreeMap<Name, String>,
     /// Objects that are not accepted there.
     unaccepted: BTreeSet<ObjectRef>,
     /// Those of them of which only we still know an accepted version.
     kept: BTreeSet<ObjectRef>,
     is_loaded: bool,
     /// When what we hold was true.
-    true_at: Option<Instant>,
+    confirmed_at: Option<Instant>,
 }
 
 /// What the other end says does not fit to what we hold: take all of it anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the controller's account of what there is differs from what it sent")]
-pub(crate) struct Diverged;
+pub(crate) struct InventoryMismatch;
 
 /// What a batch did.
-pub(crate) struct Taken {
+pub(crate) struct Applied {
     pub(crate) changes: usize,
     pub(crate) held: usize,
 }
 
-// === impl Union ===
+// === impl MergedCatalog ===
 
-impl Union {
+impl MergedCatalog {
     /// Of so many partitions.
     pub(crate) fn new(shared: Arc<SharedCatalog>, partitions: usize) -> Self {
         Self {
             writer: Mutex::new(Catalog::clone(&shared.load())),
-            contested: Mutex::new(Contested::among(partitions)),
+            cross_partition_conflicts: Mutex::new(CrossPartitionConflicts::among(partitions)),
             shared,
             #[cfg(test)]
             history: Mutex::default(),
@@ -76,42 +76,49 @@ impl Union {
     }
 
     /// Which machines several partitions claim.
-    pub(crate) fn contested(&self) -> MutexGuard<'_, Contested> {
-        lock(&self.contested)
+    pub(crate) fn cross_partition_conflicts(&self) -> MutexGuard<'_, CrossPartitionConflicts> {
+        lock(&self.cross_partition_conflicts)
     }
 
     /// Takes a whole batch, or nothing of it.
-    pub(crate) fn take(&self, holding: &mut Holding, batch: Arrived) -> Result<Taken, Diverged> {
+    pub(crate) fn apply(
+        &self,
+        state: &mut PartitionState,
+        batch: ReceivedBatch,
+    ) -> Result<Applied, InventoryMismatch> {
         let mut writer = lock(&self.writer);
         let mut next = writer.clone();
         let position = batch.commit.position;
         let expected = batch.commit.inventory.unwrap_or_default();
         let heard_ago = Duration::from_millis(batch.commit.heard_millis_ago);
         let snapshot = batch.snapshot;
-        let touched = self.contested().touched(&batch, &holding.name, &writer);
+        let touched = self
+            .cross_partition_conflicts()
+            .touched(&batch, &state.name, &writer);
         let count = if snapshot {
-            holding.take_snapshot(&mut next, batch, expected)?
+            state.apply_snapshot(&mut next, batch, expected)?
         } else {
-            holding.take_delta(&mut next, batch, expected)?
+            state.apply_delta(&mut next, batch, expected)?
         };
-        holding.position = position;
-        holding.is_loaded = true;
-        holding.heard(heard_ago);
+        state.position = position;
+        state.is_loaded = true;
+        state.heard(heard_ago);
         if count > 0 {
             self.publish(next.clone());
-            self.contested().follow(&writer, &next, touched);
+            self.cross_partition_conflicts()
+                .follow(&writer, &next, touched);
             *writer = next;
         }
-        Ok(Taken {
+        Ok(Applied {
             changes: count,
-            held: holding.held(),
+            held: state.held(),
         })
     }
 
     /// An operator says that what the guard holds is gone indeed. Tells how many objects that were.
-    pub(crate) fn confirm(&self, holding: &mut Holding) -> usize {
+    pub(crate) fn confirm(&self, state: &mut PartitionState) -> usize {
         let mut writer = lock(&self.writer);
-        let lost = holding.guard.confirm();
+        let lost = state.guard.confirm();
         if lost.is_empty() {
             return 0;
         }
@@ -120,12 +127,14 @@ impl Union {
             .iter()
             .filter(|name| writer.apply((*name).clone().gone()))
             .count();
-        warn!(partition = %holding.name, objects = count, "the guard was told that these objects are gone indeed; they are");
+        warn!(partition = %state.name, objects = count, "the guard was told that these objects are gone indeed; they are");
         self.publish(writer.clone());
-        self.contested().follow(
+        self.cross_partition_conflicts().follow(
             &before,
             &writer,
-            lost.into_iter().filter_map(contested::assignment).collect(),
+            lost.into_iter()
+                .filter_map(cross_partition_conflicts::assignment)
+                .collect(),
         );
         count
     }
@@ -137,36 +146,36 @@ impl Union {
     }
 }
 
-// === impl Holding ===
+// === impl PartitionState ===
 
-impl Holding {
+impl PartitionState {
     pub(crate) fn new(name: &str, limits: Limits) -> Self {
         Self {
             name: name.into(),
             position: None,
             inventory: Inventory::default(),
             guard: Guard::new(limits),
-            refused: BTreeMap::new(),
+            incompatible: BTreeMap::new(),
             unaccepted: BTreeSet::new(),
             kept: BTreeSet::new(),
             is_loaded: false,
-            true_at: None,
+            confirmed_at: None,
         }
     }
 
-    fn take_snapshot(
+    fn apply_snapshot(
         &mut self,
         next: &mut Catalog,
-        batch: Arrived,
+        batch: ReceivedBatch,
         expected: InventoryMessage,
-    ) -> Result<usize, Diverged> {
+    ) -> Result<usize, InventoryMismatch> {
         let mut accepted = HashSet::with_capacity(batch.changes.len());
         let mut inventory = Inventory::default();
         for name in batch
             .changes
             .iter()
             .map(Change::name)
-            .chain(batch.refused.iter().map(Rejected::name))
+            .chain(batch.incompatible.iter().map(Unaccepted::name))
         {
             inventory.add(&name);
             accepted.insert(name);
@@ -180,7 +189,7 @@ impl Holding {
             .iter()
             .for_each(|name| inventory.add_unaccepted(name));
         if inventory != expected.into() {
-            return Err(Diverged);
+            return Err(InventoryMismatch);
         }
         let mut known = Known::default();
         let mut lost = BTreeSet::new();
@@ -206,7 +215,7 @@ impl Holding {
         self.unaccepted.clear();
         count += self.take_unaccepted(next, batch.unaccepted, |name| accepted.contains(name));
         drop(accepted);
-        count += self.refuse(next, batch.refused, true);
+        count += self.keep_incompatible(next, batch.incompatible, true);
         let was_holding = self.guard.holding().is_some();
         match self.guard.judge(known, lost, Instant::now().into_std()) {
             Verdict::Believe(lost) => {
@@ -228,69 +237,66 @@ impl Holding {
         Ok(count)
     }
 
-    fn take_delta(
+    fn apply_delta(
         &mut self,
         next: &mut Catalog,
-        batch: Arrived,
+        batch: ReceivedBatch,
         expected: InventoryMessage,
-    ) -> Result<usize, Diverged> {
-        let mut accounts: BTreeMap<ObjectRef, Account> = BTreeMap::new();
+    ) -> Result<usize, InventoryMismatch> {
+        let mut states: BTreeMap<Name, ObjectState> = BTreeMap::new();
         for change in &batch.changes {
-            let is_gone = matches!(
-                change,
-                Change::AssignmentDeleted(_) | Change::ProfileDeleted(_)
-            );
-            accounts.entry(change.name()).or_default().accepted = !is_gone;
+            let is_gone = matches!(change, Change::AssignmentGone(_) | Change::ProfileGone(_));
+            states.entry(change.name()).or_default().accepted = !is_gone;
         }
-        batch
-            .refused
-            .iter()
-            .for_each(|refused| accounts.entry(refused.name()).or_default().accepted = true);
-        batch.unaccepted.iter().for_each(|unaccepted| {
-            accounts.entry(unaccepted.name()).or_default().unaccepted = true
+        batch.incompatible.iter().for_each(|incompatible| {
+            states.entry(incompatible.name()).or_default().accepted = true
         });
+        batch
+            .unaccepted
+            .iter()
+            .for_each(|unaccepted| states.entry(unaccepted.name()).or_default().unaccepted = true);
         let mut inventory = self.inventory;
         let mut is_another = BTreeSet::new();
-        for (name, account) in &accounts {
-            let before = self.account(next, name);
-            inventory.moved(name, before, *account);
+        for (name, object_state) in &states {
+            let before = self.object_state(next, name);
+            inventory.update(name, before, *object_state);
             // The controller itself knows no accepted version any more: this is another object of the same name.
-            if before.accepted && !account.accepted {
+            if before.accepted && !object_state.accepted {
                 is_another.insert(name.clone());
             }
         }
         if inventory != expected.into() {
-            return Err(Diverged);
+            return Err(InventoryMismatch);
         }
         // A held object that exists again, or whose end is told by itself, is no matter for the guard.
-        for name in accounts.keys() {
+        for name in states.keys() {
             self.guard.release(name);
-            self.refused.remove(name);
+            self.incompatible.remove(name);
             self.unaccepted.remove(name);
             self.kept.remove(name);
         }
-        let is =
-            |name: &ObjectRef, what: fn(&Account) -> bool| accounts.get(name).is_some_and(what);
+        let is = |name: &Name, what: fn(&ObjectState) -> bool| states.get(name).is_some_and(what);
         let mut count = 0;
         for change in batch.changes {
             // What exists and is not accepted is not gone here if we still know what the controller never knew.
             let name = change.name();
-            if is(&name, |account| account.accepted || !account.unaccepted)
-                || is_another.contains(&name)
+            if is(&name, |object_state| {
+                object_state.accepted || !object_state.unaccepted
+            }) || is_another.contains(&name)
             {
                 count += usize::from(next.apply(change));
             }
         }
         count += self.take_unaccepted(next, batch.unaccepted, |name| {
-            is(name, |account| account.accepted)
+            is(name, |object_state| object_state.accepted)
         });
-        count += self.refuse(next, batch.refused, false);
+        count += self.keep_incompatible(next, batch.incompatible, false);
         self.inventory = inventory;
         Ok(count)
     }
 
     /// How the controller counts an object, by what it told us.
-    fn account(&self, catalog: &Catalog, name: &ObjectRef) -> Account {
+    fn object_state(&self, catalog: &Catalog, name: &Name) -> ObjectState {
         let is_held = || {
             self.guard
                 .holding()
@@ -298,8 +304,8 @@ impl Holding {
         };
         let is_ours_alone = || self.kept.contains(name) || is_held();
         let accepted =
-            self.refused.contains_key(name) || (catalog.contains(name) && !is_ours_alone());
-        Account {
+            self.incompatible.contains_key(name) || (catalog.contains(name) && !is_ours_alone());
+        ObjectState {
             accepted,
             unaccepted: self.unaccepted.contains(name),
         }
@@ -337,38 +343,43 @@ impl Holding {
     }
 
     /// Profiles that can't be used here are here what is not accepted elsewhere.
-    fn refuse(&mut self, next: &mut Catalog, refused: Vec<Rejected>, anew: bool) -> usize {
+    fn keep_incompatible(
+        &mut self,
+        next: &mut Catalog,
+        incompatible: Vec<Unaccepted>,
+        anew: bool,
+    ) -> usize {
         let before = if anew {
-            std::mem::take(&mut self.refused)
+            std::mem::take(&mut self.incompatible)
         } else {
             BTreeMap::new()
         };
         let mut count = 0;
-        for unaccepted in refused {
+        for unaccepted in incompatible {
             let (name, reason) = (unaccepted.name(), unaccepted.fault.to_string());
             if before.get(&name) != Some(&reason) {
                 warn!(object = %name, reason, "an object of the feed can't be used here; what was held of it stays");
             }
-            self.refused.insert(name, reason);
-            count += usize::from(next.apply(Change::Rejected(Arc::new(unaccepted))));
+            self.incompatible.insert(name, reason);
+            count += usize::from(next.apply(Change::Unaccepted(Arc::new(unaccepted))));
         }
         count
     }
 
     /// The controller is there, and last heard from its API server so long ago.
     pub(crate) fn heard(&mut self, ago: Duration) {
-        self.true_at = Instant::now().checked_sub(ago).or(self.true_at);
+        self.confirmed_at = Instant::now().checked_sub(ago).or(self.confirmed_at);
     }
 
     /// Starts with what a copy on disk holds, which was true so long ago.
     pub(crate) fn restored(&mut self, position: Option<Position>, age: Duration) {
         // What could not be read is to be asked for again.
         self.position = position.filter(|_| self.is_plain());
-        self.true_at = Instant::now().checked_sub(age).or(Some(Instant::now()));
+        self.confirmed_at = Instant::now().checked_sub(age).or(Some(Instant::now()));
     }
 
     /// Forgets where the controller was, so that the next look is at everything.
-    pub(crate) fn look_anew(&mut self) {
+    pub(crate) fn request_snapshot(&mut self) {
         self.position = None;
     }
 
@@ -385,7 +396,7 @@ impl Holding {
     }
 
     pub(crate) fn age(&self) -> Option<Duration> {
-        self.true_at.map(|true_at| true_at.elapsed())
+        self.confirmed_at.map(|confirmed_at| confirmed_at.elapsed())
     }
 
     pub(crate) fn guard(&self) -> &Guard {
@@ -398,7 +409,7 @@ impl Holding {
 
     /// Whether we hold just what the controller has, so that its changes fit to it also after a restart, when all else is forgotten.
     pub(crate) fn is_plain(&self) -> bool {
-        self.held() == 0 && self.refused.is_empty() && self.kept.is_empty()
+        self.held() == 0 && self.incompatible.is_empty() && self.kept.is_empty()
     }
 
     /// How many objects are not accepted there, and of how many of those only we still know an accepted version.
@@ -406,8 +417,8 @@ impl Holding {
         (self.unaccepted.len(), self.kept.len())
     }
 
-    pub(crate) fn refused(&self) -> &BTreeMap<ObjectRef, String> {
-        &self.refused
+    pub(crate) fn incompatible(&self) -> &BTreeMap<Name, String> {
+        &self.incompatible
     }
 }
 
