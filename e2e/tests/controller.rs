@@ -139,7 +139,7 @@ fn an_unchanged_status_is_not_written_again_by_any_controller() -> Result<()> {
     })?;
     // Once nothing is pending, it has looked at all objects.
     eventually(SOON, "nothing waits", || {
-        Ok((second.metric("shaper_status_waiting")? == 0.0).then_some(()))
+        Ok((second.metric("shaper_status_queue_length")? == 0.0).then_some(()))
     })?;
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(
@@ -231,7 +231,7 @@ fn a_conflict_is_reported_and_cleared_on_both_assignments() -> Result<()> {
     ))?;
     for (object, other) in [("assignment/one", "two"), ("assignment/two", "one")] {
         let conflict = rig.condition(object, "Conflicted", "True")?;
-        assert_eq!(conflict["reason"], "OnlyAgeDecides");
+        assert_eq!(conflict["reason"], "TieBrokenByAge");
         ensure!(
             conflict["message"]
                 .as_str()

@@ -19,14 +19,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::finding;
-use crate::index::{Index, Step, Write};
-use crate::lease::{Candidate, KubeLeases, Tenure, Timing};
+use crate::condition;
+use crate::index::{Index, IndexEvent, StatusPatch};
+use crate::lease::{Candidate, KubeLeases, Leadership, LeaseTiming};
 use crate::metrics::{Kind, Metrics, Outcome};
-use crate::watch::{Follower, Patience, Update};
-use crate::writer::{MAX_IN_FLIGHT, Pace, Queue, Written, perform};
+use crate::watch::{ResponseTimeout, SourceWatcher, Update};
+use crate::writer::{MAX_IN_FLIGHT, RateLimiter, WriteQueue, Written, write_status};
 
-use listing::{NO_LISTING, Tracked, track};
+use listing::{NO_LISTING, SourceState, sources_of};
 
 /// How a controller works.
 #[derive(Clone, Debug)]
@@ -39,14 +39,14 @@ pub struct Options {
     pub lease_namespace: String,
     /// Its name.
     pub lease_name: String,
-    /// How long it lasts.
-    pub lease: Timing,
+    /// How long it lease_duration.
+    pub lease: LeaseTiming,
     /// The name of this process, which no other has.
     pub identity: String,
     /// Most writes of status a second.
     pub writes_per_second: u32,
     /// How long the API server is waited for.
-    pub patience: Patience,
+    pub response_timeout: ResponseTimeout,
 }
 
 /// Follows a cluster and writes back what it found out.
@@ -70,13 +70,13 @@ pub struct Handle {
 
 struct State {
     index: Index,
-    sources: Vec<Tracked>,
+    sources: Vec<SourceState>,
     has_started: bool,
     /// How many listings there were.
     listings: u32,
-    queue: Queue,
-    pace: Pace,
-    tenure: Option<Tenure>,
+    queue: WriteQueue,
+    rate_limiter: RateLimiter,
+    leadership: Option<Leadership>,
     /// An object whose write has to wait for its turn.
     next: Option<ObjectRef>,
     paused_until: Instant,
@@ -86,9 +86,9 @@ struct State {
 }
 
 /// Most objects that are looked at between two looks at what came in.
-const LOOKS_AT_ONCE: usize = 500;
+const CHECKS_PER_TURN: usize = 500;
 /// Most updates that are taken at once, and become one revision of the feed.
-const UPDATES_AT_ONCE: usize = 4096;
+const MAX_UPDATES_PER_BATCH: usize = 4096;
 
 // === impl Handle ===
 
@@ -160,20 +160,20 @@ impl Controller {
             remarks,
             confirmed,
         } = self;
-        let (updates, mut incoming) = mpsc::channel(UPDATES_AT_ONCE);
-        let mut followers = JoinSet::new();
-        let sources = track(&options);
-        for (index, tracked) in sources.iter().enumerate() {
+        let (updates, mut incoming) = mpsc::channel(MAX_UPDATES_PER_BATCH);
+        let mut watchers = JoinSet::new();
+        let sources = sources_of(&options);
+        for (index, source_state) in sources.iter().enumerate() {
             let (source, relist, updates) = (
-                tracked.source.clone(),
-                tracked.relist.clone(),
+                source_state.source.clone(),
+                source_state.relist.clone(),
                 updates.clone(),
             );
             if source.is_profiles {
-                followers.spawn(
-                    Follower::<crd::Profile>::new(
+                watchers.spawn(
+                    SourceWatcher::<crd::Profile>::new(
                         &client,
-                        options.patience,
+                        options.response_timeout,
                         source,
                         index,
                         updates,
@@ -181,10 +181,10 @@ impl Controller {
                     .run(relist),
                 );
             } else {
-                followers.spawn(
-                    Follower::<crd::Assignment>::new(
+                watchers.spawn(
+                    SourceWatcher::<crd::Assignment>::new(
                         &client,
-                        options.patience,
+                        options.response_timeout,
                         source,
                         index,
                         updates,
@@ -195,7 +195,7 @@ impl Controller {
         }
         drop(updates);
         let candidacy = CancellationToken::new();
-        let (tenures, mut tenure) = watch::channel(None);
+        let (leaderships, mut leadership) = watch::channel(None);
         let leases = KubeLeases::new(client.clone(), &options.lease_namespace);
         let answered = Arc::new(Notify::new());
         let candidate = Candidate::new(
@@ -204,45 +204,45 @@ impl Controller {
             &options.identity,
             options.lease,
         )
-        .tells(answered.clone());
-        let candidate = tokio::spawn(candidate.run(tenures, candidacy.clone()));
+        .notify_on_answer(answered.clone());
+        let candidate = tokio::spawn(candidate.run(leaderships, candidacy.clone()));
 
         let mut state = State::new(
             sources,
             publisher,
-            Pace::new(options.writes_per_second),
+            RateLimiter::new(options.writes_per_second),
             metrics,
             remarks,
         );
-        let mut writes: JoinSet<(Box<Write>, Written)> = JoinSet::new();
+        let mut writes: JoinSet<(Box<StatusPatch>, Written)> = JoinSet::new();
         let mut batch = Vec::new();
         loop {
             let wake = state.start_writes(&mut writes, &client, &options.identity);
             tokio::select! {
                 () = stop.cancelled() => break,
-                count = incoming.recv_many(&mut batch, UPDATES_AT_ONCE) => {
+                count = incoming.recv_many(&mut batch, MAX_UPDATES_PER_BATCH) => {
                     if count == 0 {
                         break;
                     }
-                    state.take(batch.drain(..));
+                    state.apply_updates(batch.drain(..));
                 }
                 Some(done) = writes.join_next(), if !writes.is_empty() => match done {
                     Ok((write, written)) => state.written(&write, written),
                     Err(error) => warn!(%error, "a write ended badly"),
                 },
-                changed = tenure.changed() => if changed.is_ok() {
-                    let now = tenure.borrow_and_update().clone();
-                    state.now_holds(now);
+                changed = leadership.changed() => if changed.is_ok() {
+                    let now = leadership.borrow_and_update().clone();
+                    state.set_leadership(now);
                 },
                 () = confirmed.notified() => state.confirm(),
-                () = answered.notified() => state.server_answers(),
-                Some(ended) = followers.join_next() => {
+                () = answered.notified() => state.server_answered(),
+                Some(ended) = watchers.join_next() => {
                     error!(error = ?ended.err(), "a source is no longer followed: ending, so that all begin anew");
                     break;
                 }
                 () = sleep_until(wake) => {}
             }
-            state.look_again_at_what_is_held();
+            state.recheck_held_objects();
         }
         let finish = async { while writes.join_next().await.is_some() {} };
         if timeout(Duration::from_secs(5), finish).await.is_err() {
@@ -260,9 +260,9 @@ impl Controller {
 
 impl State {
     fn new(
-        sources: Vec<Tracked>,
+        sources: Vec<SourceState>,
         publisher: Arc<Publisher>,
-        pace: Pace,
+        rate_limiter: RateLimiter,
         metrics: Metrics,
         remarks: Arc<Mutex<Vec<String>>>,
     ) -> Self {
@@ -271,9 +271,9 @@ impl State {
             sources,
             has_started: false,
             listings: 0,
-            queue: Queue::default(),
-            pace,
-            tenure: None,
+            queue: WriteQueue::default(),
+            rate_limiter,
+            leadership: None,
             next: None,
             paused_until: Instant::now(),
             publisher,
@@ -283,33 +283,35 @@ impl State {
     }
 
     /// Takes what came in. Single changes that came together are one revision of the feed.
-    fn take(&mut self, updates: impl Iterator<Item = (usize, Update)>) {
+    fn apply_updates(&mut self, updates: impl Iterator<Item = (usize, Update)>) {
         let mut steps = Vec::new();
         for (at, update) in updates {
-            if !matches!(update, Update::Trouble(_)) {
+            if !matches!(update, Update::Failed(_)) {
                 self.heard(at);
             }
             match update {
-                Update::Begins => {
+                Update::ListStarted => {
                     self.listings += 1;
                     self.sources[at].listing = self.listings;
                     self.sources[at].steps = Some(Vec::new());
                 }
                 Update::Listed(object) => self.listed(at, object),
-                Update::Whole => {
+                Update::ListComplete => {
                     self.apply(std::mem::take(&mut steps), NO_LISTING);
-                    self.whole(at);
+                    self.list_complete(at);
                 }
                 Update::Changed(object) => {
-                    steps.extend(self.changed(at, "changed", Step::Put(object)))
+                    steps.extend(self.changed(at, "changed", IndexEvent::Put(object)))
                 }
-                Update::Gone(name) => steps.extend(self.changed(at, "gone", Step::Gone(name))),
-                Update::WentBack => {
+                Update::Deleted(name) => {
+                    steps.extend(self.changed(at, "gone", IndexEvent::Deleted(name)))
+                }
+                Update::HistoryReset => {
                     let source = &self.sources[at].source;
                     self.index.forget_versions(|name| source.has(name));
                 }
-                Update::Heard => {}
-                Update::Trouble(sentence) => self.trouble(at, sentence),
+                Update::Alive => {}
+                Update::Failed(message) => self.source_failed(at, message),
             }
         }
         self.apply(steps, NO_LISTING);
@@ -317,44 +319,49 @@ impl State {
     }
 
     /// One object changed: a step for all, unless others are still awaited.
-    fn changed(&mut self, at: usize, outcome: &'static str, step: Step) -> Option<Step> {
+    fn changed(
+        &mut self,
+        at: usize,
+        outcome: &'static str,
+        step: IndexEvent,
+    ) -> Option<IndexEvent> {
         self.metrics
             .updates
             .get_or_create(&Outcome { outcome })
             .inc();
-        let tracked = &mut self.sources[at];
-        tracked.guard.release(step.name());
+        let source_state = &mut self.sources[at];
+        source_state.guard.release(step.name());
         if self.has_started {
             return Some(step);
         }
-        tracked.initial.get_or_insert_default().push(step);
+        source_state.initial.get_or_insert_default().push(step);
         None
     }
 
-    fn apply(&mut self, steps: Vec<Step>, listing: u32) {
+    fn apply(&mut self, steps: Vec<IndexEvent>, listing: u32) {
         if steps.is_empty() {
             return;
         }
         for name in self.index.apply(steps, listing) {
-            if self.tenure.is_some() {
+            if self.leadership.is_some() {
                 self.queue.push(name);
             }
         }
     }
 
-    fn now_holds(&mut self, tenure: Option<Tenure>) {
-        self.metrics.holder.set(i64::from(tenure.is_some()));
-        self.tenure = tenure;
+    fn set_leadership(&mut self, leadership: Option<Leadership>) {
+        self.metrics.holder.set(i64::from(leadership.is_some()));
+        self.leadership = leadership;
         // It is on its way as long as nobody says that it is not, and would never be looked at again.
         if let Some(name) = self.next.take() {
             self.queue.done(&name);
         }
         self.queue.clear();
-        self.look_at_all();
+        self.queue_all();
     }
 
-    fn look_at_all(&mut self) {
-        if self.tenure.is_some() && self.has_started {
+    fn queue_all(&mut self) {
+        if self.leadership.is_some() && self.has_started {
             let names: Vec<_> = self.index.names().cloned().collect();
             names.into_iter().for_each(|name| self.queue.push(name));
         }
@@ -363,13 +370,13 @@ impl State {
     /// Starts as many writes as may be on their way. Returns when to ask again.
     fn start_writes(
         &mut self,
-        writes: &mut JoinSet<(Box<Write>, Written)>,
+        writes: &mut JoinSet<(Box<StatusPatch>, Written)>,
         client: &Client,
         instance: &str,
     ) -> Instant {
         let now = Instant::now();
         let idle = now + Duration::from_secs(1);
-        let Some(tenure) = self.tenure.clone().filter(Tenure::is_good) else {
+        let Some(leadership) = self.leadership.clone().filter(Leadership::is_valid) else {
             return idle;
         };
         if now < self.paused_until {
@@ -378,62 +385,62 @@ impl State {
         self.metrics
             .waiting
             .set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
-        for _ in 0..LOOKS_AT_ONCE {
+        for _ in 0..CHECKS_PER_TURN {
             if writes.len() >= MAX_IN_FLIGHT {
                 return idle;
             }
             let Some(name) = self.next.take().or_else(|| self.queue.pop(now)) else {
                 return self.queue.next_due().map_or(idle, |due| due.min(idle));
             };
-            let Some(write) = self.index.wanted(&name, Timestamp::now()) else {
+            let Some(write) = self.index.pending_patch(&name, Timestamp::now()) else {
                 self.queue.done(&name);
                 continue;
             };
             let may_be_over = write
-                .news
+                .events
                 .iter()
-                .any(|news| news.is_warning && news.kind != finding::Kind::Accepted);
-            if !self.queue.is_settled(&name, may_be_over, now) {
+                .any(|event| event.is_warning && event.kind != condition::ConditionType::Accepted);
+            if !self.queue.may_write_now(&name, may_be_over, now) {
                 continue;
             }
-            if let Err(at) = self.pace.next(now) {
+            if let Err(at) = self.rate_limiter.next(now) {
                 self.next = Some(name);
                 return at.min(idle);
             }
-            let (client, instance, tenure, write) = (
+            let (client, instance, leadership, write) = (
                 client.clone(),
                 instance.to_owned(),
-                tenure.clone(),
+                leadership.clone(),
                 Box::new(write),
             );
             writes.spawn(async move {
-                let written = perform(client, instance, tenure, &write).await;
+                let written = write_status(client, instance, leadership, &write).await;
                 (write, written)
             });
         }
         now
     }
 
-    fn written(&mut self, write: &Write, written: Written) {
+    fn written(&mut self, write: &StatusPatch, written: Written) {
         let outcome = match written {
-            Written::Done { version } => {
+            Written::Applied { version } => {
                 self.index.written(write, &version);
                 self.queue.done(&write.name);
                 "done"
             }
-            Written::Gone => {
+            Written::NotFound => {
                 self.queue.done(&write.name);
                 "gone"
             }
-            Written::NotHolder => {
-                // A renewal that was on its way may yet prolong the tenure; a new one looks at all objects anyway.
+            Written::NotLeader => {
+                // A renewal that was on its way may yet prolong the leadership; a new one looks at all objects anyway.
                 self.queue.failed(&write.name, Instant::now());
-                "not_holder"
+                "not_leader"
             }
-            Written::Overtaken => {
+            Written::Conflict => {
                 self.queue.failed(&write.name, Instant::now());
                 debug!(name = ?write.name, "changed meanwhile");
-                "overtaken"
+                "conflict"
             }
             Written::Failed(error) => {
                 warn!(name = ?write.name, error, "could not write a status; trying again");
@@ -449,35 +456,40 @@ impl State {
     }
 
     /// The API server answers, if not about objects. Where watches work as well, what is known is current.
-    fn server_answers(&self) {
-        if self.has_started && self.sources.iter().all(|tracked| tracked.trouble.is_none()) {
+    fn server_answered(&self) {
+        if self.has_started
+            && self
+                .sources
+                .iter()
+                .all(|source_state| source_state.trouble.is_none())
+        {
             self.publisher.heard();
         }
     }
 
     fn heard(&mut self, at: usize) {
         self.publisher.heard();
-        let tracked = &mut self.sources[at];
-        if tracked.trouble.take().is_some() {
-            info!(source = %tracked.source, "followed again");
-            self.remark();
+        let source_state = &mut self.sources[at];
+        if source_state.trouble.take().is_some() {
+            info!(source = %source_state.source, "followed again");
+            self.update_remarks();
         }
     }
 
-    fn trouble(&mut self, at: usize, sentence: String) {
+    fn source_failed(&mut self, at: usize, message: String) {
         self.metrics.trouble.inc();
-        let tracked = &mut self.sources[at];
-        // The same sentence is said once.
-        if tracked.trouble.as_ref() != Some(&sentence) {
-            warn!(source = %tracked.source, error = sentence, "can't follow for the moment; what is known stays in use");
-            tracked.trouble = Some(sentence);
-            self.remark();
+        let source_state = &mut self.sources[at];
+        // The same message is said once.
+        if source_state.trouble.as_ref() != Some(&message) {
+            warn!(source = %source_state.source, error = message, "can't follow for the moment; what is known stays in use");
+            source_state.trouble = Some(message);
+            self.update_remarks();
         }
     }
 
-    fn remark(&self) {
+    fn update_remarks(&self) {
         let mut remarks = Vec::new();
-        for Tracked {
+        for SourceState {
             source,
             guard,
             trouble,
@@ -496,7 +508,9 @@ impl State {
             }
         }
         self.metrics.connected.set(i64::from(
-            self.sources.iter().all(|tracked| tracked.trouble.is_none()),
+            self.sources
+                .iter()
+                .all(|source_state| source_state.trouble.is_none()),
         ));
         *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = remarks;
     }
@@ -506,7 +520,7 @@ impl State {
         let held: usize = self
             .sources
             .iter()
-            .filter_map(|tracked| tracked.guard.holding())
+            .filter_map(|source_state| source_state.guard.holding())
             .map(|hold| hold.lost.len())
             .sum();
         let set = |gauge: &Gauge, count: usize| {

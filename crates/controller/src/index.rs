@@ -9,48 +9,48 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tracing::warn;
 
-use crate::finding::Kind;
-use crate::object::{Facts, Fault, Ids, Object, Refused};
+use crate::condition::ConditionType;
+use crate::object::{ObservedMeta, Fault, Ids, Object, Rejection};
 use crate::observed::{self, Observed, Version};
-use crate::reach::Reach;
+use crate::selector_index::SelectorIndex;
 use crate::status::{self, Acceptance};
 
 /// All objects, with what follows from them.
 pub(crate) struct Index {
     /// Under the keys that their last versions in the catalog have.
-    objects: HashMap<ObjectRef, Box<Known>>,
+    objects: HashMap<Name, Box<Entry>>,
     profiles: usize,
     refused: usize,
     conflicts: Conflicts,
-    reach: Reach,
+    selector_index: SelectorIndex,
     publisher: Arc<Publisher>,
 }
 
-struct Known {
-    facts: Facts,
+struct Entry {
+    meta: ObservedMeta,
     fault: Option<Box<Fault>>,
     /// The listing in which it was last seen.
     listing: u32,
 }
 
 /// One step of what there is.
-pub(crate) enum Step {
+pub(crate) enum IndexEvent {
     /// There is an object, new or changed.
     Put(Object),
     /// There is none of this name any more.
-    Gone(ObjectRef),
+    Deleted(Name),
 }
 
 /// A status that an object should have and has not.
-pub(crate) struct Write {
-    pub(crate) name: ObjectRef,
+pub(crate) struct StatusPatch {
+    pub(crate) name: Name,
     /// As it was known when this was made up.
-    pub(crate) facts: Facts,
+    pub(crate) meta: ObservedMeta,
     pub(crate) status: Status,
     /// What is there once it is written.
     pub(crate) observed: Observed,
-    /// What is news.
-    pub(crate) news: Vec<News>,
+    /// What is events.
+    pub(crate) events: Vec<PendingEvent>,
 }
 
 pub(crate) enum Status {
@@ -60,8 +60,8 @@ pub(crate) enum Status {
 
 /// One event to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct News {
-    pub(crate) kind: Kind,
+pub(crate) struct PendingEvent {
+    pub(crate) kind: ConditionType,
     pub(crate) is_warning: bool,
     pub(crate) reason: String,
     pub(crate) note: String,
@@ -87,15 +87,15 @@ impl Index {
             profiles: 0,
             refused: 0,
             conflicts: Conflicts::new(),
-            reach: Reach::default(),
+            selector_index: SelectorIndex::default(),
             publisher,
         }
     }
 
-    /// Whether this is news: the same version was seen, or a later one.
+    /// Whether this is events: the same version was seen, or a later one.
     pub(crate) fn is_new(&self, object: &Object) -> bool {
         self.objects.get(&object.name).is_none_or(|known| {
-            let (old, new) = (&known.facts, &object.facts);
+            let (old, new) = (&known.meta, &object.meta);
             (old.version != new.version || old.uid != new.uid) && !new.is_older_than(old)
         })
     }
@@ -150,10 +150,10 @@ impl Index {
     /// The server's history went back: what is listed next is current, whatever its versions.
     pub(crate) fn forget_versions(&mut self, of: impl Fn(&ObjectRef) -> bool) {
         let all = self.objects.iter_mut().filter(|(name, _)| of(name));
-        all.for_each(|(_, known)| known.facts.version = Version::default());
+        all.for_each(|(_, known)| known.meta.version = Version::default());
     }
 
-    fn insert(&mut self, name: ObjectRef, known: Known) {
+    fn insert(&mut self, name: Name, known: Entry) {
         self.remove(&name);
         self.refused += usize::from(known.fault.is_some());
         self.profiles += usize::from(matches!(name, ObjectRef::Profile(_)));
@@ -170,7 +170,7 @@ impl Index {
     /// Takes steps, all at once. Returns the objects whose status may have to change.
     pub(crate) fn apply(
         &mut self,
-        steps: impl IntoIterator<Item = Step>,
+        steps: impl IntoIterator<Item = IndexEvent>,
         listing: u32,
     ) -> BTreeSet<ObjectRef> {
         let before = self.publisher.catalog().load();
@@ -179,23 +179,23 @@ impl Index {
         let mut changes = Vec::new();
         for step in steps {
             match step {
-                Step::Put(object) if !self.is_new(&object) => {}
-                Step::Put(Object {
+                IndexEvent::Put(object) if !self.is_new(&object) => {}
+                IndexEvent::Put(Object {
                     name,
-                    facts,
-                    meaning,
+                    meta,
+                    converted,
                 }) => {
-                    let fault = match meaning {
+                    let fault = match converted {
                         Ok(change) => {
                             changes.push(change);
                             None
                         }
                         Err(refused) => {
-                            let Refused { fault, claim } = *refused;
-                            self.complain(&name, &fault);
-                            changes.push(Change::Rejected(Arc::new(Rejected {
+                            let Rejection { fault, claim } = *refused;
+                            self.log_fault(&name, &fault);
+                            changes.push(Change::Unaccepted(Arc::new(Unaccepted {
                                 claim,
-                                fault: fault.sentence.clone(),
+                                fault: fault.message.clone(),
                             })));
                             Some(Box::new(fault))
                         }
@@ -204,14 +204,14 @@ impl Index {
                     touched.insert(name.clone());
                     self.insert(
                         name,
-                        Known {
-                            facts,
+                        Entry {
+                            meta,
                             fault,
                             listing,
                         },
                     );
                 }
-                Step::Gone(name) => {
+                IndexEvent::Deleted(name) => {
                     self.remove(&name);
                     changes.push(gone(&name));
                     changed.insert(name);
@@ -244,13 +244,13 @@ impl Index {
     }
 
     /// Says once what is wrong with an object.
-    fn complain(&self, name: &ObjectRef, fault: &Fault) {
+    fn log_fault(&self, name: &Name, fault: &Fault) {
         let before = self
             .objects
             .get(name)
             .and_then(|known| known.fault.as_deref());
         if before != Some(fault) {
-            warn!(object = ?name, reason = fault.reason, fault = %fault.sentence, "an object is not accepted; what it said before stays in use where that is known");
+            warn!(object = ?name, reason = fault.reason, fault = %fault.message, "an object is not accepted; what it said before stays in use where that is known");
         }
     }
 
@@ -275,16 +275,16 @@ impl Index {
                 }
                 ObjectRef::Assignment(key) => {
                     if let Some(assignment) = before.assignment(key) {
-                        self.reach.take(assignment);
+                        self.selector_index.remove(assignment);
                     }
                     if let Some(assignment) = after.assignment(key) {
-                        self.reach.put(after, assignment);
+                        self.selector_index.insert(after, assignment);
                     }
                 }
             }
         }
-        self.reach.profiles_changed(after, &profiles, |key| {
-            touched.insert(ObjectRef::Assignment(key));
+        self.selector_index.profiles_changed(after, &profiles, |key| {
+            touched.insert(Name::Assignment(key));
         });
         for name in changed {
             let ObjectRef::Assignment(key) = name else {
@@ -300,29 +300,29 @@ impl Index {
 
     /// What is to be written of an object, if anything. Nothing where its version is not known: a write without one would go over whatever
     /// is there.
-    pub(crate) fn wanted(&self, name: &ObjectRef, now: Timestamp) -> Option<Write> {
-        let Known { facts, fault, .. } = &**self
+    pub(crate) fn pending_patch(&self, name: &Name, now: Timestamp) -> Option<StatusPatch> {
+        let Entry { meta, fault, .. } = &**self
             .objects
             .get(name)
-            .filter(|known| known.facts.version != Version::default())?;
+            .filter(|known| known.meta.version != Version::default())?;
         let fault = fault.as_deref();
         let catalog = self.publisher.catalog().load();
         let (status, observed) = match name {
             ObjectRef::Profile(key) => {
                 let known = catalog.profile(key).map(|profile| &**profile);
                 let status =
-                    status::of_profile(facts, known, Acceptance::of(&catalog, name, fault), now);
+                    status::of_profile(meta, known, Acceptance::of(&catalog, name, fault), now);
                 let observed = Observed::of_profile(&status);
                 (Status::Profile(status), observed)
             }
             ObjectRef::Assignment(key) => {
                 let known = catalog.assignment(key);
                 let profiles = known
-                    .map(|assignment| self.reach.of(assignment))
+                    .map(|assignment| self.selector_index.of(assignment))
                     .unwrap_or_default();
                 let acceptance = Acceptance::of(&catalog, name, fault);
                 let status = status::of_assignment(
-                    facts,
+                    meta,
                     known.map(|known| &**known),
                     acceptance,
                     &profiles,
@@ -333,25 +333,25 @@ impl Index {
                 (Status::Assignment(status), observed)
             }
         };
-        if observed.digest == facts.status.digest {
+        if observed.digest == meta.status.digest {
             return None;
         }
-        let news = news(&facts.status, status.conditions());
-        Some(Write {
+        let events = events(&meta.status, status.conditions());
+        Some(StatusPatch {
             name: name.clone(),
-            facts: facts.clone(),
+            meta: meta.clone(),
             status,
             observed,
-            news,
+            events,
         })
     }
 
     /// A status was written, and the object has this version now.
-    pub(crate) fn written(&mut self, write: &Write, version: &str) {
+    pub(crate) fn written(&mut self, write: &StatusPatch, version: &str) {
         let Some(known) = self
             .objects
             .get_mut(&write.name)
-            .filter(|known| known.facts.version == write.facts.version)
+            .filter(|known| known.meta.version == write.meta.version)
         else {
             return;
         };
@@ -360,10 +360,10 @@ impl Index {
         } else {
             Ids::new()
         };
-        known.facts.version = version.into();
-        known.facts.status = write.observed.clone();
-        known.facts.set_ids(ids.clone());
-        if let ObjectRef::Profile(key) = &write.name {
+        known.meta.version = version.into();
+        known.meta.status = write.observed.clone();
+        known.meta.set_ids(ids.clone());
+        if let Name::Profile(key) = &write.name {
             // It can be served from now on: no need to wait for the watch.
             let catalog = self.publisher.catalog().load();
             if let Some(profile) = catalog.profile(key).filter(|profile| profile.ids != ids) {
@@ -380,13 +380,13 @@ impl Index {
     }
 }
 
-// === impl Step ===
+// === impl IndexEvent ===
 
-impl Step {
-    pub(crate) fn name(&self) -> &ObjectRef {
+impl IndexEvent {
+    pub(crate) fn name(&self) -> &Name {
         match self {
             Self::Put(object) => &object.name,
-            Self::Gone(name) => name,
+            Self::Deleted(name) => name,
         }
     }
 }
@@ -403,14 +403,14 @@ impl Status {
 }
 
 /// What became bad, or reads otherwise while it is, or was mended.
-fn news(before: &Observed, conditions: &[Condition]) -> Vec<News> {
+fn events(before: &Observed, conditions: &[Condition]) -> Vec<PendingEvent> {
     let changed = conditions.iter().filter_map(|now| {
         let (kind, verdict) = observed::read(now)?;
-        let (is_bad, was_bad) = (kind.is_bad(verdict), before.is_bad(kind));
-        let is_news = is_bad != was_bad || (is_bad && !before.is_as_bad(kind, now));
-        is_news.then(|| News {
+        let (is_problem, was_bad) = (kind.is_problem(verdict), before.is_problem(kind));
+        let is_news = is_problem != was_bad || (is_problem && !before.is_same_problem(kind, now));
+        is_news.then(|| PendingEvent {
             kind,
-            is_warning: is_bad,
+            is_warning: is_problem,
             reason: now.reason.clone(),
             note: now.message.clone(),
         })

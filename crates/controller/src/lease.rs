@@ -2,8 +2,8 @@
 //!
 //! As Kubernetes' own controllers do it (client-go `tools/leaderelection`), with two differences that keep a paused holder from writing
 //! beside its successor. Whether a Lease has run out is measured on the own monotonic clock since the Lease was last seen to change, and
-//! never by comparing clocks of two machines. And a [`Tenure`] ends by itself: it is good for [`Timing::renew_within`] from before the
-//! renewal was *sent*, which is less than [`Timing::lasts`] from when others saw it.
+//! never by comparing clocks of two machines. And a [`Leadership`] ends by itself: it is good for [`LeaseTiming::renew_deadline`] from before the
+//! renewal was *sent*, which is less than [`LeaseTiming::lease_duration`] from when others saw it.
 
 mod store;
 
@@ -23,18 +23,18 @@ pub use store::{KubeLeases, Leases, StoreError};
 
 /// How long things take.
 #[derive(Clone, Copy, Debug)]
-pub struct Timing {
+pub struct LeaseTiming {
     /// Others wait so long after the last renewal that they saw before they take the Lease.
-    pub lasts: Duration,
+    pub lease_duration: Duration,
     /// The holder stops so long after it sent its last successful renewal.
-    pub renew_within: Duration,
+    pub renew_deadline: Duration,
     /// The time between two looks at the Lease.
-    pub retry: Duration,
+    pub retry_period: Duration,
 }
 
 /// The time for which this process holds the Lease.
 #[derive(Clone, Debug)]
-pub struct Tenure {
+pub struct Leadership {
     until: Arc<Mutex<Instant>>,
     ended: CancellationToken,
 }
@@ -44,7 +44,7 @@ pub struct Candidate<S> {
     store: S,
     name: String,
     identity: String,
-    timing: Timing,
+    timing: LeaseTiming,
     /// Told of every answer.
     answered: Arc<Notify>,
     /// The Lease as it was last seen to change, and when that was.
@@ -52,28 +52,28 @@ pub struct Candidate<S> {
 }
 
 /// What came of one look at the Lease.
-enum Look {
+enum LeaseCheck {
     /// It is held by this process, from what was sent at this time.
     Held(Instant),
     /// It is held by another.
     Another,
 }
 
-// === impl Timing ===
+// === impl LeaseTiming ===
 
-impl Default for Timing {
+impl Default for LeaseTiming {
     fn default() -> Self {
         Self {
-            lasts: Duration::from_secs(15),
-            renew_within: Duration::from_secs(10),
-            retry: Duration::from_secs(2),
+            lease_duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry_period: Duration::from_secs(2),
         }
     }
 }
 
-// === impl Tenure ===
+// === impl Leadership ===
 
-impl Tenure {
+impl Leadership {
     pub(crate) fn new(until: Instant) -> Self {
         Self {
             until: Arc::new(Mutex::new(until)),
@@ -82,7 +82,7 @@ impl Tenure {
     }
 
     /// Whether this process may write now. To be asked right before each write: a process that was paused finds out here.
-    pub fn is_good(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         !self.ended.is_cancelled() && Instant::now() < self.until()
     }
 
@@ -103,7 +103,7 @@ impl<S: Leases> Candidate<S> {
         store: S,
         name: impl Into<String>,
         identity: impl Into<String>,
-        timing: Timing,
+        timing: LeaseTiming,
     ) -> Self {
         Self {
             store,
@@ -116,34 +116,38 @@ impl<S: Leases> Candidate<S> {
     }
 
     /// Tells of every answer that the store gives.
-    pub fn tells(self, answered: Arc<Notify>) -> Self {
+    pub fn notify_on_answer(self, answered: Arc<Notify>) -> Self {
         Self { answered, ..self }
     }
 
-    /// Takes the Lease when it is free and keeps it, until `stop`; then gives it back. `tenure` holds a value while it is held.
-    pub async fn run(mut self, tenure: watch::Sender<Option<Tenure>>, stop: CancellationToken) {
+    /// Takes the Lease when it is free and keeps it, until `stop`; then gives it back. `leadership` holds a value while it is held.
+    pub async fn run(
+        mut self,
+        leadership: watch::Sender<Option<Leadership>>,
+        stop: CancellationToken,
+    ) {
         let mut failing = false;
         loop {
-            let deadline = tenure.borrow().as_ref().map(Tenure::until);
-            // The last look must not outlive the tenure that it is to prolong.
-            let allowed = deadline.map_or(self.timing.renew_within, |deadline| {
+            let deadline = leadership.borrow().as_ref().map(Leadership::until);
+            // The last look must not outlive the leadership that it is to prolong.
+            let allowed = deadline.map_or(self.timing.renew_deadline, |deadline| {
                 deadline.saturating_duration_since(Instant::now())
             });
             let looked = stop
-                .run_until_cancelled(timeout(allowed, self.look()))
+                .run_until_cancelled(timeout(allowed, self.check()))
                 .await;
             if let Some(Ok(Ok(_))) = &looked {
                 self.answered.notify_one();
             }
             match looked {
                 None => break,
-                Some(Ok(Ok(Look::Held(sent)))) => {
+                Some(Ok(Ok(LeaseCheck::Held(sent)))) => {
                     failing = false;
-                    self.held(&tenure, sent + self.timing.renew_within);
+                    self.held(&leadership, sent + self.timing.renew_deadline);
                 }
-                Some(Ok(Ok(Look::Another))) => {
+                Some(Ok(Ok(LeaseCheck::Another))) => {
                     failing = false;
-                    end(&tenure, "another controller holds the Lease");
+                    end(&leadership, "another controller holds the Lease");
                 }
                 Some(Ok(Err(error))) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -156,33 +160,33 @@ impl<S: Leases> Candidate<S> {
                     }
                 }
             }
-            if tenure
+            if leadership
                 .borrow()
                 .as_ref()
-                .is_some_and(|tenure| !tenure.is_good())
+                .is_some_and(|leadership| !leadership.is_valid())
             {
-                end(&tenure, "the Lease could not be renewed in time");
+                end(&leadership, "the Lease could not be renewed in time");
             }
             let pause = self
                 .timing
-                .retry
+                .retry_period
                 .mul_f64(rand::rng().random_range(0.8..1.2));
-            let pause = tenure.borrow().as_ref().map_or(pause, |tenure| {
-                pause.min(tenure.until().saturating_duration_since(Instant::now()))
+            let pause = leadership.borrow().as_ref().map_or(pause, |leadership| {
+                pause.min(leadership.until().saturating_duration_since(Instant::now()))
             });
             if stop.run_until_cancelled(sleep(pause)).await.is_none() {
                 break;
             }
         }
-        if tenure.borrow().is_some() {
-            end(&tenure, "stopping");
+        if leadership.borrow().is_some() {
+            end(&leadership, "stopping");
             self.release().await;
         }
     }
 
-    fn held(&self, tenure: &watch::Sender<Option<Tenure>>, until: Instant) {
-        if let Some(tenure) = &*tenure.borrow() {
-            tenure.extend(until);
+    fn held(&self, leadership: &watch::Sender<Option<Leadership>>, until: Instant) {
+        if let Some(leadership) = &*leadership.borrow() {
+            leadership.extend(until);
             return;
         }
         info!(
@@ -190,10 +194,10 @@ impl<S: Leases> Candidate<S> {
             identity = self.identity,
             "holds the Lease: this controller writes status and events"
         );
-        tenure.send_replace(Some(Tenure::new(until)));
+        leadership.send_replace(Some(Leadership::new(until)));
     }
 
-    async fn look(&mut self) -> Result<Look, StoreError> {
+    async fn check(&mut self) -> Result<LeaseCheck, StoreError> {
         let sent = Instant::now();
         let Some(mut lease) = self.store.get(&self.name).await? else {
             let spec = self.signed(&LeaseSpec::default());
@@ -214,8 +218,8 @@ impl<S: Leases> Candidate<S> {
         let version = lease.metadata.resource_version.clone();
         let spec = lease.spec.take().unwrap_or_default();
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
-        if !holder.is_empty() && holder != self.identity && !self.has_run_out(version, &spec) {
-            return Ok(Look::Another);
+        if !holder.is_empty() && holder != self.identity && !self.has_expired(version, &spec) {
+            return Ok(LeaseCheck::Another);
         }
         // The resourceVersion goes back with it: of two who take it, one is refused.
         let sent = Instant::now();
@@ -223,8 +227,8 @@ impl<S: Leases> Candidate<S> {
         written(self.store.replace(&lease).await, sent)
     }
 
-    /// Whether the Lease did not change for as long as its holder said that it lasts.
-    fn has_run_out(&mut self, version: Option<String>, spec: &LeaseSpec) -> bool {
+    /// Whether the Lease did not change for as long as its holder said that it lease_duration.
+    fn has_expired(&mut self, version: Option<String>, spec: &LeaseSpec) -> bool {
         let now = Instant::now();
         match &self.seen {
             Some((seen, since)) if *seen == version => {
@@ -232,7 +236,8 @@ impl<S: Leases> Candidate<S> {
                     .lease_duration_seconds
                     .and_then(|seconds| u64::try_from(seconds).ok())
                     .map(Duration::from_secs);
-                now.duration_since(*since) >= said.unwrap_or_default().max(self.timing.lasts)
+                now.duration_since(*since)
+                    >= said.unwrap_or_default().max(self.timing.lease_duration)
             }
             _ => {
                 self.seen = Some((version, now));
@@ -247,7 +252,7 @@ impl<S: Leases> Candidate<S> {
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: Some(
-                i32::try_from(self.timing.lasts.as_secs()).unwrap_or(i32::MAX),
+                i32::try_from(self.timing.lease_duration.as_secs()).unwrap_or(i32::MAX),
             ),
             acquire_time: if is_ours {
                 before.acquire_time.clone()
@@ -295,16 +300,16 @@ impl<S: Leases> Candidate<S> {
     }
 }
 
-fn written(written: Result<(), StoreError>, sent: Instant) -> Result<Look, StoreError> {
+fn written(written: Result<(), StoreError>, sent: Instant) -> Result<LeaseCheck, StoreError> {
     match written {
-        Ok(()) => Ok(Look::Held(sent)),
-        Err(StoreError::Conflict) => Ok(Look::Another),
+        Ok(()) => Ok(LeaseCheck::Held(sent)),
+        Err(StoreError::Conflict) => Ok(LeaseCheck::Another),
         Err(error) => Err(error),
     }
 }
 
-fn end(tenure: &watch::Sender<Option<Tenure>>, why: &'static str) {
-    let ended = tenure.send_replace(None);
+fn end(leadership: &watch::Sender<Option<Leadership>>, why: &'static str) {
+    let ended = leadership.send_replace(None);
     if let Some(ended) = ended {
         ended.ended.cancel();
         info!(why, "no longer writes status and events");

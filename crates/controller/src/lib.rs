@@ -12,18 +12,18 @@
 //! - `status` says what status an object should have, and `writer` writes it where it has another.
 //! - [`lease`] decides which of several controllers writes. Every one of them publishes.
 
+mod condition;
 mod controller;
-mod finding;
 mod index;
 pub mod lease;
 mod metrics;
 mod object;
 mod observed;
-mod reach;
+mod selector_index;
 mod status;
 mod watch;
 mod writer;
 
 pub use controller::{Controller, Handle, Options};
 pub use metrics::Metrics;
-pub use watch::Patience;
+pub use watch::ResponseTimeout;

@@ -47,12 +47,12 @@ impl Metrics {
             metrics.objects.clone(),
         );
         registry.register(
-            "objects_refused",
+            "objects_rejected",
             "Objects that are not accepted; their conditions say why",
             metrics.refused.clone(),
         );
         registry.register(
-            "assignments_unclaimed",
+            "assignments_unreadable",
             "Assignments that are not accepted and of which nothing can be told: their machines may get another",
             metrics.unclaimed.clone(),
         );
@@ -66,9 +66,9 @@ impl Metrics {
             "Objects that watches brought, by what became of them",
             metrics.updates.clone(),
         );
-        registry.register("watch_listings", "Whole listings", metrics.listings.clone());
+        registry.register("watch_lists", "Whole listings", metrics.listings.clone());
         registry.register(
-            "watch_trouble",
+            "watch_errors",
             "Failures to list or to watch",
             metrics.trouble.clone(),
         );
@@ -78,7 +78,7 @@ impl Metrics {
             metrics.connected.clone(),
         );
         registry.register_with_unit(
-            "api_heard",
+            "api_silence",
             "Time since the API server was last heard of",
             Unit::Seconds,
             metrics.heard.clone(),
@@ -94,7 +94,7 @@ impl Metrics {
             metrics.writes.clone(),
         );
         registry.register(
-            "status_waiting",
+            "status_queue_length",
             "Objects whose status may have to be written",
             metrics.waiting.clone(),
         );

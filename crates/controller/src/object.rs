@@ -16,15 +16,15 @@ use crate::observed::{Observed, Version};
 /// One object as the API server has it.
 #[derive(Debug)]
 pub(crate) struct Object {
-    pub(crate) name: ObjectRef,
-    pub(crate) facts: Facts,
+    pub(crate) name: Name,
+    pub(crate) meta: ObservedMeta,
     /// What it means, or why it can't be served.
-    pub(crate) meaning: Result<Change, Box<Refused>>,
+    pub(crate) converted: Result<Change, Box<Rejection>>,
 }
 
 /// An object that can't be served.
 #[derive(Clone, Debug)]
-pub(crate) struct Refused {
+pub(crate) struct Rejection {
     pub(crate) fault: Fault,
     /// What can be told of it all the same.
     pub(crate) claim: Claim,
@@ -32,13 +32,13 @@ pub(crate) struct Refused {
 
 /// An object that was read whole, or what there is of one of another shape.
 #[derive(Clone, Debug)]
-pub(crate) enum Guarded<K> {
-    Read(K),
-    Unread(Box<Unread<K>>),
+pub(crate) enum Parsed<K> {
+    Complete(K),
+    Incomplete(Box<Incomplete<K>>),
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Unread<K> {
+pub(crate) struct Incomplete<K> {
     metadata: ObjectMeta,
     object: Value,
     /// What is known of it, where that is all but some fields.
@@ -46,9 +46,9 @@ pub(crate) struct Unread<K> {
     fault: Fault,
 }
 
-/// What is remembered of an object beside its meaning.
+/// What is remembered of an object beside its converted.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct ObservedMeta {
     pub(crate) version: Version,
     pub(crate) uid: Option<NonNilUuid>,
     pub(crate) generation: i64,
@@ -63,11 +63,11 @@ pub(crate) type Ids = BTreeMap<ConfigName, Uuid>;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fault {
     pub(crate) reason: &'static str,
-    pub(crate) sentence: Box<str>,
+    pub(crate) message: Box<str>,
 }
 
 /// A resource that is watched.
-pub(crate) trait Watched:
+pub(crate) trait WatchedResource:
     kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
     + serde::de::DeserializeOwned
     + serde::Serialize
@@ -80,7 +80,7 @@ pub(crate) trait Watched:
     /// The name of an object of this kind.
     fn name_of(key: ObjectKey) -> ObjectRef;
     /// The one conversion.
-    fn meaning(&self) -> Result<Change, crd::Invalid>;
+    fn convert(&self) -> Result<Change, crd::Invalid>;
     /// What can be told of an object that can't be served.
     fn claim(object: &Value) -> Option<Claim>;
     /// The status that is there.
@@ -95,40 +95,42 @@ pub(crate) trait Watched:
 
 impl Object {
     /// From what was read. None for what has no name, which the API server never sends.
-    pub(crate) fn read<K: Watched>(read: Guarded<K>) -> Option<Self> {
+    pub(crate) fn read<K: WatchedResource>(read: Parsed<K>) -> Option<Self> {
         match read {
-            Guarded::Read(object) => {
+            Parsed::Complete(object) => {
                 let meta = object.meta();
-                let meaning = match object.meaning() {
+                let converted = match object.convert() {
                     Ok(change) => Ok(change),
-                    Err(invalid) => Err(Box::new(Refused {
+                    Err(invalid) => Err(Box::new(Rejection {
                         fault: Fault::from(&invalid),
                         claim: K::claim(&serde_json::to_value(&object).ok()?)?,
                     })),
                 };
                 Some(Self {
-                    name: name(&meaning, K::name_of(key(meta)?)),
-                    facts: Facts::of_known(&object),
-                    meaning,
+                    name: name(&converted, K::name_of(key(meta)?)),
+                    meta: ObservedMeta::of_known(&object),
+                    converted,
                 })
             }
-            Guarded::Unread(unread) => {
-                let Unread {
+            Parsed::Incomplete(incomplete) => {
+                let Incomplete {
                     metadata,
                     object,
                     known,
                     fault,
-                } = *unread;
-                let meaning = Err(Box::new(Refused {
+                } = *incomplete;
+                let converted = Err(Box::new(Rejection {
                     fault,
                     claim: K::claim(&object)?,
                 }));
-                let facts =
-                    known.map_or_else(|| Facts::of(&metadata), |known| Facts::of_known(&known));
+                let meta = known.map_or_else(
+                    || ObservedMeta::of(&metadata),
+                    |known| ObservedMeta::of_known(&known),
+                );
                 Some(Self {
                     name: K::name_of(key(&metadata)?),
-                    facts,
-                    meaning,
+                    meta,
+                    converted,
                 })
             }
         }
@@ -136,8 +138,8 @@ impl Object {
 }
 
 /// The name of an object: the very one that the catalog will have, not one like it.
-fn name(meaning: &Result<Change, Box<Refused>>, name: ObjectRef) -> ObjectRef {
-    meaning
+fn name(converted: &Result<Change, Box<Rejection>>, name: Name) -> Name {
+    converted
         .as_ref()
         .map(Change::name)
         .ok()
@@ -145,19 +147,19 @@ fn name(meaning: &Result<Change, Box<Refused>>, name: ObjectRef) -> ObjectRef {
         .unwrap_or(name)
 }
 
-// === impl Guarded ===
+// === impl Parsed ===
 
 /// One object of another shape must not end a watch.
-impl<'de, K: Watched> Deserialize<'de> for Guarded<K> {
+impl<'de, K: WatchedResource> Deserialize<'de> for Parsed<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = Value::deserialize(deserializer)?;
-        let (known, fault) = match crd::read::<K, _>(&object) {
-            Ok((object, None)) => return Ok(Self::Read(object)),
+        let (known, fault) = match crd::deserialize::<K, _>(&object) {
+            Ok((object, None)) => return Ok(Self::Complete(object)),
             Ok((known, Some(field))) => (Some(known), Fault::newer(&field)),
             Err(error) => (None, Fault::unreadable(&error)),
         };
         let metadata = ObjectMeta::deserialize(&object["metadata"]).map_err(D::Error::custom)?;
-        Ok(Self::Unread(Box::new(Unread {
+        Ok(Self::Incomplete(Box::new(Incomplete {
             metadata,
             object,
             known,
@@ -166,7 +168,7 @@ impl<'de, K: Watched> Deserialize<'de> for Guarded<K> {
     }
 }
 
-impl<K: Watched> kube::Resource for Guarded<K> {
+impl<K: WatchedResource> kube::Resource for Parsed<K> {
     type DynamicType = ();
     type Scope = kube::core::NamespaceResourceScope;
 
@@ -188,15 +190,15 @@ impl<K: Watched> kube::Resource for Guarded<K> {
 
     fn meta(&self) -> &ObjectMeta {
         match self {
-            Self::Read(object) => object.meta(),
-            Self::Unread(unread) => &unread.metadata,
+            Self::Complete(object) => object.meta(),
+            Self::Incomplete(incomplete) => &incomplete.metadata,
         }
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         match self {
-            Self::Read(object) => object.meta_mut(),
-            Self::Unread(unread) => &mut unread.metadata,
+            Self::Complete(object) => object.meta_mut(),
+            Self::Incomplete(incomplete) => &mut incomplete.metadata,
         }
     }
 }
@@ -209,9 +211,9 @@ pub(crate) fn key(meta: &ObjectMeta) -> Option<ObjectKey> {
     ))
 }
 
-// === impl Facts ===
+// === impl ObservedMeta ===
 
-impl Facts {
+impl ObservedMeta {
     pub(crate) fn of(meta: &ObjectMeta) -> Self {
         Self {
             version: meta.resource_version.as_deref().unwrap_or_default().into(),
@@ -225,13 +227,13 @@ impl Facts {
         }
     }
 
-    fn of_known<K: Watched>(object: &K) -> Self {
-        let mut facts = Self {
+    fn of_known<K: WatchedResource>(object: &K) -> Self {
+        let mut meta = Self {
             status: object.observed(),
             ..Self::of(object.meta())
         };
-        facts.set_ids(object.ids());
-        facts
+        meta.set_ids(object.ids());
+        meta
     }
 
     /// The ids of a Profile's configs.
@@ -252,19 +254,19 @@ impl Facts {
     }
 }
 
-// === impl Watched ===
+// === impl WatchedResource ===
 
-impl Watched for crd::Profile {
-    fn name_of(key: ObjectKey) -> ObjectRef {
-        ObjectRef::Profile(key)
+impl WatchedResource for crd::Profile {
+    fn name_of(key: ObjectKey) -> Name {
+        Name::Profile(key)
     }
 
-    fn meaning(&self) -> Result<Change, crd::Invalid> {
-        crd::profile(self).map(|profile| Change::Profile(Arc::new(profile)))
+    fn convert(&self) -> Result<Change, crd::Invalid> {
+        crd::convert_profile(self).map(|profile| Change::Profile(Arc::new(profile)))
     }
 
     fn claim(object: &Value) -> Option<Claim> {
-        crd::claim_of_profile(object)
+        crd::profile_claim(object)
     }
 
     fn observed(&self) -> Observed {
@@ -282,17 +284,17 @@ impl Watched for crd::Profile {
     }
 }
 
-impl Watched for crd::Assignment {
-    fn name_of(key: ObjectKey) -> ObjectRef {
-        ObjectRef::Assignment(key)
+impl WatchedResource for crd::Assignment {
+    fn name_of(key: ObjectKey) -> Name {
+        Name::Assignment(key)
     }
 
-    fn meaning(&self) -> Result<Change, crd::Invalid> {
-        crd::assignment(self).map(|assignment| Change::Assignment(Arc::new(assignment)))
+    fn convert(&self) -> Result<Change, crd::Invalid> {
+        crd::convert_assignment(self).map(|assignment| Change::Assignment(Arc::new(assignment)))
     }
 
     fn claim(object: &Value) -> Option<Claim> {
-        crd::claim_of_assignment(object)
+        crd::assignment_claim(object)
     }
 
     fn observed(&self) -> Observed {
@@ -310,7 +312,7 @@ impl Fault {
         let sentence = format!("it has another shape than this version of shaper knows: {error}");
         Self {
             reason: "Unreadable",
-            sentence: sentence.into(),
+            message: sentence.into(),
         }
     }
 
@@ -318,7 +320,7 @@ impl Fault {
     fn newer(field: &crd::FieldPath) -> Self {
         Self {
             reason: "UnknownField",
-            sentence: format!("field {field} is of a newer shaper than this one").into(),
+            message: format!("field {field} is of a newer shaper than this one").into(),
         }
     }
 }
@@ -331,7 +333,7 @@ impl From<&crd::Invalid> for Fault {
         };
         Self {
             reason,
-            sentence: invalid.to_string().into(),
+            message: invalid.to_string().into(),
         }
     }
 }

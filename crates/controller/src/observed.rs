@@ -8,7 +8,7 @@ use crd::{AssignmentStatus, ProfileStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::finding::{Digest, Kind, Verdict};
+use crate::condition::{ConditionStatus, ConditionType, Digest};
 
 /// The `resourceVersion` of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,11 +24,11 @@ pub(crate) struct Observed {
     /// Of all that is not a time.
     pub(crate) digest: Digest,
     /// By kind: none where there is no such condition.
-    verdicts: [Option<Verdict>; Kind::ALL.len()],
+    verdicts: [Option<ConditionStatus>; ConditionType::ALL.len()],
     /// By kind: since when, in seconds. It is written in seconds, too.
-    since: [u32; Kind::ALL.len()],
+    since: [u32; ConditionType::ALL.len()],
     /// By kind, what those say that somebody should look at. Nothing where nobody should.
-    bad: Option<Box<[Digest; Kind::ALL.len()]>>,
+    bad: Option<Box<[Digest; ConditionType::ALL.len()]>>,
 }
 
 // === impl Version ===
@@ -103,7 +103,7 @@ impl Observed {
             observed.since[kind as usize] =
                 u32::try_from(condition.last_transition_time.0.as_second().max(0))
                     .unwrap_or(u32::MAX);
-            if kind.is_bad(verdict) {
+            if kind.is_problem(verdict) {
                 observed.bad.get_or_insert_default()[kind as usize] = words(condition);
             }
         }
@@ -111,20 +111,20 @@ impl Observed {
     }
 
     /// Since when a condition has had this verdict, if it has.
-    pub(crate) fn since(&self, kind: Kind, verdict: Verdict) -> Option<Timestamp> {
+    pub(crate) fn since(&self, kind: ConditionType, verdict: ConditionStatus) -> Option<Timestamp> {
         let has = self.verdicts[kind as usize] == Some(verdict);
         has.then(|| Timestamp::from_second(self.since[kind as usize].into()).ok())
             .flatten()
     }
 
     /// Whether a condition is one that somebody should look at.
-    pub(crate) fn is_bad(&self, kind: Kind) -> bool {
-        self.verdicts[kind as usize].is_some_and(|verdict| kind.is_bad(verdict))
+    pub(crate) fn is_problem(&self, kind: ConditionType) -> bool {
+        self.verdicts[kind as usize].is_some_and(|verdict| kind.is_problem(verdict))
     }
 
     /// Whether a condition is one that somebody should look at, and says the same as this.
-    pub(crate) fn is_as_bad(&self, kind: Kind, condition: &Condition) -> bool {
-        self.is_bad(kind)
+    pub(crate) fn is_same_problem(&self, kind: ConditionType, condition: &Condition) -> bool {
+        self.is_problem(kind)
             && self
                 .bad
                 .as_deref()
@@ -151,7 +151,7 @@ fn own_conditions(conditions: &[Condition]) -> BTreeMap<Kind, (&str, &str, &str,
 }
 
 /// Which condition of this project's it is, and what it says. None where it is of somebody else.
-pub(crate) fn read(condition: &Condition) -> Option<(Kind, Verdict)> {
+pub(crate) fn read(condition: &Condition) -> Option<(ConditionType, ConditionStatus)> {
     Some((
         condition.type_.parse().ok()?,
         condition.status.parse().ok()?,
@@ -206,27 +206,41 @@ mod tests {
         ];
         let observed = Observed::new(Digest(1), &conditions);
         assert_eq!(
-            observed.since(Kind::Accepted, Verdict::True),
+            observed.since(ConditionType::Accepted, ConditionStatus::True),
             Timestamp::from_second(5).ok()
         );
-        assert_eq!(observed.since(Kind::Accepted, Verdict::False), None);
-        assert_eq!(observed.since(Kind::ProfileFound, Verdict::True), None);
         assert_eq!(
-            [Kind::Accepted, Kind::Conflicted, Kind::Resolved].map(|kind| observed.is_bad(kind)),
+            observed.since(ConditionType::Accepted, ConditionStatus::False),
+            None
+        );
+        assert_eq!(
+            observed.since(ConditionType::ProfileFound, ConditionStatus::True),
+            None
+        );
+        assert_eq!(
+            [
+                ConditionType::Accepted,
+                ConditionType::Conflicted,
+                ConditionType::Resolved
+            ]
+            .map(|kind| observed.is_problem(kind)),
             [false, true, false]
         );
         assert!(
-            observed.is_as_bad(
-                Kind::Conflicted,
+            observed.is_same_problem(
+                ConditionType::Conflicted,
                 &condition("Conflicted", "True", "with a", 8)
             ),
             "times don't count"
         );
-        assert!(!observed.is_as_bad(
-            Kind::Conflicted,
+        assert!(!observed.is_same_problem(
+            ConditionType::Conflicted,
             &condition("Conflicted", "True", "with b", 7)
         ));
-        assert!(!observed.is_as_bad(Kind::Accepted, &condition("Accepted", "True", "yes", 5)));
+        assert!(!observed.is_same_problem(
+            ConditionType::Accepted,
+            &condition("Accepted", "True", "yes", 5)
+        ));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use uuid::Uuid;
 
-use crate::finding::{Finding, Kind, Verdict};
-use crate::object::{Facts, Fault, Ids};
+use crate::condition::{ConditionStatus, ConditionType, UntimedCondition};
+use crate::object::{ObservedMeta, Fault, Ids};
 
 /// Most names of Profiles in a status; the condition says how many there are.
 const MAX_PROFILES: usize = 16;
@@ -48,74 +48,74 @@ impl<'a> Acceptance<'a> {
 
 /// The status of a Profile, with an id for each config: those that it has, and new ones.
 pub(crate) fn of_profile(
-    facts: &Facts,
+    meta: &ObservedMeta,
     known: Option<&Profile>,
     acceptance: Acceptance<'_>,
     now: Timestamp,
 ) -> ProfileStatus {
     let additional_config = match known {
-        Some(profile) => ids_for(profile.templates.config_names(), facts.ids()),
-        None => facts
+        Some(profile) => ids_for(profile.templates.config_names(), meta.ids()),
+        None => meta
             .ids()
             .iter()
             .map(|(name, id)| (name.to_string(), id.to_string()))
             .collect(),
     };
     let resolved = match acceptance {
-        Acceptance::Waits(_) | Acceptance::Unclaimed(_) => Finding::new(
-            Kind::Resolved,
-            Verdict::Unknown,
+        Acceptance::Waits(_) | Acceptance::Unclaimed(_) => UntimedCondition::new(
+            ConditionType::Resolved,
+            ConditionStatus::Unknown,
             "NotAccepted",
             "the Profile is not accepted",
         ),
-        _ => Finding::new(
-            Kind::Resolved,
-            Verdict::True,
+        _ => UntimedCondition::new(
+            ConditionType::Resolved,
+            ConditionStatus::True,
             "NoReferences",
             "all of its configs are written in the Profile itself",
         ),
     };
-    let findings = [accepted(acceptance), resolved];
-    let conditions = conditions(&findings, facts, now);
+    let conditions_now = [accepted(acceptance), resolved];
+    let conditions = conditions(&conditions_now, meta, now);
     ProfileStatus {
-        observed_generation: Some(facts.generation),
+        observed_generation: Some(meta.generation),
         additional_config,
         conditions,
     }
 }
 
-/// The status of an Assignment. `profiles` are the names of those that its selectors match, `rivals` those that it is in conflict with.
+/// The status of an Assignment. `profiles` are the names of those that its selectors match, `conflicts` those that it is in conflict with.
 pub(crate) fn of_assignment<'a>(
-    facts: &Facts,
+    meta: &ObservedMeta,
     known: Option<&Assignment>,
     acceptance: Acceptance<'_>,
     profiles: &[Arc<str>],
-    rivals: impl ExactSizeIterator<Item = &'a ObjectKey>,
+    conflicts: impl ExactSizeIterator<Item = &'a ObjectKey>,
     now: Timestamp,
 ) -> AssignmentStatus {
     let unknown = |kind| {
-        Finding::new(
+        UntimedCondition::new(
             kind,
-            Verdict::Unknown,
+            ConditionStatus::Unknown,
             "NotAccepted",
             "the Assignment is not accepted",
         )
     };
     let found = known.map_or_else(
-        || unknown(Kind::ProfileFound),
+        || unknown(ConditionType::ProfileFound),
         |assignment| profile_found(assignment, profiles),
     );
-    let conflicted = known.map_or_else(|| unknown(Kind::Conflicted), |_| conflicted(rivals));
-    let findings = [accepted(acceptance), found, conflicted];
+    let conflicted = known.map_or_else(|| unknown(ConditionType::Conflicted), |_| conflicted(conflicts));
+    let conditions_now = [accepted(acceptance), found, conflicted];
     AssignmentStatus {
-        observed_generation: Some(facts.generation),
+        observed_generation: Some(meta.generation),
         subject: known.map(summary),
         profiles: profiles
             .iter()
             .take(MAX_PROFILES)
             .map(ToString::to_string)
             .collect(),
-        conditions: conditions(&findings, facts, now),
+        conditions: conditions(&conditions_now, meta, now),
     }
 }
 
@@ -168,12 +168,12 @@ pub(crate) fn summary(assignment: &Assignment) -> String {
     }
 }
 
-fn accepted(acceptance: Acceptance<'_>) -> Finding {
-    let (Fault { reason, sentence }, rest) = match acceptance {
+fn accepted(acceptance: Acceptance<'_>) -> UntimedCondition {
+    let (Fault { reason, message }, rest) = match acceptance {
         Acceptance::Accepted => {
-            return Finding::new(
-                Kind::Accepted,
-                Verdict::True,
+            return UntimedCondition::new(
+                ConditionType::Accepted,
+                ConditionStatus::True,
                 "Accepted",
                 "machines are answered by it",
             );
@@ -188,15 +188,15 @@ fn accepted(acceptance: Acceptance<'_>) -> Finding {
             "which machines it means can't be told, so that they may get another",
         ),
     };
-    Finding::new(
-        Kind::Accepted,
-        Verdict::False,
+    UntimedCondition::new(
+        ConditionType::Accepted,
+        ConditionStatus::False,
         reason,
-        format!("{sentence}; {rest}"),
+        format!("{message}; {rest}"),
     )
 }
 
-fn profile_found(assignment: &Assignment, profiles: &[Arc<str>]) -> Finding {
+fn profile_found(assignment: &Assignment, profiles: &[Arc<str>]) -> UntimedCondition {
     match profiles {
         [] => {
             let selectors: Vec<_> = assignment
@@ -213,11 +213,11 @@ fn profile_found(assignment: &Assignment, profiles: &[Arc<str>]) -> Finding {
             let message = format!(
                 "there is no Profile{wanted} in namespace {namespace}: the machines that it matches wait for one"
             );
-            Finding::new(Kind::ProfileFound, Verdict::False, "NoProfile", message)
+            UntimedCondition::new(ConditionType::ProfileFound, ConditionStatus::False, "NoProfile", message)
         }
-        [one] => Finding::new(
-            Kind::ProfileFound,
-            Verdict::True,
+        [one] => UntimedCondition::new(
+            ConditionType::ProfileFound,
+            ConditionStatus::True,
             "ProfileFound",
             format!("it selects the Profile {one}"),
         ),
@@ -226,18 +226,18 @@ fn profile_found(assignment: &Assignment, profiles: &[Arc<str>]) -> Finding {
                 "it selects {} Profiles, of which each machine gets the one that suits it best",
                 many.len()
             );
-            Finding::new(Kind::ProfileFound, Verdict::True, "ProfileFound", message)
+            UntimedCondition::new(ConditionType::ProfileFound, ConditionStatus::True, "ProfileFound", message)
         }
     }
 }
 
-fn conflicted<'a>(rivals: impl ExactSizeIterator<Item = &'a ObjectKey>) -> Finding {
-    let may_be_more = rivals.len() == boot::conflicts::MAX_NAMED;
-    let names: Vec<_> = rivals.map(ToString::to_string).collect();
+fn conflicted<'a>(conflicts: impl ExactSizeIterator<Item = &'a ObjectKey>) -> UntimedCondition {
+    let may_be_more = conflicts.len() == boot::conflicts::MAX_NAMED;
+    let names: Vec<_> = conflicts.map(ToString::to_string).collect();
     if names.is_empty() {
-        return Finding::new(
-            Kind::Conflicted,
-            Verdict::False,
+        return UntimedCondition::new(
+            ConditionType::Conflicted,
+            ConditionStatus::False,
             "NoConflict",
             "no other Assignment ties with it",
         );
@@ -251,7 +251,7 @@ fn conflicted<'a>(rivals: impl ExactSizeIterator<Item = &'a ObjectKey>) -> Findi
         "a machine can match it and {}{more}, and only age or name decides: give one of them another priority, or more labels",
         names.join(", ")
     );
-    Finding::new(Kind::Conflicted, Verdict::True, "OnlyAgeDecides", message)
+    UntimedCondition::new(ConditionType::Conflicted, ConditionStatus::True, "TieBrokenByAge", message)
 }
 
 fn ids_for<'a>(names: impl Iterator<Item = &'a ConfigName>, ids: &Ids) -> BTreeMap<String, String> {
@@ -269,17 +269,17 @@ fn ids_for<'a>(names: impl Iterator<Item = &'a ConfigName>, ids: &Ids) -> BTreeM
 }
 
 /// With the time since when each verdict has been what it is.
-fn conditions(findings: &[Finding], facts: &Facts, now: Timestamp) -> Vec<Condition> {
-    let with_time = |finding: &Finding| {
-        let since = facts.status.since(finding.kind, finding.verdict);
+fn conditions(conditions_now: &[UntimedCondition], meta: &ObservedMeta, now: Timestamp) -> Vec<Condition> {
+    let with_time = |condition: &UntimedCondition| {
+        let since = meta.status.since(condition.kind, condition.verdict);
         Condition {
-            type_: finding.kind.to_string(),
-            status: finding.verdict.to_string(),
-            reason: finding.reason.to_owned(),
-            message: finding.message.clone(),
-            observed_generation: Some(facts.generation),
+            type_: condition.kind.to_string(),
+            status: condition.verdict.to_string(),
+            reason: condition.reason.to_owned(),
+            message: condition.message.clone(),
+            observed_generation: Some(meta.generation),
             last_transition_time: Time(since.unwrap_or(now)),
         }
     };
-    findings.iter().map(with_time).collect()
+    conditions_now.iter().map(with_time).collect()
 }

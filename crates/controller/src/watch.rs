@@ -1,7 +1,7 @@
 //! Follows the objects of one kind, in one namespace or in all.
 
 mod history;
-mod patience;
+mod response_timeout;
 
 use std::time::Duration;
 
@@ -15,29 +15,29 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::object::{Guarded, Object, Watched, key};
-use history::{Found, History, Verdict};
+use crate::object::{Object, Parsed, WatchedResource, key};
+use history::{History, Probed, Verdict};
 
-pub use patience::Patience;
+pub use response_timeout::ResponseTimeout;
 
 /// What happened to the objects of one source.
 pub(crate) enum Update {
     /// A listing begins.
-    Begins,
+    ListStarted,
     /// One object of a listing.
     Listed(Object),
     /// The listing is whole.
-    Whole,
+    ListComplete,
     /// An object is new or different.
     Changed(Object),
     /// An object is gone.
-    Gone(ObjectRef),
+    Deleted(Name),
     /// The server's history went back; a listing follows.
-    WentBack,
+    HistoryReset,
     /// The API server was heard of, without news.
-    Heard,
+    Alive,
     /// It can't be followed for the moment.
-    Trouble(String),
+    Failed(String),
 }
 
 /// Which objects: those of one kind in one namespace, or in all.
@@ -53,15 +53,15 @@ const WATCH_SECONDS: u32 = 60;
 const LONGEST_PAUSE_BEFORE_LISTING: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A watch that has not failed for so long may be one that works.
-const QUIET: Duration = Duration::from_secs(1);
+const PROBE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Without trouble for so long, the next trouble is the first.
-const CALM: Duration = Duration::from_mins(2);
+const RESET_BACKOFF_AFTER: Duration = Duration::from_mins(2);
 
 /// Follows one source.
-pub(crate) struct Follower<K> {
+pub(crate) struct SourceWatcher<K> {
     client: Client,
-    api: Api<Guarded<K>>,
-    patience: Patience,
+    api: Api<Parsed<K>>,
+    response_timeout: ResponseTimeout,
     source: Source,
     index: usize,
     updates: mpsc::Sender<(usize, Update)>,
@@ -104,17 +104,17 @@ impl std::fmt::Display for Source {
     }
 }
 
-// === impl Follower ===
+// === impl SourceWatcher ===
 
-impl<K: Watched> Follower<K> {
+impl<K: WatchedResource> SourceWatcher<K> {
     pub(crate) fn new(
         client: &Client,
-        patience: Patience,
+        response_timeout: ResponseTimeout,
         source: Source,
         index: usize,
         updates: mpsc::Sender<(usize, Update)>,
     ) -> Self {
-        let client = patience.client(client.clone());
+        let client = response_timeout.client(client.clone());
         let api = match &source.namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
@@ -123,7 +123,7 @@ impl<K: Watched> Follower<K> {
         Self {
             client,
             api,
-            patience,
+            response_timeout,
             source,
             index,
             updates,
@@ -153,29 +153,29 @@ impl<K: Watched> Follower<K> {
             config
         };
         let mut events = std::pin::pin!(watcher::watcher(self.api.clone(), config));
-        let mut pause = Pause::new();
+        let mut pause = Backoff::new();
         let mut is_listed = false;
-        let mut probe_at = Instant::now() + jittered(self.patience.probe);
+        let mut probe_at = Instant::now() + jittered(self.response_timeout.probe);
         loop {
             let until = if is_listed {
                 probe_at
             } else {
-                Instant::now() + self.patience.listing()
+                Instant::now() + self.response_timeout.listing()
             };
             let Ok(event) = timeout_at(until, events.try_next()).await else {
                 if !is_listed {
                     return self
-                        .send(Update::Trouble(
+                        .send(Update::Failed(
                             "a listing does not go on; listing again".to_owned(),
                         ))
                         .await;
                 }
                 match self.probe().await {
-                    Some(Verdict::GoesOn) => {
-                        probe_at = Instant::now() + jittered(self.patience.probe)
+                    Some(Verdict::Continues) => {
+                        probe_at = Instant::now() + jittered(self.response_timeout.probe)
                     }
-                    Some(Verdict::WentBack | Verdict::Stalled) => return true,
-                    Some(Verdict::MayCome) | None => {
+                    Some(Verdict::Reset | Verdict::Stalled) => return true,
+                    Some(Verdict::Pending) | None => {
                         probe_at = Instant::now() + jittered(LONGEST_PAUSE)
                     }
                 }
@@ -189,7 +189,7 @@ impl<K: Watched> Follower<K> {
                     if self.has_listed && self.before.version() == 0 {
                         self.before = seen;
                     }
-                    Update::Begins
+                    Update::ListStarted
                 }
                 Ok(Some(Event::InitApply(object))) => {
                     let Some(object) = self.read(object) else {
@@ -197,14 +197,12 @@ impl<K: Watched> Follower<K> {
                     };
                     Update::Listed(object)
                 }
-                Ok(Some(Event::InitDone))
-                    if self.has_listed && self.is_listing_of_the_past().await =>
-                {
+                Ok(Some(Event::InitDone)) if self.has_listed && self.is_stale_listing().await => {
                     return true;
                 }
                 Ok(Some(Event::InitDone)) => {
                     (is_listed, self.has_listed) = (true, true);
-                    Update::Whole
+                    Update::ListComplete
                 }
                 Ok(Some(Event::Apply(object))) => {
                     let Some(object) = self.read(object) else {
@@ -221,23 +219,23 @@ impl<K: Watched> Follower<K> {
                         .as_deref()
                         .unwrap_or_default();
                     self.history.see(&key, &version.into(), true);
-                    Update::Gone(K::name_of(key))
+                    Update::Deleted(K::name_of(key))
                 }
                 Ok(None) => return true,
                 Err(error) => {
-                    if !self.send(Update::Trouble(sentence(&error))).await {
+                    if !self.send(Update::Failed(describe(&error))).await {
                         return false;
                     }
                     // At first, or when it is another server that answers, or an older one.
-                    if self.streams && is_refusal(&error) {
+                    if self.streams && is_request_rejected(&error) {
                         info!(source = %self.source, "the API server does not stream listings; asking for pages");
                         self.streams = false;
                         return true;
                     }
                     sleep(pause.after(&error)).await;
-                    if !leads_to_listing(&error) {
+                    if !requires_relist(&error) {
                         // Nothing tells that a watch goes on again but news, or asking once it has not failed for a moment.
-                        probe_at = Instant::now() + QUIET;
+                        probe_at = Instant::now() + PROBE_AFTER_ERROR;
                     }
                     continue;
                 }
@@ -248,10 +246,10 @@ impl<K: Watched> Follower<K> {
         }
     }
 
-    fn read(&mut self, object: Guarded<K>) -> Option<Object> {
+    fn read(&mut self, object: Parsed<K>) -> Option<Object> {
         let object = Object::read(object)?;
         self.history
-            .see(object.name.key(), &object.facts.version, false);
+            .see(object.name.key(), &object.meta.version, false);
         Some(object)
     }
 
@@ -263,54 +261,54 @@ impl<K: Watched> Follower<K> {
     /// so that somebody has to ask; and so does one whose connection died in silence. None where the server does not say.
     async fn probe(&mut self) -> Option<Verdict> {
         let found = self.ask(&self.history).await?;
-        let verdict = self.history.weigh(found);
+        let verdict = self.history.assess(found);
         match verdict {
-            Verdict::WentBack => self.go_back(self.history.version()).await,
+            Verdict::Reset => self.reset_history(self.history.version()).await,
             // Nobody listens when all of it ends, which is noticed at the next update.
             Verdict::Stalled => drop(
-                self.send(Update::Trouble(
+                self.send(Update::Failed(
                     "the watch does not bring what changed; listing again".to_owned(),
                 ))
                 .await,
             ),
-            Verdict::GoesOn => drop(self.send(Update::Heard).await),
-            Verdict::MayCome => {}
+            Verdict::Continues => drop(self.send(Update::Alive).await),
+            Verdict::Pending => {}
         }
         Some(verdict)
     }
 
     /// Whether a listing is older than what was seen before it, so that versions of before say nothing.
-    async fn is_listing_of_the_past(&mut self) -> bool {
+    async fn is_stale_listing(&mut self) -> bool {
         let before = std::mem::take(&mut self.before);
-        let is_past = self.ask(&before).await.is_some_and(|found| found.went_back);
+        let is_past = self.ask(&before).await.is_some_and(|found| found.is_reset);
         if is_past {
-            self.go_back(before.version()).await;
+            self.reset_history(before.version()).await;
         }
         is_past
     }
 
-    async fn go_back(&mut self, seen: u64) {
+    async fn reset_history(&mut self, seen: u64) {
         warn!(source = %self.source, seen, "the API server's history went back, as after a restore; listing again");
         (self.history, self.before) = (History::default(), History::default());
         self.has_listed = false;
-        self.send(Update::WentBack).await;
+        self.send(Update::HistoryReset).await;
     }
 
     /// What the server has of a history. None where it says nothing.
-    async fn ask(&self, history: &History) -> Option<Found> {
+    async fn ask(&self, history: &History) -> Option<Probed> {
         let limit = ListParams::default().limit(1);
         let list = self.answered(self.api.list_metadata(&limit)).await?;
-        let mut found = Found {
-            went_back: history.is_beyond(list.metadata.resource_version.as_deref()),
-            ..Found::default()
+        let mut found = Probed {
+            is_reset: history.is_beyond(list.metadata.resource_version.as_deref()),
+            ..Probed::default()
         };
         for seen in history.newest() {
-            if found.went_back {
+            if found.is_reset {
                 break;
             }
-            let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), &seen.key.namespace);
+            let api: Api<Parsed<K>> = Api::namespaced(self.client.clone(), &seen.key.namespace);
             let now = self.answered(api.get_metadata_opt(&seen.key.name)).await?;
-            found.take(
+            found.record(
                 seen,
                 now.as_ref()
                     .and_then(|object| object.metadata.resource_version.as_deref()),
@@ -332,12 +330,12 @@ impl<K: Watched> Follower<K> {
 }
 
 /// How long to wait after trouble.
-struct Pause {
+struct Backoff {
     next: Duration,
     last: Option<Instant>,
 }
 
-impl Pause {
+impl Backoff {
     fn new() -> Self {
         Self {
             next: FIRST_PAUSE,
@@ -347,11 +345,14 @@ impl Pause {
 
     fn after(&mut self, error: &watcher::Error) -> Duration {
         let now = Instant::now();
-        if self.last.is_none_or(|last| now.duration_since(last) > CALM) {
+        if self
+            .last
+            .is_none_or(|last| now.duration_since(last) > RESET_BACKOFF_AFTER)
+        {
             self.next = FIRST_PAUSE;
         }
         self.last = Some(now);
-        let longest = if leads_to_listing(error) {
+        let longest = if requires_relist(error) {
             LONGEST_PAUSE_BEFORE_LISTING
         } else {
             LONGEST_PAUSE
@@ -369,7 +370,7 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 /// Whether the server's answer, and not its absence, is the trouble, so that the next request is a listing.
-fn leads_to_listing(error: &watcher::Error) -> bool {
+fn requires_relist(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(_))
         | watcher::Error::WatchStartFailed(kube::Error::Api(_)) => true,
@@ -379,7 +380,7 @@ fn leads_to_listing(error: &watcher::Error) -> bool {
 }
 
 /// Whether the server did not like the request itself.
-fn is_refusal(error: &watcher::Error) -> bool {
+fn is_request_rejected(error: &watcher::Error) -> bool {
     let code = match error {
         watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
@@ -390,7 +391,7 @@ fn is_refusal(error: &watcher::Error) -> bool {
 }
 
 /// With what to do about the usual causes.
-fn sentence(error: &watcher::Error) -> String {
+fn describe(error: &watcher::Error) -> String {
     let status = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))

@@ -15,8 +15,8 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use crate::index::{News, Status, Write};
-use crate::lease::Tenure;
+use crate::index::{PendingEvent, Status, StatusPatch};
+use crate::lease::Leadership;
 use crate::watch::chain;
 
 /// The field manager of what is written.
@@ -24,31 +24,31 @@ pub(crate) const MANAGER: &str = "shaper-controller";
 /// Longest note of an event, in bytes, by the API.
 const MAX_NOTE: usize = 1024;
 /// One write may take so long.
-const LONGEST: Duration = Duration::from_secs(20);
-/// Bad news that depends on other objects is told when it is as old as this: whoever applies a folder applies its files in some order.
-const SETTLE: Duration = Duration::from_secs(3);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bad event that depends on other objects is told when it is as old as this: whoever applies a folder applies its files in some order.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 /// Most writes on their way.
 pub(crate) const MAX_IN_FLIGHT: usize = 16;
 
 /// The names of objects whose status may have to be written, in the order in which it is.
 #[derive(Default)]
-pub(crate) struct Queue {
+pub(crate) struct WriteQueue {
     /// Profiles first: machines wait for the ids of their configs.
     profiles: VecDeque<ObjectKey>,
     assignments: VecDeque<ObjectKey>,
     waiting: HashSet<ObjectRef>,
     /// Those that failed, by when they are tried again.
-    later: BTreeMap<Instant, Vec<ObjectRef>>,
-    failures: HashMap<ObjectRef, u32>,
-    on_their_way: BTreeSet<ObjectRef>,
+    later: BTreeMap<Instant, Vec<Name>>,
+    failures: HashMap<Name, u32>,
+    in_flight: BTreeSet<Name>,
     /// Those that changed again while they were written.
-    again: BTreeSet<ObjectRef>,
-    /// Those with bad news that may be over in a moment, by when it is to be told.
-    settling: HashMap<ObjectRef, Instant>,
+    changed_in_flight: BTreeSet<Name>,
+    /// Those with bad event that may be over in a moment, by when it is to be told.
+    settling: HashMap<Name, Instant>,
 }
 
 /// How many writes a second.
-pub(crate) struct Pace {
+pub(crate) struct RateLimiter {
     per_second: f64,
     credit: f64,
     at: Instant,
@@ -57,23 +57,23 @@ pub(crate) struct Pace {
 /// How a write ended.
 pub(crate) enum Written {
     /// The object has this version now.
-    Done { version: String },
+    Applied { version: String },
     /// Somebody changed the object meanwhile; the watch will bring it.
-    Overtaken,
+    Conflict,
     /// The object is gone.
-    Gone,
+    NotFound,
     /// This process may not write any more.
-    NotHolder,
+    NotLeader,
     /// It failed, and will be tried again.
     Failed(String),
 }
 
-// === impl Queue ===
+// === impl WriteQueue ===
 
-impl Queue {
-    pub(crate) fn push(&mut self, name: ObjectRef) {
-        if self.on_their_way.contains(&name) {
-            self.again.insert(name);
+impl WriteQueue {
+    pub(crate) fn push(&mut self, name: Name) {
+        if self.in_flight.contains(&name) {
+            self.changed_in_flight.insert(name);
         } else if self.waiting.insert(name.clone()) {
             match name {
                 ObjectRef::Profile(key) => self.profiles.push_back(key),
@@ -92,38 +92,41 @@ impl Queue {
         let profile = self.profiles.pop_front().map(ObjectRef::Profile);
         let name = profile.or_else(|| self.assignments.pop_front().map(ObjectRef::Assignment))?;
         self.waiting.remove(&name);
-        self.on_their_way.insert(name.clone());
+        self.in_flight.insert(name.clone());
         Some(name)
     }
 
-    pub(crate) fn done(&mut self, name: &ObjectRef) {
-        self.on_their_way.remove(name);
+    pub(crate) fn done(&mut self, name: &Name) {
+        self.in_flight.remove(name);
         self.failures.remove(name);
         self.settling.remove(name);
-        if self.again.remove(name) {
+        if self.changed_in_flight.remove(name) {
             self.push(name.clone());
         }
     }
 
     /// Whether what there is may be told now, which it may until it is [`done`](Self::done). Otherwise it is put back for a moment.
-    pub(crate) fn is_settled(&mut self, name: &ObjectRef, is_bad: bool, now: Instant) -> bool {
+    pub(crate) fn may_write_now(&mut self, name: &Name, is_bad: bool, now: Instant) -> bool {
         if !is_bad {
             self.settling.remove(name);
             return true;
         }
-        let due = *self.settling.entry(name.clone()).or_insert(now + SETTLE);
+        let due = *self
+            .settling
+            .entry(name.clone())
+            .or_insert(now + SETTLE_TIME);
         if now >= due {
             return true;
         }
-        self.on_their_way.remove(name);
+        self.in_flight.remove(name);
         self.later.entry(due).or_default().push(name.clone());
         false
     }
 
     /// Puts it back for later; the more often it failed, the later.
-    pub(crate) fn failed(&mut self, name: &ObjectRef, now: Instant) {
-        self.on_their_way.remove(name);
-        self.again.remove(name);
+    pub(crate) fn failed(&mut self, name: &Name, now: Instant) {
+        self.in_flight.remove(name);
+        self.changed_in_flight.remove(name);
         let failures = self.failures.entry(name.clone()).or_default();
         *failures = (*failures + 1).min(9);
         let pause = Duration::from_millis(500) * 2_u32.pow(*failures - 1);
@@ -144,17 +147,17 @@ impl Queue {
 
     /// Forgets all but what is on its way.
     pub(crate) fn clear(&mut self) {
-        let on_their_way = std::mem::take(&mut self.on_their_way);
+        let in_flight = std::mem::take(&mut self.in_flight);
         *self = Self {
-            on_their_way,
+            in_flight,
             ..Self::default()
         };
     }
 }
 
-// === impl Pace ===
+// === impl RateLimiter ===
 
-impl Pace {
+impl RateLimiter {
     pub(crate) fn new(per_second: u32) -> Self {
         Self {
             per_second: f64::from(per_second.max(1)),
@@ -178,35 +181,35 @@ impl Pace {
 }
 
 /// Writes one status and its events.
-pub(crate) async fn perform(
+pub(crate) async fn write_status(
     client: Client,
     instance: String,
-    tenure: Tenure,
-    write: &Write,
+    leadership: Leadership,
+    write: &StatusPatch,
 ) -> Written {
-    // The last moment to find out that this process slept through its tenure. What goes out nevertheless is refused by the version in it,
+    // The last moment to find out that this process slept through its leadership. What goes out nevertheless is refused by the version in it,
     // if the successor wrote anything of this object.
-    if !tenure.is_good() {
-        return Written::NotHolder;
+    if !leadership.is_valid() {
+        return Written::NotLeader;
     }
     let patched = match &write.name {
         ObjectRef::Profile(key) => patch::<crd::Profile>(client.clone(), key, write).await,
         ObjectRef::Assignment(key) => patch::<crd::Assignment>(client.clone(), key, write).await,
     };
-    if let Written::Done { .. } = patched {
-        for news in &write.news {
-            if tenure.is_good() {
-                record(client.clone(), &instance, write, news).await;
+    if let Written::Applied { .. } = patched {
+        for event in &write.events {
+            if leadership.is_valid() {
+                record(client.clone(), &instance, write, event).await;
             }
         }
     }
     patched
 }
 
-async fn patch<K: crate::object::Watched>(
+async fn patch<K: crate::object::WatchedResource>(
     client: Client,
     key: &ObjectKey,
-    write: &Write,
+    write: &StatusPatch,
 ) -> Written {
     let api: Api<PartialObjectMeta<K>> = Api::namespaced(client, &key.namespace);
     let status = match &write.status {
@@ -216,21 +219,21 @@ async fn patch<K: crate::object::Watched>(
     let object = json!({
         "apiVersion": crd::API_VERSION,
         "kind": K::kind(&()),
-        "metadata": { "name": &*key.name, "namespace": &*key.namespace, "resourceVersion": write.facts.version.to_string() },
+        "metadata": { "name": &*key.name, "namespace": &*key.namespace, "resourceVersion": write.meta.version.to_string() },
         "status": status,
     });
     let parameters = PatchParams::apply(MANAGER).force();
     match timeout(
-        LONGEST,
+        WRITE_TIMEOUT,
         api.patch_status(&key.name, &parameters, &Patch::Apply(&object)),
     )
     .await
     {
-        Ok(Ok(object)) => Written::Done {
+        Ok(Ok(object)) => Written::Applied {
             version: object.metadata.resource_version.unwrap_or_default(),
         },
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Written::Overtaken,
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Written::Gone,
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Written::Conflict,
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Written::NotFound,
         Ok(Err(kube::Error::Api(status))) if status.code == 403 => Written::Failed(format!(
             "{}: bind the role of config/rbac to this identity",
             status.message
@@ -241,7 +244,7 @@ async fn patch<K: crate::object::Watched>(
 }
 
 /// Records an event. One that can't be recorded is only missing from `kubectl describe`.
-async fn record(client: Client, instance: &str, write: &Write, news: &News) {
+async fn record(client: Client, instance: &str, write: &StatusPatch, event: &PendingEvent) {
     let (kind, key) = match &write.name {
         ObjectRef::Profile(key) => ("Profile", key),
         ObjectRef::Assignment(key) => ("Assignment", key),
@@ -254,16 +257,23 @@ async fn record(client: Client, instance: &str, write: &Write, news: &News) {
             ..ObjectMeta::default()
         },
         event_time: Some(MicroTime(now)),
-        action: Some(news.kind.to_string()),
-        reason: Some(news.reason.clone()),
-        note: Some(cut(&news.note, MAX_NOTE).to_owned()),
-        type_: Some(if news.is_warning { "Warning" } else { "Normal" }.to_owned()),
+        action: Some(event.kind.to_string()),
+        reason: Some(event.reason.clone()),
+        note: Some(cut(&event.note, MAX_NOTE).to_owned()),
+        type_: Some(
+            if event.is_warning {
+                "Warning"
+            } else {
+                "Normal"
+            }
+            .to_owned(),
+        ),
         regarding: Some(ObjectReference {
             api_version: Some(crd::API_VERSION.to_owned()),
             kind: Some(kind.to_owned()),
             name: Some(key.name.to_string()),
             namespace: Some(key.namespace.to_string()),
-            uid: write.facts.uid.map(|uid| uid.to_string()),
+            uid: write.meta.uid.map(|uid| uid.to_string()),
             ..ObjectReference::default()
         }),
         reporting_controller: Some(crd::GROUP.to_owned() + "/controller"),
@@ -271,12 +281,12 @@ async fn record(client: Client, instance: &str, write: &Write, news: &News) {
         ..Event::default()
     };
     let api: Api<Event> = Api::namespaced(client, &key.namespace);
-    match timeout(LONGEST, api.create(&PostParams::default(), &event)).await {
+    match timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
-            warn!(object = %key, reason = news.reason, error = chain(&error), "could not record an event")
+            warn!(object = %key, reason = event.reason, error = chain(&error), "could not record an event")
         }
-        Err(_) => debug!(object = %key, reason = news.reason, "no answer about an event"),
+        Err(_) => debug!(object = %key, reason = event.reason, "no answer about an event"),
     }
 }
 

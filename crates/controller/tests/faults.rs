@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use boot::catalog::guard::Limits;
 use boot::{ConfigName, ObjectKey};
-use controller::lease::Timing;
-use controller::{Controller, Handle, Metrics, Options, Patience};
+use controller::lease::LeaseTiming;
+use controller::{Controller, Handle, Metrics, Options, ResponseTimeout};
 use fake_apiserver::{FakeApiServer, Fault, Verb, When};
 use feed::Publisher;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -35,13 +35,13 @@ impl Running {
     }
 
     async fn start_in(server: &FakeApiServer, namespaces: &[&str]) -> Result<Self> {
-        Self::start_with(server, namespaces, Patience::default()).await
+        Self::start_with(server, namespaces, ResponseTimeout::default()).await
     }
 
     async fn start_with(
         server: &FakeApiServer,
         namespaces: &[&str],
-        patience: Patience,
+        response_timeout: ResponseTimeout,
     ) -> Result<Self> {
         let config = Config::from_custom_kubeconfig(
             Kubeconfig::from_yaml(&server.kubeconfig())?,
@@ -54,13 +54,13 @@ impl Running {
             guard: Limits::default(),
             lease_namespace: "shaper-system".into(),
             lease_name: "shaper-controller".into(),
-            lease: Timing {
-                retry: Duration::from_millis(100),
-                ..Timing::default()
+            lease: LeaseTiming {
+                retry_period: Duration::from_millis(100),
+                ..LeaseTiming::default()
             },
             identity: format!("test-{:p}", Arc::as_ptr(&publisher)),
             writes_per_second: 10_000,
-            patience,
+            response_timeout,
         };
         let mut registry = Registry::default();
         let controller = Controller::new(
@@ -189,7 +189,7 @@ async fn a_thousand_unchanged_objects_cause_no_write_at_the_next_start_of_a_hold
     })
     .await?;
     eventually("nothing waits", || {
-        second.metrics().contains("status_waiting 0")
+        second.metrics().contains("status_queue_length 0")
     })
     .await?;
     sleep(Duration::from_millis(300)).await;
@@ -212,8 +212,8 @@ async fn a_listing_of_nothing_is_held_until_an_operator_confirms() -> Result<()>
     let server = server(100).await;
     let running = Running::start(&server).await?.ready().await?;
     assert_eq!(running.assignments(), 100);
-    let empty = server.inject(When::lists().of("assignments"), Fault::OnlyFirst(0));
-    let watches = server.inject(When::watches().of("assignments"), Fault::OnlyFirst(0));
+    let empty = server.inject(When::lists().of("assignments"), Fault::TruncateList(0));
+    let watches = server.inject(When::watches().of("assignments"), Fault::TruncateList(0));
     server.compact();
     let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
     eventually("the guard holds", || {
@@ -239,7 +239,7 @@ async fn a_listing_of_nothing_is_held_until_an_operator_confirms() -> Result<()>
 async fn a_few_objects_that_a_listing_lacks_are_gone() -> Result<()> {
     let server = server(100).await;
     let running = Running::start(&server).await?.ready().await?;
-    let stalled = server.inject(When::watches().of("assignments"), Fault::Stall);
+    let stalled = server.inject(When::watches().of("assignments"), Fault::StallWatch);
     for n in 0..20 {
         server.delete("assignments", "default", &format!("a{n}"));
     }
@@ -282,8 +282,8 @@ async fn storms_of_429_and_500_are_waited_out() -> Result<()> {
     for fault in [
         Fault::Status(429, Some(1)),
         Fault::Status(500, None),
-        Fault::Garbage,
-        Fault::Cut,
+        Fault::InvalidEvent,
+        Fault::CloseConnection,
     ] {
         let server = server(10).await;
         let storm = server.inject(When::any(), fault);
@@ -291,7 +291,7 @@ async fn storms_of_429_and_500_are_waited_out() -> Result<()> {
         sleep(Duration::from_secs(1)).await;
         // Garbage comes after what a watch begins with.
         assert!(
-            !running.handle.is_ready() || matches!(fault, Fault::Garbage),
+            !running.handle.is_ready() || matches!(fault, Fault::InvalidEvent),
             "{fault:?}"
         );
         ensure!(
@@ -332,7 +332,7 @@ async fn a_server_that_no_longer_streams_listings_is_asked_for_pages() -> Result
 }
 
 /// Of a server that answers at once.
-const HASTY: Patience = Patience {
+const HASTY: ResponseTimeout = ResponseTimeout {
     answer: Duration::from_secs(1),
     probe: Duration::from_millis(300),
 };
@@ -367,17 +367,20 @@ async fn a_listing_whose_answer_never_begins_is_told_and_asked_for_again() -> Re
 async fn a_watch_whose_answer_never_begins_is_told_and_asked_for_again_without_a_listing()
 -> Result<()> {
     let server = server(10).await;
-    let patience = Patience {
+    let response_timeout = ResponseTimeout {
         probe: Duration::from_mins(1),
         ..HASTY
     };
-    let running = Running::start_with(&server, &[], patience)
+    let running = Running::start_with(&server, &[], response_timeout)
         .await?
         .ready()
         .await?;
     server.forget_calls();
     let _hanging = server.inject(When::watches().of("assignments").times(1), Fault::Hang);
-    let _cut = server.inject(When::watches().of("assignments").times(1), Fault::Cut);
+    let _cut = server.inject(
+        When::watches().of("assignments").times(1),
+        Fault::CloseConnection,
+    );
     eventually("it is told", || {
         running
             .handle
@@ -407,11 +410,14 @@ async fn a_watch_that_does_not_bring_what_changed_is_begun_anew() -> Result<()> 
         .await?
         .ready()
         .await?;
-    let stalled = server.inject(When::watches().of("assignments").times(1), Fault::Stall);
+    let stalled = server.inject(
+        When::watches().of("assignments").times(1),
+        Fault::StallWatch,
+    );
     server.put(assignment("a0", 7));
     eventually("it is seen", || running.priority("a0") == Some(7)).await?;
     assert!(
-        !running.metrics().contains("watch_trouble_total 0\n"),
+        !running.metrics().contains("watch_errors_total 0\n"),
         "{}",
         running.metrics()
     );
@@ -436,7 +442,7 @@ async fn one_object_of_another_shape_is_said_to_be_unreadable_and_harms_no_other
     .await?;
     // Whom it means can't be told, which is said.
     assert!(
-        running.metrics().contains("assignments_unclaimed 1"),
+        running.metrics().contains("assignments_unreadable 1"),
         "{}",
         running.metrics()
     );
@@ -480,7 +486,7 @@ async fn what_is_wrong_keeps_what_it_meant_and_after_a_restart_its_machines_wait
     let first = Running::start(&server).await?.ready().await?;
     eventually("it is served", || first.machine("a0") == "a0").await?;
     server.put(wrong("a0"));
-    let refused = |running: &Running| running.metrics().contains("objects_refused 1");
+    let refused = |running: &Running| running.metrics().contains("objects_rejected 1");
     eventually("it is not accepted", || refused(&first)).await?;
     assert_eq!(
         ["a0", "a1", "other"].map(|serial| first.machine(serial)),
@@ -490,7 +496,7 @@ async fn what_is_wrong_keeps_what_it_meant_and_after_a_restart_its_machines_wait
     let second = Running::start(&server).await?.ready().await?;
     first.task.abort();
     for next in [second, Running::start(&server).await?.ready().await?] {
-        assert!(refused(&next) && next.metrics().contains("assignments_unclaimed 0"));
+        assert!(refused(&next) && next.metrics().contains("assignments_unreadable 0"));
         let answer = next.machine("a0");
         assert!(
             answer.starts_with(
@@ -507,12 +513,12 @@ async fn what_is_wrong_keeps_what_it_meant_and_after_a_restart_its_machines_wait
     let last = Running::start(&server).await?.ready().await?;
     server.put(assignment("a0", 0));
     eventually("it is mended", || {
-        last.machine("a0") == "a0" && last.metrics().contains("objects_refused 0")
+        last.machine("a0") == "a0" && last.metrics().contains("objects_rejected 0")
     })
     .await?;
     server.put(wrong("a1"));
     eventually("another is wrong", || {
-        last.metrics().contains("objects_refused 1")
+        last.metrics().contains("objects_rejected 1")
     })
     .await?;
     server.delete("assignments", "default", "a1");
@@ -614,7 +620,7 @@ async fn a_field_of_a_newer_shaper_makes_no_default_of_a_narrow_assignment() -> 
     })
     .await?;
     eventually("nothing waits", || {
-        next.metrics().contains("status_waiting 0")
+        next.metrics().contains("status_queue_length 0")
     })
     .await?;
     sleep(Duration::from_millis(300)).await;
@@ -648,7 +654,7 @@ async fn a_write_that_was_overtaken_is_made_again_from_what_is_there_now() -> Re
     let running = Running::start(&server).await?.ready().await?;
     let slow = server.inject(
         When::writes().of("profiles").times(1),
-        Fault::Slow(Duration::from_millis(300)),
+        Fault::Delay(Duration::from_millis(300)),
     );
     server.put(profile("p"));
     sleep(Duration::from_millis(100)).await;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use controller::lease::Timing;
-use controller::{Controller, Handle, Metrics, Options, Patience};
+use controller::lease::LeaseTiming;
+use controller::{Controller, Handle, Metrics, Options, ResponseTimeout};
 use feed::{Publisher, PublisherLimits, PublisherMetrics};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -119,10 +119,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         guard: args.guard.limits(),
         lease_namespace,
         lease_name: args.lease_name,
-        lease: Timing::default(),
+        lease: LeaseTiming::default(),
         identity: identity(),
         writes_per_second: args.status_writes,
-        patience: Patience::default(),
+        response_timeout: ResponseTimeout::default(),
     };
     let controller = Controller::new(client, publisher.clone(), options, metrics);
     role.add_part(Arc::new(controller.handle()));

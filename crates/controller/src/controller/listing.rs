@@ -7,7 +7,7 @@ use boot::catalog::guard::{Guard, Known, Verdict};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use crate::index::Step;
+use crate::index::IndexEvent;
 use crate::metrics::Outcome;
 use crate::object::Object;
 use crate::watch::Source;
@@ -15,23 +15,23 @@ use crate::watch::Source;
 use super::{Options, State};
 
 /// One source, with where its listing stands.
-pub(super) struct Tracked {
+pub(super) struct SourceState {
     pub(super) source: Source,
     pub(super) relist: Arc<Notify>,
     pub(super) guard: Guard,
     /// The listing that is on its way or was last, by a number that no other has.
     pub(super) listing: u32,
     /// What the listing on its way brought.
-    pub(super) steps: Option<Vec<Step>>,
+    pub(super) steps: Option<Vec<IndexEvent>>,
     /// What there is, as long as other sources are not whole.
-    pub(super) initial: Option<Vec<Step>>,
+    pub(super) initial: Option<Vec<IndexEvent>>,
     pub(super) trouble: Option<String>,
 }
 
 /// The mark of what was not in a listing.
 pub(super) const NO_LISTING: u32 = 0;
 
-pub(super) fn track(options: &Options) -> Vec<Tracked> {
+pub(super) fn sources_of(options: &Options) -> Vec<SourceState> {
     let namespaces: BTreeSet<Option<String>> = if options.namespaces.is_empty() {
         BTreeSet::from([None])
     } else {
@@ -43,7 +43,7 @@ pub(super) fn track(options: &Options) -> Vec<Tracked> {
             namespace: namespace.clone(),
         })
     });
-    let tracked = sources.map(|source| Tracked {
+    let states = sources.map(|source| SourceState {
         source,
         relist: Arc::default(),
         guard: Guard::new(options.guard),
@@ -52,23 +52,23 @@ pub(super) fn track(options: &Options) -> Vec<Tracked> {
         initial: None,
         trouble: None,
     });
-    tracked.collect()
+    states.collect()
 }
 
 // === impl State ===
 
 impl State {
     pub(super) fn listed(&mut self, at: usize, object: Object) {
-        let tracked = &mut self.sources[at];
+        let source_state = &mut self.sources[at];
         if self.index.is_new(&object) {
             self.metrics
                 .updates
                 .get_or_create(&Outcome { outcome: "listed" })
                 .inc();
-            tracked
+            source_state
                 .steps
                 .get_or_insert_default()
-                .push(Step::Put(object));
+                .push(IndexEvent::Put(object));
         } else {
             // Nothing is kept of what is known already: a listing costs the memory of what it changes.
             self.metrics
@@ -77,32 +77,32 @@ impl State {
                     outcome: "unchanged",
                 })
                 .inc();
-            self.index.mark(&object.name, tracked.listing);
+            self.index.mark(&object.name, source_state.listing);
         }
     }
 
     /// A listing is whole: what it lacks is gone, if that can be believed.
-    pub(super) fn whole(&mut self, at: usize) {
+    pub(super) fn list_complete(&mut self, at: usize) {
         self.metrics.listings.inc();
-        let tracked = &mut self.sources[at];
-        let mut steps = tracked.steps.take().unwrap_or_default();
-        let listing = tracked.listing;
+        let source_state = &mut self.sources[at];
+        let mut steps = source_state.steps.take().unwrap_or_default();
+        let listing = source_state.listing;
         if !self.has_started {
-            tracked.initial = Some(steps);
-            self.start_if_all_are_whole();
+            source_state.initial = Some(steps);
+            self.start_if_all_are_listed();
             return;
         }
         let there: BTreeSet<_> = steps
             .iter()
             .filter_map(|step| {
-                if let Step::Put(object) = step {
+                if let IndexEvent::Put(object) = step {
                     Some(&object.name)
                 } else {
                     None
                 }
             })
             .collect();
-        let source = tracked.source.clone();
+        let source = source_state.source.clone();
         let mut lost = self.index.unmarked(listing, |name| source.has(name));
         lost.retain(|name| !there.contains(name));
         let known = self.index.count(|name| source.has(name));
@@ -117,10 +117,13 @@ impl State {
                 profiles: 0,
             }
         };
-        let was_held = tracked.guard.holding().is_some();
+        let was_held = source_state.guard.holding().is_some();
         let count = lost.len();
-        match tracked.guard.judge(known, lost, std::time::Instant::now()) {
-            Verdict::Believe(lost) => steps.extend(lost.into_iter().map(Step::Gone)),
+        match source_state
+            .guard
+            .judge(known, lost, std::time::Instant::now())
+        {
+            Verdict::Believe(lost) => steps.extend(lost.into_iter().map(IndexEvent::Deleted)),
             Verdict::Hold if was_held => {}
             Verdict::Hold => warn!(
                 source = %source, lost = count, known = known.profiles + known.assignments,
@@ -128,18 +131,22 @@ impl State {
             ),
         }
         self.apply(steps, listing);
-        self.remark();
+        self.update_remarks();
     }
 
-    pub(super) fn start_if_all_are_whole(&mut self) {
-        if !self.sources.iter().all(|tracked| tracked.initial.is_some()) {
+    pub(super) fn start_if_all_are_listed(&mut self) {
+        if !self
+            .sources
+            .iter()
+            .all(|source_state| source_state.initial.is_some())
+        {
             return;
         }
         self.has_started = true;
         let steps = self
             .sources
             .iter_mut()
-            .filter_map(|tracked| tracked.initial.take())
+            .filter_map(|source_state| source_state.initial.take())
             .flatten()
             .collect();
         self.apply(steps, NO_LISTING);
@@ -151,20 +158,23 @@ impl State {
             refused = counts.refused,
             "all objects are known"
         );
-        self.remark();
-        self.look_at_all();
+        self.update_remarks();
+        self.queue_all();
     }
 
     /// What the guard holds is looked at again from time to time.
-    pub(super) fn look_again_at_what_is_held(&mut self) {
+    pub(super) fn recheck_held_objects(&mut self) {
         let now = std::time::Instant::now();
-        for tracked in &mut self.sources {
-            let due = tracked.guard.holding().zip(tracked.guard.relist_interval());
+        for source_state in &mut self.sources {
+            let due = source_state
+                .guard
+                .holding()
+                .zip(source_state.guard.look_every());
             if due.is_some_and(|(hold, every)| now >= hold.since + every * hold.looks)
-                && tracked.steps.is_none()
+                && source_state.steps.is_none()
             {
-                tracked.steps = Some(Vec::new());
-                tracked.relist.notify_one();
+                source_state.steps = Some(Vec::new());
+                source_state.relist.notify_one();
             }
         }
     }
@@ -174,10 +184,13 @@ impl State {
             let lost = self.sources[at].guard.confirm();
             if !lost.is_empty() {
                 warn!(source = %self.sources[at].source, objects = lost.len(), "an operator confirmed that they are gone");
-                self.apply(lost.into_iter().map(Step::Gone).collect(), NO_LISTING);
+                self.apply(
+                    lost.into_iter().map(IndexEvent::Deleted).collect(),
+                    NO_LISTING,
+                );
             }
         }
-        self.remark();
+        self.update_remarks();
         self.publish_counts();
     }
 }

@@ -4,7 +4,7 @@ use kube::Config;
 use serde_json::json;
 
 use super::*;
-use crate::object::{Guarded, Object, Watched};
+use crate::object::{Object, Parsed, WatchedResource};
 
 /// A state in which so many Profiles wait for their ids, and so few writes a second are made.
 fn state(profiles: usize, writes_per_second: u32) -> State {
@@ -19,7 +19,7 @@ fn empty(writes_per_second: u32) -> State {
     let mut state = State::new(
         Vec::new(),
         publisher,
-        Pace::new(writes_per_second),
+        RateLimiter::new(writes_per_second),
         Metrics::default(),
         Arc::default(),
     );
@@ -31,18 +31,18 @@ fn spec_of_profile() -> serde_json::Value {
     json!({ "ipxe": "#!ipxe\nchain {{ config }}\n", "additionalConfig": { "config": "x" } })
 }
 
-fn put<K: Watched>(name: &str, version: u32, spec: &serde_json::Value) -> Step {
+fn put<K: WatchedResource>(name: &str, version: u32, spec: &serde_json::Value) -> IndexEvent {
     let object = json!({
         "apiVersion": crd::API_VERSION, "kind": K::kind(&()),
         "metadata": { "name": name, "namespace": "n", "resourceVersion": version.to_string(), "generation": 1, "labels": { "os": "x" } },
         "spec": spec,
     });
-    let read = serde_json::from_value::<Guarded<K>>(object).expect("it has metadata");
-    Step::Put(Object::read(read).expect("it has a name"))
+    let read = serde_json::from_value::<Parsed<K>>(object).expect("it has metadata");
+    IndexEvent::Put(Object::read(read).expect("it has a name"))
 }
 
 /// An Assignment, and a Profile that it selects.
-fn pair() -> [Step; 2] {
+fn pair() -> [IndexEvent; 2] {
     let wanted = json!({ "profileSelectors": { "os": "x" }, "subjectSelectors": { "serialNumbers": ["a"] } });
     [
         put::<crd::Assignment>("a", 1, &wanted),
@@ -54,8 +54,8 @@ fn client() -> Client {
     Client::try_from(Config::new("http://127.0.0.1:1".parse().expect("a URL"))).expect("a client")
 }
 
-fn tenure() -> Tenure {
-    Tenure::new(Instant::now() + Duration::from_hours(1))
+fn leadership() -> Leadership {
+    Leadership::new(Instant::now() + Duration::from_hours(1))
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,15 +64,15 @@ async fn an_object_that_waited_for_its_turn_when_the_lease_was_lost_is_looked_at
     let client = client();
     let mut state = state(3, 1);
     let mut writes = JoinSet::new();
-    state.now_holds(Some(tenure()));
+    state.set_leadership(Some(leadership()));
     state.start_writes(&mut writes, &client, "me");
     let waiting = state
         .next
         .clone()
-        .expect("the pace lets one through, and the next waits");
-    state.now_holds(None);
+        .expect("the rate limiter lets one through, and the next waits");
+    state.set_leadership(None);
     assert!(state.next.is_none());
-    state.now_holds(Some(tenure()));
+    state.set_leadership(Some(leadership()));
     let queued: Vec<_> = std::iter::from_fn(|| state.queue.pop(Instant::now())).collect();
     assert!(
         queued.contains(&waiting),
@@ -85,7 +85,7 @@ async fn bad_news_that_has_settled_is_told_as_fast_as_may_be_written() {
     let mut state = empty(1);
     let none = json!({ "profileSelectors": { "os": "none" } });
     let mut writes = JoinSet::new();
-    state.now_holds(Some(tenure()));
+    state.set_leadership(Some(leadership()));
     let put = |number| put::<crd::Assignment>(&format!("a{number}"), 1, &none);
     state.apply((0..4).map(put).collect(), NO_LISTING);
     // Three seconds to settle, and one for each that waits for its turn.
@@ -106,14 +106,17 @@ async fn bad_news_that_was_over_in_a_moment_is_not_told_at_once_when_it_comes_ag
     for name in names {
         let write = state
             .index
-            .wanted(&name, Timestamp::now())
+            .pending_patch(&name, Timestamp::now())
             .expect("it has no status");
         state.index.written(&write, "3");
     }
-    state.now_holds(Some(tenure()));
+    state.set_leadership(Some(leadership()));
     for _ in 0..2 {
         let [_, profile] = pair();
-        state.apply(vec![Step::Gone(profile.name().clone())], NO_LISTING);
+        state.apply(
+            vec![IndexEvent::Deleted(profile.name().clone())],
+            NO_LISTING,
+        );
         state.start_writes(&mut writes, &client(), "me");
         assert_eq!(writes.len(), 0, "it may be over in a moment");
         let back = json!({ "ipxe": "#!ipxe\n" });
@@ -130,16 +133,16 @@ async fn bad_news_that_was_over_in_a_moment_is_not_told_at_once_when_it_comes_ag
 #[tokio::test(start_paused = true)]
 async fn a_write_that_met_a_moment_without_a_tenure_is_made_when_the_tenure_goes_on() {
     let mut state = state(1, 10);
-    state.now_holds(Some(tenure()));
+    state.set_leadership(Some(leadership()));
     let name = state
         .queue
         .pop(Instant::now())
         .expect("it waits for its id");
     let write = state
         .index
-        .wanted(&name, Timestamp::now())
+        .pending_patch(&name, Timestamp::now())
         .expect("it has none");
-    state.written(&write, Written::NotHolder);
+    state.written(&write, Written::NotLeader);
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(state.queue.pop(Instant::now()), Some(name));
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::object::{Guarded, Watched};
+use crate::object::{Parsed, WatchedResource};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -55,19 +55,19 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-fn read<K: Watched>(version: u64, name: &str, labels: Value, spec: Value) -> Step {
+fn read<K: WatchedResource>(version: u64, name: &str, labels: Value, spec: Value) -> IndexEvent {
     let object = json!({
         "metadata": { "name": name, "namespace": "n", "resourceVersion": version.to_string(), "generation": version, "labels": labels },
         "spec": spec,
         "apiVersion": crd::API_VERSION,
         "kind": K::kind(&()),
     });
-    let read = serde_json::from_value::<Guarded<K>>(object).expect("what has metadata is read");
-    Step::Put(Object::read(read).expect("it has a name"))
+    let read = serde_json::from_value::<Parsed<K>>(object).expect("what has metadata is read");
+    IndexEvent::Put(Object::read(read).expect("it has a name"))
 }
 
 impl Act {
-    fn step(&self, version: u64) -> Step {
+    fn step(&self, version: u64) -> IndexEvent {
         let key = |name: &str| boot::ObjectKey::new("n", name);
         match *self {
             Self::Profile { name, os, is_sound } => {
@@ -82,8 +82,8 @@ impl Act {
             Self::Assignment { name, spec: number } => {
                 read::<crd::Assignment>(version, name, json!({}), spec(number))
             }
-            Self::GoneProfile(name) => Step::Gone(ObjectRef::Profile(key(name))),
-            Self::GoneAssignment(name) => Step::Gone(ObjectRef::Assignment(key(name))),
+            Self::GoneProfile(name) => IndexEvent::Deleted(Name::Profile(key(name))),
+            Self::GoneAssignment(name) => IndexEvent::Deleted(Name::Assignment(key(name))),
         }
     }
 }
@@ -93,10 +93,10 @@ fn index() -> Index {
 }
 
 /// What each object's conditions say, without ids, which are random, and without times.
-fn findings(index: &Index) -> BTreeMap<ObjectRef, Vec<(String, String, String)>> {
-    let said = |name: &ObjectRef| {
+fn conditions_now(index: &Index) -> BTreeMap<Name, Vec<(String, String, String)>> {
+    let said = |name: &Name| {
         let write = index
-            .wanted(name, Timestamp::UNIX_EPOCH)
+            .pending_patch(name, Timestamp::UNIX_EPOCH)
             .expect("nothing was written yet");
         write
             .status
@@ -122,31 +122,31 @@ proptest! {
         let mut last_sound = BTreeMap::new();
         let mut version = 0;
         for batch in batches {
-            let before = findings(&by_steps);
+            let before = conditions_now(&by_steps);
             let mut steps = Vec::new();
             for act in batch {
                 version += 1;
                 let step = act.step(version);
                 let name = step.name().clone();
                 match &step {
-                    Step::Put(object) if object.meaning.is_ok() => {
+                    IndexEvent::Put(object) if object.converted.is_ok() => {
                         last_sound.insert(name, vec![(act, version)]);
                     }
                     // What it meant before stays in use, so that it belongs to the way.
-                    Step::Put(_) => {
+                    IndexEvent::Put(_) => {
                         let acts: &mut Vec<_> = last_sound.entry(name).or_default();
                         acts.truncate(1);
-                        acts.retain(|(act, version)| matches!(act.step(*version), Step::Put(object) if object.meaning.is_ok()));
+                        acts.retain(|(act, version)| matches!(act.step(*version), IndexEvent::Put(object) if object.converted.is_ok()));
                         acts.push((act, version));
                     }
-                    Step::Gone(_) => {
+                    IndexEvent::Deleted(_) => {
                         last_sound.remove(&name);
                     }
                 }
                 steps.push(step);
             }
             let touched = by_steps.apply(steps, 0);
-            let after = findings(&by_steps);
+            let after = conditions_now(&by_steps);
             for (name, said) in &after {
                 prop_assert!(before.get(name) == Some(said) || touched.contains(name), "{name:?} reads otherwise and nobody was told");
             }
@@ -157,7 +157,7 @@ proptest! {
         for (act, version) in acts {
             at_once.apply([act.step(version)], 0);
         }
-        prop_assert_eq!(findings(&by_steps), findings(&at_once));
+        prop_assert_eq!(conditions_now(&by_steps), conditions_now(&at_once));
         prop_assert_eq!(by_steps.counts(), at_once.counts());
     }
 }
@@ -167,13 +167,13 @@ fn an_older_version_than_the_one_that_was_written_is_no_news() {
     let mut index = index();
     index.apply([Act::Assignment { name: "a", spec: 0 }.step(5)], 0);
     let older = Act::Assignment { name: "a", spec: 2 }.step(4);
-    let Step::Put(object) = &older else {
+    let IndexEvent::Put(object) = &older else {
         unreachable!("it is put")
     };
     assert!(!index.is_new(object));
     // After a restore from a backup, versions are lower.
     index.forget_versions(|_| true);
-    let Step::Put(object) = &older else {
+    let IndexEvent::Put(object) = &older else {
         unreachable!("it is put")
     };
     assert!(index.is_new(object));
@@ -186,11 +186,11 @@ fn an_object_whose_version_was_forgotten_is_not_written_before_it_is_listed_agai
     index.apply([Act::Assignment { name: "a", spec: 0 }.step(5)], 0);
     index.forget_versions(|_| true);
     assert!(
-        index.wanted(&name, Timestamp::now()).is_none(),
+        index.pending_patch(&name, Timestamp::now()).is_none(),
         "without a version, it would go over whatever is there"
     );
     let touched = index.apply([Act::Assignment { name: "a", spec: 0 }.step(4)], 0);
-    assert!(touched.contains(&name) && index.wanted(&name, Timestamp::now()).is_some());
+    assert!(touched.contains(&name) && index.pending_patch(&name, Timestamp::now()).is_some());
 }
 
 #[test]
@@ -207,12 +207,12 @@ fn what_was_written_is_not_wanted_again() {
         0,
     );
     let write = index
-        .wanted(&name, Timestamp::now())
+        .pending_patch(&name, Timestamp::now())
         .expect("it has no status");
-    assert!(write.news.is_empty(), "{:?}", write.news);
+    assert!(write.events.is_empty(), "{:?}", write.events);
     index.written(&write, "2");
-    assert!(index.wanted(&name, Timestamp::now()).is_none());
-    let ObjectRef::Profile(key) = &name else {
+    assert!(index.pending_patch(&name, Timestamp::now()).is_none());
+    let Name::Profile(key) = &name else {
         unreachable!("it is a Profile")
     };
     assert_eq!(
@@ -226,7 +226,7 @@ fn what_was_written_is_not_wanted_again() {
     );
 }
 
-fn unaccepted(name: &'static str) -> Step {
+fn unaccepted(name: &'static str) -> IndexEvent {
     Act::Assignment { name, spec: 6 }.step(9)
 }
 
@@ -271,7 +271,7 @@ fn what_is_not_accepted_stands_in_for_itself_is_in_no_conflict_and_says_who_wait
     );
     let message = |name: ObjectRef, at: usize| {
         let write = index
-            .wanted(&name, Timestamp::UNIX_EPOCH)
+            .pending_patch(&name, Timestamp::UNIX_EPOCH)
             .expect("nothing was written yet");
         write.status.conditions()[at].message.clone()
     };
@@ -323,7 +323,7 @@ fn ids_that_are_written_for_a_last_accepted_version_do_not_make_it_the_newest() 
         0,
     );
     let write = index
-        .wanted(&name, Timestamp::now())
+        .pending_patch(&name, Timestamp::now())
         .expect("it has no status");
     index.written(&write, "3");
     let catalog = index.publisher.catalog().load();

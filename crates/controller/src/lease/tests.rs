@@ -111,7 +111,7 @@ impl Leases for Wire {
 
 struct Running {
     wire: Wire,
-    tenure: watch::Receiver<Option<Tenure>>,
+    leadership: watch::Receiver<Option<Leadership>>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -119,20 +119,23 @@ struct Running {
 impl Running {
     fn start(server: &Arc<Mutex<Server>>, identity: &str) -> Self {
         let wire = Wire::to(server);
-        let (sender, tenure) = watch::channel(None);
+        let (sender, leadership) = watch::channel(None);
         let stop = CancellationToken::new();
-        let candidate = Candidate::new(wire.clone(), "shaper", identity, Timing::default());
+        let candidate = Candidate::new(wire.clone(), "shaper", identity, LeaseTiming::default());
         let task = tokio::spawn(candidate.run(sender, stop.clone()));
         Self {
             wire,
-            tenure,
+            leadership,
             stop,
             task,
         }
     }
 
     fn may_write(&self) -> bool {
-        self.tenure.borrow().as_ref().is_some_and(Tenure::is_good)
+        self.leadership
+            .borrow()
+            .as_ref()
+            .is_some_and(Leadership::is_valid)
     }
 }
 
@@ -213,10 +216,10 @@ async fn nobody_writes_while_nobody_is_heard_and_one_does_afterwards() {
 /// A stopped process runs none of its code: what it finds when it goes on is a clock that went on without it.
 #[tokio::test(start_paused = true)]
 async fn a_tenure_that_was_slept_through_is_over() {
-    let tenure = Tenure::new(Instant::now() + Duration::from_secs(10));
-    assert!(tenure.is_good());
+    let leadership = Leadership::new(Instant::now() + Duration::from_secs(10));
+    assert!(leadership.is_valid());
     tokio::time::advance(Duration::from_secs(11)).await;
-    assert!(!tenure.is_good());
+    assert!(!leadership.is_valid());
 }
 
 #[tokio::test(start_paused = true)]

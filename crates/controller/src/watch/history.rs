@@ -23,9 +23,9 @@ pub(super) struct History {
 
 /// What a server has that is not as it was seen.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct Probed {
     /// It does not know what was seen.
-    pub(super) went_back: bool,
+    pub(super) is_reset: bool,
     pub(super) missing: Option<Seen>,
     pub(super) ahead: Option<u64>,
 }
@@ -42,13 +42,13 @@ pub(super) struct Seen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It goes on from what was seen.
-    GoesOn,
+    Continues,
     /// Something was changed or deleted, of which word may be on its way; or has never been. Time will tell.
-    MayCome,
+    Pending,
     /// Word of something that changed has not come.
     Stalled,
     /// It does not know what was seen.
-    WentBack,
+    Reset,
 }
 
 // === impl History ===
@@ -93,9 +93,9 @@ impl History {
     }
 
     /// What it means that the server has what was found: nothing at first, as word of it may be on its way.
-    pub(super) fn weigh(&mut self, found: Found) -> Verdict {
-        let Found {
-            went_back,
+    pub(super) fn assess(&mut self, found: Probed) -> Verdict {
+        let Probed {
+            is_reset,
             missing,
             ahead,
         } = found;
@@ -104,21 +104,21 @@ impl History {
         let may_come = missing.is_some() || ahead.is_some();
         (self.missing, self.ahead) = (missing, ahead);
         match () {
-            () if went_back || is_still_missing => Verdict::WentBack,
+            () if is_reset || is_still_missing => Verdict::Reset,
             () if is_still_ahead => Verdict::Stalled,
-            () if may_come => Verdict::MayCome,
-            () => Verdict::GoesOn,
+            () if may_come => Verdict::Pending,
+            () => Verdict::Continues,
         }
     }
 }
 
-// === impl Found ===
+// === impl Probed ===
 
-impl Found {
+impl Probed {
     /// The server has the object at this version now, or has it not.
-    pub(super) fn take(&mut self, seen: Seen, now: Option<&str>) {
+    pub(super) fn record(&mut self, seen: Seen, now: Option<&str>) {
         match now.map(str::parse::<u64>) {
-            Some(Ok(now)) if now < seen.version => self.went_back = true,
+            Some(Ok(now)) if now < seen.version => self.is_reset = true,
             Some(Ok(now)) if now > seen.version => self.ahead = self.ahead.max(Some(now)),
             None if !seen.is_gone => self.missing = self.missing.take().or(Some(seen)),
             _ => {}
@@ -141,17 +141,17 @@ mod tests {
     }
 
     /// What it means that the server has the object of [`one`] at this version, or has it not.
-    fn weigh(history: &mut History, now: Option<&str>) -> Verdict {
-        let mut found = Found::default();
-        found.take(history.newest().remove(0), now);
-        history.weigh(found)
+    fn assess(history: &mut History, now: Option<&str>) -> Verdict {
+        let mut found = Probed::default();
+        found.record(history.newest().remove(0), now);
+        history.assess(found)
     }
 
     #[test]
     fn a_server_that_has_an_older_version_of_an_object_went_back() {
         let mut history = one("a", "150", false);
-        assert_eq!(weigh(&mut history, Some("120")), Verdict::WentBack);
-        assert_eq!(weigh(&mut history, Some("150")), Verdict::GoesOn);
+        assert_eq!(assess(&mut history, Some("120")), Verdict::Reset);
+        assert_eq!(assess(&mut history, Some("150")), Verdict::Continues);
         assert!(
             history.is_beyond(Some("149"))
                 && !history.is_beyond(Some("150"))
@@ -162,36 +162,36 @@ mod tests {
     #[test]
     fn a_deleted_object_that_is_there_as_it_was_is_a_server_that_went_back() {
         let mut history = one("a", "150", true);
-        assert_eq!(weigh(&mut history, Some("120")), Verdict::WentBack);
-        assert_eq!(weigh(&mut history, None), Verdict::GoesOn);
+        assert_eq!(assess(&mut history, Some("120")), Verdict::Reset);
+        assert_eq!(assess(&mut history, None), Verdict::Continues);
         // Somebody made it anew.
-        assert_eq!(weigh(&mut history, Some("160")), Verdict::MayCome);
+        assert_eq!(assess(&mut history, Some("160")), Verdict::Pending);
     }
 
     #[test]
     fn an_object_that_is_missing_is_waited_for_once() {
         let mut history = one("a", "150", false);
-        assert_eq!(weigh(&mut history, None), Verdict::MayCome);
-        assert_eq!(weigh(&mut history, None), Verdict::WentBack);
-        assert_eq!(weigh(&mut history, Some("150")), Verdict::GoesOn);
-        assert_eq!(weigh(&mut history, None), Verdict::MayCome);
+        assert_eq!(assess(&mut history, None), Verdict::Pending);
+        assert_eq!(assess(&mut history, None), Verdict::Reset);
+        assert_eq!(assess(&mut history, Some("150")), Verdict::Continues);
+        assert_eq!(assess(&mut history, None), Verdict::Pending);
     }
 
     #[test]
     fn word_of_a_newer_version_is_waited_for_once_and_any_later_word_will_do() {
         let mut history = one("a", "150", false);
-        assert_eq!(weigh(&mut history, Some("151")), Verdict::MayCome);
-        assert_eq!(weigh(&mut history, Some("151")), Verdict::Stalled);
+        assert_eq!(assess(&mut history, Some("151")), Verdict::Pending);
+        assert_eq!(assess(&mut history, Some("151")), Verdict::Stalled);
         let mut history = one("a", "150", false);
-        assert_eq!(weigh(&mut history, Some("151")), Verdict::MayCome);
+        assert_eq!(assess(&mut history, Some("151")), Verdict::Pending);
         history.see(&key("a"), &"151".into(), false);
         assert_eq!(
-            weigh(&mut history, Some("152")),
-            Verdict::MayCome,
+            assess(&mut history, Some("152")),
+            Verdict::Pending,
             "it changes all the time"
         );
         history.see(&key("b"), &"153".into(), false);
-        assert_eq!(weigh(&mut history, Some("153")), Verdict::GoesOn);
+        assert_eq!(assess(&mut history, Some("153")), Verdict::Continues);
     }
 
     #[test]

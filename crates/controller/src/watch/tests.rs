@@ -21,16 +21,22 @@ async fn a_watch_that_fails_each_time_is_not_said_to_go_on_because_other_questio
         namespace: None,
     };
     let following = tokio::spawn(
-        Follower::<crd::Assignment>::new(&client, Patience::default(), source, 0, updates)
-            .run(Arc::default()),
+        SourceWatcher::<crd::Assignment>::new(
+            &client,
+            ResponseTimeout::default(),
+            source,
+            0,
+            updates,
+        )
+        .run(Arc::default()),
     );
-    while !matches!(incoming.recv().await, Some((_, Update::Whole))) {}
-    let _cut = server.inject(When::watches(), Fault::Cut);
+    while !matches!(incoming.recv().await, Some((_, Update::ListComplete))) {}
+    let _cut = server.inject(When::watches(), Fault::CloseConnection);
     let mut troubles = 0;
     while troubles < 5 {
         match incoming.recv().await {
-            Some((_, Update::Trouble(_))) => troubles += 1,
-            Some((_, Update::Heard)) => {
+            Some((_, Update::Failed(_))) => troubles += 1,
+            Some((_, Update::Alive)) => {
                 panic!("after {troubles} failures in a row, nothing is followed")
             }
             _ => {}

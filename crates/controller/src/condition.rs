@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// A condition's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(crate) enum ConditionType {
     /// The object counts.
     Accepted,
     /// The sources of a Profile's configs are there.
@@ -18,7 +18,7 @@ pub(crate) enum Kind {
 
 /// A condition's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Verdict {
+pub(crate) enum ConditionStatus {
     True,
     False,
     Unknown,
@@ -26,9 +26,9 @@ pub(crate) enum Verdict {
 
 /// A condition without its time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Finding {
-    pub(crate) kind: Kind,
-    pub(crate) verdict: Verdict,
+pub(crate) struct UntimedCondition {
+    pub(crate) kind: ConditionType,
+    pub(crate) verdict: ConditionStatus,
     /// One word for programs, in CamelCase.
     pub(crate) reason: &'static str,
     /// A sentence for people.
@@ -39,10 +39,10 @@ pub(crate) struct Finding {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Digest(pub(crate) u64);
 
-impl Finding {
+impl UntimedCondition {
     pub(crate) fn new(
-        kind: Kind,
-        verdict: Verdict,
+        kind: ConditionType,
+        verdict: ConditionStatus,
         reason: &'static str,
         message: impl Into<String>,
     ) -> Self {
@@ -55,7 +55,7 @@ impl Finding {
     }
 }
 
-impl Kind {
+impl ConditionType {
     pub(crate) const ALL: [Self; 4] = [
         Self::Accepted,
         Self::Resolved,
@@ -64,23 +64,23 @@ impl Kind {
     ];
 
     /// Whether somebody should look at it.
-    pub(crate) fn is_bad(self, verdict: Verdict) -> bool {
+    pub(crate) fn is_problem(self, verdict: ConditionStatus) -> bool {
         verdict
             == if self == Self::Conflicted {
-                Verdict::True
+                ConditionStatus::True
             } else {
-                Verdict::False
+                ConditionStatus::False
             }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ConditionType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
 }
 
-impl FromStr for Kind {
+impl FromStr for ConditionType {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -91,13 +91,13 @@ impl FromStr for Kind {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for ConditionStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
 }
 
-impl FromStr for Verdict {
+impl FromStr for ConditionStatus {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 /// How long an API server is waited for.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct ResponseTimeout {
     /// Within this time an answer must begin.
     pub answer: Duration,
     /// So often the server is asked whether what the watch brought is all that there is.
@@ -19,9 +19,9 @@ pub struct Patience {
 #[error("the API server did not begin to answer within {0:?}")]
 struct Unanswered(Duration);
 
-// === impl Patience ===
+// === impl ResponseTimeout ===
 
-impl Default for Patience {
+impl Default for ResponseTimeout {
     fn default() -> Self {
         Self {
             answer: Duration::from_secs(30),
@@ -30,7 +30,7 @@ impl Default for Patience {
     }
 }
 
-impl Patience {
+impl ResponseTimeout {
     /// A client whose requests fail where no answer begins: a watch waits for the first byte for ever, as only what follows has a limit in it.
     pub(super) fn client(self, client: Client) -> Client {
         let namespace = client.default_namespace().to_owned();

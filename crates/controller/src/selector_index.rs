@@ -10,8 +10,8 @@ use boot::{Assignment, Catalog, Labels, ObjectKey, Profile};
 
 /// Selectors of Assignments, and what they match.
 #[derive(Debug, Default)]
-pub(crate) struct Reach {
-    namespaces: HashMap<Arc<str>, HashMap<SelectorIndex, Group>>,
+pub(crate) struct SelectorIndex {
+    namespaces: HashMap<Arc<str>, HashMap<Selectors, Group>>,
 }
 
 type SelectorIndex = Labels;
@@ -27,7 +27,7 @@ struct Group {
 /// Beyond so many changed Profiles at once, all selectors are looked at anew.
 const FEW: usize = 16;
 
-impl Reach {
+impl SelectorIndex {
     /// The names of the Profiles that an Assignment selects.
     pub(crate) fn of(&self, assignment: &Assignment) -> Arc<[Arc<str>]> {
         let group = self
@@ -40,7 +40,7 @@ impl Reach {
     }
 
     /// An Assignment is new, or has other selectors than before.
-    pub(crate) fn put(&mut self, catalog: &Catalog, assignment: &Assignment) {
+    pub(crate) fn insert(&mut self, catalog: &Catalog, assignment: &Assignment) {
         let groups = self
             .namespaces
             .entry(assignment.key.namespace.clone())
@@ -61,7 +61,7 @@ impl Reach {
     }
 
     /// An Assignment is gone, or was like this before.
-    pub(crate) fn take(&mut self, assignment: &Assignment) {
+    pub(crate) fn remove(&mut self, assignment: &Assignment) {
         let Some(groups) = self.namespaces.get_mut(&assignment.key.namespace) else {
             return;
         };
