@@ -449,8 +449,11 @@ async fn https_serves_the_same_and_no_request_fails_while_certificates_are_repla
             ..authority.issue("boot.lab")
         }
         .project(https.path());
-        api.until("/readyz?verbose", "tls.key holds no whole private key")
-            .await;
+        api.until(
+            "/readyz?verbose",
+            "tls.key does not contain a complete PEM private key",
+        )
+        .await;
         authority.issue_rsa("boot.lab").project(https.path());
         api.until("/metrics", &reloads(count)).await;
     }

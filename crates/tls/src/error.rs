@@ -1,11 +1,13 @@
-//! Why files are no certificate that can be used, and why a handshake failed.
+//! Errors in certificate files, and the reasons for failed handshakes.
 
 use std::io;
 use std::time::SystemTime;
 
 use rustls::{AlertDescription, CertificateError};
 
-/// What is wrong with the files of a directory. The texts tell an operator which file to mend, and hold nothing of a key.
+/// An error in the files of a certificate directory.
+///
+/// The messages name the file to fix and never contain key material.
 #[derive(Debug, thiserror::Error)]
 pub enum MaterialError {
     /// A file can't be read.
@@ -13,46 +15,46 @@ pub enum MaterialError {
     Unreadable {
         /// The file's name.
         file: &'static str,
-        /// What the system says.
+        /// The error from the operating system.
         source: io::Error,
     },
-    /// A file is far longer than any certificate or key.
-    #[error("{file} is longer than {limit} bytes")]
+    /// A file is too long to be a certificate or key.
+    #[error("{file} is longer than {limit} bytes; is it the right file?")]
     TooLarge {
         /// The file's name.
         file: &'static str,
-        /// How long it may be.
+        /// The longest allowed length, in bytes.
         limit: u64,
     },
-    /// A file has no such thing in it, or not the whole of it.
-    #[error("{file} holds no whole {what} in PEM")]
+    /// A file contains no PEM block of the expected kind, or only part of one.
+    #[error("{file} does not contain a complete PEM {what}")]
     NotPem {
         /// The file's name.
         file: &'static str,
-        /// What is looked for.
+        /// The kind of PEM block: `certificate` or `private key`.
         what: &'static str,
     },
-    /// A certificate is no X.509 version 3 certificate.
-    #[error("a certificate in {file} can't be used: {reason}")]
+    /// A certificate is not a valid X.509 version 3 certificate.
+    #[error("invalid certificate in {file}: {reason}")]
     BadCertificate {
         /// The file's name.
         file: &'static str,
-        /// What is wrong with it.
+        /// What the parser or verifier reported.
         reason: String,
     },
-    /// The key can't be used.
-    #[error("the key in tls.key can't be used: {reason}")]
+    /// The private key is of an unsupported type or malformed.
+    #[error("invalid key in tls.key: {reason}")]
     BadKey {
-        /// What is wrong with it.
+        /// What the crypto provider reported.
         reason: String,
     },
-    /// The key is that of another certificate; perhaps only one of the files was replaced.
-    #[error("tls.key is not the key of the certificate in tls.crt")]
+    /// The key belongs to another certificate; perhaps only one of the files was replaced.
+    #[error("tls.key does not match the certificate in tls.crt")]
     KeyMismatch,
-    /// The certificate is no longer valid.
+    /// The certificate has expired.
     #[error("the certificate in tls.crt expired {}", since(*not_after))]
     Expired {
-        /// When it ended.
+        /// The end of the certificate's validity.
         not_after: SystemTime,
     },
     /// The certificate is not valid yet, or the clock is wrong.
@@ -63,7 +65,7 @@ pub enum MaterialError {
 // === impl MaterialError ===
 
 impl MaterialError {
-    /// A word for metrics.
+    /// The `reason` label of this error in metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "unreadable",
@@ -87,7 +89,7 @@ fn since(not_after: SystemTime) -> String {
     }
 }
 
-/// A word for the reason of a failed handshake, for metrics.
+/// Returns the `reason` label of a failed handshake in metrics.
 pub fn handshake_reason(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::TimedOut {
         return "timeout";
@@ -122,7 +124,7 @@ pub fn handshake_reason(error: &io::Error) -> &'static str {
             | AlertDescription::CertificateUnknown
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRequired
-            // An authority of the same name with another key.
+            // Sent for an authority with the same name but another key.
             | AlertDescription::DecryptError
             | AlertDescription::AccessDenied => "refused_by_peer",
             _ => "alert",

@@ -1,17 +1,21 @@
-//! Certificates from a directory, re-read while running, and who may be at the other end.
+//! TLS certificates that are reloaded while the process runs.
 //!
-//! A directory holds `tls.crt`, `tls.key` and `ca.crt`, as a cert-manager Secret is projected into a pod. It is read into [`Material`],
-//! which is valid as a whole or refused as a whole; of it is made what a listener or a caller needs ([`MutualTls`], [`PublicTls`]); and [`Reloader`]
-//! keeps that current: when the files change, the next handshake uses the new ones. While the files are broken, the last good ones stay in
-//! use, and log and metrics say so. There is no way from here to plain text.
+//! A directory contains `tls.crt`, `tls.key` and `ca.crt`, laid out as the kubelet projects a
+//! cert-manager Secret into a pod. [`Material`] is the validated content of such a directory; one
+//! invalid file rejects all of it. [`MutualTls`] and [`PublicTls`] are rustls configurations built
+//! from a `Material`. A [`Reloader`] rebuilds one of them when the files change, and the next
+//! handshake uses it. While the files are invalid, the last valid configuration stays in use, and
+//! logs and metrics report the error. Nothing here falls back to plain text.
 //!
 //! ```text
 //! directory --Material::read--> Material --MutualTls::new | PublicTls::new--> Reloader::current --> handshake
 //! ```
 //!
-//! [`MutualTls`] is for peers that know each other's name: both ends present a certificate, both check it against `ca.crt` and against a list
-//! of names. [`PublicTls`] is for machines that boot: they present nothing, and check us by the authority that their iPXE was built with; and for
-//! an API server that asks a webhook.
+//! - [`MutualTls`] connects shaper's own processes: both ends present a certificate, and each
+//!   checks the other's against `ca.crt` and a list of allowed names.
+//! - [`PublicTls`] serves clients that present no certificate: booting machines, which verify the
+//!   server against the authority built into their iPXE, and the Kubernetes API server when it
+//!   calls a webhook.
 
 mod error;
 mod material;
@@ -32,7 +36,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-/// The one provider of cryptography.
+/// Returns the crypto provider that every TLS configuration uses (aws-lc-rs).
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: std::sync::LazyLock<Arc<CryptoProvider>> =
         std::sync::LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));

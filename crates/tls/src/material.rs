@@ -1,4 +1,4 @@
-//! The files of a directory, checked.
+//! Reads and validates the files of a certificate directory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,31 +19,33 @@ const CHAIN: &str = "tls.crt";
 const KEY: &str = "tls.key";
 const AUTHORITIES: &str = "ca.crt";
 
-/// A chain of a dozen certificates is long, and so is a bundle of a hundred authorities.
+/// Size limits, far above a chain of a dozen certificates or a bundle of a hundred authorities.
 const MAX_BYTES: [(&str, u64); 3] = [
     (CHAIN, 128 * 1024),
     (KEY, 64 * 1024),
     (AUTHORITIES, 1024 * 1024),
 ];
 
-/// A certificate with its chain and its key, and the authorities to check others by. Valid when it was read.
+/// A certificate chain, its private key, and the authorities to verify peers with.
+///
+/// All parts were valid when they were read.
 #[derive(Debug)]
 pub struct Material {
-    /// The leaf first, and its key, which is that of the leaf.
+    /// The chain, leaf first, and the leaf's private key.
     pub(crate) identity: Arc<CertifiedKey>,
     /// The certificates of `ca.crt`. May be empty.
     pub(crate) authorities: Vec<CertificateDer<'static>>,
     validity: Validity,
 }
 
-/// From when to when a certificate can be used.
+/// A certificate's validity period.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Validity {
     not_before: SystemTime,
     not_after: SystemTime,
 }
 
-/// The bytes of the files, by which a change is noticed.
+/// The raw bytes of the files, kept to detect changes.
 #[derive(PartialEq, Eq)]
 pub(crate) struct FileContents {
     chain: Vec<u8>,
@@ -54,7 +56,7 @@ pub(crate) struct FileContents {
 // === impl FileContents ===
 
 impl FileContents {
-    /// Reads them. Without `ca.crt`, there are no authorities.
+    /// Reads the files. A missing `ca.crt` means no authorities.
     pub(crate) fn read(directory: &Path) -> Result<Self, MaterialError> {
         let authorities = match read(directory, AUTHORITIES) {
             Err(MaterialError::Unreadable { source, .. })
@@ -147,7 +149,7 @@ fn certificates(
         file,
         what: "certificate",
     })?;
-    // A file that was cut inside of its last certificate reads like one that has a certificate less.
+    // A PEM file truncated inside its last certificate parses like one with a certificate less.
     let begun = pem
         .windows(BEGIN.len())
         .filter(|window| *window == BEGIN)
@@ -169,7 +171,7 @@ fn validity(leaf: &CertificateDer<'_>) -> Result<Validity, MaterialError> {
         file: CHAIN,
         reason,
     };
-    // What a peer would refuse is refused here, before it is presented: version 1, above all.
+    // Reject what a peer would reject, above all version 1, before presenting it.
     rustls::server::ParsedCertificate::try_from(leaf).map_err(|error| bad(error.to_string()))?;
     let validity = Certificate::from_der(leaf)
         .map_err(|error| bad(error.to_string()))?
@@ -203,12 +205,12 @@ impl Validity {
 // === impl Material ===
 
 impl Material {
-    /// Reads and checks a directory.
+    /// Reads and validates a directory.
     pub fn read(directory: &Path) -> Result<Self, MaterialError> {
         FileContents::read(directory)?.check(SystemTime::now())
     }
 
-    /// Checks what the files hold.
+    /// Validates the contents of the files at time `now`.
     pub fn from_pem(
         chain: &[u8],
         key: &[u8],
@@ -223,7 +225,7 @@ impl Material {
         .check(now)
     }
 
-    /// When the certificate ends.
+    /// The end of the certificate's validity.
     pub fn not_after(&self) -> SystemTime {
         self.validity.not_after
     }
@@ -232,12 +234,13 @@ impl Material {
         self.validity
     }
 
-    /// The leaf first.
+    /// The certificate chain, leaf first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.identity.cert
     }
 
-    /// The chain up to its root, where `ca.crt` has that: iPXE may know the root by its fingerprint alone.
+    /// Returns the chain followed by its root, if `ca.crt` contains the root: an iPXE that knows
+    /// the root only by its fingerprint needs to see it.
     pub(crate) fn chain_with_root(&self) -> Vec<CertificateDer<'static>> {
         let mut chain = self.identity.cert.clone();
         let Some(last) = chain
@@ -258,7 +261,8 @@ impl Material {
                 .to_der()
                 .ok()
         };
-        // A bundle may hold the authority of yesterday under the same name: the wrong one here costs iPXE a few bytes, not trust.
+        // A bundle may contain a retired authority with the same name. Sending the wrong root costs
+        // iPXE a few bytes, not trust.
         chain.extend(
             self.authorities
                 .iter()

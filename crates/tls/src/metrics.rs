@@ -1,4 +1,4 @@
-//! What is said of certificates in metrics.
+//! Metrics about certificates and handshakes.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// What is counted of all directories. A clone counts the same.
+/// Metrics of all certificate directories. Clones share their values.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     not_after: Family<DirectoryLabels, Gauge>,
@@ -18,7 +18,7 @@ pub struct Metrics {
     handshake_errors: Family<FailureLabels, Counter>,
 }
 
-/// By the use of the directory: `feed`, `https`, ...
+/// Labels by the directory's use: `feed`, `https`, `webhook`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct DirectoryLabels {
     tls: &'static str,
@@ -31,38 +31,39 @@ struct FailureLabels {
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers all metrics.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
             "cert_not_after_timestamp_seconds",
-            "When the certificate in use ends, in seconds since 1970",
+            "Expiry of the certificate in use, in seconds since the Unix epoch",
             metrics.not_after.clone(),
         );
         registry.register(
             "tls_reloads",
-            "How often new certificates were taken into use",
+            "Certificates loaded, the first included",
             metrics.reloads.clone(),
         );
         registry.register(
             "tls_reload_failures",
-            "How often the files of a directory turned out not to be usable, by reason",
+            "Failures to load certificate files, by reason",
             metrics.failures.clone(),
         );
         registry.register(
             "tls_files_invalid",
-            "1 while the files can't be used and older ones stay in use",
+            "1 while the certificate files are invalid and older ones, if any, stay in use",
             metrics.files_invalid.clone(),
         );
         registry.register(
             "tls_handshake_errors",
-            "TLS handshakes that failed, by reason",
+            "Failed TLS handshakes, by reason",
             metrics.handshake_errors.clone(),
         );
         metrics
     }
 
-    /// Counts a handshake that failed for this [reason](crate::handshake_reason).
+    /// Counts a failed handshake. `reason` comes from
+    /// [`handshake_reason`](crate::handshake_reason).
     pub fn handshake_failed(&self, tls: &'static str, reason: &'static str) {
         self.handshake_errors
             .get_or_create(&FailureLabels { tls, reason })

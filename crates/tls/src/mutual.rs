@@ -1,4 +1,4 @@
-//! Both ends present a certificate, and both are checked by authority and name.
+//! Mutual TLS: both ends present a certificate and verify the other's authority and name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,18 +17,18 @@ use rustls::{
 
 use crate::{Material, MaterialError};
 
-/// A name that a peer's certificate may have: a DNS name or an IP address among its subject alternative names.
+/// A name to look for in a peer's certificate: a DNS name or an IP address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerName(ServerName<'static>);
 
-/// The text can't stand in a certificate as the name of a peer.
+/// The text is neither a DNS name nor an IP address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no name of a peer; write a DNS name or an IP address, as it stands among the certificate's alternative names"
+    "not a peer name: {0:?}; write a DNS name or IP address from the certificate's subject alternative names"
 )]
 pub struct InvalidPeerName(String);
 
-/// What both ends need of one [`Material`].
+/// The rustls configurations for both ends of mutual TLS, built from one [`Material`].
 #[derive(Debug)]
 pub struct MutualTls {
     server: Arc<ServerConfig>,
@@ -36,7 +36,7 @@ pub struct MutualTls {
     peers: Arc<PeerVerifier>,
 }
 
-/// Who may be at the other end.
+/// Verifies a peer's certificate against `ca.crt` and the list of allowed names.
 #[derive(Debug)]
 struct PeerVerifier {
     names: Vec<PeerName>,
@@ -47,10 +47,11 @@ struct PeerVerifier {
 // === impl MutualTls ===
 
 impl MutualTls {
-    /// PeerVerifier must have one of these names.
+    /// Builds configurations that accept peers with one of the names in `peers`.
     ///
-    /// Sessions are not resumed: each connection shows its certificate anew, so that a withdrawn authority holds from the next handshake
-    /// on. Only TLS 1.3 is spoken, since both ends are ours. `h2` is the protocol above.
+    /// Sessions are not resumed: each connection presents its certificate again, so withdrawing an
+    /// authority takes effect with the next handshake. Both ends are shaper's, so only TLS 1.3 is
+    /// spoken. ALPN offers `h2`.
     pub fn new(material: &Material, peers: &[PeerName]) -> Result<Self, MaterialError> {
         let roots = Arc::new(material.roots()?);
         let unusable = |error: &dyn fmt::Display| MaterialError::BadCertificate {
@@ -72,7 +73,7 @@ impl MutualTls {
         let builder =
             ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
         let builder = builder
-            .expect("aws-lc-rs speaks TLS 1.3")
+            .expect("aws-lc-rs supports TLS 1.3")
             .with_client_cert_verifier(peers.clone());
         let mut server = builder.with_cert_resolver(identity.clone());
         server.alpn_protocols = vec![b"h2".to_vec()];
@@ -82,7 +83,7 @@ impl MutualTls {
         let builder =
             ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
         let builder = builder
-            .expect("aws-lc-rs speaks TLS 1.3")
+            .expect("aws-lc-rs supports TLS 1.3")
             .dangerous()
             .with_custom_certificate_verifier(peers.clone());
         let mut client = builder.with_client_cert_resolver(identity);
@@ -95,17 +96,17 @@ impl MutualTls {
         })
     }
 
-    /// For who listens.
+    /// The configuration for accepting connections.
     pub fn server(&self) -> Arc<ServerConfig> {
         self.server.clone()
     }
 
-    /// For who calls.
+    /// The configuration for opening connections.
     pub fn client(&self) -> Arc<ClientConfig> {
         self.client.clone()
     }
 
-    /// Whether a peer that called us would still be let in with the certificate that it showed then.
+    /// Checks whether a client that presented `chain` earlier would be accepted now.
     pub fn check_client(&self, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
         let (leaf, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
         self.peers
@@ -113,7 +114,7 @@ impl MutualTls {
             .map(drop)
     }
 
-    /// Whether a peer that we called would still be trusted with the certificate that it showed then.
+    /// Checks whether a server that presented `chain` earlier would be accepted now.
     pub fn check_server(&self, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
         let (leaf, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
         let Some(name) = self.peers.names.first() else {
@@ -125,7 +126,7 @@ impl MutualTls {
     }
 }
 
-/// Whether the leaf of a chain is for this name.
+/// Whether the leaf of a chain is valid for this name.
 pub fn certificate_has_name(chain: &[CertificateDer<'_>], name: &PeerName) -> bool {
     let leaf = chain
         .first()
@@ -182,7 +183,8 @@ impl ClientCertVerifier for PeerVerifier {
     }
 }
 
-/// The name in the URL is where to call; who may answer is the list of names.
+/// Ignores the name in the URL, which only says where to connect: the server's certificate must
+/// have one of the allowed names.
 impl ServerCertVerifier for PeerVerifier {
     fn verify_server_cert(
         &self,
@@ -235,7 +237,7 @@ fn not_for_name() -> Error {
 // === impl PeerName ===
 
 impl PeerName {
-    /// The name as rustls has it.
+    /// The name in rustls's form.
     pub fn server_name(&self) -> ServerName<'static> {
         self.0.clone()
     }

@@ -1,4 +1,4 @@
-//! What callers get of whom no certificate is asked: machines that boot, and an API server that asks a webhook.
+//! TLS without client certificates: for booting machines, and for the API server calling a webhook.
 
 use std::sync::Arc;
 
@@ -7,17 +7,19 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::{Material, MaterialError};
 
-/// Largest plain text of a record. iPXE asks for 4096 by an extension that rustls does not answer, and has no room for more.
+/// Largest plaintext of a TLS record. iPXE buffers 4096 bytes; it asks for such records with an
+/// extension that rustls does not support.
 const RECORD_BYTES: usize = 4096;
 
-/// What an HTTPS listener needs of one [`Material`].
+/// The rustls configuration of an HTTPS server, built from a [`Material`].
 #[derive(Debug)]
 pub struct PublicTls {
     server: Arc<ServerConfig>,
 }
 
 impl PublicTls {
-    /// For iPXE: TLS 1.2 and 1.3, short records, and the root at the end of the chain.
+    /// Builds a configuration for iPXE: TLS 1.2 and 1.3, HTTP/1.1, short records, and the root
+    /// certificate at the end of the chain.
     pub fn new(material: &Material) -> Result<Self, MaterialError> {
         let mut server = Self::config(CertifiedKey::new(
             material.chain_with_root(),
@@ -30,7 +32,8 @@ impl PublicTls {
         })
     }
 
-    /// For programs that know their authorities: TLS 1.2 and 1.3, HTTP/2 where they speak it.
+    /// Builds a configuration for programs that have their own trust store: TLS 1.2 and 1.3, HTTP/2
+    /// and HTTP/1.1.
     pub fn service(material: &Material) -> Result<Self, MaterialError> {
         let mut server = Self::config(CertifiedKey::new(
             material.chain().to_vec(),
@@ -46,12 +49,12 @@ impl PublicTls {
         let builder = ServerConfig::builder_with_provider(crate::provider())
             .with_safe_default_protocol_versions();
         let builder = builder
-            .expect("aws-lc-rs speaks TLS 1.2 and 1.3")
+            .expect("aws-lc-rs supports TLS 1.2 and 1.3")
             .with_no_client_auth();
         builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
     }
 
-    /// For the listener.
+    /// The configuration for accepting connections.
     pub fn server(&self) -> Arc<ServerConfig> {
         self.server.clone()
     }

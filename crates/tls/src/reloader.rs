@@ -1,4 +1,4 @@
-//! What is made of a directory, kept current.
+//! Reloads a TLS configuration when the files of its directory change.
 
 use std::fmt;
 use std::io;
@@ -19,16 +19,18 @@ use crate::material::{FileContents, Validity};
 use crate::watch::Watch;
 use crate::{Material, MaterialError, Metrics, MutualTls, PeerName, PublicTls, handshake_reason};
 
-/// How long the files must be quiet before they are read: a writer writes one after the other.
+/// How long the files must be unchanged before they are read: writers replace them one by one.
 const DEBOUNCE: Duration = Duration::from_millis(200);
-/// They are read so often in any case: not every file system tells of changes.
+/// How often the files are read without a change notification, since not every file system sends
+/// them.
 const POLL: Duration = Duration::from_secs(15);
 
-/// What is made of a directory ([`MutualTls`], [`PublicTls`]), made anew when the files change.
+/// A TLS configuration ([`MutualTls`] or [`PublicTls`]) that is rebuilt when the files of its
+/// directory change.
 ///
-/// While they can't be used, the last that could stays current.
+/// While the files are invalid, the last valid configuration stays current.
 pub struct Reloader<T> {
-    /// What the directory is used for, as logs and metrics call it.
+    /// What the directory is used for; the `tls` field of logs and label of metrics.
     name: &'static str,
     directory: PathBuf,
     build: Build<T>,
@@ -42,10 +44,10 @@ type Build<T> = Box<dyn Fn(&Material) -> Result<T, MaterialError> + Send + Sync>
 
 #[derive(Default)]
 struct State {
-    /// The files that are in use.
+    /// The files that the current configuration was built from.
     files: Option<FileContents>,
     validity: Option<Validity>,
-    /// What is wrong with those that are there now.
+    /// Why the files on disk can't be used.
     last_error: Option<LastError>,
 }
 
@@ -55,7 +57,7 @@ struct LastError {
 }
 
 impl Reloader<MutualTls> {
-    /// For peers with one of these names.
+    /// Loads a configuration for peers with one of the names in `peers`.
     pub fn mutual(
         name: &'static str,
         directory: &Path,
@@ -69,32 +71,32 @@ impl Reloader<MutualTls> {
 }
 
 impl Reloader<PublicTls> {
-    /// For machines that boot.
+    /// Loads a configuration for booting machines.
     pub fn public(name: &'static str, directory: &Path, metrics: Metrics) -> Arc<Self> {
         Self::open(name, directory, metrics, PublicTls::new)
     }
 
-    /// For programs that call, such as an API server.
+    /// Loads a configuration for programs that call shaper, such as the API server.
     pub fn service(name: &'static str, directory: &Path, metrics: Metrics) -> Arc<Self> {
         Self::open(name, directory, metrics, PublicTls::service)
     }
 
-    /// Shakes hands with a caller, within a time. Counts what fails, by [`handshake_reason`].
+    /// Accepts a TLS connection within `limit`. Counts failures by [`handshake_reason`].
     pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
         limit: Duration,
     ) -> io::Result<TlsStream<S>> {
-        let shaken = match self.current() {
-            None => Err(io::Error::other("there is no usable certificate")),
+        let accepted = match self.current() {
+            None => Err(io::Error::other("no valid certificate is loaded")),
             Some(current) => {
                 match timeout(limit, TlsAcceptor::from(current.server()).accept(stream)).await {
-                    Ok(shaken) => shaken,
+                    Ok(accepted) => accepted,
                     Err(_) => Err(io::ErrorKind::TimedOut.into()),
                 }
             }
         };
-        shaken.inspect_err(|error| {
+        accepted.inspect_err(|error| {
             self.metrics
                 .handshake_failed(self.name, handshake_reason(error))
         })
@@ -102,15 +104,15 @@ impl Reloader<PublicTls> {
 }
 
 impl<T: Send + Sync + 'static> Reloader<T> {
-    /// Reads the directory. Where it can't be used yet, there is no [`current`](Self::current) until it can, and
-    /// [`last_error`](Self::last_error) says why.
+    /// Reads the directory. If its files are invalid, [`current`](Self::current) is `None` until
+    /// they are fixed, and [`last_error`](Self::last_error) says why.
     pub fn open(
         name: &'static str,
         directory: &Path,
         metrics: Metrics,
         build: impl Fn(&Material) -> Result<T, MaterialError> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let live = Self {
+        let reloader = Self {
             name,
             directory: directory.to_owned(),
             build: Box::new(build),
@@ -119,21 +121,21 @@ impl<T: Send + Sync + 'static> Reloader<T> {
             generation: watch::Sender::new(0),
             state: Mutex::default(),
         };
-        live.reload();
-        Arc::new(live)
+        reloader.reload();
+        Arc::new(reloader)
     }
 
-    /// What the last usable files made. None where there were none yet: then there is nothing to shake hands with.
+    /// The configuration built from the last valid files, or `None` if there were none yet.
     pub fn current(&self) -> Option<Arc<T>> {
         self.current.load_full()
     }
 
-    /// Counts up whenever something else becomes [`current`](Self::current).
+    /// Counts the changes of [`current`](Self::current).
     pub fn generations(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }
 
-    /// What is wrong with the files that are there now.
+    /// Why the files on disk can't be used, if so.
     pub fn last_error(&self) -> Option<String> {
         self.state()
             .last_error
@@ -146,17 +148,17 @@ impl<T: Send + Sync + 'static> Reloader<T> {
         self.name
     }
 
-    /// The metrics that it counts in.
+    /// The metrics that this directory is counted in.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Reads the directory again. True when it made something else current.
+    /// Reads the directory again. Returns whether [`current`](Self::current) changed.
     pub fn reload(&self) -> bool {
         self.reload_at(SystemTime::now())
     }
 
-    /// [`reload`](Self::reload) with a clock that says this.
+    /// Does what [`reload`](Self::reload) does, with `now` as the current time.
     pub fn reload_at(&self, now: SystemTime) -> bool {
         let mut state = self.state();
         let made = FileContents::read(&self.directory).and_then(|files| {
@@ -169,14 +171,15 @@ impl<T: Send + Sync + 'static> Reloader<T> {
         });
         match made {
             Ok(None) => {
-                // Time goes on, and a clock may jump either way.
+                // Unchanged files can still expire, or a clock change can make them invalid or
+                // valid.
                 if let Some(fault) = state
                     .validity
                     .and_then(|validity| validity.check(now).err())
                 {
                     self.record_failure(&mut state, &fault);
                 } else if state.last_error.take().is_some() {
-                    info!(tls = self.name, directory = %self.directory.display(), "the certificate files can be used again");
+                    info!(tls = self.name, directory = %self.directory.display(), "certificate files are valid again");
                     self.metrics.recovered(self.name);
                 }
                 false
@@ -196,12 +199,9 @@ impl<T: Send + Sync + 'static> Reloader<T> {
                     .duration_since(now)
                     .map_or(0, |left| left.as_secs() / 3600);
                 if is_first {
-                    debug!(tls = self.name, valid_for_hours, "certificate read");
+                    debug!(tls = self.name, valid_for_hours, "certificate loaded");
                 } else {
-                    info!(
-                        tls = self.name,
-                        valid_for_hours, "new certificate files are in use"
-                    );
+                    info!(tls = self.name, valid_for_hours, "certificate reloaded");
                 }
                 true
             }
@@ -212,20 +212,18 @@ impl<T: Send + Sync + 'static> Reloader<T> {
         }
     }
 
-    /// Reloads whenever the files change, until `stop`.
+    /// Reloads when the files change, until `stop` is cancelled.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let mut watch = Watch::new(&self.directory);
         loop {
-            let live = self.clone();
-            // A file system that hangs must not hold up the tasks that serve. The first time is for what changed before the watch began.
-            if tokio::task::spawn_blocking(move || live.reload())
+            let reloader = self.clone();
+            // Read on a blocking thread: a hanging file system must not stall the tasks that serve.
+            // The first reload catches changes made before the watch began.
+            if tokio::task::spawn_blocking(move || reloader.reload())
                 .await
                 .is_err()
             {
-                error!(
-                    tls = self.name,
-                    "reading the certificate files failed in a way that it should not"
-                );
+                error!(tls = self.name, "reading the certificate files panicked");
             }
             if stop
                 .run_until_cancelled(watch.changed(DEBOUNCE, POLL))
@@ -237,7 +235,7 @@ impl<T: Send + Sync + 'static> Reloader<T> {
         }
     }
 
-    /// Says once what is wrong, and again when something else is.
+    /// Records an error in the files; logs it unless the last error had the same reason.
     fn record_failure(&self, state: &mut State, fault: &MaterialError) {
         let last_error = LastError {
             reason: fault.reason(),
@@ -251,9 +249,9 @@ impl<T: Send + Sync + 'static> Reloader<T> {
             let (directory, reason) = (self.directory.display(), &last_error.text);
             self.metrics.failed(self.name, fault.reason());
             if state.files.is_some() {
-                warn!(tls = self.name, %directory, reason, "the certificate files can't be used; those before stay in use");
+                warn!(tls = self.name, %directory, reason, "invalid certificate files; the previous certificate stays in use");
             } else {
-                error!(tls = self.name, %directory, reason, "the certificate files can't be used, and there are none from before");
+                error!(tls = self.name, %directory, reason, "invalid certificate files and no previous certificate; handshakes fail until they are fixed");
             }
         }
         state.last_error = Some(last_error);

@@ -1,4 +1,4 @@
-//! When the files of a directory change.
+//! Notices changes to the files of a directory.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-/// Watches a directory, not its files: the kubelet replaces a link beside them.
+/// Watches a directory rather than its files, since the kubelet replaces a symlink next to them.
 pub(crate) struct Watch {
     events: mpsc::Receiver<()>,
-    /// None where the system can't watch; then only time tells.
+    /// `None` where the system can't watch; then only polling notices changes.
     _watcher: Option<RecommendedWatcher>,
 }
 
 impl Watch {
     pub(crate) fn new(directory: &Path) -> Self {
-        // One event waiting is as good as a thousand.
+        // Capacity 1: one pending notification is enough.
         let (sender, events) = mpsc::channel(1);
         let told = move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| !event.kind.is_access()) {
@@ -29,9 +29,7 @@ impl Watch {
             Ok(watcher)
         });
         let watcher = watcher
-            .inspect_err(
-                |error| debug!(%error, "can't watch for changes; looking every few seconds"),
-            )
+            .inspect_err(|error| debug!(%error, "can't watch the directory; polling instead"))
             .ok();
         Self {
             events,
@@ -39,7 +37,8 @@ impl Watch {
         }
     }
 
-    /// Waits for a change and then until nothing has changed for `quiet`; or for `poll`, whichever comes first.
+    /// Waits for a change followed by `quiet` without further changes, or for `poll`, whichever
+    /// ends first.
     pub(crate) async fn changed(&mut self, quiet: Duration, poll: Duration) {
         let deadline = Instant::now() + poll;
         if timeout(poll, self.events.recv())
@@ -48,7 +47,7 @@ impl Watch {
             .flatten()
             .is_none()
         {
-            // Nothing is told any more once the watcher is gone.
+            // Without a watcher the channel is closed at once, so wait for the rest of `poll`.
             sleep_until(deadline).await;
             return;
         }

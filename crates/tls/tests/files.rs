@@ -1,4 +1,4 @@
-//! What a directory may hold, what it may not, and what happens when it changes.
+//! Loading valid and invalid certificate directories, and reloading them when they change.
 
 #[path = "certificates/authority.rs"]
 mod authority;
@@ -23,7 +23,7 @@ fn cut(text: &str) -> String {
     text[..text.len() / 2].to_owned()
 }
 
-/// Each way in which files can be broken, with the word for metrics.
+/// Every kind of invalid directory, with the expected `reason` label.
 fn unusable_secrets() -> Vec<(&'static str, Secret)> {
     let authority = Authority::new("ca");
     let good = authority.issue("shaper-api");
@@ -108,13 +108,13 @@ fn metrics(registry: &Registry) -> String {
 }
 
 #[test]
-fn broken_files_keep_what_was_in_use_and_say_why_once() {
+fn invalid_files_keep_the_last_valid_configuration_and_are_reported_once() {
     let good = Authority::new("ca").issue("shaper-api");
     for (reason, secret) in unusable_secrets() {
         let directory = directory(&good);
         let mut registry = Registry::default();
         let live = mutual(&directory, &mut registry);
-        let before = live.current().expect("it is good");
+        let before = live.current().expect("the files are valid");
         secret.project(directory.path());
         for _ in 0..3 {
             assert!(!live.reload(), "{reason}");
@@ -137,14 +137,14 @@ fn broken_files_keep_what_was_in_use_and_say_why_once() {
         assert!(metrics(&registry).contains("tls_files_invalid{tls=\"feed\"} 1\n"));
 
         good.project(directory.path());
-        assert!(!live.reload(), "they are those that are in use");
+        assert!(!live.reload(), "the files are already in use");
         assert_eq!(live.last_error(), None);
         assert!(metrics(&registry).contains("tls_files_invalid{tls=\"feed\"} 0\n"));
     }
 }
 
 #[test]
-fn broken_files_at_the_start_are_nothing_to_shake_hands_with() {
+fn no_configuration_is_loaded_from_files_that_are_invalid_at_the_start() {
     for (reason, secret) in unusable_secrets() {
         let directory = directory(&secret);
         let live = mutual(&directory, &mut Registry::default());
@@ -163,7 +163,7 @@ fn broken_files_at_the_start_are_nothing_to_shake_hands_with() {
 }
 
 #[test]
-fn missing_files_are_named() {
+fn an_error_names_the_missing_file() {
     for file in ["tls.crt", "tls.key"] {
         let directory = directory(&Authority::new("ca").issue("shaper-api"));
         fs::remove_file(directory.path().join(file)).unwrap();
@@ -177,7 +177,7 @@ fn missing_files_are_named() {
 }
 
 #[test]
-fn peers_need_an_authority_and_machines_do_not() {
+fn only_mutual_tls_needs_a_ca_file() {
     let directory = directory(&Authority::new("ca").issue("boot.lab"));
     fs::remove_file(directory.path().join("ca.crt")).unwrap();
     let problem = mutual(&directory, &mut Registry::default())
@@ -192,11 +192,11 @@ fn peers_need_an_authority_and_machines_do_not() {
 }
 
 #[test]
-fn the_end_of_the_certificate_is_a_metric() {
+fn the_expiry_of_the_certificate_is_a_metric() {
     let directory = directory(&Authority::new("ca").issue("shaper-api"));
     let mut registry = Registry::default();
     let _live = mutual(&directory, &mut registry);
-    // 4096-01-01, which is what the library gives to those who name no end.
+    // 4096-01-01, rcgen's default expiry.
     assert!(
         metrics(&registry).contains("cert_not_after_timestamp_seconds{tls=\"feed\"} 67090118400\n"),
         "{}",
@@ -205,7 +205,7 @@ fn the_end_of_the_certificate_is_a_metric() {
 }
 
 #[test]
-fn a_clock_that_jumps_out_of_the_validity_of_what_is_in_use_is_told_and_so_is_its_return() {
+fn a_clock_outside_the_validity_period_is_reported_until_it_returns() {
     const DAY: Duration = Duration::from_hours(24);
     // 2026-01-01 and 2026-07-01.
     let [begins, ends] = [1_767_225_600, 1_782_864_000]
@@ -234,12 +234,9 @@ fn a_clock_that_jumps_out_of_the_validity_of_what_is_in_use_is_told_and_so_is_it
         );
         assert!(
             live.current().is_some(),
-            "it stays in use: the clock may be wrong"
+            "the certificate stays in use: the clock may be wrong"
         );
-        assert!(
-            !live.reload_at(ends - DAY),
-            "the files are those that are in use"
-        );
+        assert!(!live.reload_at(ends - DAY), "the files are already in use");
         assert_eq!(live.last_error(), None, "{reason}");
         assert!(
             metrics(&registry).contains("tls_files_invalid{tls=\"feed\"} 0\n"),
@@ -249,7 +246,7 @@ fn a_clock_that_jumps_out_of_the_validity_of_what_is_in_use_is_told_and_so_is_it
 }
 
 #[tokio::test]
-async fn a_change_of_the_link_beside_the_files_is_noticed() {
+async fn replacing_the_symlink_next_to_the_files_triggers_a_reload() {
     let authority = Authority::new("ca");
     let directory = directory(&authority.issue("shaper-api"));
     let live = mutual(&directory, &mut Registry::default());
@@ -261,7 +258,7 @@ async fn a_change_of_the_link_beside_the_files_is_noticed() {
         authority.issue("shaper-api").project(directory.path());
         tokio::time::timeout(Duration::from_mins(1), generations.changed())
             .await
-            .expect("it is noticed")
+            .expect("the change is noticed")
             .unwrap();
     }
     stop.cancel();

@@ -1,4 +1,4 @@
-//! Who is let in, by both ends.
+//! Which peers a handshake accepts, seen from both ends.
 
 #[path = "certificates/authority.rs"]
 mod authority;
@@ -26,7 +26,8 @@ fn end(secret: &Secret, peers: &[&str]) -> End {
     End { directory, live }
 }
 
-/// How a handshake ends, at the server and at the client, as words for metrics.
+/// Runs a handshake and returns its outcome at the server and at the client: `ok` or the `reason`
+/// label.
 async fn handshake(server: &End, client: &End) -> (&'static str, &'static str) {
     let (near, far) = duplex(64 * 1024);
     let (server, client) = (
@@ -39,9 +40,9 @@ async fn handshake(server: &End, client: &End) -> (&'static str, &'static str) {
         stream.shutdown().await
     };
     let connect = async {
-        let name = ServerName::try_from("whatever.was.called").unwrap();
+        let name = ServerName::try_from("any.name.will.do").unwrap();
         let mut stream = TlsConnector::from(client).connect(name, far).await?;
-        // With TLS 1.3, a client learns that it is refused when it first reads.
+        // In TLS 1.3 a client learns of its rejection when it first reads.
         stream.read_exact(&mut [0; 5]).await.map(drop)
     };
     let word =
@@ -123,7 +124,7 @@ async fn both_ends_check_authority_and_name() {
 }
 
 #[tokio::test]
-async fn who_shows_no_certificate_is_refused() {
+async fn a_client_without_a_certificate_is_rejected() {
     let ours = Authority::new("ours");
     let server = end(&ours.issue("shaper-controller"), &["shaper-api"]);
     let (near, far) = duplex(64 * 1024);
@@ -136,7 +137,7 @@ async fn who_shows_no_certificate_is_refused() {
 }
 
 #[tokio::test]
-async fn plain_text_is_no_handshake() {
+async fn plain_text_is_reported_as_not_tls() {
     let server = end(
         &Authority::new("ours").issue("shaper-controller"),
         &["shaper-api"],
@@ -154,7 +155,7 @@ async fn plain_text_is_no_handshake() {
 }
 
 #[tokio::test]
-async fn a_new_authority_holds_from_the_next_handshake_on_and_an_old_peer_is_known_as_such() {
+async fn rotating_the_authority_interrupts_no_handshake_and_invalidates_old_peers() {
     let (old, new) = (Authority::new("ca"), Authority::new("ca"));
     let server = end(&old.issue("shaper-controller"), &["shaper-api"]);
     let client = end(&old.issue("shaper-api"), &["shaper-controller"]);
@@ -169,7 +170,8 @@ async fn a_new_authority_holds_from_the_next_handshake_on_and_an_old_peer_is_kno
     assert_eq!(handshake(&server, &client).await, ("ok", "ok"));
     check(&server).unwrap();
 
-    // Both authorities are trusted, then leaves are changed, then the old authority is withdrawn: no step refuses anybody.
+    // Trust both authorities, then reissue the leaves, then withdraw the old authority: no step
+    // rejects a peer.
     old.issue("shaper-controller")
         .trusting(&[&old, &new])
         .project(server.directory.path());
@@ -207,7 +209,7 @@ async fn a_new_authority_holds_from_the_next_handshake_on_and_an_old_peer_is_kno
     );
     assert!(
         client.live.current().unwrap().check_server(&shown).is_err(),
-        "that is a client's name"
+        "the chain is for a client's name"
     );
 }
 
@@ -227,7 +229,7 @@ fn anonymous(
 }
 
 #[tokio::test]
-async fn machines_get_short_records_and_the_root_by_tls_1_2_and_1_3() {
+async fn machines_get_short_records_and_the_root_over_tls_1_2_and_1_3() {
     let root = Authority::new("root");
     let directory = tempfile::tempdir().unwrap();
     root.intermediate("sub")
@@ -262,11 +264,14 @@ async fn machines_get_short_records_and_the_root_by_tls_1_2_and_1_3() {
         };
         let ((), longest) = tokio::join!(accept, connect);
         assert!(longest <= 4096 + 256, "{longest}");
-        assert!(longest > 2048, "{longest}: else nothing was measured");
+        assert!(
+            longest > 2048,
+            "{longest}: the records are too short to measure anything"
+        );
     }
 }
 
-/// Keeps what was read, to look at its records afterwards.
+/// A stream that keeps the bytes it read, so that a test can inspect the TLS records.
 struct Records {
     stream: tokio::io::DuplexStream,
     read: Vec<u8>,
@@ -331,7 +336,7 @@ impl tokio::io::AsyncWrite for Records {
 }
 
 #[test]
-fn a_peer_that_expired_meanwhile_is_not_let_in_any_more() {
+fn a_peer_whose_certificate_expired_since_the_handshake_is_rejected() {
     let ours = Authority::new("ours");
     let server = end(&ours.issue("shaper-controller"), &["shaper-api"]);
     let expired = ours.issue_aged("shaper-api", Age::Expired);

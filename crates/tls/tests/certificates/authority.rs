@@ -1,4 +1,5 @@
-//! A certificate authority for tests, and directories as the kubelet projects them. Other crates' tests include this file.
+//! A certificate authority for tests, and directories laid out as the kubelet projects them. Tests
+//! of other crates include this file.
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
@@ -17,7 +18,7 @@ pub struct Authority {
     by: String,
 }
 
-/// What a directory holds, in PEM.
+/// The files of a directory, in PEM.
 #[derive(Clone)]
 pub struct Secret {
     pub chain: String,
@@ -30,7 +31,7 @@ pub enum Age {
     Valid,
     Expired,
     NotYet,
-    /// In the first half of 2026.
+    /// Valid in the first half of 2026.
     HalfYear,
 }
 
@@ -62,7 +63,7 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// A leaf for both ends, checked by this authority.
+    /// Issues a leaf certificate for both ends; its `ca.crt` is this authority.
     pub fn issue(&self, name: &str) -> Secret {
         self.issue_aged(name, Age::Valid)
     }
@@ -129,7 +130,7 @@ impl Secret {
         }
     }
 
-    /// Replaces what the directory holds, all at once, as the kubelet does.
+    /// Replaces all files of the directory at once, by swapping a symlink as the kubelet does.
     pub fn project(&self, directory: &Path) {
         static VERSION: AtomicU64 = AtomicU64::new(0);
         let version = format!(
