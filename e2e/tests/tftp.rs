@@ -324,7 +324,7 @@ fn added_changed_and_removed_files_are_picked_up() -> Result<()> {
         server
             .admin("/readyz?verbose")?
             .body
-            .contains("passwd: a link that leaves the folder")
+            .contains("passwd: symlinks out of the served directory")
     );
     std::fs::remove_file(root.path().join("a"))?;
     server.wait_for_metric("shaper_tftp_files", |files| files == 1)?;

@@ -482,7 +482,7 @@ fn an_unavailable_port_is_reported_with_a_remedy() -> Result<()> {
     if process::is_root() {
         let text = says(Some("65534"), "127.0.0.1:69".parse()?)?;
         for part in [
-            "port 69 needs a privilege",
+            "no permission to bind port 69",
             "setcap cap_net_bind_service",
             "ip_unprivileged_port_start",
             "6969",

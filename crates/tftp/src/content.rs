@@ -1,4 +1,4 @@
-//! The bytes that a transfer sends.
+//! The content of a transfer: bytes in memory or an open file.
 
 mod reader;
 
@@ -11,39 +11,40 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use reader::ChunkCache;
 pub(crate) use reader::{Reader, wire_block_number};
 
-/// Boot programs are hardly larger. Up to this size a file is read once for all transfers that run.
+/// Largest file that is read into memory once for all running transfers. Boot programs are rarely
+/// larger.
 const MAX_SHARED_FILE: u64 = 4 * 1024 * 1024;
-/// Memory for files that transfers share, all together.
+/// Memory for files that transfers share, in total.
 const SHARED_BYTES: usize = 64 * 1024 * 1024;
 
-/// What is left of it.
+/// The unused part of [`SHARED_BYTES`].
 static SHARED_BYTES_LEFT: AtomicUsize = AtomicUsize::new(SHARED_BYTES);
 
-/// What there is to send under a name. A clone is the same bytes.
+/// The bytes to send under a name. Clones share them.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// Bytes in memory.
     Bytes(Arc<[u8]>),
-    /// A file that is open.
+    /// An open file.
     File(Arc<OpenFile>),
 }
 
-/// A file, and what it was when it was opened.
+/// An open file and its fingerprint when it was opened.
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,
     fingerprint: Fingerprint,
-    /// All of it, while a transfer runs that uses it.
+    /// The whole file, while a transfer that uses it runs.
     shared_file: Mutex<Weak<SharedFile>>,
-    /// What transfers send of it just now.
+    /// The chunks that transfers are sending.
     chunk_cache: Mutex<ChunkCache>,
 }
 
-/// A file in memory.
+/// A file's content in memory.
 #[derive(Debug)]
 struct SharedFile(Vec<u8>);
 
-/// By what a file is taken for unchanged.
+/// Identifies one version of a file: if it is unchanged, so is the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
     device: u64,
@@ -55,7 +56,7 @@ pub(crate) struct Fingerprint {
 // === impl Content ===
 
 impl Content {
-    /// The number of bytes.
+    /// The length in bytes.
     pub fn size(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -67,7 +68,7 @@ impl Content {
 // === impl OpenFile ===
 
 impl OpenFile {
-    /// Takes an open file as it is now.
+    /// Wraps a file as it is now.
     pub(crate) fn new(file: File) -> io::Result<Self> {
         let fingerprint = Fingerprint::of(&file.metadata()?);
         Ok(Self {
@@ -82,7 +83,7 @@ impl OpenFile {
         self.fingerprint
     }
 
-    /// The whole file in memory, if it is small and there is room.
+    /// Returns the whole file in memory, if it is small and memory is left.
     fn shared_file(&self) -> io::Result<Option<Arc<SharedFile>>> {
         if self.fingerprint.size > MAX_SHARED_FILE {
             return Ok(None);
@@ -110,11 +111,12 @@ impl OpenFile {
         Ok(Some(shared_file))
     }
 
-    /// Reads, and fails where the file is no longer what it was: a mix of two files must boot nowhere.
+    /// Fills `buffer` from `offset`; fails if the file has changed, since a machine must never boot
+    /// a mix of two versions.
     fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)?;
         if Fingerprint::of(&self.file.metadata()?) != self.fingerprint {
-            return Err(io::Error::other("the file was changed while it was sent"));
+            return Err(io::Error::other("the file changed during the transfer"));
         }
         Ok(())
     }

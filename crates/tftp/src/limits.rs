@@ -1,33 +1,34 @@
-//! What peers may take, all together, alone, and by the neighbourhood they say they are in.
+//! Limits on what peers can use: in total, per address, and per network prefix.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ahash::AHashMap;
 
-/// Neighbourhoods that are remembered at most. Beyond, all others share one.
+/// Most prefixes that are tracked. Peers of further prefixes share one budget.
 const MAX_PREFIXES: usize = 65_536;
-/// A neighbourhood that was quiet may use what it could have had in this time at once.
+/// The time for which an idle prefix accumulates budget, in seconds.
 const BURST_SECONDS: f64 = 2.0;
 
-/// What peers may take.
+/// Limits on what peers can use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Transfers at once.
+    /// Concurrent transfers.
     pub transfers: usize,
-    /// Transfers at once to one address. Behind a NAT, many machines have the same.
+    /// Concurrent transfers to one address. Machines behind a NAT share an address.
     pub transfers_per_peer: usize,
-    /// The largest packet, with its IP header, that the way to all machines carries in one piece.
+    /// The largest packet, IP header included, that reaches every machine without fragmentation.
     pub mtu: u16,
-    /// The largest window.
+    /// The largest window, in blocks.
     pub windowsize: u16,
-    /// Bytes a second that leave for each /24 (IPv4) or /56 (IPv6) to peers that have not proved their address.
+    /// Bytes per second sent to each /24 (IPv4) or /56 (IPv6) while peers have not proved their
+    /// address.
     pub unproven_bytes: u32,
-    /// How long transfers may go on after the server was told to stop.
+    /// How long transfers may continue after the server is told to stop.
     pub drain: Duration,
 }
 
-/// How much each neighbourhood has left.
+/// A token bucket of bytes for each network prefix.
 #[derive(Debug)]
 pub(crate) struct PrefixBudgets {
     rate: f64,
@@ -58,9 +59,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The largest block that travels to a peer in one piece.
+    /// The largest block that reaches `peer` in one packet.
     pub(crate) fn blksize(&self, peer: IpAddr) -> u16 {
-        // UDP's header is 8 bytes, TFTP's 4; IP's is 20 or 40.
+        // The header is 8 bytes for UDP, 4 for TFTP, and 20 or 40 for IP.
         let headers = if peer.is_ipv4() { 32 } else { 52 };
         self.mtu.saturating_sub(headers).max(8)
     }
@@ -83,7 +84,7 @@ impl PrefixBudgets {
         }
     }
 
-    /// Takes so many bytes from a peer's neighbourhood, if it has as many left.
+    /// Charges `bytes` to the prefix of `peer`. Returns whether its budget sufficed.
     pub(crate) fn charge(&mut self, peer: IpAddr, bytes: usize, now: Duration) -> bool {
         let (rate, full) = (self.rate, self.rate * BURST_SECONDS);
         let prefix = prefix(peer);
@@ -109,7 +110,7 @@ impl PrefixBudgets {
         is_enough
     }
 
-    /// Forgets those that have all that they could have: as if they had never been here. Not more often than it can help.
+    /// Forgets prefixes whose budget is full again. Runs at most once a second.
     fn sweep(&mut self, now: Duration) {
         if now < self.last_sweep + Duration::from_secs(1) {
             return;
@@ -122,12 +123,14 @@ impl PrefixBudgets {
     }
 }
 
-/// The neighbourhood of an address.
+/// The network prefix of an address.
 fn prefix(peer: IpAddr) -> u64 {
     match peer {
-        // Above all IPv6 prefixes, which have 56 bits.
+        // IPv6 prefixes have 56 bits, so the top bit tells IPv4 prefixes apart.
         IpAddr::V4(peer) => (1 << 63) | u64::from(peer.to_bits() >> 8),
-        IpAddr::V6(peer) => u64::try_from(peer.to_bits() >> 72).expect("56 bits are left"),
+        IpAddr::V6(peer) => {
+            u64::try_from(peer.to_bits() >> 72).expect("a 56-bit prefix fits into 64 bits")
+        }
     }
 }
 
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbourhood_shares_its_bytes_and_others_have_their_own() {
+    fn addresses_of_a_prefix_share_a_budget_and_prefixes_do_not() {
         let mut prefixes = PrefixBudgets::new(100);
         let now = Duration::ZERO;
         assert!(prefixes.charge(ip("192.0.2.1"), 150, now));
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_from_everywhere_takes_bounded_memory_and_one_share() {
+    fn a_flood_from_many_prefixes_uses_bounded_memory_and_one_shared_budget() {
         let mut prefixes = PrefixBudgets::new(100);
         let mut allowed = 0;
         for net in 0..200_000_u32 {
@@ -170,7 +173,7 @@ mod tests {
         }
         assert_eq!(prefixes.buckets.len(), MAX_PREFIXES);
         assert_eq!(allowed, MAX_PREFIXES + 1);
-        // Later, those that are quiet are forgotten and there is room again.
+        // Later, idle prefixes are forgotten and there is room again.
         assert!(prefixes.charge(ip("192.0.2.1"), 200, Duration::from_secs(10)));
         assert_eq!(prefixes.buckets.len(), 1);
     }

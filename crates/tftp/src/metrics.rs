@@ -1,4 +1,4 @@
-//! What the server counts.
+//! Metrics of the TFTP server.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-/// What the server counts. A clone counts the same.
+/// Metrics of the TFTP server. Clones share their values.
 #[derive(Clone, Default)]
 pub struct Metrics {
     outcomes: [Counter; Outcome::ALL.len()],
@@ -22,54 +22,54 @@ pub struct Metrics {
 /// How a transfer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Each block was acknowledged.
+    /// The peer acknowledged every block.
     Completed,
-    /// All was sent, but the last acknowledgement never came.
+    /// Everything was sent, but the last acknowledgement never arrived.
     Unconfirmed,
-    /// The peer ended it by an ERROR: firmware does so after it asked for the size.
+    /// The peer sent an ERROR. Firmware does so after it has asked for the size.
     Aborted,
-    /// The peer began anew.
+    /// The peer sent a new request.
     Restarted,
-    /// The peer fell silent.
+    /// The peer stopped responding.
     TimedOut,
-    /// There was only the request: no second packet proved its address.
+    /// The peer sent nothing but the request, so it never proved its address.
     Unanswered,
-    /// It made room for others before its peer had proved its address.
+    /// The transfer made room for others before its peer had proved its address.
     Evicted,
-    /// The file could not be read, or was changed.
+    /// The file could not be read or changed.
     Failed,
     /// The server was stopped.
     Stopped,
 }
 
-/// Why a datagram got an ERROR or nothing.
+/// Why a datagram was answered with an ERROR or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no such file.
+    /// The file does not exist.
     NoSuchFile,
     /// A request to write.
     Write,
-    /// Netascii, or mail.
+    /// The mode is netascii or mail.
     Mode,
-    /// An option's value is none.
+    /// The value of an option is invalid.
     Option,
-    /// No packet, or not whole.
+    /// Not a complete TFTP packet.
     Malformed,
     /// Longer than any request.
     Oversized,
-    /// A packet that only a client gets.
+    /// A packet that only servers send.
     NotForServers,
-    /// A packet of no transfer that runs.
+    /// Not part of a running transfer.
     UnknownTransfer,
-    /// An acknowledgement that does not fit, most of them late copies.
+    /// An acknowledgement of no outstanding block; most are late duplicates.
     Stray,
-    /// A sender, or an address of ours, that can't be answered: multicast, broadcast, port 0.
+    /// The sender or our address can't be answered: multicast, broadcast, or port 0.
     Address,
-    /// Too many transfers.
+    /// Too many concurrent transfers.
     TooMany,
-    /// Too many from this address.
+    /// Too many concurrent transfers to this address.
     TooManyFromPeer,
-    /// Too many bytes for unproven peers of this neighbourhood.
+    /// The budget of the peer's network prefix is used up.
     PrefixBudget,
     /// The server is stopping.
     Stopping,
@@ -88,7 +88,7 @@ struct RefusalLabels {
 // === impl Metrics ===
 
 impl Metrics {
-    /// Registers everything, each at zero.
+    /// Registers all metrics, initially zero.
     pub fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("tftp");
         let transfers = Family::<OutcomeLabels, Counter>::default();
@@ -106,50 +106,50 @@ impl Metrics {
             }),
             ..Self::default()
         };
-        registry.register("transfers", "Transfers by how they ended", transfers);
+        registry.register("transfers", "Finished transfers, by outcome", transfers);
         registry.register(
             "refusals",
-            "Datagrams that got an ERROR or nothing, by reason",
+            "Datagrams answered with an ERROR or not at all, by reason",
             refusals,
         );
-        registry.register("active", "Transfers that run", metrics.active.clone());
+        registry.register("active", "Running transfers", metrics.active.clone());
         registry.register(
             "retransmits",
-            "Packets that were sent once more",
+            "Packets sent again",
             metrics.retransmits.clone(),
         );
         registry.register_with_unit(
             "sent",
-            "Size of all packets sent",
+            "Size of the packets sent",
             Unit::Bytes,
             metrics.sent_bytes.clone(),
         );
         registry.register(
             "send_errors",
-            "Packets that the system did not take",
+            "Packets that the operating system did not accept",
             metrics.send_errors.clone(),
         );
-        registry.register("files", "Files that are served", metrics.files.clone());
+        registry.register("files", "Files served", metrics.files.clone());
         registry.register(
             "skipped_files",
-            "What below the root can't be served; the log names it",
+            "Files and directories below the root that can't be served; the log names them",
             metrics.skipped.clone(),
         );
         metrics
     }
 
-    /// What the table holds, and what it does not.
+    /// Sets the number of files served and of paths skipped.
     pub fn set_table(&self, files: usize, skipped: usize) {
         self.files.set(files.try_into().unwrap_or(i64::MAX));
         self.skipped.set(skipped.try_into().unwrap_or(i64::MAX));
     }
 
-    /// How many transfers ended so.
+    /// The number of transfers with this outcome.
     pub fn outcome_count(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome as usize].get()
     }
 
-    /// How many datagrams were refused so.
+    /// The number of datagrams refused for this reason.
     pub fn refusal_count(&self, refusal: Refusal) -> u64 {
         self.refusals[refusal as usize].get()
     }
@@ -166,7 +166,7 @@ impl Metrics {
 // === impl Outcome ===
 
 impl Outcome {
-    /// All of them, in the order of their discriminants.
+    /// All outcomes, in the order of their discriminants.
     pub const ALL: [Self; 9] = [
         Self::Completed,
         Self::Unconfirmed,
@@ -179,7 +179,7 @@ impl Outcome {
         Self::Stopped,
     ];
 
-    /// Its name in metrics and logs.
+    /// The outcome's name in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -198,7 +198,7 @@ impl Outcome {
 // === impl Refusal ===
 
 impl Refusal {
-    /// All of them, in the order of their discriminants.
+    /// All reasons, in the order of their discriminants.
     pub const ALL: [Self; 14] = [
         Self::NoSuchFile,
         Self::Write,
@@ -216,7 +216,7 @@ impl Refusal {
         Self::Stopping,
     ];
 
-    /// Its name in metrics and logs.
+    /// The reason's name in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::NoSuchFile => "no_such_file",
@@ -236,14 +236,14 @@ impl Refusal {
         }
     }
 
-    /// The ERROR that the peer gets, if it gets one: code and text of RFC 1350 and 2347.
+    /// The ERROR to answer with, if any: a code of RFC 1350 or RFC 2347 and a text.
     pub(crate) fn error(self) -> Option<(u16, &'static str)> {
         match self {
             Self::NoSuchFile => Some((1, "File not found")),
             Self::Write => Some((2, "This server is read-only")),
             Self::Mode => Some((4, "Only mode octet (binary) is served")),
-            Self::Option => Some((8, "An option has a value that its RFC does not allow")),
-            Self::Malformed | Self::Oversized => Some((4, "No valid request")),
+            Self::Option => Some((8, "Invalid option value")),
+            Self::Malformed | Self::Oversized => Some((4, "Malformed request")),
             Self::NotForServers
             | Self::UnknownTransfer
             | Self::Stray

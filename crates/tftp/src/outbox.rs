@@ -1,48 +1,50 @@
-//! What is to be sent, gathered so that it leaves in few system calls, and where it is already in memory, without a copy.
+//! Collects outgoing packets, so that few system calls send them, without copying what is already
+//! in memory.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Packets for peers, in order.
+/// Packets to send, in order.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
     segments: Vec<Segment>,
     transmissions: Vec<Transmission>,
-    /// Where the draft begins: what is appended for one peer before it is known that it leaves.
+    /// The start of the draft: packets appended for a peer before it is decided whether they are
+    /// sent.
     draft: Draft,
 }
 
-/// Between which two addresses packets travel.
+/// The addresses that packets travel between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Which of the server's sockets.
+    /// The index of the server's socket.
     pub socket: usize,
-    /// The other side.
+    /// The peer's address.
     pub peer: SocketAddr,
-    /// The address of ours that the other side knows.
+    /// The server's address, as the peer knows it.
     pub local: IpAddr,
 }
 
 /// Packets for one peer.
 #[derive(Clone, Debug)]
 pub struct Transmission {
-    /// Where to.
+    /// The addresses to use.
     pub route: Route,
     segments: Range<usize>,
-    /// Of all its packets, in bytes.
+    /// The total length in bytes.
     length: usize,
     /// The size of each packet but the last, which may be shorter.
     pub packet_size: usize,
 }
 
-/// SharedFile packets that lie in one segment.
+/// Contiguous whole packets.
 #[derive(Debug)]
 enum Segment {
-    /// Among the outbox's own bytes.
+    /// A range of the outbox's buffer.
     Own(Range<usize>),
-    /// In memory that others use as well.
+    /// A range of a shared buffer.
     Shared(Arc<Vec<u8>>, Range<usize>),
 }
 
@@ -55,12 +57,12 @@ struct Draft {
 // === impl Outbox ===
 
 impl Outbox {
-    /// All that is to be sent.
+    /// The transmissions, in order.
     pub fn transmissions(&self) -> &[Transmission] {
         &self.transmissions
     }
 
-    /// The bytes of a send, in segments of whole packets, one packet after the other.
+    /// The bytes of a transmission, in segments of whole packets.
     pub fn segments(&self, send: &Transmission) -> impl Iterator<Item = &[u8]> {
         self.segments[send.segments.clone()]
             .iter()
@@ -70,20 +72,20 @@ impl Outbox {
             })
     }
 
-    /// Each packet alone.
+    /// All packets, one by one.
     pub fn packets(&self) -> impl Iterator<Item = (Route, &[u8])> {
         self.transmissions
             .iter()
             .flat_map(|send| self.packets_of(send).map(|packet| (send.route, packet)))
     }
 
-    /// Each packet of a send.
+    /// The packets of a transmission, one by one.
     pub fn packets_of(&self, send: &Transmission) -> impl Iterator<Item = &[u8]> {
         self.segments(send)
             .flat_map(|segment| segment.chunks(send.packet_size))
     }
 
-    /// Forgets all.
+    /// Removes everything.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.segments.clear();
@@ -91,19 +93,19 @@ impl Outbox {
         self.draft = Draft::default();
     }
 
-    /// Appends one packet, written by `write`, to the draft.
+    /// Appends a packet, written by `write`, to the draft.
     pub(crate) fn push_packet(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
         self.segments.push(Segment::Own(start..self.bytes.len()));
     }
 
-    /// Appends packets that lie there to the draft.
+    /// Appends packets of a shared buffer to the draft.
     pub(crate) fn push_shared(&mut self, bytes: Arc<Vec<u8>>, packets: Range<usize>) {
         self.segments.push(Segment::Shared(bytes, packets));
     }
 
-    /// How many bytes the draft has.
+    /// The length of the draft in bytes.
     pub(crate) fn draft_len(&self) -> usize {
         let length = |segment: &Segment| match segment {
             Segment::Own(range) | Segment::Shared(_, range) => range.len(),
@@ -111,13 +113,13 @@ impl Outbox {
         self.segments[self.draft.segment..].iter().map(length).sum()
     }
 
-    /// Forgets the draft.
+    /// Discards the draft.
     pub(crate) fn discard_draft(&mut self) {
         self.bytes.truncate(self.draft.byte);
         self.segments.truncate(self.draft.segment);
     }
 
-    /// The draft goes there, as packets of this size. Gives how many bytes that is.
+    /// Turns the draft into a transmission of packets of this size. Returns its length in bytes.
     pub(crate) fn commit(&mut self, route: Route, packet_size: usize) -> usize {
         let length = self.draft_len();
         if length > 0 {
@@ -139,7 +141,7 @@ impl Outbox {
 // === impl Transmission ===
 
 impl Transmission {
-    /// Whether it is one packet.
+    /// Whether it consists of one packet.
     pub(crate) fn is_single_packet(&self) -> bool {
         self.length <= self.packet_size
     }

@@ -1,12 +1,12 @@
-//! The packets of RFC 1350 and RFC 2347, as bytes and as values. Nothing here knows a socket or a clock.
+//! Encodes and decodes the packets of RFC 1350 and RFC 2347.
 
 mod options;
 
 pub use options::{InvalidOption, Options};
 
-/// The block size where none is asked for (RFC 1350).
+/// The block size without the blksize option (RFC 1350).
 pub const DEFAULT_BLKSIZE: u16 = 512;
-/// Opcode and block number, in front of each block.
+/// Length of a DATA packet's header: opcode and block number.
 pub const DATA_HEADER: usize = 4;
 
 const READ: u16 = 1;
@@ -16,68 +16,68 @@ const ACK: u16 = 4;
 const ERROR: u16 = 5;
 const OPTION_ACK: u16 = 6;
 
-/// One datagram.
+/// A TFTP packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// RRQ: somebody wants a file.
+    /// RRQ: a request to read a file.
     Read(Request<'a>),
-    /// WRQ: somebody wants to leave a file here.
+    /// WRQ: a request to write a file.
     Write,
-    /// A block of a file, counted from 1 and round.
+    /// DATA: a block of a file.
     Data {
-        /// The number, modulo 65,536.
+        /// The block's number, counted from 1, modulo 65,536.
         block: u16,
-        /// The bytes.
+        /// The block's content.
         bytes: &'a [u8],
     },
-    /// All blocks up to this one have arrived; 0 is for the options.
+    /// ACK: all blocks up to this one have arrived; 0 acknowledges the options.
     Ack(u16),
-    /// The transfer is over.
+    /// ERROR: the transfer is over.
     Error {
-        /// What went wrong, as RFC 1350 counts it.
+        /// The error code of RFC 1350.
         code: u16,
-        /// The same for people.
+        /// The error message.
         text: &'a [u8],
     },
-    /// The options that the server takes.
+    /// OACK: the options that the server accepts.
     OptionAck(Options),
 }
 
-/// What a read request asks for.
+/// A read request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The name as sent: any bytes but NUL.
+    /// The file name as sent: any bytes but NUL.
     pub file: &'a [u8],
-    /// How the file is to be sent.
+    /// The transfer mode.
     pub mode: Mode,
     /// The options that this server knows.
     pub options: Options,
 }
 
-/// How a file is sent.
+/// A transfer mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Byte for byte.
     Octet,
-    /// Text, with the line ends of the network.
+    /// Text with CR LF line ends.
     Netascii,
-    /// Anything else, such as `mail`.
+    /// Any other mode, such as `mail`.
     Other,
 }
 
-/// Bytes that are no packet.
+/// The bytes are not a valid packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Less than an opcode and what must follow it.
+    /// Shorter than the opcode and its fixed fields.
     #[error("too short")]
     Short,
-    /// An opcode that no RFC has.
+    /// An opcode that no RFC defines.
     #[error("unknown opcode")]
     Opcode,
-    /// A request without an end: it was cut, or never was one.
-    #[error("a request that has no end")]
+    /// A request without a final NUL, probably truncated.
+    #[error("a request without a final NUL")]
     Request,
-    /// An option whose value is none.
+    /// An option with an invalid value.
     #[error(transparent)]
     Option(#[from] InvalidOption),
 }
@@ -85,7 +85,7 @@ pub enum Malformed {
 // === impl Packet ===
 
 impl<'a> Packet<'a> {
-    /// Reads a datagram.
+    /// Decodes a datagram.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
         let (opcode, rest) = split_u16(datagram).ok_or(Malformed::Short)?;
         match opcode {
@@ -108,7 +108,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Appends the datagram.
+    /// Appends the encoded packet to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Read(request) => {
@@ -145,7 +145,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Appends what stands before the bytes of a block.
+/// Appends the header of a DATA packet.
 pub(crate) fn write_data_header(block: u16, out: &mut Vec<u8>) {
     out.extend(DATA.to_be_bytes());
     out.extend(block.to_be_bytes());
@@ -157,7 +157,7 @@ impl<'a> Request<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut fields = Fields(bytes);
         let file = fields.next()?;
-        // Some firmware fills the name up with NULs.
+        // Some firmware pads the name with NULs.
         let mut mode = fields.next()?;
         while mode.is_empty() {
             mode = fields.next()?;
@@ -177,7 +177,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Texts that end with NUL, one after the other.
+/// Consecutive NUL-terminated strings.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

@@ -1,5 +1,5 @@
-//! The sockets, the threads and the clock. What is decided is decided by [`Transfers`]; here datagrams only move, as many in a system call as
-//! there are.
+//! The server: sockets, threads and the clock. [`Transfers`] makes all decisions; this module only
+//! moves datagrams, many per system call.
 
 mod clock;
 mod cpus;
@@ -23,20 +23,21 @@ use clock::Clock;
 use socket::Socket;
 use worker::{ServerState, Worker};
 
-/// Where to listen, and what peers may take.
+/// Where to listen, and what peers can use.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where requests arrive.
+    /// The address that receives requests.
     pub listen: SocketAddr,
-    /// Ports to answer from. None: answers leave from the port that was asked, as NAT and Kubernetes Services need.
+    /// The ports to answer from. If `None`, answers are sent from the port that received the
+    /// request, as NAT and Kubernetes Services need.
     pub ports: Option<RangeInclusive<u16>>,
-    /// What peers may take.
+    /// Limits on what peers can use.
     pub limits: Limits,
 }
 
-/// A server that listens.
+/// A server that is bound to its address.
 pub struct Server {
-    /// Never none.
+    /// At least one.
     workers: Vec<Worker>,
     limits: Limits,
     metrics: Metrics,
@@ -46,27 +47,27 @@ pub struct Server {
 /// The server can't listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The port is one of those that not everybody may use.
+    /// The port is privileged.
     #[error(
-        "port {port} needs a privilege that this process lacks. Either grant it to the program (setcap cap_net_bind_service=+ep \
-         PATH-OF-shaper; in Kubernetes the capability NET_BIND_SERVICE), or allow it to everybody (sysctl \
-         net.ipv4.ip_unprivileged_port_start={port}), or listen on another port, such as 6969, and have port {port} forwarded to it"
+        "no permission to bind port {port}. Either grant it to the program (setcap cap_net_bind_service=+ep \
+         PATH-OF-shaper; in Kubernetes the capability NET_BIND_SERVICE), or lower the limit for all programs (sysctl \
+         net.ipv4.ip_unprivileged_port_start={port}), or listen on another port, such as 6969, and forward port {port} to it"
     )]
     Privilege {
         /// The port.
         port: u16,
     },
-    /// Another server is there.
+    /// The address is in use.
     #[error(
-        "{0} is in use. Is another TFTP server there (dnsmasq, tftpd-hpa, atftpd)? Stop it, or listen on another address or port"
+        "{0} is in use, perhaps by another TFTP server (dnsmasq, tftpd-hpa, atftpd). Stop it, or listen on another address or port"
     )]
     InUse(SocketAddr),
-    /// Anything else.
+    /// Another error.
     #[error("can't listen on {address}: {source}")]
     Other {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The error from the operating system.
         source: io::Error,
     },
 }
@@ -74,12 +75,12 @@ pub enum BindError {
 // === impl Server ===
 
 impl Server {
-    /// Listens. Nothing is answered before [`run`](Self::run).
+    /// Binds the sockets. Nothing is answered before [`run`](Self::run).
     pub fn bind(config: &Config, library: Library, metrics: Metrics) -> Result<Self, BindError> {
         Self::bind_for(&cpus::usable(), config, library, metrics)
     }
 
-    /// The same, as if these were the processors that this process may use.
+    /// Does what [`bind`](Self::bind) does, as if `cpus` were the CPUs that this process may use.
     pub fn bind_for(
         cpus: &[usize],
         config: &Config,
@@ -119,18 +120,19 @@ impl Server {
         })
     }
 
-    /// Where it listens; the port is the one that the system chose, if it was to choose.
+    /// The address that receives requests, with the port that the system chose if it was 0.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.workers[0].sockets[0].local_addr()
     }
 
-    /// How many sockets there are for requests, each with a thread of its own.
+    /// The number of sockets that receive requests. Each has its own thread.
     pub fn threads(&self) -> usize {
         self.workers.len()
     }
 
-    /// Serves until `stop` is set, then lets transfers end, for as long as the limits say. Takes this thread for the clock and a few others,
-    /// which may stay on a processor each. Fails where not one of those can be started.
+    /// Serves until `stop` is set, then drains running transfers for at most [`Limits::drain`].
+    ///
+    /// The calling thread runs the clock. Fails if none of the worker threads can be started.
     pub fn run(self, stop: &AtomicBool) -> io::Result<()> {
         let Self {
             workers,
@@ -155,8 +157,11 @@ impl Server {
                 .collect();
             let sockets = sockets?;
             if failures > 0 {
-                // Their sockets are closed with that, and the kernel gives the others what would have come in there.
-                warn!(failures, "threads can't be started; the others serve");
+                // Their sockets are closed, so the kernel delivers their datagrams to the others.
+                warn!(
+                    failures,
+                    "failed to start some worker threads; continuing with the others"
+                );
             }
             Clock {
                 sockets: &sockets[0],
@@ -169,7 +174,7 @@ impl Server {
     }
 }
 
-/// A thread for each of these places, with a socket of its own, or one for all.
+/// Creates a worker for each place, or one for all of them if the socket can't be split.
 fn one_each(socket: Socket, places: &[Option<usize>]) -> Vec<Worker> {
     let sockets = socket.split(places);
     let is_split = sockets.len() > 1;

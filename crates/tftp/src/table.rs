@@ -1,4 +1,4 @@
-//! The fixed table of names: what is not in it can't be read, whatever the name looks like.
+//! The table of files that can be read by name.
 
 mod name;
 mod scan;
@@ -9,36 +9,37 @@ use std::sync::Arc;
 
 use crate::content::OpenFile;
 
-/// All files that are served, open, by name. Lookups touch no file system.
+/// All files that are served, opened in advance, by name. Lookups don't touch the file system, so
+/// nothing else can be read.
 #[derive(Debug, Default)]
 pub struct Table {
     files: HashMap<Vec<u8>, Entry>,
-    /// By name in lower case, for firmware that knows only capitals.
+    /// Names by their lower-case form, for firmware that sends capitals only.
     folded: HashMap<Vec<u8>, Vec<u8>>,
 }
 
-/// Why something below the root is not in the table.
+/// A path below the root that is not served.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SkippedPath {
-    /// What.
+    /// The path.
     pub path: PathBuf,
-    /// Why.
+    /// Why it is not served.
     pub reason: String,
 }
 
-/// A file of the table.
+/// A file in the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) name: Arc<str>,
     pub(crate) file: Arc<OpenFile>,
 }
 
-/// What a name stands for.
+/// The result of a lookup.
 #[derive(Clone, Debug)]
 pub(crate) enum Lookup {
-    /// A file of the table.
+    /// A file in the table.
     File(Entry),
-    /// The script that leads iPXE to the HTTP server.
+    /// The generated script that sends iPXE to the HTTP server.
     Bootstrap(Arc<str>),
 }
 
@@ -50,12 +51,12 @@ impl Table {
         self.files.len()
     }
 
-    /// Whether there is none.
+    /// Whether the table has no files.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// Whether the same files have the same names.
+    /// Whether both tables have the same names for the same files.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let is_in_other = |(name, entry): (&Vec<u8>, &Entry)| {
             other
@@ -66,7 +67,8 @@ impl Table {
         self.len() == other.len() && self.files.iter().all(is_in_other)
     }
 
-    /// What a name stands for. A file comes before a script, and what is written the same before what differs in case.
+    /// Looks up a name. Files take precedence over the generated script, and exact matches over
+    /// those that ignore case.
     pub(crate) fn lookup(&self, name: &[u8]) -> Option<Lookup> {
         let normalized = name::normalize(name)?;
         if let Some(entry) = self.files.get(&normalized) {
@@ -89,7 +91,8 @@ impl Table {
             .folded
             .entry(name.to_ascii_lowercase())
             .or_insert_with(|| name.clone());
-        // Of names that differ in case only, the first by order: the answer must not depend on that of the directory.
+        // Of names that differ only in case, prefer the first in order, so that the answer does not
+        // depend on the order of the directory.
         if name < *folded {
             folded.clone_from(&name);
         }

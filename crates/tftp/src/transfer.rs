@@ -1,8 +1,9 @@
-//! One transfer, as a state machine: an acknowledgement or the clock goes in, packets come out. No socket, no clock of its own.
+//! A single transfer, as a state machine: acknowledgements and the time go in, packets come out. It
+//! does no I/O.
 //!
 //! ```text
 //! request --> offered (OACK) --ACK 0--> sending <--ACK n / DATA n+1..n+w--> over
-//!        \--> sending (DATA 1, where no option was asked for)
+//!        \--> sending (DATA 1, if the request had no options)
 //! ```
 
 mod retransmit_timer;
@@ -15,35 +16,37 @@ use crate::outbox::Outbox;
 use crate::packet::{DATA_HEADER, DEFAULT_BLKSIZE, Options, Packet};
 use retransmit_timer::RetransmitTimer;
 
-/// IP and UDP headers in front of a packet, for what a spoofed request is worth.
+/// Size of IP and UDP headers, to compute how much a spoofed request is amplified.
 const IP_UDP_HEADERS: usize = 28;
-/// The first answer and its repeats that leave before the peer has proved its address.
+/// Most answers (the first and its repeats) before the peer has proved its address.
 const MAX_ANSWERS: u32 = 4;
-/// An unproven peer gets repeats that it did not ask for only up to so many times the bytes that it sent.
+/// Unprompted repeats to an unproven peer stop when more than this many times the received bytes
+/// would be sent.
 const MAX_AMPLIFICATION: usize = 5;
 /// How long a peer may take to prove its address.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(30);
-/// A request that comes so much later than the one before is a first one again, even if that was never answered to.
+/// A request this long after the previous one counts as a first request again, even if the peer has
+/// not proved its address.
 const NEW_REQUEST_AFTER: Duration = Duration::from_secs(5);
-/// Repeats without progress, by the clock.
+/// Repeats on timeout without progress.
 const MAX_REPEATS: u32 = 5;
-/// Repeats without progress that the peer asked for by an acknowledgement.
+/// Repeats without progress that the peer requested by repeating an acknowledgement.
 const MAX_REQUESTED_REPEATS: u32 = 20;
-/// A request that comes again so soon after progress is the network's copy of the first.
+/// A repeated request this soon after progress is a duplicate made by the network.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(2);
-/// The longest time between repeats that a peer may ask for.
+/// The longest retransmission timeout that a peer may request, in seconds.
 const MAX_TIMEOUT: u8 = 30;
 
-/// What a transfer may use, of what was asked for.
+/// Upper bounds for the options that a peer requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TransferBounds {
-    /// Largest block that travels in one piece.
+    /// Largest block that needs no IP fragmentation.
     pub(crate) blksize: u16,
-    /// Most blocks between two acknowledgements.
+    /// Most blocks per acknowledgement.
     pub(crate) windowsize: u16,
 }
 
-/// A file on its way to one peer.
+/// The transfer of a file to one peer.
 #[derive(Debug)]
 pub(crate) struct Transfer {
     reader: Reader,
@@ -59,7 +62,8 @@ pub(crate) struct Transfer {
     retransmit_timer: RetransmitTimer,
     sent_at: Duration,
     progress_at: Duration,
-    /// Whether what is under way was sent more than once: its round trip can't be told.
+    /// Whether the outstanding packets were sent more than once, which makes their round trip
+    /// ambiguous.
     is_repeat: bool,
     repeats: u32,
     requested_repeats: u32,
@@ -75,30 +79,30 @@ struct Unproven {
     sent: usize,
 }
 
-/// What follows from an event. What leaves is in the outbox's draft.
+/// The reaction to an event. Packets to send are in the outbox's draft.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// Nothing leaves.
+    /// Send nothing.
     Wait,
-    /// The packet as it is was a stray: nothing leaves.
+    /// Send nothing: the packet did not fit the state of the transfer.
     Stray,
-    /// The draft leaves: packets of this size, but for the last, which may be shorter.
+    /// Send the draft.
     Send {
-        /// The size.
+        /// The size of each packet but the last, which may be shorter.
         packet_size: usize,
     },
-    /// The transfer is over.
+    /// End the transfer.
     Finish(EndReason),
 }
 
-/// How a transfer ended, as far as it knows itself.
+/// Why a transfer ended, as far as its own state tells.
 #[derive(Debug)]
 pub(crate) enum EndReason {
-    /// Each block has arrived.
+    /// Every block was acknowledged.
     Completed,
-    /// No sign of life, not even a first one.
+    /// The peer never responded.
     Unanswered,
-    /// No sign of life any more.
+    /// The peer stopped responding.
     TimedOut,
     /// The file can't be read any more.
     Failed(io::Error),
@@ -107,7 +111,8 @@ pub(crate) enum EndReason {
 // === impl Transfer ===
 
 impl Transfer {
-    /// A transfer of this content to a peer whose request had so many bytes. Nothing leaves before [`answer`](Self::answer).
+    /// A transfer of `content` to a peer whose request had `request` bytes. Call
+    /// [`answer`](Self::answer) to send the first packet.
     pub(crate) fn new(
         content: Content,
         asked: &Options,
@@ -119,7 +124,7 @@ impl Transfer {
         let granted = Options {
             blksize: asked.blksize.map(|blksize| blksize.min(bounds.blksize)),
             timeout: asked.timeout.filter(|timeout| *timeout <= MAX_TIMEOUT),
-            // curl takes 0 for an error, and iPXE for nothing.
+            // Leave out a size of 0: curl treats it as an error, and iPXE ignores it.
             tsize: asked.tsize.filter(|_| size > 0).map(|_| size),
             windowsize: asked
                 .windowsize
@@ -152,8 +157,8 @@ impl Transfer {
         }
     }
 
-    /// The first answer, or a repeat of it because the request came again. `allow` says whether so many more bytes may go to an unproven
-    /// peer.
+    /// Sends the first answer, or repeats it for a repeated request. `allow` decides whether that
+    /// many more bytes may go to an unproven peer.
     pub(crate) fn answer(
         &mut self,
         now: Duration,
@@ -181,18 +186,19 @@ impl Transfer {
         action
     }
 
-    /// Whether a request that came again is only the network's copy of the one that started_at this transfer.
+    /// Whether a repeated request is a duplicate, made by the network, of the request that started
+    /// this transfer.
     pub(crate) fn is_duplicate_request(&self, now: Duration) -> bool {
         self.is_proven() && now < self.progress_at + DUPLICATE_WINDOW
     }
 
-    /// Whether a request that came again wants the first answer again.
+    /// Whether a repeated request asks for the first answer again.
     pub(crate) fn repeats_first_answer(&self, now: Duration) -> bool {
         self.proof
             .is_some_and(|proof| now < proof.since + NEW_REQUEST_AFTER)
     }
 
-    /// An acknowledgement from the peer.
+    /// Handles an acknowledgement.
     pub(crate) fn on_ack(&mut self, block: u16, now: Duration, out: &mut Outbox) -> Action {
         if self.awaits_option_ack {
             if block != 0 {
@@ -205,7 +211,7 @@ impl Transfer {
         let ahead = u64::from(block.wrapping_sub(wire_block_number(self.acked)));
         match ahead {
             0 => self.on_repeated_ack(now, out),
-            // An acknowledgement of what was never sent, or of what was acknowledged long ago.
+            // Acknowledges a block that was never sent, or was acknowledged long ago.
             _ if ahead > self.sent - self.acked => Action::Stray,
             _ => {
                 self.acked += ahead;
@@ -219,7 +225,7 @@ impl Transfer {
         }
     }
 
-    /// Time goes by. `allow` as in [`answer`](Self::answer).
+    /// Handles the passage of time. `allow` is that of [`answer`](Self::answer).
     pub(crate) fn on_clock(
         &mut self,
         now: Duration,
@@ -254,19 +260,20 @@ impl Transfer {
         self.send_again(now, out)
     }
 
-    /// The same request came again before there was any other sign of the peer.
+    /// Records a repeated request, before the peer has sent anything else.
     pub(crate) fn on_request_again(&mut self, request: usize) {
         if let Some(proof) = &mut self.proof {
             proof.received += request + IP_UDP_HEADERS;
         }
     }
 
-    /// Whether the peer has shown that it gets what is sent to it.
+    /// Whether the peer has proved that it receives what is sent to its address.
     pub(crate) fn is_proven(&self) -> bool {
         self.proof.is_none()
     }
 
-    /// Takes over what an unproven peer got already, so that it gains nothing by asking for something else.
+    /// Takes over what an unproven peer was already sent, so that it gains nothing by requesting
+    /// something else.
     pub(crate) fn inherit_budget(&mut self, previous: &Self, now: Duration) {
         if let (Some(own), Some(before)) = (
             &mut self.proof,
@@ -281,22 +288,22 @@ impl Transfer {
         }
     }
 
-    /// Bytes of the file that have arrived.
+    /// Acknowledged bytes of the file.
     pub(crate) fn delivered(&self) -> u64 {
         (self.acked * u64::from(self.blksize)).min(self.reader.size())
     }
 
-    /// Whether all was sent and only the last acknowledgement is missing.
+    /// Whether only the last acknowledgement is missing.
     pub(crate) fn is_all_sent(&self) -> bool {
         self.sent == self.last_block
     }
 
-    /// Packets that were sent more than once.
+    /// Packets sent more than once.
     pub(crate) fn retransmits(&self) -> u64 {
         self.retransmits
     }
 
-    /// The options that both sides keep to.
+    /// The negotiated options.
     pub(crate) fn granted(&self) -> &Options {
         &self.granted
     }
@@ -313,8 +320,11 @@ impl Transfer {
         self.progress_at = now;
     }
 
-    /// The peer misses what follows the block that it acknowledges once more. Unless what follows was sent just now: each copy of an
-    /// acknowledgement would bring forth a copy of a block, and that one an acknowledgement, to the end of the transfer.
+    /// Handles an acknowledgement that was received before: the peer lacks the blocks that follow.
+    ///
+    /// It is ignored if those blocks were sent just now. Otherwise each duplicate acknowledgement
+    /// would cause a duplicate block, and that another acknowledgement, until the end of the
+    /// transfer (the Sorcerer's Apprentice bug, RFC 1123, 4.2.3.1).
     fn on_repeated_ack(&mut self, now: Duration, out: &mut Outbox) -> Action {
         let is_none = self.acked == 0 && self.granted.is_empty();
         if is_none || now < self.sent_at + self.retransmit_timer.resend_guard() {
@@ -339,7 +349,7 @@ impl Transfer {
         self.send(now, out)
     }
 
-    /// Appends all that is under way.
+    /// Appends all outstanding packets to the draft.
     fn send(&mut self, now: Duration, out: &mut Outbox) -> Action {
         self.sent_at = now;
         if self.awaits_option_ack {

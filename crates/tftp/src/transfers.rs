@@ -1,5 +1,6 @@
-//! All transfers that run, and what a datagram means to them. Still no socket and no clock of its own: the server feeds it with both, and so
-//! do simulation and fuzzing.
+//! All running transfers, and what a datagram means to them.
+//!
+//! It does no I/O: the server, the simulation and the fuzzer pass in datagrams and the time.
 
 mod refusal_log;
 
@@ -22,30 +23,30 @@ use crate::table::{Lookup, Table};
 use crate::transfer::{Action, EndReason, Transfer, TransferBounds};
 use refusal_log::RefusalLog;
 
-/// Makes the bootstrap script for a machine that knows the server by this address.
+/// Renders the bootstrap script for a machine that reached the server at this address.
 pub type Bootstrap = dyn Fn(IpAddr) -> String + Send + Sync;
 
-/// What is served.
+/// What the server serves.
 #[derive(Clone)]
 pub struct Library {
-    /// The files; whoever follows the folder puts in a new table.
+    /// The files. A new table can be stored at any time.
     pub table: Arc<ArcSwap<Table>>,
-    /// `autoexec.ipxe` and `boot.ipxe`, where no file has that name.
+    /// Renders `autoexec.ipxe` and `boot.ipxe`, unless files have these names.
     pub bootstrap: Arc<Bootstrap>,
 }
 
-/// A datagram that has arrived.
+/// A received datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
-    /// From where, and at which address and socket of ours.
+    /// Its source, and the local address and socket that received it.
     pub route: Route,
-    /// The datagram.
+    /// The content.
     pub datagram: &'a [u8],
-    /// Whether it was longer than that.
+    /// Whether the datagram was longer than `datagram`.
     pub is_truncated: bool,
 }
 
-/// All transfers that run.
+/// All running transfers.
 pub struct Transfers {
     limits: Limits,
     library: Library,
@@ -53,9 +54,11 @@ pub struct Transfers {
     running: AHashMap<SocketAddr, ActiveTransfer>,
     per_peer: AHashMap<IpAddr, usize>,
     prefixes: PrefixBudgets,
-    /// Those that started_at without proof, oldest first; most have one by now, or are over.
+    /// Transfers whose peers had not proved their address when they started, oldest first. Most
+    /// have by now, or are over.
     unproven: VecDeque<(SocketAddr, u64)>,
-    /// The sockets that transfers use in turn, if not the one that was asked.
+    /// The number of sockets that transfers take turns to use, or 0 to answer from the socket that
+    /// received the request.
     ports: usize,
     started: u64,
     is_draining: bool,
@@ -66,7 +69,7 @@ struct ActiveTransfer {
     transfer: Transfer,
     route: Route,
     file: Arc<str>,
-    /// The request, byte for byte, to know it again.
+    /// The request, to recognize a repeat of it.
     request: Box<[u8]>,
     number: u64,
     started_at: Duration,
@@ -75,7 +78,8 @@ struct ActiveTransfer {
 // === impl Transfers ===
 
 impl Transfers {
-    /// None yet. With `ports`, answers leave from the sockets 1 to `ports` instead of the one that was asked.
+    /// Starts without transfers. If `ports` is not 0, answers are sent from sockets 1 to `ports` in
+    /// turn instead of the one that received the request.
     pub fn new(limits: Limits, library: Library, metrics: Metrics, ports: usize) -> Self {
         Self {
             limits,
@@ -92,24 +96,24 @@ impl Transfers {
         }
     }
 
-    /// How many run.
+    /// The number of running transfers.
     pub fn active(&self) -> usize {
         self.running.len()
     }
 
-    /// From now on none begins.
+    /// Refuses new transfers from now on.
     pub fn drain(&mut self) {
         self.is_draining = true;
     }
 
-    /// Ends what is left.
+    /// Ends all running transfers.
     pub fn stop(&mut self, now: Duration) {
         for peer in self.running.keys().copied().collect::<Vec<_>>() {
             self.end(peer, Outcome::Stopped, None, now);
         }
     }
 
-    /// A datagram has arrived.
+    /// Handles a datagram.
     pub fn on_datagram(&mut self, arrival: &Arrival<'_>, now: Duration, out: &mut Outbox) {
         let Route { peer, local, .. } = arrival.route;
         if !can_be_answered(peer, local) {
@@ -134,7 +138,7 @@ impl Transfers {
         }
     }
 
-    /// Time goes by.
+    /// Handles the passage of time.
     pub fn on_clock(&mut self, now: Duration, out: &mut Outbox) {
         let mut finished = Vec::new();
         for (peer, running) in &mut self.running {
@@ -247,7 +251,8 @@ impl Transfers {
             self.end(peer, Outcome::Restarted, None, now);
         }
         if let Err(refusal) = self.make_room(peer.ip(), now) {
-            // An ERROR would be final; a machine that hears nothing asks again, when others have finished.
+            // Stay silent, since an ERROR would be final: a machine without an answer asks again,
+            // when others may have finished.
             return self.refuse(arrival, refusal, false, now, out);
         }
         self.started += 1;
@@ -273,7 +278,7 @@ impl Transfers {
         self.answer(peer, now, out);
     }
 
-    /// The first answer to a request, or a repeat of it.
+    /// Sends the first answer to a request, or repeats it.
     fn answer(&mut self, peer: SocketAddr, now: Duration, out: &mut Outbox) {
         let Some(running) = self.running.get_mut(&peer) else {
             return;
@@ -303,7 +308,8 @@ impl Transfers {
         }
     }
 
-    /// Room for one more, at the cost of whoever asked first and has not proved to be there.
+    /// Makes room for another transfer, evicting the oldest one whose peer has not proved its
+    /// address.
     fn make_room(&mut self, peer: IpAddr, now: Duration) -> Result<(), Refusal> {
         if self
             .per_peer
@@ -342,7 +348,7 @@ impl Transfers {
         }
     }
 
-    /// Says no, or nothing, and counts it.
+    /// Counts a refused datagram and answers it with an ERROR, if one is due.
     fn refuse(
         &mut self,
         arrival: &Arrival<'_>,
@@ -353,7 +359,7 @@ impl Transfers {
     ) {
         let peer = arrival.route.peer;
         self.metrics.record_refusal(refusal);
-        // Whoever is in the middle of a transfer would take an ERROR for the end of that.
+        // A peer in the middle of a transfer would take an ERROR for the end of it.
         let is_busy = self
             .running
             .get(&peer)
@@ -363,7 +369,7 @@ impl Transfers {
             return;
         };
         let text = text.as_bytes();
-        // IP's and UDP's headers, TFTP's, the text and its end.
+        // The size is IP and UDP headers, the TFTP header, the text and its NUL.
         if !self
             .prefixes
             .charge(peer.ip(), 28 + 4 + text.len() + 1, now)
@@ -382,7 +388,7 @@ impl Transfers {
         self.metrics.sent_bytes.inc_by(bytes as u64);
     }
 
-    /// A transfer says itself that it is over.
+    /// Ends a transfer for a reason that the transfer itself found.
     fn finish(&mut self, peer: SocketAddr, end: EndReason, now: Duration, out: &mut Outbox) {
         let is_all_sent = self
             .running
@@ -398,7 +404,7 @@ impl Transfers {
                     out.push_packet(|bytes| {
                         Packet::Error {
                             code: 0,
-                            text: b"The file can't be read any more",
+                            text: b"The file can no longer be read",
                         }
                         .write(bytes)
                     });
@@ -425,7 +431,7 @@ impl Transfers {
     }
 }
 
-/// Whether there may be somebody at the other end, and it was us alone who was asked.
+/// Whether an answer can reach a single peer, from an address that is ours alone.
 fn can_be_answered(peer: SocketAddr, local: IpAddr) -> bool {
     let is_single_packet = match peer.ip() {
         IpAddr::V4(ip) => !ip.is_broadcast() && !ip.is_multicast() && !ip.is_unspecified(),
@@ -439,7 +445,8 @@ fn can_be_answered(peer: SocketAddr, local: IpAddr) -> bool {
 // === impl ActiveTransfer ===
 
 impl ActiveTransfer {
-    /// One line a transfer. What may be nobody's, or is only firmware that asks for a size, is no news.
+    /// Logs the end of the transfer. Peers that may be spoofed, and firmware that only asked for
+    /// the size, are logged at debug level.
     fn log(&self, outcome: Outcome, detail: Option<&str>, now: Duration) {
         let transfer = &self.transfer;
         let options = transfer.granted();

@@ -1,4 +1,5 @@
-//! A server in a process that may not open as many files as it would have sockets. Alone here: the limit is the whole process's.
+//! A server that may not open a socket per CPU. The only test in its process, since the limit is
+//! per process.
 
 #[path = "server/machine.rs"]
 mod machine;
@@ -14,11 +15,11 @@ use tftp::{BindError, Outcome};
 use machine::{Stop, cpus, fetch, library, pattern, server};
 
 #[test]
-fn where_sockets_for_all_processors_can_not_be_opened_one_serves_all_and_its_port_is_not_shared() {
+fn one_unshared_socket_serves_if_sockets_for_all_cpus_cant_be_opened() {
     let file = pattern(100_500);
     let library_of_file = library(&file);
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    // The next file would have this number; five sockets can have it and those behind it.
+    // The next file gets this descriptor, so five more sockets can be opened.
     let next = UdpSocket::bind("127.0.0.1:0")
         .map(|socket| std::os::fd::AsRawFd::as_raw_fd(&socket))
         .unwrap();
@@ -37,7 +38,7 @@ fn where_sockets_for_all_processors_can_not_be_opened_one_serves_all_and_its_por
     other.set_reuse_port(true).unwrap();
     assert!(
         other.bind(&SockAddr::from(address)).is_err(),
-        "another may take a share of the port"
+        "another process can share the port"
     );
     let second = server(address, library(b""), &[0; 8]).0;
     assert!(

@@ -1,4 +1,5 @@
-//! A server in a process that gets no memory for as many threads as it would have. Alone here: the limit is the whole process's.
+//! A server that lacks memory for some of its threads. The only test in its process, since the
+//! limit is per process.
 
 #[path = "server/machine.rs"]
 mod machine;
@@ -19,7 +20,7 @@ fn anywhere() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-/// Calls this while the process may grow by so much only. A thread takes 2 MiB.
+/// Runs `call` while the process may allocate only `bytes` more. A thread takes 2 MiB.
 fn with_room_for<T>(bytes: u64, call: impl FnOnce() -> T) -> T {
     let (soft, hard) = getrlimit(Resource::RLIMIT_AS).unwrap();
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -31,7 +32,7 @@ fn with_room_for<T>(bytes: u64, call: impl FnOnce() -> T) -> T {
 }
 
 #[test]
-fn a_server_goes_on_with_the_threads_that_it_gets_and_fails_where_it_gets_none() {
+fn a_server_runs_with_the_threads_it_gets_and_fails_without_any() {
     let file = pattern(100_500);
     let stop = AtomicBool::new(false);
     let (none, _) = server(anywhere(), library(&file), &[0, 0, 0]);
@@ -42,7 +43,7 @@ fn a_server_goes_on_with_the_threads_that_it_gets_and_fails_where_it_gets_none()
     let one = one.unwrap();
     assert_eq!(one.threads(), 3);
     let address = one.local_addr().unwrap();
-    // Of several machines, some would come to each of the sockets.
+    // Enough machines that each socket would receive some of them.
     let machines = 8;
     let begin = Barrier::new(2);
     thread::scope(|scope| {

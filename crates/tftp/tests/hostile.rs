@@ -1,4 +1,5 @@
-//! Any bytes, and any sequence of datagrams: no panic, no limit exceeded. Fuzzing tries the same for longer.
+//! Arbitrary bytes and datagram sequences cause no panic and exceed no limit. The fuzz targets
+//! check the same properties for longer.
 
 #[path = "hostile/properties.rs"]
 mod properties;
@@ -14,7 +15,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_that_begin_as_packets_are_one_or_an_error(opcode in 0_u8..9, bytes in "[a-z0-9\\x00]{0,200}") {
+    fn bytes_after_an_opcode_are_a_packet_or_an_error(opcode in 0_u8..9, bytes in "[a-z0-9\\x00]{0,200}") {
         properties::packet(&[&[0, opcode], bytes.as_bytes()].concat());
     }
 }
@@ -23,7 +24,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_sequence_of_datagrams_keeps_to_the_limits(bytes in proptest::collection::vec(any::<u8>(), 0..3_000)) {
+    fn any_sequence_of_datagrams_respects_the_limits(bytes in proptest::collection::vec(any::<u8>(), 0..3_000)) {
         properties::transfers(&bytes);
     }
 }

@@ -1,4 +1,4 @@
-//! The server with its sockets and threads, and machines whose packets come in on one processor or the other.
+//! The server with sockets and threads, and clients that send from different CPUs.
 
 #[path = "server/machine.rs"]
 mod machine;
@@ -18,7 +18,7 @@ fn everywhere() -> SocketAddr {
     (Ipv6Addr::UNSPECIFIED, 0).into()
 }
 
-/// An address of each family of a server that listens everywhere; of IPv4, not the one that answers leave from by themselves.
+/// An address of each family; the IPv4 one is not the kernel's default source address.
 fn addresses(server: &Server) -> [SocketAddr; 2] {
     let port = server.local_addr().unwrap().port();
     [
@@ -27,7 +27,8 @@ fn addresses(server: &Server) -> [SocketAddr; 2] {
     ]
 }
 
-/// Has machines fetch at the same time from a server for these processors: two on each that there is, and two that wander.
+/// Fetches concurrently from a server for these CPUs: two clients on each existing CPU, and two
+/// that change CPUs.
 fn all_fetch(for_cpus: &[usize], threads: usize) {
     let file = pattern(LENGTH);
     let (server, metrics) = server(everywhere(), library(&file), for_cpus);
@@ -59,28 +60,28 @@ fn all_fetch(for_cpus: &[usize], threads: usize) {
 }
 
 #[test]
-fn machines_get_their_files_whole_whichever_processors_their_packets_come_in_on() {
+fn machines_get_complete_files_whichever_cpus_receive_their_packets() {
     let cpus = cpus();
     all_fetch(&cpus, cpus.len().min(8));
 }
 
 #[test]
-fn there_is_a_socket_for_each_processor_up_to_eight_and_one_where_none_is_known() {
-    // Of sockets for the same processor, the kernel takes one by the peer's address and port.
+fn each_cpu_gets_a_socket_up_to_eight_and_at_least_one_exists() {
+    // Among sockets of the same CPU, the kernel chooses by the peer's address and port.
     all_fetch(&[0, 0, 0], 3);
     all_fetch(&[0; 20], 8);
     all_fetch(&[], 1);
 }
 
 #[test]
-fn a_processor_that_is_not_there_any_more_stops_nothing() {
+fn a_cpu_that_does_not_exist_stops_nothing() {
     all_fetch(&[4_000], 1);
     all_fetch(&[0, 4_000], 2);
     all_fetch(&[900, 4_000], 2);
 }
 
 #[test]
-fn transfers_of_all_threads_end_before_the_server_does() {
+fn the_server_stops_after_the_transfers_of_all_threads() {
     const MACHINES: usize = 6;
     let file = pattern(LENGTH);
     let (server, metrics) = server(everywhere(), library(&file), &[0, 0, 0]);
@@ -95,7 +96,7 @@ fn transfers_of_all_threads_end_before_the_server_does() {
         let fetches: Vec<_> = (0..MACHINES)
             .map(|number| {
                 let (half_way, stop, cpus) = (&half_way, &stop, &cpus);
-                // All stop in the middle, and go on when the server was told to end.
+                // All pause halfway and continue once the server was told to stop.
                 let mut is_first = true;
                 let pause = move |length: usize| {
                     if length > LENGTH / 2 && std::mem::take(&mut is_first) {
@@ -128,7 +129,7 @@ fn transfers_of_all_threads_end_before_the_server_does() {
 }
 
 #[test]
-fn a_request_to_a_whole_network_begins_nothing_where_only_ipv4_is_spoken() {
+fn a_broadcast_request_is_refused_on_an_ipv4_only_server() {
     let file = pattern(LENGTH);
     let (server, metrics) = server((Ipv4Addr::UNSPECIFIED, 0).into(), library(&file), &[]);
     let server = server.unwrap();
@@ -164,7 +165,7 @@ fn a_request_to_a_whole_network_begins_nothing_where_only_ipv4_is_spoken() {
 }
 
 #[test]
-fn a_port_is_not_shared_with_another_server_though_it_is_among_threads() {
+fn a_port_shared_by_threads_is_not_shared_with_another_server() {
     let cpus = [0, 0];
     let (first, _) = server((Ipv4Addr::LOCALHOST, 0).into(), library(b""), &cpus);
     let first = first.unwrap();

@@ -1,4 +1,5 @@
-//! Server and machines over a network that loses, copies and reorders, by a clock that is only counted: the same seed is the same run.
+//! Server and clients on a simulated network that loses, duplicates and reorders datagrams. The
+//! clock is simulated as well, so a seed determines the run.
 
 #[path = "simulation/machine.rs"]
 mod machine;
@@ -63,12 +64,12 @@ impl World {
         }
     }
 
-    /// Runs until each machine has what it wants or gives up.
+    /// Runs until every machine has finished or given up.
     fn run(&mut self) {
         while self.machines.iter().any(|machine| !machine.is_done()) {
             assert!(
                 self.now < Duration::from_secs(1_000),
-                "a machine waits for ever"
+                "a machine never finishes"
             );
             self.step();
         }
@@ -93,7 +94,7 @@ impl World {
                 );
                 assert!(
                     self.outbox.transmissions().len() <= 1,
-                    "one datagram brings forth packets for one peer"
+                    "one datagram causes packets for at most one peer"
                 );
                 self.send();
             } else if let Some(machine) = self
@@ -115,7 +116,7 @@ impl World {
             self.transfers.on_clock(self.now, &mut self.outbox);
             self.send();
         }
-        // Time in which nothing arrives goes faster.
+        // Advance faster while nothing is in flight.
         self.now += Duration::from_millis(if self.network.is_quiet(self.now) {
             10
         } else {
@@ -142,8 +143,7 @@ fn server() -> SocketAddr {
 }
 
 #[test]
-fn over_a_network_that_loses_copies_and_delays_every_tenth_datagram_each_machine_gets_its_file_whole()
- {
+fn files_arrive_complete_when_every_tenth_datagram_is_lost_duplicated_or_delayed() {
     for seed in 0..3_000 {
         let mut world = World::new(
             seed,
@@ -162,7 +162,7 @@ fn over_a_network_that_loses_copies_and_delays_every_tenth_datagram_each_machine
 }
 
 #[test]
-fn over_a_network_without_faults_nothing_is_sent_twice() {
+fn a_network_without_faults_causes_no_retransmissions() {
     for seed in 0..200 {
         let mut world = World::new(seed, Faults::default(), 4);
         world.run();
@@ -182,7 +182,7 @@ fn over_a_network_without_faults_nothing_is_sent_twice() {
 }
 
 #[test]
-fn over_a_network_that_loses_nearly_all_each_transfer_ends_and_is_forgotten() {
+fn transfers_end_and_are_forgotten_when_nearly_all_datagrams_are_lost() {
     for seed in 0..200 {
         let mut world = World::new(
             seed,
@@ -194,7 +194,7 @@ fn over_a_network_that_loses_nearly_all_each_transfer_ends_and_is_forgotten() {
             8,
         );
         world.run();
-        // Machines have given up; after three minutes the server has as well.
+        // The machines have given up; the server does so within three minutes.
         for _ in 0..3_600 {
             world.now += Duration::from_millis(50);
             world.transfers.on_clock(world.now, &mut world.outbox);

@@ -1,4 +1,4 @@
-//! A content as the packets that it travels in.
+//! Reads a [`Content`] as DATA packets.
 
 use std::io;
 use std::ops::Range;
@@ -9,38 +9,40 @@ use ahash::AHashMap;
 use super::{Content, OpenFile, SharedFile};
 use crate::packet::{DATA_HEADER, write_data_header};
 
-/// About so many bytes of packets are made at once: a block alone is not worth a system call, and what is made long ahead falls out of the
-/// cache.
+/// Approximate size of the packets made at once, in bytes. A single block is not worth a system
+/// call, and larger chunks fall out of the CPU cache.
 const CHUNK_SIZE: usize = 32 * 1024;
 
-/// DATA packets, one after the other, all but the content's last of the same size.
+/// Consecutive DATA packets; all but the content's last have the same size.
 pub(crate) type Chunk = Arc<Vec<u8>>;
 
-/// Gives the packets of a content, mostly onward. Machines of a rack fetch the same file with the same options at about the same time, so
-/// packets are made once for all that are near each other.
+/// Reads the DATA packets of a content, mostly in order.
+///
+/// Machines of a rack fetch the same file with the same options at about the same time, so readers
+/// of a file share chunks that are close to each other.
 #[derive(Debug)]
 pub(crate) struct Reader {
     content: Content,
     blksize: u16,
-    /// All of the file, if it is small: so that a transfer goes on with what it began with.
+    /// The whole file, if it is small: a running transfer keeps the version that it started with.
     shared_file: Option<Arc<SharedFile>>,
     is_started: bool,
-    /// The last one that was used, and its number.
+    /// The last chunk used, and its number.
     chunk: Option<(u64, Chunk)>,
 }
 
-/// The chunk_cache of a file that somebody holds, by block size and number.
+/// The chunks of a file that some reader holds, by block size and chunk number.
 #[derive(Debug, Default)]
 pub(super) struct ChunkCache {
     chunks: AHashMap<(u16, u64), Weak<Vec<u8>>>,
-    /// From how many on those that nobody holds are dropped.
+    /// The number of entries at which unused ones are dropped.
     sweep_at: usize,
 }
 
 // === impl Reader ===
 
 impl Reader {
-    /// Of this content, in blocks of so many bytes (not 0).
+    /// A reader of blocks of `blksize` bytes, which must not be 0.
     pub(crate) fn new(content: Content, blksize: u16) -> Self {
         Self {
             content,
@@ -55,12 +57,12 @@ impl Reader {
         self.content.size()
     }
 
-    /// The number of the last block, which is shorter than the others. Blocks are counted from 1.
+    /// The number of the last block, which is shorter than `blksize`. Blocks are numbered from 1.
     pub(crate) fn last(&self) -> u64 {
         self.size() / u64::from(self.blksize) + 1
     }
 
-    /// The packet of this block and of those behind it, up to `last`, as far as they are in one piece.
+    /// Returns the packets from `block` up to `last`, as far as they are in the same chunk.
     pub(crate) fn packets(&mut self, block: u64, last: u64) -> io::Result<(Chunk, Range<usize>)> {
         let blocks_per_chunk = self.blocks_per_chunk();
         let number = (block - 1) / blocks_per_chunk;
@@ -83,7 +85,7 @@ impl Reader {
         (CHUNK_SIZE / (DATA_HEADER + usize::from(self.blksize))).max(1) as u64
     }
 
-    /// From another transfer, if one is there; else a new one.
+    /// Returns a chunk, shared with other readers of the file if possible.
     fn chunk(&mut self, number: u64) -> io::Result<Chunk> {
         let file = match &self.content {
             Content::Bytes(bytes) => {
@@ -112,7 +114,7 @@ impl Reader {
         Ok(chunk)
     }
 
-    /// Writes the packets of a chunk. `read` fills a buffer from an offset of the content on.
+    /// Encodes the packets of a chunk. `read` fills a buffer with content from an offset.
     fn encode_chunk(
         &self,
         number: u64,
@@ -126,7 +128,8 @@ impl Reader {
         let length = usize::try_from(self.size() - offset)
             .map_or(blocks * blksize, |left| left.min(blocks * blksize));
         let mut bytes = vec![0; blocks * DATA_HEADER + length];
-        // All of it to the end, and then block by block to its place, which never reaches into what is still to be moved.
+        // Read all content into the end of the buffer, then move it block by block to its place; a
+        // move never overwrites content that has not been moved yet.
         read(offset, &mut bytes[blocks * DATA_HEADER..])?;
         let mut header = Vec::with_capacity(DATA_HEADER);
         for (block, index) in (first..).zip(0..blocks) {
@@ -170,7 +173,7 @@ impl OpenFile {
     }
 }
 
-/// Block numbers are counted round: 65,535 is followed by 0.
+/// Returns a block's number on the wire, which wraps: 65,535 is followed by 0.
 pub(crate) fn wire_block_number(block: u64) -> u16 {
     (block & 0xffff) as u16
 }
@@ -180,7 +183,7 @@ fn copy(from: &[u8], offset: u64, buffer: &mut [u8]) {
     buffer.copy_from_slice(&from[start..start + buffer.len()]);
 }
 
-/// An offset in memory; beyond its end, the end.
+/// Converts an offset to an index, at most `length`.
 fn position(offset: u64, length: usize) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX).min(length)
 }

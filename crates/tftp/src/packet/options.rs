@@ -4,28 +4,30 @@ use std::ops::RangeInclusive;
 
 use super::{Fields, Malformed};
 
-/// The options of a request, or of its acknowledgement. Options that no RFC above has are passed over, as RFC 2347 wants.
+/// The options of a request or of its acknowledgement (OACK).
+///
+/// Other options are ignored, as RFC 2347 requires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes in a block, 8 to 65,464.
+    /// Bytes per block, 8 to 65,464.
     pub blksize: Option<u16>,
-    /// Seconds until a packet is repeated, 1 to 255.
+    /// Seconds until a packet is sent again, 1 to 255.
     pub timeout: Option<u8>,
-    /// Bytes of the whole file; a client asks with any number.
+    /// Size of the file in bytes; a client sends any number to ask for it.
     pub tsize: Option<u64>,
-    /// Blocks between two acknowledgements, 1 to 65,535.
+    /// Blocks per acknowledgement, 1 to 65,535.
     pub windowsize: Option<u16>,
 }
 
-/// The value of an option is none that its RFC allows.
+/// An option's value is outside the range of its RFC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the value of the option {0} is none")]
+#[error("invalid value of option {0}")]
 pub struct InvalidOption(pub(super) &'static str);
 
 // === impl Options ===
 
 impl Options {
-    /// Reads names and values to their end, or to padding. Of an option that is repeated, the first counts.
+    /// Decodes names and values up to the end or padding. The first occurrence of an option counts.
     pub(super) fn parse(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
         let mut options = Self::default();
         while !fields.0.is_empty() {
@@ -38,12 +40,12 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether there is none.
+    /// Whether there are no options.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Appends them.
+    /// Appends the encoded options to `out`.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let mut write = |name: &str, value: Option<u64>| {
             if let Some(value) = value {

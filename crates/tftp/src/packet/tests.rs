@@ -9,7 +9,7 @@ fn request(bytes: &[u8]) -> Result<Request<'_>, Malformed> {
 }
 
 #[test]
-fn what_ipxe_asks_is_read() {
+fn a_request_from_ipxe_is_parsed() {
     let asked = request(b"\0\x01ipxe.efi\0octet\0blksize\x001432\0tsize\x000\0").unwrap();
     assert_eq!(asked.file, b"ipxe.efi");
     assert_eq!(asked.mode, Mode::Octet);
@@ -24,7 +24,7 @@ fn what_ipxe_asks_is_read() {
 }
 
 #[test]
-fn modes_and_options_have_no_case_and_unknown_options_are_passed_over() {
+fn modes_and_options_ignore_case_and_unknown_options_are_skipped() {
     let asked =
         request(b"\0\x01a\0OcTeT\0BLKSIZE\x001468\0rollover\x000\0multicast\0\0WindowSize\x004\0")
             .unwrap();
@@ -45,14 +45,14 @@ fn modes_and_options_have_no_case_and_unknown_options_are_passed_over() {
 }
 
 #[test]
-fn padding_after_the_name_and_at_the_end_is_none_of_it() {
+fn padding_after_the_name_and_at_the_end_is_ignored() {
     let asked = request(b"\0\x01boot.efi\0\0\0\0octet\0tsize\x000\0\0\0\0\0").unwrap();
     assert_eq!(asked.file, b"boot.efi");
     assert_eq!(asked.options.tsize, Some(0));
 }
 
 #[test]
-fn values_that_no_rfc_allows_are_named() {
+fn an_option_value_outside_its_range_is_an_error() {
     for (option, values) in [
         (
             "blksize",
@@ -91,7 +91,7 @@ fn values_that_no_rfc_allows_are_named() {
 }
 
 #[test]
-fn a_request_that_is_cut_anywhere_is_malformed_or_has_fewer_options() {
+fn a_truncated_request_is_malformed_or_has_fewer_options() {
     let whole = b"\0\x01ipxe.efi\0octet\0blksize\x001432\0tsize\x000\0";
     for end in 0..whole.len() {
         match request(&whole[..end]) {
@@ -123,7 +123,7 @@ fn short_and_unknown_packets_are_malformed() {
 
 proptest! {
     #[test]
-    fn what_is_read_is_written_and_read_again_the_same(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+    fn a_parsed_packet_survives_a_round_trip(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         if let Ok(packet) = Packet::parse(&bytes) {
             let mut written = Vec::new();
             packet.write(&mut written);
@@ -132,7 +132,7 @@ proptest! {
     }
 
     #[test]
-    fn every_request_survives_the_way_through_bytes(
+    fn a_request_survives_a_round_trip(
         file in proptest::collection::vec(1_u8.., 0..300),
         blksize in proptest::option::of(8_u16..=65_464),
         timeout in proptest::option::of(1_u8..),

@@ -1,4 +1,6 @@
-//! The thread that owns the clock, and ends all. It has no processor to stay on: what holds one of them must stop neither repeats nor the end.
+//! The thread that owns the clock: it sends retransmissions and stops the server.
+//!
+//! It is not pinned to a CPU, so that a busy CPU delays neither.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,27 +11,28 @@ use super::worker::{ServerState, StopOnDrop};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 
-/// How finely time is cut while transfers run: repeats come so much late at most.
+/// The tick while transfers run, which bounds the delay of a retransmission.
 const TICK: Duration = Duration::from_millis(50);
-/// ... and while none does: so long it takes at most to see that one does, or that the server is to stop.
+/// The tick while no transfer runs, which bounds the delay of noticing one or a stop.
 const IDLE_TICK: Duration = Duration::from_millis(250);
 
 /// The clock of a server.
 pub(super) struct Clock<'a> {
-    /// By the number that routes have: what is repeated leaves through any thread's.
+    /// The sockets by index; retransmissions leave through those of any worker.
     pub(super) sockets: &'a [Socket],
     pub(super) stop: &'a AtomicBool,
-    /// How long transfers may go on after that.
+    /// How long transfers may continue after `stop`.
     pub(super) drain: Duration,
 }
 
 // === impl Clock ===
 
 impl Clock<'_> {
-    /// Ticks until the server is to stop and transfers are over.
+    /// Ticks until `stop` is set and transfers are over.
     pub(super) fn run(&self, state: &ServerState, metrics: Metrics) {
         let _stop_on_drop = StopOnDrop(state);
-        // What a full queue does not take is repeated some time later; those behind it must not wait for that.
+        // Don't wait for a full queue: its packets are sent again later, and must not delay those
+        // for other peers.
         let mut sender = Sender::non_blocking(metrics);
         let mut outbox = Outbox::default();
         let mut drained_at = None;

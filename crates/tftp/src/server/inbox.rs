@@ -1,4 +1,4 @@
-//! What has received, many datagrams in one call.
+//! Receives many datagrams in one system call.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -7,23 +7,23 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStor
 
 use super::socket::Socket;
 
-/// Most datagrams in one call.
+/// Most datagrams received in one call.
 const MAX_BATCH: usize = 64;
 const MIN_BATCH: usize = 4;
-/// Room for a datagram. What is longer is no request that anybody means.
+/// Buffer for a datagram; longer ones are not valid requests.
 const DATAGRAM_SIZE: usize = 2_048;
 
-/// Datagrams that have received.
+/// The datagrams of one call.
 pub(super) struct Inbox {
     headers: MultiHeaders<SockaddrStorage>,
     buffers: Vec<[u8; DATAGRAM_SIZE]>,
     received: Vec<Received>,
-    /// How many the next call asks for: one client alone does not pay for many.
+    /// How many datagrams the next call asks for: a lone client should not pay for a large batch.
     count: usize,
     unspecified: IpAddr,
 }
 
-/// One of them.
+/// A received datagram.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received {
     pub(super) peer: SocketAddr,
@@ -36,7 +36,7 @@ pub(super) struct Received {
 // === impl Inbox ===
 
 impl Inbox {
-    /// For sockets of the same family as this one.
+    /// An inbox for sockets of the same address family as `like`.
     pub(super) fn new(like: &Socket) -> Self {
         Self {
             headers: MultiHeaders::preallocate(MAX_BATCH, Some(like.control_space())),
@@ -47,17 +47,18 @@ impl Inbox {
         }
     }
 
-    /// What the last call brought.
+    /// The datagrams that the last call received.
     pub(super) fn received(&self) -> &[Received] {
         &self.received
     }
 
-    /// The bytes of one of them.
+    /// The content of a datagram.
     pub(super) fn datagram(&self, received: &Received) -> &[u8] {
         &self.buffers[received.buffer][..received.length]
     }
 
-    /// Takes what is there. `waits`: until there is something, or the socket's patience ends.
+    /// Receives what has arrived. If `waits` is true, blocks until a datagram arrives or the
+    /// socket's receive timeout expires.
     pub(super) fn receive(&mut self, socket: &Socket, waits: bool) -> io::Result<()> {
         self.received.clear();
         let mut slices: Vec<_> = self
@@ -100,7 +101,7 @@ impl Inbox {
     }
 }
 
-/// The sender's address; of IPv4, as one of IPv4.
+/// The sender's address; IPv4-mapped addresses become IPv4.
 fn peer(address: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v6) = address.as_sockaddr_in6() {
         let v6 = SocketAddrV6::from(*v6);
@@ -114,13 +115,13 @@ fn peer(address: &SockaddrStorage) -> Option<SocketAddr> {
         .map(|v4| SocketAddr::V4((*v4).into()))
 }
 
-/// The address of ours to which it was sent.
+/// The local address that the datagram was sent to.
 fn local(message: &ControlMessageOwned) -> Option<IpAddr> {
     match message {
         ControlMessageOwned::Ipv4PacketInfo(info) => {
             let [to, ours] = [info.ipi_addr, info.ipi_spec_dst]
                 .map(|address| Ipv4Addr::from(address.s_addr.to_ne_bytes()));
-            // Where the kernel would answer from another address, this one is that of a whole network.
+            // If the kernel would answer from another address, this one was a broadcast address.
             let was_all = to != ours && !ours.is_unspecified();
             Some(if was_all { Ipv4Addr::BROADCAST } else { to }.into())
         }

@@ -1,4 +1,4 @@
-//! One UDP socket, and how many packets leave through it in one call.
+//! A UDP socket, and sending many packets in one system call.
 
 use std::io::{self, IoSlice};
 use std::iter;
@@ -21,10 +21,10 @@ use crate::outbox::{Outbox, Route, Transmission};
 
 /// Most packets in one call.
 const BATCH: usize = 64;
-/// Most packets, and most bytes, that the kernel cuts from one piece (`UDP_SEGMENT`).
+/// Most packets, and most bytes, that the kernel segments from one buffer (`UDP_SEGMENT`).
 const MAX_SEGMENTS: usize = 64;
 const MAX_SEGMENTED_BYTES: usize = 65_000;
-/// Room for the answers of a whole rack at once.
+/// Holds the answers of a whole rack.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 const SEND_BUFFER: usize = 4 * 1024 * 1024;
 /// What a socket has that is for no processor in particular; the kernel's number for it is -1.
@@ -36,19 +36,20 @@ pub(super) struct Socket {
     is_ipv6: bool,
 }
 
-/// Sends what an outbox holds.
+/// Sends the transmissions of an outbox.
 pub(super) struct Sender {
-    /// What the kernel is told with each packet fits exactly: else it would look for more.
+    /// One set of headers per control message size, since the kernel parses the whole control
+    /// buffer.
     v4: MultiHeaders<SockaddrStorage>,
     v6: MultiHeaders<SockaddrStorage>,
-    /// Whether a full queue is note_full_queue for at all.
+    /// Whether to wait for a full queue at all.
     waits_when_full: bool,
-    /// How the rest of an outbox goes: one wait for all of it is enough.
+    /// Flags for the rest of the current outbox, which waits for a full queue at most once.
     flags: MsgFlags,
     metrics: Metrics,
 }
 
-/// The address that packets leave from, as the kernel wants to be told.
+/// The source address of a packet, as a control message.
 enum Source {
     V4(in_pktinfo),
     V6(in6_pktinfo),
@@ -57,7 +58,7 @@ enum Source {
 // === impl Socket ===
 
 impl Socket {
-    /// Listens. `[::]` is every address, also of IPv4, and also where there is no IPv6.
+    /// Binds a socket. `[::]` covers IPv4 as well, also where the system has no IPv6.
     pub(super) fn bind(address: SocketAddr) -> Result<Self, BindError> {
         let opened = match Self::open(address) {
             Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !has_ipv6() => {
@@ -77,9 +78,10 @@ impl Socket {
         })
     }
 
-    /// Opens a socket more for each of these places but the first, at the same address: the kernel gives each datagram to that of the
-    /// processor on which it comes in, or where none is for that one, all of a peer's to the same. Gives all of them, or only the one that
-    /// was there, where the kernel can't do so.
+    /// Opens a socket more for each of these places but the first, at the same address: the kernel
+    /// gives each datagram to that of the processor on which it comes in, or where none is for that
+    /// one, all of a peer's to the same. Gives all of them, or only the one that was there, where
+    /// the kernel can't do so.
     pub(super) fn split(self, places: &[Option<usize>]) -> Vec<Self> {
         match self.open_beside(places) {
             Ok(others) => iter::once(self).chain(others).collect(),
@@ -102,7 +104,8 @@ impl Socket {
             return Ok(Vec::new());
         }
         let address = self.local_addr()?;
-        // Not before it is bound: else it would share the port with the socket of another server that does the same.
+        // Not before it is bound: else it would share the port with the socket of another server
+        // that does the same.
         self.socket.set_reuse_port(true)?;
         let open = |_| {
             let other = Self::prepare(address)?;
@@ -126,7 +129,7 @@ impl Socket {
         Ok(opened)
     }
 
-    /// All but the address.
+    /// Opens a socket with all options set, not bound yet.
     fn prepare(address: SocketAddr) -> io::Result<Self> {
         let socket = socket2::Socket::new(
             Domain::for_address(address),
@@ -139,10 +142,10 @@ impl Socket {
         } else {
             setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         }
-        // The kernel gives less than was asked for without a word.
+        // The kernel silently limits the sizes.
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         socket.set_send_buffer_size(SEND_BUFFER)?;
-        // A network that takes nothing must not stop those on others.
+        // A blocked network must not delay the peers on others.
         socket.set_write_timeout(Some(Duration::from_millis(100)))?;
         Ok(Self {
             socket,
@@ -157,14 +160,14 @@ impl Socket {
             .ok_or_else(|| io::Error::other("the socket has no IP address"))
     }
 
-    /// How long receiving waits for something to come.
+    /// Sets how long receiving waits for a datagram.
     pub(super) fn set_receive_timeout(&self, patience: Duration) {
         if let Err(error) = self.socket.set_read_timeout(Some(patience)) {
-            debug!(%error, "can't set how long to wait");
+            debug!(%error, "failed to set the receive timeout");
         }
     }
 
-    /// Room for the one thing that the kernel says with each datagram: at which address of ours it came.
+    /// Buffer for the control message with the local address of a datagram.
     pub(super) fn control_space(&self) -> Vec<u8> {
         if self.is_ipv6 {
             cmsg_space!(in6_pktinfo)
@@ -202,7 +205,8 @@ fn has_ipv6() -> bool {
 // === impl Source ===
 
 impl Source {
-    /// Of IPv4, also where the socket is for both: it is the smaller message, for which the kernel allocates nothing.
+    /// Uses an IPv4 message also on a dual-stack socket: it is smaller, and the kernel allocates
+    /// nothing for it.
     fn of(route: Route) -> Option<Self> {
         match route.local {
             local if local.is_unspecified() => None,
@@ -217,7 +221,7 @@ impl Source {
                 }))
             }
             IpAddr::V6(local) => {
-                // An address of the link is none without its link.
+                // A link-local address is ambiguous without its interface.
                 let link = if local.is_unicast_link_local() {
                     scope(route.peer)
                 } else {
@@ -244,7 +248,7 @@ impl Source {
 // === impl Sender ===
 
 impl Sender {
-    /// Waits a little where a queue is full.
+    /// A sender that waits a little for a full queue.
     pub(super) fn new(metrics: Metrics) -> Self {
         Self {
             waits_when_full: true,
@@ -252,7 +256,7 @@ impl Sender {
         }
     }
 
-    /// Waits for nothing.
+    /// A sender that never waits.
     pub(super) fn non_blocking(metrics: Metrics) -> Self {
         let v4 = MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in_pktinfo)));
         let v6 = MultiHeaders::preallocate(BATCH, Some(cmsg_space!(in6_pktinfo)));
@@ -265,7 +269,8 @@ impl Sender {
         }
     }
 
-    /// Sends all of it. What the system does not take is lost, as on any network, and counted.
+    /// Sends an outbox. Packets that the kernel does not accept are lost, as on any network, and
+    /// counted.
     pub(super) fn send(&mut self, sockets: &[Socket], outbox: &Outbox) {
         self.flags = if self.waits_when_full {
             MsgFlags::empty()
@@ -280,7 +285,7 @@ impl Sender {
                 transmissions = &transmissions[1..];
                 continue;
             }
-            // All that leaves by the same socket and from the same address goes in one call.
+            // Send consecutive packets of the same socket and source address in one call.
             let shares_source = |send: &&Transmission| {
                 let (ours, theirs) = (first.route, send.route);
                 let has_same_source =
@@ -306,7 +311,7 @@ impl Sender {
         }
     }
 
-    /// A window for one peer, in as few calls as it takes.
+    /// Sends a window to one peer in as few calls as possible.
     fn send_window(&mut self, socket: &Socket, outbox: &Outbox, send: &Transmission) {
         let at_once =
             (MAX_SEGMENTED_BYTES / send.packet_size).clamp(1, MAX_SEGMENTS) * send.packet_size;
@@ -316,7 +321,8 @@ impl Sender {
             while !piece.is_empty() {
                 let (now, later) = piece.split_at(piece.len().min(room));
                 slices.push(now);
-                // Only the last packet of all is short, and behind it there is nothing.
+                // Only the very last packet may be shorter, so `room` never underflows before the
+                // end.
                 room = room.saturating_sub(now.len());
                 piece = later;
                 if room == 0 {
@@ -331,7 +337,7 @@ impl Sender {
         }
     }
 
-    /// Packets for one peer, which the kernel cuts from what lies there.
+    /// Sends packets to one peer, segmented by the kernel.
     fn send_segmented(&mut self, socket: &Socket, send: &Transmission, pieces: &[&[u8]]) {
         let peer = socket.address(send.route.peer);
         let source = Source::of(send.route);
@@ -343,8 +349,8 @@ impl Sender {
         let slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         if let Err(error) = sendmsg(socket.raw(), &slices, &control, self.flags, Some(&peer)) {
             self.note_full_queue(error);
-            // Not every kernel and card can cut: then each packet goes by itself.
-            debug!(%error, "a window goes packet by packet");
+            // Not every kernel and network card supports segmentation.
+            debug!(%error, "segmentation failed; sending packet by packet");
             let packets: Vec<_> = pieces
                 .iter()
                 .flat_map(|piece| piece.chunks(send.packet_size))
@@ -356,7 +362,7 @@ impl Sender {
         }
     }
 
-    /// Packets of one source, for different peers.
+    /// Sends packets from one source address to several peers.
     fn send_packets(&mut self, socket: &Socket, route: Route, mut packets: &[(SocketAddr, &[u8])]) {
         let source = Source::of(route);
         while !packets.is_empty() {
@@ -395,8 +401,8 @@ impl Sender {
                 Ok(count) => packets = &packets[count.max(1)..],
                 Err(Errno::EINTR) => {}
                 Err(error) => {
-                    // It is about the first: no way there, or a full queue.
-                    debug!(%error, peer = %packets[0].0, "a packet can't be sent");
+                    // The error concerns the first packet: no route, or a full queue.
+                    debug!(%error, peer = %packets[0].0, "failed to send a packet");
                     self.metrics.send_errors.inc();
                     self.note_full_queue(error);
                     packets = &packets[1..];
@@ -405,7 +411,7 @@ impl Sender {
         }
     }
 
-    /// Where a queue was full for as long as the socket waits, what comes behind in this outbox does not wait again.
+    /// After a full queue, doesn't wait again for the rest of this outbox.
     fn note_full_queue(&mut self, error: Errno) {
         if error == Errno::EAGAIN {
             self.flags = MsgFlags::MSG_DONTWAIT;

@@ -1,4 +1,4 @@
-//! A thread that moves datagrams: receives what is there, has all of it decided at once, sends what follows.
+//! A worker thread: receives datagrams, passes them to the transfers, and sends the answers.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -16,10 +16,10 @@ use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Route};
 use crate::transfers::{Arrival, Transfers};
 
-/// So long it takes at most to see that all is over.
+/// How long a worker waits for datagrams before it checks whether to stop.
 const RECEIVE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What all threads of a server have in common.
+/// State shared by all threads of a server.
 pub(super) struct ServerState {
     transfers: Mutex<Transfers>,
     start: Instant,
@@ -27,15 +27,15 @@ pub(super) struct ServerState {
     pinned: Mutex<Vec<Pinned>>,
 }
 
-/// One of them.
+/// A worker thread's sockets and CPU.
 pub(super) struct Worker {
-    /// By the number that routes have. The first is for requests; the others, if any, are for transfers.
+    /// The sockets by index. The first receives requests; others, if any, are for transfers.
     pub(super) sockets: Arc<[Socket]>,
     /// The processor that it stays on.
     pub(super) cpu: Option<usize>,
 }
 
-/// What a thread works with.
+/// The state of a running worker.
 struct WorkerLoop<'a> {
     state: &'a ServerState,
     sockets: &'a [Socket],
@@ -56,12 +56,13 @@ impl ServerState {
         }
     }
 
-    /// The transfers, and what time it is: it never runs back for them.
+    /// Locks the transfers. Also returns the time, which never goes backward between two holders of
+    /// the lock.
     pub(super) fn transfers(&self) -> (MutexGuard<'_, Transfers>, Duration) {
         let transfers = self
             .transfers
             .lock()
-            .expect("a thread that panics ends all of them");
+            .expect("a panicking thread stops all threads");
         let now = self.start.elapsed();
         (transfers, now)
     }
@@ -87,7 +88,7 @@ impl ServerState {
 // === impl Worker ===
 
 impl Worker {
-    /// Moves datagrams until all is over.
+    /// Moves datagrams until the server stops.
     pub(super) fn run(&self, state: &ServerState, metrics: Metrics) {
         let _stop_on_drop = StopOnDrop(state);
         match self.cpu.map(cpus::stay_on) {
@@ -117,7 +118,7 @@ impl Worker {
     }
 }
 
-/// However a thread ends, the others must not go on without it.
+/// Stops all threads when dropped: the server must not continue without one of them.
 pub(super) struct StopOnDrop<'a>(pub(super) &'a ServerState);
 
 impl Drop for StopOnDrop<'_> {
@@ -129,9 +130,9 @@ impl Drop for StopOnDrop<'_> {
 // === impl WorkerLoop ===
 
 impl WorkerLoop<'_> {
-    /// Waits for datagrams, though not for long, and answers those that are there.
+    /// Waits a short time for datagrams, and answers those that arrived.
     fn poll_once(&mut self) {
-        // A single socket is received from at once: that call waits by itself, and saves another.
+        // With a single socket, receiving itself waits; polling would cost another system call.
         if self.sockets.len() == 1 {
             return self.answer(0);
         }
@@ -140,7 +141,7 @@ impl WorkerLoop<'_> {
         }
     }
 
-    /// The sockets to receive from.
+    /// Waits for sockets that are ready to receive from.
     fn wait(&self) -> Vec<usize> {
         let mut ready: Vec<_> = self
             .sockets
@@ -161,7 +162,7 @@ impl WorkerLoop<'_> {
         }
     }
 
-    /// Receives from this socket, and sends what follows from that.
+    /// Receives from a socket and sends the answers.
     fn answer(&mut self, socket: usize) {
         let waits = self.sockets.len() == 1;
         if let Err(error) = self.inbox.receive(&self.sockets[socket], waits) {
@@ -191,13 +192,13 @@ impl WorkerLoop<'_> {
     }
 }
 
-/// Nothing came, or a signal did; anything else must not fill the log.
+/// Pauses after an unexpected error, so that a persistent one does not fill the log.
 fn back_off(error: &io::Error) {
     if !matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
     ) {
-        warn!(%error, "can't receive for the moment");
+        warn!(%error, "receiving failed; trying again");
         std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -1,9 +1,10 @@
-//! The names that firmware sends for one and the same file.
+//! Normalizes the file names that firmware sends.
 
-/// A name as it is looked up: parts with one slash between them, none of them empty or `.`. None for a name that climbs (`..`).
+/// Normalizes a name: components joined by single slashes, without empty ones and `.`. Returns
+/// `None` for a name with a `..` component.
 ///
-/// Firmware sends `/name`, `./name` and `\name` for `name`, and what it copied too much from a DHCP packet: 0xff, the end of its options, or
-/// padding.
+/// Firmware sends `/name`, `./name` and `\name` for `name`. Some appends bytes copied from the DHCP
+/// packet: 0xff, which ends its options, or NUL padding.
 pub(super) fn normalize(name: &[u8]) -> Option<Vec<u8>> {
     let end = name
         .iter()
@@ -30,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn odd_names_of_one_file_are_the_same() {
+    fn variants_of_a_name_normalize_to_the_same_name() {
         for odd in [
             &b"efi/ipxe.efi"[..],
             b"/efi/ipxe.efi",
@@ -48,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_climbs_is_none() {
+    fn a_name_with_a_parent_component_is_rejected() {
         for name in [
             &b"../../etc/passwd"[..],
             b"a/../b",

@@ -1,4 +1,4 @@
-//! From a folder to the table.
+//! Builds the table from a directory.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -15,27 +15,29 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::{SkippedPath, Table};
 use crate::content::{Fingerprint, OpenFile};
 
-/// Most files of a table. Each is kept open.
+/// Most files in a table; each is kept open.
 const MAX_FILES: usize = 16_384;
-/// Deepest folder below the root.
+/// Deepest directory below the root.
 const MAX_DEPTH: usize = 32;
 
-/// Said of a link.
+/// The reason for skipping a symlink out of the root.
 const ESCAPING_SYMLINK: &str =
-    "a link that leaves the folder is not followed; copy what it leads to";
+    "symlinks out of the served directory are not followed; copy the target instead";
 
 struct Scan<'a> {
     root: PathBuf,
     previous: &'a Table,
     table: Table,
     skipped: Vec<SkippedPath>,
-    /// The folders on the way down, so that a link can't lead back into one of them.
+    /// The directories from the root to the current one, to detect symlink loops.
     ancestors: HashSet<PathBuf>,
 }
 
 impl Table {
-    /// Opens the regular files below `root`. What `previous` has, and is unchanged, stays open. Names that start with a dot are passed over;
-    /// what can't be served for another reason is among the skipped. Fails only where the root itself can't be read.
+    /// Opens the regular files below `root`.
+    ///
+    /// Unchanged files of `previous` stay open. Dotfiles are ignored; other paths that can't be
+    /// served are returned with the reason. Fails only if `root` itself can't be read.
     pub fn scan(root: &Path, previous: &Self) -> io::Result<(Self, Vec<SkippedPath>)> {
         raise_file_limit();
         let root = fs::canonicalize(root)?;
@@ -53,10 +55,10 @@ impl Table {
     }
 }
 
-/// Open files and transfers are many; the soft limit is low for the sake of programs that use `select`.
+/// Raises the soft limit on open files, which is low for the sake of programs that use `select`.
 fn raise_file_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Where it can't be raised, what can't be opened is told one by one.
+        // If this fails, the scan reports each file that can't be opened.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
@@ -68,7 +70,7 @@ impl Scan<'_> {
         if depth > MAX_DEPTH {
             return self.skip(
                 dir,
-                format!("folders are nested more than {MAX_DEPTH} deep"),
+                format!("directories are nested more than {MAX_DEPTH} deep"),
             );
         }
         let canonical = match fs::canonicalize(dir) {
@@ -79,7 +81,7 @@ impl Scan<'_> {
             return self.skip(dir, ESCAPING_SYMLINK.to_owned());
         }
         if !self.ancestors.insert(canonical.clone()) {
-            return self.skip(dir, "a link to a folder that it is in".to_owned());
+            return self.skip(dir, "a symlink to a directory that contains it".to_owned());
         }
         match fs::read_dir(dir) {
             Ok(entries) => {
@@ -116,12 +118,12 @@ impl Scan<'_> {
                     Ok(file) if self.table.len() < MAX_FILES => self.table.insert(name, file),
                     Ok(_) => self.skip(
                         path,
-                        format!("there are more than {MAX_FILES} files; this one is not served"),
+                        format!("more than {MAX_FILES} files; this one is not served"),
                     ),
                     Err(reason) => self.skip(path, reason),
                 }
             }
-            Ok(_) => self.skip(path, "neither a file nor a folder".to_owned()),
+            Ok(_) => self.skip(path, "neither a file nor a directory".to_owned()),
             Err(error) => self.skip(path, error.to_string()),
         }
     }
@@ -137,7 +139,7 @@ impl Scan<'_> {
             .files
             .get(name)
             .filter(|entry| entry.file.fingerprint() == fingerprint);
-        // A link may have been turned elsewhere, so the way is looked at in any case; only opening is spared.
+        // Resolve the path even if the file is known: a symlink may have changed.
         let canonical = fs::canonicalize(path).map_err(|error| error.to_string())?;
         if !canonical.starts_with(&self.root) {
             return Err(ESCAPING_SYMLINK.to_owned());
@@ -145,7 +147,7 @@ impl Scan<'_> {
         if let Some(entry) = known {
             return Ok(entry.file.clone());
         }
-        // Should it have become a pipe or a device in between, opening it must not wait.
+        // Don't block if the file was replaced by a pipe or device in the meantime.
         let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
         let file = OpenOptions::new()
             .read(true)
@@ -153,14 +155,15 @@ impl Scan<'_> {
             .open(path)
             .map_err(|error| error.to_string())?;
         if !self.is_inside_root(&file) {
-            return Err("it was replaced while it was opened".to_owned());
+            return Err("the file was replaced while being opened".to_owned());
         }
         OpenFile::new(file)
             .map(Arc::new)
             .map_err(|error| error.to_string())
     }
 
-    /// Whether what was opened is a regular file below the root: between looking and opening, a link may have been turned elsewhere.
+    /// Whether the open file is a regular file below the root: a symlink may have changed since the
+    /// path was resolved.
     fn is_inside_root(&self, file: &File) -> bool {
         let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
         let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));

@@ -34,7 +34,7 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 #[test]
-fn files_are_found_by_the_odd_names_that_firmware_sends() {
+fn files_are_found_by_the_name_variants_that_firmware_sends() {
     let folder = folder(&[("ipxe.efi", "efi"), ("x86/undionly.kpxe", "bios")]);
     let (table, skipped) = scan(folder.path());
     assert_eq!(skipped, []);
@@ -72,7 +72,7 @@ fn files_are_found_by_the_odd_names_that_firmware_sends() {
 }
 
 #[test]
-fn of_files_that_differ_in_case_each_is_found_by_its_own_name() {
+fn names_that_differ_in_case_find_their_own_file() {
     let folder = folder(&[("Boot", "B"), ("boot", "b"), ("BOOT", "BB")]);
     let (table, _) = scan(folder.path());
     assert_eq!(text(&table, "boot").as_deref(), Some("b"));
@@ -81,7 +81,7 @@ fn of_files_that_differ_in_case_each_is_found_by_its_own_name() {
 }
 
 #[test]
-fn the_bootstrap_is_there_at_any_depth_unless_a_file_is() {
+fn autoexec_is_generated_at_any_depth_unless_a_file_has_the_name() {
     let folder = folder(&[("own/autoexec.ipxe", "my own")]);
     let (table, _) = scan(folder.path());
     assert_eq!(
@@ -102,7 +102,7 @@ fn the_bootstrap_is_there_at_any_depth_unless_a_file_is() {
 }
 
 #[test]
-fn links_inside_are_followed_and_links_that_leave_are_named() {
+fn symlinks_inside_the_root_are_followed_and_others_are_reported() {
     let outside = folder(&[("secret", "s"), ("dir/secret", "s")]);
     let folder = folder(&[
         ("real/file", "f"),
@@ -142,7 +142,7 @@ fn links_inside_are_followed_and_links_that_leave_are_named() {
 }
 
 #[test]
-fn pipes_and_devices_are_named_and_do_not_block() {
+fn pipes_and_devices_are_reported_and_do_not_block() {
     let folder = folder(&[("file", "f")]);
     nix::unistd::mkfifo(&folder.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     symlink("/dev/zero", folder.path().join("zero")).unwrap();
@@ -152,7 +152,7 @@ fn pipes_and_devices_are_named_and_do_not_block() {
 }
 
 #[test]
-fn what_is_unchanged_stays_open_and_what_is_replaced_is_opened_anew() {
+fn unchanged_files_stay_open_and_replaced_files_are_reopened() {
     let folder = folder(&[("same", "1"), ("other", "1")]);
     let (first, _) = scan(folder.path());
     fs::write(folder.path().join("new"), "22").unwrap();
@@ -164,12 +164,12 @@ fn what_is_unchanged_stays_open_and_what_is_replaced_is_opened_anew() {
     assert_eq!(
         text(&first, "other").as_deref(),
         Some("1"),
-        "a transfer that runs goes on with what it began"
+        "a running transfer keeps the version it started with"
     );
     assert_eq!(text(&second, "other").as_deref(), Some("22"));
 }
 
 #[test]
-fn a_root_that_is_not_there_is_an_error() {
+fn a_missing_root_is_an_error() {
     assert!(Table::scan(Path::new("/nonexistent/tftp"), &Table::default()).is_err());
 }

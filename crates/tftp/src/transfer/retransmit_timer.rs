@@ -1,25 +1,25 @@
-//! How long to wait for an acknowledgement.
+//! Computes how long to wait for an acknowledgement.
 
 use std::time::Duration;
 
-/// Where nothing is known yet (RFC 6298).
+/// The timeout before any measurement (RFC 6298).
 const INITIAL_TIMEOUT: Duration = Duration::from_secs(1);
 const MIN_TIMEOUT: Duration = Duration::from_millis(200);
 const MAX_RETRANSMIT_TIMEOUT: Duration = Duration::from_secs(8);
-/// What was sent less than this ago may still be on its way.
+/// The shortest time after which a packet is presumed lost rather than in flight.
 const MIN_RESEND_GUARD: Duration = Duration::from_millis(10);
 
-/// What a transfer knows of its peer's pace.
+/// A peer's round-trip time and the timeouts derived from it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RetransmitTimer {
-    /// What the peer asked for.
+    /// The timeout that the peer requested.
     fixed: Option<Duration>,
-    /// Smoothed round trip time, and how much it varies.
+    /// The smoothed round-trip time and its variation.
     round_trip: Option<(Duration, Duration)>,
 }
 
 impl RetransmitTimer {
-    /// `timeout` is the option of RFC 2349.
+    /// `timeout` is the option of RFC 2349, in seconds.
     pub(super) fn new(timeout: Option<u8>) -> Self {
         Self {
             fixed: timeout.map(|seconds| Duration::from_secs(seconds.into())),
@@ -27,7 +27,7 @@ impl RetransmitTimer {
         }
     }
 
-    /// A packet was acknowledged so long after it was sent.
+    /// Records a round-trip time.
     pub(super) fn observe(&mut self, sample: Duration) {
         self.round_trip = Some(match self.round_trip {
             None => (sample, sample / 2),
@@ -38,7 +38,7 @@ impl RetransmitTimer {
         });
     }
 
-    /// The time until the next repeat, after so many.
+    /// The time until the next repeat after `repeats` repeats.
     pub(super) fn timeout(&self, repeats: u32) -> Duration {
         if let Some(fixed) = self.fixed {
             return fixed;
@@ -51,7 +51,7 @@ impl RetransmitTimer {
         (first * 2_u32.saturating_pow(repeats.min(8))).min(MAX_RETRANSMIT_TIMEOUT)
     }
 
-    /// The time after which something is not on its way any more, but lost.
+    /// The time after which an unacknowledged packet is presumed lost.
     pub(super) fn resend_guard(&self) -> Duration {
         self.round_trip
             .map_or(INITIAL_TIMEOUT, |(smooth, _)| smooth * 2)

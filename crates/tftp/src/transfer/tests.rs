@@ -32,7 +32,7 @@ fn asked(blksize: u16, windowsize: u16) -> Options {
     }
 }
 
-/// A transfer that is under way: its options are acknowledged at 1 ms, and the first window is out.
+/// A running transfer: the options were acknowledged at 1 ms, and the first window is sent.
 fn under_way(length: usize, blksize: u16, windowsize: u16) -> Transfer {
     let mut transfer = Transfer::new(
         text(length),
@@ -53,7 +53,7 @@ fn under_way(length: usize, blksize: u16, windowsize: u16) -> Transfer {
     transfer
 }
 
-/// The packets that leave.
+/// Takes the packets to send out of the outbox.
 fn packets(action: &Action, out: &mut Outbox) -> Vec<Vec<u8>> {
     let Action::Send { packet_size } = action else {
         return Vec::new();
@@ -72,7 +72,7 @@ fn packets(action: &Action, out: &mut Outbox) -> Vec<Vec<u8>> {
     packets
 }
 
-/// The numbers of the blocks that leave.
+/// The numbers of the blocks to send.
 fn blocks(action: &Action, out: &mut Outbox) -> Vec<u16> {
     let number = |packet: &Vec<u8>| match Packet::parse(packet) {
         Ok(Packet::Data { block, .. }) => block,
@@ -88,7 +88,7 @@ fn ack(transfer: &mut Transfer, block: u16, now: Duration) -> (Action, Vec<u16>)
     (action, blocks)
 }
 
-/// Fetches everything as a client without faults does; gives the bytes and how many blocks there were.
+/// Fetches the whole content like a well-behaved client; returns the number of blocks.
 fn fetch(content: Content, options: &Options, mut keep: impl FnMut(&[u8])) -> u64 {
     let mut transfer = Transfer::new(content, options, BOUNDS, REQUEST, at(0));
     let (mut out, mut count, mut block) = (Outbox::default(), 0_u64, 0_u16);
@@ -121,7 +121,7 @@ fn fetch(content: Content, options: &Options, mut keep: impl FnMut(&[u8])) -> u6
 }
 
 #[test]
-fn files_of_every_awkward_length_arrive_whole() {
+fn content_of_any_length_arrives_complete() {
     for length in [0, 1, 511, 512, 513, 1024, 5_000] {
         for options in [
             Options::default(),
@@ -142,7 +142,7 @@ fn files_of_every_awkward_length_arrive_whole() {
 }
 
 #[test]
-fn block_numbers_go_round_in_a_file_of_more_than_32_mib() {
+fn block_numbers_wrap_beyond_32_mib() {
     let file = tempfile::tempfile().unwrap();
     let size = 65_536 * 512 * 3 + 7;
     file.set_len(size).unwrap();
@@ -154,7 +154,7 @@ fn block_numbers_go_round_in_a_file_of_more_than_32_mib() {
 }
 
 #[test]
-fn block_numbers_go_round_more_than_a_hundred_times_in_a_file_of_more_than_4_gib() {
+fn block_numbers_wrap_repeatedly_beyond_4_gib() {
     let file = tempfile::tempfile().unwrap();
     let size = (4 << 30) + 5;
     file.set_len(size).unwrap();
@@ -162,7 +162,7 @@ fn block_numbers_go_round_more_than_a_hundred_times_in_a_file_of_more_than_4_gib
     let mut out = Outbox::default();
     transfer.answer(at(0), |_| true, &mut out);
     out.clear();
-    // All but the last steps, without making their packets: those are tried above.
+    // Skip to the last blocks; the test above covers the others.
     transfer.on_ack(0, at(0), &mut out);
     let last = size / 512 + 1;
     assert_eq!(last, 8_388_609);
@@ -184,7 +184,7 @@ fn sparse(file: File) -> Content {
 }
 
 #[test]
-fn options_are_granted_within_bounds_and_others_left_out() {
+fn options_are_granted_within_bounds_or_left_out() {
     let all = Options {
         blksize: Some(65_464),
         timeout: Some(7),
@@ -204,7 +204,7 @@ fn options_are_granted_within_bounds_and_others_left_out() {
         Packet::parse(&packets(&action, &mut out)[0]),
         Ok(Packet::OptionAck(granted))
     );
-    // A timeout of minutes would keep a transfer for an hour.
+    // A timeout of minutes would keep the transfer for an hour.
     let slow = Options {
         timeout: Some(255),
         ..Options::default()
@@ -215,7 +215,7 @@ fn options_are_granted_within_bounds_and_others_left_out() {
 }
 
 #[test]
-fn acknowledgements_of_the_future_and_of_the_past_are_strays() {
+fn acknowledgements_of_future_and_past_blocks_are_strays() {
     let mut transfer = under_way(100_000, 512, 4);
     for block in [5, 6, 1_000, 65_535] {
         assert!(
@@ -233,7 +233,7 @@ fn acknowledgements_of_the_future_and_of_the_past_are_strays() {
 }
 
 #[test]
-fn data_is_not_acknowledged_before_the_options_are() {
+fn data_acknowledgements_before_the_options_are_strays() {
     let mut transfer = Transfer::new(text(5_000), &asked(512, 1), BOUNDS, REQUEST, at(0));
     transfer.answer(at(0), |_| true, &mut Outbox::default());
     assert!(matches!(ack(&mut transfer, 1, at(1)).0, Action::Stray));
@@ -243,17 +243,17 @@ fn data_is_not_acknowledged_before_the_options_are() {
 }
 
 #[test]
-fn a_window_with_a_gap_is_sent_again_from_the_gap() {
+fn a_window_is_resent_from_its_first_missing_block() {
     let mut transfer = under_way(100_000, 512, 8);
     assert_eq!(ack(&mut transfer, 3, at(2)).1, [4, 5, 6, 7, 8, 9, 10, 11]);
 }
 
 #[test]
-fn copies_of_an_acknowledgement_bring_forth_no_copies_of_blocks() {
+fn duplicate_acknowledgements_cause_no_duplicate_blocks() {
     let mut transfer = under_way(100_000, 512, 1);
     assert_eq!(ack(&mut transfer, 1, at(2)).1, [2]);
     assert!(matches!(ack(&mut transfer, 1, at(3)).0, Action::Stray));
-    // ... but when block 2 can't be on its way any more, it was lost, and the peer says so.
+    // Later, block 2 can't be in flight any more, so the acknowledgement reports its loss.
     assert_eq!(ack(&mut transfer, 1, at(300)).1, [2]);
     assert!(matches!(ack(&mut transfer, 1, at(301)).0, Action::Stray));
     assert_eq!(transfer.retransmits(), 1);
@@ -281,7 +281,7 @@ fn a_silent_peer_is_given_up_after_five_repeats() {
 }
 
 #[test]
-fn a_peer_that_asks_for_the_same_block_for_ever_is_given_up() {
+fn a_peer_that_keeps_asking_for_the_same_block_is_given_up() {
     let mut transfer = under_way(100_000, 512, 1);
     let mut now = at(1);
     let repeats = (0..).take_while(|_| {
@@ -294,7 +294,8 @@ fn a_peer_that_asks_for_the_same_block_for_ever_is_given_up() {
     assert_eq!(repeats.count(), 20);
 }
 
-/// What leaves for a peer that never proves its address, when it asks so often.
+/// Counts the packets and bytes sent to a peer that never proves its address, after this many
+/// requests.
 fn unproven(options: &Options, requests: u32) -> (u32, usize) {
     let mut transfer = Transfer::new(text(100_000), options, BOUNDS, REQUEST, at(0));
     let (mut packets, mut bytes, mut now) = (0, 0, at(0));
@@ -320,7 +321,7 @@ fn unproven(options: &Options, requests: u32) -> (u32, usize) {
 }
 
 #[test]
-fn who_does_not_prove_its_address_gets_four_option_acknowledgements_at_most() {
+fn an_unproven_peer_gets_at_most_four_option_acknowledgements() {
     let (packets, bytes) = unproven(&asked(1468, 16), 1);
     assert_eq!(packets, 4);
     assert!(
@@ -331,14 +332,14 @@ fn who_does_not_prove_its_address_gets_four_option_acknowledgements_at_most() {
 }
 
 #[test]
-fn who_asks_without_options_gets_one_block_and_repeats_only_for_repeated_requests() {
+fn without_options_the_first_block_is_repeated_only_on_request() {
     assert_eq!(unproven(&Options::default(), 1).0, 1);
     assert_eq!(unproven(&Options::default(), 3).0, 3);
     assert_eq!(unproven(&Options::default(), 1_000).0, 4);
 }
 
 #[test]
-fn asking_for_something_else_gains_an_unproven_peer_nothing() {
+fn another_request_does_not_reset_the_budget_of_an_unproven_peer() {
     let mut previous = Transfer::new(text(5_000), &asked(512, 1), BOUNDS, REQUEST, at(0));
     for _ in 0..4 {
         previous.answer(at(0), |_| true, &mut Outbox::default());
@@ -349,7 +350,7 @@ fn asking_for_something_else_gains_an_unproven_peer_nothing() {
         next.answer(at(1), |_| true, &mut Outbox::default()),
         Action::Stray
     ));
-    // Whoever asks seconds later is taken for somebody who starts anew.
+    // A request seconds later counts as a new one.
     let mut later = Transfer::new(text(5_000), &asked(1024, 1), BOUNDS, REQUEST, at(6_000));
     later.inherit_budget(&previous, at(6_000));
     assert!(matches!(
@@ -359,7 +360,7 @@ fn asking_for_something_else_gains_an_unproven_peer_nothing() {
 }
 
 #[test]
-fn what_the_budget_does_not_allow_does_not_leave() {
+fn a_packet_beyond_the_budget_is_not_sent() {
     let mut transfer = Transfer::new(text(5_000), &Options::default(), BOUNDS, REQUEST, at(0));
     let mut out = Outbox::default();
     assert!(matches!(
@@ -374,7 +375,7 @@ fn what_the_budget_does_not_allow_does_not_leave() {
 }
 
 #[test]
-fn a_file_that_is_changed_ends_its_transfers() {
+fn changing_a_file_ends_its_transfers() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(20_000_000).unwrap();
     let open = OpenFile::new(File::open(file.path()).unwrap()).unwrap();

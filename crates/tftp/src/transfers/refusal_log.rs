@@ -1,4 +1,4 @@
-//! Lines in the log about requests that were refused: some, not as many as somebody cares to send.
+//! Rate-limited logging of refused requests.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use super::Arrival;
 use crate::metrics::Refusal;
 use crate::packet::Packet;
 
-/// Lines a second.
+/// Lines per second.
 const MAX_LINES: u32 = 10;
 
-/// Counts lines, so that a flood fills no disk.
+/// Limits the lines per second, so that a flood does not fill the disk.
 #[derive(Debug, Default)]
 pub(super) struct RefusalLog {
     second: u64,
@@ -20,7 +20,7 @@ pub(super) struct RefusalLog {
 }
 
 impl RefusalLog {
-    /// Says what was refused, or counts that it did not.
+    /// Logs a refused request, or counts it as suppressed.
     pub(super) fn refused(&mut self, arrival: &Arrival<'_>, refusal: Refusal, now: Duration) {
         self.on_clock(now);
         self.lines += 1;
@@ -38,7 +38,7 @@ impl RefusalLog {
         info!(file, peer = %arrival.route.peer, outcome = refusal.name(), detail = text, "tftp");
     }
 
-    /// Says how many were passed over, when their second is over.
+    /// Logs the number of suppressed lines once their second is over.
     pub(super) fn on_clock(&mut self, now: Duration) {
         if now.as_secs() == self.second {
             return;
@@ -46,7 +46,7 @@ impl RefusalLog {
         if self.suppressed > 0 {
             info!(
                 requests = self.suppressed,
-                "more TFTP requests were refused than are listed; the metric tftp_refusals counts all"
+                "more TFTP requests refused than logged; the metric tftp_refusals counts all"
             );
         }
         *self = Self {

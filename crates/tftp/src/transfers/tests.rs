@@ -15,7 +15,7 @@ const PATIENT: Limits = Limits {
     drain: Duration::ZERO,
 };
 
-/// Transfers, and the time.
+/// Transfers with a simulated clock.
 struct World {
     transfers: Transfers,
     metrics: Metrics,
@@ -30,13 +30,13 @@ fn ack(block: u8) -> [u8; 4] {
     [0, 4, 0, block]
 }
 
-/// What a packet is, in short.
+/// A short name for a packet.
 fn name(packet: &[u8]) -> String {
     match Packet::parse(packet).unwrap() {
         Packet::Data { block, .. } => format!("DATA {block}"),
         Packet::OptionAck(_) => "OACK".to_owned(),
         Packet::Error { code, .. } => format!("ERROR {code}"),
-        other => panic!("a server does not say {other:?}"),
+        other => panic!("a server must not send {other:?}"),
     }
 }
 
@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    /// A datagram comes from this peer; gives what it gets.
+    /// Delivers a datagram from a peer; returns the packets sent in response.
     fn say(&mut self, peer: SocketAddr, datagram: &[u8]) -> Vec<String> {
         let mut out = Outbox::default();
         let route = Route {
@@ -79,7 +79,7 @@ impl World {
         out.packets().map(|(_, packet)| name(packet)).collect()
     }
 
-    /// Time goes by; gives what leaves meanwhile.
+    /// Advances the clock; returns the packets sent meanwhile.
     fn wait(&mut self, seconds: u64) -> Vec<String> {
         let mut left = Vec::new();
         for _ in 0..seconds * 20 {
@@ -91,7 +91,7 @@ impl World {
         left
     }
 
-    /// How many transfers ended, and how many of them so.
+    /// Returns the number of finished transfers, and that of those with `outcome`.
     fn ended(&self, outcome: Outcome) -> (u64, u64) {
         (
             Outcome::ALL
@@ -102,7 +102,7 @@ impl World {
         )
     }
 
-    /// How many datagrams were refused, and how many of them so.
+    /// Returns the number of refused datagrams, and that of those with `refusal`.
     fn refused(&self, refusal: Refusal) -> (u64, u64) {
         (
             Refusal::ALL
@@ -113,7 +113,7 @@ impl World {
         )
     }
 
-    /// Fetches what is left after block `from`.
+    /// Acknowledges the blocks after `from` up to the end.
     fn finish(&mut self, peer: SocketAddr, from: u8) {
         for block in from..3 {
             assert_eq!(self.say(peer, &ack(block)), [format!("DATA {}", block + 1)]);
@@ -123,7 +123,7 @@ impl World {
 }
 
 #[test]
-fn a_transfer_whose_blocks_are_all_acknowledged_is_completed() {
+fn a_transfer_is_completed_when_all_blocks_are_acknowledged() {
     let mut world = World::new();
     assert_eq!(world.say(peer(1), SIZED), ["OACK"]);
     world.finish(peer(1), 0);
@@ -132,12 +132,12 @@ fn a_transfer_whose_blocks_are_all_acknowledged_is_completed() {
 }
 
 #[test]
-fn a_request_that_comes_again_when_nothing_moves_restarts_its_transfer() {
+fn a_repeated_request_restarts_a_stalled_transfer() {
     let mut world = World::new();
     world.say(peer(1), SIZED);
     world.say(peer(1), &ack(0));
     assert_eq!(world.say(peer(1), &ack(1)), ["DATA 2"]);
-    // At once, it is the network's copy of the first.
+    // This soon, it is a duplicate made by the network.
     assert_eq!(world.say(peer(1), SIZED), [""; 0]);
     assert_eq!(world.refused(Refusal::Stray), (1, 1));
     world.wait(3);
@@ -150,7 +150,7 @@ fn a_request_that_comes_again_when_nothing_moves_restarts_its_transfer() {
 }
 
 #[test]
-fn another_request_from_the_same_port_restarts_at_once() {
+fn a_different_request_from_the_same_port_restarts_at_once() {
     let mut world = World::new();
     world.say(peer(1), SIZED);
     world.say(peer(1), &ack(0));
@@ -161,14 +161,14 @@ fn another_request_from_the_same_port_restarts_at_once() {
 }
 
 #[test]
-fn a_peer_that_falls_silent_is_timed_out_and_unconfirmed_where_all_was_sent() {
+fn a_silent_peer_is_timed_out_or_unconfirmed_if_all_was_sent() {
     let mut world = World::new();
     world.say(peer(1), SIZED);
     world.say(peer(1), &ack(0));
     assert_eq!(
         world.wait(120),
         ["DATA 1"; 5],
-        "as many repeats as are allowed"
+        "the maximum number of repeats"
     );
     assert_eq!(world.ended(Outcome::TimedOut), (1, 1));
     world.say(peer(1), SIZED);
@@ -181,7 +181,7 @@ fn a_peer_that_falls_silent_is_timed_out_and_unconfirmed_where_all_was_sent() {
 }
 
 #[test]
-fn a_request_that_nothing_follows_is_unanswered() {
+fn a_peer_that_sends_only_a_request_is_unanswered() {
     let mut world = World::new();
     assert_eq!(world.say(peer(1), SIZED), ["OACK"]);
     let repeats = world.wait(29);
@@ -195,7 +195,7 @@ fn a_request_that_nothing_follows_is_unanswered() {
 }
 
 #[test]
-fn an_error_of_the_peer_aborts() {
+fn an_error_from_the_peer_aborts_the_transfer() {
     let mut world = World::new();
     world.say(peer(1), SIZED);
     assert_eq!(world.say(peer(1), b"\0\x05\0\x08\0"), [""; 0]);
@@ -203,7 +203,7 @@ fn an_error_of_the_peer_aborts() {
 }
 
 #[test]
-fn a_file_that_is_cut_while_it_is_sent_fails_with_an_error() {
+fn truncating_a_file_fails_its_transfer_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let cut = |path: &Path, length| {
         std::fs::File::create(path)
@@ -211,7 +211,7 @@ fn a_file_that_is_cut_while_it_is_sent_fails_with_an_error() {
             .set_len(length)
             .unwrap()
     };
-    // Larger than what is kept in memory.
+    // Larger than files that are kept in memory.
     let path = folder.path().join("large");
     cut(&path, 5 << 20);
     let (table, _) = Table::scan(folder.path(), &Table::default()).unwrap();
@@ -231,7 +231,7 @@ fn a_file_that_is_cut_while_it_is_sent_fails_with_an_error() {
 }
 
 #[test]
-fn what_is_left_in_the_end_is_stopped() {
+fn stopping_ends_the_transfers_that_remain() {
     let mut world = World::new();
     world.say(peer(1), SIZED);
     world.say(peer(2), SIZED);
@@ -241,7 +241,7 @@ fn what_is_left_in_the_end_is_stopped() {
 }
 
 #[test]
-fn a_server_that_stops_begins_nothing_and_brings_what_runs_to_its_end() {
+fn draining_refuses_new_transfers_and_completes_running_ones() {
     let mut world = World::new();
     world.say(peer(1), SIZED);
     world.transfers.drain();
@@ -252,10 +252,10 @@ fn a_server_that_stops_begins_nothing_and_brings_what_runs_to_its_end() {
 }
 
 #[test]
-fn acknowledgements_that_do_not_fit_are_strays() {
+fn unexpected_acknowledgements_are_strays() {
     let mut world = World::new();
     world.say(peer(1), SIZED);
-    // Not of the options, of the future twice, and of the past.
+    // Not of the options, then twice of the future and once of the past.
     assert_eq!(world.say(peer(1), &ack(1)), [""; 0]);
     world.say(peer(1), &ack(0));
     world.say(peer(1), &ack(1));
@@ -267,14 +267,18 @@ fn acknowledgements_that_do_not_fit_are_strays() {
 }
 
 #[test]
-fn beyond_the_limit_there_is_silence_unless_somebody_makes_room_who_proved_nothing() {
+fn a_full_server_evicts_the_oldest_unproven_peer_or_stays_silent() {
     let mut world = World::new();
     for number in 1..=2 {
         world.say(peer(number), SIZED);
     }
     assert_eq!(world.say(peer(3), SIZED), ["OACK"]);
     assert_eq!(world.ended(Outcome::Evicted), (1, 1));
-    assert_eq!(world.say(peer(1), &ack(0)), [""; 0], "the oldest made room");
+    assert_eq!(
+        world.say(peer(1), &ack(0)),
+        [""; 0],
+        "the oldest was evicted"
+    );
     for number in 2..=3 {
         assert_eq!(world.say(peer(number), &ack(0)), ["DATA 1"]);
     }
@@ -289,7 +293,7 @@ fn beyond_the_limit_there_is_silence_unless_somebody_makes_room_who_proved_nothi
 }
 
 #[test]
-fn one_address_has_its_own_limit() {
+fn transfers_per_address_are_limited() {
     let mut world = World::new();
     let port = |port| SocketAddr::new(peer(1).ip(), port);
     world.transfers.limits.transfers = 10;

@@ -1,4 +1,5 @@
-//! What holds for any bytes: fuzzing tries it for hours, `hostile.rs` with some thousand random inputs.
+//! Properties that hold for arbitrary bytes. `hostile.rs` checks them with some thousand random
+//! inputs, fuzzing for hours.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,7 +15,7 @@ const WINDOWSIZE: u16 = 8;
 /// The largest UDP payload of an Ethernet packet.
 const LARGEST: usize = 1_472;
 
-/// Whatever is a packet is written and read again as the same.
+/// A valid packet survives a round trip.
 pub(crate) fn packet(bytes: &[u8]) {
     if let Ok(packet) = Packet::parse(bytes) {
         let mut written = Vec::new();
@@ -23,29 +24,30 @@ pub(crate) fn packet(bytes: &[u8]) {
     }
 }
 
-/// Bytes as a script of what happens: each event is a byte that says what and from whom, and some that say more.
+/// Input bytes as a script of events: the first byte of an event selects its kind and peer, some
+/// events take more.
 struct Script<'a>(&'a [u8]);
 
 struct World {
     transfers: Transfers,
     outbox: Outbox,
     now: Duration,
-    /// The last block that each peer got.
+    /// The last block that each peer received.
     blocks: [u16; 8],
-    /// Peers that sent something else than requests.
+    /// Peers that have sent something other than requests.
     proven: BTreeSet<usize>,
-    /// Bytes to others, with headers.
+    /// Bytes sent to the others, headers included.
     unproven_bytes: usize,
 }
 
-/// Whatever comes in whatever order, the server keeps to its limits and says only what it may.
+/// For any sequence of events, the server respects its limits and sends only what it may.
 pub(crate) fn transfers(bytes: &[u8]) {
     let mut script = Script(bytes);
     let mut world = World::new();
     while let Some(event) = script.byte() {
         world.happen(event, &mut script);
     }
-    // Whoever is silent is forgotten.
+    // Silent peers are forgotten.
     for _ in 0..70 {
         world.wait(Duration::from_secs(5));
     }
@@ -148,7 +150,7 @@ impl World {
                 .transmissions()
                 .iter()
                 .all(|send| send.route == route),
-            "an answer to somebody else"
+            "an answer to another peer"
         );
         assert!(
             self.outbox.transmissions().len() <= 1,
@@ -191,31 +193,31 @@ impl World {
             }
         }
         self.outbox.clear();
-        // All peers are in one neighbourhood.
+        // All peers have the same network prefix.
         let allowed = f64::from(UNPROVEN_BYTES) * (2.0 + self.now.as_secs_f64());
         assert!(
             self.unproven_bytes as f64 <= allowed,
-            "{} bytes to peers that proved nothing",
+            "{} bytes to unproven peers",
             self.unproven_bytes
         );
     }
 }
 
-/// Five addresses, some with more than one transfer.
+/// Five addresses, some with more than one port.
 fn address(peer: usize) -> SocketAddr {
     let host = if peer < 4 {
         9
     } else {
-        6 + u8::try_from(peer).expect("peers are few")
+        6 + u8::try_from(peer).expect("there are few peers")
     };
     (
         Ipv4Addr::new(192, 0, 2, host),
-        u16::try_from(2_000 + peer).expect("peers are few"),
+        u16::try_from(2_000 + peer).expect("there are few peers"),
     )
         .into()
 }
 
-/// Requests with all sorts of options, most of them good.
+/// Builds a request with various options, most of them valid.
 fn request(kind: u8) -> Vec<u8> {
     let mut packet = b"\0\x01boot.ipxe\0octet\0".to_vec();
     let blksize: &[u8] = match kind & 7 {

@@ -1,4 +1,4 @@
-//! A server of one file, and machines that fetch it.
+//! A server with one file, and a client that fetches it.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use tftp::packet::{Mode, Request};
 use tftp::{BindError, Config, Library, Limits, Metrics, Options, Packet, Server, Table};
 
 const BLKSIZE: u16 = 1_000;
-/// A request that nobody hears is sent again after so long.
+/// How long to wait for an answer before the request is repeated.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(1);
 const MOST_REQUESTS: usize = 20;
 
-/// Stops a server when it is dropped: one that runs in a scope is waited for, also by a test that has failed.
+/// Stops a server when dropped, so that a scope does not wait for it after a failed test.
 pub(crate) struct Stop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -25,7 +25,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// A library of one file.
+/// A library with one file.
 pub(crate) fn library(file: &[u8]) -> Library {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("file"), file).unwrap();
@@ -36,7 +36,7 @@ pub(crate) fn library(file: &[u8]) -> Library {
     }
 }
 
-/// A server as if it might use these processors, and what it counts.
+/// Binds a server as if these were the usable CPUs; returns its metrics as well.
 pub(crate) fn server(
     listen: SocketAddr,
     library: Library,
@@ -54,12 +54,12 @@ pub(crate) fn server(
     )
 }
 
-/// Bytes of which neighbours differ.
+/// Bytes whose neighbours differ.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (0..=250).cycle().take(length).collect()
 }
 
-/// The processors that there are.
+/// The CPUs that exist.
 pub(crate) fn cpus() -> Vec<usize> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
     (0..CpuSet::count())
@@ -73,7 +73,8 @@ fn run_on_cpu(cpu: usize) {
     sched_setaffinity(Pid::from_raw(0), &only).unwrap();
 }
 
-/// Fetches the file from a new port, each packet from the next of these processors. `before` is told how much is there before each packet.
+/// Fetches the file from a new port, sending each packet from the next of these CPUs. `before` is
+/// called with the received length before each acknowledgement.
 pub(crate) fn fetch(
     server: SocketAddr,
     cpus: &[usize],
@@ -99,7 +100,7 @@ pub(crate) fn fetch(
         windowsize: Some(windowsize),
         ..Options::default()
     };
-    // A socket whose thread could not be started takes what came in there with it.
+    // Requests to a socket whose thread could not be started are lost.
     let is_heard = (0..MOST_REQUESTS).any(|_| {
         send(Packet::Read(Request {
             file: b"file",
@@ -108,7 +109,7 @@ pub(crate) fn fetch(
         }));
         socket.peek_from(&mut [0]).is_ok()
     });
-    assert!(is_heard, "the server answers");
+    assert!(is_heard, "the server never answers");
     socket
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
@@ -118,7 +119,7 @@ pub(crate) fn fetch(
         assert_eq!(from, server);
         match Packet::parse(&buffer[..length]).unwrap() {
             Packet::OptionAck(_) => send(Packet::Ack(0)),
-            // A repeat, where this test had to wait for long, ends as the window did that it repeats.
+            // A repeated window, after this test was stalled, is acknowledged once, at its end.
             Packet::Data { block, .. } if block <= last => {
                 if block.is_multiple_of(windowsize) {
                     send(Packet::Ack(last));

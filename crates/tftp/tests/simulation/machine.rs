@@ -1,4 +1,5 @@
-//! A client as the RFCs want it: it acknowledges what it has, and repeats its last packet when nothing comes.
+//! A client that follows the RFCs: it acknowledges what it has, and repeats its last packet on
+//! timeout.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,10 +9,10 @@ use rand::rngs::StdRng;
 use tftp::packet::{Mode, Request};
 use tftp::{Options, Packet};
 
-/// After so many repeats without progress it gives up.
+/// Repeats without progress before it gives up.
 const MAX_REPEATS: u32 = 40;
 
-/// One machine that fetches one file.
+/// A machine that fetches a file.
 pub(crate) struct Machine {
     address: SocketAddr,
     expected: Vec<u8>,
@@ -22,7 +23,7 @@ pub(crate) struct Machine {
     received: Vec<u8>,
     blksize: usize,
     windowsize: u64,
-    /// Blocks that have arrived, and those that have been acknowledged.
+    /// Received blocks, and acknowledged ones.
     blocks: u64,
     acknowledged: u64,
     last_packet: Option<Vec<u8>>,
@@ -49,7 +50,7 @@ impl Machine {
             tsize: rng.random_bool(0.5).then_some(0),
             windowsize: rng.random_bool(0.5).then(|| rng.random_range(1..20)),
         };
-        // A file of 30 KiB in blocks of 8 bytes takes for ever where packets get lost.
+        // 30 KiB in blocks of 8 bytes would take too long when packets are lost.
         let asked = Options {
             blksize: asked.blksize.map(|blksize| {
                 if expected.len() > 3_000 {
@@ -89,7 +90,7 @@ impl Machine {
         !matches!(self.state, State::Asking | State::Receiving)
     }
 
-    /// Packets that it had already.
+    /// Packets received more than once.
     pub(crate) fn unneeded(&self) -> u32 {
         self.unneeded
     }
@@ -113,7 +114,7 @@ impl Machine {
         if self.is_done() {
             return;
         }
-        match Packet::parse(datagram).expect("the server sends packets") {
+        match Packet::parse(datagram).expect("the server sends valid packets") {
             Packet::OptionAck(granted) if self.state == State::Asking => {
                 assert!(granted.blksize.is_none_or(|blksize| {
                     self.asked.blksize.is_some_and(|asked| blksize <= asked)
@@ -144,14 +145,15 @@ impl Machine {
     }
 
     fn on_data(&mut self, block: u16, bytes: &[u8], now: Duration) {
-        // Blocks before the acknowledgement of options that were asked for are overtakers.
+        // Blocks that overtake the acknowledgement of the options are dropped.
         if self.state == State::Asking && self.asked != Options::default() {
             return;
         }
         self.state = State::Receiving;
         if block != ((self.blocks + 1) & 0xffff) as u16 {
             self.unneeded += 1;
-            // A gap is told once (RFC 7440); so is what came twice, for its acknowledgement may have been lost.
+            // A gap is reported once (RFC 7440). So is a duplicate, since its acknowledgement may
+            // be lost.
             if self.acknowledged != self.blocks || self.windowsize == 1 {
                 self.acknowledge(now);
             }
@@ -178,7 +180,7 @@ impl Machine {
         self.due = true;
     }
 
-    /// What it has to say by now.
+    /// Returns the packet to send by now, if any.
     pub(crate) fn poll(&mut self, now: Duration) -> Option<Vec<u8>> {
         if std::mem::take(&mut self.due) {
             return self.last_packet.clone();
@@ -207,7 +209,7 @@ impl Machine {
             return None;
         }
         self.sent_at = now;
-        // What arrived of a window that never became whole is acknowledged now.
+        // On timeout, acknowledge the part of the window that has arrived.
         if self.state == State::Receiving && self.acknowledged != self.blocks {
             self.acknowledge(now);
             self.due = false;

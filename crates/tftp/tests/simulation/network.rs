@@ -1,4 +1,4 @@
-//! A network with faults, all of them drawn from a seed.
+//! A simulated network with random faults.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,19 +8,19 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::StdRng;
 
-/// How often a datagram suffers what.
+/// Probabilities of faults.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) lost: f64,
     pub(crate) copied: f64,
-    /// So late that others overtake it.
+    /// Delayed long enough to be overtaken.
     pub(crate) delayed: f64,
 }
 
-/// When it arrives, its number, from, to, and what.
+/// Arrival time, sequence number, sender, receiver and content.
 type Letter = (Duration, u64, SocketAddr, SocketAddr, Vec<u8>);
 
-/// Datagrams under way.
+/// Datagrams in flight.
 pub(crate) struct Network {
     rng: StdRng,
     faults: Faults,
@@ -61,7 +61,7 @@ impl Network {
                 1
             };
             self.sent += 1;
-            // The number keeps datagrams in order that arrive in the same instant.
+            // The sequence number orders datagrams that arrive at the same time.
             self.under_way.push(Reverse((
                 now + Duration::from_millis(milliseconds),
                 self.sent,
@@ -72,7 +72,7 @@ impl Network {
         }
     }
 
-    /// What arrives by now.
+    /// Removes the next datagram that has arrived by now.
     pub(crate) fn next(&mut self, now: Duration) -> Option<(SocketAddr, SocketAddr, Vec<u8>)> {
         let arrives = self
             .under_way
@@ -84,7 +84,7 @@ impl Network {
             .map(|Reverse((_, _, from, to, datagram))| (from, to, datagram))
     }
 
-    /// Whether nothing arrives in the next moments.
+    /// Whether nothing arrives within 10 ms.
     pub(crate) fn is_quiet(&self, now: Duration) -> bool {
         self.under_way
             .peek()

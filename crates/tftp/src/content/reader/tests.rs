@@ -8,7 +8,7 @@ use crate::packet::Packet;
 
 const BLKSIZE: u16 = 1432;
 
-/// The memory for small files is one for all, also for all tests.
+/// Serializes the tests that depend on the global budget for small files.
 static MEMORY: Mutex<()> = Mutex::new(());
 
 fn reader_of(bytes: &[u8]) -> (tempfile::NamedTempFile, Reader) {
@@ -18,7 +18,7 @@ fn reader_of(bytes: &[u8]) -> (tempfile::NamedTempFile, Reader) {
     (file, Reader::new(Content::File(Arc::new(open)), BLKSIZE))
 }
 
-/// The bytes of blocks, of which each has the number that it should have.
+/// Reads blocks and checks their numbers.
 fn read(reader: &mut Reader, blocks: std::ops::RangeInclusive<u64>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut block = *blocks.start();
@@ -41,7 +41,7 @@ fn read(reader: &mut Reader, blocks: std::ops::RangeInclusive<u64>) -> io::Resul
 }
 
 #[test]
-fn a_file_is_read_onward_backward_and_over_its_end() {
+fn blocks_are_read_in_any_order_up_to_the_last() {
     let bytes: Vec<u8> = (0..=250).cycle().take(100_000).collect();
     let (_file, mut reader) = reader_of(&bytes);
     let last = reader.last();
@@ -80,19 +80,19 @@ fn the_last_block_of_a_file_of_whole_blocks_is_empty() {
 }
 
 #[test]
-fn a_file_that_changes_under_a_transfer_is_an_error_and_never_a_mix() {
+fn reading_a_file_that_changed_is_an_error() {
     let (mut file, mut reader) = reader_of(&vec![1; 5_000_000]);
     read(&mut reader, 1..=1).unwrap();
     file.write_all(&[2; 10]).unwrap();
     assert!(read(&mut reader, 100..=100).is_err());
     file.as_file().set_len(10).unwrap();
     assert!(read(&mut reader, 100..=100).is_err());
-    // ... and it stays one.
+    // The error is permanent.
     assert!(read(&mut reader, 100..=100).is_err());
 }
 
 #[test]
-fn packets_are_in_memory_once_for_all_that_send_them_and_only_while_they_do() {
+fn nearby_readers_share_chunks_and_unused_chunks_are_freed() {
     let (_file, mut first) = reader_of(&vec![1; 5_000_000]);
     let mut near = Reader::new(first.content.clone(), BLKSIZE);
     let mut far = Reader::new(first.content.clone(), BLKSIZE);
@@ -107,7 +107,7 @@ fn packets_are_in_memory_once_for_all_that_send_them_and_only_while_they_do() {
     assert!(weak.upgrade().is_some());
     read(&mut near, 500..=500).unwrap();
     assert!(weak.upgrade().is_none());
-    // What nobody holds is forgotten altogether, sooner or later.
+    // Entries of unused chunks are dropped eventually.
     read(&mut first, 1..=3_000).unwrap();
     let Content::File(file) = &first.content else {
         panic!()
@@ -120,7 +120,7 @@ fn packets_are_in_memory_once_for_all_that_send_them_and_only_while_they_do() {
 }
 
 #[test]
-fn a_small_file_is_in_memory_once_for_all_that_read_it_and_only_while_they_do() {
+fn readers_share_a_small_file_and_unused_files_are_freed() {
     let _memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut file, mut first) = reader_of(&vec![1; 100_000]);
     let mut second = Reader::new(first.content.clone(), BLKSIZE);
@@ -128,7 +128,7 @@ fn a_small_file_is_in_memory_once_for_all_that_read_it_and_only_while_they_do() 
     read(&mut second, 1..=1).unwrap();
     let shared_file = |reader: &Reader| reader.shared_file.clone().unwrap();
     assert!(Arc::ptr_eq(&shared_file(&first), &shared_file(&second)));
-    // What has begun goes on with what it began with.
+    // A running transfer keeps the version it started with.
     file.write_all(&[2; 10]).unwrap();
     for reader in [&mut first, &mut second] {
         let last = reader.last();
@@ -143,7 +143,7 @@ fn a_small_file_is_in_memory_once_for_all_that_read_it_and_only_while_they_do() 
 }
 
 #[test]
-fn where_memory_for_small_files_is_used_up_they_are_read_piece_by_piece() {
+fn small_files_beyond_the_memory_budget_are_read_in_chunks() {
     let _memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
     let size = 3_000_000;
     let mut readers: Vec<_> = (0..SHARED_BYTES / size + 3)
