@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tracing::warn;
 
 use crate::condition::ConditionType;
-use crate::object::{ObservedMeta, Fault, Ids, Object, Rejection};
+use crate::object::{Fault, Ids, Object, ObservedMeta, Rejection};
 use crate::observed::{self, Observed, Version};
 use crate::selector_index::SelectorIndex;
 use crate::status::{self, Acceptance};
@@ -18,7 +18,7 @@ use crate::status::{self, Acceptance};
 /// All objects, with what follows from them.
 pub(crate) struct Index {
     /// Under the keys that their last versions in the catalog have.
-    objects: HashMap<Name, Box<Entry>>,
+    objects: HashMap<ObjectRef, Box<Entry>>,
     profiles: usize,
     refused: usize,
     conflicts: Conflicts,
@@ -38,12 +38,12 @@ pub(crate) enum IndexEvent {
     /// There is an object, new or changed.
     Put(Object),
     /// There is none of this name any more.
-    Deleted(Name),
+    Deleted(ObjectRef),
 }
 
 /// A status that an object should have and has not.
 pub(crate) struct StatusPatch {
-    pub(crate) name: Name,
+    pub(crate) name: ObjectRef,
     /// As it was known when this was made up.
     pub(crate) meta: ObservedMeta,
     pub(crate) status: Status,
@@ -153,7 +153,7 @@ impl Index {
         all.for_each(|(_, known)| known.meta.version = Version::default());
     }
 
-    fn insert(&mut self, name: Name, known: Entry) {
+    fn insert(&mut self, name: ObjectRef, known: Entry) {
         self.remove(&name);
         self.refused += usize::from(known.fault.is_some());
         self.profiles += usize::from(matches!(name, ObjectRef::Profile(_)));
@@ -193,7 +193,7 @@ impl Index {
                         Err(refused) => {
                             let Rejection { fault, claim } = *refused;
                             self.log_fault(&name, &fault);
-                            changes.push(Change::Unaccepted(Arc::new(Unaccepted {
+                            changes.push(Change::Rejected(Arc::new(Rejected {
                                 claim,
                                 fault: fault.message.clone(),
                             })));
@@ -244,7 +244,7 @@ impl Index {
     }
 
     /// Says once what is wrong with an object.
-    fn log_fault(&self, name: &Name, fault: &Fault) {
+    fn log_fault(&self, name: &ObjectRef, fault: &Fault) {
         let before = self
             .objects
             .get(name)
@@ -283,9 +283,10 @@ impl Index {
                 }
             }
         }
-        self.selector_index.profiles_changed(after, &profiles, |key| {
-            touched.insert(Name::Assignment(key));
-        });
+        self.selector_index
+            .profiles_changed(after, &profiles, |key| {
+                touched.insert(ObjectRef::Assignment(key));
+            });
         for name in changed {
             let ObjectRef::Assignment(key) = name else {
                 continue;
@@ -300,7 +301,7 @@ impl Index {
 
     /// What is to be written of an object, if anything. Nothing where its version is not known: a write without one would go over whatever
     /// is there.
-    pub(crate) fn pending_patch(&self, name: &Name, now: Timestamp) -> Option<StatusPatch> {
+    pub(crate) fn pending_patch(&self, name: &ObjectRef, now: Timestamp) -> Option<StatusPatch> {
         let Entry { meta, fault, .. } = &**self
             .objects
             .get(name)
@@ -363,7 +364,7 @@ impl Index {
         known.meta.version = version.into();
         known.meta.status = write.observed.clone();
         known.meta.set_ids(ids.clone());
-        if let Name::Profile(key) = &write.name {
+        if let ObjectRef::Profile(key) = &write.name {
             // It can be served from now on: no need to wait for the watch.
             let catalog = self.publisher.catalog().load();
             if let Some(profile) = catalog.profile(key).filter(|profile| profile.ids != ids) {
@@ -383,7 +384,7 @@ impl Index {
 // === impl IndexEvent ===
 
 impl IndexEvent {
-    pub(crate) fn name(&self) -> &Name {
+    pub(crate) fn name(&self) -> &ObjectRef {
         match self {
             Self::Put(object) => &object.name,
             Self::Deleted(name) => name,

@@ -16,7 +16,7 @@ use crate::observed::{Observed, Version};
 /// One object as the API server has it.
 #[derive(Debug)]
 pub(crate) struct Object {
-    pub(crate) name: Name,
+    pub(crate) name: ObjectRef,
     pub(crate) meta: ObservedMeta,
     /// What it means, or why it can't be served.
     pub(crate) converted: Result<Change, Box<Rejection>>,
@@ -138,7 +138,7 @@ impl Object {
 }
 
 /// The name of an object: the very one that the catalog will have, not one like it.
-fn name(converted: &Result<Change, Box<Rejection>>, name: Name) -> Name {
+fn name(converted: &Result<Change, Box<Rejection>>, name: ObjectRef) -> ObjectRef {
     converted
         .as_ref()
         .map(Change::name)
@@ -257,8 +257,8 @@ impl ObservedMeta {
 // === impl WatchedResource ===
 
 impl WatchedResource for crd::Profile {
-    fn name_of(key: ObjectKey) -> Name {
-        Name::Profile(key)
+    fn name_of(key: ObjectKey) -> ObjectRef {
+        ObjectRef::Profile(key)
     }
 
     fn convert(&self) -> Result<Change, crd::Invalid> {
@@ -285,8 +285,8 @@ impl WatchedResource for crd::Profile {
 }
 
 impl WatchedResource for crd::Assignment {
-    fn name_of(key: ObjectKey) -> Name {
-        Name::Assignment(key)
+    fn name_of(key: ObjectKey) -> ObjectRef {
+        ObjectRef::Assignment(key)
     }
 
     fn convert(&self) -> Result<Change, crd::Invalid> {

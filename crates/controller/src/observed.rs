@@ -140,7 +140,9 @@ pub(crate) fn digest(value: &impl Hash) -> Digest {
 }
 
 /// What conditions say, in an order of its own: the server may keep them in another, with those of others among them.
-fn own_conditions(conditions: &[Condition]) -> BTreeMap<Kind, (&str, &str, &str, Option<i64>)> {
+fn own_conditions(
+    conditions: &[Condition],
+) -> BTreeMap<ConditionType, (&str, &str, &str, Option<i64>)> {
     let own = conditions.iter().filter_map(|c| {
         Some((
             c.type_.parse().ok()?,

@@ -14,7 +14,7 @@ pub(crate) struct SelectorIndex {
     namespaces: HashMap<Arc<str>, HashMap<Selectors, Group>>,
 }
 
-type SelectorIndex = Labels;
+type Selectors = Labels;
 
 #[derive(Debug, Default)]
 struct Group {

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use uuid::Uuid;
 
 use crate::condition::{ConditionStatus, ConditionType, UntimedCondition};
-use crate::object::{ObservedMeta, Fault, Ids};
+use crate::object::{Fault, Ids, ObservedMeta};
 
 /// Most names of Profiles in a status; the condition says how many there are.
 const MAX_PROFILES: usize = 16;
@@ -105,7 +105,10 @@ pub(crate) fn of_assignment<'a>(
         || unknown(ConditionType::ProfileFound),
         |assignment| profile_found(assignment, profiles),
     );
-    let conflicted = known.map_or_else(|| unknown(ConditionType::Conflicted), |_| conflicted(conflicts));
+    let conflicted = known.map_or_else(
+        || unknown(ConditionType::Conflicted),
+        |_| conflicted(conflicts),
+    );
     let conditions_now = [accepted(acceptance), found, conflicted];
     AssignmentStatus {
         observed_generation: Some(meta.generation),
@@ -213,7 +216,12 @@ fn profile_found(assignment: &Assignment, profiles: &[Arc<str>]) -> UntimedCondi
             let message = format!(
                 "there is no Profile{wanted} in namespace {namespace}: the machines that it matches wait for one"
             );
-            UntimedCondition::new(ConditionType::ProfileFound, ConditionStatus::False, "NoProfile", message)
+            UntimedCondition::new(
+                ConditionType::ProfileFound,
+                ConditionStatus::False,
+                "NoProfile",
+                message,
+            )
         }
         [one] => UntimedCondition::new(
             ConditionType::ProfileFound,
@@ -226,7 +234,12 @@ fn profile_found(assignment: &Assignment, profiles: &[Arc<str>]) -> UntimedCondi
                 "it selects {} Profiles, of which each machine gets the one that suits it best",
                 many.len()
             );
-            UntimedCondition::new(ConditionType::ProfileFound, ConditionStatus::True, "ProfileFound", message)
+            UntimedCondition::new(
+                ConditionType::ProfileFound,
+                ConditionStatus::True,
+                "ProfileFound",
+                message,
+            )
         }
     }
 }
@@ -251,7 +264,12 @@ fn conflicted<'a>(conflicts: impl ExactSizeIterator<Item = &'a ObjectKey>) -> Un
         "a machine can match it and {}{more}, and only age or name decides: give one of them another priority, or more labels",
         names.join(", ")
     );
-    UntimedCondition::new(ConditionType::Conflicted, ConditionStatus::True, "TieBrokenByAge", message)
+    UntimedCondition::new(
+        ConditionType::Conflicted,
+        ConditionStatus::True,
+        "TieBrokenByAge",
+        message,
+    )
 }
 
 fn ids_for<'a>(names: impl Iterator<Item = &'a ConfigName>, ids: &Ids) -> BTreeMap<String, String> {
@@ -269,7 +287,11 @@ fn ids_for<'a>(names: impl Iterator<Item = &'a ConfigName>, ids: &Ids) -> BTreeM
 }
 
 /// With the time since when each verdict has been what it is.
-fn conditions(conditions_now: &[UntimedCondition], meta: &ObservedMeta, now: Timestamp) -> Vec<Condition> {
+fn conditions(
+    conditions_now: &[UntimedCondition],
+    meta: &ObservedMeta,
+    now: Timestamp,
+) -> Vec<Condition> {
     let with_time = |condition: &UntimedCondition| {
         let since = meta.status.since(condition.kind, condition.verdict);
         Condition {

@@ -31,7 +31,7 @@ pub(crate) enum Update {
     /// An object is new or different.
     Changed(Object),
     /// An object is gone.
-    Deleted(Name),
+    Deleted(ObjectRef),
     /// The server's history went back; a listing follows.
     HistoryReset,
     /// The API server was heard of, without news.

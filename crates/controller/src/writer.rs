@@ -38,13 +38,13 @@ pub(crate) struct WriteQueue {
     assignments: VecDeque<ObjectKey>,
     waiting: HashSet<ObjectRef>,
     /// Those that failed, by when they are tried again.
-    later: BTreeMap<Instant, Vec<Name>>,
-    failures: HashMap<Name, u32>,
-    in_flight: BTreeSet<Name>,
+    later: BTreeMap<Instant, Vec<ObjectRef>>,
+    failures: HashMap<ObjectRef, u32>,
+    in_flight: BTreeSet<ObjectRef>,
     /// Those that changed again while they were written.
-    changed_in_flight: BTreeSet<Name>,
+    changed_in_flight: BTreeSet<ObjectRef>,
     /// Those with bad event that may be over in a moment, by when it is to be told.
-    settling: HashMap<Name, Instant>,
+    settling: HashMap<ObjectRef, Instant>,
 }
 
 /// How many writes a second.
@@ -71,7 +71,7 @@ pub(crate) enum Written {
 // === impl WriteQueue ===
 
 impl WriteQueue {
-    pub(crate) fn push(&mut self, name: Name) {
+    pub(crate) fn push(&mut self, name: ObjectRef) {
         if self.in_flight.contains(&name) {
             self.changed_in_flight.insert(name);
         } else if self.waiting.insert(name.clone()) {
@@ -96,7 +96,7 @@ impl WriteQueue {
         Some(name)
     }
 
-    pub(crate) fn done(&mut self, name: &Name) {
+    pub(crate) fn done(&mut self, name: &ObjectRef) {
         self.in_flight.remove(name);
         self.failures.remove(name);
         self.settling.remove(name);
@@ -106,7 +106,7 @@ impl WriteQueue {
     }
 
     /// Whether what there is may be told now, which it may until it is [`done`](Self::done). Otherwise it is put back for a moment.
-    pub(crate) fn may_write_now(&mut self, name: &Name, is_bad: bool, now: Instant) -> bool {
+    pub(crate) fn may_write_now(&mut self, name: &ObjectRef, is_bad: bool, now: Instant) -> bool {
         if !is_bad {
             self.settling.remove(name);
             return true;
@@ -124,7 +124,7 @@ impl WriteQueue {
     }
 
     /// Puts it back for later; the more often it failed, the later.
-    pub(crate) fn failed(&mut self, name: &Name, now: Instant) {
+    pub(crate) fn failed(&mut self, name: &ObjectRef, now: Instant) {
         self.in_flight.remove(name);
         self.changed_in_flight.remove(name);
         let failures = self.failures.entry(name.clone()).or_default();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use net::{Handler, Listener, WhenFull};
 use prometheus_client::metrics::counter::Counter;
 use rustls::pki_types::CertificateDer;
-use tls::{Reloader, MutualTls};
+use tls::{MutualTls, Reloader};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;

@@ -32,7 +32,7 @@ pub struct FileCopy {
     /// Its Assignments.
     pub assignments: Vec<Arc<Assignment>>,
     /// Those of them that another file served.
-    pub shadowed: Vec<Name>,
+    pub shadowed: Vec<ObjectRef>,
 }
 
 /// What a copy says of itself.
@@ -120,7 +120,7 @@ impl FileCopy {
             .profiles_shadowed
             .into_iter()
             .map(key)
-            .map(Name::Profile);
+            .map(ObjectRef::Profile);
         let shadowed = passed
             .chain(
                 message
@@ -152,8 +152,8 @@ impl From<&FileCopy> for FileMessage {
         let (mut profiles_shadowed, mut assignments_shadowed) = (Vec::new(), Vec::new());
         for name in &file.shadowed {
             match name {
-                Name::Profile(key) => profiles_shadowed.push(wire::from_key(key)),
-                Name::Assignment(key) => assignments_shadowed.push(wire::from_key(key)),
+                ObjectRef::Profile(key) => profiles_shadowed.push(wire::from_key(key)),
+                ObjectRef::Assignment(key) => assignments_shadowed.push(wire::from_key(key)),
             }
         }
         let objects = Part {
@@ -205,7 +205,7 @@ mod tests {
             path: "x/one.yaml".into(),
             profiles: vec![Arc::new(profile)],
             assignments: vec![Arc::new(assignment.clone())],
-            shadowed: vec![Name::Assignment(key("a"))],
+            shadowed: vec![ObjectRef::Assignment(key("a"))],
         };
         let two = FileCopy {
             path: "two.json".into(),

@@ -31,7 +31,7 @@ impl Inventory {
         self.names = self.names.wrapping_add(digest(name));
     }
 
-    pub(crate) fn remove(&mut self, name: &Name) {
+    pub(crate) fn remove(&mut self, name: &ObjectRef) {
         let count = self.count(name);
         *count = count.wrapping_sub(1);
         self.names = self.names.wrapping_sub(digest(name));
@@ -50,7 +50,7 @@ impl Inventory {
     }
 
     /// An object was there or not, accepted or not, and now is or is not.
-    pub(crate) fn update(&mut self, name: &Name, before: ObjectState, after: ObjectState) {
+    pub(crate) fn update(&mut self, name: &ObjectRef, before: ObjectState, after: ObjectState) {
         match (before.accepted, after.accepted) {
             (false, true) => self.add(name),
             (true, false) => self.remove(name),
@@ -157,7 +157,7 @@ mod tests {
         other.remove(&b);
         assert_eq!(other, Inventory::default());
         one.remove(&a);
-        one.add(&Name::Profile(a.key().clone()));
+        one.add(&ObjectRef::Profile(a.key().clone()));
         assert_ne!(
             (one.profiles, one.assignments),
             (0, 2),

@@ -23,7 +23,7 @@ pub enum InvalidPartitions {
     Empty,
     /// One has a name that can't be.
     #[error(transparent)]
-    Name(#[from] InvalidSource),
+    ObjectRef(#[from] InvalidSource),
     /// One is named twice.
     #[error("partition {0:?} is named twice")]
     Duplicate(String),
@@ -107,7 +107,7 @@ mod tests {
         ));
         assert!(matches!(
             Partitions::new(["a", "B"]),
-            Err(InvalidPartitions::Name(_))
+            Err(InvalidPartitions::ObjectRef(_))
         ));
     }
 
@@ -118,7 +118,7 @@ mod tests {
         let mut counts = std::collections::BTreeMap::<&str, u32>::new();
         for key in 0..40_000 {
             *counts
-                .entry(partitions.of(&format!("default/machine-{key}")))
+                .entry(partitions.owner(&format!("default/machine-{key}")))
                 .or_default() += 1;
         }
         assert!(

@@ -174,7 +174,7 @@ impl Default for Publisher {
     }
 }
 
-fn object_state(catalog: &Catalog, name: &Name) -> ObjectState {
+fn object_state(catalog: &Catalog, name: &ObjectRef) -> ObjectState {
     ObjectState {
         accepted: catalog.contains(name),
         unaccepted: catalog.rejected(name).is_some(),

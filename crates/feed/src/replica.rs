@@ -226,7 +226,7 @@ impl Replica {
             self.merged_catalog
                 .shared()
                 .load()
-                .unaccepted_sentences(MAX_NAMED),
+                .describe_rejected(MAX_NAMED),
         );
         remarks.extend(
             self.merged_catalog

@@ -12,7 +12,7 @@ use boot::{Assignment, Catalog, Change, ObjectKey, SharedCatalog, SubjectSelecto
 use feed::{GuardLimits, Publisher, PublisherLimits, PublisherMetrics, Replica, ReplicaMetrics};
 use net::Listener;
 use prometheus_client::registry::Registry;
-use tls::{Reloader, Metrics, PeerName};
+use tls::{Metrics, PeerName, Reloader};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -280,8 +280,9 @@ async fn who_has_the_wrong_name_or_authority_gets_nothing_and_is_told_why() {
         let follower = follower(secret, &[controller], allowed);
         follower.until_it_says(at_the_replica).await;
         if !at_the_controller.is_empty() {
-            let counted =
-                format!("tls_handshake_errors_total{{tls=\"feed\",reason=\"{at_the_controller}\"}}");
+            let counted = format!(
+                "tls_handshake_errors_total{{tls=\"feed\",reason=\"{at_the_controller}\"}}"
+            );
             let wait = async {
                 while !text(&controller.registry).contains(&counted) {
                     sleep(Duration::from_millis(5)).await;
@@ -358,7 +359,10 @@ async fn a_rotation_under_load_loses_nothing_and_a_withdrawn_authority_ends_its_
         }
     }
     let metrics = text(&controller.registry) + &text(&follower.registry);
-    assert!(!metrics.contains("tls_handshake_errors_total{"), "{metrics}");
+    assert!(
+        !metrics.contains("tls_handshake_errors_total{"),
+        "{metrics}"
+    );
     // The stream began with the old leaf. It ended when that was not trusted any more, and another began with the new one.
     assert!(metrics.contains("streams_ended_total{"), "{metrics}");
 }

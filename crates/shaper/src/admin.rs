@@ -222,7 +222,7 @@ impl Admin {
             Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         };
         let explanation = boot.catalog().load().explain(&subject);
-        let troubles = self.parts.iter().flat_map(|part| part.warnings()).collect();
+        let troubles = self.parts.iter().flat_map(|part| part.troubles()).collect();
         match serde_json::to_string_pretty(&Explained {
             explanation,
             troubles,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use boot::{Catalog, SharedCatalog};
 use feed::{Replica, ReplicaMetrics, Source};
-use tls::{Reloader, PeerName};
+use tls::{PeerName, Reloader};
 use tracing::{info, warn};
 
 use crate::admin::{self, Part};
@@ -146,7 +146,7 @@ impl Part for Replica {
     }
 
     fn troubles(&self) -> Vec<String> {
-        Replica::troubles(self)
+        Replica::warnings(self)
     }
 
     fn refresh(&self) {

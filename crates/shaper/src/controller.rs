@@ -13,7 +13,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use net::Listener;
 use rand::Rng;
-use tls::{Reloader, PeerName};
+use tls::{PeerName, Reloader};
 use tracing::info;
 
 use crate::admin::{self, Part};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use boot::{Catalog, SharedCatalog};
 use feed::{Replica, ReplicaMetrics, Source};
-use tls::{Reloader, PeerName, PublicTls};
+use tls::{PeerName, PublicTls, Reloader};
 use tracing::info;
 use webhook::{Limits, Metrics, Reviews, Server};
 

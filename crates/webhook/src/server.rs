@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use net::{Connection, Connections, Handler, Listener, PlainText, Stage, WhenFull};
 use prometheus_client::metrics::gauge::Gauge;
-use tls::{Reloader, PublicTls};
+use tls::{PublicTls, Reloader};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;

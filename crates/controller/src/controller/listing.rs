@@ -169,7 +169,7 @@ impl State {
             let due = source_state
                 .guard
                 .holding()
-                .zip(source_state.guard.look_every());
+                .zip(source_state.guard.relist_interval());
             if due.is_some_and(|(hold, every)| now >= hold.since + every * hold.looks)
                 && source_state.steps.is_none()
             {

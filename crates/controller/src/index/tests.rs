@@ -82,8 +82,8 @@ impl Act {
             Self::Assignment { name, spec: number } => {
                 read::<crd::Assignment>(version, name, json!({}), spec(number))
             }
-            Self::GoneProfile(name) => IndexEvent::Deleted(Name::Profile(key(name))),
-            Self::GoneAssignment(name) => IndexEvent::Deleted(Name::Assignment(key(name))),
+            Self::GoneProfile(name) => IndexEvent::Deleted(ObjectRef::Profile(key(name))),
+            Self::GoneAssignment(name) => IndexEvent::Deleted(ObjectRef::Assignment(key(name))),
         }
     }
 }
@@ -93,8 +93,8 @@ fn index() -> Index {
 }
 
 /// What each object's conditions say, without ids, which are random, and without times.
-fn conditions_now(index: &Index) -> BTreeMap<Name, Vec<(String, String, String)>> {
-    let said = |name: &Name| {
+fn conditions_now(index: &Index) -> BTreeMap<ObjectRef, Vec<(String, String, String)>> {
+    let said = |name: &ObjectRef| {
         let write = index
             .pending_patch(name, Timestamp::UNIX_EPOCH)
             .expect("nothing was written yet");
@@ -212,7 +212,7 @@ fn what_was_written_is_not_wanted_again() {
     assert!(write.events.is_empty(), "{:?}", write.events);
     index.written(&write, "2");
     assert!(index.pending_patch(&name, Timestamp::now()).is_none());
-    let Name::Profile(key) = &name else {
+    let ObjectRef::Profile(key) = &name else {
         unreachable!("it is a Profile")
     };
     assert_eq!(

@@ -9,8 +9,8 @@ use boot::ObjectRef;
 pub(super) struct Journal {
     /// Changes up to this revision are forgotten.
     floor: u64,
-    order: BTreeMap<Slot, Name>,
-    slots: HashMap<Name, Slot>,
+    order: BTreeMap<Slot, ObjectRef>,
+    slots: HashMap<ObjectRef, Slot>,
     limit: usize,
 }
 

@@ -13,8 +13,8 @@ pub(crate) struct BatchBuilder {
     snapshot: bool,
     is_begun: bool,
     changes: Vec<Change>,
-    incompatible: Vec<Unaccepted>,
-    unaccepted: Vec<Arc<Unaccepted>>,
+    incompatible: Vec<Rejected>,
+    unaccepted: Vec<Arc<Rejected>>,
 }
 
 /// A whole batch.
@@ -23,7 +23,7 @@ pub(crate) struct ReceivedBatch {
     /// Objects that are accepted, and those that are gone.
     pub(crate) changes: Vec<Change>,
     /// Profiles that are accepted there and can't be used here.
-    pub(crate) incompatible: Vec<Unaccepted>,
+    pub(crate) incompatible: Vec<Rejected>,
     /// Objects that exist and are not accepted there.
     pub(crate) unaccepted: Vec<Arc<Rejected>>,
     pub(crate) commit: Commit,
@@ -53,7 +53,7 @@ impl BatchBuilder {
                 Ok(profile) => Change::Profile(share(held.profile(&key), profile)),
                 // A machine that would get it waits, and gets no other.
                 Err(malformed) => {
-                    self.incompatible.push(Unaccepted {
+                    self.incompatible.push(Rejected {
                         claim: Claim::Profile(Arc::new(claim)),
                         fault: malformed.reason.into(),
                     });

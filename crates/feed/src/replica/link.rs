@@ -350,7 +350,7 @@ impl Link {
             let state = lock(&self.state);
             // Without a position, a whole listing is on its way already.
             let hold = state.position().and_then(|_| state.guard().holding());
-            hold.zip(state.guard().look_every())
+            hold.zip(state.guard().relist_interval())
                 .map(|(hold, every)| Instant::from_std(hold.since + every * hold.looks))
         };
         match next {

@@ -36,7 +36,7 @@ pub(crate) struct PartitionState {
     inventory: Inventory,
     guard: Guard,
     /// Profiles that are accepted there and can't be used here.
-    incompatible: BTreeMap<Name, String>,
+    incompatible: BTreeMap<ObjectRef, String>,
     /// Objects that are not accepted there.
     unaccepted: BTreeSet<ObjectRef>,
     /// Those of them of which only we still know an accepted version.
@@ -175,7 +175,7 @@ impl PartitionState {
             .changes
             .iter()
             .map(Change::name)
-            .chain(batch.incompatible.iter().map(Unaccepted::name))
+            .chain(batch.incompatible.iter().map(Rejected::name))
         {
             inventory.add(&name);
             accepted.insert(name);
@@ -243,9 +243,12 @@ impl PartitionState {
         batch: ReceivedBatch,
         expected: InventoryMessage,
     ) -> Result<usize, InventoryMismatch> {
-        let mut states: BTreeMap<Name, ObjectState> = BTreeMap::new();
+        let mut states: BTreeMap<ObjectRef, ObjectState> = BTreeMap::new();
         for change in &batch.changes {
-            let is_gone = matches!(change, Change::AssignmentGone(_) | Change::ProfileGone(_));
+            let is_gone = matches!(
+                change,
+                Change::AssignmentDeleted(_) | Change::ProfileDeleted(_)
+            );
             states.entry(change.name()).or_default().accepted = !is_gone;
         }
         batch.incompatible.iter().for_each(|incompatible| {
@@ -275,7 +278,8 @@ impl PartitionState {
             self.unaccepted.remove(name);
             self.kept.remove(name);
         }
-        let is = |name: &Name, what: fn(&ObjectState) -> bool| states.get(name).is_some_and(what);
+        let is =
+            |name: &ObjectRef, what: fn(&ObjectState) -> bool| states.get(name).is_some_and(what);
         let mut count = 0;
         for change in batch.changes {
             // What exists and is not accepted is not gone here if we still know what the controller never knew.
@@ -296,7 +300,7 @@ impl PartitionState {
     }
 
     /// How the controller counts an object, by what it told us.
-    fn object_state(&self, catalog: &Catalog, name: &Name) -> ObjectState {
+    fn object_state(&self, catalog: &Catalog, name: &ObjectRef) -> ObjectState {
         let is_held = || {
             self.guard
                 .holding()
@@ -346,7 +350,7 @@ impl PartitionState {
     fn keep_incompatible(
         &mut self,
         next: &mut Catalog,
-        incompatible: Vec<Unaccepted>,
+        incompatible: Vec<Rejected>,
         anew: bool,
     ) -> usize {
         let before = if anew {
@@ -361,7 +365,7 @@ impl PartitionState {
                 warn!(object = %name, reason, "an object of the feed can't be used here; what was held of it stays");
             }
             self.incompatible.insert(name, reason);
-            count += usize::from(next.apply(Change::Unaccepted(Arc::new(unaccepted))));
+            count += usize::from(next.apply(Change::Rejected(Arc::new(unaccepted))));
         }
         count
     }
@@ -417,7 +421,7 @@ impl PartitionState {
         (self.unaccepted.len(), self.kept.len())
     }
 
-    pub(crate) fn incompatible(&self) -> &BTreeMap<Name, String> {
+    pub(crate) fn incompatible(&self) -> &BTreeMap<ObjectRef, String> {
         &self.incompatible
     }
 }

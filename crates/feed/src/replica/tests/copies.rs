@@ -24,7 +24,7 @@ const POSITION: Option<Position> = Some(Position {
 fn taken(restored: Restored, partition: &str) -> Catalog {
     let merged_catalog = merged_catalog();
     let mut state = PartitionState::new(partition, Limits::default());
-    assert!(merged_catalog.take(&mut state, restored.batch).is_ok());
+    assert!(merged_catalog.apply(&mut state, restored.batch).is_ok());
     Catalog::clone(&merged_catalog.shared().load())
 }
 
@@ -204,7 +204,7 @@ async fn who_starts_from_a_copy_asks_only_for_what_changed_since() {
     let restored = copy.read().unwrap().unwrap();
     follower
         .merged_catalog
-        .take(&mut lock(follower.link.state()), restored.batch)
+        .apply(&mut lock(follower.link.state()), restored.batch)
         .map_err(|_| "it is whole")
         .unwrap();
     lock(follower.link.state()).restored(restored.position, restored.age);

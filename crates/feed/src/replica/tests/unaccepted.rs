@@ -200,7 +200,7 @@ async fn the_copy_on_disk_remembers_over_the_restart_of_both() {
     assert!(
         restarted
             .merged_catalog
-            .take(&mut lock(restarted.link.state()), restored.batch)
+            .apply(&mut lock(restarted.link.state()), restored.batch)
             .is_ok()
     );
     assert_eq!(
@@ -230,7 +230,7 @@ async fn what_was_never_accepted_is_in_the_copy_too() {
     assert!(
         restarted
             .merged_catalog
-            .take(&mut lock(restarted.link.state()), restored.batch)
+            .apply(&mut lock(restarted.link.state()), restored.batch)
             .is_ok()
     );
     assert_eq!(
@@ -401,7 +401,7 @@ async fn a_profile_that_does_not_compile_here_gives_way_to_no_other() {
     assert!(
         follower
             .merged_catalog
-            .take(&mut lock(follower.link.state()), batch)
+            .apply(&mut lock(follower.link.state()), batch)
             .is_ok()
     );
     assert_eq!(answer(&follower.catalog(), "S1"), "waits for Profile ns/p");
@@ -450,7 +450,7 @@ async fn a_replica_of_before_takes_what_a_controller_of_today_sends() {
         assert!(
             follower
                 .merged_catalog
-                .take(&mut lock(follower.link.state()), batch)
+                .apply(&mut lock(follower.link.state()), batch)
                 .is_ok()
         );
     };
