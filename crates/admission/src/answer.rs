@@ -1,4 +1,4 @@
-//! What an API server is answered.
+//! The answer to an admission review.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,41 +7,42 @@ use serde_json::{Value, json};
 
 use crate::request::Request;
 
-/// Most warnings of one answer, and the greatest length of each in characters: a server cuts all of them once they are 4,096 together.
+/// Limits on the warnings of one answer: how many, and how many characters each. An API server
+/// truncates warnings once they add up to 4,096 characters.
 const MAX_WARNINGS: usize = 12;
 const MAX_WARNING_CHARACTERS: usize = 1000;
-/// Most errors of one answer.
+/// Maximum number of errors in one answer.
 const MAX_ERRORS: usize = 50;
 
-/// What an API server is answered.
+/// The answer to an admission review.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     uid: String,
-    /// Why it is refused, if it is: what is wrong with which field.
+    /// Why the object is denied, if it is: a field and what is wrong with it.
     causes: Vec<(String, String)>,
     kind: &'static str,
     name: String,
     warnings: Vec<String>,
-    /// How many of the warnings, from the first, say what becomes of machines.
+    /// How many of the first warnings describe machines that would boot something else.
     machine_warnings: usize,
     patch: Vec<Value>,
 }
 
-/// How it ended, for those who count.
+/// The outcome of a review, as counted by the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// It may be written.
+    /// The object may be written.
     Allowed,
-    /// It may, and there is something to say.
+    /// The object may be written, with warnings.
     Warned,
-    /// It may not.
+    /// The object may not be written.
     Denied,
-    /// It may, with changes.
+    /// The object may be written, with changes.
     Patched,
 }
 
 impl Outcome {
-    /// Its name in metrics.
+    /// The label value in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
@@ -55,7 +56,7 @@ impl Outcome {
 // === impl Answer ===
 
 impl Answer {
-    /// It may be written as it is.
+    /// Allows the object unchanged.
     pub fn allow(request: &Request<'_>) -> Self {
         let kind = request.kind.as_ref().map_or("", |kind| kind.name());
         Self {
@@ -69,9 +70,9 @@ impl Answer {
         }
     }
 
-    /// The same, with what there is to say.
+    /// Adds a warning, unless the answer already has it.
     pub(crate) fn warn(mut self, warning: &str) -> Self {
-        // A control character would make the server drop it.
+        // An API server drops warnings that contain control characters.
         let text: String = warning
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -91,7 +92,7 @@ impl Answer {
         self
     }
 
-    /// The same, with what a rule has to say.
+    /// Adds a warning of a rule.
     pub(crate) fn warn_of(self, rule: &Rule, warning: &str) -> Self {
         let mut answer = self.warn(warning);
         if [&rule::LOSES_PROFILE, &rule::MOVES_MACHINES].contains(&rule) {
@@ -100,7 +101,7 @@ impl Answer {
         answer
     }
 
-    /// It may not be written because of this.
+    /// Denies the object because of this finding.
     pub(crate) fn deny(mut self, finding: &Finding) -> Self {
         let help = finding
             .help
@@ -113,13 +114,13 @@ impl Answer {
         self
     }
 
-    /// It is to be changed by this, as in RFC 6902.
+    /// Adds the patch operations (RFC 6902).
     pub(crate) fn patch(mut self, operations: Vec<Value>) -> Self {
         self.patch = operations;
         self
     }
 
-    /// How it ended.
+    /// The outcome.
     pub fn outcome(&self) -> Outcome {
         match self {
             _ if !self.causes.is_empty() => Outcome::Denied,
@@ -129,29 +130,29 @@ impl Answer {
         }
     }
 
-    /// Whether it may be written.
+    /// Whether the object may be written.
     pub fn is_allowed(&self) -> bool {
         self.causes.is_empty()
     }
 
-    /// What there is to say, each in a sentence.
+    /// The warnings, one sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Why it is refused: for each error its field and what is wrong.
+    /// The errors: the field and what is wrong with it.
     pub fn causes(&self) -> impl Iterator<Item = (&str, &str)> {
         self.causes
             .iter()
             .map(|(field, message)| (field.as_str(), message.as_str()))
     }
 
-    /// The operations by which the object is to be changed, as in RFC 6902.
+    /// The patch operations (RFC 6902).
     pub fn operations(&self) -> &[Value] {
         &self.patch
     }
 
-    /// The whole message.
+    /// The answer as an `AdmissionReview` in JSON.
     pub fn to_json(&self) -> String {
         let mut response = json!({ "uid": self.uid, "allowed": self.is_allowed() });
         if !self.is_allowed() {
@@ -188,7 +189,8 @@ impl Answer {
         json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response }).to_string()
     }
 
-    /// As the server itself answers where the schema is broken, so that kubectl shows both alike.
+    /// A status in the form that the API server uses for schema violations, so that kubectl shows
+    /// both the same way.
     fn status(&self) -> Value {
         let sentence = |(field, message): &(String, String)| {
             if field.is_empty() {

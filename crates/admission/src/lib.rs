@@ -1,14 +1,16 @@
-//! What is said to an API server that asks whether an object may be written (`admission.k8s.io/v1`).
+//! Answers admission reviews (`admission.k8s.io/v1`).
 //!
-//! A [`Request`] is read from bytes; [`validate`](fn@validate) judges it by the rules of the crate `review`, the same that `shaper validate` has, and beside
-//! a [`boot::Catalog`] that somebody else keeps; [`mutate`](fn@mutate) says what metadata it gets; both answer with an [`Answer`].
+//! [`Request::read`] parses a review. [`validate`](fn@validate) checks its object with the rules of
+//! the crate `review`, which `shaper validate` uses too, and against a [`boot::Catalog`] that the
+//! caller keeps current. [`mutate`](fn@mutate) adds metadata. Both return an [`Answer`].
 //!
 //! ```text
 //! bytes --Request::read--> Request --validate | mutate--> Answer --to_json--> bytes
 //! ```
 //!
-//! [`Registration`] is what makes a server ask. This crate is pure: no socket, no runtime, no Kubernetes client. What it reads comes from an API server, or from somebody who says so: whatever it
-//! is, there is an answer or an [`Unreadable`], never a panic. What it does not know it allows, since a cluster must not stand still because of it.
+//! [`Registration`] builds the webhook configurations. This crate does no I/O and uses no
+//! Kubernetes client. Input is untrusted: every input yields an answer or [`Unreadable`], never a
+//! panic. Unknown kinds and operations are allowed, because a webhook must not block a cluster.
 
 mod answer;
 mod mutate;

@@ -1,7 +1,7 @@
-//! The metadata that an object gets: who wrote it, and what it can be filtered by.
+//! Adds metadata to objects: who wrote them, and labels to filter by.
 //!
-//! Only what a reader may want to know, and nothing that decides what a machine boots. It follows from the request and the object alone, so that
-//! asking twice changes nothing, and whoever applies the same object again sees no difference.
+//! The metadata is informational and never affects what a machine boots. It depends only on the
+//! request and the object, so mutation is idempotent and re-applying an object changes nothing.
 
 use boot::identity;
 use serde_json::{Map, Value, json};
@@ -9,19 +9,20 @@ use serde_json::{Map, Value, json};
 use crate::answer::Answer;
 use crate::request::{Kind, Operation, Request, parse_json};
 
-/// The annotation that says who made the object.
+/// Annotation with the user who created the object.
 pub const AUTHOR: &str = "shaper.amahdha.com/author";
-/// The annotation that says who changed its spec or its labels last.
+/// Annotation with the user who last changed the spec or the labels.
 pub const LAST_EDITOR: &str = "shaper.amahdha.com/last-editor";
-/// The label that says whom an Assignment speaks of: `machine`, `group` or `default`.
+/// Label with the scope of an Assignment: `machine`, `group` or `default`.
 pub const SCOPE: &str = "shaper.amahdha.com/scope";
-/// The label that says how many identities an Assignment names.
+/// Label with the number of identities that an Assignment names.
 pub const IDENTITIES: &str = "shaper.amahdha.com/identities";
 
-/// Longest name of a user that is kept.
+/// Longest user name that is stored, in characters.
 const MAX_USER_CHARACTERS: usize = 256;
 
-/// What a request's object is to be changed by. Nothing where it is not ours, or not one that is written.
+/// Returns the patch for the object of a request. Empty for other kinds, and for requests that do
+/// not write the object itself.
 pub fn mutate(request: &Request<'_>) -> Answer {
     let answer = Answer::allow(request);
     let is_write = matches!(request.operation, Operation::Create | Operation::Update)
@@ -49,7 +50,7 @@ pub fn mutate(request: &Request<'_>) -> Answer {
     answer.patch(operations)
 }
 
-/// Each key with the value that it shall have; none: it shall not be there.
+/// Keys and the values they must have; `None` removes the key.
 type Wanted = Vec<(&'static str, Option<String>)>;
 
 fn annotations(request: &Request<'_>, object: &Value, old: &Value) -> Wanted {
@@ -60,7 +61,7 @@ fn annotations(request: &Request<'_>, object: &Value, old: &Value) -> Wanted {
             .map(str::to_owned)
     };
     if request.operation == Operation::Create {
-        // Without a user, what stands there was made up by whoever wrote it.
+        // Without a user, the client could have put anything there.
         return vec![(AUTHOR, user), (LAST_EDITOR, None)];
     }
     let is_edit = object["spec"] != old["spec"]
@@ -73,7 +74,7 @@ fn annotations(request: &Request<'_>, object: &Value, old: &Value) -> Wanted {
     vec![(AUTHOR, known(AUTHOR)), (LAST_EDITOR, editor)]
 }
 
-/// Labels but for those that are set here.
+/// All labels except those that are set here.
 fn other_labels(labels: &Value) -> Map<String, Value> {
     let all = labels
         .as_object()
@@ -99,7 +100,7 @@ fn labels(object: &Value) -> Wanted {
         all.dedup();
         all.len()
     };
-    // What can't be read is refused elsewhere.
+    // Validation rejects unreadable identities.
     let uuids = texts("uuids")
         .into_iter()
         .filter_map(identity::parse_uuid)
@@ -134,7 +135,7 @@ fn labels(object: &Value) -> Wanted {
     ]
 }
 
-/// The operations by which a map of the metadata gets what is wanted.
+/// Appends the operations that give a map of the metadata the wanted entries.
 fn patch_map(object: &Value, map: &str, wanted: &Wanted, operations: &mut Vec<Value>) {
     let current = &object["metadata"][map];
     let differs = |(key, value): &&(&str, Option<String>)| {

@@ -1,6 +1,7 @@
-//! What was admitted a moment ago, and has not come around by the feed yet.
+//! Remembers admitted changes until the feed delivers them.
 //!
-//! `kubectl apply -f folder` writes an Assignment some milliseconds after its Profile: it should not be told that there is none.
+//! `kubectl apply -f folder` writes an Assignment a few milliseconds after its Profile; without
+//! this, the Assignment would be reported as having no Profile.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use boot::{Assignment, Catalog, Change, ObjectRef, Profile};
 
-/// How long a change is believed without being heard of: whatever else the server asked may have refused it.
+/// How long a change counts without being confirmed by the feed. Another webhook may have rejected
+/// it.
 const TIME_TO_LIVE: Duration = Duration::from_secs(5);
-/// Most changes that are remembered.
+/// Maximum number of remembered changes.
 const MAX_ENTRIES: usize = 64;
 
-/// Changes that were admitted a moment ago.
+/// Recently admitted changes.
 #[derive(Debug, Default)]
 pub struct Recent {
     entries: VecDeque<Entry>,
@@ -23,7 +25,7 @@ pub struct Recent {
 struct Entry {
     admitted_at: Instant,
     change: Change,
-    /// What the catalog had in its place then. Once it has anything else, it knows better.
+    /// The catalog's version at that time. Any other version is newer than this change.
     before: Stored,
 }
 
@@ -37,7 +39,7 @@ enum Stored {
 // === impl Recent ===
 
 impl Recent {
-    /// Remembers a change that was admitted.
+    /// Records an admitted change.
     pub fn record(&mut self, catalog: &Catalog, change: Change, now: Instant) {
         let name = change.name();
         self.entries.retain(|entry| entry.change.name() != name);
@@ -51,7 +53,8 @@ impl Recent {
         });
     }
 
-    /// What was admitted and the catalog has not heard of, in its order. Whoever shares this applies it aside, so that nobody waits for that.
+    /// Returns the changes that the catalog does not have yet, oldest first, and forgets the rest.
+    /// The caller applies them outside of the lock.
     pub fn pending(&mut self, catalog: &Catalog, now: Instant) -> Vec<Change> {
         let is_pending = |entry: &Entry| {
             now.saturating_duration_since(entry.admitted_at) < TIME_TO_LIVE

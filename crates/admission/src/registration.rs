@@ -1,4 +1,4 @@
-//! What makes an API server ask: the two configurations, as files.
+//! Builds the webhook configurations that make an API server send reviews.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -8,23 +8,23 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-/// How long an API server waits for an answer.
+/// How long an API server waits for an answer, in seconds.
 const TIMEOUT_SECONDS: i32 = 3;
-/// What becomes of an object while nobody answers: it is written. Schema and CEL hold all the same, and the controllers do not accept
-/// what can't be served.
+/// Objects are written while the webhook is down: schema and CEL rules still apply, and the
+/// controllers reject objects that can't be served.
 const FAILURE_POLICY: &str = "Ignore";
 
-/// How the webhook is registered.
+/// Settings of the webhook configurations.
 #[derive(Clone, Debug)]
 pub struct Registration {
-    /// The namespace of shaper.
+    /// The namespace in which shaper runs.
     pub namespace: String,
-    /// The Service by which the API server asks.
+    /// The Service of the webhook.
     pub service: String,
-    /// The address instead of a Service, such as `https://webhook.lab:8443`.
+    /// A URL to use instead of the Service, such as `https://webhook.lab:8443`.
     pub url: Option<String>,
-    /// The authority of the webhook's certificate, in PEM. If it is not given, cert-manager is asked to write the one that signed the
-    /// Certificate of the Service's name.
+    /// The CA of the webhook's certificate, in PEM. If unset, cert-manager injects the CA of the
+    /// Certificate that has the Service's name.
     pub authority: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl Default for Registration {
 // === impl Registration ===
 
 impl Registration {
-    /// The files of `config/webhook`: each one's name, and its text.
+    /// The files of `config/webhook`: names and contents.
     pub fn manifests(&self) -> [(&'static str, String); 2] {
         let head = "# Written by `cargo xtask generate` from crates/admission. `shaper webhook-configuration` prints it for another namespace,\n\
              # address or authority. Needs a webhook that answers; while there is none, objects are written unchecked by it.\n";
@@ -55,7 +55,7 @@ impl Registration {
         ]
     }
 
-    /// What objects get.
+    /// The configuration of the mutating webhook.
     pub fn mutating(&self) -> MutatingWebhookConfiguration {
         let webhook = MutatingWebhook {
             name: "mutate.shaper.amahdha.com".to_owned(),
@@ -65,7 +65,7 @@ impl Registration {
             match_policy: Some("Equivalent".to_owned()),
             match_conditions: Some(self.conditions()),
             failure_policy: Some(FAILURE_POLICY.to_owned()),
-            // What it sets follows from the spec, which others may change after it.
+            // The metadata follows from the spec, which later webhooks may change.
             reinvocation_policy: Some("IfNeeded".to_owned()),
             side_effects: "None".to_owned(),
             timeout_seconds: Some(TIMEOUT_SECONDS),
@@ -77,7 +77,7 @@ impl Registration {
         }
     }
 
-    /// Whether they may be written.
+    /// The configuration of the validating webhook.
     pub fn validating(&self) -> ValidatingWebhookConfiguration {
         let webhook = ValidatingWebhook {
             name: "validate.shaper.amahdha.com".to_owned(),
@@ -131,8 +131,9 @@ impl Registration {
         }
     }
 
-    /// What is spared: the status that the controller writes, and nothing else that its account does. The rules name no subresource, so that
-    /// a server asks about no status as it is; this keeps it so, should a rule be wider one day.
+    /// Skips status updates by the controller's service account, and nothing else. The rules name
+    /// no subresource, so status updates are not reviewed anyway; this keeps it so if a rule
+    /// becomes wider.
     fn conditions(&self) -> Vec<MatchCondition> {
         let controller = format!("system:serviceaccount:{}:shaper-controller", self.namespace);
         let is_status = "has(request.subResource) && request.subResource == 'status'";

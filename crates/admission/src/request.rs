@@ -1,7 +1,8 @@
-//! What an API server asks.
+//! Parses admission reviews.
 //!
-//! The types are our own and not those of a client library: what is missing or unknown here must lead to an answer, and the objects stay as
-//! they were written, so that an old one that no longer can be read spoils nothing.
+//! The types are defined here instead of taken from a client library: missing or unknown fields
+//! must still lead to an answer, and objects stay raw, so that an old object that no longer parses
+//! does not fail the review.
 
 use std::borrow::Cow;
 
@@ -9,63 +10,63 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A review, as far as it is understood.
+/// A parsed review.
 #[derive(Debug)]
 pub struct Request<'b> {
-    /// What the answer has to repeat.
+    /// The id that the answer must repeat.
     pub uid: String,
-    /// The kind of the object, where it is one of ours.
+    /// The kind of the object, or the name of a kind that is not ours.
     pub kind: Result<Kind, String>,
-    /// What is to be done with it.
+    /// The operation.
     pub operation: Operation,
-    /// The part of the object that is to be written: `status`, or nothing for the object itself.
+    /// The subresource that is written, such as `status`; empty for the object itself.
     pub subresource: String,
-    /// Its namespace.
+    /// The object's namespace.
     pub namespace: String,
-    /// Its name. Empty where the server is still to make one up.
+    /// The object's name. Empty if the server generates it.
     pub name: String,
-    /// Who asks. None where the server does not say.
+    /// The user. `None` if the server does not say.
     pub user: Option<String>,
-    /// Whether nothing is to come of it.
+    /// Whether this is a dry run.
     pub dry_run: bool,
-    /// The object as it shall be.
+    /// The new object.
     pub object: Option<&'b RawValue>,
-    /// The object as it is.
+    /// The stored object.
     pub old_object: Option<&'b RawValue>,
 }
 
-/// One of our kinds.
+/// A kind that this crate reviews.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// What to boot.
+    /// A Profile.
     Profile,
-    /// Who gets it.
+    /// An Assignment.
     Assignment,
 }
 
-/// What is to be done with an object.
+/// The operation of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// It is new.
+    /// The object is created.
     Create,
-    /// It changes.
+    /// The object is updated.
     Update,
-    /// It goes.
+    /// The object is deleted.
     Delete,
-    /// Something else.
+    /// An operation that is not known here.
     Other(String),
 }
 
-/// The bytes are no review that could be answered.
+/// Why bytes are not a review that can be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
-    /// They are no JSON, or no such JSON.
+    /// Not JSON, or not the JSON of a review.
     #[error("this is no AdmissionReview: {0}")]
     Json(#[from] serde_json::Error),
-    /// It is another type of message.
+    /// A message of another type.
     #[error("this is {0}; shaper understands AdmissionReview of admission.k8s.io/v1")]
     OtherType(String),
-    /// It asks nothing.
+    /// A review without a request or uid.
     #[error("the AdmissionReview has no request with a uid, so that nothing can be answered")]
     NoRequest,
 }
@@ -117,10 +118,10 @@ struct RawUser {
 }
 
 impl Kind {
-    /// Both.
+    /// All kinds.
     pub const ALL: [Self; 2] = [Self::Profile, Self::Assignment];
 
-    /// As manifests spell it.
+    /// The kind as written in manifests.
     pub fn name(self) -> &'static str {
         match self {
             Self::Profile => "Profile",
@@ -130,7 +131,7 @@ impl Kind {
 }
 
 impl Operation {
-    /// As Kubernetes spells it; what is unknown has one name.
+    /// The operation as Kubernetes spells it; all unknown ones are `other`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Create => "CREATE",
@@ -144,7 +145,7 @@ impl Operation {
 // === impl Request ===
 
 impl<'b> Request<'b> {
-    /// Reads a review.
+    /// Parses a review.
     pub fn read(bytes: &'b [u8]) -> Result<Self, Unreadable> {
         let review: Review<'_> = serde_json::from_slice(bytes)?;
         if review.api_version != "admission.k8s.io/v1" || review.kind != "AdmissionReview" {
@@ -173,7 +174,7 @@ impl<'b> Request<'b> {
             "DELETE" => Operation::Delete,
             _ => Operation::Other(request.operation),
         };
-        // `null` stands for what is not there.
+        // An absent object is sent as `null`.
         let present = |object: Option<&'b RawValue>| object.filter(|object| object.get() != "null");
         Ok(Self {
             uid: request.uid,
@@ -192,7 +193,7 @@ impl<'b> Request<'b> {
         })
     }
 
-    /// The place of the object: as it says itself, or as the server says.
+    /// The object's namespace and name: from its metadata, or else from the request.
     pub(crate) fn object_name(&self) -> (Cow<'_, str>, Cow<'_, str>) {
         #[derive(Default, Deserialize)]
         struct Named {
@@ -220,7 +221,7 @@ impl<'b> Request<'b> {
     }
 }
 
-/// An object as plain JSON.
+/// Parses an object as untyped JSON.
 pub(crate) fn parse_json(object: Option<&RawValue>) -> Option<Value> {
     serde_json::from_str(object?.get()).ok()
 }

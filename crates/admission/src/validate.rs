@@ -1,4 +1,4 @@
-//! Whether an object may be written, and what somebody should know who writes it.
+//! Decides whether an object may be written, and collects warnings.
 
 use std::time::{Duration, Instant};
 
@@ -13,52 +13,55 @@ use serde_json::value::RawValue;
 use crate::answer::Answer;
 use crate::request::{Kind, Operation, Request, parse_json};
 
-/// An Assignment is held against so many others without identities, which an index can't tell apart.
+/// An Assignment without identities is compared with at most this many others, which no index can
+/// tell apart.
 const MAX_CONFLICT_CANDIDATES: usize = 10_000;
 
-/// What is said while other objects are not known.
+/// The warning while the catalog is not available.
 const NO_CATALOG_WARNING: &str = "other objects are not known here yet, so that conflicts, missing Profiles and machines that would lose theirs were not \
     looked for (look at the controllers of shaper if this stays; `shaper validate` and `shaper diff` look for them)";
-/// What is known of other objects is old from here on.
+/// The catalog counts as stale from this age on.
 const STALE_AFTER: Duration = Duration::from_secs(90);
 
-/// How long the object may be looked at that a wrong one replaces.
+/// Time for checking the stored object when the new one is invalid.
 const OLD_OBJECT_BUDGET: Duration = Duration::from_millis(700);
 
-/// What else there is.
+/// What a review is checked against.
 #[derive(Clone, Copy)]
 pub struct Context<'c> {
-    /// All objects, best [with selectors](Catalog::with_selector_index). None where they are not known yet.
+    /// All objects, ideally [with a selector index](Catalog::with_selector_index). `None` until
+    /// they are known.
     pub catalog: Option<&'c Catalog>,
-    /// How long ago the catalog was last known to be true. None where it is kept by whoever asks.
+    /// How long ago the catalog was last known to be current. `None` if the caller maintains it.
     pub age: Option<Duration>,
-    /// The cluster of the server that asks, as the catalog calls it.
+    /// The partition of the API server that asks.
     pub partition: &'c str,
-    /// When the answer has to be there.
+    /// When the answer is due.
     pub deadline: Option<Instant>,
 }
 
-/// An answer, and what came out on the way.
+/// An answer, and what the caller needs besides.
 #[derive(Debug)]
 pub struct Verdict {
-    /// What the server is answered.
+    /// The answer.
     pub answer: Answer,
-    /// The rules that were broken, with repetitions.
+    /// The broken rules, with repetitions.
     pub rules: Vec<&'static Rule>,
-    /// What becomes of the catalog if the object is written, if that is known.
+    /// The change to the catalog if the object is written, if known.
     pub change: Option<Change>,
 }
 
-/// An object that was looked at.
+/// The result of checking one object by itself.
 struct Checked {
     change: Option<Change>,
     findings: Vec<Finding>,
 }
 
-/// Judges a request.
+/// Validates a request.
 ///
-/// What is not ours, and operations that are not known, are allowed. A deletion is never refused, nor is a change of an object that is
-/// being deleted. An object that was wrong before and is not made worse may be changed in anything but its spec.
+/// Other kinds and unknown operations are allowed. Deletions, and updates of objects that are being
+/// deleted, are never denied. An object that was invalid before and does not get worse may be
+/// changed in anything but its spec.
 pub fn validate(request: &Request<'_>, context: &Context<'_>) -> Verdict {
     let answer = Answer::allow(request);
     let unchecked = |answer| Verdict {
@@ -158,7 +161,7 @@ fn validate_write(
     Verdict { rules, ..verdict }
 }
 
-/// Allows, and says all this.
+/// Allows the object and adds the findings as warnings.
 fn allow(
     mut answer: Answer,
     findings: Vec<Finding>,
@@ -192,7 +195,8 @@ fn format_age(age: Duration) -> String {
     }
 }
 
-/// Says all this, the gravest first: what comes late may be cut off.
+/// Adds the findings as warnings, most severe first, because the API server truncates the last
+/// ones.
 fn add_warnings(answer: Answer, mut findings: Vec<Finding>) -> Answer {
     findings.sort_by_key(severity_order);
     findings.iter().fold(answer, |answer, finding| {
@@ -200,7 +204,8 @@ fn add_warnings(answer: Answer, mut findings: Vec<Finding>) -> Answer {
     })
 }
 
-/// Less is graver: what happens to machines, then whose they are, then what is odd about the object, then about its script.
+/// Sort key: changes of what machines boot first, then conflicts, then other findings of the
+/// object, then findings in its script.
 fn severity_order(finding: &Finding) -> usize {
     let gravest = [
         &rule::LOSES_PROFILE,
@@ -217,7 +222,8 @@ fn severity_order(finding: &Finding) -> usize {
         .unwrap_or(gravest.len() + usize::from(is_remark))
 }
 
-/// With the name of the object: whoever applies a folder sees warnings alone.
+/// A finding with the name of its object: when a folder is applied, warnings are shown without
+/// context.
 fn sentence(finding: &Finding) -> String {
     let kind = match finding.object {
         ObjectRef::Profile(_) => Kind::Profile,
@@ -230,7 +236,7 @@ fn sentence(finding: &Finding) -> String {
     }
 }
 
-/// What the object tells by itself.
+/// Checks the object by itself.
 fn check_object(
     request: &Request<'_>,
     kind: Kind,
@@ -292,7 +298,8 @@ fn check_object(
     }
 }
 
-/// The typed object. What its status holds is no concern of those who write the rest, and must not spoil it.
+/// Parses the typed object without its status and managed fields, so that errors there do not fail
+/// a change of the rest.
 fn read<T: DeserializeOwned>(object: &RawValue) -> Result<T, String> {
     let mut value: Value = serde_json::from_str(object.get()).map_err(|error| error.to_string())?;
     if let Some(fields) = value.as_object_mut() {
@@ -314,7 +321,7 @@ fn unreadable(name: &ObjectRef, reason: &str) -> Checked {
     }
 }
 
-/// What the object is among all others, and what becomes of machines.
+/// Checks the object against all others, and what its change does to machines.
 fn cross_object(context: &Context<'_>, change: &Change) -> Vec<Finding> {
     let Some(catalog) = context.catalog else {
         return Vec::new();
@@ -345,13 +352,13 @@ fn is_being_deleted(object: &RawValue) -> bool {
         .is_some_and(|object| !object["metadata"]["deletionTimestamp"].is_null())
 }
 
-/// What was wrong with the object before.
+/// What was wrong with the stored object.
 enum ExistingFaults {
-    /// Nothing that would excuse anything.
+    /// Nothing that excuses a fault.
     Nothing,
-    /// These.
+    /// These faults.
     Faults(Vec<Finding>),
-    /// It can't be read, so that its spec can only be as wrong as it was.
+    /// It can't be parsed, so its spec can't get worse.
     Spec,
 }
 
@@ -363,7 +370,8 @@ fn existing_faults(request: &Request<'_>, kind: Kind) -> ExistingFaults {
     let Some(raw) = request.old_object.filter(|_| new["spec"] == old["spec"]) else {
         return ExistingFaults::Nothing;
     };
-    // A time of its own: if the new object took all there was, what was wrong with the old one must still be found.
+    // A separate deadline: even if the new object used up its time, the faults of the stored one
+    // must be found.
     let context = Context {
         catalog: None,
         age: None,
@@ -385,8 +393,8 @@ fn existing_faults(request: &Request<'_>, kind: Kind) -> ExistingFaults {
 // === impl Known ===
 
 impl ExistingFaults {
-    /// Whether this was wrong before, in the same place; the words may name a sample machine, which is another since a label was added.
-    /// Each fault excuses one.
+    /// Whether the same rule was broken in the same place before. The message is not compared, as
+    /// it may name another sample machine after a label was added. Each fault excuses one finding.
     fn excuses(&mut self, finding: &Finding) -> bool {
         let is_same = |known: &Finding| {
             known.rule == finding.rule && known.field == finding.field && known.line == finding.line

@@ -1,4 +1,4 @@
-//! One thing that somebody should know about an object.
+//! A finding about an object.
 
 use std::ops::Range;
 
@@ -7,31 +7,31 @@ use crd::FieldPath;
 
 use crate::rule::{Rule, Severity};
 
-/// One thing that somebody should know about an object, and the place in the object where it is to be mended.
+/// A finding about an object, and the place where to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which rule is broken.
+    /// The broken rule.
     pub rule: &'static Rule,
     /// The object.
     pub object: ObjectRef,
     /// The field of the object.
     pub field: FieldPath,
-    /// Whether the field's name is meant, and not what it holds.
+    /// Whether the finding is about the name of the field instead of its value.
     pub is_key: bool,
-    /// The line inside the text of the field, counted from 1, where the fault has one.
+    /// The line in the text of the field, counted from 1, if known.
     pub line: Option<usize>,
-    /// The characters of that line, counted from 1, where they are known.
+    /// The columns of that line, counted from 1, if known.
     pub columns: Option<Range<usize>>,
-    /// What is wrong: a sentence that can stand alone, without the place.
+    /// What is wrong: a sentence that makes sense without the place.
     pub message: String,
-    /// What to do, where the message does not say it.
+    /// What to do, unless the message says it.
     pub help: Option<String>,
 }
 
 // === impl Finding ===
 
 impl Finding {
-    /// A finding about a field as a whole.
+    /// Creates a finding about a whole field.
     pub fn new(
         rule: &'static Rule,
         object: &ObjectRef,
@@ -50,7 +50,7 @@ impl Finding {
         }
     }
 
-    /// The same about the name of the field.
+    /// Makes the finding one about the name of the field.
     #[must_use]
     pub fn of_key(self) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl Finding {
         }
     }
 
-    /// The same with what to do.
+    /// Adds what to do.
     #[must_use]
     pub fn help(self, help: impl Into<String>) -> Self {
         Self {
@@ -68,7 +68,7 @@ impl Finding {
         }
     }
 
-    /// The same at a line of the field's text.
+    /// Sets the position in the text of the field.
     #[must_use]
     pub fn at(self, line: Option<usize>, columns: Option<Range<usize>>) -> Self {
         Self {
@@ -78,12 +78,12 @@ impl Finding {
         }
     }
 
-    /// How bad it is.
+    /// The severity of the rule.
     pub fn severity(&self) -> Severity {
         self.rule.severity
     }
 
-    /// What is wrong, with the line of the text where it has one, for those who do not show the text.
+    /// The message, prefixed by the line number, for output that does not show the text.
     pub fn message_with_line(&self) -> String {
         match self.line {
             Some(line) => format!("line {line} of the text: {}", self.message),
@@ -91,7 +91,7 @@ impl Finding {
         }
     }
 
-    /// The whole sentence, with the field that it is about.
+    /// The message, prefixed by the field.
     pub fn sentence(&self) -> String {
         let field = self.field.to_string();
         if field.is_empty() {

@@ -1,17 +1,19 @@
-//! What is wrong with Profiles and Assignments, and what a change to them does, told before a machine boots.
+//! Reviews Profiles and Assignments, and changes to them, before a machine boots.
 //!
-//! [`profile`] and [`assignment`] look at one object: they call the conversion that the catalog uses, render the templates for sample
-//! machines ([`sample`]) and lint the scripts that come out ([`ipxe`]). [`Survey`] looks at an object among all others of a
-//! [`boot::Catalog`]. Both yield [`Finding`]s, whose words are the same wherever they are shown: `shaper validate` places them in a file,
-//! admission puts them into its answer. [`Diff`] says which machines would boot something else with another catalog; [`effect`] says so
-//! of one change, in short and at once.
+//! [`profile`] and [`assignment`] check one object: they run the conversion that the catalog uses,
+//! render the templates for [sample machines](sample), and lint the resulting scripts ([`ipxe`]).
+//! [`Survey`] checks an object against all others of a [`boot::Catalog`]. Both return [`Finding`]s
+//! with the same wording everywhere: `shaper validate` locates them in files, admission puts them
+//! into its answer. [`Diff`] lists the machines that boot something else with another catalog;
+//! [`impact`] does so for one change, within limits.
 //!
 //! ```text
 //! crd::Profile --profile--> boot::Profile + findings        boot::Catalog --Survey::of--> Survey --assignment--> findings
-//! old Catalog, new Catalog --Diff::between--> groups of machines that change alike
+//! old Catalog, new Catalog --Diff::between--> groups of machines with the same change
 //! ```
 //!
-//! This crate is pure: no runtime, no file, no network. A new rule is an entry of [`rule::ALL`] and a row in the docs, which a test compares.
+//! This crate does no I/O. A new rule is an entry of [`rule::ALL`] and a row in the documentation,
+//! which a test compares.
 
 mod cross_object;
 pub mod diff;

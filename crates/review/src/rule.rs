@@ -1,57 +1,57 @@
-//! All rules, by name.
+//! The rules, by id.
 
 use serde::Serialize;
 
-/// How bad it is when a rule is broken.
+/// The severity of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It can't work: the object is not served, or no machine can do what it says.
+    /// The object can't be served, or no machine can do what it says.
     Error,
-    /// It is allowed, and probably not what was meant.
+    /// The object is allowed, but is probably not what the author meant.
     Warning,
 }
 
-/// One rule. The docs give its reason and its source.
+/// A rule. The documentation gives its reason and source.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Its name: lower-case words with dashes, which never changes.
+    /// The id: lower-case words joined by dashes. Stable.
     pub id: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What it asks for, in a sentence.
+    /// The finding, as a sentence.
     pub summary: &'static str,
 }
 
 macro_rules! rules {
     ($($name:ident $severity:ident $id:literal $summary:literal)*) => {
         $(#[doc = $summary] pub static $name: Rule = Rule { id: $id, severity: Severity::$severity, summary: $summary };)*
-        /// Every rule there is, in the order of the docs.
+        /// All rules, in the order of the documentation.
         pub static ALL: &[&Rule] = &[$(&$name),*];
     };
 }
 
 rules! {
-    FILE Error "file" "A file is readable, is UTF-8 and holds YAML or JSON."
-    SCHEMA Error "schema" "Each field is known and holds a value of its type and size."
-    CONVERSION Error "conversion" "Each field holds what it can mean."
-    TEMPLATE Error "template" "A template parses and names only what exists."
-    DUPLICATE_OBJECT Error "duplicate-object" "An object is there once."
-    RENDER Error "render" "A template renders for a machine of each architecture, within what one answer may cost."
-    NO_MANIFESTS Error "no-manifests" "What is checked holds Profiles or Assignments."
-    UNRENDERED Warning "unrendered" "What makes manifests is rendered before it is checked."
-    CONFLICT Warning "conflict" "Not only age or name decides between two Assignments for one machine."
-    NO_PROFILE Warning "no-profile" "An Assignment finds a Profile."
-    NO_PROFILE_FOR_ARCH Warning "no-profile-for-arch" "An Assignment finds a Profile for each architecture."
-    UNUSED_PROFILE Warning "unused-profile" "A Profile is selected by an Assignment."
-    PLACEHOLDER Warning "placeholder" "A selector names no identity that many boards share."
-    NEVER_MATCHES Warning "never-matches" "The label requirements of an Assignment can hold all at once."
-    LABEL_KEY Warning "label-key" "A label key is not a mistyped one that is known."
-    UNKNOWN_ARCHITECTURE Warning "unknown-architecture" "An architecture is one that iPXE knows."
-    SHARED_IDENTITY Warning "shared-identity" "A machine is named by one Assignment."
-    LOSES_PROFILE Warning "loses-profile" "A change takes no machine its Profile."
-    MOVES_MACHINES Warning "moves-machines" "A change gives no machine another Profile than it has."
-    INCOMPLETE_CHECK Warning "incomplete-check" "All can be tried in the time that an answer has."
+    FILE Error "file" "A file can't be read, or is not YAML or JSON in UTF-8."
+    SCHEMA Error "schema" "A field is unknown, or its value has the wrong type or size."
+    CONVERSION Error "conversion" "A field has a value that can't be used."
+    TEMPLATE Error "template" "A template does not parse, or refers to something that does not exist."
+    DUPLICATE_OBJECT Error "duplicate-object" "The same object is defined more than once."
+    RENDER Error "render" "A template fails to render for a sample machine, or exceeds the limits."
+    NO_MANIFESTS Error "no-manifests" "The checked files contain no Profile or Assignment."
+    UNRENDERED Warning "unrendered" "A kustomization or chart was not rendered before the check."
+    CONFLICT Warning "conflict" "Only age or name decides between two Assignments that match the same machine."
+    NO_PROFILE Warning "no-profile" "An Assignment selects no Profile."
+    NO_PROFILE_FOR_ARCH Warning "no-profile-for-arch" "An Assignment selects no Profile for some architectures."
+    UNUSED_PROFILE Warning "unused-profile" "No Assignment selects a Profile."
+    PLACEHOLDER Warning "placeholder" "A selector names a placeholder identity that many boards share."
+    NEVER_MATCHES Warning "never-matches" "No machine can meet all label requirements of an Assignment."
+    LABEL_KEY Warning "label-key" "A label key looks like a typo of a known key."
+    UNKNOWN_ARCHITECTURE Warning "unknown-architecture" "iPXE does not know the architecture."
+    SHARED_IDENTITY Warning "shared-identity" "Two Assignments name the same machine."
+    LOSES_PROFILE Warning "loses-profile" "A change leaves some machines without a Profile."
+    MOVES_MACHINES Warning "moves-machines" "A change gives some machines another Profile."
+    INCOMPLETE_CHECK Warning "incomplete-check" "The check ran out of time before it was complete."
     SHEBANG Warning "ipxe-shebang" "A script starts with #!ipxe."
     TOO_MANY_WORDS Error "ipxe-too-many-words" "A command has at most 255 words, a line fewer than 500."
     MANY_WORDS Warning "ipxe-many-words" "A line has at most 200 words."
@@ -75,7 +75,7 @@ rules! {
     ONE_WORD Warning "ipxe-one-word" "A setting of several words is not used as a URL with arguments."
 }
 
-/// The rule of this name.
+/// Returns the rule with this id.
 pub fn named(id: &str) -> Option<&'static Rule> {
     ALL.iter().copied().find(|rule| rule.id == id)
 }

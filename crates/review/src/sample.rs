@@ -1,6 +1,7 @@
-//! Machines for which templates are tried out.
+//! Sample machines for rendering templates.
 //!
-//! A sample presents everything that a template mentions, so that what fails for it fails for every machine.
+//! A sample presents every label that a template mentions, so what fails for a sample fails for
+//! every machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use boot::{
 };
 use uuid::Uuid;
 
-/// The architectures for which iPXE is built, and the firmware that machines of each have.
+/// The architectures iPXE is built for, with the firmware of each.
 pub const ARCHITECTURES: [(&str, &str); 7] = [
     ("x86_64", "efi"),
     ("x86_64", "pcbios"),
@@ -24,24 +25,24 @@ pub const ARCHITECTURES: [(&str, &str); 7] = [
     ("loong64", "efi"),
 ];
 
-/// The address under which a sample reaches the server.
+/// The base URL of the server in samples.
 pub const BASE_URL: &str = "http://shaper.example";
 
-/// Most labels that a sample gets because a template mentions them; a query has room for 64.
+/// Maximum number of labels added because a template mentions them; a query holds 64.
 const MAX_MENTIONED: usize = 40;
 
-/// A machine that could get a Profile.
+/// A machine that a Profile could be selected for.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Its architecture, as iPXE names it.
+    /// The architecture, as iPXE names it.
     pub arch: String,
-    /// Its firmware, as iPXE names it.
+    /// The firmware, as iPXE names it.
     pub platform: String,
     /// The machine.
     pub subject: Arc<Subject>,
 }
 
-/// A machine of each architecture for which a Profile is meant.
+/// Returns a machine of each architecture that a Profile is meant for.
 pub fn of(profile: &Profile) -> Vec<Sample> {
     let wanted = |key: &str| {
         profile
@@ -56,7 +57,7 @@ pub fn of(profile: &Profile) -> Vec<Sample> {
     };
     let mut machines: Vec<_> = ARCHITECTURES.iter().copied().filter(is_wanted).collect();
     if machines.is_empty() {
-        // One that we have not heard of is an architecture all the same.
+        // An unknown architecture is still a valid one.
         machines.push((arch.unwrap_or("x86_64"), platform.unwrap_or("efi")));
     }
     machines
@@ -65,7 +66,7 @@ pub fn of(profile: &Profile) -> Vec<Sample> {
         .collect()
 }
 
-/// What the sample boots, once an Assignment gives it the Profile: with ids made up for the configs.
+/// Returns the selection for a sample, with made-up config ids.
 pub fn selection(profile: &Profile, assignment: Option<Arc<Assignment>>) -> Selection {
     let ids = profile
         .templates
@@ -81,7 +82,7 @@ pub fn selection(profile: &Profile, assignment: Option<Arc<Assignment>>) -> Sele
     }
 }
 
-/// The same for one of several Profiles that are compared: a config has the same id in all of them.
+/// Like [`selection`], for comparing Profiles: a config has the same id in all of them.
 pub(crate) fn selection_with_shared_ids(
     profile: &Profile,
     assignment: Arc<Assignment>,
@@ -159,7 +160,7 @@ fn sample(profile: &Profile, arch: &str, platform: &str) -> Option<Sample> {
     let mut query = String::new();
     own.iter()
         .for_each(|(key, value)| boot::query::append(&mut query, key, value));
-    // A key that no operator could set, a machine could present.
+    // A machine can present keys that an operator can't set.
     extrinsic.retain(|key, value| ExtrinsicLabels::new([(*key, *value)]).is_ok());
     let extrinsic = ExtrinsicLabels::new(extrinsic).ok()?;
     let subject = Subject::from_query(&query, &extrinsic).ok()?;

@@ -1,13 +1,14 @@
-//! Answers an API server that asks whether an object may be written, over HTTPS.
+//! Serves admission reviews over HTTPS.
 //!
-//! [`Reviews`] answers one request from memory: the bytes of a review in, those of an answer out, by the crate `admission` and a catalog that
-//! somebody else keeps current. [`Server`] owns sockets, connections and [`Limits`], and asks [`Reviews`].
+//! [`Reviews`] answers one review in memory, with the crate `admission` and a catalog that somebody
+//! else keeps current. [`Server`] owns sockets, connections and [`Limits`], and calls [`Reviews`].
 //!
 //! ```text
 //! bytes --Server--> POST /validate | /mutate --Reviews::answer--> AdmissionReview --Server--> bytes
 //! ```
 //!
-//! There is no Kubernetes client here and no other way out: whoever reaches the port learns what an object would be told, and can change nothing.
+//! The webhook has no Kubernetes client and opens no connections. A client that reaches the port
+//! can learn how an object would be reviewed, and can change nothing.
 
 mod metrics;
 mod reviews;

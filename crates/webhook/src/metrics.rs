@@ -1,4 +1,4 @@
-//! What a webhook counts.
+//! Metrics of the webhook.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use review::Rule;
 
-/// What a webhook counts. A clone counts the same.
+/// The metrics of a webhook. Clones share their values.
 #[derive(Clone)]
 pub struct Metrics {
     reviews: Family<ReviewLabels, Counter>,
@@ -46,7 +46,7 @@ struct RefusalLabels {
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers all metrics.
     pub fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("webhook");
         let metrics = Self {

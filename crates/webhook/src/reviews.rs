@@ -1,4 +1,4 @@
-//! One review, from its bytes to those of its answer.
+//! Answers one review: bytes in, bytes out.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,13 +10,13 @@ use tracing::{debug, info};
 
 use crate::metrics::Metrics;
 
-/// How long a review may take: an API server waits for three seconds.
+/// Time for one review; an API server waits for three seconds.
 const REVIEW_BUDGET: Duration = Duration::from_millis(1500);
 
-/// Answers reviews beside a catalog.
+/// Answers reviews with a catalog.
 pub struct Reviews {
     catalog: Arc<SharedCatalog>,
-    /// The cluster whose API server asks, as the catalog calls it.
+    /// The partition of the API server that asks.
     partition: Box<str>,
     is_synced: AtomicBool,
     age: Box<dyn Fn() -> Option<Duration> + Send + Sync>,
@@ -24,17 +24,17 @@ pub struct Reviews {
     metrics: Metrics,
 }
 
-/// What is asked for.
+/// The kind of webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// Whether it may be written.
+    /// Validates an object.
     Validate,
-    /// What it is to be changed by.
+    /// Adds metadata to an object.
     Mutate,
 }
 
 impl Hook {
-    /// By its path.
+    /// The webhook served under a path.
     pub fn from_path(path: &str) -> Option<Self> {
         match path {
             "/validate" => Some(Self::Validate),
@@ -43,7 +43,7 @@ impl Hook {
         }
     }
 
-    /// Its name in logs and metrics.
+    /// The name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Validate => "validate",
@@ -55,7 +55,8 @@ impl Hook {
 // === impl Reviews ===
 
 impl Reviews {
-    /// Reviews for the API server of one cluster, beside a catalog that is [not whole yet](Self::set_synced).
+    /// Reviews for the API server of one partition. The catalog counts as incomplete until
+    /// [`Self::set_synced`].
     pub fn new(catalog: Arc<SharedCatalog>, partition: &str, metrics: Metrics) -> Self {
         Self {
             catalog,
@@ -67,7 +68,8 @@ impl Reviews {
         }
     }
 
-    /// The same, where this tells how long ago the catalog was last known to be true: who is reviewed beside an old one is told so.
+    /// Sets the function that returns how long ago the catalog was last current; reviews against a
+    /// stale catalog get a warning.
     #[must_use]
     pub fn with_age(self, age: impl Fn() -> Option<Duration> + Send + Sync + 'static) -> Self {
         Self {
@@ -76,22 +78,22 @@ impl Reviews {
         }
     }
 
-    /// From now on the catalog is whole.
+    /// Marks the catalog as complete.
     pub fn set_synced(&self) {
         self.is_synced.store(true, Ordering::Release);
     }
 
-    /// Whether the catalog is whole.
+    /// Whether the catalog is complete.
     pub fn is_synced(&self) -> bool {
         self.is_synced.load(Ordering::Acquire)
     }
 
-    /// The catalog beside which objects are reviewed.
+    /// The catalog that objects are reviewed against.
     pub fn catalog(&self) -> &Arc<SharedCatalog> {
         &self.catalog
     }
 
-    /// Answers a review that came at this moment.
+    /// Answers a review that arrived at `started`.
     pub fn answer(&self, hook: Hook, bytes: &[u8], started: Instant) -> Result<String, Unreadable> {
         let request = Request::read(bytes)?;
         let (answer, rules) = match hook {
@@ -132,7 +134,7 @@ impl Reviews {
         Ok(answer.to_json())
     }
 
-    /// The catalog with what was admitted here a moment ago.
+    /// The current catalog plus recently admitted changes.
     fn catalog_with_recent(&self) -> Catalog {
         let current = self.catalog.load();
         let pending = self.recent().pending(&current, Instant::now());
@@ -144,12 +146,12 @@ impl Reviews {
     }
 
     fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
-        // What it holds is whole after each of its calls.
+        // Every call leaves it consistent, so a poisoned lock is safe to use.
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One line for what somebody was told; the rest only for who wants to see all. No text of an object is in it.
+/// Logs denials and warnings at info, the rest at debug. No text of an object is logged.
 fn log(
     hook: Hook,
     request: &Request<'_>,
