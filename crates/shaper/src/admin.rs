@@ -1,4 +1,4 @@
-//! The port for operators: `/healthz`, `/readyz`, `/metrics`, `/explain`, `/catalog`, `/guard/confirm`.
+//! The admin port, for operators and probes: `/healthz`, `/readyz`, `/metrics`, `/explain`, `/catalog`, `/guard/confirm`.
 
 pub mod listing;
 
@@ -41,24 +41,24 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 const NOTHING_SERVED: &str = "this role has no Assignments to explain\n";
 
-/// Sentences for `/readyz?verbose`, which whoever loads something keeps current.
+/// Sentences for `/readyz?verbose`, kept current by the part that loads something.
 pub type Remarks = Arc<Mutex<Vec<String>>>;
 
-/// What the port tells of.
+/// What the admin port reports on.
 pub struct Admin {
-    /// All metrics.
+    /// All metrics of the role.
     pub registry: Registry,
-    /// What answers machines from a catalog, for readiness and `/explain`.
+    /// What answers machines from a catalog; used for readiness and `/explain`.
     pub boot: Option<Arc<Boot>>,
-    /// What else the process does.
+    /// The other parts of the role.
     pub parts: Vec<Arc<dyn Part>>,
-    /// Cancelled once the process is to stop: it is not ready any more.
+    /// Cancelled once the role is to stop: it is no longer ready.
     pub told: CancellationToken,
 }
 
-/// A part of what a process does, as an operator sees it.
+/// A part of a role, as the admin port reports it.
 pub trait Part: Send + Sync {
-    /// Whether it does what it is for. A process is ready when all of its parts are.
+    /// Whether it is ready. A role is ready when all of its parts are.
     fn is_ready(&self) -> bool {
         true
     }
@@ -68,22 +68,22 @@ pub trait Part: Send + Sync {
         Vec::new()
     }
 
-    /// What an operator should know before believing an answer of `/explain`.
+    /// Problems that may make an answer of `/explain` wrong.
     fn troubles(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Called before metrics are read, for those that depend on the time.
+    /// Updates metrics that depend on the time. Called before metrics are read.
     fn refresh(&self) {}
 
-    /// An operator says that what the mass-deletion guard holds, of one partition or of all, is gone indeed. How many objects that were,
-    /// if there is a guard.
+    /// Confirms the deletions that the mass-deletion guard holds, of one partition or of all. Returns
+    /// how many objects that were, or `None` without a guard.
     fn confirm(&self, _partition: Option<&str>) -> Option<usize> {
         None
     }
 }
 
-/// An explanation, and what stands behind it.
+/// The answer of `/explain`.
 #[derive(serde::Serialize)]
 struct Explained {
     #[serde(flatten)]
@@ -94,7 +94,6 @@ struct Explained {
 
 type Reply = Response<Full<Bytes>>;
 
-/// Sentences that whoever loads something keeps current.
 impl Part for Mutex<Vec<String>> {
     fn remarks(&self) -> Vec<String> {
         self.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -140,7 +139,8 @@ impl Admin {
             path if path.starts_with("/explain/config/") => {
                 self.rendered(query, path.strip_prefix("/explain/config/"))
             }
-            // The port may be open for probes and metrics; what changes something is for who is on the machine, or in the pod.
+            // The port may be open to probes and Prometheus; only the machine or pod itself may change
+            // something.
             "/guard/confirm" if !is_local => forbidden(),
             "/guard/confirm" => self.confirm(query),
             _ => text(
@@ -234,7 +234,7 @@ impl Admin {
 }
 
 impl Admin {
-    /// The script, or a config, that a machine gets.
+    /// Renders the script, or a config, that a machine gets.
     fn rendered(&self, query: &str, config: Option<&str>) -> Reply {
         let Some(boot) = &self.boot else {
             return text(StatusCode::NOT_FOUND, NOTHING_SERVED);
@@ -247,7 +247,7 @@ impl Admin {
             Ok(selection) => selection,
             Err(error) => return text(StatusCode::NOT_FOUND, format!("{error}\n")),
         };
-        // The port of machines is another one, so that the Host of this request tells nothing.
+        // Machines use another port, so the Host of this request says nothing about their base URL.
         let base_url = boot
             .public_url()
             .map_or(review::sample::BASE_URL, BaseUrl::as_str);
@@ -275,7 +275,7 @@ impl Admin {
         }
     }
 
-    /// All objects.
+    /// Lists all objects of the catalog.
     fn catalog(&self, query: &str) -> Reply {
         let Some(boot) = &self.boot else {
             return text(StatusCode::NOT_FOUND, NOTHING_SERVED);
@@ -314,7 +314,7 @@ async fn serve_connection(admin: Arc<Admin>, stream: TcpStream, connection: Conn
     }
 }
 
-/// A list of all objects takes a while, and other connections should not wait for it.
+/// Answers a request. A list of all objects takes a while, so it is made on a blocking thread.
 async fn answered(
     admin: Arc<Admin>,
     request: Request<Incoming>,
@@ -339,7 +339,7 @@ fn forbidden() -> Reply {
     )
 }
 
-/// Listens where `--admin-listen` says.
+/// Listens on the address of `--admin-listen`.
 pub fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
     Listener::bind(address).with_context(|| role::in_use("--admin-listen", address))
 }
@@ -348,7 +348,7 @@ fn text(status: StatusCode, body: impl Into<String>) -> Reply {
     net::response(status, net::TEXT, body.into())
 }
 
-/// A file that can't be used is said as long as it can't.
+/// Reports certificate files for as long as they can't be used.
 impl<T: Send + Sync + 'static> Part for tls::Reloader<T> {
     fn remarks(&self) -> Vec<String> {
         let remark = |problem| {

@@ -1,4 +1,5 @@
-//! `shaper api`: answers machines from what controllers feed it. It knows no Kubernetes.
+//! `shaper api`: answers machines from the catalog that controllers feed it. It does not talk to
+//! Kubernetes.
 
 mod state;
 
@@ -20,14 +21,14 @@ use crate::role::{self, Role};
 
 use state::StateDir;
 
-/// Answer machines from what controllers feed it, without Kubernetes
+/// Answer machines from the catalog that controllers feed it, without Kubernetes
 ///
 /// Follows a controller of each partition over mutual TLS and serves /boot.ipxe, /ipxe and /config/{uuid} from memory. It is ready when it has
-/// a whole snapshot, or a copy of one in --state-dir, and goes on with its last one while controllers are away.
+/// a whole snapshot, or a copy of one in --state-dir, and keeps serving the last snapshot while no controller is reachable.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A controller, or a name that several have, of which one is followed. Repeat it for more controllers of the same cluster, and with
-    /// different names for several clusters that hold the catalog together
+    /// URL of a controller to follow. A host name with several addresses stands for several controllers; one at a time is followed. Repeat
+    /// the flag for more controllers of a cluster, and with different PARTITION names for several clusters that share the catalog
     #[arg(
         long = "feed",
         env = "SHAPER_FEED",
@@ -36,10 +37,10 @@ pub struct Args {
         required = true
     )]
     feeds: Vec<Source>,
-    /// The folder with tls.crt, tls.key and ca.crt for the feed, as a Secret of cert-manager is mounted; followed live
+    /// The directory with tls.crt, tls.key and ca.crt for the feed, as cert-manager's Secret is mounted; re-read when it changes
     #[arg(long, env = "SHAPER_FEED_TLS_DIR", value_name = "DIR")]
     feed_tls_dir: PathBuf,
-    /// A name that a controller's certificate must have; repeatable. If not given, the host of its URL
+    /// A name that a controller's certificate must have; repeatable. Default: the host of its URL
     #[arg(
         long = "feed-allowed-peer",
         env = "SHAPER_FEED_ALLOWED_PEER",
@@ -49,7 +50,7 @@ pub struct Args {
     feed_allowed_peers: Vec<PeerName>,
     #[command(flatten)]
     http: HttpArgs,
-    /// Where operators find /healthz, /readyz, /metrics, /explain and /guard/confirm
+    /// Address of the admin port, with /healthz, /readyz, /metrics, /explain and /guard/confirm
     #[arg(
         long,
         env = "SHAPER_ADMIN_LISTEN",
@@ -57,10 +58,10 @@ pub struct Args {
         value_name = "ADDRESS:PORT"
     )]
     admin_listen: SocketAddr,
-    /// Where a copy of the catalog is kept, from which a start without any controller serves. If not given, none is kept
+    /// Directory for a copy of the catalog, from which a start without any controller serves. Default: no copy is kept
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// How long to go on serving after SIGTERM, no longer ready, so that nobody is sent here any more
+    /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can drain this replica
     #[arg(
         long,
         env = "SHAPER_LAMEDUCK",
@@ -80,7 +81,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 async fn serve(args: Args) -> anyhow::Result<()> {
     if !args.feed_tls_dir.is_dir() {
         bail!(
-            "--feed-tls-dir {} is no folder; name the one that holds tls.crt, tls.key and ca.crt",
+            "--feed-tls-dir is not a directory: {}; pass the directory that contains tls.crt, tls.key and ca.crt",
             args.feed_tls_dir.display()
         );
     }
@@ -123,13 +124,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
                 .context("reading the copy of the catalog failed")?;
         } else {
             warn!(
-                "without --state-dir, no copy of the catalog is kept: a start while no controller is reachable would serve nothing"
+                "no copy of the catalog is kept without --state-dir; a start while no controller is reachable would serve nothing"
             );
         }
         let syncing = async {
             if stop.run_until_cancelled(replica.loaded()).await.is_some() {
                 boot.set_synced();
-                info!("ready: the catalog is whole");
+                info!("ready: the catalog is complete");
             }
         };
         let following = role::until(&stop, replica.run(tls, names, stop.clone()));
@@ -154,7 +155,7 @@ impl Part for Replica {
     }
 
     fn confirm(&self, partition: Option<&str>) -> Option<usize> {
-        // A partition that is not there has nothing to confirm.
+        // An unknown partition has nothing to confirm.
         Some(Replica::confirm(self, partition).unwrap_or(0))
     }
 }

@@ -22,14 +22,14 @@ use crate::role::{self, Role};
 
 /// Follow Profiles and Assignments in Kubernetes and serve them to API servers
 ///
-/// Every replica serves the feed, which `shaper api` and `shaper webhook` follow. The one that holds the Lease also writes what it found out:
-/// the ids of configs, conditions and events. It needs the role in config/rbac and nothing more.
+/// Every replica serves the feed, which `shaper api` and `shaper webhook` follow. The one that holds the Lease also writes config ids,
+/// conditions and events. It needs the role in config/rbac and nothing more.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The kubeconfig file; if not given, $KUBECONFIG, ~/.kube/config, or the service account of the pod
+    /// The kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the pod's service account
     #[arg(long, env = "SHAPER_KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// A namespace to follow; repeatable. If not given, all
+    /// A namespace to follow; repeatable. Default: all
     #[arg(
         long = "namespace",
         env = "SHAPER_NAMESPACE",
@@ -37,7 +37,7 @@ pub struct Args {
         value_delimiter = ','
     )]
     namespaces: Vec<String>,
-    /// Where API servers follow the feed, over mutual TLS
+    /// Address of the feed that `shaper api` and `shaper webhook` follow, over mutual TLS
     #[arg(
         long,
         env = "SHAPER_FEED_LISTEN",
@@ -45,10 +45,10 @@ pub struct Args {
         value_name = "ADDRESS:PORT"
     )]
     feed_listen: SocketAddr,
-    /// The folder with tls.crt, tls.key and ca.crt for the feed, as a Secret of cert-manager is mounted; followed live
+    /// The directory with tls.crt, tls.key and ca.crt for the feed, as cert-manager's Secret is mounted; re-read when it changes
     #[arg(long, env = "SHAPER_FEED_TLS_DIR", value_name = "DIR")]
     feed_tls_dir: PathBuf,
-    /// A DNS name by which a follower's certificate lets it in; repeatable
+    /// A DNS name that a follower's certificate must have; repeatable
     #[arg(
         long = "feed-allowed-peer",
         env = "SHAPER_FEED_ALLOWED_PEER",
@@ -57,7 +57,7 @@ pub struct Args {
         default_value = "shaper-api,shaper-webhook"
     )]
     feed_allowed_peers: Vec<PeerName>,
-    /// Where operators find /healthz, /readyz, /metrics, /explain and /guard/confirm
+    /// Address of the admin port, with /healthz, /readyz, /metrics, /explain and /guard/confirm
     #[arg(
         long,
         env = "SHAPER_ADMIN_LISTEN",
@@ -65,10 +65,10 @@ pub struct Args {
         value_name = "ADDRESS:PORT"
     )]
     admin_listen: SocketAddr,
-    /// The namespace of the Lease; if not given, that of the pod or of the kubeconfig
+    /// The namespace of the Lease. Default: that of the pod or the kubeconfig
     #[arg(long, env = "SHAPER_LEASE_NAMESPACE", value_name = "NAME")]
     lease_namespace: Option<String>,
-    /// The name of the Lease by which one of several controllers writes
+    /// The name of the Lease; of several controllers, the one that holds it writes status
     #[arg(
         long,
         env = "SHAPER_LEASE_NAME",
@@ -76,7 +76,7 @@ pub struct Args {
         value_name = "NAME"
     )]
     lease_name: String,
-    /// Most writes of status a second
+    /// Most status writes per second
     #[arg(long, env = "SHAPER_STATUS_WRITES", default_value_t = 200, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     status_writes: u32,
     #[command(flatten)]
@@ -91,14 +91,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 async fn serve(args: Args) -> anyhow::Result<()> {
     let mut role = Role::start(Duration::ZERO)?;
     let stop = role.stop().clone();
-    // One provider of cryptography in the process, for all who ask for the default.
+    // One cryptography provider for the whole process, also for libraries that use the default.
     let _ = tls::provider().as_ref().clone().install_default();
     let config = kubernetes(args.kubeconfig.as_deref()).await?;
     let lease_namespace = args
         .lease_namespace
         .unwrap_or_else(|| config.default_namespace.clone());
     let server = config.cluster_url.to_string();
-    let client = Client::try_from(config).context("can't use these credentials of Kubernetes")?;
+    let client = Client::try_from(config).context("can't use these Kubernetes credentials")?;
 
     let metrics = Metrics::register(&mut role.registry);
     let feed_metrics = PublisherMetrics::register(&mut role.registry);
@@ -152,7 +152,7 @@ async fn kubernetes(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Conf
         .with_context(|| format!("can't use --kubeconfig {}", path.display()))
 }
 
-/// The host's name for people, and a number that no other process has.
+/// The holder's name in the Lease: the host name, for people, and a random number.
 fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{:08x}", host.trim(), rand::rng().random::<u32>())

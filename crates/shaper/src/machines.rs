@@ -1,4 +1,4 @@
-//! How machines are answered over HTTP and HTTPS: the flags and the listeners, the same for every role that does so.
+//! Flags and listeners of the HTTP and HTTPS servers for machines, for every role that has them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,16 +14,16 @@ use tracing::warn;
 
 use crate::{logs, role};
 
-/// A connection under TLS holds some 40 KiB, so that fewer of them fit.
+/// Most HTTPS connections. Each takes about 40 KiB, far more than one without TLS.
 const TLS_CONNECTIONS: usize = 8 * 1024;
 
-/// Files that are open for anything else than machines: manifests, the admin port, the feed.
+/// Open files that are kept for everything but machines: manifests, the admin port, the feed.
 const OTHER_FILES: usize = 256;
 
-/// How machines are answered.
+/// Flags for serving machines.
 #[derive(clap::Args)]
 pub struct HttpArgs {
-    /// Where machines fetch scripts and configs
+    /// Address at which machines fetch scripts and configs
     #[arg(
         long,
         env = "SHAPER_HTTP_LISTEN",
@@ -31,7 +31,7 @@ pub struct HttpArgs {
         value_name = "ADDRESS:PORT"
     )]
     pub(crate) http_listen: SocketAddr,
-    /// Where machines fetch the same by HTTPS, beside HTTP
+    /// Address at which machines fetch the same over HTTPS, in addition to HTTP
     #[arg(
         long,
         env = "SHAPER_HTTPS_LISTEN",
@@ -39,8 +39,8 @@ pub struct HttpArgs {
         requires = "https_tls_dir"
     )]
     https_listen: Option<SocketAddr>,
-    /// The folder with tls.crt, tls.key and perhaps ca.crt for HTTPS, as a Secret of cert-manager is mounted; followed live. An RSA key
-    /// is what older iPXE understands
+    /// The directory with tls.crt, tls.key and optionally ca.crt for HTTPS, as cert-manager's Secret is mounted; re-read when it changes.
+    /// Older iPXE needs an RSA key
     #[arg(
         long,
         env = "SHAPER_HTTPS_TLS_DIR",
@@ -48,24 +48,24 @@ pub struct HttpArgs {
         requires = "https_listen"
     )]
     https_tls_dir: Option<PathBuf>,
-    /// How many connections of machines may be open at once, by HTTP; whoever is more is asked to come again in a moment
+    /// Most open HTTP connections of machines; beyond, machines get a 503 and retry
     #[arg(long, env = "SHAPER_HTTP_CONNECTIONS", default_value_t = Limits::default().connections, value_name = "COUNT", value_parser = at_least_one)]
     http_connections: usize,
-    /// The address that links start with, where machines reach shaper under another than they ask for
+    /// The URL that links start with, if machines reach shaper at another address than the Host they send
     #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<BaseUrl>,
-    /// A label that every machine has here, whatever it says itself; repeatable
+    /// A label that every machine gets, whatever it sends itself; repeatable
     #[arg(long = "label", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
     labels: Vec<(String, String)>,
 }
 
-/// Sockets that listen.
+/// The bound servers for machines.
 pub(crate) struct Listeners {
     http: Server,
     https: Option<(Server, Arc<Reloader<PublicTls>>)>,
-    /// Where machines ask by HTTP.
+    /// The address of the HTTP server.
     pub(crate) http_listen: SocketAddr,
-    /// Where they ask by HTTPS.
+    /// The address of the HTTPS server.
     pub(crate) https_listen: Option<SocketAddr>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn parse_label(text: &str) -> Result<(String, String), String> {
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("no machine could connect".to_owned()),
+        Ok(0) => Err("no machine could connect; write at least 1".to_owned()),
         Ok(count) => Ok(count),
         Err(_) => Err("write a number".to_owned()),
     }
@@ -87,7 +87,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 // === impl HttpArgs ===
 
 impl HttpArgs {
-    /// What answers from a catalog.
+    /// What answers machines from this catalog.
     pub(crate) fn boot(&self, shared: Arc<SharedCatalog>) -> anyhow::Result<Arc<Boot>> {
         let extrinsic = ExtrinsicLabels::new(self.labels.iter().map(|(key, value)| (key, value)))
             .context("--label")?;
@@ -98,7 +98,7 @@ impl HttpArgs {
         )))
     }
 
-    /// Listens.
+    /// Binds the HTTP server and, if it is wanted, the HTTPS server.
     pub(crate) fn bind(
         &self,
         boot: &Arc<Boot>,
@@ -108,7 +108,7 @@ impl HttpArgs {
         let metrics = Metrics::register(registry);
         let open_files = api::raise_open_files();
         let for_machines = open_files - OTHER_FILES.min(open_files / 4);
-        // Two of three of them are for HTTP where HTTPS has the third.
+        // HTTPS, where it is served, gets a third of them.
         let for_https = self.https_listen.map_or(0, |_| for_machines / 3);
         let wanted = Limits {
             connections: self.http_connections,
@@ -120,7 +120,7 @@ impl HttpArgs {
             warn!(
                 open_files,
                 connections,
-                "the limit of open files allows for less connections than shaper would serve; raise it to 32768"
+                "the limit of open files allows fewer connections than shaper would serve; raise it to 32768"
             );
         }
         let http = Server::bind(
@@ -135,7 +135,7 @@ impl HttpArgs {
         let https = https.map(|(address, directory)| {
             if !directory.is_dir() {
                 bail!(
-                    "--https-tls-dir {} is no folder; name the one that holds tls.crt and tls.key",
+                    "--https-tls-dir is not a directory: {}; pass the directory that contains tls.crt and tls.key",
                     directory.display()
                 );
             }

@@ -30,8 +30,8 @@ pub(crate) fn run(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Res
     run_on(&mut tokio::runtime::Builder::new_multi_thread(), role)
 }
 
-/// Runs a role to its end on a runtime with one worker, for a role that does its work on threads
-/// of its own.
+/// Runs a role to its end on a runtime with one worker, for a role that does its work on its own
+/// threads.
 pub(crate) fn run_on_one_thread(
     role: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {

@@ -30,15 +30,15 @@ use memory::{Memory, Unsaved};
 
 /// Serve machines from a folder of manifests, without Kubernetes
 ///
-/// Reads Profiles and Assignments from all *.yaml, *.yml and *.json files below DIR, follows changes to them, and serves /boot.ipxe, /ipxe
-/// and /config/{uuid}. A file that is broken keeps its last good objects, over restarts too; the log, /metrics and /readyz?verbose name it.
+/// Reads Profiles and Assignments from all *.yaml, *.yml and *.json files below DIR, picks up changes live, and serves /boot.ipxe, /ipxe
+/// and /config/{uuid}. A broken file keeps its last good objects, also over restarts; the log, /metrics and /readyz?verbose name it.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The folder of manifests
+    /// The directory that contains the manifests
     dir: PathBuf,
     #[command(flatten)]
     http: HttpArgs,
-    /// Where operators find /healthz, /readyz, /metrics and /explain
+    /// Address of the admin port, with /healthz, /readyz, /metrics and /explain
     #[arg(
         long,
         env = "SHAPER_ADMIN_LISTEN",
@@ -46,14 +46,14 @@ pub struct Args {
         value_name = "ADDRESS:PORT"
     )]
     admin_listen: SocketAddr,
-    /// Where the ids of configs and the last good objects of each file are kept; if not given, the state directory of systemd, /var/lib/shaper for root, else ~/.local/state/shaper
+    /// Directory for config ids and the last good objects of each file. Default: systemd's state directory, /var/lib/shaper for root, else ~/.local/state/shaper
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
     #[command(flatten)]
     tftp: TftpArgs,
     #[command(flatten)]
     guard: GuardArgs,
-    /// How long to go on serving after SIGTERM, no longer ready: for whom a balancer spreads machines over several
+    /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can drain this replica
     #[arg(
         long,
         env = "SHAPER_LAMEDUCK",
@@ -71,7 +71,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 async fn serve(args: Args) -> anyhow::Result<()> {
     if !args.dir.is_dir() {
         bail!(
-            "{} is no folder; name the one that holds the manifests",
+            "not a directory: {}; pass the directory that contains the manifests",
             args.dir.display()
         );
     }
@@ -151,7 +151,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     role.run(admin, Some(boot.clone()), serving).await
 }
 
-/// Reads the folder now and whenever it changes, on a thread of its own: reading files and compiling templates may take long.
+/// Starts a thread that reads the folder now and whenever it changes: reading files and compiling
+/// templates may take long.
 fn spawn_loader(
     mut loader: Loader,
     mut follow: Follow,
@@ -163,7 +164,7 @@ fn spawn_loader(
     std::thread::Builder::new()
         .name("loader".to_owned())
         .spawn(move || {
-            // Whatever ends this thread ends the process: machines would boot what was true long ago.
+            // When this thread ends, the process ends: it would serve an outdated catalog.
             let _ended = ended;
             let loaded = loader.load();
             boot.set_synced();

@@ -1,4 +1,4 @@
-//! When to stop: SIGTERM and SIGINT.
+//! Stops a role on SIGTERM or SIGINT.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// What a signal says, in its two steps.
+/// The two steps in which a role stops.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
-    /// No longer ready: whoever spreads requests over replicas is to send no new ones.
+    /// Cancelled first: the role reports not ready, so that load balancers send no new requests.
     pub told: CancellationToken,
-    /// No longer there: what is on its way is finished, and nothing new is taken.
+    /// Cancelled second: the role finishes the requests it has and accepts no new ones.
     pub stop: CancellationToken,
 }
 
@@ -28,7 +28,7 @@ pub fn on_signal_after(lameduck: Duration) -> std::io::Result<Stop> {
     let tokens = stop.clone();
     tokio::spawn(async move {
         let signal = next(&mut terminate, &mut interrupt).await;
-        info!(signal, "stopping; answers on their way are finished first");
+        info!(signal, "stopping; requests in progress are finished first");
         tokens.told.cancel();
         if signal == "SIGTERM" && !lameduck.is_zero() {
             tokio::select! {

@@ -1,4 +1,5 @@
-//! `shaper tftp`: the first iPXE and the bootstrap, for firmware that speaks only TFTP. Also the part of `shaper standalone` that does so.
+//! `shaper tftp`: serves the first iPXE and the bootstrap script to firmware that speaks only TFTP.
+//! `shaper standalone` uses the same parts.
 
 mod files;
 
@@ -24,13 +25,13 @@ use files::Files;
 
 /// Serve the first iPXE and the bootstrap script over TFTP
 ///
-/// Reads the files below the root and follows changes to them. autoexec.ipxe, at any depth, and boot.ipxe are made here, unless there are
-/// files of that name: they lead iPXE to shaper's HTTP server.
+/// Serves the files below the root and picks up changes live. autoexec.ipxe, at any depth, and boot.ipxe are generated unless files of that
+/// name exist: they lead iPXE to shaper's HTTP server.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     tftp: TftpArgs,
-    /// The port of the HTTP server that the bootstrap leads to, at the address under which the machine reached this one
+    /// The port of the HTTP server that the bootstrap leads to, at the address at which the machine reached the TFTP server
     #[arg(
         long,
         env = "SHAPER_HTTP_PORT",
@@ -38,10 +39,10 @@ pub struct Args {
         value_name = "PORT"
     )]
     http_port: u16,
-    /// The HTTP server that the bootstrap leads to, where it is elsewhere or behind another address
+    /// The URL of the HTTP server that the bootstrap leads to, if it has another address than the TFTP server
     #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
     public_url: Option<BaseUrl>,
-    /// Where operators find /healthz, /readyz and /metrics
+    /// Address of the admin port, with /healthz, /readyz and /metrics
     #[arg(
         long,
         env = "SHAPER_ADMIN_LISTEN",
@@ -51,14 +52,14 @@ pub struct Args {
     admin_listen: SocketAddr,
 }
 
-/// How to serve TFTP.
+/// Flags for serving TFTP.
 #[expect(clippy::struct_field_names, reason = "the flags are named so")]
 #[derive(clap::Args)]
 pub struct TftpArgs {
     /// Serve the files below this folder over TFTP
     #[arg(long, env = "SHAPER_TFTP_ROOT", value_name = "DIR")]
     tftp_root: Option<PathBuf>,
-    /// Where machines ask by TFTP
+    /// Address for TFTP requests
     #[arg(
         long,
         env = "SHAPER_TFTP_LISTEN",
@@ -66,39 +67,40 @@ pub struct TftpArgs {
         value_name = "ADDRESS:PORT"
     )]
     tftp_listen: SocketAddr,
-    /// Answer TFTP from these ports; by default from the one that was asked, as NAT and Kubernetes need
+    /// Answer TFTP from these ports. Default: from the port of --tftp-listen, as NAT and Kubernetes need
     #[arg(long, env = "SHAPER_TFTP_PORTS", value_name = "FIRST-LAST", value_parser = parse_ports)]
     tftp_ports: Option<RangeInclusive<u16>>,
     /// The largest IP packet that reaches all machines in one piece; TFTP's blocks are kept below it
     #[arg(long, env = "SHAPER_TFTP_MTU", default_value_t = Limits::default().mtu, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..))]
     tftp_mtu: u16,
-    /// Most TFTP transfers at once
+    /// Most concurrent TFTP transfers
     #[arg(long, env = "SHAPER_TFTP_TRANSFERS", default_value_t = Limits::default().transfers, value_name = "COUNT", value_parser = parse_count)]
     tftp_transfers: usize,
-    /// Most TFTP transfers at once to one address; behind a NAT, many machines have the same
+    /// Most concurrent TFTP transfers to one address; machines behind a NAT share one
     #[arg(long, env = "SHAPER_TFTP_TRANSFERS_PER_PEER", default_value_t = Limits::default().transfers_per_peer, value_name = "COUNT", value_parser = parse_count)]
     tftp_transfers_per_peer: usize,
-    /// Bytes a second that leave for each /24 (IPv6: /56) to senders that have not proved their address yet
+    /// Most bytes per second to all clients of one /24 (IPv6: /56) that have not proved their address yet
     #[arg(long, env = "SHAPER_TFTP_UNPROVEN_BYTES", default_value_t = Limits::default().unproven_bytes, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..))]
     tftp_unproven_bytes: u32,
 }
 
-/// A TFTP server that listens.
+/// A TFTP server that is bound.
 pub(crate) struct Tftp {
     server: Server,
     listen: SocketAddr,
 }
 
-/// A TFTP server that serves.
+/// A TFTP server that runs.
 pub(crate) struct Serving {
     thread: JoinHandle<std::io::Result<()>>,
 }
 
-/// Where the bootstrap leads.
+/// The HTTP server that the bootstrap leads to.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpServer {
     pub(crate) public_url: Option<BaseUrl>,
-    /// Where it listens. Of an unspecified address, it is taken to have the one that the machine knows.
+    /// The address it listens on. An unspecified IP address stands for the one at which the machine
+    /// reached the TFTP server.
     pub(crate) listen: SocketAddr,
 }
 
@@ -109,7 +111,7 @@ fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
         (0 < first && first <= last && last - first < 1_024).then_some(first..=last)
     };
     parse().ok_or_else(|| {
-        format!("{text:?} is no range of at most 1024 ports; write it as 50000-50063")
+        format!("{text:?} is not a range of at most 1024 ports; write it as 50000-50063")
     })
 }
 
@@ -118,7 +120,7 @@ fn parse_count(text: &str) -> Result<usize, String> {
         .parse()
         .ok()
         .filter(|count| (1..=65_536).contains(count));
-    count.ok_or_else(|| format!("{text:?} is no number from 1 to 65536"))
+    count.ok_or_else(|| format!("{text:?} is not a number from 1 to 65536"))
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -145,12 +147,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 // === impl TftpArgs ===
 
 impl TftpArgs {
-    /// Whether there is something to serve.
+    /// Whether TFTP is to be served.
     pub(crate) fn is_wanted(&self) -> bool {
         self.tftp_root.is_some()
     }
 
-    /// Reads the files and listens.
+    /// Reads the files and binds the socket.
     pub(crate) fn bind(
         self,
         http: HttpServer,
@@ -187,12 +189,12 @@ impl TftpArgs {
 // === impl Tftp ===
 
 impl Tftp {
-    /// Where it listens.
+    /// The address it listens on.
     pub(crate) fn listen(&self) -> SocketAddr {
         self.listen
     }
 
-    /// Serves on a thread of its own until `stop`, which is cancelled if the thread ends before.
+    /// Serves on its own thread until `stop`, and cancels `stop` if the thread ends earlier.
     pub(crate) fn spawn(self, stop: &CancellationToken) -> anyhow::Result<Serving> {
         let told = Arc::new(AtomicBool::new(false));
         let (is_told, ended) = (told.clone(), stop.clone().drop_guard());
@@ -216,7 +218,7 @@ impl Tftp {
 // === impl Serving ===
 
 impl Serving {
-    /// Waits until it has ended, which it does when it was told to and transfers are over.
+    /// Waits until the server has ended: after `stop`, once all transfers are over.
     pub(crate) async fn ended(self) -> anyhow::Result<()> {
         let joined = tokio::task::spawn_blocking(|| self.thread.join())
             .await
@@ -230,7 +232,7 @@ impl Serving {
 // === impl HttpServer ===
 
 impl HttpServer {
-    /// The address for a machine that knows us by this one.
+    /// The base URL for a machine that reached the TFTP server at `local`.
     fn base_url(&self, local: IpAddr) -> BaseUrl {
         if let Some(public_url) = &self.public_url {
             return public_url.clone();
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bootstrap_leads_to_the_address_that_the_machine_knows_unless_another_is_given() {
+    fn the_bootstrap_leads_to_the_address_that_the_machine_reached_by_default() {
         assert_eq!(base_url(None, "[::]:8080"), "http://192.0.2.1:8080");
         assert_eq!(base_url(None, "0.0.0.0:80"), "http://192.0.2.1:80");
         assert_eq!(base_url(None, "192.0.2.9:8080"), "http://192.0.2.9:8080");
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_of_ports_is_first_and_last() {
+    fn a_port_range_needs_a_first_and_a_last_port() {
         assert_eq!(parse_ports("50000-50063"), Ok(50_000..=50_063));
         assert_eq!(parse_ports("7000-7000"), Ok(7_000..=7_000));
         for text in ["", "50000", "0-5", "6-5", "1-70000", "1-2000", "a-b", "-"] {

@@ -1,4 +1,5 @@
-//! `shaper webhook`: answers an API server that asks whether an object may be written. It knows no Kubernetes.
+//! `shaper webhook`: validating and mutating admission for an API server. It does not talk to
+//! Kubernetes.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,17 +17,18 @@ use crate::admin::{self, Part};
 use crate::guard::GuardArgs;
 use crate::role::{self, Role};
 
-/// So long after the start it takes part without a catalog: one object tells something too.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long after the start it becomes ready even without a catalog: an object can be checked by
+/// itself, too.
+const READY_WITHOUT_CATALOG: Duration = Duration::from_secs(10);
 
-/// Tell an API server whether a Profile or an Assignment may be written
+/// Review Profiles and Assignments for an API server before they are written
 ///
-/// Validating and mutating admission over HTTPS, at /validate and /mutate, as config/webhook registers them. What one object tells is checked
-/// at once; what others tell is looked up in memory, from the feed of the controllers. It holds no credentials of Kubernetes. While it is away,
-/// objects are written as if it had nothing to say.
+/// Serves validating and mutating admission over HTTPS at /validate and /mutate, as config/webhook registers them. Each object is checked by
+/// itself and against the catalog, which is kept in memory from the controllers' feed. It holds no Kubernetes credentials. While no webhook
+/// is reachable, objects are written without review.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where the API server asks, over HTTPS
+    /// Address for the API server's requests, over HTTPS
     #[arg(
         long,
         env = "SHAPER_WEBHOOK_LISTEN",
@@ -34,12 +36,12 @@ pub struct Args {
         value_name = "ADDRESS:PORT"
     )]
     webhook_listen: SocketAddr,
-    /// The folder with tls.crt and tls.key for that, as a Secret of cert-manager is mounted; followed live. The certificate is for the name
-    /// by which the API server asks, such as shaper-webhook.shaper-system.svc
+    /// The directory with tls.crt and tls.key for that, as cert-manager's Secret is mounted; re-read when it changes. The certificate must be
+    /// valid for the name that the API server calls, such as shaper-webhook.shaper-system.svc
     #[arg(long, env = "SHAPER_WEBHOOK_TLS_DIR", value_name = "DIR")]
     webhook_tls_dir: PathBuf,
-    /// A controller, or a name that several have, of which one is followed. Repeat it for more controllers of the same cluster, and with
-    /// different names for several clusters that hold the catalog together
+    /// URL of a controller to follow. A host name with several addresses stands for several controllers; one at a time is followed. Repeat
+    /// the flag for more controllers of a cluster, and with different PARTITION names for several clusters that share the catalog
     #[arg(
         long = "feed",
         env = "SHAPER_FEED",
@@ -48,10 +50,10 @@ pub struct Args {
         required = true
     )]
     feeds: Vec<Source>,
-    /// The folder with tls.crt, tls.key and ca.crt for the feed, as a Secret of cert-manager is mounted; followed live
+    /// The directory with tls.crt, tls.key and ca.crt for the feed, as cert-manager's Secret is mounted; re-read when it changes
     #[arg(long, env = "SHAPER_FEED_TLS_DIR", value_name = "DIR")]
     feed_tls_dir: PathBuf,
-    /// A name that a controller's certificate must have; repeatable. If not given, the host of its URL
+    /// A name that a controller's certificate must have; repeatable. Default: the host of its URL
     #[arg(
         long = "feed-allowed-peer",
         env = "SHAPER_FEED_ALLOWED_PEER",
@@ -59,11 +61,11 @@ pub struct Args {
         value_delimiter = ','
     )]
     feed_allowed_peers: Vec<PeerName>,
-    /// Which of the clusters of --feed the API server is of: Profiles are looked for there, rivals everywhere. If not given, that of the
-    /// first --feed
+    /// The partition of --feed that the API server belongs to: Profiles are looked up there, conflicts in all partitions. Default: that of
+    /// the first --feed
     #[arg(long, env = "SHAPER_PARTITION", value_name = "PARTITION")]
     partition: Option<String>,
-    /// Where operators find /healthz, /readyz, /metrics and /guard/confirm
+    /// Address of the admin port, with /healthz, /readyz, /metrics and /guard/confirm
     #[arg(
         long,
         env = "SHAPER_ADMIN_LISTEN",
@@ -71,7 +73,7 @@ pub struct Args {
         value_name = "ADDRESS:PORT"
     )]
     admin_listen: SocketAddr,
-    /// How long to go on answering after SIGTERM, no longer ready, so that nobody is sent here any more
+    /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can drain this replica
     #[arg(
         long,
         env = "SHAPER_LAMEDUCK",
@@ -83,7 +85,7 @@ pub struct Args {
     guard: GuardArgs,
 }
 
-/// What an operator sees of the reviews.
+/// The reviews, as the admin port reports them.
 struct Reviewing {
     reviews: Arc<Reviews>,
     tls: Arc<Reloader<PublicTls>>,
@@ -110,7 +112,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     ] {
         if !directory.is_dir() {
             bail!(
-                "{flag} {} is no folder; name the one that holds {files}",
+                "{flag} is not a directory: {}; pass the directory that contains {files}",
                 directory.display()
             );
         }
@@ -170,7 +172,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         let syncing = async {
             if stop.run_until_cancelled(replica.loaded()).await.is_some() {
                 reviews.set_synced();
-                info!("objects are checked beside all others now: the catalog is whole");
+                info!("reviews now check objects against all others: the catalog is complete");
             }
         };
         let following = role::until(&stop, replica.run(feed_tls, names, stop.clone()));
@@ -180,7 +182,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     role.run(admin, None, serving).await
 }
 
-/// The cluster of the API server.
+/// The partition of the API server.
 fn own_partition(feeds: &[Source], asked: Option<&str>) -> anyhow::Result<String> {
     let Some(asked) = asked else {
         return Ok(feeds
@@ -189,7 +191,7 @@ fn own_partition(feeds: &[Source], asked: Option<&str>) -> anyhow::Result<String
             .unwrap_or_default());
     };
     if !feeds.iter().any(|feed| *feed.partition == *asked) {
-        bail!("--partition {asked}: no --feed is of that name; write --feed {asked}=https://HOST");
+        bail!("--partition {asked}: no --feed has that name; write --feed {asked}=https://HOST");
     }
     Ok(asked.to_owned())
 }
@@ -197,10 +199,11 @@ fn own_partition(feeds: &[Source], asked: Option<&str>) -> anyhow::Result<String
 // === impl Reviewing ===
 
 impl Part for Reviewing {
-    /// Without a certificate it can answer nobody. Without a catalog it can, but others may have one.
+    /// Not without a certificate, which every request needs. Without a catalog it could answer, but
+    /// at first another replica may have one.
     fn is_ready(&self) -> bool {
         self.tls.current().is_some()
-            && (self.reviews.is_synced() || self.started.elapsed() > PATIENCE)
+            && (self.reviews.is_synced() || self.started.elapsed() > READY_WITHOUT_CATALOG)
     }
 
     fn remarks(&self) -> Vec<String> {
@@ -210,8 +213,7 @@ impl Part for Reviewing {
             catalog.assignment_count(),
             catalog.profile_count()
         );
-        let alone =
-            "objects are checked by themselves only: the feed has not brought a whole catalog yet";
+        let alone = "objects are checked by themselves only: the feed has not delivered a complete catalog yet";
         if self.reviews.is_synced() {
             vec![known]
         } else {
@@ -225,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_own_cluster_is_the_first_unless_another_is_named() {
+    fn the_partition_defaults_to_that_of_the_first_feed() {
         let feeds = |all: &[&str]| {
             all.iter()
                 .map(|text| text.parse().unwrap())

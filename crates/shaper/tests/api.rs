@@ -482,7 +482,7 @@ fn what_can_not_work_is_said_at_the_start() {
         (&["--feed-tls-dir", directory], "--feed"),
         (
             &["--feed", "https://localhost", "--feed-tls-dir", "/nowhere"],
-            "--feed-tls-dir /nowhere is no folder",
+            "--feed-tls-dir is not a directory: /nowhere",
         ),
         (
             &[&feed[..], &["--feed", "west=https://localhost"]].concat(),

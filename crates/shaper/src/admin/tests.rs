@@ -87,7 +87,7 @@ async fn scripts_configs_and_the_list_are_for_loopback_only() {
 }
 
 #[tokio::test]
-async fn the_list_has_no_ids_and_is_of_one_cluster_where_that_is_asked_for() {
+async fn the_list_has_no_ids_and_can_be_limited_to_one_partition() {
     let (_, all) = get("/catalog", true).await;
     assert!(!all.contains("12345678"), "{all}");
     let list: serde_json::Value = serde_json::from_str(&all).unwrap();
@@ -102,7 +102,7 @@ async fn the_list_has_no_ids_and_is_of_one_cluster_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_rendered_says_why() {
+async fn a_rendering_error_names_its_cause() {
     let (status, said) = get("/explain/config/c?mac=52:54:00:00:00:01", true).await;
     assert!(
         status == 422 && said.contains("needs the label \"serial\""),

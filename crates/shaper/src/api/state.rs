@@ -1,4 +1,4 @@
-//! The state directory, which only one process may write to.
+//! The state directory, locked so that only one process writes to it.
 
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// A directory of this process's own, for as long as it lives.
+/// A state directory that this process has locked until it ends.
 pub(super) struct StateDir {
     path: PathBuf,
     _lock: Option<File>,
 }
 
 impl StateDir {
-    /// Opens it; it is made if it is not there.
+    /// Opens and locks the directory, and creates it if it does not exist.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
-        let unwritable =
-            || format!("can't write to the state directory {shown}; name another with --state-dir");
+        let unwritable = || {
+            format!("can't write to the state directory {shown}; choose another with --state-dir")
+        };
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -25,7 +26,7 @@ impl StateDir {
             .with_context(unwritable)?;
         let lock = match File::create(path.join("lock")) {
             Ok(lock) => lock,
-            // What is there already may be served all the same.
+            // A full disk must not keep the copy that exists from being served.
             Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
                 return Ok(Self {
                     path: path.to_owned(),
@@ -40,7 +41,7 @@ impl StateDir {
                 _lock: Some(lock),
             }),
             Err(TryLockError::WouldBlock) => bail!(
-                "another shaper uses the state directory {shown}; name another with --state-dir"
+                "another shaper uses the state directory {shown}; choose another with --state-dir"
             ),
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("can't lock the state directory {shown}"))

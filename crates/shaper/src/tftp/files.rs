@@ -1,4 +1,4 @@
-//! The folder that is served, followed.
+//! The TFTP root: its files, and their changes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub(super) struct Files {
 // === impl Files ===
 
 impl Files {
-    /// Reads the folder. It must be there.
+    /// Reads the directory, which must exist.
     pub(super) fn open(
         root: Option<&Path>,
         metrics: Metrics,
@@ -50,12 +50,12 @@ impl Files {
         Ok(files)
     }
 
-    /// The table that is current.
+    /// The current table.
     pub(super) fn table(&self) -> Arc<ArcSwap<Table>> {
         self.table.clone()
     }
 
-    /// Reads the folder again whenever it changes, on a thread of its own.
+    /// Starts a thread that re-reads the directory whenever it changes.
     pub(super) fn follow(mut self) -> anyhow::Result<()> {
         let Some(root) = self.root.clone() else {
             return Ok(());
