@@ -68,7 +68,7 @@ fn measure(args: &Args, program: &Path, runtime: &Runtime) -> anyhow::Result<()>
 
     let started = Instant::now();
     let replicas: Vec<_> = (0..args.replicas)
-        .map(|_| Replica::start(&program, port, &certificates, &["--log", "warn"]))
+        .map(|_| Replica::start(program, port, &certificates, &["--log", "warn"]))
         .collect::<Result<_, _>>()?;
     let mut ready = Vec::new();
     for replica in &replicas {
@@ -85,7 +85,7 @@ fn measure(args: &Args, program: &Path, runtime: &Runtime) -> anyhow::Result<()>
         )
     };
     let row = |what: &str, value: String, aim: String| {
-        println!("{}", format!("{what:<44} {value:<56} {aim}").trim_end())
+        println!("{}", format!("{what:<44} {value:<56} {aim}").trim_end());
     };
     println!();
     let ready = longest(&ready);

@@ -22,7 +22,7 @@ const MACHINES: usize = 2;
 /// The firmware of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Firmware {
-    /// SeaBIOS.
+    /// `SeaBIOS`.
     Bios,
     /// OVMF.
     Uefi,

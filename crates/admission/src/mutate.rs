@@ -153,7 +153,7 @@ fn patch_map(object: &Value, map: &str, wanted: &Wanted, operations: &mut Vec<Va
         match value {
             Some(value) => operations.push(json!({ "op": "add", "path": path, "value": value })),
             None if current.get(*key).is_some() => {
-                operations.push(json!({ "op": "remove", "path": path }))
+                operations.push(json!({ "op": "remove", "path": path }));
             }
             None => {}
         }

@@ -139,9 +139,9 @@ fn validate_write(
     let (mut refused, mut warnings) = (Vec::new(), Vec::new());
     for finding in checked.findings {
         if finding.is_error() && !known.excuses(&finding) {
-            refused.push(finding)
+            refused.push(finding);
         } else {
-            warnings.push(finding)
+            warnings.push(finding);
         }
     }
     if !refused.is_empty() {

@@ -53,7 +53,7 @@ fn what_is_not_ours_is_allowed() {
     ];
     for (group, version, kind) in kinds {
         let bytes = with(|request| {
-            request["kind"] = json!({ "group": group, "version": version, "kind": kind })
+            request["kind"] = json!({ "group": group, "version": version, "kind": kind });
         });
         assert_eq!(
             answered(&bytes).unwrap(),
@@ -162,7 +162,7 @@ fn three_megabytes_are_answered() {
     assert!(bytes.len() > 3_000_000);
     assert_eq!(answered(&bytes).unwrap().0, Outcome::Warned);
     let bytes = with(|request| {
-        request["object"]["metadata"]["annotations"] = json!({ "a": "\"".repeat(1_500_000) })
+        request["object"]["metadata"]["annotations"] = json!({ "a": "\"".repeat(1_500_000) });
     });
     assert_eq!(answered(&bytes).unwrap().0, Outcome::Warned);
 }

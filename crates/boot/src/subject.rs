@@ -203,7 +203,7 @@ impl Subject {
                     run = Some(Span {
                         end: next.end,
                         ..sent
-                    })
+                    });
                 }
                 (next, sent) => {
                     if let Some(sent) = sent {

@@ -39,7 +39,7 @@ pub struct Options {
     pub lease_namespace: String,
     /// Its name.
     pub lease_name: String,
-    /// How long it lease_duration.
+    /// How long it `lease_duration`.
     pub lease: LeaseTiming,
     /// The name of this process, which no other has.
     pub identity: String,
@@ -301,10 +301,10 @@ impl State {
                     self.list_complete(at);
                 }
                 Update::Changed(object) => {
-                    steps.extend(self.changed(at, "changed", IndexEvent::Put(object)))
+                    steps.extend(self.changed(at, "changed", IndexEvent::Put(object)));
                 }
                 Update::Deleted(name) => {
-                    steps.extend(self.changed(at, "gone", IndexEvent::Deleted(name)))
+                    steps.extend(self.changed(at, "gone", IndexEvent::Deleted(name)));
                 }
                 Update::HistoryReset => {
                     let source = &self.sources[at].source;

@@ -227,7 +227,7 @@ impl<S: Leases> Candidate<S> {
         written(self.store.replace(&lease).await, sent)
     }
 
-    /// Whether the Lease did not change for as long as its holder said that it lease_duration.
+    /// Whether the Lease did not change for as long as its holder said that it `lease_duration`.
     fn has_expired(&mut self, version: Option<String>, spec: &LeaseSpec) -> bool {
         let now = Instant::now();
         match &self.seen {
@@ -290,7 +290,7 @@ impl<S: Leases> Candidate<S> {
         match timeout(Duration::from_secs(3), release).await {
             Ok(Ok(())) => info!(lease = self.name, "gave the Lease back"),
             Ok(Err(error)) => {
-                warn!(lease = self.name, %error, "could not give the Lease back; it runs out by itself")
+                warn!(lease = self.name, %error, "could not give the Lease back; it runs out by itself");
             }
             Err(_) => warn!(
                 lease = self.name,

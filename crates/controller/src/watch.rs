@@ -172,11 +172,11 @@ impl<K: WatchedResource> SourceWatcher<K> {
                 }
                 match self.probe().await {
                     Some(Verdict::Continues) => {
-                        probe_at = Instant::now() + jittered(self.response_timeout.probe)
+                        probe_at = Instant::now() + jittered(self.response_timeout.probe);
                     }
                     Some(Verdict::Reset | Verdict::Stalled) => return true,
                     Some(Verdict::Pending) | None => {
-                        probe_at = Instant::now() + jittered(LONGEST_PAUSE)
+                        probe_at = Instant::now() + jittered(LONGEST_PAUSE);
                     }
                 }
                 continue;

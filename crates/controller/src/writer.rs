@@ -284,7 +284,7 @@ async fn record(client: Client, instance: &str, write: &StatusPatch, event: &Pen
     match timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
-            warn!(object = %key, reason = event.reason, error = chain(&error), "could not record an event")
+            warn!(object = %key, reason = event.reason, error = chain(&error), "could not record an event");
         }
         Err(_) => debug!(object = %key, reason = event.reason, "no answer about an event"),
     }

@@ -59,7 +59,7 @@ impl fmt::Display for FieldPath {
         for (i, segment) in self.0.iter().enumerate() {
             match segment {
                 PathSegment::Key(key) if is_word(key) => {
-                    write!(f, "{}{key}", if i == 0 { "" } else { "." })?
+                    write!(f, "{}{key}", if i == 0 { "" } else { "." })?;
                 }
                 PathSegment::Key(key) => write!(f, "[{}]", key.escape_debug())?,
                 PathSegment::Index(index) => write!(f, "[{index}]")?,

@@ -145,10 +145,10 @@ impl ObjectSelector {
         {
             match term.split_once('=') {
                 Some(("metadata.name", name)) => {
-                    wanted.name = Some(name.trim_start_matches('=').to_owned())
+                    wanted.name = Some(name.trim_start_matches('=').to_owned());
                 }
                 Some(("metadata.namespace", name)) => {
-                    wanted.namespace = Some(name.trim_start_matches('=').to_owned())
+                    wanted.namespace = Some(name.trim_start_matches('=').to_owned());
                 }
                 _ => return Err(unknown(term)),
             }

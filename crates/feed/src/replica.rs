@@ -142,7 +142,7 @@ impl Replica {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    warn!(partition = %shown, file = %path, %error, "the copy on disk is ignored")
+                    warn!(partition = %shown, file = %path, %error, "the copy on disk is ignored");
                 }
             }
         }

@@ -62,7 +62,7 @@ fn text(registry: &Registry) -> String {
     text
 }
 
-async fn controller(secret: &Secret, allowed: &[&str], objects: usize) -> Controller {
+fn controller(secret: &Secret, allowed: &[&str], objects: usize) -> Controller {
     let tls = directory(secret);
     let mut registry = Registry::default();
     let live = Reloader::mutual(
@@ -195,7 +195,7 @@ fn priority(catalog: &Catalog, name: &str) -> Option<i32> {
 #[tokio::test]
 async fn a_change_reaches_a_replica_and_the_end_of_the_controller_leaves_it_as_it_is() {
     let authority = Authority::new("ca");
-    let controller = controller(&authority.issue("shaper-controller"), &["shaper-api"], 5000).await;
+    let controller = controller(&authority.issue("shaper-controller"), &["shaper-api"], 5000);
     let follower = follower(
         &authority.issue("shaper-api"),
         &[&controller],
@@ -230,8 +230,8 @@ async fn a_change_reaches_a_replica_and_the_end_of_the_controller_leaves_it_as_i
 #[tokio::test]
 async fn another_controller_takes_over() {
     let authority = Authority::new("ca");
-    let first = controller(&authority.issue("shaper-controller"), &["shaper-api"], 10).await;
-    let second = controller(&authority.issue("shaper-controller"), &["shaper-api"], 10).await;
+    let first = controller(&authority.issue("shaper-controller"), &["shaper-api"], 10);
+    let second = controller(&authority.issue("shaper-controller"), &["shaper-api"], 10);
     let follower = follower(
         &authority.issue("shaper-api"),
         &[&first, &second],
@@ -248,8 +248,8 @@ async fn another_controller_takes_over() {
 #[tokio::test]
 async fn who_has_the_wrong_name_or_authority_gets_nothing_and_is_told_why() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
-    let strict = controller(&ours.issue("shaper-controller"), &["shaper-webhook"], 1).await;
-    let controller = controller(&ours.issue("shaper-controller"), &["shaper-api"], 1).await;
+    let strict = controller(&ours.issue("shaper-controller"), &["shaper-webhook"], 1);
+    let controller = controller(&ours.issue("shaper-controller"), &["shaper-api"], 1);
     let api = ours.issue("shaper-api");
     let cases: [Case<'_>; 5] = [
         (&api, &strict, Some(&["shaper-controller"]), "peer_name", ""),
@@ -299,7 +299,7 @@ async fn who_has_the_wrong_name_or_authority_gets_nothing_and_is_told_why() {
 #[tokio::test]
 async fn the_host_of_the_url_may_answer_where_nobody_said_otherwise() {
     let authority = Authority::new("ca");
-    let controller = controller(&authority.issue("127.0.0.1"), &["shaper-api"], 1).await;
+    let controller = controller(&authority.issue("127.0.0.1"), &["shaper-api"], 1);
     assert!(
         follower(&authority.issue("shaper-api"), &[&controller], None)
             .loaded()
@@ -311,7 +311,7 @@ async fn the_host_of_the_url_may_answer_where_nobody_said_otherwise() {
 #[tokio::test]
 async fn a_rotation_under_load_loses_nothing_and_a_withdrawn_authority_ends_its_streams() {
     let (old, new) = (Authority::new("ca"), Authority::new("ca"));
-    let controller = controller(&old.issue("shaper-controller"), &["shaper-api"], 100).await;
+    let controller = controller(&old.issue("shaper-controller"), &["shaper-api"], 100);
     let follower = follower(
         &old.issue("shaper-api"),
         &[&controller],

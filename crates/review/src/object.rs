@@ -69,7 +69,7 @@ pub fn profile_with_deadline(
             key,
             value,
             &mut findings,
-        )
+        );
     });
     check_shebang(&name, &profile.spec.ipxe, &mut findings);
     check_rendering(&name, &converted, deadline, &mut findings);

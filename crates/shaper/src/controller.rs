@@ -135,7 +135,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         let (fed, ()) = tokio::join!(feeding, controlling);
         fed.context("the feed failed")
     };
-    role.run(admin, None, serving).await
+    // Its size is that of the whole controller.
+    Box::pin(role.run(admin, None, serving)).await
 }
 
 async fn kubernetes(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Config> {

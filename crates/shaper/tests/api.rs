@@ -48,7 +48,7 @@ fn directory(secret: &Secret) -> tempfile::TempDir {
     directory
 }
 
-async fn controller(authority: &Authority, changes: Vec<Change>) -> Controller {
+fn controller(authority: &Authority, changes: Vec<Change>) -> Controller {
     let directory = directory(&authority.issue("localhost"));
     let tls = Reloader::mutual(
         "feed",
@@ -231,7 +231,7 @@ async fn a_replica_serves_what_it_is_fed_and_goes_on_without_and_starts_from_its
         "--label",
         "region=lab",
     ];
-    let controller = controller(&authority, vec![assignment("a"), profile("one")]).await;
+    let controller = controller(&authority, vec![assignment("a"), profile("one")]);
 
     let api = Api::start(&[&controller.url], tls.path(), &arguments);
     api.until("/readyz", "200 OK").await;
@@ -290,8 +290,8 @@ async fn an_operator_on_the_machine_confirms_that_most_of_it_is_gone() {
     let authority = Authority::new("ca");
     let tls = directory(&authority.issue("shaper-api"));
     let many: Vec<_> = (0..60).map(|n| assignment(&format!("a{n}"))).collect();
-    let first = controller(&authority, many).await;
-    let second = controller(&authority, vec![assignment("a0")]).await;
+    let first = controller(&authority, many);
+    let second = controller(&authority, vec![assignment("a0")]);
     let state = tempfile::tempdir().unwrap();
     let arguments = [
         "--guard-percent",
@@ -337,8 +337,8 @@ async fn an_operator_on_the_machine_confirms_that_most_of_it_is_gone() {
 async fn two_partitions_are_one_catalog_and_the_one_that_is_away_is_named() {
     let authority = Authority::new("ca");
     let tls = directory(&authority.issue("shaper-api"));
-    let west = controller(&authority, vec![assignment("a"), profile("west")]).await;
-    let east = controller(&authority, vec![assignment("b")]).await;
+    let west = controller(&authority, vec![assignment("a"), profile("west")]);
+    let east = controller(&authority, vec![assignment("b")]);
     let feeds = [format!("west={}", west.url), format!("east={}", east.url)];
     let api = Api::start(&[&feeds[0], &feeds[1]], tls.path(), &[]);
     api.until("/readyz?verbose", "2 Assignments, 1 Profiles")
@@ -396,7 +396,7 @@ async fn https_serves_the_same_and_no_request_fails_while_certificates_are_repla
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let tls = directory(&old.issue("shaper-api"));
     let https = directory(&old.issue_rsa("boot.lab"));
-    let controller = controller(&old, vec![assignment("a"), profile("one")]).await;
+    let controller = controller(&old, vec![assignment("a"), profile("one")]);
     let api = Api::start(
         &[&controller.url],
         tls.path(),

@@ -129,10 +129,10 @@ impl Transfers {
             Ok(Packet::Error { code, text }) => self.on_error(arrival.route, code, text, now),
             Ok(Packet::Write) => self.refuse(arrival, Refusal::Write, true, now, out),
             Ok(Packet::Data { .. } | Packet::OptionAck(_)) => {
-                self.metrics.record_refusal(Refusal::NotForServers)
+                self.metrics.record_refusal(Refusal::NotForServers);
             }
             Err(Malformed::Option(_)) if is_request => {
-                self.refuse(arrival, Refusal::Option, true, now, out)
+                self.refuse(arrival, Refusal::Option, true, now, out);
             }
             Err(_) => self.refuse(arrival, Refusal::Malformed, is_request, now, out),
         }
@@ -406,7 +406,7 @@ impl Transfers {
                             code: 0,
                             text: b"The file can no longer be read",
                         }
-                        .write(bytes)
+                        .write(bytes);
                     });
                     out.commit(running.route, usize::MAX);
                 }

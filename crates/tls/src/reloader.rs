@@ -98,7 +98,7 @@ impl Reloader<PublicTls> {
         };
         accepted.inspect_err(|error| {
             self.metrics
-                .handshake_failed(self.name, handshake_reason(error))
+                .handshake_failed(self.name, handshake_reason(error));
         })
     }
 }

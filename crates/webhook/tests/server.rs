@@ -18,7 +18,7 @@ use site::{LONG, Site, certify, is_closed, json_of, post, review};
 
 #[tokio::test]
 async fn reviews_are_answered_over_either_version_of_http() {
-    let site = Site::start(Limits::default()).await;
+    let site = Site::start(Limits::default());
     for (protocol, version) in [("http/1.1", Version::HTTP_11), ("h2", Version::HTTP_2)] {
         let response = site
             .ask(protocol, post("/validate?timeout=3s", review("{{")))
@@ -47,7 +47,7 @@ async fn reviews_are_answered_over_either_version_of_http() {
 
 #[tokio::test]
 async fn what_is_no_review_gets_a_status_and_a_sentence() {
-    let site = Site::start(Limits::default()).await;
+    let site = Site::start(Limits::default());
     let get = Request::get("https://localhost/validate")
         .header("host", "localhost")
         .body(Full::default())
@@ -91,7 +91,7 @@ async fn a_slow_body_and_a_slow_head_are_given_up() {
         body: Duration::from_millis(200),
         ..Limits::default()
     };
-    let site = Site::start(limits).await;
+    let site = Site::start(limits);
     let mut stream = site.connect("http/1.1").await;
     stream
         .write_all(b"POST /validate HTTP/1.1\r\nhost: localhost\r\n")
@@ -115,7 +115,7 @@ async fn more_connections_than_there_may_be_are_closed_and_idle_ones_end() {
         idle: Duration::from_secs(1),
         ..Limits::default()
     };
-    let site = Site::start(limits).await;
+    let site = Site::start(limits);
     let mut kept = [site.connect("h2").await, site.connect("http/1.1").await];
     let mut third = TcpStream::connect(site.address).await.unwrap();
     assert!(is_closed(&mut third).await);
@@ -131,7 +131,7 @@ async fn more_connections_than_there_may_be_are_closed_and_idle_ones_end() {
 
 #[tokio::test]
 async fn a_server_that_stops_finishes_what_is_on_its_way() {
-    let site = Site::start(Limits::default()).await;
+    let site = Site::start(Limits::default());
     let io = TokioIo::new(site.connect("h2").await);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
         .await
@@ -162,7 +162,7 @@ async fn a_server_that_stops_finishes_what_is_on_its_way() {
 
 #[tokio::test]
 async fn a_new_certificate_is_shown_to_the_next_caller() {
-    let mut site = Site::start(Limits::default()).await;
+    let mut site = Site::start(Limits::default());
     site.works().await;
     site.root = certify(&site.folder);
     assert!(site.live.reload());

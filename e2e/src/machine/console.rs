@@ -191,7 +191,7 @@ impl Screen {
                 }
                 (Escape::Started, b'[') => self.escape = Escape::Sequence,
                 (Escape::Started, _) | (Escape::Sequence, b'@'..=b'~') => {
-                    self.escape = Escape::None
+                    self.escape = Escape::None;
                 }
                 // Bells and carriage returns are dropped, and so is text beyond ASCII, which no
                 // test needs.

@@ -212,7 +212,7 @@ impl Transfer {
                         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
                     ) =>
                 {
-                    self.send_last()?
+                    self.send_last()?;
                 }
                 Err(error) => return Err(error.into()),
             }

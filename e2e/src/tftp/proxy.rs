@@ -113,7 +113,7 @@ fn pump(
         while !stopping.load(Ordering::Relaxed) {
             match back.recv(&mut buffer) {
                 Ok(length) => way.pass(&buffer[..length], |packet| {
-                    drop(front.send_to(packet, client))
+                    drop(front.send_to(packet, client));
                 }),
                 Err(_) => way.release(|packet| drop(front.send_to(packet, client))),
             }

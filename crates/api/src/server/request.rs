@@ -168,7 +168,7 @@ fn response(answer: Answer<'_>, id: &RequestId, in_flight: Option<InFlight>) -> 
     *headers = self::headers(answer.content_type, id);
     match answer.outcome {
         Outcome::MethodNotAllowed => {
-            drop(headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD")))
+            drop(headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD")));
         }
         Outcome::NotReady | Outcome::NotAccepted | Outcome::Overloaded => {
             drop(headers.insert(header::RETRY_AFTER, shed::retry_after().into()));

@@ -144,7 +144,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
             match child {
                 Child::Leaf(entries) => break entries,
                 Child::Node(node) => {
-                    child = &mut Arc::make_mut(node).children[slot(hash >> (BITS * depth))]
+                    child = &mut Arc::make_mut(node).children[slot(hash >> (BITS * depth))];
                 }
             }
             depth += 1;

@@ -151,7 +151,7 @@ impl SelectorIndex {
     pub(super) fn remove_profile(&mut self, profile: &Profile) {
         if let Some(arch) = wanted_architecture(profile) {
             self.change(&profile.key, |namespace| {
-                namespace.remove_architecture(arch)
+                namespace.remove_architecture(arch);
             });
         }
     }

@@ -43,7 +43,7 @@ impl Facts<'_> {
                 Step::Term(term) if self.write(term, out)? => {}
                 Step::Term(_) => return Err(Unsure),
                 Step::Choice { test, yes, no } => {
-                    self.follow(if self.holds(test)? { yes } else { no }, out)?
+                    self.follow(if self.holds(test)? { yes } else { no }, out)?;
                 }
             }
         }

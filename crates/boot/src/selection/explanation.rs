@@ -226,13 +226,13 @@ impl Catalog {
                 self.rejected(&ObjectRef::Profile(profile.key.clone())),
             ) {
                 (Some(rejected), _) => {
-                    option.reason += &format!("; it is not accepted: {}", rejected.fault)
+                    option.reason += &format!("; it is not accepted: {}", rejected.fault);
                 }
                 (None, Some(newest)) => {
                     option.reason += &format!(
                         "; its last accepted version: of the newest: {}",
                         newest.fault
-                    )
+                    );
                 }
                 (None, None) => {}
             }

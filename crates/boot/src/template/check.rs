@@ -318,7 +318,7 @@ impl Checker<'_> {
                     let right = self.expression(expr)?;
                     match op {
                         CompareOpKind::In | CompareOpKind::NotIn => {
-                            self.contained(&left, &right, expr.span())?
+                            self.contained(&left, &right, expr.span())?;
                         }
                         _ => self.compared(&left, &right, expr.span())?,
                     }

@@ -397,13 +397,13 @@ impl Link {
         let is_news = was_following || status.last_error != last_error;
         match ended {
             Ended::Resync | Ended::Stale(_) => {
-                info!(partition, controller = name, reason = %ended, "leaving this controller")
+                info!(partition, controller = name, reason = %ended, "leaving this controller");
             }
             _ if is_news => {
                 warn!(partition, controller = name, reason = %ended, "no feed from this controller; what is held is served on");
             }
             _ => {
-                debug!(partition, controller = name, reason = %ended, "still no feed from this controller")
+                debug!(partition, controller = name, reason = %ended, "still no feed from this controller");
             }
         }
         status.last_error = last_error;

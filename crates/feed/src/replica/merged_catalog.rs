@@ -32,7 +32,7 @@ pub(crate) struct PartitionState {
     name: Box<str>,
     /// Where the controller was when we heard of it last. None: look anew.
     position: Option<Position>,
-    /// What it has by its own object_state.
+    /// What it has by its own `object_state`.
     inventory: Inventory,
     guard: Guard,
     /// Profiles that are accepted there and can't be used here.
@@ -252,7 +252,7 @@ impl PartitionState {
             states.entry(change.name()).or_default().accepted = !is_gone;
         }
         batch.incompatible.iter().for_each(|incompatible| {
-            states.entry(incompatible.name()).or_default().accepted = true
+            states.entry(incompatible.name()).or_default().accepted = true;
         });
         batch
             .unaccepted

@@ -82,7 +82,7 @@ fn report(copy: &DiskCopy, link: &Link, written: io::Result<()>) {
         Ok(()) if was_unsaved => info!(%file, "the copy of the feed is written again"),
         Ok(()) => debug!(%file, "the copy of the feed is written"),
         Err(error) if was_unsaved => {
-            debug!(%file, %error, "the copy of the feed still can't be written")
+            debug!(%file, %error, "the copy of the feed still can't be written");
         }
         Err(error) => {
             error!(%file, %error, "the copy of the feed can't be written; a restart without a controller would start from an older one");

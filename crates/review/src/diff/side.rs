@@ -179,11 +179,11 @@ impl<'c> Side<'c> {
                 ) {
                     (Coverage::Full, _) => disagrees = true,
                     (Coverage::Partial, _) => {
-                        open = open.or_else(|| Some((want.key.as_str().into(), against)))
+                        open = open.or_else(|| Some((want.key.as_str().into(), against)));
                     }
                     (Coverage::Empty, Coverage::Full) => satisfied += 1,
                     (Coverage::Empty, Coverage::Partial) => {
-                        open = open.or_else(|| Some((want.key.as_str().into(), agrees)))
+                        open = open.or_else(|| Some((want.key.as_str().into(), agrees)));
                     }
                     (Coverage::Empty, Coverage::Empty) => {}
                 }
@@ -194,7 +194,7 @@ impl<'c> Side<'c> {
                 Some(_) if best.is_some_and(|(most, _)| most >= profile.wants().len()) => {}
                 Some((key, label)) => return Known::Open(key, label),
                 None if best.is_none_or(|(most, _)| satisfied > most) => {
-                    best = Some((satisfied, profile))
+                    best = Some((satisfied, profile));
                 }
                 None => {}
             }

@@ -226,9 +226,9 @@ impl Visit for Fields<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON knows no infinity.
         if value.is_finite() {
-            self.plain(field, value)
+            self.plain(field, value);
         } else {
-            self.plain(field, "null")
+            self.plain(field, "null");
         }
     }
 }

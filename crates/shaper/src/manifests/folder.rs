@@ -345,7 +345,7 @@ impl Held {
                 self.faults = vec![Fault::file(
                     None,
                     format!("can't be read: {error}; what it held before stays"),
-                )]
+                )];
             }
         }
     }

@@ -94,7 +94,7 @@ impl Found {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => self.enter(path, above),
             Ok(metadata) if metadata.is_file() && is_manifest(path) => {
-                drop(self.files.insert(path.to_owned(), Stamp::of(&metadata)))
+                self.files.insert(path.to_owned(), Stamp::of(&metadata));
             }
             Ok(_) => {}
             // Gone since the folder was listed, or a link to nowhere.

@@ -55,7 +55,7 @@ impl Memory {
             }
             Ok(None) => {}
             Err(error @ CopyError::WrongSource(_)) => {
-                warn!(%file, %error, "what is remembered is of no use here; it is replaced")
+                warn!(%file, %error, "what is remembered is of no use here; it is replaced");
             }
             Err(error) => {
                 // It is left for whoever wants to know what happened to it.
@@ -103,7 +103,7 @@ impl Memory {
             Ok(()) if was_unsaved => info!(%file, "the last good objects are written down again"),
             Ok(()) => debug!(%file, "the last good objects are written down"),
             Err(error) if was_unsaved => {
-                debug!(%file, %error, "the last good objects still can't be written down")
+                debug!(%file, %error, "the last good objects still can't be written down");
             }
             Err(error) => {
                 error!(%file, %error, "the last good objects can't be written down; a file that is broken at the next start has older ones");

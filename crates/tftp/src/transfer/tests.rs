@@ -148,7 +148,7 @@ fn block_numbers_wrap_beyond_32_mib() {
     file.set_len(size).unwrap();
     let mut received = 0;
     let count = fetch(sparse(file), &asked(512, 16), |block| {
-        received += block.len() as u64
+        received += block.len() as u64;
     });
     assert_eq!((received, count), (size, 65_536 * 3 + 1));
 }

@@ -209,7 +209,7 @@ fn truncating_a_file_fails_its_transfer_with_an_error() {
         std::fs::File::create(path)
             .unwrap()
             .set_len(length)
-            .unwrap()
+            .unwrap();
     };
     // Larger than files that are kept in memory.
     let path = folder.path().join("large");

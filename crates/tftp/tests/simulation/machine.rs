@@ -137,7 +137,7 @@ impl Machine {
             }
             Packet::Data { block, bytes } => self.on_data(block, bytes, now),
             Packet::Error { code, text } => {
-                self.state = State::Refused(format!("{code} {}", String::from_utf8_lossy(text)))
+                self.state = State::Refused(format!("{code} {}", String::from_utf8_lossy(text)));
             }
             Packet::OptionAck(_) => self.unneeded += 1,
             other => panic!("a server must not send {other:?}"),

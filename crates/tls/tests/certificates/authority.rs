@@ -91,15 +91,15 @@ impl Authority {
             Age::Valid => {}
             Age::Expired => {
                 (params.not_before, params.not_after) =
-                    (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1))
+                    (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1));
             }
             Age::NotYet => {
                 (params.not_before, params.not_after) =
-                    (date_time_ymd(2900, 1, 1), date_time_ymd(2901, 1, 1))
+                    (date_time_ymd(2900, 1, 1), date_time_ymd(2901, 1, 1));
             }
             Age::HalfYear => {
                 (params.not_before, params.not_after) =
-                    (date_time_ymd(2026, 1, 1), date_time_ymd(2026, 7, 1))
+                    (date_time_ymd(2026, 1, 1), date_time_ymd(2026, 7, 1));
             }
         }
         let leaf = params.signed_by(&key, &self.issuer).unwrap();

@@ -39,7 +39,7 @@ const UNREACHED: &str = "Profile p: metadata.labels: no Assignment in namespace 
 
 #[tokio::test]
 async fn a_review_that_is_not_ours_or_not_understood_lets_the_cluster_go_on() {
-    let site = Site::start(Limits::default()).await;
+    let site = Site::start(Limits::default());
     let other = |what: &str| {
         format!(
             "shaper checks Profile and Assignment of shaper.amahdha.com/v1alpha1 only, and this is {what}"
@@ -98,7 +98,7 @@ async fn a_review_that_is_not_ours_or_not_understood_lets_the_cluster_go_on() {
 
 #[tokio::test]
 async fn of_a_key_that_stands_twice_no_half_is_believed() {
-    let site = Site::start(Limits::default()).await;
+    let site = Site::start(Limits::default());
     let twice = |key: &str, first: &str| {
         review("#!ipxe\nboot\n").replacen(
             &format!("\"{key}\":"),
@@ -141,7 +141,7 @@ async fn of_a_key_that_stands_twice_no_half_is_believed() {
 
 #[tokio::test]
 async fn three_megabytes_are_answered_and_more_than_four_are_refused() {
-    let site = Site::start(Limits::default()).await;
+    let site = Site::start(Limits::default());
     let large = |bytes: usize| {
         with(&json!({ "oldObject": { "metadata": { "annotations": { "a": "x".repeat(bytes) } } } }))
     };
@@ -184,8 +184,7 @@ async fn plain_http_on_the_port_and_other_noise_is_closed_with_an_alert_at_most(
     let site = Site::start(Limits {
         head: Duration::from_millis(300),
         ..Limits::default()
-    })
-    .await;
+    });
     let noises: [&[u8]; 4] = [
         b"POST /validate HTTP/1.1\r\nhost: localhost\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -293,7 +292,7 @@ async fn farewell(stream: &mut TlsStream<TcpStream>) -> Option<u32> {
 
 #[tokio::test]
 async fn a_caller_that_resets_what_it_begins_is_sent_away() {
-    let site = Site::start(Limits::default()).await;
+    let site = Site::start(Limits::default());
     let begin_and_reset = |n: u32| {
         [
             frame(HEADERS, END_HEADERS, 2 * n + 1, &head()),
@@ -313,8 +312,7 @@ async fn streams_that_never_end_take_no_more_than_their_limits() {
         in_flight: 5,
         body: LONG,
         ..Limits::default()
-    })
-    .await;
+    });
     let begin = |n: u32| frame(HEADERS, END_HEADERS, 2 * n + 1, &head());
     let streams = [
         flood(&site, (0..10).map(begin)).await,
@@ -359,7 +357,7 @@ async fn streams_that_never_end_take_no_more_than_their_limits() {
 
 #[tokio::test]
 async fn headers_without_end_and_pings_without_number_harm_nobody() {
-    let site = Site::start(Limits::default()).await;
+    let site = Site::start(Limits::default());
     let mut first = Some(frame(HEADERS, 0, 1, &head()));
     let endless = std::iter::from_fn(|| {
         Some(

@@ -50,7 +50,7 @@ pub(crate) fn certify(folder: &TempDir) -> CertificateDer<'static> {
 }
 
 impl Site {
-    pub(crate) async fn start(limits: Limits) -> Self {
+    pub(crate) fn start(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = certify(&folder);
         let mut registry = Registry::default();

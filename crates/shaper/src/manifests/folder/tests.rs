@@ -53,7 +53,7 @@ impl Manifests {
                 Change::Assignment(object) => drop(self.names.insert(object.key.name.to_string())),
                 Change::Profile(object) => drop(self.names.insert(object.key.name.to_string())),
                 Change::AssignmentDeleted(key) | Change::ProfileDeleted(key) => {
-                    drop(self.names.remove(&*key.name))
+                    self.names.remove(&*key.name);
                 }
                 Change::Rejected(unaccepted) => drop(
                     self.waiting
