@@ -66,6 +66,8 @@ pub struct Answer<'c> {
     pub subject: Option<Arc<Subject>>,
     /// Which Assignment and by what, which Profile, which config.
     pub choice: Choice<'c>,
+    /// Whether a template needs a label that most likely the operator should give.
+    pub is_operators_fault: bool,
 }
 
 /// What was chosen for the machine, as far as it came, as the catalog has it.
@@ -303,6 +305,7 @@ impl Answer<'_> {
             content_type: ContentType::Text,
             subject: None,
             choice: Choice::default(),
+            is_operators_fault: false,
         }
     }
 
@@ -353,7 +356,11 @@ impl Answer<'_> {
             RenderError::NotReady(_) => Outcome::NotReady,
             RenderError::Failed { .. } => Outcome::RenderFailed,
         };
-        Self::failure(route, outcome, format!("Profile {}: {error}", profile.key))
+        let is_operators_fault = matches!(error, RenderError::MissingLabel { label, .. } if !boot::subject::PRESENTED.contains(&label.as_str()));
+        Self {
+            is_operators_fault,
+            ..Self::failure(route, outcome, format!("Profile {}: {error}", profile.key))
+        }
     }
 
     pub(crate) fn of(self, subject: Arc<Subject>) -> Self {
@@ -369,6 +376,7 @@ impl Answer<'_> {
             route,
             outcome,
             body,
+            is_operators_fault,
             content_type,
             subject,
             choice:
@@ -385,6 +393,7 @@ impl Answer<'_> {
             config: config.map(|config| Cow::Owned(config.into_owned())),
         };
         Answer {
+            is_operators_fault,
             route,
             outcome,
             body,

@@ -5,7 +5,7 @@
 //! | `/config/ID?LABELS` | the config, rendered for the machine with these labels |
 //! | `/config/ID/LABELS/user-data` | the same, where only a folder can be named, as for cloud-init's `NoCloud` |
 //! | `/config/ID/LABELS/meta-data` | the config `meta_data` of the same Profile, or else one that is made from the labels |
-//! | `/config/ID/LABELS/vendor-data`, `network-config` | the config `vendor_data`, `network_config` of the same Profile |
+//! | `/config/ID/LABELS/vendor-data`, `network-config` | the config `vendor_data`, `network_config` of the same Profile, or nothing: an empty text |
 //!
 //! `LABELS/` may be missing in each.
 
@@ -66,9 +66,13 @@ pub(crate) fn answer<'c>(
         file => match (sibling(profile, file), file) {
             (Some(name), _) => name,
             (None, "meta-data") => return meta_data(profile, subject),
+            // Both are optional, and cloud-init asks for a file that is not found again and again, for ten seconds of each boot.
             (None, _) => {
-                let reason = format!("Profile {} has no config for {file}", profile.key);
-                return Answer::failure(ROUTE, Outcome::NoConfig, reason).of(subject);
+                return Answer {
+                    choice: choice(profile, None),
+                    ..Answer::text(ROUTE, String::new())
+                }
+                .of(subject);
             }
         },
     };

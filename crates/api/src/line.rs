@@ -97,6 +97,7 @@ impl Lines {
             Outcome::Ok => (Level::INFO, "served"),
             Outcome::Broken => (Level::ERROR, "failed"),
             Outcome::RenderFailed => (Level::WARN, "failed"),
+            _ if answer.is_operators_fault => (Level::WARN, "refused"),
             _ => (Level::INFO, "refused"),
         };
         if level <= self.wanted {

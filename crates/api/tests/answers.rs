@@ -231,7 +231,9 @@ fn nocloud_finds_its_files_below_a_config() {
         file("hostname=a/meta-data"),
         (Outcome::Ok, "instance-id: x\n".to_owned())
     );
-    assert_eq!(file("vendor-data").0, Outcome::NoConfig);
+    for optional in ["vendor-data", "network-config", "hostname=a/vendor-data"] {
+        assert_eq!(file(optional), (Outcome::Ok, String::new()), "{optional}");
+    }
     assert_eq!(file("../linux").0, Outcome::NoConfig);
     let boot = boot_with(vec![profile("p", "#!ipxe\n", &[("a", "")])], vec![], None);
     let answer = ask(

@@ -15,12 +15,29 @@ pub struct ConfigName(Box<str>);
 pub enum InvalidConfigName {
     /// It is no identifier.
     #[error(
-        "config name {0:?} must be an identifier (letters, digits and _, not starting with a digit, at most 63 long), so that {{{{ name }}}} is a variable"
+        "config name {name:?} must be an identifier (letters, digits and _, not starting with a digit, at most 63 long), so that {{{{ name }}}} is a variable{hint}",
+        name = .0,
+        hint = did_you_mean(.0)
     )]
     NoIdentifier(String),
     /// Templates already know the name.
     #[error("config name {0:?} already has a meaning in templates; choose another")]
     Reserved(String),
+}
+
+/// The identifier that a name of several words could be: `userData` for cloud-init's `user-data`.
+fn did_you_mean(text: &str) -> String {
+    let mut words = text.split(['-', '.', ' ']).filter(|word| !word.is_empty());
+    let mut name = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut letters = word.chars();
+        name.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        name.push_str(letters.as_str());
+    }
+    match name.parse::<ConfigName>() {
+        Ok(name) if name.as_str() != text => format!(" (did you mean `{name}`?)"),
+        _ => String::new(),
+    }
 }
 
 /// Longest name of a config, in bytes.
@@ -100,6 +117,16 @@ mod tests {
                 ),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_file_of_cloud_init_has_a_hint() {
+        let says = |name: &str| name.parse::<ConfigName>().unwrap_err().to_string();
+        assert!(says("user-data").ends_with("(did you mean `userData`?)"));
+        assert!(says("network-config").ends_with("(did you mean `networkConfig`?)"));
+        for name in ["0config", "é", "-"] {
+            assert!(!says(name).contains("did you mean"), "{name}");
         }
     }
 }

@@ -29,7 +29,8 @@ pub enum RenderError {
     Unsafe(Unsafe),
     /// The template needs labels that the machine does not present.
     #[error(
-        "line {line} of {template} needs the label {label:?}, which this machine does not present; have it present one, or write {{{{ subject.{label} | default('...') }}}}"
+        "line {line} of {template} needs the label {label:?}, which this machine does not present; have it present one, or write {{{{ subject.{label} | default('...') }}}}{hint}",
+        hint = hint_of_label(label)
     )]
     MissingLabel {
         /// The script or the config.
@@ -118,6 +119,14 @@ struct Rendering<'a> {
     profile: &'a Arc<Profile>,
     assignment: Option<&'a Arc<Assignment>>,
     base_url: &'a str,
+}
+
+/// The bootstrap script sends no other labels, so that one of another name is most likely the operator's.
+fn hint_of_label(label: &str) -> String {
+    if crate::subject::PRESENTED.contains(&label) {
+        return String::new();
+    }
+    format!("; where the operator gives it, start shaper with --label {label}=VALUE")
 }
 
 // === impl Rendering ===

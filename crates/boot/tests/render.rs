@@ -420,7 +420,7 @@ fn an_absent_label_is_false_and_has_no_text() {
         config("\n{{ subject.rack ~ 'x' }}", "")
             .unwrap_err()
             .to_string(),
-        "line 2 of config0 needs the label \"rack\", which this machine does not present; have it present one, or write {{ subject.rack | default('...') }}"
+        "line 2 of config0 needs the label \"rack\", which this machine does not present; have it present one, or write {{ subject.rack | default('...') }}; where the operator gives it, start shaper with --label rack=VALUE"
     );
 }
 
