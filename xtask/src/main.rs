@@ -36,7 +36,7 @@ enum Task {
     Prepare,
     /// Run all tests, those with virtual machines as well
     Test(test::Args),
-    /// Write the files that are generated from code: config/crd/*.yaml, config/webhook/*.yaml and config/openapi.json
+    /// Write the files that are generated from code: config/crd, config/webhook, config/openapi.json and docs/reference
     Generate,
 }
 

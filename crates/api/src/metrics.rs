@@ -122,6 +122,11 @@ impl Metrics {
         metrics
     }
 
+    /// Creates one series of each family, so that an encoded registry names every metric and label.
+    pub fn create_series(&self) {
+        drop(self.placeholders.get_or_create(&Identity { identity: "" }));
+    }
+
     /// The same for another thread, which counts what each request counts for itself.
     pub(crate) fn of_another_thread(&self) -> Self {
         Self {

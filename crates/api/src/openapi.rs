@@ -21,7 +21,7 @@ fn document() -> Value {
     });
     let id = json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}, "description": "As in the link that the script has."});
     let path = |name: &str, description: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}, "description": description});
-    let file = json!({"name": "file", "in": "path", "required": true, "schema": {"type": "string", "enum": ["user-data", "meta-data", "vendor-data", "network-config"]}});
+    let file = json!({"name": "file", "in": "path", "required": true, "schema": {"type": "string", "enum": ["user-data", "meta-data", "vendor-data", "network-config"]}, "description": "The file that cloud-init asks for."});
     let in_path = path("labels", "The labels as in a query: k=v&k=v.");
     json!({
         "openapi": "3.1.0",

@@ -19,6 +19,7 @@ pub mod lease;
 mod metrics;
 mod object;
 mod observed;
+pub mod reasons;
 mod selector_index;
 mod status;
 mod watch;

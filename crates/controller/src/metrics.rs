@@ -110,4 +110,12 @@ impl Metrics {
         );
         metrics
     }
+
+    /// Creates one series of each family, so that an encoded registry names every metric and label.
+    pub fn create_series(&self) {
+        drop(self.objects.get_or_create(&Kind { kind: "" }));
+        for outcomes in [&self.updates, &self.writes] {
+            drop(outcomes.get_or_create(&Outcome { outcome: "" }));
+        }
+    }
 }

@@ -294,6 +294,14 @@ fn conditions(
 ) -> Vec<Condition> {
     let with_time = |condition: &UntimedCondition| {
         let since = meta.status.since(condition.kind, condition.verdict);
+        debug_assert!(
+            crate::reasons::is_listed(
+                &condition.kind.to_string(),
+                &condition.verdict.to_string(),
+                condition.reason
+            ),
+            "a reason that the reference lacks: {condition:?}"
+        );
         Condition {
             type_: condition.kind.to_string(),
             status: condition.verdict.to_string(),

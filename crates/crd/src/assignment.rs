@@ -61,7 +61,12 @@ use crate::schema;
         description = "With which other.",
         priority = 1
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "How long ago the object was created."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AssignmentSpec {

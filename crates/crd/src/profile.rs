@@ -45,7 +45,8 @@ use crate::schema;
     printcolumn(
         name = "Age",
         type_ = "date",
-        json_path = ".metadata.creationTimestamp"
+        json_path = ".metadata.creationTimestamp",
+        description = "How long ago the object was created."
     )
 )]
 #[serde(rename_all = "camelCase")]

@@ -1,7 +1,7 @@
 //! The iPXE linter: what a script does that iPXE will not do as its author means it.
 //!
 //! It reads the script that a machine gets, not the template, as iPXE reads it (`script`). Each rule has its reason and its source in
-//! `docs/ipxe-linter.md`. A rule that can't be sure keeps silent: a word with `${` in it may become anything.
+//! `docs/reference/linter.md`. A rule that can't be sure keeps silent: a word with `${` in it may become anything.
 
 mod flow;
 mod images;

@@ -1,5 +1,7 @@
 //! The rules, by id.
 
+pub mod texts;
+
 use serde::Serialize;
 
 /// The severity of a rule.

@@ -1,4 +1,4 @@
-//! The docs tell each rule, and no other.
+//! The reference lists each rule, and no other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use review::{Severity, rule};
 
 /// The name and the severity of each row of a table of rules.
 fn rows(page: &str) -> BTreeMap<String, String> {
-    let path = format!("{}/../../docs/{page}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../../docs/reference/{page}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let rows = text
         .lines()
@@ -23,28 +23,30 @@ fn rows(page: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn each_rule_has_a_row_with_its_severity() {
-    let (validate, linter) = (rows("validate.md"), rows("ipxe-linter.md"));
+    let (admission, linter) = (rows("admission.md"), rows("linter.md"));
     for rule in rule::ALL {
-        let page = if rule.id.starts_with("ipxe-") {
-            &linter
-        } else {
-            &validate
-        };
         let severity = if rule.severity == Severity::Error {
             "error"
         } else {
             "warning"
         };
-        assert_eq!(
-            page.get(rule.id).map(String::as_str),
-            Some(severity),
-            "{}",
-            rule.id
-        );
+        let is_of_ipxe = rule.id.starts_with("ipxe-");
+        for page in [Some(&admission), is_of_ipxe.then_some(&linter)]
+            .into_iter()
+            .flatten()
+        {
+            assert_eq!(
+                page.get(rule.id).map(String::as_str),
+                Some(severity),
+                "{}",
+                rule.id
+            );
+        }
     }
+    let of_ipxe = rule::ALL.iter().filter(|rule| rule.id.starts_with("ipxe-"));
     assert_eq!(
-        validate.len() + linter.len(),
-        rule::ALL.len(),
+        (admission.len(), linter.len()),
+        (rule::ALL.len(), of_ipxe.count()),
         "a row is about no rule"
     );
 }
@@ -62,4 +64,27 @@ fn names_of_rules_are_words_with_dashes_and_stand_once() {
             .iter()
             .all(|rule| rule.summary.ends_with('.') && rule::named(rule.id) == Some(*rule))
     );
+}
+
+#[test]
+fn every_rule_has_a_text_and_every_text_a_rule() {
+    let rules: Vec<_> = rule::ALL.iter().map(|rule| rule.id).collect();
+    let texts: Vec<_> = rule::texts::TEXTS.iter().map(|text| text.rule).collect();
+    assert_eq!(rules, texts);
+    for text in rule::texts::TEXTS {
+        assert!(
+            text.why.ends_with('.') && text.remedy.ends_with('.'),
+            "{text:?}"
+        );
+        assert_eq!(
+            text.says.is_empty(),
+            text.checked_by == rule::texts::CheckedBy::Validate,
+            "{text:?}"
+        );
+        assert_eq!(
+            text.source.is_some(),
+            text.rule.starts_with("ipxe-"),
+            "{text:?}"
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! The admin port, for operators and probes: `/healthz`, `/readyz`, `/metrics`, `/explain`, `/catalog`, `/guard/confirm`.
 
 pub mod listing;
+pub mod paths;
 
 use std::convert::Infallible;
 use std::io;
@@ -8,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
 use api::{BaseUrl, Boot};
 use boot::Subject;
 use bytes::Bytes;
@@ -341,7 +341,7 @@ fn forbidden() -> Reply {
 
 /// Listens on the address of `--admin-listen`.
 pub fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
-    Listener::bind(address).with_context(|| role::in_use("--admin-listen", address))
+    Listener::bind(address).map_err(|error| role::cannot_listen("--admin-listen", address, error))
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Reply {

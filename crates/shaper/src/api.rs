@@ -55,7 +55,8 @@ pub struct Args {
         long,
         env = "SHAPER_ADMIN_LISTEN",
         default_value = "127.0.0.1:9090",
-        value_name = "ADDRESS:PORT"
+        value_name = "ADDRESS:PORT",
+        value_parser = crate::role::parse_listen
     )]
     admin_listen: SocketAddr,
     /// Directory for a copy of the catalog, from which a start without any controller serves. Default: no copy is kept

@@ -42,7 +42,8 @@ pub struct Args {
         long,
         env = "SHAPER_FEED_LISTEN",
         default_value = "[::]:9443",
-        value_name = "ADDRESS:PORT"
+        value_name = "ADDRESS:PORT",
+        value_parser = crate::role::parse_listen
     )]
     feed_listen: SocketAddr,
     /// The directory with tls.crt, tls.key and ca.crt for the feed, as cert-manager's Secret is mounted; re-read when it changes
@@ -62,7 +63,8 @@ pub struct Args {
         long,
         env = "SHAPER_ADMIN_LISTEN",
         default_value = "127.0.0.1:9090",
-        value_name = "ADDRESS:PORT"
+        value_name = "ADDRESS:PORT",
+        value_parser = crate::role::parse_listen
     )]
     admin_listen: SocketAddr,
     /// The namespace of the Lease. Default: that of the pod or the kubeconfig
@@ -109,7 +111,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         tls::Metrics::register(&mut role.registry),
     );
     let feed = Listener::bind(args.feed_listen)
-        .with_context(|| role::in_use("--feed-listen", args.feed_listen))?;
+        .map_err(|error| role::cannot_listen("--feed-listen", args.feed_listen, error))?;
     let admin = admin::bind(args.admin_listen)?;
     info!(feed_listen = %feed.local_addr(), admin_listen = %admin.local_addr(), server, lease_namespace, "listening");
 

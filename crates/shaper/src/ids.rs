@@ -54,11 +54,11 @@ impl ConfigIds {
             .mode(0o700)
             .create(directory)
             .with_context(|| {
-                format!("can't make the state directory {shown}; name another with --state-dir")
+                format!("can't make the state directory {shown}; name another with --state-dir, or set StateDirectory=shaper in the systemd unit")
             })?;
         let lock = directory.join("lock");
         let lock = File::create(&lock).with_context(|| {
-            format!("can't write to the state directory {shown}; name another with --state-dir")
+            format!("can't write to the state directory {shown}; name another with --state-dir, or set StateDirectory=shaper in the systemd unit")
         })?;
         match lock.try_lock() {
             Ok(()) => {}

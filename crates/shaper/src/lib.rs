@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod api;
 pub mod ask;
+pub mod cli;
 mod console;
 pub mod controller;
 pub mod diff;
@@ -14,6 +15,7 @@ pub mod logs;
 pub mod machines;
 pub mod manifests;
 pub mod manual;
+pub mod metrics;
 pub mod partition;
 pub mod registration;
 mod role;

@@ -28,7 +28,8 @@ pub struct HttpArgs {
         long,
         env = "SHAPER_HTTP_LISTEN",
         default_value = "[::]:8080",
-        value_name = "ADDRESS:PORT"
+        value_name = "ADDRESS:PORT",
+        value_parser = crate::role::parse_listen
     )]
     pub(crate) http_listen: SocketAddr,
     /// Address at which machines fetch the same over HTTPS, in addition to HTTP
@@ -36,6 +37,7 @@ pub struct HttpArgs {
         long,
         env = "SHAPER_HTTPS_LISTEN",
         value_name = "ADDRESS:PORT",
+        value_parser = crate::role::parse_listen,
         requires = "https_tls_dir"
     )]
     https_listen: Option<SocketAddr>,
@@ -130,7 +132,7 @@ impl HttpArgs {
             logs::requests(),
             limits,
         )
-        .with_context(|| role::in_use("--http-listen", self.http_listen))?;
+        .map_err(|error| role::cannot_listen("--http-listen", self.http_listen, error))?;
         let https = self.https_listen.zip(self.https_tls_dir.as_deref());
         let https = https.map(|(address, directory)| {
             if !directory.is_dir() {
@@ -154,7 +156,7 @@ impl HttpArgs {
                 limits,
             );
             Ok((
-                server.with_context(|| role::in_use("--https-listen", address))?,
+                server.map_err(|error| role::cannot_listen("--https-listen", address, error))?,
                 live,
             ))
         });

@@ -5,6 +5,7 @@ mod loader;
 mod memory;
 mod welcome;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +44,8 @@ pub struct Args {
         long,
         env = "SHAPER_ADMIN_LISTEN",
         default_value = "127.0.0.1:9090",
-        value_name = "ADDRESS:PORT"
+        value_name = "ADDRESS:PORT",
+        value_parser = crate::role::parse_listen
     )]
     admin_listen: SocketAddr,
     /// Directory for config ids and the last good objects of each file. Default: systemd's state directory, /var/lib/shaper for root, else ~/.local/state/shaper
@@ -63,6 +65,12 @@ pub struct Args {
     lameduck: u64,
 }
 
+/// Registers the metrics of the folder, with one series of each family.
+pub(crate) fn register_series(registry: &mut prometheus_client::registry::Registry) {
+    Gauges::register(registry).create_series();
+    Unsaved::register(registry);
+}
+
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: Args) -> anyhow::Result<()> {
     role::run(serve(args))
@@ -75,7 +83,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             args.dir.display()
         );
     }
-    let state_dir = args.state_dir.clone().unwrap_or_else(default_state_dir);
+    let state_dir = match args.state_dir.clone() {
+        Some(directory) => directory,
+        None => default_state_dir(|name| std::env::var_os(name))?,
+    };
     let ids = ConfigIds::open(&state_dir)?;
     let mut role = Role::start(Duration::from_secs(args.lameduck))?;
     let stop = role.stop().clone();
@@ -177,9 +188,10 @@ fn spawn_loader(
         .context("can't start the loader's thread")
 }
 
-fn default_state_dir() -> PathBuf {
+/// Where state is kept without `--state-dir`. Never in the working directory: the next start may have another.
+fn default_state_dir(environment: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<PathBuf> {
     let variable = |name| {
-        std::env::var_os(name)
+        environment(name)
             .filter(|value| !value.is_empty())
             .map(PathBuf::from)
     };
@@ -188,13 +200,34 @@ fn default_state_dir() -> PathBuf {
             .is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0)
     };
     if let Some(directory) = variable("STATE_DIRECTORY") {
-        return directory;
+        return Ok(directory);
     }
     if is_root() {
-        return "/var/lib/shaper".into();
+        return Ok("/var/lib/shaper".into());
     }
-    let home = || variable("HOME").unwrap_or_default().join(".local/state");
-    variable("XDG_STATE_HOME")
-        .unwrap_or_else(home)
-        .join("shaper")
+    if let Some(directory) = variable("XDG_STATE_HOME") {
+        return Ok(directory.join("shaper"));
+    }
+    let home = variable("HOME").context(
+        "HOME is not set, so there is no place for the ids of configs; name one with --state-dir, or set StateDirectory=shaper in the systemd unit",
+    )?;
+    Ok(home.join(".local/state/shaper"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_home_state_is_never_kept_in_the_working_directory() {
+        let is_root =
+            std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0;
+        match default_state_dir(|_| None) {
+            Ok(directory) => assert!(is_root && directory.is_absolute(), "{directory:?}"),
+            Err(error) => assert!(error.to_string().contains("--state-dir"), "{error}"),
+        }
+        let of_systemd =
+            default_state_dir(|name| (name == "STATE_DIRECTORY").then(|| "/var/lib/x".into()));
+        assert_eq!(of_systemd.unwrap(), PathBuf::from("/var/lib/x"));
+    }
 }

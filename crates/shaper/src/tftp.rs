@@ -47,7 +47,8 @@ pub struct Args {
         long,
         env = "SHAPER_ADMIN_LISTEN",
         default_value = "127.0.0.1:9090",
-        value_name = "ADDRESS:PORT"
+        value_name = "ADDRESS:PORT",
+        value_parser = crate::role::parse_listen
     )]
     admin_listen: SocketAddr,
 }
@@ -64,7 +65,8 @@ pub struct TftpArgs {
         long,
         env = "SHAPER_TFTP_LISTEN",
         default_value = "[::]:69",
-        value_name = "ADDRESS:PORT"
+        value_name = "ADDRESS:PORT",
+        value_parser = crate::role::parse_listen
     )]
     tftp_listen: SocketAddr,
     /// Answer TFTP from these ports. Default: from the port of --tftp-listen, as NAT and Kubernetes need

@@ -34,7 +34,7 @@ Examples:
   kustomize build overlays/production | shaper validate -
   helm template ./chart | shaper validate -
 
-Rules are described in docs/validate.md, those of the iPXE linter in docs/ipxe-linter.md. Only the output of -o json and -o sarif stays the
+Rules are described in docs/reference/admission.md, those of the iPXE linter in docs/reference/linter.md. Only the output of -o json and -o sarif stays the
 same from version to version.")]
 pub struct Args {
     /// Folders, of which all *.yaml, *.yml and *.json files are read; files; or - for standard input

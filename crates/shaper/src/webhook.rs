@@ -33,7 +33,8 @@ pub struct Args {
         long,
         env = "SHAPER_WEBHOOK_LISTEN",
         default_value = "[::]:8443",
-        value_name = "ADDRESS:PORT"
+        value_name = "ADDRESS:PORT",
+        value_parser = crate::role::parse_listen
     )]
     webhook_listen: SocketAddr,
     /// The directory with tls.crt and tls.key for that, as cert-manager's Secret is mounted; re-read when it changes. The certificate must be
@@ -70,7 +71,8 @@ pub struct Args {
         long,
         env = "SHAPER_ADMIN_LISTEN",
         default_value = "127.0.0.1:9090",
-        value_name = "ADDRESS:PORT"
+        value_name = "ADDRESS:PORT",
+        value_parser = crate::role::parse_listen
     )]
     admin_listen: SocketAddr,
     /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can drain this replica
@@ -155,7 +157,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         metrics,
         Limits::default(),
     );
-    let server = server.with_context(|| role::in_use("--webhook-listen", args.webhook_listen))?;
+    let server = server
+        .map_err(|error| role::cannot_listen("--webhook-listen", args.webhook_listen, error))?;
     let admin = admin::bind(args.admin_listen)?;
     info!(webhook_listen = %server.local_addr(), admin_listen = %admin.local_addr(), partition, "listening");
 

@@ -50,7 +50,7 @@ pub enum BindError {
     /// The port is privileged.
     #[error(
         "no permission to bind port {port}. Either grant it to the program (setcap cap_net_bind_service=+ep \
-         PATH-OF-shaper; in Kubernetes the capability NET_BIND_SERVICE), or lower the limit for all programs (sysctl \
+         PATH-OF-shaper; in a systemd unit AmbientCapabilities=CAP_NET_BIND_SERVICE; in Kubernetes the capability NET_BIND_SERVICE), or lower the limit for all programs (sysctl \
          net.ipv4.ip_unprivileged_port_start={port}), or listen on another port, such as 6969, and forward port {port} to it"
     )]
     Privilege {

@@ -62,6 +62,13 @@ impl Metrics {
         metrics
     }
 
+    /// Creates one series of each family, so that an encoded registry names every metric and label.
+    pub fn create_series(&self) {
+        self.loaded("", UNIX_EPOCH);
+        self.failed("", "");
+        self.handshake_failed("", "");
+    }
+
     /// Counts a failed handshake. `reason` comes from
     /// [`handshake_reason`](crate::handshake_reason).
     pub fn handshake_failed(&self, tls: &'static str, reason: &'static str) {

@@ -101,6 +101,30 @@ impl Metrics {
         metrics
     }
 
+    /// Creates one series of each family, so that an encoded registry names every metric and label.
+    pub fn create_series(&self) {
+        for outcome in ["allowed", "warned", "denied"] {
+            self.record_review("validate", "", "", outcome);
+        }
+        self.record_review("mutate", "", "", "patched");
+        self.record_duration("validate", Duration::ZERO);
+        self.record_duration("mutate", Duration::ZERO);
+        drop(self.findings.get_or_create(&FindingLabels { rule: "" }));
+        for reason in [
+            "path",
+            "method",
+            "media_type",
+            "too_large",
+            "slow",
+            "unreadable",
+            "malformed",
+            "overloaded",
+            "broken",
+        ] {
+            self.record_refusal(reason);
+        }
+    }
+
     pub(crate) fn record_review(
         &self,
         webhook: &'static str,

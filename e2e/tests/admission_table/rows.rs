@@ -1,4 +1,4 @@
-//! The tables of `docs/admission.md`.
+//! The tables of `docs/reference/admission.md`.
 
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -25,7 +25,10 @@ pub(crate) enum Teller {
 
 /// All rows, by the name in the first column.
 pub(crate) fn read() -> Result<BTreeMap<String, Row>> {
-    let path = format!("{}/../docs/admission.md", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/../docs/reference/admission.md",
+        env!("CARGO_MANIFEST_DIR")
+    );
     let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
     let (_, tables) = text
         .split_once("## What the API server refuses by itself")
@@ -48,13 +51,13 @@ pub(crate) fn read() -> Result<BTreeMap<String, Row>> {
         (
             cells[0].clone(),
             row(
-                cells[1] == "refused",
-                if cells[1] == "validate only" {
+                cells[2] == "refused",
+                if cells[2] == "validate only" {
                     ""
                 } else {
-                    &cells[2]
+                    &cells[3]
                 },
-                &cells[3],
+                &cells[4],
             ),
         )
     });

@@ -58,6 +58,12 @@ impl PublisherMetrics {
         metrics
     }
 
+    /// Creates one series of each family, so that an encoded registry names every metric and label.
+    pub fn create_series(&self) {
+        self.sent("");
+        self.ended("");
+    }
+
     pub(super) fn sent(&self, kind: &'static str) {
         self.batches.get_or_create(&Batches { kind }).inc();
     }

@@ -167,6 +167,15 @@ impl ReplicaMetrics {
         metrics
     }
 
+    /// Creates one series of each family, so that an encoded registry names every metric and label.
+    pub fn create_series(&self) {
+        let partition = self.of("");
+        partition.applied(true, 0);
+        partition.applied(false, 0);
+        partition.ended("");
+        self.count("", 0);
+    }
+
     pub(crate) fn of(&self, partition: &str) -> PartitionMetrics {
         let of = Of {
             partition: partition.to_owned(),

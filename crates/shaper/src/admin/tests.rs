@@ -114,3 +114,33 @@ async fn a_rendering_error_names_its_cause() {
         "{said}"
     );
 }
+
+#[test]
+fn every_documented_path_answers_with_documented_statuses_only() {
+    for path in paths::PATHS {
+        let url = path.path.replace("NAME", "c").replace("...", "");
+        for is_local in [true, false] {
+            let request = Request::builder()
+                .method(if path.methods == "POST" {
+                    Method::POST
+                } else {
+                    Method::GET
+                })
+                .uri(&url)
+                .body(())
+                .unwrap();
+            let status = admin().answer(&request, is_local).status().as_u16();
+            assert!(
+                path.statuses
+                    .iter()
+                    .any(|(documented, _)| *documented == status),
+                "{}: {status}",
+                path.path
+            );
+            assert_eq!(status == 403, path.is_local && !is_local, "{}", path.path);
+        }
+        let request = Request::delete(&url).body(()).unwrap();
+        let reply = admin().answer(&request, true);
+        assert_eq!(reply.headers()[http::header::ALLOW], path.methods);
+    }
+}

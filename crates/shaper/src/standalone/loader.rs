@@ -73,7 +73,7 @@ struct Kind {
     kind: &'static str,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Place {
     file: String,
     line: String,
@@ -390,6 +390,12 @@ impl Gauges {
             gauges.changed.clone(),
         );
         gauges
+    }
+
+    /// Creates one series of each family, so that an encoded registry names every metric and label.
+    pub(crate) fn create_series(&self) {
+        drop(self.objects.get_or_create(&Kind { kind: "" }));
+        drop(self.problem.get_or_create(&Place::default()));
     }
 
     fn loaded(&self, catalog: &Catalog, problems: usize, changed: i64) {

@@ -38,11 +38,11 @@ impl Welcome {
             tftp.map_or_else(String::new, |tftp| format!("  firmware   tftp://{tftp}/\n"));
         let (before, first) = match tftp {
             None => (
-                "with an iPXE that firmware gets by TFTP as before",
+                "where another TFTP server already gives firmware an iPXE (--tftp-root lets shaper do that too)",
                 String::new(),
             ),
             Some(_) => (
-                "with the names of your files",
+                "with the names of the files below --tftp-root",
                 format!(
                     "  dhcp-match=set:bios,option:client-arch,0\n  dhcp-boot=tag:!ipxe,tag:bios,undionly.kpxe,,{host}\n  \
                      dhcp-boot=tag:!ipxe,tag:!bios,ipxe.efi,,{host}\n"

@@ -1,0 +1,115 @@
+//! The paths of the admin port, for its reference.
+
+/// One path of the admin port.
+#[derive(Debug)]
+pub struct AdminPath {
+    /// `GET, HEAD` or `POST`.
+    pub methods: &'static str,
+    /// The path, with the part that varies in capitals, and the query that it takes.
+    pub path: &'static str,
+    /// Whether it answers only clients on the machine, or in the pod, itself.
+    pub is_local: bool,
+    /// What it does.
+    pub summary: &'static str,
+    /// Each status with its meaning.
+    pub statuses: &'static [(u16, &'static str)],
+}
+
+const NO_CATALOG: (u16, &str) = (404, "This role answers no machines.");
+const BAD_QUERY: (u16, &str) = (400, "The query describes no machine.");
+const NOT_LOCAL: (u16, &str) = (403, "The client is on another machine.");
+
+/// Every path of the admin port.
+pub static PATHS: &[AdminPath] = &[
+    AdminPath {
+        methods: "GET, HEAD",
+        path: "/healthz",
+        is_local: false,
+        summary: "Reports that the process runs.",
+        statuses: &[(200, "It runs.")],
+    },
+    AdminPath {
+        methods: "GET, HEAD",
+        path: "/readyz",
+        is_local: false,
+        summary: "Reports whether the process is ready to serve. With `?verbose`, also how many objects it serves, and one \
+                  line for everything that an operator should look at.",
+        statuses: &[
+            (200, "It is ready."),
+            (503, "It has not loaded its objects yet, or it is stopping."),
+        ],
+    },
+    AdminPath {
+        methods: "GET, HEAD",
+        path: "/metrics",
+        is_local: false,
+        summary: "All metrics, in the OpenMetrics text format.",
+        statuses: &[(200, "The metrics."), (500, "They can't be encoded.")],
+    },
+    AdminPath {
+        methods: "GET, HEAD",
+        path: "/explain?uuid=...&mac=...",
+        is_local: false,
+        summary: "What a machine with these labels boots, and why, as JSON: the answer of `shaper explain`. Only api and \
+                  standalone.",
+        statuses: &[(200, "The explanation."), BAD_QUERY, NO_CATALOG],
+    },
+    AdminPath {
+        methods: "GET, HEAD",
+        path: "/explain/script?uuid=...",
+        is_local: true,
+        summary: "The script that a machine with these labels gets. Only api and standalone.",
+        statuses: &[
+            (200, "The script."),
+            BAD_QUERY,
+            NOT_LOCAL,
+            (
+                404,
+                "The machine boots nothing, or this role answers no machines.",
+            ),
+            (422, "The template fails for this machine."),
+        ],
+    },
+    AdminPath {
+        methods: "GET, HEAD",
+        path: "/explain/config/NAME?uuid=...",
+        is_local: true,
+        summary: "The config `NAME` that a machine with these labels gets. Only api and standalone.",
+        statuses: &[
+            (200, "The config."),
+            BAD_QUERY,
+            NOT_LOCAL,
+            (
+                404,
+                "The machine boots nothing, its Profile has no such config, or this role answers no machines.",
+            ),
+            (422, "The template fails for this machine."),
+        ],
+    },
+    AdminPath {
+        methods: "GET, HEAD",
+        path: "/catalog?partition=...",
+        is_local: true,
+        summary: "All Profiles and Assignments that machines are answered from, or those of one partition, as a Kubernetes \
+                  List in JSON, without the ids of configs. Only api and standalone.",
+        statuses: &[
+            (200, "The list."),
+            NOT_LOCAL,
+            NO_CATALOG,
+            (500, "The list can't be written."),
+            (503, "The objects are not loaded yet."),
+        ],
+    },
+    AdminPath {
+        methods: "POST",
+        path: "/guard/confirm?partition=...",
+        is_local: true,
+        summary: "Confirms that the objects which the mass-deletion guard keeps, of one partition or of all, are to be \
+                  removed.",
+        statuses: &[
+            (200, "They are removed; the answer says how many."),
+            NOT_LOCAL,
+            (404, "This role has no mass-deletion guard."),
+        ],
+    },
+];

@@ -1,0 +1,67 @@
+//! The command line: one subcommand per role and per offline command.
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    api, controller, diff, explain, logs, manual, partition, registration, standalone, tftp,
+    validate, webhook,
+};
+
+/// A Kubernetes-native iPXE boot and configuration server.
+///
+/// A machine network-boots, iPXE fetches /boot.ipxe, chains to /ipxe with the machine's labels, and gets the script of the Profile that an
+/// Assignment gives it, with links to configs (Ignition, cloud-init, anything) at /config/{uuid}.
+#[derive(Parser)]
+#[command(
+    version,
+    after_long_help = "\
+Each flag can also be set in the environment, where its help names a variable; a flag on the command line goes first. Text on a terminal is
+coloured unless NO_COLOR is set.
+
+Start here:
+  shaper standalone DIR                 serve machines from a folder of manifests
+  shaper validate DIR                   what is wrong with them
+  shaper explain DIR 'uuid=...&mac=...' who gets what, and why
+  shaper diff OLD NEW                   which machines would boot something else
+
+`shaper COMMAND --help` is the manual of a command; `shaper man COMMAND | man -l -` is the same as a man page."
+)]
+pub struct Cli {
+    /// How to log.
+    #[command(flatten)]
+    pub logs: logs::Args,
+    /// The subcommand.
+    #[command(subcommand)]
+    pub role: Role,
+}
+
+// clap would print documentation here in place of that of the arguments.
+#[allow(
+    missing_docs,
+    reason = "the documentation is that of each variant's arguments"
+)]
+#[derive(Subcommand)]
+pub enum Role {
+    Api(api::Args),
+    Controller(controller::Args),
+    Partition(partition::Args),
+    Standalone(standalone::Args),
+    Tftp(tftp::Args),
+    Webhook(webhook::Args),
+    WebhookConfiguration(registration::Args),
+    Validate(validate::Args),
+    Explain(explain::Args),
+    Diff(diff::Args),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
+}
+
+/// What a server exits with, and every command whose help lists no exit codes.
+pub const SERVER_EXIT_CODES: [(u8, &str); 3] = [
+    (
+        0,
+        "It did what it was asked; a server was stopped by SIGTERM or SIGINT",
+    ),
+    (1, "It failed; the last line on standard error says why"),
+    (2, "The command line is wrong"),
+];
