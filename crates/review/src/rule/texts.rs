@@ -127,7 +127,7 @@ pub static TEXTS: &[Text] = &[
         CheckedBy::Validate,
         "A kustomization changes what it includes, and the templates of a chart are not YAML.",
         &[],
-        "Render first: `kustomize build DIR | shaper validate -`, `helm template DIR | shaper validate -`.",
+        "Give `shaper validate -` what `kustomize build DIR` or `helm template DIR` prints.",
     ),
     text(
         "conflict",
