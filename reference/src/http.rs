@@ -10,7 +10,7 @@ pub(crate) fn page() -> String {
     let mut page = head(
         "HTTP",
         "The paths for machines, which `shaper api` and `shaper standalone` serve, and the admin port, which every server has. \
-         The paths for machines are also an [OpenAPI document](../../config/openapi.json), served at `/openapi.json`.",
+         The paths for machines are also an OpenAPI document, `config/openapi.json`, served at `/openapi.json`.",
     );
     page += "\n## For machines\n\n";
     page += &described(
