@@ -3,8 +3,8 @@
 use std::fs;
 
 use boot::Catalog;
+use manifests::{Batch, Folder, Progress, Source};
 use review::Severity;
-use shaper::manifests::{Batch, Folder, Progress, Source};
 
 /// Input: a manifest; if the first byte is `J`, it is JSON.
 pub(crate) fn manifests(bytes: &[u8]) {
@@ -78,7 +78,7 @@ fn review(name: &str, text: &str) -> Batch {
 }
 
 fn listed(catalog: &Catalog) -> String {
-    shaper::admin::listing::of(catalog, None).to_string()
+    manifests::listing::of(catalog, None).to_string()
 }
 
 /// A folder in memory.

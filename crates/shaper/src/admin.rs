@@ -1,6 +1,5 @@
 //! The admin port, for operators and probes: `/healthz`, `/readyz`, `/metrics`, `/explain`, `/catalog`, `/guard/confirm`.
 
-pub mod listing;
 pub mod paths;
 
 use std::convert::Infallible;
@@ -288,7 +287,7 @@ impl Admin {
         net::response(
             StatusCode::OK,
             "application/json",
-            listing::of(&catalog, partition.as_deref()).to_string() + "\n",
+            manifests::listing::of(&catalog, partition.as_deref()).to_string() + "\n",
         )
     }
 }

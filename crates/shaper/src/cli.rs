@@ -2,10 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{
-    api, controller, diff, explain, logs, manual, partition, registration, standalone, tftp,
-    validate, webhook,
-};
+use inspect::{diff, explain, validate};
+
+use crate::{api, controller, logs, manual, partition, registration, standalone, tftp, webhook};
 
 /// A Kubernetes-native iPXE boot and configuration server.
 ///

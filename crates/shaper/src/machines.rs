@@ -57,7 +57,7 @@ pub struct HttpArgs {
     #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<BaseUrl>,
     /// A label that every machine gets, whatever it sends itself; repeatable
-    #[arg(long = "label", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
+    #[arg(long = "label", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = inspect::parse_label)]
     labels: Vec<(String, String)>,
 }
 
@@ -69,13 +69,6 @@ pub(crate) struct Listeners {
     pub(crate) http_listen: SocketAddr,
     /// The address of the HTTPS server.
     pub(crate) https_listen: Option<SocketAddr>,
-}
-
-pub(crate) fn parse_label(text: &str) -> Result<(String, String), String> {
-    let pair = text
-        .split_once('=')
-        .ok_or_else(|| format!("{text:?} has no =; write KEY=VALUE"))?;
-    Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -3,11 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use inspect::{diff, explain, validate};
 use shaper::cli::{Cli, Role};
-use shaper::{
-    api, controller, diff, explain, logs, manual, partition, registration, standalone, tftp,
-    validate, webhook,
-};
+use shaper::{api, controller, logs, manual, partition, registration, standalone, tftp, webhook};
 
 /// Large pages for what the catalog holds: a lookup reads it here and there, and finding a page took as long as reading it.
 #[cfg(all(feature = "jemalloc", target_arch = "x86_64"))]

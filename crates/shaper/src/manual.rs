@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::Command;
 use clap_complete::Shell;
 
-use crate::console;
+use inspect::console;
 
 /// Print completions for a shell
 ///

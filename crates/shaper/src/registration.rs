@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use admission::Registration;
 use anyhow::{Context, bail};
 
-use crate::console;
+use inspect::console;
 
 /// Print what makes an API server ask `shaper webhook`, for kubectl apply -f -
 ///

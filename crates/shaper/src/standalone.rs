@@ -21,9 +21,9 @@ use crate::admin::{self, Remarks};
 use crate::guard::GuardArgs;
 use crate::ids::ConfigIds;
 use crate::machines::HttpArgs;
-use crate::manifests::{Folder, Follow};
 use crate::role::{self, Role};
 use crate::tftp::{HttpServer, Tftp, TftpArgs};
+use manifests::{Folder, Follow};
 
 use confirmations::Confirmations;
 use loader::{Gauges, Loader};

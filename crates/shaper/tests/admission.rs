@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use admission::{Context, Request, validate};
 use boot::{Catalog, Change};
+use manifests::{Batch, Fault, Progress, Source};
 use review::rule;
 use serde_json::{Value, json};
-use shaper::manifests::{Batch, Fault, Progress, Source};
 
 const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::admin::Part;
-use crate::manifests::Waker;
+use manifests::Waker;
 
 /// From the admin port to the loader's thread.
 pub(super) struct Confirmations {

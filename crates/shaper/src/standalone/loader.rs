@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::Part;
 use crate::ids::ConfigIds;
-use crate::manifests::{Folder, Problem};
+use manifests::{Folder, Problem};
 
 use super::confirmations::Confirmations;
 use super::memory::Memory;

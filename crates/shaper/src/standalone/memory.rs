@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use tracing::{debug, error, info, warn};
 
 use crate::admin::Part;
-use crate::manifests::Folder;
+use manifests::Folder;
 
 /// Writing takes at most one in so many of the time.
 const SHARE: u32 = 20;

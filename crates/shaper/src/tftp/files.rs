@@ -11,7 +11,7 @@ use tftp::{Metrics, SkippedPath, Table};
 use tracing::{error, info, warn};
 
 use crate::admin::Remarks;
-use crate::manifests::Follow;
+use manifests::Follow;
 
 /// The files below a folder, and what is wrong with them.
 pub(super) struct Files {

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use review::Severity;
 
 use crate::console::{self, Style};
-use crate::manifests::{Batch, Fault, Progress, Source};
+use manifests::{Batch, Fault, Progress, Source};
 
 /// Check Profiles and Assignments before a machine boots
 ///

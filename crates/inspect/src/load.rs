@@ -8,21 +8,21 @@ use boot::{Catalog, Change};
 use review::Severity;
 
 use crate::console::count;
-use crate::manifests::{Batch, Progress};
+use manifests::{Batch, Progress};
 
 /// What to do about objects that can't be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
+pub(crate) enum OnInvalid {
     /// They are left out, with a word on standard error.
-    LeftOut,
+    LeaveOut,
     /// They stand in for themselves, as in a server that remembers no better version of them.
-    Waits,
+    Wait,
     /// Nothing can be said.
-    Refused,
+    Refuse,
 }
 
 /// Reads a folder, a file or standard input.
-pub(crate) fn catalog(path: &Path, wrong: Wrong) -> anyhow::Result<Catalog> {
+pub(crate) fn catalog(path: &Path, on_invalid: OnInvalid) -> anyhow::Result<Catalog> {
     if path != Path::new("-") && !path.exists() {
         bail!(
             "{} is not there; name the folder that holds the manifests",
@@ -43,7 +43,7 @@ pub(crate) fn catalog(path: &Path, wrong: Wrong) -> anyhow::Result<Catalog> {
             None => String::new(),
         };
         let first = format!("{place}{}", fault.sentence());
-        if wrong == Wrong::Refused
+        if on_invalid == OnInvalid::Refuse
             || batch.catalog.assignment_count() + batch.catalog.profile_count() == 0
         {
             bail!(
@@ -51,11 +51,11 @@ pub(crate) fn catalog(path: &Path, wrong: Wrong) -> anyhow::Result<Catalog> {
                 count(errors, "error")
             );
         }
-        let what = match wrong {
-            Wrong::Waits => {
+        let what = match on_invalid {
+            OnInvalid::Wait => {
                 "and the machines of what is wrong wait, unless a server remembers what it said before"
             }
-            Wrong::LeftOut | Wrong::Refused => "whose objects are left out",
+            OnInvalid::LeaveOut | OnInvalid::Refuse => "whose objects are left out",
         };
         eprintln!(
             "shaper: {shown} has {}, {what}; `shaper validate {shown}` shows all; the first: {first}",
@@ -63,7 +63,7 @@ pub(crate) fn catalog(path: &Path, wrong: Wrong) -> anyhow::Result<Catalog> {
         );
     }
     let mut catalog = batch.catalog;
-    if wrong == Wrong::Waits {
+    if on_invalid == OnInvalid::Wait {
         for unaccepted in batch.unaccepted {
             catalog.apply(Change::Rejected(Arc::new(unaccepted)));
         }

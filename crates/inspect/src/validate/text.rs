@@ -5,7 +5,7 @@ use std::fmt::Write;
 use review::Severity;
 
 use crate::console::{Style, count, harmless};
-use crate::manifests::{Fault, Source};
+use manifests::{Fault, Source};
 
 use super::Report;
 

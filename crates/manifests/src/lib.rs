@@ -8,6 +8,7 @@ mod fault;
 mod fields;
 mod folder;
 mod follow;
+pub mod listing;
 mod read;
 mod tree;
 mod walk;

@@ -15,11 +15,11 @@ use clap::ValueEnum;
 use review::Diff;
 use serde_json::{Value, json};
 
-use crate::ask::AdminUrl;
+use crate::admin_client::AdminUrl;
 use crate::console::{self, Style, count};
-use crate::loaded::{self, Wrong};
-use crate::machines::parse_label;
-use crate::manifests::{Batch, Source};
+use crate::load::{self, OnInvalid};
+use crate::parse_label;
+use manifests::{Batch, Source};
 
 /// Tell which machines would boot something else after a change
 ///
@@ -84,12 +84,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (old, new_path) = match (&args.admin, args.paths.as_slice()) {
         (Some(admin), [new]) => (replica(admin, args.partition.as_deref())?, new),
         (Some(_), _) => bail!("with --admin, only NEW is given: OLD is what the replica serves"),
-        (None, [old, new]) => (loaded::catalog(old, Wrong::LeftOut)?, new),
+        (None, [old, new]) => (load::catalog(old, OnInvalid::LeaveOut)?, new),
         (None, _) => {
             bail!("name two folders, OLD and NEW; or a running replica with --admin, and NEW")
         }
     };
-    let new = aged(&loaded::catalog(new_path, Wrong::Refused)?, &old);
+    let new = aged(&load::catalog(new_path, OnInvalid::Refuse)?, &old);
     if let Some(note) = moved(&old, &new) {
         eprintln!("shaper: {note}");
     }

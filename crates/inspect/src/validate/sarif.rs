@@ -32,7 +32,7 @@ pub(super) fn write(report: &Report<'_>) -> String {
     serde_json::to_string_pretty(&log).expect("it has text keys only") + "\n"
 }
 
-fn result(report: &Report<'_>, file: &str, fault: &crate::manifests::Fault) -> Value {
+fn result(report: &Report<'_>, file: &str, fault: &manifests::Fault) -> Value {
     let index = rule::ALL.iter().position(|rule| rule.id == fault.rule.id);
     let help = fault
         .help

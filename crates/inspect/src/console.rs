@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 /// Whether and how text is coloured.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Style {
+pub struct Style {
     is_coloured: bool,
 }
 
@@ -12,7 +12,7 @@ pub(crate) struct Style {
 
 impl Style {
     /// For standard output: colour on a terminal, unless `NO_COLOR` says otherwise (<https://no-color.org>).
-    pub(crate) fn of_stdout() -> Self {
+    pub fn of_stdout() -> Self {
         let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
@@ -25,27 +25,33 @@ impl Style {
         Self { is_coloured: false }
     }
 
-    pub(crate) fn error(self, text: &str) -> String {
+    /// Paints text as an error.
+    pub fn error(self, text: &str) -> String {
         self.paint("1;31", text)
     }
 
-    pub(crate) fn warning(self, text: &str) -> String {
+    /// Paints text as a warning.
+    pub fn warning(self, text: &str) -> String {
         self.paint("1;33", text)
     }
 
-    pub(crate) fn good(self, text: &str) -> String {
+    /// Paints text as a success.
+    pub fn good(self, text: &str) -> String {
         self.paint("1;32", text)
     }
 
-    pub(crate) fn strong(self, text: &str) -> String {
+    /// Makes text bold.
+    pub fn strong(self, text: &str) -> String {
         self.paint("1", text)
     }
 
-    pub(crate) fn faint(self, text: &str) -> String {
+    /// Makes text faint.
+    pub fn faint(self, text: &str) -> String {
         self.paint("2", text)
     }
 
-    pub(crate) fn mark(self, text: &str) -> String {
+    /// Paints a mark in front of a line.
+    pub fn mark(self, text: &str) -> String {
         self.paint("1;34", text)
     }
 
@@ -59,7 +65,7 @@ impl Style {
 }
 
 /// Writes to standard output. Whoever reads may have enough, as in `| head`.
-pub(crate) fn print(text: &str) -> io::Result<()> {
+pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -68,7 +74,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 }
 
 /// What came from a file or a machine, so that it can't steer the terminal.
-pub(crate) fn harmless(text: &str) -> String {
+pub fn harmless(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c == '\t' {
@@ -83,7 +89,7 @@ pub(crate) fn harmless(text: &str) -> String {
 }
 
 /// `1 error`, `2 errors`.
-pub(crate) fn count(n: usize, what: &str) -> String {
+pub fn count(n: usize, what: &str) -> String {
     if n == 1 {
         format!("1 {what}")
     } else {

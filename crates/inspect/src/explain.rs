@@ -16,10 +16,10 @@ use clap::ValueEnum;
 use review::sample;
 use serde_json::Value;
 
-use crate::ask::AdminUrl;
+use crate::admin_client::AdminUrl;
 use crate::console::{self, Style};
-use crate::loaded::{self, Wrong};
-use crate::machines::parse_label;
+use crate::load::{self, OnInvalid};
+use crate::parse_label;
 
 /// Tell what a machine boots, and why
 ///
@@ -143,7 +143,7 @@ fn look(args: &Args) -> anyhow::Result<Answer> {
     let extrinsic = ExtrinsicLabels::new(args.extrinsic.iter().map(|(key, value)| (key, value)))
         .context("--extrinsic")?;
     let subject = Arc::new(Subject::from_query(&query, &extrinsic).context("QUERY")?);
-    let catalog = loaded::catalog(dir, Wrong::Waits)?;
+    let catalog = load::catalog(dir, OnInvalid::Wait)?;
     let explanation = serde_json::to_value(catalog.explain(&subject))?;
     let text = if args.script || args.config.is_some() {
         Some(rendered(args, &catalog, &subject)?)

@@ -50,15 +50,18 @@ impl Manifests {
                 self.waiting.remove(&*change.name().key().name);
             }
             match change {
-                Change::Assignment(object) => drop(self.names.insert(object.key.name.to_string())),
-                Change::Profile(object) => drop(self.names.insert(object.key.name.to_string())),
+                Change::Assignment(object) => {
+                    self.names.insert(object.key.name.to_string());
+                }
+                Change::Profile(object) => {
+                    self.names.insert(object.key.name.to_string());
+                }
                 Change::AssignmentDeleted(key) | Change::ProfileDeleted(key) => {
                     self.names.remove(&*key.name);
                 }
-                Change::Rejected(unaccepted) => drop(
-                    self.waiting
-                        .insert(unaccepted.name().key().name.to_string()),
-                ),
+                Change::Rejected(rejected) => {
+                    self.waiting.insert(rejected.name().key().name.to_string());
+                }
             }
         }
         let problems = scan.problems.iter().map(|problem| {
