@@ -180,13 +180,6 @@ impl Boot {
         &self.catalog
     }
 
-    /// Told as soon as the head of a request is there, before it is parsed.
-    pub(crate) fn look_ahead(&self, head: &[u8]) {
-        if let Some(query) = head.strip_prefix(b"GET /ipxe?") {
-            self.catalog.load().look_ahead(query);
-        }
-    }
-
     /// The catalog of this moment, if it holds all that there is.
     pub fn synced(&self) -> Option<impl Deref<Target = Arc<Catalog>>> {
         // In this order: what is loaded after it was said to be whole is whole.
@@ -243,7 +236,6 @@ impl Boot {
         let Some(catalog) = catalog else {
             return Answer::not_synced(route);
         };
-        catalog.look_further(query.as_bytes());
         let subject = match Subject::from_query(query, &self.extrinsic) {
             Ok(subject) => Arc::new(subject),
             Err(error) => return Answer::bad_query(route, &error),

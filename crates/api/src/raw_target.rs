@@ -12,10 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// iPXE since 2021 sends `"` as it is (its table of what needs encoding in `core/uri.c`), so that a machine whose product name holds
 /// one would be answered by hyper's bare 400, without a sentence and for ever. Only first lines are touched: the bytes of a body, if
 /// there were one, would pass for lines, and so the connection must be closed after a request with a body.
-pub struct RawTarget<S, F = fn(&[u8])> {
+pub struct RawTarget<S> {
     stream: S,
-    /// Told of what comes where a request begins.
-    seen: F,
     at: At,
     line_is_empty: bool,
     /// Encoded bytes that did not fit where they were read into.
@@ -32,16 +30,8 @@ enum At {
 impl<S> RawTarget<S> {
     /// Around what a client sends.
     pub fn new(stream: S) -> Self {
-        Self::telling(stream, |_| {})
-    }
-}
-
-impl<S, F: FnMut(&[u8])> RawTarget<S, F> {
-    /// The same, which tells of what comes where a request begins, as it comes.
-    pub(crate) fn telling(stream: S, seen: F) -> Self {
         Self {
             stream,
-            seen,
             at: At::RequestLine,
             line_is_empty: true,
             encoded: Vec::new(),
@@ -73,9 +63,6 @@ impl<S, F: FnMut(&[u8])> RawTarget<S, F> {
     fn first_raw(&mut self, bytes: &[u8]) -> Option<usize> {
         // Nearly all that is read at once is one request. Then the next line is the next request's first again.
         let is_start = self.at == At::RequestLine && self.line_is_empty;
-        if is_start {
-            (self.seen)(bytes);
-        }
         if is_start && is_one_plain_request(bytes) {
             return None;
         }
@@ -115,7 +102,7 @@ impl<S, F: FnMut(&[u8])> RawTarget<S, F> {
     }
 }
 
-impl<S: AsyncRead + Unpin, F: FnMut(&[u8]) + Unpin> AsyncRead for RawTarget<S, F> {
+impl<S: AsyncRead + Unpin> AsyncRead for RawTarget<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -148,7 +135,7 @@ impl<S: AsyncRead + Unpin, F: FnMut(&[u8]) + Unpin> AsyncRead for RawTarget<S, F
     }
 }
 
-impl<S: AsyncWrite + Unpin, F: Unpin> AsyncWrite for RawTarget<S, F> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for RawTarget<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -12,7 +12,6 @@
 //! | whose config is this? | a hash map of ids |
 //! | which Assignments select this Profile? | [`SelectorIndex`], where it is wanted |
 
-mod ahead;
 mod bucket;
 mod conflicts;
 pub mod guard;

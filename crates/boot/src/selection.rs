@@ -103,7 +103,6 @@ impl Catalog {
     /// What the subject boots.
     pub fn selected(&self, subject: &Subject) -> Result<Selected<'_>, NotSelected> {
         let winner = self.winner(subject).ok_or(NotSelected::NoAssignment)?;
-        winner.assignment.fetch_name();
         // The first that `fitting` has, without a list of the rest: of those that are equal, this is the first as well.
         let (mut count, mut best) = (0, None);
         for profile in self.profiles_of(winner.assignment) {

@@ -103,9 +103,8 @@ impl Shared {
             ))
         });
         let refuse = |status| self.refuse(status, &peer, &progress);
-        let stream = RawTarget::telling(stream, |head: &[u8]| self.boot.look_ahead(head));
         let stream = Refusal::new(
-            Patience::new(stream, self.limits.answer),
+            Patience::new(RawTarget::new(stream), self.limits.answer),
             progress.is_ours.clone(),
             refuse,
         );

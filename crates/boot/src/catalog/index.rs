@@ -8,7 +8,6 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use prefetch_index::prefetch_index;
 use smallvec::SmallVec;
 
 /// Bits of the hash by which a node chooses among its children.
@@ -109,19 +108,6 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
         let hash = self.hasher.hash_one(like);
         let leaf = self.leaf(hash);
         search(leaf, hash, is).ok().map(|at| &leaf[at])
-    }
-
-    /// Begins to fetch from memory what a look for this key will read. It waits for the nodes on its way and for nothing else.
-    pub(crate) fn fetch<Q: Hash + ?Sized>(&self, key: &Q)
-    where
-        K: Borrow<Q>,
-    {
-        let hash = self.hasher.hash_one(key);
-        let leaf = self.leaf(hash);
-        let at = probable_place(leaf, hash);
-        for near in [at.saturating_sub(2), at, at + 2] {
-            prefetch_index(leaf, near);
-        }
     }
 
     /// The leaf where what has this hash is, if anywhere.
