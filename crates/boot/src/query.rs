@@ -23,22 +23,22 @@ pub(crate) struct Pair {
 }
 
 /// A part of a pair: its length in bytes, and what is in it.
-pub(crate) struct Piece {
-    pub(crate) len: usize,
-    pub(crate) has_escapes: bool,
+struct Piece {
+    len: usize,
+    has_escapes: bool,
     /// See [`Pair::is_canonical`].
-    pub(crate) is_canonical: bool,
+    is_canonical: bool,
 }
 
 /// Splits a query string at `&` into decoded pairs. A pair without `=` has an empty value.
 pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    raw_pairs(query, 0).map(|pair| (decode(pair.key(query)), decode(pair.value(query))))
+    raw_pairs(query).map(|pair| (decode(pair.key(query)), decode(pair.value(query))))
 }
 
-/// The same pairs from this place on, as they were sent. Panics beyond 4 GiB: a query is shorter.
-pub(crate) fn raw_pairs(query: &str, start: usize) -> impl Iterator<Item = Pair> {
+/// The same pairs as they were sent. Panics beyond 4 GiB: a query is shorter.
+pub(crate) fn raw_pairs(query: &str) -> impl Iterator<Item = Pair> {
     let query = query.as_bytes();
-    let mut next = start;
+    let mut next = 0;
     std::iter::from_fn(move || {
         while next < query.len() {
             let pair = raw_pair(query, next);
@@ -80,7 +80,7 @@ fn raw_pair(query: &[u8], start: usize) -> Pair {
 }
 
 /// What a text starts with, up to the next `&`, or `last`.
-pub(crate) fn piece(text: &[u8], last: u8) -> Piece {
+fn piece(text: &[u8], last: u8) -> Piece {
     let mut piece = Piece {
         len: 0,
         has_escapes: false,
@@ -265,9 +265,9 @@ mod tests {
     proptest! {
         #[test]
         fn long_queries_are_split_as_the_standard_library_splits(query in "([a-z]{0,12}|[&=%]{1,3}|%[0-9A-F]{2}|[ -~]|é){0,24}") {
-            let ours: Vec<_> = raw_pairs(&query, 0).map(|pair| (pair.key(&query), pair.value(&query))).collect();
+            let ours: Vec<_> = raw_pairs(&query).map(|pair| (pair.key(&query), pair.value(&query))).collect();
             prop_assert_eq!(&ours, &split(&query));
-            for (pair, (key, value)) in raw_pairs(&query, 0).zip(ours) {
+            for (pair, (key, value)) in raw_pairs(&query).zip(ours) {
                 prop_assert_eq!((pair.key_has_escapes, pair.value_has_escapes), (key.contains('%'), value.contains('%')));
             }
         }
@@ -331,11 +331,11 @@ mod tests {
             "a%&=%&b=1",
         ] {
             let simply = split(query);
-            let ours: Vec<_> = raw_pairs(query, 0)
+            let ours: Vec<_> = raw_pairs(query)
                 .map(|pair| (pair.key(query), pair.value(query)))
                 .collect();
             assert_eq!(ours, simply, "{query:?}");
-            let escapes: Vec<_> = raw_pairs(query, 0)
+            let escapes: Vec<_> = raw_pairs(query)
                 .map(|pair| (pair.key_has_escapes, pair.value_has_escapes))
                 .collect();
             assert_eq!(
@@ -359,7 +359,7 @@ mod tests {
             .iter()
             .flat_map(|one| pieces.iter().map(move |two| format!("{one}{two}")));
         for query in texts.flat_map(|text| [format!("a={text}"), format!("{text}=a")]) {
-            let Some(pair) = raw_pairs(&query, 0).next() else {
+            let Some(pair) = raw_pairs(&query).next() else {
                 continue;
             };
             let mut written = String::new();

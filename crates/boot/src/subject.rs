@@ -2,7 +2,6 @@
 
 mod extrinsic;
 mod turn;
-mod usual;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -114,8 +113,8 @@ impl Subject {
             ..Self::default()
         };
         subject.text.push_str(query);
-        let (read, mut expected) = subject.present_usual(query);
-        for pair in query::raw_pairs(query, read) {
+        let mut expected = 0;
+        for pair in query::raw_pairs(query) {
             subject.present(query, pair, &mut expected)?;
         }
         subject.identify();

@@ -31,7 +31,7 @@ const HEADS: [u64; PRESENTED.len()] = {
     heads
 };
 /// The turns of these, of which the first four come before all others.
-pub(super) const TURNS: [u8; PRESENTED.len()] = [
+const TURNS: [u8; PRESENTED.len()] = [
     UUID_TURN,
     MAC_TURN,
     BUILDARCH_TURN,
@@ -53,7 +53,9 @@ pub(super) const SERIAL_TURN: u8 = 5;
 /// When a label comes in a query. Most come where they are `expected`: at the place in [`PRESENTED`] behind that of the last one.
 #[inline]
 pub(super) fn turn(head: u64, key: &[u8], expected: &mut usize) -> u8 {
-    let is = |at: usize| is_presented(at, head, key);
+    let is = |at: usize| {
+        HEADS.get(at) == Some(&head) && are_same(PRESENTED[at].as_bytes(), key)
+    };
     let Some(at) = is(*expected)
         .then_some(*expected)
         .or_else(|| (0..PRESENTED.len()).find(|at| is(*at)))
@@ -62,12 +64,6 @@ pub(super) fn turn(head: u64, key: &[u8], expected: &mut usize) -> u8 {
     };
     *expected = at + 1;
     TURNS[at]
-}
-
-/// Whether a key is the one at this place of [`PRESENTED`], if there is such a place.
-#[inline]
-pub(super) fn is_presented(place: usize, head: u64, key: &[u8]) -> bool {
-    HEADS.get(place) == Some(&head) && are_same(PRESENTED[place].as_bytes(), key)
 }
 
 /// The first bytes of a key, in the order of keys. Keys hold no zeros.
