@@ -7,7 +7,6 @@ mod limits;
 mod listen;
 mod request;
 mod trouble;
-mod wall;
 mod worker;
 
 use std::convert::Infallible;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use boot::Catalog;
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use crate::shed;
 
 use super::connection::Progress;
 use super::ids::RequestId;
-use super::{Peer, Shared, wall};
+use super::{Peer, Shared};
 
 /// The body of an answer; while it lives, its request counts as in flight.
 pub(super) struct Text {
@@ -92,7 +93,7 @@ impl Shared {
             &answer,
             &peer.ip,
             id.as_str(),
-            wall::time(ended.into_std()),
+            SystemTime::now(),
             took,
         );
         let mut response = response(answer, &id, in_flight);
