@@ -1,6 +1,5 @@
 //! Sockets, connections and their limits.
 
-mod clock;
 mod connection;
 mod ids;
 mod limits;

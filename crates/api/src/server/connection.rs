@@ -3,17 +3,17 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -22,20 +22,17 @@ use crate::patience::Patience;
 use crate::raw_target::RawTarget;
 use crate::refusal::{Ours, Refusal};
 
-use super::clock::{Broken, Timed};
 use super::request::{self, Text};
 use super::{Peer, Shared};
 
 /// What is known of one connection while it lasts.
+#[derive(Default)]
 pub(super) struct Progress {
-    started: Instant,
     /// Whether an answer of ours is on its way.
-    pub(super) is_ours: Ours,
-    /// How many requests were answered.
-    answers: AtomicUsize,
-    /// When the last answer was made, in nanoseconds since the start.
-    answered_at: AtomicU64,
-    /// Told at the first.
+    is_ours: Ours,
+    /// Whether a request was answered.
+    has_answered: AtomicBool,
+    /// Notified at the first answer.
     answered: Notify,
     /// Whether the client may still be sending what nobody reads.
     pub(super) is_talking: AtomicBool,
@@ -54,34 +51,10 @@ const LINGER_BYTES: u64 = 2 * 1024 * 1024;
 // === impl Progress ===
 
 impl Progress {
-    pub(super) fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            is_ours: Ours::default(),
-            answers: AtomicUsize::default(),
-            answered_at: AtomicU64::default(),
-            answered: Notify::default(),
-            is_talking: AtomicBool::default(),
-            is_refused: AtomicBool::default(),
-        }
-    }
-
-    /// How many requests were answered.
-    pub(super) fn answers(&self) -> usize {
-        self.answers.load(Ordering::Relaxed)
-    }
-
-    /// When the last answer was made.
-    pub(super) fn answered_at(&self) -> Instant {
-        self.started + Duration::from_nanos(self.answered_at.load(Ordering::Relaxed))
-    }
-
-    /// One more is, at this moment, and its answer is on its way.
-    pub(super) fn answer(&self, now: Instant) {
-        let since = u64::try_from((now - self.started).as_nanos()).unwrap_or(u64::MAX);
-        self.answered_at.store(since, Ordering::Relaxed);
+    /// Records that a request was answered and its answer is on its way.
+    pub(super) fn answered(&self) {
         self.is_ours.set();
-        if self.answers.fetch_add(1, Ordering::Relaxed) == 0 {
+        if !self.has_answered.swap(true, Ordering::Relaxed) {
             self.answered.notify_one();
         }
     }
@@ -96,7 +69,7 @@ impl Shared {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.metrics.connections.inc();
-        let progress = Progress::new();
+        let progress = Progress::default();
         let service = service_fn(|request| {
             std::future::ready(Ok::<_, Infallible>(
                 self.respond(&request, &peer, &progress, &stop),
@@ -108,27 +81,27 @@ impl Shared {
             progress.is_ours.clone(),
             refuse,
         );
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .max_buf_size(HEAD_BUFFER_BYTES)
+            .timer(TokioTimer::new())
+            // From the end of one answer to the end of the next head. While an answer is written, `Patience` limits the time.
+            .header_read_timeout(self.limits.head)
             // A client may say that it has nothing more to ask.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
-        let mut connection = Timed::new(connection, self.limits.head, &progress);
         let ended = match stop.run_until_cancelled(&mut connection).await {
             Some(ended) => ended,
             None => self.finish(&mut connection, &progress).await,
         };
         if let Err(error) = ended {
             debug!(peer = %peer.remote, %error, "connection ended");
-            if matches!(&error, Broken::Http(error) if error.is_parse())
-                && !progress.is_refused.load(Ordering::Relaxed)
-            {
+            if error.is_parse() && !progress.is_refused.load(Ordering::Relaxed) {
                 // HTTP/2, which hyper knows and says nothing to.
                 self.refuse(StatusCode::BAD_REQUEST, &peer, &progress);
             }
         }
         if progress.is_talking.load(Ordering::Relaxed) {
-            linger(connection.connection.into_parts().io.into_inner()).await;
+            linger(connection.into_parts().io.into_inner()).await;
         }
         self.metrics.connections.dec();
     }
@@ -136,22 +109,22 @@ impl Shared {
     /// The server stops: a client that has not asked yet may do so, and what was asked is answered.
     async fn finish<C, S>(
         &self,
-        connection: &mut Timed<'_, http1::Connection<C, S>>,
+        connection: &mut http1::Connection<C, S>,
         progress: &Progress,
-    ) -> Result<(), Broken>
+    ) -> hyper::Result<()>
     where
         C: hyper::rt::Read + hyper::rt::Write + Unpin,
         S: hyper::service::HttpService<Incoming, ResBody = Text>,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if progress.answers() == 0 {
+        if !progress.has_answered.load(Ordering::Relaxed) {
             tokio::select! {
                 ended = &mut *connection => return ended,
                 () = progress.answered.notified() => {}
                 () = sleep(LAST_REQUEST) => {}
             }
         }
-        Pin::new(&mut connection.connection).graceful_shutdown();
+        Pin::new(&mut *connection).graceful_shutdown();
         connection.await
     }
 

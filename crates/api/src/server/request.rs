@@ -6,14 +6,13 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use boot::Catalog;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, ContentType, Outcome, Request, Route};
@@ -86,8 +85,7 @@ impl Shared {
             }
         };
         let id = self.ids.next();
-        let ended = Instant::now();
-        let took = ended - started;
+        let took = started.elapsed();
         self.metrics.count(&answer, took);
         self.lines.say(
             &answer,
@@ -107,7 +105,7 @@ impl Shared {
                 .headers_mut()
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        progress.answer(ended);
+        progress.answered();
         response
     }
 
