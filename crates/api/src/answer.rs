@@ -396,20 +396,6 @@ impl Answer<'_> {
     }
 }
 
-/// Metrics count by discriminants.
-const _: () = {
-    let mut at = 0;
-    while at < Route::ALL.len() {
-        assert!(Route::ALL[at] as usize == at);
-        at += 1;
-    }
-    let mut at = 0;
-    while at < Outcome::ALL.len() {
-        assert!(Outcome::ALL[at] as usize == at);
-        at += 1;
-    }
-};
-
 // === impl ContentType ===
 
 impl ContentType {

@@ -44,8 +44,7 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// What connections share; each thread has one of its own. What all threads share stands behind pointers: what each request touches and no
-/// other thread needs is not to be fetched from another core's cache.
+/// What connections share.
 struct Shared {
     boot: Arc<Boot>,
     /// Present where HTTPS is spoken, and nothing else is then.
@@ -56,8 +55,6 @@ struct Shared {
     connections: Arc<Semaphore>,
     /// Those that are sent away cost something as well.
     shedding: Arc<Semaphore>,
-    /// So many requests a thread may answer at once without a look at what the others do.
-    few_in_flight: usize,
     trouble: Arc<Mutex<Trouble>>,
     answer_bytes: Arc<AtomicUsize>,
     ids: Ids,
@@ -123,8 +120,6 @@ impl Server {
             lines: Lines::new(log),
             connections: Arc::new(Semaphore::new(limits.connections)),
             shedding: Arc::new(Semaphore::new(limits.shedding)),
-            // For HTTP and HTTPS together, a quarter of all.
-            few_in_flight: limits.in_flight / (8 * sockets.len()),
             limits,
             trouble: Arc::default(),
             answer_bytes: Arc::default(),
@@ -174,7 +169,7 @@ impl Server {
                 .build()?;
             // A token that only this thread looks at, and no other has to wait for.
             let (shared, at_work, stops, stop) = (
-                Arc::new(self.shared.of_another_thread()),
+                self.shared.clone(),
                 at_work.clone(),
                 stop.clone().drop_guard(),
                 stop.child_token(),
@@ -199,22 +194,6 @@ impl Server {
 // === impl Shared ===
 
 impl Shared {
-    fn of_another_thread(&self) -> Self {
-        Self {
-            boot: self.boot.clone(),
-            tls: self.tls.clone(),
-            metrics: self.metrics.of_another_thread(),
-            lines: self.lines.clone(),
-            limits: self.limits.clone(),
-            connections: self.connections.clone(),
-            shedding: self.shedding.clone(),
-            few_in_flight: self.few_in_flight,
-            trouble: self.trouble.clone(),
-            answer_bytes: self.answer_bytes.clone(),
-            ids: Ids::new(),
-        }
-    }
-
     fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }

@@ -9,8 +9,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections beyond, which get their 503. Beyond these, the system's queue is where clients wait.
     pub shedding: usize,
-    /// Requests being answered, by all servers that count together, until their answer is handed to the connection. Beyond, 503. The
-    /// last quarter is for threads that answer few.
+    /// Requests being answered, by all servers that share [`Metrics`](crate::Metrics), until their
+    /// answer is handed to the connection. Beyond, 503.
     pub in_flight: usize,
     /// From the end of one answer, or the start of the connection, to the end of the next request's head. iPXE keeps an idle connection for 10 s.
     pub head: Duration,

@@ -87,13 +87,8 @@ impl Shared {
         let id = self.ids.next();
         let took = started.elapsed();
         self.metrics.count(&answer, took);
-        self.lines.say(
-            &answer,
-            &peer.ip,
-            id.as_str(),
-            SystemTime::now(),
-            took,
-        );
+        self.lines
+            .say(&answer, &peer.ip, id.as_str(), SystemTime::now(), took);
         let mut response = response(answer, &id, in_flight);
         // Nothing here has a use for a body; see `RawTarget`.
         let has_body = !request.body().is_end_stream();
@@ -212,19 +207,16 @@ pub(super) fn sentence(reason: &Bytes, status: http::StatusCode, id: &RequestId)
 
 impl InFlight {
     fn enter(shared: &Arc<Shared>) -> Option<Self> {
-        let others = shared.metrics.begin();
+        let others = shared.metrics.in_flight.inc();
         let entered = Self(shared.clone());
-        // What other threads write is looked at only where there is much on this one; what those may enter who do not look has room beside it.
-        let limit = shared.limits.in_flight;
-        let has_room =
-            others < shared.few_in_flight || shared.metrics.in_flight() <= limit - limit / 4;
+        let has_room = usize::try_from(others).is_ok_and(|others| others < shared.limits.in_flight);
         has_room.then_some(entered)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.metrics.end();
+        self.0.metrics.in_flight.dec();
     }
 }
 
@@ -278,16 +270,15 @@ mod tests {
     use crate::server::{Limits, Server};
 
     #[test]
-    fn no_more_requests_are_answered_at_once_than_may_be_on_whichever_threads() {
+    fn requests_in_flight_are_limited() {
         let boot = Arc::new(Boot::new(
             Arc::new(SharedCatalog::new(Catalog::new())),
             ExtrinsicLabels::default(),
             None,
         ));
         let metrics = Metrics::register(&mut Registry::default());
-        let most = 96;
         let limits = Limits {
-            in_flight: most,
+            in_flight: 96,
             ..Limits::default()
         };
         let server = Server::bind(
@@ -298,29 +289,13 @@ mod tests {
             limits,
         )
         .unwrap();
-        let threads: Vec<_> = server
-            .sockets
-            .iter()
-            .map(|_| Arc::new(server.shared.of_another_thread()))
+        let mut entered: Vec<_> = (0..200)
+            .filter_map(|_| InFlight::enter(&server.shared))
             .collect();
-        // All on one thread; on each in turn; one thread after the other.
-        let places: [fn(usize, usize) -> usize; 3] = [
-            |_, _| 0,
-            |number, threads| number % threads,
-            |number, threads| (number / 150).min(threads - 1),
-        ];
-        for place in places {
-            let enter = |number: usize| InFlight::enter(&threads[place(number, threads.len())]);
-            let mut entered: Vec<_> = (0..200).filter_map(enter).collect();
-            assert!(
-                (most * 3 / 4..=most).contains(&entered.len()),
-                "{}",
-                entered.len()
-            );
-            assert!(enter(199).is_none());
-            entered.clear();
-            assert!(enter(199).is_some());
-            assert_eq!(server.shared.metrics.in_flight(), 0);
-        }
+        assert_eq!(entered.len(), 96);
+        assert!(InFlight::enter(&server.shared).is_none());
+        entered.clear();
+        assert!(InFlight::enter(&server.shared).is_some());
+        assert_eq!(server.shared.metrics.in_flight.get(), 0);
     }
 }

@@ -53,9 +53,7 @@ pub(super) const SERIAL_TURN: u8 = 5;
 /// When a label comes in a query. Most come where they are `expected`: at the place in [`PRESENTED`] behind that of the last one.
 #[inline]
 pub(super) fn turn(head: u64, key: &[u8], expected: &mut usize) -> u8 {
-    let is = |at: usize| {
-        HEADS.get(at) == Some(&head) && are_same(PRESENTED[at].as_bytes(), key)
-    };
+    let is = |at: usize| HEADS.get(at) == Some(&head) && are_same(PRESENTED[at].as_bytes(), key);
     let Some(at) = is(*expected)
         .then_some(*expected)
         .or_else(|| (0..PRESENTED.len()).find(|at| is(*at)))
