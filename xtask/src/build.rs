@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use e2e::assets::{Package, ensure_packages};
 
 /// How often a line of progress is printed where standard error is not a terminal.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -15,7 +14,6 @@ const PROGRESS: Duration = Duration::from_secs(10);
 ///
 /// On a terminal cargo draws its progress bar; elsewhere this prints a line every ten seconds.
 pub(crate) fn run(args: &[&str]) -> anyhow::Result<()> {
-    ensure_packages(&[Package::Make])?;
     let mut cargo = Command::new(env!("CARGO"));
     cargo.arg("build").args(args);
     let built = if std::io::stderr().is_terminal() {

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use e2e::assets::{Package, ensure_packages};
 use serde_json::Value;
 
 use crate::build;
@@ -47,7 +46,6 @@ pub(crate) struct Args {
 
 /// Builds and runs them. A failure does not keep the others from running.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    ensure_packages(&[Package::Make])?;
     let mut build = vec!["--workspace"];
     if args.no_e2e {
         build.extend(["--exclude", "e2e"]);

@@ -7,11 +7,6 @@ use inspect::{diff, explain, validate};
 use shaper::cli::{Cli, Role};
 use shaper::{api, controller, logs, manual, partition, registration, standalone, tftp, webhook};
 
-/// Large pages for what the catalog holds: a lookup reads it here and there, and finding a page took as long as reading it.
-#[cfg(all(feature = "jemalloc", target_arch = "x86_64"))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// What a check exits with where it could not be done: 1 is its answer.
 const NOT_DONE: u8 = 2;
 

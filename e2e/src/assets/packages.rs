@@ -33,8 +33,6 @@ pub enum Package {
     IscDhcp,
     /// A C++ compiler, for libFuzzer.
     Cxx,
-    /// What builds jemalloc, which shaper takes its memory from.
-    Make,
 }
 
 /// Makes sure that the packages are installed: installs missing ones as root, otherwise fails with
@@ -92,7 +90,7 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
 
 impl Package {
     /// All packages.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::Qemu,
         Self::IpxeRoms,
         Self::Ipxe,
@@ -106,7 +104,6 @@ impl Package {
         Self::Kea,
         Self::IscDhcp,
         Self::Cxx,
-        Self::Make,
     ];
 
     /// The name in Debian.
@@ -125,7 +122,6 @@ impl Package {
             Self::Kea => "kea-dhcp4-server",
             Self::IscDhcp => "isc-dhcp-server",
             Self::Cxx => "g++",
-            Self::Make => "make",
         }
     }
 
@@ -148,7 +144,6 @@ impl Package {
             Self::Kea => process::find("kea-dhcp4").is_some(),
             Self::IscDhcp => process::find("dhcpd").is_some(),
             Self::Cxx => process::find("c++").is_some(),
-            Self::Make => process::find("make").is_some(),
         }
     }
 }
