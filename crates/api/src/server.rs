@@ -1,28 +1,23 @@
 //! Sockets, connections and their limits.
 
 mod connection;
-mod ids;
 mod limits;
-mod listen;
 mod request;
-mod trouble;
-mod worker;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
 use std::thread;
 
-use socket2::Socket;
+use net::{Connection, Connections, Handler, Listener, RequestIds, WhenFull};
 use tls::{PublicTls, Reloader};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_rustls::server::TlsStream;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
 use crate::answer::Boot;
@@ -30,16 +25,12 @@ use crate::line::{Lines, RequestLog};
 use crate::metrics::Metrics;
 use crate::shed;
 
-use ids::Ids;
-use worker::Worker;
-
 pub use limits::Limits;
-pub use trouble::Trouble;
 
-/// A listening socket, with what answers on it.
+/// Listening sockets, and what answers on them.
 pub struct Server {
     /// One for each thread, all on the same address.
-    sockets: Vec<Socket>,
+    listeners: Vec<Listener>,
     address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -52,12 +43,8 @@ struct Shared {
     metrics: Metrics,
     lines: Lines,
     limits: Limits,
-    connections: Arc<Semaphore>,
-    /// Those that are sent away cost something as well.
-    shedding: Arc<Semaphore>,
-    trouble: Arc<Mutex<Trouble>>,
     answer_bytes: Arc<AtomicUsize>,
-    ids: Ids,
+    ids: RequestIds,
 }
 
 /// Everything that is said about one request beside its answer.
@@ -69,11 +56,14 @@ struct Peer {
     scheme: &'static str,
 }
 
-/// Where a connection counts.
-enum Place {
-    Served(OwnedSemaphorePermit),
-    SentAway(OwnedSemaphorePermit),
+/// Serves machines on one thread until `stop`.
+struct Machines {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
 }
+
+/// What the kernel may hold of an answer that a client does not take. More is ours to count.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
 // === impl Server ===
 
@@ -109,25 +99,20 @@ impl Server {
         log: Arc<dyn RequestLog>,
         limits: Limits,
     ) -> io::Result<Self> {
-        let (sockets, address) = listen::listen(
-            address,
-            thread::available_parallelism().map_or(1, usize::from),
-        )?;
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let listeners = Listener::bind_many(address, threads, SEND_BUFFER_BYTES)?;
         let shared = Shared {
             boot,
             tls,
             metrics,
             lines: Lines::new(log),
-            connections: Arc::new(Semaphore::new(limits.connections)),
-            shedding: Arc::new(Semaphore::new(limits.shedding)),
             limits,
-            trouble: Arc::default(),
             answer_bytes: Arc::default(),
-            ids: Ids::new(),
+            ids: RequestIds::new(),
         };
         Ok(Self {
-            sockets,
-            address,
+            address: listeners[0].local_addr(),
+            listeners,
             shared: Arc::new(shared),
         })
     }
@@ -144,13 +129,10 @@ impl Server {
         remote: SocketAddr,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let peer = Peer {
-            remote,
-            ip: remote.ip().to_string(),
-            local: self.local_addr()?,
-            scheme: self.shared.scheme(),
-        };
-        self.shared.clone().serve(stream, peer, stop).await;
+        let connection = Connection::uncounted(remote);
+        let peer = self.shared.peer(&connection, self.local_addr()?);
+        let shared = self.shared.clone();
+        shared.serve(stream, peer, &connection, stop).await;
         Ok(())
     }
 
@@ -163,20 +145,31 @@ impl Server {
         // Whoever drops this stops, and so does the first thread that ends.
         let _stops = stop.clone().drop_guard();
         let (at_work, mut all_ended) = mpsc::channel::<Infallible>(1);
-        for (number, socket) in self.sockets.into_iter().enumerate() {
+        let limits = net::Limits {
+            connections: self.shared.limits.connections,
+            per_peer: None,
+            when_full: WhenFull::Shed(self.shared.limits.shedding),
+            drain: self.shared.limits.drain,
+        };
+        let connections = Connections::new(self.shared.scheme(), limits);
+        for (number, listener) in self.listeners.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
             // A token that only this thread looks at, and no other has to wait for.
-            let (shared, at_work, stops, stop) = (
-                self.shared.clone(),
+            let (at_work, stops, stop) = (
                 at_work.clone(),
                 stop.clone().drop_guard(),
                 stop.child_token(),
             );
+            let handler = Machines {
+                shared: self.shared.clone(),
+                stop: stop.clone(),
+            };
+            let serving = net::serve(listener, connections.clone(), handler, stop);
             let work = move || {
                 let _at_end = (stops, at_work);
-                if let Err(error) = runtime.block_on(Worker { socket, shared }.run(stop)) {
+                if let Err(error) = runtime.block_on(serving) {
                     error!(%error, "can't listen");
                 }
             };
@@ -198,100 +191,66 @@ impl Shared {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// A place for one more connection: among those that are served, or else among those that are sent away. Where there is none of either, the
-    /// system's queue is a better place to wait in.
-    async fn place(&self) -> Place {
-        match self.free_place() {
-            Some(place) => place,
-            None => {
-                const OPEN: &str = "nobody closes these semaphores";
-                tokio::select! {
-                    permit = self.connections.clone().acquire_owned() => Place::Served(permit.expect(OPEN)),
-                    permit = self.shedding.clone().acquire_owned() => Place::SentAway(permit.expect(OPEN)),
-                }
-            }
-        }
-    }
-
-    fn free_place(&self) -> Option<Place> {
-        let served = self
-            .connections
-            .clone()
-            .try_acquire_owned()
-            .map(Place::Served);
-        served
-            .or_else(|_| {
-                self.shedding
-                    .clone()
-                    .try_acquire_owned()
-                    .map(Place::SentAway)
-            })
-            .ok()
-    }
-
-    fn take(
-        self: Arc<Self>,
-        stream: TcpStream,
-        remote: SocketAddr,
-        place: Place,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) {
-        let Ok(local) = stream.local_addr() else {
-            return;
-        };
-        let _ = stream.set_nodelay(true);
-        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        let peer = Peer {
+    fn peer(&self, connection: &Connection, local: SocketAddr) -> Peer {
+        let remote = connection.peer();
+        Peer {
             remote,
             ip: remote.ip().to_string(),
             local,
             scheme: self.scheme(),
-        };
-        if matches!(place, Place::SentAway(_)) {
-            self.metrics.connections_shed.inc();
         }
-        let stop = stop.clone();
-        // Two sorts of futures, as each is kept as long as its connection, and one with TLS is four times as large as one without. In a box,
-        // or each would be copied ten times as it is spawned.
-        match self.tls.clone() {
-            None => tasks.spawn(Box::pin(self.serve_or_send_away(stream, peer, place, stop))),
-            // A handshake is short: who stops waits for it.
-            Some(tls) => tasks.spawn(Box::pin(async move {
-                if let Some(stream) = self.accept(&tls, stream, &peer).await {
-                    self.serve_or_send_away(stream, peer, place, stop).await;
-                }
-            })),
-        };
     }
 
-    /// What a connection gets at its place, which it has until it ends.
-    async fn serve_or_send_away<S: AsyncRead + AsyncWrite + Unpin>(
+    async fn serve_or_shed<S: AsyncRead + AsyncWrite + Unpin>(
         self: Arc<Self>,
         stream: S,
         peer: Peer,
-        place: Place,
+        connection: &Connection,
         stop: CancellationToken,
     ) {
-        match place {
-            Place::Served(permit) => {
-                self.serve(stream, peer, stop).await;
-                drop(permit);
-            }
-            Place::SentAway(permit) => {
-                shed::send_away(stream).await;
-                drop(permit);
-            }
+        if connection.is_shed() {
+            shed::shed(stream).await;
+        } else {
+            self.serve(stream, peer, connection, stop).await;
         }
     }
+}
 
-    async fn accept(
-        &self,
-        tls: &Reloader<PublicTls>,
-        stream: TcpStream,
-        peer: &Peer,
-    ) -> Option<TlsStream<TcpStream>> {
-        let shaken = tls.accept(stream, self.limits.head).await;
-        shaken.inspect_err(|error| debug!(peer = %peer.remote, %error, reason = tls::handshake_reason(error), "TLS handshake failed")).ok()
+// === impl Machines ===
+
+impl Handler for Machines {
+    // One type for connections with TLS and without, whose futures differ in size by four; and
+    // what is in a box is not copied when it is spawned.
+    type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    fn serve(&self, stream: TcpStream, connection: Connection) -> Self::Served {
+        let Ok(local) = stream.local_addr() else {
+            return Box::pin(std::future::ready(()));
+        };
+        let (shared, stop) = (self.shared.clone(), self.stop.clone());
+        let peer = shared.peer(&connection, local);
+        if connection.is_shed() {
+            shared.metrics.connections_shed.inc();
+        }
+        let Some(tls) = shared.tls.clone() else {
+            return Box::pin(async move {
+                shared.serve_or_shed(stream, peer, &connection, stop).await;
+            });
+        };
+        // A handshake is short: a server that stops finishes it.
+        Box::pin(async move {
+            let handshake = connection.handshake(stream, &*tls, shared.limits.head);
+            match handshake.await {
+                Ok(stream) => shared.serve_or_shed(stream, peer, &connection, stop).await,
+                Err(error) => {
+                    let reason = tls::handshake_reason(&error);
+                    debug!(peer = %peer.remote, %error, reason, "TLS handshake failed");
+                }
+            }
+        })
+    }
+
+    fn accept_failed(&self) {
+        self.shared.metrics.accept_errors.inc();
     }
 }

@@ -225,8 +225,8 @@ impl Shared {
 // === impl Table ===
 
 impl Table {
-    /// Closes the oldest connection that is not busy: whoever holds many connections open must
-    /// not keep out others. `None` if all are busy.
+    /// Closes the oldest connection that is not busy, so that a client which holds many
+    /// connections open can't keep others out. `None` if all are busy.
     fn close_oldest_idle(&mut self, limits: &Limits) -> Option<()> {
         let is_idle = |entry: &Entry| entry.busy.load(Ordering::Relaxed) == 0;
         let (&id, _) = self.served.iter().find(|(_, entry)| is_idle(entry))?;

@@ -61,7 +61,7 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let accepted = match tls.server_config() {
-            None => Err(io::Error::other("there is no usable certificate")),
+            None => Err(io::Error::other("no valid certificate is loaded")),
             Some(config) => timeout(limit, TlsAcceptor::from(config).accept(stream))
                 .await
                 .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),

@@ -101,7 +101,7 @@ impl HttpArgs {
         registry: &mut Registry,
     ) -> anyhow::Result<Listeners> {
         let metrics = Metrics::register(registry);
-        let open_files = api::raise_open_files();
+        let open_files = net::raise_open_files();
         let for_machines = open_files - OTHER_FILES.min(open_files / 4);
         // HTTPS, where it is served, gets a third of them.
         let for_https = self.https_listen.map_or(0, |_| for_machines / 3);

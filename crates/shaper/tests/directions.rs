@@ -74,7 +74,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "api",
-        &["boot", "tls"],
+        &["boot", "net", "tls"],
         &[
             "kube",
             "kube-core",

@@ -1,23 +1,18 @@
 //! Reloads a TLS configuration when the files of its directory change.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::material::{FileContents, Validity};
 use crate::watch::Watch;
-use crate::{Material, MaterialError, Metrics, MutualTls, PeerName, PublicTls, handshake_reason};
+use crate::{Material, MaterialError, Metrics, MutualTls, PeerName, PublicTls};
 
 /// How long the files must be unchanged before they are read: writers replace them one by one.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -79,27 +74,6 @@ impl Reloader<PublicTls> {
     /// Loads a configuration for programs that call shaper, such as the API server.
     pub fn service(name: &'static str, directory: &Path, metrics: Metrics) -> Arc<Self> {
         Self::open(name, directory, metrics, PublicTls::service)
-    }
-
-    /// Accepts a TLS connection within `limit`. Counts failures by [`handshake_reason`].
-    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: S,
-        limit: Duration,
-    ) -> io::Result<TlsStream<S>> {
-        let accepted = match self.current() {
-            None => Err(io::Error::other("no valid certificate is loaded")),
-            Some(current) => {
-                match timeout(limit, TlsAcceptor::from(current.server()).accept(stream)).await {
-                    Ok(accepted) => accepted,
-                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
-                }
-            }
-        };
-        accepted.inspect_err(|error| {
-            self.metrics
-                .handshake_failed(self.name, handshake_reason(error));
-        })
     }
 }
 

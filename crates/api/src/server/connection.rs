@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use net::{PlainText, Stage};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -22,7 +23,7 @@ use crate::patience::Patience;
 use crate::raw_target::RawTarget;
 use crate::refusal::{Ours, Refusal};
 
-use super::request::{self, Text};
+use super::request::Text;
 use super::{Peer, Shared};
 
 /// What is known of one connection while it lasts.
@@ -64,13 +65,19 @@ impl Progress {
 
 impl Shared {
     /// Serves one connection to its end. Plain or encrypted is all the same here.
-    pub(super) async fn serve<S>(self: Arc<Self>, stream: S, peer: Peer, stop: CancellationToken)
-    where
+    pub(super) async fn serve<S>(
+        self: Arc<Self>,
+        stream: S,
+        peer: Peer,
+        accepted: &net::Connection,
+        stop: CancellationToken,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.metrics.connections.inc();
         let progress = Progress::default();
         let service = service_fn(|request| {
+            accepted.reached(Stage::HeadRead);
             std::future::ready(Ok::<_, Infallible>(
                 self.respond(&request, &peer, &progress, &stop),
             ))
@@ -156,14 +163,9 @@ impl Shared {
             SystemTime::now(),
             Duration::ZERO,
         );
-        let status = answer.status();
-        let body = request::sentence(&answer.body, status, &id);
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: {}\r\ncontent-length: {}\r\ncache-control: no-store\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n",
-            answer.content_type.name(),
-            body.len()
-        );
-        [head.as_bytes(), &body].concat()
+        PlainText::new(answer.status(), reason)
+            .with_request_id(id)
+            .to_http1()
     }
 }
 

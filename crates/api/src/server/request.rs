@@ -13,13 +13,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use net::{PlainText, RequestId};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, ContentType, Outcome, Request, Route};
 use crate::shed;
 
 use super::connection::Progress;
-use super::ids::RequestId;
 use super::{Peer, Shared};
 
 /// The body of an answer; while it lives, its request counts as in flight.
@@ -198,9 +198,11 @@ fn headers(content_type: ContentType, id: &RequestId) -> HeaderMap {
 }
 
 /// What a client reads that gets no script.
-pub(super) fn sentence(reason: &Bytes, status: http::StatusCode, id: &RequestId) -> Bytes {
-    let reason = String::from_utf8_lossy(reason);
-    format!("{status}: {reason}\nrequest id: {id}\n").into()
+fn sentence(reason: &Bytes, status: http::StatusCode, id: &RequestId) -> Bytes {
+    PlainText::new(status, String::from_utf8_lossy(reason))
+        .with_request_id(id.clone())
+        .body()
+        .into()
 }
 
 // === impl InFlight ===
