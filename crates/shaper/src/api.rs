@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use boot::{Catalog, SharedCatalog};
-use feed::{Replica, ReplicaMetrics, Source};
+use feed::{Replica, Source};
 use tls::{PeerName, Reloader};
 use tracing::{info, warn};
 
 use crate::admin::{self, Part};
 use crate::guard::GuardArgs;
 use crate::machines::HttpArgs;
+use crate::metrics;
 use crate::role::{self, Role};
 
 use state::StateDir;
@@ -90,23 +91,29 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let mut role = Role::start(Duration::from_secs(args.lameduck))?;
     let stop = role.stop().clone();
 
-    let tls_metrics = tls::Metrics::register(&mut role.registry);
+    let metrics = metrics::Api::register(&mut role.registry);
     let shared = Arc::new(SharedCatalog::new(Catalog::new()));
     let boot = args.http.boot(shared.clone())?;
-    let metrics = ReplicaMetrics::register(&mut role.registry);
     let copies = state.as_ref().map(|state| state.path().to_owned());
     let replica = Arc::new(
-        Replica::new(args.feeds, args.guard.limits(), copies, shared, metrics).context("--feed")?,
+        Replica::new(
+            args.feeds,
+            args.guard.limits(),
+            copies,
+            shared,
+            metrics.replica,
+        )
+        .context("--feed")?,
     );
     let names = (!args.feed_allowed_peers.is_empty()).then_some(args.feed_allowed_peers);
     let tls = Reloader::mutual(
         "feed",
         &args.feed_tls_dir,
         names.clone().unwrap_or_else(|| replica.hosts()),
-        tls_metrics.clone(),
+        metrics.tls.clone(),
     );
 
-    let listeners = args.http.bind(&boot, &tls_metrics, &mut role.registry)?;
+    let listeners = args.http.bind(&boot, &metrics.tls, &metrics.http)?;
     let admin = admin::bind(args.admin_listen)?;
     let https_listen = listeners.https_listen.map(tracing::field::display);
     info!(http_listen = %listeners.http_listen, https_listen, admin_listen = %admin.local_addr(), "listening");

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use controller::lease::LeaseTiming;
-use controller::{Controller, Handle, Metrics, Options, ResponseTimeout};
-use feed::{Publisher, PublisherLimits, PublisherMetrics};
+use controller::{Controller, Handle, Options, ResponseTimeout};
+use feed::{Publisher, PublisherLimits};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use net::Listener;
@@ -18,6 +18,7 @@ use tracing::info;
 
 use crate::admin::{self, Part};
 use crate::guard::GuardArgs;
+use crate::metrics;
 use crate::role::{self, Role};
 
 /// Follow Profiles and Assignments in Kubernetes and serve them to API servers
@@ -102,13 +103,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).context("can't use these Kubernetes credentials")?;
 
-    let metrics = Metrics::register(&mut role.registry);
-    let feed_metrics = PublisherMetrics::register(&mut role.registry);
+    let metrics = metrics::Controller::register(&mut role.registry);
     let tls = Reloader::mutual(
         "feed",
         &args.feed_tls_dir,
         args.feed_allowed_peers,
-        tls::Metrics::register(&mut role.registry),
+        metrics.tls,
     );
     let feed = Listener::bind(args.feed_listen)
         .map_err(|error| role::cannot_listen("--feed-listen", args.feed_listen, error))?;
@@ -126,12 +126,19 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         writes_per_second: args.status_writes,
         response_timeout: ResponseTimeout::default(),
     };
-    let controller = Controller::new(client, publisher.clone(), options, metrics);
+    let controller = Controller::new(client, publisher.clone(), options, metrics.controller);
     role.add_part(Arc::new(controller.handle()));
     role.follow(&tls);
     let serving = async {
         let limits = PublisherLimits::default();
-        let feeding = feed::serve(feed, publisher, tls, feed_metrics, limits, stop.clone());
+        let feeding = feed::serve(
+            feed,
+            publisher,
+            tls,
+            metrics.publisher,
+            limits,
+            stop.clone(),
+        );
         let feeding = role::until(&stop, feeding);
         let controlling = role::until(&stop, controller.run(stop.clone()));
         let (fed, ()) = tokio::join!(feeding, controlling);

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use api::{BaseUrl, Boot, Limits, Metrics, Server};
 use boot::{ExtrinsicLabels, SharedCatalog};
-use prometheus_client::registry::Registry;
 use tls::{PublicTls, Reloader};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -98,9 +97,8 @@ impl HttpArgs {
         &self,
         boot: &Arc<Boot>,
         tls: &tls::Metrics,
-        registry: &mut Registry,
+        metrics: &Metrics,
     ) -> anyhow::Result<Listeners> {
-        let metrics = Metrics::register(registry);
         let open_files = net::raise_open_files();
         let for_machines = open_files - OTHER_FILES.min(open_files / 4);
         // HTTPS, where it is served, gets a third of them.

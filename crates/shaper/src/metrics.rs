@@ -1,55 +1,147 @@
-//! The metrics of each role.
+//! The metrics of each role: the only place that registers them.
 
 use feed::{PublisherMetrics, ReplicaMetrics};
 use prometheus_client::registry::Registry;
 
 use crate::standalone;
 
-/// The metrics of each role, with one series of each family: encoded, a registry names every metric, its labels and its help.
+/// The metrics of `shaper api`.
+pub(crate) struct Api {
+    pub(crate) tls: tls::Metrics,
+    pub(crate) replica: ReplicaMetrics,
+    pub(crate) http: api::Metrics,
+}
+
+/// The metrics of `shaper controller`.
+pub(crate) struct Controller {
+    pub(crate) controller: controller::Metrics,
+    pub(crate) publisher: PublisherMetrics,
+    pub(crate) tls: tls::Metrics,
+}
+
+/// The metrics of `shaper webhook`.
+pub(crate) struct Webhook {
+    pub(crate) tls: tls::Metrics,
+    pub(crate) replica: ReplicaMetrics,
+    pub(crate) webhook: webhook::Metrics,
+}
+
+/// The metrics of `shaper standalone`, which has those of [`Tftp`] too if it serves TFTP.
+pub(crate) struct Standalone {
+    pub(crate) tls: tls::Metrics,
+    pub(crate) folder: standalone::Metrics,
+    pub(crate) http: api::Metrics,
+}
+
+/// The metrics of `shaper tftp`.
+pub(crate) struct Tftp {
+    pub(crate) tftp: tftp::Metrics,
+}
+
+/// The metrics of each role, with one series of each family: encoded, a registry names every
+/// metric, its labels and its help.
 pub fn of_roles() -> [(&'static str, Registry); 5] {
-    let role = |name, parts: &[fn(&mut Registry)]| {
+    let role = |name, register: fn(&mut Registry)| {
         let mut registry = Registry::with_prefix("shaper");
-        parts.iter().for_each(|part| part(&mut registry));
+        register(&mut registry);
         (name, registry)
     };
     [
-        role("api", &[tls, replica, http]),
-        role("controller", &[controller, publisher, tls]),
-        role("webhook", &[tls, replica, webhook]),
-        role("tftp", &[tftp]),
-        role(
-            "standalone",
-            &[tls, standalone::register_series, http, tftp],
-        ),
+        role("api", |registry| Api::register(registry).create_series()),
+        role("controller", |registry| {
+            Controller::register(registry).create_series();
+        }),
+        role("webhook", |registry| {
+            Webhook::register(registry).create_series();
+        }),
+        role("tftp", |registry| drop(Tftp::register(registry))),
+        role("standalone", |registry| {
+            Standalone::register(registry).create_series();
+            Tftp::register(registry);
+        }),
     ]
 }
 
-fn http(registry: &mut Registry) {
-    api::Metrics::register(registry).create_series();
+// === impl Api ===
+
+impl Api {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        Self {
+            tls: tls::Metrics::register(registry),
+            replica: ReplicaMetrics::register(registry),
+            http: api::Metrics::register(registry),
+        }
+    }
+
+    fn create_series(&self) {
+        self.tls.create_series();
+        self.replica.create_series();
+        self.http.create_series();
+    }
 }
 
-fn controller(registry: &mut Registry) {
-    controller::Metrics::register(registry).create_series();
+// === impl Controller ===
+
+impl Controller {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        Self {
+            controller: controller::Metrics::register(registry),
+            publisher: PublisherMetrics::register(registry),
+            tls: tls::Metrics::register(registry),
+        }
+    }
+
+    fn create_series(&self) {
+        self.controller.create_series();
+        self.publisher.create_series();
+        self.tls.create_series();
+    }
 }
 
-fn publisher(registry: &mut Registry) {
-    PublisherMetrics::register(registry).create_series();
+// === impl Webhook ===
+
+impl Webhook {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        Self {
+            tls: tls::Metrics::register(registry),
+            replica: ReplicaMetrics::register(registry),
+            webhook: webhook::Metrics::register(registry),
+        }
+    }
+
+    fn create_series(&self) {
+        self.tls.create_series();
+        self.replica.create_series();
+        self.webhook.create_series();
+    }
 }
 
-fn replica(registry: &mut Registry) {
-    ReplicaMetrics::register(registry).create_series();
+// === impl Standalone ===
+
+impl Standalone {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        Self {
+            tls: tls::Metrics::register(registry),
+            folder: standalone::Metrics::register(registry),
+            http: api::Metrics::register(registry),
+        }
+    }
+
+    fn create_series(&self) {
+        self.tls.create_series();
+        self.folder.create_series();
+        self.http.create_series();
+    }
 }
 
-fn webhook(registry: &mut Registry) {
-    webhook::Metrics::register(registry).create_series();
-}
+// === impl Tftp ===
 
-fn tftp(registry: &mut Registry) {
-    tftp::Metrics::register(registry);
-}
-
-fn tls(registry: &mut Registry) {
-    tls::Metrics::register(registry).create_series();
+impl Tftp {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        Self {
+            tftp: tftp::Metrics::register(registry),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +155,7 @@ mod tests {
         for (role, registry) in of_roles() {
             let mut text = String::new();
             encode(&mut text, &registry).unwrap();
-            // What a collector brings has no descriptor of its own here.
+            // A collector's metrics have no `Descriptor` here.
             let registered = format!("{registry:?}").matches("Descriptor {").count();
             let shown = text
                 .lines()

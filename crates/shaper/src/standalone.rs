@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use api::Boot;
 use boot::{Catalog, SharedCatalog};
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -21,6 +22,7 @@ use crate::admin::{self, Remarks};
 use crate::guard::GuardArgs;
 use crate::ids::ConfigIds;
 use crate::machines::HttpArgs;
+use crate::metrics;
 use crate::role::{self, Role};
 use crate::tftp::{HttpServer, Tftp, TftpArgs};
 use manifests::{Folder, Follow};
@@ -65,10 +67,10 @@ pub struct Args {
     lameduck: u64,
 }
 
-/// Registers the metrics of the folder, with one series of each family.
-pub(crate) fn register_series(registry: &mut prometheus_client::registry::Registry) {
-    Gauges::register(registry).create_series();
-    Unsaved::register(registry);
+/// The metrics of the folder and of its copy on disk.
+pub(crate) struct Metrics {
+    gauges: Gauges,
+    unsaved: Unsaved,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -91,15 +93,14 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let mut role = Role::start(Duration::from_secs(args.lameduck))?;
     let stop = role.stop().clone();
 
-    let tls_metrics = tls::Metrics::register(&mut role.registry);
-    let gauges = Gauges::register(&mut role.registry);
-    let unsaved = Unsaved::register(&mut role.registry);
+    let metrics = metrics::Standalone::register(&mut role.registry);
+    let Metrics { gauges, unsaved } = metrics.folder;
     let shared = Arc::new(SharedCatalog::new(Catalog::new()));
     let boot = args.http.boot(shared.clone())?;
     let remarks = Remarks::default();
     let tftp_remarks = Remarks::default();
 
-    let listeners = args.http.bind(&boot, &tls_metrics, &mut role.registry)?;
+    let listeners = args.http.bind(&boot, &metrics.tls, &metrics.http)?;
     let admin = admin::bind(args.admin_listen)?;
     let (http_listen, admin_listen) = (listeners.http_listen, admin.local_addr());
     let http = HttpServer {
@@ -110,8 +111,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .tftp
         .is_wanted()
         .then(|| {
-            args.tftp
-                .bind(http, &mut role.registry, tftp_remarks.clone())
+            let metrics = metrics::Tftp::register(&mut role.registry);
+            args.tftp.bind(http, metrics.tftp, tftp_remarks.clone())
         })
         .transpose()?;
     let tftp_listen = tftp.as_ref().map(Tftp::listen);
@@ -160,6 +161,22 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         Ok(())
     };
     role.run(admin, Some(boot.clone()), serving).await
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        Self {
+            gauges: Gauges::register(registry),
+            unsaved: Unsaved::register(registry),
+        }
+    }
+
+    /// Creates one series of each family, so that an encoded registry names every metric and label.
+    pub(crate) fn create_series(&self) {
+        self.gauges.create_series();
+    }
 }
 
 /// Starts a thread that reads the folder now and whenever it changes: reading files and compiling

@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use api::{BaseUrl, bootstrap};
-use prometheus_client::registry::Registry;
 use tftp::{Config, Library, Limits, Metrics, Server};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::{self, Remarks};
+use crate::metrics;
 use crate::role::{self, Role};
 
 use files::Files;
@@ -133,12 +133,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 async fn serve(args: Args) -> anyhow::Result<()> {
     let mut role = Role::start(Duration::ZERO)?;
     let stop = role.stop().clone();
+    let metrics = metrics::Tftp::register(&mut role.registry);
     let remarks = Remarks::default();
     let http = HttpServer {
         public_url: args.public_url,
         listen: (Ipv4Addr::UNSPECIFIED, args.http_port).into(),
     };
-    let tftp = args.tftp.bind(http, &mut role.registry, remarks.clone())?;
+    let tftp = args.tftp.bind(http, metrics.tftp, remarks.clone())?;
     let admin = admin::bind(args.admin_listen)?;
     info!(tftp_listen = %tftp.listen, admin_listen = %admin.local_addr(), "listening");
     role.add_part(remarks);
@@ -158,10 +159,9 @@ impl TftpArgs {
     pub(crate) fn bind(
         self,
         http: HttpServer,
-        registry: &mut Registry,
+        metrics: Metrics,
         remarks: Remarks,
     ) -> anyhow::Result<Tftp> {
-        let metrics = Metrics::register(registry);
         let files = Files::open(self.tftp_root.as_deref(), metrics.clone(), remarks)?;
         let library = Library {
             table: files.table(),

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use boot::{Catalog, SharedCatalog};
-use feed::{Replica, ReplicaMetrics, Source};
+use feed::{Replica, Source};
 use tls::{PeerName, PublicTls, Reloader};
 use tracing::info;
-use webhook::{Limits, Metrics, Reviews, Server};
+use webhook::{Limits, Reviews, Server};
 
 use crate::admin::{self, Part};
 use crate::guard::GuardArgs;
+use crate::metrics;
 use crate::role::{self, Role};
 
 /// How long after the start it becomes ready even without a catalog: an object can be checked by
@@ -123,16 +124,15 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let mut role = Role::start(Duration::from_secs(args.lameduck))?;
     let stop = role.stop().clone();
 
-    let tls_metrics = tls::Metrics::register(&mut role.registry);
+    let metrics = metrics::Webhook::register(&mut role.registry);
     let shared = Arc::new(SharedCatalog::new(Catalog::with_selector_index()));
-    let metrics = ReplicaMetrics::register(&mut role.registry);
     let replica = Arc::new(
         Replica::new(
             args.feeds,
             args.guard.limits(),
             None,
             shared.clone(),
-            metrics,
+            metrics.replica,
         )
         .context("--feed")?,
     );
@@ -141,20 +141,19 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         "feed",
         &args.feed_tls_dir,
         names.clone().unwrap_or_else(|| replica.hosts()),
-        tls_metrics.clone(),
+        metrics.tls.clone(),
     );
-    let tls = Reloader::service("webhook", &args.webhook_tls_dir, tls_metrics);
+    let tls = Reloader::service("webhook", &args.webhook_tls_dir, metrics.tls);
 
-    let metrics = Metrics::register(&mut role.registry);
     let followed = replica.clone();
     let reviews = Arc::new(
-        Reviews::new(shared, &partition, metrics.clone()).with_age(move || followed.age()),
+        Reviews::new(shared, &partition, metrics.webhook.clone()).with_age(move || followed.age()),
     );
     let server = Server::bind(
         args.webhook_listen,
         tls.clone(),
         reviews.clone(),
-        metrics,
+        metrics.webhook,
         Limits::default(),
     );
     let server = server
