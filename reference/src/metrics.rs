@@ -214,7 +214,7 @@ fn of(roles: &[(&'static str, Registry)]) -> BTreeMap<String, Metric> {
     all
 }
 
-/// The metrics of a text in the OpenMetrics format.
+/// Parses metrics in the `OpenMetrics` text format.
 fn read(text: &str) -> BTreeMap<String, Metric> {
     let mut metrics: BTreeMap<String, Metric> = BTreeMap::new();
     let (mut help, mut kind, mut family) = ("", "", "");
@@ -224,7 +224,7 @@ fn read(text: &str) -> BTreeMap<String, Metric> {
             let mut words = rest.splitn(3, ' ');
             match (words.next(), words.next(), words.next()) {
                 (Some("HELP"), Some(name), says) => {
-                    (family, help) = (name, says.unwrap_or_default())
+                    (family, help) = (name, says.unwrap_or_default());
                 }
                 (Some("TYPE"), _, Some(is)) => kind = is,
                 _ => {}

@@ -385,13 +385,13 @@ impl Answer<'_> {
             config: config.map(|config| Cow::Owned(config.into_owned())),
         };
         Answer {
-            is_operators_fault,
             route,
             outcome,
             body,
             content_type,
             subject,
             choice,
+            is_operators_fault,
         }
     }
 }
