@@ -1,5 +1,5 @@
-//! `cargo xtask bench admission`: what one review takes beside many Assignments: from the bytes of the question to those of the answer, and
-//! through a real API server that asks a real webhook.
+//! `cargo xtask bench admission`: measures one review with many Assignments in the catalog, from
+//! request bytes to response bytes, and through a real API server that calls a real webhook.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -31,13 +31,13 @@ pub(crate) struct Args {
     shaper: Option<PathBuf>,
 }
 
-/// The 99th of a hundred reviews is to take less than this.
+/// The target for the 99th percentile of a review.
 const AIM: Duration = Duration::from_millis(10);
 
-/// An API server waits for three seconds, and a review has half of that.
+/// The deadline of a review: half of the three seconds that an API server waits.
 const TIME: Duration = Duration::from_millis(1500);
 
-/// One sort of review, made for a machine.
+/// Builds a review of one kind for a machine.
 type Make = fn(u32) -> Value;
 
 /// Measures with an optimised program.
@@ -123,7 +123,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     server::run(args.assignments, args.reviews, &program)
 }
 
-/// Times a sort of review. The time is also that for which others had the processor; the CPU time is the review's own.
+/// Times one kind of review. Wall time includes other processes; CPU time is the review's.
 fn measure(
     what: &str,
     args: &Args,
@@ -148,14 +148,14 @@ fn measure(
     Ok(())
 }
 
-/// What this thread has spent of a processor.
+/// Returns the CPU time of this thread.
 fn cpu() -> anyhow::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
         .context("there is no clock of this thread")?
         .into())
 }
 
-/// The 50th and the 99th, in microseconds.
+/// Returns the 50th and the 99th percentile, in microseconds.
 fn percentiles(mut all: Vec<Duration>) -> anyhow::Result<[u128; 2]> {
     all.sort_unstable();
     let last = all
@@ -165,7 +165,7 @@ fn percentiles(mut all: Vec<Duration>) -> anyhow::Result<[u128; 2]> {
     Ok([50, 99].map(|percent| all[last * percent / 100].as_micros()))
 }
 
-/// The Assignment of one machine, as `catalog` has it.
+/// Returns the Assignment of one machine, as in `catalog`.
 fn assignment(number: u32, os: &str) -> Value {
     let octets: Vec<_> = [0x52, 0x54]
         .into_iter()

@@ -1,4 +1,4 @@
-//! Objects as a site may have them.
+//! Generates objects such as a site may have.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use boot::{Assignment, Change, ObjectKey, Profile, SubjectSelectors};
 use uuid::Uuid;
 
-/// The uuid of one machine.
+/// Returns the UUID of a machine.
 pub(crate) fn uuid(number: u32) -> Uuid {
     Uuid::from_u128(0x47c6_da67_7477_4970_aa03_0000_0000_0000 | u128::from(number))
 }
 
-/// So many machines with an Assignment each, and a few Profiles.
+/// Returns one Assignment for each of this many machines, and a few Profiles.
 pub(crate) fn all(assignments: u32) -> Vec<Change> {
     let profiles = [profile("linux"), profile("changed"), profile("after")];
     profiles
@@ -20,17 +20,17 @@ pub(crate) fn all(assignments: u32) -> Vec<Change> {
         .collect()
 }
 
-/// The Assignment of one machine.
+/// Returns the Assignment of a machine.
 pub(crate) fn assignment(number: u32) -> Change {
     leading_to(number, "linux")
 }
 
-/// The same, which leads to another Profile.
+/// Returns the Assignment of a machine, changed to select another Profile.
 pub(crate) fn changed(number: u32) -> Change {
     leading_to(number, "changed")
 }
 
-/// The Assignment of the first machine, when all is done.
+/// Returns the final Assignment of the first machine, which marks the end of all changes.
 pub(crate) fn marker(profile: &str) -> Change {
     leading_to(0, profile)
 }

@@ -1,4 +1,4 @@
-//! A controller without Kubernetes behind it: the feed's publisher, in this process.
+//! Runs a controller without Kubernetes: the feed's publisher, in this process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use tokio_util::sync::CancellationToken;
 
 /// A controller as replicas see it.
 pub(crate) struct Controller {
-    /// What it publishes.
+    /// The publisher of the feed.
     pub(crate) publisher: Arc<Publisher>,
     stop: CancellationToken,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
-/// What both ends of the feed show each other.
+/// The certificates of both ends of the feed.
 pub(crate) struct Certificates {
     controller: Directory,
     replicas: Directory,
 }
 
-/// A port of its own.
+/// Listens on a free port.
 pub(crate) fn listen() -> anyhow::Result<std::net::TcpListener> {
     let listener =
         std::net::TcpListener::bind("127.0.0.1:0").context("can't listen on loopback")?;
@@ -76,7 +76,7 @@ impl Controller {
 // === impl Certificates ===
 
 impl Certificates {
-    /// Of an authority of their own.
+    /// Issues certificates from a new authority.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let authority = Authority::new("bench")?;
         let directory = |name| Directory::of(&authority.issue(&Leaf::peer(name))?, &authority);
@@ -86,12 +86,12 @@ impl Certificates {
         })
     }
 
-    /// The folder of the controller's own.
+    /// Returns the folder with the controller's certificate.
     pub(crate) fn of_controllers(&self) -> &Path {
         self.controller.path()
     }
 
-    /// The folder of the replicas' own.
+    /// Returns the folder with the replicas' certificate.
     pub(crate) fn of_replicas(&self) -> &Path {
         self.replicas.path()
     }

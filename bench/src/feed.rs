@@ -1,6 +1,7 @@
-//! `cargo xtask bench feed`: the way of a catalog from a controller to its replicas, over mutual TLS on loopback.
+//! `cargo xtask bench feed`: measures a catalog's way from a controller to its replicas, over
+//! mutual TLS on loopback.
 //!
-//! The controller is the publisher of this process, without Kubernetes behind it; the replicas are real ones.
+//! The controller is the publisher of this process, without Kubernetes; the replicas are real ones.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,13 +29,14 @@ pub(crate) struct Args {
     changes: u32,
 }
 
-/// What is to be reached: until all replicas are ready, until a change is served, and memory but for that of objects.
+/// The targets: time until all replicas are ready, time until a change is served, and memory
+/// besides that of objects.
 const READY: Duration = Duration::from_secs(10);
 const SERVED: Duration = Duration::from_secs(1);
 const BASE: u64 = 64 << 20;
 const KIB: u64 = 1024;
 
-/// Far more than any of this takes.
+/// A limit far above the duration of any step.
 const LONG: Duration = Duration::from_mins(3);
 
 /// Measures with optimised programs on both ends.
@@ -165,7 +167,7 @@ fn measure(args: &Args, program: &Path, runtime: &Runtime) -> anyhow::Result<()>
     controller.end(runtime)
 }
 
-/// What was to be reached, and whether it was.
+/// Formats a target and whether it was reached.
 fn aim(text: &str, is_reached: bool) -> String {
     format!(
         "aim: {text}: {}",
@@ -173,7 +175,7 @@ fn aim(text: &str, is_reached: bool) -> String {
     )
 }
 
-/// The most that one of them has, by a field of the kernel's.
+/// Returns the largest value of a kernel field among the replicas.
 fn largest(replicas: &[Replica], field: &str) -> anyhow::Result<u64> {
     let all = replicas
         .iter()
@@ -182,7 +184,7 @@ fn largest(replicas: &[Replica], field: &str) -> anyhow::Result<u64> {
     Ok(all.into_iter().max().unwrap_or_default())
 }
 
-/// Makes one change after the other; how long each took until all replicas served it.
+/// Makes one change after the other and returns how long each took until all replicas served it.
 fn change(
     publisher: &Publisher,
     replicas: &[Replica],
@@ -190,7 +192,7 @@ fn change(
 ) -> anyhow::Result<Vec<Duration>> {
     let mut all = Vec::new();
     for turn in 0..args.changes {
-        // Spread over the catalog, each machine's own Assignment.
+        // Spread over the catalog; each change is to another machine's Assignment.
         let number = turn.wrapping_mul(7919) % args.assignments.max(1);
         let served = std::thread::scope(|scope| {
             let started = Instant::now();
@@ -218,12 +220,12 @@ fn change(
     Ok(all)
 }
 
-/// What a machine asks for.
+/// Returns the path that a machine requests.
 fn asked(number: u32) -> String {
     format!("/ipxe?uuid={}", catalog::uuid(number))
 }
 
-/// How the script of a Profile begins.
+/// Returns the beginning of a Profile's script.
 fn script(profile: &str) -> String {
     format!("#!ipxe\necho {profile}\n")
 }

@@ -1,7 +1,9 @@
-//! `cargo xtask bench http`: what one `/ipxe` costs, beside hyper with a constant.
+//! `cargo xtask bench http`: measures the cost of one `/ipxe`, compared with hyper and a constant
+//! response.
 //!
-//! Each server is a process of its own, and so is the client. Rounds are short and go from server to server, so that whatever else this
-//! computer does meets all of them; the figures are medians of rounds, and a ratio is the median of the ratios within a round.
+//! Each server is a separate process, and so is the client. Rounds are short and alternate between
+//! servers, so that other load on this computer affects all of them; the figures are medians of
+//! rounds, and a ratio is the median of the ratios within a round.
 
 mod bare;
 mod client;
@@ -71,14 +73,14 @@ struct Site {
     replica: Replica,
 }
 
-/// hyper alone.
+/// A server of hyper alone.
 struct Bare {
     process: Process,
     address: SocketAddr,
     _body: tempfile::NamedTempFile,
 }
 
-/// Far more than any of this takes.
+/// A limit far above the duration of any step.
 const LONG: Duration = Duration::from_mins(3);
 
 /// Measures, and prints a table.
@@ -110,7 +112,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             resident: memory(site.replica.pid(), "VmRSS")?,
         });
     }
-    // The first round warms up caches and branches, and is not counted.
+    // The first round warms up caches and branch predictors, and is not counted.
     for round in 0..=args.rounds {
         for keeping in Keeping::ALL {
             let mut measured = vec![(
@@ -159,7 +161,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .try_for_each(|site| site.controller.end(&runtime))
 }
 
-/// What a client asks, and whose CPU time is counted.
+/// A server under test: the address to request, and the process whose CPU time is counted.
 struct Place {
     address: SocketAddr,
     pid: u32,
@@ -212,14 +214,14 @@ impl Args {
     }
 }
 
-/// An address of this computer that no client had yet, or none of late.
+/// Returns a loopback address that no client has used lately.
 fn next_address() -> Ipv4Addr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     Ipv4Addr::new(127, 1, high, low)
 }
 
-/// CPU time of all threads of a process, those that ended as well, in nanoseconds.
+/// Returns the CPU time of all threads of a process, including ended ones, in nanoseconds.
 pub(super) fn cpu(pid: u32) -> anyhow::Result<Duration> {
     let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(
         pid.try_into().context("a process id is small")?,
@@ -267,7 +269,7 @@ impl Site {
         }
     }
 
-    /// The script of a machine.
+    /// Returns the script of a machine.
     fn answer(&self) -> anyhow::Result<String> {
         let mut target = String::new();
         site::target(&mut target, 1);
@@ -282,7 +284,7 @@ impl Site {
         Ok(body.to_owned())
     }
 
-    /// Does something while so many Assignments a second change.
+    /// Runs a closure while this many Assignments change per second.
     fn while_it_changes<T>(
         &self,
         changes: u32,
@@ -298,7 +300,8 @@ impl Site {
                     if ended.load(Ordering::Relaxed) {
                         return;
                     }
-                    // Each machine in turn, spread over the catalog; the next time around it gets its first Profile again.
+                    // Changes each machine in turn, spread over the catalog; the next time around
+                    // it gets its first Profile again.
                     let number = turn.wrapping_mul(7919) % self.machines;
                     let system = if (turn / self.machines).is_multiple_of(2) {
                         "next"

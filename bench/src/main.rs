@@ -1,4 +1,4 @@
-//! Measurements of shaper, most of them next to a peer: `cargo xtask bench --help`.
+//! Measures shaper, mostly next to a peer: `cargo xtask bench --help`.
 
 use clap::{Parser, Subcommand};
 

@@ -1,12 +1,12 @@
-//! The optimised shaper that a bench measures.
+//! Finds the optimised shaper to measure.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-/// The shaper that was named, or the one that `cargo xtask bench` built next to this program.
+/// Returns the given shaper, or the one that `cargo xtask bench` built next to this program.
 ///
-/// Fails when none was named and this program was built without optimisation: both ends of a
+/// Fails if none is given and this program was built without optimisation: both ends of a
 /// measurement must be optimised.
 pub(crate) fn shaper(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(program) = named {

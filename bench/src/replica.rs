@@ -1,4 +1,4 @@
-//! A replica as a process, and what is asked of it.
+//! Runs a replica as a process and queries it.
 
 use std::cell::RefCell;
 use std::fs;
@@ -13,7 +13,7 @@ use e2e::process::Process;
 
 use super::controller::Certificates;
 
-/// `shaper api`. Ends with this value.
+/// A running `shaper api`, ended when dropped.
 pub(crate) struct Replica {
     pid: u32,
     http: SocketAddr,
@@ -22,12 +22,13 @@ pub(crate) struct Replica {
 }
 
 thread_local! {
-    /// A connection that is kept between questions, as a load balancer would.
+    /// A connection kept between requests, as by a load balancer.
     static KEPT: RefCell<Option<(SocketAddr, BufReader<TcpStream>)>> = const { RefCell::new(None) };
 }
 
 impl Replica {
-    /// Starts one that follows a controller on this port. What it logs goes nowhere, through a pipe as under Kubernetes.
+    /// Starts a replica that follows the controller on this port. Its log goes through a pipe, as
+    /// under Kubernetes, and is discarded.
     pub(crate) fn start(
         program: &Path,
         port: u16,
@@ -60,24 +61,24 @@ impl Replica {
         })
     }
 
-    /// Where machines ask.
+    /// Returns the address for machines.
     pub(crate) fn http(&self) -> SocketAddr {
         self.http
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Waits until it has a whole catalog.
+    /// Waits until it has a complete catalog.
     pub(crate) fn wait_ready(&self, limit: Duration) -> anyhow::Result<()> {
         self.wait(limit, || {
             Ok(get(self.admin, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")))
         })
     }
 
-    /// Waits until what is answered holds a text.
+    /// Waits until the response contains a text.
     pub(crate) fn wait_answer(
         &self,
         path: &str,
@@ -87,12 +88,12 @@ impl Replica {
         self.wait(limit, || Ok(self.get(path)?.contains(expected)))
     }
 
-    /// Head and body of an answer.
+    /// Returns head and body of a response.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<String> {
         get(self.http, path)
     }
 
-    /// The value of a metric that has no or one set of labels.
+    /// Returns the value of a metric with at most one set of labels.
     pub(crate) fn metric(&self, name: &str) -> anyhow::Result<u64> {
         let metrics = get(self.admin, "/metrics")?;
         let line = metrics
@@ -105,7 +106,7 @@ impl Replica {
             .with_context(|| format!("{line:?} has no number"))
     }
 
-    /// From here on, the peak of memory is counted anew (`proc(5)`, `clear_refs`).
+    /// Resets the peak of memory (`proc(5)`, `clear_refs`).
     pub(crate) fn forget_peak(&self) -> anyhow::Result<()> {
         fs::write(format!("/proc/{}/clear_refs", self.pid), "5")
             .context("can't reset the peak of memory")
@@ -131,7 +132,7 @@ impl Replica {
     }
 }
 
-/// One of the sizes in `/proc/PID/status`, in bytes.
+/// Returns one of the sizes in `/proc/PID/status`, in bytes.
 pub(crate) fn memory(pid: u32, what: &str) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))
         .context("can't read the state of a process")?;

@@ -1,8 +1,10 @@
-//! `cargo xtask bench tftp`: what a GiB by TFTP costs, on the loopback address of a network namespace.
+//! `cargo xtask bench tftp`: measures the cost of a GiB by TFTP, on the loopback address of a
+//! network namespace.
 //!
-//! Once with a curl for each machine: on loopback, whoever sends pays for waking the receiver, and hundreds of processes share the processors
-//! with the server. Once with one process that has a socket for each transfer and is awake anyway: what is left is the server's own, and the
-//! kernel's way of a packet. curl has no windowsize.
+//! Measures once with a curl process for each machine: on loopback the sender pays for waking the
+//! receiver, and hundreds of processes share the processors with the server. Measures again with
+//! one process that has a socket for each transfer and is awake anyway: what remains is the cost of
+//! the server and of the kernel's packet path. curl does not support windowsize.
 
 mod client;
 mod cpu;
@@ -47,13 +49,13 @@ enum Clients {
     One,
 }
 
-/// One load, as all servers get it.
+/// A load, equal for all servers.
 #[derive(Clone, Copy)]
 struct Case {
     clients: usize,
     by: Clients,
     windowsize: u16,
-    /// For each client.
+    /// Per client.
     mebibytes: usize,
 }
 
@@ -108,14 +110,14 @@ const CASES: [Case; 8] = [
     },
 ];
 
-/// What one measurement gave.
+/// The result of one measurement.
 #[derive(Clone, Copy)]
 struct Measured {
     seconds_per_gibibyte: f64,
     mebibytes_per_second: f64,
 }
 
-/// Measures all servers, in turns, so that whatever else this computer does meets all of them.
+/// Measures all servers in turns, so that other load on this computer affects all of them.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if !args.inside {
         return enter_namespace(args);
@@ -133,7 +135,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Does it all again where nothing else listens on port 69.
+/// Restarts itself in a namespace where nothing else listens on port 69.
 fn enter_namespace(args: &Args) -> anyhow::Result<()> {
     ensure!(
         process::is_root(),
@@ -172,7 +174,7 @@ fn measure_all(case: Case, rounds: usize) -> anyhow::Result<Vec<(Peer, Measured)
     let file = folder.path().join(FILE);
     std::fs::write(&file, pattern(case.mebibytes << 20))
         .context("can't write the file to be fetched")?;
-    // tftpd-hpa and dnsmasq want to see that everybody may read.
+    // tftpd-hpa and dnsmasq require the file to be world-readable.
     process::output(
         "chmod",
         ["-R", "a+rX", &folder.path().display().to_string()],
@@ -254,7 +256,7 @@ fn fetch_with_curl(clients: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bytes of which each block is another.
+/// Returns bytes in which each block differs.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (0..length.div_ceil(8) as u64)
         .flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
@@ -306,7 +308,7 @@ fn verdict(out: &mut String, case: Case, medians: &[(Peer, Measured)]) {
 // === impl Clients ===
 
 impl Clients {
-    /// As the command line has it.
+    /// Returns the name on the command line.
     fn name(self) -> &'static str {
         match self {
             Self::Curl => "curl",
@@ -325,7 +327,7 @@ impl Clients {
 // === impl Case ===
 
 impl Case {
-    /// How much of the CPU time of the cheaper of the others it should take at most.
+    /// Returns the target: the largest allowed ratio to the CPU time of the cheaper of the peers.
     fn aim(&self) -> f64 {
         if self.clients == 1 { 1.0 } else { 0.7 }
     }

@@ -1,7 +1,8 @@
-//! `cargo xtask bench controller`: a real `shaper controller` that follows many objects of an API server.
+//! `cargo xtask bench controller`: measures a real `shaper controller` that follows many objects of
+//! an API server.
 //!
-//! The API server is the one in memory, in this process; the controller is a process of its own that does not hold the Lease, so that all it
-//! does is to follow: what every replica of it does.
+//! The API server is the in-memory one, in this process. The controller is a separate process that
+//! does not hold the Lease, so it only follows, as every replica of it does.
 
 use std::fs;
 use std::net::TcpListener;
@@ -27,9 +28,9 @@ pub(crate) struct Args {
     assignments: u32,
 }
 
-/// Far more than any of this takes.
+/// A limit far above the duration of any step.
 const LONG: Duration = Duration::from_mins(5);
-/// The Lease is renewed by somebody else so often.
+/// How often the other holder renews the Lease.
 const RENEWAL: Duration = Duration::from_secs(2);
 
 /// Measures an optimised program.
@@ -100,7 +101,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         "process started to ready",
         format!("{} ms", ready.as_millis()),
     );
-    // What the start left behind is given back in a moment.
+    // Memory used only at startup is released after a moment.
     std::thread::sleep(Duration::from_secs(3));
     let steady = memory(pid, "VmRSS")?;
     row("resident memory", per_object(steady));
@@ -108,7 +109,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
     fs::write(format!("/proc/{pid}/clear_refs"), "5").context("can't reset the peak of memory")?;
     let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
-    // Whatever is there after the listing is only there if it was made.
+    // An object that was created after the listing shows that the watch works.
     server.put(assignment(args.assignments));
     let is_listed = |response: &http::Response| {
         let value = |name: &str| {
@@ -179,7 +180,7 @@ fn profile() -> Value {
     )
 }
 
-/// As an inventory writes it: one machine by all that it says of itself.
+/// Returns an Assignment as an inventory writes it: one machine with all of its identities.
 fn assignment(number: u32) -> Value {
     let octets: Vec<_> = [0x52, 0x54]
         .into_iter()

@@ -1,9 +1,9 @@
-//! That a bench measures what it says, with figures too small to mean anything.
+//! Checks that each bench measures what it claims, with sizes too small for meaningful figures.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// `SHAPER_BIN`, or the one that was built next to it.
+/// Returns `SHAPER_BIN`, or the shaper built next to this program.
 fn shaper() -> PathBuf {
     let built = || Path::new(env!("CARGO_BIN_EXE_bench")).with_file_name("shaper");
     let program = std::env::var_os("SHAPER_BIN").map_or_else(built, PathBuf::from);
@@ -43,7 +43,8 @@ fn bench_http_tells_cpu_memory_and_latency_of_every_case() {
         .skip(1)
         .map(|line| line.split('|').map(str::trim).collect())
         .collect();
-    // hyper alone and two shapers, with and without changes, each on connections that are kept, for three requests and for one.
+    // hyper alone and two shapers, with and without changes; each on kept connections, for three
+    // requests and for one.
     assert_eq!(rows.len(), 3 * (1 + 2 * 2), "{text}");
     for row in rows {
         for figure in &row[4..8] {
@@ -100,7 +101,7 @@ fn bench_admission_tells_every_sort_of_review_and_what_a_real_api_server_waits_f
         .split_once("a real kube-apiserver, beside 50 in the webhook")
         .expect("it asks one");
     let rows: Vec<_> = server.lines().skip(1).map(figures).collect();
-    // Writes without and with a webhook; the two questions, each with its aim; CPU time.
+    // Writes without and with a webhook; the two endpoints, each with its target; CPU time.
     assert_eq!(
         rows.iter().map(Vec::len).collect::<Vec<_>>(),
         [2, 2, 2, 2, 1],

@@ -1,4 +1,4 @@
-//! `flags.md`: the command line.
+//! Generates `flags.md`: the command line.
 
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use shaper::cli::{Cli, SERVER_EXIT_CODES};
@@ -9,7 +9,7 @@ pub(crate) fn page() -> String {
     of(Cli::command())
 }
 
-/// The page of a command with subcommands.
+/// Generates the page of a command with subcommands.
 pub(crate) fn of(mut command: Command) -> String {
     command.build();
     let mut page = head(
@@ -27,7 +27,7 @@ pub(crate) fn of(mut command: Command) -> String {
     page
 }
 
-/// `--help` and `--version` explain themselves.
+/// Whether the page lists an argument. `--help` and `--version` need no explanation.
 fn is_listed(arg: &Arg) -> bool {
     !matches!(arg.get_id().as_str(), "help" | "version")
 }
@@ -122,7 +122,7 @@ fn row(command: &Command, arg: &Arg) -> [String; 4] {
     ]
 }
 
-/// The exit codes that the end of the help lists, or those of a server.
+/// Returns the exit codes that the end of the help lists, or those of a server.
 fn exit_codes(command: &Command) -> String {
     let help = command
         .get_after_long_help()

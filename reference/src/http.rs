@@ -1,4 +1,5 @@
-//! `http.md`: what is served over HTTP, by the server for machines, the admin port and the webhook.
+//! Generates `http.md`: the HTTP endpoints of the server for machines, the admin port and the
+//! webhook.
 
 use serde_json::Value;
 use shaper::admin::paths::{AdminPath, PATHS};

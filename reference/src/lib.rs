@@ -20,7 +20,7 @@ mod metrics;
 mod resources;
 mod rules;
 
-/// Every generated file: its path from the root of the repository, and its text.
+/// Returns every generated file: its path from the root of the repository, and its text.
 pub fn files() -> Vec<(String, String)> {
     let definitions = crd::manifests()
         .into_iter()

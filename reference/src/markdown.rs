@@ -1,13 +1,13 @@
-//! Writes pages of Markdown.
+//! Formats Markdown pages.
 
-/// The head of a page: its title, where it comes from, and what it is about.
+/// Returns the head of a page: its title, its source, and its subject.
 pub(crate) fn head(title: &str, about: &str) -> String {
     format!(
         "# {title}\n\n<!-- Written by `cargo xtask generate`; change the code and run it again. -->\n\n{about}\n"
     )
 }
 
-/// A table. The first cell of a row names what the row is about, and none of its cells may be missing.
+/// Returns a table. The first cell of a row names its subject, and no cell may be empty.
 pub(crate) fn table<const N: usize>(
     columns: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -20,7 +20,7 @@ pub(crate) fn table<const N: usize>(
     text
 }
 
-/// A cell without line breaks, and without bars that would end it.
+/// Escapes bars and removes line breaks, which would end a cell.
 fn escaped(cell: &str) -> String {
     cell.split_whitespace()
         .collect::<Vec<_>>()
@@ -28,7 +28,7 @@ fn escaped(cell: &str) -> String {
         .replace('|', "\\|")
 }
 
-/// Text as code, also where it holds backticks.
+/// Formats text as code, even if it contains backticks.
 pub(crate) fn code(text: &str) -> String {
     let touches = text.starts_with('`') || text.ends_with('`');
     match (text.contains('`'), touches) {
@@ -38,7 +38,7 @@ pub(crate) fn code(text: &str) -> String {
     }
 }
 
-/// A sentence, which ends in a full stop and starts with a capital letter.
+/// Formats a sentence: capital letter first, full stop last.
 pub(crate) fn sentence(text: &str) -> String {
     let text = text.trim();
     let mut chars = text.chars();
@@ -51,11 +51,11 @@ pub(crate) fn sentence(text: &str) -> String {
     }
 }
 
-/// The description of something that the reference lists. Everything must have one.
+/// Returns the description of an item that the reference lists. Every item must have one.
 ///
 /// # Panics
 ///
-/// When it is missing: tests and `cargo xtask generate` fail until the code has one.
+/// Panics if it is missing: tests and `cargo xtask generate` fail until the code has one.
 pub(crate) fn described(what: &str, description: Option<&str>) -> String {
     let text = description.map(str::trim).unwrap_or_default();
     assert!(

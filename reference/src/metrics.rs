@@ -1,4 +1,4 @@
-//! `metrics.md`: every metric of every role.
+//! Generates `metrics.md`: every metric of every role.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 
 use crate::markdown::{code, described, head, table};
 
-/// What is worth an alert: the metric, the expression, and what to do.
+/// Conditions to alert on: the metric, the expression, and what to do.
 const ALERTS: &[(&str, &str, &str)] = &[
     (
         "shaper_guard_holding",
@@ -131,7 +131,7 @@ const ALERTS: &[(&str, &str, &str)] = &[
 struct Metric {
     kind: String,
     help: String,
-    /// Each label, with its values where they are known beforehand.
+    /// Each label, with its values if they are known in advance.
     labels: BTreeMap<String, BTreeSet<String>>,
     roles: BTreeSet<&'static str>,
 }
@@ -190,7 +190,7 @@ fn row(name: &str, metric: &Metric) -> [String; 5] {
     ]
 }
 
-/// All metrics of these registries, by the name of their series.
+/// Returns all metrics of these registries, by the name of their series.
 fn of(roles: &[(&'static str, Registry)]) -> BTreeMap<String, Metric> {
     let mut all: BTreeMap<String, Metric> = BTreeMap::new();
     for (role, registry) in roles {

@@ -1,11 +1,11 @@
-//! `resources.md`: the custom resources.
+//! Generates `resources.md`: the custom resources.
 
 use controller::reasons::{REASONS, Reason};
 use serde_json::Value;
 
 use crate::markdown::{code, described, head, sentence, table};
 
-/// What a schema can ask of a value by itself, and how that reads.
+/// The keywords with which a schema bounds a single value, and their wording.
 const BOUNDS: [(&str, &str); 6] = [
     ("minLength", "at least {} characters"),
     ("maxLength", "at most {} characters"),
@@ -81,7 +81,7 @@ fn condition(reason: &Reason) -> [String; 4] {
     ]
 }
 
-/// The rows of a field and of all below it. `is_required` is what its parent says.
+/// Adds the rows of a field and of all fields below it. `is_required` comes from its parent.
 fn fields(schema: &Value, path: &str, is_required: bool, rows: &mut Vec<[String; 4]>) {
     // Items of lists and values of maps are described by the list and the map.
     let is_element = path.ends_with("[]") || path.ends_with(".*");
@@ -114,7 +114,7 @@ fn fields(schema: &Value, path: &str, is_required: bool, rows: &mut Vec<[String;
     }
 }
 
-/// What a schema asks of a value by itself.
+/// Returns the bounds that a schema sets on a single value.
 fn bounds(schema: &Value) -> Vec<String> {
     let mut rules = Vec::new();
     let values: Vec<_> = strings(&schema["enum"]).map(code).collect();
@@ -129,7 +129,7 @@ fn bounds(schema: &Value) -> Vec<String> {
     rules
 }
 
-/// The fields of specs that the schema bounds: the field, where it is checked, and what is asked.
+/// Returns the bounded fields of specs: the field, where it is checked, and its bounds.
 pub(crate) fn bounded_fields() -> Vec<[String; 3]> {
     let mut rows = Vec::new();
     for definition in crd::definitions() {
@@ -166,7 +166,7 @@ fn bounded(schema: &Value, path: &str, rows: &mut Vec<[String; 3]>) {
     }
 }
 
-/// What the CEL rules of a schema say.
+/// Returns the messages of a schema's CEL rules.
 fn messages(schema: &Value) -> Vec<String> {
     let rules = schema["x-kubernetes-validations"]
         .as_array()
@@ -174,7 +174,7 @@ fn messages(schema: &Value) -> Vec<String> {
         .flatten();
     let says = |rule: &Value| match (rule["message"].as_str(), rule["messageExpression"].as_str()) {
         (Some(message), _) => message.to_owned(),
-        // What follows the name of the key.
+        // A message that is an expression continues after the name of the key.
         (None, Some(expression)) => {
             let text = expression
                 .rsplit_once("+ '\" ")
@@ -186,7 +186,7 @@ fn messages(schema: &Value) -> Vec<String> {
     rules.map(says).collect()
 }
 
-/// A number with a comma for each thousand: JSON Schema has decimals where nobody wrote any.
+/// Formats a number with a comma for each thousand. JSON Schema writes integers as decimals.
 fn grouped(number: f64) -> String {
     let digits = format!("{:.0}", number.abs());
     let mut text = String::new();

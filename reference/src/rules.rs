@@ -1,4 +1,5 @@
-//! `admission.md` and `linter.md`: what is checked before an object is written, and what is said.
+//! Generates `admission.md` and `linter.md`: the checks of objects before they are written, and
+//! their messages.
 
 use review::rule::texts::{self, CheckedBy, Text};
 use review::{Rule, Severity, rule};
@@ -93,7 +94,7 @@ fn row(rule: &Rule) -> [String; 7] {
         CheckedBy::WebhookAndCondition(condition) => {
             format!("webhook; the condition {}", code(condition))
         }
-        // The word `schema` would say that the API server answers so.
+        // The word `schema` would mean that the API server answers.
         CheckedBy::Server => {
             "schema and CEL (the first table); the webhook as well, should it be asked".to_owned()
         }

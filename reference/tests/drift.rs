@@ -1,4 +1,4 @@
-//! The committed files are those that the code makes.
+//! Checks that the committed files are what the code generates.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Measurements: builds the `bench` crate with optimisation and runs it.
+//! Runs measurements: builds the `bench` crate with optimisation and starts it.
 
 use std::ffi::OsString;
 use std::process::Command;

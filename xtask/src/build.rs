@@ -1,4 +1,4 @@
-//! Builds with cargo, and shows how far the build is.
+//! Builds with cargo and shows the progress.
 
 use std::io::{BufReader, IsTerminal, Read};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-/// How often a line of progress is printed where standard error is not a terminal.
+/// The interval of progress lines if standard error is not a terminal.
 const PROGRESS: Duration = Duration::from_secs(10);
 
 /// Runs `cargo build` with these arguments.
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &[&str]) -> anyhow::Result<()> {
     let built = if std::io::stderr().is_terminal() {
         cargo.status().context("can't run cargo")?
     } else {
-        // Cargo says how many crates there are only in its progress bar.
+        // Cargo prints the number of crates only in its progress bar.
         cargo
             .env("CARGO_TERM_PROGRESS_WHEN", "always")
             .env("CARGO_TERM_PROGRESS_WIDTH", "80")
@@ -38,14 +38,14 @@ pub(crate) fn run(args: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where cargo puts a program that it builds with this profile.
+/// Returns the path of a program that cargo builds with this profile.
 pub(crate) fn program(profile: &str, name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("can't find this program")?;
     let target = own.ancestors().nth(2).context("cargo built this program")?;
     Ok(target.join(profile).join(name))
 }
 
-/// Prints cargo's messages, without a line for each crate, and its progress now and then.
+/// Prints cargo's messages, except the line for each crate, and its progress now and then.
 fn report(output: impl Read, mut print: impl FnMut(&str)) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut last = started;
@@ -75,7 +75,7 @@ fn report(output: impl Read, mut print: impl FnMut(&str)) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The two numbers of `Building [===>   ] 120/363: aws-lc-sys(build), ...`.
+/// Parses the two numbers of `Building [===>   ] 120/363: aws-lc-sys(build), ...`.
 fn progress(line: &str) -> Option<(u32, u32)> {
     let (_, rest) = line
         .trim_start()
@@ -88,7 +88,7 @@ fn progress(line: &str) -> Option<(u32, u32)> {
     Some((done.parse().ok()?, rest[..end].parse().ok()?))
 }
 
-/// Whether a message only says that cargo goes on.
+/// Whether a message only reports routine progress.
 fn is_routine(line: &str) -> bool {
     let word = line.trim_start().split(' ').next().unwrap_or_default();
     [

@@ -1,4 +1,4 @@
-//! A Kubernetes API server to try things on.
+//! Starts a Kubernetes API server for experiments.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     build_only: bool,
 }
 
-/// Starts it, prints how to use it, and takes it down on Ctrl-C.
+/// Starts it, prints how to use it, and stops it on Ctrl-C.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.build_only {
         println!("{}", e2e::cluster::Programs::find()?.folder().display());
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes what a shell needs to use a cluster into a file to source, which ends with the cluster.
+/// Writes a file for a shell to source that selects the cluster; removed with the cluster.
 pub(crate) fn write_environment(cluster: &Cluster) -> anyhow::Result<PathBuf> {
     let path = cluster.folder().join("environment");
     let mut text = String::new();

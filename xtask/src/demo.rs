@@ -1,4 +1,5 @@
-//! The whole boot path before one's eyes: shaper, a virtual machine, and a Linux that fetched its own config.
+//! Demonstrates the whole boot path: shaper, a virtual machine, and a Linux that fetched its
+//! config.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use crate::build;
 pub(crate) const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 pub(crate) const QUERY: &str = "/ipxe?uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&buildarch=x86_64";
 
-/// Only a machine that hangs takes this long, even where two others boot beside it.
+/// A limit that only a machine that hangs reaches, even if two others boot at the same time.
 const BOOT: Duration = Duration::from_mins(5);
 
 /// How to watch a machine boot
@@ -80,8 +81,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Builds the binary that `demo` and `dev` run, unless `SHAPER_BIN` names one.
 ///
-/// The profile is the one of xtask, which optimises nothing: to watch a machine boot that is fast
-/// enough, and builds in half the time.
+/// Uses xtask's profile, without optimisation: that is fast enough to watch a machine boot, and
+/// halves the build time.
 pub(crate) fn build_shaper() -> anyhow::Result<()> {
     if let Some(path) = std::env::var_os("SHAPER_BIN") {
         println!("SHAPER_BIN names one: {}", path.display());
@@ -92,7 +93,7 @@ pub(crate) fn build_shaper() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints what the machine prints until it is off.
+/// Prints the machine's console until it is off.
 pub(crate) fn stream(console: &Console) -> anyhow::Result<()> {
     let deadline = Instant::now() + BOOT;
     let mut shown = 0;
@@ -114,7 +115,7 @@ pub(crate) fn stream(console: &Console) -> anyhow::Result<()> {
     }
 }
 
-/// Leaves the server running until somebody ends it.
+/// Leaves the server running until it is stopped.
 fn keep(server: &Server) {
     say("shaper keeps running until Ctrl-C. As a machine would ask:");
     println!("\n  curl '{}'", server.url("/boot.ipxe"));
@@ -127,7 +128,7 @@ fn keep(server: &Server) {
     );
     println!("  curl '{}'", server.admin_url("/metrics"));
     println!("\nChange a file in examples/quickstart and ask again: the answer has changed.");
-    // Ctrl-C reaches shaper as well, which then ends by itself.
+    // Ctrl-C reaches shaper as well, which then exits.
     while server.get(&server.admin_url("/healthz")).is_ok() {
         std::thread::sleep(Duration::from_secs(1));
     }

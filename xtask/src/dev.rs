@@ -1,4 +1,5 @@
-//! All of shaper, as it runs in Kubernetes, on this computer: a cluster, every role under its own identity, and a machine that boots.
+//! Runs all of shaper on this computer as in Kubernetes: a cluster, every role with its identity,
+//! and a machine that boots.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     logs: bool,
 }
 
-/// Starts all of it, boots a machine, and takes it down on Ctrl-C.
+/// Starts everything, boots a machine, and stops on Ctrl-C.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     say("building shaper");
     build_shaper()?;
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         ensure_packages(&[Package::Qemu, Package::IpxeRoms])?;
         Some(Linux::find()?)
     };
-    // From here on Ctrl-C takes everything down in order.
+    // From here on Ctrl-C stops everything in order.
     let mut stop = Stop::listen()?;
     say(
         "starting etcd and kube-apiserver, with RBAC, the kinds of config/crd and the role of config/rbac",

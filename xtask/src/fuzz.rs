@@ -1,4 +1,4 @@
-//! Fuzzing for a bounded time, on the stable compiler.
+//! Fuzzes for a bounded time, on the stable compiler.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail, ensure};
 use e2e::assets::{Package, ensure_packages};
 
-/// What libFuzzer wants of the compiler (`clang -fsanitize=fuzzer`): counters of edges, and the operands of comparisons. The address sanitizer,
-/// which only an unstable compiler has, is left out: the code that is tried has no `unsafe`.
+/// The compiler flags that libFuzzer needs (`clang -fsanitize=fuzzer`): edge counters and
+/// comparison operands. The address sanitizer needs an unstable compiler and is left out: the
+/// fuzzed code has no `unsafe`.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     keep: bool,
 }
 
-/// Builds once, and fuzzes one target after the other. All of them run, also after a finding.
+/// Builds once, and fuzzes one target after the other. Runs all of them, also after a finding.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What came of one target.
+/// The result of one target.
 struct Fuzzed {
     executions: u64,
     inputs: usize,
@@ -88,7 +89,7 @@ impl Fuzzed {
         fs::create_dir_all(&found)?;
         let fuzzer = || {
             let mut fuzzer = Command::new(program);
-            // Threads only make a finding harder to repeat.
+            // Threads only make a finding harder to reproduce.
             fuzzer
                 .current_dir(root)
                 .env("SHAPER_FUZZ_TARGET", target)
@@ -115,7 +116,7 @@ impl Fuzzed {
         if !ended.success() {
             println!("{said}");
         } else if args.keep {
-            // Anew, so that what the committed ones reach already is not there twice.
+            // Merged from scratch, so that inputs equivalent to committed ones are not added again.
             let merged = fuzzer()
                 .arg("-merge=1")
                 .args([&corpus, &grown])
@@ -148,7 +149,7 @@ fn build(root: &Path) -> anyhow::Result<PathBuf> {
         .find_map(|line| line.strip_prefix("host: "))
         .context("rustc names its host")?;
     let folder = root.join("target/fuzz");
-    // With a target named, the flags are not for build scripts and macros.
+    // With a target named, the flags don't apply to build scripts and macros.
     let built = Command::new(env!("CARGO"))
         .current_dir(root)
         .args([

@@ -1,4 +1,5 @@
-//! The generated files: runs the crate `reference`, which knows the code that they come from.
+//! Writes the generated files: runs the crate `reference`, which depends on the code that they come
+//! from.
 
 use std::process::Command;
 

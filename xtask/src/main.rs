@@ -1,4 +1,4 @@
-//! Commands for those who work on shaper: `cargo xtask --help`.
+//! Commands for developers of shaper: `cargo xtask --help`.
 
 use clap::{Parser, Subcommand};
 

@@ -4,7 +4,7 @@ use e2e::assets::{Ipxe, Linux, Package, ensure_packages};
 use e2e::cert_manager::CertManager;
 use e2e::cluster::Programs;
 
-/// Prepares all of it; what is in the cache already costs nothing.
+/// Prepares everything; what is already in the cache takes no time.
 pub(crate) fn run() -> anyhow::Result<()> {
     Programs::find()?;
     CertManager::find()?;

@@ -1,16 +1,16 @@
-//! Waiting until somebody says that it is enough.
+//! Waits for a request to stop.
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Ctrl-C, SIGTERM or the end of the terminal, from now on: none of them ends this program any more.
+/// Catches Ctrl-C, SIGTERM and SIGHUP: once created, they no longer end this program.
 pub(crate) struct Stop {
     runtime: tokio::runtime::Runtime,
     signals: Vec<tokio::signal::unix::Signal>,
 }
 
 impl Stop {
-    /// Begins to listen.
+    /// Starts to listen for signals.
     pub(crate) fn listen() -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -32,7 +32,7 @@ impl Stop {
         Ok(Self { runtime, signals })
     }
 
-    /// Waits for the first, which may have come already.
+    /// Waits for the first signal, which may have arrived already.
     pub(crate) fn wait(&mut self) {
         let Self { runtime, signals } = self;
         runtime.block_on(std::future::poll_fn(|context| {

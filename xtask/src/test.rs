@@ -14,11 +14,11 @@ use program::{Outcome, Program};
 mod pool;
 mod program;
 
-/// How many slow tests are listed at the end.
+/// The number of slow tests listed at the end.
 const SLOWEST: usize = 10;
 
 /// Test programs of e2e that load both cores or open many thousand connections. Two of them run at
-/// the same time, where four others would.
+/// the same time, instead of four others.
 const HEAVY: [&str; 8] = [
     "attack",
     "attack_http",
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     jobs: Option<usize>,
 }
 
-/// Builds and runs them. A failure does not keep the others from running.
+/// Builds and runs the tests. A failure does not stop the others.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut build = vec!["--workspace"];
     if args.no_e2e {
@@ -53,8 +53,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut programs = test_programs(&build)?;
     let mut environment = Vec::new();
     if !args.no_e2e {
-        // Before the tests, not in the first test that needs them: compilers slow virtual machines
-        // down until they time out.
+        // Built before the tests, not in the first test that needs them: compilers slow virtual
+        // machines down until they time out.
         e2e::cluster::Programs::find()?;
         e2e::cert_manager::CertManager::find()?;
         environment = shaper(args)?;
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     report(outcome)
 }
 
-/// Builds the test programs, and lists them.
+/// Builds the test programs and lists them.
 fn test_programs(which: &[&str]) -> anyhow::Result<Vec<Program>> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
@@ -116,7 +116,7 @@ fn test_programs(which: &[&str]) -> anyhow::Result<Vec<Program>> {
     Ok(programs)
 }
 
-/// What tells e2e which shaper to test.
+/// Returns the environment that tells e2e which shaper to test.
 fn shaper(args: &Args) -> anyhow::Result<Vec<(OsString, OsString)>> {
     if std::env::var_os("SHAPER_BIN").is_some() {
         return Ok(Vec::new());
@@ -130,12 +130,12 @@ fn shaper(args: &Args) -> anyhow::Result<Vec<(OsString, OsString)>> {
     Ok(vec![("SHAPER_BIN".into(), program.into())])
 }
 
-/// The examples in documentation, which only cargo can run.
+/// Runs the examples in documentation, which only cargo can run.
 fn doc_tests() -> anyhow::Result<Outcome> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["test", "--doc", "--workspace", "--locked", "--no-fail-fast"]);
     let mut outcome = program::run(&mut cargo, "documentation")?;
-    // Several run at the same time, so the time between two results says nothing.
+    // Several run at the same time, so the time between two results is meaningless.
     outcome.timed.clear();
     Ok(outcome)
 }

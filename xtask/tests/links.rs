@@ -1,4 +1,5 @@
-//! Checks the Markdown files of the tree: relative links, anchors, and the table of contents of the site.
+//! Checks the Markdown files of the tree: relative links, anchors, and the table of contents of the
+//! site.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

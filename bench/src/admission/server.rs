@@ -1,7 +1,9 @@
-//! What somebody waits for who writes: a real kube-apiserver, which asks a real `shaper webhook`, beside many Assignments.
+//! Measures the time that a client waits for a write: a real kube-apiserver calls a real `shaper
+//! webhook`, with many Assignments in the catalog.
 //!
-//! The Assignments come to the webhook by a feed from this process, and those that are written too, as from a controller. The API server does not
-//! hold the others: its own time to write does not depend on them, and putting them there would take much longer than all that is measured.
+//! The webhook receives the Assignments, and those that are written, by a feed from this process,
+//! as from a controller. The API server does not store the others: its write time does not depend
+//! on them, and creating them there would take much longer than the whole measurement.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -24,7 +26,7 @@ use crate::catalog;
 use crate::controller::{self, Certificates, Controller};
 use crate::http::cpu;
 
-/// Far more than any of this takes.
+/// A limit far above the duration of any step.
 const LONG: Duration = Duration::from_mins(3);
 const PATH: &str = "/apis/shaper.amahdha.com/v1alpha1/namespaces/machines";
 
@@ -115,7 +117,8 @@ pub(super) fn run(assignments: u32, writes: u32, program: &Path) -> anyhow::Resu
     controller.end(&runtime)
 }
 
-/// Creates new machines' Assignments one after the other: the 50th and 99th percentile, in microseconds.
+/// Creates new machines' Assignments one after the other and returns the 50th and 99th percentile,
+/// in microseconds.
 fn create(
     proxy: &Proxy,
     controller: &Controller,
@@ -150,7 +153,7 @@ fn create(
     percentiles(took)
 }
 
-/// `shaper webhook`. Ends with this value.
+/// A running `shaper webhook`, ended when dropped.
 struct Webhook {
     listen: SocketAddr,
     admin: SocketAddr,
@@ -159,7 +162,7 @@ struct Webhook {
     _process: Process,
 }
 
-/// What it counts of one of its questions.
+/// The counters of one of its endpoints.
 struct Reviews {
     count: f64,
     seconds: f64,
@@ -167,7 +170,7 @@ struct Reviews {
 }
 
 impl Webhook {
-    /// Starts one that follows a feed, and waits until it knows everything.
+    /// Starts a webhook that follows a feed, and waits until its catalog is complete.
     fn start(
         program: &Path,
         feed: SocketAddr,
@@ -214,7 +217,7 @@ impl Webhook {
 
     fn reviews(&self, hook: &str) -> Reviews {
         let url = format!("http://{}/metrics", self.admin);
-        // Whoever was never asked has counted nothing.
+        // An endpoint that was never called has no series.
         let value = |part: &str, labels: &str| {
             let name = format!(
                 "shaper_webhook_review_duration_seconds_{part}{{{labels}webhook=\"{hook}\"}}"

@@ -1,5 +1,6 @@
-//! What hyper alone costs: as many threads, each with a runtime and a listening socket of its own, the same limit on the time of a head, by
-//! hyper's own means, and the same answer, from a constant.
+//! Measures hyper alone: the same number of threads, each with a runtime and a dedicated listening
+//! socket, the same limit on the time of a head by hyper's own timer, and the same response, from a
+//! constant.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -24,10 +25,10 @@ pub(crate) struct Args {
     body: PathBuf,
 }
 
-/// As shaper has it.
+/// The limit that shaper has.
 const HEAD: Duration = Duration::from_secs(15);
 
-/// Serves until it is killed. Says first where.
+/// Prints its address and serves until it is killed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let body = Bytes::from(std::fs::read(&args.body).context("can't read the answer")?);
     let all_listen = Arc::new(Barrier::new(
@@ -75,7 +76,7 @@ fn serve(socket: TcpSocket, body: &Bytes, all_listen: &Barrier) -> anyhow::Resul
             tokio::spawn(async move {
                 let service =
                     service_fn(|_| std::future::ready(Ok::<_, Infallible>(answer(body.clone()))));
-                // A client that hangs up is how all of them end.
+                // Every connection ends with a client that hangs up.
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(HEAD);
                 let _ = http.serve_connection(TokioIo::new(stream), service).await;
@@ -84,7 +85,7 @@ fn serve(socket: TcpSocket, body: &Bytes, all_listen: &Barrier) -> anyhow::Resul
     })
 }
 
-/// The same headers as shaper's, in the same lengths.
+/// Returns shaper's headers, with equal lengths.
 fn answer(body: Bytes) -> Response<Full<Bytes>> {
     let length = body.len();
     let mut response = Response::new(Full::new(body));

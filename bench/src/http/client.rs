@@ -1,4 +1,5 @@
-//! Machines that ask for their script: one process, so many connections, so many questions, and then it ends.
+//! Simulates machines that request their scripts: one process with a fixed number of connections
+//! and requests.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -33,24 +34,24 @@ pub(crate) struct Args {
     pub(super) from: Ipv4Addr,
 }
 
-/// What the client says at its end.
+/// The client's report.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) p50: Duration,
     pub(super) p99: Duration,
-    /// Answers other than 200.
+    /// Responses other than 200.
     pub(super) others: u32,
 }
 
-/// Far more than any round takes.
+/// A limit far above the duration of any round.
 const LIMIT: Duration = Duration::from_mins(2);
-/// One of so many machines is unknown.
+/// One machine in this many is unknown.
 const UNKNOWN: u32 = 20;
 
-/// One connection, with what is left to ask.
+/// A connection and its remaining requests.
 struct Machine<'a> {
     args: &'a Args,
-    /// And for how many questions it may still be used.
+    /// The stream, and for how many requests it may still be used.
     stream: Option<(TcpStream, u32)>,
     asked: String,
     answer: Vec<u8>,
@@ -84,7 +85,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 // === impl Seen ===
 
 impl Seen {
-    /// From what a client printed.
+    /// Parses what a client printed.
     pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
         let numbers: Vec<u32> = text
             .split_whitespace()
@@ -121,7 +122,7 @@ impl<'a> Machine<'a> {
 
     async fn ask_all(mut self, place: u32) -> anyhow::Result<Self> {
         for turn in (place..self.args.requests).step_by(self.args.connections as usize) {
-            // Spread over all machines, in no order that memory could know.
+            // Spread over all machines in an order that caches can't predict.
             let random = (turn ^ self.args.seed.rotate_left(16))
                 .wrapping_mul(0x9e37_79b1)
                 .rotate_left(15)
@@ -191,7 +192,7 @@ impl<'a> Machine<'a> {
 
 async fn connect(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    // The port is chosen when it is known where to.
+    // Defers the choice of a port until the destination is known.
     setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
     socket.bind((from, 0).into())?;
     let stream = socket.connect(to).await.context("can't connect")?;
@@ -199,7 +200,7 @@ async fn connect(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The length of the whole answer, once its head is there.
+/// Returns the length of the whole response, once its head is complete.
 fn length(answer: &[u8]) -> anyhow::Result<Option<usize>> {
     let Some(head) = answer.windows(4).position(|end| end == b"\r\n\r\n") else {
         return Ok(None);

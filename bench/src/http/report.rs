@@ -1,44 +1,44 @@
-//! What came of it.
+//! Reports the figures.
 
-/// All that was measured.
+/// All measurements.
 #[derive(Default)]
 pub(super) struct Report {
     pub(super) memory: Vec<Memory>,
-    /// One entry a round and way of connecting; the bare server is the first of each.
+    /// One entry per round and connection mode; the bare server is the first of each.
     rounds: Vec<Vec<(Case, Figures)>>,
 }
 
-/// One server under one load.
+/// A server under a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Case {
-    /// None: hyper alone.
+    /// `None` for hyper alone.
     pub(super) machines: Option<u32>,
     pub(super) keeping: Keeping,
-    /// Assignments change meanwhile.
+    /// Whether Assignments change meanwhile.
     pub(super) changes: bool,
 }
 
 /// How long a machine keeps a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keeping {
-    /// As a load balancer does.
+    /// For all requests, as a load balancer does.
     Always,
-    /// As one that boots, which asks for the bootstrap, its script and a config.
+    /// For one boot: the bootstrap, the script and a config.
     Boot,
-    /// As iPXE where it waits long between its questions.
+    /// For one request, as iPXE does if it waits long between requests.
     Request,
 }
 
-/// Of one round, in microseconds.
+/// The figures of one round, in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Figures {
-    /// Of the server's process, for each request.
+    /// CPU time of the server's process per request.
     pub(super) cpu: f64,
     pub(super) p50: f64,
     pub(super) p99: f64,
 }
 
-/// Of one shaper, in bytes.
+/// The memory of one shaper, in bytes.
 pub(super) struct Memory {
     pub(super) machines: u32,
     pub(super) resident: u64,
@@ -49,7 +49,7 @@ pub(super) struct Memory {
 impl Keeping {
     pub(super) const ALL: [Self; 3] = [Self::Always, Self::Boot, Self::Request];
 
-    /// The requests of one connection at most.
+    /// Returns the maximum number of requests on one connection.
     pub(super) fn requests(self) -> u32 {
         match self {
             Self::Always => u32::MAX,
@@ -58,7 +58,7 @@ impl Keeping {
         }
     }
 
-    /// About how many times as much a request costs as on a kept connection.
+    /// Returns the approximate cost of a request relative to one on a kept connection.
     pub(super) fn cost(self) -> u32 {
         match self {
             Self::Always => 1,
@@ -157,7 +157,7 @@ impl Report {
         }
     }
 
-    /// Each case once, hyper alone first.
+    /// Returns each case once, hyper alone first.
     fn cases(&self) -> Vec<Case> {
         let mut cases: Vec<Case> = Vec::new();
         for (case, _) in self.rounds.iter().flatten() {
@@ -180,7 +180,7 @@ impl Report {
         median(self.of(case).map(figure).collect())
     }
 
-    /// The median of one case's figure over the other's, round by round.
+    /// Returns the median of the ratios of a figure between two cases, round by round.
     fn ratio(&self, of: Case, to: Case, figure: fn(&Figures) -> f64) -> f64 {
         median(
             self.of(of)

@@ -1,4 +1,4 @@
-//! Machines as a site has them, and what they say when they boot.
+//! Generates machines such as a site has, and their boot requests.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 const NAMESPACE: &str = "machines";
 
-/// So many machines with an Assignment each, and the Profiles of two systems on two architectures.
+/// Returns one Assignment for each of this many machines, and the Profiles of two systems on two
+/// architectures.
 pub(super) fn all(assignments: u32) -> Vec<Change> {
     let profiles = ["linux", "next"]
         .into_iter()
@@ -19,7 +20,7 @@ pub(super) fn all(assignments: u32) -> Vec<Change> {
         .collect()
 }
 
-/// The Assignment of one machine, by its uuid and the address of its network card.
+/// Returns the Assignment of a machine, by its UUID and the address of its network card.
 pub(super) fn assignment(number: u32, system: &str) -> Change {
     let mac = boot::Mac::from_octets(&mac(number)).expect("six octets");
     Change::Assignment(Arc::new(Assignment {
@@ -44,7 +45,7 @@ pub(super) fn assignment(number: u32, system: &str) -> Change {
     }))
 }
 
-/// What the machine of this number asks for, as the bootstrap script makes iPXE write it.
+/// Writes the request of the machine with this number, as the bootstrap script makes iPXE write it.
 pub(super) fn target(out: &mut String, number: u32) {
     let mac = boot::Mac::from_octets(&mac(number)).expect("six octets");
     let arch = if number.is_multiple_of(4) {
@@ -100,7 +101,7 @@ fn mac(number: u32) -> [u8; 6] {
     [0x52, 0x54, a, b, c, d]
 }
 
-/// As random as those of real boards, and always the same (splitmix64).
+/// Returns a UUID as random as those of real boards, but reproducible (splitmix64).
 fn uuid(number: u32) -> Uuid {
     let mix = |seed: u64| {
         let z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);

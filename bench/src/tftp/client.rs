@@ -1,4 +1,5 @@
-//! The client: many transfers in one thread, each with a socket of its own, as many machines would have.
+//! The TFTP client: many transfers in one thread, each with a separate socket, as many machines
+//! would have.
 
 use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use tokio::time::timeout;
 use super::{FILE, pattern};
 
 const SERVER: &str = "127.0.0.1:69";
-/// After so long without a packet, the last one is sent again.
+/// How long to wait for a packet before the last one is sent again.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What is to be fetched.
+/// What to fetch.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) clients: usize,
@@ -27,7 +28,7 @@ pub(crate) struct Load {
     pub(crate) bytes: usize,
 }
 
-/// Whether the server has a file: asks for its size, and leaves it at that.
+/// Whether the server has a file. Asks for its size and then aborts.
 pub(crate) fn has(file: &str) -> bool {
     let ask = || {
         let socket = StdSocket::bind("127.0.0.1:0").ok()?;
@@ -96,7 +97,7 @@ async fn fetch_one(load: Load, expected: Arc<[u8]>) -> anyhow::Result<()> {
     let mut repeats = 0;
     loop {
         let received = match server {
-            // Connected, as iPXE and curl are: less work for the client.
+            // Connected, as in iPXE and curl: less work for the client.
             Some(_) => timeout(PATIENCE, socket.recv(&mut buffer))
                 .await
                 .map(|received| received.map(|length| (length, None))),

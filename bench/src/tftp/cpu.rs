@@ -1,4 +1,5 @@
-//! CPU time of a server and of all its children, also of those that nobody waits for: a cgroup counts them.
+//! Measures the CPU time of a server and all its children, including those never waited for, with a
+//! cgroup.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-/// A cgroup (version 2) that ends with this value, once its processes have ended.
+/// A cgroup (version 2), removed when dropped, once its processes have ended.
 pub(crate) struct Group {
     folder: PathBuf,
 }
@@ -28,13 +29,13 @@ impl Group {
         Ok(Self { folder })
     }
 
-    /// Counts a process from now on, and the children that it will have.
+    /// Adds a process and its future children.
     pub(crate) fn add(&self, pid: u32) -> anyhow::Result<()> {
         fs::write(self.folder.join("cgroup.procs"), pid.to_string())
             .context("can't move the server into a cgroup")
     }
 
-    /// What was used so far.
+    /// Returns the CPU time used so far.
     pub(crate) fn usage(&self) -> anyhow::Result<Duration> {
         let text = fs::read_to_string(self.folder.join("cpu.stat"))
             .context("can't read the CPU time of a cgroup")?;
@@ -49,7 +50,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // A process that takes its time to end keeps it; the next measurement uses it again.
+        // A process that is slow to end keeps the cgroup; the next measurement reuses it.
         let _ = fs::remove_dir(&self.folder);
     }
 }

@@ -1,4 +1,4 @@
-//! The servers that are measured, on port 69.
+//! The servers under test, on port 69.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -27,12 +27,12 @@ impl Peer {
         }
     }
 
-    /// Whether it knows RFC 7440.
+    /// Whether the server supports RFC 7440.
     pub(crate) fn has_windowsize(self) -> bool {
         self == Self::Shaper
     }
 
-    /// Starts it, and waits until it answers.
+    /// Starts the server and waits until it answers.
     pub(crate) fn start(self, folder: &Path, group: &cpu::Group) -> anyhow::Result<Process> {
         let root = folder.display();
         let (program, args) = match self {
@@ -53,7 +53,8 @@ impl Peer {
                 )
             }
             Self::TftpdHpa => {
-                // No address: it would ask which of IPv4 and IPv6 there is, and loopback alone counts for neither.
+                // No address: with one, it checks which of IPv4 and IPv6 is available, and loopback
+                // alone counts for neither.
                 let args = format!("--foreground --user root --secure {root}");
                 (
                     process::find("in.tftpd").context("in.tftpd is not in PATH")?,

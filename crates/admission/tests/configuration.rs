@@ -1,4 +1,4 @@
-//! The committed configurations are those that the code makes.
+//! Checks that the committed configurations are what the code generates.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `docs/reference/admission.md` tells every rule: where it holds, and what is said.
+//! Checks that `docs/reference/admission.md` lists every rule: where it holds, and its message.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use boot::Catalog;
 use review::{Severity, rule};
 use serde_json::{Value, json};
 
-/// What a schema can ask of a value by itself.
+/// The keywords with which a schema bounds a single value.
 const BOUNDS: [&str; 7] = [
     "maxLength",
     "minLength",
@@ -19,7 +19,7 @@ const BOUNDS: [&str; 7] = [
     "enum",
 ];
 
-/// The rows of the page's tables: the first column, and the rest of the line.
+/// Returns the rows of the page's tables: the first column, and the rest of the line.
 fn rows() -> BTreeMap<String, String> {
     let path = format!(
         "{}/../../docs/reference/admission.md",
@@ -33,7 +33,8 @@ fn rows() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// All that the schema says of the values of a spec, by their place: `spec.list[]` and `spec.map.*` are items and values.
+/// Collects the bounds that a schema sets on the values of a spec, by path: `spec.list[]` and
+/// `spec.map.*` are items and values.
 fn asked(schema: &Value, path: &str, all: &mut BTreeMap<String, Vec<String>>) {
     let mut says: Vec<String> = Vec::new();
     for bound in BOUNDS.iter().filter(|bound| !schema[**bound].is_null()) {
@@ -43,7 +44,7 @@ fn asked(schema: &Value, path: &str, all: &mut BTreeMap<String, Vec<String>>) {
                 .filter_map(Value::as_str)
                 .map(str::to_owned)
                 .collect::<Vec<_>>(),
-            // JSON Schema has decimals where nobody wrote any.
+            // JSON Schema writes integers as decimals.
             number => vec![format!("{}", number.as_f64().unwrap_or_default())],
         });
     }
@@ -54,7 +55,7 @@ fn asked(schema: &Value, path: &str, all: &mut BTreeMap<String, Vec<String>>) {
     {
         match (rule["message"].as_str(), rule["messageExpression"].as_str()) {
             (Some(message), _) => says.push(message.to_owned()),
-            // What follows the name of the key.
+            // A message that is an expression continues after the name of the key.
             (None, Some(expression)) => {
                 let text = expression
                     .rsplit_once("+ '\" ")
@@ -135,7 +136,7 @@ fn each_rule_has_a_row_that_says_where_it_holds() {
     assert!(stale.is_empty(), "rows about no rule: {stale:?}");
 }
 
-/// What is said of a new object.
+/// Returns the response to a new object as text.
 fn said(kind: &str, spec: &Value, deadline: Option<Instant>) -> String {
     let object = json!({ "metadata": { "name": "a", "namespace": "n" }, "spec": spec });
     let kind = json!({ "group": "shaper.amahdha.com", "version": "v1alpha1", "kind": kind });
@@ -158,7 +159,8 @@ fn said(kind: &str, spec: &Value, deadline: Option<Instant>) -> String {
         .join("\n")
 }
 
-/// What a real cluster can be made to say is compared with the docs by `e2e/tests/admission_table.rs`. This is the rest.
+/// Covers what a real cluster can't be made to answer; `e2e/tests/admission_table.rs` compares the
+/// rest with the docs.
 #[test]
 fn what_no_api_server_lets_through_is_said_as_the_docs_say() {
     let late = Instant::now().checked_sub(Duration::from_secs(1));

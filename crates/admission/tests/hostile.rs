@@ -1,4 +1,4 @@
-//! Reviews that no API server would send.
+//! Sends reviews that no API server would send.
 
 use admission::{Context, Outcome, Request, Unreadable, mutate, validate};
 use boot::Catalog;
@@ -146,7 +146,7 @@ fn of_a_key_that_stands_twice_no_half_is_believed() {
             Err(Unreadable::Json(_))
         ));
     }
-    // Inside of the object the last one counts, as in an API server.
+    // Within the object the last duplicate counts, as in an API server.
     let (validated, _) =
         answered(&twice("\"spec\":", "\"spec\":{\"ipxe\":\"{{\"},\"spec\":")).unwrap();
     assert_eq!(validated, Outcome::Warned);

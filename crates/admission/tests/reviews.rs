@@ -1,4 +1,4 @@
-//! What is answered to reviews as an API server sends them.
+//! Answers reviews as an API server sends them.
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ fn create(object: &Value, catalog: &Catalog) -> Verdict {
     judge("CREATE", object, &Value::Null, Some(catalog))
 }
 
-/// A catalog of these, as far as they can be served.
+/// Builds a catalog of those objects that are valid.
 fn catalog(objects: &[Value]) -> Catalog {
     let mut catalog = Catalog::with_selector_index();
     for object in objects {
@@ -183,7 +183,7 @@ fn a_deletion_is_told_what_it_does_and_never_refused() {
             )]
         );
     }
-    // What is wrong, what is not there, and what can't be read go as well.
+    // Invalid, missing and undecodable objects can be deleted as well.
     for gone in [
         &profile("x", "{{"),
         &json!({ "kind": "Profile", "metadata": { "name": 7 }, "spec": [] }),
@@ -233,7 +233,7 @@ fn what_was_wrong_before_may_be_changed_but_for_its_spec() {
             .is_allowed()
     );
 
-    // One that was written under another schema.
+    // An object that was written under an earlier schema.
     let mut old = wrong.clone();
     old["spec"] = json!({ "ipxe": 7 });
     let mut labelled = old.clone();
@@ -274,7 +274,7 @@ fn a_fault_that_a_new_label_shows_for_another_machine_is_the_same() {
                 .any(|warning| warning.contains("(arm64, efi)")),
         "{answer:?}"
     );
-    // The old object has a time of its own.
+    // The check of the old object has a separate time limit.
     let bytes = review("UPDATE", &labelled, &wrong, "alice");
     let deadline = Some(Instant::now() + Duration::from_millis(1));
     assert!(
@@ -477,7 +477,7 @@ fn what_was_admitted_a_moment_ago_counts_until_the_feed_knows_better() {
         .unwrap();
     recent.record(&empty, linux.clone(), now);
     assert_eq!(profiles(&mut recent, &empty, now), 1);
-    // The feed brings it, and then its end.
+    // The feed delivers the object, and later its deletion.
     let mut heard = empty.clone();
     heard.apply(linux.clone());
     assert_eq!(profiles(&mut recent, &heard, now), 1);
@@ -525,12 +525,12 @@ fn the_author_stays_and_the_last_editor_follows() {
         (Some("alice"), None)
     );
     assert!(made["metadata"]["labels"].get(admission::SCOPE).is_none());
-    // Nobody changes anything by applying the same again, or by annotating it.
+    // Applying the same object again, or annotating it, does not make one its editor.
     assert_eq!(changed("UPDATE", &made, &made, "bob"), made);
     let mut noted = made.clone();
     noted["metadata"]["annotations"]["note"] = json!("x");
     assert_eq!(changed("UPDATE", &noted, &made, "bob"), noted);
-    // Who replaces the whole object, or makes up an author, changes nothing of that.
+    // Replacing the whole object, or inventing an author, does not change this.
     let mut edited = profile("p", "#!ipxe\nboot");
     edited["metadata"]["annotations"] = json!({ "shaper.amahdha.com/author": "mallory" });
     let edited = changed("UPDATE", &edited, &made, "bob");

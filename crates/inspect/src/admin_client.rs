@@ -1,4 +1,4 @@
-//! Asking a running replica's admin port.
+//! A client for the admin port of a running replica.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ pub struct AdminUrl {
     authority: String,
 }
 
-/// A replica answers from memory; what takes longer is not coming.
+/// How long to wait for a response. A replica answers from memory, so a longer wait is in vain.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Largest answer: a catalog of a million Assignments has some 500 MB.
+/// Maximum size of a response. A catalog of a million Assignments has about 500 MB.
 const MAX_BYTES: usize = 2 * 1024 * 1024 * 1024;
 
 impl std::str::FromStr for AdminUrl {
@@ -59,7 +59,8 @@ impl std::fmt::Display for AdminUrl {
 // === impl AdminUrl ===
 
 impl AdminUrl {
-    /// The body of an answer. Any status but 200 is an error with the sentence of the answer.
+    /// Returns the body of a response. Any status other than 200 is an error with the sentence in
+    /// the body.
     pub fn get(&self, path: &str) -> anyhow::Result<Bytes> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -1,8 +1,8 @@
-//! Text for people on a terminal: colour where it is shown, and none where it is not.
+//! Formats text for a terminal, with colour if it supports it.
 
 use std::io::{self, IsTerminal, Write};
 
-/// Whether and how text is coloured.
+/// Whether text is coloured.
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
     is_coloured: bool,
@@ -11,7 +11,8 @@ pub struct Style {
 // === impl Style ===
 
 impl Style {
-    /// For standard output: colour on a terminal, unless `NO_COLOR` says otherwise (<https://no-color.org>).
+    /// Returns the style for standard output: coloured on a terminal, unless `NO_COLOR` is set
+    /// (<https://no-color.org>).
     pub fn of_stdout() -> Self {
         let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -64,7 +65,7 @@ impl Style {
     }
 }
 
-/// Writes to standard output. Whoever reads may have enough, as in `| head`.
+/// Writes to standard output. A closed pipe, as with `| head`, is not an error.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -73,7 +74,7 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// What came from a file or a machine, so that it can't steer the terminal.
+/// Escapes text from a file or a machine so that it can't control the terminal.
 pub fn harmless(text: &str) -> String {
     text.chars()
         .map(|c| {
@@ -88,7 +89,7 @@ pub fn harmless(text: &str) -> String {
         .collect()
 }
 
-/// `1 error`, `2 errors`.
+/// Formats a count: `1 error`, `2 errors`.
 pub fn count(n: usize, what: &str) -> String {
     if n == 1 {
         format!("1 {what}")

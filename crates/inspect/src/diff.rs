@@ -1,4 +1,4 @@
-//! `shaper diff OLD NEW`: which machines would boot something else after a change.
+//! `shaper diff OLD NEW`: lists the machines that would boot something else after a change.
 
 mod markdown;
 mod text;
@@ -117,7 +117,7 @@ fn json(diff: &Diff) -> String {
     serde_json::to_string_pretty(&document).expect("it has text keys only") + "\n"
 }
 
-/// What a replica serves now.
+/// Returns the catalog that a replica serves.
 fn replica(admin: &AdminUrl, partition: Option<&str>) -> anyhow::Result<Catalog> {
     let path = match partition {
         Some(name) => {
@@ -169,7 +169,7 @@ fn replica(admin: &AdminUrl, partition: Option<&str>) -> anyhow::Result<Catalog>
     Ok(batch.catalog)
 }
 
-/// The same objects, with the times of creation that they have already.
+/// Returns the new objects with the creation times of the old ones.
 fn aged(new: &Catalog, old: &Catalog) -> Catalog {
     let mut aged = new.clone();
     for assignment in new
@@ -193,7 +193,8 @@ fn aged(new: &Catalog, old: &Catalog) -> Catalog {
     aged
 }
 
-/// A word on objects that are there under the same name in another namespace: to machines these are others.
+/// Returns a note about objects that exist under the same name in another namespace: selection
+/// treats them as different objects.
 fn moved(old: &Catalog, new: &Catalog) -> Option<String> {
     let only = |a: &Catalog, b: &Catalog| -> BTreeMap<(bool, Arc<str>), ObjectRef> {
         let names = a.names().filter(|name| !b.contains(name));

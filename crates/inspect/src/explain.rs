@@ -1,4 +1,4 @@
-//! `shaper explain DIR QUERY`: what a machine gets, and why.
+//! `shaper explain DIR QUERY`: shows what a machine gets, and why.
 
 mod query;
 mod text;
@@ -83,15 +83,15 @@ enum Format {
     Json,
 }
 
-/// What was found out.
+/// The explanation.
 struct Answer {
     explanation: Value,
-    /// The text that was asked for, if any, or why there is none.
+    /// The requested script or config, if any, or the reason why there is none.
     text: Option<Result<String, String>>,
     notes: Vec<String>,
 }
 
-/// Asks and prints.
+/// Explains and prints.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let answer = match &args.admin {
         Some(admin) => ask(args, admin)?,
@@ -133,7 +133,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// From a folder.
+/// Explains from a folder.
 fn look(args: &Args) -> anyhow::Result<Answer> {
     let dir = args
         .dir
@@ -157,7 +157,7 @@ fn look(args: &Args) -> anyhow::Result<Answer> {
     })
 }
 
-/// The script or the config, or why there is none.
+/// Renders the script or the config, or returns the reason why there is none.
 fn rendered(
     args: &Args,
     catalog: &Catalog,
@@ -205,12 +205,12 @@ fn config_named<'p>(profile: &'p boot::Profile, name: &str) -> anyhow::Result<&'
     )
 }
 
-/// From a running replica.
+/// Explains by asking a running replica.
 fn ask(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
     if !args.extrinsic.is_empty() && std::env::var_os("SHAPER_LABEL").is_none() {
         bail!("--extrinsic can't be set for a running replica: it has its own");
     }
-    // Without DIR, the only word is the query.
+    // Without DIR, the only argument is the query.
     let words: Vec<String> = args
         .dir
         .iter()
@@ -249,7 +249,7 @@ fn ask(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
     })
 }
 
-/// A word on each label of the query that nothing asks for: it may be mistyped.
+/// Returns a note for each label of the query that no object uses, since it may be mistyped.
 fn unasked(catalog: &Catalog, query: &str) -> Vec<String> {
     let mut asked: BTreeSet<&str> = boot::subject::PRESENTED.into();
     for assignment in catalog.assignments() {

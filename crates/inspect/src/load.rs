@@ -1,4 +1,4 @@
-//! The catalog of a folder, for commands that ask it something: without what is wrong there.
+//! Loads the catalog of a folder for a command, without invalid objects.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use review::Severity;
 use crate::console::count;
 use manifests::{Batch, Progress};
 
-/// What to do about objects that can't be served.
+/// What to do about invalid objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnInvalid {
-    /// They are left out, with a word on standard error.
+    /// Leaves them out, with a message on standard error.
     LeaveOut,
-    /// They stand in for themselves, as in a server that remembers no better version of them.
+    /// Lets them hold their machines, as in a server that has no valid version of them.
     Wait,
-    /// Nothing can be said.
+    /// Fails.
     Refuse,
 }
 

@@ -1,4 +1,4 @@
-//! `shaper validate PATH...`: every check of manifests that needs no cluster.
+//! `shaper validate PATH...`: runs every check of manifests that needs no cluster.
 
 mod json;
 mod sarif;
@@ -58,7 +58,7 @@ enum Format {
     Sarif,
 }
 
-/// What was found, as it is shown.
+/// The findings in the form that is printed.
 struct Report<'b> {
     batch: &'b Batch,
     is_strict: bool,

@@ -1,4 +1,5 @@
-//! Many manifests read once, in parallel, with all that there is to say of them: for commands that look and go.
+//! Reads many manifests once, in parallel, and collects all findings: for commands that exit
+//! afterwards.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,32 +18,33 @@ mod progress;
 
 pub use progress::Progress;
 
-/// A file of many documents is read by several threads, in pieces of about so many bytes.
+/// Approximate size of the pieces into which a file of many documents is split, so that several
+/// threads can read it.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// A text of manifests.
+/// The text of a manifest file.
 pub struct Source {
-    /// The path as it was named, or `<stdin>`.
+    /// The path as given, or `<stdin>`.
     pub name: String,
-    /// What it holds. Empty where it can't be read.
+    /// The contents. Empty if the file can't be read.
     pub text: String,
 }
 
-/// What was read.
+/// The result of reading.
 pub struct Batch {
-    /// The texts, in the order of their names where a folder was named.
+    /// The texts, sorted by name within a directory.
     pub sources: Vec<Source>,
-    /// All objects that could be served, each once.
+    /// All valid objects, each once.
     pub catalog: Catalog,
-    /// What there is to say, each with the index of its source: sorted by source and place.
+    /// All faults, each with the index of its source, sorted by source and position.
     pub faults: Vec<(usize, Fault)>,
     places: HashMap<ObjectRef, (usize, Spots)>,
     refused: Vec<(ObjectRef, boot::Labels)>,
-    /// What can be told of objects that can't be served.
+    /// The claims of invalid objects.
     pub unaccepted: Vec<Rejected>,
 }
 
-/// A part of a source: whole documents that stand below so many lines.
+/// A part of a source: whole documents, and the number of lines above them.
 struct Piece<'s> {
     source: usize,
     text: &'s str,
@@ -53,7 +55,7 @@ struct Piece<'s> {
 // === impl Source ===
 
 impl Source {
-    /// A line, counted from 1.
+    /// Returns a line, counted from 1.
     pub fn line(&self, number: u32) -> Option<&str> {
         self.text.lines().nth(number.checked_sub(1)? as usize)
     }
@@ -68,7 +70,7 @@ impl Source {
 // === impl Batch ===
 
 impl Batch {
-    /// Reads folders, files and, for `-`, standard input. What can't be read is among the faults.
+    /// Reads directories, files and, for `-`, standard input. What can't be read becomes a fault.
     pub fn read(paths: &[PathBuf], progress: &Progress) -> Self {
         let mut files = Vec::new();
         let mut unreadable = Vec::new();
@@ -113,7 +115,7 @@ impl Batch {
         batch
     }
 
-    /// Texts that came from elsewhere.
+    /// Reads texts from other origins.
     pub fn of(sources: Vec<Source>) -> Self {
         let mut batch = Self {
             sources,
@@ -127,7 +129,7 @@ impl Batch {
         batch
     }
 
-    /// Adds what each object is among all others.
+    /// Adds the findings of checks across objects.
     pub fn survey(&mut self, progress: &Progress) {
         let survey = Survey::of(&self.catalog);
         let assignments: Vec<_> = self.catalog.assignments().collect();
@@ -151,7 +153,7 @@ impl Batch {
         self.sort();
     }
 
-    /// How many errors and how many warnings there are.
+    /// Returns the number of errors and of warnings.
     pub fn count(&self) -> (usize, usize) {
         let errors = self
             .faults
@@ -235,7 +237,7 @@ impl Batch {
         self.catalog.apply(change);
     }
 
-    /// Whether what is missed is there, and only wrong, which is told already.
+    /// Whether the object that a finding misses exists but is invalid, which is already reported.
     fn is_of_refused(&self, finding: &Finding) -> bool {
         let key = finding.object.key();
         let beside = self
@@ -266,7 +268,7 @@ impl Batch {
         }
     }
 
-    /// A finding among others, at its place in a file.
+    /// Places a finding of a check across objects in its file.
     fn place(&self, finding: Finding) -> (usize, Fault) {
         let (at, spots) = self
             .places
@@ -300,7 +302,8 @@ impl Batch {
         )
     }
 
-    /// A folder that holds nothing may be the wrong one, and a check that finds nothing wrong there is worse than none.
+    /// Reports that nothing was found: an empty directory may be the wrong one, and a check of
+    /// nothing must not look like success.
     fn say_nothing_is_there(&mut self, paths: &[PathBuf], foreign: usize) {
         let named: Vec<_> = paths
             .iter()
@@ -388,12 +391,12 @@ fn open(path: &Path) -> (Source, Option<Fault>) {
     }
 }
 
-/// What a file is for.
+/// The role of a file.
 enum Use {
     Manifest,
-    /// It makes manifests, and is none.
+    /// Generates manifests, but is not one.
     Maker(Fault),
-    /// It is a part of what makes manifests, of which is told elsewhere.
+    /// Belongs to what generates manifests, which is reported elsewhere.
     Part,
 }
 
@@ -445,7 +448,8 @@ fn parent(source: &Source) -> Option<PathBuf> {
     })
 }
 
-/// Pieces of whole documents. A line of three dashes ends a document wherever it stands (YAML 1.2.2, 9.1.2: c-forbidden).
+/// Splits a source into pieces of whole documents. A line of three dashes ends a document at any
+/// position (YAML 1.2.2, 9.1.2: c-forbidden).
 fn split(at: usize, source: &Source) -> Vec<Piece<'_>> {
     let text = source.text.as_str();
     let piece = |text, above| Piece {
@@ -454,7 +458,7 @@ fn split(at: usize, source: &Source) -> Vec<Piece<'_>> {
         is_json: source.is_json(),
         above,
     };
-    // Directives hold for the document after them.
+    // Directives apply to the document after them.
     if source.is_json()
         || text.len() < 2 * PIECE_BYTES
         || text.starts_with('%')

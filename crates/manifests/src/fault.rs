@@ -1,4 +1,4 @@
-//! What is wrong in a file, where, and in which words.
+//! A fault in a file: its position and its wording.
 
 use boot::ObjectRef;
 use crd::FieldPath;
@@ -6,20 +6,20 @@ use review::{Finding, Rule, rule};
 
 use super::tree::{Node, Spot};
 
-/// One thing that is wrong in a file, or that its author should know.
+/// An error or a warning about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The place, where it is known.
+    /// The position, if known.
     pub spot: Option<Spot>,
-    /// Which rule is broken.
+    /// The broken rule.
     pub rule: &'static Rule,
-    /// The object, where one is known.
+    /// The object, if known.
     pub object: Option<Box<ObjectRef>>,
     /// The field of the object.
     pub field: FieldPath,
-    /// What is wrong: a sentence, or what follows the name of the field.
+    /// What is wrong: a sentence, or the part that follows the name of the field.
     pub reason: String,
-    /// What to do, where the reason does not say it.
+    /// What to do, unless the reason says it.
     pub help: Option<String>,
 }
 
@@ -37,12 +37,12 @@ impl Fault {
         }
     }
 
-    /// Of the file itself: no object was found at this place.
+    /// Creates a fault of the file itself: no object was found at this position.
     pub(super) fn file(spot: Option<Spot>, reason: impl Into<String>) -> Self {
         Self::new(&rule::FILE, spot, reason)
     }
 
-    /// A finding about the object that this node is.
+    /// Creates a fault from a finding about the object that this node is.
     pub(super) fn found(finding: Finding, node: &Node<'_>, lines: &Lines<'_>) -> Self {
         let placed = finding.message_with_line();
         let Finding {
@@ -64,7 +64,7 @@ impl Fault {
         if let Some(inner) = line {
             match node.line_in(&field, inner) {
                 Some((at, text)) => {
-                    // What the line of the file has more than that of the text is its indentation.
+                    // The file's line differs from the text's line by its indentation.
                     let indent = lines
                         .get(at)
                         .chars()
@@ -87,12 +87,12 @@ impl Fault {
         }
     }
 
-    /// The line, where it is known.
+    /// Returns the line, if known.
     pub fn line(&self) -> Option<usize> {
         self.spot.map(|spot| spot.line as usize)
     }
 
-    /// The whole sentence, with the field that it is about.
+    /// Returns the whole sentence, including the field.
     pub fn sentence(&self) -> String {
         let (field, reason) = (self.field.to_string(), &self.reason);
         match reason.starts_with([':', ' ']) {
@@ -103,7 +103,7 @@ impl Fault {
     }
 }
 
-/// The lines of a text that stands below others in its file, found when they are first asked for.
+/// The lines of a text that starts further down in its file, split on first use.
 pub(super) struct Lines<'t> {
     text: &'t str,
     above: usize,
@@ -121,7 +121,7 @@ impl<'t> Lines<'t> {
         }
     }
 
-    /// A line of the file, without its end. To YAML a carriage return alone ends one, too.
+    /// Returns a line of the file without its end. In YAML a lone carriage return ends a line, too.
     fn get(&self, line: usize) -> &'t str {
         let starts = self.starts.get_or_init(|| {
             let bytes = self.text.as_bytes();

@@ -1,7 +1,8 @@
-//! What an author wrote, held against the schema of its kind: each field must be known and hold what it can hold.
+//! Checks an object against the schema of its kind: each field must be known and have an allowed
+//! value.
 //!
-//! The schema is that of the definitions which an API server would use, so a folder and a cluster agree. What only regular expressions and
-//! CEL rules say is left to the conversion, which says it better.
+//! The schema is that of the CustomResourceDefinitions, so a folder and a cluster agree. What only
+//! patterns and CEL rules express is left to the conversion, which has better messages.
 
 use std::sync::LazyLock;
 
@@ -17,7 +18,8 @@ use super::tree::{Entry, Meaning, Node, Spot, Value, meaning};
 static PROFILE: LazyLock<Json> = LazyLock::new(|| schema(0));
 static ASSIGNMENT: LazyLock<Json> = LazyLock::new(|| schema(1));
 
-/// The schema of the kind at this place of [`crd::definitions`], with what is implied in an API server: the object's own metadata.
+/// Returns the schema of the kind at this index of [`crd::definitions`], with the object metadata
+/// that an API server implies.
 fn schema(at: usize) -> Json {
     let definition = serde_json::to_value(&crd::definitions()[at])
         .expect("a definition is made of maps with text keys");
@@ -29,7 +31,7 @@ fn schema(at: usize) -> Json {
     let any = || json!({});
     schema["properties"]["apiVersion"] = text.clone();
     schema["properties"]["kind"] = text.clone();
-    // Only a controller may write it, so whatever stands here means nothing.
+    // Only a controller may write the status, so it is ignored here.
     schema["properties"]["status"] = any();
     schema["properties"]["metadata"] = json!({ "type": "object", "properties": {
         "name": text, "namespace": text, "labels": texts, "annotations": texts, "creationTimestamp": text, "generateName": any(), "uid": any(),
@@ -39,7 +41,7 @@ fn schema(at: usize) -> Json {
     schema
 }
 
-/// The object as Serde knows it, without what means nothing, and all that is wrong with its fields.
+/// Returns the object as JSON, without ignored fields, or all faults of its fields.
 pub(super) fn check(kind: Kind, object: &Node<'_>) -> Result<Json, Vec<Fault>> {
     let schema = match kind {
         Kind::Profile => &PROFILE,
@@ -54,7 +56,7 @@ pub(super) fn check(kind: Kind, object: &Node<'_>) -> Result<Json, Vec<Fault>> {
     }
 }
 
-/// The way to a value, of which nothing is copied unless something is wrong there.
+/// The path to a value. Copies nothing unless there is a fault.
 #[derive(Clone, Copy)]
 enum Place<'p> {
     Object,
@@ -85,14 +87,14 @@ impl Check {
         Json::Null
     }
 
-    /// A value, or its key, stands at `spot`.
+    /// Checks a value. It, or its key, is at `spot`.
     fn value(&mut self, node: &Node<'_>, spot: Spot, schema: &Json, path: Place<'_>) -> Json {
         match schema["type"].as_str() {
             Some("string") => self.text(node, spot, schema, path),
             Some("integer") => self.integer(node, spot, schema, path),
             Some("array") => self.list(node, spot, schema, path),
             Some("object") => self.object(node, spot, schema, path),
-            // Nothing of ours reads it.
+            // Nothing in shaper reads it.
             _ => Json::Null,
         }
     }
@@ -129,7 +131,7 @@ impl Check {
                 .as_u64()
                 .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
         };
-        // A character has a byte at least, so most texts need not be counted.
+        // A character has at least one byte, so most texts need not be counted.
         if limit("maxLength").is_some_and(|most| text.len() > most && text.chars().count() > most) {
             return self.fault(
                 spot,
@@ -171,7 +173,7 @@ impl Check {
         let Meaning::Integer(integer) = meaning(text) else {
             return self.fault(spot, path, &format!(": {text:?} is no whole number"));
         };
-        // The bounds of the schema are whole numbers, too.
+        // The bounds in the schema are integers, too.
         #[allow(
             clippy::cast_possible_truncation,
             reason = "they are whole numbers of at most seven digits"
@@ -247,7 +249,7 @@ impl Check {
         Json::Object(object)
     }
 
-    /// A field of an object. One without a value counts as absent, as it does in an API server.
+    /// Checks a field of an object. A field without a value counts as absent, as in an API server.
     fn field(
         &mut self,
         entry: &Entry<'_>,

@@ -1,4 +1,4 @@
-//! The state of a folder: the last good objects of each file, and what is wrong now.
+//! The state of a folder: the last good objects of each file, and the current problems.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -18,41 +18,41 @@ use super::walk::{Found, Stamp, walk};
 
 mod memory;
 
-/// A folder of manifests, as it was when it was last read.
+/// A folder of manifests, as of the last scan.
 pub struct Folder {
     dir: PathBuf,
     files: BTreeMap<PathBuf, Held>,
-    /// What was handed out, and the file that each object came from.
+    /// The objects that were handed out, and the file that each came from.
     served: HashMap<ObjectRef, (PathBuf, Object)>,
-    /// Objects of broken files of which no good version is known.
+    /// Objects of broken files without a known good version.
     standing: BTreeMap<ObjectRef, Arc<Rejected>>,
-    /// Objects that other files have, too.
+    /// Objects that are also in other files.
     twice: Vec<Problem>,
     guard: Guard,
 }
 
-/// What a scan found.
+/// The result of a scan.
 pub struct Scan {
-    /// What turns the objects of the last scan into those of this one.
+    /// The changes from the objects of the last scan to those of this one.
     pub changes: Vec<Change>,
-    /// All that is wrong now, sorted by file and line.
+    /// All current problems, sorted by file and line.
     pub problems: Vec<Problem>,
-    /// How many manifest files there are.
+    /// The number of manifest files.
     pub files: usize,
-    /// How many of them had changed and were read.
+    /// The number of files that had changed and were read.
     pub read: usize,
-    /// Whether what [`Folder::remember`] tells may be another.
+    /// Whether the result of [`Folder::remember`] may have changed.
     pub is_other: bool,
 }
 
-/// What is known of a file.
+/// The state of a file.
 #[derive(Default)]
 struct Held {
-    /// What the file was when it was read; nothing while it is to be read again.
+    /// The identity of the file when it was read; `None` if it must be read again.
     stamp: Option<Stamp>,
     good: Contents,
     faults: Vec<Fault>,
-    /// What can be told of its objects while it is broken.
+    /// The claims of its objects while it is broken.
     claims: Vec<(Claim, Option<String>)>,
 }
 
@@ -61,7 +61,8 @@ type Served = HashMap<ObjectRef, (PathBuf, Object)>;
 // === impl Folder ===
 
 impl Folder {
-    /// A folder of which nothing was read yet. What it loses at once beyond these limits is kept until that is confirmed.
+    /// Creates a folder without reading it. Keeps objects whose loss exceeds these limits until it
+    /// is confirmed.
     pub fn new(dir: &Path, limits: Limits) -> Self {
         let (files, served, standing) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
         Self {
@@ -74,7 +75,7 @@ impl Folder {
         }
     }
 
-    /// Reads the files that have changed.
+    /// Reads the files that changed.
     pub fn rescan(&mut self) -> Scan {
         let found = walk(&self.dir);
         let is_kept = |path: &Path| {
@@ -106,12 +107,12 @@ impl Folder {
         }
     }
 
-    /// What the guard keeps, although the folder lacks it.
+    /// Returns the objects that the guard keeps although the folder lacks them.
     pub fn holding(&self) -> Option<&Hold> {
         self.guard.holding()
     }
 
-    /// An operator says that what the guard keeps is gone indeed.
+    /// Accepts the loss that the guard holds back, on an operator's confirmation.
     pub fn confirm(&mut self) -> Vec<Change> {
         let lost = self.guard.confirm();
         for name in &lost {
@@ -126,7 +127,7 @@ impl Folder {
         due.is_some_and(|(hold, every)| Instant::now() >= hold.since + every * hold.looks)
     }
 
-    /// Takes each object from one file: that which had it before, or else the first.
+    /// Chooses the file that provides each object: the one that had it before, otherwise the first.
     fn choose(&mut self) -> Vec<Change> {
         self.follow_renamed();
         let mut holders: HashMap<ObjectRef, Vec<(&PathBuf, usize, &Object)>> = HashMap::new();
@@ -167,7 +168,8 @@ impl Folder {
         self.replace(chosen, standing)
     }
 
-    /// A file that was renamed while it is broken keeps the last good objects of those that it still names.
+    /// Moves the last good objects of a file that was renamed while broken, as far as it still
+    /// names them.
     fn follow_renamed(&mut self) {
         let mut found = Vec::new();
         let mut good: Option<HashSet<ObjectRef>> = None;
@@ -203,7 +205,7 @@ impl Folder {
         }
     }
 
-    /// Objects that broken files name, and of which no good version is known.
+    /// Returns the objects that broken files name and that have no known good version.
     fn stand_ins(&self, chosen: &Served) -> BTreeMap<ObjectRef, Arc<Rejected>> {
         let mut standing = BTreeMap::new();
         for (path, held) in &self.files {
@@ -236,7 +238,7 @@ impl Folder {
         standing
     }
 
-    /// An empty folder is more likely one that is not mounted than a wish.
+    /// Keeps lost objects: an empty folder is more likely an unmounted one than intended.
     fn keep_what_is_lost(
         &mut self,
         chosen: &mut Served,
@@ -338,7 +340,7 @@ impl Held {
                 );
                 (self.faults, self.claims) = (vec![Fault::file(None, reason)], Vec::new());
             }
-            // The next scan sees what it has become.
+            // The next scan reads the final contents.
             Ok(Opened::Changing) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -374,11 +376,11 @@ impl Held {
 enum Opened {
     Whole(Vec<u8>, Stamp),
     TooLarge(u64, Stamp),
-    /// Somebody writes to it.
+    /// The file is being written.
     Changing,
 }
 
-/// Reads a file that nobody writes to meanwhile.
+/// Reads a file unless it changes meanwhile.
 fn open(path: &Path) -> io::Result<Opened> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;

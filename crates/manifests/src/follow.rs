@@ -1,4 +1,4 @@
-//! When to look at a folder again.
+//! Decides when to scan a folder again.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,36 +9,36 @@ use std::time::{Duration, Instant};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{debug, warn};
 
-/// After the first sign of a change, until no more comes for so long.
+/// How long no further event must arrive after the first one.
 const QUIET: Duration = Duration::from_millis(80);
-/// ... but no longer than this.
+/// The longest wait for that.
 const PATIENCE: Duration = Duration::from_millis(400);
-/// The shortest time between looks where nothing is heard: NFS and the targets of links tell nothing.
+/// The shortest interval between scans without events: NFS and the targets of symlinks send none.
 const RESCAN: Duration = Duration::from_secs(5);
-/// The share of its time that looking may take, one in so many.
+/// Bounds the time spent scanning to one part in this many.
 const IDLE_SHARE: u32 = 20;
 
-/// Says when to look at a folder again.
+/// Watches a folder and tells when to scan it again.
 pub struct Follow {
     dir: PathBuf,
     /// Kept here too, so that the channel never closes.
     sender: Sender<()>,
     signs: Receiver<()>,
-    /// Kept alive; without it, only the clock tells.
+    /// Kept alive. Without it, only the timer triggers scans.
     watcher: Option<RecommendedWatcher>,
-    /// The folder that is watched, by device and inode: behind a link, it may become another.
+    /// The watched folder, by device and inode: a symlink may come to lead to another.
     watched: Option<(u64, u64)>,
     woken: Option<Instant>,
 }
 
-/// Makes whoever waits look at once.
+/// Triggers a scan at once.
 #[derive(Clone)]
 pub struct Waker(Sender<()>);
 
 impl Waker {
-    /// Wakes it.
+    /// Triggers it.
     pub fn wake(&self) {
-        // Nobody waits any more when the process ends.
+        // The receiver is gone when the process ends.
         let _ = self.0.send(());
     }
 }
@@ -46,7 +46,7 @@ impl Waker {
 // === impl Follow ===
 
 impl Follow {
-    /// Watches a folder, and the one that it is in: it may be a link that is replaced.
+    /// Watches a folder and its parent: the folder may be a symlink that is replaced.
     pub fn new(dir: &Path) -> Self {
         let (sender, signs) = channel();
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
@@ -62,15 +62,16 @@ impl Follow {
         follow
     }
 
-    /// What makes [`wait`](Self::wait) return.
+    /// Returns a handle that makes [`wait`](Self::wait) return.
     pub fn waker(&self) -> Waker {
         Waker(self.sender.clone())
     }
 
-    /// Returns when the folder has changed, or could have, or after so long a time. The time between two calls is taken for that of a look.
+    /// Blocks until the folder changed, or may have changed, or until the time is over. Takes the
+    /// time between two calls for the duration of a scan.
     pub fn wait(&mut self, at_most: Option<Duration>) {
         let look = self.woken.map_or(Duration::ZERO, |woken| woken.elapsed());
-        // What changed before the new watch was set was not heard.
+        // Events before the new watch was set are lost.
         let is_another = identity(&self.dir) != self.watched && self.watch();
         if !is_another {
             match self.signs.recv_timeout(
@@ -85,14 +86,14 @@ impl Follow {
         self.woken = Some(Instant::now());
     }
 
-    /// One save makes several signs, and a checkout thousands.
+    /// Waits for events to cease: one save causes several, and a checkout thousands.
     fn settle(&self) {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until && self.signs.recv_timeout(QUIET).is_ok() {}
         while self.signs.try_recv().is_ok() {}
     }
 
-    /// Watches what the folder is now. False where there is nothing new to be watched.
+    /// Watches the current folder. Returns false if there is nothing new to watch.
     fn watch(&mut self) -> bool {
         let identity = identity(&self.dir);
         let is_another = identity.is_some() && identity != self.watched;
@@ -113,27 +114,27 @@ fn identity(dir: &Path) -> Option<(u64, u64)> {
 
 fn watcher(dir: &Path, sender: Sender<()>) -> notify::Result<RecommendedWatcher> {
     let below = dir.to_owned();
-    // The folder above may be a busy one, of which only our own is meant.
+    // The parent may be busy; only events about this folder count.
     let is_meant = move |event: &notify::Event| {
         event.need_rescan() || event.paths.iter().any(|path| path.starts_with(&below))
     };
     let mut watcher =
         notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-            // Reading the files ourselves is no change.
+            // Reading the files causes access events, which are not changes.
             Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
             Ok(event) if !is_meant(&event) => {}
             heard => {
                 if let Err(error) = heard {
                     debug!(%error, "the watch of the folder complains");
                 }
-                // Nobody waits any more when the process ends.
+                // The receiver is gone when the process ends.
                 let _ = sender.send(());
             }
         })?;
     if let Some(above) = dir.parent() {
         watcher.watch(above, RecursiveMode::NonRecursive)?;
     }
-    // A folder that is not there yet is seen when it is made.
+    // A folder that does not exist yet is noticed when it is created.
     match watcher.watch(dir, RecursiveMode::Recursive) {
         Err(error) if !matches!(error.kind, notify::ErrorKind::PathNotFound) && dir.exists() => {
             Err(error)

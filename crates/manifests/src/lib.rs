@@ -1,7 +1,8 @@
-//! A folder of manifests: read, checked, converted, and followed as it changes.
+//! A folder of manifests: reads, checks and converts it, and follows its changes.
 //!
-//! [`Folder::rescan`] says what is different since the last time; [`Follow`] says when to look. A file is taken whole or not at all: one
-//! with an error keeps all of its last good objects, since half of a change may be a danger to a machine.
+//! [`Folder::rescan`] returns the changes since the last scan; [`Follow`] decides when to scan. A
+//! file is accepted as a whole or not at all: a file with an error keeps all of its last good
+//! objects, since half of a change may endanger a machine.
 
 mod batch;
 mod fault;
@@ -22,12 +23,12 @@ pub use folder::{Folder, Scan};
 pub use follow::{Follow, Waker};
 pub use tree::Spot;
 
-/// What is wrong with a file, and where.
+/// A problem with a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// The file, below the folder as it was named.
+    /// The file, relative to the folder.
     pub file: PathBuf,
-    /// Its line, counted from 1, where that is known.
+    /// The line, counted from 1, if known.
     pub line: Option<usize>,
     /// What is wrong and what to do.
     pub reason: String,

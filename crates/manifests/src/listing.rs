@@ -1,13 +1,15 @@
-//! The objects of a catalog as manifests.
+//! Formats the objects of a catalog as manifests.
 //!
-//! The ids of configs are left out: who has one can fetch the config, and a list is easily kept where others read it.
+//! Omits config ids: anyone with an id can fetch the config, and a list is easily stored where
+//! others can read it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use boot::{Assignment, Catalog, ObjectKey, Operator, Profile, Requirement};
 use serde_json::{Value, json};
 
-/// All objects, or those of one partition, as one list: Profiles first, by name. `metadata.partitions` names all clusters that they are of.
+/// Returns all objects, or those of one partition, as a list: Profiles first, sorted by name.
+/// `metadata.partitions` names all clusters that they come from.
 pub fn of(catalog: &Catalog, partition: Option<&str>) -> Value {
     let is_meant = |key: &ObjectKey| partition.is_none_or(|partition| *key.partition == *partition);
     let mut profiles: Vec<_> = catalog

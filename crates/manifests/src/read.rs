@@ -1,4 +1,4 @@
-//! From the bytes of one file to objects.
+//! Parses the bytes of one file into objects.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,29 +13,29 @@ use super::fault::{Fault, Lines};
 use super::fields;
 use super::tree::{Documents, Meaning, Node, Spot, Value, meaning};
 
-/// Largest file that is read.
+/// Maximum size of a file.
 pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
-/// Most faults that are told of one file.
+/// Maximum number of faults reported per file.
 const MAX_FAULTS: usize = 20;
 
-/// The kinds that are shaper's.
+/// The kinds of shaper's API group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Kind {
     Profile,
     Assignment,
 }
 
-/// One object of a file.
+/// An object of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Object {
     Profile(Arc<Profile>),
     Assignment(Arc<Assignment>),
 }
 
-/// The places of an object that are told when something is wrong with it among others.
+/// The positions in an object that findings of checks across objects refer to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Spots {
-    /// Where it starts.
+    /// The start of the object.
     pub(super) object: Spot,
     pub(super) name: Spot,
     pub(super) labels: Spot,
@@ -43,27 +43,28 @@ pub(super) struct Spots {
     pub(super) profile_selectors: Spot,
 }
 
-/// What a file holds: objects, and kinds that are not shaper's.
+/// The contents of a file: objects, and foreign kinds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Contents {
     pub(super) objects: Vec<(Spots, Object)>,
     pub(super) foreign: Vec<String>,
-    /// Objects that can't be served, with the labels of a Profile, or those that an Assignment selects: what is said of others should not be
-    /// said twice.
+    /// Invalid objects, with the labels of a Profile or those that an Assignment selects, so that
+    /// follow-up findings about others can be suppressed.
     pub(super) refused: Vec<(ObjectRef, boot::Labels)>,
-    /// The same, as far as they can be told.
+    /// The claims of these objects, as far as they can be read.
     pub(super) unaccepted: Vec<Rejected>,
 }
 
-/// A file that is not taken, since something in it is wrong.
+/// A file that is rejected because of a fault.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Broken {
     pub(super) faults: Vec<Fault>,
-    /// What can be told of its objects all the same, of the good ones as well; with what is wrong with the object itself.
+    /// The claims of its objects, including the valid ones, with the fault of the object itself, if
+    /// any.
     pub(super) claims: Vec<(Claim, Option<String>)>,
 }
 
-/// Reads a file. All of its faults are found, as far as they don't hide each other.
+/// Reads a file. Finds all faults, except those that others hide.
 pub(super) fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Broken> {
     let text = text(bytes).map_err(|fault| Broken {
         faults: vec![fault],
@@ -80,7 +81,8 @@ pub(super) fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Broken> {
     reading.end()
 }
 
-/// Reads a text that stands below so many lines of its file, and says all that there is to say of each object: errors and warnings.
+/// Reads a text with this many lines above it in its file, and returns all errors and warnings
+/// about each object.
 pub(super) fn review(text: &str, is_json: bool, above: usize) -> (Contents, Vec<Fault>) {
     let mut reading = Reading {
         is_review: true,
@@ -118,20 +120,20 @@ pub(super) fn lines(text: &[u8]) -> usize {
     text.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// A file that is being read.
+/// The state of reading a file.
 #[derive(Default)]
 struct Reading {
     contents: Contents,
     faults: Vec<Fault>,
     claims: Vec<(Claim, Option<String>)>,
-    /// Whether warnings are of interest, and not only what can't be served.
+    /// Whether to collect warnings, in addition to errors.
     is_review: bool,
 }
 
 // === impl Reading ===
 
 impl Reading {
-    /// YAML that stands below so many lines of the file.
+    /// Reads YAML with this many lines above it in the file.
     fn yaml(&mut self, text: &str, above: usize) -> Result<(), Fault> {
         let mut documents = Documents::of(text, above);
         let lines = Lines::of(text, above);
@@ -147,7 +149,8 @@ impl Reading {
         Ok(())
     }
 
-    /// One JSON value, or several. Serde knows what is JSON; where its values stand is known by reading them as YAML, which they are.
+    /// Reads one or several JSON values. Serde decides what is valid JSON; positions come from
+    /// reading it as YAML, a superset of JSON.
     fn json(&mut self, text: &str) -> Result<(), Fault> {
         let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
         let mut start = 0;
@@ -272,7 +275,7 @@ impl Reading {
     }
 }
 
-/// Which of our kinds an object is of; nothing where it is of another API group.
+/// Returns the kind of an object; `None` if it belongs to another API group.
 fn kind(node: &Node<'_>) -> Result<Option<Kind>, Fault> {
     let at = |field: &str| Some(node.spot_of(&crd::FieldPath::of([field])));
     let field = |name: &str| {
@@ -342,7 +345,7 @@ fn convert(kind: Kind, node: &Node<'_>) -> Result<Object, Vec<Fault>> {
     }
 }
 
-/// The object, if it can be served, and all that there is to say of it.
+/// Returns the object, if it is valid, and all findings about it.
 fn reviewed(
     kind: Kind,
     node: &Node<'_>,
@@ -378,7 +381,7 @@ fn reviewed(
     ))
 }
 
-/// The name that an object gives itself, as far as it does.
+/// Returns the name of an object, as far as it has one.
 fn name(kind: Kind, node: &Node<'_>) -> ObjectRef {
     let text = |field: &str| {
         node.get("metadata")
@@ -395,7 +398,7 @@ fn name(kind: Kind, node: &Node<'_>) -> ObjectRef {
     }
 }
 
-/// What can be told of an object that is wrong.
+/// Returns the claim of an invalid object.
 fn claim(kind: Kind, node: &Node<'_>) -> Option<Claim> {
     let object = loose(node);
     match kind {
@@ -404,7 +407,7 @@ fn claim(kind: Kind, node: &Node<'_>) -> Option<Claim> {
     }
 }
 
-/// The value, whatever its schema wants: what looks like a number may be a serial number.
+/// Converts a value without its schema: what looks like a number may be a serial number.
 fn loose(node: &Node<'_>) -> serde_json::Value {
     match &node.value {
         Value::Plain(text) if meaning(text) == Meaning::Null => serde_json::Value::Null,
@@ -417,7 +420,8 @@ fn loose(node: &Node<'_>) -> serde_json::Value {
     }
 }
 
-/// The labels of a Profile, and those that an Assignment selects, as far as they can be read.
+/// Returns the labels of a Profile, or those that an Assignment selects, as far as they can be
+/// read.
 fn labels(kind: Kind, node: &Node<'_>) -> boot::Labels {
     let map = match kind {
         Kind::Profile => node
@@ -448,7 +452,7 @@ fn spots(node: &Node<'_>) -> Spots {
     }
 }
 
-/// After the fields were checked, only the spelling of a time can be wrong.
+/// Deserializes an object. After the check of its fields, only the format of a time can be wrong.
 fn typed<T: DeserializeOwned>(json: serde_json::Value, node: &Node<'_>) -> Result<T, Vec<Fault>> {
     serde_json::from_value(json).map_err(|error| {
         let spot = node.spot_of(&crd::FieldPath::of(["metadata", "creationTimestamp"]));
@@ -460,7 +464,8 @@ fn typed<T: DeserializeOwned>(json: serde_json::Value, node: &Node<'_>) -> Resul
     })
 }
 
-/// Jinja has none of these, so that the templates of a Profile are not taken for Helm's.
+/// Returns a hint for Helm templates. Jinja has none of these forms, so templates of Profiles don't
+/// match.
 pub(super) fn helm_hint(text: &str) -> &'static str {
     const SIGNS: [&str; 10] = [
         "{{ .",
@@ -506,7 +511,7 @@ impl Object {
         }
     }
 
-    /// When it was created, if the file says that.
+    /// Returns the creation time, if the file states it.
     pub(super) fn created(&self) -> Option<jiff::Timestamp> {
         match self {
             Self::Profile(profile) => profile.created,
@@ -514,7 +519,8 @@ impl Object {
         }
     }
 
-    /// What can be told of it where it may not be used, as others of its file are wrong.
+    /// Returns the claim of a valid object that can't be used because others in its file are
+    /// invalid.
     fn claim(&self) -> Claim {
         match self {
             Self::Profile(profile) => {

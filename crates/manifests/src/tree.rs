@@ -1,7 +1,8 @@
-//! YAML and JSON as a tree that knows its lines.
+//! Parses YAML and JSON into a tree with line numbers.
 //!
-//! Serde would forget where a value stood, and an operator wants the line. So the parser that serde-saphyr stands on is read here event by
-//! event. JSON is read by the same parser, of whose language it is a part.
+//! Serde loses the positions of values, and an operator needs the line. So this module reads the
+//! events of the parser that serde-saphyr is built on. The same parser reads JSON, a subset of
+//! YAML.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,25 +12,27 @@ use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::fault::Fault;
 
-/// Most levels of maps and lists.
+/// Maximum nesting depth of maps and lists.
 const MAX_DEPTH: usize = 64;
-/// Most values of one document. An Assignment has about 20, so that 100,000 of them fit four times over.
+/// Maximum number of values in a document. An Assignment has about 20, so 100,000 of them fit four
+/// times over.
 const MAX_NODES: usize = 8_000_000;
-/// Most values that a file may repeat by aliases: what is left of a YAML bomb.
+/// Maximum number of values that a file may repeat by aliases, which defuses YAML bombs.
 const MAX_REPEATED: usize = 100_000;
 
-/// A place in a file: a line, counted from 1, and some of its characters, counted from 1 as well. Where these are not known, both are 0.
+/// A position in a file: a line, and a range of characters in it, all counted from 1. If the
+/// characters are unknown, both are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Spot {
     /// The line.
     pub line: u32,
     /// The first character.
     pub start: u32,
-    /// The one after the last.
+    /// The character after the last.
     pub end: u32,
 }
 
-/// A value, and where it starts.
+/// A value and its start.
 #[derive(Clone, Debug)]
 pub(super) struct Node<'t> {
     pub(super) spot: Spot,
@@ -38,9 +41,9 @@ pub(super) struct Node<'t> {
 
 #[derive(Clone, Debug)]
 pub(super) enum Value<'t> {
-    /// Text without quotes, which may mean a number, a boolean or nothing.
+    /// An unquoted scalar, which may be a number, a boolean or null.
     Plain(Cow<'t, str>),
-    /// Text that is text. Of a literal block, each line is a line of the file.
+    /// A string. Each line of a literal block is a line of the file.
     Text {
         text: Cow<'t, str>,
         is_literal: bool,
@@ -49,7 +52,7 @@ pub(super) enum Value<'t> {
     Map(Vec<Entry<'t>>),
 }
 
-/// One entry of a map, and the place of its key.
+/// An entry of a map, with the position of its key.
 #[derive(Clone, Debug)]
 pub(super) struct Entry<'t> {
     pub(super) key: Cow<'t, str>,
@@ -57,7 +60,7 @@ pub(super) struct Entry<'t> {
     pub(super) node: Node<'t>,
 }
 
-/// The documents of a stream, one after the other.
+/// Iterates over the documents of a stream.
 pub(super) struct Documents<'t> {
     parser: Parser<'t, granit_parser::StrInput<'t>>,
     above: usize,
@@ -69,7 +72,7 @@ pub(super) struct Documents<'t> {
 // === impl Documents ===
 
 impl<'t> Documents<'t> {
-    /// The documents of a text that stands below so many lines of its file.
+    /// Starts reading a text with this many lines above it in its file.
     pub(super) fn of(text: &'t str, above: usize) -> Self {
         let options = granit_parser::options! { emit_comments: false };
         Self {
@@ -81,7 +84,7 @@ impl<'t> Documents<'t> {
         }
     }
 
-    /// The next document, or nothing at the end.
+    /// Returns the next document, or `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Node<'t>>, Fault> {
         loop {
             match self.event()? {
@@ -158,7 +161,7 @@ impl<'t> Documents<'t> {
         Ok(node)
     }
 
-    /// What an alias stands for, at the line of the alias.
+    /// Returns the value of an alias, at the position of the alias.
     fn repeat(&mut self, anchor: usize, spot: Spot) -> Result<Node<'t>, Fault> {
         let size = match self.anchors.get(&anchor) {
             Some((_, size)) => *size,
@@ -239,7 +242,7 @@ impl<'t> Documents<'t> {
     }
 }
 
-/// `<<: *alias`: the entries of another map, but for those that are here already.
+/// Resolves `<<: *alias`: adds the entries of another map, except those that exist already.
 fn merge<'t>(
     node: Node<'t>,
     entries: &mut Vec<Entry<'t>>,
@@ -300,12 +303,12 @@ fn unknown_tag(tag: Option<&Tag>, spot: Spot) -> Fault {
 // === impl Node ===
 
 impl<'t> Node<'t> {
-    /// The value of a map's entry.
+    /// Returns the value of a map's entry.
     pub(super) fn get(&self, key: &str) -> Option<&Node<'t>> {
         self.entry(key).map(|entry| &entry.node)
     }
 
-    /// The text, whether quoted or not.
+    /// Returns the text, quoted or not.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Plain(text) | Value::Text { text, .. } => Some(text),
@@ -313,23 +316,24 @@ impl<'t> Node<'t> {
         }
     }
 
-    /// Whether nothing stands here.
+    /// Whether the value is null or empty.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Plain(text) if meaning(text) == Meaning::Null)
     }
 
-    /// The place of a field: of its value where that is a text in one line, else of its key. Of one that is not there, of the last step on
-    /// the way to it that is.
+    /// Returns the position of a field: of its value if that is a text on one line, otherwise of
+    /// its key. For a missing field, the position of its closest existing parent.
     pub(super) fn spot_of(&self, field: &FieldPath) -> Spot {
         self.follow(field).0
     }
 
-    /// The place of a field's key.
+    /// Returns the position of a field's key.
     pub(super) fn key_spot_of(&self, field: &FieldPath) -> Spot {
         self.follow(field).1
     }
 
-    /// The line of a line inside of a field's text, where the text stands in the file line by line, and that line of the text.
+    /// Returns the file's line for a line of a field's text, and that line of the text, if the file
+    /// contains the text line by line.
     pub(super) fn line_in(&self, field: &FieldPath, inner: usize) -> Option<(usize, &str)> {
         let (_, key, node) = self.follow(field);
         match &node?.value {
@@ -344,7 +348,7 @@ impl<'t> Node<'t> {
         }
     }
 
-    /// The place of the value or key, that of the key, and the value if it is there.
+    /// Returns the position of the value or key, that of the key, and the value if it exists.
     fn follow(&self, field: &FieldPath) -> (Spot, Spot, Option<&Node<'t>>) {
         let (mut node, mut key) = (self, self.spot);
         for segment in field.segments() {
@@ -360,7 +364,8 @@ impl<'t> Node<'t> {
         (node.spot_or(key), key, Some(node))
     }
 
-    /// The place of the value where that is a text in one line, else this one of its key.
+    /// Returns the position of the value if it is a text on one line, otherwise the given position
+    /// of its key.
     pub(super) fn spot_or(&self, key: Spot) -> Spot {
         match &self.value {
             Value::Plain(text) if text.is_empty() => key,
@@ -390,7 +395,7 @@ impl<'t> Node<'t> {
 // === impl Spot ===
 
 impl Spot {
-    /// Characters of a line.
+    /// Creates a position of some characters of a line.
     pub fn new(line: usize, columns: std::ops::Range<usize>) -> Self {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
@@ -400,7 +405,7 @@ impl Spot {
         }
     }
 
-    /// A line as a whole.
+    /// Creates a position of a whole line.
     pub fn line(line: usize) -> Self {
         Self::new(line, 0..0)
     }
@@ -420,18 +425,18 @@ impl Spot {
     }
 }
 
-/// What a text without quotes means to kubectl: YAML 1.1's booleans, YAML 1.2's numbers.
+/// The meaning of an unquoted scalar to kubectl: booleans as in YAML 1.1, numbers as in YAML 1.2.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Meaning {
     Null,
     Boolean(bool),
     Integer(i64),
-    /// A number that no field of ours can be.
+    /// A number that no field of shaper can have.
     Number,
     Text,
 }
 
-/// What a text without quotes means.
+/// Returns the meaning of an unquoted scalar.
 pub(super) fn meaning(text: &str) -> Meaning {
     let Some(first) = text.bytes().next() else {
         return Meaning::Null;
@@ -448,7 +453,7 @@ pub(super) fn meaning(text: &str) -> Meaning {
         | ".NAN" => return Meaning::Number,
         _ => {}
     }
-    // Words that Rust takes for numbers, such as `infinity`, start with a letter.
+    // Words that Rust parses as numbers, such as `infinity`, start with a letter.
     if !(first.is_ascii_digit() || matches!(first, b'+' | b'-' | b'.'))
         || text.bytes().skip(1).any(|b| b == b'n' || b == b'N')
     {

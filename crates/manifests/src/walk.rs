@@ -1,4 +1,4 @@
-//! The manifest files below a folder.
+//! Finds the manifest files below a folder.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// By what a file is taken for unchanged.
+/// The attributes that identify an unchanged file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
@@ -17,16 +17,16 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
-/// What is below a folder.
+/// The files below a folder.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) files: BTreeMap<PathBuf, Stamp>,
-    /// Folders and files that could not be looked at, and why.
+    /// Folders and files that could not be read, and why.
     pub(super) unreadable: Vec<(PathBuf, String)>,
 }
 
-/// Looks at everything below `dir`, following links. Names that start with a dot are passed over: editors' files, `.git`, and the folders
-/// behind the links of a projected volume.
+/// Lists everything below `dir`, following symlinks. Skips dotfiles: editors' files, `.git`, and
+/// the folders behind the symlinks of a projected volume.
 pub(super) fn walk(dir: &Path) -> Found {
     let mut found = Found::default();
     found.enter(dir, &mut Vec::new());
@@ -46,8 +46,8 @@ impl Stamp {
         }
     }
 
-    /// Whether a later write must show. The clock of a file system goes by steps of some milliseconds, so that two writes within one step
-    /// look alike.
+    /// Whether a later write would change the stamp. File system clocks advance in steps of some
+    /// milliseconds, so two writes within one step are indistinguishable.
     pub(super) fn is_settled(&self) -> bool {
         const STEP: Duration = Duration::from_millis(100);
         let (seconds, nanoseconds) = self.changed;
@@ -58,7 +58,8 @@ impl Stamp {
         let age = SystemTime::UNIX_EPOCH
             .checked_add(since)
             .and_then(|changed| changed.elapsed().ok());
-        // Without an age, the file is of the future: the clocks of an NFS server and ours differ.
+        // A file without an age has a time in the future: the clocks of an NFS server and this
+        // machine differ.
         age.is_none_or(|age| age > STEP)
     }
 }
@@ -97,7 +98,7 @@ impl Found {
                 self.files.insert(path.to_owned(), Stamp::of(&metadata));
             }
             Ok(_) => {}
-            // Gone since the folder was listed, or a link to nowhere.
+            // Removed since the folder was listed, or a dangling symlink.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => self.unreadable(path, &error),
         }

@@ -1,4 +1,4 @@
-//! What an object tells among all others.
+//! Checks an object against all other objects of a catalog.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -19,12 +19,12 @@ mod shared_identity;
 
 use shared_identity::Position;
 
-/// Most groups of Assignments, or Profiles, among which one is looked for that was nearly meant.
+/// Maximum number of Assignment groups, or Profiles, searched for a near match.
 const MAX_NEAR_CANDIDATES: usize = 1000;
-/// Most Profiles of other namespaces that are looked at.
+/// Maximum number of Profiles searched in other namespaces.
 const MAX_OTHER_NAMESPACES: usize = 10_000;
 
-/// A catalog, and what has to be known of all of its objects to judge one.
+/// A catalog, with the precomputed indexes that checks of a single object need.
 pub struct Survey<'c> {
     catalog: &'c Catalog,
     selectors: Cow<'c, SelectorIndex>,
@@ -34,7 +34,8 @@ pub struct Survey<'c> {
 // === impl Survey ===
 
 impl<'c> Survey<'c> {
-    /// Looks over a catalog once, unless it was made [with its selectors](Catalog::with_selector_index).
+    /// Indexes a catalog. Scans it once, unless it was built [with its
+    /// selectors](Catalog::with_selector_index).
     pub fn of(catalog: &'c Catalog) -> Self {
         let selectors = catalog
             .selectors()
@@ -46,7 +47,7 @@ impl<'c> Survey<'c> {
         }
     }
 
-    /// The same for somebody who waits: an Assignment is held against so many others that could be in its way.
+    /// Limits how many other Assignments the conflict search visits, for callers with a deadline.
     pub fn with_conflict_limit(self, conflict_limit: usize) -> Self {
         Self {
             conflict_limit,
@@ -54,7 +55,7 @@ impl<'c> Survey<'c> {
         }
     }
 
-    /// What is to be said of a Profile of the catalog.
+    /// Returns the findings about a Profile of the catalog.
     pub fn profile(&self, profile: &Profile) -> Vec<Finding> {
         if self.selectors.selecting(profile).next().is_some() {
             return Vec::new();
@@ -82,8 +83,9 @@ impl<'c> Survey<'c> {
         ]
     }
 
-    /// What is to be said of an Assignment of the catalog. That two of them name a machine is said of the one that goes second, so that who
-    /// asks about all hears of it once.
+    /// Returns the findings about an Assignment of the catalog. Two Assignments that name the same
+    /// machine are reported only for the one that loses, so that a report on the whole catalog has
+    /// each pair once.
     pub fn assignment(&self, assignment: &Arc<Assignment>) -> Vec<Finding> {
         let missing = self.missing_profile(assignment);
         let shared = shared_identity::of(self.catalog, assignment, Position::Loser);
@@ -94,7 +96,8 @@ impl<'c> Survey<'c> {
             .collect()
     }
 
-    /// The same to somebody who writes this one, and asks about no other: also before whom it goes.
+    /// Like [`Self::assignment`], for a report on this Assignment alone: also lists the Assignments
+    /// that lose to it.
     pub fn assignment_with_losers(&self, assignment: &Arc<Assignment>) -> Vec<Finding> {
         let shared = shared_identity::of(self.catalog, assignment, Position::Winner);
         self.assignment(assignment)
@@ -103,7 +106,7 @@ impl<'c> Survey<'c> {
             .collect()
     }
 
-    /// Whether another Assignment goes before this one for no reason but its age or name.
+    /// Reports another Assignment that takes precedence only because of its age or name.
     fn conflict(&self, assignment: &Arc<Assignment>) -> Option<Finding> {
         let takes_precedence = |other: &Assignment| cmp_age(other, assignment).is_lt();
         let conflicting = self
@@ -144,7 +147,7 @@ impl<'c> Survey<'c> {
         )
     }
 
-    /// Whether there is a Profile for it, whatever the machine's architecture.
+    /// Reports an Assignment for which no Profile exists, whatever the machine's architecture.
     fn missing_profile(&self, assignment: &Assignment) -> Option<Finding> {
         let name = ObjectRef::Assignment(assignment.key.clone());
         let field = FieldPath::of(["spec", "profileSelectors"]);
@@ -182,7 +185,8 @@ impl<'c> Survey<'c> {
         let is_offered = |arch: &&str| offered.contains(&Some(*arch));
         let asked: Option<BTreeSet<&str>> =
             required_architectures(assignment).map(Iterator::collect);
-        // One that names its machines is not for each architecture: whoever wrote it knows which they have.
+        // An Assignment that names its machines is not checked for each architecture: its author
+        // knows which ones they have.
         let possible: BTreeSet<&str> = match &asked {
             Some(asked) => asked.clone(),
             None if assignment.subjects.names_identities() => return None,
@@ -213,7 +217,8 @@ impl<'c> Survey<'c> {
         Some(Finding::new(rule, &name, field, message).help(help))
     }
 
-    /// A Profile that the selectors nearly match, or that stands elsewhere.
+    /// Describes a Profile that the selectors nearly match, or one that matches in another
+    /// namespace.
     fn near_profile(&self, assignment: &Assignment) -> Option<String> {
         let selects = |profile: &&Arc<Profile>| profile.is_selected_by(&assignment.profiles);
         let elsewhere = || {
@@ -262,7 +267,7 @@ impl<'c> Survey<'c> {
         None
     }
 
-    /// An Assignment of which all but one of the selectors match.
+    /// Finds an Assignment of which all profile selectors but one match.
     fn near_assignment(&self, profile: &Profile) -> Option<&ObjectKey> {
         let is_near = |selectors: &Labels| {
             let mut unmet = selectors
@@ -279,7 +284,7 @@ impl<'c> Survey<'c> {
             .groups_near(&profile.key)
             .take(MAX_NEAR_CANDIDATES)
             .filter(|(selectors, _)| is_near(selectors));
-        // One that selects something already is meant for that.
+        // An Assignment that already selects a Profile is not a near match.
         let is_idle =
             |assignment: &Arc<Assignment>| self.catalog.profiles_of(assignment).next().is_none();
         let idle = near.filter(|(_, group)| group.members().next().is_some_and(is_idle));
@@ -289,13 +294,13 @@ impl<'c> Survey<'c> {
     }
 }
 
-/// Age, then place: what decides between two that are in conflict.
+/// Compares by age, then by key: the order that decides between conflicting Assignments.
 fn cmp_age(a: &Assignment, b: &Assignment) -> std::cmp::Ordering {
     let age = |assignment: &Assignment| (assignment.created.is_none(), assignment.created);
     age(a).cmp(&age(b)).then_with(|| a.key.cmp(&b.key))
 }
 
-/// What both match, in short.
+/// Describes briefly which machines both Assignments match.
 fn describe_overlap(a: &Assignment, b: &Assignment) -> String {
     let (a, b) = (&a.subjects, &b.subjects);
     let is_named =
@@ -338,7 +343,8 @@ fn describe_overlap(a: &Assignment, b: &Assignment) -> String {
     }
 }
 
-/// Whether both name one identity in the same way: of UUIDs that differ in their byte order, the machine's own spelling decides.
+/// Whether both name an identity with the same spelling. For UUIDs that differ in byte order, the
+/// machine's own spelling decides.
 fn have_same_spelling(a: &Assignment, b: &Assignment) -> bool {
     let (a, b) = (&a.subjects, &b.subjects);
     a.uuids.iter().any(|uuid| b.uuids.contains(uuid))

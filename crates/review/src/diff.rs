@@ -1,16 +1,20 @@
-//! Which machines would boot something else with another catalog.
+//! Lists the machines that would boot something else with another catalog.
 //!
-//! A machine whose boot changes has won its Assignment from one of the two catalogs by something that is not the same in both: so only the machines
-//! that such a *touched* Assignment speaks of are looked at. Those it names are known one by one; what else they present is not, nor is who
-//! matches by labels alone. So all that machines may present is cut into cells (`cell`), at the requirements of those selectors that
-//! come into question, until each cell has one winner and one Profile in both catalogs (`side`). Each cell that differs is one entry, tried
-//! with a machine of it by [`Catalog::select`] and by rendering what it gets.
+//! A machine's boot can only change if the Assignment that wins in one of the catalogs differs
+//! between them. So only machines that such a *touched* Assignment selects are examined. Named
+//! machines are enumerated; which other labels they present, and which machines match by labels
+//! alone, is unknown. Therefore the space of possible labels is cut into cells (`cell`) at the
+//! requirements of the relevant selectors, until each cell has one winner and one Profile in both
+//! catalogs (`side`). Each cell that differs becomes one entry, verified on a machine of the cell
+//! by [`Catalog::select`] and by rendering the result.
 //!
-//! A machine may be named by its uuid in one Assignment and by its serial number in another. Where each alone boots as before, both at once can
-//! only boot otherwise if the priority of one has changed, or one names machines of which it took all before, or the other way round; such pairs are
-//! looked at as well.
+//! One Assignment may name a machine by its UUID and another by its serial number. If each identity
+//! alone boots as before, a machine with both can only change if one Assignment's priority changed,
+//! or if one now names machines that it matched by labels before, or the reverse. Such pairs are
+//! examined as well.
 //!
-//! Identities that stand in alike Assignments are looked at once for all of them: ten thousand machines that change alike cost as one.
+//! Identities with equivalent Assignments are searched once: ten thousand machines with the same
+//! change cost as much as one.
 
 mod cell;
 mod change;
@@ -32,10 +36,10 @@ use side::{Known, Side, winner};
 
 pub use change::{Boots, Change, Example, Group, Move};
 
-/// Most cells into which what one identity, or one Assignment, speaks of is cut.
+/// Maximum number of cells into which the machines of one identity, or of one Assignment, are cut.
 const MAX_CELLS: usize = 2048;
 
-/// What another catalog changes.
+/// The difference between two catalogs.
 #[derive(Debug, Default)]
 pub struct Diff {
     entries: Vec<Entry>,
@@ -43,48 +47,49 @@ pub struct Diff {
     unexplored: usize,
 }
 
-/// Machines that change alike.
+/// A set of machines with the same change.
 #[derive(Debug)]
 struct Entry {
     machines: MachineSet,
     cell: Cell,
-    /// The place of its group; none where it could not be found out what changes.
+    /// The index of its group; `None` if the change could not be determined.
     group: Option<usize>,
 }
 
-/// By what machines are known.
+/// How the machines of a set are identified.
 #[derive(Clone, Debug)]
 enum MachineSet {
     /// By labels alone.
     Labels,
     /// By one of these identities.
     Named(Arc<[Identity]>),
-    /// By one of these and one of those.
+    /// By an identity of the first list and one of the second.
     Both(Arc<[Identity]>, Arc<[Identity]>),
 }
 
-/// A cell all of whose machines boot the same in each catalog, or one that was not looked at.
+/// A cell whose machines all boot the same in each catalog, or a cell that was not explored.
 enum Leaf {
     Known(Cell),
     Unexplored(Cell),
 }
 
-/// Assignments of the one catalog and of the other, by rank.
+/// The Assignments of the old and of the new catalog, by rank.
 type Contenders<'a, 'c> = (&'a [Found<'c>], &'a [Found<'c>]);
 
 struct Search<'c> {
     old: Side<'c>,
     new: Side<'c>,
     all: Cell,
-    /// Whether a selector looks at an identity as at any label, so that no two identities are alike.
+    /// Whether a selector matches an identity as an ordinary label, so that no two identities are
+    /// equivalent.
     identity_labels: bool,
 }
 
 // === impl Diff ===
 
 impl Diff {
-    /// Compares two catalogs, for servers with these labels of the operator, or with any. What is not accepted, and of which no accepted
-    /// version is known, is as if it were not there.
+    /// Compares two catalogs, for servers with these extrinsic labels, or with any. Ignores invalid
+    /// objects without a valid version.
     pub fn between(old: &Catalog, new: &Catalog, extrinsic: Option<&ExtrinsicLabels>) -> Self {
         let (old, new) = (old.without_rejected(), new.without_rejected());
         let search = Search::new(&old, &new, extrinsic);
@@ -93,7 +98,7 @@ impl Diff {
         let mut found = search.by_identity();
         found.extend(search.by_labels());
         found.extend(search.by_identity_pairs());
-        // First what was found of each kind of change, then its place in the list.
+        // Maps each kind of change, in the order found, to its index in the list.
         let mut changes = Vec::new();
         for (machines, leaf) in found {
             match leaf {
@@ -133,22 +138,23 @@ impl Diff {
         diff
     }
 
-    /// Machines that change alike, each group with what changes.
+    /// Returns the groups of machines with the same change.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// Whether every machine boots what it booted.
+    /// Whether every machine boots what it booted before.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many combinations of labels were too many to be looked at. Their machines may boot something else.
+    /// Returns the number of label combinations that were not explored because there are too many.
+    /// Their machines may boot something else.
     pub fn unexplored(&self) -> usize {
         self.unexplored
     }
 
-    /// The groups that a machine is of. Empty where it boots what it booted.
+    /// Returns the groups that a machine belongs to. Empty if its boot does not change.
     pub fn of(&self, subject: &Subject) -> impl Iterator<Item = &Group> {
         self.entries
             .iter()
@@ -156,7 +162,7 @@ impl Diff {
             .filter_map(|entry| self.groups.get(entry.group?))
     }
 
-    /// Whether a machine is one that boots, or may boot, something else.
+    /// Whether a machine boots, or may boot, something else.
     pub fn covers(&self, subject: &Subject) -> bool {
         self.entries.iter().any(|entry| entry.covers(subject))
     }
@@ -211,8 +217,8 @@ impl<'c> Search<'c> {
             || new.is_some_and(|found| self.new.is_touched(found.assignment))
     }
 
-    /// Cuts a cell until it is decided whether it is of interest, and keeps those that are. Who decides is given the Assignments without
-    /// identities that machines of the cell could match, in each catalog.
+    /// Cuts a cell until each part is decided, and keeps the relevant parts. The callback gets the
+    /// Assignments without identities that machines of the cell could match, in each catalog.
     fn cut(
         &self,
         start: Cell,
@@ -246,8 +252,9 @@ impl<'c> Search<'c> {
         leaves
     }
 
-    /// Whether a cell may differ, once its winners and their Profiles are the same for all of its machines. `is_relevant` says whether a pair of
-    /// winners is of interest; `rules_out` decides on the winner of one catalog that spares to look at the other.
+    /// Whether a cell may differ, once all of its machines have the same winners and Profiles.
+    /// `is_relevant` accepts or rejects a pair of winners; `rules_out` decides on the winner of one
+    /// catalog that the other need not be examined.
     fn decide(
         &self,
         cell: &Cell,
@@ -268,7 +275,7 @@ impl<'c> Search<'c> {
         let old = match winner(named.0, labelled.0, cell) {
             Known::Decided(old) if rules_out(true, old) => return Known::Decided(false),
             Known::Decided(old) => old,
-            // What the other catalog says may spare to cut.
+            // The result in the other catalog may make this cut unnecessary.
             Known::Open(key, label) => match winner(named.1, labelled.1, cell) {
                 Known::Decided(new) if rules_out(false, new) => return Known::Decided(false),
                 _ => return Known::Open(key, label),
@@ -291,8 +298,9 @@ impl<'c> Search<'c> {
         Known::Decided(true)
     }
 
-    /// Those that name what all machines of the cell present, where identities are labels as well; open while some present one of several
-    /// values of which one is named.
+    /// Returns the Assignments that name what all machines of the cell present, where identities
+    /// are labels as well. Open while machines of the cell present different values and one of
+    /// these is named.
     fn named_by_label(&self, cell: &Cell) -> Known<(Vec<Found<'c>>, Vec<Found<'c>>)> {
         let read = |key: &str, value: &str| Identity::of_label(key, value);
         let is_named = |identity: &Identity| {
@@ -322,7 +330,7 @@ impl<'c> Search<'c> {
         Known::Decided((naming(&self.old), naming(&self.new)))
     }
 
-    /// Machines that are known by labels alone, in one catalog and in the other.
+    /// Finds changes for machines known by labels alone, in both catalogs.
     fn by_labels(&self) -> Vec<(MachineSet, Leaf)> {
         let seeds = |is_old: bool| {
             let side = if is_old { &self.old } else { &self.new };
@@ -338,7 +346,8 @@ impl<'c> Search<'c> {
             let Some(start) = self.all.meeting(seed.subjects.labels.requirements()) else {
                 return Vec::new();
             };
-            // A machine belongs to its old winner where that is touched, and else to its new one.
+            // A machine is reported for its old winner if that one is touched, otherwise for its
+            // new one.
             let is_relevant = |old: Option<Found<'c>>, new: Option<Found<'c>>| match is_old {
                 true => wins(old),
                 false => wins(new) && !old.is_some_and(|old| self.old.is_touched(old.assignment)),
@@ -356,7 +365,7 @@ impl<'c> Search<'c> {
             .collect()
     }
 
-    /// Machines that are named by a touched Assignment.
+    /// Finds changes for machines that a touched Assignment names.
     fn by_identity(&self) -> Vec<(MachineSet, Leaf)> {
         let identities = of_touched(&self.old, &self.new, self.identity_labels);
         let classes = classes(&self.old, &self.new, identities, self.identity_labels);
@@ -368,7 +377,8 @@ impl<'c> Search<'c> {
                 class.members[0].named_in(&self.old),
                 class.members[0].named_in(&self.new),
             );
-            // Where labels alone decide in both catalogs, it is the same without the identity.
+            // Where labels alone decide in both catalogs, the search without the identity finds the
+            // same.
             let is_relevant =
                 |old: Option<Found<'c>>, new: Option<Found<'c>>| is_named(old) || is_named(new);
             let leaves = self.cut(start, |cell, labelled| {
@@ -382,7 +392,7 @@ impl<'c> Search<'c> {
         classes.par_iter().flat_map_iter(of_class).collect()
     }
 
-    /// All that machines of these identities may present.
+    /// Returns the cell of all machines with these identities.
     fn cell_of(&self, identities: &[&Identity]) -> Option<Cell> {
         let looked_at = identities.iter().filter(|_| self.identity_labels);
         looked_at
@@ -393,7 +403,7 @@ impl<'c> Search<'c> {
     }
 }
 
-/// Looks at the other catalog, whoever wins in one.
+/// Rules nothing out, whatever wins.
 fn never(_: bool, _: Option<Found<'_>>) -> bool {
     false
 }

@@ -12,7 +12,7 @@ use crate::rule::{Rule, Severity};
 pub struct Finding {
     /// The broken rule.
     pub rule: &'static Rule,
-    /// The object.
+    /// The object that the finding is about.
     pub object: ObjectRef,
     /// The field of the object.
     pub field: FieldPath,

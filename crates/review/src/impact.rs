@@ -1,8 +1,11 @@
-//! What one change does to the machines that it concerns, told at once beside a hundred thousand other objects.
+//! Estimates which machines a single change affects, fast enough for an admission review of a
+//! catalog with a hundred thousand other objects.
 //!
-//! [`Diff`](crate::Diff) is complete and looks at two whole catalogs; here somebody waits. So machines are tried one by one, as far as the
-//! objects in question tell of them: each says one of the identities that an Assignment names, and presents the labels that it asks for.
-//! They are found through the catalog's indexes. [`Limits`] bound how many are tried, and where there are more, the answer says "at least".
+//! [`Diff`](crate::Diff) is complete and compares whole catalogs; a review has a deadline. So this
+//! module tries machines one by one, as far as the objects concerned describe them: each presents
+//! one of the identities that an Assignment names, and the labels that it asks for. The catalog's
+//! indexes find them. [`Limits`] bounds how many are tried; beyond that, the finding says "at
+//! least".
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,53 +25,57 @@ mod machine;
 
 use machine::Machine;
 
-/// Most sorts of Profiles, by what they want, whose machines one is tried as.
+/// Maximum number of distinct wanted-label sets of Profiles with which a machine is tried.
 const MAX_VARIANTS: usize = 8;
-/// Most Profiles of one Assignment that are looked at for that.
+/// Maximum number of Profiles of one Assignment from which these sets are taken.
 const MAX_PROFILES: usize = 64;
-/// Most machines that are named.
+/// Maximum number of machines named in a finding.
 const MAX_EXAMPLES: usize = 3;
 
-/// How much may be tried.
+/// Bounds on the search.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// So many machines.
+    /// Maximum number of machines.
     pub machines: usize,
-    /// So often in all, as one machine is tried as one of each architecture that Profiles are for.
+    /// Maximum number of selections. A machine is tried once for each architecture that Profiles
+    /// want.
     pub tries: usize,
-    /// So many Assignments to find them.
+    /// Maximum number of Assignments visited to find machines.
     pub assignments: usize,
-    /// And not after this moment.
+    /// When to stop searching.
     pub deadline: Option<Instant>,
 }
 
-/// Machines to which the same happens.
+/// Machines with the same transition.
 #[derive(Default)]
 struct Machines {
-    /// Those that are counted, as one may be tried as several. In order, as they are found in none: the same are named each time, where all
-    /// could be tried.
+    /// The machines counted so far, since one may be tried several times. Sorted, because they are
+    /// found in arbitrary order: an exhaustive search names the same machines each time.
     seen: BTreeSet<String>,
     kinds: BTreeMap<&'static str, usize>,
-    /// Those known by labels alone, in words: all that one Assignment allows, how many sorts these are, and which of them are meant.
+    /// Machines known by labels alone, keyed by a description of what their Assignment allows: how
+    /// many label sets that is, and which of them are affected.
     by_labels: BTreeMap<String, (usize, BTreeSet<String>)>,
 }
 
-/// What happens to a machine: the Profile before, the one after, and what it must present for that.
+/// What happens to a machine: the Profile before, the Profile after, and the labels it must
+/// present.
 type Transition = (Option<ObjectKey>, Option<ObjectKey>, String);
 
-/// What a machine boots, and whose it is: an Assignment that finds no Profile, or is not accepted, holds it back from all others.
+/// What a machine boots, and the Assignment that holds it: one that is invalid or finds no Profile
+/// keeps the machine from all others.
 struct BootResult {
     profile: Option<ObjectKey>,
     winner: Option<(Arc<Assignment>, MatchedBy)>,
 }
 
-/// The search for what a change does.
+/// The state of a search for affected machines.
 struct Search<'c> {
     old: &'c Catalog,
     new: &'c Catalog,
-    /// What is changed.
+    /// The changed object.
     target: &'c ObjectRef,
-    /// Whether it was not there before.
+    /// Whether the change creates the object.
     is_new: bool,
     limits: Limits,
     tried: usize,
@@ -89,8 +96,10 @@ impl Default for Limits {
     }
 }
 
-/// What a change to a catalog does to machines: who loses its Profile, and who gets another. A new Assignment is written for the machines
-/// that it names, so that these are no surprise; who else names them is told by [`Survey::written`](crate::Survey::written).
+/// Reports what a change does to machines: which lose their Profile, and which get another. A new
+/// Assignment is meant for the machines that it names, so these are not reported; other Assignments
+/// that name them are reported by
+/// [`Survey::assignment_with_losers`](crate::Survey::assignment_with_losers).
 pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
     let name = change.name();
     let mut new = old.clone();
@@ -115,7 +124,7 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
                 old.assignment(key).or_else(|| claim(old, &name)),
                 new.assignment(key),
             );
-            // Templates can read its labels; who boots what, they don't change.
+            // Templates can read its labels, but labels don't affect selection.
             if before
                 .zip(after)
                 .is_some_and(|(before, after)| selects_the_same(before, after))
@@ -129,7 +138,7 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
     search.findings()
 }
 
-/// What an Assignment claims that is not accepted. It holds its machines back.
+/// Returns the machines claimed by an invalid Assignment, which holds them back.
 fn claim<'c>(catalog: &'c Catalog, name: &ObjectRef) -> Option<&'c Arc<Assignment>> {
     match &catalog.rejected(name)?.claim {
         Claim::Assignment(claim) => Some(claim),
@@ -137,7 +146,8 @@ fn claim<'c>(catalog: &'c Catalog, name: &ObjectRef) -> Option<&'c Arc<Assignmen
     }
 }
 
-/// Whether two versions of an Assignment win the same machines and lead them to the same Profiles.
+/// Whether two versions of an Assignment win the same machines and select the same Profiles for
+/// them.
 fn selects_the_same(a: &Assignment, b: &Assignment) -> bool {
     a.subjects == b.subjects
         && a.profiles == b.profiles
@@ -154,7 +164,8 @@ impl<'c> Search<'c> {
         after: Option<&'c Arc<Assignment>>,
     ) {
         for version in [before, after].into_iter().flatten() {
-            // Who is named by what is new is meant; who matches by labels may be anybody.
+            // Machines that a new Assignment names are intended; machines matched by labels may be
+            // any.
             if before.is_some() || !version.subjects.names_identities() {
                 self.try_machines_of(version, &[]);
             }
@@ -164,7 +175,8 @@ impl<'c> Search<'c> {
         }
     }
 
-    /// Machines that others name, over whom one without identities goes by its priority.
+    /// Tries machines that others name and that an Assignment without identities overrides by its
+    /// priority.
     fn try_overridden_by(&mut self, version: &Assignment) {
         let mut visited = 0;
         let old = self.old;
@@ -223,7 +235,8 @@ impl<'c> Search<'c> {
         }
     }
 
-    /// Tries the machines that an Assignment speaks of, each with what these Profiles ask of it as well.
+    /// Tries the machines that an Assignment selects, each with the labels that these Profiles
+    /// want.
     fn try_machines_of(&mut self, assignment: &Assignment, wants: &[&[Want]]) {
         for machine in Machine::of(&assignment.subjects) {
             if self.is_exhausted() {
@@ -238,8 +251,9 @@ impl<'c> Search<'c> {
         }
     }
 
-    /// Tries a machine that says nothing of what Profiles ask for, and such as say it: what these Profiles ask for, and those between which
-    /// the Assignments choose that win it. What it would boot is told once, if it is the same for several.
+    /// Tries a machine without the labels that Profiles want, and then with them: those of these
+    /// Profiles, and those of the Profiles between which the winning Assignments choose. Reports an
+    /// outcome once, even if several variants have it.
     fn try_machine(&mut self, machine: &Machine<'_>, wants: &[&[Want]]) {
         let mut reported: BTreeSet<Option<ObjectKey>> = BTreeSet::new();
         let mut variants: Vec<Vec<Want>> = vec![Vec::new()];
@@ -266,7 +280,7 @@ impl<'c> Search<'c> {
                 let Some((winner, _)) = &boots.winner else {
                     continue;
                 };
-                // The new catalog may have other Profiles for it, which are those that were asked for.
+                // The new catalog may select other Profiles, namely those passed in.
                 if !winners.insert(winner.key.clone()) {
                     continue;
                 }
@@ -300,9 +314,10 @@ impl<'c> Search<'c> {
         variants.push(wants.to_vec());
     }
 
-    /// Whether a machine that boots nothing was waiting for just this change: nobody had it, or its own Assignment is mended or finds its
-    /// Profile at last. Where another held it back it was not, and who gets it next may be a default that installs it anew. Who is matched
-    /// by labels may be anybody.
+    /// Whether a machine that boots nothing was waiting for this change: no Assignment matched it,
+    /// or its own Assignment is fixed or finds its Profile. If another Assignment held it back, the
+    /// change is not intended: the next winner may be a default that reinstalls the machine. A
+    /// machine matched by labels may be any.
     fn is_intended(&self, before: &BootResult, after: &BootResult) -> bool {
         let is_named = |boots: &BootResult| {
             boots
@@ -346,7 +361,7 @@ impl<'c> Search<'c> {
     fn findings(self) -> Vec<Finding> {
         let name = self.target;
         let field = match name {
-            // It is gone, or all of it may be the reason.
+            // The object is deleted, or any field of it may be the reason.
             _ if !self.new.contains(name) => FieldPath::default(),
             ObjectRef::Profile(_) => FieldPath::of(["metadata", "labels"]),
             ObjectRef::Assignment(_) => FieldPath::of(["spec"]),
@@ -431,7 +446,8 @@ impl Machines {
         }
     }
 
-    /// The sorts of machines that are known by labels alone; those of one Assignment in one, if it happens to all of them.
+    /// Returns the label sets of machines known by labels alone; combines those of one Assignment
+    /// if all of them are affected.
     fn label_sets(&self) -> BTreeSet<&str> {
         let mut label_sets = BTreeSet::new();
         for (all, (count, some)) in &self.by_labels {
@@ -444,12 +460,12 @@ impl Machines {
         label_sets
     }
 
-    /// Whether it is one machine.
+    /// Whether exactly one machine is affected.
     fn is_one(&self) -> bool {
         self.by_labels.is_empty() && self.kinds.values().sum::<usize>() == 1
     }
 
-    /// Who they are, and some of them.
+    /// Describes the machines and names some of them.
     fn describe(&self, is_truncated: bool) -> (String, String) {
         let all: usize = self.kinds.values().sum();
         let at_least = if is_truncated { "at least " } else { "" };

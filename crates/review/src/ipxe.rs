@@ -1,7 +1,8 @@
-//! The iPXE linter: what a script does that iPXE will not do as its author means it.
+//! The iPXE linter: finds what a script does in iPXE that its author did not intend.
 //!
-//! It reads the script that a machine gets, not the template, as iPXE reads it (`script`). Each rule has its reason and its source in
-//! `docs/reference/linter.md`. A rule that can't be sure keeps silent: a word with `${` in it may become anything.
+//! It reads the rendered script, not the template, the way iPXE does (`script`).
+//! `docs/reference/linter.md` has the reason and the source of each rule. A rule that is not
+//! certain reports nothing: a word that contains `${` may expand to anything.
 
 mod flow;
 mod images;
@@ -15,19 +16,20 @@ use crate::rule::Rule;
 
 use script::{Line, Word};
 
-/// Most remarks that each pass over a script makes: nobody reads more, and a script of nothing but mistakes must not take for ever.
+/// Maximum number of remarks per pass over a script: readers need no more, and it bounds the time
+/// for a script that consists of mistakes.
 const MOST: usize = 100;
-/// Most names among which the one that was meant is looked for.
+/// Maximum number of names searched for the one that was meant.
 const MOST_NAMES: usize = 1000;
 
-/// Something in a script that iPXE will not take as it is meant.
+/// A place in a script that iPXE does not interpret as its author intended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// Which rule is broken.
+    /// The broken rule.
     pub rule: &'static Rule,
     /// The line of the script, counted from 1.
     pub line: usize,
-    /// Its characters, counted from 1.
+    /// The columns of that line, counted from 1.
     pub columns: Range<usize>,
     /// What is wrong.
     pub message: String,
@@ -35,7 +37,8 @@ pub struct Remark {
     pub help: Option<String>,
 }
 
-/// All remarks on a script for machines of this firmware (`efi`, `pcbios`), by line.
+/// Returns all remarks on a script for machines with this firmware (`efi`, `pcbios`), sorted by
+/// line.
 pub fn lint(script: &str, platform: &str) -> Vec<Remark> {
     let lines = script::lines(script);
     let mut remarks = Vec::new();

@@ -1,4 +1,4 @@
-//! What one object tells by itself.
+//! Checks a single object.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,12 +19,13 @@ mod origin;
 
 use origin::Origin;
 
-/// An object as the catalog would hold it, if it could, and what there is to say of it.
+/// The converted object, and the findings about it.
 #[derive(Clone, Debug)]
 pub struct Reviewed<T> {
-    /// What it means. None where the conversion refuses it, which is then among the findings.
+    /// The converted object. `None` if the conversion rejects it; the reason is then among the
+    /// findings.
     pub object: Option<Arc<T>>,
-    /// What there is to say of it.
+    /// The findings.
     pub findings: Vec<Finding>,
 }
 
@@ -32,17 +33,17 @@ pub struct Reviewed<T> {
 const KNOWN_ARCHITECTURES: [&str; 8] = [
     "x86_64", "arm64", "i386", "arm32", "riscv32", "riscv64", "loong64", "s390x",
 ];
-/// Most remarks on the scripts of one Profile.
+/// Maximum number of remarks on the scripts of one Profile.
 const MAX_REMARKS: usize = 200;
-/// The first part of the labels that say which machines a Profile is meant for.
+/// The prefix of labels that say which machines a Profile is meant for.
 const ASSIGNMENT_PREFIX: &str = "assignment";
 
-/// Looks at a Profile: its conversion, its labels, and what its templates make of sample machines.
+/// Checks a Profile: its conversion, its labels, and its templates, rendered for sample machines.
 pub fn profile(profile: &crd::Profile) -> Reviewed<boot::Profile> {
     profile_with_deadline(profile, None)
 }
 
-/// The same for somebody who waits: no template is rendered any more after this moment, which is then among the findings.
+/// Like [`profile`], but renders no templates after the deadline; a finding reports this.
 pub fn profile_with_deadline(
     profile: &crd::Profile,
     deadline: Option<Instant>,
@@ -79,7 +80,7 @@ pub fn profile_with_deadline(
     }
 }
 
-/// Looks at an Assignment: its conversion, and selectors that can't be meant.
+/// Checks an Assignment: its conversion, and selectors that can't be intended.
 pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
     let name = ObjectRef::Assignment(object_key(
         assignment.metadata.namespace.as_deref(),
@@ -146,13 +147,13 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
     }
 }
 
-/// What the conversion refuses, in its own words.
+/// Turns a conversion error into a finding, in the conversion's words.
 fn conversion_finding(name: &ObjectRef, error: &Invalid) -> Finding {
     let (rule, reason): (&'static Rule, _) = match error {
         Invalid::Field { reason, .. } => (&rule::CONVERSION, reason),
         Invalid::Template(error) => (&rule::TEMPLATE, &error.reason),
     };
-    // The conversion's sentences start with what they are about.
+    // The conversion's messages start with the item that they are about.
     let is_key = reason.starts_with("config name ") || reason.starts_with("label key ");
     Finding {
         is_key,
@@ -197,7 +198,7 @@ fn check_placeholders(
     check("macAddresses", &selectors.mac_addresses, &mac);
 }
 
-/// A key that a machine presents, mistyped.
+/// Reports a key that looks like a typo of one that machines present.
 fn check_subject_key(name: &ObjectRef, field: FieldPath, key: &str, findings: &mut Vec<Finding>) {
     if let Some(meant) = meant_key(key) {
         let message = format!("no machine presents {key:?} by itself (did you mean `{meant}`?)");
@@ -207,7 +208,7 @@ fn check_subject_key(name: &ObjectRef, field: FieldPath, key: &str, findings: &m
 }
 
 fn meant_key(key: &str) -> Option<&'static str> {
-    // A plural is a word of its own: `assets` is what many call the server of their kernels.
+    // A plural is not taken for a typo: many sites call their kernel server `assets`.
     nearest(key, boot::subject::PRESENTED)
         .filter(|meant| *meant != key && key.strip_suffix('s') != Some(*meant))
 }
@@ -232,7 +233,8 @@ fn check_architecture(
     );
 }
 
-/// Labels of the form `assignment/ipxe-KEY` and `assignment/extrinsic-KEY`, in a Profile and where one is selected.
+/// Checks labels of the form `assignment/ipxe-KEY` and `assignment/extrinsic-KEY`, in Profiles and
+/// in selectors.
 fn check_target_label(
     name: &ObjectRef,
     labels: &FieldPath,
@@ -281,13 +283,14 @@ fn check_target_label(
     );
 }
 
-/// The server puts the line where it lacks, and the author may think that another first line does it.
+/// Reports a missing or misplaced `#!ipxe` line. The server adds the line if it is missing; the
+/// author may expect another first line to have its effect.
 fn check_shebang(name: &ObjectRef, source: &str, findings: &mut Vec<Finding>) {
     let start = source.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
     let is_script = start
         .strip_prefix("#!ipxe")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
-    // What a template starts with may make the line.
+    // An expression at the start of a template may produce the line.
     if is_script || start.starts_with("{{") || start.starts_with("{%") || start.starts_with("{#") {
         return;
     }
@@ -315,7 +318,7 @@ fn check_shebang(name: &ObjectRef, source: &str, findings: &mut Vec<Finding>) {
     );
 }
 
-/// Renders everything for machines of each architecture, as at boot, and lints the scripts.
+/// Renders all templates for machines of each architecture, as at boot, and lints the scripts.
 fn check_rendering(
     name: &ObjectRef,
     profile: &boot::Profile,
@@ -325,7 +328,8 @@ fn check_rendering(
     let selection = sample::selection(profile, None);
     let samples = sample::of(profile);
     let templates = &profile.templates;
-    // What does not look at the machine's architecture is the same for all of them: an admission has no time to render it seven times.
+    // A template that does not depend on the architecture renders the same for all of them; an
+    // admission review has no time to render it seven times.
     let samples_for = |source: &str| {
         &samples[..if depends_on_machine(source) {
             samples.len()
@@ -335,7 +339,7 @@ fn check_rendering(
     };
     let source = templates.script_source();
     let mut scripts: BTreeSet<(String, &str)> = BTreeSet::new();
-    // The rules for BIOS are among those for UEFI.
+    // The rules for UEFI include those for BIOS.
     let platform = |sample: &'_ sample::Sample| {
         if sample.platform == "pcbios" {
             "pcbios"
@@ -415,7 +419,7 @@ fn check_rendering(
         }
         let lines: Vec<&str> = script.split('\n').collect();
         let mut remarks = ipxe::lint(script, platform);
-        // What is an error must not be among those that are left out.
+        // Errors come first, so that the limit never cuts them off.
         remarks.sort_by_key(|remark| remark.rule.severity);
         for remark in remarks {
             if seen.len() >= MAX_REMARKS {
@@ -427,7 +431,7 @@ fn check_rendering(
                 &remark,
                 lines.get(remark.line - 1).copied().unwrap_or_default(),
             );
-            // The same line of the template, in the scripts of other samples.
+            // The same template line, reported for another sample.
             let is_repeat = |other: &Finding| {
                 other.rule == finding.rule
                     && other.line == finding.line
@@ -449,7 +453,8 @@ fn check_rendering(
     findings.extend(seen);
 }
 
-/// Whether a template could render otherwise for a machine of another architecture: where it names one, or looks at labels that it does not name.
+/// Whether a template could render differently on another architecture: it names one, or reads
+/// labels that it does not name.
 fn depends_on_machine(source: &str) -> bool {
     let names_it = source.contains(BUILDARCH) || source.contains("platform");
     let is_unnamed = |variable: &str| {
@@ -467,12 +472,12 @@ fn render_finding(
     sample: &sample::Sample,
 ) -> Option<Finding> {
     let (line, reason) = match error {
-        // The labels of the sample's Assignment are nobody's.
+        // The labels of the sample's Assignment are made up.
         RenderError::Failed { reason, .. } if reason.starts_with("assignment has no label") => {
             return None;
         }
         RenderError::Failed { line, reason, .. } => (*line, reason.clone()),
-        // What a real machine presents is more than what a template names.
+        // A real machine presents more labels than a template names.
         RenderError::MissingLabel { .. } | RenderError::Unsafe(_) | RenderError::NotReady(_) => {
             return None;
         }
@@ -492,7 +497,7 @@ fn render_finding(
     )
 }
 
-/// The remark on a script, at the line of the template that made the line of the script.
+/// Places a remark on a script at the template line that produced the script line.
 fn remark_finding(name: &ObjectRef, source: &str, remark: &ipxe::Remark, line: &str) -> Finding {
     let field = FieldPath::of(["spec", "ipxe"]);
     let finding = match origin::of(source, remark.line, line, &remark.columns) {

@@ -1,4 +1,4 @@
-//! What a diff says, against the model of selection: no machine that boots otherwise is missing from it.
+//! Compares `Diff` with the model of selection: it must list every machine whose boot changes.
 
 #[path = "../../boot/tests/selection/generators.rs"]
 #[allow(dead_code, reason = "other tests want more of it")]
@@ -28,7 +28,7 @@ fn catalog(world: &World) -> Catalog {
     catalog
 }
 
-/// The Assignment and the Profile that a machine gets, by the words of the rule.
+/// Returns the Assignment and the Profile that a machine gets according to the model.
 fn boots(world: &World, subject: &RawSubject) -> (Option<ObjectKey>, Option<ObjectKey>) {
     let Some(winner) = world.matching(subject).into_iter().next() else {
         return (None, None);
@@ -107,7 +107,8 @@ fn two_identities_are_told_where_one_of_them_tells_only_some_machines() {
         labels: BTreeMap::new(),
         extrinsic: labels(&[("rack", rack)]),
     };
-    // By its MAC alone, a machine gets a Profile in r0 and none in r1, as before; with the serial number, it goes from c to a in both.
+    // By its MAC alone, a machine gets a Profile in r0 and none in r1, as before; with the serial
+    // number, it moves from c to a in both.
     for (machine, is_other) in [
         (in_rack(None, "r0"), true),
         (in_rack(None, "r1"), false),
@@ -129,7 +130,7 @@ fn two_identities_are_told_where_one_of_them_tells_only_some_machines() {
     assert_eq!(twice, 1, "in r0, the MAC tells it: {:#?}", diff.groups());
 }
 
-/// The same by the catalog, which tells identities from other labels.
+/// Returns the same from the catalog, which distinguishes identities from other labels.
 fn selected(catalog: &Catalog, subject: &Subject) -> (Option<ObjectKey>, Option<ObjectKey>) {
     match catalog.select(subject) {
         Ok(selection) => (
@@ -154,7 +155,7 @@ fn two_identities_are_told_where_a_default_now_names_its_machines() {
         ..assignment("a", 0)
     };
     let old = world([by_mac.clone(), assignment("d", 0)], []);
-    // Alike but for where d was before: its machine keeps it, and that of e gets another.
+    // The two differ only in where d was before: its machine keeps it, and that of e gets another.
     let new = world([by_mac, named("d", 0), named("e", 2)], []);
     let machine = |uuid: Option<usize>, is_mac: bool| RawSubject {
         uuid: uuid.map(|uuid| model::UUIDS[uuid].to_owned()),
@@ -216,7 +217,8 @@ proptest! {
     ) {
         let (a, b) = (catalog(&old), catalog(&new));
         let diff = Diff::between(&a, &b, None);
-        // As a label, a serial number with spaces around it is another one, and the diff does not look at that.
+        // As a label, a serial number surrounded by spaces is a different value, which the diff
+        // does not examine.
         let is_plain = |raw: &&RawSubject| raw.serial.as_ref().is_none_or(|serial| serial.trim() == serial);
         for raw in subjects.iter().chain(&worlds::plain()).filter(is_plain) {
             let subject = raw.build();

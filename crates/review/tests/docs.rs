@@ -1,10 +1,10 @@
-//! The reference lists each rule, and no other.
+//! Checks that the reference lists exactly the rules that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use review::{Severity, rule};
 
-/// The name and the severity of each row of a table of rules.
+/// Returns the name and the severity of each row of a table of rules.
 fn rows(page: &str) -> BTreeMap<String, String> {
     let path = format!("{}/../../docs/reference/{page}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));

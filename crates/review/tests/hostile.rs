@@ -1,4 +1,4 @@
-//! The linter and the samples, on texts that nobody would write.
+//! Feeds hostile texts to the linter and the samples.
 
 use proptest::prelude::*;
 use review::ipxe;

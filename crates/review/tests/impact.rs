@@ -1,4 +1,4 @@
-//! What one change is said to do to machines.
+//! Tests the findings about what a single change does to machines.
 
 mod named;
 
@@ -28,7 +28,7 @@ fn profile(name: &str, labels: &[(&str, &str)]) -> Change {
     ))
 }
 
-/// Of these serial numbers and labels, which leads to Profiles with `os=OS`.
+/// Creates an Assignment with these serial numbers and labels that selects Profiles with `os=OS`.
 fn assignment(
     name: &str,
     serials: &[&str],
@@ -108,7 +108,7 @@ fn a_label_of_a_profile_moves_the_machines_of_all_who_select_it() {
     ]));
     let said_of = said(&all, &profile("linux", &[("os", "linus")]));
     assert_eq!(said_of.len(), 1, "{said_of:?}");
-    // They are found in the order in which they were heard of, which is another after a restart.
+    // They are found in the order of arrival, which differs after a restart.
     assert_eq!(
         said_of[0],
         "loses-profile: machines with 5 serial numbers, and machines with row=7 would boot nothing instead of Profile n/linux, \
@@ -204,9 +204,9 @@ fn machines_that_are_held_back_are_told_when_another_would_get_them() {
         said(&all, &assignment("other", &[], &[], 1, "wipe")),
         [both]
     );
-    // Their own Assignment is mended.
+    // The change fixes the machines' own Assignment.
     assert!(said(&all, &assignment("held", &["S1", "S2"], &[], 0, "wipe")).is_empty());
-    // One that holds back by its priority is lowered.
+    // The change lowers an Assignment that holds machines back by its priority.
     all.apply(assignment("first", &[], &[], 2, "nothing"));
     let lowered = said(&all, &assignment("first", &[], &[], -1, "nothing"));
     assert_eq!(
@@ -241,7 +241,7 @@ fn an_assignment_that_is_not_accepted_holds_machines_back_until_it_goes() {
         said(&all, &assignment("default", &[], &[], 5, "wipe")),
         [says]
     );
-    // Mended as it was meant.
+    // The fixed version claims the same machines.
     assert!(said(&all, &Change::Assignment(claimed)).is_empty());
 }
 
@@ -262,7 +262,8 @@ fn a_machine_that_nobody_had_is_no_surprise_where_it_is_named() {
             "moves-machines: machines that no other Assignment matches, which boot nothing now, would boot Profile n/linux"
         ]
     );
-    // Who waits for a Profile by name gets it; who is matched by labels may be anybody.
+    // A machine that waits for a Profile and is named gets it as intended; one matched by labels
+    // may be any.
     all.apply(assignment("waits", &["S3"], &[], 0, "later"));
     assert!(said(&all, &profile("new", &[("os", "later")])).is_empty());
     assert!(said(&all, &profile("linus", &[("os", "later")])).is_empty());

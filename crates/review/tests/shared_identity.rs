@@ -1,4 +1,5 @@
-//! What is said of two Assignments that name the same machine: to somebody who writes one, and to somebody who asks about all.
+//! Tests the findings about two Assignments that name the same machine, for a report on one of them
+//! and for a report on the catalog.
 
 mod named;
 
@@ -32,7 +33,8 @@ fn said(findings: Vec<Finding>) -> Vec<String> {
         .collect()
 }
 
-/// What is said to who writes this one beside the others, and then of all in their order to who asks about all.
+/// Returns the findings for the author of `own`, then those of a report on the whole catalog, in
+/// order.
 fn told(others: &[Assignment], own: &Assignment) -> (Vec<String>, Vec<String>) {
     let mut catalog = Catalog::with_selector_index();
     for one in others.iter().chain([own]) {
@@ -75,7 +77,7 @@ fn who_writes_either_is_told_and_who_asks_about_all_hears_of_it_once() {
         ]
     );
 
-    // Of those between which only the name decides, the second is in conflict.
+    // If only the name decides, the second one is the conflict.
     let (written, all) = beside_b(&assignment("a", &["S2"], &[], 3));
     assert_eq!(
         written,

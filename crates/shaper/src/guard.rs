@@ -1,4 +1,4 @@
-//! The flags of the mass-deletion guard, the same for controllers and API replicas.
+//! The flags of the mass-deletion guard, shared by controllers and API replicas.
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
-//! The ids of configs, kept in the state directory.
+//! Keeps the ids of configs in the state directory.
 //!
-//! An id is random, given once, and kept while its Profile has a config of that name. It is served only when it is on disk: what a
-//! machine was told must hold after a restart. The ids of a Profile that goes are kept for a while: it may be gone for a moment only, as
-//! while another branch is checked out, and a machine that installs then must find its configs again.
+//! An id is random, assigned once, and kept while its Profile has a config of that name. It is
+//! served only once it is on disk: a URL that a machine was given must work after a restart. The
+//! ids of a deleted Profile are kept for a while: it may return soon, for example when another
+//! branch is checked out, and a machine that is installing must find its configs again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
@@ -20,21 +21,21 @@ use uuid::Uuid;
 pub struct ConfigIds {
     path: PathBuf,
     ids: Ids,
-    /// Since when Profiles are gone whose ids are kept for a while: seconds since 1970.
+    /// When Profiles whose ids are still kept were deleted, in seconds since 1970.
     gone: Gone,
-    /// What is on disk, if that is known.
+    /// The contents of the file on disk, if known.
     saved: Option<(Ids, Gone)>,
-    /// Held while this process lives, so that no other one writes here.
+    /// Held while this process lives, so that no other process writes here.
     _lock: File,
 }
 
-/// By `namespace/name` of the Profile, then by name of the config.
+/// Ids by `namespace/name` of the Profile, then by name of the config.
 type Ids = BTreeMap<String, BTreeMap<String, Uuid>>;
 
-/// By `namespace/name` of the Profile.
+/// Deletion times by `namespace/name` of the Profile.
 type Gone = BTreeMap<String, u64>;
 
-/// How long the ids of a Profile that is gone are kept.
+/// How long the ids of a deleted Profile are kept.
 const KEPT: Duration = Duration::from_hours(1);
 
 #[derive(Serialize, Deserialize)]
@@ -46,7 +47,7 @@ struct OnDisk {
 }
 
 impl ConfigIds {
-    /// Opens the state directory, which is made if it is not there.
+    /// Opens the state directory and creates it if it does not exist.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
         let shown = directory.display();
         fs::DirBuilder::new()
@@ -81,7 +82,8 @@ impl ConfigIds {
         })
     }
 
-    /// Gives ids to those configs of a Profile that have none, and takes them from names that it no longer has.
+    /// Assigns ids to the configs of a Profile that have none, and removes those of names that it
+    /// no longer has.
     pub fn assign(&mut self, profile: &Profile) {
         let key = profile.key.to_string();
         self.gone.remove(&key);
@@ -92,7 +94,7 @@ impl ConfigIds {
         }
     }
 
-    /// A Profile is gone. Its ids are forgotten if it does not return.
+    /// Marks a Profile as deleted. Its ids are forgotten unless it returns.
     pub fn forget(&mut self, profile: &ObjectKey) {
         let key = profile.to_string();
         if self.ids.contains_key(&key) {
@@ -100,7 +102,7 @@ impl ConfigIds {
         }
     }
 
-    /// All Profiles but these are gone.
+    /// Marks all Profiles except these as deleted.
     pub fn keep_only(&mut self, profiles: &BTreeSet<String>) {
         let now = seconds();
         for profile in self
@@ -112,9 +114,9 @@ impl ConfigIds {
         }
     }
 
-    /// Forgets what was gone for long enough.
+    /// Forgets Profiles that were deleted long enough ago.
     fn sweep(&mut self, now: u64) {
-        // What is of the future was written under another clock: it is gone since now.
+        // A time in the future was written under another clock; it counts as now.
         self.gone
             .values_mut()
             .for_each(|since| *since = now.min(*since));
@@ -125,7 +127,7 @@ impl ConfigIds {
             .retain(|profile, since| !is_over(since) && self.ids.contains_key(profile));
     }
 
-    /// Writes what has changed.
+    /// Writes the changes.
     pub fn save(&mut self) -> anyhow::Result<()> {
         self.ids.retain(|_, configs| !configs.is_empty());
         self.sweep(seconds());
@@ -138,14 +140,14 @@ impl ConfigIds {
         Ok(())
     }
 
-    /// Whether something could not be written yet.
+    /// Whether changes are not written yet.
     pub fn is_unsaved(&self) -> bool {
         self.saved
             .as_ref()
             .is_none_or(|(ids, gone)| *ids != self.ids || *gone != self.gone)
     }
 
-    /// The ids of a Profile's configs that are on disk.
+    /// Returns the ids of a Profile's configs that are on disk.
     pub fn of(&self, profile: &Profile) -> BTreeMap<ConfigName, Uuid> {
         let known = self
             .saved
@@ -155,7 +157,7 @@ impl ConfigIds {
         profile.templates.config_names().filter_map(id).collect()
     }
 
-    /// All ids of a Profile whose templates are not known.
+    /// Returns all ids of a Profile whose templates are unknown.
     pub fn of_unknown(&self, profile: &ObjectKey) -> BTreeMap<ConfigName, Uuid> {
         let known = self
             .saved
@@ -193,7 +195,8 @@ fn read(path: &Path) -> anyhow::Result<(Ids, Gone)> {
     Ok((parsed.profiles, parsed.gone))
 }
 
-/// A reader sees the old file or the new one, whole, also after a power cut.
+/// Writes the file atomically: a reader sees the old or the new one as a whole, also after a power
+/// failure.
 fn write(path: &Path, ids: &Ids, gone: &Gone) -> anyhow::Result<()> {
     let directory = path.parent().context("the file is in a directory")?;
     let mut file = tempfile::Builder::new()

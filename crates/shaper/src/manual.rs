@@ -1,4 +1,5 @@
-//! `shaper completions` and `shaper man`: what the command line knows of itself.
+//! `shaper completions` and `shaper man`: print shell completions and man pages, generated from the
+//! command line.
 
 use anyhow::{Context, bail};
 use clap::Command;

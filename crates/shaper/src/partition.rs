@@ -1,4 +1,4 @@
-//! `shaper partition KEY...`: which of several clusters an object belongs into.
+//! `shaper partition KEY...`: tells which of several clusters an object belongs to.
 
 use std::io::Write;
 
@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .map(|key| format!("{key}\t{}\n", partitions.owner(key)))
         .collect();
     match std::io::stdout().write_all(lines.as_bytes()) {
-        // Whoever reads has enough, as in `| head`.
+        // The reader closed the pipe, as with `| head`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("can't print"),
     }

@@ -1,4 +1,4 @@
-//! `shaper webhook-configuration`: what makes an API server ask the webhook.
+//! `shaper webhook-configuration`: prints the objects that make an API server call the webhook.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `shaper standalone DIR`: the whole boot path in one process, from a folder of manifests.
+//! `shaper standalone DIR`: serves the whole boot path in one process, from a folder of manifests.
 
 mod confirmations;
 mod loader;

@@ -1,4 +1,4 @@
-//! `shaper validate` and admission find the same in the same objects, and say it in the same words.
+//! Checks that `shaper validate` and admission report the same findings with the same words.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 
-/// Rules on files, which no object breaks alone; and those on a change, of which a folder knows nothing.
+/// Rules that only one of the two checks: rules on files, which a single object can't break, and
+/// rules on changes, which a folder does not have.
 const NOT_SHARED: [&str; 8] = [
     "file",
     "schema",
@@ -45,7 +46,7 @@ fn assignment(name: &str, subjects: &Value, os: &str) -> Value {
     )
 }
 
-/// Scripts with something to mend.
+/// Returns scripts with findings.
 fn scripts() -> Vec<String> {
     let lines = [
         "boot",
@@ -85,7 +86,7 @@ fn scripts() -> Vec<String> {
         .collect()
 }
 
-/// Folders with something to mend.
+/// Returns folders with findings.
 fn corpus() -> Vec<Vec<Value>> {
     let linux = || profile("linux", "#!ipxe\nboot\n");
     let any = || assignment("any", &json!({}), "linux");
@@ -195,10 +196,10 @@ fn corpus() -> Vec<Vec<Value>> {
     all
 }
 
-/// What is said: of which object, and the sentence with what to do.
+/// Findings: the object, and the sentence including what to do.
 type Said = BTreeSet<(String, String)>;
 
-/// Each finding of `shaper validate`: its rule, and what it says.
+/// Returns the catalog, the rules and the findings of `shaper validate`.
 fn validated(objects: &[Value]) -> (Catalog, BTreeSet<&'static str>, Said) {
     let text = objects
         .iter()
@@ -228,8 +229,8 @@ fn validated(objects: &[Value]) -> (Catalog, BTreeSet<&'static str>, Said) {
     )
 }
 
-/// The same of admission, object by object; and apart, who goes first, before whom, which only who writes an object is
-/// told beside what is `told` in any case.
+/// Returns the same of admission, object by object. Reports separately which Assignments lose to
+/// the object: only the author of an object is told this, in addition to what is `told` anyway.
 fn admitted(
     objects: &[Value],
     catalog: &Catalog,
@@ -259,7 +260,7 @@ fn admitted(
             .warnings()
             .iter()
             .map(|warning| warning.strip_prefix(&prefix).unwrap());
-        // Which of two is first is not known where the byte order of the machine decides: then only one of them is the second.
+        // If the winner depends on the machine's byte order, only one of the two loses.
         let is_first = |warning: &&str| {
             let depends = warning.contains("; which goes first depends")
                 && told.iter().all(|(of, _)| of != name);
@@ -320,7 +321,7 @@ fn validate_and_admission_find_the_same_and_say_it_in_the_same_words() {
             own.apply(change);
         }
         let (admitted_rules, admitted_said, first) = admitted(&objects, &own, &said);
-        // What is refused is held against nobody, which only who sees all at once can know.
+        // Only a check of all objects at once knows that the other object is rejected.
         let is_about_refused = |rule: &&str| {
             ["no-profile", "unused-profile"].contains(rule) && rules.iter().any(|id| is_error(id))
         };
@@ -340,7 +341,7 @@ fn validate_and_admission_find_the_same_and_say_it_in_the_same_words() {
         if !rules.iter().any(|id| is_error(id)) {
             assert_eq!(said, admitted_said);
         }
-        // Before whom one goes is told by `validate` too, of that other.
+        // `validate` reports the same pair for the other object.
         for (who, other) in &first {
             let is_told = |(of, sentence): &(String, String)| {
                 of == other && (sentence.contains(" names ") || sentence.contains(" matches "))

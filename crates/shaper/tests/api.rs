@@ -1,4 +1,4 @@
-//! The role `api` as a process, fed by a publisher in this one.
+//! Runs the role `api` as a process, fed by a publisher in this process.
 
 #[path = "../../tls/tests/certificates/authority.rs"]
 mod authority;
@@ -24,7 +24,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-/// Only what hangs takes this long.
+/// A limit that only a hang reaches.
 const LONG: Duration = Duration::from_mins(1);
 
 struct Controller {
@@ -34,7 +34,7 @@ struct Controller {
     _tls: tempfile::TempDir,
 }
 
-/// A running `shaper api`. Ends with the test.
+/// A running `shaper api`, ended when dropped.
 struct Api {
     child: Child,
     http: SocketAddr,
@@ -79,7 +79,7 @@ fn controller(authority: &Authority, changes: Vec<Change>) -> Controller {
     }
 }
 
-/// A port that is free now. Another process may take it before ours does; few do.
+/// Returns a port that is free now. Another process may take it first, but that is rare.
 fn free_port() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -115,7 +115,7 @@ impl Api {
         }
     }
 
-    /// Status line, headers and body; nothing while it does not listen.
+    /// Returns status line, headers and body; empty while the server does not listen.
     async fn get(&self, path: &str) -> String {
         request(self.http, "GET", path).await
     }
@@ -124,7 +124,7 @@ impl Api {
         request(self.admin, method, path).await
     }
 
-    /// Waits for these words in an answer.
+    /// Waits until the response contains these words.
     async fn until(&self, path: &str, words: &str) {
         let last = std::sync::Mutex::new(String::new());
         let wait = async {
@@ -390,7 +390,8 @@ async fn get_tls(
     exchange(stream, "GET", path, "boot.lab").await
 }
 
-/// Certificates are replaced, by those of another authority at last, while machines fetch: every request of every one is answered.
+/// Replaces certificates, finally by those of another authority, while machines fetch. Every
+/// request must be answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn https_serves_the_same_and_no_request_fails_while_certificates_are_replaced() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
@@ -443,7 +444,7 @@ async fn https_serves_the_same_and_no_request_fails_while_certificates_are_repla
         .collect();
     let reloads = |count: u32| format!("shaper_tls_reloads_total{{tls=\"https\"}} {count}\n");
     for (count, authority) in (2..).zip([&old, &old, &new, &new]) {
-        // Half-written in between: what was in use stays.
+        // A half-written certificate leaves the old one in use.
         Secret {
             key: String::new(),
             ..authority.issue("boot.lab")

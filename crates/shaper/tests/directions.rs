@@ -84,7 +84,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "openssl",
         ],
     ),
-    // It holds no client of Kubernetes: kube's macros and types are as near as it comes to one.
+    // It contains no Kubernetes client, only kube's macros and types.
     (
         "webhook",
         &["admission", "boot", "crd", "net", "review", "tls"],
@@ -177,7 +177,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         ],
         &[],
     ),
-    // It runs alone, for `cargo xtask generate`, so that nothing else waits for all of this.
+    // Only `cargo xtask generate` runs it, so that nothing else waits for these dependencies.
     (
         "reference",
         &[
@@ -198,7 +198,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         ],
         &[],
     ),
-    // It builds before anything else does: see Cargo.toml.
+    // It is built before everything else: see Cargo.toml.
     ("xtask", &["e2e"], &["kube", "hyper", "rustls"]),
 ];
 
@@ -218,7 +218,7 @@ fn cargo(args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("cargo prints UTF-8")
 }
 
-/// The names of the crates of the workspace.
+/// Returns the names of the workspace's crates.
 fn members() -> BTreeSet<String> {
     let metadata: Value =
         serde_json::from_str(&cargo(&["metadata", "--format-version", "1", "--no-deps"]))
@@ -231,7 +231,8 @@ fn members() -> BTreeSet<String> {
         .collect()
 }
 
-/// The names of all crates below one that is built by itself: what others of the workspace add to a crate that both use is not its doing.
+/// Returns the names of all dependencies of a crate that is resolved alone: features that other
+/// crates of the workspace enable don't count.
 fn below(name: &str) -> BTreeSet<String> {
     let tree = cargo(&[
         "tree",

@@ -1,4 +1,5 @@
-//! `shaper validate`, `explain` and `diff` as processes: what bad input gets, exit codes, and a running replica that is asked.
+//! Runs `shaper validate`, `explain` and `diff` as processes: bad input, exit codes, and queries to
+//! a running replica.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +14,7 @@ const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/qu
 const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/seed");
 const MACHINE: &str = "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&buildarch=x86_64";
 
-/// Names and contents.
+/// Names and contents of files.
 type Files<'f> = &'f [(&'f str, &'f [u8])];
 
 fn shaper(args: &[&str], stdin: &str) -> Output {
@@ -25,12 +26,12 @@ fn shaper(args: &[&str], stdin: &str) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // A command that needs no input may be gone by now.
+    // A command that needs no input may have exited already.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     child.wait_with_output().unwrap()
 }
 
-/// Exit code, standard output, standard error.
+/// Returns the exit code, standard output and standard error.
 fn run(args: &[&str], stdin: &str) -> (i32, String, String) {
     let output = shaper(args, stdin);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -309,7 +310,7 @@ fn explain_says_what_is_wrong_with_a_question() {
     );
     let (code, _, err) = run(&["explain", QUICKSTART], "");
     assert!(code == 2 && err.contains("say which machine"), "{err}");
-    // What the operator sets, no machine says.
+    // A machine can't present an extrinsic label.
     let (_, own, _) = run(
         &[
             "explain",
@@ -375,7 +376,7 @@ fn diff_has_an_exit_code_and_refuses_what_is_wrong() {
     );
 }
 
-/// A running `shaper standalone`. Ends with the test.
+/// A running `shaper standalone`, ended when dropped.
 struct Standalone {
     child: Child,
     admin: SocketAddr,
@@ -451,7 +452,7 @@ fn a_running_replica_is_asked() {
     let standalone = Standalone::start();
     let admin = format!("http://{}", standalone.admin);
     let ask = |args: &[&str]| run(&[&["explain", "--admin", &admin][..], args].concat(), "");
-    // The same words as from the folder.
+    // The folder gives the same words.
     assert_eq!(
         ask(&[MACHINE, "-o", "text"])
             .1
@@ -471,7 +472,7 @@ fn a_running_replica_is_asked() {
         "{err}"
     );
 
-    // What it serves is what the folder says, and holds no id of a config.
+    // The replica serves what the folder contains, and its list has no config ids.
     let diff = |new: &str| run(&["diff", "--exit-code", "--admin", &admin, new], "");
     assert_eq!(
         diff(QUICKSTART),

@@ -1,4 +1,4 @@
-//! The server as an API server meets it.
+//! Tests the server as an API server uses it.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ async fn what_is_no_review_gets_a_status_and_a_sentence() {
     for (request, status) in cases {
         for protocol in ["http/1.1", "h2"] {
             let (path, method) = (request.uri().path().to_owned(), request.method().clone());
-            // A body that nobody reads may end the connection before all of it is sent.
+            // A rejected body that is not read may end the connection before all of it is sent.
             if status == 413 && protocol == "http/1.1" {
                 continue;
             }

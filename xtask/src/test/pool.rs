@@ -6,16 +6,16 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::program::{Outcome, Program};
 
-/// What is left to do.
+/// The remaining work.
 struct State {
     queue: VecDeque<Program>,
-    /// The weights of the programs that run now.
+    /// The total weight of the running programs.
     used: usize,
     outcome: Outcome,
     error: Option<anyhow::Error>,
 }
 
-/// Runs all programs with at most this total weight at a time, and adds up what came of them.
+/// Runs all programs with at most this total weight at a time, and adds up their results.
 pub(super) fn run(
     queue: VecDeque<Program>,
     capacity: usize,
@@ -48,7 +48,7 @@ pub(super) fn run(
     state.error.map_or(Ok(state.outcome), Err)
 }
 
-/// Takes the first program that fits next to those that run; waits while none does.
+/// Takes the first program whose weight fits; waits while none does.
 fn next(state: &Mutex<State>, finished: &Condvar, capacity: usize) -> Option<Program> {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     loop {

@@ -1,4 +1,4 @@
-//! One test program: how it is run, and what its output says.
+//! Runs one test program and parses its output.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-/// A program that holds tests, as cargo built it.
+/// A test program, as cargo built it.
 pub(super) struct Program {
     pub(super) package: String,
     /// The name of the library, or of the file in `tests`.
     pub(super) name: String,
     pub(super) file: PathBuf,
-    /// The package's folder, where cargo would run it.
+    /// The package's folder, the working directory that cargo would use.
     pub(super) folder: PathBuf,
     pub(super) weight: usize,
 }
 
-/// What came of some tests.
+/// The results of some tests.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Outcome {
     pub(super) passed: u64,
@@ -49,7 +49,7 @@ impl Program {
 // === impl Outcome ===
 
 impl Outcome {
-    /// Adds those of others.
+    /// Adds other results.
     pub(super) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
@@ -58,7 +58,8 @@ impl Outcome {
         self.timed.extend(other.timed);
     }
 
-    /// Notes one line: `test NAME ... ok` or `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
+    /// Parses one line: `test NAME ... ok` or `test result: ok. 3 passed; 0 failed; 1 ignored;
+    /// ...`.
     fn note(&mut self, program: &str, line: &str, time: Duration) {
         let Some(test) = line.strip_prefix("test ") else {
             return;
@@ -88,7 +89,7 @@ impl Outcome {
     }
 }
 
-/// Runs a command that prints as libtest does. Prints all of its output when it has ended.
+/// Runs a command that prints like libtest. Prints all of its output once it has ended.
 pub(super) fn run(command: &mut Command, name: &str) -> anyhow::Result<Outcome> {
     let (reader, writer) = std::io::pipe().context("can't make a pipe")?;
     command
@@ -99,7 +100,7 @@ pub(super) fn run(command: &mut Command, name: &str) -> anyhow::Result<Outcome> 
     let mut child = command
         .spawn()
         .with_context(|| format!("can't run the tests {name}"))?;
-    // The command keeps the writing ends open until it is told otherwise.
+    // The command keeps the writing ends open until these are replaced.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let (mut outcome, mut output, mut last) = (Outcome::default(), String::new(), started);
     for line in BufReader::new(reader).split(b'\n') {

@@ -1,4 +1,4 @@
-//! For a pull request.
+//! Formats a diff for a pull request.
 
 use std::fmt::Write;
 
@@ -58,7 +58,7 @@ pub(super) fn write(diff: &Diff) -> String {
     out
 }
 
-/// Text that Markdown leaves alone. A backtick can't stand in it.
+/// Formats text as a Markdown code span. It must not contain a backtick.
 fn code(text: &str) -> String {
     format!("`{}`", text.replace('`', "'"))
 }

@@ -1,4 +1,4 @@
-//! For people.
+//! Formats a diff for people.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -57,7 +57,7 @@ pub(super) fn write(diff: &Diff, style: Style) -> String {
     out
 }
 
-/// All groups in a sentence.
+/// Summarizes all groups in a sentence.
 pub(super) fn total(diff: &Diff) -> String {
     let names = |group: &Group| -> Vec<String> {
         group

@@ -1,10 +1,10 @@
-//! The words for a group of machines that change alike, the same in text and in Markdown.
+//! The wording for a group of machines with the same change, shared by text and Markdown.
 
 use review::diff::{Group, Move};
 
 use crate::console::{count, harmless};
 
-/// Which machines they are.
+/// Describes the machines.
 pub(super) fn who(group: &Group) -> String {
     let mut parts: Vec<String> = [
         (group.uuids.len(), "uuid"),
@@ -36,7 +36,7 @@ pub(super) fn who(group: &Group) -> String {
     parts.join(", ")
 }
 
-/// What they boot before, and after.
+/// Names what they boot before and after.
 pub(super) fn profiles(group: &Group) -> (String, String) {
     let change = &group.change;
     let name = |profile: &Option<boot::ObjectKey>| {
@@ -47,7 +47,7 @@ pub(super) fn profiles(group: &Group) -> (String, String) {
     (name(&change.old_profile), name(&change.new_profile))
 }
 
-/// What of it differs.
+/// Describes the difference.
 pub(super) fn what(group: &Group) -> String {
     let change = &group.change;
     let mut parts = Vec::new();
@@ -79,7 +79,7 @@ pub(super) fn what(group: &Group) -> String {
     parts.join(", ")
 }
 
-/// Through which Assignments.
+/// Names the Assignments involved.
 pub(super) fn assignments(group: &Group) -> String {
     let list = |named: &std::collections::BTreeSet<boot::ObjectKey>, all: usize| {
         let more = all - named.len();
@@ -105,7 +105,7 @@ pub(super) fn assignments(group: &Group) -> String {
     }
 }
 
-/// Some machines, each as `shaper explain` takes it.
+/// Returns some of the machines in the form that `shaper explain` accepts.
 pub(super) fn examples(group: &Group) -> Vec<String> {
     let one = |example: &review::diff::Example| {
         let query = if example.query.is_empty() {

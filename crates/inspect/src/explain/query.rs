@@ -1,8 +1,9 @@
-//! A machine as it is pasted.
+//! Parses a machine as pasted by a user.
 
 use anyhow::bail;
 
-/// The query of what was given: itself, or that of a URL, or that of a URL in a line of a log; with labels put after it.
+/// Extracts the query from a query, a URL, or a log line that contains a URL, and appends the
+/// labels.
 pub(super) fn of(given: Option<&str>, labels: &[(String, String)]) -> anyhow::Result<String> {
     let given = given.unwrap_or_default().trim();
     if given.is_empty() && labels.is_empty() {
@@ -19,13 +20,13 @@ pub(super) fn of(given: Option<&str>, labels: &[(String, String)]) -> anyhow::Re
     for (key, value) in labels {
         boot::query::append(&mut query, key, value);
     }
-    // What a shell or a person may write, a request may not.
+    // A shell or a person may write a space, a request may not.
     Ok(query.replace(' ', "%20"))
 }
 
 fn extract(given: &str) -> anyhow::Result<&str> {
     if let Some((before, query)) = given.split_once('?') {
-        // A query may hold a `?`, but not before its first `=`.
+        // A query may contain a `?`, but not before its first `=`.
         if !before.contains('=') || before.contains("://") || before.contains('/') {
             return Ok(query
                 .split([' ', '"', '\'', '#'])

@@ -1,4 +1,5 @@
-//! An explanation for people. It is read from the JSON, so that a replica's answer looks like one of our own.
+//! Formats an explanation for people. It is read from the JSON, so that a replica's answer looks
+//! the same as a local one.
 
 use std::fmt::Write;
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 
 use crate::console::{Style, harmless};
 
-/// Most Assignments that are shown; the others did not matter, and -o json has them.
+/// Maximum number of Assignments shown. The others did not matter, and -o json lists them.
 const MAX_SHOWN: usize = 40;
 
 pub(super) fn write(explanation: &Value, style: Style) -> String {

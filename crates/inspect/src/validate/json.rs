@@ -1,4 +1,4 @@
-//! For scripts: one object, whose fields stay what they are.
+//! Formats findings for scripts, as one object whose fields are stable.
 
 use boot::ObjectRef;
 use review::Severity;
@@ -9,7 +9,7 @@ use super::Report;
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Document<'r> {
-    /// Counted up when a field changes its meaning or goes.
+    /// Incremented when a field changes its meaning or is removed.
     version: u32,
     errors: usize,
     warnings: usize,

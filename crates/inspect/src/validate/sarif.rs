@@ -1,4 +1,5 @@
-//! SARIF 2.1.0 (OASIS, 27 March 2020): what code hosts show beside the lines of a change.
+//! Formats findings as SARIF 2.1.0 (OASIS, 27 March 2020), which code hosts show next to the lines
+//! of a change.
 
 use review::{Severity, rule};
 use serde_json::{Value, json};
@@ -68,14 +69,14 @@ fn level(severity: Severity) -> &'static str {
     }
 }
 
-/// A path as a relative or a `file:` reference (RFC 3986).
+/// Formats a path as a relative or a `file:` reference (RFC 3986).
 fn uri(path: &str) -> String {
     let mut uri = String::from(if path.starts_with('/') { "file://" } else { "" });
     for (at, part) in path.split('/').enumerate() {
         if at > 0 {
             uri.push('/');
         }
-        // A colon in the first part would make it a scheme.
+        // A colon in the first segment would make it a scheme.
         let mut encoded = String::new();
         boot::query::encode_into(&mut encoded, part);
         uri += &encoded.replace(':', "%3A");

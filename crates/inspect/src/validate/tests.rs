@@ -36,7 +36,7 @@ fn profile(name: &str, labels: &str, ipxe: &str) -> String {
     )
 }
 
-/// The only finding, as it is shown to a person: without the summary.
+/// Returns the only finding as shown to people, without the summary.
 fn only(text: &str) -> String {
     let shown = shown(text);
     let (finding, summary) = shown
@@ -354,7 +354,7 @@ fn json_keeps_its_fields() {
     );
 }
 
-/// What the schema of SARIF 2.1.0 asks for, in those parts that are written here.
+/// Checks what the schema of SARIF 2.1.0 requires of the parts that are written.
 #[test]
 fn sarif_has_the_shape_of_its_schema() {
     let text = assignment(

@@ -1,4 +1,4 @@
-//! For people: what is wrong, where, the line itself, and what to do.
+//! Formats findings for people: what is wrong, where, the line itself, and what to do.
 
 use std::fmt::Write;
 
@@ -9,9 +9,9 @@ use manifests::{Fault, Source};
 
 use super::Report;
 
-/// Most findings that are shown: nobody reads more, and all are in the other formats.
+/// Maximum number of findings shown: readers need no more, and the other formats list all.
 const MAX_SHOWN: usize = 500;
-/// The part of a long line that is shown.
+/// Maximum width of the part of a long line that is shown.
 const WINDOW: usize = 140;
 
 pub(super) fn write(report: &Report<'_>, style: Style) -> String {
@@ -110,7 +110,7 @@ fn help(out: &mut String, pad: &str, fault: &Fault, style: Style) {
     out.push('\n');
 }
 
-/// The part of a line around what is meant, and where that is in it.
+/// Returns the part of a line around the marked text, and the position of that text in it.
 fn window(line: &str, start: usize, end: usize) -> (String, usize, usize) {
     let chars: Vec<char> = line.chars().collect();
     let end = end.min(chars.len() + 1).max(start + 1);

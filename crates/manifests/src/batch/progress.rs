@@ -1,4 +1,4 @@
-//! How far a long look is, for a person at a terminal.
+//! Shows the progress of a long command on a terminal.
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A line on the terminal that says how far it is, once it takes longer than a moment. Nothing where nobody looks.
+/// A progress line on the terminal, shown once a command takes longer than a moment.
 pub struct Progress {
     state: Arc<State>,
     teller: Option<(Sender<()>, JoinHandle<()>)>,
@@ -20,13 +20,13 @@ struct State {
     total: AtomicUsize,
 }
 
-/// How often the line is written anew.
+/// The interval at which the line is rewritten.
 const STEP: Duration = Duration::from_millis(250);
 
 // === impl Progress ===
 
 impl Progress {
-    /// Tells it on standard error, if that is a terminal.
+    /// Shows progress on standard error if that is a terminal.
     pub fn start() -> Self {
         if !std::io::stderr().is_terminal() {
             return Self::silent();
@@ -42,7 +42,7 @@ impl Progress {
                     told.done.load(Ordering::Relaxed),
                     told.total.load(Ordering::Relaxed),
                 );
-                // Nobody minds if a line is lost.
+                // A lost progress line is harmless.
                 let _ = write!(std::io::stderr(), "\r\x1b[K{what}: {done} of {total}");
                 is_shown = true;
             }
@@ -56,7 +56,7 @@ impl Progress {
         }
     }
 
-    /// Tells nobody.
+    /// Shows nothing.
     pub fn silent() -> Self {
         Self {
             state: Arc::default(),
@@ -64,7 +64,7 @@ impl Progress {
         }
     }
 
-    /// The next part starts, which has so many steps.
+    /// Starts the next part, with this many steps.
     pub fn expect(&self, what: &'static str, total: usize) {
         *self
             .state
@@ -75,7 +75,7 @@ impl Progress {
         self.state.total.store(total, Ordering::Relaxed);
     }
 
-    /// Takes one step.
+    /// Runs one step and counts it.
     pub fn count<T>(&self, step: impl FnOnce() -> T) -> T {
         let done = step();
         self.state.done.fetch_add(1, Ordering::Relaxed);

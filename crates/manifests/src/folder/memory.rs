@@ -1,4 +1,4 @@
-//! What a folder held, over restarts.
+//! Keeps the contents of a folder over restarts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use super::super::read::{Contents, Object, Spots};
 use super::{Folder, Held};
 
 impl Folder {
-    /// Before the first scan: what the files held before a restart. Its changes go before those of that scan, and nobody should see one
-    /// without the other.
+    /// Restores what the files contained before a restart, before the first scan. Apply these
+    /// changes together with those of that scan: no reader may see one without the other.
     pub fn restore(&mut self, files: Vec<FileCopy>) -> Vec<Change> {
         for FileCopy {
             path,
@@ -51,7 +51,8 @@ impl Folder {
             .collect()
     }
 
-    /// What should be known after a restart: the last good objects of each file, and those that the guard keeps.
+    /// Returns the state to keep over a restart: the last good objects of each file, and those that
+    /// the guard keeps.
     pub fn remember(&self) -> Vec<FileCopy> {
         let mut copies = BTreeMap::new();
         for (path, held) in &self.files {

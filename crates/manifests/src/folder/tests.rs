@@ -13,12 +13,12 @@ const LIMITS: Limits = Limits {
     after: std::time::Duration::from_hours(1),
 };
 
-/// A folder of manifests, and what a catalog would hold of it.
+/// A folder of manifests, and what a catalog would contain of it.
 struct Manifests {
     dir: TempDir,
     folder: Folder,
     names: BTreeSet<String>,
-    /// Objects that stand in for what was never good.
+    /// Objects without any good version.
     waiting: BTreeSet<String>,
 }
 
@@ -42,7 +42,7 @@ impl Manifests {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// The problems, and the names that are served after the changes.
+    /// Returns the problems, and the names that are served after the changes.
     fn scan(&mut self) -> (Vec<String>, String) {
         let scan = self.folder.rescan();
         for change in scan.changes {
@@ -75,14 +75,14 @@ impl Manifests {
         )
     }
 
-    /// The names that are served, where nothing is wrong.
+    /// Returns the names that are served, and asserts that there are no problems.
     fn served(&mut self) -> String {
         let (problems, names) = self.scan();
         assert_eq!(problems, Vec::<String>::new());
         names
     }
 
-    /// The only problem, and the names that are served nevertheless.
+    /// Returns the only problem, and the names that are served nevertheless.
     fn problem(&mut self) -> (String, String) {
         let (mut problems, names) = self.scan();
         assert_eq!(problems.len(), 1, "{problems:?}");
@@ -187,12 +187,12 @@ fn an_editor_that_renames_and_a_checkout_that_replaces_are_followed() {
     let mut manifests = Manifests::new();
     manifests.write("a.yaml", &assignment("a"));
     assert_eq!(manifests.served(), "a");
-    // vim: the old file becomes a backup, the new one is written beside it.
+    // vim: the old file becomes a backup, and a new one is written.
     fs::rename(manifests.path("a.yaml"), manifests.path("a.yaml~")).unwrap();
     manifests.write("4913", "");
     manifests.write("a.yaml", &assignment("b"));
     assert_eq!(manifests.served(), "b");
-    // git: unlink and create, in another folder as well.
+    // git: unlinks and creates, also in another folder.
     fs::remove_file(manifests.path("a.yaml")).unwrap();
     manifests.write("a.yaml", &assignment("c"));
     manifests.write("x/b.yaml", &assignment("b"));
@@ -274,7 +274,7 @@ fn what_can_not_be_looked_at_keeps_what_it_held() {
     manifests.write("x/a.yaml", &assignment("a"));
     manifests.write("b.yaml", &assignment("b"));
     assert_eq!(manifests.served(), "a b");
-    // Root may read everything, so the folder becomes a link that leads to itself.
+    // Root may read everything, so the folder becomes a symlink to itself.
     fs::rename(manifests.path("x"), manifests.path(".x")).unwrap();
     symlink("x", manifests.path("x")).unwrap();
     let (problem, names) = manifests.problem();
@@ -344,7 +344,7 @@ fn pipes_and_folders_with_the_name_of_a_file_are_no_files() {
 }
 
 impl Manifests {
-    /// As another process finds it, with what this one would remember.
+    /// Restarts with what this process would remember.
     fn restart(&mut self) {
         let remembered = self.folder.remember();
         self.restart_with(remembered);
@@ -365,7 +365,7 @@ impl Manifests {
     }
 }
 
-/// A document with a field that does not exist.
+/// Creates a document with an unknown field.
 fn wrong(name: &str) -> String {
     assignment(name).replace("{}", "{x: 1}")
 }

@@ -3,7 +3,7 @@ use std::thread;
 
 use super::*;
 
-/// Whether a change is heard of before the clock would tell.
+/// Whether a change is noticed before the timer would trigger.
 fn is_heard(follow: &mut Follow, change: impl FnOnce()) -> bool {
     change();
     let waiting = Instant::now();

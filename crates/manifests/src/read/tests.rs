@@ -10,7 +10,7 @@ fn yaml(text: &str) -> Result<Contents, Vec<Fault>> {
     read(text.as_bytes(), false)
 }
 
-/// The line and the reason of the only fault.
+/// Returns the line and the reason of the only fault.
 fn fault(result: Result<Contents, Vec<Fault>>) -> (Option<usize>, String) {
     let mut faults = result.unwrap_err();
     assert_eq!(faults.len(), 1, "{faults:?}");

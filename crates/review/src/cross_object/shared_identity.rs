@@ -1,4 +1,4 @@
-//! Who else names the machines of an Assignment, who wins them and why.
+//! Finds other Assignments that name the same machines, and explains which one wins.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -10,20 +10,20 @@ use crd::FieldPath;
 use crate::finding::Finding;
 use crate::rule;
 
-/// Most others of each identity that are looked at.
+/// Maximum number of other Assignments examined per identity.
 const MAX_OTHERS_PER_IDENTITY: usize = 20;
-/// Most others that are named.
+/// Maximum number of other Assignments named in a finding.
 const MAX_REPORTED: usize = 3;
 
-/// Where an Assignment goes, of two that name the same machine.
+/// The position of an Assignment relative to another that names the same machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Position {
     Winner,
     Loser,
 }
 
-/// What is to be said of an Assignment of the catalog, beside those where it goes so. One that goes second for its age or name alone is in
-/// conflict, which is told with what to do.
+/// Reports the Assignments relative to which this one has the given position. An Assignment that
+/// loses only by age or name is a conflict, which is reported elsewhere with what to do.
 pub(super) fn of(catalog: &Catalog, own: &Arc<Assignment>, position: Position) -> Vec<Finding> {
     let others: BTreeMap<&ObjectKey, &Arc<Assignment>> = catalog
         .sharing_identity(own, MAX_OTHERS_PER_IDENTITY)
@@ -57,7 +57,8 @@ pub(super) fn of(catalog: &Catalog, own: &Arc<Assignment>, position: Position) -
     findings
 }
 
-/// Where it goes beside another, and why. No reason where that is told as a conflict.
+/// Compares two Assignments and gives the reason for their order. No reason if the pair is reported
+/// as a conflict.
 fn compare(own: &Assignment, other: &Assignment) -> (Position, Option<String>) {
     let by_priority = own.priority.cmp(&other.priority);
     let by_precedence =

@@ -1,7 +1,7 @@
-//! A set of machines that present alike: for each label key, what its value may be.
+//! A set of machines, described by the values that each label key may have.
 //!
-//! Every requirement of a selector, and every label by which a Profile asks for a machine, is such a set for one key. So a cell can be cut by
-//! it into two cells, and after enough cuts all machines of a cell boot the same.
+//! Every requirement of a selector, and every label that a Profile wants, is such a set for one
+//! key. So it cuts a cell into two, and after enough cuts all machines of a cell boot the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,14 +10,14 @@ use boot::arch::BUILDARCH;
 use boot::profile::Want;
 use boot::{ExtrinsicLabels, Operator, Requirement, Subject};
 
-/// Some values: these, or all but these.
+/// A set of values: the listed ones, or all except these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Values {
     Only(BTreeSet<Box<str>>),
     But(BTreeSet<Box<str>>),
 }
 
-/// What there may be of one label: nothing, a value of the machine's own, or one of the operator's.
+/// The possible states of one label: absent, presented by the machine, or set by the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Label {
     absent: bool,
@@ -25,20 +25,20 @@ pub(super) struct Label {
     operator: Values,
 }
 
-/// What machines present. Of a key that is not here, anything.
+/// The labels that machines may present. A key that is absent from the map is unrestricted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cell {
     labels: BTreeMap<Box<str>, Label>,
 }
 
-/// How a cell stands to a condition.
+/// How many machines of a cell meet a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coverage {
-    /// All of its machines meet it.
+    /// All of them.
     Full,
-    /// None does.
+    /// None of them.
     Empty,
-    /// Some do.
+    /// Some of them.
     Partial,
 }
 
@@ -79,7 +79,7 @@ impl Values {
         }
     }
 
-    /// One of them.
+    /// Returns a value of the set.
     fn sample(&self, key: &str) -> Option<String> {
         match self {
             Self::Only(values) => values.first().map(ToString::to_string),
@@ -98,7 +98,8 @@ impl Values {
     }
 }
 
-/// One of the values that a machine can present, each of another number: an identity has to read as one.
+/// Returns a value that a machine can present, distinct for each number. An identity must parse as
+/// one.
 fn sample_value(key: &str, number: usize) -> String {
     match (key, number) {
         ("uuid", _) => format!("e5000000-0000-4000-8000-{number:012x}"),
@@ -125,7 +126,7 @@ impl Label {
         }
     }
 
-    /// What a requirement of a selector asks for, whoever set the label.
+    /// Returns the set that a requirement of a selector allows, presented or set by the operator.
     pub(super) fn required(requirement: &Requirement) -> Self {
         let (absent, values) = match &requirement.operator {
             Operator::In(values) => (false, Values::Only(values.iter().cloned().collect())),
@@ -140,7 +141,7 @@ impl Label {
         }
     }
 
-    /// The label that satisfies what a Profile wants, and the one that disagrees with it.
+    /// Returns the label that satisfies what a Profile wants, and the label that contradicts it.
     pub(super) fn wanted(want: &Want) -> (Self, Self) {
         let only = Values::Only(BTreeSet::from([want.value.as_str().into()]));
         let side = |values: Values| {
@@ -158,7 +159,7 @@ impl Label {
         (side(only.clone()), side(only.not()))
     }
 
-    /// A value that the operator set.
+    /// A value that the operator sets.
     fn set_by_operator(value: &str) -> Self {
         Self {
             absent: false,
@@ -196,7 +197,7 @@ impl Label {
         !self.absent && self.own.is_none() && self.operator.is_none()
     }
 
-    /// The values, if they are few and known.
+    /// Returns the values if the set lists them.
     fn listed(&self) -> Option<Vec<&str>> {
         match (&self.own, &self.operator) {
             (Values::Only(a), Values::Only(b)) if !self.absent => {
@@ -210,7 +211,8 @@ impl Label {
 // === impl Cell ===
 
 impl Cell {
-    /// All machines there are; with labels of the operator, all that reach such a server.
+    /// Returns the cell of all machines; with extrinsic labels, of all machines that reach such a
+    /// server.
     pub(super) fn all(extrinsic: Option<&ExtrinsicLabels>) -> Self {
         let set = extrinsic.into_iter().flat_map(ExtrinsicLabels::iter);
         Self {
@@ -220,7 +222,7 @@ impl Cell {
         }
     }
 
-    /// Those of the cell that meet the condition. None if there are none.
+    /// Restricts the cell to machines that meet the condition. `None` if no machine remains.
     pub(super) fn and(&self, key: &str, label: &Label) -> Option<Self> {
         let both = self
             .labels
@@ -234,12 +236,12 @@ impl Cell {
         Some(cell)
     }
 
-    /// Those of the cell that present this value.
+    /// Restricts the cell to machines that present this value.
     pub(super) fn presenting(&self, key: &str, value: &str) -> Option<Self> {
         self.and(key, &Label::presented(value))
     }
 
-    /// Those of the cell that meet all of these.
+    /// Restricts the cell to machines that meet all of these requirements.
     pub(super) fn meeting(&self, requirements: &[Requirement]) -> Option<Self> {
         requirements
             .iter()
@@ -259,12 +261,13 @@ impl Cell {
         }
     }
 
-    /// The values that a key can have, if they are listed.
+    /// Returns the possible values of a key, if they are listed.
     pub(super) fn listed(&self, key: &str) -> Option<Vec<&str>> {
         self.labels.get(key)?.listed()
     }
 
-    /// The values of which each machine of the cell presents one, if they are listed; else none.
+    /// Returns the values of which each machine of the cell presents one, if they are listed;
+    /// otherwise nothing.
     pub(super) fn presented(&self, key: &str) -> Vec<&str> {
         match self.labels.get(key) {
             Some(Label {
@@ -276,7 +279,7 @@ impl Cell {
         }
     }
 
-    /// Whether a machine is one of the cell.
+    /// Whether a machine belongs to the cell.
     pub(super) fn contains(&self, subject: &Subject) -> bool {
         self.labels.iter().all(|(key, label)| {
             match (subject.intrinsic(key), subject.extrinsic(key)) {
@@ -287,14 +290,14 @@ impl Cell {
         })
     }
 
-    /// The same, whatever these keys are.
+    /// Returns the cell without restrictions on these keys.
     pub(super) fn without<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Self {
         let mut cell = self.clone();
         keys.for_each(|key| drop(cell.labels.remove(key)));
         cell
     }
 
-    /// One machine of the cell that presents little else than these identities.
+    /// Returns a machine of the cell that presents these identities and little else.
     pub(super) fn subject(&self, identities: &[(&str, String)]) -> Option<Subject> {
         let mut query = String::new();
         let mut extrinsic = Vec::new();
@@ -316,7 +319,7 @@ impl Cell {
     }
 }
 
-/// What the machines have in common, as in `kubectl --selector`. Empty for all machines.
+/// Formats what the machines have in common like `kubectl --selector`. Empty for all machines.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |values: &BTreeSet<Box<str>>| {

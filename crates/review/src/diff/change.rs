@@ -1,4 +1,4 @@
-//! What changes for a machine, and who changes alike.
+//! The change to a machine's boot, and groups of machines with the same change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use super::identities::{Identity, Kind};
 use super::{MachineSet, Search};
 use crate::sample;
 
-/// Most examples of one group.
+/// Maximum number of examples per group.
 const MAX_EXAMPLES: usize = 3;
-/// Most Assignments that are named for one group.
+/// Maximum number of Assignments named per group.
 const MAX_ASSIGNMENTS: usize = 3;
 
-/// What changes: those who change alike have the same.
+/// A change. Machines with equal changes are one group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
-    /// What becomes of the Assignment.
+    /// What happens to the Assignment.
     pub assignment: Move,
-    /// The Profile before, if there was one.
+    /// The Profile before, if any.
     pub old_profile: Option<ObjectKey>,
-    /// The Profile after, if there is one.
+    /// The Profile after, if any.
     pub new_profile: Option<ObjectKey>,
     /// Whether the script differs.
     pub script: bool,
@@ -34,25 +34,25 @@ pub struct Change {
     pub configs: Vec<ConfigName>,
 }
 
-/// What becomes of a machine's Assignment.
+/// What happens to a machine's Assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Move {
-    /// It loses the one that it had, and gets none.
+    /// The machine had one and gets none.
     Lost,
-    /// It had none.
+    /// The machine had none and gets one.
     Gained,
-    /// It gets another.
+    /// The machine gets another.
     Another,
-    /// It keeps its own.
+    /// The machine keeps its Assignment.
     Same,
 }
 
-/// Machines that change alike.
+/// Machines with the same change.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Group {
-    /// What changes.
+    /// The change.
     pub change: Change,
     /// UUIDs of machines.
     pub uuids: BTreeSet<String>,
@@ -60,32 +60,33 @@ pub struct Group {
     pub serial_numbers: BTreeSet<String>,
     /// MAC addresses of machines.
     pub mac_addresses: BTreeSet<String>,
-    /// How many sorts of machines change only if they are named by two identities at once.
+    /// How many classes of machines change only if two of their identities are named.
     pub by_identity_pairs: usize,
-    /// How many sorts of machines are known by labels alone.
+    /// How many classes of machines are known by labels alone.
     pub by_labels: usize,
-    /// Some of the Assignments before.
+    /// Some of the winning Assignments before.
     pub old_assignments: BTreeSet<ObjectKey>,
-    /// Some of the Assignments after.
+    /// Some of the winning Assignments after.
     pub new_assignments: BTreeSet<ObjectKey>,
-    /// How many Assignments before and after there are, which may be more than are named.
+    /// How many Assignments win before and after, including those not listed.
     pub assignments: (usize, usize),
-    /// Some machines.
+    /// Some of the machines.
     pub examples: Vec<Example>,
     #[serde(skip)]
     seen: (BTreeSet<ObjectKey>, BTreeSet<ObjectKey>),
 }
 
-/// A machine, before and after.
+/// A machine, and what it boots before and after.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Example {
-    /// What it says of itself, as a query for `shaper explain`.
+    /// The machine, as a query for `shaper explain`.
     pub query: String,
-    /// Labels of the operator, where the machine is one that reaches such a server.
+    /// The extrinsic labels of the server, if only machines that reach such a server change.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extrinsic: BTreeMap<String, String>,
-    /// What all machines of this sort present, as a selector. Empty where it does not matter.
+    /// The labels that all machines of this class present, as a selector. Empty if labels don't
+    /// matter.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub presenting: String,
     /// What it boots before.
@@ -98,13 +99,14 @@ pub struct Example {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Boots {
-    /// The Assignment that wins, if one matches.
+    /// The winning Assignment, if any matches.
     pub assignment: Option<ObjectKey>,
-    /// The Profile, if there is one for it.
+    /// The selected Profile, if any.
     pub profile: Option<ObjectKey>,
 }
 
-/// What is selected: the Assignment, if any matches, and the whole selection, if there is a Profile.
+/// The result of a selection: the Assignment, if any matches, and the whole selection, if there is
+/// a Profile.
 struct Selected {
     boots: Boots,
     selection: Option<Selection>,
@@ -129,7 +131,7 @@ impl Group {
         }
     }
 
-    /// How many identities it names.
+    /// Returns the number of named identities.
     pub fn named(&self) -> usize {
         self.uuids.len() + self.serial_numbers.len() + self.mac_addresses.len()
     }
@@ -160,7 +162,7 @@ impl Group {
         }
     }
 
-    /// Whether one more example tells more: not another of the same machine.
+    /// Whether another example adds information: it must be another machine.
     fn wants_example(&self, identities: &[&Identity]) -> bool {
         let is_known =
             !identities.is_empty() && identities.iter().all(|identity| has(self, identity));
@@ -206,7 +208,8 @@ impl Example {
     }
 }
 
-/// Tries an entry with machines of its cell, and adds them to the group of what changes for them. None where nothing does.
+/// Tries machines of an entry's cell and adds them to the group of their change. `None` if nothing
+/// changes for them.
 pub(super) fn of(
     search: &Search<'_>,
     machines: &MachineSet,
@@ -239,7 +242,7 @@ pub(super) fn of(
         MachineSet::Named(members) => {
             let is_new = members.iter().any(|member| !has(group, member));
             group.name(&members[0]);
-            // Each of them by its own Assignment.
+            // Each machine has its own Assignment.
             if is_new {
                 let tried: Vec<_> = members[1..]
                     .par_iter()
@@ -267,7 +270,7 @@ pub(super) fn of(
     Some(change)
 }
 
-/// Whether a machine of these identities in this cell boots something else.
+/// Whether a machine with these identities in this cell boots something else.
 pub(super) fn boots_differently(
     search: &Search<'_>,
     identities: &[&Identity],
@@ -292,7 +295,7 @@ fn has(group: &Group, identity: &Identity) -> bool {
     }
 }
 
-/// Other identities of a cell are those of its first member.
+/// Returns a machine of the cell. Other identities are those of the cell's first member.
 fn subject_in(cell: &Cell, identities: &[&Identity]) -> Option<Subject> {
     let named: Vec<_> = identities
         .iter()
@@ -337,7 +340,7 @@ fn boots(catalog: &boot::Catalog, subject: &Subject) -> Boots {
     select(catalog, subject).boots
 }
 
-/// What is different, if anything is.
+/// Returns the difference between two selections, if any.
 fn compare(old: &Selected, new: &Selected, subject: &Arc<Subject>) -> Option<Change> {
     let assignment = match (&old.boots.assignment, &new.boots.assignment) {
         (None, None) => return None,
@@ -368,8 +371,8 @@ fn compare(old: &Selected, new: &Selected, subject: &Arc<Subject>) -> Option<Cha
     })
 }
 
-/// Whether the script differs, and which configs do. A template that differs is told even where it renders to the same for this machine: for
-/// another of the same sort, it may not.
+/// Whether the script differs, and which configs do. A template that differs counts even if it
+/// renders the same for this machine: it may differ for another machine of the class.
 fn compare_texts(
     old: &Selection,
     new: &Selection,
@@ -382,7 +385,7 @@ fn compare_texts(
     let reads = |uses: &boot::template::Uses| {
         uses.assignment && !look_the_same_to_templates(&old.assignment, &new.assignment)
     };
-    // The ids of configs are the same on both sides, so that links to them are.
+    // Both sides use the same config ids, so that links to them are equal.
     let [old, new] = [old, new].map(|one| {
         sample::selection_with_shared_ids(&one.profile, one.assignment.clone(), &[a, b])
     });
@@ -424,12 +427,12 @@ fn differ(compare_texts: [Result<String, RenderError>; 2]) -> bool {
     a != b
 }
 
-/// What of an Assignment a template can read.
+/// Whether templates can see a difference between two Assignments.
 fn look_the_same_to_templates(a: &Assignment, b: &Assignment) -> bool {
     a.key == b.key && a.labels == b.labels
 }
 
-/// Whether two Profiles say the same; ids are not theirs to say.
+/// Whether two Profiles have the same content; config ids don't count.
 pub(super) fn is_same_profile(a: &Profile, b: &Profile) -> bool {
     a.key == b.key && a.created == b.created && a.labels == b.labels && a.templates == b.templates
 }

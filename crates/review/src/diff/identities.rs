@@ -1,4 +1,4 @@
-//! Identities, and which of them stand in alike Assignments.
+//! Identities, grouped by equivalence of the Assignments that name them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -27,38 +27,40 @@ pub(super) enum Kind {
     Mac,
 }
 
-/// Identities for which both catalogs have alike Assignments, in the same order: what one boots in a cell, the others do, each by its own.
+/// Identities with equivalent Assignments in both catalogs, in the same order: in a given cell they
+/// all boot the same, each by its own Assignment.
 #[derive(Debug)]
 pub(super) struct Class {
-    /// At least one.
+    /// The identities; never empty.
     pub(super) members: Arc<[Identity]>,
 }
 
-/// What of an Assignment decides, but for its name.
+/// The parts of an Assignment that affect selection, except its name.
 #[derive(PartialEq, Eq, Hash)]
 struct EquivalenceKey<'c> {
     partition: &'c str,
     namespace: &'c str,
     priority: i32,
     profiles: &'c Labels,
-    /// Templates can read them.
+    /// Included because templates can read them.
     labels: &'c Labels,
     requirements: Vec<String>,
 }
 
-/// How an identity stands in an Assignment.
+/// The role of an identity in an Assignment.
 #[derive(PartialEq, Eq, Hash)]
 struct Membership {
     by: MatchedBy,
-    /// The sort of the Assignment.
+    /// The equivalence class of the Assignment.
     equivalence: usize,
-    /// The place at which the same stands in the old catalog.
+    /// The index of the same Assignment in the old catalog.
     position: Option<usize>,
-    /// Its name, if it takes the machine by labels in the other catalog: then it may win in both, as no other of its sort.
+    /// The Assignment's key, if it matches the machine by labels in the other catalog: then it may
+    /// win in both, which sets it apart from the others of its class.
     by_labels: Option<ObjectKey>,
 }
 
-/// How an identity stands in both catalogs.
+/// The roles of an identity in both catalogs.
 type Signature = (Kind, Vec<Membership>, Vec<Membership>, Option<Box<str>>);
 
 // === impl Class ===
@@ -105,7 +107,7 @@ impl Identity {
         self.text.to_string()
     }
 
-    /// Whether the machine says so, be it in the other byte order.
+    /// Whether the machine presents this identity, in either byte order.
     pub(super) fn is_presented_by(&self, subject: &Subject) -> bool {
         match self.kind {
             Kind::Uuid => subject.uuid().is_some_and(|uuid| {
@@ -119,7 +121,7 @@ impl Identity {
         }
     }
 
-    /// What a machine says by this label, if it is an identity.
+    /// Parses a label that a machine presents, if it is an identity.
     pub(super) fn of_label(key: &str, value: &str) -> Option<Self> {
         match key {
             "uuid" => identity::parse_uuid(value).and_then(Self::uuid),
@@ -129,13 +131,13 @@ impl Identity {
         }
     }
 
-    /// The Assignments that name it, by rank.
+    /// Returns the Assignments that name it, by rank.
     pub(super) fn named_in<'c>(&self, side: &Side<'c>) -> Vec<Found<'c>> {
         subject(&[self]).map_or_else(Vec::new, |subject| side.catalog.naming(&subject))
     }
 }
 
-/// A machine that says this of itself, and no more.
+/// Returns a machine that presents these identities and nothing else.
 pub(super) fn subject(identities: &[&Identity]) -> Option<Subject> {
     let mut query = String::new();
     for identity in identities {
@@ -144,8 +146,9 @@ pub(super) fn subject(identities: &[&Identity]) -> Option<Subject> {
     Subject::from_query(&query, &ExtrinsicLabels::default()).ok()
 }
 
-/// The identities that touched Assignments name, each once, and those that read the same in the other byte order; and those of
-/// Assignments over which a touched one without identities goes, as its priority is higher. `identity_labels` as for [`classes`].
+/// Returns the identities that touched Assignments name, each once, and their equivalents in the
+/// other byte order; also the identities of Assignments that a touched one without identities
+/// overrides by its priority. `identity_labels` as for [`classes`].
 pub(super) fn of_touched(
     old: &Side<'_>,
     new: &Side<'_>,
@@ -164,7 +167,7 @@ pub(super) fn of_touched(
                 .flat_map(|assignment| named_by(assignment)),
         );
     }
-    // As a label, it is another value.
+    // As a label, the other spelling is a different value.
     let counts = |other: &Identity| identity_labels || is_named(other, old) || is_named(other, new);
     let swapped: Vec<_> = all
         .par_iter()
@@ -175,7 +178,7 @@ pub(super) fn of_touched(
     all
 }
 
-/// All identities that both catalogs name. `identity_labels` as for [`classes`].
+/// Returns all identities that both catalogs name. `identity_labels` as for [`classes`].
 pub(super) fn all(old: &Side<'_>, new: &Side<'_>, identity_labels: bool) -> BTreeSet<Identity> {
     let mut all: BTreeSet<_> = old
         .catalog
@@ -210,7 +213,7 @@ fn other_byte_order(identity: &Identity) -> Option<Identity> {
     Identity::uuid(identity::other_byte_order(uuid))
 }
 
-/// Whether an Assignment spells it so.
+/// Whether an Assignment uses this spelling.
 fn is_named(identity: &Identity, side: &Side<'_>) -> bool {
     identity
         .named_in(side)
@@ -218,7 +221,8 @@ fn is_named(identity: &Identity, side: &Side<'_>) -> bool {
         .any(|found| found.by != MatchedBy::UuidOtherByteOrder)
 }
 
-/// Sorts identities by how they stand in both catalogs; `identity_labels`: each by itself.
+/// Groups identities by their roles in both catalogs. With `identity_labels`, each identity is a
+/// class by itself.
 pub(super) fn classes(
     old: &Side<'_>,
     new: &Side<'_>,
@@ -269,7 +273,7 @@ pub(super) fn classes(
             members: members.into(),
         })
         .collect();
-    // A hash map has no order, and an answer should.
+    // Makes the order independent of the hash map.
     classes.sort_by(|a, b| a.members[0].cmp(&b.members[0]));
     classes
 }
@@ -291,7 +295,7 @@ fn equivalence<'c>(
     *equivalences.entry(key).or_insert(next)
 }
 
-/// A selector as text: that of two is equal only if they are.
+/// Formats a selector. Texts of two selectors are equal only if the selectors are.
 fn requirement_texts(selector: &LabelSelector) -> Vec<String> {
     selector
         .requirements()
@@ -300,7 +304,8 @@ fn requirement_texts(selector: &LabelSelector) -> Vec<String> {
         .collect()
 }
 
-/// Some couples of one of each class: one that an Assignment names together, and one that none does.
+/// Returns some pairs with one member of each class: a pair that an Assignment names together, and
+/// one that none does.
 pub(super) fn sample_pairs<'k>(
     old: &Side<'_>,
     new: &Side<'_>,

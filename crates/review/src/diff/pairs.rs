@@ -1,4 +1,4 @@
-//! Machines that are named by two identities.
+//! Finds changes for machines that are named by two identities.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use super::identities::{self, Class, classes};
 use super::side::{Known, Side};
 use super::{Leaf, MachineSet, Search, change, is_named, never};
 
-/// Most pairs of alike identities that are looked at.
+/// Maximum number of pairs of identity classes examined.
 const MAX_PAIRS: usize = 20_000;
 
 impl<'c> Search<'c> {
-    /// Machines that are named twice, by Assignments of which one goes before others that it did not, or no more: its priority has changed, or it
-    /// names machines that it took by labels.
+    /// Finds changes for machines named by two Assignments whose order differs between the
+    /// catalogs: a priority changed, or one names machines that it matched by labels before.
     pub(super) fn by_identity_pairs(&self) -> Vec<(MachineSet, Leaf)> {
         let has_shifted = |old: &Assignment, new: &Assignment| {
             let names = [old, new].map(|assignment| assignment.subjects.names_identities());
@@ -49,7 +49,7 @@ impl<'c> Search<'c> {
         };
         let shifted: Vec<bool> = classes.iter().map(has_shifted).collect();
         let others = |at: usize| {
-            // Two that are both shifted come once.
+            // Examines a pair once if the order of both changed.
             let is_other = |other: &usize| {
                 classes[at].kind() != classes[*other].kind() && !(shifted[*other] && *other < at)
             };
@@ -104,8 +104,9 @@ impl<'c> Search<'c> {
                 if !matches!(of_both, Known::Decided(true)) {
                     return of_both;
                 }
-                // What one of them tells alone is told already: of this cell only if it is one that all boot the same in by that one, too. Where
-                // identities are labels as well, none is alone.
+                // A change that one identity alone explains is already reported, but for this cell
+                // only if all its machines boot the same by that identity, too. Where identities
+                // are labels as well, no identity is alone.
                 for (one, old, new) in alone.iter().filter(|_| !self.identity_labels) {
                     match self.decide(cell, (old, new), labelled, |_, _| true, never) {
                         Known::Decided(true) if change::boots_differently(self, &[one], cell) => {
@@ -121,7 +122,7 @@ impl<'c> Search<'c> {
                 || MachineSet::Both(Arc::from([first.clone()]), Arc::from([second.clone()]));
             found.extend(leaves.into_iter().map(|leaf| (machines(), leaf)));
         }
-        // All of the two classes change as these do.
+        // All members of the two classes have the same change.
         for (machines, _) in &mut found {
             *machines = MachineSet::Both(a.members.clone(), b.members.clone());
         }

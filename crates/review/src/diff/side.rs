@@ -1,4 +1,4 @@
-//! One of the two catalogs: which Assignment wins a cell, and which Profile it gives.
+//! One of the two catalogs: determines which Assignment wins a cell, and which Profile it selects.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -8,27 +8,28 @@ use boot::{Assignment, Catalog, Labels, ObjectKey, Operator, Profile};
 
 use super::cell::{Cell, Coverage, Label};
 
-/// A catalog, with what is different in the other.
+/// A catalog, and which of its objects differ in the other.
 pub(super) struct Side<'c> {
     pub(super) catalog: &'c Catalog,
     /// Assignments without identities, by rank.
     by_labels: Vec<Found<'c>>,
-    /// Where each of them stands, by one of the values that it asks for; under no key, those that ask for none.
+    /// Positions in `by_labels`, by one of the values that an Assignment requires; `unanchored` has
+    /// those that require none.
     anchors: BTreeMap<&'c str, HashMap<&'c str, Vec<usize>>>,
     unanchored: Vec<usize>,
-    /// The other catalog has other ones of this name, or none.
+    /// Assignments that differ from those of the same name in the other catalog, or that it lacks.
     changed: HashSet<&'c ObjectKey>,
-    /// Selectors of Profiles by which a changed one is found, in one of the catalogs.
+    /// Profile selectors that match a changed Profile in one of the catalogs.
     touched: HashSet<Selecting<'c>>,
 }
 
 type Selecting<'c> = (&'c str, &'c str, &'c Labels);
 
-/// What is known of a cell.
+/// The result of a query about a cell.
 pub(super) enum Known<T> {
-    /// It is the same for all of its machines.
+    /// The same for all machines of the cell.
     Decided(T),
-    /// It depends on this label.
+    /// Depends on this label.
     Open(Box<str>, Label),
 }
 
@@ -77,7 +78,7 @@ impl<'c> Side<'c> {
         }
     }
 
-    /// Learns which Profiles are not the same in both catalogs.
+    /// Records which Profiles differ between the catalogs.
     pub(super) fn mark_touched(&mut self, profiles: &[&Arc<Profile>]) {
         let mut by_namespace: HashMap<(&str, &str), Vec<&Profile>> = HashMap::new();
         for profile in profiles {
@@ -103,19 +104,19 @@ impl<'c> Side<'c> {
         }
     }
 
-    /// Whether an Assignment, or what it could give, is not the same in both catalogs.
+    /// Whether an Assignment, or a Profile that it could select, differs between the catalogs.
     pub(super) fn is_touched(&self, assignment: &Assignment) -> bool {
         self.changed.contains(&assignment.key) || self.touched.contains(&selecting(assignment))
     }
 
-    /// The Assignments that [`Self::is_touched`] says yes to.
+    /// Returns the Assignments for which [`Self::is_touched`] is true.
     pub(super) fn touched(&self) -> impl Iterator<Item = &'c Arc<Assignment>> {
         self.catalog
             .assignments()
             .filter(|assignment| self.is_touched(assignment))
     }
 
-    /// Whether a selector or a Profile looks at one of these keys.
+    /// Whether a selector or a Profile uses one of these keys.
     pub(super) fn looks_at(&self, keys: &[&str]) -> bool {
         let mut assignments = self
             .catalog
@@ -126,7 +127,8 @@ impl<'c> Side<'c> {
             || profiles.any(|want| keys.contains(&want.key.as_str()))
     }
 
-    /// Those without identities that some machine of the cell could match, by rank.
+    /// Returns the Assignments without identities that some machine of the cell could match, by
+    /// rank.
     pub(super) fn candidates_in(&self, cell: &Cell) -> Vec<Found<'c>> {
         let mut places = self.unanchored.clone();
         for (key, by_value) in &self.anchors {
@@ -155,12 +157,12 @@ impl<'c> Side<'c> {
             .collect()
     }
 
-    /// Profiles in the order in which they are preferred where their labels don't tell.
+    /// Returns the Profiles in order of preference among those whose labels don't decide.
     fn profiles_of(&self, assignment: &'c Arc<Assignment>) -> Vec<&'c Arc<Profile>> {
         self.catalog.profiles_of(assignment).collect()
     }
 
-    /// The Profile that an Assignment gives to the machines of a cell.
+    /// Returns the Profile that an Assignment selects for the machines of a cell.
     pub(super) fn profile(
         &self,
         assignment: &'c Arc<Assignment>,
@@ -190,7 +192,7 @@ impl<'c> Side<'c> {
             }
             match open {
                 _ if disagrees => {}
-                // Even satisfied in all, it would not be preferred to one that is.
+                // Even with all its wants satisfied, it would not be preferred to the best one.
                 Some(_) if best.is_some_and(|(most, _)| most >= profile.wants().len()) => {}
                 Some((key, label)) => return Known::Open(key, label),
                 None if best.is_none_or(|(most, _)| satisfied > most) => {
@@ -203,7 +205,7 @@ impl<'c> Side<'c> {
     }
 }
 
-/// The first of some contenders, which are sorted by rank, that all machines of the cell match.
+/// Returns the first Assignment, of a list sorted by rank, that all machines of the cell match.
 pub(super) fn winner<'c>(
     named: &[Found<'c>],
     by_labels: &[Found<'c>],

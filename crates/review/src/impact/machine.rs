@@ -1,21 +1,22 @@
-//! A machine as far as an Assignment tells of it.
+//! A machine, as far as an Assignment describes it.
 
 use super::{ExtrinsicLabels, Operator, Subject, SubjectSelectors, Want};
 
-/// A machine that says one of the identities of an Assignment, or none, and presents the labels that it asks for.
+/// A machine that presents one identity of an Assignment, or none, and the labels that it requires.
 pub(super) struct Machine<'a> {
-    /// The key of the label, what people call it, and its value.
+    /// The label key, the name in messages, and the value of the identity.
     identity: Option<(&'static str, &'static str, String)>,
     subjects: &'a SubjectSelectors,
-    /// Which of the values it presents that the Assignment allows, of all the ways to choose them.
+    /// The index of the choice of allowed values that it presents.
     label_set: usize,
 }
 
 // === impl Machine ===
 
 impl<'a> Machine<'a> {
-    /// One for each identity that is named, or one for all where none is; and such ones for each choice of the values that are allowed.
-    /// Those with the first values come first, so that whoever stops has seen each identity. They may be very many.
+    /// Returns a machine for each named identity, or one if none is named, and variants of these
+    /// for each choice of allowed values. Those with the first values come first, so that a bounded
+    /// search covers each identity. There may be very many.
     pub(super) fn of(subjects: &'a SubjectSelectors) -> impl Iterator<Item = Self> {
         (0..label_set_count(subjects)).flat_map(|label_set| Self::of_label_set(subjects, label_set))
     }
@@ -45,12 +46,12 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// What people call its identity.
+    /// Returns the name in messages of its identity.
     pub(super) fn kind(&self) -> Option<&'static str> {
         self.identity.as_ref().map(|(_, kind, _)| *kind)
     }
 
-    /// Its identity, or the labels that it presents.
+    /// Describes its identity, or the labels that it presents.
     pub(super) fn describe(&self) -> String {
         match &self.identity {
             Some((_, kind, value)) => format!("{kind} {value}"),
@@ -64,7 +65,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// All that the Assignment allows, where it names no identities, and how many sorts of machines these are.
+    /// Describes everything that an Assignment without identities allows, and counts the label
+    /// sets.
     pub(super) fn describe_all(&self) -> (String, usize) {
         (
             machines_with(
@@ -79,7 +81,8 @@ impl<'a> Machine<'a> {
         )
     }
 
-    /// What it presents but for what a Profile wants: two that present the same are one.
+    /// Returns what it presents, without the labels that a Profile wants. Machines with equal
+    /// queries are the same.
     pub(super) fn query(&self) -> String {
         let mut query = String::new();
         if let Some((key, _, value)) = &self.identity {
@@ -89,13 +92,13 @@ impl<'a> Machine<'a> {
         query
     }
 
-    /// The machine. None where there can be none.
+    /// Builds the machine. `None` if no machine can present this.
     pub(super) fn subject(&self, wants: &[Want]) -> Option<Subject> {
         let mut query = String::new();
         if let Some((key, _, value)) = &self.identity {
             boot::query::append(&mut query, key, value);
         }
-        // Of a label that comes twice the first value counts.
+        // Of a label that occurs twice, the first value counts.
         wants
             .iter()
             .filter(|want| !want.extrinsic)
@@ -118,7 +121,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What the Assignment asks for, with the value that is chosen where it lists some.
+    /// Returns the requirements of the Assignment, with the chosen value for those that list
+    /// several.
     fn requirements(&self) -> impl Iterator<Item = (&'a boot::Requirement, Option<&'a str>)> {
         let mut rest = self.label_set;
         self.subjects
@@ -137,7 +141,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// In how many ways the values can be chosen that an Assignment allows.
+/// Returns the number of ways to choose among the values that an Assignment allows.
 fn label_set_count(subjects: &SubjectSelectors) -> usize {
     let lists = subjects
         .labels

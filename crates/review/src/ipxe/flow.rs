@@ -1,4 +1,4 @@
-//! Rules on where a script goes.
+//! Rules on control flow.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ pub(super) fn check(lines: &[Line], remarks: &mut Vec<Remark>) {
             remarks.push(Remark::at(&rule::NO_SUCH_LABEL, word, message));
         }
     }
-    // Backward jumps make loops: from the label to the goto.
+    // A backward jump makes a loop, from the label to the `goto`.
     let loops: Vec<_> = gotos()
         .filter_map(|(end, word)| Some((*labels.get(word.text.as_str())?, end, word.text.as_str())))
         .filter(|(start, end, _)| start <= end)
@@ -71,7 +71,7 @@ pub(super) fn check(lines: &[Line], remarks: &mut Vec<Remark>) {
     }
 }
 
-/// The label that a `goto` names, if it is written out.
+/// Returns the label that a `goto` names, if it is a literal.
 fn target<'l>(command: &Command<'l>) -> Option<&'l Word> {
     let word = command
         .arguments()

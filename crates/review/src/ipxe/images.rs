@@ -1,4 +1,4 @@
-//! Rules on what is fetched and what is told of it.
+//! Rules on images and their arguments.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use crate::rule;
 use super::script::{Command, Line, Word};
 use super::{MOST, MOST_NAMES, Remark};
 
-/// What loads other images itself, and has no `initrd=`.
+/// Programs that load other images themselves and ignore `initrd=`.
 const NO_LINUX: [&str; 9] = [
     "wimboot",
     "memdisk",
@@ -27,7 +27,7 @@ pub(super) fn check(lines: &[Line], platform: &str, remarks: &mut Vec<Remark>) {
         .iter()
         .filter(|command| command.is(&["initrd", "module"]))
         .collect();
-    // Labels mean branches: which initrd is there for which kernel is then not for us to say.
+    // Labels mean branches, so which initrd belongs to which kernel is unknown.
     if initrds.is_empty()
         || initrds
             .iter()
@@ -108,7 +108,8 @@ fn unknown_image(word: &Word, names: &BTreeSet<Option<String>>, remarks: &mut Ve
     }
 }
 
-/// The name of the image that a command fetches: given, or the last part of the URL's path. Nothing where a setting decides.
+/// Returns the name of the image that a command fetches: the given one, or the last part of the
+/// URL's path. `None` if it depends on a setting.
 fn image_name(command: &Command<'_>) -> Option<String> {
     let given = command.option(&["-n", "--name"]);
     let uri = || command.arguments().next().map(|word| word.text.as_str());
@@ -122,7 +123,8 @@ fn image_name(command: &Command<'_>) -> Option<String> {
     (!name.contains(['$', '{', '}']) && !name.is_empty()).then(|| name.to_owned())
 }
 
-/// `set line http://... arg`, then `chain ${line}`: a setting expands to one word, whatever is in it.
+/// Reports `set line http://... arg` followed by `chain ${line}`: a setting expands to one word,
+/// whatever it contains.
 fn one_word(commands: &[Command<'_>], remarks: &mut Vec<Remark>) {
     let mut of_several: BTreeMap<&str, usize> = BTreeMap::new();
     for command in commands {

@@ -6,9 +6,9 @@ use super::names::is_command;
 use super::script::{Line, Word, is_space};
 use super::{MOST, Remark};
 
-/// iPXE fails a command of more arguments (`46162001`).
+/// Maximum number of arguments; iPXE fails a command with more (`46162001`).
 const MAX_ARGUMENTS: usize = 255;
-/// From so many words on, builds of iPXE for BIOS hang: each word takes room on a small stack.
+/// Number of words from which BIOS builds of iPXE hang: each word takes room on a small stack.
 const HANGING_WORDS: usize = 500;
 const MANY_WORDS: usize = 200;
 const LONG_LINE_BYTES: usize = 4096;
@@ -82,7 +82,7 @@ fn length(line: &Line, remarks: &mut Vec<Remark>) {
     }
 }
 
-/// Once a line: a text in another language has many such words.
+/// Reports non-ASCII characters once per line, since a text in another language has many.
 fn non_ascii(code: &[Word], remarks: &mut Vec<Remark>) {
     if let Some((word, c)) = code
         .iter()
@@ -143,13 +143,13 @@ fn glued_operator(word: &Word, next: Option<&Word>, remarks: &mut Vec<Remark>) {
     if matches!(text, "||" | "&&" | ";") {
         return;
     }
-    // A sentence may have a semicolon; a command after it tells that it is none.
+    // Prose may contain a semicolon; only a command after it shows that a separator was meant.
     let separates =
         |operator: &str| operator != ";" || next.is_some_and(|next| is_command(&next.text));
     let end = ["||", "&&", ";"]
         .into_iter()
         .find(|operator| text.ends_with(operator) && separates(operator));
-    // What looks like the start of a command, and not like a query (`a=1&&b=2`) or a list.
+    // Matches what looks like the start of a command, not a query (`a=1&&b=2`) or a list.
     let start = ["||", "&&", ";"]
         .into_iter()
         .find(|operator| text.strip_prefix(operator).is_some_and(is_command));
@@ -164,7 +164,7 @@ fn glued_operator(word: &Word, next: Option<&Word>, remarks: &mut Vec<Remark>) {
     }
 }
 
-/// `boot# comment`: the `#` is not at the start of a word, so that there is no comment.
+/// Reports `boot# comment`: the `#` does not start a word, so it does not start a comment.
 fn glued_comment(words: &[Word], remarks: &mut Vec<Remark>) {
     for (at, word) in words.iter().enumerate() {
         let Some((before, after)) = word.text.split_once('#') else {
@@ -188,7 +188,7 @@ fn url_fragment(word: &Word, remarks: &mut Vec<Remark>) {
     let Some((before, after)) = word.text.split_once('#') else {
         return;
     };
-    // `##NAME` names a list of parameters to be sent.
+    // `##NAME` is a list of parameters to send.
     if before.contains("://") && !after.starts_with('#') {
         let message = format!("the URL ends at its #: iPXE does not send \"#{after}\"");
         remarks.push(
@@ -198,7 +198,8 @@ fn url_fragment(word: &Word, remarks: &mut Vec<Remark>) {
     }
 }
 
-/// The kernel's command line is another language, which has quotes; what is only shown may have them.
+/// Reports quotes, except in kernel command lines, which have their own quoting, and in text that
+/// is only displayed.
 fn quotes(name: &Word, arguments: &[Word], remarks: &mut Vec<Remark>) {
     if !matches!(
         name.text.as_str(),

@@ -8,8 +8,9 @@ use crate::rule;
 use super::script::{Command, Line, Word};
 use super::{MOST, Remark};
 
-/// The commands of iPXE (`ipxe:src/hci/commands`, `ipxe:src/core/exec.c`, `ipxe:src/image/script.c`, `ipxe:src/hci/shell.c`), with those
-/// that only some builds have, and those of builds from 2019 on that newer ones lack.
+/// The commands of iPXE (`ipxe:src/hci/commands`, `ipxe:src/core/exec.c`,
+/// `ipxe:src/image/script.c`, `ipxe:src/hci/shell.c`), including those that only some builds have,
+/// and those that builds since 2019 have and newer ones lack.
 const COMMANDS: [&str; 110] = [
     "autoboot",
     "boot",
@@ -149,7 +150,7 @@ const TYPES: [&str; 22] = [
     "uint64",
 ];
 
-/// What `${platform}` can be (`ipxe:src/arch`, `PLATFORM`).
+/// The values of `${platform}` (`ipxe:src/arch`, `PLATFORM`).
 const PLATFORMS: [&str; 5] = ["pcbios", "efi", "linux", "sbi", "none"];
 
 pub(super) fn is_command(name: &str) -> bool {
@@ -184,7 +185,7 @@ fn unknown(command: &Command<'_>, remarks: &mut Vec<Remark>) {
     ));
 }
 
-/// `${...}` in a word, the innermost ones.
+/// Checks the innermost `${...}` of a word.
 fn settings(word: &Word, remarks: &mut Vec<Remark>) {
     let mut rest = word.text.as_str();
     let mut open = 0;
@@ -233,7 +234,7 @@ fn setting_type(word: &Word, content: &str, remarks: &mut Vec<Remark>) {
     }
 }
 
-/// `set name:type value`.
+/// Checks the type in `set name:type value`.
 fn set_type(command: &Command<'_>, remarks: &mut Vec<Remark>) {
     if let Some(name) = command
         .arguments()

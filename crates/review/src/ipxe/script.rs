@@ -1,32 +1,34 @@
-//! A script as iPXE reads it: lines, then words, then commands (`ipxe:src/image/script.c`, `ipxe:src/core/exec.c`).
+//! Parses a script as iPXE does: into lines, then words, then commands (`ipxe:src/image/script.c`,
+//! `ipxe:src/core/exec.c`).
 //!
-//! A line that ends with a backslash goes on in the next. A word that starts with `:` at the start of a line is a label, and a command may
-//! follow it. Words are what white space separates; there are no quotes. `||`, `&&` and `;` as words separate commands; a word that starts
-//! with `#` ends the line.
+//! A line that ends with a backslash continues in the next. A word that starts with `:` at the
+//! start of a line is a label, and a command may follow it. White space separates words; there are
+//! no quotes. `||`, `&&` and `;` as words separate commands; a word that starts with `#` starts a
+//! comment.
 
-/// A word, and where it stands.
+/// A word and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
     pub(super) text: String,
     /// The line, counted from 1.
     pub(super) line: usize,
-    /// The first character and the one after the last, counted from 1.
+    /// The columns of the first character and of the one after the last, counted from 1.
     pub(super) start: usize,
     pub(super) end: usize,
 }
 
-/// One line of the script, with those that a backslash joins to it.
+/// A line of the script, with the continuation lines that a backslash joins to it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Line {
-    /// Counted from 1.
+    /// The line number, counted from 1.
     pub(super) number: usize,
     pub(super) bytes: usize,
     pub(super) label: Option<Word>,
-    /// All words but the label, those of a comment as well.
+    /// All words except the label, including those of a comment.
     pub(super) words: Vec<Word>,
 }
 
-/// By what a command is separated from the one before it.
+/// The separator between a command and the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
     Start,
@@ -35,14 +37,14 @@ pub(super) enum After {
     Always,
 }
 
-/// One command with its arguments: at least one word.
+/// A command with its arguments: at least one word.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Command<'l> {
     pub(super) after: After,
     pub(super) words: &'l [Word],
 }
 
-/// The lines of a text.
+/// Splits a text into lines.
 pub(super) fn lines(text: &str) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut chars: Vec<(char, usize, usize)> = Vec::new();
@@ -76,7 +78,7 @@ fn line(number: usize, chars: &[(char, usize, usize)]) -> Line {
         .filter(|run| !run.is_empty())
     {
         let (first, last) = (run[0], run[run.len() - 1]);
-        // Of a word that a backslash joins, the part on its first line is shown.
+        // Of a word that a backslash joins, only the part on its first line is shown.
         let end = run
             .iter()
             .take_while(|(_, line, _)| *line == first.1)
@@ -104,7 +106,7 @@ fn line(number: usize, chars: &[(char, usize, usize)]) -> Line {
     }
 }
 
-/// White space of C's `isspace`.
+/// Whether C's `isspace` accepts the character.
 pub(super) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
 }
@@ -112,7 +114,7 @@ pub(super) fn is_space(c: char) -> bool {
 // === impl Line ===
 
 impl Line {
-    /// The words before a comment.
+    /// Returns the words before a comment.
     pub(super) fn code(&self) -> &[Word] {
         let end = self
             .words
@@ -122,7 +124,7 @@ impl Line {
         &self.words[..end]
     }
 
-    /// The commands, but for empty ones.
+    /// Returns the commands, without empty ones.
     pub(super) fn commands(&self) -> Vec<Command<'_>> {
         let mut commands = Vec::new();
         let (mut after, mut rest) = (After::Start, self.code());
@@ -157,7 +159,7 @@ impl<'l> Command<'l> {
         names.contains(&self.name().text.as_str())
     }
 
-    /// What is no option and no value of one.
+    /// Returns the words that are neither options nor values of options.
     pub(super) fn arguments(&self) -> impl Iterator<Item = &'l Word> {
         let mut words = self.words[1..].iter();
         std::iter::from_fn(move || {
@@ -177,7 +179,7 @@ impl<'l> Command<'l> {
         })
     }
 
-    /// The value of an option.
+    /// Returns the value of an option.
     pub(super) fn option(&self, names: &[&str]) -> Option<&'l str> {
         let at = self
             .words

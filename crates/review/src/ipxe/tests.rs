@@ -1,6 +1,6 @@
 use super::*;
 
-/// Rule, line, and the text under the caret, of each remark.
+/// Returns the rule, the line, and the text under the caret of each remark.
 fn remarks(script: &str) -> Vec<(&'static str, usize, String)> {
     let under = |remark: &Remark| {
         let line: Vec<char> = script
@@ -106,7 +106,7 @@ fn lines_that_are_too_long_are_counted() {
     assert_eq!(only(&words(201)).rule.id, "ipxe-many-words");
     assert_eq!(only(&words(255)).rule.id, "ipxe-many-words");
     assert_eq!(only(&words(256)).rule.id, "ipxe-too-many-words");
-    // Each command is counted by itself, and a comment only where the line hangs.
+    // Each command is counted by itself; a comment counts only where the line hangs.
     assert_eq!(
         only(&format!("{} ; {}", words(200), words(200))).rule.id,
         "ipxe-many-words"

@@ -1,20 +1,21 @@
-//! From a line of a rendered script back to the line of the template that made it.
+//! Maps a line of a rendered script to the line of the template that produced it.
 
 use std::ops::Range;
 
-/// Where a line of a script came from.
+/// The origin of a script line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// A line of the template, counted from 1, and those of its characters that are meant, where they stand there as well.
+    /// The template line, counted from 1, and the marked columns, if the template line has the same
+    /// text there.
     Known {
         line: usize,
         columns: Option<Range<usize>>,
     },
-    /// Several lines could have made it, or none by itself.
+    /// Several template lines could have produced it, or no single one.
     Unknown,
 }
 
-/// Looks for the only line of the template that could have made this line, which is the `number`th of the script.
+/// Finds the only template line that could have produced this line, the `number`th of the script.
 pub(super) fn of(source: &str, number: usize, line: &str, columns: &Range<usize>) -> Origin {
     let lines: Vec<&str> = source
         .split('\n')
@@ -27,7 +28,8 @@ pub(super) fn of(source: &str, number: usize, line: &str, columns: &Range<usize>
             .is_some_and(|template| could_render_to(template, line))
     };
     let candidates: Vec<usize> = (0..lines.len()).filter(|at| matches_line(*at)).collect();
-    // Among several, the one at the same place, if each line before it makes one line.
+    // Among several candidates, takes the one at the same index, if each line before it renders to
+    // one line.
     let in_place = || {
         let is_plain = lines
             .iter()
@@ -37,7 +39,7 @@ pub(super) fn of(source: &str, number: usize, line: &str, columns: &Range<usize>
     };
     let at = match candidates.as_slice() {
         [at] => *at,
-        // Equal lines have the same to be mended: the first of them is shown.
+        // Equal template lines need the same fix, so the first of them is reported.
         [first, ..] => in_place().unwrap_or(*first),
         [] => return Origin::Unknown,
     };
@@ -66,7 +68,8 @@ pub(super) fn of(source: &str, number: usize, line: &str, columns: &Range<usize>
     }
 }
 
-/// Whether a line of a template could render to this line: the texts between its expressions stand there, in their order.
+/// Whether a template line could render to this line: the line contains the texts between its
+/// expressions, in order.
 fn could_render_to(template: &str, line: &str) -> bool {
     if template.contains("{%") || template.contains("{#") {
         return false;
@@ -92,7 +95,7 @@ fn could_render_to(template: &str, line: &str) -> bool {
         };
         between = &between[at + text.len()..];
     }
-    // A line that is only an expression could make any line.
+    // A line that is a single expression could produce any line.
     between.ends_with(last)
         && texts
             .iter()

@@ -1,32 +1,33 @@
-//! What the reference says of each rule, beyond its summary.
+//! The text of the reference for each rule, beyond its summary.
 
-/// What the reference says of one rule.
+/// The reference text of one rule.
 #[derive(Debug)]
 pub struct Text {
     /// The id of the rule.
     pub rule: &'static str,
-    /// What happens when it is broken.
+    /// What happens when the rule is broken.
     pub why: &'static str,
-    /// What is said, such as. `...` stands for anything. Tests compare these with what is said.
+    /// Example messages. `...` matches anything; tests compare these with real messages.
     pub says: &'static [&'static str],
     /// What to do.
     pub remedy: &'static str,
-    /// Who checks it.
+    /// Where the rule is checked.
     pub checked_by: CheckedBy,
-    /// Where iPXE's behaviour comes from: its source (`ipxe:PATH`, at v2.0.0), its issues, or runs in virtual machines (tried).
+    /// The source of iPXE's behaviour: its code (`ipxe:PATH`, at v2.0.0), its issues, or runs in
+    /// virtual machines (tried).
     pub source: Option<&'static str>,
 }
 
-/// Who checks a rule, besides `shaper validate`.
+/// Where a rule is checked, besides `shaper validate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckedBy {
-    /// Nobody else: an API server has no files.
+    /// Nowhere else: an API server has no files.
     Validate,
-    /// The webhook.
+    /// In the webhook.
     Webhook,
-    /// The webhook; a condition of the object says it as well.
+    /// In the webhook; a condition of the object reports it as well.
     WebhookAndCondition(&'static str),
-    /// The API server, by schema and CEL; the webhook also does, should it be asked.
+    /// In the API server, by schema and CEL, and in the webhook if it is asked.
     Server,
 }
 
@@ -47,7 +48,7 @@ const fn text(
     }
 }
 
-/// A rule of the iPXE linter.
+/// Creates the text of a linter rule.
 const fn ipxe(
     rule: &'static str,
     why: &'static str,
@@ -65,7 +66,7 @@ const fn ipxe(
     }
 }
 
-/// What the reference says of each rule, in the order of [`super::ALL`].
+/// The reference texts, in the order of [`super::ALL`].
 pub static TEXTS: &[Text] = &[
     text(
         "file",
@@ -392,7 +393,7 @@ pub static TEXTS: &[Text] = &[
     ),
 ];
 
-/// What the reference says of the rule with this id.
+/// Returns the reference text of the rule with this id.
 pub fn of(id: &str) -> Option<&'static Text> {
     TEXTS.iter().find(|text| text.rule == id)
 }

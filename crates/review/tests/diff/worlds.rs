@@ -1,4 +1,4 @@
-//! Pairs of worlds, and the machines that say little.
+//! Generates pairs of worlds, and machines that present few labels.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use proptest::prelude::*;
 use super::generators::{self, key, profile, profile_label};
 use super::model::{self, Expression, RawAssignment, RawProfile, RawSubject, World};
 
-/// A change of one thing, as a person makes it.
+/// A single change, such as a person makes.
 #[derive(Clone, Debug)]
 enum Edit {
     Put(RawAssignment),
     Drop(ObjectKey),
     Priority(ObjectKey, i32),
-    /// It names this machine alone, or none any more.
+    /// Names only this machine, or none any more.
     Name(ObjectKey, Option<&'static str>),
     Profiles(ObjectKey, BTreeMap<String, String>),
     PutProfile(RawProfile),
@@ -60,7 +60,7 @@ impl Edit {
     }
 }
 
-/// A requirement of an identity, as if it were a label like any other.
+/// Generates a requirement on an identity, as if it were an ordinary label.
 fn of_an_identity() -> impl Strategy<Value = Expression> {
     let one = prop::sample::select(vec![
         ("uuid", vec![model::UUIDS[0], model::UUIDS[2]]),
@@ -79,12 +79,12 @@ fn of_an_identity() -> impl Strategy<Value = Expression> {
     })
 }
 
-/// A world, and what it becomes.
+/// Generates a world and its changed version.
 pub(super) fn two() -> impl Strategy<Value = (World, World)> {
     two_of(generators::expression)
 }
 
-/// The same where selectors ask for identities by labels, too.
+/// Like [`two`], with selectors that match identities as labels, too.
 pub(super) fn two_by_labels() -> impl Strategy<Value = (World, World)> {
     two_of(|| prop_oneof![1 => generators::expression(), 3 => of_an_identity()])
 }
@@ -113,7 +113,7 @@ fn two_of<S: Strategy<Value = Expression>>(
         })
 }
 
-/// Machines that say one thing, or two.
+/// Returns machines with every combination of some identities, and no labels.
 pub(super) fn plain() -> Vec<RawSubject> {
     let one = |names: &[&str]| -> Vec<Option<String>> {
         let named = names.iter().map(|name| Some((*name).to_owned()));

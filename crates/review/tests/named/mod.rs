@@ -1,10 +1,10 @@
-//! Assignments as tests write them.
+//! Builds Assignments for tests.
 
 use std::sync::Arc;
 
 use boot::{Assignment, LabelSelector, ObjectKey, Sorted, SubjectSelectors};
 
-/// Of these serial numbers and labels, which leads to any Profile.
+/// Creates an Assignment with these serial numbers and labels that selects any Profile.
 pub(crate) fn assignment(
     name: &str,
     serials: &[&str],

@@ -1,14 +1,14 @@
-//! What an operator says of what the guard keeps.
+//! Passes an operator's confirmations of a mass deletion to the loader.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::admin::Part;
 use manifests::Waker;
 
-/// From the admin port to the loader's thread.
+/// The channel from the admin port to the loader's thread.
 pub(super) struct Confirmations {
     is_asked: AtomicBool,
-    /// How many objects the guard keeps.
+    /// The number of objects that the guard keeps.
     pub(super) held: AtomicUsize,
     waker: Waker,
 }
@@ -22,7 +22,7 @@ impl Confirmations {
         }
     }
 
-    /// Whether somebody confirmed since this was asked last.
+    /// Whether a confirmation arrived since the last call.
     pub(super) fn taken(&self) -> bool {
         self.is_asked.swap(false, Ordering::AcqRel)
     }

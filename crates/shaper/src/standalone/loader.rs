@@ -1,4 +1,4 @@
-//! From the folder to the catalog that machines are answered from.
+//! Loads the folder into the catalog that serves machines.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -19,10 +19,10 @@ use manifests::{Folder, Problem};
 use super::confirmations::Confirmations;
 use super::memory::Memory;
 
-/// Most problems that are listed one by one in metrics.
+/// Maximum number of problems listed individually in metrics.
 const MAX_LISTED: usize = 100;
 
-/// Reads the folder and keeps the catalog.
+/// Reads the folder and maintains the catalog.
 pub(super) struct Loader {
     folder: Folder,
     ids: ConfigIds,
@@ -31,20 +31,20 @@ pub(super) struct Loader {
     gauges: Gauges,
     remarks: Arc<Mutex<Vec<String>>>,
     problems: BTreeSet<Problem>,
-    /// What was said beside the problems.
+    /// Messages that were logged in addition to the problems.
     said: Vec<String>,
-    /// Profiles that have configs whose ids are not on disk.
+    /// Profiles with configs whose ids are not on disk.
     unsaved: BTreeSet<ObjectKey>,
-    /// Whether ids of Profiles that went while nobody looked were forgotten.
+    /// Whether the ids of Profiles that were removed while no process ran have been forgotten.
     is_swept: bool,
     memory: Memory,
     asked: Arc<Confirmations>,
-    /// What the folder held before a restart, until it is looked at.
+    /// The contents of the folder before a restart, until the first scan.
     restored: Vec<Change>,
     has_looked: bool,
 }
 
-/// What there is after a load.
+/// The state after a load.
 pub(super) struct Loaded {
     pub(super) assignments: usize,
     pub(super) profiles: usize,
@@ -52,7 +52,7 @@ pub(super) struct Loaded {
     pub(super) took: Duration,
 }
 
-/// What the loader measures.
+/// The loader's metrics.
 #[derive(Clone)]
 pub(super) struct Gauges {
     objects: Family<Kind, Gauge>,
@@ -81,7 +81,7 @@ struct Place {
 }
 
 impl Loader {
-    /// A loader of a folder, as far as it is remembered.
+    /// Creates a loader for a folder, with what is remembered of it.
     pub(super) fn new(
         mut folder: Folder,
         mut memory: Memory,
@@ -110,7 +110,7 @@ impl Loader {
         }
     }
 
-    /// Reads what has changed and makes it current, all at once.
+    /// Reads the changes and publishes them all at once.
     pub(super) fn load(&mut self) -> Loaded {
         let started = Instant::now();
         let is_first = !std::mem::replace(&mut self.has_looked, true);
@@ -175,12 +175,13 @@ impl Loader {
         }
     }
 
-    /// When there is something to do although nothing changes.
+    /// Returns when work is due even if nothing changes.
     pub(super) fn pending(&self) -> Option<Duration> {
         self.memory.pending()
     }
 
-    /// Gives Profiles the ids of their configs. Those that could not be written down wait for the next load.
+    /// Assigns config ids to Profiles. Profiles whose ids could not be written wait for the next
+    /// load.
     fn with_ids(&mut self, changes: Vec<Change>, is_whole: bool) -> Vec<Change> {
         for change in &changes {
             match change {
@@ -222,7 +223,7 @@ impl Loader {
             .map(Change::Profile)
             .collect();
         self.unsaved.clear();
-        // Those that waited come first, so that what is new about them comes after.
+        // Waiting Profiles come first, so that newer changes to them come after.
         waiting
             .into_iter()
             .chain(changes)
@@ -245,7 +246,8 @@ impl Loader {
         Change::Profile(Arc::new(profile))
     }
 
-    /// Who installs by a Profile that is not known any more is to wait for its configs.
+    /// Adds known config ids to a rejected Profile, so that a machine that is installing by it
+    /// waits for its configs.
     fn with_known_ids(&self, unaccepted: Arc<Rejected>) -> Arc<Rejected> {
         let Claim::Profile(claim) = &unaccepted.claim else {
             return unaccepted;
@@ -273,7 +275,7 @@ impl Loader {
             .set(i64::from(self.ids.is_unsaved()));
     }
 
-    /// Says once what is wrong, and once when it is mended.
+    /// Logs each problem once when it appears and once when it is fixed.
     fn report(&mut self, problems: BTreeSet<Problem>, changed: i64) {
         for problem in problems.difference(&self.problems) {
             warn!(file = %problem.file.display(), line = problem.line, reason = problem.reason, "a file can't be used; what it held before stays");

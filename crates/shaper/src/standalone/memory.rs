@@ -1,4 +1,4 @@
-//! The last good objects of each file, kept in the state directory.
+//! Keeps the last good objects of each file in the state directory.
 
 use std::fs;
 use std::path::Path;
@@ -12,21 +12,21 @@ use tracing::{debug, error, info, warn};
 use crate::admin::Part;
 use manifests::Folder;
 
-/// Writing takes at most one in so many of the time.
+/// Bounds the time spent writing to one part in this many.
 const SHARE: u32 = 20;
-/// A disk that was full is tried again.
+/// How long to wait after a failed write, such as on a full disk.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What is known of the copy on disk.
+/// The state of the copy on disk.
 pub(super) struct Memory {
     copy: FolderCopy,
-    /// Whether it is as the folder was at the last look.
+    /// Whether it matches the folder at the last scan.
     pub(super) is_current: bool,
     rest_until: Option<Instant>,
     unsaved: Unsaved,
 }
 
-/// 1 while the copy can't be written.
+/// A gauge that is 1 while the copy can't be written.
 #[derive(Clone)]
 pub(super) struct Unsaved(Gauge);
 
@@ -41,7 +41,7 @@ impl Memory {
         }
     }
 
-    /// What is remembered of the time before this process.
+    /// Returns what an earlier process remembered.
     pub(super) fn read(&mut self) -> Vec<FileCopy> {
         let file = self.copy.path().display();
         match self.copy.read() {
@@ -58,7 +58,7 @@ impl Memory {
                 warn!(%file, %error, "what is remembered is of no use here; it is replaced");
             }
             Err(error) => {
-                // It is left for whoever wants to know what happened to it.
+                // Kept for an investigation.
                 let aside = self.copy.path().with_extension("copy.damaged");
                 let kept = fs::rename(self.copy.path(), &aside)
                     .map_or(file.to_string(), |()| aside.display().to_string());
@@ -68,19 +68,19 @@ impl Memory {
         Vec::new()
     }
 
-    /// What is on disk is wrong, and a restart must not find it.
+    /// Makes the next write due at once: the copy on disk is wrong, and a restart must not load it.
     pub(super) fn hurry(&mut self) {
         (self.is_current, self.rest_until) = (false, None);
     }
 
-    /// When the next write is due, if one is.
+    /// Returns when the next write is due, if any.
     pub(super) fn pending(&self) -> Option<Duration> {
         self.rest_until
             .filter(|_| !self.is_current)
             .map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Writes what has changed, if that is not too soon.
+    /// Writes the changes, unless it is too soon.
     pub(super) fn write(&mut self, folder: &Folder) {
         let started = Instant::now();
         if self.is_current || self.rest_until.is_some_and(|until| started < until) {

@@ -1,4 +1,4 @@
-//! What a person sees first.
+//! The message that a person sees at startup.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -18,11 +18,11 @@ pub(super) struct Welcome {
 }
 
 impl Welcome {
-    /// Says it, if there is a person to hear it.
+    /// Prints the message if standard output is a terminal.
     pub(super) fn say(&self, loaded: &Loaded) {
         let mut out = io::stdout().lock();
         if out.is_terminal() {
-            // Nobody listens any more: that is no reason not to serve.
+            // A closed terminal is not a reason to stop serving.
             let _ = out.write_all(self.text(loaded).as_bytes());
         }
     }
@@ -79,7 +79,7 @@ For dnsmasq, {before}:
     }
 }
 
-/// An address under which other machines may reach what listens here.
+/// Returns an address under which other machines may reach this listener.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(outward_address().unwrap_or_else(|| [127, 0, 0, 1].into()));
@@ -87,10 +87,11 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The address from which this machine would reach others: choosing a route sends nothing (`connect` of a datagram socket).
+/// Returns the address from which this machine would reach others. Choosing a route (`connect` of a
+/// datagram socket) sends nothing.
 fn outward_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    // TEST-NET-1 of RFC 5737: nobody is there.
+    // TEST-NET-1 of RFC 5737, where no host exists.
     socket.connect("192.0.2.1:9").ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified())
 }

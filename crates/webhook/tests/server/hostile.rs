@@ -1,4 +1,5 @@
-//! The server as those meet it who are no API server, and the answers that it gives to reviews that no API server sends.
+//! Tests the server against clients other than an API server, and against reviews that no API
+//! server sends.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use webhook::Limits;
 
 use super::site::{LONG, Site, json_of, post, review};
 
-/// A review of a Profile with these fields changed.
+/// Creates a review of a Profile with these fields changed.
 fn with(fields: &Value) -> String {
     let mut review: Value = serde_json::from_str(&review("#!ipxe\nboot\n")).unwrap();
     for (key, value) in fields.as_object().unwrap() {
@@ -25,7 +26,7 @@ fn kind(group: &str, version: &str, kind: &str) -> Value {
     json!({ "kind": { "group": group, "version": version, "kind": kind } })
 }
 
-/// The answer that lets it be written, and says this.
+/// Creates the answer that allows the write with these warnings.
 fn allowed(warnings: &[&str]) -> Value {
     let mut response = json!({ "uid": "u", "allowed": true });
     if !warnings.is_empty() {
@@ -51,7 +52,7 @@ async fn a_review_that_is_not_ours_or_not_understood_lets_the_cluster_go_on() {
         "Profile of apps/v1alpha1",
     ]
     .map(other);
-    // It can't be read, so that what was wrong before is not known; what is there now is right.
+    // The old object can't be decoded, so its faults are unknown; the new one is valid.
     let undecodable =
         json!({ "operation": "UPDATE", "oldObject": { "metadata": 5, "spec": ["x"] } });
     let wrong = json!({ "spec": { "ipxe": 5 } });
@@ -85,7 +86,7 @@ async fn a_review_that_is_not_ours_or_not_understood_lets_the_cluster_go_on() {
         let response = site.ask("h2", post("/validate", with(&fields))).await;
         assert_eq!(response.status(), StatusCode::OK, "{fields}");
         assert_eq!(json_of(response).await, allowed(&warnings), "{fields}");
-        // Nobody is named as author where nobody is known, and nothing else is changed.
+        // Without a known user no author is recorded, and nothing else changes.
         let mut unsigned: Value = serde_json::from_str(&with(&fields)).unwrap();
         unsigned["request"]
             .as_object_mut()
@@ -132,7 +133,7 @@ async fn of_a_key_that_stands_twice_no_half_is_believed() {
         "{}",
         site.metrics()
     );
-    // Inside of the object the last one counts, as in an API server.
+    // Within the object the last duplicate counts, as in an API server.
     let response = site
         .ask("h2", post("/validate", twice("spec", "{\"ipxe\":\"{{\"}")))
         .await;
@@ -164,11 +165,11 @@ async fn three_megabytes_are_answered_and_more_than_four_are_refused() {
     );
 }
 
-/// Reads until the other end closes: all that it said.
+/// Reads everything until the peer closes.
 async fn all_of(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
     let (mut all, mut piece) = (Vec::new(), vec![0; 64 * 1024]);
     let reading = async {
-        // A reset is an end too.
+        // A reset also ends the connection.
         while let Ok(read @ 1..) = stream.read(&mut piece).await {
             all.extend_from_slice(&piece[..read]);
         }
@@ -195,7 +196,7 @@ async fn plain_http_on_the_port_and_other_noise_is_closed_with_an_alert_at_most(
         let mut stream = TcpStream::connect(site.address).await.unwrap();
         stream.write_all(noise).await.unwrap();
         let said = all_of(&mut stream).await;
-        // A record of TLS (RFC 8446, section 5.1): an alert, and nothing of HTTP.
+        // A TLS record (RFC 8446, section 5.1) with an alert, and no HTTP.
         let is_alert = said.len() == 7 && said[0] == 21 && said[5] == 2;
         assert!(
             said.is_empty() || is_alert,
@@ -224,7 +225,7 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
-/// `PROTOCOL_ERROR` and `ENHANCE_YOUR_CALM` (section 7).
+/// The error codes `PROTOCOL_ERROR` and `ENHANCE_YOUR_CALM` (section 7).
 const NO_PROTOCOL: u32 = 1;
 const TOO_MUCH: u32 = 11;
 
@@ -233,7 +234,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// `POST https /validate`, of type JSON, without indexing.
+/// Encodes the headers of a JSON `POST` to `/validate` over https, without indexing.
 fn head() -> Vec<u8> {
     let literal = |name: &str, value: &str| {
         let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
@@ -259,7 +260,7 @@ async fn flood(site: &Site, frames: impl Iterator<Item = Vec<u8>>) -> TlsStream<
         .await
         .unwrap();
     for frame in frames {
-        // The server may have had enough.
+        // The server may have closed the connection already.
         if stream.write_all(&frame).await.is_err() {
             break;
         }
@@ -267,7 +268,7 @@ async fn flood(site: &Site, frames: impl Iterator<Item = Vec<u8>>) -> TlsStream<
     stream
 }
 
-/// The frames of what a server said: kind and payload of each that is whole.
+/// Returns kind and payload of each complete frame.
 fn frames(said: &[u8]) -> Vec<(u8, &[u8])> {
     let (mut rest, mut frames) = (said, Vec::new());
     while let [a, b, c, kind, _, _, _, _, _, after @ ..] = rest {
@@ -281,7 +282,7 @@ fn frames(said: &[u8]) -> Vec<(u8, &[u8])> {
     frames
 }
 
-/// Why the server says farewell: the error code of its GOAWAY, if all that it sends until it closes holds one.
+/// Returns the error code of the GOAWAY that the server sends before it closes, if any.
 async fn farewell(stream: &mut TlsStream<TcpStream>) -> Option<u32> {
     let said = all_of(stream).await;
     let last = frames(&said)
@@ -319,7 +320,7 @@ async fn streams_that_never_end_take_no_more_than_their_limits() {
         flood(&site, (0..10).map(begin)).await,
     ];
     let limit = tokio::time::Instant::now() + LONG / 2;
-    // Their bodies never come. Others are told to come again, until those are gone.
+    // Their bodies never arrive. Until these requests end, others are told to retry.
     while !site
         .metrics()
         .contains("refusals_total{reason=\"overloaded\"} 15")
@@ -349,7 +350,7 @@ async fn streams_that_never_end_take_no_more_than_their_limits() {
         assert!(tokio::time::Instant::now() < limit, "{}", site.metrics());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // Who does not keep to the limit that they were told is sent away.
+    // A client that exceeds the limit that it was given is disconnected.
     let mut stream = flood(&site, (0..1_000).map(begin)).await;
     assert_eq!(farewell(&mut stream).await, Some(TOO_MUCH));
     site.works().await;

@@ -1,4 +1,4 @@
-//! A server with a certificate of its own, and those who ask it.
+//! A server with a generated certificate, and clients for it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use webhook::{Limits, Metrics, Reviews, Server};
 
-/// Far more than any of this takes.
+/// A limit far above the duration of any step.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 pub(crate) struct Site {
@@ -158,7 +158,7 @@ pub(crate) async fn json_of(response: Response<Incoming>) -> Value {
     serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
 }
 
-/// Reads until the other end closes, however it does that.
+/// Reads until the peer closes, in whatever way.
 pub(crate) async fn is_closed(stream: &mut (impl AsyncReadExt + Unpin)) -> bool {
     let mut all = vec![0; 64 * 1024];
     let reading = async { while stream.read(&mut all).await.is_ok_and(|read| read > 0) {} };
