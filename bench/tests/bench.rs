@@ -16,7 +16,7 @@ fn shaper() -> PathBuf {
 }
 
 #[test]
-fn bench_http_tells_cpu_memory_and_latency_of_every_case() {
+fn bench_http_reports_cpu_memory_and_latency_of_every_case() {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
     bench.args([
         "http",
@@ -69,7 +69,7 @@ fn bench_http_tells_cpu_memory_and_latency_of_every_case() {
 }
 
 #[test]
-fn bench_admission_tells_every_sort_of_review_and_what_a_real_api_server_waits_for() {
+fn bench_admission_reports_every_kind_of_review_and_api_server_latency() {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
     bench.args([
         "admission",

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_is_listed_with_all_that_is_known_of_it() {
+    fn a_flag_is_listed_with_its_default_and_environment() {
         let flag = Arg::new("mode")
             .long("mode")
             .value_name("MODE")

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_pass_and_routine_lines_do_not() {
+    fn messages_are_printed_and_routine_lines_are_not() {
         let output =
             "   Compiling a v1.0.0\n    Building [=> ] 1/2: b\r\u{1b}[Kerror: no\n  --> b.rs:1:1\n";
         let mut printed = Vec::new();

@@ -5,7 +5,7 @@ use std::path::Path;
 use admission::Registration;
 
 #[test]
-fn the_files_of_config_webhook_are_as_generated() {
+fn config_webhook_matches_the_generated_files() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/webhook");
     let manifests = Registration::default().manifests();
     for (name, text) in &manifests {
@@ -19,7 +19,7 @@ fn the_files_of_config_webhook_are_as_generated() {
 }
 
 #[test]
-fn an_authority_is_written_out_and_then_nobody_injects_one() {
+fn a_given_authority_is_written_and_not_injected() {
     let with = Registration {
         authority: Some("PEM".to_owned()),
         url: Some("https://w:8443/".to_owned()),

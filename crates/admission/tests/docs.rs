@@ -162,7 +162,7 @@ fn said(kind: &str, spec: &Value, deadline: Option<Instant>) -> String {
 /// Covers what a real cluster can't be made to answer; `e2e/tests/admission_table.rs` compares the
 /// rest with the docs.
 #[test]
-fn what_no_api_server_lets_through_is_said_as_the_docs_say() {
+fn answers_unreachable_in_a_cluster_match_the_docs() {
     let late = Instant::now().checked_sub(Duration::from_secs(1));
     let cases = [
         (

@@ -44,7 +44,7 @@ fn with(change: impl FnOnce(&mut Value)) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_not_ours_is_allowed() {
+fn foreign_objects_are_allowed() {
     let kinds = [
         ("shaper.amahdha.com", "v1alpha1", "Machine"),
         ("shaper.amahdha.com", "v2", "Profile"),
@@ -72,7 +72,7 @@ fn what_is_not_ours_is_allowed() {
 }
 
 #[test]
-fn what_is_missing_or_of_another_type_is_answered() {
+fn missing_and_mistyped_fields_are_answered() {
     assert_eq!(
         answered(&review(&of_profile())).unwrap().1,
         Outcome::Allowed,
@@ -105,7 +105,7 @@ fn what_is_missing_or_of_another_type_is_answered() {
 }
 
 #[test]
-fn what_is_no_review_is_named() {
+fn a_body_that_is_not_a_review_is_rejected() {
     for bytes in [
         &b""[..],
         b"{",
@@ -130,7 +130,7 @@ fn what_is_no_review_is_named() {
 }
 
 #[test]
-fn of_a_key_that_stands_twice_no_half_is_believed() {
+fn a_duplicate_key_of_a_review_is_rejected() {
     let twice = |from: &str, to: &str| {
         String::from_utf8(review(&of_profile()))
             .unwrap()
@@ -153,7 +153,7 @@ fn of_a_key_that_stands_twice_no_half_is_believed() {
 }
 
 #[test]
-fn three_megabytes_are_answered() {
+fn a_review_of_three_megabytes_is_answered() {
     let mut configs = serde_json::Map::new();
     for number in 0..12 {
         configs.insert(format!("config{number}"), json!("x ".repeat(128 * 1024)));
@@ -168,7 +168,7 @@ fn three_megabytes_are_answered() {
 }
 
 #[test]
-fn a_script_of_nothing_but_mistakes_is_refused_with_some_of_them() {
+fn a_script_full_of_mistakes_is_answered_with_some_of_them() {
     for line in [
         "goto nowhere\n",
         ":a\n",
@@ -183,7 +183,7 @@ fn a_script_of_nothing_but_mistakes_is_refused_with_some_of_them() {
 }
 
 #[test]
-fn what_is_quoted_in_an_answer_is_short_and_has_no_control_characters() {
+fn quotes_in_answers_are_short_and_without_control_characters() {
     let long = format!("{}\u{7}\u{1b}[31m", "x".repeat(100_000));
     let bytes = with(|request| request["kind"]["kind"] = json!(long));
     let request = Request::read(&bytes).unwrap();

@@ -72,7 +72,7 @@ fn causes(answer: &Answer) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_is_right_is_allowed_without_a_word() {
+fn a_valid_object_is_allowed_without_warnings() {
     let all = catalog(&[
         profile("linux", "#!ipxe\nboot\n"),
         assignment("a", &json!({ "profileSelectors": { "os": "linux" } })),
@@ -88,7 +88,7 @@ fn what_is_right_is_allowed_without_a_word() {
 }
 
 #[test]
-fn what_can_not_be_served_is_refused_as_the_schema_refuses() {
+fn an_invalid_object_is_denied_as_by_the_schema() {
     let all = Catalog::with_selector_index();
     let answer = create(&profile("p", "#!ipxe\necho {{ nobody }}\n"), &all).answer;
     assert_eq!(answer.outcome(), Outcome::Denied);
@@ -125,7 +125,7 @@ fn what_can_not_be_served_is_refused_as_the_schema_refuses() {
 }
 
 #[test]
-fn what_may_be_meant_otherwise_is_a_warning() {
+fn a_doubtful_object_is_allowed_with_warnings() {
     let all = catalog(&[profile("linux", "#!ipxe\nboot\n")]);
     let answer = create(
         &assignment("a", &json!({ "profileSelectors": { "os": "linus" } })),
@@ -144,7 +144,7 @@ fn what_may_be_meant_otherwise_is_a_warning() {
 }
 
 #[test]
-fn a_machine_that_another_names_is_told_with_who_wins() {
+fn a_shared_identity_warning_names_the_winner() {
     let spec = |priority: i32| json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" }, "priority": priority });
     let all = catalog(&[
         profile("linux", "#!ipxe\nboot\n"),
@@ -165,7 +165,7 @@ fn a_machine_that_another_names_is_told_with_who_wins() {
 }
 
 #[test]
-fn a_deletion_is_told_what_it_does_and_never_refused() {
+fn a_deletion_is_allowed_with_warnings() {
     let web = assignment(
         "web",
         &json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } }),
@@ -198,7 +198,7 @@ fn a_deletion_is_told_what_it_does_and_never_refused() {
 }
 
 #[test]
-fn what_was_wrong_before_may_be_changed_but_for_its_spec() {
+fn an_invalid_object_can_be_updated_outside_its_spec() {
     let all = Catalog::with_selector_index();
     let wrong = profile("p", "#!ipxe\necho {{ nobody }}\n");
     let mut annotated = wrong.clone();
@@ -257,7 +257,7 @@ fn what_was_wrong_before_may_be_changed_but_for_its_spec() {
 }
 
 #[test]
-fn a_fault_that_a_new_label_shows_for_another_machine_is_the_same() {
+fn a_known_fault_shown_by_another_sample_is_not_new() {
     let all = Catalog::with_selector_index();
     let wrong = profile(
         "p",
@@ -293,7 +293,7 @@ fn a_fault_that_a_new_label_shows_for_another_machine_is_the_same() {
 }
 
 #[test]
-fn what_becomes_of_machines_is_said_before_what_is_odd_about_a_script() {
+fn impact_warnings_precede_script_warnings() {
     let web = assignment(
         "web",
         &json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } }),
@@ -328,7 +328,7 @@ fn what_becomes_of_machines_is_said_before_what_is_odd_about_a_script() {
 }
 
 #[test]
-fn errors_beyond_what_one_answer_holds_are_counted() {
+fn errors_beyond_the_answer_limit_are_counted() {
     let lines: String = (0..60).map(|n| format!("goto nowhere{n}\n")).collect();
     let answer = create(
         &profile("p", &format!("#!ipxe\n{lines}")),
@@ -346,7 +346,7 @@ fn errors_beyond_what_one_answer_holds_are_counted() {
 }
 
 #[test]
-fn what_is_old_says_how_old_it_is() {
+fn a_stale_catalog_is_reported_with_its_age() {
     let all = catalog(&[
         profile("linux", "#!ipxe\nboot\n"),
         assignment("a", &json!({ "profileSelectors": { "os": "linux" } })),
@@ -381,7 +381,7 @@ fn what_is_old_says_how_old_it_is() {
 }
 
 #[test]
-fn without_a_catalog_one_object_is_checked_and_the_rest_is_said() {
+fn without_a_catalog_only_the_object_is_checked_and_a_warning_says_so() {
     let answer = judge(
         "CREATE",
         &profile("p", "#!ipxe\nboot\n"),
@@ -403,7 +403,7 @@ fn without_a_catalog_one_object_is_checked_and_the_rest_is_said() {
 }
 
 #[test]
-fn what_takes_too_long_is_said_and_not_waited_for() {
+fn checks_stop_at_the_deadline_with_a_warning() {
     let mut object = profile("linux", "#!ipxe\nboot\n");
     object["spec"]["additionalConfig"] =
         json!({ "a": "{% for n in range(900) %}{{ n }}{% endfor %}" });
@@ -425,7 +425,7 @@ fn what_takes_too_long_is_said_and_not_waited_for() {
 }
 
 #[test]
-fn another_cluster_claims_machines_too_and_has_profiles_of_its_own() {
+fn a_shared_identity_is_reported_across_clusters() {
     let spec =
         json!({ "subjectSelectors": { "uuids": [UUID] }, "profileSelectors": { "os": "linux" } });
     let bytes = review("CREATE", &assignment("a", &spec), &Value::Null, "alice");
@@ -460,7 +460,7 @@ fn another_cluster_claims_machines_too_and_has_profiles_of_its_own() {
 }
 
 #[test]
-fn what_was_admitted_a_moment_ago_counts_until_the_feed_knows_better() {
+fn a_recent_admission_counts_until_the_feed_catches_up() {
     let empty = Catalog::with_selector_index();
     let mut recent = Recent::default();
     let now = Instant::now();
@@ -515,7 +515,7 @@ fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn the_author_stays_and_the_last_editor_follows() {
+fn the_author_is_kept_and_the_last_editor_is_updated() {
     let made = changed("CREATE", &profile("p", "#!ipxe"), &Value::Null, "alice");
     assert_eq!(
         (
@@ -553,7 +553,7 @@ fn the_author_stays_and_the_last_editor_follows() {
 }
 
 #[test]
-fn an_assignment_is_labelled_with_whom_it_speaks_of() {
+fn an_assignment_is_labelled_with_its_identities() {
     for (selectors, scope, identities) in [
         (json!({}), "default", "0"),
         (json!({ "matchLabels": { "region": "x" } }), "group", "0"),
@@ -582,7 +582,7 @@ fn an_assignment_is_labelled_with_whom_it_speaks_of() {
 }
 
 #[test]
-fn nothing_is_changed_where_nothing_of_ours_is_written() {
+fn nothing_is_mutated_when_no_shaper_object_is_written() {
     let object = profile("p", "#!ipxe");
     for (operation, field, value) in [
         ("DELETE", "dryRun", json!(false)),

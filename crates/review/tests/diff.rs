@@ -80,7 +80,7 @@ fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn two_identities_are_told_where_one_of_them_tells_only_some_machines() {
+fn an_identity_pair_is_reported_when_one_identity_covers_only_some_machines() {
     let by_serial = RawAssignment {
         serials: vec!["S1".to_owned()],
         profiles: labels(&[("tier", "gold")]),
@@ -145,7 +145,7 @@ fn selected(catalog: &Catalog, subject: &Subject) -> (Option<ObjectKey>, Option<
 }
 
 #[test]
-fn two_identities_are_told_where_a_default_now_names_its_machines() {
+fn an_identity_pair_is_reported_when_a_default_starts_to_name_machines() {
     let named = |name, uuid: usize| RawAssignment {
         uuids: vec![model::UUIDS[uuid].to_owned()],
         ..assignment(name, 0)
@@ -196,7 +196,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_machine_that_boots_otherwise_is_never_missing(
+    fn every_machine_that_boots_differently_is_covered(
         (old, new) in worlds::two(),
         subjects in prop::collection::vec(generators::subject(), 1..40),
     ) {
@@ -211,7 +211,7 @@ proptest! {
     }
 
     #[test]
-    fn nor_where_selectors_ask_for_identities_as_labels(
+    fn every_changed_machine_is_covered_when_selectors_match_identities_as_labels(
         (old, new) in worlds::two_by_labels(),
         subjects in prop::collection::vec(generators::subject(), 1..40),
     ) {
@@ -229,7 +229,7 @@ proptest! {
     }
 
     #[test]
-    fn each_example_boots_otherwise((old, new) in worlds::two()) {
+    fn each_example_boots_differently((old, new) in worlds::two()) {
         let (a, b) = (catalog(&old), catalog(&new));
         let diff = Diff::between(&a, &b, None);
         for example in diff.groups().iter().flat_map(|group| &group.examples) {
@@ -244,7 +244,7 @@ proptest! {
     }
 
     #[test]
-    fn what_stands_in_for_an_object_that_is_wrong_changes_nothing_of_a_diff((old, new) in worlds::two(), (wrong, _) in worlds::two()) {
+    fn rejected_objects_do_not_affect_a_diff((old, new) in worlds::two(), (wrong, _) in worlds::two()) {
         let (mut a, mut b) = (catalog(&old), catalog(&new));
         let expected = format!("{:?}", Diff::between(&a, &b, None).groups());
         for raw in wrong.assignments.values() {
@@ -263,7 +263,7 @@ proptest! {
     }
 
     #[test]
-    fn what_differs_one_way_differs_the_other_way((old, new) in worlds::two()) {
+    fn a_diff_is_empty_in_both_directions_or_neither((old, new) in worlds::two()) {
         let (a, b) = (catalog(&old), catalog(&new));
         prop_assert_eq!(Diff::between(&a, &b, None).is_empty(), Diff::between(&b, &a, None).is_empty());
     }

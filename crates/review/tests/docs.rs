@@ -52,7 +52,7 @@ fn each_rule_has_a_row_with_its_severity() {
 }
 
 #[test]
-fn names_of_rules_are_words_with_dashes_and_stand_once() {
+fn rule_ids_are_unique_and_dashed() {
     let ids: BTreeSet<_> = rule::ALL.iter().map(|rule| rule.id).collect();
     assert_eq!(ids.len(), rule::ALL.len());
     assert!(

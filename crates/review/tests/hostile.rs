@@ -50,7 +50,7 @@ fn text() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_remark_is_at_a_place_that_is_there(script in prop_oneof![text(), any::<String>()], is_efi in any::<bool>()) {
+    fn a_remark_is_within_the_script(script in prop_oneof![text(), any::<String>()], is_efi in any::<bool>()) {
         let platform = if is_efi { "efi" } else { "pcbios" };
         for remark in ipxe::lint(&script, platform) {
             let line = script.split('\n').nth(remark.line - 1).unwrap_or_default();
@@ -60,7 +60,7 @@ proptest! {
     }
 
     #[test]
-    fn any_profile_is_looked_at_without_a_panic(ipxe in prop_oneof![text(), any::<String>()], config in text(), label in any::<String>()) {
+    fn no_profile_panics_the_review(ipxe in prop_oneof![text(), any::<String>()], config in text(), label in any::<String>()) {
         let labels = std::collections::BTreeMap::from([("assignment/ipxe-buildarch".to_owned(), label.clone()), (label, "x".to_owned())]);
         let mut profile = crd::Profile::new("p", crd::ProfileSpec { ipxe, additional_config: [("c".to_owned(), config)].into() });
         profile.metadata.labels = Some(labels);

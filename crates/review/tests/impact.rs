@@ -63,7 +63,7 @@ fn said(catalog: &Catalog, change: &Change) -> Vec<String> {
 }
 
 #[test]
-fn a_deletion_says_who_boots_nothing_any_more_and_who_something_else() {
+fn a_deletion_reports_machines_that_lose_or_change_their_profile() {
     let web = assignment("web", &["S1"], &[], 0, "linux");
     let linux = profile("linux", &[("os", "linux")]);
     let mut all = catalog([linux.clone(), web.clone()]);
@@ -97,7 +97,7 @@ fn a_deletion_says_who_boots_nothing_any_more_and_who_something_else() {
 }
 
 #[test]
-fn a_label_of_a_profile_moves_the_machines_of_all_who_select_it() {
+fn a_profile_label_change_moves_machines_of_every_assignment_that_selects_it() {
     let rack: Vec<Change> = (0..5)
         .rev()
         .map(|n| assignment(&format!("m{n}"), &[&format!("S{n}")], &[], 0, "linux"))
@@ -118,7 +118,7 @@ fn a_label_of_a_profile_moves_the_machines_of_all_who_select_it() {
 }
 
 #[test]
-fn a_profile_that_suits_better_takes_machines_of_its_architecture() {
+fn a_better_matching_profile_takes_machines_of_its_architecture() {
     let all = catalog([
         profile("any", &[("os", "linux")]),
         assignment("a", &["S1"], &[], 0, "linux"),
@@ -138,7 +138,7 @@ fn a_profile_that_suits_better_takes_machines_of_its_architecture() {
 }
 
 #[test]
-fn a_default_of_high_priority_takes_machines_from_those_who_name_them() {
+fn a_high_priority_default_takes_named_machines() {
     let all = catalog([
         profile("linux", &[("os", "linux")]),
         profile("wipe", &[("os", "wipe")]),
@@ -155,7 +155,7 @@ fn a_default_of_high_priority_takes_machines_from_those_who_name_them() {
 }
 
 #[test]
-fn a_new_assignment_is_meant_for_whom_it_names_and_a_changed_one_tells_who_is_left() {
+fn a_new_assignment_reports_no_named_machines_and_a_changed_one_reports_dropped_ones() {
     let mut all = catalog([
         profile("linux", &[("os", "linux")]),
         profile("rescue", &[("os", "rescue")]),
@@ -180,7 +180,7 @@ fn a_new_assignment_is_meant_for_whom_it_names_and_a_changed_one_tells_who_is_le
 }
 
 #[test]
-fn machines_that_are_held_back_are_told_when_another_would_get_them() {
+fn machines_held_back_are_reported_when_another_assignment_gets_them() {
     let mut all = catalog([
         profile("wipe", &[("os", "wipe")]),
         assignment("default", &[], &[], 0, "wipe"),
@@ -218,7 +218,7 @@ fn machines_that_are_held_back_are_told_when_another_would_get_them() {
 }
 
 #[test]
-fn an_assignment_that_is_not_accepted_holds_machines_back_until_it_goes() {
+fn an_invalid_assignment_holds_its_machines_until_it_is_removed() {
     let mut all = catalog([
         profile("wipe", &[("os", "wipe")]),
         assignment("default", &[], &[], 0, "wipe"),
@@ -246,7 +246,7 @@ fn an_assignment_that_is_not_accepted_holds_machines_back_until_it_goes() {
 }
 
 #[test]
-fn a_machine_that_nobody_had_is_no_surprise_where_it_is_named() {
+fn an_unassigned_machine_that_is_named_is_not_reported() {
     let mut all = catalog([
         profile("linux", &[("os", "linux")]),
         profile("linus", &[("os", "linus")]),
@@ -278,7 +278,7 @@ fn a_machine_that_nobody_had_is_no_surprise_where_it_is_named() {
 }
 
 #[test]
-fn each_value_that_is_allowed_is_tried() {
+fn every_allowed_value_is_tried() {
     let rows = |values: &[&str]| {
         let Change::Assignment(rows) = assignment("rows", &[], &[], 0, "linux") else {
             unreachable!()
@@ -329,7 +329,7 @@ fn each_value_that_is_allowed_is_tried() {
 }
 
 #[test]
-fn a_machine_is_tried_as_one_of_each_architecture_that_profiles_are_for() {
+fn a_machine_is_tried_with_each_architecture_that_profiles_want() {
     let web = assignment("web", &["S1"], &[], 0, "linux");
     let all = catalog([
         profile("linux", &[("os", "linux")]),
@@ -373,7 +373,7 @@ fn a_machine_is_tried_as_one_of_each_architecture_that_profiles_are_for() {
 }
 
 #[test]
-fn machines_that_several_name_with_other_labels_are_tried_as_each_of_them() {
+fn a_machine_named_with_different_labels_is_tried_with_each_set() {
     let serials: Vec<_> = (0..20).map(|n| format!("S{n}")).collect();
     let of = |row: &'static str| {
         let name = move |n: usize| format!("row{row}-{n}");
@@ -397,7 +397,7 @@ fn machines_that_several_name_with_other_labels_are_tried_as_each_of_them() {
 }
 
 #[test]
-fn what_is_bounded_says_so() {
+fn a_truncated_search_is_reported() {
     let machines =
         (0..2_000).map(|n| assignment(&format!("m{n}"), &[&format!("S{n}")], &[], 0, "linux"));
     let linux = profile("linux", &[("os", "linux")]);

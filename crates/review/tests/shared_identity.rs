@@ -52,7 +52,7 @@ fn told(others: &[Assignment], own: &Assignment) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn who_writes_either_is_told_and_who_asks_about_all_hears_of_it_once() {
+fn a_shared_identity_is_reported_to_both_authors_and_once_for_a_catalog() {
     let b = assignment("b", &["S1", "S2"], &[], 3);
     let beside_b = |own: &Assignment| told(std::slice::from_ref(&b), own);
 
@@ -96,7 +96,7 @@ fn who_writes_either_is_told_and_who_asks_about_all_hears_of_it_once() {
 }
 
 #[test]
-fn those_that_no_machine_can_meet_together_say_nothing() {
+fn assignments_that_no_machine_matches_together_are_not_reported() {
     let one = assignment("a", &["S1"], &[("row", "1")], 0);
     for other in [
         assignment("b", &["S1"], &[("row", "2")], 5),
@@ -140,7 +140,7 @@ fn a_uuid_in_the_other_byte_order_is_the_same_machine() {
 }
 
 #[test]
-fn of_many_others_three_are_named_and_the_rest_is_counted() {
+fn three_of_many_others_are_named_and_the_rest_are_counted() {
     let own = assignment("a", &["S1"], &[], 0);
     let others = |n: usize| {
         (0..n)

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_goes_and_returns_gets_a_new_id() {
+    fn a_config_name_that_is_removed_and_returns_gets_a_new_id() {
         let directory = tempfile::tempdir().unwrap();
         let mut ids = ConfigIds::open(directory.path()).unwrap();
         ids.assign(&profile(&["a", "b"]));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_is_gone_for_a_moment_keeps_its_ids_also_over_a_restart_and_not_for_ever() {
+    fn a_deleted_profile_keeps_its_ids_for_a_while_even_over_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let mut ids = ConfigIds::open(directory.path()).unwrap();
         ids.assign(&profile(&["a"]));
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_named_and_left_as_it_is() {
+    fn a_damaged_file_is_reported_and_not_changed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config-ids.json");
         fs::write(&path, "{").unwrap();

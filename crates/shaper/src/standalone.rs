@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_home_state_is_never_kept_in_the_working_directory() {
+    fn without_home_state_is_not_kept_in_the_working_directory() {
         let is_root =
             std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0;
         match default_state_dir(|_| None) {

@@ -305,7 +305,7 @@ fn admitted(
 }
 
 #[test]
-fn validate_and_admission_find_the_same_and_say_it_in_the_same_words() {
+fn validate_and_admission_report_the_same_findings() {
     let mut seen = BTreeSet::new();
     let mut went_first = 0;
     for objects in corpus() {

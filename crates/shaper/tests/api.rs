@@ -221,7 +221,7 @@ fn assignment(name: &str) -> Change {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_serves_what_it_is_fed_and_goes_on_without_and_starts_from_its_copy() {
+async fn a_replica_serves_its_feed_and_survives_its_loss_and_starts_from_its_copy() {
     let authority = Authority::new("ca");
     let tls = directory(&authority.issue("shaper-api"));
     let state = tempfile::tempdir().unwrap();
@@ -286,7 +286,7 @@ async fn a_replica_serves_what_it_is_fed_and_goes_on_without_and_starts_from_its
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_on_the_machine_confirms_that_most_of_it_is_gone() {
+async fn an_operator_confirms_a_mass_deletion() {
     let authority = Authority::new("ca");
     let tls = directory(&authority.issue("shaper-api"));
     let many: Vec<_> = (0..60).map(|n| assignment(&format!("a{n}"))).collect();
@@ -334,7 +334,7 @@ async fn an_operator_on_the_machine_confirms_that_most_of_it_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_partitions_are_one_catalog_and_the_one_that_is_away_is_named() {
+async fn two_partitions_merge_and_an_unreachable_one_is_named() {
     let authority = Authority::new("ca");
     let tls = directory(&authority.issue("shaper-api"));
     let west = controller(&authority, vec![assignment("a"), profile("west")]);
@@ -393,7 +393,7 @@ async fn get_tls(
 /// Replaces certificates, finally by those of another authority, while machines fetch. Every
 /// request must be answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn https_serves_the_same_and_no_request_fails_while_certificates_are_replaced() {
+async fn https_serves_every_request_while_certificates_are_replaced() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let tls = directory(&old.issue("shaper-api"));
     let https = directory(&old.issue_rsa("boot.lab"));
@@ -470,7 +470,7 @@ async fn https_serves_the_same_and_no_request_fails_while_certificates_are_repla
 }
 
 #[test]
-fn what_can_not_work_is_said_at_the_start() {
+fn a_bad_configuration_fails_at_startup() {
     let empty = tempfile::tempdir().unwrap();
     let directory = empty.path().to_str().unwrap();
     let feed = ["--feed", "https://localhost", "--feed-tls-dir", directory];

@@ -59,7 +59,7 @@ fn validate(dir: &Path) -> (i32, String) {
 }
 
 #[test]
-fn the_examples_have_nothing_to_mend() {
+fn the_examples_have_no_findings() {
     for example in [QUICKSTART, SEED] {
         let (code, out) = validate(Path::new(example));
         assert_eq!(code, 0, "{out}");
@@ -68,7 +68,7 @@ fn the_examples_have_nothing_to_mend() {
 }
 
 #[test]
-fn bad_input_gets_a_sentence_that_says_what_to_do() {
+fn bad_input_is_rejected_with_advice() {
     let profile = "apiVersion: shaper.amahdha.com/v1alpha1\nkind: Profile\nmetadata: {name: NAME}\nspec: {ipxe: x}\n";
     let cases: &[(Files<'_>, i32, &str)] = &[
         (&[], 1, "there is no *.yaml, *.yml or *.json file below "),
@@ -131,7 +131,7 @@ fn bad_input_gets_a_sentence_that_says_what_to_do() {
 }
 
 #[test]
-fn what_is_not_there_is_named() {
+fn missing_input_is_named() {
     let (code, out, _) = run(&["validate", "/does/not/exist"], "");
     assert_eq!(code, 1);
     assert!(
@@ -192,13 +192,13 @@ fn strict_makes_warnings_fail_and_formats_are_json() {
 }
 
 #[test]
-fn nothing_is_coloured_in_a_pipe() {
+fn output_to_a_pipe_is_not_coloured() {
     let (_, out, _) = run(&["validate", "-"], "x: 1\n");
     assert!(!out.contains('\x1b'), "{out}");
 }
 
 #[test]
-fn the_command_line_knows_itself() {
+fn help_completions_and_man_pages_cover_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let (code, out, _) = run(&["completions", shell], "");
         assert!(code == 0 && out.contains("validate"), "{shell}");
@@ -220,7 +220,7 @@ fn the_command_line_knows_itself() {
 }
 
 #[test]
-fn explain_tells_who_wins_and_what_the_machine_gets() {
+fn explain_shows_the_winner_and_what_the_machine_gets() {
     let (code, out, err) = run(&["explain", QUICKSTART, MACHINE], "");
     assert_eq!((code, err.as_str()), (0, ""));
     assert_eq!(
@@ -291,7 +291,7 @@ Profiles that default/web-1 selects
 }
 
 #[test]
-fn explain_says_what_is_wrong_with_a_question() {
+fn explain_rejects_bad_queries_with_advice() {
     let (code, out, _) = run(&["explain", SEED, "serial=unknown-to-all"], "");
     assert!(
         code == 1 && out.starts_with("boots nothing: no Assignment matches this machine"),
@@ -343,7 +343,7 @@ fn explain_says_what_is_wrong_with_a_question() {
 }
 
 #[test]
-fn diff_has_an_exit_code_and_refuses_what_is_wrong() {
+fn diff_sets_its_exit_code_and_rejects_invalid_objects() {
     let new = folder(&[]);
     for file in ["assignments.yaml", "profiles.yaml"] {
         let text = fs::read_to_string(Path::new(QUICKSTART).join(file)).unwrap();
@@ -448,7 +448,7 @@ impl Drop for Standalone {
 }
 
 #[test]
-fn a_running_replica_is_asked() {
+fn explain_and_diff_query_a_running_replica() {
     let standalone = Standalone::start();
     let admin = format!("http://{}", standalone.admin);
     let ask = |args: &[&str]| run(&[&["explain", "--admin", &admin][..], args].concat(), "");
@@ -505,7 +505,7 @@ fn a_running_replica_is_asked() {
 }
 
 #[test]
-fn a_replica_that_is_not_there_is_said() {
+fn an_unreachable_replica_is_reported() {
     let (code, _, err) = run(&["explain", "--admin", "127.0.0.1:1", MACHINE], "");
     assert!(
         code == 2
@@ -522,7 +522,7 @@ fn a_replica_that_is_not_there_is_said() {
 }
 
 #[test]
-fn a_machine_whose_object_is_wrong_is_explained_as_waiting_and_not_as_the_defaults() {
+fn explain_shows_a_machine_with_an_invalid_object_as_waiting() {
     let head = "apiVersion: shaper.amahdha.com/v1alpha1\nkind:";
     let default = format!(
         "{head} Profile\nmetadata: {{name: p}}\nspec: {{ipxe: \"#!ipxe\\n\"}}\n---\n{head} Assignment\nmetadata: {{name: default}}\nspec: {{}}\n"

@@ -17,7 +17,7 @@ mod site;
 use site::{LONG, Site, certify, is_closed, json_of, post, review};
 
 #[tokio::test]
-async fn reviews_are_answered_over_either_version_of_http() {
+async fn reviews_are_answered_over_http_1_and_http_2() {
     let site = Site::start(Limits::default());
     for (protocol, version) in [("http/1.1", Version::HTTP_11), ("h2", Version::HTTP_2)] {
         let response = site
@@ -46,7 +46,7 @@ async fn reviews_are_answered_over_either_version_of_http() {
 }
 
 #[tokio::test]
-async fn what_is_no_review_gets_a_status_and_a_sentence() {
+async fn a_request_that_is_not_a_review_gets_a_status_and_a_message() {
     let site = Site::start(Limits::default());
     let get = Request::get("https://localhost/validate")
         .header("host", "localhost")
@@ -85,7 +85,7 @@ async fn what_is_no_review_gets_a_status_and_a_sentence() {
 }
 
 #[tokio::test]
-async fn a_slow_body_and_a_slow_head_are_given_up() {
+async fn slow_heads_and_bodies_time_out() {
     let limits = Limits {
         head: Duration::from_millis(200),
         body: Duration::from_millis(200),
@@ -109,7 +109,7 @@ async fn a_slow_body_and_a_slow_head_are_given_up() {
 }
 
 #[tokio::test]
-async fn more_connections_than_there_may_be_are_closed_and_idle_ones_end() {
+async fn excess_connections_are_closed_and_idle_ones_time_out() {
     let limits = Limits {
         connections: 2,
         idle: Duration::from_secs(1),
@@ -130,7 +130,7 @@ async fn more_connections_than_there_may_be_are_closed_and_idle_ones_end() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_finishes_what_is_on_its_way() {
+async fn a_stopping_server_finishes_requests_in_flight() {
     let site = Site::start(Limits::default());
     let io = TokioIo::new(site.connect("h2").await);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
@@ -161,7 +161,7 @@ async fn a_server_that_stops_finishes_what_is_on_its_way() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_shown_to_the_next_caller() {
+async fn a_new_certificate_is_used_for_the_next_connection() {
     let mut site = Site::start(Limits::default());
     site.works().await;
     site.root = certify(&site.folder);

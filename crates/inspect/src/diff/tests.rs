@@ -52,7 +52,7 @@ fn between(old: &str, new: &str) -> Diff {
 }
 
 #[test]
-fn ten_thousand_machines_that_change_alike_are_one_line() {
+fn ten_thousand_machines_with_the_same_change_are_one_line() {
     let machines = |role: &str| {
         (0..10_000)
             .map(|n| machine(&n.to_string(), role))
@@ -79,7 +79,7 @@ fn ten_thousand_machines_that_change_alike_are_one_line() {
 }
 
 #[test]
-fn a_config_that_changes_is_named_and_a_comment_is_no_change() {
+fn a_changed_config_is_named_and_a_comment_is_not_a_change() {
     let old = named("a") + &machine("1", "a");
     assert!(between(&old, &format!("# a comment\n{old}")).is_empty());
     let diff = between(&old, &old.replace("hello", "good bye"));
@@ -115,7 +115,7 @@ fn a_config_that_changes_is_named_and_a_comment_is_no_change() {
 }
 
 #[test]
-fn a_default_that_goes_over_named_machines_names_them() {
+fn a_default_that_overrides_named_machines_lists_them() {
     let old = named("a") + &named("b") + &machine("1", "a");
     let default = "---\napiVersion: shaper.amahdha.com/v1alpha1\nkind: Assignment\nmetadata: {name: all}\nspec:\n  priority: 1\n  profileSelectors: {role: b}\n";
     let shown = text::write(&between(&old, &(old.clone() + default)), Style::plain());
@@ -130,7 +130,7 @@ fn a_default_that_goes_over_named_machines_names_them() {
 }
 
 #[test]
-fn an_object_takes_the_time_that_it_has_already() {
+fn an_existing_object_keeps_its_creation_time() {
     let old = machine("1", "a").replace(
         "  name: m1",
         "  name: m1\n  creationTimestamp: 2026-01-01T00:00:00Z",
@@ -149,7 +149,7 @@ fn an_object_takes_the_time_that_it_has_already() {
 }
 
 #[test]
-fn the_same_names_in_another_namespace_are_told() {
+fn equal_names_in_another_namespace_are_noted() {
     let old = named("a") + &machine("1", "a");
     let new = old.replace("  name:", "  namespace: prod\n  name:");
     assert!(moved(&catalog(&old), &catalog(&old)).is_none());

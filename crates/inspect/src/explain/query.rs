@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_found_wherever_it_is_pasted_from() {
+    fn a_query_is_extracted_from_urls_and_log_lines() {
         for given in [
             "uuid=1&mac=2",
             "?uuid=1&mac=2",
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_query_says_what_to_write() {
+    fn text_without_a_query_is_rejected_with_advice() {
         assert!(query("").starts_with("say which machine"));
         assert!(query("http://192.0.2.1/ipxe").contains("holds no query"));
         assert!(query("uuid=${uuid}").contains("holds a setting of iPXE"));

@@ -50,7 +50,7 @@ fn only(text: &str) -> String {
 }
 
 #[test]
-fn an_unknown_field_is_shown_with_the_one_that_was_meant() {
+fn an_unknown_field_is_shown_with_a_suggestion() {
     assert_eq!(
         only(&assignment("a", "  subjectSelectors:\n    uuid:\n    - x\n")),
         "\
@@ -63,7 +63,7 @@ error[schema]: spec.subjectSelectors.uuid: unknown field (did you mean `uuids`?)
 }
 
 #[test]
-fn what_the_conversion_refuses_is_shown_under_its_value() {
+fn a_conversion_error_marks_its_value() {
     assert_eq!(
         only(&assignment("a", "  subjectSelectors:\n    macAddresses: [\"52:54:00:00:00:01\", nonsense]\n")),
         "\
@@ -87,7 +87,7 @@ error[conversion]: spec.subjectSelectors.macAddresses[1]: \"nonsense\" is no MAC
 }
 
 #[test]
-fn what_a_template_can_not_name_is_shown_at_its_line() {
+fn an_undefined_template_name_is_shown_at_its_line() {
     let text = profile("p", "role: web", "    echo {{ subjet.serial }}\n")
         + &assignment("a", "  profileSelectors: {role: web}\n");
     assert_eq!(
@@ -103,7 +103,7 @@ fn what_a_template_can_not_name_is_shown_at_its_line() {
 }
 
 #[test]
-fn a_config_name_is_shown_under_itself() {
+fn an_invalid_config_name_is_marked() {
     let text = profile("p", "role: web", "    boot\n") + "  additionalConfig:\n    user-data: x\n";
     let shown = only(&text);
     assert!(
@@ -117,7 +117,7 @@ fn a_config_name_is_shown_under_itself() {
 }
 
 #[test]
-fn two_that_only_their_names_tell_apart_are_a_conflict() {
+fn assignments_ordered_only_by_name_are_a_conflict() {
     let text = profile("p", "role: web", "    boot\n")
         + &assignment(
             "a",
@@ -163,7 +163,7 @@ warning[no-profile]: spec.profileSelectors: no Profile in namespace default has 
 }
 
 #[test]
-fn an_architecture_without_a_profile_is_told() {
+fn an_architecture_without_a_profile_is_reported() {
     let text = profile(
         "p",
         "role: web, assignment/ipxe-buildarch: x86_64",
@@ -194,7 +194,7 @@ fn an_architecture_without_a_profile_is_told() {
 }
 
 #[test]
-fn a_profile_that_nothing_reaches_and_a_placeholder_are_told() {
+fn an_unreachable_profile_and_a_placeholder_are_reported() {
     assert_eq!(
         only(&profile("p", "role: web", "    boot\n")),
         "\
@@ -221,7 +221,7 @@ warning[unused-profile]: metadata.labels: no Assignment in namespace default sel
 }
 
 #[test]
-fn mistyped_labels_are_told_under_their_keys() {
+fn mistyped_labels_are_marked_at_their_keys() {
     let text = profile(
         "p",
         "role: web, assigment/ipxe-buildarch: x86_64",
@@ -259,7 +259,7 @@ fn mistyped_labels_are_told_under_their_keys() {
 }
 
 #[test]
-fn selectors_that_can_not_hold_are_told() {
+fn unsatisfiable_selectors_are_reported() {
     let text = profile("p", "role: web", "    boot\n")
         + &assignment(
             "a",
@@ -292,7 +292,7 @@ warning[ipxe-glued-operator]: spec.ipxe: || is part of the word \"quiet||\": iPX
 }
 
 #[test]
-fn what_costs_too_much_is_an_error_before_a_machine_asks() {
+fn a_template_over_budget_is_an_error() {
     let text = profile(
         "p",
         "role: web",
@@ -308,7 +308,7 @@ fn what_costs_too_much_is_an_error_before_a_machine_asks() {
 }
 
 #[test]
-fn strict_makes_errors_of_warnings() {
+fn strict_turns_warnings_into_errors() {
     let text = profile("p", "role: web", "    boot\n");
     let count = |is_strict| {
         report(&[("a.yaml", &text)], is_strict, |report| {
@@ -319,7 +319,7 @@ fn strict_makes_errors_of_warnings() {
 }
 
 #[test]
-fn an_object_in_two_files_is_told_with_both_places() {
+fn an_object_in_two_files_is_reported_with_both_positions() {
     let one = profile("p", "role: web", "    boot\n") + &assignment("a", "  priority: 1\n");
     let shown = report(
         &[
@@ -356,7 +356,7 @@ fn json_keeps_its_fields() {
 
 /// Checks what the schema of SARIF 2.1.0 requires of the parts that are written.
 #[test]
-fn sarif_has_the_shape_of_its_schema() {
+fn sarif_output_matches_its_schema() {
     let text = assignment(
         "a",
         "  profileSelectors: {role: db}\n  subjectSelectors:\n    uuid:\n    - x\n",

@@ -14,7 +14,7 @@ fn assignment(i: usize) -> String {
 }
 
 #[test]
-fn pieces_are_whole_documents_and_know_their_lines() {
+fn pieces_are_whole_documents_with_their_line_numbers() {
     let text: String = (0..10_000).map(assignment).collect();
     let source = source(text + &assignment(5).replace("name: a5", "nam: a5"));
     let pieces = split(0, &source);

@@ -117,7 +117,7 @@ fn files_of_all_three_endings_are_found_in_all_folders() {
 }
 
 #[test]
-fn what_has_not_changed_is_neither_read_nor_a_change() {
+fn an_unchanged_file_is_not_read_again() {
     let mut manifests = Manifests::new();
     manifests.write("a.yaml", &assignment("a"));
     std::thread::sleep(std::time::Duration::from_millis(150));
@@ -130,7 +130,7 @@ fn what_has_not_changed_is_neither_read_nor_a_change() {
 }
 
 #[test]
-fn a_change_that_comes_at_once_is_seen() {
+fn a_change_right_after_a_scan_is_noticed() {
     let mut manifests = Manifests::new();
     for i in 0..50 {
         manifests.write("a.yaml", &assignment(&format!("a{}", i % 10)));
@@ -139,7 +139,7 @@ fn a_change_that_comes_at_once_is_seen() {
 }
 
 #[test]
-fn a_broken_file_keeps_all_that_it_held_until_it_is_mended() {
+fn a_broken_file_keeps_its_objects_until_it_is_fixed() {
     let mut manifests = Manifests::new();
     manifests.write(
         "a.yaml",
@@ -168,7 +168,7 @@ fn a_broken_file_keeps_all_that_it_held_until_it_is_mended() {
 }
 
 #[test]
-fn a_file_that_is_gone_takes_its_objects_along() {
+fn a_deleted_file_removes_its_objects() {
     let mut manifests = Manifests::new();
     manifests.write("a.yaml", &assignment("a"));
     manifests.write("x/b.yaml", &assignment("b"));
@@ -213,7 +213,7 @@ fn a_projected_volume_is_followed_when_its_link_is_swapped() {
 }
 
 #[test]
-fn links_to_folders_are_entered_and_those_that_lead_back_are_told() {
+fn symlinked_folders_are_entered_and_loops_are_reported() {
     let mut manifests = Manifests::new();
     let elsewhere = tempfile::tempdir().unwrap();
     fs::write(elsewhere.path().join("a.yaml"), assignment("a")).unwrap();
@@ -230,7 +230,7 @@ fn links_to_folders_are_entered_and_those_that_lead_back_are_told() {
 }
 
 #[test]
-fn an_object_in_two_files_stays_with_the_one_that_has_it() {
+fn a_duplicate_object_stays_with_its_file() {
     let mut manifests = Manifests::new();
     let more = |name| assignment(name).replace("{}", "{priority: 7}");
     manifests.write("b.yaml", &assignment("x"));
@@ -256,7 +256,7 @@ fn an_object_in_two_files_stays_with_the_one_that_has_it() {
 }
 
 #[test]
-fn at_the_start_the_first_file_has_the_object() {
+fn the_first_file_provides_a_duplicate_object_at_the_start() {
     let mut manifests = Manifests::new();
     manifests.write("b.yaml", &assignment("x"));
     manifests.write("a.yaml", &assignment("x"));
@@ -269,7 +269,7 @@ fn at_the_start_the_first_file_has_the_object() {
 }
 
 #[test]
-fn what_can_not_be_looked_at_keeps_what_it_held() {
+fn an_unreadable_path_keeps_its_objects() {
     let mut manifests = Manifests::new();
     manifests.write("x/a.yaml", &assignment("a"));
     manifests.write("b.yaml", &assignment("b"));
@@ -285,7 +285,7 @@ fn what_can_not_be_looked_at_keeps_what_it_held() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_keeps_all() {
+fn a_missing_folder_keeps_all_objects() {
     let mut manifests = Manifests::new();
     manifests.write("a.yaml", &assignment("a"));
     assert_eq!(manifests.served(), "a");
@@ -316,7 +316,7 @@ fn a_file_that_is_too_large_is_not_read() {
 }
 
 #[test]
-fn a_file_that_vanishes_while_it_is_read_is_looked_at_again() {
+fn a_file_that_vanishes_while_it_is_read_is_read_again() {
     let mut held = Held {
         good: Contents {
             foreign: vec!["ConfigMap x".to_owned()],
@@ -332,7 +332,7 @@ fn a_file_that_vanishes_while_it_is_read_is_looked_at_again() {
 }
 
 #[test]
-fn pipes_and_folders_with_the_name_of_a_file_are_no_files() {
+fn pipes_and_folders_with_manifest_names_are_skipped() {
     let mut manifests = Manifests::new();
     manifests.write("a.yaml/b.yaml", &assignment("b"));
     std::process::Command::new("mkfifo")
@@ -371,7 +371,7 @@ fn wrong(name: &str) -> String {
 }
 
 #[test]
-fn a_file_that_is_broken_at_a_start_has_its_last_good_objects() {
+fn a_file_broken_at_a_restart_keeps_its_last_good_objects() {
     let mut manifests = Manifests::new();
     manifests.write(
         "a.yaml",
@@ -405,7 +405,7 @@ fn a_file_that_is_broken_at_a_start_has_its_last_good_objects() {
 }
 
 #[test]
-fn of_a_file_that_is_broken_at_the_first_start_all_objects_are_known_to_be_there() {
+fn a_file_broken_at_the_first_start_claims_all_its_objects() {
     let mut manifests = Manifests::new();
     manifests.write("a.yaml", &format!("{}---\n{}", assignment("a"), wrong("b")));
     manifests.write("c.yaml", &assignment("c"));
@@ -435,7 +435,7 @@ fn of_a_file_that_is_broken_at_the_first_start_all_objects_are_known_to_be_there
 }
 
 #[test]
-fn a_file_that_is_renamed_while_it_is_broken_keeps_what_it_still_names_also_over_a_restart() {
+fn a_file_renamed_while_broken_keeps_the_objects_it_names_over_a_restart() {
     for restarts in [false, true] {
         let mut manifests = Manifests::new();
         manifests.write(
@@ -471,7 +471,7 @@ fn a_file_that_is_renamed_while_it_is_broken_keeps_what_it_still_names_also_over
 }
 
 #[test]
-fn which_of_two_files_serves_an_object_does_not_change_with_a_restart() {
+fn a_restart_does_not_change_which_file_provides_a_duplicate_object() {
     let mut manifests = Manifests::new();
     manifests.write("b.yaml", &assignment("x"));
     assert_eq!(manifests.served(), "x");
@@ -493,7 +493,7 @@ fn many(manifests: &Manifests) {
 }
 
 #[test]
-fn an_emptied_folder_is_not_believed_until_it_is_confirmed_whatever_restarts() {
+fn an_emptied_folder_keeps_its_objects_until_confirmed_even_over_restarts() {
     let mut manifests = Manifests::new();
     many(&manifests);
     let all = manifests.served();
@@ -539,7 +539,7 @@ fn an_emptied_folder_is_not_believed_until_it_is_confirmed_whatever_restarts() {
 }
 
 #[test]
-fn a_folder_that_returns_ends_the_hold_and_a_small_loss_is_followed_at_once() {
+fn a_restored_folder_ends_the_hold_and_a_small_loss_applies_at_once() {
     let mut manifests = Manifests::new();
     many(&manifests);
     let all = manifests.served();
@@ -570,7 +570,7 @@ fn a_folder_that_returns_ends_the_hold_and_a_small_loss_is_followed_at_once() {
 }
 
 #[test]
-fn an_object_that_is_kept_and_comes_back_broken_is_kept_on_as_what_it_was() {
+fn a_held_object_that_returns_broken_keeps_its_last_good_version() {
     let mut manifests = Manifests::new();
     many(&manifests);
     let all = manifests.served();

@@ -12,7 +12,7 @@ fn is_heard(follow: &mut Follow, change: impl FnOnce()) -> bool {
 }
 
 #[test]
-fn a_written_file_is_heard_of() {
+fn a_written_file_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let mut follow = Follow::new(dir.path());
     assert!(is_heard(&mut follow, || fs::write(
@@ -23,7 +23,7 @@ fn a_written_file_is_heard_of() {
 }
 
 #[test]
-fn a_file_in_a_new_folder_is_heard_of() {
+fn a_file_in_a_new_folder_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let mut follow = Follow::new(dir.path());
     let new = dir.path().join("new");
@@ -32,7 +32,7 @@ fn a_file_in_a_new_folder_is_heard_of() {
 }
 
 #[test]
-fn many_signs_wake_once() {
+fn many_events_wake_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut follow = Follow::new(dir.path());
     assert!(is_heard(&mut follow, || (0..200).for_each(|i| fs::write(
@@ -44,7 +44,7 @@ fn many_signs_wake_once() {
 }
 
 #[test]
-fn a_link_that_is_swapped_is_heard_of_and_what_it_leads_to_then() {
+fn a_swapped_symlink_and_its_new_target_are_noticed() {
     let above = tempfile::tempdir().unwrap();
     let path = |name: &str| above.path().join(name);
     fs::create_dir(path("one")).unwrap();
@@ -61,7 +61,7 @@ fn a_link_that_is_swapped_is_heard_of_and_what_it_leads_to_then() {
 }
 
 #[test]
-fn what_happens_beside_the_folder_is_none_of_our_business() {
+fn changes_next_to_the_folder_are_ignored() {
     let above = tempfile::tempdir().unwrap();
     let dir = above.path().join("dir");
     fs::create_dir(&dir).unwrap();
@@ -74,7 +74,7 @@ fn what_happens_beside_the_folder_is_none_of_our_business() {
 }
 
 #[test]
-fn a_folder_that_comes_later_is_heard_of() {
+fn a_folder_that_is_created_later_is_noticed() {
     let above = tempfile::tempdir().unwrap();
     let dir = above.path().join("dir");
     let mut follow = Follow::new(&dir);

@@ -69,7 +69,7 @@ fn documents_lists_and_json_hold_the_same_objects() {
 }
 
 #[test]
-fn an_unknown_field_is_named_with_its_line_and_the_one_that_was_meant() {
+fn an_unknown_field_is_reported_with_its_line_and_a_suggestion() {
     let (line, reason) = fault(yaml(&assignment(
         "  subjectSelectors:\n    uuid:\n    - x\n",
     )));
@@ -92,7 +92,7 @@ fn an_unknown_field_is_named_with_its_line_and_the_one_that_was_meant() {
 }
 
 #[test]
-fn all_faults_of_a_file_are_told() {
+fn every_fault_of_a_file_is_reported() {
     let text = format!(
         "{}---\n{}",
         assignment("  priorty: 1\n"),
@@ -107,7 +107,7 @@ fn all_faults_of_a_file_are_told() {
 }
 
 #[test]
-fn many_faults_are_counted() {
+fn faults_beyond_the_limit_are_counted() {
     let texts: String = (0..100)
         .map(|_| format!("---\n{}", assignment("  x: 1\n")))
         .collect();
@@ -146,7 +146,7 @@ fn an_unknown_kind_and_a_wrong_version_are_errors() {
 }
 
 #[test]
-fn objects_of_others_are_named_and_passed_over() {
+fn foreign_objects_are_listed_and_skipped() {
     let contents = yaml(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: 1}\n---\napiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n",
     );
@@ -157,7 +157,7 @@ fn objects_of_others_are_named_and_passed_over() {
 }
 
 #[test]
-fn what_the_conversion_refuses_has_the_line_of_its_field() {
+fn a_conversion_error_has_the_line_of_its_field() {
     let cases = [
         (
             assignment("  profileSelectors:\n    a: b\n    assigment/ipxe/buildarch: aarch64\n"),
@@ -214,7 +214,7 @@ fn what_the_conversion_refuses_has_the_line_of_its_field() {
 }
 
 #[test]
-fn a_fault_in_a_list_or_in_json_has_its_own_line() {
+fn a_fault_in_a_list_or_in_json_has_its_line() {
     let list = format!(
         "apiVersion: v1\nkind: List\nitems:\n- {}",
         assignment("  x: 1\n").replace('\n', "\n  ")
@@ -240,7 +240,7 @@ fn a_fault_in_a_list_or_in_json_has_its_own_line() {
 }
 
 #[test]
-fn a_value_of_another_type_says_what_to_write() {
+fn a_mistyped_value_is_reported_with_the_expected_form() {
     let cases = [
         (
             "  subjectSelectors:\n    serialNumbers:\n    - 0012\n",
@@ -266,7 +266,7 @@ fn a_value_of_another_type_says_what_to_write() {
 }
 
 #[test]
-fn what_has_no_value_counts_as_absent() {
+fn a_field_without_a_value_counts_as_absent() {
     assert!(
         yaml(
             &assignment("  subjectSelectors:\n  profileSelectors: ~\n")
@@ -289,7 +289,7 @@ fn a_missing_field_is_named() {
 }
 
 #[test]
-fn an_object_that_is_there_twice_is_named_with_both_lines() {
+fn a_duplicate_object_is_reported_with_both_lines() {
     let text = format!("{}---\n{}", profile("boot"), profile("exit"));
     assert_eq!(
         fault(yaml(&text)),
@@ -301,7 +301,7 @@ fn an_object_that_is_there_twice_is_named_with_both_lines() {
 }
 
 #[test]
-fn text_that_is_no_yaml_has_a_sentence_and_a_line() {
+fn invalid_yaml_is_reported_with_its_line() {
     assert_eq!(fault(yaml("a: 1\nb: c: d\n")).0, Some(2));
     assert_eq!(fault(yaml("a:\n\tb: 2\n")).0, Some(2));
     let (line, reason) = fault(yaml("a: 1\nb: 2\na: 3\n"));
@@ -321,7 +321,7 @@ fn text_that_is_no_yaml_has_a_sentence_and_a_line() {
 }
 
 #[test]
-fn a_helm_template_is_known_for_one() {
+fn a_helm_template_is_recognized() {
     for text in [
         &profile("boot").replace("name: p", "name: {{ .Values.name }}"),
         "{{- if .Values.on }}\nkind: Profile\n{{- end }}\n",
@@ -349,7 +349,7 @@ fn anchors_and_merges_work_as_in_kubectl() {
 }
 
 #[test]
-fn a_bomb_fails_fast() {
+fn a_yaml_bomb_fails_fast() {
     let level = |i: usize| {
         format!(
             "{i}: &a{i} [{}]\n",
@@ -398,7 +398,7 @@ fn a_file_of_many_assignments_is_read_whole() {
 }
 
 #[test]
-fn of_a_broken_file_each_object_is_told_as_far_as_it_can_be() {
+fn a_broken_file_claims_each_readable_object() {
     let named = "  subjectSelectors: {serialNumbers: [12345], uuids: [no]}\n  priority: 7\n";
     let text = format!(
         "{}---\n{}---\nkind: [\n",

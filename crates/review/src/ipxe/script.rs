@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_joined_and_words_keep_their_places() {
+    fn continued_lines_are_joined_and_words_keep_their_positions() {
         let lines = lines("#!ipxe\n:go kernel a \\\n  b || \\\r\n goto go # c\nend");
         let texts = |words: &[Word]| {
             words
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_no_arguments() {
+    fn options_are_not_arguments() {
         let lines = lines("initrd --name x --timeout 5 -q http://h/i a");
         let commands = lines[0].commands();
         let arguments: Vec<_> = commands[0]

@@ -39,7 +39,7 @@ fn says(script: &str, rule: &str, message: &str, help: Option<&str>) {
 }
 
 #[test]
-fn each_rule_has_its_words() {
+fn each_rule_reports_its_message() {
     says(
         "chain http://h/x|| goto x\n:x",
         "ipxe-glued-operator",
@@ -55,7 +55,7 @@ fn each_rule_has_its_words() {
 }
 
 #[test]
-fn names_that_ipxe_lacks_have_a_hint() {
+fn an_unknown_name_gets_a_hint() {
     says(
         "kernle http://h/k",
         "ipxe-unknown-command",
@@ -100,7 +100,7 @@ fn names_that_ipxe_lacks_have_a_hint() {
 }
 
 #[test]
-fn lines_that_are_too_long_are_counted() {
+fn overlong_lines_are_reported() {
     let words = |n: usize| format!("echo {}", vec!["a"; n - 1].join(" "));
     assert!(lint(&words(200), "efi").is_empty());
     assert_eq!(only(&words(201)).rule.id, "ipxe-many-words");
@@ -123,7 +123,7 @@ fn lines_that_are_too_long_are_counted() {
 }
 
 #[test]
-fn a_place_is_under_the_word_that_is_meant() {
+fn a_remark_marks_the_offending_word() {
     let script = "#!ipxe\necho Grüße\n# Grüße\nkernel http://h/k \\\n  initrd=i console=x||\ninitrd http://h/i\nboot\\ \n";
     assert_eq!(
         remarks(script),
@@ -139,7 +139,7 @@ fn a_place_is_under_the_word_that_is_meant() {
 }
 
 #[test]
-fn a_kernel_is_told_of_its_initrd_on_uefi() {
+fn a_uefi_kernel_without_an_initrd_argument_is_reported() {
     let script = |kernel: &str| {
         format!(
             "#!ipxe\nkernel http://h/vmlinuz {kernel}\ninitrd http://h/dir/initrd.gz?x=1\nboot\n"
@@ -187,7 +187,7 @@ fn a_kernel_is_told_of_its_initrd_on_uefi() {
 }
 
 #[test]
-fn the_first_failure_leaves_no_retry_loop() {
+fn a_retry_loop_that_the_first_failure_ends_is_reported() {
     let remark = &lint(
         "#!ipxe\n:retry\nchain http://h/x || exit\nsleep 2\ngoto retry\n",
         "efi",
@@ -204,7 +204,7 @@ fn the_first_failure_leaves_no_retry_loop() {
 }
 
 #[test]
-fn other_traps_are_known() {
+fn other_traps_are_reported() {
     assert_eq!(only("set url \"http://h/a b\"").rule.id, "ipxe-quotes");
     assert_eq!(only("chain http://h/x#y").rule.id, "ipxe-url-fragment");
     assert!(lint("chain http://h/x##params", "efi").is_empty());
@@ -218,7 +218,7 @@ fn other_traps_are_known() {
 }
 
 #[test]
-fn the_projects_own_bootstrap_script_has_nothing_to_mend() {
+fn the_bootstrap_script_has_no_remarks() {
     let script = include_str!("../../../api/src/bootstrap.ipxe")
         .replace("@BASE_URL@", "http://192.0.2.1:8080");
     for platform in ["efi", "pcbios"] {
@@ -227,7 +227,7 @@ fn the_projects_own_bootstrap_script_has_nothing_to_mend() {
 }
 
 #[test]
-fn scripts_as_people_write_them_have_nothing_to_mend() {
+fn realistic_scripts_have_no_remarks() {
     let scripts = [
         "#!ipxe\n\nisset ${ip} || dhcp || echo DHCP failed\n:menu\nmenu Boot [IP: ${netX/ip}]\nitem --gap Default:\nitem --key x exit ${space} Disk [x]\nchoose --timeout 4000 --default exit target || goto cancel\ngoto ${target}\n:cancel\nshell\ngoto menu\n:exit\nsanboot --no-describe --drive 0x80 || exit\n",
         "#!ipxe\nset base http://h/coreos\nkernel ${base}/vmlinuz initrd=main coreos.live.rootfs_url=${base}/rootfs ignition.config.url=http://h/c?a=1&b=2 console=tty0 console=ttyS0,115200n8 ip=dhcp ds=nocloud;s=http://h/ # the console\ninitrd --name main ${base}/initramfs\nboot\n",

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_leads_back_to_the_only_one_that_could_have_made_it() {
+    fn a_script_line_maps_to_the_only_template_line_that_could_produce_it() {
         let source = "#!ipxe\n{% for n in range(2) %}\nimgfetch {{ n }}\n{% endfor %}\nkernel {{ base_url }}/k a||\nboot\nboot\n{{ subject.x }}";
         let known = |number, line, columns| of(source, number, line, &columns);
         assert_eq!(

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_not_be_written_is_an_alarm_until_it_can_and_what_is_damaged_is_moved_aside() {
+    fn a_failed_write_raises_the_gauge_and_a_damaged_copy_is_moved_aside() {
         let (state, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let below = state.path().join("below");
         let unsaved = Unsaved(Gauge::default());

@@ -39,7 +39,7 @@ const UNREACHED: &str = "Profile p: metadata.labels: no Assignment in namespace 
     Assignment whose profileSelectors are among its labels, or remove it)";
 
 #[tokio::test]
-async fn a_review_that_is_not_ours_or_not_understood_lets_the_cluster_go_on() {
+async fn a_foreign_or_undecodable_review_is_allowed() {
     let site = Site::start(Limits::default());
     let other = |what: &str| {
         format!(
@@ -98,7 +98,7 @@ async fn a_review_that_is_not_ours_or_not_understood_lets_the_cluster_go_on() {
 }
 
 #[tokio::test]
-async fn of_a_key_that_stands_twice_no_half_is_believed() {
+async fn a_duplicate_key_of_a_review_is_rejected() {
     let site = Site::start(Limits::default());
     let twice = |key: &str, first: &str| {
         review("#!ipxe\nboot\n").replacen(
@@ -181,7 +181,7 @@ async fn all_of(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn plain_http_on_the_port_and_other_noise_is_closed_with_an_alert_at_most() {
+async fn plain_http_and_noise_get_at_most_a_tls_alert() {
     let site = Site::start(Limits {
         head: Duration::from_millis(300),
         ..Limits::default()
@@ -292,7 +292,7 @@ async fn farewell(stream: &mut TlsStream<TcpStream>) -> Option<u32> {
 }
 
 #[tokio::test]
-async fn a_caller_that_resets_what_it_begins_is_sent_away() {
+async fn a_client_that_resets_its_streams_is_disconnected() {
     let site = Site::start(Limits::default());
     let begin_and_reset = |n: u32| {
         [
@@ -307,7 +307,7 @@ async fn a_caller_that_resets_what_it_begins_is_sent_away() {
 }
 
 #[tokio::test]
-async fn streams_that_never_end_take_no_more_than_their_limits() {
+async fn endless_streams_are_limited() {
     let site = Site::start(Limits {
         streams: 10,
         in_flight: 5,
@@ -357,7 +357,7 @@ async fn streams_that_never_end_take_no_more_than_their_limits() {
 }
 
 #[tokio::test]
-async fn headers_without_end_and_pings_without_number_harm_nobody() {
+async fn header_and_ping_floods_do_not_affect_other_clients() {
     let site = Site::start(Limits::default());
     let mut first = Some(frame(HEADERS, 0, 1, &head()));
     let endless = std::iter::from_fn(|| {
