@@ -39,6 +39,24 @@ const MAX_REMARKS: usize = 200;
 const ASSIGNMENT_PREFIX: &str = "assignment";
 
 /// Checks a Profile: its conversion, its labels, and its templates, rendered for sample machines.
+///
+/// ```
+/// let manifest = serde_json::json!({
+///     "apiVersion": "shaper.amahdha.com/v1alpha1",
+///     "kind": "Profile",
+///     "metadata": { "namespace": "lab", "name": "debian" },
+///     "spec": { "ipxe": "#!ipxe\nkernal http://files.example/vmlinuz\nboot\n" },
+/// });
+/// let reviewed = review::profile(&serde_json::from_value(manifest)?);
+///
+/// assert!(reviewed.object.is_some());
+/// let typo = reviewed
+///     .findings
+///     .iter()
+///     .find(|finding| finding.rule.id == "ipxe-unknown-command");
+/// assert_eq!(typo.and_then(|finding| finding.line), Some(2));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 pub fn profile(profile: &crd::Profile) -> Reviewed<boot::Profile> {
     profile_with_deadline(profile, None)
 }
