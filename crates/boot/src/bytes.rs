@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_is_not_such_is_seen_wherever_it_stands() {
+    fn an_invalid_byte_is_found_at_any_position() {
         assert!(all(b"", |_| false));
         for len in 1..40 {
             assert!(all(&vec![b'a'; len], |byte| byte == b'a'));
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_differ_each_for_itself() {
+    fn every_byte_is_compared_independently() {
         for byte in 0..=255 {
             for other in 0..=255 {
                 let bits = differing(

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_config_name_is_a_variable_that_means_nothing_else() {
+    fn a_config_name_is_an_identifier_that_templates_do_not_use() {
         for name in ["config0", "ignitionFile", "_x", "A"] {
             assert!(name.parse::<ConfigName>().is_ok(), "{name}");
         }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_file_of_cloud_init_has_a_hint() {
+    fn a_cloud_init_file_name_gets_a_hint() {
         let says = |name: &str| name.parse::<ConfigName>().unwrap_err().to_string();
         assert!(says("user-data").ends_with("(did you mean `userData`?)"));
         assert!(says("network-config").ends_with("(did you mean `networkConfig`?)"));

@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn among_many_alike_nobody_is_looked_at_or_named_by_all() {
+    fn many_equal_assignments_name_a_bounded_number_of_conflicts() {
         let (mut catalog, mut conflicts) = (Catalog::new(), Conflicts::new());
         for number in 0..1000 {
             let assignment = Arc::new(Assignment {

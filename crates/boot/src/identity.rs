@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mac_is_refused() {
+    fn malformed_macs_are_rejected() {
         for text in [
             "",
             "52",
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn octets_make_the_mac_that_has_them() {
+    fn a_mac_from_octets_has_these_octets() {
         for text in [
             "52:54:00:ab:cd:ef".to_owned(),
             "01".repeat(8),
@@ -273,14 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn a_uuid_in_braces_is_refused() {
+    fn a_uuid_in_braces_is_rejected() {
         assert!(parse_uuid("{00112233-4455-6677-8899-aabbccddeeff}").is_none());
         assert!(parse_uuid("urn:uuid:00112233-4455-6677-8899-aabbccddeeff").is_none());
         assert!(parse_uuid("00112233-4455-6677-8899-aabbccddeef").is_none());
     }
 
     #[test]
-    fn filler_identities_are_known() {
+    fn vendor_placeholders_are_recognised() {
         for uuid in [
             "00000000-0000-0000-0000-000000000000",
             "ffffffff-ffff-ffff-ffff-ffffffffffff",

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_again_is_kept_once() {
+    fn equal_values_share_one_allocation() {
         assert!(Arc::ptr_eq(&string("machines"), &string("machines")));
         let pair = || vec![(string("os"), string("linux"))];
         assert!(Arc::ptr_eq(&labels(pair()), &labels(pair())));
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_not_held_on_to() {
+    fn long_strings_are_not_interned() {
         let long = "x".repeat(MAX_INTERNED_LEN + 1);
         assert_eq!(Arc::strong_count(&string(&long)), 1);
         assert_eq!(
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_can_be_remembered_is_right_all_the_same() {
+    fn values_stay_correct_when_the_table_overflows() {
         for turn in 0..2 {
             assert!(
                 (0..10 * SLOTS).all(|number| *string(&number.to_string()) == *number.to_string()),

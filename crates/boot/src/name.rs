@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_of_one_namespace_share_their_place() {
+    fn keys_in_one_namespace_share_its_allocation() {
         assert!(Arc::ptr_eq(
             &Place::shared("east", "machines"),
             &Place::shared("east", "machines")

@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_typing_error_finds_its_name_and_another_word_does_not() {
+    fn only_a_typo_finds_the_nearest_name() {
         assert_eq!(nearest("subjet", ["subject", "profile"]), Some("subject"));
         assert_eq!(nearest("Subject", ["subject", "profile"]), Some("subject"));
         assert_eq!(nearest("weather", ["subject", "profile"]), None);

@@ -284,13 +284,13 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_utf8_are_read_as_latin_1() {
+    fn invalid_utf8_is_read_as_latin_1() {
         assert_eq!(decode("caf%E9"), "café");
         assert_eq!(decode("%FFFFFFE9"), "é");
     }
 
     #[test]
-    fn an_unfinished_escape_is_text() {
+    fn an_incomplete_escape_is_literal_text() {
         assert_eq!(decode("100%"), "100%");
         assert_eq!(decode("5%2"), "5%2");
         assert_eq!(decode("x%zz%20y"), "x%zz y");
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_decodes_to_itself() {
+    fn encoding_then_decoding_returns_the_input() {
         for text in ["SN 12&3=x#y%20+z", "${x}", "é\u{0}\n", ""] {
             let mut encoded = String::new();
             encode_into(&mut encoded, text);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_those_that_splitting_gives() {
+    fn pairs_match_a_plain_split() {
         for query in [
             "",
             "&",
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_canonical_is_what_would_be_written() {
+    fn canonical_pairs_are_those_that_append_writes() {
         let pieces = [
             "a", "~:.-_9", "%20", "%25", "%2f", "%2F", "%41", "%3A", "%C3%A9", "%E9", "%00", "%",
             "%4", "%zz", "=", "+", "/", " ", "é",

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_mean_what_they_mean_in_kubernetes() {
+    fn selector_operators_match_as_in_kubernetes() {
         let set = || Sorted::from([Box::from("a"), Box::from("b")]);
         let cases = [
             (Operator::In(set()), [true, false, false]),
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_architecture_is_asked_for_by_any_of_its_names() {
+    fn a_selector_accepts_any_alias_of_an_architecture() {
         let selector =
             LabelSelector::new(&BTreeMap::from([("buildarch".into(), "amd64".into())]), []);
         assert!(selector.unmet(&subject("buildarch=x86_64")).is_none());

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn items_are_found_whatever_their_order_was() {
+    fn items_are_found_in_any_insertion_order() {
         let set: Sorted<Box<str>> = ["b", "a", "c", "a"].into_iter().map(Box::from).collect();
         assert_eq!(
             (

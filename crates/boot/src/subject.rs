@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_with_two_values_is_refused_and_with_two_spellings_is_not() {
+    fn only_two_different_values_of_an_identity_are_rejected() {
         let error =
             parse("uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&serial=1&serial=2").unwrap_err();
         assert_eq!(error, InvalidQuery::Contradiction("serial"));
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_repeated_label_the_first_counts() {
+    fn the_first_value_of_a_repeated_label_wins() {
         assert_eq!(
             parse("buildarch=x86_64&asset=a&buildarch=arm64")
                 .unwrap()
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold_to_the_byte() {
+    fn limits_are_exact_to_the_byte() {
         let labels = |n: usize| {
             (0..n)
                 .map(|i| format!("k{i}=v"))
@@ -591,14 +591,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_identity_is_refused() {
+    fn malformed_identities_are_rejected() {
         assert_eq!(parse("uuid=x"), Err(InvalidQuery::Uuid("x".into())));
         assert_eq!(parse("mac=x"), Err(InvalidQuery::Mac("x".into())));
         assert!(parse("uuid=&mac=").is_ok());
     }
 
     #[test]
-    fn placeholders_stay_labels_and_identify_nothing() {
+    fn placeholders_are_labels_but_not_identities() {
         let subject =
             parse("uuid=00000000-0000-0000-0000-000000000000&serial=None&mac=52:54:00:ab:cd:ef")
                 .unwrap();
@@ -619,7 +619,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_can_not_give_all_machines_one_identity() {
+    fn extrinsic_labels_can_not_be_identities() {
         assert_eq!(
             ExtrinsicLabels::new([("uuid", "x")]).unwrap_err(),
             InvalidExtrinsic::Identity("uuid".into())
@@ -639,7 +639,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_survives_its_own_query_with_free_text_last() {
+    fn a_subject_round_trips_through_its_query_with_free_text_last() {
         let query = "serial=SN%2012%263%3Dx%23y%2520%2Bz&rack=r1&product=R%20640&platform=efi&buildarch=x86_64&mac=52:54:00:ab:cd:ef&uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad";
         let subject = parse(query).unwrap();
         assert_eq!(
@@ -650,7 +650,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_written_alike_however_it_was_sent() {
+    fn the_written_query_does_not_depend_on_how_it_was_sent() {
         for spelling in ["a%20b", "a b", "a%20%62", "%61 b"] {
             for mac in [
                 "52:54:00:ab:cd:ef",
@@ -672,7 +672,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_query_is_written_pair_by_pair_in_turn(
+        fn a_query_is_written_in_label_order(
             pairs in prop::collection::vec((prop::sample::select(vec!["platform", "serial", "hostname", "product", "asset", "a", "rack"]),
                 "([a-z$'.]|%20|%C3%A9|=| )?[0-9]{0,3}", "&{1,2}"), 0..9),
         ) {
@@ -694,7 +694,7 @@ mod tests {
     }
 
     #[test]
-    fn what_real_ipxe_sends_is_the_machine_that_it_runs_on() {
+    fn queries_recorded_from_ipxe_parse_to_their_machine() {
         // Serial `SN 12&3=x#y%20+z`, asset `Lager Süd 4`, from the bootstrap script, byte for byte.
         let head = "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&mac=";
         let tail = "&hostname=&manufacturer=Dell%20Inc.&product=PowerEdge%20R640&asset=Lager%20S";

@@ -204,7 +204,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
-    fn after_any_changes_each_names_its_rivals_and_nobody_else(
+    fn after_any_changes_conflicts_match_the_model(
         steps in prop::collection::vec((assignment(4), prop::bool::weighted(0.25)), 1..40), across: bool
     ) {
         let mut followed = Followed::new(across);
@@ -224,7 +224,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn so_it_is_where_hundreds_are_in_conflict(
+    fn conflicts_match_the_model_with_hundreds_in_conflict(
         steps in prop::collection::vec((assignment(400), prop::bool::weighted(0.2)), 900..1000),
     ) {
         let mut followed = Followed::new(false);

@@ -675,7 +675,7 @@ fn table() -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn no_template_takes_more_than_the_budget_of_one_answer() {
+fn no_hostile_template_exceeds_the_budget_of_one_answer() {
     for (name, template) in table() {
         // Where a thread dies, the last of these names it.
         println!("{name}");
@@ -832,7 +832,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_random_template_takes_more_than_the_budget(blocks in statements()) {
+    fn no_random_template_exceeds_the_budget(blocks in statements()) {
         let (end, compiling, rendering) = attempt(admitted(&blocks));
         prop_assert!(!matches!(end, End::Refused(_)), "{end:?}");
         if let End::Rendered(bytes) = end {

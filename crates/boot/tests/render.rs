@@ -93,7 +93,7 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
-fn a_script_always_starts_with_the_shebang_and_a_white_space() {
+fn a_script_always_starts_with_the_shebang_and_white_space() {
     let cases = [
         ("#!ipxe\nshell\n", "#!ipxe\nshell\n"),
         ("#!ipxe\nshell", "#!ipxe\nshell\n"),
@@ -141,7 +141,7 @@ fn a_config_is_its_template_byte_for_byte() {
 }
 
 #[test]
-fn the_name_of_a_config_is_its_url_with_the_labels_as_query_and_free_text_last() {
+fn a_config_variable_is_its_url_with_the_labels_as_query() {
     assert_eq!(
         body("{{ config0 }}", ""),
         format!("http://boot:8080/config/{ID}")
@@ -162,7 +162,7 @@ fn the_name_of_a_config_is_its_url_with_the_labels_as_query_and_free_text_last()
 }
 
 #[test]
-fn a_label_that_can_not_stand_in_a_script_stands_in_a_url() {
+fn a_label_that_is_unsafe_in_a_script_is_escaped_in_a_url() {
     let url = body("{{ config0 }}", "asset=%24%7Bx%7D%0A%00%7C%7C");
     assert_eq!(
         url,
@@ -171,7 +171,7 @@ fn a_label_that_can_not_stand_in_a_script_stands_in_a_url() {
 }
 
 #[test]
-fn nocloud_makes_a_folder_of_a_url() {
+fn nocloud_turns_a_config_url_into_a_directory_url() {
     assert_eq!(
         body("ds=nocloud;s={{ config0|nocloud }}", "rack=r1"),
         format!("ds=nocloud;s=http://boot:8080/config/{ID}/rack=r1/")
@@ -183,7 +183,7 @@ fn nocloud_makes_a_folder_of_a_url() {
 }
 
 #[test]
-fn variables_are_what_they_are_called() {
+fn variables_have_their_documented_values() {
     let query = "product=PowerEdge%20R640&rack=r1";
     assert_eq!(
         body(
@@ -218,7 +218,7 @@ fn variables_are_what_they_are_called() {
 }
 
 #[test]
-fn filters_that_configs_need() {
+fn filters_render_as_documented() {
     assert_eq!(
         config("{{ subject|tojson }}", "rack=r1%22").unwrap(),
         r#"{"motd":"a || ${b} #c","rack":"r1\"","region":"us-cal"}"#
@@ -282,7 +282,7 @@ fn filters_that_configs_need() {
 }
 
 #[test]
-fn a_value_that_ipxe_would_read_as_script_is_refused_in_a_script_and_allowed_in_a_config() {
+fn an_unsafe_value_is_rejected_in_scripts_and_allowed_in_configs() {
     let cases = [
         ("a%0Ab", "holds control characters"),
         ("a%0D", "holds control characters"),
@@ -331,7 +331,7 @@ fn a_value_that_ipxe_would_read_as_script_is_refused_in_a_script_and_allowed_in_
 }
 
 #[test]
-fn an_unsafe_value_is_refused_on_every_way_into_a_script() {
+fn an_unsafe_value_is_rejected_on_every_path_into_a_script() {
     let ways = [
         "{{ subject['asset'] }}",
         "{{ subject.asset|upper }}",
@@ -366,7 +366,7 @@ fn an_unsafe_value_is_refused_on_every_way_into_a_script() {
 }
 
 #[test]
-fn not_even_the_name_of_a_label_brings_script_into_a_script() {
+fn an_unsafe_label_key_is_rejected_in_scripts() {
     for way in [
         "{% for key in subject %}{{ key }} {% endfor %}",
         "{{ subject|join(' ') }}",
@@ -397,7 +397,7 @@ fn the_operators_own_labels_are_trusted_in_scripts() {
 }
 
 #[test]
-fn an_absent_label_is_false_and_has_no_text() {
+fn an_absent_label_is_false_and_fails_to_render() {
     let template = "{% if subject.asset %}has {{ subject.asset }}{% else %}none{% endif %}";
     assert_eq!(
         (body(template, ""), body(template, "asset=7")),
@@ -425,7 +425,7 @@ fn an_absent_label_is_false_and_has_no_text() {
 }
 
 #[test]
-fn the_missing_label_that_is_named_is_the_one_that_was_needed() {
+fn the_error_names_the_label_that_is_missing() {
     let template = "{% if subject.asset %}{{ subject.asset }}{% endif %}{{ subject.rack }}";
     assert!(
         config(template, "")
@@ -451,7 +451,7 @@ fn the_missing_label_that_is_named_is_the_one_that_was_needed() {
 }
 
 #[test]
-fn no_filter_makes_a_text_of_a_label_that_is_missing() {
+fn no_filter_renders_a_missing_label() {
     let mut hidden = Vec::new();
     for way in [
         "subject.rack|urlencode",
@@ -498,7 +498,7 @@ fn no_filter_makes_a_text_of_a_label_that_is_missing() {
 }
 
 #[test]
-fn lines_are_indented_but_for_the_first_and_blank_ones() {
+fn indent_skips_the_first_line_and_blank_lines() {
     assert_eq!(
         config("{{ 'a\nb\n\nc\n'|indent(2) }}|", "").unwrap(),
         "a\n  b\n\n  c\n|"
@@ -514,7 +514,7 @@ fn lines_are_indented_but_for_the_first_and_blank_ones() {
 }
 
 #[test]
-fn a_word_that_ends_commands_is_refused_only_where_it_could() {
+fn command_separators_are_rejected_only_where_ipxe_could_see_one() {
     for harmless in ["Smith & Co", "a | b", "R&D", "x;y", "a;", "||a"] {
         let query = format!("product={}", harmless.replace('&', "%26"));
         assert_eq!(
@@ -534,7 +534,7 @@ fn a_word_that_ends_commands_is_refused_only_where_it_could() {
 }
 
 #[test]
-fn an_unknown_word_is_refused_with_its_line_and_the_nearest_known() {
+fn an_unknown_name_is_reported_with_its_line_and_the_nearest_known_name() {
     assert_eq!(
         refused("#!ipxe\n\nkernel {{ ignitonFile }}\n"),
         "spec.ipxe, line 3: `ignitonFile` is not defined (did you mean `ignitionFile`?) (configs of this Profile: config0, ignitionFile; beside them: subject, encoded, profile, assignment, base_url)"
@@ -562,7 +562,7 @@ fn an_unknown_word_is_refused_with_its_line_and_the_nearest_known() {
 }
 
 #[test]
-fn every_filter_and_test_that_the_check_admits_exists() {
+fn every_allowed_filter_and_test_is_registered() {
     for filter in boot::template::filters() {
         let input = match filter {
             "abs" | "round" => "1",
@@ -594,7 +594,7 @@ fn every_filter_and_test_that_the_check_admits_exists() {
 }
 
 #[test]
-fn a_range_that_could_never_be_rendered_is_refused_when_it_is_loaded() {
+fn a_range_that_is_too_long_is_rejected_at_load() {
     for range in [
         "range(1000000000)",
         "range(10**9)",
@@ -629,7 +629,7 @@ fn a_range_that_could_never_be_rendered_is_refused_when_it_is_loaded() {
 }
 
 #[test]
-fn no_error_quotes_the_id_of_a_config() {
+fn errors_never_contain_config_ids() {
     for text in [
         "{{ subject[config0] }}",
         "{{ profile.labels[config0] }}",
@@ -642,7 +642,7 @@ fn no_error_quotes_the_id_of_a_config() {
 }
 
 #[test]
-fn a_profile_whose_config_has_no_id_is_not_served_half() {
+fn a_script_fails_to_render_while_a_config_has_no_id() {
     let mut half = selection(
         "#!ipxe\nshell\n",
         &[("config0", "{{ config1 }}"), ("config1", "")],
@@ -663,7 +663,7 @@ fn a_profile_whose_config_has_no_id_is_not_served_half() {
 }
 
 #[test]
-fn a_config_without_its_assignment_can_not_name_it() {
+fn a_config_rendered_without_its_assignment_can_not_read_it() {
     let selection = selection("", &[("config0", "{{ assignment.name }}")]);
     let text = render::config(
         &selection.profile,
@@ -676,7 +676,7 @@ fn a_config_without_its_assignment_can_not_name_it() {
 }
 
 #[test]
-fn a_text_of_one_mib_is_the_longest() {
+fn output_is_limited_to_one_mib() {
     let repeat = |n| {
         format!(
             "{{% set x %}}{}{{% endset %}}{{% for i in range({n}) %}}{}{{% endfor %}}",
@@ -694,7 +694,7 @@ fn a_text_of_one_mib_is_the_longest() {
 }
 
 #[test]
-fn a_template_that_never_ends_is_ended() {
+fn an_endless_template_runs_out_of_fuel() {
     let endless = "{% for a in range(1000) %}{% for b in range(1000) %}{% for c in range(1000) %}{% endfor %}{% endfor %}{% endfor %}";
     let reason = "can't be rendered: it does more than one answer may cost; make its loops and texts smaller";
     assert_eq!(
@@ -708,7 +708,7 @@ fn a_template_that_never_ends_is_ended() {
 }
 
 #[test]
-fn a_render_leaves_nothing_behind() {
+fn a_render_keeps_no_reference_to_its_objects() {
     let selection = selection(
         "#!ipxe\n{{ profile.labels.tier }} {{ assignment.labels.team }} {{ subject.uuid }} {{ encoded.uuid }} {{ config0 }}\n",
         &[("config0", "x")],

@@ -23,7 +23,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
-    fn any_order_of_changes_gives_the_answers_of_the_model(
+    fn selection_matches_the_model_after_any_changes(
         before in prop::collection::vec(step(), 0..25),
         after in prop::collection::vec(step(), 0..25),
         subjects in prop::collection::vec(subject(), 1..8),
@@ -155,7 +155,7 @@ fn winner(a: RawAssignment, b: RawAssignment, query: &str) -> String {
 }
 
 #[test]
-fn identities_are_alternatives_and_labels_are_not() {
+fn any_identity_and_all_labels_must_match() {
     let raw = RawAssignment {
         uuids: vec![UUID.into()],
         serials: vec!["S1".into()],
@@ -179,7 +179,7 @@ fn identities_are_alternatives_and_labels_are_not() {
 }
 
 #[test]
-fn priority_goes_before_identity() {
+fn priority_outranks_identity() {
     let default = RawAssignment {
         priority: 1,
         ..named("default")
@@ -191,7 +191,7 @@ fn priority_goes_before_identity() {
 }
 
 #[test]
-fn uuid_goes_before_serial_before_mac_before_labels() {
+fn uuid_outranks_serial_then_mac_then_labels() {
     let query = format!("uuid={UUID}&serial=S1&mac=52:54:00:00:00:01&rack=r1&row=r2");
     let serial = RawAssignment {
         serials: vec!["S1".into()],
@@ -216,7 +216,7 @@ fn uuid_goes_before_serial_before_mac_before_labels() {
 }
 
 #[test]
-fn the_exact_uuid_goes_before_its_other_byte_order() {
+fn the_exact_uuid_outranks_its_other_byte_order() {
     let swapped = RawAssignment {
         uuids: vec!["33221100-5544-7766-8899-aabbccddeeff".into()],
         created: Some(1),
@@ -240,7 +240,7 @@ fn the_exact_uuid_goes_before_its_other_byte_order() {
 }
 
 #[test]
-fn more_label_requirements_go_first_then_the_older_then_the_name() {
+fn ties_break_by_label_requirements_then_age_then_name() {
     let rack = BTreeMap::from([("rack".to_owned(), "r1".to_owned())]);
     let specific = RawAssignment {
         match_labels: rack,
@@ -286,7 +286,7 @@ fn more_label_requirements_go_first_then_the_older_then_the_name() {
 }
 
 #[test]
-fn only_age_or_name_between_two_is_a_conflict() {
+fn a_conflict_is_a_tie_broken_by_age_or_name() {
     let conflict = |a, b| match catalog(&[a, b], &[labelled("p", &[])])
         .explain(&from_query(&format!("uuid={UUID}")))
         .outcome
@@ -313,7 +313,7 @@ fn only_age_or_name_between_two_is_a_conflict() {
 }
 
 #[test]
-fn a_machine_named_by_two_identities_is_one_candidate_at_the_stronger() {
+fn an_assignment_matching_twice_ranks_once_by_the_stronger_identity() {
     let raw = RawAssignment {
         macs: vec!["52:54:00:00:00:01".into()],
         ..for_uuid("a")
@@ -325,7 +325,7 @@ fn a_machine_named_by_two_identities_is_one_candidate_at_the_stronger() {
 }
 
 #[test]
-fn a_placeholder_identity_matches_no_identity_selector_but_labels() {
+fn a_placeholder_matches_label_selectors_only() {
     let nil = "00000000-0000-0000-0000-000000000000";
     let by_uuid = RawAssignment {
         uuids: vec![nil.into()],
@@ -348,7 +348,7 @@ fn a_placeholder_identity_matches_no_identity_selector_but_labels() {
 }
 
 #[test]
-fn a_winner_without_a_profile_is_the_answer_and_never_the_next_assignment() {
+fn a_winner_without_a_profile_never_falls_through() {
     let machine = RawAssignment {
         uuids: vec![UUID.into()],
         ..wanting("machine", &[("tier", "gould")])
@@ -365,7 +365,7 @@ fn a_winner_without_a_profile_is_the_answer_and_never_the_next_assignment() {
 }
 
 #[test]
-fn a_profile_of_another_namespace_is_no_profile() {
+fn a_profile_in_another_namespace_is_not_selected() {
     let elsewhere = RawProfile {
         key: ObjectKey::new("other", "p"),
         ..labelled("p", &[])
@@ -376,7 +376,7 @@ fn a_profile_of_another_namespace_is_no_profile() {
 }
 
 #[test]
-fn a_profile_of_another_partition_is_no_profile() {
+fn a_profile_in_another_partition_is_not_selected() {
     let in_partition = |partition: &str| {
         let profile = RawProfile {
             key: ObjectKey::new("ns", "p").in_partition(partition),
@@ -413,7 +413,7 @@ fn a_profile_of_another_partition_is_no_profile() {
 }
 
 #[test]
-fn the_same_name_in_two_partitions_is_two_assignments_and_a_conflict_that_the_partition_decides() {
+fn equal_names_in_two_partitions_conflict_and_the_partition_decides() {
     let [east, west] = ["east", "west"].map(|partition| RawAssignment {
         key: ObjectKey::new("ns", "a").in_partition(partition),
         ..for_uuid("a")
@@ -440,7 +440,7 @@ fn the_same_name_in_two_partitions_is_two_assignments_and_a_conflict_that_the_pa
 }
 
 #[test]
-fn a_profile_that_disagrees_with_the_subject_is_dropped() {
+fn a_profile_that_contradicts_the_subject_is_dropped() {
     let arm = labelled("arm", &[("assignment/ipxe-buildarch", "aarch64")]);
     let any = labelled("any", &[]);
     let both = catalog(&[named("a")], &[arm.clone(), any]);
@@ -468,7 +468,7 @@ fn an_architecture_is_selected_by_any_of_its_names() {
 }
 
 #[test]
-fn an_extrinsic_label_is_the_operators_and_an_intrinsic_one_the_machines() {
+fn extrinsic_labels_come_from_the_operator_and_intrinsic_ones_from_the_machine() {
     let here = labelled("here", &[("assignment/extrinsic-region", "us-cal")]);
     let claimed = labelled("claimed", &[("assignment/ipxe-region", "us-cal")]);
     let there = labelled("there", &[("assignment/extrinsic-region", "eu")]);
@@ -477,7 +477,7 @@ fn an_extrinsic_label_is_the_operators_and_an_intrinsic_one_the_machines() {
 }
 
 #[test]
-fn of_two_profiles_the_better_goes_first_then_the_older_then_the_name() {
+fn profiles_rank_by_fit_then_age_then_name() {
     let young = RawProfile {
         created: Some(2),
         ..labelled("a", &[])
@@ -505,7 +505,7 @@ fn of_two_profiles_the_better_goes_first_then_the_older_then_the_name() {
 }
 
 #[test]
-fn an_empty_list_of_values_matches_nothing_and_leaves_nothing_behind() {
+fn an_empty_value_list_matches_nothing_and_leaves_the_index_clean() {
     let raw = |name, rack: &[&str]| RawAssignment {
         expressions: vec![model::Expression {
             key: "rack".into(),
@@ -529,7 +529,7 @@ fn an_empty_list_of_values_matches_nothing_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn an_id_that_two_profiles_claim_serves_the_older_and_survives_the_younger() {
+fn a_duplicate_config_id_serves_the_older_profile() {
     let id = UUID.parse().unwrap();
     let with_id = |name: &str, created| {
         let mut profile = RawProfile {
@@ -597,7 +597,7 @@ fn for_rack(name: &str, priority: i32) -> RawAssignment {
 }
 
 #[test]
-fn what_was_accepted_once_stays_in_use_and_is_gone_when_the_object_is() {
+fn the_last_valid_version_is_used_until_the_object_is_deleted() {
     let mut catalog = catalog(&[for_uuid("own"), named("default")], &[labelled("p", &[])]);
     assert!(catalog.apply(not_accepted(&RawAssignment {
         uuids: Vec::new(),
@@ -647,7 +647,7 @@ fn what_was_accepted_once_stays_in_use_and_is_gone_when_the_object_is() {
 }
 
 #[test]
-fn what_was_accepted_of_a_former_object_of_the_same_name_is_not_used() {
+fn the_valid_version_of_a_deleted_namesake_is_not_used() {
     let mut catalog = catalog(
         &[RawAssignment {
             created: Some(1),
@@ -664,7 +664,7 @@ fn what_was_accepted_of_a_former_object_of_the_same_name_is_not_used() {
 }
 
 #[test]
-fn a_machine_that_is_named_by_what_is_not_accepted_waits_and_gets_no_default() {
+fn a_machine_named_by_an_invalid_assignment_waits_instead_of_getting_a_default() {
     let mut catalog = catalog(&[named("default")], &[labelled("p", &[])]);
     catalog.apply(not_accepted(&for_uuid("own")));
     assert_eq!(
@@ -685,7 +685,7 @@ fn a_machine_that_is_named_by_what_is_not_accepted_waits_and_gets_no_default() {
 }
 
 #[test]
-fn what_is_not_accepted_takes_no_machine_from_those_that_mean_it_more_whatever_its_priority() {
+fn an_invalid_assignment_never_outranks_a_more_specific_valid_one() {
     let mut catalog = catalog(
         &[for_uuid("own"), for_rack("rack", 0), named("default")],
         &[labelled("p", &[])],
@@ -723,7 +723,7 @@ fn what_is_not_accepted_takes_no_machine_from_those_that_mean_it_more_whatever_i
 }
 
 #[test]
-fn a_younger_default_that_is_not_accepted_harms_nobody() {
+fn a_younger_invalid_default_changes_no_selection() {
     let mut catalog = catalog(
         &[RawAssignment {
             created: Some(1),
@@ -750,7 +750,7 @@ fn a_younger_default_that_is_not_accepted_harms_nobody() {
 }
 
 #[test]
-fn a_profile_that_is_not_accepted_gives_way_to_no_other_that_suits_less() {
+fn an_invalid_profile_does_not_yield_to_a_worse_fit() {
     let (plain, special) = (
         labelled("plain", &[("tier", "gold")]),
         labelled(
@@ -776,7 +776,7 @@ fn a_profile_that_is_not_accepted_gives_way_to_no_other_that_suits_less() {
 }
 
 #[test]
-fn an_assignment_of_which_nothing_can_be_told_claims_nothing_and_is_known() {
+fn an_unreadable_assignment_claims_nothing_and_is_listed() {
     let mut catalog = catalog(&[named("default")], &[labelled("p", &[])]);
     let key = ObjectKey::new("ns", "blind");
     let blind = Rejected {

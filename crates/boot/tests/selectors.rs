@@ -61,7 +61,7 @@ fn found(selectors: &SelectorIndex, profile: &Profile) -> BTreeSet<ObjectKey> {
 
 proptest! {
     #[test]
-    fn the_index_finds_what_a_look_at_everything_finds(changes in prop::collection::vec(change(), 0..40)) {
+    fn the_index_finds_what_a_full_scan_finds(changes in prop::collection::vec(change(), 0..40)) {
         let mut catalog = Catalog::with_selector_index();
         for change in changes {
             catalog.apply(change);

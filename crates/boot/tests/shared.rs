@@ -58,7 +58,7 @@ fn generation(catalog: &Catalog, rack: usize) -> usize {
 }
 
 #[test]
-fn a_reader_never_sees_half_a_change() {
+fn a_reader_never_sees_a_partial_change() {
     let shared = SharedCatalog::new(Catalog::new());
     publish(&shared, 0);
     let done = AtomicBool::new(false);
@@ -95,7 +95,7 @@ fn look(shared: &SharedCatalog, newest: usize) -> usize {
 }
 
 #[test]
-fn a_reader_that_is_slow_keeps_the_catalog_that_it_took() {
+fn a_slow_reader_keeps_its_catalog() {
     let shared = SharedCatalog::new(Catalog::new());
     publish(&shared, 0);
     let slow = shared.load();
@@ -107,7 +107,7 @@ fn a_reader_that_is_slow_keeps_the_catalog_that_it_took() {
 }
 
 #[test]
-fn a_catalog_that_nobody_reads_any_more_is_freed_by_the_next_publish() {
+fn publish_frees_catalogs_without_readers() {
     let shared = SharedCatalog::new(Catalog::new());
     publish(&shared, 0);
     let old = Arc::downgrade(&shared.load());

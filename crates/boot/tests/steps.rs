@@ -194,7 +194,7 @@ fn query() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
-    fn steps_render_what_the_engine_renders(template in template(), query in query()) {
+    fn plans_render_the_same_text_as_the_engine(template in template(), query in query()) {
         // A few are no templates.
         let configs = ["config0", "late"].map(|config| (name(config), String::new())).into();
         if boot::Templates::compile(&template, &configs).is_err() {

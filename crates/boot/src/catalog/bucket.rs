@@ -249,7 +249,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_an_ordered_set_holds(changes in prop::collection::vec((0..60_u8, any::<bool>(), 1..9_u8), 0..300)) {
+        fn a_bucket_holds_what_an_ordered_set_holds(changes in prop::collection::vec((0..60_u8, any::<bool>(), 1..9_u8), 0..300)) {
             let (mut bucket, mut set) = (None::<Bucket<u8>>, BTreeSet::new());
             for (number, is_put, run) in changes {
                 let object = Arc::new(number);

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_for_rivals_is_no_look_at_everybody() {
+    fn conflict_search_visits_only_overlapping_assignments() {
         let other = |name: &str| if name == "row" { "row" } else { "slot" };
         let two_values = |name: &str, number: usize| {
             vec![

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_both_a_share_and_a_number_to_hold() {
+    fn the_guard_holds_only_above_both_limits() {
         for (served, lost, is_held) in [
             (100, 100, true),
             (50, 50, false),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_judged_apart() {
+    fn profiles_and_assignments_are_judged_separately() {
         let mut guard = Guard::new(Limits::default());
         let profiles = (0..60)
             .map(|n| ObjectRef::Profile(ObjectKey::new("ns", n.to_string())))
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_confirms_is_handed_out_once() {
+    fn a_confirmed_loss_is_returned_once() {
         let mut guard = Guard::new(Limits::default());
         guard.judge(known(100), assignments(100), Instant::now());
         assert_eq!(guard.confirm().len(), 100);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn three_looks_over_the_time_are_believed_and_fewer_or_faster_are_not() {
+    fn a_loss_is_believed_only_after_enough_listings_over_enough_time() {
         let start = Instant::now();
         let mut guard = Guard::new(Limits::default());
         let mut look = |after, lost| guard.judge(known(100), assignments(lost), start + after);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_time_only_an_operator_is_believed() {
+    fn with_a_period_of_zero_only_confirmation_ends_a_hold() {
         let start = Instant::now();
         let mut guard = Guard::new(Limits {
             after: Duration::ZERO,

@@ -380,7 +380,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_a_hash_map_holds(changes in prop::collection::vec((0..400_u16, any::<bool>(), any::<u32>()), 0..1500)) {
+        fn an_index_holds_what_a_hash_map_holds(changes in prop::collection::vec((0..400_u16, any::<bool>(), any::<u32>()), 0..1500)) {
             let (mut index, mut map) = (Index::new(), HashMap::new());
             let mut former = Vec::new();
             for (turn, (key, is_put, value)) in changes.into_iter().enumerate() {
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_one_hash_are_kept_apart() {
+    fn keys_with_equal_hashes_stay_distinct() {
         let mut index = Index::new();
         for key in 0..500 {
             index.insert(Coarse(key), key);
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_from_which_all_is_taken_is_as_small_as_a_new_one() {
+    fn an_emptied_index_is_as_small_as_a_new_one() {
         let mut index = Index::new();
         (0..100_000).for_each(|key: u32| index.insert(key, key));
         assert!(depth(&index.root) >= 3);
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_one_entry_copies_its_way_and_nothing_else() {
+    fn changing_one_entry_copies_only_the_nodes_on_its_path() {
         let mut index = Index::new();
         (0..100_000).for_each(|key: u32| index.insert(key, Arc::new(key)));
         let before = index.clone();

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_are_those_of_the_names() {
+    fn label_order_matches_the_bootstrap_script() {
         assert!(TURNS.is_sorted() && !TURNS.contains(&MIDDLE_TURN));
         for expected in 0..=PRESENTED.len() {
             let turn = |key: &str| super::turn(head(key), key.as_bytes(), &mut expected.clone());

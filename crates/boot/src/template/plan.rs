@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_as_they_are_written_need_no_engine() {
+    fn common_scripts_compile_to_a_plan() {
         for source in [
             "#!ipxe\nboot\n",
             "{{ ignition }} {{ base_url }} {{ subject.uuid }} {{ subject['asset-tag'] }} {{ encoded.serial }}",
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_a_template_does_is_left_to_the_engine() {
+    fn other_templates_are_left_to_the_engine() {
         for source in [
             "{% for key in subject %}{{ key }}{% endfor %}",
             "{% set x = 1 %}",
