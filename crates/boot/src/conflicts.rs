@@ -1,7 +1,7 @@
 //! Assignments between which only age or name decides, kept current as a catalog changes.
 //!
 //! Such a conflict is answered the same everywhere, but nobody chose the answer, so that it is reported. Only what stands in a conflict
-//! costs memory here; the search goes through the catalog's own indexes ([`Catalog::conflicts`]).
+//! costs memory here; the search goes through the catalog's own indexes ([`Catalog::conflicting`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
