@@ -326,7 +326,7 @@ fn kubectl_shows_unknown_conditions_of_a_rejected_object() -> Result<()> {
             .join(" "))
     };
     ensure!(
-        row("assignments")?.starts_with("odd 0 False Unknown the Assignment is not accepted"),
+        row("assignments")?.starts_with("odd 0 False Unknown the Assignment is invalid"),
         "{}",
         row("assignments")?
     );

@@ -1,22 +1,22 @@
-//! What was found out about an object: the conditions of its status, before they have a time.
+//! Status conditions, before they get a transition time.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A condition's type.
+/// The type of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ConditionType {
-    /// The object counts.
+    /// Whether the object is valid and in use.
     Accepted,
-    /// The sources of a Profile's configs are there.
+    /// Whether the sources of a Profile's configs exist.
     Resolved,
-    /// The selectors of an Assignment match a Profile.
+    /// Whether an Assignment's selectors match a Profile.
     ProfileFound,
-    /// Only age or name decides between an Assignment and another.
+    /// Whether only age or name decides between this Assignment and another.
     Conflicted,
 }
 
-/// A condition's status.
+/// The status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ConditionStatus {
     True,
@@ -24,18 +24,18 @@ pub(crate) enum ConditionStatus {
     Unknown,
 }
 
-/// A condition without its time.
+/// A condition without its transition time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct UntimedCondition {
     pub(crate) kind: ConditionType,
     pub(crate) verdict: ConditionStatus,
-    /// One word for programs, in CamelCase.
+    /// A CamelCase word for programs.
     pub(crate) reason: &'static str,
     /// A sentence for people.
     pub(crate) message: String,
 }
 
-/// Stands for a value in comparisons.
+/// A hash that is compared instead of the value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Digest(pub(crate) u64);
 
@@ -63,7 +63,7 @@ impl ConditionType {
         Self::Conflicted,
     ];
 
-    /// Whether somebody should look at it.
+    /// Returns whether a condition with this status needs attention.
     pub(crate) fn is_problem(self, verdict: ConditionStatus) -> bool {
         verdict
             == if self == Self::Conflicted {

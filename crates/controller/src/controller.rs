@@ -1,4 +1,4 @@
-//! The loop of a controller: everything comes in here, one after the other, and goes out from here.
+//! The controller's event loop: receives all updates and starts all writes.
 
 mod listing;
 #[cfg(test)]
@@ -28,28 +28,28 @@ use crate::writer::{MAX_IN_FLIGHT, RateLimiter, WriteQueue, Written, write_statu
 
 use listing::{NO_LISTING, SourceState, sources_of};
 
-/// How a controller works.
+/// The configuration of a controller.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The namespaces to follow. Empty: all.
+    /// The namespaces to watch. Empty: all namespaces.
     pub namespaces: Vec<String>,
-    /// When a listing that lacks objects is not believed.
+    /// When a list that lacks known objects is not believed.
     pub guard: Limits,
-    /// Where the Lease is.
+    /// The namespace of the Lease.
     pub lease_namespace: String,
-    /// Its name.
+    /// The name of the Lease.
     pub lease_name: String,
-    /// How long it `lease_duration`.
+    /// The timing of leader election.
     pub lease: LeaseTiming,
-    /// The name of this process, which no other has.
+    /// The unique identity of this process.
     pub identity: String,
-    /// Most writes of status a second.
+    /// The maximum number of status writes per second.
     pub writes_per_second: u32,
-    /// How long the API server is waited for.
+    /// How long to wait for the API server.
     pub response_timeout: ResponseTimeout,
 }
 
-/// Follows a cluster and writes back what it found out.
+/// Watches a cluster, publishes its objects to the feed, and writes their status.
 pub struct Controller {
     client: Client,
     publisher: Arc<Publisher>,
@@ -59,7 +59,7 @@ pub struct Controller {
     confirmed: Arc<Notify>,
 }
 
-/// What an operator may ask of a running controller.
+/// The operator's view of a running controller.
 #[derive(Clone)]
 pub struct Handle {
     publisher: Arc<Publisher>,
@@ -72,12 +72,12 @@ struct State {
     index: Index,
     sources: Vec<SourceState>,
     has_started: bool,
-    /// How many listings there were.
+    /// The number of lists started so far.
     listings: u32,
     queue: WriteQueue,
     rate_limiter: RateLimiter,
     leadership: Option<Leadership>,
-    /// An object whose write has to wait for its turn.
+    /// An object whose write waits for the rate limiter.
     next: Option<ObjectRef>,
     paused_until: Instant,
     publisher: Arc<Publisher>,
@@ -85,15 +85,16 @@ struct State {
     remarks: Arc<Mutex<Vec<String>>>,
 }
 
-/// Most objects that are looked at between two looks at what came in.
+/// The maximum number of objects to check before incoming updates are read again.
 const CHECKS_PER_TURN: usize = 500;
-/// Most updates that are taken at once, and become one revision of the feed.
+/// The maximum number of updates to apply at once, as one revision of the feed.
 const MAX_UPDATES_PER_BATCH: usize = 4096;
 
 // === impl Handle ===
 
 impl Handle {
-    /// What an operator should know: what can't be followed, what the guard holds.
+    /// Returns what an operator should know: sources that can't be watched, objects that the guard
+    /// holds.
     pub fn remarks(&self) -> Vec<String> {
         self.remarks
             .lock()
@@ -101,19 +102,19 @@ impl Handle {
             .clone()
     }
 
-    /// Whether all objects are known.
+    /// Returns whether all sources have been listed.
     pub fn is_ready(&self) -> bool {
         self.publisher.is_ready()
     }
 
-    /// Brings metrics that tell the time up to date.
+    /// Updates the metrics that depend on the current time.
     pub fn refresh(&self) {
         self.metrics
             .heard
             .set(self.publisher.heard_ago().as_secs_f64());
     }
 
-    /// An operator says that what the guard holds is gone indeed. Tells how many objects that were.
+    /// Confirms the deletion of the objects that the guard holds, and returns their number.
     pub fn confirm(&self) -> usize {
         self.confirmed.notify_one();
         usize::try_from(self.metrics.held.get()).unwrap_or(0)
@@ -123,7 +124,7 @@ impl Handle {
 // === impl Controller ===
 
 impl Controller {
-    /// A controller of what `client` reaches.
+    /// Creates a controller for the cluster that `client` connects to.
     pub fn new(
         client: Client,
         publisher: Arc<Publisher>,
@@ -140,7 +141,7 @@ impl Controller {
         }
     }
 
-    /// What an operator may ask while it runs.
+    /// Returns a handle to this controller.
     pub fn handle(&self) -> Handle {
         Handle {
             publisher: self.publisher.clone(),
@@ -150,7 +151,7 @@ impl Controller {
         }
     }
 
-    /// Follows and writes until `stop`. Writes that are on their way are finished, then the Lease is given back.
+    /// Watches and writes until `stop`, then finishes the writes in flight and releases the Lease.
     pub async fn run(self, stop: CancellationToken) {
         let Self {
             client,
@@ -228,7 +229,7 @@ impl Controller {
                 }
                 Some(done) = writes.join_next(), if !writes.is_empty() => match done {
                     Ok((write, written)) => state.written(&write, written),
-                    Err(error) => warn!(%error, "a write ended badly"),
+                    Err(error) => warn!(%error, "status write task panicked"),
                 },
                 changed = leadership.changed() => if changed.is_ok() {
                     let now = leadership.borrow_and_update().clone();
@@ -237,7 +238,7 @@ impl Controller {
                 () = confirmed.notified() => state.confirm(),
                 () = answered.notified() => state.server_answered(),
                 Some(ended) = watchers.join_next() => {
-                    error!(error = ?ended.err(), "a source is no longer followed: ending, so that all begin anew");
+                    error!(error = ?ended.err(), "watch task ended; stopping the controller so that it restarts");
                     break;
                 }
                 () = sleep_until(wake) => {}
@@ -248,7 +249,7 @@ impl Controller {
         if timeout(Duration::from_secs(5), finish).await.is_err() {
             warn!(
                 writes = writes.len(),
-                "some writes of status did not end in time"
+                "status writes did not finish in time"
             );
         }
         candidacy.cancel();
@@ -282,7 +283,7 @@ impl State {
         }
     }
 
-    /// Takes what came in. Single changes that came together are one revision of the feed.
+    /// Applies a batch of updates. Consecutive changes become one revision of the feed.
     fn apply_updates(&mut self, updates: impl Iterator<Item = (usize, Update)>) {
         let mut steps = Vec::new();
         for (at, update) in updates {
@@ -318,7 +319,7 @@ impl State {
         self.publish_counts();
     }
 
-    /// One object changed: a step for all, unless others are still awaited.
+    /// Returns the event for a changed object, or `None` until all sources are listed.
     fn changed(
         &mut self,
         at: usize,
@@ -352,7 +353,8 @@ impl State {
     fn set_leadership(&mut self, leadership: Option<Leadership>) {
         self.metrics.holder.set(i64::from(leadership.is_some()));
         self.leadership = leadership;
-        // It is on its way as long as nobody says that it is not, and would never be looked at again.
+        // The object counts as in flight until it is put back. Without this it would never be
+        // checked again.
         if let Some(name) = self.next.take() {
             self.queue.done(&name);
         }
@@ -367,7 +369,7 @@ impl State {
         }
     }
 
-    /// Starts as many writes as may be on their way. Returns when to ask again.
+    /// Starts as many writes as are allowed in flight. Returns when to call this again.
     fn start_writes(
         &mut self,
         writes: &mut JoinSet<(Box<StatusPatch>, Written)>,
@@ -433,17 +435,18 @@ impl State {
                 "gone"
             }
             Written::NotLeader => {
-                // A renewal that was on its way may yet prolong the leadership; a new one looks at all objects anyway.
+                // A renewal in flight may still extend the leadership. A new leadership checks all
+                // objects anyway.
                 self.queue.failed(&write.name, Instant::now());
                 "not_leader"
             }
             Written::Conflict => {
                 self.queue.failed(&write.name, Instant::now());
-                debug!(name = ?write.name, "changed meanwhile");
+                debug!(name = ?write.name, "the object changed concurrently");
                 "conflict"
             }
             Written::Failed(error) => {
-                warn!(name = ?write.name, error, "could not write a status; trying again");
+                warn!(name = ?write.name, error, "status write failed; retrying");
                 self.queue.failed(&write.name, Instant::now());
                 self.paused_until = Instant::now() + Duration::from_secs(1);
                 "failed"
@@ -455,7 +458,8 @@ impl State {
             .inc();
     }
 
-    /// The API server answers, if not about objects. Where watches work as well, what is known is current.
+    /// Records that the API server answered a Lease request. If all watches work too, the objects
+    /// are current.
     fn server_answered(&self) {
         if self.has_started
             && self
@@ -471,7 +475,7 @@ impl State {
         self.publisher.heard();
         let source_state = &mut self.sources[at];
         if source_state.trouble.take().is_some() {
-            info!(source = %source_state.source, "followed again");
+            info!(source = %source_state.source, "watch recovered");
             self.update_remarks();
         }
     }
@@ -479,9 +483,9 @@ impl State {
     fn source_failed(&mut self, at: usize, message: String) {
         self.metrics.trouble.inc();
         let source_state = &mut self.sources[at];
-        // The same message is said once.
+        // Log a repeated message only once.
         if source_state.trouble.as_ref() != Some(&message) {
-            warn!(source = %source_state.source, error = message, "can't follow for the moment; what is known stays in use");
+            warn!(source = %source_state.source, error = message, "watch failed; the known objects stay in use");
             source_state.trouble = Some(message);
             self.update_remarks();
         }
@@ -497,11 +501,11 @@ impl State {
         } in &self.sources
         {
             if let Some(trouble) = trouble {
-                remarks.push(format!("{source} can't be followed: {trouble}"));
+                remarks.push(format!("{source} can't be watched: {trouble}"));
             }
             if let Some(hold) = guard.holding() {
                 remarks.push(format!(
-                    "the guard keeps {} of {} {source} that the last listing lacks; if they are meant to be gone, POST /guard/confirm to this port",
+                    "the guard keeps {} of {} {source} that are missing from the last list; if they were deleted on purpose, POST /guard/confirm to this port",
                     hold.lost.len(),
                     hold.known
                 ));

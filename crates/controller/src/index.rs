@@ -1,4 +1,7 @@
-//! All objects as they are known now: what each means is in the publisher's catalog, what else matters of it is here.
+//! Metadata and status of every watched object.
+//!
+//! The publisher's catalog holds what each object means for selection. This index holds what the
+//! controller needs to write status: resource versions, faults, conflicts.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,9 +18,10 @@ use crate::observed::{self, Observed, Version};
 use crate::selector_index::SelectorIndex;
 use crate::status::{self, Acceptance};
 
-/// All objects, with what follows from them.
+/// All watched objects, with their conflicts and selected Profiles.
 pub(crate) struct Index {
-    /// Under the keys that their last versions in the catalog have.
+    /// Keyed by the key that the object's last valid version has in the catalog, so that both share
+    /// one allocation.
     objects: HashMap<ObjectRef, Box<Entry>>,
     profiles: usize,
     refused: usize,
@@ -29,27 +33,27 @@ pub(crate) struct Index {
 struct Entry {
     meta: ObservedMeta,
     fault: Option<Box<Fault>>,
-    /// The listing in which it was last seen.
+    /// The list in which the object was last seen.
     listing: u32,
 }
 
-/// One step of what there is.
+/// A change to apply to the index.
 pub(crate) enum IndexEvent {
-    /// There is an object, new or changed.
+    /// An object was created or changed.
     Put(Object),
-    /// There is none of this name any more.
+    /// An object was deleted.
     Deleted(ObjectRef),
 }
 
-/// A status that an object should have and has not.
+/// A status patch that has not been written yet.
 pub(crate) struct StatusPatch {
     pub(crate) name: ObjectRef,
-    /// As it was known when this was made up.
+    /// The metadata from which this patch was computed.
     pub(crate) meta: ObservedMeta,
     pub(crate) status: Status,
-    /// What is there once it is written.
+    /// The status that the object has once the patch is written.
     pub(crate) observed: Observed,
-    /// What is events.
+    /// The events to record with the patch.
     pub(crate) events: Vec<PendingEvent>,
 }
 
@@ -58,7 +62,7 @@ pub(crate) enum Status {
     Assignment(crd::AssignmentStatus),
 }
 
-/// One event to record.
+/// An event that has not been recorded yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PendingEvent {
     pub(crate) kind: ConditionType,
@@ -67,14 +71,14 @@ pub(crate) struct PendingEvent {
     pub(crate) note: String,
 }
 
-/// How many objects there are.
+/// The numbers of objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) profiles: usize,
     pub(crate) assignments: usize,
     pub(crate) refused: usize,
     pub(crate) conflicted: usize,
-    /// Assignments of which nothing can be told, so that their machines may get another.
+    /// Rejected Assignments without a readable claim: their machines may get another Assignment.
     pub(crate) unclaimed: usize,
 }
 
@@ -92,7 +96,7 @@ impl Index {
         }
     }
 
-    /// Whether this is events: the same version was seen, or a later one.
+    /// Returns whether this version of the object, or a later one, has not been seen yet.
     pub(crate) fn is_new(&self, object: &Object) -> bool {
         self.objects.get(&object.name).is_none_or(|known| {
             let (old, new) = (&known.meta, &object.meta);
@@ -100,14 +104,14 @@ impl Index {
         })
     }
 
-    /// An object was seen in a listing.
+    /// Records that an object was seen in a list.
     pub(crate) fn mark(&mut self, name: &ObjectRef, listing: u32) {
         if let Some(known) = self.objects.get_mut(name) {
             known.listing = listing;
         }
     }
 
-    /// The objects that were in an earlier listing and not in this one.
+    /// Returns the objects that are not marked as seen in `listing`.
     pub(crate) fn unmarked(
         &self,
         listing: u32,
@@ -120,7 +124,7 @@ impl Index {
         lost.map(|(name, _)| name.clone()).collect()
     }
 
-    /// How many objects there are of some.
+    /// Counts the objects for which `of` holds.
     pub(crate) fn count(&self, of: impl Fn(&ObjectRef) -> bool) -> usize {
         self.objects.keys().filter(|name| of(name)).count()
     }
@@ -147,7 +151,8 @@ impl Index {
         }
     }
 
-    /// The server's history went back: what is listed next is current, whatever its versions.
+    /// Forgets resource versions after the server's history went back, so that the next list counts
+    /// as current whatever its versions.
     pub(crate) fn forget_versions(&mut self, of: impl Fn(&ObjectRef) -> bool) {
         let all = self.objects.iter_mut().filter(|(name, _)| of(name));
         all.for_each(|(_, known)| known.meta.version = Version::default());
@@ -167,7 +172,7 @@ impl Index {
         }
     }
 
-    /// Takes steps, all at once. Returns the objects whose status may have to change.
+    /// Applies all events at once. Returns the objects whose status may have to change.
     pub(crate) fn apply(
         &mut self,
         steps: impl IntoIterator<Item = IndexEvent>,
@@ -226,7 +231,8 @@ impl Index {
         touched
     }
 
-    /// An object that means what it meant before is still under its former key in the catalog; so it is here.
+    /// Stores the object under the catalog's key: an object whose meaning did not change keeps its
+    /// earlier key there.
     fn share_key(&mut self, catalog: &Catalog, name: &ObjectRef) {
         let own = match name {
             ObjectRef::Assignment(key) => catalog
@@ -243,18 +249,18 @@ impl Index {
         }
     }
 
-    /// Says once what is wrong with an object.
+    /// Logs a fault, unless it is the one already known.
     fn log_fault(&self, name: &ObjectRef, fault: &Fault) {
         let before = self
             .objects
             .get(name)
             .and_then(|known| known.fault.as_deref());
         if before != Some(fault) {
-            warn!(object = ?name, reason = fault.reason, fault = %fault.message, "an object is not accepted; what it said before stays in use where that is known");
+            warn!(object = ?name, reason = fault.reason, fault = %fault.message, "object rejected; its last valid version stays in use if known");
         }
     }
 
-    /// Brings what follows from the catalog up to date.
+    /// Updates conflicts and selected Profiles after the catalog changed.
     fn follow(
         &mut self,
         before: &Catalog,
@@ -299,8 +305,8 @@ impl Index {
         }
     }
 
-    /// What is to be written of an object, if anything. Nothing where its version is not known: a write without one would go over whatever
-    /// is there.
+    /// Returns the status patch of an object, if one is needed. Returns `None` while the object's
+    /// version is unknown: a patch without a version would overwrite any concurrent change.
     pub(crate) fn pending_patch(&self, name: &ObjectRef, now: Timestamp) -> Option<StatusPatch> {
         let Entry { meta, fault, .. } = &**self
             .objects
@@ -347,7 +353,7 @@ impl Index {
         })
     }
 
-    /// A status was written, and the object has this version now.
+    /// Records that a status was written and that the object now has `version`.
     pub(crate) fn written(&mut self, write: &StatusPatch, version: &str) {
         let Some(known) = self
             .objects
@@ -365,10 +371,10 @@ impl Index {
         known.meta.status = write.observed.clone();
         known.meta.set_ids(ids.clone());
         if let ObjectRef::Profile(key) = &write.name {
-            // It can be served from now on: no need to wait for the watch.
+            // Serve the Profile with its ids right away instead of waiting for the watch.
             let catalog = self.publisher.catalog().load();
             if let Some(profile) = catalog.profile(key).filter(|profile| profile.ids != ids) {
-                // It is as little accepted as before.
+                // The ids don't make the object valid.
                 let unaccepted = catalog.rejected(&write.name).cloned().map(Change::Rejected);
                 self.publisher.apply(
                     [Change::Profile(Arc::new(profile.with_ids(ids)))]
@@ -403,7 +409,8 @@ impl Status {
     }
 }
 
-/// What became bad, or reads otherwise while it is, or was mended.
+/// Returns an event for each condition that became a problem, was fixed, or is a problem with a new
+/// message.
 fn events(before: &Observed, conditions: &[Condition]) -> Vec<PendingEvent> {
     let changed = conditions.iter().filter_map(|now| {
         let (kind, verdict) = observed::read(now)?;

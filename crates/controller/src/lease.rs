@@ -1,9 +1,13 @@
-//! Which of several controllers writes: the one that holds a Lease (`coordination.k8s.io/v1`).
+//! Leader election with a Lease (`coordination.k8s.io/v1`): only the holder writes.
 //!
-//! As Kubernetes' own controllers do it (client-go `tools/leaderelection`), with two differences that keep a paused holder from writing
-//! beside its successor. Whether a Lease has run out is measured on the own monotonic clock since the Lease was last seen to change, and
-//! never by comparing clocks of two machines. And a [`Leadership`] ends by itself: it is good for [`LeaseTiming::renew_deadline`] from before the
-//! renewal was *sent*, which is less than [`LeaseTiming::lease_duration`] from when others saw it.
+//! This follows client-go's `tools/leaderelection`, with two differences that keep a paused holder
+//! from writing at the same time as its successor:
+//!
+//! - A candidate decides that a Lease has expired by its own monotonic clock, counted from when it
+//!   last saw the Lease change. It never compares the clocks of two machines.
+//! - A [`Leadership`] ends by itself, [`LeaseTiming::renew_deadline`] after the last successful
+//!   renewal was *sent*. That is earlier than the end of the [`LeaseTiming::lease_duration`] that
+//!   others count from when they saw the renewal.
 
 mod store;
 
@@ -21,18 +25,18 @@ use tracing::{info, warn};
 
 pub use store::{KubeLeases, Leases, StoreError};
 
-/// How long things take.
+/// The durations of leader election.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaseTiming {
-    /// Others wait so long after the last renewal that they saw before they take the Lease.
+    /// How long others wait after the last renewal they saw before they take the Lease.
     pub lease_duration: Duration,
-    /// The holder stops so long after it sent its last successful renewal.
+    /// How long after sending its last successful renewal the holder stops writing.
     pub renew_deadline: Duration,
-    /// The time between two looks at the Lease.
+    /// The time between two attempts to acquire or renew the Lease.
     pub retry_period: Duration,
 }
 
-/// The time for which this process holds the Lease.
+/// The right to write, for as long as this process holds the Lease.
 #[derive(Clone, Debug)]
 pub struct Leadership {
     until: Arc<Mutex<Instant>>,
@@ -45,17 +49,17 @@ pub struct Candidate<S> {
     name: String,
     identity: String,
     timing: LeaseTiming,
-    /// Told of every answer.
+    /// Notified of every answer from the store.
     answered: Arc<Notify>,
-    /// The Lease as it was last seen to change, and when that was.
+    /// The version of the Lease when it was last seen to change, and the time of that.
     seen: Option<(Option<String>, Instant)>,
 }
 
-/// What came of one look at the Lease.
+/// The result of one attempt to acquire or renew the Lease.
 enum LeaseCheck {
-    /// It is held by this process, from what was sent at this time.
+    /// This process holds the Lease; the request was sent at this time.
     Held(Instant),
-    /// It is held by another.
+    /// Another process holds the Lease.
     Another,
 }
 
@@ -81,7 +85,8 @@ impl Leadership {
         }
     }
 
-    /// Whether this process may write now. To be asked right before each write: a process that was paused finds out here.
+    /// Returns whether this process may write now. Check right before each write: this is how a
+    /// process that was paused finds out that its leadership has ended.
     pub fn is_valid(&self) -> bool {
         !self.ended.is_cancelled() && Instant::now() < self.until()
     }
@@ -98,7 +103,7 @@ impl Leadership {
 // === impl Candidate ===
 
 impl<S: Leases> Candidate<S> {
-    /// A candidate who signs with `identity`, which no other may use.
+    /// Creates a candidate with a unique `identity`.
     pub fn new(
         store: S,
         name: impl Into<String>,
@@ -115,12 +120,13 @@ impl<S: Leases> Candidate<S> {
         }
     }
 
-    /// Tells of every answer that the store gives.
+    /// Notifies `answered` of every answer from the store.
     pub fn notify_on_answer(self, answered: Arc<Notify>) -> Self {
         Self { answered, ..self }
     }
 
-    /// Takes the Lease when it is free and keeps it, until `stop`; then gives it back. `leadership` holds a value while it is held.
+    /// Acquires and renews the Lease until `stop`, then releases it. `leadership` holds a value
+    /// while the Lease is held.
     pub async fn run(
         mut self,
         leadership: watch::Sender<Option<Leadership>>,
@@ -129,7 +135,7 @@ impl<S: Leases> Candidate<S> {
         let mut failing = false;
         loop {
             let deadline = leadership.borrow().as_ref().map(Leadership::until);
-            // The last look must not outlive the leadership that it is to prolong.
+            // The attempt must not take longer than the leadership that it extends.
             let allowed = deadline.map_or(self.timing.renew_deadline, |deadline| {
                 deadline.saturating_duration_since(Instant::now())
             });
@@ -151,12 +157,15 @@ impl<S: Leases> Candidate<S> {
                 }
                 Some(Ok(Err(error))) => {
                     if !std::mem::replace(&mut failing, true) {
-                        warn!(lease = self.name, %error, "can't look at the Lease");
+                        warn!(lease = self.name, %error, "can't read or renew the Lease");
                     }
                 }
                 Some(Err(_)) => {
                     if !std::mem::replace(&mut failing, true) {
-                        warn!(lease = self.name, "no answer about the Lease");
+                        warn!(
+                            lease = self.name,
+                            "the API server did not answer a Lease request in time"
+                        );
                     }
                 }
             }
@@ -165,7 +174,7 @@ impl<S: Leases> Candidate<S> {
                 .as_ref()
                 .is_some_and(|leadership| !leadership.is_valid())
             {
-                end(&leadership, "the Lease could not be renewed in time");
+                end(&leadership, "the Lease was not renewed in time");
             }
             let pause = self
                 .timing
@@ -192,7 +201,7 @@ impl<S: Leases> Candidate<S> {
         info!(
             lease = self.name,
             identity = self.identity,
-            "holds the Lease: this controller writes status and events"
+            "acquired the Lease; writing status and events"
         );
         leadership.send_replace(Some(Leadership::new(until)));
     }
@@ -221,13 +230,14 @@ impl<S: Leases> Candidate<S> {
         if !holder.is_empty() && holder != self.identity && !self.has_expired(version, &spec) {
             return Ok(LeaseCheck::Another);
         }
-        // The resourceVersion goes back with it: of two who take it, one is refused.
+        // The write carries the resourceVersion, so of two candidates that write at once, one gets
+        // a conflict.
         let sent = Instant::now();
         lease.spec = Some(self.signed(&spec));
         written(self.store.replace(&lease).await, sent)
     }
 
-    /// Whether the Lease did not change for as long as its holder said that it `lease_duration`.
+    /// Returns whether the Lease has not changed for the duration that its holder set.
     fn has_expired(&mut self, version: Option<String>, spec: &LeaseSpec) -> bool {
         let now = Instant::now();
         match &self.seen {
@@ -270,7 +280,8 @@ impl<S: Leases> Candidate<S> {
         }
     }
 
-    /// Gives the Lease back, so that another need not wait. If this fails, it waits.
+    /// Releases the Lease so that another candidate need not wait. If this fails, the Lease
+    /// expires.
     async fn release(&mut self) {
         let release = async {
             let Some(mut lease) = self.store.get(&self.name).await? else {
@@ -288,13 +299,13 @@ impl<S: Leases> Candidate<S> {
             self.store.replace(&lease).await
         };
         match timeout(Duration::from_secs(3), release).await {
-            Ok(Ok(())) => info!(lease = self.name, "gave the Lease back"),
+            Ok(Ok(())) => info!(lease = self.name, "released the Lease"),
             Ok(Err(error)) => {
-                warn!(lease = self.name, %error, "could not give the Lease back; it runs out by itself");
+                warn!(lease = self.name, %error, "failed to release the Lease; it will expire");
             }
             Err(_) => warn!(
                 lease = self.name,
-                "could not give the Lease back in time; it runs out by itself"
+                "failed to release the Lease in time; it will expire"
             ),
         }
     }
@@ -312,7 +323,7 @@ fn end(leadership: &watch::Sender<Option<Leadership>>, why: &'static str) {
     let ended = leadership.send_replace(None);
     if let Some(ended) = ended {
         ended.ended.cancel();
-        info!(why, "no longer writes status and events");
+        info!(why, "lost the Lease; no longer writing status and events");
     }
 }
 

@@ -1,4 +1,5 @@
-//! From Kubernetes to the catalog, and back to the status of what is there.
+//! Follows Profiles and Assignments in Kubernetes, publishes them to the feed, and writes their
+//! status.
 //!
 //! ```text
 //! watch --Object--> Index --feed::Publisher::apply--> catalog --> feed
@@ -6,11 +7,11 @@
 //!                     +--touched names--> Writer --(holder of the Lease only)--> status, events
 //! ```
 //!
-//! - `watch` follows Profiles and Assignments and converts each object where it comes in.
-//! - `index` knows what each object is beside its meaning, and what follows from all of them: conflicts, and which Profiles an
-//!   Assignment selects. It is pure and sync.
-//! - `status` says what status an object should have, and `writer` writes it where it has another.
-//! - [`lease`] decides which of several controllers writes. Every one of them publishes.
+//! - `watch` watches Profiles and Assignments and converts each object as it arrives.
+//! - `index` holds each object's metadata and what follows from all objects together: conflicts,
+//!   and which Profiles an Assignment selects. It does no I/O.
+//! - `status` computes the status that an object should have; `writer` writes it where it differs.
+//! - [`lease`] elects the controller that writes. All controllers publish.
 
 mod condition;
 mod controller;

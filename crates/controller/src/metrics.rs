@@ -1,4 +1,4 @@
-//! What a controller counts.
+//! The controller's metrics.
 
 use std::sync::atomic::AtomicU64;
 
@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-/// What a controller counts.
+/// The controller's metrics.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     pub(crate) objects: Family<Kind, Gauge>,
@@ -38,7 +38,7 @@ pub(crate) struct Outcome {
 }
 
 impl Metrics {
-    /// Registers them under their names.
+    /// Registers all metrics.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
@@ -48,28 +48,28 @@ impl Metrics {
         );
         registry.register(
             "objects_rejected",
-            "Objects that are not accepted; their conditions say why",
+            "Invalid objects; their conditions say why",
             metrics.refused.clone(),
         );
         registry.register(
             "assignments_unreadable",
-            "Assignments that are not accepted and of which nothing can be told: their machines may get another",
+            "Invalid Assignments whose machines can't be determined: these may get another Assignment",
             metrics.unclaimed.clone(),
         );
         registry.register(
             "assignments_conflicted",
-            "Assignments that only age or name tells from another",
+            "Assignments in a conflict that only age or name decides",
             metrics.conflicted.clone(),
         );
         registry.register(
             "watch_updates",
-            "Objects that watches brought, by what became of them",
+            "Objects received from watches and lists, by outcome",
             metrics.updates.clone(),
         );
-        registry.register("watch_lists", "Whole listings", metrics.listings.clone());
+        registry.register("watch_lists", "Completed lists", metrics.listings.clone());
         registry.register(
             "watch_errors",
-            "Failures to list or to watch",
+            "Failed lists and watches",
             metrics.trouble.clone(),
         );
         registry.register(
@@ -79,7 +79,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "api_silence",
-            "Time since the API server was last heard of",
+            "Time since the last response from the API server",
             Unit::Seconds,
             metrics.heard.clone(),
         );
@@ -90,7 +90,7 @@ impl Metrics {
         );
         registry.register(
             "status_writes",
-            "Writes of status, by outcome",
+            "Status writes, by outcome",
             metrics.writes.clone(),
         );
         registry.register(
@@ -100,7 +100,7 @@ impl Metrics {
         );
         registry.register(
             "guard_holding",
-            "1 while the mass-deletion guard keeps what a listing lacks",
+            "1 while the mass-deletion guard keeps objects that a list lacks",
             metrics.guard.clone(),
         );
         registry.register(

@@ -1,4 +1,4 @@
-//! What a watch brings, and what of it is kept.
+//! Watched objects and the metadata that is kept of them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,24 +13,24 @@ use uuid::{NonNilUuid, Uuid};
 
 use crate::observed::{Observed, Version};
 
-/// One object as the API server has it.
+/// An object as received from the API server.
 #[derive(Debug)]
 pub(crate) struct Object {
     pub(crate) name: ObjectRef,
     pub(crate) meta: ObservedMeta,
-    /// What it means, or why it can't be served.
+    /// The converted object, or why it is rejected.
     pub(crate) converted: Result<Change, Box<Rejection>>,
 }
 
-/// An object that can't be served.
+/// A rejected object.
 #[derive(Clone, Debug)]
 pub(crate) struct Rejection {
     pub(crate) fault: Fault,
-    /// What can be told of it all the same.
+    /// What the object still tells about the machines it concerns.
     pub(crate) claim: Claim,
 }
 
-/// An object that was read whole, or what there is of one of another shape.
+/// An object that was parsed completely, or only in part because its shape is not the expected one.
 #[derive(Clone, Debug)]
 pub(crate) enum Parsed<K> {
     Complete(K),
@@ -41,12 +41,12 @@ pub(crate) enum Parsed<K> {
 pub(crate) struct Incomplete<K> {
     metadata: ObjectMeta,
     object: Value,
-    /// What is known of it, where that is all but some fields.
+    /// The object without its unknown fields, if these are all that is wrong.
     known: Option<K>,
     fault: Fault,
 }
 
-/// What is remembered of an object beside its converted.
+/// The metadata that is kept of an object, besides its converted form in the catalog.
 #[derive(Clone, Debug)]
 pub(crate) struct ObservedMeta {
     pub(crate) version: Version,
@@ -59,14 +59,14 @@ pub(crate) struct ObservedMeta {
 /// The ids of a Profile's configs.
 pub(crate) type Ids = BTreeMap<ConfigName, Uuid>;
 
-/// Why an object can't be served.
+/// Why an object is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fault {
     pub(crate) reason: &'static str,
     pub(crate) message: Box<str>,
 }
 
-/// A resource that is watched.
+/// A resource that the controller watches.
 pub(crate) trait WatchedResource:
     kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
     + serde::de::DeserializeOwned
@@ -77,15 +77,15 @@ pub(crate) trait WatchedResource:
     + Sync
     + 'static
 {
-    /// The name of an object of this kind.
+    /// Returns a reference to the object of this kind with the given key.
     fn name_of(key: ObjectKey) -> ObjectRef;
-    /// The one conversion.
+    /// Converts the object for the catalog.
     fn convert(&self) -> Result<Change, crd::Invalid>;
-    /// What can be told of an object that can't be served.
+    /// Returns what a rejected object still tells about the machines it concerns.
     fn claim(object: &Value) -> Option<Claim>;
-    /// The status that is there.
+    /// Returns the object's current status.
     fn observed(&self) -> Observed;
-    /// The ids in its status.
+    /// Returns the ids in the object's status.
     fn ids(&self) -> Ids {
         Ids::new()
     }
@@ -94,7 +94,8 @@ pub(crate) trait WatchedResource:
 // === impl Object ===
 
 impl Object {
-    /// From what was read. None for what has no name, which the API server never sends.
+    /// Converts a parsed object. Returns `None` for an object without a name, which the API server
+    /// never sends.
     pub(crate) fn read<K: WatchedResource>(read: Parsed<K>) -> Option<Self> {
         match read {
             Parsed::Complete(object) => {
@@ -137,7 +138,8 @@ impl Object {
     }
 }
 
-/// The name of an object: the very one that the catalog will have, not one like it.
+/// Returns the converted object's own reference, so that its allocation is shared with the catalog,
+/// or else `name`.
 fn name(converted: &Result<Change, Box<Rejection>>, name: ObjectRef) -> ObjectRef {
     converted
         .as_ref()
@@ -149,7 +151,7 @@ fn name(converted: &Result<Change, Box<Rejection>>, name: ObjectRef) -> ObjectRe
 
 // === impl Parsed ===
 
-/// One object of another shape must not end a watch.
+/// Accepts any shape: one object that can't be parsed must not end the watch.
 impl<'de, K: WatchedResource> Deserialize<'de> for Parsed<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = Value::deserialize(deserializer)?;
@@ -203,7 +205,7 @@ impl<K: WatchedResource> kube::Resource for Parsed<K> {
     }
 }
 
-/// Namespace and name.
+/// Returns the namespace and name of an object.
 pub(crate) fn key(meta: &ObjectMeta) -> Option<ObjectKey> {
     Some(ObjectKey::new(
         meta.namespace.as_deref()?,
@@ -246,8 +248,9 @@ impl ObservedMeta {
         self.ids = (!ids.is_empty()).then(|| Box::new(ids));
     }
 
-    /// Whether the other is of an earlier moment. Versions are opaque, but where both are numbers they are in order (Kubernetes 1.35,
-    /// KEP-5504; etcd's revisions before).
+    /// Returns whether `self` is an earlier version of the same object. Versions are opaque, but
+    /// where both are numbers they are ordered (Kubernetes 1.35, KEP-5504; etcd's revisions
+    /// before).
     pub(crate) fn is_older_than(&self, other: &Self) -> bool {
         self.uid == other.uid
             && matches!((&self.version, &other.version), (Version::Number(own), Version::Number(other)) if own < other)
@@ -309,18 +312,23 @@ impl WatchedResource for crd::Assignment {
 
 impl Fault {
     fn unreadable(error: &serde_json::Error) -> Self {
-        let sentence = format!("it has another shape than this version of shaper knows: {error}");
+        let sentence =
+            format!("the object does not match the schema of this version of shaper: {error}");
         Self {
             reason: "Unreadable",
             message: sentence.into(),
         }
     }
 
-    /// What is known of it may be wider than what was meant.
+    /// Rejects an object with an unknown field: without that field it may match more machines than
+    /// intended.
     fn newer(field: &crd::FieldPath) -> Self {
         Self {
             reason: "UnknownField",
-            message: format!("field {field} is of a newer shaper than this one").into(),
+            message: format!(
+                "field {field} is unknown to this version of shaper; upgrade the controllers"
+            )
+            .into(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is there of an object's status, in little memory: a controller keeps it of each object.
+//! A compact form of an object's current status, kept for every object.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,27 +13,27 @@ use crate::condition::{ConditionStatus, ConditionType, Digest};
 /// The `resourceVersion` of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
-    /// As all are where etcd counts them.
+    /// The usual case: a revision of etcd.
     Number(u64),
     Other(Box<str>),
 }
 
-/// The status that is there, as far as it matters for writing another.
+/// The current status of an object, reduced to what is needed to decide about the next write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
-    /// Of all that is not a time.
+    /// Covers everything except times.
     pub(crate) digest: Digest,
-    /// By kind: none where there is no such condition.
+    /// The status of each condition type; `None` if the condition is absent.
     verdicts: [Option<ConditionStatus>; ConditionType::ALL.len()],
-    /// By kind: since when, in seconds. It is written in seconds, too.
+    /// The transition time of each condition type in seconds, the precision in which it is written.
     since: [u32; ConditionType::ALL.len()],
-    /// By kind, what those say that somebody should look at. Nothing where nobody should.
+    /// Digests of the conditions that are problems, by type; `None` if there are none.
     bad: Option<Box<[Digest; ConditionType::ALL.len()]>>,
 }
 
 // === impl Version ===
 
-/// That of an object of which none is known.
+/// The version of an object whose version is unknown.
 impl Default for Version {
     fn default() -> Self {
         Self::Other(Box::default())
@@ -42,7 +42,7 @@ impl Default for Version {
 
 impl From<&str> for Version {
     fn from(text: &str) -> Self {
-        // It is sent back as it came.
+        // Keep the exact text: the version is sent back to the server.
         match text.parse() {
             Ok(number) if u64::to_string(&number) == text => Self::Number(number),
             _ => Self::Other(text.into()),
@@ -62,7 +62,7 @@ impl fmt::Display for Version {
 // === impl Observed ===
 
 impl Observed {
-    /// What of a Profile's status is compared: all but times.
+    /// Summarizes a Profile's status; the digest covers everything except times.
     pub(crate) fn of_profile(status: &ProfileStatus) -> Self {
         let conditions = own_conditions(&status.conditions);
         Self::new(
@@ -75,7 +75,7 @@ impl Observed {
         )
     }
 
-    /// What of an Assignment's status is compared: all but times.
+    /// Summarizes an Assignment's status; the digest covers everything except times.
     pub(crate) fn of_assignment(status: &AssignmentStatus) -> Self {
         let conditions = own_conditions(&status.conditions);
         Self::new(
@@ -89,7 +89,7 @@ impl Observed {
         )
     }
 
-    /// Of a status with these conditions, of which all that is not a time has this digest.
+    /// Summarizes a status with these conditions; `digest` covers everything except times.
     fn new(digest: Digest, conditions: &[Condition]) -> Self {
         let mut observed = Self {
             digest,
@@ -110,19 +110,19 @@ impl Observed {
         observed
     }
 
-    /// Since when a condition has had this verdict, if it has.
+    /// Returns since when a condition has had this status, or `None` if it has another.
     pub(crate) fn since(&self, kind: ConditionType, verdict: ConditionStatus) -> Option<Timestamp> {
         let has = self.verdicts[kind as usize] == Some(verdict);
         has.then(|| Timestamp::from_second(self.since[kind as usize].into()).ok())
             .flatten()
     }
 
-    /// Whether a condition is one that somebody should look at.
+    /// Returns whether a condition is a problem.
     pub(crate) fn is_problem(&self, kind: ConditionType) -> bool {
         self.verdicts[kind as usize].is_some_and(|verdict| kind.is_problem(verdict))
     }
 
-    /// Whether a condition is one that somebody should look at, and says the same as this.
+    /// Returns whether a condition is a problem and says the same as `condition`.
     pub(crate) fn is_same_problem(&self, kind: ConditionType, condition: &Condition) -> bool {
         self.is_problem(kind)
             && self
@@ -132,14 +132,15 @@ impl Observed {
     }
 }
 
-/// What can be compared: equal digests, equal values.
+/// Hashes a value for comparison: equal digests mean equal values.
 pub(crate) fn digest(value: &impl Hash) -> Digest {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     Digest(hasher.finish())
 }
 
-/// What conditions say, in an order of its own: the server may keep them in another, with those of others among them.
+/// Returns shaper's own conditions in a fixed order. The server may store them in another order,
+/// mixed with those of other controllers.
 fn own_conditions(
     conditions: &[Condition],
 ) -> BTreeMap<ConditionType, (&str, &str, &str, Option<i64>)> {
@@ -152,7 +153,7 @@ fn own_conditions(
     own.collect()
 }
 
-/// Which condition of this project's it is, and what it says. None where it is of somebody else.
+/// Returns the type and status of a condition, or `None` if it is not one of shaper's.
 pub(crate) fn read(condition: &Condition) -> Option<(ConditionType, ConditionStatus)> {
     Some((
         condition.type_.parse().ok()?,
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_sent_back_as_it_came() {
+    fn versions_keep_their_exact_text() {
         for text in [
             "0",
             "7",
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn of_conditions_is_known_since_when_they_hold_and_what_bad_ones_say() {
+    fn observed_keeps_transition_times_and_problems() {
         let conditions = [
             condition("Accepted", "True", "yes", 5),
             condition("Conflicted", "True", "with a", 7),
@@ -233,7 +234,7 @@ mod tests {
                 ConditionType::Conflicted,
                 &condition("Conflicted", "True", "with a", 8)
             ),
-            "times don't count"
+            "transition times are ignored"
         );
         assert!(!observed.is_same_problem(
             ConditionType::Conflicted,
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_each_object_is_small() {
+    fn the_state_kept_per_object_is_small() {
         assert!(size_of::<Observed>() <= 40, "{}", size_of::<Observed>());
         assert_eq!(size_of::<Version>(), 16);
     }

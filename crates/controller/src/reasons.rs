@@ -1,17 +1,17 @@
-//! The conditions that status can have, for their reference.
+//! All reasons that conditions can have, for the generated reference.
 
-/// One reason of one condition.
+/// A reason of a condition.
 #[derive(Debug)]
 pub struct Reason {
-    /// The kinds of objects that can have it.
+    /// The kinds of objects that can have the condition.
     pub objects: &'static [&'static str],
     /// The type of the condition.
     pub condition: &'static str,
     /// `True`, `False` or `Unknown`.
     pub status: &'static str,
-    /// One word for programs, in CamelCase.
+    /// A CamelCase word for programs.
     pub reason: &'static str,
-    /// What it means, and what to do.
+    /// What the reason means, and what to do.
     pub meaning: &'static str,
 }
 
@@ -42,42 +42,42 @@ pub static REASONS: &[Reason] = &[
         "Accepted",
         "True",
         "Accepted",
-        "The object is valid, and machines are answered by it.",
+        "The object is valid and in use.",
     ),
     reason(
         BOTH,
         "Accepted",
         "False",
         "InvalidField",
-        "A field holds a value that it can't have. The message names the field, and says whether the last valid version stays in use.",
+        "A field has an invalid value. The message names the field, and says whether the last valid version stays in use.",
     ),
     reason(
         PROFILE,
         "Accepted",
         "False",
         "InvalidTemplate",
-        "A template does not parse, or uses a name that does not exist. The message names template and line.",
+        "A template does not parse, or uses a name that does not exist. The message names the template and the line.",
     ),
     reason(
         BOTH,
         "Accepted",
         "False",
         "Unreadable",
-        "The object does not have the shape that this version of shaper knows. Compare the versions of the definitions and of the controllers.",
+        "The object does not match the schema of this version of shaper. Compare the versions of the CustomResourceDefinitions and of the controllers.",
     ),
     reason(
         BOTH,
         "Accepted",
         "False",
         "UnknownField",
-        "The object has a field of a newer version of shaper. Upgrade the controllers.",
+        "The object has a field that this version of shaper does not know. Upgrade the controllers.",
     ),
     reason(
         PROFILE,
         "Resolved",
         "True",
         "NoReferences",
-        "All configs are written in the Profile itself.",
+        "All configs are defined in the Profile itself.",
     ),
     reason(
         PROFILE,
@@ -98,7 +98,7 @@ pub static REASONS: &[Reason] = &[
         "ProfileFound",
         "False",
         "NoProfile",
-        "No Profile of the namespace has the labels of `profileSelectors`. The machines of the Assignment wait; fix `profileSelectors` or label a Profile.",
+        "No Profile in the namespace has the labels in `profileSelectors`. The machines of the Assignment wait; fix `profileSelectors` or label a Profile.",
     ),
     reason(
         ASSIGNMENT,
@@ -112,14 +112,14 @@ pub static REASONS: &[Reason] = &[
         "Conflicted",
         "False",
         "NoConflict",
-        "No other Assignment ties with it.",
+        "No other Assignment conflicts with this one.",
     ),
     reason(
         ASSIGNMENT,
         "Conflicted",
         "True",
         "TieBrokenByAge",
-        "A machine can match this Assignment and another, and only age or name decides. Give one of them another priority, or more labels.",
+        "A machine can match this Assignment and another, and only age or name decides. Give one of them a different priority or more labels.",
     ),
     reason(
         ASSIGNMENT,
@@ -130,7 +130,7 @@ pub static REASONS: &[Reason] = &[
     ),
 ];
 
-/// Whether the reference has this condition.
+/// Returns whether `REASONS` has this combination.
 pub(crate) fn is_listed(condition: &str, status: &str, reason: &str) -> bool {
     REASONS.iter().any(|listed| {
         (listed.condition, listed.status, listed.reason) == (condition, status, reason)
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_listed_reason_is_one_that_the_code_writes() {
+    fn every_listed_reason_is_used_in_the_code() {
         let source = concat!(include_str!("status.rs"), include_str!("object.rs"));
         for reason in REASONS {
             assert!(

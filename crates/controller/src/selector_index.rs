@@ -1,14 +1,14 @@
 //! Which Profiles each Assignment selects, kept current as either changes.
 //!
-//! Many Assignments have the same selectors; they share an answer. So a Profile that changes costs a look at each different one in its
-//! namespace, and not at each Assignment.
+//! Assignments with equal selectors share one result. A changed Profile is therefore compared with
+//! each distinct set of selectors in its namespace, not with each Assignment.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use boot::{Assignment, Catalog, Labels, ObjectKey, Profile};
 
-/// Selectors of Assignments, and what they match.
+/// Distinct profile selectors and the Profiles that they match.
 #[derive(Debug, Default)]
 pub(crate) struct SelectorIndex {
     namespaces: HashMap<Arc<str>, HashMap<Selectors, Group>>,
@@ -18,17 +18,17 @@ type Selectors = Labels;
 
 #[derive(Debug, Default)]
 struct Group {
-    /// The Assignments, under the catalog's keys.
+    /// The Assignments with these selectors, under the catalog's keys.
     members: BTreeSet<ObjectKey>,
-    /// The Profiles, by name: the older first.
+    /// The names of the matching Profiles, oldest first.
     profiles: Arc<[Arc<str>]>,
 }
 
-/// Beyond so many changed Profiles at once, all selectors are looked at anew.
+/// If more Profiles than this change at once, all selectors are evaluated again.
 const FEW: usize = 16;
 
 impl SelectorIndex {
-    /// The names of the Profiles that an Assignment selects.
+    /// Returns the names of the Profiles that an Assignment selects.
     pub(crate) fn of(&self, assignment: &Assignment) -> Arc<[Arc<str>]> {
         let group = self
             .namespaces
@@ -39,7 +39,7 @@ impl SelectorIndex {
             .unwrap_or_default()
     }
 
-    /// An Assignment is new, or has other selectors than before.
+    /// Adds an Assignment, or one version of it.
     pub(crate) fn insert(&mut self, catalog: &Catalog, assignment: &Assignment) {
         let groups = self
             .namespaces
@@ -60,7 +60,7 @@ impl SelectorIndex {
         }
     }
 
-    /// An Assignment is gone, or was like this before.
+    /// Removes an Assignment, or one version of it.
     pub(crate) fn remove(&mut self, assignment: &Assignment) {
         let Some(groups) = self.namespaces.get_mut(&assignment.key.namespace) else {
             return;
@@ -77,8 +77,9 @@ impl SelectorIndex {
         }
     }
 
-    /// Profiles changed: these are all their versions, from before and now, and the catalog has the latter. Calls `touched` for each
-    /// Assignment that selects others than before.
+    /// Updates the results after Profiles changed. `profiles` holds their old and new versions; the
+    /// catalog already has the new ones. Calls `touched` for each Assignment whose selected
+    /// Profiles changed.
     pub(crate) fn profiles_changed(
         &mut self,
         catalog: &Catalog,

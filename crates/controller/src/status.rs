@@ -1,4 +1,4 @@
-//! The status that an object should have.
+//! Computes the status that an object should have.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use uuid::Uuid;
 use crate::condition::{ConditionStatus, ConditionType, UntimedCondition};
 use crate::object::{Fault, Ids, ObservedMeta};
 
-/// Most names of Profiles in a status; the condition says how many there are.
+/// The maximum number of Profile names in a status. The condition's message has the total.
 const MAX_PROFILES: usize = 16;
-/// Longest summary of a subject, in characters.
+/// The maximum length of a subject summary, in characters.
 const MAX_SUBJECT: usize = 64;
 
-/// Whether an object is accepted, and what is done with it if not.
+/// Whether an object is accepted, and if not, how its machines are served.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Acceptance<'a> {
     Accepted,
-    /// Its last accepted version stays in use.
+    /// Rejected; its last valid version stays in use.
     Kept(&'a Fault),
-    /// No accepted version is known here; whoever would get it waits.
+    /// Rejected, and no valid version is known here: its machines wait.
     Waits(&'a Fault),
-    /// ... and whom it concerns can't be told.
+    /// Rejected, no valid version is known here, and its machines can't be determined.
     Unclaimed(&'a Fault),
 }
 
@@ -46,7 +46,8 @@ impl<'a> Acceptance<'a> {
     }
 }
 
-/// The status of a Profile, with an id for each config: those that it has, and new ones.
+/// Returns the status of a Profile with an id for each config: existing ids are kept, missing ones
+/// generated.
 pub(crate) fn of_profile(
     meta: &ObservedMeta,
     known: Option<&Profile>,
@@ -66,13 +67,13 @@ pub(crate) fn of_profile(
             ConditionType::Resolved,
             ConditionStatus::Unknown,
             "NotAccepted",
-            "the Profile is not accepted",
+            "the Profile is invalid",
         ),
         _ => UntimedCondition::new(
             ConditionType::Resolved,
             ConditionStatus::True,
             "NoReferences",
-            "all of its configs are written in the Profile itself",
+            "all configs are defined in the Profile itself",
         ),
     };
     let conditions_now = [accepted(acceptance), resolved];
@@ -84,7 +85,8 @@ pub(crate) fn of_profile(
     }
 }
 
-/// The status of an Assignment. `profiles` are the names of those that its selectors match, `conflicts` those that it is in conflict with.
+/// Returns the status of an Assignment. `profiles` are the names of the Profiles that its selectors
+/// match, `conflicts` the Assignments that it conflicts with.
 pub(crate) fn of_assignment<'a>(
     meta: &ObservedMeta,
     known: Option<&Assignment>,
@@ -98,7 +100,7 @@ pub(crate) fn of_assignment<'a>(
             kind,
             ConditionStatus::Unknown,
             "NotAccepted",
-            "the Assignment is not accepted",
+            "the Assignment is invalid",
         )
     };
     let found = known.map_or_else(
@@ -122,7 +124,7 @@ pub(crate) fn of_assignment<'a>(
     }
 }
 
-/// Who is meant, in few words.
+/// Summarizes which machines an Assignment matches.
 pub(crate) fn summary(assignment: &Assignment) -> String {
     let subjects = &assignment.subjects;
     let one_or_more =
@@ -178,17 +180,17 @@ fn accepted(acceptance: Acceptance<'_>) -> UntimedCondition {
                 ConditionType::Accepted,
                 ConditionStatus::True,
                 "Accepted",
-                "machines are answered by it",
+                "the object is valid and in use",
             );
         }
-        Acceptance::Kept(fault) => (fault, "its last accepted version stays in use"),
+        Acceptance::Kept(fault) => (fault, "its last valid version stays in use"),
         Acceptance::Waits(fault) => (
             fault,
-            "machines that would get it wait, unless an API server still knows its last accepted version",
+            "its machines wait, unless an API replica still has its last valid version",
         ),
         Acceptance::Unclaimed(fault) => (
             fault,
-            "which machines it means can't be told, so that they may get another",
+            "its machines can't be determined and may get another Assignment",
         ),
     };
     UntimedCondition::new(
@@ -210,11 +212,11 @@ fn profile_found(assignment: &Assignment, profiles: &[Arc<str>]) -> UntimedCondi
             let wanted = if selectors.is_empty() {
                 String::new()
             } else {
-                format!(" with the labels {}", selectors.join(","))
+                format!(" with labels {}", selectors.join(","))
             };
             let namespace = &assignment.key.namespace;
             let message = format!(
-                "there is no Profile{wanted} in namespace {namespace}: the machines that it matches wait for one"
+                "no Profile{wanted} in namespace {namespace}; the Assignment's machines wait until there is one"
             );
             UntimedCondition::new(
                 ConditionType::ProfileFound,
@@ -227,11 +229,11 @@ fn profile_found(assignment: &Assignment, profiles: &[Arc<str>]) -> UntimedCondi
             ConditionType::ProfileFound,
             ConditionStatus::True,
             "ProfileFound",
-            format!("it selects the Profile {one}"),
+            format!("the selectors match Profile {one}"),
         ),
         many => {
             let message = format!(
-                "it selects {} Profiles, of which each machine gets the one that suits it best",
+                "the selectors match {} Profiles; each machine gets the best match",
                 many.len()
             );
             UntimedCondition::new(
@@ -252,16 +254,16 @@ fn conflicted<'a>(conflicts: impl ExactSizeIterator<Item = &'a ObjectKey>) -> Un
             ConditionType::Conflicted,
             ConditionStatus::False,
             "NoConflict",
-            "no other Assignment ties with it",
+            "no other Assignment conflicts with this one",
         );
     }
     let more = if may_be_more {
-        " (and perhaps more)"
+        " (and possibly more)"
     } else {
         ""
     };
     let message = format!(
-        "a machine can match it and {}{more}, and only age or name decides: give one of them another priority, or more labels",
+        "a machine can match this Assignment and {}{more}, and only age or name decides; give one of them a different priority or more labels",
         names.join(", ")
     );
     UntimedCondition::new(
@@ -286,7 +288,7 @@ fn ids_for<'a>(names: impl Iterator<Item = &'a ConfigName>, ids: &Ids) -> BTreeM
         .collect()
 }
 
-/// With the time since when each verdict has been what it is.
+/// Adds the transition time to each condition.
 fn conditions(
     conditions_now: &[UntimedCondition],
     meta: &ObservedMeta,
@@ -300,7 +302,7 @@ fn conditions(
                 &condition.verdict.to_string(),
                 condition.reason
             ),
-            "a reason that the reference lacks: {condition:?}"
+            "reason missing from REASONS: {condition:?}"
         );
         Condition {
             type_: condition.kind.to_string(),

@@ -1,4 +1,4 @@
-//! Follows the objects of one kind, in one namespace or in all.
+//! Watches the objects of one kind, in one namespace or in all.
 
 mod history;
 mod response_timeout;
@@ -20,44 +20,44 @@ use history::{History, Probed, Verdict};
 
 pub use response_timeout::ResponseTimeout;
 
-/// What happened to the objects of one source.
+/// A change in the objects of one source.
 pub(crate) enum Update {
-    /// A listing begins.
+    /// A list begins.
     ListStarted,
-    /// One object of a listing.
+    /// An object in a list.
     Listed(Object),
-    /// The listing is whole.
+    /// A list is complete.
     ListComplete,
-    /// An object is new or different.
+    /// An object was created or changed.
     Changed(Object),
-    /// An object is gone.
+    /// An object was deleted.
     Deleted(ObjectRef),
-    /// The server's history went back; a listing follows.
+    /// The server's history went back; a list follows.
     HistoryReset,
-    /// The API server was heard of, without news.
+    /// The API server answered, and nothing has changed.
     Alive,
-    /// It can't be followed for the moment.
+    /// The source can't be watched at the moment.
     Failed(String),
 }
 
-/// Which objects: those of one kind in one namespace, or in all.
+/// The objects of one kind in one namespace, or in all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) is_profiles: bool,
     pub(crate) namespace: Option<String>,
 }
 
-/// The server ends a watch after so many seconds, so that a connection that died in silence is noticed soon after.
+/// The server ends each watch after this many seconds, so that a dead connection is noticed soon.
 const WATCH_SECONDS: u32 = 60;
-/// A listing costs the server much; anything else costs it little.
+/// The maximum backoff before a list, which is expensive for the server.
 const LONGEST_PAUSE_BEFORE_LISTING: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A watch that has not failed for so long may be one that works.
+/// How long a watch must run without an error before the server is probed.
 const PROBE_AFTER_ERROR: Duration = Duration::from_secs(1);
-/// Without trouble for so long, the next trouble is the first.
+/// How long a source must run without an error before its backoff is reset.
 const RESET_BACKOFF_AFTER: Duration = Duration::from_mins(2);
 
-/// Follows one source.
+/// Watches one source.
 pub(crate) struct SourceWatcher<K> {
     client: Client,
     api: Api<Parsed<K>>,
@@ -66,17 +66,17 @@ pub(crate) struct SourceWatcher<K> {
     index: usize,
     updates: mpsc::Sender<(usize, Update)>,
     history: History,
-    /// What was seen before a listing that is under way.
+    /// What was seen before the list in progress.
     before: History,
     has_listed: bool,
-    /// Whether the server is asked to stream its listing (`WatchList`); those that can't are asked for pages.
+    /// Whether to ask for streaming lists (`WatchList`). Servers without them are asked for pages.
     streams: bool,
 }
 
 // === impl Source ===
 
 impl Source {
-    /// Whether an object comes from here.
+    /// Returns whether an object belongs to this source.
     pub(crate) fn has(&self, name: &ObjectRef) -> bool {
         let (is_profile, key) = match name {
             ObjectRef::Profile(key) => (true, key),
@@ -134,7 +134,7 @@ impl<K: WatchedResource> SourceWatcher<K> {
         }
     }
 
-    /// Follows until nobody listens. `relist` asks for a listing.
+    /// Watches until the receiver is dropped. `relist` requests a list.
     pub(crate) async fn run(mut self, relist: std::sync::Arc<Notify>) {
         loop {
             tokio::select! {
@@ -144,7 +144,7 @@ impl<K: WatchedResource> SourceWatcher<K> {
         }
     }
 
-    /// Lists and watches until a listing is needed that the watch itself does not know of. False when nobody listens.
+    /// Lists and watches until another list is needed. Returns false if the receiver was dropped.
     async fn follow(&mut self) -> bool {
         let config = watcher::Config::default().timeout(WATCH_SECONDS);
         let config = if self.streams {
@@ -165,9 +165,7 @@ impl<K: WatchedResource> SourceWatcher<K> {
             let Ok(event) = timeout_at(until, events.try_next()).await else {
                 if !is_listed {
                     return self
-                        .send(Update::Failed(
-                            "a listing does not go on; listing again".to_owned(),
-                        ))
+                        .send(Update::Failed("the list stalled; listing again".to_owned()))
                         .await;
                 }
                 match self.probe().await {
@@ -185,7 +183,7 @@ impl<K: WatchedResource> SourceWatcher<K> {
                 Ok(Some(Event::Init)) => {
                     is_listed = false;
                     let seen = std::mem::take(&mut self.history);
-                    // A listing that was cut short tells nothing of what was seen before it.
+                    // An interrupted list says nothing about what was seen before it.
                     if self.has_listed && self.before.version() == 0 {
                         self.before = seen;
                     }
@@ -226,15 +224,16 @@ impl<K: WatchedResource> SourceWatcher<K> {
                     if !self.send(Update::Failed(describe(&error))).await {
                         return false;
                     }
-                    // At first, or when it is another server that answers, or an older one.
+                    // This happens at the start, or when another or an older server answers.
                     if self.streams && is_request_rejected(&error) {
-                        info!(source = %self.source, "the API server does not stream listings; asking for pages");
+                        info!(source = %self.source, "the API server does not support streaming lists; listing in pages");
                         self.streams = false;
                         return true;
                     }
                     sleep(pause.after(&error)).await;
                     if !requires_relist(&error) {
-                        // Nothing tells that a watch goes on again but news, or asking once it has not failed for a moment.
+                        // A watch that recovers without any changes sends nothing, so probe once it
+                        // has run without an error for a moment.
                         probe_at = Instant::now() + PROBE_AFTER_ERROR;
                     }
                     continue;
@@ -257,17 +256,18 @@ impl<K: WatchedResource> SourceWatcher<K> {
         self.updates.send((self.index, update)).await.is_ok()
     }
 
-    /// Asks whether the server's history goes on from what was seen: a watch from a version that is yet to come stays silent until it comes,
-    /// so that somebody has to ask; and so does one whose connection died in silence. None where the server does not say.
+    /// Asks whether the server's history continues from what was seen. A watch from a future
+    /// version stays silent until that version exists, and so does a watch whose connection died
+    /// silently. Returns `None` if the server does not answer.
     async fn probe(&mut self) -> Option<Verdict> {
         let found = self.ask(&self.history).await?;
         let verdict = self.history.assess(found);
         match verdict {
             Verdict::Reset => self.reset_history(self.history.version()).await,
-            // Nobody listens when all of it ends, which is noticed at the next update.
+            // If the receiver was dropped, the next update notices.
             Verdict::Stalled => drop(
                 self.send(Update::Failed(
-                    "the watch does not bring what changed; listing again".to_owned(),
+                    "the watch misses changes; listing again".to_owned(),
                 ))
                 .await,
             ),
@@ -277,7 +277,8 @@ impl<K: WatchedResource> SourceWatcher<K> {
         Some(verdict)
     }
 
-    /// Whether a listing is older than what was seen before it, so that versions of before say nothing.
+    /// Returns whether a list is older than what was seen before it, in which case earlier versions
+    /// say nothing.
     async fn is_stale_listing(&mut self) -> bool {
         let before = std::mem::take(&mut self.before);
         let is_past = self.ask(&before).await.is_some_and(|found| found.is_reset);
@@ -288,13 +289,13 @@ impl<K: WatchedResource> SourceWatcher<K> {
     }
 
     async fn reset_history(&mut self, seen: u64) {
-        warn!(source = %self.source, seen, "the API server's history went back, as after a restore; listing again");
+        warn!(source = %self.source, seen, "the API server's history went back, as after a restore from backup; listing again");
         (self.history, self.before) = (History::default(), History::default());
         self.has_listed = false;
         self.send(Update::HistoryReset).await;
     }
 
-    /// What the server has of a history. None where it says nothing.
+    /// Compares the server's state with a history. Returns `None` if the server does not answer.
     async fn ask(&self, history: &History) -> Option<Probed> {
         let limit = ListParams::default().limit(1);
         let list = self.answered(self.api.list_metadata(&limit)).await?;
@@ -321,7 +322,7 @@ impl<K: WatchedResource> SourceWatcher<K> {
         match timeout(Duration::from_secs(10), asked).await {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => {
-                debug!(source = %self.source, %error, "can't ask whether history goes on");
+                debug!(source = %self.source, %error, "probe failed");
                 None
             }
             Err(_) => None,
@@ -329,7 +330,7 @@ impl<K: WatchedResource> SourceWatcher<K> {
     }
 }
 
-/// How long to wait after trouble.
+/// The pause after errors.
 struct Backoff {
     next: Duration,
     last: Option<Instant>,
@@ -369,7 +370,8 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.75..1.25))
 }
 
-/// Whether the server's answer, and not its absence, is the trouble, so that the next request is a listing.
+/// Returns whether the server answered with an error, as opposed to not answering, so that the next
+/// request is a list.
 fn requires_relist(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(_))
@@ -379,7 +381,7 @@ fn requires_relist(error: &watcher::Error) -> bool {
     }
 }
 
-/// Whether the server did not like the request itself.
+/// Returns whether the server rejected the request itself.
 fn is_request_rejected(error: &watcher::Error) -> bool {
     let code = match error {
         watcher::Error::WatchStartFailed(kube::Error::Api(status))
@@ -390,7 +392,7 @@ fn is_request_rejected(error: &watcher::Error) -> bool {
     matches!(code, 400 | 422)
 }
 
-/// With what to do about the usual causes.
+/// Describes an error and, for the usual causes, what to do.
 fn describe(error: &watcher::Error) -> String {
     let status = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -401,18 +403,18 @@ fn describe(error: &watcher::Error) -> String {
     };
     match status.code {
         403 => format!(
-            "{}: bind the role of config/rbac to this identity",
+            "{}; bind the role in config/rbac to this identity",
             status.message
         ),
-        404 => "the API server does not know the resource: apply config/crd first".to_owned(),
-        401 => "the API server does not accept these credentials".to_owned(),
-        410 => "the API server no longer has the history since the last change seen; listing again"
+        404 => "the API server does not know the resource; apply config/crd first".to_owned(),
+        401 => "the API server rejects these credentials".to_owned(),
+        410 => "the API server no longer has the changes since the last one seen; listing again"
             .to_owned(),
         code => format!("{code} {}: {}", status.reason, status.message),
     }
 }
 
-/// An error with its causes.
+/// Formats an error with its causes.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Writes status and events, one object at a time, paced.
+//! Writes status and events, one object at a time and rate-limited.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -19,52 +19,53 @@ use crate::index::{PendingEvent, Status, StatusPatch};
 use crate::lease::Leadership;
 use crate::watch::chain;
 
-/// The field manager of what is written.
+/// The field manager of status writes.
 pub(crate) const MANAGER: &str = "shaper-controller";
-/// Longest note of an event, in bytes, by the API.
+/// The maximum length of an event's note in bytes, as the API defines it.
 const MAX_NOTE: usize = 1024;
-/// One write may take so long.
+/// The timeout of one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bad event that depends on other objects is told when it is as old as this: whoever applies a folder applies its files in some order.
+/// How old a problem that depends on other objects must be before it is reported. `kubectl apply`
+/// of a directory applies its files in some order, so such a problem may be over in a moment.
 const SETTLE_TIME: Duration = Duration::from_secs(3);
-/// Most writes on their way.
+/// The maximum number of writes in flight.
 pub(crate) const MAX_IN_FLIGHT: usize = 16;
 
-/// The names of objects whose status may have to be written, in the order in which it is.
+/// The objects whose status may have to be written, in the order of writing.
 #[derive(Default)]
 pub(crate) struct WriteQueue {
-    /// Profiles first: machines wait for the ids of their configs.
+    /// Profiles go first: machines wait for the ids of their configs.
     profiles: VecDeque<ObjectKey>,
     assignments: VecDeque<ObjectKey>,
     waiting: HashSet<ObjectRef>,
-    /// Those that failed, by when they are tried again.
+    /// Failed writes, by the time of the next attempt.
     later: BTreeMap<Instant, Vec<ObjectRef>>,
     failures: HashMap<ObjectRef, u32>,
     in_flight: BTreeSet<ObjectRef>,
-    /// Those that changed again while they were written.
+    /// Objects that changed again while they were in flight.
     changed_in_flight: BTreeSet<ObjectRef>,
-    /// Those with bad event that may be over in a moment, by when it is to be told.
+    /// Objects with a problem that may be over in a moment, with the time at which to report it.
     settling: HashMap<ObjectRef, Instant>,
 }
 
-/// How many writes a second.
+/// Limits the number of writes per second.
 pub(crate) struct RateLimiter {
     per_second: f64,
     credit: f64,
     at: Instant,
 }
 
-/// How a write ended.
+/// The result of a write.
 pub(crate) enum Written {
-    /// The object has this version now.
+    /// The write succeeded; the object now has this version.
     Applied { version: String },
-    /// Somebody changed the object meanwhile; the watch will bring it.
+    /// The object was changed concurrently; the watch will deliver the change.
     Conflict,
-    /// The object is gone.
+    /// The object was deleted.
     NotFound,
-    /// This process may not write any more.
+    /// This process no longer holds the Lease.
     NotLeader,
-    /// It failed, and will be tried again.
+    /// The write failed and will be retried.
     Failed(String),
 }
 
@@ -82,7 +83,7 @@ impl WriteQueue {
         }
     }
 
-    /// The next to look at. It is on its way until it is [`done`](Self::done).
+    /// Returns the next object to check. It is in flight until [`done`](Self::done) is called.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<ObjectRef> {
         while let Some(entry) = self.later.first_entry().filter(|entry| *entry.key() <= now) {
             for name in entry.remove() {
@@ -105,7 +106,9 @@ impl WriteQueue {
         }
     }
 
-    /// Whether what there is may be told now, which it may until it is [`done`](Self::done). Otherwise it is put back for a moment.
+    /// Returns whether the object's problem has lasted long enough to be reported. If not, the
+    /// object is put back for a moment. Once true, it stays true until [`done`](Self::done) is
+    /// called.
     pub(crate) fn may_write_now(&mut self, name: &ObjectRef, is_bad: bool, now: Instant) -> bool {
         if !is_bad {
             self.settling.remove(name);
@@ -123,7 +126,7 @@ impl WriteQueue {
         false
     }
 
-    /// Puts it back for later; the more often it failed, the later.
+    /// Puts an object back for a later attempt, with exponential backoff.
     pub(crate) fn failed(&mut self, name: &ObjectRef, now: Instant) {
         self.in_flight.remove(name);
         self.changed_in_flight.remove(name);
@@ -136,7 +139,7 @@ impl WriteQueue {
             .push(name.clone());
     }
 
-    /// When the next of those that failed is due.
+    /// Returns when the next object that was put back is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.later.keys().next().copied()
     }
@@ -145,7 +148,7 @@ impl WriteQueue {
         self.waiting.len() + self.later.values().map(Vec::len).sum::<usize>()
     }
 
-    /// Forgets all but what is on its way.
+    /// Forgets everything except what is in flight.
     pub(crate) fn clear(&mut self) {
         let in_flight = std::mem::take(&mut self.in_flight);
         *self = Self {
@@ -166,10 +169,10 @@ impl RateLimiter {
         }
     }
 
-    /// When the next write may start: at once, if it is due.
+    /// Takes a token for one write, or returns the time at which one is available.
     pub(crate) fn next(&mut self, now: Instant) -> Result<(), Instant> {
         let earned = now.saturating_duration_since(self.at).as_secs_f64() * self.per_second;
-        // No more is saved up than a tenth of a second's worth.
+        // Save up tokens for at most a tenth of a second.
         self.credit = (self.credit + earned).min((self.per_second / 10.0).max(1.0));
         self.at = now;
         if self.credit >= 1.0 {
@@ -180,15 +183,16 @@ impl RateLimiter {
     }
 }
 
-/// Writes one status and its events.
+/// Writes one status and records its events.
 pub(crate) async fn write_status(
     client: Client,
     instance: String,
     leadership: Leadership,
     write: &StatusPatch,
 ) -> Written {
-    // The last moment to find out that this process slept through its leadership. What goes out nevertheless is refused by the version in it,
-    // if the successor wrote anything of this object.
+    // This is the last chance to notice that the process was paused beyond its leadership. If the
+    // write goes out anyway, its resourceVersion makes the server reject it once the successor has
+    // written to this object.
     if !leadership.is_valid() {
         return Written::NotLeader;
     }
@@ -235,15 +239,15 @@ async fn patch<K: crate::object::WatchedResource>(
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Written::Conflict,
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Written::NotFound,
         Ok(Err(kube::Error::Api(status))) if status.code == 403 => Written::Failed(format!(
-            "{}: bind the role of config/rbac to this identity",
+            "{}; bind the role in config/rbac to this identity",
             status.message
         )),
         Ok(Err(error)) => Written::Failed(chain(&error)),
-        Err(_) => Written::Failed("no answer".to_owned()),
+        Err(_) => Written::Failed("the API server did not answer in time".to_owned()),
     }
 }
 
-/// Records an event. One that can't be recorded is only missing from `kubectl describe`.
+/// Records an event. If this fails, the event is only missing from `kubectl describe`.
 async fn record(client: Client, instance: &str, write: &StatusPatch, event: &PendingEvent) {
     let (kind, key) = match &write.name {
         ObjectRef::Profile(key) => ("Profile", key),
@@ -284,13 +288,15 @@ async fn record(client: Client, instance: &str, write: &StatusPatch, event: &Pen
     match timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
-            warn!(object = %key, reason = event.reason, error = chain(&error), "could not record an event");
+            warn!(object = %key, reason = event.reason, error = chain(&error), "event not recorded");
         }
-        Err(_) => debug!(object = %key, reason = event.reason, "no answer about an event"),
+        Err(_) => {
+            debug!(object = %key, reason = event.reason, "event not recorded: the API server did not answer in time")
+        }
     }
 }
 
-/// A name that no other event has: that of the object, and the time.
+/// Returns a unique event name from the object's name and the time.
 fn event_name(object: &str, now: Timestamp) -> String {
     let suffix = format!(".{:x}", now.as_nanosecond());
     format!(

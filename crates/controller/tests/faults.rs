@@ -1,4 +1,4 @@
-//! A controller behind an API server that does what real ones do rarely.
+//! A controller against an API server that behaves in ways that real ones rarely do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +81,7 @@ impl Running {
     }
 
     async fn ready(self) -> Result<Self> {
-        eventually("it is ready", || self.handle.is_ready()).await?;
+        eventually("the controller is ready", || self.handle.is_ready()).await?;
         Ok(self)
     }
 
@@ -101,7 +101,7 @@ impl Running {
 
     fn metrics(&self) -> String {
         let mut text = String::new();
-        encode(&mut text, &self.registry).expect("a String takes all text");
+        encode(&mut text, &self.registry).expect("writing to a String succeeds");
         text
     }
 
@@ -139,13 +139,13 @@ fn profile(name: &str) -> Value {
 async fn server(assignments: usize) -> FakeApiServer {
     let server = FakeApiServer::start()
         .await
-        .expect("a port of the loopback address is free");
+        .expect("a free port on the loopback address");
     (0..assignments).for_each(|n| drop(server.put(assignment(&format!("a{n}"), 0))));
     server
 }
 
 #[tokio::test]
-async fn a_profile_is_served_with_the_ids_that_were_written() -> Result<()> {
+async fn a_profile_is_served_with_its_written_ids() -> Result<()> {
     let server = server(0).await;
     let running = Running::start(&server).await?.ready().await?;
     server.put(profile("p"));
@@ -158,7 +158,7 @@ async fn a_profile_is_served_with_the_ids_that_were_written() -> Result<()> {
             .profile(&key)
             .and_then(|profile| profile.ids.get(&name).copied())
     };
-    eventually("it has an id", || id(&running.publisher).is_some()).await?;
+    eventually("the config has an id", || id(&running.publisher).is_some()).await?;
     let written = server
         .object("profiles", "default", "p")
         .context("it is there")?;
@@ -170,13 +170,12 @@ async fn a_profile_is_served_with_the_ids_that_were_written() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_thousand_unchanged_objects_cause_no_write_at_the_next_start_of_a_holder_of_the_lease()
--> Result<()> {
+async fn a_restart_with_a_thousand_unchanged_objects_writes_nothing() -> Result<()> {
     let server = server(1000).await;
     server.put(profile("p"));
     let first = Running::start(&server).await?.ready().await?;
     let has_status = |object: &Value| object["status"]["conditions"].is_array();
-    eventually("all have a status", || {
+    eventually("all objects have a status", || {
         server.objects("assignments").iter().all(has_status)
             && server.objects("profiles").iter().all(has_status)
     })
@@ -184,11 +183,11 @@ async fn a_thousand_unchanged_objects_cause_no_write_at_the_next_start_of_a_hold
     first.stop().await?;
     server.forget_calls();
     let second = Running::start(&server).await?.ready().await?;
-    eventually("it holds the Lease", || {
+    eventually("the controller holds the Lease", || {
         second.metrics().contains("lease_held 1")
     })
     .await?;
-    eventually("nothing waits", || {
+    eventually("the queue is empty", || {
         second.metrics().contains("status_queue_length 0")
     })
     .await?;
@@ -208,7 +207,7 @@ async fn a_thousand_unchanged_objects_cause_no_write_at_the_next_start_of_a_hold
 }
 
 #[tokio::test]
-async fn a_listing_of_nothing_is_held_until_an_operator_confirms() -> Result<()> {
+async fn an_empty_list_is_held_until_an_operator_confirms_it() -> Result<()> {
     let server = server(100).await;
     let running = Running::start(&server).await?.ready().await?;
     assert_eq!(running.assignments(), 100);
@@ -216,7 +215,7 @@ async fn a_listing_of_nothing_is_held_until_an_operator_confirms() -> Result<()>
     let watches = server.inject(When::watches().of("assignments"), Fault::TruncateList(0));
     server.compact();
     let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
-    eventually("the guard holds", || {
+    eventually("the guard holds the objects", || {
         running
             .handle
             .remarks()
@@ -230,13 +229,13 @@ async fn a_listing_of_nothing_is_held_until_an_operator_confirms() -> Result<()>
             && running.metrics().contains("guard_held_objects 100\n")
     );
     assert_eq!(running.handle.confirm(), 100);
-    eventually("they are gone", || running.assignments() == 0).await?;
+    eventually("the objects are removed", || running.assignments() == 0).await?;
     drop((empty, watches, gone));
     running.stop().await
 }
 
 #[tokio::test]
-async fn a_few_objects_that_a_listing_lacks_are_gone() -> Result<()> {
+async fn a_few_objects_missing_from_a_list_are_removed() -> Result<()> {
     let server = server(100).await;
     let running = Running::start(&server).await?.ready().await?;
     let stalled = server.inject(When::watches().of("assignments"), Fault::StallWatch);
@@ -247,7 +246,7 @@ async fn a_few_objects_that_a_listing_lacks_are_gone() -> Result<()> {
     server.compact();
     drop(stalled);
     let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
-    eventually("twenty are gone", || {
+    eventually("twenty objects are removed", || {
         running.assignments() == 81 && running.priority("new") == Some(7)
     })
     .await?;
@@ -273,7 +272,7 @@ async fn endless_410s_are_met_with_fewer_and_fewer_listings() -> Result<()> {
     assert_eq!(running.assignments(), 10, "what is known stays");
     drop(gone);
     server.put(assignment("a1", 5));
-    eventually("it follows again", || running.priority("a1") == Some(5)).await?;
+    eventually("the watch recovers", || running.priority("a1") == Some(5)).await?;
     running.stop().await
 }
 
@@ -289,7 +288,7 @@ async fn storms_of_429_and_500_are_waited_out() -> Result<()> {
         let storm = server.inject(When::any(), fault);
         let running = Running::start(&server).await?;
         sleep(Duration::from_secs(1)).await;
-        // Garbage comes after what a watch begins with.
+        // The garbage comes after the start of the watch.
         assert!(
             !running.handle.is_ready() || matches!(fault, Fault::InvalidEvent),
             "{fault:?}"
@@ -307,7 +306,7 @@ async fn storms_of_429_and_500_are_waited_out() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_server_that_streams_no_listings_is_asked_for_pages() -> Result<()> {
+async fn a_server_without_streaming_lists_is_listed_in_pages() -> Result<()> {
     let server = server(1200).await;
     server.set_watch_list(false);
     let running = Running::start(&server).await?.ready().await?;
@@ -317,13 +316,13 @@ async fn a_server_that_streams_no_listings_is_asked_for_pages() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_server_that_no_longer_streams_listings_is_asked_for_pages() -> Result<()> {
+async fn a_server_that_stops_streaming_lists_is_listed_in_pages() -> Result<()> {
     let server = server(10).await;
     let running = Running::start(&server).await?.ready().await?;
     server.set_watch_list(false);
     let gone = server.inject(When::watches().of("assignments").times(1), Fault::Gone);
     server.put(assignment("new", 7));
-    eventually("it is followed again", || {
+    eventually("the watch recovers", || {
         running.priority("new") == Some(7) && running.handle.remarks().is_empty()
     })
     .await?;
@@ -331,14 +330,14 @@ async fn a_server_that_no_longer_streams_listings_is_asked_for_pages() -> Result
     running.stop().await
 }
 
-/// Of a server that answers at once.
+/// Timeouts for a server that answers at once.
 const HASTY: ResponseTimeout = ResponseTimeout {
     answer: Duration::from_secs(1),
     probe: Duration::from_millis(300),
 };
 
 #[tokio::test]
-async fn a_listing_whose_answer_never_begins_is_told_and_asked_for_again() -> Result<()> {
+async fn a_list_that_never_starts_is_reported_and_retried() -> Result<()> {
     for streams in [true, false] {
         let server = server(10).await;
         server.set_watch_list(streams);
@@ -349,23 +348,25 @@ async fn a_listing_whose_answer_never_begins_is_told_and_asked_for_again() -> Re
         };
         let _hanging = server.inject(verb.of("assignments").times(1), Fault::Hang);
         let running = Running::start_with(&server, &[], HASTY).await?;
-        let silent = "Assignments can't be followed";
-        eventually("it is told", || {
+        let silent = "Assignments can't be watched";
+        eventually("the failure is reported", || {
             let remarks = running.handle.remarks().join("\n");
-            remarks.contains(silent) && remarks.contains("the API server did not begin to answer")
+            remarks.contains(silent) && remarks.contains("the API server did not start to answer")
         })
         .await?;
         let running = running.ready().await?;
         assert_eq!(running.assignments(), 10);
-        eventually("all is well", || running.handle.remarks().is_empty()).await?;
+        eventually("no remarks are left", || {
+            running.handle.remarks().is_empty()
+        })
+        .await?;
         running.stop().await?;
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_watch_whose_answer_never_begins_is_told_and_asked_for_again_without_a_listing()
--> Result<()> {
+async fn a_watch_that_never_starts_is_reported_and_retried_without_a_list() -> Result<()> {
     let server = server(10).await;
     let response_timeout = ResponseTimeout {
         probe: Duration::from_mins(1),
@@ -381,16 +382,16 @@ async fn a_watch_whose_answer_never_begins_is_told_and_asked_for_again_without_a
         When::watches().of("assignments").times(1),
         Fault::CloseConnection,
     );
-    eventually("it is told", || {
+    eventually("the failure is reported", || {
         running
             .handle
             .remarks()
             .join("\n")
-            .contains("did not begin to answer")
+            .contains("did not start to answer")
     })
     .await?;
     server.put(assignment("a0", 7));
-    eventually("it is followed again", || {
+    eventually("the watch recovers", || {
         running.priority("a0") == Some(7) && running.handle.remarks().is_empty()
     })
     .await?;
@@ -404,7 +405,7 @@ async fn a_watch_whose_answer_never_begins_is_told_and_asked_for_again_without_a
 }
 
 #[tokio::test]
-async fn a_watch_that_does_not_bring_what_changed_is_begun_anew() -> Result<()> {
+async fn a_watch_that_misses_changes_is_restarted() -> Result<()> {
     let server = server(3).await;
     let running = Running::start_with(&server, &[], HASTY)
         .await?
@@ -415,7 +416,10 @@ async fn a_watch_that_does_not_bring_what_changed_is_begun_anew() -> Result<()> 
         Fault::StallWatch,
     );
     server.put(assignment("a0", 7));
-    eventually("it is seen", || running.priority("a0") == Some(7)).await?;
+    eventually("the change is visible", || {
+        running.priority("a0") == Some(7)
+    })
+    .await?;
     assert!(
         !running.metrics().contains("watch_errors_total 0\n"),
         "{}",
@@ -426,21 +430,21 @@ async fn a_watch_that_does_not_bring_what_changed_is_begun_anew() -> Result<()> 
 }
 
 #[tokio::test]
-async fn one_object_of_another_shape_is_said_to_be_unreadable_and_harms_no_other() -> Result<()> {
+async fn an_unreadable_object_is_reported_and_does_not_affect_others() -> Result<()> {
     let server = server(3).await;
     let mut odd = assignment("odd", 0);
     odd["spec"]["subjectSelectors"] = json!("a text");
     server.put(odd);
     let running = Running::start(&server).await?.ready().await?;
     assert_eq!(running.assignments(), 3);
-    eventually("its status says so", || {
+    eventually("the status reports the fault", || {
         let object = server
             .object("assignments", "default", "odd")
             .unwrap_or_default();
         object["status"]["conditions"][0]["reason"] == "Unreadable"
     })
     .await?;
-    // Whom it means can't be told, which is said.
+    // Its machines can't be determined, and the status says so.
     assert!(
         running.metrics().contains("assignments_unreadable 1"),
         "{}",
@@ -450,7 +454,8 @@ async fn one_object_of_another_shape_is_said_to_be_unreadable_and_harms_no_other
 }
 
 impl Running {
-    /// What a machine with this serial number gets: the name of an Assignment, or why it waits.
+    /// Returns the Assignment that a machine with this serial number gets, or why the machine
+    /// waits.
     fn machine(&self, serial: &str) -> String {
         let subject = boot::Subject::from_query(
             &format!("serial={serial}"),
@@ -470,7 +475,8 @@ fn default() -> Value {
     default
 }
 
-/// For the machine of this name, and wrong in what a schema without rules lets through.
+/// An Assignment for the machine with serial number `name`, invalid in a way that passes a schema
+/// without rules.
 fn wrong(name: &str) -> Value {
     let mut wrong = assignment(name, 0);
     wrong["spec"]["subjectSelectors"]["uuids"] = json!(["no uuid"]);
@@ -478,21 +484,20 @@ fn wrong(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_wrong_keeps_what_it_meant_and_after_a_restart_its_machines_wait_for_it()
--> Result<()> {
+async fn an_invalid_object_stays_in_use_and_holds_its_machines_after_a_restart() -> Result<()> {
     let server = server(2).await;
     server.put(default());
     server.put(profile("p"));
     let first = Running::start(&server).await?.ready().await?;
-    eventually("it is served", || first.machine("a0") == "a0").await?;
+    eventually("the Assignment is served", || first.machine("a0") == "a0").await?;
     server.put(wrong("a0"));
     let refused = |running: &Running| running.metrics().contains("objects_rejected 1");
-    eventually("it is not accepted", || refused(&first)).await?;
+    eventually("the Assignment is rejected", || refused(&first)).await?;
     assert_eq!(
         ["a0", "a1", "other"].map(|serial| first.machine(serial)),
         ["a0", "a1", "default"]
     );
-    // Two at once: a fail-over finds one that never saw it right.
+    // Run two controllers: after a failover the second one never saw the object valid.
     let second = Running::start(&server).await?.ready().await?;
     first.task.abort();
     for next in [second, Running::start(&server).await?.ready().await?] {
@@ -512,17 +517,17 @@ async fn what_is_wrong_keeps_what_it_meant_and_after_a_restart_its_machines_wait
     }
     let last = Running::start(&server).await?.ready().await?;
     server.put(assignment("a0", 0));
-    eventually("it is mended", || {
+    eventually("the Assignment is fixed", || {
         last.machine("a0") == "a0" && last.metrics().contains("objects_rejected 0")
     })
     .await?;
     server.put(wrong("a1"));
-    eventually("another is wrong", || {
+    eventually("another Assignment is invalid", || {
         last.metrics().contains("objects_rejected 1")
     })
     .await?;
     server.delete("assignments", "default", "a1");
-    eventually("what is deleted is gone, wrong or not", || {
+    eventually("deleted objects are removed, valid or not", || {
         last.machine("a1") == "default"
     })
     .await?;
@@ -530,7 +535,7 @@ async fn what_is_wrong_keeps_what_it_meant_and_after_a_restart_its_machines_wait
 }
 
 #[tokio::test]
-async fn of_an_object_of_another_shape_what_can_be_read_counts() -> Result<()> {
+async fn an_unreadable_object_holds_the_machines_that_can_be_read() -> Result<()> {
     let server = server(1).await;
     server.put(default());
     server.put(profile("p"));
@@ -556,16 +561,19 @@ async fn of_an_object_of_another_shape_what_can_be_read_counts() -> Result<()> {
         "{}",
         running.machine("a0")
     );
-    eventually("it is served", || running.machine("other") == "default").await?;
+    eventually("the Assignment is served", || {
+        running.machine("other") == "default"
+    })
+    .await?;
     running.stop().await
 }
 
 #[tokio::test]
-async fn a_field_of_a_newer_shaper_makes_no_default_of_a_narrow_assignment() -> Result<()> {
+async fn an_unknown_field_does_not_turn_an_assignment_into_a_default() -> Result<()> {
     let server = server(1).await;
     server.put(default());
     server.put(profile("p"));
-    // The newest and most urgent of all, so that it would win.
+    // The newest Assignment has the highest priority, so it would win.
     let mut newer = assignment("newer", 1000);
     newer["spec"]["subjectSelectors"] = json!({ "assetTags": ["X"] });
     server.put(newer);
@@ -582,7 +590,9 @@ async fn a_field_of_a_newer_shaper_makes_no_default_of_a_narrow_assignment() -> 
     assert_eq!(running.machine("other"), "default");
     let answer = running.machine("a0");
     assert!(
-        answer.contains("field spec.kernel is of a newer shaper than this one"),
+        answer.contains(
+            "field spec.kernel is unknown to this version of shaper; upgrade the controllers"
+        ),
         "{answer}"
     );
     let told = |plural: &str, name: &str| {
@@ -608,18 +618,18 @@ async fn a_field_of_a_newer_shaper_makes_no_default_of_a_narrow_assignment() -> 
         ("profiles", "script", "spec.kernel"),
     ] {
         let expected = format!(
-            "Accepted False UnknownField: field {field} is of a newer shaper than this one"
+            "Accepted False UnknownField: field {field} is unknown to this version of shaper; upgrade the controllers"
         );
         eventually(&expected, || told(plural, name).starts_with(&expected)).await?;
     }
     running.stop().await?;
     server.forget_calls();
     let next = Running::start(&server).await?.ready().await?;
-    eventually("it holds the Lease", || {
+    eventually("the controller holds the Lease", || {
         next.metrics().contains("lease_held 1")
     })
     .await?;
-    eventually("nothing waits", || {
+    eventually("the queue is empty", || {
         next.metrics().contains("status_queue_length 0")
     })
     .await?;
@@ -633,7 +643,7 @@ async fn a_field_of_a_newer_shaper_makes_no_default_of_a_narrow_assignment() -> 
 }
 
 #[tokio::test]
-async fn only_the_namespaces_that_were_asked_for_are_followed() -> Result<()> {
+async fn only_the_configured_namespaces_are_watched() -> Result<()> {
     let server = server(3).await;
     let mut other = assignment("other", 0);
     other["metadata"]["namespace"] = json!("lab");
@@ -649,7 +659,7 @@ async fn only_the_namespaces_that_were_asked_for_are_followed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_write_that_was_overtaken_is_made_again_from_what_is_there_now() -> Result<()> {
+async fn a_conflicting_write_is_repeated_with_the_current_version() -> Result<()> {
     let server = server(0).await;
     let running = Running::start(&server).await?.ready().await?;
     let slow = server.inject(
@@ -661,7 +671,7 @@ async fn a_write_that_was_overtaken_is_made_again_from_what_is_there_now() -> Re
     let mut changed = profile("p");
     changed["spec"]["additionalConfig"]["second"] = json!("y");
     server.put(changed);
-    eventually("both have ids", || {
+    eventually("both Profiles have ids", || {
         let ids = server
             .object("profiles", "default", "p")
             .unwrap_or_default()["status"]["additionalConfig"]

@@ -1,4 +1,4 @@
-//! Listings of the sources, and what they lack.
+//! Lists of the sources, and the objects that they lack.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use crate::watch::Source;
 
 use super::{Options, State};
 
-/// One source, with where its listing stands.
+/// A source and the progress of its list.
 pub(super) struct SourceState {
     pub(super) source: Source,
     pub(super) relist: Arc<Notify>,
     pub(super) guard: Guard,
-    /// The listing that is on its way or was last, by a number that no other has.
+    /// The unique number of the list in progress, or of the last one.
     pub(super) listing: u32,
-    /// What the listing on its way brought.
+    /// The changes from the list in progress.
     pub(super) steps: Option<Vec<IndexEvent>>,
-    /// What there is, as long as other sources are not whole.
+    /// The first list of this source, while other sources are still being listed.
     pub(super) initial: Option<Vec<IndexEvent>>,
     pub(super) trouble: Option<String>,
 }
 
-/// The mark of what was not in a listing.
+/// Marks an object that did not come from a list.
 pub(super) const NO_LISTING: u32 = 0;
 
 pub(super) fn sources_of(options: &Options) -> Vec<SourceState> {
@@ -70,7 +70,8 @@ impl State {
                 .get_or_insert_default()
                 .push(IndexEvent::Put(object));
         } else {
-            // Nothing is kept of what is known already: a listing costs the memory of what it changes.
+            // Objects that are already known are not stored: a list takes memory only for what it
+            // changes.
             self.metrics
                 .updates
                 .get_or_create(&Outcome {
@@ -81,7 +82,7 @@ impl State {
         }
     }
 
-    /// A listing is whole: what it lacks is gone, if that can be believed.
+    /// Completes a list: the objects that it lacks are removed if the guard believes it.
     pub(super) fn list_complete(&mut self, at: usize) {
         self.metrics.listings.inc();
         let source_state = &mut self.sources[at];
@@ -127,7 +128,7 @@ impl State {
             Verdict::Hold if was_held => {}
             Verdict::Hold => warn!(
                 source = %source, lost = count, known = known.profiles + known.assignments,
-                "a listing lacks most objects: they are kept until it is confirmed (POST /guard/confirm on the admin port) or stays so"
+                "a list lacks most objects; keeping them until their deletion is confirmed (POST /guard/confirm on the admin port) or later lists agree"
             ),
         }
         self.apply(steps, listing);
@@ -156,13 +157,13 @@ impl State {
             profiles = counts.profiles,
             assignments = counts.assignments,
             refused = counts.refused,
-            "all objects are known"
+            "all sources are listed"
         );
         self.update_remarks();
         self.queue_all();
     }
 
-    /// What the guard holds is looked at again from time to time.
+    /// Lists a source again from time to time while the guard holds objects of it.
     pub(super) fn recheck_held_objects(&mut self) {
         let now = std::time::Instant::now();
         for source_state in &mut self.sources {
@@ -183,7 +184,7 @@ impl State {
         for at in 0..self.sources.len() {
             let lost = self.sources[at].guard.confirm();
             if !lost.is_empty() {
-                warn!(source = %self.sources[at].source, objects = lost.len(), "an operator confirmed that they are gone");
+                warn!(source = %self.sources[at].source, objects = lost.len(), "mass deletion confirmed");
                 self.apply(
                     lost.into_iter().map(IndexEvent::Deleted).collect(),
                     NO_LISTING,

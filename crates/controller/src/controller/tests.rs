@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::object::{Object, Parsed, WatchedResource};
 
-/// A state in which so many Profiles wait for their ids, and so few writes a second are made.
+/// Returns a state in which `profiles` Profiles wait for their ids.
 fn state(profiles: usize, writes_per_second: u32) -> State {
     let mut state = empty(writes_per_second);
     let put = |number| put::<crd::Profile>(&format!("p{number}"), 1, &spec_of_profile());
@@ -41,7 +41,7 @@ fn put<K: WatchedResource>(name: &str, version: u32, spec: &serde_json::Value) -
     IndexEvent::Put(Object::read(read).expect("it has a name"))
 }
 
-/// An Assignment, and a Profile that it selects.
+/// An Assignment and a Profile that it selects.
 fn pair() -> [IndexEvent; 2] {
     let wanted = json!({ "profileSelectors": { "os": "x" }, "subjectSelectors": { "serialNumbers": ["a"] } });
     [
@@ -59,8 +59,7 @@ fn leadership() -> Leadership {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_that_waited_for_its_turn_when_the_lease_was_lost_is_looked_at_in_the_next_tenure()
- {
+async fn a_rate_limited_object_is_queued_again_in_the_next_leadership() {
     let client = client();
     let mut state = state(3, 1);
     let mut writes = JoinSet::new();
@@ -69,7 +68,7 @@ async fn an_object_that_waited_for_its_turn_when_the_lease_was_lost_is_looked_at
     let waiting = state
         .next
         .clone()
-        .expect("the rate limiter lets one through, and the next waits");
+        .expect("one write waits for the rate limiter");
     state.set_leadership(None);
     assert!(state.next.is_none());
     state.set_leadership(Some(leadership()));
@@ -81,14 +80,14 @@ async fn an_object_that_waited_for_its_turn_when_the_lease_was_lost_is_looked_at
 }
 
 #[tokio::test(start_paused = true)]
-async fn bad_news_that_has_settled_is_told_as_fast_as_may_be_written() {
+async fn settled_problems_are_written_at_the_rate_limit() {
     let mut state = empty(1);
     let none = json!({ "profileSelectors": { "os": "none" } });
     let mut writes = JoinSet::new();
     state.set_leadership(Some(leadership()));
     let put = |number| put::<crd::Assignment>(&format!("a{number}"), 1, &none);
     state.apply((0..4).map(put).collect(), NO_LISTING);
-    // Three seconds to settle, and one for each that waits for its turn.
+    // Three seconds to settle, and one for each object that waits for the rate limiter.
     for _ in 0..3 + 3 {
         state.start_writes(&mut writes, &client(), "me");
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -98,7 +97,7 @@ async fn bad_news_that_has_settled_is_told_as_fast_as_may_be_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bad_news_that_was_over_in_a_moment_is_not_told_at_once_when_it_comes_again() {
+async fn a_recurring_problem_settles_each_time() {
     let mut state = empty(1000);
     let mut writes = JoinSet::new();
     state.apply(pair().into(), NO_LISTING);
@@ -107,7 +106,7 @@ async fn bad_news_that_was_over_in_a_moment_is_not_told_at_once_when_it_comes_ag
         let write = state
             .index
             .pending_patch(&name, Timestamp::now())
-            .expect("it has no status");
+            .expect("a status is pending");
         state.index.written(&write, "3");
     }
     state.set_leadership(Some(leadership()));
@@ -118,11 +117,15 @@ async fn bad_news_that_was_over_in_a_moment_is_not_told_at_once_when_it_comes_ag
             NO_LISTING,
         );
         state.start_writes(&mut writes, &client(), "me");
-        assert_eq!(writes.len(), 0, "it may be over in a moment");
+        assert_eq!(
+            writes.len(),
+            0,
+            "a problem is not reported before it has settled"
+        );
         let back = json!({ "ipxe": "#!ipxe\n" });
         state.apply(vec![put::<crd::Profile>("p", 4, &back)], NO_LISTING);
         state.start_writes(&mut writes, &client(), "me");
-        // The Profile that is there again has no status.
+        // The Profile that was created again has no status.
         writes = JoinSet::new();
         tokio::time::advance(Duration::from_mins(1)).await;
         state.start_writes(&mut writes, &client(), "me");
@@ -131,17 +134,17 @@ async fn bad_news_that_was_over_in_a_moment_is_not_told_at_once_when_it_comes_ag
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_met_a_moment_without_a_tenure_is_made_when_the_tenure_goes_on() {
+async fn a_write_without_leadership_is_retried() {
     let mut state = state(1, 10);
     state.set_leadership(Some(leadership()));
     let name = state
         .queue
         .pop(Instant::now())
-        .expect("it waits for its id");
+        .expect("a Profile without ids is queued");
     let write = state
         .index
         .pending_patch(&name, Timestamp::now())
-        .expect("it has none");
+        .expect("ids are pending");
     state.written(&write, Written::NotLeader);
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(state.queue.pop(Instant::now()), Some(name));

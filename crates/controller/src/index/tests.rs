@@ -37,7 +37,7 @@ fn spec(number: usize) -> Value {
         4 => {
             json!({ "profileSelectors": x, "subjectSelectors": { "matchLabels": { "row": "1" } }, "priority": 1 })
         }
-        // Past the schema, not past the conversion.
+        // Passes the schema but not the conversion.
         5 => json!({ "subjectSelectors": { "uuids": ["no uuid"] } }),
         _ => json!({ "subjectSelectors": { "serialNumbers": ["S1"], "uuids": ["no uuid"] } }),
     }
@@ -62,7 +62,8 @@ fn read<K: WatchedResource>(version: u64, name: &str, labels: Value, spec: Value
         "apiVersion": crd::API_VERSION,
         "kind": K::kind(&()),
     });
-    let read = serde_json::from_value::<Parsed<K>>(object).expect("what has metadata is read");
+    let read =
+        serde_json::from_value::<Parsed<K>>(object).expect("any object with metadata is parsed");
     IndexEvent::Put(Object::read(read).expect("it has a name"))
 }
 
@@ -92,12 +93,12 @@ fn index() -> Index {
     Index::new(Arc::new(Publisher::new()))
 }
 
-/// What each object's conditions say, without ids, which are random, and without times.
+/// The conditions of each object, without the random ids and without times.
 fn conditions_now(index: &Index) -> BTreeMap<ObjectRef, Vec<(String, String, String)>> {
     let said = |name: &ObjectRef| {
         let write = index
             .pending_patch(name, Timestamp::UNIX_EPOCH)
-            .expect("nothing was written yet");
+            .expect("a status is pending");
         write
             .status
             .conditions()
@@ -115,7 +116,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_the_way_the_same_objects_get_the_same_findings_and_whoever_reads_otherwise_is_told(
+    fn conditions_depend_only_on_the_objects_and_every_change_is_reported(
         batches in prop::collection::vec(prop::collection::vec(act(), 1..5), 1..12)
     ) {
         let mut by_steps = index();
@@ -132,7 +133,7 @@ proptest! {
                     IndexEvent::Put(object) if object.converted.is_ok() => {
                         last_sound.insert(name, vec![(act, version)]);
                     }
-                    // What it meant before stays in use, so that it belongs to the way.
+                    // The last valid version stays in use, so the order of events matters.
                     IndexEvent::Put(_) => {
                         let acts: &mut Vec<_> = last_sound.entry(name).or_default();
                         acts.truncate(1);
@@ -148,7 +149,7 @@ proptest! {
             let touched = by_steps.apply(steps, 0);
             let after = conditions_now(&by_steps);
             for (name, said) in &after {
-                prop_assert!(before.get(name) == Some(said) || touched.contains(name), "{name:?} reads otherwise and nobody was told");
+                prop_assert!(before.get(name) == Some(said) || touched.contains(name), "the conditions of {name:?} changed, but it was not returned as touched");
             }
         }
         let mut at_once = index();
@@ -163,7 +164,7 @@ proptest! {
 }
 
 #[test]
-fn an_older_version_than_the_one_that_was_written_is_no_news() {
+fn a_version_older_than_the_written_one_is_not_new() {
     let mut index = index();
     index.apply([Act::Assignment { name: "a", spec: 0 }.step(5)], 0);
     let older = Act::Assignment { name: "a", spec: 2 }.step(4);
@@ -171,7 +172,7 @@ fn an_older_version_than_the_one_that_was_written_is_no_news() {
         unreachable!("it is put")
     };
     assert!(!index.is_new(object));
-    // After a restore from a backup, versions are lower.
+    // Versions are lower after a restore from a backup.
     index.forget_versions(|_| true);
     let IndexEvent::Put(object) = &older else {
         unreachable!("it is put")
@@ -180,21 +181,21 @@ fn an_older_version_than_the_one_that_was_written_is_no_news() {
 }
 
 #[test]
-fn an_object_whose_version_was_forgotten_is_not_written_before_it_is_listed_again() {
+fn an_object_without_a_known_version_is_not_written() {
     let mut index = index();
     let name = ObjectRef::Assignment(boot::ObjectKey::new("n", "a"));
     index.apply([Act::Assignment { name: "a", spec: 0 }.step(5)], 0);
     index.forget_versions(|_| true);
     assert!(
         index.pending_patch(&name, Timestamp::now()).is_none(),
-        "without a version, it would go over whatever is there"
+        "a patch without a version would overwrite any concurrent change"
     );
     let touched = index.apply([Act::Assignment { name: "a", spec: 0 }.step(4)], 0);
     assert!(touched.contains(&name) && index.pending_patch(&name, Timestamp::now()).is_some());
 }
 
 #[test]
-fn what_was_written_is_not_wanted_again() {
+fn a_written_status_is_not_written_again() {
     let mut index = index();
     let name = ObjectRef::Profile(boot::ObjectKey::new("n", "p"));
     index.apply(
@@ -208,7 +209,7 @@ fn what_was_written_is_not_wanted_again() {
     );
     let write = index
         .pending_patch(&name, Timestamp::now())
-        .expect("it has no status");
+        .expect("a status is pending");
     assert!(write.events.is_empty(), "{:?}", write.events);
     index.written(&write, "2");
     assert!(index.pending_patch(&name, Timestamp::now()).is_none());
@@ -231,7 +232,7 @@ fn unaccepted(name: &'static str) -> IndexEvent {
 }
 
 #[test]
-fn what_is_not_accepted_stands_in_for_itself_is_in_no_conflict_and_says_who_waits() {
+fn a_rejected_assignment_holds_its_machines_and_has_no_conflicts() {
     let mut index = index();
     index.apply(
         [
@@ -272,19 +273,23 @@ fn what_is_not_accepted_stands_in_for_itself_is_in_no_conflict_and_says_who_wait
     let message = |name: ObjectRef, at: usize| {
         let write = index
             .pending_patch(&name, Timestamp::UNIX_EPOCH)
-            .expect("nothing was written yet");
+            .expect("a status is pending");
         write.status.conditions()[at].message.clone()
     };
     let of = |name: &str| ObjectRef::Assignment(boot::ObjectKey::new("n", name));
-    assert!(message(of("b"), 0).ends_with("; machines that would get it wait, unless an API server still knows its last accepted version"));
+    assert!(
+        message(of("b"), 0).ends_with(
+            "; its machines wait, unless an API replica still has its last valid version"
+        )
+    );
     assert!(
         message(of("c"), 0)
-            .ends_with("; which machines it means can't be told, so that they may get another")
+            .ends_with("; its machines can't be determined and may get another Assignment")
     );
     assert_eq!(
         message(of("a"), 1),
-        "it selects the Profile p",
-        "which is not accepted, as its own condition says"
+        "the selectors match Profile p",
+        "an invalid Profile is still selected"
     );
     let subject =
         boot::Subject::from_query("serial=S1", &boot::ExtrinsicLabels::default()).unwrap();
@@ -301,7 +306,7 @@ fn what_is_not_accepted_stands_in_for_itself_is_in_no_conflict_and_says_who_wait
 }
 
 #[test]
-fn ids_that_are_written_for_a_last_accepted_version_do_not_make_it_the_newest() {
+fn writing_ids_for_the_last_valid_version_keeps_the_object_rejected() {
     let mut index = index();
     let name = ObjectRef::Profile(boot::ObjectKey::new("n", "p"));
     index.apply(
@@ -324,7 +329,7 @@ fn ids_that_are_written_for_a_last_accepted_version_do_not_make_it_the_newest() 
     );
     let write = index
         .pending_patch(&name, Timestamp::now())
-        .expect("it has no status");
+        .expect("a status is pending");
     index.written(&write, "3");
     let catalog = index.publisher.catalog().load();
     assert_eq!(
@@ -335,7 +340,7 @@ fn ids_that_are_written_for_a_last_accepted_version_do_not_make_it_the_newest() 
 }
 
 #[test]
-fn the_key_of_an_object_is_kept_once() {
+fn index_and_catalog_share_the_key_of_an_object() {
     let mut index = index();
     let check = |index: &Index| {
         let catalog = index.publisher.catalog().load();
@@ -343,12 +348,12 @@ fn the_key_of_an_object_is_kept_once() {
         let own = place(&catalog.assignments().next().expect("there is one").key);
         assert!(
             index.names().all(|name| place(name.key()) == own),
-            "the same, not an equal one"
+            "both keys share one allocation"
         );
     };
     index.apply([Act::Assignment { name: "a", spec: 0 }.step(1)], 0);
     check(&index);
-    // Another version that means the same, one that means something else, and one that means nothing.
+    // A new version with the same meaning, one with another meaning, and an invalid one.
     index.apply([Act::Assignment { name: "a", spec: 0 }.step(2)], 0);
     check(&index);
     index.apply([Act::Assignment { name: "a", spec: 1 }.step(3)], 0);

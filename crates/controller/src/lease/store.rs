@@ -1,4 +1,4 @@
-//! Where Leases are kept.
+//! Storage for Leases.
 
 use std::future::Future;
 
@@ -6,32 +6,33 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-/// Keeps Leases, and refuses a write that was made up from an old one.
+/// Stores Leases and rejects writes that are based on an old version.
 pub trait Leases: Send + Sync {
-    /// One Lease, if it is there.
+    /// Reads a Lease; `None` if it does not exist.
     fn get(&self, name: &str) -> impl Future<Output = Result<Option<Lease>, StoreError>> + Send;
-    /// Makes one. [`StoreError::Conflict`] when there is one already.
+    /// Creates a Lease. Returns [`StoreError::Conflict`] if it already exists.
     fn create(&self, lease: &Lease) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Changes one. [`StoreError::Conflict`] when its `resourceVersion` is not the current one.
+    /// Replaces a Lease. Returns [`StoreError::Conflict`] if its `resourceVersion` is not the
+    /// current one.
     fn replace(&self, lease: &Lease) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// Why a Lease could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Somebody else wrote it first.
-    #[error("somebody else wrote the Lease first")]
+    /// Another process wrote the Lease first.
+    #[error("another process wrote the Lease first")]
     Conflict,
-    /// The API server can't be reached, or refuses.
+    /// The API server can't be reached or returned an error.
     #[error(transparent)]
     Kube(#[from] kube::Error),
 }
 
-/// The Leases of one namespace of a cluster.
+/// The Leases in one namespace of a cluster.
 pub struct KubeLeases(Api<Lease>);
 
 impl KubeLeases {
-    /// Leases in a namespace.
+    /// Creates a store for the Leases in `namespace`.
     pub fn new(client: Client, namespace: &str) -> Self {
         Self(Api::namespaced(client, namespace))
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-/// A store in memory, which each candidate reaches by a wire of its own that can be cut.
+/// An in-memory store. Each candidate reaches it over a separate connection that can be cut.
 #[derive(Clone)]
 struct Wire {
     server: Arc<Mutex<Server>>,
@@ -19,11 +19,11 @@ struct Server {
 #[derive(Clone, Copy, PartialEq)]
 enum Cut {
     Whole,
-    /// Requests are refused.
+    /// Requests fail.
     Refused,
-    /// Requests arrive, and nothing comes back.
+    /// Requests arrive, and their answers are lost.
     Silent,
-    /// Requests arrive after so long.
+    /// Requests arrive after a delay.
     Late(Duration),
 }
 
@@ -147,22 +147,25 @@ fn three() -> (Arc<Mutex<Server>>, Vec<Running>) {
     (server, running)
 }
 
-/// Lets time go on and checks at each step that at most one may write. The one who may at the end.
+/// Advances time and checks at each step that at most one candidate may write. Returns the one that
+/// may write at the end.
 async fn watch_for(seconds: u64, all: &[Running]) -> Option<usize> {
     for _ in 0..seconds * 20 {
         sleep(Duration::from_millis(50)).await;
         assert!(
             all.iter().filter(|one| one.may_write()).count() <= 1,
-            "two may write at once"
+            "two candidates may write at once"
         );
     }
     all.iter().position(Running::may_write)
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_of_three_writes_and_goes_on_to() {
+async fn one_of_three_candidates_keeps_the_lease() {
     let (server, all) = three();
-    let first = watch_for(5, &all).await.expect("somebody holds it");
+    let first = watch_for(5, &all)
+        .await
+        .expect("a candidate holds the Lease");
     assert_eq!(watch_for(120, &all).await, Some(first));
     let lease = server.lock().unwrap().lease.clone().unwrap().spec.unwrap();
     assert_eq!(
@@ -173,17 +176,19 @@ async fn one_of_three_writes_and_goes_on_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_that_stops_gives_it_back_at_once() {
+async fn a_stopping_holder_releases_the_lease() {
     let (_, all) = three();
     let first = watch_for(5, &all).await.unwrap();
     all[first].stop.cancel();
-    let second = watch_for(4, &all).await.expect("another has it soon");
+    let second = watch_for(4, &all)
+        .await
+        .expect("another candidate acquires the Lease soon");
     assert_ne!(first, second);
     assert!(all[first].task.is_finished());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_that_is_cut_off_stops_before_another_starts() {
+async fn a_disconnected_holder_stops_before_another_starts() {
     for cut in [
         Cut::Refused,
         Cut::Silent,
@@ -193,10 +198,12 @@ async fn a_holder_that_is_cut_off_stops_before_another_starts() {
         let (_, all) = three();
         let first = watch_for(5, &all).await.unwrap();
         all[first].wire.set(cut);
-        let second = watch_for(60, &all).await.expect("another has it");
+        let second = watch_for(60, &all)
+            .await
+            .expect("another candidate acquires the Lease");
         assert!(
             second != first || matches!(cut, Cut::Late(_)),
-            "cut off, it can't go on"
+            "a holder that was cut off does not keep the Lease"
         );
         all[first].wire.set(Cut::Whole);
         assert!(watch_for(60, &all).await.is_some());
@@ -204,7 +211,7 @@ async fn a_holder_that_is_cut_off_stops_before_another_starts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_writes_while_nobody_is_heard_and_one_does_afterwards() {
+async fn no_candidate_writes_until_the_store_is_reachable_again() {
     let (_, all) = three();
     watch_for(5, &all).await.unwrap();
     all.iter().for_each(|one| one.wire.set(Cut::Refused));
@@ -213,9 +220,9 @@ async fn nobody_writes_while_nobody_is_heard_and_one_does_afterwards() {
     assert!(watch_for(30, &all).await.is_some());
 }
 
-/// A stopped process runs none of its code: what it finds when it goes on is a clock that went on without it.
+/// A stopped process runs no code; when it continues, only its clock has moved.
 #[tokio::test(start_paused = true)]
-async fn a_tenure_that_was_slept_through_is_over() {
+async fn leadership_ends_while_the_process_is_paused() {
     let leadership = Leadership::new(Instant::now() + Duration::from_secs(10));
     assert!(leadership.is_valid());
     tokio::time::advance(Duration::from_secs(11)).await;
@@ -223,7 +230,7 @@ async fn a_tenure_that_was_slept_through_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_random_cuts_two_never_write_at_once_and_somebody_does_in_the_end() {
+async fn random_network_faults_never_allow_two_writers() {
     for _ in 0..30 {
         let (_, all) = three();
         for _ in 0..40 {

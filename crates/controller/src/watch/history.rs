@@ -1,30 +1,32 @@
-//! What was seen of a server's history, to notice when that is no longer the server's: etcd was restored from a backup.
+//! Detects that a server's history went back, as after etcd was restored from a backup.
 //!
-//! Versions count all writes to a server, so that a restored one soon counts on beyond what was seen, by its own bookkeeping alone. Objects tell
-//! longer: one that was changed or deleted after the backup is as old as it was then, gone, or there again.
+//! Versions count all writes to a server, so the version of a restored server soon passes what was
+//! seen, just from the server's own bookkeeping. Individual objects give it away for longer: an
+//! object that was changed or deleted after the backup has its old version, is missing, or exists
+//! again.
 
 use boot::ObjectKey;
 
 use crate::observed::Version;
 
-/// How many of the newest changes are remembered.
+/// The number of recent changes to remember.
 const NEWEST: usize = 4;
 
-/// What was seen of one source, where versions are numbers.
+/// What was seen of one source, as far as its versions are numbers.
 #[derive(Debug, Default)]
 pub(super) struct History {
     version: u64,
     newest: Vec<Seen>,
-    /// What was missing when the server was asked last.
+    /// An object that was missing at the last probe.
     missing: Option<Seen>,
-    /// The newest version that it had then, where that was not seen.
+    /// The newest version at the last probe that had not been seen.
     ahead: Option<u64>,
 }
 
-/// What a server has that is not as it was seen.
+/// The differences between a server's state and a history.
 #[derive(Debug, Default)]
 pub(super) struct Probed {
-    /// It does not know what was seen.
+    /// The server does not know what was seen.
     pub(super) is_reset: bool,
     pub(super) missing: Option<Seen>,
     pub(super) ahead: Option<u64>,
@@ -38,23 +40,24 @@ pub(super) struct Seen {
     is_gone: bool,
 }
 
-/// What an answer of the server means.
+/// The result of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It goes on from what was seen.
+    /// The history continues from what was seen.
     Continues,
-    /// Something was changed or deleted, of which word may be on its way; or has never been. Time will tell.
+    /// Something was changed or deleted. The watch may still deliver it, or the history went back;
+    /// the next probe decides.
     Pending,
-    /// Word of something that changed has not come.
+    /// The watch has not delivered a change.
     Stalled,
-    /// It does not know what was seen.
+    /// The server does not know what was seen.
     Reset,
 }
 
 // === impl History ===
 
 impl History {
-    /// An object was seen, or seen to be gone, at this version.
+    /// Records that an object was seen, or seen to be deleted, at this version.
     pub(super) fn see(&mut self, key: &ObjectKey, version: &Version, is_gone: bool) {
         let Version::Number(version) = *version else {
             return;
@@ -75,24 +78,24 @@ impl History {
         self.newest.truncate(NEWEST);
     }
 
-    /// The highest version that was seen.
+    /// Returns the highest version that was seen.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
 
-    /// Whether the server, which has this version now, had a higher one before.
+    /// Returns whether `version` is lower than the highest version that was seen.
     pub(super) fn is_beyond(&self, version: Option<&str>) -> bool {
         version
             .and_then(|version| version.parse::<u64>().ok())
             .is_some_and(|now| now < self.version)
     }
 
-    /// What to ask the server for.
+    /// Returns the changes to ask the server about.
     pub(super) fn newest(&self) -> Vec<Seen> {
         self.newest.clone()
     }
 
-    /// What it means that the server has what was found: nothing at first, as word of it may be on its way.
+    /// Evaluates a probe. A first difference decides nothing, as the watch may still deliver it.
     pub(super) fn assess(&mut self, found: Probed) -> Verdict {
         let Probed {
             is_reset,
@@ -115,7 +118,7 @@ impl History {
 // === impl Probed ===
 
 impl Probed {
-    /// The server has the object at this version now, or has it not.
+    /// Records the server's current version of an object; `None` if the server does not have it.
     pub(super) fn record(&mut self, seen: Seen, now: Option<&str>) {
         match now.map(str::parse::<u64>) {
             Some(Ok(now)) if now < seen.version => self.is_reset = true,
@@ -140,7 +143,8 @@ mod tests {
         history
     }
 
-    /// What it means that the server has the object of [`one`] at this version, or has it not.
+    /// Evaluates a probe in which the server has this version of the object of [`one`], or does not
+    /// have the object.
     fn assess(history: &mut History, now: Option<&str>) -> Verdict {
         let mut found = Probed::default();
         found.record(history.newest().remove(0), now);
@@ -148,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_has_an_older_version_of_an_object_went_back() {
+    fn an_older_object_version_means_a_reset() {
         let mut history = one("a", "150", false);
         assert_eq!(assess(&mut history, Some("120")), Verdict::Reset);
         assert_eq!(assess(&mut history, Some("150")), Verdict::Continues);
@@ -160,16 +164,16 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_object_that_is_there_as_it_was_is_a_server_that_went_back() {
+    fn a_deleted_object_that_exists_at_its_old_version_means_a_reset() {
         let mut history = one("a", "150", true);
         assert_eq!(assess(&mut history, Some("120")), Verdict::Reset);
         assert_eq!(assess(&mut history, None), Verdict::Continues);
-        // Somebody made it anew.
+        // The object was deleted and created again.
         assert_eq!(assess(&mut history, Some("160")), Verdict::Pending);
     }
 
     #[test]
-    fn an_object_that_is_missing_is_waited_for_once() {
+    fn a_missing_object_means_a_reset_at_the_second_probe() {
         let mut history = one("a", "150", false);
         assert_eq!(assess(&mut history, None), Verdict::Pending);
         assert_eq!(assess(&mut history, None), Verdict::Reset);
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn word_of_a_newer_version_is_waited_for_once_and_any_later_word_will_do() {
+    fn a_newer_version_means_a_stall_unless_the_watch_delivers_a_change() {
         let mut history = one("a", "150", false);
         assert_eq!(assess(&mut history, Some("151")), Verdict::Pending);
         assert_eq!(assess(&mut history, Some("151")), Verdict::Stalled);
@@ -188,14 +192,14 @@ mod tests {
         assert_eq!(
             assess(&mut history, Some("152")),
             Verdict::Pending,
-            "it changes all the time"
+            "the version has moved on since"
         );
         history.see(&key("b"), &"153".into(), false);
         assert_eq!(assess(&mut history, Some("153")), Verdict::Continues);
     }
 
     #[test]
-    fn only_the_newest_are_remembered_each_once_and_versions_that_are_no_numbers_not_at_all() {
+    fn history_keeps_the_newest_numeric_version_of_each_object() {
         let mut history = History::default();
         for (name, version) in [
             ("a", "1"),

@@ -1,22 +1,22 @@
-//! How long an API server is waited for.
+//! Timeouts for the API server.
 
 use std::time::Duration;
 
 use kube::Client;
 use tokio::time::timeout;
 
-/// How long an API server is waited for.
+/// Timeouts for the API server.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseTimeout {
-    /// Within this time an answer must begin.
+    /// How long the server may take to start its response.
     pub answer: Duration,
-    /// So often the server is asked whether what the watch brought is all that there is.
+    /// How often to ask the server whether the watch has delivered every change.
     pub probe: Duration,
 }
 
-/// No answer began.
+/// The server did not start its response in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the API server did not begin to answer within {0:?}")]
+#[error("the API server did not start to answer within {0:?}")]
 struct Unanswered(Duration);
 
 // === impl ResponseTimeout ===
@@ -31,7 +31,8 @@ impl Default for ResponseTimeout {
 }
 
 impl ResponseTimeout {
-    /// A client whose requests fail where no answer begins: a watch waits for the first byte for ever, as only what follows has a limit in it.
+    /// Returns a client whose requests fail if no response starts in time. Without it, a watch
+    /// waits for the first byte forever: `watcher` only limits the time after that.
     pub(super) fn client(self, client: Client) -> Client {
         let namespace = client.default_namespace().to_owned();
         let answering = tower::service_fn(move |request| {
@@ -46,7 +47,7 @@ impl ResponseTimeout {
         Client::new(answering, namespace)
     }
 
-    /// How long a listing may bring nothing: each of its pages is an answer that has to begin, and to end.
+    /// Returns how long a list may deliver nothing: each page has to start and to end.
     pub(super) fn listing(self) -> Duration {
         self.answer * 2
     }

@@ -6,15 +6,15 @@ use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use super::*;
 
 #[tokio::test]
-async fn a_watch_that_fails_each_time_is_not_said_to_go_on_because_other_questions_are_answered() {
+async fn a_failing_watch_is_not_alive_because_probes_succeed() {
     let server = FakeApiServer::start()
         .await
-        .expect("a port of the loopback address is free");
-    let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).expect("it is one");
+        .expect("a free port on the loopback address");
+    let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).expect("a valid kubeconfig");
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
-        .expect("it can be used");
-    let client = Client::try_from(config).expect("it makes a client");
+        .expect("a usable kubeconfig");
+    let client = Client::try_from(config).expect("a client");
     let (updates, mut incoming) = mpsc::channel(64);
     let source = Source {
         is_profiles: false,
@@ -37,7 +37,7 @@ async fn a_watch_that_fails_each_time_is_not_said_to_go_on_because_other_questio
         match incoming.recv().await {
             Some((_, Update::Failed(_))) => troubles += 1,
             Some((_, Update::Alive)) => {
-                panic!("after {troubles} failures in a row, nothing is followed")
+                panic!("a failing watch was reported alive after {troubles} failures")
             }
             _ => {}
         }
