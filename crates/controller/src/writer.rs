@@ -291,7 +291,7 @@ async fn record(client: Client, instance: &str, write: &StatusPatch, event: &Pen
             warn!(object = %key, reason = event.reason, error = chain(&error), "event not recorded");
         }
         Err(_) => {
-            debug!(object = %key, reason = event.reason, "event not recorded: the API server did not answer in time")
+            debug!(object = %key, reason = event.reason, "event not recorded: the API server did not answer in time");
         }
     }
 }

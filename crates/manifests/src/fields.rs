@@ -1,7 +1,7 @@
 //! Checks an object against the schema of its kind: each field must be known and have an allowed
 //! value.
 //!
-//! The schema is that of the CustomResourceDefinitions, so a folder and a cluster agree. What only
+//! The schema is that of the `CustomResourceDefinition`s, so a folder and a cluster agree. What only
 //! patterns and CEL rules express is left to the conversion, which has better messages.
 
 use std::sync::LazyLock;
