@@ -270,7 +270,7 @@ fn a_replica_with_a_copy_serves_rejected_objects_and_one_without_lets_machines_w
             Ok((all_get(role)? == own).then_some(()))
         })?;
         ensure!(
-            role.metric("shaper_feed_unaccepted_objects{partition=\"\"}")? < 0.5,
+            role.metric("shaper_feed_rejected_objects{partition=\"\"}")? < 0.5,
             "nothing is wrong any more"
         );
     }

@@ -65,7 +65,7 @@ const ALERTS: &[(&str, &str, &str)] = &[
         "a file of the folder is broken: `shaper validate` shows it",
     ),
     (
-        "shaper_manifest_unaccepted_objects",
+        "shaper_manifest_rejected_objects",
         "> 0",
         "machines wait for an object of a broken file",
     ),

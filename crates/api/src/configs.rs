@@ -49,11 +49,11 @@ pub(crate) fn answer<'c>(
         let reason = "no config has this id: its Profile, or its name in it, is gone or was made anew; boot again for a fresh link";
         return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned()).of(subject);
     };
-    if let Some(unaccepted) = catalog.rejected_profile(profile) {
+    if let Some(rejected) = catalog.rejected_profile(profile) {
         let reason = format!(
             "{} is not accepted, and this machine waits until it is mended: {}",
-            unaccepted.name(),
-            unaccepted.fault
+            rejected.name(),
+            rejected.fault
         );
         return Answer {
             choice: choice(profile, Some(name)),

@@ -460,7 +460,7 @@ fn an_assignment_without_a_profile_is_named_with_what_it_matched_by() {
 #[test]
 fn a_machine_whose_assignment_or_profile_is_not_accepted_is_told_to_wait() {
     let mut catalog = Catalog::new();
-    let unaccepted = |claim| {
+    let rejected = |claim| {
         Change::Rejected(Arc::new(Rejected {
             claim,
             fault: "spec.ipxe: no good".into(),
@@ -473,13 +473,13 @@ fn a_machine_whose_assignment_or_profile_is_not_accepted_is_told_to_wait() {
         &BTreeMap::from([("name".to_owned(), "linux".to_owned())]),
     );
     let linux = linux.with_ids(BTreeMap::from([("ignition".parse().unwrap(), id)]));
-    catalog.apply(unaccepted(Claim::Profile(Arc::new(linux))));
+    catalog.apply(rejected(Claim::Profile(Arc::new(linux))));
     catalog.apply(Change::Assignment(Arc::new(assignment(
         "one",
         Some(UUID),
         "linux",
     ))));
-    catalog.apply(unaccepted(Claim::Assignment(Arc::new(assignment(
+    catalog.apply(rejected(Claim::Assignment(Arc::new(assignment(
         "two",
         Some("00000000-0000-4000-8000-000000000002"),
         "linux",

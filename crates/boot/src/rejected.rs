@@ -40,7 +40,7 @@ pub enum Claim {
     },
 }
 
-// === impl Unaccepted ===
+// === impl Rejected ===
 
 impl Rejected {
     /// Which object it is.

@@ -375,11 +375,11 @@ impl Index {
             let catalog = self.publisher.catalog().load();
             if let Some(profile) = catalog.profile(key).filter(|profile| profile.ids != ids) {
                 // The ids don't make the object valid.
-                let unaccepted = catalog.rejected(&write.name).cloned().map(Change::Rejected);
+                let rejected = catalog.rejected(&write.name).cloned().map(Change::Rejected);
                 self.publisher.apply(
                     [Change::Profile(Arc::new(profile.with_ids(ids)))]
                         .into_iter()
-                        .chain(unaccepted)
+                        .chain(rejected)
                         .collect(),
                 );
             }

@@ -11,8 +11,8 @@ pub(crate) struct Inventory {
     profiles: u64,
     assignments: u64,
     names: u64,
-    unaccepted: u64,
-    unaccepted_names: u64,
+    rejected: u64,
+    rejected_names: u64,
 }
 
 /// How one object is counted.
@@ -21,7 +21,7 @@ pub(crate) struct ObjectState {
     /// An accepted version is known.
     pub(crate) accepted: bool,
     /// It exists and is not accepted.
-    pub(crate) unaccepted: bool,
+    pub(crate) rejected: bool,
 }
 
 impl Inventory {
@@ -38,15 +38,15 @@ impl Inventory {
     }
 
     /// An object exists and is not accepted.
-    pub(crate) fn add_unaccepted(&mut self, name: &ObjectRef) {
-        self.unaccepted = self.unaccepted.wrapping_add(1);
-        self.unaccepted_names = self.unaccepted_names.wrapping_add(digest(name));
+    pub(crate) fn add_rejected(&mut self, name: &ObjectRef) {
+        self.rejected = self.rejected.wrapping_add(1);
+        self.rejected_names = self.rejected_names.wrapping_add(digest(name));
     }
 
     /// That is over.
-    pub(crate) fn take_unaccepted(&mut self, name: &ObjectRef) {
-        self.unaccepted = self.unaccepted.wrapping_sub(1);
-        self.unaccepted_names = self.unaccepted_names.wrapping_sub(digest(name));
+    pub(crate) fn remove_rejected(&mut self, name: &ObjectRef) {
+        self.rejected = self.rejected.wrapping_sub(1);
+        self.rejected_names = self.rejected_names.wrapping_sub(digest(name));
     }
 
     /// An object was there or not, accepted or not, and now is or is not.
@@ -56,9 +56,9 @@ impl Inventory {
             (true, false) => self.remove(name),
             _ => {}
         }
-        match (before.unaccepted, after.unaccepted) {
-            (false, true) => self.add_unaccepted(name),
-            (true, false) => self.take_unaccepted(name),
+        match (before.rejected, after.rejected) {
+            (false, true) => self.add_rejected(name),
+            (true, false) => self.remove_rejected(name),
             _ => {}
         }
     }
@@ -77,15 +77,15 @@ impl From<Inventory> for proto::Inventory {
             profiles,
             assignments,
             names,
-            unaccepted,
-            unaccepted_names,
+            rejected,
+            rejected_names,
         } = inventory;
         Self {
             profiles,
             assignments,
             names,
-            unaccepted,
-            unaccepted_names,
+            rejected,
+            rejected_names,
         }
     }
 }
@@ -96,15 +96,15 @@ impl From<proto::Inventory> for Inventory {
             profiles,
             assignments,
             names,
-            unaccepted,
-            unaccepted_names,
+            rejected,
+            rejected_names,
         } = inventory;
         Self {
             profiles,
             assignments,
             names,
-            unaccepted,
-            unaccepted_names,
+            rejected,
+            rejected_names,
         }
     }
 }

@@ -177,7 +177,7 @@ impl Default for Publisher {
 fn object_state(catalog: &Catalog, name: &ObjectRef) -> ObjectState {
     ObjectState {
         accepted: catalog.contains(name),
-        unaccepted: catalog.rejected(name).is_some(),
+        rejected: catalog.rejected(name).is_some(),
     }
 }
 

@@ -207,8 +207,8 @@ impl Replica {
             metrics.guard.set(i64::from(state.held() > 0));
             metrics.held.set(gauge(state.held()));
             metrics.incompatible.set(gauge(state.incompatible().len()));
-            let (unaccepted, kept) = state.unaccepted();
-            metrics.unaccepted.set(gauge(unaccepted));
+            let (rejected, kept) = state.rejected_counts();
+            metrics.rejected.set(gauge(rejected));
             metrics.kept.set(gauge(kept));
         }
         let catalog = self.merged_catalog.shared().load();

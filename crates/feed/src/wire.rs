@@ -80,20 +80,20 @@ pub fn from_assignment(assignment: &Assignment) -> proto::Assignment {
     }
 }
 
-pub(crate) fn from_unaccepted(unaccepted: &Rejected) -> proto::Unaccepted {
-    let claim = match &unaccepted.claim {
-        Claim::Profile(profile) => proto::unaccepted::Claim::Profile(from_claim(profile)),
+pub(crate) fn from_rejected(rejected: &Rejected) -> proto::Rejected {
+    let claim = match &rejected.claim {
+        Claim::Profile(profile) => proto::rejected::Claim::Profile(from_claim(profile)),
         Claim::Assignment(assignment) => {
-            proto::unaccepted::Claim::Assignment(from_assignment(assignment))
+            proto::rejected::Claim::Assignment(from_assignment(assignment))
         }
-        Claim::Nothing { key, created } => proto::unaccepted::Claim::Nothing(proto::Assignment {
+        Claim::Nothing { key, created } => proto::rejected::Claim::Nothing(proto::Assignment {
             key: Some(from_key(key)),
             created: created.map(from_timestamp),
             ..proto::Assignment::default()
         }),
     };
-    proto::Unaccepted {
-        fault: unaccepted.fault.to_string(),
+    proto::Rejected {
+        fault: rejected.fault.to_string(),
         claim: Some(claim),
     }
 }
@@ -215,18 +215,15 @@ pub(crate) fn claim(message: &proto::Profile, partition: &str) -> Result<Profile
 }
 
 /// An object that is not accepted. A claim that can't be read stops the batch, as an Assignment does: others could get its machines.
-pub(crate) fn unaccepted(
-    message: proto::Unaccepted,
-    partition: &str,
-) -> Result<Rejected, Malformed> {
+pub(crate) fn rejected(message: proto::Rejected, partition: &str) -> Result<Rejected, Malformed> {
     let claim = match message.claim {
-        Some(proto::unaccepted::Claim::Profile(profile)) => {
+        Some(proto::rejected::Claim::Profile(profile)) => {
             Claim::Profile(Arc::new(claim(&profile, partition)?))
         }
-        Some(proto::unaccepted::Claim::Assignment(message)) => {
+        Some(proto::rejected::Claim::Assignment(message)) => {
             Claim::Assignment(Arc::new(assignment(message, partition)?))
         }
-        Some(proto::unaccepted::Claim::Nothing(message)) => {
+        Some(proto::rejected::Claim::Nothing(message)) => {
             let Assignment { key, created, .. } = assignment(message, partition)?;
             Claim::Nothing { key, created }
         }

@@ -64,8 +64,8 @@ pub(crate) fn catalog(path: &Path, on_invalid: OnInvalid) -> anyhow::Result<Cata
     }
     let mut catalog = batch.catalog;
     if on_invalid == OnInvalid::Wait {
-        for unaccepted in batch.unaccepted {
-            catalog.apply(Change::Rejected(Arc::new(unaccepted)));
+        for rejected in batch.rejected {
+            catalog.apply(Change::Rejected(Arc::new(rejected)));
         }
     }
     Ok(catalog)

@@ -41,7 +41,7 @@ pub struct Batch {
     places: HashMap<ObjectRef, (usize, Spots)>,
     refused: Vec<(ObjectRef, boot::Labels)>,
     /// The claims of invalid objects.
-    pub unaccepted: Vec<Rejected>,
+    pub rejected: Vec<Rejected>,
 }
 
 /// A part of a source: whole documents, and the number of lines above them.
@@ -109,7 +109,7 @@ impl Batch {
             faults,
             places: HashMap::new(),
             refused: Vec::new(),
-            unaccepted: Vec::new(),
+            rejected: Vec::new(),
         };
         batch.take(paths, progress);
         batch
@@ -123,7 +123,7 @@ impl Batch {
             faults: Vec::new(),
             places: HashMap::new(),
             refused: Vec::new(),
-            unaccepted: Vec::new(),
+            rejected: Vec::new(),
         };
         batch.take(&[], &Progress::silent());
         batch
@@ -205,7 +205,7 @@ impl Batch {
                 .extend(faults.into_iter().map(|fault| (at, hinted(fault))));
             foreign += contents.foreign.len();
             self.refused.extend(contents.refused);
-            self.unaccepted.extend(contents.unaccepted);
+            self.rejected.extend(contents.rejected);
             for (spots, object) in contents.objects {
                 self.insert(at, spots, object);
             }

@@ -175,11 +175,11 @@ impl Folder {
         let mut good: Option<HashSet<ObjectRef>> = None;
         for (path, held) in &self.files {
             for (claim, _) in &held.claims {
-                let unaccepted = Rejected {
+                let rejected = Rejected {
                     claim: claim.clone(),
                     fault: Box::default(),
                 };
-                let name = unaccepted.name();
+                let name = rejected.name();
                 let Some((_, object)) = self.served.get(&name) else {
                     continue;
                 };
@@ -191,7 +191,7 @@ impl Folder {
                         .collect()
                 };
                 if !good.get_or_insert_with(all).contains(&name)
-                    && !unaccepted.is_other_object_than(object.created())
+                    && !rejected.is_other_object_than(object.created())
                 {
                     found.push((path.clone(), object.clone()));
                 }
@@ -225,13 +225,13 @@ impl Folder {
                         first.sentence()
                     ),
                 };
-                let unaccepted = Rejected {
+                let rejected = Rejected {
                     claim: claim.clone(),
                     fault: fault.into(),
                 };
-                let name = unaccepted.name();
+                let name = rejected.name();
                 if !chosen.contains_key(&name) {
-                    standing.entry(name).or_insert_with(|| Arc::new(unaccepted));
+                    standing.entry(name).or_insert_with(|| Arc::new(rejected));
                 }
             }
         }
@@ -269,8 +269,8 @@ impl Folder {
                 for name in self.guard.holding().into_iter().flat_map(|hold| &hold.lost) {
                     if let Some(served) = self.served.get(name) {
                         chosen.insert(name.clone(), served.clone());
-                    } else if let Some(unaccepted) = self.standing.get(name) {
-                        standing.insert(name.clone(), unaccepted.clone());
+                    } else if let Some(rejected) = self.standing.get(name) {
+                        standing.insert(name.clone(), rejected.clone());
                     }
                 }
             }
@@ -294,8 +294,8 @@ impl Folder {
         let new = new.map(|(_, (_, object))| object.change());
         let stands = standing
             .iter()
-            .filter(|(name, unaccepted)| self.standing.get(*name) != Some(*unaccepted));
-        let stands = stands.map(|(_, unaccepted)| Change::Rejected(unaccepted.clone()));
+            .filter(|(name, rejected)| self.standing.get(*name) != Some(*rejected));
+        let stands = stands.map(|(_, rejected)| Change::Rejected(rejected.clone()));
         let changes = gone.chain(new).chain(stands).collect();
         (self.served, self.standing) = (chosen, standing);
         changes

@@ -52,7 +52,7 @@ pub(super) struct Contents {
     /// follow-up findings about others can be suppressed.
     pub(super) refused: Vec<(ObjectRef, boot::Labels)>,
     /// The claims of these objects, as far as they can be read.
-    pub(super) unaccepted: Vec<Rejected>,
+    pub(super) rejected: Vec<Rejected>,
 }
 
 /// A file that is rejected because of a fault.
@@ -228,7 +228,7 @@ impl Reading {
             .map(Fault::sentence)
             .unwrap_or_default();
         self.contents
-            .unaccepted
+            .rejected
             .extend(claim(kind, node).map(|claim| Rejected {
                 claim,
                 fault: fault.into(),

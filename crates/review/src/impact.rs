@@ -182,7 +182,7 @@ impl<'c> Search<'c> {
         let old = self.old;
         let claims = old
             .all_rejected()
-            .filter_map(|unaccepted| claim(old, &unaccepted.name()));
+            .filter_map(|rejected| claim(old, &rejected.name()));
         for other in old.assignments().chain(claims) {
             visited += 1;
             if visited > self.limits.assignments || self.is_exhausted() {

@@ -250,9 +250,9 @@ proptest! {
         for raw in wrong.assignments.values() {
             let key = boot::ObjectKey::new("wrong", raw.key.name.clone());
             let claim = boot::Claim::Assignment(Arc::new(boot::Assignment { key, ..raw.build() }));
-            let unaccepted = Change::Rejected(Arc::new(boot::Rejected { claim, fault: "wrong".into() }));
-            a.apply(unaccepted.clone());
-            b.apply(unaccepted);
+            let rejected = Change::Rejected(Arc::new(boot::Rejected { claim, fault: "wrong".into() }));
+            a.apply(rejected.clone());
+            b.apply(rejected);
         }
         prop_assert_eq!(format!("{:?}", Diff::between(&a, &b, None).groups()), expected);
     }

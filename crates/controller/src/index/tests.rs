@@ -227,7 +227,7 @@ fn a_written_status_is_not_written_again() {
     );
 }
 
-fn unaccepted(name: &'static str) -> IndexEvent {
+fn rejected(name: &'static str) -> IndexEvent {
     Act::Assignment { name, spec: 6 }.step(9)
 }
 
@@ -248,7 +248,7 @@ fn a_rejected_assignment_holds_its_machines_and_has_no_conflicts() {
     );
     index.apply(
         [
-            unaccepted("b"),
+            rejected("b"),
             Act::Assignment { name: "c", spec: 5 }.step(4),
         ],
         0,
@@ -358,6 +358,6 @@ fn index_and_catalog_share_the_key_of_an_object() {
     check(&index);
     index.apply([Act::Assignment { name: "a", spec: 1 }.step(3)], 0);
     check(&index);
-    index.apply([unaccepted("a")], 0);
+    index.apply([rejected("a")], 0);
     check(&index);
 }

@@ -46,16 +46,16 @@ impl Batch {
             let assignments = catalog
                 .assignments()
                 .map(|assignment| Item::Assignment(wire::from_assignment(assignment)));
-            let unaccepted = catalog
+            let rejected = catalog
                 .all_rejected()
-                .map(|unaccepted| Item::Unaccepted(wire::from_unaccepted(unaccepted)));
-            profiles.chain(assignments).chain(unaccepted)
+                .map(|rejected| Item::Rejected(wire::from_rejected(rejected)));
+            profiles.chain(assignments).chain(rejected)
         });
         let changed = self.names.iter().flatten().flat_map(|name| {
-            let unaccepted = catalog
+            let rejected = catalog
                 .rejected(name)
-                .map(|unaccepted| Item::Unaccepted(wire::from_unaccepted(unaccepted)));
-            std::iter::once(Item::of(name, catalog)).chain(unaccepted)
+                .map(|rejected| Item::Rejected(wire::from_rejected(rejected)));
+            std::iter::once(Item::of(name, catalog)).chain(rejected)
         });
         let items = all.into_iter().flatten().chain(changed);
         Parts {
@@ -72,7 +72,7 @@ pub(super) enum Item {
     Assignment(crate::proto::Assignment),
     ProfileDeleted(crate::proto::ObjectKey),
     AssignmentDeleted(crate::proto::ObjectKey),
-    Unaccepted(crate::proto::Unaccepted),
+    Rejected(crate::proto::Rejected),
 }
 
 impl Item {
@@ -96,7 +96,7 @@ impl Item {
             Self::Assignment(assignment) => push(&mut part.assignments, assignment),
             Self::ProfileDeleted(key) => push(&mut part.profiles_gone, key),
             Self::AssignmentDeleted(key) => push(&mut part.assignments_gone, key),
-            Self::Unaccepted(unaccepted) => push(&mut part.unaccepted, unaccepted),
+            Self::Rejected(rejected) => push(&mut part.rejected, rejected),
         }
     }
 }

@@ -163,11 +163,11 @@ impl DiskCopy {
             part.assignments.push(wire::from_assignment(assignment));
             part_if_full(writer, &mut part)?;
         }
-        for unaccepted in catalog.all_rejected() {
-            let name = unaccepted.name();
+        for rejected in catalog.all_rejected() {
+            let name = rejected.name();
             if *name.key().partition == *self.partition {
-                inventory.add_unaccepted(&name);
-                part.unaccepted.push(wire::from_unaccepted(unaccepted));
+                inventory.add_rejected(&name);
+                part.rejected.push(wire::from_rejected(rejected));
             }
         }
         part.commit = Some(Commit {

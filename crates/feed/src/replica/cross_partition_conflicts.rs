@@ -32,7 +32,7 @@ impl CrossPartitionConflicts {
             .changes
             .iter()
             .map(boot::Change::name)
-            .chain(batch.unaccepted.iter().map(|unaccepted| unaccepted.name()));
+            .chain(batch.rejected.iter().map(|rejected| rejected.name()));
         let mut keys: BTreeSet<_> = names.filter_map(assignment).collect();
         if batch.snapshot {
             keys.extend(

@@ -14,7 +14,7 @@ pub(crate) struct BatchBuilder {
     is_begun: bool,
     changes: Vec<Change>,
     incompatible: Vec<Rejected>,
-    unaccepted: Vec<Arc<Rejected>>,
+    rejected: Vec<Arc<Rejected>>,
 }
 
 /// A whole batch.
@@ -25,7 +25,7 @@ pub(crate) struct ReceivedBatch {
     /// Profiles that are accepted there and can't be used here.
     pub(crate) incompatible: Vec<Rejected>,
     /// Objects that exist and are not accepted there.
-    pub(crate) unaccepted: Vec<Arc<Rejected>>,
+    pub(crate) rejected: Vec<Arc<Rejected>>,
     pub(crate) commit: Commit,
 }
 
@@ -78,24 +78,24 @@ impl BatchBuilder {
             self.changes
                 .push(Change::AssignmentDeleted(wire::key(Some(key), partition)?));
         }
-        for message in part.unaccepted {
-            let unaccepted = wire::unaccepted(message, partition)?;
-            let known = held.rejected(&unaccepted.name());
-            self.unaccepted.push(share(known, unaccepted));
+        for message in part.rejected {
+            let rejected = wire::rejected(message, partition)?;
+            let known = held.rejected(&rejected.name());
+            self.rejected.push(share(known, rejected));
         }
         Ok(part.commit.map(|commit| {
             let Self {
                 snapshot,
                 changes,
                 incompatible,
-                unaccepted,
+                rejected,
                 ..
             } = std::mem::take(self);
             ReceivedBatch {
                 snapshot,
                 changes,
                 incompatible,
-                unaccepted,
+                rejected,
                 commit,
             }
         }))

@@ -38,7 +38,7 @@ pub(crate) struct PartitionState {
     /// Profiles that are accepted there and can't be used here.
     incompatible: BTreeMap<ObjectRef, String>,
     /// Objects that are not accepted there.
-    unaccepted: BTreeSet<ObjectRef>,
+    rejected: BTreeSet<ObjectRef>,
     /// Those of them of which only we still know an accepted version.
     kept: BTreeSet<ObjectRef>,
     is_loaded: bool,
@@ -156,7 +156,7 @@ impl PartitionState {
             inventory: Inventory::default(),
             guard: Guard::new(limits),
             incompatible: BTreeMap::new(),
-            unaccepted: BTreeSet::new(),
+            rejected: BTreeSet::new(),
             kept: BTreeSet::new(),
             is_loaded: false,
             confirmed_at: None,
@@ -180,14 +180,14 @@ impl PartitionState {
             inventory.add(&name);
             accepted.insert(name);
         }
-        let unaccepted: BTreeSet<ObjectRef> = batch
-            .unaccepted
+        let rejected: BTreeSet<ObjectRef> = batch
+            .rejected
             .iter()
-            .map(|unaccepted| unaccepted.name())
+            .map(|rejected| rejected.name())
             .collect();
-        unaccepted
+        rejected
             .iter()
-            .for_each(|name| inventory.add_unaccepted(name));
+            .for_each(|name| inventory.add_rejected(name));
         if inventory != expected.into() {
             return Err(InventoryMismatch);
         }
@@ -201,7 +201,7 @@ impl PartitionState {
                 ObjectRef::Assignment(_) => known.assignments += 1,
                 ObjectRef::Profile(_) => known.profiles += 1,
             }
-            if !accepted.contains(&name) && !unaccepted.contains(&name) {
+            if !accepted.contains(&name) && !rejected.contains(&name) {
                 lost.insert(name);
             }
         }
@@ -212,8 +212,8 @@ impl PartitionState {
             .filter(|change| next.apply(change.clone()))
             .count();
         self.kept.clear();
-        self.unaccepted.clear();
-        count += self.take_unaccepted(next, batch.unaccepted, |name| accepted.contains(name));
+        self.rejected.clear();
+        count += self.apply_rejected(next, batch.rejected, |name| accepted.contains(name));
         drop(accepted);
         count += self.keep_incompatible(next, batch.incompatible, true);
         let was_holding = self.guard.holding().is_some();
@@ -255,9 +255,9 @@ impl PartitionState {
             states.entry(incompatible.name()).or_default().accepted = true;
         });
         batch
-            .unaccepted
+            .rejected
             .iter()
-            .for_each(|unaccepted| states.entry(unaccepted.name()).or_default().unaccepted = true);
+            .for_each(|rejected| states.entry(rejected.name()).or_default().rejected = true);
         let mut inventory = self.inventory;
         let mut is_another = BTreeSet::new();
         for (name, object_state) in &states {
@@ -275,7 +275,7 @@ impl PartitionState {
         for name in states.keys() {
             self.guard.release(name);
             self.incompatible.remove(name);
-            self.unaccepted.remove(name);
+            self.rejected.remove(name);
             self.kept.remove(name);
         }
         let is =
@@ -285,13 +285,13 @@ impl PartitionState {
             // What exists and is not accepted is not gone here if we still know what the controller never knew.
             let name = change.name();
             if is(&name, |object_state| {
-                object_state.accepted || !object_state.unaccepted
+                object_state.accepted || !object_state.rejected
             }) || is_another.contains(&name)
             {
                 count += usize::from(next.apply(change));
             }
         }
-        count += self.take_unaccepted(next, batch.unaccepted, |name| {
+        count += self.apply_rejected(next, batch.rejected, |name| {
             is(name, |object_state| object_state.accepted)
         });
         count += self.keep_incompatible(next, batch.incompatible, false);
@@ -311,36 +311,36 @@ impl PartitionState {
             self.incompatible.contains_key(name) || (catalog.contains(name) && !is_ours_alone());
         ObjectState {
             accepted,
-            unaccepted: self.unaccepted.contains(name),
+            rejected: self.rejected.contains(name),
         }
     }
 
     /// Objects that exist and are not accepted: what is held of them stays.
-    fn take_unaccepted(
+    fn apply_rejected(
         &mut self,
         next: &mut Catalog,
-        unaccepted: Vec<Arc<Rejected>>,
+        rejected: Vec<Arc<Rejected>>,
         is_accepted_there: impl Fn(&ObjectRef) -> bool,
     ) -> usize {
         let mut count = 0;
-        for unaccepted in unaccepted {
-            let name = unaccepted.name();
-            let is_news = next.apply(Change::Rejected(unaccepted.clone()));
+        for object in rejected {
+            let name = object.name();
+            let is_news = next.apply(Change::Rejected(object.clone()));
             let is_kept = next.contains(&name);
             if is_kept && !is_accepted_there(&name) {
                 self.kept.insert(name.clone());
             }
             if is_news {
-                let served = match (is_kept, unaccepted.claims_nothing()) {
+                let served = match (is_kept, object.claims_nothing()) {
                     (true, _) => "its last accepted version",
                     (false, false) => "nothing; whom it would concern waits",
                     (false, true) => {
                         "nothing; which machines it would concern can't be told, so that they may get another"
                     }
                 };
-                warn!(object = %name, fault = %unaccepted.fault, served, "an object is not accepted");
+                warn!(object = %name, fault = %object.fault, served, "an object is not accepted");
             }
-            self.unaccepted.insert(name);
+            self.rejected.insert(name);
             count += usize::from(is_news);
         }
         count
@@ -359,13 +359,13 @@ impl PartitionState {
             BTreeMap::new()
         };
         let mut count = 0;
-        for unaccepted in incompatible {
-            let (name, reason) = (unaccepted.name(), unaccepted.fault.to_string());
+        for rejected in incompatible {
+            let (name, reason) = (rejected.name(), rejected.fault.to_string());
             if before.get(&name) != Some(&reason) {
                 warn!(object = %name, reason, "an object of the feed can't be used here; what was held of it stays");
             }
             self.incompatible.insert(name, reason);
-            count += usize::from(next.apply(Change::Rejected(Arc::new(unaccepted))));
+            count += usize::from(next.apply(Change::Rejected(Arc::new(rejected))));
         }
         count
     }
@@ -417,8 +417,8 @@ impl PartitionState {
     }
 
     /// How many objects are not accepted there, and of how many of those only we still know an accepted version.
-    pub(crate) fn unaccepted(&self) -> (usize, usize) {
-        (self.unaccepted.len(), self.kept.len())
+    pub(crate) fn rejected_counts(&self) -> (usize, usize) {
+        (self.rejected.len(), self.kept.len())
     }
 
     pub(crate) fn incompatible(&self) -> &BTreeMap<ObjectRef, String> {

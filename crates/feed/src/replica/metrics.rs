@@ -17,7 +17,7 @@ pub struct ReplicaMetrics {
     guard: Family<Of, Gauge>,
     held: Family<Of, Gauge>,
     incompatible: Family<Of, Gauge>,
-    unaccepted: Family<Of, Gauge>,
+    rejected: Family<Of, Gauge>,
     kept: Family<Of, Gauge>,
     received: Family<Of, Counter>,
     batches: Family<Batch, Counter>,
@@ -60,7 +60,7 @@ pub(crate) struct PartitionMetrics {
     pub(crate) guard: Gauge,
     pub(crate) held: Gauge,
     pub(crate) incompatible: Gauge,
-    pub(crate) unaccepted: Gauge,
+    pub(crate) rejected: Gauge,
     pub(crate) kept: Gauge,
     pub(crate) received: Counter,
     pub(crate) unsaved: Gauge,
@@ -77,7 +77,7 @@ impl ReplicaMetrics {
             guard: Family::default(),
             held: Family::default(),
             incompatible: Family::default(),
-            unaccepted: Family::default(),
+            rejected: Family::default(),
             kept: Family::default(),
             received: Family::default(),
             batches: Family::default(),
@@ -119,9 +119,9 @@ impl ReplicaMetrics {
             metrics.incompatible.clone(),
         );
         registry.register(
-            "feed_unaccepted_objects",
+            "feed_rejected_objects",
             "Objects that exist and are not accepted by the controller",
-            metrics.unaccepted.clone(),
+            metrics.rejected.clone(),
         );
         registry.register(
             "feed_kept_objects",
@@ -187,7 +187,7 @@ impl ReplicaMetrics {
             guard: self.guard.get_or_create(&of).clone(),
             held: self.held.get_or_create(&of).clone(),
             incompatible: self.incompatible.get_or_create(&of).clone(),
-            unaccepted: self.unaccepted.get_or_create(&of).clone(),
+            rejected: self.rejected.get_or_create(&of).clone(),
             kept: self.kept.get_or_create(&of).clone(),
             received: self.received.get_or_create(&of).clone(),
             unsaved: self.unsaved.get_or_create(&of).clone(),

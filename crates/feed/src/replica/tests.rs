@@ -5,7 +5,7 @@ mod cross_partition_conflicts;
 mod faults;
 mod guarding;
 mod history;
-mod unaccepted;
+mod rejected;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -188,7 +188,7 @@ async fn settle() {
 struct Contents {
     assignments: BTreeMap<ObjectKey, Arc<Assignment>>,
     profiles: BTreeMap<ObjectKey, Arc<Profile>>,
-    unaccepted: BTreeMap<ObjectRef, Arc<Rejected>>,
+    rejected: BTreeMap<ObjectRef, Arc<Rejected>>,
 }
 
 impl Contents {
@@ -202,9 +202,9 @@ impl Contents {
                 .profiles()
                 .map(|profile| (profile.key.clone(), profile.clone()))
                 .collect(),
-            unaccepted: catalog
+            rejected: catalog
                 .all_rejected()
-                .map(|unaccepted| (unaccepted.name(), unaccepted.clone()))
+                .map(|rejected| (rejected.name(), rejected.clone()))
                 .collect(),
         }
     }
@@ -293,7 +293,7 @@ fn profile(name: &str, variant: u8) -> Change {
 }
 
 /// What can be told of an object that is like this but for a fault.
-fn unaccepted(change: &Change, fault: &str) -> Change {
+fn rejected(change: &Change, fault: &str) -> Change {
     let claim = match change {
         Change::Assignment(assignment) => Claim::Assignment(assignment.clone()),
         Change::Profile(profile) => {

@@ -415,7 +415,7 @@ fn a_file_broken_at_the_first_start_claims_all_its_objects() {
         .folder
         .standing
         .values()
-        .map(|unaccepted| unaccepted.fault.to_string())
+        .map(|rejected| rejected.fault.to_string())
         .collect();
     assert!(
         faults[0].starts_with(

@@ -59,7 +59,7 @@ pub(super) struct Gauges {
     problems: Gauge,
     problem: Family<Place, Gauge>,
     state_unsaved: Gauge,
-    unaccepted: Gauge,
+    rejected: Gauge,
     guard: Gauge,
     held: Gauge,
     age: Gauge<f64, AtomicU64>,
@@ -234,8 +234,8 @@ impl Loader {
     fn with_id(&mut self, change: Change) -> Change {
         let profile = match change {
             Change::Profile(profile) => profile,
-            Change::Rejected(unaccepted) => {
-                return Change::Rejected(self.with_known_ids(unaccepted));
+            Change::Rejected(rejected) => {
+                return Change::Rejected(self.with_known_ids(rejected));
             }
             change => return change,
         };
@@ -248,14 +248,14 @@ impl Loader {
 
     /// Adds known config ids to a rejected Profile, so that a machine that is installing by it
     /// waits for its configs.
-    fn with_known_ids(&self, unaccepted: Arc<Rejected>) -> Arc<Rejected> {
-        let Claim::Profile(claim) = &unaccepted.claim else {
-            return unaccepted;
+    fn with_known_ids(&self, rejected: Arc<Rejected>) -> Arc<Rejected> {
+        let Claim::Profile(claim) = &rejected.claim else {
+            return rejected;
         };
         let claim = Claim::Profile(Arc::new(claim.with_ids(self.ids.of_unknown(&claim.key))));
         Arc::new(Rejected {
             claim,
-            fault: unaccepted.fault.clone(),
+            fault: rejected.fault.clone(),
         })
     }
 
@@ -294,8 +294,8 @@ impl Loader {
                 hold.known
             ));
         }
-        let unaccepted = self.catalog.describe_rejected(MAX_LISTED);
-        for sentence in unaccepted
+        let rejected = self.catalog.describe_rejected(MAX_LISTED);
+        for sentence in rejected
             .iter()
             .filter(|sentence| !self.said.contains(sentence))
         {
@@ -304,7 +304,7 @@ impl Loader {
                 "an object is not accepted, and no good version of it is known"
             );
         }
-        also.extend(unaccepted);
+        also.extend(rejected);
         if problems != self.problems {
             self.gauges.list(&problems);
         }
@@ -332,7 +332,7 @@ impl Gauges {
             problems: Gauge::default(),
             problem: Family::default(),
             state_unsaved: Gauge::default(),
-            unaccepted: Gauge::default(),
+            rejected: Gauge::default(),
             guard: Gauge::default(),
             held: Gauge::default(),
             age: Gauge::default(),
@@ -361,9 +361,9 @@ impl Gauges {
             gauges.state_unsaved.clone(),
         );
         registry.register(
-            "manifest_unaccepted_objects",
+            "manifest_rejected_objects",
             "Objects of broken files of which no good version is known: whom they concern waits",
-            gauges.unaccepted.clone(),
+            gauges.rejected.clone(),
         );
         registry.register(
             "guard_holding",
@@ -416,11 +416,11 @@ impl Gauges {
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    fn kept(&self, held: usize, unaccepted: usize) {
+    fn kept(&self, held: usize, rejected: usize) {
         self.guard.set(i64::from(held > 0));
         self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
-        self.unaccepted
-            .set(i64::try_from(unaccepted).unwrap_or(i64::MAX));
+        self.rejected
+            .set(i64::try_from(rejected).unwrap_or(i64::MAX));
     }
 
     fn list(&self, problems: &BTreeSet<Problem>) {

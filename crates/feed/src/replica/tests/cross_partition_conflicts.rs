@@ -1,6 +1,6 @@
 //! Machines that Assignments of several partitions claim.
 
-use super::unaccepted::of_machine;
+use super::rejected::of_machine;
 use super::*;
 
 fn count(merged_catalog: &MergedCatalog) -> usize {

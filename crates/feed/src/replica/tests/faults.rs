@@ -209,7 +209,7 @@ async fn what_an_older_minor_version_leaves_out_is_nothing() {
 }
 
 /// What the publisher of commit 4c5cd52 sent, before there were objects that are not accepted: each message after its length.
-const RECORDED: &[u8] = include_bytes!("recorded/before-unaccepted.bin");
+const RECORDED: &[u8] = include_bytes!("recorded/before-rejected.bin");
 
 #[tokio::test(start_paused = true)]
 async fn a_recorded_controller_of_the_version_before_is_followed_and_served() {

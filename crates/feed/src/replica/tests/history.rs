@@ -63,7 +63,7 @@ impl Births {
         if variant < 6 {
             object
         } else {
-            super::unaccepted(&object, &format!("fault {variant}"))
+            super::rejected(&object, &format!("fault {variant}"))
         }
     }
 }
@@ -86,7 +86,7 @@ impl Remembered {
         publisher.apply(
             assignments
                 .chain(profiles)
-                .chain(objects.unaccepted.values().cloned().map(Change::Rejected))
+                .chain(objects.rejected.values().cloned().map(Change::Rejected))
                 .collect(),
         );
         publisher.set_ready();
@@ -131,12 +131,12 @@ async fn play(steps: Vec<Step>, journal: usize) {
                 if matches!(step, Step::Forget) {
                     objects.assignments.retain(|key, _| {
                         !objects
-                            .unaccepted
+                            .rejected
                             .contains_key(&ObjectRef::Assignment(key.clone()))
                     });
                     objects.profiles.retain(|key, _| {
                         !objects
-                            .unaccepted
+                            .rejected
                             .contains_key(&ObjectRef::Profile(key.clone()))
                     });
                     forgotten = true;
@@ -153,15 +153,15 @@ async fn play(steps: Vec<Step>, journal: usize) {
     let (mut end, expected) = (Contents::of(&follower.catalog()), controller.last());
     if forgotten {
         // What the replica knows beyond the controller was accepted once, and the object is still the same and not accepted.
-        let is_right = |unaccepted: Option<&Arc<Rejected>>, created| {
-            unaccepted.is_some_and(|unaccepted| unaccepted.created() == created)
+        let is_right = |rejected: Option<&Arc<Rejected>>, created| {
+            rejected.is_some_and(|rejected| rejected.created() == created)
         };
         end.assignments.retain(|key, assignment| {
             let is_theirs = expected.assignments.contains_key(key);
-            let unaccepted = expected.unaccepted.get(&ObjectRef::Assignment(key.clone()));
+            let rejected = expected.rejected.get(&ObjectRef::Assignment(key.clone()));
             assert!(
                 is_theirs
-                    || (is_right(unaccepted, assignment.created) && was_there(&states, assignment)),
+                    || (is_right(rejected, assignment.created) && was_there(&states, assignment)),
                 "{key}"
             );
             is_theirs
@@ -171,7 +171,7 @@ async fn play(steps: Vec<Step>, journal: usize) {
             assert!(
                 is_theirs
                     || is_right(
-                        expected.unaccepted.get(&ObjectRef::Profile(key.clone())),
+                        expected.rejected.get(&ObjectRef::Profile(key.clone())),
                         profile.created
                     ),
                 "{key}"

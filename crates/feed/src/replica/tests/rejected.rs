@@ -52,7 +52,7 @@ fn answer(catalog: &Catalog, serial: &str) -> String {
 }
 
 fn numbers(follower: &Follower) -> (usize, usize) {
-    lock(follower.link.state()).unaccepted()
+    lock(follower.link.state()).rejected_counts()
 }
 
 /// A controller that never saw S1 accepted.
@@ -60,7 +60,7 @@ fn forgetful() -> Arc<Publisher> {
     publisher(vec![
         default(),
         profile("p", 0),
-        unaccepted(&of_machine("S1", 1), "no good"),
+        rejected(&of_machine("S1", 1), "no good"),
     ])
 }
 
@@ -88,12 +88,12 @@ async fn what_only_the_replica_remembers_stays_in_use_and_changes_go_on() {
     );
     // Deltas add up: another fault, other objects, a fault more.
     controller.apply(vec![
-        unaccepted(&of_machine("S1", 1), "still no good"),
+        rejected(&of_machine("S1", 1), "still no good"),
         of_machine("S2", 1),
     ]);
     controller.apply(vec![
-        unaccepted(&of_machine("S2", 1), "no good either"),
-        unaccepted(&of_machine("S3", 1), "never good"),
+        rejected(&of_machine("S2", 1), "no good either"),
+        rejected(&of_machine("S3", 1), "never good"),
     ]);
     settle().await;
     let catalog = follower.catalog();
@@ -136,7 +136,7 @@ async fn what_only_the_replica_remembers_stays_in_use_and_changes_go_on() {
 async fn what_was_deleted_and_made_anew_is_not_what_it_was() {
     let (_site, follower, controller) = after_a_controllers_restart().await;
     controller.apply(vec![gone(&of_machine("S1", 1))]);
-    controller.apply(vec![unaccepted(&of_machine("S1", 2), "no good")]);
+    controller.apply(vec![rejected(&of_machine("S1", 2), "no good")]);
     settle().await;
     assert_eq!(
         (answer(&follower.catalog(), "S1"), numbers(&follower)),
@@ -154,7 +154,7 @@ async fn what_was_deleted_and_made_anew_is_not_what_it_was() {
         Some(&publisher(vec![
             default(),
             profile("p", 0),
-            unaccepted(&of_machine("S1", 2), "no good"),
+            rejected(&of_machine("S1", 2), "no good"),
         ])),
     );
     site.cut();
@@ -255,7 +255,7 @@ async fn what_is_not_accepted_is_not_lost_and_what_is_lost_is_held_whatever_it_w
     let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&site);
     follower.loaded().await;
     let nothing: Vec<_> = (0..100)
-        .map(|n| unaccepted(&of_machine(&format!("S{n}"), 1), "no good"))
+        .map(|n| rejected(&of_machine(&format!("S{n}"), 1), "no good"))
         .chain([profile("p", 0)])
         .collect();
     site.replace(0, Some(&publisher(nothing)));
@@ -284,8 +284,8 @@ async fn what_is_not_accepted_is_not_lost_and_what_is_lost_is_held_whatever_it_w
     );
     controller.apply(vec![
         of_machine("S1", 1),
-        unaccepted(&of_machine("S2", 1), "no good"),
-        unaccepted(&of_machine("S3", 2), "no good"),
+        rejected(&of_machine("S2", 1), "no good"),
+        rejected(&of_machine("S3", 2), "no good"),
     ]);
     settle().await;
     let catalog = follower.catalog();
@@ -316,7 +316,7 @@ async fn what_is_not_accepted_is_not_lost_and_what_is_lost_is_held_whatever_it_w
 async fn what_stands_in_for_objects_is_held_as_they_would_be() {
     let site = Site::of(&publisher(
         (0..60)
-            .map(|n| unaccepted(&of_machine(&format!("S{n}"), 1), "no good"))
+            .map(|n| rejected(&of_machine(&format!("S{n}"), 1), "no good"))
             .collect(),
     ));
     let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&site);
@@ -349,14 +349,14 @@ async fn in_a_union_each_partition_keeps_to_its_own() {
         Some(&publisher(vec![
             default(),
             profile("p", 0),
-            unaccepted(&of_machine("S2", 1), "no good"),
+            rejected(&of_machine("S2", 1), "no good"),
         ])),
     );
     west.replace(
         0,
         Some(&publisher(vec![
             profile("p", 0),
-            unaccepted(&of_machine("S1", 1), "no good"),
+            rejected(&of_machine("S1", 1), "no good"),
         ])),
     );
     east.cut();
@@ -427,11 +427,11 @@ async fn first_part(controller: &Arc<Publisher>, after: Option<crate::proto::Pos
 
 /// What a replica of before sees of a part: it knows neither field.
 fn as_of_before(mut part: Part) -> Part {
-    part.unaccepted.clear();
+    part.rejected.clear();
     if let Some(commit) = &mut part.commit {
         commit.inventory = commit.inventory.map(|inventory| Inventory {
-            unaccepted: 0,
-            unaccepted_names: 0,
+            rejected: 0,
+            rejected_names: 0,
             ..inventory
         });
     }
@@ -459,8 +459,8 @@ async fn a_replica_of_before_takes_what_a_controller_of_today_sends() {
     for changes in [
         vec![of_machine("S1", 1), of_machine("S2", 1)],
         vec![
-            unaccepted(&of_machine("S1", 1), "worse"),
-            unaccepted(&of_machine("S3", 1), "no good"),
+            rejected(&of_machine("S1", 1), "worse"),
+            rejected(&of_machine("S3", 1), "no good"),
         ],
         vec![gone(&of_machine("S2", 1)), gone(&of_machine("S3", 1))],
     ] {
@@ -476,7 +476,7 @@ async fn a_replica_of_before_takes_what_a_controller_of_today_sends() {
     // Deleted and made anew between two looks: it is told that the former is gone.
     let position = lock(follower.link.state()).position();
     controller.apply(vec![gone(&of_machine("S1", 1))]);
-    controller.apply(vec![unaccepted(&of_machine("S1", 2), "no good")]);
+    controller.apply(vec![rejected(&of_machine("S1", 2), "no good")]);
     take(first_part(&controller, position).await);
     assert_eq!(names(&follower.catalog()), "default p");
 }
