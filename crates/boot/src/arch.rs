@@ -1,15 +1,17 @@
-//! The names of CPU architectures: iPXE's own spelling, and what other tools call the same.
+//! Names of CPU architectures: iPXE's spelling, and the aliases that other tools use.
 
 use std::borrow::Cow;
 
-/// The label that names the architecture of a subject.
+/// The label that holds a subject's architecture.
 pub const BUILDARCH: &str = "buildarch";
 
-/// The canonical spelling, which is that of iPXE's `${buildarch}` (`ipxe:src/Makefile.housekeeping`).
+/// Returns the canonical spelling: that of iPXE's `${buildarch}`
+/// (`ipxe:src/Makefile.housekeeping`).
 ///
-/// A name that nothing else is known for is only lower-cased: new architectures need no new shaper.
+/// A name without a known alias is only lower-cased, so that a new architecture needs no new
+/// release of shaper.
 pub fn canonical(name: &str) -> Cow<'_, str> {
-    // Nearly all machines.
+    // Fast path: nearly all machines.
     if matches!(name, "x86_64" | "arm64") {
         return name.into();
     }

@@ -1,4 +1,4 @@
-//! Which subjects get which Profile.
+//! Assignments: which subjects get which Profile.
 
 use std::cmp::Ordering;
 
@@ -9,24 +9,25 @@ use crate::profile::older_first;
 use crate::selector::SubjectSelectors;
 use crate::sorted::Labels;
 
-/// Which subjects get which Profile.
+/// Assigns a Profile to the subjects that it selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// Namespace and name.
+    /// The Assignment's namespace and name.
     pub key: ObjectKey,
-    /// When it was created, if that is known. What has no time counts as the youngest.
+    /// The creation time, if known. An Assignment without one counts as the youngest.
     pub created: Option<Timestamp>,
-    /// Its own labels, which templates can read.
+    /// The Assignment's own labels, which templates can read.
     pub labels: Labels,
-    /// The subjects that it speaks of.
+    /// Selects subjects.
     pub subjects: SubjectSelectors,
-    /// The labels that a Profile of the same namespace must have, in their normal spelling ([`crate::profile::normalise_labels`]).
+    /// The labels that a Profile in the same namespace must have, with normalised values
+    /// ([`crate::profile::normalise_labels`]).
     pub profiles: Labels,
-    /// Higher goes first.
+    /// The priority. A higher one ranks first.
     pub priority: i32,
 }
 
-/// The place of an Assignment among those that match by the same identity, or by none: the rest of the rule of selection.
+/// Ranks Assignments that match by the same identity, or by none: the rest of the selection rule.
 impl Assignment {
     pub(crate) fn cmp_rank(&self, other: &Self) -> Ordering {
         self.cmp_precedence(other)
@@ -34,7 +35,7 @@ impl Assignment {
             .then_with(|| self.key.cmp(&other.key))
     }
 
-    /// The part of the order that somebody chose: priority, then the number of label requirements.
+    /// Compares what the authors chose: the priority, then the number of label requirements.
     pub(crate) fn cmp_precedence(&self, other: &Self) -> Ordering {
         other
             .priority

@@ -1,6 +1,7 @@
-//! Looks at many bytes of a text at once.
+//! Byte scans that the compiler can vectorise.
 
-/// Whether all bytes are such. It looks at all of them, as many at once as the processor can: for texts that nearly always are.
+/// Returns whether `is` holds for every byte. There is no early exit, so that the loop vectorises:
+/// use it for text that nearly always passes.
 #[inline]
 pub fn all(text: &[u8], is: impl Fn(u8) -> bool) -> bool {
     text.iter()
@@ -8,12 +9,13 @@ pub fn all(text: &[u8], is: impl Fn(u8) -> bool) -> bool {
         == 0
 }
 
-/// The highest bit of each of eight bytes that is another than `byte`; all lower bits are of no meaning.
+/// Sets the highest bit of each byte of `eight` that differs from `byte`. The lower bits are
+/// meaningless.
 #[inline]
 pub fn differing(eight: u64, byte: u8) -> u64 {
     const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     let difference = eight ^ u64::from_ne_bytes([byte; 8]);
-    // Each addition stays in its byte.
+    // The mask keeps each addition within its byte.
     ((difference & LOW) + LOW) | difference
 }
 

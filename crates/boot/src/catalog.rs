@@ -1,16 +1,17 @@
-//! The index of all Profiles and Assignments that answers a lookup.
+//! The index of all Profiles and Assignments, which answers lookups.
 //!
-//! A [`Catalog`] is a value: cloning it costs nothing, and a change to a clone copies only the few nodes that it touches. So a writer
-//! prepares a new catalog, of one change or of a hundred thousand, while readers go on with the old one, and [`SharedCatalog`] swaps
-//! them at once: a reader never waits and never sees half a change.
+//! A [`Catalog`] is a persistent value: a clone is cheap and shares everything, and a change to a
+//! clone copies only the few nodes that it touches. A writer prepares a new catalog, of one change
+//! or of 100,000, while readers use the old one; [`SharedCatalog`] then swaps them atomically. A
+//! reader never waits and never sees half a change.
 //!
 //! | question | index |
 //! |---|---|
-//! | who names this identity? | one hash map for each of uuid, serial, mac |
-//! | who asks for these labels? | `LabelIndex`, a tuple space search |
+//! | which Assignments list this identity? | one hash map for each of uuid, serial and mac |
+//! | which Assignments require these labels? | `LabelIndex`, a tuple space search |
 //! | which Profiles have this label? | a hash map of (partition, namespace, key, value) |
-//! | whose config is this? | a hash map of ids |
-//! | which Assignments select this Profile? | [`SelectorIndex`], where it is wanted |
+//! | which config has this id? | a hash map of ids |
+//! | which Assignments select this Profile? | [`SelectorIndex`], only if enabled |
 
 mod bucket;
 mod conflicts;
@@ -57,36 +58,37 @@ pub struct Catalog {
     profiles: ProfileIndex,
     selectors: Option<SelectorIndex>,
     rejected: RejectedIndex,
-    /// How many stand in the indexes with each priority.
+    /// The number of indexed Assignments of each priority.
     priorities: RedBlackTreeMapSync<i32, usize>,
 }
 
 /// One change to a catalog.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// An Assignment is new or different.
+    /// An Assignment was created or changed.
     Assignment(Arc<Assignment>),
-    /// An Assignment is gone.
+    /// An Assignment was deleted.
     AssignmentDeleted(ObjectKey),
-    /// A Profile is new or different.
+    /// A Profile was created or changed.
     Profile(Arc<Profile>),
-    /// A Profile is gone.
+    /// A Profile was deleted.
     ProfileDeleted(ObjectKey),
-    /// An object exists and is not accepted. What it said before stays; where that is not known, or was said by another object of the same
-    /// name, it stands in the catalog by what can be told of it, and whoever gets it boots nothing.
+    /// An object exists and is invalid. The catalog keeps its last valid version. If it has none,
+    /// or if that version belonged to an earlier object of the same name, the object is indexed by
+    /// the part of it that could be read, and its machines wait.
     Rejected(Arc<Rejected>),
 }
 
-/// An Assignment that an index found for a subject, and by what.
+/// An Assignment that an index found for a subject.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'c> {
-    /// What led to it.
+    /// The index that found it.
     pub by: MatchedBy,
-    /// The Assignment, whose labels may not hold.
+    /// The Assignment. Its label requirements may not hold.
     pub assignment: &'c Arc<Assignment>,
 }
 
-/// An Assignment under its own key, which is not kept a second time.
+/// An Assignment that is its own map key, so that the key is not stored twice.
 #[derive(Clone)]
 struct ByKey(Arc<Assignment>);
 
@@ -119,7 +121,7 @@ impl Ranked for Assignment {
 // === impl Change ===
 
 impl Change {
-    /// Which object it is about.
+    /// Returns the object that the change is about.
     pub fn name(&self) -> ObjectRef {
         match self {
             Self::Assignment(assignment) => ObjectRef::Assignment(assignment.key.clone()),
@@ -132,7 +134,7 @@ impl Change {
 }
 
 impl ObjectRef {
-    /// The change by which it goes.
+    /// Returns the change that deletes the object.
     pub fn gone(self) -> Change {
         match self {
             Self::Assignment(key) => Change::AssignmentDeleted(key),
@@ -144,7 +146,7 @@ impl ObjectRef {
 // === impl Catalog ===
 
 impl Catalog {
-    /// A catalog of nothing.
+    /// Creates an empty catalog.
     pub fn new() -> Self {
         Self {
             assignments: Index::new(),
@@ -159,7 +161,8 @@ impl Catalog {
         }
     }
 
-    /// A catalog of nothing that also knows which Assignments select a Profile, as long as it and its clones live.
+    /// Creates an empty catalog that also indexes which Assignments select a Profile. Its clones do
+    /// so too.
     pub fn with_selector_index() -> Self {
         Self {
             selectors: Some(SelectorIndex::new()),
@@ -167,18 +170,18 @@ impl Catalog {
         }
     }
 
-    /// Which Assignments select a Profile, if the catalog was made to know.
+    /// Returns the index of which Assignments select a Profile, if this catalog has one.
     pub fn selectors(&self) -> Option<&SelectorIndex> {
         self.selectors.as_ref()
     }
 
-    /// Makes one change. False when it changes nothing.
+    /// Applies a change. Returns whether the catalog changed.
     pub fn apply(&mut self, change: Change) -> bool {
         let change = match change {
             Change::Rejected(rejected) => return self.put_rejected(rejected),
             change => change,
         };
-        // None of the others is about an object that is there and not accepted: if it was, that is over.
+        // All other changes replace or delete a rejected object.
         let was_rejected = self.rejected_count() > 0 && self.clear_rejected(&change.name());
         let is_other = match change {
             Change::Assignment(assignment) => self.put_assignment(assignment),
@@ -190,17 +193,17 @@ impl Catalog {
         was_rejected || is_other
     }
 
-    /// How many accepted Assignments there are.
+    /// Returns the number of valid Assignments.
     pub fn assignment_count(&self) -> usize {
         self.assignments.len()
     }
 
-    /// How many accepted Profiles there are.
+    /// Returns the number of valid Profiles.
     pub fn profile_count(&self) -> usize {
         self.profiles.len()
     }
 
-    /// How many keys the indexes hold. A catalog of nothing has none, whatever it held before.
+    /// Returns the number of keys in the indexes. It is 0 whenever the catalog is empty.
     pub fn index_size(&self) -> usize {
         self.uuids.len()
             + self.serials.len()
@@ -209,31 +212,31 @@ impl Catalog {
             + self.profiles.index_size()
     }
 
-    /// All accepted Assignments, in no order.
+    /// Iterates over all valid Assignments, in no particular order.
     pub fn assignments(&self) -> impl Iterator<Item = &Arc<Assignment>> {
         self.assignments
             .iter()
             .map(|(assignment, ())| &assignment.0)
     }
 
-    /// All accepted Profiles, in no order.
+    /// Iterates over all valid Profiles, in no particular order.
     pub fn profiles(&self) -> impl Iterator<Item = &Arc<Profile>> {
         self.profiles.all()
     }
 
-    /// One Assignment: its last accepted version.
+    /// Returns the last valid version of an Assignment.
     pub fn assignment(&self, key: &ObjectKey) -> Option<&Arc<Assignment>> {
         self.assignments
             .get_key(key)
             .map(|assignment| &assignment.0)
     }
 
-    /// One Profile: its last accepted version.
+    /// Returns the last valid version of a Profile.
     pub fn profile(&self, key: &ObjectKey) -> Option<&Arc<Profile>> {
         self.profiles.get(key)
     }
 
-    /// Whether there is an accepted object of this name.
+    /// Returns whether the object has a valid version.
     pub fn contains(&self, name: &ObjectRef) -> bool {
         match name {
             ObjectRef::Assignment(key) => self.assignment(key).is_some(),
@@ -241,7 +244,7 @@ impl Catalog {
         }
     }
 
-    /// The names of all objects, accepted or not, each once, in no order.
+    /// Iterates over the names of all objects, valid or not, each once and in no particular order.
     pub fn names(&self) -> impl Iterator<Item = ObjectRef> {
         let assignments = self
             .assignments()
@@ -253,13 +256,13 @@ impl Catalog {
         accepted.chain(self.without_valid_version().map(|rejected| rejected.name()))
     }
 
-    /// The Profile and the name of the config that is served under this id.
+    /// Returns the Profile and the name of the config that is served under this id.
     pub fn config(&self, id: Uuid) -> Option<(&Arc<Profile>, &ConfigName)> {
         self.profiles.config(id)
     }
 
-    /// The Profiles that an Assignment selects, before any subject is looked at: the older first, then by name. What is not accepted is
-    /// selected as well, by its labels.
+    /// Iterates over the Profiles that an Assignment selects for any subject, older first, then by
+    /// name. Invalid Profiles are selected by their labels, too.
     pub fn profiles_of<'c>(
         &'c self,
         assignment: &'c Assignment,
@@ -268,7 +271,8 @@ impl Catalog {
             .selected(&assignment.key, &assignment.profiles)
     }
 
-    /// The buckets in which everything stands that could match the subject, each in its order.
+    /// Iterates over the buckets that hold every Assignment that could match the subject. Each
+    /// bucket is sorted by rank.
     pub(crate) fn buckets<'c>(
         &'c self,
         subject: &Subject,
@@ -283,8 +287,9 @@ impl Catalog {
             .chain(labels)
     }
 
-    /// The Assignment that nothing can stand before, if the subject's uuid alone tells which that is: the uuid is the strongest identity, and
-    /// none has a higher priority. So most machines are found by one look into one index.
+    /// Returns the winning Assignment if the subject's uuid alone decides: the uuid is the
+    /// strongest identity, and no Assignment has a higher priority. Most machines are found by this
+    /// single lookup.
     pub(crate) fn certain_winner(&self, subject: &Subject) -> Option<Found<'_>> {
         let first = self.uuids.get(&subject.uuid()?)?.first()?;
         let (highest, _) = self.priorities.last()?;
@@ -295,7 +300,7 @@ impl Catalog {
         })
     }
 
-    /// Those of them that its identities lead to.
+    /// Returns the buckets that the subject's identities lead to.
     fn identity_buckets<'c>(
         &'c self,
         subject: &Subject,
@@ -321,7 +326,8 @@ impl Catalog {
         [exact, swapped, serial, mac]
     }
 
-    /// The Assignments that name an identity of the subject, by rank, each once with the strongest.
+    /// Returns the Assignments that list an identity of the subject, by rank. Each occurs once,
+    /// with the strongest identity that matches.
     pub fn naming<'c>(&'c self, subject: &Subject) -> Vec<Found<'c>> {
         let named = self.identity_buckets(subject).into_iter().flatten();
         let all = named.flat_map(|(by, bucket)| {
@@ -336,7 +342,7 @@ impl Catalog {
         found
     }
 
-    /// The Assignments that name no identities, by rank.
+    /// Returns the Assignments that list no identities, by rank.
     pub fn without_identities(&self) -> Vec<Found<'_>> {
         let all = self
             .assignments()
@@ -376,7 +382,7 @@ impl Catalog {
         Some(assignment)
     }
 
-    /// Enters an Assignment into the indexes.
+    /// Adds an Assignment to the indexes.
     fn add_to_indexes(&mut self, assignment: &Arc<Assignment>) {
         let subjects = &assignment.subjects;
         for uuid in &subjects.uuids {
@@ -399,7 +405,7 @@ impl Catalog {
         self.priorities.insert_mut(assignment.priority, others + 1);
     }
 
-    /// Takes an Assignment out of the indexes.
+    /// Removes an Assignment from the indexes.
     fn remove_from_indexes(&mut self, assignment: &Arc<Assignment>) {
         let subjects = &assignment.subjects;
         for uuid in &subjects.uuids {

@@ -1,4 +1,5 @@
-//! Names of a Profile's configs. Each is a variable in templates, so what a template already knows can't be one.
+//! Names of configs. Each is a variable in templates, so names that the template language uses are
+//! reserved.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,26 +7,27 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// The name of one config of a Profile: `[A-Za-z_][A-Za-z0-9_]*`, so that it is a variable in templates.
+/// The name of a config of a Profile. It matches `[A-Za-z_][A-Za-z0-9_]*`, so that templates can
+/// use it as a variable.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ConfigName(Box<str>);
 
-/// The text can't name a config.
+/// The text is not a valid config name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidConfigName {
-    /// It is no identifier.
+    /// The text is not an identifier.
     #[error(
         "config name {name:?} must be an identifier (letters, digits and _, not starting with a digit, at most 63 long), so that {{{{ name }}}} is a variable{hint}",
         name = .0,
         hint = did_you_mean(.0)
     )]
     NoIdentifier(String),
-    /// Templates already know the name.
+    /// The template language uses the name.
     #[error("config name {0:?} already has a meaning in templates; choose another")]
     Reserved(String),
 }
 
-/// The identifier that a name of several words could be: `userData` for cloud-init's `user-data`.
+/// Suggests an identifier for a name of several words: `userData` for cloud-init's `user-data`.
 fn did_you_mean(text: &str) -> String {
     let mut words = text.split(['-', '.', ' ']).filter(|word| !word.is_empty());
     let mut name = words.next().unwrap_or_default().to_owned();
@@ -40,19 +42,19 @@ fn did_you_mean(text: &str) -> String {
     }
 }
 
-/// Longest name of a config, in bytes.
+/// Maximum length of a config name, in bytes.
 pub const MAX_CONFIG_NAME_BYTES: usize = 63;
 
-/// The variables that every template has, beside one for each config of its Profile.
+/// The variables that every template has, in addition to one for each config of its Profile.
 pub const VARIABLES: [&str; 5] = ["subject", "encoded", "profile", "assignment", "base_url"];
 
-/// The words of the template language, besides [`VARIABLES`].
+/// Words of the template language, in addition to [`VARIABLES`].
 const KEYWORDS: [&str; 12] = [
     "and", "else", "false", "if", "in", "is", "loop", "none", "not", "or", "range", "true",
 ];
 
 impl ConfigName {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

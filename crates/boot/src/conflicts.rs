@@ -1,7 +1,8 @@
-//! Assignments between which only age or name decides, kept current as a catalog changes.
+//! Tracks conflicts: Assignments between which only age or name decides.
 //!
-//! Such a conflict is answered the same everywhere, but nobody chose the answer, so that it is reported. Only what stands in a conflict
-//! costs memory here; the search goes through the catalog's own indexes ([`Catalog::conflicting`]).
+//! A conflict has the same outcome everywhere, but nobody chose that outcome, so it is reported.
+//! Only Assignments in a conflict use memory here; the search uses the catalog's own indexes
+//! ([`Catalog::conflicting`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,41 +12,44 @@ use crate::catalog::{Catalog, Change};
 use crate::name::ObjectKey;
 use crate::selector::SubjectSelectors;
 
-/// Most rivals that are named for one Assignment.
+/// Maximum number of conflicts that are named for one Assignment.
 pub const MAX_NAMED: usize = 4;
 
-/// From so many Assignments in a conflict on, those that name fewer than they may are kept at hand.
+/// From this number of conflicting Assignments on, those with fewer than [`MAX_NAMED`] named
+/// conflicts are also kept in a separate catalog.
 const MANY: usize = 256;
 
-/// Between partitions, so many that could be rivals are looked at, and four more for each identity: a replica has machines to answer.
+/// Maximum number of candidates that a cross-partition search visits, plus four for each identity.
+/// The search runs in replicas, which must answer machines meanwhile.
 const MAX_CANDIDATES: usize = 256;
 
 /// All conflicts of a catalog.
 #[derive(Clone, Default)]
 pub struct Conflicts {
-    /// Whether only those of different partitions count.
+    /// Whether only conflicts between different partitions count.
     cross_partition: bool,
     conflicts: HashMap<ObjectKey, ConflictSet>,
-    /// Who names this one.
+    /// The Assignments that name this one.
     named_by: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
-    /// Where there are [`MANY`], all Assignments that name fewer than they may: so a new one need not look at all the others.
+    /// All Assignments with fewer than [`MAX_NAMED`] named conflicts, once [`MANY`] are in
+    /// conflict. A new Assignment searches only these instead of the whole catalog.
     underfilled: Option<Catalog>,
 }
 
-/// Some of those that an Assignment is in conflict with: all of them up to [`MAX_NAMED`].
+/// Up to [`MAX_NAMED`] of the Assignments that one Assignment conflicts with.
 #[derive(Clone, Debug, Default)]
 struct ConflictSet(BTreeSet<ObjectKey>);
 
 // === impl Conflicts ===
 
 impl Conflicts {
-    /// Of a catalog of nothing.
+    /// Creates the conflicts of an empty catalog.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same, of Assignments in different partitions only: those within one are known to its own controllers. Where hundreds tie,
-    /// some may be missed.
+    /// Creates a tracker of conflicts between partitions only; the controllers of each partition
+    /// report those within it. If hundreds of Assignments tie, it may miss some.
     pub fn across_partitions() -> Self {
         Self {
             cross_partition: true,
@@ -53,12 +57,13 @@ impl Conflicts {
         }
     }
 
-    /// All that stand in a conflict, in no order.
+    /// Iterates over all Assignments in conflict, in no particular order.
     pub fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
         self.conflicts.keys()
     }
 
-    /// Some of those that an Assignment is in conflict with, sorted: all of them up to [`MAX_NAMED`]. Empty where there is no conflict.
+    /// Iterates over up to [`MAX_NAMED`] of the Assignments that this one conflicts with, sorted.
+    /// Empty if there is no conflict.
     pub fn of(&self, key: &ObjectKey) -> impl ExactSizeIterator<Item = &ObjectKey> {
         static NONE: BTreeSet<ObjectKey> = BTreeSet::new();
         self.conflicts
@@ -67,21 +72,23 @@ impl Conflicts {
             .iter()
     }
 
-    /// How many Assignments stand in a conflict.
+    /// Returns the number of Assignments in conflict.
     pub fn len(&self) -> usize {
         self.conflicts.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no conflicts.
     pub fn is_empty(&self) -> bool {
         self.conflicts.is_empty()
     }
 
-    /// Follows a catalog that just took this Assignment, new or changed. Returns those whose conflicts may read otherwise now.
+    /// Records that the catalog has added or changed this Assignment. Returns the Assignments whose
+    /// named conflicts changed.
     pub fn put(&mut self, catalog: &Catalog, assignment: &Arc<Assignment>) -> BTreeSet<ObjectKey> {
         let key = &assignment.key;
         let mut touched = self.remove(catalog, key);
-        // All of them, not only as many as are named: each has to name this one, unless it names enough.
+        // Visit all of them, not only as many as this one names: each must name this one unless it
+        // already names enough.
         for other in self
             .candidates(self.underfilled.as_ref().unwrap_or(catalog), assignment)
             .map(|other| other.key.clone())
@@ -102,7 +109,8 @@ impl Conflicts {
         touched
     }
 
-    /// Follows a catalog in which this Assignment is gone, or not any more what it was. Returns those whose conflicts may read otherwise now.
+    /// Records that the catalog has removed or replaced this Assignment. Returns the Assignments
+    /// whose named conflicts changed.
     pub fn remove(&mut self, catalog: &Catalog, key: &ObjectKey) -> BTreeSet<ObjectKey> {
         for other in self.conflicts.remove(key).unwrap_or_default().0 {
             self.remove_naming(&other, key);
@@ -124,7 +132,7 @@ impl Conflicts {
         namers
     }
 
-    /// Keeps at hand who is hungry, after these have come, gone, or name others.
+    /// Updates the catalog of underfilled Assignments after these were added, removed or changed.
     fn update_underfilled<'k>(
         &mut self,
         catalog: &Catalog,
@@ -172,7 +180,7 @@ impl Conflicts {
             .is_some_and(|conflicts| conflicts.0.len() == MAX_NAMED)
     }
 
-    /// Looks for another to name in the place of one that is gone.
+    /// Finds a conflict to name in place of one that was removed.
     fn refill(&mut self, catalog: &Catalog, namer: &ObjectKey, gone: &ObjectKey) {
         let Some(assignment) = catalog.assignment(namer) else {
             return;
@@ -212,7 +220,7 @@ impl Conflicts {
             .filter(move |other| !cross_partition || other.key.partition != of.key.partition)
     }
 
-    /// Whether it was not named before.
+    /// Names `other` as a conflict of `of`. Returns whether it was not named before.
     fn add(&mut self, of: &ObjectKey, other: &ObjectKey) -> bool {
         let conflicts = self.conflicts.entry(of.clone()).or_default();
         if conflicts.0.len() == MAX_NAMED || !conflicts.0.insert(other.clone()) {

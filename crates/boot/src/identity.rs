@@ -1,6 +1,6 @@
-//! The three claims by which a machine is told from others: `uuid`, `serial`, `mac`.
+//! The identities of a machine: `uuid`, `serial` and `mac`.
 //!
-//! An identity is what a client *says*; it is never a credential.
+//! An identity is whatever a client sends; it is never a credential.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,9 +8,10 @@ use std::str::FromStr;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Which identity of a subject an Assignment named.
+/// The identity of a subject by which an Assignment matched.
 ///
-/// The order is the order of preference when two Assignments match: a UUID says more than a serial number, that more than a MAC.
+/// Variants are in order of preference: a UUID outranks a serial number, and that outranks a MAC
+/// address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MatchedBy {
@@ -18,18 +19,19 @@ pub enum MatchedBy {
     Uuid,
     /// The SMBIOS UUID with its first three fields in the other byte order.
     ///
-    /// Firmware before SMBIOS 2.6 and DHCP option 97 present the fields little-endian, iPXE big-endian: the same machine has two spellings.
+    /// Firmware before SMBIOS 2.6 and DHCP option 97 send these fields little-endian, iPXE sends
+    /// them big-endian: one machine has two spellings.
     UuidOtherByteOrder,
     /// The SMBIOS serial number.
     Serial,
-    /// The address of the network card that the subject boots from.
+    /// The MAC address of the network card that the subject boots from.
     Mac,
-    /// No identity was asked for: labels alone, or a default.
+    /// No identity: labels alone, or a default.
     Labels,
 }
 
 impl MatchedBy {
-    /// As it is written for people.
+    /// Returns the name that users see.
     pub fn name(self) -> &'static str {
         match self {
             Self::Uuid => "uuid",
@@ -47,17 +49,18 @@ impl fmt::Display for MatchedBy {
     }
 }
 
-/// A UUID as it is written.
+/// The length of a UUID in its usual spelling, with dashes.
 pub(crate) const UUID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
 
 /// Parses a UUID with or without dashes, in any case.
 ///
-/// Braces and the `urn:uuid:` prefix are refused: no firmware sends them, so they are more likely a mistake.
+/// Rejects braces and the `urn:uuid:` prefix: no firmware sends them, so they are more likely a
+/// mistake.
 pub fn parse_uuid(text: &str) -> Option<Uuid> {
     parse_uuid_bytes(text.as_bytes())
 }
 
-/// The same where it is not asked whether it is text.
+/// [`parse_uuid`] for bytes that may not be UTF-8.
 pub(crate) fn parse_uuid_bytes(text: &[u8]) -> Option<Uuid> {
     match text.len() {
         32 | UUID_BYTES => Uuid::try_parse_ascii(text).ok(),
@@ -65,12 +68,13 @@ pub(crate) fn parse_uuid_bytes(text: &[u8]) -> Option<Uuid> {
     }
 }
 
-/// The same UUID with its first three fields in the other byte order (SMBIOS 2.6, section 7.2.1).
+/// Returns the UUID with its first three fields in the other byte order (SMBIOS 2.6, section
+/// 7.2.1).
 pub fn other_byte_order(uuid: Uuid) -> Uuid {
     Uuid::from_bytes_le(uuid.into_bytes())
 }
 
-/// Whether this UUID is one that boards carry when nobody gave them one.
+/// Returns whether this is a UUID that boards carry if the vendor never set one.
 pub fn is_placeholder_uuid(uuid: Uuid) -> bool {
     const UNSET: [Uuid; 2] = [
         Uuid::from_u128(0x0300_0200_0400_0500_0006_0007_0008_0009),
@@ -79,12 +83,13 @@ pub fn is_placeholder_uuid(uuid: Uuid) -> bool {
     uuid.is_nil() || uuid.is_max() || UNSET.contains(&uuid)
 }
 
-/// Whether this serial number is a vendor's filler text, compared without regard to case and surrounding spaces.
+/// Returns whether this serial number is a vendor's filler text, ignoring case and surrounding
+/// spaces.
 pub fn is_placeholder_serial(serial: &str) -> bool {
     is_filler(serial.trim())
 }
 
-/// The same of one without surrounding spaces.
+/// [`is_placeholder_serial`] for a serial number without surrounding spaces.
 pub(crate) fn is_filler(serial: &str) -> bool {
     const FILLER: [&str; 14] = [
         "to be filled by o.e.m.",
@@ -115,13 +120,13 @@ pub struct Mac {
     octets: [u8; 20],
 }
 
-/// The text is no link-layer address.
+/// The text is not a link-layer address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no MAC address: write six octets in hexadecimal, as in 52:54:00:12:34:56")]
 pub struct InvalidMac(String);
 
 impl Mac {
-    /// From the octets in the order in which they are written: 6, 8 or 20 of them.
+    /// Creates an address from 6, 8 or 20 octets, in written order.
     pub fn from_octets(from: &[u8]) -> Option<Self> {
         let mut octets = [0; 20];
         octets.get_mut(..from.len())?.copy_from_slice(from);
@@ -131,7 +136,7 @@ impl Mac {
         })
     }
 
-    /// The same that [`FromStr`] accepts.
+    /// Parses what [`FromStr`] accepts.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let octet = |digits: [u8; 2]| Some(hex(digits[0])? << 4 | hex(digits[1])?);
         let mut octets = [0; 20];
@@ -139,7 +144,7 @@ impl Mac {
             .get(2)
             .copied()
             .filter(|byte| matches!(byte, b':' | b'-'));
-        // Each octet is two digits, and a separator where there are such; behind the last there is none.
+        // Each octet has two digits. With separators, every octet but the last is followed by one.
         let len = if let Some(separator) = separator {
             let (pieces, last) = text.as_chunks();
             let last = <[u8; 2]>::try_from(last).ok()?;
@@ -161,18 +166,19 @@ impl Mac {
         Self::from_octets(octets.get(..len)?)
     }
 
-    /// Whether this is an address that no card has: all zeros or all ones.
+    /// Returns whether no network card can have this address: it is all zeros or all ones.
     pub fn is_placeholder(&self) -> bool {
         self.octets().iter().all(|o| *o == 0) || self.octets().iter().all(|o| *o == 0xff)
     }
 
-    /// The octets, in the order in which they are written.
+    /// Returns the octets, in written order.
     pub fn octets(&self) -> &[u8] {
         &self.octets[..usize::from(self.len)]
     }
 }
 
-/// Accepts `aa:bb:..`, `aa-bb-..` and bare hexadecimal, in any case: what `${mac}`, `${mac:hexhyp}` and `${mac:hexraw}` expand to.
+/// Accepts `aa:bb:..`, `aa-bb-..` and bare hexadecimal, in any case: the output of `${mac}`,
+/// `${mac:hexhyp}` and `${mac:hexraw}`.
 impl FromStr for Mac {
     type Err = InvalidMac;
 
@@ -197,7 +203,7 @@ impl fmt::Debug for Mac {
     }
 }
 
-/// The value of one hexadecimal digit.
+/// Returns the value of a hexadecimal digit.
 pub(crate) fn hex(digit: u8) -> Option<u8> {
     static VALUES: [Option<u8>; 256] = {
         let mut values = [None; 256];

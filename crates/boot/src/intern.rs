@@ -1,8 +1,8 @@
-//! What many objects say alike, kept once.
+//! Interns strings and label sets that many objects share.
 //!
-//! A hundred thousand Assignments have a handful of namespaces, the same keys of labels, and mostly the same values. Each thread remembers
-//! some of what it made last, in a table of a fixed size, and who makes the same again gets that: so it costs nothing to be forgotten, and
-//! nothing has to be given back.
+//! 100,000 Assignments use a handful of namespaces and mostly the same label keys and values. Each
+//! thread keeps a fixed-size, direct-mapped table of recent values: a hit returns the shared `Arc`,
+//! a miss overwrites the slot. Entries are never freed explicitly.
 
 use std::cell::RefCell;
 use std::hash::Hash;
@@ -11,12 +11,13 @@ use std::sync::Arc;
 /// A key and a value.
 pub(crate) type Label = (Arc<str>, Arc<str>);
 
-/// How much of a kind is remembered.
+/// Number of slots in each table.
 const SLOTS: usize = 2048;
-/// What is longer than so many bytes is made anew each time: nobody may fill the table with mebibytes.
+/// Maximum length of an interned value, in bytes. Longer values bypass the table, so that no client
+/// can fill it with mebibytes.
 pub(crate) const MAX_INTERNED_LEN: usize = 512;
 
-/// What a thread made last of one kind.
+/// A thread's recent values of one type.
 pub(crate) struct InternTable<T: ?Sized> {
     slots: Vec<Option<Arc<T>>>,
     hasher: ahash::RandomState,
@@ -27,7 +28,7 @@ thread_local! {
     static LABELS: RefCell<InternTable<[Label]>> = RefCell::new(InternTable::new());
 }
 
-/// A text that other objects may have as well.
+/// Interns a string.
 pub(crate) fn string(text: &str) -> Arc<str> {
     match text.len() {
         0 => Arc::default(),
@@ -38,7 +39,7 @@ pub(crate) fn string(text: &str) -> Arc<str> {
     }
 }
 
-/// Labels that other objects may have as well.
+/// Interns a set of labels.
 pub(crate) fn labels(labels: Vec<Label>) -> Arc<[Label]> {
     match labels
         .iter()
@@ -60,7 +61,7 @@ impl<T: Hash + Eq + ?Sized> InternTable<T> {
         }
     }
 
-    /// What equals `get_or_insert`: remembered, or made.
+    /// Returns the interned `get_or_insert`, or makes and stores it.
     pub(crate) fn get_or_insert(
         &mut self,
         get_or_insert: &T,

@@ -1,15 +1,17 @@
-//! What a machine boots: the domain of shaper, pure and sync.
+//! The domain of shaper: what each machine boots. Pure and synchronous.
 //!
-//! A machine is a [`Subject`], parsed from the query that iPXE sends. A [`Catalog`] holds all [`Profile`]s and [`Assignment`]s; its
-//! [`select`](Catalog::select) finds the one Assignment and Profile for a subject, and [`explain`](Catalog::explain) tells how. The
-//! [`Selection`] is [rendered](render) to an iPXE script, whose links lead to configs that are rendered for the same subject.
+//! A machine is a [`Subject`], parsed from the query that iPXE sends. A [`Catalog`] holds all
+//! [`Profile`]s and [`Assignment`]s. [`Catalog::select`] finds the Assignment and Profile of a
+//! subject, and [`Catalog::explain`] says why. The [`Selection`] is [rendered](render) to an iPXE
+//! script, whose links lead to configs that are rendered for the same subject.
 //!
 //! ```text
-//! query --Subject::from_query--> Subject --Catalog::select--> Selection --render::script--> text
+//! query --Subject::from_query--> Subject --Catalog::select--> Selection --Selection::script--> text
 //! object --(crate crd)--> Profile | Assignment --Catalog::apply--> Catalog --SharedCatalog::publish--> readers
 //! ```
 //!
-//! This crate knows no runtime, no network and no Kubernetes: whoever has bytes or objects brings them here.
+//! This crate depends on no async runtime, no network and no Kubernetes client: callers pass in
+//! bytes and objects.
 
 pub mod arch;
 pub mod assignment;

@@ -11,28 +11,29 @@ use serde::{Serialize, Serializer};
 
 use crate::intern::{self, InternTable, MAX_INTERNED_LEN};
 
-/// The name of an object and where that is: its namespace, and the cluster where that is not the only one.
+/// The name of an object, with its namespace and, if there are several clusters, its partition.
 ///
-/// Keys are in the order of namespace, name, partition: so the last word of selection is the same wherever objects live. A clone is the same
-/// key, not a second one: whoever keeps something of an object beside the catalog keeps it under the catalog's own key.
+/// Keys are ordered by namespace, name, partition, so that the final tie-break of selection does
+/// not depend on where objects live. A clone shares its strings. To keep data about an object
+/// outside the catalog, clone the catalog's own key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ObjectKey {
-    /// The same for very many objects: to look into it fetches nothing from memory that was not there a moment ago.
+    /// Shared by many objects, so that it is usually in the processor's cache.
     place: Arc<Place>,
-    /// The name, unique in its namespace for one kind.
+    /// The name, unique among objects of one kind in the namespace.
     pub name: Arc<str>,
 }
 
-/// Where an object is.
+/// The namespace and partition of an object.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The Kubernetes namespace.
     pub namespace: Arc<str>,
-    /// The cluster, among several that together hold the catalog. Empty where there is only one.
+    /// The cluster that holds the object, if several together hold the catalog. Otherwise empty.
     pub partition: Arc<str>,
 }
 
-/// An object: its kind and its key.
+/// The kind and the key of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectRef {
     /// An Assignment.
@@ -46,7 +47,7 @@ thread_local! {
 }
 
 impl Place {
-    /// A place where other objects may be as well.
+    /// Interns a namespace and partition.
     fn shared(partition: &str, namespace: &str) -> Arc<Self> {
         let place = Self {
             namespace: intern::string(namespace),
@@ -62,7 +63,7 @@ impl Place {
 }
 
 impl ObjectKey {
-    /// The key of an object.
+    /// Creates the key of an object outside partitions.
     pub fn new(namespace: impl AsRef<str>, name: impl Into<Arc<str>>) -> Self {
         Self {
             place: Place::shared("", namespace.as_ref()),
@@ -70,12 +71,12 @@ impl ObjectKey {
         }
     }
 
-    /// Where the object is: the same for all that are there.
+    /// Returns the namespace and partition, shared by all objects in them.
     pub(crate) fn place(&self) -> &Arc<Place> {
         &self.place
     }
 
-    /// Gives the pieces of which `Display` is made.
+    /// Passes the parts of the `Display` form to `give`, in order.
     pub fn spell(&self, give: &mut impl FnMut(&str)) {
         if !self.partition.is_empty() {
             give(&self.partition);
@@ -86,7 +87,7 @@ impl ObjectKey {
         give(&self.name);
     }
 
-    /// The same namespace and name in one of several clusters.
+    /// Returns this key in a partition.
     pub fn in_partition(self, partition: impl AsRef<str>) -> Self {
         Self {
             place: Place::shared(partition.as_ref(), &self.namespace),
@@ -126,7 +127,7 @@ impl fmt::Debug for ObjectKey {
     }
 }
 
-/// `{"namespace": ..., "name": ...}`, and the partition where there is one.
+/// Serialises to `{"namespace": ..., "name": ...}`, and `partition` if there is one.
 impl Serialize for ObjectKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (
@@ -147,7 +148,7 @@ impl Serialize for ObjectKey {
     }
 }
 
-/// `namespace/name`, or `partition:namespace/name`.
+/// Writes `namespace/name`, or `partition:namespace/name`.
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut written = Ok(());
@@ -157,7 +158,7 @@ impl fmt::Display for ObjectKey {
 }
 
 impl ObjectRef {
-    /// The key of the object.
+    /// Returns the key of the object.
     pub fn key(&self) -> &ObjectKey {
         match self {
             Self::Assignment(key) | Self::Profile(key) => key,

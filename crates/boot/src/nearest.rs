@@ -1,14 +1,15 @@
-//! "Did you mean": the name that somebody mistyped.
+//! Suggestions for mistyped names.
 
-/// ` (did you mean X?)` for the candidate nearest to `word`, or nothing where none is near.
+/// Returns ` (did you mean X?)` for the candidate nearest to `word`, or nothing if none is near.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, candidates).map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
 }
 
-/// Longest word for which a nearest one is looked for: the search takes the product of the lengths, in time and in memory.
+/// Maximum length of a word, in bytes. The search takes time and memory proportional to the product
+/// of the two lengths.
 const MAX_WORD_BYTES: usize = 253;
 
-/// The candidate that differs by least typing errors, if by no more than a third of its length.
+/// Returns the candidate with the fewest typing errors, if they are at most a third of its length.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > MAX_WORD_BYTES {
         return None;

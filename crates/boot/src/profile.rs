@@ -1,4 +1,4 @@
-//! What to boot.
+//! Profiles: what to boot.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
@@ -16,51 +16,51 @@ use crate::sorted::Labels;
 use crate::subject::{Subject, normalise};
 use crate::template::{TemplateError, Templates};
 
-/// The prefix of a label by which a Profile asks for one of the subject's own labels.
+/// Prefix of a Profile's label that constrains a label which the machine presents.
 pub const INTRINSIC_PREFIX: &str = "assignment/ipxe-";
-/// The prefix of a label by which a Profile asks for one of the operator's labels.
+/// Prefix of a Profile's label that constrains a label which the operator set.
 pub const EXTRINSIC_PREFIX: &str = "assignment/extrinsic-";
 
 /// What to boot: a script and the configs that it links to, as templates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// Namespace and name.
+    /// The Profile's namespace and name.
     pub key: ObjectKey,
-    /// When it was created, if that is known. What has no time counts as the youngest.
+    /// The creation time, if known. A Profile without one counts as the youngest.
     pub created: Option<Timestamp>,
-    /// The labels by which Assignments select it, in their normal spelling.
+    /// The labels by which Assignments select the Profile, with normalised values.
     pub labels: Labels,
     /// The script and the configs.
     pub templates: Arc<Templates>,
-    /// The id under which each config is served. A config without one can't be linked to yet.
+    /// The id under which each config is served. A config without an id can't be linked to yet.
     pub ids: BTreeMap<ConfigName, Uuid>,
     wants: Vec<Want>,
 }
 
-/// A label of the subject that a Profile is meant for.
+/// A value that a Profile requires of a subject's label, if the subject has that label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Want {
-    /// Whether the operator sets the label, and not the machine.
+    /// Whether the operator sets the label, rather than the machine.
     pub extrinsic: bool,
-    /// The label's key, without prefix.
+    /// The label's key, without the prefix.
     pub key: String,
-    /// The label's value, in its normal spelling.
+    /// The required value, normalised.
     pub value: String,
 }
 
-/// How a Profile suits a subject.
+/// How well a Profile fits a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit<'a> {
-    /// The subject presents another value.
+    /// The subject has another value for this label.
     Mismatch(&'a Want),
-    /// Nothing speaks against it, and so many labels speak for it.
+    /// Nothing contradicts the Profile, and this number of labels match.
     Suitable(usize),
 }
 
 // === impl Profile ===
 
 impl Profile {
-    /// Compiles the templates of a Profile, whose configs have no ids yet.
+    /// Compiles a Profile's templates. The configs have no ids yet.
     pub fn compile(
         key: ObjectKey,
         created: Option<Timestamp>,
@@ -76,7 +76,7 @@ impl Profile {
         ))
     }
 
-    /// A Profile of templates that are compiled already, whose configs have no ids yet.
+    /// Creates a Profile of compiled templates. The configs have no ids yet.
     pub fn with_templates(
         key: ObjectKey,
         created: Option<Timestamp>,
@@ -98,7 +98,7 @@ impl Profile {
         }
     }
 
-    /// What can be told of a Profile that is not accepted: no templates.
+    /// Creates a stand-in for an invalid Profile, without configs.
     pub fn claim(
         key: ObjectKey,
         created: Option<Timestamp>,
@@ -111,7 +111,7 @@ impl Profile {
         Self::with_templates(key, created, labels, NONE.clone())
     }
 
-    /// The same Profile with ids for its configs. Its templates are shared, not compiled again.
+    /// Returns the Profile with ids for its configs. The compiled templates are shared.
     pub fn with_ids(&self, ids: BTreeMap<ConfigName, Uuid>) -> Self {
         Self {
             ids,
@@ -119,7 +119,7 @@ impl Profile {
         }
     }
 
-    /// The same Profile in one of several clusters.
+    /// Returns the Profile in a partition.
     pub fn in_partition(&self, partition: &str) -> Self {
         Self {
             key: self.key.clone().in_partition(partition),
@@ -127,14 +127,14 @@ impl Profile {
         }
     }
 
-    /// Whether the labels contain all of these.
+    /// Returns whether the Profile has all these labels.
     pub fn is_selected_by(&self, selectors: &Labels) -> bool {
         self.labels.contain(selectors)
     }
 
-    /// Whether the subject is one that the Profile is meant for.
+    /// Returns how well the Profile fits the subject.
     ///
-    /// A label that the subject does not present speaks neither for nor against.
+    /// A label that the subject does not have counts neither for nor against.
     pub fn fit(&self, subject: &Subject) -> Fit<'_> {
         let mut satisfied = 0;
         for want in &self.wants {
@@ -147,12 +147,12 @@ impl Profile {
         Fit::Suitable(satisfied)
     }
 
-    /// The labels of a subject that the Profile is meant for.
+    /// Returns the constraints on a subject's labels.
     pub fn wants(&self) -> &[Want] {
         &self.wants
     }
 
-    /// The first config that has no id.
+    /// Returns the first config that has no id.
     pub fn config_without_id(&self) -> Option<&ConfigName> {
         self.templates
             .config_names()
@@ -161,7 +161,7 @@ impl Profile {
 }
 
 impl Fit<'_> {
-    /// Less is better: those that suit, and of those the one that more labels speak for.
+    /// A sort key: fitting Profiles first, and of these the one with most matching labels.
     pub(crate) fn sort_key(&self) -> (bool, Reverse<usize>) {
         match self {
             Self::Suitable(satisfied) => (false, Reverse(*satisfied)),
@@ -170,7 +170,7 @@ impl Fit<'_> {
     }
 }
 
-/// Where nothing else tells two Profiles apart: the older comes first, then the name.
+/// Orders Profiles that fit equally well: the older first, then by name.
 impl Profile {
     pub(crate) fn cmp_age(&self, other: &Self) -> Ordering {
         older_first(self.created, other.created).then_with(|| self.key.cmp(&other.key))
@@ -195,7 +195,7 @@ impl Want {
         })
     }
 
-    /// What the subject says to this label.
+    /// Returns the subject's value of this label.
     pub fn presented_by<'s>(&self, subject: &'s Subject) -> Option<&'s str> {
         if self.extrinsic {
             subject.extrinsic(&self.key)
@@ -217,7 +217,8 @@ impl Serialize for Want {
     }
 }
 
-/// Labels with the values of architectures in their normal spelling: aliases count as equal, on both sides of a selector.
+/// Normalises the values of architecture labels, so that aliases are equal on both sides of a
+/// selector.
 pub fn normalise_labels(labels: &BTreeMap<String, String>) -> Labels {
     let spell = |key: &String, value: &String| match key
         .strip_prefix(INTRINSIC_PREFIX)
@@ -232,7 +233,7 @@ pub fn normalise_labels(labels: &BTreeMap<String, String>) -> Labels {
         .collect()
 }
 
-/// What has no time of creation is taken for the youngest.
+/// Compares creation times. An object without one counts as the youngest.
 pub(crate) fn older_first(a: Option<Timestamp>, b: Option<Timestamp>) -> Ordering {
     match (a, b) {
         (Some(a), Some(b)) => a.cmp(&b),

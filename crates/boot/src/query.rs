@@ -1,28 +1,30 @@
-//! The query string of a request, as real iPXE writes it.
+//! Query strings, as real iPXE writes them.
 //!
-//! Two habits of iPXE are met here (`ipxe:src/core/uri.c`): a byte of 0x80 and above is sent sign-extended, as in
-//! `%FFFFFFC3`, and `+`, `%`, `=` inside a value may be sent raw. So `+` is a plus and an unfinished escape is text.
+//! iPXE has two peculiarities (`ipxe:src/core/uri.c`): it sends a byte of 0x80 and above
+//! sign-extended, as `%FFFFFFC3`, and it may send `+`, `%` and `=` in a value unescaped. So `+` is
+//! a plus sign, and an incomplete escape is literal text.
 
 use std::borrow::Cow;
 
 use crate::identity::hex;
 
-/// Where one pair of a query is, in bytes, and what is in it.
+/// The byte offsets of one key-value pair in a query, and what it contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {
     pub(crate) start: u32,
-    /// The end of its key.
+    /// End of the key.
     pub(crate) equals: u32,
-    /// The start of its value.
+    /// Start of the value.
     pub(crate) value: u32,
     pub(crate) end: u32,
     pub(crate) key_has_escapes: bool,
     pub(crate) value_has_escapes: bool,
-    /// Whether it was sent just as [`append`] would write it, as far as that is seen at once: no escape stands for a byte beyond ASCII.
+    /// Whether the pair is spelled just as [`append`] would write it. False for a pair with escaped
+    /// bytes beyond ASCII, even if its spelling is the same.
     pub(crate) is_canonical: bool,
 }
 
-/// A part of a pair: its length in bytes, and what is in it.
+/// A key or a value: its length in bytes, and what it contains.
 struct Piece {
     len: usize,
     has_escapes: bool,
@@ -35,7 +37,7 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> 
     raw_pairs(query).map(|pair| (decode(pair.key(query)), decode(pair.value(query))))
 }
 
-/// The same pairs as they were sent. Panics beyond 4 GiB: a query is shorter.
+/// Splits a query string like [`pairs`], without decoding it. Panics if it is longer than 4 GiB.
 pub(crate) fn raw_pairs(query: &str) -> impl Iterator<Item = Pair> {
     let query = query.as_bytes();
     let mut next = 0;
@@ -51,12 +53,12 @@ pub(crate) fn raw_pairs(query: &str) -> impl Iterator<Item = Pair> {
     })
 }
 
-/// The pair that starts at this place.
+/// Parses the pair at `start`.
 fn raw_pair(query: &[u8], start: usize) -> Pair {
     let place = |at: usize| u32::try_from(at).expect("a query is short");
     let key = piece(&query[start..], b'=');
     let equals = start + key.len;
-    // Where there is none, all of it is a key.
+    // Without `=`, all of it is the key.
     let (value, after) = match query.get(equals) {
         Some(b'=') => (equals + 1, piece(&query[equals + 1..], b'&')),
         _ => (
@@ -79,7 +81,7 @@ fn raw_pair(query: &[u8], start: usize) -> Pair {
     }
 }
 
-/// What a text starts with, up to the next `&`, or `last`.
+/// Parses a key or a value: the start of `text` up to the next `&` or `last`.
 fn piece(text: &[u8], last: u8) -> Piece {
     let mut piece = Piece {
         len: 0,
@@ -104,18 +106,19 @@ fn piece(text: &[u8], last: u8) -> Piece {
 // === impl Pair ===
 
 impl Pair {
-    /// Its key, as it was sent.
+    /// Returns the key, undecoded.
     fn key(self, query: &str) -> &str {
         &query[self.start as usize..self.equals as usize]
     }
 
-    /// Its value, as it was sent.
+    /// Returns the value, undecoded.
     fn value(self, query: &str) -> &str {
         &query[self.value as usize..self.end as usize]
     }
 }
 
-/// Whether an escape, without its `%`, is one that [`encode_into`] writes, of an ASCII character.
+/// Returns whether an escape, given without its `%`, is spelled as [`encode_into`] would, and is an
+/// ASCII character.
 fn is_canonical_escape(tail: &[u8]) -> bool {
     let digit = |at: usize| {
         tail.get(at)
@@ -126,7 +129,8 @@ fn is_canonical_escape(tail: &[u8]) -> bool {
     byte.is_some_and(|byte| byte.is_ascii() && !is_plain(byte))
 }
 
-/// Decodes percent-escapes. Bytes that are no UTF-8 are read as ISO 8859-1, the charset in which old firmware writes its strings.
+/// Decodes percent-escapes. Bytes that are not UTF-8 are read as ISO 8859-1, the charset of strings
+/// in old firmware.
 pub fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
@@ -136,7 +140,7 @@ pub fn decode(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Appends `text` to `out`, its percent-escapes decoded.
+/// Decodes the percent-escapes of `text` and appends the result to `out`.
 pub(crate) fn decode_into(out: &mut String, text: &str) {
     let start = out.len();
     let mut rest = text;
@@ -149,7 +153,7 @@ pub(crate) fn decode_into(out: &mut String, text: &str) {
                 out.push(char::from(byte));
                 rest = &rest[rest.len() - tail.len()..];
             }
-            // What the bytes mean together is known at the end.
+            // The bytes can only be decoded together.
             Some(_) => {
                 out.truncate(start);
                 return out.push_str(&to_text(to_bytes(text)));
@@ -179,7 +183,8 @@ fn to_text(bytes: Vec<u8>) -> String {
         .unwrap_or_else(|error| error.as_bytes().iter().map(|b| char::from(*b)).collect())
 }
 
-/// Whether a byte needs no escape: what is unreserved (RFC 3986, section 2.3), and `:`, which iPXE sends raw in a MAC.
+/// Marks the bytes that need no escape: the unreserved ones (RFC 3986, section 2.3), and `:`, which
+/// iPXE sends unescaped in a MAC address.
 static IS_PLAIN: [bool; 256] = {
     let mut is_plain = [false; 256];
     let mut byte = 0_u8;
@@ -195,11 +200,11 @@ fn is_plain(byte: u8) -> bool {
     IS_PLAIN[usize::from(byte)]
 }
 
-/// Appends `text` to `out` with every byte escaped that is not plain.
+/// Appends `text` to `out`, escaping every byte that needs it.
 pub fn encode_into(out: &mut String, text: &str) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut rest = text;
-    // What is plain is copied at once: nearly all of nearly every value.
+    // Copy runs of plain bytes: nearly all of nearly every value.
     while let Some(end) = rest.bytes().position(|byte| !is_plain(byte)) {
         out.push_str(&rest[..end]);
         let special = rest[end..].chars().next().expect("it is not at its end");
@@ -213,7 +218,7 @@ pub fn encode_into(out: &mut String, text: &str) {
     out.push_str(rest);
 }
 
-/// Appends one more pair to a query string, without `?`.
+/// Appends a pair to a query string, without `?`.
 pub fn append(query: &mut String, key: &str, value: &str) {
     if !query.is_empty() {
         query.push('&');
@@ -221,19 +226,19 @@ pub fn append(query: &mut String, key: &str, value: &str) {
     append_pair(query, key, value);
 }
 
-/// Appends a pair to what is there.
+/// Appends a pair without a separator.
 pub(crate) fn append_pair(out: &mut String, key: &str, value: &str) {
     encode_into(out, key);
     out.push('=');
     encode_into(out, value);
 }
 
-/// One escape, without its `%`: its byte and what follows.
+/// Parses an escape, given without its `%`. Returns its byte and the rest of the text.
 fn escape(tail: &[u8]) -> Option<(u8, &[u8])> {
     let pair = |at: usize| Some(hex(*tail.get(at)?)? << 4 | hex(*tail.get(at + 1)?)?);
     let byte = pair(0)?;
-    // printf("%02X", (signed char) 0xc3) prints FFFFFFC3; iPXE of 2019 decodes what `:uristring` made, as one byte and text, and
-    // encodes it once more: FFFFFFFFFFFFC3.
+    // printf("%02X", (signed char) 0xc3) prints FFFFFFC3. iPXE of 2019 decodes the output of
+    // `:uristring` as one byte and text, and encodes it again: FFFFFFFFFFFFC3.
     let extension = |bytes: usize| {
         let is_extended = (0..bytes).all(|at| pair(2 * at) == Some(0xff));
         pair(2 * bytes)
@@ -254,7 +259,7 @@ mod tests {
 
     use super::*;
 
-    /// Pairs, as the standard library splits.
+    /// Splits pairs with the standard library.
     fn split(query: &str) -> Vec<(&str, &str)> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         pairs
@@ -368,7 +373,7 @@ mod tests {
                 &decode(pair.key(&query)),
                 &decode(pair.value(&query)),
             );
-            // Beyond ASCII it may be, and be taken for other.
+            // A pair with bytes beyond ASCII may be canonical and not be marked so.
             assert!(
                 pair.is_canonical == (written == query)
                     || query.contains("%C3%A9") && written == query,

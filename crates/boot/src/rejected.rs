@@ -1,8 +1,10 @@
-//! Objects that exist and can't be served.
+//! Invalid objects.
 //!
-//! Such an object must not be as if it did not exist: its machines would fall to another, perhaps to a default that reinstalls them. What it
-//! said before stays in use, as long as somebody remembers it. Where nobody does, what can be told of it *stands in* for it: it claims the
-//! machines, or is selected by the labels, as it would if it were right, and whoever gets it waits. See [`Catalog::apply`].
+//! If an invalid object were ignored, its machines would fall through to another Assignment,
+//! perhaps to a default that reinstalls them. So the catalog keeps using the object's last valid
+//! version. If it has none, the part of the object that could be read stands in for it: it still
+//! matches its machines, or is selected by its labels, and these machines wait. See
+//! [`Catalog::apply`].
 //!
 //! [`Catalog::apply`]: crate::Catalog::apply
 
@@ -14,28 +16,28 @@ use crate::assignment::Assignment;
 use crate::name::{ObjectKey, ObjectRef};
 use crate::profile::Profile;
 
-/// An object that exists and is not accepted.
+/// An object that exists and is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// What can be told of it.
+    /// The part of the object that could be read.
     pub claim: Claim,
-    /// What is wrong with it: a sentence without an end.
+    /// What is wrong with the object: a sentence without a full stop.
     pub fault: Box<str>,
 }
 
-/// What can be told of an object that is not accepted.
+/// The part of an invalid object that could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// A Profile, by its labels. Its templates say nothing ([`Profile::claim`]).
+    /// A Profile, by its labels. It has no templates ([`Profile::claim`]).
     Profile(Arc<Profile>),
-    /// An Assignment, by those of its selectors that can be read. It claims no machine that it would not claim if it were right, unless it
-    /// names that machine.
+    /// An Assignment, by the selectors that could be read. Except for machines that it lists by
+    /// identity, it matches no machine that the fixed Assignment would not match.
     Assignment(Arc<Assignment>),
-    /// An Assignment of which nothing can be told but that there is one. It claims no machine.
+    /// An Assignment with unreadable selectors. It matches no machine.
     Nothing {
-        /// Namespace and name.
+        /// The Assignment's namespace and name.
         key: ObjectKey,
-        /// When it was created, if that is known.
+        /// The creation time, if known.
         created: Option<Timestamp>,
     },
 }
@@ -43,7 +45,7 @@ pub enum Claim {
 // === impl Rejected ===
 
 impl Rejected {
-    /// Which object it is.
+    /// Returns the object's kind and key.
     pub fn name(&self) -> ObjectRef {
         match &self.claim {
             Claim::Profile(profile) => ObjectRef::Profile(profile.key.clone()),
@@ -52,7 +54,7 @@ impl Rejected {
         }
     }
 
-    /// When the object was created, if that is known.
+    /// Returns the object's creation time, if known.
     pub fn created(&self) -> Option<Timestamp> {
         match &self.claim {
             Claim::Profile(profile) => profile.created,
@@ -61,12 +63,13 @@ impl Rejected {
         }
     }
 
-    /// Whether nothing can be told of it, so that its machines may fall to others.
+    /// Returns whether the object's selectors are unreadable, so that other Assignments may get its
+    /// machines.
     pub fn claims_nothing(&self) -> bool {
         matches!(self.claim, Claim::Nothing { .. })
     }
 
-    /// Whether it is another object than one of the same name that was created at this time.
+    /// Returns whether an object of this name that was created at this time is a different one.
     pub fn is_other_object_than(&self, created: Option<Timestamp>) -> bool {
         self.created()
             .zip(created)

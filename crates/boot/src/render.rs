@@ -1,4 +1,4 @@
-//! From a selection to the text that a machine gets.
+//! Renders a selection to the text that a machine gets.
 
 mod scope;
 mod steps;
@@ -21,21 +21,21 @@ use steps::Facts;
 /// The first line of every script (`ipxe:src/image/script.c`).
 const SHEBANG: &str = "#!ipxe";
 
-/// Why a text could not be rendered.
+/// The text could not be rendered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
-    /// What the machine says of itself can't stand in a script.
+    /// A label that the machine sent is unsafe in a script.
     #[error("{0}")]
     Unsafe(Unsafe),
-    /// The template needs labels that the machine does not present.
+    /// The template needs a label that the machine does not present.
     #[error(
         "line {line} of {template} needs the label {label:?}, which this machine does not present; have it present one, or write {{{{ subject.{label} | default('...') }}}}{hint}",
         hint = hint_of_label(label)
     )]
     MissingLabel {
-        /// The script or the config.
+        /// The script's or the config's name.
         template: String,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
         /// The label's key.
         label: String,
@@ -46,17 +46,17 @@ pub enum RenderError {
     /// The template itself fails.
     #[error("{template}{} can't be rendered: {reason}", place(*line))]
     Failed {
-        /// The script or the config.
+        /// The script's or the config's name.
         template: String,
-        /// Counted from 1, where it is known.
+        /// The line, counted from 1, if known.
         line: Option<usize>,
-        /// The engine's words.
+        /// The template engine's message.
         reason: String,
     },
 }
 
 impl Selection {
-    /// [`Selected::script`].
+    /// Renders the script, like [`Selected::script`].
     pub fn script(&self, subject: &Arc<Subject>, base_url: &str) -> Result<String, RenderError> {
         Selected {
             assignment: &self.assignment,
@@ -68,9 +68,10 @@ impl Selection {
 }
 
 impl Selected<'_> {
-    /// The script of the selected Profile, for this subject. It always starts with `#!ipxe` and ends with a newline.
+    /// Renders the script of the selected Profile for the subject. It always starts with `#!ipxe`
+    /// and ends with a newline.
     ///
-    /// `base_url` is the address under which the client reached the server, without a slash at its end.
+    /// `base_url` is the address by which the client reached the server, without a trailing slash.
     pub fn script(&self, subject: &Arc<Subject>, base_url: &str) -> Result<String, RenderError> {
         let Self {
             assignment,
@@ -91,9 +92,9 @@ impl Selected<'_> {
     }
 }
 
-/// One config of a Profile, for this subject, byte for byte as its template says.
+/// Renders a config of a Profile for the subject, byte for byte as its template says.
 ///
-/// `assignment` is the one by which the subject has this Profile, if it still has it.
+/// `assignment` is the Assignment that gives the subject this Profile, if there still is one.
 pub fn config(
     profile: &Arc<Profile>,
     name: &ConfigName,
@@ -111,9 +112,9 @@ pub fn config(
     .text()
 }
 
-/// One text that is to be made.
+/// A text to render.
 struct Rendering<'a> {
-    /// None: the script.
+    /// `None` for the script.
     config: Option<&'a ConfigName>,
     subject: &'a Arc<Subject>,
     profile: &'a Arc<Profile>,
@@ -121,7 +122,8 @@ struct Rendering<'a> {
     base_url: &'a str,
 }
 
-/// The bootstrap script sends no other labels, so that one of another name is most likely the operator's.
+/// Suggests `--label` for a missing label that the bootstrap script does not send, which is most
+/// likely the operator's.
 fn hint_of_label(label: &str) -> String {
     if crate::subject::PRESENTED.contains(&label) {
         return String::new();
@@ -141,7 +143,7 @@ impl Rendering<'_> {
         }
     }
 
-    /// Quickly, if its template is a plan, and nothing is the matter with any value.
+    /// Renders a template without the engine, if it has a plan and every value is plain text.
     fn by_steps(&self) -> Option<String> {
         let Self {
             config,
@@ -190,7 +192,8 @@ impl Rendering<'_> {
 // === impl RenderError ===
 
 impl RenderError {
-    /// A template can put a config's URL where an error quotes it. Errors are logged, and ids must not be.
+    /// Removes config ids from the message. A template can pass a config's URL to an expression
+    /// that an error quotes; errors are logged, and ids must not be.
     fn without_ids(self, profile: &Profile) -> Self {
         let hide = |text: String| {
             profile.ids.values().fold(text, |text, id| {
@@ -273,7 +276,7 @@ fn place(line: Option<usize>) -> String {
     line.map_or_else(String::new, |line| format!(", line {line},"))
 }
 
-/// The first line is always the shebang: without it, iPXE on BIOS runs the text as machine code.
+/// Makes the shebang the first line. Without it, iPXE on BIOS runs the text as machine code.
 fn as_script(text: String) -> String {
     let trimmed = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
     let is_script = trimmed

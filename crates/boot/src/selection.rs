@@ -1,15 +1,18 @@
-//! The rule by which a subject gets an Assignment and that a Profile. [`Catalog::select`] and [`Catalog::explain`] are one walk.
+//! The selection rule: which Assignment a subject gets, and which Profile that gives it.
+//! [`Catalog::select`] and [`Catalog::explain`] share one implementation.
 //!
-//! 1. An Assignment matches when any of its identities does and all of its labels do.
-//! 2. Higher priority goes first; then uuid over serial over mac over none; then more label requirements; then the older; then
-//!    namespace and name. The first that matches wins.
-//! 3. Of the Profiles in its namespace that have all labels of `profileSelectors`, those are dropped that ask for another value of a
-//!    label than the subject presents. More of such labels satisfied goes first; then the older; then the name.
-//! 4. If none is left, the answer is "no profile", and never the next Assignment: a machine must not be reinstalled by a default because
-//!    somebody mistyped a label.
-//! 5. An object that exists and is not accepted, and of which nobody knows what it said before, stands in its place by what can be told of
-//!    it. Whoever gets it boots nothing, and neither the next Assignment nor the next Profile: it waits until the object is mended. But an
-//!    Assignment that is not accepted and names no machines does not go before an accepted one that is more specific, whatever its priority.
+//! 1. An Assignment matches if any of its identities match and all its labels do.
+//! 2. Matches are ranked by higher priority; then uuid over serial over mac over none; then more
+//!    label requirements; then age, the older first; then namespace and name. The first one wins.
+//! 3. Of the Profiles in the Assignment's namespace that have all labels of `profileSelectors`,
+//!    those that require another value of a label than the subject presents are dropped. The rest
+//!    is ranked by more such labels that match; then age, the older first; then name.
+//! 4. If no Profile is left, the answer is "no profile", never the next Assignment: a typo in a
+//!    label must not let a default reinstall the machine.
+//! 5. An invalid object that has no valid version is ranked by the part of it that could be read.
+//!    If it wins, the machine boots nothing and waits until the object is fixed; the next
+//!    Assignment or Profile is not tried. But an invalid Assignment that lists no identities never
+//!    ranks before a valid one that is more specific, whatever its priority.
 
 mod explanation;
 
@@ -32,23 +35,23 @@ pub use explanation::{Candidate, Explanation, Outcome, ProfileCandidate, Verdict
 /// What a subject boots, and why.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    /// The Assignment that won.
+    /// The winning Assignment.
     pub assignment: Arc<Assignment>,
-    /// What it matched by.
+    /// The identity by which it matched.
     pub by: MatchedBy,
-    /// The Profile that suits best.
+    /// The best-fitting Profile.
     pub profile: Arc<Profile>,
 }
 
-/// The same, while the catalog is looked at. Who answers machines keeps neither object: to count one more that has it would be a write to
-/// memory that all threads read.
+/// A [`Selection`] that borrows from the catalog. The request path uses it because cloning the
+/// `Arc`s would bounce their reference counts between cores.
 #[derive(Clone, Copy, Debug)]
 pub struct Selected<'c> {
-    /// The Assignment that won.
+    /// The winning Assignment.
     pub assignment: &'c Arc<Assignment>,
-    /// What it matched by.
+    /// The identity by which it matched.
     pub by: MatchedBy,
-    /// The Profile that suits best.
+    /// The best-fitting Profile.
     pub profile: &'c Arc<Profile>,
 }
 
@@ -60,50 +63,51 @@ pub enum NotSelected {
         "no Assignment matches this machine: create one that names its uuid, serial or mac, or a default without subjectSelectors"
     )]
     NoAssignment,
-    /// An Assignment matches and finds no Profile.
+    /// An Assignment matches, but no Profile does.
     #[error("Assignment {} matches this machine, but {reason}", assignment.key)]
     NoProfile {
-        /// The Assignment that won.
+        /// The winning Assignment.
         assignment: Arc<Assignment>,
-        /// What it matched by.
+        /// The identity by which it matched.
         by: MatchedBy,
-        /// What is the matter with the Profiles.
+        /// Why no Profile matches.
         reason: String,
     },
-    /// The Assignment that matches, or the Profile that suits best, is not accepted.
+    /// The matching Assignment or its best-fitting Profile is invalid.
     #[error("{object} is not accepted, and this machine waits until it is mended: {fault}")]
     NotAccepted {
-        /// The Assignment that won.
+        /// The winning Assignment.
         assignment: Arc<Assignment>,
-        /// What it matched by.
+        /// The identity by which it matched.
         by: MatchedBy,
-        /// The object that is not accepted: this Assignment, or a Profile that it selects.
+        /// The invalid object: this Assignment, or a Profile that it selects.
         object: ObjectRef,
-        /// What is wrong with it.
+        /// What is wrong with the object.
         fault: Box<str>,
     },
 }
 
-/// The Profiles that an Assignment selects, with how each suits a subject.
+/// The Profiles that an Assignment selects, with how well each fits the subject.
 type Fitting<'c> = SmallVec<[(&'c Arc<Profile>, Fit<'c>); 4]>;
 
-/// An Assignment that could match, in its place among the others.
+/// An Assignment that may match, in order of rank.
 struct Ranked<'c> {
     found: Found<'c>,
-    /// What stands against it.
+    /// The first label requirement that the subject does not meet.
     unmet: Option<&'c Requirement>,
 }
 
 impl Catalog {
-    /// What the subject boots, to be kept.
+    /// Returns what the subject boots, with shared ownership.
     pub fn select(&self, subject: &Subject) -> Result<Selection, NotSelected> {
         self.selected(subject).map(Selected::kept)
     }
 
-    /// What the subject boots.
+    /// Returns what the subject boots, borrowed from the catalog.
     pub fn selected(&self, subject: &Subject) -> Result<Selected<'_>, NotSelected> {
         let winner = self.winner(subject).ok_or(NotSelected::NoAssignment)?;
-        // The first that `fitting` has, without a list of the rest: of those that are equal, this is the first as well.
+        // Finds the first entry of `fitting` without building the list. Of equal Profiles, the
+        // first wins there as well.
         let (mut count, mut best) = (0, None);
         for profile in self.profiles_of(winner.assignment) {
             count += 1;
@@ -115,7 +119,8 @@ impl Catalog {
         self.decide(winner, best, count, subject)
     }
 
-    /// The Assignment that gets the subject: the first accepted one that matches, unless one that is not accepted stands before it.
+    /// Returns the Assignment that gets the subject: the first valid one that matches, unless an
+    /// invalid one ranks before it.
     fn winner(&self, subject: &Subject) -> Option<Found<'_>> {
         if let Some(found) = self.certain_winner(subject) {
             return Some(found);
@@ -134,7 +139,8 @@ impl Catalog {
         before.into_iter().find(stands).or(accepted)
     }
 
-    /// All Assignments that an index finds for the subject, by rank, each once. Lazy: who takes the first pays for the first.
+    /// Iterates over all Assignments that an index finds for the subject, by rank and each once.
+    /// Lazy, so that taking the first one is cheap.
     fn ranked<'c>(&'c self, subject: &Subject) -> impl Iterator<Item = Ranked<'c>> {
         let mut queues: SmallVec<[_; 4]> = SmallVec::new();
         for (by, bucket) in self.buckets(subject) {
@@ -160,8 +166,9 @@ impl Catalog {
                     Some(next) => queues[at].0.assignment = next,
                     None => drop(queues.swap_remove(at)),
                 }
-                // One that names the uuid and the mac of a machine is found twice; its place is that of the stronger. Nothing is stronger than the
-                // uuid, so that nothing need be fetched from memory to know it.
+                // An Assignment that lists both the uuid and the mac of a machine is found twice;
+                // it ranks by the stronger. Nothing is stronger than the uuid, so that match needs
+                // no check and no access to memory.
                 if found.by != MatchedBy::Uuid
                     && found.assignment.subjects.identify(subject) != Some(found.by)
                 {
@@ -175,20 +182,21 @@ impl Catalog {
         })
     }
 
-    /// The Profiles that an Assignment selects, the best for the subject first and those that disagree with it last.
+    /// Returns the Profiles that an Assignment selects, the best fit first and mismatches last.
     fn fitting<'c>(&'c self, assignment: &'c Assignment, subject: &Subject) -> Fitting<'c> {
         let mut profiles: Fitting<'_> = self
             .profiles_of(assignment)
             .map(|profile| (profile, profile.fit(subject)))
             .collect();
-        // Stable: among equals, the older stays first.
+        // The sort is stable: among equals, the older stays first.
         profiles.sort_by_key(|(_, fit)| fit.sort_key());
         profiles
     }
 }
 
 impl Catalog {
-    /// What an Assignment that won gives to the subject: the best of so many Profiles that it selects, if that suits.
+    /// Returns what the winning Assignment gives the subject: the best of the `count` Profiles that
+    /// it selects, if that fits.
     fn decide<'c>(
         &'c self,
         winner: Found<'c>,
@@ -256,7 +264,7 @@ impl Catalog {
 }
 
 impl Selected<'_> {
-    /// The same, for as long as anybody wants it.
+    /// Returns the selection with shared ownership.
     pub fn kept(self) -> Selection {
         Selection {
             assignment: self.assignment.clone(),
@@ -267,7 +275,7 @@ impl Selected<'_> {
 }
 
 impl Found<'_> {
-    /// Which goes first where both match: the second clause of the rule.
+    /// Compares the ranks of two matching Assignments: clause 2 of the rule.
     pub fn rank(&self, other: &Self) -> Ordering {
         let (a, b) = (self.assignment, other.assignment);
         b.priority
@@ -276,15 +284,17 @@ impl Found<'_> {
             .then_with(|| a.cmp_rank(b))
     }
 
-    /// Whether this one, which is not accepted, leaves the machine to an accepted one that comes later. A priority lifts it over what is as
-    /// specific and no further, unless it names the machine: what is written wrong must not take machines from those who mean just them.
+    /// Returns whether this invalid Assignment leaves the machine to a valid one of lower rank.
+    /// Unless it lists the machine's identity, its priority does not lift it over a more specific
+    /// Assignment: a broken object must not take machines from Assignments that are meant for
+    /// exactly those machines.
     fn yields_to(&self, accepted: &Self) -> bool {
         let requirements = |found: &Self| found.assignment.subjects.labels.len();
         self.by == MatchedBy::Labels
             && (accepted.by != MatchedBy::Labels || requirements(accepted) > requirements(self))
     }
 
-    /// Whether nothing that somebody chose tells them apart.
+    /// Returns whether only age or name decides between the two.
     fn conflicts_with(&self, other: &Self) -> bool {
         self.by == other.by && self.assignment.cmp_precedence(other.assignment).is_eq()
     }

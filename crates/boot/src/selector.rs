@@ -1,4 +1,4 @@
-//! Which subjects an Assignment speaks of.
+//! Selectors: which subjects an Assignment matches.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,56 +10,58 @@ use crate::identity::{self, Mac, MatchedBy};
 use crate::sorted::Sorted;
 use crate::subject::{Subject, normalise};
 
-/// What an Assignment asks of a subject. Empty, it matches every one.
+/// Selects subjects. Empty selectors match every subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubjectSelectors {
-    /// SMBIOS UUIDs; alternatives of each other and of the other identities.
+    /// SMBIOS UUIDs. Any listed identity of any kind is enough.
     pub uuids: Sorted<Uuid>,
     /// SMBIOS serial numbers, without surrounding spaces.
     pub serials: Sorted<Arc<str>>,
-    /// Addresses of network cards.
+    /// MAC addresses.
     pub macs: Sorted<Mac>,
-    /// All of these must hold as well.
+    /// Label requirements, which must hold in addition.
     pub labels: LabelSelector,
 }
 
-/// Requirements on labels, all of which must hold.
+/// Label requirements, all of which must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector {
     requirements: Box<[Requirement]>,
 }
 
-/// One requirement on one label.
+/// A requirement on one label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Requirement {
     /// The label's key.
     pub key: Box<str>,
-    /// What its value must be.
+    /// The condition on the label's value.
     pub operator: Operator,
 }
 
-/// The operators of a Kubernetes label selector, with their meaning there: `NotIn` holds where the label is absent.
+/// The operators of a Kubernetes label selector. As in Kubernetes, `NotIn` holds if the label is
+/// absent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operator {
     /// The value is one of these.
     In(Sorted<Box<str>>),
-    /// The value is none of these, or absent.
+    /// The value is none of these, or the label is absent.
     NotIn(Sorted<Box<str>>),
-    /// There is a value.
+    /// The label is present.
     Exists,
-    /// There is none.
+    /// The label is absent.
     DoesNotExist,
 }
 
 // === impl SubjectSelectors ===
 
 impl SubjectSelectors {
-    /// Whether any identity is asked for.
+    /// Returns whether any identities are listed.
     pub fn names_identities(&self) -> bool {
         !(self.uuids.is_empty() && self.serials.is_empty() && self.macs.is_empty())
     }
 
-    /// By what the subject meets the identities asked for; the strongest, where several do. None where none does.
+    /// Returns the strongest listed identity that the subject has. `None` if identities are listed
+    /// and the subject has none of them.
     pub fn identify(&self, subject: &Subject) -> Option<MatchedBy> {
         if !self.names_identities() {
             return Some(MatchedBy::Labels);
@@ -88,7 +90,8 @@ impl SubjectSelectors {
 // === impl LabelSelector ===
 
 impl LabelSelector {
-    /// From `matchLabels` and the requirements of `matchExpressions`. Values are compared in their normal spelling.
+    /// Creates a selector from `matchLabels` and the requirements of `matchExpressions`, with
+    /// normalised values.
     pub fn new(
         match_labels: &BTreeMap<String, String>,
         expressions: impl IntoIterator<Item = Requirement>,
@@ -108,29 +111,29 @@ impl LabelSelector {
         }
     }
 
-    /// How many requirements there are; more of them are more specific.
+    /// Returns the number of requirements. More requirements are more specific.
     pub fn len(&self) -> usize {
         self.requirements.len()
     }
 
-    /// Whether nothing is required.
+    /// Returns whether there are no requirements.
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
     }
 
-    /// The requirements, sorted by key.
+    /// Returns the requirements, sorted by key.
     pub fn requirements(&self) -> &[Requirement] {
         &self.requirements
     }
 
-    /// The first requirement that the subject does not meet.
+    /// Returns the first requirement that the subject does not meet.
     pub fn unmet<'s>(&'s self, subject: &Subject) -> Option<&'s Requirement> {
         self.requirements
             .iter()
             .find(|requirement| !requirement.holds(subject.label(&requirement.key)))
     }
 
-    /// Whether some subject meets the requirements of both.
+    /// Returns whether some subject could meet the requirements of both selectors.
     pub fn is_compatible(&self, other: &Self) -> bool {
         let mut all: Vec<_> = self
             .requirements
@@ -142,7 +145,7 @@ impl LabelSelector {
     }
 }
 
-/// Whether requirements on one label can hold at once.
+/// Returns whether requirements on one label can hold together.
 fn can_all_hold(requirements: &[&Requirement]) -> bool {
     let holds = |value: Option<&str>| {
         requirements
@@ -157,7 +160,7 @@ fn can_all_hold(requirements: &[&Requirement]) -> bool {
         });
     match lists.next() {
         Some(values) => values.iter().any(|value| holds(Some(value))),
-        // Values are many more than any list of them: what is left is whether the label is there.
+        // Possible values outnumber any list, so only the presence of the label matters.
         None => {
             holds(None)
                 || !requirements
@@ -170,7 +173,7 @@ fn can_all_hold(requirements: &[&Requirement]) -> bool {
 // === impl Requirement ===
 
 impl Requirement {
-    /// Whether this value, or its absence, is what is required.
+    /// Returns whether the requirement holds for this value, or for an absent label.
     pub fn holds(&self, value: Option<&str>) -> bool {
         match &self.operator {
             Operator::In(values) => value.is_some_and(|value| values.contains(value)),
@@ -199,7 +202,7 @@ impl Requirement {
     }
 }
 
-/// As in `kubectl --selector`: `rack=r1`, `rack in (r1,r2)`, `rack`, `!rack`.
+/// Writes the syntax of `kubectl --selector`: `rack=r1`, `rack in (r1,r2)`, `rack`, `!rack`.
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = &self.key;

@@ -1,6 +1,7 @@
-//! Small collections that are written once and read often, in as little memory as their items take.
+//! Compact collections that are written once and read often.
 //!
-//! A catalog holds a hundred thousand Assignments, each with a few sets of one or two items. A node of a B-tree has room for eleven.
+//! A catalog holds 100,000 Assignments, each with a few sets of one or two items. A B-tree node has
+//! room for eleven.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -11,25 +12,25 @@ use std::sync::Arc;
 
 use crate::intern::{self, Label};
 
-/// A set, as a sorted slice.
+/// A set, stored as a sorted slice.
 #[derive(Clone)]
 pub struct Sorted<T>(Items<T>);
 
-/// Most sets have one item, and then no memory beside their own.
+/// Most sets have one item, which is then stored inline.
 #[derive(Clone)]
 enum Items<T> {
     One(T),
     Others(Box<[T]>),
 }
 
-/// Labels of an object, or those that are asked for: keys and values, sorted by key. Those that many objects have are in memory once.
+/// Label keys and values, sorted by key. Sets that many objects share are stored once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Labels(Arc<[Label]>);
 
 // === impl Sorted ===
 
 impl<T> Sorted<T> {
-    /// Whether an item is in it.
+    /// Returns whether the set contains the item.
     pub fn contains<Q: Ord + ?Sized>(&self, item: &Q) -> bool
     where
         T: Borrow<Q>,
@@ -117,28 +118,28 @@ impl<'a, T> IntoIterator for &'a Sorted<T> {
 // === impl Labels ===
 
 impl Labels {
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|(own, _)| (**own).cmp(key)).ok()?;
         Some(&self.0[at].1)
     }
 
-    /// All of them, by key.
+    /// Iterates over the labels, sorted by key.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
         self.0.iter().map(|(key, value)| (&**key, &**value))
     }
 
-    /// How many there are.
+    /// Returns the number of labels.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no labels.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether all of these are among them.
+    /// Returns whether all labels of `others` are in this set.
     pub fn contain(&self, others: &Self) -> bool {
         others
             .iter()
@@ -146,7 +147,7 @@ impl Labels {
     }
 }
 
-/// Of several values for a key, one stays.
+/// If a key occurs more than once, its smallest value is kept.
 impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let mut pairs: Vec<_> = pairs

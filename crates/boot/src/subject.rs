@@ -22,28 +22,29 @@ use turn::{BUILDARCH_TURN, MAC_TURN, SERIAL_TURN, UUID_TURN, are_same, head, tur
 pub use extrinsic::{ExtrinsicLabels, InvalidExtrinsic};
 pub use turn::PRESENTED;
 
-/// Most labels that one query may carry.
+/// Maximum number of labels in a query.
 pub const MAX_LABELS: usize = 64;
-/// Longest key of a label, in bytes.
+/// Maximum length of a label key, in bytes.
 pub const MAX_KEY_BYTES: usize = 253;
-/// Longest value of a label, in bytes.
+/// Maximum length of a label value, in bytes.
 pub const MAX_VALUE_BYTES: usize = 1024;
 
-/// Room for those that the bootstrap script makes a machine send, and a few of the operator's.
+/// Capacity for the labels that the bootstrap script sends, and a few of the operator's.
 const USUAL_LABELS: usize = 12;
 
-/// Room for what is not sent as it is meant.
+/// Capacity for decoded and normalised text.
 const USUAL_DECODED_BYTES: usize = 64;
 
 /// The labels that identify a machine.
 pub const IDENTITIES: [&str; 3] = ["uuid", "serial", "mac"];
 
-/// A machine that boots: its labels and those of them that tell it from others.
+/// A machine that boots: its labels, and its identities.
 #[derive(Clone, Default)]
 pub struct Subject {
-    /// The query as it was sent, and behind it what is not there as it is meant: a subject is made for each request, of ten labels.
+    /// The raw query, followed by decoded and normalised text. A single buffer, because each
+    /// request makes a subject of about ten labels.
     text: String,
-    /// Each key once, in the order in which a query has them: so most are put behind those that are there.
+    /// The labels, each key once, in the order of a query, so that most are appended.
     labels: Vec<Label>,
     uuid: Option<Uuid>,
     serial: Option<Span>,
@@ -53,47 +54,47 @@ pub struct Subject {
 
 #[derive(Clone, Copy)]
 struct Label {
-    /// The key's first bytes, by which nearly all keys are told apart and put in order.
+    /// The first bytes of the key, which distinguish and order nearly all keys.
     head: u64,
     key: Span,
     value: Span,
-    /// The whole pair, where it was sent just as it is written; else nothing.
+    /// The raw pair, if it is spelled as [`Subject::to_query`] writes it.
     sent: Option<Span>,
-    /// Its place in a query: see [`PRESENTED`].
+    /// The position among the labels of a query; see [`PRESENTED`].
     turn: u8,
     extrinsic: bool,
 }
 
-/// A piece of a subject's text.
+/// A byte range of a subject's text.
 #[derive(Clone, Copy, PartialEq)]
 struct Span {
     start: u32,
     end: u32,
 }
 
-/// Why a query describes no subject. Always the client's fault.
+/// The query describes no subject. Always the client's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuery {
-    /// More labels than [`MAX_LABELS`].
+    /// There are more labels than [`MAX_LABELS`].
     #[error(
         "the query has more than {MAX_LABELS} labels; send only those that a selector or a template needs"
     )]
     TooManyLabels,
-    /// A key longer than [`MAX_KEY_BYTES`], or with control characters.
+    /// A key is longer than [`MAX_KEY_BYTES`] or contains control characters.
     #[error("label key {0:?}... is longer than {MAX_KEY_BYTES} bytes or holds control characters")]
     Key(String),
-    /// A value longer than [`MAX_VALUE_BYTES`].
+    /// A value is longer than [`MAX_VALUE_BYTES`].
     #[error("the value of label {0:?} is longer than {MAX_VALUE_BYTES} bytes")]
     ValueTooLong(String),
-    /// One identity with two values.
+    /// An identity has two values.
     #[error(
         "the query names {0:?} twice, with different values; a machine has one. A raw '&' in a free-text label does this: send such labels last, as ${{NAME:uristring}}"
     )]
     Contradiction(&'static str),
-    /// No UUID.
+    /// The `uuid` is not a UUID.
     #[error("uuid {0:?} is no UUID; iPXE's ${{uuid}} expands to one")]
     Uuid(String),
-    /// No MAC address.
+    /// The `mac` is not a MAC address.
     #[error("mac {0:?} is no MAC address; iPXE's ${{net0/mac}} expands to one")]
     Mac(String),
 }
@@ -103,8 +104,9 @@ pub enum InvalidQuery {
 impl Subject {
     /// Parses the query of a request, as iPXE sends it, and adds the operator's labels.
     ///
-    /// An empty value is an absent label. Of a label that is no identity and comes twice, the first value counts: free text comes last,
-    /// so a later one may be a piece of it.
+    /// An empty value means that the label is absent. If a label that is not an identity occurs
+    /// twice, the first value wins: free text comes last, so a later occurrence may be a part of
+    /// it.
     pub fn from_query(query: &str, extrinsic: &ExtrinsicLabels) -> Result<Self, InvalidQuery> {
         let text = String::with_capacity(query.len() + extrinsic.bytes() + USUAL_DECODED_BYTES);
         let mut subject = Self {
@@ -122,27 +124,27 @@ impl Subject {
         Ok(subject)
     }
 
-    /// The value of a label, the operator's before the machine's own.
+    /// Returns the value of a label. The operator's labels override the machine's.
     #[inline]
     pub fn label(&self, key: &str) -> Option<&str> {
         self.find(key).map(|label| self.at(label.value))
     }
 
-    /// The value of a label that the machine itself presented.
+    /// Returns the value of a label that the machine presented.
     pub fn intrinsic(&self, key: &str) -> Option<&str> {
         self.find(key)
             .filter(|label| !label.extrinsic)
             .map(|label| self.at(label.value))
     }
 
-    /// The value of a label that the operator set.
+    /// Returns the value of a label that the operator set.
     pub fn extrinsic(&self, key: &str) -> Option<&str> {
         self.find(key)
             .filter(|label| label.extrinsic)
             .map(|label| self.at(label.value))
     }
 
-    /// All labels, sorted by key.
+    /// Iterates over all labels, sorted by key.
     pub fn labels(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         let mut labels: SmallVec<[_; USUAL_LABELS]> = self
             .labels
@@ -153,32 +155,34 @@ impl Subject {
         labels.into_iter()
     }
 
-    /// The keys of all labels, each once, in no order that means anything.
+    /// Iterates over the keys of all labels, each once and in no particular order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.labels.iter().map(|label| self.at(label.key))
     }
 
-    /// The SMBIOS UUID, unless it is a placeholder.
+    /// Returns the SMBIOS UUID, unless it is a placeholder.
     pub fn uuid(&self) -> Option<Uuid> {
         self.uuid
     }
 
-    /// The serial number without surrounding spaces, unless it is a placeholder.
+    /// Returns the serial number without surrounding spaces, unless it is a placeholder.
     pub fn serial(&self) -> Option<&str> {
         self.serial.map(|serial| self.at(serial))
     }
 
-    /// The address of the network card, unless it is a placeholder.
+    /// Returns the address of the network card, unless it is a placeholder.
     pub fn mac(&self) -> Option<Mac> {
         self.mac
     }
 
-    /// The names of those identities that are only filler texts of a vendor, and so match no selector.
+    /// Returns the names of the identities that are only a vendor's filler text. They match no
+    /// identity selector.
     pub fn placeholders(&self) -> &[&'static str] {
         &self.placeholders
     }
 
-    /// The machine's own labels as a query string, without `?`: parsing it gives this subject again.
+    /// Returns the machine's own labels as a query string, without `?`. Parsing it gives an equal
+    /// subject.
     pub fn to_query(&self) -> String {
         let mut out =
             String::with_capacity(self.text.len() + self.text.len() / 4 + 2 * self.labels.len());
@@ -186,9 +190,9 @@ impl Subject {
         out
     }
 
-    /// Appends that query string.
+    /// Appends the query string of [`Subject::to_query`].
     pub(crate) fn query_into(&self, out: &mut String) {
-        // What was sent in this order, and just as it is written, is copied at once.
+        // Adjacent pairs that were sent in this order and spelling are copied together.
         let mut run: Option<Span> = None;
         let mut is_first = true;
         let mut separate = |out: &mut String| {
@@ -223,7 +227,7 @@ impl Subject {
         }
     }
 
-    /// Key, value and whether it is the operator's, in the order of a query.
+    /// Iterates over key, value and whether the operator set the label, in the order of a query.
     fn in_turn(&self) -> impl Iterator<Item = (&str, &str, bool)> {
         self.labels
             .iter()
@@ -234,12 +238,12 @@ impl Subject {
         span.of(&self.text)
     }
 
-    /// The same, where it is not asked whether it is text.
+    /// Returns the bytes of a span, without checking character boundaries.
     fn bytes_at(&self, span: Span) -> &[u8] {
         &self.text.as_bytes()[span.start as usize..span.end as usize]
     }
 
-    /// The [`head`] of a key, which is not empty, in one look where more text follows.
+    /// Returns the [`head`] of a non-empty key, in a single read if eight bytes follow.
     #[inline]
     fn head_at(&self, key: Span) -> u64 {
         match self.text.as_bytes()[key.start as usize..].first_chunk() {
@@ -248,17 +252,17 @@ impl Subject {
         }
     }
 
-    /// Inline, as most keys are known when this is compiled, and so are their heads.
+    /// Finds a label. Inlined, because most keys and so their heads are constants.
     #[inline]
     fn find(&self, key: &str) -> Option<&Label> {
         let head = head(key);
-        // They are few: looking at one after the other is faster than halving.
+        // There are few labels: a linear search beats a binary search.
         self.labels
             .iter()
             .find(|label| label.head == head && are_same(self.bytes_at(label.key), key.as_bytes()))
     }
 
-    /// Where a key is, or else belongs. Most belong at the end.
+    /// Finds the position of a key, or the position to insert it. Most are appended.
     #[inline]
     fn position(&self, turn: u8, head: u64, key: &[u8]) -> Result<usize, usize> {
         if self
@@ -281,7 +285,8 @@ impl Subject {
         Err(0)
     }
 
-    /// Takes one pair of a query, unless its label is there already. `expected`: the place in [`PRESENTED`] behind that of the last pair.
+    /// Adds a pair of the query, unless its label exists already. `expected` is the index in
+    /// [`PRESENTED`] that follows that of the last pair.
     fn present(
         &mut self,
         query: &str,
@@ -307,7 +312,7 @@ impl Subject {
         }
         let position = self.position(turn, head, name);
         let said = self.bytes_at(value);
-        // None where it is said in its normal spelling.
+        // `None` if the value is in its normal spelling.
         let normal = match turn {
             UUID_TURN => {
                 let uuid = identity::parse_uuid_bytes(said)
@@ -366,7 +371,8 @@ impl Subject {
         }
     }
 
-    /// A piece of the query, which the text starts with as it was sent.
+    /// Returns the decoded part of the query. The text starts with the raw query, so a part without
+    /// escapes needs no copy.
     #[inline]
     fn read(&mut self, query: &str, start: u32, end: u32, has_escapes: bool) -> Span {
         let sent = Span { start, end };
@@ -377,14 +383,14 @@ impl Subject {
         }
     }
 
-    /// Where in the text it is what this appends to it.
+    /// Appends to the text and returns the span of the addition.
     fn write(&mut self, append: impl FnOnce(&mut String)) -> Span {
         let start = self.text.len();
         append(&mut self.text);
         Span::new(start, self.text.len())
     }
 
-    /// Trims the serial number, and sets placeholders aside.
+    /// Trims the serial number, and removes placeholder identities.
     fn identify(&mut self) {
         if self.uuid.is_some_and(identity::is_placeholder_uuid) {
             self.uuid = None;
@@ -446,7 +452,7 @@ impl Subject {
 
 impl PartialEq for Subject {
     fn eq(&self, other: &Self) -> bool {
-        // All else follows from the labels, and the order of these from their keys.
+        // Everything else follows from the labels, and their order from their keys.
         self.in_turn().eq(other.in_turn())
     }
 }
@@ -474,7 +480,7 @@ fn has_control_characters(text: &str) -> bool {
 // === impl Span ===
 
 impl Span {
-    /// Panics beyond 4 GiB: a query is shorter.
+    /// Creates a span. Panics beyond 4 GiB, which no query reaches.
     fn new(start: usize, end: usize) -> Self {
         let place = |at: usize| u32::try_from(at).expect("labels are few and short");
         Self {
@@ -493,7 +499,7 @@ impl Span {
     }
 }
 
-/// As an object of its labels, sorted by key.
+/// Serialises to an object of the labels, sorted by key.
 impl Serialize for Subject {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.labels.len()))?;
@@ -504,9 +510,10 @@ impl Serialize for Subject {
     }
 }
 
-/// The spelling in which the value of a label is compared: architectures, UUIDs and MACs have several.
+/// Normalises a label's value for comparison: architectures, UUIDs and MAC addresses have several
+/// spellings.
 ///
-/// What is no UUID or MAC stays as it is; whoever needs one parses it.
+/// A value that is not a UUID or MAC address is returned unchanged.
 pub fn normalise(key: &str, value: &str) -> String {
     match key {
         BUILDARCH => arch::canonical(value).into_owned(),
@@ -695,7 +702,8 @@ mod tests {
 
     #[test]
     fn queries_recorded_from_ipxe_parse_to_their_machine() {
-        // Serial `SN 12&3=x#y%20+z`, asset `Lager Süd 4`, from the bootstrap script, byte for byte.
+        // Serial `SN 12&3=x#y%20+z`, asset `Lager Süd 4`, sent by the bootstrap script, byte for
+        // byte.
         let head = "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&mac=";
         let tail = "&hostname=&manufacturer=Dell%20Inc.&product=PowerEdge%20R640&asset=Lager%20S";
         let of_2019 = format!(

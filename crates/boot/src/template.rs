@@ -1,8 +1,9 @@
-//! The templates of one Profile: parsed and checked once, when the object changes.
+//! Compiles the templates of a Profile. They are parsed and checked once, when the object changes.
 //!
-//! The syntax is Jinja's. The language is smaller than Jinja: what could run or grow without a bound is refused at load, with the line
-//! and what to write instead (module `check`); what is left is metered at render ([`FUEL`], [`MAX_OUTPUT_BYTES`]). So one Profile can't take
-//! the server down, whatever its author writes.
+//! The syntax is Jinja's, but the language is smaller. The module `check` rejects at load what
+//! could run or grow without bound, with the line and what to write instead; everything else is
+//! metered while it renders ([`FUEL`], [`MAX_OUTPUT_BYTES`]). So no Profile can take the server
+//! down, whatever its author writes.
 
 mod check;
 mod functions;
@@ -20,54 +21,56 @@ use crate::config_name::ConfigName;
 
 use plan::Plan;
 
-/// Largest source of one template, in bytes.
+/// Maximum size of a template's source, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 256 * 1024;
-/// Largest text that a template may render to, in bytes.
+/// Maximum size of a template's output, in bytes.
 pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
-/// What one render may cost: an instruction costs 1, 64 bytes of text cost 1. The largest output takes 16,384 of it.
+/// Fuel of one render. An instruction costs 1, and so do 64 bytes of text. The largest output uses
+/// 16,384.
 pub const FUEL: u64 = 24_000;
 
-/// The name of the script's template among the others, which are [`ConfigName`]s: no name has a dot.
+/// The name of the script's template. The others are named by [`ConfigName`]s, which contain no
+/// dot.
 const SCRIPT: &str = "spec.ipxe";
 
-/// The templates of one Profile.
+/// The compiled templates of a Profile.
 pub struct Templates {
     environment: Environment<'static>,
     script: Uses,
     configs: BTreeMap<ConfigName, Uses>,
     sources: BTreeMap<Box<str>, Box<str>>,
-    /// By the names of templates, of those that need no engine.
+    /// The plans of templates that need no engine, by template name.
     plans: BTreeMap<Box<str>, Plan>,
 }
 
-/// What a template refers to, as far as its text tells.
+/// What a template refers to, as far as its source tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Uses {
     /// Labels of the subject.
     pub labels: BTreeSet<String>,
     /// Configs of the Profile.
     pub configs: BTreeSet<String>,
-    /// Whether `assignment` is mentioned.
+    /// Whether it uses `assignment`.
     pub assignment: bool,
 }
 
-/// Why a text is no template that can be served.
+/// The template can't be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct TemplateError {
     /// The field that holds the template: `spec.ipxe` or `spec.additionalConfig.NAME`.
     pub field: String,
-    /// The line of the template's text, counted from 1, where that is known.
+    /// The line of the template, counted from 1, if known.
     pub line: Option<usize>,
     /// What is wrong, and what to write instead.
     pub reason: String,
 }
 
-/// The filters that a template may use.
+/// Returns the filters that templates can use.
 pub fn filters() -> impl Iterator<Item = &'static str> {
     functions::FILTERS.iter().map(|(name, _)| *name)
 }
 
-/// The tests that a template may use, as in `is defined`.
+/// Returns the tests that templates can use, as in `is defined`.
 pub fn tests() -> impl Iterator<Item = &'static str> {
     functions::TESTS.iter().copied()
 }
@@ -120,42 +123,42 @@ impl Templates {
         })
     }
 
-    /// What the script refers to.
+    /// Returns what the script refers to.
     pub fn script_uses(&self) -> &Uses {
         &self.script
     }
 
-    /// What a config refers to.
+    /// Returns what a config refers to.
     pub fn config_uses(&self, name: &str) -> Option<&Uses> {
         self.configs.get(name)
     }
 
-    /// The name of a config, if there is one of this name.
+    /// Returns the name of a config, if it exists.
     pub fn config_named(&self, name: &str) -> Option<&ConfigName> {
         self.configs.get_key_value(name).map(|(name, _)| name)
     }
 
-    /// The names of the configs, sorted.
+    /// Iterates over the names of the configs, sorted.
     pub fn config_names(&self) -> impl ExactSizeIterator<Item = &ConfigName> {
         self.configs.keys()
     }
 
-    /// The text from which the script is rendered.
+    /// Returns the source of the script.
     pub fn script_source(&self) -> &str {
         self.source(SCRIPT)
     }
 
-    /// The text from which a config is rendered.
+    /// Returns the source of a config.
     pub fn config_source(&self, name: &ConfigName) -> &str {
         self.source(name.as_str())
     }
 
-    /// The plan of a config or, without a name, of the script, if that needs no engine.
+    /// Returns the plan of a config or, for `None`, of the script, if it needs no engine.
     pub(crate) fn plan(&self, config: Option<&ConfigName>) -> Option<&Plan> {
         self.plans.get(config.map_or(SCRIPT, ConfigName::as_str))
     }
 
-    /// Renders a config or, without a name, the script.
+    /// Renders a config or, for `None`, the script.
     pub(crate) fn render(
         &self,
         config: Option<&ConfigName>,
@@ -171,7 +174,7 @@ impl Templates {
     }
 }
 
-/// Two are equal when they were made from the same text.
+/// Templates are equal if their sources are.
 impl PartialEq for Templates {
     fn eq(&self, other: &Self) -> bool {
         self.sources == other.sources
@@ -204,7 +207,8 @@ fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     functions::add_to(&mut environment);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    // Strict, but for `{% if subject.asset %}`: an absent label is false there and an error where its text is asked for.
+    // Strict, except for `{% if subject.asset %}`: an absent label is false, and printing it is an
+    // error.
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     environment.set_syntax(syntax());
     environment.set_fuel(Some(FUEL));
@@ -212,14 +216,14 @@ fn environment() -> Environment<'static> {
 }
 
 fn syntax() -> SyntaxConfig {
-    // The last newline of a script or a config is a part of it.
+    // The last newline is part of the script or config.
     SyntaxConfig::builder()
         .keep_trailing_newline(true)
         .build()
         .expect("the default delimiters are valid")
 }
 
-/// The sentence of an error of the template engine, without its position.
+/// Returns the message of a template engine's error, without its position.
 pub(crate) fn describe(error: &minijinja::Error) -> String {
     let detail = error
         .detail()

@@ -1,4 +1,4 @@
-//! Conflicts, kept current change by change, against a look at every pair.
+//! Compares conflicts that are updated change by change with a check of every pair.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ fn requirement() -> impl Strategy<Value = Requirement> {
     })
 }
 
-/// One of so many names in either partition.
+/// An Assignment with one of `names` names, in one of two partitions.
 fn assignment(names: usize) -> impl Strategy<Value = Assignment> {
     let name = (
         (0..names).prop_map(|number| format!("a{number}")),
@@ -85,7 +85,7 @@ fn assignment(names: usize) -> impl Strategy<Value = Assignment> {
         })
 }
 
-/// By trying every machine that there could be.
+/// Tries every possible machine.
 fn some_machine_meets_both(a: &LabelSelector, b: &LabelSelector) -> bool {
     let presented = || VALUES.iter().copied().map(Some).chain([None]);
     presented().any(|rack| {
@@ -122,7 +122,7 @@ fn in_conflict(a: &Assignment, b: &Assignment) -> bool {
         && some_machine_meets_both(&s.labels, &t.labels)
 }
 
-/// A catalog whose conflicts are followed, and all that is in it.
+/// A catalog, its conflicts, and a list of its Assignments.
 struct Followed {
     catalog: Catalog,
     conflicts: Conflicts,
@@ -165,7 +165,7 @@ impl Followed {
             .collect()
     }
 
-    /// Whether each names its rivals, as many as it may, and nobody else.
+    /// Checks that each Assignment names the right number of its conflicts, and nothing else.
     fn check(&self) -> Result<(), TestCaseError> {
         let mut in_conflict_now = 0;
         for (key, assignment) in &self.all {

@@ -1,7 +1,8 @@
-//! Templates that try to take the server down: each is refused with a sentence, or costs no more than the budget of one answer.
+//! Hostile templates: each is rejected with a message, or costs no more than the budget of one
+//! answer.
 //!
-//! A stack overflow or a lack of memory ends the test process; a hang is ended by [`PATIENCE`]. The times themselves are printed by
-//! `cargo test -p boot --release --test hostile -- --ignored --nocapture`.
+//! A stack overflow or a lack of memory ends the test process; [`PATIENCE`] ends a hang. To print
+//! the times, run `cargo test -p boot --release --test hostile -- --ignored --nocapture`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use proptest::prelude::*;
 
 use boot::{ConfigName, ExtrinsicLabels, ObjectKey, Profile, Subject, TemplateError, render};
 
-/// What a thread of a server has.
+/// The stack size of a server thread.
 const STACK: usize = 2 * 1024 * 1024;
 /// Long enough for a debug build on a busy machine; a hang has no end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,7 +40,7 @@ fn profile(template: &str) -> Result<Profile, TemplateError> {
     )
 }
 
-/// Sixty labels of a kilobyte each: the largest machine.
+/// The largest machine: sixty labels of a kilobyte each.
 fn subject() -> Arc<Subject> {
     let query: Vec<_> = (0..60)
         .map(|n| format!("label{n}={}", "%20".repeat(1024)))
@@ -47,7 +48,7 @@ fn subject() -> Arc<Subject> {
     Arc::new(Subject::from_query(&query.join("&"), &ExtrinsicLabels::default()).unwrap())
 }
 
-/// Compiles and renders on a thread of its own, and says how long each took.
+/// Compiles and renders on a separate thread. Returns how long each took.
 fn attempt(template: String) -> (End, Duration, Duration) {
     let (sender, receiver) = channel();
     let work = move || {
@@ -93,7 +94,7 @@ fn attempt(template: String) -> (End, Duration, Duration) {
     answer.expect("it was sent")
 }
 
-/// A text of 240 KB, as a literal: costs nothing to mention.
+/// Text of 240 KB. As a literal, it costs no fuel.
 fn long() -> String {
     "a".repeat(240_000)
 }
@@ -106,7 +107,7 @@ fn listed(n: usize, item: &str) -> String {
     format!("[{}]", vec![item; n].join(","))
 }
 
-/// `{% set s = LONG %}` and then `rest`, a thousand times over.
+/// `{% set s = LONG %}`, then `rest` 50,000 times.
 fn over(rest: &str) -> String {
     format!(
         "{{% set s = '{}' %}}{{% set t = s ~ 'b' %}}{{% for i in range(1000) %}}{{% for j in range(50) %}}{rest}{{% endfor %}}{{% endfor %}}",
@@ -296,7 +297,7 @@ fn table() -> Vec<(&'static str, String)> {
             "a power",
             "{{ 10 ** 1000000000 }}{{ 2.5 ** 1000000000 }}".into(),
         ),
-        // Work that no instruction shows.
+        // Work that is not metered by instruction.
         ("endless loops", loops("")),
         (
             "comparison of long texts",
@@ -499,7 +500,8 @@ fn table() -> Vec<(&'static str, String)> {
         ),
         ("many short expressions", many(40_000, "{{1}}")),
         ("many comments", many(60_000, "{##}")),
-        // In lines, as a build with overflow checks panics at a syntax error in column 65,535 (minijinja 3.1.0, lexer.rs, line 377).
+        // On separate lines, because a build with overflow checks panics at a syntax error in
+        // column 65,535 (minijinja 3.1.0, lexer.rs, line 377).
         ("an open comment", many(60_000, "{#\n")),
         ("an open block", many(60_000, "{%\n")),
         ("open raw blocks", many(20_000, "{% raw %}\n")),
@@ -677,7 +679,7 @@ fn table() -> Vec<(&'static str, String)> {
 #[test]
 fn no_hostile_template_exceeds_the_budget_of_one_answer() {
     for (name, template) in table() {
-        // Where a thread dies, the last of these names it.
+        // If the thread dies, the last line of output is the culprit.
         println!("{name}");
         let (end, ..) = attempt(template);
         match end {
@@ -699,7 +701,7 @@ fn no_hostile_template_exceeds_the_budget_of_one_answer() {
 }
 
 #[test]
-#[ignore = "prints the times, for whoever changes the limits"]
+#[ignore = "prints the times; run it before you change a limit"]
 fn times() {
     let only = std::env::var("ONLY").unwrap_or_default();
     for (name, template) in table().into_iter().filter(|(name, _)| name.contains(&only)) {
@@ -719,7 +721,7 @@ fn times() {
     }
 }
 
-/// The most memory that this process has had, in MiB, where the system tells.
+/// Returns the peak memory of this process in MiB, if the system reports it.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -728,7 +730,8 @@ fn peak_memory() -> Option<u64> {
 
 // === random templates ===
 
-/// Expressions of every construct, as deep as they happen to get. Most mean nothing; those that pass the check must be harmless.
+/// Expressions of every construct, of random depth. Most make no sense; those that pass the check
+/// must be harmless.
 fn expression() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         6 => prop::sample::select(&["x", "y", "z", "x", "y"][..]).prop_map(str::to_owned),
@@ -810,7 +813,8 @@ fn statements() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(block, 1..8)
 }
 
-/// The blocks that the check admits, one after the other, in a loop, and once more: whatever grows or nests has time to do so.
+/// The blocks that pass the check: once, in a loop, and repeated, so that whatever grows or nests
+/// has time to do so.
 fn admitted(blocks: &[String]) -> String {
     let template = |body: &str| {
         let again = body.repeat(8);
@@ -838,13 +842,13 @@ proptest! {
         if let End::Rendered(bytes) = end {
             prop_assert!(bytes <= 1024 * 1024);
         }
-        // A hundred times what a release build takes.
+        // A hundred times the duration in a release build.
         prop_assert!(compiling + rendering < Duration::from_secs(5), "{compiling:?} and {rendering:?}");
         prop_assert!(peak_memory().is_none_or(|mib| mib < 200), "{:?} MiB", peak_memory());
     }
 }
 
-/// Few enough for a debug build to take seconds; `PROPTEST_CASES` asks for more.
+/// Few enough for a debug build to take seconds. `PROPTEST_CASES` overrides it.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES")
         .ok()

@@ -1,4 +1,4 @@
-//! The exact bytes of scripts and configs, and the exact words of what is refused.
+//! The exact bytes of scripts and configs, and the exact messages of errors.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ fn config(text: &str, query: &str) -> Result<String, RenderError> {
     )
 }
 
-/// The script after its first line.
+/// Renders a script and strips its first line.
 fn body(text: &str, query: &str) -> String {
     let script = script(&format!("#!ipxe\n{text}\n"), query).unwrap();
     script
@@ -359,7 +359,7 @@ fn an_unsafe_value_is_rejected_on_every_path_into_a_script() {
         let template = format!("#!ipxe\necho {way}\n");
         match script(&template, "asset=%24%7Bx%7D") {
             Err(error) => assert!(matches!(error, RenderError::Unsafe(_)), "{way}: {error}"),
-            // What is taken out of it, character by character, is not what was refused.
+            // Extracting its characters one by one must not circumvent the check.
             Ok(script) => panic!("{way}: {script}"),
         }
     }

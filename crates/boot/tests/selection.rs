@@ -1,4 +1,5 @@
-//! Selection against a slow, obvious model: a list of all objects, filtered and sorted by the words of the rule.
+//! Compares selection with a slow, obvious model that filters and sorts a list of all objects,
+//! clause by clause.
 
 #[path = "selection/agreement.rs"]
 mod agreement;
@@ -34,11 +35,11 @@ proptest! {
         after.iter().for_each(|step| step.apply(&mut catalog, &mut world));
         for subject in &subjects {
             agree(&catalog, &world, subject);
-            // A reader that took the catalog before still has the answers of then.
+            // A reader that loaded the catalog earlier still gets the answers of then.
             agree(&snapshot, &snapshot_world, subject);
         }
 
-        // The same objects, put in the order of their names and not of history.
+        // The same objects, inserted in order of name instead of history.
         let mut sorted = Catalog::new();
         for raw in world.profiles.values() {
             sorted.apply(Change::Profile(Arc::new(raw.build())));
@@ -74,7 +75,7 @@ proptest! {
     }
 }
 
-/// Few enough for a debug build to take seconds; `PROPTEST_CASES` asks for more.
+/// Few enough for a debug build to take seconds. `PROPTEST_CASES` overrides it.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES")
         .ok()
@@ -146,7 +147,7 @@ fn boots(catalog: &Catalog, query: &str) -> String {
     }
 }
 
-/// The Assignment that wins between two, whichever comes first.
+/// The Assignment that wins between two, in either order of insertion.
 fn winner(a: RawAssignment, b: RawAssignment, query: &str) -> String {
     let profiles = [labelled("p", &[])];
     let one = boots(&catalog(&[a.clone(), b.clone()], &profiles), query);
@@ -388,7 +389,7 @@ fn a_profile_in_another_partition_is_not_selected() {
         };
         (assignment, profile)
     };
-    let ((_, elsewhere), (assignment, beside)) = (in_partition("east"), in_partition("west"));
+    let ((_, elsewhere), (assignment, local)) = (in_partition("east"), in_partition("west"));
     let query = format!("uuid={UUID}");
     assert!(
         boots(
@@ -400,7 +401,7 @@ fn a_profile_in_another_partition_is_not_selected() {
         )
         .contains("no Profile in namespace ns")
     );
-    let both = catalog(&[assignment], &[elsewhere, beside]);
+    let both = catalog(&[assignment], &[elsewhere, local]);
     assert_eq!(
         &*both
             .select(&from_query(&query))
@@ -578,7 +579,7 @@ fn profile_not_accepted(raw: &RawProfile) -> Change {
     }))
 }
 
-/// Which object a machine waits for, or boots.
+/// The object that a machine waits for, or the Profile that it boots.
 fn answer(catalog: &Catalog, query: &str) -> String {
     match catalog.select(&from_query(query)) {
         Ok(selection) => selection.profile.key.name.to_string(),
@@ -705,7 +706,7 @@ fn an_invalid_assignment_never_outranks_a_more_specific_valid_one() {
         "waits for Assignment ns/everything",
         "or else another default would install it"
     );
-    // What names a machine, or is as specific, stands where it would if it were right.
+    // An invalid Assignment that lists the machine, or is as specific, ranks as if it were valid.
     catalog.apply(not_accepted(&for_rack("other-rack", 1)));
     assert_eq!(
         answer(&catalog, "rack=7"),

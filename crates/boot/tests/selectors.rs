@@ -1,4 +1,4 @@
-//! Which Assignments select a Profile, kept current change by change, against a look at all of them.
+//! Compares the selector index, updated change by change, with a scan of all Assignments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -66,20 +66,20 @@ proptest! {
         for change in changes {
             catalog.apply(change);
         }
-        let (kept, anew) = (catalog.selectors().unwrap(), SelectorIndex::of(&catalog));
+        let (kept, rebuilt) = (catalog.selectors().unwrap(), SelectorIndex::of(&catalog));
         for profile in catalog.profiles() {
             let selects = |assignment: &&Arc<Assignment>| catalog.profiles_of(assignment).any(|other| other.key == profile.key);
             let all: BTreeSet<_> = catalog.assignments().filter(selects).map(|assignment| assignment.key.clone()).collect();
             prop_assert_eq!(found(kept, profile), all.clone());
-            prop_assert_eq!(found(&anew, profile), all);
+            prop_assert_eq!(found(&rebuilt, profile), all);
             let archs = |selectors: &SelectorIndex| selectors.architectures(&profile.key).map(str::to_owned).collect::<Vec<_>>();
-            prop_assert_eq!(archs(kept), archs(&anew));
+            prop_assert_eq!(archs(kept), archs(&rebuilt));
         }
         for assignment in catalog.assignments() {
             let groups = |selectors: &SelectorIndex| {
                 selectors.groups_near(&assignment.key).map(|(labels, group)| (labels.clone(), group.len())).collect::<BTreeMap<_, _>>()
             };
-            prop_assert_eq!(groups(kept), groups(&anew));
+            prop_assert_eq!(groups(kept), groups(&rebuilt));
         }
     }
 }

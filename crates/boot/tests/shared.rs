@@ -1,4 +1,4 @@
-//! What readers see while somebody publishes.
+//! What readers see while a writer publishes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use boot::{
 const RACKS: usize = 150;
 const GENERATIONS: usize = 10;
 
-/// One Assignment and one Profile for each rack, all with the labels of this generation.
+/// Publishes an Assignment and a Profile for each rack, all labelled with this generation.
 fn publish(shared: &SharedCatalog, generation: usize) {
     let mut catalog = Catalog::clone(&shared.load());
     for rack in 0..RACKS {
@@ -79,7 +79,8 @@ fn a_reader_never_sees_a_partial_change() {
     });
 }
 
-/// All racks of the catalog of this moment are of one generation, and none is older than what was seen before.
+/// Checks that all racks of the current catalog are of one generation, not older than `newest`.
+/// Returns it.
 fn look(shared: &SharedCatalog, newest: usize) -> usize {
     let catalog = shared.load();
     let found = generation(&catalog, 0);

@@ -1,4 +1,4 @@
-//! What is rendered in steps is what the engine renders, in errors as well.
+//! Compares rendering by plan with rendering by the engine, including errors.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use boot::{
 };
 use proptest::prelude::*;
 
-/// Does nothing, and needs the engine.
+/// A statement that does nothing and needs the engine.
 const ENGINE: &str = "{% set nothing = 1 %}";
 
 fn name(name: &str) -> ConfigName {
     name.parse().expect("a name")
 }
 
-/// A Profile of which `late` has no id yet.
+/// A selection whose Profile has no id for `late` yet.
 fn selection(script: &str, config: &str) -> Selection {
     let labels = BTreeMap::from([
         ("tier".to_owned(), "gold".to_owned()),
@@ -56,10 +56,10 @@ fn selection(script: &str, config: &str) -> Selection {
     }
 }
 
-/// All texts of a template: for a script, and for a config with and without an Assignment.
+/// Renders a template as a script, and as a config with and without an Assignment.
 fn texts(template: &str, subject: &Arc<Subject>) -> Vec<Result<String, RenderError>> {
     let script = selection(template, "x");
-    // Scripts of Profiles with a config that has no id are not rendered at all.
+    // A script is not rendered while a config of its Profile has no id.
     let ids: BTreeMap<_, _> = ["config0", "late"]
         .map(|config| {
             (
@@ -195,7 +195,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
     fn plans_render_the_same_text_as_the_engine(template in template(), query in query()) {
-        // A few are no templates.
+        // A few are not valid templates.
         let configs = ["config0", "late"].map(|config| (name(config), String::new())).into();
         if boot::Templates::compile(&template, &configs).is_err() {
             return Ok(());

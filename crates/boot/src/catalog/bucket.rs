@@ -1,4 +1,4 @@
-//! Objects under one key of an index, in their order.
+//! The objects under one key of an index, sorted by rank.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -16,19 +16,21 @@ pub(crate) trait Ranked {
     fn rank(&self, other: &Self) -> Ordering;
 }
 
-/// Objects in their order. Nearly all buckets hold one, which then costs a pointer, and nearly all others a few, which stand beside each other.
+/// Objects sorted by rank. Nearly all buckets hold one object, which takes a pointer; nearly all
+/// others hold a few, stored contiguously.
 pub(crate) enum Bucket<T: Ranked> {
     One(Arc<T>),
     Few(Arc<SmallVec<[Arc<T>; 4]>>),
     Many(Arc<RedBlackTreeSetSync<Entry<T>>>),
 }
 
-/// A change copies the pointers of a few; of more, only those on its way.
+/// Maximum number of objects in [`Bucket::Few`]. A change copies all its pointers; in
+/// [`Bucket::Many`], only those on the path.
 const MAX_FEW: usize = 32;
 
 pub(crate) struct Entry<T>(Arc<T>);
 
-/// Objects in their order. It is small where they are few: it is made for each lookup.
+/// Iterates over a bucket by rank. Small for small buckets, because every lookup makes one.
 pub(crate) struct Iter<'b, T: Ranked> {
     few: std::slice::Iter<'b, Arc<T>>,
     many: Option<Box<dyn Iterator<Item = &'b Arc<T>> + 'b>>,
@@ -45,15 +47,16 @@ impl<T: Ranked> Bucket<T> {
         }
     }
 
-    /// The first of them.
+    /// Returns the first object.
     pub(crate) fn first(&self) -> Option<&Arc<T>> {
         self.few()
             .first()
             .or_else(|| self.many()?.first().map(|entry| &entry.0))
     }
 
-    /// The others that stand around the place of an object, as far as they are alike: those before it from the nearest on, then those after it.
-    /// Only the first and the last of these cost a search. Alike are some that stand in one run.
+    /// Iterates over the neighbours of an object that are equivalent to it: those before it,
+    /// nearest first, then those after it. Equivalent objects must be adjacent, so only the two
+    /// ends cost a search.
     pub(crate) fn neighbours<'b, F: Fn(&T) -> bool + Copy + 'b>(
         &'b self,
         object: &Arc<T>,
@@ -88,7 +91,8 @@ impl<T: Ranked> Bucket<T> {
         }
     }
 
-    /// Those of a few that stand before an object and those after it, whether it is among them or not.
+    /// Returns the objects before and after the place of an object in a small bucket, whether or
+    /// not the bucket contains it.
     fn few_neighbours(&self, object: &T) -> (&[Arc<T>], &[Arc<T>]) {
         let few = self.few();
         let before = few.partition_point(|other| other.rank(object).is_lt());
@@ -118,11 +122,12 @@ impl<T: Ranked> Bucket<T> {
         }
     }
 
-    /// None when nothing is left.
+    /// Returns the bucket without an object, or `None` if that leaves it empty.
     fn without(&self, object: &Arc<T>) -> Option<Self> {
         if let Self::Many(objects) = self {
             let rest = objects.remove(&Entry(object.clone()));
-            // Not at once where it became many: or an object that comes and goes would copy them all each time.
+            // Shrink well below the limit, or an object that comes and goes would copy the whole
+            // bucket each time.
             let are_few = rest.size() <= MAX_FEW / 2;
             let few = || Self::Few(Arc::new(rest.iter().map(|entry| entry.0.clone()).collect()));
             return Some(if are_few {
@@ -141,7 +146,8 @@ impl<T: Ranked> Bucket<T> {
     }
 }
 
-/// Those before a place, from the nearest on, and those after it, each as long as they are alike.
+/// Iterates over the objects before a place, nearest first, then those after it, each until the
+/// first that is not equivalent.
 fn run<'b, T: 'b>(
     before: impl Iterator<Item = &'b Arc<T>>,
     after: impl Iterator<Item = &'b Arc<T>>,
@@ -152,7 +158,7 @@ fn run<'b, T: 'b>(
         .chain(after.take_while(move |other| is_equivalent(other)))
 }
 
-/// Puts an object under a key.
+/// Adds an object under a key.
 pub(crate) fn add<K: Eq + Hash + Clone, T: Ranked>(
     index: &mut Index<K, Bucket<T>>,
     key: &K,
@@ -164,7 +170,7 @@ pub(crate) fn add<K: Eq + Hash + Clone, T: Ranked>(
     index.insert(key.clone(), bucket);
 }
 
-/// Takes an object, which is there, from under a key.
+/// Removes an object from under a key. It must be there.
 pub(crate) fn remove<K: Eq + Hash + Clone, T: Ranked>(
     index: &mut Index<K, Bucket<T>>,
     key: &K,
@@ -263,7 +269,7 @@ mod tests {
                 prop_assert_eq!(all.collect::<Vec<_>>(), set.iter().copied().collect::<Vec<_>>());
                 prop_assert_eq!(bucket.as_ref().map_or(0, Bucket::len), set.len());
                 prop_assert_eq!(bucket.as_ref().and_then(Bucket::first).map(|own| **own), set.first().copied());
-                // Alike are those of one run of numbers.
+                // Equivalent numbers form one run.
                 let is_equivalent = |other: &u8| other / run == number / run;
                 let before = set.range(..number).rev().copied().take_while(|other| is_equivalent(other));
                 let neighbours = before.chain(set.range(number + 1..).copied().take_while(|other| is_equivalent(other)));

@@ -1,4 +1,5 @@
-//! Which Assignments can match one subject with nothing but age or name to decide between them.
+//! Finds conflicts: Assignments that match one subject, with only age or name to decide between
+//! them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,9 +11,10 @@ use super::Catalog;
 use super::bucket::Bucket;
 
 impl Catalog {
-    /// The other Assignments that some subject would match by the same identity, or by none, with the same priority and the same number
-    /// of label requirements. Each once, first those that are next to it in age and name, and none that is not accepted; lazy, so that whoever
-    /// wants a few pays for a few.
+    /// Iterates over the Assignments that conflict with this one: those that some subject would
+    /// match by the same identity, or by none, with the same priority and the same number of label
+    /// requirements. Each occurs once, nearest in age and name first; invalid ones are left out.
+    /// Lazy, so that taking a few is cheap.
     pub fn conflicting<'c>(
         &'c self,
         of: &'c Arc<Assignment>,
@@ -20,7 +22,8 @@ impl Catalog {
         self.conflicting_within(of, usize::MAX)
     }
 
-    /// The same among so many that could be some: of those without identities there may be many more than anybody can wait for.
+    /// [`Catalog::conflicting`], but visits at most `limit` candidates. Without identities there
+    /// can be too many to wait for.
     pub fn conflicting_within<'c>(
         &'c self,
         of: &'c Arc<Assignment>,
@@ -40,8 +43,9 @@ impl Catalog {
             })
     }
 
-    /// The other Assignments that name an identity that this one names, in either byte order of a UUID, whatever decides between them: so
-    /// many for each identity. They come in no order, and as often as they share one.
+    /// Iterates over the Assignments that list an identity that this one lists, in either byte
+    /// order of a UUID, whatever decides between them; at most `limit` for each identity. They come
+    /// in no particular order, once for each shared identity.
     pub fn sharing_identity<'c>(
         &'c self,
         of: &'c Assignment,
@@ -69,7 +73,8 @@ impl Catalog {
             .flat_map(move |bucket| bucket.iter().filter(is_met).take(limit))
     }
 
-    /// The buckets in which those stand that share an identity with an Assignment, or have none as it has none.
+    /// Iterates over the buckets of Assignments that share an identity with this one or, if it
+    /// lists none, list none either.
     fn shared_buckets<'c>(
         &'c self,
         of: &'c Assignment,
@@ -78,7 +83,7 @@ impl Catalog {
         if !subjects.names_identities() {
             return Box::new(self.by_labels.compatible_buckets(&subjects.labels));
         }
-        // No subject is known by a placeholder.
+        // Placeholders identify no subject.
         let uuids = subjects
             .uuids
             .iter()
@@ -123,7 +128,8 @@ mod tests {
         })
     }
 
-    /// How many Assignments are looked at to find the rivals of all, where two shapes share a key and no value occurs twice in one.
+    /// Counts the Assignments that are visited to find the conflicts of all, where two shapes share
+    /// a key and no value occurs twice in one shape.
     fn visited(count: usize, of: impl Fn(&str, usize) -> Vec<(&'static str, String)>) -> usize {
         let mut catalog = Catalog::new();
         let each = |number| {
@@ -158,7 +164,7 @@ mod tests {
             ]
         };
         for count in [100, 1000] {
-            // Itself and its rival, or no more than that again.
+            // Itself and its one conflict, at most twice.
             let visited = visited(count, two_values);
             assert!(
                 visited <= 4 * 2 * count,

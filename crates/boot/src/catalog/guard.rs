@@ -1,32 +1,36 @@
-//! The mass-deletion guard: a listing that lacks most of what was there is more likely a fault than a wish.
+//! The mass-deletion guard. A listing that lacks most of the known objects is more likely a fault
+//! than intended.
 //!
-//! A fresh etcd, a role that may no longer list, the wrong cluster: all of them answer with a whole and valid list of nothing. So whoever
-//! replaces what it knows by a new listing asks the guard first. While the guard holds, what the listing lacks stays as it was; what the
-//! listing adds or changes is taken. It lets go when
+//! A fresh etcd, a role that may no longer list and the wrong cluster all return a complete and
+//! valid list of nothing. So a caller that replaces its state by a new listing asks the guard
+//! first. While the guard holds, objects that the listing lacks are kept; objects that it adds or
+//! changes are applied. A hold ends when
 //!
-//! - an operator [confirms](Guard::confirm),
-//! - a later listing has the objects again, or
-//! - [`Limits::looks`] listings in a row, over at least [`Limits::after`], lack exactly the same.
+//! - an operator [confirms](Guard::confirm) the deletion,
+//! - a later listing contains the objects again, or
+//! - [`Limits::looks`] consecutive listings, over at least [`Limits::after`], lack exactly the same
+//!   objects.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::ObjectRef;
 
-/// What counts as losing most, and what it takes to believe it.
+/// What counts as a mass deletion, and when it is believed without confirmation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// It is held when more than so many of a hundred objects of one kind are lost, and
+    /// A loss is a mass deletion if it exceeds this percentage of the objects of one kind
+    /// and also [`Limits::objects`].
     pub percent: u8,
-    /// more than so many.
+    /// The number of lost objects of one kind up to which a loss is always believed.
     pub objects: usize,
-    /// So many listings that lack the same are believed,
+    /// The number of consecutive listings that must lack the same objects to be believed.
     pub looks: u32,
-    /// when they were taken over so long a time. Zero: only an operator is.
+    /// The time that these listings must span. Zero: only an operator is believed.
     pub after: Duration,
 }
 
-/// Watches the listings of one source. See the [module](self).
+/// The guard of one source of listings. See the [module](self).
 #[derive(Debug)]
 pub struct Guard {
     limits: Limits,
@@ -36,31 +40,31 @@ pub struct Guard {
 /// A loss that is not believed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// The objects that are kept, although the last listing lacks them.
+    /// The objects that are kept although the last listing lacks them.
     pub lost: BTreeSet<ObjectRef>,
-    /// How many objects of the same kinds were known when it began.
+    /// Number of objects of all kinds that were known when the hold began.
     pub known: usize,
-    /// When it began.
+    /// When the hold began.
     pub since: Instant,
-    /// How many listings in a row lacked exactly these.
+    /// Number of consecutive listings that lacked exactly these objects.
     pub looks: u32,
 }
 
-/// How many objects of each kind are served.
+/// The number of objects that are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Assignments.
+    /// Number of Assignments.
     pub assignments: usize,
-    /// Profiles.
+    /// Number of Profiles.
     pub profiles: usize,
 }
 
 /// What to do with the objects that a listing lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// They are gone: here they are, to be deleted.
+    /// Delete these objects.
     Believe(BTreeSet<ObjectRef>),
-    /// Keep them, and say so.
+    /// Keep them, and report the hold.
     Hold,
 }
 
@@ -78,7 +82,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether so many of so many of one kind are too many to be believed at once.
+    /// Returns whether losing this number of one kind's objects is a mass deletion.
     pub fn exceeded(&self, known: usize, lost: usize) -> bool {
         lost > self.objects && lost as u128 * 100 > known as u128 * u128::from(self.percent)
     }
@@ -87,12 +91,13 @@ impl Limits {
 // === impl Guard ===
 
 impl Guard {
-    /// A guard that holds nothing yet.
+    /// Creates a guard that holds nothing.
     pub fn new(limits: Limits) -> Self {
         Self { limits, hold: None }
     }
 
-    /// Judges a whole listing: how many objects are served, those of a former hold included, and which of them the listing lacks.
+    /// Judges a complete listing. `known` counts the objects that are served, including those of a
+    /// previous hold; `lost` names those that the listing lacks.
     pub fn judge(&mut self, known: Known, lost: BTreeSet<ObjectRef>, now: Instant) -> Verdict {
         let assignments = lost
             .iter()
@@ -126,12 +131,12 @@ impl Guard {
         Verdict::Hold
     }
 
-    /// An operator says that the objects are gone indeed. They are handed out, to be deleted.
+    /// Ends the hold because an operator confirmed the deletion. Returns the objects to delete.
     pub fn confirm(&mut self) -> BTreeSet<ObjectRef> {
         self.hold.take().map(|hold| hold.lost).unwrap_or_default()
     }
 
-    /// An object that is held exists again, or is known to be gone for another reason: it is no longer this guard's business.
+    /// Removes an object from the hold, because it exists again or was deleted in another way.
     pub fn release(&mut self, name: &ObjectRef) {
         let Some(hold) = &mut self.hold else { return };
         hold.lost.remove(name);
@@ -140,12 +145,13 @@ impl Guard {
         }
     }
 
-    /// What is held.
+    /// Returns the current hold.
     pub fn holding(&self) -> Option<&Hold> {
         self.hold.as_ref()
     }
 
-    /// How long to wait for the next look, so that [`Limits::looks`] of them fall into [`Limits::after`].
+    /// Returns the interval of listings during a hold, chosen so that [`Limits::looks`] of them fit
+    /// into [`Limits::after`].
     pub fn relist_interval(&self) -> Option<Duration> {
         let between = self.limits.looks.saturating_sub(1).max(1);
         (!self.limits.after.is_zero()).then(|| self.limits.after / between)
@@ -235,7 +241,7 @@ mod tests {
         assert_eq!(
             look(HOUR * 2, 99),
             Verdict::Hold,
-            "another loss starts anew"
+            "another loss starts over"
         );
         assert_eq!(look(HOUR * 2, 99), Verdict::Hold);
         assert_eq!(look(HOUR * 3, 99), Verdict::Believe(assignments(99)));

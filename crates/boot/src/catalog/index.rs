@@ -1,8 +1,9 @@
-//! A persistent hash map, in as little memory and as few steps through it as a catalog of a million objects needs.
+//! A persistent hash map, tuned for the memory and lookup time of a catalog of a million objects.
 //!
-//! A trie over the bits of a hash, of which each leaf is one slice of entries: a lookup goes through a few nodes, most of which every
-//! lookup goes through, and ends at entries that stand beside each other. A clone shares everything, and a change copies the nodes on its
-//! way that are shared. (Maps of a node for each entry took a third of a catalog's memory, and most of a lookup's time in a large one.)
+//! It is a trie over the bits of the hash whose leaves are slices of entries. A lookup visits a few
+//! nodes, most of them shared by all lookups, and ends at contiguous entries. A clone shares
+//! everything; a change copies the shared nodes on its path. (A map with one node for each entry
+//! took a third of a catalog's memory, and most of a lookup's time in a large catalog.)
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -10,14 +11,15 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-/// Bits of the hash by which a node chooses among its children.
+/// Number of hash bits by which a node selects a child.
 const BITS: u32 = 6;
 const CHILDREN: usize = 1 << BITS;
-/// A leaf of more entries becomes a node, unless the hash has no more bits. The leaves of an index fill up to this as it grows, and become
-/// nodes all at about the same time. So large ones keep the nodes few: few enough for the processor's cache. (Tests are to have many nodes.)
+/// Maximum number of entries in a leaf. A longer leaf is split into a node while hash bits remain.
+/// The leaves of a growing index fill up and split at about the same time, so large leaves keep the
+/// nodes few enough for the processor's cache. (Small in tests, to get many nodes.)
 const MAX_LEAF: usize = if cfg!(test) { 8 } else { 48 };
 
-/// A persistent map.
+/// A persistent hash map.
 pub(crate) struct Index<K, V> {
     root: Child<K, V>,
     len: usize,
@@ -25,7 +27,7 @@ pub(crate) struct Index<K, V> {
 }
 
 enum Child<K, V> {
-    /// Entries by their tags, or none.
+    /// Entries sorted by tag; may be empty.
     Leaf(Arc<[Entry<K, V>]>),
     Node(Arc<Node<K, V>>),
 }
@@ -36,13 +38,14 @@ struct Node<K, V> {
 
 #[derive(Clone)]
 struct Entry<K, V> {
-    /// The upper half of the hash: entries that differ are told apart without a look at their keys.
+    /// The upper half of the hash. Entries with different tags are told apart without reading their
+    /// keys.
     tag: u32,
     key: K,
     value: V,
 }
 
-/// All entries, in no order.
+/// Iterates over all entries, in no particular order.
 pub(crate) struct Iter<'i, K, V> {
     nodes: SmallVec<[std::slice::Iter<'i, Child<K, V>>; 8]>,
     leaf: std::slice::Iter<'i, Entry<K, V>>,
@@ -87,7 +90,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
         self.find(key, |own| own.borrow() == key)
     }
 
-    /// The key itself, as it is kept.
+    /// Returns the stored key.
     pub(crate) fn get_key<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&K>
     where
         K: Borrow<Q>,
@@ -96,7 +99,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
             .map(|entry| &entry.key)
     }
 
-    /// The value of the key that is `like` this, for keys that can't be borrowed: what is equal must have the same hash.
+    /// Returns the value of the key for which `is` holds, for keys that can't be borrowed. `like`
+    /// must have the same hash as that key.
     pub(crate) fn find(&self, like: impl Hash, is: impl Fn(&K) -> bool) -> Option<&V> {
         self.entry(like, is).map(|entry| &entry.value)
     }
@@ -110,7 +114,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
         search(leaf, hash, is).ok().map(|at| &leaf[at])
     }
 
-    /// The leaf where what has this hash is, if anywhere.
+    /// Returns the only leaf that can contain this hash.
     fn leaf(&self, hash: u64) -> &[Entry<K, V>] {
         let (mut child, mut rest) = (&self.root, hash);
         loop {
@@ -122,7 +126,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
         }
     }
 
-    /// Puts a value under a key, in the place of one that is there.
+    /// Inserts a value, replacing the current one.
     pub(crate) fn insert(&mut self, key: K, value: V) {
         let hash = self.hasher.hash_one(&key);
         let (mut child, mut depth) = (&mut self.root, 0);
@@ -163,12 +167,12 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
         }
     }
 
-    /// Takes out what is under a key, if anything is.
+    /// Removes the value of a key, if there is one.
     pub(crate) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
-        // Nothing is copied for what is not there.
+        // Copy nothing if the key is absent.
         self.get(key)?;
         let hash = self.hasher.hash_one(key);
         let removed = remove_below(&mut self.root, hash, hash, key);
@@ -187,7 +191,7 @@ impl<K, V> Clone for Index<K, V> {
     }
 }
 
-/// Removes an entry below a child, and nodes that hold no more than a leaf could.
+/// Removes an entry below a child, and collapses nodes that fit into a leaf.
 fn remove_below<K: Hash + Eq + Clone + Borrow<Q>, V: Clone, Q: Hash + Eq + ?Sized>(
     child: &mut Child<K, V>,
     hash: u64,
@@ -218,7 +222,7 @@ fn remove_below<K: Hash + Eq + Clone + Borrow<Q>, V: Clone, Q: Hash + Eq + ?Size
     }
 }
 
-/// The node that takes the place of a leaf which is too long.
+/// Splits a leaf that is too long into a node.
 fn split<K: Hash + Clone, V: Clone>(
     entries: &[Entry<K, V>],
     depth: u32,
@@ -245,12 +249,12 @@ fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
-/// Tags are as good as random: so an entry is near the place that is in proportion.
+/// Interpolates the position of an entry: tags are uniformly distributed.
 fn probable_place<K, V>(entries: &[Entry<K, V>], hash: u64) -> usize {
     ((u64::from(tag(hash)) * entries.len() as u64) >> u32::BITS) as usize
 }
 
-/// Where an entry is in a leaf, or else belongs.
+/// Returns the position of an entry in a leaf, or the position to insert it.
 fn search<K, V>(
     entries: &[Entry<K, V>],
     hash: u64,
@@ -274,7 +278,8 @@ fn search<K, V>(
 // === impl Node ===
 
 impl<K: Clone, V: Clone> Node<K, V> {
-    /// What can take its place when it has come to hold little: so an index that was large once is as small as one that never was.
+    /// Returns the leaf that can replace this node once it holds little, so that an index that was
+    /// once large becomes small again.
     fn joined(&self) -> Option<Child<K, V>> {
         let mut len = 0;
         for child in &self.children {
@@ -283,7 +288,8 @@ impl<K: Clone, V: Clone> Node<K, V> {
                 Child::Node(_) => return None,
             };
         }
-        // Not at once where it was split: or an entry that comes and goes would split and join each time.
+        // Collapse well below the limit, or an entry that comes and goes would split and collapse
+        // each time.
         if len > MAX_LEAF / 2 {
             return None;
         }
@@ -315,7 +321,7 @@ impl<K, V> Child<K, V> {
         Self::of(Vec::new())
     }
 
-    /// All leaves of nothing are one.
+    /// Creates a leaf. All empty leaves share one allocation.
     fn of(entries: Vec<Entry<K, V>>) -> Self {
         Self::Leaf(if entries.is_empty() {
             Arc::default()
@@ -361,7 +367,7 @@ mod tests {
 
     use super::*;
 
-    /// A key whose hash has as few bits as a test wants: all of them collide in the end.
+    /// A key with only seven different hashes, so that keys collide.
     #[derive(Clone, Debug, PartialEq, Eq)]
     struct Coarse(u16);
 
@@ -433,7 +439,7 @@ mod tests {
         (0..100_000).for_each(|key: u32| index.insert(key, Arc::new(key)));
         let before = index.clone();
         index.insert(7, Arc::new(0));
-        // Values beside it are in two slices now, all others in one.
+        // The copied leaf's values are in two slices now, all others in one.
         let copied = before
             .values()
             .filter(|value| Arc::strong_count(value) > 1)

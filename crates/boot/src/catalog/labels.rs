@@ -1,11 +1,15 @@
-//! The index of the Assignments that ask for labels alone, or for nothing.
+//! The index of Assignments that list no identity: those with label requirements only, and
+//! defaults.
 //!
-//! A tuple space search (Srinivasan, Suri, Varghese, SIGCOMM 1999; Open vSwitch classifies packets by it). Assignments that look at the
-//! same keys in the same way share a *shape*; within a shape, the values that they ask for are the key of a hash map. A lookup asks each
-//! shape once, so that its cost follows the number of shapes, of which a site has few, and not that of the Assignments. A shape is
-//! reached by one of its keys, so that not even shapes that look at labels which the subject lacks are asked.
+//! This is a tuple space search (Srinivasan, Suri, Varghese, SIGCOMM 1999; Open vSwitch classifies
+//! packets this way). Assignments that use the same keys with the same operators share a *shape*;
+//! within a shape, a hash map is keyed by the required values. A lookup probes each shape once, so
+//! its cost grows with the number of shapes, which is small at any site, and not with the number of
+//! Assignments. Each shape is registered under one of its keys, so that shapes with keys that the
+//! subject lacks are mostly skipped.
 //!
-//! What the hash can't hold (`NotIn`, and `In` of very many values) is checked on each Assignment of the bucket, in their order.
+//! Requirements that can't be hashed (`NotIn`, and `In` with very many values) are checked on each
+//! Assignment of the bucket, in order.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,30 +21,33 @@ use crate::subject::Subject;
 use super::bucket::{self, Bucket};
 use super::index::Index;
 
-/// Most tuples of values for which one Assignment is entered; beyond that, its longest lists are checked one by one.
+/// Maximum number of value tuples under which one Assignment is indexed. Beyond that, its longest
+/// lists are checked one by one.
 const MAX_TUPLES: usize = 64;
 
 #[derive(Clone)]
 pub(super) struct LabelIndex {
     shapes: Index<Arc<Shape>, Index<Arc<str>, Bucket<Assignment>>>,
-    /// For shapes of several values, those that ask for one of these values: so that another shape finds who could be its rival.
+    /// For shapes with several value keys, the Assignments that require one of their values.
+    /// Conflicts between different shapes are found here.
     by_value: Index<ShapeValue, Bucket<Assignment>>,
-    /// The shapes by one of the keys that a subject must have for them; under no key, those that any subject may meet.
+    /// The shapes, by a key that a matching subject must have. Under `None`, the shapes that
+    /// require no key.
     by_key: Index<Option<Box<str>>, Arc<BTreeSet<Arc<Shape>>>>,
 }
 
-/// The keys that some Assignments look at, each list sorted.
+/// The keys that a group of Assignments uses, each list sorted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Shape {
-    /// The values of these are the tuple.
+    /// Keys whose values form the tuple.
     valued: Vec<Box<str>>,
-    /// These must be there.
+    /// Keys that must be present.
     present: Vec<Box<str>>,
-    /// These must not.
+    /// Keys that must be absent.
     absent: Vec<Box<str>>,
 }
 
-/// One value of one of the keys that a shape has values for.
+/// A value of one of a shape's value keys.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct ShapeValue {
     shape: Arc<Shape>,
@@ -66,7 +73,8 @@ impl LabelIndex {
     pub(super) fn add(&mut self, assignment: &Arc<Assignment>) {
         let (shape, tuples) = classify(&assignment.subjects.labels);
         if tuples.is_empty() {
-            // It asks for one of no values: nothing matches, and a shape without buckets would be nobody's to remove.
+            // An empty value list matches nothing, and a shape without buckets would never be
+            // removed.
             return;
         }
         let mut buckets = match self.shapes.get(&shape) {
@@ -76,7 +84,8 @@ impl LabelIndex {
                 Index::new()
             }
         };
-        // Taken out while it changes, so that it is not copied for being shared with itself.
+        // Removed while it changes. Otherwise it is shared with the index, and the change copies
+        // it.
         self.shapes.remove(&shape);
         for tuple in &tuples {
             bucket::add(&mut buckets, tuple, assignment);
@@ -109,7 +118,7 @@ impl LabelIndex {
         }
     }
 
-    /// The buckets in which everything stands that could match the subject.
+    /// Iterates over the buckets that hold every Assignment that could match the subject.
     pub(super) fn buckets<'c>(
         &'c self,
         subject: &Subject,
@@ -125,9 +134,10 @@ impl LabelIndex {
         })
     }
 
-    /// The buckets in which everything stands that some subject could match together with a selector, and some more.
+    /// Iterates over buckets that hold every Assignment that some subject could match together with
+    /// the selector. They may hold others, too.
     ///
-    /// Where the selector and a shape give a value to the same key, only those of the same value are of interest.
+    /// If the selector and a shape require values for the same key, only equal values are visited.
     pub(super) fn compatible_buckets<'c>(
         &'c self,
         selector: &'c LabelSelector,
@@ -157,8 +167,8 @@ impl LabelIndex {
             })
     }
 
-    /// The buckets of a shape for the values that a selector gives to a key that both have: of such keys, the one that leads to the
-    /// fewest Assignments. None where they share no key.
+    /// Returns the buckets of a shape that match the selector's values for a shared key. Of several
+    /// shared keys, uses the one with the fewest Assignments. `None` if there is no shared key.
     fn shared_value<'c>(
         &'c self,
         shape: &Arc<Shape>,
@@ -213,12 +223,13 @@ impl LabelIndex {
 // === impl Shape ===
 
 impl Shape {
-    /// The key by which it is reached: one that a matching subject has.
+    /// Returns the key under which the shape is registered. Every matching subject has it.
     fn anchor(&self) -> Option<Box<str>> {
         self.valued.first().or(self.present.first()).cloned()
     }
 
-    /// Whether a subject of this shape can meet a requirement as far as the presence of labels tells.
+    /// Returns whether a subject of this shape can meet a requirement, judging by the presence of
+    /// labels only.
     fn allows(&self, requirement: &Requirement) -> bool {
         match requirement.operator {
             Operator::In(_) | Operator::Exists => !self.absent.contains(&requirement.key),
@@ -229,7 +240,8 @@ impl Shape {
         }
     }
 
-    /// The values that a selector of this shape asks for, where there are several keys: with one, the tuple is the value.
+    /// Returns the values that a selector of this shape requires, if the shape has several value
+    /// keys. With one key, the tuple is the value.
     fn values_of(self: &Arc<Self>, selector: &LabelSelector) -> Vec<ShapeValue> {
         if self.valued.len() < 2 {
             return Vec::new();
@@ -237,7 +249,7 @@ impl Shape {
         let mut all = Vec::new();
         let mut keys = self.valued.iter().peekable();
         for requirement in selector.requirements() {
-            // The first list of a key is the one that has a place in the tuple, unless it is too long for that.
+            // The first list of a key is part of the tuple, unless it is too long.
             if let Operator::In(values) = &requirement.operator
                 && keys.next_if(|key| **key == requirement.key).is_some()
             {
@@ -252,7 +264,7 @@ impl Shape {
         all
     }
 
-    /// The tuple of the subject's values, if the subject has the keys that the shape wants.
+    /// Returns the tuple of the subject's values, if its labels have this shape.
     fn tuple_of(&self, subject: &Subject) -> Option<String> {
         let there = |key: &str| subject.label(key).is_some();
         if !self.present.iter().all(|key| there(key)) || self.absent.iter().any(|key| there(key)) {
@@ -266,7 +278,7 @@ impl Shape {
     }
 }
 
-/// The shape of a selector, and the tuples of values under which it stands there.
+/// Returns the shape of a selector, and the value tuples under which it is indexed.
 fn classify(selector: &LabelSelector) -> (Arc<Shape>, Vec<Arc<str>>) {
     let mut shape = Shape {
         valued: Vec::new(),
@@ -301,7 +313,7 @@ fn classify(selector: &LabelSelector) -> (Arc<Shape>, Vec<Arc<str>>) {
     (Arc::new(shape), tuples.into_iter().map(Arc::from).collect())
 }
 
-/// Appends a value so that no two tuples of values look alike.
+/// Appends a value, with its length as a prefix so that different tuples have different texts.
 fn append(tuple: &mut String, value: &str) {
     tuple.push_str(&value.len().to_string());
     tuple.push(':');

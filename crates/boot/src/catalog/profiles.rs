@@ -17,11 +17,12 @@ use super::index::Index;
 pub(super) struct ProfileIndex {
     all: Index<ObjectKey, Arc<Profile>>,
     by_label: Index<LabelKey, Bucket<Profile>>,
-    /// Two Profiles have the same id when somebody copied a status; the older one serves it, whichever came first here.
+    /// Two Profiles have the same id if somebody copied a status. The older one serves it,
+    /// whichever was added first.
     configs: Index<Uuid, Bucket<Profile>>,
 }
 
-/// One label in one namespace of one partition, or all Profiles of it.
+/// One label of the Profiles in one namespace and partition, or all Profiles there.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct LabelKey {
     place: Arc<Place>,
@@ -91,7 +92,7 @@ impl ProfileIndex {
         true
     }
 
-    /// Enters a Profile into the indexes.
+    /// Adds a Profile to the indexes.
     pub(super) fn add_to_indexes(&mut self, profile: &Arc<Profile>) {
         for key in label_keys(profile) {
             bucket::add(&mut self.by_label, &key, profile);
@@ -101,7 +102,7 @@ impl ProfileIndex {
         }
     }
 
-    /// Takes a Profile out of the indexes.
+    /// Removes a Profile from the indexes.
     pub(super) fn remove_from_indexes(&mut self, profile: &Arc<Profile>) {
         for key in label_keys(profile) {
             bucket::remove(&mut self.by_label, &key, profile);
@@ -111,7 +112,8 @@ impl ProfileIndex {
         }
     }
 
-    /// The Profiles beside an object, in its partition and namespace, that have all of these labels, found through the rarest of them.
+    /// Iterates over the Profiles in the namespace and partition of `beside` that have all these
+    /// labels. Searches the rarest label.
     pub(super) fn selected<'c>(
         &'c self,
         beside: &ObjectKey,
@@ -124,7 +126,7 @@ impl ProfileIndex {
         let rarest = if selectors.is_empty() {
             bucket(None)
         } else {
-            // None of them is in reach where one label has none.
+            // If one label has no bucket, no Profile has all of them.
             let rarer = |a: &'c Bucket<Profile>, b: &'c Bucket<Profile>| {
                 if b.len() < a.len() { b } else { a }
             };
@@ -133,7 +135,7 @@ impl ProfileIndex {
                 .reduce(|a, b| a.zip(b).map(|(a, b)| rarer(a, b)))
                 .flatten()
         };
-        // Of a single label, the index tells all.
+        // For a single label, the index is exact.
         rarest
             .into_iter()
             .flat_map(Bucket::iter)
@@ -142,7 +144,8 @@ impl ProfileIndex {
 }
 
 impl LabelKey {
-    /// Whether it is this label in the partition and namespace of this object. The derived hash is that of the two as a tuple.
+    /// Returns whether this is the key of `label` in the namespace and partition of `beside`. The
+    /// derived hash equals that of the tuple of both fields.
     fn is(&self, beside: &ObjectKey, label: Option<(&str, &str)>) -> bool {
         self.place == *beside.place()
             && self.label.as_ref().map(|(key, value)| (&**key, &**value)) == label

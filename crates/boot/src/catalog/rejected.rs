@@ -1,4 +1,4 @@
-//! Objects that are not accepted, and their places in the indexes.
+//! Invalid objects in the catalog and its indexes.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::rejected::{Claim, Rejected};
 use super::Catalog;
 use super::index::Index;
 
-/// All objects that are not accepted. One of which no accepted version is known stands in the indexes by its claim.
+/// All invalid objects. One without a valid version is indexed by the part that could be read.
 #[derive(Clone)]
 pub(super) struct RejectedIndex {
     assignments: Index<ObjectKey, Arc<Rejected>>,
     profiles: Index<ObjectKey, Arc<Rejected>>,
 }
 
-// === impl Standing ===
+// === impl RejectedIndex ===
 
 impl RejectedIndex {
     pub(super) fn new() -> Self {
@@ -43,12 +43,12 @@ impl RejectedIndex {
 }
 
 impl Catalog {
-    /// What is wrong with an object that exists and is not accepted. What it said before may be in use all the same.
+    /// Returns what is wrong with an invalid object. Its last valid version may still be in use.
     pub fn rejected(&self, name: &ObjectRef) -> Option<&Arc<Rejected>> {
         self.rejected.of(name).get(name.key())
     }
 
-    /// All objects that exist and are not accepted, in no order.
+    /// Iterates over all invalid objects, in no particular order.
     pub fn all_rejected(&self) -> impl Iterator<Item = &Arc<Rejected>> {
         self.rejected
             .profiles
@@ -56,12 +56,13 @@ impl Catalog {
             .chain(self.rejected.assignments.values())
     }
 
-    /// How many objects exist and are not accepted.
+    /// Returns the number of invalid objects.
     pub fn rejected_count(&self) -> usize {
         self.rejected.profiles.len() + self.rejected.assignments.len()
     }
 
-    /// A sentence on each object that is not accepted, for operators: on so many at most, and how many more there are.
+    /// Describes the invalid objects for operators, one sentence each. Describes at most `most` of
+    /// them and counts the rest.
     pub fn describe_rejected(&self, most: usize) -> Vec<String> {
         let mut all: Vec<_> = self
             .all_rejected()
@@ -87,13 +88,13 @@ impl Catalog {
         sentences
     }
 
-    /// Objects that are not accepted, and of which nothing is known that was.
+    /// Iterates over the invalid objects that have no valid version.
     pub(super) fn without_valid_version(&self) -> impl Iterator<Item = &Arc<Rejected>> {
         self.all_rejected()
             .filter(|rejected| !self.contains(&rejected.name()))
     }
 
-    /// The same without what stands in for what nobody remembers.
+    /// Returns the catalog without the invalid objects that have no valid version.
     pub fn without_rejected(&self) -> Self {
         let mut catalog = self.clone();
         for rejected in self.without_valid_version() {
@@ -102,7 +103,7 @@ impl Catalog {
         catalog
     }
 
-    /// The claims of Assignments that stand in for what nobody remembers.
+    /// Iterates over the readable parts of invalid Assignments that have no valid version.
     pub(super) fn claimed_assignments(&self) -> impl Iterator<Item = &Arc<Assignment>> {
         let claims =
             self.rejected
@@ -115,7 +116,7 @@ impl Catalog {
         claims.filter(|claim| self.assignment(&claim.key).is_none())
     }
 
-    /// What is wrong with an Assignment that an index led to, if it only stands there.
+    /// Returns what is wrong with an Assignment that an index found, if it has no valid version.
     pub(crate) fn rejected_assignment(&self, assignment: &Assignment) -> Option<&Arc<Rejected>> {
         if self.rejected.assignments.is_empty() || self.assignment(&assignment.key).is_some() {
             return None;
@@ -123,7 +124,7 @@ impl Catalog {
         self.rejected.assignments.get(&assignment.key)
     }
 
-    /// What is wrong with a Profile that an index led to, if it only stands there.
+    /// Returns what is wrong with a Profile that an index found, if it has no valid version.
     pub fn rejected_profile(&self, profile: &Profile) -> Option<&Arc<Rejected>> {
         if self.rejected.profiles.is_empty() || self.profiles.get(&profile.key).is_some() {
             return None;
@@ -131,7 +132,7 @@ impl Catalog {
         self.rejected.profiles.get(&profile.key)
     }
 
-    /// A Profile: accepted, or what stands in for one that is not.
+    /// Returns the valid version of a Profile, or else the readable part of an invalid one.
     pub fn profile_or_claim(&self, key: &ObjectKey) -> Option<&Arc<Profile>> {
         self.profile(key)
             .or_else(|| match &self.rejected.profiles.get(key)?.claim {
@@ -140,7 +141,8 @@ impl Catalog {
             })
     }
 
-    /// An object is not accepted. What it said before stays, unless that was another object of the same name.
+    /// Records that an object is invalid. Keeps its last valid version, unless that belonged to an
+    /// earlier object of the same name. Returns whether anything changed.
     pub(super) fn put_rejected(&mut self, rejected: Arc<Rejected>) -> bool {
         let name = rejected.name();
         if self.rejected(&name) == Some(&rejected) {
@@ -179,7 +181,7 @@ impl Catalog {
         true
     }
 
-    /// Nothing is wrong with an object any more, or it is gone. Whether something was.
+    /// Removes the record of an invalid object. Returns whether there was one.
     pub(super) fn clear_rejected(&mut self, name: &ObjectRef) -> bool {
         let Some(rejected) = self.rejected(name).cloned() else {
             return false;

@@ -1,9 +1,11 @@
-//! The other way round: which Assignments select a Profile.
+//! The reverse index: which Assignments select a Profile.
 //!
-//! Nobody who boots asks that, so a [`Catalog`] has this index only where it was made [with](super::Catalog::with_selector_index) it.
-//! Assignments of one namespace with the same `profileSelectors` are a group. Selectors that look at the same keys share a shape, and a
-//! Profile's own values of these keys are the selectors that it meets: so the cost of a question follows the number of shapes, of which a
-//! site has few, and neither that of the Assignments nor that of the groups.
+//! No boot request needs it, so a [`Catalog`] has it only if created
+//! [with](super::Catalog::with_selector_index) it. Assignments of one namespace with equal
+//! `profileSelectors` form a group, and selectors with the same keys share a shape. For each shape,
+//! the Profile's own values of its keys are the only selectors of that shape that match. So the
+//! cost of a lookup grows with the number of shapes, which is small at any site, and not with the
+//! number of Assignments or groups.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,13 +20,13 @@ use crate::sorted::{Labels, Sorted};
 use super::Catalog;
 use super::index::Index;
 
-/// Which Assignments select a Profile, and of which architectures a namespace speaks.
+/// Indexes which Assignments select a Profile, and which architectures each namespace mentions.
 #[derive(Clone)]
 pub struct SelectorIndex {
     namespaces: Index<Arc<Place>, Namespace>,
 }
 
-/// Assignments of one namespace that select the same.
+/// The Assignments of one namespace with equal `profileSelectors`.
 #[derive(Clone)]
 pub struct Group {
     members: Index<ObjectKey, Arc<Assignment>>,
@@ -33,13 +35,13 @@ pub struct Group {
 #[derive(Clone)]
 struct Namespace {
     groups: Index<Labels, Group>,
-    /// The keys that selectors look at, and how many groups do.
+    /// The key sets of selectors, and the number of groups of each.
     shapes: Index<Sorted<Box<str>>, usize>,
-    /// How many objects speak of each architecture.
+    /// The number of objects that mention each architecture.
     architectures: BTreeMap<Box<str>, usize>,
 }
 
-// === impl Selectors ===
+// === impl SelectorIndex ===
 
 impl SelectorIndex {
     pub(super) fn new() -> Self {
@@ -48,7 +50,7 @@ impl SelectorIndex {
         }
     }
 
-    /// The index of a catalog that has none.
+    /// Builds the index of a catalog that has none.
     pub fn of(catalog: &Catalog) -> Self {
         let mut selectors = Self::new();
         catalog
@@ -60,7 +62,8 @@ impl SelectorIndex {
         selectors
     }
 
-    /// The groups of Assignments that select a Profile, whether it is in the catalog or not.
+    /// Iterates over the groups of Assignments that select a Profile. The Profile need not be in
+    /// the catalog.
     pub fn selecting<'c>(
         &'c self,
         profile: &'c Profile,
@@ -78,7 +81,7 @@ impl SelectorIndex {
         })
     }
 
-    /// All groups of the namespace of an object, in no order.
+    /// Iterates over all groups in the object's namespace and partition, in no particular order.
     pub fn groups_near<'c>(
         &'c self,
         key: &ObjectKey,
@@ -88,7 +91,7 @@ impl SelectorIndex {
             .flat_map(|namespace| namespace.groups.iter())
     }
 
-    /// The architectures of which objects speak beside this one.
+    /// Iterates over the architectures that objects in this namespace and partition mention.
     pub fn architectures(&self, key: &ObjectKey) -> impl Iterator<Item = &str> {
         self.namespace(key)
             .into_iter()
@@ -103,7 +106,8 @@ impl SelectorIndex {
                 let count = namespace.shapes.get(&shape).copied().unwrap_or_default();
                 namespace.shapes.insert(shape, count + 1);
             }
-            // Taken out while it changes, so that it is not copied for being shared with itself.
+            // Removed while it changes. Otherwise it is shared with the index, and the change
+            // copies it.
             namespace.groups.remove(&assignment.profiles);
             let mut group = group.unwrap_or_else(|| Group {
                 members: Index::new(),
@@ -175,17 +179,17 @@ impl SelectorIndex {
 // === impl Group ===
 
 impl Group {
-    /// How many there are.
+    /// Returns the number of members.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there is none. A group of an index never is.
+    /// Returns whether the group is empty. A group in an index never is.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// All of them, in no order.
+    /// Iterates over the members, in no particular order.
     pub fn members(&self) -> impl Iterator<Item = &Arc<Assignment>> {
         self.members.values()
     }
@@ -225,7 +229,7 @@ fn shape(selectors: &Labels) -> Sorted<Box<str>> {
     selectors.iter().map(|(key, _)| Box::from(key)).collect()
 }
 
-/// The architecture that a Profile is for, where it says so.
+/// Returns the architecture that a Profile requires, if any.
 pub fn wanted_architecture(profile: &Profile) -> Option<&str> {
     profile
         .wants()
@@ -234,7 +238,7 @@ pub fn wanted_architecture(profile: &Profile) -> Option<&str> {
         .map(|want| want.value.as_str())
 }
 
-/// The architectures to which an Assignment is bound by its selector, where it is.
+/// Returns the architectures that an Assignment's selector requires, if any.
 pub fn required_architectures(assignment: &Assignment) -> Option<impl Iterator<Item = &str>> {
     assignment
         .subjects

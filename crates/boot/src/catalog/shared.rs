@@ -1,4 +1,4 @@
-//! The catalog that is current, for readers and one writer at a time.
+//! The current catalog, shared by readers and one writer at a time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,17 +6,18 @@ use arc_swap::ArcSwap;
 
 use super::Catalog;
 
-/// The catalog that is current.
+/// The current catalog.
 ///
-/// A reader takes it and keeps it for one answer. It never waits for a writer, however much that changes; and it is never the one that
-/// frees a catalog which is out of date: the writer keeps those until no reader has them.
+/// A reader loads it and keeps it for one answer. Readers never wait for a writer, however large
+/// its change. Nor do they free an outdated catalog: the writer keeps it until its last reader is
+/// gone.
 pub struct SharedCatalog {
     current: ArcSwap<Catalog>,
     retired: Mutex<Vec<Arc<Catalog>>>,
 }
 
 impl SharedCatalog {
-    /// Starts with this catalog.
+    /// Creates a shared catalog.
     pub fn new(catalog: Catalog) -> Self {
         Self {
             current: ArcSwap::from_pointee(catalog),
@@ -24,12 +25,12 @@ impl SharedCatalog {
         }
     }
 
-    /// The catalog of this moment.
+    /// Returns the current catalog.
     pub fn load(&self) -> arc_swap::Guard<Arc<Catalog>> {
         self.current.load()
     }
 
-    /// Makes a changed catalog the current one, at once.
+    /// Replaces the current catalog atomically.
     pub fn publish(&self, catalog: Catalog) {
         let old = self.current.swap(Arc::new(catalog));
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The variables that a template sees.
+//! The variables of a template.
 
 use std::error::Error as _;
 use std::fmt;
@@ -18,10 +18,11 @@ use crate::subject::Subject;
 
 use super::RenderError;
 
-/// Why not even the name of a label can stand in a script.
+/// Why the name of a label is unsafe in a script.
 const UNSAFE_KEY: &str = "has a name that iPXE would not read as text";
 
-/// A value of the machine's own that would be read as script where a template puts it into one.
+/// A label that the machine sent can't be used in a script, because iPXE would not read it as plain
+/// text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "label {label:?} of this machine {why}, so it can't stand in an iPXE script; the template may write {{{{ encoded.{label} }}}} instead"
@@ -29,12 +30,12 @@ const UNSAFE_KEY: &str = "has a name that iPXE would not read as text";
 pub struct Unsafe {
     /// The label's key.
     pub label: String,
-    /// What is the matter with its value.
+    /// What is unsafe about its value.
     pub why: &'static str,
 }
 
-/// All variables of one render. Nothing is computed that the template does not ask for, and nothing twice: a loop may ask often, and
-/// pays only for the question.
+/// All variables of one render. A value is computed when the template first uses it, and then
+/// cached, so that a loop pays only for the lookup.
 #[derive(Debug)]
 pub(super) struct Scope {
     subject: Arc<Subject>,
@@ -46,11 +47,12 @@ pub(super) struct Scope {
     missed: Missed,
 }
 
-/// The last label that a template asked for and that was not there. Where the engine then says "undefined", this is what it means.
+/// The last label that the template looked up and that is absent. When the engine reports an
+/// undefined value, it is this one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Missed(Arc<Mutex<Option<Missing>>>);
 
-/// A label that is not there.
+/// An absent label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Missing {
     OfSubject(Box<str>),
@@ -60,14 +62,16 @@ pub(super) enum Missing {
     },
 }
 
-/// The values that were asked for before, by name: a few, of 64 and some at most.
+/// Values that were looked up before, by name. There are a few, and at most 64 and the config
+/// names.
 #[derive(Debug, Default)]
 struct ValueCache(Mutex<SmallVec<[Answered; 4]>>);
 
-/// A name, and its value.
+/// A name and its value.
 type Answered = (Box<str>, Value);
 
-/// `subject`: its labels; in a script, those only that can stand there.
+/// The variables `subject` and `encoded`. In a script, `subject` has only the labels that are safe
+/// there.
 #[derive(Debug)]
 struct Labels {
     subject: Arc<Subject>,
@@ -83,7 +87,7 @@ enum Form {
     Encoded,
 }
 
-/// `profile` and `assignment`.
+/// The variables `profile` and `assignment`.
 struct ObjectVariable<T> {
     object: Arc<T>,
     variable: &'static str,
@@ -93,7 +97,8 @@ struct ObjectVariable<T> {
     missed: Missed,
 }
 
-/// `profile.labels` and `assignment.labels`. It does not hold what it is a part of, which keeps it: neither would ever end.
+/// The values `profile.labels` and `assignment.labels`. They must not refer to their
+/// [`ObjectVariable`], which caches them: that would be a reference cycle.
 struct ObjectLabels<T> {
     object: Arc<T>,
     variable: &'static str,
@@ -101,7 +106,7 @@ struct ObjectLabels<T> {
     missed: Missed,
 }
 
-/// Carries our own reason through the engine.
+/// Carries a [`RenderError`] through the engine.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct CarriedError(RenderError);
@@ -126,7 +131,7 @@ impl Scope {
         }
     }
 
-    /// What was asked for in vain, to be read after the render.
+    /// Returns the record of absent labels, to be read after the render.
     pub(super) fn missed(&self) -> Missed {
         self.missed.clone()
     }
@@ -144,7 +149,8 @@ impl Scope {
         })
     }
 
-    /// The absolute URL of a config, with the subject's own labels: what they get there is rendered for them.
+    /// Returns the absolute URL of a config, with the subject's own labels as the query: the config
+    /// is rendered for them.
     fn config_url(&self, name: &str) -> Option<Value> {
         let name = self.profile.templates.config_named(name)?;
         let Some(id) = self.profile.ids.get(name) else {
@@ -234,7 +240,7 @@ impl Labels {
         }
     }
 
-    /// A key as a loop yields it. The machine chose it, as it chose the value.
+    /// Returns a key for iteration. The machine chose it, so it is checked like a value.
     fn key(&self, key: &str) -> Value {
         match (self.form, unsafe_in_script(key)) {
             (Form::InScript | Form::Encoded, Some(_)) => error_value(RenderError::Unsafe(Unsafe {
@@ -335,7 +341,7 @@ fn error_value(reason: RenderError) -> Value {
         .into()
 }
 
-/// Our own reason, if it was one.
+/// Returns the [`RenderError`] that an engine error carries, if any.
 pub(super) fn reason_of(error: &Error) -> Option<RenderError> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = error.source();
     while let Some(error) = source {
@@ -360,12 +366,14 @@ pub(super) fn link_into(out: &mut String, base_url: &str, id: Uuid, subject: &Su
     }
 }
 
-/// Why the value of a label can't stand in a script. The operator's own are as trusted as the operator's templates.
+/// Returns why a label's value is unsafe in a script. The operator's labels are trusted like the
+/// operator's templates.
 pub(super) fn unfit_for_script(subject: &Subject, key: &str, value: &str) -> Option<&'static str> {
     unsafe_in_script(value).filter(|_| subject.extrinsic(key).is_none())
 }
 
-/// The bytes that are text to iPXE whatever stands beside them. Values are short: looking them up is faster than comparing.
+/// Marks the bytes that are plain text to iPXE in any context. Values are short, so a table is
+/// faster than comparisons.
 static IS_SAFE: [bool; 256] = {
     let mut is_safe = [false; 256];
     let mut byte = 0_u8;
@@ -378,21 +386,23 @@ static IS_SAFE: [bool; 256] = {
     is_safe
 };
 
-/// Why iPXE would not read this value as the text that it is (`ipxe:src/core/exec.c`): it splits a line at white space, then looks for
-/// whole words that end or join commands, then expands `${...}` again and again.
+/// Returns why iPXE would not read this value as plain text (`ipxe:src/core/exec.c`). iPXE splits a
+/// line at white space, then looks for words that end or join commands, then repeatedly expands
+/// `${...}`.
 fn unsafe_in_script(value: &str) -> Option<&'static str> {
-    // Nearly all values.
+    // Fast path: nearly all values.
     if bytes::all(value.as_bytes(), |byte| IS_SAFE[usize::from(byte)]) {
         return None;
     }
     if value.chars().any(char::is_control) {
         return Some("holds control characters");
     }
-    // A `$` at its end or a `{` at its start could make one with what stands beside it.
+    // A trailing `$` or a leading `{` could form one with adjacent text.
     if value.contains("${") || value.ends_with('$') || value.starts_with('{') {
         return Some("holds what iPXE would expand (${)");
     }
-    // In the middle of a value a word is what it is ("Smith & Co"); at its ends it may be a part of one.
+    // Inside a value, an operator must be a whole word ("Smith & Co" is fine); at its ends, it may
+    // be part of one.
     let is_part = |word: &str| !word.is_empty() && word.bytes().all(|b| b"|&;".contains(&b));
     let (first, last) = (
         value.split(char::is_whitespace).next(),

@@ -1,4 +1,4 @@
-//! Rendering without the engine, where a template is a [`Plan`].
+//! Renders a [`Plan`] without the template engine.
 
 use crate::assignment::Assignment;
 use crate::name::ObjectKey;
@@ -10,13 +10,14 @@ use crate::template::plan::{Object, Part, Plan, Step, Term, Test};
 
 use super::scope::{link_into, unfit_for_script};
 
-/// The longest text that is written here: for a longer one, the engine looks whether it has the fuel.
+/// Maximum size of the output. For a longer one, only the engine knows whether the fuel suffices.
 const MAX_BYTES: usize = 256 * 1024;
-/// Room for values beside a plan's own text: a link with what a usual machine says, and a little. (glibc's allocator is several times as fast
-/// up to 1,032 bytes, which usual scripts stay below.)
+/// Capacity for values, in addition to the plan's own text: a link with the labels of a typical
+/// machine, and a little more. (glibc's allocator is several times as fast up to 1,032 bytes, which
+/// typical scripts stay below.)
 const USUAL_VALUES: usize = 512;
 
-/// What a template may ask about.
+/// The values that a plan can refer to.
 pub(super) struct Facts<'a> {
     pub(super) subject: &'a Subject,
     pub(super) profile: &'a Profile,
@@ -25,11 +26,11 @@ pub(super) struct Facts<'a> {
     pub(super) is_script: bool,
 }
 
-/// Only the engine knows what comes of it: an error, and its words.
+/// The engine must render this template: it may be an error, and only the engine knows its message.
 struct Unsure;
 
 impl Facts<'_> {
-    /// The text of a template, unless the engine must tell.
+    /// Renders a plan. `None` if the engine must render the template.
     pub(super) fn render(&self, plan: &Plan) -> Option<String> {
         let mut out = String::with_capacity(plan.text_bytes + USUAL_VALUES);
         self.follow(plan, &mut out).ok()?;
@@ -50,7 +51,7 @@ impl Facts<'_> {
         Ok(())
     }
 
-    /// Writes what a term stands for. False where that is not there.
+    /// Writes the value of a term. Returns false if it is absent.
     fn write(&self, term: &Term, out: &mut String) -> Result<bool, Unsure> {
         let text = match term {
             Term::Text(text) => Some(&**text),
@@ -77,7 +78,7 @@ impl Facts<'_> {
                 if !self.write(term, out)? {
                     return self.write(other, out);
                 }
-                // The engine looks at both.
+                // The engine evaluates both.
                 let end = out.len();
                 self.write(other, out)?;
                 out.truncate(end);
@@ -131,7 +132,7 @@ impl Facts<'_> {
 
     fn link(&self, name: &str, out: &mut String) -> Result<(), Unsure> {
         let id = self.profile.ids.get(name).ok_or(Unsure)?;
-        // Written anew for each link: most scripts have one, and what was sent as it is written is only copied.
+        // Not cached: most scripts have one link, and most of it is copied.
         link_into(out, self.base_url, *id, self.subject);
         Ok(())
     }

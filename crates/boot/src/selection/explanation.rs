@@ -1,4 +1,4 @@
-//! The whole walk of one selection, for people.
+//! Explains a selection to people.
 
 use std::sync::Arc;
 
@@ -12,28 +12,28 @@ use crate::subject::Subject;
 
 use super::{NotSelected, Ranked};
 
-/// Most candidates that an explanation lists; the rest is counted.
+/// Maximum number of candidates that an explanation lists. The rest is counted.
 const MAX_CANDIDATES: usize = 1000;
 
-/// Who could have got a subject, in order, with why each won or lost.
+/// The candidates for a subject by rank, and why each won or lost.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// The subject's labels, normalised, with those of the operator.
+    /// The subject's normalised labels, including the operator's.
     pub subject: Subject,
-    /// Those of its identities that are only a vendor's filler and match nothing.
+    /// The identities that are only a vendor's filler text and match nothing.
     pub placeholders: Vec<&'static str>,
-    /// The answer.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Every Assignment that an identity or label led to, by rank.
+    /// Every Assignment that an index found, by rank.
     pub candidates: Vec<Candidate>,
-    /// How many more there were.
+    /// Number of candidates that are not listed.
     pub omitted: usize,
     /// The Profiles that the winner selects, the best first.
     pub profiles: Vec<ProfileCandidate>,
 }
 
-/// The answer.
+/// The outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(
     tag = "answer",
@@ -41,75 +41,75 @@ pub struct Explanation {
     rename_all_fields = "camelCase"
 )]
 pub enum Outcome {
-    /// The subject boots this.
+    /// The subject boots this Profile.
     Boots {
-        /// The Assignment that won.
+        /// The winning Assignment.
         assignment: ObjectKey,
-        /// Its best Profile.
+        /// The best-fitting Profile.
         profile: ObjectKey,
-        /// Whether only age or name put it before another Assignment.
+        /// Whether only age or name ranks it before another Assignment.
         conflict: bool,
     },
     /// No Assignment matches.
     NoAssignment {
-        /// What to do.
+        /// What is wrong, and what to do.
         reason: String,
     },
-    /// The Assignment that won has no Profile for the subject.
+    /// The winning Assignment has no Profile for the subject.
     NoProfile {
-        /// The Assignment that won.
+        /// The winning Assignment.
         assignment: ObjectKey,
-        /// What to do.
+        /// What is wrong, and what to do.
         reason: String,
     },
-    /// The Assignment that won, or its best Profile, exists and is not accepted.
+    /// The winning Assignment or its best-fitting Profile is invalid.
     NotAccepted {
-        /// The Assignment that won.
+        /// The winning Assignment.
         assignment: ObjectKey,
-        /// The object that is to be mended: this Assignment or a Profile.
+        /// The object to fix: this Assignment or a Profile.
         object: String,
         /// What is wrong with it.
         reason: String,
     },
 }
 
-/// One Assignment, or one Profile: how it fared.
+/// How an Assignment or a Profile fared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
-    /// This is the one.
+    /// It was selected.
     Won,
-    /// It would have done, but another goes before it.
+    /// It matches, but another ranks before it.
     Lost,
-    /// It is not for this subject.
+    /// It does not match the subject.
     NoMatch,
 }
 
-/// One Assignment on the way.
+/// An Assignment that was considered.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
-    /// Its name.
+    /// Its key.
     pub assignment: ObjectKey,
     /// How it fared.
     pub verdict: Verdict,
     /// Why.
     pub reason: String,
-    /// What led to it.
+    /// The identity by which it was found.
     pub matched_by: MatchedBy,
     /// Its priority.
     pub priority: i32,
-    /// How many label requirements it has.
+    /// Number of its label requirements.
     pub label_requirements: usize,
-    /// When it was created, if that is known.
+    /// Its creation time, if known.
     pub created: Option<jiff::Timestamp>,
 }
 
-/// One Profile that the winner selects.
+/// A Profile that the winner selects.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileCandidate {
-    /// Its name.
+    /// Its key.
     pub profile: ObjectKey,
     /// How it fared.
     pub verdict: Verdict,
@@ -118,7 +118,7 @@ pub struct ProfileCandidate {
 }
 
 impl Catalog {
-    /// The same answer as [`Catalog::select`], with the whole way to it.
+    /// Returns the answer of [`Catalog::select`], with every candidate and why it won or lost.
     pub fn explain(&self, subject: &Subject) -> Explanation {
         let mut candidates = Vec::new();
         let mut omitted = 0;
@@ -173,7 +173,7 @@ impl Catalog {
                 format!("the machine does not meet {requirement}"),
             );
         }
-        // Something matches, so that somebody won.
+        // An Assignment that matches implies a winner.
         let Some(winner) = winner else {
             return (Verdict::NoMatch, String::new());
         };
@@ -264,7 +264,7 @@ impl Outcome {
     }
 }
 
-/// Why one does not go first, and whether nothing but age or name says so.
+/// Returns why an Assignment lost, and whether only age or name decided.
 fn loss(found: &Found<'_>, winner: &Found<'_>) -> (String, bool) {
     let (a, b) = (&winner.assignment, &found.assignment);
     let by = &winner.assignment.key;

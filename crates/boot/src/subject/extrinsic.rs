@@ -1,20 +1,20 @@
-//! Labels that the operator gives to all machines of a server.
+//! Labels that the operator sets for all machines of a server.
 
 use std::sync::Arc;
 
 use super::{IDENTITIES, MAX_KEY_BYTES, MAX_VALUE_BYTES, excerpt, normalise};
 
-/// Labels that the operator gave to this server. A query can't override them.
+/// The labels that the operator set on this server. A query can't override them.
 #[derive(Clone, Debug, Default)]
 pub struct ExtrinsicLabels(Arc<[(Box<str>, Box<str>)]>);
 
-/// What is wrong with a label that the operator set.
+/// A label that the operator set is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidExtrinsic {
-    /// The key is empty, too long or holds a character that no label key has.
+    /// The key is empty, too long or has a character that label keys can't have.
     #[error("label key {0:?} must be 1 to {MAX_KEY_BYTES} letters, digits, '-', '_', '.' or '/'")]
     Key(String),
-    /// The value is empty, too long or holds control characters.
+    /// The value is empty, too long or contains control characters.
     #[error(
         "the value of label {0:?} must be 1 to {MAX_VALUE_BYTES} bytes without control characters"
     )]
@@ -22,7 +22,7 @@ pub enum InvalidExtrinsic {
     /// Every machine would have the same identity.
     #[error("{0:?} is what a machine says of itself, so it can't be set for all of them")]
     Identity(String),
-    /// The same key twice.
+    /// A key occurs twice.
     #[error("label {0:?} is given twice")]
     Duplicate(String),
 }
@@ -69,7 +69,7 @@ impl ExtrinsicLabels {
             .sum()
     }
 
-    /// Key and value of each, sorted by key.
+    /// Iterates over the keys and values, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()

@@ -1,14 +1,15 @@
-//! The order in which a query has its labels, and how their keys are told apart.
+//! The order of labels in a query, and fast comparison of their keys.
 
 use crate::arch::BUILDARCH;
 
-/// So much of a key is in its [`head`].
+/// Number of key bytes in a [`head`].
 const HEAD_BYTES: usize = size_of::<u64>();
 
-/// What the bootstrap script makes a machine send, in its order.
+/// The labels that the bootstrap script sends, in its order.
 ///
-/// Links have the same order. The first labels need no escaping, so that nothing before them can garble them. The last are free text,
-/// which iPXE of before 2021-11-12 can't escape (`ipxe@1844aacc8`). All others have their turn between these, in the order of their keys.
+/// Links use the same order. The first labels need no escaping, so that nothing can garble them.
+/// The last ones are free text, which iPXE before 2021-11-12 can't escape (`ipxe@1844aacc8`). All
+/// other labels go between these two groups, sorted by key.
 pub const PRESENTED: [&str; 9] = [
     "uuid",
     "mac",
@@ -20,7 +21,7 @@ pub const PRESENTED: [&str; 9] = [
     "product",
     "asset",
 ];
-/// The heads of these.
+/// The head of each of [`PRESENTED`].
 const HEADS: [u64; PRESENTED.len()] = {
     let mut heads = [0; PRESENTED.len()];
     let mut at = 0;
@@ -30,7 +31,7 @@ const HEADS: [u64; PRESENTED.len()] = {
     }
     heads
 };
-/// The turns of these, of which the first four come before all others.
+/// The position of each of [`PRESENTED`]. The first four come before all other labels.
 const TURNS: [u8; PRESENTED.len()] = [
     UUID_TURN,
     MAC_TURN,
@@ -42,15 +43,16 @@ const TURNS: [u8; PRESENTED.len()] = [
     8,
     9,
 ];
-/// That of all others.
+/// The position of all other labels.
 const MIDDLE_TURN: u8 = 4;
-/// The turns of those that are more than a text.
+/// Positions of labels that need more than text handling.
 pub(super) const UUID_TURN: u8 = 0;
 pub(super) const MAC_TURN: u8 = 1;
 pub(super) const BUILDARCH_TURN: u8 = 2;
 pub(super) const SERIAL_TURN: u8 = 5;
 
-/// When a label comes in a query. Most come where they are `expected`: at the place in [`PRESENTED`] behind that of the last one.
+/// Returns the position of a label in a query. Tries `expected` first, the index in [`PRESENTED`]
+/// that follows that of the last label.
 #[inline]
 pub(super) fn turn(head: u64, key: &[u8], expected: &mut usize) -> u8 {
     let is = |at: usize| HEADS.get(at) == Some(&head) && are_same(PRESENTED[at].as_bytes(), key);
@@ -64,7 +66,7 @@ pub(super) fn turn(head: u64, key: &[u8], expected: &mut usize) -> u8 {
     TURNS[at]
 }
 
-/// The first bytes of a key, in the order of keys. Keys hold no zeros.
+/// Returns the first bytes of a key as an integer that sorts like the key. Keys contain no NUL.
 #[inline]
 pub(super) const fn head(key: &str) -> u64 {
     if let Some((head, _)) = key.as_bytes().split_first_chunk() {
@@ -78,7 +80,7 @@ pub(super) const fn head(key: &str) -> u64 {
     head
 }
 
-/// Whether two keys are the same, of which the [`head`] is.
+/// Compares two keys with equal [`head`]s.
 #[inline]
 pub(super) fn are_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && (one.len() <= HEAD_BYTES || one == other)

@@ -1,13 +1,16 @@
-//! Refuses, before it is ever run, what fuel does not meter.
+//! Rejects, before a template ever runs, what fuel does not meter.
 //!
-//! minijinja charges for what it executes and produces, but not for what a comparison or a conversion to text visits inside of lists,
-//! nor for the bytes that a comparison reads. A list that holds another list twice, which holds another twice, is small in memory and
-//! endless to print or to compare; adding a list to itself forty times is as bad. So here a list is one that is written out in the
-//! template: its items are texts, numbers, or lists written out in place. `+` and `*` are for numbers, `~` for texts. That is enough to
-//! see, without running it, that no value is larger than the text that made it. One side of a comparison is short ([`Kind::Word`]), and
-//! a view of a list is not viewed again ([`Kind::View`]): each would stand one deeper on the stack.
+//! minijinja charges for what it executes and writes, but not for the items that a comparison or a
+//! conversion to text visits inside lists, nor for the bytes that a comparison reads. A list that
+//! contains another list twice, which contains another twice, is small in memory and takes forever
+//! to print or compare; adding a list to itself forty times is as bad. So a list must be written
+//! out in the template: its items are text, numbers, or list literals. `+` and `*` are for numbers,
+//! `~` is for text. This is enough to prove, without running the template, that no value is larger
+//! than the text that made it. One side of a comparison must be short ([`Kind::Word`]), and a view
+//! of a list can't be viewed again ([`Kind::View`]): each view would add a level to the stack.
 //!
-//! The kinds of variables are found by walking the template until nothing new is learned, then walking it once more to complain.
+//! The checker finds the kinds of variables by walking the template until nothing changes, then
+//! walks it once more to report errors.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,26 +27,28 @@ use crate::config_name::VARIABLES;
 use super::{MAX_SOURCE_BYTES, Uses, describe, syntax};
 use crate::nearest::did_you_mean;
 
-/// Most tokens between one pair of delimiters. The parser nests with them, and its stack is finite.
+/// Maximum number of tokens between a pair of delimiters. The parser recurses over them, and its
+/// stack is finite.
 const MAX_TOKENS: usize = 500;
-/// Most `elif`s in one template, for the same reason.
+/// Maximum number of `elif`s in a template, for the same reason.
 const MAX_ELIFS: usize = 128;
 
-/// Longest name in a template; a lookup compares it at every instruction. Labels have no longer keys.
+/// Maximum length of a name, in bytes; a lookup compares it at every instruction. Label keys are no
+/// longer than this.
 const MAX_NAME_BYTES: usize = 253;
-/// Longest text that counts as a word.
+/// Maximum length of text that counts as a word, in bytes.
 const MAX_WORD_BYTES: usize = 1024;
-/// Most walks to find the kinds of variables. Each learns of one more variable that is set from another which is set further down, and
-/// nobody writes many of these.
+/// Maximum number of walks to find the kinds of variables. Each walk resolves one more variable
+/// that is set from a variable set further down, and few templates have many of these.
 const MAX_WALKS: usize = 8;
-/// Most names of configs that one complaint lists.
+/// Maximum number of config names that an error lists.
 const MAX_NAMES_TOLD: usize = 16;
 
-/// The line, where known, and the complaint.
+/// The line, if known, and the message.
 pub(super) type Complaint = (Option<usize>, String);
 
-/// Checks the source of one template, whose variables are [`VARIABLES`] and the names of the configs. Tells what it uses, and its plan if it
-/// needs no engine.
+/// Checks the source of a template. Its variables are [`VARIABLES`] and the config names. Returns
+/// what it uses, and its plan if it needs no engine.
 pub(super) fn check(
     source: &str,
     configs: &BTreeSet<&str>,
@@ -131,7 +136,7 @@ struct Checker<'a> {
     configs: &'a BTreeSet<&'a str>,
     variables: BTreeMap<String, Kind>,
     uses: Uses,
-    /// Off while kinds are still being found: a variable may be bound further down.
+    /// False while kinds are still being found: a variable may be bound further down.
     complain: bool,
 }
 
@@ -217,7 +222,7 @@ impl Checker<'_> {
         self.statements(&each.else_body)
     }
 
-    /// Gives a variable, or several at once, a value of this kind.
+    /// Binds one or several variables to values of this kind.
     fn bind(&mut self, target: &Expr<'_>, kind: Kind) -> Result<(), Complaint> {
         match target {
             Expr::Var(variable) => {
@@ -425,7 +430,7 @@ impl Checker<'_> {
         }
     }
 
-    /// What `.name` or `[name]` gives.
+    /// Returns the kind of `.name` or `[name]`.
     fn item(&mut self, of: &Expr<'_>, name: Option<&str>, kind: &Kind) -> Kind {
         let Expr::Var(variable) = of else {
             return kind.item();
@@ -475,7 +480,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A comparison reads no more than the shorter side, which is a word.
+    /// Checks a comparison. It reads no more bytes than the shorter side has, which must be a word.
     fn compared(&self, left: &Kind, right: &Kind, span: Span) -> Result<(), Complaint> {
         let bounded = left.is_scalar() && right.is_scalar() && (left.is_word() || right.is_word());
         if bounded || !self.complain {
@@ -487,7 +492,8 @@ impl Checker<'_> {
         )
     }
 
-    /// `in` reads the whole text on its right, which is paid for, or compares with each item of a list.
+    /// Checks `in`. It reads the whole text on its right, which is paid for, or compares with each
+    /// item of a list.
     fn contained(&self, left: &Kind, right: &Kind, span: Span) -> Result<(), Complaint> {
         let bounded = left.is_scalar()
             && (right.is_scalar() || (!matches!(right, Kind::Any) && right.item().is_word()));
@@ -560,7 +566,7 @@ impl Checker<'_> {
         arguments.iter().map(one).collect()
     }
 
-    /// The items of a list that is written out: each a text, a number, or a list that is written out itself.
+    /// Returns the kind of a list literal. Each item must be text, a number, or a list literal.
     fn literal(&mut self, items: &[Expr<'_>]) -> Result<Kind, Complaint> {
         let mut kind = Kind::Never;
         for item in items {
@@ -572,7 +578,7 @@ impl Checker<'_> {
                     "a list holds texts, numbers, and lists that are written out in place, but no variable that is a list".into(),
                 );
             }
-            // A list in itself has no kind: the search for one would go on without end.
+            // A list that contains itself has no finite kind: the search would not end.
             kind = kind.or(if is_written_out || found.is_scalar() {
                 found
             } else {
@@ -587,7 +593,7 @@ impl Checker<'_> {
     }
 }
 
-/// How many items a range has whose bounds are written as numbers.
+/// Returns the number of items in a range with constant bounds.
 fn items_of_range(arguments: &[CallArg<'_>]) -> Option<usize> {
     let number = |argument: &CallArg<'_>| match argument {
         CallArg::Pos(value) => constant(value),
@@ -604,7 +610,7 @@ fn items_of_range(arguments: &[CallArg<'_>]) -> Option<usize> {
     } else {
         (high - low, step)
     };
-    // A step of 0 is an error of its own.
+    // The engine reports a step of 0.
     usize::try_from(distance.max(0).checked_add(step - 1)?.checked_div(step)?).ok()
 }
 

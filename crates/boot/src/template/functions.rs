@@ -1,6 +1,7 @@
-//! The filters, tests and functions that a template has.
+//! The filters, tests and functions of templates.
 //!
-//! Each is linear in its input and its output. What nests, multiplies or compares many values is not here.
+//! Each takes time linear in its input and output. Filters that nest, multiply or compare many
+//! values are left out.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,42 +14,43 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, filters, functions}
 use super::MAX_OUTPUT_BYTES;
 use super::kind::Kind;
 
-/// Most items of a list that a filter or function makes: a slice of a list walks all that stand before it.
+/// Maximum number of items in a list that a filter or function returns. A slice of a list visits
+/// all items before it.
 pub(super) const MAX_ITEMS: usize = 1000;
-/// Most characters that `trim` looks for at once: each is compared with each.
+/// Maximum number of characters that `trim` can strip at once; it compares each with each.
 const MAX_TRIMMED: usize = 16;
 
-/// What a filter takes and gives.
+/// The input and output of a filter.
 pub(super) enum Signature {
-    /// A text or number, to a text.
+    /// Text or number to text.
     Text,
-    /// A text or number, to a text of about the same length.
+    /// Text or number to text of about the same length.
     Spelling,
-    /// A text or number, to a number.
+    /// Text or number to number.
     Number,
-    /// A text or number, to a number, or to the argument where it is none.
+    /// Text or number to number, or to the argument if it is not a number.
     Parse,
-    /// A text, to a list of texts.
+    /// Text to a list of text.
     Texts,
-    /// Anything, to a number.
+    /// Anything to number.
     Measure,
-    /// Anything, to a text.
+    /// Anything to text.
     Print,
-    /// A list of texts, to a text.
+    /// List of text to text.
     Join,
-    /// Anything, to one of its items.
+    /// Anything to one of its items.
     Item,
-    /// Anything, to a list.
+    /// Anything to a list.
     List,
-    /// A list or text, to itself backwards.
+    /// List or text to the same in reverse.
     Reverse,
-    /// A map, to its pairs of key and value.
+    /// Map to its pairs of key and value.
     Pairs,
-    /// Anything, to itself or to the argument.
+    /// Anything to itself or to the argument.
     Default,
 }
 
-/// All filters, with what they take and give.
+/// All filters, with their signatures.
 pub(super) const FILTERS: &[(&str, Signature)] = &[
     ("abs", Signature::Number),
     ("b64encode", Signature::Text),
@@ -107,7 +109,7 @@ pub(super) const TESTS: &[&str] = &[
 ];
 
 impl Signature {
-    /// The kind of the result. An error says what the filter can't take.
+    /// Returns the kind of the result. An error is the rest of a sentence about the filter.
     pub(super) fn apply(
         &self,
         input: Kind,
@@ -148,9 +150,9 @@ impl Signature {
     }
 }
 
-/// minijinja's own filters and tests charge for what they do; these take their place where that is not enough.
+/// Registers replacements for minijinja's filters and functions that are not metered well enough.
 ///
-/// `check` admits only those of [`FILTERS`] and [`TESTS`].
+/// `check` admits only [`FILTERS`] and [`TESTS`].
 pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("b64encode", b64encode);
     environment.add_filter("format", format);
@@ -182,7 +184,8 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     );
 }
 
-/// The value, if there is one. A filter that made a text of what is missing would hide that it is.
+/// Returns the value unless it is undefined. A filter that turned an undefined value into text
+/// would hide that it is missing.
 fn defined(value: &Value) -> Result<&Value, Error> {
     if value.is_undefined() {
         Err(ErrorKind::UndefinedError.into())
@@ -191,13 +194,13 @@ fn defined(value: &Value) -> Result<&Value, Error> {
     }
 }
 
-/// The text of a value that is there.
+/// Returns the text of a defined value.
 fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
     let (text,) = from_args(std::slice::from_ref(defined(value)?))?;
     Ok(text)
 }
 
-/// The list, if it is not too long.
+/// Returns the list unless it is too long.
 fn bounded(list: Value) -> Result<Value, Error> {
     match list.len() {
         Some(items) if items > MAX_ITEMS => Err(Error::new(
@@ -208,7 +211,8 @@ fn bounded(list: Value) -> Result<Value, Error> {
     }
 }
 
-/// minijinja's own looks at widths before it writes, and not at how long the texts are.
+/// Limits the output. minijinja's `format` checks widths before it writes, but not the lengths of
+/// the arguments.
 fn format(
     state: &mut State<'_, '_>,
     text: &Value,
@@ -243,7 +247,7 @@ fn format(
     filters::format(state, text, arguments)
 }
 
-/// Each line but the first, and but blank ones, after so many spaces.
+/// Indents each line except the first and blank ones.
 fn indent(
     value: &Value,
     width: Option<usize>,
@@ -280,7 +284,7 @@ fn indent(
     Ok(out)
 }
 
-/// minijinja's own looks at the size of its result only where the items stand apart.
+/// Limits the output. minijinja's `join` checks its size only if there is a separator.
 fn join(value: &Value, by: Option<&str>) -> Result<String, Error> {
     let by = by.unwrap_or_default();
     let mut out = String::new();
@@ -301,7 +305,7 @@ fn join(value: &Value, by: Option<&str>) -> Result<String, Error> {
     Ok(out)
 }
 
-/// minijinja's own computes a thousand digits where a thousand are asked for, at no charge.
+/// Limits the digits. minijinja's `round` computes any number of digits at no charge.
 fn round(
     value: Value,
     digits: Option<i32>,
@@ -315,7 +319,7 @@ fn round(
     filters::round(value, Some(digits.clamp(-15, 15)), method, options)
 }
 
-/// Without the white space, or these characters, at both ends.
+/// Strips white space, or the given characters, from both ends.
 fn trim(text: Cow<'_, str>, characters: Option<&str>) -> Result<String, Error> {
     let Some(characters) = characters else {
         return Ok(text.trim().to_owned());
@@ -329,24 +333,26 @@ fn trim(text: Cow<'_, str>, characters: Option<&str>) -> Result<String, Error> {
     Ok(text.trim_matches(|c| characters.contains(c)).to_owned())
 }
 
-/// Base64 as `data:;base64,` URLs and cloud-init's `encoding: b64` take it (RFC 4648, section 4).
+/// Encodes as base64 for `data:;base64,` URLs and cloud-init's `encoding: b64` (RFC 4648, section
+/// 4).
 fn b64encode(value: &Value) -> Result<String, Error> {
     Ok(BASE64_STANDARD.encode(text(value)?.as_bytes()))
 }
 
-/// Every byte but the unreserved of RFC 3986 as `%XX`.
+/// Escapes every byte as `%XX`, except the unreserved ones of RFC 3986 and `:`.
 fn urlencode(value: &Value) -> Result<String, Error> {
     let mut out = String::new();
     crate::query::encode_into(&mut out, &defined(value)?.to_string());
     Ok(out)
 }
 
-/// The URL of a config as the seed of cloud-init's `NoCloud`: a folder, to whose name `user-data` and `meta-data` are appended.
+/// Turns a config's URL into a seed URL for cloud-init's `NoCloud`: a directory, to which
+/// cloud-init appends `user-data` and `meta-data`.
 fn nocloud(url: &Value) -> Result<String, Error> {
     Ok(format!("{}/", text(url)?.replacen('?', "/", 1)))
 }
 
-/// JSON that ends at the size that any output may have, where minijinja's own would go on.
+/// Limits the output. minijinja's `tojson` has no limit.
 fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     options.assert_all_used()?;
@@ -368,11 +374,12 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
         .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
 }
 
-/// The error that a value stands for, or one inside of it: a label that can't stand in a script would be written as `null`.
+/// Returns the error that a value holds, or that an item of it holds: a label that is unsafe in a
+/// script would be written as `null`.
 fn reject_errors(value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Undefined => defined(value).map(drop),
-        // Only an iteration gives the error out.
+        // The error is only accessible by iteration.
         ValueKind::Invalid => Value::from(vec![value.clone()])
             .try_iter()?
             .checked()

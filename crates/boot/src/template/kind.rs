@@ -1,21 +1,22 @@
-//! What is known of an expression's value before it is computed.
+//! The kind of an expression's value, inferred without evaluating it.
 
-/// The kind of a value. The order of growth is `Never`, then the rest, then `Any`.
+/// The kind of a value. Kinds only grow: from `Never` to one of the others, and at last to `Any`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// No value was seen yet.
     Never,
     /// A number.
     Number,
-    /// A number, a truth value, nothing, or a text that the template can't make long: a label, a short literal.
+    /// A number, a boolean, none, or text that the template can't make long: a label or a short
+    /// literal.
     Word,
-    /// As a word, or a text of any length.
+    /// A word, or text of any length.
     Scalar,
     /// A list, or a map seen through its keys and values.
     List(Box<Kind>),
-    /// A list, or a part or the reverse of one, which is computed anew whenever it is walked.
+    /// A list, or a slice or the reverse of one, which is recomputed whenever it is iterated.
     View(Box<Kind>),
-    /// A mixture.
+    /// Any mixture.
     Any,
 }
 
@@ -28,7 +29,7 @@ impl Kind {
         Self::View(Box::new(items))
     }
 
-    /// The kind of a value that is of one kind or the other.
+    /// Returns the kind of a value that is of either kind.
     pub(super) fn or(self, other: Self) -> Self {
         match (self, other) {
             (a, b) if a == b => a,
@@ -43,12 +44,12 @@ impl Kind {
         }
     }
 
-    /// What iterating over it, or looking into it, yields.
+    /// Returns the kind of an item of this value, by iteration or by index.
     pub(super) fn item(&self) -> Self {
         match self {
             Self::List(item) | Self::View(item) => (**item).clone(),
             Self::Never => Self::Never,
-            // The items of a text are its characters; of a number there are none.
+            // The items of text are its characters; a number has none.
             Self::Number | Self::Word | Self::Scalar => Self::Word,
             Self::Any => Self::Any,
         }

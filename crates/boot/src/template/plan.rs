@@ -1,21 +1,23 @@
-//! Templates that need no engine: texts, values, and choices between them.
+//! Plans: templates that need no engine, made only of text, values and conditions on them.
 //!
-//! That is what nearly all scripts are, and half of what an answer costs is the engine's. So at load, such a template is written down as steps,
-//! which [`crate::render`] follows. A step that meets anything but a text that it may write gives up, and the engine renders as for any other
-//! template: so what is an error, and its words, stands in one place.
+//! Nearly all scripts are like this, and half the cost of an answer is the engine's. At load, such
+//! a template is compiled to a list of steps, which [`crate::render`] executes. A step that meets
+//! anything but plain text gives up, and the engine renders the template as usual, so that errors
+//! and their messages are defined in one place.
 
 use std::collections::BTreeSet;
 
 use minijinja::machinery::ast::{BinOp, BinOpKind, CallArg, Expr, Stmt, UnaryOpKind};
 
-/// Most steps of one plan: whatever they write, the engine would have had the fuel for it.
+/// Maximum number of steps in a plan, few enough that the engine would have the fuel for any of
+/// them.
 const MAX_STEPS: usize = 256;
 
 /// What to write, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) steps: Box<[Step]>,
-    /// The bytes of its own texts, on the longer ways.
+    /// The size of its own text on the longest path, in bytes.
     pub(crate) text_bytes: usize,
 }
 
@@ -26,7 +28,7 @@ pub(crate) enum Step {
     Choice { test: Test, yes: Plan, no: Plan },
 }
 
-/// What stands for a text.
+/// An expression with a text value.
 #[derive(Debug)]
 pub(crate) enum Term {
     Text(Box<str>),
@@ -34,11 +36,11 @@ pub(crate) enum Term {
     Label(Box<str>),
     /// `encoded.KEY`
     Encoded(Box<str>),
-    /// The name of a config: its URL.
+    /// The name of a config, which stands for its URL.
     Link(Box<str>),
     BaseUrl,
     Object(Object, Part),
-    /// The second where the first is not there.
+    /// The first term or, if that is absent, the second.
     Default(Box<[Term; 2]>),
 }
 
@@ -57,7 +59,7 @@ pub(crate) enum Part {
 
 #[derive(Debug)]
 pub(crate) enum Test {
-    /// It is there, and not empty.
+    /// The term is present and not empty.
     Holds(Term),
     Equal(Box<[Term; 2]>),
     Not(Box<Test>),
@@ -65,7 +67,7 @@ pub(crate) enum Test {
     Or(Box<[Test; 2]>),
 }
 
-/// Makes plans of what is parsed.
+/// Compiles a parsed template to a plan.
 struct Planner<'a> {
     configs: &'a BTreeSet<&'a str>,
     steps: usize,
@@ -74,7 +76,7 @@ struct Planner<'a> {
 // === impl Plan ===
 
 impl Plan {
-    /// The plan of a template that was checked, if it is one that needs no engine.
+    /// Returns the plan of a checked template, if it needs no engine.
     pub(super) fn of(root: &Stmt<'_>, configs: &BTreeSet<&str>) -> Option<Self> {
         match root {
             Stmt::Template(template) => Planner { configs, steps: 0 }.plan(&template.children),
@@ -119,7 +121,7 @@ impl Planner<'_> {
         }
     }
 
-    /// None once there are too many.
+    /// Counts a step. `None` if there are too many.
     fn count(&mut self) -> Option<()> {
         self.steps += 1;
         (self.steps <= MAX_STEPS).then_some(())
@@ -177,7 +179,8 @@ impl Planner<'_> {
     }
 }
 
-/// What `.name` is of `subject`, `encoded`, `profile` or `assignment`, or of the labels of the latter.
+/// Returns the term for `.name` of `subject`, `encoded`, `profile` or `assignment`, or of the
+/// labels of the latter two.
 fn item(of: &Expr<'_>, name: &str) -> Option<Term> {
     let object = |id| match id {
         "profile" => Some(Object::Profile),

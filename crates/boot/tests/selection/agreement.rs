@@ -1,4 +1,4 @@
-//! A catalog and the model of selection, changed alike and asked the same.
+//! Applies changes to a catalog and to the model of selection, and compares their answers.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::generators::{self, created, key, profile};
 use super::model::{RawAssignment, RawProfile, RawSubject, World};
 
-/// A change of the catalog, and of the model beside it.
+/// A change of the catalog and of the model.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Assignment(RawAssignment),
@@ -19,12 +19,12 @@ pub(crate) enum Step {
     /// With one of two faults.
     FaultyAssignment(RawAssignment, bool),
     FaultyProfile(RawProfile, bool),
-    /// Nothing can be told of it.
+    /// Its selectors are unreadable.
     Unreadable(ObjectKey, Option<i64>),
 }
 
 impl Step {
-    /// What is not accepted, as the catalog gets it.
+    /// Returns the invalid object for the catalog.
     fn rejected(&self) -> Option<Rejected> {
         let (claim, fault) = match self.clone() {
             Self::FaultyAssignment(raw, other) => (Claim::Assignment(Arc::new(raw.build())), other),
@@ -49,7 +49,8 @@ impl Step {
         })
     }
 
-    /// What is known to be right stays, unless it was another object.
+    /// Applies an invalid object to the model. A valid version is kept, unless it belonged to
+    /// another object.
     fn apply_fault(&self, rejected: &Rejected, world: &mut World) -> bool {
         let name = rejected.name();
         let is_news =
@@ -157,7 +158,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// `select` and `explain` say what the model says.
+/// Checks that `select` and `explain` agree with the model.
 pub(crate) fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
     let subject = raw.build();
     let selected = catalog.select(&subject);
@@ -203,7 +204,7 @@ pub(crate) fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
     assert_eq!(
         names.len(),
         explained.candidates.len(),
-        "each candidate stands once"
+        "each candidate is listed once"
     );
 
     let profiles: Vec<_> = explained

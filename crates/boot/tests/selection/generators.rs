@@ -1,4 +1,4 @@
-//! Objects and machines of small domains, so that nearly everything collides.
+//! Generates objects and machines from small domains, so that nearly everything collides.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,8 @@ pub(crate) fn expression() -> impl Strategy<Value = Expression> {
     expression_of(prop::collection::vec(value(), 0..3))
 }
 
-/// A requirement with as many values as it happens to get: two of the longest make more tuples than the index enters.
+/// A requirement with any number of values: two of the longest make more tuples than the index
+/// stores.
 pub(crate) fn wide_expression() -> impl Strategy<Value = Expression> {
     let many = value().prop_map(|value| (0..9).map(|n| format!("v{n}")).chain([value]).collect());
     let very_many =

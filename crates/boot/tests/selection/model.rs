@@ -1,6 +1,7 @@
-//! Section 4 of the design, word for word, over a list of everything.
+//! A model of selection: the rule of the design, clause by clause, over a list of everything.
 //!
-//! It has its own matching: of the crate under test it uses only what builds the same objects for the catalog.
+//! It does its own matching. From the crate under test it uses only what builds the same objects
+//! for the catalog.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use boot::{
     Requirement, Subject, SubjectSelectors, Templates,
 };
 
-/// The second is the first in the other byte order; the third reads the same in both.
+/// The second is the first in the other byte order; the third is the same in both.
 pub(crate) const UUIDS: [&str; 4] = [
     "00112233-4455-6677-8899-aabbccddeeff",
     "33221100-5544-7766-8899-aabbccddeeff",
@@ -26,7 +27,7 @@ pub(crate) const MACS: [&str; 3] = [
     "00:00:00:00:00:00",
 ];
 
-/// As a client writes them: other spellings of the same.
+/// Identities as clients write them: other spellings of the same.
 pub(crate) const PRESENTED_UUIDS: [&str; 5] = [
     UUIDS[0],
     "33221100554477668899AABBCCDDEEFF",
@@ -78,14 +79,14 @@ pub(crate) struct RawSubject {
     pub(crate) extrinsic: BTreeMap<String, String>,
 }
 
-/// All objects there are.
+/// All objects.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct World {
     pub(crate) assignments: BTreeMap<ObjectKey, RawAssignment>,
     pub(crate) profiles: BTreeMap<ObjectKey, RawProfile>,
-    /// What is known to be wrong now, whether or not an accepted version is known.
+    /// The current faults, whether or not a valid version is known.
     pub(crate) faults: BTreeMap<ObjectRef, Rejected>,
-    /// Of what no accepted version is known.
+    /// Invalid objects without a valid version.
     pub(crate) faulty_assignments: BTreeMap<ObjectKey, RawAssignment>,
     pub(crate) faulty_profiles: BTreeMap<ObjectKey, RawProfile>,
 }
@@ -106,7 +107,7 @@ pub(crate) struct Matching<'w> {
 }
 
 impl World {
-    /// Clause 1 and 2: those that match, ranked.
+    /// Clauses 1 and 2: returns the matching Assignments, by rank.
     pub(crate) fn matching(&self, subject: &RawSubject) -> Vec<Matching<'_>> {
         let accepted = self
             .assignments
@@ -147,8 +148,8 @@ impl World {
         matching
     }
 
-    /// Clause 5: the place of the winner among those that match. A faulty one wins before the first accepted one, unless it names no machines
-    /// and that one is more specific.
+    /// Clause 5: returns the index of the winner among the matching. An invalid one wins before the
+    /// first valid one, unless it lists no machines and the valid one is more specific.
     pub(crate) fn winner(&self, subject: &RawSubject) -> Option<usize> {
         let matching = self.matching(subject);
         let accepted = matching.iter().position(|one| !one.is_faulty);
@@ -170,7 +171,7 @@ impl World {
         matching[..before].iter().position(holds).or(accepted)
     }
 
-    /// Whether only age or name put the winner before the next, of those that are accepted.
+    /// Returns whether only age or name ranks the winner before the next valid Assignment.
     pub(crate) fn conflicted(&self, subject: &RawSubject) -> bool {
         let chosen = |m: &Matching<'_>| {
             (
@@ -187,7 +188,7 @@ impl World {
         matching.len() > 1 && chosen(&matching[0]) == chosen(&matching[1])
     }
 
-    /// Clause 3: the Profiles that are left, the best first.
+    /// Clause 3: returns the remaining Profiles, the best first.
     pub(crate) fn profiles_for(
         &self,
         assignment: &RawAssignment,
@@ -307,7 +308,7 @@ impl RawAssignment {
             .then_some(By::Mac)
     }
 
-    /// The label requirements, the same one counted once.
+    /// Returns the label requirements without duplicates.
     fn requirements(&self) -> BTreeSet<(String, &'static str, BTreeSet<String>)> {
         let equal = self
             .match_labels
@@ -389,7 +390,7 @@ impl Default for RawAssignment {
 
 impl RawProfile {
     pub(crate) fn build(&self) -> Profile {
-        /// Selection does not look at it, and to compile it takes longer than all else.
+        /// Selection ignores templates, and compiling them would dominate the time.
         static TEMPLATES: LazyLock<Arc<Templates>> =
             LazyLock::new(|| Arc::new(Templates::compile("#!ipxe\n", &BTreeMap::new()).unwrap()));
         Profile::with_templates(
@@ -447,7 +448,7 @@ impl RawSubject {
     }
 }
 
-/// Aliases of an architecture count as equal.
+/// Normalises an alias of an architecture.
 fn spell<'v>(key: &str, value: &'v str) -> &'v str {
     match value {
         "amd64" if key.ends_with("buildarch") => "x86_64",
@@ -456,7 +457,7 @@ fn spell<'v>(key: &str, value: &'v str) -> &'v str {
     }
 }
 
-/// The first three fields byte by byte from behind.
+/// Reverses the bytes of the first three fields.
 fn swapped(digits: &str) -> String {
     let bytes = |range: std::ops::Range<usize>| {
         range
@@ -474,7 +475,7 @@ fn swapped(digits: &str) -> String {
     .concat()
 }
 
-/// What has no time counts as the youngest.
+/// A sort key. An object without a creation time counts as the youngest.
 fn age(created: Option<i64>) -> (bool, Option<i64>) {
     (created.is_none(), created)
 }
