@@ -301,7 +301,7 @@ fn kubectl_shows_unknown_conditions_of_a_rejected_object() -> Result<()> {
     ensure!(
         refused["message"]
             .as_str()
-            .is_some_and(|text| text.contains("\"nonsense\" is no MAC address")),
+            .is_some_and(|text| text.contains("\"nonsense\" is not a MAC address")),
         "{refused}"
     );
     for (object, kind) in [

@@ -206,10 +206,11 @@ fn a_replica_with_a_copy_serves_rejected_objects_and_one_without_lets_machines_w
     accepted(&kubectl, "profile/special", "False")?;
     eventually(SOON, "the replica names them", || {
         let verbose = old.admin("/readyz?verbose")?.body;
-        Ok((verbose
-            .contains("/by-assignment is not accepted, its last accepted version is served")
-            && verbose.contains("/special is not accepted"))
-        .then_some(()))
+        Ok(
+            (verbose.contains("/by-assignment is invalid, its last valid version is served")
+                && verbose.contains("/special is invalid"))
+            .then_some(()),
+        )
     })?;
     assert_eq!(all_get(&old)?, own);
 
@@ -230,11 +231,11 @@ fn a_replica_with_a_copy_serves_rejected_objects_and_one_without_lets_machines_w
     let waiting = all_get(&new)?;
     ensure!(
         waiting[0].starts_with("503: Assignment ")
-            && waiting[0].contains("/by-assignment is not accepted, and this machine waits"),
+            && waiting[0].contains("/by-assignment is invalid, so this machine waits"),
         "{waiting:?}"
     );
     ensure!(
-        waiting[1].starts_with("503: Profile ") && waiting[1].contains("/special is not accepted"),
+        waiting[1].starts_with("503: Profile ") && waiting[1].contains("/special is invalid"),
         "{waiting:?}"
     );
     assert_eq!(waiting[2], "install");
@@ -362,14 +363,13 @@ fn standalone_keeps_the_last_good_objects_of_a_broken_file_over_kills_and_rename
         let server = standalone(&manifests, folder)?;
         let answer = script(&server, "SN-1")?;
         ensure!(
-            answer.starts_with(
-                "503: Assignment default/machine is not accepted, and this machine waits"
-            ) && answer.contains("third.yaml"),
+            answer.starts_with("503: Assignment default/machine is invalid, so this machine waits")
+                && answer.contains("third.yaml"),
             "{answer}"
         );
         assert_eq!(script(&server, "SN-2")?, "install");
         ensure!(
-            verbose(&server)?.contains("Assignment default/machine is not accepted, the machines that it would concern wait"),
+            verbose(&server)?.contains("Assignment default/machine is invalid, its machines wait"),
             "{}",
             verbose(&server)?
         );

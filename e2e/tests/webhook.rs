@@ -20,7 +20,7 @@ fn wrong_profiles() -> Vec<(String, String)> {
         (
             profile("p", "#!ipxe\nkernel {{ nobody }}\n"),
             invalid(
-                "spec.ipxe: line 2 of the text: `nobody` is not defined (configs of this Profile: none; beside them: subject, encoded, \
+                "spec.ipxe: line 2 of the text: `nobody` is not defined (configs of this Profile: none; built-in variables: subject, encoded, \
                  profile, assignment, base_url)",
             ),
         ),

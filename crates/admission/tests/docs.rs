@@ -172,7 +172,7 @@ fn answers_unreachable_in_a_cluster_match_the_docs() {
         ),
         (
             "conversion",
-            "\"nonsense\" is no MAC address: write six octets in hexadecimal, as in 52:54:00:12:34:56",
+            "\"nonsense\" is not a MAC address; write six octets in hexadecimal, as in 52:54:00:12:34:56",
             said(
                 "Assignment",
                 &json!({ "subjectSelectors": { "macAddresses": ["nonsense"] } }),

@@ -51,7 +51,7 @@ pub(crate) fn answer<'c>(
     };
     if let Some(rejected) = catalog.rejected_profile(profile) {
         let reason = format!(
-            "{} is not accepted, and this machine waits until it is mended: {}",
+            "{} is invalid, so this machine waits until it is fixed: {}",
             rejected.name(),
             rejected.fault
         );

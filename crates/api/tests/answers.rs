@@ -250,7 +250,7 @@ fn nocloud_finds_its_files_below_a_config() {
 fn every_failure_has_its_status_and_says_what_to_do() {
     let boot = boot();
     let cases = [
-        ("/ipxe?uuid=x".to_owned(), 400, "is no UUID"),
+        ("/ipxe?uuid=x".to_owned(), 400, "is not a UUID"),
         (
             format!("/ipxe?uuid={UUID}&serial=1&serial=2"),
             400,
@@ -259,7 +259,7 @@ fn every_failure_has_its_status_and_says_what_to_do() {
         (
             format!("/ipxe?uuid={UUID}&serial=a%0Ab"),
             400,
-            "holds control characters",
+            "contains control characters",
         ),
         (
             format!("/ipxe?uuid={UUID}&serial=%24%7Bx%7D"),
@@ -285,12 +285,12 @@ fn every_failure_has_its_status_and_says_what_to_do() {
         (
             "/ipxe?uuid=00000000-0000-4000-8000-000000000003".to_owned(),
             404,
-            "no Profile in namespace default has the labels name=absent",
+            "no Profile in namespace default has labels name=absent",
         ),
         (
             "/ipxe?uuid=00000000-0000-4000-8000-000000000002".to_owned(),
             500,
-            "more than one answer may cost",
+            "exceeds the work limit of one answer",
         ),
         (
             "/ipxe?uuid=00000000-0000-4000-8000-000000000004".to_owned(),
@@ -507,7 +507,7 @@ fn a_machine_whose_assignment_or_profile_is_not_accepted_is_told_to_wait() {
         assert_eq!(
             body,
             format!(
-                "{object} is not accepted, and this machine waits until it is mended: spec.ipxe: no good"
+                "{object} is invalid, so this machine waits until it is fixed: spec.ipxe: no good"
             )
         );
     }

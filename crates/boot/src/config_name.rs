@@ -17,13 +17,13 @@ pub struct ConfigName(Box<str>);
 pub enum InvalidConfigName {
     /// The text is not an identifier.
     #[error(
-        "config name {name:?} must be an identifier (letters, digits and _, not starting with a digit, at most 63 long), so that {{{{ name }}}} is a variable{hint}",
+        "config name {name:?} must be an identifier (letters, digits and _, not starting with a digit, at most 63 characters), because templates use it as a variable{hint}",
         name = .0,
         hint = did_you_mean(.0)
     )]
     NoIdentifier(String),
     /// The template language uses the name.
-    #[error("config name {0:?} already has a meaning in templates; choose another")]
+    #[error("config name {0:?} is reserved in templates; choose another")]
     Reserved(String),
 }
 

@@ -122,7 +122,7 @@ pub struct Mac {
 
 /// The text is not a link-layer address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no MAC address: write six octets in hexadecimal, as in 52:54:00:12:34:56")]
+#[error("{0:?} is not a MAC address; write six octets in hexadecimal, as in 52:54:00:12:34:56")]
 pub struct InvalidMac(String);
 
 impl Mac {

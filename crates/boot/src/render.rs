@@ -29,7 +29,7 @@ pub enum RenderError {
     Unsafe(Unsafe),
     /// The template needs a label that the machine does not present.
     #[error(
-        "line {line} of {template} needs the label {label:?}, which this machine does not present; have it present one, or write {{{{ subject.{label} | default('...') }}}}{hint}",
+        "line {line} of {template} needs the label {label:?}, which this machine does not present; make the machine send it, or write {{{{ subject.{label} | default('...') }}}}{hint}",
         hint = hint_of_label(label)
     )]
     MissingLabel {
@@ -128,7 +128,7 @@ fn hint_of_label(label: &str) -> String {
     if crate::subject::PRESENTED.contains(&label) {
         return String::new();
     }
-    format!("; where the operator gives it, start shaper with --label {label}=VALUE")
+    format!("; if it is an operator's label, start shaper with --label {label}=VALUE")
 }
 
 // === impl Rendering ===
@@ -243,7 +243,7 @@ fn finish(
     };
     let error = match text {
         Ok(text) if text.len() > MAX_OUTPUT_BYTES => {
-            return failed(None, "its text is longer than 1 MiB".to_owned());
+            return failed(None, "the output is longer than 1 MiB".to_owned());
         }
         Ok(text) => return Ok(text),
         Err(error) => error,
@@ -255,7 +255,7 @@ fn finish(
     match error.kind() {
         ErrorKind::OutOfFuel => failed(
             line,
-            "it does more than one answer may cost; make its loops and texts smaller".to_owned(),
+            "it exceeds the work limit of one answer; use smaller loops and less text".to_owned(),
         ),
         ErrorKind::UndefinedError => match missed.take() {
             Some(Missing::OfSubject(label)) => Err(RenderError::MissingLabel {

@@ -60,7 +60,7 @@ pub struct Selected<'c> {
 pub enum NotSelected {
     /// No Assignment matches.
     #[error(
-        "no Assignment matches this machine: create one that names its uuid, serial or mac, or a default without subjectSelectors"
+        "no Assignment matches this machine; create one that lists its uuid, serial or mac, or a default without subjectSelectors"
     )]
     NoAssignment,
     /// An Assignment matches, but no Profile does.
@@ -74,7 +74,7 @@ pub enum NotSelected {
         reason: String,
     },
     /// The matching Assignment or its best-fitting Profile is invalid.
-    #[error("{object} is not accepted, and this machine waits until it is mended: {fault}")]
+    #[error("{object} is invalid, so this machine waits until it is fixed: {fault}")]
     NotAccepted {
         /// The winning Assignment.
         assignment: Arc<Assignment>,
@@ -230,7 +230,7 @@ impl Catalog {
                     want.presented_by(subject).unwrap_or_default(),
                 );
                 let reason = format!(
-                    "none of the {count} Profiles that it selects suits: {nearest} wants {want}, the machine has {has}"
+                    "none of the {count} Profiles that it selects fits: {nearest} requires {want}, but the machine has {has}"
                 );
                 return Err(NotSelected::NoProfile {
                     assignment: assignment.clone(),
@@ -246,7 +246,7 @@ impl Catalog {
                     .collect();
                 let (selectors, namespace) = (selectors.join(","), &assignment.key.namespace);
                 let reason = format!(
-                    "no Profile in namespace {namespace} has the labels {selectors}: mend its profileSelectors or label a Profile"
+                    "no Profile in namespace {namespace} has labels {selectors}; fix profileSelectors or label a Profile"
                 );
                 return Err(NotSelected::NoProfile {
                     assignment: assignment.clone(),

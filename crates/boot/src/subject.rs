@@ -77,25 +77,27 @@ struct Span {
 pub enum InvalidQuery {
     /// There are more labels than [`MAX_LABELS`].
     #[error(
-        "the query has more than {MAX_LABELS} labels; send only those that a selector or a template needs"
+        "the query has more than {MAX_LABELS} labels; send only labels that a selector or a template uses"
     )]
     TooManyLabels,
     /// A key is longer than [`MAX_KEY_BYTES`] or contains control characters.
-    #[error("label key {0:?}... is longer than {MAX_KEY_BYTES} bytes or holds control characters")]
+    #[error(
+        "label key {0:?}... is longer than {MAX_KEY_BYTES} bytes or contains control characters"
+    )]
     Key(String),
     /// A value is longer than [`MAX_VALUE_BYTES`].
     #[error("the value of label {0:?} is longer than {MAX_VALUE_BYTES} bytes")]
     ValueTooLong(String),
     /// An identity has two values.
     #[error(
-        "the query names {0:?} twice, with different values; a machine has one. A raw '&' in a free-text label does this: send such labels last, as ${{NAME:uristring}}"
+        "the query contains {0:?} twice with different values; an unescaped '&' in free text can cause this, so send free-text labels last, as ${{NAME:uristring}}"
     )]
     Contradiction(&'static str),
     /// The `uuid` is not a UUID.
-    #[error("uuid {0:?} is no UUID; iPXE's ${{uuid}} expands to one")]
+    #[error("uuid {0:?} is not a UUID; send iPXE's ${{uuid}}")]
     Uuid(String),
     /// The `mac` is not a MAC address.
-    #[error("mac {0:?} is no MAC address; iPXE's ${{net0/mac}} expands to one")]
+    #[error("mac {0:?} is not a MAC address; send iPXE's ${{net0/mac}}")]
     Mac(String),
 }
 

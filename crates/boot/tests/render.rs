@@ -284,28 +284,37 @@ fn filters_render_as_documented() {
 #[test]
 fn an_unsafe_value_is_rejected_in_scripts_and_allowed_in_configs() {
     let cases = [
-        ("a%0Ab", "holds control characters"),
-        ("a%0D", "holds control characters"),
-        ("a%00b", "holds control characters"),
-        ("%1B%5B2J", "holds control characters"),
-        ("%24%7Bnet0%2Fmac%7D", "holds what iPXE would expand (${)"),
-        ("x%24", "holds what iPXE would expand (${)"),
-        ("%7Bx", "holds what iPXE would expand (${)"),
+        ("a%0Ab", "contains control characters"),
+        ("a%0D", "contains control characters"),
+        ("a%00b", "contains control characters"),
+        ("%1B%5B2J", "contains control characters"),
+        (
+            "%24%7Bnet0%2Fmac%7D",
+            "contains ${ or a part of it, which iPXE would expand",
+        ),
+        (
+            "x%24",
+            "contains ${ or a part of it, which iPXE would expand",
+        ),
+        (
+            "%7Bx",
+            "contains ${ or a part of it, which iPXE would expand",
+        ),
         (
             "a%20%7C%7C%20shell",
-            "holds a word that iPXE would take for the end of a command (||, && or ;)",
+            "contains a word that iPXE would read as the end of a command (||, && or ;)",
         ),
         (
             "%3B",
-            "holds a word that iPXE would take for the end of a command (||, && or ;)",
+            "contains a word that iPXE would read as the end of a command (||, && or ;)",
         ),
         (
             "a%20%26%26%20b",
-            "holds a word that iPXE would take for the end of a command (||, && or ;)",
+            "contains a word that iPXE would read as the end of a command (||, && or ;)",
         ),
         (
             "%23a",
-            "holds a word that starts with #, after which iPXE ignores the line",
+            "contains a word that starts with #, after which iPXE ignores the rest of the line",
         ),
         ("a%5C", "ends with \\, which would join the next line"),
     ];
@@ -319,7 +328,7 @@ fn an_unsafe_value_is_rejected_in_scripts_and_allowed_in_configs() {
         assert_eq!(
             error.to_string(),
             format!(
-                "label \"asset\" of this machine {why}, so it can't stand in an iPXE script; the template may write {{{{ encoded.asset }}}} instead"
+                "label \"asset\" of this machine {why}, so it can't be used in an iPXE script; write {{{{ encoded.asset }}}} in the template instead"
             )
         );
         assert_eq!(body("{{ encoded.asset }}", &query), value);
@@ -378,7 +387,7 @@ fn an_unsafe_label_key_is_rejected_in_scripts() {
         assert!(
             error
                 .to_string()
-                .contains("has a name that iPXE would not read as text")
+                .contains("has a name that iPXE would not read as plain text")
                 || error.to_string().contains("refused"),
             "{way}: {error}"
         );
@@ -420,7 +429,7 @@ fn an_absent_label_is_false_and_fails_to_render() {
         config("\n{{ subject.rack ~ 'x' }}", "")
             .unwrap_err()
             .to_string(),
-        "line 2 of config0 needs the label \"rack\", which this machine does not present; have it present one, or write {{ subject.rack | default('...') }}; where the operator gives it, start shaper with --label rack=VALUE"
+        "line 2 of config0 needs the label \"rack\", which this machine does not present; make the machine send it, or write {{ subject.rack | default('...') }}; if it is an operator's label, start shaper with --label rack=VALUE"
     );
 }
 
@@ -537,22 +546,22 @@ fn command_separators_are_rejected_only_where_ipxe_could_see_one() {
 fn an_unknown_name_is_reported_with_its_line_and_the_nearest_known_name() {
     assert_eq!(
         refused("#!ipxe\n\nkernel {{ ignitonFile }}\n"),
-        "spec.ipxe, line 3: `ignitonFile` is not defined (did you mean `ignitionFile`?) (configs of this Profile: config0, ignitionFile; beside them: subject, encoded, profile, assignment, base_url)"
+        "spec.ipxe, line 3: `ignitonFile` is not defined (did you mean `ignitionFile`?) (configs of this Profile: config0, ignitionFile; built-in variables: subject, encoded, profile, assignment, base_url)"
     );
     assert_eq!(
         refused("#!ipxe\n{{ config0|uper }}\n"),
-        "spec.ipxe, line 2: there is no filter `uper` (did you mean `upper`?)"
+        "spec.ipxe, line 2: unknown filter `uper` (did you mean `upper`?)"
     );
     assert_eq!(
         refused("{% if config0 is definde %}{% endif %}"),
-        "spec.ipxe, line 1: there is no test `definde` (did you mean `defined`?)"
+        "spec.ipxe, line 1: unknown test `definde` (did you mean `defined`?)"
     );
     assert_eq!(refused("{% set x = 1 %}\n{{ y }}").lines().count(), 1);
     assert!(
         refused("\n{{ config0.upper() }}")
             .starts_with("spec.ipxe, line 2: values have no methods; write x|upper")
     );
-    assert!(refused("{{ now() }}").starts_with("spec.ipxe, line 1: there is no function `now`"));
+    assert!(refused("{{ now() }}").starts_with("spec.ipxe, line 1: unknown function `now`"));
     assert!(refused("#!ipxe\n{% if %}").starts_with("spec.ipxe, line 2: "));
     let error = Templates::compile("", &configs(&[("config0", "\n\n{{ x")])).unwrap_err();
     assert_eq!(
@@ -606,7 +615,7 @@ fn a_range_that_is_too_long_is_rejected_at_load() {
         let reason = refused(&format!("\n{{% for i in {range} %}}x{{% endfor %}}"));
         assert!(
             reason.starts_with("spec.ipxe, line 2: this range() has ")
-                && reason.contains("a list may have 1000"),
+                && reason.contains("the limit is 1000"),
             "{reason}"
         );
     }
@@ -689,14 +698,14 @@ fn output_is_limited_to_one_mib() {
     assert_eq!(config(&more, "").unwrap().len(), 1024 * 1024);
     assert_eq!(
         config(&(more + "x"), "").unwrap_err().to_string(),
-        "config0 can't be rendered: its text is longer than 1 MiB"
+        "config0 can't be rendered: the output is longer than 1 MiB"
     );
 }
 
 #[test]
 fn an_endless_template_runs_out_of_fuel() {
     let endless = "{% for a in range(1000) %}{% for b in range(1000) %}{% for c in range(1000) %}{% endfor %}{% endfor %}{% endfor %}";
-    let reason = "can't be rendered: it does more than one answer may cost; make its loops and texts smaller";
+    let reason = "can't be rendered: it exceeds the work limit of one answer; use smaller loops and less text";
     assert_eq!(
         config(&format!("\n{endless}"), "").unwrap_err().to_string(),
         format!("config0, line 2, {reason}")

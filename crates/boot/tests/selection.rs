@@ -360,7 +360,7 @@ fn a_winner_without_a_profile_never_falls_through() {
     );
     assert_eq!(
         boots(&catalog, &format!("uuid={UUID}")),
-        "Assignment ns/machine matches this machine, but no Profile in namespace ns has the labels tier=gould: mend its profileSelectors or label a Profile"
+        "Assignment ns/machine matches this machine, but no Profile in namespace ns has labels tier=gould; fix profileSelectors or label a Profile"
     );
     assert_eq!(boots(&catalog, ""), "default p");
 }
@@ -454,7 +454,7 @@ fn a_profile_that_contradicts_the_subject_is_dropped() {
     );
     assert_eq!(
         boots(&catalog(&[named("a")], &[arm]), "buildarch=amd64"),
-        "Assignment ns/a matches this machine, but none of the 1 Profiles that it selects suits: arm wants buildarch=arm64, the machine has x86_64"
+        "Assignment ns/a matches this machine, but none of the 1 Profiles that it selects fits: arm requires buildarch=arm64, but the machine has x86_64"
     );
 }
 
@@ -629,7 +629,7 @@ fn the_last_valid_version_is_used_until_the_object_is_deleted() {
     assert!(
         catalog.explain(&from_query(&query)).candidates[0]
             .reason
-            .contains("in its last accepted version; of the newest: spec: wrong")
+            .contains("its last valid version is used, the newest is invalid: spec: wrong")
     );
     assert!(catalog.apply(Change::AssignmentDeleted(ObjectKey::new("ns", "own"))));
     assert_eq!(
@@ -679,7 +679,7 @@ fn a_machine_named_by_an_invalid_assignment_waits_instead_of_getting_a_default()
     };
     assert_eq!(
         reason,
-        "Assignment ns/own is not accepted, and this machine waits until it is mended: spec: wrong"
+        "Assignment ns/own is invalid, so this machine waits until it is fixed: spec: wrong"
     );
     catalog.apply(Change::Assignment(Arc::new(for_uuid("own").build())));
     assert_eq!(answer(&catalog, &format!("uuid={UUID}")), "p");

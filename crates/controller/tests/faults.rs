@@ -505,7 +505,7 @@ async fn an_invalid_object_stays_in_use_and_holds_its_machines_after_a_restart()
         let answer = next.machine("a0");
         assert!(
             answer.starts_with(
-                "Assignment default/a0 is not accepted, and this machine waits until it is mended: "
+                "Assignment default/a0 is invalid, so this machine waits until it is fixed: "
             ),
             "{answer}"
         );
@@ -550,14 +550,14 @@ async fn an_unreadable_object_holds_the_machines_that_can_be_read() -> Result<()
     assert!(
         running
             .machine("odd")
-            .starts_with("Assignment default/odd is not accepted"),
+            .starts_with("Assignment default/odd is invalid"),
         "{}",
         running.machine("odd")
     );
     assert!(
         running
             .machine("a0")
-            .starts_with("Profile default/script is not accepted"),
+            .starts_with("Profile default/script is invalid"),
         "{}",
         running.machine("a0")
     );

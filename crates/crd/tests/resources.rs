@@ -66,7 +66,7 @@ fn what_can_not_be_served_is_named_with_its_field() {
         (
             "{subjectSelectors: {macAddresses: ['52:54']}}",
             "spec.subjectSelectors.macAddresses[0]",
-            "is no MAC address",
+            "is not a MAC address",
         ),
         (
             "{subjectSelectors: {serialNumbers: [' ']}}",

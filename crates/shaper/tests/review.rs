@@ -233,11 +233,11 @@ The machine
   uuid       47c6da67-7477-4970-aa03-84e48ff4f6ad
 
 Assignments, in order
-  won       default/web-1    the first in order that matches, by uuid
+  won       default/web-1    ranks first, matched by uuid
   lost      default/default  default/web-1 matches by uuid, this one by labels
 
 Profiles that default/web-1 selects
-  won       default/linux-ignition  1 of its assignment/ labels satisfied
+  won       default/linux-ignition  1 of its assignment/ labels match
 "
     );
     let url = format!("http://192.0.2.1/ipxe?{MACHINE}");
@@ -305,7 +305,7 @@ fn explain_rejects_bad_queries_with_advice() {
     );
     let (code, _, err) = run(&["explain", QUICKSTART, "uuid=nonsense"], "");
     assert!(
-        code == 2 && err.contains("uuid \"nonsense\" is no UUID"),
+        code == 2 && err.contains("uuid \"nonsense\" is not a UUID"),
         "{err}"
     );
     let (code, _, err) = run(&["explain", QUICKSTART], "");
@@ -337,7 +337,7 @@ fn explain_rejects_bad_queries_with_advice() {
         "{own}"
     );
     assert!(
-        set.contains("your-profile wants region=us-cal, the machine has us-mex"),
+        set.contains("your-profile requires region=us-cal, but the machine has us-mex"),
         "{set}"
     );
 }
@@ -538,7 +538,7 @@ fn explain_shows_a_machine_with_an_invalid_object_as_waiting() {
     let (code, out, err) = run(&["explain", dir, "serial=S1"], "");
     assert_eq!(code, 1, "{out}");
     assert!(
-        out.starts_with("boots nothing: Assignment default/own is not accepted, and this machine waits until it is mended: spec.prioritty"),
+        out.starts_with("boots nothing: Assignment default/own is invalid, so this machine waits until it is fixed: spec.prioritty"),
         "{out}"
     );
     assert!(

@@ -19,7 +19,7 @@ pub(crate) enum Ask {
     Run(&'static str),
 }
 
-/// It does more than one answer may cost.
+/// It exceeds the work limit of one answer.
 pub(crate) const ENDLESS: &str =
     "{% for x in range(1000) %}{% for y in range(1000) %}{{ x }}{% endfor %}{% endfor %}";
 

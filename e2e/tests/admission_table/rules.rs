@@ -11,14 +11,14 @@ pub(crate) fn of_rules() -> Vec<Case> {
             "template",
             script("kernel {{ nobody }}"),
             &[
-                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: `nobody` is not defined (configs of this Profile: none; beside them: subject, encoded, profile, assignment, base_url)",
+                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: `nobody` is not defined (configs of this Profile: none; built-in variables: subject, encoded, profile, assignment, base_url)",
             ],
         ),
         case(
             "render",
             profile(json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { "a": ENDLESS } })),
             &[
-                "The Profile \"p\" is invalid: spec.additionalConfig.a: line 1 of the text: it can't be rendered for a sample machine (x86_64, efi): it does more than one answer may cost; make its loops and texts smaller",
+                "The Profile \"p\" is invalid: spec.additionalConfig.a: line 1 of the text: it can't be rendered for a sample machine (x86_64, efi): it exceeds the work limit of one answer; use smaller loops and less text",
             ],
         ),
         case(

@@ -72,18 +72,18 @@ impl Catalog {
         let more = all.len().saturating_sub(most);
         let sentence = |(name, rejected): &(ObjectRef, &Arc<Rejected>)| {
             let what = match (self.contains(name), &rejected.claim) {
-                (true, _) => "its last accepted version is served",
+                (true, _) => "its last valid version is served",
                 (false, Claim::Nothing { .. }) => {
-                    "which machines it would concern can't be told, so that they may get another"
+                    "its selectors can't be read, so its machines may get another Assignment"
                 }
-                (false, Claim::Assignment(_)) => "the machines that it would concern wait",
-                (false, Claim::Profile(_)) => "the machines that would boot it wait",
+                (false, Claim::Assignment(_)) => "its machines wait",
+                (false, Claim::Profile(_)) => "the machines that it fits best wait",
             };
-            format!("{name} is not accepted, {what}: {}", rejected.fault)
+            format!("{name} is invalid, {what}: {}", rejected.fault)
         };
         let mut sentences: Vec<_> = all.iter().take(most).map(sentence).collect();
         if more > 0 {
-            sentences.push(format!("{more} more objects are not accepted"));
+            sentences.push(format!("{more} more objects are invalid"));
         }
         sentences
     }

@@ -19,13 +19,13 @@ use crate::subject::Subject;
 use super::RenderError;
 
 /// Why the name of a label is unsafe in a script.
-const UNSAFE_KEY: &str = "has a name that iPXE would not read as text";
+const UNSAFE_KEY: &str = "has a name that iPXE would not read as plain text";
 
 /// A label that the machine sent can't be used in a script, because iPXE would not read it as plain
 /// text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "label {label:?} of this machine {why}, so it can't stand in an iPXE script; the template may write {{{{ encoded.{label} }}}} instead"
+    "label {label:?} of this machine {why}, so it can't be used in an iPXE script; write {{{{ encoded.{label} }}}} in the template instead"
 )]
 pub struct Unsafe {
     /// The label's key.
@@ -395,11 +395,11 @@ fn unsafe_in_script(value: &str) -> Option<&'static str> {
         return None;
     }
     if value.chars().any(char::is_control) {
-        return Some("holds control characters");
+        return Some("contains control characters");
     }
     // A trailing `$` or a leading `{` could form one with adjacent text.
     if value.contains("${") || value.ends_with('$') || value.starts_with('{') {
-        return Some("holds what iPXE would expand (${)");
+        return Some("contains ${ or a part of it, which iPXE would expand");
     }
     // Inside a value, an operator must be a whole word ("Smith & Co" is fine); at its ends, it may
     // be part of one.
@@ -413,10 +413,12 @@ fn unsafe_in_script(value: &str) -> Option<&'static str> {
         .any(|word| matches!(word, "||" | "&&" | ";"))
         || [first, last].into_iter().flatten().any(is_part)
     {
-        return Some("holds a word that iPXE would take for the end of a command (||, && or ;)");
+        return Some("contains a word that iPXE would read as the end of a command (||, && or ;)");
     }
     if value.split_whitespace().any(|word| word.starts_with('#')) {
-        return Some("holds a word that starts with #, after which iPXE ignores the line");
+        return Some(
+            "contains a word that starts with #, after which iPXE ignores the rest of the line",
+        );
     }
     value
         .ends_with('\\')

@@ -178,16 +178,16 @@ impl Catalog {
             return (Verdict::NoMatch, String::new());
         };
         if Arc::ptr_eq(winner.assignment, found.assignment) {
-            let first = format!("the first in order that matches, by {}", found.by);
+            let first = format!("ranks first, matched by {}", found.by);
             return match (rejected, self.rejected(&name())) {
                 (Some(rejected), _) => (
                     Verdict::Won,
-                    format!("{first}, but it is not accepted: {}", rejected.fault),
+                    format!("{first}, but is invalid: {}", rejected.fault),
                 ),
                 (None, Some(newest)) => (
                     Verdict::Won,
                     format!(
-                        "{first}, in its last accepted version; of the newest: {}",
+                        "{first}; its last valid version is used, the newest is invalid: {}",
                         newest.fault
                     ),
                 ),
@@ -201,7 +201,7 @@ impl Catalog {
             return (
                 Verdict::Lost,
                 format!(
-                    "it is not accepted, and {key} is more specific: {}",
+                    "it is invalid, and {key} is more specific: {}",
                     rejected.fault
                 ),
             );
@@ -226,11 +226,11 @@ impl Catalog {
                 self.rejected(&ObjectRef::Profile(profile.key.clone())),
             ) {
                 (Some(rejected), _) => {
-                    option.reason += &format!("; it is not accepted: {}", rejected.fault);
+                    option.reason += &format!("; it is invalid: {}", rejected.fault);
                 }
                 (None, Some(newest)) => {
                     option.reason += &format!(
-                        "; its last accepted version: of the newest: {}",
+                        "; its last valid version is used, the newest is invalid: {}",
                         newest.fault
                     );
                 }
@@ -289,12 +289,12 @@ fn loss(found: &Found<'_>, winner: &Found<'_>) -> (String, bool) {
         )
     } else {
         let what = if a.created == b.created {
-            "goes first by namespace and name"
+            "comes first by namespace and name"
         } else {
             "is older"
         };
         (
-            format!("{by} {what}: a conflict, nothing else tells them apart"),
+            format!("{by} {what}; this is a conflict, because nothing else decides between them"),
             winner.conflicts_with(found),
         )
     }
@@ -325,24 +325,24 @@ fn option(
             let has = want.presented_by(subject).unwrap_or_default();
             (
                 Verdict::NoMatch,
-                format!("it wants {want}, the machine has {has}"),
+                format!("it requires {want}, but the machine has {has}"),
             )
         }
         (Fit::Suitable(satisfied), _) if place == 0 => (
             Verdict::Won,
-            format!("{satisfied} of its assignment/ labels satisfied"),
+            format!("{satisfied} of its assignment/ labels match"),
         ),
         (Fit::Suitable(satisfied), Some((winner, Fit::Suitable(more)))) if more > *satisfied => (
             Verdict::Lost,
             format!(
-                "{} satisfies {more} assignment/ labels, this one {satisfied}",
+                "{} matches {more} assignment/ labels, this one {satisfied}",
                 winner.key.name
             ),
         ),
         (Fit::Suitable(_), Some((winner, _))) if winner.created != profile.created => {
             (Verdict::Lost, format!("{} is older", winner.key.name))
         }
-        (Fit::Suitable(_), _) => (Verdict::Lost, "its name comes later".to_owned()),
+        (Fit::Suitable(_), _) => (Verdict::Lost, "its name sorts later".to_owned()),
     };
     ProfileCandidate {
         profile: profile.key.clone(),

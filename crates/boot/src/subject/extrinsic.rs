@@ -20,7 +20,7 @@ pub enum InvalidExtrinsic {
     )]
     Value(String),
     /// Every machine would have the same identity.
-    #[error("{0:?} is what a machine says of itself, so it can't be set for all of them")]
+    #[error("label {0:?} identifies a machine, so it can't be set for all machines")]
     Identity(String),
     /// A key occurs twice.
     #[error("label {0:?} is given twice")]

@@ -57,7 +57,7 @@ pub(super) fn check(
         return Err((
             None,
             format!(
-                "the text has {} bytes; a template may have {MAX_SOURCE_BYTES}",
+                "the template has {} bytes; the limit is {MAX_SOURCE_BYTES}",
                 source.len()
             ),
         ));
@@ -81,7 +81,7 @@ pub(super) fn check(
         }
     }
     if learned {
-        return Err((None, "too many variables are set from others that are set further down; set each before it is used".into()));
+        return Err((None, "too many variables are set from variables that are set further down; set each variable before you use it".into()));
     }
     checker.complain = true;
     checker.statement(&root)?;
@@ -101,7 +101,7 @@ fn bound_nesting(source: &str) -> Result<(), Complaint> {
                 return complain(
                     span,
                     format!(
-                        "a name has {} bytes; it may have {MAX_NAME_BYTES}",
+                        "a name has {} bytes; the limit is {MAX_NAME_BYTES}",
                         name.len()
                     ),
                 );
@@ -112,7 +112,7 @@ fn bound_nesting(source: &str) -> Result<(), Complaint> {
             return complain(
                 span,
                 format!(
-                    "one expression has more than {MAX_TOKENS} words and signs; split it with {{% set %}}"
+                    "an expression has more than {MAX_TOKENS} tokens; split it with {{% set %}}"
                 ),
             );
         }
@@ -120,7 +120,7 @@ fn bound_nesting(source: &str) -> Result<(), Complaint> {
             return complain(
                 span,
                 format!(
-                    "more than {MAX_ELIFS} elif in one template; write a Profile for each case instead"
+                    "the template has more than {MAX_ELIFS} elif branches; write a Profile for each case instead"
                 ),
             );
         }
@@ -155,7 +155,7 @@ impl Checker<'_> {
                 kind if kind.is_scalar() || !self.complain => Ok(()),
                 _ => complain(
                     emit.expr.span(),
-                    "a list or map is no text: write x|join(' ') or x|tojson".into(),
+                    "a list or map can't be printed; write x|join(' ') or x|tojson".into(),
                 ),
             },
             Stmt::ForLoop(each) => self.for_loop(each),
@@ -188,11 +188,11 @@ impl Checker<'_> {
             }
             Stmt::AutoEscape(block) => complain(
                 block.span(),
-                "{% autoescape %} does nothing here: no text is escaped".into(),
+                "{% autoescape %} is not available; nothing is escaped".into(),
             ),
             Stmt::FilterBlock(block) => complain(
                 block.span(),
-                "write {% set NAME | FILTER %} instead of a {% filter %} block".into(),
+                "{% filter %} is not available; use a {% set NAME | FILTER %} block".into(),
             ),
             Stmt::Macro(block) => complain(
                 block.span(),
@@ -200,7 +200,7 @@ impl Checker<'_> {
             ),
             Stmt::CallBlock(block) => complain(
                 block.span(),
-                "{% call %} is not available, as there are no macros".into(),
+                "{% call %} is not available because there are no macros".into(),
             ),
             Stmt::Do(block) => complain(
                 block.span(),
@@ -211,7 +211,7 @@ impl Checker<'_> {
 
     fn for_loop(&mut self, each: &ForLoop<'_>) -> Result<(), Complaint> {
         if each.recursive {
-            return complain(each.iter.span(), "a loop can't be recursive".into());
+            return complain(each.iter.span(), "recursive loops are not available".into());
         }
         let items = self.expression(&each.iter)?.item();
         self.bind(&each.target, items)?;
@@ -229,10 +229,7 @@ impl Checker<'_> {
                 if self.is_given(variable.id) || variable.id == "loop" {
                     return complain(
                         variable.span(),
-                        format!(
-                            "`{}` already has a meaning; choose another name",
-                            variable.id
-                        ),
+                        format!("`{}` is reserved; choose another name", variable.id),
                     );
                 }
                 let known = self.variables.remove(variable.id).unwrap_or(Kind::Never);
@@ -274,13 +271,13 @@ impl Checker<'_> {
                 if !self.expression(&get.subscript_expr)?.is_scalar() && self.complain {
                     return complain(
                         get.subscript_expr.span(),
-                        "what stands in [ ] is a text or a number".into(),
+                        "an index in [ ] must be text or a number".into(),
                     );
                 }
                 if of == Kind::Scalar && self.complain {
                     return complain(
                         get.span(),
-                        "[ ] looks into a list, a map or a label, not into a longer text".into(),
+                        "[ ] works on a list, a map or a label, not on longer text".into(),
                     );
                 }
                 let name = get.subscript_expr.as_const();
@@ -298,7 +295,7 @@ impl Checker<'_> {
                     kind if kind.is_word() => Ok(kind.or(Kind::Word)),
                     _ if self.complain => complain(
                         slice.span(),
-                        "a slice is of a list, or of a label; of a list that is sliced, reversed or a range() already, take x|list first"
+                        "only a list or a label can be sliced; copy a slice, a reversed list or a range() with x|list first"
                             .into(),
                     ),
                     _ => Ok(Kind::Any),
@@ -345,7 +342,7 @@ impl Checker<'_> {
                     return complain(
                         test.span(),
                         format!(
-                            "there is no test `{}`{}",
+                            "unknown test `{}`{}",
                             test.name,
                             did_you_mean(test.name, TESTS.iter().copied())
                         ),
@@ -371,7 +368,7 @@ impl Checker<'_> {
                     if !kind.is_word() && self.complain {
                         return complain(
                             key.span(),
-                            "the key of a map is a short text or a number".into(),
+                            "a map key must be short text or a number".into(),
                         );
                     }
                     keys = keys.or(kind);
@@ -422,7 +419,7 @@ impl Checker<'_> {
                 complain(
                     span,
                     format!(
-                        "`{name}` is not defined{hint} (configs of this Profile: {configs}; beside them: {})",
+                        "`{name}` is not defined{hint} (configs of this Profile: {configs}; built-in variables: {})",
                         VARIABLES.join(", ")
                     ),
                 )
@@ -460,13 +457,13 @@ impl Checker<'_> {
     ) -> Result<Kind, Complaint> {
         match op {
             BinOpKind::Add if self.complain && !(left.is_number() && right.is_number()) => {
-                complain(span, "`+` adds numbers: write a ~ b to join texts, a|int + b|int where the text is a number".into())
+                complain(span, "`+` adds numbers; write a ~ b to join text, or a|int + b|int to add numbers in text".into())
             }
             BinOpKind::Mul if self.complain && !(left.is_number() && right.is_number()) => {
-                complain(span, "`*` multiplies numbers: write a|int * b|int where the text is a number".into())
+                complain(span, "`*` multiplies numbers; write a|int * b|int to multiply numbers in text".into())
             }
             BinOpKind::Concat if self.complain && !(left.is_scalar() && right.is_scalar()) => {
-                complain(span, "`~` joins texts; a list becomes one by |join(' ')".into())
+                complain(span, "`~` joins text; turn a list into text with |join(' ')".into())
             }
             BinOpKind::Add | BinOpKind::Mul | BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => {
                 Ok(Kind::Number)
@@ -488,7 +485,7 @@ impl Checker<'_> {
         }
         complain(
             span,
-            "a comparison is of texts and numbers, no lists, and one side is a label, a number or a text written in place".into(),
+            "only text and numbers can be compared, and one side must be a label, a number or a short literal".into(),
         )
     }
 
@@ -500,13 +497,13 @@ impl Checker<'_> {
         if bounded || !self.complain {
             return Ok(());
         }
-        complain(span, "`in` looks for a text in a text, or in a list of labels, numbers and texts written in place".into())
+        complain(span, "`in` needs text on its left, and on its right text or a list of labels, numbers and short literals".into())
     }
 
     fn filter(&mut self, filter: &Filter<'_>, span: Span) -> Result<Kind, Complaint> {
         let Some((_, signature)) = FILTERS.iter().find(|(name, _)| *name == filter.name) else {
             let hint = did_you_mean(filter.name, FILTERS.iter().map(|(name, _)| *name));
-            return complain(span, format!("there is no filter `{}`{hint}", filter.name));
+            return complain(span, format!("unknown filter `{}`{hint}", filter.name));
         };
         let input = filter
             .expr
@@ -527,16 +524,14 @@ impl Checker<'_> {
             Expr::Var(function) if function.id == "range" => match items_of_range(&call.args) {
                 Some(items) if items > MAX_ITEMS => complain(
                     span,
-                    format!(
-                        "this range() has {items} items; a list may have {MAX_ITEMS}, so it could never be rendered"
-                    ),
+                    format!("this range() has {items} items; the limit is {MAX_ITEMS}"),
                 ),
                 _ => Ok(Kind::view_of(Kind::Number)),
             },
             Expr::Var(function) => complain(
                 span,
                 format!(
-                    "there is no function `{}`; there is range(), and filters as in x|upper",
+                    "unknown function `{}`; the only function is range(), and filters are written x|upper",
                     function.id
                 ),
             ),
@@ -552,7 +547,7 @@ impl Checker<'_> {
                 }
                 (_, name) => complain(span, format!("values have no methods; write x|{name}")),
             },
-            _ => complain(span, "this is no function".into()),
+            _ => complain(span, "this is not a function".into()),
         }
     }
 
@@ -560,7 +555,7 @@ impl Checker<'_> {
         let one = |argument: &CallArg<'_>| match argument {
             CallArg::Pos(value) | CallArg::Kwarg(_, value) => self.expression(value),
             CallArg::PosSplat(_) | CallArg::KwargSplat(_) => {
-                complain(span, "arguments can't be unpacked with * here".into())
+                complain(span, "arguments can't be unpacked with *".into())
             }
         };
         arguments.iter().map(one).collect()
@@ -575,7 +570,7 @@ impl Checker<'_> {
             if self.complain && !is_written_out && !found.is_scalar() {
                 return complain(
                     item.span(),
-                    "a list holds texts, numbers, and lists that are written out in place, but no variable that is a list".into(),
+                    "a list can contain text, numbers and list literals, but not a variable that is a list".into(),
                 );
             }
             // A list that contains itself has no finite kind: the search would not end.

@@ -120,16 +120,16 @@ impl Signature {
             Self::Text | Self::Spelling | Self::Number | Self::Parse | Self::Texts
                 if !input.is_scalar() =>
             {
-                Err("takes a text; a list becomes one by |join(' ')")
+                Err("takes text; turn a list into text with |join(' ')")
             }
             Self::Default if arguments.peek().is_none() => Ok(input.or(Kind::Word)),
             Self::Default => Ok(arguments.fold(input, Kind::or)),
             Self::Parse => Ok(arguments.fold(Kind::Number, Kind::or)),
             _ if arguments.any(|argument| !argument.is_scalar()) => {
-                Err("takes only texts and numbers as arguments")
+                Err("takes only text and numbers as arguments")
             }
             Self::Join if !input.item().is_scalar() => {
-                Err("takes a list of texts or numbers, not of lists")
+                Err("takes a list of text or numbers, not a list of lists")
             }
             Self::Text | Self::Print | Self::Join => Ok(Kind::Scalar),
             Self::Spelling => Ok(input.or(Kind::Word)),
@@ -142,7 +142,7 @@ impl Signature {
                 Kind::List(item) => Ok(Kind::View(item)),
                 text if text.is_scalar() => Ok(text),
                 _ => Err(
-                    "takes a text or a list; of one that is sliced, reversed or a range() already, take x|list first",
+                    "takes text or a list; copy a slice, a reversed list or a range() with x|list first",
                 ),
             },
             Self::Pairs => Ok(Kind::list_of(Kind::list_of(input.item().or(Kind::Word)))),
@@ -205,7 +205,7 @@ fn bounded(list: Value) -> Result<Value, Error> {
     match list.len() {
         Some(items) if items > MAX_ITEMS => Err(Error::new(
             ErrorKind::InvalidOperation,
-            format!("a list has {items} items; it may have {MAX_ITEMS}"),
+            format!("a list has {items} items; the limit is {MAX_ITEMS}"),
         )),
         _ => Ok(list),
     }
@@ -297,7 +297,7 @@ fn join(value: &Value, by: Option<&str>) -> Result<String, Error> {
         if out.len() + item.len() + by.len() > MAX_OUTPUT_BYTES {
             return Err(Error::new(
                 ErrorKind::InvalidOperation,
-                "the text of the list is longer than 1 MiB",
+                "the joined text is longer than 1 MiB",
             ));
         }
         out.push_str(&item);

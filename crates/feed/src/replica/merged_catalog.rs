@@ -335,7 +335,7 @@ impl PartitionState {
                     (true, _) => "its last accepted version",
                     (false, false) => "nothing; whom it would concern waits",
                     (false, true) => {
-                        "nothing; which machines it would concern can't be told, so that they may get another"
+                        "nothing; its selectors can't be read, so its machines may get another Assignment"
                     }
                 };
                 warn!(object = %name, fault = %object.fault, served, "an object is not accepted");

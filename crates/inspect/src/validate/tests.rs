@@ -67,7 +67,7 @@ fn a_conversion_error_marks_its_value() {
     assert_eq!(
         only(&assignment("a", "  subjectSelectors:\n    macAddresses: [\"52:54:00:00:00:01\", nonsense]\n")),
         "\
-error[conversion]: spec.subjectSelectors.macAddresses[1]: \"nonsense\" is no MAC address: write six octets in hexadecimal, as in 52:54:00:12:34:56
+error[conversion]: spec.subjectSelectors.macAddresses[1]: \"nonsense\" is not a MAC address; write six octets in hexadecimal, as in 52:54:00:12:34:56
  --> a.yaml:8:41
   |
 8 |     macAddresses: [\"52:54:00:00:00:01\", nonsense]
@@ -93,7 +93,7 @@ fn an_undefined_template_name_is_shown_at_its_line() {
     assert_eq!(
         only(&text).lines().collect::<Vec<_>>(),
         [
-            "error[template]: spec.ipxe: `subjet` is not defined (did you mean `subject`?) (configs of this Profile: none; beside them: subject, encoded, profile, assignment, base_url)",
+            "error[template]: spec.ipxe: `subjet` is not defined (did you mean `subject`?) (configs of this Profile: none; built-in variables: subject, encoded, profile, assignment, base_url)",
             "  --> a.yaml:10:5",
             "   |",
             "10 |     echo {{ subjet.serial }}",
@@ -300,7 +300,7 @@ fn a_template_over_budget_is_an_error() {
     ) + &assignment("a", "  priority: 1\n");
     assert!(
         only(&text).starts_with(
-            "error[render]: spec.ipxe: it can't be rendered for a sample machine (x86_64, efi): it does more than one answer may cost; make its loops and texts smaller\n  --> a.yaml:10:"
+            "error[render]: spec.ipxe: it can't be rendered for a sample machine (x86_64, efi): it exceeds the work limit of one answer; use smaller loops and less text\n  --> a.yaml:10:"
         ),
         "{}",
         only(&text)

@@ -87,7 +87,7 @@ pub static TEXTS: &[Text] = &[
         CheckedBy::Server,
         "The catalog could not hold the object.",
         &[
-            "\"nonsense\" is no MAC address: write six octets in hexadecimal, as in 52:54:00:12:34:56",
+            "\"nonsense\" is not a MAC address; write six octets in hexadecimal, as in 52:54:00:12:34:56",
         ],
         "Write the value as the message says.",
     ),
@@ -96,7 +96,7 @@ pub static TEXTS: &[Text] = &[
         CheckedBy::Webhook,
         "Every machine would get a 500.",
         &[
-            "line 2 of the text: `nobody` is not defined (configs of this Profile: none; beside them: subject, encoded, profile, assignment, base_url)",
+            "line 2 of the text: `nobody` is not defined (configs of this Profile: none; built-in variables: subject, encoded, profile, assignment, base_url)",
         ],
         "Use a name of the list, or add a config of that name.",
     ),
@@ -112,7 +112,7 @@ pub static TEXTS: &[Text] = &[
         CheckedBy::Webhook,
         "Machines like the sample would get a 500.",
         &[
-            "it can't be rendered for a sample machine (x86_64, efi): it does more than one answer may cost; make its loops and texts smaller",
+            "it can't be rendered for a sample machine (x86_64, efi): it exceeds the work limit of one answer; use smaller loops and less text",
         ],
         "Fix the template for that architecture, or make it smaller.",
     ),
