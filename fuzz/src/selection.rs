@@ -24,7 +24,7 @@ pub(crate) fn selection(bytes: &[u8]) {
         if event[0] < 192 {
             drawn(event, &agreement::step()).apply(&mut catalog, &mut world);
         } else {
-            agreement::agree(&catalog, &world, &drawn(event, &generators::subject()));
+            agreement::assert_agrees(&catalog, &world, &drawn(event, &generators::subject()));
         }
     }
 }

@@ -32,9 +32,9 @@ fn did_you_mean(text: &str) -> String {
     let mut words = text.split(['-', '.', ' ']).filter(|word| !word.is_empty());
     let mut name = words.next().unwrap_or_default().to_owned();
     for word in words {
-        let mut letters = word.chars();
-        name.extend(letters.next().map(|first| first.to_ascii_uppercase()));
-        name.push_str(letters.as_str());
+        let mut chars = word.chars();
+        name.extend(chars.next().map(|first| first.to_ascii_uppercase()));
+        name.push_str(chars.as_str());
     }
     match name.parse::<ConfigName>() {
         Ok(name) if name.as_str() != text => format!(" (did you mean `{name}`?)"),
@@ -64,8 +64,8 @@ impl FromStr for ConfigName {
     type Err = InvalidConfigName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if !starts
+        let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !starts_well
             || text.len() > MAX_CONFIG_NAME_BYTES
             || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         {
@@ -124,11 +124,11 @@ mod tests {
 
     #[test]
     fn a_cloud_init_file_name_gets_a_hint() {
-        let says = |name: &str| name.parse::<ConfigName>().unwrap_err().to_string();
-        assert!(says("user-data").ends_with("(did you mean `userData`?)"));
-        assert!(says("network-config").ends_with("(did you mean `networkConfig`?)"));
+        let message = |name: &str| name.parse::<ConfigName>().unwrap_err().to_string();
+        assert!(message("user-data").ends_with("(did you mean `userData`?)"));
+        assert!(message("network-config").ends_with("(did you mean `networkConfig`?)"));
         for name in ["0config", "é", "-"] {
-            assert!(!says(name).contains("did you mean"), "{name}");
+            assert!(!message(name).contains("did you mean"), "{name}");
         }
     }
 }

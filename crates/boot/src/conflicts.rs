@@ -17,7 +17,7 @@ pub const MAX_NAMED: usize = 4;
 
 /// From this number of conflicting Assignments on, those with fewer than [`MAX_NAMED`] named
 /// conflicts are also kept in a separate catalog.
-const MANY: usize = 256;
+const UNDERFILLED_THRESHOLD: usize = 256;
 
 /// Maximum number of candidates that a cross-partition search visits, plus four for each identity.
 /// The search runs in replicas, which must answer machines meanwhile.
@@ -31,7 +31,7 @@ pub struct Conflicts {
     conflicts: HashMap<ObjectKey, ConflictSet>,
     /// The Assignments that name this one.
     named_by: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
-    /// All Assignments with fewer than [`MAX_NAMED`] named conflicts, once [`MANY`] are in
+    /// All Assignments with fewer than [`MAX_NAMED`] named conflicts, once [`UNDERFILLED_THRESHOLD`] are in
     /// conflict. A new Assignment searches only these instead of the whole catalog.
     underfilled: Option<Catalog>,
 }
@@ -160,7 +160,7 @@ impl Conflicts {
                     underfilled.apply(change);
                 }
             }
-            None if conflicts.len() >= MANY && !*cross_partition => {
+            None if conflicts.len() >= UNDERFILLED_THRESHOLD && !*cross_partition => {
                 let mut all = Catalog::new();
                 for assignment in catalog
                     .assignments()

@@ -86,11 +86,11 @@ pub fn is_placeholder_uuid(uuid: Uuid) -> bool {
 /// Returns whether this serial number is a vendor's filler text, ignoring case and surrounding
 /// spaces.
 pub fn is_placeholder_serial(serial: &str) -> bool {
-    is_filler(serial.trim())
+    is_placeholder_text(serial.trim())
 }
 
 /// [`is_placeholder_serial`] for a serial number without surrounding spaces.
-pub(crate) fn is_filler(serial: &str) -> bool {
+pub(crate) fn is_placeholder_text(serial: &str) -> bool {
     const FILLER: [&str; 14] = [
         "to be filled by o.e.m.",
         "to be filled by o.e.m",
@@ -148,18 +148,18 @@ impl Mac {
         let len = if let Some(separator) = separator {
             let (pieces, last) = text.as_chunks();
             let last = <[u8; 2]>::try_from(last).ok()?;
-            let (place, places) = octets.get_mut(..=pieces.len())?.split_last_mut()?;
-            for (place, [high, low, between]) in places.iter_mut().zip(pieces) {
-                *place = octet([*high, *low]).filter(|_| *between == separator)?;
+            let (last_octet, others) = octets.get_mut(..=pieces.len())?.split_last_mut()?;
+            for (octet_slot, [high, low, between]) in others.iter_mut().zip(pieces) {
+                *octet_slot = octet([*high, *low]).filter(|_| *between == separator)?;
             }
-            *place = octet(last)?;
+            *last_octet = octet(last)?;
             pieces.len() + 1
         } else {
             let (pieces, []) = text.as_chunks() else {
                 return None;
             };
-            for (place, digits) in octets.get_mut(..pieces.len())?.iter_mut().zip(pieces) {
-                *place = octet(*digits)?;
+            for (octet_slot, digits) in octets.get_mut(..pieces.len())?.iter_mut().zip(pieces) {
+                *octet_slot = octet(*digits)?;
             }
             pieces.len()
         };
@@ -189,8 +189,8 @@ impl FromStr for Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, octet) in self.octets().iter().enumerate() {
-            let separator = if place > 0 { ":" } else { "" };
+        for (index, octet) in self.octets().iter().enumerate() {
+            let separator = if index > 0 { ":" } else { "" };
             write!(f, "{separator}{octet:02x}")?;
         }
         Ok(())

@@ -24,7 +24,7 @@ pub(crate) struct InternTable<T: ?Sized> {
 }
 
 thread_local! {
-    static TEXTS: RefCell<InternTable<str>> = RefCell::new(InternTable::new());
+    static STRINGS: RefCell<InternTable<str>> = RefCell::new(InternTable::new());
     static LABELS: RefCell<InternTable<[Label]>> = RefCell::new(InternTable::new());
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn string(text: &str) -> Arc<str> {
     match text.len() {
         0 => Arc::default(),
         1..=MAX_INTERNED_LEN => {
-            TEXTS.with_borrow_mut(|table| table.get_or_insert(text, || text.into()))
+            STRINGS.with_borrow_mut(|table| table.get_or_insert(text, || text.into()))
         }
         _ => text.into(),
     }
@@ -61,18 +61,14 @@ impl<T: Hash + Eq + ?Sized> InternTable<T> {
         }
     }
 
-    /// Returns the interned `get_or_insert`, or makes and stores it.
-    pub(crate) fn get_or_insert(
-        &mut self,
-        get_or_insert: &T,
-        make: impl FnOnce() -> Arc<T>,
-    ) -> Arc<T> {
-        let hash = usize::try_from(self.hasher.hash_one(get_or_insert) % SLOTS as u64)
-            .expect("there are few places");
-        let place = &mut self.slots[hash];
-        match place {
-            Some(table) if **table == *get_or_insert => table.clone(),
-            _ => place.insert(make()).clone(),
+    /// Returns the interned value that equals `value`, or makes and stores it.
+    pub(crate) fn get_or_insert(&mut self, value: &T, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
+        let index = usize::try_from(self.hasher.hash_one(value) % SLOTS as u64)
+            .expect("there are few slots");
+        let slot = &mut self.slots[index];
+        match slot {
+            Some(interned) if **interned == *value => interned.clone(),
+            _ => slot.insert(make()).clone(),
         }
     }
 }
@@ -101,10 +97,10 @@ mod tests {
 
     #[test]
     fn values_stay_correct_when_the_table_overflows() {
-        for turn in 0..2 {
+        for round in 0..2 {
             assert!(
                 (0..10 * SLOTS).all(|number| *string(&number.to_string()) == *number.to_string()),
-                "turn {turn}"
+                "round {round}"
             );
         }
     }

@@ -220,7 +220,7 @@ impl Serialize for Want {
 /// Normalises the values of architecture labels, so that aliases are equal on both sides of a
 /// selector.
 pub fn normalise_labels(labels: &BTreeMap<String, String>) -> Labels {
-    let spell = |key: &String, value: &String| match key
+    let normalised_value = |key: &String, value: &String| match key
         .strip_prefix(INTRINSIC_PREFIX)
         .or(key.strip_prefix(EXTRINSIC_PREFIX))
     {
@@ -229,7 +229,7 @@ pub fn normalise_labels(labels: &BTreeMap<String, String>) -> Labels {
     };
     labels
         .iter()
-        .map(|(key, value)| (key.clone(), spell(key, value)))
+        .map(|(key, value)| (key.clone(), normalised_value(key, value)))
         .collect()
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Pair {
 }
 
 /// A key or a value: its length in bytes, and what it contains.
-struct Piece {
+struct Component {
     len: usize,
     has_escapes: bool,
     /// See [`Pair::is_canonical`].
@@ -55,15 +55,15 @@ pub(crate) fn raw_pairs(query: &str) -> impl Iterator<Item = Pair> {
 
 /// Parses the pair at `start`.
 fn raw_pair(query: &[u8], start: usize) -> Pair {
-    let place = |at: usize| u32::try_from(at).expect("a query is short");
-    let key = piece(&query[start..], b'=');
+    let offset = |at: usize| u32::try_from(at).expect("a query is short");
+    let key = component(&query[start..], b'=');
     let equals = start + key.len;
     // Without `=`, all of it is the key.
     let (value, after) = match query.get(equals) {
-        Some(b'=') => (equals + 1, piece(&query[equals + 1..], b'&')),
+        Some(b'=') => (equals + 1, component(&query[equals + 1..], b'&')),
         _ => (
             equals,
-            Piece {
+            Component {
                 len: 0,
                 has_escapes: false,
                 is_canonical: true,
@@ -71,10 +71,10 @@ fn raw_pair(query: &[u8], start: usize) -> Pair {
         ),
     };
     Pair {
-        start: place(start),
-        equals: place(equals),
-        value: place(value),
-        end: place(value + after.len),
+        start: offset(start),
+        equals: offset(equals),
+        value: offset(value),
+        end: offset(value + after.len),
         key_has_escapes: key.has_escapes,
         value_has_escapes: after.has_escapes,
         is_canonical: key.is_canonical && after.is_canonical,
@@ -82,25 +82,28 @@ fn raw_pair(query: &[u8], start: usize) -> Pair {
 }
 
 /// Parses a key or a value: the start of `text` up to the next `&` or `last`.
-fn piece(text: &[u8], last: u8) -> Piece {
-    let mut piece = Piece {
+fn component(text: &[u8], last: u8) -> Component {
+    let mut component = Component {
         len: 0,
         has_escapes: false,
         is_canonical: true,
     };
-    while let Some(plain) = text[piece.len..].iter().position(|byte| !is_plain(*byte)) {
-        piece.len += plain;
-        let byte = text[piece.len];
+    while let Some(plain) = text[component.len..]
+        .iter()
+        .position(|byte| !is_plain(*byte))
+    {
+        component.len += plain;
+        let byte = text[component.len];
         if byte == b'&' || byte == last {
-            return piece;
+            return component;
         }
-        piece.len += 1;
+        component.len += 1;
         let is_escape = byte == b'%';
-        piece.has_escapes |= is_escape;
-        piece.is_canonical &= is_escape && is_canonical_escape(&text[piece.len..]);
+        component.has_escapes |= is_escape;
+        component.is_canonical &= is_escape && is_canonical_escape(&text[component.len..]);
     }
-    piece.len = text.len();
-    piece
+    component.len = text.len();
+    component
 }
 
 // === impl Pair ===
@@ -235,13 +238,13 @@ pub(crate) fn append_pair(out: &mut String, key: &str, value: &str) {
 
 /// Parses an escape, given without its `%`. Returns its byte and the rest of the text.
 fn escape(tail: &[u8]) -> Option<(u8, &[u8])> {
-    let pair = |at: usize| Some(hex(*tail.get(at)?)? << 4 | hex(*tail.get(at + 1)?)?);
-    let byte = pair(0)?;
+    let byte_at = |at: usize| Some(hex(*tail.get(at)?)? << 4 | hex(*tail.get(at + 1)?)?);
+    let byte = byte_at(0)?;
     // printf("%02X", (signed char) 0xc3) prints FFFFFFC3. iPXE of 2019 decodes the output of
     // `:uristring` as one byte and text, and encodes it again: FFFFFFFFFFFFC3.
     let extension = |bytes: usize| {
-        let is_extended = (0..bytes).all(|at| pair(2 * at) == Some(0xff));
-        pair(2 * bytes)
+        let is_extended = (0..bytes).all(|at| byte_at(2 * at) == Some(0xff));
+        byte_at(2 * bytes)
             .filter(|byte| is_extended && *byte >= 0x80)
             .map(|byte| (byte, &tail[2 * bytes + 2..]))
     };
@@ -335,17 +338,17 @@ mod tests {
             "é=ü&x",
             "a%&=%&b=1",
         ] {
-            let simply = split(query);
+            let expected = split(query);
             let ours: Vec<_> = raw_pairs(query)
                 .map(|pair| (pair.key(query), pair.value(query)))
                 .collect();
-            assert_eq!(ours, simply, "{query:?}");
+            assert_eq!(ours, expected, "{query:?}");
             let escapes: Vec<_> = raw_pairs(query)
                 .map(|pair| (pair.key_has_escapes, pair.value_has_escapes))
                 .collect();
             assert_eq!(
                 escapes,
-                simply
+                expected
                     .iter()
                     .map(|(key, value)| (key.contains('%'), value.contains('%')))
                     .collect::<Vec<_>>(),

@@ -1,7 +1,7 @@
 //! Renders a selection to the text that a machine gets.
 
+mod plan;
 mod scope;
-mod steps;
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use crate::selection::{Selected, Selection};
 use crate::subject::Subject;
 use crate::template::{MAX_OUTPUT_BYTES, describe};
 
+use plan::PlanRenderer;
 pub use scope::Unsafe;
-use scope::{Missed, Missing, Scope};
-use steps::Facts;
+use scope::{LastMissing, Missing, Scope};
 
 /// The first line of every script (`ipxe:src/image/script.c`).
 const SHEBANG: &str = "#!ipxe";
@@ -30,7 +30,7 @@ pub enum RenderError {
     /// The template needs a label that the machine does not present.
     #[error(
         "line {line} of {template} needs the label {label:?}, which this machine does not present; make the machine send it, or write {{{{ subject.{label} | default('...') }}}}{hint}",
-        hint = hint_of_label(label)
+        hint = operator_label_hint(label)
     )]
     MissingLabel {
         /// The script's or the config's name.
@@ -44,7 +44,7 @@ pub enum RenderError {
     #[error("config {0} has no id yet; try again in a moment")]
     NotReady(ConfigName),
     /// The template itself fails.
-    #[error("{template}{} can't be rendered: {reason}", place(*line))]
+    #[error("{template}{} can't be rendered: {reason}", line_suffix(*line))]
     Failed {
         /// The script's or the config's name.
         template: String,
@@ -88,7 +88,7 @@ impl Selected<'_> {
             assignment: Some(assignment),
             base_url,
         };
-        rendering.text().map(as_script)
+        rendering.render().map(as_script)
     }
 }
 
@@ -109,7 +109,7 @@ pub fn config(
         assignment,
         base_url,
     }
-    .text()
+    .render()
 }
 
 /// A text to render.
@@ -124,7 +124,7 @@ struct Rendering<'a> {
 
 /// Suggests `--label` for a missing label that the bootstrap script does not send, which is most
 /// likely the operator's.
-fn hint_of_label(label: &str) -> String {
+fn operator_label_hint(label: &str) -> String {
     if crate::subject::PRESENTED.contains(&label) {
         return String::new();
     }
@@ -134,17 +134,17 @@ fn hint_of_label(label: &str) -> String {
 // === impl Rendering ===
 
 impl Rendering<'_> {
-    fn text(&self) -> Result<String, RenderError> {
-        match self.by_steps() {
+    fn render(&self) -> Result<String, RenderError> {
+        match self.render_plan() {
             Some(text) => Ok(text),
             None => self
-                .by_engine()
-                .map_err(|error| error.without_ids(self.profile)),
+                .render_with_engine()
+                .map_err(|error| error.redact_ids(self.profile)),
         }
     }
 
     /// Renders a template without the engine, if it has a plan and every value is plain text.
-    fn by_steps(&self) -> Option<String> {
+    fn render_plan(&self) -> Option<String> {
         let Self {
             config,
             subject,
@@ -154,7 +154,7 @@ impl Rendering<'_> {
         } = *self;
         let plan = profile.templates.plan(config)?;
         let assignment = assignment.map(|assignment| &**assignment);
-        Facts {
+        PlanRenderer {
             subject,
             profile,
             assignment,
@@ -164,7 +164,7 @@ impl Rendering<'_> {
         .render(plan)
     }
 
-    fn by_engine(&self) -> Result<String, RenderError> {
+    fn render_with_engine(&self) -> Result<String, RenderError> {
         let Self {
             config,
             subject,
@@ -179,12 +179,12 @@ impl Rendering<'_> {
             assignment.cloned(),
             base_url,
         );
-        let missed = scope.missed();
+        let last_missing = scope.last_missing();
         let template = config.map_or("spec.ipxe", ConfigName::as_str);
         finish(
             template,
             profile.templates.render(config, scope.into_value()),
-            &missed,
+            &last_missing,
         )
     }
 }
@@ -194,8 +194,8 @@ impl Rendering<'_> {
 impl RenderError {
     /// Removes config ids from the message. A template can pass a config's URL to an expression
     /// that an error quotes; errors are logged, and ids must not be.
-    fn without_ids(self, profile: &Profile) -> Self {
-        let hide = |text: String| {
+    fn redact_ids(self, profile: &Profile) -> Self {
+        let redact = |text: String| {
             profile.ids.values().fold(text, |text, id| {
                 let id = id.to_string();
                 if text.contains(&id) {
@@ -213,7 +213,7 @@ impl RenderError {
             } => Self::MissingLabel {
                 template,
                 line,
-                label: hide(label),
+                label: redact(label),
             },
             Self::Failed {
                 template,
@@ -222,7 +222,7 @@ impl RenderError {
             } => Self::Failed {
                 template,
                 line,
-                reason: hide(reason),
+                reason: redact(reason),
             },
             Self::Unsafe(_) | Self::NotReady(_) => self,
         }
@@ -232,7 +232,7 @@ impl RenderError {
 fn finish(
     template: &str,
     text: Result<String, minijinja::Error>,
-    missed: &Missed,
+    last_missing: &LastMissing,
 ) -> Result<String, RenderError> {
     let failed = |line, reason: String| {
         Err(RenderError::Failed {
@@ -248,7 +248,7 @@ fn finish(
         Ok(text) => return Ok(text),
         Err(error) => error,
     };
-    if let Some(reason) = scope::reason_of(&error) {
+    if let Some(reason) = scope::carried_error(&error) {
         return Err(reason);
     }
     let line = error.line();
@@ -257,7 +257,7 @@ fn finish(
             line,
             "it exceeds the work limit of one answer; use smaller loops and less text".to_owned(),
         ),
-        ErrorKind::UndefinedError => match missed.take() {
+        ErrorKind::UndefinedError => match last_missing.take() {
             Some(Missing::OfSubject(label)) => Err(RenderError::MissingLabel {
                 template: template.to_owned(),
                 line: error.line().unwrap_or(1),
@@ -272,7 +272,7 @@ fn finish(
     }
 }
 
-fn place(line: Option<usize>) -> String {
+fn line_suffix(line: Option<usize>) -> String {
     line.map_or_else(String::new, |line| format!(", line {line},"))
 }
 
@@ -282,8 +282,8 @@ fn as_script(text: String) -> String {
     let is_script = trimmed
         .strip_prefix(SHEBANG)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
-    let ends = trimmed.ends_with('\n') && (trimmed.len() > SHEBANG.len());
-    if is_script && ends && trimmed.len() == text.len() {
+    let ends_with_newline = trimmed.ends_with('\n') && (trimmed.len() > SHEBANG.len());
+    if is_script && ends_with_newline && trimmed.len() == text.len() {
         return text;
     }
     let mut script = String::with_capacity(trimmed.len() + SHEBANG.len() + 2);

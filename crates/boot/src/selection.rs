@@ -91,7 +91,7 @@ pub enum NotSelected {
 type Fitting<'c> = SmallVec<[(&'c Arc<Profile>, Fit<'c>); 4]>;
 
 /// An Assignment that may match, in order of rank.
-struct Ranked<'c> {
+struct RankedMatch<'c> {
     found: Found<'c>,
     /// The first label requirement that the subject does not meet.
     unmet: Option<&'c Requirement>,
@@ -127,21 +127,22 @@ impl Catalog {
         }
         let mut before: SmallVec<[Found<'_>; 4]> = SmallVec::new();
         let mut accepted = None;
-        for Ranked { found, .. } in self.ranked(subject).filter(|ranked| ranked.unmet.is_none()) {
+        for RankedMatch { found, .. } in
+            self.ranked(subject).filter(|ranked| ranked.unmet.is_none())
+        {
             if self.rejected_assignment(found.assignment).is_none() {
                 accepted = Some(found);
                 break;
             }
             before.push(found);
         }
-        let stands =
-            |found: &Found<'_>| accepted.is_none_or(|accepted| !found.yields_to(&accepted));
-        before.into_iter().find(stands).or(accepted)
+        let holds = |found: &Found<'_>| accepted.is_none_or(|accepted| !found.yields_to(&accepted));
+        before.into_iter().find(holds).or(accepted)
     }
 
     /// Iterates over all Assignments that an index finds for the subject, by rank and each once.
     /// Lazy, so that taking the first one is cheap.
-    fn ranked<'c>(&'c self, subject: &Subject) -> impl Iterator<Item = Ranked<'c>> {
+    fn ranked<'c>(&'c self, subject: &Subject) -> impl Iterator<Item = RankedMatch<'c>> {
         let mut queues: SmallVec<[_; 4]> = SmallVec::new();
         for (by, bucket) in self.buckets(subject) {
             let mut queue = bucket.iter();
@@ -174,7 +175,7 @@ impl Catalog {
                 {
                     continue;
                 }
-                return Some(Ranked {
+                return Some(RankedMatch {
                     found,
                     unmet: found.assignment.subjects.labels.unmet(subject),
                 });

@@ -1,7 +1,7 @@
 //! A machine that boots, known only by the labels that it presents.
 
 mod extrinsic;
-mod turn;
+mod label_order;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -17,10 +17,12 @@ use crate::bytes;
 use crate::identity::{self, Mac, UUID_BYTES};
 use crate::query::{self, Pair};
 
-use turn::{BUILDARCH_TURN, MAC_TURN, SERIAL_TURN, UUID_TURN, are_same, head, turn};
+use label_order::{
+    BUILDARCH_POSITION, MAC_POSITION, SERIAL_POSITION, UUID_POSITION, head, keys_equal,
+};
 
 pub use extrinsic::{ExtrinsicLabels, InvalidExtrinsic};
-pub use turn::PRESENTED;
+pub use label_order::PRESENTED;
 
 /// Maximum number of labels in a query.
 pub const MAX_LABELS: usize = 64;
@@ -30,10 +32,10 @@ pub const MAX_KEY_BYTES: usize = 253;
 pub const MAX_VALUE_BYTES: usize = 1024;
 
 /// Capacity for the labels that the bootstrap script sends, and a few of the operator's.
-const USUAL_LABELS: usize = 12;
+const TYPICAL_LABELS: usize = 12;
 
 /// Capacity for decoded and normalised text.
-const USUAL_DECODED_BYTES: usize = 64;
+const TYPICAL_DECODED_BYTES: usize = 64;
 
 /// The labels that identify a machine.
 pub const IDENTITIES: [&str; 3] = ["uuid", "serial", "mac"];
@@ -59,9 +61,9 @@ struct Label {
     key: Span,
     value: Span,
     /// The raw pair, if it is spelled as [`Subject::to_query`] writes it.
-    sent: Option<Span>,
+    verbatim: Option<Span>,
     /// The position among the labels of a query; see [`PRESENTED`].
-    turn: u8,
+    position: u8,
     extrinsic: bool,
 }
 
@@ -110,18 +112,18 @@ impl Subject {
     /// twice, the first value wins: free text comes last, so a later occurrence may be a part of
     /// it.
     pub fn from_query(query: &str, extrinsic: &ExtrinsicLabels) -> Result<Self, InvalidQuery> {
-        let text = String::with_capacity(query.len() + extrinsic.bytes() + USUAL_DECODED_BYTES);
+        let text = String::with_capacity(query.len() + extrinsic.bytes() + TYPICAL_DECODED_BYTES);
         let mut subject = Self {
             text,
-            labels: Vec::with_capacity(USUAL_LABELS),
+            labels: Vec::with_capacity(TYPICAL_LABELS),
             ..Self::default()
         };
         subject.text.push_str(query);
         let mut expected = 0;
         for pair in query::raw_pairs(query) {
-            subject.present(query, pair, &mut expected)?;
+            subject.add_pair(query, pair, &mut expected)?;
         }
-        subject.identify();
+        subject.resolve_identities();
         subject.add_extrinsic(extrinsic);
         Ok(subject)
     }
@@ -129,29 +131,29 @@ impl Subject {
     /// Returns the value of a label. The operator's labels override the machine's.
     #[inline]
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.find(key).map(|label| self.at(label.value))
+        self.find(key).map(|label| self.text_at(label.value))
     }
 
     /// Returns the value of a label that the machine presented.
     pub fn intrinsic(&self, key: &str) -> Option<&str> {
         self.find(key)
             .filter(|label| !label.extrinsic)
-            .map(|label| self.at(label.value))
+            .map(|label| self.text_at(label.value))
     }
 
     /// Returns the value of a label that the operator set.
     pub fn extrinsic(&self, key: &str) -> Option<&str> {
         self.find(key)
             .filter(|label| label.extrinsic)
-            .map(|label| self.at(label.value))
+            .map(|label| self.text_at(label.value))
     }
 
     /// Iterates over all labels, sorted by key.
     pub fn labels(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        let mut labels: SmallVec<[_; USUAL_LABELS]> = self
+        let mut labels: SmallVec<[_; TYPICAL_LABELS]> = self
             .labels
             .iter()
-            .map(|label| (self.at(label.key), self.at(label.value)))
+            .map(|label| (self.text_at(label.key), self.text_at(label.value)))
             .collect();
         labels.sort_unstable();
         labels.into_iter()
@@ -159,7 +161,7 @@ impl Subject {
 
     /// Iterates over the keys of all labels, each once and in no particular order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.labels.iter().map(|label| self.at(label.key))
+        self.labels.iter().map(|label| self.text_at(label.key))
     }
 
     /// Returns the SMBIOS UUID, unless it is a placeholder.
@@ -169,7 +171,7 @@ impl Subject {
 
     /// Returns the serial number without surrounding spaces, unless it is a placeholder.
     pub fn serial(&self) -> Option<&str> {
-        self.serial.map(|serial| self.at(serial))
+        self.serial.map(|serial| self.text_at(serial))
     }
 
     /// Returns the address of the network card, unless it is a placeholder.
@@ -203,7 +205,7 @@ impl Subject {
             }
         };
         for label in self.labels.iter().filter(|label| !label.extrinsic) {
-            match (label.sent, run) {
+            match (label.verbatim, run) {
                 (Some(next), Some(sent)) if next.start == sent.end + 1 => {
                     run = Some(Span {
                         end: next.end,
@@ -213,31 +215,35 @@ impl Subject {
                 (next, sent) => {
                     if let Some(sent) = sent {
                         separate(out);
-                        out.push_str(self.at(sent));
+                        out.push_str(self.text_at(sent));
                     }
                     run = next;
                     if next.is_none() {
                         separate(out);
-                        query::append_pair(out, self.at(label.key), self.at(label.value));
+                        query::append_pair(out, self.text_at(label.key), self.text_at(label.value));
                     }
                 }
             }
         }
         if let Some(sent) = run {
             separate(out);
-            out.push_str(self.at(sent));
+            out.push_str(self.text_at(sent));
         }
     }
 
     /// Iterates over key, value and whether the operator set the label, in the order of a query.
-    fn in_turn(&self) -> impl Iterator<Item = (&str, &str, bool)> {
-        self.labels
-            .iter()
-            .map(|label| (self.at(label.key), self.at(label.value), label.extrinsic))
+    fn entries(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        self.labels.iter().map(|label| {
+            (
+                self.text_at(label.key),
+                self.text_at(label.value),
+                label.extrinsic,
+            )
+        })
     }
 
-    fn at(&self, span: Span) -> &str {
-        span.of(&self.text)
+    fn text_at(&self, span: Span) -> &str {
+        span.slice(&self.text)
     }
 
     /// Returns the bytes of a span, without checking character boundaries.
@@ -250,7 +256,7 @@ impl Subject {
     fn head_at(&self, key: Span) -> u64 {
         match self.text.as_bytes()[key.start as usize..].first_chunk() {
             Some(chunk) => u64::from_be_bytes(*chunk) & (u64::MAX << (64 - 8 * key.len().min(8))),
-            None => head(self.at(key)),
+            None => head(self.text_at(key)),
         }
     }
 
@@ -259,24 +265,24 @@ impl Subject {
     fn find(&self, key: &str) -> Option<&Label> {
         let head = head(key);
         // There are few labels: a linear search beats a binary search.
-        self.labels
-            .iter()
-            .find(|label| label.head == head && are_same(self.bytes_at(label.key), key.as_bytes()))
+        self.labels.iter().find(|label| {
+            label.head == head && keys_equal(self.bytes_at(label.key), key.as_bytes())
+        })
     }
 
     /// Finds the position of a key, or the position to insert it. Most are appended.
     #[inline]
-    fn position(&self, turn: u8, head: u64, key: &[u8]) -> Result<usize, usize> {
+    fn search(&self, position: u8, head: u64, key: &[u8]) -> Result<usize, usize> {
         if self
             .labels
             .last()
-            .is_none_or(|last| (last.turn, last.head) < (turn, head))
+            .is_none_or(|last| (last.position, last.head) < (position, head))
         {
             return Err(self.labels.len());
         }
         for (at, label) in self.labels.iter().enumerate().rev() {
-            match (label.turn, label.head)
-                .cmp(&(turn, head))
+            match (label.position, label.head)
+                .cmp(&(position, head))
                 .then_with(|| self.bytes_at(label.key).cmp(key))
             {
                 Ordering::Less => return Err(at + 1),
@@ -289,72 +295,72 @@ impl Subject {
 
     /// Adds a pair of the query, unless its label exists already. `expected` is the index in
     /// [`PRESENTED`] that follows that of the last pair.
-    fn present(
+    fn add_pair(
         &mut self,
         query: &str,
         pair: Pair,
         expected: &mut usize,
     ) -> Result<(), InvalidQuery> {
-        let key = self.read(query, pair.start, pair.equals, pair.key_has_escapes);
-        let mut value = self.read(query, pair.value, pair.end, pair.value_has_escapes);
+        let key = self.decoded(query, pair.start, pair.equals, pair.key_has_escapes);
+        let mut value = self.decoded(query, pair.value, pair.end, pair.value_has_escapes);
         let is_plain = pair.is_canonical && !pair.key_has_escapes;
-        if key.len() > MAX_KEY_BYTES || !is_plain && has_control_characters(self.at(key)) {
-            return Err(InvalidQuery::Key(excerpt(self.at(key))));
+        if key.len() > MAX_KEY_BYTES || !is_plain && has_control_characters(self.text_at(key)) {
+            return Err(InvalidQuery::Key(excerpt(self.text_at(key))));
         }
         if value.len() > MAX_VALUE_BYTES {
-            return Err(InvalidQuery::ValueTooLong(excerpt(self.at(key))));
+            return Err(InvalidQuery::ValueTooLong(excerpt(self.text_at(key))));
         }
         if key.len() == 0 {
             return Ok(());
         }
         let (name, head) = (self.bytes_at(key), self.head_at(key));
-        let turn = turn(head, name, expected);
+        let position = label_order::position(head, name, expected);
         if value.len() == 0 {
             return Ok(());
         }
-        let position = self.position(turn, head, name);
-        let said = self.bytes_at(value);
+        let index = self.search(position, head, name);
+        let raw = self.bytes_at(value);
         // `None` if the value is in its normal spelling.
-        let normal = match turn {
-            UUID_TURN => {
-                let uuid = identity::parse_uuid_bytes(said)
-                    .ok_or_else(|| InvalidQuery::Uuid(excerpt(self.at(value))))?;
-                let is_normal = said.len() == UUID_BYTES && is_lower_case(said);
+        let normalised = match position {
+            UUID_POSITION => {
+                let uuid = identity::parse_uuid_bytes(raw)
+                    .ok_or_else(|| InvalidQuery::Uuid(excerpt(self.text_at(value))))?;
+                let is_normal = raw.len() == UUID_BYTES && is_lower_case(raw);
                 self.uuid.get_or_insert(uuid);
                 (!is_normal).then(|| uuid.to_string())
             }
-            MAC_TURN => {
-                let mac =
-                    Mac::parse(said).ok_or_else(|| InvalidQuery::Mac(excerpt(self.at(value))))?;
-                let is_normal = said[2] == b':' && is_lower_case(said);
+            MAC_POSITION => {
+                let mac = Mac::parse(raw)
+                    .ok_or_else(|| InvalidQuery::Mac(excerpt(self.text_at(value))))?;
+                let is_normal = raw[2] == b':' && is_lower_case(raw);
                 self.mac.get_or_insert(mac);
                 (!is_normal).then(|| mac.to_string())
             }
-            BUILDARCH_TURN => Some(arch::canonical(self.at(value)))
-                .filter(|name| name != self.at(value))
+            BUILDARCH_POSITION => Some(arch::canonical(self.text_at(value)))
+                .filter(|name| name != self.text_at(value))
                 .map(Cow::into_owned),
             _ => None,
         };
-        let sent = (pair.is_canonical && normal.is_none()).then_some(Span {
+        let verbatim = (pair.is_canonical && normalised.is_none()).then_some(Span {
             start: pair.start,
             end: pair.end,
         });
-        if let Some(normal) = normal {
-            value = self.write(|text| text.push_str(&normal));
+        if let Some(normalised) = normalised {
+            value = self.append(|text| text.push_str(&normalised));
         }
-        match position {
+        match index {
             Ok(at) => match IDENTITIES
                 .iter()
-                .find(|identity| **identity == self.at(key))
+                .find(|identity| **identity == self.text_at(key))
             {
-                Some(identity) if self.at(self.labels[at].value) != self.at(value) => {
+                Some(identity) if self.text_at(self.labels[at].value) != self.text_at(value) => {
                     Err(InvalidQuery::Contradiction(identity))
                 }
                 _ => Ok(()),
             },
             Err(_) if self.labels.len() == MAX_LABELS => Err(InvalidQuery::TooManyLabels),
             Err(at) => {
-                if turn == SERIAL_TURN {
+                if position == SERIAL_POSITION {
                     self.serial = Some(value);
                 }
                 self.labels.insert(
@@ -363,8 +369,8 @@ impl Subject {
                         head,
                         key,
                         value,
-                        sent,
-                        turn,
+                        verbatim,
+                        position,
                         extrinsic: false,
                     },
                 );
@@ -376,30 +382,30 @@ impl Subject {
     /// Returns the decoded part of the query. The text starts with the raw query, so a part without
     /// escapes needs no copy.
     #[inline]
-    fn read(&mut self, query: &str, start: u32, end: u32, has_escapes: bool) -> Span {
-        let sent = Span { start, end };
+    fn decoded(&mut self, query: &str, start: u32, end: u32, has_escapes: bool) -> Span {
+        let raw = Span { start, end };
         if has_escapes {
-            self.write(|text| query::decode_into(text, sent.of(query)))
+            self.append(|text| query::decode_into(text, raw.slice(query)))
         } else {
-            sent
+            raw
         }
     }
 
     /// Appends to the text and returns the span of the addition.
-    fn write(&mut self, append: impl FnOnce(&mut String)) -> Span {
+    fn append(&mut self, write: impl FnOnce(&mut String)) -> Span {
         let start = self.text.len();
-        append(&mut self.text);
+        write(&mut self.text);
         Span::new(start, self.text.len())
     }
 
     /// Trims the serial number, and removes placeholder identities.
-    fn identify(&mut self) {
+    fn resolve_identities(&mut self) {
         if self.uuid.is_some_and(identity::is_placeholder_uuid) {
             self.uuid = None;
             self.placeholders.push("uuid");
         }
         if let Some(serial) = self.serial.take().map(|serial| self.trimmed(serial)) {
-            if identity::is_filler(self.at(serial)) {
+            if identity::is_placeholder_text(self.text_at(serial)) {
                 self.placeholders.push("serial");
             } else {
                 self.serial = Some(serial);
@@ -418,7 +424,7 @@ impl Subject {
         {
             return span;
         }
-        let text = self.at(span);
+        let text = self.text_at(span);
         let bytes = |text: &str| u32::try_from(text.len()).expect("it is a part of a span");
         let start = span.start + bytes(text) - bytes(text.trim_start());
         Span {
@@ -430,21 +436,21 @@ impl Subject {
     fn add_extrinsic(&mut self, extrinsic: &ExtrinsicLabels) {
         for (key, value) in extrinsic.iter() {
             let head = head(key);
-            let turn = turn(head, key.as_bytes(), &mut 0);
-            let position = self.position(turn, head, key.as_bytes());
+            let position = label_order::position(head, key.as_bytes(), &mut 0);
+            let index = self.search(position, head, key.as_bytes());
             let (key, value) = (
-                self.write(|text| text.push_str(key)),
-                self.write(|text| text.push_str(value)),
+                self.append(|text| text.push_str(key)),
+                self.append(|text| text.push_str(value)),
             );
             let label = Label {
                 head,
                 key,
                 value,
-                sent: None,
-                turn,
+                verbatim: None,
+                position,
                 extrinsic: true,
             };
-            match position {
+            match index {
                 Ok(at) => self.labels[at] = label,
                 Err(at) => self.labels.insert(at, label),
             }
@@ -455,7 +461,7 @@ impl Subject {
 impl PartialEq for Subject {
     fn eq(&self, other: &Self) -> bool {
         // Everything else follows from the labels, and their order from their keys.
-        self.in_turn().eq(other.in_turn())
+        self.entries().eq(other.entries())
     }
 }
 
@@ -484,15 +490,15 @@ fn has_control_characters(text: &str) -> bool {
 impl Span {
     /// Creates a span. Panics beyond 4 GiB, which no query reaches.
     fn new(start: usize, end: usize) -> Self {
-        let place = |at: usize| u32::try_from(at).expect("labels are few and short");
+        let offset = |at: usize| u32::try_from(at).expect("labels are few and short");
         Self {
-            start: place(start),
-            end: place(end),
+            start: offset(start),
+            end: offset(end),
         }
     }
 
     #[inline]
-    fn of(self, text: &str) -> &str {
+    fn slice(self, text: &str) -> &str {
         &text[self.start as usize..self.end as usize]
     }
 
@@ -688,16 +694,16 @@ mod tests {
             let query: String = pairs.iter().map(|(key, value, end)| format!("{key}={value}{end}")).collect();
             let subject = parse(&query);
             prop_assume!(subject.is_ok(), "not with two serial numbers");
-            let mut said: Vec<(&str, String)> = Vec::new();
+            let mut expected: Vec<(&str, String)> = Vec::new();
             for (key, value, _) in &pairs {
-                if !value.is_empty() && said.iter().all(|(known, _)| known != key) {
-                    said.push((key, query::decode(value).into_owned()));
+                if !value.is_empty() && expected.iter().all(|(known, _)| known != key) {
+                    expected.push((key, query::decode(value).into_owned()));
                 }
             }
-            let turn = |key: &str| PRESENTED.iter().position(|usual| *usual == key).map_or(3.5, |at| at as f32);
-            said.sort_by(|(a, _), (b, _)| turn(a).total_cmp(&turn(b)).then(a.cmp(b)));
+            let position = |key: &str| PRESENTED.iter().position(|known| *known == key).map_or(3.5, |at| at as f32);
+            expected.sort_by(|(a, _), (b, _)| position(a).total_cmp(&position(b)).then(a.cmp(b)));
             let mut written = String::new();
-            said.iter().for_each(|(key, value)| query::append(&mut written, key, value));
+            expected.iter().for_each(|(key, value)| query::append(&mut written, key, value));
             prop_assert_eq!(subject.unwrap().to_query(), written);
         }
     }

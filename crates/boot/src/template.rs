@@ -205,7 +205,7 @@ impl fmt::Display for TemplateError {
 
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    functions::add_to(&mut environment);
+    functions::register(&mut environment);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     // Strict, except for `{% if subject.asset %}`: an absent label is false, and printing it is an
     // error.

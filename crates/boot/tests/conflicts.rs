@@ -123,14 +123,14 @@ fn in_conflict(a: &Assignment, b: &Assignment) -> bool {
 }
 
 /// A catalog, its conflicts, and a list of its Assignments.
-struct Followed {
+struct TrackedCatalog {
     catalog: Catalog,
     conflicts: Conflicts,
     across: bool,
     all: BTreeMap<ObjectKey, Assignment>,
 }
 
-impl Followed {
+impl TrackedCatalog {
     fn new(across: bool) -> Self {
         let conflicts = if across {
             Conflicts::across_partitions()
@@ -152,7 +152,7 @@ impl Followed {
         self.conflicts.put(&self.catalog, &assignment)
     }
 
-    fn take(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+    fn remove(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
         self.all.remove(key);
         self.catalog.apply(Change::AssignmentDeleted(key.clone()));
         self.conflicts.remove(&self.catalog, key)
@@ -207,14 +207,14 @@ proptest! {
     fn after_any_changes_conflicts_match_the_model(
         steps in prop::collection::vec((assignment(4), prop::bool::weighted(0.25)), 1..40), across: bool
     ) {
-        let mut followed = Followed::new(across);
-        for (assignment, goes) in steps {
-            let (changed, before) = (assignment.key.clone(), followed.named());
-            let touched = if goes { followed.take(&changed) } else { followed.put(assignment) };
-            followed.check()?;
-            for (key, named) in followed.named() {
-                let reads_otherwise = before.get(&key).is_some_and(|before| *before != named);
-                prop_assert!(!reads_otherwise || touched.contains(&key) || key == changed, "{key} changed unnoticed");
+        let mut tracked = TrackedCatalog::new(across);
+        for (assignment, is_removed) in steps {
+            let (changed, before) = (assignment.key.clone(), tracked.named());
+            let touched = if is_removed { tracked.remove(&changed) } else { tracked.put(assignment) };
+            tracked.check()?;
+            for (key, named) in tracked.named() {
+                let is_different = before.get(&key).is_some_and(|before| *before != named);
+                prop_assert!(!is_different || touched.contains(&key) || key == changed, "{key} changed unnoticed");
             }
         }
     }
@@ -227,21 +227,21 @@ proptest! {
     fn conflicts_match_the_model_with_hundreds_in_conflict(
         steps in prop::collection::vec((assignment(400), prop::bool::weighted(0.2)), 900..1000),
     ) {
-        let mut followed = Followed::new(false);
+        let mut tracked = TrackedCatalog::new(false);
         let mut most = 0;
-        for (at, (assignment, goes)) in steps.into_iter().enumerate() {
-            drop(if goes { followed.take(&assignment.key) } else { followed.put(assignment) });
-            most = most.max(followed.conflicts.len());
+        for (at, (assignment, is_removed)) in steps.into_iter().enumerate() {
+            drop(if is_removed { tracked.remove(&assignment.key) } else { tracked.put(assignment) });
+            most = most.max(tracked.conflicts.len());
             if at % 300 == 299 {
-                followed.check()?;
+                tracked.check()?;
             }
         }
         prop_assert!(most > 300, "{most} in conflict are few");
-        let keys: Vec<_> = followed.all.keys().cloned().collect();
+        let keys: Vec<_> = tracked.all.keys().cloned().collect();
         for (at, key) in keys.iter().enumerate() {
-            followed.take(key);
+            tracked.remove(key);
             if at % 100 == 99 || at + 20 > keys.len() {
-                followed.check()?;
+                tracked.check()?;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Hostile templates: each is rejected with a message, or costs no more than the budget of one
 //! answer.
 //!
-//! A stack overflow or a lack of memory ends the test process; [`PATIENCE`] ends a hang. To print
+//! A stack overflow or a lack of memory ends the test process; [`TIMEOUT`] ends a hang. To print
 //! the times, run `cargo test -p boot --release --test hostile -- --ignored --nocapture`.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use boot::{ConfigName, ExtrinsicLabels, ObjectKey, Profile, Subject, TemplateErr
 /// The stack size of a server thread.
 const STACK: usize = 2 * 1024 * 1024;
 /// Long enough for a debug build on a busy machine; a hang has no end.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, PartialEq, Eq)]
 enum End {
@@ -78,40 +78,40 @@ fn attempt(template: String) -> (End, Duration, Duration) {
         };
         sender
             .send((end, compiling, start.elapsed()))
-            .expect("the test waits");
+            .expect("the test is receiving");
     };
     let thread = std::thread::Builder::new()
         .stack_size(STACK)
         .spawn(work)
         .unwrap();
-    let answer = receiver.recv_timeout(PATIENCE);
+    let answer = receiver.recv_timeout(TIMEOUT);
     assert_ne!(
         answer.as_ref().err(),
         Some(&RecvTimeoutError::Timeout),
-        "it hangs"
+        "the template hangs"
     );
     thread.join().expect("no panic");
     answer.expect("it was sent")
 }
 
 /// Text of 240 KB. As a literal, it costs no fuel.
-fn long() -> String {
+fn long_text() -> String {
     "a".repeat(240_000)
 }
 
-fn many(n: usize, what: &str) -> String {
-    what.repeat(n)
+fn repeat(n: usize, text: &str) -> String {
+    text.repeat(n)
 }
 
-fn listed(n: usize, item: &str) -> String {
+fn list_of(n: usize, item: &str) -> String {
     format!("[{}]", vec![item; n].join(","))
 }
 
 /// `{% set s = LONG %}`, then `rest` 50,000 times.
-fn over(rest: &str) -> String {
+fn for_long_text(rest: &str) -> String {
     format!(
         "{{% set s = '{}' %}}{{% set t = s ~ 'b' %}}{{% for i in range(1000) %}}{{% for j in range(50) %}}{rest}{{% endfor %}}{{% endfor %}}",
-        long()
+        long_text()
     )
 }
 
@@ -126,7 +126,7 @@ fn table() -> Vec<(&'static str, String)> {
     let chain: String = (0..8000)
         .map(|n| format!("{{%set a{n}=a{}%}}", n + 1))
         .collect();
-    let refs = listed(200, "s");
+    let refs = list_of(200, "s");
     vec![
         // Growth.
         (
@@ -139,7 +139,7 @@ fn table() -> Vec<(&'static str, String)> {
             "keys of a map doubled by +",
             format!(
                 "{{% for x in {{[1,2]: 1}} %}}{}{{{{ x == x }}}}{{% endfor %}}",
-                many(60, "{% set x = x + x %}")
+                repeat(60, "{% set x = x + x %}")
             ),
         ),
         ("a list in itself", "{% set x = [x] %}{{ x }}".into()),
@@ -208,14 +208,14 @@ fn table() -> Vec<(&'static str, String)> {
             "a text doubled",
             format!(
                 "{{% set x = 'a' %}}{}{{{{ x }}}}",
-                many(40, "{% set x = x ~ x %}")
+                repeat(40, "{% set x = x ~ x %}")
             ),
         ),
         (
             "a text doubled by a block",
             format!(
                 "{{% set x = 'a' %}}{}{{{{ x }}}}",
-                many(40, "{% set x %}{{ x }}{{ x }}{% endset %}")
+                repeat(40, "{% set x %}{{ x }}{{ x }}{% endset %}")
             ),
         ),
         ("a text repeated", "{{ 'a' * 1000000000 }}".into()),
@@ -225,48 +225,57 @@ fn table() -> Vec<(&'static str, String)> {
         ),
         (
             "a text joined",
-            format!("{{% set s = '{}' %}}{{{{ {refs}|join }}}}", long()),
+            format!("{{% set s = '{}' %}}{{{{ {refs}|join }}}}", long_text()),
         ),
         (
             "a text joined by itself",
-            format!("{{% set s = '{}' %}}{{{{ range(1000)|join(s) }}}}", long()),
+            format!(
+                "{{% set s = '{}' %}}{{{{ range(1000)|join(s) }}}}",
+                long_text()
+            ),
         ),
         (
             "lists joined",
-            format!("{{% set s = '{}' %}}{{{{ [{refs},{refs}]|join }}}}", long()),
+            format!(
+                "{{% set s = '{}' %}}{{{{ [{refs},{refs}]|join }}}}",
+                long_text()
+            ),
         ),
         (
             "a list printed",
-            format!("{{% set s = '{}' %}}{{{{ {refs} }}}}", long()),
+            format!("{{% set s = '{}' %}}{{{{ {refs} }}}}", long_text()),
         ),
         (
             "a list as JSON",
-            format!("{{% set s = '{}' %}}{{{{ {refs}|tojson }}}}", long()),
+            format!("{{% set s = '{}' %}}{{{{ {refs}|tojson }}}}", long_text()),
         ),
         (
             "JSON of JSON",
-            format!("{{% set s = '\"' %}}{}", many(40, "{% set s = s|tojson %}")),
+            format!(
+                "{{% set s = '\"' %}}{}",
+                repeat(40, "{% set s = s|tojson %}")
+            ),
         ),
         (
             "JSON kept",
             format!(
                 "{{% set s = '{}' %}}{}",
-                long(),
-                many(2000, "{% set s = s|tojson %}")
+                long_text(),
+                repeat(2000, "{% set s = s|tojson %}")
             ),
         ),
         (
             "base64 of base64",
             format!(
                 "{{% set s = 'a' %}}{}",
-                many(100, "{% set s = s|b64encode %}")
+                repeat(100, "{% set s = s|b64encode %}")
             ),
         ),
         (
             "indent",
             format!(
                 "{{% set s = '{}' %}}{{{{ s|indent(1000000) }}}}",
-                many(5000, "\\n")
+                repeat(5000, "\\n")
             ),
         ),
         (
@@ -278,21 +287,24 @@ fn table() -> Vec<(&'static str, String)> {
             "format precision",
             "{{ '%.1000000000f'|format(1.5) }}".into(),
         ),
-        ("replace", over("{{ s|replace('', s) }}")),
+        ("replace", for_long_text("{{ s|replace('', s) }}")),
         (
             "replace that doubles",
             format!(
                 "{{% set x = 'a' %}}{}",
-                many(40, "{% set x = x|replace('a', 'aa') %}")
+                repeat(40, "{% set x = x|replace('a', 'aa') %}")
             ),
         ),
         (
             "a huge range",
             "{% for i in range(1000000000) %}{% endfor %}".into(),
         ),
-        ("split in characters", over("{% set x = s|split('') %}")),
-        ("list of characters", over("{% set x = s|list %}")),
-        ("urlencode", over("{% set x = s|urlencode %}")),
+        (
+            "split in characters",
+            for_long_text("{% set x = s|split('') %}"),
+        ),
+        ("list of characters", for_long_text("{% set x = s|list %}")),
+        ("urlencode", for_long_text("{% set x = s|urlencode %}")),
         (
             "a power",
             "{{ 10 ** 1000000000 }}{{ 2.5 ** 1000000000 }}".into(),
@@ -301,50 +313,74 @@ fn table() -> Vec<(&'static str, String)> {
         ("endless loops", loops("")),
         (
             "comparison of long texts",
-            over("{% if s ~ 'c' == t %}{% endif %}"),
+            for_long_text("{% if s ~ 'c' == t %}{% endif %}"),
         ),
         (
             "comparison of long variables",
-            format!("{{% set u = 'x' %}}{}", over("{% if s == t %}{% endif %}")),
+            format!(
+                "{{% set u = 'x' %}}{}",
+                for_long_text("{% if s == t %}{% endif %}")
+            ),
         ),
         (
             "comparison of lists",
-            over("{% if [s, s, s] == [t, t, t] %}{% endif %}"),
+            for_long_text("{% if [s, s, s] == [t, t, t] %}{% endif %}"),
         ),
         (
             "order of nested lists",
             format!(
                 "{{% set s = '{}' %}}{{% set l = [[{refs}]] %}}{}",
-                long(),
+                long_text(),
                 loops("{% if l < l %}{% endif %}")
             ),
         ),
         ("the test eq of lists", "{{ [1] is eq([1]) }}".into()),
-        ("in a list of long texts", over("{{ 1 if t in [s, s, s] }}")),
+        (
+            "in a list of long texts",
+            for_long_text("{{ 1 if t in [s, s, s] }}"),
+        ),
         (
             "a list in a text",
             format!(
                 "{{% set s = '{}' %}}{}",
-                long(),
+                long_text(),
                 loops(&format!("{{{{ {refs} in s }}}}"))
             ),
         ),
-        ("a text in a text", over("{{ 1 if 'ab' in s }}")),
-        ("a long key of a map", over("{{ {t: 1}[s] is defined }}")),
-        ("a list as a key", over("{{ {1: 1}[[s, s]] is defined }}")),
-        ("startingwith", over("{{ 1 if t is startingwith(s) }}")),
+        ("a text in a text", for_long_text("{{ 1 if 'ab' in s }}")),
+        (
+            "a long key of a map",
+            for_long_text("{{ {t: 1}[s] is defined }}"),
+        ),
+        (
+            "a list as a key",
+            for_long_text("{{ {1: 1}[[s, s]] is defined }}"),
+        ),
+        (
+            "startingwith",
+            for_long_text("{{ 1 if t is startingwith(s) }}"),
+        ),
         (
             "startingwith a list",
-            over("{{ 1 if [t] is startingwith('a') }}"),
+            for_long_text("{{ 1 if [t] is startingwith('a') }}"),
         ),
-        ("changed", over("{% if loop.changed(t) %}{% endif %}")),
+        (
+            "changed",
+            for_long_text("{% if loop.changed(t) %}{% endif %}"),
+        ),
         (
             "changed lists",
-            over("{% if loop.changed([t, t]) %}{% endif %}"),
+            for_long_text("{% if loop.changed([t, t]) %}{% endif %}"),
         ),
-        ("trim of many characters", over("{{ s|trim(t) }}")),
-        ("trim", over("{% set x = s|trim('abcdefghijklmno') %}")),
-        ("a slice of a long text", over("{% set x = s[::-100000] %}")),
+        ("trim of many characters", for_long_text("{{ s|trim(t) }}")),
+        (
+            "trim",
+            for_long_text("{% set x = s|trim('abcdefghijklmno') %}"),
+        ),
+        (
+            "a slice of a long text",
+            for_long_text("{% set x = s[::-100000] %}"),
+        ),
         (
             "a slice of a label",
             loops("{% set x = subject.label1[::-100000] %}"),
@@ -360,7 +396,7 @@ fn table() -> Vec<(&'static str, String)> {
             "slices of slices",
             format!(
                 "{{% set l = [1, 2] %}}{}{{{{ l }}}}",
-                many(10000, "{% set l = l[:] %}")
+                repeat(10000, "{% set l = l[:] %}")
             ),
         ),
         (
@@ -370,13 +406,13 @@ fn table() -> Vec<(&'static str, String)> {
         ),
         (
             "slices of slices in one expression",
-            format!("{{% set l = [1, 2] %}}{{{{ l{} }}}}", many(150, "[:]")),
+            format!("{{% set l = [1, 2] %}}{{{{ l{} }}}}", repeat(150, "[:]")),
         ),
         (
             "reverse of reverse",
             format!(
                 "{{% set l = range(9) %}}{}{{{{ l }}}}",
-                many(8000, "{% set l = l|reverse %}")
+                repeat(8000, "{% set l = l|reverse %}")
             ),
         ),
         ("last of a range", loops("{{ range(1000)|last }}")),
@@ -405,7 +441,7 @@ fn table() -> Vec<(&'static str, String)> {
         ),
         (
             "loops over a long text",
-            over("{% for c in s %}{% break %}{% endfor %}"),
+            for_long_text("{% for c in s %}{% break %}{% endfor %}"),
         ),
         ("config URLs", loops("{% if config0 %}{% endif %}")),
         ("config URLs printed", loops("{{ config0 }}")),
@@ -435,17 +471,17 @@ fn table() -> Vec<(&'static str, String)> {
             "nested frames",
             format!(
                 "{}{}{}",
-                many(70, "{% with %}"),
+                repeat(70, "{% with %}"),
                 loops("{% if subject %}{% endif %}"),
-                many(70, "{% endwith %}")
+                repeat(70, "{% endwith %}")
             ),
         ),
         (
             "formatting of long texts",
             format!(
                 "{{% set s = '{}' %}}{{{{ '{}'|format({}) }}}}",
-                long(),
-                many(200, "%s"),
+                long_text(),
+                repeat(200, "%s"),
                 vec!["s"; 200].join(",")
             ),
         ),
@@ -453,19 +489,22 @@ fn table() -> Vec<(&'static str, String)> {
             "formatting of one long text",
             format!(
                 "{{% set s = '{}' %}}{{{{ '{}'|format(a=s) }}}}",
-                long(),
-                many(3000, "%(a)s")
+                long_text(),
+                repeat(3000, "%(a)s")
             ),
         ),
         (
             "formatting by %",
             format!(
                 "{{% set s = '{}' %}}{{{{ '{}' % 1 }}}}",
-                long(),
-                many(200, "%s")
+                long_text(),
+                repeat(200, "%s")
             ),
         ),
-        ("an item of a long text", over("{% set x = s[239999] %}")),
+        (
+            "an item of a long text",
+            for_long_text("{% set x = s[239999] %}"),
+        ),
         (
             "an item of a label",
             loops("{% set x = subject.label1[1000] %}"),
@@ -474,13 +513,13 @@ fn table() -> Vec<(&'static str, String)> {
             "a slice of a literal",
             format!(
                 "{{% set s = '{}' %}}{}",
-                many(512, "é"),
+                repeat(512, "é"),
                 loops("{% set x = s[::-4000] %}")
             ),
         ),
         (
             "a long text, compared with a short one",
-            over("{% if s == 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' %}{% endif %}"),
+            for_long_text("{% if s == 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' %}{% endif %}"),
         ),
         (
             "a walk over a slice of a walk",
@@ -492,140 +531,160 @@ fn table() -> Vec<(&'static str, String)> {
         ),
         (
             "a replacement that finds nothing",
-            over("{% set x = s|replace('aaaaaaaaaaab', 'c') %}"),
+            for_long_text("{% set x = s|replace('aaaaaaaaaaab', 'c') %}"),
         ),
         (
             "many variables",
             (0..9000).map(|n| format!("{{%set v{n}='{n}'%}}")).collect(),
         ),
-        ("many short expressions", many(40_000, "{{1}}")),
-        ("many comments", many(60_000, "{##}")),
+        ("many short expressions", repeat(40_000, "{{1}}")),
+        ("many comments", repeat(60_000, "{##}")),
         // On separate lines, because a build with overflow checks panics at a syntax error in
         // column 65,535 (minijinja 3.1.0, lexer.rs, line 377).
-        ("an open comment", many(60_000, "{#\n")),
-        ("an open block", many(60_000, "{%\n")),
-        ("open raw blocks", many(20_000, "{% raw %}\n")),
-        ("only quotes", format!("{{{{ {} }}}}", many(100_000, "'"))),
-        ("a long number", format!("{{{{ {} }}}}", many(30_000, "9"))),
-        ("the number of a long text", over("{% set x = s|int(0) %}")),
+        ("an open comment", repeat(60_000, "{#\n")),
+        ("an open block", repeat(60_000, "{%\n")),
+        ("open raw blocks", repeat(20_000, "{% raw %}\n")),
+        ("only quotes", format!("{{{{ {} }}}}", repeat(100_000, "'"))),
+        (
+            "a long number",
+            format!("{{{{ {} }}}}", repeat(30_000, "9")),
+        ),
+        (
+            "the number of a long text",
+            for_long_text("{% set x = s|int(0) %}"),
+        ),
         (
             "the number of many digits",
             format!(
                 "{{% set s = '{}' %}}{}",
-                many(200_000, "9"),
+                repeat(200_000, "9"),
                 loops("{% set x = s|float %}")
             ),
         ),
         // Depth.
-        ("deep ~", format!("{{{{ 1{} }}}}", many(20_000, "~1"))),
+        ("deep ~", format!("{{{{ 1{} }}}}", repeat(20_000, "~1"))),
         (
             "deep ~ within the limit",
-            format!("{{{{ 1{} }}}}", many(240, "~1")),
+            format!("{{{{ 1{} }}}}", repeat(240, "~1")),
         ),
-        ("deep not", format!("{{{{ {}1 }}}}", many(20_000, "not "))),
-        ("deep -", format!("{{{{ {}1 }}}}", many(20_000, "-"))),
-        ("deep |abs", format!("{{{{ 1{} }}}}", many(20_000, "|abs"))),
+        ("deep not", format!("{{{{ {}1 }}}}", repeat(20_000, "not "))),
+        ("deep -", format!("{{{{ {}1 }}}}", repeat(20_000, "-"))),
+        (
+            "deep |abs",
+            format!("{{{{ 1{} }}}}", repeat(20_000, "|abs")),
+        ),
         (
             "deep |abs within the limit",
-            format!("{{{{ 1{} }}}}", many(240, "|abs")),
+            format!("{{{{ 1{} }}}}", repeat(240, "|abs")),
         ),
         (
             "deep attributes",
-            format!("{{{{ subject{} }}}}", many(20_000, ".a")),
+            format!("{{{{ subject{} }}}}", repeat(20_000, ".a")),
         ),
         (
             "deep attributes within the limit",
-            format!("{{{{ subject{} }}}}", many(240, ".a")),
+            format!("{{{{ subject{} }}}}", repeat(240, ".a")),
         ),
         (
             "deep items",
-            format!("{{{{ subject{} }}}}", many(160, "[0]")),
+            format!("{{{{ subject{} }}}}", repeat(160, "[0]")),
         ),
         (
             "deep parentheses",
-            format!("{{{{ {}1{} }}}}", many(20_000, "("), many(20_000, ")")),
+            format!("{{{{ {}1{} }}}}", repeat(20_000, "("), repeat(20_000, ")")),
         ),
         (
             "deep lists",
-            format!("{{{{ {}1{} }}}}", many(20_000, "["), many(20_000, "]")),
+            format!("{{{{ {}1{} }}}}", repeat(20_000, "["), repeat(20_000, "]")),
         ),
         (
             "deep lists within the limit",
             format!(
                 "{{% set x = {}1{} %}}{{{{ x }}}}{{{{ x|tojson }}}}",
-                many(120, "["),
-                many(120, "]")
+                repeat(120, "["),
+                repeat(120, "]")
             ),
         ),
         (
             "deep maps",
-            format!("{{{{ {}1{} }}}}", many(20_000, "{1:"), many(20_000, "}")),
+            format!(
+                "{{{{ {}1{} }}}}",
+                repeat(20_000, "{1:"),
+                repeat(20_000, "}")
+            ),
         ),
         (
             "deep if-expressions",
-            format!("{{{{ {}1 }}}}", many(20_000, "1 if 1 else ")),
+            format!("{{{{ {}1 }}}}", repeat(20_000, "1 if 1 else ")),
         ),
         (
             "deep if-expressions within the limit",
-            format!("{{{{ {}1 }}}}", many(120, "1 if 1 else ")),
+            format!("{{{{ {}1 }}}}", repeat(120, "1 if 1 else ")),
         ),
         (
             "deep comparisons",
-            format!("{{{{ 1{} }}}}", many(240, "==1")),
+            format!("{{{{ 1{} }}}}", repeat(240, "==1")),
         ),
-        ("deep powers", format!("{{{{ 1{} }}}}", many(240, "**1"))),
-        ("deep and", format!("{{{{ 1{} }}}}", many(240, " and 1"))),
+        ("deep powers", format!("{{{{ 1{} }}}}", repeat(240, "**1"))),
+        ("deep and", format!("{{{{ 1{} }}}}", repeat(240, " and 1"))),
         (
             "deep elif",
-            format!("{{% if 1 %}}{}{{% endif %}}", many(20_000, "{% elif 1 %}")),
+            format!(
+                "{{% if 1 %}}{}{{% endif %}}",
+                repeat(20_000, "{% elif 1 %}")
+            ),
         ),
         (
             "deep elif within the limit",
-            format!("{{% if 1 %}}{}{{% endif %}}", many(128, "{% elif 1 %}")),
+            format!("{{% if 1 %}}{}{{% endif %}}", repeat(128, "{% elif 1 %}")),
         ),
         (
             "deep if",
             format!(
                 "{}{}",
-                many(9_000, "{% if 1 %}"),
-                many(9_000, "{% endif %}")
+                repeat(9_000, "{% if 1 %}"),
+                repeat(9_000, "{% endif %}")
             ),
         ),
         (
             "deep for",
             format!(
                 "{}{}",
-                many(140, "{% for i in [1] %}"),
-                many(140, "{% endfor %}")
+                repeat(140, "{% for i in [1] %}"),
+                repeat(140, "{% endfor %}")
             ),
         ),
         (
             "deep else",
             format!(
                 "{}{}",
-                many(6_000, "{% if 1 %}{% else %}"),
-                many(6_000, "{% endif %}")
+                repeat(6_000, "{% if 1 %}{% else %}"),
+                repeat(6_000, "{% endif %}")
             ),
         ),
         (
             "deep set blocks",
-            format!("{}{}", many(140, "{% set x %}"), many(140, "{% endset %}")),
+            format!(
+                "{}{}",
+                repeat(140, "{% set x %}"),
+                repeat(140, "{% endset %}")
+            ),
         ),
         ("deep statements around a deep expression", {
-            let elifs = many(60, "{% elif 1 %}");
-            let ifs = many(70, &format!("{{% if 1 %}}{elifs}{{% else %}}"));
+            let elifs = repeat(60, "{% elif 1 %}");
+            let ifs = repeat(70, &format!("{{% if 1 %}}{elifs}{{% else %}}"));
             format!(
                 "{ifs}{{{{ 1{} }}}}{}",
-                many(240, "~1"),
-                many(70, "{% endif %}")
+                repeat(240, "~1"),
+                repeat(70, "{% endif %}")
             )
         }),
         (
             "deep targets",
             format!(
                 "{{% set {}a{} = 1 %}}",
-                many(20_000, "("),
-                many(20_000, ",)")
+                repeat(20_000, "("),
+                repeat(20_000, ",)")
             ),
         ),
         // Work for the checker.
@@ -702,7 +761,7 @@ fn no_hostile_template_exceeds_the_budget_of_one_answer() {
 
 #[test]
 #[ignore = "prints the times; run it before you change a limit"]
-fn times() {
+fn print_times() {
     let only = std::env::var("ONLY").unwrap_or_default();
     for (name, template) in table().into_iter().filter(|(name, _)| name.contains(&only)) {
         let before = peak_memory();

@@ -86,9 +86,9 @@ fn body(text: &str, query: &str) -> String {
         .to_owned()
 }
 
-fn refused(text: &str) -> String {
+fn compile_error(text: &str) -> String {
     Templates::compile(text, &configs(&[("config0", ""), ("ignitionFile", "")]))
-        .expect_err("it is refused")
+        .expect_err("it is rejected")
         .to_string()
 }
 
@@ -341,7 +341,7 @@ fn an_unsafe_value_is_rejected_in_scripts_and_allowed_in_configs() {
 
 #[test]
 fn an_unsafe_value_is_rejected_on_every_path_into_a_script() {
-    let ways = [
+    let expressions = [
         "{{ subject['asset'] }}",
         "{{ subject.asset|upper }}",
         "{{ 'a' ~ subject.asset }}",
@@ -364,37 +364,41 @@ fn an_unsafe_value_is_rejected_on_every_path_into_a_script() {
         "{{ {'a': subject.asset}|tojson }}",
         "{{ {'a': subject.asset}.a }}",
     ];
-    for way in ways {
-        let template = format!("#!ipxe\necho {way}\n");
+    for expression in expressions {
+        let template = format!("#!ipxe\necho {expression}\n");
         match script(&template, "asset=%24%7Bx%7D") {
-            Err(error) => assert!(matches!(error, RenderError::Unsafe(_)), "{way}: {error}"),
+            Err(error) => assert!(
+                matches!(error, RenderError::Unsafe(_)),
+                "{expression}: {error}"
+            ),
             // Extracting its characters one by one must not circumvent the check.
-            Ok(script) => panic!("{way}: {script}"),
+            Ok(script) => panic!("{expression}: {script}"),
         }
     }
 }
 
 #[test]
 fn an_unsafe_label_key_is_rejected_in_scripts() {
-    for way in [
+    for expression in [
         "{% for key in subject %}{{ key }} {% endfor %}",
         "{{ subject|join(' ') }}",
         "{{ subject|tojson }}",
         "{{ encoded|join(' ') }}",
         "{{ subject|list|join(' ') }}",
     ] {
-        let error = script(&format!("#!ipxe\necho {way}\n"), "%24%7Bx%7D=1").expect_err(way);
+        let error =
+            script(&format!("#!ipxe\necho {expression}\n"), "%24%7Bx%7D=1").expect_err(expression);
         assert!(
             error
                 .to_string()
                 .contains("has a name that iPXE would not read as plain text")
                 || error.to_string().contains("refused"),
-            "{way}: {error}"
+            "{expression}: {error}"
         );
         assert!(
-            script(&format!("#!ipxe\necho {way}\n"), "rack=1&region=x").is_ok()
-                || way.contains("subject"),
-            "{way}"
+            script(&format!("#!ipxe\necho {expression}\n"), "rack=1&region=x").is_ok()
+                || expression.contains("subject"),
+            "{expression}"
         );
     }
 }
@@ -443,9 +447,9 @@ fn the_error_names_the_label_that_is_missing() {
             .contains("needs the label \"rack\"")
     );
     let object = |text| config(text, "rack=1").unwrap_err().to_string();
-    let ours = object("{% if subject.asset %}{% endif %}\n{{ profile.labels.rack }}");
+    let message = object("{% if subject.asset %}{% endif %}\n{{ profile.labels.rack }}");
     assert_eq!(
-        ours,
+        message,
         "config0, line 2, can't be rendered: profile has no label \"rack\""
     );
     assert!(object("{{ assignment.labels['a/b'] }}").contains("assignment has no label \"a/b\""));
@@ -462,7 +466,7 @@ fn the_error_names_the_label_that_is_missing() {
 #[test]
 fn no_filter_renders_a_missing_label() {
     let mut hidden = Vec::new();
-    for way in [
+    for expression in [
         "subject.rack|urlencode",
         "subject.rack|tojson",
         "[subject.rack]|tojson",
@@ -494,9 +498,9 @@ fn no_filter_renders_a_missing_label() {
         "encoded.rack|urlencode",
         "subject.rack|items|length",
     ] {
-        match config(&format!("{{{{ {way} }}}}"), "") {
+        match config(&format!("{{{{ {expression} }}}}"), "") {
             Err(RenderError::MissingLabel { label, .. }) if label == "rack" => {}
-            other => hidden.push(format!("{way}: {other:?}")),
+            other => hidden.push(format!("{expression}: {other:?}")),
         }
     }
     assert_eq!(hidden, [""; 0]);
@@ -545,24 +549,24 @@ fn command_separators_are_rejected_only_where_ipxe_could_see_one() {
 #[test]
 fn an_unknown_name_is_reported_with_its_line_and_the_nearest_known_name() {
     assert_eq!(
-        refused("#!ipxe\n\nkernel {{ ignitonFile }}\n"),
+        compile_error("#!ipxe\n\nkernel {{ ignitonFile }}\n"),
         "spec.ipxe, line 3: `ignitonFile` is not defined (did you mean `ignitionFile`?) (configs of this Profile: config0, ignitionFile; built-in variables: subject, encoded, profile, assignment, base_url)"
     );
     assert_eq!(
-        refused("#!ipxe\n{{ config0|uper }}\n"),
+        compile_error("#!ipxe\n{{ config0|uper }}\n"),
         "spec.ipxe, line 2: unknown filter `uper` (did you mean `upper`?)"
     );
     assert_eq!(
-        refused("{% if config0 is definde %}{% endif %}"),
+        compile_error("{% if config0 is definde %}{% endif %}"),
         "spec.ipxe, line 1: unknown test `definde` (did you mean `defined`?)"
     );
-    assert_eq!(refused("{% set x = 1 %}\n{{ y }}").lines().count(), 1);
+    assert_eq!(compile_error("{% set x = 1 %}\n{{ y }}").lines().count(), 1);
     assert!(
-        refused("\n{{ config0.upper() }}")
+        compile_error("\n{{ config0.upper() }}")
             .starts_with("spec.ipxe, line 2: values have no methods; write x|upper")
     );
-    assert!(refused("{{ now() }}").starts_with("spec.ipxe, line 1: unknown function `now`"));
-    assert!(refused("#!ipxe\n{% if %}").starts_with("spec.ipxe, line 2: "));
+    assert!(compile_error("{{ now() }}").starts_with("spec.ipxe, line 1: unknown function `now`"));
+    assert!(compile_error("#!ipxe\n{% if %}").starts_with("spec.ipxe, line 2: "));
     let error = Templates::compile("", &configs(&[("config0", "\n\n{{ x")])).unwrap_err();
     assert_eq!(
         (error.field.as_str(), error.line),
@@ -612,7 +616,7 @@ fn a_range_that_is_too_long_is_rejected_at_load() {
         "range(-5000, 5000, 9)",
         "range(2 * 501)",
     ] {
-        let reason = refused(&format!("\n{{% for i in {range} %}}x{{% endfor %}}"));
+        let reason = compile_error(&format!("\n{{% for i in {range} %}}x{{% endfor %}}"));
         assert!(
             reason.starts_with("spec.ipxe, line 2: this range() has ")
                 && reason.contains("the limit is 1000"),

@@ -16,7 +16,7 @@ use boot::selection::Outcome;
 use boot::{Catalog, Change, Claim, ObjectKey, ObjectRef, Rejected};
 use proptest::prelude::*;
 
-use agreement::{agree, step};
+use agreement::{assert_agrees, step};
 use generators::subject;
 use model::{RawAssignment, RawProfile, World};
 
@@ -34,9 +34,9 @@ proptest! {
         let (snapshot, snapshot_world) = (catalog.clone(), world.clone());
         after.iter().for_each(|step| step.apply(&mut catalog, &mut world));
         for subject in &subjects {
-            agree(&catalog, &world, subject);
+            assert_agrees(&catalog, &world, subject);
             // A reader that loaded the catalog earlier still gets the answers of then.
-            agree(&snapshot, &snapshot_world, subject);
+            assert_agrees(&snapshot, &snapshot_world, subject);
         }
 
         // The same objects, inserted in order of name instead of history.
@@ -50,7 +50,7 @@ proptest! {
         for rejected in world.faults.values() {
             sorted.apply(Change::Rejected(Arc::new(rejected.clone())));
         }
-        subjects.iter().for_each(|subject| agree(&sorted, &world, subject));
+        subjects.iter().for_each(|subject| assert_agrees(&sorted, &world, subject));
         let mut names: Vec<_> = catalog.names().collect();
         names.sort();
         let mut expected: Vec<_> = world.assignments.keys().cloned().map(ObjectRef::Assignment).collect();
@@ -450,7 +450,7 @@ fn a_profile_that_contradicts_the_subject_is_dropped() {
     assert_eq!(
         boots(&both, ""),
         "a any",
-        "an absent label speaks for nothing"
+        "an absent label counts for nothing"
     );
     assert_eq!(
         boots(&catalog(&[named("a")], &[arm]), "buildarch=amd64"),
@@ -563,16 +563,16 @@ fn a_duplicate_config_id_serves_the_older_profile() {
     }
 }
 
-// === what is not accepted ===
+// === invalid objects ===
 
-fn not_accepted(raw: &RawAssignment) -> Change {
+fn invalid_assignment(raw: &RawAssignment) -> Change {
     Change::Rejected(Arc::new(Rejected {
         claim: Claim::Assignment(Arc::new(raw.build())),
         fault: "spec: wrong".into(),
     }))
 }
 
-fn profile_not_accepted(raw: &RawProfile) -> Change {
+fn invalid_profile(raw: &RawProfile) -> Change {
     Change::Rejected(Arc::new(Rejected {
         claim: Claim::Profile(Arc::new(raw.build_claim())),
         fault: "spec: wrong".into(),
@@ -600,7 +600,7 @@ fn for_rack(name: &str, priority: i32) -> RawAssignment {
 #[test]
 fn the_last_valid_version_is_used_until_the_object_is_deleted() {
     let mut catalog = catalog(&[for_uuid("own"), named("default")], &[labelled("p", &[])]);
-    assert!(catalog.apply(not_accepted(&RawAssignment {
+    assert!(catalog.apply(invalid_assignment(&RawAssignment {
         uuids: Vec::new(),
         priority: 9,
         ..for_uuid("own")
@@ -656,7 +656,7 @@ fn the_valid_version_of_a_deleted_namesake_is_not_used() {
         }],
         &[labelled("p", &[])],
     );
-    catalog.apply(not_accepted(&RawAssignment {
+    catalog.apply(invalid_assignment(&RawAssignment {
         created: Some(2),
         ..for_rack("own", 0)
     }));
@@ -667,7 +667,7 @@ fn the_valid_version_of_a_deleted_namesake_is_not_used() {
 #[test]
 fn a_machine_named_by_an_invalid_assignment_waits_instead_of_getting_a_default() {
     let mut catalog = catalog(&[named("default")], &[labelled("p", &[])]);
-    catalog.apply(not_accepted(&for_uuid("own")));
+    catalog.apply(invalid_assignment(&for_uuid("own")));
     assert_eq!(
         answer(&catalog, &format!("uuid={UUID}")),
         "waits for Assignment ns/own"
@@ -691,7 +691,7 @@ fn an_invalid_assignment_never_outranks_a_more_specific_valid_one() {
         &[for_uuid("own"), for_rack("rack", 0), named("default")],
         &[labelled("p", &[])],
     );
-    catalog.apply(not_accepted(&RawAssignment {
+    catalog.apply(invalid_assignment(&RawAssignment {
         priority: 99,
         ..named("everything")
     }));
@@ -707,12 +707,12 @@ fn an_invalid_assignment_never_outranks_a_more_specific_valid_one() {
         "or else another default would install it"
     );
     // An invalid Assignment that lists the machine, or is as specific, ranks as if it were valid.
-    catalog.apply(not_accepted(&for_rack("other-rack", 1)));
+    catalog.apply(invalid_assignment(&for_rack("other-rack", 1)));
     assert_eq!(
         answer(&catalog, "rack=7"),
         "waits for Assignment ns/other-rack"
     );
-    catalog.apply(not_accepted(&RawAssignment {
+    catalog.apply(invalid_assignment(&RawAssignment {
         macs: vec![model::MACS[0].into()],
         priority: 1,
         ..named("card")
@@ -732,7 +732,7 @@ fn a_younger_invalid_default_changes_no_selection() {
         }],
         &[labelled("p", &[])],
     );
-    catalog.apply(not_accepted(&RawAssignment {
+    catalog.apply(invalid_assignment(&RawAssignment {
         created: Some(2),
         ..named("a-default")
     }));
@@ -746,7 +746,7 @@ fn a_younger_invalid_default_changes_no_selection() {
                 ..
             }
         ),
-        "what is not accepted is in conflict with nothing"
+        "an invalid object conflicts with nothing"
     );
 }
 
@@ -760,14 +760,14 @@ fn an_invalid_profile_does_not_yield_to_a_worse_fit() {
         ),
     );
     let mut catalog = catalog(&[wanting("default", &[("tier", "gold")])], &[plain]);
-    catalog.apply(profile_not_accepted(&special));
+    catalog.apply(invalid_profile(&special));
     assert_eq!(answer(&catalog, "rack=7"), "waits for Profile ns/special");
     assert_eq!(answer(&catalog, "rack=8"), "plain");
     let younger = RawProfile {
         created: Some(2),
         ..labelled("younger", &[("tier", "gold")])
     };
-    catalog.apply(profile_not_accepted(&younger));
+    catalog.apply(invalid_profile(&younger));
     assert_eq!(
         answer(&catalog, "rack=8"),
         "plain",
@@ -790,7 +790,7 @@ fn an_unreadable_assignment_claims_nothing_and_is_listed() {
     assert!(catalog.apply(Change::Rejected(Arc::new(blind.clone()))));
     assert!(
         !catalog.apply(Change::Rejected(Arc::new(blind))),
-        "which is no news twice"
+        "the same object again changes nothing"
     );
     assert_eq!(answer(&catalog, &format!("uuid={UUID}")), "p");
     assert!(

@@ -67,9 +67,9 @@ fn a_reader_never_sees_a_partial_change() {
             scope.spawn(|| {
                 let mut newest = 0;
                 while !done.load(Ordering::Acquire) {
-                    newest = look(&shared, newest);
+                    newest = check_generation(&shared, newest);
                 }
-                assert_eq!(look(&shared, newest), GENERATIONS);
+                assert_eq!(check_generation(&shared, newest), GENERATIONS);
             });
         }
         for generation in 1..=GENERATIONS {
@@ -81,7 +81,7 @@ fn a_reader_never_sees_a_partial_change() {
 
 /// Checks that all racks of the current catalog are of one generation, not older than `newest`.
 /// Returns it.
-fn look(shared: &SharedCatalog, newest: usize) -> usize {
+fn check_generation(shared: &SharedCatalog, newest: usize) -> usize {
     let catalog = shared.load();
     let found = generation(&catalog, 0);
     assert!(found >= newest, "{found} after {newest}");

@@ -63,7 +63,7 @@ impl<T: Ranked> Bucket<T> {
         is_equivalent: F,
     ) -> impl Iterator<Item = &'b Arc<T>> + use<'b, T, F> {
         let (before, after) = self.few_neighbours(object);
-        let few = run(before.iter().rev(), after.iter(), is_equivalent);
+        let few = equivalent_run(before.iter().rev(), after.iter(), is_equivalent);
         let many = self.many().map(|objects| (objects, Entry(object.clone())));
         let many = many.into_iter().flat_map(move |(objects, own)| {
             let before = objects
@@ -73,7 +73,7 @@ impl<T: Ranked> Bucket<T> {
             let after = objects
                 .range((Excluded(own), Unbounded))
                 .map(|entry| &entry.0);
-            run(before, after, is_equivalent)
+            equivalent_run(before, after, is_equivalent)
         });
         few.chain(many)
     }
@@ -128,9 +128,9 @@ impl<T: Ranked> Bucket<T> {
             let rest = objects.remove(&Entry(object.clone()));
             // Shrink well below the limit, or an object that comes and goes would copy the whole
             // bucket each time.
-            let are_few = rest.size() <= MAX_FEW / 2;
+            let fits_few = rest.size() <= MAX_FEW / 2;
             let few = || Self::Few(Arc::new(rest.iter().map(|entry| entry.0.clone()).collect()));
-            return Some(if are_few {
+            return Some(if fits_few {
                 few()
             } else {
                 Self::Many(Arc::new(rest))
@@ -148,7 +148,7 @@ impl<T: Ranked> Bucket<T> {
 
 /// Iterates over the objects before a place, nearest first, then those after it, each until the
 /// first that is not equivalent.
-fn run<'b, T: 'b>(
+fn equivalent_run<'b, T: 'b>(
     before: impl Iterator<Item = &'b Arc<T>>,
     after: impl Iterator<Item = &'b Arc<T>>,
     is_equivalent: impl Fn(&T) -> bool + Copy,

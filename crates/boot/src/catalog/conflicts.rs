@@ -65,12 +65,12 @@ impl Catalog {
         let swapped = swapped
             .filter(|uuid| !identity::is_placeholder_uuid(*uuid))
             .filter_map(|uuid| self.uuids.get(&uuid));
-        let is_met = |other: &&Arc<Assignment>| {
+        let is_compatible = |other: &&Arc<Assignment>| {
             other.key != of.key && other.subjects.labels.is_compatible(&of.subjects.labels)
         };
         named
             .chain(swapped)
-            .flat_map(move |bucket| bucket.iter().filter(is_met).take(limit))
+            .flat_map(move |bucket| bucket.iter().filter(is_compatible).take(limit))
     }
 
     /// Iterates over the buckets of Assignments that share an identity with this one or, if it

@@ -147,21 +147,21 @@ impl<K: Hash + Eq + Clone, V: Clone> Index<K, V> {
         let known = search(entries, hash, |other| *other == entry.key);
         let (Ok(at) | Err(at)) = known;
         let rest = &entries[at + usize::from(known.is_ok())..];
-        let more: Arc<[_]> = entries[..at]
+        let updated: Arc<[_]> = entries[..at]
             .iter()
             .cloned()
             .chain([entry])
             .chain(rest.iter().cloned())
             .collect();
         match known {
-            Ok(_) => *entries = more,
+            Ok(_) => *entries = updated,
             Err(_) => {
                 self.len += 1;
-                let is_full = more.len() > MAX_LEAF && BITS * (depth + 1) <= u64::BITS;
+                let is_full = updated.len() > MAX_LEAF && BITS * (depth + 1) <= u64::BITS;
                 *child = if is_full {
-                    split(&more, depth, &self.hasher)
+                    split(&updated, depth, &self.hasher)
                 } else {
-                    Child::Leaf(more)
+                    Child::Leaf(updated)
                 };
             }
         }
@@ -214,8 +214,8 @@ fn remove_below<K: Hash + Eq + Clone + Borrow<Q>, V: Clone, Q: Hash + Eq + ?Size
         Child::Node(node) => {
             let node = Arc::make_mut(node);
             let value = remove_below(&mut node.children[slot(rest)], hash, rest >> BITS, key);
-            if let Some(joined) = node.joined() {
-                *child = joined;
+            if let Some(collapsed) = node.collapsed() {
+                *child = collapsed;
             }
             value
         }
@@ -232,10 +232,10 @@ fn split<K: Hash + Clone, V: Clone>(
     for entry in entries {
         parts[slot(hasher.hash_one(&entry.key) >> (BITS * depth))].push(entry.clone());
     }
-    let is_one = parts.iter().filter(|part| !part.is_empty()).count() == 1
+    let is_single = parts.iter().filter(|part| !part.is_empty()).count() == 1
         && BITS * (depth + 2) <= u64::BITS;
     let children = parts.map(|part| match part.len() {
-        len if is_one && len > MAX_LEAF => split(&part, depth + 1, hasher),
+        len if is_single && len > MAX_LEAF => split(&part, depth + 1, hasher),
         _ => Child::of(part),
     });
     Child::Node(Arc::new(Node { children }))
@@ -250,7 +250,7 @@ fn tag(hash: u64) -> u32 {
 }
 
 /// Interpolates the position of an entry: tags are uniformly distributed.
-fn probable_place<K, V>(entries: &[Entry<K, V>], hash: u64) -> usize {
+fn expected_position<K, V>(entries: &[Entry<K, V>], hash: u64) -> usize {
     ((u64::from(tag(hash)) * entries.len() as u64) >> u32::BITS) as usize
 }
 
@@ -261,7 +261,7 @@ fn search<K, V>(
     is: impl Fn(&K) -> bool,
 ) -> Result<usize, usize> {
     let tag = tag(hash);
-    let mut at = probable_place(entries, hash);
+    let mut at = expected_position(entries, hash);
     while at > 0 && entries[at - 1].tag >= tag {
         at -= 1;
     }
@@ -280,7 +280,7 @@ fn search<K, V>(
 impl<K: Clone, V: Clone> Node<K, V> {
     /// Returns the leaf that can replace this node once it holds little, so that an index that was
     /// once large becomes small again.
-    fn joined(&self) -> Option<Child<K, V>> {
+    fn collapsed(&self) -> Option<Child<K, V>> {
         let mut len = 0;
         for child in &self.children {
             len += match child {
@@ -389,8 +389,8 @@ mod tests {
         fn an_index_holds_what_a_hash_map_holds(changes in prop::collection::vec((0..400_u16, any::<bool>(), any::<u32>()), 0..1500)) {
             let (mut index, mut map) = (Index::new(), HashMap::new());
             let mut former = Vec::new();
-            for (turn, (key, is_put, value)) in changes.into_iter().enumerate() {
-                if turn % 100 == 0 {
+            for (step, (key, is_put, value)) in changes.into_iter().enumerate() {
+                if step % 100 == 0 {
                     former.push((index.clone(), map.clone()));
                 }
                 if is_put {

@@ -266,8 +266,8 @@ impl Shape {
 
     /// Returns the tuple of the subject's values, if its labels have this shape.
     fn tuple_of(&self, subject: &Subject) -> Option<String> {
-        let there = |key: &str| subject.label(key).is_some();
-        if !self.present.iter().all(|key| there(key)) || self.absent.iter().any(|key| there(key)) {
+        let has = |key: &str| subject.label(key).is_some();
+        if !self.present.iter().all(|key| has(key)) || self.absent.iter().any(|key| has(key)) {
             return None;
         }
         let mut tuple = String::new();

@@ -112,16 +112,16 @@ impl ProfileIndex {
         }
     }
 
-    /// Iterates over the Profiles in the namespace and partition of `beside` that have all these
+    /// Iterates over the Profiles in the namespace and partition of `neighbour` that have all these
     /// labels. Searches the rarest label.
     pub(super) fn selected<'c>(
         &'c self,
-        beside: &ObjectKey,
+        neighbour: &ObjectKey,
         selectors: &'c Labels,
     ) -> impl Iterator<Item = &'c Arc<Profile>> {
         let bucket = |label| {
             self.by_label
-                .find((beside.place(), label), |own| own.is(beside, label))
+                .find((neighbour.place(), label), |own| own.is(neighbour, label))
         };
         let rarest = if selectors.is_empty() {
             bucket(None)
@@ -144,10 +144,10 @@ impl ProfileIndex {
 }
 
 impl LabelKey {
-    /// Returns whether this is the key of `label` in the namespace and partition of `beside`. The
+    /// Returns whether this is the key of `label` in the namespace and partition of `neighbour`. The
     /// derived hash equals that of the tuple of both fields.
-    fn is(&self, beside: &ObjectKey, label: Option<(&str, &str)>) -> bool {
-        self.place == *beside.place()
+    fn is(&self, neighbour: &ObjectKey, label: Option<(&str, &str)>) -> bool {
+        self.place == *neighbour.place()
             && self.label.as_ref().map(|(key, value)| (&**key, &**value)) == label
     }
 }

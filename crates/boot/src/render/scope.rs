@@ -44,13 +44,13 @@ pub(super) struct Scope {
     base_url: Box<str>,
     is_script: bool,
     cache: ValueCache,
-    missed: Missed,
+    last_missing: LastMissing,
 }
 
 /// The last label that the template looked up and that is absent. When the engine reports an
 /// undefined value, it is this one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Missed(Arc<Mutex<Option<Missing>>>);
+pub(super) struct LastMissing(Arc<Mutex<Option<Missing>>>);
 
 /// An absent label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,10 +65,10 @@ pub(super) enum Missing {
 /// Values that were looked up before, by name. There are a few, and at most 64 and the config
 /// names.
 #[derive(Debug, Default)]
-struct ValueCache(Mutex<SmallVec<[Answered; 4]>>);
+struct ValueCache(Mutex<SmallVec<[CachedValue; 4]>>);
 
 /// A name and its value.
-type Answered = (Box<str>, Value);
+type CachedValue = (Box<str>, Value);
 
 /// The variables `subject` and `encoded`. In a script, `subject` has only the labels that are safe
 /// there.
@@ -77,7 +77,7 @@ struct Labels {
     subject: Arc<Subject>,
     form: Form,
     cache: ValueCache,
-    missed: Missed,
+    last_missing: LastMissing,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ struct ObjectVariable<T> {
     key: fn(&T) -> &ObjectKey,
     labels: fn(&T) -> &crate::Labels,
     cache: ValueCache,
-    missed: Missed,
+    last_missing: LastMissing,
 }
 
 /// The values `profile.labels` and `assignment.labels`. They must not refer to their
@@ -103,7 +103,7 @@ struct ObjectLabels<T> {
     object: Arc<T>,
     variable: &'static str,
     labels: fn(&T) -> &crate::Labels,
-    missed: Missed,
+    last_missing: LastMissing,
 }
 
 /// Carries a [`RenderError`] through the engine.
@@ -119,7 +119,7 @@ impl Scope {
         assignment: Option<Arc<Assignment>>,
         base_url: &str,
     ) -> Self {
-        let (cache, missed) = (ValueCache::default(), Missed::default());
+        let (cache, last_missing) = (ValueCache::default(), LastMissing::default());
         Self {
             subject,
             profile,
@@ -127,13 +127,13 @@ impl Scope {
             base_url: base_url.into(),
             is_script,
             cache,
-            missed,
+            last_missing,
         }
     }
 
     /// Returns the record of absent labels, to be read after the render.
-    pub(super) fn missed(&self) -> Missed {
-        self.missed.clone()
+    pub(super) fn last_missing(&self) -> LastMissing {
+        self.last_missing.clone()
     }
 
     pub(super) fn into_value(self) -> Value {
@@ -145,7 +145,7 @@ impl Scope {
             subject: self.subject.clone(),
             form,
             cache: ValueCache::default(),
-            missed: self.missed.clone(),
+            last_missing: self.last_missing.clone(),
         })
     }
 
@@ -157,7 +157,7 @@ impl Scope {
             return Some(error_value(RenderError::NotReady(name.clone())));
         };
         let mut url = String::new();
-        link_into(&mut url, &self.base_url, *id, &self.subject);
+        append_config_url(&mut url, &self.base_url, *id, &self.subject);
         Some(url.into())
     }
 }
@@ -165,7 +165,7 @@ impl Scope {
 impl ValueCache {
     fn get_or(&self, name: &str, make: impl FnOnce() -> Option<Value>) -> Option<Value> {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, value)) = cache.iter().find(|(cache, _)| **cache == *name) {
+        if let Some((_, value)) = cache.iter().find(|(known, _)| **known == *name) {
             return Some(value.clone());
         }
         let value = make()?;
@@ -190,7 +190,7 @@ impl Scope {
                 key: |profile| &profile.key,
                 labels: |profile| &profile.labels,
                 cache: ValueCache::default(),
-                missed: self.missed.clone(),
+                last_missing: self.last_missing.clone(),
             })),
             "assignment" => self.assignment.as_ref().map(|assignment| {
                 Value::from_object(ObjectVariable {
@@ -199,7 +199,7 @@ impl Scope {
                     key: |assignment| &assignment.key,
                     labels: |assignment| &assignment.labels,
                     cache: ValueCache::default(),
-                    missed: self.missed.clone(),
+                    last_missing: self.last_missing.clone(),
                 })
             }),
             name => self.config_url(name),
@@ -220,7 +220,7 @@ impl Object for Scope {
 impl Labels {
     fn value(&self, key: &str) -> Option<Value> {
         let Some(value) = self.subject.label(key) else {
-            self.missed.note(Missing::OfSubject(key.into()));
+            self.last_missing.record(Missing::OfSubject(key.into()));
             return None;
         };
         match self.form {
@@ -230,7 +230,7 @@ impl Labels {
                 query::encode_into(&mut encoded, value);
                 Some(encoded.into())
             }
-            Form::InScript => Some(match unfit_for_script(&self.subject, key, value) {
+            Form::InScript => Some(match script_unsafe_reason(&self.subject, key, value) {
                 Some(why) => error_value(RenderError::Unsafe(Unsafe {
                     label: key.to_owned(),
                     why,
@@ -242,7 +242,7 @@ impl Labels {
 
     /// Returns a key for iteration. The machine chose it, so it is checked like a value.
     fn key(&self, key: &str) -> Value {
-        match (self.form, unsafe_in_script(key)) {
+        match (self.form, unsafe_reason(key)) {
             (Form::InScript | Form::Encoded, Some(_)) => error_value(RenderError::Unsafe(Unsafe {
                 label: key.to_owned(),
                 why: UNSAFE_KEY,
@@ -283,12 +283,12 @@ impl<T: Send + Sync + 'static> Object for ObjectVariable<T> {
             "name" => Some(Value::from(&*(self.key)(&self.object).name)),
             "namespace" => Some(Value::from(&*(self.key)(&self.object).namespace)),
             "labels" => self.cache.get_or("labels", || {
-                let (object, missed) = (self.object.clone(), self.missed.clone());
+                let (object, last_missing) = (self.object.clone(), self.last_missing.clone());
                 Some(Value::from_object(ObjectLabels {
                     object,
                     variable: self.variable,
                     labels: self.labels,
-                    missed,
+                    last_missing,
                 }))
             }),
             _ => None,
@@ -307,7 +307,7 @@ impl<T: Send + Sync + 'static> Object for ObjectLabels<T> {
         let key = key.as_str()?;
         let value = (self.labels)(&self.object).get(key);
         if value.is_none() {
-            self.missed.note(Missing::OfObject {
+            self.last_missing.record(Missing::OfObject {
                 variable: self.variable,
                 key: key.into(),
             });
@@ -325,8 +325,8 @@ impl<T: Send + Sync + 'static> Object for ObjectLabels<T> {
     }
 }
 
-impl Missed {
-    fn note(&self, missing: Missing) {
+impl LastMissing {
+    fn record(&self, missing: Missing) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(missing);
     }
 
@@ -342,7 +342,7 @@ fn error_value(reason: RenderError) -> Value {
 }
 
 /// Returns the [`RenderError`] that an engine error carries, if any.
-pub(super) fn reason_of(error: &Error) -> Option<RenderError> {
+pub(super) fn carried_error(error: &Error) -> Option<RenderError> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = error.source();
     while let Some(error) = source {
         if let Some(CarriedError(reason)) = error.downcast_ref() {
@@ -354,7 +354,7 @@ pub(super) fn reason_of(error: &Error) -> Option<RenderError> {
 }
 
 /// Appends the URL of a config.
-pub(super) fn link_into(out: &mut String, base_url: &str, id: Uuid, subject: &Subject) {
+pub(super) fn append_config_url(out: &mut String, base_url: &str, id: Uuid, subject: &Subject) {
     out.push_str(base_url);
     out.push_str("/config/");
     out.push_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
@@ -368,8 +368,12 @@ pub(super) fn link_into(out: &mut String, base_url: &str, id: Uuid, subject: &Su
 
 /// Returns why a label's value is unsafe in a script. The operator's labels are trusted like the
 /// operator's templates.
-pub(super) fn unfit_for_script(subject: &Subject, key: &str, value: &str) -> Option<&'static str> {
-    unsafe_in_script(value).filter(|_| subject.extrinsic(key).is_none())
+pub(super) fn script_unsafe_reason(
+    subject: &Subject,
+    key: &str,
+    value: &str,
+) -> Option<&'static str> {
+    unsafe_reason(value).filter(|_| subject.extrinsic(key).is_none())
 }
 
 /// Marks the bytes that are plain text to iPXE in any context. Values are short, so a table is
@@ -389,7 +393,7 @@ static IS_SAFE: [bool; 256] = {
 /// Returns why iPXE would not read this value as plain text (`ipxe:src/core/exec.c`). iPXE splits a
 /// line at white space, then looks for words that end or join commands, then repeatedly expands
 /// `${...}`.
-fn unsafe_in_script(value: &str) -> Option<&'static str> {
+fn unsafe_reason(value: &str) -> Option<&'static str> {
     // Fast path: nearly all values.
     if bytes::all(value.as_bytes(), |byte| IS_SAFE[usize::from(byte)]) {
         return None;
@@ -403,7 +407,8 @@ fn unsafe_in_script(value: &str) -> Option<&'static str> {
     }
     // Inside a value, an operator must be a whole word ("Smith & Co" is fine); at its ends, it may
     // be part of one.
-    let is_part = |word: &str| !word.is_empty() && word.bytes().all(|b| b"|&;".contains(&b));
+    let may_be_operator =
+        |word: &str| !word.is_empty() && word.bytes().all(|b| b"|&;".contains(&b));
     let (first, last) = (
         value.split(char::is_whitespace).next(),
         value.rsplit(char::is_whitespace).next(),
@@ -411,7 +416,7 @@ fn unsafe_in_script(value: &str) -> Option<&'static str> {
     if value
         .split_whitespace()
         .any(|word| matches!(word, "||" | "&&" | ";"))
-        || [first, last].into_iter().flatten().any(is_part)
+        || [first, last].into_iter().flatten().any(may_be_operator)
     {
         return Some("contains a word that iPXE would read as the end of a command (||, && or ;)");
     }

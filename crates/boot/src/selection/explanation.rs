@@ -10,7 +10,7 @@ use crate::name::{ObjectKey, ObjectRef};
 use crate::profile::{Fit, Profile};
 use crate::subject::Subject;
 
-use super::{NotSelected, Ranked};
+use super::{NotSelected, RankedMatch};
 
 /// Maximum number of candidates that an explanation lists. The rest is counted.
 const MAX_CANDIDATES: usize = 1000;
@@ -130,12 +130,12 @@ impl Catalog {
                 omitted += 1;
                 continue;
             }
-            candidates.push(candidate(&ranked.found, verdict, reason));
+            candidates.push(assignment_candidate(&ranked.found, verdict, reason));
         }
         let mut profiles = Vec::new();
         let decision = winner.ok_or(NotSelected::NoAssignment).and_then(|winner| {
             let fitting = self.fitting(winner.assignment, subject);
-            profiles = self.options(&fitting, subject);
+            profiles = self.profile_candidates(&fitting, subject);
             self.decide(winner, fitting.first().copied(), fitting.len(), subject)
         });
         let outcome = match decision {
@@ -144,7 +144,7 @@ impl Catalog {
                 profile: selection.profile.key.clone(),
                 conflict,
             },
-            Err(error) => Outcome::without(error),
+            Err(error) => Outcome::from_error(error),
         };
         Explanation {
             subject: subject.clone(),
@@ -160,7 +160,7 @@ impl Catalog {
 impl Catalog {
     fn judge(
         &self,
-        ranked: &Ranked<'_>,
+        ranked: &RankedMatch<'_>,
         winner: Option<&Found<'_>>,
         conflict: &mut bool,
     ) -> (Verdict, String) {
@@ -206,47 +206,47 @@ impl Catalog {
                 ),
             );
         }
-        let (reason, ties) = loss(found, winner);
+        let (reason, is_tie) = loss_reason(found, winner);
         let may_conflict =
             rejected.is_none() && self.rejected_assignment(winner.assignment).is_none();
-        *conflict |= ties && may_conflict;
+        *conflict |= is_tie && may_conflict;
         (Verdict::Lost, reason)
     }
 
-    fn options(
+    fn profile_candidates(
         &self,
         fitting: &[(&Arc<Profile>, Fit<'_>)],
         subject: &Subject,
     ) -> Vec<ProfileCandidate> {
         let best = fitting.first().copied();
-        let one = |(place, (profile, fit)): (usize, &(&Arc<Profile>, Fit<'_>))| {
-            let mut option = option(place, profile, fit, best, subject);
+        let candidate = |(index, (profile, fit)): (usize, &(&Arc<Profile>, Fit<'_>))| {
+            let mut candidate = profile_candidate(index, profile, fit, best, subject);
             match (
                 self.rejected_profile(profile),
                 self.rejected(&ObjectRef::Profile(profile.key.clone())),
             ) {
                 (Some(rejected), _) => {
-                    option.reason += &format!("; it is invalid: {}", rejected.fault);
+                    candidate.reason += &format!("; it is invalid: {}", rejected.fault);
                 }
                 (None, Some(newest)) => {
-                    option.reason += &format!(
+                    candidate.reason += &format!(
                         "; its last valid version is used, the newest is invalid: {}",
                         newest.fault
                     );
                 }
                 (None, None) => {}
             }
-            option
+            candidate
         };
-        fitting.iter().enumerate().map(one).collect()
+        fitting.iter().enumerate().map(candidate).collect()
     }
 }
 
 impl Outcome {
-    fn without(error: NotSelected) -> Self {
-        let sentence = error.to_string();
+    fn from_error(error: NotSelected) -> Self {
+        let message = error.to_string();
         match error {
-            NotSelected::NoAssignment => Self::NoAssignment { reason: sentence },
+            NotSelected::NoAssignment => Self::NoAssignment { reason: message },
             NotSelected::NoProfile {
                 assignment, reason, ..
             } => Self::NoProfile {
@@ -258,14 +258,14 @@ impl Outcome {
             } => Self::NotAccepted {
                 assignment: assignment.key.clone(),
                 object: object.to_string(),
-                reason: sentence,
+                reason: message,
             },
         }
     }
 }
 
 /// Returns why an Assignment lost, and whether only age or name decided.
-fn loss(found: &Found<'_>, winner: &Found<'_>) -> (String, bool) {
+fn loss_reason(found: &Found<'_>, winner: &Found<'_>) -> (String, bool) {
     let (a, b) = (&winner.assignment, &found.assignment);
     let by = &winner.assignment.key;
     if a.priority != b.priority {
@@ -300,7 +300,7 @@ fn loss(found: &Found<'_>, winner: &Found<'_>) -> (String, bool) {
     }
 }
 
-fn candidate(found: &Found<'_>, verdict: Verdict, reason: String) -> Candidate {
+fn assignment_candidate(found: &Found<'_>, verdict: Verdict, reason: String) -> Candidate {
     let assignment = found.assignment;
     Candidate {
         assignment: assignment.key.clone(),
@@ -313,8 +313,8 @@ fn candidate(found: &Found<'_>, verdict: Verdict, reason: String) -> Candidate {
     }
 }
 
-fn option(
-    place: usize,
+fn profile_candidate(
+    index: usize,
     profile: &Arc<Profile>,
     fit: &Fit<'_>,
     best: Option<(&Arc<Profile>, Fit<'_>)>,
@@ -328,7 +328,7 @@ fn option(
                 format!("it requires {want}, but the machine has {has}"),
             )
         }
-        (Fit::Suitable(satisfied), _) if place == 0 => (
+        (Fit::Suitable(satisfied), _) if index == 0 => (
             Verdict::Won,
             format!("{satisfied} of its assignment/ labels match"),
         ),

@@ -42,17 +42,17 @@ const MAX_WORD_BYTES: usize = 1024;
 /// that is set from a variable set further down, and few templates have many of these.
 const MAX_WALKS: usize = 8;
 /// Maximum number of config names that an error lists.
-const MAX_NAMES_TOLD: usize = 16;
+const MAX_LISTED_CONFIGS: usize = 16;
 
 /// The line, if known, and the message.
-pub(super) type Complaint = (Option<usize>, String);
+pub(super) type LocatedError = (Option<usize>, String);
 
 /// Checks the source of a template. Its variables are [`VARIABLES`] and the config names. Returns
 /// what it uses, and its plan if it needs no engine.
 pub(super) fn check(
     source: &str,
     configs: &BTreeSet<&str>,
-) -> Result<(Uses, Option<Plan>), Complaint> {
+) -> Result<(Uses, Option<Plan>), LocatedError> {
     if source.len() > MAX_SOURCE_BYTES {
         return Err((
             None,
@@ -62,14 +62,14 @@ pub(super) fn check(
             ),
         ));
     }
-    bound_nesting(source)?;
+    check_nesting(source)?;
     let root =
         parse(source, "template", syntax()).map_err(|error| (error.line(), describe(&error)))?;
     let mut checker = Checker {
         configs,
         variables: BTreeMap::new(),
         uses: Uses::default(),
-        complain: false,
+        reports: false,
     };
     let mut learned = true;
     for _ in 0..MAX_WALKS {
@@ -83,12 +83,12 @@ pub(super) fn check(
     if learned {
         return Err((None, "too many variables are set from variables that are set further down; set each variable before you use it".into()));
     }
-    checker.complain = true;
+    checker.reports = true;
     checker.statement(&root)?;
     Ok((checker.uses, Plan::of(&root, configs)))
 }
 
-fn bound_nesting(source: &str) -> Result<(), Complaint> {
+fn check_nesting(source: &str) -> Result<(), LocatedError> {
     let mut tokens = 0;
     let mut elifs = 0;
     for token in tokenize(source, false, syntax()) {
@@ -98,7 +98,7 @@ fn bound_nesting(source: &str) -> Result<(), Complaint> {
             Token::VariableStart | Token::BlockStart | Token::TemplateData(_) => tokens = 0,
             Token::Ident("elif") => elifs += 1,
             Token::Ident(name) if name.len() > MAX_NAME_BYTES => {
-                return complain(
+                return reject(
                     span,
                     format!(
                         "a name has {} bytes; the limit is {MAX_NAME_BYTES}",
@@ -109,7 +109,7 @@ fn bound_nesting(source: &str) -> Result<(), Complaint> {
             _ => {}
         }
         if tokens > MAX_TOKENS {
-            return complain(
+            return reject(
                 span,
                 format!(
                     "an expression has more than {MAX_TOKENS} tokens; split it with {{% set %}}"
@@ -117,7 +117,7 @@ fn bound_nesting(source: &str) -> Result<(), Complaint> {
             );
         }
         if elifs > MAX_ELIFS {
-            return complain(
+            return reject(
                 span,
                 format!(
                     "the template has more than {MAX_ELIFS} elif branches; write a Profile for each case instead"
@@ -128,7 +128,7 @@ fn bound_nesting(source: &str) -> Result<(), Complaint> {
     Ok(())
 }
 
-fn complain<T>(span: Span, reason: String) -> Result<T, Complaint> {
+fn reject<T>(span: Span, reason: String) -> Result<T, LocatedError> {
     Err((Some(usize::from(span.start_line)), reason))
 }
 
@@ -137,23 +137,23 @@ struct Checker<'a> {
     variables: BTreeMap<String, Kind>,
     uses: Uses,
     /// False while kinds are still being found: a variable may be bound further down.
-    complain: bool,
+    reports: bool,
 }
 
 impl Checker<'_> {
-    fn statements(&mut self, statements: &[Stmt<'_>]) -> Result<(), Complaint> {
+    fn statements(&mut self, statements: &[Stmt<'_>]) -> Result<(), LocatedError> {
         statements
             .iter()
             .try_for_each(|statement| self.statement(statement))
     }
 
-    fn statement(&mut self, statement: &Stmt<'_>) -> Result<(), Complaint> {
+    fn statement(&mut self, statement: &Stmt<'_>) -> Result<(), LocatedError> {
         match statement {
             Stmt::Template(template) => self.statements(&template.children),
             Stmt::EmitRaw(_) | Stmt::Continue(_) | Stmt::Break(_) => Ok(()),
             Stmt::EmitExpr(emit) => match self.expression(&emit.expr)? {
-                kind if kind.is_scalar() || !self.complain => Ok(()),
-                _ => complain(
+                kind if kind.is_scalar() || !self.reports => Ok(()),
+                _ => reject(
                     emit.expr.span(),
                     "a list or map can't be printed; write x|join(' ') or x|tojson".into(),
                 ),
@@ -180,38 +180,38 @@ impl Checker<'_> {
                 let kind = match &set.filter {
                     Some(Expr::Filter(filter)) => self.filter(filter, filter.span())?,
                     Some(other) => {
-                        return complain(other.span(), "a {% set %} block takes one filter".into());
+                        return reject(other.span(), "a {% set %} block takes one filter".into());
                     }
                     None => Kind::Scalar,
                 };
                 self.bind(&set.target, kind)
             }
-            Stmt::AutoEscape(block) => complain(
+            Stmt::AutoEscape(block) => reject(
                 block.span(),
                 "{% autoescape %} is not available; nothing is escaped".into(),
             ),
-            Stmt::FilterBlock(block) => complain(
+            Stmt::FilterBlock(block) => reject(
                 block.span(),
                 "{% filter %} is not available; use a {% set NAME | FILTER %} block".into(),
             ),
-            Stmt::Macro(block) => complain(
+            Stmt::Macro(block) => reject(
                 block.span(),
                 "macros are not available; use {% set %} and {% for %}".into(),
             ),
-            Stmt::CallBlock(block) => complain(
+            Stmt::CallBlock(block) => reject(
                 block.span(),
                 "{% call %} is not available because there are no macros".into(),
             ),
-            Stmt::Do(block) => complain(
+            Stmt::Do(block) => reject(
                 block.span(),
                 "{% do %} is not available; use {% set %}".into(),
             ),
         }
     }
 
-    fn for_loop(&mut self, each: &ForLoop<'_>) -> Result<(), Complaint> {
+    fn for_loop(&mut self, each: &ForLoop<'_>) -> Result<(), LocatedError> {
         if each.recursive {
-            return complain(each.iter.span(), "recursive loops are not available".into());
+            return reject(each.iter.span(), "recursive loops are not available".into());
         }
         let items = self.expression(&each.iter)?.item();
         self.bind(&each.target, items)?;
@@ -223,11 +223,11 @@ impl Checker<'_> {
     }
 
     /// Binds one or several variables to values of this kind.
-    fn bind(&mut self, target: &Expr<'_>, kind: Kind) -> Result<(), Complaint> {
+    fn bind(&mut self, target: &Expr<'_>, kind: Kind) -> Result<(), LocatedError> {
         match target {
             Expr::Var(variable) => {
-                if self.is_given(variable.id) || variable.id == "loop" {
-                    return complain(
+                if self.is_builtin(variable.id) || variable.id == "loop" {
+                    return reject(
                         variable.span(),
                         format!("`{}` is reserved; choose another name", variable.id),
                     );
@@ -245,11 +245,11 @@ impl Checker<'_> {
                 .items
                 .iter()
                 .try_for_each(|target| self.bind(target, kind.item())),
-            other => complain(other.span(), "only a variable can be set".into()),
+            other => reject(other.span(), "only a variable can be set".into()),
         }
     }
 
-    fn expression(&mut self, expression: &Expr<'_>) -> Result<Kind, Complaint> {
+    fn expression(&mut self, expression: &Expr<'_>) -> Result<Kind, LocatedError> {
         match expression {
             Expr::Const(constant) if constant.value.is_number() => Ok(Kind::Number),
             Expr::Const(constant)
@@ -268,14 +268,14 @@ impl Checker<'_> {
             }
             Expr::GetItem(get) => {
                 let of = self.expression(&get.expr)?;
-                if !self.expression(&get.subscript_expr)?.is_scalar() && self.complain {
-                    return complain(
+                if !self.expression(&get.subscript_expr)?.is_scalar() && self.reports {
+                    return reject(
                         get.subscript_expr.span(),
                         "an index in [ ] must be text or a number".into(),
                     );
                 }
-                if of == Kind::Scalar && self.complain {
-                    return complain(
+                if of == Kind::Scalar && self.reports {
+                    return reject(
                         get.span(),
                         "[ ] works on a list, a map or a label, not on longer text".into(),
                     );
@@ -293,7 +293,7 @@ impl Checker<'_> {
                 match self.expression(&slice.expr)? {
                     Kind::List(item) => Ok(Kind::View(item)),
                     kind if kind.is_word() => Ok(kind.or(Kind::Word)),
-                    _ if self.complain => complain(
+                    _ if self.reports => reject(
                         slice.span(),
                         "only a list or a label can be sliced; copy a slice, a reversed list or a range() with x|list first"
                             .into(),
@@ -320,9 +320,9 @@ impl Checker<'_> {
                     let right = self.expression(expr)?;
                     match op {
                         CompareOpKind::In | CompareOpKind::NotIn => {
-                            self.contained(&left, &right, expr.span())?;
+                            self.check_containment(&left, &right, expr.span())?;
                         }
-                        _ => self.compared(&left, &right, expr.span())?,
+                        _ => self.check_comparison(&left, &right, expr.span())?,
                     }
                     left = right;
                 }
@@ -339,7 +339,7 @@ impl Checker<'_> {
             Expr::Filter(filter) => self.filter(filter, filter.span()),
             Expr::Test(test) => {
                 if !TESTS.contains(&test.name) {
-                    return complain(
+                    return reject(
                         test.span(),
                         format!(
                             "unknown test `{}`{}",
@@ -352,8 +352,8 @@ impl Checker<'_> {
                 let arguments = self.arguments(&test.args, test.span())?;
                 for right in &arguments {
                     match test.name {
-                        "in" => self.contained(&left, right, test.span())?,
-                        _ => self.compared(&left, right, test.span())?,
+                        "in" => self.check_containment(&left, right, test.span())?,
+                        _ => self.check_comparison(&left, right, test.span())?,
                     }
                 }
                 Ok(Kind::Word)
@@ -365,8 +365,8 @@ impl Checker<'_> {
                 let mut keys = Kind::Never;
                 for key in &map.keys {
                     let kind = self.expression(key)?;
-                    if !kind.is_word() && self.complain {
-                        return complain(
+                    if !kind.is_word() && self.reports {
+                        return reject(
                             key.span(),
                             "a map key must be short text or a number".into(),
                         );
@@ -379,7 +379,7 @@ impl Checker<'_> {
         }
     }
 
-    fn variable(&mut self, name: &str, span: Span) -> Result<Kind, Complaint> {
+    fn variable(&mut self, name: &str, span: Span) -> Result<Kind, LocatedError> {
         if self.configs.contains(name) {
             self.uses.configs.insert(name.to_owned());
             return Ok(Kind::Scalar);
@@ -397,7 +397,7 @@ impl Checker<'_> {
         }
         match self.variables.get(name) {
             Some(kind) => Ok(kind.clone()),
-            None if !self.complain => Ok(Kind::Never),
+            None if !self.reports => Ok(Kind::Never),
             None => {
                 let known = VARIABLES
                     .iter()
@@ -405,8 +405,13 @@ impl Checker<'_> {
                     .copied()
                     .chain(self.variables.keys().map(String::as_str));
                 let hint = did_you_mean(name, known);
-                let some: Vec<_> = self.configs.iter().copied().take(MAX_NAMES_TOLD).collect();
-                let more = if self.configs.len() > MAX_NAMES_TOLD {
+                let some: Vec<_> = self
+                    .configs
+                    .iter()
+                    .copied()
+                    .take(MAX_LISTED_CONFIGS)
+                    .collect();
+                let more = if self.configs.len() > MAX_LISTED_CONFIGS {
                     ", ..."
                 } else {
                     ""
@@ -416,7 +421,7 @@ impl Checker<'_> {
                 } else {
                     some.join(", ") + more
                 };
-                complain(
+                reject(
                     span,
                     format!(
                         "`{name}` is not defined{hint} (configs of this Profile: {configs}; built-in variables: {})",
@@ -454,36 +459,36 @@ impl Checker<'_> {
         left: Kind,
         right: Kind,
         span: Span,
-    ) -> Result<Kind, Complaint> {
+    ) -> Result<Kind, LocatedError> {
         match op {
-            BinOpKind::Add if self.complain && !(left.is_number() && right.is_number()) => {
-                complain(span, "`+` adds numbers; write a ~ b to join text, or a|int + b|int to add numbers in text".into())
+            BinOpKind::Add if self.reports && !(left.is_number() && right.is_number()) => {
+                reject(span, "`+` adds numbers; write a ~ b to join text, or a|int + b|int to add numbers in text".into())
             }
-            BinOpKind::Mul if self.complain && !(left.is_number() && right.is_number()) => {
-                complain(span, "`*` multiplies numbers; write a|int * b|int to multiply numbers in text".into())
+            BinOpKind::Mul if self.reports && !(left.is_number() && right.is_number()) => {
+                reject(span, "`*` multiplies numbers; write a|int * b|int to multiply numbers in text".into())
             }
-            BinOpKind::Concat if self.complain && !(left.is_scalar() && right.is_scalar()) => {
-                complain(span, "`~` joins text; turn a list into text with |join(' ')".into())
+            BinOpKind::Concat if self.reports && !(left.is_scalar() && right.is_scalar()) => {
+                reject(span, "`~` joins text; turn a list into text with |join(' ')".into())
             }
             BinOpKind::Add | BinOpKind::Mul | BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => {
                 Ok(Kind::Number)
             }
             BinOpKind::ScAnd | BinOpKind::ScOr => Ok(left.or(right)),
             BinOpKind::Concat => Ok(Kind::Scalar),
-            BinOpKind::In => self.contained(&left, &right, span).map(|()| Kind::Word),
+            BinOpKind::In => self.check_containment(&left, &right, span).map(|()| Kind::Word),
             BinOpKind::Eq | BinOpKind::Ne | BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => {
-                self.compared(&left, &right, span).map(|()| Kind::Word)
+                self.check_comparison(&left, &right, span).map(|()| Kind::Word)
             }
         }
     }
 
     /// Checks a comparison. It reads no more bytes than the shorter side has, which must be a word.
-    fn compared(&self, left: &Kind, right: &Kind, span: Span) -> Result<(), Complaint> {
+    fn check_comparison(&self, left: &Kind, right: &Kind, span: Span) -> Result<(), LocatedError> {
         let bounded = left.is_scalar() && right.is_scalar() && (left.is_word() || right.is_word());
-        if bounded || !self.complain {
+        if bounded || !self.reports {
             return Ok(());
         }
-        complain(
+        reject(
             span,
             "only text and numbers can be compared, and one side must be a label, a number or a short literal".into(),
         )
@@ -491,19 +496,19 @@ impl Checker<'_> {
 
     /// Checks `in`. It reads the whole text on its right, which is paid for, or compares with each
     /// item of a list.
-    fn contained(&self, left: &Kind, right: &Kind, span: Span) -> Result<(), Complaint> {
+    fn check_containment(&self, left: &Kind, right: &Kind, span: Span) -> Result<(), LocatedError> {
         let bounded = left.is_scalar()
             && (right.is_scalar() || (!matches!(right, Kind::Any) && right.item().is_word()));
-        if bounded || !self.complain {
+        if bounded || !self.reports {
             return Ok(());
         }
-        complain(span, "`in` needs text on its left, and on its right text or a list of labels, numbers and short literals".into())
+        reject(span, "`in` needs text on its left, and on its right text or a list of labels, numbers and short literals".into())
     }
 
-    fn filter(&mut self, filter: &Filter<'_>, span: Span) -> Result<Kind, Complaint> {
+    fn filter(&mut self, filter: &Filter<'_>, span: Span) -> Result<Kind, LocatedError> {
         let Some((_, signature)) = FILTERS.iter().find(|(name, _)| *name == filter.name) else {
             let hint = did_you_mean(filter.name, FILTERS.iter().map(|(name, _)| *name));
-            return complain(span, format!("unknown filter `{}`{hint}", filter.name));
+            return reject(span, format!("unknown filter `{}`{hint}", filter.name));
         };
         let input = filter
             .expr
@@ -511,24 +516,24 @@ impl Checker<'_> {
             .map_or(Ok(Kind::Scalar), |input| self.expression(input))?;
         let arguments = self.arguments(&filter.args, span)?;
         match signature.apply(input, arguments.into_iter()) {
-            Err(reason) if self.complain => {
-                complain(span, format!("filter `{}` {reason}", filter.name))
+            Err(reason) if self.reports => {
+                reject(span, format!("filter `{}` {reason}", filter.name))
             }
             result => Ok(result.unwrap_or(Kind::Any)),
         }
     }
 
-    fn call(&mut self, call: &Call<'_>, span: Span) -> Result<Kind, Complaint> {
+    fn call(&mut self, call: &Call<'_>, span: Span) -> Result<Kind, LocatedError> {
         let arguments = self.arguments(&call.args, span)?;
         match &call.expr {
             Expr::Var(function) if function.id == "range" => match items_of_range(&call.args) {
-                Some(items) if items > MAX_ITEMS => complain(
+                Some(items) if items > MAX_ITEMS => reject(
                     span,
                     format!("this range() has {items} items; the limit is {MAX_ITEMS}"),
                 ),
                 _ => Ok(Kind::view_of(Kind::Number)),
             },
-            Expr::Var(function) => complain(
+            Expr::Var(function) => reject(
                 span,
                 format!(
                     "unknown function `{}`; the only function is range(), and filters are written x|upper",
@@ -542,33 +547,37 @@ impl Checker<'_> {
                 (Expr::Var(object), "changed") if object.id == "loop" => {
                     arguments
                         .iter()
-                        .try_for_each(|argument| self.compared(argument, argument, span))?;
+                        .try_for_each(|argument| self.check_comparison(argument, argument, span))?;
                     Ok(Kind::Word)
                 }
-                (_, name) => complain(span, format!("values have no methods; write x|{name}")),
+                (_, name) => reject(span, format!("values have no methods; write x|{name}")),
             },
-            _ => complain(span, "this is not a function".into()),
+            _ => reject(span, "this is not a function".into()),
         }
     }
 
-    fn arguments(&mut self, arguments: &[CallArg<'_>], span: Span) -> Result<Vec<Kind>, Complaint> {
+    fn arguments(
+        &mut self,
+        arguments: &[CallArg<'_>],
+        span: Span,
+    ) -> Result<Vec<Kind>, LocatedError> {
         let one = |argument: &CallArg<'_>| match argument {
             CallArg::Pos(value) | CallArg::Kwarg(_, value) => self.expression(value),
             CallArg::PosSplat(_) | CallArg::KwargSplat(_) => {
-                complain(span, "arguments can't be unpacked with *".into())
+                reject(span, "arguments can't be unpacked with *".into())
             }
         };
         arguments.iter().map(one).collect()
     }
 
     /// Returns the kind of a list literal. Each item must be text, a number, or a list literal.
-    fn literal(&mut self, items: &[Expr<'_>]) -> Result<Kind, Complaint> {
+    fn literal(&mut self, items: &[Expr<'_>]) -> Result<Kind, LocatedError> {
         let mut kind = Kind::Never;
         for item in items {
             let found = self.expression(item)?;
             let is_written_out = matches!(item, Expr::List(_) | Expr::Tuple(_) | Expr::Map(_));
-            if self.complain && !is_written_out && !found.is_scalar() {
-                return complain(
+            if self.reports && !is_written_out && !found.is_scalar() {
+                return reject(
                     item.span(),
                     "a list can contain text, numbers and list literals, but not a variable that is a list".into(),
                 );
@@ -583,7 +592,7 @@ impl Checker<'_> {
         Ok(Kind::list_of(kind))
     }
 
-    fn is_given(&self, name: &str) -> bool {
+    fn is_builtin(&self, name: &str) -> bool {
         VARIABLES.contains(&name) || self.configs.contains(name)
     }
 }

@@ -18,7 +18,7 @@ use super::kind::Kind;
 /// all items before it.
 pub(super) const MAX_ITEMS: usize = 1000;
 /// Maximum number of characters that `trim` can strip at once; it compares each with each.
-const MAX_TRIMMED: usize = 16;
+const MAX_TRIM_CHARS: usize = 16;
 
 /// The input and output of a filter.
 pub(super) enum Signature {
@@ -153,7 +153,7 @@ impl Signature {
 /// Registers replacements for minijinja's filters and functions that are not metered well enough.
 ///
 /// `check` admits only [`FILTERS`] and [`TESTS`].
-pub(super) fn add_to(environment: &mut Environment<'static>) {
+pub(super) fn register(environment: &mut Environment<'static>) {
     environment.add_filter("b64encode", b64encode);
     environment.add_filter("format", format);
     environment.add_filter("abs", |value: &Value| filters::abs(defined(value)?.clone()));
@@ -235,10 +235,10 @@ fn format(
         .map(|argument| length(argument).max(named(argument).unwrap_or(0)))
         .max()
         .unwrap_or(0);
-    let places = text
+    let placeholders = text
         .as_str()
         .map_or(0, |text| text.bytes().filter(|b| b"%{".contains(b)).count());
-    if places.saturating_mul(longest) > MAX_OUTPUT_BYTES {
+    if placeholders.saturating_mul(longest) > MAX_OUTPUT_BYTES {
         return Err(Error::new(
             ErrorKind::InvalidOperation,
             "the formatted text could be longer than 1 MiB",
@@ -275,8 +275,8 @@ fn indent(
     }
     let margin = " ".repeat(width);
     let mut out = String::with_capacity(text.len() + lines * width);
-    for (place, line) in text.split_inclusive('\n').enumerate() {
-        if (place > 0 || first) && (blank || !line.trim().is_empty()) {
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        if (index > 0 || first) && (blank || !line.trim().is_empty()) {
             out.push_str(&margin);
         }
         out.push_str(line);
@@ -288,8 +288,8 @@ fn indent(
 fn join(value: &Value, by: Option<&str>) -> Result<String, Error> {
     let by = by.unwrap_or_default();
     let mut out = String::new();
-    for (place, item) in defined(value)?.try_iter()?.checked().enumerate() {
-        if place > 0 {
+    for (index, item) in defined(value)?.try_iter()?.checked().enumerate() {
+        if index > 0 {
             out.push_str(by);
         }
         let item = item?;
@@ -324,10 +324,10 @@ fn trim(text: Cow<'_, str>, characters: Option<&str>) -> Result<String, Error> {
     let Some(characters) = characters else {
         return Ok(text.trim().to_owned());
     };
-    if characters.len() > MAX_TRIMMED {
+    if characters.len() > MAX_TRIM_CHARS {
         return Err(Error::new(
             ErrorKind::InvalidOperation,
-            format!("trim takes at most {MAX_TRIMMED} characters"),
+            format!("trim takes at most {MAX_TRIM_CHARS} characters"),
         ));
     }
     Ok(text.trim_matches(|c| characters.contains(c)).to_owned())
@@ -357,7 +357,7 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     options.assert_all_used()?;
     reject_errors(value)?;
-    let mut out = Capped(Vec::new());
+    let mut out = LimitedBuffer(Vec::new());
     let written = match indent {
         None => serde_json::to_writer(&mut out, value),
         Some(width) => {
@@ -396,9 +396,9 @@ fn reject_errors(value: &Value) -> Result<(), Error> {
     }
 }
 
-struct Capped(Vec<u8>);
+struct LimitedBuffer(Vec<u8>);
 
-impl std::io::Write for Capped {
+impl std::io::Write for LimitedBuffer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
             return Err(std::io::Error::other("the JSON is longer than 1 MiB"));

@@ -53,8 +53,7 @@ impl Step {
     /// another object.
     fn apply_fault(&self, rejected: &Rejected, world: &mut World) -> bool {
         let name = rejected.name();
-        let is_news =
-            world.faults.insert(name.clone(), rejected.clone()).as_ref() != Some(rejected);
+        let is_new = world.faults.insert(name.clone(), rejected.clone()).as_ref() != Some(rejected);
         let is_other =
             |known: Option<i64>, now: Option<i64>| known.is_some() && now.is_some() && known != now;
         match self.clone() {
@@ -87,15 +86,15 @@ impl Step {
             Self::Unreadable(key, _) => drop(world.faulty_assignments.remove(&key)),
             _ => {}
         }
-        is_news
+        is_new
     }
 
     pub(crate) fn apply(&self, catalog: &mut Catalog, world: &mut World) {
         if let Some(rejected) = self.rejected() {
-            let is_news = self.apply_fault(&rejected, world);
+            let is_new = self.apply_fault(&rejected, world);
             assert_eq!(
                 catalog.apply(Change::Rejected(Arc::new(rejected))),
-                is_news,
+                is_new,
                 "{self:?}"
             );
             return;
@@ -159,7 +158,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Checks that `select` and `explain` agree with the model.
-pub(crate) fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
+pub(crate) fn assert_agrees(catalog: &Catalog, world: &World, raw: &RawSubject) {
     let subject = raw.build();
     let selected = catalog.select(&subject);
     let explained = catalog.explain(&subject);
@@ -170,20 +169,20 @@ pub(crate) fn agree(catalog: &Catalog, world: &World, raw: &RawSubject) {
         .map(|candidate| candidate.assignment.key.clone())
         .collect();
 
-    let would_do: Vec<_> = explained
+    let eligible: Vec<_> = explained
         .candidates
         .iter()
         .filter(|candidate| candidate.verdict != Verdict::NoMatch)
         .collect();
     assert_eq!(
-        would_do
+        eligible
             .iter()
             .map(|candidate| candidate.assignment.clone())
             .collect::<Vec<_>>(),
         order
     );
     assert!(
-        would_do
+        eligible
             .iter()
             .enumerate()
             .all(|(place, candidate)| (candidate.verdict == Verdict::Won) == (Some(place) == won))

@@ -8,17 +8,17 @@ use crate::sorted::Labels;
 use crate::subject::Subject;
 use crate::template::plan::{Object, Part, Plan, Step, Term, Test};
 
-use super::scope::{link_into, unfit_for_script};
+use super::scope::{append_config_url, script_unsafe_reason};
 
 /// Maximum size of the output. For a longer one, only the engine knows whether the fuel suffices.
 const MAX_BYTES: usize = 256 * 1024;
 /// Capacity for values, in addition to the plan's own text: a link with the labels of a typical
 /// machine, and a little more. (glibc's allocator is several times as fast up to 1,032 bytes, which
 /// typical scripts stay below.)
-const USUAL_VALUES: usize = 512;
+const TYPICAL_VALUE_BYTES: usize = 512;
 
 /// The values that a plan can refer to.
-pub(super) struct Facts<'a> {
+pub(super) struct PlanRenderer<'a> {
     pub(super) subject: &'a Subject,
     pub(super) profile: &'a Profile,
     pub(super) assignment: Option<&'a Assignment>,
@@ -27,24 +27,24 @@ pub(super) struct Facts<'a> {
 }
 
 /// The engine must render this template: it may be an error, and only the engine knows its message.
-struct Unsure;
+struct NeedsEngine;
 
-impl Facts<'_> {
+impl PlanRenderer<'_> {
     /// Renders a plan. `None` if the engine must render the template.
     pub(super) fn render(&self, plan: &Plan) -> Option<String> {
-        let mut out = String::with_capacity(plan.text_bytes + USUAL_VALUES);
-        self.follow(plan, &mut out).ok()?;
+        let mut out = String::with_capacity(plan.text_bytes + TYPICAL_VALUE_BYTES);
+        self.execute(plan, &mut out).ok()?;
         (out.len() <= MAX_BYTES).then_some(out)
     }
 
-    fn follow(&self, plan: &Plan, out: &mut String) -> Result<(), Unsure> {
+    fn execute(&self, plan: &Plan, out: &mut String) -> Result<(), NeedsEngine> {
         for step in &plan.steps {
             match step {
                 Step::Text(text) => out.push_str(text),
                 Step::Term(term) if self.write(term, out)? => {}
-                Step::Term(_) => return Err(Unsure),
+                Step::Term(_) => return Err(NeedsEngine),
                 Step::Choice { test, yes, no } => {
-                    self.follow(if self.holds(test)? { yes } else { no }, out)?;
+                    self.execute(if self.holds(test)? { yes } else { no }, out)?;
                 }
             }
         }
@@ -52,7 +52,7 @@ impl Facts<'_> {
     }
 
     /// Writes the value of a term. Returns false if it is absent.
-    fn write(&self, term: &Term, out: &mut String) -> Result<bool, Unsure> {
+    fn write(&self, term: &Term, out: &mut String) -> Result<bool, NeedsEngine> {
         let text = match term {
             Term::Text(text) => Some(&**text),
             Term::BaseUrl => Some(self.base_url),
@@ -89,18 +89,18 @@ impl Facts<'_> {
         Ok(text.is_some())
     }
 
-    fn holds(&self, test: &Test) -> Result<bool, Unsure> {
+    fn holds(&self, test: &Test) -> Result<bool, NeedsEngine> {
         let mut text = String::new();
         match test {
             Test::Holds(term) => Ok(self.write(term, &mut text)? && !text.is_empty()),
             Test::Equal(terms) => {
                 let [left, right] = &**terms;
                 let mut other = String::new();
-                let are_there = self.write(left, &mut text)? && self.write(right, &mut other)?;
-                if are_there {
+                let are_present = self.write(left, &mut text)? && self.write(right, &mut other)?;
+                if are_present {
                     Ok(text == other)
                 } else {
-                    Err(Unsure)
+                    Err(NeedsEngine)
                 }
             }
             Test::Not(test) => self.holds(test).map(|holds| !holds),
@@ -109,31 +109,31 @@ impl Facts<'_> {
         }
     }
 
-    fn label(&self, key: &str) -> Result<Option<&str>, Unsure> {
+    fn label(&self, key: &str) -> Result<Option<&str>, NeedsEngine> {
         match self.subject.label(key) {
             Some(value)
-                if self.is_script && unfit_for_script(self.subject, key, value).is_some() =>
+                if self.is_script && script_unsafe_reason(self.subject, key, value).is_some() =>
             {
-                Err(Unsure)
+                Err(NeedsEngine)
             }
             value => Ok(value),
         }
     }
 
-    fn object(&self, object: Object) -> Result<(&ObjectKey, &Labels), Unsure> {
+    fn object(&self, object: Object) -> Result<(&ObjectKey, &Labels), NeedsEngine> {
         match object {
             Object::Profile => Ok((&self.profile.key, &self.profile.labels)),
             Object::Assignment => self
                 .assignment
                 .map(|assignment| (&assignment.key, &assignment.labels))
-                .ok_or(Unsure),
+                .ok_or(NeedsEngine),
         }
     }
 
-    fn link(&self, name: &str, out: &mut String) -> Result<(), Unsure> {
-        let id = self.profile.ids.get(name).ok_or(Unsure)?;
+    fn link(&self, name: &str, out: &mut String) -> Result<(), NeedsEngine> {
+        let id = self.profile.ids.get(name).ok_or(NeedsEngine)?;
         // Not cached: most scripts have one link, and most of it is copied.
-        link_into(out, self.base_url, *id, self.subject);
+        append_config_url(out, self.base_url, *id, self.subject);
         Ok(())
     }
 }

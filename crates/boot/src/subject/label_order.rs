@@ -32,38 +32,39 @@ const HEADS: [u64; PRESENTED.len()] = {
     heads
 };
 /// The position of each of [`PRESENTED`]. The first four come before all other labels.
-const TURNS: [u8; PRESENTED.len()] = [
-    UUID_TURN,
-    MAC_TURN,
-    BUILDARCH_TURN,
+const POSITIONS: [u8; PRESENTED.len()] = [
+    UUID_POSITION,
+    MAC_POSITION,
+    BUILDARCH_POSITION,
     3,
-    SERIAL_TURN,
+    SERIAL_POSITION,
     6,
     7,
     8,
     9,
 ];
 /// The position of all other labels.
-const MIDDLE_TURN: u8 = 4;
+const OTHER_POSITION: u8 = 4;
 /// Positions of labels that need more than text handling.
-pub(super) const UUID_TURN: u8 = 0;
-pub(super) const MAC_TURN: u8 = 1;
-pub(super) const BUILDARCH_TURN: u8 = 2;
-pub(super) const SERIAL_TURN: u8 = 5;
+pub(super) const UUID_POSITION: u8 = 0;
+pub(super) const MAC_POSITION: u8 = 1;
+pub(super) const BUILDARCH_POSITION: u8 = 2;
+pub(super) const SERIAL_POSITION: u8 = 5;
 
 /// Returns the position of a label in a query. Tries `expected` first, the index in [`PRESENTED`]
 /// that follows that of the last label.
 #[inline]
-pub(super) fn turn(head: u64, key: &[u8], expected: &mut usize) -> u8 {
-    let is = |at: usize| HEADS.get(at) == Some(&head) && are_same(PRESENTED[at].as_bytes(), key);
-    let Some(at) = is(*expected)
+pub(super) fn position(head: u64, key: &[u8], expected: &mut usize) -> u8 {
+    let matches =
+        |at: usize| HEADS.get(at) == Some(&head) && keys_equal(PRESENTED[at].as_bytes(), key);
+    let Some(at) = matches(*expected)
         .then_some(*expected)
-        .or_else(|| (0..PRESENTED.len()).find(|at| is(*at)))
+        .or_else(|| (0..PRESENTED.len()).find(|at| matches(*at)))
     else {
-        return MIDDLE_TURN;
+        return OTHER_POSITION;
     };
     *expected = at + 1;
-    TURNS[at]
+    POSITIONS[at]
 }
 
 /// Returns the first bytes of a key as an integer that sorts like the key. Keys contain no NUL.
@@ -82,8 +83,8 @@ pub(super) const fn head(key: &str) -> u64 {
 
 /// Compares two keys with equal [`head`]s.
 #[inline]
-pub(super) fn are_same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && (one.len() <= HEAD_BYTES || one == other)
+pub(super) fn keys_equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && (a.len() <= HEAD_BYTES || a == b)
 }
 
 #[cfg(test)]
@@ -92,13 +93,14 @@ mod tests {
 
     #[test]
     fn label_order_matches_the_bootstrap_script() {
-        assert!(TURNS.is_sorted() && !TURNS.contains(&MIDDLE_TURN));
+        assert!(POSITIONS.is_sorted() && !POSITIONS.contains(&OTHER_POSITION));
         for expected in 0..=PRESENTED.len() {
-            let turn = |key: &str| super::turn(head(key), key.as_bytes(), &mut expected.clone());
-            assert_eq!(PRESENTED.map(turn), TURNS);
+            let position =
+                |key: &str| super::position(head(key), key.as_bytes(), &mut expected.clone());
+            assert_eq!(PRESENTED.map(position), POSITIONS);
             assert_eq!(
-                ["rack", "buildarc", "buildarches", "uuid2", "manufacture"].map(turn),
-                [MIDDLE_TURN; 5]
+                ["rack", "buildarc", "buildarches", "uuid2", "manufacture"].map(position),
+                [OTHER_POSITION; 5]
             );
         }
     }
