@@ -1,0 +1,263 @@
+//! Unsafe and missing labels.
+
+use boot::render::RenderError;
+
+use super::{ID, body, config, script, subject};
+
+#[test]
+fn a_label_that_is_unsafe_in_a_script_is_escaped_in_a_url() {
+    let url = body("{{ config0 }}", "asset=%24%7Bx%7D%0A%00%7C%7C");
+    assert_eq!(
+        url,
+        format!("http://boot:8080/config/{ID}?asset=%24%7Bx%7D%0A%00%7C%7C")
+    );
+}
+
+#[test]
+fn an_unsafe_value_is_rejected_in_scripts_and_allowed_in_configs() {
+    let cases = [
+        ("a%0Ab", "contains control characters"),
+        ("a%0D", "contains control characters"),
+        ("a%00b", "contains control characters"),
+        ("%1B%5B2J", "contains control characters"),
+        (
+            "%24%7Bnet0%2Fmac%7D",
+            "contains ${ or a part of it, which iPXE would expand",
+        ),
+        (
+            "x%24",
+            "contains ${ or a part of it, which iPXE would expand",
+        ),
+        (
+            "%7Bx",
+            "contains ${ or a part of it, which iPXE would expand",
+        ),
+        (
+            "a%20%7C%7C%20shell",
+            "contains a word that iPXE would read as the end of a command (||, && or ;)",
+        ),
+        (
+            "%3B",
+            "contains a word that iPXE would read as the end of a command (||, && or ;)",
+        ),
+        (
+            "a%20%26%26%20b",
+            "contains a word that iPXE would read as the end of a command (||, && or ;)",
+        ),
+        (
+            "%23a",
+            "contains a word that starts with #, after which iPXE ignores the rest of the line",
+        ),
+        ("a%5C", "ends with \\, which would join the next line"),
+    ];
+    for (value, why) in cases {
+        let query = format!("asset={value}");
+        let error = script("#!ipxe\necho {{ subject.asset }}\n", &query).unwrap_err();
+        assert!(
+            matches!(error, RenderError::Unsafe(_)),
+            "{value}: {error:?}"
+        );
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "label \"asset\" of this machine {why}, so it can't be used in an iPXE script; write {{{{ encoded.asset }}}} in the template instead"
+            )
+        );
+        assert_eq!(body("{{ encoded.asset }}", &query), value);
+        assert_eq!(
+            config("{{ subject.asset }}", &query).unwrap(),
+            *subject(&query).label("asset").unwrap()
+        );
+    }
+}
+
+#[test]
+fn an_unsafe_value_is_rejected_on_every_path_into_a_script() {
+    let expressions = [
+        "{{ subject['asset'] }}",
+        "{{ subject.asset|upper }}",
+        "{{ 'a' ~ subject.asset }}",
+        "{{ subject|tojson }}",
+        "{{ [subject.asset]|join }}",
+        "{{ [subject.asset, 1]|tojson }}",
+        "{{ subject|items|tojson }}",
+        "{% set x = subject.asset %}{{ x }}",
+        "{% set x %}{{ subject.asset }}{% endset %}{{ x }}",
+        "{% with x = subject.asset %}{{ x }}{% endwith %}",
+        "{% for key in subject %}{{ subject[key] }}{% endfor %}",
+        "{% for key, value in subject|items %}{{ value }}{% endfor %}",
+        "{% for c in subject.asset %}{{ c }}{% endfor %}",
+        "{{ subject.asset[0:4] }}",
+        "{{ subject.asset|default('x') }}",
+        "{{ subject.none|default(subject.asset) }}",
+        "{{ subject.asset or 'x' }}",
+        "{{ '%s'|format(subject.asset) }}",
+        "{{ 'a'|replace('a', subject.asset) }}",
+        "{{ {'a': subject.asset}|tojson }}",
+        "{{ {'a': subject.asset}.a }}",
+    ];
+    for expression in expressions {
+        let template = format!("#!ipxe\necho {expression}\n");
+        match script(&template, "asset=%24%7Bx%7D") {
+            Err(error) => assert!(
+                matches!(error, RenderError::Unsafe(_)),
+                "{expression}: {error}"
+            ),
+            // Extracting its characters one by one must not circumvent the check.
+            Ok(script) => panic!("{expression}: {script}"),
+        }
+    }
+}
+
+#[test]
+fn an_unsafe_label_key_is_rejected_in_scripts() {
+    for expression in [
+        "{% for key in subject %}{{ key }} {% endfor %}",
+        "{{ subject|join(' ') }}",
+        "{{ subject|tojson }}",
+        "{{ encoded|join(' ') }}",
+        "{{ subject|list|join(' ') }}",
+    ] {
+        let error =
+            script(&format!("#!ipxe\necho {expression}\n"), "%24%7Bx%7D=1").expect_err(expression);
+        assert!(
+            error
+                .to_string()
+                .contains("has a name that iPXE would not read as plain text")
+                || error.to_string().contains("refused"),
+            "{expression}: {error}"
+        );
+        assert!(
+            script(&format!("#!ipxe\necho {expression}\n"), "rack=1&region=x").is_ok()
+                || expression.contains("subject"),
+            "{expression}"
+        );
+    }
+}
+
+#[test]
+fn the_operators_own_labels_are_trusted_in_scripts() {
+    assert_eq!(body("{{ subject.motd }}", ""), "a || ${b} #c");
+    assert_eq!(body("{{ subject.motd }}", "motd=evil%0A"), "a || ${b} #c");
+}
+
+#[test]
+fn an_absent_label_is_false_and_fails_to_render() {
+    let template = "{% if subject.asset %}has {{ subject.asset }}{% else %}none{% endif %}";
+    assert_eq!(
+        (body(template, ""), body(template, "asset=7")),
+        ("none".to_owned(), "has 7".to_owned())
+    );
+    assert_eq!(body("{{ subject.asset|default('unset') }}", ""), "unset");
+    assert_eq!(
+        script(
+            "#!ipxe\n\necho {{ subject.rack }} {{ subject.region }}\n",
+            ""
+        )
+        .unwrap_err(),
+        RenderError::MissingLabel {
+            template: "spec.ipxe".into(),
+            line: 3,
+            label: "rack".into()
+        }
+    );
+    assert_eq!(
+        config("\n{{ subject.rack ~ 'x' }}", "")
+            .unwrap_err()
+            .to_string(),
+        "line 2 of config0 needs the label \"rack\", which this machine does not present; make the machine send it, or write {{ subject.rack | default('...') }}; if it is an operator's label, start shaper with --label rack=VALUE"
+    );
+}
+
+#[test]
+fn the_error_names_the_label_that_is_missing() {
+    let template = "{% if subject.asset %}{{ subject.asset }}{% endif %}{{ subject.rack }}";
+    assert!(
+        config(template, "")
+            .unwrap_err()
+            .to_string()
+            .contains("needs the label \"rack\"")
+    );
+    let object = |text| config(text, "rack=1").unwrap_err().to_string();
+    let message = object("{% if subject.asset %}{% endif %}\n{{ profile.labels.rack }}");
+    assert_eq!(
+        message,
+        "config0, line 2, can't be rendered: profile has no label \"rack\""
+    );
+    assert!(object("{{ assignment.labels['a/b'] }}").contains("assignment has no label \"a/b\""));
+    assert_eq!(
+        config(
+            "{% for key in profile.labels %}{{ key }}={{ profile.labels[key] }}{% endfor %}",
+            ""
+        )
+        .unwrap(),
+        "tier=gold"
+    );
+}
+
+#[test]
+fn no_filter_renders_a_missing_label() {
+    let mut hidden = Vec::new();
+    for expression in [
+        "subject.rack|urlencode",
+        "subject.rack|tojson",
+        "[subject.rack]|tojson",
+        "{'a': subject.rack}|tojson",
+        "[subject.rack]|join",
+        "subject.rack|b64encode",
+        "subject.rack|nocloud",
+        "subject.rack|split|join",
+        "subject.rack|lines|join",
+        "subject.rack|list|join",
+        "'%s'|format(subject.rack)",
+        "subject.rack|upper",
+        "subject.rack|trim",
+        "subject.rack|replace('a', 'b')",
+        "subject.rack ~ ''",
+        "subject.rack|int",
+        "subject.rack|length",
+        "subject.rack|string",
+        "subject.rack|title",
+        "subject.rack|indent",
+        "subject.rack|first",
+        "subject.rack|last",
+        "subject.rack|reverse",
+        "subject.rack|join",
+        "subject.rack|round",
+        "subject.rack|abs",
+        "subject.rack|float",
+        "subject.rack|capitalize",
+        "encoded.rack|urlencode",
+        "subject.rack|items|length",
+    ] {
+        match config(&format!("{{{{ {expression} }}}}"), "") {
+            Err(RenderError::MissingLabel { label, .. }) if label == "rack" => {}
+            other => hidden.push(format!("{expression}: {other:?}")),
+        }
+    }
+    assert_eq!(hidden, [""; 0]);
+    assert_eq!(
+        config("{{ subject.rack|default('none')|urlencode }}", "").unwrap(),
+        "none"
+    );
+}
+
+#[test]
+fn command_separators_are_rejected_only_where_ipxe_could_see_one() {
+    for harmless in ["Smith & Co", "a | b", "R&D", "x;y", "a;", "||a"] {
+        let query = format!("product={}", harmless.replace('&', "%26"));
+        assert_eq!(
+            body("echo {{ subject.product }}", &query),
+            format!("echo {harmless}")
+        );
+    }
+    for harmful in [
+        "a || b", "a && b", "a ; b", "&", "a &", "; a", "|", "a |", "| a",
+    ] {
+        let query = format!("product={}", harmful.replace('&', "%26"));
+        assert!(
+            script("#!ipxe\necho {{ subject.product }}\n", &query).is_err(),
+            "{harmful}"
+        );
+    }
+}

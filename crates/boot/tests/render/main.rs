@@ -1,0 +1,90 @@
+//! The exact bytes of scripts and configs, and the exact messages of errors.
+
+mod errors;
+mod labels;
+mod output;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use boot::render::{self, RenderError};
+use boot::selector::SubjectSelectors;
+use boot::{
+    Assignment, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject,
+};
+
+const ID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
+
+fn name(name: &str) -> ConfigName {
+    name.parse().unwrap()
+}
+
+fn configs(configs: &[(&str, &str)]) -> BTreeMap<ConfigName, String> {
+    configs
+        .iter()
+        .map(|(key, text)| (name(key), (*text).to_owned()))
+        .collect()
+}
+
+fn subject(query: &str) -> Arc<Subject> {
+    let extrinsic = ExtrinsicLabels::new([("region", "us-cal"), ("motd", "a || ${b} #c")]).unwrap();
+    Arc::new(Subject::from_query(query, &extrinsic).unwrap())
+}
+
+fn selection(script: &str, texts: &[(&str, &str)]) -> Selection {
+    let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
+    let mut profile = Profile::compile(
+        ObjectKey::new("metal", "debian"),
+        None,
+        &labels,
+        script,
+        &configs(texts),
+    )
+    .expect("it compiles");
+    profile.ids = texts
+        .iter()
+        .map(|(key, _)| (name(key), ID.parse().unwrap()))
+        .collect();
+    let assignment = Assignment {
+        key: ObjectKey::new("metal", "everyone"),
+        created: None,
+        labels: [("team".to_owned(), "sre".to_owned())]
+            .into_iter()
+            .collect(),
+        subjects: SubjectSelectors::default(),
+        profiles: boot::Labels::default(),
+        priority: 0,
+    };
+    Selection {
+        assignment: Arc::new(assignment),
+        by: MatchedBy::Labels,
+        profile: Arc::new(profile),
+    }
+}
+
+fn script(text: &str, query: &str) -> Result<String, RenderError> {
+    selection(text, &[("config0", "x")]).script(&subject(query), "http://boot:8080")
+}
+
+fn config(text: &str, query: &str) -> Result<String, RenderError> {
+    let selection = selection("#!ipxe\n", &[("config0", text), ("config1", "y")]);
+    let assignment = Some(&selection.assignment);
+    render::config(
+        &selection.profile,
+        &name("config0"),
+        &subject(query),
+        assignment,
+        "http://boot:8080",
+    )
+}
+
+/// Renders a script and strips its first line.
+fn body(text: &str, query: &str) -> String {
+    let script = script(&format!("#!ipxe\n{text}\n"), query).unwrap();
+    script
+        .strip_prefix("#!ipxe\n")
+        .unwrap()
+        .strip_suffix('\n')
+        .unwrap()
+        .to_owned()
+}
