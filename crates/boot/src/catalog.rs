@@ -48,6 +48,42 @@ use selector_index::SelectorIndex;
 pub use shared::SharedCatalog;
 
 /// The index of all Profiles and Assignments.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::sync::Arc;
+///
+/// use boot::{
+///     Assignment, Catalog, Change, ExtrinsicLabels, Labels, ObjectKey, Profile, Subject,
+///     SubjectSelectors,
+/// };
+///
+/// let profile = Profile::compile(
+///     ObjectKey::new("default", "debian"),
+///     None,
+///     &BTreeMap::from([("os".to_owned(), "debian".to_owned())]),
+///     "#!ipxe\necho {{ subject.serial }} boots {{ profile.name }}\n",
+///     &BTreeMap::new(),
+/// )?;
+/// // Without subject selectors, an Assignment is a default for all machines.
+/// let default = Assignment {
+///     key: ObjectKey::new("default", "all-machines"),
+///     created: None,
+///     labels: Labels::default(),
+///     subjects: SubjectSelectors::default(),
+///     profiles: [("os", "debian")].into_iter().collect(),
+///     priority: 0,
+/// };
+/// let mut catalog = Catalog::new();
+/// catalog.apply(Change::Profile(Arc::new(profile)));
+/// catalog.apply(Change::Assignment(Arc::new(default)));
+///
+/// let subject = Arc::new(Subject::from_query("serial=SN1", &ExtrinsicLabels::default())?);
+/// let selection = catalog.select(&subject)?;
+/// let script = selection.script(&subject, "http://boot.example")?;
+/// assert_eq!(script, "#!ipxe\necho SN1 boots debian\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Catalog {
     assignments: Index<ByKey, ()>,

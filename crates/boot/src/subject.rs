@@ -37,6 +37,22 @@ const TYPICAL_LABELS: usize = 12;
 pub const IDENTITIES: [&str; 3] = ["uuid", "serial", "mac"];
 
 /// A machine that boots: its labels, and its identities.
+///
+/// ```
+/// use boot::{ExtrinsicLabels, Subject};
+///
+/// let operator_labels = ExtrinsicLabels::new([("region", "us-cal")])?;
+/// let query = "mac=52-54-00-AB-CD-EF&buildarch=aarch64&serial=None&region=eu";
+/// let subject = Subject::from_query(query, &operator_labels)?;
+///
+/// // Values are normalised, and a query can't override the operator's labels.
+/// assert_eq!(subject.label("buildarch"), Some("arm64"));
+/// assert_eq!(subject.label("region"), Some("us-cal"));
+/// assert_eq!(subject.to_query(), "mac=52:54:00:ab:cd:ef&buildarch=arm64&serial=None");
+/// // A vendor's filler text is a label, but not an identity.
+/// assert_eq!(subject.placeholders(), ["serial"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Subject {
     /// The raw query, followed by decoded and normalised text. A single buffer, because each
