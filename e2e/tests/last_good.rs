@@ -374,7 +374,7 @@ fn standalone_keeps_the_last_good_objects_of_a_broken_file_over_kills_and_rename
             verbose(&server)?
         );
         manifests.write("third.yaml", &own)?;
-        eventually(SOON, "it is mended", || {
+        eventually(SOON, "it is fixed", || {
             Ok((script(&server, "SN-1")? == "own").then_some(()))
         })?;
         manifests.write("third.yaml", &broken)?;

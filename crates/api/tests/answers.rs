@@ -254,7 +254,7 @@ fn every_failure_has_its_status_and_says_what_to_do() {
         (
             format!("/ipxe?uuid={UUID}&serial=1&serial=2"),
             400,
-            "names \"serial\" twice",
+            "contains \"serial\" twice",
         ),
         (
             format!("/ipxe?uuid={UUID}&serial=a%0Ab"),

@@ -108,7 +108,7 @@ fn what_can_not_be_served_is_named_with_its_field() {
         (
             "{ipxe: x, additionalConfig: {subject: x}}",
             "spec.additionalConfig.subject",
-            "already has a meaning",
+            "is reserved in templates",
         ),
         (
             "{ipxe: '{{ ignitoin }}', additionalConfig: {ignition: x}}",
