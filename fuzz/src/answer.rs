@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use api::{Answer, Boot, Outcome, Request, Route};
+use api::{Answer, BootService, Outcome, Request, Route};
 use boot::{
     Assignment, Catalog, Change, ExtrinsicLabels, ObjectKey, Profile, SharedCatalog,
     SubjectSelectors,
@@ -14,10 +14,10 @@ use super::{CONFIG_ID, check_error_to};
 const SCRIPT: &str = "#!ipxe\nkernel http://h/vmlinuz ds=nocloud;s={{ config0 | nocloud }}\nset config {{ config0 }}\nboot\n";
 pub(super) const CONFIG: &str = "{{ subject | tojson }}";
 
-static BOOT: LazyLock<Boot> = LazyLock::new(boot);
+static BOOT: LazyLock<BootService> = LazyLock::new(boot);
 
 /// A server with one Profile for every machine.
-pub(super) fn boot() -> Boot {
+pub(super) fn boot() -> BootService {
     let name: boot::ConfigName = "config0".parse().expect("a name");
     let configs = [(name.clone(), CONFIG.to_owned())].into();
     let profile = Profile::compile(
@@ -41,7 +41,7 @@ pub(super) fn boot() -> Boot {
     catalog.apply(Change::Profile(Arc::new(profile)));
     catalog.apply(Change::Assignment(Arc::new(assignment)));
     let extrinsic = ExtrinsicLabels::new([("region", "us-cal")]).expect("a label");
-    let boot = Boot::new(Arc::new(SharedCatalog::new(catalog)), extrinsic, None);
+    let boot = BootService::new(Arc::new(SharedCatalog::new(catalog)), extrinsic, None);
     boot.set_synced();
     boot
 }
@@ -111,5 +111,5 @@ fn ask(target: &str, host: &str) -> Answer<'static> {
         local,
     };
     let catalog = BOOT.synced();
-    BOOT.answer(catalog.as_deref(), &request).kept()
+    BOOT.answer(catalog.as_deref(), &request).into_owned()
 }

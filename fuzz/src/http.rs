@@ -50,8 +50,8 @@ fn start() -> (Runtime, Server) {
 
 /// Sends everything, closes that direction, and reads to the end.
 async fn exchange(server: &Server, bytes: &[u8], at_once: usize) -> Vec<u8> {
-    let (ours, theirs) = duplex(if at_once == 0 { 1 << 20 } else { at_once });
-    let (mut read, mut write) = tokio::io::split(ours);
+    let (server_end, client) = duplex(if at_once == 0 { 1 << 20 } else { at_once });
+    let (mut read, mut write) = tokio::io::split(server_end);
     let mut answers = Vec::new();
     let send = async {
         // The server may close the connection earlier.
@@ -59,8 +59,8 @@ async fn exchange(server: &Server, bytes: &[u8], at_once: usize) -> Vec<u8> {
         let _ = write.shutdown().await;
     };
     let receive = async { read.read_to_end(&mut answers).await.map(drop) };
-    let serve = server.attend(
-        theirs,
+    let serve = server.serve_connection(
+        client,
         ([192, 0, 2, 1], 50_000).into(),
         CancellationToken::new(),
     );

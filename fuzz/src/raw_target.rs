@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use api::RawTarget;
+use api::TargetEncoder;
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Yields at most `most` bytes at a time.
@@ -28,7 +28,7 @@ pub(crate) fn raw_target(bytes: &[u8]) {
 }
 
 fn read(bytes: &[u8], most: usize, room: usize) -> Vec<u8> {
-    let mut stream = RawTarget::new(Pieces { bytes, most });
+    let mut stream = TargetEncoder::new(Pieces { bytes, most });
     let mut context = Context::from_waker(Waker::noop());
     let (mut all, mut buffer) = (Vec::new(), vec![0; room]);
     loop {

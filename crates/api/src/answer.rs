@@ -2,37 +2,12 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use boot::render::RenderError;
-use boot::{
-    Assignment, Catalog, ConfigName, ExtrinsicLabels, InvalidQuery, NotSelected, Profile, Selected,
-    SharedCatalog, Subject,
-};
+use boot::{Assignment, ConfigName, InvalidQuery, NotSelected, Profile, Subject};
 use bytes::Bytes;
 use http::{Method, StatusCode};
-
-use crate::base_url::BaseUrl;
-use crate::bootstrap::bootstrap;
-use crate::configs;
-use crate::openapi::openapi;
-
-/// Longest path and query, in bytes.
-const MAX_TARGET_BYTES: usize = 8 * 1024;
-/// What a link has beside the labels: `/config/`, an id, and the name of a file.
-const LINK_BYTES: usize = 128;
-/// A label may take six times the bytes in a link that it took in a query: é, sent raw and read byte by byte, becomes `%C3%83%C2%A9`.
-const MAX_GROWTH: usize = 6;
-
-/// What answers are made from.
-pub struct Boot {
-    pub(crate) catalog: Arc<SharedCatalog>,
-    pub(crate) extrinsic: ExtrinsicLabels,
-    public_url: Option<BaseUrl>,
-    is_synced: AtomicBool,
-}
 
 /// The parts of a request that an answer depends on.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +42,7 @@ pub struct Answer<'c> {
     /// Which Assignment and by what, which Profile, which config.
     pub choice: Choice<'c>,
     /// Whether a template needs a label that most likely the operator should give.
-    pub is_operators_fault: bool,
+    pub is_operator_error: bool,
 }
 
 /// What was chosen for the machine, as far as it came, as the catalog has it.
@@ -138,149 +113,6 @@ pub enum Outcome {
     Overloaded,
 }
 
-// === impl Boot ===
-
-impl Boot {
-    /// Answers from this catalog, once [`set_synced`](Self::set_synced) was called.
-    pub fn new(
-        catalog: Arc<SharedCatalog>,
-        extrinsic: ExtrinsicLabels,
-        public_url: Option<BaseUrl>,
-    ) -> Self {
-        Self {
-            catalog,
-            extrinsic,
-            public_url,
-            is_synced: AtomicBool::new(false),
-        }
-    }
-
-    /// What links start with, whatever clients ask for, if that is set.
-    pub fn public_url(&self) -> Option<&BaseUrl> {
-        self.public_url.as_ref()
-    }
-
-    /// The catalog holds all that there is: before, a machine might get a default instead of what is its own.
-    pub fn set_synced(&self) {
-        self.is_synced.store(true, Ordering::Release);
-    }
-
-    /// Whether the catalog holds all that there is.
-    pub fn is_synced(&self) -> bool {
-        self.is_synced.load(Ordering::Acquire)
-    }
-
-    /// The labels that the operator gave to this server.
-    pub fn extrinsic(&self) -> &ExtrinsicLabels {
-        &self.extrinsic
-    }
-
-    /// The catalog from which it answers.
-    pub fn catalog(&self) -> &Arc<SharedCatalog> {
-        &self.catalog
-    }
-
-    /// The catalog of this moment, if it holds all that there is.
-    pub fn synced(&self) -> Option<impl Deref<Target = Arc<Catalog>>> {
-        // In this order: what is loaded after it was said to be whole is whole.
-        self.is_synced().then(|| self.catalog.load())
-    }
-
-    /// Answers one request, from what [`synced`](Self::synced) gives.
-    pub fn answer<'c>(
-        &self,
-        catalog: Option<&'c Arc<Catalog>>,
-        request: &Request<'_>,
-    ) -> Answer<'c> {
-        let route = Route::of(request.path);
-        if request.method != Method::GET && request.method != Method::HEAD {
-            return Answer::failure(
-                route,
-                Outcome::MethodNotAllowed,
-                format!("shaper only serves GET and HEAD, not {}", request.method),
-            );
-        }
-        if request.path.len() + request.query.len() > MAX_TARGET_BYTES {
-            let reason = format!(
-                "path and query are longer than {MAX_TARGET_BYTES} bytes; send fewer or shorter labels"
-            );
-            return Answer::failure(route, Outcome::TargetTooLong, reason);
-        }
-        let base_url = match self.base_url(request) {
-            Ok(base_url) => base_url,
-            Err(reason) => return Answer::failure(route, Outcome::BadRequest, reason),
-        };
-        match route {
-            Route::Bootstrap => Answer::text(route, bootstrap(&base_url)),
-            Route::Script => self.script(catalog, request.query, &base_url),
-            Route::Config => configs::answer(self, catalog, request, &base_url),
-            Route::OpenApi => Answer {
-                content_type: ContentType::Json,
-                ..Answer::text(route, openapi().to_owned())
-            },
-            Route::Unknown => {
-                let reason = "shaper serves /boot.ipxe, /autoexec.ipxe, /ipxe?labels, /config/{uuid} and /openapi.json";
-                Answer::failure(route, Outcome::NoSuchPath, reason.to_owned())
-            }
-        }
-    }
-
-    /// `/ipxe`: who asks, what is theirs, and its script.
-    fn script<'c>(
-        &self,
-        catalog: Option<&'c Arc<Catalog>>,
-        query: &str,
-        base_url: &BaseUrl,
-    ) -> Answer<'c> {
-        let route = Route::Script;
-        let Some(catalog) = catalog else {
-            return Answer::not_synced(route);
-        };
-        let subject = match Subject::from_query(query, &self.extrinsic) {
-            Ok(subject) => Arc::new(subject),
-            Err(error) => return Answer::bad_query(route, &error),
-        };
-        if query.len() * MAX_GROWTH > MAX_TARGET_BYTES - LINK_BYTES
-            && subject.to_query().len() > MAX_TARGET_BYTES - LINK_BYTES
-        {
-            let reason = format!(
-                "the labels are too long for the links of a script, at most {MAX_TARGET_BYTES} bytes; send fewer or shorter ones"
-            );
-            return Answer::failure(route, Outcome::TargetTooLong, reason).of(subject);
-        }
-        let selected = match catalog.selected(&subject) {
-            Ok(selected) => selected,
-            Err(error) => return Answer::not_selected(route, error).of(subject),
-        };
-        let Selected {
-            assignment,
-            by,
-            profile,
-        } = selected;
-        let answer = match selected.script(&subject, base_url.as_str()) {
-            Ok(script) => Answer::text(route, script),
-            Err(error) => Answer::not_rendered(route, &error, profile),
-        };
-        let choice = Choice {
-            assignment: Some((Cow::Borrowed(assignment), by)),
-            profile: Some(Cow::Borrowed(profile)),
-            config: None,
-        };
-        Answer { choice, ..answer }.of(subject)
-    }
-
-    fn base_url(&self, request: &Request<'_>) -> Result<BaseUrl, String> {
-        if let Some(public_url) = &self.public_url {
-            return Ok(public_url.clone());
-        }
-        match request.host {
-            None | Some("") => Ok(BaseUrl::from_address(request.scheme, request.local)),
-            Some(host) => BaseUrl::from_host(request.scheme, host)
-                .ok_or_else(|| "the Host header is no host name or address, perhaps with a port, that links could start with".to_owned()),
-        }
-    }
-}
-
 // === impl Answer ===
 
 impl Answer<'_> {
@@ -297,7 +129,7 @@ impl Answer<'_> {
             content_type: ContentType::Text,
             subject: None,
             choice: Choice::default(),
-            is_operators_fault: false,
+            is_operator_error: false,
         }
     }
 
@@ -321,7 +153,7 @@ impl Answer<'_> {
         Self::failure(route, Outcome::BadRequest, error.to_string())
     }
 
-    fn not_selected(route: Route, error: NotSelected) -> Self {
+    pub(crate) fn not_selected(route: Route, error: NotSelected) -> Self {
         let reason = error.to_string();
         let (outcome, assignment) = match error {
             NotSelected::NoAssignment => (Outcome::NoAssignment, None),
@@ -348,14 +180,14 @@ impl Answer<'_> {
             RenderError::NotReady(_) => Outcome::NotReady,
             RenderError::Failed { .. } => Outcome::RenderFailed,
         };
-        let is_operators_fault = matches!(error, RenderError::MissingLabel { label, .. } if !boot::subject::PRESENTED.contains(&label.as_str()));
+        let is_operator_error = matches!(error, RenderError::MissingLabel { label, .. } if !boot::subject::PRESENTED.contains(&label.as_str()));
         Self {
-            is_operators_fault,
+            is_operator_error,
             ..Self::failure(route, outcome, format!("Profile {}: {error}", profile.key))
         }
     }
 
-    pub(crate) fn of(self, subject: Arc<Subject>) -> Self {
+    pub(crate) fn with_subject(self, subject: Arc<Subject>) -> Self {
         Self {
             subject: Some(subject),
             ..self
@@ -363,12 +195,12 @@ impl Answer<'_> {
     }
 
     /// The same, for as long as anybody wants it: what it says of the catalog's objects is kept beyond the catalog.
-    pub fn kept(self) -> Answer<'static> {
+    pub fn into_owned(self) -> Answer<'static> {
         let Self {
             route,
             outcome,
             body,
-            is_operators_fault,
+            is_operator_error,
             content_type,
             subject,
             choice:
@@ -391,7 +223,7 @@ impl Answer<'_> {
             content_type,
             subject,
             choice,
-            is_operators_fault,
+            is_operator_error,
         }
     }
 }

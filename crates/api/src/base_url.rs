@@ -26,16 +26,16 @@ impl BaseUrl {
             static LAST: RefCell<Option<BaseUrl>> = const { RefCell::new(None) };
         }
         LAST.with_borrow_mut(|last| {
-            if let Some(last) = last.as_ref().filter(|last| last.is_of(scheme, host)) {
+            if let Some(last) = last.as_ref().filter(|last| last.is_for(scheme, host)) {
                 return Some(last.clone());
             }
-            let made = is_authority(host).then(|| Self([scheme, "://", host].concat().into()))?;
-            *last = Some(made.clone());
-            Some(made)
+            let url = is_authority(host).then(|| Self([scheme, "://", host].concat().into()))?;
+            *last = Some(url.clone());
+            Some(url)
         })
     }
 
-    fn is_of(&self, scheme: &str, host: &str) -> bool {
+    fn is_for(&self, scheme: &str, host: &str) -> bool {
         self.0
             .strip_prefix(scheme)
             .and_then(|rest| rest.strip_prefix("://"))

@@ -13,23 +13,23 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use boot::{Catalog, ConfigName, Profile, Subject, render};
+use boot::{Catalog, ConfigName, ExtrinsicLabels, Profile, Subject, render};
 use uuid::Uuid;
 
-use crate::answer::{Answer, Boot, Choice, Outcome, Request, Route};
+use crate::answer::{Answer, Choice, Outcome, Request, Route};
 use crate::base_url::BaseUrl;
 
 const ROUTE: Route = Route::Config;
 
 /// What is asked for below `/config/`.
-struct Wanted<'a> {
+struct ConfigPath<'a> {
     id: Uuid,
     labels: &'a str,
     file: Option<&'a str>,
 }
 
 pub(crate) fn answer<'c>(
-    boot: &Boot,
+    extrinsic: &ExtrinsicLabels,
     catalog: Option<&'c Arc<Catalog>>,
     request: &Request<'_>,
     base_url: &BaseUrl,
@@ -37,17 +37,17 @@ pub(crate) fn answer<'c>(
     let Some(catalog) = catalog else {
         return Answer::not_synced(ROUTE);
     };
-    let Some(wanted) = Wanted::parse(request) else {
+    let Some(path) = ConfigPath::parse(request) else {
         let reason = "write /config/{uuid}, with the id that the script's link has, or one of user-data, meta-data, vendor-data and network-config below it";
         return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned());
     };
-    let subject = match Subject::from_query(wanted.labels, &boot.extrinsic) {
+    let subject = match Subject::from_query(path.labels, extrinsic) {
         Ok(subject) => Arc::new(subject),
         Err(error) => return Answer::bad_query(ROUTE, &error),
     };
-    let Some((profile, name)) = catalog.config(wanted.id) else {
+    let Some((profile, name)) = catalog.config(path.id) else {
         let reason = "no config has this id: its Profile, or its name in it, is gone or was made anew; boot again for a fresh link";
-        return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned()).of(subject);
+        return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned()).with_subject(subject);
     };
     if let Some(rejected) = catalog.rejected_profile(profile) {
         let reason = format!(
@@ -59,11 +59,11 @@ pub(crate) fn answer<'c>(
             choice: choice(profile, Some(name)),
             ..Answer::failure(ROUTE, Outcome::NotAccepted, reason)
         }
-        .of(subject);
+        .with_subject(subject);
     }
-    let name = match wanted.file.unwrap_or("user-data") {
+    let name = match path.file.unwrap_or("user-data") {
         "user-data" => name,
-        file => match (sibling(profile, file), file) {
+        file => match (nocloud_config(profile, file), file) {
             (Some(name), _) => name,
             (None, "meta-data") => return meta_data(profile, subject),
             // Both are optional, and cloud-init asks for a file that is not found again and again, for ten seconds of each boot.
@@ -72,7 +72,7 @@ pub(crate) fn answer<'c>(
                     choice: choice(profile, None),
                     ..Answer::text(ROUTE, String::new())
                 }
-                .of(subject);
+                .with_subject(subject);
             }
         },
     };
@@ -95,7 +95,7 @@ pub(crate) fn answer<'c>(
         choice: choice(profile, Some(name)),
         ..answer
     }
-    .of(subject)
+    .with_subject(subject)
 }
 
 fn choice<'c>(profile: &'c Arc<Profile>, config: Option<&'c ConfigName>) -> Choice<'c> {
@@ -107,7 +107,7 @@ fn choice<'c>(profile: &'c Arc<Profile>, config: Option<&'c ConfigName>) -> Choi
 }
 
 /// The config that stands for one of `NoCloud`'s files: `meta-data` is `meta_data` or `metaData`.
-fn sibling<'p>(profile: &'p Profile, file: &str) -> Option<&'p ConfigName> {
+fn nocloud_config<'p>(profile: &'p Profile, file: &str) -> Option<&'p ConfigName> {
     let (first, second) = file.split_once('-')?;
     let mut camel = String::from(first);
     for (at, letter) in second.char_indices() {
@@ -138,10 +138,10 @@ fn meta_data(profile: &Arc<Profile>, subject: Arc<Subject>) -> Answer<'_> {
         choice: choice(profile, None),
         ..Answer::text(ROUTE, text)
     }
-    .of(subject)
+    .with_subject(subject)
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> ConfigPath<'a> {
     fn parse(request: &Request<'a>) -> Option<Self> {
         let mut segments = request.path.strip_prefix("/config/")?.split('/');
         let id = boot::identity::parse_uuid(segments.next()?)?;

@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use crate::answer::Boot;
-use crate::line::{Lines, RequestLog};
 use crate::metrics::Metrics;
+use crate::request_log::{RequestLog, RequestLogger};
+use crate::service::BootService;
 use crate::shed;
 
 pub use limits::Limits;
@@ -32,16 +32,16 @@ pub struct Server {
     /// One for each thread, all on the same address.
     listeners: Vec<Listener>,
     address: SocketAddr,
-    shared: Arc<Shared>,
+    context: Arc<ServerContext>,
 }
 
 /// What connections share.
-struct Shared {
-    boot: Arc<Boot>,
+struct ServerContext {
+    boot: Arc<BootService>,
     /// Present where HTTPS is spoken, and nothing else is then.
     tls: Option<Arc<Reloader<PublicTls>>>,
     metrics: Metrics,
-    lines: Lines,
+    logger: RequestLogger,
     limits: Limits,
     answer_bytes: Arc<AtomicUsize>,
     ids: RequestIds,
@@ -57,8 +57,8 @@ struct Peer {
 }
 
 /// Serves machines on one thread until `stop`.
-struct Machines {
-    shared: Arc<Shared>,
+struct ConnectionHandler {
+    context: Arc<ServerContext>,
     stop: CancellationToken,
 }
 
@@ -71,7 +71,7 @@ impl Server {
     /// Listens on an address. `[::]` takes IPv4 as well; where the machine has no IPv6, it is `0.0.0.0`.
     pub fn bind(
         address: SocketAddr,
-        boot: Arc<Boot>,
+        boot: Arc<BootService>,
         metrics: Metrics,
         log: Arc<dyn RequestLog>,
         limits: Limits,
@@ -83,7 +83,7 @@ impl Server {
     pub fn bind_tls(
         address: SocketAddr,
         tls: Arc<Reloader<PublicTls>>,
-        boot: Arc<Boot>,
+        boot: Arc<BootService>,
         metrics: Metrics,
         log: Arc<dyn RequestLog>,
         limits: Limits,
@@ -94,18 +94,18 @@ impl Server {
     fn listen(
         address: SocketAddr,
         tls: Option<Arc<Reloader<PublicTls>>>,
-        boot: Arc<Boot>,
+        boot: Arc<BootService>,
         metrics: Metrics,
         log: Arc<dyn RequestLog>,
         limits: Limits,
     ) -> io::Result<Self> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let listeners = Listener::bind_many(address, threads, SEND_BUFFER_BYTES)?;
-        let shared = Shared {
+        let context = ServerContext {
             boot,
             tls,
             metrics,
-            lines: Lines::new(log),
+            logger: RequestLogger::new(log),
             limits,
             answer_bytes: Arc::default(),
             ids: RequestIds::new(),
@@ -113,7 +113,7 @@ impl Server {
         Ok(Self {
             address: listeners[0].local_addr(),
             listeners,
-            shared: Arc::new(shared),
+            context: Arc::new(context),
         })
     }
 
@@ -123,16 +123,16 @@ impl Server {
     }
 
     /// Serves a connection that was accepted elsewhere, to its end. The limit of connections does not count it.
-    pub async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
+    pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
         remote: SocketAddr,
         stop: CancellationToken,
     ) -> io::Result<()> {
         let connection = Connection::uncounted(remote);
-        let peer = self.shared.peer(&connection, self.local_addr()?);
-        let shared = self.shared.clone();
-        shared.serve(stream, peer, &connection, stop).await;
+        let peer = self.context.peer(&connection, self.local_addr()?);
+        let context = self.context.clone();
+        context.serve(stream, peer, &connection, stop).await;
         Ok(())
     }
 
@@ -142,51 +142,51 @@ impl Server {
     /// is the system's choice. Fails where a thread can't be had.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
         let stop = stop.child_token();
-        // Whoever drops this stops, and so does the first thread that ends.
-        let _stops = stop.clone().drop_guard();
-        let (at_work, mut all_ended) = mpsc::channel::<Infallible>(1);
+        // Whoever drops this stop_guard, and so does the first thread that ends.
+        let _stop_guard = stop.clone().drop_guard();
+        let (running, mut all_ended) = mpsc::channel::<Infallible>(1);
         let limits = net::Limits {
-            connections: self.shared.limits.connections,
+            connections: self.context.limits.connections,
             per_peer: None,
-            when_full: WhenFull::Shed(self.shared.limits.shedding),
-            drain: self.shared.limits.drain,
+            when_full: WhenFull::Shed(self.context.limits.shedding),
+            drain: self.context.limits.drain,
         };
-        let connections = Connections::new(self.shared.scheme(), limits);
-        for (number, listener) in self.listeners.into_iter().enumerate() {
+        let connections = Connections::new(self.context.scheme(), limits);
+        for (index, listener) in self.listeners.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
             // A token that only this thread looks at, and no other has to wait for.
-            let (at_work, stops, stop) = (
-                at_work.clone(),
+            let (running, stop_guard, stop) = (
+                running.clone(),
                 stop.clone().drop_guard(),
                 stop.child_token(),
             );
-            let handler = Machines {
-                shared: self.shared.clone(),
+            let handler = ConnectionHandler {
+                context: self.context.clone(),
                 stop: stop.clone(),
             };
             let serving = net::serve(listener, connections.clone(), handler, stop);
-            let work = move || {
-                let _at_end = (stops, at_work);
+            let run = move || {
+                let _until_the_end = (stop_guard, running);
                 if let Err(error) = runtime.block_on(serving) {
                     error!(%error, "can't listen");
                 }
             };
             thread::Builder::new()
-                .name(format!("machines-{number}"))
-                .spawn(work)?;
+                .name(format!("http-{index}"))
+                .spawn(run)?;
         }
-        drop(at_work);
+        drop(running);
         // Nothing is ever sent.
         all_ended.recv().await;
         Ok(())
     }
 }
 
-// === impl Shared ===
+// === impl ServerContext ===
 
-impl Shared {
+impl ServerContext {
     fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
@@ -216,9 +216,9 @@ impl Shared {
     }
 }
 
-// === impl Machines ===
+// === impl ConnectionHandler ===
 
-impl Handler for Machines {
+impl Handler for ConnectionHandler {
     // One type for connections with TLS and without, whose futures differ in size by four; and
     // what is in a box is not copied when it is spawned.
     type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -227,21 +227,21 @@ impl Handler for Machines {
         let Ok(local) = stream.local_addr() else {
             return Box::pin(std::future::ready(()));
         };
-        let (shared, stop) = (self.shared.clone(), self.stop.clone());
-        let peer = shared.peer(&connection, local);
+        let (context, stop) = (self.context.clone(), self.stop.clone());
+        let peer = context.peer(&connection, local);
         if connection.is_shed() {
-            shared.metrics.connections_shed.inc();
+            context.metrics.connections_shed.inc();
         }
-        let Some(tls) = shared.tls.clone() else {
+        let Some(tls) = context.tls.clone() else {
             return Box::pin(async move {
-                shared.serve_or_shed(stream, peer, &connection, stop).await;
+                context.serve_or_shed(stream, peer, &connection, stop).await;
             });
         };
-        // A handshake is short: a server that stops finishes it.
+        // A handshake is short: a server that stop_guard finishes it.
         Box::pin(async move {
-            let handshake = connection.handshake(stream, &*tls, shared.limits.head);
+            let handshake = connection.handshake(stream, &*tls, context.limits.head);
             match handshake.await {
-                Ok(stream) => shared.serve_or_shed(stream, peer, &connection, stop).await,
+                Ok(stream) => context.serve_or_shed(stream, peer, &connection, stop).await,
                 Err(error) => {
                     let reason = tls::handshake_reason(&error);
                     debug!(peer = %peer.remote, %error, reason, "TLS handshake failed");
@@ -251,6 +251,6 @@ impl Handler for Machines {
     }
 
     fn accept_failed(&self) {
-        self.shared.metrics.accept_errors.inc();
+        self.context.metrics.accept_errors.inc();
     }
 }

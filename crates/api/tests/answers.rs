@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use api::{Answer, BaseUrl, Boot, Outcome, Request, openapi};
+use api::{Answer, BaseUrl, BootService, Outcome, Request, openapi};
 use boot::{
     Assignment, Catalog, Change, Claim, ConfigName, ExtrinsicLabels, ObjectKey, Profile, Rejected,
     SharedCatalog, SubjectSelectors,
@@ -63,7 +63,7 @@ fn boot_with(
     profiles: Vec<Profile>,
     assignments: Vec<Assignment>,
     public_url: Option<&str>,
-) -> Boot {
+) -> BootService {
     let mut catalog = Catalog::new();
     for profile in profiles {
         catalog.apply(Change::Profile(Arc::new(profile)));
@@ -72,7 +72,7 @@ fn boot_with(
         catalog.apply(Change::Assignment(Arc::new(assignment)));
     }
     let public_url: Option<BaseUrl> = public_url.map(|url| url.parse().unwrap());
-    let boot = Boot::new(
+    let boot = BootService::new(
         Arc::new(SharedCatalog::new(catalog)),
         ExtrinsicLabels::default(),
         public_url,
@@ -81,7 +81,7 @@ fn boot_with(
     boot
 }
 
-fn boot() -> Boot {
+fn boot() -> BootService {
     let mut half = profile("half", "#!ipxe\n", &[("a", "")]);
     half.ids.clear();
     boot_with(
@@ -122,7 +122,12 @@ fn boot() -> Boot {
     )
 }
 
-fn ask_as(boot: &Boot, method: &Method, target: &str, host: Option<&str>) -> Answer<'static> {
+fn ask_as(
+    boot: &BootService,
+    method: &Method,
+    target: &str,
+    host: Option<&str>,
+) -> Answer<'static> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let local: SocketAddr = "192.0.2.1:8080".parse().unwrap();
     let catalog = boot.synced();
@@ -137,10 +142,10 @@ fn ask_as(boot: &Boot, method: &Method, target: &str, host: Option<&str>) -> Ans
             local,
         },
     )
-    .kept()
+    .into_owned()
 }
 
-fn ask(boot: &Boot, target: &str) -> Answer<'static> {
+fn ask(boot: &BootService, target: &str) -> Answer<'static> {
     ask_as(boot, &Method::GET, target, Some("shaper.lab:8080"))
 }
 
@@ -352,7 +357,7 @@ fn only_get_and_head_are_served() {
 
 #[test]
 fn nothing_is_chosen_before_everything_is_loaded() {
-    let boot = Boot::new(
+    let boot = BootService::new(
         Arc::new(SharedCatalog::new(Catalog::new())),
         ExtrinsicLabels::default(),
         None,
@@ -396,7 +401,7 @@ fn the_bootstrap_is_served_byte_for_byte_at_every_name_that_it_has() {
 #[test]
 fn links_start_with_the_address_that_the_client_used_or_with_the_public_one() {
     let boot = boot();
-    let first = |boot: &Boot, host| {
+    let first = |boot: &BootService, host| {
         body(&ask_as(boot, &Method::GET, "/boot.ipxe", host))
             .lines()
             .find(|line| line.starts_with("set shaper-url"))
@@ -484,7 +489,7 @@ fn a_machine_whose_assignment_or_profile_is_not_accepted_is_told_to_wait() {
         Some("00000000-0000-4000-8000-000000000002"),
         "linux",
     )))));
-    let boot = Boot::new(
+    let boot = BootService::new(
         Arc::new(SharedCatalog::new(catalog)),
         ExtrinsicLabels::default(),
         None,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Boot, Limits, Metrics, Server};
+use api::{BootService, Limits, Metrics, Server};
 use boot::{Catalog, Change, ExtrinsicLabels, ObjectKey, Profile, SharedCatalog};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,7 +54,7 @@ fn bind(limits: Limits, config: Option<&str>) -> (Server, Registry) {
             profile.with_ids([("config0".parse().unwrap(), id)].into()),
         )));
     }
-    let boot = Arc::new(Boot::new(
+    let boot = Arc::new(BootService::new(
         Arc::new(SharedCatalog::new(catalog)),
         ExtrinsicLabels::default(),
         None,
@@ -558,17 +558,17 @@ async fn a_connection_is_idle_after_a_long_answer_as_after_a_short_one() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_nothing_is_given_up_where_the_stream_holds_its_answer_too() {
     let (server, _registry) = bind(Limits::default(), Some(&"x".repeat(5000)));
-    let (mut theirs, ours) = tokio::io::duplex(1000);
-    theirs.write_all(ASK.as_bytes()).await.unwrap();
+    let (mut client, server_end) = tokio::io::duplex(1000);
+    client.write_all(ASK.as_bytes()).await.unwrap();
     // As TLS does: it takes all of it, and waits when it is flushed.
-    let stream = tokio::io::BufWriter::new(ours);
+    let stream = tokio::io::BufWriter::new(server_end);
     let started = tokio::time::Instant::now();
-    let attended = server.attend(
+    let served = server.serve_connection(
         stream,
         "192.0.2.7:1234".parse().unwrap(),
         CancellationToken::new(),
     );
-    tokio::time::timeout(Duration::from_mins(10), attended)
+    tokio::time::timeout(Duration::from_mins(10), served)
         .await
         .expect("it ends")
         .unwrap();

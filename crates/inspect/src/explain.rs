@@ -234,12 +234,12 @@ fn ask(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
             .map(|text| String::from_utf8_lossy(&text).into_owned())
             .map_err(|error| format!("{error:#}"))
     });
-    let troubles = explanation["troubles"]
+    let warnings = explanation["warnings"]
         .as_array()
         .into_iter()
         .flatten()
         .filter_map(Value::as_str);
-    let notes = troubles
+    let notes = warnings
         .map(|trouble| format!("this answer may not be the last word: {trouble}"))
         .collect();
     Ok(Answer {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::{BaseUrl, Boot};
+use api::{BaseUrl, BootService};
 use boot::Subject;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::role;
+use crate::address::cannot_listen;
 
 /// One more connection closes the oldest idle one: probes decide whether the process lives, and
 /// must get in although somebody holds all places.
@@ -38,7 +38,7 @@ const LIMITS: Limits = Limits {
 /// How long a connection may stay without a whole head of a request.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-const NOTHING_SERVED: &str = "this role has no Assignments to explain\n";
+const NO_CATALOG: &str = "this role has no Assignments to explain\n";
 
 /// Sentences for `/readyz?verbose`, kept current by the part that loads something.
 pub type Remarks = Arc<Mutex<Vec<String>>>;
@@ -48,11 +48,11 @@ pub struct Admin {
     /// All metrics of the role.
     pub registry: Registry,
     /// What answers machines from a catalog; used for readiness and `/explain`.
-    pub boot: Option<Arc<Boot>>,
+    pub boot: Option<Arc<BootService>>,
     /// The other parts of the role.
     pub parts: Vec<Arc<dyn Part>>,
     /// Cancelled once the role is to stop: it is no longer ready.
-    pub told: CancellationToken,
+    pub not_ready: CancellationToken,
 }
 
 /// A part of a role, as the admin port reports it.
@@ -68,7 +68,7 @@ pub trait Part: Send + Sync {
     }
 
     /// Problems that may make an answer of `/explain` wrong.
-    fn troubles(&self) -> Vec<String> {
+    fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 
@@ -84,11 +84,11 @@ pub trait Part: Send + Sync {
 
 /// The answer of `/explain`.
 #[derive(serde::Serialize)]
-struct Explained {
+struct ExplainReply {
     #[serde(flatten)]
     explanation: boot::Explanation,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    troubles: Vec<String>,
+    warnings: Vec<String>,
 }
 
 type Reply = Response<Full<Bytes>>;
@@ -134,9 +134,9 @@ impl Admin {
             "/catalog" if !is_local => forbidden(),
             path if path.starts_with("/explain/") && !is_local => forbidden(),
             "/catalog" => self.catalog(query),
-            "/explain/script" => self.rendered(query, None),
+            "/explain/script" => self.render(query, None),
             path if path.starts_with("/explain/config/") => {
-                self.rendered(query, path.strip_prefix("/explain/config/"))
+                self.render(query, path.strip_prefix("/explain/config/"))
             }
             // The port may be open to probes and Prometheus; only the machine or pod itself may change
             // something.
@@ -156,7 +156,7 @@ impl Admin {
     }
 
     fn readyz(&self, verbose: bool) -> Reply {
-        let (status, word) = match (self.told.is_cancelled(), self.is_ready()) {
+        let (status, word) = match (self.not_ready.is_cancelled(), self.is_ready()) {
             (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not loaded yet"),
             (false, true) => (StatusCode::OK, "ok"),
@@ -214,17 +214,17 @@ impl Admin {
 
     fn explain(&self, query: &str) -> Reply {
         let Some(boot) = &self.boot else {
-            return text(StatusCode::NOT_FOUND, NOTHING_SERVED);
+            return text(StatusCode::NOT_FOUND, NO_CATALOG);
         };
         let subject = match Subject::from_query(query, boot.extrinsic()) {
             Ok(subject) => subject,
             Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         };
         let explanation = boot.catalog().load().explain(&subject);
-        let troubles = self.parts.iter().flat_map(|part| part.troubles()).collect();
-        match serde_json::to_string_pretty(&Explained {
+        let warnings = self.parts.iter().flat_map(|part| part.warnings()).collect();
+        match serde_json::to_string_pretty(&ExplainReply {
             explanation,
-            troubles,
+            warnings,
         }) {
             Ok(json) => net::response(StatusCode::OK, "application/json", json + "\n"),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -234,9 +234,9 @@ impl Admin {
 
 impl Admin {
     /// Renders the script, or a config, that a machine gets.
-    fn rendered(&self, query: &str, config: Option<&str>) -> Reply {
+    fn render(&self, query: &str, config: Option<&str>) -> Reply {
         let Some(boot) = &self.boot else {
-            return text(StatusCode::NOT_FOUND, NOTHING_SERVED);
+            return text(StatusCode::NOT_FOUND, NO_CATALOG);
         };
         let subject = match Subject::from_query(query, boot.extrinsic()) {
             Ok(subject) => Arc::new(subject),
@@ -277,7 +277,7 @@ impl Admin {
     /// Lists all objects of the catalog.
     fn catalog(&self, query: &str) -> Reply {
         let Some(boot) = &self.boot else {
-            return text(StatusCode::NOT_FOUND, NOTHING_SERVED);
+            return text(StatusCode::NOT_FOUND, NO_CATALOG);
         };
         let Some(catalog) = boot.synced() else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "not loaded yet\n");
@@ -298,7 +298,7 @@ async fn serve_connection(admin: Arc<Admin>, stream: TcpStream, connection: Conn
         connection.reached(Stage::HeadRead);
         let (admin, busy) = (admin.clone(), connection.busy());
         async move {
-            let reply = answered(admin, request, is_local).await;
+            let reply = answer_request(admin, request, is_local).await;
             drop(busy);
             reply
         }
@@ -314,7 +314,7 @@ async fn serve_connection(admin: Arc<Admin>, stream: TcpStream, connection: Conn
 }
 
 /// Answers a request. A list of all objects takes a while, so it is made on a blocking thread.
-async fn answered(
+async fn answer_request(
     admin: Arc<Admin>,
     request: Request<Incoming>,
     is_local: bool,
@@ -340,7 +340,7 @@ fn forbidden() -> Reply {
 
 /// Listens on the address of `--admin-listen`.
 pub fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
-    Listener::bind(address).map_err(|error| role::cannot_listen("--admin-listen", address, error))
+    Listener::bind(address).map_err(|error| cannot_listen("--admin-listen", address, error))
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Reply {

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Part};
 use crate::guard::GuardArgs;
-use crate::machines::HttpArgs;
+use crate::listeners::HttpArgs;
 use crate::metrics;
 use crate::role::{self, Role};
 
@@ -57,7 +57,7 @@ pub struct Args {
         env = "SHAPER_ADMIN_LISTEN",
         default_value = "127.0.0.1:9090",
         value_name = "ADDRESS:PORT",
-        value_parser = crate::role::parse_listen
+        value_parser = crate::address::parse_listen
     )]
     admin_listen: SocketAddr,
     /// Directory for a copy of the catalog, from which a start without any controller serves. Default: no copy is kept
@@ -119,9 +119,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     info!(http_listen = %listeners.http_listen, https_listen, admin_listen = %admin.local_addr(), "listening");
 
     role.add_part(replica.clone());
-    role.follow(&tls);
+    role.reload_certificates(&tls);
     if let Some(https) = listeners.tls() {
-        role.follow(&https);
+        role.reload_certificates(&https);
     }
     let has_copies = state.is_some();
     let serving = async {
@@ -141,8 +141,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
                 info!("ready: the catalog is complete");
             }
         };
-        let following = role::until(&stop, replica.run(tls, names, stop.clone()));
-        let serving = role::until(&stop, listeners.run(stop.clone()));
+        let following = role::stop_after(&stop, replica.run(tls, names, stop.clone()));
+        let serving = role::stop_after(&stop, listeners.run(stop.clone()));
         let (served, (), ()) = tokio::join!(serving, following, syncing);
         served
     };
@@ -154,7 +154,7 @@ impl Part for Replica {
         Replica::remarks(self)
     }
 
-    fn troubles(&self) -> Vec<String> {
+    fn warnings(&self) -> Vec<String> {
         Replica::warnings(self)
     }
 

@@ -31,7 +31,7 @@ pub struct Cli {
     pub logs: logs::Args,
     /// The subcommand.
     #[command(subcommand)]
-    pub role: Role,
+    pub command: Command,
 }
 
 // clap would print documentation here in place of that of the arguments.
@@ -40,7 +40,7 @@ pub struct Cli {
     reason = "the documentation is that of each variant's arguments"
 )]
 #[derive(Subcommand)]
-pub enum Role {
+pub enum Command {
     Api(api::Args),
     Controller(controller::Args),
     Partition(partition::Args),

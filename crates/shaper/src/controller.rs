@@ -16,6 +16,7 @@ use rand::Rng;
 use tls::{PeerName, Reloader};
 use tracing::info;
 
+use crate::address;
 use crate::admin::{self, Part};
 use crate::guard::GuardArgs;
 use crate::metrics;
@@ -44,7 +45,7 @@ pub struct Args {
         env = "SHAPER_FEED_LISTEN",
         default_value = "[::]:9443",
         value_name = "ADDRESS:PORT",
-        value_parser = crate::role::parse_listen
+        value_parser = crate::address::parse_listen
     )]
     feed_listen: SocketAddr,
     /// The directory with tls.crt, tls.key and ca.crt for the feed, as cert-manager's Secret is mounted; re-read when it changes
@@ -65,7 +66,7 @@ pub struct Args {
         env = "SHAPER_ADMIN_LISTEN",
         default_value = "127.0.0.1:9090",
         value_name = "ADDRESS:PORT",
-        value_parser = crate::role::parse_listen
+        value_parser = crate::address::parse_listen
     )]
     admin_listen: SocketAddr,
     /// The namespace of the Lease. Default: that of the pod or the kubeconfig
@@ -111,7 +112,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         metrics.tls,
     );
     let feed = Listener::bind(args.feed_listen)
-        .map_err(|error| role::cannot_listen("--feed-listen", args.feed_listen, error))?;
+        .map_err(|error| address::cannot_listen("--feed-listen", args.feed_listen, error))?;
     let admin = admin::bind(args.admin_listen)?;
     info!(feed_listen = %feed.local_addr(), admin_listen = %admin.local_addr(), server, lease_namespace, "listening");
 
@@ -128,7 +129,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     };
     let controller = Controller::new(client, publisher.clone(), options, metrics.controller);
     role.add_part(Arc::new(controller.handle()));
-    role.follow(&tls);
+    role.reload_certificates(&tls);
     let serving = async {
         let limits = PublisherLimits::default();
         let feeding = feed::serve(
@@ -139,8 +140,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             limits,
             stop.clone(),
         );
-        let feeding = role::until(&stop, feeding);
-        let controlling = role::until(&stop, controller.run(stop.clone()));
+        let feeding = role::stop_after(&stop, feeding);
+        let controlling = role::stop_after(&stop, controller.run(stop.clone()));
         let (fed, ()) = tokio::join!(feeding, controlling);
         fed.context("the feed failed")
     };

@@ -22,9 +22,9 @@ pub struct ConfigIds {
     path: PathBuf,
     ids: Ids,
     /// When Profiles whose ids are still kept were deleted, in seconds since 1970.
-    gone: Gone,
+    deleted: DeletionTimes,
     /// The contents of the file on disk, if known.
-    saved: Option<(Ids, Gone)>,
+    saved: Option<(Ids, DeletionTimes)>,
     /// Held while this process lives, so that no other process writes here.
     _lock: File,
 }
@@ -33,17 +33,17 @@ pub struct ConfigIds {
 type Ids = BTreeMap<String, BTreeMap<String, Uuid>>;
 
 /// Deletion times by `namespace/name` of the Profile.
-type Gone = BTreeMap<String, u64>;
+type DeletionTimes = BTreeMap<String, u64>;
 
 /// How long the ids of a deleted Profile are kept.
-const KEPT: Duration = Duration::from_hours(1);
+const RETENTION: Duration = Duration::from_hours(1);
 
 #[derive(Serialize, Deserialize)]
 struct OnDisk {
     version: u32,
     profiles: Ids,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    gone: Gone,
+    gone: DeletionTimes,
 }
 
 impl ConfigIds {
@@ -72,12 +72,12 @@ impl ConfigIds {
             }
         }
         let path = directory.join("config-ids.json");
-        let (ids, gone) = read(&path)?;
+        let (ids, deleted) = read(&path)?;
         Ok(Self {
             path,
-            saved: Some((ids.clone(), gone.clone())),
+            saved: Some((ids.clone(), deleted.clone())),
             ids,
-            gone,
+            deleted,
             _lock: lock,
         })
     }
@@ -86,7 +86,7 @@ impl ConfigIds {
     /// no longer has.
     pub fn assign(&mut self, profile: &Profile) {
         let key = profile.key.to_string();
-        self.gone.remove(&key);
+        self.deleted.remove(&key);
         let known = self.ids.entry(key).or_default();
         known.retain(|name, _| profile.templates.config_named(name).is_some());
         for name in profile.templates.config_names() {
@@ -98,45 +98,45 @@ impl ConfigIds {
     pub fn forget(&mut self, profile: &ObjectKey) {
         let key = profile.to_string();
         if self.ids.contains_key(&key) {
-            self.gone.entry(key).or_insert_with(seconds);
+            self.deleted.entry(key).or_insert_with(unix_seconds);
         }
     }
 
     /// Marks all Profiles except these as deleted.
     pub fn keep_only(&mut self, profiles: &BTreeSet<String>) {
-        let now = seconds();
+        let now = unix_seconds();
         for profile in self
             .ids
             .keys()
             .filter(|profile| !profiles.contains(*profile))
         {
-            self.gone.entry(profile.clone()).or_insert(now);
+            self.deleted.entry(profile.clone()).or_insert(now);
         }
     }
 
     /// Forgets Profiles that were deleted long enough ago.
     fn sweep(&mut self, now: u64) {
         // A time in the future was written under another clock; it counts as now.
-        self.gone
+        self.deleted
             .values_mut()
             .for_each(|since| *since = now.min(*since));
-        let is_over = |since: &u64| now - since > KEPT.as_secs();
+        let has_expired = |since: &u64| now - since > RETENTION.as_secs();
         self.ids
-            .retain(|profile, _| !self.gone.get(profile).is_some_and(is_over));
-        self.gone
-            .retain(|profile, since| !is_over(since) && self.ids.contains_key(profile));
+            .retain(|profile, _| !self.deleted.get(profile).is_some_and(has_expired));
+        self.deleted
+            .retain(|profile, since| !has_expired(since) && self.ids.contains_key(profile));
     }
 
     /// Writes the changes.
     pub fn save(&mut self) -> anyhow::Result<()> {
         self.ids.retain(|_, configs| !configs.is_empty());
-        self.sweep(seconds());
+        self.sweep(unix_seconds());
         if !self.is_unsaved() {
             return Ok(());
         }
-        write(&self.path, &self.ids, &self.gone)
+        write(&self.path, &self.ids, &self.deleted)
             .with_context(|| format!("can't write {}", self.path.display()))?;
-        self.saved = Some((self.ids.clone(), self.gone.clone()));
+        self.saved = Some((self.ids.clone(), self.deleted.clone()));
         Ok(())
     }
 
@@ -144,11 +144,11 @@ impl ConfigIds {
     pub fn is_unsaved(&self) -> bool {
         self.saved
             .as_ref()
-            .is_none_or(|(ids, gone)| *ids != self.ids || *gone != self.gone)
+            .is_none_or(|(ids, deleted)| *ids != self.ids || *deleted != self.deleted)
     }
 
     /// Returns the ids of a Profile's configs that are on disk.
-    pub fn of(&self, profile: &Profile) -> BTreeMap<ConfigName, Uuid> {
+    pub fn saved_ids(&self, profile: &Profile) -> BTreeMap<ConfigName, Uuid> {
         let known = self
             .saved
             .as_ref()
@@ -158,7 +158,7 @@ impl ConfigIds {
     }
 
     /// Returns all ids of a Profile whose templates are unknown.
-    pub fn of_unknown(&self, profile: &ObjectKey) -> BTreeMap<ConfigName, Uuid> {
+    pub fn saved_ids_of_rejected(&self, profile: &ObjectKey) -> BTreeMap<ConfigName, Uuid> {
         let known = self
             .saved
             .as_ref()
@@ -171,13 +171,13 @@ impl ConfigIds {
     }
 }
 
-fn seconds() -> u64 {
+fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
 
-fn read(path: &Path) -> anyhow::Result<(Ids, Gone)> {
+fn read(path: &Path) -> anyhow::Result<(Ids, DeletionTimes)> {
     let shown = path.display();
     let text = match fs::read(path) {
         Ok(text) => text,
@@ -197,7 +197,7 @@ fn read(path: &Path) -> anyhow::Result<(Ids, Gone)> {
 
 /// Writes the file atomically: a reader sees the old or the new one as a whole, also after a power
 /// failure.
-fn write(path: &Path, ids: &Ids, gone: &Gone) -> anyhow::Result<()> {
+fn write(path: &Path, ids: &Ids, deleted: &DeletionTimes) -> anyhow::Result<()> {
     let directory = path.parent().context("the file is in a directory")?;
     let mut file = tempfile::Builder::new()
         .prefix(".config-ids")
@@ -208,7 +208,7 @@ fn write(path: &Path, ids: &Ids, gone: &Gone) -> anyhow::Result<()> {
         &OnDisk {
             version: 1,
             profiles: ids.clone(),
-            gone: gone.clone(),
+            gone: deleted.clone(),
         },
     )?;
     file.write_all(b"\n")?;
@@ -242,14 +242,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut ids = ConfigIds::open(directory.path()).unwrap();
         ids.assign(&profile(&["a", "b"]));
-        assert!(ids.of(&profile(&["a", "b"])).is_empty());
+        assert!(ids.saved_ids(&profile(&["a", "b"])).is_empty());
         ids.save().unwrap();
-        let before = ids.of(&profile(&["a", "b"]));
+        let before = ids.saved_ids(&profile(&["a", "b"]));
         assert_eq!(before.len(), 2);
         drop(ids);
         let mut ids = ConfigIds::open(directory.path()).unwrap();
         ids.assign(&profile(&["a", "b"]));
-        assert_eq!(ids.of(&profile(&["a", "b"])), before);
+        assert_eq!(ids.saved_ids(&profile(&["a", "b"])), before);
     }
 
     #[test]
@@ -258,11 +258,11 @@ mod tests {
         let mut ids = ConfigIds::open(directory.path()).unwrap();
         ids.assign(&profile(&["a", "b"]));
         ids.save().unwrap();
-        let before = ids.of(&profile(&["a", "b"]));
+        let before = ids.saved_ids(&profile(&["a", "b"]));
         ids.assign(&profile(&["a"]));
         ids.assign(&profile(&["a", "b"]));
         ids.save().unwrap();
-        let after = ids.of(&profile(&["a", "b"]));
+        let after = ids.saved_ids(&profile(&["a", "b"]));
         let (a, b) = (
             "a".parse::<ConfigName>().unwrap(),
             "b".parse::<ConfigName>().unwrap(),
@@ -277,24 +277,24 @@ mod tests {
         let mut ids = ConfigIds::open(directory.path()).unwrap();
         ids.assign(&profile(&["a"]));
         ids.save().unwrap();
-        let before = ids.of(&profile(&["a"]));
+        let before = ids.saved_ids(&profile(&["a"]));
         ids.forget(&profile(&[]).key);
         ids.save().unwrap();
         drop(ids);
         let mut ids = ConfigIds::open(directory.path()).unwrap();
         ids.keep_only(&BTreeSet::new());
-        assert_eq!(ids.of_unknown(&profile(&[]).key), before);
+        assert_eq!(ids.saved_ids_of_rejected(&profile(&[]).key), before);
         ids.assign(&profile(&["a"]));
         ids.save().unwrap();
         assert_eq!(
-            (ids.of(&profile(&["a"])), ids.gone.len()),
+            (ids.saved_ids(&profile(&["a"])), ids.deleted.len()),
             (before.clone(), 0)
         );
         ids.forget(&profile(&[]).key);
-        ids.sweep(seconds() + KEPT.as_secs());
+        ids.sweep(unix_seconds() + RETENTION.as_secs());
         assert_eq!(ids.ids.len(), 1);
-        ids.sweep(seconds() + KEPT.as_secs() + 60);
-        assert!(ids.ids.is_empty() && ids.gone.is_empty());
+        ids.sweep(unix_seconds() + RETENTION.as_secs() + 60);
+        assert!(ids.ids.is_empty() && ids.deleted.is_empty());
     }
 
     #[test]

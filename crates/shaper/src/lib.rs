@@ -1,13 +1,14 @@
 //! The parts of the binary: each role of shaper is a subcommand, wired together here from the crates below.
 
+mod address;
 pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod controller;
 mod guard;
 pub mod ids;
+pub mod listeners;
 pub mod logs;
-pub mod machines;
 pub mod manual;
 pub mod metrics;
 pub mod partition;

@@ -1,9 +1,9 @@
 //! Where the log goes and how it looks.
 
 mod json;
-mod line;
 mod queue;
 mod requests;
+mod text;
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal};
@@ -15,9 +15,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use queue::Queue;
-use requests::Requests;
+use requests::RequestWriter;
 
-pub use queue::Flush;
+pub use queue::FlushGuard;
 
 /// How to log.
 #[derive(clap::Args)]
@@ -42,11 +42,11 @@ fn parse_filter(text: &str) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let is_level = |text: &str| LEVELS.contains(&text.to_ascii_lowercase().as_str());
     // A word alone would be taken for a part of the program, and silence all others.
-    let is_sound = |part: &str| match part.split_once('=') {
+    let is_valid = |part: &str| match part.split_once('=') {
         Some((name, level)) => !name.is_empty() && is_level(level),
         None => is_level(part),
     };
-    match text.split(',').find(|part| !is_sound(part)) {
+    match text.split(',').find(|part| !is_valid(part)) {
         Some(part) => Err(format!(
             "{part:?} is no level; there are {}, and PART=LEVEL",
             LEVELS.join(", ")
@@ -56,16 +56,16 @@ fn parse_filter(text: &str) -> Result<String, String> {
 }
 
 /// As `tracing` has it for all other lines, the log is one for the whole process.
-static REQUESTS: OnceLock<Arc<dyn RequestLog>> = OnceLock::new();
+static REQUEST_LOG: OnceLock<Arc<dyn RequestLog>> = OnceLock::new();
 
 /// Where the lines of requests go: nowhere before [`init`].
-pub(crate) fn requests() -> Arc<dyn RequestLog> {
-    REQUESTS.get().cloned().unwrap_or_else(|| Arc::new(()))
+pub(crate) fn request_log() -> Arc<dyn RequestLog> {
+    REQUEST_LOG.get().cloned().unwrap_or_else(|| Arc::new(()))
 }
 
 /// Starts to log. What waits to be written is written when the value is dropped.
 #[must_use = "what waits to be written is lost without it"]
-pub fn init(args: &Args) -> Option<Flush> {
+pub fn init(args: &Args) -> Option<FlushGuard> {
     let terminal = io::stderr().is_terminal();
     let format = args
         .log_format
@@ -74,14 +74,14 @@ pub fn init(args: &Args) -> Option<Flush> {
     let filter = EnvFilter::new(format!("notify=error,{}", args.log));
     // Without a thread for it, whoever logs writes.
     let queue = Queue::start(io::stderr()).ok();
-    let flush = queue.as_ref().map(Queue::flush_at_end);
+    let flush = queue.as_ref().map(Queue::flush_guard);
     let has_colours = format == Format::Text && terminal && std::env::var_os("NO_COLOR").is_none();
-    let requests = Requests {
+    let requests = RequestWriter {
         format,
         has_colours,
         queue: queue.clone(),
     };
-    REQUESTS.get_or_init(|| Arc::new(requests));
+    REQUEST_LOG.get_or_init(|| Arc::new(requests));
     let writer = match queue {
         Some(queue) => BoxMakeWriter::new(queue),
         None => BoxMakeWriter::new(io::stderr),
@@ -93,7 +93,7 @@ pub fn init(args: &Args) -> Option<Flush> {
     match format {
         Format::Text => builder
             .with_ansi(has_colours)
-            .event_format(line::Line)
+            .event_format(text::Text)
             .init(),
         Format::Json => builder
             .with_ansi(has_colours)
@@ -104,20 +104,20 @@ pub fn init(args: &Args) -> Option<Flush> {
 }
 
 /// Makes a line in a text that is there already, empty at first.
-fn with_line<T>(make: impl FnOnce(&mut String) -> T) -> T {
+fn with_buffer<T>(make: impl FnOnce(&mut String) -> T) -> T {
     /// A line of usual length; room for a longer one is given back.
-    const USUAL_BYTES: usize = 4096;
+    const RETAINED_BYTES: usize = 4096;
     thread_local! {
-        static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+        static BUFFER: RefCell<String> = const { RefCell::new(String::new()) };
     }
-    LINE.with(|line| {
+    BUFFER.with(|buffer| {
         // A value that logs while it is written finds the other line in use, and makes one of its own.
-        let Ok(mut line) = line.try_borrow_mut() else {
+        let Ok(mut buffer) = buffer.try_borrow_mut() else {
             return make(&mut String::new());
         };
-        line.clear();
-        let made = make(&mut line);
-        line.shrink_to(USUAL_BYTES);
+        buffer.clear();
+        let made = make(&mut buffer);
+        buffer.shrink_to(RETAINED_BYTES);
         made
     })
 }

@@ -3,7 +3,7 @@
 use feed::{PublisherMetrics, ReplicaMetrics};
 use prometheus_client::registry::Registry;
 
-use crate::standalone;
+use crate::standalone::metrics::Metrics as FolderMetrics;
 
 /// The metrics of `shaper api`.
 pub(crate) struct Api {
@@ -29,7 +29,7 @@ pub(crate) struct Webhook {
 /// The metrics of `shaper standalone`, which has those of [`Tftp`] too if it serves TFTP.
 pub(crate) struct Standalone {
     pub(crate) tls: tls::Metrics,
-    pub(crate) folder: standalone::Metrics,
+    pub(crate) folder: FolderMetrics,
     pub(crate) http: api::Metrics,
 }
 
@@ -122,7 +122,7 @@ impl Standalone {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         Self {
             tls: tls::Metrics::register(registry),
-            folder: standalone::Metrics::register(registry),
+            folder: FolderMetrics::register(registry),
             http: api::Metrics::register(registry),
         }
     }

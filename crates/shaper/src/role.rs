@@ -4,12 +4,10 @@
 //! registers metrics, binds its sockets, adds its [parts](Part), and hands what serves to
 //! [`Role::run`]. The first of its tasks that ends stops the others.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::api::Boot;
+use ::api::BootService;
 use anyhow::Context;
 use net::Listener;
 use prometheus_client::registry::Registry;
@@ -51,31 +49,6 @@ fn run_on(
     runtime.block_on(role)
 }
 
-/// An address to listen on: `ADDRESS:PORT`, or `:PORT` for every address.
-pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    let spelled = match text.strip_prefix(':') {
-        Some(port) => format!("[::]:{port}"),
-        None => text.to_owned(),
-    };
-    spelled.parse().map_err(|_| {
-        "write ADDRESS:PORT, as in 0.0.0.0:8080 or [::]:8080, or :8080 for every address".to_owned()
-    })
-}
-
-/// Says why an address can't be listened on, and what to do.
-pub(crate) fn cannot_listen(flag: &str, address: SocketAddr, error: io::Error) -> anyhow::Error {
-    let what_to_do = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need a capability: set AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit, or choose another port"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have that address; choose another, or [::] for every address"
-        }
-        _ => "is another server there? Choose another address or port",
-    };
-    anyhow::Error::new(error).context(format!("can't listen on {flag} {address}; {what_to_do}"))
-}
-
 // === impl Role ===
 
 impl Role {
@@ -102,9 +75,12 @@ impl Role {
 
     /// Re-reads certificate files when they change until the role stops, and reports their
     /// problems at the admin port.
-    pub(crate) fn follow<T: Send + Sync + 'static>(&mut self, live: &Arc<Reloader<T>>) {
-        self.parts.push(live.clone());
-        tokio::spawn(live.clone().follow(self.stop().clone()));
+    pub(crate) fn reload_certificates<T: Send + Sync + 'static>(
+        &mut self,
+        reloader: &Arc<Reloader<T>>,
+    ) {
+        self.parts.push(reloader.clone());
+        tokio::spawn(reloader.clone().follow(self.stop().clone()));
     }
 
     /// Serves the admin port while `serving` runs, and stops the role when that ends.
@@ -113,18 +89,18 @@ impl Role {
     pub(crate) async fn run(
         self,
         admin: Listener,
-        boot: Option<Arc<Boot>>,
+        boot: Option<Arc<BootService>>,
         serving: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
-        let Stop { told, stop } = self.signals;
+        let Stop { not_ready, stop } = self.signals;
         let port = Admin {
             registry: self.registry,
             boot,
             parts: self.parts,
-            told,
+            not_ready,
         };
         let admin = tokio::spawn(port.run(admin, stop.clone()));
-        until(&stop, serving).await?;
+        stop_after(&stop, serving).await?;
         admin
             .await
             .map_err(anyhow::Error::from)
@@ -134,40 +110,8 @@ impl Role {
 }
 
 /// Awaits `task`, then stops the role: a role without one of its tasks is to be started again.
-pub(crate) async fn until<T>(stop: &CancellationToken, task: impl Future<Output = T>) -> T {
+pub(crate) async fn stop_after<T>(stop: &CancellationToken, task: impl Future<Output = T>) -> T {
     let ended = task.await;
     stop.cancel();
     ended
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_port_alone_listens_on_every_address() {
-        assert_eq!(parse_listen(":8085"), Ok("[::]:8085".parse().unwrap()));
-        assert_eq!(
-            parse_listen("127.0.0.1:1"),
-            Ok("127.0.0.1:1".parse().unwrap())
-        );
-        for text in ["8085", "localhost:1", ":", "::1:1:", ":http"] {
-            assert!(parse_listen(text).unwrap_err().contains(":8080"), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_refused_port_names_the_setting_of_systemd() {
-        let say = |kind: io::ErrorKind| {
-            cannot_listen("--http-listen", "[::]:80".parse().unwrap(), kind.into()).to_string()
-        };
-        assert!(
-            say(io::ErrorKind::PermissionDenied)
-                .contains("AmbientCapabilities=CAP_NET_BIND_SERVICE")
-        );
-        assert!(
-            say(io::ErrorKind::AddrInUse)
-                .contains("--http-listen [::]:80; is another server there?")
-        );
-    }
 }

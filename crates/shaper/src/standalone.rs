@@ -1,9 +1,10 @@
 //! `shaper standalone DIR`: serves the whole boot path in one process, from a folder of manifests.
 
+mod banner;
 mod confirmations;
+mod last_good;
 mod loader;
-mod memory;
-mod welcome;
+pub(crate) mod metrics;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,24 +13,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use api::Boot;
+use api::BootService;
 use boot::{Catalog, SharedCatalog};
-use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::{self, Remarks};
 use crate::guard::GuardArgs;
 use crate::ids::ConfigIds;
-use crate::machines::HttpArgs;
-use crate::metrics;
+use crate::listeners::HttpArgs;
 use crate::role::{self, Role};
 use crate::tftp::{HttpServer, Tftp, TftpArgs};
 use manifests::{Folder, Follow};
 
 use confirmations::Confirmations;
-use loader::{Gauges, Loader};
-use memory::{Memory, Unsaved};
+use last_good::LastGoodCopy;
+use loader::Loader;
 
 /// Serve machines from a folder of manifests, without Kubernetes
 ///
@@ -47,7 +46,7 @@ pub struct Args {
         env = "SHAPER_ADMIN_LISTEN",
         default_value = "127.0.0.1:9090",
         value_name = "ADDRESS:PORT",
-        value_parser = crate::role::parse_listen
+        value_parser = crate::address::parse_listen
     )]
     admin_listen: SocketAddr,
     /// Directory for config ids and the last good objects of each file. Default: systemd's state directory, /var/lib/shaper for root, else ~/.local/state/shaper
@@ -65,12 +64,6 @@ pub struct Args {
         value_name = "SECONDS"
     )]
     lameduck: u64,
-}
-
-/// The metrics of the folder and of its copy on disk.
-pub(crate) struct Metrics {
-    gauges: Gauges,
-    unsaved: Unsaved,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -93,8 +86,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let mut role = Role::start(Duration::from_secs(args.lameduck))?;
     let stop = role.stop().clone();
 
-    let metrics = metrics::Standalone::register(&mut role.registry);
-    let Metrics { gauges, unsaved } = metrics.folder;
+    let metrics = crate::metrics::Standalone::register(&mut role.registry);
+    let folder_metrics = metrics.folder;
     let shared = Arc::new(SharedCatalog::new(Catalog::new()));
     let boot = args.http.boot(shared.clone())?;
     let remarks = Remarks::default();
@@ -109,9 +102,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     };
     let tftp = args
         .tftp
-        .is_wanted()
+        .is_enabled()
         .then(|| {
-            let metrics = metrics::Tftp::register(&mut role.registry);
+            let metrics = crate::metrics::Tftp::register(&mut role.registry);
             args.tftp.bind(http, metrics.tftp, tftp_remarks.clone())
         })
         .transpose()?;
@@ -120,26 +113,26 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     info!(%http_listen, https_listen, %admin_listen, tftp_listen = tftp_listen.map(tracing::field::display), "listening");
 
     let follow = Follow::new(&args.dir);
-    let asked = Arc::new(Confirmations::new(follow.waker()));
-    role.add_part(Arc::new(gauges.clone()));
+    let confirmations = Arc::new(Confirmations::new(follow.waker()));
+    role.add_part(Arc::new(folder_metrics.load.clone()));
     role.add_part(remarks.clone());
     role.add_part(tftp_remarks);
-    role.add_part(asked.clone());
-    role.add_part(Arc::new(unsaved.clone()));
+    role.add_part(confirmations.clone());
+    role.add_part(Arc::new(folder_metrics.unsaved.clone()));
     if let Some(https) = listeners.tls() {
-        role.follow(&https);
+        role.reload_certificates(&https);
     }
-    let memory = Memory::new(&state_dir, &args.dir, unsaved);
+    let last_good = LastGoodCopy::new(&state_dir, &args.dir, folder_metrics.unsaved);
     let loader = Loader::new(
         Folder::new(&args.dir, args.guard.limits()),
-        memory,
+        last_good,
         ids,
         shared,
-        gauges,
+        folder_metrics.load,
         remarks,
-        asked,
+        confirmations,
     );
-    let welcome = welcome::Welcome {
+    let banner = banner::Banner {
         dir: args.dir.clone(),
         http_listen,
         admin_listen,
@@ -147,9 +140,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         public_url: args.http.public_url,
     };
     let serving = async {
-        let loading = spawn_loader(loader, follow, boot.clone(), welcome, &stop)?;
+        let loading = spawn_loader(loader, follow, boot.clone(), banner, &stop)?;
         let tftp = tftp.map(|tftp| tftp.spawn(&stop)).transpose()?;
-        role::until(&stop, listeners.run(stop.clone())).await?;
+        role::stop_after(&stop, listeners.run(stop.clone())).await?;
         if let Some(tftp) = tftp {
             tftp.ended().await?;
         }
@@ -163,29 +156,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     role.run(admin, Some(boot.clone()), serving).await
 }
 
-// === impl Metrics ===
-
-impl Metrics {
-    pub(crate) fn register(registry: &mut Registry) -> Self {
-        Self {
-            gauges: Gauges::register(registry),
-            unsaved: Unsaved::register(registry),
-        }
-    }
-
-    /// Creates one series of each family, so that an encoded registry names every metric and label.
-    pub(crate) fn create_series(&self) {
-        self.gauges.create_series();
-    }
-}
-
 /// Starts a thread that reads the folder now and whenever it changes: reading files and compiling
 /// templates may take long.
 fn spawn_loader(
     mut loader: Loader,
     mut follow: Follow,
-    boot: Arc<Boot>,
-    welcome: welcome::Welcome,
+    boot: Arc<BootService>,
+    banner: banner::Banner,
     stop: &CancellationToken,
 ) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let ended = stop.clone().drop_guard();
@@ -196,7 +173,7 @@ fn spawn_loader(
             let _ended = ended;
             let loaded = loader.load();
             boot.set_synced();
-            welcome.say(&loaded);
+            banner.print(&loaded);
             loop {
                 follow.wait(loader.pending());
                 loader.load();

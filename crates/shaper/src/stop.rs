@@ -11,7 +11,7 @@ use tracing::info;
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
     /// Cancelled first: the role reports not ready, so that load balancers send no new requests.
-    pub told: CancellationToken,
+    pub not_ready: CancellationToken,
     /// Cancelled second: the role finishes the requests it has and accepts no new ones.
     pub stop: CancellationToken,
 }
@@ -29,7 +29,7 @@ pub fn on_signal_after(lameduck: Duration) -> std::io::Result<Stop> {
     tokio::spawn(async move {
         let signal = next(&mut terminate, &mut interrupt).await;
         info!(signal, "stopping; requests in progress are finished first");
-        tokens.told.cancel();
+        tokens.not_ready.cancel();
         if signal == "SIGTERM" && !lameduck.is_zero() {
             tokio::select! {
                 () = sleep(lameduck) => {}

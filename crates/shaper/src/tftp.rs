@@ -1,7 +1,7 @@
 //! `shaper tftp`: serves the first iPXE and the bootstrap script to firmware that speaks only TFTP.
 //! `shaper standalone` uses the same parts.
 
-mod files;
+mod root;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -21,7 +21,7 @@ use crate::admin::{self, Remarks};
 use crate::metrics;
 use crate::role::{self, Role};
 
-use files::Files;
+use root::TftpRoot;
 
 /// Serve the first iPXE and the bootstrap script over TFTP
 ///
@@ -48,7 +48,7 @@ pub struct Args {
         env = "SHAPER_ADMIN_LISTEN",
         default_value = "127.0.0.1:9090",
         value_name = "ADDRESS:PORT",
-        value_parser = crate::role::parse_listen
+        value_parser = crate::address::parse_listen
     )]
     admin_listen: SocketAddr,
 }
@@ -66,7 +66,7 @@ pub struct TftpArgs {
         env = "SHAPER_TFTP_LISTEN",
         default_value = "[::]:69",
         value_name = "ADDRESS:PORT",
-        value_parser = crate::role::parse_listen
+        value_parser = crate::address::parse_listen
     )]
     tftp_listen: SocketAddr,
     /// Answer TFTP from these ports. Default: from the port of --tftp-listen, as NAT and Kubernetes need
@@ -151,7 +151,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 
 impl TftpArgs {
     /// Whether TFTP is to be served.
-    pub(crate) fn is_wanted(&self) -> bool {
+    pub(crate) fn is_enabled(&self) -> bool {
         self.tftp_root.is_some()
     }
 
@@ -162,9 +162,9 @@ impl TftpArgs {
         metrics: Metrics,
         remarks: Remarks,
     ) -> anyhow::Result<Tftp> {
-        let files = Files::open(self.tftp_root.as_deref(), metrics.clone(), remarks)?;
+        let root = TftpRoot::open(self.tftp_root.as_deref(), metrics.clone(), remarks)?;
         let library = Library {
-            table: files.table(),
+            table: root.table(),
             bootstrap: Arc::new(move |local| bootstrap(&http.base_url(local))),
         };
         let limits = Limits {
@@ -180,7 +180,7 @@ impl TftpArgs {
             limits,
         };
         let server = Server::bind(&config, library, metrics).context("--tftp-listen")?;
-        files.follow()?;
+        root.follow()?;
         Ok(Tftp {
             listen: server.local_addr()?,
             server,
@@ -198,11 +198,11 @@ impl Tftp {
 
     /// Serves on its own thread until `stop`, and cancels `stop` if the thread ends earlier.
     pub(crate) fn spawn(self, stop: &CancellationToken) -> anyhow::Result<Serving> {
-        let told = Arc::new(AtomicBool::new(false));
-        let (is_told, ended) = (told.clone(), stop.clone().drop_guard());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (is_stopping, ended) = (stopping.clone(), stop.clone().drop_guard());
         let serve = move || {
             let _ended = ended;
-            self.server.run(&is_told)
+            self.server.run(&is_stopping)
         };
         let thread = std::thread::Builder::new()
             .name("tftp".to_owned())
@@ -211,7 +211,7 @@ impl Tftp {
         let stop = stop.clone();
         tokio::spawn(async move {
             stop.cancelled().await;
-            told.store(true, Ordering::Relaxed);
+            stopping.store(true, Ordering::Relaxed);
         });
         Ok(Serving { thread })
     }

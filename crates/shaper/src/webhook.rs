@@ -13,6 +13,7 @@ use tls::{PeerName, PublicTls, Reloader};
 use tracing::info;
 use webhook::{Limits, Reviews, Server};
 
+use crate::address;
 use crate::admin::{self, Part};
 use crate::guard::GuardArgs;
 use crate::metrics;
@@ -35,7 +36,7 @@ pub struct Args {
         env = "SHAPER_WEBHOOK_LISTEN",
         default_value = "[::]:8443",
         value_name = "ADDRESS:PORT",
-        value_parser = crate::role::parse_listen
+        value_parser = crate::address::parse_listen
     )]
     webhook_listen: SocketAddr,
     /// The directory with tls.crt and tls.key for that, as cert-manager's Secret is mounted; re-read when it changes. The certificate must be
@@ -73,7 +74,7 @@ pub struct Args {
         env = "SHAPER_ADMIN_LISTEN",
         default_value = "127.0.0.1:9090",
         value_name = "ADDRESS:PORT",
-        value_parser = crate::role::parse_listen
+        value_parser = crate::address::parse_listen
     )]
     admin_listen: SocketAddr,
     /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can drain this replica
@@ -89,7 +90,7 @@ pub struct Args {
 }
 
 /// The reviews, as the admin port reports them.
-struct Reviewing {
+struct ReviewStatus {
     reviews: Arc<Reviews>,
     tls: Arc<Reloader<PublicTls>>,
     started: Instant,
@@ -157,19 +158,19 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         Limits::default(),
     );
     let server = server
-        .map_err(|error| role::cannot_listen("--webhook-listen", args.webhook_listen, error))?;
+        .map_err(|error| address::cannot_listen("--webhook-listen", args.webhook_listen, error))?;
     let admin = admin::bind(args.admin_listen)?;
     info!(webhook_listen = %server.local_addr(), admin_listen = %admin.local_addr(), partition, "listening");
 
-    let reviewing = Arc::new(Reviewing {
+    let review_status = Arc::new(ReviewStatus {
         reviews: reviews.clone(),
         tls: tls.clone(),
         started: Instant::now(),
     });
-    role.add_part(reviewing);
+    role.add_part(review_status);
     role.add_part(replica.clone());
-    role.follow(&feed_tls);
-    role.follow(&tls);
+    role.reload_certificates(&feed_tls);
+    role.reload_certificates(&tls);
     let serving = async {
         let syncing = async {
             if stop.run_until_cancelled(replica.loaded()).await.is_some() {
@@ -177,7 +178,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
                 info!("reviews now check objects against all others: the catalog is complete");
             }
         };
-        let following = role::until(&stop, replica.run(feed_tls, names, stop.clone()));
+        let following = role::stop_after(&stop, replica.run(feed_tls, names, stop.clone()));
         let (served, (), ()) = tokio::join!(server.run(stop.clone()), following, syncing);
         served.context("can't serve reviews")
     };
@@ -198,9 +199,9 @@ fn own_partition(feeds: &[Source], asked: Option<&str>) -> anyhow::Result<String
     Ok(asked.to_owned())
 }
 
-// === impl Reviewing ===
+// === impl ReviewStatus ===
 
-impl Part for Reviewing {
+impl Part for ReviewStatus {
     /// Not without a certificate, which every request needs. Without a catalog it could answer, but
     /// at first another replica may have one.
     fn is_ready(&self) -> bool {

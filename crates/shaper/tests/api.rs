@@ -250,7 +250,7 @@ async fn a_replica_serves_its_feed_and_survives_its_loss_and_starts_from_its_cop
     assert!(
         !api.admin("GET", "/explain?mac=525400000001")
             .await
-            .contains("troubles")
+            .contains("warnings")
     );
 
     controller.stop.cancel();

@@ -19,51 +19,51 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::answer::{Answer, Outcome, Route};
-use crate::patience::Patience;
-use crate::raw_target::RawTarget;
-use crate::refusal::{Ours, Refusal};
+use crate::error_rewriter::{ErrorRewriter, ResponseInFlight};
+use crate::target_encoder::TargetEncoder;
+use crate::write_timeout::WriteTimeout;
 
-use super::request::Text;
-use super::{Peer, Shared};
+use super::request::ResponseBody;
+use super::{Peer, ServerContext};
 
 /// What is known of one connection while it lasts.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct ConnectionState {
     /// Whether an answer of ours is on its way.
-    is_ours: Ours,
+    response_in_flight: ResponseInFlight,
     /// Whether a request was answered.
     has_answered: AtomicBool,
     /// Notified at the first answer.
     answered: Notify,
     /// Whether the client may still be sending what nobody reads.
-    pub(super) is_talking: AtomicBool,
+    pub(super) has_unread_input: AtomicBool,
     /// Whether we refused something that is no request.
-    is_refused: AtomicBool,
+    is_rejected: AtomicBool,
 }
 
 /// Room for the longest head that is answered with a sentence of its own; beyond, hyper refuses.
 const HEAD_BUFFER_BYTES: usize = 32 * 1024;
-/// A client that has just connected when the server stops has so long to ask.
-const LAST_REQUEST: Duration = Duration::from_secs(1);
+/// A client that has just connected when the server stop_guard has so long to ask.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 /// A client whose request was refused before all of it was read has so long to take that: a connection that is closed before is reset.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: u64 = 2 * 1024 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const MAX_LINGER_BYTES: u64 = 2 * 1024 * 1024;
 
-// === impl Progress ===
+// === impl ConnectionState ===
 
-impl Progress {
+impl ConnectionState {
     /// Records that a request was answered and its answer is on its way.
-    pub(super) fn answered(&self) {
-        self.is_ours.set();
+    pub(super) fn response_started(&self) {
+        self.response_in_flight.set();
         if !self.has_answered.swap(true, Ordering::Relaxed) {
             self.answered.notify_one();
         }
     }
 }
 
-// === impl Shared ===
+// === impl ServerContext ===
 
-impl Shared {
+impl ServerContext {
     /// Serves one connection to its end. Plain or encrypted is all the same here.
     pub(super) async fn serve<S>(
         self: Arc<Self>,
@@ -75,60 +75,60 @@ impl Shared {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.metrics.connections.inc();
-        let progress = Progress::default();
+        let state = ConnectionState::default();
         let service = service_fn(|request| {
             accepted.reached(Stage::HeadRead);
             std::future::ready(Ok::<_, Infallible>(
-                self.respond(&request, &peer, &progress, &stop),
+                self.respond(&request, &peer, &state, &stop),
             ))
         });
-        let refuse = |status| self.refuse(status, &peer, &progress);
-        let stream = Refusal::new(
-            Patience::new(RawTarget::new(stream), self.limits.answer),
-            progress.is_ours.clone(),
-            refuse,
+        let rewrite = |status| self.reject(status, &peer, &state);
+        let stream = ErrorRewriter::new(
+            WriteTimeout::new(TargetEncoder::new(stream), self.limits.answer),
+            state.response_in_flight.clone(),
+            rewrite,
         );
         let mut connection = http1::Builder::new()
             .max_buf_size(HEAD_BUFFER_BYTES)
             .timer(TokioTimer::new())
-            // From the end of one answer to the end of the next head. While an answer is written, `Patience` limits the time.
+            // From the end of one answer to the end of the next head. While an answer is written, `WriteTimeout` limits the time.
             .header_read_timeout(self.limits.head)
             // A client may say that it has nothing more to ask.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
         let ended = match stop.run_until_cancelled(&mut connection).await {
             Some(ended) => ended,
-            None => self.finish(&mut connection, &progress).await,
+            None => self.drain(&mut connection, &state).await,
         };
         if let Err(error) = ended {
             debug!(peer = %peer.remote, %error, "connection ended");
-            if error.is_parse() && !progress.is_refused.load(Ordering::Relaxed) {
+            if error.is_parse() && !state.is_rejected.load(Ordering::Relaxed) {
                 // HTTP/2, which hyper knows and says nothing to.
-                self.refuse(StatusCode::BAD_REQUEST, &peer, &progress);
+                self.reject(StatusCode::BAD_REQUEST, &peer, &state);
             }
         }
-        if progress.is_talking.load(Ordering::Relaxed) {
+        if state.has_unread_input.load(Ordering::Relaxed) {
             linger(connection.into_parts().io.into_inner()).await;
         }
         self.metrics.connections.dec();
     }
 
-    /// The server stops: a client that has not asked yet may do so, and what was asked is answered.
-    async fn finish<C, S>(
+    /// The server stop_guard: a client that has not asked yet may do so, and what was asked is answered.
+    async fn drain<C, S>(
         &self,
         connection: &mut http1::Connection<C, S>,
-        progress: &Progress,
+        state: &ConnectionState,
     ) -> hyper::Result<()>
     where
         C: hyper::rt::Read + hyper::rt::Write + Unpin,
-        S: hyper::service::HttpService<Incoming, ResBody = Text>,
+        S: hyper::service::HttpService<Incoming, ResBody = ResponseBody>,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if !progress.has_answered.load(Ordering::Relaxed) {
+        if !state.has_answered.load(Ordering::Relaxed) {
             tokio::select! {
                 ended = &mut *connection => return ended,
-                () = progress.answered.notified() => {}
-                () = sleep(LAST_REQUEST) => {}
+                () = state.answered.notified() => {}
+                () = sleep(FIRST_REQUEST_GRACE) => {}
             }
         }
         Pin::new(&mut *connection).graceful_shutdown();
@@ -136,9 +136,9 @@ impl Shared {
     }
 
     /// The answer to what hyper can't read as a request.
-    fn refuse(&self, status: StatusCode, peer: &Peer, progress: &Progress) -> Vec<u8> {
-        progress.is_refused.store(true, Ordering::Relaxed);
-        progress.is_talking.store(true, Ordering::Relaxed);
+    fn reject(&self, status: StatusCode, peer: &Peer, state: &ConnectionState) -> Vec<u8> {
+        state.is_rejected.store(true, Ordering::Relaxed);
+        state.has_unread_input.store(true, Ordering::Relaxed);
         let (outcome, reason) = match status {
             StatusCode::URI_TOO_LONG => (
                 Outcome::TargetTooLong,
@@ -156,7 +156,7 @@ impl Shared {
         let answer = Answer::failure(Route::Unknown, outcome, reason.to_owned());
         let id = self.ids.next();
         self.metrics.count(&answer, Duration::ZERO);
-        self.lines.say(
+        self.logger.log(
             &answer,
             &peer.ip,
             id.as_str(),
@@ -173,8 +173,8 @@ impl Shared {
 async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let exchange = async {
         stream.shutdown().await?;
-        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+        tokio::io::copy(&mut stream.take(MAX_LINGER_BYTES), &mut tokio::io::sink()).await
     };
     // Whatever the client does, it has had its chance.
-    let _ = timeout(LINGER, exchange).await;
+    let _ = timeout(LINGER_TIME, exchange).await;
 }

@@ -19,36 +19,36 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::{Answer, ContentType, Outcome, Request, Route};
 use crate::shed;
 
-use super::connection::Progress;
-use super::{Peer, Shared};
+use super::connection::ConnectionState;
+use super::{Peer, ServerContext};
 
 /// The body of an answer; while it lives, its request counts as in flight.
-pub(super) struct Text {
+pub(super) struct ResponseBody {
     bytes: Bytes,
     _in_flight: Option<InFlight>,
 }
 
-struct InFlight(Arc<Shared>);
+struct InFlight(Arc<ServerContext>);
 
 /// The bytes of a long answer, which count until they are written.
-struct LongText(Bytes, Arc<Shared>);
+struct CountedBytes(Bytes, Arc<ServerContext>);
 
 /// What a client may tell an operator, who finds it in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A shorter answer may wait for its client without being counted: connections are.
-const LONG_BYTES: usize = 16 * 1024;
+const COUNTED_FROM_BYTES: usize = 16 * 1024;
 
-// === impl Shared ===
+// === impl ServerContext ===
 
-impl Shared {
+impl ServerContext {
     /// The answer, if there is room for it until its client has taken it.
-    fn room<'c>(self: &Arc<Self>, answer: Answer<'c>) -> Answer<'c> {
+    fn reserve<'c>(self: &Arc<Self>, answer: Answer<'c>) -> Answer<'c> {
         let bytes = answer.body.len();
-        if bytes <= LONG_BYTES {
+        if bytes <= COUNTED_FROM_BYTES {
             return answer;
         }
         let before = self.answer_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let body = Bytes::from_owner(LongText(answer.body.clone(), self.clone()));
+        let body = Bytes::from_owner(CountedBytes(answer.body.clone(), self.clone()));
         if before + bytes > self.limits.answer_bytes {
             let reason = "shaper has too many long answers that clients are still taking; try again in a moment".to_owned();
             return Answer {
@@ -65,14 +65,14 @@ impl Shared {
         self: &Arc<Self>,
         request: &http::Request<Incoming>,
         peer: &Peer,
-        progress: &Progress,
+        state: &ConnectionState,
         stop: &CancellationToken,
-    ) -> Response<Text> {
+    ) -> Response<ResponseBody> {
         let started = Instant::now();
         let catalog = self.boot.synced();
-        let (answer, in_flight) = match InFlight::enter(self) {
+        let (answer, in_flight) = match InFlight::acquire(self) {
             Some(in_flight) => (
-                self.room(self.answer(catalog.as_deref(), request, peer)),
+                self.reserve(self.answer(catalog.as_deref(), request, peer)),
                 Some(in_flight),
             ),
             None => {
@@ -87,20 +87,20 @@ impl Shared {
         let id = self.ids.next();
         let took = started.elapsed();
         self.metrics.count(&answer, took);
-        self.lines
-            .say(&answer, &peer.ip, id.as_str(), SystemTime::now(), took);
+        self.logger
+            .log(&answer, &peer.ip, id.as_str(), SystemTime::now(), took);
         let mut response = response(answer, &id, in_flight);
-        // Nothing here has a use for a body; see `RawTarget`.
+        // Nothing here has a use for a body; see `TargetEncoder`.
         let has_body = !request.body().is_end_stream();
         if has_body {
-            progress.is_talking.store(true, Ordering::Relaxed);
+            state.has_unread_input.store(true, Ordering::Relaxed);
         }
         if has_body || stop.is_cancelled() {
             response
                 .headers_mut()
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        progress.answered();
+        state.response_started();
         response
     }
 
@@ -146,14 +146,18 @@ impl Shared {
 }
 
 /// Its length is told by hyper, from the size hint of the body.
-fn response(answer: Answer<'_>, id: &RequestId, in_flight: Option<InFlight>) -> Response<Text> {
+fn response(
+    answer: Answer<'_>,
+    id: &RequestId,
+    in_flight: Option<InFlight>,
+) -> Response<ResponseBody> {
     let status = answer.status();
     let bytes = if status.is_success() {
         answer.body
     } else {
-        sentence(&answer.body, status, id)
+        error_body(&answer.body, status, id)
     };
-    let mut response = Response::new(Text {
+    let mut response = Response::new(ResponseBody {
         bytes,
         _in_flight: in_flight,
     });
@@ -174,9 +178,9 @@ fn response(answer: Answer<'_>, id: &RequestId, in_flight: Option<InFlight>) -> 
 
 /// What all answers have. Made once for each media type, where only the id is put in: a request makes no header by itself.
 fn headers(content_type: ContentType, id: &RequestId) -> HeaderMap {
-    static TEXT: LazyLock<HeaderMap> = LazyLock::new(|| made(ContentType::Text));
-    static JSON: LazyLock<HeaderMap> = LazyLock::new(|| made(ContentType::Json));
-    fn made(content_type: ContentType) -> HeaderMap {
+    static TEXT: LazyLock<HeaderMap> = LazyLock::new(|| build(ContentType::Text));
+    static JSON: LazyLock<HeaderMap> = LazyLock::new(|| build(ContentType::Json));
+    fn build(content_type: ContentType) -> HeaderMap {
         let content_type = HeaderValue::from_static(content_type.name());
         let no_store = HeaderValue::from_static("no-store");
         let id = HeaderValue::from_static("none yet");
@@ -198,7 +202,7 @@ fn headers(content_type: ContentType, id: &RequestId) -> HeaderMap {
 }
 
 /// What a client reads that gets no script.
-fn sentence(reason: &Bytes, status: http::StatusCode, id: &RequestId) -> Bytes {
+fn error_body(reason: &Bytes, status: http::StatusCode, id: &RequestId) -> Bytes {
     PlainText::new(status, String::from_utf8_lossy(reason))
         .with_request_id(id.clone())
         .body()
@@ -208,11 +212,12 @@ fn sentence(reason: &Bytes, status: http::StatusCode, id: &RequestId) -> Bytes {
 // === impl InFlight ===
 
 impl InFlight {
-    fn enter(shared: &Arc<Shared>) -> Option<Self> {
-        let others = shared.metrics.in_flight.inc();
-        let entered = Self(shared.clone());
-        let has_room = usize::try_from(others).is_ok_and(|others| others < shared.limits.in_flight);
-        has_room.then_some(entered)
+    fn acquire(context: &Arc<ServerContext>) -> Option<Self> {
+        let others = context.metrics.in_flight.inc();
+        let acquired = Self(context.clone());
+        let has_room =
+            usize::try_from(others).is_ok_and(|others| others < context.limits.in_flight);
+        has_room.then_some(acquired)
     }
 }
 
@@ -222,15 +227,15 @@ impl Drop for InFlight {
     }
 }
 
-// === impl LongText ===
+// === impl CountedBytes ===
 
-impl AsRef<[u8]> for LongText {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl Drop for LongText {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
         self.1
             .answer_bytes
@@ -238,9 +243,9 @@ impl Drop for LongText {
     }
 }
 
-// === impl Text ===
+// === impl ResponseBody ===
 
-impl Body for Text {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -267,13 +272,13 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
-    use crate::answer::Boot;
     use crate::metrics::Metrics;
     use crate::server::{Limits, Server};
+    use crate::service::BootService;
 
     #[test]
     fn requests_in_flight_are_limited() {
-        let boot = Arc::new(Boot::new(
+        let boot = Arc::new(BootService::new(
             Arc::new(SharedCatalog::new(Catalog::new())),
             ExtrinsicLabels::default(),
             None,
@@ -291,13 +296,13 @@ mod tests {
             limits,
         )
         .unwrap();
-        let mut entered: Vec<_> = (0..200)
-            .filter_map(|_| InFlight::enter(&server.shared))
+        let mut acquired: Vec<_> = (0..200)
+            .filter_map(|_| InFlight::acquire(&server.context))
             .collect();
-        assert_eq!(entered.len(), 96);
-        assert!(InFlight::enter(&server.shared).is_none());
-        entered.clear();
-        assert!(InFlight::enter(&server.shared).is_some());
-        assert_eq!(server.shared.metrics.in_flight.get(), 0);
+        assert_eq!(acquired.len(), 96);
+        assert!(InFlight::acquire(&server.context).is_none());
+        acquired.clear();
+        assert!(InFlight::acquire(&server.context).is_some());
+        assert_eq!(server.context.metrics.in_flight.get(), 0);
     }
 }

@@ -33,7 +33,7 @@ fn admin() -> Admin {
             priority: 0,
         })));
     }
-    let boot = Arc::new(Boot::new(
+    let boot = Arc::new(BootService::new(
         Arc::new(SharedCatalog::new(catalog)),
         ExtrinsicLabels::default(),
         None,
@@ -43,7 +43,7 @@ fn admin() -> Admin {
         registry: Registry::default(),
         boot: Some(boot),
         parts: Vec::new(),
-        told: CancellationToken::new(),
+        not_ready: CancellationToken::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::with_line;
+use super::with_buffer;
 
 /// Formats events as JSON: what a request costs is to a good part what its line costs.
 pub(super) struct Json;
@@ -34,7 +34,7 @@ where
         mut out: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        with_line(|line| {
+        with_buffer(|line| {
             begin(line, SystemTime::now(), *event.metadata().level());
             event.record(&mut Fields(line));
             line.push_str("}\n");
@@ -53,7 +53,7 @@ fn begin(line: &mut String, at: SystemTime, level: Level) {
 }
 
 /// Appends the line of a request, with the end of the line.
-pub(super) fn request(out: &mut String, line: &api::Line<'_>) {
+pub(super) fn request(out: &mut String, line: &api::LogEntry<'_>) {
     /// Appends a field's name and value, where the value is there.
     macro_rules! field {
         ($name:literal: plain $value:expr) => {{
@@ -106,7 +106,7 @@ pub(super) fn request(out: &mut String, line: &api::Line<'_>) {
 fn object(out: &mut String, key: &ObjectKey) {
     let start = out.len();
     key.spell(&mut |piece| out.push_str(piece));
-    if has_special(&out.as_bytes()[start..]) {
+    if must_escape(&out.as_bytes()[start..]) {
         let plain = out.split_off(start);
         Escaped(out).push(&plain);
     }
@@ -154,7 +154,7 @@ static ESCAPES: [u8; 256] = {
 };
 
 /// Whether anything must be escaped. Looks at eight bytes at once; texts are short.
-fn has_special(text: &[u8]) -> bool {
+fn must_escape(text: &[u8]) -> bool {
     let all = |byte: u8| u64::from_ne_bytes([byte; 8]);
     // The highest bit of each byte that is special.
     let special = |eight: [u8; 8]| {
@@ -238,7 +238,7 @@ impl Visit for Fields<'_> {
 impl Escaped<'_> {
     fn push(&mut self, text: &str) {
         // Nearly all texts need nothing.
-        if !has_special(text.as_bytes()) {
+        if !must_escape(text.as_bytes()) {
             return self.0.push_str(text);
         }
         let mut rest = text;
@@ -275,9 +275,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    struct Captured(Arc<Mutex<Vec<u8>>>);
 
-    impl std::io::Write for Kept {
+    impl std::io::Write for Captured {
         fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(text);
             Ok(text.len())
@@ -289,14 +289,14 @@ mod tests {
     }
 
     fn logged(log: impl FnOnce()) -> Value {
-        let kept = Kept::default();
-        let writer = kept.clone();
+        let captured = Captured::default();
+        let writer = captured.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
             .event_format(Json)
             .finish();
         tracing::subscriber::with_default(subscriber, log);
-        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.matches('\n').count(), 1, "{text:?} is one line");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text:?} is no JSON: {error}"))
     }
@@ -309,14 +309,14 @@ mod tests {
                     let mut text = vec![b'a'; len];
                     text[at] = byte;
                     assert_eq!(
-                        has_special(&text),
+                        must_escape(&text),
                         matches!(byte, ..0x20 | b'"' | b'\\'),
                         "{byte} at {at} of {len}"
                     );
                 }
             }
         }
-        assert!(!has_special(b""));
+        assert!(!must_escape(b""));
     }
 
     #[test]
@@ -331,21 +331,21 @@ mod tests {
             "${x}</script>",
         ] {
             let line = logged(
-                || tracing::info!(text = hostile, shown = %hostile, debug = ?hostile, "said"),
+                || tracing::info!(text = hostile, shown = %hostile, debug = ?hostile, "fields"),
             );
             assert_eq!(line["text"], *hostile);
             assert_eq!(line["shown"], *hostile);
             assert_eq!(line["debug"], *format!("{hostile:?}"));
             assert_eq!(
                 (&line["message"], &line["level"]),
-                (&"said".into(), &"INFO".into())
+                (&"fields".into(), &"INFO".into())
             );
         }
     }
 
-    /// What is said of a machine, of which all says `hostile`.
-    fn line<'a>(hostile: &'a str, key: &'a boot::ObjectKey) -> api::Line<'a> {
-        api::Line {
+    /// What is fields of a machine, of which all says `hostile`.
+    fn line<'a>(hostile: &'a str, key: &'a boot::ObjectKey) -> api::LogEntry<'a> {
+        api::LogEntry {
             at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_449_600_000_042),
             level: Level::WARN,
             message: "refused",
@@ -374,11 +374,12 @@ mod tests {
             let key = boot::ObjectKey::new("ns", hostile).in_partition("east");
             request(&mut text, &line(hostile, &key));
             assert_eq!(text.matches('\n').count(), 1, "{text:?} is one line");
-            let Value::Object(mut said) = serde_json::from_str(&text).unwrap() else {
+            let Value::Object(mut fields) = serde_json::from_str(&text).unwrap() else {
                 panic!("{text} is no object")
             };
             assert!(
-                said.remove("timestamp")
+                fields
+                    .remove("timestamp")
                     .is_some_and(|time| time == "2026-11-23T16:00:00.000042Z")
             );
             let expected = serde_json::json!({
@@ -386,7 +387,7 @@ mod tests {
                 "assignment": format!("east:ns/{hostile}"), "by": "uuid (other byte order)", "config": hostile, "status": 404,
                 "outcome": "no_profile", "reason": hostile, "peer": "192.0.2.7", "bytes": 412, "took_us": 0, "request": "1234-a"
             });
-            assert_eq!(Value::Object(said), expected);
+            assert_eq!(Value::Object(fields), expected);
         }
     }
 

@@ -17,45 +17,45 @@ use tracing::warn;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The thread rests so long between two writes.
-const REST: Duration = Duration::from_millis(10);
+const WRITE_INTERVAL: Duration = Duration::from_millis(10);
 /// Most bytes of one thread that wait to be written.
-const MAX_BYTES: usize = 1024 * 1024;
-/// What is waiting at the end is given up after so long.
-const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_BUFFER_BYTES: usize = 1024 * 1024;
+/// What is pending at the end is given up after so long.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where lines are put.
 #[derive(Clone)]
-pub(super) struct Queue(Arc<Shared>);
+pub(super) struct Queue(Arc<Inner>);
 
 /// Writes what waits, when it is dropped.
-pub struct Flush(Queue);
+pub struct FlushGuard(Queue);
 
 #[derive(Default)]
-struct Shared {
-    /// Whether the thread waits to be told. It says so before it looks into each drawer once more: what it does not find there was put in
-    /// by somebody who took the drawer's lock after it, and so sees this.
+struct Inner {
+    /// Whether the thread waits to be told. It says so before it looks into each buffer once more: what it does not find there was put in
+    /// by somebody who took the buffer's lock after it, and so sees this.
     is_idle: AtomicBool,
     /// One for each thread that logs.
-    drawers: Mutex<Vec<Arc<Drawer>>>,
+    buffers: Mutex<Vec<Arc<ThreadBuffer>>>,
     state: Mutex<State>,
     /// Told when the thread is idle and there is something to write, and when there is nothing more to come.
-    more: Condvar,
+    wake_writer: Condvar,
     /// Told when all is written.
-    written: Condvar,
+    all_written: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     is_writing: bool,
-    is_ending: bool,
+    is_stopping: bool,
 }
 
 /// What one thread has put in. No other takes its lock for more than a moment.
 #[derive(Default)]
-struct Drawer(Mutex<Waiting>);
+struct ThreadBuffer(Mutex<Pending>);
 
 #[derive(Default)]
-struct Waiting {
+struct Pending {
     text: Vec<u8>,
     /// Lines for which there was no room.
     lost: u64,
@@ -63,7 +63,7 @@ struct Waiting {
 
 thread_local! {
     /// This thread's own, of each queue: there is one.
-    static DRAWERS: RefCell<Vec<(Queue, Arc<Drawer>)>> = const { RefCell::new(Vec::new()) };
+    static THREAD_BUFFERS: RefCell<Vec<(Queue, Arc<ThreadBuffer>)>> = const { RefCell::new(Vec::new()) };
 }
 
 // === impl Queue ===
@@ -72,47 +72,47 @@ impl Queue {
     /// Starts the thread that writes to `out`. Where there can be none, lines are written by whoever logs.
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let queue = Self(Arc::default());
-        let shared = queue.0.clone();
+        let inner = queue.0.clone();
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || shared.write_all(out))?;
+            .spawn(move || inner.write_all(out))?;
         Ok(queue)
     }
 
-    pub(super) fn flush_at_end(&self) -> Flush {
-        Flush(self.clone())
+    pub(super) fn flush_guard(&self) -> FlushGuard {
+        FlushGuard(self.clone())
     }
 
     /// Takes a line, in one piece.
     pub(super) fn push(&self, line: &[u8]) {
-        let put = DRAWERS.try_with(|drawers| {
-            let mut drawers = drawers.borrow_mut();
-            let own = drawers
+        let appended = THREAD_BUFFERS.try_with(|buffers| {
+            let mut buffers = buffers.borrow_mut();
+            let own = buffers
                 .iter()
                 .position(|(queue, _)| Arc::ptr_eq(&queue.0, &self.0));
             let own = own.unwrap_or_else(|| {
-                drawers.push((self.clone(), self.0.new_drawer()));
-                drawers.len() - 1
+                buffers.push((self.clone(), self.0.new_buffer()));
+                buffers.len() - 1
             });
-            self.put(&drawers[own].1, line);
+            self.append(&buffers[own].1, line);
         });
-        if put.is_err() {
+        if appended.is_err() {
             // A thread that ends has no more place for one.
-            self.put(&self.0.new_drawer(), line);
+            self.append(&self.0.new_buffer(), line);
         }
     }
 
-    fn put(&self, drawer: &Drawer, line: &[u8]) {
-        let mut waiting = drawer.lock();
-        if waiting.text.len() + line.len() > MAX_BYTES {
-            waiting.lost += 1;
+    fn append(&self, buffer: &ThreadBuffer, line: &[u8]) {
+        let mut pending = buffer.lock();
+        if pending.text.len() + line.len() > MAX_BUFFER_BYTES {
+            pending.lost += 1;
         } else {
-            waiting.text.extend_from_slice(line);
+            pending.text.extend_from_slice(line);
         }
-        // Set before the thread found this drawer empty.
+        // Set before the thread found this buffer empty.
         if self.0.is_idle.load(Ordering::Relaxed) {
-            drop(waiting);
-            self.0.rouse();
+            drop(pending);
+            self.0.wake();
         }
     }
 }
@@ -137,74 +137,78 @@ impl Write for &Queue {
     }
 }
 
-// === impl Flush ===
+// === impl FlushGuard ===
 
-impl Drop for Flush {
+impl Drop for FlushGuard {
     fn drop(&mut self) {
-        let shared = &self.0.0;
-        let mut state = shared.state();
-        state.is_ending = true;
-        shared.is_idle.store(false, Ordering::Relaxed);
-        shared.more.notify_one();
-        drop(shared.written.wait_timeout_while(state, PATIENCE, |state| {
-            state.is_writing || shared.has_any()
-        }));
+        let inner = &self.0.0;
+        let mut state = inner.state();
+        state.is_stopping = true;
+        inner.is_idle.store(false, Ordering::Relaxed);
+        inner.wake_writer.notify_one();
+        drop(
+            inner
+                .all_written
+                .wait_timeout_while(state, FLUSH_TIMEOUT, |state| {
+                    state.is_writing || inner.has_pending()
+                }),
+        );
     }
 }
 
-// === impl Shared ===
+// === impl Inner ===
 
-impl Shared {
+impl Inner {
     /// Nothing that could panic happens under the lock.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn drawers(&self) -> MutexGuard<'_, Vec<Arc<Drawer>>> {
-        self.drawers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn buffers(&self) -> MutexGuard<'_, Vec<Arc<ThreadBuffer>>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One that a thread has left behind, with what is in it, or a new one: there are never more than threads at once.
-    fn new_drawer(&self) -> Arc<Drawer> {
-        let mut drawers = self.drawers();
-        if let Some(left) = drawers.iter().find(|drawer| Arc::strong_count(drawer) == 1) {
-            return left.clone();
+    fn new_buffer(&self) -> Arc<ThreadBuffer> {
+        let mut buffers = self.buffers();
+        if let Some(unused) = buffers.iter().find(|buffer| Arc::strong_count(buffer) == 1) {
+            return unused.clone();
         }
-        let drawer = Arc::<Drawer>::default();
-        drawers.push(drawer.clone());
-        drawer
+        let buffer = Arc::<ThreadBuffer>::default();
+        buffers.push(buffer.clone());
+        buffer
     }
 
     /// Whether anything waits to be written.
-    fn has_any(&self) -> bool {
-        self.drawers().iter().any(|drawer| drawer.has_any())
+    fn has_pending(&self) -> bool {
+        self.buffers().iter().any(|buffer| buffer.has_pending())
     }
 
     /// Tells the thread that there is something to write.
-    fn rouse(&self) {
+    fn wake(&self) {
         let _state = self.state();
         self.is_idle.store(false, Ordering::Relaxed);
-        self.more.notify_one();
+        self.wake_writer.notify_one();
     }
 
     /// Writes until the process ends.
     fn write_all(&self, mut out: impl Write) {
         let mut spare = Vec::new();
         loop {
-            self.wait();
+            self.wait_for_lines();
             self.state().is_writing = true;
-            let (texts, lost) = self.take(&mut spare);
+            let (texts, lost) = self.drain(&mut spare);
             for mut text in texts {
                 write(&mut out, &text);
                 // One burst must not keep its room for ever.
                 text.clear();
-                text.shrink_to(MAX_BYTES / 4);
+                text.shrink_to(MAX_BUFFER_BYTES / 4);
                 spare.push(text);
             }
             let mut state = self.state();
             state.is_writing = false;
-            if !self.has_any() {
-                self.written.notify_all();
+            if !self.has_pending() {
+                self.all_written.notify_all();
             }
             if lost > 0 {
                 drop(state);
@@ -214,13 +218,13 @@ impl Shared {
                 );
                 continue;
             }
-            let until = Instant::now() + REST;
+            let until = Instant::now() + WRITE_INTERVAL;
             while let Some(left) = until
                 .checked_duration_since(Instant::now())
-                .filter(|_| !state.is_ending)
+                .filter(|_| !state.is_stopping)
             {
                 state = self
-                    .more
+                    .wake_writer
                     .wait_timeout(state, left)
                     .unwrap_or_else(PoisonError::into_inner)
                     .0;
@@ -229,33 +233,33 @@ impl Shared {
     }
 
     /// Waits for something to write.
-    fn wait(&self) {
-        while !self.has_any() {
+    fn wait_for_lines(&self) {
+        while !self.has_pending() {
             self.is_idle.store(true, Ordering::Relaxed);
-            // What was put in before is found here; whoever comes to a drawer later sees that it must tell.
-            if self.has_any() {
+            // What was put in before is found here; whoever comes to a buffer later sees that it must tell.
+            if self.has_pending() {
                 self.is_idle.store(false, Ordering::Relaxed);
                 return;
             }
             let mut state = self.state();
             while self.is_idle.load(Ordering::Relaxed) {
                 state = self
-                    .more
+                    .wake_writer
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
 
-    /// What waits in all drawers, each of which gets an empty text for it; and how many lines are missing.
-    fn take(&self, spare: &mut Vec<Vec<u8>>) -> (Vec<Vec<u8>>, u64) {
+    /// What waits in all buffers, each of which gets an empty text for it; and how many lines are missing.
+    fn drain(&self, spare: &mut Vec<Vec<u8>>) -> (Vec<Vec<u8>>, u64) {
         let (mut texts, mut lost) = (Vec::new(), 0);
-        for drawer in &*self.drawers() {
-            let mut waiting = drawer.lock();
-            lost += std::mem::take(&mut waiting.lost);
-            if !waiting.text.is_empty() {
+        for buffer in &*self.buffers() {
+            let mut pending = buffer.lock();
+            lost += std::mem::take(&mut pending.lost);
+            if !pending.text.is_empty() {
                 texts.push(std::mem::replace(
-                    &mut waiting.text,
+                    &mut pending.text,
                     spare.pop().unwrap_or_default(),
                 ));
             }
@@ -264,17 +268,17 @@ impl Shared {
     }
 }
 
-// === impl Drawer ===
+// === impl ThreadBuffer ===
 
-impl Drawer {
+impl ThreadBuffer {
     /// Nothing that could panic happens under the lock.
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has_any(&self) -> bool {
-        let waiting = self.lock();
-        !waiting.text.is_empty() || waiting.lost > 0
+    fn has_pending(&self) -> bool {
+        let pending = self.lock();
+        !pending.text.is_empty() || pending.lost > 0
     }
 }
 
@@ -285,7 +289,9 @@ fn write(out: &mut impl Write, mut text: &[u8]) {
             Ok(0) => return,
             Ok(written) => text = &text[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(REST),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                thread::sleep(WRITE_INTERVAL)
+            }
             Err(_) => return,
         }
     }
@@ -298,9 +304,9 @@ mod tests {
     use super::*;
 
     /// A reader that reads when it is told to.
-    struct Slow(Receiver<()>, Arc<Mutex<Vec<u8>>>);
+    struct GatedWriter(Receiver<()>, Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Slow {
+    impl Write for GatedWriter {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
             // Once nobody tells any more, it reads all.
             let _ = self.0.recv();
@@ -313,13 +319,13 @@ mod tests {
         }
     }
 
-    fn slow() -> (Sender<()>, Arc<Mutex<Vec<u8>>>, Queue) {
+    fn gated_queue() -> (Sender<()>, Arc<Mutex<Vec<u8>>>, Queue) {
         let (read, told) = channel();
         let seen = Arc::default();
         (
             read,
             Arc::clone(&seen),
-            Queue::start(Slow(told, seen)).unwrap(),
+            Queue::start(GatedWriter(told, seen)).unwrap(),
         )
     }
 
@@ -340,9 +346,9 @@ mod tests {
 
     #[test]
     fn all_lines_are_written_in_their_order_before_the_end() {
-        let (read, seen, queue) = slow();
+        let (read, seen, queue) = gated_queue();
         drop(read);
-        let flush = queue.flush_at_end();
+        let flush = queue.flush_guard();
         let all: Vec<u8> = (0..10_000)
             .flat_map(|number| format!("line {number}\n").into_bytes())
             .collect();
@@ -357,9 +363,9 @@ mod tests {
     fn all_lines_of_many_threads_are_written_and_those_of_each_in_their_order() {
         const THREADS: usize = 8;
         const LINES: usize = 2_000;
-        let (read, seen, queue) = slow();
+        let (read, seen, queue) = gated_queue();
         drop(read);
-        let flush = queue.flush_at_end();
+        let flush = queue.flush_guard();
         thread::scope(|scope| {
             for thread in 0..THREADS {
                 let queue = &queue;
@@ -368,7 +374,7 @@ mod tests {
                         log(queue, format!("{thread} {number}\n").as_bytes());
                         if number % 100 == 0 {
                             // The writer finds nothing now and then, and must be told.
-                            thread::sleep(2 * REST);
+                            thread::sleep(2 * WRITE_INTERVAL);
                         }
                     }
                 });
@@ -400,12 +406,12 @@ mod tests {
 
     #[test]
     fn a_line_that_comes_while_nothing_does_is_written_at_once() {
-        let (read, seen, queue) = slow();
+        let (read, seen, queue) = gated_queue();
         drop(read);
         for number in 0..200 {
             let line = format!("line {number}\n");
             // Some come when the thread has long been idle, and some as it falls idle.
-            thread::sleep(REST + Duration::from_micros(number * 7));
+            thread::sleep(WRITE_INTERVAL + Duration::from_micros(number * 7));
             log(&queue, line.as_bytes());
             wait_until("somebody tells the thread", || {
                 seen.lock().unwrap().ends_with(line.as_bytes())
@@ -415,51 +421,51 @@ mod tests {
 
     #[test]
     fn what_a_thread_leaves_behind_is_written_and_the_next_one_takes_its_drawer() {
-        let (read, seen, queue) = slow();
+        let (read, seen, queue) = gated_queue();
         for number in 0..20 {
             let queue = queue.clone();
             thread::spawn(move || log(&queue, format!("{number}\n").as_bytes()))
                 .join()
                 .unwrap();
         }
-        assert_eq!(queue.0.drawers().len(), 1, "one thread at a time");
+        assert_eq!(queue.0.buffers().len(), 1, "one thread at a time");
         drop(read);
-        drop(queue.flush_at_end());
+        drop(queue.flush_guard());
         let all: String = (0..20).map(|number| format!("{number}\n")).collect();
         assert_eq!(String::from_utf8_lossy(&seen.lock().unwrap()), all);
     }
 
     #[test]
     fn whoever_logs_does_not_wait_for_a_reader_that_does_not_read() {
-        let (read, seen, queue) = slow();
+        let (read, seen, queue) = gated_queue();
         log(&queue, b"first\n");
         wait_until("the thread is at the reader", || {
-            queue.0.state().is_writing && !queue.0.has_any()
+            queue.0.state().is_writing && !queue.0.has_pending()
         });
         let line = vec![b'x'; 64 * 1024];
-        for _ in 0..2 * MAX_BYTES / line.len() {
+        for _ in 0..2 * MAX_BUFFER_BYTES / line.len() {
             log(&queue, &line);
         }
         let lost = || {
             queue
                 .0
-                .drawers()
+                .buffers()
                 .iter()
-                .map(|drawer| drawer.lock().lost)
+                .map(|buffer| buffer.lock().lost)
                 .sum::<u64>()
         };
         assert!(lost() > 0, "there is no room for all of it");
         assert!(
             queue
                 .0
-                .drawers()
+                .buffers()
                 .iter()
-                .all(|drawer| drawer.lock().text.len() <= MAX_BYTES)
+                .all(|buffer| buffer.lock().text.len() <= MAX_BUFFER_BYTES)
         );
         drop(read);
-        drop(queue.flush_at_end());
+        drop(queue.flush_guard());
         assert!(
-            seen.lock().unwrap().len() >= MAX_BYTES,
+            seen.lock().unwrap().len() >= MAX_BUFFER_BYTES,
             "what there was room for is not lost"
         );
         assert_eq!(lost(), 0, "the loss is told once");
@@ -467,9 +473,9 @@ mod tests {
 
     #[test]
     fn a_reader_that_never_reads_does_not_keep_the_process() {
-        let (_read, seen, queue) = slow();
+        let (_read, seen, queue) = gated_queue();
         log(&queue, b"never read\n");
-        drop(queue.flush_at_end());
+        drop(queue.flush_guard());
         assert!(seen.lock().unwrap().is_empty());
     }
 }

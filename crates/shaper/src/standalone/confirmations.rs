@@ -7,7 +7,7 @@ use manifests::Waker;
 
 /// The channel from the admin port to the loader's thread.
 pub(super) struct Confirmations {
-    is_asked: AtomicBool,
+    is_confirmed: AtomicBool,
     /// The number of objects that the guard keeps.
     pub(super) held: AtomicUsize,
     waker: Waker,
@@ -16,15 +16,15 @@ pub(super) struct Confirmations {
 impl Confirmations {
     pub(super) fn new(waker: Waker) -> Self {
         Self {
-            is_asked: AtomicBool::new(false),
+            is_confirmed: AtomicBool::new(false),
             held: AtomicUsize::new(0),
             waker,
         }
     }
 
     /// Whether a confirmation arrived since the last call.
-    pub(super) fn taken(&self) -> bool {
-        self.is_asked.swap(false, Ordering::AcqRel)
+    pub(super) fn take_confirmation(&self) -> bool {
+        self.is_confirmed.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -32,7 +32,7 @@ impl Part for Confirmations {
     fn confirm(&self, _: Option<&str>) -> Option<usize> {
         let held = self.held.swap(0, Ordering::Relaxed);
         if held > 0 {
-            self.is_asked.store(true, Ordering::Release);
+            self.is_confirmed.store(true, Ordering::Release);
             self.waker.wake();
         }
         Some(held)

@@ -17,7 +17,7 @@ use crate::ids::ConfigIds;
 use manifests::{Folder, Problem};
 
 use super::confirmations::Confirmations;
-use super::memory::Memory;
+use super::last_good::LastGoodCopy;
 
 /// Maximum number of problems listed individually in metrics.
 const MAX_LISTED: usize = 100;
@@ -28,24 +28,24 @@ pub(super) struct Loader {
     ids: ConfigIds,
     catalog: Catalog,
     shared: Arc<SharedCatalog>,
-    gauges: Gauges,
+    metrics: LoadMetrics,
     remarks: Arc<Mutex<Vec<String>>>,
     problems: BTreeSet<Problem>,
     /// Messages that were logged in addition to the problems.
-    said: Vec<String>,
+    logged: Vec<String>,
     /// Profiles with configs whose ids are not on disk.
     unsaved: BTreeSet<ObjectKey>,
     /// Whether the ids of Profiles that were removed while no process ran have been forgotten.
-    is_swept: bool,
-    memory: Memory,
-    asked: Arc<Confirmations>,
+    has_swept: bool,
+    last_good: LastGoodCopy,
+    confirmations: Arc<Confirmations>,
     /// The contents of the folder before a restart, until the first scan.
     restored: Vec<Change>,
-    has_looked: bool,
+    has_scanned: bool,
 }
 
 /// The state after a load.
-pub(super) struct Loaded {
+pub(super) struct LoadSummary {
     pub(super) assignments: usize,
     pub(super) profiles: usize,
     pub(super) problems: Vec<Problem>,
@@ -54,10 +54,10 @@ pub(super) struct Loaded {
 
 /// The loader's metrics.
 #[derive(Clone)]
-pub(super) struct Gauges {
-    objects: Family<Kind, Gauge>,
+pub(super) struct LoadMetrics {
+    objects: Family<KindLabels, Gauge>,
     problems: Gauge,
-    problem: Family<Place, Gauge>,
+    problem: Family<ProblemLabels, Gauge>,
     state_unsaved: Gauge,
     rejected: Gauge,
     guard: Gauge,
@@ -69,12 +69,12 @@ pub(super) struct Gauges {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Kind {
+struct KindLabels {
     kind: &'static str,
 }
 
 #[derive(Clone, Debug, Default, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Place {
+struct ProblemLabels {
     file: String,
     line: String,
     reason: String,
@@ -84,37 +84,37 @@ impl Loader {
     /// Creates a loader for a folder, with what is remembered of it.
     pub(super) fn new(
         mut folder: Folder,
-        mut memory: Memory,
+        mut last_good: LastGoodCopy,
         ids: ConfigIds,
         shared: Arc<SharedCatalog>,
-        gauges: Gauges,
+        metrics: LoadMetrics,
         remarks: Arc<Mutex<Vec<String>>>,
-        asked: Arc<Confirmations>,
+        confirmations: Arc<Confirmations>,
     ) -> Self {
-        let restored = folder.restore(memory.read());
+        let restored = folder.restore(last_good.read());
         Self {
             folder,
             ids,
             catalog: Catalog::new(),
             shared,
-            gauges,
+            metrics,
             remarks,
             problems: BTreeSet::new(),
-            said: Vec::new(),
+            logged: Vec::new(),
             unsaved: BTreeSet::new(),
-            is_swept: false,
-            memory,
-            asked,
+            has_swept: false,
+            last_good,
+            confirmations,
             restored,
-            has_looked: false,
+            has_scanned: false,
         }
     }
 
     /// Reads the changes and publishes them all at once.
-    pub(super) fn load(&mut self) -> Loaded {
+    pub(super) fn load(&mut self) -> LoadSummary {
         let started = Instant::now();
-        let is_first = !std::mem::replace(&mut self.has_looked, true);
-        let confirmed = if self.asked.taken() {
+        let is_first = !std::mem::replace(&mut self.has_scanned, true);
+        let confirmed = if self.confirmations.take_confirmation() {
             self.folder.confirm()
         } else {
             Vec::new()
@@ -132,8 +132,8 @@ impl Loader {
             .chain(confirmed)
             .chain(scan.changes)
             .collect();
-        let is_whole = scan.problems.is_empty() && self.folder.holding().is_none();
-        let changes = self.with_ids(changes, is_whole);
+        let is_complete = scan.problems.is_empty() && self.folder.holding().is_none();
+        let changes = self.with_ids(changes, is_complete);
         let mut changed = 0;
         for change in changes {
             changed += i64::from(self.catalog.apply(change));
@@ -162,12 +162,12 @@ impl Loader {
         }
         self.report(scan.problems.iter().cloned().collect(), changed);
         if is_confirmed {
-            self.memory.hurry();
+            self.last_good.write_soon();
         } else if scan.is_other {
-            self.memory.is_current = false;
+            self.last_good.is_current = false;
         }
-        self.memory.write(&self.folder);
-        Loaded {
+        self.last_good.write(&self.folder);
+        LoadSummary {
             assignments,
             profiles,
             problems: scan.problems,
@@ -177,12 +177,12 @@ impl Loader {
 
     /// Returns when work is due even if nothing changes.
     pub(super) fn pending(&self) -> Option<Duration> {
-        self.memory.pending()
+        self.last_good.pending()
     }
 
     /// Assigns config ids to Profiles. Profiles whose ids could not be written wait for the next
     /// load.
-    fn with_ids(&mut self, changes: Vec<Change>, is_whole: bool) -> Vec<Change> {
+    fn with_ids(&mut self, changes: Vec<Change>, is_complete: bool) -> Vec<Change> {
         for change in &changes {
             match change {
                 Change::Profile(profile) => self.ids.assign(profile),
@@ -190,8 +190,8 @@ impl Loader {
                 Change::Assignment(_) | Change::AssignmentDeleted(_) | Change::Rejected(_) => {}
             }
         }
-        if is_whole && !self.is_swept {
-            self.is_swept = true;
+        if is_complete && !self.has_swept {
+            self.has_swept = true;
             let gone: BTreeSet<_> = changes
                 .iter()
                 .filter_map(|change| {
@@ -227,11 +227,11 @@ impl Loader {
         waiting
             .into_iter()
             .chain(changes)
-            .map(|change| self.with_id(change))
+            .map(|change| self.with_saved_ids(change))
             .collect()
     }
 
-    fn with_id(&mut self, change: Change) -> Change {
+    fn with_saved_ids(&mut self, change: Change) -> Change {
         let profile = match change {
             Change::Profile(profile) => profile,
             Change::Rejected(rejected) => {
@@ -239,7 +239,7 @@ impl Loader {
             }
             change => return change,
         };
-        let profile = profile.with_ids(self.ids.of(&profile));
+        let profile = profile.with_ids(self.ids.saved_ids(&profile));
         if profile.config_without_id().is_some() {
             self.unsaved.insert(profile.key.clone());
         }
@@ -252,7 +252,9 @@ impl Loader {
         let Claim::Profile(claim) = &rejected.claim else {
             return rejected;
         };
-        let claim = Claim::Profile(Arc::new(claim.with_ids(self.ids.of_unknown(&claim.key))));
+        let claim = Claim::Profile(Arc::new(
+            claim.with_ids(self.ids.saved_ids_of_rejected(&claim.key)),
+        ));
         Arc::new(Rejected {
             claim,
             fault: rejected.fault.clone(),
@@ -260,7 +262,7 @@ impl Loader {
     }
 
     fn save_ids(&mut self) {
-        let was_unsaved = self.gauges.state_unsaved.get() == 1;
+        let was_unsaved = self.metrics.state_unsaved.get() == 1;
         match self.ids.save() {
             Ok(()) if was_unsaved => info!("the ids of configs are written down again"),
             Ok(()) => {}
@@ -270,7 +272,7 @@ impl Loader {
                 "the ids of new configs can't be written down; their Profiles answer 503 until they can"
             ),
         }
-        self.gauges
+        self.metrics
             .state_unsaved
             .set(i64::from(self.ids.is_unsaved()));
     }
@@ -297,7 +299,7 @@ impl Loader {
         let rejected = self.catalog.describe_rejected(MAX_LISTED);
         for sentence in rejected
             .iter()
-            .filter(|sentence| !self.said.contains(sentence))
+            .filter(|sentence| !self.logged.contains(sentence))
         {
             warn!(
                 reason = sentence,
@@ -306,9 +308,9 @@ impl Loader {
         }
         also.extend(rejected);
         if problems != self.problems {
-            self.gauges.list(&problems);
+            self.metrics.set_problems(&problems);
         }
-        if problems != self.problems || also != self.said {
+        if problems != self.problems || also != self.logged {
             let remarks = also
                 .iter()
                 .cloned()
@@ -316,18 +318,18 @@ impl Loader {
                 .collect();
             *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = remarks;
         }
-        (self.problems, self.said) = (problems, also);
+        (self.problems, self.logged) = (problems, also);
         let held = self.folder.holding().map_or(0, |hold| hold.lost.len());
-        self.asked.held.store(held, Ordering::Relaxed);
-        self.gauges.kept(held, self.catalog.rejected_count());
-        self.gauges
-            .loaded(&self.catalog, self.problems.len(), changed);
+        self.confirmations.held.store(held, Ordering::Relaxed);
+        self.metrics.set_guard(held, self.catalog.rejected_count());
+        self.metrics
+            .record_load(&self.catalog, self.problems.len(), changed);
     }
 }
 
-impl Gauges {
+impl LoadMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let gauges = Self {
+        let metrics = Self {
             objects: Family::default(),
             problems: Gauge::default(),
             problem: Family::default(),
@@ -343,70 +345,70 @@ impl Gauges {
         registry.register(
             "catalog_objects",
             "Objects that machines are answered from",
-            gauges.objects.clone(),
+            metrics.objects.clone(),
         );
         registry.register(
             "manifest_problems",
             "What is wrong in the folder; each keeps a file at its last good state",
-            gauges.problems.clone(),
+            metrics.problems.clone(),
         );
         registry.register(
             "manifest_problem",
             "Where and what, for the first hundred",
-            gauges.problem.clone(),
+            metrics.problem.clone(),
         );
         registry.register(
             "state_unsaved",
             "1 while ids of configs can't be written to the state directory",
-            gauges.state_unsaved.clone(),
+            metrics.state_unsaved.clone(),
         );
         registry.register(
             "manifest_rejected_objects",
             "Objects of broken files of which no good version is known: whom they concern waits",
-            gauges.rejected.clone(),
+            metrics.rejected.clone(),
         );
         registry.register(
             "guard_holding",
             "1 while the mass-deletion guard keeps what the folder lacks",
-            gauges.guard.clone(),
+            metrics.guard.clone(),
         );
         registry.register(
             "guard_held_objects",
             "Objects that the mass-deletion guard keeps",
-            gauges.held.clone(),
+            metrics.held.clone(),
         );
         registry.register_with_unit(
             "load_age",
             "Time since the folder was last read",
             Unit::Seconds,
-            gauges.age.clone(),
+            metrics.age.clone(),
         );
         registry.register(
             "loads",
             "How often the folder was read",
-            gauges.loads.clone(),
+            metrics.loads.clone(),
         );
         registry.register(
             "load_changes",
             "Objects that the last load with changes changed",
-            gauges.changed.clone(),
+            metrics.changed.clone(),
         );
-        gauges
+        metrics
     }
 
     /// Creates one series of each family, so that an encoded registry names every metric and label.
     pub(crate) fn create_series(&self) {
-        drop(self.objects.get_or_create(&Kind { kind: "" }));
-        drop(self.problem.get_or_create(&Place::default()));
+        drop(self.objects.get_or_create(&KindLabels { kind: "" }));
+        drop(self.problem.get_or_create(&ProblemLabels::default()));
     }
 
-    fn loaded(&self, catalog: &Catalog, problems: usize, changed: i64) {
+    fn record_load(&self, catalog: &Catalog, problems: usize, changed: i64) {
         let count = |objects: usize| i64::try_from(objects).unwrap_or(i64::MAX);
         self.objects
-            .get_or_create(&Kind { kind: "Assignment" })
+            .get_or_create(&KindLabels { kind: "Assignment" })
             .set(count(catalog.assignment_count()));
         self.objects
-            .get_or_create(&Kind { kind: "Profile" })
+            .get_or_create(&KindLabels { kind: "Profile" })
             .set(count(catalog.profile_count()));
         self.problems.set(count(problems));
         if changed > 0 {
@@ -416,21 +418,21 @@ impl Gauges {
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    fn kept(&self, held: usize, rejected: usize) {
+    fn set_guard(&self, held: usize, rejected: usize) {
         self.guard.set(i64::from(held > 0));
         self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
         self.rejected
             .set(i64::try_from(rejected).unwrap_or(i64::MAX));
     }
 
-    fn list(&self, problems: &BTreeSet<Problem>) {
+    fn set_problems(&self, problems: &BTreeSet<Problem>) {
         self.problem.clear();
         for problem in problems.iter().take(MAX_LISTED) {
             let line = problem
                 .line
                 .map(|line| line.to_string())
                 .unwrap_or_default();
-            let place = Place {
+            let place = ProblemLabels {
                 file: problem.file.display().to_string(),
                 line,
                 reason: problem.reason.clone(),
@@ -440,7 +442,7 @@ impl Gauges {
     }
 }
 
-impl Part for Gauges {
+impl Part for LoadMetrics {
     fn remarks(&self) -> Vec<String> {
         let unsaved = self.state_unsaved.get() == 1;
         unsaved

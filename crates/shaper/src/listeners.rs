@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use api::{BaseUrl, Boot, Limits, Metrics, Server};
+use api::{BaseUrl, BootService, Limits, Metrics, Server};
 use boot::{ExtrinsicLabels, SharedCatalog};
 use tls::{PublicTls, Reloader};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{logs, role};
+use crate::address::cannot_listen;
+use crate::logs;
 
 /// Most HTTPS connections. Each takes about 40 KiB, far more than one without TLS.
-const TLS_CONNECTIONS: usize = 8 * 1024;
+const MAX_TLS_CONNECTIONS: usize = 8 * 1024;
 
 /// Open files that are kept for everything but machines: manifests, the admin port, the feed.
-const OTHER_FILES: usize = 256;
+const RESERVED_FILES: usize = 256;
 
 /// Flags for serving machines.
 #[derive(clap::Args)]
@@ -28,7 +29,7 @@ pub struct HttpArgs {
         env = "SHAPER_HTTP_LISTEN",
         default_value = "[::]:8080",
         value_name = "ADDRESS:PORT",
-        value_parser = crate::role::parse_listen
+        value_parser = crate::address::parse_listen
     )]
     pub(crate) http_listen: SocketAddr,
     /// Address at which machines fetch the same over HTTPS, in addition to HTTP
@@ -36,7 +37,7 @@ pub struct HttpArgs {
         long,
         env = "SHAPER_HTTPS_LISTEN",
         value_name = "ADDRESS:PORT",
-        value_parser = crate::role::parse_listen,
+        value_parser = crate::address::parse_listen,
         requires = "https_tls_dir"
     )]
     https_listen: Option<SocketAddr>,
@@ -82,10 +83,10 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 impl HttpArgs {
     /// What answers machines from this catalog.
-    pub(crate) fn boot(&self, shared: Arc<SharedCatalog>) -> anyhow::Result<Arc<Boot>> {
+    pub(crate) fn boot(&self, shared: Arc<SharedCatalog>) -> anyhow::Result<Arc<BootService>> {
         let extrinsic = ExtrinsicLabels::new(self.labels.iter().map(|(key, value)| (key, value)))
             .context("--label")?;
-        Ok(Arc::new(Boot::new(
+        Ok(Arc::new(BootService::new(
             shared,
             extrinsic,
             self.public_url.clone(),
@@ -95,12 +96,12 @@ impl HttpArgs {
     /// Binds the HTTP server and, if it is wanted, the HTTPS server.
     pub(crate) fn bind(
         &self,
-        boot: &Arc<Boot>,
+        boot: &Arc<BootService>,
         tls: &tls::Metrics,
         metrics: &Metrics,
     ) -> anyhow::Result<Listeners> {
         let open_files = net::raise_open_files();
-        let for_machines = open_files - OTHER_FILES.min(open_files / 4);
+        let for_machines = open_files - RESERVED_FILES.min(open_files / 4);
         // HTTPS, where it is served, gets a third of them.
         let for_https = self.https_listen.map_or(0, |_| for_machines / 3);
         let wanted = Limits {
@@ -120,10 +121,10 @@ impl HttpArgs {
             self.http_listen,
             boot.clone(),
             metrics.clone(),
-            logs::requests(),
+            logs::request_log(),
             limits,
         )
-        .map_err(|error| role::cannot_listen("--http-listen", self.http_listen, error))?;
+        .map_err(|error| cannot_listen("--http-listen", self.http_listen, error))?;
         let https = self.https_listen.zip(self.https_tls_dir.as_deref());
         let https = https.map(|(address, directory)| {
             if !directory.is_dir() {
@@ -132,23 +133,23 @@ impl HttpArgs {
                     directory.display()
                 );
             }
-            let live = Reloader::public("https", directory, tls.clone());
+            let reloader = Reloader::public("https", directory, tls.clone());
             let limits = Limits {
-                connections: TLS_CONNECTIONS,
+                connections: MAX_TLS_CONNECTIONS,
                 ..Limits::default()
             }
             .within(for_https);
             let server = Server::bind_tls(
                 address,
-                live.clone(),
+                reloader.clone(),
                 boot.clone(),
                 metrics.clone(),
-                logs::requests(),
+                logs::request_log(),
                 limits,
             );
             Ok((
-                server.map_err(|error| role::cannot_listen("--https-listen", address, error))?,
-                live,
+                server.map_err(|error| cannot_listen("--https-listen", address, error))?,
+                reloader,
             ))
         });
         let https = https.transpose()?;
@@ -170,7 +171,7 @@ impl HttpArgs {
 impl Listeners {
     /// The certificate files of HTTPS.
     pub(crate) fn tls(&self) -> Option<Arc<Reloader<PublicTls>>> {
-        self.https.as_ref().map(|(_, live)| live.clone())
+        self.https.as_ref().map(|(_, reloader)| reloader.clone())
     }
 
     /// Answers until `stop`.

@@ -11,20 +11,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// A head and a body of so many bytes in all are put together: that costs less than it costs the system to collect them.
-const SHORT_BYTES: usize = 2048;
+const MAX_COALESCED_BYTES: usize = 2048;
 
 /// Fails writes once they have been held up for `limit` since the last time that all was written.
 ///
 /// The clock starts when the peer's window is full and stops at the end of the next flush, which hyper asks for when its buffer is empty. So
 /// a reader who takes one byte a second is as much held up as one who takes none. iPXE before 2025-12-04 never gives up by itself
 /// (`ipxe@88c3e68df`), so that somebody must.
-pub(crate) struct Patience<S> {
+pub(crate) struct WriteTimeout<S> {
     stream: S,
     limit: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Patience<S> {
+impl<S> WriteTimeout<S> {
     pub(crate) fn new(stream: S, limit: Duration) -> Self {
         Self {
             stream,
@@ -33,7 +33,7 @@ impl<S> Patience<S> {
         }
     }
 
-    fn hold_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let limit = self.limit;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(deadline.as_mut().poll(cx));
@@ -44,7 +44,7 @@ impl<S> Patience<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -54,7 +54,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -62,7 +62,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(cx, bytes) {
             Poll::Ready(written) => Poll::Ready(written),
-            Poll::Pending => self.hold_up(cx),
+            Poll::Pending => self.poll_deadline(cx),
         }
     }
 
@@ -72,21 +72,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let len: usize = bytes.iter().map(|slice| slice.len()).sum();
-        let written = if bytes.len() > 1 && len <= SHORT_BYTES {
+        let written = if bytes.len() > 1 && len <= MAX_COALESCED_BYTES {
             thread_local! {
-                static ONE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+                static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
             }
-            ONE.with_borrow_mut(|one| {
-                one.clear();
-                bytes.iter().for_each(|slice| one.extend_from_slice(slice));
-                Pin::new(&mut self.stream).poll_write(cx, one)
+            BUFFER.with_borrow_mut(|buffer| {
+                buffer.clear();
+                bytes
+                    .iter()
+                    .for_each(|slice| buffer.extend_from_slice(slice));
+                Pin::new(&mut self.stream).poll_write(cx, buffer)
             })
         } else {
             Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
         };
         match written {
             Poll::Ready(written) => Poll::Ready(written),
-            Poll::Pending => self.hold_up(cx),
+            Poll::Pending => self.poll_deadline(cx),
         }
     }
 
@@ -101,7 +103,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
                 self.deadline = None;
                 Poll::Ready(flushed)
             }
-            Poll::Pending => self.hold_up(cx).map_ok(drop),
+            Poll::Pending => self.poll_deadline(cx).map_ok(drop),
         }
     }
 
@@ -118,13 +120,13 @@ mod tests {
 
     /// Takes a few bytes at once, and every other time none.
     #[derive(Default)]
-    struct Slow {
+    struct SlowWriter {
         taken: Vec<u8>,
         longest: usize,
         is_ready: bool,
     }
 
-    impl AsyncWrite for Slow {
+    impl AsyncWrite for SlowWriter {
         fn poll_write(
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
@@ -171,11 +173,20 @@ mod tests {
     #[tokio::test]
     async fn a_short_answer_is_written_in_one_piece_and_whole_however_it_is_taken() {
         let head: Vec<u8> = (0..=255).cycle().take(200).collect();
-        for body_bytes in [0, 1, 500, SHORT_BYTES - 200, SHORT_BYTES - 199, 5000] {
+        for body_bytes in [
+            0,
+            1,
+            500,
+            MAX_COALESCED_BYTES - 200,
+            MAX_COALESCED_BYTES - 199,
+            5000,
+        ] {
             let body: Vec<u8> = (0..=255).rev().cycle().take(body_bytes).collect();
             let all = [&head[..], &body].concat();
-            let (mut stream, mut written) =
-                (Patience::new(Slow::default(), Duration::from_secs(30)), 0);
+            let (mut stream, mut written) = (
+                WriteTimeout::new(SlowWriter::default(), Duration::from_secs(30)),
+                0,
+            );
             while written < all.len() {
                 let slices = [
                     head.get(written..).unwrap_or_default(),
@@ -189,63 +200,63 @@ mod tests {
                 .unwrap();
             }
             assert_eq!(stream.stream.taken, all, "{body_bytes}");
-            let in_one_piece = if all.len() <= SHORT_BYTES {
+            let longest = if all.len() <= MAX_COALESCED_BYTES {
                 all.len()
             } else {
                 body.len()
             };
-            assert_eq!(stream.stream.longest, in_one_piece, "{body_bytes}");
+            assert_eq!(stream.stream.longest, longest, "{body_bytes}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_of_one_byte_a_second_is_given_up() {
-        let (ours, mut theirs) = duplex(16);
-        let mut ours = Patience::new(ours, Duration::from_secs(30));
+        let (server, mut client) = duplex(16);
+        let mut server = WriteTimeout::new(server, Duration::from_secs(30));
         let reader = tokio::spawn(async move {
-            while theirs.read_u8().await.is_ok() {
+            while client.read_u8().await.is_ok() {
                 sleep(Duration::from_secs(1)).await;
             }
         });
-        let error = ours.write_all(&[0; 1000]).await.unwrap_err();
+        let error = server.write_all(&[0; 1000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        drop(ours);
+        drop(server);
         reader.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_is_given_up_where_the_stream_itself_holds_what_it_does_not_take() {
-        let (ours, mut theirs) = duplex(16);
+        let (server, mut client) = duplex(16);
         // As TLS does.
-        let mut ours = Patience::new(BufWriter::new(ours), Duration::from_secs(30));
+        let mut server = WriteTimeout::new(BufWriter::new(server), Duration::from_secs(30));
         let reader = tokio::spawn(async move {
-            while theirs.read_u8().await.is_ok() {
+            while client.read_u8().await.is_ok() {
                 sleep(Duration::from_secs(1)).await;
             }
         });
-        ours.write_all(&[0; 1000]).await.unwrap();
+        server.write_all(&[0; 1000]).await.unwrap();
         assert_eq!(
-            ours.flush().await.unwrap_err().kind(),
+            server.flush().await.unwrap_err().kind(),
             io::ErrorKind::TimedOut
         );
-        drop(ours);
+        drop(server);
         reader.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_who_takes_all_in_time_may_take_it_again() {
-        let (ours, mut theirs) = duplex(16);
-        let mut ours = Patience::new(ours, Duration::from_secs(30));
+        let (server, mut client) = duplex(16);
+        let mut server = WriteTimeout::new(server, Duration::from_secs(30));
         let reader = tokio::spawn(async move {
-            while theirs.read_u8().await.is_ok() {
+            while client.read_u8().await.is_ok() {
                 sleep(Duration::from_millis(200)).await;
             }
         });
         for _ in 0..3 {
-            ours.write_all(&[0; 100]).await.unwrap();
-            ours.flush().await.unwrap();
+            server.write_all(&[0; 100]).await.unwrap();
+            server.flush().await.unwrap();
         }
-        drop(ours);
+        drop(server);
         reader.await.unwrap();
     }
 }

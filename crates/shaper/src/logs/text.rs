@@ -12,9 +12,9 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Formats events for people. Colours only where the writer has them.
-pub(super) struct Line;
+pub(super) struct Text;
 
-impl<S, N> FormatEvent<S, N> for Line
+impl<S, N> FormatEvent<S, N> for Text
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -36,7 +36,7 @@ where
         )?;
         let line = match fields.field("message") {
             Some("tftp") => fields.transfer(),
-            _ => fields.other(),
+            _ => fields.event(),
         };
         writeln!(out, "{line}")
     }
@@ -60,23 +60,23 @@ fn begin(out: &mut impl Write, at: SystemTime, level: Level, has_colours: bool) 
 
 /// Appends the line of a request, with the end of the line:
 /// `200 ipxe uuid 47c6... gets default/linux by default/web-1 (uuid), 412 bytes to 192.0.2.7 in 85 us`
-pub(super) fn request(out: &mut String, line: &api::Line<'_>, has_colours: bool) {
+pub(super) fn request(out: &mut String, line: &api::LogEntry<'_>, has_colours: bool) {
     // A String takes all text.
     let _ = begin(out, line.at, line.level, has_colours).and_then(|()| write_request(out, line));
 }
 
-fn write_request(out: &mut String, line: &api::Line<'_>) -> fmt::Result {
+fn write_request(out: &mut String, line: &api::LogEntry<'_>) -> fmt::Result {
     write!(out, "{} {}", line.status, line.route)?;
-    let own = [
+    let identities = [
         ("uuid", line.uuid),
         ("serial", line.serial),
         ("mac", line.mac),
     ];
-    match own
+    match identities
         .into_iter()
         .find_map(|(name, value)| Some((name, value?)))
     {
-        Some((name, value)) => write!(out, " {name} {}", plain(value))?,
+        Some((name, value)) => write!(out, " {name} {}", escape_control(value))?,
         None => write!(out, " from {}", line.peer)?,
     }
     if let Some(profile) = line.profile {
@@ -92,7 +92,7 @@ fn write_request(out: &mut String, line: &api::Line<'_>) -> fmt::Result {
         write!(out, " ({by})")?;
     }
     match line.reason {
-        Some(reason) => write!(out, ": {}", plain(reason))?,
+        Some(reason) => write!(out, ": {}", escape_control(reason))?,
         None => write!(
             out,
             ", {} bytes to {} in {} us",
@@ -103,7 +103,7 @@ fn write_request(out: &mut String, line: &api::Line<'_>) -> fmt::Result {
 }
 
 /// What a machine says of itself must not write lines of its own, nor move the cursor.
-fn plain(text: &str) -> Cow<'_, str> {
+fn escape_control(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| !c.is_control()) {
         text.into()
     } else {
@@ -130,7 +130,8 @@ struct Fields(BTreeMap<&'static str, String>);
 
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name(), plain(value).into_owned());
+        self.0
+            .insert(field.name(), escape_control(value).into_owned());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -166,7 +167,7 @@ impl Fields {
         line
     }
 
-    fn other(&self) -> String {
+    fn event(&self) -> String {
         let mut line = self.field("message").unwrap_or_default().to_owned();
         for (name, value) in self.0.iter().filter(|(name, _)| **name != "message") {
             let _ = write!(line, " {name}={value}");
@@ -195,7 +196,7 @@ mod tests {
             boot::ObjectKey::new("default", "web-1"),
             boot::ObjectKey::new("default", "linux"),
         );
-        let mut said = api::Line {
+        let mut entry = api::LogEntry {
             at: SystemTime::now(),
             level: Level::INFO,
             message: "served",
@@ -215,17 +216,18 @@ mod tests {
             took_us: 85,
             request: "1234-a",
         };
-        let text = |said: &api::Line<'_>, has_colours| {
+        let text = |entry: &api::LogEntry<'_>, has_colours| {
             let mut text = String::new();
-            request(&mut text, said, has_colours);
+            request(&mut text, entry, has_colours);
             text.split_once("INFO").unwrap().1.to_owned()
         };
         let sentence = " 200 ipxe serial SN\\n1 gets default/linux by default/web-1 (serial), 412 bytes to 192.0.2.7 in 85 us [1234-a]\n";
-        assert_eq!(text(&said, false), sentence);
-        assert_eq!(text(&said, true), format!("\x1b[0m{sentence}"));
-        (said.serial, said.mac, said.status, said.reason) = (None, None, 404, Some("no\x1b[2J"));
+        assert_eq!(text(&entry, false), sentence);
+        assert_eq!(text(&entry, true), format!("\x1b[0m{sentence}"));
+        (entry.serial, entry.mac, entry.status, entry.reason) =
+            (None, None, 404, Some("no\x1b[2J"));
         assert_eq!(
-            text(&said, false),
+            text(&entry, false),
             " 404 ipxe from 192.0.2.7 gets default/linux by default/web-1 (serial): no\\u{1b}[2J [1234-a]\n"
         );
     }

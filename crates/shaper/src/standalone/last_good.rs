@@ -13,30 +13,30 @@ use crate::admin::Part;
 use manifests::Folder;
 
 /// Bounds the time spent writing to one part in this many.
-const SHARE: u32 = 20;
+const WRITE_TIME_DIVISOR: u32 = 20;
 /// How long to wait after a failed write, such as on a full disk.
-const RETRY: Duration = Duration::from_secs(30);
+const RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// The state of the copy on disk.
-pub(super) struct Memory {
+pub(super) struct LastGoodCopy {
     copy: FolderCopy,
     /// Whether it matches the folder at the last scan.
     pub(super) is_current: bool,
-    rest_until: Option<Instant>,
-    unsaved: Unsaved,
+    not_before: Option<Instant>,
+    unsaved: UnsavedGauge,
 }
 
 /// A gauge that is 1 while the copy can't be written.
 #[derive(Clone)]
-pub(super) struct Unsaved(Gauge);
+pub(super) struct UnsavedGauge(Gauge);
 
-impl Memory {
-    pub(super) fn new(state_dir: &Path, folder: &Path, unsaved: Unsaved) -> Self {
+impl LastGoodCopy {
+    pub(super) fn new(state_dir: &Path, folder: &Path, unsaved: UnsavedGauge) -> Self {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         Self {
             copy: FolderCopy::new(state_dir, &folder),
             is_current: false,
-            rest_until: None,
+            not_before: None,
             unsaved,
         }
     }
@@ -69,13 +69,13 @@ impl Memory {
     }
 
     /// Makes the next write due at once: the copy on disk is wrong, and a restart must not load it.
-    pub(super) fn hurry(&mut self) {
-        (self.is_current, self.rest_until) = (false, None);
+    pub(super) fn write_soon(&mut self) {
+        (self.is_current, self.not_before) = (false, None);
     }
 
     /// Returns when the next write is due, if any.
     pub(super) fn pending(&self) -> Option<Duration> {
-        self.rest_until
+        self.not_before
             .filter(|_| !self.is_current)
             .map(|until| until.saturating_duration_since(Instant::now()))
     }
@@ -83,17 +83,17 @@ impl Memory {
     /// Writes the changes, unless it is too soon.
     pub(super) fn write(&mut self, folder: &Folder) {
         let started = Instant::now();
-        if self.is_current || self.rest_until.is_some_and(|until| started < until) {
+        if self.is_current || self.not_before.is_some_and(|until| started < until) {
             return;
         }
         let written = self.copy.write(&folder.remember());
         self.is_current = written.is_ok();
-        self.rest_until = Some(
+        self.not_before = Some(
             Instant::now()
                 + if written.is_ok() {
-                    started.elapsed() * SHARE
+                    started.elapsed() * WRITE_TIME_DIVISOR
                 } else {
-                    RETRY
+                    RETRY_DELAY
                 },
         );
         let was_unsaved = self.unsaved.0.get() == 1;
@@ -112,7 +112,7 @@ impl Memory {
     }
 }
 
-impl Unsaved {
+impl UnsavedGauge {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let unsaved = Gauge::default();
         registry.register(
@@ -124,7 +124,7 @@ impl Unsaved {
     }
 }
 
-impl Part for Unsaved {
+impl Part for UnsavedGauge {
     fn remarks(&self) -> Vec<String> {
         let sentence = "the last good objects can't be written to --state-dir; a file that is broken at the next start has older ones";
         (self.0.get() == 1)
@@ -144,24 +144,30 @@ mod tests {
     fn a_failed_write_raises_the_gauge_and_a_damaged_copy_is_moved_aside() {
         let (state, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let below = state.path().join("below");
-        let unsaved = Unsaved(Gauge::default());
-        let mut memory = Memory::new(&below, dir.path(), unsaved.clone());
+        let unsaved = UnsavedGauge(Gauge::default());
+        let mut last_good = LastGoodCopy::new(&below, dir.path(), unsaved.clone());
         let folder = Folder::new(dir.path(), Limits::default());
-        memory.write(&folder);
-        assert_eq!((unsaved.remarks().len(), memory.is_current), (1, false));
+        last_good.write(&folder);
+        assert_eq!((unsaved.remarks().len(), last_good.is_current), (1, false));
         assert!(
-            memory.pending().is_some_and(|pending| !pending.is_zero()),
+            last_good
+                .pending()
+                .is_some_and(|pending| !pending.is_zero()),
             "it is not tried again at once"
         );
         fs::create_dir(&below).unwrap();
-        memory.hurry();
-        memory.write(&folder);
+        last_good.write_soon();
+        last_good.write(&folder);
         assert_eq!(
-            (unsaved.remarks().len(), memory.is_current, memory.pending()),
+            (
+                unsaved.remarks().len(),
+                last_good.is_current,
+                last_good.pending()
+            ),
             (0, true, None)
         );
         fs::write(below.join("folder.copy"), "shaper folder copy 1\nwhat else").unwrap();
-        assert!(memory.read().is_empty());
+        assert!(last_good.read().is_empty());
         assert_eq!(
             fs::read(below.join("folder.copy.damaged")).unwrap(),
             b"shaper folder copy 1\nwhat else"

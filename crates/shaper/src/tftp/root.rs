@@ -14,40 +14,39 @@ use crate::admin::Remarks;
 use manifests::Follow;
 
 /// The files below a folder, and what is wrong with them.
-pub(super) struct Files {
-    root: Option<PathBuf>,
+pub(super) struct TftpRoot {
+    path: Option<PathBuf>,
     table: Arc<ArcSwap<Table>>,
     metrics: Metrics,
     remarks: Remarks,
-    problems: BTreeSet<SkippedPath>,
-    is_lost: bool,
+    skipped: BTreeSet<SkippedPath>,
+    is_unreadable: bool,
 }
 
-// === impl Files ===
+// === impl TftpRoot ===
 
-impl Files {
+impl TftpRoot {
     /// Reads the directory, which must exist.
     pub(super) fn open(
         root: Option<&Path>,
         metrics: Metrics,
         remarks: Remarks,
     ) -> anyhow::Result<Self> {
-        let root = root.map(Path::to_owned);
-        let mut files = Self {
-            root,
+        let mut this = Self {
+            path: root.map(Path::to_owned),
             table: Arc::default(),
             metrics,
             remarks,
-            problems: BTreeSet::new(),
-            is_lost: false,
+            skipped: BTreeSet::new(),
+            is_unreadable: false,
         };
-        match files.root.clone() {
-            Some(root) => files
+        match this.path.clone() {
+            Some(root) => this
                 .read(&root)
                 .with_context(|| format!("can't read --tftp-root {}", root.display()))?,
             None => info!("no --tftp-root: over TFTP there are only autoexec.ipxe and boot.ipxe"),
         }
-        Ok(files)
+        Ok(this)
     }
 
     /// The current table.
@@ -57,7 +56,7 @@ impl Files {
 
     /// Starts a thread that re-reads the directory whenever it changes.
     pub(super) fn follow(mut self) -> anyhow::Result<()> {
-        let Some(root) = self.root.clone() else {
+        let Some(root) = self.path.clone() else {
             return Ok(());
         };
         let mut follow = Follow::new(&root);
@@ -65,14 +64,14 @@ impl Files {
             loop {
                 follow.wait(None);
                 match self.read(&root) {
-                    Ok(()) if self.is_lost => {
-                        self.is_lost = false;
+                    Ok(()) if self.is_unreadable => {
+                        self.is_unreadable = false;
                         info!(root = %root.display(), "the folder for TFTP can be read again");
                     }
                     Ok(()) => {}
                     // What is open can still be sent.
-                    Err(error) if !self.is_lost => {
-                        self.is_lost = true;
+                    Err(error) if !self.is_unreadable => {
+                        self.is_unreadable = true;
                         error!(root = %root.display(), %error, "the folder for TFTP can't be read; what was there is still served");
                     }
                     Err(_) => {}
@@ -89,23 +88,23 @@ impl Files {
     fn read(&mut self, root: &Path) -> std::io::Result<()> {
         let started = Instant::now();
         let previous = self.table.load_full();
-        let (table, problems) = Table::scan(root, &previous)?;
-        let problems: BTreeSet<_> = problems.into_iter().collect();
-        self.metrics.set_table(table.len(), problems.len());
-        for problem in problems.difference(&self.problems) {
-            warn!(path = %problem.path.display(), reason = problem.reason, "not served over TFTP");
+        let (table, skipped) = Table::scan(root, &previous)?;
+        let skipped: BTreeSet<_> = skipped.into_iter().collect();
+        self.metrics.set_table(table.len(), skipped.len());
+        for file in skipped.difference(&self.skipped) {
+            warn!(path = %file.path.display(), reason = file.reason, "not served over TFTP");
         }
-        if problems != self.problems {
-            let sentences = problems.iter().map(|problem| {
+        if skipped != self.skipped {
+            let sentences = skipped.iter().map(|file| {
                 format!(
                     "not served over TFTP: {}: {}",
-                    problem.path.display(),
-                    problem.reason
+                    file.path.display(),
+                    file.reason
                 )
             });
             *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = sentences.collect();
         }
-        self.problems = problems;
+        self.skipped = skipped;
         if !table.is_same_as(&previous) {
             let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             info!(root = %root.display(), files = table.len(), took_ms, "files for TFTP");

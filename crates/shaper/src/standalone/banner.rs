@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use api::BaseUrl;
 
-use super::loader::Loaded;
+use super::loader::LoadSummary;
 
 /// What was loaded, where it is served, and how machines get there.
-pub(super) struct Welcome {
+pub(super) struct Banner {
     pub(super) dir: PathBuf,
     pub(super) http_listen: SocketAddr,
     pub(super) admin_listen: SocketAddr,
@@ -17,9 +17,9 @@ pub(super) struct Welcome {
     pub(super) public_url: Option<BaseUrl>,
 }
 
-impl Welcome {
+impl Banner {
     /// Prints the message if standard output is a terminal.
-    pub(super) fn say(&self, loaded: &Loaded) {
+    pub(super) fn print(&self, loaded: &LoadSummary) {
         let mut out = io::stdout().lock();
         if out.is_terminal() {
             // A closed terminal is not a reason to stop serving.
@@ -27,7 +27,7 @@ impl Welcome {
         }
     }
 
-    fn text(&self, loaded: &Loaded) -> String {
+    fn text(&self, loaded: &LoadSummary) -> String {
         let url = self.public_url.as_ref().map_or_else(
             || format!("http://{}", reachable(self.http_listen)),
             ToString::to_string,
@@ -73,7 +73,7 @@ For dnsmasq, {before}:
             dir = self.dir.display(),
             admin = self.admin_listen,
         ) + &format!(
-            "Loaded in {} ms. Ctrl-C stops it. From here on, a line for each request:\n",
+            "LoadSummary in {} ms. Ctrl-C stops it. From here on, a line for each request:\n",
             loaded.took.as_millis()
         )
     }
@@ -82,14 +82,14 @@ For dnsmasq, {before}:
 /// Returns an address under which other machines may reach this listener.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
-        address.set_ip(outward_address().unwrap_or_else(|| [127, 0, 0, 1].into()));
+        address.set_ip(outbound_address().unwrap_or_else(|| [127, 0, 0, 1].into()));
     }
     address
 }
 
 /// Returns the address from which this machine would reach others. Choosing a route (`connect` of a
 /// datagram socket) sends nothing.
-fn outward_address() -> Option<IpAddr> {
+fn outbound_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     // TEST-NET-1 of RFC 5737, where no host exists.
     socket.connect("192.0.2.1:9").ok()?;

@@ -11,7 +11,7 @@ use crate::answer::{Answer, Choice, Outcome};
 
 /// What is said of one request. A whole config id is not in it, nor is any text that was rendered.
 #[derive(Clone, Copy, Debug)]
-pub struct Line<'a> {
+pub struct LogEntry<'a> {
     /// When it was answered.
     pub at: SystemTime,
     /// How grave it is.
@@ -54,38 +54,38 @@ pub struct Line<'a> {
 /// lines have the same fields.
 pub trait RequestLog: Send + Sync {
     /// Writes one. It must not wait for whoever reads it.
-    fn write(&self, line: &Line<'_>);
+    fn write(&self, entry: &LogEntry<'_>);
 }
 
 /// Nowhere.
 impl RequestLog for () {
-    fn write(&self, _: &Line<'_>) {}
+    fn write(&self, _: &LogEntry<'_>) {}
 }
 
 /// Logs requests, as far as anybody wants to know of them.
 #[derive(Clone)]
-pub(crate) struct Lines {
+pub(crate) struct RequestLogger {
     log: Arc<dyn RequestLog>,
     /// Asked once: the filter of the log does not change.
-    wanted: LevelFilter,
+    max_level: LevelFilter,
 }
 
-impl Lines {
+impl RequestLogger {
     pub(crate) fn new(log: Arc<dyn RequestLog>) -> Self {
         let levels = [
             (tracing::enabled!(Level::INFO), LevelFilter::INFO),
             (tracing::enabled!(Level::WARN), LevelFilter::WARN),
             (tracing::enabled!(Level::ERROR), LevelFilter::ERROR),
         ];
-        let wanted = levels
+        let max_level = levels
             .into_iter()
-            .find_map(|(is_wanted, level)| is_wanted.then_some(level))
+            .find_map(|(is_enabled, level)| is_enabled.then_some(level))
             .unwrap_or(LevelFilter::OFF);
-        Self { log, wanted }
+        Self { log, max_level }
     }
 
     /// Logs one request.
-    pub(crate) fn say(
+    pub(crate) fn log(
         &self,
         answer: &Answer<'_>,
         peer: &str,
@@ -97,17 +97,17 @@ impl Lines {
             Outcome::Ok => (Level::INFO, "served"),
             Outcome::Broken => (Level::ERROR, "failed"),
             Outcome::RenderFailed => (Level::WARN, "failed"),
-            _ if answer.is_operators_fault => (Level::WARN, "refused"),
+            _ if answer.is_operator_error => (Level::WARN, "refused"),
             _ => (Level::INFO, "refused"),
         };
-        if level <= self.wanted {
+        if level <= self.max_level {
             self.log
-                .write(&line(at, level, message, answer, peer, request, took));
+                .write(&entry(at, level, message, answer, peer, request, took));
         }
     }
 }
 
-fn line<'a>(
+fn entry<'a>(
     at: SystemTime,
     level: Level,
     message: &'static str,
@@ -115,7 +115,7 @@ fn line<'a>(
     peer: &'a str,
     request: &'a str,
     took: Duration,
-) -> Line<'a> {
+) -> LogEntry<'a> {
     let label = |key| {
         answer
             .subject
@@ -127,7 +127,7 @@ fn line<'a>(
         profile,
         config,
     } = &answer.choice;
-    Line {
+    LogEntry {
         at,
         level,
         message,

@@ -12,77 +12,77 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// iPXE since 2021 sends `"` as it is (its table of what needs encoding in `core/uri.c`), so that a machine whose product name holds
 /// one would be answered by hyper's bare 400, without a sentence and for ever. Only first lines are touched: the bytes of a body, if
 /// there were one, would pass for lines, and so the connection must be closed after a request with a body.
-pub struct RawTarget<S> {
+pub struct TargetEncoder<S> {
     stream: S,
-    at: At,
-    line_is_empty: bool,
+    section: Section,
+    is_line_empty: bool,
     /// Encoded bytes that did not fit where they were read into.
     encoded: Vec<u8>,
-    given: usize,
+    taken: usize,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum At {
+enum Section {
     RequestLine,
     Headers,
 }
 
-impl<S> RawTarget<S> {
+impl<S> TargetEncoder<S> {
     /// Around what a client sends.
     pub fn new(stream: S) -> Self {
         Self {
             stream,
-            at: At::RequestLine,
-            line_is_empty: true,
+            section: Section::RequestLine,
+            is_line_empty: true,
             encoded: Vec::new(),
-            given: 0,
+            taken: 0,
         }
     }
 
     /// Follows the lines of a request. True for a byte that must be encoded.
-    fn is_raw(&mut self, byte: u8) -> bool {
+    fn advance(&mut self, byte: u8) -> bool {
         match byte {
             b'\n' => {
-                self.at = match (self.at, self.line_is_empty) {
-                    (At::RequestLine, false) => At::Headers,
-                    (At::Headers, true) => At::RequestLine,
-                    (at, _) => at,
+                self.section = match (self.section, self.is_line_empty) {
+                    (Section::RequestLine, false) => Section::Headers,
+                    (Section::Headers, true) => Section::RequestLine,
+                    (section, _) => section,
                 };
-                self.line_is_empty = true;
+                self.is_line_empty = true;
                 false
             }
             b'\r' => false,
             _ => {
-                self.line_is_empty = false;
-                self.at == At::RequestLine && is_outside_uris(byte)
+                self.is_line_empty = false;
+                self.section == Section::RequestLine && must_encode(byte)
             }
         }
     }
 
     /// The place of the first byte that must be encoded; follows the lines up to it, or to the end.
-    fn first_raw(&mut self, bytes: &[u8]) -> Option<usize> {
+    fn find_raw(&mut self, bytes: &[u8]) -> Option<usize> {
         // Nearly all that is read at once is one request. Then the next line is the next request's first again.
-        let is_start = self.at == At::RequestLine && self.line_is_empty;
-        if is_start && is_one_plain_request(bytes) {
+        let is_start = self.section == Section::RequestLine && self.is_line_empty;
+        if is_start && is_one_clean_request(bytes) {
             return None;
         }
         let mut at = 0;
         // Line by line, not byte by byte: nearly all requests need nothing.
         while at < bytes.len() {
-            let is_first_line = self.at == At::RequestLine;
+            let is_first_line = self.section == Section::RequestLine;
             let rest = &bytes[at..];
             let line = memchr::memchr(b'\n', rest);
             let text = &rest[..line.unwrap_or(rest.len())];
-            let end = if is_first_line && has_outside_uris(text) {
-                text.iter().position(|byte| is_outside_uris(*byte))
+            let end = if is_first_line && any_must_encode(text) {
+                text.iter().position(|byte| must_encode(*byte))
             } else {
                 line
             };
-            self.line_is_empty &= rest[..end.unwrap_or(rest.len())]
+            self.is_line_empty &= rest[..end.unwrap_or(rest.len())]
                 .iter()
                 .all(|byte| *byte == b'\r');
             at += end?;
-            if self.is_raw(bytes[at]) {
+            if self.advance(bytes[at]) {
                 return Some(at);
             }
             at += 1;
@@ -90,19 +90,19 @@ impl<S> RawTarget<S> {
         None
     }
 
-    fn give(&mut self, buf: &mut ReadBuf<'_>) {
-        let left = &self.encoded[self.given..];
+    fn take_encoded(&mut self, buf: &mut ReadBuf<'_>) {
+        let left = &self.encoded[self.taken..];
         let count = left.len().min(buf.remaining());
         buf.put_slice(&left[..count]);
-        self.given += count;
-        if self.given == self.encoded.len() {
+        self.taken += count;
+        if self.taken == self.encoded.len() {
             self.encoded = Vec::new();
-            self.given = 0;
+            self.taken = 0;
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for RawTarget<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TargetEncoder<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -114,7 +114,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RawTarget<S> {
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
             let end = buf.filled().len();
             let Some(first) = this
-                .first_raw(&buf.filled()[start..])
+                .find_raw(&buf.filled()[start..])
                 .map(|first| start + first)
             else {
                 return Poll::Ready(Ok(()));
@@ -122,7 +122,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RawTarget<S> {
             this.encoded = encode(buf.filled()[first]).to_vec();
             for at in first + 1..end {
                 let byte = buf.filled()[at];
-                if this.is_raw(byte) {
+                if this.advance(byte) {
                     this.encoded.extend(encode(byte));
                 } else {
                     this.encoded.push(byte);
@@ -130,12 +130,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for RawTarget<S> {
             }
             buf.set_filled(first);
         }
-        this.give(buf);
+        this.take_encoded(buf);
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for RawTarget<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TargetEncoder<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -166,18 +166,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RawTarget<S> {
 }
 
 /// What RFC 3986 allows nowhere in a URI, and HTTP in a request's first line.
-fn is_outside_uris(byte: u8) -> bool {
+fn must_encode(byte: u8) -> bool {
     // `<` and `>`, and `\\` and `^`, differ in one bit.
     matches!(byte & !2, b'<' | b'\\') | matches!(byte, b'"' | b'`' | b'{'..=b'}')
 }
 
 /// Whether it is the head of one request, all of it and nothing else, in whose first line nothing must be encoded.
-fn is_one_plain_request(bytes: &[u8]) -> bool {
+fn is_one_clean_request(bytes: &[u8]) -> bool {
     let Some(first_end) = memchr::memchr(b'\n', bytes) else {
         return false;
     };
     let (first, mut rest) = bytes.split_at(first_end + 1);
-    // Lines without text are empty, as `is_raw` sees them: the last is one, and no other may be.
+    // Lines without text are empty, as `advance` sees them: the last is one, and no other may be.
     let is_empty = |line: &[u8]| matches!(line.first(), None | Some(b'\r' | b'\n'));
     while !is_empty(rest) {
         let Some(end) = memchr::memchr(b'\n', rest) else {
@@ -185,11 +185,11 @@ fn is_one_plain_request(bytes: &[u8]) -> bool {
         };
         rest = &rest[end + 1..];
     }
-    rest == b"\r\n" && !is_empty(first) && !has_outside_uris(first)
+    rest == b"\r\n" && !is_empty(first) && !any_must_encode(first)
 }
 
-fn has_outside_uris(text: &[u8]) -> bool {
-    !boot::bytes::all(text, |byte| !is_outside_uris(byte))
+fn any_must_encode(text: &[u8]) -> bool {
+    !boot::bytes::all(text, |byte| !must_encode(byte))
 }
 
 /// RFC 3986 section 2.1.
@@ -209,11 +209,11 @@ mod tests {
     use super::*;
 
     async fn read(sent: &str, at_once: usize) -> String {
-        let (mut theirs, ours) = duplex(at_once);
+        let (mut client, server) = duplex(at_once);
         let sent = sent.to_owned();
-        let writer = tokio::spawn(async move { theirs.write_all(sent.as_bytes()).await });
+        let writer = tokio::spawn(async move { client.write_all(sent.as_bytes()).await });
         let mut text = String::new();
-        RawTarget::new(ours)
+        TargetEncoder::new(server)
             .read_to_string(&mut text)
             .await
             .unwrap();
@@ -251,7 +251,7 @@ mod tests {
                             // What one look sees ends anywhere.
                             let (first, rest) = sent.split_at(end);
                             let mut text = String::new();
-                            RawTarget::new(first.as_bytes().chain(rest.as_bytes()))
+                            TargetEncoder::new(first.as_bytes().chain(rest.as_bytes()))
                                 .read_to_string(&mut text)
                                 .await
                                 .unwrap();
@@ -265,20 +265,20 @@ mod tests {
 
     #[test]
     fn outside_uris_are_these() {
-        let outside: Vec<u8> = (0..=255).filter(|byte| is_outside_uris(*byte)).collect();
+        let outside: Vec<u8> = (0..=255).filter(|byte| must_encode(*byte)).collect();
         assert_eq!(outside, b"\"<>\\^`{|}");
     }
 
     #[tokio::test]
     async fn a_small_buffer_gets_all_of_it() {
-        let (mut theirs, ours) = duplex(100);
-        theirs.write_all(b"\"\"\"").await.unwrap();
-        drop(theirs);
-        let mut ours = RawTarget::new(ours);
+        let (mut client, server) = duplex(100);
+        client.write_all(b"\"\"\"").await.unwrap();
+        drop(client);
+        let mut server = TargetEncoder::new(server);
         let mut seen = Vec::new();
         let mut two = [0; 2];
         loop {
-            match ours.read(&mut two).await.unwrap() {
+            match server.read(&mut two).await.unwrap() {
                 0 => break,
                 count => seen.extend_from_slice(&two[..count]),
             }

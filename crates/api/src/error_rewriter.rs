@@ -13,22 +13,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// and no line in the log.
 ///
 /// What hyper writes while no answer of ours is on its way is its own.
-pub(crate) struct Refusal<S, F> {
+pub(crate) struct ErrorRewriter<S, F> {
     stream: S,
-    is_ours: Ours,
+    response_in_flight: ResponseInFlight,
     /// Makes the whole answer.
-    refuse: F,
+    rewrite: F,
     /// The answer that is being written, and how much of it was.
-    said: Option<(Vec<u8>, usize)>,
+    replacement: Option<(Vec<u8>, usize)>,
 }
 
 /// Whether an answer of ours is on its way: from when it is made until all was written.
 #[derive(Clone, Default)]
-pub(crate) struct Ours(Arc<AtomicBool>);
+pub(crate) struct ResponseInFlight(Arc<AtomicBool>);
 
-// === impl Ours ===
+// === impl ResponseInFlight ===
 
-impl Ours {
+impl ResponseInFlight {
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -42,54 +42,58 @@ impl Ours {
     }
 }
 
-// === impl Refusal ===
+// === impl ErrorRewriter ===
 
-impl<S, F: FnMut(StatusCode) -> Vec<u8>> Refusal<S, F> {
-    pub(crate) fn new(stream: S, is_ours: Ours, refuse: F) -> Self {
+impl<S, F: FnMut(StatusCode) -> Vec<u8>> ErrorRewriter<S, F> {
+    pub(crate) fn new(stream: S, response_in_flight: ResponseInFlight, rewrite: F) -> Self {
         Self {
             stream,
-            is_ours,
-            refuse,
-            said: None,
+            response_in_flight,
+            rewrite,
+            replacement: None,
         }
     }
 
     /// Whether these bytes are hyper's own answer, or are being replaced already.
-    fn is_replaced(&mut self, bytes: &[u8]) -> bool {
-        if self.said.is_none() && !self.is_ours.is_set() {
-            self.said = refused(bytes).map(|status| ((self.refuse)(status), 0));
+    fn replaces(&mut self, bytes: &[u8]) -> bool {
+        if self.replacement.is_none() && !self.response_in_flight.is_set() {
+            self.replacement = error_status(bytes).map(|status| ((self.rewrite)(status), 0));
         }
-        self.said.is_some()
+        self.replacement.is_some()
     }
 }
 
-impl<S: AsyncWrite + Unpin, F> Refusal<S, F> {
+impl<S: AsyncWrite + Unpin, F> ErrorRewriter<S, F> {
     /// Writes ours, all of it; then so many bytes of hyper's count as written.
-    fn say(&mut self, cx: &mut Context<'_>, instead_of: usize) -> Poll<io::Result<usize>> {
-        if let Some((text, written)) = &mut self.said {
-            while *written < text.len() {
-                match ready!(Pin::new(&mut self.stream).poll_write(cx, &text[*written..]))? {
+    fn poll_write_replacement(
+        &mut self,
+        cx: &mut Context<'_>,
+        instead_of: usize,
+    ) -> Poll<io::Result<usize>> {
+        if let Some((response, written)) = &mut self.replacement {
+            while *written < response.len() {
+                match ready!(Pin::new(&mut self.stream).poll_write(cx, &response[*written..]))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     more => *written += more,
                 }
             }
         }
-        self.said = None;
+        self.replacement = None;
         // Nothing else of hyper's own comes after this.
-        self.is_ours.set();
+        self.response_in_flight.set();
         Poll::Ready(Ok(instead_of))
     }
 }
 
 /// The status of an answer that is a refusal.
-fn refused(bytes: &[u8]) -> Option<StatusCode> {
+fn error_status(bytes: &[u8]) -> Option<StatusCode> {
     let code = bytes.strip_prefix(b"HTTP/1.")?.get(2..5)?;
     StatusCode::from_bytes(code)
         .ok()
         .filter(|status| status.is_client_error() || status.is_server_error())
 }
 
-impl<S: AsyncRead + Unpin, F: Unpin> AsyncRead for Refusal<S, F> {
+impl<S: AsyncRead + Unpin, F: Unpin> AsyncRead for ErrorRewriter<S, F> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -99,14 +103,16 @@ impl<S: AsyncRead + Unpin, F: Unpin> AsyncRead for Refusal<S, F> {
     }
 }
 
-impl<S: AsyncWrite + Unpin, F: FnMut(StatusCode) -> Vec<u8> + Unpin> AsyncWrite for Refusal<S, F> {
+impl<S: AsyncWrite + Unpin, F: FnMut(StatusCode) -> Vec<u8> + Unpin> AsyncWrite
+    for ErrorRewriter<S, F>
+{
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.is_replaced(bytes) {
-            return self.say(cx, bytes.len());
+        if self.replaces(bytes) {
+            return self.poll_write_replacement(cx, bytes.len());
         }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -116,8 +122,8 @@ impl<S: AsyncWrite + Unpin, F: FnMut(StatusCode) -> Vec<u8> + Unpin> AsyncWrite 
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_replaced(bytes.first().map_or(&[], |first| first)) {
-            return self.say(cx, bytes.iter().map(|slice| slice.len()).sum());
+        if self.replaces(bytes.first().map_or(&[], |first| first)) {
+            return self.poll_write_replacement(cx, bytes.iter().map(|slice| slice.len()).sum());
         }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
@@ -129,14 +135,14 @@ impl<S: AsyncWrite + Unpin, F: FnMut(StatusCode) -> Vec<u8> + Unpin> AsyncWrite 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper asks for it once its buffer is empty.
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.is_ours.clear();
+        self.response_in_flight.clear();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper does not wait until its refusal is taken.
-        if self.said.is_some() {
-            ready!(self.say(cx, 0))?;
+        if self.replacement.is_some() {
+            ready!(self.poll_write_replacement(cx, 0))?;
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
