@@ -1,4 +1,4 @@
-//! One request, one answer, from memory.
+//! The answer to one request, before it is encoded as HTTP.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -9,46 +9,46 @@ use boot::{Assignment, ConfigName, InvalidQuery, NotSelected, Profile, Subject};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-/// The parts of a request that an answer depends on.
+/// The parts of a request that the answer depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// The method; only GET and HEAD are served.
+    /// The method. Only GET and HEAD are served.
     pub method: &'a Method,
-    /// The path, as sent.
+    /// The path, as the client sent it.
     pub path: &'a str,
-    /// The query, as sent, without `?`.
+    /// The query without `?`, as the client sent it.
     pub query: &'a str,
     /// The Host header, or the authority of an absolute target.
     pub host: Option<&'a str>,
     /// `http` or `https`.
     pub scheme: &'static str,
-    /// Our end of the connection.
+    /// The server's address of the connection.
     pub local: SocketAddr,
 }
 
-/// An answer, and what is to be said of it in log and metrics.
+/// The answer to a request, with the facts that the log and the metrics need.
 #[derive(Clone, Debug)]
 pub struct Answer<'c> {
-    /// What was asked for.
+    /// The route of the request.
     pub route: Route,
-    /// How it ended.
+    /// The outcome of the request.
     pub outcome: Outcome,
-    /// The whole body. For a failure, a sentence that tells what to do.
+    /// The body. For a failure, one sentence that says what is wrong and what to do.
     pub body: Bytes,
     /// The media type of the body.
     pub content_type: ContentType,
-    /// Who asked, if the query told.
+    /// The machine, if the query describes one.
     pub subject: Option<Arc<Subject>>,
-    /// Which Assignment and by what, which Profile, which config.
+    /// The objects that were selected for the machine.
     pub choice: Choice<'c>,
-    /// Whether a template needs a label that most likely the operator should give.
+    /// Whether a template needs a label that the operator probably has to provide.
     pub is_operator_error: bool,
 }
 
-/// What was chosen for the machine, as far as it came, as the catalog has it.
+/// The objects that were selected for a machine. Fields that selection did not reach are `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Choice<'c> {
-    /// The Assignment, and by what it matched.
+    /// The Assignment, and what it matched by.
     pub assignment: Option<(Cow<'c, Arc<Assignment>>, boot::MatchedBy)>,
     /// The Profile.
     pub profile: Option<Cow<'c, Arc<Profile>>>,
@@ -59,13 +59,13 @@ pub struct Choice<'c> {
 /// The media type of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentType {
-    /// Scripts, configs and sentences.
+    /// Scripts, configs and error sentences.
     Text,
-    /// The description of the API.
+    /// The OpenAPI document.
     Json,
 }
 
-/// What was asked for.
+/// The route of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// `/boot.ipxe`, and `autoexec.ipxe` at any depth.
@@ -80,18 +80,19 @@ pub enum Route {
     Unknown,
 }
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// 200.
     Ok,
-    /// 400: the query is no subject, the host no host, or a template needs what the machine does not say.
+    /// 400: the query or the Host header is invalid, or a template needs a label that the machine
+    /// does not present.
     BadRequest,
-    /// 404: there is no such path.
+    /// 404: unknown path.
     NoSuchPath,
     /// 404: no Assignment matches.
     NoAssignment,
-    /// 404: an Assignment matches and has no Profile for this subject.
+    /// 404: an Assignment matches, but selects no Profile for this machine.
     NoProfile,
     /// 404: no config has this id.
     NoConfig,
@@ -101,22 +102,22 @@ pub enum Outcome {
     TargetTooLong,
     /// 431.
     HeadersTooLarge,
-    /// 500: a template fails.
+    /// 500: a template failed.
     RenderFailed,
-    /// 500: our own fault.
+    /// 500: a bug in shaper.
     Broken,
-    /// 503: nothing was loaded yet, or a config has no id yet.
+    /// 503: the catalog is not complete yet, or a config has no id yet.
     NotReady,
-    /// 503: the Assignment that matches, or its Profile, exists and is not accepted.
+    /// 503: the matching Assignment or its Profile is invalid.
     NotAccepted,
-    /// 503: too much at once.
+    /// 503: a limit on concurrent work is reached.
     Overloaded,
 }
 
 // === impl Answer ===
 
 impl Answer<'_> {
-    /// The status code.
+    /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.outcome.status()
     }
@@ -194,7 +195,7 @@ impl Answer<'_> {
         }
     }
 
-    /// The same, for as long as anybody wants it: what it says of the catalog's objects is kept beyond the catalog.
+    /// Converts the answer to one that does not borrow from the catalog.
     pub fn into_owned(self) -> Answer<'static> {
         let Self {
             route,
@@ -231,7 +232,7 @@ impl Answer<'_> {
 // === impl ContentType ===
 
 impl ContentType {
-    /// As the header `content-type` has it.
+    /// The value of the `content-type` header.
     pub fn name(self) -> &'static str {
         match self {
             Self::Text => "text/plain; charset=utf-8",
@@ -243,7 +244,7 @@ impl ContentType {
 // === impl Route ===
 
 impl Route {
-    /// All of them, in the order of their discriminants.
+    /// All variants, in the order of their discriminants.
     pub const ALL: [Self; 5] = [
         Self::Bootstrap,
         Self::Script,
@@ -252,7 +253,7 @@ impl Route {
         Self::Unknown,
     ];
 
-    /// What a path asks for.
+    /// The route of a path.
     pub fn of(path: &str) -> Self {
         match path {
             "/boot.ipxe" => Self::Bootstrap,
@@ -264,7 +265,7 @@ impl Route {
         }
     }
 
-    /// Its name in metrics and logs.
+    /// The name in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bootstrap => "bootstrap",
@@ -279,7 +280,7 @@ impl Route {
 // === impl Outcome ===
 
 impl Outcome {
-    /// All of them, in the order of their discriminants.
+    /// All variants, in the order of their discriminants.
     pub const ALL: [Self; 14] = [
         Self::Ok,
         Self::BadRequest,
@@ -297,7 +298,7 @@ impl Outcome {
         Self::Overloaded,
     ];
 
-    /// Its status code.
+    /// The HTTP status.
     pub fn status(self) -> StatusCode {
         match self {
             Self::Ok => StatusCode::OK,
@@ -315,7 +316,7 @@ impl Outcome {
         }
     }
 
-    /// Its name in metrics and logs.
+    /// The name in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",

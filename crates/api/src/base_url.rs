@@ -1,4 +1,4 @@
-//! The address under which a client reached us: what links start with.
+//! The base URL of links in scripts: the address at which the client reached this server.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// `http://` or `https://`, a host, perhaps a port and a path; no slash at the end. It holds nothing that a script would misread.
+/// A base URL: `http://` or `https://`, a host, and optionally a port and a path, without a
+/// trailing slash. It contains no character that iPXE would expand or split in a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl(Arc<str>);
 
-/// The text is no address that links could start with.
+/// The text is not a usable base URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no base for links: write http://HOST[:PORT][/PATH] or https://..., without query"
@@ -18,9 +19,10 @@ pub struct BaseUrl(Arc<str>);
 pub struct InvalidBaseUrl(String);
 
 impl BaseUrl {
-    /// From a Host header (RFC 9110, section 7.2). None where it is no host.
+    /// Builds a base URL from a Host header (RFC 9110, section 7.2). Returns `None` if the header
+    /// is not a valid host.
     ///
-    /// A thread remembers the last: nearly all clients of a server know it by the same name.
+    /// Each thread caches the last result, because nearly all clients use the same name.
     pub fn from_host(scheme: &str, host: &str) -> Option<Self> {
         thread_local! {
             static LAST: RefCell<Option<BaseUrl>> = const { RefCell::new(None) };
@@ -42,13 +44,14 @@ impl BaseUrl {
             == Some(host)
     }
 
-    /// From the address of our end of the connection, where the client named no host.
+    /// Builds a base URL from the server's address of the connection, for clients that send no
+    /// Host.
     pub fn from_address(scheme: &str, address: SocketAddr) -> Self {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         Self(format!("{scheme}://{address}").into())
     }
 
-    /// The text.
+    /// The URL as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -79,7 +82,8 @@ impl fmt::Display for BaseUrl {
     }
 }
 
-/// A host name, an IPv4 address or a bracketed IPv6 address, perhaps with a port.
+/// Whether the text is a host name, an IPv4 address or a bracketed IPv6 address, with an optional
+/// port.
 fn is_authority(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {

@@ -1,11 +1,13 @@
-//! The first script of every machine: it finds a network card that reaches us, and asks for the script that is the machine's own.
+//! The bootstrap script: finds a network card that reaches the server and requests the machine's
+//! script.
 
 use crate::base_url::BaseUrl;
 
-/// Written for every iPXE from Debian 12's of 2019 on. What it says and why is in its own comments.
+/// The template of the bootstrap script. It runs on every iPXE since the build of 2019 in Debian
+/// 12; its comments explain each step.
 const TEMPLATE: &str = include_str!("bootstrap.ipxe");
 
-/// The first script, for machines that reach the HTTP server under this address.
+/// Renders the bootstrap script for machines that reach the server at this base URL.
 pub fn bootstrap(base_url: &BaseUrl) -> String {
     TEMPLATE.replace("@BASE_URL@", base_url.as_str())
 }

@@ -1,13 +1,13 @@
-//! `/config/{uuid}`: the texts that scripts link to.
+//! `/config/{uuid}`: the configs that scripts link to.
 //!
-//! | path | text |
+//! | path | response |
 //! |---|---|
 //! | `/config/ID?LABELS` | the config, rendered for the machine with these labels |
-//! | `/config/ID/LABELS/user-data` | the same, where only a folder can be named, as for cloud-init's `NoCloud` |
-//! | `/config/ID/LABELS/meta-data` | the config `meta_data` of the same Profile, or else one that is made from the labels |
-//! | `/config/ID/LABELS/vendor-data`, `network-config` | the config `vendor_data`, `network_config` of the same Profile, or nothing: an empty text |
+//! | `/config/ID/LABELS/user-data` | the same, for clients that only take a directory, such as cloud-init's `NoCloud` |
+//! | `/config/ID/LABELS/meta-data` | the config `meta_data` of the same Profile, or a default made from the labels |
+//! | `/config/ID/LABELS/vendor-data`, `network-config` | the config `vendor_data` or `network_config` of the same Profile, or an empty text |
 //!
-//! `LABELS/` may be missing in each.
+//! `LABELS/` is optional in each.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -21,7 +21,7 @@ use crate::base_url::BaseUrl;
 
 const ROUTE: Route = Route::Config;
 
-/// What is asked for below `/config/`.
+/// The parsed path below `/config/`.
 struct ConfigPath<'a> {
     id: Uuid,
     labels: &'a str,
@@ -66,7 +66,8 @@ pub(crate) fn answer<'c>(
         file => match (nocloud_config(profile, file), file) {
             (Some(name), _) => name,
             (None, "meta-data") => return meta_data(profile, subject),
-            // Both are optional, and cloud-init asks for a file that is not found again and again, for ten seconds of each boot.
+            // Both files are optional. If they are missing, cloud-init retries for ten seconds at
+            // each boot, so answer with an empty file instead of 404.
             (None, _) => {
                 return Answer {
                     choice: choice(profile, None),
@@ -83,7 +84,7 @@ pub(crate) fn answer<'c>(
     let selected = uses_assignment
         .then(|| catalog.selected(&subject).ok())
         .flatten();
-    // An Assignment that gives the machine another Profile by now has nothing to do with this text.
+    // Ignore an Assignment that meanwhile gives the machine another Profile.
     let assignment = selected
         .filter(|selected| selected.profile.key == profile.key)
         .map(|selected| selected.assignment);
@@ -106,7 +107,8 @@ fn choice<'c>(profile: &'c Arc<Profile>, config: Option<&'c ConfigName>) -> Choi
     }
 }
 
-/// The config that stands for one of `NoCloud`'s files: `meta-data` is `meta_data` or `metaData`.
+/// Returns the config for one of `NoCloud`'s files: `meta-data` is the config `meta_data` or
+/// `metaData`.
 fn nocloud_config<'p>(profile: &'p Profile, file: &str) -> Option<&'p ConfigName> {
     let (first, second) = file.split_once('-')?;
     let mut camel = String::from(first);
@@ -123,7 +125,8 @@ fn nocloud_config<'p>(profile: &'p Profile, file: &str) -> Option<&'p ConfigName
         .or_else(|| profile.templates.config_named(&camel))
 }
 
-/// `NoCloud` wants a `meta-data` (its instance-id tells a first boot from others); a Profile need not write one.
+/// Builds the default `meta-data` of a Profile that has no such config. `NoCloud` requires one: its
+/// instance-id tells a first boot from later ones.
 fn meta_data(profile: &Arc<Profile>, subject: Arc<Subject>) -> Answer<'_> {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let instance = ["uuid", "serial", "mac"]

@@ -1,4 +1,4 @@
-//! A stream that says more where hyper says little.
+//! A stream that replaces hyper's bare error responses by complete ones.
 
 use std::io;
 use std::pin::Pin;
@@ -9,20 +9,20 @@ use std::task::{Context, Poll, ready};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Writes another answer in place of the one that hyper makes by itself to what it can't read as a request: that has no sentence, no request id
-/// and no line in the log.
+/// Replaces the response that hyper writes by itself when it can't parse a request. Hyper's
+/// response has no sentence, no request id and no log line.
 ///
-/// What hyper writes while no answer of ours is on its way is its own.
+/// Any error response that is written while none of our responses is in flight comes from hyper.
 pub(crate) struct ErrorRewriter<S, F> {
     stream: S,
     response_in_flight: ResponseInFlight,
-    /// Makes the whole answer.
+    /// Builds the complete replacement response.
     rewrite: F,
-    /// The answer that is being written, and how much of it was.
+    /// The replacement that is being written, and how many of its bytes have been.
     replacement: Option<(Vec<u8>, usize)>,
 }
 
-/// Whether an answer of ours is on its way: from when it is made until all was written.
+/// Whether one of our responses is in flight: from its creation until it is flushed.
 #[derive(Clone, Default)]
 pub(crate) struct ResponseInFlight(Arc<AtomicBool>);
 
@@ -54,7 +54,7 @@ impl<S, F: FnMut(StatusCode) -> Vec<u8>> ErrorRewriter<S, F> {
         }
     }
 
-    /// Whether these bytes are hyper's own answer, or are being replaced already.
+    /// Whether to write the replacement instead of these bytes.
     fn replaces(&mut self, bytes: &[u8]) -> bool {
         if self.replacement.is_none() && !self.response_in_flight.is_set() {
             self.replacement = error_status(bytes).map(|status| ((self.rewrite)(status), 0));
@@ -64,7 +64,8 @@ impl<S, F: FnMut(StatusCode) -> Vec<u8>> ErrorRewriter<S, F> {
 }
 
 impl<S: AsyncWrite + Unpin, F> ErrorRewriter<S, F> {
-    /// Writes ours, all of it; then so many bytes of hyper's count as written.
+    /// Writes the whole replacement, then reports `instead_of` bytes as written, the length of
+    /// hyper's response.
     fn poll_write_replacement(
         &mut self,
         cx: &mut Context<'_>,
@@ -79,13 +80,13 @@ impl<S: AsyncWrite + Unpin, F> ErrorRewriter<S, F> {
             }
         }
         self.replacement = None;
-        // Nothing else of hyper's own comes after this.
+        // Hyper writes nothing after its error response.
         self.response_in_flight.set();
         Poll::Ready(Ok(instead_of))
     }
 }
 
-/// The status of an answer that is a refusal.
+/// The status of a response, if it is an error.
 fn error_status(bytes: &[u8]) -> Option<StatusCode> {
     let code = bytes.strip_prefix(b"HTTP/1.")?.get(2..5)?;
     StatusCode::from_bytes(code)
@@ -133,14 +134,14 @@ impl<S: AsyncWrite + Unpin, F: FnMut(StatusCode) -> Vec<u8> + Unpin> AsyncWrite
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper asks for it once its buffer is empty.
+        // Hyper flushes once its buffer is empty.
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.response_in_flight.clear();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper does not wait until its refusal is taken.
+        // Hyper does not wait until its error response is written.
         if self.replacement.is_some() {
             ready!(self.poll_write_replacement(cx, 0))?;
         }

@@ -1,14 +1,16 @@
-//! What a machine fetches: `/boot.ipxe`, `/ipxe`, `/config/{uuid}`.
+//! The HTTP server for machines: `/boot.ipxe`, `/ipxe` and `/config/{uuid}`.
 //!
-//! [`BootService`] answers one request, from memory and without waiting: path and query in, status and text out. [`Server`] owns sockets,
-//! connections and limits, and asks [`BootService`]. Nothing else happens here: who fills the catalog is not this crate's business.
+//! [`BootService`] answers one request synchronously from the catalog in memory: path and query in,
+//! status and text out. [`Server`] owns sockets, connections and limits, and calls [`BootService`].
+//! The catalog is filled elsewhere.
 //!
 //! ```text
 //! bytes --Server--> Request --BootService::answer--> Answer --Server--> bytes
 //! ```
 //!
-//! What iPXE needs of an HTTP server (`ipxe:src/net/tcp/httpcore.c`): a Content-Length, never a 200 with anything but a script on a
-//! script's path, no compression, few headers, and `Retry-After` where it should try again by itself.
+//! iPXE's HTTP client (`ipxe:src/net/tcp/httpcore.c`) needs a Content-Length, no compression, few
+//! headers, nothing but a script in a 200 on a script's path, and `Retry-After` where it is to
+//! retry by itself.
 
 mod answer;
 mod base_url;

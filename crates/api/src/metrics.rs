@@ -1,4 +1,4 @@
-//! The server's metrics.
+//! Metrics of the HTTP server.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::answer::{Answer, Outcome, Route};
 
-/// The server's metrics. Clones share their values.
+/// The metrics of the HTTP server. Clones share their values.
 #[derive(Clone)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
     body_bytes: Counter,
     placeholders: Family<IdentityLabels, Counter>,
-    /// Requests being answered; the limit on them reads it too.
+    /// Requests being answered. The limit on them reads this gauge.
     pub(crate) in_flight: Gauge,
     pub(crate) connections: Gauge,
     pub(crate) connections_shed: Counter,
@@ -49,7 +49,7 @@ const DURATION_BOUNDS: [f64; 11] = [
 // === impl Metrics ===
 
 impl Metrics {
-    /// Registers all metrics, with every series of routes and outcomes at zero.
+    /// Registers all metrics, with each combination of route and outcome at zero.
     pub fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("http");
         let metrics = Self {

@@ -1,4 +1,4 @@
-//! The specification of what is served here, for those who read that.
+//! The `OpenAPI` document of the HTTP server.
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,4 @@
-//! The line of the log that each request gets.
+//! The log line of each request.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,64 +9,66 @@ use tracing::level_filters::LevelFilter;
 
 use crate::answer::{Answer, Choice, Outcome};
 
-/// What is said of one request. A whole config id is not in it, nor is any text that was rendered.
+/// The log entry of one request. It contains no rendered text and no complete config id.
 #[derive(Clone, Copy, Debug)]
 pub struct LogEntry<'a> {
-    /// When it was answered.
+    /// When the request was answered.
     pub at: SystemTime,
-    /// How grave it is.
+    /// The severity.
     pub level: Level,
     /// `served`, `refused` or `failed`.
     pub message: &'static str,
-    /// What was asked for: [`Route::name`](crate::Route::name).
+    /// The route: [`Route::name`](crate::Route::name).
     pub route: &'static str,
-    /// The label of this name.
+    /// The machine's label of this name.
     pub uuid: Option<&'a str>,
-    /// The label of this name.
+    /// The machine's label of this name.
     pub mac: Option<&'a str>,
-    /// The label of this name.
+    /// The machine's label of this name.
     pub serial: Option<&'a str>,
-    /// Which Assignment.
+    /// The Assignment.
     pub assignment: Option<&'a ObjectKey>,
-    /// By what it matched.
+    /// What the Assignment matched by.
     pub by: Option<MatchedBy>,
-    /// Which Profile.
+    /// The Profile.
     pub profile: Option<&'a ObjectKey>,
     /// The name of the config.
     pub config: Option<&'a str>,
-    /// The status code.
+    /// The HTTP status.
     pub status: u16,
-    /// How it ended: [`Outcome::name`].
+    /// The outcome: [`Outcome::name`].
     pub outcome: &'static str,
-    /// The sentence that tells the client why it gets nothing.
+    /// Why the client got an error, as it was told.
     pub reason: Option<&'a str>,
-    /// The client's address.
+    /// The client's IP address.
     pub peer: &'a str,
-    /// Of the answer's text.
+    /// The size of the body.
     pub bytes: usize,
-    /// The time to make the answer, in microseconds.
+    /// How long it took to make the answer, in microseconds.
     pub took_us: u64,
-    /// The id that the client was told.
+    /// The request id, which the client got too.
     pub request: &'a str,
 }
 
-/// Where the lines of requests go. They are no events of `tracing`: what a request costs is to a good part what its line costs, and all
-/// lines have the same fields.
+/// A sink for log entries of requests.
+///
+/// Requests are not logged as `tracing` events, because writing the line is a large part of the
+/// cost of a request and all lines have the same fields.
 pub trait RequestLog: Send + Sync {
-    /// Writes one. It must not wait for whoever reads it.
+    /// Writes one entry. Must not block.
     fn write(&self, entry: &LogEntry<'_>);
 }
 
-/// Nowhere.
+/// Discards all entries.
 impl RequestLog for () {
     fn write(&self, _: &LogEntry<'_>) {}
 }
 
-/// Logs requests, as far as anybody wants to know of them.
+/// Logs requests at the levels that the log filter enables.
 #[derive(Clone)]
 pub(crate) struct RequestLogger {
     log: Arc<dyn RequestLog>,
-    /// Asked once: the filter of the log does not change.
+    /// Read once at the start, because the log filter does not change.
     max_level: LevelFilter,
 }
 

@@ -1,4 +1,4 @@
-//! Sockets, connections and their limits.
+//! The HTTP server: sockets, connections and their limits.
 
 mod connection;
 mod limits;
@@ -27,18 +27,18 @@ use crate::shed;
 
 pub use limits::Limits;
 
-/// Listening sockets, and what answers on them.
+/// The HTTP server: its listening sockets and the service behind them.
 pub struct Server {
-    /// One for each thread, all on the same address.
+    /// One listener for each thread, all on the same address.
     listeners: Vec<Listener>,
     address: SocketAddr,
     context: Arc<ServerContext>,
 }
 
-/// What connections share.
+/// The state that all connections share.
 struct ServerContext {
     boot: Arc<BootService>,
-    /// Present where HTTPS is spoken, and nothing else is then.
+    /// The certificates. If set, the server speaks only HTTPS.
     tls: Option<Arc<Reloader<PublicTls>>>,
     metrics: Metrics,
     logger: RequestLogger,
@@ -47,28 +47,30 @@ struct ServerContext {
     ids: RequestIds,
 }
 
-/// Everything that is said about one request beside its answer.
+/// The addresses of one connection.
 struct Peer {
     remote: SocketAddr,
-    /// Its address, as each line of the log has it.
+    /// The client's IP address as text, for log lines.
     ip: String,
     local: SocketAddr,
     scheme: &'static str,
 }
 
-/// Serves machines on one thread until `stop`.
+/// Handles the connections of one thread until `stop`.
 struct ConnectionHandler {
     context: Arc<ServerContext>,
     stop: CancellationToken,
 }
 
-/// What the kernel may hold of an answer that a client does not take. More is ours to count.
+/// Bytes of an answer that the kernel buffers for a client that does not read. The rest counts
+/// towards [`Limits::answer_bytes`].
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
 // === impl Server ===
 
 impl Server {
-    /// Listens on an address. `[::]` takes IPv4 as well; where the machine has no IPv6, it is `0.0.0.0`.
+    /// Listens on an address. `[::]` accepts IPv4 as well; on a machine without IPv6, it means
+    /// `0.0.0.0`.
     pub fn bind(
         address: SocketAddr,
         boot: Arc<BootService>,
@@ -79,7 +81,7 @@ impl Server {
         Self::listen(address, None, boot, metrics, log, limits)
     }
 
-    /// The same for HTTPS. While there is no certificate that can be used, connections are closed.
+    /// Listens on an address for HTTPS. Without a usable certificate, connections are closed.
     pub fn bind_tls(
         address: SocketAddr,
         tls: Arc<Reloader<PublicTls>>,
@@ -117,12 +119,13 @@ impl Server {
         })
     }
 
-    /// Where it listens; the port is the one that the system chose, if it was to choose.
+    /// The address it listens on, with the port that the kernel chose if port 0 was asked for.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.address)
     }
 
-    /// Serves a connection that was accepted elsewhere, to its end. The limit of connections does not count it.
+    /// Serves one connection that was accepted elsewhere. It does not count towards
+    /// [`Limits::connections`].
     pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
@@ -136,13 +139,15 @@ impl Server {
         Ok(())
     }
 
-    /// Answers until `stop`, then ends connections as they fall idle, and after [`Limits::drain`] in any case.
+    /// Answers until `stop`, then closes connections as they become idle, and all of them after
+    /// [`Limits::drain`].
     ///
-    /// On a thread for each core: a connection stays where it was accepted, so that no request wakes a second thread. Which one accepts it
-    /// is the system's choice. Fails where a thread can't be had.
+    /// Runs one thread for each core. The kernel chooses the thread that accepts a connection, and
+    /// the connection stays there, so that no request wakes a second thread. Fails if a thread
+    /// can't be started.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
         let stop = stop.child_token();
-        // Whoever drops this stop_guard, and so does the first thread that ends.
+        // Stops the server when this future is dropped or the first thread ends.
         let _stop_guard = stop.clone().drop_guard();
         let (running, mut all_ended) = mpsc::channel::<Infallible>(1);
         let limits = net::Limits {
@@ -156,7 +161,7 @@ impl Server {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            // A token that only this thread looks at, and no other has to wait for.
+            // A token for this thread alone, so that threads don't contend for one.
             let (running, stop_guard, stop) = (
                 running.clone(),
                 stop.clone().drop_guard(),
@@ -178,7 +183,7 @@ impl Server {
                 .spawn(run)?;
         }
         drop(running);
-        // Nothing is ever sent.
+        // Nothing is ever sent: this returns when all threads have dropped their sender.
         all_ended.recv().await;
         Ok(())
     }
@@ -219,8 +224,8 @@ impl ServerContext {
 // === impl ConnectionHandler ===
 
 impl Handler for ConnectionHandler {
-    // One type for connections with TLS and without, whose futures differ in size by four; and
-    // what is in a box is not copied when it is spawned.
+    // One boxed type for connections with and without TLS: their futures differ in size by a factor
+    // of four, and a box is not copied when it is spawned.
     type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 
     fn serve(&self, stream: TcpStream, connection: Connection) -> Self::Served {
@@ -237,7 +242,7 @@ impl Handler for ConnectionHandler {
                 context.serve_or_shed(stream, peer, &connection, stop).await;
             });
         };
-        // A handshake is short: a server that stop_guard finishes it.
+        // The handshake is short, so it is finished even if the server stops meanwhile.
         Box::pin(async move {
             let handshake = connection.handshake(stream, &*tls, context.limits.head);
             match handshake.await {

@@ -1,4 +1,4 @@
-//! Routes a request to what answers it, from the catalog in memory.
+//! Routes a request to its handler and answers it from the catalog in memory.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -14,14 +14,15 @@ use crate::bootstrap::bootstrap;
 use crate::configs;
 use crate::openapi::openapi;
 
-/// Longest path and query, in bytes.
+/// The longest path and query, in bytes.
 const MAX_TARGET_BYTES: usize = 8 * 1024;
-/// What a link has beside the labels: `/config/`, an id, and the name of a file.
+/// Bytes of a link besides the labels: `/config/`, an id, and a file name.
 const LINK_OVERHEAD_BYTES: usize = 128;
-/// A label may take six times the bytes in a link that it took in a query: é, sent raw and read byte by byte, becomes `%C3%83%C2%A9`.
+/// How much longer a label can become in a link than it was in the query: a raw é that is decoded
+/// byte by byte becomes `%C3%83%C2%A9`.
 const MAX_ENCODED_GROWTH: usize = 6;
 
-/// What answers are made from.
+/// Answers boot requests from a catalog.
 pub struct BootService {
     catalog: Arc<SharedCatalog>,
     extrinsic: ExtrinsicLabels,
@@ -32,7 +33,8 @@ pub struct BootService {
 // === impl BootService ===
 
 impl BootService {
-    /// Answers from this catalog, once [`set_synced`](Self::set_synced) was called.
+    /// Creates a service for this catalog. It answers 503 until [`set_synced`](Self::set_synced) is
+    /// called.
     pub fn new(
         catalog: Arc<SharedCatalog>,
         extrinsic: ExtrinsicLabels,
@@ -46,38 +48,39 @@ impl BootService {
         }
     }
 
-    /// What links start with, whatever clients ask for, if that is set.
+    /// The configured base URL of links, which overrides the Host header.
     pub fn public_url(&self) -> Option<&BaseUrl> {
         self.public_url.as_ref()
     }
 
-    /// The catalog holds all that there is: before, a machine might get a default instead of what is its own.
+    /// Marks the catalog as complete. Before that, a machine could get a default instead of its own
+    /// Profile.
     pub fn set_synced(&self) {
         self.is_synced.store(true, Ordering::Release);
     }
 
-    /// Whether the catalog holds all that there is.
+    /// Whether the catalog is complete.
     pub fn is_synced(&self) -> bool {
         self.is_synced.load(Ordering::Acquire)
     }
 
-    /// The labels that the operator gave to this server.
+    /// The labels that the operator set on this server.
     pub fn extrinsic(&self) -> &ExtrinsicLabels {
         &self.extrinsic
     }
 
-    /// The catalog from which it answers.
+    /// The catalog that requests are answered from.
     pub fn catalog(&self) -> &Arc<SharedCatalog> {
         &self.catalog
     }
 
-    /// The catalog of this moment, if it holds all that there is.
+    /// The current catalog, if it is complete.
     pub fn synced(&self) -> Option<impl Deref<Target = Arc<Catalog>>> {
-        // In this order: what is loaded after it was said to be whole is whole.
+        // Check before loading: a catalog that is loaded after `set_synced` is complete.
         self.is_synced().then(|| self.catalog.load())
     }
 
-    /// Answers one request, from what [`synced`](Self::synced) gives.
+    /// Answers one request from a catalog that [`synced`](Self::synced) returned.
     pub fn answer<'c>(
         &self,
         catalog: Option<&'c Arc<Catalog>>,
@@ -116,7 +119,7 @@ impl BootService {
         }
     }
 
-    /// `/ipxe`: who asks, what is theirs, and its script.
+    /// Answers `/ipxe`: parses the machine's labels, selects its Profile and renders the script.
     fn script<'c>(
         &self,
         catalog: Option<&'c Arc<Catalog>>,

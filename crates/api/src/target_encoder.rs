@@ -1,4 +1,4 @@
-//! A stream that percent-encodes what clients leave raw in a request's target.
+//! A stream that percent-encodes invalid characters in the request target.
 
 use std::io;
 use std::pin::Pin;
@@ -6,17 +6,18 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Reads requests, and writes `%22` for each `"` in a request's first line, and likewise for the other characters that RFC 3986 allows
-/// nowhere in a URI.
+/// Percent-encodes the characters of each request line that RFC 3986 allows nowhere in a URI, such
+/// as `%22` for `"`.
 ///
-/// iPXE since 2021 sends `"` as it is (its table of what needs encoding in `core/uri.c`), so that a machine whose product name holds
-/// one would be answered by hyper's bare 400, without a sentence and for ever. Only first lines are touched: the bytes of a body, if
-/// there were one, would pass for lines, and so the connection must be closed after a request with a body.
+/// iPXE since 2021 sends `"` unencoded (see the table of characters in its `core/uri.c`). Without
+/// this, a machine whose product name contains one would always get hyper's bare 400. Only request
+/// lines are changed. A body would be mistaken for lines, so the connection must be closed after a
+/// request that has one.
 pub struct TargetEncoder<S> {
     stream: S,
     section: Section,
     is_line_empty: bool,
-    /// Encoded bytes that did not fit where they were read into.
+    /// Encoded bytes that did not fit into the read buffer.
     encoded: Vec<u8>,
     taken: usize,
 }
@@ -28,7 +29,7 @@ enum Section {
 }
 
 impl<S> TargetEncoder<S> {
-    /// Around what a client sends.
+    /// Wraps a stream of requests.
     pub fn new(stream: S) -> Self {
         Self {
             stream,
@@ -39,7 +40,7 @@ impl<S> TargetEncoder<S> {
         }
     }
 
-    /// Follows the lines of a request. True for a byte that must be encoded.
+    /// Advances the parser by one byte. Returns whether the byte must be encoded.
     fn advance(&mut self, byte: u8) -> bool {
         match byte {
             b'\n' => {
@@ -59,15 +60,17 @@ impl<S> TargetEncoder<S> {
         }
     }
 
-    /// The place of the first byte that must be encoded; follows the lines up to it, or to the end.
+    /// Returns the index of the first byte that must be encoded, and advances the parser past it,
+    /// or to the end of `bytes`.
     fn find_raw(&mut self, bytes: &[u8]) -> Option<usize> {
-        // Nearly all that is read at once is one request. Then the next line is the next request's first again.
+        // Nearly every read returns exactly one request, after which the next line is a request
+        // line again.
         let is_start = self.section == Section::RequestLine && self.is_line_empty;
         if is_start && is_one_clean_request(bytes) {
             return None;
         }
         let mut at = 0;
-        // Line by line, not byte by byte: nearly all requests need nothing.
+        // Search line by line, not byte by byte: nearly all requests need no encoding.
         while at < bytes.len() {
             let is_first_line = self.section == Section::RequestLine;
             let rest = &bytes[at..];
@@ -165,19 +168,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TargetEncoder<S> {
     }
 }
 
-/// What RFC 3986 allows nowhere in a URI, and HTTP in a request's first line.
+/// Whether RFC 3986 allows the byte nowhere in a URI, although it can occur in a request line.
 fn must_encode(byte: u8) -> bool {
-    // `<` and `>`, and `\\` and `^`, differ in one bit.
+    // `<` and `>` differ in one bit, and so do `\\` and `^`.
     matches!(byte & !2, b'<' | b'\\') | matches!(byte, b'"' | b'`' | b'{'..=b'}')
 }
 
-/// Whether it is the head of one request, all of it and nothing else, in whose first line nothing must be encoded.
+/// Whether the bytes are exactly one request head without a byte that must be encoded.
 fn is_one_clean_request(bytes: &[u8]) -> bool {
     let Some(first_end) = memchr::memchr(b'\n', bytes) else {
         return false;
     };
     let (first, mut rest) = bytes.split_at(first_end + 1);
-    // Lines without text are empty, as `advance` sees them: the last is one, and no other may be.
+    // An empty line, as `advance` defines it, ends the head.
     let is_empty = |line: &[u8]| matches!(line.first(), None | Some(b'\r' | b'\n'));
     while !is_empty(rest) {
         let Some(end) = memchr::memchr(b'\n', rest) else {
@@ -192,7 +195,7 @@ fn any_must_encode(text: &[u8]) -> bool {
     !boot::bytes::all(text, |byte| !must_encode(byte))
 }
 
-/// RFC 3986 section 2.1.
+/// Percent-encodes a byte (RFC 3986, section 2.1).
 fn encode(byte: u8) -> [u8; 3] {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     [
@@ -248,7 +251,7 @@ mod tests {
                         );
                         let simply = read(&sent, 1).await;
                         for end in 1..sent.len() {
-                            // What one look sees ends anywhere.
+                            // Split the input between two reads at every position.
                             let (first, rest) = sent.split_at(end);
                             let mut text = String::new();
                             TargetEncoder::new(first.as_bytes().chain(rest.as_bytes()))

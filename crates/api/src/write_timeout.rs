@@ -1,4 +1,4 @@
-//! A stream that gives up on a reader who takes a whole answer too slowly.
+//! A stream that times out clients that read an answer too slowly.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -10,14 +10,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A head and a body of so many bytes in all are put together: that costs less than it costs the system to collect them.
+/// Vectored writes up to this size are copied into one buffer, which is cheaper than letting the
+/// kernel gather them.
 const MAX_COALESCED_BYTES: usize = 2048;
 
-/// Fails writes once they have been held up for `limit` since the last time that all was written.
+/// Fails a write if the stream could not be flushed for `limit`.
 ///
-/// The clock starts when the peer's window is full and stops at the end of the next flush, which hyper asks for when its buffer is empty. So
-/// a reader who takes one byte a second is as much held up as one who takes none. iPXE before 2025-12-04 never gives up by itself
-/// (`ipxe@88c3e68df`), so that somebody must.
+/// The timer starts when the peer's window is full and stops at the end of the next flush, which
+/// hyper starts when its buffer is empty. A client that reads one byte a second therefore times out
+/// like one that reads nothing. iPXE before 2025-12-04 never gives up by itself (`ipxe@88c3e68df`).
 pub(crate) struct WriteTimeout<S> {
     stream: S,
     limit: Duration,
@@ -97,7 +98,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // TLS takes what its peer does not, for a while, and says so here.
+        // A TLS stream buffers writes and is only pending when flushed.
         match Pin::new(&mut self.stream).poll_flush(cx) {
             Poll::Ready(flushed) => {
                 self.deadline = None;
@@ -118,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a few bytes at once, and every other time none.
+    /// A writer that accepts a few bytes at a time and is pending every other time.
     #[derive(Default)]
     struct SlowWriter {
         taken: Vec<u8>,
@@ -227,7 +228,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_is_given_up_where_the_stream_itself_holds_what_it_does_not_take() {
         let (server, mut client) = duplex(16);
-        // As TLS does.
+        // A TLS stream buffers in the same way.
         let mut server = WriteTimeout::new(BufWriter::new(server), Duration::from_secs(30));
         let reader = tokio::spawn(async move {
             while client.read_u8().await.is_ok() {

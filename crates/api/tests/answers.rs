@@ -1,4 +1,4 @@
-//! What each path answers, without a socket.
+//! Checks the answer of each path without a socket.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -182,7 +182,8 @@ fn the_link_leads_to_the_config_rendered_for_the_machine() {
 #[test]
 fn no_script_is_served_whose_links_would_be_too_long() {
     let boot = boot();
-    // Each é takes six times as many bytes in a link where it came as it is, beside a byte that is no UTF-8.
+    // Each é takes six times as many bytes in a link, because it is sent raw next to a byte that is
+    // not UTF-8.
     let labels = |each: usize| {
         (0..4)
             .map(|n| format!("&k{n}=%E9{}", "é".repeat(each)))

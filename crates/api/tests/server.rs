@@ -1,4 +1,4 @@
-//! What a client sees on the wire: heads, limits, and how it ends.
+//! Checks the server on the wire: heads, limits and the end of connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn start(limits: Limits) -> Running {
     start_with(limits, None)
 }
 
-/// A server that has one config, if any.
+/// Starts a server, with one config if given.
 fn start_with(limits: Limits, config: Option<&str>) -> Running {
     let (server, registry) = bind(limits, config);
     let stop = CancellationToken::new();
@@ -78,10 +78,10 @@ impl Running {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Sends bytes on a connection of their own and reads until the server closes.
+    /// Sends bytes on a new connection and reads until the server closes it.
     async fn exchange(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
-        // The server may close before it has read all of what is too long.
+        // The server may close the connection before it has read an oversized request.
         let _ = stream.write_all(bytes).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
@@ -94,7 +94,7 @@ impl Running {
     }
 }
 
-/// Reads one answer with a body of known length.
+/// Reads one response that has a Content-Length.
 async fn read_answer(stream: &mut TcpStream) -> (String, String) {
     let mut bytes = Vec::new();
     loop {
@@ -379,7 +379,7 @@ async fn bytes_that_are_no_request_get_a_400_with_a_sentence_and_are_counted() {
             "{answer}"
         );
     }
-    // HTTP/2 is recognised, and never answered in HTTP/1.
+    // HTTP/2 is recognized and gets no HTTP/1 response.
     assert_eq!(
         server.exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await,
         ""
@@ -432,7 +432,7 @@ async fn a_client_that_came_before_the_end_may_ask_after_it() {
 #[tokio::test]
 async fn whoever_waits_to_be_accepted_at_the_end_is_served() {
     let server = start(Limits::default());
-    // Nothing here has let the server's task run since they connected.
+    // The server's task has not run since these clients connected.
     let waiting: Vec<_> = (0..20)
         .map(|_| std::net::TcpStream::connect(server.address).unwrap())
         .collect();
@@ -461,7 +461,7 @@ async fn long_answers_that_are_not_taken_are_bounded_and_make_room_when_they_are
     let server = start_with(limits, Some(&"x".repeat(200_000)));
     let ask = b"GET /config/47c6da67-7477-4970-aa03-84e48ff4f6ad HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let mut readers = Vec::new();
-    // The system holds a part of each: how much is its own business.
+    // The kernel buffers an unknown part of each answer.
     let shed = loop {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -493,7 +493,7 @@ const ASK: &str = "GET /config/47c6da67-7477-4970-aa03-84e48ff4f6ad HTTP/1.1\r\n
 
 #[tokio::test]
 async fn an_answer_comes_whole_whatever_its_length_and_whatever_it_looks_like() {
-    // Wherever a piece of it begins, that looks like an answer of its own.
+    // Every fragment that starts at a multiple of 16 looks like a response head.
     const SIXTEEN: &str = "HTTP/1.1 400 no\n";
     for len in [
         0, 1, 16_383, 16_384, 16_385, 32_768, 32_769, 49_152, 250_000,
@@ -501,7 +501,7 @@ async fn an_answer_comes_whole_whatever_its_length_and_whatever_it_looks_like() 
         let text: String = SIXTEEN.chars().cycle().take(len).collect();
         let server = start_with(Limits::default(), Some(&text));
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        // Less than the answer, so that it is written bit by bit.
+        // Smaller than the answer, so that it is written in pieces.
         socket.set_recv_buffer_size(4096).unwrap();
         let mut stream = socket.connect(server.address).await.unwrap();
         for _ in 0..2 {
@@ -525,7 +525,7 @@ async fn an_answer_comes_whole_whatever_its_length_and_whatever_it_looks_like() 
         let mut rest = String::new();
         stream.read_to_string(&mut rest).await.unwrap();
         let (head, next) = rest.split_once("\r\n\r\n").unwrap();
-        // hyper says no length of nothing here.
+        // Hyper sends no Content-Length for an empty body here.
         assert!(
             len == 0 || head.contains(&format!("content-length: {len}")),
             "{head}"
@@ -545,7 +545,7 @@ async fn a_connection_is_idle_after_a_long_answer_as_after_a_short_one() {
         Some(&"x".repeat(100_000)),
     );
     for method in ["GET", "HEAD"] {
-        // Ends where the server closes, which it does by itself.
+        // Reads until the server closes the connection by itself.
         let ask = ASK.replace("GET", method);
         let answer = tokio::time::timeout(Duration::from_mins(1), server.exchange(ask.as_bytes()))
             .await
@@ -560,7 +560,7 @@ async fn a_client_that_takes_nothing_is_given_up_where_the_stream_holds_its_answ
     let (server, _registry) = bind(Limits::default(), Some(&"x".repeat(5000)));
     let (mut client, server_end) = tokio::io::duplex(1000);
     client.write_all(ASK.as_bytes()).await.unwrap();
-    // As TLS does: it takes all of it, and waits when it is flushed.
+    // Like TLS, it accepts all bytes and is pending only when flushed.
     let stream = tokio::io::BufWriter::new(server_end);
     let started = tokio::time::Instant::now();
     let served = server.serve_connection(
@@ -587,7 +587,7 @@ async fn whoever_asks_on_and_on_and_reads_nothing_waits() {
         let mut stream = socket.connect(server.address).await.unwrap();
         let many = ASK.repeat(1000);
         let mut sent = 0;
-        // What the system holds for both sides is some megabytes.
+        // The kernel buffers some megabytes for both directions.
         while let Ok(more) =
             tokio::time::timeout(Duration::from_secs(2), stream.write_all(many.as_bytes())).await
         {

@@ -1,9 +1,9 @@
-//! Listen addresses: how flags spell them, and why one can't be used.
+//! Parses listen addresses and explains why one can't be used.
 
 use std::io;
 use std::net::SocketAddr;
 
-/// An address to listen on: `ADDRESS:PORT`, or `:PORT` for every address.
+/// Parses a listen address: `ADDRESS:PORT`, or `:PORT` for every address.
 pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     let spelled = match text.strip_prefix(':') {
         Some(port) => format!("[::]:{port}"),
@@ -14,7 +14,7 @@ pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Says why an address can't be listened on, and what to do.
+/// Adds to a bind error which flag caused it and what to do.
 pub(crate) fn cannot_listen(flag: &str, address: SocketAddr, error: io::Error) -> anyhow::Error {
     let what_to_do = match error.kind() {
         io::ErrorKind::PermissionDenied => {

@@ -1,4 +1,5 @@
-//! The admin port, for operators and probes: `/healthz`, `/readyz`, `/metrics`, `/explain`, `/catalog`, `/guard/confirm`.
+//! The admin port, for operators and probes: `/healthz`, `/readyz`, `/metrics`, `/explain`,
+//! `/catalog`, `/guard/confirm`.
 
 pub mod paths;
 
@@ -26,8 +27,8 @@ use tracing::debug;
 
 use crate::address::cannot_listen;
 
-/// One more connection closes the oldest idle one: probes decide whether the process lives, and
-/// must get in although somebody holds all places.
+/// When full, a new connection closes the oldest idle one: liveness probes must get in even if a
+/// client holds all connections open.
 const LIMITS: Limits = Limits {
     connections: 128,
     per_peer: None,
@@ -35,54 +36,54 @@ const LIMITS: Limits = Limits {
     drain: Duration::ZERO,
 };
 
-/// How long a connection may stay without a whole head of a request.
+/// How long a client may take to send the head of a request.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 const NO_CATALOG: &str = "this role has no Assignments to explain\n";
 
-/// Sentences for `/readyz?verbose`, kept current by the part that loads something.
+/// Lines for `/readyz?verbose`, updated by the part that loads something.
 pub type Remarks = Arc<Mutex<Vec<String>>>;
 
-/// What the admin port reports on.
+/// The state that the admin port reports.
 pub struct Admin {
     /// All metrics of the role.
     pub registry: Registry,
-    /// What answers machines from a catalog; used for readiness and `/explain`.
+    /// The service that answers machines, for readiness and `/explain`.
     pub boot: Option<Arc<BootService>>,
     /// The other parts of the role.
     pub parts: Vec<Arc<dyn Part>>,
-    /// Cancelled once the role is to stop: it is no longer ready.
+    /// Cancelled when the role begins to stop and is no longer ready.
     pub not_ready: CancellationToken,
 }
 
-/// A part of a role, as the admin port reports it.
+/// A part of a role that reports its state at the admin port.
 pub trait Part: Send + Sync {
-    /// Whether it is ready. A role is ready when all of its parts are.
+    /// Whether the part is ready. A role is ready when all of its parts are.
     fn is_ready(&self) -> bool {
         true
     }
 
-    /// Sentences for `/readyz?verbose`.
+    /// Lines for `/readyz?verbose`.
     fn remarks(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Problems that may make an answer of `/explain` wrong.
+    /// Problems that may make the answer of `/explain` wrong.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Updates metrics that depend on the time. Called before metrics are read.
+    /// Updates metrics that change with time. Called before metrics are encoded.
     fn refresh(&self) {}
 
-    /// Confirms the deletions that the mass-deletion guard holds, of one partition or of all. Returns
-    /// how many objects that were, or `None` without a guard.
+    /// Confirms the deletions that the mass-deletion guard holds back, of one partition or of all.
+    /// Returns the number of objects, or `None` if there is no guard.
     fn confirm(&self, _partition: Option<&str>) -> Option<usize> {
         None
     }
 }
 
-/// The answer of `/explain`.
+/// The response to `/explain`.
 #[derive(serde::Serialize)]
 struct ExplainReply {
     #[serde(flatten)]
@@ -130,7 +131,7 @@ impl Admin {
             ),
             "/metrics" => self.metrics(),
             "/explain" => self.explain(query),
-            // Configs may hold secrets, and so may templates.
+            // Configs and templates may contain secrets.
             "/catalog" if !is_local => forbidden(),
             path if path.starts_with("/explain/") && !is_local => forbidden(),
             "/catalog" => self.catalog(query),
@@ -138,8 +139,8 @@ impl Admin {
             path if path.starts_with("/explain/config/") => {
                 self.render(query, path.strip_prefix("/explain/config/"))
             }
-            // The port may be open to probes and Prometheus; only the machine or pod itself may change
-            // something.
+            // The port may be open to probes and Prometheus, so changes are accepted only from the
+            // machine or pod itself.
             "/guard/confirm" if !is_local => forbidden(),
             "/guard/confirm" => self.confirm(query),
             _ => text(
@@ -233,7 +234,7 @@ impl Admin {
 }
 
 impl Admin {
-    /// Renders the script, or a config, that a machine gets.
+    /// Renders the script or a config for a machine.
     fn render(&self, query: &str, config: Option<&str>) -> Reply {
         let Some(boot) = &self.boot else {
             return text(StatusCode::NOT_FOUND, NO_CATALOG);
@@ -246,7 +247,7 @@ impl Admin {
             Ok(selection) => selection,
             Err(error) => return text(StatusCode::NOT_FOUND, format!("{error}\n")),
         };
-        // Machines use another port, so the Host of this request says nothing about their base URL.
+        // Machines use another port, so this request's Host does not tell their base URL.
         let base_url = boot
             .public_url()
             .map_or(review::sample::BASE_URL, BaseUrl::as_str);
@@ -313,7 +314,7 @@ async fn serve_connection(admin: Arc<Admin>, stream: TcpStream, connection: Conn
     }
 }
 
-/// Answers a request. A list of all objects takes a while, so it is made on a blocking thread.
+/// Answers a request. Listing all objects takes a while, so `/catalog` runs on a blocking thread.
 async fn answer_request(
     admin: Arc<Admin>,
     request: Request<Incoming>,
@@ -347,7 +348,7 @@ fn text(status: StatusCode, body: impl Into<String>) -> Reply {
     net::response(status, net::TEXT, body.into())
 }
 
-/// Reports certificate files for as long as they can't be used.
+/// Reports certificate files that can't be used.
 impl<T: Send + Sync + 'static> Part for tls::Reloader<T> {
     fn remarks(&self) -> Vec<String> {
         let remark = |problem| {

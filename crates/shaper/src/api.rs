@@ -24,12 +24,14 @@ use state::StateDir;
 
 /// Answer machines from the catalog that controllers feed it, without Kubernetes
 ///
-/// Follows a controller of each partition over mutual TLS and serves /boot.ipxe, /ipxe and /config/{uuid} from memory. It is ready when it has
-/// a whole snapshot, or a copy of one in --state-dir, and keeps serving the last snapshot while no controller is reachable.
+/// Follows one controller of each partition over mutual TLS and serves /boot.ipxe, /ipxe and
+/// /config/{uuid} from memory. It is ready once it has a complete snapshot, or a copy of one in
+/// --state-dir, and keeps serving the last snapshot while no controller is reachable.
 #[derive(clap::Args)]
 pub struct Args {
-    /// URL of a controller to follow. A host name with several addresses stands for several controllers; one at a time is followed. Repeat
-    /// the flag for more controllers of a cluster, and with different PARTITION names for several clusters that share the catalog
+    /// URL of a controller to follow. If the host name has several addresses, each is a controller;
+    /// one at a time is followed. Repeat the flag for more controllers of a cluster, or with
+    /// different PARTITION names for several clusters that share the catalog
     #[arg(
         long = "feed",
         env = "SHAPER_FEED",
@@ -38,7 +40,8 @@ pub struct Args {
         required = true
     )]
     feeds: Vec<Source>,
-    /// The directory with tls.crt, tls.key and ca.crt for the feed, as cert-manager's Secret is mounted; re-read when it changes
+    /// Directory with tls.crt, tls.key and ca.crt for the feed, as in a mounted cert-manager
+    /// Secret; reloaded when it changes
     #[arg(long, env = "SHAPER_FEED_TLS_DIR", value_name = "DIR")]
     feed_tls_dir: PathBuf,
     /// A name that a controller's certificate must have; repeatable. Default: the host of its URL
@@ -60,7 +63,8 @@ pub struct Args {
         value_parser = crate::address::parse_listen
     )]
     admin_listen: SocketAddr,
-    /// Directory for a copy of the catalog, from which a start without any controller serves. Default: no copy is kept
+    /// Directory for a copy of the catalog, so that a restart can serve while no controller is
+    /// reachable. Default: no copy is kept
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can drain this replica

@@ -8,8 +8,9 @@ use crate::{api, controller, logs, manual, partition, registration, standalone, 
 
 /// A Kubernetes-native iPXE boot and configuration server.
 ///
-/// A machine network-boots, iPXE fetches /boot.ipxe, chains to /ipxe with the machine's labels, and gets the script of the Profile that an
-/// Assignment gives it, with links to configs (Ignition, cloud-init, anything) at /config/{uuid}.
+/// A machine network-boots, iPXE fetches /boot.ipxe and chains to /ipxe with the machine's labels.
+/// There it gets the script of the Profile that an Assignment gives it, with links to configs
+/// (Ignition, cloud-init or any text) at /config/{uuid}.
 #[derive(Parser)]
 #[command(
     version,
@@ -26,7 +27,7 @@ Start here:
 `shaper COMMAND --help` is the manual of a command; `shaper man COMMAND | man -l -` is the same as a man page."
 )]
 pub struct Cli {
-    /// How to log.
+    /// Log settings.
     #[command(flatten)]
     pub logs: logs::Args,
     /// The subcommand.
@@ -34,7 +35,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-// clap would print documentation here in place of that of the arguments.
+// clap would print a doc comment here instead of the one of the arguments.
 #[allow(
     missing_docs,
     reason = "the documentation is that of each variant's arguments"
@@ -55,7 +56,7 @@ pub enum Command {
     Man(manual::ManArgs),
 }
 
-/// What a server exits with, and every command whose help lists no exit codes.
+/// Exit codes of servers, and of every command whose help lists none.
 pub const SERVER_EXIT_CODES: [(u8, &str); 3] = [
     (
         0,

@@ -1,4 +1,5 @@
-//! `shaper controller`: follows Kubernetes, serves the feed, and writes status while it holds the Lease.
+//! `shaper controller`: follows Kubernetes, serves the feed, and writes status while it holds the
+//! Lease.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,8 +25,9 @@ use crate::role::{self, Role};
 
 /// Follow Profiles and Assignments in Kubernetes and serve them to API servers
 ///
-/// Every replica serves the feed, which `shaper api` and `shaper webhook` follow. The one that holds the Lease also writes config ids,
-/// conditions and events. It needs the role in config/rbac and nothing more.
+/// Every replica serves the feed, which `shaper api` and `shaper webhook` follow. The replica that
+/// holds the Lease also writes config ids, conditions and events. It needs only the role in
+/// config/rbac.
 #[derive(clap::Args)]
 pub struct Args {
     /// The kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the pod's service account
@@ -48,7 +50,8 @@ pub struct Args {
         value_parser = crate::address::parse_listen
     )]
     feed_listen: SocketAddr,
-    /// The directory with tls.crt, tls.key and ca.crt for the feed, as cert-manager's Secret is mounted; re-read when it changes
+    /// Directory with tls.crt, tls.key and ca.crt for the feed, as in a mounted cert-manager
+    /// Secret; reloaded when it changes
     #[arg(long, env = "SHAPER_FEED_TLS_DIR", value_name = "DIR")]
     feed_tls_dir: PathBuf,
     /// A DNS name that a follower's certificate must have; repeatable
@@ -72,7 +75,7 @@ pub struct Args {
     /// The namespace of the Lease. Default: that of the pod or the kubeconfig
     #[arg(long, env = "SHAPER_LEASE_NAMESPACE", value_name = "NAME")]
     lease_namespace: Option<String>,
-    /// The name of the Lease; of several controllers, the one that holds it writes status
+    /// The name of the Lease. Of several controllers, the one that holds it writes status
     #[arg(
         long,
         env = "SHAPER_LEASE_NAME",
@@ -80,7 +83,7 @@ pub struct Args {
         value_name = "NAME"
     )]
     lease_name: String,
-    /// Most status writes per second
+    /// Maximum number of status writes per second
     #[arg(long, env = "SHAPER_STATUS_WRITES", default_value_t = 200, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     status_writes: u32,
     #[command(flatten)]
@@ -95,7 +98,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 async fn serve(args: Args) -> anyhow::Result<()> {
     let mut role = Role::start(Duration::ZERO)?;
     let stop = role.stop().clone();
-    // One cryptography provider for the whole process, also for libraries that use the default.
+    // Install one cryptography provider for the whole process, also for libraries that use the
+    // default.
     let _ = tls::provider().as_ref().clone().install_default();
     let config = kubernetes(args.kubeconfig.as_deref()).await?;
     let lease_namespace = args
@@ -145,7 +149,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         let (fed, ()) = tokio::join!(feeding, controlling);
         fed.context("the feed failed")
     };
-    // Its size is that of the whole controller.
+    // Boxed because the future contains the whole controller.
     Box::pin(role.run(admin, None, serving)).await
 }
 
@@ -163,7 +167,7 @@ async fn kubernetes(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Conf
         .with_context(|| format!("can't use --kubeconfig {}", path.display()))
 }
 
-/// The holder's name in the Lease: the host name, for people, and a random number.
+/// The holder's name in the Lease: the host name and a random number.
 fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{:08x}", host.trim(), rand::rng().random::<u32>())

@@ -21,18 +21,18 @@ use uuid::Uuid;
 pub struct ConfigIds {
     path: PathBuf,
     ids: Ids,
-    /// When Profiles whose ids are still kept were deleted, in seconds since 1970.
+    /// When the Profiles that were deleted, but whose ids are still kept, were deleted.
     deleted: DeletionTimes,
     /// The contents of the file on disk, if known.
     saved: Option<(Ids, DeletionTimes)>,
-    /// Held while this process lives, so that no other process writes here.
+    /// The lock of the state directory, held until the process ends.
     _lock: File,
 }
 
 /// Ids by `namespace/name` of the Profile, then by name of the config.
 type Ids = BTreeMap<String, BTreeMap<String, Uuid>>;
 
-/// Deletion times by `namespace/name` of the Profile.
+/// Deletion times in seconds since 1970, by `namespace/name` of the Profile.
 type DeletionTimes = BTreeMap<String, u64>;
 
 /// How long the ids of a deleted Profile are kept.
@@ -82,8 +82,8 @@ impl ConfigIds {
         })
     }
 
-    /// Assigns ids to the configs of a Profile that have none, and removes those of names that it
-    /// no longer has.
+    /// Assigns ids to the configs of a Profile that have none, and removes the ids of configs that
+    /// it no longer has.
     pub fn assign(&mut self, profile: &Profile) {
         let key = profile.key.to_string();
         self.deleted.remove(&key);
@@ -94,7 +94,7 @@ impl ConfigIds {
         }
     }
 
-    /// Marks a Profile as deleted. Its ids are forgotten unless it returns.
+    /// Marks a Profile as deleted. Its ids expire unless it returns.
     pub fn forget(&mut self, profile: &ObjectKey) {
         let key = profile.to_string();
         if self.ids.contains_key(&key) {
@@ -114,9 +114,9 @@ impl ConfigIds {
         }
     }
 
-    /// Forgets Profiles that were deleted long enough ago.
+    /// Removes the ids of Profiles that were deleted long enough ago.
     fn sweep(&mut self, now: u64) {
-        // A time in the future was written under another clock; it counts as now.
+        // A time in the future was written before the clock was set back; it counts as now.
         self.deleted
             .values_mut()
             .for_each(|since| *since = now.min(*since));
@@ -140,7 +140,7 @@ impl ConfigIds {
         Ok(())
     }
 
-    /// Whether changes are not written yet.
+    /// Whether there are unwritten changes.
     pub fn is_unsaved(&self) -> bool {
         self.saved
             .as_ref()
@@ -157,7 +157,7 @@ impl ConfigIds {
         profile.templates.config_names().filter_map(id).collect()
     }
 
-    /// Returns all ids of a Profile whose templates are unknown.
+    /// Returns all ids on disk of a rejected Profile, whose templates are unknown.
     pub fn saved_ids_of_rejected(&self, profile: &ObjectKey) -> BTreeMap<ConfigName, Uuid> {
         let known = self
             .saved
@@ -195,7 +195,7 @@ fn read(path: &Path) -> anyhow::Result<(Ids, DeletionTimes)> {
     Ok((parsed.profiles, parsed.gone))
 }
 
-/// Writes the file atomically: a reader sees the old or the new one as a whole, also after a power
+/// Writes the file atomically: a reader sees either the old or the new one, even after a power
 /// failure.
 fn write(path: &Path, ids: &Ids, deleted: &DeletionTimes) -> anyhow::Result<()> {
     let directory = path.parent().context("the file is in a directory")?;

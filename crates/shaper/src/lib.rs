@@ -1,4 +1,4 @@
-//! The parts of the binary: each role of shaper is a subcommand, wired together here from the crates below.
+//! The parts of the binary. Each subcommand wires the crates below to a role or an offline command.
 
 mod address;
 pub mod admin;

@@ -1,4 +1,4 @@
-//! Flags and listeners of the HTTP and HTTPS servers for machines, for every role that has them.
+//! Flags and listeners of the HTTP and HTTPS servers for machines.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use tracing::warn;
 use crate::address::cannot_listen;
 use crate::logs;
 
-/// Most HTTPS connections. Each takes about 40 KiB, far more than one without TLS.
+/// Maximum number of HTTPS connections. Each takes about 40 KiB, far more than one without TLS.
 const MAX_TLS_CONNECTIONS: usize = 8 * 1024;
 
-/// Open files that are kept for everything but machines: manifests, the admin port, the feed.
+/// Open files reserved for everything but machines: manifests, the admin port, the feed.
 const RESERVED_FILES: usize = 256;
 
 /// Flags for serving machines.
@@ -41,8 +41,8 @@ pub struct HttpArgs {
         requires = "https_tls_dir"
     )]
     https_listen: Option<SocketAddr>,
-    /// The directory with tls.crt, tls.key and optionally ca.crt for HTTPS, as cert-manager's Secret is mounted; re-read when it changes.
-    /// Older iPXE needs an RSA key
+    /// Directory with tls.crt, tls.key and optionally ca.crt for HTTPS, as in a mounted
+    /// cert-manager Secret; reloaded when it changes. Older iPXE needs an RSA key
     #[arg(
         long,
         env = "SHAPER_HTTPS_TLS_DIR",
@@ -50,13 +50,14 @@ pub struct HttpArgs {
         requires = "https_listen"
     )]
     https_tls_dir: Option<PathBuf>,
-    /// Most open HTTP connections of machines; beyond, machines get a 503 and retry
+    /// Maximum number of open HTTP connections. Machines beyond it get a 503 and retry
     #[arg(long, env = "SHAPER_HTTP_CONNECTIONS", default_value_t = Limits::default().connections, value_name = "COUNT", value_parser = at_least_one)]
     http_connections: usize,
-    /// The URL that links start with, if machines reach shaper at another address than the Host they send
+    /// Base URL of links, if machines reach shaper at another address than the Host header that
+    /// they send
     #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<BaseUrl>,
-    /// A label that every machine gets, whatever it sends itself; repeatable
+    /// A label that every machine gets, overriding what it sends; repeatable
     #[arg(long = "label", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = inspect::parse_label)]
     labels: Vec<(String, String)>,
 }
@@ -82,7 +83,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 // === impl HttpArgs ===
 
 impl HttpArgs {
-    /// What answers machines from this catalog.
+    /// Creates the service that answers machines from this catalog.
     pub(crate) fn boot(&self, shared: Arc<SharedCatalog>) -> anyhow::Result<Arc<BootService>> {
         let extrinsic = ExtrinsicLabels::new(self.labels.iter().map(|(key, value)| (key, value)))
             .context("--label")?;
@@ -93,7 +94,7 @@ impl HttpArgs {
         )))
     }
 
-    /// Binds the HTTP server and, if it is wanted, the HTTPS server.
+    /// Binds the HTTP server and, if enabled, the HTTPS server.
     pub(crate) fn bind(
         &self,
         boot: &Arc<BootService>,
@@ -102,7 +103,7 @@ impl HttpArgs {
     ) -> anyhow::Result<Listeners> {
         let open_files = net::raise_open_files();
         let for_machines = open_files - RESERVED_FILES.min(open_files / 4);
-        // HTTPS, where it is served, gets a third of them.
+        // HTTPS, if enabled, gets a third of them.
         let for_https = self.https_listen.map_or(0, |_| for_machines / 3);
         let wanted = Limits {
             connections: self.http_connections,

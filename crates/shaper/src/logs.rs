@@ -1,4 +1,4 @@
-//! Where the log goes and how it looks.
+//! The log: its format, its filter and where it goes.
 
 mod json;
 mod queue;
@@ -19,13 +19,13 @@ use requests::RequestWriter;
 
 pub use queue::FlushGuard;
 
-/// How to log.
+/// Log settings.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How the log on standard error looks: text on a terminal and json otherwise, if not given
+    /// Format of the log on standard error. Default: text on a terminal, else json
     #[arg(long, global = true, env = "SHAPER_LOG_FORMAT", value_enum)]
     log_format: Option<Format>,
-    /// What to log: error, warn, info, debug or trace, also by part as in info,api=debug
+    /// Log level: error, warn, info, debug or trace, optionally by module as in info,api=debug
     #[arg(long, global = true, env = "SHAPER_LOG", default_value = "info", value_name = "LEVEL", value_parser = parse_filter)]
     log: String,
 }
@@ -34,14 +34,14 @@ pub struct Args {
 enum Format {
     /// For people
     Text,
-    /// For machines: one object a line
+    /// For machines: one object per line
     Json,
 }
 
 fn parse_filter(text: &str) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let is_level = |text: &str| LEVELS.contains(&text.to_ascii_lowercase().as_str());
-    // A word alone would be taken for a part of the program, and silence all others.
+    // EnvFilter would take any other word for a module, and silence all others.
     let is_valid = |part: &str| match part.split_once('=') {
         Some((name, level)) => !name.is_empty() && is_level(level),
         None => is_level(part),
@@ -55,24 +55,24 @@ fn parse_filter(text: &str) -> Result<String, String> {
     }
 }
 
-/// As `tracing` has it for all other lines, the log is one for the whole process.
+/// The sink for request lines. Like `tracing`'s subscriber, it is global to the process.
 static REQUEST_LOG: OnceLock<Arc<dyn RequestLog>> = OnceLock::new();
 
-/// Where the lines of requests go: nowhere before [`init`].
+/// The sink for request lines, which discards them before [`init`].
 pub(crate) fn request_log() -> Arc<dyn RequestLog> {
     REQUEST_LOG.get().cloned().unwrap_or_else(|| Arc::new(()))
 }
 
-/// Starts to log. What waits to be written is written when the value is dropped.
+/// Starts logging. Dropping the returned guard writes the lines that are still buffered.
 #[must_use = "what waits to be written is lost without it"]
 pub fn init(args: &Args) -> Option<FlushGuard> {
     let terminal = io::stderr().is_terminal();
     let format = args
         .log_format
         .unwrap_or(if terminal { Format::Text } else { Format::Json });
-    // A watch that went with its folder is no news.
+    // `notify` warns about each watch that was removed with its directory.
     let filter = EnvFilter::new(format!("notify=error,{}", args.log));
-    // Without a thread for it, whoever logs writes.
+    // If the writer's thread can't be started, each thread writes its own lines.
     let queue = Queue::start(io::stderr()).ok();
     let flush = queue.as_ref().map(Queue::flush_guard);
     let has_colours = format == Format::Text && terminal && std::env::var_os("NO_COLOR").is_none();
@@ -103,15 +103,15 @@ pub fn init(args: &Args) -> Option<FlushGuard> {
     flush
 }
 
-/// Makes a line in a text that is there already, empty at first.
+/// Calls `make` with an empty buffer, which is reused by the next call on this thread.
 fn with_buffer<T>(make: impl FnOnce(&mut String) -> T) -> T {
-    /// A line of usual length; room for a longer one is given back.
+    /// The capacity that the buffer keeps. A longer line's memory is freed.
     const RETAINED_BYTES: usize = 4096;
     thread_local! {
         static BUFFER: RefCell<String> = const { RefCell::new(String::new()) };
     }
     BUFFER.with(|buffer| {
-        // A value that logs while it is written finds the other line in use, and makes one of its own.
+        // A value that logs while it is formatted finds the buffer in use.
         let Ok(mut buffer) = buffer.try_borrow_mut() else {
             return make(&mut String::new());
         };

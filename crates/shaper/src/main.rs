@@ -1,4 +1,4 @@
-//! `shaper`: one binary, one subcommand a role.
+//! `shaper`: one binary with a subcommand for each role.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use inspect::{diff, explain, validate};
 use shaper::cli::{Cli, Command};
 use shaper::{api, controller, logs, manual, partition, registration, standalone, tftp, webhook};
 
-/// What a check exits with where it could not be done: 1 is its answer.
+/// The exit code of a check that could not be done; 1 means that it failed.
 const CHECK_FAILED: u8 = 2;
 
 fn main() -> ExitCode {
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Command::Validate(_) | Command::Explain(_) | Command::Diff(_)
     );
     let ended = run(cli.command);
-    // The reason is the last that is said.
+    // Flush the log first, so that the reason is the last line.
     drop(log);
     ended.unwrap_or_else(|error| {
         eprintln!("shaper: {error:#}");

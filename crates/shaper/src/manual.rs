@@ -9,8 +9,9 @@ use inspect::console;
 
 /// Print completions for a shell
 ///
-/// For bash: `shaper completions bash > /etc/bash_completion.d/shaper`. For zsh, into a file `_shaper` of a folder of $fpath. For fish:
-/// `shaper completions fish > ~/.config/fish/completions/shaper.fish`.
+/// For bash: `shaper completions bash > /etc/bash_completion.d/shaper`. For zsh, write a file
+/// `_shaper` to a directory in $fpath. For fish: `shaper completions fish >
+/// ~/.config/fish/completions/shaper.fish`.
 #[derive(clap::Args)]
 pub struct CompletionsArgs {
     /// The shell
@@ -23,7 +24,7 @@ pub struct CompletionsArgs {
 /// As a man page: `shaper man | man -l -`, and `shaper man validate` for one command.
 #[derive(clap::Args)]
 pub struct ManArgs {
-    /// The command; all of shaper if not given
+    /// The command. Default: the page of shaper itself
     command: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The metrics of each role: the only place that registers them.
+//! Registers the metrics of each role.
 
 use feed::{PublisherMetrics, ReplicaMetrics};
 use prometheus_client::registry::Registry;
@@ -26,7 +26,7 @@ pub(crate) struct Webhook {
     pub(crate) webhook: webhook::Metrics,
 }
 
-/// The metrics of `shaper standalone`, which has those of [`Tftp`] too if it serves TFTP.
+/// The metrics of `shaper standalone`, in addition to those of [`Tftp`] if it serves TFTP.
 pub(crate) struct Standalone {
     pub(crate) tls: tls::Metrics,
     pub(crate) folder: FolderMetrics,
@@ -38,8 +38,8 @@ pub(crate) struct Tftp {
     pub(crate) tftp: tftp::Metrics,
 }
 
-/// The metrics of each role, with one series of each family: encoded, a registry names every
-/// metric, its labels and its help.
+/// Returns each role's metrics with one series of each family, so that an encoded registry names
+/// every metric, its labels and its help.
 pub fn of_roles() -> [(&'static str, Registry); 5] {
     let role = |name, register: fn(&mut Registry)| {
         let mut registry = Registry::with_prefix("shaper");
@@ -155,7 +155,7 @@ mod tests {
         for (role, registry) in of_roles() {
             let mut text = String::new();
             encode(&mut text, &registry).unwrap();
-            // A collector's metrics have no `Descriptor` here.
+            // Metrics of a collector have no `Descriptor` in this output.
             let registered = format!("{registry:?}").matches("Descriptor {").count();
             let shown = text
                 .lines()

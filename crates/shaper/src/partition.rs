@@ -1,15 +1,16 @@
-//! `shaper partition KEY...`: tells which of several clusters an object belongs to.
+//! `shaper partition KEY...`: prints which of several clusters an object belongs to.
 
 use std::io::Write;
 
 use anyhow::Context;
 use feed::Partitions;
 
-/// Tell which of several clusters a key belongs to
+/// Print which of several clusters a key belongs to
 ///
-/// For tools that author Assignments and Profiles for several clusters: an object is written to the cluster of its key, and to no other. Use as a
-/// key what an Assignment and its Profiles have in common, such as their namespace. Prints a line for each key: the key, a tab, the
-/// cluster. Adding a cluster moves only those keys that are then its own.
+/// For tools that write Assignments and Profiles to several clusters: each object is written only
+/// to the cluster of its key. Use a key that an Assignment and its Profiles have in common, such as
+/// their namespace. Prints one line per key: the key, a tab, the cluster. Adding a cluster moves
+/// only the keys that then belong to it.
 #[derive(clap::Args)]
 pub struct Args {
     /// The names of all clusters, as in `shaper api --feed NAME=URL`
@@ -26,7 +27,7 @@ pub struct Args {
     keys: Vec<String>,
 }
 
-/// Prints the answer.
+/// Prints the cluster of each key.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let partitions =
         Partitions::new(args.partitions.iter().map(String::as_str)).context("--partitions")?;

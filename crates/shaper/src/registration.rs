@@ -1,4 +1,4 @@
-//! `shaper webhook-configuration`: prints the objects that make an API server call the webhook.
+//! `shaper webhook-configuration`: prints the objects that register the webhook at an API server.
 
 use std::path::PathBuf;
 
@@ -7,9 +7,10 @@ use anyhow::{Context, bail};
 
 use inspect::console;
 
-/// Print what makes an API server ask `shaper webhook`, for kubectl apply -f -
+/// Print the objects that register `shaper webhook`, for kubectl apply -f -
 ///
-/// The files in config/webhook are this with nothing given: a Service, and an authority that cert-manager injects.
+/// Without flags, prints the files in config/webhook: they use a Service, and a CA that
+/// cert-manager injects.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -17,16 +18,16 @@ Examples:
   shaper webhook-configuration --ca-file ca.crt --namespace boot | kubectl apply -f -
   shaper webhook-configuration --ca-file ca.crt --url https://webhook.lab:8443 | kubectl apply -f -")]
 pub struct Args {
-    /// The namespace of shaper: of its Service, its Certificate and its controller
+    /// The namespace of shaper's Service, Certificate and controller
     #[arg(long, default_value = "shaper-system", value_name = "NAME")]
     namespace: String,
-    /// The Service of the webhook, and its Certificate of cert-manager
+    /// The name of the webhook's Service, and of its cert-manager Certificate
     #[arg(long, default_value = "shaper-webhook", value_name = "NAME")]
     service: String,
-    /// The address of the webhook where there is no Service
+    /// URL of the webhook, to use instead of a Service
     #[arg(long, value_name = "https://HOST[:PORT]", requires = "ca_file")]
     url: Option<String>,
-    /// The authority of the webhook's certificate, in PEM; if not given, cert-manager is asked to inject it
+    /// CA of the webhook's certificate, in PEM. Default: cert-manager injects it
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }

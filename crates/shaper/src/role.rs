@@ -1,8 +1,8 @@
 //! The runtime of a role: signals, metrics registry, admin port, and how it starts and stops.
 //!
-//! Every role starts in the same order. It checks its flags, [starts](Role::start) its runtime,
-//! registers metrics, binds its sockets, adds its [parts](Part), and hands what serves to
-//! [`Role::run`]. The first of its tasks that ends stops the others.
+//! Every role starts in the same order: check the flags, [start](Role::start) the runtime, register
+//! metrics, bind sockets, add [parts](Part), and call [`Role::run`]. The first task that ends stops
+//! the others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Admin, Part};
 use crate::stop::{self, Stop};
 
-/// A role between its start and its end.
+/// A role that has started.
 pub(crate) struct Role {
     pub(crate) registry: Registry,
     signals: Stop,
@@ -29,8 +29,7 @@ pub(crate) fn run(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Res
     run_on(&mut tokio::runtime::Builder::new_multi_thread(), role)
 }
 
-/// Runs a role to its end on a runtime with one worker, for a role that does its work on its own
-/// threads.
+/// Runs a role to its end on a runtime with one worker, for a role that works on its own threads.
 pub(crate) fn run_on_one_thread(
     role: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
@@ -63,18 +62,18 @@ impl Role {
         })
     }
 
-    /// Cancelled when the role is to stop: what has begun is finished, and nothing new is accepted.
+    /// Cancelled when the role stops: it finishes what has begun and accepts nothing new.
     pub(crate) fn stop(&self) -> &CancellationToken {
         &self.signals.stop
     }
 
-    /// Adds a part to what the admin port reports. They are reported in the order of their adding.
+    /// Adds a part that the admin port reports. Parts are reported in this order.
     pub(crate) fn add_part(&mut self, part: Arc<dyn Part>) {
         self.parts.push(part);
     }
 
-    /// Re-reads certificate files when they change until the role stops, and reports their
-    /// problems at the admin port.
+    /// Reloads certificate files when they change until the role stops, and reports their problems
+    /// at the admin port.
     pub(crate) fn reload_certificates<T: Send + Sync + 'static>(
         &mut self,
         reloader: &Arc<Reloader<T>>,
@@ -83,9 +82,9 @@ impl Role {
         tokio::spawn(reloader.clone().follow(self.stop().clone()));
     }
 
-    /// Serves the admin port while `serving` runs, and stops the role when that ends.
+    /// Serves the admin port while `serving` runs, and stops the role when `serving` ends.
     ///
-    /// `boot` is what the admin port explains.
+    /// `boot` is the service that `/explain` queries.
     pub(crate) async fn run(
         self,
         admin: Listener,
@@ -109,7 +108,8 @@ impl Role {
     }
 }
 
-/// Awaits `task`, then stops the role: a role without one of its tasks is to be started again.
+/// Awaits `task`, then stops the role: it can't work without one of its tasks and has to be
+/// restarted.
 pub(crate) async fn stop_after<T>(stop: &CancellationToken, task: impl Future<Output = T>) -> T {
     let ended = task.await;
     stop.cancel();

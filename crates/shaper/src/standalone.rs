@@ -32,11 +32,12 @@ use loader::Loader;
 
 /// Serve machines from a folder of manifests, without Kubernetes
 ///
-/// Reads Profiles and Assignments from all *.yaml, *.yml and *.json files below DIR, picks up changes live, and serves /boot.ipxe, /ipxe
-/// and /config/{uuid}. A broken file keeps its last good objects, also over restarts; the log, /metrics and /readyz?verbose name it.
+/// Reads Profiles and Assignments from all *.yaml, *.yml and *.json files below DIR, picks up
+/// changes live, and serves /boot.ipxe, /ipxe and /config/{uuid}. A broken file keeps its last good
+/// objects, even over restarts; the log, /metrics and /readyz?verbose name it.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The directory that contains the manifests
+    /// Directory that contains the manifests
     dir: PathBuf,
     #[command(flatten)]
     http: HttpArgs,
@@ -146,8 +147,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         if let Some(tftp) = tftp {
             tftp.ended().await?;
         }
-        // The thread sleeps until something changes in the folder; it holds nothing that needs an
-        // orderly end.
+        // The thread sleeps until the folder changes and needs no orderly end.
         if loading.is_finished() {
             bail!("following the folder failed; the log says why");
         }
@@ -156,7 +156,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     role.run(admin, Some(boot.clone()), serving).await
 }
 
-/// Starts a thread that reads the folder now and whenever it changes: reading files and compiling
+/// Starts a thread that loads the folder now and whenever it changes. Reading files and compiling
 /// templates may take long.
 fn spawn_loader(
     mut loader: Loader,
@@ -169,7 +169,7 @@ fn spawn_loader(
     std::thread::Builder::new()
         .name("loader".to_owned())
         .spawn(move || {
-            // When this thread ends, the process ends: it would serve an outdated catalog.
+            // End the process with this thread: without it, the catalog would become outdated.
             let _ended = ended;
             let loaded = loader.load();
             boot.set_synced();
@@ -182,7 +182,8 @@ fn spawn_loader(
         .context("can't start the loader's thread")
 }
 
-/// Where state is kept without `--state-dir`. Never in the working directory: the next start may have another.
+/// Returns the state directory to use without `--state-dir`. Never the working directory, which may
+/// differ at the next start.
 fn default_state_dir(environment: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<PathBuf> {
     let variable = |name| {
         environment(name)

@@ -10,17 +10,17 @@ use tracing::info;
 /// The two steps in which a role stops.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
-    /// Cancelled first: the role reports not ready, so that load balancers send no new requests.
+    /// Cancelled first: the role reports not ready, so that load balancers stop sending requests.
     pub not_ready: CancellationToken,
     /// Cancelled second: the role finishes the requests it has and accepts no new ones.
     pub stop: CancellationToken,
 }
 
-/// Cancels the tokens at the first SIGTERM or SIGINT. Another signal skips the lame-duck period,
-/// and one after that ends the process at once.
+/// Cancels the tokens at the first SIGTERM or SIGINT. A second signal skips the lame-duck period,
+/// and a third one ends the process at once.
 ///
 /// The lame-duck period is the time between the two steps after a SIGTERM. After a SIGINT, which
-/// somebody at a terminal sends, there is none.
+/// usually comes from a terminal, there is none.
 pub fn on_signal_after(lameduck: Duration) -> std::io::Result<Stop> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

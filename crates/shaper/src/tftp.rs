@@ -25,13 +25,15 @@ use root::TftpRoot;
 
 /// Serve the first iPXE and the bootstrap script over TFTP
 ///
-/// Serves the files below the root and picks up changes live. autoexec.ipxe, at any depth, and boot.ipxe are generated unless files of that
-/// name exist: they lead iPXE to shaper's HTTP server.
+/// Serves the files below the root and picks up changes live. Generates autoexec.ipxe, at any
+/// depth, and boot.ipxe, which lead iPXE to shaper's HTTP server, unless files with these names
+/// exist.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     tftp: TftpArgs,
-    /// The port of the HTTP server that the bootstrap leads to, at the address at which the machine reached the TFTP server
+    /// Port of the HTTP server that the bootstrap script leads to, at the address at which the
+    /// machine reached the TFTP server
     #[arg(
         long,
         env = "SHAPER_HTTP_PORT",
@@ -39,7 +41,8 @@ pub struct Args {
         value_name = "PORT"
     )]
     http_port: u16,
-    /// The URL of the HTTP server that the bootstrap leads to, if it has another address than the TFTP server
+    /// URL of the HTTP server that the bootstrap script leads to, if its address differs from the
+    /// TFTP server's
     #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
     public_url: Option<BaseUrl>,
     /// Address of the admin port, with /healthz, /readyz and /metrics
@@ -57,7 +60,7 @@ pub struct Args {
 #[expect(clippy::struct_field_names, reason = "the flags are named so")]
 #[derive(clap::Args)]
 pub struct TftpArgs {
-    /// Serve the files below this folder over TFTP
+    /// Serve the files below this directory over TFTP
     #[arg(long, env = "SHAPER_TFTP_ROOT", value_name = "DIR")]
     tftp_root: Option<PathBuf>,
     /// Address for TFTP requests
@@ -69,40 +72,41 @@ pub struct TftpArgs {
         value_parser = crate::address::parse_listen
     )]
     tftp_listen: SocketAddr,
-    /// Answer TFTP from these ports. Default: from the port of --tftp-listen, as NAT and Kubernetes need
+    /// Answer TFTP from these ports. Default: the port of --tftp-listen, as NAT and Kubernetes need
     #[arg(long, env = "SHAPER_TFTP_PORTS", value_name = "FIRST-LAST", value_parser = parse_ports)]
     tftp_ports: Option<RangeInclusive<u16>>,
-    /// The largest IP packet that reaches all machines in one piece; TFTP's blocks are kept below it
+    /// Largest IP packet that reaches all machines unfragmented; limits the TFTP block size
     #[arg(long, env = "SHAPER_TFTP_MTU", default_value_t = Limits::default().mtu, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..))]
     tftp_mtu: u16,
-    /// Most concurrent TFTP transfers
+    /// Maximum number of concurrent TFTP transfers
     #[arg(long, env = "SHAPER_TFTP_TRANSFERS", default_value_t = Limits::default().transfers, value_name = "COUNT", value_parser = parse_count)]
     tftp_transfers: usize,
-    /// Most concurrent TFTP transfers to one address; machines behind a NAT share one
+    /// Maximum number of concurrent TFTP transfers to one address; machines behind a NAT share one
     #[arg(long, env = "SHAPER_TFTP_TRANSFERS_PER_PEER", default_value_t = Limits::default().transfers_per_peer, value_name = "COUNT", value_parser = parse_count)]
     tftp_transfers_per_peer: usize,
-    /// Most bytes per second to all clients of one /24 (IPv6: /56) that have not proved their address yet
+    /// Maximum bytes per second to all clients of one /24 (IPv6: /56) that have not proved their
+    /// address yet
     #[arg(long, env = "SHAPER_TFTP_UNPROVEN_BYTES", default_value_t = Limits::default().unproven_bytes, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..))]
     tftp_unproven_bytes: u32,
 }
 
-/// A TFTP server that is bound.
+/// A bound TFTP server.
 pub(crate) struct Tftp {
     server: Server,
     listen: SocketAddr,
 }
 
-/// A TFTP server that runs.
+/// A running TFTP server.
 pub(crate) struct Serving {
     thread: JoinHandle<std::io::Result<()>>,
 }
 
-/// The HTTP server that the bootstrap leads to.
+/// The HTTP server that the bootstrap script leads to.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpServer {
     pub(crate) public_url: Option<BaseUrl>,
-    /// The address it listens on. An unspecified IP address stands for the one at which the machine
-    /// reached the TFTP server.
+    /// The address it listens on. If unspecified, the address at which the machine reached the TFTP
+    /// server is used.
     pub(crate) listen: SocketAddr,
 }
 
@@ -150,7 +154,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 // === impl TftpArgs ===
 
 impl TftpArgs {
-    /// Whether TFTP is to be served.
+    /// Whether TFTP is enabled.
     pub(crate) fn is_enabled(&self) -> bool {
         self.tftp_root.is_some()
     }

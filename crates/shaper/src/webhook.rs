@@ -19,15 +19,16 @@ use crate::guard::GuardArgs;
 use crate::metrics;
 use crate::role::{self, Role};
 
-/// How long after the start it becomes ready even without a catalog: an object can be checked by
-/// itself, too.
+/// How long after its start the webhook becomes ready even without a catalog: it can still check
+/// each object by itself.
 const READY_WITHOUT_CATALOG: Duration = Duration::from_secs(10);
 
 /// Review Profiles and Assignments for an API server before they are written
 ///
-/// Serves validating and mutating admission over HTTPS at /validate and /mutate, as config/webhook registers them. Each object is checked by
-/// itself and against the catalog, which is kept in memory from the controllers' feed. It holds no Kubernetes credentials. While no webhook
-/// is reachable, objects are written without review.
+/// Serves validating and mutating admission over HTTPS at /validate and /mutate, as config/webhook
+/// registers them. Checks each object by itself and against the catalog, which the controllers'
+/// feed keeps current in memory. It holds no Kubernetes credentials. While no webhook is reachable,
+/// objects are written without review.
 #[derive(clap::Args)]
 pub struct Args {
     /// Address for the API server's requests, over HTTPS
@@ -39,12 +40,14 @@ pub struct Args {
         value_parser = crate::address::parse_listen
     )]
     webhook_listen: SocketAddr,
-    /// The directory with tls.crt and tls.key for that, as cert-manager's Secret is mounted; re-read when it changes. The certificate must be
-    /// valid for the name that the API server calls, such as shaper-webhook.shaper-system.svc
+    /// Directory with the webhook's tls.crt and tls.key, as in a mounted cert-manager Secret;
+    /// reloaded when it changes. The certificate must be valid for the name that the API server
+    /// calls, such as shaper-webhook.shaper-system.svc
     #[arg(long, env = "SHAPER_WEBHOOK_TLS_DIR", value_name = "DIR")]
     webhook_tls_dir: PathBuf,
-    /// URL of a controller to follow. A host name with several addresses stands for several controllers; one at a time is followed. Repeat
-    /// the flag for more controllers of a cluster, and with different PARTITION names for several clusters that share the catalog
+    /// URL of a controller to follow. If the host name has several addresses, each is a controller;
+    /// one at a time is followed. Repeat the flag for more controllers of a cluster, or with
+    /// different PARTITION names for several clusters that share the catalog
     #[arg(
         long = "feed",
         env = "SHAPER_FEED",
@@ -53,7 +56,8 @@ pub struct Args {
         required = true
     )]
     feeds: Vec<Source>,
-    /// The directory with tls.crt, tls.key and ca.crt for the feed, as cert-manager's Secret is mounted; re-read when it changes
+    /// Directory with tls.crt, tls.key and ca.crt for the feed, as in a mounted cert-manager
+    /// Secret; reloaded when it changes
     #[arg(long, env = "SHAPER_FEED_TLS_DIR", value_name = "DIR")]
     feed_tls_dir: PathBuf,
     /// A name that a controller's certificate must have; repeatable. Default: the host of its URL
@@ -64,8 +68,8 @@ pub struct Args {
         value_delimiter = ','
     )]
     feed_allowed_peers: Vec<PeerName>,
-    /// The partition of --feed that the API server belongs to: Profiles are looked up there, conflicts in all partitions. Default: that of
-    /// the first --feed
+    /// The partition of --feed that the API server belongs to: Profiles are looked up there,
+    /// conflicts in all partitions. Default: the partition of the first --feed
     #[arg(long, env = "SHAPER_PARTITION", value_name = "PARTITION")]
     partition: Option<String>,
     /// Address of the admin port, with /healthz, /readyz, /metrics and /guard/confirm
@@ -89,7 +93,7 @@ pub struct Args {
     guard: GuardArgs,
 }
 
-/// The reviews, as the admin port reports them.
+/// Reports the state of the reviews at the admin port.
 struct ReviewStatus {
     reviews: Arc<Reviews>,
     tls: Arc<Reloader<PublicTls>>,
@@ -202,8 +206,8 @@ fn own_partition(feeds: &[Source], asked: Option<&str>) -> anyhow::Result<String
 // === impl ReviewStatus ===
 
 impl Part for ReviewStatus {
-    /// Not without a certificate, which every request needs. Without a catalog it could answer, but
-    /// at first another replica may have one.
+    /// Requires a certificate, because every request does. Waits for a catalog for a while, because
+    /// another replica may have one.
     fn is_ready(&self) -> bool {
         self.tls.current().is_some()
             && (self.reviews.is_synced() || self.started.elapsed() > READY_WITHOUT_CATALOG)

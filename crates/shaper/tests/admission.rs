@@ -1,4 +1,4 @@
-//! Checks that `shaper validate` and admission report the same findings with the same words.
+//! Checks that `shaper validate` and admission report the same findings in the same words.
 
 use std::collections::BTreeSet;
 
@@ -229,8 +229,8 @@ fn validated(objects: &[Value]) -> (Catalog, BTreeSet<&'static str>, Said) {
     )
 }
 
-/// Returns the same of admission, object by object. Reports separately which Assignments lose to
-/// the object: only the author of an object is told this, in addition to what is `told` anyway.
+/// Reviews each object and returns the same as [`validated`]. Returns separately the warnings about
+/// Assignments that lose to the object, which only the author of the winning object gets.
 fn admitted(
     objects: &[Value],
     catalog: &Catalog,

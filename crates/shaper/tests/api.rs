@@ -390,8 +390,8 @@ async fn get_tls(
     exchange(stream, "GET", path, "boot.lab").await
 }
 
-/// Replaces certificates, finally by those of another authority, while machines fetch. Every
-/// request must be answered.
+/// Replaces certificates, finally by those of another CA, while machines fetch. Every request must
+/// be answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn https_serves_every_request_while_certificates_are_replaced() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));

@@ -1,4 +1,4 @@
-//! One connection, from its first request to its end.
+//! Serves one connection.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -26,33 +26,34 @@ use crate::write_timeout::WriteTimeout;
 use super::request::ResponseBody;
 use super::{Peer, ServerContext};
 
-/// What is known of one connection while it lasts.
+/// The state of one connection.
 #[derive(Default)]
 pub(super) struct ConnectionState {
-    /// Whether an answer of ours is on its way.
     response_in_flight: ResponseInFlight,
-    /// Whether a request was answered.
+    /// Whether a request was answered on this connection.
     has_answered: AtomicBool,
     /// Notified at the first answer.
     answered: Notify,
-    /// Whether the client may still be sending what nobody reads.
+    /// Whether the client may still be sending bytes that are not read.
     pub(super) has_unread_input: AtomicBool,
-    /// Whether we refused something that is no request.
+    /// Whether an unparsable request was rejected.
     is_rejected: AtomicBool,
 }
 
-/// Room for the longest head that is answered with a sentence of its own; beyond, hyper refuses.
+/// Room for the longest head that gets our own error response. Hyper rejects longer ones.
 const HEAD_BUFFER_BYTES: usize = 32 * 1024;
-/// A client that has just connected when the server stop_guard has so long to ask.
+/// How long a client that has just connected may take to send its first request once the server
+/// stops.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
-/// A client whose request was refused before all of it was read has so long to take that: a connection that is closed before is reset.
+/// How long to keep reading from a client whose request was rejected before it was read completely.
+/// Closing the connection earlier would reset it, and the client would lose the response.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: u64 = 2 * 1024 * 1024;
 
 // === impl ConnectionState ===
 
 impl ConnectionState {
-    /// Records that a request was answered and its answer is on its way.
+    /// Records that a response was created.
     pub(super) fn response_started(&self) {
         self.response_in_flight.set();
         if !self.has_answered.swap(true, Ordering::Relaxed) {
@@ -64,7 +65,7 @@ impl ConnectionState {
 // === impl ServerContext ===
 
 impl ServerContext {
-    /// Serves one connection to its end. Plain or encrypted is all the same here.
+    /// Serves one connection to its end, over plain TCP or TLS.
     pub(super) async fn serve<S>(
         self: Arc<Self>,
         stream: S,
@@ -91,9 +92,10 @@ impl ServerContext {
         let mut connection = http1::Builder::new()
             .max_buf_size(HEAD_BUFFER_BYTES)
             .timer(TokioTimer::new())
-            // From the end of one answer to the end of the next head. While an answer is written, `WriteTimeout` limits the time.
+            // From the end of one response to the end of the next head. `WriteTimeout` limits the
+            // time of a response.
             .header_read_timeout(self.limits.head)
-            // A client may say that it has nothing more to ask.
+            // A client may close its direction after its last request.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
         let ended = match stop.run_until_cancelled(&mut connection).await {
@@ -103,7 +105,7 @@ impl ServerContext {
         if let Err(error) = ended {
             debug!(peer = %peer.remote, %error, "connection ended");
             if error.is_parse() && !state.is_rejected.load(Ordering::Relaxed) {
-                // HTTP/2, which hyper knows and says nothing to.
+                // HTTP/2, which hyper recognizes and closes without a response.
                 self.reject(StatusCode::BAD_REQUEST, &peer, &state);
             }
         }
@@ -113,7 +115,8 @@ impl ServerContext {
         self.metrics.connections.dec();
     }
 
-    /// The server stop_guard: a client that has not asked yet may do so, and what was asked is answered.
+    /// Finishes the connection when the server stops: answers the requests that have arrived, and
+    /// the first one if it is still to come.
     async fn drain<C, S>(
         &self,
         connection: &mut http1::Connection<C, S>,
@@ -135,7 +138,7 @@ impl ServerContext {
         connection.await
     }
 
-    /// The answer to what hyper can't read as a request.
+    /// Builds the response to bytes that hyper can't parse as a request.
     fn reject(&self, status: StatusCode, peer: &Peer, state: &ConnectionState) -> Vec<u8> {
         state.is_rejected.store(true, Ordering::Relaxed);
         state.has_unread_input.store(true, Ordering::Relaxed);
@@ -169,12 +172,13 @@ impl ServerContext {
     }
 }
 
-/// Takes what a client still sends, so that the system does not reset the connection before the client has read the answer.
+/// Reads and discards what the client still sends. Closing a connection with unread bytes would
+/// reset it before the client has read the response.
 async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let exchange = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(MAX_LINGER_BYTES), &mut tokio::io::sink()).await
     };
-    // Whatever the client does, it has had its chance.
+    // Errors don't matter here: the connection is closed anyway.
     let _ = timeout(LINGER_TIME, exchange).await;
 }

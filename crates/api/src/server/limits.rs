@@ -1,26 +1,29 @@
-//! What a client may cost.
+//! Limits on what clients may cost.
 
 use std::time::Duration;
 
-/// What a client may cost.
+/// Limits on what clients may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open connections. Beyond, a client is sent away with a 503.
+    /// Open connections. A client beyond gets a 503.
     pub connections: usize,
-    /// Connections beyond, which get their 503. Beyond these, the system's queue is where clients wait.
+    /// Connections beyond [`connections`](Self::connections) that get a 503 at a time. More clients
+    /// wait in the kernel's accept queue.
     pub shedding: usize,
-    /// Requests being answered, by all servers that share [`Metrics`](crate::Metrics), until their
-    /// answer is handed to the connection. Beyond, 503.
+    /// Concurrent requests, over all servers that share [`Metrics`](crate::Metrics), until their
+    /// response is handed to the connection. A request beyond gets a 503.
     pub in_flight: usize,
-    /// From the end of one answer, or the start of the connection, to the end of the next request's head. iPXE keeps an idle connection for 10 s.
+    /// Time from the end of one response, or the start of the connection, to the end of the next
+    /// request's head. iPXE keeps an idle connection for 10 s.
     pub head: Duration,
-    /// From the moment that a client's window is full until it has taken the whole answer.
+    /// Time from the moment that a client's window is full until it has read the whole response.
     pub answer: Duration,
-    /// All headers of a request, in bytes.
+    /// Size of all headers of a request, in bytes.
     pub header_bytes: usize,
-    /// Long answers that clients have not taken yet, in bytes. Beyond, 503.
+    /// Size of all long answers that clients have not read yet, in bytes. A request beyond gets a
+    /// 503.
     pub answer_bytes: usize,
-    /// How long answers that are on their way may take when the server stops.
+    /// Time for responses in progress once the server stops.
     pub drain: Duration,
 }
 
@@ -42,7 +45,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same where no more than so many files can be open for connections: an eighth of them at least is for those that are sent away.
+    /// Lowers the limits so that connections need at most this many open files. At least an eighth
+    /// of them is reserved for connections that get a 503.
     pub fn within(self, open_files: usize) -> Self {
         if self.connections + self.shedding <= open_files {
             return self;

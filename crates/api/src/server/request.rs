@@ -1,4 +1,4 @@
-//! One request: its answer, what is counted, and its line in the log.
+//! Answers one request, counts it and logs it.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +22,7 @@ use crate::shed;
 use super::connection::ConnectionState;
 use super::{Peer, ServerContext};
 
-/// The body of an answer; while it lives, its request counts as in flight.
+/// The body of a response. While it exists, its request counts as in flight.
 pub(super) struct ResponseBody {
     bytes: Bytes,
     _in_flight: Option<InFlight>,
@@ -30,18 +30,20 @@ pub(super) struct ResponseBody {
 
 struct InFlight(Arc<ServerContext>);
 
-/// The bytes of a long answer, which count until they are written.
+/// The bytes of a long answer, which count towards
+/// [`Limits::answer_bytes`](super::Limits::answer_bytes) until they are written.
 struct CountedBytes(Bytes, Arc<ServerContext>);
 
-/// What a client may tell an operator, who finds it in the log.
+/// The header with the request id, by which an operator finds the log line of a request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// A shorter answer may wait for its client without being counted: connections are.
+/// Answers up to this size are not counted: the limit on connections bounds them.
 const COUNTED_FROM_BYTES: usize = 16 * 1024;
 
 // === impl ServerContext ===
 
 impl ServerContext {
-    /// The answer, if there is room for it until its client has taken it.
+    /// Reserves room for the answer until the client has read it. Replaces it by a 503 if there is
+    /// none.
     fn reserve<'c>(self: &Arc<Self>, answer: Answer<'c>) -> Answer<'c> {
         let bytes = answer.body.len();
         if bytes <= COUNTED_FROM_BYTES {
@@ -90,7 +92,7 @@ impl ServerContext {
         self.logger
             .log(&answer, &peer.ip, id.as_str(), SystemTime::now(), took);
         let mut response = response(answer, &id, in_flight);
-        // Nothing here has a use for a body; see `TargetEncoder`.
+        // No route reads a body, and `TargetEncoder` needs the connection closed after one.
         let has_body = !request.body().is_end_stream();
         if has_body {
             state.has_unread_input.store(true, Ordering::Relaxed);
@@ -137,7 +139,7 @@ impl ServerContext {
             scheme: peer.scheme,
             local: peer.local,
         };
-        // One request must not take the connections of others with it, whatever is wrong with us.
+        // A panic in one request must not end the other connections of the thread.
         catch_unwind(AssertUnwindSafe(|| self.boot.answer(catalog, &request))).unwrap_or_else(|_| {
             let reason = "shaper failed in a way that it should not; its log says where, please report it".to_owned();
             Answer::failure(route, Outcome::Broken, reason)
@@ -145,7 +147,7 @@ impl ServerContext {
     }
 }
 
-/// Its length is told by hyper, from the size hint of the body.
+/// Builds the response. Hyper sets Content-Length from the body's size hint.
 fn response(
     answer: Answer<'_>,
     id: &RequestId,
@@ -176,7 +178,8 @@ fn response(
     response
 }
 
-/// What all answers have. Made once for each media type, where only the id is put in: a request makes no header by itself.
+/// Returns the headers that all responses have. Cloned from a map per media type, in which only the
+/// id changes, because building one is slower.
 fn headers(content_type: ContentType, id: &RequestId) -> HeaderMap {
     static TEXT: LazyLock<HeaderMap> = LazyLock::new(|| build(ContentType::Text));
     static JSON: LazyLock<HeaderMap> = LazyLock::new(|| build(ContentType::Json));
@@ -194,14 +197,14 @@ fn headers(content_type: ContentType, id: &RequestId) -> HeaderMap {
         ContentType::Text => TEXT.clone(),
         ContentType::Json => JSON.clone(),
     };
-    // Not `insert`, which would make room first.
+    // Unlike `insert`, this does not reserve room.
     if let Some(place) = headers.get_mut(&REQUEST_ID) {
         *place = id.to_header();
     }
     headers
 }
 
-/// What a client reads that gets no script.
+/// Builds the text of an error response.
 fn error_body(reason: &Bytes, status: http::StatusCode, id: &RequestId) -> Bytes {
     PlainText::new(status, String::from_utf8_lossy(reason))
         .with_request_id(id.clone())

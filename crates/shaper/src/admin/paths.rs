@@ -1,17 +1,17 @@
-//! The paths of the admin port, for its reference.
+//! Describes the paths of the admin port, for the reference.
 
 /// One path of the admin port.
 #[derive(Debug)]
 pub struct AdminPath {
     /// `GET, HEAD` or `POST`.
     pub methods: &'static str,
-    /// The path, with the part that varies in capitals, and the query that it takes.
+    /// The path and its query, with the variable part in capitals.
     pub path: &'static str,
-    /// Whether it answers only clients on the machine, or in the pod, itself.
+    /// Whether only clients on the same machine, or in the same pod, are answered.
     pub is_local: bool,
     /// What it does.
     pub summary: &'static str,
-    /// Each status with its meaning.
+    /// The possible statuses and their meaning.
     pub statuses: &'static [(u16, &'static str)],
 }
 

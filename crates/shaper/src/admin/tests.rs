@@ -5,7 +5,7 @@ use http_body_util::BodyExt;
 
 use super::*;
 
-/// A replica that serves one Profile by one Assignment of each of two clusters.
+/// A replica that serves one Profile and one Assignment of each of two clusters.
 fn admin() -> Admin {
     let mut catalog = Catalog::new();
     for partition in ["east", "west"] {

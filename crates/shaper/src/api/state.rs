@@ -26,7 +26,7 @@ impl StateDir {
             .with_context(unwritable)?;
         let lock = match File::create(path.join("lock")) {
             Ok(lock) => lock,
-            // A full disk must not keep the copy that exists from being served.
+            // Even with a full disk, the existing copy can be served.
             Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
                 return Ok(Self {
                     path: path.to_owned(),

@@ -1,4 +1,4 @@
-//! The log as machines read it: one JSON object a line, its fields beside time, level and message.
+//! The JSON log format: one object per line.
 
 use std::cell::RefCell;
 use std::fmt::{self, Write};
@@ -14,13 +14,14 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::with_buffer;
 
-/// Formats events as JSON: what a request costs is to a good part what its line costs.
+/// Formats events as JSON. Hand-written because formatting the log line is a large part of the cost
+/// of a request.
 pub(super) struct Json;
 
 /// Appends the fields of one event.
 struct Fields<'a>(&'a mut String);
 
-/// Escapes what is written to it, as the inside of a JSON string (RFC 8259, section 7).
+/// Escapes what is written to it as the content of a JSON string (RFC 8259, section 7).
 struct Escaped<'a>(&'a mut String);
 
 impl<S, N> FormatEvent<S, N> for Json
@@ -43,7 +44,7 @@ where
     }
 }
 
-/// The time and the level, as every line begins.
+/// Starts a line with its time and level.
 fn begin(line: &mut String, at: SystemTime, level: Level) {
     line.push_str("{\"timestamp\":\"");
     timestamp(line, at);
@@ -52,9 +53,9 @@ fn begin(line: &mut String, at: SystemTime, level: Level) {
     line.push('"');
 }
 
-/// Appends the line of a request, with the end of the line.
+/// Appends the line of a request, including the line break.
 pub(super) fn request(out: &mut String, line: &api::LogEntry<'_>) {
-    /// Appends a field's name and value, where the value is there.
+    /// Appends a field, if its value is present.
     macro_rules! field {
         ($name:literal: plain $value:expr) => {{
             out.push_str(concat!(",\"", $name, "\":\""));
@@ -102,7 +103,8 @@ pub(super) fn request(out: &mut String, line: &api::LogEntry<'_>) {
     out.push_str("}\n");
 }
 
-/// Appends an object's key, all of which is looked at once.
+/// Appends an object's key. Checks the whole key for characters to escape at once, because it
+/// consists of several pieces.
 fn object(out: &mut String, key: &ObjectKey) {
     let start = out.len();
     key.spell(&mut |piece| out.push_str(piece));
@@ -112,10 +114,10 @@ fn object(out: &mut String, key: &ObjectKey) {
     }
 }
 
-/// RFC 3339 in UTC, to the microsecond.
+/// Appends a timestamp as in RFC 3339, in UTC with microseconds.
 fn timestamp(out: &mut String, now: SystemTime) {
     thread_local! {
-        /// A second, and how it is written.
+        /// The last second that was formatted, and its text.
         static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
     }
     let since = now
@@ -132,14 +134,14 @@ fn timestamp(out: &mut String, now: SystemTime) {
         }
         out.push_str(text);
     });
-    // A million more has always seven digits.
+    // Adding a million yields exactly seven digits; the first is dropped.
     let mut buffer = itoa::Buffer::new();
     out.push('.');
     out.push_str(&buffer.format(1_000_000 + since.subsec_micros())[1..]);
     out.push('Z');
 }
 
-/// Whether a byte must be escaped, with the letter for those that have one.
+/// The escape letter of each byte that must be escaped, else 0.
 static ESCAPES: [u8; 256] = {
     let mut escapes = [0; 256];
     let mut byte = 0;
@@ -153,18 +155,18 @@ static ESCAPES: [u8; 256] = {
     escapes
 };
 
-/// Whether anything must be escaped. Looks at eight bytes at once; texts are short.
+/// Whether any byte must be escaped. Checks eight bytes at a time.
 fn must_escape(text: &[u8]) -> bool {
     let all = |byte: u8| u64::from_ne_bytes([byte; 8]);
-    // The highest bit of each byte that is special.
+    // Sets the highest bit of each byte that must be escaped.
     let special = |eight: [u8; 8]| {
         let eight = u64::from_ne_bytes(eight);
-        // Each addition stays in its byte.
+        // The addition can't carry into the next byte.
         let is_printed = ((eight & all(0x7f)) + all(0x80 - 0x20)) | eight;
         !(differing(eight, b'"') & differing(eight, b'\\') & is_printed) & all(0x80)
     };
     match text.last_chunk() {
-        // The last eight may be looked at twice.
+        // The last chunk may overlap the one before.
         Some(last) => {
             text.as_chunks()
                 .0
@@ -179,7 +181,8 @@ fn must_escape(text: &[u8]) -> bool {
 // === impl Fields ===
 
 impl Fields<'_> {
-    /// Names of fields are identifiers, also such as `r#type`, perhaps with dots.
+    /// Appends a field name. Names are identifiers, including raw ones such as `r#type`, and may
+    /// contain dots.
     fn key(&mut self, field: &Field) {
         self.0.push_str(",\"");
         let name = field.name();
@@ -189,7 +192,7 @@ impl Fields<'_> {
 
     fn plain(&mut self, field: &Field, value: impl fmt::Display) {
         self.key(field);
-        // A String takes all text.
+        // Writing to a String can't fail.
         let _ = write!(self.0, "{value}");
     }
 }
@@ -205,7 +208,7 @@ impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.key(field);
         self.0.push('"');
-        // What fails to show itself is shown as far as it came.
+        // A value whose Debug fails is logged as far as it was formatted.
         let _ = write!(Escaped(self.0), "{value:?}");
         self.0.push('"');
     }
@@ -224,7 +227,7 @@ impl Visit for Fields<'_> {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON knows no infinity.
+        // JSON has no infinity and no NaN.
         if value.is_finite() {
             self.plain(field, value);
         } else {
@@ -237,7 +240,7 @@ impl Visit for Fields<'_> {
 
 impl Escaped<'_> {
     fn push(&mut self, text: &str) {
-        // Nearly all texts need nothing.
+        // Nearly all texts need no escaping.
         if !must_escape(text.as_bytes()) {
             return self.0.push_str(text);
         }
@@ -343,7 +346,7 @@ mod tests {
         }
     }
 
-    /// What is fields of a machine, of which all says `hostile`.
+    /// An entry whose texts are all `hostile`.
     fn line<'a>(hostile: &'a str, key: &'a boot::ObjectKey) -> api::LogEntry<'a> {
         api::LogEntry {
             at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_449_600_000_042),

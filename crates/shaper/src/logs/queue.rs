@@ -1,10 +1,11 @@
-//! Lines on their way to standard error, so that nobody waits for whoever reads it.
+//! A queue of log lines, so that logging never waits for the reader of standard error.
 //!
-//! Whoever logs appends to a text in memory that is its thread's own, so that no thread waits for another; one thread writes what is there,
-//! all of it at once, and rests for a moment. So a line is on its way at once while there are few, and a busy server makes a few system calls
-//! for hundreds of them. Lines of one thread keep their order; those of two that are written at once may stand in another than they came in. A
-//! reader that does not read keeps the thread waiting and nobody else: once there is too much, lines are lost, counted, and that is said as
-//! soon as it reads again.
+//! Each thread appends to its own buffer, without contention. One writer thread writes all buffers,
+//! then pauses for [`WRITE_INTERVAL`]. A line is written at once while there are few, and a busy
+//! server makes a few system calls for hundreds of lines. Lines of one thread keep their order;
+//! lines of different threads that are written together may swap. If standard error is not read,
+//! the writer blocks, buffers fill up, and further lines are dropped. The writer logs how many were
+//! dropped once it can write again.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -16,31 +17,32 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The thread rests so long between two writes.
+/// How long the writer pauses after each write.
 const WRITE_INTERVAL: Duration = Duration::from_millis(10);
-/// Most bytes of one thread that wait to be written.
+/// Maximum size of one thread's buffer.
 const MAX_BUFFER_BYTES: usize = 1024 * 1024;
-/// What is pending at the end is given up after so long.
+/// How long to wait for the last lines to be written when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where lines are put.
+/// A queue of log lines. Clones share the queue.
 #[derive(Clone)]
 pub(super) struct Queue(Arc<Inner>);
 
-/// Writes what waits, when it is dropped.
+/// Writes the lines that are still queued when dropped.
 pub struct FlushGuard(Queue);
 
 #[derive(Default)]
 struct Inner {
-    /// Whether the thread waits to be told. It says so before it looks into each buffer once more: what it does not find there was put in
-    /// by somebody who took the buffer's lock after it, and so sees this.
+    /// Whether the writer must be woken. The writer sets this, then checks each buffer once more
+    /// under its lock. A line that this check misses was appended under the same lock later, so its
+    /// thread sees the flag.
     is_idle: AtomicBool,
-    /// One for each thread that logs.
+    /// The buffers of all threads that log.
     buffers: Mutex<Vec<Arc<ThreadBuffer>>>,
     state: Mutex<State>,
-    /// Told when the thread is idle and there is something to write, and when there is nothing more to come.
+    /// Notified when there are lines for an idle writer, and when the process ends.
     wake_writer: Condvar,
-    /// Told when all is written.
+    /// Notified when all lines are written.
     all_written: Condvar,
 }
 
@@ -50,26 +52,26 @@ struct State {
     is_stopping: bool,
 }
 
-/// What one thread has put in. No other takes its lock for more than a moment.
+/// The lines of one thread. Other threads hold the lock only for a moment.
 #[derive(Default)]
 struct ThreadBuffer(Mutex<Pending>);
 
 #[derive(Default)]
 struct Pending {
     text: Vec<u8>,
-    /// Lines for which there was no room.
+    /// Lines that were dropped because the buffer was full.
     lost: u64,
 }
 
 thread_local! {
-    /// This thread's own, of each queue: there is one.
+    /// This thread's buffer in each queue. Only tests have more than one queue.
     static THREAD_BUFFERS: RefCell<Vec<(Queue, Arc<ThreadBuffer>)>> = const { RefCell::new(Vec::new()) };
 }
 
 // === impl Queue ===
 
 impl Queue {
-    /// Starts the thread that writes to `out`. Where there can be none, lines are written by whoever logs.
+    /// Starts the thread that writes to `out`.
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let queue = Self(Arc::default());
         let inner = queue.0.clone();
@@ -83,7 +85,7 @@ impl Queue {
         FlushGuard(self.clone())
     }
 
-    /// Takes a line, in one piece.
+    /// Appends one line.
     pub(super) fn push(&self, line: &[u8]) {
         let appended = THREAD_BUFFERS.try_with(|buffers| {
             let mut buffers = buffers.borrow_mut();
@@ -97,7 +99,7 @@ impl Queue {
             self.append(&buffers[own].1, line);
         });
         if appended.is_err() {
-            // A thread that ends has no more place for one.
+            // The thread is ending and its thread-local storage is gone.
             self.append(&self.0.new_buffer(), line);
         }
     }
@@ -109,7 +111,7 @@ impl Queue {
         } else {
             pending.text.extend_from_slice(line);
         }
-        // Set before the thread found this buffer empty.
+        // The writer set this before it found the buffer empty.
         if self.0.is_idle.load(Ordering::Relaxed) {
             drop(pending);
             self.0.wake();
@@ -125,7 +127,7 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-/// A line is given in one piece.
+/// Each call is one line.
 impl Write for &Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
@@ -159,7 +161,7 @@ impl Drop for FlushGuard {
 // === impl Inner ===
 
 impl Inner {
-    /// Nothing that could panic happens under the lock.
+    /// Ignores poisoning: no code panics while it holds this lock.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -168,7 +170,8 @@ impl Inner {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One that a thread has left behind, with what is in it, or a new one: there are never more than threads at once.
+    /// Returns a buffer that an ended thread left behind, with its lines, or a new one. The number
+    /// of buffers never exceeds the largest number of concurrent threads.
     fn new_buffer(&self) -> Arc<ThreadBuffer> {
         let mut buffers = self.buffers();
         if let Some(unused) = buffers.iter().find(|buffer| Arc::strong_count(buffer) == 1) {
@@ -179,19 +182,19 @@ impl Inner {
         buffer
     }
 
-    /// Whether anything waits to be written.
+    /// Whether any line is still to be written.
     fn has_pending(&self) -> bool {
         self.buffers().iter().any(|buffer| buffer.has_pending())
     }
 
-    /// Tells the thread that there is something to write.
+    /// Wakes the idle writer.
     fn wake(&self) {
         let _state = self.state();
         self.is_idle.store(false, Ordering::Relaxed);
         self.wake_writer.notify_one();
     }
 
-    /// Writes until the process ends.
+    /// Writes lines until the process ends.
     fn write_all(&self, mut out: impl Write) {
         let mut spare = Vec::new();
         loop {
@@ -200,7 +203,7 @@ impl Inner {
             let (texts, lost) = self.drain(&mut spare);
             for mut text in texts {
                 write(&mut out, &text);
-                // One burst must not keep its room for ever.
+                // Free the memory of a burst.
                 text.clear();
                 text.shrink_to(MAX_BUFFER_BYTES / 4);
                 spare.push(text);
@@ -232,11 +235,12 @@ impl Inner {
         }
     }
 
-    /// Waits for something to write.
+    /// Waits until there is a line to write.
     fn wait_for_lines(&self) {
         while !self.has_pending() {
             self.is_idle.store(true, Ordering::Relaxed);
-            // What was put in before is found here; whoever comes to a buffer later sees that it must tell.
+            // Finds lines that were appended before the flag was set; threads that append later
+            // wake the writer.
             if self.has_pending() {
                 self.is_idle.store(false, Ordering::Relaxed);
                 return;
@@ -251,7 +255,8 @@ impl Inner {
         }
     }
 
-    /// What waits in all buffers, each of which gets an empty text for it; and how many lines are missing.
+    /// Takes the lines of all buffers, giving each an empty one in exchange, and returns them with
+    /// the number of dropped lines.
     fn drain(&self, spare: &mut Vec<Vec<u8>>) -> (Vec<Vec<u8>>, u64) {
         let (mut texts, mut lost) = (Vec::new(), 0);
         for buffer in &*self.buffers() {
@@ -271,7 +276,7 @@ impl Inner {
 // === impl ThreadBuffer ===
 
 impl ThreadBuffer {
-    /// Nothing that could panic happens under the lock.
+    /// Ignores poisoning: no code panics while it holds this lock.
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -282,7 +287,8 @@ impl ThreadBuffer {
     }
 }
 
-/// Writes all of it, also where standard error was left in a mode in which writing does not wait. Without a reader there is no log.
+/// Writes the whole text, even if standard error is in non-blocking mode. Errors are ignored: there
+/// is nowhere to log them.
 fn write(out: &mut impl Write, mut text: &[u8]) {
     while !text.is_empty() {
         match out.write(text) {
@@ -303,12 +309,12 @@ mod tests {
 
     use super::*;
 
-    /// A reader that reads when it is told to.
+    /// A writer that writes when the test permits it.
     struct GatedWriter(Receiver<()>, Arc<Mutex<Vec<u8>>>);
 
     impl Write for GatedWriter {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            // Once nobody tells any more, it reads all.
+            // Once the sender is dropped, it writes everything.
             let _ = self.0.recv();
             self.1.lock().unwrap().extend_from_slice(text);
             Ok(text.len())
@@ -373,7 +379,7 @@ mod tests {
                     for number in 0..LINES {
                         log(queue, format!("{thread} {number}\n").as_bytes());
                         if number % 100 == 0 {
-                            // The writer finds nothing now and then, and must be told.
+                            // Let the writer become idle now and then, so that it must be woken.
                             thread::sleep(2 * WRITE_INTERVAL);
                         }
                     }
@@ -410,7 +416,7 @@ mod tests {
         drop(read);
         for number in 0..200 {
             let line = format!("line {number}\n");
-            // Some come when the thread has long been idle, and some as it falls idle.
+            // Some lines arrive when the writer is idle, and some while it becomes idle.
             thread::sleep(WRITE_INTERVAL + Duration::from_micros(number * 7));
             log(&queue, line.as_bytes());
             wait_until("somebody tells the thread", || {

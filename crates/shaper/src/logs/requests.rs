@@ -1,4 +1,4 @@
-//! The lines of requests, which all have the same fields.
+//! Writes the log lines of requests.
 
 use std::io::{self, Write};
 
@@ -7,11 +7,11 @@ use api::{LogEntry, RequestLog};
 use super::queue::Queue;
 use super::{Format, json, text, with_buffer};
 
-/// Writes the lines of requests as all others look.
+/// Writes requests in the same format as all other lines.
 pub(super) struct RequestWriter {
     pub(super) format: Format,
     pub(super) has_colours: bool,
-    /// Without a thread for it, whoever logs writes.
+    /// `None` if the writer's thread could not be started; then each thread writes its own lines.
     pub(super) queue: Option<Queue>,
 }
 
@@ -24,7 +24,7 @@ impl RequestLog for RequestWriter {
             }
             match &self.queue {
                 Some(queue) => queue.push(buffer.as_bytes()),
-                // Who can't write it can't say so either.
+                // A failure can't be logged anywhere.
                 None => drop(io::stderr().write_all(buffer.as_bytes())),
             }
         });

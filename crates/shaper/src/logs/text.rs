@@ -1,4 +1,4 @@
-//! The log as a person reads it on a terminal: who asked, what they got and why, one line each.
+//! The text log format, for people at a terminal: one line per event.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Formats events for people. Colours only where the writer has them.
+/// Formats events as text, with colours if the writer supports them.
 pub(super) struct Text;
 
 impl<S, N> FormatEvent<S, N> for Text
@@ -42,7 +42,7 @@ where
     }
 }
 
-/// The time and the level, as every line begins.
+/// Starts a line with its time and level.
 fn begin(out: &mut impl Write, at: SystemTime, level: Level, has_colours: bool) -> fmt::Result {
     let (name, colour) = match level {
         Level::ERROR => ("ERROR", "31"),
@@ -58,10 +58,10 @@ fn begin(out: &mut impl Write, at: SystemTime, level: Level, has_colours: bool) 
     }
 }
 
-/// Appends the line of a request, with the end of the line:
-/// `200 ipxe uuid 47c6... gets default/linux by default/web-1 (uuid), 412 bytes to 192.0.2.7 in 85 us`
+/// Appends the line of a request, including the line break: `200 ipxe uuid 47c6... gets
+/// default/linux by default/web-1 (uuid), 412 bytes to 192.0.2.7 in 85 us`
 pub(super) fn request(out: &mut String, line: &api::LogEntry<'_>, has_colours: bool) {
-    // A String takes all text.
+    // Writing to a String can't fail.
     let _ = begin(out, line.at, line.level, has_colours).and_then(|()| write_request(out, line));
 }
 
@@ -102,7 +102,7 @@ fn write_request(out: &mut String, line: &api::LogEntry<'_>) -> fmt::Result {
     writeln!(out, " [{}]", line.request)
 }
 
-/// What a machine says of itself must not write lines of its own, nor move the cursor.
+/// Escapes control characters, so that a machine can't add log lines or move the cursor.
 fn escape_control(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| !c.is_control()) {
         text.into()
@@ -111,7 +111,8 @@ fn escape_control(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Hours, minutes and seconds of UTC: a terminal shows the present, the JSON log has the date.
+/// Returns hours, minutes and seconds in UTC. A terminal shows the present; the JSON log has the
+/// date.
 fn time_of_day(at: SystemTime) -> String {
     let seconds = at
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -144,7 +145,8 @@ impl Fields {
         self.0.get(name).map(String::as_str)
     }
 
-    /// `tftp ipxe.efi to 192.0.2.7:2070 completed, 1043456 bytes in 850 ms, blksize 1432`
+    /// Formats a TFTP transfer: `tftp ipxe.efi to 192.0.2.7:2070 completed, 1043456 bytes in 850
+    /// ms, blksize 1432`
     fn transfer(&self) -> String {
         let mut line = "tftp".to_owned();
         let mut push = |before: &str, value: Option<&str>, after: &str| {

@@ -1,4 +1,4 @@
-//! The message that a person sees at startup.
+//! The message on the terminal at startup.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -8,7 +8,7 @@ use api::BaseUrl;
 
 use super::loader::LoadSummary;
 
-/// What was loaded, where it is served, and how machines get there.
+/// The startup message: what was loaded, where it is served, and how to lead machines there.
 pub(super) struct Banner {
     pub(super) dir: PathBuf,
     pub(super) http_listen: SocketAddr,
@@ -79,7 +79,7 @@ For dnsmasq, {before}:
     }
 }
 
-/// Returns an address under which other machines may reach this listener.
+/// Returns an address at which other machines may reach this listener.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(outbound_address().unwrap_or_else(|| [127, 0, 0, 1].into()));
@@ -87,11 +87,11 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Returns the address from which this machine would reach others. Choosing a route (`connect` of a
-/// datagram socket) sends nothing.
+/// Returns the address that this machine would send from. `connect` on a datagram socket chooses a
+/// route and sends nothing.
 fn outbound_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    // TEST-NET-1 of RFC 5737, where no host exists.
+    // TEST-NET-1 (RFC 5737), which has no hosts.
     socket.connect("192.0.2.1:9").ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified())
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::admin::Part;
 use manifests::Waker;
 
-/// The channel from the admin port to the loader's thread.
+/// Passes confirmations from the admin port to the loader's thread.
 pub(super) struct Confirmations {
     is_confirmed: AtomicBool,
     /// The number of objects that the guard keeps.
@@ -22,7 +22,7 @@ impl Confirmations {
         }
     }
 
-    /// Whether a confirmation arrived since the last call.
+    /// Returns whether a confirmation arrived since the last call.
     pub(super) fn take_confirmation(&self) -> bool {
         self.is_confirmed.swap(false, Ordering::AcqRel)
     }

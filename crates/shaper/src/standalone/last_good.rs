@@ -12,15 +12,15 @@ use tracing::{debug, error, info, warn};
 use crate::admin::Part;
 use manifests::Folder;
 
-/// Bounds the time spent writing to one part in this many.
+/// Writing the copy may take one part in this many of the time.
 const WRITE_TIME_DIVISOR: u32 = 20;
-/// How long to wait after a failed write, such as on a full disk.
+/// How long to wait after a failed write, for example because the disk is full.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// The state of the copy on disk.
+/// The copy of the last good objects on disk.
 pub(super) struct LastGoodCopy {
     copy: FolderCopy,
-    /// Whether it matches the folder at the last scan.
+    /// Whether the copy matches the last scan of the folder.
     pub(super) is_current: bool,
     not_before: Option<Instant>,
     unsaved: UnsavedGauge,
@@ -41,7 +41,7 @@ impl LastGoodCopy {
         }
     }
 
-    /// Returns what an earlier process remembered.
+    /// Reads the copy that an earlier process wrote.
     pub(super) fn read(&mut self) -> Vec<FileCopy> {
         let file = self.copy.path().display();
         match self.copy.read() {
@@ -58,7 +58,7 @@ impl LastGoodCopy {
                 warn!(%file, %error, "what is remembered is of no use here; it is replaced");
             }
             Err(error) => {
-                // Kept for an investigation.
+                // Keep the damaged file for analysis.
                 let aside = self.copy.path().with_extension("copy.damaged");
                 let kept = fs::rename(self.copy.path(), &aside)
                     .map_or(file.to_string(), |()| aside.display().to_string());
@@ -68,19 +68,19 @@ impl LastGoodCopy {
         Vec::new()
     }
 
-    /// Makes the next write due at once: the copy on disk is wrong, and a restart must not load it.
+    /// Makes the next write due at once, because the copy on disk must not be loaded by a restart.
     pub(super) fn write_soon(&mut self) {
         (self.is_current, self.not_before) = (false, None);
     }
 
-    /// Returns when the next write is due, if any.
+    /// Returns the time until the next write is due, if any.
     pub(super) fn pending(&self) -> Option<Duration> {
         self.not_before
             .filter(|_| !self.is_current)
             .map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Writes the changes, unless it is too soon.
+    /// Writes the copy if it changed and a write is due.
     pub(super) fn write(&mut self, folder: &Folder) {
         let started = Instant::now();
         if self.is_current || self.not_before.is_some_and(|until| started < until) {

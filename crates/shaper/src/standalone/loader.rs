@@ -31,20 +31,21 @@ pub(super) struct Loader {
     metrics: LoadMetrics,
     remarks: Arc<Mutex<Vec<String>>>,
     problems: BTreeSet<Problem>,
-    /// Messages that were logged in addition to the problems.
+    /// Messages that were already logged, besides the problems.
     logged: Vec<String>,
-    /// Profiles with configs whose ids are not on disk.
+    /// Profiles with configs whose ids are not on disk yet.
     unsaved: BTreeSet<ObjectKey>,
-    /// Whether the ids of Profiles that were removed while no process ran have been forgotten.
+    /// Whether the ids of Profiles that were removed while no process ran have been marked as
+    /// deleted.
     has_swept: bool,
     last_good: LastGoodCopy,
     confirmations: Arc<Confirmations>,
-    /// The contents of the folder before a restart, until the first scan.
+    /// Objects restored from the copy on disk, until the first scan.
     restored: Vec<Change>,
     has_scanned: bool,
 }
 
-/// The state after a load.
+/// The result of a load.
 pub(super) struct LoadSummary {
     pub(super) assignments: usize,
     pub(super) profiles: usize,
@@ -81,7 +82,7 @@ struct ProblemLabels {
 }
 
 impl Loader {
-    /// Creates a loader for a folder, with what is remembered of it.
+    /// Creates a loader for a folder and restores its last good objects.
     pub(super) fn new(
         mut folder: Folder,
         mut last_good: LastGoodCopy,
@@ -110,7 +111,7 @@ impl Loader {
         }
     }
 
-    /// Reads the changes and publishes them all at once.
+    /// Reads the changes and publishes them together.
     pub(super) fn load(&mut self) -> LoadSummary {
         let started = Instant::now();
         let is_first = !std::mem::replace(&mut self.has_scanned, true);
@@ -175,12 +176,12 @@ impl Loader {
         }
     }
 
-    /// Returns when work is due even if nothing changes.
+    /// Returns the time until work is due even if nothing changes.
     pub(super) fn pending(&self) -> Option<Duration> {
         self.last_good.pending()
     }
 
-    /// Assigns config ids to Profiles. Profiles whose ids could not be written wait for the next
+    /// Adds config ids to Profiles. Profiles whose ids could not be written are retried at the next
     /// load.
     fn with_ids(&mut self, changes: Vec<Change>, is_complete: bool) -> Vec<Change> {
         for change in &changes {
@@ -223,7 +224,7 @@ impl Loader {
             .map(Change::Profile)
             .collect();
         self.unsaved.clear();
-        // Waiting Profiles come first, so that newer changes to them come after.
+        // Retried Profiles come first, so that newer changes override them.
         waiting
             .into_iter()
             .chain(changes)
@@ -246,8 +247,8 @@ impl Loader {
         Change::Profile(Arc::new(profile))
     }
 
-    /// Adds known config ids to a rejected Profile, so that a machine that is installing by it
-    /// waits for its configs.
+    /// Adds known config ids to a rejected Profile, so that a machine that is being installed from
+    /// it waits for its configs.
     fn with_known_ids(&self, rejected: Arc<Rejected>) -> Arc<Rejected> {
         let Claim::Profile(claim) = &rejected.claim else {
             return rejected;
@@ -277,7 +278,7 @@ impl Loader {
             .set(i64::from(self.ids.is_unsaved()));
     }
 
-    /// Logs each problem once when it appears and once when it is fixed.
+    /// Logs each problem when it appears and when it is fixed, and updates remarks and metrics.
     fn report(&mut self, problems: BTreeSet<Problem>, changed: i64) {
         for problem in problems.difference(&self.problems) {
             warn!(file = %problem.file.display(), line = problem.line, reason = problem.reason, "a file can't be used; what it held before stays");

@@ -1,4 +1,4 @@
-//! The TFTP root: its files, and their changes.
+//! The TFTP root directory: reads its files and follows their changes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use crate::admin::Remarks;
 use manifests::Follow;
 
-/// The files below a folder, and what is wrong with them.
+/// The files below a directory, and those that can't be served.
 pub(super) struct TftpRoot {
     path: Option<PathBuf>,
     table: Arc<ArcSwap<Table>>,
@@ -69,7 +69,7 @@ impl TftpRoot {
                         info!(root = %root.display(), "the folder for TFTP can be read again");
                     }
                     Ok(()) => {}
-                    // What is open can still be sent.
+                    // Files that are already open can still be sent.
                     Err(error) if !self.is_unreadable => {
                         self.is_unreadable = true;
                         error!(root = %root.display(), %error, "the folder for TFTP can't be read; what was there is still served");
