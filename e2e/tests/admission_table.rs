@@ -23,7 +23,7 @@ use rows::{Row, Teller};
 
 /// Rules that no request of a cluster can trigger; tests of the crate `admission` cover them.
 const NOT_FROM_A_CLUSTER: [&str; 3] = [
-    "it can't be read: ...",
+    "does not match the schema: ...",
     "\"nonsense\" is not a MAC address; write six octets in hexadecimal, as in 52:54:00:12:34:56",
     "from here on templates were not tried: the time for it was over",
 ];

@@ -204,10 +204,8 @@ fn standalone_on_a_full_disk_keeps_serving_and_assigns_ids_once_there_is_space()
     })?;
     server
         .log()
-        .must_say("the ids of new configs can't be written down")?;
-    server
-        .log()
-        .must_say("the last good objects can't be written down")?;
+        .must_say("can't write the ids of new configs")?;
+    server.log().must_say("can't write the last good objects")?;
     ensure!(
         verbose(&server)?.contains("can't be written"),
         "{}",

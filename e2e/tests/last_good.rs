@@ -432,7 +432,7 @@ fn standalone_keeps_objects_of_an_emptied_folder_until_confirmed() -> Result<()>
     )?;
     assert_eq!(
         (confirmed.status, confirmed.body.as_str()),
-        (200, "61 objects are gone\n")
+        (200, "removed 61 objects\n")
     );
     eventually(SOON, "they are gone", || {
         Ok((script(&server, "SN-59")? == "404").then_some(()))

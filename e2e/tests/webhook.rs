@@ -406,8 +406,8 @@ fn a_webhook_without_a_catalog_checks_single_objects_and_says_so() -> Result<()>
     assert_eq!(
         said,
         [
-            "other objects are not known here yet, so that conflicts, missing Profiles and machines that would lose theirs were not looked for (look at the \
-             controllers of shaper if this stays; `shaper validate` and `shaper diff` look for them)"
+            "other objects are not known yet, so conflicts, missing Profiles and machines that would lose their Profile were not checked (if this persists, check \
+             the controllers of shaper; `shaper validate` and `shaper diff` check them too)"
         ]
     );
     webhook.wait_until_ready(SOON)?;

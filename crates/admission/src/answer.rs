@@ -160,20 +160,20 @@ impl Answer {
         }
         let mut warnings: Vec<_> = self.warnings.iter().take(MAX_WARNINGS).cloned().collect();
         if self.warnings.len() > MAX_WARNINGS {
-            let teller = if self.machine_warnings > MAX_WARNINGS {
-                "`shaper diff` tells all of machines, "
+            let diff_hint = if self.machine_warnings > MAX_WARNINGS {
+                "`shaper diff` lists all affected machines, "
             } else {
                 ""
             };
-            let other = if self.machine_warnings == self.warnings.len() {
+            let validate_hint = if self.machine_warnings == self.warnings.len() {
                 ""
             } else {
-                "`shaper validate` tells all of the object"
+                "`shaper validate` lists all findings"
             };
-            let tellers = [teller, other].concat();
-            let tellers = tellers.trim_end_matches(", ");
+            let hints = [diff_hint, validate_hint].concat();
+            let hints = hints.trim_end_matches(", ");
             warnings.push(format!(
-                "... and {} more; {tellers}",
+                "... and {} more; {hints}",
                 self.warnings.len() - MAX_WARNINGS
             ));
         }
@@ -203,7 +203,7 @@ impl Answer {
         let mut sentences: Vec<_> = sentences.collect();
         if self.causes.len() > MAX_ERRORS {
             sentences.push(format!(
-                "... and {} more; `shaper validate` tells all",
+                "... and {} more; `shaper validate` lists all",
                 self.causes.len() - MAX_ERRORS
             ));
         }

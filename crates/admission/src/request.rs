@@ -61,13 +61,13 @@ pub enum Operation {
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// Not JSON, or not the JSON of a review.
-    #[error("this is no AdmissionReview: {0}")]
+    #[error("not an AdmissionReview: {0}")]
     Json(#[from] serde_json::Error),
     /// A message of another type.
-    #[error("this is {0}; shaper understands AdmissionReview of admission.k8s.io/v1")]
+    #[error("expected an AdmissionReview of admission.k8s.io/v1, got {0}")]
     OtherType(String),
     /// A review without a request or uid.
-    #[error("the AdmissionReview has no request with a uid, so that nothing can be answered")]
+    #[error("the AdmissionReview has no request with a uid")]
     NoRequest,
 }
 

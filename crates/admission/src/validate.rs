@@ -18,8 +18,8 @@ use crate::request::{Kind, Operation, Request, parse_json};
 const MAX_CONFLICT_CANDIDATES: usize = 10_000;
 
 /// The warning while the catalog is not available.
-const NO_CATALOG_WARNING: &str = "other objects are not known here yet, so that conflicts, missing Profiles and machines that would lose theirs were not \
-    looked for (look at the controllers of shaper if this stays; `shaper validate` and `shaper diff` look for them)";
+const NO_CATALOG_WARNING: &str = "other objects are not known yet, so conflicts, missing Profiles and machines that would lose their Profile were not \
+    checked (if this persists, check the controllers of shaper; `shaper validate` and `shaper diff` check them too)";
 /// The catalog counts as stale from this age on.
 const STALE_AFTER: Duration = Duration::from_secs(90);
 
@@ -72,9 +72,8 @@ pub fn validate(request: &Request<'_>, context: &Context<'_>) -> Verdict {
     let kind = match &request.kind {
         Ok(kind) => *kind,
         Err(other) => {
-            let known = "shaper checks Profile and Assignment of";
             return unchecked(answer.warn(&format!(
-                "{known} {} only, and this is {other}",
+                "not checked: shaper checks Profile and Assignment of {}, not {other}",
                 crd::API_VERSION
             )));
         }
@@ -96,9 +95,7 @@ pub fn validate(request: &Request<'_>, context: &Context<'_>) -> Verdict {
         Operation::Create | Operation::Update => unchecked(answer),
         Operation::Other(name) => {
             let shown: String = name.chars().take(32).collect();
-            unchecked(answer.warn(&format!(
-                "shaper does not know the operation {shown:?} and has checked nothing"
-            )))
+            unchecked(answer.warn(&format!("not checked: the operation {shown:?} is unknown")))
         }
     }
 }
@@ -110,7 +107,7 @@ fn validate_write(
     context: &Context<'_>,
 ) -> Verdict {
     let Some(object) = request.object else {
-        let answer = answer.warn("the review holds no object, so that nothing was checked");
+        let answer = answer.warn("not checked: the review has no object");
         return Verdict {
             answer,
             rules: Vec::new(),
@@ -173,8 +170,8 @@ fn allow(
         answer = match (context.catalog, context.age) {
             (None, _) => answer.warn(NO_CATALOG_WARNING),
             (Some(_), Some(age)) if age >= STALE_AFTER => answer.warn(&format!(
-                "what is known here of other objects is {} old, so that conflicts, missing Profiles and machines that would lose theirs may be \
-                 told wrong (look at the controllers of shaper; `shaper validate` and `shaper diff` see the cluster as it is)",
+                "the catalog is {} old, so warnings about conflicts, missing Profiles and machines that would lose their Profile may be \
+                 wrong (check the controllers of shaper; `shaper validate` and `shaper diff` use the current objects)",
                 format_age(age)
             )),
             (Some(_), _) => answer,
@@ -313,8 +310,8 @@ fn read<T: DeserializeOwned>(object: &RawValue) -> Result<T, String> {
 
 fn unreadable(name: &ObjectRef, reason: &str) -> Checked {
     let reason: String = reason.chars().take(300).collect();
-    let finding = Finding::new(&rule::SCHEMA, name, FieldPath::default(), format!("it can't be read: {reason}"))
-        .help("`kubectl explain` tells the fields and their types; apply the definitions of this version of shaper (config/crd) if it knows others");
+    let finding = Finding::new(&rule::SCHEMA, name, FieldPath::default(), format!("does not match the schema: {reason}"))
+        .help("`kubectl explain` lists the fields and their types; if this version of shaper has others, apply its config/crd");
     Checked {
         change: None,
         findings: vec![finding],

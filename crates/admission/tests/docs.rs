@@ -167,7 +167,7 @@ fn answers_unreachable_in_a_cluster_match_the_docs() {
     let cases = [
         (
             "schema",
-            "it can't be read: ",
+            "does not match the schema: ",
             said("Assignment", &json!({ "priority": "high" }), None),
         ),
         (

@@ -323,7 +323,7 @@ fn impact_warnings_precede_script_warnings() {
     let more = answer.warnings().len() - 12;
     assert_eq!(
         shown[12],
-        format!("... and {more} more; `shaper validate` tells all of the object")
+        format!("... and {more} more; `shaper validate` lists all findings")
     );
 }
 
@@ -339,7 +339,7 @@ fn errors_beyond_the_answer_limit_are_counted() {
     assert!(
         answer
             .to_json()
-            .contains("; ... and 10 more; `shaper validate` tells all\""),
+            .contains("; ... and 10 more; `shaper validate` lists all\""),
         "{}",
         answer.to_json()
     );
@@ -373,8 +373,7 @@ fn a_stale_catalog_is_reported_with_its_age() {
     assert!(warnings(45).is_empty());
     let told = warnings(7 * 60 + 5);
     assert!(
-        told.len() == 1
-            && told[0].starts_with("what is known here of other objects is 7 minutes old, "),
+        told.len() == 1 && told[0].starts_with("the catalog is 7 minutes old, "),
         "{told:?}"
     );
     assert!(warnings(100_000)[0].contains(" is 27 hours old"));
@@ -391,7 +390,7 @@ fn without_a_catalog_only_the_object_is_checked_and_a_warning_says_so() {
     .answer;
     assert!(
         answer.warnings().len() == 1
-            && answer.warnings()[0].starts_with("other objects are not known here yet"),
+            && answer.warnings()[0].starts_with("other objects are not known yet"),
         "{answer:?}"
     );
     assert_eq!(

@@ -61,7 +61,7 @@ pub struct Choice<'c> {
 pub enum ContentType {
     /// Scripts, configs and error sentences.
     Text,
-    /// The OpenAPI document.
+    /// The `OpenAPI` document.
     Json,
 }
 
@@ -145,7 +145,7 @@ impl Answer<'_> {
         Self::failure(
             route,
             Outcome::NotReady,
-            "shaper has not loaded all Profiles and Assignments yet; it will in a moment"
+            "shaper has not loaded all Profiles and Assignments yet; try again in a moment"
                 .to_owned(),
         )
     }

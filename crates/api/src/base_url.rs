@@ -13,9 +13,7 @@ pub struct BaseUrl(Arc<str>);
 
 /// The text is not a usable base URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no base for links: write http://HOST[:PORT][/PATH] or https://..., without query"
-)]
+#[error("{0:?} is not a base URL; write http://HOST[:PORT][/PATH] or https://..., without query")]
 pub struct InvalidBaseUrl(String);
 
 impl BaseUrl {

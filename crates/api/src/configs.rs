@@ -38,7 +38,7 @@ pub(crate) fn answer<'c>(
         return Answer::not_synced(ROUTE);
     };
     let Some(path) = ConfigPath::parse(request) else {
-        let reason = "write /config/{uuid}, with the id that the script's link has, or one of user-data, meta-data, vendor-data and network-config below it";
+        let reason = "unknown path; use /config/{uuid} with the id from the script's link, optionally followed by /user-data, /meta-data, /vendor-data or /network-config";
         return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned());
     };
     let subject = match Subject::from_query(path.labels, extrinsic) {
@@ -46,7 +46,7 @@ pub(crate) fn answer<'c>(
         Err(error) => return Answer::bad_query(ROUTE, &error),
     };
     let Some((profile, name)) = catalog.config(path.id) else {
-        let reason = "no config has this id: its Profile, or its name in it, is gone or was made anew; boot again for a fresh link";
+        let reason = "no config has this id; its Profile or config was deleted or recreated; boot again to get a new link";
         return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned()).with_subject(subject);
     };
     if let Some(rejected) = catalog.rejected_profile(profile) {

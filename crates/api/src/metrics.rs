@@ -74,12 +74,12 @@ impl Metrics {
         }
         registry.register(
             "requests",
-            "Requests by what was asked for and how it ended",
+            "Requests, by route and outcome",
             metrics.requests.clone(),
         );
         registry.register_with_unit(
             "request_duration",
-            "Time to make an answer, without sending it",
+            "Time to make an answer, not including sending it",
             Unit::Seconds,
             metrics.durations.clone(),
         );
@@ -90,13 +90,13 @@ impl Metrics {
         );
         registry.register_with_unit(
             "response_body",
-            "Size of all answers",
+            "Total size of all answer bodies",
             Unit::Bytes,
             metrics.body_bytes.clone(),
         );
         registry.register(
             "placeholder_identities",
-            "Identities presented that are only a vendor's filler and match nothing",
+            "Presented identities that are vendor placeholders and match nothing",
             metrics.placeholders.clone(),
         );
         registry.register(
@@ -106,12 +106,12 @@ impl Metrics {
         );
         registry.register(
             "connections_shed",
-            "Connections that got a 503 because there were too many",
+            "Connections answered with 503 because too many were open",
             metrics.connections_shed.clone(),
         );
         registry.register(
             "accept_errors",
-            "Failures to accept a connection, most of them for want of file descriptors",
+            "Failed accept calls, mostly because of a lack of file descriptors",
             metrics.accept_errors.clone(),
         );
         metrics
@@ -179,7 +179,7 @@ mod tests {
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         for line in [
-            "# HELP shaper_http_requests Requests by what was asked for and how it ended.",
+            "# HELP shaper_http_requests Requests, by route and outcome.",
             "# TYPE shaper_http_requests counter",
             r#"shaper_http_requests_total{route="ipxe",outcome="ok"} 3"#,
             r#"shaper_http_requests_total{route="config",outcome="no_config"} 1"#,

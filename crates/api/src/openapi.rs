@@ -16,13 +16,13 @@ fn document() -> Value {
     let script = "An iPXE script: it starts with `#!ipxe`.";
     let labels = json!({
         "name": "labels", "in": "query", "required": false, "style": "form", "explode": true,
-        "description": format!("What the machine says of itself: uuid, mac, serial, buildarch, platform, manufacturer, product, asset, hostname and others; at most {MAX_LABELS}, values of at most {MAX_VALUE_BYTES} bytes. An empty value is an absent label."),
+        "description": format!("What the machine presents: uuid, mac, serial, buildarch, platform, manufacturer, product, asset, hostname and others; at most {MAX_LABELS}, values of at most {MAX_VALUE_BYTES} bytes. An empty value is an absent label."),
         "schema": {"type": "object", "additionalProperties": {"type": "string", "maxLength": MAX_VALUE_BYTES}},
     });
-    let id = json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}, "description": "As in the link that the script has."});
+    let id = json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}, "description": "The id from the link in the script."});
     let path = |name: &str, description: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}, "description": description});
     let file = json!({"name": "file", "in": "path", "required": true, "schema": {"type": "string", "enum": ["user-data", "meta-data", "vendor-data", "network-config"]}, "description": "The file that cloud-init asks for."});
-    let in_path = path("labels", "The labels as in a query: k=v&k=v.");
+    let in_path = path("labels", "The labels in the form of a query: k=v&k=v.");
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -32,10 +32,10 @@ fn document() -> Value {
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
-            "/boot.ipxe": {"get": operation("bootstrap", "The first script of every machine: it asks /ipxe with the machine's labels until there is an answer.", script, &json!([]), &[400])},
-            "/autoexec.ipxe": {"get": operation("autoexec", "The same, under the name that iPXE looks for by itself; at any depth.", script, &json!([]), &[400])},
-            "/ipxe": {"get": operation("script", "The script of the Profile that an Assignment gives the machine.", script, &json!([labels]), &[400, 404, 414, 500, 503])},
-            "/config/{id}": {"get": operation("config", "One config of a Profile, rendered for the machine.", "The config, byte for byte as its template says.", &json!([id, labels]), &[400, 404, 414, 500, 503])},
+            "/boot.ipxe": {"get": operation("bootstrap", "The first script of every machine: requests /ipxe with the machine's labels until it gets a script.", script, &json!([]), &[400])},
+            "/autoexec.ipxe": {"get": operation("autoexec", "The same, under the name that iPXE requests by itself, at any depth.", script, &json!([]), &[400])},
+            "/ipxe": {"get": operation("script", "The script of the Profile that an Assignment selects for the machine.", script, &json!([labels]), &[400, 404, 414, 500, 503])},
+            "/config/{id}": {"get": operation("config", "One config of a Profile, rendered for the machine.", "The rendered config.", &json!([id, labels]), &[400, 404, 414, 500, 503])},
             "/config/{id}/{file}": {"get": operation("nocloud", "The files of cloud-init's NoCloud.", "The file.", &json!([id, file, labels]), &[400, 404, 500, 503])},
             "/config/{id}/{labels}/{file}": {"get": operation("nocloudFor", "The files of cloud-init's NoCloud, where no query can be sent.", "The file.", &json!([id, in_path, file]), &[400, 404, 500, 503])},
             "/openapi.json": {"get": operation("openapi", "This document.", "This document.", &json!([]), &[])},
@@ -55,7 +55,7 @@ fn operation(id: &str, summary: &str, body: &str, parameters: &Value, failures: 
     for status in failures.iter().chain(&[431]) {
         let mut response = json!({"description": meaning(*status), "content": text});
         if *status == 503 {
-            response["headers"] = json!({"Retry-After": {"schema": {"type": "integer", "minimum": 2, "maximum": 10}, "description": "Seconds; iPXE waits and asks again by itself."}});
+            response["headers"] = json!({"Retry-After": {"schema": {"type": "integer", "minimum": 2, "maximum": 10}, "description": "Seconds; iPXE waits and retries by itself."}});
         }
         responses.insert(status.to_string(), response);
     }
@@ -64,11 +64,13 @@ fn operation(id: &str, summary: &str, body: &str, parameters: &Value, failures: 
 
 fn meaning(status: u16) -> &'static str {
     match status {
-        400 => "The query describes no machine, or a template needs what the machine does not say.",
-        404 => "Nothing is assigned to this machine, or no config has this id.",
+        400 => {
+            "The query is invalid, or a template needs a label that the machine does not present."
+        }
+        404 => "No Assignment or Profile matches this machine, or no config has this id.",
         414 => "Path and query are too long.",
         431 => "The headers are too long.",
-        500 => "A template fails.",
-        _ => "Not loaded yet, or too much at once.",
+        500 => "A template failed.",
+        _ => "Not loaded yet, an object of this machine is invalid, or too many requests.",
     }
 }

@@ -175,7 +175,7 @@ impl Server {
             let run = move || {
                 let _until_the_end = (stop_guard, running);
                 if let Err(error) = runtime.block_on(serving) {
-                    error!(%error, "can't listen");
+                    error!(%error, "a listener failed; stopping");
                 }
             };
             thread::Builder::new()

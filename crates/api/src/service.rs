@@ -113,7 +113,7 @@ impl BootService {
                 ..Answer::text(route, openapi().to_owned())
             },
             Route::Unknown => {
-                let reason = "shaper serves /boot.ipxe, /autoexec.ipxe, /ipxe?labels, /config/{uuid} and /openapi.json";
+                let reason = "unknown path; shaper serves /boot.ipxe, /autoexec.ipxe, /ipxe?labels, /config/{uuid} and /openapi.json";
                 Answer::failure(route, Outcome::NoSuchPath, reason.to_owned())
             }
         }
@@ -169,8 +169,9 @@ impl BootService {
         }
         match request.host {
             None | Some("") => Ok(BaseUrl::from_address(request.scheme, request.local)),
-            Some(host) => BaseUrl::from_host(request.scheme, host)
-                .ok_or_else(|| "the Host header is no host name or address, perhaps with a port, that links could start with".to_owned()),
+            Some(host) => BaseUrl::from_host(request.scheme, host).ok_or_else(|| {
+                "the Host header is not a host name or address with an optional port".to_owned()
+            }),
         }
     }
 }

@@ -306,7 +306,7 @@ fn every_failure_has_its_status_and_says_what_to_do() {
         (
             "/config/x".to_owned(),
             404,
-            "with the id that the script's link has",
+            "with the id from the script's link",
         ),
         (
             "/config/00000000-0000-4000-8000-000000000009".to_owned(),

@@ -402,7 +402,7 @@ async fn a_refusal_behind_good_answers_has_its_sentence_too() {
     assert_eq!(answer.matches("x-request-id: ").count(), 2, "{answer}");
     assert!(
         answer.contains("HTTP/1.1 400 Bad Request\r\n")
-            && answer.contains("this is no HTTP/1 request"),
+            && answer.contains("this is not a valid HTTP/1 request"),
         "{answer}"
     );
     server.stop().await;

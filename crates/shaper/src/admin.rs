@@ -39,7 +39,7 @@ const LIMITS: Limits = Limits {
 /// How long a client may take to send the head of a request.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-const NO_CATALOG: &str = "this role has no Assignments to explain\n";
+const NO_CATALOG: &str = "this role answers no machines\n";
 
 /// Lines for `/readyz?verbose`, updated by the part that loads something.
 pub type Remarks = Arc<Mutex<Vec<String>>>;
@@ -120,9 +120,12 @@ impl Admin {
             ),
         };
         if !is_allowed {
-            return PlainText::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed}"))
-                .allow(allowed)
-                .into_response();
+            return PlainText::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                format!("this path allows {allowed} only"),
+            )
+            .allow(allowed)
+            .into_response();
         }
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
@@ -145,7 +148,7 @@ impl Admin {
             "/guard/confirm" => self.confirm(query),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /healthz, /readyz, /readyz?verbose, /metrics, /explain?uuid=...&mac=..., /explain/script?uuid=..., \
+                "unknown path; this port serves /healthz, /readyz, /readyz?verbose, /metrics, /explain?uuid=...&mac=..., /explain/script?uuid=..., \
                  /explain/config/NAME?uuid=..., /catalog and, by POST, /guard/confirm\n",
             ),
         }
@@ -190,7 +193,7 @@ impl Admin {
             ),
             Err(_) => text(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "the metrics can't be written\n",
+                "can't encode the metrics\n",
             ),
         }
     }
@@ -204,11 +207,11 @@ impl Admin {
             .filter_map(|part| part.confirm(partition.as_deref()))
             .reduce(|a, b| a + b)
         {
-            Some(0) => text(StatusCode::OK, "the guard holds nothing\n"),
-            Some(count) => text(StatusCode::OK, format!("{count} objects are gone\n")),
+            Some(0) => text(StatusCode::OK, "the guard keeps no objects\n"),
+            Some(count) => text(StatusCode::OK, format!("removed {count} objects\n")),
             None => text(
                 StatusCode::NOT_FOUND,
-                "there is no mass-deletion guard in this role\n",
+                "this role has no mass-deletion guard\n",
             ),
         }
     }
@@ -324,18 +327,16 @@ async fn answer_request(
         return Ok(admin.answer(&request, is_local));
     }
     let answer = tokio::task::spawn_blocking(move || admin.answer(&request, is_local)).await;
-    Ok(answer.unwrap_or_else(|_| {
-        text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the list can't be written\n",
-        )
-    }))
+    Ok(
+        answer
+            .unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "can't write the list\n")),
+    )
 }
 
 fn forbidden() -> Reply {
     text(
         StatusCode::FORBIDDEN,
-        "only from the machine itself: use `kubectl port-forward` or `kubectl exec`\n",
+        "this path answers only clients on the same machine; use `kubectl port-forward` or `kubectl exec`\n",
     )
 }
 
@@ -353,7 +354,7 @@ impl<T: Send + Sync + 'static> Part for tls::Reloader<T> {
     fn remarks(&self) -> Vec<String> {
         let remark = |problem| {
             format!(
-                "the certificate files for {} can't be used, and older ones are if there are any: {problem}",
+                "can't use the certificate files for {}; the last good ones, if any, stay in use: {problem}",
                 self.name()
             )
         };

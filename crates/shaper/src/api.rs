@@ -136,13 +136,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
                 .context("reading the copy of the catalog failed")?;
         } else {
             warn!(
-                "no copy of the catalog is kept without --state-dir; a start while no controller is reachable would serve nothing"
+                "no --state-dir, so no copy of the catalog is kept; after a restart, nothing is served until a controller is reachable"
             );
         }
         let syncing = async {
             if stop.run_until_cancelled(replica.loaded()).await.is_some() {
                 boot.set_synced();
-                info!("ready: the catalog is complete");
+                info!("the catalog is complete; ready");
             }
         };
         let following = role::stop_after(&stop, replica.run(tls, names, stop.clone()));

@@ -15,16 +15,16 @@ use crate::{api, controller, logs, manual, partition, registration, standalone, 
 #[command(
     version,
     after_long_help = "\
-Each flag can also be set in the environment, where its help names a variable; a flag on the command line goes first. Text on a terminal is
-coloured unless NO_COLOR is set.
+A flag whose help names a variable can also be set in the environment; the command line overrides the environment. Output to a terminal
+is coloured unless NO_COLOR is set.
 
 Start here:
   shaper standalone DIR                 serve machines from a folder of manifests
-  shaper validate DIR                   what is wrong with them
-  shaper explain DIR 'uuid=...&mac=...' who gets what, and why
-  shaper diff OLD NEW                   which machines would boot something else
+  shaper validate DIR                   check manifests
+  shaper explain DIR 'uuid=...&mac=...' show which Profile a machine gets, and why
+  shaper diff OLD NEW                   show show which machines would boot something else
 
-`shaper COMMAND --help` is the manual of a command; `shaper man COMMAND | man -l -` is the same as a man page."
+`shaper COMMAND --help` describes a command; `shaper man COMMAND | man -l -` shows the same as a man page."
 )]
 pub struct Cli {
     /// Log settings.
@@ -58,10 +58,7 @@ pub enum Command {
 
 /// Exit codes of servers, and of every command whose help lists none.
 pub const SERVER_EXIT_CODES: [(u8, &str); 3] = [
-    (
-        0,
-        "It did what it was asked; a server was stopped by SIGTERM or SIGINT",
-    ),
-    (1, "It failed; the last line on standard error says why"),
-    (2, "The command line is wrong"),
+    (0, "Success; for a server, SIGTERM or SIGINT stopped it"),
+    (1, "Failure; the last line on standard error says why"),
+    (2, "Invalid command line"),
 ];

@@ -157,7 +157,7 @@ async fn kubernetes(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Conf
     let Some(path) = kubeconfig else {
         return Config::infer()
             .await
-            .context("no Kubernetes found: give --kubeconfig, set KUBECONFIG, or run in a pod with a service account");
+            .context("no Kubernetes configuration found; pass --kubeconfig, set KUBECONFIG, or run in a pod with a service account");
     };
     let kubeconfig = Kubeconfig::read_from(path)
         .with_context(|| format!("can't read --kubeconfig {}", path.display()))?;

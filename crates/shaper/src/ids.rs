@@ -55,16 +55,16 @@ impl ConfigIds {
             .mode(0o700)
             .create(directory)
             .with_context(|| {
-                format!("can't make the state directory {shown}; name another with --state-dir, or set StateDirectory=shaper in the systemd unit")
+                format!("can't create the state directory {shown}; choose another with --state-dir, or set StateDirectory=shaper in the systemd unit")
             })?;
         let lock = directory.join("lock");
         let lock = File::create(&lock).with_context(|| {
-            format!("can't write to the state directory {shown}; name another with --state-dir, or set StateDirectory=shaper in the systemd unit")
+            format!("can't write to the state directory {shown}; choose another with --state-dir, or set StateDirectory=shaper in the systemd unit")
         })?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => bail!(
-                "another shaper uses the state directory {shown}; name another with --state-dir"
+                "another shaper uses the state directory {shown}; choose another with --state-dir"
             ),
             Err(TryLockError::Error(error)) => {
                 return Err(error)
@@ -185,10 +185,10 @@ fn read(path: &Path) -> anyhow::Result<(Ids, DeletionTimes)> {
         Err(error) => return Err(error).with_context(|| format!("can't read {shown}")),
     };
     let parsed: OnDisk = serde_json::from_slice(&text)
-        .with_context(|| format!("{shown} is damaged; restore it, or remove it so that all configs get new ids (machines that are installing now will have to boot again)"))?;
+        .with_context(|| format!("{shown} is damaged; restore it, or remove it to give all configs new ids (machines that are installing now must boot again)"))?;
     if parsed.version != 1 {
         bail!(
-            "{shown} was written by a newer shaper (version {}); run that, or remove the file",
+            "{shown} was written by a newer shaper (version {}); run that version, or remove the file",
             parsed.version
         );
     }

@@ -74,7 +74,7 @@ pub(crate) struct Listeners {
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("no machine could connect; write at least 1".to_owned()),
+        Ok(0) => Err("write at least 1; with 0, no machine could connect".to_owned()),
         Ok(count) => Ok(count),
         Err(_) => Err("write a number".to_owned()),
     }
@@ -115,7 +115,7 @@ impl HttpArgs {
             warn!(
                 open_files,
                 connections,
-                "the limit of open files allows fewer connections than shaper would serve; raise it to 32768"
+                "the limit of open files allows fewer connections than configured; raise it to 32768"
             );
         }
         let http = Server::bind(
@@ -184,7 +184,6 @@ impl Listeners {
             }
         };
         let (http, https) = tokio::join!(self.http.run(stop.clone()), https);
-        http.and(https)
-            .context("can't start a thread that answers machines")
+        http.and(https).context("can't start a server thread")
     }
 }

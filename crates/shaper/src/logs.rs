@@ -48,7 +48,7 @@ fn parse_filter(text: &str) -> Result<String, String> {
     };
     match text.split(',').find(|part| !is_valid(part)) {
         Some(part) => Err(format!(
-            "{part:?} is no level; there are {}, and PART=LEVEL",
+            "{part:?} is not a log level; write one of {}, or MODULE=LEVEL",
             LEVELS.join(", ")
         )),
         None => Ok(text.to_owned()),
@@ -64,7 +64,7 @@ pub(crate) fn request_log() -> Arc<dyn RequestLog> {
 }
 
 /// Starts logging. Dropping the returned guard writes the lines that are still buffered.
-#[must_use = "what waits to be written is lost without it"]
+#[must_use = "dropping the guard ends the log"]
 pub fn init(args: &Args) -> Option<FlushGuard> {
     let terminal = io::stderr().is_terminal();
     let format = args

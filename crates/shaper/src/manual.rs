@@ -49,7 +49,7 @@ pub fn man(args: &ManArgs, mut command: Command) -> anyhow::Result<()> {
                     .collect();
                 let hint = boot::nearest::did_you_mean(name, names.iter().map(String::as_str));
                 bail!(
-                    "there is no command {name:?}{hint}; there are {}",
+                    "unknown command {name:?}{hint}; commands are {}",
                     names.join(", ")
                 );
             }
@@ -58,7 +58,7 @@ pub fn man(args: &ManArgs, mut command: Command) -> anyhow::Result<()> {
     let mut out = Vec::new();
     clap_mangen::Man::new(page)
         .render(&mut out)
-        .context("can't write the manual")?;
+        .context("can't render the man page")?;
     print(&out)
 }
 

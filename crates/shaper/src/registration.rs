@@ -38,13 +38,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let pem = std::fs::read_to_string(path)
             .with_context(|| format!("can't read --ca-file {}", path.display()))?;
         if !pem.contains("-----BEGIN CERTIFICATE-----") {
-            bail!("--ca-file {} holds no certificate in PEM", path.display());
+            bail!("--ca-file {} contains no PEM certificate", path.display());
         }
         Ok(pem)
     };
     let authority = args.ca_file.as_ref().map(read).transpose()?;
     if let Some(url) = args.url.as_ref().filter(|url| !url.starts_with("https://")) {
-        bail!("--url {url}: an API server asks over HTTPS only; write https://");
+        bail!("--url {url}: an API server calls webhooks over HTTPS only; write https://");
     }
     let registration = Registration {
         namespace: args.namespace.clone(),

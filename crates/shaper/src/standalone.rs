@@ -179,7 +179,7 @@ fn spawn_loader(
                 loader.load();
             }
         })
-        .context("can't start the loader's thread")
+        .context("can't start the loader thread")
 }
 
 /// Returns the state directory to use without `--state-dir`. Never the working directory, which may
@@ -204,7 +204,7 @@ fn default_state_dir(environment: impl Fn(&str) -> Option<OsString>) -> anyhow::
         return Ok(directory.join("shaper"));
     }
     let home = variable("HOME").context(
-        "HOME is not set, so there is no place for the ids of configs; name one with --state-dir, or set StateDirectory=shaper in the systemd unit",
+        "HOME is not set, so there is no default state directory; choose one with --state-dir, or set StateDirectory=shaper in the systemd unit",
     )?;
     Ok(home.join(".local/state/shaper"))
 }

@@ -28,7 +28,7 @@ pub fn on_signal_after(lameduck: Duration) -> std::io::Result<Stop> {
     let tokens = stop.clone();
     tokio::spawn(async move {
         let signal = next(&mut terminate, &mut interrupt).await;
-        info!(signal, "stopping; requests in progress are finished first");
+        info!(signal, "stopping after the requests in progress");
         tokens.not_ready.cancel();
         if signal == "SIGTERM" && !lameduck.is_zero() {
             tokio::select! {

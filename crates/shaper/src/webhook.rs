@@ -179,7 +179,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         let syncing = async {
             if stop.run_until_cancelled(replica.loaded()).await.is_some() {
                 reviews.set_synced();
-                info!("reviews now check objects against all others: the catalog is complete");
+                info!("the catalog is complete; checking objects against all others");
             }
         };
         let following = role::stop_after(&stop, replica.run(feed_tls, names, stop.clone()));
@@ -220,7 +220,7 @@ impl Part for ReviewStatus {
             catalog.assignment_count(),
             catalog.profile_count()
         );
-        let alone = "objects are checked by themselves only: the feed has not delivered a complete catalog yet";
+        let alone = "the feed has not delivered a complete catalog yet; each object is checked only by itself";
         if self.reviews.is_synced() {
             vec![known]
         } else {

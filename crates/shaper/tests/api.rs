@@ -323,13 +323,13 @@ async fn an_operator_confirms_a_mass_deletion() {
     assert!(
         api.admin("POST", "/guard/confirm")
             .await
-            .contains("59 objects are gone")
+            .contains("removed 59 objects")
     );
     api.until("/readyz?verbose", "1 Assignments").await;
     assert!(
         api.admin("POST", "/guard/confirm")
             .await
-            .contains("the guard holds nothing")
+            .contains("the guard keeps no objects")
     );
 }
 

@@ -64,18 +64,18 @@ impl Metrics {
         };
         registry.register(
             "reviews",
-            "Reviews by what was asked for and how they ended",
+            "Reviews, by webhook, kind, operation and outcome",
             metrics.reviews.clone(),
         );
         registry.register_with_unit(
             "review_duration",
-            "Time to answer a review that is read",
+            "Time to answer a review, not including reading it",
             Unit::Seconds,
             metrics.durations.clone(),
         );
         registry.register(
             "findings",
-            "What was found in reviewed objects, by rule",
+            "Findings in reviewed objects, by rule",
             metrics.findings.clone(),
         );
         registry.register(
@@ -90,7 +90,7 @@ impl Metrics {
         );
         registry.register(
             "connections_shed",
-            "Connections closed because there were too many",
+            "Connections closed because too many were open",
             metrics.connections_shed.clone(),
         );
         registry.register(

@@ -283,7 +283,7 @@ impl Shared {
         shut_down(connection.as_mut());
         match timeout(self.limits.drain, connection).await {
             Ok(ended) => ended.map_err(|error| error.to_string()),
-            Err(_) => Err("it did not end in time".to_owned()),
+            Err(_) => Err("the connection did not end in time".to_owned()),
         }
     }
 
@@ -311,7 +311,7 @@ impl Shared {
             Refused::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "overloaded",
-                "there are too many reviews at once; try again",
+                "too many concurrent reviews; try again",
             )
         };
         let permit = self
@@ -371,7 +371,7 @@ impl Shared {
                 Err(Refused::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "broken",
-                    "shaper failed on this review; its log says where",
+                    "internal error; see the log of the webhook",
                 ))
             }
         }

@@ -149,11 +149,11 @@ impl ServerContext {
             ),
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
                 Outcome::HeadersTooLarge,
-                "the request line and the headers are too long; send fewer or shorter labels and headers",
+                "the request line and headers are too long; send fewer or shorter labels and headers",
             ),
             _ => (
                 Outcome::BadRequest,
-                "this is no HTTP/1 request that shaper can read; if it was meant for HTTPS, that has another port",
+                "this is not a valid HTTP/1 request; HTTPS is served on another port",
             ),
         };
         let answer = Answer::failure(Route::Unknown, outcome, reason.to_owned());

@@ -52,7 +52,8 @@ impl ServerContext {
         let before = self.answer_bytes.fetch_add(bytes, Ordering::Relaxed);
         let body = Bytes::from_owner(CountedBytes(answer.body.clone(), self.clone()));
         if before + bytes > self.limits.answer_bytes {
-            let reason = "shaper has too many long answers that clients are still taking; try again in a moment".to_owned();
+            let reason =
+                "too many clients are still reading long answers; try again in a moment".to_owned();
             return Answer {
                 body: reason.into(),
                 outcome: Outcome::Overloaded,
@@ -79,7 +80,7 @@ impl ServerContext {
             ),
             None => {
                 let reason =
-                    "shaper has too many requests at once; try again in a moment".to_owned();
+                    "shaper is answering too many requests; try again in a moment".to_owned();
                 (
                     Answer::failure(Route::of(request.uri().path()), Outcome::Overloaded, reason),
                     None,
@@ -121,7 +122,7 @@ impl ServerContext {
             .sum();
         if header_bytes > self.limits.header_bytes {
             let reason = format!(
-                "the headers are longer than {} bytes",
+                "the headers are longer than {} bytes; send fewer or shorter headers",
                 self.limits.header_bytes
             );
             return Answer::failure(route, Outcome::HeadersTooLarge, reason);
@@ -141,7 +142,7 @@ impl ServerContext {
         };
         // A panic in one request must not end the other connections of the thread.
         catch_unwind(AssertUnwindSafe(|| self.boot.answer(catalog, &request))).unwrap_or_else(|_| {
-            let reason = "shaper failed in a way that it should not; its log says where, please report it".to_owned();
+            let reason = "internal error; please report it with the lines around this request id in the log".to_owned();
             Answer::failure(route, Outcome::Broken, reason)
         })
     }

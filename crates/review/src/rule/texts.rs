@@ -79,7 +79,7 @@ pub static TEXTS: &[Text] = &[
         "schema",
         CheckedBy::Server,
         "An API server would refuse the object, or drop the field without a word.",
-        &["it can't be read: ..."],
+        &["does not match the schema: ..."],
         "Write the field as [the resources](resources.md) have it.",
     ),
     text(

@@ -16,7 +16,7 @@ pub struct AdminPath {
 }
 
 const NO_CATALOG: (u16, &str) = (404, "This role answers no machines.");
-const BAD_QUERY: (u16, &str) = (400, "The query describes no machine.");
+const BAD_QUERY: (u16, &str) = (400, "The query is invalid.");
 const NOT_LOCAL: (u16, &str) = (403, "The client is on another machine.");
 
 /// Every path of the admin port.
@@ -32,25 +32,25 @@ pub static PATHS: &[AdminPath] = &[
         methods: "GET, HEAD",
         path: "/readyz",
         is_local: false,
-        summary: "Reports whether the process is ready to serve. With `?verbose`, also how many objects it serves, and one \
-                  line for everything that an operator should look at.",
+        summary: "Reports whether the process is ready to serve. With `?verbose`, also the number of objects and one line for \
+                  each problem.",
         statuses: &[
             (200, "It is ready."),
-            (503, "It has not loaded its objects yet, or it is stopping."),
+            (503, "It has not loaded its objects yet, or is stopping."),
         ],
     },
     AdminPath {
         methods: "GET, HEAD",
         path: "/metrics",
         is_local: false,
-        summary: "All metrics, in the OpenMetrics text format.",
+        summary: "Returns all metrics in the OpenMetrics text format.",
         statuses: &[(200, "The metrics."), (500, "They can't be encoded.")],
     },
     AdminPath {
         methods: "GET, HEAD",
         path: "/explain?uuid=...&mac=...",
         is_local: false,
-        summary: "What a machine with these labels boots, and why, as JSON: the answer of `shaper explain`. Only api and \
+        summary: "Explains which Profile a machine with these labels gets, as JSON, like `shaper explain`. Only api and \
                   standalone.",
         statuses: &[(200, "The explanation."), BAD_QUERY, NO_CATALOG],
     },
@@ -58,14 +58,14 @@ pub static PATHS: &[AdminPath] = &[
         methods: "GET, HEAD",
         path: "/explain/script?uuid=...",
         is_local: true,
-        summary: "The script that a machine with these labels gets. Only api and standalone.",
+        summary: "Renders the script for a machine with these labels. Only api and standalone.",
         statuses: &[
             (200, "The script."),
             BAD_QUERY,
             NOT_LOCAL,
             (
                 404,
-                "The machine boots nothing, or this role answers no machines.",
+                "The machine gets no Profile, or this role answers no machines.",
             ),
             (422, "The template fails for this machine."),
         ],
@@ -74,14 +74,14 @@ pub static PATHS: &[AdminPath] = &[
         methods: "GET, HEAD",
         path: "/explain/config/NAME?uuid=...",
         is_local: true,
-        summary: "The config `NAME` that a machine with these labels gets. Only api and standalone.",
+        summary: "Renders the config `NAME` for a machine with these labels. Only api and standalone.",
         statuses: &[
             (200, "The config."),
             BAD_QUERY,
             NOT_LOCAL,
             (
                 404,
-                "The machine boots nothing, its Profile has no such config, or this role answers no machines.",
+                "The machine gets no Profile, its Profile has no such config, or this role answers no machines.",
             ),
             (422, "The template fails for this machine."),
         ],
@@ -90,8 +90,8 @@ pub static PATHS: &[AdminPath] = &[
         methods: "GET, HEAD",
         path: "/catalog?partition=...",
         is_local: true,
-        summary: "All Profiles and Assignments that machines are answered from, or those of one partition, as a Kubernetes \
-                  List in JSON, without the ids of configs. Only api and standalone.",
+        summary: "Lists all Profiles and Assignments in the catalog, or those of one partition, as a Kubernetes List in JSON, \
+                  without config ids. Only api and standalone.",
         statuses: &[
             (200, "The list."),
             NOT_LOCAL,
@@ -104,10 +104,9 @@ pub static PATHS: &[AdminPath] = &[
         methods: "POST",
         path: "/guard/confirm?partition=...",
         is_local: true,
-        summary: "Confirms that the objects which the mass-deletion guard keeps, of one partition or of all, are to be \
-                  removed.",
+        summary: "Removes the objects that the mass-deletion guard keeps, of one partition or of all.",
         statuses: &[
-            (200, "They are removed; the answer says how many."),
+            (200, "The objects are removed; the response says how many."),
             NOT_LOCAL,
             (404, "This role has no mass-deletion guard."),
         ],

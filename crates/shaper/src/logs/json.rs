@@ -334,14 +334,14 @@ mod tests {
             "${x}</script>",
         ] {
             let line = logged(
-                || tracing::info!(text = hostile, shown = %hostile, debug = ?hostile, "fields"),
+                || tracing::info!(text = hostile, shown = %hostile, debug = ?hostile, "test"),
             );
             assert_eq!(line["text"], *hostile);
             assert_eq!(line["shown"], *hostile);
             assert_eq!(line["debug"], *format!("{hostile:?}"));
             assert_eq!(
                 (&line["message"], &line["level"]),
-                (&"fields".into(), &"INFO".into())
+                (&"test".into(), &"INFO".into())
             );
         }
     }

@@ -217,7 +217,7 @@ impl Inner {
                 drop(state);
                 warn!(
                     lines = lost,
-                    "lines of this log are lost here: whoever reads it was too slow"
+                    "log lines were dropped here because standard error was read too slowly"
                 );
                 continue;
             }
@@ -296,7 +296,7 @@ fn write(out: &mut impl Write, mut text: &[u8]) {
             Ok(written) => text = &text[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                thread::sleep(WRITE_INTERVAL)
+                thread::sleep(WRITE_INTERVAL);
             }
             Err(_) => return,
         }

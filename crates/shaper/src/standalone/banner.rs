@@ -38,11 +38,11 @@ impl Banner {
             tftp.map_or_else(String::new, |tftp| format!("  firmware   tftp://{tftp}/\n"));
         let (before, first) = match tftp {
             None => (
-                "where another TFTP server already gives firmware an iPXE (--tftp-root lets shaper do that too)",
+                "if another TFTP server sends iPXE to the firmware (shaper does with --tftp-root)",
                 String::new(),
             ),
             Some(_) => (
-                "with the names of the files below --tftp-root",
+                "with the file names below --tftp-root",
                 format!(
                     "  dhcp-match=set:bios,option:client-arch,0\n  dhcp-boot=tag:!ipxe,tag:bios,undionly.kpxe,,{host}\n  \
                      dhcp-boot=tag:!ipxe,tag:!bios,ipxe.efi,,{host}\n"
@@ -73,7 +73,7 @@ For dnsmasq, {before}:
             dir = self.dir.display(),
             admin = self.admin_listen,
         ) + &format!(
-            "LoadSummary in {} ms. Ctrl-C stops it. From here on, a line for each request:\n",
+            "Loaded in {} ms. Press Ctrl-C to stop. Requests are logged below:\n",
             loaded.took.as_millis()
         )
     }

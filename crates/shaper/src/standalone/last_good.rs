@@ -50,19 +50,19 @@ impl LastGoodCopy {
                     .iter()
                     .map(|file| file.profiles.len() + file.assignments.len())
                     .sum();
-                info!(%file, files = files.len(), objects, "the last good objects of the folder are remembered");
+                info!(%file, files = files.len(), objects, "restored the last good objects of the folder");
                 return files;
             }
             Ok(None) => {}
             Err(error @ CopyError::WrongSource(_)) => {
-                warn!(%file, %error, "what is remembered is of no use here; it is replaced");
+                warn!(%file, %error, "the copy in the state directory belongs to another folder; replacing it");
             }
             Err(error) => {
                 // Keep the damaged file for analysis.
                 let aside = self.copy.path().with_extension("copy.damaged");
                 let kept = fs::rename(self.copy.path(), &aside)
                     .map_or(file.to_string(), |()| aside.display().to_string());
-                warn!(%error, kept, "what is remembered of the folder is ignored: files that are broken now have no last good objects");
+                warn!(%error, kept, "the copy of the folder in the state directory is damaged and was ignored; files that are broken now have no last good objects");
             }
         }
         Vec::new()
@@ -100,13 +100,15 @@ impl LastGoodCopy {
         self.unsaved.0.set(i64::from(written.is_err()));
         let file = self.copy.path().display();
         match written {
-            Ok(()) if was_unsaved => info!(%file, "the last good objects are written down again"),
-            Ok(()) => debug!(%file, "the last good objects are written down"),
+            Ok(()) if was_unsaved => {
+                info!(%file, "the last good objects are written to the state directory again");
+            }
+            Ok(()) => debug!(%file, "wrote the last good objects"),
             Err(error) if was_unsaved => {
-                debug!(%file, %error, "the last good objects still can't be written down");
+                debug!(%file, %error, "still can't write the last good objects");
             }
             Err(error) => {
-                error!(%file, %error, "the last good objects can't be written down; a file that is broken at the next start has older ones");
+                error!(%file, %error, "can't write the last good objects to the state directory; after a restart, broken files get older ones");
             }
         }
     }
@@ -126,7 +128,7 @@ impl UnsavedGauge {
 
 impl Part for UnsavedGauge {
     fn remarks(&self) -> Vec<String> {
-        let sentence = "the last good objects can't be written to --state-dir; a file that is broken at the next start has older ones";
+        let sentence = "can't write the last good objects to --state-dir; after a restart, broken files get older ones";
         (self.0.get() == 1)
             .then(|| sentence.to_owned())
             .into_iter()
@@ -153,7 +155,7 @@ mod tests {
             last_good
                 .pending()
                 .is_some_and(|pending| !pending.is_zero()),
-            "it is not tried again at once"
+            "the retry is delayed"
         );
         fs::create_dir(&below).unwrap();
         last_good.write_soon();

@@ -121,10 +121,7 @@ impl Loader {
             Vec::new()
         };
         if !confirmed.is_empty() {
-            warn!(
-                objects = confirmed.len(),
-                "the guard was told that these objects are gone indeed; they are"
-            );
+            warn!(objects = confirmed.len(), "mass deletion confirmed");
         }
         let scan = self.folder.rescan();
         let is_confirmed = !confirmed.is_empty();
@@ -153,12 +150,12 @@ impl Loader {
                 assignments,
                 profiles,
                 took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                "loaded"
+                "folder loaded"
             );
         }
         if is_first && scan.files == 0 && changed == 0 {
             warn!(
-                "the folder holds no *.yaml, *.yml or *.json file, and nothing is remembered of it: no machine boots until there is one"
+                "the folder contains no *.yaml, *.yml or *.json file, and no earlier objects of it are known; no machine boots until there is one"
             );
         }
         self.report(scan.problems.iter().cloned().collect(), changed);
@@ -265,12 +262,12 @@ impl Loader {
     fn save_ids(&mut self) {
         let was_unsaved = self.metrics.state_unsaved.get() == 1;
         match self.ids.save() {
-            Ok(()) if was_unsaved => info!("the ids of configs are written down again"),
+            Ok(()) if was_unsaved => info!("config ids are written to the state directory again"),
             Ok(()) => {}
             Err(error) if was_unsaved => drop(error),
             Err(error) => error!(
                 error = format!("{error:#}"),
-                "the ids of new configs can't be written down; their Profiles answer 503 until they can"
+                "can't write the ids of new configs to the state directory; their Profiles answer 503 until it works"
             ),
         }
         self.metrics
@@ -281,18 +278,18 @@ impl Loader {
     /// Logs each problem when it appears and when it is fixed, and updates remarks and metrics.
     fn report(&mut self, problems: BTreeSet<Problem>, changed: i64) {
         for problem in problems.difference(&self.problems) {
-            warn!(file = %problem.file.display(), line = problem.line, reason = problem.reason, "a file can't be used; what it held before stays");
+            warn!(file = %problem.file.display(), line = problem.line, reason = problem.reason, "file rejected; its last good objects stay in use");
         }
         let now_broken: BTreeSet<_> = problems.iter().map(|problem| &problem.file).collect();
         let was_broken: BTreeSet<_> = self.problems.iter().map(|problem| &problem.file).collect();
         for file in was_broken.difference(&now_broken) {
-            info!(file = %file.display(), "mended");
+            info!(file = %file.display(), "file accepted again");
         }
         let mut also = Vec::new();
         if let Some(hold) = self.folder.holding() {
             also.push(format!(
-                "the guard keeps {} of {} objects that the folder lacks now; is it mounted? If they are meant to be gone, POST /guard/confirm \
-                 to this port",
+                "the guard keeps {} of {} objects that are missing from the folder; is it mounted? If they were deleted on purpose, POST \
+                 /guard/confirm to this port",
                 hold.lost.len(),
                 hold.known
             ));
@@ -304,7 +301,7 @@ impl Loader {
         {
             warn!(
                 reason = sentence,
-                "an object is not accepted, and no good version of it is known"
+                "object rejected, and no good version of it is known"
             );
         }
         also.extend(rejected);
@@ -345,32 +342,32 @@ impl LoadMetrics {
         };
         registry.register(
             "catalog_objects",
-            "Objects that machines are answered from",
+            "Objects in the catalog, by kind",
             metrics.objects.clone(),
         );
         registry.register(
             "manifest_problems",
-            "What is wrong in the folder; each keeps a file at its last good state",
+            "Problems in the folder; a file with a problem keeps its last good objects",
             metrics.problems.clone(),
         );
         registry.register(
             "manifest_problem",
-            "Where and what, for the first hundred",
+            "1 for each of the first hundred problems, by file, line and reason",
             metrics.problem.clone(),
         );
         registry.register(
             "state_unsaved",
-            "1 while ids of configs can't be written to the state directory",
+            "1 while config ids can't be written to the state directory",
             metrics.state_unsaved.clone(),
         );
         registry.register(
             "manifest_rejected_objects",
-            "Objects of broken files of which no good version is known: whom they concern waits",
+            "Invalid objects of which no good version is known; their machines wait",
             metrics.rejected.clone(),
         );
         registry.register(
             "guard_holding",
-            "1 while the mass-deletion guard keeps what the folder lacks",
+            "1 while the mass-deletion guard keeps objects that are missing from the folder",
             metrics.guard.clone(),
         );
         registry.register(
@@ -380,18 +377,14 @@ impl LoadMetrics {
         );
         registry.register_with_unit(
             "load_age",
-            "Time since the folder was last read",
+            "Time since the folder was last loaded",
             Unit::Seconds,
             metrics.age.clone(),
         );
-        registry.register(
-            "loads",
-            "How often the folder was read",
-            metrics.loads.clone(),
-        );
+        registry.register("loads", "Loads of the folder", metrics.loads.clone());
         registry.register(
             "load_changes",
-            "Objects that the last load with changes changed",
+            "Objects changed by the last load that changed any",
             metrics.changed.clone(),
         );
         metrics
@@ -447,7 +440,7 @@ impl Part for LoadMetrics {
     fn remarks(&self) -> Vec<String> {
         let unsaved = self.state_unsaved.get() == 1;
         unsaved
-            .then(|| "the ids of new configs can't be written to --state-dir; their Profiles answer 503 until they can".to_owned())
+            .then(|| "can't write the ids of new configs to --state-dir; their Profiles answer 503 until it works".to_owned())
             .into_iter()
             .collect()
     }

@@ -44,7 +44,7 @@ impl TftpRoot {
             Some(root) => this
                 .read(&root)
                 .with_context(|| format!("can't read --tftp-root {}", root.display()))?,
-            None => info!("no --tftp-root: over TFTP there are only autoexec.ipxe and boot.ipxe"),
+            None => info!("no --tftp-root; serving only autoexec.ipxe and boot.ipxe over TFTP"),
         }
         Ok(this)
     }
@@ -66,13 +66,13 @@ impl TftpRoot {
                 match self.read(&root) {
                     Ok(()) if self.is_unreadable => {
                         self.is_unreadable = false;
-                        info!(root = %root.display(), "the folder for TFTP can be read again");
+                        info!(root = %root.display(), "the TFTP root is readable again");
                     }
                     Ok(()) => {}
                     // Files that are already open can still be sent.
                     Err(error) if !self.is_unreadable => {
                         self.is_unreadable = true;
-                        error!(root = %root.display(), %error, "the folder for TFTP can't be read; what was there is still served");
+                        error!(root = %root.display(), %error, "can't read the TFTP root; its last known files are still served");
                     }
                     Err(_) => {}
                 }
@@ -81,7 +81,7 @@ impl TftpRoot {
         std::thread::Builder::new()
             .name("tftp-files".to_owned())
             .spawn(serve)
-            .context("can't start the thread that follows files")?;
+            .context("can't start the thread that follows the TFTP root")?;
         Ok(())
     }
 

@@ -43,7 +43,7 @@ async fn a_foreign_or_undecodable_review_is_allowed() {
     let site = Site::start(Limits::default());
     let other = |what: &str| {
         format!(
-            "shaper checks Profile and Assignment of shaper.amahdha.com/v1alpha1 only, and this is {what}"
+            "not checked: shaper checks Profile and Assignment of shaper.amahdha.com/v1alpha1, not {what}"
         )
     };
     let [machine, v2, apps] = [
@@ -57,8 +57,8 @@ async fn a_foreign_or_undecodable_review_is_allowed() {
         json!({ "operation": "UPDATE", "oldObject": { "metadata": 5, "spec": ["x"] } });
     let wrong = json!({ "spec": { "ipxe": 5 } });
     let still_wrong = json!({ "operation": "UPDATE", "object": wrong, "oldObject": wrong });
-    let unreadable = "Profile p: it can't be read: invalid type: integer `5`, expected a string (`kubectl explain` tells the fields and their \
-        types; apply the definitions of this version of shaper (config/crd) if it knows others)";
+    let unreadable = "Profile p: does not match the schema: invalid type: integer `5`, expected a string (`kubectl explain` lists the fields and their \
+        types; if this version of shaper has others, apply its config/crd)";
     let cases: [(Value, Vec<&str>); 9] = [
         (
             kind("shaper.amahdha.com", "v1alpha1", "Machine"),
@@ -70,15 +70,15 @@ async fn a_foreign_or_undecodable_review_is_allowed() {
         (still_wrong, vec![unreadable]),
         (
             json!({ "operation": "PATCH" }),
-            vec!["shaper does not know the operation \"PATCH\" and has checked nothing"],
+            vec!["not checked: the operation \"PATCH\" is unknown"],
         ),
         (
             json!({ "operation": "CONNECT" }),
-            vec!["shaper does not know the operation \"CONNECT\" and has checked nothing"],
+            vec!["not checked: the operation \"CONNECT\" is unknown"],
         ),
         (
             json!({ "object": null }),
-            vec!["the review holds no object, so that nothing was checked"],
+            vec!["not checked: the review has no object"],
         ),
         (json!({ "userInfo": null }), vec![UNREACHED]),
     ];
@@ -121,7 +121,7 @@ async fn a_duplicate_key_of_a_review_is_rejected() {
             let body = String::from_utf8_lossy(&body).into_owned();
             assert!(
                 body.starts_with(&format!(
-                    "this is no AdmissionReview: duplicate field `{key}` at "
+                    "not an AdmissionReview: duplicate field `{key}` at "
                 )),
                 "{body}"
             );
@@ -338,7 +338,7 @@ async fn endless_streams_are_limited() {
     );
     assert_eq!(
         response.into_body().collect().await.unwrap().to_bytes(),
-        "there are too many reviews at once; try again\n"
+        "too many concurrent reviews; try again\n"
     );
     drop(streams);
     while site
