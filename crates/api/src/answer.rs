@@ -5,9 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use boot::render::RenderError;
+use boot::subject::MAX_VALUE_BYTES;
 use boot::{Assignment, ConfigName, InvalidQuery, NotSelected, Profile, Subject};
 use bytes::Bytes;
 use http::{Method, StatusCode};
+
+/// The labels that identify a machine.
+const IDENTITIES: [&str; 3] = ["uuid", "serial", "mac"];
 
 /// The parts of a request that the answer depends on.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,8 @@ pub struct Answer<'c> {
     pub content_type: ContentType,
     /// The machine, if the query describes one.
     pub subject: Option<Arc<Subject>>,
+    /// The uuid, serial and mac of an invalid query, which has no subject, by name.
+    pub invalid_identities: Vec<(&'static str, Box<str>)>,
     /// The objects that were selected for the machine.
     pub choice: Choice<'c>,
     /// Whether a template needs a label that the operator probably has to provide.
@@ -129,6 +135,7 @@ impl Answer<'_> {
             body: text.into(),
             content_type: ContentType::Text,
             subject: None,
+            invalid_identities: Vec::new(),
             choice: Choice::default(),
             is_operator_error: false,
         }
@@ -150,8 +157,28 @@ impl Answer<'_> {
         )
     }
 
-    pub(crate) fn bad_query(route: Route, error: &InvalidQuery) -> Self {
-        Self::failure(route, Outcome::BadRequest, error.to_string())
+    pub(crate) fn bad_query(route: Route, query: &str, error: &InvalidQuery) -> Self {
+        let identity = |key: &'static str| {
+            let (_, value) = boot::query::pairs(query).find(|(other, _)| *other == key)?;
+            let end = value.floor_char_boundary(MAX_VALUE_BYTES);
+            (!value.is_empty()).then(|| (key, value[..end].into()))
+        };
+        Self {
+            invalid_identities: IDENTITIES.into_iter().filter_map(identity).collect(),
+            ..Self::failure(route, Outcome::BadRequest, error.to_string())
+        }
+    }
+
+    /// The label with this key that the machine presented, also in an invalid query if it is an
+    /// identity.
+    pub(crate) fn presented(&self, key: &str) -> Option<&str> {
+        match &self.subject {
+            Some(subject) => subject.label(key),
+            None => self
+                .invalid_identities
+                .iter()
+                .find_map(|(other, value)| (*other == key).then_some(&**value)),
+        }
     }
 
     pub(crate) fn not_selected(route: Route, error: NotSelected) -> Self {
@@ -204,6 +231,7 @@ impl Answer<'_> {
             is_operator_error,
             content_type,
             subject,
+            invalid_identities,
             choice:
                 Choice {
                     assignment,
@@ -223,6 +251,7 @@ impl Answer<'_> {
             body,
             content_type,
             subject,
+            invalid_identities,
             choice,
             is_operator_error,
         }

@@ -43,7 +43,7 @@ pub(crate) fn answer<'c>(
     };
     let subject = match Subject::from_query(path.labels, extrinsic) {
         Ok(subject) => Arc::new(subject),
-        Err(error) => return Answer::bad_query(ROUTE, &error),
+        Err(error) => return Answer::bad_query(ROUTE, path.labels, &error),
     };
     let Some((profile, name)) = catalog.config(path.id) else {
         let reason = "no config has this id; its Profile or config was deleted or recreated; boot again to get a new link";
@@ -83,20 +83,19 @@ pub(crate) fn answer<'c>(
         .is_some_and(|uses| uses.assignment);
     let selected = uses_assignment
         .then(|| catalog.selected(&subject).ok())
-        .flatten();
-    // Ignore an Assignment that meanwhile gives the machine another Profile.
-    let assignment = selected
-        .filter(|selected| selected.profile.key == profile.key)
-        .map(|selected| selected.assignment);
+        .flatten()
+        // Ignore an Assignment that meanwhile gives the machine another Profile.
+        .filter(|selected| selected.profile.key == profile.key);
+    let assignment = selected.map(|selected| selected.assignment);
     let answer = match render::config(profile, name, &subject, assignment, base_url.as_str()) {
         Ok(text) => Answer::text(ROUTE, text),
         Err(error) => Answer::not_rendered(ROUTE, &error, profile),
     };
-    Answer {
-        choice: choice(profile, Some(name)),
-        ..answer
-    }
-    .with_subject(subject)
+    let choice = Choice {
+        assignment: selected.map(|selected| (Cow::Borrowed(selected.assignment), selected.by)),
+        ..choice(profile, Some(name))
+    };
+    Answer { choice, ..answer }.with_subject(subject)
 }
 
 fn choice<'c>(profile: &'c Arc<Profile>, config: Option<&'c ConfigName>) -> Choice<'c> {

@@ -118,12 +118,6 @@ fn entry<'a>(
     request: &'a str,
     took: Duration,
 ) -> LogEntry<'a> {
-    let label = |key| {
-        answer
-            .subject
-            .as_deref()
-            .and_then(|subject| subject.label(key))
-    };
     let Choice {
         assignment,
         profile,
@@ -134,9 +128,9 @@ fn entry<'a>(
         level,
         message,
         route: answer.route.name(),
-        uuid: label("uuid"),
-        mac: label("mac"),
-        serial: label("serial"),
+        uuid: answer.presented("uuid"),
+        mac: answer.presented("mac"),
+        serial: answer.presented("serial"),
         assignment: assignment.as_ref().map(|(assignment, _)| &assignment.key),
         by: assignment.as_ref().map(|(_, by)| *by),
         profile: profile.as_deref().map(|profile| &profile.key),
@@ -149,5 +143,52 @@ fn entry<'a>(
         bytes: answer.body.len(),
         took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         request,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use boot::{ExtrinsicLabels, InvalidQuery, Subject};
+
+    use super::*;
+    use crate::answer::Route;
+
+    fn identities(query: &str) -> [Option<String>; 3] {
+        let answer = match Subject::from_query(query, &ExtrinsicLabels::default()) {
+            Ok(subject) => Answer::text(Route::Script, String::new()).with_subject(subject.into()),
+            Err(error) => invalid(query, &error),
+        };
+        let entry = entry(
+            SystemTime::UNIX_EPOCH,
+            Level::INFO,
+            "served",
+            &answer,
+            "192.0.2.7",
+            "1234-a",
+            Duration::ZERO,
+        );
+        [entry.uuid, entry.serial, entry.mac].map(|value| value.map(str::to_owned))
+    }
+
+    fn invalid(query: &str, error: &InvalidQuery) -> Answer<'static> {
+        Answer::bad_query(Route::Script, query, error)
+    }
+
+    #[test]
+    fn every_presented_identity_is_logged_even_of_an_invalid_query() {
+        let (uuid, mac) = ("47c6da67-7477-4970-aa03-84e48ff4f6ad", "52:54:00:12:34:56");
+        let all = [Some(uuid), Some("SN1"), Some(mac)].map(|value| value.map(str::to_owned));
+        assert_eq!(
+            identities(&format!("uuid={uuid}&mac={mac}&serial=SN1")),
+            all
+        );
+        let twice = format!("uuid={uuid}&mac={mac}&serial=SN1&asset=1&asset=2");
+        assert_eq!(identities(&twice), all);
+        assert_eq!(
+            identities("uuid=x&serial=SN1&mac="),
+            [Some("x".to_owned()), Some("SN1".to_owned()), None]
+        );
+        let long = format!("uuid=x&serial={}", "\u{e9}".repeat(2000));
+        assert_eq!(identities(&long)[1].as_ref().map(String::len), Some(1024));
     }
 }

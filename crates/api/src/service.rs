@@ -132,7 +132,7 @@ impl BootService {
         };
         let subject = match Subject::from_query(query, &self.extrinsic) {
             Ok(subject) => Arc::new(subject),
-            Err(error) => return Answer::bad_query(route, &error),
+            Err(error) => return Answer::bad_query(route, query, &error),
         };
         if query.len() * MAX_ENCODED_GROWTH > MAX_TARGET_BYTES - LINK_OVERHEAD_BYTES
             && subject.to_query().len() > MAX_TARGET_BYTES - LINK_OVERHEAD_BYTES

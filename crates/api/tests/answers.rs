@@ -464,6 +464,25 @@ fn an_assignment_without_a_profile_is_named_with_what_it_matched_by() {
 }
 
 #[test]
+fn the_answer_for_a_config_names_the_assignment_that_its_template_used() {
+    let configs = [("a", "{{ assignment.name }}"), ("b", "")];
+    let boot = boot_with(
+        vec![profile("p", "#!ipxe\n", &configs)],
+        vec![assignment("one", Some(UUID), "p")],
+        None,
+    );
+    let named = |config: &str| {
+        let answer = ask(&boot, &format!("/config/{}?uuid={UUID}", id("p", config)));
+        assert_eq!(answer.outcome, Outcome::Ok, "{}", body(&answer));
+        let assignment = answer.choice.assignment;
+        assignment.map(|(assignment, by)| (assignment.key.to_string(), by))
+    };
+    let one = ("default/one".to_owned(), boot::MatchedBy::Uuid);
+    assert_eq!(named("a"), Some(one));
+    assert_eq!(named("b"), None, "the Assignment was not looked up");
+}
+
+#[test]
 fn a_machine_whose_assignment_or_profile_is_not_accepted_is_told_to_wait() {
     let mut catalog = Catalog::new();
     let rejected = |claim| {

@@ -354,11 +354,11 @@ mod tests {
             message: "refused",
             route: "ipxe",
             uuid: Some(hostile),
-            mac: None,
+            mac: Some(hostile),
             serial: Some(hostile),
             assignment: Some(key),
             by: Some(boot::MatchedBy::UuidOtherByteOrder),
-            profile: None,
+            profile: Some(key),
             config: Some(hostile),
             status: 404,
             outcome: "no_profile",
@@ -386,8 +386,8 @@ mod tests {
                     .is_some_and(|time| time == "2026-11-23T16:00:00.000042Z")
             );
             let expected = serde_json::json!({
-                "level": "WARN", "message": "refused", "route": "ipxe", "uuid": hostile, "serial": hostile,
-                "assignment": format!("east:ns/{hostile}"), "by": "uuid (other byte order)", "config": hostile, "status": 404,
+                "level": "WARN", "message": "refused", "route": "ipxe", "uuid": hostile, "mac": hostile, "serial": hostile,
+                "assignment": format!("east:ns/{hostile}"), "profile": format!("east:ns/{hostile}"), "by": "uuid (other byte order)", "config": hostile, "status": 404,
                 "outcome": "no_profile", "reason": hostile, "peer": "192.0.2.7", "bytes": 412, "took_us": 0, "request": "1234-a"
             });
             assert_eq!(Value::Object(fields), expected);

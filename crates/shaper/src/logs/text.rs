@@ -58,48 +58,52 @@ fn begin(out: &mut impl Write, at: SystemTime, level: Level, has_colours: bool) 
     }
 }
 
-/// Appends the line of a request, including the line break: `200 ipxe uuid 47c6... gets
-/// default/linux by default/web-1 (uuid), 412 bytes to 192.0.2.7 in 85 us`
-pub(super) fn request(out: &mut String, line: &api::LogEntry<'_>, has_colours: bool) {
+/// Appends the line of a request, including the line break:
+/// `200 ipxe uuid=47c6... serial=SN1 assignment=default/web-1 by=uuid profile=default/linux bytes=412 peer=192.0.2.7 took_us=85 request=1234-a`
+pub(super) fn request(out: &mut String, entry: &api::LogEntry<'_>, has_colours: bool) {
     // Writing to a String can't fail.
-    let _ = begin(out, line.at, line.level, has_colours).and_then(|()| write_request(out, line));
+    let _ = begin(out, entry.at, entry.level, has_colours).and_then(|()| write_request(out, entry));
 }
 
-fn write_request(out: &mut String, line: &api::LogEntry<'_>) -> fmt::Result {
-    write!(out, "{} {}", line.status, line.route)?;
-    let identities = [
-        ("uuid", line.uuid),
-        ("serial", line.serial),
-        ("mac", line.mac),
+fn write_request(out: &mut String, entry: &api::LogEntry<'_>) -> fmt::Result {
+    write!(out, "{} {}", entry.status, entry.route)?;
+    let assignment = entry.assignment.map(ToString::to_string);
+    let by = entry.by.map(|by| by.to_string());
+    let profile = entry.profile.map(ToString::to_string);
+    let fields = [
+        ("uuid", entry.uuid),
+        ("serial", entry.serial),
+        ("mac", entry.mac),
+        ("assignment", assignment.as_deref()),
+        ("by", by.as_deref()),
+        ("profile", profile.as_deref()),
+        ("config", entry.config),
     ];
-    match identities
-        .into_iter()
-        .find_map(|(name, value)| Some((name, value?)))
-    {
-        Some((name, value)) => write!(out, " {name} {}", escape_control(value))?,
-        None => write!(out, " from {}", line.peer)?,
+    for (name, value) in fields {
+        if let Some(value) = value {
+            write!(out, " {name}={}", quote(value))?;
+        }
     }
-    if let Some(profile) = line.profile {
-        write!(out, " gets {profile}")?;
+    let (bytes, peer, took_us) = (entry.bytes, entry.peer, entry.took_us);
+    let request = entry.request;
+    write!(
+        out,
+        " bytes={bytes} peer={peer} took_us={took_us} request={request}"
+    )?;
+    match entry.reason {
+        Some(reason) => writeln!(out, ": {}", escape_control(reason)),
+        None => writeln!(out),
     }
-    if let Some(config) = line.config {
-        write!(out, " config {config}")?;
+}
+
+/// Quotes and escapes a value that would otherwise not be one word.
+fn quote(value: &str) -> Cow<'_, str> {
+    let is_word = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
+    if !value.is_empty() && value.chars().all(is_word) {
+        value.into()
+    } else {
+        format!("{value:?}").into()
     }
-    if let Some(assignment) = line.assignment {
-        write!(out, " by {assignment}")?;
-    }
-    if let Some(by) = line.by {
-        write!(out, " ({by})")?;
-    }
-    match line.reason {
-        Some(reason) => write!(out, ": {}", escape_control(reason))?,
-        None => write!(
-            out,
-            ", {} bytes to {} in {} us",
-            line.bytes, line.peer, line.took_us
-        )?,
-    }
-    writeln!(out, " [{}]", line.request)
 }
 
 /// Escapes control characters, so that a machine can't add log lines or move the cursor.
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_a_sentence_and_stays_on_its_line() {
+    fn a_request_shows_every_identity_and_object_as_a_field_on_one_line() {
         let (assignment, profile) = (
             boot::ObjectKey::new("default", "web-1"),
             boot::ObjectKey::new("default", "linux"),
@@ -203,7 +207,7 @@ mod tests {
             level: Level::INFO,
             message: "served",
             route: "ipxe",
-            uuid: None,
+            uuid: Some("47c6da67-7477-4970-aa03-84e48ff4f6ad"),
             mac: Some("52:54:00:12:34:56"),
             serial: Some("SN\n1"),
             assignment: Some(&assignment),
@@ -223,14 +227,16 @@ mod tests {
             request(&mut text, entry, has_colours);
             text.split_once("INFO").unwrap().1.to_owned()
         };
-        let sentence = " 200 ipxe serial SN\\n1 gets default/linux by default/web-1 (serial), 412 bytes to 192.0.2.7 in 85 us [1234-a]\n";
-        assert_eq!(text(&entry, false), sentence);
-        assert_eq!(text(&entry, true), format!("\x1b[0m{sentence}"));
-        (entry.serial, entry.mac, entry.status, entry.reason) =
-            (None, None, 404, Some("no\x1b[2J"));
+        let fields = " 200 ipxe uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad serial=\"SN\\n1\" mac=52:54:00:12:34:56 \
+                      assignment=default/web-1 by=serial profile=default/linux bytes=412 peer=192.0.2.7 took_us=85 request=1234-a\n";
+        assert_eq!(text(&entry, false), fields);
+        assert_eq!(text(&entry, true), format!("\x1b[0m{fields}"));
+        (entry.uuid, entry.serial, entry.mac) = (None, Some("SN 1"), None);
+        (entry.assignment, entry.by, entry.profile) = (None, None, None);
+        (entry.status, entry.reason) = (404, Some("no\x1b[2J"));
         assert_eq!(
             text(&entry, false),
-            " 404 ipxe from 192.0.2.7 gets default/linux by default/web-1 (serial): no\\u{1b}[2J [1234-a]\n"
+            " 404 ipxe serial=\"SN 1\" bytes=412 peer=192.0.2.7 took_us=85 request=1234-a: no\\u{1b}[2J\n"
         );
     }
 
