@@ -1,6 +1,9 @@
 //! `shaper completions` and `shaper man`: print shell completions and man pages, generated from the
 //! command line.
 
+mod page;
+mod sections;
+
 use anyhow::{Context, bail};
 use clap::Command;
 use clap_complete::Shell;
@@ -56,8 +59,7 @@ pub fn man(args: &ManArgs, mut command: Command) -> anyhow::Result<()> {
         },
     };
     let mut out = Vec::new();
-    clap_mangen::Man::new(page)
-        .render(&mut out)
+    page::render(args.command.as_deref().unwrap_or_default(), &page, &mut out)
         .context("can't render the man page")?;
     print(&out)
 }
