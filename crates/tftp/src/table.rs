@@ -56,6 +56,11 @@ impl Table {
         self.files.is_empty()
     }
 
+    /// The names of all files, in no particular order.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.keys().map(Vec::as_slice)
+    }
+
     /// Whether both tables have the same names for the same files.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let is_in_other = |(name, entry): (&Vec<u8>, &Entry)| {

@@ -3,15 +3,19 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use tftp::{Metrics, SkippedPath, Table};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::admin::Remarks;
 use manifests::Follow;
+
+/// The minimum time between two log lines at INFO about changed files: while an image is being
+/// copied, the directory changes ten times a second.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The files below a directory, and those that can't be served.
 pub(super) struct TftpRoot {
@@ -21,6 +25,8 @@ pub(super) struct TftpRoot {
     remarks: Remarks,
     skipped: BTreeSet<SkippedPath>,
     is_unreadable: bool,
+    /// The names of the files when they were last logged at INFO, and when that was.
+    logged: Option<(BTreeSet<Vec<u8>>, Instant)>,
 }
 
 // === impl TftpRoot ===
@@ -39,6 +45,7 @@ impl TftpRoot {
             remarks,
             skipped: BTreeSet::new(),
             is_unreadable: false,
+            logged: None,
         };
         match this.path.clone() {
             Some(root) => this
@@ -105,11 +112,81 @@ impl TftpRoot {
             *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = sentences.collect();
         }
         self.skipped = skipped;
-        if !table.is_same_as(&previous) {
-            let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            info!(root = %root.display(), files = table.len(), took_ms, "files for TFTP");
+        let is_changed = !table.is_same_as(&previous);
+        let files = table.len();
+        let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if self.is_worth_logging(&table, started) {
+            info!(root = %root.display(), files, took_ms, "files for TFTP loaded");
+        } else if is_changed {
+            debug!(root = %root.display(), files, took_ms, "files for TFTP loaded");
+        }
+        if is_changed {
             self.table.store(Arc::new(table));
         }
         Ok(())
+    }
+
+    /// Whether the set of files differs from the one that was last logged, and enough time has
+    /// passed since then. A change that comes too early is logged by a later scan.
+    fn is_worth_logging(&mut self, table: &Table, now: Instant) -> bool {
+        if let Some((names, at)) = &self.logged {
+            let is_same =
+                names.len() == table.len() && table.names().all(|name| names.contains(name));
+            if is_same || now < *at + LOG_INTERVAL {
+                return false;
+            }
+        }
+        self.logged = Some((table.names().map(<[u8]>::to_vec).collect(), now));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[test]
+    fn changed_files_are_logged_when_their_names_change_and_not_too_often() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("ipxe.efi"), "one").unwrap();
+        let metrics = Metrics::register(&mut Registry::default());
+        let mut root = TftpRoot::open(Some(dir.path()), metrics, Remarks::default()).unwrap();
+        let (_, opened) = root.logged.clone().expect("the first table is logged");
+        let scan = |root: &TftpRoot| Table::scan(dir.path(), &root.table.load_full()).unwrap().0;
+
+        let later = opened + 2 * LOG_INTERVAL;
+        fs::write(dir.path().join("ipxe.efi"), "other content").unwrap();
+        let table = scan(&root);
+        assert!(
+            !root.is_worth_logging(&table, later),
+            "the names are the same"
+        );
+
+        fs::write(dir.path().join("undionly.kpxe"), "two").unwrap();
+        let table = scan(&root);
+        assert!(
+            !root.is_worth_logging(&table, opened + LOG_INTERVAL / 2),
+            "too early"
+        );
+        assert!(
+            root.is_worth_logging(&table, later),
+            "the change is made up for"
+        );
+        assert!(
+            !root.is_worth_logging(&table, later + LOG_INTERVAL),
+            "it is logged once"
+        );
+
+        fs::remove_file(dir.path().join("ipxe.efi")).unwrap();
+        fs::write(dir.path().join("snponly.efi"), "one").unwrap();
+        let table = scan(&root);
+        assert!(
+            root.is_worth_logging(&table, later + LOG_INTERVAL),
+            "as many files, other names"
+        );
     }
 }
