@@ -29,6 +29,8 @@ pub struct Folder {
     /// Objects that are also in other files.
     twice: Vec<Problem>,
     guard: Guard,
+    /// See [`Scan::emptied`].
+    emptied: Vec<(&'static str, usize)>,
 }
 
 /// The result of a scan.
@@ -43,6 +45,9 @@ pub struct Scan {
     pub read: usize,
     /// Whether the result of [`Folder::remember`] may have changed.
     pub is_other: bool,
+    /// The kinds of which this scan removed the last object, with the number of objects removed.
+    /// Without kinds whose loss was confirmed or held back by the guard.
+    pub emptied: Vec<(&'static str, usize)>,
 }
 
 /// The state of a file.
@@ -72,6 +77,7 @@ impl Folder {
             standing,
             twice: Vec::new(),
             guard: Guard::new(limits),
+            emptied: Vec::new(),
         }
     }
 
@@ -104,6 +110,7 @@ impl Folder {
             files: found.files.len(),
             read,
             is_other,
+            emptied: std::mem::take(&mut self.emptied),
         }
     }
 
@@ -258,7 +265,20 @@ impl Folder {
         let (was_holding, count) = (self.guard.holding().is_some(), lost.len());
         match self.guard.judge(known, lost, Instant::now()) {
             Verdict::Believe(_) if was_holding => info!("the guard lets go"),
-            Verdict::Believe(_) => {}
+            Verdict::Believe(_) => {
+                let left = || chosen.keys().chain(standing.keys());
+                let has_assignments = left().any(|name| matches!(name, ObjectRef::Assignment(_)));
+                let has_profiles = left().any(|name| matches!(name, ObjectRef::Profile(_)));
+                let kinds = [
+                    ("Assignment", known.assignments, has_assignments),
+                    ("Profile", known.profiles, has_profiles),
+                ];
+                self.emptied = kinds
+                    .into_iter()
+                    .filter(|(_, before, is_left)| *before > 0 && !is_left)
+                    .map(|(kind, before, _)| (kind, before))
+                    .collect();
+            }
             Verdict::Hold => {
                 if !was_holding {
                     warn!(

@@ -570,6 +570,40 @@ fn a_restored_folder_ends_the_hold_and_a_small_loss_applies_at_once() {
 }
 
 #[test]
+fn a_kind_that_lost_all_its_objects_is_reported_once() {
+    let mut manifests = Manifests::new();
+    for name in ["a", "b"] {
+        manifests.write(&format!("{name}.yaml"), &assignment(name));
+    }
+    assert_eq!(manifests.folder.rescan().emptied, []);
+    // A renamed object, and the loss of some of the objects, leave others of the kind.
+    manifests.write("b.yaml", &assignment("c"));
+    fs::remove_file(manifests.path("a.yaml")).unwrap();
+    assert_eq!(manifests.folder.rescan().emptied, []);
+    // An invalid object still counts.
+    manifests.write("b.yaml", &wrong("c"));
+    assert_eq!(manifests.folder.rescan().emptied, []);
+    fs::remove_file(manifests.path("b.yaml")).unwrap();
+    assert_eq!(manifests.folder.rescan().emptied, [("Assignment", 1)]);
+    assert_eq!(manifests.folder.rescan().emptied, []);
+}
+
+#[test]
+fn a_confirmed_loss_of_a_whole_kind_is_not_reported_again() {
+    let mut manifests = Manifests::new();
+    many(&manifests);
+    manifests.folder.rescan();
+    for entry in fs::read_dir(manifests.dir.path()).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let scan = manifests.folder.rescan();
+    assert!(manifests.folder.holding().is_some());
+    assert_eq!(scan.emptied, []);
+    assert!(!manifests.folder.confirm().is_empty());
+    assert_eq!(manifests.folder.rescan().emptied, []);
+}
+
+#[test]
 fn a_held_object_that_returns_broken_keeps_its_last_good_version() {
     let mut manifests = Manifests::new();
     many(&manifests);

@@ -124,6 +124,13 @@ impl Loader {
             warn!(objects = confirmed.len(), "mass deletion confirmed");
         }
         let scan = self.folder.rescan();
+        for (kind, objects) in &scan.emptied {
+            warn!(
+                kind,
+                objects,
+                "the folder lost all objects of this kind, too few for the mass-deletion guard; their machines boot nothing or something else"
+            );
+        }
         let is_confirmed = !confirmed.is_empty();
         let changes: Vec<_> = std::mem::take(&mut self.restored)
             .into_iter()
