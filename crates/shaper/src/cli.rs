@@ -22,7 +22,7 @@ Start here:
   shaper standalone DIR                 serve machines from a folder of manifests
   shaper validate DIR                   check manifests
   shaper explain DIR 'uuid=...&mac=...' show which Profile a machine gets, and why
-  shaper diff OLD NEW                   show show which machines would boot something else
+  shaper diff OLD NEW                   show which machines would boot something else
 
 `shaper COMMAND --help` describes a command; `shaper man COMMAND | man -l -` shows the same as a man page."
 )]

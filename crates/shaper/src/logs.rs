@@ -122,12 +122,42 @@ fn with_buffer<T>(make: impl FnOnce(&mut String) -> T) -> T {
     })
 }
 
+/// Returns what `run` logs at INFO and above, as JSON with one object per line.
+#[cfg(test)]
+pub(crate) fn capture(run: impl FnOnce()) -> String {
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let captured = Captured::default();
+    let writer = captured.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .event_format(json::Json)
+        .finish();
+    tracing::subscriber::with_default(subscriber, run);
+    let text = captured.0.lock().unwrap().clone();
+    String::from_utf8(text).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_mistyped_level_is_refused_and_silences_nothing() {
+    fn a_mistyped_level_is_rejected() {
         for text in ["info", "WARN", "info,api=debug", "off,feed=trace"] {
             assert_eq!(parse_filter(text).as_deref(), Ok(text));
         }

@@ -197,7 +197,7 @@ impl Loader {
         }
         if is_complete && !self.has_swept {
             self.has_swept = true;
-            let gone: BTreeSet<_> = changes
+            let deleted: BTreeSet<_> = changes
                 .iter()
                 .filter_map(|change| {
                     if let Change::ProfileDeleted(key) = change {
@@ -215,9 +215,9 @@ impl Loader {
                     None
                 }
             });
-            let there = known.chain(new).filter(|key| !gone.contains(key));
+            let present = known.chain(new).filter(|key| !deleted.contains(key));
             self.ids
-                .keep_only(&there.map(ToString::to_string).collect());
+                .keep_only(&present.map(ToString::to_string).collect());
         }
         self.save_ids();
         let waiting: Vec<_> = self
@@ -458,3 +458,6 @@ impl Part for LoadMetrics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,6 +150,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_that_grows_is_logged_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ipxe.efi");
+        fs::write(&file, "").unwrap();
+        let metrics = Metrics::register(&mut Registry::default());
+        let log = crate::logs::capture(|| {
+            let mut root = TftpRoot::open(Some(dir.path()), metrics, Remarks::default()).unwrap();
+            for len in 1..10 {
+                fs::write(&file, "x".repeat(len)).unwrap();
+                root.read(dir.path()).unwrap();
+            }
+        });
+        assert_eq!(log.matches("files for TFTP loaded").count(), 1, "{log}");
+    }
+
+    #[test]
     fn changed_files_are_logged_when_their_names_change_and_not_too_often() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("ipxe.efi"), "one").unwrap();
