@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_with_and_without_port_are_bases() {
+    fn a_host_with_or_without_a_port_is_a_valid_base_url() {
         for host in [
             "shaper",
             "shaper.lab:8080",
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_change_a_script_is_no_host() {
+    fn a_host_that_could_change_a_script_is_rejected() {
         for host in [
             "", "a b", "a\nb", "a/b", "${x}", "a@b", "a:b", "a:70000", "[::1", "[]:1", "a?b",
             "a#b", "é",

@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_makes_a_machine_say_what_is_expected_in_the_order_in_which_it_is_expected() {
+    fn queries_of_the_script_have_the_labels_and_the_order_that_the_parser_expects() {
         let queries: Vec<_> = TEMPLATE
             .lines()
             .filter_map(|line| line.split_once("/ipxe?"))

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_no_uri_may_hold_is_encoded_in_first_lines_only() {
+    async fn invalid_characters_are_encoded_in_request_lines_only() {
         let sent = "\r\nGET /ipxe?product=a\"b<c>{d}|^`\\&x=%22 HTTP/1.1\r\nX: \"<>\"\r\n\r\nGET /\"? HTTP/1.1\r\n\r\n";
         let seen = "\r\nGET /ipxe?product=a%22b%3Cc%3E%7Bd%7D%7C%5E%60%5C&x=%22 HTTP/1.1\r\nX: \"<>\"\r\n\r\nGET /%22? HTTP/1.1\r\n\r\n";
         for at_once in [1, 2, 3, 7, 20, 1000] {
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_read_at_once_is_read_as_byte_by_byte() {
+    async fn reading_in_any_pieces_gives_the_same_bytes() {
         let lines = [
             "GET /?a=\"b HTTP/1.1",
             "GET /?a=b HTTP/1.1",
@@ -267,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn outside_uris_are_these() {
+    fn exactly_these_bytes_must_be_encoded() {
         let outside: Vec<u8> = (0..=255).filter(|byte| must_encode(*byte)).collect();
         assert_eq!(outside, b"\"<>\\^`{|}");
     }
 
     #[tokio::test]
-    async fn a_small_buffer_gets_all_of_it() {
+    async fn encoded_bytes_that_do_not_fit_are_returned_by_later_reads() {
         let (mut client, server) = duplex(100);
         client.write_all(b"\"\"\"").await.unwrap();
         drop(client);

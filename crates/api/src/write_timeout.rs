@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_short_answer_is_written_in_one_piece_and_whole_however_it_is_taken() {
+    async fn a_short_answer_is_coalesced_into_one_write() {
         let head: Vec<u8> = (0..=255).cycle().take(200).collect();
         for body_bytes in [
             0,
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_of_one_byte_a_second_is_given_up() {
+    async fn a_reader_of_one_byte_a_second_times_out() {
         let (server, mut client) = duplex(16);
         let mut server = WriteTimeout::new(server, Duration::from_secs(30));
         let reader = tokio::spawn(async move {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_is_given_up_where_the_stream_itself_holds_what_it_does_not_take() {
+    async fn a_slow_reader_times_out_over_a_buffering_stream() {
         let (server, mut client) = duplex(16);
         // A TLS stream buffers in the same way.
         let mut server = WriteTimeout::new(BufWriter::new(server), Duration::from_secs(30));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_who_takes_all_in_time_may_take_it_again() {
+    async fn the_timer_starts_again_after_a_flush() {
         let (server, mut client) = duplex(16);
         let mut server = WriteTimeout::new(server, Duration::from_secs(30));
         let reader = tokio::spawn(async move {

@@ -180,7 +180,7 @@ fn the_link_leads_to_the_config_rendered_for_the_machine() {
 }
 
 #[test]
-fn no_script_is_served_whose_links_would_be_too_long() {
+fn a_script_whose_links_would_be_too_long_is_rejected() {
     let boot = boot();
     // Each é takes six times as many bytes in a link, because it is sent raw next to a byte that is
     // not UTF-8.
@@ -253,7 +253,7 @@ fn nocloud_finds_its_files_below_a_config() {
 }
 
 #[test]
-fn every_failure_has_its_status_and_says_what_to_do() {
+fn every_failure_has_a_status_and_a_sentence() {
     let boot = boot();
     let cases = [
         ("/ipxe?uuid=x".to_owned(), 400, "is not a UUID"),
@@ -357,7 +357,7 @@ fn only_get_and_head_are_served() {
 }
 
 #[test]
-fn nothing_is_chosen_before_everything_is_loaded() {
+fn nothing_is_selected_before_the_catalog_is_complete() {
     let boot = BootService::new(
         Arc::new(SharedCatalog::new(Catalog::new())),
         ExtrinsicLabels::default(),
@@ -372,7 +372,7 @@ fn nothing_is_chosen_before_everything_is_loaded() {
 }
 
 #[test]
-fn the_bootstrap_is_served_byte_for_byte_at_every_name_that_it_has() {
+fn the_bootstrap_is_served_unchanged_under_all_its_names() {
     let expected =
         include_str!("../src/bootstrap.ipxe").replace("@BASE_URL@", "http://shaper.lab:8080");
     for path in [
@@ -400,7 +400,7 @@ fn the_bootstrap_is_served_byte_for_byte_at_every_name_that_it_has() {
 }
 
 #[test]
-fn links_start_with_the_address_that_the_client_used_or_with_the_public_one() {
+fn links_start_with_the_public_url_else_the_host_header_else_the_local_address() {
     let boot = boot();
     let first = |boot: &BootService, host| {
         body(&ask_as(boot, &Method::GET, "/boot.ipxe", host))
@@ -428,7 +428,7 @@ fn links_start_with_the_address_that_the_client_used_or_with_the_public_one() {
 }
 
 #[test]
-fn the_committed_specification_is_the_one_that_is_served() {
+fn the_committed_openapi_document_is_the_served_one() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/openapi.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     assert!(
@@ -439,7 +439,7 @@ fn the_committed_specification_is_the_one_that_is_served() {
 }
 
 #[test]
-fn no_200_on_a_scripts_path_is_anything_but_a_script() {
+fn every_200_on_the_path_of_a_script_is_a_script() {
     let boot = boot();
     for target in [
         "/boot.ipxe",
@@ -453,7 +453,7 @@ fn no_200_on_a_scripts_path_is_anything_but_a_script() {
 }
 
 #[test]
-fn an_assignment_without_a_profile_is_named_with_what_it_matched_by() {
+fn the_answer_without_a_profile_names_the_assignment_and_what_it_matched_by() {
     let answer = ask(&boot(), "/ipxe?uuid=00000000-0000-4000-8000-000000000003");
     assert_eq!(answer.outcome, Outcome::NoProfile);
     let (assignment, by) = answer.choice.assignment.unwrap();
@@ -483,7 +483,7 @@ fn the_answer_for_a_config_names_the_assignment_that_its_template_used() {
 }
 
 #[test]
-fn a_machine_whose_assignment_or_profile_is_not_accepted_is_told_to_wait() {
+fn a_machine_with_an_invalid_assignment_or_profile_gets_503() {
     let mut catalog = Catalog::new();
     let rejected = |claim| {
         Change::Rejected(Arc::new(Rejected {

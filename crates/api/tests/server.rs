@@ -160,7 +160,7 @@ async fn head_has_the_length_of_get_and_no_body() {
 }
 
 #[tokio::test]
-async fn a_failure_says_what_to_do_under_an_id_that_the_log_has() {
+async fn an_error_response_has_a_sentence_and_a_request_id() {
     let server = start(Limits::default());
     let answer = server
         .exchange(b"GET /ipxe?uuid= HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -179,7 +179,7 @@ async fn a_failure_says_what_to_do_under_an_id_that_the_log_has() {
 }
 
 #[tokio::test]
-async fn what_ipxe_leaves_raw_in_a_query_is_read() {
+async fn characters_that_ipxe_does_not_encode_are_accepted_in_a_query() {
     let server = start(Limits::default());
     let answer = server
         .exchange(b"GET /ipxe?product=a\"<b>{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -212,7 +212,7 @@ async fn a_body_ends_the_connection_and_is_never_taken_for_a_request() {
 }
 
 #[tokio::test]
-async fn other_methods_are_told_which_are_served() {
+async fn a_405_lists_the_allowed_methods() {
     let server = start(Limits::default());
     let answer = server
         .exchange(
@@ -227,7 +227,7 @@ async fn other_methods_are_told_which_are_served() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_is_refused() {
+async fn oversized_requests_are_rejected() {
     let server = start(Limits::default());
     let cases = [
         (
@@ -283,7 +283,7 @@ async fn an_idle_connection_and_a_slow_head_are_closed() {
 }
 
 #[tokio::test]
-async fn a_client_too_many_is_asked_to_come_again() {
+async fn a_connection_beyond_the_limit_gets_503_with_retry_after() {
     let server = start(Limits {
         connections: 1,
         ..Limits::default()
@@ -317,7 +317,7 @@ async fn a_client_too_many_is_asked_to_come_again() {
 }
 
 #[tokio::test]
-async fn a_request_too_many_is_asked_to_come_again() {
+async fn a_request_beyond_the_limit_gets_503_with_retry_after() {
     let server = start(Limits {
         in_flight: 0,
         ..Limits::default()
@@ -333,7 +333,7 @@ async fn a_request_too_many_is_asked_to_come_again() {
 }
 
 #[tokio::test]
-async fn stopping_ends_idle_connections_and_counts_are_right() {
+async fn stopping_closes_idle_connections() {
     let server = start(Limits::default());
     let mut idle = server.connect().await;
     idle.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -352,7 +352,7 @@ async fn stopping_ends_idle_connections_and_counts_are_right() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_request_get_a_400_with_a_sentence_and_are_counted() {
+async fn bytes_that_are_not_a_request_get_a_complete_400_and_are_counted() {
     let server = start(Limits::default());
     for bytes in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -394,7 +394,7 @@ async fn bytes_that_are_no_request_get_a_400_with_a_sentence_and_are_counted() {
 }
 
 #[tokio::test]
-async fn a_refusal_behind_good_answers_has_its_sentence_too() {
+async fn an_unparsable_request_after_a_good_one_gets_a_complete_error_response() {
     let server = start(Limits::default());
     let answer = server
         .exchange(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\nGET /\0 HTTP/1.1\r\n\r\n")
@@ -409,7 +409,7 @@ async fn a_refusal_behind_good_answers_has_its_sentence_too() {
 }
 
 #[tokio::test]
-async fn a_client_that_came_before_the_end_may_ask_after_it() {
+async fn a_client_that_connected_before_the_stop_can_send_its_first_request_after_it() {
     let server = start(Limits::default());
     let mut accepted = server.connect().await;
     accepted.write_all(b"GET /boot").await.unwrap();
@@ -430,7 +430,7 @@ async fn a_client_that_came_before_the_end_may_ask_after_it() {
 }
 
 #[tokio::test]
-async fn whoever_waits_to_be_accepted_at_the_end_is_served() {
+async fn connections_established_before_the_stop_are_served() {
     let server = start(Limits::default());
     // The server's task has not run since these clients connected.
     let waiting: Vec<_> = (0..20)
@@ -453,7 +453,7 @@ async fn whoever_waits_to_be_accepted_at_the_end_is_served() {
 }
 
 #[tokio::test]
-async fn long_answers_that_are_not_taken_are_bounded_and_make_room_when_they_are() {
+async fn unread_long_answers_are_bounded_until_they_are_read() {
     let limits = Limits {
         answer_bytes: 3_000_000,
         ..Limits::default()
@@ -492,7 +492,7 @@ async fn long_answers_that_are_not_taken_are_bounded_and_make_room_when_they_are
 const ASK: &str = "GET /config/47c6da67-7477-4970-aa03-84e48ff4f6ad HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test]
-async fn an_answer_comes_whole_whatever_its_length_and_whatever_it_looks_like() {
+async fn an_answer_of_any_length_that_looks_like_an_error_is_sent_unchanged() {
     // Every fragment that starts at a multiple of 16 looks like a response head.
     const SIXTEEN: &str = "HTTP/1.1 400 no\n";
     for len in [
@@ -536,7 +536,7 @@ async fn an_answer_comes_whole_whatever_its_length_and_whatever_it_looks_like() 
 }
 
 #[tokio::test]
-async fn a_connection_is_idle_after_a_long_answer_as_after_a_short_one() {
+async fn a_connection_times_out_as_idle_after_a_long_answer() {
     let server = start_with(
         Limits {
             head: Duration::from_millis(200),
@@ -556,7 +556,7 @@ async fn a_connection_is_idle_after_a_long_answer_as_after_a_short_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_takes_nothing_is_given_up_where_the_stream_holds_its_answer_too() {
+async fn a_client_that_reads_nothing_times_out_over_a_buffering_stream() {
     let (server, _registry) = bind(Limits::default(), Some(&"x".repeat(5000)));
     let (mut client, server_end) = tokio::io::duplex(1000);
     client.write_all(ASK.as_bytes()).await.unwrap();
@@ -579,7 +579,7 @@ async fn a_client_that_takes_nothing_is_given_up_where_the_stream_holds_its_answ
 }
 
 #[tokio::test]
-async fn whoever_asks_on_and_on_and_reads_nothing_waits() {
+async fn a_client_that_reads_nothing_is_not_read_without_bound() {
     for config in ["", "x", &"x".repeat(100_000)] {
         let server = start_with(Limits::default(), Some(config));
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -602,7 +602,7 @@ async fn whoever_asks_on_and_on_and_reads_nothing_waits() {
 }
 
 #[test]
-fn limits_fit_into_the_files_that_may_be_open() {
+fn connection_limits_fit_into_the_limit_of_open_files() {
     let within = |files| {
         let limits = Limits::default().within(files);
         (limits.connections, limits.shedding)

@@ -46,15 +46,15 @@ mod tests {
 
     #[test]
     fn a_refused_port_names_the_setting_of_systemd() {
-        let say = |kind: io::ErrorKind| {
+        let message = |kind: io::ErrorKind| {
             cannot_listen("--http-listen", "[::]:80".parse().unwrap(), kind.into()).to_string()
         };
         assert!(
-            say(io::ErrorKind::PermissionDenied)
+            message(io::ErrorKind::PermissionDenied)
                 .contains("AmbientCapabilities=CAP_NET_BIND_SERVICE")
         );
         assert!(
-            say(io::ErrorKind::AddrInUse)
+            message(io::ErrorKind::AddrInUse)
                 .contains("--http-listen [::]:80; is another server there?")
         );
     }

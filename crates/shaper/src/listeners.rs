@@ -105,12 +105,12 @@ impl HttpArgs {
         let for_machines = open_files - RESERVED_FILES.min(open_files / 4);
         // HTTPS, if enabled, gets a third of them.
         let for_https = self.https_listen.map_or(0, |_| for_machines / 3);
-        let wanted = Limits {
+        let configured = Limits {
             connections: self.http_connections,
             ..Limits::default()
         };
-        let limits = wanted.clone().within(for_machines - for_https);
-        if limits.connections < wanted.connections {
+        let limits = configured.clone().within(for_machines - for_https);
+        if limits.connections < configured.connections {
             let connections = limits.connections;
             warn!(
                 open_files,

@@ -190,17 +190,17 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 }
 
 /// The partition of the API server.
-fn own_partition(feeds: &[Source], asked: Option<&str>) -> anyhow::Result<String> {
-    let Some(asked) = asked else {
+fn own_partition(feeds: &[Source], name: Option<&str>) -> anyhow::Result<String> {
+    let Some(name) = name else {
         return Ok(feeds
             .first()
             .map(|feed| feed.partition.to_string())
             .unwrap_or_default());
     };
-    if !feeds.iter().any(|feed| *feed.partition == *asked) {
-        bail!("--partition {asked}: no --feed has that name; write --feed {asked}=https://HOST");
+    if !feeds.iter().any(|feed| *feed.partition == *name) {
+        bail!("--partition {name}: no --feed has that name; write --feed {name}=https://HOST");
     }
-    Ok(asked.to_owned())
+    Ok(name.to_owned())
 }
 
 // === impl ReviewStatus ===

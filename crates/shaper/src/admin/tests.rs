@@ -103,15 +103,15 @@ async fn the_list_has_no_ids_and_can_be_limited_to_one_partition() {
 
 #[tokio::test]
 async fn a_rendering_error_names_its_cause() {
-    let (status, said) = get("/explain/config/c?mac=52:54:00:00:00:01", true).await;
+    let (status, text) = get("/explain/config/c?mac=52:54:00:00:00:01", true).await;
     assert!(
-        status == 422 && said.contains("needs the label \"serial\""),
-        "{said}"
+        status == 422 && text.contains("needs the label \"serial\""),
+        "{text}"
     );
-    let (status, said) = get("/explain/config/nothing?serial=S1", true).await;
+    let (status, text) = get("/explain/config/nothing?serial=S1", true).await;
     assert!(
-        status == 404 && said.contains("has no config \"nothing\""),
-        "{said}"
+        status == 404 && text.contains("has no config \"nothing\""),
+        "{text}"
     );
 }
 

@@ -271,41 +271,18 @@ impl Write for Escaped<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use serde_json::Value;
 
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Captured(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Captured {
-        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(text);
-            Ok(text.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     fn logged(log: impl FnOnce()) -> Value {
-        let captured = Captured::default();
-        let writer = captured.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .event_format(Json)
-            .finish();
-        tracing::subscriber::with_default(subscriber, log);
-        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+        let text = crate::logs::capture(log);
         assert_eq!(text.matches('\n').count(), 1, "{text:?} is one line");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text:?} is no JSON: {error}"))
     }
 
     #[test]
-    fn what_must_be_escaped_is_seen_wherever_it_stands() {
+    fn a_byte_to_escape_is_found_at_any_position() {
         for byte in 0..=255_u8 {
             for len in 1..20 {
                 for at in 0..len {
@@ -323,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_field_holds_comes_out_of_the_json_again() {
+    fn any_field_value_survives_the_json_round_trip() {
         for hostile in [
             "",
             "plain",
@@ -371,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_one_object_on_one_line_whatever_the_machine_says() {
+    fn a_request_is_one_json_object_on_one_line_for_any_labels() {
         for hostile in ["plain", "a\"b\\c\nd\u{0}\u{1f}\u{7f}", "é\u{2028}\u{1f600}"] {
             let mut text = String::new();
             let key = boot::ObjectKey::new("ns", hostile).in_partition("east");
@@ -395,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_numbers_and_what_is_none_is_not_there() {
+    fn numbers_are_json_numbers_and_none_fields_are_omitted() {
         let line = logged(|| {
             let (none, some) = (None::<&str>, Some("x"));
             tracing::warn!(
@@ -423,14 +400,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_its_sentence() {
+    fn an_error_is_logged_as_its_message() {
         let error = std::io::Error::other("no \"room\"");
         let line = logged(|| tracing::error!(error = &error as &dyn std::error::Error, "failed"));
         assert_eq!(line["error"], "no \"room\"");
     }
 
     #[test]
-    fn the_time_is_rfc_3339() {
+    fn timestamps_follow_rfc_3339() {
         let write = |since| {
             let mut text = String::new();
             timestamp(&mut text, SystemTime::UNIX_EPOCH + since);

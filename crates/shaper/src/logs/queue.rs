@@ -326,12 +326,12 @@ mod tests {
     }
 
     fn gated_queue() -> (Sender<()>, Arc<Mutex<Vec<u8>>>, Queue) {
-        let (read, told) = channel();
-        let seen = Arc::default();
+        let (permit, permits) = channel();
+        let written = Arc::default();
         (
-            read,
-            Arc::clone(&seen),
-            Queue::start(GatedWriter(told, seen)).unwrap(),
+            permit,
+            Arc::clone(&written),
+            Queue::start(GatedWriter(permits, written)).unwrap(),
         )
     }
 
@@ -340,10 +340,10 @@ mod tests {
     }
 
     fn wait_until(what: &str, is: impl Fn() -> bool) {
-        let asked = Instant::now();
+        let started = Instant::now();
         while !is() {
             assert!(
-                asked.elapsed() < Duration::from_secs(30),
+                started.elapsed() < Duration::from_secs(30),
                 "{what}: not after 30 seconds"
             );
             thread::sleep(Duration::from_micros(200));
@@ -351,9 +351,9 @@ mod tests {
     }
 
     #[test]
-    fn all_lines_are_written_in_their_order_before_the_end() {
-        let (read, seen, queue) = gated_queue();
-        drop(read);
+    fn dropping_the_guard_writes_all_lines_in_order() {
+        let (permit, written, queue) = gated_queue();
+        drop(permit);
         let flush = queue.flush_guard();
         let all: Vec<u8> = (0..10_000)
             .flat_map(|number| format!("line {number}\n").into_bytes())
@@ -362,15 +362,15 @@ mod tests {
             log(&queue, line);
         }
         drop(flush);
-        assert_eq!(*seen.lock().unwrap(), all);
+        assert_eq!(*written.lock().unwrap(), all);
     }
 
     #[test]
-    fn all_lines_of_many_threads_are_written_and_those_of_each_in_their_order() {
+    fn lines_of_each_thread_keep_their_order() {
         const THREADS: usize = 8;
         const LINES: usize = 2_000;
-        let (read, seen, queue) = gated_queue();
-        drop(read);
+        let (permit, written, queue) = gated_queue();
+        drop(permit);
         let flush = queue.flush_guard();
         thread::scope(|scope| {
             for thread in 0..THREADS {
@@ -386,8 +386,9 @@ mod tests {
                 });
             }
         });
-        wait_until("all is written without an end", || {
-            seen.lock()
+        wait_until("all lines are written without a flush", || {
+            written
+                .lock()
                 .unwrap()
                 .iter()
                 .filter(|byte| **byte == b'\n')
@@ -395,7 +396,7 @@ mod tests {
                 == THREADS * LINES
         });
         drop(flush);
-        let text = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         let mut next = [0; THREADS];
         for line in text.lines() {
             let (thread, number) = line.split_once(' ').unwrap();
@@ -411,23 +412,23 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_comes_while_nothing_does_is_written_at_once() {
-        let (read, seen, queue) = gated_queue();
-        drop(read);
+    fn a_single_line_is_written_at_once() {
+        let (permit, written, queue) = gated_queue();
+        drop(permit);
         for number in 0..200 {
             let line = format!("line {number}\n");
             // Some lines arrive when the writer is idle, and some while it becomes idle.
             thread::sleep(WRITE_INTERVAL + Duration::from_micros(number * 7));
             log(&queue, line.as_bytes());
-            wait_until("somebody tells the thread", || {
-                seen.lock().unwrap().ends_with(line.as_bytes())
+            wait_until("the line is written", || {
+                written.lock().unwrap().ends_with(line.as_bytes())
             });
         }
     }
 
     #[test]
-    fn what_a_thread_leaves_behind_is_written_and_the_next_one_takes_its_drawer() {
-        let (read, seen, queue) = gated_queue();
+    fn an_ended_threads_lines_are_written_and_its_buffer_is_reused() {
+        let (permit, written, queue) = gated_queue();
         for number in 0..20 {
             let queue = queue.clone();
             thread::spawn(move || log(&queue, format!("{number}\n").as_bytes()))
@@ -435,15 +436,15 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(queue.0.buffers().len(), 1, "one thread at a time");
-        drop(read);
+        drop(permit);
         drop(queue.flush_guard());
         let all: String = (0..20).map(|number| format!("{number}\n")).collect();
-        assert_eq!(String::from_utf8_lossy(&seen.lock().unwrap()), all);
+        assert_eq!(String::from_utf8_lossy(&written.lock().unwrap()), all);
     }
 
     #[test]
-    fn whoever_logs_does_not_wait_for_a_reader_that_does_not_read() {
-        let (read, seen, queue) = gated_queue();
+    fn logging_does_not_block_if_standard_error_is_not_read() {
+        let (permit, written, queue) = gated_queue();
         log(&queue, b"first\n");
         wait_until("the thread is at the reader", || {
             queue.0.state().is_writing && !queue.0.has_pending()
@@ -460,7 +461,7 @@ mod tests {
                 .map(|buffer| buffer.lock().lost)
                 .sum::<u64>()
         };
-        assert!(lost() > 0, "there is no room for all of it");
+        assert!(lost() > 0, "the buffer is full");
         assert!(
             queue
                 .0
@@ -468,20 +469,20 @@ mod tests {
                 .iter()
                 .all(|buffer| buffer.lock().text.len() <= MAX_BUFFER_BYTES)
         );
-        drop(read);
+        drop(permit);
         drop(queue.flush_guard());
         assert!(
-            seen.lock().unwrap().len() >= MAX_BUFFER_BYTES,
-            "what there was room for is not lost"
+            written.lock().unwrap().len() >= MAX_BUFFER_BYTES,
+            "buffered lines are kept"
         );
-        assert_eq!(lost(), 0, "the loss is told once");
+        assert_eq!(lost(), 0, "the loss is logged once");
     }
 
     #[test]
-    fn a_reader_that_never_reads_does_not_keep_the_process() {
-        let (_read, seen, queue) = gated_queue();
+    fn dropping_the_guard_returns_if_standard_error_is_not_read() {
+        let (_permit, written, queue) = gated_queue();
         log(&queue, b"never read\n");
         drop(queue.flush_guard());
-        assert!(seen.lock().unwrap().is_empty());
+        assert!(written.lock().unwrap().is_empty());
     }
 }

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_is_a_sentence() {
+    fn a_transfer_is_one_readable_line() {
         let fields = [
             ("file", "ipxe.efi"),
             ("peer", "192.0.2.7:2070"),
