@@ -33,7 +33,7 @@ pub(crate) fn admission_page() -> String {
             "meaning",
             "what to do",
         ],
-        rule::ALL.iter().map(|rule| row(rule)),
+        rule::all().map(row),
     );
     page
 }
@@ -52,9 +52,9 @@ pub(crate) fn linter_page() -> String {
          in virtual machines (*tried*).",
     );
     page += "\n## Rules\n\n";
-    let rules = rule::ALL.iter().filter(|rule| rule.id.starts_with("ipxe-"));
+    let rules = ipxe::rule::RULES.iter();
     let rows = rules.map(|rule| {
-        let text = text_of(rule);
+        let (_, text) = text_of(rule);
         [
             code(rule.id),
             severity(rule).to_owned(),
@@ -81,14 +81,14 @@ pub(crate) fn linter_page() -> String {
     )
 }
 
-fn row(rule: &Rule) -> [String; 7] {
-    let text = text_of(rule);
-    let outcome = match (text.checked_by, rule.severity) {
+fn row(rule: &'static Rule) -> [String; 7] {
+    let (checked_by, text) = text_of(rule);
+    let outcome = match (checked_by, rule.severity) {
         (CheckedBy::Validate, _) => "validate only",
         (_, Severity::Error) => "refused",
         (_, Severity::Warning) => "warning",
     };
-    let place = match text.checked_by {
+    let place = match checked_by {
         CheckedBy::Validate => "`shaper validate`".to_owned(),
         CheckedBy::Webhook => "webhook".to_owned(),
         CheckedBy::WebhookAndCondition(condition) => {
@@ -119,7 +119,7 @@ fn row(rule: &Rule) -> [String; 7] {
     ]
 }
 
-fn text_of(rule: &Rule) -> &'static Text {
+fn text_of(rule: &Rule) -> (CheckedBy, &'static Text) {
     texts::of(rule.id)
         .unwrap_or_else(|| panic!("{} has no text: add one to review::rule::texts", rule.id))
 }

@@ -111,7 +111,7 @@ fn each_value_that_the_schema_bounds_has_a_row_with_its_bounds_and_messages() {
 #[test]
 fn each_rule_has_a_row_that_says_where_it_holds() {
     let rows = rows();
-    for rule in rule::ALL {
+    for rule in rule::all() {
         let row = rows
             .get(rule.id)
             .unwrap_or_else(|| panic!("no row for {}", rule.id));

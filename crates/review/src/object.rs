@@ -13,7 +13,7 @@ use crd::{FieldPath, Invalid};
 
 use crate::finding::Finding;
 use crate::rule::{self, Rule};
-use crate::{ipxe, sample};
+use crate::sample;
 
 mod origin;
 
@@ -326,7 +326,7 @@ fn check_shebang(name: &ObjectRef, source: &str, findings: &mut Vec<Finding>) {
     let length = first.chars().count().max(1);
     findings.push(
         Finding::new(
-            &rule::SHEBANG,
+            &ipxe::rule::SHEBANG,
             name,
             FieldPath::of(["spec", "ipxe"]),
             message,

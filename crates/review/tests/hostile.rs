@@ -1,7 +1,6 @@
-//! Feeds hostile texts to the linter and the samples.
+//! Feeds hostile texts to the review.
 
 use proptest::prelude::*;
-use review::ipxe;
 
 fn text() -> impl Strategy<Value = String> {
     let word = prop::sample::select(
@@ -49,16 +48,6 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #[test]
-    fn a_remark_is_within_the_script(script in prop_oneof![text(), any::<String>()], is_efi in any::<bool>()) {
-        let platform = if is_efi { "efi" } else { "pcbios" };
-        for remark in ipxe::lint(&script, platform) {
-            let line = script.split('\n').nth(remark.line - 1).unwrap_or_default();
-            prop_assert!(remark.columns.start >= 1 && remark.columns.end > remark.columns.start, "{remark:?}");
-            prop_assert!(remark.columns.end <= line.chars().count() + 2, "{remark:?} {line:?}");
-        }
-    }
-
     #[test]
     fn no_profile_panics_the_review(ipxe in prop_oneof![text(), any::<String>()], config in text(), label in any::<String>()) {
         let labels = std::collections::BTreeMap::from([("assignment/ipxe-buildarch".to_owned(), label.clone()), (label, "x".to_owned())]);

@@ -24,13 +24,18 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("crd", &["boot"], &["tokio", "hyper", "kube-client"]),
     (
+        "ipxe",
+        &["boot"],
+        &["tokio", "hyper", "kube-core", "k8s-openapi"],
+    ),
+    (
         "review",
-        &["boot", "crd"],
+        &["boot", "crd", "ipxe"],
         &["tokio", "hyper", "kube-client"],
     ),
     (
         "admission",
-        &["boot", "crd", "review"],
+        &["boot", "crd", "ipxe", "review"],
         &["tokio", "hyper", "kube-client", "ring", "openssl"],
     ),
     (
@@ -87,7 +92,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     // It contains no Kubernetes client, only kube's macros and types.
     (
         "webhook",
-        &["admission", "boot", "crd", "net", "review", "tls"],
+        &["admission", "boot", "crd", "ipxe", "net", "review", "tls"],
         &["kube-client", "kube-runtime", "reqwest", "ring", "openssl"],
     ),
     (
@@ -102,7 +107,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "manifests",
-        &["boot", "crd", "feed", "net", "review", "tls"],
+        &["boot", "crd", "feed", "ipxe", "net", "review", "tls"],
         &["kube-client", "ring", "openssl"],
     ),
     (
@@ -112,6 +117,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "boot",
             "crd",
             "feed",
+            "ipxe",
             "manifests",
             "net",
             "review",
@@ -129,6 +135,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "crd",
             "feed",
             "inspect",
+            "ipxe",
             "manifests",
             "net",
             "review",
@@ -153,6 +160,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "boot",
             "crd",
             "feed",
+            "ipxe",
             "manifests",
             "net",
             "review",
@@ -170,6 +178,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "e2e",
             "fake-apiserver",
             "feed",
+            "ipxe",
             "net",
             "review",
             "tftp",
@@ -188,6 +197,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "crd",
             "feed",
             "inspect",
+            "ipxe",
             "manifests",
             "net",
             "review",

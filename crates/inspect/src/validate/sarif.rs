@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::Report;
 
 pub(super) fn write(report: &Report<'_>) -> String {
-    let rules: Vec<Value> = rule::ALL
-        .iter()
+    let rules: Vec<Value> = rule::all()
         .map(|rule| {
             json!({
                 "id": rule.id,
@@ -34,7 +33,7 @@ pub(super) fn write(report: &Report<'_>) -> String {
 }
 
 fn result(report: &Report<'_>, file: &str, fault: &manifests::Fault) -> Value {
-    let index = rule::ALL.iter().position(|rule| rule.id == fault.rule.id);
+    let index = rule::all().position(|rule| rule.id == fault.rule.id);
     let help = fault
         .help
         .as_ref()

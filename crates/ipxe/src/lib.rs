@@ -1,13 +1,23 @@
-//! The iPXE linter: finds what a script does in iPXE that its author did not intend.
+//! The iPXE script language: a parser, and a linter that finds what a script does in iPXE that its
+//! author did not intend.
 //!
-//! It reads the rendered script, not the template, the way iPXE does (`script`).
-//! `docs/reference/linter.md` has the reason and the source of each rule. A rule that is not
-//! certain reports nothing: a word that contains `${` may expand to anything.
+//! [`lint`] reads a rendered script, not a template, the way iPXE does: lines, words, commands
+//! (`src/image/script.c`, `src/core/exec.c`). Each [`Remark`] names one of the [`rule`]s;
+//! `docs/reference/linter.md` has their reasons and sources. A rule that is not certain reports
+//! nothing: a word that contains `${` may expand to anything.
+//!
+//! ```
+//! let script = "#!ipxe\nkernel http://192.0.2.1/vmlinuz||goto failed\nboot\n";
+//! let remarks = ipxe::lint(script, "efi");
+//! assert_eq!(remarks[0].rule.id, "ipxe-glued-operator");
+//! assert_eq!(remarks[0].line, 2);
+//! ```
 
 mod flow;
 mod images;
 mod lines;
 mod names;
+pub mod rule;
 mod script;
 
 use std::ops::Range;

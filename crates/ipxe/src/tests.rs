@@ -219,8 +219,8 @@ fn other_traps_are_reported() {
 
 #[test]
 fn the_bootstrap_script_has_no_remarks() {
-    let script = include_str!("../../../api/src/bootstrap.ipxe")
-        .replace("@BASE_URL@", "http://192.0.2.1:8080");
+    let script =
+        include_str!("../../api/src/bootstrap.ipxe").replace("@BASE_URL@", "http://192.0.2.1:8080");
     for platform in ["efi", "pcbios"] {
         assert_eq!(lint(&script, platform), []);
     }

@@ -1,0 +1,198 @@
+//! The text of the reference for each rule, beyond its summary.
+
+/// The reference text of one rule.
+#[derive(Debug)]
+pub struct Text {
+    /// The id of the rule.
+    pub rule: &'static str,
+    /// What happens when the rule is broken.
+    pub why: &'static str,
+    /// Example messages. `...` matches anything; tests compare these with real messages.
+    pub says: &'static [&'static str],
+    /// What to do.
+    pub remedy: &'static str,
+    /// The source of iPXE's behaviour: its code (`ipxe:PATH`, at v2.0.0), its issues, or runs in
+    /// virtual machines (tried). `None` for rules that are not about iPXE.
+    pub source: Option<&'static str>,
+}
+
+const fn text(
+    rule: &'static str,
+    why: &'static str,
+    says: &'static [&'static str],
+    remedy: &'static str,
+    source: &'static str,
+) -> Text {
+    Text {
+        rule,
+        why,
+        says,
+        remedy,
+        source: Some(source),
+    }
+}
+
+/// The reference texts, in the order of [`super::RULES`].
+pub static TEXTS: &[Text] = &[
+    text(
+        "ipxe-shebang",
+        "That line is how iPXE knows a script; without it, a BIOS build runs the text as machine code. shaper adds it where it lacks, so this is about what the author believes.",
+        &[
+            "the script starts with \"boot\"; iPXE knows a script by its first line #!ipxe, which shaper adds here",
+        ],
+        "Make `#!ipxe` the first line.",
+        "`ipxe:src/image/script.c`, tried",
+    ),
+    text(
+        "ipxe-too-many-words",
+        "More words fail with error 46162001. From 500 words on BIOS builds hang: each word takes room on a small stack, also in comments.",
+        &[
+            "this line has 301 words; iPXE fails a command of more than 255 (error 46162001), and on BIOS hangs at 500 or some more",
+        ],
+        "Put the arguments into fewer words, or into a config that the system fetches.",
+        "`ipxe:src/core/exec.c` (`system`), tried",
+    ),
+    text(
+        "ipxe-many-words",
+        "The limit of 255 words is near.",
+        &[
+            "this line has 211 words; each takes room on iPXE's small stack, and at 256 the command fails",
+        ],
+        "Keep a line below 200 words.",
+        "`ipxe:src/core/exec.c` (`system`), tried",
+    ),
+    text(
+        "ipxe-long-line",
+        "Linux cuts its command line at 2,048 bytes or a little more on most architectures; old builds of iPXE have half a megabyte of memory for all they do.",
+        &["this line has 5005 bytes; Linux cuts a command line at 2,048 or 4,096 bytes"],
+        "Move arguments into a config that the system fetches.",
+        "`COMMAND_LINE_SIZE` of Linux",
+    ),
+    text(
+        "ipxe-non-ascii",
+        "Consoles show other bytes as other characters, and URLs send them as `%FFFFFFC3`.",
+        &[
+            "'é' is not ASCII: consoles show it as something else, and in a URL it is sent as other bytes",
+        ],
+        "Write it in ASCII, in a URL percent-encoded.",
+        "`ipxe:src/core/uri.c`, tried",
+    ),
+    text(
+        "ipxe-control-character",
+        "A NUL ends the line; others are sent and shown as they are.",
+        &["the control character U+0007 is no text that iPXE knows"],
+        "Remove the character.",
+        "`ipxe:src/image/script.c`",
+    ),
+    text(
+        "ipxe-glued-operator",
+        "`url||` is a URL that ends in two bars: the fallback never runs.",
+        &["|| is part of the word \"http://a/||\": iPXE sees it only as a word of its own"],
+        "Put spaces around the operator.",
+        "`ipxe:src/core/exec.c` (`command_terminator`), tried",
+    ),
+    text(
+        "ipxe-glued-comment",
+        "`boot# now` has no comment.",
+        &["the # in \"boot#\" starts no comment: iPXE takes it as part of the word"],
+        "Put a space before the `#`.",
+        "`ipxe:src/core/exec.c` (`command_terminator`), tried",
+    ),
+    text(
+        "ipxe-url-fragment",
+        "iPXE does not send what follows the `#`. `##NAME`, a list of parameters, is fine.",
+        &["the URL ends at its #: iPXE does not send \"#x\""],
+        "Write `%23` for a `#` that belongs to the URL.",
+        "`ipxe:src/core/uri.c`, tried",
+    ),
+    text(
+        "ipxe-exit-in-retry",
+        "`|| exit` between a label and the `goto` that leads back to it ends the script with success: the firmware goes on with its next boot device.",
+        &["the first failure leaves the loop of :retry here, so that it never tries again"],
+        "Write `|| goto retry`, after a `sleep`.",
+        "`ipxe:src/core/exec.c` (`exit_exec`)",
+    ),
+    text(
+        "ipxe-kernel-without-initrd",
+        "On UEFI, Linux's EFI stub looks for the file that its command line names; without it the kernel panics because it finds no root.",
+        &[
+            "the kernel is not told of its initrd: on UEFI, Linux finds it only by initrd=NAME on its command line",
+        ],
+        "Add `initrd=NAME` to the line of the kernel.",
+        "Linux, `Documentation/admin-guide/efi-stub.rst`",
+    ),
+    text(
+        "ipxe-initrd-name",
+        "An image is named by `--name`, or by the last part of its URL's path.",
+        &["x is no image that this script fetches (did you mean `y`?)"],
+        "Write the name of an image that the script fetches.",
+        "`ipxe:src/core/image.c`",
+    ),
+    text(
+        "ipxe-unknown-command",
+        "The script ends there with \"command not found\".",
+        &["iPXE has no command \"kernal\" (did you mean `kernel`?)"],
+        "Write a command that iPXE has.",
+        "`ipxe:src/core/exec.c` (`execv`), `ipxe:src/hci/commands`",
+    ),
+    text(
+        "ipxe-no-such-label",
+        "The script ends there.",
+        &["there is no label :nowhere in this script"],
+        "Add the label, or fix its name.",
+        "`ipxe:src/image/script.c` (`goto_exec`)",
+    ),
+    text(
+        "ipxe-duplicate-label",
+        "`goto` leads to the first of them.",
+        &["the label :a is on line 2 already: goto leads to that one, and never here"],
+        "Rename one of the labels.",
+        "`ipxe:src/image/script.c` (`goto_find_label`)",
+    ),
+    text(
+        "ipxe-unclosed-setting",
+        "Words are split first: `${serial number}` is two words and not a setting.",
+        &[
+            "${ has no } in the word \"${serial\": iPXE splits a line at spaces first, and does not expand it",
+        ],
+        "Write `${NAME}` without spaces in it.",
+        "`ipxe:src/core/settings.c` (`expand_settings`)",
+    ),
+    text(
+        "ipxe-setting-type",
+        "The setting is not expanded, or is empty.",
+        &["iPXE knows no type \"hexhypp\" of a setting (did you mean `hexhyp`?)"],
+        "Write a type that iPXE knows; the message lists them.",
+        "`ipxe:src/core/settings.c`",
+    ),
+    text(
+        "ipxe-never-equal",
+        "`${buildarch}` is `x86_64`, never `amd64`; `${platform}` is `efi` or `pcbios`.",
+        &["${buildarch} is never \"amd64\" in iPXE"],
+        "Compare with the value that iPXE has.",
+        "`ipxe:src/Makefile.housekeeping`",
+    ),
+    text(
+        "ipxe-quotes",
+        "iPXE has no quotes: the mark is part of the word, and spaces separate words in any case. A kernel's command line is another language, and may have them.",
+        &[
+            "iPXE has no quotes: the quotation mark of \"http://a/b is taken as it is, and spaces separate all the same",
+        ],
+        "Remove the quotation marks; write a space in a URL as `%20`.",
+        "`ipxe:src/core/exec.c` (`split_command`), tried",
+    ),
+    text(
+        "ipxe-backslash-space",
+        "With a space after the backslash, iPXE joins nothing.",
+        &["white space follows the backslash, so that iPXE does not join the next line"],
+        "Remove what follows the backslash.",
+        "`ipxe:src/image/script.c`",
+    ),
+    text(
+        "ipxe-one-word",
+        "An expanded value never becomes two words: its spaces are sent as `%20`.",
+        &["${args} was set to 3 words, and expands to one: its spaces become %20 in the URL"],
+        "Write the arguments out, or set one setting for each.",
+        "ipxe/ipxe#1305",
+    ),
+];
