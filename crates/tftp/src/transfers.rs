@@ -3,6 +3,7 @@
 //! It does no I/O: the server, the simulation and the fuzzer pass in datagrams and the time.
 
 mod refusal_log;
+mod repeats;
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry as Slot;
@@ -22,6 +23,7 @@ use crate::packet::{Malformed, Mode, Packet, Request};
 use crate::table::{Lookup, Table};
 use crate::transfer::{Action, EndReason, Transfer, TransferBounds};
 use refusal_log::RefusalLog;
+use repeats::Repeats;
 
 /// Renders the bootstrap script for a machine that reached the server at this address.
 pub type Bootstrap = dyn Fn(IpAddr) -> String + Send + Sync;
@@ -63,6 +65,7 @@ pub struct Transfers {
     started: u64,
     is_draining: bool,
     refusal_log: RefusalLog,
+    repeats: Repeats,
 }
 
 struct ActiveTransfer {
@@ -93,6 +96,7 @@ impl Transfers {
             started: 0,
             is_draining: false,
             refusal_log: RefusalLog::default(),
+            repeats: Repeats::default(),
         }
     }
 
@@ -428,6 +432,13 @@ impl Transfers {
         self.metrics.active.dec();
         self.metrics.record_outcome(outcome);
         running.log(outcome, detail, now);
+        if outcome == Outcome::Completed && self.repeats.completed(peer.ip(), &running.file, now) {
+            warn!(
+                file = &*running.file, peer = %peer.ip(),
+                "a machine fetched the same file several times within a minute; if it boots in a loop, have DHCP name boot.ipxe to \
+                 clients that are iPXE already (option 175, or user class iPXE)"
+            );
+        }
     }
 }
 
