@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use boot::arch::BUILDARCH;
-use boot::profile::Want;
+use boot::profile::{Fit, Want};
+use boot::render::RenderError;
 use boot::{
     Assignment, ExtrinsicLabels, Labels, MatchedBy, ObjectKey, Profile, Selection, Subject,
     SubjectSelectors, Templates,
@@ -104,6 +105,36 @@ pub(crate) fn selection_with_shared_ids(
     }
 }
 
+/// Returns the error of a machine that runs the bootstrap script and presents nothing else, if a
+/// template of the Profile needs a label that such a machine lacks.
+pub fn missing_label(profile: &Profile, extrinsic: &ExtrinsicLabels) -> Option<RenderError> {
+    let selection = selection(profile, None);
+    let samples = of(profile).into_iter();
+    let machines = samples
+        .filter_map(|sample| {
+            let labels = presented(profile, &sample.arch, &sample.platform);
+            Subject::from_query(&query(&labels), extrinsic).ok()
+        })
+        .map(Arc::new);
+    // A machine that the Profile is not for does not get it.
+    let machines = machines.filter(|machine| matches!(profile.fit(machine), Fit::Suitable(_)));
+    for machine in machines {
+        let script = selection.script(&machine, BASE_URL).err();
+        let configs = profile.templates.config_names().filter_map(|name| {
+            let assignment = Some(&selection.assignment);
+            boot::render::config(&selection.profile, name, &machine, assignment, BASE_URL).err()
+        });
+        let missing = script
+            .into_iter()
+            .chain(configs)
+            .find(|error| matches!(error, RenderError::MissingLabel { .. }));
+        if missing.is_some() {
+            return missing;
+        }
+    }
+    None
+}
+
 fn any_assignment(profile: &Profile) -> Assignment {
     Assignment {
         key: ObjectKey::new(profile.key.namespace.clone(), "sample"),
@@ -115,7 +146,13 @@ fn any_assignment(profile: &Profile) -> Assignment {
     }
 }
 
-fn sample(profile: &Profile, arch: &str, platform: &str) -> Option<Sample> {
+/// Returns what a sample presents by itself: the labels of the bootstrap script, and those that the
+/// Profile wants.
+fn presented<'p>(
+    profile: &'p Profile,
+    arch: &'p str,
+    platform: &'p str,
+) -> BTreeMap<&'p str, &'p str> {
     let known = [
         ("uuid", "47c6da67-7477-4970-aa03-84e48ff4f6ad"),
         ("mac", "52:54:00:00:00:01"),
@@ -135,6 +172,19 @@ fn sample(profile: &Profile, arch: &str, platform: &str) -> Option<Sample> {
             .filter(|want| !want.extrinsic)
             .map(|want| (want.key.as_str(), want.value.as_str())),
     );
+    own
+}
+
+fn query(labels: &BTreeMap<&str, &str>) -> String {
+    let mut query = String::new();
+    labels
+        .iter()
+        .for_each(|(key, value)| boot::query::append(&mut query, key, value));
+    query
+}
+
+fn sample(profile: &Profile, arch: &str, platform: &str) -> Option<Sample> {
+    let own = presented(profile, arch, platform);
     let configs = profile
         .templates
         .config_names()
@@ -157,13 +207,10 @@ fn sample(profile: &Profile, arch: &str, platform: &str) -> Option<Sample> {
     {
         extrinsic.entry(key).or_insert("sample");
     }
-    let mut query = String::new();
-    own.iter()
-        .for_each(|(key, value)| boot::query::append(&mut query, key, value));
     // A machine can present keys that an operator can't set.
     extrinsic.retain(|key, value| ExtrinsicLabels::new([(*key, *value)]).is_ok());
     let extrinsic = ExtrinsicLabels::new(extrinsic).ok()?;
-    let subject = Subject::from_query(&query, &extrinsic).ok()?;
+    let subject = Subject::from_query(&query(&own), &extrinsic).ok()?;
     Some(Sample {
         arch: arch.to_owned(),
         platform: platform.to_owned(),

@@ -19,6 +19,7 @@ use crate::guard::GuardArgs;
 use crate::listeners::HttpArgs;
 use crate::metrics;
 use crate::role::{self, Role};
+use crate::warnings::{self, Warnings};
 
 use state::StateDir;
 
@@ -122,7 +123,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let https_listen = listeners.https_listen.map(tracing::field::display);
     info!(http_listen = %listeners.http_listen, https_listen, admin_listen = %admin.local_addr(), "listening");
 
+    let warnings = Arc::new(Warnings::default());
     role.add_part(replica.clone());
+    role.add_part(warnings.clone());
     role.reload_certificates(&tls);
     if let Some(https) = listeners.tls() {
         role.reload_certificates(&https);
@@ -147,7 +150,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         };
         let following = role::stop_after(&stop, replica.run(tls, names, stop.clone()));
         let serving = role::stop_after(&stop, listeners.run(stop.clone()));
-        let (served, (), ()) = tokio::join!(serving, following, syncing);
+        let checking = warnings::follow(warnings, boot.clone(), None, stop.clone());
+        let (served, (), (), ()) = tokio::join!(serving, following, syncing, checking);
         served
     };
     role.run(admin, Some(boot.clone()), serving).await

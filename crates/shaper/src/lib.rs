@@ -17,4 +17,5 @@ mod role;
 pub mod standalone;
 pub mod stop;
 pub mod tftp;
+mod warnings;
 pub mod webhook;

@@ -24,6 +24,7 @@ use crate::ids::ConfigIds;
 use crate::listeners::HttpArgs;
 use crate::role::{self, Role};
 use crate::tftp::{HttpServer, Tftp, TftpArgs};
+use crate::warnings::{self, Warnings};
 use manifests::{Folder, Follow};
 
 use confirmations::Confirmations;
@@ -114,11 +115,13 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     info!(%http_listen, https_listen, %admin_listen, tftp_listen = tftp_listen.map(tracing::field::display), "listening");
 
     let follow = Follow::new(&args.dir);
+    let warnings = Arc::new(Warnings::default());
     let confirmations = Arc::new(Confirmations::new(follow.waker()));
     role.add_part(Arc::new(folder_metrics.load.clone()));
     role.add_part(remarks.clone());
     role.add_part(tftp_remarks);
     role.add_part(confirmations.clone());
+    role.add_part(warnings.clone());
     role.add_part(Arc::new(folder_metrics.unsaved.clone()));
     if let Some(https) = listeners.tls() {
         role.reload_certificates(&https);
@@ -143,6 +146,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let serving = async {
         let loading = spawn_loader(loader, follow, boot.clone(), banner, &stop)?;
         let tftp = tftp.map(|tftp| tftp.spawn(&stop)).transpose()?;
+        tokio::spawn(warnings::follow(
+            warnings,
+            boot.clone(),
+            Some(args.dir),
+            stop.clone(),
+        ));
         role::stop_after(&stop, listeners.run(stop.clone())).await?;
         if let Some(tftp) = tftp {
             tftp.ended().await?;
