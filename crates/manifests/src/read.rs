@@ -13,6 +13,8 @@ use super::fault::{Fault, Lines};
 use super::fields;
 use super::tree::{Documents, Meaning, Node, Spot, Value, meaning};
 
+mod block_scalar;
+
 /// Maximum size of a file.
 pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// Maximum number of faults reported per file.
@@ -137,9 +139,22 @@ impl Reading {
     fn yaml(&mut self, text: &str, above: usize) -> Result<(), Fault> {
         let mut documents = Documents::of(text, above);
         let lines = Lines::of(text, above);
-        let hinted = |fault: Fault| Fault {
-            reason: fault.reason + helm_hint(text),
-            ..fault
+        let hinted = |fault: Fault| {
+            let line = fault.line().unwrap_or_default().saturating_sub(above);
+            match block_scalar::unindented(text, line) {
+                Some(found) => Fault::file(
+                    Some(Spot::line(above + found.line)),
+                    format!(
+                        "this line belongs to the text of `{}` from line {}, and is not indented more than that key; indent it",
+                        found.key,
+                        above + found.key_line
+                    ),
+                ),
+                None => Fault {
+                    reason: fault.reason + helm_hint(text),
+                    ..fault
+                },
+            }
         };
         while let Some(document) = documents.next().map_err(hinted)? {
             if !document.is_null() {

@@ -8,13 +8,14 @@ use boot::arch::{self, BUILDARCH};
 use boot::nearest::nearest;
 use boot::profile::{EXTRINSIC_PREFIX, INTRINSIC_PREFIX};
 use boot::render::RenderError;
-use boot::{Mac, ObjectKey, ObjectRef, identity};
+use boot::{ConfigName, Mac, ObjectKey, ObjectRef, Templates, identity};
 use crd::{FieldPath, Invalid};
 
 use crate::finding::Finding;
 use crate::rule::{self, Rule};
 use crate::sample;
 
+mod cloud_config;
 mod origin;
 
 use origin::Origin;
@@ -397,19 +398,22 @@ fn check_rendering(
                 break;
             }
             let assignment = Some(&selection.assignment);
-            if let Err(error) = boot::render::config(
+            let rendered = boot::render::config(
                 &selection.profile,
                 config,
                 &sample.subject,
                 assignment,
                 sample::BASE_URL,
-            ) {
-                findings.extend(render_finding(
-                    name,
-                    &format!("spec.additionalConfig.{config}"),
-                    &error,
-                    sample,
-                ));
+            );
+            let finding = match rendered {
+                Ok(text) => cloud_config_finding(name, config, templates, &text),
+                Err(error) => {
+                    let template = format!("spec.additionalConfig.{config}");
+                    render_finding(name, &template, &error, sample)
+                }
+            };
+            if finding.is_some() {
+                findings.extend(finding);
                 break;
             }
         }
@@ -513,6 +517,24 @@ fn render_finding(
         )
         .at(line, None),
     )
+}
+
+/// Reports a config for cloud-init that it can't read, at the template line that produced the fault.
+fn cloud_config_finding(
+    name: &ObjectRef,
+    config: &ConfigName,
+    templates: &Templates,
+    text: &str,
+) -> Option<Finding> {
+    let cloud_config::Fault { line, message } = cloud_config::check(text)?;
+    let field = FieldPath::of(["spec", "additionalConfig", config.as_str()]);
+    let rendered = text.split('\n').nth(line - 1).unwrap_or_default();
+    let source = templates.config_source(config);
+    let finding = Finding::new(&rule::CLOUD_CONFIG, name, field, message);
+    Some(match origin::of(source, line, rendered, &(1..2)) {
+        Origin::Known { line, .. } => finding.at(Some(line), None),
+        Origin::Unknown => finding,
+    })
 }
 
 /// Places a remark on a script at the template line that produced the script line.

@@ -11,6 +11,7 @@ ipxe::rules! {
     TEMPLATE Error "template" "A template does not parse, or refers to something that does not exist."
     DUPLICATE_OBJECT Error "duplicate-object" "The same object is defined more than once."
     RENDER Error "render" "A template fails to render for a sample machine, or exceeds the limits."
+    CLOUD_CONFIG Warning "cloud-config" "A config for cloud-init is not a YAML map."
     NO_MANIFESTS Error "no-manifests" "The checked files contain no Profile or Assignment."
     UNRENDERED Warning "unrendered" "A kustomization or chart was not rendered before the check."
     CONFLICT Warning "conflict" "Only age or name decides between two Assignments that match the same machine."

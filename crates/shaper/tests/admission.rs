@@ -191,6 +191,10 @@ fn corpus() -> Vec<Vec<Value>> {
             object("Profile", "p", &json!({ "os": "linux" }), &json!({ "ipxe": "#!ipxe", "additionalConfig": { "a": "{{ b }}" } })),
             any(),
         ],
+        vec![
+            object("Profile", "p", &json!({ "os": "linux" }), &json!({ "ipxe": "#!ipxe", "additionalConfig": { "a": "#cloud-config\n- x: y\n" } })),
+            any(),
+        ],
         vec![object("Assignment", "a", &json!({}), &json!({ "profileSelectors": { "a b": "c" } })), linux(), any()],
     ]);
     all

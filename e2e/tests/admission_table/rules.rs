@@ -22,6 +22,15 @@ pub(crate) fn of_rules() -> Vec<Case> {
             ],
         ),
         case(
+            "cloud-config",
+            profile(
+                json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { "a": "#cloud-config\n- hostname: web\n" } }),
+            ),
+            &[
+                "Warning: Profile p: spec.additionalConfig.a: line 2 of the text: cloud-init ignores the whole config: it is not a map, such as `hostname: web-12`",
+            ],
+        ),
+        case(
             "conflict",
             assignment(
                 json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "priority": 5, "profileSelectors": { "os": "linux" } }),

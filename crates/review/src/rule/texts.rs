@@ -93,6 +93,15 @@ static TEXTS: &[(CheckedBy, Text)] = &[
         ),
     ),
     (
+        CheckedBy::Webhook,
+        text(
+            "cloud-config",
+            "cloud-init ignores the whole config, and logs that on the machine alone.",
+            &["cloud-init ignores the whole config: it is not a map, such as `hostname: web-12`"],
+            "Fix the YAML below the line `#cloud-config`.",
+        ),
+    ),
+    (
         CheckedBy::Validate,
         text(
             "no-manifests",
