@@ -2,13 +2,13 @@
 //! moves datagrams, many per system call.
 
 mod clock;
-mod cpus;
 mod inbox;
 mod socket;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +22,9 @@ use crate::transfers::{Library, Transfers};
 use clock::Clock;
 use socket::Socket;
 use worker::{ServerState, Worker};
+
+/// Maximum number of threads: one alone moves more than machines that boot by TFTP can take.
+const MAX_THREADS: usize = 8;
 
 /// Where to listen, and what peers can use.
 #[derive(Clone, Debug)]
@@ -77,12 +80,13 @@ pub enum BindError {
 impl Server {
     /// Binds the sockets. Nothing is answered before [`run`](Self::run).
     pub fn bind(config: &Config, library: Library, metrics: Metrics) -> Result<Self, BindError> {
-        Self::bind_for(&cpus::usable(), config, library, metrics)
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        Self::bind_with_threads(threads, config, library, metrics)
     }
 
-    /// Does what [`bind`](Self::bind) does, as if `cpus` were the CPUs that this process may use.
-    pub fn bind_for(
-        cpus: &[usize],
+    /// Does what [`bind`](Self::bind) does, with this many threads, up to eight.
+    pub fn bind_with_threads(
+        threads: usize,
         config: &Config,
         library: Library,
         metrics: Metrics,
@@ -105,11 +109,10 @@ impl Server {
         let answering = answering?;
         let transfers = Transfers::new(config.limits, library, metrics.clone(), answering.len());
         let workers = if answering.is_empty() {
-            one_each(first, &cpus::places(cpus))
+            one_each(first, threads.min(MAX_THREADS))
         } else {
             vec![Worker {
                 sockets: iter::once(first).chain(answering).collect(),
-                cpu: None,
             }]
         };
         Ok(Self {
@@ -174,17 +177,12 @@ impl Server {
     }
 }
 
-/// Creates a worker for each place, or one for all of them if the socket can't be split.
-fn one_each(socket: Socket, places: &[Option<usize>]) -> Vec<Worker> {
-    let sockets = socket.split(places);
-    let is_split = sockets.len() > 1;
-    let cpu = |index: usize| places.get(index).copied().flatten().filter(|_| is_split);
+/// Creates this many workers with a socket each, or one if the socket can't be split.
+fn one_each(socket: Socket, count: usize) -> Vec<Worker> {
+    let sockets = socket.split(count).into_iter();
     sockets
-        .into_iter()
-        .enumerate()
-        .map(|(index, socket)| Worker {
+        .map(|socket| Worker {
             sockets: Arc::new([socket]),
-            cpu: cpu(index),
         })
         .collect()
 }

@@ -29,7 +29,7 @@ fn one_unshared_socket_serves_if_sockets_for_all_cpus_cant_be_opened() {
         hard,
     )
     .unwrap();
-    let (bound, metrics) = server((Ipv4Addr::LOCALHOST, 0).into(), library_of_file, &[0; 8]);
+    let (bound, metrics) = server((Ipv4Addr::LOCALHOST, 0).into(), library_of_file, 8);
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
     let bound = bound.unwrap();
     assert_eq!(bound.threads(), 1);
@@ -40,7 +40,7 @@ fn one_unshared_socket_serves_if_sockets_for_all_cpus_cant_be_opened() {
         other.bind(&SockAddr::from(address)).is_err(),
         "another process can share the port"
     );
-    let second = server(address, library(b""), &[0; 8]).0;
+    let second = server(address, library(b""), 8).0;
     assert!(
         matches!(second, Err(BindError::InUse(_))),
         "{:?}",

@@ -35,11 +35,11 @@ fn with_room_for<T>(bytes: u64, call: impl FnOnce() -> T) -> T {
 fn a_server_runs_with_the_threads_it_gets_and_fails_without_any() {
     let file = pattern(100_500);
     let stop = AtomicBool::new(false);
-    let (none, _) = server(anywhere(), library(&file), &[0, 0, 0]);
+    let (none, _) = server(anywhere(), library(&file), 3);
     let none = none.unwrap();
     assert_eq!(none.threads(), 3);
     assert!(with_room_for(MIB, || none.run(&stop)).is_err());
-    let (one, metrics) = server(anywhere(), library(&file), &[0, 0, 0]);
+    let (one, metrics) = server(anywhere(), library(&file), 3);
     let one = one.unwrap();
     assert_eq!(one.threads(), 3);
     let address = one.local_addr().unwrap();

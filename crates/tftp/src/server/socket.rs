@@ -27,8 +27,6 @@ const MAX_SEGMENTED_BYTES: usize = 65_000;
 /// Holds the answers of a whole rack.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 const SEND_BUFFER: usize = 4 * 1024 * 1024;
-/// What a socket has that is for no processor in particular; the kernel's number for it is -1.
-const NO_CPU: usize = usize::MAX;
 
 /// A bound socket.
 pub(super) struct Socket {
@@ -78,20 +76,14 @@ impl Socket {
         })
     }
 
-    /// Opens a socket more for each of these places but the first, at the same address: the kernel
-    /// gives each datagram to that of the processor on which it comes in, or where none is for that
-    /// one, all of a peer's to the same. Gives all of them, or only the one that was there, where
-    /// the kernel can't do so.
-    pub(super) fn split(self, places: &[Option<usize>]) -> Vec<Self> {
-        match self.open_beside(places) {
+    /// Opens more sockets at the same address, up to `count` in all; the kernel gives all datagrams of
+    /// a peer to the same one. Returns all of them, or only this one if the kernel can't share a port.
+    pub(super) fn split(self, count: usize) -> Vec<Self> {
+        match self.open_others(count) {
             Ok(others) => iter::once(self).chain(others).collect(),
             Err(error) => {
-                debug!(%error, "one socket for all processors");
-                if let Err(error) = self
-                    .socket
-                    .set_reuse_port(false)
-                    .and_then(|()| self.socket.set_cpu_affinity(NO_CPU))
-                {
+                debug!(%error, "one socket for all threads");
+                if let Err(error) = self.socket.set_reuse_port(false) {
                     debug!(%error, "the port stays shared");
                 }
                 vec![self]
@@ -99,8 +91,8 @@ impl Socket {
         }
     }
 
-    fn open_beside(&self, places: &[Option<usize>]) -> io::Result<Vec<Self>> {
-        if places.len() < 2 {
+    fn open_others(&self, count: usize) -> io::Result<Vec<Self>> {
+        if count < 2 {
             return Ok(Vec::new());
         }
         let address = self.local_addr()?;
@@ -113,14 +105,7 @@ impl Socket {
             other.socket.bind(&SockAddr::from(address))?;
             Ok(other)
         };
-        let others: Vec<_> = (1..places.len()).map(open).collect::<io::Result<_>>()?;
-        // Not before all are there: one alone is for all processors.
-        for (socket, place) in iter::once(self).chain(&others).zip(places) {
-            if let Some(cpu) = place {
-                socket.socket.set_cpu_affinity(*cpu)?;
-            }
-        }
-        Ok(others)
+        (1..count).map(open).collect()
     }
 
     fn open(address: SocketAddr) -> io::Result<Self> {

@@ -3,13 +3,12 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::cpus::{self, Pinned};
 use super::inbox::Inbox;
 use super::socket::{Sender, Socket};
 use crate::metrics::Metrics;
@@ -24,15 +23,12 @@ pub(super) struct ServerState {
     transfers: Mutex<Transfers>,
     start: Instant,
     is_stopped: AtomicBool,
-    pinned: Mutex<Vec<Pinned>>,
 }
 
-/// A worker thread's sockets and CPU.
+/// A worker thread's sockets.
 pub(super) struct Worker {
     /// The sockets by index. The first receives requests; others, if any, are for transfers.
     pub(super) sockets: Arc<[Socket]>,
-    /// The processor that it stays on.
-    pub(super) cpu: Option<usize>,
 }
 
 /// The state of a running worker.
@@ -52,7 +48,6 @@ impl ServerState {
             transfers: Mutex::new(transfers),
             start: Instant::now(),
             is_stopped: AtomicBool::new(false),
-            pinned: Mutex::default(),
         }
     }
 
@@ -67,16 +62,8 @@ impl ServerState {
         (transfers, now)
     }
 
-    /// Has all threads end, also those whose processor somebody else holds.
+    /// Makes all threads end.
     fn stop(&self) {
-        for thread in self
-            .pinned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .drain(..)
-        {
-            thread.release();
-        }
         self.is_stopped.store(true, Ordering::Relaxed);
     }
 
@@ -91,15 +78,6 @@ impl Worker {
     /// Moves datagrams until the server stops.
     pub(super) fn run(&self, state: &ServerState, metrics: Metrics) {
         let _stop_on_drop = StopOnDrop(state);
-        match self.cpu.map(cpus::stay_on) {
-            Some(Ok(pinned)) => state
-                .pinned
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(pinned),
-            Some(Err(error)) => debug!(%error, "a thread moves between processors"),
-            None => {}
-        }
         let sockets = &*self.sockets;
         if let [socket] = sockets {
             socket.set_receive_timeout(RECEIVE_TIMEOUT);

@@ -36,11 +36,11 @@ pub(crate) fn library(file: &[u8]) -> Library {
     }
 }
 
-/// Binds a server as if these were the usable CPUs; returns its metrics as well.
+/// Binds a server with this many threads; returns its metrics as well.
 pub(crate) fn server(
     listen: SocketAddr,
     library: Library,
-    cpus: &[usize],
+    threads: usize,
 ) -> (Result<Server, BindError>, Metrics) {
     let metrics = Metrics::default();
     let config = Config {
@@ -49,7 +49,7 @@ pub(crate) fn server(
         limits: Limits::default(),
     };
     (
-        Server::bind_for(cpus, &config, library, metrics.clone()),
+        Server::bind_with_threads(threads, &config, library, metrics.clone()),
         metrics,
     )
 }
