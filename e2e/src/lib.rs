@@ -1,6 +1,6 @@
 //! Tests of the boot path as a machine sees it: real firmware, real iPXE, a real kernel.
 //!
-//! This crate knows shaper only from outside: it starts the release binary, speaks HTTP to it and
+//! This crate knows shaper only from outside: it starts the binary, speaks HTTP to it and
 //! boots virtual machines from it. It depends on no other crate of the project, so that a test
 //! can't pass by agreeing with the code under test.
 //!

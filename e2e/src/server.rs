@@ -58,12 +58,13 @@ struct Lines {
 /// What [`use_binary`] was told.
 static BINARY: OnceLock<PathBuf> = OnceLock::new();
 
-/// Makes this process start another binary than the release build. `SHAPER_BIN` still comes first.
+/// Makes this process start another binary than cargo's build of the profile e2e. `SHAPER_BIN` still comes first.
 pub fn use_binary(path: PathBuf) {
     BINARY.get_or_init(|| path);
 }
 
-/// The binary to start: `SHAPER_BIN`, then that of [`use_binary`], then cargo's release build.
+/// The binary to start: `SHAPER_BIN`, then that of [`use_binary`], then cargo's build of the profile
+/// e2e.
 pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("SHAPER_BIN") {
         return Ok(PathBuf::from(path));
@@ -75,10 +76,10 @@ pub fn binary() -> Result<PathBuf> {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
         PathBuf::from,
     );
-    let path = target.join("release/shaper");
+    let path = target.join("e2e/shaper");
     ensure!(
         path.is_file(),
-        "{} is not there: run `cargo build --release -p shaper`, or name another binary in SHAPER_BIN",
+        "{} is not there: run `cargo build --profile e2e -p shaper`, or name another binary in SHAPER_BIN",
         path.display()
     );
     Ok(path)

@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     println!("{total} executions");
     ensure!(
         broken.is_empty(),
-        "broken: {}. The output is above. Mend it, and move the input from target/fuzz/found/ to fuzz/corpus/ under a name that says what it is",
+        "broken: {}. The output is above. Fix it, and move the input from target/fuzz/found/ to fuzz/corpus/ under a name that says what it is",
         broken.join(", ")
     );
     Ok(())

@@ -36,9 +36,9 @@ pub(crate) struct Args {
     /// Leave out those that boot virtual machines or start a Kubernetes API server
     #[arg(long)]
     no_e2e: bool,
-    /// Run e2e against shaper's dev build, which the other tests need anyway, instead of its release build
+    /// Run e2e against shaper's release build, which takes longer to build than that of the profile e2e
     #[arg(long, conflicts_with = "no_e2e")]
-    dev_binary: bool,
+    release: bool,
     /// How many test programs run at the same time; without it two more than there are cores, as many tests wait
     #[arg(long, value_name = "COUNT")]
     jobs: Option<usize>,
@@ -121,10 +121,8 @@ fn shaper(args: &Args) -> anyhow::Result<Vec<(OsString, OsString)>> {
     if std::env::var_os("SHAPER_BIN").is_some() {
         return Ok(Vec::new());
     }
-    let profile = if args.dev_binary { "debug" } else { "release" };
-    if !args.dev_binary {
-        build::run(&["--release", "--locked", "--package", "shaper"])?;
-    }
+    let profile = if args.release { "release" } else { "e2e" };
+    build::run(&["--profile", profile, "--locked", "--package", "shaper"])?;
     let program = build::program(profile, "shaper")?;
     ensure!(program.is_file(), "{} was not built", program.display());
     Ok(vec![("SHAPER_BIN".into(), program.into())])
