@@ -85,8 +85,8 @@ fn questionable_objects_are_written_with_a_warning() -> Result<()> {
     assert_eq!(
         site.warned(&profile("linux", linux))?,
         [format!(
-            "Profile linux: metadata.labels: no Assignment in namespace {ns} selects this Profile, so that no machine boots it (write an Assignment whose \
-             profileSelectors are among its labels, or remove it)"
+            "Profile linux: metadata.labels: no Assignment in namespace {ns} selects this Profile, so no machine boots it (write an Assignment whose \
+             profileSelectors are among its labels, or remove this Profile)"
         )]
     );
     assert_eq!(
@@ -107,7 +107,7 @@ fn questionable_objects_are_written_with_a_warning() -> Result<()> {
     assert_eq!(
         site.warned(&assignment("web-2", &format!("uuids: [{UUID}]"), "linux"))?,
         [format!(
-            "Assignment web-2: spec.subjectSelectors: Assignment {ns}/web matches uuid {UUID} too, and goes first only because it is older (give one of them a \
+            "Assignment web-2: spec.subjectSelectors: Assignment {ns}/web matches uuid {UUID} too, and ranks first only because it is older (give one of them a \
              higher priority, or remove what both match from one)"
         )]
     );
@@ -116,8 +116,8 @@ fn questionable_objects_are_written_with_a_warning() -> Result<()> {
             &(assignment("web-2", &format!("uuids: [{UUID}]"), "linux") + "  priority: 5\n")
         )?,
         [format!(
-            "Assignment web-2: spec.subjectSelectors: Assignment {ns}/web names uuid {UUID} too; this one goes first, as its priority 5 is higher than 0 \
-             (leave the machine to one of them, or give the one that is meant the higher priority)"
+            "Assignment web-2: spec.subjectSelectors: Assignment {ns}/web names uuid {UUID} too; this one ranks first, because its priority 5 is higher than 0 \
+             (name the machine in only one of them, or give the intended one the higher priority)"
         )]
     );
     assert_eq!(
@@ -134,8 +134,8 @@ fn questionable_objects_are_written_with_a_warning() -> Result<()> {
             "linux"
         ))?,
         [
-            "Assignment filler: spec.subjectSelectors.serialNumbers[0]: \"To be filled by O.E.M.\" is what boards say that nobody gave an identity: it matches no machine \
-          (name the machine by another identity, or by its MAC address)"
+            "Assignment filler: spec.subjectSelectors.serialNumbers[0]: \"To be filled by O.E.M.\" is a placeholder that vendors leave on boards, so it matches no machine \
+          (use another identity of the machine, such as its MAC address)"
         ]
     );
     site.kubectl
@@ -143,7 +143,7 @@ fn questionable_objects_are_written_with_a_warning() -> Result<()> {
     site.knows("1 Assignments, 1 Profiles")?;
 
     let one = format!(
-        "the machine with uuid {UUID} would boot nothing instead of Profile {ns}/linux (if this is not meant, undo it before they boot; `shaper diff` names them all)"
+        "the machine with uuid {UUID} would boot nothing instead of Profile {ns}/linux (if this is not intended, undo it before they boot; `shaper diff` lists all of them)"
     );
     let relabel = profile("linux", linux).replace("{profile: linux}", "{profile: other}");
     let said = site.warned(&relabel)?;

@@ -181,7 +181,7 @@ fn answers_unreachable_in_a_cluster_match_the_docs() {
         ),
         (
             "incomplete-check",
-            "from here on templates were not tried: the time for it was over",
+            "templates from here on were not checked: out of time",
             said("Profile", &json!({ "ipxe": "#!ipxe\nboot\n" }), late),
         ),
     ];

@@ -138,8 +138,8 @@ fn a_doubtful_object_is_allowed_with_warnings() {
         (Outcome::Warned, &[says.to_owned()][..])
     );
     let answer = create(&profile("other", "#!ipxe\nboot\n"), &all).answer;
-    let says = "Profile other: metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it \
-        (write an Assignment whose profileSelectors are among its labels, or remove it)";
+    let says = "Profile other: metadata.labels: no Assignment in namespace n selects this Profile, so no machine boots it \
+        (add an Assignment whose profileSelectors are among its labels, or remove this Profile)";
     assert_eq!(answer.warnings(), [says]);
 }
 
@@ -152,14 +152,14 @@ fn a_shared_identity_warning_names_the_winner() {
     ]);
     let answer = create(&assignment("a", &spec(0)), &all).answer;
     let says = format!(
-        "Assignment a: spec.subjectSelectors: Assignment n/b names uuid {UUID} too; that one goes first, as its priority 5 is higher than 0 \
-         (leave the machine to one of them, or give the one that is meant the higher priority)"
+        "Assignment a: spec.subjectSelectors: Assignment n/b names uuid {UUID} too; that one ranks first, because its priority 5 is higher than 0 \
+         (name the machine in only one of them, or give the intended one the higher priority)"
     );
     assert_eq!(answer.warnings(), [says]);
     let answer = create(&assignment("c", &spec(5)), &all).answer;
     assert!(
         answer.warnings()[0].starts_with(&format!(
-            "Assignment c: spec.subjectSelectors: Assignment n/b matches uuid {UUID} too, and goes first only because"
+            "Assignment c: spec.subjectSelectors: Assignment n/b matches uuid {UUID} too, and ranks first only because"
         ))
     );
 }
@@ -175,7 +175,8 @@ fn a_deletion_is_allowed_with_warnings() {
     for (gone, name) in [(&web, "Assignment web"), (&linux, "Profile linux")] {
         let answer = judge("DELETE", &Value::Null, gone, Some(&all)).answer;
         assert!(answer.is_allowed());
-        let help = "if this is not meant, undo it before they boot; `shaper diff` names them all";
+        let help =
+            "if this is not intended, undo it before they boot; `shaper diff` lists all of them";
         assert_eq!(
             answer.warnings(),
             [format!(
@@ -419,7 +420,7 @@ fn checks_stop_at_the_deadline_with_a_warning() {
         },
     )
     .answer;
-    let says = "Profile linux: spec.ipxe: from here on templates were not tried: the time for it was over (`shaper validate` takes its time)";
+    let says = "Profile linux: spec.ipxe: templates from here on were not checked: out of time (run `shaper validate`, which has no time limit)";
     assert_eq!(answer.warnings()[0], says);
 }
 

@@ -17,7 +17,7 @@ pub(super) fn check(lines: &[Line], remarks: &mut Vec<Remark>) {
         let name = &label.text[1..];
         if let Some(first) = labels.get(name).filter(|_| remarks.len() < most) {
             let message = format!(
-                "the label :{name} is on line {first} already: goto leads to that one, and never here"
+                "the label :{name} is on line {first} already; goto leads there, never here"
             );
             remarks.push(Remark::at(&rule::DUPLICATE_LABEL, label, message));
         } else {
@@ -61,7 +61,7 @@ pub(super) fn check(lines: &[Line], remarks: &mut Vec<Remark>) {
             .find(|(start, end, _)| (*start..=*end).contains(&number))
         {
             let message = format!(
-                "the first failure leaves the loop of :{label} here, so that it never tries again; the firmware goes on with its next boot device"
+                "the first failure leaves the loop of :{label} here, so it never retries; the firmware continues with its next boot device"
             );
             remarks.push(
                 Remark::at(&rule::EXIT_IN_RETRY, command.name(), message)

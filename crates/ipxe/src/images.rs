@@ -69,7 +69,7 @@ pub(super) fn check(lines: &[Line], platform: &str, remarks: &mut Vec<Remark>) {
         if told.is_empty() && !told_later && platform == "efi" {
             let name = image_name(initrds[0]).unwrap_or_else(|| "NAME".to_owned());
             let message =
-                "the kernel is not told of its initrd: on UEFI, Linux finds it only by initrd=NAME on its command line".to_owned();
+                "the kernel is not told the name of its initrd: on UEFI, Linux finds it only by initrd=NAME on its command line".to_owned();
             remarks.push(
                 Remark::at(&rule::NO_INITRD, uri, message)
                     .help(format!("add initrd={name} to this line")),
@@ -100,7 +100,7 @@ fn unknown_image(word: &Word, names: &BTreeSet<Option<String>>, remarks: &mut Ve
             let hint = boot::nearest::did_you_mean(told, known.iter().copied());
             let shown: Vec<_> = known.iter().copied().take(10).collect();
             let message = format!(
-                "{told} is no image that this script fetches{hint}; there is {}",
+                "{told} is not an image that this script fetches{hint}; there is {}",
                 shown.join(", ")
             );
             remarks.push(Remark::at(&rule::INITRD_NAME, word, message));
@@ -157,7 +157,7 @@ fn one_word(commands: &[Command<'_>], remarks: &mut Vec<Remark>) {
                 .unwrap_or_default();
             if let Some(values) = of_several.get(name) {
                 let message = format!(
-                    "{} was set to {values} words, and expands to one: its spaces become %20 in the URL",
+                    "{} was set to {values} words but expands to one: its spaces become %20 in the URL",
                     word.text
                 );
                 remarks.push(

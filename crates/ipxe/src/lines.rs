@@ -57,16 +57,15 @@ fn length(line: &Line, remarks: &mut Vec<Remark>) {
         .unwrap_or(0);
     if longest > MAX_ARGUMENTS || words >= HANGING_WORDS {
         let message = format!(
-            "this line has {words} words; iPXE fails a command of more than {MAX_ARGUMENTS} (error 46162001), and on BIOS hangs at {HANGING_WORDS} or some more"
+            "this line has {words} words; iPXE rejects a command of more than {MAX_ARGUMENTS} (error 46162001), and on BIOS hangs at {HANGING_WORDS} or slightly more"
         );
         remarks.push(
-            Remark::of_line(&rule::TOO_MANY_WORDS, line, message).help(
-                "put the arguments into fewer words, or into a config that the system fetches",
-            ),
+            Remark::of_line(&rule::TOO_MANY_WORDS, line, message)
+                .help("use fewer words, or move arguments into a config that the system fetches"),
         );
     } else if words > MANY_WORDS {
         let message = format!(
-            "this line has {words} words; each takes room on iPXE's small stack, and at 256 the command fails"
+            "this line has {words} words; each word uses iPXE's small stack, and a command of 256 words fails"
         );
         remarks.push(
             Remark::of_line(&rule::MANY_WORDS, line, message)
@@ -89,11 +88,11 @@ fn non_ascii(code: &[Word], remarks: &mut Vec<Remark>) {
         .find_map(|word| Some((word, word.text.chars().find(|c| !c.is_ascii())?)))
     {
         let message = format!(
-            "{c:?} is not ASCII: consoles show it as something else, and in a URL it is sent as other bytes"
+            "{c:?} is not ASCII: consoles show other characters, and URLs send other bytes"
         );
         remarks.push(
             Remark::at(&rule::NON_ASCII, word, message)
-                .help("write it in ASCII, in a URL percent-encoded"),
+                .help("use ASCII; percent-encode it in a URL"),
         );
     }
 }
@@ -108,7 +107,7 @@ fn characters(line: usize, text: &str, remarks: &mut Vec<Remark>) {
         let what = if c == '\0' {
             "ends the line for iPXE"
         } else {
-            "is no text that iPXE knows"
+            "is not text for iPXE"
         };
         let message = format!("the control character U+{:04X} {what}", u32::from(c));
         remarks.push(Remark {
@@ -125,8 +124,8 @@ fn characters(line: usize, text: &str, remarks: &mut Vec<Remark>) {
         && !trimmed.trim_start().starts_with('#')
     {
         let column = trimmed.chars().count();
-        let message = "white space follows the backslash, so that iPXE does not join the next line"
-            .to_owned();
+        let message =
+            "white space follows the backslash, so iPXE does not join the next line".to_owned();
         let remark = Remark {
             rule: &rule::BACKSLASH_SPACE,
             line,
@@ -134,7 +133,7 @@ fn characters(line: usize, text: &str, remarks: &mut Vec<Remark>) {
             message,
             help: None,
         };
-        remarks.push(remark.help("remove what follows the backslash"));
+        remarks.push(remark.help("remove the white space after the backslash"));
     }
 }
 
@@ -155,7 +154,7 @@ fn glued_operator(word: &Word, next: Option<&Word>, remarks: &mut Vec<Remark>) {
         .find(|operator| text.strip_prefix(operator).is_some_and(is_command));
     if let Some(operator) = end.or(start) {
         let message = format!(
-            "{operator} is part of the word {text:?}: iPXE sees it only as a word of its own"
+            "{operator} is part of the word {text:?}: iPXE recognizes it only as a separate word"
         );
         remarks.push(
             Remark::at(&rule::GLUED_OPERATOR, word, message)
@@ -174,7 +173,7 @@ fn glued_comment(words: &[Word], remarks: &mut Vec<Remark>) {
             && ((after.is_empty() && at + 1 < words.len()) || (at == 0 && is_command(before)));
         if is_comment && !before.contains("://") {
             let message = format!(
-                "the # in {:?} starts no comment: iPXE takes it as part of the word",
+                "the # in {:?} does not start a comment: iPXE reads it as part of the word",
                 word.text
             );
             remarks.push(
@@ -210,7 +209,7 @@ fn quotes(name: &Word, arguments: &[Word], remarks: &mut Vec<Remark>) {
     let is_quoted = |word: &&Word| word.text.len() > 1 && word.text.starts_with(['"', '\'']);
     if let Some(word) = arguments.iter().find(is_quoted) {
         let message = format!(
-            "iPXE has no quotes: the quotation mark of {} is taken as it is, and spaces separate all the same",
+            "iPXE has no quotes: the quotation mark of {} is taken literally, and spaces still separate words",
             word.text
         );
         remarks.push(

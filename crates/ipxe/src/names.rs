@@ -223,10 +223,7 @@ fn setting_type(word: &Word, content: &str, remarks: &mut Vec<Remark>) {
         return;
     };
     if !TYPES.contains(&kind) {
-        let message = format!(
-            "iPXE knows no type {kind:?} of a setting{}",
-            did_you_mean(kind, TYPES)
-        );
+        let message = format!("unknown setting type {kind:?}{}", did_you_mean(kind, TYPES));
         remarks.push(
             Remark::at(&rule::SETTING_TYPE, word, message)
                 .help(format!("there are {}", TYPES[..19].join(", "))),

@@ -43,13 +43,13 @@ fn each_rule_reports_its_message() {
     says(
         "chain http://h/x|| goto x\n:x",
         "ipxe-glued-operator",
-        "|| is part of the word \"http://h/x||\": iPXE sees it only as a word of its own",
+        "|| is part of the word \"http://h/x||\": iPXE recognizes it only as a separate word",
         Some("put spaces around ||"),
     );
     says(
         "dhcp &&boot",
         "ipxe-glued-operator",
-        "&& is part of the word \"&&boot\": iPXE sees it only as a word of its own",
+        "&& is part of the word \"&&boot\": iPXE recognizes it only as a separate word",
         Some("put spaces around &&"),
     );
 }
@@ -83,7 +83,7 @@ fn an_unknown_name_gets_a_hint() {
     let remark = only("echo ${serial:uristrng}");
     assert_eq!(
         remark.message,
-        "iPXE knows no type \"uristrng\" of a setting (did you mean `uristring`?)"
+        "unknown setting type \"uristrng\" (did you mean `uristring`?)"
     );
     assert!(
         remark

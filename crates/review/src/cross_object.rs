@@ -62,14 +62,14 @@ impl<'c> Survey<'c> {
         }
         let name = ObjectRef::Profile(profile.key.clone());
         let message = format!(
-            "no Assignment in namespace {} selects this Profile, so that no machine boots it",
+            "no Assignment in namespace {} selects this Profile, so no machine boots it",
             profile.key.namespace
         );
         let help = match self.near_assignment(profile) {
             Some(near) => format!(
-                "the nearest is Assignment {near}; mend its profileSelectors or the labels here"
+                "the nearest is Assignment {near}; fix its profileSelectors or the labels of this Profile"
             ),
-            None => "write an Assignment whose profileSelectors are among its labels, or remove it"
+            None => "add an Assignment whose profileSelectors are among its labels, or remove this Profile"
                 .to_owned(),
         };
         vec![
@@ -119,7 +119,7 @@ impl<'c> Survey<'c> {
         conflicting.sort_by(|a, b| cmp_age(a, b));
         let first = conflicting.first()?;
         let why = if first.created == assignment.created {
-            "its namespace and name come first"
+            "its namespace and name sort first"
         } else {
             "it is older"
         };
@@ -131,7 +131,7 @@ impl<'c> Survey<'c> {
         };
         let what = describe_overlap(first, assignment);
         let message = format!(
-            "Assignment {} matches {what} too, and goes first only because {why}{also}",
+            "Assignment {} matches {what} too, and ranks first only because {why}{also}",
             first.key
         );
         let name = ObjectRef::Assignment(assignment.key.clone());
@@ -167,12 +167,12 @@ impl<'c> Survey<'c> {
             if selectors.is_empty() {
                 return Some(
                     finding
-                        .help("write one; an Assignment finds Profiles of its own namespace only"),
+                        .help("add one; an Assignment selects Profiles of its own namespace only"),
                 );
             }
             return Some(match self.near_profile(assignment) {
                 Some(help) => finding.help(help),
-                None => finding.help("write a Profile that has them, or mend the selectors"),
+                None => finding.help("add a Profile with these labels, or fix the selectors"),
             });
         }
         let offered: Vec<_> = profiles
@@ -213,7 +213,7 @@ impl<'c> Survey<'c> {
             lacking.join(", "),
             if what == "all" { "all" } else { "the" },
         );
-        let help = "label a Profile for them, or have it match other machines, by matchLabels with buildarch";
+        let help = "label a Profile for these architectures, or match other machines with the label buildarch in matchLabels";
         Some(Finding::new(rule, &name, field, message).help(help))
     }
 
@@ -232,7 +232,7 @@ impl<'c> Survey<'c> {
         if let Some(key) = (!assignment.profiles.is_empty()).then(elsewhere).flatten() {
             let own = &assignment.key.namespace;
             return Some(format!(
-                "Profile {key} has them; an Assignment finds Profiles of its own namespace {own} only"
+                "Profile {key} has them, but an Assignment selects Profiles of its own namespace {own} only"
             ));
         }
         let any = Assignment {

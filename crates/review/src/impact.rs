@@ -388,15 +388,15 @@ impl<'c> Search<'c> {
                 ),
             };
             Finding::new(rule, name, field.clone(), message).help(
-                "if this is not meant, undo it before they boot; `shaper diff` names them all",
+                "if this is not intended, undo it before they boot; `shaper diff` lists all of them",
             )
         };
         let mut findings: Vec<_> = self.found.into_iter().map(one).collect();
         if self.is_truncated && findings.is_empty() {
-            let message = "there are too many machines to see what it does to each of them; the first of them boot as before";
+            let message = "too many machines to check the effect on each of them; those that were checked boot as before";
             findings.push(
                 Finding::new(&rule::INCOMPLETE_CHECK, name, field.clone(), message)
-                    .help("`shaper diff` takes its time"),
+                    .help("run `shaper diff`, which has no time limit"),
             );
         }
         findings
@@ -501,7 +501,7 @@ impl Machines {
         );
         let more = label_sets.len().saturating_sub(MAX_EXAMPLES);
         if more > 0 {
-            who.push(format!("{at_least}{more} other sorts of machines"));
+            who.push(format!("{at_least}{more} other kinds of machines"));
         }
         let also = match all {
             0 | 1 => String::new(),

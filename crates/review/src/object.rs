@@ -147,8 +147,8 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
             .iter()
             .map(ToString::to_string)
             .collect();
-        let message = format!("no machine can meet all of {}", required.join(", "));
-        let help = "remove what contradicts the rest; for alternatives write one requirement with operator In, or several Assignments";
+        let message = format!("no machine matches all of {}", required.join(", "));
+        let help = "remove the contradiction; for alternatives, use one requirement with operator In, or several Assignments";
         findings.push(Finding::new(&rule::NEVER_MATCHES, &name, selectors, message).help(help));
     }
     for (key, value) in &spec.profile_selectors {
@@ -202,9 +202,9 @@ fn check_placeholders(
         {
             let field = FieldPath::of(["spec", "subjectSelectors", field]).index(at);
             let message = format!(
-                "{text:?} is what boards say that nobody gave an identity: it matches no machine"
+                "{text:?} is a placeholder that vendors leave on boards, so it matches no machine"
             );
-            let help = "name the machine by another identity, or by its MAC address";
+            let help = "use another identity of the machine, such as its MAC address";
             findings.push(Finding::new(&rule::PLACEHOLDER, name, field, message).help(help));
         }
     };
@@ -293,7 +293,7 @@ fn check_target_label(
     let hint = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
     let message = format!("the label {key:?} means nothing to shaper{hint}");
     let help = format!(
-        "what a Profile asks of machines is said by {INTRINSIC_PREFIX}KEY and {EXTRINSIC_PREFIX}KEY"
+        "a Profile states what it requires of machines with {INTRINSIC_PREFIX}KEY and {EXTRINSIC_PREFIX}KEY"
     );
     findings.push(
         Finding::new(&rule::LABEL_KEY, name, field(), message)
@@ -322,7 +322,7 @@ fn check_shebang(name: &ObjectRef, source: &str, findings: &mut Vec<Finding>) {
         .take(40)
         .collect();
     let message = format!(
-        "the script starts with {first:?}; iPXE knows a script by its first line #!ipxe, which shaper adds here"
+        "the script starts with {first:?}; iPXE recognizes a script by its first line #!ipxe, which shaper adds"
     );
     let length = first.chars().count().max(1);
     findings.push(
@@ -419,24 +419,23 @@ fn check_rendering(
         }
     }
     if let Some(field) = skipped_from {
-        let message = "from here on templates were not tried: the time for it was over";
+        let message = "templates from here on were not checked: out of time";
         findings.push(
             Finding::new(&rule::INCOMPLETE_CHECK, name, field, message)
-                .help("`shaper validate` takes its time"),
+                .help("run `shaper validate`, which has no time limit"),
         );
     }
     let mut seen: Vec<Finding> = Vec::new();
     for (script, platform) in &scripts {
         if is_out_of_time() {
-            let message =
-                "the script was not looked at for every machine: the time for it was over";
+            let message = "the script was not checked for every machine: out of time";
             let finding = Finding::new(
                 &rule::INCOMPLETE_CHECK,
                 name,
                 FieldPath::of(["spec", "ipxe"]),
                 message,
             );
-            findings.push(finding.help("`shaper validate` takes its time"));
+            findings.push(finding.help("run `shaper validate`, which has no time limit"));
             break;
         }
         let lines: Vec<&str> = script.split('\n').collect();
@@ -505,7 +504,7 @@ fn render_finding(
         }
     };
     let message = format!(
-        "it can't be rendered for a sample machine ({}, {}): {reason}",
+        "can't be rendered for a sample machine ({}, {}): {reason}",
         sample.arch, sample.platform
     );
     Some(

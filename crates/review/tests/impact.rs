@@ -323,7 +323,7 @@ fn every_allowed_value_is_tried() {
     all.apply(rows(&many.iter().map(String::as_str).collect::<Vec<_>>()));
     let said_of = said(&all, &gone(&rows(&[])));
     assert!(
-        said_of.len() == 1 && said_of[0].contains("at least 497 other sorts of machines"),
+        said_of.len() == 1 && said_of[0].contains("at least 497 other kinds of machines"),
         "{said_of:?}"
     );
 }

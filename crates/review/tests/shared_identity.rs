@@ -56,7 +56,7 @@ fn a_shared_identity_is_reported_to_both_authors_and_once_for_a_catalog() {
     let b = assignment("b", &["S1", "S2"], &[], 3);
     let beside_b = |own: &Assignment| told(std::slice::from_ref(&b), own);
 
-    let second = "shared-identity: Assignment n/b names serial number S1 and 1 more too; that one goes first, as its priority 3 is higher than 0";
+    let second = "shared-identity: Assignment n/b names serial number S1 and 1 more too; that one ranks first, because its priority 3 is higher than 0";
     let (written, all) = beside_b(&assignment("a", &["S1", "S2"], &[], 0));
     assert_eq!(
         (written, all),
@@ -67,13 +67,13 @@ fn a_shared_identity_is_reported_to_both_authors_and_once_for_a_catalog() {
     assert_eq!(
         written,
         [
-            "shared-identity: Assignment n/b names serial number S2 too; this one goes first where both match, as it asks for more labels"
+            "shared-identity: Assignment n/b names serial number S2 too; this one ranks first where both match, because it requires more labels"
         ]
     );
     assert_eq!(
         all,
         [
-            "shared-identity: Assignment n/a names serial number S2 too; that one goes first where both match, as it asks for more labels"
+            "shared-identity: Assignment n/a names serial number S2 too; that one ranks first where both match, because it requires more labels"
         ]
     );
 
@@ -82,12 +82,12 @@ fn a_shared_identity_is_reported_to_both_authors_and_once_for_a_catalog() {
     assert_eq!(
         written,
         [
-            "shared-identity: Assignment n/b names serial number S2 too; this one goes first only because its namespace and name come first"
+            "shared-identity: Assignment n/b names serial number S2 too; this one ranks first only because its namespace and name sort first"
         ]
     );
     let conflict = |first: &str| {
         format!(
-            "conflict: Assignment n/{first} matches serial number S2 too, and goes first only because its namespace and name come first"
+            "conflict: Assignment n/{first} matches serial number S2 too, and ranks first only because its namespace and name sort first"
         )
     };
     assert_eq!(all, [conflict("a")]);
@@ -120,7 +120,7 @@ fn a_uuid_in_the_other_byte_order_is_the_same_machine() {
         )
     };
     let (written, all) = told(std::slice::from_ref(&other), &with_uuid("a", UUID, 0));
-    let either = "which goes first depends on how the machine presents it";
+    let either = "which of them ranks first depends on how the machine presents it";
     assert_eq!(
         (written, all),
         (
@@ -134,7 +134,7 @@ fn a_uuid_in_the_other_byte_order_is_the_same_machine() {
         [says(
             "b",
             UUID,
-            "this one goes first, as its priority 2 is higher than 0"
+            "this one ranks first, because its priority 2 is higher than 0"
         )]
     );
 }

@@ -266,9 +266,9 @@ fn admitted(
             .map(|warning| warning.strip_prefix(&prefix).unwrap());
         // If the winner depends on the machine's byte order, only one of the two loses.
         let is_first = |warning: &&str| {
-            let depends = warning.contains("; which goes first depends")
+            let depends = warning.contains("; which of them ranks first depends")
                 && told.iter().all(|(of, _)| of != name);
-            warning.contains("; this one goes first") || depends
+            warning.contains("; this one ranks first") || depends
         };
         let (goes_first, rest): (Vec<_>, Vec<_>) = warnings.partition(is_first);
         let is_second = rest.iter().any(|warning| warning.contains(" names "));

@@ -18,7 +18,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
             "render",
             profile(json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { "a": ENDLESS } })),
             &[
-                "The Profile \"p\" is invalid: spec.additionalConfig.a: line 1 of the text: it can't be rendered for a sample machine (x86_64, efi): it exceeds the work limit of one answer; use smaller loops and less text",
+                "The Profile \"p\" is invalid: spec.additionalConfig.a: line 1 of the text: can't be rendered for a sample machine (x86_64, efi): it exceeds the work limit of one answer; use smaller loops and less text",
             ],
         ),
         case(
@@ -36,7 +36,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
                 json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "priority": 5, "profileSelectors": { "os": "linux" } }),
             ),
             &[
-                "Warning: Assignment a: spec.subjectSelectors: Assignment n/web matches uuid 47c6da67-7477-4970-aa03-000000000001 too, and goes first only because it is older (give one of them a higher priority, or remove what both match from one)",
+                "Warning: Assignment a: spec.subjectSelectors: Assignment n/web matches uuid 47c6da67-7477-4970-aa03-000000000001 too, and ranks first only because it is older (give one of them a higher priority, or remove what both match from one)",
             ],
         ),
         case(
@@ -45,7 +45,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
                 json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "profileSelectors": { "os": "linux" } }),
             ),
             &[
-                "Warning: Assignment a: spec.subjectSelectors: Assignment n/web names uuid 47c6da67-7477-4970-aa03-000000000001 too; that one goes first, as its priority 5 is higher than 0 (leave the machine to one of them, or give the one that is meant the higher priority)",
+                "Warning: Assignment a: spec.subjectSelectors: Assignment n/web names uuid 47c6da67-7477-4970-aa03-000000000001 too; that one ranks first, because its priority 5 is higher than 0 (name the machine in only one of them, or give the intended one the higher priority)",
             ],
         ),
         case(
@@ -54,7 +54,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
                 json!({ "subjectSelectors": { "uuids": [uuid(1)] }, "priority": 7, "profileSelectors": { "os": "linux" } }),
             ),
             &[
-                "Warning: Assignment a: spec.subjectSelectors: Assignment n/web names uuid 47c6da67-7477-4970-aa03-000000000001 too; this one goes first, as its priority 7 is higher than 5 (leave the machine to one of them, or give the one that is meant the higher priority)",
+                "Warning: Assignment a: spec.subjectSelectors: Assignment n/web names uuid 47c6da67-7477-4970-aa03-000000000001 too; this one ranks first, because its priority 7 is higher than 5 (name the machine in only one of them, or give the intended one the higher priority)",
             ],
         ),
         case(
@@ -72,14 +72,14 @@ pub(crate) fn of_rules() -> Vec<Case> {
                 json!({ "subjectSelectors": { "matchLabels": { "product": "R640" } }, "profileSelectors": { "os": "x86" } }),
             ),
             &[
-                "Warning: Assignment a: spec.profileSelectors: machines of arm64 that it matches boot nothing: the Profiles that it selects are for x86_64 (label a Profile for them, or have it match other machines, by matchLabels with buildarch)",
+                "Warning: Assignment a: spec.profileSelectors: machines of arm64 that it matches boot nothing: the Profiles that it selects are for x86_64 (label a Profile for these architectures, or match other machines with the label buildarch in matchLabels)",
             ],
         ),
         case(
             "unused-profile",
             labelled("nobody", "boot"),
             &[
-                "Warning: Profile p: metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it (write an Assignment whose profileSelectors are among its labels, or remove it)",
+                "Warning: Profile p: metadata.labels: no Assignment in namespace n selects this Profile, so no machine boots it (add an Assignment whose profileSelectors are among its labels, or remove this Profile)",
             ],
         ),
         case(
@@ -88,7 +88,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
                 json!({ "subjectSelectors": { "serialNumbers": ["To be filled by O.E.M."] }, "profileSelectors": { "os": "linux" } }),
             ),
             &[
-                "Warning: Assignment a: spec.subjectSelectors.serialNumbers[0]: \"To be filled by O.E.M.\" is what boards say that nobody gave an identity: it matches no machine (name the machine by another identity, or by its MAC address)",
+                "Warning: Assignment a: spec.subjectSelectors.serialNumbers[0]: \"To be filled by O.E.M.\" is a placeholder that vendors leave on boards, so it matches no machine (use another identity of the machine, such as its MAC address)",
             ],
         ),
         case(
@@ -97,7 +97,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
                 json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "Exists" }, { "key": "a", "operator": "DoesNotExist" }] }, "profileSelectors": { "os": "linux" } }),
             ),
             &[
-                "Warning: Assignment a: spec.subjectSelectors: no machine can meet all of a, !a (remove what contradicts the rest; for alternatives write one requirement with operator In, or several Assignments)",
+                "Warning: Assignment a: spec.subjectSelectors: no machine matches all of a, !a (remove the contradiction; for alternatives, use one requirement with operator In, or several Assignments)",
             ],
         ),
         case(
@@ -122,78 +122,78 @@ pub(crate) fn of_rules() -> Vec<Case> {
             "loses-profile",
             run("delete assignment web"),
             &[
-                "Warning: Assignment web: the machine with uuid 47c6da67-7477-4970-aa03-000000000001 would boot nothing instead of Profile n/linux (if this is not meant, undo it before they boot; `shaper diff` names them all)",
+                "Warning: Assignment web: the machine with uuid 47c6da67-7477-4970-aa03-000000000001 would boot nothing instead of Profile n/linux (if this is not intended, undo it before they boot; `shaper diff` lists all of them)",
             ],
         ),
         case(
             "loses-profile",
             run("delete assignment few"),
             &[
-                "Warning: Assignment few: machines with 4 uuids would boot nothing instead of Profile n/few, such as uuid 47c6da67-7477-4970-aa03-000000000010, uuid 47c6da67-7477-4970-aa03-000000000011, uuid 47c6da67-7477-4970-aa03-000000000012 (if this is not meant, undo it before they boot; `shaper diff` names them all)",
+                "Warning: Assignment few: machines with 4 uuids would boot nothing instead of Profile n/few, such as uuid 47c6da67-7477-4970-aa03-000000000010, uuid 47c6da67-7477-4970-aa03-000000000011, uuid 47c6da67-7477-4970-aa03-000000000012 (if this is not intended, undo it before they boot; `shaper diff` lists all of them)",
             ],
         ),
         case(
             "loses-profile",
             run("delete profile rack"),
             &[
-                "Warning: Profile rack: machines with at least 500 uuids would boot nothing instead of Profile n/rack, such as uuid 47c6da67-7477-4970-aa03-000000001000, uuid 47c6da67-7477-4970-aa03-000000001001, uuid 47c6da67-7477-4970-aa03-000000001002 (if this is not meant, undo it before they boot; `shaper diff` names them all)",
+                "Warning: Profile rack: machines with at least 500 uuids would boot nothing instead of Profile n/rack, such as uuid 47c6da67-7477-4970-aa03-000000001000, uuid 47c6da67-7477-4970-aa03-000000001001, uuid 47c6da67-7477-4970-aa03-000000001002 (if this is not intended, undo it before they boot; `shaper diff` lists all of them)",
             ],
         ),
         case(
             "loses-profile",
             run("label profile linux os=other --overwrite"),
             &[
-                "Warning: Profile linux: metadata.labels: machines with 2 uuids would boot nothing instead of Profile n/linux: uuid 47c6da67-7477-4970-aa03-000000000001, uuid 47c6da67-7477-4970-aa03-000000000002 (if this is not meant, undo it before they boot; `shaper diff` names them all)",
-                "Warning: Profile linux: metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it (write an Assignment whose profileSelectors are among its labels, or remove it)",
+                "Warning: Profile linux: metadata.labels: machines with 2 uuids would boot nothing instead of Profile n/linux: uuid 47c6da67-7477-4970-aa03-000000000001, uuid 47c6da67-7477-4970-aa03-000000000002 (if this is not intended, undo it before they boot; `shaper diff` lists all of them)",
+                "Warning: Profile linux: metadata.labels: no Assignment in namespace n selects this Profile, so no machine boots it (add an Assignment whose profileSelectors are among its labels, or remove this Profile)",
             ],
         ),
         case(
             "moves-machines",
             run("delete assignment moved"),
             &[
-                "Warning: Assignment moved: the machine with uuid 47c6da67-7477-4970-aa03-000000000002 would boot Profile n/rescue instead of Profile n/linux (if this is not meant, undo it before they boot; `shaper diff` names them all)",
+                "Warning: Assignment moved: the machine with uuid 47c6da67-7477-4970-aa03-000000000002 would boot Profile n/rescue instead of Profile n/linux (if this is not intended, undo it before they boot; `shaper diff` lists all of them)",
             ],
         ),
         case(
             "moves-machines",
             run("delete assignment waiting"),
             &[
-                "Warning: Assignment waiting: the machine with uuid 47c6da67-7477-4970-aa03-000000000003, which boots nothing now, would boot Profile n/rescue (if this is not meant, undo it before they boot; `shaper diff` names them all)",
+                "Warning: Assignment waiting: the machine with uuid 47c6da67-7477-4970-aa03-000000000003, which boots nothing now, would boot Profile n/rescue (if this is not intended, undo it before they boot; `shaper diff` lists all of them)",
             ],
         ),
         case(
             "incomplete-check",
             run("label profile rack tier=gold"),
             &[
-                "Warning: Profile rack: metadata.labels: there are too many machines to see what it does to each of them; the first of them boot as before (`shaper diff` takes its time)",
+                "Warning: Profile rack: metadata.labels: too many machines to check the effect on each of them; those that were checked boot as before (run `shaper diff`, which has no time limit)",
             ],
         ),
         case(
             "ipxe-non-ascii",
             script("echo é"),
             &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: 'é' is not ASCII: consoles show it as something else, and in a URL it is sent as other bytes (write it in ASCII, in a URL percent-encoded)",
+                "Warning: Profile p: spec.ipxe: line 2 of the text: 'é' is not ASCII: consoles show other characters, and URLs send other bytes (use ASCII; percent-encode it in a URL)",
             ],
         ),
         case(
             "ipxe-control-character",
             script("echo a\u{7}b"),
             &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: the control character U+0007 is no text that iPXE knows",
+                "Warning: Profile p: spec.ipxe: line 2 of the text: the control character U+0007 is not text for iPXE",
             ],
         ),
         case(
             "ipxe-glued-operator",
             script("chain http://a/|| shell"),
             &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: || is part of the word \"http://a/||\": iPXE sees it only as a word of its own (put spaces around ||)",
+                "Warning: Profile p: spec.ipxe: line 2 of the text: || is part of the word \"http://a/||\": iPXE recognizes it only as a separate word (put spaces around ||)",
             ],
         ),
         case(
             "ipxe-glued-comment",
             script("boot# now"),
             &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: the # in \"boot#\" starts no comment: iPXE takes it as part of the word (put a space before the #)",
+                "Warning: Profile p: spec.ipxe: line 2 of the text: the # in \"boot#\" does not start a comment: iPXE reads it as part of the word (put a space before the #)",
                 "Warning: Profile p: spec.ipxe: line 2 of the text: iPXE has no command \"boot#\" (did you mean `boot`?)",
             ],
         ),
@@ -208,21 +208,21 @@ pub(crate) fn of_rules() -> Vec<Case> {
             "ipxe-exit-in-retry",
             script(":retry\nchain http://a/ || exit\ngoto retry"),
             &[
-                "Warning: Profile p: spec.ipxe: line 3 of the text: the first failure leaves the loop of :retry here, so that it never tries again; the firmware goes on with its next boot device (write `|| goto retry`, after a `sleep`)",
+                "Warning: Profile p: spec.ipxe: line 3 of the text: the first failure leaves the loop of :retry here, so it never retries; the firmware continues with its next boot device (write `|| goto retry`, after a `sleep`)",
             ],
         ),
         case(
             "ipxe-kernel-without-initrd",
             script("kernel http://a/vmlinuz\ninitrd http://a/initrd.gz\nboot"),
             &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: the kernel is not told of its initrd: on UEFI, Linux finds it only by initrd=NAME on its command line (add initrd=initrd.gz to this line)",
+                "Warning: Profile p: spec.ipxe: line 2 of the text: the kernel is not told the name of its initrd: on UEFI, Linux finds it only by initrd=NAME on its command line (add initrd=initrd.gz to this line)",
             ],
         ),
         case(
             "ipxe-initrd-name",
             script("kernel http://a/vmlinuz initrd=x\ninitrd http://a/y\nboot"),
             &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: x is no image that this script fetches (did you mean `y`?); there is y",
+                "Warning: Profile p: spec.ipxe: line 2 of the text: x is not an image that this script fetches (did you mean `y`?); there is y",
             ],
         ),
         case(
@@ -243,7 +243,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
             "ipxe-duplicate-label",
             script(":a\n:a\ngoto a"),
             &[
-                "Warning: Profile p: spec.ipxe: line 3 of the text: the label :a is on line 2 already: goto leads to that one, and never here",
+                "Warning: Profile p: spec.ipxe: line 3 of the text: the label :a is on line 2 already; goto leads there, never here",
             ],
         ),
         case(
@@ -257,7 +257,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
             "ipxe-setting-type",
             script("echo ${net0/mac:hexhypp}"),
             &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: iPXE knows no type \"hexhypp\" of a setting (did you mean `hexhyp`?) (there are string, uristring, ipv4, ipv6, ipv6lla, int8, int16, int32, uint8, uint16, uint32, hex, hexhyp, hexraw, base64, uuid, guid, busdevfn, dnssl)",
+                "Warning: Profile p: spec.ipxe: line 2 of the text: unknown setting type \"hexhypp\" (did you mean `hexhyp`?) (there are string, uristring, ipv4, ipv6, ipv6lla, int8, int16, int32, uint8, uint16, uint32, hex, hexhyp, hexraw, base64, uuid, guid, busdevfn, dnssl)",
             ],
         ),
         case(
@@ -271,35 +271,35 @@ pub(crate) fn of_rules() -> Vec<Case> {
             "ipxe-quotes",
             script("chain \"http://a/b c\""),
             &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: iPXE has no quotes: the quotation mark of \"http://a/b is taken as it is, and spaces separate all the same (remove the quotation marks; write a space in a URL as %20)",
+                "Warning: Profile p: spec.ipxe: line 2 of the text: iPXE has no quotes: the quotation mark of \"http://a/b is taken literally, and spaces still separate words (remove the quotation marks; write a space in a URL as %20)",
             ],
         ),
         case(
             "ipxe-backslash-space",
             script("echo a \\ \nboot"),
             &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: white space follows the backslash, so that iPXE does not join the next line (remove what follows the backslash)",
+                "Warning: Profile p: spec.ipxe: line 2 of the text: white space follows the backslash, so iPXE does not join the next line (remove the white space after the backslash)",
             ],
         ),
         case(
             "ipxe-one-word",
             script("set args http://a/ x y\nchain ${args}"),
             &[
-                "Warning: Profile p: spec.ipxe: line 3 of the text: ${args} was set to 3 words, and expands to one: its spaces become %20 in the URL (write the arguments out, or set one setting for each)",
+                "Warning: Profile p: spec.ipxe: line 3 of the text: ${args} was set to 3 words but expands to one: its spaces become %20 in the URL (write the arguments out, or set one setting for each)",
             ],
         ),
         case(
             "ipxe-too-many-words",
             script(&format!("echo{}", " a".repeat(300))),
             &[
-                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: this line has 301 words; iPXE fails a command of more than 255 (error 46162001), and on BIOS hangs at 500 or some more (put the arguments into fewer words, or into a config that the system fetches)",
+                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: this line has 301 words; iPXE rejects a command of more than 255 (error 46162001), and on BIOS hangs at 500 or slightly more (use fewer words, or move arguments into a config that the system fetches)",
             ],
         ),
         case(
             "ipxe-many-words",
             script(&format!("echo{}", " a".repeat(210))),
             &[
-                "Warning: Profile p: spec.ipxe: line 2 of the text: this line has 211 words; each takes room on iPXE's small stack, and at 256 the command fails (keep a line below 200 words)",
+                "Warning: Profile p: spec.ipxe: line 2 of the text: this line has 211 words; each word uses iPXE's small stack, and a command of 256 words fails (keep a line below 200 words)",
             ],
         ),
         case(
@@ -313,7 +313,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
             "ipxe-shebang",
             profile(json!({ "ipxe": "boot\n" })),
             &[
-                "Warning: Profile p: spec.ipxe: line 1 of the text: the script starts with \"boot\"; iPXE knows a script by its first line #!ipxe, which shaper adds here (make #!ipxe the first line)",
+                "Warning: Profile p: spec.ipxe: line 1 of the text: the script starts with \"boot\"; iPXE recognizes a script by its first line #!ipxe, which shaper adds (make #!ipxe the first line)",
             ],
         ),
     ]

@@ -130,7 +130,7 @@ fn assignments_ordered_only_by_name_are_a_conflict() {
     assert_eq!(
         only(&text),
         "\
-warning[conflict]: spec.subjectSelectors: Assignment default/a matches serial number SN2 too, and goes first only because its namespace and name come first
+warning[conflict]: spec.subjectSelectors: Assignment default/a matches serial number SN2 too, and ranks first only because its namespace and name sort first
   --> a.yaml:25:3
    |
 25 |   subjectSelectors: {serialNumbers: [SN2]}
@@ -198,12 +198,12 @@ fn an_unreachable_profile_and_a_placeholder_are_reported() {
     assert_eq!(
         only(&profile("p", "role: web", "    boot\n")),
         "\
-warning[unused-profile]: metadata.labels: no Assignment in namespace default selects this Profile, so that no machine boots it
+warning[unused-profile]: metadata.labels: no Assignment in namespace default selects this Profile, so no machine boots it
  --> a.yaml:6:11
   |
 6 |   labels: {role: web}
   |   ^^^^^^
-  = help: write an Assignment whose profileSelectors are among its labels, or remove it"
+  = help: add an Assignment whose profileSelectors are among its labels, or remove this Profile"
             .replace(":6:11", ":6:3")
     );
     let text = profile("p", "role: web", "    boot\n")
@@ -214,7 +214,7 @@ warning[unused-profile]: metadata.labels: no Assignment in namespace default sel
     let shown = only(&text);
     assert!(
         shown.starts_with(
-            "warning[placeholder]: spec.subjectSelectors.serialNumbers[0]: \"To be filled by O.E.M.\" is what boards say that nobody gave an identity: it matches no machine\n"
+            "warning[placeholder]: spec.subjectSelectors.serialNumbers[0]: \"To be filled by O.E.M.\" is a placeholder that vendors leave on boards, so it matches no machine\n"
         ),
         "{shown}"
     );
@@ -266,7 +266,7 @@ fn unsatisfiable_selectors_are_reported() {
             "  subjectSelectors:\n    matchLabels: {rack: r1}\n    matchExpressions: [{key: rack, operator: DoesNotExist}]\n",
         );
     assert!(
-        only(&text).contains("no machine can meet all of rack=r1, !rack"),
+        only(&text).contains("no machine matches all of rack=r1, !rack"),
         "{}",
         only(&text)
     );
@@ -282,7 +282,7 @@ fn the_linter_points_into_the_template() {
     assert_eq!(
         only(&text),
         "\
-warning[ipxe-glued-operator]: spec.ipxe: || is part of the word \"quiet||\": iPXE sees it only as a word of its own
+warning[ipxe-glued-operator]: spec.ipxe: || is part of the word \"quiet||\": iPXE recognizes it only as a separate word
   --> a.yaml:10:58
    |
 10 |     kernel {{ subject.assets }}/vmlinuz initrd=initrd.gz quiet||
@@ -300,7 +300,7 @@ fn a_template_over_budget_is_an_error() {
     ) + &assignment("a", "  priority: 1\n");
     assert!(
         only(&text).starts_with(
-            "error[render]: spec.ipxe: it can't be rendered for a sample machine (x86_64, efi): it exceeds the work limit of one answer; use smaller loops and less text\n  --> a.yaml:10:"
+            "error[render]: spec.ipxe: can't be rendered for a sample machine (x86_64, efi): it exceeds the work limit of one answer; use smaller loops and less text\n  --> a.yaml:10:"
         ),
         "{}",
         only(&text)

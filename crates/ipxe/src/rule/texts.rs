@@ -36,65 +36,63 @@ const fn text(
 pub static TEXTS: &[Text] = &[
     text(
         "ipxe-shebang",
-        "That line is how iPXE knows a script; without it, a BIOS build runs the text as machine code. shaper adds it where it lacks, so this is about what the author believes.",
+        "iPXE recognizes a script by this line; without it, a BIOS build runs the text as machine code. shaper adds the line if it is missing.",
         &[
-            "the script starts with \"boot\"; iPXE knows a script by its first line #!ipxe, which shaper adds here",
+            "the script starts with \"boot\"; iPXE recognizes a script by its first line #!ipxe, which shaper adds",
         ],
         "Make `#!ipxe` the first line.",
         "`ipxe:src/image/script.c`, tried",
     ),
     text(
         "ipxe-too-many-words",
-        "More words fail with error 46162001. From 500 words on BIOS builds hang: each word takes room on a small stack, also in comments.",
+        "A command with more words fails with error 46162001. From 500 words on, BIOS builds hang: each word uses a small stack, also in comments.",
         &[
-            "this line has 301 words; iPXE fails a command of more than 255 (error 46162001), and on BIOS hangs at 500 or some more",
+            "this line has 301 words; iPXE rejects a command of more than 255 (error 46162001), and on BIOS hangs at 500 or slightly more",
         ],
-        "Put the arguments into fewer words, or into a config that the system fetches.",
+        "Use fewer words, or move arguments into a config that the system fetches.",
         "`ipxe:src/core/exec.c` (`system`), tried",
     ),
     text(
         "ipxe-many-words",
         "The limit of 255 words is near.",
         &[
-            "this line has 211 words; each takes room on iPXE's small stack, and at 256 the command fails",
+            "this line has 211 words; each word uses iPXE's small stack, and a command of 256 words fails",
         ],
         "Keep a line below 200 words.",
         "`ipxe:src/core/exec.c` (`system`), tried",
     ),
     text(
         "ipxe-long-line",
-        "Linux cuts its command line at 2,048 bytes or a little more on most architectures; old builds of iPXE have half a megabyte of memory for all they do.",
+        "Linux truncates its command line at 2,048 bytes or a little more on most architectures; old builds of iPXE have half a megabyte of memory in all.",
         &["this line has 5005 bytes; Linux cuts a command line at 2,048 or 4,096 bytes"],
         "Move arguments into a config that the system fetches.",
         "`COMMAND_LINE_SIZE` of Linux",
     ),
     text(
         "ipxe-non-ascii",
-        "Consoles show other bytes as other characters, and URLs send them as `%FFFFFFC3`.",
-        &[
-            "'é' is not ASCII: consoles show it as something else, and in a URL it is sent as other bytes",
-        ],
-        "Write it in ASCII, in a URL percent-encoded.",
+        "Consoles show other characters, and URLs send such bytes as `%FFFFFFC3`.",
+        &["'é' is not ASCII: consoles show other characters, and URLs send other bytes"],
+        "Use ASCII; percent-encode other characters in a URL.",
         "`ipxe:src/core/uri.c`, tried",
     ),
     text(
         "ipxe-control-character",
-        "A NUL ends the line; others are sent and shown as they are.",
-        &["the control character U+0007 is no text that iPXE knows"],
+        "A NUL ends the line; other control characters are sent and shown unchanged.",
+        &["the control character U+0007 is not text for iPXE"],
         "Remove the character.",
         "`ipxe:src/image/script.c`",
     ),
     text(
         "ipxe-glued-operator",
         "`url||` is a URL that ends in two bars: the fallback never runs.",
-        &["|| is part of the word \"http://a/||\": iPXE sees it only as a word of its own"],
+        &["|| is part of the word \"http://a/||\": iPXE recognizes it only as a separate word"],
         "Put spaces around the operator.",
         "`ipxe:src/core/exec.c` (`command_terminator`), tried",
     ),
     text(
         "ipxe-glued-comment",
         "`boot# now` has no comment.",
-        &["the # in \"boot#\" starts no comment: iPXE takes it as part of the word"],
+        &["the # in \"boot#\" does not start a comment: iPXE reads it as part of the word"],
         "Put a space before the `#`.",
         "`ipxe:src/core/exec.c` (`command_terminator`), tried",
     ),
@@ -107,8 +105,8 @@ pub static TEXTS: &[Text] = &[
     ),
     text(
         "ipxe-exit-in-retry",
-        "`|| exit` between a label and the `goto` that leads back to it ends the script with success: the firmware goes on with its next boot device.",
-        &["the first failure leaves the loop of :retry here, so that it never tries again"],
+        "`|| exit` between a label and the `goto` that leads back to it ends the script with success: the firmware continues with its next boot device.",
+        &["the first failure leaves the loop of :retry here, so it never retries"],
         "Write `|| goto retry`, after a `sleep`.",
         "`ipxe:src/core/exec.c` (`exit_exec`)",
     ),
@@ -116,7 +114,7 @@ pub static TEXTS: &[Text] = &[
         "ipxe-kernel-without-initrd",
         "On UEFI, Linux's EFI stub looks for the file that its command line names; without it the kernel panics because it finds no root.",
         &[
-            "the kernel is not told of its initrd: on UEFI, Linux finds it only by initrd=NAME on its command line",
+            "the kernel is not told the name of its initrd: on UEFI, Linux finds it only by initrd=NAME on its command line",
         ],
         "Add `initrd=NAME` to the line of the kernel.",
         "Linux, `Documentation/admin-guide/efi-stub.rst`",
@@ -124,7 +122,7 @@ pub static TEXTS: &[Text] = &[
     text(
         "ipxe-initrd-name",
         "An image is named by `--name`, or by the last part of its URL's path.",
-        &["x is no image that this script fetches (did you mean `y`?)"],
+        &["x is not an image that this script fetches (did you mean `y`?)"],
         "Write the name of an image that the script fetches.",
         "`ipxe:src/core/image.c`",
     ),
@@ -145,13 +143,13 @@ pub static TEXTS: &[Text] = &[
     text(
         "ipxe-duplicate-label",
         "`goto` leads to the first of them.",
-        &["the label :a is on line 2 already: goto leads to that one, and never here"],
+        &["the label :a is on line 2 already; goto leads there, never here"],
         "Rename one of the labels.",
         "`ipxe:src/image/script.c` (`goto_find_label`)",
     ),
     text(
         "ipxe-unclosed-setting",
-        "Words are split first: `${serial number}` is two words and not a setting.",
+        "iPXE splits a line into words first: `${serial number}` is two words, not a setting.",
         &[
             "${ has no } in the word \"${serial\": iPXE splits a line at spaces first, and does not expand it",
         ],
@@ -161,7 +159,7 @@ pub static TEXTS: &[Text] = &[
     text(
         "ipxe-setting-type",
         "The setting is not expanded, or is empty.",
-        &["iPXE knows no type \"hexhypp\" of a setting (did you mean `hexhyp`?)"],
+        &["unknown setting type \"hexhypp\" (did you mean `hexhyp`?)"],
         "Write a type that iPXE knows; the message lists them.",
         "`ipxe:src/core/settings.c`",
     ),
@@ -174,9 +172,9 @@ pub static TEXTS: &[Text] = &[
     ),
     text(
         "ipxe-quotes",
-        "iPXE has no quotes: the mark is part of the word, and spaces separate words in any case. A kernel's command line is another language, and may have them.",
+        "iPXE has no quotes: the mark is part of the word, and spaces still separate words. A kernel's command line may have quotes.",
         &[
-            "iPXE has no quotes: the quotation mark of \"http://a/b is taken as it is, and spaces separate all the same",
+            "iPXE has no quotes: the quotation mark of \"http://a/b is taken literally, and spaces still separate words",
         ],
         "Remove the quotation marks; write a space in a URL as `%20`.",
         "`ipxe:src/core/exec.c` (`split_command`), tried",
@@ -184,14 +182,14 @@ pub static TEXTS: &[Text] = &[
     text(
         "ipxe-backslash-space",
         "With a space after the backslash, iPXE joins nothing.",
-        &["white space follows the backslash, so that iPXE does not join the next line"],
-        "Remove what follows the backslash.",
+        &["white space follows the backslash, so iPXE does not join the next line"],
+        "Remove the white space after the backslash.",
         "`ipxe:src/image/script.c`",
     ),
     text(
         "ipxe-one-word",
         "An expanded value never becomes two words: its spaces are sent as `%20`.",
-        &["${args} was set to 3 words, and expands to one: its spaces become %20 in the URL"],
+        &["${args} was set to 3 words but expands to one: its spaces become %20 in the URL"],
         "Write the arguments out, or set one setting for each.",
         "ipxe/ipxe#1305",
     ),

@@ -68,9 +68,9 @@ fn compare(own: &Assignment, other: &Assignment) -> (Position, Option<String>) {
         Ordering::Less | Ordering::Equal => Position::Loser,
     };
     let who = if position == Position::Winner {
-        "this one goes first"
+        "this one ranks first"
     } else {
-        "that one goes first"
+        "that one ranks first"
     };
     let why = match position {
         _ if by_priority.is_ne() => {
@@ -78,15 +78,17 @@ fn compare(own: &Assignment, other: &Assignment) -> (Position, Option<String>) {
                 own.priority.max(other.priority),
                 own.priority.min(other.priority),
             );
-            format!("{who}, as its priority {higher} is higher than {lower}")
+            format!("{who}, because its priority {higher} is higher than {lower}")
         }
-        _ if by_precedence.is_ne() => format!("{who} where both match, as it asks for more labels"),
+        _ if by_precedence.is_ne() => {
+            format!("{who} where both match, because it requires more labels")
+        }
         _ if !super::have_same_spelling(own, other) => {
-            "which goes first depends on how the machine presents it".to_owned()
+            "which of them ranks first depends on how the machine presents it".to_owned()
         }
         Position::Loser => return (position, None),
         Position::Winner if own.created == other.created => {
-            format!("{who} only because its namespace and name come first")
+            format!("{who} only because its namespace and name sort first")
         }
         Position::Winner => format!("{who} only because it is older"),
     };
@@ -105,8 +107,7 @@ fn finding(own: &Assignment, other: &Assignment, why: &str) -> Finding {
         other.key,
         super::describe_overlap(own, other)
     );
-    let help =
-        "leave the machine to one of them, or give the one that is meant the higher priority";
+    let help = "name the machine in only one of them, or give the intended one the higher priority";
     Finding::new(
         &rule::SHARED_IDENTITY,
         &name,

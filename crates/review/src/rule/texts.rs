@@ -45,7 +45,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
         CheckedBy::Server,
         text(
             "schema",
-            "An API server would refuse the object, or drop the field without a word.",
+            "An API server would refuse the object, or silently drop the field.",
             &["does not match the schema: ..."],
             "Write the field as [the resources](resources.md) have it.",
         ),
@@ -76,7 +76,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
         CheckedBy::Validate,
         text(
             "duplicate-object",
-            "Which of the two is served would depend on the names of files.",
+            "The names of the files would decide which of the two is served.",
             &[],
             "Remove one of them, or rename it.",
         ),
@@ -87,7 +87,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
             "render",
             "Machines like the sample would get a 500.",
             &[
-                "it can't be rendered for a sample machine (x86_64, efi): it exceeds the work limit of one answer; use smaller loops and less text",
+                "can't be rendered for a sample machine (x86_64, efi): it exceeds the work limit of one answer; use smaller loops and less text",
             ],
             "Fix the template for that architecture, or make it smaller.",
         ),
@@ -105,9 +105,9 @@ static TEXTS: &[(CheckedBy, Text)] = &[
         CheckedBy::Validate,
         text(
             "no-manifests",
-            "A check of the wrong folder finds nothing wrong.",
+            "A check of the wrong folder would pass.",
             &[],
-            "Name the folder that holds Profiles and Assignments.",
+            "Pass the folder that contains Profiles and Assignments.",
         ),
     ),
     (
@@ -116,23 +116,23 @@ static TEXTS: &[(CheckedBy, Text)] = &[
             "unrendered",
             "A kustomization changes what it includes, and the templates of a chart are not YAML.",
             &[],
-            "Give `shaper validate -` what `kustomize build DIR` or `helm template DIR` prints.",
+            "Pipe the output of `kustomize build DIR` or `helm template DIR` into `shaper validate -`.",
         ),
     ),
     (
         CheckedBy::WebhookAndCondition("Conflicted"),
         text(
             "conflict",
-            "Nobody chose the answer, and a new object may change it.",
-            &["Assignment n/web matches uuid 47c6... too, and goes first only because it is older"],
-            "Give one of them another priority, or more labels.",
+            "The age of the objects decides, so recreating one may change what machines boot.",
+            &["Assignment n/web matches uuid 47c6... too, and ranks first only because it is older"],
+            "Give one of them another priority, or require more labels.",
         ),
     ),
     (
         CheckedBy::WebhookAndCondition("ProfileFound"),
         text(
             "no-profile",
-            "The machines of the Assignment get a 404: they never fall through to the next Assignment.",
+            "The machines of the Assignment get a 404; they never fall through to the next Assignment.",
             &[
                 "no Profile in namespace n has the labels os=linus: its machines boot nothing (did you mean os=linux?)",
             ],
@@ -155,19 +155,19 @@ static TEXTS: &[(CheckedBy, Text)] = &[
         text(
             "unused-profile",
             "No machine boots the Profile; often a label is mistyped.",
-            &["no Assignment in namespace n selects this Profile, so that no machine boots it"],
-            "Write an Assignment whose `profileSelectors` are among its labels, or remove the Profile.",
+            &["no Assignment in namespace n selects this Profile, so no machine boots it"],
+            "Add an Assignment whose `profileSelectors` are among its labels, or remove the Profile.",
         ),
     ),
     (
         CheckedBy::Webhook,
         text(
             "placeholder",
-            "The identity matches no machine, so that one filler text can't give one machine's system to a hundred.",
+            "The identity matches no machine: many boards share such a text, and would all get one machine's system.",
             &[
-                "\"To be filled by O.E.M.\" is what boards say that nobody gave an identity: it matches no machine",
+                "\"To be filled by O.E.M.\" is a placeholder that vendors leave on boards, so it matches no machine",
             ],
-            "Name the machine by another identity, or by its MAC address.",
+            "Use another identity of the machine, such as its MAC address.",
         ),
     ),
     (
@@ -175,17 +175,17 @@ static TEXTS: &[(CheckedBy, Text)] = &[
         text(
             "never-matches",
             "No machine can match the Assignment.",
-            &["no machine can meet all of a, !a"],
-            "Remove what contradicts the rest. For alternatives write one requirement with operator `In`, or several Assignments.",
+            &["no machine matches all of a, !a"],
+            "Remove the contradiction. For alternatives, use one requirement with operator `In`, or several Assignments.",
         ),
     ),
     (
         CheckedBy::Webhook,
         text(
             "label-key",
-            "The selector never matches, or the label is not looked at.",
+            "The selector never matches, or the label has no effect.",
             &["no machine presents \"serail\" by itself (did you mean `serial`?)"],
-            "Write the key that is meant. A label that you set with `--label` is fine.",
+            "Use the suggested key. A label that you set with `--label` is fine.",
         ),
     ),
     (
@@ -201,46 +201,46 @@ static TEXTS: &[(CheckedBy, Text)] = &[
         CheckedBy::Webhook,
         text(
             "shared-identity",
-            "Two authors may not know of each other; the message says which Assignment goes first and why.",
+            "Two authors may not know of each other; the message says which Assignment ranks first and why.",
             &[
-                "Assignment n/web names uuid 47c6... too; that one goes first, as its priority 5 is higher than 0 (leave the machine to one of them, or give the one that is meant the higher priority)",
+                "Assignment n/web names uuid 47c6... too; that one ranks first, because its priority 5 is higher than 0 (name the machine in only one of them, or give the intended one the higher priority)",
             ],
-            "Leave the machine to one of them, or give the one that is meant the higher priority.",
+            "Name the machine in only one of them, or give the intended one the higher priority.",
         ),
     ),
     (
         CheckedBy::Webhook,
         text(
             "loses-profile",
-            "Such machines get a 404. Admission only: `shaper diff` says it of folders.",
+            "Such machines get a 404. Only admission reports this; `shaper diff` does so for folders.",
             &[
-                "machines with at least 500 uuids would boot nothing instead of Profile n/rack, such as uuid 47c6..., uuid 47c6..., uuid 47c6... (if this is not meant, undo it before they boot; `shaper diff` names them all)",
+                "machines with at least 500 uuids would boot nothing instead of Profile n/rack, such as uuid 47c6..., uuid 47c6..., uuid 47c6... (if this is not intended, undo it before they boot; `shaper diff` lists all of them)",
             ],
-            "If this is not meant, undo the change before the machines boot.",
+            "If this is not intended, undo the change before the machines boot.",
         ),
     ),
     (
         CheckedBy::Webhook,
         text(
             "moves-machines",
-            "Somebody who may not have meant it decides what a machine boots. Admission only: `shaper diff` says it of folders.",
+            "Machines boot something else than before, perhaps unintentionally. Only admission reports this; `shaper diff` does so for folders.",
             &[
                 "the machine with uuid 47c6... would boot Profile n/rescue instead of Profile n/linux",
                 "the machine with uuid 47c6..., which boots nothing now, would boot Profile n/rescue",
             ],
-            "If this is not meant, undo the change before the machines boot.",
+            "If this is not intended, undo the change before the machines boot.",
         ),
     ),
     (
         CheckedBy::Webhook,
         text(
             "incomplete-check",
-            "What was not tried may be wrong. Admission only.",
+            "What was not checked may be wrong. Only admission reports this.",
             &[
-                "from here on templates were not tried: the time for it was over",
-                "there are too many machines to see what it does to each of them; the first of them boot as before",
+                "templates from here on were not checked: out of time",
+                "too many machines to check the effect on each of them; those that were checked boot as before",
             ],
-            "Run `shaper validate` or `shaper diff`, which take their time.",
+            "Run `shaper validate` or `shaper diff`, which have no time limit.",
         ),
     ),
 ];

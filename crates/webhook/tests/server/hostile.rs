@@ -35,8 +35,8 @@ fn allowed(warnings: &[&str]) -> Value {
     json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response })
 }
 
-const UNREACHED: &str = "Profile p: metadata.labels: no Assignment in namespace n selects this Profile, so that no machine boots it (write an \
-    Assignment whose profileSelectors are among its labels, or remove it)";
+const UNREACHED: &str = "Profile p: metadata.labels: no Assignment in namespace n selects this Profile, so no machine boots it (add an \
+    Assignment whose profileSelectors are among its labels, or remove this Profile)";
 
 #[tokio::test]
 async fn a_foreign_or_undecodable_review_is_allowed() {
