@@ -85,7 +85,7 @@ fn questionable_objects_are_written_with_a_warning() -> Result<()> {
     assert_eq!(
         site.warned(&profile("linux", linux))?,
         [format!(
-            "Profile linux: metadata.labels: no Assignment in namespace {ns} selects this Profile, so no machine boots it (write an Assignment whose \
+            "Profile linux: metadata.labels: no Assignment in namespace {ns} selects this Profile, so no machine boots it (add an Assignment whose \
              profileSelectors are among its labels, or remove this Profile)"
         )]
     );
