@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::api::Boot;
+use ::api::BootService;
 use boot::render::RenderError;
 use boot::{Catalog, ObjectKey, Profile};
 use manifests::{Batch, Fault, Progress};
@@ -32,7 +32,7 @@ pub(crate) struct Warnings {
 
 /// What the checks remember between two runs.
 struct Checker {
-    boot: Arc<Boot>,
+    boot: Arc<BootService>,
     /// The folder that the catalog was loaded from, if any.
     dir: Option<PathBuf>,
     /// The catalog of the last check.
@@ -46,7 +46,7 @@ struct Checker {
 /// as `shaper validate` does.
 pub(crate) async fn follow(
     warnings: Arc<Warnings>,
-    boot: Arc<Boot>,
+    boot: Arc<BootService>,
     dir: Option<PathBuf>,
     stop: CancellationToken,
 ) {
@@ -215,7 +215,7 @@ mod tests {
         .expect("the template is valid");
         let mut catalog = Catalog::new();
         catalog.apply(Change::Profile(Arc::new(profile)));
-        let boot = Boot::new(
+        let boot = BootService::new(
             Arc::new(SharedCatalog::new(catalog)),
             ExtrinsicLabels::new(extrinsic.iter().copied()).expect("the labels are valid"),
             None,

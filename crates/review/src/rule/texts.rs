@@ -124,7 +124,9 @@ static TEXTS: &[(CheckedBy, Text)] = &[
         text(
             "conflict",
             "The age of the objects decides, so recreating one may change what machines boot.",
-            &["Assignment n/web matches uuid 47c6... too, and ranks first only because it is older"],
+            &[
+                "Assignment n/web matches uuid 47c6... too, and ranks first only because it is older",
+            ],
             "Give one of them another priority, or require more labels.",
         ),
     ),
