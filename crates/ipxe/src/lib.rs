@@ -7,7 +7,7 @@
 //! nothing: a word that contains `${` may expand to anything.
 //!
 //! ```
-//! let script = "#!ipxe\nkernel http://192.0.2.1/vmlinuz||goto failed\nboot\n";
+//! let script = "#!ipxe\nkernel http://192.0.2.1/vmlinuz|| goto failed\nboot\n";
 //! let remarks = ipxe::lint(script, "efi");
 //! assert_eq!(remarks[0].rule.id, "ipxe-glued-operator");
 //! assert_eq!(remarks[0].line, 2);
