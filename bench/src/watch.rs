@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             .block_on(FakeApiServer::start())
             .context("can't listen on loopback")?,
     );
-    server.set_bookmarks(Duration::from_secs(10));
+    server.set_bookmark_interval(Duration::from_secs(10));
     server.put(lease());
     let renewed = server.clone();
     runtime.spawn(async move {

@@ -9,12 +9,12 @@ pub(crate) fn feed(bytes: &[u8]) {
         return;
     };
     for message in part.profiles {
-        if let Ok(profile) = wire::profile(message, "east", |_| None) {
-            let again = wire::profile(wire::from_profile(&profile), "east", |_| None);
+        if let Ok(profile) = wire::decode_profile(message, "east", |_| None) {
+            let again = wire::decode_profile(wire::encode_profile(&profile), "east", |_| None);
             assert_eq!(again.as_ref(), Ok(&profile));
             let known = std::sync::Arc::new(profile.clone());
             assert_eq!(
-                wire::profile(wire::from_profile(&profile), "east", |_| Some(
+                wire::decode_profile(wire::encode_profile(&profile), "east", |_| Some(
                     known.clone()
                 )),
                 Ok(profile)
@@ -22,9 +22,9 @@ pub(crate) fn feed(bytes: &[u8]) {
         }
     }
     for message in part.assignments {
-        if let Ok(assignment) = wire::assignment(message, "east") {
+        if let Ok(assignment) = wire::decode_assignment(message, "east") {
             assert_eq!(
-                wire::assignment(wire::from_assignment(&assignment), "east"),
+                wire::decode_assignment(wire::encode_assignment(&assignment), "east"),
                 Ok(assignment)
             );
         }

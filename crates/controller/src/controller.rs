@@ -467,12 +467,12 @@ impl State {
                 .iter()
                 .all(|source_state| source_state.trouble.is_none())
         {
-            self.publisher.heard();
+            self.publisher.mark_heard();
         }
     }
 
     fn heard(&mut self, at: usize) {
-        self.publisher.heard();
+        self.publisher.mark_heard();
         let source_state = &mut self.sources[at];
         if source_state.trouble.take().is_some() {
             info!(source = %source_state.source, "watch recovered");

@@ -181,7 +181,7 @@ async fn a_restart_with_a_thousand_unchanged_objects_writes_nothing() -> Result<
     })
     .await?;
     first.stop().await?;
-    server.forget_calls();
+    server.clear_calls();
     let second = Running::start(&server).await?.ready().await?;
     eventually("the controller holds the Lease", || {
         second.metrics().contains("lease_held 1")
@@ -258,7 +258,7 @@ async fn a_few_objects_missing_from_a_list_are_removed() -> Result<()> {
 async fn endless_410s_are_met_with_fewer_and_fewer_listings() -> Result<()> {
     let server = server(10).await;
     let running = Running::start(&server).await?.ready().await?;
-    server.forget_calls();
+    server.clear_calls();
     let gone = server.inject(When::watches().of("assignments"), Fault::Gone);
     sleep(Duration::from_secs(8)).await;
     let listings = server
@@ -376,7 +376,7 @@ async fn a_watch_that_never_starts_is_reported_and_retried_without_a_list() -> R
         .await?
         .ready()
         .await?;
-    server.forget_calls();
+    server.clear_calls();
     let _hanging = server.inject(When::watches().of("assignments").times(1), Fault::Hang);
     let _cut = server.inject(
         When::watches().of("assignments").times(1),
@@ -623,7 +623,7 @@ async fn an_unknown_field_does_not_turn_an_assignment_into_a_default() -> Result
         eventually(&expected, || told(plural, name).starts_with(&expected)).await?;
     }
     running.stop().await?;
-    server.forget_calls();
+    server.clear_calls();
     let next = Running::start(&server).await?.ready().await?;
     eventually("the controller holds the Lease", || {
         next.metrics().contains("lease_held 1")

@@ -29,8 +29,8 @@ const REQUIREMENT_FIELDS: [&str; 3] = ["key", "operator", "values"];
 
 /// What can be told of a Profile: its labels and the ids of its configs. None where not even its name can be.
 pub fn profile_claim(object: &Value) -> Option<Claim> {
-    let labels = texts(&object["metadata"]["labels"]);
-    let ids = ids(texts(&object["status"]["additionalConfig"]));
+    let labels = string_map(&object["metadata"]["labels"]);
+    let ids = ids(string_map(&object["status"]["additionalConfig"]));
     Some(Claim::Profile(
         boot::Profile::claim(key(object)?, created(object), &labels)
             .with_ids(ids)
@@ -64,50 +64,51 @@ pub fn config_ids(status: &ProfileStatus) -> BTreeMap<ConfigName, Uuid> {
 fn ids<K: AsRef<str>, V: AsRef<str>>(
     ids: impl IntoIterator<Item = (K, V)>,
 ) -> BTreeMap<ConfigName, Uuid> {
-    let one = |(name, id): (K, V)| {
+    let parse_id = |(name, id): (K, V)| {
         Some((
             name.as_ref().parse().ok()?,
             identity::parse_uuid(id.as_ref())?,
         ))
     };
-    ids.into_iter().filter_map(one).collect()
+    ids.into_iter().filter_map(parse_id).collect()
 }
 
 fn subjects(spec: &Value) -> Option<(SubjectSelectors, i32)> {
     let selectors = &spec["subjectSelectors"];
-    let is_plain = has_only_fields(spec, &SPEC_FIELDS)?
+    let has_only_known_fields = has_only_fields(spec, &SPEC_FIELDS)?
         && (selectors.is_null() || has_only_fields(selectors, &SELECTOR_FIELDS)?);
-    let named = ["uuids", "serialNumbers", "macAddresses"]
+    let lists_identities = ["uuids", "serialNumbers", "macAddresses"]
         .iter()
         .any(|list| is_present(&selectors[*list]));
     let labels = requirements(selectors);
     let subjects = SubjectSelectors {
-        uuids: items(&selectors["uuids"])
+        uuids: strings(&selectors["uuids"])
             .filter_map(identity::parse_uuid)
             .collect(),
-        serials: items(&selectors["serialNumbers"])
+        serials: strings(&selectors["serialNumbers"])
             .map(str::trim)
             .filter(|serial| !serial.is_empty())
             .map(Into::into)
             .collect(),
-        macs: items(&selectors["macAddresses"])
+        macs: strings(&selectors["macAddresses"])
             .filter_map(|mac| mac.parse().ok())
             .collect(),
         labels: LabelSelector::new(&BTreeMap::new(), labels.iter().flatten().cloned()),
     };
-    let is_whole = is_plain && !named && labels.iter().all(Option::is_some);
-    let highest = i64::from(crate::convert::PRIORITIES.1);
+    let is_complete =
+        has_only_known_fields && !lists_identities && labels.iter().all(Option::is_some);
+    let highest = i64::from(crate::convert::PRIORITY_RANGE.1);
     let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
     let priority = number(&spec["priority"])
         .unwrap_or(0)
         .clamp(-highest, highest);
-    (subjects.names_identities() || is_whole)
+    (subjects.names_identities() || is_complete)
         .then(|| (subjects, i32::try_from(priority).unwrap_or(0)))
 }
 
 /// Each label that is required; nothing for one that can't be read.
 fn requirements(selectors: &Value) -> Vec<Option<Requirement>> {
-    let equal = |(key, value): (&String, &Value)| {
+    let parse_label = |(key, value): (&String, &Value)| {
         let value = value.as_str().filter(|value| !value.is_empty())?;
         check_subject_key(key).ok()?;
         Some(Requirement {
@@ -115,18 +116,18 @@ fn requirements(selectors: &Value) -> Vec<Option<Requirement>> {
             operator: boot::Operator::In([value.into()].into()),
         })
     };
-    let one = |asked: &Value| {
-        let asked = has_only_fields(asked, &REQUIREMENT_FIELDS)?.then_some(asked)?;
-        convert_requirement(&serde_json::from_value(asked.clone()).ok()?).ok()
+    let parse_expression = |expression: &Value| {
+        let expression = has_only_fields(expression, &REQUIREMENT_FIELDS)?.then_some(expression)?;
+        convert_requirement(&serde_json::from_value(expression.clone()).ok()?).ok()
     };
     let mut all: Vec<_> = match &selectors["matchLabels"] {
         Value::Null => Vec::new(),
-        Value::Object(labels) => labels.iter().map(equal).collect(),
+        Value::Object(labels) => labels.iter().map(parse_label).collect(),
         _ => vec![None],
     };
     match &selectors["matchExpressions"] {
         Value::Null => {}
-        Value::Array(expressions) => all.extend(expressions.iter().map(one)),
+        Value::Array(expressions) => all.extend(expressions.iter().map(parse_expression)),
         _ => all.push(None),
     }
     all
@@ -146,14 +147,14 @@ fn is_present(list: &Value) -> bool {
     !list.is_null() && list.as_array().is_none_or(|items| !items.is_empty())
 }
 
-fn items(list: &Value) -> impl Iterator<Item = &str> {
+fn strings(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array()
         .into_iter()
         .flatten()
         .filter_map(Value::as_str)
 }
 
-fn texts(map: &Value) -> BTreeMap<String, String> {
+fn string_map(map: &Value) -> BTreeMap<String, String> {
     let entries = map.as_object().into_iter().flatten();
     entries
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_never_wider_than_what_was_meant_but_for_machines_that_are_named() {
+    fn a_claim_covers_no_machine_beyond_the_intended_ones_unless_it_names_it() {
         let rack = json!({ "rack": "7" });
         for (spec, expected) in [
             (
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_profile_labels_and_ids_are_told_whatever_else_is_wrong() {
+    fn a_profile_claim_keeps_readable_labels_and_ids() {
         let object = json!({
             "metadata": { "name": "p", "labels": { "os": "x", "odd": 7 }, "creationTimestamp": "2026-01-02T03:04:05Z" },
             "spec": "none", "status": { "additionalConfig": { "ignition": UUID, "other": "no id" } },

@@ -37,7 +37,7 @@ impl Invalid {
         match self {
             Self::Field { field, .. } => field.clone(),
             // The field of a template has no dots in its parts: a config's name is an identifier.
-            Self::Template(error) => FieldPath::of(error.field.split('.')),
+            Self::Template(error) => FieldPath::new(error.field.split('.')),
         }
     }
 
@@ -51,7 +51,7 @@ impl Invalid {
 }
 
 /// The lowest priority and the highest.
-pub(crate) const PRIORITIES: (i32, i32) = (-1_000_000, 1_000_000);
+pub(crate) const PRIORITY_RANGE: (i32, i32) = (-1_000_000, 1_000_000);
 
 /// What a Profile means; its configs have the ids of its status.
 pub fn convert_profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
@@ -61,7 +61,7 @@ pub fn convert_profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
     for (name, text) in &profile.spec.additional_config {
         let name: ConfigName = name
             .parse()
-            .map_err(|error| invalid(FieldPath::of(["spec", "additionalConfig", name]), error))?;
+            .map_err(|error| invalid(FieldPath::new(["spec", "additionalConfig", name]), error))?;
         configs.insert(name, text.clone());
     }
     let ids = profile
@@ -85,11 +85,11 @@ pub fn convert_assignment(assignment: &Assignment) -> Result<boot::Assignment, I
     let spec = &assignment.spec;
     check_labels(
         &spec.profile_selectors,
-        &FieldPath::of(["spec", "profileSelectors"]),
+        &FieldPath::new(["spec", "profileSelectors"]),
     )?;
-    if !(PRIORITIES.0..=PRIORITIES.1).contains(&spec.priority) {
+    if !(PRIORITY_RANGE.0..=PRIORITY_RANGE.1).contains(&spec.priority) {
         return Err(invalid(
-            FieldPath::of(["spec", "priority"]),
+            FieldPath::new(["spec", "priority"]),
             format!("{} is not between -1000000 and 1000000", spec.priority),
         ));
     }
@@ -133,18 +133,18 @@ fn parse_each<T: Ord>(
     texts: &[String],
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Sorted<T>, Invalid> {
-    let field = FieldPath::of(["spec", "subjectSelectors", name]);
-    let one = |(at, text): (usize, &String)| {
-        parse(text).map_err(|reason| invalid(field.index(at), reason))
+    let field = FieldPath::new(["spec", "subjectSelectors", name]);
+    let parse_item = |(index, text): (usize, &String)| {
+        parse(text).map_err(|reason| invalid(field.index(index), reason))
     };
-    texts.iter().enumerate().map(one).collect()
+    texts.iter().enumerate().map(parse_item).collect()
 }
 
 fn label_selector(
     labels: &BTreeMap<String, String>,
     expressions: &[LabelRequirement],
 ) -> Result<LabelSelector, Invalid> {
-    let selectors = FieldPath::of(["spec", "subjectSelectors"]);
+    let selectors = FieldPath::new(["spec", "subjectSelectors"]);
     for (key, value) in labels {
         let field = || selectors.key("matchLabels").key(key);
         check_subject_key(key).map_err(|reason| invalid(field(), reason))?;
@@ -153,10 +153,10 @@ fn label_selector(
             return Err(invalid(field(), reason));
         }
     }
-    let one = |(at, asked): (usize, &LabelRequirement)| {
-        convert_requirement(asked).map_err(|(name, reason)| {
+    let convert = |(index, expression): (usize, &LabelRequirement)| {
+        convert_requirement(expression).map_err(|(name, reason)| {
             invalid(
-                selectors.key("matchExpressions").index(at).key(name),
+                selectors.key("matchExpressions").index(index).key(name),
                 reason,
             )
         })
@@ -164,7 +164,7 @@ fn label_selector(
     let requirements: Vec<_> = expressions
         .iter()
         .enumerate()
-        .map(one)
+        .map(convert)
         .collect::<Result<_, _>>()?;
     Ok(LabelSelector::new(labels, requirements))
 }
@@ -231,7 +231,7 @@ pub(crate) fn check_subject_key(key: &str) -> Result<(), String> {
 fn labels(metadata: &ObjectMeta) -> Result<&BTreeMap<String, String>, Invalid> {
     static NONE: BTreeMap<String, String> = BTreeMap::new();
     let labels = metadata.labels.as_ref().unwrap_or(&NONE);
-    check_labels(labels, &FieldPath::of(["metadata", "labels"]))?;
+    check_labels(labels, &FieldPath::new(["metadata", "labels"]))?;
     Ok(labels)
 }
 
@@ -245,7 +245,7 @@ fn check_labels(labels: &BTreeMap<String, String>, field: &FieldPath) -> Result<
 fn key(metadata: &ObjectMeta) -> Result<ObjectKey, Invalid> {
     let Some(name) = metadata.name.as_deref().filter(|name| !name.is_empty()) else {
         return Err(invalid(
-            FieldPath::of(["metadata"]),
+            FieldPath::new(["metadata"]),
             "the object needs a name",
         ));
     };
@@ -259,7 +259,7 @@ fn key(metadata: &ObjectMeta) -> Result<ObjectKey, Invalid> {
             let reason = format!(
                 "{text:?} is no name for Kubernetes; use lower-case letters, digits and '-', starting and ending with a letter or digit"
             );
-            return Err(invalid(FieldPath::of(["metadata", field]), reason));
+            return Err(invalid(FieldPath::new(["metadata", field]), reason));
         }
     }
     Ok(ObjectKey::new(namespace, name))

@@ -19,7 +19,7 @@ pub enum PathSegment {
 
 impl FieldPath {
     /// The path from the names of fields, each below the one before.
-    pub fn of<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
         Self(
             keys.into_iter()
                 .map(|key| PathSegment::Key(key.to_owned()))
@@ -74,8 +74,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_reads_as_the_api_server_writes_it() {
-        let selectors = FieldPath::of(["spec", "subjectSelectors"]);
+    fn a_path_is_formatted_like_the_api_server_formats_it() {
+        let selectors = FieldPath::new(["spec", "subjectSelectors"]);
         assert_eq!(
             selectors.key("uuids").index(3).to_string(),
             "spec.subjectSelectors.uuids[3]"
@@ -85,7 +85,7 @@ mod tests {
             "spec.subjectSelectors.matchLabels[a.b/c]"
         );
         assert_eq!(
-            FieldPath::of(["spec", "additionalConfig", "user-data"]).to_string(),
+            FieldPath::new(["spec", "additionalConfig", "user-data"]).to_string(),
             "spec.additionalConfig.user-data"
         );
     }

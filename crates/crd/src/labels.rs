@@ -32,20 +32,20 @@ pub(crate) fn value_error(value: &str) -> Option<String> {
 /// Whether the text is a DNS name in lower case (RFC 1123), as names of objects and prefixes of label keys are. Kubernetes bounds the whole
 /// and no part of it.
 pub(crate) fn is_dns_name(text: &str) -> bool {
-    let is_part = |part: &str| {
+    let is_dns_label = |part: &str| {
         is_label_name(part, 253)
             && part
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
-    text.len() <= 253 && text.split('.').all(is_part)
+    text.len() <= 253 && text.split('.').all(is_dns_label)
 }
 
-fn is_label_name(text: &str, longest: usize) -> bool {
-    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.len() <= longest
-        && ends(text.chars().next())
-        && ends(text.chars().next_back())
+fn is_label_name(text: &str, max: usize) -> bool {
+    let is_alphanumeric = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= max
+        && is_alphanumeric(text.chars().next())
+        && is_alphanumeric(text.chars().next_back())
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_one_slash_at_most() {
+    fn a_label_key_has_at_most_one_slash() {
         assert_eq!(key_error("assignment/ipxe-buildarch"), None);
         assert_eq!(key_error("region"), None);
         assert_eq!(key_error(&format!("{}/a", "x".repeat(253))), None);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_may_be_empty_and_has_no_spaces() {
+    fn a_label_value_may_be_empty_but_has_no_spaces() {
         assert_eq!(value_error(""), None);
         assert_eq!(value_error("us-cal"), None);
         assert!(value_error("PowerEdge R640").is_some());

@@ -64,7 +64,7 @@ pub struct ProfileSpec {
     #[schemars(schema_with = "schema::configs")]
     #[x_kube(
         validation = schema::config_names_are_identifiers(),
-        validation = schema::config_names_are_free()
+        validation = schema::config_names_are_not_reserved()
     )]
     pub additional_config: BTreeMap<String, String>,
 }

@@ -19,12 +19,12 @@ pub(crate) fn config_names_are_identifiers() -> Rule {
 }
 
 /// A CEL rule on a map: its keys mean nothing else in templates. Beside `boot::config_name::VARIABLES` these are words of the language.
-pub(crate) fn config_names_are_free() -> Rule {
-    let taken = "!(name in ['subject', 'encoded', 'profile', 'assignment', 'base_url']) && \
+pub(crate) fn config_names_are_not_reserved() -> Rule {
+    let is_not_reserved = "!(name in ['subject', 'encoded', 'profile', 'assignment', 'base_url']) && \
         !name.matches('^(?i:and|else|false|if|in|is|loop|none|not|or|range|true)$')";
     rule_on_keys(
         "name",
-        taken,
+        is_not_reserved,
         "is no name for a config: it already has a meaning in templates; choose another",
     )
 }
@@ -52,11 +52,11 @@ pub(crate) fn keys_are_subject_keys() -> Rule {
 
 /// A rule on all keys of a map, which names the first key that breaks it; naming them all would cost too much, as a key has no
 /// bound of its own. `what` follows the key.
-fn rule_on_keys(variable: &str, rule: &str, what: &str) -> Rule {
-    let wrong = format!("self.filter({variable}, !({rule}))");
+fn rule_on_keys(variable: &str, rule: &str, explanation: &str) -> Rule {
+    let violations = format!("self.filter({variable}, !({rule}))");
     // What is quoted could have any length, and would be shown in any case.
-    let what = what.replace('\'', "\\'");
-    let message = format!("'\"' + {wrong}[0] + '\" {what}'");
+    let explanation = explanation.replace('\'', "\\'");
+    let message = format!("'\"' + {violations}[0] + '\" {explanation}'");
     Rule::new(format!("self.all({variable}, {rule})")).message(Message::Expression(message))
 }
 

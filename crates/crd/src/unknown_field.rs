@@ -15,35 +15,35 @@ pub fn deserialize<'de, K: Deserialize<'de>, D: Deserializer<'de>>(
     let mut unknown = None;
     let read = serde_ignored::deserialize(object, |path| {
         // A newer API server has more metadata, and a newer controller another status: neither says what the object means.
-        if unknown.is_none() && is_of_spec(&path) {
-            unknown = Some(field(&path));
+        if unknown.is_none() && is_in_spec(&path) {
+            unknown = Some(field_path(&path));
         }
     })?;
     Ok((read, unknown))
 }
 
-fn is_of_spec(path: &Path<'_>) -> bool {
+fn is_in_spec(path: &Path<'_>) -> bool {
     match path {
         Path::Root => false,
         Path::Map {
             parent: Path::Root,
             key,
         } => key == "spec",
-        Path::Map { parent, .. } | Path::Seq { parent, .. } => is_of_spec(parent),
+        Path::Map { parent, .. } | Path::Seq { parent, .. } => is_in_spec(parent),
         Path::Some { parent }
         | Path::NewtypeStruct { parent }
-        | Path::NewtypeVariant { parent } => is_of_spec(parent),
+        | Path::NewtypeVariant { parent } => is_in_spec(parent),
     }
 }
 
-fn field(path: &Path<'_>) -> FieldPath {
+fn field_path(path: &Path<'_>) -> FieldPath {
     match path {
         Path::Root => FieldPath::default(),
-        Path::Map { parent, key } => field(parent).key(key),
-        Path::Seq { parent, index } => field(parent).index(*index),
+        Path::Map { parent, key } => field_path(parent).key(key),
+        Path::Seq { parent, index } => field_path(parent).index(*index),
         Path::Some { parent }
         | Path::NewtypeStruct { parent }
-        | Path::NewtypeVariant { parent } => field(parent),
+        | Path::NewtypeVariant { parent } => field_path(parent),
     }
 }
 
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_the_spec_that_is_not_known_is_told_wherever_it_is() {
+    fn an_unknown_spec_field_is_reported_at_any_depth() {
         let row = json!({ "key": "row", "operator": "Exists", "values": [] });
         let newer = json!({ "key": "row", "operator": "Exists", "not": true });
         let labels = json!({ "rack": "7", "anything": "goes" });
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_and_status_may_have_fields_of_the_future() {
+    fn unknown_fields_in_metadata_and_status_are_ignored() {
         let object = json!({
             "apiVersion": crate::API_VERSION, "kind": "Assignment", "metadata": { "name": "a", "shard": 7 }, "spec": {},
             "status": { "machines": 7 }, "more": {},

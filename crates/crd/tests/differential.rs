@@ -78,11 +78,11 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn one(key: &str, value: &str) -> BTreeMap<String, String> {
+fn map_of(key: &str, value: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(key.to_owned(), value.to_owned())])
 }
 
-fn selecting(change: impl FnOnce(&mut SubjectSelectors)) -> Assignment {
+fn with_subject_selectors(change: impl FnOnce(&mut SubjectSelectors)) -> Assignment {
     let mut subject_selectors = SubjectSelectors::default();
     change(&mut subject_selectors);
     Assignment::new(
@@ -101,7 +101,7 @@ fn assignments(text: &str) -> [(&'static str, Assignment); 9] {
         operator: "In".to_owned(),
         values: vec![value.to_owned()],
     };
-    let leading = |labels| {
+    let with_profile_selectors = |labels| {
         Assignment::new(
             "x",
             AssignmentSpec {
@@ -111,33 +111,42 @@ fn assignments(text: &str) -> [(&'static str, Assignment); 9] {
         )
     };
     [
-        ("uuids", selecting(|all| all.uuids = vec![text.to_owned()])),
+        (
+            "uuids",
+            with_subject_selectors(|all| all.uuids = vec![text.to_owned()]),
+        ),
         (
             "serialNumbers",
-            selecting(|all| all.serial_numbers = vec![text.to_owned()]),
+            with_subject_selectors(|all| all.serial_numbers = vec![text.to_owned()]),
         ),
         (
             "macAddresses",
-            selecting(|all| all.mac_addresses = vec![text.to_owned()]),
+            with_subject_selectors(|all| all.mac_addresses = vec![text.to_owned()]),
         ),
         (
             "matchLabels",
-            selecting(|all| all.match_labels = one(text, "x")),
+            with_subject_selectors(|all| all.match_labels = map_of(text, "x")),
         ),
         (
             "matchLabels.*",
-            selecting(|all| all.match_labels = one("x", text)),
+            with_subject_selectors(|all| all.match_labels = map_of("x", text)),
         ),
         (
             "matchExpressions.key",
-            selecting(|all| all.match_expressions = vec![requirement(text, "x")]),
+            with_subject_selectors(|all| all.match_expressions = vec![requirement(text, "x")]),
         ),
         (
             "matchExpressions.values",
-            selecting(|all| all.match_expressions = vec![requirement("x", text)]),
+            with_subject_selectors(|all| all.match_expressions = vec![requirement("x", text)]),
         ),
-        ("profileSelectors", leading(one(text, "x"))),
-        ("profileSelectors.*", leading(one("x", text))),
+        (
+            "profileSelectors",
+            with_profile_selectors(map_of(text, "x")),
+        ),
+        (
+            "profileSelectors.*",
+            with_profile_selectors(map_of("x", text)),
+        ),
     ]
 }
 
@@ -158,7 +167,7 @@ fn check(text: &str) {
         "x",
         ProfileSpec {
             ipxe: "#!ipxe".to_owned(),
-            additional_config: one(text, ""),
+            additional_config: map_of(text, ""),
         },
     );
     let (rules, converted) = (validate_cel(&profile), crd::convert_profile(&profile));
@@ -170,7 +179,7 @@ fn check(text: &str) {
 }
 
 #[test]
-fn at_the_edges_the_rules_let_through_what_the_conversion_takes_and_nothing_else() {
+fn rules_and_conversion_accept_the_same_boundary_texts() {
     PIECES.into_iter().for_each(check);
     for (piece, count) in [
         ("a", 62),
@@ -195,7 +204,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_rules_let_through_what_the_conversion_takes_and_nothing_else(text in text()) {
+    fn rules_and_conversion_accept_the_same_texts(text in text()) {
         check(&text);
     }
 }

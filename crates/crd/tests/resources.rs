@@ -17,7 +17,7 @@ fn with_spec(spec: &str) -> String {
 }
 
 #[test]
-fn the_committed_crds_are_those_of_the_code() {
+fn the_committed_crds_match_the_code() {
     for (name, text) in crd::manifests() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../config/crd")
@@ -31,7 +31,7 @@ fn the_committed_crds_are_those_of_the_code() {
 }
 
 #[test]
-fn the_seeds_samples_are_accepted_with_their_typing_errors_mended() {
+fn the_corrected_seed_samples_are_accepted() {
     let profile = profile(include_str!("../../../examples/seed/profile.yaml")).unwrap();
     let assignment = assignment(include_str!("../../../examples/seed/assignment.yaml")).unwrap();
     assert!(profile.is_selected_by(&assignment.profiles));
@@ -42,7 +42,7 @@ fn the_seeds_samples_are_accepted_with_their_typing_errors_mended() {
 }
 
 #[test]
-fn every_spelling_is_one_identity() {
+fn spellings_of_one_identity_are_equal() {
     let spec = "{subjectSelectors: {uuids: [47C6DA67-7477-4970-AA03-84E48FF4F6AD, 47c6da6774774970aa0384e48ff4f6ad], macAddresses: ['52:54:00:AB:CD:EF', 52-54-00-ab-cd-ef, '525400abcdef'], serialNumbers: [' a ', a]}}";
     let subjects = assignment(&with_spec(spec)).unwrap().subjects;
     assert_eq!(
@@ -56,7 +56,7 @@ fn every_spelling_is_one_identity() {
 }
 
 #[test]
-fn what_can_not_be_served_is_named_with_its_field() {
+fn a_conversion_error_names_its_field() {
     let cases = [
         (
             "{subjectSelectors: {uuids: [47c6da67-7477-4970-aa03-84e48ff4f6ad, x]}}",
@@ -94,10 +94,10 @@ fn what_can_not_be_served_is_named_with_its_field() {
             "takes no values",
         ),
     ];
-    for (spec, field, says) in cases {
+    for (spec, field, message) in cases {
         let error = assignment(&with_spec(spec)).unwrap_err();
         assert_eq!(error.field().to_string(), field);
-        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.to_string().contains(message), "{error}");
     }
     let cases = [
         (
@@ -121,15 +121,15 @@ fn what_can_not_be_served_is_named_with_its_field() {
             "line 1",
         ),
     ];
-    for (spec, field, says) in cases {
+    for (spec, field, message) in cases {
         let error = profile(&with_spec(spec)).unwrap_err();
         assert_eq!(error.field().to_string(), field);
-        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.to_string().contains(message), "{error}");
     }
 }
 
 #[test]
-fn ids_of_the_status_are_those_of_the_configs() {
+fn config_ids_come_from_the_status() {
     let yaml = "{apiVersion: a, kind: b, metadata: {name: x}, spec: {ipxe: x, additionalConfig: {a: x, b: x}}, status: {additionalConfig: {a: 89952e35-2a85-4f03-a6b2-7f9526bfafc0, b: nonsense}}}";
     let profile = profile(yaml).unwrap();
     assert_eq!(profile.ids.len(), 1);
@@ -137,7 +137,7 @@ fn ids_of_the_status_are_those_of_the_configs() {
 }
 
 #[test]
-fn no_spec_is_a_default_in_the_namespace_default() {
+fn an_empty_spec_matches_every_machine_in_namespace_default() {
     let assignment = assignment(&with_spec("{}")).unwrap();
     assert!(!assignment.subjects.names_identities() && assignment.subjects.labels.is_empty());
     assert_eq!(assignment.key.to_string(), "default/x");

@@ -15,7 +15,7 @@ fn with_config(name: &str) -> Profile {
     )
 }
 
-fn asking_for(operator: &str, values: &[&str]) -> Assignment {
+fn with_requirement(operator: &str, values: &[&str]) -> Assignment {
     let values = values.iter().map(|value| (*value).to_owned()).collect();
     let requirement = LabelRequirement {
         key: "product".to_owned(),
@@ -40,7 +40,7 @@ fn labels(key: &str) -> BTreeMap<String, String> {
 }
 
 /// Whether the rules and the conversion both say so.
-fn is_refused(
+fn is_rejected(
     rules: &Result<(), kube::core::cel::ValidationErrors>,
     converted: bool,
     what: &str,
@@ -54,10 +54,10 @@ fn is_refused(
 }
 
 #[test]
-fn a_rule_knows_the_names_that_configs_can_have() {
-    let refused = |name: &str| {
+fn config_names_are_identifiers_that_are_not_reserved() {
+    let rejected = |name: &str| {
         let object = with_config(name);
-        is_refused(
+        is_rejected(
             &validate_cel(&object),
             crd::convert_profile(&object).is_ok(),
             name,
@@ -71,7 +71,7 @@ fn a_rule_knows_the_names_that_configs_can_have() {
         "inside",
         &"x".repeat(63),
     ] {
-        assert!(!refused(name), "{name}");
+        assert!(!rejected(name), "{name}");
     }
     let words = [
         "and", "else", "False", "if", "IN", "is", "loop", "none", "not", "or", "range", "true",
@@ -81,13 +81,13 @@ fn a_rule_knows_the_names_that_configs_can_have() {
         .chain(words)
         .chain(["", "0x", "user-data", "a b", "é", &"x".repeat(64)])
     {
-        assert!(refused(name), "{name}");
+        assert!(rejected(name), "{name}");
     }
 }
 
 #[test]
-fn a_rule_knows_the_keys_of_labels() {
-    let refused = |key: &str| {
+fn profile_selector_keys_are_label_keys() {
+    let rejected = |key: &str| {
         let object = Assignment::new(
             "x",
             AssignmentSpec {
@@ -95,7 +95,7 @@ fn a_rule_knows_the_keys_of_labels() {
                 ..AssignmentSpec::default()
             },
         );
-        is_refused(
+        is_rejected(
             &validate_cel(&object),
             crd::convert_assignment(&object).is_ok(),
             key,
@@ -107,7 +107,7 @@ fn a_rule_knows_the_keys_of_labels() {
         "example.com/a.b_c",
         "A",
     ] {
-        assert!(!refused(key), "{key}");
+        assert!(!rejected(key), "{key}");
     }
     for key in [
         "",
@@ -121,13 +121,13 @@ fn a_rule_knows_the_keys_of_labels() {
         "é",
         &"a".repeat(64),
     ] {
-        assert!(refused(key), "{key}");
+        assert!(rejected(key), "{key}");
     }
 }
 
 #[test]
-fn a_rule_knows_the_keys_that_machines_present() {
-    let refused = |key: &str| {
+fn match_label_keys_are_keys_that_a_machine_can_present() {
+    let rejected = |key: &str| {
         let subject_selectors = SubjectSelectors {
             match_labels: labels(key),
             ..SubjectSelectors::default()
@@ -139,48 +139,48 @@ fn a_rule_knows_the_keys_that_machines_present() {
                 ..AssignmentSpec::default()
             },
         );
-        is_refused(
+        is_rejected(
             &validate_cel(&object),
             crd::convert_assignment(&object).is_ok(),
             key,
         )
     };
     for key in ["product", "net0/mac", "Rack Number", &"a".repeat(253)] {
-        assert!(!refused(key), "{key}");
+        assert!(!rejected(key), "{key}");
     }
     for key in ["", "a/b/c", "a\nb", &"a".repeat(254)] {
-        assert!(refused(key), "{key}");
+        assert!(rejected(key), "{key}");
     }
 }
 
 #[test]
-fn a_rule_knows_which_operators_take_values() {
-    let refused = |operator: &str, values: &[&str]| {
-        let object = asking_for(operator, values);
-        is_refused(
+fn operators_in_and_not_in_need_values_and_the_others_take_none() {
+    let rejected = |operator: &str, values: &[&str]| {
+        let object = with_requirement(operator, values);
+        is_rejected(
             &validate_cel(&object),
             crd::convert_assignment(&object).is_ok(),
             operator,
         )
     };
     assert!(
-        !refused("In", &["a"])
-            && !refused("NotIn", &["a", "b"])
-            && !refused("Exists", &[])
-            && !refused("DoesNotExist", &[])
+        !rejected("In", &["a"])
+            && !rejected("NotIn", &["a", "b"])
+            && !rejected("Exists", &[])
+            && !rejected("DoesNotExist", &[])
     );
     assert!(
-        refused("In", &[])
-            && refused("NotIn", &[])
-            && refused("Exists", &["a"])
-            && refused("DoesNotExist", &["a"])
+        rejected("In", &[])
+            && rejected("NotIn", &[])
+            && rejected("Exists", &["a"])
+            && rejected("DoesNotExist", &["a"])
     );
 }
 
 #[test]
-fn a_rule_knows_what_machines_present_and_what_profiles_are_labelled_with() {
+fn label_values_match_what_machines_present_and_what_profiles_carry() {
     let value = |value: &str| BTreeMap::from([("a".to_owned(), value.to_owned())]);
-    let of_subject = |text: &str| {
+    let subject_rejects = |text: &str| {
         let subject_selectors = SubjectSelectors {
             match_labels: value(text),
             ..SubjectSelectors::default()
@@ -192,13 +192,13 @@ fn a_rule_knows_what_machines_present_and_what_profiles_are_labelled_with() {
                 ..AssignmentSpec::default()
             },
         );
-        is_refused(
+        is_rejected(
             &validate_cel(&object),
             crd::convert_assignment(&object).is_ok(),
             text,
         )
     };
-    let of_profile = |text: &str| {
+    let profile_rejects = |text: &str| {
         let object = Assignment::new(
             "x",
             AssignmentSpec {
@@ -206,22 +206,22 @@ fn a_rule_knows_what_machines_present_and_what_profiles_are_labelled_with() {
                 ..AssignmentSpec::default()
             },
         );
-        is_refused(
+        is_rejected(
             &validate_cel(&object),
             crd::convert_assignment(&object).is_ok(),
             text,
         )
     };
-    assert!(!of_subject("PowerEdge R640") && of_subject(""));
+    assert!(!subject_rejects("PowerEdge R640") && subject_rejects(""));
     assert!(
-        !of_profile("")
-            && !of_profile("a_b.c-D")
-            && of_profile("a b")
-            && of_profile("-a")
-            && of_profile("é")
+        !profile_rejects("")
+            && !profile_rejects("a_b.c-D")
+            && profile_rejects("a b")
+            && profile_rejects("-a")
+            && profile_rejects("é")
     );
-    let in_list = asking_for("In", &["a", ""]);
-    assert!(is_refused(
+    let in_list = with_requirement("In", &["a", ""]);
+    assert!(is_rejected(
         &validate_cel(&in_list),
         crd::convert_assignment(&in_list).is_ok(),
         "an empty value in a list"
@@ -229,8 +229,8 @@ fn a_rule_knows_what_machines_present_and_what_profiles_are_labelled_with() {
 }
 
 #[test]
-fn a_rule_knows_identities() {
-    let refused = |uuid: &[&str], serial: &[&str], mac: &[&str]| {
+fn identities_are_validated_in_every_spelling() {
+    let rejected = |uuid: &[&str], serial: &[&str], mac: &[&str]| {
         let list = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
         let subject_selectors = SubjectSelectors {
             uuids: list(uuid),
@@ -245,7 +245,7 @@ fn a_rule_knows_identities() {
                 ..AssignmentSpec::default()
             },
         );
-        is_refused(
+        is_rejected(
             &validate_cel(&object),
             crd::convert_assignment(&object).is_ok(),
             &format!("{uuid:?} {serial:?} {mac:?}"),
@@ -255,7 +255,7 @@ fn a_rule_knows_identities() {
         "47c6da67-7477-4970-aa03-84e48ff4f6ad",
         "47C6DA6774774970AA0384E48FF4F6AD",
     ] {
-        assert!(!refused(&[uuid], &[], &[]), "{uuid}");
+        assert!(!rejected(&[uuid], &[], &[]), "{uuid}");
     }
     for uuid in [
         "",
@@ -264,13 +264,13 @@ fn a_rule_knows_identities() {
         "47c6da67-7477-4970-aa03-84e48ff4f6ag",
         "{47c6da67-7477-4970-aa03-84e48ff4f6ad}",
     ] {
-        assert!(refused(&[uuid], &[], &[]), "{uuid}");
+        assert!(rejected(&[uuid], &[], &[]), "{uuid}");
     }
     for serial in ["7XK29Q2", " a b ", "é", "\\"] {
-        assert!(!refused(&[], &[serial], &[]), "{serial}");
+        assert!(!rejected(&[], &[serial], &[]), "{serial}");
     }
     for serial in ["", " ", "\t\n "] {
-        assert!(refused(&[], &[serial], &[]), "{serial:?}");
+        assert!(rejected(&[], &[serial], &[]), "{serial:?}");
     }
     for mac in [
         "52:54:00:12:34:56",
@@ -278,7 +278,7 @@ fn a_rule_knows_identities() {
         "525400abcdef",
         "00:11:22:33:44:55:66:77",
     ] {
-        assert!(!refused(&[], &[], &[mac]), "{mac}");
+        assert!(!rejected(&[], &[], &[mac]), "{mac}");
     }
     for mac in [
         "",
@@ -287,6 +287,6 @@ fn a_rule_knows_identities() {
         "52:54:00:12:34:5g",
         "52:54:00:12:34:56:",
     ] {
-        assert!(refused(&[], &[], &[mac]), "{mac}");
+        assert!(rejected(&[], &[], &[mac]), "{mac}");
     }
 }

@@ -184,7 +184,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_merge_patch_removes_what_is_null() {
+    fn a_merge_patch_removes_null_fields() {
         let mut target = json!({ "a": { "b": 1, "c": 2 }, "d": [1] });
         merge(
             &mut target,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_manager_wants_no_longer_is_gone_unless_another_wants_it() {
+    fn a_field_dropped_by_its_manager_is_removed_unless_another_manager_applied_it() {
         let (mut applied, mut target) = (AppliedFields::default(), json!({ "mine": 1 }));
         let mut apply = |manager: &str, wanted: &Value| {
             applied
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn two_managers_that_want_different_values_conflict_unless_one_forces() {
+    fn different_values_from_two_managers_conflict_unless_forced() {
         let (mut applied, mut target) = (AppliedFields::default(), json!({}));
         applied
             .apply("one", &json!({ "a": { "b": 1 } }), false, &mut target)

@@ -28,7 +28,7 @@ pub struct Call {
     /// What was sent, if that was JSON.
     pub body: Value,
     /// When it arrived.
-    pub at: Instant,
+    pub received_at: Instant,
     pub(crate) patch: Patch,
 }
 
@@ -87,12 +87,12 @@ impl Call {
             _ => return None,
         };
         let query: BTreeMap<String, String> = uri.query().map(parse_query).unwrap_or_default();
-        let watches = query
+        let is_watch = query
             .get("watch")
             .is_some_and(|watch| watch == "true" || watch == "1");
         let verb = match (method, name) {
             (&Method::GET, Some(_)) => Verb::Get,
-            (&Method::GET, None) if watches => Verb::Watch,
+            (&Method::GET, None) if is_watch => Verb::Watch,
             (&Method::GET, None) => Verb::List,
             (&Method::POST, None) => Verb::Create,
             (&Method::PUT, Some(_)) => Verb::Update,
@@ -119,7 +119,7 @@ impl Call {
             subresource: subresource.map(str::to_owned),
             query,
             body: serde_json::from_slice(body).unwrap_or_default(),
-            at: Instant::now(),
+            received_at: Instant::now(),
             patch,
         })
     }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_says_what_is_asked() {
+    fn a_request_path_determines_verb_kind_and_object() {
         let call = parse(
             &Method::GET,
             "/apis/shaper.amahdha.com/v1alpha1/assignments?watch=true&labelSelector=a%3Db",

@@ -135,12 +135,12 @@ impl Faults {
     pub(crate) fn trigger(
         &mut self,
         call: &Call,
-        can: impl Fn(Fault) -> bool,
+        applies: impl Fn(Fault) -> bool,
     ) -> Option<(u64, Fault)> {
         let (id, when, fault) = self
             .all
             .iter_mut()
-            .find(|(_, when, fault)| can(*fault) && when.matches(call))?;
+            .find(|(_, when, fault)| applies(*fault) && when.matches(call))?;
         when.times = when.times.map(|times| times - 1);
         Some((*id, *fault))
     }

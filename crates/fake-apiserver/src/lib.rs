@@ -7,11 +7,12 @@
 //!
 //! [`FakeApiServer::inject`] makes it fail, and [`FakeApiServer::calls`] tells what it was asked.
 
-mod answer;
 mod apply;
 mod call;
 mod fault;
+mod handler;
 mod listing;
+mod response;
 mod store;
 mod watch;
 
@@ -58,8 +59,8 @@ struct State {
 
 #[derive(Clone, Copy, Debug)]
 struct Settings {
-    bookmarks: Duration,
-    has_watch_list: bool,
+    bookmark_interval: Duration,
+    supports_watch_list: bool,
 }
 
 // === impl FakeApiServer ===
@@ -157,18 +158,18 @@ impl FakeApiServer {
     }
 
     /// Forgets which requests there were.
-    pub fn forget_calls(&self) {
+    pub fn clear_calls(&self) {
         self.shared.state().calls.clear();
     }
 
     /// How often a quiet watch gets a bookmark: every second if this isn't called, and about every minute on a real server.
-    pub fn set_bookmarks(&self, every: Duration) {
-        self.shared.state().settings.bookmarks = every;
+    pub fn set_bookmark_interval(&self, every: Duration) {
+        self.shared.state().settings.bookmark_interval = every;
     }
 
     /// Whether watches can begin with a list, which some versions refuse with 422.
-    pub fn set_watch_list(&self, has_watch_list: bool) {
-        self.shared.state().settings.has_watch_list = has_watch_list;
+    pub fn set_watch_list(&self, supports_watch_list: bool) {
+        self.shared.state().settings.supports_watch_list = supports_watch_list;
     }
 }
 
@@ -196,8 +197,8 @@ impl ServerState {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            bookmarks: Duration::from_secs(1),
-            has_watch_list: true,
+            bookmark_interval: Duration::from_secs(1),
+            supports_watch_list: true,
         }
     }
 }
@@ -215,9 +216,9 @@ async fn accept(listener: TcpListener, shared: Arc<ServerState>) {
             let service = service_fn(move |request| {
                 let shared = shared.clone();
                 async move {
-                    answer::answer(shared, request)
+                    handler::handle(shared, request)
                         .await
-                        .ok_or_else(answer::connection_closed)
+                        .ok_or_else(response::connection_closed)
                 }
             });
             // A client that goes away, or is cut off, is what tests do here.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::ServerState;
-use crate::answer::ApiError;
 use crate::call::Call;
 use crate::fault::Fault;
+use crate::response::ApiError;
 use crate::store::Snapshot;
 
 /// Which objects of a kind a client wants.
@@ -27,10 +27,10 @@ enum LabelRequirement {
 }
 
 /// The list, or the page of it, that is asked for.
-pub(crate) fn answer(shared: &ServerState, call: &Call) -> Result<Value, ApiError> {
+pub(crate) fn list(shared: &ServerState, call: &Call) -> Result<Value, ApiError> {
     let mut state = shared.state();
-    let wanted = ObjectSelector::of(call)?;
-    let only = match state
+    let selector = ObjectSelector::from_call(call)?;
+    let max = match state
         .faults
         .trigger(call, |fault| matches!(fault, Fault::TruncateList(_)))
     {
@@ -63,7 +63,7 @@ pub(crate) fn answer(shared: &ServerState, call: &Call) -> Result<Value, ApiErro
         None => (
             state.store.revision(),
             0,
-            Snapshot::new(select(state.store.all(&call.plural), &wanted, only)),
+            Snapshot::new(select(state.store.all(&call.plural), &selector, max)),
         ),
     };
     // A real server gives all at once to whoever is content with any revision.
@@ -94,14 +94,14 @@ pub(crate) fn answer(shared: &ServerState, call: &Call) -> Result<Value, ApiErro
     )
 }
 
-/// Those that are wanted, and no more than so many.
+/// Those that are selector, and no more than so many.
 pub(crate) fn select<'a>(
     objects: impl Iterator<Item = &'a Arc<Value>>,
-    wanted: &ObjectSelector,
+    selector: &ObjectSelector,
     max: usize,
 ) -> Vec<Arc<Value>> {
     objects
-        .filter(|object| wanted.matches(object))
+        .filter(|object| selector.matches(object))
         .take(max)
         .cloned()
         .collect()
@@ -126,7 +126,7 @@ pub(crate) fn kind_of(plural: &str) -> String {
 // === impl ObjectSelector ===
 
 impl ObjectSelector {
-    pub(crate) fn of(call: &Call) -> Result<Self, ApiError> {
+    pub(crate) fn from_call(call: &Call) -> Result<Self, ApiError> {
         let unknown = |selector: &str| {
             ApiError::new(
                 400,
@@ -134,21 +134,21 @@ impl ObjectSelector {
                 format!("this server does not know the selector {selector}"),
             )
         };
-        let mut wanted = Self {
+        let mut selector = Self {
             namespace: call.namespace.clone(),
             ..Self::default()
         };
         for term in call
             .parameter("fieldSelector")
             .into_iter()
-            .flat_map(|selector| selector.split(','))
+            .flat_map(|terms| terms.split(','))
         {
             match term.split_once('=') {
                 Some(("metadata.name", name)) => {
-                    wanted.name = Some(name.trim_start_matches('=').to_owned());
+                    selector.name = Some(name.trim_start_matches('=').to_owned());
                 }
                 Some(("metadata.namespace", name)) => {
-                    wanted.namespace = Some(name.trim_start_matches('=').to_owned());
+                    selector.namespace = Some(name.trim_start_matches('=').to_owned());
                 }
                 _ => return Err(unknown(term)),
             }
@@ -156,7 +156,7 @@ impl ObjectSelector {
         for term in call
             .parameter("labelSelector")
             .into_iter()
-            .flat_map(|selector| selector.split(','))
+            .flat_map(|terms| terms.split(','))
         {
             if term.contains([' ', '(', ')']) {
                 return Err(unknown(term));
@@ -164,7 +164,7 @@ impl ObjectSelector {
             let (key, value) = term.split_once('=').map_or((term, None), |(key, value)| {
                 (key, Some(value.trim_start_matches('=').to_owned()))
             });
-            wanted.labels.push(
+            selector.labels.push(
                 match (value, key.strip_suffix('!'), key.strip_prefix('!')) {
                     (Some(value), Some(key), _) => {
                         LabelRequirement::NotEqual(key.to_owned(), value)
@@ -175,15 +175,15 @@ impl ObjectSelector {
                 },
             );
         }
-        Ok(wanted)
+        Ok(selector)
     }
 
     pub(crate) fn matches(&self, object: &Value) -> bool {
         let metadata = &object["metadata"];
-        let is = |name: &str, wanted: &Option<String>| {
-            wanted
+        let is = |name: &str, expected: &Option<String>| {
+            expected
                 .as_ref()
-                .is_none_or(|wanted| metadata[name] == **wanted)
+                .is_none_or(|expected| metadata[name] == **expected)
         };
         let label = |key: &String| metadata["labels"][key].as_str();
         is("namespace", &self.namespace)

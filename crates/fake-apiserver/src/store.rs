@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::apply::AppliedFields;
 
 /// How many lists can be read in pages at the same time.
-const SNAPSHOTS: usize = 16;
+const MAX_SNAPSHOTS: usize = 16;
 
 /// Kinds whose status is written apart.
 const KINDS_WITH_STATUS_SUBRESOURCE: [&str; 2] = ["profiles", "assignments"];
@@ -130,7 +130,7 @@ impl Store {
     pub(crate) fn keep_snapshot(&mut self, plural: &str, list: Snapshot) {
         self.snapshots
             .push_back((self.revision, plural.to_owned(), list));
-        if self.snapshots.len() > SNAPSHOTS {
+        if self.snapshots.len() > MAX_SNAPSHOTS {
             self.snapshots.pop_front();
         }
     }

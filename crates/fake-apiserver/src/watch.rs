@@ -15,36 +15,36 @@ use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep_until};
 
 use crate::ServerState;
-use crate::answer::{ApiError, Body, connection_closed};
 use crate::call::Call;
 use crate::fault::Fault;
 use crate::listing::{ObjectSelector, kind_of, select};
+use crate::response::{ApiError, Body, connection_closed};
 
 /// One client that follows one kind.
 struct Watch {
     shared: Arc<ServerState>,
     changed: Receiver<u64>,
     call: Call,
-    wanted: ObjectSelector,
+    selector: ObjectSelector,
     /// Up to where the client has been told.
     revision: u64,
     unsent: VecDeque<Bytes>,
-    end: End,
-    until: Option<Instant>,
+    end: StreamEnd,
+    deadline: Option<Instant>,
     next_bookmark: Instant,
     stalled_by: Option<u64>,
 }
 
 /// What follows when all is sent.
 #[derive(Clone, Copy, PartialEq)]
-enum End {
+enum StreamEnd {
     Open,
     Complete,
     Broken,
 }
 
 /// The answer to a watch, which goes on while the client reads it.
-pub(crate) fn answer(shared: &Arc<ServerState>, call: Call) -> Result<Response<Body>, ApiError> {
+pub(crate) fn open(shared: &Arc<ServerState>, call: Call) -> Result<Response<Body>, ApiError> {
     let watch = Watch::start(shared.clone(), call)?;
     let frames = stream::unfold(watch, |mut watch| async move {
         let item = watch.next().await?;
@@ -62,24 +62,24 @@ pub(crate) fn answer(shared: &Arc<ServerState>, call: Call) -> Result<Response<B
 
 impl Watch {
     fn start(shared: Arc<ServerState>, call: Call) -> Result<Self, ApiError> {
-        let wanted = ObjectSelector::of(&call)?;
+        let selector = ObjectSelector::from_call(&call)?;
         let mut state = shared.state();
-        let asked = call
+        let requested = call
             .parameter("resourceVersion")
             .filter(|version| *version != "0")
             .map(str::parse::<u64>)
             .transpose();
-        let asked =
-            asked.map_err(|_| ApiError::new(400, "BadRequest", "resourceVersion is no number"))?;
-        let begins_with_list = call.is_set("sendInitialEvents");
-        if begins_with_list && !state.settings.has_watch_list {
+        let requested = requested
+            .map_err(|_| ApiError::new(400, "BadRequest", "resourceVersion is no number"))?;
+        let sends_initial_events = call.is_set("sendInitialEvents");
+        if sends_initial_events && !state.settings.supports_watch_list {
             let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
             return Err(ApiError::new(422, "Invalid", message));
         }
         let mut unsent = VecDeque::new();
         let now = state.store.revision();
-        if begins_with_list || asked.is_none() {
-            let only = match state
+        if sends_initial_events || requested.is_none() {
+            let max = match state
                 .faults
                 .trigger(&call, |fault| matches!(fault, Fault::TruncateList(_)))
             {
@@ -87,31 +87,32 @@ impl Watch {
                 _ => usize::MAX,
             };
             unsent.extend(
-                select(state.store.all(&call.plural), &wanted, only)
+                select(state.store.all(&call.plural), &selector, max)
                     .iter()
                     .map(|object| line("ADDED", object)),
             );
         }
-        if begins_with_list {
+        if sends_initial_events {
             unsent.push_back(bookmark(&call, now, true));
         }
         let seconds = call
             .parameter("timeoutSeconds")
             .and_then(|seconds| seconds.parse().ok());
-        let (changed, bookmarks) = (shared.changed.subscribe(), state.settings.bookmarks);
+        let (changed, bookmark_interval) =
+            (shared.changed.subscribe(), state.settings.bookmark_interval);
         drop(state);
         Ok(Self {
             changed,
-            wanted,
-            revision: if begins_with_list {
+            selector,
+            revision: if sends_initial_events {
                 now
             } else {
-                asked.unwrap_or(now)
+                requested.unwrap_or(now)
             },
             unsent,
-            end: End::Open,
-            until: seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
-            next_bookmark: Instant::now() + bookmarks,
+            end: StreamEnd::Open,
+            deadline: seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
+            next_bookmark: Instant::now() + bookmark_interval,
             stalled_by: None,
             call,
             shared,
@@ -128,9 +129,9 @@ impl Watch {
                     return Some(Ok(bytes));
                 }
                 match self.end {
-                    End::Open => {}
-                    End::Complete => return None,
-                    End::Broken => return Some(Err(connection_closed())),
+                    StreamEnd::Open => {}
+                    StreamEnd::Complete => return None,
+                    StreamEnd::Broken => return Some(Err(connection_closed())),
                 }
             }
             self.wait(is_stalled).await;
@@ -145,7 +146,7 @@ impl Watch {
             return true;
         }
         self.stalled_by = None;
-        if self.end != End::Open {
+        if self.end != StreamEnd::Open {
             return false;
         }
         match state.faults.trigger(&self.call, Fault::affects_streams) {
@@ -156,13 +157,13 @@ impl Watch {
             Some((_, Fault::CloseConnection)) => {
                 self.unsent
                     .push_back(Bytes::from_static(b"{\"type\":\"MODI"));
-                self.end = End::Broken;
+                self.end = StreamEnd::Broken;
             }
             Some((_, Fault::InvalidEvent)) => {
                 self.unsent.push_back(Bytes::from_static(
                     b"{\"type\":\"MODIFIED\",\"object\":7}\n",
                 ));
-                self.end = End::Complete;
+                self.end = StreamEnd::Complete;
             }
             Some((_, Fault::Gone)) => self.queue_gone(),
             _ if self.revision < state.store.compacted() => self.queue_gone(),
@@ -170,9 +171,9 @@ impl Watch {
                 let changes = state.store.since(&self.call.plural, self.revision);
                 self.revision = self.revision.max(state.store.revision());
                 if !changes.is_empty() {
-                    self.next_bookmark = Instant::now() + state.settings.bookmarks;
+                    self.next_bookmark = Instant::now() + state.settings.bookmark_interval;
                 }
-                let matches = |object: &Arc<Value>| self.wanted.matches(object);
+                let matches = |object: &Arc<Value>| self.selector.matches(object);
                 self.unsent.extend(changes.iter().filter_map(|change| {
                     // To who asks for a part of the objects, one that comes in is new, and one that leaves is gone.
                     let was = change.old.as_ref().is_some_and(matches);
@@ -185,7 +186,7 @@ impl Watch {
                     }
                 }));
                 if self.next_bookmark <= Instant::now() {
-                    self.next_bookmark = Instant::now() + state.settings.bookmarks;
+                    self.next_bookmark = Instant::now() + state.settings.bookmark_interval;
                     if self.call.is_set("allowWatchBookmarks") {
                         self.unsent
                             .push_back(bookmark(&self.call, self.revision, false));
@@ -193,8 +194,12 @@ impl Watch {
                 }
             }
         }
-        if self.until.is_some_and(|until| until <= Instant::now()) && self.end == End::Open {
-            self.end = End::Complete;
+        if self
+            .deadline
+            .is_some_and(|deadline| deadline <= Instant::now())
+            && self.end == StreamEnd::Open
+        {
+            self.end = StreamEnd::Complete;
         }
         false
     }
@@ -207,14 +212,14 @@ impl Watch {
         )
         .status();
         self.unsent.push_back(line("ERROR", &status));
-        self.end = End::Complete;
+        self.end = StreamEnd::Complete;
     }
 
     /// Waits until there may be something to see. A stalled watch does not even notice that its time is over.
     async fn wait(&mut self, is_stalled: bool) {
-        let wake = self
-            .until
-            .map_or(self.next_bookmark, |until| until.min(self.next_bookmark));
+        let wake = self.deadline.map_or(self.next_bookmark, |deadline| {
+            deadline.min(self.next_bookmark)
+        });
         tokio::select! {
             // The sender lives in `shared`, so this is never its end.
             _ = self.changed.changed() => {}
@@ -230,10 +235,10 @@ fn line(event_type: &str, object: &Value) -> Bytes {
     ))
 }
 
-fn bookmark(call: &Call, revision: u64, ends_list: bool) -> Bytes {
+fn bookmark(call: &Call, revision: u64, is_initial_events_end: bool) -> Bytes {
     let mut metadata =
         json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
-    if ends_list {
+    if is_initial_events_end {
         metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
     }
     line(

@@ -15,7 +15,7 @@ use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn client(server: &FakeApiServer) -> Result<Client> {
     let config = Config::from_custom_kubeconfig(
@@ -39,7 +39,7 @@ fn profile(name: &str) -> Value {
 }
 
 /// A watcher's life in words.
-fn told(event: &watcher::Event<Assignment>) -> String {
+fn describe(event: &watcher::Event<Assignment>) -> String {
     match event {
         watcher::Event::Init => "init".to_owned(),
         watcher::Event::InitDone => "done".to_owned(),
@@ -58,24 +58,24 @@ fn told(event: &watcher::Event<Assignment>) -> String {
     }
 }
 
-struct Followed(
+struct TestWatcher(
     std::pin::Pin<
         Box<dyn futures_util::Stream<Item = watcher::Result<watcher::Event<Assignment>>> + Send>,
     >,
 );
 
-impl Followed {
+impl TestWatcher {
     async fn start(server: &FakeApiServer, config: watcher::Config) -> Result<Self> {
         let stream = watcher(assignments(server).await?, config);
-        Ok(Self(Box::pin(stream.backoff(Moment))))
+        Ok(Self(Box::pin(stream.backoff(ShortBackoff))))
     }
 
     /// The next event, in words; errors are skipped.
     async fn next(&mut self) -> Result<String> {
-        timeout(SOON, async {
+        timeout(TIMEOUT, async {
             loop {
                 if let Ok(event) = self.0.next().await.context("the watcher ended")? {
-                    return Ok(told(&event));
+                    return Ok(describe(&event));
                 }
             }
         })
@@ -83,7 +83,7 @@ impl Followed {
         .context("nothing came")?
     }
 
-    async fn take(&mut self, count: usize) -> Result<Vec<String>> {
+    async fn next_events(&mut self, count: usize) -> Result<Vec<String>> {
         let mut all = Vec::new();
         for _ in 0..count {
             all.push(self.next().await?);
@@ -93,9 +93,9 @@ impl Followed {
 }
 
 /// Always a moment: nothing here waits for a server to recover.
-struct Moment;
+struct ShortBackoff;
 
-impl Iterator for Moment {
+impl Iterator for ShortBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
@@ -103,12 +103,12 @@ impl Iterator for Moment {
     }
 }
 
-impl Backoff for Moment {
+impl Backoff for ShortBackoff {
     fn reset(&mut self) {}
 }
 
 #[tokio::test]
-async fn a_list_comes_in_pages_that_do_not_see_later_changes() -> Result<()> {
+async fn pages_of_a_list_do_not_show_later_changes() -> Result<()> {
     let server = FakeApiServer::start().await?;
     for number in 0..25 {
         server.put(assignment(&format!("a{number:02}")));
@@ -154,7 +154,7 @@ async fn a_list_comes_in_pages_that_do_not_see_later_changes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_watcher_lists_and_then_follows() -> Result<()> {
+async fn a_watcher_lists_and_then_watches() -> Result<()> {
     for config in [
         watcher::Config::default().page_size(2),
         watcher::Config::default().streaming_lists(),
@@ -163,9 +163,9 @@ async fn a_watcher_lists_and_then_follows() -> Result<()> {
         for name in ["a", "b", "c"] {
             server.put(assignment(name));
         }
-        let mut followed = Followed::start(&server, config).await?;
+        let mut watcher_events = TestWatcher::start(&server, config).await?;
         assert_eq!(
-            followed.take(5).await?,
+            watcher_events.next_events(5).await?,
             ["init", "init a", "init b", "init c", "done"]
         );
         server.put(assignment("d"));
@@ -175,13 +175,16 @@ async fn a_watcher_lists_and_then_follows() -> Result<()> {
         server.put(assignment("b"));
         server.delete("assignments", "default", "c");
         // Nothing of b: it was put as it was.
-        assert_eq!(followed.take(3).await?, ["apply d", "apply a", "delete c"]);
+        assert_eq!(
+            watcher_events.next_events(3).await?,
+            ["apply d", "apply a", "delete c"]
+        );
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_server_without_watch_lists_says_so() -> Result<()> {
+async fn a_server_without_watch_lists_answers_422() -> Result<()> {
     let server = FakeApiServer::start().await?;
     server.set_watch_list(false);
     let watch = assignments(&server)
@@ -196,15 +199,15 @@ async fn a_server_without_watch_lists_says_so() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_watch_gets_bookmarks_while_nothing_happens() -> Result<()> {
+async fn an_idle_watch_gets_bookmarks() -> Result<()> {
     let server = FakeApiServer::start().await?;
-    server.set_bookmarks(Duration::from_millis(50));
+    server.set_bookmark_interval(Duration::from_millis(50));
     server.put(profile("elsewhere"));
     let watch = assignments(&server)
         .await?
         .watch(&WatchParams::default(), "0")
         .await?;
-    let event = timeout(SOON, watch.boxed().try_next())
+    let event = timeout(TIMEOUT, watch.boxed().try_next())
         .await??
         .context("the watch ended")?;
     assert!(
@@ -215,65 +218,74 @@ async fn a_watch_gets_bookmarks_while_nothing_happens() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_watcher_behind_a_compaction_lists_again() -> Result<()> {
+async fn a_watcher_behind_a_compaction_relists() -> Result<()> {
     let server = FakeApiServer::start().await?;
     server.put(assignment("a"));
-    let mut followed = Followed::start(&server, watcher::Config::default()).await?;
-    assert_eq!(followed.take(3).await?, ["init", "init a", "done"]);
+    let mut watcher_events = TestWatcher::start(&server, watcher::Config::default()).await?;
+    assert_eq!(
+        watcher_events.next_events(3).await?,
+        ["init", "init a", "done"]
+    );
     let cut = server.inject(When::watches(), Fault::CloseConnection);
     server.put(assignment("b"));
     server.compact();
     cut.end();
     assert_eq!(
-        followed.take(4).await?,
+        watcher_events.next_events(4).await?,
         ["init", "init a", "init b", "done"]
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn a_watcher_that_is_told_410_again_and_again_lists_again_and_again() -> Result<()> {
+async fn a_watcher_relists_after_every_410() -> Result<()> {
     let server = FakeApiServer::start().await?;
     let gone = server.inject(When::watches(), Fault::Gone);
-    let mut followed = Followed::start(&server, watcher::Config::default()).await?;
+    let mut watcher_events = TestWatcher::start(&server, watcher::Config::default()).await?;
     assert_eq!(
-        followed.take(6).await?,
+        watcher_events.next_events(6).await?,
         ["init", "done", "init", "done", "init", "done"]
     );
     assert!(server.count(Verb::List, "assignments") >= 3);
     gone.end();
     server.put(assignment("a"));
-    while followed.next().await? != "apply a" {}
+    while watcher_events.next().await? != "apply a" {}
     Ok(())
 }
 
 #[tokio::test]
-async fn a_relist_can_be_empty_once() -> Result<()> {
+async fn a_relist_can_be_truncated_once() -> Result<()> {
     let server = FakeApiServer::start().await?;
     server.put(assignment("a"));
-    let mut followed = Followed::start(&server, watcher::Config::default()).await?;
-    assert_eq!(followed.take(3).await?, ["init", "init a", "done"]);
+    let mut watcher_events = TestWatcher::start(&server, watcher::Config::default()).await?;
+    assert_eq!(
+        watcher_events.next_events(3).await?,
+        ["init", "init a", "done"]
+    );
     let _empty = server.inject(
         When::lists().of("assignments").times(1),
         Fault::TruncateList(0),
     );
     let _gone = server.inject(When::watches().times(1), Fault::Gone);
-    assert_eq!(followed.take(2).await?, ["init", "done"]);
+    assert_eq!(watcher_events.next_events(2).await?, ["init", "done"]);
     let _gone = server.inject(When::watches().times(1), Fault::Gone);
-    assert_eq!(followed.take(3).await?, ["init", "init a", "done"]);
+    assert_eq!(
+        watcher_events.next_events(3).await?,
+        ["init", "init a", "done"]
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn a_stalled_watch_says_nothing_until_it_goes_on() -> Result<()> {
+async fn a_stalled_watch_sends_nothing_until_the_fault_ends() -> Result<()> {
     let server = FakeApiServer::start().await?;
-    server.set_bookmarks(Duration::from_millis(10));
+    server.set_bookmark_interval(Duration::from_millis(10));
     let mut watch = assignments(&server)
         .await?
         .watch(&WatchParams::default().timeout(1), "0")
         .await?
         .boxed();
-    timeout(SOON, watch.try_next())
+    timeout(TIMEOUT, watch.try_next())
         .await??
         .context("no bookmark came")?;
     let stall = server.inject(When::watches(), Fault::StallWatch);
@@ -290,7 +302,7 @@ async fn a_stalled_watch_says_nothing_until_it_goes_on() -> Result<()> {
     assert!(timeout(Duration::from_millis(1500), silence).await.is_err());
     stall.end();
     loop {
-        let event = timeout(SOON, watch.try_next())
+        let event = timeout(TIMEOUT, watch.try_next())
             .await??
             .context("the watch ended")?;
         if let WatchEvent::Added(object) = event {
@@ -301,7 +313,7 @@ async fn a_stalled_watch_says_nothing_until_it_goes_on() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_storm_of_429_says_when_to_come_back_and_ends_by_itself() -> Result<()> {
+async fn a_429_fault_sends_retry_after_and_ends_after_its_count() -> Result<()> {
     let server = FakeApiServer::start().await?;
     server.put(profile("p"));
     let _storm = server.inject(When::verbs([Verb::Get]), Fault::Status(429, Some(1)));
@@ -312,7 +324,7 @@ async fn a_storm_of_429_says_when_to_come_back_and_ends_by_itself() -> Result<()
         ))
     };
     // kube itself waits and tries again, so this looks at what it was told.
-    let answer = raw(&server, &request().body(())?).await?;
+    let answer = raw_response(&server, &request().body(())?).await?;
     assert!(
         answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after: 1\r\n"),
         "{answer}"
@@ -331,7 +343,7 @@ async fn a_storm_of_429_says_when_to_come_back_and_ends_by_itself() -> Result<()
 }
 
 /// What the server answers to a GET, as it goes over the wire.
-async fn raw(server: &FakeApiServer, request: &http::Request<()>) -> Result<String> {
+async fn raw_response(server: &FakeApiServer, request: &http::Request<()>) -> Result<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream =
         tokio::net::TcpStream::connect(server.url().trim_start_matches("http://")).await?;
@@ -350,7 +362,7 @@ async fn raw(server: &FakeApiServer, request: &http::Request<()>) -> Result<Stri
 }
 
 #[tokio::test]
-async fn an_answer_can_be_late_or_never_come_and_a_connection_can_be_cut() -> Result<()> {
+async fn responses_can_be_delayed_or_withheld_and_connections_closed() -> Result<()> {
     let server = FakeApiServer::start().await?;
     server.put(profile("p"));
     let api: Api<Profile> = Api::default_namespaced(client(&server).await?);
@@ -360,7 +372,7 @@ async fn an_answer_can_be_late_or_never_come_and_a_connection_can_be_cut() -> Re
             .await
             .is_err()
     );
-    timeout(SOON, api.get("p")).await??;
+    timeout(TIMEOUT, api.get("p")).await??;
     slow.end();
     let hang = server.inject(When::any(), Fault::Hang);
     assert!(
@@ -370,14 +382,14 @@ async fn an_answer_can_be_late_or_never_come_and_a_connection_can_be_cut() -> Re
     );
     hang.end();
     let cut = server.inject(When::any(), Fault::CloseConnection);
-    assert!(timeout(SOON, api.get("p")).await?.is_err());
+    assert!(timeout(TIMEOUT, api.get("p")).await?.is_err());
     cut.end();
-    timeout(SOON, api.get("p")).await??;
+    timeout(TIMEOUT, api.get("p")).await??;
     Ok(())
 }
 
 #[tokio::test]
-async fn garbage_in_a_watch_is_an_error_and_no_event() -> Result<()> {
+async fn an_invalid_event_is_a_watch_error() -> Result<()> {
     let server = FakeApiServer::start().await?;
     let _garbage = server.inject(When::watches().times(1), Fault::InvalidEvent);
     let mut watch = assignments(&server)
@@ -385,12 +397,12 @@ async fn garbage_in_a_watch_is_an_error_and_no_event() -> Result<()> {
         .watch(&WatchParams::default(), "0")
         .await?
         .boxed();
-    assert!(timeout(SOON, watch.try_next()).await?.is_err());
+    assert!(timeout(TIMEOUT, watch.try_next()).await?.is_err());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_lease_is_written_only_by_who_has_read_the_newest() -> Result<()> {
+async fn a_lease_update_needs_the_latest_resource_version() -> Result<()> {
     let server = FakeApiServer::start().await?;
     let api: Api<Lease> = Api::namespaced(client(&server).await?, "shaper-system");
     let lease: Lease = serde_json::from_value(
@@ -430,7 +442,7 @@ async fn a_lease_is_written_only_by_who_has_read_the_newest() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_status_is_applied_apart_and_the_same_again_is_no_change() -> Result<()> {
+async fn applying_the_same_status_again_changes_nothing() -> Result<()> {
     let server = FakeApiServer::start().await?;
     server.put(profile("p"));
     let api: Api<Profile> = Api::default_namespaced(client(&server).await?);
@@ -480,7 +492,7 @@ async fn a_status_is_applied_apart_and_the_same_again_is_no_change() -> Result<(
 }
 
 #[tokio::test]
-async fn events_are_kept_under_generated_names() -> Result<()> {
+async fn events_get_generated_names() -> Result<()> {
     let server = FakeApiServer::start().await?;
     let api: Api<k8s_openapi::api::events::v1::Event> =
         Api::default_namespaced(client(&server).await?);
@@ -502,7 +514,7 @@ async fn events_are_kept_under_generated_names() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_watch_of_labelled_objects_sees_them_come_and_go() -> Result<()> {
+async fn a_label_selector_watch_sees_objects_enter_and_leave() -> Result<()> {
     let server = FakeApiServer::start().await?;
     let params = WatchParams::default().labels("serve=true");
     let mut watch = assignments(&server)
@@ -517,7 +529,7 @@ async fn a_watch_of_labelled_objects_sees_them_come_and_go() -> Result<()> {
     server.put(assignment("a"));
     let mut seen = Vec::new();
     while seen.len() < 2 {
-        match timeout(SOON, watch.try_next())
+        match timeout(TIMEOUT, watch.try_next())
             .await??
             .context("the watch ended")?
         {

@@ -24,7 +24,7 @@ pub enum CopyError {
     /// What it holds is of another origin than what is asked for.
     #[error("it is of {0}")]
     WrongSource(String),
-    /// Its sum is another, or a message is malformed.
+    /// Its checksum is another, or a message is malformed.
     #[error("it is cut short or damaged")]
     Corrupt,
 }
@@ -32,7 +32,7 @@ pub enum CopyError {
 /// Messages on their way to a file.
 pub(crate) struct Writer<W> {
     inner: W,
-    sum: Context,
+    checksum: Context,
 }
 
 /// The messages of a file. None where there is none.
@@ -50,10 +50,10 @@ pub(crate) fn read(path: &Path, magic: &[u8]) -> Result<Option<Vec<u8>>, CopyErr
         } else {
             CopyError::WrongFormat
         })?;
-    let (sum, rest) = rest
+    let (checksum, rest) = rest
         .split_at_checked(SHA256_OUTPUT_LEN)
         .ok_or(CopyError::Corrupt)?;
-    if digest(&SHA256, rest).as_ref() != sum {
+    if digest(&SHA256, rest).as_ref() != checksum {
         return Err(CopyError::Corrupt);
     }
     let head = bytes.len() - rest.len();
@@ -86,22 +86,25 @@ pub(crate) fn write_to(
 ) -> io::Result<()> {
     let mut writer = Writer {
         inner: BufWriter::with_capacity(256 * 1024, file),
-        sum: Context::new(&SHA256),
+        checksum: Context::new(&SHA256),
     };
     writer.inner.write_all(magic)?;
     writer.inner.write_all(&[0; SHA256_OUTPUT_LEN])?;
     fill(&mut writer)?;
-    let Writer { mut inner, sum } = writer;
+    let Writer {
+        mut inner,
+        checksum,
+    } = writer;
     inner.flush()?;
     inner.seek(SeekFrom::Start(magic.len() as u64))?;
-    inner.write_all(sum.finish().as_ref())?;
+    inner.write_all(checksum.finish().as_ref())?;
     inner.flush()
 }
 
 impl<W: Write> Writer<W> {
     pub(crate) fn message(&mut self, message: &impl Message) -> io::Result<()> {
         let bytes = message.encode_length_delimited_to_vec();
-        self.sum.update(&bytes);
+        self.checksum.update(&bytes);
         self.inner.write_all(&bytes)
     }
 }

@@ -23,30 +23,30 @@ use tonic::transport::server::Connected;
 use tracing::{error, info};
 
 /// How long a follower may take for its handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the certificates of peers are looked at again, beside when our own files change: they may have expired.
-const RECHECK: Duration = Duration::from_mins(1);
+const RECHECK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Connections whose handshake is done, as tonic wants them.
 pub(crate) struct Accepted(mpsc::Receiver<io::Result<Connection>>);
 
 /// Has the connections of followers shake hands, and passes them on.
-struct Handshakes {
+struct HandshakeHandler {
     tls: Arc<Reloader<MutualTls>>,
     sender: mpsc::Sender<io::Result<Connection>>,
 }
 
 /// A connection that ends when its peer would no longer be let in.
 pub(crate) struct Connection {
-    stream: TlsStream<Counted>,
+    stream: TlsStream<CountedStream>,
     peer: PeerInfo,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     end: CancellationToken,
-    _end_with_us: DropGuard,
+    _end_on_drop: DropGuard,
 }
 
 /// A socket whose bytes are counted.
-pub(crate) struct Counted {
+pub(crate) struct CountedStream {
     stream: TcpStream,
     received: Counter,
 }
@@ -72,9 +72,9 @@ impl Accepted {
             per_peer: None,
             when_full: WhenFull::Refuse,
             // tonic drains the connections that it got.
-            drain: HANDSHAKE,
+            drain: HANDSHAKE_TIMEOUT,
         };
-        let handler = Handshakes { tls, sender };
+        let handler = HandshakeHandler { tls, sender };
         tokio::spawn(async move {
             let connections = net::Connections::new("feed", limits);
             if let Err(error) = net::serve(listener, connections, handler, stop).await {
@@ -93,14 +93,14 @@ impl Stream for Accepted {
     }
 }
 
-// === impl Handshakes ===
+// === impl HandshakeHandler ===
 
-impl Handler for Handshakes {
+impl Handler for HandshakeHandler {
     type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 
     fn serve(&self, stream: TcpStream, accepted: net::Connection) -> Self::Served {
         let (tls, sender) = (self.tls.clone(), self.sender.clone());
-        Box::pin(pass_on(stream, accepted, tls, sender))
+        Box::pin(forward(stream, accepted, tls, sender))
     }
 
     fn refused(&self, _: SocketAddr) {
@@ -111,15 +111,15 @@ impl Handler for Handshakes {
 }
 
 /// Passes a connection on to tonic after its handshake, and waits until it ends.
-async fn pass_on(
+async fn forward(
     stream: TcpStream,
     accepted: net::Connection,
     tls: Arc<Reloader<MutualTls>>,
     connections: mpsc::Sender<io::Result<Connection>>,
 ) {
     let peer = accepted.peer();
-    let stream = Counted::new(stream, Counter::default());
-    let stream = match accepted.handshake(stream, &*tls, HANDSHAKE).await {
+    let stream = CountedStream::new(stream, Counter::default());
+    let stream = match accepted.handshake(stream, &*tls, HANDSHAKE_TIMEOUT).await {
         Ok(stream) => stream,
         Err(error) => {
             let reason = tls::handshake_reason(&error);
@@ -141,7 +141,7 @@ async fn pass_on(
 impl Connection {
     /// Watches over the peer of a connection, by the check that fits its end.
     pub(crate) fn new(
-        stream: TlsStream<Counted>,
+        stream: TlsStream<CountedStream>,
         address: SocketAddr,
         tls: Arc<Reloader<MutualTls>>,
         check: fn(&MutualTls, &[CertificateDer<'_>]) -> Result<(), rustls::Error>,
@@ -161,7 +161,7 @@ impl Connection {
             stream,
             peer: PeerInfo(address),
             ended,
-            _end_with_us: end.clone().drop_guard(),
+            _end_on_drop: end.clone().drop_guard(),
             end,
         }
     }
@@ -186,7 +186,7 @@ async fn recheck(
     let mut generations = tls.generations();
     loop {
         let next = async {
-            tokio::select! { changed = generations.changed() => drop(changed), () = sleep(RECHECK) => {} }
+            tokio::select! { changed = generations.changed() => drop(changed), () = sleep(RECHECK_INTERVAL) => {} }
         };
         if end.run_until_cancelled(next).await.is_none() {
             return;
@@ -252,15 +252,15 @@ impl fmt::Display for PeerInfo {
     }
 }
 
-// === impl Counted ===
+// === impl CountedStream ===
 
-impl Counted {
+impl CountedStream {
     pub(crate) fn new(stream: TcpStream, received: Counter) -> Self {
         Self { stream, received }
     }
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for CountedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -273,7 +273,7 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for CountedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

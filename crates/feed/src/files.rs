@@ -85,13 +85,13 @@ impl FolderCopy {
                 header.folder
             )));
         }
-        let one = |_| {
+        let read_file = |_| {
             let message =
                 FileMessage::decode_length_delimited(&mut rest).map_err(|_| CopyError::Corrupt)?;
-            FileCopy::of(message).ok_or(CopyError::Corrupt)
+            FileCopy::from_message(message).ok_or(CopyError::Corrupt)
         };
         (0..header.files)
-            .map(one)
+            .map(read_file)
             .collect::<Result<_, _>>()
             .map(Some)
     }
@@ -113,15 +113,15 @@ impl FolderCopy {
 // === impl FileCopy ===
 
 impl FileCopy {
-    fn of(message: FileMessage) -> Option<Self> {
+    fn from_message(message: FileMessage) -> Option<Self> {
         let objects = message.objects.unwrap_or_default();
         let key = |key: proto::ObjectKey| ObjectKey::new(key.namespace, key.name);
-        let passed = message
+        let profiles = message
             .profiles_shadowed
             .into_iter()
             .map(key)
             .map(ObjectRef::Profile);
-        let shadowed = passed
+        let shadowed = profiles
             .chain(
                 message
                     .assignments_shadowed
@@ -135,12 +135,16 @@ impl FileCopy {
             profiles: objects
                 .profiles
                 .into_iter()
-                .filter_map(|one| wire::profile(one, "", |_| None).ok().map(Arc::new))
+                .filter_map(|profile| {
+                    wire::decode_profile(profile, "", |_| None)
+                        .ok()
+                        .map(Arc::new)
+                })
                 .collect(),
             assignments: objects
                 .assignments
                 .into_iter()
-                .map(|one| wire::assignment(one, "").ok().map(Arc::new))
+                .map(|assignment| wire::decode_assignment(assignment, "").ok().map(Arc::new))
                 .collect::<Option<_>>()?,
             shadowed,
         })
@@ -152,20 +156,20 @@ impl From<&FileCopy> for FileMessage {
         let (mut profiles_shadowed, mut assignments_shadowed) = (Vec::new(), Vec::new());
         for name in &file.shadowed {
             match name {
-                ObjectRef::Profile(key) => profiles_shadowed.push(wire::from_key(key)),
-                ObjectRef::Assignment(key) => assignments_shadowed.push(wire::from_key(key)),
+                ObjectRef::Profile(key) => profiles_shadowed.push(wire::encode_key(key)),
+                ObjectRef::Assignment(key) => assignments_shadowed.push(wire::encode_key(key)),
             }
         }
         let objects = Part {
             profiles: file
                 .profiles
                 .iter()
-                .map(|profile| wire::from_profile(profile))
+                .map(|profile| wire::encode_profile(profile))
                 .collect(),
             assignments: file
                 .assignments
                 .iter()
-                .map(|assignment| wire::from_assignment(assignment))
+                .map(|assignment| wire::encode_assignment(assignment))
                 .collect(),
             ..Part::default()
         };
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_holds_each_files_objects_and_who_served_them() {
+    fn a_copy_restores_the_objects_of_each_file_and_which_are_shadowed() {
         let directory = tempfile::tempdir().unwrap();
         let copy = FolderCopy::new(directory.path(), Path::new("/srv/boot"));
         assert!(copy.read().unwrap().is_none());
@@ -229,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_is_cut_or_damaged_anywhere_is_refused() {
+    fn a_copy_truncated_or_corrupted_at_any_byte_is_rejected() {
         let directory = tempfile::tempdir().unwrap();
         let copy = FolderCopy::new(directory.path(), Path::new("/srv/boot"));
         copy.write(&files()).unwrap();

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_of_a_name_is_that_of_the_protocol() {
+    fn a_name_digest_matches_the_protocol() {
         // printf Profile/ns/name | sha256sum
         assert_eq!(
             digest(&ObjectRef::Profile(
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_does_not_count_and_what_goes_leaves_nothing() {
+    fn the_inventory_ignores_order_and_removing_an_object_undoes_adding_it() {
         let [a, b] = ["a", "b"].map(|name| ObjectRef::Assignment(ObjectKey::new("ns", name)));
         let (mut one, mut other) = (Inventory::default(), Inventory::default());
         one.add(&a);

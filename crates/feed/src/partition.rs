@@ -23,7 +23,7 @@ pub enum InvalidPartitions {
     Empty,
     /// One has a name that can't be.
     #[error(transparent)]
-    ObjectRef(#[from] InvalidSource),
+    Name(#[from] InvalidSource),
     /// One is named twice.
     #[error("partition {0:?} is named twice")]
     Duplicate(String),
@@ -75,16 +75,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_weights_are_those_that_other_languages_compute() {
+    fn weights_match_the_published_vectors() {
         // printf 'a\0default/web-1' | sha256sum
         for (cluster, key, expected) in VECTORS {
             assert_eq!(weight(cluster, key), expected, "{cluster} {key}");
         }
         let abc = Partitions::new(["a", "b", "c"]).unwrap();
         for (key, expected) in [
-            ("default/web-1", CHOICES[0]),
-            ("47c6da67-7477-4970-aa03-84e48ff4f6ad", CHOICES[1]),
-            ("", CHOICES[2]),
+            ("default/web-1", OWNERS[0]),
+            ("47c6da67-7477-4970-aa03-84e48ff4f6ad", OWNERS[1]),
+            ("", OWNERS[2]),
         ] {
             assert_eq!(abc.owner(key), expected, "{key}");
         }
@@ -96,10 +96,10 @@ mod tests {
         ("c", "default/web-1", 0x2d6d_b364_efb1_740e),
         ("a", "", 0xffe9_aaea_a2a2_d504),
     ];
-    const CHOICES: [&str; 3] = ["b", "c", "a"];
+    const OWNERS: [&str; 3] = ["b", "c", "a"];
 
     #[test]
-    fn what_is_no_list_of_partitions_is_refused() {
+    fn rejects_a_malformed_partition_list() {
         assert_eq!(Partitions::new([]), Err(InvalidPartitions::Empty));
         assert!(matches!(
             Partitions::new(["a", "a"]),
@@ -107,7 +107,7 @@ mod tests {
         ));
         assert!(matches!(
             Partitions::new(["a", "B"]),
-            Err(InvalidPartitions::ObjectRef(_))
+            Err(InvalidPartitions::Name(_))
         ));
     }
 
@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_new_cluster_moves_keys_only_to_itself(
+        fn adding_a_partition_moves_keys_only_to_it(
             names in prop::collection::btree_set("[a-z][a-z0-9]{0,5}", 2..8),
             keys in prop::collection::vec(".{0,20}", 1..50),
         ) {

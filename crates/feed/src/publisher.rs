@@ -28,7 +28,7 @@ pub(crate) use session::Service;
 pub use session::{PublisherLimits, serve};
 
 /// How many names of changed objects are remembered for those who were away.
-const JOURNAL: usize = 64 * 1024;
+const JOURNAL_LIMIT: usize = 64 * 1024;
 
 /// The catalog of a controller, as it is published to followers.
 pub struct Publisher {
@@ -54,7 +54,7 @@ struct Published {
 impl Publisher {
     /// A publisher of nothing, which is not ready.
     pub fn new() -> Self {
-        Self::with_journal(JOURNAL)
+        Self::with_journal(JOURNAL_LIMIT)
     }
 
     /// Remembers the names of at most so many changed objects. Who missed more gets a snapshot.
@@ -132,7 +132,7 @@ impl Publisher {
     }
 
     /// Something was heard from the API server, if only that nothing changed. Followers are told how long ago that was.
-    pub fn heard(&self) {
+    pub fn mark_heard(&self) {
         *lock(&self.heard) = Instant::now();
     }
 

@@ -94,7 +94,7 @@ impl Replica {
             let link = Arc::new(Link::new(
                 merged_catalog.clone(),
                 PartitionState::new(&name, guard),
-                metrics.of(&name),
+                metrics.partition(&name),
             ));
             let copy = state_dir
                 .as_ref()
@@ -173,7 +173,7 @@ impl Replica {
             let (link, token) = (partition.link.clone(), stop.clone());
             tasks.spawn(async move { Box::pin(link.run(network, token)).await });
             if let Some(copy) = partition.copy.clone() {
-                tasks.spawn(save::keep(copy, partition.link.clone(), stop.clone()));
+                tasks.spawn(save::run(copy, partition.link.clone(), stop.clone()));
             }
         }
         while let Some(ended) = tasks.join_next().await {
@@ -194,7 +194,7 @@ impl Replica {
     }
 
     /// Brings those metrics up to date that depend on the time.
-    pub fn refresh(&self) {
+    pub fn refresh_metrics(&self) {
         for partition in self.partitions.values() {
             let (metrics, state) = (partition.link.metrics(), lock(partition.link.state()));
             // Nothing is known yet: older than any limit of an alert.
@@ -212,8 +212,9 @@ impl Replica {
             metrics.kept.set(gauge(kept));
         }
         let catalog = self.merged_catalog.shared().load();
-        self.metrics.count("Assignment", catalog.assignment_count());
-        self.metrics.count("Profile", catalog.profile_count());
+        self.metrics
+            .set_objects("Assignment", catalog.assignment_count());
+        self.metrics.set_objects("Profile", catalog.profile_count());
         self.metrics.cross_partition_conflicts.set(gauge(
             self.merged_catalog.cross_partition_conflicts().count(),
         ));
@@ -231,7 +232,7 @@ impl Replica {
         remarks.extend(
             self.merged_catalog
                 .cross_partition_conflicts()
-                .sentences(MAX_NAMED),
+                .describe(MAX_NAMED),
         );
         for (name, partition) in &self.partitions {
             if partition.link.metrics().unsaved.get() == 1 {
@@ -241,8 +242,8 @@ impl Replica {
             let status = partition.link.status();
             if let Some(controller) = status.following {
                 let (age, since) = (
-                    shown(lock(partition.link.state()).age()),
-                    shown(Some(status.since.elapsed())),
+                    format_duration(lock(partition.link.state()).age()),
+                    format_duration(Some(status.since.elapsed())),
                 );
                 remarks.push(format!(
                     "{}: following {controller} for {since}, as of {age} ago",
@@ -265,17 +266,17 @@ impl Replica {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for (name, partition) in &self.partitions {
-            let shown_name = partition_name(name);
+            let display_name = partition_name(name);
             let status = partition.link.status();
             let state = lock(partition.link.state());
             if status.following.is_none() {
-                let since = shown(Some(status.since.elapsed()));
+                let since = format_duration(Some(status.since.elapsed()));
                 let served = match state.age() {
-                    Some(age) => format!("served as it was {} ago", shown(Some(age))),
+                    Some(age) => format!("served as it was {} ago", format_duration(Some(age))),
                     None => "nothing of it is known yet".to_owned(),
                 };
                 warnings.push(format!(
-                    "{shown_name}: away for {since}, {served} ({})",
+                    "{display_name}: away for {since}, {served} ({})",
                     status.last_error
                 ));
             }
@@ -286,7 +287,7 @@ impl Replica {
                     format!("?partition={name}")
                 };
                 warnings.push(format!(
-                    "{shown_name}: the guard keeps {} of {} objects that the last snapshots lack; if they are meant to be gone, POST /guard/confirm{query} to this port",
+                    "{display_name}: the guard keeps {} of {} objects that the last snapshots lack; if they are meant to be gone, POST /guard/confirm{query} to this port",
                     hold.lost.len(),
                     hold.known
                 ));
@@ -337,7 +338,7 @@ fn partition_name(name: &str) -> String {
     }
 }
 
-fn shown(duration: Option<Duration>) -> String {
+fn format_duration(duration: Option<Duration>) -> String {
     match duration.map(|duration| duration.as_secs()) {
         None => "an unknown time".to_owned(),
         Some(seconds) if seconds < 120 => format!("{seconds} s"),

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_is_a_url_perhaps_with_a_partition() {
+    fn a_source_is_a_url_with_an_optional_partition() {
         for (text, partition, shown) in [
             ("https://controller", "", "https://controller:9443"),
             (
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_controller_is_refused() {
+    fn rejects_a_text_that_names_no_controller() {
         for text in [
             "",
             "controller",

@@ -24,7 +24,7 @@ pub struct Malformed {
 
 // === to the wire ===
 
-pub(crate) fn from_key(key: &ObjectKey) -> proto::ObjectKey {
+pub(crate) fn encode_key(key: &ObjectKey) -> proto::ObjectKey {
     proto::ObjectKey {
         namespace: key.namespace.to_string(),
         name: key.name.to_string(),
@@ -32,7 +32,7 @@ pub(crate) fn from_key(key: &ObjectKey) -> proto::ObjectKey {
 }
 
 /// A Profile as it is sent.
-pub fn from_profile(profile: &Profile) -> proto::Profile {
+pub fn encode_profile(profile: &Profile) -> proto::Profile {
     let config = |name: &ConfigName| proto::Config {
         name: name.to_string(),
         template: profile.templates.config_source(name).to_owned(),
@@ -43,21 +43,21 @@ pub fn from_profile(profile: &Profile) -> proto::Profile {
             .unwrap_or_default(),
     };
     proto::Profile {
-        key: Some(from_key(&profile.key)),
-        created: profile.created.map(from_timestamp),
-        labels: from_labels(&profile.labels),
+        key: Some(encode_key(&profile.key)),
+        created: profile.created.map(encode_timestamp),
+        labels: encode_labels(&profile.labels),
         ipxe: profile.templates.script_source().to_owned(),
         additional_config: profile.templates.config_names().map(config).collect(),
     }
 }
 
 /// An Assignment as it is sent.
-pub fn from_assignment(assignment: &Assignment) -> proto::Assignment {
+pub fn encode_assignment(assignment: &Assignment) -> proto::Assignment {
     let subjects = &assignment.subjects;
     proto::Assignment {
-        key: Some(from_key(&assignment.key)),
-        created: assignment.created.map(from_timestamp),
-        labels: from_labels(&assignment.labels),
+        key: Some(encode_key(&assignment.key)),
+        created: assignment.created.map(encode_timestamp),
+        labels: encode_labels(&assignment.labels),
         uuids: subjects
             .uuids
             .iter()
@@ -73,22 +73,22 @@ pub fn from_assignment(assignment: &Assignment) -> proto::Assignment {
             .labels
             .requirements()
             .iter()
-            .map(from_requirement)
+            .map(encode_requirement)
             .collect(),
-        profile_selectors: from_labels(&assignment.profiles),
+        profile_selectors: encode_labels(&assignment.profiles),
         priority: assignment.priority,
     }
 }
 
-pub(crate) fn from_rejected(rejected: &Rejected) -> proto::Rejected {
+pub(crate) fn encode_rejected(rejected: &Rejected) -> proto::Rejected {
     let claim = match &rejected.claim {
-        Claim::Profile(profile) => proto::rejected::Claim::Profile(from_claim(profile)),
+        Claim::Profile(profile) => proto::rejected::Claim::Profile(encode_claim(profile)),
         Claim::Assignment(assignment) => {
-            proto::rejected::Claim::Assignment(from_assignment(assignment))
+            proto::rejected::Claim::Assignment(encode_assignment(assignment))
         }
         Claim::Nothing { key, created } => proto::rejected::Claim::Nothing(proto::Assignment {
-            key: Some(from_key(key)),
-            created: created.map(from_timestamp),
+            key: Some(encode_key(key)),
+            created: created.map(encode_timestamp),
             ..proto::Assignment::default()
         }),
     };
@@ -99,29 +99,29 @@ pub(crate) fn from_rejected(rejected: &Rejected) -> proto::Rejected {
 }
 
 /// A Profile of which only the ids of configs are known.
-fn from_claim(profile: &Profile) -> proto::Profile {
+fn encode_claim(profile: &Profile) -> proto::Profile {
     let config = |(name, id): (&ConfigName, &Uuid)| proto::Config {
         name: name.to_string(),
         template: String::new(),
         id: id.as_bytes().to_vec(),
     };
     proto::Profile {
-        key: Some(from_key(&profile.key)),
-        created: profile.created.map(from_timestamp),
-        labels: from_labels(&profile.labels),
+        key: Some(encode_key(&profile.key)),
+        created: profile.created.map(encode_timestamp),
+        labels: encode_labels(&profile.labels),
         ipxe: String::new(),
         additional_config: profile.ids.iter().map(config).collect(),
     }
 }
 
-fn from_labels(labels: &Labels) -> BTreeMap<String, String> {
+fn encode_labels(labels: &Labels) -> BTreeMap<String, String> {
     labels
         .iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
 }
 
-fn from_requirement(requirement: &Requirement) -> proto::LabelRequirement {
+fn encode_requirement(requirement: &Requirement) -> proto::LabelRequirement {
     let none = Sorted::default();
     let (operator, values) = match &requirement.operator {
         Operator::In(values) => (proto::Operator::In, values),
@@ -136,7 +136,7 @@ fn from_requirement(requirement: &Requirement) -> proto::LabelRequirement {
     }
 }
 
-fn from_timestamp(time: Timestamp) -> proto::Timestamp {
+fn encode_timestamp(time: Timestamp) -> proto::Timestamp {
     proto::Timestamp {
         seconds: time.as_second(),
         nanos: time.subsec_nanosecond(),
@@ -145,7 +145,10 @@ fn from_timestamp(time: Timestamp) -> proto::Timestamp {
 
 // === from the wire ===
 
-pub(crate) fn key(key: Option<proto::ObjectKey>, partition: &str) -> Result<ObjectKey, Malformed> {
+pub(crate) fn decode_key(
+    key: Option<proto::ObjectKey>,
+    partition: &str,
+) -> Result<ObjectKey, Malformed> {
     let key = key.unwrap_or_default();
     if key.name.is_empty() || key.namespace.is_empty() {
         let object = format!("{}/{}", key.namespace, key.name);
@@ -158,12 +161,12 @@ pub(crate) fn key(key: Option<proto::ObjectKey>, partition: &str) -> Result<Obje
 }
 
 /// A Profile. Where the templates are those of the Profile that is known, they are shared and not compiled again.
-pub fn profile(
+pub fn decode_profile(
     message: proto::Profile,
     partition: &str,
     known: impl Fn(&ObjectKey) -> Option<Arc<Profile>>,
 ) -> Result<Profile, Malformed> {
-    let key = key(message.key, partition)?;
+    let key = decode_key(message.key, partition)?;
     let object = ObjectRef::Profile(key.clone()).to_string();
     let malformed = |reason: String| Malformed {
         object: object.clone(),
@@ -185,12 +188,12 @@ pub fn profile(
     }
     let created = message
         .created
-        .map(timestamp)
+        .map(decode_timestamp)
         .transpose()
         .map_err(&malformed)?;
     let known = known(&key)
         .map(|known| known.templates.clone())
-        .filter(|templates| is_made_of(templates, &message.ipxe, &configs));
+        .filter(|templates| is_compiled_from(templates, &message.ipxe, &configs));
     let templates = match known {
         Some(templates) => templates,
         None => Arc::new(
@@ -202,9 +205,14 @@ pub fn profile(
 }
 
 /// What can be told of a Profile, which may be one that does not compile here.
-pub(crate) fn claim(message: &proto::Profile, partition: &str) -> Result<Profile, Malformed> {
-    let key = key(message.key.clone(), partition)?;
-    let created = message.created.and_then(|created| timestamp(created).ok());
+pub(crate) fn decode_claim(
+    message: &proto::Profile,
+    partition: &str,
+) -> Result<Profile, Malformed> {
+    let key = decode_key(message.key.clone(), partition)?;
+    let created = message
+        .created
+        .and_then(|created| decode_timestamp(created).ok());
     let ids = message.additional_config.iter().filter_map(|config| {
         Some((
             config.name.parse().ok()?,
@@ -215,16 +223,19 @@ pub(crate) fn claim(message: &proto::Profile, partition: &str) -> Result<Profile
 }
 
 /// An object that is not accepted. A claim that can't be read stops the batch, as an Assignment does: others could get its machines.
-pub(crate) fn rejected(message: proto::Rejected, partition: &str) -> Result<Rejected, Malformed> {
+pub(crate) fn decode_rejected(
+    message: proto::Rejected,
+    partition: &str,
+) -> Result<Rejected, Malformed> {
     let claim = match message.claim {
         Some(proto::rejected::Claim::Profile(profile)) => {
-            Claim::Profile(Arc::new(claim(&profile, partition)?))
+            Claim::Profile(Arc::new(decode_claim(&profile, partition)?))
         }
         Some(proto::rejected::Claim::Assignment(message)) => {
-            Claim::Assignment(Arc::new(assignment(message, partition)?))
+            Claim::Assignment(Arc::new(decode_assignment(message, partition)?))
         }
         Some(proto::rejected::Claim::Nothing(message)) => {
-            let Assignment { key, created, .. } = assignment(message, partition)?;
+            let Assignment { key, created, .. } = decode_assignment(message, partition)?;
             Claim::Nothing { key, created }
         }
         None => {
@@ -243,7 +254,11 @@ pub(crate) fn rejected(message: proto::Rejected, partition: &str) -> Result<Reje
     })
 }
 
-fn is_made_of(templates: &Templates, script: &str, configs: &BTreeMap<ConfigName, String>) -> bool {
+fn is_compiled_from(
+    templates: &Templates,
+    script: &str,
+    configs: &BTreeMap<ConfigName, String>,
+) -> bool {
     templates.script_source() == script
         && templates.config_names().eq(configs.keys())
         && configs
@@ -252,8 +267,11 @@ fn is_made_of(templates: &Templates, script: &str, configs: &BTreeMap<ConfigName
 }
 
 /// An Assignment.
-pub fn assignment(message: proto::Assignment, partition: &str) -> Result<Assignment, Malformed> {
-    let key = key(message.key, partition)?;
+pub fn decode_assignment(
+    message: proto::Assignment,
+    partition: &str,
+) -> Result<Assignment, Malformed> {
+    let key = decode_key(message.key, partition)?;
     let object = ObjectRef::Assignment(key.clone()).to_string();
     let malformed = |reason: &str| Malformed {
         object: object.clone(),
@@ -267,12 +285,12 @@ pub fn assignment(message: proto::Assignment, partition: &str) -> Result<Assignm
     let requirements: Result<Vec<_>, _> = message
         .labels_required
         .into_iter()
-        .map(requirement)
+        .map(decode_requirement)
         .collect();
     Ok(Assignment {
         created: message
             .created
-            .map(timestamp)
+            .map(decode_timestamp)
             .transpose()
             .map_err(|reason| malformed(&reason))?,
         labels: message.labels.iter().collect(),
@@ -295,7 +313,7 @@ pub fn assignment(message: proto::Assignment, partition: &str) -> Result<Assignm
     })
 }
 
-fn requirement(message: proto::LabelRequirement) -> Result<Requirement, String> {
+fn decode_requirement(message: proto::LabelRequirement) -> Result<Requirement, String> {
     let values: Sorted<Box<str>> = message.values.into_iter().map(Into::into).collect();
     let operator = match proto::Operator::try_from(message.operator) {
         Ok(proto::Operator::In) => Operator::In(values),
@@ -315,7 +333,7 @@ fn requirement(message: proto::LabelRequirement) -> Result<Requirement, String> 
     })
 }
 
-fn timestamp(message: proto::Timestamp) -> Result<Timestamp, String> {
+fn decode_timestamp(message: proto::Timestamp) -> Result<Timestamp, String> {
     Timestamp::new(message.seconds, message.nanos)
         .map_err(|_| "its time of creation is out of range".to_owned())
 }

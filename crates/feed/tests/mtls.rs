@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Only what hangs takes this long.
-const LONG: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 struct Controller {
     publisher: Arc<Publisher>,
@@ -56,7 +56,7 @@ fn names(names: &[&str]) -> Vec<PeerName> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-fn text(registry: &Registry) -> String {
+fn encode(registry: &Registry) -> String {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
     text
@@ -65,7 +65,7 @@ fn text(registry: &Registry) -> String {
 fn controller(secret: &Secret, allowed: &[&str], objects: usize) -> Controller {
     let tls = directory(secret);
     let mut registry = Registry::default();
-    let live = Reloader::mutual(
+    let reloader = Reloader::mutual(
         "feed",
         tls.path(),
         names(allowed),
@@ -77,12 +77,12 @@ fn controller(secret: &Secret, allowed: &[&str], objects: usize) -> Controller {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr();
     let stop = CancellationToken::new();
-    tokio::spawn(live.clone().follow(stop.clone()));
+    tokio::spawn(reloader.clone().follow(stop.clone()));
     let metrics = PublisherMetrics::register(&mut registry);
     let serve = feed::serve(
         listener,
         publisher.clone(),
-        live,
+        reloader,
         metrics,
         PublisherLimits::default(),
         stop.clone(),
@@ -121,11 +121,11 @@ fn follower(secret: &Secret, controllers: &[&Controller], allowed: Option<&[&str
     );
     let allowed = allowed.map(names);
     let peers = allowed.clone().unwrap_or_else(|| replica.hosts());
-    let live = Reloader::mutual("feed", tls.path(), peers, Metrics::register(&mut registry));
+    let reloader = Reloader::mutual("feed", tls.path(), peers, Metrics::register(&mut registry));
     let stop = CancellationToken::new();
-    tokio::spawn(live.clone().follow(stop.clone()));
+    tokio::spawn(reloader.clone().follow(stop.clone()));
     let (running, token) = (replica.clone(), stop.clone());
-    tokio::spawn(async move { running.run(live, allowed, token).await });
+    tokio::spawn(async move { running.run(reloader, allowed, token).await });
     Follower {
         replica,
         shared,
@@ -137,33 +137,33 @@ fn follower(secret: &Secret, controllers: &[&Controller], allowed: Option<&[&str
 
 impl Follower {
     async fn loaded(&self) -> bool {
-        timeout(LONG, self.replica.loaded()).await.is_ok()
+        timeout(TIMEOUT, self.replica.loaded()).await.is_ok()
     }
 
-    async fn until(&self, what: impl Fn(&Catalog) -> bool) {
+    async fn wait_until(&self, predicate: impl Fn(&Catalog) -> bool) {
         let wait = async {
-            while !what(&self.shared.load()) {
+            while !predicate(&self.shared.load()) {
                 sleep(Duration::from_millis(2)).await;
             }
         };
-        timeout(LONG, wait)
+        timeout(TIMEOUT, wait)
             .await
             .unwrap_or_else(|_| panic!("it did not come: {:?}", self.replica.remarks()));
     }
 
     /// Waits until the warnings say this.
-    async fn until_it_says(&self, words: &str) {
+    async fn wait_for_warning(&self, words: &str) {
         let wait = async {
             while !self
                 .replica
                 .warnings()
                 .iter()
-                .any(|last_error| last_error.contains(words))
+                .any(|warning| warning.contains(words))
             {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(LONG, wait)
+        timeout(TIMEOUT, wait)
             .await
             .unwrap_or_else(|_| panic!("not {words}, but {:?}", self.replica.remarks()));
     }
@@ -193,7 +193,7 @@ fn priority(catalog: &Catalog, name: &str) -> Option<i32> {
 }
 
 #[tokio::test]
-async fn a_change_reaches_a_replica_and_the_end_of_the_controller_leaves_it_as_it_is() {
+async fn a_replica_receives_changes_and_keeps_its_catalog_when_the_controller_stops() {
     let authority = Authority::new("ca");
     let controller = controller(&authority.issue("shaper-controller"), &["shaper-api"], 5000);
     let follower = follower(
@@ -205,10 +205,10 @@ async fn a_change_reaches_a_replica_and_the_end_of_the_controller_leaves_it_as_i
     assert_eq!(follower.shared.load().assignment_count(), 5000);
     controller.publisher.apply(vec![machine("m7", 9)]);
     follower
-        .until(|catalog| priority(catalog, "m7") == Some(9))
+        .wait_until(|catalog| priority(catalog, "m7") == Some(9))
         .await;
-    follower.replica.refresh();
-    let metrics = text(&follower.registry);
+    follower.replica.refresh_metrics();
+    let metrics = encode(&follower.registry);
     assert!(
         metrics.contains("feed_connected{partition=\"\"} 1\n"),
         "{metrics}"
@@ -218,13 +218,13 @@ async fn a_change_reaches_a_replica_and_the_end_of_the_controller_leaves_it_as_i
         "{metrics}"
     );
     controller.stop.cancel();
-    timeout(LONG, controller.serving)
+    timeout(TIMEOUT, controller.serving)
         .await
         .expect("it ends although it has a follower")
         .unwrap();
-    follower.until_it_says("away for").await;
+    follower.wait_for_warning("away for").await;
     assert_eq!(follower.shared.load().assignment_count(), 5000);
-    assert!(text(&follower.registry).contains("feed_connected{partition=\"\"} 0\n"));
+    assert!(encode(&follower.registry).contains("feed_connected{partition=\"\"} 0\n"));
 }
 
 #[tokio::test]
@@ -241,12 +241,12 @@ async fn another_controller_takes_over() {
     first.stop.cancel();
     second.publisher.apply(vec![machine("later", 0)]);
     follower
-        .until(|catalog| catalog.assignment_count() == 11)
+        .wait_until(|catalog| catalog.assignment_count() == 11)
         .await;
 }
 
 #[tokio::test]
-async fn who_has_the_wrong_name_or_authority_gets_nothing_and_is_told_why() {
+async fn a_peer_with_the_wrong_name_or_authority_gets_nothing_and_a_reason() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     let strict = controller(&ours.issue("shaper-controller"), &["shaper-webhook"], 1);
     let controller = controller(&ours.issue("shaper-controller"), &["shaper-api"], 1);
@@ -278,26 +278,26 @@ async fn who_has_the_wrong_name_or_authority_gets_nothing_and_is_told_why() {
     ];
     for (secret, controller, allowed, at_the_controller, at_the_replica) in cases {
         let follower = follower(secret, &[controller], allowed);
-        follower.until_it_says(at_the_replica).await;
+        follower.wait_for_warning(at_the_replica).await;
         if !at_the_controller.is_empty() {
             let counted = format!(
                 "tls_handshake_errors_total{{tls=\"feed\",reason=\"{at_the_controller}\"}}"
             );
             let wait = async {
-                while !text(&controller.registry).contains(&counted) {
+                while !encode(&controller.registry).contains(&counted) {
                     sleep(Duration::from_millis(5)).await;
                 }
             };
-            timeout(LONG, wait)
+            timeout(TIMEOUT, wait)
                 .await
-                .unwrap_or_else(|_| panic!("no {counted}: {}", text(&controller.registry)));
+                .unwrap_or_else(|_| panic!("no {counted}: {}", encode(&controller.registry)));
         }
         assert_eq!(follower.shared.load().assignment_count(), 0);
     }
 }
 
 #[tokio::test]
-async fn the_host_of_the_url_may_answer_where_nobody_said_otherwise() {
+async fn the_host_of_the_url_is_trusted_by_default() {
     let authority = Authority::new("ca");
     let controller = controller(&authority.issue("127.0.0.1"), &["shaper-api"], 1);
     assert!(
@@ -309,7 +309,7 @@ async fn the_host_of_the_url_may_answer_where_nobody_said_otherwise() {
 
 /// Rotation of leaves and of the authority, step by step, while changes flow: none is lost, and nobody is refused.
 #[tokio::test]
-async fn a_rotation_under_load_loses_nothing_and_a_withdrawn_authority_ends_its_streams() {
+async fn a_certificate_rotation_loses_no_change_and_a_removed_authority_ends_its_streams() {
     let (old, new) = (Authority::new("ca"), Authority::new("ca"));
     let controller = controller(&old.issue("shaper-controller"), &["shaper-api"], 100);
     let follower = follower(
@@ -318,13 +318,15 @@ async fn a_rotation_under_load_loses_nothing_and_a_withdrawn_authority_ends_its_
         Some(&["shaper-controller"]),
     );
     assert!(follower.loaded().await);
-    let mut turn = 0;
+    let mut priority_value = 0;
     let mut change = async |follower: &Follower| {
         for _ in 0..20 {
-            turn += 1;
-            controller.publisher.apply(vec![machine("m1", turn)]);
+            priority_value += 1;
+            controller
+                .publisher
+                .apply(vec![machine("m1", priority_value)]);
             follower
-                .until(|catalog| priority(catalog, "m1") == Some(turn))
+                .wait_until(|catalog| priority(catalog, "m1") == Some(priority_value))
                 .await;
         }
     };
@@ -354,11 +356,13 @@ async fn a_rotation_under_load_loses_nothing_and_a_withdrawn_authority_ends_its_
                     change(&follower).await;
                 }
             };
-            timeout(LONG, wait).await.expect("the new files are taken");
+            timeout(TIMEOUT, wait)
+                .await
+                .expect("the new files are taken");
             change(&follower).await;
         }
     }
-    let metrics = text(&controller.registry) + &text(&follower.registry);
+    let metrics = encode(&controller.registry) + &encode(&follower.registry);
     assert!(
         !metrics.contains("tls_handshake_errors_total{"),
         "{metrics}"
@@ -368,7 +372,7 @@ async fn a_rotation_under_load_loses_nothing_and_a_withdrawn_authority_ends_its_
 }
 
 fn reloads(registry: &Registry) -> String {
-    text(registry)
+    encode(registry)
         .lines()
         .filter(|line| line.starts_with("tls_reloads_total{"))
         .collect()

@@ -292,7 +292,7 @@ impl Reading {
 
 /// Returns the kind of an object; `None` if it belongs to another API group.
 fn kind(node: &Node<'_>) -> Result<Option<Kind>, Fault> {
-    let at = |field: &str| Some(node.spot_of(&crd::FieldPath::of([field])));
+    let at = |field: &str| Some(node.spot_of(&crd::FieldPath::new([field])));
     let field = |name: &str| {
         node.get(name)
             .and_then(Node::text)
@@ -457,7 +457,7 @@ fn labels(kind: Kind, node: &Node<'_>) -> boot::Labels {
 }
 
 fn spots(node: &Node<'_>) -> Spots {
-    let at = |path: &[&str]| node.spot_of(&crd::FieldPath::of(path.iter().copied()));
+    let at = |path: &[&str]| node.spot_of(&crd::FieldPath::new(path.iter().copied()));
     Spots {
         object: Spot::line(node.spot.line as usize),
         name: at(&["metadata", "name"]),
@@ -470,7 +470,7 @@ fn spots(node: &Node<'_>) -> Spots {
 /// Deserializes an object. After the check of its fields, only the format of a time can be wrong.
 fn typed<T: DeserializeOwned>(json: serde_json::Value, node: &Node<'_>) -> Result<T, Vec<Fault>> {
     serde_json::from_value(json).map_err(|error| {
-        let spot = node.spot_of(&crd::FieldPath::of(["metadata", "creationTimestamp"]));
+        let spot = node.spot_of(&crd::FieldPath::new(["metadata", "creationTimestamp"]));
         vec![Fault::new(
             &rule::CONVERSION,
             Some(spot),

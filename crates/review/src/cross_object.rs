@@ -76,7 +76,7 @@ impl<'c> Survey<'c> {
             Finding::new(
                 &rule::UNUSED_PROFILE,
                 &name,
-                FieldPath::of(["metadata", "labels"]),
+                FieldPath::new(["metadata", "labels"]),
                 message,
             )
             .help(help),
@@ -140,7 +140,7 @@ impl<'c> Survey<'c> {
             Finding::new(
                 &rule::CONFLICT,
                 &name,
-                FieldPath::of(["spec", "subjectSelectors"]),
+                FieldPath::new(["spec", "subjectSelectors"]),
                 message,
             )
             .help(help),
@@ -150,7 +150,7 @@ impl<'c> Survey<'c> {
     /// Reports an Assignment for which no Profile exists, whatever the machine's architecture.
     fn missing_profile(&self, assignment: &Assignment) -> Option<Finding> {
         let name = ObjectRef::Assignment(assignment.key.clone());
-        let field = FieldPath::of(["spec", "profileSelectors"]);
+        let field = FieldPath::new(["spec", "profileSelectors"]);
         let profiles: Vec<_> = self.catalog.profiles_of(assignment).collect();
         let namespace = &assignment.key.namespace;
         if profiles.is_empty() {

@@ -363,8 +363,8 @@ impl<'c> Search<'c> {
         let field = match name {
             // The object is deleted, or any field of it may be the reason.
             _ if !self.new.contains(name) => FieldPath::default(),
-            ObjectRef::Profile(_) => FieldPath::of(["metadata", "labels"]),
-            ObjectRef::Assignment(_) => FieldPath::of(["spec"]),
+            ObjectRef::Profile(_) => FieldPath::new(["metadata", "labels"]),
+            ObjectRef::Assignment(_) => FieldPath::new(["spec"]),
         };
         let one = |((before, after, presented), machines): (Transition, Machines)| {
             let is_one = machines.is_one() && !self.is_truncated;

@@ -85,7 +85,7 @@ pub fn profile_with_deadline(
     labels.for_each(|(key, value)| {
         check_target_label(
             &name,
-            &FieldPath::of(["metadata", "labels"]),
+            &FieldPath::new(["metadata", "labels"]),
             key,
             value,
             &mut findings,
@@ -116,7 +116,7 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
     };
     let mut findings = Vec::new();
     let spec = &assignment.spec;
-    let selectors = FieldPath::of(["spec", "subjectSelectors"]);
+    let selectors = FieldPath::new(["spec", "subjectSelectors"]);
     check_placeholders(&name, &spec.subject_selectors, &mut findings);
     for (key, value) in &spec.subject_selectors.match_labels {
         let field = selectors.key("matchLabels").key(key);
@@ -154,7 +154,7 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
     for (key, value) in &spec.profile_selectors {
         check_target_label(
             &name,
-            &FieldPath::of(["spec", "profileSelectors"]),
+            &FieldPath::new(["spec", "profileSelectors"]),
             key,
             value,
             &mut findings,
@@ -200,7 +200,7 @@ fn check_placeholders(
             .enumerate()
             .filter(|(_, text)| is_placeholder(text))
         {
-            let field = FieldPath::of(["spec", "subjectSelectors", field]).index(at);
+            let field = FieldPath::new(["spec", "subjectSelectors", field]).index(at);
             let message = format!(
                 "{text:?} is a placeholder that vendors leave on boards, so it matches no machine"
             );
@@ -329,7 +329,7 @@ fn check_shebang(name: &ObjectRef, source: &str, findings: &mut Vec<Finding>) {
         Finding::new(
             &ipxe::rule::SHEBANG,
             name,
-            FieldPath::of(["spec", "ipxe"]),
+            FieldPath::new(["spec", "ipxe"]),
             message,
         )
         .at(Some(line), Some(1..length + 1))
@@ -371,7 +371,7 @@ fn check_rendering(
     let mut skipped_from = None;
     for sample in samples_for(source) {
         if is_out_of_time() {
-            skipped_from = Some(FieldPath::of(["spec", "ipxe"]));
+            skipped_from = Some(FieldPath::new(["spec", "ipxe"]));
             break;
         }
         match selection.script(&sample.subject, sample::BASE_URL) {
@@ -393,7 +393,7 @@ fn check_rendering(
         for sample in samples_for(templates.config_source(config)) {
             if is_out_of_time() {
                 skipped_from.get_or_insert_with(|| {
-                    FieldPath::of(["spec", "additionalConfig", config.as_str()])
+                    FieldPath::new(["spec", "additionalConfig", config.as_str()])
                 });
                 break;
             }
@@ -432,7 +432,7 @@ fn check_rendering(
             let finding = Finding::new(
                 &rule::INCOMPLETE_CHECK,
                 name,
-                FieldPath::of(["spec", "ipxe"]),
+                FieldPath::new(["spec", "ipxe"]),
                 message,
             );
             findings.push(finding.help("run `shaper validate`, which has no time limit"));
@@ -511,7 +511,7 @@ fn render_finding(
         Finding::new(
             &rule::RENDER,
             name,
-            FieldPath::of(template.split('.')),
+            FieldPath::new(template.split('.')),
             message,
         )
         .at(line, None),
@@ -538,7 +538,7 @@ fn cloud_config_finding(
 
 /// Places a remark on a script at the template line that produced the script line.
 fn remark_finding(name: &ObjectRef, source: &str, remark: &ipxe::Remark, line: &str) -> Finding {
-    let field = FieldPath::of(["spec", "ipxe"]);
+    let field = FieldPath::new(["spec", "ipxe"]);
     let finding = match origin::of(source, remark.line, line, &remark.columns) {
         Origin::Known { line, columns } => {
             Finding::new(remark.rule, name, field, remark.message.clone()).at(Some(line), columns)

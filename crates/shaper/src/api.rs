@@ -167,7 +167,7 @@ impl Part for Replica {
     }
 
     fn refresh(&self) {
-        Replica::refresh(self);
+        Replica::refresh_metrics(self);
     }
 
     fn confirm(&self, partition: Option<&str>) -> Option<usize> {

@@ -42,19 +42,19 @@ impl Batch {
             // Profiles first: who reads along sees what Assignments lead to.
             let profiles = catalog
                 .profiles()
-                .map(|profile| Item::Profile(wire::from_profile(profile)));
+                .map(|profile| Item::Profile(wire::encode_profile(profile)));
             let assignments = catalog
                 .assignments()
-                .map(|assignment| Item::Assignment(wire::from_assignment(assignment)));
+                .map(|assignment| Item::Assignment(wire::encode_assignment(assignment)));
             let rejected = catalog
                 .all_rejected()
-                .map(|rejected| Item::Rejected(wire::from_rejected(rejected)));
+                .map(|rejected| Item::Rejected(wire::encode_rejected(rejected)));
             profiles.chain(assignments).chain(rejected)
         });
         let changed = self.names.iter().flatten().flat_map(|name| {
             let rejected = catalog
                 .rejected(name)
-                .map(|rejected| Item::Rejected(wire::from_rejected(rejected)));
+                .map(|rejected| Item::Rejected(wire::encode_rejected(rejected)));
             std::iter::once(Item::of(name, catalog)).chain(rejected)
         });
         let items = all.into_iter().flatten().chain(changed);
@@ -80,12 +80,12 @@ impl Item {
     fn of(name: &ObjectRef, catalog: &Catalog) -> Self {
         match name {
             ObjectRef::Profile(key) => match catalog.profile(key) {
-                Some(profile) => Self::Profile(wire::from_profile(profile)),
-                None => Self::ProfileDeleted(wire::from_key(key)),
+                Some(profile) => Self::Profile(wire::encode_profile(profile)),
+                None => Self::ProfileDeleted(wire::encode_key(key)),
             },
             ObjectRef::Assignment(key) => match catalog.assignment(key) {
-                Some(assignment) => Self::Assignment(wire::from_assignment(assignment)),
-                None => Self::AssignmentDeleted(wire::from_key(key)),
+                Some(assignment) => Self::Assignment(wire::encode_assignment(assignment)),
+                None => Self::AssignmentDeleted(wire::encode_key(key)),
             },
         }
     }

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_twice_is_told_once_where_it_changed_last() {
+    fn an_object_that_changed_twice_is_listed_once_at_its_last_change() {
         let mut journal = Journal::new(10);
         journal.record(1, names("a b"));
         journal.record(2, names("c a"));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_away_for_longer_than_it_remembers_is_told_so() {
+    fn a_revision_older_than_the_journal_has_no_answer() {
         let mut journal = Journal::new(3);
         journal.record(1, names("a"));
         journal.record(2, names("b c"));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_no_more_than_its_limit_however_often_things_change() {
+    fn repeated_changes_do_not_fill_the_journal() {
         let mut journal = Journal::new(3);
         for revision in 1..1000 {
             journal.record(revision, names("a b"));

@@ -11,17 +11,17 @@ use prometheus_client::registry::Registry;
 pub struct PublisherMetrics {
     pub(super) followers: Gauge,
     pub(super) revision: Gauge,
-    pub(super) batches: Family<Batches, Counter>,
-    pub(super) ended: Family<Ended, Counter>,
+    pub(super) batches: Family<BatchLabels, Counter>,
+    pub(super) ended: Family<EndLabels, Counter>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct Batches {
+pub(super) struct BatchLabels {
     pub(super) kind: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct Ended {
+pub(super) struct EndLabels {
     pub(super) reason: &'static str,
 }
 
@@ -65,10 +65,10 @@ impl PublisherMetrics {
     }
 
     pub(super) fn sent(&self, kind: &'static str) {
-        self.batches.get_or_create(&Batches { kind }).inc();
+        self.batches.get_or_create(&BatchLabels { kind }).inc();
     }
 
     pub(super) fn ended(&self, reason: &'static str) {
-        self.ended.get_or_create(&Ended { reason }).inc();
+        self.ended.get_or_create(&EndLabels { reason }).inc();
     }
 }

@@ -29,7 +29,7 @@ pub struct PublisherLimits {
     /// How long after the last message a heartbeat is sent.
     pub heartbeat: Duration,
     /// How long a follower may take nothing before it is given up.
-    pub stall: Duration,
+    pub stall_timeout: Duration,
 }
 
 type Messages = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
@@ -91,7 +91,7 @@ impl Default for PublisherLimits {
         Self {
             followers: 512,
             heartbeat: Duration::from_secs(2),
-            stall: Duration::from_mins(1),
+            stall_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -118,22 +118,22 @@ impl Service {
     pub(crate) fn open(
         &self,
         peer: String,
-        asked: FollowRequest,
+        request: FollowRequest,
     ) -> Result<ReceiverStream<Result<FollowResponse, Status>>, Status> {
         let refuse = |reason, status: Status| {
             self.metrics.ended(reason);
             info!(
                 peer,
-                software = asked.software,
+                software = request.software,
                 reason = status.message(),
                 "a follower is refused"
             );
             Err(status)
         };
-        if asked.protocol != PROTOCOL {
+        if request.protocol != PROTOCOL {
             let sentence = format!(
                 "this controller speaks version {PROTOCOL} of the feed and the follower version {}: run a shaper of the same major version at both ends",
-                asked.protocol
+                request.protocol
             );
             return refuse("protocol", Status::failed_precondition(sentence));
         }
@@ -167,7 +167,7 @@ impl Service {
             messages,
             _permit: permit,
         };
-        tokio::spawn(session.run(asked, self.stop.clone()));
+        tokio::spawn(session.run(request, self.stop.clone()));
         Ok(ReceiverStream::new(stream))
     }
 }
@@ -189,15 +189,15 @@ impl Feed for Service {
 // === impl Session ===
 
 impl Session {
-    async fn run(self, asked: FollowRequest, stop: CancellationToken) {
+    async fn run(self, request: FollowRequest, stop: CancellationToken) {
         self.metrics.followers.inc();
         info!(
             peer = self.peer,
-            software = asked.software,
-            resumes = asked.after.is_some(),
+            software = request.software,
+            resumes = request.after.is_some(),
             "a follower came"
         );
-        let ended = match stop.run_until_cancelled(self.follow(asked.after)).await {
+        let ended = match stop.run_until_cancelled(self.follow(request.after)).await {
             Some(Err(ended)) => ended,
             Some(Ok(never)) => match never {},
             None => {
@@ -285,7 +285,7 @@ impl Session {
 
     async fn send(&self, message: Message) -> Result<(), Ended> {
         match timeout(
-            self.limits.stall,
+            self.limits.stall_timeout,
             self.messages.send(Ok(FollowResponse {
                 message: Some(message),
             })),

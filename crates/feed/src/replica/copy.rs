@@ -152,7 +152,7 @@ impl DiskCopy {
             .filter(|profile| *profile.key.partition == *self.partition)
         {
             inventory.add(&boot::ObjectRef::Profile(profile.key.clone()));
-            part.profiles.push(wire::from_profile(profile));
+            part.profiles.push(wire::encode_profile(profile));
             part_if_full(writer, &mut part)?;
         }
         for assignment in catalog
@@ -160,14 +160,14 @@ impl DiskCopy {
             .filter(|assignment| *assignment.key.partition == *self.partition)
         {
             inventory.add(&boot::ObjectRef::Assignment(assignment.key.clone()));
-            part.assignments.push(wire::from_assignment(assignment));
+            part.assignments.push(wire::encode_assignment(assignment));
             part_if_full(writer, &mut part)?;
         }
         for rejected in catalog.all_rejected() {
             let name = rejected.name();
             if *name.key().partition == *self.partition {
                 inventory.add_rejected(&name);
-                part.rejected.push(wire::from_rejected(rejected));
+                part.rejected.push(wire::encode_rejected(rejected));
             }
         }
         part.commit = Some(Commit {

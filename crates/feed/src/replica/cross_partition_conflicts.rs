@@ -14,12 +14,12 @@ pub(crate) struct CrossPartitionConflicts(Option<Conflicts>);
 
 impl CrossPartitionConflicts {
     /// Nothing is looked for where there is only one partition.
-    pub(crate) fn among(partitions: usize) -> Self {
+    pub(crate) fn new(partitions: usize) -> Self {
         Self((partitions > 1).then(Conflicts::across_partitions))
     }
 
     /// Which Assignments may be others after a batch of a partition.
-    pub(crate) fn touched(
+    pub(crate) fn affected(
         &self,
         batch: &ReceivedBatch,
         partition: &str,
@@ -33,28 +33,28 @@ impl CrossPartitionConflicts {
             .iter()
             .map(boot::Change::name)
             .chain(batch.rejected.iter().map(|rejected| rejected.name()));
-        let mut keys: BTreeSet<_> = names.filter_map(assignment).collect();
+        let mut keys: BTreeSet<_> = names.filter_map(assignment_key).collect();
         if batch.snapshot {
             keys.extend(
                 before
                     .names()
                     .filter(|name| *name.key().partition == *partition)
-                    .filter_map(assignment),
+                    .filter_map(assignment_key),
             );
         }
         keys
     }
 
     /// Follows a catalog in which no others than these have changed.
-    pub(crate) fn follow(
+    pub(crate) fn update(
         &mut self,
         before: &Catalog,
         after: &Catalog,
-        touched: BTreeSet<ObjectKey>,
+        affected: BTreeSet<ObjectKey>,
     ) {
         let Some(conflicts) = &mut self.0 else { return };
         let was_empty = conflicts.is_empty();
-        for key in touched {
+        for key in affected {
             match (before.assignment(&key), after.assignment(&key)) {
                 (Some(before), Some(after)) if std::sync::Arc::ptr_eq(before, after) => {}
                 (_, Some(assignment)) => drop(conflicts.put(after, assignment)),
@@ -63,7 +63,7 @@ impl CrossPartitionConflicts {
         }
         match (was_empty, conflicts.is_empty()) {
             (true, false) => {
-                let example = self.sentences(1).pop();
+                let example = self.describe(1).pop();
                 warn!(
                     assignments = self.count(),
                     example, "partitions claim the same machines; /readyz?verbose names some"
@@ -79,27 +79,27 @@ impl CrossPartitionConflicts {
         self.0.as_ref().map_or(0, Conflicts::len)
     }
 
-    /// Names at most so many of them, each with its rivals, and says how many more there are.
-    pub(crate) fn sentences(&self, most: usize) -> Vec<String> {
+    /// Names at max so many of them, each with its others, and says how many more there are.
+    pub(crate) fn describe(&self, max: usize) -> Vec<String> {
         let Some(conflicts) = &self.0 else {
             return Vec::new();
         };
         let mut keys: Vec<_> = conflicts.keys().collect();
         keys.sort();
-        let more = keys.len().saturating_sub(most);
+        let more = keys.len().saturating_sub(max);
         let sentence = |key: &&ObjectKey| {
-            let rivals: Vec<_> = conflicts.of(key).map(ToString::to_string).collect();
-            let perhaps = if rivals.len() == MAX_NAMED {
+            let others: Vec<_> = conflicts.of(key).map(ToString::to_string).collect();
+            let suffix = if others.len() == MAX_NAMED {
                 " (and perhaps more)"
             } else {
                 ""
             };
             format!(
-                "a machine can match Assignment {key} and {}{perhaps}, and only age or name decides",
-                rivals.join(", ")
+                "a machine can match Assignment {key} and {}{suffix}, and only age or name decides",
+                others.join(", ")
             )
         };
-        let mut sentences: Vec<_> = keys.iter().take(most).map(sentence).collect();
+        let mut sentences: Vec<_> = keys.iter().take(max).map(sentence).collect();
         if more > 0 {
             sentences.push(format!(
                 "{more} more Assignments tie with one of another partition"
@@ -109,7 +109,7 @@ impl CrossPartitionConflicts {
     }
 }
 
-pub(super) fn assignment(name: ObjectRef) -> Option<ObjectKey> {
+pub(super) fn assignment_key(name: ObjectRef) -> Option<ObjectKey> {
     match name {
         ObjectRef::Assignment(key) => Some(key),
         ObjectRef::Profile(_) => None,

@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 use tower::service_fn;
 
-use crate::connection::{Connection, Counted};
+use crate::connection::{Connection, CountedStream};
 use crate::proto::feed_client::FeedClient;
 use crate::proto::{FollowRequest, FollowResponse};
 use crate::source::Source;
@@ -84,14 +84,14 @@ impl Network {
             .map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?;
         let stream = stream.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
-        let stream = Counted::new(stream, self.received.clone());
+        let stream = CountedStream::new(stream, self.received.clone());
         let handshake =
             TlsConnector::from(current.client()).connect(to.source.peer.server_name(), stream);
-        let shaken = timeout(STEP_TIMEOUT, handshake)
+        let connected = timeout(STEP_TIMEOUT, handshake)
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
-            .and_then(|shaken| shaken);
-        let stream = shaken.map_err(|error| {
+            .and_then(|connected| connected);
+        let stream = connected.map_err(|error| {
             self.tls
                 .metrics()
                 .handshake_failed(self.tls.name(), tls::handshake_reason(&error));

@@ -11,7 +11,7 @@ use crate::wire::{self, Malformed};
 #[derive(Default)]
 pub(crate) struct BatchBuilder {
     snapshot: bool,
-    is_begun: bool,
+    has_started: bool,
     changes: Vec<Change>,
     incompatible: Vec<Rejected>,
     rejected: Vec<Arc<Rejected>>,
@@ -39,49 +39,55 @@ impl BatchBuilder {
         partition: &str,
         held: &Catalog,
     ) -> Result<Option<ReceivedBatch>, Malformed> {
-        if self.is_begun && self.snapshot != part.snapshot {
+        if self.has_started && self.snapshot != part.snapshot {
             return Err(Malformed {
                 object: "a part".to_owned(),
                 reason: "it belongs to another batch than the part before".to_owned(),
             });
         }
-        (self.is_begun, self.snapshot) = (true, part.snapshot);
+        (self.has_started, self.snapshot) = (true, part.snapshot);
         for message in part.profiles {
-            let key = wire::key(message.key.clone(), partition)?;
-            let claim = wire::claim(&message, partition)?;
-            let change = match wire::profile(message, partition, |key| held.profile(key).cloned()) {
-                Ok(profile) => Change::Profile(share(held.profile(&key), profile)),
-                // A machine that would get it waits, and gets no other.
-                Err(malformed) => {
-                    self.incompatible.push(Rejected {
-                        claim: Claim::Profile(Arc::new(claim)),
-                        fault: malformed.reason.into(),
-                    });
-                    continue;
-                }
-            };
+            let key = wire::decode_key(message.key.clone(), partition)?;
+            let claim = wire::decode_claim(&message, partition)?;
+            let change =
+                match wire::decode_profile(message, partition, |key| held.profile(key).cloned()) {
+                    Ok(profile) => Change::Profile(reuse_if_equal(held.profile(&key), profile)),
+                    // A machine that would get it waits, and gets no other.
+                    Err(malformed) => {
+                        self.incompatible.push(Rejected {
+                            claim: Claim::Profile(Arc::new(claim)),
+                            fault: malformed.reason.into(),
+                        });
+                        continue;
+                    }
+                };
             self.changes.push(change);
         }
         for message in part.assignments {
             // Without this one, a machine might get a default that reinstalls it: rather stay with all as it was.
-            let assignment = wire::assignment(message, partition)?;
-            self.changes.push(Change::Assignment(share(
+            let assignment = wire::decode_assignment(message, partition)?;
+            self.changes.push(Change::Assignment(reuse_if_equal(
                 held.assignment(&assignment.key),
                 assignment,
             )));
         }
         for key in part.profiles_gone {
-            self.changes
-                .push(Change::ProfileDeleted(wire::key(Some(key), partition)?));
+            self.changes.push(Change::ProfileDeleted(wire::decode_key(
+                Some(key),
+                partition,
+            )?));
         }
         for key in part.assignments_gone {
             self.changes
-                .push(Change::AssignmentDeleted(wire::key(Some(key), partition)?));
+                .push(Change::AssignmentDeleted(wire::decode_key(
+                    Some(key),
+                    partition,
+                )?));
         }
         for message in part.rejected {
-            let rejected = wire::rejected(message, partition)?;
+            let rejected = wire::decode_rejected(message, partition)?;
             let known = held.rejected(&rejected.name());
-            self.rejected.push(share(known, rejected));
+            self.rejected.push(reuse_if_equal(known, rejected));
         }
         Ok(part.commit.map(|commit| {
             let Self {
@@ -102,8 +108,8 @@ impl BatchBuilder {
     }
 }
 
-fn share<T: PartialEq>(held: Option<&Arc<T>>, arrived: T) -> Arc<T> {
-    held.filter(|held| ***held == arrived)
+fn reuse_if_equal<T: PartialEq>(held: Option<&Arc<T>>, received: T) -> Arc<T> {
+    held.filter(|held| ***held == received)
         .cloned()
-        .unwrap_or_else(|| Arc::new(arrived))
+        .unwrap_or_else(|| Arc::new(received))
 }

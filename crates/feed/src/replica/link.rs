@@ -158,19 +158,19 @@ impl Link {
 
     /// Waits until there is a whole snapshot, or a copy of one.
     pub(crate) async fn loaded(&self) {
-        let told = self.loaded.notified();
+        let notified = self.loaded.notified();
         if !lock(&self.state).is_loaded() {
-            told.await;
+            notified.await;
         }
     }
 
     /// Follows whoever is there until `stop`.
     pub(crate) async fn run(&self, dial: impl Dial, stop: CancellationToken) {
-        let _ = stop.run_until_cancelled(self.follow_for_ever(&dial)).await;
+        let _ = stop.run_until_cancelled(self.reconnect_loop(&dial)).await;
     }
 
-    async fn follow_for_ever(&self, dial: &impl Dial) -> std::convert::Infallible {
-        let mut turn: usize = rand::rng().random_range(0..1024);
+    async fn reconnect_loop(&self, dial: &impl Dial) -> std::convert::Infallible {
+        let mut next: usize = rand::rng().random_range(0..1024);
         let mut pause = BACKOFF.0;
         loop {
             let candidates = match dial.candidates().await {
@@ -180,27 +180,27 @@ impl Link {
                     Vec::new()
                 }
             };
-            let mut longest = BACKOFF.1;
+            let mut max_pause = BACKOFF.1;
             let mut made_progress = false;
             let mut stale = false;
             // A second time around, the best of what is there has to do.
-            'round: for is_last_choice in [false, true] {
-                if is_last_choice && !stale {
+            'round: for accept_stale in [false, true] {
+                if accept_stale && !stale {
                     break;
                 }
                 for _ in 0..candidates.len() {
-                    let candidate = &candidates[turn % candidates.len()];
-                    let needs_fresh = !is_last_choice && candidates.len() > 1;
-                    let (ended, use_) = self.follow_one(dial, candidate, needs_fresh).await;
+                    let candidate = &candidates[next % candidates.len()];
+                    let needs_fresh = !accept_stale && candidates.len() > 1;
+                    let (ended, was_useful) = self.follow_one(dial, candidate, needs_fresh).await;
                     stale |= matches!(ended, Ended::Stale(_));
                     let is_invalid_stream = ended.is_invalid_stream();
                     if is_invalid_stream {
-                        longest = MAX_BACKOFF_INVALID;
+                        max_pause = MAX_BACKOFF_INVALID;
                     }
                     if !matches!(ended, Ended::Resync) {
-                        turn = turn.wrapping_add(1);
+                        next = next.wrapping_add(1);
                     }
-                    if use_ {
+                    if was_useful {
                         made_progress = !is_invalid_stream;
                         break 'round;
                     }
@@ -210,8 +210,8 @@ impl Link {
                 pause = BACKOFF.0;
             }
             let spread = rand::rng().random_range(0.5..=1.0);
-            sleep(pause.min(longest).mul_f64(spread)).await;
-            pause = (pause * 2).min(longest);
+            sleep(pause.min(max_pause).mul_f64(spread)).await;
+            pause = (pause * 2).min(max_pause);
         }
     }
 
@@ -283,7 +283,8 @@ impl Link {
                     if heartbeat.position != position {
                         return Err(invalid_stream("a change was lost on the way"));
                     }
-                    lock(&self.state).heard(Duration::from_millis(heartbeat.heard_millis_ago));
+                    lock(&self.state)
+                        .mark_confirmed(Duration::from_millis(heartbeat.heard_millis_ago));
                     *made_progress = true;
                     self.connected(name, &hello);
                 }
@@ -306,19 +307,19 @@ impl Link {
         let started = Instant::now();
         let snapshot = batch.snapshot;
         let objects = batch.changes.len();
-        let take = {
+        let apply = {
             let (merged_catalog, state) = (self.merged_catalog.clone(), self.state.clone());
             move || merged_catalog.apply(&mut lock(&state), batch)
         };
-        let taken = if objects > BLOCKING_BATCH_SIZE {
-            tokio::task::spawn_blocking(take)
+        let applied = if objects > BLOCKING_BATCH_SIZE {
+            tokio::task::spawn_blocking(apply)
                 .await
                 .map_err(|_| invalid_stream("taking it failed"))?
         } else {
-            take()
+            apply()
         };
         let Applied { changes, held } =
-            taken.map_err(|mismatch| Ended::InvalidStream(mismatch.to_string()))?;
+            applied.map_err(|mismatch| Ended::InvalidStream(mismatch.to_string()))?;
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let partition = lock(&self.state).name().to_owned();
         if snapshot {
@@ -394,12 +395,12 @@ impl Link {
         if was_following {
             status.since = Instant::now();
         }
-        let is_news = was_following || status.last_error != last_error;
+        let is_new_error = was_following || status.last_error != last_error;
         match ended {
             Ended::Resync | Ended::Stale(_) => {
                 info!(partition, controller = name, reason = %ended, "leaving this controller");
             }
-            _ if is_news => {
+            _ if is_new_error => {
                 warn!(partition, controller = name, reason = %ended, "no feed from this controller; what is held is served on");
             }
             _ => {

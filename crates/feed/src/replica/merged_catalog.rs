@@ -64,7 +64,7 @@ impl MergedCatalog {
     pub(crate) fn new(shared: Arc<SharedCatalog>, partitions: usize) -> Self {
         Self {
             writer: Mutex::new(Catalog::clone(&shared.load())),
-            cross_partition_conflicts: Mutex::new(CrossPartitionConflicts::among(partitions)),
+            cross_partition_conflicts: Mutex::new(CrossPartitionConflicts::new(partitions)),
             shared,
             #[cfg(test)]
             history: Mutex::default(),
@@ -92,9 +92,9 @@ impl MergedCatalog {
         let expected = batch.commit.inventory.unwrap_or_default();
         let heard_ago = Duration::from_millis(batch.commit.heard_millis_ago);
         let snapshot = batch.snapshot;
-        let touched = self
+        let affected = self
             .cross_partition_conflicts()
-            .touched(&batch, &state.name, &writer);
+            .affected(&batch, &state.name, &writer);
         let count = if snapshot {
             state.apply_snapshot(&mut next, batch, expected)?
         } else {
@@ -102,11 +102,11 @@ impl MergedCatalog {
         };
         state.position = position;
         state.is_loaded = true;
-        state.heard(heard_ago);
+        state.mark_confirmed(heard_ago);
         if count > 0 {
             self.publish(next.clone());
             self.cross_partition_conflicts()
-                .follow(&writer, &next, touched);
+                .update(&writer, &next, affected);
             *writer = next;
         }
         Ok(Applied {
@@ -129,11 +129,11 @@ impl MergedCatalog {
             .count();
         warn!(partition = %state.name, objects = count, "the guard was told that these objects are gone indeed; they are");
         self.publish(writer.clone());
-        self.cross_partition_conflicts().follow(
+        self.cross_partition_conflicts().update(
             &before,
             &writer,
             lost.into_iter()
-                .filter_map(cross_partition_conflicts::assignment)
+                .filter_map(cross_partition_conflicts::assignment_key)
                 .collect(),
         );
         count
@@ -215,7 +215,7 @@ impl PartitionState {
         self.rejected.clear();
         count += self.apply_rejected(next, batch.rejected, |name| accepted.contains(name));
         drop(accepted);
-        count += self.keep_incompatible(next, batch.incompatible, true);
+        count += self.apply_incompatible(next, batch.incompatible, true);
         let was_holding = self.guard.holding().is_some();
         match self.guard.judge(known, lost, Instant::now().into_std()) {
             Verdict::Believe(lost) => {
@@ -259,13 +259,13 @@ impl PartitionState {
             .iter()
             .for_each(|rejected| states.entry(rejected.name()).or_default().rejected = true);
         let mut inventory = self.inventory;
-        let mut is_another = BTreeSet::new();
+        let mut replaced = BTreeSet::new();
         for (name, object_state) in &states {
             let before = self.object_state(next, name);
             inventory.update(name, before, *object_state);
             // The controller itself knows no accepted version any more: this is another object of the same name.
             if before.accepted && !object_state.accepted {
-                is_another.insert(name.clone());
+                replaced.insert(name.clone());
             }
         }
         if inventory != expected.into() {
@@ -278,23 +278,24 @@ impl PartitionState {
             self.rejected.remove(name);
             self.kept.remove(name);
         }
-        let is =
-            |name: &ObjectRef, what: fn(&ObjectState) -> bool| states.get(name).is_some_and(what);
+        let state_is = |name: &ObjectRef, predicate: fn(&ObjectState) -> bool| {
+            states.get(name).is_some_and(predicate)
+        };
         let mut count = 0;
         for change in batch.changes {
             // What exists and is not accepted is not gone here if we still know what the controller never knew.
             let name = change.name();
-            if is(&name, |object_state| {
+            if state_is(&name, |object_state| {
                 object_state.accepted || !object_state.rejected
-            }) || is_another.contains(&name)
+            }) || replaced.contains(&name)
             {
                 count += usize::from(next.apply(change));
             }
         }
         count += self.apply_rejected(next, batch.rejected, |name| {
-            is(name, |object_state| object_state.accepted)
+            state_is(name, |object_state| object_state.accepted)
         });
-        count += self.keep_incompatible(next, batch.incompatible, false);
+        count += self.apply_incompatible(next, batch.incompatible, false);
         self.inventory = inventory;
         Ok(count)
     }
@@ -306,9 +307,9 @@ impl PartitionState {
                 .holding()
                 .is_some_and(|hold| hold.lost.contains(name))
         };
-        let is_ours_alone = || self.kept.contains(name) || is_held();
+        let only_held_here = || self.kept.contains(name) || is_held();
         let accepted =
-            self.incompatible.contains_key(name) || (catalog.contains(name) && !is_ours_alone());
+            self.incompatible.contains_key(name) || (catalog.contains(name) && !only_held_here());
         ObjectState {
             accepted,
             rejected: self.rejected.contains(name),
@@ -325,12 +326,12 @@ impl PartitionState {
         let mut count = 0;
         for object in rejected {
             let name = object.name();
-            let is_news = next.apply(Change::Rejected(object.clone()));
+            let changed = next.apply(Change::Rejected(object.clone()));
             let is_kept = next.contains(&name);
             if is_kept && !is_accepted_there(&name) {
                 self.kept.insert(name.clone());
             }
-            if is_news {
+            if changed {
                 let served = match (is_kept, object.claims_nothing()) {
                     (true, _) => "its last accepted version",
                     (false, false) => "nothing; whom it would concern waits",
@@ -341,19 +342,19 @@ impl PartitionState {
                 warn!(object = %name, fault = %object.fault, served, "an object is not accepted");
             }
             self.rejected.insert(name);
-            count += usize::from(is_news);
+            count += usize::from(changed);
         }
         count
     }
 
     /// Profiles that can't be used here are here what is not accepted elsewhere.
-    fn keep_incompatible(
+    fn apply_incompatible(
         &mut self,
         next: &mut Catalog,
         incompatible: Vec<Rejected>,
-        anew: bool,
+        is_snapshot: bool,
     ) -> usize {
-        let before = if anew {
+        let before = if is_snapshot {
             std::mem::take(&mut self.incompatible)
         } else {
             BTreeMap::new()
@@ -371,14 +372,14 @@ impl PartitionState {
     }
 
     /// The controller is there, and last heard from its API server so long ago.
-    pub(crate) fn heard(&mut self, ago: Duration) {
+    pub(crate) fn mark_confirmed(&mut self, ago: Duration) {
         self.confirmed_at = Instant::now().checked_sub(ago).or(self.confirmed_at);
     }
 
     /// Starts with what a copy on disk holds, which was true so long ago.
     pub(crate) fn restored(&mut self, position: Option<Position>, age: Duration) {
         // What could not be read is to be asked for again.
-        self.position = position.filter(|_| self.is_plain());
+        self.position = position.filter(|_| self.matches_controller());
         self.confirmed_at = Instant::now().checked_sub(age).or(Some(Instant::now()));
     }
 
@@ -412,7 +413,7 @@ impl PartitionState {
     }
 
     /// Whether we hold just what the controller has, so that its changes fit to it also after a restart, when all else is forgotten.
-    pub(crate) fn is_plain(&self) -> bool {
+    pub(crate) fn matches_controller(&self) -> bool {
         self.held() == 0 && self.incompatible.is_empty() && self.kept.is_empty()
     }
 

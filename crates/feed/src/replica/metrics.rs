@@ -11,42 +11,42 @@ use prometheus_client::registry::{Registry, Unit};
 /// What a replica counts. A clone counts the same.
 #[derive(Clone)]
 pub struct ReplicaMetrics {
-    connected: Family<Of, Gauge>,
-    age: Family<Of, Gauge<f64, AtomicU64>>,
-    revision: Family<Of, Gauge>,
-    guard: Family<Of, Gauge>,
-    held: Family<Of, Gauge>,
-    incompatible: Family<Of, Gauge>,
-    rejected: Family<Of, Gauge>,
-    kept: Family<Of, Gauge>,
-    received: Family<Of, Counter>,
-    batches: Family<Batch, Counter>,
-    changes: Family<Of, Counter>,
-    ended: Family<End, Counter>,
-    unsaved: Family<Of, Gauge>,
-    objects: Family<Kind, Gauge>,
+    connected: Family<PartitionLabels, Gauge>,
+    age: Family<PartitionLabels, Gauge<f64, AtomicU64>>,
+    revision: Family<PartitionLabels, Gauge>,
+    guard: Family<PartitionLabels, Gauge>,
+    held: Family<PartitionLabels, Gauge>,
+    incompatible: Family<PartitionLabels, Gauge>,
+    rejected: Family<PartitionLabels, Gauge>,
+    kept: Family<PartitionLabels, Gauge>,
+    received: Family<PartitionLabels, Counter>,
+    batches: Family<BatchLabels, Counter>,
+    changes: Family<PartitionLabels, Counter>,
+    ended: Family<EndLabels, Counter>,
+    unsaved: Family<PartitionLabels, Gauge>,
+    objects: Family<KindLabels, Gauge>,
     pub(crate) cross_partition_conflicts: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Of {
+struct PartitionLabels {
     partition: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Batch {
+struct BatchLabels {
     partition: String,
     kind: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct End {
+struct EndLabels {
     partition: String,
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Kind {
+struct KindLabels {
     kind: &'static str,
 }
 
@@ -169,37 +169,37 @@ impl ReplicaMetrics {
 
     /// Creates one series of each family, so that an encoded registry names every metric and label.
     pub fn create_series(&self) {
-        let partition = self.of("");
+        let partition = self.partition("");
         partition.applied(true, 0);
         partition.applied(false, 0);
         partition.ended("");
-        self.count("", 0);
+        self.set_objects("", 0);
     }
 
-    pub(crate) fn of(&self, partition: &str) -> PartitionMetrics {
-        let of = Of {
+    pub(crate) fn partition(&self, partition: &str) -> PartitionMetrics {
+        let labels = PartitionLabels {
             partition: partition.to_owned(),
         };
         PartitionMetrics {
-            connected: self.connected.get_or_create(&of).clone(),
-            age: self.age.get_or_create(&of).clone(),
-            revision: self.revision.get_or_create(&of).clone(),
-            guard: self.guard.get_or_create(&of).clone(),
-            held: self.held.get_or_create(&of).clone(),
-            incompatible: self.incompatible.get_or_create(&of).clone(),
-            rejected: self.rejected.get_or_create(&of).clone(),
-            kept: self.kept.get_or_create(&of).clone(),
-            received: self.received.get_or_create(&of).clone(),
-            unsaved: self.unsaved.get_or_create(&of).clone(),
-            changes: self.changes.get_or_create(&of).clone(),
+            connected: self.connected.get_or_create(&labels).clone(),
+            age: self.age.get_or_create(&labels).clone(),
+            revision: self.revision.get_or_create(&labels).clone(),
+            guard: self.guard.get_or_create(&labels).clone(),
+            held: self.held.get_or_create(&labels).clone(),
+            incompatible: self.incompatible.get_or_create(&labels).clone(),
+            rejected: self.rejected.get_or_create(&labels).clone(),
+            kept: self.kept.get_or_create(&labels).clone(),
+            received: self.received.get_or_create(&labels).clone(),
+            unsaved: self.unsaved.get_or_create(&labels).clone(),
+            changes: self.changes.get_or_create(&labels).clone(),
             all: self.clone(),
-            partition: of.partition,
+            partition: labels.partition,
         }
     }
 
-    pub(crate) fn count(&self, kind: &'static str, objects: usize) {
+    pub(crate) fn set_objects(&self, kind: &'static str, objects: usize) {
         self.objects
-            .get_or_create(&Kind { kind })
+            .get_or_create(&KindLabels { kind })
             .set(gauge(objects));
     }
 }
@@ -209,7 +209,7 @@ impl PartitionMetrics {
         let kind = if snapshot { "snapshot" } else { "delta" };
         self.all
             .batches
-            .get_or_create(&Batch {
+            .get_or_create(&BatchLabels {
                 partition: self.partition.clone(),
                 kind,
             })
@@ -221,7 +221,7 @@ impl PartitionMetrics {
     pub(crate) fn batches(&self, kind: &'static str) -> u64 {
         self.all
             .batches
-            .get_or_create(&Batch {
+            .get_or_create(&BatchLabels {
                 partition: self.partition.clone(),
                 kind,
             })
@@ -231,7 +231,7 @@ impl PartitionMetrics {
     pub(crate) fn ended(&self, reason: &'static str) {
         self.all
             .ended
-            .get_or_create(&End {
+            .get_or_create(&EndLabels {
                 partition: self.partition.clone(),
                 reason,
             })

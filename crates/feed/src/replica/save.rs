@@ -13,18 +13,18 @@ use super::link::Link;
 use super::merged_catalog::lock;
 
 /// The copy is not written more often than this.
-const REST: Duration = Duration::from_secs(5);
+const MIN_INTERVAL: Duration = Duration::from_secs(5);
 /// Nor does writing take more than this share of the time.
-const SHARE: u32 = 20;
+const PAUSE_FACTOR: u32 = 20;
 /// A disk that was full is tried again.
-const RETRY: Duration = Duration::from_secs(30);
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Writes the copy when something changed, until `stop`, and then once more.
-pub(super) async fn keep(copy: DiskCopy, link: Arc<Link>, stop: CancellationToken) {
-    let mut is_written = true;
+pub(super) async fn run(copy: DiskCopy, link: Arc<Link>, stop: CancellationToken) {
+    let mut is_saved = true;
     loop {
         let changed = async {
-            if is_written {
+            if is_saved {
                 link.changed.notified().await;
             }
         };
@@ -38,11 +38,11 @@ pub(super) async fn keep(copy: DiskCopy, link: Arc<Link>, stop: CancellationToke
         let started = Instant::now();
         let written = write(&copy, &link).await;
         let pause = if written.is_ok() {
-            REST.max(started.elapsed() * SHARE)
+            MIN_INTERVAL.max(started.elapsed() * PAUSE_FACTOR)
         } else {
-            RETRY
+            RETRY_INTERVAL
         };
-        is_written = written.is_ok();
+        is_saved = written.is_ok();
         report(&copy, &link, written);
         if is_stopping {
             return;
@@ -57,11 +57,11 @@ async fn write(copy: &DiskCopy, link: &Arc<Link>) -> io::Result<()> {
         let (catalog, position, age) = {
             let state = lock(link.state());
             // After a restart, what is held back, kept or refused now has to be judged anew.
-            let is_plain = state.is_plain();
+            let matches_controller = state.matches_controller();
             let catalog = boot::Catalog::clone(&link.merged_catalog().shared().load());
             (
                 catalog,
-                state.position().filter(|_| is_plain),
+                state.position().filter(|_| matches_controller),
                 state.age().unwrap_or_default(),
             )
         };

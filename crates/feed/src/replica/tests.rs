@@ -35,25 +35,25 @@ type Messages = std::pin::Pin<Box<dyn Stream<Item = Result<FollowResponse, Statu
 
 /// Controllers, each of which may be away, and wires to them, which may be cut or slow.
 #[derive(Default)]
-struct Site {
+struct ControllerSet {
     services: Mutex<Vec<Option<Arc<Service>>>>,
     cut: Mutex<CancellationToken>,
     /// How long each message takes.
-    slowness: Mutex<Duration>,
+    message_delay: Mutex<Duration>,
     calls: AtomicUsize,
 }
 
-struct Caller(Arc<Site>);
+struct TestDial(Arc<ControllerSet>);
 
-impl Site {
+impl ControllerSet {
     fn of(publisher: &Arc<Publisher>) -> Arc<Self> {
-        let site = Arc::new(Self::default());
-        site.replace(0, Some(publisher));
-        site
+        let controllers = Arc::new(Self::default());
+        controllers.replace(0, Some(publisher));
+        controllers
     }
 
-    /// Puts another controller in a place, or none.
-    fn replace(&self, place: usize, publisher: Option<&Arc<Publisher>>) {
+    /// Puts another controller in a index, or none.
+    fn replace(&self, index: usize, publisher: Option<&Arc<Publisher>>) {
         let metrics = PublisherMetrics::register(&mut Registry::default());
         let service = |publisher: &Arc<Publisher>| {
             Arc::new(Service::new(
@@ -64,10 +64,10 @@ impl Site {
             ))
         };
         let mut services = lock(&self.services);
-        if services.len() <= place {
-            services.resize(place + 1, None);
+        if services.len() <= index {
+            services.resize(index + 1, None);
         }
-        services[place] = publisher.map(service);
+        services[index] = publisher.map(service);
     }
 
     /// Cuts all wires.
@@ -76,33 +76,33 @@ impl Site {
     }
 }
 
-impl Dial for Caller {
+impl Dial for TestDial {
     type Candidate = String;
     type Messages = Messages;
 
     async fn candidates(&self) -> Result<Vec<String>, String> {
         Ok((0..lock(&self.0.services).len())
-            .map(|place| place.to_string())
+            .map(|index| index.to_string())
             .collect())
     }
 
     async fn dial(&self, candidate: &String, request: FollowRequest) -> Result<Messages, Ended> {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
-        let place: usize = candidate.parse().unwrap();
-        let service = lock(&self.0.services)[place]
+        let index: usize = candidate.parse().unwrap();
+        let service = lock(&self.0.services)[index]
             .clone()
             .ok_or_else(|| Ended::Unreachable("it is away".to_owned()))?;
         let mut messages = service
             .open("test".to_owned(), request)
             .map_err(Ended::Refused)?;
-        let (site, cut) = (self.0.clone(), lock(&self.0.cut).clone());
+        let (controllers, cut) = (self.0.clone(), lock(&self.0.cut).clone());
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         tokio::spawn(async move {
             let relay = async {
                 while let Some(message) = messages.next().await {
-                    let slowness = *lock(&site.slowness);
-                    if !slowness.is_zero() {
-                        sleep(slowness).await;
+                    let message_delay = *lock(&controllers.message_delay);
+                    if !message_delay.is_zero() {
+                        sleep(message_delay).await;
                     }
                     if sender.send(message).await.is_err() {
                         return;
@@ -126,7 +126,7 @@ struct Follower {
 
 impl Follower {
     fn new(merged_catalog: &Arc<MergedCatalog>, partition: &str, guard: Limits) -> Self {
-        let metrics = ReplicaMetrics::register(&mut Registry::default()).of(partition);
+        let metrics = ReplicaMetrics::register(&mut Registry::default()).partition(partition);
         let link = Arc::new(Link::new(
             merged_catalog.clone(),
             PartitionState::new(partition, guard),
@@ -139,14 +139,18 @@ impl Follower {
         }
     }
 
-    fn start(self, site: &Arc<Site>) -> Self {
-        let (link, dial, stop) = (self.link.clone(), Caller(site.clone()), self.stop.clone());
+    fn start(self, controllers: &Arc<ControllerSet>) -> Self {
+        let (link, dial, stop) = (
+            self.link.clone(),
+            TestDial(controllers.clone()),
+            self.stop.clone(),
+        );
         tokio::spawn(async move { Box::pin(link.run(dial, stop)).await });
         self
     }
 
-    fn of(site: &Arc<Site>) -> Self {
-        Self::new(&merged_catalog(), "", Limits::default()).start(site)
+    fn of(controllers: &Arc<ControllerSet>) -> Self {
+        Self::new(&merged_catalog(), "", Limits::default()).start(controllers)
     }
 
     fn catalog(&self) -> Catalog {
@@ -326,7 +330,7 @@ fn machines(count: usize) -> Vec<Change> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_has_what_the_controller_has_whatever_its_fields() {
+async fn a_replica_receives_every_field_of_every_object() {
     let changes: Vec<_> = (0..24)
         .flat_map(|variant| {
             [
@@ -336,7 +340,7 @@ async fn a_replica_has_what_the_controller_has_whatever_its_fields() {
         })
         .collect();
     let publisher = publisher(changes);
-    let follower = Follower::of(&Site::of(&publisher));
+    let follower = Follower::of(&ControllerSet::of(&publisher));
     follower.loaded().await;
     assert_eq!(
         Contents::of(&follower.catalog()),
@@ -349,15 +353,16 @@ async fn a_replica_has_what_the_controller_has_whatever_its_fields() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_partitions_are_served_as_one_and_each_keeps_to_its_own() {
+async fn two_partitions_are_merged_and_updated_independently() {
     let (west, east) = (
         publisher(vec![assignment("m", 1), profile("p", 0)]),
         publisher(vec![assignment("m", 2), profile("p", 3)]),
     );
     let merged_catalog = merged_catalog();
-    let (western, eastern) = (Site::of(&west), Site::of(&east));
-    let followers = [("west", &western), ("east", &eastern)]
-        .map(|(name, site)| Follower::new(&merged_catalog, name, Limits::default()).start(site));
+    let (western, eastern) = (ControllerSet::of(&west), ControllerSet::of(&east));
+    let followers = [("west", &western), ("east", &eastern)].map(|(name, controllers)| {
+        Follower::new(&merged_catalog, name, Limits::default()).start(controllers)
+    });
     for follower in &followers {
         follower.loaded().await;
     }
@@ -371,7 +376,7 @@ async fn two_partitions_are_served_as_one_and_each_keeps_to_its_own() {
         shown(&merged_catalog),
         "east:ns/m east:ns/p west:ns/m west:ns/p"
     );
-    // One goes away and the other changes; then the first returns as another process, with less.
+    // One deleted away and the other changes; then the first returns as another process, with less.
     western.replace(0, None);
     western.cut();
     east.apply(vec![gone(&profile("p", 3))]);
@@ -387,26 +392,26 @@ fn publisher_of_one() -> Arc<Publisher> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_did_not_change_is_the_same_object_after_a_snapshot_of_another_process() {
+async fn unchanged_objects_keep_their_allocation_across_a_controller_restart() {
     let objects = || vec![assignment("a", 1), assignment("b", 2), profile("p", 2)];
-    let site = Site::of(&publisher(objects()));
-    let follower = Follower::of(&site);
+    let controllers = ControllerSet::of(&publisher(objects()));
+    let follower = Follower::of(&controllers);
     follower.loaded().await;
     let before = Contents::of(&follower.catalog());
     let replies = lock(&follower.merged_catalog.history).len();
-    site.replace(0, Some(&publisher(objects())));
-    site.cut();
+    controllers.replace(0, Some(&publisher(objects())));
+    controllers.cut();
     settle().await;
     assert_eq!(
         lock(&follower.merged_catalog.history).len(),
         replies,
         "nothing changed, so nothing was published"
     );
-    site.replace(
+    controllers.replace(
         0,
         Some(&publisher([objects(), vec![assignment("b", 3)]].concat())),
     );
-    site.cut();
+    controllers.cut();
     settle().await;
     let after = Contents::of(&follower.catalog());
     let same = |name: &str| {
@@ -422,10 +427,10 @@ async fn what_did_not_change_is_the_same_object_after_a_snapshot_of_another_proc
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_profile_that_changes_but_for_its_templates_keeps_them() {
+async fn a_profile_with_unchanged_templates_is_not_compiled_again() {
     let publisher = publisher(vec![profile("p", 1)]);
-    let site = Site::of(&publisher);
-    let follower = Follower::of(&site);
+    let controllers = ControllerSet::of(&publisher);
+    let follower = Follower::of(&controllers);
     follower.loaded().await;
     let key = ObjectKey::new("ns", "p");
     let before = follower.catalog().profile(&key).unwrap().clone();
@@ -439,38 +444,38 @@ async fn a_profile_that_changes_but_for_its_templates_keeps_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_several_controllers_any_that_is_ready_will_do() {
+async fn a_replica_follows_any_ready_controller() {
     let first = Arc::new(Publisher::new());
     let second = publisher(machines(3));
-    let site = Site::of(&first);
-    site.replace(1, None);
-    site.replace(2, Some(&second));
-    let follower = Follower::of(&site);
+    let controllers = ControllerSet::of(&first);
+    controllers.replace(1, None);
+    controllers.replace(2, Some(&second));
+    let follower = Follower::of(&controllers);
     follower.loaded().await;
     assert_eq!(names(&follower.catalog()), "m0000 m0001 m0002");
     // The one that is followed dies; another has become ready.
     first.apply(machines(4));
     first.set_ready();
-    site.replace(2, None);
-    site.cut();
+    controllers.replace(2, None);
+    controllers.cut();
     settle().await;
     assert_eq!(names(&follower.catalog()), "m0000 m0001 m0002 m0003");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_controller_that_lost_its_api_server_is_taken_only_where_there_is_no_other() {
+async fn a_stale_controller_is_followed_only_as_a_last_resort() {
     let stale = publisher(vec![assignment("old", 1)]);
     sleep(Duration::from_hours(1)).await;
     let fresh = publisher(vec![assignment("new", 1)]);
-    let site = Site::of(&stale);
-    site.replace(1, Some(&fresh));
+    let controllers = ControllerSet::of(&stale);
+    controllers.replace(1, Some(&fresh));
     for _ in 0..5 {
-        let follower = Follower::of(&site);
+        let follower = Follower::of(&controllers);
         follower.loaded().await;
         assert_eq!(names(&follower.catalog()), "new");
     }
-    site.replace(1, None);
-    let follower = Follower::of(&site);
+    controllers.replace(1, None);
+    let follower = Follower::of(&controllers);
     follower.loaded().await;
     assert_eq!(names(&follower.catalog()), "old");
     assert!(

@@ -111,7 +111,7 @@ fn finding(own: &Assignment, other: &Assignment, why: &str) -> Finding {
     Finding::new(
         &rule::SHARED_IDENTITY,
         &name,
-        FieldPath::of(["spec", "subjectSelectors"]),
+        FieldPath::new(["spec", "subjectSelectors"]),
         message,
     )
     .help(help)

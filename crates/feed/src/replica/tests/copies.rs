@@ -21,7 +21,7 @@ const POSITION: Option<Position> = Some(Position {
     revision: 9,
 });
 
-fn taken(restored: Restored, partition: &str) -> Catalog {
+fn restored_catalog(restored: Restored, partition: &str) -> Catalog {
     let merged_catalog = merged_catalog();
     let mut state = PartitionState::new(partition, Limits::default());
     assert!(merged_catalog.apply(&mut state, restored.batch).is_ok());
@@ -29,7 +29,7 @@ fn taken(restored: Restored, partition: &str) -> Catalog {
 }
 
 #[test]
-fn a_copy_holds_what_was_there_and_where_and_since_when() {
+fn a_copy_restores_objects_position_and_age() {
     let directory = tempfile::tempdir().unwrap();
     let copy = DiskCopy::new(directory.path(), "");
     assert!(copy.read().unwrap().is_none());
@@ -48,7 +48,10 @@ fn a_copy_holds_what_was_there_and_where_and_since_when() {
     let restored = copy.read().unwrap().unwrap();
     assert_eq!(restored.position, POSITION);
     assert!(restored.age >= Duration::from_hours(5) && restored.age < Duration::from_hours(6));
-    assert_eq!(Contents::of(&taken(restored, "")), Contents::of(&catalog));
+    assert_eq!(
+        Contents::of(&restored_catalog(restored, "")),
+        Contents::of(&catalog)
+    );
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&fs::metadata(copy.path()).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
@@ -60,7 +63,7 @@ fn a_copy_holds_what_was_there_and_where_and_since_when() {
 }
 
 #[test]
-fn a_copy_that_is_cut_or_damaged_anywhere_is_refused() {
+fn a_copy_truncated_or_corrupted_at_any_byte_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let copy = DiskCopy::new(directory.path(), "");
     copy.write(&catalog(machines(300)), POSITION, Duration::ZERO)
@@ -98,7 +101,7 @@ fn a_copy_that_is_cut_or_damaged_anywhere_is_refused() {
 }
 
 #[test]
-fn a_copy_of_another_partition_is_refused() {
+fn a_copy_of_another_partition_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let (west, east) = (
         DiskCopy::new(directory.path(), "west"),
@@ -113,7 +116,7 @@ fn a_copy_of_another_partition_is_refused() {
 }
 
 #[test]
-fn a_copy_has_only_its_own_partition() {
+fn a_copy_contains_only_its_own_partition() {
     let directory = tempfile::tempdir().unwrap();
     let both = ["west", "east"].map(|partition| {
         let Change::Assignment(assignment) = assignment("m", 1) else {
@@ -128,11 +131,14 @@ fn a_copy_has_only_its_own_partition() {
     let copy = DiskCopy::new(directory.path(), "west");
     copy.write(&catalog(both.to_vec()), POSITION, Duration::ZERO)
         .unwrap();
-    assert_eq!(names(&taken(copy.read().unwrap().unwrap(), "west")), "west");
+    assert_eq!(
+        names(&restored_catalog(copy.read().unwrap().unwrap(), "west")),
+        "west"
+    );
 }
 
 #[test]
-fn a_full_disk_is_an_error_and_keeps_the_old_copy() {
+fn a_full_disk_is_an_error_and_leaves_the_old_copy() {
     let directory = tempfile::tempdir().unwrap();
     let copy = DiskCopy::new(directory.path(), "");
     copy.write(&catalog(machines(1)), POSITION, Duration::ZERO)
@@ -142,7 +148,10 @@ fn a_full_disk_is_an_error_and_keeps_the_old_copy() {
         .write_to(&full, &catalog(machines(5000)), POSITION, Duration::ZERO)
         .unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-    assert_eq!(names(&taken(copy.read().unwrap().unwrap(), "")), "m0000");
+    assert_eq!(
+        names(&restored_catalog(copy.read().unwrap().unwrap(), "")),
+        "m0000"
+    );
 }
 
 /// Lets threads that write files catch up with a clock that stands still.
@@ -158,14 +167,14 @@ async fn until(what: impl Fn() -> bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_copy_that_can_not_be_written_is_an_alarm_until_it_can() {
+async fn an_unwritable_copy_raises_the_unsaved_metric_until_a_write_succeeds() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     let copy = DiskCopy::new(&state, "");
     let controller = publisher(machines(3));
-    let site = Site::of(&controller);
-    let follower = Follower::of(&site);
-    tokio::spawn(save::keep(
+    let controllers = ControllerSet::of(&controller);
+    let follower = Follower::of(&controllers);
+    tokio::spawn(save::run(
         copy.clone(),
         follower.link.clone(),
         follower.stop.clone(),
@@ -179,7 +188,7 @@ async fn a_copy_that_can_not_be_written_is_an_alarm_until_it_can() {
     fs::create_dir(&state).unwrap();
     until(|| follower.link.metrics().unsaved.get() == 0).await;
     assert_eq!(
-        names(&taken(copy.read().unwrap().unwrap(), "")),
+        names(&restored_catalog(copy.read().unwrap().unwrap(), "")),
         "m0000 m0001 m0002"
     );
     controller.apply(vec![assignment("next", 1)]);
@@ -187,12 +196,12 @@ async fn a_copy_that_can_not_be_written_is_an_alarm_until_it_can() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_starts_from_a_copy_asks_only_for_what_changed_since() {
+async fn a_replica_restored_from_a_copy_asks_for_a_delta() {
     let directory = tempfile::tempdir().unwrap();
     let copy = DiskCopy::new(directory.path(), "");
     let controller = publisher(machines(10));
-    let site = Site::of(&controller);
-    let follower = Follower::of(&site);
+    let controllers = ControllerSet::of(&controller);
+    let follower = Follower::of(&controllers);
     follower.loaded().await;
     let position = lock(follower.link.state()).position();
     copy.write(&follower.catalog(), position, Duration::ZERO)
@@ -208,7 +217,7 @@ async fn who_starts_from_a_copy_asks_only_for_what_changed_since() {
         .map_err(|_| "it is whole")
         .unwrap();
     lock(follower.link.state()).restored(restored.position, restored.age);
-    let follower = follower.start(&site);
+    let follower = follower.start(&controllers);
     settle().await;
     assert_eq!(
         Contents::of(&follower.catalog()),
@@ -224,17 +233,17 @@ async fn who_starts_from_a_copy_asks_only_for_what_changed_since() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_guard_holds_is_judged_anew_after_a_restart() {
+async fn a_copy_written_during_a_hold_has_no_position() {
     let directory = tempfile::tempdir().unwrap();
     let copy = DiskCopy::new(directory.path(), "");
-    let site = Site::of(&publisher(machines(100)));
-    let follower = Follower::of(&site);
+    let controllers = ControllerSet::of(&publisher(machines(100)));
+    let follower = Follower::of(&controllers);
     follower.loaded().await;
-    site.replace(0, Some(&publisher(machines(1))));
-    site.cut();
+    controllers.replace(0, Some(&publisher(machines(1))));
+    controllers.cut();
     settle().await;
     assert_eq!(lock(follower.link.state()).held(), 99);
-    let keeper = tokio::spawn(save::keep(
+    let keeper = tokio::spawn(save::run(
         copy.clone(),
         follower.link.clone(),
         follower.stop.clone(),
@@ -244,5 +253,5 @@ async fn what_the_guard_holds_is_judged_anew_after_a_restart() {
     keeper.await.unwrap();
     let restored = copy.read().unwrap().unwrap();
     assert_eq!(restored.position, None);
-    assert_eq!(taken(restored, "").assignment_count(), 100);
+    assert_eq!(restored_catalog(restored, "").assignment_count(), 100);
 }

@@ -55,14 +55,14 @@ fn wire_assignment(name: &str) -> proto::Assignment {
     let Change::Assignment(assignment) = assignment(name, 2) else {
         unreachable!()
     };
-    crate::wire::from_assignment(&assignment)
+    crate::wire::encode_assignment(&assignment)
 }
 
 fn wire_profile(name: &str) -> proto::Profile {
     let Change::Profile(profile) = profile(name, 2) else {
         unreachable!()
     };
-    crate::wire::from_profile(&profile)
+    crate::wire::encode_profile(&profile)
 }
 
 /// What a controller counts that has these.
@@ -107,7 +107,7 @@ fn snapshot(
     })
 }
 
-fn good() -> Message {
+fn valid_snapshot() -> Message {
     snapshot(
         vec![wire_assignment("a")],
         vec![wire_profile("p")],
@@ -128,19 +128,19 @@ async fn follow(calls: impl IntoIterator<Item = Vec<Message>>) -> Follower {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_major_version_is_refused_by_both_ends_with_a_sentence() {
+async fn both_ends_reject_another_major_version_with_an_explanation() {
     let newer = Message::Hello(Hello {
         protocol: 2,
         heartbeat_millis: 1000,
         ..Hello::default()
     });
-    let follower = follow([vec![newer, good()], vec![hello()]]).await;
+    let follower = follow([vec![newer, valid_snapshot()], vec![hello()]]).await;
     assert_eq!(
         names(&follower.catalog()),
         "",
         "what it then says is not read"
     );
-    let service = lock(&Site::of(&publisher(machines(1))).services)[0]
+    let service = lock(&ControllerSet::of(&publisher(machines(1))).services)[0]
         .clone()
         .unwrap();
     let status = service
@@ -167,8 +167,8 @@ async fn another_major_version_is_refused_by_both_ends_with_a_sentence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_newer_minor_version_adds_is_ignored() {
-    let Message::Part(part) = good() else {
+async fn fields_of_a_newer_minor_version_are_ignored() {
+    let Message::Part(part) = valid_snapshot() else {
         unreachable!()
     };
     let mut bytes = part.encode_to_vec();
@@ -183,7 +183,7 @@ async fn what_a_newer_minor_version_adds_is_ignored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_older_minor_version_leaves_out_is_nothing() {
+async fn fields_missing_from_an_older_minor_version_are_defaults() {
     let bare = proto::Assignment {
         key: Some(proto::ObjectKey {
             namespace: "ns".into(),
@@ -212,7 +212,7 @@ async fn what_an_older_minor_version_leaves_out_is_nothing() {
 const RECORDED: &[u8] = include_bytes!("recorded/before-rejected.bin");
 
 #[tokio::test(start_paused = true)]
-async fn a_recorded_controller_of_the_version_before_is_followed_and_served() {
+async fn a_recorded_stream_of_the_previous_version_is_followed_and_served() {
     let mut rest = RECORDED;
     let mut messages = Vec::new();
     while !rest.is_empty() {
@@ -281,7 +281,7 @@ async fn a_recorded_controller_of_the_version_before_is_followed_and_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_assignment_that_is_not_understood_stops_the_batch_and_not_the_service() {
+async fn an_undecodable_assignment_rejects_the_batch_but_service_continues() {
     let mut strange = wire_assignment("b");
     strange.labels_required[0].operator = 99;
     for broken in [
@@ -311,7 +311,7 @@ async fn an_assignment_that_is_not_understood_stops_the_batch_and_not_the_servic
             commit: Some(commit(2, &named(&["a", "b", "c"], &["p"]))),
             ..Part::default()
         };
-        let follower = follow([vec![hello(), good(), Message::Part(batch)]]).await;
+        let follower = follow([vec![hello(), valid_snapshot(), Message::Part(batch)]]).await;
         assert_eq!(names(&follower.catalog()), "a p", "all as it was");
         assert_eq!(
             lock(follower.link.state()).position(),
@@ -322,7 +322,7 @@ async fn an_assignment_that_is_not_understood_stops_the_batch_and_not_the_servic
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_profile_that_does_not_compile_here_stays_as_it_was_and_is_named() {
+async fn an_incompatible_profile_keeps_its_previous_version_and_is_reported() {
     let broken = |name| proto::Profile {
         ipxe: "{% of_the_future %}".to_owned(),
         ..wire_profile(name)
@@ -334,12 +334,17 @@ async fn a_profile_that_does_not_compile_here_stays_as_it_was_and_is_named() {
         commit: Some(commit(2, &all)),
         ..Part::default()
     };
-    let mended = Part {
+    let fixed = Part {
         profiles: vec![wire_profile("q")],
         commit: Some(commit(3, &all)),
         ..Part::default()
     };
-    let follower = follow([vec![hello(), good(), Message::Part(batch.clone())]]).await;
+    let follower = follow([vec![
+        hello(),
+        valid_snapshot(),
+        Message::Part(batch.clone()),
+    ]])
+    .await;
     assert_eq!(names(&follower.catalog()), "a b p", "q was never there");
     assert_eq!(
         lock(follower.link.state())
@@ -351,9 +356,9 @@ async fn a_profile_that_does_not_compile_here_stays_as_it_was_and_is_named() {
     );
     let follower = follow([vec![
         hello(),
-        good(),
+        valid_snapshot(),
         Message::Part(batch),
-        Message::Part(mended),
+        Message::Part(fixed),
     ]])
     .await;
     assert_eq!(names(&follower.catalog()), "a b p q");
@@ -361,7 +366,7 @@ async fn a_profile_that_does_not_compile_here_stays_as_it_was_and_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_does_not_add_up_is_not_taken() {
+async fn a_batch_that_does_not_match_its_inventory_is_rejected() {
     let delta = |names: &[ObjectRef]| {
         Message::Part(Part {
             assignments: vec![wire_assignment("b")],
@@ -392,7 +397,7 @@ async fn a_batch_that_does_not_add_up_is_not_taken() {
         ),
         (hello(), "a second greeting"),
     ] {
-        let follower = follow([vec![hello(), good(), broken]]).await;
+        let follower = follow([vec![hello(), valid_snapshot(), broken]]).await;
         assert_eq!(names(&follower.catalog()), "a p", "{why}");
         assert_eq!(lock(follower.link.state()).position(), None, "{why}");
     }
@@ -407,17 +412,21 @@ async fn a_batch_that_does_not_add_up_is_not_taken() {
             ..Part::default()
         },
     ];
-    let follower =
-        follow([[vec![hello(), good()], parts.map(Message::Part).to_vec()].concat()]).await;
+    let follower = follow([[
+        vec![hello(), valid_snapshot()],
+        parts.map(Message::Part).to_vec(),
+    ]
+    .concat()])
+    .await;
     assert_eq!(names(&follower.catalog()), "a p");
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_of_a_snapshot_is_nothing() {
+async fn a_snapshot_without_a_commit_is_not_applied() {
     let half = snapshot(vec![wire_assignment("b")], vec![], None);
     let follower = follow([
         vec![hello(), half.clone()],
-        vec![hello(), good(), half],
+        vec![hello(), valid_snapshot(), half],
         vec![],
     ])
     .await;
@@ -425,7 +434,7 @@ async fn half_of_a_snapshot_is_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_of_three_heartbeats_is_the_end_and_the_next_is_asked() {
+async fn a_replica_reconnects_after_three_missed_heartbeats() {
     let other = snapshot(
         vec![wire_assignment("b")],
         vec![],
@@ -434,7 +443,11 @@ async fn silence_of_three_heartbeats_is_the_end_and_the_next_is_asked() {
     let started = tokio::time::Instant::now();
     let follower = Follower::new(&merged_catalog(), "", Limits::default());
     let (link, stop) = (follower.link.clone(), follower.stop.clone());
-    let dial = Script::new([vec![hello(), good()], vec![hello(), other], vec![]]);
+    let dial = Script::new([
+        vec![hello(), valid_snapshot()],
+        vec![hello(), other],
+        vec![],
+    ]);
     tokio::spawn(async move { Box::pin(link.run(dial, stop)).await });
     let wait = async {
         while names(&follower.catalog()) != "b" {
@@ -452,9 +465,11 @@ async fn silence_of_three_heartbeats_is_the_end_and_the_next_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_takes_nothing_is_given_up_and_costs_nothing_until_then() {
+async fn a_stalled_follower_is_dropped_and_buffers_little() {
     let controller = publisher(machines(20_000));
-    let service = lock(&Site::of(&controller).services)[0].clone().unwrap();
+    let service = lock(&ControllerSet::of(&controller).services)[0]
+        .clone()
+        .unwrap();
     let request = FollowRequest {
         protocol: 1,
         ..FollowRequest::default()
@@ -469,7 +484,7 @@ async fn who_takes_nothing_is_given_up_and_costs_nothing_until_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_follower_too_many_is_told_so_and_a_place_is_free_again_later() {
+async fn a_follower_over_the_limit_is_refused_until_another_leaves() {
     let limits = PublisherLimits {
         followers: 2,
         ..PublisherLimits::default()
@@ -499,9 +514,11 @@ async fn one_follower_too_many_is_told_so_and_a_place_is_free_again_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_controller_that_is_not_ready_says_unavailable() {
+async fn a_controller_that_is_not_ready_answers_unavailable() {
     let controller = Arc::new(Publisher::new());
-    let service = lock(&Site::of(&controller).services)[0].clone().unwrap();
+    let service = lock(&ControllerSet::of(&controller).services)[0]
+        .clone()
+        .unwrap();
     let open = || {
         service.open(
             "test".to_owned(),

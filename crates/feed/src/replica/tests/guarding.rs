@@ -10,15 +10,15 @@ const LIMITS: Limits = Limits {
 };
 
 /// A replica that holds 100 machines, whose controller is then one that has only these.
-async fn after_a_loss(changes: Vec<Change>) -> (Arc<Site>, Follower, Arc<Publisher>) {
-    let site = Site::of(&publisher(machines(100)));
-    let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&site);
+async fn after_loss(changes: Vec<Change>) -> (Arc<ControllerSet>, Follower, Arc<Publisher>) {
+    let controllers = ControllerSet::of(&publisher(machines(100)));
+    let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&controllers);
     follower.loaded().await;
     let empty = publisher(changes);
-    site.replace(0, Some(&empty));
-    site.cut();
+    controllers.replace(0, Some(&empty));
+    controllers.cut();
     settle().await;
-    (site, follower, empty)
+    (controllers, follower, empty)
 }
 
 fn held(follower: &Follower) -> usize {
@@ -30,9 +30,9 @@ fn count(follower: &Follower) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_listing_is_not_believed_and_what_is_new_is_taken() {
+async fn the_guard_holds_lost_objects_while_new_ones_are_applied() {
     let (_site, follower, controller) =
-        after_a_loss(vec![assignment("m0001", 9), assignment("new", 1)]).await;
+        after_loss(vec![assignment("m0001", 9), assignment("new", 1)]).await;
     assert_eq!((held(&follower), count(&follower)), (99, 101));
     let changed = follower
         .catalog()
@@ -52,7 +52,7 @@ async fn an_empty_listing_is_not_believed_and_what_is_new_is_taken() {
         6,
         "as it is now"
     );
-    // The feed goes on: changes, deletions and returns are taken one by one.
+    // The feed deleted on: changes, deletions and returns are taken one by one.
     controller.apply(vec![
         assignment("newer", 1),
         gone(&assignment("new", 1)),
@@ -64,7 +64,7 @@ async fn an_empty_listing_is_not_believed_and_what_is_new_is_taken() {
 
 #[tokio::test(start_paused = true)]
 async fn an_operator_confirms() {
-    let (_site, follower, controller) = after_a_loss(vec![assignment("m0001", 1)]).await;
+    let (_site, follower, controller) = after_loss(vec![assignment("m0001", 1)]).await;
     assert_eq!(
         follower
             .merged_catalog
@@ -87,14 +87,14 @@ async fn an_operator_confirms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn objects_that_return_are_held_no_more() {
-    let (site, follower, controller) = after_a_loss(Vec::new()).await;
+async fn the_guard_releases_objects_that_return() {
+    let (controllers, follower, controller) = after_loss(Vec::new()).await;
     assert_eq!((held(&follower), count(&follower)), (100, 100));
     controller.apply(machines(99));
     settle().await;
     assert_eq!((held(&follower), count(&follower)), (1, 100));
-    site.replace(0, Some(&publisher(machines(99))));
-    site.cut();
+    controllers.replace(0, Some(&publisher(machines(99))));
+    controllers.cut();
     settle().await;
     assert_eq!(
         (held(&follower), count(&follower)),
@@ -104,41 +104,41 @@ async fn objects_that_return_are_held_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_looks_in_an_hour_that_see_the_same_are_believed() {
-    let (site, follower, _controller) = after_a_loss(machines(2)).await;
-    let calls = site.calls.load(Ordering::Relaxed);
+async fn the_guard_believes_three_equal_listings_within_an_hour() {
+    let (controllers, follower, _controller) = after_loss(machines(2)).await;
+    let calls = controllers.calls.load(Ordering::Relaxed);
     sleep(Duration::from_mins(40)).await;
     assert_eq!((held(&follower), count(&follower)), (98, 100));
     assert_eq!(
-        site.calls.load(Ordering::Relaxed),
+        controllers.calls.load(Ordering::Relaxed),
         calls + 1,
         "once in half an hour"
     );
     sleep(Duration::from_mins(30)).await;
     assert_eq!((held(&follower), count(&follower)), (0, 2));
-    let calls = site.calls.load(Ordering::Relaxed);
+    let calls = controllers.calls.load(Ordering::Relaxed);
     sleep(Duration::from_hours(3)).await;
     assert_eq!(
-        site.calls.load(Ordering::Relaxed),
+        controllers.calls.load(Ordering::Relaxed),
         calls,
         "and then no more"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_controller_that_still_has_them_ends_the_hold() {
-    let (site, follower, _controller) = after_a_loss(Vec::new()).await;
-    site.replace(0, Some(&publisher(machines(100))));
-    site.cut();
+async fn a_controller_that_still_has_the_objects_ends_the_hold() {
+    let (controllers, follower, _controller) = after_loss(Vec::new()).await;
+    controllers.replace(0, Some(&publisher(machines(100))));
+    controllers.cut();
     settle().await;
     assert_eq!((held(&follower), count(&follower)), (0, 100));
 }
 
 #[tokio::test(start_paused = true)]
-async fn deletions_that_are_told_one_by_one_are_believed() {
+async fn the_guard_does_not_hold_deletions_in_deltas() {
     let controller = publisher(machines(100));
-    let site = Site::of(&controller);
-    let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&site);
+    let controllers = ControllerSet::of(&controller);
+    let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&controllers);
     follower.loaded().await;
     controller.apply(machines(100).iter().map(gone).collect());
     settle().await;
@@ -146,12 +146,12 @@ async fn deletions_that_are_told_one_by_one_are_believed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loss_in_one_partition_is_judged_by_that_partition() {
+async fn the_guard_judges_each_partition_by_its_own_size() {
     let merged_catalog = merged_catalog();
     let (big, small) = (publisher(machines(1000)), publisher(machines(60)));
-    let (large, little) = (Site::of(&big), Site::of(&small));
+    let (large, little) = (ControllerSet::of(&big), ControllerSet::of(&small));
     let followers = [("a", &large), ("b", &little)]
-        .map(|(name, site)| Follower::new(&merged_catalog, name, LIMITS).start(site));
+        .map(|(name, controllers)| Follower::new(&merged_catalog, name, LIMITS).start(controllers));
     for follower in &followers {
         follower.loaded().await;
     }

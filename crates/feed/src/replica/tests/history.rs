@@ -33,12 +33,12 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Each time that an object is made anew, it is created later.
 #[derive(Default)]
-struct Births(BTreeMap<u8, i64>);
+struct CreationTimes(BTreeMap<u8, i64>);
 
-impl Births {
-    fn change(&mut self, (name, variant, goes): (u8, u8, bool)) -> Change {
-        let birth = self.0.entry(name).or_default();
-        let created = Some(jiff::Timestamp::from_second(*birth).unwrap());
+impl CreationTimes {
+    fn change(&mut self, (name, variant, deleted): (u8, u8, bool)) -> Change {
+        let created_at = self.0.entry(name).or_default();
+        let created = Some(jiff::Timestamp::from_second(*created_at).unwrap());
         let object = match if name % 2 == 0 {
             assignment(&format!("a{name}"), variant)
         } else {
@@ -55,8 +55,8 @@ impl Births {
             }
             _ => unreachable!(),
         };
-        if goes {
-            *birth += 1;
+        if deleted {
+            *created_at += 1;
             return gone(&object);
         }
         // A third of the variants is not accepted.
@@ -69,12 +69,12 @@ impl Births {
 }
 
 /// A controller whose every state is remembered.
-struct Remembered {
+struct RecordedController {
     publisher: Arc<Publisher>,
     states: Vec<Contents>,
 }
 
-impl Remembered {
+impl RecordedController {
     fn new(objects: &Contents, journal: usize) -> Self {
         let publisher = Publisher::with_journal(journal);
         let assignments = objects
@@ -107,23 +107,25 @@ impl Remembered {
     }
 }
 
-async fn play(steps: Vec<Step>, journal: usize) {
-    let mut controller = Remembered::new(&Contents::default(), journal);
-    let site = Site::of(&controller.publisher);
-    let follower = Follower::of(&site);
+async fn run_steps(steps: Vec<Step>, journal: usize) {
+    let mut controller = RecordedController::new(&Contents::default(), journal);
+    let controllers = ControllerSet::of(&controller.publisher);
+    let follower = Follower::of(&controllers);
     let mut states = std::mem::take(&mut controller.states);
-    let mut births = Births::default();
+    let mut creation_times = CreationTimes::default();
     let mut forgotten = false;
     for step in steps {
         match step {
             Step::Apply(changes) => controller.apply(
                 changes
                     .into_iter()
-                    .map(|change| births.change(change))
+                    .map(|change| creation_times.change(change))
                     .collect(),
             ),
-            Step::Cut => site.cut(),
-            Step::Slow(millis) => *lock(&site.slowness) = Duration::from_millis(millis.into()),
+            Step::Cut => controllers.cut(),
+            Step::Slow(millis) => {
+                *lock(&controllers.message_delay) = Duration::from_millis(millis.into())
+            }
             Step::Wait(millis) => sleep(Duration::from_millis(millis.into())).await,
             Step::Restart | Step::Forget => {
                 states.append(&mut controller.states);
@@ -141,13 +143,13 @@ async fn play(steps: Vec<Step>, journal: usize) {
                     });
                     forgotten = true;
                 }
-                controller = Remembered::new(&objects, journal);
-                site.replace(0, Some(&controller.publisher));
-                site.cut();
+                controller = RecordedController::new(&objects, journal);
+                controllers.replace(0, Some(&controller.publisher));
+                controllers.cut();
             }
         }
     }
-    *lock(&site.slowness) = Duration::ZERO;
+    *lock(&controllers.message_delay) = Duration::ZERO;
     settle().await;
     states.append(&mut controller.states);
     let (mut end, expected) = (Contents::of(&follower.catalog()), controller.last());
@@ -161,7 +163,8 @@ async fn play(steps: Vec<Step>, journal: usize) {
             let rejected = expected.rejected.get(&ObjectRef::Assignment(key.clone()));
             assert!(
                 is_theirs
-                    || (is_right(rejected, assignment.created) && was_there(&states, assignment)),
+                    || (is_right(rejected, assignment.created)
+                        && was_ever_published(&states, assignment)),
                 "{key}"
             );
             is_theirs
@@ -183,17 +186,17 @@ async fn play(steps: Vec<Step>, journal: usize) {
     if forgotten {
         return;
     }
-    for (place, catalog) in lock(&follower.merged_catalog.history).iter().enumerate() {
+    for (index, catalog) in lock(&follower.merged_catalog.history).iter().enumerate() {
         let seen = Contents::of(catalog);
         assert!(
             states.contains(&seen),
-            "state {place} was never the controller's: {}",
+            "state {index} was never the controller's: {}",
             seen.names()
         );
     }
 }
 
-fn was_there(states: &[Contents], assignment: &Arc<Assignment>) -> bool {
+fn was_ever_published(states: &[Contents], assignment: &Arc<Assignment>) -> bool {
     states
         .iter()
         .any(|state| state.assignments.get(&assignment.key) == Some(assignment))
@@ -203,12 +206,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
-    fn a_replica_ends_where_the_controller_is_and_shows_only_what_that_showed(
+    fn a_replica_converges_and_shows_only_states_that_the_controller_published(
         steps in prop::collection::vec(step(), 1..40),
         journal in prop::sample::select(vec![0_usize, 3, 1000]),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(play(steps, journal));
+        runtime.block_on(run_steps(steps, journal));
     }
 }
 
@@ -221,19 +224,19 @@ fn cases() -> u32 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_away_shortly_gets_only_what_changed() {
+async fn a_follower_that_reconnects_receives_a_delta() {
     let controller = publisher(machines(1000));
-    let site = Site::of(&controller);
-    let follower = Follower::of(&site);
+    let controllers = ControllerSet::of(&controller);
+    let follower = Follower::of(&controllers);
     follower.loaded().await;
-    site.cut();
+    controllers.cut();
     controller.apply(vec![assignment("m0007", 5), gone(&assignment("m0008", 1))]);
     let request = FollowRequest {
         protocol: 1,
         after: lock(follower.link.state()).position(),
         ..FollowRequest::default()
     };
-    let mut messages = Caller(site.clone())
+    let mut messages = TestDial(controllers.clone())
         .dial(&"0".to_owned(), request)
         .await
         .unwrap();
@@ -260,15 +263,15 @@ async fn who_was_away_shortly_gets_only_what_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_lacks_nothing_is_sent_nothing_but_heartbeats() {
+async fn a_follower_that_is_up_to_date_receives_only_heartbeats() {
     let controller = publisher(machines(10));
-    let site = Site::of(&controller);
-    let follower = Follower::of(&site);
+    let controllers = ControllerSet::of(&controller);
+    let follower = Follower::of(&controllers);
     follower.loaded().await;
-    site.cut();
+    controllers.cut();
     sleep(Duration::from_secs(30)).await;
     assert_eq!(
-        site.calls.load(Ordering::Relaxed),
+        controllers.calls.load(Ordering::Relaxed),
         2,
         "it came back once and stayed"
     );
@@ -277,11 +280,11 @@ async fn who_lacks_nothing_is_sent_nothing_but_heartbeats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_in_many_parts_is_seen_at_once() {
+async fn a_snapshot_in_many_parts_becomes_visible_as_a_whole() {
     let controller = publisher(machines(5000));
-    let site = Site::of(&controller);
-    *lock(&site.slowness) = Duration::from_millis(100);
-    let follower = Follower::of(&site);
+    let controllers = ControllerSet::of(&controller);
+    *lock(&controllers.message_delay) = Duration::from_millis(100);
+    let follower = Follower::of(&controllers);
     follower.loaded().await;
     let seen: Vec<_> = lock(&follower.merged_catalog.history)
         .iter()
@@ -291,12 +294,12 @@ async fn a_snapshot_in_many_parts_is_seen_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_follower_gets_what_changed_a_thousand_times_once() {
+async fn a_slow_follower_receives_a_thousand_changes_of_an_object_in_few_batches() {
     let controller = publisher(machines(1));
-    let site = Site::of(&controller);
-    let follower = Follower::of(&site);
+    let controllers = ControllerSet::of(&controller);
+    let follower = Follower::of(&controllers);
     follower.loaded().await;
-    *lock(&site.slowness) = Duration::from_secs(1);
+    *lock(&controllers.message_delay) = Duration::from_secs(1);
     for turn in 0..1000_u32 {
         controller.apply(vec![assignment("m0000", u8::try_from(turn % 200).unwrap())]);
         sleep(Duration::from_millis(1)).await;

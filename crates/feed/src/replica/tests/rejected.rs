@@ -15,7 +15,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// An Assignment of one machine, by its serial number.
-pub(super) fn of_machine(name: &str, created: i64) -> Change {
+pub(super) fn machine_assignment(name: &str, created: i64) -> Change {
     let subjects = SubjectSelectors {
         serials: [name.into()].into(),
         ..SubjectSelectors::default()
@@ -30,8 +30,8 @@ pub(super) fn of_machine(name: &str, created: i64) -> Change {
     }))
 }
 
-fn default() -> Change {
-    let Change::Assignment(one) = of_machine("default", 1) else {
+fn default_assignment() -> Change {
+    let Change::Assignment(one) = machine_assignment("default", 1) else {
         unreachable!()
     };
     Change::Assignment(Arc::new(Assignment {
@@ -41,7 +41,7 @@ fn default() -> Change {
 }
 
 /// Which Assignment a machine gets, or for what it waits.
-fn answer(catalog: &Catalog, serial: &str) -> String {
+fn selected(catalog: &Catalog, serial: &str) -> String {
     let subject =
         Subject::from_query(&format!("serial={serial}"), &ExtrinsicLabels::default()).unwrap();
     match catalog.select(&subject) {
@@ -51,80 +51,89 @@ fn answer(catalog: &Catalog, serial: &str) -> String {
     }
 }
 
-fn numbers(follower: &Follower) -> (usize, usize) {
+fn rejected_counts(follower: &Follower) -> (usize, usize) {
     lock(follower.link.state()).rejected_counts()
 }
 
 /// A controller that never saw S1 accepted.
-fn forgetful() -> Arc<Publisher> {
+fn controller_without_memory() -> Arc<Publisher> {
     publisher(vec![
-        default(),
+        default_assignment(),
         profile("p", 0),
-        rejected(&of_machine("S1", 1), "no good"),
+        rejected(&machine_assignment("S1", 1), "no good"),
     ])
 }
 
-async fn after_a_controllers_restart() -> (Arc<Site>, Follower, Arc<Publisher>) {
-    let site = Site::of(&publisher(vec![
-        default(),
+async fn after_controller_restart() -> (Arc<ControllerSet>, Follower, Arc<Publisher>) {
+    let controllers = ControllerSet::of(&publisher(vec![
+        default_assignment(),
         profile("p", 0),
-        of_machine("S1", 1),
+        machine_assignment("S1", 1),
     ]));
-    let follower = Follower::of(&site);
+    let follower = Follower::of(&controllers);
     follower.loaded().await;
-    let next = forgetful();
-    site.replace(0, Some(&next));
-    site.cut();
+    let next = controller_without_memory();
+    controllers.replace(0, Some(&next));
+    controllers.cut();
     settle().await;
-    (site, follower, next)
+    (controllers, follower, next)
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_only_the_replica_remembers_stays_in_use_and_changes_go_on() {
-    let (_site, follower, controller) = after_a_controllers_restart().await;
+async fn a_version_known_only_to_the_replica_stays_in_use_while_changes_continue() {
+    let (_site, follower, controller) = after_controller_restart().await;
     assert_eq!(
-        (answer(&follower.catalog(), "S1"), numbers(&follower)),
+        (
+            selected(&follower.catalog(), "S1"),
+            rejected_counts(&follower)
+        ),
         ("S1".to_owned(), (1, 1))
     );
     // Deltas add up: another fault, other objects, a fault more.
     controller.apply(vec![
-        rejected(&of_machine("S1", 1), "still no good"),
-        of_machine("S2", 1),
+        rejected(&machine_assignment("S1", 1), "still no good"),
+        machine_assignment("S2", 1),
     ]);
     controller.apply(vec![
-        rejected(&of_machine("S2", 1), "no good either"),
-        rejected(&of_machine("S3", 1), "never good"),
+        rejected(&machine_assignment("S2", 1), "no good either"),
+        rejected(&machine_assignment("S3", 1), "never good"),
     ]);
     settle().await;
     let catalog = follower.catalog();
     assert_eq!(
-        ["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)),
+        ["S1", "S2", "S3"].map(|serial| selected(&catalog, serial)),
         ["S1", "S2", "waits for Assignment ns/S3"]
     );
     assert_eq!(
         (
-            numbers(&follower),
+            rejected_counts(&follower),
             lock(follower.link.state()).position().is_some()
         ),
         ((3, 1), true),
         "nothing mismatch"
     );
     assert_eq!(
-        &*catalog.rejected(&of_machine("S1", 1).name()).unwrap().fault,
+        &*catalog
+            .rejected(&machine_assignment("S1", 1).name())
+            .unwrap()
+            .fault,
         "still no good"
     );
     controller.apply(vec![
-        of_machine("S1", 1),
-        gone(&of_machine("S2", 1)),
-        gone(&of_machine("S3", 1)),
+        machine_assignment("S1", 1),
+        gone(&machine_assignment("S2", 1)),
+        gone(&machine_assignment("S3", 1)),
     ]);
     settle().await;
     let catalog = follower.catalog();
     assert_eq!(
-        ["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)),
+        ["S1", "S2", "S3"].map(|serial| selected(&catalog, serial)),
         ["S1", "default", "default"]
     );
-    assert_eq!((numbers(&follower), catalog.rejected_count()), ((0, 0), 0));
+    assert_eq!(
+        (rejected_counts(&follower), catalog.rejected_count()),
+        ((0, 0), 0)
+    );
     assert_eq!(
         follower.link.metrics().batches("snapshot"),
         2,
@@ -133,63 +142,66 @@ async fn what_only_the_replica_remembers_stays_in_use_and_changes_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_deleted_and_made_anew_is_not_what_it_was() {
-    let (_site, follower, controller) = after_a_controllers_restart().await;
-    controller.apply(vec![gone(&of_machine("S1", 1))]);
-    controller.apply(vec![rejected(&of_machine("S1", 2), "no good")]);
+async fn a_recreated_object_does_not_inherit_the_old_version() {
+    let (_site, follower, controller) = after_controller_restart().await;
+    controller.apply(vec![gone(&machine_assignment("S1", 1))]);
+    controller.apply(vec![rejected(&machine_assignment("S1", 2), "no good")]);
     settle().await;
     assert_eq!(
-        (answer(&follower.catalog(), "S1"), numbers(&follower)),
+        (
+            selected(&follower.catalog(), "S1"),
+            rejected_counts(&follower)
+        ),
         ("waits for Assignment ns/S1".to_owned(), (1, 0))
     );
-    let site = Site::of(&publisher(vec![
-        default(),
+    let controllers = ControllerSet::of(&publisher(vec![
+        default_assignment(),
         profile("p", 0),
-        of_machine("S1", 1),
+        machine_assignment("S1", 1),
     ]));
-    let follower = Follower::of(&site);
+    let follower = Follower::of(&controllers);
     follower.loaded().await;
-    site.replace(
+    controllers.replace(
         0,
         Some(&publisher(vec![
-            default(),
+            default_assignment(),
             profile("p", 0),
-            rejected(&of_machine("S1", 2), "no good"),
+            rejected(&machine_assignment("S1", 2), "no good"),
         ])),
     );
-    site.cut();
+    controllers.cut();
     settle().await;
     assert_eq!(
-        answer(&follower.catalog(), "S1"),
+        selected(&follower.catalog(), "S1"),
         "waits for Assignment ns/S1",
         "nor over a restart"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_without_memory_lets_the_machine_wait() {
-    let follower = Follower::of(&Site::of(&forgetful()));
+async fn a_replica_without_a_valid_version_lets_the_machine_wait() {
+    let follower = Follower::of(&ControllerSet::of(&controller_without_memory()));
     follower.loaded().await;
     assert_eq!(
         (
-            answer(&follower.catalog(), "S1"),
-            answer(&follower.catalog(), "S2")
+            selected(&follower.catalog(), "S1"),
+            selected(&follower.catalog(), "S2")
         ),
         (
             "waits for Assignment ns/S1".to_owned(),
             "default".to_owned()
         )
     );
-    assert_eq!(numbers(&follower), (1, 0));
+    assert_eq!(rejected_counts(&follower), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_copy_on_disk_remembers_over_the_restart_of_both() {
+async fn the_disk_copy_keeps_a_last_valid_version_when_both_ends_restart() {
     let directory = tempfile::tempdir().unwrap();
     let copy = DiskCopy::new(directory.path(), "");
-    let (_site, follower, _) = after_a_controllers_restart().await;
+    let (_site, follower, _) = after_controller_restart().await;
     assert!(
-        !lock(follower.link.state()).is_plain(),
+        !lock(follower.link.state()).matches_controller(),
         "a position would not fit to what is kept"
     );
     copy.write(&follower.catalog(), None, Duration::ZERO)
@@ -204,23 +216,29 @@ async fn the_copy_on_disk_remembers_over_the_restart_of_both() {
             .is_ok()
     );
     assert_eq!(
-        (answer(&restarted.catalog(), "S1"), numbers(&restarted)),
+        (
+            selected(&restarted.catalog(), "S1"),
+            rejected_counts(&restarted)
+        ),
         ("S1".to_owned(), (1, 0)),
         "before any controller is heard"
     );
-    let restarted = restarted.start(&Site::of(&forgetful()));
+    let restarted = restarted.start(&ControllerSet::of(&controller_without_memory()));
     settle().await;
     assert_eq!(
-        (answer(&restarted.catalog(), "S1"), numbers(&restarted)),
+        (
+            selected(&restarted.catalog(), "S1"),
+            rejected_counts(&restarted)
+        ),
         ("S1".to_owned(), (1, 1))
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_never_accepted_is_in_the_copy_too() {
+async fn the_disk_copy_contains_objects_that_were_never_accepted() {
     let directory = tempfile::tempdir().unwrap();
     let copy = DiskCopy::new(directory.path(), "");
-    let follower = Follower::of(&Site::of(&forgetful()));
+    let follower = Follower::of(&ControllerSet::of(&controller_without_memory()));
     follower.loaded().await;
     let position = lock(follower.link.state()).position();
     copy.write(&follower.catalog(), position, Duration::ZERO)
@@ -238,63 +256,66 @@ async fn what_was_never_accepted_is_in_the_copy_too() {
         Contents::of(&follower.catalog())
     );
     assert!(
-        lock(restarted.link.state()).is_plain(),
+        lock(restarted.link.state()).matches_controller(),
         "changes since are enough"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_accepted_is_not_lost_and_what_is_lost_is_held_whatever_it_was() {
+async fn rejected_objects_are_not_lost_and_lost_objects_are_held_in_any_state() {
     // All that a controller of another version does not understand is there all the same: this is no matter for the guard.
-    let site = Site::of(&publisher(
+    let controllers = ControllerSet::of(&publisher(
         (0..100)
-            .map(|n| of_machine(&format!("S{n}"), 1))
+            .map(|n| machine_assignment(&format!("S{n}"), 1))
             .chain([profile("p", 0)])
             .collect(),
     ));
-    let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&site);
+    let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&controllers);
     follower.loaded().await;
     let nothing: Vec<_> = (0..100)
-        .map(|n| rejected(&of_machine(&format!("S{n}"), 1), "no good"))
+        .map(|n| rejected(&machine_assignment(&format!("S{n}"), 1), "no good"))
         .chain([profile("p", 0)])
         .collect();
-    site.replace(0, Some(&publisher(nothing)));
-    site.cut();
+    controllers.replace(0, Some(&publisher(nothing)));
+    controllers.cut();
     settle().await;
     assert_eq!(
         (
-            answer(&follower.catalog(), "S7"),
-            numbers(&follower),
+            selected(&follower.catalog(), "S7"),
+            rejected_counts(&follower),
             lock(follower.link.state()).held()
         ),
         ("S7".to_owned(), (100, 100), 0)
     );
     // Then they are gone for a third controller, which sees some of them return, accepted and not.
     let controller = publisher(vec![profile("p", 0)]);
-    site.replace(0, Some(&controller));
-    site.cut();
+    controllers.replace(0, Some(&controller));
+    controllers.cut();
     settle().await;
     assert_eq!(
         (
-            answer(&follower.catalog(), "S7"),
-            numbers(&follower),
+            selected(&follower.catalog(), "S7"),
+            rejected_counts(&follower),
             lock(follower.link.state()).held()
         ),
         ("S7".to_owned(), (0, 0), 100)
     );
     controller.apply(vec![
-        of_machine("S1", 1),
-        rejected(&of_machine("S2", 1), "no good"),
-        rejected(&of_machine("S3", 2), "no good"),
+        machine_assignment("S1", 1),
+        rejected(&machine_assignment("S2", 1), "no good"),
+        rejected(&machine_assignment("S3", 2), "no good"),
     ]);
     settle().await;
     let catalog = follower.catalog();
     assert_eq!(
-        ["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)),
+        ["S1", "S2", "S3"].map(|serial| selected(&catalog, serial)),
         ["S1", "S2", "waits for Assignment ns/S3"]
     );
     assert_eq!(
-        (numbers(&follower), lock(follower.link.state()).held()),
+        (
+            rejected_counts(&follower),
+            lock(follower.link.state()).held()
+        ),
         ((2, 1), 97)
     );
     assert_eq!(
@@ -303,60 +324,67 @@ async fn what_is_not_accepted_is_not_lost_and_what_is_lost_is_held_whatever_it_w
             .confirm(&mut lock(follower.link.state())),
         97
     );
-    controller.apply(vec![gone(&of_machine("S2", 1))]);
+    controller.apply(vec![gone(&machine_assignment("S2", 1))]);
     settle().await;
     assert_eq!(
-        (names(&follower.catalog()), numbers(&follower)),
+        (names(&follower.catalog()), rejected_counts(&follower)),
         ("S1 p".to_owned(), (1, 0)),
         "S3 waits for its mender"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_stands_in_for_objects_is_held_as_they_would_be() {
-    let site = Site::of(&publisher(
+async fn the_guard_holds_rejected_objects_like_accepted_ones() {
+    let controllers = ControllerSet::of(&publisher(
         (0..60)
-            .map(|n| rejected(&of_machine(&format!("S{n}"), 1), "no good"))
+            .map(|n| rejected(&machine_assignment(&format!("S{n}"), 1), "no good"))
             .collect(),
     ));
-    let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&site);
+    let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&controllers);
     follower.loaded().await;
-    site.replace(0, Some(&publisher(vec![default(), profile("p", 0)])));
-    site.cut();
+    controllers.replace(
+        0,
+        Some(&publisher(vec![default_assignment(), profile("p", 0)])),
+    );
+    controllers.cut();
     settle().await;
     assert_eq!(lock(follower.link.state()).held(), 60);
     assert_eq!(
-        answer(&follower.catalog(), "S7"),
+        selected(&follower.catalog(), "S7"),
         "waits for Assignment ns/S7",
         "and no default reinstalls it"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_union_each_partition_keeps_to_its_own() {
+async fn rejected_objects_affect_only_their_own_partition() {
     let merged_catalog = merged_catalog();
     let (west, east) = (
-        Site::of(&publisher(vec![of_machine("S1", 1), profile("p", 0)])),
-        Site::of(&publisher(vec![default(), profile("p", 0)])),
+        ControllerSet::of(&publisher(vec![
+            machine_assignment("S1", 1),
+            profile("p", 0),
+        ])),
+        ControllerSet::of(&publisher(vec![default_assignment(), profile("p", 0)])),
     );
-    let followers = [("west", &west), ("east", &east)]
-        .map(|(name, site)| Follower::new(&merged_catalog, name, Limits::default()).start(site));
+    let followers = [("west", &west), ("east", &east)].map(|(name, controllers)| {
+        Follower::new(&merged_catalog, name, Limits::default()).start(controllers)
+    });
     for follower in &followers {
         follower.loaded().await;
     }
     east.replace(
         0,
         Some(&publisher(vec![
-            default(),
+            default_assignment(),
             profile("p", 0),
-            rejected(&of_machine("S2", 1), "no good"),
+            rejected(&machine_assignment("S2", 1), "no good"),
         ])),
     );
     west.replace(
         0,
         Some(&publisher(vec![
             profile("p", 0),
-            rejected(&of_machine("S1", 1), "no good"),
+            rejected(&machine_assignment("S1", 1), "no good"),
         ])),
     );
     east.cut();
@@ -364,18 +392,18 @@ async fn in_a_union_each_partition_keeps_to_its_own() {
     settle().await;
     let catalog = Catalog::clone(&merged_catalog.shared().load());
     assert_eq!(
-        ["S1", "S2", "S3"].map(|serial| answer(&catalog, serial)),
+        ["S1", "S2", "S3"].map(|serial| selected(&catalog, serial)),
         ["S1", "waits for Assignment east:ns/S2", "default"]
     );
-    assert_eq!(followers.each_ref().map(numbers), [(1, 1), (1, 0)]);
+    assert_eq!(followers.each_ref().map(rejected_counts), [(1, 1), (1, 0)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_profile_that_does_not_compile_here_gives_way_to_no_other() {
+async fn a_machine_waits_for_its_incompatible_profile_rather_than_get_another() {
     let Change::Profile(bad) = profile("p", 0) else {
         unreachable!()
     };
-    let mut bad = crate::wire::from_profile(&bad);
+    let mut bad = crate::wire::encode_profile(&bad);
     bad.ipxe = "{% of_the_future %}".to_owned();
     bad.created = Some(crate::proto::Timestamp {
         seconds: 0,
@@ -385,14 +413,14 @@ async fn a_profile_that_does_not_compile_here_gives_way_to_no_other() {
     let (other, all) = (
         profile("other", 1),
         [
-            default().name(),
+            default_assignment().name(),
             profile("p", 0).name(),
             profile("other", 1).name(),
         ],
     );
     let mut inventory = crate::inventory::Inventory::default();
     all.iter().for_each(|name| inventory.add(name));
-    let goods = publisher(vec![default(), other]);
+    let goods = publisher(vec![default_assignment(), other]);
     let mut part = first_part(&goods, None).await;
     part.profiles.push(bad);
     part.commit.as_mut().unwrap().inventory = Some(inventory.into());
@@ -404,7 +432,10 @@ async fn a_profile_that_does_not_compile_here_gives_way_to_no_other() {
             .apply(&mut lock(follower.link.state()), batch)
             .is_ok()
     );
-    assert_eq!(answer(&follower.catalog(), "S1"), "waits for Profile ns/p");
+    assert_eq!(
+        selected(&follower.catalog(), "S1"),
+        "waits for Profile ns/p"
+    );
 }
 
 /// The first part of what a controller sends.
@@ -414,7 +445,7 @@ async fn first_part(controller: &Arc<Publisher>, after: Option<crate::proto::Pos
         after,
         ..FollowRequest::default()
     };
-    let mut messages = Caller(Site::of(controller))
+    let mut messages = TestDial(ControllerSet::of(controller))
         .dial(&"0".to_owned(), request)
         .await
         .unwrap();
@@ -426,7 +457,7 @@ async fn first_part(controller: &Arc<Publisher>, after: Option<crate::proto::Pos
 }
 
 /// What a replica of before sees of a part: it knows neither field.
-fn as_of_before(mut part: Part) -> Part {
+fn without_rejected_fields(mut part: Part) -> Part {
     part.rejected.clear();
     if let Some(commit) = &mut part.commit {
         commit.inventory = commit.inventory.map(|inventory| Inventory {
@@ -439,12 +470,12 @@ fn as_of_before(mut part: Part) -> Part {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_of_before_takes_what_a_controller_of_today_sends() {
-    let controller = forgetful();
+async fn an_old_replica_follows_a_new_controller() {
+    let controller = controller_without_memory();
     let follower = Follower::new(&merged_catalog(), "", Limits::default());
     let take = |part: Part| {
         let batch = super::super::incoming::BatchBuilder::default()
-            .add(as_of_before(part), "", &follower.catalog())
+            .add(without_rejected_fields(part), "", &follower.catalog())
             .unwrap()
             .unwrap();
         assert!(
@@ -457,12 +488,15 @@ async fn a_replica_of_before_takes_what_a_controller_of_today_sends() {
     take(first_part(&controller, None).await);
     assert_eq!(names(&follower.catalog()), "default p");
     for changes in [
-        vec![of_machine("S1", 1), of_machine("S2", 1)],
+        vec![machine_assignment("S1", 1), machine_assignment("S2", 1)],
         vec![
-            rejected(&of_machine("S1", 1), "worse"),
-            rejected(&of_machine("S3", 1), "no good"),
+            rejected(&machine_assignment("S1", 1), "worse"),
+            rejected(&machine_assignment("S3", 1), "no good"),
         ],
-        vec![gone(&of_machine("S2", 1)), gone(&of_machine("S3", 1))],
+        vec![
+            gone(&machine_assignment("S2", 1)),
+            gone(&machine_assignment("S3", 1)),
+        ],
     ] {
         let position = lock(follower.link.state()).position();
         controller.apply(changes);
@@ -475,21 +509,27 @@ async fn a_replica_of_before_takes_what_a_controller_of_today_sends() {
     );
     // Deleted and made anew between two looks: it is told that the former is gone.
     let position = lock(follower.link.state()).position();
-    controller.apply(vec![gone(&of_machine("S1", 1))]);
-    controller.apply(vec![rejected(&of_machine("S1", 2), "no good")]);
+    controller.apply(vec![gone(&machine_assignment("S1", 1))]);
+    controller.apply(vec![rejected(&machine_assignment("S1", 2), "no good")]);
     take(first_part(&controller, position).await);
     assert_eq!(names(&follower.catalog()), "default p");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_of_today_takes_what_a_controller_of_before_sends() {
-    let (site, follower, _) = after_a_controllers_restart().await;
+async fn a_new_replica_follows_an_old_controller() {
+    let (controllers, follower, _) = after_controller_restart().await;
     // One of before leaves out what it does not accept: as with any of them, the object is gone then.
-    site.replace(0, Some(&publisher(vec![default(), profile("p", 0)])));
-    site.cut();
+    controllers.replace(
+        0,
+        Some(&publisher(vec![default_assignment(), profile("p", 0)])),
+    );
+    controllers.cut();
     settle().await;
     assert_eq!(
-        (answer(&follower.catalog(), "S1"), numbers(&follower)),
+        (
+            selected(&follower.catalog(), "S1"),
+            rejected_counts(&follower)
+        ),
         ("default".to_owned(), (0, 0))
     );
 }

@@ -1,12 +1,9 @@
 //! From a request to its answer.
 
-use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -14,28 +11,19 @@ use uuid::Uuid;
 use crate::apply::{Conflict, merge};
 use crate::call::{Call, Patch, Verb};
 use crate::fault::Fault;
+use crate::response::{ApiError, Body, json_response};
 use crate::store::{Key, Store};
 use crate::{ServerState, listing, watch};
 
-pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
-
-/// What a client is told when it can't have what it asks.
-#[derive(Debug)]
-pub(crate) struct ApiError {
-    pub(crate) code: u16,
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-}
-
 /// Answers, unless the connection is to be cut.
-pub(crate) async fn answer(
+pub(crate) async fn handle(
     shared: Arc<ServerState>,
     request: Request<Incoming>,
 ) -> Option<Response<Body>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
     if head.uri.path() == "/version" {
-        return Some(json_answer(
+        return Some(json_response(
             200,
             &json!({ "major": "1", "minor": "37", "gitVersion": "v1.37.0" }),
         ));
@@ -50,18 +38,18 @@ pub(crate) async fn answer(
                     head.method, head.uri
                 ),
             )
-            .answer(None),
+            .to_response(None),
         );
     };
     let fault = {
         let mut state = shared.state();
         state.calls.push(call.clone());
         // A watch meets this in its stream, where it has something to break off.
-        let can = |fault: Fault| {
+        let applies = |fault: Fault| {
             fault.affects_responses()
                 && !(call.verb == Verb::Watch && fault == Fault::CloseConnection)
         };
-        state.faults.trigger(&call, can)
+        state.faults.trigger(&call, applies)
     };
     match fault.map(|(_, fault)| fault) {
         Some(Fault::Status(code, retry_after)) => {
@@ -71,7 +59,7 @@ pub(crate) async fn answer(
                 .unwrap_or("Unknown");
             return Some(
                 ApiError::new(code, "", format!("this server was told to answer {reason}"))
-                    .answer(retry_after),
+                    .to_response(retry_after),
             );
         }
         Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
@@ -79,20 +67,20 @@ pub(crate) async fn answer(
         Some(Fault::CloseConnection) => return None,
         _ => {}
     }
-    let answer = match call.verb {
-        Verb::Watch => watch::answer(&shared, call),
-        Verb::List => listing::answer(&shared, &call).map(|list| json_answer(200, &list)),
+    let response = match call.verb {
+        Verb::Watch => watch::open(&shared, call),
+        Verb::List => listing::list(&shared, &call).map(|list| json_response(200, &list)),
         Verb::Get => {
             let state = shared.state();
             let found = state
                 .store
                 .get(&call.plural, &key(&call))
                 .ok_or_else(|| not_found(&call));
-            found.map(|object| json_answer(200, &object))
+            found.map(|object| json_response(200, &object))
         }
-        _ => write(&shared, &call).map(|(code, object)| json_answer(code, &object)),
+        _ => write(&shared, &call).map(|(code, object)| json_response(code, &object)),
     };
-    Some(answer.unwrap_or_else(|error| error.answer(None)))
+    Some(response.unwrap_or_else(|error| error.to_response(None)))
 }
 
 fn write(shared: &ServerState, call: &Call) -> Result<(u16, Value), ApiError> {
@@ -282,50 +270,4 @@ fn key(call: &Call) -> Key {
         call.namespace.clone().unwrap_or_default(),
         call.name.clone().unwrap_or_default(),
     )
-}
-
-/// What makes hyper close a connection.
-pub(crate) fn connection_closed() -> io::Error {
-    io::Error::other("the connection is cut")
-}
-
-fn json_answer(code: u16, json: &Value) -> Response<Body> {
-    let body = Full::new(Bytes::from(json.to_string()))
-        .map_err(|never| match never {})
-        .boxed_unsync();
-    let response = Response::builder()
-        .status(code)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(body);
-    response.expect("a status and a header that are valid")
-}
-
-// === impl ApiError ===
-
-impl ApiError {
-    pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason,
-            message: message.into(),
-        }
-    }
-
-    /// The error as the object that it is on the wire.
-    pub(crate) fn status(&self) -> Value {
-        json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
-        })
-    }
-
-    fn answer(&self, retry_after: Option<u32>) -> Response<Body> {
-        let mut response = json_answer(self.code, &self.status());
-        if let Some(seconds) = retry_after {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, seconds.into());
-        }
-        response
-    }
 }
