@@ -1,4 +1,4 @@
-//! Which machines get which Profile, as Kubernetes keeps it.
+//! The `Assignment` resource.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
-/// Which machines get which Profile.
+/// Which machines boot which Profile.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "shaper.amahdha.com",
@@ -28,7 +28,7 @@ use crate::schema;
         json_path = ".status.subject",
         description = "Which machines it speaks of, in short."
     ),
-    // Without `[*]`: of several results the API server shows only the first.
+    // Without `[*]`, which would make the API server show only the first of several results.
     printcolumn(
         name = "Profiles",
         type_ = "string",
@@ -70,55 +70,62 @@ use crate::schema;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AssignmentSpec {
-    /// Which machines. Any one of the identities (UUIDs, serial numbers, MAC addresses) is enough; all of the labels must hold as well.
-    /// Without identities the labels alone decide. Empty or absent, this is a default that matches every machine.
+    /// Selects machines. A machine matches if it has any of the identities (UUIDs, serial numbers,
+    /// MAC addresses) and satisfies all label requirements. Without identities, the labels alone
+    /// decide. Empty or absent: a default that matches every machine.
     #[serde(default, skip_serializing_if = "SubjectSelectors::is_empty")]
     pub subject_selectors: SubjectSelectors,
-    /// What they boot: a Profile of the same namespace that has all of these labels. Of several, the one with more
-    /// `assignment/ipxe-KEY` and `assignment/extrinsic-KEY` labels that the machine satisfies goes first, then the older, then the
-    /// name. Empty or absent: any Profile of the namespace.
+    /// Labels of the Profile to boot, which must be in the same namespace and have all of them. If
+    /// several Profiles do, the one with the most `assignment/ipxe-KEY` and
+    /// `assignment/extrinsic-KEY` labels that the machine satisfies is used, then the oldest, then
+    /// the first by name. Empty or absent: any Profile of the namespace.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::profile_labels")]
     #[x_kube(validation = schema::keys_are_label_keys())]
     pub profile_selectors: BTreeMap<String, String>,
-    /// Higher goes first, whatever else the Assignments say: between -1000000 and 1000000.
+    /// Assignments with a higher priority take precedence over all others, regardless of their
+    /// selectors. From -1000000 to 1000000; 0 if absent.
     #[serde(default)]
     #[schemars(range(min = -1_000_000, max = 1_000_000))]
     pub priority: i32,
 }
 
-/// Which machines an Assignment speaks of.
+/// Selects the machines of an Assignment.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SubjectSelectors {
-    /// SMBIOS UUIDs (`dmidecode -s system-uuid`), in any case, with or without dashes. Either byte order of the first three fields
-    /// matches. Placeholders that many boards share match nothing. At most 4,096.
+    /// SMBIOS UUIDs (`dmidecode -s system-uuid`), in upper or lower case, with or without dashes.
+    /// Either byte order of the first three fields matches. Placeholders that many boards share
+    /// match nothing. At most 4,096.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::uuids")]
     pub uuids: Vec<String>,
-    /// Serial numbers (`dmidecode -s system-serial-number`): any text of at most 256 characters; spaces around it do not count.
-    /// Placeholders such as `To be filled by O.E.M.` match nothing. At most 4,096.
+    /// Serial numbers (`dmidecode -s system-serial-number`): any text of at most 256 characters.
+    /// Leading and trailing spaces are ignored. Placeholders such as `To be filled by O.E.M.` match
+    /// nothing. At most 4,096.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::serials")]
     pub serial_numbers: Vec<String>,
-    /// Addresses of the network cards that machines boot from: six octets in hexadecimal with `:`, with `-` or with nothing between
-    /// them, in any case; 8 or 20 octets for InfiniBand. At most 4,096.
+    /// Addresses of the network cards that machines boot from: six octets in hexadecimal, separated
+    /// by `:` or `-` or not at all, in upper or lower case; 8 or 20 octets for InfiniBand. At most
+    /// 4,096.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::macs")]
     pub mac_addresses: Vec<String>,
-    /// Labels that a machine must have, with these values: what iPXE sends (`product`, `manufacturer`, `buildarch`, `platform`, `asset`,
-    /// `hostname`, ...) and what the operator set on the server. Other names of one architecture are equal (`aarch64`, `arm64`).
+    /// Labels that a machine must have with these values: what iPXE sends (`product`,
+    /// `manufacturer`, `buildarch`, `platform`, `asset`, `hostname`, ...) and what the operator set
+    /// on the server. Different names of one architecture are equal (`aarch64`, `arm64`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::subject_labels")]
     #[x_kube(validation = schema::keys_are_subject_keys())]
     pub match_labels: BTreeMap<String, String>,
-    /// Requirements on labels, all of which must hold. At most 64.
+    /// Label requirements, all of which a machine must satisfy. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub match_expressions: Vec<LabelRequirement>,
 }
 
-/// One requirement on one label.
+/// A requirement on one label.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(
     validation = Rule::new("!(self.operator in ['In', 'NotIn']) || (has(self.values) && size(self.values) > 0)")
@@ -127,11 +134,11 @@ pub struct SubjectSelectors {
         .message("operators Exists and DoesNotExist take no values")
 )]
 pub struct LabelRequirement {
-    /// The label's key, such as `product`: at most 253 bytes, and at most one `/`.
+    /// The key of the label, such as `product`: at most 253 bytes with at most one `/`.
     #[schemars(schema_with = "schema::label_key")]
     pub key: String,
-    /// `In`: the label has one of the values. `NotIn`: it has none of them, or there is no such label. `Exists`: there is one.
-    /// `DoesNotExist`: there is none.
+    /// `In`: the label has one of the values. `NotIn`: it has none of them or does not exist.
+    /// `Exists`: the label exists. `DoesNotExist`: it does not exist.
     #[schemars(schema_with = "schema::operator")]
     pub operator: String,
     /// The values for `In` and `NotIn`; at most 256.
@@ -140,23 +147,25 @@ pub struct LabelRequirement {
     pub values: Vec<String>,
 }
 
-/// What the controllers found out about an Assignment.
+/// The state of an Assignment as seen by the controllers.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AssignmentStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Which machines the Assignment speaks of, in short: `uuid 47c6da67-...`, `3 serial numbers`, `product=R640`, `every machine`.
+    /// The selected machines in short: `uuid 47c6da67-...`, `3 serial numbers`, `product=R640`,
+    /// `every machine`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub subject: Option<String>,
-    /// The names of the Profiles that the selectors match now, before any machine is looked at.
+    /// The names of the Profiles that `profileSelectors` currently matches, regardless of any
+    /// machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::profile_names")]
     pub profiles: Vec<String>,
-    /// `Accepted`: whether the Assignment counts. `ProfileFound`: whether its selectors match a Profile. `Conflicted`: whether only age or
-    /// name decides between it and another.
+    /// `Accepted`: whether the Assignment is valid. `ProfileFound`: whether its selectors match a
+    /// Profile. `Conflicted`: whether only age or name decides between it and another Assignment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -165,7 +174,7 @@ pub struct AssignmentStatus {
 // === impl SubjectSelectors ===
 
 impl SubjectSelectors {
-    /// Whether nothing is asked for, so that every machine matches.
+    /// Whether there are no selectors, so that every machine matches.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

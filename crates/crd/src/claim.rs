@@ -1,8 +1,9 @@
-//! What can be told of an object that can't be served.
+//! Reads the claim of an object that can't be served: which machines or labels it is about.
 //!
-//! It is read from the bare value, part by part, since whatever is wrong may hide the rest from the types. What it gives must never be wider
-//! than what was meant: somebody else's machines would wait for an object that does not concern them. So a label that can't be read makes
-//! labels no claim, and only an identity that can be read is one.
+//! The claim is read from the raw JSON field by field, since one error may prevent the whole object
+//! from being deserialized. It must never be wider than what was intended, or machines that the
+//! object does not concern would wait for it. So labels are part of a claim only if all of them can
+//! be read, and only readable identities are.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use crate::convert::{check_subject_key, convert_requirement};
 use crate::{DEFAULT_NAMESPACE, ProfileStatus};
 
-/// The fields of a spec, of its selectors and of a requirement whose meaning is known.
+/// The known fields of a spec, of its selectors and of a label requirement.
 const SPEC_FIELDS: [&str; 3] = ["subjectSelectors", "profileSelectors", "priority"];
 const SELECTOR_FIELDS: [&str; 5] = [
     "uuids",
@@ -27,7 +28,8 @@ const SELECTOR_FIELDS: [&str; 5] = [
 ];
 const REQUIREMENT_FIELDS: [&str; 3] = ["key", "operator", "values"];
 
-/// What can be told of a Profile: its labels and the ids of its configs. None where not even its name can be.
+/// Reads the claim of a Profile: its labels and the ids of its configs. `None` if the object has no
+/// name.
 pub fn profile_claim(object: &Value) -> Option<Claim> {
     let labels = string_map(&object["metadata"]["labels"]);
     let ids = ids(string_map(&object["status"]["additionalConfig"]));
@@ -38,8 +40,8 @@ pub fn profile_claim(object: &Value) -> Option<Claim> {
     ))
 }
 
-/// What can be told of an Assignment: the machines that it names; or, if it names none, its labels, when all of them can be read. None where
-/// not even its name can be.
+/// Reads the claim of an Assignment: the machines that it names, or, if it names none, its labels,
+/// provided that all of them can be read. `None` if the object has no name.
 pub fn assignment_claim(object: &Value) -> Option<Claim> {
     let (key, created) = (key(object)?, created(object));
     let Some((subjects, priority)) = subjects(&object["spec"]) else {
@@ -56,7 +58,8 @@ pub fn assignment_claim(object: &Value) -> Option<Claim> {
     Some(Claim::Assignment(assignment.into()))
 }
 
-/// The ids in a Profile's status. An id that is no UUID was not written by a controller; the config then counts as one that has none yet.
+/// Reads the config ids in a Profile's status. A value that is not a UUID was not written by a
+/// controller, so that config counts as having no id yet.
 pub fn config_ids(status: &ProfileStatus) -> BTreeMap<ConfigName, Uuid> {
     ids(status.additional_config.iter())
 }
@@ -106,7 +109,7 @@ fn subjects(spec: &Value) -> Option<(SubjectSelectors, i32)> {
         .then(|| (subjects, i32::try_from(priority).unwrap_or(0)))
 }
 
-/// Each label that is required; nothing for one that can't be read.
+/// The required labels; `None` for each that can't be read.
 fn requirements(selectors: &Value) -> Vec<Option<Requirement>> {
     let parse_label = |(key, value): (&String, &Value)| {
         let value = value.as_str().filter(|value| !value.is_empty())?;
@@ -133,7 +136,7 @@ fn requirements(selectors: &Value) -> Vec<Option<Requirement>> {
     all
 }
 
-/// Whether it has no other fields than these. None where it has no fields at all.
+/// Whether an object has only these fields. `None` if the value is not an object.
 fn has_only_fields(value: &Value, names: &[&str]) -> Option<bool> {
     Some(
         value
@@ -188,7 +191,8 @@ mod tests {
 
     const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 
-    /// What a claim comes to: `nothing`, or identities, requirements and priority.
+    /// Summarizes a claim: `nothing`, or the number of identities, the requirements and the
+    /// priority.
     fn summarize(spec: &Value) -> String {
         let object = json!({ "metadata": { "name": "a", "namespace": "n" }, "spec": spec });
         match assignment_claim(&object).expect("it has a name") {
@@ -248,7 +252,7 @@ mod tests {
                 json!({ "subjectSelectors": { "matchLabels": ["rack"] } }),
                 "nothing",
             ),
-            // What a field of a newer version asks for can't be told.
+            // The meaning of a field of a newer version is unknown.
             (
                 json!({ "subjectSelectors": { "matchExpressions": [{ "key": "row", "operator": "Exists", "not": true }] } }),
                 "nothing",
@@ -265,7 +269,7 @@ mod tests {
                 json!({ "subjectSelectors": { "matchLabels": rack }, "suspend": true }),
                 "nothing",
             ),
-            // A field with a typing error is not a default.
+            // A misspelled field does not make a default.
             (json!({ "subjectSelector": { "uuids": [UUID] } }), "nothing"),
             (json!({ "subjectSelectors": { "uuid": [UUID] } }), "nothing"),
             (json!({ "subjectSelectors": "a text" }), "nothing"),

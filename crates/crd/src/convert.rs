@@ -1,4 +1,4 @@
-//! The one conversion from the resources to what machines are answered from.
+//! Converts the resources to the objects that selection uses.
 
 use std::collections::BTreeMap;
 
@@ -15,33 +15,33 @@ use crate::field::FieldPath;
 use crate::labels::{is_dns_name, key_error, value_error};
 use crate::{Assignment, DEFAULT_NAMESPACE, Profile};
 
-/// Why an object can't be served.
+/// The reason why an object can't be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// A field holds what it can't hold.
+    /// The value of a field is not valid.
     #[error("{field}: {reason}")]
     Field {
-        /// The place of the field.
+        /// The path of the field.
         field: FieldPath,
-        /// What is wrong and what to write.
+        /// What is wrong and how to fix it.
         reason: String,
     },
-    /// A template does not parse, or names what does not exist.
+    /// A template does not parse or uses an unknown name.
     #[error("{0}")]
     Template(#[from] TemplateError),
 }
 
 impl Invalid {
-    /// The field that is to be mended.
+    /// The path of the invalid field.
     pub fn field(&self) -> FieldPath {
         match self {
             Self::Field { field, .. } => field.clone(),
-            // The field of a template has no dots in its parts: a config's name is an identifier.
+            // No part of a template's field contains a dot: config names are identifiers.
             Self::Template(error) => FieldPath::new(error.field.split('.')),
         }
     }
 
-    /// The line inside the text of the field, counted from 1, where the fault has one.
+    /// The line of the error within the field's text, counted from 1, if it has one.
     pub fn line_in_field(&self) -> Option<usize> {
         match self {
             Self::Field { .. } => None,
@@ -50,10 +50,10 @@ impl Invalid {
     }
 }
 
-/// The lowest priority and the highest.
+/// The lowest and the highest priority.
 pub(crate) const PRIORITY_RANGE: (i32, i32) = (-1_000_000, 1_000_000);
 
-/// What a Profile means; its configs have the ids of its status.
+/// Converts a Profile. Its configs get the ids in its status.
 pub fn convert_profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
     let key = key(&profile.metadata)?;
     let labels = labels(&profile.metadata)?;
@@ -79,7 +79,7 @@ pub fn convert_profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
     Ok(compiled.with_ids(ids))
 }
 
-/// What an Assignment means.
+/// Converts an Assignment.
 pub fn convert_assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> {
     let key = key(&assignment.metadata)?;
     let spec = &assignment.spec;
@@ -211,7 +211,8 @@ pub(crate) fn convert_requirement(
     })
 }
 
-/// A machine may present more than an object in Kubernetes may be labelled with: any text but control characters can be a key.
+/// Checks a label key of a machine. Any text without control characters is valid: machines may
+/// present more than Kubernetes allows as a label key.
 pub(crate) fn check_subject_key(key: &str) -> Result<(), String> {
     if key.is_empty()
         || key.len() > boot::subject::MAX_KEY_BYTES

@@ -1,24 +1,24 @@
-//! The place of a value in an object.
+//! Paths of values in an object.
 
 use std::fmt;
 
-/// The place of a value in an object, such as `spec.subjectSelectors.uuids[3]`.
+/// The path of a value in an object, such as `spec.subjectSelectors.uuids[3]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldPath(Vec<PathSegment>);
 
-/// One segment on the way to a value.
+/// A segment of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathSegment {
-    /// The field of an object, or the key of a map.
+    /// The name of a field or the key of a map.
     Key(String),
-    /// The item of a list, counted from 0.
+    /// The index in a list, counted from 0.
     Index(usize),
 }
 
 // === impl FieldPath ===
 
 impl FieldPath {
-    /// The path from the names of fields, each below the one before.
+    /// Creates a path from the names of nested fields.
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
         Self(
             keys.into_iter()
@@ -27,17 +27,17 @@ impl FieldPath {
         )
     }
 
-    /// The path of a field, or of a map's entry, below this one.
+    /// The path of a field or map entry below this one.
     pub fn key(&self, key: impl Into<String>) -> Self {
         self.join(PathSegment::Key(key.into()))
     }
 
-    /// The path of a list's item, counted from 0, below this one.
+    /// The path of a list item, counted from 0, below this one.
     pub fn index(&self, index: usize) -> Self {
         self.join(PathSegment::Index(index))
     }
 
-    /// The segments from the object to the value.
+    /// The segments, outermost first.
     pub fn segments(&self) -> &[PathSegment] {
         &self.0
     }
@@ -47,7 +47,7 @@ impl FieldPath {
     }
 }
 
-/// As the API server writes it: keys that are no plain word stand in brackets.
+/// Formats the path as the API server does, with keys that are not plain words in brackets.
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_word = |key: &str| {

@@ -1,6 +1,6 @@
-//! The syntax of label keys and values, as Kubernetes has it.
+//! The syntax of Kubernetes label keys and values.
 
-/// Why a text is no label key, or nothing.
+/// Returns why a text is not a label key, or `None` if it is.
 pub(crate) fn key_error(key: &str) -> Option<String> {
     let (prefix, name) = match key.split('/').collect::<Vec<_>>()[..] {
         [name] => (None, name),
@@ -22,15 +22,15 @@ pub(crate) fn key_error(key: &str) -> Option<String> {
     })
 }
 
-/// Why a text is no label value, or nothing.
+/// Returns why a text is not a label value, or `None` if it is.
 pub(crate) fn value_error(value: &str) -> Option<String> {
     (!value.is_empty() && !is_label_name(value, 63)).then(|| {
         format!("label value {value:?} must be at most 63 letters, digits, '-', '_' or '.', starting and ending with a letter or digit")
     })
 }
 
-/// Whether the text is a DNS name in lower case (RFC 1123), as names of objects and prefixes of label keys are. Kubernetes bounds the whole
-/// and no part of it.
+/// Whether the text is a lower-case DNS name (RFC 1123), as object names and the prefixes of label
+/// keys are. Kubernetes limits the total length but not that of each part.
 pub(crate) fn is_dns_name(text: &str) -> bool {
     let is_dns_label = |part: &str| {
         is_label_name(part, 253)

@@ -1,11 +1,13 @@
-//! The custom resources `Profile` and `Assignment` (`shaper.amahdha.com/v1alpha1`), and what they mean.
+//! The custom resources `Profile` and `Assignment` (`shaper.amahdha.com/v1alpha1`) and their
+//! conversion.
 //!
-//! The types carry their schema and the CEL rules that hold without a webhook; [`manifests`] writes them as `CustomResourceDefinition`s.
-//! [`convert_profile`] and [`convert_assignment`] are the one conversion to what the catalog holds: standalone, the controllers and the webhook all
-//! call it, so what was admitted can be indexed. What it refuses is an [`Invalid`], which names the field; [`profile_claim`] and
-//! [`assignment_claim`] are what can be told of it all the same.
+//! The types define the schema and the CEL rules, which apply without a webhook; [`manifests`]
+//! writes them as `CustomResourceDefinition`s. [`convert_profile`] and [`convert_assignment`] are
+//! the only conversions to the objects of the catalog. Standalone, the controllers and the webhook
+//! all call them, so every admitted object can be indexed. An error is an [`Invalid`], which names
+//! the field. [`profile_claim`] and [`assignment_claim`] read what they can from an invalid object.
 //!
-//! | rule | where |
+//! | rule | checked by |
 //! |---|---|
 //! | type, length, number, spelling of one value | schema |
 //! | keys of maps, operators and their values | CEL |
@@ -42,9 +44,9 @@ pub use unknown_field::deserialize;
 
 /// The API group of the resources.
 pub const GROUP: &str = "shaper.amahdha.com";
-/// The version of the resources.
+/// The API version of the resources.
 pub const VERSION: &str = "v1alpha1";
-/// Group and version as `apiVersion` spells them.
+/// Group and version in the form of `apiVersion`.
 pub const API_VERSION: &str = "shaper.amahdha.com/v1alpha1";
-/// The namespace of an object that names none.
+/// The namespace of an object that has none.
 pub const DEFAULT_NAMESPACE: &str = "default";

@@ -1,4 +1,4 @@
-//! The definitions of the resources, as files.
+//! The `CustomResourceDefinition`s as files.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::assignment::Assignment;
 use crate::profile::Profile;
 
-/// The definitions of both resources, Profile first.
+/// The definitions of Profile and Assignment, in this order.
 pub fn definitions() -> [CustomResourceDefinition; 2] {
     [Profile::crd(), Assignment::crd()].map(|definition| {
         let mut json =
@@ -17,7 +17,8 @@ pub fn definitions() -> [CustomResourceDefinition; 2] {
     })
 }
 
-/// Makes each paragraph of a description one line: where a line of source code ends is nothing that `kubectl explain` should keep.
+/// Joins the lines of each paragraph in descriptions, so that `kubectl explain` does not show the
+/// line breaks of the source code.
 fn unwrap_descriptions(json: &mut Value) {
     match json {
         Value::Object(fields) => {
@@ -39,7 +40,7 @@ fn unwrap_descriptions(json: &mut Value) {
     }
 }
 
-/// The files of `config/crd`: each one's name, and its text.
+/// The files in `config/crd` as pairs of name and content.
 pub fn manifests() -> [(String, String); 2] {
     definitions().map(|definition| {
         let yaml = serde_saphyr::to_string(&definition).expect("a definition is made of maps with text keys");

@@ -1,4 +1,4 @@
-//! What to boot, as Kubernetes keeps it.
+//! The `Profile` resource.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
-/// What to boot: an iPXE script and the configs that it links to.
+/// What a machine boots: an iPXE script and the configs that it links to.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "shaper.amahdha.com",
@@ -51,15 +51,17 @@ use crate::schema;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileSpec {
-    /// The iPXE script, a template in Jinja syntax; its first line is `#!ipxe`. Variables: the name of each config is the URL at which
-    /// the machine fetches it, `subject` holds the machine's labels (`{{ subject.serial }}`), `profile` and `assignment` the name,
-    /// namespace and labels of the two objects, `base_url` the address under which the machine reached the server. An unknown name is
-    /// an error. At most 256 KiB.
+    /// The iPXE script, a template in Jinja syntax whose first line is `#!ipxe`. Variables: the
+    /// name of each config is the URL of that config, `subject` holds the machine's labels (`{{
+    /// subject.serial }}`), `profile` and `assignment` hold name, namespace and labels of the two
+    /// objects, and `base_url` is the address by which the machine reached the server. An unknown
+    /// name is an error. At most 256 KiB.
     #[schemars(length(min = 1, max = 262_144))]
     pub ipxe: String,
-    /// The configs, by name: templates with the same variables as the script. A name is an identifier, so that `{{ name }}` in the
-    /// script becomes the config's URL. Each is served at `/config/ID`, its id in `status.additionalConfig`. At most 64 configs of
-    /// 256 KiB each.
+    /// The configs by name: templates with the same variables as the script. A name must be an
+    /// identifier, so that `{{ name }}` in the script becomes the URL of the config. Each config is
+    /// served at `/config/ID` with its id in `status.additionalConfig`. At most 64 configs of 256
+    /// KiB each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::configs")]
     #[x_kube(
@@ -69,18 +71,19 @@ pub struct ProfileSpec {
     pub additional_config: BTreeMap<String, String>,
 }
 
-/// What the controllers found out about a Profile.
+/// The state of a Profile as seen by the controllers.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The id under which each config is served, at `/config/ID`. Ids are random, given once, and gone with the name.
+    /// The id of each config, which is served at `/config/ID`. Ids are random, don't change, and
+    /// are removed together with the config.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::config_ids")]
     pub additional_config: BTreeMap<String, String>,
-    /// `Accepted`: whether the Profile can be served, and why not.
+    /// `Accepted`: whether the Profile can be served, and if not, why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

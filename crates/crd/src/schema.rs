@@ -1,8 +1,9 @@
-//! The parts of the schema that attributes can't say: what the items of lists and the values of maps look like, and the CEL rules.
+//! Parts of the schema that attributes can't express: list items, map values and CEL rules.
 //!
-//! Spelling is checked by CEL rather than by patterns: a refused pattern is shown to the user as it is, and nobody learns from a
-//! regular expression what a UUID looks like. The API server estimates what a rule costs from the greatest sizes, and refuses the
-//! definition where that is too much; so every text and every list has a bound.
+//! Spelling is checked by CEL rules rather than by patterns. The API server shows a violated
+//! pattern as it is, and a regular expression does not explain what a UUID looks like. The API
+//! server estimates the cost of a rule from the maximum sizes and rejects a definition that may
+//! cost too much, so every text and every list has a bound.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::{Message, Rule};
@@ -18,7 +19,8 @@ pub(crate) fn config_names_are_identifiers() -> Rule {
     )
 }
 
-/// A CEL rule on a map: its keys mean nothing else in templates. Beside `boot::config_name::VARIABLES` these are words of the language.
+/// A CEL rule on a map: its keys have no other meaning in templates. In addition to
+/// `boot::config_name::VARIABLES`, keywords of the template language are reserved.
 pub(crate) fn config_names_are_not_reserved() -> Rule {
     let is_not_reserved = "!(name in ['subject', 'encoded', 'profile', 'assignment', 'base_url']) && \
         !name.matches('^(?i:and|else|false|if|in|is|loop|none|not|or|range|true)$')";
@@ -41,7 +43,8 @@ pub(crate) fn keys_are_label_keys() -> Rule {
     )
 }
 
-/// A CEL rule on a map: its keys are some that a machine can present, which are more than an object in Kubernetes can have.
+/// A CEL rule on a map: its keys are label keys that a machine can present, which include more than
+/// Kubernetes label keys.
 pub(crate) fn keys_are_subject_keys() -> Rule {
     let is_subject_key = format!(
         "key.matches('{SUBJECT_KEY}') && key.size() > 0 && {}",
@@ -50,36 +53,36 @@ pub(crate) fn keys_are_subject_keys() -> Rule {
     rule_on_keys("key", &is_subject_key, SUBJECT_KEY_MESSAGE)
 }
 
-/// A rule on all keys of a map, which names the first key that breaks it; naming them all would cost too much, as a key has no
-/// bound of its own. `what` follows the key.
+/// A rule on all keys of a map. Its message quotes the first key that violates it, followed by
+/// `explanation`. Quoting all of them would cost too much, as the length of a key has no bound.
 fn rule_on_keys(variable: &str, rule: &str, explanation: &str) -> Rule {
     let violations = format!("self.filter({variable}, !({rule}))");
-    // What is quoted could have any length, and would be shown in any case.
+    // The quoted key may be of any length, but the API server would show it anyway.
     let explanation = explanation.replace('\'', "\\'");
     let message = format!("'\"' + {violations}[0] + '\" {explanation}'");
     Rule::new(format!("self.all({variable}, {rule})")).message(Message::Expression(message))
 }
 
-/// A text that a CEL rule looks at.
+/// A string with a CEL rule.
 fn string_with_rule(max_length: usize, rule: &str, message: &str) -> Schema {
     json_schema!({ "type": "string", "maxLength": max_length, "x-kubernetes-validations": [{ "rule": rule, "message": message }] })
 }
 
-/// A text that matches a regular expression in which there is no quotation mark.
+/// A string that matches a regular expression, which must not contain quotation marks.
 fn string_matching(max_length: usize, pattern: &str, message: &str) -> Schema {
     string_with_rule(max_length, &format!("self.matches('{pattern}')"), message)
 }
 
-/// `size()` of a text counts characters.
+/// A CEL expression that limits the bytes of a string; `size()` of a string counts characters.
 fn at_most_253_bytes(text: &str) -> String {
     format!("bytes({text}).size() <= 253")
 }
 
 const SUBJECT_KEY_MESSAGE: &str =
     "is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'";
-/// Beside those of ASCII there are control characters from U+0080 on.
+/// Unicode has more control characters than ASCII, from U+0080 on.
 const SUBJECT_KEY: &str = "^[^/[:cntrl:]\\u0080-\\u009f]*/?[^/[:cntrl:]\\u0080-\\u009f]*$";
-/// All that is more than white space, of which `[:space:]` is what ASCII has.
+/// At least one character that is not white space; `[:space:]` covers only ASCII.
 const NOT_BLANK: &str =
     "[^[:space:]\\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
 const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$";
@@ -102,7 +105,7 @@ pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Labels that a Profile must have: keys and values of Kubernetes labels.
+/// Labels that a Profile must have: Kubernetes label keys and values.
 pub(crate) fn profile_labels(_: &mut SchemaGenerator) -> Schema {
     let value = string_matching(
         63,
@@ -112,7 +115,7 @@ pub(crate) fn profile_labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "maxProperties": 64, "x-kubernetes-map-type": "atomic", "additionalProperties": value })
 }
 
-/// Labels that a subject must present: any value that it could.
+/// Labels that a machine must present, with any value that it can present.
 pub(crate) fn subject_labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object", "maxProperties": 64, "x-kubernetes-map-type": "atomic", "additionalProperties": presented_value(),

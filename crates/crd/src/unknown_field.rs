@@ -1,20 +1,22 @@
-//! Objects of a newer definition than this one.
+//! Detects fields of a newer resource definition.
 //!
-//! A field that is not known may narrow what the others say: selectors of which nothing is known would read as none, which is a default for
-//! every machine. So an object that has one can't be served, and who reads objects of an API server must look.
+//! An unknown field may narrow the meaning of the known ones: selectors that are all unknown would
+//! look like none, which is a default for every machine. So an object with an unknown field can't
+//! be served. Anything that reads objects from an API server must check.
 
 use serde::{Deserialize, Deserializer};
 use serde_ignored::Path;
 
 use crate::FieldPath;
 
-/// Reads an object, and tells the first field of its spec that this version does not know.
+/// Deserializes an object. Also returns the path of the first unknown field in its spec.
 pub fn deserialize<'de, K: Deserialize<'de>, D: Deserializer<'de>>(
     object: D,
 ) -> Result<(K, Option<FieldPath>), D::Error> {
     let mut unknown = None;
     let read = serde_ignored::deserialize(object, |path| {
-        // A newer API server has more metadata, and a newer controller another status: neither says what the object means.
+        // Newer API servers have more metadata, and newer controllers another status. Neither
+        // changes the meaning of the object.
         if unknown.is_none() && is_in_spec(&path) {
             unknown = Some(field_path(&path));
         }

@@ -1,6 +1,7 @@
-//! Where a CEL rule and the conversion judge the same text, they judge alike, whatever text it is.
+//! CEL rules and conversion agree on every text that both check.
 //!
-//! The evaluation here is not the API server's, and its `size()` counts bytes: `e2e/tests/cel.rs` asks that one about the edges.
+//! The CEL implementation used here is not the API server's and its `size()` counts bytes;
+//! `e2e/tests/cel.rs` checks the boundaries with the real one.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,8 @@ use crd::{Assignment, AssignmentSpec, LabelRequirement, Profile, ProfileSpec, Su
 use kube::core::cel::validate_cel;
 use proptest::prelude::*;
 
-/// Texts near the edges: of sizes in bytes and in characters, of white space and control characters in Unicode, of case.
+/// Boundary cases: sizes in bytes and in characters, Unicode white space and control characters,
+/// case folding.
 const PIECES: [&str; 34] = [
     "a",
     "Z",
@@ -94,7 +96,7 @@ fn with_subject_selectors(change: impl FnOnce(&mut SubjectSelectors)) -> Assignm
     )
 }
 
-/// Each field that holds a text which is judged.
+/// One Assignment for each field that holds a checked text.
 fn assignments(text: &str) -> [(&'static str, Assignment); 9] {
     let requirement = |key: &str, value: &str| LabelRequirement {
         key: key.to_owned(),
@@ -150,7 +152,7 @@ fn assignments(text: &str) -> [(&'static str, Assignment); 9] {
     ]
 }
 
-/// Asserts that rules and conversion say the same of a text, wherever it stands.
+/// Asserts that rules and conversion agree on a text in every field.
 fn check(text: &str) {
     for (field, assignment) in assignments(text) {
         let (rules, converted) = (
@@ -200,7 +202,7 @@ fn rules_and_conversion_accept_the_same_boundary_texts() {
 }
 
 proptest! {
-    // Each case reads the definitions anew, several times.
+    // Each case parses the definitions several times.
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]

@@ -1,4 +1,4 @@
-//! The resources as users write them, and the files that are made from their types.
+//! Resources as users write them, and the files generated from the types.
 
 use std::path::Path;
 

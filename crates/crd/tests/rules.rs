@@ -1,4 +1,4 @@
-//! The CEL rules of the definitions, as an API server would evaluate them, agree with the conversion.
+//! CEL rules, evaluated as an API server does, agree with the conversion.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ fn labels(key: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(key.to_owned(), "a".to_owned())])
 }
 
-/// Whether the rules and the conversion both say so.
+/// Asserts that rules and conversion agree, and returns whether they reject the object.
 fn is_rejected(
     rules: &Result<(), kube::core::cel::ValidationErrors>,
     converted: bool,

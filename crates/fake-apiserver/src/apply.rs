@@ -1,21 +1,21 @@
-//! Patches: RFC 7386, and as much of server-side apply as writers of a status rely on.
+//! Merge patches (RFC 7386) and as much of server-side apply as status writers rely on.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// What each manager has applied last, as far as a request may change it.
+/// The fields that each manager applied last, for one target of apply requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AppliedFields(BTreeMap<String, Value>);
 
-/// A field that another manager has applied with another value.
+/// A field that another manager has applied with a different value.
 #[derive(Debug)]
 pub(crate) struct Conflict {
     pub(crate) manager: String,
     pub(crate) field: String,
 }
 
-/// A merge patch: null removes, maps are merged, everything else is replaced.
+/// Applies a merge patch: null removes a field, maps are merged, everything else is replaced.
 pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         *target = patch.clone();
@@ -37,8 +37,9 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
 // === impl AppliedFields ===
 
 impl AppliedFields {
-    /// Applies what a manager wants: what it wanted before and nobody wants now is removed. Lists are replaced as a whole, but
-    /// `conditions` are told apart by their `type`.
+    /// Applies the fields of a manager. Fields that it applied before and that no manager applies
+    /// now are removed. Lists are replaced as a whole, except `conditions`, whose items are
+    /// identified by their `type`.
     pub(crate) fn apply(
         &mut self,
         manager: &str,
@@ -63,7 +64,7 @@ impl AppliedFields {
                 });
             }
         }
-        // Who forces takes over what others wanted.
+        // A forced apply takes fields over from other managers.
         for value in self
             .0
             .iter_mut()
@@ -97,7 +98,7 @@ impl AppliedFields {
     }
 }
 
-/// Each value that is no map, by the way to it. A condition's place is its type.
+/// The values that are not maps, by path. In `conditions`, the path segment of an item is its type.
 fn leaves(value: &Value) -> BTreeMap<Vec<String>, Value> {
     fn walk(value: &Value, path: &mut Vec<String>, found: &mut BTreeMap<Vec<String>, Value>) {
         let children: Vec<(String, &Value)> = match value {
@@ -158,7 +159,7 @@ fn remove(target: &mut Value, path: &[String]) {
                 return;
             };
             if let Some(at) = items.iter().position(|item| item["type"] == **kind) {
-                // A condition without its type is none.
+                // A condition without a type is removed.
                 if rest == ["type"] || rest.is_empty() {
                     items.remove(at);
                 } else {

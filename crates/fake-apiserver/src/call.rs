@@ -1,4 +1,4 @@
-//! What a request asks.
+//! Parsed requests.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -6,28 +6,28 @@ use std::time::Instant;
 use http::{HeaderMap, Method, Uri};
 use serde_json::Value;
 
-/// A request.
+/// A request to the API.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// What is to be done.
+    /// The verb.
     pub verb: Verb,
     /// The API group; empty for the core group.
     pub group: String,
     /// The version within the group.
     pub version: String,
-    /// The kind as paths name it, such as `assignments`.
+    /// The plural of the kind as in paths, such as `assignments`.
     pub plural: String,
-    /// The namespace, unless it is about all.
+    /// The namespace; `None` for a request across all namespaces.
     pub namespace: Option<String>,
-    /// The object, if it is about one.
+    /// The name of the object, for a request about one.
     pub name: Option<String>,
-    /// `status`, if it is about that.
+    /// The subresource, such as `status`.
     pub subresource: Option<String>,
-    /// The query.
+    /// The query parameters.
     pub query: BTreeMap<String, String>,
-    /// What was sent, if that was JSON.
+    /// The body if it is JSON, otherwise null.
     pub body: Value,
-    /// When it arrived.
+    /// When the request arrived.
     pub received_at: Instant,
     pub(crate) patch: Patch,
 }
@@ -35,19 +35,19 @@ pub struct Call {
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
-    /// Reads one object.
+    /// Reads an object.
     Get,
-    /// Reads many.
+    /// Reads a list of objects.
     List,
-    /// Follows many.
+    /// Streams changes of objects.
     Watch,
-    /// Makes one (POST).
+    /// Creates an object (POST).
     Create,
-    /// Replaces one (PUT).
+    /// Replaces an object (PUT).
     Update,
-    /// Changes one, by merge patch or by server-side apply.
+    /// Changes an object by merge patch or server-side apply.
     Patch,
-    /// Deletes one.
+    /// Deletes an object.
     Delete,
 }
 
@@ -61,7 +61,7 @@ pub(crate) enum Patch {
 // === impl Call ===
 
 impl Call {
-    /// Reads a request; nothing if no such request can be answered.
+    /// Parses a request. `None` if the server does not support it.
     pub(crate) fn parse(
         method: &Method,
         uri: &Uri,
@@ -135,7 +135,7 @@ impl Call {
         matches!(self.parameter(name), Some("true" | "1"))
     }
 
-    /// `apiVersion` of its objects.
+    /// The `apiVersion` of the requested objects.
     pub(crate) fn api_version(&self) -> String {
         if self.group.is_empty() {
             self.version.clone()

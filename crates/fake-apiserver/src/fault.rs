@@ -1,4 +1,4 @@
-//! How it fails, and when.
+//! Faults and the requests that they affect.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -6,28 +6,30 @@ use std::time::Duration;
 use crate::ServerState;
 use crate::call::{Call, Verb};
 
-/// A way to fail.
+/// A fault to inject.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
-    /// The answer is this status, with `Retry-After` in seconds if given: 429, 500, 503, ...
+    /// Responds with this status, and `Retry-After` in seconds if given: 429, 500, 503, ...
     Status(u16, Option<u32>),
-    /// The answer comes so much later.
+    /// Delays the response.
     Delay(Duration),
-    /// There is no answer, and the connection stays open.
+    /// Sends no response and keeps the connection open.
     Hang,
-    /// The connection is closed without an answer; a watch that runs is broken off in the middle of a line.
+    /// Closes the connection without a response; a running watch is cut off in the middle of a
+    /// line.
     CloseConnection,
-    /// A list has only so many of its objects, and says nothing about it: after a restore, a change of permissions, or of clusters.
+    /// Silently returns only this many objects in a list, as after a restore, a change of
+    /// permissions, or a change of cluster.
     TruncateList(usize),
-    /// A watch is told 410 in its stream, whatever revision it goes on from, and ended.
+    /// Sends 410 in the stream of a watch, regardless of its revision, and ends it.
     Gone,
-    /// A watch sends nothing any more, not even bookmarks, and is not closed either.
+    /// Stops a watch from sending anything, including bookmarks, without closing it.
     StallWatch,
-    /// A watch sends something that is no event.
+    /// Sends something in a watch that is not an event.
     InvalidEvent,
 }
 
-/// Which requests fail.
+/// Selects the requests that fail.
 #[derive(Clone, Debug, Default)]
 pub struct When {
     verbs: Vec<Verb>,
@@ -35,7 +37,7 @@ pub struct When {
     times: Option<usize>,
 }
 
-/// A fault that lasts as long as this value.
+/// An active fault, which ends when this value is dropped.
 #[derive(Debug)]
 pub struct InjectedFault {
     id: u64,
@@ -51,27 +53,27 @@ pub(crate) struct Faults {
 // === impl When ===
 
 impl When {
-    /// Any request.
+    /// All requests.
     pub fn any() -> Self {
         Self::default()
     }
 
-    /// Lists. The list with which a watch can begin belongs to the watch.
+    /// List requests. The initial list of a watch is part of the watch.
     pub fn lists() -> Self {
         Self::verbs([Verb::List])
     }
 
-    /// Watches.
+    /// Watch requests.
     pub fn watches() -> Self {
         Self::verbs([Verb::Watch])
     }
 
-    /// Whatever changes something.
+    /// Requests that change something.
     pub fn writes() -> Self {
         Self::verbs([Verb::Create, Verb::Update, Verb::Patch, Verb::Delete])
     }
 
-    /// Requests of these verbs.
+    /// Requests with these verbs.
     pub fn verbs(verbs: impl IntoIterator<Item = Verb>) -> Self {
         Self {
             verbs: verbs.into_iter().collect(),
@@ -79,13 +81,13 @@ impl When {
         }
     }
 
-    /// Only those about the kind with this plural.
+    /// Limits the selection to the kind with this plural.
     pub fn of(mut self, plural: &str) -> Self {
         self.plural = Some(plural.to_owned());
         self
     }
 
-    /// Only the first so many.
+    /// Limits the selection to the first `times` requests.
     pub fn times(mut self, times: usize) -> Self {
         self.times = Some(times);
         self
@@ -109,7 +111,7 @@ impl InjectedFault {
         Self { id, shared }
     }
 
-    /// Ends the fault, as dropping this does.
+    /// Ends the fault, as dropping it does.
     pub fn end(self) {}
 }
 
@@ -131,7 +133,8 @@ impl Faults {
         self.next
     }
 
-    /// The fault that a request meets, which counts as one time; `can` says which faults mean anything to it.
+    /// Returns the first fault that matches the request and for which `applies` is true, and counts
+    /// it.
     pub(crate) fn trigger(
         &mut self,
         call: &Call,
@@ -145,7 +148,7 @@ impl Faults {
         Some((*id, *fault))
     }
 
-    /// Whether a fault that was met has not ended yet.
+    /// Whether a triggered fault has not ended yet.
     pub(crate) fn is_active(&self, id: u64) -> bool {
         self.all.iter().any(|(one, ..)| *one == id)
     }
@@ -154,7 +157,7 @@ impl Faults {
 // === impl Fault ===
 
 impl Fault {
-    /// Whether it is about an answer, rather than about what a list or a watch holds.
+    /// Whether the fault affects responses as such, rather than the content of a list or watch.
     pub(crate) fn affects_responses(self) -> bool {
         matches!(
             self,
@@ -162,7 +165,7 @@ impl Fault {
         )
     }
 
-    /// Whether a watch that runs can meet it.
+    /// Whether the fault affects running watches.
     pub(crate) fn affects_streams(self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! From a request to its answer.
+//! Handles requests.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::response::{ApiError, Body, json_response};
 use crate::store::{Key, Store};
 use crate::{ServerState, listing, watch};
 
-/// Answers, unless the connection is to be cut.
+/// Handles a request. `None` closes the connection.
 pub(crate) async fn handle(
     shared: Arc<ServerState>,
     request: Request<Incoming>,
@@ -44,7 +44,7 @@ pub(crate) async fn handle(
     let fault = {
         let mut state = shared.state();
         state.calls.push(call.clone());
-        // A watch meets this in its stream, where it has something to break off.
+        // A watch triggers this fault in its stream, which it can then cut off.
         let applies = |fault: Fault| {
             fault.affects_responses()
                 && !(call.verb == Verb::Watch && fault == Fault::CloseConnection)
@@ -235,7 +235,7 @@ fn apply_patch(store: &mut Store, call: &Call) -> Result<(u16, Value), ApiError>
     Ok((code, (*stored).clone()))
 }
 
-/// A write that is made up from an old object is refused.
+/// Rejects a write that is based on an outdated object.
 fn check_version(call: &Call, old: &Value, new: &Value) -> Result<(), ApiError> {
     let version = &new["metadata"]["resourceVersion"];
     let is_current =

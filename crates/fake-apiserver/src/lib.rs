@@ -1,11 +1,13 @@
-//! A Kubernetes API server in memory, for the faults that a real one has rarely and never on demand.
+//! A Kubernetes API server in memory, for faults that a real one does not produce on demand.
 //!
-//! It serves any kind to a client that knows it: lists in pages, watches with bookmarks and initial events, reads, writes with
-//! conflicts of `resourceVersion`, merge patches, and as much of server-side apply as one writer of a status can tell from the real one.
-//! It knows no schema, no admission, no permissions and no discovery: those are tried on a real server. Plain HTTP on the loopback
-//! address; [`FakeApiServer::kubeconfig`] is all that a client needs.
+//! It serves any kind to a client that knows the kind: lists in pages, watches with bookmarks and
+//! initial events, reads, writes with `resourceVersion` conflicts, merge patches, and server-side
+//! apply as far as a single status writer can tell. It has no schema, admission, permissions or
+//! discovery: test those against a real server. It speaks plain HTTP on the loopback address; a
+//! client only needs [`FakeApiServer::kubeconfig`].
 //!
-//! [`FakeApiServer::inject`] makes it fail, and [`FakeApiServer::calls`] tells what it was asked.
+//! [`FakeApiServer::inject`] injects faults, and [`FakeApiServer::calls`] returns the received
+//! requests.
 
 mod apply;
 mod call;
@@ -33,7 +35,7 @@ use store::Store;
 pub use call::{Call, Verb};
 pub use fault::{Fault, InjectedFault, When};
 
-/// A running server. Dropping it ends it and closes every connection.
+/// A running server. Dropping it stops the server and closes all connections.
 #[derive(Debug)]
 pub struct FakeApiServer {
     address: SocketAddr,
@@ -41,11 +43,11 @@ pub struct FakeApiServer {
     accepting: AbortHandle,
 }
 
-/// What every connection shares.
+/// State shared by all connections.
 #[derive(Debug)]
 struct ServerState {
     state: Mutex<State>,
-    /// Counts whatever a watch must look at: changes of objects and of faults.
+    /// A counter that increases when watches have to check for changes of objects or faults.
     changed: channel::Sender<u64>,
 }
 
@@ -66,7 +68,7 @@ struct Settings {
 // === impl FakeApiServer ===
 
 impl FakeApiServer {
-    /// Starts an empty one on a free port. It needs a tokio runtime, and answers as long as that runs.
+    /// Starts an empty server on a free port. It runs as long as the current tokio runtime.
     pub async fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -82,12 +84,12 @@ impl FakeApiServer {
         })
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// The server's URL, `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// A kubeconfig, as YAML.
+    /// A kubeconfig in YAML.
     pub fn kubeconfig(&self) -> String {
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: fake\ncontexts: [{{name: fake, context: {{cluster: fake, user: fake}}}}]\n\
@@ -96,42 +98,44 @@ impl FakeApiServer {
         )
     }
 
-    /// Creates or replaces an object, status and all, as some other client would. It needs `apiVersion`, `kind` and
-    /// `metadata.name`; its namespace is `default` unless it names one. Gives it back as stored.
+    /// Creates or replaces an object, including its status, as another client would. It needs
+    /// `apiVersion`, `kind` and `metadata.name`; the namespace defaults to `default`. Returns the
+    /// stored object.
     ///
     /// # Panics
-    /// When one of these is missing: that is a mistake in a test.
+    /// If one of these fields is missing, which is a mistake in a test.
     pub fn put(&self, object: Value) -> Value {
         let stored = self.shared.state().store.put(object);
         self.shared.notify_watches();
         stored
     }
 
-    /// Deletes an object by the plural of its kind; whether it was there.
+    /// Deletes an object of the kind with this plural. Returns whether it existed.
     pub fn delete(&self, plural: &str, namespace: &str, name: &str) -> bool {
         let was_there = self.shared.state().store.delete(plural, namespace, name);
         self.shared.notify_watches();
         was_there
     }
 
-    /// An object as it is now.
+    /// Returns an object in its current state.
     pub fn object(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         self.shared.state().store.object(plural, namespace, name)
     }
 
-    /// All objects of a kind, by namespace and name.
+    /// Returns all objects of a kind, sorted by namespace and name.
     pub fn objects(&self, plural: &str) -> Vec<Value> {
         self.shared.state().store.objects(plural)
     }
 
-    /// Forgets all history: a watch or a page that goes on from before now is told 410.
+    /// Forgets all history. A watch or page that continues from an earlier revision gets 410.
     pub fn compact(&self) {
         self.shared.state().store.compact();
         self.shared.notify_watches();
     }
 
-    /// From now on each request that is as said fails so, until the value returned is dropped, or as often as [`When::times`] said.
-    /// Of several faults that fit, the oldest counts. Watches that run already are hit as well by what can hit them.
+    /// Makes matching requests fail until the returned value is dropped, or as often as
+    /// [`When::times`] allows. If several faults match, the oldest is used. Running watches are
+    /// affected too, by faults that apply to them.
     #[must_use = "the fault ends when this is dropped"]
     pub fn inject(&self, when: When, fault: Fault) -> InjectedFault {
         let injected = InjectedFault::new(
@@ -142,12 +146,12 @@ impl FakeApiServer {
         injected
     }
 
-    /// Every request so far.
+    /// Returns all requests received so far.
     pub fn calls(&self) -> Vec<Call> {
         self.shared.state().calls.clone()
     }
 
-    /// How often it was asked this, of the kind with this plural.
+    /// Counts the requests with a verb for the kind with this plural.
     pub fn count(&self, verb: Verb, plural: &str) -> usize {
         self.shared
             .state()
@@ -157,17 +161,19 @@ impl FakeApiServer {
             .count()
     }
 
-    /// Forgets which requests there were.
+    /// Clears the recorded requests.
     pub fn clear_calls(&self) {
         self.shared.state().calls.clear();
     }
 
-    /// How often a quiet watch gets a bookmark: every second if this isn't called, and about every minute on a real server.
+    /// Sets how often an idle watch gets a bookmark. The default is one second; a real server sends
+    /// one about every minute.
     pub fn set_bookmark_interval(&self, every: Duration) {
         self.shared.state().settings.bookmark_interval = every;
     }
 
-    /// Whether watches can begin with a list, which some versions refuse with 422.
+    /// Sets whether watches may start with a list. Some versions of Kubernetes reject that with
+    /// 422.
     pub fn set_watch_list(&self, supports_watch_list: bool) {
         self.shared.state().settings.supports_watch_list = supports_watch_list;
     }
@@ -186,7 +192,7 @@ impl ServerState {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the watches.
+    /// Wakes all watches.
     fn notify_watches(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
@@ -204,7 +210,7 @@ impl Default for Settings {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<ServerState>) {
-    // Dropped with this task, and every connection with it.
+    // Dropped together with this task, which closes all connections.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -221,7 +227,7 @@ async fn accept(listener: TcpListener, shared: Arc<ServerState>) {
                         .ok_or_else(response::connection_closed)
                 }
             });
-            // A client that goes away, or is cut off, is what tests do here.
+            // Tests close and cut connections on purpose.
             let _ = http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;

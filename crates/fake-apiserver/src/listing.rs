@@ -1,4 +1,4 @@
-//! Lists, whole and in pages.
+//! Lists, whole or in pages.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::fault::Fault;
 use crate::response::ApiError;
 use crate::store::Snapshot;
 
-/// Which objects of a kind a client wants.
+/// The namespace, name and labels of the objects that a client asks for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ObjectSelector {
     namespace: Option<String>,
@@ -26,7 +26,7 @@ enum LabelRequirement {
     HasNot(String),
 }
 
-/// The list, or the page of it, that is asked for.
+/// Returns a list or one page of it.
 pub(crate) fn list(shared: &ServerState, call: &Call) -> Result<Value, ApiError> {
     let mut state = shared.state();
     let selector = ObjectSelector::from_call(call)?;
@@ -66,7 +66,7 @@ pub(crate) fn list(shared: &ServerState, call: &Call) -> Result<Value, ApiError>
             Snapshot::new(select(state.store.all(&call.plural), &selector, max)),
         ),
     };
-    // A real server gives all at once to whoever is content with any revision.
+    // A real server ignores the limit if the client accepts any revision.
     let limit = call
         .parameter("limit")
         .and_then(|limit| limit.parse::<usize>().ok())
@@ -94,7 +94,7 @@ pub(crate) fn list(shared: &ServerState, call: &Call) -> Result<Value, ApiError>
     )
 }
 
-/// Those that are selector, and no more than so many.
+/// Returns at most `max` of the selected objects.
 pub(crate) fn select<'a>(
     objects: impl Iterator<Item = &'a Arc<Value>>,
     selector: &ObjectSelector,
@@ -107,7 +107,7 @@ pub(crate) fn select<'a>(
         .collect()
 }
 
-/// The name of a kind by its plural, for what no object says.
+/// Derives the name of a kind from its plural, for responses without objects.
 pub(crate) fn kind_of(plural: &str) -> String {
     match plural {
         "configmaps" => "ConfigMap".to_owned(),

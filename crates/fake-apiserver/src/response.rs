@@ -1,4 +1,4 @@
-//! Response bodies, and the errors that a client gets.
+//! Response bodies and error responses.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// What a client is told when it can't have what it asks.
+/// An error response.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     pub(crate) code: u16,
@@ -18,7 +18,7 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
 }
 
-/// What makes hyper close a connection.
+/// An error that makes hyper close the connection.
 pub(crate) fn connection_closed() -> io::Error {
     io::Error::other("the connection is cut")
 }
@@ -45,7 +45,7 @@ impl ApiError {
         }
     }
 
-    /// The error as the object that it is on the wire.
+    /// The error as a `Status` object.
     pub(crate) fn status(&self) -> Value {
         json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",

@@ -1,4 +1,4 @@
-//! The objects, and what happened to them.
+//! The stored objects and their history.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::apply::AppliedFields;
 /// How many lists can be read in pages at the same time.
 const MAX_SNAPSHOTS: usize = 16;
 
-/// Kinds whose status is written apart.
+/// Kinds with a status subresource.
 const KINDS_WITH_STATUS_SUBRESOURCE: [&str; 2] = ["profiles", "assignments"];
 
 pub(crate) type Key = (String, String);
 
-/// A list, as it was when its first page was read.
+/// The content of a list when its first page was read.
 pub(crate) type Snapshot = Arc<Vec<Arc<Value>>>;
 
 #[derive(Debug, Default)]
@@ -52,7 +52,8 @@ impl Store {
     }
 
     pub(crate) fn compact(&mut self) {
-        // As in etcd, each compaction and much else writes: nobody's revision is the newest by standing still.
+        // In etcd, compactions and other activity also increase the revision, so an idle client's
+        // revision becomes outdated.
         self.revision += 1;
         self.compacted = self.revision;
         self.history.clear();
@@ -114,7 +115,7 @@ impl Store {
             .flat_map(BTreeMap::values)
     }
 
-    /// What happened to a kind after a revision.
+    /// Returns the changes to a kind after a revision.
     pub(crate) fn since(&self, plural: &str, revision: u64) -> Vec<Change> {
         let first = self
             .history
@@ -135,7 +136,7 @@ impl Store {
         }
     }
 
-    /// A list that was kept at a revision.
+    /// Returns the list that was kept at a revision.
     pub(crate) fn snapshot_at(&self, plural: &str, revision: u64) -> Option<Snapshot> {
         self.snapshots
             .iter()
@@ -144,7 +145,8 @@ impl Store {
             .map(|(.., list)| list.clone())
     }
 
-    /// Writes all of an object but its status, where that is written apart. Nothing happens when nothing is different.
+    /// Writes an object without its status if the kind has a status subresource. Does nothing if
+    /// the object is unchanged.
     pub(crate) fn write(
         &mut self,
         plural: &str,
@@ -195,7 +197,7 @@ impl Store {
         self.record("MODIFIED", plural, key, object)
     }
 
-    /// Writes only the status of an object. Nothing happens when nothing is different.
+    /// Writes only the status of an object. Does nothing if it is unchanged.
     pub(crate) fn write_status(
         &mut self,
         plural: &str,
@@ -239,7 +241,7 @@ impl Store {
     }
 }
 
-/// Namespace and name.
+/// Namespace and name of an object.
 fn key_of(object: &Value) -> Key {
     let text = |name: &str| {
         object["metadata"][name]

@@ -20,13 +20,13 @@ use crate::fault::Fault;
 use crate::listing::{ObjectSelector, kind_of, select};
 use crate::response::{ApiError, Body, connection_closed};
 
-/// One client that follows one kind.
+/// A client that watches one kind.
 struct Watch {
     shared: Arc<ServerState>,
     changed: Receiver<u64>,
     call: Call,
     selector: ObjectSelector,
-    /// Up to where the client has been told.
+    /// The revision up to which changes have been sent.
     revision: u64,
     unsent: VecDeque<Bytes>,
     end: StreamEnd,
@@ -35,7 +35,7 @@ struct Watch {
     stalled_by: Option<u64>,
 }
 
-/// What follows when all is sent.
+/// How the stream ends after everything is sent.
 #[derive(Clone, Copy, PartialEq)]
 enum StreamEnd {
     Open,
@@ -43,7 +43,7 @@ enum StreamEnd {
     Broken,
 }
 
-/// The answer to a watch, which goes on while the client reads it.
+/// Starts a watch, whose body is streamed while the client reads it.
 pub(crate) fn open(shared: &Arc<ServerState>, call: Call) -> Result<Response<Body>, ApiError> {
     let watch = Watch::start(shared.clone(), call)?;
     let frames = stream::unfold(watch, |mut watch| async move {
@@ -119,7 +119,7 @@ impl Watch {
         })
     }
 
-    /// The next piece of the body.
+    /// Returns the next chunk of the body.
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
             self.changed.mark_unchanged();
@@ -138,7 +138,7 @@ impl Watch {
         }
     }
 
-    /// Sees what has happened; whether nothing must be sent for now.
+    /// Queues what has changed. Returns whether the watch is stalled.
     fn poll_changes(&mut self) -> bool {
         let shared = self.shared.clone();
         let mut state = shared.state();
@@ -175,7 +175,8 @@ impl Watch {
                 }
                 let matches = |object: &Arc<Value>| self.selector.matches(object);
                 self.unsent.extend(changes.iter().filter_map(|change| {
-                    // To who asks for a part of the objects, one that comes in is new, and one that leaves is gone.
+                    // For a selector, an object that starts to match is added, and one that stops
+                    // matching is deleted.
                     let was = change.old.as_ref().is_some_and(matches);
                     let is = change.event_type != "DELETED" && matches(&change.object);
                     match (was, is) {
@@ -215,13 +216,13 @@ impl Watch {
         self.end = StreamEnd::Complete;
     }
 
-    /// Waits until there may be something to see. A stalled watch does not even notice that its time is over.
+    /// Waits for something to send. A stalled watch does not notice that its timeout has passed.
     async fn wait(&mut self, is_stalled: bool) {
         let wake = self.deadline.map_or(self.next_bookmark, |deadline| {
             deadline.min(self.next_bookmark)
         });
         tokio::select! {
-            // The sender lives in `shared`, so this is never its end.
+            // `shared` owns the sender, so it is never closed.
             _ = self.changed.changed() => {}
             () = sleep_until(wake), if !is_stalled => {}
         }

@@ -1,4 +1,4 @@
-//! The client that shaper uses takes it for an API server, and meets its faults as it would meet real ones.
+//! The Kubernetes client that shaper uses works with this server and sees its faults as real ones.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn profile(name: &str) -> Value {
     json!({ "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Profile", "metadata": { "name": name }, "spec": { "ipxe": "#!ipxe" } })
 }
 
-/// A watcher's life in words.
+/// Describes a watcher event.
 fn describe(event: &watcher::Event<Assignment>) -> String {
     match event {
         watcher::Event::Init => "init".to_owned(),
@@ -70,7 +70,7 @@ impl TestWatcher {
         Ok(Self(Box::pin(stream.backoff(ShortBackoff))))
     }
 
-    /// The next event, in words; errors are skipped.
+    /// The next event; errors are skipped.
     async fn next(&mut self) -> Result<String> {
         timeout(TIMEOUT, async {
             loop {
@@ -92,7 +92,7 @@ impl TestWatcher {
     }
 }
 
-/// Always a moment: nothing here waits for a server to recover.
+/// A constant short backoff.
 struct ShortBackoff;
 
 impl Iterator for ShortBackoff {
@@ -174,7 +174,7 @@ async fn a_watcher_lists_and_then_watches() -> Result<()> {
         server.put(changed);
         server.put(assignment("b"));
         server.delete("assignments", "default", "c");
-        // Nothing of b: it was put as it was.
+        // `b` was unchanged, so there is no event for it.
         assert_eq!(
             watcher_events.next_events(3).await?,
             ["apply d", "apply a", "delete c"]
@@ -290,7 +290,7 @@ async fn a_stalled_watch_sends_nothing_until_the_fault_ends() -> Result<()> {
         .context("no bookmark came")?;
     let stall = server.inject(When::watches(), Fault::StallWatch);
     server.put(assignment("a"));
-    // Past its own time-out, and then some. What was on its way already may still come.
+    // Longer than the watch's timeout. Events that were already on their way may still arrive.
     let silence = async {
         while watch
             .try_next()
@@ -323,7 +323,7 @@ async fn a_429_fault_sends_retry_after_and_ends_after_its_count() -> Result<()> 
             server.url()
         ))
     };
-    // kube itself waits and tries again, so this looks at what it was told.
+    // kube retries by itself, so look at the raw response.
     let answer = raw_response(&server, &request().body(())?).await?;
     assert!(
         answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after: 1\r\n"),
@@ -342,7 +342,7 @@ async fn a_429_fault_sends_retry_after_and_ends_after_its_count() -> Result<()> 
     Ok(())
 }
 
-/// What the server answers to a GET, as it goes over the wire.
+/// The raw response to a GET request.
 async fn raw_response(server: &FakeApiServer, request: &http::Request<()>) -> Result<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream =

@@ -1,5 +1,7 @@
-//! Files that are read whole or not at all: a line that names format and version, the SHA-256 of the rest, then messages, each after its
-//! length.
+//! Checksummed files of length-delimited messages, which are read as a whole or rejected.
+//!
+//! A file is a line that names format and version, the SHA-256 of the rest, then the messages, each
+//! preceded by its length.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -9,33 +11,34 @@ use std::path::Path;
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
 use prost::Message;
 
-/// Longer than a million objects.
+/// The largest file that is read: room for more than a million objects.
 const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
-/// Why a file is of no use.
+/// An error from reading a copy on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The system says so.
+    /// The file system returned an error.
     #[error("it can't be read: {0}")]
     Unreadable(#[from] io::Error),
-    /// It starts otherwise.
+    /// The file starts with another format or version.
     #[error("it was not written by a shaper of this version")]
     WrongFormat,
-    /// What it holds is of another origin than what is asked for.
+    /// The copy belongs to another partition or folder.
     #[error("it is of {0}")]
     WrongSource(String),
-    /// Its checksum is another, or a message is malformed.
+    /// The checksum does not match, or a message is malformed.
     #[error("it is cut short or damaged")]
     Corrupt,
 }
 
-/// Messages on their way to a file.
+/// Writes messages to a file and computes their checksum.
 pub(crate) struct Writer<W> {
     inner: W,
     checksum: Context,
 }
 
-/// The messages of a file. None where there is none.
+/// Reads and verifies a file. Returns its messages, still encoded, or `None` if the file does not
+/// exist.
 pub(crate) fn read(path: &Path, magic: &[u8]) -> Result<Option<Vec<u8>>, CopyError> {
     let mut bytes = Vec::new();
     match File::open(path) {
@@ -61,7 +64,8 @@ pub(crate) fn read(path: &Path, magic: &[u8]) -> Result<Option<Vec<u8>>, CopyErr
     Ok(Some(bytes))
 }
 
-/// Replaces a file. A reader sees the old one or the new one, whole, also after a power cut.
+/// Replaces a file atomically: readers see either the old or the new content, even after a power
+/// failure.
 pub(crate) fn write(
     path: &Path,
     magic: &[u8],
@@ -78,7 +82,7 @@ pub(crate) fn write(
     File::open(directory)?.sync_all()
 }
 
-/// Writes what such a file is.
+/// Writes header, checksum and messages to an open file.
 pub(crate) fn write_to(
     file: &File,
     magic: &[u8],

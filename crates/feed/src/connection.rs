@@ -1,4 +1,4 @@
-//! Connections under TLS, whose peers are checked for as long as they last.
+//! TLS connections that end when the peer's certificate is no longer accepted.
 
 use std::fmt;
 use std::io;
@@ -22,21 +22,22 @@ use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOw
 use tonic::transport::server::Connected;
 use tracing::{error, info};
 
-/// How long a follower may take for its handshake.
+/// How long a follower's handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the certificates of peers are looked at again, beside when our own files change: they may have expired.
+/// How often peer certificates are checked again, in case they have expired. They are also checked
+/// whenever our own files change.
 const RECHECK_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Connections whose handshake is done, as tonic wants them.
+/// A stream of connections that have completed their handshake, as tonic expects them.
 pub(crate) struct Accepted(mpsc::Receiver<io::Result<Connection>>);
 
-/// Has the connections of followers shake hands, and passes them on.
+/// Performs the handshake of each accepted connection and forwards the connection to tonic.
 struct HandshakeHandler {
     tls: Arc<Reloader<MutualTls>>,
     sender: mpsc::Sender<io::Result<Connection>>,
 }
 
-/// A connection that ends when its peer would no longer be let in.
+/// A connection that is closed once its peer's certificate would no longer be accepted.
 pub(crate) struct Connection {
     stream: TlsStream<CountedStream>,
     peer: PeerInfo,
@@ -45,13 +46,13 @@ pub(crate) struct Connection {
     _end_on_drop: DropGuard,
 }
 
-/// A socket whose bytes are counted.
+/// A TCP stream that counts the bytes it receives.
 pub(crate) struct CountedStream {
     stream: TcpStream,
     received: Counter,
 }
 
-/// Who is at the other end.
+/// The address of the peer.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerInfo(SocketAddr);
 
@@ -67,11 +68,12 @@ impl Accepted {
     ) -> Self {
         let (sender, connections) = mpsc::channel(16);
         let limits = net::Limits {
-            // Twice as many as may follow, so that one too many can be told why it may not.
+            // Twice as many as may follow, so that a follower over the limit gets an error that
+            // says so.
             connections: followers * 2,
             per_peer: None,
             when_full: WhenFull::Refuse,
-            // tonic drains the connections that it got.
+            // tonic drains the connections that it received.
             drain: HANDSHAKE_TIMEOUT,
         };
         let handler = HandshakeHandler { tls, sender };
@@ -110,7 +112,7 @@ impl Handler for HandshakeHandler {
     }
 }
 
-/// Passes a connection on to tonic after its handshake, and waits until it ends.
+/// Performs the handshake, forwards the connection to tonic, and waits until it is closed.
 async fn forward(
     stream: TcpStream,
     accepted: net::Connection,
@@ -129,7 +131,7 @@ async fn forward(
     };
     let connection = Connection::new(stream.into(), peer, tls, MutualTls::check_client);
     let closed = connection.closed();
-    // A connection that is closed to make room for another ends at tonic, too.
+    // When the accept loop closes this connection to make room, tonic's half ends as well.
     let _end = connection.end.clone().drop_guard();
     if connections.send(Ok(connection)).await.is_ok() {
         closed.await;
@@ -139,7 +141,8 @@ async fn forward(
 // === impl Connection ===
 
 impl Connection {
-    /// Watches over the peer of a connection, by the check that fits its end.
+    /// Wraps a TLS stream and keeps checking its peer with `check`, which depends on the end that
+    /// we are.
     pub(crate) fn new(
         stream: TlsStream<CountedStream>,
         address: SocketAddr,
@@ -166,7 +169,7 @@ impl Connection {
         }
     }
 
-    /// Resolves when the connection is over, for whatever reason.
+    /// Resolves when the connection is closed, for any reason.
     fn closed(&self) -> WaitForCancellationFutureOwned {
         self.end.clone().cancelled_owned()
     }

@@ -1,4 +1,5 @@
-//! The last good objects of each file of a folder, kept on disk so that a start with a broken file still has them.
+//! A copy on disk of the last valid objects of each file in a folder, so that a process that starts
+//! with a broken file still has them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,31 +12,31 @@ use crate::checksummed_file::{self, CopyError};
 use crate::proto::{self, Part};
 use crate::wire;
 
-/// Changes with the format; a version that is not this one is ignored.
+/// Names the format and its version. Files with another first line are ignored.
 const MAGIC: &[u8] = b"shaper folder copy 1\n";
 
-/// Where the copy of a folder is.
+/// The copy of one folder.
 #[derive(Clone, Debug)]
 pub struct FolderCopy {
     path: PathBuf,
-    /// Which folder it is of.
+    /// The folder that was copied.
     folder: String,
 }
 
-/// One file, with the objects that it last held when nothing in it was wrong.
+/// The objects that a file had when it was last valid.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileCopy {
-    /// Below the folder.
+    /// Relative to the folder.
     pub path: PathBuf,
-    /// Its Profiles.
+    /// The Profiles in the file.
     pub profiles: Vec<Arc<Profile>>,
-    /// Its Assignments.
+    /// The Assignments in the file.
     pub assignments: Vec<Arc<Assignment>>,
-    /// Those of them that another file served.
+    /// Those of its objects that were served from another file instead.
     pub shadowed: Vec<ObjectRef>,
 }
 
-/// What a copy says of itself.
+/// The first message of a copy.
 #[derive(Clone, PartialEq, Message)]
 struct Header {
     #[prost(string, tag = "1")]
@@ -59,7 +60,7 @@ struct FileMessage {
 // === impl FolderCopy ===
 
 impl FolderCopy {
-    /// The copy of a folder, in this directory.
+    /// Returns the copy of `folder` in `directory`.
     pub fn new(directory: &Path, folder: &Path) -> Self {
         Self {
             path: directory.join("folder.copy"),
@@ -67,12 +68,13 @@ impl FolderCopy {
         }
     }
 
-    /// The file.
+    /// The path of the copy.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// None where there is none. A Profile that this version can't compile is left out.
+    /// Reads the copy; `None` if there is none. Profiles that this version can't compile are left
+    /// out.
     pub fn read(&self) -> Result<Option<Vec<FileCopy>>, CopyError> {
         let Some(bytes) = checksummed_file::read(&self.path, MAGIC)? else {
             return Ok(None);
@@ -96,7 +98,8 @@ impl FolderCopy {
             .map(Some)
     }
 
-    /// Replaces the copy. A reader sees the old one or the new one, whole, also after a power cut.
+    /// Replaces the copy atomically: readers see either the old or the new content, even after a
+    /// power failure.
     pub fn write(&self, files: &[FileCopy]) -> io::Result<()> {
         checksummed_file::write(&self.path, MAGIC, |writer| {
             writer.message(&Header {

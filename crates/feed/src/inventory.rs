@@ -1,11 +1,12 @@
-//! A summary of the names of all objects, by which a follower notices that it does not hold what it should.
+//! A summary of all object names, by which a follower detects that its catalog differs from the
+//! controller's.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use boot::ObjectRef;
 
 use crate::proto;
 
-/// How many objects there are, and a sum over their names. What is added and taken again leaves nothing.
+/// Counts of objects and sums over the digests of their names. Removing an object undoes adding it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inventory {
     profiles: u64,
@@ -15,12 +16,12 @@ pub(crate) struct Inventory {
     rejected_names: u64,
 }
 
-/// How one object is counted.
+/// How an object is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ObjectState {
     /// An accepted version is known.
     pub(crate) accepted: bool,
-    /// It exists and is not accepted.
+    /// The current version is rejected.
     pub(crate) rejected: bool,
 }
 
@@ -37,19 +38,19 @@ impl Inventory {
         self.names = self.names.wrapping_sub(digest(name));
     }
 
-    /// An object exists and is not accepted.
+    /// Counts an object as rejected.
     pub(crate) fn add_rejected(&mut self, name: &ObjectRef) {
         self.rejected = self.rejected.wrapping_add(1);
         self.rejected_names = self.rejected_names.wrapping_add(digest(name));
     }
 
-    /// That is over.
+    /// Undoes [`add_rejected`](Self::add_rejected).
     pub(crate) fn remove_rejected(&mut self, name: &ObjectRef) {
         self.rejected = self.rejected.wrapping_sub(1);
         self.rejected_names = self.rejected_names.wrapping_sub(digest(name));
     }
 
-    /// An object was there or not, accepted or not, and now is or is not.
+    /// Replaces the count of an object in one state by its count in another.
     pub(crate) fn update(&mut self, name: &ObjectRef, before: ObjectState, after: ObjectState) {
         match (before.accepted, after.accepted) {
             (false, true) => self.add(name),
@@ -109,7 +110,7 @@ impl From<proto::Inventory> for Inventory {
     }
 }
 
-/// Without the partition: a controller does not know which one it is.
+/// Digests a name without its partition, which the controller does not know.
 fn digest(name: &ObjectRef) -> u64 {
     let kind = match name {
         ObjectRef::Assignment(_) => "Assignment",

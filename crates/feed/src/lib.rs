@@ -1,16 +1,19 @@
-//! The catalog over mTLS.
+//! Replicates the catalog from controllers to API replicas and webhooks over mutual TLS.
 //!
-//! A controller has a [`Publisher`]: changes go in, and [`serve`] sends them to whoever follows. An API replica or a webhook follows one or
-//! several and keeps a catalog of its own like theirs. What goes over the wire is `proto/shaper/feed/v1/feed.proto`.
+//! A controller applies changes to a [`Publisher`], and [`serve`] streams them to its followers. A
+//! [`Replica`], in an API server or a webhook, follows one or several controllers and keeps a
+//! catalog of its own. The protocol is `proto/shaper/feed/v1/feed.proto`.
 //!
 //! ```text
 //! Change --Publisher::apply--> Catalog + Journal --batch after a position--> parts --commit--> Catalog of a replica
 //! ```
 //!
-//! A follower holds a *position*: the epoch of a controller's process and a revision. It gets what has changed since, read from the catalog as
-//! it is now: nothing is kept for any one follower, so a slow one costs nothing and gets what changed a hundred times once. Where the
-//! journal does not reach back, or the epoch is another's, it gets a snapshot, and takes from that what differs. A batch is taken whole or
-//! not at all.
+//! A follower's *position* is the epoch of a controller process and a revision in it. A batch holds
+//! what changed after that position, read from the catalog as it is now. No state is kept per
+//! follower, so a slow follower costs nothing, and an object that changed a hundred times is sent
+//! once. If the journal does not reach back to the position, or the epoch is another process's, the
+//! follower gets a snapshot and applies the difference. A batch is applied as a whole or not at
+//! all.
 
 mod checksummed_file;
 mod connection;

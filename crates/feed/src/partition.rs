@@ -1,9 +1,10 @@
-//! Which of several clusters a key belongs to, by rendezvous hashing (Thaler and Ravishankar, 1998).
+//! Assigns keys to clusters by rendezvous hashing (Thaler and Ravishankar, 1998).
 //!
-//! The weight of a cluster for a key is the first 8 bytes, big-endian, of SHA-256(cluster, a zero byte, key); the cluster with the highest
-//! weight has the key, and of two with the same weight the one whose name comes first. A new cluster takes from each other one the keys
-//! that it has, and no key moves between two old ones. The function is a promise: other languages can compute it, and the vectors
-//! in the tests below are for them.
+//! The weight of a cluster for a key is the first 8 bytes, big-endian, of SHA-256(cluster, a zero
+//! byte, key). The cluster with the highest weight owns the key; of two with equal weights, the one
+//! whose name sorts first. A new cluster takes over keys from each existing cluster, and no key
+//! moves between two existing ones. The function is stable: other languages can compute it, and the
+//! vectors in the tests below are for them.
 
 use std::collections::BTreeSet;
 
@@ -11,26 +12,26 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::source::{InvalidSource, check_partition};
 
-/// Clusters among which keys are spread.
+/// The names of the clusters that share the keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partitions(BTreeSet<Box<str>>);
 
-/// There is nothing to choose from.
+/// A list of partitions that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPartitions {
-    /// There are none.
+    /// The list is empty.
     #[error("name at least one partition")]
     Empty,
-    /// One has a name that can't be.
+    /// A name is not valid.
     #[error(transparent)]
     Name(#[from] InvalidSource),
-    /// One is named twice.
+    /// A name appears twice.
     #[error("partition {0:?} is named twice")]
     Duplicate(String),
 }
 
 impl Partitions {
-    /// Clusters of these names; their order does not count.
+    /// Creates a set of clusters from their names, in any order.
     pub fn new<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Self, InvalidPartitions> {
         let mut partitions = BTreeSet::new();
         for name in names {
@@ -45,9 +46,10 @@ impl Partitions {
         }
     }
 
-    /// The cluster that has a key.
+    /// Returns the cluster that owns a key.
     pub fn owner(&self, key: &str) -> &str {
-        // Reversed, so that of equal weights the first name is the last seen, which is the one that `max_by_key` takes.
+        // `max_by_key` returns the last of several maxima, so the reversed order makes the first
+        // name win.
         self.0
             .iter()
             .rev()

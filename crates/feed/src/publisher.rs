@@ -1,4 +1,4 @@
-//! The half of a controller: a catalog, and what has changed in it since any moment that a follower remembers.
+//! The controller's half of the feed: a catalog and a journal of recent changes.
 
 mod batch;
 mod journal;
@@ -27,17 +27,56 @@ pub use metrics::PublisherMetrics;
 pub(crate) use session::Service;
 pub use session::{PublisherLimits, serve};
 
-/// How many names of changed objects are remembered for those who were away.
+/// How many names of changed objects are kept for followers that reconnect.
 const JOURNAL_LIMIT: usize = 64 * 1024;
 
-/// The catalog of a controller, as it is published to followers.
+/// Publishes a controller's catalog to followers.
+///
+/// Changes are applied in batches; every batch that changes something gets the next revision.
+/// Followers are served by [`serve`], and the controller itself reads [`catalog`](Self::catalog).
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use boot::{Assignment, Change, Labels, ObjectKey, SubjectSelectors};
+/// use feed::Publisher;
+///
+/// let key = ObjectKey::new("racks", "web");
+/// let assignment = Assignment {
+///     key: key.clone(),
+///     created: None,
+///     labels: Labels::default(),
+///     subjects: SubjectSelectors::default(),
+///     profiles: Labels::default(),
+///     priority: 0,
+/// };
+///
+/// let publisher = Publisher::new();
+/// let change = Change::Assignment(Arc::new(assignment));
+/// assert_eq!(publisher.apply(vec![change.clone()]), 1);
+/// assert_eq!(publisher.revision(), 1);
+///
+/// // Applying the same again changes nothing, so followers receive nothing.
+/// assert_eq!(publisher.apply(vec![change]), 0);
+/// assert_eq!(publisher.revision(), 1);
+///
+/// // Readers load a snapshot, which later changes don't affect.
+/// let snapshot = publisher.catalog().load();
+/// publisher.apply(vec![Change::AssignmentDeleted(key.clone())]);
+/// assert!(snapshot.assignment(&key).is_some());
+/// assert!(publisher.catalog().load().assignment(&key).is_none());
+///
+/// // The first list is complete: followers may connect.
+/// publisher.set_ready();
+/// assert!(publisher.is_ready());
+/// ```
 pub struct Publisher {
-    /// Tells this process's revisions from those of others.
+    /// Distinguishes the revisions of this process from those of others.
     epoch: u64,
     shared: Arc<SharedCatalog>,
-    /// The catalog as the writer has it. Held while changes are made, which may take long.
+    /// The writer's catalog. Locked while changes are applied, which may take long.
     writer: Mutex<Catalog>,
-    /// What followers read. Held for moments.
+    /// What followers read. Locked only briefly.
     published: Mutex<Published>,
     revision: watch::Sender<u64>,
     is_ready: AtomicBool,
@@ -52,12 +91,13 @@ struct Published {
 }
 
 impl Publisher {
-    /// A publisher of nothing, which is not ready.
+    /// Creates an empty publisher that is not ready.
     pub fn new() -> Self {
         Self::with_journal(JOURNAL_LIMIT)
     }
 
-    /// Remembers the names of at most so many changed objects. Who missed more gets a snapshot.
+    /// Creates a publisher that keeps the names of at most `limit` changed objects. A follower that
+    /// missed more gets a snapshot.
     pub fn with_journal(limit: usize) -> Self {
         let published = Published {
             catalog: Catalog::new(),
@@ -76,7 +116,8 @@ impl Publisher {
         }
     }
 
-    /// Makes changes, all at once: nobody sees some of them without the others. Tells how many of them changed something.
+    /// Applies changes atomically: readers see all of them or none. Returns how many changed
+    /// something.
     pub fn apply(&self, changes: Vec<Change>) -> usize {
         let mut catalog = lock(&self.writer);
         let mut inventory = lock(&self.published).inventory;
@@ -111,12 +152,13 @@ impl Publisher {
         count
     }
 
-    /// The catalog as it is published, for answers of the controller's own.
+    /// The published catalog, for the controller's own use.
     pub fn catalog(&self) -> &Arc<SharedCatalog> {
         &self.shared
     }
 
-    /// The catalog holds all that there is: followers may have it. Until then they are told to ask another controller.
+    /// Marks the catalog as complete and admits followers. Until then they are told to try another
+    /// controller.
     pub fn set_ready(&self) {
         if !self.is_ready.swap(true, Ordering::AcqRel) {
             info!(
@@ -126,12 +168,13 @@ impl Publisher {
         }
     }
 
-    /// Whether followers may have the catalog.
+    /// Whether followers are admitted.
     pub fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Acquire)
     }
 
-    /// Something was heard from the API server, if only that nothing changed. Followers are told how long ago that was.
+    /// Records that the API server was heard, even if nothing changed. Followers learn how long ago
+    /// that was.
     pub fn mark_heard(&self) {
         *lock(&self.heard) = Instant::now();
     }
@@ -153,7 +196,8 @@ impl Publisher {
         }
     }
 
-    /// What brings a follower from a position to now: the changes, or a snapshot where it is not ours or too long ago.
+    /// Returns what brings a follower from `after` to the current state: the changes, or a snapshot
+    /// if the position is another process's or too old.
     fn batch_after(&self, after: Option<proto::Position>) -> Batch {
         let published = lock(&self.published);
         let after =
@@ -185,7 +229,8 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Nothing panics while these are held; and if it did, what they hold is replaced as a whole.
+/// Locks a mutex even if it is poisoned: no code panics while holding it, and its content is
+/// replaced as a whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

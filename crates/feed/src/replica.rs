@@ -1,4 +1,5 @@
-//! The half of an API replica or a webhook: a catalog like that of the controllers, kept while they are away.
+//! The replica's half of the feed: a catalog that follows the controllers and stays in use while
+//! they are unreachable.
 
 mod copy;
 mod cross_partition_conflicts;
@@ -33,10 +34,10 @@ use metrics::gauge;
 
 pub use metrics::ReplicaMetrics;
 
-/// Most objects that are not accepted and named one by one.
+/// How many objects [`Replica::remarks`] lists by name.
 const MAX_NAMED: usize = 20;
 
-/// Follows the controllers of one partition or of several, and keeps the union of what they have.
+/// Follows the controllers of one or several partitions and merges their catalogs into one.
 pub struct Replica {
     partitions: BTreeMap<Box<str>, Partition>,
     merged_catalog: Arc<MergedCatalog>,
@@ -49,25 +50,28 @@ struct Partition {
     copy: Option<DiskCopy>,
 }
 
-/// The sources don't go together.
+/// Sources that can't be used together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSources {
-    /// There are none.
+    /// There are no sources.
     #[error("name at least one controller")]
     None,
-    /// Some have the name of a partition and some have none.
+    /// Some sources name a partition and others don't.
     #[error("name the partition of every controller or of none: {0} has none")]
     Mixed(String),
 }
 
-/// There is no such partition.
+/// No partition has this name. Holds the name and a list of those that exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no partition {0:?}; there are: {1}")]
 pub struct UnknownPartition(String, String);
 
 impl Replica {
-    /// Sources of the same partition are controllers of the same cluster, of which one is followed; different partitions are all
-    /// followed. What they hold is published in `shared`.
+    /// Creates a replica that publishes the merged catalog in `shared`.
+    ///
+    /// Sources of one partition are controllers of the same cluster, of which one at a time is
+    /// followed. All partitions are followed. With `state_dir`, a copy of each partition is kept on
+    /// disk.
     pub fn new(
         sources: Vec<Source>,
         guard: Limits,
@@ -116,7 +120,7 @@ impl Replica {
         })
     }
 
-    /// Takes what is on disk of former times.
+    /// Loads the copies on disk that an earlier process wrote.
     pub fn restore(&self) {
         for (name, partition) in &self.partitions {
             let Some(copy) = &partition.copy else {
@@ -148,14 +152,15 @@ impl Replica {
         }
     }
 
-    /// Waits until there is a whole snapshot of every partition, or a copy of one.
+    /// Waits until every partition has a complete snapshot or a copy of one.
     pub async fn loaded(&self) {
         for partition in self.partitions.values() {
             partition.link.loaded().await;
         }
     }
 
-    /// Follows until `stop`. A peer must have one of these names; if there are none, the one by which it is called.
+    /// Follows until `stop`. Each controller's certificate must carry one of `names`, or the host
+    /// of its URL if `names` is `None`.
     pub async fn run(
         &self,
         tls: Arc<Reloader<MutualTls>>,
@@ -178,13 +183,14 @@ impl Replica {
         }
         while let Some(ended) = tasks.join_next().await {
             if ended.is_err() {
-                // Whatever ends one of them ends the process: machines would boot what was true long ago.
+                // A failed task ends the process: otherwise machines would boot from an outdated
+                // catalog.
                 stop.cancel();
             }
         }
     }
 
-    /// Every host of the sources: who may answer, where nobody said otherwise.
+    /// The hosts of all sources, which are the accepted peer names by default.
     pub fn hosts(&self) -> Vec<PeerName> {
         self.partitions
             .values()
@@ -193,11 +199,11 @@ impl Replica {
             .collect()
     }
 
-    /// Brings those metrics up to date that depend on the time.
+    /// Updates the metrics that depend on the current time.
     pub fn refresh_metrics(&self) {
         for partition in self.partitions.values() {
             let (metrics, state) = (partition.link.metrics(), lock(partition.link.state()));
-            // Nothing is known yet: older than any limit of an alert.
+            // Nothing is known yet: report an age above the threshold of any alert.
             metrics
                 .age
                 .set(state.age().map_or(f64::INFINITY, |age| age.as_secs_f64()));
@@ -220,7 +226,7 @@ impl Replica {
         ));
     }
 
-    /// How each partition is, in sentences; first those that something is the matter with.
+    /// Describes the state of each partition in sentences, with warnings first.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = self.warnings();
         remarks.extend(
@@ -254,7 +260,8 @@ impl Replica {
         remarks
     }
 
-    /// How long ago everything that is held was last known to be true, by the partition that was heard the longest ago.
+    /// The age of the data: how long ago the partition that was heard least recently was last
+    /// confirmed.
     pub fn age(&self) -> Option<Duration> {
         self.partitions
             .values()
@@ -262,7 +269,8 @@ impl Replica {
             .max()
     }
 
-    /// What an operator should know before believing an answer: partitions that are away, what the guard holds, what can't be used.
+    /// What an operator should know before trusting an answer: unreachable partitions, objects that
+    /// the guard holds, and objects that can't be used.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for (name, partition) in &self.partitions {
@@ -302,7 +310,8 @@ impl Replica {
         warnings
     }
 
-    /// An operator says that what the guard holds of a partition, or of all, is gone indeed. Tells how many objects that were.
+    /// Confirms that the objects held by the guard, in one partition or in all, have been deleted.
+    /// Returns how many were removed.
     pub fn confirm(&self, partition: Option<&str>) -> Result<usize, UnknownPartition> {
         let names = || {
             self.partitions

@@ -1,36 +1,36 @@
-//! Where a partition's controllers are: `[NAME=]URL`.
+//! The address of a partition's controllers: `[NAME=]URL`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use tls::PeerName;
 
-/// The port where controllers serve the feed, if the URL names none.
+/// The port of the feed if the URL has none.
 pub const DEFAULT_PORT: u16 = 9443;
 
-/// One controller, or all that a name resolves to, of one partition.
+/// A controller, or all controllers that a host name resolves to, of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The partition; empty where there is only one.
+    /// The partition; empty if there is only one.
     pub partition: Box<str>,
-    /// A host name, or an address without brackets.
+    /// A host name, or an IP address without brackets.
     pub host: Box<str>,
-    /// The port.
+    /// The TCP port.
     pub port: u16,
-    /// The host, as a certificate names it.
+    /// The host as it appears in the controller's certificate.
     pub peer: PeerName,
 }
 
-/// The text names no controller.
+/// A text that is not a valid [`Source`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSource {
-    /// It is no such URL.
+    /// It is not an `https` URL of only host and port.
     #[error("{0:?} is no address of a controller; write [NAME=]https://HOST[:PORT]")]
     NotAUrl(String),
-    /// It asks for plain text.
+    /// It is an `http` URL.
     #[error("{0:?}: the feed is served under TLS only; write https://")]
     PlainHttp(String),
-    /// The partition has a name that can't be.
+    /// The name of the partition is not valid.
     #[error(
         "{0:?} is no name of a partition; write at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit"
     )]
@@ -81,7 +81,8 @@ impl FromStr for Source {
     }
 }
 
-/// The names of partitions are labels of DNS: they stand in keys, metrics and file names.
+/// Checks the name of a partition. It must be a DNS label, since it is used in keys, metrics and
+/// file names.
 pub(crate) fn check_partition(name: &str) -> Result<&str, InvalidSource> {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends_are_plain = [name.bytes().next(), name.bytes().last()]

@@ -1,4 +1,4 @@
-//! Between the objects of `boot` and the messages of the protocol.
+//! Converts between the objects of `boot` and the messages of the protocol.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use crate::proto;
 
-/// A message that stands for no object. The other end is newer than it says, or broken.
+/// A message that can't be decoded, because the other end is newer or faulty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{object}: {reason}")]
 pub struct Malformed {
-    /// Which object, as far as it is known.
+    /// The object, as far as it is known.
     pub object: String,
     /// What is wrong with it.
     pub reason: String,
@@ -31,7 +31,7 @@ pub(crate) fn encode_key(key: &ObjectKey) -> proto::ObjectKey {
     }
 }
 
-/// A Profile as it is sent.
+/// Encodes a Profile.
 pub fn encode_profile(profile: &Profile) -> proto::Profile {
     let config = |name: &ConfigName| proto::Config {
         name: name.to_string(),
@@ -51,7 +51,7 @@ pub fn encode_profile(profile: &Profile) -> proto::Profile {
     }
 }
 
-/// An Assignment as it is sent.
+/// Encodes an Assignment.
 pub fn encode_assignment(assignment: &Assignment) -> proto::Assignment {
     let subjects = &assignment.subjects;
     proto::Assignment {
@@ -98,7 +98,7 @@ pub(crate) fn encode_rejected(rejected: &Rejected) -> proto::Rejected {
     }
 }
 
-/// A Profile of which only the ids of configs are known.
+/// Encodes a Profile of which only the ids of its configs are known.
 fn encode_claim(profile: &Profile) -> proto::Profile {
     let config = |(name, id): (&ConfigName, &Uuid)| proto::Config {
         name: name.to_string(),
@@ -160,7 +160,8 @@ pub(crate) fn decode_key(
     Ok(ObjectKey::new(key.namespace, key.name).in_partition(partition))
 }
 
-/// A Profile. Where the templates are those of the Profile that is known, they are shared and not compiled again.
+/// Decodes a Profile. If its templates equal those of the `known` Profile of the same name, they
+/// are shared instead of compiled again.
 pub fn decode_profile(
     message: proto::Profile,
     partition: &str,
@@ -204,7 +205,7 @@ pub fn decode_profile(
     Ok(Profile::with_templates(key, created, &message.labels, templates).with_ids(ids))
 }
 
-/// What can be told of a Profile, which may be one that does not compile here.
+/// Decodes the claim of a Profile: all but its templates, which may not compile here.
 pub(crate) fn decode_claim(
     message: &proto::Profile,
     partition: &str,
@@ -222,7 +223,8 @@ pub(crate) fn decode_claim(
     Ok(Profile::claim(key, created, &message.labels).with_ids(ids.collect()))
 }
 
-/// An object that is not accepted. A claim that can't be read stops the batch, as an Assignment does: others could get its machines.
+/// Decodes a rejected object. An unreadable claim is an error, as it is for an Assignment: without
+/// the claim, another object could match the machines.
 pub(crate) fn decode_rejected(
     message: proto::Rejected,
     partition: &str,
@@ -266,7 +268,7 @@ fn is_compiled_from(
             .all(|(name, source)| templates.config_source(name) == source)
 }
 
-/// An Assignment.
+/// Decodes an Assignment.
 pub fn decode_assignment(
     message: proto::Assignment,
     partition: &str,

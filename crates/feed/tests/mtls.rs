@@ -1,4 +1,4 @@
-//! Publisher and replica over sockets and certificates.
+//! Publisher and replica over sockets with certificates.
 
 #[path = "../../tls/tests/certificates/authority.rs"]
 mod authority;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Only what hangs takes this long.
+/// An upper bound, reached only if something hangs.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 struct Controller {
@@ -37,7 +37,8 @@ struct Follower {
     stop: CancellationToken,
 }
 
-/// A follower's files, whom it calls, who may answer; the word in the controller's metrics, and words among the follower's warnings.
+/// A follower's files, the controller that it connects to, and the accepted peer names; the
+/// expected reason in the controller's metrics, and part of the follower's expected warning.
 type Case<'c> = (
     &'c Secret,
     &'c Controller,
@@ -98,7 +99,7 @@ fn controller(secret: &Secret, allowed: &[&str], objects: usize) -> Controller {
     }
 }
 
-/// Calls `localhost`; `allowed` are the names that may answer.
+/// Connects to `localhost`; `allowed` are the accepted peer names.
 fn follower(secret: &Secret, controllers: &[&Controller], allowed: Option<&[&str]>) -> Follower {
     let tls = directory(secret);
     let mut registry = Registry::default();
@@ -151,7 +152,7 @@ impl Follower {
             .unwrap_or_else(|_| panic!("it did not come: {:?}", self.replica.remarks()));
     }
 
-    /// Waits until the warnings say this.
+    /// Waits for a warning that contains `words`.
     async fn wait_for_warning(&self, words: &str) {
         let wait = async {
             while !self
@@ -307,7 +308,8 @@ async fn the_host_of_the_url_is_trusted_by_default() {
     );
 }
 
-/// Rotation of leaves and of the authority, step by step, while changes flow: none is lost, and nobody is refused.
+/// Rotates leaf certificates and the authority step by step while changes flow: no change is lost
+/// and no peer is refused.
 #[tokio::test]
 async fn a_certificate_rotation_loses_no_change_and_a_removed_authority_ends_its_streams() {
     let (old, new) = (Authority::new("ca"), Authority::new("ca"));
@@ -367,7 +369,8 @@ async fn a_certificate_rotation_loses_no_change_and_a_removed_authority_ends_its
         !metrics.contains("tls_handshake_errors_total{"),
         "{metrics}"
     );
-    // The stream began with the old leaf. It ended when that was not trusted any more, and another began with the new one.
+    // The stream that began with the old leaf ended when that leaf was no longer trusted, and
+    // another began with the new one.
     assert!(metrics.contains("streams_ended_total{"), "{metrics}");
 }
 

@@ -1,4 +1,4 @@
-//! A batch in parts of bounded size.
+//! Splits a batch into parts of bounded size.
 
 use boot::{Catalog, ObjectRef};
 use prost::Message;
@@ -6,14 +6,15 @@ use prost::Message;
 use crate::proto::{Commit, Part};
 use crate::wire;
 
-/// A part is sent when it is at least so long. One object may make it longer: a Profile has up to a mebibyte or two.
+/// The size from which a part is sent. One object can exceed it: a Profile may have a mebibyte or
+/// two.
 const PART_BYTES: usize = 128 * 1024;
 
-/// What brings a follower to one revision, made part by part while it is sent: a slow follower costs one part, and the nodes of the
-/// catalog that have changed since.
+/// A batch for one follower, encoded part by part as it is sent. A slow follower costs the memory
+/// of one part, and of the catalog nodes that have changed since.
 pub(super) struct Batch {
     catalog: Catalog,
-    /// None: everything.
+    /// The objects to send; `None` for a snapshot.
     names: Option<Vec<ObjectRef>>,
     commit: Commit,
 }
@@ -35,11 +36,12 @@ impl Batch {
         &self.commit
     }
 
-    /// The parts, the last with the commit. Never empty.
+    /// The parts, the last of which has the commit. There is at least one.
     pub(super) fn parts(&self) -> Parts<impl Iterator<Item = Item> + Send + '_> {
         let catalog = &self.catalog;
         let all = self.names.is_none().then(|| {
-            // Profiles first: who reads along sees what Assignments lead to.
+            // Profiles come first, so that a reader of the stream sees them before the Assignments
+            // that refer to them.
             let profiles = catalog
                 .profiles()
                 .map(|profile| Item::Profile(wire::encode_profile(profile)));
@@ -66,7 +68,7 @@ impl Batch {
     }
 }
 
-/// One object on its way.
+/// An encoded object.
 pub(super) enum Item {
     Profile(crate::proto::Profile),
     Assignment(crate::proto::Assignment),
@@ -76,7 +78,7 @@ pub(super) enum Item {
 }
 
 impl Item {
-    /// What a follower is to know of an object that changed: its accepted version as it is now, or that there is none.
+    /// Encodes a changed object: its current accepted version, or its deletion if there is none.
     fn of(name: &ObjectRef, catalog: &Catalog) -> Self {
         match name {
             ObjectRef::Profile(key) => match catalog.profile(key) {

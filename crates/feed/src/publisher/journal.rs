@@ -1,11 +1,12 @@
-//! Which objects changed, and when: what a follower who was away has missed.
+//! Records which objects changed at which revision, for followers that reconnect.
 
 use std::collections::{BTreeMap, HashMap};
 
 use boot::ObjectRef;
 
-/// The names of objects by the revision at which each last changed. It holds no objects: those are read from the catalog, in the state
-/// that they have when a follower asks. So what changed a hundred times is sent once, and nothing is kept for any one follower.
+/// The names of objects, ordered by the revision of their last change. The objects themselves are
+/// read from the catalog when a follower asks. So an object that changed a hundred times is sent
+/// once, and no state is kept per follower.
 pub(super) struct Journal {
     /// Changes up to this revision are forgotten.
     floor: u64,
@@ -14,11 +15,11 @@ pub(super) struct Journal {
     limit: usize,
 }
 
-/// A revision, and a number within it.
+/// A revision and an index within it.
 type Slot = (u64, usize);
 
 impl Journal {
-    /// Remembers at most so many names.
+    /// Creates a journal of at most `limit` names.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             floor: 0,
@@ -31,7 +32,8 @@ impl Journal {
     pub(super) fn record(&mut self, revision: u64, names: impl IntoIterator<Item = ObjectRef>) {
         for (number, name) in names.into_iter().enumerate() {
             let slot = (revision, number);
-            // Applied out first: the key that stays is the one that the catalog has now.
+            // Removed before inserting, so that the map's key is the one that the catalog holds now
+            // and the old name is freed.
             if let Some(before) = self.slots.remove(&name) {
                 self.order.remove(&before);
             }
@@ -47,7 +49,7 @@ impl Journal {
         }
     }
 
-    /// Forgets everything up to a revision: whoever has less needs a snapshot.
+    /// Forgets all changes up to `revision`. A follower with an older revision needs a snapshot.
     pub(super) fn truncate(&mut self, revision: u64) {
         *self = Self {
             floor: revision,
@@ -55,7 +57,8 @@ impl Journal {
         };
     }
 
-    /// What changed after a revision; none when that is not known any more.
+    /// Returns the objects that changed after `revision`, or `None` if the journal does not reach
+    /// back so far.
     pub(super) fn since(&self, revision: u64) -> Option<Vec<ObjectRef>> {
         let later = (revision.checked_add(1)?, 0)..;
         (revision >= self.floor).then(|| {

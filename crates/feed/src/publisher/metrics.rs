@@ -1,4 +1,4 @@
-//! What the publisher counts.
+//! Metrics of the publisher.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// What the publisher counts. A clone counts the same.
+/// The publisher's metrics. Clones share their values.
 #[derive(Clone)]
 pub struct PublisherMetrics {
     pub(super) followers: Gauge,
@@ -26,7 +26,7 @@ pub(super) struct EndLabels {
 }
 
 impl PublisherMetrics {
-    /// Registers everything, each at zero.
+    /// Registers all metrics with value zero.
     pub fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("feed");
         let metrics = Self {

@@ -1,4 +1,4 @@
-//! One follower, and the socket on which all of them come.
+//! Serves followers over gRPC.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,20 +21,20 @@ use crate::proto::{FollowRequest, FollowResponse, Heartbeat, Hello, PROTOCOL, Po
 
 use super::{Publisher, PublisherMetrics, millis};
 
-/// What followers may cost.
+/// Limits on followers.
 #[derive(Clone, Copy, Debug)]
 pub struct PublisherLimits {
-    /// How many there may be at once.
+    /// How many may follow at once.
     pub followers: usize,
     /// How long after the last message a heartbeat is sent.
     pub heartbeat: Duration,
-    /// How long a follower may take nothing before it is given up.
+    /// How long a follower may accept no data before it is disconnected.
     pub stall_timeout: Duration,
 }
 
 type Messages = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
 
-/// What answers followers, whichever way they come.
+/// The gRPC service, independent of the transport.
 pub(crate) struct Service {
     publisher: Arc<Publisher>,
     metrics: PublisherMetrics,
@@ -60,10 +60,11 @@ enum Ended {
     Stopping,
 }
 
-/// Serves followers on this socket until `stop`.
+/// Serves followers on `listener` until `stop`.
 ///
-/// Who may follow is what `tls` says. A follower whose certificate would no longer be let in, since its authority was withdrawn or it
-/// expired, is sent away when the files change, and within a minute in any case.
+/// `tls` determines who may follow. A follower whose certificate would no longer be accepted,
+/// because it expired or its authority was removed, is disconnected when the files change and
+/// within a minute in any case.
 pub async fn serve(
     listener: Listener,
     publisher: Arc<Publisher>,
@@ -114,7 +115,7 @@ impl Service {
         }
     }
 
-    /// Begins to send to a follower, or says why not.
+    /// Starts to send to a follower, or refuses it with a reason.
     pub(crate) fn open(
         &self,
         peer: String,
@@ -227,12 +228,12 @@ impl Session {
         }))
         .await?;
         loop {
-            // Seen before it is read: what changes from here on is for the next turn.
+            // Marked before the batch is read: a change from here on wakes the next iteration.
             revisions.mark_unchanged();
             let reached = self.send_batch(after).await?;
             after = Some(reached);
             while tokio::select! {
-                // The sender is a part of the publisher, which is ours.
+                // The sender is owned by the publisher, which this session keeps alive.
                 _ = revisions.changed() => false,
                 () = sleep(self.limits.heartbeat) => true,
             } {
@@ -250,12 +251,12 @@ impl Session {
         .await
     }
 
-    /// Sends what the follower lacks, and tells where it then is.
+    /// Sends what the follower lacks and returns its new position.
     async fn send_batch(&self, after: Option<Position>) -> Result<Position, Ended> {
         let batch = self.publisher.batch_after(after);
         let reached = batch.commit().position.unwrap_or_default();
         if !batch.is_snapshot() && after == Some(reached) {
-            // Who comes back and has missed nothing is told so at once.
+            // A follower that reconnects and is up to date learns so at once.
             self.send_heartbeat(reached).await?;
             return Ok(reached);
         }

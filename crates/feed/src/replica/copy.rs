@@ -1,6 +1,7 @@
-//! The copy of a partition on disk, by which a replica starts where no controller is.
+//! The copy of a partition on disk, from which a replica starts while no controller is reachable.
 //!
-//! A sealed file ([`crate::checksummed_file`]) of a header, then parts as on the feed. A file that is not whole, not of this partition or not of this version is named in the log and ignored.
+//! A [checksummed file](crate::checksummed_file) of a header and parts as in the feed. A file that
+//! is damaged, or belongs to another partition or version, is logged and ignored.
 
 #[cfg(test)]
 use std::fs::File;
@@ -18,31 +19,31 @@ use crate::wire;
 
 use super::incoming::{BatchBuilder, ReceivedBatch};
 
-/// Changes with the format; a version that is not this one is ignored.
+/// Names the format and its version. Files with another first line are ignored.
 const MAGIC: &[u8] = b"shaper feed copy 1\n";
-/// Objects of a part.
+/// How many objects a part has at most.
 const PART_OBJECTS: usize = 256;
 
-/// Where a partition's copy is.
+/// The copy of one partition.
 #[derive(Clone, Debug)]
 pub(crate) struct DiskCopy {
     path: PathBuf,
     partition: Box<str>,
 }
 
-/// What a copy says of itself.
+/// The first message of a copy.
 #[derive(Clone, PartialEq, Message)]
 struct Header {
     #[prost(string, tag = "1")]
     partition: String,
     #[prost(message, optional, tag = "2")]
     position: Option<Position>,
-    /// Seconds since 1970, by this machine's clock, at which what follows was true.
+    /// When the content was last confirmed: seconds since 1970 by this machine's clock.
     #[prost(uint64, tag = "3")]
     confirmed_at: u64,
 }
 
-/// What a copy holds.
+/// The content of a copy.
 pub(crate) struct Restored {
     pub(crate) batch: ReceivedBatch,
     pub(crate) position: Option<Position>,
@@ -50,7 +51,7 @@ pub(crate) struct Restored {
 }
 
 impl DiskCopy {
-    /// In this directory.
+    /// Returns the copy of `partition` in `directory`.
     pub(crate) fn new(directory: &Path, partition: &str) -> Self {
         let name = if partition.is_empty() {
             "feed.copy".to_owned()
@@ -67,7 +68,7 @@ impl DiskCopy {
         &self.path
     }
 
-    /// None where there is none.
+    /// Reads the copy; `None` if there is none.
     pub(crate) fn read(&self) -> Result<Option<Restored>, CopyError> {
         let Some(bytes) = checksummed_file::read(&self.path, MAGIC)? else {
             return Ok(None);
@@ -88,7 +89,7 @@ impl DiskCopy {
                 .map_err(|_| CopyError::Corrupt)?
             {
                 let confirmed_at = UNIX_EPOCH + Duration::from_secs(header.confirmed_at);
-                // A clock that was set back makes the copy look new; it is not older than the file system says in any case.
+                // If the clock was set back, the copy looks newer than it is; its age is then zero.
                 let age = SystemTime::now()
                     .duration_since(confirmed_at)
                     .unwrap_or_default();
@@ -101,7 +102,8 @@ impl DiskCopy {
         }
     }
 
-    /// Replaces the copy. A reader sees the old one or the new one, whole, also after a power cut.
+    /// Replaces the copy atomically: readers see either the old or the new content, even after a
+    /// power failure.
     pub(crate) fn write(
         &self,
         catalog: &Catalog,
@@ -113,7 +115,7 @@ impl DiskCopy {
         })
     }
 
-    /// Writes what a copy is.
+    /// Writes the copy to an open file.
     #[cfg(test)]
     pub(super) fn write_to(
         &self,

@@ -1,4 +1,5 @@
-//! Assignments of different partitions that claim the same machines. No controller sees both, so that only a replica can tell.
+//! Detects Assignments of different partitions that match the same machines. Only a replica can: no
+//! controller sees both partitions.
 
 use std::collections::BTreeSet;
 
@@ -8,17 +9,18 @@ use tracing::{info, warn};
 
 use super::incoming::ReceivedBatch;
 
-/// Kept current as a union of partitions changes.
+/// The conflicts of a merged catalog, updated with each batch. `None` if there is only one
+/// partition.
 #[derive(Default)]
 pub(crate) struct CrossPartitionConflicts(Option<Conflicts>);
 
 impl CrossPartitionConflicts {
-    /// Nothing is looked for where there is only one partition.
+    /// Creates the detector. With a single partition it does nothing.
     pub(crate) fn new(partitions: usize) -> Self {
         Self((partitions > 1).then(Conflicts::across_partitions))
     }
 
-    /// Which Assignments may be others after a batch of a partition.
+    /// Returns the Assignments that a batch of `partition` may change.
     pub(crate) fn affected(
         &self,
         batch: &ReceivedBatch,
@@ -45,7 +47,8 @@ impl CrossPartitionConflicts {
         keys
     }
 
-    /// Follows a catalog in which no others than these have changed.
+    /// Updates the conflicts from one catalog to the next, which differ in the `affected`
+    /// Assignments only.
     pub(crate) fn update(
         &mut self,
         before: &Catalog,
@@ -74,12 +77,12 @@ impl CrossPartitionConflicts {
         }
     }
 
-    /// How many Assignments there are of which another partition has a rival.
+    /// How many Assignments conflict with one of another partition.
     pub(crate) fn count(&self) -> usize {
         self.0.as_ref().map_or(0, Conflicts::len)
     }
 
-    /// Names at max so many of them, each with its others, and says how many more there are.
+    /// Describes at most `max` conflicts in sentences, and adds how many more there are.
     pub(crate) fn describe(&self, max: usize) -> Vec<String> {
         let Some(conflicts) = &self.0 else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! To a controller over the network.
+//! Connects to controllers over the network.
 
 use std::fmt;
 use std::io;
@@ -28,29 +28,30 @@ use crate::source::Source;
 use super::link::{Dial, Ended, STEP_TIMEOUT};
 use super::merged_catalog::lock;
 
-/// An idle connection is tried so often, and given up when there is no answer for as long.
+/// How often an idle connection is probed, and how long an answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// Largest message: a part of 128 KiB and one object, of which the largest is a Profile of some megabytes.
+/// The largest message: a part of 128 KiB and one more object, at most a Profile of a few
+/// megabytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
-/// What may be on its way to us.
+/// The flow-control window: how much a controller may send ahead.
 const WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// Reaches the controllers of one partition.
+/// Connects to the controllers of one partition.
 pub(crate) struct Network {
     sources: Vec<Source>,
     tls: Arc<Reloader<MutualTls>>,
-    /// Who may answer, if that is not the host of the URL.
+    /// The names that a controller's certificate may carry; `None` for the host of its URL.
     names: Option<Vec<PeerName>>,
     received: Counter,
 }
 
-/// One address of one source.
+/// One IP address of a source.
 pub(crate) struct Address {
     source: Source,
     address: SocketAddr,
 }
 
-/// A stream, and the connection on which it comes.
+/// A stream of messages. Owns the channel that carries it.
 pub(crate) struct Messages {
     stream: Streaming<FollowResponse>,
     _channel: Channel,
@@ -158,7 +159,7 @@ impl Dial for Network {
 
     async fn dial(&self, to: &Address, request: FollowRequest) -> Result<Messages, Ended> {
         let connection = Mutex::new(Some(self.connect(to).await?));
-        // There is one connection; when that is over, so is the channel.
+        // The connector is called once: when this connection is closed, the channel is too.
         let connector = service_fn(move |_| {
             let connection = lock(&connection)
                 .take()

@@ -1,4 +1,4 @@
-//! A batch on its way in, object by object.
+//! Collects the parts of a batch and decodes their objects.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use boot::{Catalog, Change, Claim, Rejected};
 use crate::proto::{Commit, Part};
 use crate::wire::{self, Malformed};
 
-/// The parts of a batch so far.
+/// The parts of a batch received so far.
 #[derive(Default)]
 pub(crate) struct BatchBuilder {
     snapshot: bool,
@@ -17,22 +17,23 @@ pub(crate) struct BatchBuilder {
     rejected: Vec<Arc<Rejected>>,
 }
 
-/// A whole batch.
+/// A complete batch.
 pub(crate) struct ReceivedBatch {
     pub(crate) snapshot: bool,
-    /// Objects that are accepted, and those that are gone.
+    /// Accepted objects and deletions.
     pub(crate) changes: Vec<Change>,
-    /// Profiles that are accepted there and can't be used here.
+    /// Profiles that the controller accepts and this replica can't use.
     pub(crate) incompatible: Vec<Rejected>,
-    /// Objects that exist and are not accepted there.
+    /// Objects that the controller rejects.
     pub(crate) rejected: Vec<Arc<Rejected>>,
     pub(crate) commit: Commit,
 }
 
 impl BatchBuilder {
-    /// Adds a part; a whole batch if it was the last.
+    /// Adds a part. Returns the batch if the part was the last.
     ///
-    /// What is held already is not held twice: a snapshot of what a replica has costs it little more than the names.
+    /// Objects that `held` already contains are shared, so a snapshot of a known catalog needs
+    /// little memory beyond the names.
     pub(crate) fn add(
         &mut self,
         part: Part,
@@ -52,7 +53,7 @@ impl BatchBuilder {
             let change =
                 match wire::decode_profile(message, partition, |key| held.profile(key).cloned()) {
                     Ok(profile) => Change::Profile(reuse_if_equal(held.profile(&key), profile)),
-                    // A machine that would get it waits, and gets no other.
+                    // A machine that would boot this Profile waits instead of getting another.
                     Err(malformed) => {
                         self.incompatible.push(Rejected {
                             claim: Claim::Profile(Arc::new(claim)),
@@ -64,7 +65,8 @@ impl BatchBuilder {
             self.changes.push(change);
         }
         for message in part.assignments {
-            // Without this one, a machine might get a default that reinstalls it: rather stay with all as it was.
+            // Without this Assignment, a machine might match a default that reinstalls it. Reject
+            // the batch and keep everything as it was.
             let assignment = wire::decode_assignment(message, partition)?;
             self.changes.push(Change::Assignment(reuse_if_equal(
                 held.assignment(&assignment.key),

@@ -1,4 +1,4 @@
-//! The stream of one partition, for as long as the process lives.
+//! Keeps one partition's stream open for the life of the process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,17 +19,22 @@ use super::incoming::{BatchBuilder, ReceivedBatch};
 use super::merged_catalog::{Applied, MergedCatalog, PartitionState, lock};
 use super::metrics::PartitionMetrics;
 
-/// How long each step of reaching a controller may take: its name, the connection, the handshake, its answer, its greeting.
+/// The time limit of each step of connecting to a controller: name lookup, TCP connection, TLS
+/// handshake, response, first message.
 pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(5);
-/// A controller that last heard from its API server longer ago is taken only where no other is better.
+/// A controller that last heard from its API server longer ago than this is followed only if there
+/// is no better one.
 const STALE: Duration = Duration::from_mins(10);
-/// A batch of more objects is taken on a thread of its own.
+/// Larger batches are applied on a blocking thread.
 const BLOCKING_BATCH_SIZE: usize = 1000;
-/// Pauses after a round in which no controller was of use: from the first, doubled up to the last, each drawn between half and whole.
+/// The first and the longest pause after a round in which no controller was of use. The pause
+/// doubles each time and is multiplied by a random factor between 0.5 and 1.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
-/// A network that is whole again is used within so many seconds: whatever was sent before is lost, and one step waits in vain for its answer.
+/// A restored network is used again within 10 seconds: packets sent before are lost, and one step
+/// waits for its time limit.
 const _: () = assert!(STEP_TIMEOUT.as_secs() + BACKOFF.1.as_secs() < 10);
-/// The longest pause where controllers are there and what they send is of no use: each try may cost a snapshot.
+/// The longest pause if controllers respond but their streams are unusable: every attempt may cost
+/// a snapshot.
 const MAX_BACKOFF_INVALID: Duration = Duration::from_mins(1);
 
 /// Follows the controllers of one partition, one at a time.
@@ -37,35 +42,35 @@ pub(crate) struct Link {
     merged_catalog: Arc<MergedCatalog>,
     state: Arc<Mutex<PartitionState>>,
     status: Mutex<LinkStatus>,
-    /// Told when the copy on disk is out of date.
+    /// Notified when the copy on disk is out of date.
     pub(crate) changed: Notify,
-    /// Told once, when the partition is loaded.
+    /// Notified once, when the partition is loaded.
     loaded: Notify,
     is_notified: AtomicBool,
     metrics: PartitionMetrics,
 }
 
-/// How it goes, for operators.
+/// The state of the link, for operators.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkStatus {
-    /// Who is followed, since when; or since when nobody is.
+    /// The controller that is followed since `since`; if `None`, none has been since then.
     pub(crate) following: Option<String>,
     pub(crate) since: Instant,
-    /// Why the last try ended.
+    /// Why the last attempt ended.
     pub(crate) last_error: String,
 }
 
-/// Where controllers may be reached.
+/// Finds and connects to controllers.
 pub(crate) trait Dial: Send + Sync {
-    /// One controller's address.
+    /// The address of one controller.
     type Candidate: ToString + Send + Sync;
-    /// What it sends.
+    /// The stream of messages from a controller.
     type Messages: Stream<Item = Result<FollowResponse, Status>> + Send + Unpin;
 
-    /// All addresses of this moment.
+    /// Looks up all current addresses.
     fn candidates(&self) -> impl Future<Output = Result<Vec<Self::Candidate>, String>> + Send;
 
-    /// Asks one to send.
+    /// Connects to a controller and starts the stream.
     fn dial(
         &self,
         candidate: &Self::Candidate,
@@ -73,7 +78,7 @@ pub(crate) trait Dial: Send + Sync {
     ) -> impl Future<Output = Result<Self::Messages, Ended>> + Send;
 }
 
-/// Why a stream ended, or did not begin.
+/// Why a stream ended or did not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ended {
     #[error("{0}")]
@@ -97,7 +102,7 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
-    /// A word for metrics.
+    /// The value of the `reason` label in metrics.
     fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "unreachable",
@@ -156,7 +161,7 @@ impl Link {
         lock(&self.status).clone()
     }
 
-    /// Waits until there is a whole snapshot, or a copy of one.
+    /// Waits until there is a complete snapshot or a copy of one.
     pub(crate) async fn loaded(&self) {
         let notified = self.loaded.notified();
         if !lock(&self.state).is_loaded() {
@@ -164,7 +169,7 @@ impl Link {
         }
     }
 
-    /// Follows whoever is there until `stop`.
+    /// Follows any available controller until `stop`.
     pub(crate) async fn run(&self, dial: impl Dial, stop: CancellationToken) {
         let _ = stop.run_until_cancelled(self.reconnect_loop(&dial)).await;
     }
@@ -183,7 +188,7 @@ impl Link {
             let mut max_pause = BACKOFF.1;
             let mut made_progress = false;
             let mut stale = false;
-            // A second time around, the best of what is there has to do.
+            // The second pass accepts stale controllers.
             'round: for accept_stale in [false, true] {
                 if accept_stale && !stale {
                     break;
@@ -215,7 +220,7 @@ impl Link {
         }
     }
 
-    /// Follows one controller until it ends; and whether it was of any use.
+    /// Follows one controller until the stream ends. Returns whether the stream made progress.
     async fn follow_one<D: Dial>(
         &self,
         dial: &D,
@@ -240,7 +245,7 @@ impl Link {
             Err(ended) => ended,
         };
         if ended.is_invalid_stream() {
-            // Whatever we have of it does not fit.
+            // Our state does not fit this controller's changes.
             lock(&self.state).request_snapshot();
         }
         self.disconnected(&name, &ended);
@@ -289,7 +294,7 @@ impl Link {
                     self.connected(name, &hello);
                 }
                 Some(Message::Hello(_)) => return Err(invalid_stream("it greets twice")),
-                // Of a newer minor version: not for us.
+                // A message of a newer minor version, which we ignore.
                 None => {}
             }
         }
@@ -338,18 +343,18 @@ impl Link {
         Ok(())
     }
 
-    /// What is there may be served.
+    /// Signals that the catalog may be served.
     pub(crate) fn notify_loaded(&self) {
         if !self.is_notified.swap(true, Ordering::AcqRel) {
             self.loaded.notify_waiters();
         }
     }
 
-    /// Waits until the guard wants to see a whole listing again. For ever where it holds nothing.
+    /// Waits until the guard needs another snapshot. Never resolves if it holds nothing.
     async fn until_next_recheck(&self) {
         let next = {
             let state = lock(&self.state);
-            // Without a position, a whole listing is on its way already.
+            // Without a position, a snapshot has already been requested.
             let hold = state.position().and_then(|_| state.guard().holding());
             hold.zip(state.guard().relist_interval())
                 .map(|(hold, every)| Instant::from_std(hold.since + every * hold.looks))
@@ -413,7 +418,7 @@ impl Link {
     }
 }
 
-/// How long silence may last, if we get on with each other.
+/// Checks the first message. Returns how long the stream may be silent.
 fn check_hello(hello: &Hello, needs_fresh: bool) -> Result<Duration, Ended> {
     if hello.protocol != PROTOCOL {
         return Err(Ended::Protocol(hello.protocol));

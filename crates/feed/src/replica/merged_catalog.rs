@@ -1,4 +1,4 @@
-//! What a replica holds: one catalog, of all its partitions together.
+//! The catalog of a replica, merged from all partitions.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,43 +15,43 @@ use crate::proto::{Inventory as InventoryMessage, Position};
 use super::cross_partition_conflicts::{self, CrossPartitionConflicts};
 use super::incoming::ReceivedBatch;
 
-/// The union of all partitions, as machines are answered from it.
+/// The merged catalog from which machines are answered.
 pub(crate) struct MergedCatalog {
     shared: Arc<SharedCatalog>,
-    /// The catalog as the writer has it. Held while a batch is taken.
+    /// The writer's catalog. Locked while a batch is applied.
     writer: Mutex<Catalog>,
-    /// Follows the writer's.
+    /// Updated after every change of `writer`.
     cross_partition_conflicts: Mutex<CrossPartitionConflicts>,
-    /// Everything that readers ever saw.
+    /// Every catalog that readers could have seen.
     #[cfg(test)]
     pub(crate) history: Mutex<Vec<Catalog>>,
 }
 
-/// What is known of one partition.
+/// The state of one partition.
 pub(crate) struct PartitionState {
     name: Box<str>,
-    /// Where the controller was when we heard of it last. None: look anew.
+    /// The controller's last known position. `None`: request a snapshot.
     position: Option<Position>,
-    /// What it has by its own `object_state`.
+    /// The controller's inventory, as counted from its batches by `object_state`.
     inventory: Inventory,
     guard: Guard,
-    /// Profiles that are accepted there and can't be used here.
+    /// Profiles that the controller accepts and this replica can't use, with the reason.
     incompatible: BTreeMap<ObjectRef, String>,
-    /// Objects that are not accepted there.
+    /// Objects that the controller rejects.
     rejected: BTreeSet<ObjectRef>,
-    /// Those of them of which only we still know an accepted version.
+    /// Those rejected objects of which only this replica still knows an accepted version.
     kept: BTreeSet<ObjectRef>,
     is_loaded: bool,
-    /// When what we hold was true.
+    /// When the content was last known to be current.
     confirmed_at: Option<Instant>,
 }
 
-/// What the other end says does not fit to what we hold: take all of it anew.
+/// A batch whose inventory does not match the resulting catalog. A snapshot is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the controller's account of what there is differs from what it sent")]
 pub(crate) struct InventoryMismatch;
 
-/// What a batch did.
+/// The result of applying a batch.
 pub(crate) struct Applied {
     pub(crate) changes: usize,
     pub(crate) held: usize,
@@ -60,7 +60,7 @@ pub(crate) struct Applied {
 // === impl MergedCatalog ===
 
 impl MergedCatalog {
-    /// Of so many partitions.
+    /// Creates a catalog that merges `partitions` partitions.
     pub(crate) fn new(shared: Arc<SharedCatalog>, partitions: usize) -> Self {
         Self {
             writer: Mutex::new(Catalog::clone(&shared.load())),
@@ -75,12 +75,12 @@ impl MergedCatalog {
         &self.shared
     }
 
-    /// Which machines several partitions claim.
+    /// The conflicts between Assignments of different partitions.
     pub(crate) fn cross_partition_conflicts(&self) -> MutexGuard<'_, CrossPartitionConflicts> {
         lock(&self.cross_partition_conflicts)
     }
 
-    /// Takes a whole batch, or nothing of it.
+    /// Applies a batch as a whole or not at all.
     pub(crate) fn apply(
         &self,
         state: &mut PartitionState,
@@ -115,7 +115,8 @@ impl MergedCatalog {
         })
     }
 
-    /// An operator says that what the guard holds is gone indeed. Tells how many objects that were.
+    /// Confirms that the objects held by the guard have been deleted. Returns how many were
+    /// removed.
     pub(crate) fn confirm(&self, state: &mut PartitionState) -> usize {
         let mut writer = lock(&self.writer);
         let lost = state.guard.confirm();
@@ -263,7 +264,8 @@ impl PartitionState {
         for (name, object_state) in &states {
             let before = self.object_state(next, name);
             inventory.update(name, before, *object_state);
-            // The controller itself knows no accepted version any more: this is another object of the same name.
+            // The controller no longer knows an accepted version: this is another object of the
+            // same name.
             if before.accepted && !object_state.accepted {
                 replaced.insert(name.clone());
             }
@@ -271,7 +273,7 @@ impl PartitionState {
         if inventory != expected.into() {
             return Err(InventoryMismatch);
         }
-        // A held object that exists again, or whose end is told by itself, is no matter for the guard.
+        // The guard does not hold an object that exists again or whose deletion is in the delta.
         for name in states.keys() {
             self.guard.release(name);
             self.incompatible.remove(name);
@@ -283,7 +285,8 @@ impl PartitionState {
         };
         let mut count = 0;
         for change in batch.changes {
-            // What exists and is not accepted is not gone here if we still know what the controller never knew.
+            // A rejected object is not deleted here if this replica still knows a version that the
+            // controller never had.
             let name = change.name();
             if state_is(&name, |object_state| {
                 object_state.accepted || !object_state.rejected
@@ -300,7 +303,7 @@ impl PartitionState {
         Ok(count)
     }
 
-    /// How the controller counts an object, by what it told us.
+    /// How the controller counts an object, according to its batches.
     fn object_state(&self, catalog: &Catalog, name: &ObjectRef) -> ObjectState {
         let is_held = || {
             self.guard
@@ -316,7 +319,7 @@ impl PartitionState {
         }
     }
 
-    /// Objects that exist and are not accepted: what is held of them stays.
+    /// Applies rejected objects. The last accepted version that the catalog has of each stays.
     fn apply_rejected(
         &mut self,
         next: &mut Catalog,
@@ -347,7 +350,7 @@ impl PartitionState {
         count
     }
 
-    /// Profiles that can't be used here are here what is not accepted elsewhere.
+    /// Applies Profiles that can't be used here: to this replica they are rejected objects.
     fn apply_incompatible(
         &mut self,
         next: &mut Catalog,
@@ -371,19 +374,19 @@ impl PartitionState {
         count
     }
 
-    /// The controller is there, and last heard from its API server so long ago.
+    /// Records that the content was current `ago` before now.
     pub(crate) fn mark_confirmed(&mut self, ago: Duration) {
         self.confirmed_at = Instant::now().checked_sub(ago).or(self.confirmed_at);
     }
 
-    /// Starts with what a copy on disk holds, which was true so long ago.
+    /// Continues from a copy on disk whose content was current `age` ago.
     pub(crate) fn restored(&mut self, position: Option<Position>, age: Duration) {
-        // What could not be read is to be asked for again.
+        // Objects that could not be restored have to be requested again.
         self.position = position.filter(|_| self.matches_controller());
         self.confirmed_at = Instant::now().checked_sub(age).or(Some(Instant::now()));
     }
 
-    /// Forgets where the controller was, so that the next look is at everything.
+    /// Forgets the position, so that the next stream starts with a snapshot.
     pub(crate) fn request_snapshot(&mut self) {
         self.position = None;
     }
@@ -412,12 +415,14 @@ impl PartitionState {
         self.guard.holding().map_or(0, |hold| hold.lost.len())
     }
 
-    /// Whether we hold just what the controller has, so that its changes fit to it also after a restart, when all else is forgotten.
+    /// Whether the catalog is exactly the controller's, so that its deltas apply even after a
+    /// restart, when all other state is lost.
     pub(crate) fn matches_controller(&self) -> bool {
         self.held() == 0 && self.incompatible.is_empty() && self.kept.is_empty()
     }
 
-    /// How many objects are not accepted there, and of how many of those only we still know an accepted version.
+    /// How many objects are rejected, and how many of those have an accepted version that only this
+    /// replica knows.
     pub(crate) fn rejected_counts(&self) -> (usize, usize) {
         (self.rejected.len(), self.kept.len())
     }
@@ -427,7 +432,8 @@ impl PartitionState {
     }
 }
 
-/// A batch is prepared aside, and what these hold is replaced as a whole.
+/// Locks a mutex even if it is poisoned: a batch is prepared on a copy, and the content is replaced
+/// as a whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What a replica counts.
+//! Metrics of a replica.
 
 use std::sync::atomic::AtomicU64;
 
@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-/// What a replica counts. A clone counts the same.
+/// A replica's metrics. Clones share their values.
 #[derive(Clone)]
 pub struct ReplicaMetrics {
     connected: Family<PartitionLabels, Gauge>,
@@ -50,7 +50,7 @@ struct KindLabels {
     kind: &'static str,
 }
 
-/// What is counted of one partition.
+/// The metrics of one partition.
 pub(crate) struct PartitionMetrics {
     all: ReplicaMetrics,
     partition: String,
@@ -68,7 +68,7 @@ pub(crate) struct PartitionMetrics {
 }
 
 impl ReplicaMetrics {
-    /// Registers everything.
+    /// Registers all metrics.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             connected: Family::default(),

@@ -1,4 +1,4 @@
-//! Keeps the copy on disk up to date, now and then.
+//! Keeps the copy on disk up to date.
 
 use std::io;
 use std::sync::Arc;
@@ -12,14 +12,15 @@ use super::copy::DiskCopy;
 use super::link::Link;
 use super::merged_catalog::lock;
 
-/// The copy is not written more often than this.
+/// The shortest pause between two writes.
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
-/// Nor does writing take more than this share of the time.
+/// The pause is at least this many times as long as the last write, so that writing takes at most 5
+/// % of the time.
 const PAUSE_FACTOR: u32 = 20;
-/// A disk that was full is tried again.
+/// The pause after a failed write, such as to a full disk.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Writes the copy when something changed, until `stop`, and then once more.
+/// Writes the copy after changes until `stop`, and then once more.
 pub(super) async fn run(copy: DiskCopy, link: Arc<Link>, stop: CancellationToken) {
     let mut is_saved = true;
     loop {
@@ -56,7 +57,8 @@ async fn write(copy: &DiskCopy, link: &Arc<Link>) -> io::Result<()> {
     let write = move || {
         let (catalog, position, age) = {
             let state = lock(link.state());
-            // After a restart, what is held back, kept or refused now has to be judged anew.
+            // A position is only valid if a restarted replica could continue from it: objects that
+            // are held, kept or incompatible now have to be judged again.
             let matches_controller = state.matches_controller();
             let catalog = boot::Catalog::clone(&link.merged_catalog().shared().load());
             (
@@ -72,7 +74,7 @@ async fn write(copy: &DiskCopy, link: &Arc<Link>) -> io::Result<()> {
         .map_err(io::Error::other)?
 }
 
-/// Says once that it can't be written, and once that it can again.
+/// Logs the first failure and the first success after failures, and sets the metric.
 fn report(copy: &DiskCopy, link: &Link, written: io::Result<()>) {
     let unsaved = &link.metrics().unsaved;
     let file = copy.path().display();

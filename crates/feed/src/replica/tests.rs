@@ -1,4 +1,5 @@
-//! Publisher and replica, joined without a network, under a clock that stands still unless everybody waits.
+//! Publisher and replica connected without a network, with paused time that advances only while all
+//! tasks wait.
 
 mod copies;
 mod cross_partition_conflicts;
@@ -33,7 +34,7 @@ use super::merged_catalog::{MergedCatalog, PartitionState, lock};
 
 type Messages = std::pin::Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
 
-/// Controllers, each of which may be away, and wires to them, which may be cut or slow.
+/// Controllers that may be down, with connections that may be cut or slow.
 #[derive(Default)]
 struct ControllerSet {
     services: Mutex<Vec<Option<Arc<Service>>>>,
@@ -52,7 +53,7 @@ impl ControllerSet {
         controllers
     }
 
-    /// Puts another controller in a index, or none.
+    /// Replaces the controller at an index, or removes it.
     fn replace(&self, index: usize, publisher: Option<&Arc<Publisher>>) {
         let metrics = PublisherMetrics::register(&mut Registry::default());
         let service = |publisher: &Arc<Publisher>| {
@@ -70,7 +71,7 @@ impl ControllerSet {
         services[index] = publisher.map(service);
     }
 
-    /// Cuts all wires.
+    /// Cuts all connections.
     fn cut(&self) {
         std::mem::take(&mut *lock(&self.cut)).cancel();
     }
@@ -117,7 +118,7 @@ impl Dial for TestDial {
     }
 }
 
-/// One partition's link, and the catalog that it fills.
+/// A partition's link and the catalog that it fills.
 struct Follower {
     link: Arc<Link>,
     merged_catalog: Arc<MergedCatalog>,
@@ -182,12 +183,12 @@ fn publisher(changes: Vec<Change>) -> Arc<Publisher> {
     Arc::new(publisher)
 }
 
-/// Long enough for everything that is not for ever.
+/// Waits long enough for everything that will happen.
 async fn settle() {
     sleep(Duration::from_mins(2)).await;
 }
 
-/// All objects of a catalog, as they compare.
+/// All objects of a catalog, in comparable form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Contents {
     assignments: BTreeMap<ObjectKey, Arc<Assignment>>,
@@ -227,7 +228,7 @@ fn names(catalog: &Catalog) -> String {
     Contents::of(catalog).names()
 }
 
-/// An Assignment that differs from others of its name by its variant.
+/// An Assignment whose fields depend on `variant`.
 fn assignment(name: &str, variant: u8) -> Change {
     let requirement = Requirement {
         key: "rack".into(),
@@ -296,7 +297,7 @@ fn profile(name: &str, variant: u8) -> Change {
     Change::Profile(Arc::new(profile.with_ids(ids)))
 }
 
-/// What can be told of an object that is like this but for a fault.
+/// The rejected form of an object: its claim and a fault.
 fn rejected(change: &Change, fault: &str) -> Change {
     let claim = match change {
         Change::Assignment(assignment) => Claim::Assignment(assignment.clone()),
@@ -376,7 +377,8 @@ async fn two_partitions_are_merged_and_updated_independently() {
         shown(&merged_catalog),
         "east:ns/m east:ns/p west:ns/m west:ns/p"
     );
-    // One deleted away and the other changes; then the first returns as another process, with less.
+    // One controller goes down and the other changes; then the first returns as another process
+    // with fewer objects.
     western.replace(0, None);
     western.cut();
     east.apply(vec![gone(&profile("p", 3))]);
@@ -453,7 +455,7 @@ async fn a_replica_follows_any_ready_controller() {
     let follower = Follower::of(&controllers);
     follower.loaded().await;
     assert_eq!(names(&follower.catalog()), "m0000 m0001 m0002");
-    // The one that is followed dies; another has become ready.
+    // The followed controller goes down; another has become ready.
     first.apply(machines(4));
     first.set_ready();
     controllers.replace(2, None);

@@ -154,7 +154,7 @@ fn a_full_disk_is_an_error_and_leaves_the_old_copy() {
     );
 }
 
-/// Lets threads that write files catch up with a clock that stands still.
+/// Waits for a condition, giving threads that write files real time while the clock is paused.
 async fn until(what: impl Fn() -> bool) {
     for _ in 0..2000 {
         if what() {

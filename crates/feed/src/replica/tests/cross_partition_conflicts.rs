@@ -1,4 +1,4 @@
-//! Machines that Assignments of several partitions claim.
+//! Conflicts between Assignments of different partitions.
 
 use super::rejected::machine_assignment;
 use super::*;
@@ -45,7 +45,7 @@ async fn a_cross_partition_conflict_is_counted_and_named_until_it_ends() {
         ]
     );
 
-    // Another process of the same cluster sends all of it anew, of which nothing has changed but one that is gone.
+    // Another process of the same cluster sends a snapshot, which differs in one deletion only.
     western.replace(0, Some(&publisher(vec![machine_assignment("S1", 1)])));
     western.cut();
     settle().await;

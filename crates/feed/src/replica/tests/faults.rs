@@ -1,4 +1,4 @@
-//! What the other end should not do, and what newer versions may.
+//! Faulty controllers, and messages of newer versions.
 
 use prost::Message as _;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::proto::follow_response::Message;
 use crate::proto::{self, Commit, Heartbeat, Hello, Inventory, Part, Position};
 
-/// A controller that says what it is told to say, to one call after the other, and then stays silent.
+/// A controller that sends scripted messages, one list per call, and then stays silent.
 struct Script(Mutex<std::collections::VecDeque<Vec<Message>>>);
 
 impl Script {
@@ -65,7 +65,7 @@ fn wire_profile(name: &str) -> proto::Profile {
     crate::wire::encode_profile(&profile)
 }
 
-/// What a controller counts that has these.
+/// The inventory of a controller that has these objects.
 fn inventory(names: &[ObjectRef]) -> Inventory {
     let mut inventory = crate::inventory::Inventory::default();
     names.iter().for_each(|name| inventory.add(name));
@@ -172,7 +172,7 @@ async fn fields_of_a_newer_minor_version_are_ignored() {
         unreachable!()
     };
     let mut bytes = part.encode_to_vec();
-    // Field 1000, a text, in the part; and a message of a kind that is not known.
+    // Field 1000, a string, in the part; and a message of an unknown kind.
     prost::encoding::string::encode(1000, &"from the future".to_owned(), &mut bytes);
     let part = Part::decode(&bytes[..]).unwrap();
     let mut unknown = Vec::new();
@@ -208,7 +208,8 @@ async fn fields_missing_from_an_older_minor_version_are_defaults() {
     );
 }
 
-/// What the publisher of commit 4c5cd52 sent, before there were objects that are not accepted: each message after its length.
+/// What the publisher of commit 4c5cd52 sent, before the protocol had rejected objects: each
+/// message preceded by its length.
 const RECORDED: &[u8] = include_bytes!("recorded/before-rejected.bin");
 
 #[tokio::test(start_paused = true)]
@@ -241,7 +242,7 @@ async fn a_recorded_stream_of_the_previous_version_is_followed_and_served() {
     let machine =
         "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&rack=r2&asset=7&product=R640&buildarch=x86_64";
     let stranger = "uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&rack=r3&asset=7";
-    // A greeting and a snapshot, then a delta, then a heartbeat.
+    // A hello and a snapshot, then a delta, then a heartbeat.
     let at_first = follow([messages[..2].to_vec()]).await;
     assert_eq!(names(&at_first.catalog()), "default web linux other");
     assert_eq!(

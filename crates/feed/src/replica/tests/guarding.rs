@@ -1,4 +1,4 @@
-//! A snapshot that lacks most of what there was.
+//! Snapshots that lack most of the known objects.
 
 use super::*;
 
@@ -9,7 +9,7 @@ const LIMITS: Limits = Limits {
     after: Duration::from_hours(1),
 };
 
-/// A replica that holds 100 machines, whose controller is then one that has only these.
+/// A replica that holds 100 machines and then follows a controller that has only these objects.
 async fn after_loss(changes: Vec<Change>) -> (Arc<ControllerSet>, Follower, Arc<Publisher>) {
     let controllers = ControllerSet::of(&publisher(machines(100)));
     let follower = Follower::new(&merged_catalog(), "", LIMITS).start(&controllers);
@@ -52,7 +52,7 @@ async fn the_guard_holds_lost_objects_while_new_ones_are_applied() {
         6,
         "as it is now"
     );
-    // The feed deleted on: changes, deletions and returns are taken one by one.
+    // The feed continues: changes, deletions and returning objects are applied one by one.
     controller.apply(vec![
         assignment("newer", 1),
         gone(&assignment("new", 1)),

@@ -1,4 +1,5 @@
-//! Whatever happens between them, a replica ends where the controller is, and nobody ever saw half of a change.
+//! A replica converges to the controller's state after any sequence of events, and readers never
+//! see part of a change.
 
 use proptest::prelude::*;
 
@@ -6,17 +7,17 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Changes at once: names, variants, whether they go.
+    /// Applies changes atomically: names, variants, and whether they are deletions.
     Apply(Vec<(u8, u8, bool)>),
-    /// The wire breaks.
+    /// Cuts the connection.
     Cut,
-    /// Each message takes so many milliseconds.
+    /// Delays each message, in milliseconds.
     Slow(u16),
-    /// Time passes, in milliseconds.
+    /// Lets time pass, in milliseconds.
     Wait(u16),
-    /// The controller's process is another, with the same objects.
+    /// Replaces the controller's process by one with the same objects.
     Restart,
-    /// ... which never knew what the objects that are not accepted said before.
+    /// Replaces it by one that never knew an accepted version of the rejected objects.
     Forget,
 }
 
@@ -31,7 +32,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Each time that an object is made anew, it is created later.
+/// The creation time of each object, which advances whenever it is recreated.
 #[derive(Default)]
 struct CreationTimes(BTreeMap<u8, i64>);
 
@@ -59,7 +60,7 @@ impl CreationTimes {
             *created_at += 1;
             return gone(&object);
         }
-        // A third of the variants is not accepted.
+        // A third of the variants is rejected.
         if variant < 6 {
             object
         } else {
@@ -68,7 +69,7 @@ impl CreationTimes {
     }
 }
 
-/// A controller whose every state is remembered.
+/// A controller that records each of its states.
 struct RecordedController {
     publisher: Arc<Publisher>,
     states: Vec<Contents>,
@@ -154,7 +155,8 @@ async fn run_steps(steps: Vec<Step>, journal: usize) {
     states.append(&mut controller.states);
     let (mut end, expected) = (Contents::of(&follower.catalog()), controller.last());
     if forgotten {
-        // What the replica knows beyond the controller was accepted once, and the object is still the same and not accepted.
+        // An object that only the replica knows was accepted once, and the same object is now
+        // rejected.
         let is_right = |rejected: Option<&Arc<Rejected>>, created| {
             rejected.is_some_and(|rejected| rejected.created() == created)
         };
@@ -215,7 +217,7 @@ proptest! {
     }
 }
 
-/// `PROPTEST_CASES` asks for more.
+/// The number of cases; `PROPTEST_CASES` overrides it.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES")
         .ok()

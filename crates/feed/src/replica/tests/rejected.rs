@@ -1,4 +1,4 @@
-//! Objects that exist and are not accepted, over restarts of either end.
+//! Rejected objects across restarts of either end.
 
 use boot::{ExtrinsicLabels, Subject};
 
@@ -40,7 +40,7 @@ fn default_assignment() -> Change {
     }))
 }
 
-/// Which Assignment a machine gets, or for what it waits.
+/// The Assignment that a machine gets, or the object that it waits for.
 fn selected(catalog: &Catalog, serial: &str) -> String {
     let subject =
         Subject::from_query(&format!("serial={serial}"), &ExtrinsicLabels::default()).unwrap();
@@ -55,7 +55,7 @@ fn rejected_counts(follower: &Follower) -> (usize, usize) {
     lock(follower.link.state()).rejected_counts()
 }
 
-/// A controller that never saw S1 accepted.
+/// A controller that never saw an accepted S1.
 fn controller_without_memory() -> Arc<Publisher> {
     publisher(vec![
         default_assignment(),
@@ -89,7 +89,7 @@ async fn a_version_known_only_to_the_replica_stays_in_use_while_changes_continue
         ),
         ("S1".to_owned(), (1, 1))
     );
-    // Deltas add up: another fault, other objects, a fault more.
+    // Deltas accumulate: another fault, another object, one more fault.
     controller.apply(vec![
         rejected(&machine_assignment("S1", 1), "still no good"),
         machine_assignment("S2", 1),
@@ -263,7 +263,8 @@ async fn the_disk_copy_contains_objects_that_were_never_accepted() {
 
 #[tokio::test(start_paused = true)]
 async fn rejected_objects_are_not_lost_and_lost_objects_are_held_in_any_state() {
-    // All that a controller of another version does not understand is there all the same: this is no matter for the guard.
+    // The objects that a controller of another version can't read still exist, so the guard is not
+    // involved.
     let controllers = ControllerSet::of(&publisher(
         (0..100)
             .map(|n| machine_assignment(&format!("S{n}"), 1))
@@ -287,7 +288,7 @@ async fn rejected_objects_are_not_lost_and_lost_objects_are_held_in_any_state() 
         ),
         ("S7".to_owned(), (100, 100), 0)
     );
-    // Then they are gone for a third controller, which sees some of them return, accepted and not.
+    // A third controller does not have them at all, then sees some return, accepted or rejected.
     let controller = publisher(vec![profile("p", 0)]);
     controllers.replace(0, Some(&controller));
     controllers.cut();
@@ -438,7 +439,7 @@ async fn a_machine_waits_for_its_incompatible_profile_rather_than_get_another() 
     );
 }
 
-/// The first part of what a controller sends.
+/// The first part that a controller sends.
 async fn first_part(controller: &Arc<Publisher>, after: Option<crate::proto::Position>) -> Part {
     let request = FollowRequest {
         protocol: 1,
@@ -456,7 +457,7 @@ async fn first_part(controller: &Arc<Publisher>, after: Option<crate::proto::Pos
     }
 }
 
-/// What a replica of before sees of a part: it knows neither field.
+/// A part as a replica of the previous version sees it: without the fields for rejected objects.
 fn without_rejected_fields(mut part: Part) -> Part {
     part.rejected.clear();
     if let Some(commit) = &mut part.commit {
@@ -507,7 +508,7 @@ async fn an_old_replica_follows_a_new_controller() {
         "S1 default p",
         "what the controller remembers is served"
     );
-    // Deleted and made anew between two looks: it is told that the former is gone.
+    // Deleted and recreated between two reads: the deletion is part of the delta.
     let position = lock(follower.link.state()).position();
     controller.apply(vec![gone(&machine_assignment("S1", 1))]);
     controller.apply(vec![rejected(&machine_assignment("S1", 2), "no good")]);
@@ -518,7 +519,7 @@ async fn an_old_replica_follows_a_new_controller() {
 #[tokio::test(start_paused = true)]
 async fn a_new_replica_follows_an_old_controller() {
     let (controllers, follower, _) = after_controller_restart().await;
-    // One of before leaves out what it does not accept: as with any of them, the object is gone then.
+    // A controller of the previous version leaves rejected objects out, so they count as deleted.
     controllers.replace(
         0,
         Some(&publisher(vec![default_assignment(), profile("p", 0)])),
