@@ -202,7 +202,7 @@ fn the_older_of_two_assignments_in_two_clusters_wins_and_the_replica_reports_it(
     );
     replica
         .log()
-        .must_say("partitions claim the same machines")?;
+        .must_say("Assignments of different partitions match the same machines")?;
     // Neither controller knows of the other, so no condition reports it.
     for kubectl in [&eastern, &western] {
         conflicted(kubectl, "mine", "False")?;

@@ -88,10 +88,13 @@ fn a_replica_on_a_full_disk_keeps_its_copy_and_saves_again_once_there_is_space()
     })?;
     site.replicas[0]
         .log()
-        .must_say("the copy of the feed can't be written")?;
+        .must_say("can't write the feed copy")?;
     let verbose = site.replicas[0].admin("/readyz?verbose")?;
     ensure!(
-        verbose.status == 200 && verbose.body.contains("can't be written to --state-dir"),
+        verbose.status == 200
+            && verbose
+                .body
+                .contains("the copy in --state-dir can't be written"),
         "{verbose:?}"
     );
     ensure!(fs::read(&copy)? == whole, "the last copy is as it was");
@@ -110,7 +113,7 @@ fn a_replica_on_a_full_disk_keeps_its_copy_and_saves_again_once_there_is_space()
     site.replicas[0].signal("KILL")?;
     site.replicas.clear();
     let started = replica(&site, disk.path())?;
-    started.log().must_say("the copy on disk is served")?;
+    started.log().must_say("serving the copy on disk")?;
     ensure!(
         started
             .get(&format!("/ipxe?serial={}", serial(7)))?
@@ -130,9 +133,7 @@ fn a_replica_on_a_full_disk_keeps_its_copy_and_saves_again_once_there_is_space()
             .contains("BOOT-with-room")
             .then_some(()))
     })?;
-    site.replicas[0]
-        .log()
-        .must_say("the copy of the feed is written again")?;
+    site.replicas[0].log().must_say("feed copy written again")?;
 
     // A truncated copy is reported and not served.
     site.controllers[0].signal("KILL")?;
@@ -145,8 +146,8 @@ fn a_replica_on_a_full_disk_keeps_its_copy_and_saves_again_once_there_is_space()
         .set_len(length / 2)?;
     let started =
         Role::api(&site.controllers, site.certificates.api.path(), disk.path())?.start()?;
-    started.log().must_say("the copy on disk is ignored")?;
-    started.log().must_say("it is cut short or damaged")?;
+    started.log().must_say("ignoring the copy on disk")?;
+    started.log().must_say("truncated or corrupt")?;
     let answer = started.get(&format!("/ipxe?serial={}", serial(7)))?;
     ensure!(
         answer.status == 503 && started.admin("/readyz")?.status == 503,

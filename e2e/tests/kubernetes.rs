@@ -121,7 +121,7 @@ fn machines_boot_while_controllers_are_killed_and_replicas_restarted() -> Result
     let replica = site.replicas.pop().context("there are two")?;
     replica.stop()?;
     let started = site.replica(1)?;
-    started.log().must_say("the copy on disk is served")?;
+    started.log().must_say("serving the copy on disk")?;
     let answer = started.get("/ipxe?serial=SN-7")?;
     ensure!(
         answer.status == 200 && answer.body.contains("BOOT-killed"),

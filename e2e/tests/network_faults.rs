@@ -45,10 +45,10 @@ fn a_replica_cut_off_from_controllers_keeps_serving_and_reconnects_soon() -> Res
         eventually(SOON, "the replica says that it is cut off", || {
             let connected = site.replicas[0].metric("shaper_feed_connected{partition=\"\"}")?;
             let verbose = site.replicas[0].admin("/readyz?verbose")?;
-            Ok(
-                (connected == 0.0 && verbose.status == 200 && verbose.body.contains("away for"))
-                    .then_some(()),
-            )
+            Ok((connected == 0.0
+                && verbose.status == 200
+                && verbose.body.contains("disconnected for"))
+            .then_some(()))
         })?;
         site.kubectl
             .apply(&linked("first", &format!("BOOT-{fault:?}")))?;

@@ -107,14 +107,12 @@ fn the_examples_are_accepted() -> Result<()> {
 #[test]
 fn an_invalid_assignment_is_refused_with_a_message_about_the_field() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
-    let subject_key = "is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'";
-    let uuid = "is no UUID: that is 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any";
-    let mac = "is no MAC address: that is 6 octets (8 or 20 for InfiniBand) in hexadecimal, with ':' or with '-' between them or with nothing";
-    let empty =
-        "no machine presents an empty value; operator DoesNotExist asks for one without the label";
-    let label_key = "is no label key: that is a name of at most 63 letters, digits, '-', '_' and '.', which starts and ends with a letter or digit; \
-        a DNS name and one '/' may stand before it";
-    let label_value = "is no label value: that is at most 63 letters, digits, '-', '_' and '.', which start and end with a letter or digit";
+    let subject_key = "is not a label key: use 1 to 253 bytes, without control characters and with at most one '/'";
+    let uuid = "is not a UUID: write 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any";
+    let mac = "is not a MAC address: write 6 octets (8 or 20 for InfiniBand) in hexadecimal, separated by ':' or '-' or not at all";
+    let empty = "machines never present an empty value; operator DoesNotExist selects machines without the label";
+    let label_key = "is not a label key: use at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit, optionally after a DNS name and one '/'";
+    let label_value = "is not a label value: use at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit";
     let cases = [
         ("{subjectSelectors: {uuids: [x]}}", format!("spec.subjectSelectors.uuids[0]: Invalid value: \"x\": {uuid}")),
         (
@@ -127,7 +125,7 @@ fn an_invalid_assignment_is_refused_with_a_message_about_the_field() -> Result<(
         ),
         (
             "{subjectSelectors: {serialNumbers: [' ']}}",
-            "spec.subjectSelectors.serialNumbers[0]: Invalid value: \" \": is no serial number: there is nothing in it; remove it, or write what the machine presents as its serial".to_owned(),
+            "spec.subjectSelectors.serialNumbers[0]: Invalid value: \" \": is not a serial number: it is blank; remove it, or write what the machine presents as its serial".to_owned(),
         ),
         (
             "{subjectSelectors: {macAddresses: ['52:54']}}",
@@ -158,11 +156,11 @@ fn an_invalid_assignment_is_refused_with_a_message_about_the_field() -> Result<(
         ),
         (
             "{subjectSelectors: {matchExpressions: [{key: product, operator: In}]}}",
-            "spec.subjectSelectors.matchExpressions[0]: Invalid value: operators In and NotIn need at least one of values".to_owned(),
+            "spec.subjectSelectors.matchExpressions[0]: Invalid value: operators In and NotIn need at least one value".to_owned(),
         ),
         (
             "{subjectSelectors: {matchExpressions: [{key: product, operator: NotIn, values: []}]}}",
-            "spec.subjectSelectors.matchExpressions[0]: Invalid value: operators In and NotIn need at least one of values".to_owned(),
+            "spec.subjectSelectors.matchExpressions[0]: Invalid value: operators In and NotIn need at least one value".to_owned(),
         ),
         (
             "{subjectSelectors: {matchExpressions: [{key: product, operator: Exists, values: [x]}]}}",
@@ -203,9 +201,9 @@ fn an_invalid_assignment_is_refused_with_a_message_about_the_field() -> Result<(
 #[test]
 fn an_invalid_profile_is_refused_with_a_message_about_the_field() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
-    let identifier = "is no name for a config: it must be an identifier (letters, digits and _, not starting with a digit, at most 63 long), \
+    let identifier = "is not a valid config name: it must be an identifier (letters, digits and _, not starting with a digit, at most 63 characters), \
         so that {{ NAME }} is a variable";
-    let taken = "is no name for a config: it already has a meaning in templates; choose another";
+    let taken = "is not a valid config name: it already has a meaning in templates; choose another";
     let mut cases = vec![
         (
             "{}".to_owned(),
@@ -458,8 +456,8 @@ fn kubectl_explain_describes_every_field() -> Result<()> {
         (
             "assignment",
             [
-                "Of several that match a machine, these go first",
-                "it never falls through to the next.",
+                "If several match a machine, the winner is decided by, in this order",
+                "it never falls through to the next Assignment.",
             ]
             .as_slice(),
         ),
@@ -492,7 +490,7 @@ fn kubectl_explain_describes_every_field() -> Result<()> {
         ),
         (
             "profile",
-            &["one that presents another value for KEY never gets it."],
+            &["a machine that presents another value for KEY never gets it."],
         ),
         (
             "profile.spec",

@@ -59,7 +59,7 @@ fn the_webhook_refuses_what_cannot_be_served() -> Result<()> {
     // The schema refuses it in its own words, and the webhook is not called.
     let said = site.kubectl.refused(&assignment("a", "uuids: [x]", "p"))?;
     ensure!(
-        said.starts_with("The Assignment \"a\" is invalid: spec.subjectSelectors.uuids[0]: Invalid value: \"x\": is no UUID"),
+        said.starts_with("The Assignment \"a\" is invalid: spec.subjectSelectors.uuids[0]: Invalid value: \"x\": is not a UUID"),
         "{said}"
     );
 
@@ -68,7 +68,7 @@ fn the_webhook_refuses_what_cannot_be_served() -> Result<()> {
         site.kubectl.apply(&manifest)?;
     }
     let said = site.kubectl.refused(&assignment("a", "uuids: [x]", "p"))?;
-    ensure!(said.contains("is no UUID"), "{said}");
+    ensure!(said.contains("is not a UUID"), "{said}");
     // Then the condition reports it.
     eventually(SOON, "the controller does not accept it", || {
         let read = site.kubectl.run(["get", "profile", "p", "-o", "wide"])?;

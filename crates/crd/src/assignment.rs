@@ -19,34 +19,35 @@ use crate::schema;
     derive = "PartialEq",
     shortname = "asg",
     category = "shaper",
-    doc = "An Assignment says which machines boot which Profile of its namespace. Of several that match a machine, these go first, in this \
-           order: higher priority; named by UUID over serial number over MAC address over none; more label requirements; older; namespace \
-           and name. If the winner has no Profile that suits the machine, the machine waits: it never falls through to the next.",
+    doc = "An Assignment selects machines and the Profile of its namespace that they boot. If several match a machine, the winner is \
+           decided by, in this order: higher priority; match by UUID, then by serial number, then by MAC address, then by labels alone; \
+           more label requirements; age, older first; namespace and name. If the winner has no suitable Profile for the machine, the \
+           machine waits: it never falls through to the next Assignment.",
     printcolumn(
         name = "Subject",
         type_ = "string",
         json_path = ".status.subject",
-        description = "Which machines it speaks of, in short."
+        description = "The selected machines, in short."
     ),
     // Without `[*]`, which would make the API server show only the first of several results.
     printcolumn(
         name = "Profiles",
         type_ = "string",
         json_path = ".status.profiles",
-        description = "The Profiles that the selectors match now."
+        description = "The Profiles that the selectors currently match."
     ),
     printcolumn(
         name = "Priority",
         type_ = "integer",
         json_path = ".spec.priority",
-        description = "Higher goes first.",
+        description = "The highest priority wins.",
         priority = 1
     ),
     printcolumn(
         name = "Accepted",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
-        description = "Whether the Assignment counts."
+        description = "Whether the Assignment is valid."
     ),
     printcolumn(
         name = "Conflicted",
@@ -58,7 +59,7 @@ use crate::schema;
         name = "Conflict",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Conflicted\")].message",
-        description = "With which other.",
+        description = "The conflicting Assignments.",
         priority = 1
     ),
     printcolumn(
@@ -129,7 +130,7 @@ pub struct SubjectSelectors {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(
     validation = Rule::new("!(self.operator in ['In', 'NotIn']) || (has(self.values) && size(self.values) > 0)")
-        .message("operators In and NotIn need at least one of values"),
+        .message("operators In and NotIn need at least one value"),
     validation = Rule::new("self.operator in ['In', 'NotIn'] || !has(self.values) || size(self.values) == 0")
         .message("operators Exists and DoesNotExist take no values")
 )]

@@ -101,7 +101,7 @@ pub fn convert_assignment(assignment: &Assignment) -> Result<boot::Assignment, I
         subjects: boot::SubjectSelectors {
             uuids: parse_each("uuids", &selectors.uuids, |text| {
                 identity::parse_uuid(text)
-                    .ok_or_else(|| format!("{text:?} is no UUID; write 32 hexadecimal digits, as `dmidecode -s system-uuid` prints them"))
+                    .ok_or_else(|| format!("{text:?} is not a UUID; write 32 hexadecimal digits, as `dmidecode -s system-uuid` prints them"))
             })?,
             serials: parse_each(
                 "serialNumbers",
@@ -149,7 +149,7 @@ fn label_selector(
         let field = || selectors.key("matchLabels").key(key);
         check_subject_key(key).map_err(|reason| invalid(field(), reason))?;
         if value.is_empty() {
-            let reason = "an empty value is never presented; to ask for a machine without this label, use matchExpressions with operator DoesNotExist";
+            let reason = "machines never present an empty value; to select machines without this label, use matchExpressions with operator DoesNotExist";
             return Err(invalid(field(), reason));
         }
     }
@@ -175,7 +175,7 @@ pub(crate) fn convert_requirement(
     const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
     check_subject_key(&requirement.key).map_err(|reason| ("key", reason))?;
     if requirement.values.iter().any(String::is_empty) {
-        let reason = "an empty value is never presented; operator DoesNotExist asks for a machine without this label";
+        let reason = "machines never present an empty value; operator DoesNotExist selects machines without this label";
         return Err(("values", reason.to_owned()));
     }
     let values: Sorted<Box<str>> = requirement
@@ -199,7 +199,7 @@ pub(crate) fn convert_requirement(
             return Err((
                 "operator",
                 format!(
-                    "unknown operator {name:?}{hint}; there are {}",
+                    "unknown operator {name:?}{hint}; known operators: {}",
                     OPERATORS.join(", ")
                 ),
             ));
@@ -258,7 +258,7 @@ fn key(metadata: &ObjectMeta) -> Result<ObjectKey, Invalid> {
     for (field, text) in [("name", name), ("namespace", namespace)] {
         if !is_dns_name(text) {
             let reason = format!(
-                "{text:?} is no name for Kubernetes; use lower-case letters, digits and '-', starting and ending with a letter or digit"
+                "{text:?} is not a valid Kubernetes name; use lower-case letters, digits and '-', starting and ending with a letter or digit"
             );
             return Err(invalid(FieldPath::new(["metadata", field]), reason));
         }

@@ -18,7 +18,7 @@ pub(crate) fn key_error(key: &str) -> Option<String> {
         ));
     }
     prefix.filter(|prefix| !is_dns_name(prefix)).map(|_| {
-        format!("label key {key:?}: what is before the slash must be a DNS name of at most 253 lower-case letters, digits, '-' and '.'")
+        format!("label key {key:?}: the part before the slash must be a DNS name of at most 253 lower-case letters, digits, '-' and '.'")
     })
 }
 

@@ -19,9 +19,9 @@ use crate::schema;
     derive = "PartialEq",
     shortname = "prf",
     category = "shaper",
-    doc = "A Profile says what a machine boots: an iPXE script, and the configs (Ignition, cloud-init, kickstart, ...) that it links to. \
-           An Assignment selects it by its labels. A label `assignment/ipxe-KEY` or `assignment/extrinsic-KEY` says which machines it is \
-           meant for: one that presents another value for KEY never gets it.",
+    doc = "A Profile defines what a machine boots: an iPXE script, and the configs (Ignition, cloud-init, kickstart, ...) that it links to. \
+           Assignments select it by its labels. A label `assignment/ipxe-KEY` or `assignment/extrinsic-KEY` limits it to certain \
+           machines: a machine that presents another value for KEY never gets it.",
     printcolumn(
         name = "Accepted",
         type_ = "string",
@@ -32,14 +32,14 @@ use crate::schema;
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].reason",
-        description = "Why it can or can't.",
+        description = "The reason for the value of Accepted.",
         priority = 1
     ),
     printcolumn(
         name = "Message",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].message",
-        description = "The same as a sentence.",
+        description = "The reason as a sentence.",
         priority = 1
     ),
     printcolumn(

@@ -14,8 +14,8 @@ pub(crate) fn config_names_are_identifiers() -> Rule {
     rule_on_keys(
         "name",
         "name.matches('^[A-Za-z_][A-Za-z0-9_]{0,62}$')",
-        "is no name for a config: it must be an identifier (letters, digits and _, \
-        not starting with a digit, at most 63 long), so that {{ NAME }} is a variable",
+        "is not a valid config name: it must be an identifier (letters, digits and _, \
+        not starting with a digit, at most 63 characters), so that {{ NAME }} is a variable",
     )
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn config_names_are_not_reserved() -> Rule {
     rule_on_keys(
         "name",
         is_not_reserved,
-        "is no name for a config: it already has a meaning in templates; choose another",
+        "is not a valid config name: it already has a meaning in templates; choose another",
     )
 }
 
@@ -38,8 +38,8 @@ pub(crate) fn keys_are_label_keys() -> Rule {
     rule_on_keys(
         "key",
         is_label_key,
-        "is no label key: that is a name of at most 63 letters, digits, '-', '_' and '.', which starts and ends with a \
-        letter or digit; a DNS name and one '/' may stand before it",
+        "is not a label key: use at most 63 letters, digits, '-', '_' and '.', starting and ending with a \
+        letter or digit, optionally after a DNS name and one '/'",
     )
 }
 
@@ -79,7 +79,7 @@ fn at_most_253_bytes(text: &str) -> String {
 }
 
 const SUBJECT_KEY_MESSAGE: &str =
-    "is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'";
+    "is not a label key: use 1 to 253 bytes, without control characters and with at most one '/'";
 /// Unicode has more control characters than ASCII, from U+0080 on.
 const SUBJECT_KEY: &str = "^[^/[:cntrl:]\\u0080-\\u009f]*/?[^/[:cntrl:]\\u0080-\\u009f]*$";
 /// At least one character that is not white space; `[:space:]` covers only ASCII.
@@ -110,7 +110,7 @@ pub(crate) fn profile_labels(_: &mut SchemaGenerator) -> Schema {
     let value = string_matching(
         63,
         LABEL_VALUE,
-        "is no label value: that is at most 63 letters, digits, '-', '_' and '.', which start and end with a letter or digit",
+        "is not a label value: use at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit",
     );
     json_schema!({ "type": "object", "maxProperties": 64, "x-kubernetes-map-type": "atomic", "additionalProperties": value })
 }
@@ -145,7 +145,7 @@ fn presented_value() -> Schema {
     string_with_rule(
         1024,
         "self.size() > 0",
-        "no machine presents an empty value; operator DoesNotExist asks for one without the label",
+        "machines never present an empty value; operator DoesNotExist selects machines without the label",
     )
 }
 
@@ -155,7 +155,7 @@ pub(crate) fn uuids(_: &mut SchemaGenerator) -> Schema {
         &string_matching(
             36,
             UUID,
-            "is no UUID: that is 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any",
+            "is not a UUID: write 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any",
         ),
     )
 }
@@ -166,7 +166,7 @@ pub(crate) fn serials(_: &mut SchemaGenerator) -> Schema {
         &string_matching(
             256,
             NOT_BLANK,
-            "is no serial number: there is nothing in it; remove it, or write what the machine presents as its serial",
+            "is not a serial number: it is blank; remove it, or write what the machine presents as its serial",
         ),
     )
 }
@@ -177,7 +177,7 @@ pub(crate) fn macs(_: &mut SchemaGenerator) -> Schema {
         &string_matching(
             59,
             MAC,
-            "is no MAC address: that is 6 octets (8 or 20 for InfiniBand) in hexadecimal, with ':' or with '-' between them or with nothing",
+            "is not a MAC address: write 6 octets (8 or 20 for InfiniBand) in hexadecimal, separated by ':' or '-' or not at all",
         ),
     )
 }

@@ -61,7 +61,7 @@ fn a_conversion_error_names_its_field() {
         (
             "{subjectSelectors: {uuids: [47c6da67-7477-4970-aa03-84e48ff4f6ad, x]}}",
             "spec.subjectSelectors.uuids[1]",
-            "is no UUID",
+            "is not a UUID",
         ),
         (
             "{subjectSelectors: {macAddresses: ['52:54']}}",

@@ -24,7 +24,7 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
     if !target.is_object() {
         *target = Value::Object(Map::new());
     }
-    let target = target.as_object_mut().expect("it was made one");
+    let target = target.as_object_mut().expect("it is an object");
     for (name, value) in fields {
         if value.is_null() {
             target.remove(name);
@@ -133,7 +133,7 @@ fn set(target: &mut Value, path: &[String], value: Value) {
             if !target[list].is_array() {
                 target[list] = Value::Array(Vec::new());
             }
-            let items = target[list].as_array_mut().expect("it was made a list");
+            let items = target[list].as_array_mut().expect("it is a list");
             let at = items
                 .iter()
                 .position(|item| item["type"] == **kind)

@@ -33,10 +33,7 @@ pub(crate) async fn handle(
             ApiError::new(
                 404,
                 "NotFound",
-                format!(
-                    "{} {} is nothing that this server knows",
-                    head.method, head.uri
-                ),
+                format!("this server does not support {} {}", head.method, head.uri),
             )
             .to_response(None),
         );
@@ -58,7 +55,7 @@ pub(crate) async fn handle(
                 .and_then(|code| code.canonical_reason())
                 .unwrap_or("Unknown");
             return Some(
-                ApiError::new(code, "", format!("this server was told to answer {reason}"))
+                ApiError::new(code, "", format!("injected fault: {reason}"))
                     .to_response(retry_after),
             );
         }
@@ -105,7 +102,7 @@ fn write(shared: &ServerState, call: &Call) -> Result<(u16, Value), ApiError> {
         _ => Err(ApiError::new(
             415,
             "UnsupportedMediaType",
-            "this server knows merge patches and server-side apply",
+            "this server supports only merge patches and server-side apply",
         )),
     };
     drop(state);

@@ -131,7 +131,7 @@ impl ObjectSelector {
             ApiError::new(
                 400,
                 "BadRequest",
-                format!("this server does not know the selector {selector}"),
+                format!("this server does not support the selector {selector}"),
             )
         };
         let mut selector = Self {

@@ -20,7 +20,7 @@ pub(crate) struct ApiError {
 
 /// An error that makes hyper close the connection.
 pub(crate) fn connection_closed() -> io::Error {
-    io::Error::other("the connection is cut")
+    io::Error::other("the connection is closed")
 }
 
 pub(crate) fn json_response(code: u16, json: &Value) -> Response<Body> {
@@ -31,7 +31,7 @@ pub(crate) fn json_response(code: u16, json: &Value) -> Response<Body> {
         .status(code)
         .header(header::CONTENT_TYPE, "application/json")
         .body(body);
-    response.expect("a status and a header that are valid")
+    response.expect("status and header are valid")
 }
 
 // === impl ApiError ===

@@ -89,7 +89,7 @@ impl Store {
         self.record("DELETED", plural, &key, (*old).clone());
         self.kinds
             .get_mut(plural)
-            .expect("it had an object")
+            .expect("the kind has an object")
             .remove(&key);
         self.applied.remove(&(plural.to_owned(), key));
         true
@@ -168,7 +168,7 @@ impl Store {
             None => {
                 let now = Timestamp::now()
                     .round(Unit::Second)
-                    .expect("the clock shows a time that there is");
+                    .expect("the current time is in range");
                 metadata
                     .entry("uid")
                     .or_insert_with(|| Uuid::new_v4().to_string().into());

@@ -55,7 +55,7 @@ pub(crate) fn open(shared: &Arc<ServerState>, call: Call) -> Result<Response<Bod
         .status(200)
         .header(header::CONTENT_TYPE, "application/json")
         .body(body);
-    Ok(response.expect("a status and a header that are valid"))
+    Ok(response.expect("status and header are valid"))
 }
 
 // === impl Watch ===
@@ -70,7 +70,7 @@ impl Watch {
             .map(str::parse::<u64>)
             .transpose();
         let requested = requested
-            .map_err(|_| ApiError::new(400, "BadRequest", "resourceVersion is no number"))?;
+            .map_err(|_| ApiError::new(400, "BadRequest", "resourceVersion is not a number"))?;
         let sends_initial_events = call.is_set("sendInitialEvents");
         if sends_initial_events && !state.settings.supports_watch_list {
             let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";

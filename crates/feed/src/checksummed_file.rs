@@ -18,16 +18,16 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// The file system returned an error.
-    #[error("it can't be read: {0}")]
+    #[error("can't be read: {0}")]
     Unreadable(#[from] io::Error),
     /// The file starts with another format or version.
-    #[error("it was not written by a shaper of this version")]
+    #[error("not written by this version of shaper")]
     WrongFormat,
     /// The copy belongs to another partition or folder.
-    #[error("it is of {0}")]
+    #[error("belongs to {0}")]
     WrongSource(String),
     /// The checksum does not match, or a message is malformed.
-    #[error("it is cut short or damaged")]
+    #[error("truncated or corrupt")]
     Corrupt,
 }
 

@@ -125,7 +125,7 @@ async fn forward(
         Ok(stream) => stream,
         Err(error) => {
             let reason = tls::handshake_reason(&error);
-            info!(%peer, %error, reason, "a follower's handshake failed");
+            info!(%peer, %error, reason, "follower handshake failed");
             return;
         }
     };
@@ -197,7 +197,7 @@ async fn recheck(
         let Some(Err(error)) = tls.current().map(|current| check(&current, &chain)) else {
             continue;
         };
-        info!(%peer, %error, "a peer's certificate is not accepted any more; the connection ends");
+        info!(%peer, %error, "peer certificate no longer accepted; closing the connection");
         end.cancel();
         return;
     }

@@ -63,7 +63,7 @@ pub enum InvalidSources {
 
 /// No partition has this name. Holds the name and a list of those that exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no partition {0:?}; there are: {1}")]
+#[error("no partition {0:?}; known partitions: {1}")]
 pub struct UnknownPartition(String, String);
 
 impl Replica {
@@ -136,17 +136,17 @@ impl Replica {
                         .apply(&mut state, restored.batch)
                         .is_err()
                     {
-                        warn!(partition = %shown, file = %path, "the copy on disk does not hold what it says; it is ignored");
+                        warn!(partition = %shown, file = %path, "the copy on disk does not match its inventory; ignoring it");
                         continue;
                     }
                     state.restored(restored.position, restored.age);
                     drop(state);
-                    info!(partition = %shown, file = %path, objects, age_s = restored.age.as_secs(), "the copy on disk is served until a controller is heard");
+                    info!(partition = %shown, file = %path, objects, age_s = restored.age.as_secs(), "serving the copy on disk until a controller responds");
                     partition.link.notify_loaded();
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    warn!(partition = %shown, file = %path, %error, "the copy on disk is ignored");
+                    warn!(partition = %shown, file = %path, %error, "ignoring the copy on disk");
                 }
             }
         }
@@ -242,7 +242,7 @@ impl Replica {
         );
         for (name, partition) in &self.partitions {
             if partition.link.metrics().unsaved.get() == 1 {
-                let sentence = "its copy can't be written to --state-dir; a start without a controller would serve an older one";
+                let sentence = "the copy in --state-dir can't be written; a restart without a controller would serve an older one";
                 remarks.push(format!("{}: {sentence}", partition_name(name)));
             }
             let status = partition.link.status();
@@ -280,11 +280,11 @@ impl Replica {
             if status.following.is_none() {
                 let since = format_duration(Some(status.since.elapsed()));
                 let served = match state.age() {
-                    Some(age) => format!("served as it was {} ago", format_duration(Some(age))),
-                    None => "nothing of it is known yet".to_owned(),
+                    Some(age) => format!("serving its state of {} ago", format_duration(Some(age))),
+                    None => "no data yet".to_owned(),
                 };
                 warnings.push(format!(
-                    "{display_name}: away for {since}, {served} ({})",
+                    "{display_name}: disconnected for {since}, {served} ({})",
                     status.last_error
                 ));
             }
@@ -295,7 +295,7 @@ impl Replica {
                     format!("?partition={name}")
                 };
                 warnings.push(format!(
-                    "{display_name}: the guard keeps {} of {} objects that the last snapshots lack; if they are meant to be gone, POST /guard/confirm{query} to this port",
+                    "{display_name}: the guard keeps {} of {} objects that are missing from the last snapshot; if they were deleted on purpose, POST /guard/confirm{query} to this port",
                     hold.lost.len(),
                     hold.known
                 ));
@@ -304,7 +304,7 @@ impl Replica {
                 state
                     .incompatible()
                     .iter()
-                    .map(|(name, reason)| format!("{name} can't be used here: {reason}")),
+                    .map(|(name, reason)| format!("this version can't use {name}: {reason}")),
             );
         }
         warnings

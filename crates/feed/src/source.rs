@@ -25,14 +25,14 @@ pub struct Source {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSource {
     /// It is not an `https` URL of only host and port.
-    #[error("{0:?} is no address of a controller; write [NAME=]https://HOST[:PORT]")]
+    #[error("{0:?} is not the address of a controller; write [NAME=]https://HOST[:PORT]")]
     NotAUrl(String),
     /// It is an `http` URL.
-    #[error("{0:?}: the feed is served under TLS only; write https://")]
+    #[error("{0:?}: the feed is served only over TLS; write https://")]
     PlainHttp(String),
     /// The name of the partition is not valid.
     #[error(
-        "{0:?} is no name of a partition; write at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit"
+        "{0:?} is not a partition name; use at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit"
     )]
     InvalidPartitionName(String),
 }

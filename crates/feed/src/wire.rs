@@ -182,7 +182,7 @@ pub fn decode_profile(
             .map_err(|error: boot::config_name::InvalidConfigName| malformed(error.to_string()))?;
         if !config.id.is_empty() {
             let id = Uuid::from_slice(&config.id)
-                .map_err(|_| malformed(format!("the id of config {name} is no UUID")))?;
+                .map_err(|_| malformed(format!("the id of config {name} is not a UUID")))?;
             ids.insert(name.clone(), id);
         }
         configs.insert(name, config.template);
@@ -241,9 +241,8 @@ pub(crate) fn decode_rejected(
             Claim::Nothing { key, created }
         }
         None => {
-            let reason =
-                "it is not accepted, and makes its claim in a way that this version does not know"
-                    .to_owned();
+            let reason = "it is rejected, and its claim has a form that this version does not know"
+                .to_owned();
             return Err(Malformed {
                 object: "an object".to_owned(),
                 reason,
@@ -279,10 +278,12 @@ pub fn decode_assignment(
         object: object.clone(),
         reason: reason.to_owned(),
     };
-    let uuid =
-        |bytes: &Vec<u8>| Uuid::from_slice(bytes).map_err(|_| malformed("a uuid has not 16 bytes"));
+    let uuid = |bytes: &Vec<u8>| {
+        Uuid::from_slice(bytes).map_err(|_| malformed("a UUID does not have 16 bytes"))
+    };
     let mac = |octets: &Vec<u8>| {
-        Mac::from_octets(octets).ok_or_else(|| malformed("a MAC address has not 6, 8 or 20 octets"))
+        Mac::from_octets(octets)
+            .ok_or_else(|| malformed("a MAC address does not have 6, 8 or 20 octets"))
     };
     let requirements: Result<Vec<_>, _> = message
         .labels_required
@@ -324,7 +325,7 @@ fn decode_requirement(message: proto::LabelRequirement) -> Result<Requirement, S
         Ok(proto::Operator::DoesNotExist) => Operator::DoesNotExist,
         Ok(proto::Operator::Unspecified) | Err(_) => {
             return Err(format!(
-                "it asks for label {:?} by operator {}, which this version does not know",
+                "the requirement on label {:?} has operator {}, which this version does not know",
                 message.key, message.operator
             ));
         }
@@ -337,5 +338,5 @@ fn decode_requirement(message: proto::LabelRequirement) -> Result<Requirement, S
 
 fn decode_timestamp(message: proto::Timestamp) -> Result<Timestamp, String> {
     Timestamp::new(message.seconds, message.nanos)
-        .map_err(|_| "its time of creation is out of range".to_owned())
+        .map_err(|_| "its creation time is out of range".to_owned())
 }

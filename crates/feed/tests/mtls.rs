@@ -223,7 +223,7 @@ async fn a_replica_receives_changes_and_keeps_its_catalog_when_the_controller_st
         .await
         .expect("it ends although it has a follower")
         .unwrap();
-    follower.wait_for_warning("away for").await;
+    follower.wait_for_warning("disconnected for").await;
     assert_eq!(follower.shared.load().assignment_count(), 5000);
     assert!(encode(&follower.registry).contains("feed_connected{partition=\"\"} 0\n"));
 }

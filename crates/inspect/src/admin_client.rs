@@ -37,12 +37,12 @@ impl std::str::FromStr for AdminUrl {
             return Err("the admin port speaks plain HTTP; write http://HOST:PORT".to_owned());
         }
         if uri.path() != "/" || uri.query().is_some() {
-            return Err("write the address alone, as in http://127.0.0.1:9090".to_owned());
+            return Err("write only the address, as in http://127.0.0.1:9090".to_owned());
         }
         let authority = uri
             .authority()
             .filter(|authority| !authority.host().is_empty())
-            .ok_or("it names no host")?;
+            .ok_or("the host is missing; write http://HOST:PORT")?;
         let port = authority.port_u16().unwrap_or(9090);
         Ok(Self {
             authority: format!("{}:{port}", authority.host()),
@@ -70,18 +70,18 @@ impl AdminUrl {
             runtime.block_on(async { tokio::time::timeout(PATIENCE, self.fetch(path)).await });
         let (status, body) = match asked {
             Ok(answer) => answer.with_context(|| {
-                format!("can't ask {self}; is it the admin port of a running shaper?")
+                format!("can't reach {self}; is it the admin port of a running shaper?")
             })?,
             Err(_) => bail!(
-                "{self} has not answered within {} seconds",
+                "{self} did not respond within {} seconds",
                 PATIENCE.as_secs()
             ),
         };
         if status != StatusCode::OK {
-            let said = String::from_utf8_lossy(&body[..body.len().min(1000)])
+            let message = String::from_utf8_lossy(&body[..body.len().min(1000)])
                 .trim()
                 .to_owned();
-            bail!("{self} answers {status}: {said}");
+            bail!("{self} responded {status}: {message}");
         }
         Ok(body)
     }

@@ -21,48 +21,49 @@ use crate::load::{self, OnInvalid};
 use crate::parse_label;
 use manifests::{Batch, Source};
 
-/// Tell which machines would boot something else after a change
+/// List the machines that would boot something else after a change
 ///
-/// Compares two sets of manifests by what machines get from them, not by their text: each machine that a selector names, and machines that are known
-/// by labels alone through one of each sort, is tried in both. Machines that change alike are one line. Another Assignment, another Profile, another
-/// script and another config are changes; renamed files, reordered fields and new comments are not.
+/// Compares two sets of manifests by what machines get from them, not by their text. Tries every
+/// machine that a selector names, and one machine for each combination of labels. Machines with the
+/// same change are shown on one line. A different Assignment, Profile, script or config is a change;
+/// renamed files, reordered fields and new comments are not.
 #[derive(clap::Args)]
 #[command(
     override_usage = "shaper diff [OPTIONS] OLD NEW\n       shaper diff [OPTIONS] --admin URL NEW",
     after_long_help = "\
-What a change does that is not merged yet, in a Git repository:
+The effect of an unmerged change in a Git repository:
   git worktree add --detach /tmp/main origin/main
   shaper diff /tmp/main/manifests manifests -o markdown
 
-What it would change in production, as a running replica has it now:
+Its effect in production, compared with what a running replica serves:
   kubectl port-forward deploy/shaper-api 9090 &
   shaper diff --admin http://127.0.0.1:9090 manifests
 
-An object without creationTimestamp takes that of the same object in OLD, as it would in a cluster. NEW must have no errors; what is wrong in OLD
-is left out.
+An object without creationTimestamp gets that of the same object in OLD, as in a cluster. NEW must have no errors; invalid objects in OLD are left
+out.
 
 Exit code:
-  0  done; with --exit-code, and no machine boots anything else
+  0  success; with --exit-code: no machine boots anything else
   1  with --exit-code: some machines boot something else
-  2  the command itself is wrong, NEW has errors, or the replica can't be asked"
+  2  wrong usage, errors in NEW, or the replica can't be reached"
 )]
 pub struct Args {
-    /// Manifests before the change and after it: folders, or files
+    /// Manifests before and after the change: folders or files
     #[arg(value_name = "OLD NEW", num_args = 1..=2, required = true)]
     paths: Vec<PathBuf>,
-    /// Take what a running replica serves for OLD, from its admin port
+    /// Compare with what a running replica serves, read from its admin port, instead of OLD
     #[arg(long, value_name = "URL")]
     admin: Option<AdminUrl>,
-    /// Which cluster's objects to compare, where the replica serves those of several
+    /// The cluster whose objects to compare, if the replica serves several
     #[arg(long, value_name = "NAME", requires = "admin")]
     partition: Option<String>,
-    /// A label that the operator gave to the server: only machines that reach such a server are of interest; repeatable
+    /// A label of the server: compare only machines that use a server with this label; repeatable
     #[arg(long = "extrinsic", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
     extrinsic: Vec<(String, String)>,
-    /// Exit with 1 where a machine boots something else
+    /// Exit with 1 if a machine boots something else
     #[arg(long)]
     exit_code: bool,
-    /// How to print what changes
+    /// The output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
 }
@@ -83,10 +84,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .context("--extrinsic")?;
     let (old, new_path) = match (&args.admin, args.paths.as_slice()) {
         (Some(admin), [new]) => (replica(admin, args.partition.as_deref())?, new),
-        (Some(_), _) => bail!("with --admin, only NEW is given: OLD is what the replica serves"),
+        (Some(_), _) => bail!("--admin takes the place of OLD; pass only NEW"),
         (None, [old, new]) => (load::catalog(old, OnInvalid::LeaveOut)?, new),
         (None, _) => {
-            bail!("name two folders, OLD and NEW; or a running replica with --admin, and NEW")
+            bail!("pass two folders, OLD and NEW; or --admin URL and NEW")
         }
     };
     let new = aged(&load::catalog(new_path, OnInvalid::Refuse)?, &old);
@@ -114,7 +115,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn json(diff: &Diff) -> String {
     let document =
         json!({ "version": 1, "unexplored": diff.unexplored(), "groups": diff.groups() });
-    serde_json::to_string_pretty(&document).expect("it has text keys only") + "\n"
+    serde_json::to_string_pretty(&document).expect("its keys are strings") + "\n"
 }
 
 /// Returns the catalog that a replica serves.
@@ -128,8 +129,8 @@ fn replica(admin: &AdminUrl, partition: Option<&str>) -> anyhow::Result<Catalog>
         None => "/catalog".to_owned(),
     };
     let body = admin.get(&path)?;
-    let text = String::from_utf8(body.to_vec()).context("the replica's answer is not UTF-8")?;
-    let list: Value = serde_json::from_str(&text).context("the replica's answer is no JSON")?;
+    let text = String::from_utf8(body.to_vec()).context("the replica's response is not UTF-8")?;
+    let list: Value = serde_json::from_str(&text).context("the replica's response is not JSON")?;
     let partitions: Vec<&str> = list["metadata"]["partitions"]
         .as_array()
         .into_iter()
@@ -139,13 +140,13 @@ fn replica(admin: &AdminUrl, partition: Option<&str>) -> anyhow::Result<Catalog>
     match partition {
         Some(name) if !partitions.contains(&name) => {
             bail!(
-                "the replica serves no partition {name:?}; there are {}",
+                "the replica has no partition {name:?}; known partitions: {}",
                 partitions.join(", ")
             )
         }
         None if partitions.len() > 1 => {
             bail!(
-                "the replica serves the objects of {} clusters; name one with --partition: {}",
+                "the replica serves {} clusters; choose one with --partition: {}",
                 partitions.len(),
                 partitions.join(", ")
             )
@@ -162,7 +163,7 @@ fn replica(admin: &AdminUrl, partition: Option<&str>) -> anyhow::Result<Catalog>
         .find(|(_, fault)| fault.rule.severity == review::Severity::Error && fault.object.is_some())
     {
         bail!(
-            "the replica serves what this shaper refuses; are their versions the same? {}",
+            "the replica serves an object that this version rejects; use the same version of shaper: {}",
             fault.sentence()
         );
     }
@@ -221,8 +222,8 @@ fn moved(old: &Catalog, new: &Catalog) -> Option<String> {
         .map(|(a, b)| format!("{} to {}", a.key().namespace, b.key().namespace))
         .collect();
     Some(format!(
-        "{} of OLD {} in NEW under the same name in another namespace (from {}), such as {from} and {to}: these are other objects, and what \
-         is compared is what machines get from them. A manifest without metadata.namespace is in {}",
+        "{} of OLD {} in NEW under the same name in another namespace (from {}), such as {from} and {to}: these count as different objects. \
+         A manifest without metadata.namespace is in {}",
         count(moves.len(), "object"),
         if moves.len() == 1 { "is" } else { "are" },
         spaces

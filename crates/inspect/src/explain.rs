@@ -21,23 +21,24 @@ use crate::console::{self, Style};
 use crate::load::{self, OnInvalid};
 use crate::parse_label;
 
-/// Tell what a machine boots, and why
+/// Show what a machine boots, and why
 ///
-/// Shows every Assignment that the machine could have got, in order, with why each won or lost, and the Profiles that the winner selects, with why
-/// one was chosen: with the very code that answers machines. The machine is given as it describes itself: as the query of a request, or as a whole
-/// URL or line of a log that holds one; and by --label for what the query lacks.
+/// Lists the Assignments that could match the machine, in order, with the reason why each won or
+/// lost, and the Profiles that the winner selects, with the reason for the choice. Uses the same code
+/// as the server. Pass the machine as the query of its request, or as a URL or log line that contains
+/// one; add labels that the query lacks with --label.
 #[derive(clap::Args)]
 #[command(
     override_usage = "shaper explain [OPTIONS] DIR [QUERY]\n       shaper explain [OPTIONS] --admin URL [QUERY]",
     after_long_help = "\
---label and --extrinsic: a label of --label is one that the machine presents, as if it stood in QUERY. A label of --extrinsic is one that the
-operator gave to the server, and is what `shaper standalone --label` and `shaper api --label` set: a machine can't override it, and only it
-meets a Profile's label assignment/extrinsic-KEY. With --admin the replica's own are used.
+--label and --extrinsic: a label of --label is presented by the machine, as if it were part of QUERY. A label of --extrinsic belongs to the server,
+as set by `shaper standalone --label` and `shaper api --label`: a machine can't override it, and only it satisfies a Profile's label
+assignment/extrinsic-KEY. With --admin, the replica's own labels are used.
 
 Exit code:
   0  the machine boots something
   1  it boots nothing
-  2  the command itself is wrong, or the replica can't be asked
+  2  wrong usage, or the replica can't be reached
 
 Examples:
   shaper explain manifests/ 'uuid=47c6da67-7477-4970-aa03-84e48ff4f6ad&buildarch=x86_64'
@@ -46,31 +47,31 @@ Examples:
   kubectl port-forward deploy/shaper-api 9090 & shaper explain --admin http://127.0.0.1:9090 'serial=SN1'"
 )]
 pub struct Args {
-    /// The folder of manifests, a file, or - for standard input
+    /// A folder of manifests, a file, or - for standard input
     #[arg(value_name = "DIR", required_unless_present = "admin")]
     dir: Option<PathBuf>,
-    /// What the machine says of itself: k=v&k=v, or a URL that holds it
+    /// The query of the machine: k=v&k=v, or a URL that contains it
     #[arg(value_name = "QUERY")]
     query: Option<String>,
-    /// A label that the machine presents, beside those of QUERY; repeatable
+    /// A label that the machine presents in addition to QUERY; repeatable
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
-    /// A label that the operator gave to the server; repeatable
+    /// A label of the server; repeatable
     #[arg(long = "extrinsic", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
     extrinsic: Vec<(String, String)>,
-    /// Ask a running replica at its admin port, instead of reading DIR
+    /// Ask a running replica through its admin port instead of reading DIR
     #[arg(long, value_name = "URL")]
     admin: Option<AdminUrl>,
-    /// Print the script that the machine gets, and nothing else
+    /// Print only the script that the machine gets
     #[arg(long, conflicts_with = "config")]
     script: bool,
-    /// Print this config as the machine gets it, and nothing else
+    /// Print only this config as the machine gets it
     #[arg(long, value_name = "NAME")]
     config: Option<String>,
-    /// What links in a script start with. Ids in them are made up, unless --admin is given
+    /// The start of links in a script. Ids in them are placeholders, except with --admin
     #[arg(long, value_name = "URL", default_value = sample::BASE_URL)]
     public_url: BaseUrl,
-    /// How to print the answer
+    /// The output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
 }
@@ -79,7 +80,7 @@ pub struct Args {
 enum Format {
     /// For people
     Text,
-    /// For scripts: what /explain of the admin port answers, with `script` or `config` where they are asked for
+    /// For scripts: the response of /explain of the admin port, with `script` or `config` if requested
     Json,
 }
 
@@ -138,7 +139,7 @@ fn look(args: &Args) -> anyhow::Result<Answer> {
     let dir = args
         .dir
         .as_deref()
-        .context("name the folder of manifests")?;
+        .context("pass the folder that contains the manifests")?;
     let query = query::of(args.query.as_deref(), &args.labels)?;
     let extrinsic = ExtrinsicLabels::new(args.extrinsic.iter().map(|(key, value)| (key, value)))
         .context("--extrinsic")?;
@@ -199,7 +200,7 @@ fn config_named<'p>(profile: &'p boot::Profile, name: &str) -> anyhow::Result<&'
         bail!("Profile {} has no configs", profile.key);
     }
     bail!(
-        "Profile {} has no config {name:?}{hint}; there are {}",
+        "Profile {} has no config {name:?}{hint}; its configs: {}",
         profile.key,
         names.join(", ")
     )
@@ -208,7 +209,7 @@ fn config_named<'p>(profile: &'p boot::Profile, name: &str) -> anyhow::Result<&'
 /// Explains by asking a running replica.
 fn ask(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
     if !args.extrinsic.is_empty() && std::env::var_os("SHAPER_LABEL").is_none() {
-        bail!("--extrinsic can't be set for a running replica: it has its own");
+        bail!("--extrinsic can't be combined with --admin: the replica has its own labels");
     }
     // Without DIR, the only argument is the query.
     let words: Vec<String> = args
@@ -218,11 +219,11 @@ fn ask(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
         .chain(args.query.clone())
         .collect();
     let ([] | [_]) = words.as_slice() else {
-        bail!("with --admin, only QUERY is given: no folder is read")
+        bail!("--admin takes the place of DIR; pass only QUERY")
     };
     let query = query::of(words.first().map(String::as_str), &args.labels)?;
     let explanation: Value = serde_json::from_slice(&admin.get(&format!("/explain?{query}"))?)
-        .context("the replica's answer is no JSON")?;
+        .context("the replica's response is not JSON")?;
     let path = match &args.config {
         Some(name) => Some(format!("/explain/config/{name}?{query}")),
         None if args.script => Some(format!("/explain/script?{query}")),
@@ -240,7 +241,7 @@ fn ask(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
         .flatten()
         .filter_map(Value::as_str);
     let notes = warnings
-        .map(|trouble| format!("this answer may not be the last word: {trouble}"))
+        .map(|warning| format!("this answer may be outdated or incomplete: {warning}"))
         .collect();
     Ok(Answer {
         explanation,
@@ -284,7 +285,7 @@ fn unasked(catalog: &Catalog, query: &str) -> Vec<String> {
     unknown
         .map(|key| {
             format!(
-                "nothing asks for the label {key:?}{}",
+                "no Assignment, Profile or template uses the label {key:?}{}",
                 did_you_mean(key, asked.iter().copied())
             )
         })

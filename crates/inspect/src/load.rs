@@ -25,7 +25,7 @@ pub(crate) enum OnInvalid {
 pub(crate) fn catalog(path: &Path, on_invalid: OnInvalid) -> anyhow::Result<Catalog> {
     if path != Path::new("-") && !path.exists() {
         bail!(
-            "{} is not there; name the folder that holds the manifests",
+            "{} does not exist; pass the folder that contains the manifests",
             path.display()
         );
     }
@@ -47,18 +47,18 @@ pub(crate) fn catalog(path: &Path, on_invalid: OnInvalid) -> anyhow::Result<Cata
             || batch.catalog.assignment_count() + batch.catalog.profile_count() == 0
         {
             bail!(
-                "{shown} has {}; `shaper validate {shown}` shows all; the first: {first}",
+                "{shown} has {}; run `shaper validate {shown}` to see all; the first is: {first}",
                 count(errors, "error")
             );
         }
         let what = match on_invalid {
             OnInvalid::Wait => {
-                "and the machines of what is wrong wait, unless a server remembers what it said before"
+                "and the machines of invalid objects wait, unless a server still has a valid version"
             }
-            OnInvalid::LeaveOut | OnInvalid::Refuse => "whose objects are left out",
+            OnInvalid::LeaveOut | OnInvalid::Refuse => "and the invalid objects are left out",
         };
         eprintln!(
-            "shaper: {shown} has {}, {what}; `shaper validate {shown}` shows all; the first: {first}",
+            "shaper: {shown} has {}, {what}; run `shaper validate {shown}` to see all; the first is: {first}",
             count(errors, "error")
         );
     }

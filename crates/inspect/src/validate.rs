@@ -16,16 +16,18 @@ use manifests::{Batch, Fault, Progress, Source};
 
 /// Check Profiles and Assignments before a machine boots
 ///
-/// Reads manifests and tells everything that is wrong with them, as far as it can be told without a cluster and without machines: fields against
-/// the schema of the resources, the conversion that the server itself uses, templates rendered for a sample machine of each architecture within
-/// the budget that holds at boot, the scripts that come out against what iPXE can read, and each object among all others (Assignments
-/// that name the same machine, or between which only age or name decides; Assignments that find no Profile; Profiles that nothing reaches).
+/// Reads manifests and reports all errors that can be found without a cluster or machines. Checks
+/// fields against the schema of the resources, and converts objects as the server does. Renders
+/// templates for a sample machine of each architecture within the limits that apply at boot, and
+/// checks that iPXE can read the scripts. Compares objects with each other: Assignments that select
+/// the same machine, or between which only age or name decides; Assignments without a Profile; Profiles
+/// that no machine can get.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Exit code:
-  0  nothing is wrong; there may be warnings
-  1  there are errors, or with --strict, warnings
-  2  the command itself is wrong
+  0  no errors; there may be warnings
+  1  errors, or with --strict, warnings
+  2  wrong usage
 
 Examples:
   shaper validate manifests/
@@ -34,27 +36,27 @@ Examples:
   kustomize build overlays/production | shaper validate -
   helm template ./chart | shaper validate -
 
-Rules are described in docs/reference/admission.md, those of the iPXE linter in docs/reference/linter.md. Only the output of -o json and -o sarif stays the
-same from version to version.")]
+The rules are described in docs/reference/admission.md, those of the iPXE linter in docs/reference/linter.md. Only the output of -o json and -o sarif
+is stable across versions.")]
 pub struct Args {
-    /// Folders, of which all *.yaml, *.yml and *.json files are read; files; or - for standard input
+    /// Folders with *.yaml, *.yml and *.json files, single files, or - for standard input
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Take warnings for errors
+    /// Treat warnings as errors
     #[arg(long)]
     strict: bool,
-    /// How to print what was found
+    /// The output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people, with each line that is meant
+    /// For people, with the affected lines
     Text,
     /// For scripts
     Json,
-    /// SARIF 2.1.0, which code hosts show beside the change
+    /// SARIF 2.1.0, which code hosts show next to the change
     Sarif,
 }
 

@@ -95,7 +95,7 @@ impl Batch {
         }
         for (path, reason) in unreadable {
             let reason = reason
-                .trim_end_matches("; what was there before stays")
+                .trim_end_matches("; its previous objects stay in use")
                 .to_owned();
             faults.push((sources.len(), Fault::file(None, reason)));
             sources.push(Source {
@@ -226,7 +226,7 @@ impl Batch {
         let name = change.name();
         if let Some((first, there)) = self.places.get(&name) {
             let first = format!("{}:{}", self.sources[*first].name, there.object.line);
-            let reason = format!("{name} is there already, at {first}; remove one of them");
+            let reason = format!("{name} is already defined at {first}; remove one of them");
             let fault = Fault {
                 object: Some(Box::new(name)),
                 ..Fault::new(&rule::DUPLICATE_OBJECT, Some(spots.name), reason)
@@ -310,18 +310,18 @@ impl Batch {
             .map(|path| path.display().to_string())
             .collect();
         let named = if named.is_empty() {
-            "what was given".to_owned()
+            "the input".to_owned()
         } else {
             named.join(", ")
         };
         let reason = match (self.sources.len(), foreign) {
             (0, _) => format!(
-                "there is no *.yaml, *.yml or *.json file below {named}; is this the folder that holds the manifests?"
+                "no *.yaml, *.yml or *.json file in {named}; pass the folder that contains the manifests"
             ),
-            (_, 0) => format!("there is no Profile and no Assignment in {named}"),
-            (_, n) => format!(
-                "there is no Profile and no Assignment in {named}, only {n} objects of other kinds"
-            ),
+            (_, 0) => format!("no Profile or Assignment in {named}"),
+            (_, n) => {
+                format!("no Profile or Assignment in {named}, only {n} objects of other kinds")
+            }
         };
         self.faults.push((
             self.sources.len(),
@@ -408,7 +408,7 @@ fn purpose(source: &Source, charts: &[PathBuf]) -> Use {
         .map_or_else(|| ".".to_owned(), |path| path.display().to_string());
     if is_named(source, &["kustomization"]) {
         return maker(format!(
-            "this is a kustomization: what it changes is not seen here; check what it makes, with `kustomize build {place} | shaper validate -`"
+            "this is a kustomization, which is not applied here; check its output with `kustomize build {place} | shaper validate -`"
         ));
     }
     match charts.iter().find(|chart| {
@@ -419,7 +419,7 @@ fn purpose(source: &Source, charts: &[PathBuf]) -> Use {
         Some(chart) if is_named(source, &["Chart"]) => {
             let chart = chart.display();
             maker(format!(
-                "this is a Helm chart: check what it makes, with `helm template {chart} | shaper validate -`"
+                "this is a Helm chart, which is not rendered here; check its output with `helm template {chart} | shaper validate -`"
             ))
         }
         Some(_) => Use::Part,

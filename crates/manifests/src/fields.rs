@@ -21,8 +21,8 @@ static ASSIGNMENT: LazyLock<Json> = LazyLock::new(|| schema(1));
 /// Returns the schema of the kind at this index of [`crd::definitions`], with the object metadata
 /// that an API server implies.
 fn schema(at: usize) -> Json {
-    let definition = serde_json::to_value(&crd::definitions()[at])
-        .expect("a definition is made of maps with text keys");
+    let definition =
+        serde_json::to_value(&crd::definitions()[at]).expect("definitions serialize to JSON");
     let mut schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
     let (text, texts) = (
         json!({ "type": "string" }),
@@ -106,25 +106,27 @@ impl Check {
             Value::Plain(text) => match meaning(text) {
                 Meaning::Text => text,
                 Meaning::Null => {
-                    return self.fault(spot, path, " has no value; an empty text is \"\"");
+                    return self.fault(spot, path, " has no value; for empty text, write \"\"");
                 }
                 Meaning::Boolean(is) => {
                     return self.fault(
                         spot,
                         path,
-                        &format!(": {text} means {is} here; for the text, write \"{text}\""),
+                        &format!(
+                            ": unquoted {text} is the boolean {is}; for text, write \"{text}\""
+                        ),
                     );
                 }
                 Meaning::Integer(_) | Meaning::Number => {
                     return self.fault(
                         spot,
                         path,
-                        &format!(": {text} is a number; for the text, write \"{text}\""),
+                        &format!(": unquoted {text} is a number; for text, write \"{text}\""),
                     );
                 }
             },
-            Value::List(_) => return self.fault(spot, path, " must be a text, but is a list"),
-            Value::Map(_) => return self.fault(spot, path, " must be a text, but is a map"),
+            Value::List(_) => return self.fault(spot, path, " must be text, not a list"),
+            Value::Map(_) => return self.fault(spot, path, " must be text, not a map"),
         };
         let limit = |name: &str| {
             schema[name]
@@ -157,7 +159,7 @@ impl Check {
                 spot,
                 path,
                 &format!(
-                    ": there is no {text:?}{hint}; there are {}",
+                    ": unknown value {text:?}{hint}; known values: {}",
                     choices.join(", ")
                 ),
             );
@@ -171,7 +173,7 @@ impl Check {
             return self.fault(spot, path, " must be a whole number, without quotes");
         };
         let Meaning::Integer(integer) = meaning(text) else {
-            return self.fault(spot, path, &format!(": {text:?} is no whole number"));
+            return self.fault(spot, path, &format!(": {text:?} is not a whole number"));
         };
         // The bounds in the schema are integers, too.
         #[allow(
@@ -200,7 +202,7 @@ impl Check {
             return self.fault(
                 spot,
                 path,
-                &format!(" has {} items; it may have {most}", items.len()),
+                &format!(" has {} items; at most {most} are allowed", items.len()),
             );
         }
         let item = |(i, item): (usize, &Node<'_>)| {
@@ -220,7 +222,7 @@ impl Check {
             return self.fault(
                 spot,
                 path,
-                &format!(" has {} entries; it may have {most}", entries.len()),
+                &format!(" has {} entries; at most {most} are allowed", entries.len()),
             );
         }
         let mut object = Map::new();
@@ -263,7 +265,7 @@ impl Check {
             self.fault(
                 entry.spot,
                 path,
-                &format!(": unknown field{hint}; there are {}", names.join(", ")),
+                &format!(": unknown field{hint}; known fields: {}", names.join(", ")),
             );
             return None;
         };

@@ -157,7 +157,7 @@ impl Folder {
             let (path, _, object) = holders[at];
             for (other, line, _) in holders.iter().filter(|(other, ..)| *other != path) {
                 let reason = format!(
-                    "{name} is in {} as well, which is served; remove one of them",
+                    "{name} is also in {}, which is served; remove one of them",
                     path.display()
                 );
                 twice.push(Problem {
@@ -224,11 +224,11 @@ impl Folder {
                 let fault = match (own, first.line()) {
                     (Some(own), _) => format!("{file}: {own}"),
                     (None, Some(line)) => format!(
-                        "nothing of {file} is taken while it is broken, at line {line}: {}",
+                        "nothing in {file} is used until line {line} is fixed: {}",
                         first.sentence()
                     ),
                     (None, None) => format!(
-                        "nothing of {file} is taken while it is broken: {}",
+                        "nothing in {file} is used until it is fixed: {}",
                         first.sentence()
                     ),
                 };
@@ -264,7 +264,9 @@ impl Folder {
         }
         let (was_holding, count) = (self.guard.holding().is_some(), lost.len());
         match self.guard.judge(known, lost, Instant::now()) {
-            Verdict::Believe(_) if was_holding => info!("the guard lets go"),
+            Verdict::Believe(_) if was_holding => {
+                info!("the guard released the objects that it held");
+            }
             Verdict::Believe(_) => {
                 let left = || chosen.keys().chain(standing.keys());
                 let has_assignments = left().any(|name| matches!(name, ObjectRef::Assignment(_)));
@@ -283,7 +285,7 @@ impl Folder {
                 if !was_holding {
                     warn!(
                         folder = %self.dir.display(), lost = count, known = known.assignments + known.profiles,
-                        "the folder lacks most of what it held; is it mounted? All is kept until it is confirmed that it is gone (POST                          /guard/confirm on the admin port)"
+                        "the folder lacks most of its objects; is it mounted? Keeping them until their deletion is confirmed (POST /guard/confirm on the admin port)"
                     );
                 }
                 for name in self.guard.holding().into_iter().flat_map(|hold| &hold.lost) {
@@ -366,7 +368,7 @@ impl Held {
             Err(error) => {
                 self.faults = vec![Fault::file(
                     None,
-                    format!("can't be read: {error}; what it held before stays"),
+                    format!("can't be read: {error}; its previous objects stay in use"),
                 )];
             }
         }
@@ -383,7 +385,7 @@ impl Held {
                     .iter()
                     .filter(|foreign| !self.good.foreign.contains(foreign))
                 {
-                    info!(file = %path.display(), object = foreign, "not shaper's: ignored");
+                    info!(file = %path.display(), object = foreign, "not a Profile or Assignment; ignored");
                 }
                 self.good = contents;
                 (self.faults, self.claims) = (Vec::new(), Vec::new());

@@ -99,8 +99,9 @@ impl Follow {
         let is_another = identity.is_some() && identity != self.watched;
         self.watched = identity;
         let watcher = watcher(&self.dir, self.sender.clone());
-        let watcher =
-            watcher.inspect_err(|error| warn!(%error, "the folder can't be watched; changes are found by looking every few seconds"));
+        let watcher = watcher.inspect_err(
+            |error| warn!(%error, "can't watch the folder; scanning it every few seconds instead"),
+        );
         self.watcher = watcher.ok();
         is_another
     }
@@ -125,7 +126,7 @@ fn watcher(dir: &Path, sender: Sender<()>) -> notify::Result<RecommendedWatcher>
             Ok(event) if !is_meant(&event) => {}
             heard => {
                 if let Err(error) = heard {
-                    debug!(%error, "the watch of the folder complains");
+                    debug!(%error, "folder watch error");
                 }
                 // The receiver is gone when the process ends.
                 let _ = sender.send(());

@@ -112,7 +112,7 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Fault> {
     if text.trim().is_empty() {
         return Err(Fault::file(
             None,
-            "the file is empty; remove it, or write its objects",
+            "the file is empty; remove it or add objects",
         ));
     }
     Ok(text)
@@ -172,7 +172,7 @@ impl Reading {
         while let Some(value) = stream.next() {
             value.map_err(|error| {
                 let spot = Spot::new(error.line(), error.column()..error.column() + 1);
-                Fault::file(Some(spot), format!("no valid JSON: {error}"))
+                Fault::file(Some(spot), format!("not valid JSON: {error}"))
             })?;
             let end = stream.byte_offset();
             self.yaml(&text[start..end], lines(&text.as_bytes()[..start]))?;
@@ -274,7 +274,7 @@ impl Reading {
         self.faults.truncate(MAX_FAULTS);
         if more > 0 {
             self.faults
-                .push(Fault::file(None, format!("there are {more} more errors")));
+                .push(Fault::file(None, format!("{more} more errors")));
         }
         let mut claims = self.claims;
         claims.extend(
@@ -300,7 +300,7 @@ fn kind(node: &Node<'_>) -> Result<Option<Kind>, Fault> {
     };
     let (Some(kind), Some(version)) = (field("kind"), field("apiVersion")) else {
         let reason = format!(
-            "this is no manifest: it needs apiVersion: {API_VERSION} and kind: {}",
+            "this is not a manifest: it needs apiVersion: {API_VERSION} and kind: {}",
             Kind::NAMES.join(" or ")
         );
         return Err(Fault::file(
@@ -315,7 +315,7 @@ fn kind(node: &Node<'_>) -> Result<Option<Kind>, Fault> {
         return if is_meant {
             Err(Fault::file(
                 at("apiVersion"),
-                format!("{kind} is in apiVersion {API_VERSION}, not in {group:?}"),
+                format!("{kind} belongs to apiVersion {API_VERSION}, not to {group:?}"),
             ))
         } else {
             Ok(None)
@@ -323,7 +323,7 @@ fn kind(node: &Node<'_>) -> Result<Option<Kind>, Fault> {
     }
     if known.is_none() {
         let reason = format!(
-            "unknown kind {kind}{}; there are {}",
+            "unknown kind {kind}{}; known kinds: {}",
             did_you_mean(kind, Kind::NAMES),
             Kind::NAMES.join(" and ")
         );
@@ -496,7 +496,7 @@ pub(super) fn helm_hint(text: &str) -> &'static str {
     ];
     let is_helm = SIGNS.iter().any(|sign| text.contains(sign));
     if is_helm {
-        "; this looks like a Helm template: render it first, with `helm template`"
+        "; this looks like a Helm template; render it first with `helm template`"
     } else {
         ""
     }

@@ -108,7 +108,7 @@ impl<'t> Documents<'t> {
             );
             Fault::file(
                 Some(Spot::new(line, column..column + 1)),
-                format!("no valid YAML: {}", error.info()),
+                format!("not valid YAML: {}", error.info()),
             )
         };
         self.parser.next_event().transpose().map_err(invalid)
@@ -117,7 +117,7 @@ impl<'t> Documents<'t> {
     fn node(&mut self, depth: usize) -> Result<Node<'t>, Fault> {
         let (event, span) = self
             .event()?
-            .ok_or_else(|| Fault::file(None, "no valid YAML: the file ends too early"))?;
+            .ok_or_else(|| Fault::file(None, "not valid YAML: the file ends too early"))?;
         self.node_of(event, span, depth)
     }
 
@@ -150,7 +150,12 @@ impl<'t> Documents<'t> {
                 check_tag(tag.as_deref(), "map", spot)?;
                 (anchor, self.map(depth)?)
             }
-            _ => return Err(Fault::file(Some(spot), "no valid YAML: a value is missing")),
+            _ => {
+                return Err(Fault::file(
+                    Some(spot),
+                    "not valid YAML: a value is missing",
+                ));
+            }
         };
         let node = Node { spot, value };
         if anchor != 0 {
@@ -168,7 +173,7 @@ impl<'t> Documents<'t> {
             None => {
                 return Err(Fault::file(
                     Some(spot),
-                    "this alias stands for a value that it is in itself",
+                    "this alias refers to a value that contains it",
                 ));
             }
         };
@@ -223,7 +228,7 @@ impl<'t> Documents<'t> {
                 }
                 Value::Plain(text) | Value::Text { text, .. } => text,
                 Value::List(_) | Value::Map(_) => {
-                    return Err(Fault::file(Some(spot), "the key of a map must be a text"));
+                    return Err(Fault::file(Some(spot), "the key of a map must be text"));
                 }
             };
             if let Some(first) = seen.insert(key.clone(), spot.line) {
@@ -263,7 +268,7 @@ fn merge<'t>(
             .try_for_each(|map| merge(map, entries, seen)),
         _ => Err(Fault::file(
             Some(node.spot),
-            "what << merges must be a map, or a list of maps",
+            "the value of << must be a map or a list of maps",
         )),
     }
 }
@@ -294,10 +299,7 @@ fn check_tag(tag: Option<&Tag>, allowed: &str, spot: Spot) -> Result<(), Fault> 
 
 fn unknown_tag(tag: Option<&Tag>, spot: Spot) -> Fault {
     let tag = tag.map(Tag::original).unwrap_or_default();
-    Fault::file(
-        Some(spot),
-        format!("the tag {tag} has no meaning here; remove it"),
-    )
+    Fault::file(Some(spot), format!("unknown tag {tag}; remove it"))
 }
 
 // === impl Node ===

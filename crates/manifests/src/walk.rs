@@ -77,7 +77,7 @@ impl Found {
         if above.contains(&id) {
             return self.unreadable.push((
                 dir.to_owned(),
-                "the link leads back to a folder that it is in".to_owned(),
+                "the link leads back to a folder that contains it".to_owned(),
             ));
         }
         above.push(id);
@@ -107,7 +107,7 @@ impl Found {
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
         self.unreadable.push((
             path.to_owned(),
-            format!("can't be read: {error}; what was there before stays"),
+            format!("can't be read: {error}; its previous objects stay in use"),
         ));
     }
 }

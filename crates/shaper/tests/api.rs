@@ -477,7 +477,7 @@ fn a_bad_configuration_fails_at_startup() {
     let cases: [(&[&str], &str); 7] = [
         (
             &["--feed", "http://localhost", "--feed-tls-dir", directory],
-            "the feed is served under TLS only; write https://",
+            "the feed is served only over TLS; write https://",
         ),
         (&["--feed", "https://localhost"], "--feed-tls-dir"),
         (&["--feed-tls-dir", directory], "--feed"),
@@ -536,7 +536,7 @@ fn a_key_belongs_to_one_of_the_clusters() {
     );
     for (arguments, words) in [
         (&["--partitions", "a,a", "key"][..], "\"a\" is named twice"),
-        (&["--partitions", "A", "key"], "is no name of a partition"),
+        (&["--partitions", "A", "key"], "is not a partition name"),
         (&["key"], "--partitions"),
         (&["--partitions", "a"], "KEY"),
     ] {

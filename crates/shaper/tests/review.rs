@@ -63,7 +63,7 @@ fn the_examples_have_no_findings() {
     for example in [QUICKSTART, SEED] {
         let (code, out) = validate(Path::new(example));
         assert_eq!(code, 0, "{out}");
-        assert!(out.starts_with("nothing is wrong; "), "{out}");
+        assert!(out.starts_with("no problems; "), "{out}");
     }
 }
 
@@ -71,7 +71,7 @@ fn the_examples_have_no_findings() {
 fn bad_input_is_rejected_with_advice() {
     let profile = "apiVersion: shaper.amahdha.com/v1alpha1\nkind: Profile\nmetadata: {name: NAME}\nspec: {ipxe: x}\n";
     let cases: &[(Files<'_>, i32, &str)] = &[
-        (&[], 1, "there is no *.yaml, *.yml or *.json file below "),
+        (&[], 1, "no *.yaml, *.yml or *.json file in "),
         (
             &[(
                 "a.yaml",
@@ -94,7 +94,7 @@ fn bad_input_is_rejected_with_advice() {
                     .as_bytes(),
             )],
             1,
-            "this looks like a Helm template: render it first, with `helm template`",
+            "this looks like a Helm template; render it first with `helm template`",
         ),
         (
             &[(
@@ -105,12 +105,12 @@ fn bad_input_is_rejected_with_advice() {
                     .as_bytes(),
             )],
             1,
-            "help: this looks like a Helm template: render it first, with `helm template`",
+            "help: this looks like a Helm template; render it first with `helm template`",
         ),
         (
             &[("kustomization.yaml", b"resources: [base]\n")],
             1,
-            "warning[unrendered]: this is a kustomization: what it changes is not seen here; check what it makes, with `kustomize build ",
+            "warning[unrendered]: this is a kustomization, which is not applied here; check its output with `kustomize build ",
         ),
         (
             &[
@@ -119,7 +119,7 @@ fn bad_input_is_rejected_with_advice() {
                 ("templates/a.yaml", b"{{ if .x }}\n"),
             ],
             1,
-            "warning[unrendered]: this is a Helm chart: check what it makes, with `helm template ",
+            "warning[unrendered]: this is a Helm chart, which is not rendered here; check its output with `helm template ",
         ),
     ];
     for (files, code, says) in cases {
@@ -163,7 +163,7 @@ fn a_list_of_kubectl_is_read_from_standard_input() {
         (code, out.as_str()),
         (
             0,
-            "nothing is wrong; 1 file, 1 Assignment and 1 Profile looked at\n"
+            "no problems; 1 file, 1 Assignment and 1 Profile looked at\n"
         )
     );
     let (code, out, _) = run(&["validate", "-"], &list.replace("uuids:", "uuid:"));
@@ -300,7 +300,7 @@ fn explain_rejects_bad_queries_with_advice() {
     let (code, _, err) = run(&["explain", QUICKSTART, "prodct=R640"], "");
     assert!(
         code == 0
-            && err.contains("nothing asks for the label \"prodct\" (did you mean `product`?)"),
+            && err.contains("no Assignment, Profile or template uses the label \"prodct\" (did you mean `product`?)"),
         "{err}"
     );
     let (code, _, err) = run(&["explain", QUICKSTART, "uuid=nonsense"], "");
@@ -309,7 +309,7 @@ fn explain_rejects_bad_queries_with_advice() {
         "{err}"
     );
     let (code, _, err) = run(&["explain", QUICKSTART], "");
-    assert!(code == 2 && err.contains("say which machine"), "{err}");
+    assert!(code == 2 && err.contains("pass a machine"), "{err}");
     // A machine can't present an extrinsic label.
     let (_, own, _) = run(
         &[
@@ -542,7 +542,7 @@ fn explain_shows_a_machine_with_an_invalid_object_as_waiting() {
         "{out}"
     );
     assert!(
-        err.contains("has 1 error, and the machines of what is wrong wait"),
+        err.contains("has 1 error, and the machines of invalid objects wait"),
         "{err}"
     );
     let (code, out, _) = run(&["explain", dir, "serial=S2"], "");

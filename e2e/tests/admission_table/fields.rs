@@ -28,14 +28,14 @@ pub(crate) fn of_fields() -> Vec<Case> {
             "spec.additionalConfig",
             profile(json!({ "ipxe": "x", "additionalConfig": { "user-data": "x" } })),
             &[
-                "The Profile \"p\" is invalid: spec.additionalConfig: Invalid value: \"user-data\" is no name for a config: it must be an identifier (letters, digits and _, not starting with a digit, at most 63 long), so that {{ NAME }} is a variable",
+                "The Profile \"p\" is invalid: spec.additionalConfig: Invalid value: \"user-data\" is not a valid config name: it must be an identifier (letters, digits and _, not starting with a digit, at most 63 characters), so that {{ NAME }} is a variable",
             ],
         ),
         case(
             "spec.additionalConfig",
             profile(json!({ "ipxe": "x", "additionalConfig": { "subject": "x" } })),
             &[
-                "The Profile \"p\" is invalid: spec.additionalConfig: Invalid value: \"subject\" is no name for a config: it already has a meaning in templates; choose another",
+                "The Profile \"p\" is invalid: spec.additionalConfig: Invalid value: \"subject\" is not a valid config name: it already has a meaning in templates; choose another",
             ],
         ),
         beyond(
@@ -54,7 +54,7 @@ pub(crate) fn of_fields() -> Vec<Case> {
             "spec.subjectSelectors.uuids[]",
             assignment(json!({ "subjectSelectors": { "uuids": ["x"] } })),
             &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.uuids[0]: Invalid value: \"x\": is no UUID: that is 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any",
+                "The Assignment \"a\" is invalid: spec.subjectSelectors.uuids[0]: Invalid value: \"x\": is not a UUID: write 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any",
             ],
         ),
         beyond(
@@ -73,7 +73,7 @@ pub(crate) fn of_fields() -> Vec<Case> {
             "spec.subjectSelectors.serialNumbers[]",
             assignment(json!({ "subjectSelectors": { "serialNumbers": [" "] } })),
             &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.serialNumbers[0]: Invalid value: \" \": is no serial number: there is nothing in it; remove it, or write what the machine presents as its serial",
+                "The Assignment \"a\" is invalid: spec.subjectSelectors.serialNumbers[0]: Invalid value: \" \": is not a serial number: it is blank; remove it, or write what the machine presents as its serial",
             ],
         ),
         beyond(
@@ -92,7 +92,7 @@ pub(crate) fn of_fields() -> Vec<Case> {
             "spec.subjectSelectors.macAddresses[]",
             assignment(json!({ "subjectSelectors": { "macAddresses": ["52:54"] } })),
             &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.macAddresses[0]: Invalid value: \"52:54\": is no MAC address: that is 6 octets (8 or 20 for InfiniBand) in hexadecimal, with ':' or with '-' between them or with nothing",
+                "The Assignment \"a\" is invalid: spec.subjectSelectors.macAddresses[0]: Invalid value: \"52:54\": is not a MAC address: write 6 octets (8 or 20 for InfiniBand) in hexadecimal, separated by ':' or '-' or not at all",
             ],
         ),
         beyond(
@@ -111,14 +111,14 @@ pub(crate) fn of_fields() -> Vec<Case> {
             "spec.subjectSelectors.matchLabels",
             assignment(json!({ "subjectSelectors": { "matchLabels": { "a/b/c": "x" } } })),
             &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchLabels: Invalid value: \"a/b/c\" is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'",
+                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchLabels: Invalid value: \"a/b/c\" is not a label key: use 1 to 253 bytes, without control characters and with at most one '/'",
             ],
         ),
         case(
             "spec.subjectSelectors.matchLabels.*",
             assignment(json!({ "subjectSelectors": { "matchLabels": { "row": "" } } })),
             &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchLabels[row]: Invalid value: \"\": no machine presents an empty value; operator DoesNotExist asks for one without the label",
+                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchLabels[row]: Invalid value: \"\": machines never present an empty value; operator DoesNotExist selects machines without the label",
             ],
         ),
         beyond(
@@ -141,7 +141,7 @@ pub(crate) fn of_fields() -> Vec<Case> {
                 json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In" }] } }),
             ),
             &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0]: Invalid value: operators In and NotIn need at least one of values",
+                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0]: Invalid value: operators In and NotIn need at least one value",
             ],
         ),
         case(
@@ -159,7 +159,7 @@ pub(crate) fn of_fields() -> Vec<Case> {
                 json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a/b/c", "operator": "Exists" }] } }),
             ),
             &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0].key: Invalid value: \"a/b/c\": is no label key: that is 1 to 253 bytes, without control characters and with at most one '/'",
+                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0].key: Invalid value: \"a/b/c\": is not a label key: use 1 to 253 bytes, without control characters and with at most one '/'",
             ],
         ),
         beyond(
@@ -189,7 +189,7 @@ pub(crate) fn of_fields() -> Vec<Case> {
                 json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In", "values": [""] }] } }),
             ),
             &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0].values[0]: Invalid value: \"\": no machine presents an empty value; operator DoesNotExist asks for one without the label",
+                "The Assignment \"a\" is invalid: spec.subjectSelectors.matchExpressions[0].values[0]: Invalid value: \"\": machines never present an empty value; operator DoesNotExist selects machines without the label",
             ],
         ),
         beyond(
@@ -208,14 +208,14 @@ pub(crate) fn of_fields() -> Vec<Case> {
             "spec.profileSelectors",
             assignment(json!({ "profileSelectors": { "a/b/c": "x" } })),
             &[
-                "The Assignment \"a\" is invalid: spec.profileSelectors: Invalid value: \"a/b/c\" is no label key: that is a name of at most 63 letters, digits, '-', '_' and '.', which starts and ends with a letter or digit; a DNS name and one '/' may stand before it",
+                "The Assignment \"a\" is invalid: spec.profileSelectors: Invalid value: \"a/b/c\" is not a label key: use at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit, optionally after a DNS name and one '/'",
             ],
         ),
         case(
             "spec.profileSelectors.*",
             assignment(json!({ "profileSelectors": { "os": "a b" } })),
             &[
-                "The Assignment \"a\" is invalid: spec.profileSelectors[os]: Invalid value: \"a b\": is no label value: that is at most 63 letters, digits, '-', '_' and '.', which start and end with a letter or digit",
+                "The Assignment \"a\" is invalid: spec.profileSelectors[os]: Invalid value: \"a b\": is not a label value: use at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit",
             ],
         ),
         beyond(
@@ -246,7 +246,7 @@ pub(crate) fn of_fields() -> Vec<Case> {
             "conversion",
             assignment(json!({ "subjectSelectors": { "macAddresses": ["nonsense"] } })),
             &[
-                "The Assignment \"a\" is invalid: spec.subjectSelectors.macAddresses[0]: Invalid value: \"nonsense\": is no MAC address: that is 6 octets (8 or 20 for InfiniBand) in hexadecimal, with ':' or with '-' between them or with nothing",
+                "The Assignment \"a\" is invalid: spec.subjectSelectors.macAddresses[0]: Invalid value: \"nonsense\": is not a MAC address: write 6 octets (8 or 20 for InfiniBand) in hexadecimal, separated by ':' or '-' or not at all",
             ],
         ),
     ]

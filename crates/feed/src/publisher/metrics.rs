@@ -37,17 +37,17 @@ impl PublisherMetrics {
         };
         registry.register(
             "followers",
-            "API replicas and webhooks that follow",
+            "API replicas and webhooks that follow this controller",
             metrics.followers.clone(),
         );
         registry.register(
             "published_revision",
-            "How often the catalog changed since this process started",
+            "Number of catalog changes since this process started",
             metrics.revision.clone(),
         );
         registry.register(
             "batches",
-            "Snapshots and deltas that were sent whole",
+            "Snapshots and deltas sent completely, by kind",
             metrics.batches.clone(),
         );
         registry.register(

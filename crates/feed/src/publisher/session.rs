@@ -127,13 +127,13 @@ impl Service {
                 peer,
                 software = request.software,
                 reason = status.message(),
-                "a follower is refused"
+                "follower refused"
             );
             Err(status)
         };
         if request.protocol != PROTOCOL {
             let sentence = format!(
-                "this controller speaks version {PROTOCOL} of the feed and the follower version {}: run a shaper of the same major version at both ends",
+                "this controller speaks version {PROTOCOL} of the feed and the follower version {}; run the same major version of shaper at both ends",
                 request.protocol
             );
             return refuse("protocol", Status::failed_precondition(sentence));
@@ -142,19 +142,19 @@ impl Service {
             return refuse(
                 "not_ready",
                 Status::unavailable(
-                    "this controller does not know all objects yet; ask another, or again in a moment",
+                    "this controller has not listed all objects yet; try another one, or retry in a moment",
                 ),
             );
         }
         if self.stop.is_cancelled() {
             return refuse(
                 "stopping",
-                Status::unavailable("this controller is stopping; ask another"),
+                Status::unavailable("this controller is stopping; try another one"),
             );
         }
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             let sentence = format!(
-                "this controller has {} followers already; ask another, or again in a moment",
+                "this controller already has {} followers; try another one, or retry in a moment",
                 self.limits.followers
             );
             return refuse("too_many", Status::resource_exhausted(sentence));
@@ -196,14 +196,14 @@ impl Session {
             peer = self.peer,
             software = request.software,
             resumes = request.after.is_some(),
-            "a follower came"
+            "follower connected"
         );
         let ended = match stop.run_until_cancelled(self.follow(request.after)).await {
             Some(Err(ended)) => ended,
             Some(Ok(never)) => match never {},
             None => {
                 let _ = self.messages.try_send(Err(Status::unavailable(
-                    "this controller is stopping; ask another",
+                    "this controller is stopping; try another one",
                 )));
                 Ended::Stopping
             }
@@ -215,7 +215,7 @@ impl Session {
         };
         self.metrics.ended(reason);
         self.metrics.followers.dec();
-        info!(peer = self.peer, reason, "a follower is gone");
+        info!(peer = self.peer, reason, "follower disconnected");
     }
 
     async fn follow(&self, mut after: Option<Position>) -> Result<std::convert::Infallible, Ended> {
@@ -279,7 +279,7 @@ impl Session {
             kind,
             parts,
             revision = reached.revision,
-            "sent"
+            "batch sent"
         );
         Ok(reached)
     }

@@ -69,10 +69,13 @@ impl CrossPartitionConflicts {
                 let example = self.describe(1).pop();
                 warn!(
                     assignments = self.count(),
-                    example, "partitions claim the same machines; /readyz?verbose names some"
+                    example,
+                    "Assignments of different partitions match the same machines; see /readyz?verbose"
                 );
             }
-            (false, true) => info!("no two partitions claim the same machine any more"),
+            (false, true) => {
+                info!("no Assignments of different partitions match the same machine any more")
+            }
             _ => {}
         }
     }
@@ -93,7 +96,7 @@ impl CrossPartitionConflicts {
         let sentence = |key: &&ObjectKey| {
             let others: Vec<_> = conflicts.of(key).map(ToString::to_string).collect();
             let suffix = if others.len() == MAX_NAMED {
-                " (and perhaps more)"
+                " (and possibly more)"
             } else {
                 ""
             };
@@ -105,7 +108,7 @@ impl CrossPartitionConflicts {
         let mut sentences: Vec<_> = keys.iter().take(max).map(sentence).collect();
         if more > 0 {
             sentences.push(format!(
-                "{more} more Assignments tie with one of another partition"
+                "{more} more Assignments conflict with one of another partition"
             ));
         }
         sentences

@@ -77,7 +77,7 @@ impl Network {
         let Some(current) = self.tls.current() else {
             let problem = self.tls.last_error().unwrap_or_default();
             return Err(Ended::Unreachable(format!(
-                "there is no usable certificate here: {problem}"
+                "no usable certificate: {problem}"
             )));
         };
         let stream = timeout(STEP_TIMEOUT, TcpStream::connect(to.address))
@@ -96,7 +96,7 @@ impl Network {
             self.tls
                 .metrics()
                 .handshake_failed(self.tls.name(), tls::handshake_reason(&error));
-            Ended::Unreachable(format!("the TLS handshake failed: {error}"))
+            Ended::Unreachable(format!("TLS handshake failed: {error}"))
         })?;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         if self.names.is_none() && !tls::certificate_has_name(chain, &to.source.peer) {
@@ -104,7 +104,7 @@ impl Network {
                 .metrics()
                 .handshake_failed(self.tls.name(), "peer_name");
             return Err(Ended::Unreachable(format!(
-                "its certificate is not for {}",
+                "its certificate is not valid for {}",
                 to.source.peer
             )));
         }

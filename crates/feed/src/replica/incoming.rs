@@ -43,7 +43,7 @@ impl BatchBuilder {
         if self.has_started && self.snapshot != part.snapshot {
             return Err(Malformed {
                 object: "a part".to_owned(),
-                reason: "it belongs to another batch than the part before".to_owned(),
+                reason: "it belongs to a different batch than the previous part".to_owned(),
             });
         }
         (self.has_started, self.snapshot) = (true, part.snapshot);

@@ -87,17 +87,19 @@ pub(crate) enum Ended {
     Refused(Status),
     #[error("the stream ended")]
     Closed,
-    #[error("nothing was heard for {0:?}")]
+    #[error("no message for {0:?}")]
     Silent(Duration),
     #[error(
-        "it speaks version {0} of the feed and we version {PROTOCOL}: run a shaper of the same major version at both ends"
+        "it speaks version {0} of the feed and this replica version {PROTOCOL}; run the same major version of shaper at both ends"
     )]
     Protocol(u32),
     #[error("{0}")]
     InvalidStream(String),
-    #[error("it last heard from its API server {0:?} ago; looking for another")]
+    #[error("it last heard from its API server {0:?} ago; trying another controller")]
     Stale(Duration),
-    #[error("looking anew, to see whether what the guard holds is still gone")]
+    #[error(
+        "requesting a snapshot to check whether the objects held by the guard are still missing"
+    )]
     Resync,
 }
 
@@ -132,7 +134,7 @@ impl Link {
         let status = LinkStatus {
             following: None,
             since: Instant::now(),
-            last_error: "not tried yet".to_owned(),
+            last_error: "not connected yet".to_owned(),
         };
         Self {
             merged_catalog,
@@ -263,7 +265,7 @@ impl Link {
             .await
             .map_err(|_| Ended::Silent(STEP_TIMEOUT))?;
         let Some(Message::Hello(hello)) = message(first)? else {
-            return Err(invalid_stream("its first message is no greeting"));
+            return Err(invalid_stream("its first message is not a hello"));
         };
         let silence = check_hello(&hello, needs_fresh)?;
         let mut incoming = BatchBuilder::default();
@@ -286,14 +288,14 @@ impl Link {
                 Some(Message::Heartbeat(heartbeat)) => {
                     let position = lock(&self.state).position();
                     if heartbeat.position != position {
-                        return Err(invalid_stream("a change was lost on the way"));
+                        return Err(invalid_stream("a change was lost"));
                     }
                     lock(&self.state)
                         .mark_confirmed(Duration::from_millis(heartbeat.heard_millis_ago));
                     *made_progress = true;
                     self.connected(name, &hello);
                 }
-                Some(Message::Hello(_)) => return Err(invalid_stream("it greets twice")),
+                Some(Message::Hello(_)) => return Err(invalid_stream("it sent a second hello")),
                 // A message of a newer minor version, which we ignore.
                 None => {}
             }
@@ -319,7 +321,7 @@ impl Link {
         let applied = if objects > BLOCKING_BATCH_SIZE {
             tokio::task::spawn_blocking(apply)
                 .await
-                .map_err(|_| invalid_stream("taking it failed"))?
+                .map_err(|_| invalid_stream("applying the batch failed"))?
         } else {
             apply()
         };
@@ -330,10 +332,10 @@ impl Link {
         if snapshot {
             info!(
                 partition,
-                objects, changes, held, took_ms, "a snapshot is taken"
+                objects, changes, held, took_ms, "snapshot applied"
             );
         } else {
-            debug!(partition, changes, took_ms, "changes are taken");
+            debug!(partition, changes, took_ms, "delta applied");
         }
         self.metrics.applied(snapshot, changes);
         self.notify_loaded();
@@ -382,7 +384,7 @@ impl Link {
             controller = name,
             software = hello.software,
             revision = position.revision,
-            "following"
+            "following a controller"
         );
         *status = LinkStatus {
             following: Some(name.to_owned()),
@@ -403,10 +405,10 @@ impl Link {
         let is_new_error = was_following || status.last_error != last_error;
         match ended {
             Ended::Resync | Ended::Stale(_) => {
-                info!(partition, controller = name, reason = %ended, "leaving this controller");
+                info!(partition, controller = name, reason = %ended, "leaving the controller");
             }
             _ if is_new_error => {
-                warn!(partition, controller = name, reason = %ended, "no feed from this controller; what is held is served on");
+                warn!(partition, controller = name, reason = %ended, "no feed from this controller; the known objects stay in use");
             }
             _ => {
                 debug!(partition, controller = name, reason = %ended, "still no feed from this controller");

@@ -48,7 +48,7 @@ pub(crate) struct PartitionState {
 
 /// A batch whose inventory does not match the resulting catalog. A snapshot is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the controller's account of what there is differs from what it sent")]
+#[error("the inventory of the controller does not match the objects that it sent")]
 pub(crate) struct InventoryMismatch;
 
 /// The result of applying a batch.
@@ -128,7 +128,7 @@ impl MergedCatalog {
             .iter()
             .filter(|name| writer.apply((*name).clone().gone()))
             .count();
-        warn!(partition = %state.name, objects = count, "the guard was told that these objects are gone indeed; they are");
+        warn!(partition = %state.name, objects = count, "mass deletion confirmed");
         self.publish(writer.clone());
         self.cross_partition_conflicts().update(
             &before,
@@ -225,13 +225,13 @@ impl PartitionState {
                     .filter(|name| next.apply(name.clone().gone()))
                     .count();
                 if was_holding {
-                    info!(partition = %self.name, "the guard lets go");
+                    info!(partition = %self.name, "the guard released the objects that it held");
                 }
             }
             Verdict::Hold if was_holding => {}
             Verdict::Hold => warn!(
                 partition = %self.name, lost = lost_count, known = known.assignments + known.profiles,
-                "a snapshot lacks most of what there was: these objects are kept until it is confirmed that they are gone"
+                "a snapshot lacks most objects; keeping them until their deletion is confirmed (POST /guard/confirm on the admin port) or later snapshots agree"
             ),
         }
         self.inventory = inventory;
@@ -337,12 +337,12 @@ impl PartitionState {
             if changed {
                 let served = match (is_kept, object.claims_nothing()) {
                     (true, _) => "its last accepted version",
-                    (false, false) => "nothing; whom it would concern waits",
+                    (false, false) => "nothing; its machines wait",
                     (false, true) => {
                         "nothing; its selectors can't be read, so its machines may get another Assignment"
                     }
                 };
-                warn!(object = %name, fault = %object.fault, served, "an object is not accepted");
+                warn!(object = %name, fault = %object.fault, served, "object rejected");
             }
             self.rejected.insert(name);
             count += usize::from(changed);
@@ -366,7 +366,7 @@ impl PartitionState {
         for rejected in incompatible {
             let (name, reason) = (rejected.name(), rejected.fault.to_string());
             if before.get(&name) != Some(&reason) {
-                warn!(object = %name, reason, "an object of the feed can't be used here; what was held of it stays");
+                warn!(object = %name, reason, "this version can't use an object of the feed; its last usable version stays in use if known");
             }
             self.incompatible.insert(name, reason);
             count += usize::from(next.apply(Change::Rejected(Arc::new(rejected))));

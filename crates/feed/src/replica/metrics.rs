@@ -94,18 +94,18 @@ impl ReplicaMetrics {
         );
         registry.register_with_unit(
             "snapshot_age",
-            "Since when a controller has not confirmed what is served, or its API server has not been heard",
+            "Time since a controller in contact with its API server last confirmed the served objects",
             Unit::Seconds,
             metrics.age.clone(),
         );
         registry.register(
             "feed_revision",
-            "The controller's number of the change that is served",
+            "The controller's revision of the served catalog",
             metrics.revision.clone(),
         );
         registry.register(
             "guard_holding",
-            "1 while the mass-deletion guard keeps what a snapshot lacks",
+            "1 while the mass-deletion guard keeps objects that a snapshot lacks",
             metrics.guard.clone(),
         );
         registry.register(
@@ -115,38 +115,38 @@ impl ReplicaMetrics {
         );
         registry.register(
             "feed_incompatible_objects",
-            "Objects of the feed that can't be used here",
+            "Objects of the feed that this version can't use",
             metrics.incompatible.clone(),
         );
         registry.register(
             "feed_rejected_objects",
-            "Objects that exist and are not accepted by the controller",
+            "Objects that the controller rejects",
             metrics.rejected.clone(),
         );
         registry.register(
             "feed_kept_objects",
-            "Those of them whose last accepted version is known here and not to the controller",
+            "Rejected objects of which only this replica knows an accepted version",
             metrics.kept.clone(),
         );
         registry.register_with_unit(
             "feed_received",
-            "What was read from controllers, with TLS",
+            "Bytes received from controllers, including TLS",
             Unit::Bytes,
             metrics.received.clone(),
         );
         registry.register(
             "feed_batches_applied",
-            "Snapshots and deltas that were taken",
+            "Snapshots and deltas that were applied",
             metrics.batches.clone(),
         );
         registry.register(
             "feed_changes",
-            "Changes to objects that batches made",
+            "Object changes made by applied batches",
             metrics.changes.clone(),
         );
         registry.register(
             "feed_disconnects",
-            "Streams that ended or did not begin, by reason",
+            "Streams that ended or did not start, by reason",
             metrics.ended.clone(),
         );
         registry.register(
@@ -156,12 +156,12 @@ impl ReplicaMetrics {
         );
         registry.register(
             "partition_conflicts",
-            "Assignments that tie with one of another partition: a machine can match both, and only age or name decides",
+            "Assignments that conflict with one of another partition: a machine can match both, and only age or name decides",
             metrics.cross_partition_conflicts.clone(),
         );
         registry.register(
             "catalog_objects",
-            "Objects that machines are answered from",
+            "Objects in the served catalog, by kind",
             metrics.objects.clone(),
         );
         metrics

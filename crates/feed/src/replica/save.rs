@@ -81,13 +81,13 @@ fn report(copy: &DiskCopy, link: &Link, written: io::Result<()>) {
     let was_unsaved = unsaved.get() == 1;
     unsaved.set(i64::from(written.is_err()));
     match written {
-        Ok(()) if was_unsaved => info!(%file, "the copy of the feed is written again"),
-        Ok(()) => debug!(%file, "the copy of the feed is written"),
+        Ok(()) if was_unsaved => info!(%file, "feed copy written again"),
+        Ok(()) => debug!(%file, "feed copy written"),
         Err(error) if was_unsaved => {
-            debug!(%file, %error, "the copy of the feed still can't be written");
+            debug!(%file, %error, "still can't write the feed copy");
         }
         Err(error) => {
-            error!(%file, %error, "the copy of the feed can't be written; a restart without a controller would start from an older one");
+            error!(%file, %error, "can't write the feed copy; a restart without a controller would serve an older one");
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn write(diff: &Diff) -> String {
         .map(|cell| cell.replace('|', "\\|"));
         put(&mut out, format_args!("| {} |\n", row.join(" | ")));
     }
-    out += "\n<details><summary>Assignments, and a machine of each sort</summary>\n\n";
+    out += "\n<details><summary>Assignments and example machines</summary>\n\n";
     for group in diff.groups() {
         let (old, new) = words::profiles(group);
         put(
@@ -50,7 +50,7 @@ pub(super) fn write(diff: &Diff) -> String {
         put(
             &mut out,
             format_args!(
-                "\nNot all was looked at: {} combinations of labels were too many.\n",
+                "\nIncomplete: {} combinations of labels were not tried.\n",
                 diff.unexplored()
             ),
         );
@@ -64,5 +64,6 @@ fn code(text: &str) -> String {
 }
 
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a String takes all text");
+    out.write_fmt(text)
+        .expect("writing to a String never fails");
 }

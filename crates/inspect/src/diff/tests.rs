@@ -103,7 +103,7 @@ fn a_changed_config_is_named_and_a_comment_is_not_a_change() {
 |---|---|---|---|
 | 1 serial number | `default/a` | `default/a` | config userData |
 
-<details><summary>Assignments, and a machine of each sort</summary>
+<details><summary>Assignments and example machines</summary>
 
 - 1 serial number: `default/a` to `default/a`
   - Assignment default/m1
@@ -124,7 +124,7 @@ fn a_default_that_overrides_named_machines_lists_them() {
         "{shown}"
     );
     assert!(
-        shown.contains("1 sort of machines known by labels alone: nothing -> default/b\n"),
+        shown.contains("1 sort of machines selected by labels alone: nothing -> default/b\n"),
         "{shown}"
     );
 }

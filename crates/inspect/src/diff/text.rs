@@ -44,12 +44,12 @@ pub(super) fn write(diff: &Diff, style: Style) -> String {
         out.push('\n');
     }
     if diff.unexplored() > 0 {
-        let warning = style.warning("not all was looked at");
+        let warning = style.warning("incomplete");
         let many = count(diff.unexplored(), "combination");
         put(
             &mut out,
             format_args!(
-                "{warning}: {many} of labels were too many; machines that present them may boot something else\n\n"
+                "{warning}: {many} of labels were not tried; machines that present them may boot something else\n\n"
             ),
         );
     }
@@ -89,5 +89,6 @@ pub(super) fn total(diff: &Diff) -> String {
 }
 
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a String takes all text");
+    out.write_fmt(text)
+        .expect("writing to a String never fails");
 }

@@ -23,13 +23,13 @@ pub(super) fn who(group: &Group) -> String {
     .collect();
     if group.by_labels > 0 {
         parts.push(format!(
-            "{} known by labels alone",
+            "{} selected by labels alone",
             count(group.by_labels, "sort") + " of machines"
         ));
     }
     if group.by_identity_pairs > 0 {
         parts.push(format!(
-            "{} that two Assignments name by different identities",
+            "{} that two Assignments select by different identities",
             count(group.by_identity_pairs, "sort") + " of machines"
         ));
     }
@@ -109,7 +109,7 @@ pub(super) fn assignments(group: &Group) -> String {
 pub(super) fn examples(group: &Group) -> Vec<String> {
     let one = |example: &review::diff::Example| {
         let query = if example.query.is_empty() {
-            "a machine that says nothing of itself".to_owned()
+            "a machine that presents no labels".to_owned()
         } else {
             harmless(&example.query)
         };

@@ -8,13 +8,13 @@ pub(super) fn of(given: Option<&str>, labels: &[(String, String)]) -> anyhow::Re
     let given = given.unwrap_or_default().trim();
     if given.is_empty() && labels.is_empty() {
         bail!(
-            "say which machine: a query such as 'uuid=...&mac=...', a URL that holds one, or --label KEY=VALUE"
+            "pass a machine: a query such as 'uuid=...&mac=...', a URL that contains one, or --label KEY=VALUE"
         );
     }
     let mut query = extract(given)?.to_owned();
     if query.contains("${") {
         bail!(
-            "{query:?} holds a setting of iPXE, such as ${{uuid}}: write what the machine sends instead"
+            "{query:?} contains an iPXE setting such as ${{uuid}}; write the value that the machine sends"
         );
     }
     for (key, value) in labels {
@@ -35,10 +35,10 @@ fn extract(given: &str) -> anyhow::Result<&str> {
         }
     }
     if given.contains("://") || given.starts_with('/') {
-        bail!("{given:?} holds no query: there must be a ? with the labels after it");
+        bail!("{given:?} contains no query; write the labels after a ?");
     }
     if !given.is_empty() && !given.contains('=') {
-        bail!("{given:?} is no query; write KEY=VALUE, such as 'uuid={given}' or 'mac={given}'");
+        bail!("{given:?} is not a query; write KEY=VALUE, such as 'uuid={given}' or 'mac={given}'");
     }
     Ok(given)
 }
@@ -70,9 +70,9 @@ mod tests {
 
     #[test]
     fn text_without_a_query_is_rejected_with_advice() {
-        assert!(query("").starts_with("say which machine"));
-        assert!(query("http://192.0.2.1/ipxe").contains("holds no query"));
-        assert!(query("uuid=${uuid}").contains("holds a setting of iPXE"));
+        assert!(query("").starts_with("pass a machine"));
+        assert!(query("http://192.0.2.1/ipxe").contains("contains no query"));
+        assert!(query("uuid=${uuid}").contains("contains an iPXE setting"));
         assert!(query("SN1").contains("write KEY=VALUE"));
     }
 }

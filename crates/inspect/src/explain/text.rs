@@ -38,7 +38,7 @@ pub(super) fn write(explanation: &Value, style: Style) -> String {
         put(
             &mut out,
             format_args!(
-                "{warning}: only age or name puts it before another; a priority would decide\n"
+                "{warning}: only age or name decides between this Assignment and another; set a priority\n"
             ),
         );
     }
@@ -65,14 +65,14 @@ pub(super) fn write(explanation: &Value, style: Style) -> String {
         .collect();
     for (key, value) in &labels {
         let note = if placeholders.contains(&key.as_str()) {
-            style.warning("  a vendor's filler, which matches no selector")
+            style.warning("  a placeholder of the vendor, which matches no selector")
         } else {
             String::new()
         };
         put(&mut out, format_args!("  {key:width$}  {value}{note}\n"));
     }
     if labels.is_empty() {
-        out += "  says nothing of itself\n";
+        out += "  presents no labels\n";
     }
     candidates(&mut out, explanation, style);
     profiles(&mut out, explanation, style);
@@ -167,5 +167,6 @@ fn key(value: &Value) -> String {
 }
 
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a String takes all text");
+    out.write_fmt(text)
+        .expect("writing to a String never fails");
 }

@@ -72,7 +72,7 @@ pub(super) fn write(report: &Report<'_>) -> String {
         profiles: report.batch.catalog.profile_count(),
         findings: findings.collect(),
     };
-    serde_json::to_string_pretty(&document).expect("it has text keys only") + "\n"
+    serde_json::to_string_pretty(&document).expect("its keys are strings") + "\n"
 }
 
 fn object(name: &ObjectRef) -> Object<'_> {

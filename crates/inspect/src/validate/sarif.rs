@@ -29,7 +29,7 @@ pub(super) fn write(report: &Report<'_>) -> String {
             "results": results,
         }],
     });
-    serde_json::to_string_pretty(&log).expect("it has text keys only") + "\n"
+    serde_json::to_string_pretty(&log).expect("its keys are strings") + "\n"
 }
 
 fn result(report: &Report<'_>, file: &str, fault: &manifests::Fault) -> Value {

@@ -330,7 +330,7 @@ fn an_object_in_two_files_is_reported_with_both_positions() {
         |report| text::write(report, Style::plain()),
     );
     assert!(
-        shown.starts_with("error[duplicate-object]: Assignment default/a is there already, at a.yaml:12; remove one of them\n --> b.yaml:5:9\n"),
+        shown.starts_with("error[duplicate-object]: Assignment default/a is already defined at a.yaml:12; remove one of them\n --> b.yaml:5:9\n"),
         "{shown}"
     );
 }

@@ -23,13 +23,13 @@ pub(super) fn write(report: &Report<'_>, style: Style) -> String {
     if more > 0 {
         put(
             &mut out,
-            format_args!("... and {more} more; -o json has all of them\n\n"),
+            format_args!("... and {more} more; use -o json to list all\n\n"),
         );
     }
     let catalog = &report.batch.catalog;
     let (assignments, profiles) = (catalog.assignment_count(), catalog.profile_count());
     let seen = format!(
-        "{}, {} and {} looked at",
+        "{}, {} and {} checked",
         count(report.batch.sources.len(), "file"),
         count(assignments, "Assignment"),
         count(profiles, "Profile")
@@ -40,7 +40,7 @@ pub(super) fn write(report: &Report<'_>, style: Style) -> String {
         .map(|(n, what)| count(n, what))
         .collect();
     let found = match (found.is_empty(), report.errors()) {
-        (true, _) => style.good("nothing is wrong"),
+        (true, _) => style.good("no problems"),
         (false, 0) => style.warning(&found.join(", ")),
         (false, _) => style.error(&found.join(", ")),
     };
@@ -136,5 +136,6 @@ fn window(line: &str, start: usize, end: usize) -> (String, usize, usize) {
 }
 
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a String takes all text");
+    out.write_fmt(text)
+        .expect("writing to a String never fails");
 }

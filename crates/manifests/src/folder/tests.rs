@@ -243,8 +243,8 @@ fn a_duplicate_object_stays_with_its_file() {
     assert_eq!(scan.changes.len(), 1, "only one is new: {:?}", scan.changes);
     let problem = scan.problems[0].to_string();
     assert!(
-        problem.contains("a.yaml:7: Assignment default/x is in ")
-            && problem.contains("b.yaml as well"),
+        problem.contains("a.yaml:7: Assignment default/x is also in ")
+            && problem.contains("b.yaml, which is served"),
         "{problem}"
     );
     fs::remove_file(manifests.path("b.yaml")).unwrap();
@@ -262,7 +262,7 @@ fn the_first_file_provides_a_duplicate_object_at_the_start() {
     manifests.write("a.yaml", &assignment("x"));
     let (problem, names) = manifests.problem();
     assert!(
-        problem.starts_with("b.yaml:1: Assignment default/x is in "),
+        problem.starts_with("b.yaml:1: Assignment default/x is also in "),
         "{problem}"
     );
     assert_eq!(names, "x");
@@ -418,9 +418,8 @@ fn a_file_broken_at_the_first_start_claims_all_its_objects() {
         .map(|rejected| rejected.fault.to_string())
         .collect();
     assert!(
-        faults[0].starts_with(
-            "nothing of a.yaml is taken while it is broken, at line 11: spec.x: unknown field"
-        ),
+        faults[0]
+            .starts_with("nothing in a.yaml is used until line 11 is fixed: spec.x: unknown field"),
         "{faults:?}"
     );
     assert!(

@@ -134,9 +134,9 @@ fn an_unknown_kind_and_a_wrong_version_are_errors() {
             2,
             "is in apiVersion shaper.amahdha.com/v1alpha1",
         ),
-        ("\nkind: Profile\n", 2, "this is no manifest"),
-        ("- 1\n", 1, "this is no manifest"),
-        ("just text\n", 1, "this is no manifest"),
+        ("\nkind: Profile\n", 2, "this is not a manifest"),
+        ("- 1\n", 1, "this is not a manifest"),
+        ("just text\n", 1, "this is not a manifest"),
     ];
     for (text, at, says) in cases {
         let (line, reason) = fault(yaml(text));
@@ -245,18 +245,18 @@ fn a_mistyped_value_is_reported_with_the_expected_form() {
         (
             "  subjectSelectors:\n    serialNumbers:\n    - 0012\n",
             8,
-            "0012 is a number; for the text, write \"0012\"",
+            "unquoted 0012 is a number; for text, write \"0012\"",
         ),
         (
             "  profileSelectors:\n    a: yes\n",
             7,
-            "yes means true here; for the text, write \"yes\"",
+            "unquoted yes is the boolean true; for text, write \"yes\"",
         ),
         ("  profileSelectors:\n    a:\n", 7, "has no value"),
         ("  profileSelectors: [a]\n", 6, "must be a map"),
         ("  subjectSelectors:\n    uuids: x\n", 7, "must be a list"),
         ("  priority: \"1\"\n", 6, "without quotes"),
-        ("  priority: 1.5\n", 6, "is no whole number"),
+        ("  priority: 1.5\n", 6, "is not a whole number"),
     ];
     for (spec, at, says) in cases {
         let (line, reason) = fault(yaml(&assignment(spec)));
@@ -364,14 +364,14 @@ fn a_yaml_bomb_fails_fast() {
     assert!(
         fault(yaml(&"[".repeat(100_000)))
             .1
-            .contains("no valid YAML")
+            .contains("not valid YAML")
     );
     assert!(
         fault(yaml(&"- ".repeat(10_000)))
             .1
             .contains("nested more than")
     );
-    assert!(fault(yaml("a: &a [*a]\n")).1.contains("in itself"));
+    assert!(fault(yaml("a: &a [*a]\n")).1.contains("contains it"));
     assert!(
         started.elapsed() < std::time::Duration::from_secs(2),
         "{:?}",

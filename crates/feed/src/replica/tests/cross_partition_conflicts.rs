@@ -41,7 +41,7 @@ async fn a_cross_partition_conflict_is_counted_and_named_until_it_ends() {
         merged_catalog.cross_partition_conflicts().describe(1),
         [
             tie("east:ns/S1", "west:ns/S1"),
-            "1 more Assignments tie with one of another partition".into()
+            "1 more Assignments conflict with one of another partition".into()
         ]
     );
 

@@ -161,7 +161,7 @@ async fn both_ends_reject_another_major_version_with_an_explanation() {
     );
     let ended = Ended::Protocol(2).to_string();
     assert!(
-        ended.contains("speaks version 2 of the feed and we version 1"),
+        ended.contains("speaks version 2 of the feed and this replica version 1"),
         "{ended}"
     );
 }
