@@ -12,8 +12,9 @@ use review::rule;
 use serde_json::{Map, Value as Json, json};
 
 use super::fault::Fault;
-use super::read::Kind;
-use super::tree::{Entry, Meaning, Node, Spot, Value, meaning};
+use super::kind::Kind;
+use super::spot::Spot;
+use super::tree::{Entry, Meaning, Node, Value, meaning};
 
 static PROFILE: LazyLock<Json> = LazyLock::new(|| schema(0));
 static ASSIGNMENT: LazyLock<Json> = LazyLock::new(|| schema(1));

@@ -7,10 +7,13 @@
 mod batch;
 mod fault;
 mod fields;
+mod finding;
 mod folder;
 mod follow;
+mod kind;
 pub mod listing;
 mod read;
+mod spot;
 mod tree;
 mod walk;
 
@@ -21,7 +24,7 @@ pub use batch::{Batch, Progress, Source};
 pub use fault::Fault;
 pub use folder::{Folder, Scan};
 pub use follow::{Follow, Waker};
-pub use tree::Spot;
+pub use spot::Spot;
 
 /// A problem with a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

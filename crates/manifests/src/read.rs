@@ -9,9 +9,12 @@ use crd::{API_VERSION, GROUP, Invalid, VERSION};
 use review::{Reviewed, Severity, rule};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::fault::{Fault, Lines};
+use super::fault::Fault;
 use super::fields;
-use super::tree::{Documents, Meaning, Node, Spot, Value, meaning};
+use super::finding::{self, Lines};
+use super::kind::Kind;
+use super::spot::Spot;
+use super::tree::{Documents, Meaning, Node, Value, meaning};
 
 mod block_scalar;
 
@@ -19,13 +22,6 @@ mod block_scalar;
 pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// Maximum number of faults reported per file.
 const MAX_FAULTS: usize = 20;
-
-/// The kinds of shaper's API group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Kind {
-    Profile,
-    Assignment,
-}
 
 /// An object of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -391,7 +387,7 @@ fn reviewed(
         object,
         findings
             .into_iter()
-            .map(|finding| Fault::found(finding, node, lines))
+            .map(|finding| finding::fault(finding, node, lines))
             .collect(),
     ))
 }
@@ -499,20 +495,6 @@ pub(super) fn helm_hint(text: &str) -> &'static str {
         "; this looks like a Helm template; render it first with `helm template`"
     } else {
         ""
-    }
-}
-
-// === impl Kind ===
-
-impl Kind {
-    const NAMES: [&str; 2] = ["Profile", "Assignment"];
-
-    fn named(name: &str) -> Option<Self> {
-        [Self::Profile, Self::Assignment]
-            .into_iter()
-            .zip(Self::NAMES)
-            .find(|(_, known)| *known == name)
-            .map(|(kind, _)| kind)
     }
 }
 

@@ -11,6 +11,7 @@ use crd::{FieldPath, PathSegment};
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::fault::Fault;
+use super::spot::Spot;
 
 /// Maximum nesting depth of maps and lists.
 const MAX_DEPTH: usize = 64;
@@ -19,18 +20,6 @@ const MAX_DEPTH: usize = 64;
 const MAX_NODES: usize = 8_000_000;
 /// Maximum number of values that a file may repeat by aliases, which defuses YAML bombs.
 const MAX_REPEATED: usize = 100_000;
-
-/// A position in a file: a line, and a range of characters in it, all counted from 1. If the
-/// characters are unknown, both are 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Spot {
-    /// The line.
-    pub line: u32,
-    /// The first character.
-    pub start: u32,
-    /// The character after the last.
-    pub end: u32,
-}
 
 /// A value and its start.
 #[derive(Clone, Debug)]
@@ -122,7 +111,7 @@ impl<'t> Documents<'t> {
     }
 
     fn node_of(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node<'t>, Fault> {
-        let spot = Spot::of(&span, self.above);
+        let spot = spot_of(&span, self.above);
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             return Err(Fault::file(
@@ -302,6 +291,21 @@ fn unknown_tag(tag: Option<&Tag>, spot: Spot) -> Fault {
     Fault::file(Some(spot), format!("unknown tag {tag}; remove it"))
 }
 
+/// Returns the position of a parsed value or key.
+fn spot_of(span: &Span, above: usize) -> Spot {
+    let (start, end) = (span.start, span.end);
+    let column = start.col() + 1;
+    let end = if start.line() == end.line() && end.col() + 1 > column {
+        end.col() + 1
+    } else {
+        0
+    };
+    Spot::new(
+        above + start.line(),
+        if end == 0 { 0..0 } else { column..end },
+    )
+}
+
 // === impl Node ===
 
 impl<'t> Node<'t> {
@@ -391,39 +395,6 @@ impl<'t> Node<'t> {
             Value::List(items) => items.get(index),
             _ => None,
         }
-    }
-}
-
-// === impl Spot ===
-
-impl Spot {
-    /// Creates a position of some characters of a line.
-    pub fn new(line: usize, columns: std::ops::Range<usize>) -> Self {
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Self {
-            line: number(line),
-            start: number(columns.start),
-            end: number(columns.end),
-        }
-    }
-
-    /// Creates a position of a whole line.
-    pub fn line(line: usize) -> Self {
-        Self::new(line, 0..0)
-    }
-
-    fn of(span: &Span, above: usize) -> Self {
-        let (start, end) = (span.start, span.end);
-        let column = start.col() + 1;
-        let end = if start.line() == end.line() && end.col() + 1 > column {
-            end.col() + 1
-        } else {
-            0
-        };
-        Self::new(
-            above + start.line(),
-            if end == 0 { 0..0 } else { column..end },
-        )
     }
 }
 
