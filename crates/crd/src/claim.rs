@@ -7,15 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use boot::{
-    Claim, ConfigName, LabelSelector, Labels, ObjectKey, Requirement, SubjectSelectors, identity,
-};
+use boot::{Claim, LabelSelector, Labels, ObjectKey, Requirement, SubjectSelectors, identity};
 use jiff::Timestamp;
 use serde_json::Value;
-use uuid::Uuid;
 
-use crate::convert::{check_subject_key, convert_requirement};
-use crate::{DEFAULT_NAMESPACE, ProfileStatus};
+use crate::DEFAULT_NAMESPACE;
+use crate::convert::{PRIORITY_RANGE, check_subject_key, convert_requirement, parse_config_ids};
 
 /// The known fields of a spec, of its selectors and of a label requirement.
 const SPEC_FIELDS: [&str; 3] = ["subjectSelectors", "profileSelectors", "priority"];
@@ -32,7 +29,7 @@ const REQUIREMENT_FIELDS: [&str; 3] = ["key", "operator", "values"];
 /// name.
 pub fn profile_claim(object: &Value) -> Option<Claim> {
     let labels = string_map(&object["metadata"]["labels"]);
-    let ids = ids(string_map(&object["status"]["additionalConfig"]));
+    let ids = parse_config_ids(string_map(&object["status"]["additionalConfig"]));
     Some(Claim::Profile(
         boot::Profile::claim(key(object)?, created(object), &labels)
             .with_ids(ids)
@@ -56,24 +53,6 @@ pub fn assignment_claim(object: &Value) -> Option<Claim> {
         priority,
     };
     Some(Claim::Assignment(assignment.into()))
-}
-
-/// Reads the config ids in a Profile's status. A value that is not a UUID was not written by a
-/// controller, so that config counts as having no id yet.
-pub fn config_ids(status: &ProfileStatus) -> BTreeMap<ConfigName, Uuid> {
-    ids(status.additional_config.iter())
-}
-
-fn ids<K: AsRef<str>, V: AsRef<str>>(
-    ids: impl IntoIterator<Item = (K, V)>,
-) -> BTreeMap<ConfigName, Uuid> {
-    let parse_id = |(name, id): (K, V)| {
-        Some((
-            name.as_ref().parse().ok()?,
-            identity::parse_uuid(id.as_ref())?,
-        ))
-    };
-    ids.into_iter().filter_map(parse_id).collect()
 }
 
 fn subjects(spec: &Value) -> Option<(SubjectSelectors, i32)> {
@@ -100,7 +79,7 @@ fn subjects(spec: &Value) -> Option<(SubjectSelectors, i32)> {
     };
     let is_complete =
         has_only_known_fields && !lists_identities && labels.iter().all(Option::is_some);
-    let highest = i64::from(crate::convert::PRIORITY_RANGE.1);
+    let highest = i64::from(PRIORITY_RANGE.1);
     let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
     let priority = number(&spec["priority"])
         .unwrap_or(0)

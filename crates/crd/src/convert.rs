@@ -9,11 +9,12 @@ use boot::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use uuid::Uuid;
 
 use crate::assignment::LabelRequirement;
 use crate::field::FieldPath;
 use crate::labels::{is_dns_name, key_error, value_error};
-use crate::{Assignment, DEFAULT_NAMESPACE, Profile};
+use crate::{Assignment, DEFAULT_NAMESPACE, Profile, ProfileStatus};
 
 /// The reason why an object can't be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,11 +65,7 @@ pub fn convert_profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
             .map_err(|error| invalid(FieldPath::new(["spec", "additionalConfig", name]), error))?;
         configs.insert(name, text.clone());
     }
-    let ids = profile
-        .status
-        .as_ref()
-        .map(crate::config_ids)
-        .unwrap_or_default();
+    let ids = profile.status.as_ref().map(config_ids).unwrap_or_default();
     let compiled = boot::Profile::compile(
         key,
         created(&profile.metadata),
@@ -119,6 +116,25 @@ pub fn convert_assignment(assignment: &Assignment) -> Result<boot::Assignment, I
         profiles: normalise_labels(&spec.profile_selectors),
         priority: spec.priority,
     })
+}
+
+/// Reads the config ids in a Profile's status. A value that is not a UUID was not written by a
+/// controller, so that config counts as having no id yet.
+pub fn config_ids(status: &ProfileStatus) -> BTreeMap<ConfigName, Uuid> {
+    parse_config_ids(status.additional_config.iter())
+}
+
+/// Parses config ids, and leaves out those that are not UUIDs.
+pub(crate) fn parse_config_ids<K: AsRef<str>, V: AsRef<str>>(
+    ids: impl IntoIterator<Item = (K, V)>,
+) -> BTreeMap<ConfigName, Uuid> {
+    let parse_id = |(name, id): (K, V)| {
+        Some((
+            name.as_ref().parse().ok()?,
+            identity::parse_uuid(id.as_ref())?,
+        ))
+    };
+    ids.into_iter().filter_map(parse_id).collect()
 }
 
 fn invalid(field: FieldPath, reason: impl ToString) -> Invalid {

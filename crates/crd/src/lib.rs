@@ -35,8 +35,8 @@ mod unknown_field;
 pub use assignment::{
     Assignment, AssignmentSpec, AssignmentStatus, LabelRequirement, SubjectSelectors,
 };
-pub use claim::{assignment_claim, config_ids, profile_claim};
-pub use convert::{Invalid, convert_assignment, convert_profile};
+pub use claim::{assignment_claim, profile_claim};
+pub use convert::{Invalid, config_ids, convert_assignment, convert_profile};
 pub use field::{FieldPath, PathSegment};
 pub use manifest::{definitions, manifests};
 pub use profile::{Profile, ProfileSpec, ProfileStatus};
