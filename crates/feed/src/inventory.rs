@@ -6,14 +6,20 @@ use boot::ObjectRef;
 
 use crate::proto;
 
-/// Counts of objects and sums over the digests of their names. Removing an object undoes adding it.
+/// A summary of the accepted objects and one of the rejected objects. An object may be in both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inventory {
+    pub(crate) accepted: Tally,
+    pub(crate) rejected: Tally,
+}
+
+/// Counts of objects and the sum over the digests of their names. Removing an object undoes adding
+/// it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
     profiles: u64,
     assignments: u64,
     names: u64,
-    rejected: u64,
-    rejected_names: u64,
 }
 
 /// How an object is counted.
@@ -25,87 +31,56 @@ pub(crate) struct ObjectState {
     pub(crate) rejected: bool,
 }
 
+// === impl Inventory ===
+
 impl Inventory {
-    pub(crate) fn add(&mut self, name: &ObjectRef) {
-        let count = self.count(name);
-        *count = count.wrapping_add(1);
-        self.names = self.names.wrapping_add(digest(name));
-    }
-
-    pub(crate) fn remove(&mut self, name: &ObjectRef) {
-        let count = self.count(name);
-        *count = count.wrapping_sub(1);
-        self.names = self.names.wrapping_sub(digest(name));
-    }
-
-    /// Counts an object as rejected.
-    pub(crate) fn add_rejected(&mut self, name: &ObjectRef) {
-        self.rejected = self.rejected.wrapping_add(1);
-        self.rejected_names = self.rejected_names.wrapping_add(digest(name));
-    }
-
-    /// Undoes [`add_rejected`](Self::add_rejected).
-    pub(crate) fn remove_rejected(&mut self, name: &ObjectRef) {
-        self.rejected = self.rejected.wrapping_sub(1);
-        self.rejected_names = self.rejected_names.wrapping_sub(digest(name));
-    }
-
     /// Replaces the count of an object in one state by its count in another.
     pub(crate) fn update(&mut self, name: &ObjectRef, before: ObjectState, after: ObjectState) {
-        match (before.accepted, after.accepted) {
-            (false, true) => self.add(name),
-            (true, false) => self.remove(name),
-            _ => {}
-        }
-        match (before.rejected, after.rejected) {
-            (false, true) => self.add_rejected(name),
-            (true, false) => self.remove_rejected(name),
-            _ => {}
-        }
-    }
-
-    fn count(&mut self, name: &ObjectRef) -> &mut u64 {
-        match name {
-            ObjectRef::Assignment(_) => &mut self.assignments,
-            ObjectRef::Profile(_) => &mut self.profiles,
-        }
+        self.accepted.update(name, before.accepted, after.accepted);
+        self.rejected.update(name, before.rejected, after.rejected);
     }
 }
 
 impl From<Inventory> for proto::Inventory {
     fn from(inventory: Inventory) -> Self {
-        let Inventory {
-            profiles,
-            assignments,
-            names,
-            rejected,
-            rejected_names,
-        } = inventory;
+        let Inventory { accepted, rejected } = inventory;
         Self {
-            profiles,
-            assignments,
-            names,
-            rejected,
-            rejected_names,
+            profiles: accepted.profiles,
+            assignments: accepted.assignments,
+            names: accepted.names,
+            rejected: rejected.profiles.wrapping_add(rejected.assignments),
+            rejected_names: rejected.names,
         }
     }
 }
 
-impl From<proto::Inventory> for Inventory {
-    fn from(inventory: proto::Inventory) -> Self {
-        let proto::Inventory {
-            profiles,
-            assignments,
-            names,
-            rejected,
-            rejected_names,
-        } = inventory;
-        Self {
-            profiles,
-            assignments,
-            names,
-            rejected,
-            rejected_names,
+// === impl Tally ===
+
+impl Tally {
+    pub(crate) fn add(&mut self, name: &ObjectRef) {
+        let count = self.count_mut(name);
+        *count = count.wrapping_add(1);
+        self.names = self.names.wrapping_add(digest(name));
+    }
+
+    pub(crate) fn remove(&mut self, name: &ObjectRef) {
+        let count = self.count_mut(name);
+        *count = count.wrapping_sub(1);
+        self.names = self.names.wrapping_sub(digest(name));
+    }
+
+    fn update(&mut self, name: &ObjectRef, before: bool, after: bool) {
+        match (before, after) {
+            (false, true) => self.add(name),
+            (true, false) => self.remove(name),
+            _ => {}
+        }
+    }
+
+    fn count_mut(&mut self, name: &ObjectRef) -> &mut u64 {
+        match name {
+            ObjectRef::Assignment(_) => &mut self.assignments,
+            ObjectRef::Profile(_) => &mut self.profiles,
         }
     }
 }
@@ -147,7 +122,7 @@ mod tests {
     #[test]
     fn the_inventory_ignores_order_and_removing_an_object_undoes_adding_it() {
         let [a, b] = ["a", "b"].map(|name| ObjectRef::Assignment(ObjectKey::new("ns", name)));
-        let (mut one, mut other) = (Inventory::default(), Inventory::default());
+        let (mut one, mut other) = (Tally::default(), Tally::default());
         one.add(&a);
         one.add(&b);
         other.add(&b);
@@ -156,7 +131,7 @@ mod tests {
         other.remove(&a);
         assert_ne!(one, other);
         other.remove(&b);
-        assert_eq!(other, Inventory::default());
+        assert_eq!(other, Tally::default());
         one.remove(&a);
         one.add(&ObjectRef::Profile(a.key().clone()));
         assert_ne!(

@@ -96,8 +96,8 @@ impl Item {
         match self {
             Self::Profile(profile) => push(&mut part.profiles, profile),
             Self::Assignment(assignment) => push(&mut part.assignments, assignment),
-            Self::ProfileDeleted(key) => push(&mut part.profiles_gone, key),
-            Self::AssignmentDeleted(key) => push(&mut part.assignments_gone, key),
+            Self::ProfileDeleted(key) => push(&mut part.profiles_deleted, key),
+            Self::AssignmentDeleted(key) => push(&mut part.assignments_deleted, key),
             Self::Rejected(rejected) => push(&mut part.rejected, rejected),
         }
     }

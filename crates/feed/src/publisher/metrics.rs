@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// The publisher's metrics. Clones share their values.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct PublisherMetrics {
     pub(super) followers: Gauge,
     pub(super) revision: Gauge,
@@ -29,12 +29,7 @@ impl PublisherMetrics {
     /// Registers all metrics with value zero.
     pub fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("feed");
-        let metrics = Self {
-            followers: Gauge::default(),
-            revision: Gauge::default(),
-            batches: Family::default(),
-            ended: Family::default(),
-        };
+        let metrics = Self::default();
         registry.register(
             "followers",
             "API replicas and webhooks that follow this controller",

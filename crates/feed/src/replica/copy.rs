@@ -153,7 +153,9 @@ impl DiskCopy {
             .profiles()
             .filter(|profile| *profile.key.partition == *self.partition)
         {
-            inventory.add(&boot::ObjectRef::Profile(profile.key.clone()));
+            inventory
+                .accepted
+                .add(&boot::ObjectRef::Profile(profile.key.clone()));
             part.profiles.push(wire::encode_profile(profile));
             part_if_full(writer, &mut part)?;
         }
@@ -161,14 +163,16 @@ impl DiskCopy {
             .assignments()
             .filter(|assignment| *assignment.key.partition == *self.partition)
         {
-            inventory.add(&boot::ObjectRef::Assignment(assignment.key.clone()));
+            inventory
+                .accepted
+                .add(&boot::ObjectRef::Assignment(assignment.key.clone()));
             part.assignments.push(wire::encode_assignment(assignment));
             part_if_full(writer, &mut part)?;
         }
         for rejected in catalog.all_rejected() {
             let name = rejected.name();
             if *name.key().partition == *self.partition {
-                inventory.add_rejected(&name);
+                inventory.rejected.add(&name);
                 part.rejected.push(wire::encode_rejected(rejected));
             }
         }

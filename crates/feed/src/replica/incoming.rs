@@ -73,13 +73,13 @@ impl BatchBuilder {
                 assignment,
             )));
         }
-        for key in part.profiles_gone {
+        for key in part.profiles_deleted {
             self.changes.push(Change::ProfileDeleted(wire::decode_key(
                 Some(key),
                 partition,
             )?));
         }
-        for key in part.assignments_gone {
+        for key in part.assignments_deleted {
             self.changes
                 .push(Change::AssignmentDeleted(wire::decode_key(
                     Some(key),

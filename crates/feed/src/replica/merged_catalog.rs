@@ -178,7 +178,7 @@ impl PartitionState {
             .map(Change::name)
             .chain(batch.incompatible.iter().map(Rejected::name))
         {
-            inventory.add(&name);
+            inventory.accepted.add(&name);
             accepted.insert(name);
         }
         let rejected: BTreeSet<ObjectRef> = batch
@@ -188,8 +188,8 @@ impl PartitionState {
             .collect();
         rejected
             .iter()
-            .for_each(|name| inventory.add_rejected(name));
-        if inventory != expected.into() {
+            .for_each(|name| inventory.rejected.add(name));
+        if InventoryMessage::from(inventory) != expected {
             return Err(InventoryMismatch);
         }
         let mut known = Known::default();
@@ -270,7 +270,7 @@ impl PartitionState {
                 replaced.insert(name.clone());
             }
         }
-        if inventory != expected.into() {
+        if InventoryMessage::from(inventory) != expected {
             return Err(InventoryMismatch);
         }
         // The guard does not hold an object that exists again or whose deletion is in the delta.

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 /// A replica's metrics. Clones share their values.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct ReplicaMetrics {
     connected: Family<PartitionLabels, Gauge>,
     age: Family<PartitionLabels, Gauge<f64, AtomicU64>>,
@@ -70,23 +70,7 @@ pub(crate) struct PartitionMetrics {
 impl ReplicaMetrics {
     /// Registers all metrics.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            connected: Family::default(),
-            age: Family::default(),
-            revision: Family::default(),
-            guard: Family::default(),
-            held: Family::default(),
-            incompatible: Family::default(),
-            rejected: Family::default(),
-            kept: Family::default(),
-            received: Family::default(),
-            batches: Family::default(),
-            changes: Family::default(),
-            ended: Family::default(),
-            unsaved: Family::default(),
-            objects: Family::default(),
-            cross_partition_conflicts: Gauge::default(),
-        };
+        let metrics = Self::default();
         registry.register(
             "feed_connected",
             "1 while a controller of the partition is followed",

@@ -68,7 +68,7 @@ fn wire_profile(name: &str) -> proto::Profile {
 /// The inventory of a controller that has these objects.
 fn inventory(names: &[ObjectRef]) -> Inventory {
     let mut inventory = crate::inventory::Inventory::default();
-    names.iter().for_each(|name| inventory.add(name));
+    names.iter().for_each(|name| inventory.accepted.add(name));
     inventory.into()
 }
 

@@ -254,7 +254,7 @@ async fn a_follower_that_reconnects_receives_a_delta() {
     };
     assert!(!part.snapshot && part.commit.is_some());
     assert_eq!(
-        (part.assignments.len(), part.assignments_gone.len()),
+        (part.assignments.len(), part.assignments_deleted.len()),
         (1, 1)
     );
     settle().await;

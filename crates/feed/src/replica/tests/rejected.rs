@@ -420,7 +420,7 @@ async fn a_machine_waits_for_its_incompatible_profile_rather_than_get_another() 
         ],
     );
     let mut inventory = crate::inventory::Inventory::default();
-    all.iter().for_each(|name| inventory.add(name));
+    all.iter().for_each(|name| inventory.accepted.add(name));
     let goods = publisher(vec![default_assignment(), other]);
     let mut part = first_part(&goods, None).await;
     part.profiles.push(bad);
