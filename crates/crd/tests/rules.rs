@@ -5,288 +5,213 @@ use std::collections::BTreeMap;
 use crd::{Assignment, AssignmentSpec, LabelRequirement, Profile, ProfileSpec, SubjectSelectors};
 use kube::core::cel::validate_cel;
 
-fn with_config(name: &str) -> Profile {
+fn profile_with_config(name: &str) -> Profile {
     Profile::new(
         "x",
         ProfileSpec {
             ipxe: "#!ipxe".to_owned(),
-            additional_config: BTreeMap::from([(name.to_owned(), String::new())]),
+            additional_config: map_of(name, ""),
         },
     )
+}
+
+fn assignment(change: impl FnOnce(&mut AssignmentSpec)) -> Assignment {
+    let mut spec = AssignmentSpec::default();
+    change(&mut spec);
+    Assignment::new("x", spec)
+}
+
+fn selecting(change: impl FnOnce(&mut SubjectSelectors)) -> Assignment {
+    assignment(|spec| change(&mut spec.subject_selectors))
 }
 
 fn with_requirement(operator: &str, values: &[&str]) -> Assignment {
-    let values = values.iter().map(|value| (*value).to_owned()).collect();
     let requirement = LabelRequirement {
         key: "product".to_owned(),
         operator: operator.to_owned(),
-        values,
+        values: values.iter().map(|value| (*value).to_owned()).collect(),
     };
-    let subject_selectors = SubjectSelectors {
-        match_expressions: vec![requirement],
-        ..SubjectSelectors::default()
-    };
-    Assignment::new(
-        "x",
-        AssignmentSpec {
-            subject_selectors,
-            ..AssignmentSpec::default()
-        },
-    )
+    selecting(|selectors| selectors.match_expressions = vec![requirement])
 }
 
-fn labels(key: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([(key.to_owned(), "a".to_owned())])
+fn map_of(key: &str, value: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(key.to_owned(), value.to_owned())])
 }
 
-/// Asserts that rules and conversion agree, and returns whether they reject the object.
-fn is_rejected(
-    rules: &Result<(), kube::core::cel::ValidationErrors>,
-    converted: bool,
-    what: &str,
-) -> bool {
+/// Asserts that rules and conversion agree, and returns whether they reject the Assignment.
+fn rejects(assignment: &Assignment) -> bool {
+    let (rules, converted) = (
+        validate_cel(assignment),
+        crd::convert_assignment(assignment),
+    );
     assert_eq!(
         rules.is_ok(),
-        converted,
-        "{what:?}: the rules say {rules:?}"
+        converted.is_ok(),
+        "{assignment:?}: {rules:?}, {converted:?}"
     );
     rules.is_err()
 }
 
+/// Asserts that rules and conversion agree, and returns whether they reject the Profile.
+fn rejects_profile(profile: &Profile) -> bool {
+    let (rules, converted) = (validate_cel(profile), crd::convert_profile(profile));
+    assert_eq!(
+        rules.is_ok(),
+        converted.is_ok(),
+        "{profile:?}: {rules:?}, {converted:?}"
+    );
+    rules.is_err()
+}
+
+/// Asserts which texts are accepted and which are rejected.
+fn check(rejects: impl Fn(&str) -> bool, accepted: &[&str], rejected: &[&str]) {
+    for text in accepted {
+        assert!(!rejects(text), "{text:?} is rejected");
+    }
+    for text in rejected {
+        assert!(rejects(text), "{text:?} is accepted");
+    }
+}
+
 #[test]
 fn config_names_are_identifiers_that_are_not_reserved() {
-    let rejected = |name: &str| {
-        let object = with_config(name);
-        is_rejected(
-            &validate_cel(&object),
-            crd::convert_profile(&object).is_ok(),
-            name,
-        )
-    };
-    for name in [
-        "config0",
-        "ignitionFile",
-        "_x",
-        "Subject",
-        "inside",
-        &"x".repeat(63),
-    ] {
-        assert!(!rejected(name), "{name}");
-    }
-    let words = [
+    let rejects = |name: &str| rejects_profile(&profile_with_config(name));
+    let longest = "x".repeat(63);
+    check(
+        rejects,
+        &[
+            "config0",
+            "ignitionFile",
+            "_x",
+            "Subject",
+            "inside",
+            &longest,
+        ],
+        &["", "0x", "user-data", "a b", "é", &"x".repeat(64)],
+    );
+    check(rejects, &[], &boot::config_name::VARIABLES);
+    let keywords = [
         "and", "else", "False", "if", "IN", "is", "loop", "none", "not", "or", "range", "true",
     ];
-    for name in boot::config_name::VARIABLES
-        .into_iter()
-        .chain(words)
-        .chain(["", "0x", "user-data", "a b", "é", &"x".repeat(64)])
-    {
-        assert!(rejected(name), "{name}");
-    }
+    check(rejects, &[], &keywords);
 }
 
 #[test]
 fn profile_selector_keys_are_label_keys() {
-    let rejected = |key: &str| {
-        let object = Assignment::new(
-            "x",
-            AssignmentSpec {
-                profile_selectors: labels(key),
-                ..AssignmentSpec::default()
-            },
-        );
-        is_rejected(
-            &validate_cel(&object),
-            crd::convert_assignment(&object).is_ok(),
-            key,
-        )
-    };
-    for key in [
-        "region",
-        "assignment/ipxe-buildarch",
-        "example.com/a.b_c",
-        "A",
-    ] {
-        assert!(!rejected(key), "{key}");
-    }
-    for key in [
-        "",
-        "a/",
-        "/a",
-        "a/b/c",
-        "Example.com/a",
-        "a..b/c",
-        "-a",
-        "a b",
-        "é",
-        &"a".repeat(64),
-    ] {
-        assert!(rejected(key), "{key}");
-    }
+    check(
+        |key| {
+            rejects(&assignment(|spec| {
+                spec.profile_selectors = map_of(key, "a")
+            }))
+        },
+        &[
+            "region",
+            "assignment/ipxe-buildarch",
+            "example.com/a.b_c",
+            "A",
+        ],
+        &[
+            "",
+            "a/",
+            "/a",
+            "a/b/c",
+            "Example.com/a",
+            "a..b/c",
+            "-a",
+            "a b",
+            "é",
+            &"a".repeat(64),
+        ],
+    );
 }
 
 #[test]
 fn match_label_keys_are_keys_that_a_machine_can_present() {
-    let rejected = |key: &str| {
-        let subject_selectors = SubjectSelectors {
-            match_labels: labels(key),
-            ..SubjectSelectors::default()
-        };
-        let object = Assignment::new(
-            "x",
-            AssignmentSpec {
-                subject_selectors,
-                ..AssignmentSpec::default()
-            },
-        );
-        is_rejected(
-            &validate_cel(&object),
-            crd::convert_assignment(&object).is_ok(),
-            key,
-        )
-    };
-    for key in ["product", "net0/mac", "Rack Number", &"a".repeat(253)] {
-        assert!(!rejected(key), "{key}");
-    }
-    for key in ["", "a/b/c", "a\nb", &"a".repeat(254)] {
-        assert!(rejected(key), "{key}");
-    }
+    check(
+        |key| rejects(&selecting(|all| all.match_labels = map_of(key, "a"))),
+        &["product", "net0/mac", "Rack Number", &"a".repeat(253)],
+        &["", "a/b/c", "a\nb", &"a".repeat(254)],
+    );
 }
 
 #[test]
 fn operators_in_and_not_in_need_values_and_the_others_take_none() {
-    let rejected = |operator: &str, values: &[&str]| {
-        let object = with_requirement(operator, values);
-        is_rejected(
-            &validate_cel(&object),
-            crd::convert_assignment(&object).is_ok(),
-            operator,
-        )
-    };
-    assert!(
-        !rejected("In", &["a"])
-            && !rejected("NotIn", &["a", "b"])
-            && !rejected("Exists", &[])
-            && !rejected("DoesNotExist", &[])
-    );
-    assert!(
-        rejected("In", &[])
-            && rejected("NotIn", &[])
-            && rejected("Exists", &["a"])
-            && rejected("DoesNotExist", &["a"])
-    );
+    for (operator, values, rejected) in [
+        ("In", &["a"][..], false),
+        ("NotIn", &["a", "b"], false),
+        ("Exists", &[], false),
+        ("DoesNotExist", &[], false),
+        ("In", &[], true),
+        ("NotIn", &[], true),
+        ("Exists", &["a"], true),
+        ("DoesNotExist", &["a"], true),
+    ] {
+        assert_eq!(
+            rejects(&with_requirement(operator, values)),
+            rejected,
+            "{operator} {values:?}"
+        );
+    }
 }
 
 #[test]
 fn label_values_match_what_machines_present_and_what_profiles_carry() {
-    let value = |value: &str| BTreeMap::from([("a".to_owned(), value.to_owned())]);
-    let subject_rejects = |text: &str| {
-        let subject_selectors = SubjectSelectors {
-            match_labels: value(text),
-            ..SubjectSelectors::default()
-        };
-        let object = Assignment::new(
-            "x",
-            AssignmentSpec {
-                subject_selectors,
-                ..AssignmentSpec::default()
-            },
-        );
-        is_rejected(
-            &validate_cel(&object),
-            crd::convert_assignment(&object).is_ok(),
-            text,
-        )
-    };
-    let profile_rejects = |text: &str| {
-        let object = Assignment::new(
-            "x",
-            AssignmentSpec {
-                profile_selectors: value(text),
-                ..AssignmentSpec::default()
-            },
-        );
-        is_rejected(
-            &validate_cel(&object),
-            crd::convert_assignment(&object).is_ok(),
-            text,
-        )
-    };
-    assert!(!subject_rejects("PowerEdge R640") && subject_rejects(""));
-    assert!(
-        !profile_rejects("")
-            && !profile_rejects("a_b.c-D")
-            && profile_rejects("a b")
-            && profile_rejects("-a")
-            && profile_rejects("é")
+    check(
+        |value| rejects(&selecting(|all| all.match_labels = map_of("a", value))),
+        &["PowerEdge R640"],
+        &[""],
     );
-    let in_list = with_requirement("In", &["a", ""]);
-    assert!(is_rejected(
-        &validate_cel(&in_list),
-        crd::convert_assignment(&in_list).is_ok(),
-        "an empty value in a list"
-    ));
+    check(
+        |value| {
+            rejects(&assignment(|spec| {
+                spec.profile_selectors = map_of("a", value)
+            }))
+        },
+        &["", "a_b.c-D"],
+        &["a b", "-a", "é"],
+    );
+    assert!(rejects(&with_requirement("In", &["a", ""])));
 }
 
 #[test]
 fn identities_are_validated_in_every_spelling() {
-    let rejected = |uuid: &[&str], serial: &[&str], mac: &[&str]| {
-        let list = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
-        let subject_selectors = SubjectSelectors {
-            uuids: list(uuid),
-            serial_numbers: list(serial),
-            mac_addresses: list(mac),
-            ..SubjectSelectors::default()
-        };
-        let object = Assignment::new(
+    check(
+        |uuid| rejects(&selecting(|all| all.uuids = vec![uuid.to_owned()])),
+        &[
+            "47c6da67-7477-4970-aa03-84e48ff4f6ad",
+            "47C6DA6774774970AA0384E48FF4F6AD",
+        ],
+        &[
+            "",
             "x",
-            AssignmentSpec {
-                subject_selectors,
-                ..AssignmentSpec::default()
-            },
-        );
-        is_rejected(
-            &validate_cel(&object),
-            crd::convert_assignment(&object).is_ok(),
-            &format!("{uuid:?} {serial:?} {mac:?}"),
-        )
-    };
-    for uuid in [
-        "47c6da67-7477-4970-aa03-84e48ff4f6ad",
-        "47C6DA6774774970AA0384E48FF4F6AD",
-    ] {
-        assert!(!rejected(&[uuid], &[], &[]), "{uuid}");
-    }
-    for uuid in [
-        "",
-        "x",
-        "47c6da67-7477-4970-aa0384e48ff4f6ad",
-        "47c6da67-7477-4970-aa03-84e48ff4f6ag",
-        "{47c6da67-7477-4970-aa03-84e48ff4f6ad}",
-    ] {
-        assert!(rejected(&[uuid], &[], &[]), "{uuid}");
-    }
-    for serial in ["7XK29Q2", " a b ", "é", "\\"] {
-        assert!(!rejected(&[], &[serial], &[]), "{serial}");
-    }
-    for serial in ["", " ", "\t\n "] {
-        assert!(rejected(&[], &[serial], &[]), "{serial:?}");
-    }
-    for mac in [
-        "52:54:00:12:34:56",
-        "52-54-00-AB-CD-EF",
-        "525400abcdef",
-        "00:11:22:33:44:55:66:77",
-    ] {
-        assert!(!rejected(&[], &[], &[mac]), "{mac}");
-    }
-    for mac in [
-        "",
-        "52:54",
-        "52:54-00:12:34:56",
-        "52:54:00:12:34:5g",
-        "52:54:00:12:34:56:",
-    ] {
-        assert!(rejected(&[], &[], &[mac]), "{mac}");
-    }
+            "47c6da67-7477-4970-aa0384e48ff4f6ad",
+            "47c6da67-7477-4970-aa03-84e48ff4f6ag",
+            "{47c6da67-7477-4970-aa03-84e48ff4f6ad}",
+        ],
+    );
+    check(
+        |serial| {
+            rejects(&selecting(|all| {
+                all.serial_numbers = vec![serial.to_owned()]
+            }))
+        },
+        &["7XK29Q2", " a b ", "é", "\\"],
+        &["", " ", "\t\n "],
+    );
+    check(
+        |mac| rejects(&selecting(|all| all.mac_addresses = vec![mac.to_owned()])),
+        &[
+            "52:54:00:12:34:56",
+            "52-54-00-AB-CD-EF",
+            "525400abcdef",
+            "00:11:22:33:44:55:66:77",
+        ],
+        &[
+            "",
+            "52:54",
+            "52:54-00:12:34:56",
+            "52:54:00:12:34:5g",
+            "52:54:00:12:34:56:",
+        ],
+    );
 }

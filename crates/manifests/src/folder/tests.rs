@@ -33,8 +33,37 @@ impl Manifests {
         }
     }
 
+    fn of<const N: usize>(files: [(&str, String); N]) -> Self {
+        let manifests = Self::new();
+        for (name, text) in files {
+            manifests.write(name, &text);
+        }
+        manifests
+    }
+
+    /// Creates ten files with one Assignment each.
+    fn of_ten() -> Self {
+        let manifests = Self::new();
+        for n in 0..10 {
+            manifests.write(&format!("{n}.yaml"), &assignment(&format!("m{n}")));
+        }
+        manifests
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Removes the files with these numbers.
+    fn remove(&self, numbers: std::ops::Range<usize>) {
+        for n in numbers {
+            fs::remove_file(self.path(&format!("{n}.yaml"))).unwrap();
+        }
+    }
+
+    /// Returns how many objects the guard holds.
+    fn held(&self) -> usize {
+        self.folder.holding().map_or(0, |hold| hold.lost.len())
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -96,11 +125,15 @@ fn assignment(name: &str) -> String {
     )
 }
 
+/// Joins YAML documents.
+fn documents<const N: usize>(texts: [String; N]) -> String {
+    texts.join("---\n")
+}
+
 #[test]
 fn files_of_all_three_endings_are_found_in_all_folders() {
-    let mut manifests = Manifests::new();
-    manifests.write("a.yaml", &assignment("a"));
-    manifests.write("x/y/b.yml", &assignment("b"));
+    let mut manifests =
+        Manifests::of([("a.yaml", assignment("a")), ("x/y/b.yml", assignment("b"))]);
     manifests
         .write("c.json", r#"{"apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Assignment", "metadata": {"name": "c"}, "spec": {}}"#);
     for ignored in [
@@ -118,8 +151,7 @@ fn files_of_all_three_endings_are_found_in_all_folders() {
 
 #[test]
 fn an_unchanged_file_is_not_read_again() {
-    let mut manifests = Manifests::new();
-    manifests.write("a.yaml", &assignment("a"));
+    let mut manifests = Manifests::of([("a.yaml", assignment("a"))]);
     std::thread::sleep(std::time::Duration::from_millis(150));
     assert_eq!(manifests.served(), "a");
     let scan = manifests.folder.rescan();
@@ -140,20 +172,14 @@ fn a_change_right_after_a_scan_is_noticed() {
 
 #[test]
 fn a_broken_file_keeps_its_objects_until_it_is_fixed() {
-    let mut manifests = Manifests::new();
-    manifests.write(
-        "a.yaml",
-        &format!("{}---\n{}", assignment("a"), assignment("b")),
-    );
-    manifests.write("c.yaml", &assignment("c"));
+    let mut manifests = Manifests::of([
+        ("a.yaml", documents([assignment("a"), assignment("b")])),
+        ("c.yaml", assignment("c")),
+    ]);
     assert_eq!(manifests.served(), "a b c");
     manifests.write(
         "a.yaml",
-        &format!(
-            "{}---\n{}  x: 1\n",
-            assignment("new"),
-            assignment("b").replace("{}", "")
-        ),
+        &documents([assignment("new"), assignment("b").replace("{}", "\n  x: 1")]),
     );
     let (problem, names) = manifests.problem();
     assert!(
@@ -169,9 +195,7 @@ fn a_broken_file_keeps_its_objects_until_it_is_fixed() {
 
 #[test]
 fn a_deleted_file_removes_its_objects() {
-    let mut manifests = Manifests::new();
-    manifests.write("a.yaml", &assignment("a"));
-    manifests.write("x/b.yaml", &assignment("b"));
+    let mut manifests = Manifests::of([("a.yaml", assignment("a")), ("x/b.yaml", assignment("b"))]);
     assert_eq!(manifests.served(), "a b");
     fs::remove_dir_all(manifests.path("x")).unwrap();
     assert_eq!(manifests.served(), "a");
@@ -184,8 +208,7 @@ fn a_deleted_file_removes_its_objects() {
 
 #[test]
 fn an_editor_that_renames_and_a_checkout_that_replaces_are_followed() {
-    let mut manifests = Manifests::new();
-    manifests.write("a.yaml", &assignment("a"));
+    let mut manifests = Manifests::of([("a.yaml", assignment("a"))]);
     assert_eq!(manifests.served(), "a");
     // vim: the old file becomes a backup, and a new one is written.
     fs::rename(manifests.path("a.yaml"), manifests.path("a.yaml~")).unwrap();
@@ -201,9 +224,10 @@ fn an_editor_that_renames_and_a_checkout_that_replaces_are_followed() {
 
 #[test]
 fn a_projected_volume_is_followed_when_its_link_is_swapped() {
-    let mut manifests = Manifests::new();
-    manifests.write("..one/a.yaml", &assignment("a"));
-    manifests.write("..two/a.yaml", &assignment("b"));
+    let mut manifests = Manifests::of([
+        ("..one/a.yaml", assignment("a")),
+        ("..two/a.yaml", assignment("b")),
+    ]);
     symlink("..one", manifests.path("..data")).unwrap();
     symlink("..data/a.yaml", manifests.path("a.yaml")).unwrap();
     assert_eq!(manifests.served(), "a");
@@ -235,10 +259,7 @@ fn a_duplicate_object_stays_with_its_file() {
     let more = |name| assignment(name).replace("{}", "{priority: 7}");
     manifests.write("b.yaml", &assignment("x"));
     assert_eq!(manifests.served(), "x");
-    manifests.write(
-        "a.yaml",
-        &format!("{}---\n{}", assignment("new"), more("x")),
-    );
+    manifests.write("a.yaml", &documents([assignment("new"), more("x")]));
     let scan = manifests.folder.rescan();
     assert_eq!(scan.changes.len(), 1, "only one is new: {:?}", scan.changes);
     let problem = scan.problems[0].to_string();
@@ -257,9 +278,7 @@ fn a_duplicate_object_stays_with_its_file() {
 
 #[test]
 fn the_first_file_provides_a_duplicate_object_at_the_start() {
-    let mut manifests = Manifests::new();
-    manifests.write("b.yaml", &assignment("x"));
-    manifests.write("a.yaml", &assignment("x"));
+    let mut manifests = Manifests::of([("b.yaml", assignment("x")), ("a.yaml", assignment("x"))]);
     let (problem, names) = manifests.problem();
     assert!(
         problem.starts_with("b.yaml:1: Assignment default/x is also in "),
@@ -270,9 +289,7 @@ fn the_first_file_provides_a_duplicate_object_at_the_start() {
 
 #[test]
 fn an_unreadable_path_keeps_its_objects() {
-    let mut manifests = Manifests::new();
-    manifests.write("x/a.yaml", &assignment("a"));
-    manifests.write("b.yaml", &assignment("b"));
+    let mut manifests = Manifests::of([("x/a.yaml", assignment("a")), ("b.yaml", assignment("b"))]);
     assert_eq!(manifests.served(), "a b");
     // Root may read everything, so the folder becomes a symlink to itself.
     fs::rename(manifests.path("x"), manifests.path(".x")).unwrap();
@@ -286,8 +303,7 @@ fn an_unreadable_path_keeps_its_objects() {
 
 #[test]
 fn a_missing_folder_keeps_all_objects() {
-    let mut manifests = Manifests::new();
-    manifests.write("a.yaml", &assignment("a"));
+    let mut manifests = Manifests::of([("a.yaml", assignment("a"))]);
     assert_eq!(manifests.served(), "a");
     let aside = manifests.dir.path().with_extension("aside");
     fs::rename(manifests.dir.path(), &aside).unwrap();
@@ -300,8 +316,7 @@ fn a_missing_folder_keeps_all_objects() {
 
 #[test]
 fn a_file_that_is_too_large_is_not_read() {
-    let mut manifests = Manifests::new();
-    manifests.write("a.yaml", &assignment("a"));
+    let mut manifests = Manifests::of([("a.yaml", assignment("a"))]);
     assert_eq!(manifests.served(), "a");
     fs::File::create(manifests.path("a.yaml"))
         .unwrap()
@@ -333,8 +348,7 @@ fn a_file_that_vanishes_while_it_is_read_is_read_again() {
 
 #[test]
 fn pipes_and_folders_with_manifest_names_are_skipped() {
-    let mut manifests = Manifests::new();
-    manifests.write("a.yaml/b.yaml", &assignment("b"));
+    let mut manifests = Manifests::of([("a.yaml/b.yaml", assignment("b"))]);
     std::process::Command::new("mkfifo")
         .arg(manifests.path("pipe.yaml"))
         .status()
@@ -372,14 +386,12 @@ fn wrong(name: &str) -> String {
 
 #[test]
 fn a_file_broken_at_a_restart_keeps_its_last_good_objects() {
-    let mut manifests = Manifests::new();
-    manifests.write(
-        "a.yaml",
-        &format!("{}---\n{}", assignment("a"), assignment("b")),
-    );
-    manifests.write("c.yaml", &assignment("c"));
+    let mut manifests = Manifests::of([
+        ("a.yaml", documents([assignment("a"), assignment("b")])),
+        ("c.yaml", assignment("c")),
+    ]);
     assert_eq!(manifests.served(), "a b c");
-    manifests.write("a.yaml", &format!("{}---\n{}", assignment("a"), wrong("d")));
+    manifests.write("a.yaml", &documents([assignment("a"), wrong("d")]));
     fs::remove_file(manifests.path("c.yaml")).unwrap();
     manifests.restart();
     let (problem, names) = manifests.problem();
@@ -406,9 +418,10 @@ fn a_file_broken_at_a_restart_keeps_its_last_good_objects() {
 
 #[test]
 fn a_file_broken_at_the_first_start_claims_all_its_objects() {
-    let mut manifests = Manifests::new();
-    manifests.write("a.yaml", &format!("{}---\n{}", assignment("a"), wrong("b")));
-    manifests.write("c.yaml", &assignment("c"));
+    let mut manifests = Manifests::of([
+        ("a.yaml", documents([assignment("a"), wrong("b")])),
+        ("c.yaml", assignment("c")),
+    ]);
     let (_, names) = manifests.problem();
     assert_eq!((names.as_str(), manifests.waiting().as_str()), ("c", "a b"));
     let faults: Vec<_> = manifests
@@ -437,15 +450,9 @@ fn a_file_broken_at_the_first_start_claims_all_its_objects() {
 fn a_file_renamed_while_broken_keeps_the_objects_it_names_over_a_restart() {
     for restarts in [false, true] {
         let mut manifests = Manifests::new();
-        manifests.write(
-            "a.yaml",
-            &format!("{}---\n{}", assignment("a"), assignment("b")),
-        );
+        manifests.write("a.yaml", &documents([assignment("a"), assignment("b")]));
         assert_eq!(manifests.served(), "a b");
-        manifests.write(
-            "a.yaml",
-            &format!("{}---\n{}", wrong("a"), assignment("new")),
-        );
+        manifests.write("a.yaml", &documents([wrong("a"), assignment("new")]));
         assert_eq!(manifests.problem().1, "a b");
         let remembered = manifests.folder.remember();
         fs::rename(manifests.path("a.yaml"), manifests.path("z.yaml")).unwrap();
@@ -471,8 +478,7 @@ fn a_file_renamed_while_broken_keeps_the_objects_it_names_over_a_restart() {
 
 #[test]
 fn a_restart_does_not_change_which_file_provides_a_duplicate_object() {
-    let mut manifests = Manifests::new();
-    manifests.write("b.yaml", &assignment("x"));
+    let mut manifests = Manifests::of([("b.yaml", assignment("x"))]);
     assert_eq!(manifests.served(), "x");
     manifests.write("a.yaml", &assignment("x"));
     assert!(manifests.problem().0.starts_with("a.yaml:1: "), "b goes on");
@@ -485,33 +491,15 @@ fn a_restart_does_not_change_which_file_provides_a_duplicate_object() {
     );
 }
 
-fn many(manifests: &Manifests) {
-    for n in 0..10 {
-        manifests.write(&format!("{n}.yaml"), &assignment(&format!("m{n}")));
-    }
-}
-
 #[test]
 fn an_emptied_folder_keeps_its_objects_until_confirmed_even_over_restarts() {
-    let mut manifests = Manifests::new();
-    many(&manifests);
+    let mut manifests = Manifests::of_ten();
     let all = manifests.served();
-    for n in 0..10 {
-        fs::remove_file(manifests.path(&format!("{n}.yaml"))).unwrap();
-    }
+    manifests.remove(0..10);
     assert_eq!(manifests.served(), all);
-    assert_eq!(
-        manifests.folder.holding().map(|hold| hold.lost.len()),
-        Some(10)
-    );
+    assert_eq!(manifests.held(), 10);
     manifests.restart();
-    assert_eq!(
-        (
-            manifests.served(),
-            manifests.folder.holding().map(|hold| hold.lost.len())
-        ),
-        (all.clone(), Some(10))
-    );
+    assert_eq!((manifests.served(), manifests.held()), (all.clone(), 10));
     manifests.write("new.yaml", &assignment("new"));
     manifests.write("3.yaml", &assignment("m3"));
     assert_eq!(
@@ -519,13 +507,10 @@ fn an_emptied_folder_keeps_its_objects_until_confirmed_even_over_restarts() {
         format!("{all} new"),
         "what is new is taken"
     );
-    assert_eq!(
-        manifests.folder.holding().map(|hold| hold.lost.len()),
-        Some(9)
-    );
+    assert_eq!(manifests.held(), 9);
     let changes = manifests.folder.confirm();
     assert_eq!(changes.len(), 9);
-    assert!(manifests.folder.holding().is_none());
+    assert_eq!(manifests.held(), 0);
     for change in changes {
         assert!(
             manifests.names.remove(&*change.name().key().name),
@@ -539,8 +524,7 @@ fn an_emptied_folder_keeps_its_objects_until_confirmed_even_over_restarts() {
 
 #[test]
 fn a_restored_folder_ends_the_hold_and_a_small_loss_applies_at_once() {
-    let mut manifests = Manifests::new();
-    many(&manifests);
+    let mut manifests = Manifests::of_ten();
     let all = manifests.served();
     let aside = tempfile::tempdir().unwrap();
     for n in 0..10 {
@@ -558,13 +542,8 @@ fn a_restored_folder_ends_the_hold_and_a_small_loss_applies_at_once() {
         )
         .unwrap();
     }
-    assert_eq!(
-        (manifests.served(), manifests.folder.holding()),
-        (all, None)
-    );
-    for n in 0..5 {
-        fs::remove_file(manifests.path(&format!("{n}.yaml"))).unwrap();
-    }
+    assert_eq!((manifests.served(), manifests.held()), (all, 0));
+    manifests.remove(0..5);
     assert_eq!(manifests.served(), "m5 m6 m7 m8 m9");
 }
 
@@ -604,12 +583,9 @@ fn a_confirmed_loss_of_a_whole_kind_is_not_reported_again() {
 
 #[test]
 fn a_held_object_that_returns_broken_keeps_its_last_good_version() {
-    let mut manifests = Manifests::new();
-    many(&manifests);
+    let mut manifests = Manifests::of_ten();
     let all = manifests.served();
-    for n in 0..10 {
-        fs::remove_file(manifests.path(&format!("{n}.yaml"))).unwrap();
-    }
+    manifests.remove(0..10);
     assert_eq!(manifests.served(), all);
     manifests.write("other.yaml", &wrong("m7"));
     let (_, names) = manifests.problem();
