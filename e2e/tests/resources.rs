@@ -203,7 +203,7 @@ fn an_invalid_profile_is_refused_with_a_message_about_the_field() -> Result<()> 
     let (_cluster, kubectl) = kubectl()?;
     let identifier = "is not a valid config name: it must be an identifier (letters, digits and _, not starting with a digit, at most 63 characters), \
         so that {{ NAME }} is a variable";
-    let taken = "is not a valid config name: it already has a meaning in templates; choose another";
+    let taken = "is not a valid config name: it is reserved in templates; choose another";
     let mut cases = vec![
         (
             "{}".to_owned(),

@@ -27,7 +27,7 @@ pub(crate) fn config_names_are_not_reserved() -> Rule {
     rule_on_keys(
         "name",
         is_not_reserved,
-        "is not a valid config name: it already has a meaning in templates; choose another",
+        "is not a valid config name: it is reserved in templates; choose another",
     )
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn of_fields() -> Vec<Case> {
             "spec.additionalConfig",
             profile(json!({ "ipxe": "x", "additionalConfig": { "subject": "x" } })),
             &[
-                "The Profile \"p\" is invalid: spec.additionalConfig: Invalid value: \"subject\" is not a valid config name: it already has a meaning in templates; choose another",
+                "The Profile \"p\" is invalid: spec.additionalConfig: Invalid value: \"subject\" is not a valid config name: it is reserved in templates; choose another",
             ],
         ),
         beyond(

@@ -145,7 +145,7 @@ impl ReplicaMetrics {
         );
         registry.register(
             "catalog_objects",
-            "Objects in the served catalog, by kind",
+            "Objects in the catalog, by kind",
             metrics.objects.clone(),
         );
         metrics
