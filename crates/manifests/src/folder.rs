@@ -25,7 +25,7 @@ pub struct Folder {
     /// The objects that were handed out, and the file that each came from.
     served: HashMap<ObjectRef, (PathBuf, Object)>,
     /// Objects of broken files without a known good version.
-    standing: BTreeMap<ObjectRef, Arc<Rejected>>,
+    rejected: BTreeMap<ObjectRef, Arc<Rejected>>,
     /// Objects that are also in other files.
     twice: Vec<Problem>,
     guard: Guard,
@@ -69,12 +69,12 @@ impl Folder {
     /// Creates a folder without reading it. Keeps objects whose loss exceeds these limits until it
     /// is confirmed.
     pub fn new(dir: &Path, limits: Limits) -> Self {
-        let (files, served, standing) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
+        let (files, served, rejected) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
         Self {
             dir: dir.to_owned(),
             files,
             served,
-            standing,
+            rejected,
             twice: Vec::new(),
             guard: Guard::new(limits),
             emptied: Vec::new(),
@@ -124,7 +124,7 @@ impl Folder {
         let lost = self.guard.confirm();
         for name in &lost {
             self.served.remove(name);
-            self.standing.remove(name);
+            self.rejected.remove(name);
         }
         lost.into_iter().map(ObjectRef::gone).collect()
     }
@@ -170,9 +170,9 @@ impl Folder {
         };
         let mut chosen: Served = holders.into_iter().map(choose).collect();
         self.twice = twice;
-        let mut standing = self.stand_ins(&chosen);
-        self.keep_what_is_lost(&mut chosen, &mut standing);
-        self.replace(chosen, standing)
+        let mut rejected = self.rejected_objects(&chosen);
+        self.keep_lost_objects(&mut chosen, &mut rejected);
+        self.replace(chosen, rejected)
     }
 
     /// Moves the last good objects of a file that was renamed while broken, as far as it still
@@ -182,12 +182,12 @@ impl Folder {
         let mut good: Option<HashSet<ObjectRef>> = None;
         for (path, held) in &self.files {
             for (claim, _) in &held.claims {
-                let rejected = Rejected {
+                let object = Rejected {
                     claim: claim.clone(),
                     fault: Box::default(),
                 };
-                let name = rejected.name();
-                let Some((_, object)) = self.served.get(&name) else {
+                let name = object.name();
+                let Some((_, served)) = self.served.get(&name) else {
                     continue;
                 };
                 let all = || {
@@ -198,9 +198,9 @@ impl Folder {
                         .collect()
                 };
                 if !good.get_or_insert_with(all).contains(&name)
-                    && !rejected.is_other_object_than(object.created())
+                    && !object.is_other_object_than(served.created())
                 {
-                    found.push((path.clone(), object.clone()));
+                    found.push((path.clone(), served.clone()));
                 }
             }
         }
@@ -213,8 +213,8 @@ impl Folder {
     }
 
     /// Returns the objects that broken files name and that have no known good version.
-    fn stand_ins(&self, chosen: &Served) -> BTreeMap<ObjectRef, Arc<Rejected>> {
-        let mut standing = BTreeMap::new();
+    fn rejected_objects(&self, chosen: &Served) -> BTreeMap<ObjectRef, Arc<Rejected>> {
+        let mut rejected = BTreeMap::new();
         for (path, held) in &self.files {
             let Some(first) = held.faults.first() else {
                 continue;
@@ -232,33 +232,33 @@ impl Folder {
                         first.sentence()
                     ),
                 };
-                let rejected = Rejected {
+                let object = Rejected {
                     claim: claim.clone(),
                     fault: fault.into(),
                 };
-                let name = rejected.name();
+                let name = object.name();
                 if !chosen.contains_key(&name) {
-                    standing.entry(name).or_insert_with(|| Arc::new(rejected));
+                    rejected.entry(name).or_insert_with(|| Arc::new(object));
                 }
             }
         }
-        standing
+        rejected
     }
 
     /// Keeps lost objects: an empty folder is more likely an unmounted one than intended.
-    fn keep_what_is_lost(
+    fn keep_lost_objects(
         &mut self,
         chosen: &mut Served,
-        standing: &mut BTreeMap<ObjectRef, Arc<Rejected>>,
+        rejected: &mut BTreeMap<ObjectRef, Arc<Rejected>>,
     ) {
         let mut known = Known::default();
         let mut lost = BTreeSet::new();
-        for name in self.served.keys().chain(self.standing.keys()) {
+        for name in self.served.keys().chain(self.rejected.keys()) {
             match name {
                 ObjectRef::Assignment(_) => known.assignments += 1,
                 ObjectRef::Profile(_) => known.profiles += 1,
             }
-            if !chosen.contains_key(name) && !standing.contains_key(name) {
+            if !chosen.contains_key(name) && !rejected.contains_key(name) {
                 lost.insert(name.clone());
             }
         }
@@ -268,7 +268,7 @@ impl Folder {
                 info!("the guard released the objects that it held");
             }
             Verdict::Believe(_) => {
-                let left = || chosen.keys().chain(standing.keys());
+                let left = || chosen.keys().chain(rejected.keys());
                 let has_assignments = left().any(|name| matches!(name, ObjectRef::Assignment(_)));
                 let has_profiles = left().any(|name| matches!(name, ObjectRef::Profile(_)));
                 let kinds = [
@@ -291,8 +291,8 @@ impl Folder {
                 for name in self.guard.holding().into_iter().flat_map(|hold| &hold.lost) {
                     if let Some(served) = self.served.get(name) {
                         chosen.insert(name.clone(), served.clone());
-                    } else if let Some(rejected) = self.standing.get(name) {
-                        standing.insert(name.clone(), rejected.clone());
+                    } else if let Some(object) = self.rejected.get(name) {
+                        rejected.insert(name.clone(), object.clone());
                     }
                 }
             }
@@ -302,11 +302,11 @@ impl Folder {
     fn replace(
         &mut self,
         chosen: Served,
-        standing: BTreeMap<ObjectRef, Arc<Rejected>>,
+        rejected: BTreeMap<ObjectRef, Arc<Rejected>>,
     ) -> Vec<Change> {
-        let known = self.served.keys().chain(self.standing.keys());
+        let known = self.served.keys().chain(self.rejected.keys());
         let gone = known
-            .filter(|name| !chosen.contains_key(*name) && !standing.contains_key(*name))
+            .filter(|name| !chosen.contains_key(*name) && !rejected.contains_key(*name))
             .map(|name| name.clone().gone());
         let new = chosen.iter().filter(|(name, (_, object))| {
             self.served
@@ -314,12 +314,12 @@ impl Folder {
                 .is_none_or(|(_, before)| before != object)
         });
         let new = new.map(|(_, (_, object))| object.change());
-        let stands = standing
+        let newly_rejected = rejected
             .iter()
-            .filter(|(name, rejected)| self.standing.get(*name) != Some(*rejected));
-        let stands = stands.map(|(_, rejected)| Change::Rejected(rejected.clone()));
-        let changes = gone.chain(new).chain(stands).collect();
-        (self.served, self.standing) = (chosen, standing);
+            .filter(|(name, object)| self.rejected.get(*name) != Some(*object));
+        let newly_rejected = newly_rejected.map(|(_, object)| Change::Rejected(object.clone()));
+        let changes = gone.chain(new).chain(newly_rejected).collect();
+        (self.served, self.rejected) = (chosen, rejected);
         changes
     }
 

@@ -426,7 +426,7 @@ fn a_file_broken_at_the_first_start_claims_all_its_objects() {
     assert_eq!((names.as_str(), manifests.waiting().as_str()), ("c", "a b"));
     let faults: Vec<_> = manifests
         .folder
-        .standing
+        .rejected
         .values()
         .map(|rejected| rejected.fault.to_string())
         .collect();
@@ -568,8 +568,7 @@ fn a_kind_that_lost_all_its_objects_is_reported_once() {
 
 #[test]
 fn a_confirmed_loss_of_a_whole_kind_is_not_reported_again() {
-    let mut manifests = Manifests::new();
-    many(&manifests);
+    let mut manifests = Manifests::of_ten();
     manifests.folder.rescan();
     for entry in fs::read_dir(manifests.dir.path()).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
