@@ -526,7 +526,7 @@ fn cloud_config_finding(
     text: &str,
 ) -> Option<Finding> {
     let cloud_config::Fault { line, message } = cloud_config::check(text)?;
-    let field = FieldPath::of(["spec", "additionalConfig", config.as_str()]);
+    let field = FieldPath::new(["spec", "additionalConfig", config.as_str()]);
     let rendered = text.split('\n').nth(line - 1).unwrap_or_default();
     let source = templates.config_source(config);
     let finding = Finding::new(&rule::CLOUD_CONFIG, name, field, message);

@@ -74,7 +74,7 @@ impl CrossPartitionConflicts {
                 );
             }
             (false, true) => {
-                info!("no Assignments of different partitions match the same machine any more")
+                info!("no Assignments of different partitions match the same machine any more");
             }
             _ => {}
         }
