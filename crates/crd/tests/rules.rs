@@ -101,7 +101,7 @@ fn profile_selector_keys_are_label_keys() {
     check(
         |key| {
             rejects(&assignment(|spec| {
-                spec.profile_selectors = map_of(key, "a")
+                spec.profile_selectors = map_of(key, "a");
             }))
         },
         &[
@@ -164,7 +164,7 @@ fn label_values_match_what_machines_present_and_what_profiles_carry() {
     check(
         |value| {
             rejects(&assignment(|spec| {
-                spec.profile_selectors = map_of("a", value)
+                spec.profile_selectors = map_of("a", value);
             }))
         },
         &["", "a_b.c-D"],
@@ -192,7 +192,7 @@ fn identities_are_validated_in_every_spelling() {
     check(
         |serial| {
             rejects(&selecting(|all| {
-                all.serial_numbers = vec![serial.to_owned()]
+                all.serial_numbers = vec![serial.to_owned()];
             }))
         },
         &["7XK29Q2", " a b ", "é", "\\"],

@@ -125,7 +125,7 @@ async fn run_steps(steps: Vec<Step>, journal: usize) {
             ),
             Step::Cut => controllers.cut(),
             Step::Slow(millis) => {
-                *lock(&controllers.message_delay) = Duration::from_millis(millis.into())
+                *lock(&controllers.message_delay) = Duration::from_millis(millis.into());
             }
             Step::Wait(millis) => sleep(Duration::from_millis(millis.into())).await,
             Step::Restart | Step::Forget => {
