@@ -267,7 +267,7 @@ fn a_replica_with_a_copy_serves_rejected_objects_and_one_without_lets_machines_w
     // Once fixed, they are served like any other.
     kubectl.apply(&all.join("---\n"))?;
     for role in [&old, &new] {
-        eventually(SOON, "they are mended", || {
+        eventually(SOON, "they are fixed", || {
             Ok((all_get(role)? == own).then_some(()))
         })?;
         ensure!(
@@ -382,7 +382,7 @@ fn standalone_keeps_the_last_good_objects_of_a_broken_file_over_kills_and_rename
     }
     ensure!(
         fs::read(state.path().join("folder.copy.damaged"))? == bytes,
-        "the damaged copy is left for whoever wants to see it"
+        "the damaged copy is left for inspection"
     );
     Ok(())
 }

@@ -339,12 +339,12 @@ fn the_cluster_works_while_the_webhook_is_slow_broken_or_away() -> Result<()> {
         Ok(site.dry(&profile("probe", "{{"))?.success.then_some(()))
     })?;
     site.kubectl.apply(&right("wrong-certificate"))?;
-    let mended = |site: &Site| {
+    let renewed = |site: &Site| {
         site.certificates
             .authority
             .issue(&WebhookCertificates::leaf())
     };
-    let (leaf, pem) = (mended(&site)?, site.certificates.authority.pem());
+    let (leaf, pem) = (renewed(&site)?, site.certificates.authority.pem());
     site.certificates.directory.write(&leaf, &pem)?;
     site.asks_again()?;
 
@@ -361,7 +361,7 @@ fn the_cluster_works_while_the_webhook_is_slow_broken_or_away() -> Result<()> {
             .then_some(()))
     })?;
     site.asks_again()?;
-    let leaf = mended(&site)?;
+    let leaf = renewed(&site)?;
     site.certificates.directory.write(&leaf, &pem)?;
     eventually(SOON, "it is well again", || {
         Ok((!site

@@ -163,7 +163,7 @@ fn a_list_of_kubectl_is_read_from_standard_input() {
         (code, out.as_str()),
         (
             0,
-            "no problems; 1 file, 1 Assignment and 1 Profile looked at\n"
+            "no problems; 1 file, 1 Assignment and 1 Profile checked\n"
         )
     );
     let (code, out, _) = run(&["validate", "-"], &list.replace("uuids:", "uuid:"));
@@ -510,7 +510,7 @@ fn an_unreachable_replica_is_reported() {
     assert!(
         code == 2
             && err.contains(
-                "can't ask http://127.0.0.1:1; is it the admin port of a running shaper?"
+                "can't reach http://127.0.0.1:1; is it the admin port of a running shaper?"
             ),
         "{err}"
     );

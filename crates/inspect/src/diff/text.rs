@@ -80,11 +80,11 @@ pub(super) fn total(diff: &Diff) -> String {
         n => Some(format!("{n} identities that selectors name")),
     };
     let sorts = (sorts > 0).then(|| format!("{} by labels", count(sorts, "sort") + " of machines"));
-    let whom: Vec<_> = named.into_iter().chain(sorts).collect();
+    let machines: Vec<_> = named.into_iter().chain(sorts).collect();
     format!(
         "{} of change, for {}",
         count(diff.groups().len(), "kind"),
-        whom.join(" and ")
+        machines.join(" and ")
     )
 }
 

@@ -132,7 +132,7 @@ fn an_unknown_kind_and_a_wrong_version_are_errors() {
         (
             "kind: Profile\napiVersion: shaper.amadha.com/v1alpha1\n",
             2,
-            "is in apiVersion shaper.amahdha.com/v1alpha1",
+            "belongs to apiVersion shaper.amahdha.com/v1alpha1",
         ),
         ("\nkind: Profile\n", 2, "this is not a manifest"),
         ("- 1\n", 1, "this is not a manifest"),
@@ -234,7 +234,7 @@ fn a_fault_in_a_list_or_in_json_has_its_line() {
         fault(read(b"{\n  \"a\": 1,\n}", true)),
         (
             Some(3),
-            "no valid JSON: key must be a string at line 3 column 1".to_owned()
+            "not valid JSON: key must be a string at line 3 column 1".to_owned()
         )
     );
 }

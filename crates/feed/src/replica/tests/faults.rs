@@ -317,7 +317,7 @@ async fn an_undecodable_assignment_rejects_the_batch_but_service_continues() {
         assert_eq!(
             lock(follower.link.state()).position(),
             None,
-            "and everything is asked for anew"
+            "and everything is requested again"
         );
     }
 }
