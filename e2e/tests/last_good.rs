@@ -442,6 +442,6 @@ fn standalone_keeps_objects_of_an_emptied_folder_until_confirmed() -> Result<()>
     assert_eq!(script(&server, "SN-59")?, "404");
     server
         .log()
-        .must_say("the folder holds no *.yaml, *.yml or *.json file")?;
+        .must_say("the folder contains no *.yaml, *.yml or *.json file")?;
     Ok(())
 }

@@ -464,30 +464,29 @@ fn kubectl_explain_describes_every_field() -> Result<()> {
         (
             "assignment.spec.subjectSelectors",
             &[
-                "Any one of the identities (UUIDs, serial numbers, MAC addresses) is enough; all of the labels must hold as well.",
-                "Empty or absent, this is a default that matches every machine.",
-                "SMBIOS UUIDs (`dmidecode -s system-uuid`), in any case, with or without dashes.",
-                "in any case; 8 or 20 octets for InfiniBand. At most 4,096.",
+                "A machine matches if it has any of the identities (UUIDs, serial numbers, MAC addresses) and satisfies all label requirements.",
+                "Empty or absent: a default that matches every machine.",
+                "SMBIOS UUIDs (`dmidecode -s system-uuid`), in upper or lower case, with or without dashes.",
+                "in upper or lower case; 8 or 20 octets for InfiniBand. At most 4,096.",
             ],
         ),
         (
             "assignment.spec.subjectSelectors.matchExpressions",
-            &["`NotIn`: it has none of them, or there is no such label."],
+            &["`NotIn`: it has none of them or does not exist."],
         ),
         (
             "assignment.spec.profileSelectors",
-            &["a Profile of the same namespace that has all of these labels."],
+            &[
+                "Labels of the Profile to boot, which must be in the same namespace and have all of them.",
+            ],
         ),
         (
             "assignment.spec.priority",
             &[
-                "Higher goes first, whatever else the Assignments say: between -1000000 and 1000000.",
+                "Assignments with a higher priority take precedence over all others, regardless of their selectors. From -1000000 to 1000000; 0 if absent.",
             ],
         ),
-        (
-            "assignment.status",
-            &["Which machines the Assignment speaks of, in short"],
-        ),
+        ("assignment.status", &["The selected machines in short"]),
         (
             "profile",
             &["a machine that presents another value for KEY never gets it."],
@@ -495,14 +494,14 @@ fn kubectl_explain_describes_every_field() -> Result<()> {
         (
             "profile.spec",
             &[
-                "its first line is `#!ipxe`.",
+                "whose first line is `#!ipxe`.",
                 "An unknown name is an error.",
                 "At most 64 configs of 256 KiB each.",
             ],
         ),
         (
             "profile.status.additionalConfig",
-            &["Ids are random, given once, and gone with the name."],
+            &["Ids are random, don't change, and are removed together with the config."],
         ),
     ] {
         let text = kubectl

@@ -254,7 +254,8 @@ async fn a_replica_serves_its_feed_and_survives_its_loss_and_starts_from_its_cop
     );
 
     controller.stop.cancel();
-    api.until("/readyz?verbose", "the feed: disconnected for").await;
+    api.until("/readyz?verbose", "the feed: disconnected for")
+        .await;
     api.until("/explain", "the feed: disconnected for").await;
     assert!(
         api.admin("GET", "/readyz")
@@ -347,7 +348,8 @@ async fn two_partitions_merge_and_an_unreachable_one_is_named() {
     west.stop.cancel();
     api.until("/readyz?verbose", "partition west: disconnected for")
         .await;
-    api.until("/explain", "partition west: disconnected for").await;
+    api.until("/explain", "partition west: disconnected for")
+        .await;
     api.until("/ipxe", "echo west").await;
     let metrics = api.admin("GET", "/metrics").await;
     assert!(
