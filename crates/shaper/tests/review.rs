@@ -371,7 +371,7 @@ fn diff_sets_its_exit_code_and_rejects_invalid_objects() {
     fs::write(new.path().join("wrong.yaml"), "x: 1\n").unwrap();
     let (code, _, err) = run(&["diff", QUICKSTART, new_path], "");
     assert!(
-        code == 2 && err.contains("has 1 error; `shaper validate "),
+        code == 2 && err.contains("has 1 error; run `shaper validate "),
         "{err}"
     );
 }

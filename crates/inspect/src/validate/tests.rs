@@ -54,7 +54,7 @@ fn an_unknown_field_is_shown_with_a_suggestion() {
     assert_eq!(
         only(&assignment("a", "  subjectSelectors:\n    uuid:\n    - x\n")),
         "\
-error[schema]: spec.subjectSelectors.uuid: unknown field (did you mean `uuids`?); there are macAddresses, matchExpressions, matchLabels, serialNumbers, uuids
+error[schema]: spec.subjectSelectors.uuid: unknown field (did you mean `uuids`?); known fields: macAddresses, matchExpressions, matchLabels, serialNumbers, uuids
  --> a.yaml:8:5
   |
 8 |     uuid:
@@ -79,7 +79,7 @@ error[conversion]: spec.subjectSelectors.macAddresses[1]: \"nonsense\" is not a 
     ));
     assert!(
         shown.contains(
-            "there is no \"in\" (did you mean `In`?); there are In, NotIn, Exists, DoesNotExist"
+            "unknown value \"in\" (did you mean `In`?); known values: In, NotIn, Exists, DoesNotExist"
         ),
         "{shown}"
     );
@@ -341,7 +341,7 @@ fn json_keeps_its_fields() {
     let json: Value = report(&[("a.yaml", &text)], false, |report| {
         serde_json::from_str(&json::write(report)).unwrap()
     });
-    let message = "spec.subjectSelectors.uuid: unknown field (did you mean `uuids`?); there are macAddresses, matchExpressions, matchLabels, serialNumbers, uuids";
+    let message = "spec.subjectSelectors.uuid: unknown field (did you mean `uuids`?); known fields: macAddresses, matchExpressions, matchLabels, serialNumbers, uuids";
     assert_eq!(
         json,
         serde_json::json!({

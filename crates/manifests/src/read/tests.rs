@@ -76,7 +76,7 @@ fn an_unknown_field_is_reported_with_its_line_and_a_suggestion() {
     assert_eq!(line, Some(7));
     assert!(
         reason.starts_with(
-            "spec.subjectSelectors.uuid: unknown field (did you mean `uuids`?); there are "
+            "spec.subjectSelectors.uuid: unknown field (did you mean `uuids`?); known fields: "
         ),
         "{reason}"
     );
@@ -113,7 +113,7 @@ fn faults_beyond_the_limit_are_counted() {
         .collect();
     let faults = yaml(&texts).unwrap_err();
     assert_eq!(faults.len(), MAX_FAULTS + 1);
-    assert_eq!(faults[MAX_FAULTS].sentence(), "there are 80 more errors");
+    assert_eq!(faults[MAX_FAULTS].sentence(), "80 more errors");
 }
 
 #[test]
