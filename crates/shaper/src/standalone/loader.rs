@@ -131,7 +131,13 @@ impl Loader {
                 "the folder lost all objects of this kind, too few for the mass-deletion guard; their machines boot nothing or something else"
             );
         }
-        let is_confirmed = !confirmed.is_empty();
+        if !confirmed.is_empty() {
+            // First on disk: a restart must not bring back objects whose removal somebody has seen.
+            self.last_good.write_soon();
+            self.last_good.write(&self.folder);
+        } else if scan.is_other {
+            self.last_good.is_current = false;
+        }
         let changes: Vec<_> = std::mem::take(&mut self.restored)
             .into_iter()
             .chain(confirmed)
@@ -166,11 +172,6 @@ impl Loader {
             );
         }
         self.report(scan.problems.iter().cloned().collect(), changed);
-        if is_confirmed {
-            self.last_good.write_soon();
-        } else if scan.is_other {
-            self.last_good.is_current = false;
-        }
         self.last_good.write(&self.folder);
         LoadSummary {
             assignments,
