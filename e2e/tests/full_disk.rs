@@ -208,7 +208,7 @@ fn standalone_on_a_full_disk_keeps_serving_and_assigns_ids_once_there_is_space()
         .must_say("can't write the ids of new configs")?;
     server.log().must_say("can't write the last good objects")?;
     ensure!(
-        verbose(&server)?.contains("can't be written"),
+        verbose(&server)?.contains("can't write the ids of new configs"),
         "{}",
         verbose(&server)?
     );
@@ -226,7 +226,7 @@ fn standalone_on_a_full_disk_keeps_serving_and_assigns_ids_once_there_is_space()
         Ok((ask(&server, "SN-2")?.status == 200).then_some(()))
     })?;
     eventually(RETRIED, "nothing is wrong any more", || {
-        Ok((!verbose(&server)?.contains("can't be written")).then_some(()))
+        Ok((!verbose(&server)?.contains("can't write")).then_some(()))
     })?;
     server.stop()
 }

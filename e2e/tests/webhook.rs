@@ -357,7 +357,7 @@ fn the_cluster_works_while_the_webhook_is_slow_broken_or_away() -> Result<()> {
             .webhook
             .admin("/readyz?verbose")?
             .body
-            .contains("can't be used")
+            .contains("can't use the certificate files")
             .then_some(()))
     })?;
     site.asks_again()?;
@@ -368,7 +368,7 @@ fn the_cluster_works_while_the_webhook_is_slow_broken_or_away() -> Result<()> {
             .webhook
             .admin("/readyz?verbose")?
             .body
-            .contains("can't be used"))
+            .contains("can't use the certificate files"))
         .then_some(()))
     })?;
     site.asks_again()?;

@@ -27,7 +27,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
                 json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { "a": "#cloud-config\n- hostname: web\n" } }),
             ),
             &[
-                "Warning: Profile p: spec.additionalConfig.a: line 2 of the text: cloud-init ignores the whole config: it is not a map, such as `hostname: web-12`",
+                "Warning: Profile p: spec.additionalConfig.a: line 2 of the text: cloud-init ignores the whole config: it is not a YAML map",
             ],
         ),
         case(

@@ -42,7 +42,7 @@ pub(super) fn check(text: &str) -> Option<Fault> {
         }
         if is_first && !matches!(event, Event::MappingStart(..) | Event::DocumentEnd) {
             let line = span.start.line().max(1);
-            return fault(line, "it is not a map, such as `hostname: web-12`");
+            return fault(line, "it is not a YAML map");
         }
         is_first = false;
     }
@@ -79,6 +79,6 @@ mod tests {
     fn a_cloud_config_that_is_not_a_map_is_reported() {
         let fault = check("#cloud-config\n- hostname: web\n").unwrap();
         assert_eq!(fault.line, 2);
-        assert!(fault.message.contains("not a map"), "{fault:?}");
+        assert!(fault.message.contains("not a YAML map"), "{fault:?}");
     }
 }

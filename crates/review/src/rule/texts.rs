@@ -97,7 +97,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
         text(
             "cloud-config",
             "cloud-init ignores the whole config, and logs that on the machine alone.",
-            &["cloud-init ignores the whole config: it is not a map, such as `hostname: web-12`"],
+            &["cloud-init ignores the whole config: it is not a YAML map"],
             "Fix the YAML below the line `#cloud-config`.",
         ),
     ),
