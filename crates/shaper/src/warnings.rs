@@ -140,21 +140,30 @@ impl Checker {
             self.profiles
                 .insert(profile.key.clone(), (profile.clone(), error));
         }
-        let missing = self.profiles.iter().filter_map(|(key, (_, error))| {
-            let error @ RenderError::MissingLabel { label, .. } = error.as_ref()? else {
-                return None;
-            };
-            // Its author knows machines that present it.
-            let is_selected = catalog.assignments().any(|assignment| {
-                let selectors = &assignment.subjects.labels;
-                selectors
-                    .requirements()
-                    .iter()
-                    .any(|requirement| *requirement.key == **label)
-            });
-            (!is_selected).then(|| format!("Profile {key}: {error}"))
-        });
-        missing.collect()
+        let missing = || {
+            self.profiles
+                .iter()
+                .filter_map(|(key, (_, error))| match error {
+                    Some(error @ RenderError::MissingLabel { label, .. }) => {
+                        Some((key, label, error))
+                    }
+                    _ => None,
+                })
+        };
+        let mut unknown: BTreeSet<&str> = missing().map(|(_, label, _)| label.as_str()).collect();
+        // The author of an Assignment that requires a label knows machines that present it.
+        for assignment in catalog.assignments() {
+            if unknown.is_empty() {
+                break;
+            }
+            for requirement in assignment.subjects.labels.requirements() {
+                unknown.remove(&*requirement.key);
+            }
+        }
+        missing()
+            .filter(|(_, label, _)| unknown.contains(label.as_str()))
+            .map(|(key, _, error)| format!("Profile {key}: {error}"))
+            .collect()
     }
 
     /// Finds what `shaper validate` would tell of the folder and does not stop it from being served.
