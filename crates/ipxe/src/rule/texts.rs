@@ -16,6 +16,26 @@ pub struct Text {
     pub source: Option<&'static str>,
 }
 
+// === impl Text ===
+
+impl Text {
+    /// The text of a rule that is not about iPXE.
+    pub const fn new(
+        rule: &'static str,
+        why: &'static str,
+        says: &'static [&'static str],
+        remedy: &'static str,
+    ) -> Self {
+        Self {
+            rule,
+            why,
+            says,
+            remedy,
+            source: None,
+        }
+    }
+}
+
 const fn text(
     rule: &'static str,
     why: &'static str,
@@ -24,11 +44,8 @@ const fn text(
     source: &'static str,
 ) -> Text {
     Text {
-        rule,
-        why,
-        says,
-        remedy,
         source: Some(source),
+        ..Text::new(rule, why, says, remedy)
     }
 }
 

@@ -15,26 +15,11 @@ pub enum CheckedBy {
     Server,
 }
 
-const fn text(
-    rule: &'static str,
-    why: &'static str,
-    says: &'static [&'static str],
-    remedy: &'static str,
-) -> Text {
-    Text {
-        rule,
-        why,
-        says,
-        remedy,
-        source: None,
-    }
-}
-
 /// The reference texts of the rules about objects, in the order of [`super::RULES`].
 static TEXTS: &[(CheckedBy, Text)] = &[
     (
         CheckedBy::Validate,
-        text(
+        Text::new(
             "file",
             "Nothing in the file could be served.",
             &[],
@@ -43,7 +28,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Server,
-        text(
+        Text::new(
             "schema",
             "An API server would refuse the object, or silently drop the field.",
             &["does not match the schema: ..."],
@@ -52,7 +37,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Server,
-        text(
+        Text::new(
             "conversion",
             "The catalog could not hold the object.",
             &[
@@ -63,7 +48,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "template",
             "Every machine would get a 500.",
             &[
@@ -74,7 +59,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Validate,
-        text(
+        Text::new(
             "duplicate-object",
             "The names of the files would decide which of the two is served.",
             &[],
@@ -83,7 +68,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "render",
             "Machines like the sample would get a 500.",
             &[
@@ -94,7 +79,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "cloud-config",
             "cloud-init ignores the whole config, and logs that on the machine alone.",
             &["cloud-init ignores the whole config: it is not a YAML map"],
@@ -103,7 +88,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Validate,
-        text(
+        Text::new(
             "no-manifests",
             "A check of the wrong folder would pass.",
             &[],
@@ -112,7 +97,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Validate,
-        text(
+        Text::new(
             "unrendered",
             "A kustomization changes what it includes, and the templates of a chart are not YAML.",
             &[],
@@ -121,7 +106,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::WebhookAndCondition("Conflicted"),
-        text(
+        Text::new(
             "conflict",
             "The age of the objects decides, so recreating one may change what machines boot.",
             &[
@@ -132,7 +117,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::WebhookAndCondition("ProfileFound"),
-        text(
+        Text::new(
             "no-profile",
             "The machines of the Assignment get a 404; they never fall through to the next Assignment.",
             &[
@@ -143,7 +128,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "no-profile-for-arch",
             "The Assignment names no machines, and its namespace has Profiles for more architectures: machines of the others get a 404.",
             &[
@@ -154,7 +139,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "unused-profile",
             "No machine boots the Profile; often a label is mistyped.",
             &["no Assignment in namespace n selects this Profile, so no machine boots it"],
@@ -163,7 +148,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "placeholder",
             "The identity matches no machine: many boards share such a text, and would all get one machine's system.",
             &[
@@ -174,7 +159,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "never-matches",
             "No machine can match the Assignment.",
             &["no machine matches all of a, !a"],
@@ -183,7 +168,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "label-key",
             "The selector never matches, or the label has no effect.",
             &["no machine presents \"serail\" by itself (did you mean `serial`?)"],
@@ -192,7 +177,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "unknown-architecture",
             "No machine presents another architecture.",
             &["iPXE has no architecture \"arm65\" (did you mean `arm64`?)"],
@@ -201,7 +186,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "shared-identity",
             "Two authors may not know of each other; the message says which Assignment ranks first and why.",
             &[
@@ -212,7 +197,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "loses-profile",
             "Such machines get a 404. Only admission reports this; `shaper diff` does so for folders.",
             &[
@@ -223,7 +208,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "moves-machines",
             "Machines boot something else than before, perhaps unintentionally. Only admission reports this; `shaper diff` does so for folders.",
             &[
@@ -235,7 +220,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     ),
     (
         CheckedBy::Webhook,
-        text(
+        Text::new(
             "incomplete-check",
             "What was not checked may be wrong. Only admission reports this.",
             &[
