@@ -46,7 +46,7 @@ pub(crate) fn labels(bytes: &[u8]) {
     match name {
         Ok(name) => assert!(is_identifier && name.as_str() == key),
         Err(boot::config_name::InvalidConfigName::Reserved(_)) => assert!(is_identifier),
-        Err(boot::config_name::InvalidConfigName::NoIdentifier(_)) => assert!(!is_identifier),
+        Err(boot::config_name::InvalidConfigName::NotAnIdentifier(_)) => assert!(!is_identifier),
     }
 }
 

@@ -482,7 +482,7 @@ fn a_recent_admission_counts_until_the_feed_catches_up() {
     heard.apply(linux.clone());
     assert_eq!(profiles(&mut recent, &heard, now), 1);
     assert_eq!(profiles(&mut recent, &empty, now), 0);
-    recent.record(&heard, linux.name().gone(), now);
+    recent.record(&heard, linux.name().deletion(), now);
     assert_eq!(profiles(&mut recent, &heard, now), 0);
     assert_eq!(
         profiles(&mut recent, &heard, now + Duration::from_secs(6)),

@@ -208,7 +208,7 @@ impl Answer<'_> {
             RenderError::NotReady(_) => Outcome::NotReady,
             RenderError::Failed { .. } => Outcome::RenderFailed,
         };
-        let is_operator_error = matches!(error, RenderError::MissingLabel { label, .. } if !boot::subject::PRESENTED.contains(&label.as_str()));
+        let is_operator_error = matches!(error, RenderError::MissingLabel { label, .. } if !boot::subject::BOOTSTRAP_LABELS.contains(&label.as_str()));
         Self {
             is_operator_error,
             ..Self::failure(route, outcome, format!("Profile {}: {error}", profile.key))

@@ -14,7 +14,7 @@ pub fn bootstrap(base_url: &BaseUrl) -> String {
 
 #[cfg(test)]
 mod tests {
-    use boot::subject::PRESENTED;
+    use boot::subject::BOOTSTRAP_LABELS;
 
     use super::*;
 
@@ -32,7 +32,7 @@ mod tests {
                 .split('&')
                 .map(|pair| pair.split_once('=').expect("each has a value").0)
                 .collect();
-            assert_eq!(keys, PRESENTED);
+            assert_eq!(keys, BOOTSTRAP_LABELS);
         }
     }
 }

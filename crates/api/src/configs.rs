@@ -82,7 +82,7 @@ pub(crate) fn answer<'c>(
         .config_uses(name.as_str())
         .is_some_and(|uses| uses.assignment);
     let selected = uses_assignment
-        .then(|| catalog.selected(&subject).ok())
+        .then(|| catalog.select_ref(&subject).ok())
         .flatten()
         // Ignore an Assignment that meanwhile gives the machine another Profile.
         .filter(|selected| selected.profile.key == profile.key);

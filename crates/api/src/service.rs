@@ -142,7 +142,7 @@ impl BootService {
             );
             return Answer::failure(route, Outcome::TargetTooLong, reason).with_subject(subject);
         }
-        let selected = match catalog.selected(&subject) {
+        let selected = match catalog.select_ref(&subject) {
             Ok(selected) => selected,
             Err(error) => return Answer::not_selected(route, error).with_subject(subject),
         };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use api::{Answer, BaseUrl, BootService, Outcome, Request, openapi};
 use boot::{
-    Assignment, Catalog, Change, Claim, ConfigName, ExtrinsicLabels, ObjectKey, Profile, Rejected,
-    SharedCatalog, SubjectSelectors,
+    Assignment, Catalog, Change, ConfigName, ExtrinsicLabels, ObjectKey, Partial, Profile,
+    Rejected, SharedCatalog, SubjectSelectors,
 };
 use http::Method;
 
@@ -485,26 +485,26 @@ fn the_answer_for_a_config_names_the_assignment_that_its_template_used() {
 #[test]
 fn a_machine_with_an_invalid_assignment_or_profile_gets_503() {
     let mut catalog = Catalog::new();
-    let rejected = |claim| {
+    let rejected = |partial| {
         Change::Rejected(Arc::new(Rejected {
-            claim,
+            partial,
             fault: "spec.ipxe: no good".into(),
         }))
     };
     let id = uuid::Uuid::new_v4();
-    let linux = Profile::claim(
+    let linux = Profile::partial(
         ObjectKey::new("default", "linux"),
         None,
         &BTreeMap::from([("name".to_owned(), "linux".to_owned())]),
     );
     let linux = linux.with_ids(BTreeMap::from([("ignition".parse().unwrap(), id)]));
-    catalog.apply(rejected(Claim::Profile(Arc::new(linux))));
+    catalog.apply(rejected(Partial::Profile(Arc::new(linux))));
     catalog.apply(Change::Assignment(Arc::new(assignment(
         "one",
         Some(UUID),
         "linux",
     ))));
-    catalog.apply(rejected(Claim::Assignment(Arc::new(assignment(
+    catalog.apply(rejected(Partial::Assignment(Arc::new(assignment(
         "two",
         Some("00000000-0000-4000-8000-000000000002"),
         "linux",

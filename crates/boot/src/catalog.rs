@@ -171,7 +171,7 @@ impl Change {
 
 impl ObjectRef {
     /// Returns the change that deletes the object.
-    pub fn gone(self) -> Change {
+    pub fn deletion(self) -> Change {
         match self {
             Self::Assignment(key) => Change::AssignmentDeleted(key),
             Self::Profile(key) => Change::ProfileDeleted(key),
@@ -364,7 +364,7 @@ impl Catalog {
 
     /// Returns the Assignments that list an identity of the subject, by rank. Each occurs once,
     /// with the strongest identity that matches.
-    pub fn naming<'c>(&'c self, subject: &Subject) -> Vec<Found<'c>> {
+    pub fn by_identity<'c>(&'c self, subject: &Subject) -> Vec<Found<'c>> {
         let named = self.identity_buckets(subject).into_iter().flatten();
         let all = named.flat_map(|(by, bucket)| {
             bucket
@@ -382,7 +382,7 @@ impl Catalog {
     pub fn without_identities(&self) -> Vec<Found<'_>> {
         let all = self
             .assignments()
-            .chain(self.claimed_assignments())
+            .chain(self.partial_assignments())
             .filter(|assignment| !assignment.subjects.names_identities());
         let mut found: Vec<_> = all
             .map(|assignment| Found {

@@ -21,7 +21,7 @@ pub enum InvalidConfigName {
         name = .0,
         hint = did_you_mean(.0)
     )]
-    NoIdentifier(String),
+    NotAnIdentifier(String),
     /// The template language uses the name.
     #[error("config name {0:?} is reserved in templates; choose another")]
     Reserved(String),
@@ -69,7 +69,7 @@ impl FromStr for ConfigName {
             || text.len() > MAX_CONFIG_NAME_BYTES
             || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         {
-            return Err(InvalidConfigName::NoIdentifier(
+            return Err(InvalidConfigName::NotAnIdentifier(
                 text.chars().take(MAX_CONFIG_NAME_BYTES).collect(),
             ));
         }
@@ -106,7 +106,7 @@ mod tests {
             assert!(
                 matches!(
                     name.parse::<ConfigName>(),
-                    Err(InvalidConfigName::NoIdentifier(_))
+                    Err(InvalidConfigName::NotAnIdentifier(_))
                 ),
                 "{name}"
             );

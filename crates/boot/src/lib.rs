@@ -41,7 +41,7 @@ pub use conflicts::Conflicts;
 pub use identity::{Mac, MatchedBy};
 pub use name::{ObjectKey, ObjectRef};
 pub use profile::Profile;
-pub use rejected::{Claim, Rejected};
+pub use rejected::{Partial, Rejected};
 pub use selection::{Explanation, NotSelected, Selected, Selection};
 pub use selector::{LabelSelector, Operator, Requirement, SubjectSelectors};
 pub use sorted::{Labels, Sorted};

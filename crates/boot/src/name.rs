@@ -19,14 +19,14 @@ use crate::intern::{self, InternTable, MAX_INTERNED_LEN};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ObjectKey {
     /// Shared by many objects, so that it is usually in the processor's cache.
-    place: Arc<Place>,
+    location: Arc<Location>,
     /// The name, unique among objects of one kind in the namespace.
     pub name: Arc<str>,
 }
 
 /// The namespace and partition of an object.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct Location {
     /// The Kubernetes namespace.
     pub namespace: Arc<str>,
     /// The cluster that holds the object, if several together hold the catalog. Otherwise empty.
@@ -43,21 +43,21 @@ pub enum ObjectRef {
 }
 
 thread_local! {
-    static PLACES: RefCell<InternTable<Place>> = RefCell::new(InternTable::new());
+    static LOCATIONS: RefCell<InternTable<Location>> = RefCell::new(InternTable::new());
 }
 
-impl Place {
+impl Location {
     /// Interns a namespace and partition.
     fn shared(partition: &str, namespace: &str) -> Arc<Self> {
-        let place = Self {
+        let location = Self {
             namespace: intern::string(namespace),
             partition: intern::string(partition),
         };
         match partition.len() + namespace.len() {
-            0..=MAX_INTERNED_LEN => {
-                PLACES.with_borrow_mut(|known| known.get_or_insert(&place, || place.clone().into()))
-            }
-            _ => place.into(),
+            0..=MAX_INTERNED_LEN => LOCATIONS.with_borrow_mut(|known| {
+                known.get_or_insert(&location, || location.clone().into())
+            }),
+            _ => location.into(),
         }
     }
 }
@@ -66,41 +66,41 @@ impl ObjectKey {
     /// Creates the key of an object outside partitions.
     pub fn new(namespace: impl AsRef<str>, name: impl Into<Arc<str>>) -> Self {
         Self {
-            place: Place::shared("", namespace.as_ref()),
+            location: Location::shared("", namespace.as_ref()),
             name: name.into(),
         }
     }
 
     /// Returns the namespace and partition, shared by all objects in them.
-    pub(crate) fn place(&self) -> &Arc<Place> {
-        &self.place
+    pub(crate) fn location(&self) -> &Arc<Location> {
+        &self.location
     }
 
-    /// Passes the parts of the `Display` form to `give`, in order.
-    pub fn spell(&self, give: &mut impl FnMut(&str)) {
+    /// Passes the parts of the `Display` form to `write`, in order.
+    pub fn write_parts(&self, write: &mut impl FnMut(&str)) {
         if !self.partition.is_empty() {
-            give(&self.partition);
-            give(":");
+            write(&self.partition);
+            write(":");
         }
-        give(&self.namespace);
-        give("/");
-        give(&self.name);
+        write(&self.namespace);
+        write("/");
+        write(&self.name);
     }
 
     /// Returns this key in a partition.
     pub fn in_partition(self, partition: impl AsRef<str>) -> Self {
         Self {
-            place: Place::shared(partition.as_ref(), &self.namespace),
+            location: Location::shared(partition.as_ref(), &self.namespace),
             ..self
         }
     }
 }
 
 impl Deref for ObjectKey {
-    type Target = Place;
+    type Target = Location;
 
-    fn deref(&self) -> &Place {
-        &self.place
+    fn deref(&self) -> &Location {
+        &self.location
     }
 }
 
@@ -132,7 +132,7 @@ impl Serialize for ObjectKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (
             name,
-            Place {
+            Location {
                 namespace,
                 partition,
             },
@@ -152,7 +152,7 @@ impl Serialize for ObjectKey {
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut written = Ok(());
-        self.spell(&mut |piece| written = written.and_then(|()| f.write_str(piece)));
+        self.write_parts(&mut |piece| written = written.and_then(|()| f.write_str(piece)));
         written
     }
 }
@@ -182,8 +182,8 @@ mod tests {
     #[test]
     fn keys_in_one_namespace_share_its_allocation() {
         assert!(Arc::ptr_eq(
-            &Place::shared("east", "machines"),
-            &Place::shared("east", "machines")
+            &Location::shared("east", "machines"),
+            &Location::shared("east", "machines")
         ));
         assert_ne!(
             ObjectKey::new("machines", "a"),

@@ -34,12 +34,12 @@ pub struct Profile {
     pub templates: Arc<Templates>,
     /// The id under which each config is served. A config without an id can't be linked to yet.
     pub ids: BTreeMap<ConfigName, Uuid>,
-    wants: Vec<Want>,
+    constraints: Vec<Constraint>,
 }
 
 /// A value that a Profile requires of a subject's label, if the subject has that label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Want {
+pub struct Constraint {
     /// Whether the operator sets the label, rather than the machine.
     pub extrinsic: bool,
     /// The label's key, without the prefix.
@@ -52,7 +52,7 @@ pub struct Want {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit<'a> {
     /// The subject has another value for this label.
-    Mismatch(&'a Want),
+    Mismatch(&'a Constraint),
     /// Nothing contradicts the Profile, and this number of labels match.
     Suitable(usize),
 }
@@ -84,9 +84,9 @@ impl Profile {
         templates: Arc<Templates>,
     ) -> Self {
         let labels = normalise_labels(labels);
-        let wants = labels
+        let constraints = labels
             .iter()
-            .filter_map(|(key, value)| Want::from_label(key, value))
+            .filter_map(|(key, value)| Constraint::from_label(key, value))
             .collect();
         Self {
             key,
@@ -94,12 +94,12 @@ impl Profile {
             labels,
             templates,
             ids: BTreeMap::new(),
-            wants,
+            constraints,
         }
     }
 
     /// Creates a stand-in for an invalid Profile, without configs.
-    pub fn claim(
+    pub fn partial(
         key: ObjectKey,
         created: Option<Timestamp>,
         labels: &BTreeMap<String, String>,
@@ -129,7 +129,7 @@ impl Profile {
 
     /// Returns whether the Profile has all these labels.
     pub fn is_selected_by(&self, selectors: &Labels) -> bool {
-        self.labels.contain(selectors)
+        self.labels.contains_all(selectors)
     }
 
     /// Returns how well the Profile fits the subject.
@@ -137,10 +137,10 @@ impl Profile {
     /// A label that the subject does not have counts neither for nor against.
     pub fn fit(&self, subject: &Subject) -> Fit<'_> {
         let mut satisfied = 0;
-        for want in &self.wants {
-            match want.presented_by(subject) {
-                Some(value) if value == want.value => satisfied += 1,
-                Some(_) => return Fit::Mismatch(want),
+        for constraint in &self.constraints {
+            match constraint.value_in(subject) {
+                Some(value) if value == constraint.value => satisfied += 1,
+                Some(_) => return Fit::Mismatch(constraint),
                 None => {}
             }
         }
@@ -148,8 +148,8 @@ impl Profile {
     }
 
     /// Returns the constraints on a subject's labels.
-    pub fn wants(&self) -> &[Want] {
-        &self.wants
+    pub fn constraints(&self) -> &[Constraint] {
+        &self.constraints
     }
 
     /// Returns the first config that has no id.
@@ -177,26 +177,26 @@ impl Profile {
     }
 }
 
-// === impl Want ===
+// === impl Constraint ===
 
-impl Want {
+impl Constraint {
     fn from_label(key: &str, value: &str) -> Option<Self> {
-        let want = |extrinsic, key: &str| Self {
+        let constraint = |extrinsic, key: &str| Self {
             extrinsic,
             key: key.to_owned(),
             value: normalise(key, value),
         };
         let intrinsic = key
             .strip_prefix(INTRINSIC_PREFIX)
-            .map(|key| want(false, key));
+            .map(|key| constraint(false, key));
         intrinsic.or_else(|| {
             key.strip_prefix(EXTRINSIC_PREFIX)
-                .map(|key| want(true, key))
+                .map(|key| constraint(true, key))
         })
     }
 
     /// Returns the subject's value of this label.
-    pub fn presented_by<'s>(&self, subject: &'s Subject) -> Option<&'s str> {
+    pub fn value_in<'s>(&self, subject: &'s Subject) -> Option<&'s str> {
         if self.extrinsic {
             subject.extrinsic(&self.key)
         } else {
@@ -205,13 +205,13 @@ impl Want {
     }
 }
 
-impl fmt::Display for Want {
+impl fmt::Display for Constraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.key, self.value)
     }
 }
 
-impl Serialize for Want {
+impl Serialize for Constraint {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }

@@ -20,21 +20,21 @@ use crate::profile::Profile;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     /// The part of the object that could be read.
-    pub claim: Claim,
+    pub partial: Partial,
     /// What is wrong with the object: a sentence without a full stop.
     pub fault: Box<str>,
 }
 
 /// The part of an invalid object that could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// A Profile, by its labels. It has no templates ([`Profile::claim`]).
+pub enum Partial {
+    /// A Profile, by its labels. It has no templates ([`Profile::partial`]).
     Profile(Arc<Profile>),
     /// An Assignment, by the selectors that could be read. Except for machines that it lists by
     /// identity, it matches no machine that the fixed Assignment would not match.
     Assignment(Arc<Assignment>),
     /// An Assignment with unreadable selectors. It matches no machine.
-    Nothing {
+    Unreadable {
         /// The Assignment's namespace and name.
         key: ObjectKey,
         /// The creation time, if known.
@@ -47,30 +47,30 @@ pub enum Claim {
 impl Rejected {
     /// Returns the object's kind and key.
     pub fn name(&self) -> ObjectRef {
-        match &self.claim {
-            Claim::Profile(profile) => ObjectRef::Profile(profile.key.clone()),
-            Claim::Assignment(assignment) => ObjectRef::Assignment(assignment.key.clone()),
-            Claim::Nothing { key, .. } => ObjectRef::Assignment(key.clone()),
+        match &self.partial {
+            Partial::Profile(profile) => ObjectRef::Profile(profile.key.clone()),
+            Partial::Assignment(assignment) => ObjectRef::Assignment(assignment.key.clone()),
+            Partial::Unreadable { key, .. } => ObjectRef::Assignment(key.clone()),
         }
     }
 
     /// Returns the object's creation time, if known.
     pub fn created(&self) -> Option<Timestamp> {
-        match &self.claim {
-            Claim::Profile(profile) => profile.created,
-            Claim::Assignment(assignment) => assignment.created,
-            Claim::Nothing { created, .. } => *created,
+        match &self.partial {
+            Partial::Profile(profile) => profile.created,
+            Partial::Assignment(assignment) => assignment.created,
+            Partial::Unreadable { created, .. } => *created,
         }
     }
 
     /// Returns whether the object's selectors are unreadable, so that other Assignments may get its
     /// machines.
-    pub fn claims_nothing(&self) -> bool {
-        matches!(self.claim, Claim::Nothing { .. })
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self.partial, Partial::Unreadable { .. })
     }
 
     /// Returns whether an object of this name that was created at this time is a different one.
-    pub fn is_other_object_than(&self, created: Option<Timestamp>) -> bool {
+    pub fn is_different_object(&self, created: Option<Timestamp>) -> bool {
         self.created()
             .zip(created)
             .is_some_and(|(own, other)| own != other)

@@ -125,7 +125,7 @@ struct Rendering<'a> {
 /// Suggests `--label` for a missing label that the bootstrap script does not send, which is most
 /// likely the operator's.
 fn operator_label_hint(label: &str) -> String {
-    if crate::subject::PRESENTED.contains(&label) {
+    if crate::subject::BOOTSTRAP_LABELS.contains(&label) {
         return String::new();
     }
     format!("; if it is an operator's label, start shaper with --label {label}=VALUE")

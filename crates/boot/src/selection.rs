@@ -100,11 +100,11 @@ struct RankedMatch<'c> {
 impl Catalog {
     /// Returns what the subject boots, with shared ownership.
     pub fn select(&self, subject: &Subject) -> Result<Selection, NotSelected> {
-        self.selected(subject).map(Selected::kept)
+        self.select_ref(subject).map(Selected::to_selection)
     }
 
     /// Returns what the subject boots, borrowed from the catalog.
-    pub fn selected(&self, subject: &Subject) -> Result<Selected<'_>, NotSelected> {
+    pub fn select_ref(&self, subject: &Subject) -> Result<Selected<'_>, NotSelected> {
         let winner = self.winner(subject).ok_or(NotSelected::NoAssignment)?;
         // Finds the first entry of `fitting` without building the list. Of equal Profiles, the
         // first wins there as well.
@@ -225,13 +225,13 @@ impl Catalog {
         }
         let profile = match best {
             Some((profile, Fit::Suitable(_))) => profile,
-            Some((nearest, Fit::Mismatch(want))) => {
+            Some((nearest, Fit::Mismatch(constraint))) => {
                 let (nearest, has) = (
                     &nearest.key.name,
-                    want.presented_by(subject).unwrap_or_default(),
+                    constraint.value_in(subject).unwrap_or_default(),
                 );
                 let reason = format!(
-                    "none of the {count} Profiles that it selects fits: {nearest} requires {want}, but the machine has {has}"
+                    "none of the {count} Profiles that it selects fits: {nearest} requires {constraint}, but the machine has {has}"
                 );
                 return Err(NotSelected::NoProfile {
                     assignment: assignment.clone(),
@@ -266,7 +266,7 @@ impl Catalog {
 
 impl Selected<'_> {
     /// Returns the selection with shared ownership.
-    pub fn kept(self) -> Selection {
+    pub fn to_selection(self) -> Selection {
         Selection {
             assignment: self.assignment.clone(),
             by: self.by,

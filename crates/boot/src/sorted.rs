@@ -140,7 +140,7 @@ impl Labels {
     }
 
     /// Returns whether all labels of `others` are in this set.
-    pub fn contain(&self, others: &Self) -> bool {
+    pub fn contains_all(&self, others: &Self) -> bool {
         others
             .iter()
             .all(|(key, value)| self.get(key) == Some(value))
@@ -182,8 +182,8 @@ mod tests {
             (Some("1"), Some("2"), None)
         );
         assert!(
-            labels.contain(&[("b", "2")].into_iter().collect())
-                && !labels.contain(&[("b", "3")].into_iter().collect())
+            labels.contains_all(&[("b", "2")].into_iter().collect())
+                && !labels.contains_all(&[("b", "3")].into_iter().collect())
         );
         assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
     }

@@ -20,7 +20,7 @@ use label_order::{head, keys_equal};
 use span::Span;
 
 pub use extrinsic::{ExtrinsicLabels, InvalidExtrinsic};
-pub use label_order::PRESENTED;
+pub use label_order::BOOTSTRAP_LABELS;
 pub use parse::InvalidQuery;
 
 /// Maximum number of labels in a query.
@@ -74,7 +74,7 @@ struct Label {
     value: Span,
     /// The raw pair, if it is spelled as [`Subject::to_query`] writes it.
     verbatim: Option<Span>,
-    /// The position among the labels of a query; see [`PRESENTED`].
+    /// The position among the labels of a query; see [`BOOTSTRAP_LABELS`].
     position: u8,
     extrinsic: bool,
 }

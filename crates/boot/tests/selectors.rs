@@ -66,7 +66,7 @@ proptest! {
         for change in changes {
             catalog.apply(change);
         }
-        let (kept, rebuilt) = (catalog.selectors().unwrap(), SelectorIndex::of(&catalog));
+        let (kept, rebuilt) = (catalog.selectors().unwrap(), SelectorIndex::build(&catalog));
         for profile in catalog.profiles() {
             let selects = |assignment: &&Arc<Assignment>| catalog.profiles_of(assignment).any(|other| other.key == profile.key);
             let all: BTreeSet<_> = catalog.assignments().filter(selects).map(|assignment| assignment.key.clone()).collect();
@@ -77,7 +77,7 @@ proptest! {
         }
         for assignment in catalog.assignments() {
             let groups = |selectors: &SelectorIndex| {
-                selectors.groups_near(&assignment.key).map(|(labels, group)| (labels.clone(), group.len())).collect::<BTreeMap<_, _>>()
+                selectors.groups_in_namespace_of(&assignment.key).map(|(labels, group)| (labels.clone(), group.len())).collect::<BTreeMap<_, _>>()
             };
             prop_assert_eq!(groups(kept), groups(&rebuilt));
         }

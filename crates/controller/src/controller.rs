@@ -465,7 +465,7 @@ impl State {
             && self
                 .sources
                 .iter()
-                .all(|source_state| source_state.trouble.is_none())
+                .all(|source_state| source_state.error.is_none())
         {
             self.publisher.mark_heard();
         }
@@ -474,19 +474,19 @@ impl State {
     fn heard(&mut self, at: usize) {
         self.publisher.mark_heard();
         let source_state = &mut self.sources[at];
-        if source_state.trouble.take().is_some() {
+        if source_state.error.take().is_some() {
             info!(source = %source_state.source, "watch recovered");
             self.update_remarks();
         }
     }
 
     fn source_failed(&mut self, at: usize, message: String) {
-        self.metrics.trouble.inc();
+        self.metrics.watch_errors.inc();
         let source_state = &mut self.sources[at];
         // Log a repeated message only once.
-        if source_state.trouble.as_ref() != Some(&message) {
+        if source_state.error.as_ref() != Some(&message) {
             warn!(source = %source_state.source, error = message, "watch failed; the known objects stay in use");
-            source_state.trouble = Some(message);
+            source_state.error = Some(message);
             self.update_remarks();
         }
     }
@@ -496,12 +496,12 @@ impl State {
         for SourceState {
             source,
             guard,
-            trouble,
+            error,
             ..
         } in &self.sources
         {
-            if let Some(trouble) = trouble {
-                remarks.push(format!("{source} can't be watched: {trouble}"));
+            if let Some(error) = error {
+                remarks.push(format!("{source} can't be watched: {error}"));
             }
             if let Some(hold) = guard.holding() {
                 remarks.push(format!(
@@ -514,7 +514,7 @@ impl State {
         self.metrics.connected.set(i64::from(
             self.sources
                 .iter()
-                .all(|source_state| source_state.trouble.is_none()),
+                .all(|source_state| source_state.error.is_none()),
         ));
         *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = remarks;
     }
@@ -544,8 +544,8 @@ impl State {
                 .get_or_create(&Kind { kind: "Assignment" }),
             counts.assignments,
         );
-        set(&self.metrics.refused, counts.refused);
-        set(&self.metrics.unclaimed, counts.unclaimed);
+        set(&self.metrics.rejected, counts.rejected);
+        set(&self.metrics.unreadable, counts.unreadable);
         set(&self.metrics.conflicted, counts.conflicted);
         set(&self.metrics.guard, usize::from(held > 0));
         set(&self.metrics.held, held);

@@ -24,7 +24,7 @@ pub(crate) struct Index {
     /// one allocation.
     objects: HashMap<ObjectRef, Box<Entry>>,
     profiles: usize,
-    refused: usize,
+    rejected: usize,
     conflicts: Conflicts,
     selector_index: SelectorIndex,
     publisher: Arc<Publisher>,
@@ -76,10 +76,10 @@ pub(crate) struct PendingEvent {
 pub(crate) struct Counts {
     pub(crate) profiles: usize,
     pub(crate) assignments: usize,
-    pub(crate) refused: usize,
+    pub(crate) rejected: usize,
     pub(crate) conflicted: usize,
-    /// Rejected Assignments without a readable claim: their machines may get another Assignment.
-    pub(crate) unclaimed: usize,
+    /// Rejected Assignments with unreadable selectors: their machines may get another Assignment.
+    pub(crate) unreadable: usize,
 }
 
 // === impl Index ===
@@ -89,7 +89,7 @@ impl Index {
         Self {
             objects: HashMap::new(),
             profiles: 0,
-            refused: 0,
+            rejected: 0,
             conflicts: Conflicts::new(),
             selector_index: SelectorIndex::default(),
             publisher,
@@ -135,19 +135,19 @@ impl Index {
 
     pub(crate) fn counts(&self) -> Counts {
         let Self {
-            profiles, refused, ..
+            profiles, rejected, ..
         } = *self;
         let catalog = self.publisher.catalog().load();
-        let unclaimed = catalog
+        let unreadable = catalog
             .all_rejected()
-            .filter(|one| one.claims_nothing() && !catalog.contains(&one.name()))
+            .filter(|one| one.is_unreadable() && !catalog.contains(&one.name()))
             .count();
         Counts {
             profiles,
             assignments: self.objects.len() - profiles,
-            refused,
+            rejected,
             conflicted: self.conflicts.len(),
-            unclaimed,
+            unreadable,
         }
     }
 
@@ -160,14 +160,14 @@ impl Index {
 
     fn insert(&mut self, name: ObjectRef, known: Entry) {
         self.remove(&name);
-        self.refused += usize::from(known.fault.is_some());
+        self.rejected += usize::from(known.fault.is_some());
         self.profiles += usize::from(matches!(name, ObjectRef::Profile(_)));
         self.objects.insert(name, Box::new(known));
     }
 
     fn remove(&mut self, name: &ObjectRef) {
         if let Some(before) = self.objects.remove(name) {
-            self.refused -= usize::from(before.fault.is_some());
+            self.rejected -= usize::from(before.fault.is_some());
             self.profiles -= usize::from(matches!(name, ObjectRef::Profile(_)));
         }
     }
@@ -195,11 +195,11 @@ impl Index {
                             changes.push(change);
                             None
                         }
-                        Err(refused) => {
-                            let Rejection { fault, claim } = *refused;
+                        Err(rejected) => {
+                            let Rejection { fault, partial } = *rejected;
                             self.log_fault(&name, &fault);
                             changes.push(Change::Rejected(Arc::new(Rejected {
-                                claim,
+                                partial,
                                 fault: fault.message.clone(),
                             })));
                             Some(Box::new(fault))
@@ -275,7 +275,7 @@ impl Index {
                     profiles.extend(
                         [before, after]
                             .into_iter()
-                            .filter_map(|catalog| catalog.profile_or_claim(key))
+                            .filter_map(|catalog| catalog.profile_or_partial(key))
                             .cloned(),
                     );
                 }

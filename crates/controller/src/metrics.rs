@@ -12,12 +12,12 @@ use prometheus_client::registry::{Registry, Unit};
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     pub(crate) objects: Family<Kind, Gauge>,
-    pub(crate) refused: Gauge,
-    pub(crate) unclaimed: Gauge,
+    pub(crate) rejected: Gauge,
+    pub(crate) unreadable: Gauge,
     pub(crate) conflicted: Gauge,
     pub(crate) updates: Family<Outcome, Counter>,
     pub(crate) listings: Counter,
-    pub(crate) trouble: Counter,
+    pub(crate) watch_errors: Counter,
     pub(crate) connected: Gauge,
     pub(crate) heard: Gauge<f64, AtomicU64>,
     pub(crate) holder: Gauge,
@@ -49,12 +49,12 @@ impl Metrics {
         registry.register(
             "objects_rejected",
             "Invalid objects; their conditions say why",
-            metrics.refused.clone(),
+            metrics.rejected.clone(),
         );
         registry.register(
             "assignments_unreadable",
             "Invalid Assignments whose machines can't be determined: these may get another Assignment",
-            metrics.unclaimed.clone(),
+            metrics.unreadable.clone(),
         );
         registry.register(
             "assignments_conflicted",
@@ -70,7 +70,7 @@ impl Metrics {
         registry.register(
             "watch_errors",
             "Failed lists and watches",
-            metrics.trouble.clone(),
+            metrics.watch_errors.clone(),
         );
         registry.register(
             "api_connected",

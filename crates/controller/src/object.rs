@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boot::{Change, Claim, ConfigName, ObjectKey, ObjectRef};
+use boot::{Change, ConfigName, ObjectKey, ObjectRef, Partial};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -27,7 +27,7 @@ pub(crate) struct Object {
 pub(crate) struct Rejection {
     pub(crate) fault: Fault,
     /// What the object still tells about the machines it concerns.
-    pub(crate) claim: Claim,
+    pub(crate) partial: Partial,
 }
 
 /// An object that was parsed completely, or only in part because its shape is not the expected one.
@@ -82,7 +82,7 @@ pub(crate) trait WatchedResource:
     /// Converts the object for the catalog.
     fn convert(&self) -> Result<Change, crd::Invalid>;
     /// Returns what a rejected object still tells about the machines it concerns.
-    fn claim(object: &Value) -> Option<Claim>;
+    fn partial(object: &Value) -> Option<Partial>;
     /// Returns the object's current status.
     fn observed(&self) -> Observed;
     /// Returns the ids in the object's status.
@@ -104,7 +104,7 @@ impl Object {
                     Ok(change) => Ok(change),
                     Err(invalid) => Err(Box::new(Rejection {
                         fault: Fault::from(&invalid),
-                        claim: K::claim(&serde_json::to_value(&object).ok()?)?,
+                        partial: K::partial(&serde_json::to_value(&object).ok()?)?,
                     })),
                 };
                 Some(Self {
@@ -122,7 +122,7 @@ impl Object {
                 } = *incomplete;
                 let converted = Err(Box::new(Rejection {
                     fault,
-                    claim: K::claim(&object)?,
+                    partial: K::partial(&object)?,
                 }));
                 let meta = known.map_or_else(
                     || ObservedMeta::of(&metadata),
@@ -268,8 +268,8 @@ impl WatchedResource for crd::Profile {
         crd::convert_profile(self).map(|profile| Change::Profile(Arc::new(profile)))
     }
 
-    fn claim(object: &Value) -> Option<Claim> {
-        crd::profile_claim(object)
+    fn partial(object: &Value) -> Option<Partial> {
+        crd::partial_profile(object)
     }
 
     fn observed(&self) -> Observed {
@@ -296,8 +296,8 @@ impl WatchedResource for crd::Assignment {
         crd::convert_assignment(self).map(|assignment| Change::Assignment(Arc::new(assignment)))
     }
 
-    fn claim(object: &Value) -> Option<Claim> {
-        crd::assignment_claim(object)
+    fn partial(object: &Value) -> Option<Partial> {
+        crd::partial_assignment(object)
     }
 
     fn observed(&self) -> Observed {

@@ -37,7 +37,7 @@ impl<'a> Acceptance<'a> {
             Some(fault)
                 if catalog
                     .rejected(name)
-                    .is_some_and(|rejected| rejected.claims_nothing()) =>
+                    .is_some_and(|rejected| rejected.is_unreadable()) =>
             {
                 Self::Unclaimed(fault)
             }

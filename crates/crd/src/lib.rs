@@ -5,7 +5,7 @@
 //! writes them as `CustomResourceDefinition`s. [`convert_profile`] and [`convert_assignment`] are
 //! the only conversions to the objects of the catalog. Standalone, the controllers and the webhook
 //! all call them, so every admitted object can be indexed. An error is an [`Invalid`], which names
-//! the field. [`profile_claim`] and [`assignment_claim`] read what they can from an invalid object.
+//! the field. [`partial_profile`] and [`partial_assignment`] read what they can from an invalid object.
 //!
 //! | rule | checked by |
 //! |---|---|
@@ -23,11 +23,11 @@
 )]
 
 mod assignment;
-mod claim;
 mod convert;
 mod field;
 mod labels;
 mod manifest;
+mod partial;
 mod profile;
 mod schema;
 mod unknown_field;
@@ -35,10 +35,10 @@ mod unknown_field;
 pub use assignment::{
     Assignment, AssignmentSpec, AssignmentStatus, LabelRequirement, SubjectSelectors,
 };
-pub use claim::{assignment_claim, profile_claim};
 pub use convert::{Invalid, config_ids, convert_assignment, convert_profile};
 pub use field::{FieldPath, PathSegment};
 pub use manifest::{definitions, manifests};
+pub use partial::{partial_assignment, partial_profile};
 pub use profile::{Profile, ProfileSpec, ProfileStatus};
 pub use unknown_field::deserialize;
 

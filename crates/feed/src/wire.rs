@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::{
-    Assignment, Claim, ConfigName, LabelSelector, Labels, Mac, ObjectKey, ObjectRef, Operator,
+    Assignment, ConfigName, LabelSelector, Labels, Mac, ObjectKey, ObjectRef, Operator, Partial,
     Profile, Rejected, Requirement, Sorted, SubjectSelectors, Templates,
 };
 use jiff::Timestamp;
@@ -81,25 +81,29 @@ pub fn encode_assignment(assignment: &Assignment) -> proto::Assignment {
 }
 
 pub(crate) fn encode_rejected(rejected: &Rejected) -> proto::Rejected {
-    let claim = match &rejected.claim {
-        Claim::Profile(profile) => proto::rejected::Claim::Profile(encode_claim(profile)),
-        Claim::Assignment(assignment) => {
-            proto::rejected::Claim::Assignment(encode_assignment(assignment))
+    let partial = match &rejected.partial {
+        Partial::Profile(profile) => {
+            proto::rejected::Partial::Profile(encode_partial_profile(profile))
         }
-        Claim::Nothing { key, created } => proto::rejected::Claim::Nothing(proto::Assignment {
-            key: Some(encode_key(key)),
-            created: created.map(encode_timestamp),
-            ..proto::Assignment::default()
-        }),
+        Partial::Assignment(assignment) => {
+            proto::rejected::Partial::Assignment(encode_assignment(assignment))
+        }
+        Partial::Unreadable { key, created } => {
+            proto::rejected::Partial::Unreadable(proto::Assignment {
+                key: Some(encode_key(key)),
+                created: created.map(encode_timestamp),
+                ..proto::Assignment::default()
+            })
+        }
     };
     proto::Rejected {
         fault: rejected.fault.to_string(),
-        claim: Some(claim),
+        partial: Some(partial),
     }
 }
 
 /// Encodes a Profile of which only the ids of its configs are known.
-fn encode_claim(profile: &Profile) -> proto::Profile {
+fn encode_partial_profile(profile: &Profile) -> proto::Profile {
     let config = |(name, id): (&ConfigName, &Uuid)| proto::Config {
         name: name.to_string(),
         template: String::new(),
@@ -205,8 +209,8 @@ pub fn decode_profile(
     Ok(Profile::with_templates(key, created, &message.labels, templates).with_ids(ids))
 }
 
-/// Decodes the claim of a Profile: all but its templates, which may not compile here.
-pub(crate) fn decode_claim(
+/// Decodes the readable part of a Profile: all but its templates, which may not compile here.
+pub(crate) fn decode_partial_profile(
     message: &proto::Profile,
     partition: &str,
 ) -> Result<Profile, Malformed> {
@@ -220,29 +224,30 @@ pub(crate) fn decode_claim(
             Uuid::from_slice(&config.id).ok()?,
         ))
     });
-    Ok(Profile::claim(key, created, &message.labels).with_ids(ids.collect()))
+    Ok(Profile::partial(key, created, &message.labels).with_ids(ids.collect()))
 }
 
-/// Decodes a rejected object. An unreadable claim is an error, as it is for an Assignment: without
-/// the claim, another object could match the machines.
+/// Decodes a rejected object. One whose parts can't be decoded is an error, as it is for an Assignment: without
+/// the readable part, another object could match the machines.
 pub(crate) fn decode_rejected(
     message: proto::Rejected,
     partition: &str,
 ) -> Result<Rejected, Malformed> {
-    let claim = match message.claim {
-        Some(proto::rejected::Claim::Profile(profile)) => {
-            Claim::Profile(Arc::new(decode_claim(&profile, partition)?))
+    let partial = match message.partial {
+        Some(proto::rejected::Partial::Profile(profile)) => {
+            Partial::Profile(Arc::new(decode_partial_profile(&profile, partition)?))
         }
-        Some(proto::rejected::Claim::Assignment(message)) => {
-            Claim::Assignment(Arc::new(decode_assignment(message, partition)?))
+        Some(proto::rejected::Partial::Assignment(message)) => {
+            Partial::Assignment(Arc::new(decode_assignment(message, partition)?))
         }
-        Some(proto::rejected::Claim::Nothing(message)) => {
+        Some(proto::rejected::Partial::Unreadable(message)) => {
             let Assignment { key, created, .. } = decode_assignment(message, partition)?;
-            Claim::Nothing { key, created }
+            Partial::Unreadable { key, created }
         }
         None => {
-            let reason = "it is rejected, and its claim has a form that this version does not know"
-                .to_owned();
+            let reason =
+                "it is rejected, and its readable part has a form that this version does not know"
+                    .to_owned();
             return Err(Malformed {
                 object: "an object".to_owned(),
                 reason,
@@ -250,7 +255,7 @@ pub(crate) fn decode_rejected(
         }
     };
     Ok(Rejected {
-        claim,
+        partial,
         fault: message.fault.into(),
     })
 }

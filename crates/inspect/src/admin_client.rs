@@ -17,7 +17,7 @@ pub struct AdminUrl {
 }
 
 /// How long to wait for a response. A replica answers from memory, so a longer wait is in vain.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// Maximum size of a response. A catalog of a million Assignments has about 500 MB.
 const MAX_BYTES: usize = 2 * 1024 * 1024 * 1024;
 
@@ -67,14 +67,14 @@ impl AdminUrl {
             .build()
             .context("can't start the runtime")?;
         let asked =
-            runtime.block_on(async { tokio::time::timeout(PATIENCE, self.fetch(path)).await });
+            runtime.block_on(async { tokio::time::timeout(TIMEOUT, self.fetch(path)).await });
         let (status, body) = match asked {
             Ok(answer) => answer.with_context(|| {
                 format!("can't reach {self}; is it the admin port of a running shaper?")
             })?,
             Err(_) => bail!(
                 "{self} did not respond within {} seconds",
-                PATIENCE.as_secs()
+                TIMEOUT.as_secs()
             ),
         };
         if status != StatusCode::OK {

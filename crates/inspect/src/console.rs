@@ -90,10 +90,10 @@ pub fn harmless(text: &str) -> String {
 }
 
 /// Formats a count: `1 error`, `2 errors`.
-pub fn count(n: usize, what: &str) -> String {
+pub fn count(n: usize, noun: &str) -> String {
     if n == 1 {
-        format!("1 {what}")
+        format!("1 {noun}")
     } else {
-        format!("{n} {what}s")
+        format!("{n} {noun}s")
     }
 }

@@ -95,8 +95,8 @@ struct Answer {
 /// Explains and prints.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let answer = match &args.admin {
-        Some(admin) => ask(args, admin)?,
-        None => look(args)?,
+        Some(admin) => explain_replica(args, admin)?,
+        None => explain_folder(args)?,
     };
     for note in &answer.notes {
         eprintln!("shaper: {}", console::harmless(note));
@@ -134,8 +134,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Explains from a folder.
-fn look(args: &Args) -> anyhow::Result<Answer> {
+/// Explains by the manifests in a folder.
+fn explain_folder(args: &Args) -> anyhow::Result<Answer> {
     let dir = args
         .dir
         .as_deref()
@@ -154,7 +154,7 @@ fn look(args: &Args) -> anyhow::Result<Answer> {
     Ok(Answer {
         explanation,
         text,
-        notes: unasked(&catalog, &query),
+        notes: unused_labels(&catalog, &query),
     })
 }
 
@@ -206,8 +206,8 @@ fn config_named<'p>(profile: &'p boot::Profile, name: &str) -> anyhow::Result<&'
     )
 }
 
-/// Explains by asking a running replica.
-fn ask(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
+/// Explains by what a running replica serves.
+fn explain_replica(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
     if !args.extrinsic.is_empty() && std::env::var_os("SHAPER_LABEL").is_none() {
         bail!("--extrinsic can't be combined with --admin: the replica has its own labels");
     }
@@ -251,10 +251,10 @@ fn ask(args: &Args, admin: &AdminUrl) -> anyhow::Result<Answer> {
 }
 
 /// Returns a note for each label of the query that no object uses, since it may be mistyped.
-fn unasked(catalog: &Catalog, query: &str) -> Vec<String> {
-    let mut asked: BTreeSet<&str> = boot::subject::PRESENTED.into();
+fn unused_labels(catalog: &Catalog, query: &str) -> Vec<String> {
+    let mut used: BTreeSet<&str> = boot::subject::BOOTSTRAP_LABELS.into();
     for assignment in catalog.assignments() {
-        asked.extend(
+        used.extend(
             assignment
                 .subjects
                 .labels
@@ -264,12 +264,17 @@ fn unasked(catalog: &Catalog, query: &str) -> Vec<String> {
         );
     }
     for profile in catalog.profiles() {
-        asked.extend(profile.wants().iter().map(|want| want.key.as_str()));
+        used.extend(
+            profile
+                .constraints()
+                .iter()
+                .map(|constraint| constraint.key.as_str()),
+        );
         let configs = profile
             .templates
             .config_names()
             .filter_map(|name| profile.templates.config_uses(name.as_str()));
-        asked.extend(
+        used.extend(
             configs
                 .chain([profile.templates.script_uses()])
                 .flat_map(|uses| uses.labels.iter())
@@ -281,12 +286,12 @@ fn unasked(catalog: &Catalog, query: &str) -> Vec<String> {
         .collect();
     let unknown = keys
         .iter()
-        .filter(|key| !key.is_empty() && !asked.contains(key.as_str()));
+        .filter(|key| !key.is_empty() && !used.contains(key.as_str()));
     unknown
         .map(|key| {
             format!(
                 "no Assignment, Profile or template uses the label {key:?}{}",
-                did_you_mean(key, asked.iter().copied())
+                did_you_mean(key, used.iter().copied())
             )
         })
         .collect()

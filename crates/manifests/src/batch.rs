@@ -39,8 +39,8 @@ pub struct Batch {
     /// All faults, each with the index of its source, sorted by source and position.
     pub faults: Vec<(usize, Fault)>,
     places: HashMap<ObjectRef, (usize, Spots)>,
-    refused: Vec<(ObjectRef, boot::Labels)>,
-    /// The claims of invalid objects.
+    invalid_labels: Vec<(ObjectRef, boot::Labels)>,
+    /// The readable parts of invalid objects.
     pub rejected: Vec<Rejected>,
 }
 
@@ -108,10 +108,10 @@ impl Batch {
             catalog: Catalog::new(),
             faults,
             places: HashMap::new(),
-            refused: Vec::new(),
+            invalid_labels: Vec::new(),
             rejected: Vec::new(),
         };
-        batch.take(paths, progress);
+        batch.read_sources(paths, progress);
         batch
     }
 
@@ -122,10 +122,10 @@ impl Batch {
             catalog: Catalog::new(),
             faults: Vec::new(),
             places: HashMap::new(),
-            refused: Vec::new(),
+            invalid_labels: Vec::new(),
             rejected: Vec::new(),
         };
-        batch.take(&[], &Progress::silent());
+        batch.read_sources(&[], &Progress::silent());
         batch
     }
 
@@ -146,7 +146,7 @@ impl Batch {
         );
         let placed = findings
             .into_iter()
-            .filter(|finding| !self.is_of_refused(finding))
+            .filter(|finding| !self.names_invalid_object(finding))
             .map(|finding| self.place(finding))
             .collect::<Vec<_>>();
         self.faults.extend(placed);
@@ -163,7 +163,7 @@ impl Batch {
         (errors, self.faults.len() - errors)
     }
 
-    fn take(&mut self, paths: &[PathBuf], progress: &Progress) {
+    fn read_sources(&mut self, paths: &[PathBuf], progress: &Progress) {
         let charts: Vec<PathBuf> = self
             .sources
             .iter()
@@ -173,7 +173,7 @@ impl Batch {
         let mut pieces = Vec::new();
         for (at, source) in self.sources.iter().enumerate() {
             match purpose(source, &charts) {
-                Use::Maker(fault) => self.faults.push((at, fault)),
+                Use::Generator(fault) => self.faults.push((at, fault)),
                 Use::Manifest if !source.text.is_empty() => pieces.extend(split(at, source)),
                 Use::Manifest | Use::Part => {}
             }
@@ -204,7 +204,7 @@ impl Batch {
             self.faults
                 .extend(faults.into_iter().map(|fault| (at, hinted(fault))));
             foreign += contents.foreign.len();
-            self.refused.extend(contents.refused);
+            self.invalid_labels.extend(contents.invalid_labels);
             self.rejected.extend(contents.rejected);
             for (spots, object) in contents.objects {
                 self.insert(at, spots, object);
@@ -213,7 +213,7 @@ impl Batch {
         if self.catalog.assignment_count() + self.catalog.profile_count() == 0
             && self.count().0 == 0
         {
-            self.say_nothing_is_there(paths, foreign);
+            self.report_no_objects(paths, foreign);
         }
         self.sort();
     }
@@ -238,10 +238,10 @@ impl Batch {
     }
 
     /// Whether the object that a finding misses exists but is invalid, which is already reported.
-    fn is_of_refused(&self, finding: &Finding) -> bool {
+    fn names_invalid_object(&self, finding: &Finding) -> bool {
         let key = finding.object.key();
-        let beside = self
-            .refused
+        let in_namespace = self
+            .invalid_labels
             .iter()
             .filter(|(name, _)| name.key().namespace == key.namespace);
         match &finding.object {
@@ -252,16 +252,18 @@ impl Batch {
                 let Some(assignment) = self.catalog.assignment(key) else {
                     return false;
                 };
-                beside.into_iter().any(|(name, labels)| {
-                    matches!(name, ObjectRef::Profile(_)) && labels.contain(&assignment.profiles)
+                in_namespace.into_iter().any(|(name, labels)| {
+                    matches!(name, ObjectRef::Profile(_))
+                        && labels.contains_all(&assignment.profiles)
                 })
             }
             ObjectRef::Profile(_) if finding.rule.id == rule::UNUSED_PROFILE.id => {
                 let Some(profile) = self.catalog.profile(key) else {
                     return false;
                 };
-                beside.into_iter().any(|(name, selectors)| {
-                    matches!(name, ObjectRef::Assignment(_)) && profile.labels.contain(selectors)
+                in_namespace.into_iter().any(|(name, selectors)| {
+                    matches!(name, ObjectRef::Assignment(_))
+                        && profile.labels.contains_all(selectors)
                 })
             }
             _ => false,
@@ -304,7 +306,7 @@ impl Batch {
 
     /// Reports that nothing was found: an empty directory may be the wrong one, and a check of
     /// nothing must not look like success.
-    fn say_nothing_is_there(&mut self, paths: &[PathBuf], foreign: usize) {
+    fn report_no_objects(&mut self, paths: &[PathBuf], foreign: usize) {
         let named: Vec<_> = paths
             .iter()
             .map(|path| path.display().to_string())
@@ -395,30 +397,30 @@ fn open(path: &Path) -> (Source, Option<Fault>) {
 enum Use {
     Manifest,
     /// Generates manifests, but is not one.
-    Maker(Fault),
+    Generator(Fault),
     /// Belongs to what generates manifests, which is reported elsewhere.
     Part,
 }
 
 fn purpose(source: &Source, charts: &[PathBuf]) -> Use {
-    let beside = parent(source);
-    let maker = |reason: String| Use::Maker(Fault::new(&rule::UNRENDERED, None, reason));
-    let place = beside
+    let folder = parent(source);
+    let generator = |reason: String| Use::Generator(Fault::new(&rule::UNRENDERED, None, reason));
+    let folder_name = folder
         .as_deref()
         .map_or_else(|| ".".to_owned(), |path| path.display().to_string());
     if is_named(source, &["kustomization"]) {
-        return maker(format!(
-            "this is a kustomization, which is not applied here; check its output with `kustomize build {place} | shaper validate -`"
+        return generator(format!(
+            "this is a kustomization, which is not applied here; check its output with `kustomize build {folder_name} | shaper validate -`"
         ));
     }
     match charts.iter().find(|chart| {
-        beside
+        folder
             .as_ref()
-            .is_some_and(|beside| beside.starts_with(chart))
+            .is_some_and(|folder| folder.starts_with(chart))
     }) {
         Some(chart) if is_named(source, &["Chart"]) => {
             let chart = chart.display();
-            maker(format!(
+            generator(format!(
                 "this is a Helm chart, which is not rendered here; check its output with `helm template {chart} | shaper validate -`"
             ))
         }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use boot::catalog::guard::{Guard, Hold, Known, Limits, Verdict};
-use boot::{Change, Claim, ObjectRef, Rejected};
+use boot::catalog::guard::{Guard, Hold, Limits, ObjectCounts, Verdict};
+use boot::{Change, ObjectRef, Partial, Rejected};
 use tracing::{info, warn};
 
 use super::Problem;
@@ -57,8 +57,8 @@ struct Held {
     stamp: Option<Stamp>,
     good: Contents,
     faults: Vec<Fault>,
-    /// The claims of its objects while it is broken.
-    claims: Vec<(Claim, Option<String>)>,
+    /// The readable parts of its objects while it is broken.
+    partials: Vec<(Partial, Option<String>)>,
 }
 
 type Served = HashMap<ObjectRef, (PathBuf, Object)>;
@@ -126,12 +126,12 @@ impl Folder {
             self.served.remove(name);
             self.rejected.remove(name);
         }
-        lost.into_iter().map(ObjectRef::gone).collect()
+        lost.into_iter().map(ObjectRef::deletion).collect()
     }
 
     fn is_to_be_judged(&self) -> bool {
         let due = self.guard.holding().zip(self.guard.relist_interval());
-        due.is_some_and(|(hold, every)| Instant::now() >= hold.since + every * hold.looks)
+        due.is_some_and(|(hold, every)| Instant::now() >= hold.since + every * hold.listings)
     }
 
     /// Chooses the file that provides each object: the one that had it before, otherwise the first.
@@ -181,9 +181,9 @@ impl Folder {
         let mut found = Vec::new();
         let mut good: Option<HashSet<ObjectRef>> = None;
         for (path, held) in &self.files {
-            for (claim, _) in &held.claims {
+            for (partial, _) in &held.partials {
                 let object = Rejected {
-                    claim: claim.clone(),
+                    partial: partial.clone(),
                     fault: Box::default(),
                 };
                 let name = object.name();
@@ -198,7 +198,7 @@ impl Folder {
                         .collect()
                 };
                 if !good.get_or_insert_with(all).contains(&name)
-                    && !object.is_other_object_than(served.created())
+                    && !object.is_different_object(served.created())
                 {
                     found.push((path.clone(), served.clone()));
                 }
@@ -220,7 +220,7 @@ impl Folder {
                 continue;
             };
             let file = path.strip_prefix(&self.dir).unwrap_or(path).display();
-            for (claim, own) in &held.claims {
+            for (partial, own) in &held.partials {
                 let fault = match (own, first.line()) {
                     (Some(own), _) => format!("{file}: {own}"),
                     (None, Some(line)) => format!(
@@ -233,7 +233,7 @@ impl Folder {
                     ),
                 };
                 let object = Rejected {
-                    claim: claim.clone(),
+                    partial: partial.clone(),
                     fault: fault.into(),
                 };
                 let name = object.name();
@@ -251,7 +251,7 @@ impl Folder {
         chosen: &mut Served,
         rejected: &mut BTreeMap<ObjectRef, Arc<Rejected>>,
     ) {
-        let mut known = Known::default();
+        let mut known = ObjectCounts::default();
         let mut lost = BTreeSet::new();
         for name in self.served.keys().chain(self.rejected.keys()) {
             match name {
@@ -264,10 +264,10 @@ impl Folder {
         }
         let (was_holding, count) = (self.guard.holding().is_some(), lost.len());
         match self.guard.judge(known, lost, Instant::now()) {
-            Verdict::Believe(_) if was_holding => {
+            Verdict::Delete(_) if was_holding => {
                 info!("the guard released the objects that it held");
             }
-            Verdict::Believe(_) => {
+            Verdict::Delete(_) => {
                 let left = || chosen.keys().chain(rejected.keys());
                 let has_assignments = left().any(|name| matches!(name, ObjectRef::Assignment(_)));
                 let has_profiles = left().any(|name| matches!(name, ObjectRef::Profile(_)));
@@ -307,7 +307,7 @@ impl Folder {
         let known = self.served.keys().chain(self.rejected.keys());
         let gone = known
             .filter(|name| !chosen.contains_key(*name) && !rejected.contains_key(*name))
-            .map(|name| name.clone().gone());
+            .map(|name| name.clone().deletion());
         let new = chosen.iter().filter(|(name, (_, object))| {
             self.served
                 .get(*name)
@@ -353,14 +353,14 @@ impl Held {
         match open(path) {
             Ok(Opened::Whole(bytes, stamp)) => {
                 self.stamp = stamp.is_settled().then_some(stamp);
-                self.take(path, &bytes);
+                self.parse(path, &bytes);
             }
             Ok(Opened::TooLarge(bytes, stamp)) => {
                 self.stamp = Some(stamp);
                 let reason = format!(
                     "the file has {bytes} bytes; split it into files of at most {MAX_FILE_BYTES} (64 MiB)"
                 );
-                (self.faults, self.claims) = (vec![Fault::file(None, reason)], Vec::new());
+                (self.faults, self.partials) = (vec![Fault::file(None, reason)], Vec::new());
             }
             // The next scan reads the final contents.
             Ok(Opened::Changing) => {}
@@ -374,7 +374,7 @@ impl Held {
         }
     }
 
-    fn take(&mut self, path: &Path, bytes: &[u8]) {
+    fn parse(&mut self, path: &Path, bytes: &[u8]) {
         let is_json = path
             .extension()
             .is_some_and(|extension| extension == "json");
@@ -388,9 +388,9 @@ impl Held {
                     info!(file = %path.display(), object = foreign, "not a Profile or Assignment; ignored");
                 }
                 self.good = contents;
-                (self.faults, self.claims) = (Vec::new(), Vec::new());
+                (self.faults, self.partials) = (Vec::new(), Vec::new());
             }
-            Err(Broken { faults, claims }) => (self.faults, self.claims) = (faults, claims),
+            Err(Broken { faults, partials }) => (self.faults, self.partials) = (faults, partials),
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Follow {
     dir: PathBuf,
     /// Kept here too, so that the channel never closes.
     sender: Sender<()>,
-    signs: Receiver<()>,
+    events: Receiver<()>,
     /// Kept alive. Without it, only the timer triggers scans.
     watcher: Option<RecommendedWatcher>,
     /// The watched folder, by device and inode: a symlink may come to lead to another.
@@ -48,12 +48,12 @@ impl Waker {
 impl Follow {
     /// Watches a folder and its parent: the folder may be a symlink that is replaced.
     pub fn new(dir: &Path) -> Self {
-        let (sender, signs) = channel();
+        let (sender, events) = channel();
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let mut follow = Self {
             dir,
             sender,
-            signs,
+            events,
             watcher: None,
             watched: None,
             woken: None,
@@ -70,13 +70,13 @@ impl Follow {
     /// Blocks until the folder changed, or may have changed, or until the time is over. Takes the
     /// time between two calls for the duration of a scan.
     pub fn wait(&mut self, at_most: Option<Duration>) {
-        let look = self.woken.map_or(Duration::ZERO, |woken| woken.elapsed());
+        let scan = self.woken.map_or(Duration::ZERO, |woken| woken.elapsed());
         // Events before the new watch was set are lost.
         let is_another = identity(&self.dir) != self.watched && self.watch();
         if !is_another {
-            match self.signs.recv_timeout(
+            match self.events.recv_timeout(
                 RESCAN
-                    .max(look * IDLE_SHARE)
+                    .max(scan * IDLE_SHARE)
                     .min(at_most.unwrap_or(Duration::MAX)),
             ) {
                 Ok(()) => self.settle(),
@@ -89,8 +89,8 @@ impl Follow {
     /// Waits for events to cease: one save causes several, and a checkout thousands.
     fn settle(&self) {
         let until = Instant::now() + PATIENCE;
-        while Instant::now() < until && self.signs.recv_timeout(QUIET).is_ok() {}
-        while self.signs.try_recv().is_ok() {}
+        while Instant::now() < until && self.events.recv_timeout(QUIET).is_ok() {}
+        while self.events.try_recv().is_ok() {}
     }
 
     /// Watches the current folder. Returns false if there is nothing new to watch.

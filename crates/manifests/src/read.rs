@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use boot::nearest::{did_you_mean, nearest};
-use boot::{Assignment, Change, Claim, ObjectKey, ObjectRef, Profile, Rejected};
+use boot::{Assignment, Change, ObjectKey, ObjectRef, Partial, Profile, Rejected};
 use crd::{API_VERSION, GROUP, Invalid, VERSION};
 use review::{Reviewed, Severity, rule};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -48,8 +48,8 @@ pub(super) struct Contents {
     pub(super) foreign: Vec<String>,
     /// Invalid objects, with the labels of a Profile or those that an Assignment selects, so that
     /// follow-up findings about others can be suppressed.
-    pub(super) refused: Vec<(ObjectRef, boot::Labels)>,
-    /// The claims of these objects, as far as they can be read.
+    pub(super) invalid_labels: Vec<(ObjectRef, boot::Labels)>,
+    /// The readable parts of these objects.
     pub(super) rejected: Vec<Rejected>,
 }
 
@@ -57,16 +57,16 @@ pub(super) struct Contents {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Broken {
     pub(super) faults: Vec<Fault>,
-    /// The claims of its objects, including the valid ones, with the fault of the object itself, if
+    /// The readable parts of its objects, including the valid ones, with the fault of the object itself, if
     /// any.
-    pub(super) claims: Vec<(Claim, Option<String>)>,
+    pub(super) partials: Vec<(Partial, Option<String>)>,
 }
 
 /// Reads a file. Finds all faults, except those that others hide.
 pub(super) fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Broken> {
     let text = text(bytes).map_err(|fault| Broken {
         faults: vec![fault],
-        claims: Vec::new(),
+        partials: Vec::new(),
     })?;
     let mut reading = Reading::default();
     if let Err(fault) = if is_json {
@@ -123,7 +123,7 @@ pub(super) fn lines(text: &[u8]) -> usize {
 struct Reading {
     contents: Contents,
     faults: Vec<Fault>,
-    claims: Vec<(Claim, Option<String>)>,
+    partials: Vec<(Partial, Option<String>)>,
     /// Whether to collect warnings, in addition to errors.
     is_review: bool,
 }
@@ -211,8 +211,8 @@ impl Reading {
                 Ok(object) => self.contents.objects.push((spots(node), object)),
                 Err(faults) => {
                     let sentence = faults.first().map(Fault::sentence);
-                    self.claims
-                        .extend(claim(kind, node).map(|claim| (claim, sentence)));
+                    self.partials
+                        .extend(partial(kind, node).map(|partial| (partial, sentence)));
                     self.faults.extend(faults);
                 }
             },
@@ -231,7 +231,7 @@ impl Reading {
 
     fn refuse(&mut self, kind: Kind, node: &Node<'_>, faults: &[Fault]) {
         self.contents
-            .refused
+            .invalid_labels
             .push((name(kind, node), labels(kind, node)));
         let fault = faults
             .iter()
@@ -240,8 +240,8 @@ impl Reading {
             .unwrap_or_default();
         self.contents
             .rejected
-            .extend(claim(kind, node).map(|claim| Rejected {
-                claim,
+            .extend(partial(kind, node).map(|partial| Rejected {
+                partial,
                 fault: fault.into(),
             }));
     }
@@ -272,16 +272,16 @@ impl Reading {
             self.faults
                 .push(Fault::file(None, format!("{more} more errors")));
         }
-        let mut claims = self.claims;
-        claims.extend(
+        let mut partials = self.partials;
+        partials.extend(
             self.contents
                 .objects
                 .iter()
-                .map(|(_, object)| (object.claim(), None)),
+                .map(|(_, object)| (object.partial(), None)),
         );
         Err(Broken {
             faults: self.faults,
-            claims,
+            partials,
         })
     }
 }
@@ -409,12 +409,12 @@ fn name(kind: Kind, node: &Node<'_>) -> ObjectRef {
     }
 }
 
-/// Returns the claim of an invalid object.
-fn claim(kind: Kind, node: &Node<'_>) -> Option<Claim> {
+/// Returns the readable part of an invalid object.
+fn partial(kind: Kind, node: &Node<'_>) -> Option<Partial> {
     let object = loose(node);
     match kind {
-        Kind::Profile => crd::profile_claim(&object),
-        Kind::Assignment => crd::assignment_claim(&object),
+        Kind::Profile => crd::partial_profile(&object),
+        Kind::Assignment => crd::partial_assignment(&object),
     }
 }
 
@@ -516,9 +516,9 @@ impl Object {
         }
     }
 
-    /// Returns the claim of a valid object that can't be used because others in its file are
+    /// Returns the stand-in for a valid object that can't be used because others in its file are
     /// invalid.
-    fn claim(&self) -> Claim {
+    fn partial(&self) -> Partial {
         match self {
             Self::Profile(profile) => {
                 let labels = profile
@@ -526,13 +526,13 @@ impl Object {
                     .iter()
                     .map(|(key, value)| (key.to_owned(), value.to_owned()))
                     .collect();
-                Claim::Profile(Arc::new(Profile::claim(
+                Partial::Profile(Arc::new(Profile::partial(
                     profile.key.clone(),
                     profile.created,
                     &labels,
                 )))
             }
-            Self::Assignment(assignment) => Claim::Assignment(assignment.clone()),
+            Self::Assignment(assignment) => Partial::Assignment(assignment.clone()),
         }
     }
 

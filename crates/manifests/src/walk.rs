@@ -84,14 +84,14 @@ impl Found {
         for entry in entries {
             match entry {
                 Ok(entry) if entry.file_name().as_encoded_bytes().starts_with(b".") => {}
-                Ok(entry) => self.look(&entry.path(), above),
+                Ok(entry) => self.visit(&entry.path(), above),
                 Err(error) => self.unreadable(dir, &error),
             }
         }
         above.pop();
     }
 
-    fn look(&mut self, path: &Path, above: &mut Vec<(u64, u64)>) {
+    fn visit(&mut self, path: &Path, above: &mut Vec<(u64, u64)>) {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => self.enter(path, above),
             Ok(metadata) if metadata.is_file() && is_manifest(path) => {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use boot::catalog::selector_index::{required_architectures, wanted_architecture};
+use boot::catalog::selector_index::{assignment_architectures, profile_architecture};
 use boot::conflicts::MAX_NAMED;
 use boot::identity::other_byte_order;
 use boot::nearest::nearest;
@@ -39,7 +39,7 @@ impl<'c> Survey<'c> {
     pub fn of(catalog: &'c Catalog) -> Self {
         let selectors = catalog
             .selectors()
-            .map_or_else(|| Cow::Owned(SelectorIndex::of(catalog)), Cow::Borrowed);
+            .map_or_else(|| Cow::Owned(SelectorIndex::build(catalog)), Cow::Borrowed);
         Self {
             catalog,
             selectors,
@@ -177,14 +177,14 @@ impl<'c> Survey<'c> {
         }
         let offered: Vec<_> = profiles
             .iter()
-            .map(|profile| wanted_architecture(profile))
+            .map(|profile| profile_architecture(profile))
             .collect();
         if offered.contains(&None) {
             return None;
         }
         let is_offered = |arch: &&str| offered.contains(&Some(*arch));
         let asked: Option<BTreeSet<&str>> =
-            required_architectures(assignment).map(Iterator::collect);
+            assignment_architectures(assignment).map(Iterator::collect);
         // An Assignment that names its machines is not checked for each architecture: its author
         // knows which ones they have.
         let possible: BTreeSet<&str> = match &asked {
@@ -281,7 +281,7 @@ impl<'c> Survey<'c> {
         };
         let near = self
             .selectors
-            .groups_near(&profile.key)
+            .groups_in_namespace_of(&profile.key)
             .take(MAX_NEAR_CANDIDATES)
             .filter(|(selectors, _)| is_near(selectors));
         // An Assignment that already selects a Profile is not a near match.

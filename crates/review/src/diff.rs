@@ -325,7 +325,7 @@ impl<'c> Search<'c> {
         let naming = |side: &Side<'c>| {
             subject
                 .as_ref()
-                .map_or_else(Vec::new, |subject| side.catalog.naming(subject))
+                .map_or_else(Vec::new, |subject| side.catalog.by_identity(subject))
         };
         Known::Decided((naming(&self.old), naming(&self.new)))
     }

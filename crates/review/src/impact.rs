@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use boot::profile::Want;
+use boot::profile::Constraint;
 use boot::{
-    Assignment, Catalog, Change, Claim, ExtrinsicLabels, MatchedBy, NotSelected, ObjectKey,
-    ObjectRef, Operator, Profile, Subject, SubjectSelectors,
+    Assignment, Catalog, Change, ExtrinsicLabels, MatchedBy, NotSelected, ObjectKey, ObjectRef,
+    Operator, Partial, Profile, Subject, SubjectSelectors,
 };
 use crd::FieldPath;
 
@@ -25,7 +25,7 @@ mod machine;
 
 use machine::Machine;
 
-/// Maximum number of distinct wanted-label sets of Profiles with which a machine is tried.
+/// Maximum number of distinct required-label sets of Profiles with which a machine is tried.
 const MAX_VARIANTS: usize = 8;
 /// Maximum number of Profiles of one Assignment from which these sets are taken.
 const MAX_PROFILES: usize = 64;
@@ -38,7 +38,7 @@ pub struct Limits {
     /// Maximum number of machines.
     pub machines: usize,
     /// Maximum number of selections. A machine is tried once for each architecture that Profiles
-    /// want.
+    /// require.
     pub tries: usize,
     /// Maximum number of Assignments visited to find machines.
     pub assignments: usize,
@@ -121,7 +121,7 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
     match &name {
         ObjectRef::Assignment(key) => {
             let (before, after) = (
-                old.assignment(key).or_else(|| claim(old, &name)),
+                old.assignment(key).or_else(|| partial(old, &name)),
                 new.assignment(key),
             );
             // Templates can read its labels, but labels don't affect selection.
@@ -133,16 +133,16 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
             }
             search.assignment(before, after);
         }
-        ObjectRef::Profile(key) => search.profile(old.profile_or_claim(key), new.profile(key)),
+        ObjectRef::Profile(key) => search.profile(old.profile_or_partial(key), new.profile(key)),
     }
     search.findings()
 }
 
 /// Returns the machines claimed by an invalid Assignment, which holds them back.
-fn claim<'c>(catalog: &'c Catalog, name: &ObjectRef) -> Option<&'c Arc<Assignment>> {
-    match &catalog.rejected(name)?.claim {
-        Claim::Assignment(claim) => Some(claim),
-        Claim::Profile(_) | Claim::Nothing { .. } => None,
+fn partial<'c>(catalog: &'c Catalog, name: &ObjectRef) -> Option<&'c Arc<Assignment>> {
+    match &catalog.rejected(name)?.partial {
+        Partial::Assignment(partial) => Some(partial),
+        Partial::Profile(_) | Partial::Unreadable { .. } => None,
     }
 }
 
@@ -180,10 +180,10 @@ impl<'c> Search<'c> {
     fn try_overridden_by(&mut self, version: &Assignment) {
         let mut visited = 0;
         let old = self.old;
-        let claims = old
+        let partials = old
             .all_rejected()
-            .filter_map(|rejected| claim(old, &rejected.name()));
-        for other in old.assignments().chain(claims) {
+            .filter_map(|rejected| partial(old, &rejected.name()));
+        for other in old.assignments().chain(partials) {
             visited += 1;
             if visited > self.limits.assignments || self.is_exhausted() {
                 self.is_truncated = true;
@@ -209,16 +209,16 @@ impl<'c> Search<'c> {
         }) {
             return;
         }
-        let wants: Vec<&[Want]> = [before, after]
+        let constraints: Vec<&[Constraint]> = [before, after]
             .into_iter()
             .flatten()
-            .map(|profile| profile.wants())
+            .map(|profile| profile.constraints())
             .collect();
         let built = self
             .old
             .selectors()
             .is_none()
-            .then(|| boot::SelectorIndex::of(self.old));
+            .then(|| boot::SelectorIndex::build(self.old));
         let Some(selectors) = self.old.selectors().or(built.as_ref()) else {
             return;
         };
@@ -229,15 +229,15 @@ impl<'c> Search<'c> {
                         self.is_truncated = true;
                         return;
                     }
-                    self.try_machines_of(assignment, &wants);
+                    self.try_machines_of(assignment, &constraints);
                 }
             }
         }
     }
 
     /// Tries the machines that an Assignment selects, each with the labels that these Profiles
-    /// want.
-    fn try_machines_of(&mut self, assignment: &Assignment, wants: &[&[Want]]) {
+    /// require.
+    fn try_machines_of(&mut self, assignment: &Assignment, constraints: &[&[Constraint]]) {
         for machine in Machine::of(&assignment.subjects) {
             if self.is_exhausted() {
                 self.is_truncated = true;
@@ -247,29 +247,29 @@ impl<'c> Search<'c> {
                 continue;
             }
             self.tried += 1;
-            self.try_machine(&machine, wants);
+            self.try_machine(&machine, constraints);
         }
     }
 
-    /// Tries a machine without the labels that Profiles want, and then with them: those of these
+    /// Tries a machine without the labels that Profiles require, and then with them: those of these
     /// Profiles, and those of the Profiles between which the winning Assignments choose. Reports an
     /// outcome once, even if several variants have it.
-    fn try_machine(&mut self, machine: &Machine<'_>, wants: &[&[Want]]) {
+    fn try_machine(&mut self, machine: &Machine<'_>, constraints: &[&[Constraint]]) {
         let mut reported: BTreeSet<Option<ObjectKey>> = BTreeSet::new();
-        let mut variants: Vec<Vec<Want>> = vec![Vec::new()];
+        let mut variants: Vec<Vec<Constraint>> = vec![Vec::new()];
         let mut winners: BTreeSet<ObjectKey> = BTreeSet::new();
-        wants
+        constraints
             .iter()
-            .for_each(|wants| self.add_variant(&mut variants, wants));
+            .for_each(|constraints| self.add_variant(&mut variants, constraints));
         let mut at = 0;
-        while let Some(wants) = variants.get(at).cloned() {
+        while let Some(constraints) = variants.get(at).cloned() {
             if at > 0 && self.is_out_of_time() {
                 self.is_truncated = true;
                 return;
             }
             at += 1;
             self.tries += 1;
-            let Some(subject) = machine.subject(&wants) else {
+            let Some(subject) = machine.subject(&constraints) else {
                 continue;
             };
             let (before, after) = (
@@ -289,12 +289,12 @@ impl<'c> Search<'c> {
                 profiles
                     .iter()
                     .take(MAX_PROFILES)
-                    .for_each(|profile| self.add_variant(&mut variants, profile.wants()));
+                    .for_each(|profile| self.add_variant(&mut variants, profile.constraints()));
             }
             let is_other = after.profile != before.profile
                 && (before.profile.is_some() || !self.is_intended(&before, &after));
             if is_other && reported.insert(after.profile.clone()) {
-                let presented: Vec<_> = wants.iter().map(ToString::to_string).collect();
+                let presented: Vec<_> = constraints.iter().map(ToString::to_string).collect();
                 self.found
                     .entry((before.profile, after.profile, presented.join(",")))
                     .or_default()
@@ -303,15 +303,15 @@ impl<'c> Search<'c> {
         }
     }
 
-    fn add_variant(&mut self, variants: &mut Vec<Vec<Want>>, wants: &[Want]) {
-        if variants.iter().any(|known| known == wants) {
+    fn add_variant(&mut self, variants: &mut Vec<Vec<Constraint>>, constraints: &[Constraint]) {
+        if variants.iter().any(|known| known == constraints) {
             return;
         }
         if variants.len() > MAX_VARIANTS {
             self.is_truncated = true;
             return;
         }
-        variants.push(wants.to_vec());
+        variants.push(constraints.to_vec());
     }
 
     /// Whether a machine that boots nothing was waiting for this change: no Assignment matched it,

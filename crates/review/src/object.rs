@@ -228,7 +228,7 @@ fn check_subject_key(name: &ObjectRef, field: FieldPath, key: &str, findings: &m
 
 fn meant_key(key: &str) -> Option<&'static str> {
     // A plural is not taken for a typo: many sites call their kernel server `assets`.
-    nearest(key, boot::subject::PRESENTED)
+    nearest(key, boot::subject::BOOTSTRAP_LABELS)
         .filter(|meant| *meant != key && key.strip_suffix('s') != Some(*meant))
 }
 
@@ -279,7 +279,7 @@ fn check_target_label(
     if prefix != ASSIGNMENT_PREFIX && nearest(prefix, [ASSIGNMENT_PREFIX]).is_none() {
         return;
     }
-    let meant = boot::subject::PRESENTED
+    let meant = boot::subject::BOOTSTRAP_LABELS
         .iter()
         .map(|own| format!("{INTRINSIC_PREFIX}{own}"))
         .collect::<Vec<_>>();

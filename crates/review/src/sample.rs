@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use boot::arch::BUILDARCH;
-use boot::profile::{Fit, Want};
+use boot::profile::{Constraint, Fit};
 use boot::render::RenderError;
 use boot::{
     Assignment, ExtrinsicLabels, Labels, MatchedBy, ObjectKey, Profile, Selection, Subject,
@@ -47,10 +47,10 @@ pub struct Sample {
 pub fn of(profile: &Profile) -> Vec<Sample> {
     let wanted = |key: &str| {
         profile
-            .wants()
+            .constraints()
             .iter()
-            .find(|want| !want.extrinsic && want.key == key)
-            .map(|want| want.value.as_str())
+            .find(|constraint| !constraint.extrinsic && constraint.key == key)
+            .map(|constraint| constraint.value.as_str())
     };
     let (arch, platform) = (wanted(BUILDARCH), wanted("platform"));
     let is_wanted = |(a, p): &(&str, &str)| {
@@ -167,10 +167,10 @@ fn presented<'p>(
     let mut own: BTreeMap<&str, &str> = known.into();
     own.extend(
         profile
-            .wants()
+            .constraints()
             .iter()
-            .filter(|want| !want.extrinsic)
-            .map(|want| (want.key.as_str(), want.value.as_str())),
+            .filter(|constraint| !constraint.extrinsic)
+            .map(|constraint| (constraint.key.as_str(), constraint.value.as_str())),
     );
     own
 }
@@ -195,10 +195,10 @@ fn sample(profile: &Profile, arch: &str, platform: &str) -> Option<Sample> {
         .map(String::as_str)
         .collect();
     let mut extrinsic: BTreeMap<&str, &str> = profile
-        .wants()
+        .constraints()
         .iter()
-        .filter(|want| want.extrinsic)
-        .map(|Want { key, value, .. }| (key.as_str(), value.as_str()))
+        .filter(|constraint| constraint.extrinsic)
+        .map(|Constraint { key, value, .. }| (key.as_str(), value.as_str()))
         .collect();
     for key in mentioned
         .into_iter()

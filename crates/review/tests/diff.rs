@@ -249,8 +249,8 @@ proptest! {
         let expected = format!("{:?}", Diff::between(&a, &b, None).groups());
         for raw in wrong.assignments.values() {
             let key = boot::ObjectKey::new("wrong", raw.key.name.clone());
-            let claim = boot::Claim::Assignment(Arc::new(boot::Assignment { key, ..raw.build() }));
-            let rejected = Change::Rejected(Arc::new(boot::Rejected { claim, fault: "wrong".into() }));
+            let partial = boot::Partial::Assignment(Arc::new(boot::Assignment { key, ..raw.build() }));
+            let rejected = Change::Rejected(Arc::new(boot::Rejected { partial, fault: "wrong".into() }));
             a.apply(rejected.clone());
             b.apply(rejected);
         }

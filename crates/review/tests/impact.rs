@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::{
-    Assignment, Catalog, Change, Claim, LabelSelector, ObjectKey, ObjectRef, Operator, Profile,
+    Assignment, Catalog, Change, LabelSelector, ObjectKey, ObjectRef, Operator, Partial, Profile,
     Rejected, Requirement, SubjectSelectors,
 };
 use review::impact::{self, Limits};
@@ -52,7 +52,7 @@ fn catalog(changes: impl IntoIterator<Item = Change>) -> Catalog {
 }
 
 fn gone(change: &Change) -> Change {
-    change.name().gone()
+    change.name().deletion()
 }
 
 fn said(catalog: &Catalog, change: &Change) -> Vec<String> {
@@ -87,7 +87,7 @@ fn a_deletion_reports_machines_that_lose_or_change_their_profile() {
             "moves-machines: the machine with serial number S1 would boot Profile n/rescue instead of Profile n/linux"
         ]
     );
-    let default = ObjectRef::Assignment(ObjectKey::new("n", "default")).gone();
+    let default = ObjectRef::Assignment(ObjectKey::new("n", "default")).deletion();
     assert_eq!(
         said(&all, &default),
         [
@@ -228,11 +228,11 @@ fn an_invalid_assignment_holds_its_machines_until_it_is_removed() {
     };
     let name = ObjectRef::Assignment(claimed.key.clone());
     all.apply(Change::Rejected(Arc::new(Rejected {
-        claim: Claim::Assignment(claimed.clone()),
+        partial: Partial::Assignment(claimed.clone()),
         fault: "a fault".into(),
     })));
     let says = "moves-machines: the machine with serial number S1, which boots nothing now, would boot Profile n/wipe";
-    assert_eq!(said(&all, &name.gone()), [says]);
+    assert_eq!(said(&all, &name.deletion()), [says]);
     assert_eq!(
         said(&all, &assignment("held", &["S9"], &[], 0, "wipe")),
         [says]

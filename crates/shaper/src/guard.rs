@@ -16,17 +16,16 @@ pub(crate) struct GuardArgs {
     guard_objects: usize,
     /// Minutes after which the guard releases the objects by itself, if three listings over that
     /// time all lack them; 0: only POST /guard/confirm to the admin port releases them
-    #[arg(long, env = "SHAPER_GUARD_MINUTES", default_value_t = Limits::default().after.as_secs() / 60, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(..=525_600))]
+    #[arg(long, env = "SHAPER_GUARD_MINUTES", default_value_t = Limits::default().period.as_secs() / 60, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(..=525_600))]
     guard_minutes: u64,
 }
 
 impl GuardArgs {
     pub(crate) fn limits(&self) -> Limits {
-        let after = Duration::from_mins(self.guard_minutes);
         Limits {
             percent: self.guard_percent,
             objects: self.guard_objects,
-            after,
+            period: Duration::from_mins(self.guard_minutes),
             ..Limits::default()
         }
     }

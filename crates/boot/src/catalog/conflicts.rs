@@ -168,7 +168,7 @@ mod tests {
             let visited = visited(count, two_values);
             assert!(
                 visited <= 4 * 2 * count,
-                "{visited} looks for {} Assignments",
+                "{visited} visits for {} Assignments",
                 2 * count
             );
         }

@@ -8,7 +8,7 @@
 //!
 //! - an operator [confirms](Guard::confirm) the deletion,
 //! - a later listing contains the objects again, or
-//! - [`Limits::looks`] consecutive listings, over at least [`Limits::after`], lack exactly the same
+//! - [`Limits::listings`] consecutive listings, over at least [`Limits::period`], lack exactly the same
 //!   objects.
 
 use std::collections::BTreeSet;
@@ -25,9 +25,9 @@ pub struct Limits {
     /// The number of lost objects of one kind up to which a loss is always believed.
     pub objects: usize,
     /// The number of consecutive listings that must lack the same objects to be believed.
-    pub looks: u32,
+    pub listings: u32,
     /// The time that these listings must span. Zero: only an operator is believed.
-    pub after: Duration,
+    pub period: Duration,
 }
 
 /// The guard of one source of listings. See the [module](self).
@@ -47,12 +47,12 @@ pub struct Hold {
     /// When the hold began.
     pub since: Instant,
     /// Number of consecutive listings that lacked exactly these objects.
-    pub looks: u32,
+    pub listings: u32,
 }
 
 /// The number of objects that are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct ObjectCounts {
     /// Number of Assignments.
     pub assignments: usize,
     /// Number of Profiles.
@@ -63,7 +63,7 @@ pub struct Known {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Delete these objects.
-    Believe(BTreeSet<ObjectRef>),
+    Delete(BTreeSet<ObjectRef>),
     /// Keep them, and report the hold.
     Hold,
 }
@@ -75,8 +75,8 @@ impl Default for Limits {
         Self {
             percent: 30,
             objects: 50,
-            looks: 3,
-            after: Duration::from_hours(1),
+            listings: 3,
+            period: Duration::from_hours(1),
         }
     }
 }
@@ -98,7 +98,12 @@ impl Guard {
 
     /// Judges a complete listing. `known` counts the objects that are served, including those of a
     /// previous hold; `lost` names those that the listing lacks.
-    pub fn judge(&mut self, known: Known, lost: BTreeSet<ObjectRef>, now: Instant) -> Verdict {
+    pub fn judge(
+        &mut self,
+        known: ObjectCounts,
+        lost: BTreeSet<ObjectRef>,
+        now: Instant,
+    ) -> Verdict {
         let assignments = lost
             .iter()
             .filter(|name| matches!(name, ObjectRef::Assignment(_)))
@@ -108,24 +113,24 @@ impl Guard {
             && !self.limits.exceeded(known.profiles, profiles)
         {
             self.hold = None;
-            return Verdict::Believe(lost);
+            return Verdict::Delete(lost);
         }
         let hold = match self.hold.take() {
             Some(hold) if hold.lost == lost => Hold {
-                looks: hold.looks + 1,
+                listings: hold.listings + 1,
                 ..hold
             },
             _ => Hold {
                 lost,
                 known: known.assignments + known.profiles,
                 since: now,
-                looks: 1,
+                listings: 1,
             },
         };
-        let is_long = !self.limits.after.is_zero()
-            && now.saturating_duration_since(hold.since) >= self.limits.after;
-        if is_long && hold.looks >= self.limits.looks {
-            return Verdict::Believe(hold.lost);
+        let is_long = !self.limits.period.is_zero()
+            && now.saturating_duration_since(hold.since) >= self.limits.period;
+        if is_long && hold.listings >= self.limits.listings {
+            return Verdict::Delete(hold.lost);
         }
         self.hold = Some(hold);
         Verdict::Hold
@@ -150,11 +155,11 @@ impl Guard {
         self.hold.as_ref()
     }
 
-    /// Returns the interval of listings during a hold, chosen so that [`Limits::looks`] of them fit
-    /// into [`Limits::after`].
+    /// Returns the interval of listings during a hold, chosen so that [`Limits::listings`] of them fit
+    /// into [`Limits::period`].
     pub fn relist_interval(&self) -> Option<Duration> {
-        let between = self.limits.looks.saturating_sub(1).max(1);
-        (!self.limits.after.is_zero()).then(|| self.limits.after / between)
+        let between = self.limits.listings.saturating_sub(1).max(1);
+        (!self.limits.period.is_zero()).then(|| self.limits.period / between)
     }
 }
 
@@ -171,8 +176,8 @@ mod tests {
             .collect()
     }
 
-    fn known(assignments: usize) -> Known {
-        Known {
+    fn known(assignments: usize) -> ObjectCounts {
+        ObjectCounts {
             assignments,
             profiles: 0,
         }
@@ -192,7 +197,7 @@ mod tests {
             let expected = if is_held {
                 Verdict::Hold
             } else {
-                Verdict::Believe(assignments(lost))
+                Verdict::Delete(assignments(lost))
             };
             assert_eq!(
                 guard.judge(known(served), assignments(lost), Instant::now()),
@@ -209,7 +214,7 @@ mod tests {
         let profiles = (0..60)
             .map(|n| ObjectRef::Profile(ObjectKey::new("ns", n.to_string())))
             .collect();
-        let known = Known {
+        let known = ObjectCounts {
             assignments: 100_000,
             profiles: 60,
         };
@@ -228,30 +233,30 @@ mod tests {
     fn a_loss_is_believed_only_after_enough_listings_over_enough_time() {
         let start = Instant::now();
         let mut guard = Guard::new(Limits::default());
-        let mut look = |after, lost| guard.judge(known(100), assignments(lost), start + after);
+        let mut judge = |after, lost| guard.judge(known(100), assignments(lost), start + after);
         for at in 0..10 {
-            assert_eq!(look(HOUR * at / 20, 100), Verdict::Hold, "too fast");
+            assert_eq!(judge(HOUR * at / 20, 100), Verdict::Hold, "too fast");
         }
-        assert_eq!(look(HOUR, 100), Verdict::Believe(assignments(100)));
+        assert_eq!(judge(HOUR, 100), Verdict::Delete(assignments(100)));
 
         let mut guard = Guard::new(Limits::default());
-        let mut look = |after, lost| guard.judge(known(100), assignments(lost), start + after);
-        assert_eq!(look(Duration::ZERO, 100), Verdict::Hold);
-        assert_eq!(look(HOUR, 100), Verdict::Hold, "two looks");
+        let mut judge = |after, lost| guard.judge(known(100), assignments(lost), start + after);
+        assert_eq!(judge(Duration::ZERO, 100), Verdict::Hold);
+        assert_eq!(judge(HOUR, 100), Verdict::Hold, "two listings");
         assert_eq!(
-            look(HOUR * 2, 99),
+            judge(HOUR * 2, 99),
             Verdict::Hold,
             "another loss starts over"
         );
-        assert_eq!(look(HOUR * 2, 99), Verdict::Hold);
-        assert_eq!(look(HOUR * 3, 99), Verdict::Believe(assignments(99)));
+        assert_eq!(judge(HOUR * 2, 99), Verdict::Hold);
+        assert_eq!(judge(HOUR * 3, 99), Verdict::Delete(assignments(99)));
     }
 
     #[test]
     fn with_a_period_of_zero_only_confirmation_ends_a_hold() {
         let start = Instant::now();
         let mut guard = Guard::new(Limits {
-            after: Duration::ZERO,
+            period: Duration::ZERO,
             ..Limits::default()
         });
         for hours in 0..100 {
@@ -268,7 +273,7 @@ mod tests {
         guard.judge(known(100), assignments(100), Instant::now());
         assert_eq!(
             guard.judge(known(100), assignments(10), Instant::now()),
-            Verdict::Believe(assignments(10))
+            Verdict::Delete(assignments(10))
         );
         assert!(guard.holding().is_none());
         guard.judge(known(100), assignments(60), Instant::now());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::config_name::ConfigName;
-use crate::name::{ObjectKey, Place};
+use crate::name::{Location, ObjectKey};
 use crate::profile::Profile;
 use crate::sorted::Labels;
 
@@ -25,7 +25,7 @@ pub(super) struct ProfileIndex {
 /// One label of the Profiles in one namespace and partition, or all Profiles there.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct LabelKey {
-    place: Arc<Place>,
+    location: Arc<Location>,
     label: Option<(Box<str>, Box<str>)>,
 }
 
@@ -120,8 +120,9 @@ impl ProfileIndex {
         selectors: &'c Labels,
     ) -> impl Iterator<Item = &'c Arc<Profile>> {
         let bucket = |label| {
-            self.by_label
-                .find((neighbour.place(), label), |own| own.is(neighbour, label))
+            self.by_label.find((neighbour.location(), label), |own| {
+                own.is(neighbour, label)
+            })
         };
         let rarest = if selectors.is_empty() {
             bucket(None)
@@ -147,7 +148,7 @@ impl LabelKey {
     /// Returns whether this is the key of `label` in the namespace and partition of `neighbour`. The
     /// derived hash equals that of the tuple of both fields.
     fn is(&self, neighbour: &ObjectKey, label: Option<(&str, &str)>) -> bool {
-        self.place == *neighbour.place()
+        self.location == *neighbour.location()
             && self.label.as_ref().map(|(key, value)| (&**key, &**value)) == label
     }
 }
@@ -158,7 +159,7 @@ fn label_keys(profile: &Profile) -> impl Iterator<Item = LabelKey> {
         .iter()
         .map(|(key, value)| Some((key.into(), value.into())));
     labels.chain([None]).map(|label| LabelKey {
-        place: profile.key.place().clone(),
+        location: profile.key.location().clone(),
         label,
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::assignment::Assignment;
 use crate::name::{ObjectKey, ObjectRef};
 use crate::profile::Profile;
-use crate::rejected::{Claim, Rejected};
+use crate::rejected::{Partial, Rejected};
 
 use super::Catalog;
 use super::index::Index;
@@ -71,13 +71,13 @@ impl Catalog {
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
         let more = all.len().saturating_sub(most);
         let sentence = |(name, rejected): &(ObjectRef, &Arc<Rejected>)| {
-            let what = match (self.contains(name), &rejected.claim) {
+            let what = match (self.contains(name), &rejected.partial) {
                 (true, _) => "its last valid version is served",
-                (false, Claim::Nothing { .. }) => {
+                (false, Partial::Unreadable { .. }) => {
                     "its selectors can't be read, so its machines may get another Assignment"
                 }
-                (false, Claim::Assignment(_)) => "its machines wait",
-                (false, Claim::Profile(_)) => "the machines that it fits best wait",
+                (false, Partial::Assignment(_)) => "its machines wait",
+                (false, Partial::Profile(_)) => "the machines that it fits best wait",
             };
             format!("{name} is invalid, {what}: {}", rejected.fault)
         };
@@ -104,16 +104,16 @@ impl Catalog {
     }
 
     /// Iterates over the readable parts of invalid Assignments that have no valid version.
-    pub(super) fn claimed_assignments(&self) -> impl Iterator<Item = &Arc<Assignment>> {
-        let claims =
+    pub(super) fn partial_assignments(&self) -> impl Iterator<Item = &Arc<Assignment>> {
+        let partials =
             self.rejected
                 .assignments
                 .values()
-                .filter_map(|rejected| match &rejected.claim {
-                    Claim::Assignment(claim) => Some(claim),
-                    Claim::Profile(_) | Claim::Nothing { .. } => None,
+                .filter_map(|rejected| match &rejected.partial {
+                    Partial::Assignment(partial) => Some(partial),
+                    Partial::Profile(_) | Partial::Unreadable { .. } => None,
                 });
-        claims.filter(|claim| self.assignment(&claim.key).is_none())
+        partials.filter(|partial| self.assignment(&partial.key).is_none())
     }
 
     /// Returns what is wrong with an Assignment that an index found, if it has no valid version.
@@ -133,11 +133,11 @@ impl Catalog {
     }
 
     /// Returns the valid version of a Profile, or else the readable part of an invalid one.
-    pub fn profile_or_claim(&self, key: &ObjectKey) -> Option<&Arc<Profile>> {
+    pub fn profile_or_partial(&self, key: &ObjectKey) -> Option<&Arc<Profile>> {
         self.profile(key)
-            .or_else(|| match &self.rejected.profiles.get(key)?.claim {
-                Claim::Profile(claim) => Some(claim),
-                Claim::Assignment(_) | Claim::Nothing { .. } => None,
+            .or_else(|| match &self.rejected.profiles.get(key)?.partial {
+                Partial::Profile(partial) => Some(partial),
+                Partial::Assignment(_) | Partial::Unreadable { .. } => None,
             })
     }
 
@@ -153,7 +153,7 @@ impl Catalog {
             ObjectRef::Assignment(key) => {
                 if self
                     .assignment(key)
-                    .is_some_and(|known| rejected.is_other_object_than(known.created))
+                    .is_some_and(|known| rejected.is_different_object(known.created))
                 {
                     self.remove_assignment(key);
                 }
@@ -162,17 +162,17 @@ impl Catalog {
                 if self
                     .profiles
                     .get(key)
-                    .is_some_and(|known| rejected.is_other_object_than(known.created))
+                    .is_some_and(|known| rejected.is_different_object(known.created))
                 {
                     self.remove_profile(key);
                 }
             }
         }
         if !self.contains(&name) {
-            match &rejected.claim {
-                Claim::Assignment(claim) => self.add_to_indexes(claim),
-                Claim::Profile(claim) => self.profiles.add_to_indexes(claim),
-                Claim::Nothing { .. } => {}
+            match &rejected.partial {
+                Partial::Assignment(partial) => self.add_to_indexes(partial),
+                Partial::Profile(partial) => self.profiles.add_to_indexes(partial),
+                Partial::Unreadable { .. } => {}
             }
         }
         self.rejected
@@ -188,10 +188,10 @@ impl Catalog {
         };
         self.rejected.of_mut(name).remove(name.key());
         if !self.contains(name) {
-            match &rejected.claim {
-                Claim::Assignment(claim) => self.remove_from_indexes(claim),
-                Claim::Profile(claim) => self.profiles.remove_from_indexes(claim),
-                Claim::Nothing { .. } => {}
+            match &rejected.partial {
+                Partial::Assignment(partial) => self.remove_from_indexes(partial),
+                Partial::Profile(partial) => self.profiles.remove_from_indexes(partial),
+                Partial::Unreadable { .. } => {}
             }
         }
         true

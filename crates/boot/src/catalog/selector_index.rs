@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::arch::BUILDARCH;
 use crate::assignment::Assignment;
-use crate::name::{ObjectKey, Place};
+use crate::name::{Location, ObjectKey};
 use crate::profile::Profile;
 use crate::selector::Operator;
 use crate::sorted::{Labels, Sorted};
@@ -23,7 +23,7 @@ use super::index::Index;
 /// Indexes which Assignments select a Profile, and which architectures each namespace mentions.
 #[derive(Clone)]
 pub struct SelectorIndex {
-    namespaces: Index<Arc<Place>, Namespace>,
+    namespaces: Index<Arc<Location>, Namespace>,
 }
 
 /// The Assignments of one namespace with equal `profileSelectors`.
@@ -51,7 +51,7 @@ impl SelectorIndex {
     }
 
     /// Builds the index of a catalog that has none.
-    pub fn of(catalog: &Catalog) -> Self {
+    pub fn build(catalog: &Catalog) -> Self {
         let mut selectors = Self::new();
         catalog
             .assignments()
@@ -82,7 +82,7 @@ impl SelectorIndex {
     }
 
     /// Iterates over all groups in the object's namespace and partition, in no particular order.
-    pub fn groups_near<'c>(
+    pub fn groups_in_namespace_of<'c>(
         &'c self,
         key: &ObjectKey,
     ) -> impl Iterator<Item = (&'c Labels, &'c Group)> {
@@ -116,7 +116,7 @@ impl SelectorIndex {
                 .members
                 .insert(assignment.key.clone(), assignment.clone());
             namespace.groups.insert(assignment.profiles.clone(), group);
-            required_architectures(assignment)
+            assignment_architectures(assignment)
                 .into_iter()
                 .flatten()
                 .for_each(|arch| namespace.add_architecture(arch));
@@ -139,7 +139,7 @@ impl SelectorIndex {
             } else {
                 namespace.groups.insert(assignment.profiles.clone(), group);
             }
-            required_architectures(assignment)
+            assignment_architectures(assignment)
                 .into_iter()
                 .flatten()
                 .for_each(|arch| namespace.remove_architecture(arch));
@@ -147,13 +147,13 @@ impl SelectorIndex {
     }
 
     pub(super) fn put_profile(&mut self, profile: &Profile) {
-        if let Some(arch) = wanted_architecture(profile) {
+        if let Some(arch) = profile_architecture(profile) {
             self.change(&profile.key, |namespace| namespace.add_architecture(arch));
         }
     }
 
     pub(super) fn remove_profile(&mut self, profile: &Profile) {
-        if let Some(arch) = wanted_architecture(profile) {
+        if let Some(arch) = profile_architecture(profile) {
             self.change(&profile.key, |namespace| {
                 namespace.remove_architecture(arch);
             });
@@ -161,17 +161,17 @@ impl SelectorIndex {
     }
 
     fn namespace(&self, key: &ObjectKey) -> Option<&Namespace> {
-        self.namespaces.get(key.place())
+        self.namespaces.get(key.location())
     }
 
     fn change(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Namespace)) {
-        let place = key.place();
-        let namespace = self.namespaces.get(place).cloned();
-        self.namespaces.remove(place);
+        let location = key.location();
+        let namespace = self.namespaces.get(location).cloned();
+        self.namespaces.remove(location);
         let mut namespace = namespace.unwrap_or_else(Namespace::new);
         change(&mut namespace);
         if !namespace.is_empty() {
-            self.namespaces.insert(place.clone(), namespace);
+            self.namespaces.insert(location.clone(), namespace);
         }
     }
 }
@@ -230,16 +230,16 @@ fn shape(selectors: &Labels) -> Sorted<Box<str>> {
 }
 
 /// Returns the architecture that a Profile requires, if any.
-pub fn wanted_architecture(profile: &Profile) -> Option<&str> {
+pub fn profile_architecture(profile: &Profile) -> Option<&str> {
     profile
-        .wants()
+        .constraints()
         .iter()
-        .find(|want| !want.extrinsic && want.key == BUILDARCH)
-        .map(|want| want.value.as_str())
+        .find(|constraint| !constraint.extrinsic && constraint.key == BUILDARCH)
+        .map(|constraint| constraint.value.as_str())
 }
 
 /// Returns the architectures that an Assignment's selector requires, if any.
-pub fn required_architectures(assignment: &Assignment) -> Option<impl Iterator<Item = &str>> {
+pub fn assignment_architectures(assignment: &Assignment) -> Option<impl Iterator<Item = &str>> {
     assignment
         .subjects
         .labels

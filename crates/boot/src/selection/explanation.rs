@@ -321,11 +321,11 @@ fn profile_candidate(
     subject: &Subject,
 ) -> ProfileCandidate {
     let (verdict, reason) = match (fit, best) {
-        (Fit::Mismatch(want), _) => {
-            let has = want.presented_by(subject).unwrap_or_default();
+        (Fit::Mismatch(constraint), _) => {
+            let has = constraint.value_in(subject).unwrap_or_default();
             (
                 Verdict::NoMatch,
-                format!("it requires {want}, but the machine has {has}"),
+                format!("it requires {constraint}, but the machine has {has}"),
             )
         }
         (Fit::Suitable(satisfied), _) if index == 0 => (

@@ -10,7 +10,7 @@ const HEAD_BYTES: usize = size_of::<u64>();
 /// Links use the same order. The first labels need no escaping, so that nothing can garble them.
 /// The last ones are free text, which iPXE before 2021-11-12 can't escape (`ipxe@1844aacc8`). All
 /// other labels go between these two groups, sorted by key.
-pub const PRESENTED: [&str; 9] = [
+pub const BOOTSTRAP_LABELS: [&str; 9] = [
     "uuid",
     "mac",
     BUILDARCH,
@@ -21,18 +21,18 @@ pub const PRESENTED: [&str; 9] = [
     "product",
     "asset",
 ];
-/// The head of each of [`PRESENTED`].
-const HEADS: [u64; PRESENTED.len()] = {
-    let mut heads = [0; PRESENTED.len()];
+/// The head of each of [`BOOTSTRAP_LABELS`].
+const HEADS: [u64; BOOTSTRAP_LABELS.len()] = {
+    let mut heads = [0; BOOTSTRAP_LABELS.len()];
     let mut at = 0;
     while at < heads.len() {
-        heads[at] = head(PRESENTED[at]);
+        heads[at] = head(BOOTSTRAP_LABELS[at]);
         at += 1;
     }
     heads
 };
-/// The position of each of [`PRESENTED`]. The first four come before all other labels.
-const POSITIONS: [u8; PRESENTED.len()] = [
+/// The position of each of [`BOOTSTRAP_LABELS`]. The first four come before all other labels.
+const POSITIONS: [u8; BOOTSTRAP_LABELS.len()] = [
     UUID_POSITION,
     MAC_POSITION,
     BUILDARCH_POSITION,
@@ -51,15 +51,16 @@ pub(super) const MAC_POSITION: u8 = 1;
 pub(super) const BUILDARCH_POSITION: u8 = 2;
 pub(super) const SERIAL_POSITION: u8 = 5;
 
-/// Returns the position of a label in a query. Tries `expected` first, the index in [`PRESENTED`]
+/// Returns the position of a label in a query. Tries `expected` first, the index in [`BOOTSTRAP_LABELS`]
 /// that follows that of the last label.
 #[inline]
 pub(super) fn position(head: u64, key: &[u8], expected: &mut usize) -> u8 {
-    let matches =
-        |at: usize| HEADS.get(at) == Some(&head) && keys_equal(PRESENTED[at].as_bytes(), key);
+    let matches = |at: usize| {
+        HEADS.get(at) == Some(&head) && keys_equal(BOOTSTRAP_LABELS[at].as_bytes(), key)
+    };
     let Some(at) = matches(*expected)
         .then_some(*expected)
-        .or_else(|| (0..PRESENTED.len()).find(|at| matches(*at)))
+        .or_else(|| (0..BOOTSTRAP_LABELS.len()).find(|at| matches(*at)))
     else {
         return OTHER_POSITION;
     };
@@ -94,10 +95,10 @@ mod tests {
     #[test]
     fn label_order_matches_the_bootstrap_script() {
         assert!(POSITIONS.is_sorted() && !POSITIONS.contains(&OTHER_POSITION));
-        for expected in 0..=PRESENTED.len() {
+        for expected in 0..=BOOTSTRAP_LABELS.len() {
             let position =
                 |key: &str| super::position(head(key), key.as_bytes(), &mut expected.clone());
-            assert_eq!(PRESENTED.map(position), POSITIONS);
+            assert_eq!(BOOTSTRAP_LABELS.map(position), POSITIONS);
             assert_eq!(
                 ["rack", "buildarc", "buildarches", "uuid2", "manufacture"].map(position),
                 [OTHER_POSITION; 5]

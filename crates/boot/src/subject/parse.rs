@@ -105,7 +105,7 @@ impl Subject {
     }
 
     /// Adds a pair of the query, unless its label exists already. `expected` is the index in
-    /// [`PRESENTED`] that follows that of the last pair.
+    /// [`BOOTSTRAP_LABELS`] that follows that of the last pair.
     fn add_pair(
         &mut self,
         query: &str,

@@ -160,7 +160,7 @@ proptest! {
                 expected.push((key, query::decode(value).into_owned()));
             }
         }
-        let position = |key: &str| PRESENTED.iter().position(|known| *known == key).map_or(3.5, |at| at as f32);
+        let position = |key: &str| BOOTSTRAP_LABELS.iter().position(|known| *known == key).map_or(3.5, |at| at as f32);
         expected.sort_by(|(a, _), (b, _)| position(a).total_cmp(&position(b)).then(a.cmp(b)));
         let mut written = String::new();
         expected.iter().for_each(|(key, value)| query::append(&mut written, key, value));

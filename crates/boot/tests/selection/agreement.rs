@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use boot::selection::{Outcome, Verdict};
-use boot::{Catalog, Change, Claim, ObjectKey, ObjectRef, Rejected};
+use boot::{Catalog, Change, ObjectKey, ObjectRef, Partial, Rejected};
 use proptest::prelude::*;
 
 use super::generators::{self, created, key, profile};
@@ -26,11 +26,15 @@ pub(crate) enum Step {
 impl Step {
     /// Returns the invalid object for the catalog.
     fn rejected(&self) -> Option<Rejected> {
-        let (claim, fault) = match self.clone() {
-            Self::FaultyAssignment(raw, other) => (Claim::Assignment(Arc::new(raw.build())), other),
-            Self::FaultyProfile(raw, other) => (Claim::Profile(Arc::new(raw.build_claim())), other),
+        let (partial, fault) = match self.clone() {
+            Self::FaultyAssignment(raw, other) => {
+                (Partial::Assignment(Arc::new(raw.build())), other)
+            }
+            Self::FaultyProfile(raw, other) => {
+                (Partial::Profile(Arc::new(raw.build_partial())), other)
+            }
             Self::Unreadable(key, created) => (
-                Claim::Nothing {
+                Partial::Unreadable {
                     key,
                     created: created.map(|second| jiff::Timestamp::from_second(second).unwrap()),
                 },
@@ -39,7 +43,7 @@ impl Step {
             _ => return None,
         };
         Some(Rejected {
-            claim,
+            partial,
             fault: if fault {
                 "spec: wrong"
             } else {

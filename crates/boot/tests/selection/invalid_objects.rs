@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::selection::Outcome;
-use boot::{Catalog, Change, Claim, ObjectKey, ObjectRef, Rejected};
+use boot::{Catalog, Change, ObjectKey, ObjectRef, Partial, Rejected};
 
 use super::model::{self, RawAssignment, RawProfile};
 use super::{UUID, catalog, for_uuid, from_query, labelled, named, wanting};
 
 fn invalid_assignment(raw: &RawAssignment) -> Change {
     Change::Rejected(Arc::new(Rejected {
-        claim: Claim::Assignment(Arc::new(raw.build())),
+        partial: Partial::Assignment(Arc::new(raw.build())),
         fault: "spec: wrong".into(),
     }))
 }
 
 fn invalid_profile(raw: &RawProfile) -> Change {
     Change::Rejected(Arc::new(Rejected {
-        claim: Claim::Profile(Arc::new(raw.build_claim())),
+        partial: Partial::Profile(Arc::new(raw.build_partial())),
         fault: "spec: wrong".into(),
     }))
 }
@@ -225,7 +225,7 @@ fn an_unreadable_assignment_claims_nothing_and_is_listed() {
     let mut catalog = catalog(&[named("default")], &[labelled("p", &[])]);
     let key = ObjectKey::new("ns", "blind");
     let blind = Rejected {
-        claim: Claim::Nothing {
+        partial: Partial::Unreadable {
             key: key.clone(),
             created: None,
         },

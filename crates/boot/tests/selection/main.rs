@@ -60,7 +60,7 @@ proptest! {
         prop_assert_eq!(sorted.index_size(), catalog.index_size());
 
         for name in world.faults.keys() {
-            catalog.apply(name.clone().gone());
+            catalog.apply(name.clone().deletion());
         }
         for key in world.assignments.keys() {
             catalog.apply(Change::AssignmentDeleted(key.clone()));

@@ -401,8 +401,8 @@ impl RawProfile {
         )
     }
 
-    pub(crate) fn build_claim(&self) -> Profile {
-        Profile::claim(self.key.clone(), self.created.map(time), &self.labels)
+    pub(crate) fn build_partial(&self) -> Profile {
+        Profile::partial(self.key.clone(), self.created.map(time), &self.labels)
     }
 
     pub(crate) fn build_with_config(&self, name: &str) -> Profile {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use boot::catalog::guard::{Guard, Known, Verdict};
+use boot::catalog::guard::{Guard, ObjectCounts, Verdict};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -25,7 +25,7 @@ pub(super) struct SourceState {
     pub(super) steps: Option<Vec<IndexEvent>>,
     /// The first list of this source, while other sources are still being listed.
     pub(super) initial: Option<Vec<IndexEvent>>,
-    pub(super) trouble: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 /// Marks an object that did not come from a list.
@@ -50,7 +50,7 @@ pub(super) fn sources_of(options: &Options) -> Vec<SourceState> {
         listing: 0,
         steps: None,
         initial: None,
-        trouble: None,
+        error: None,
     });
     states.collect()
 }
@@ -108,12 +108,12 @@ impl State {
         lost.retain(|name| !there.contains(name));
         let known = self.index.count(|name| source.has(name));
         let known = if source.is_profiles {
-            Known {
+            ObjectCounts {
                 profiles: known,
                 assignments: 0,
             }
         } else {
-            Known {
+            ObjectCounts {
                 assignments: known,
                 profiles: 0,
             }
@@ -124,7 +124,7 @@ impl State {
             .guard
             .judge(known, lost, std::time::Instant::now())
         {
-            Verdict::Believe(lost) => steps.extend(lost.into_iter().map(IndexEvent::Deleted)),
+            Verdict::Delete(lost) => steps.extend(lost.into_iter().map(IndexEvent::Deleted)),
             Verdict::Hold if was_held => {}
             Verdict::Hold => warn!(
                 source = %source, lost = count, known = known.profiles + known.assignments,
@@ -156,7 +156,7 @@ impl State {
         info!(
             profiles = counts.profiles,
             assignments = counts.assignments,
-            refused = counts.refused,
+            rejected = counts.rejected,
             "all sources are listed"
         );
         self.update_remarks();
@@ -171,7 +171,7 @@ impl State {
                 .guard
                 .holding()
                 .zip(source_state.guard.relist_interval());
-            if due.is_some_and(|(hold, every)| now >= hold.since + every * hold.looks)
+            if due.is_some_and(|(hold, every)| now >= hold.since + every * hold.listings)
                 && source_state.steps.is_none()
             {
                 source_state.steps = Some(Vec::new());

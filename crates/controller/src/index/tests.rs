@@ -265,9 +265,9 @@ fn a_rejected_assignment_holds_its_machines_and_has_no_conflicts() {
         Counts {
             profiles: 1,
             assignments: 3,
-            refused: 3,
+            rejected: 3,
             conflicted: 0,
-            unclaimed: 1
+            unreadable: 1
         }
     );
     let message = |name: ObjectRef, at: usize| {
@@ -344,7 +344,7 @@ fn index_and_catalog_share_the_key_of_an_object() {
     let mut index = index();
     let check = |index: &Index| {
         let catalog = index.publisher.catalog().load();
-        let place = |key: &boot::ObjectKey| std::ptr::from_ref::<boot::name::Place>(key);
+        let place = |key: &boot::ObjectKey| std::ptr::from_ref::<boot::name::Location>(key);
         let own = place(&catalog.assignments().next().expect("there is one").key);
         assert!(
             index.names().all(|name| place(name.key()) == own),

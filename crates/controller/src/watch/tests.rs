@@ -32,12 +32,12 @@ async fn a_failing_watch_is_not_alive_because_probes_succeed() {
     );
     while !matches!(incoming.recv().await, Some((_, Update::ListComplete))) {}
     let _cut = server.inject(When::watches(), Fault::CloseConnection);
-    let mut troubles = 0;
-    while troubles < 5 {
+    let mut failures = 0;
+    while failures < 5 {
         match incoming.recv().await {
-            Some((_, Update::Failed(_))) => troubles += 1,
+            Some((_, Update::Failed(_))) => failures += 1,
             Some((_, Update::Alive)) => {
-                panic!("a failing watch was reported alive after {troubles} failures")
+                panic!("a failing watch was reported alive after {failures} failures")
             }
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use boot::{Catalog, Change, Claim, Rejected};
+use boot::{Catalog, Change, Partial, Rejected};
 
 use crate::proto::{Commit, Part};
 use crate::wire::{self, Malformed};
@@ -49,14 +49,14 @@ impl BatchBuilder {
         (self.has_started, self.snapshot) = (true, part.snapshot);
         for message in part.profiles {
             let key = wire::decode_key(message.key.clone(), partition)?;
-            let claim = wire::decode_claim(&message, partition)?;
+            let partial = wire::decode_partial_profile(&message, partition)?;
             let change =
                 match wire::decode_profile(message, partition, |key| held.profile(key).cloned()) {
                     Ok(profile) => Change::Profile(reuse_if_equal(held.profile(&key), profile)),
                     // A machine that would boot this Profile waits instead of getting another.
                     Err(malformed) => {
                         self.incompatible.push(Rejected {
-                            claim: Claim::Profile(Arc::new(claim)),
+                            partial: Partial::Profile(Arc::new(partial)),
                             fault: malformed.reason.into(),
                         });
                         continue;

@@ -359,7 +359,7 @@ impl Link {
             // Without a position, a snapshot has already been requested.
             let hold = state.position().and_then(|_| state.guard().holding());
             hold.zip(state.guard().relist_interval())
-                .map(|(hold, every)| Instant::from_std(hold.since + every * hold.looks))
+                .map(|(hold, every)| Instant::from_std(hold.since + every * hold.listings))
         };
         match next {
             Some(next) => sleep_until(next).await,

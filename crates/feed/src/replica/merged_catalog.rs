@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use boot::catalog::guard::{Guard, Known, Limits, Verdict};
+use boot::catalog::guard::{Guard, Limits, ObjectCounts, Verdict};
 use boot::{Catalog, Change, ObjectRef, Rejected, SharedCatalog};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -126,7 +126,7 @@ impl MergedCatalog {
         let before = writer.clone();
         let count = lost
             .iter()
-            .filter(|name| writer.apply((*name).clone().gone()))
+            .filter(|name| writer.apply((*name).clone().deletion()))
             .count();
         warn!(partition = %state.name, objects = count, "mass deletion confirmed");
         self.publish(writer.clone());
@@ -192,7 +192,7 @@ impl PartitionState {
         if InventoryMessage::from(inventory) != expected {
             return Err(InventoryMismatch);
         }
-        let mut known = Known::default();
+        let mut known = ObjectCounts::default();
         let mut lost = BTreeSet::new();
         for name in next
             .names()
@@ -219,10 +219,10 @@ impl PartitionState {
         count += self.apply_incompatible(next, batch.incompatible, true);
         let was_holding = self.guard.holding().is_some();
         match self.guard.judge(known, lost, Instant::now().into_std()) {
-            Verdict::Believe(lost) => {
+            Verdict::Delete(lost) => {
                 count += lost
                     .into_iter()
-                    .filter(|name| next.apply(name.clone().gone()))
+                    .filter(|name| next.apply(name.clone().deletion()))
                     .count();
                 if was_holding {
                     info!(partition = %self.name, "the guard released the objects that it held");
@@ -335,7 +335,7 @@ impl PartitionState {
                 self.kept.insert(name.clone());
             }
             if changed {
-                let served = match (is_kept, object.claims_nothing()) {
+                let served = match (is_kept, object.is_unreadable()) {
                     (true, _) => "its last accepted version",
                     (false, false) => "nothing; its machines wait",
                     (false, true) => {

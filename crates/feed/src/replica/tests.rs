@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use boot::catalog::guard::Limits;
 use boot::{
-    Assignment, Catalog, Change, Claim, LabelSelector, ObjectKey, ObjectRef, Operator, Profile,
+    Assignment, Catalog, Change, LabelSelector, ObjectKey, ObjectRef, Operator, Partial, Profile,
     Rejected, Requirement, SharedCatalog, SubjectSelectors,
 };
 use prometheus_client::registry::Registry;
@@ -297,31 +297,31 @@ fn profile(name: &str, variant: u8) -> Change {
     Change::Profile(Arc::new(profile.with_ids(ids)))
 }
 
-/// The rejected form of an object: its claim and a fault.
+/// The rejected form of an object: its readable part and a fault.
 fn rejected(change: &Change, fault: &str) -> Change {
-    let claim = match change {
-        Change::Assignment(assignment) => Claim::Assignment(assignment.clone()),
+    let partial = match change {
+        Change::Assignment(assignment) => Partial::Assignment(assignment.clone()),
         Change::Profile(profile) => {
             let labels = profile
                 .labels
                 .iter()
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect();
-            Claim::Profile(Arc::new(
-                Profile::claim(profile.key.clone(), profile.created, &labels)
+            Partial::Profile(Arc::new(
+                Profile::partial(profile.key.clone(), profile.created, &labels)
                     .with_ids(profile.ids.clone()),
             ))
         }
         _ => unreachable!("only of objects"),
     };
     Change::Rejected(Arc::new(Rejected {
-        claim,
+        partial,
         fault: fault.into(),
     }))
 }
 
 fn gone(change: &Change) -> Change {
-    change.name().gone()
+    change.name().deletion()
 }
 
 fn machines(count: usize) -> Vec<Change> {

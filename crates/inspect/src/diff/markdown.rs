@@ -17,10 +17,10 @@ pub(super) fn write(diff: &Diff) -> String {
     for group in diff.groups() {
         let (old, new) = words::profiles(group);
         let row = [
-            words::who(group),
+            words::machines(group),
             code(&old),
             code(&new),
-            words::what(group),
+            words::changed_parts(group),
         ]
         .map(|cell| cell.replace('|', "\\|"));
         put(&mut out, format_args!("| {} |\n", row.join(" | ")));
@@ -32,7 +32,7 @@ pub(super) fn write(diff: &Diff) -> String {
             &mut out,
             format_args!(
                 "- {}: {} to {}\n",
-                words::who(group),
+                words::machines(group),
                 code(&old),
                 code(&new)
             ),

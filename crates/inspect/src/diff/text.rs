@@ -24,11 +24,11 @@ pub(super) fn write(diff: &Diff, style: Style) -> String {
         };
         put(
             &mut out,
-            format_args!("{}: {boots}\n", style.strong(&words::who(group))),
+            format_args!("{}: {boots}\n", style.strong(&words::machines(group))),
         );
         put(
             &mut out,
-            format_args!("  differs     {}\n", words::what(group)),
+            format_args!("  differs     {}\n", words::changed_parts(group)),
         );
         put(
             &mut out,

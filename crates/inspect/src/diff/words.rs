@@ -5,7 +5,7 @@ use review::diff::{Group, Move};
 use crate::console::{count, harmless};
 
 /// Describes the machines.
-pub(super) fn who(group: &Group) -> String {
+pub(super) fn machines(group: &Group) -> String {
     let mut parts: Vec<String> = [
         (group.uuids.len(), "uuid"),
         (group.serial_numbers.len(), "serial number"),
@@ -13,11 +13,11 @@ pub(super) fn who(group: &Group) -> String {
     ]
     .into_iter()
     .filter(|(n, _)| *n > 0)
-    .map(|(n, what)| {
-        if n > 1 && what == "MAC address" {
+    .map(|(n, noun)| {
+        if n > 1 && noun == "MAC address" {
             format!("{n} MAC addresses")
         } else {
-            count(n, what)
+            count(n, noun)
         }
     })
     .collect();
@@ -47,8 +47,8 @@ pub(super) fn profiles(group: &Group) -> (String, String) {
     (name(&change.old_profile), name(&change.new_profile))
 }
 
-/// Describes the difference.
-pub(super) fn what(group: &Group) -> String {
+/// Lists what differs.
+pub(super) fn changed_parts(group: &Group) -> String {
     let change = &group.change;
     let mut parts = Vec::new();
     match change.assignment {

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// A progress line on the terminal, shown once a command takes longer than a moment.
 pub struct Progress {
     state: Arc<State>,
-    teller: Option<(Sender<()>, JoinHandle<()>)>,
+    reporter: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl Progress {
         let state = Arc::new(State::default());
         let (sender, stop) = channel();
         let told = state.clone();
-        let teller = std::thread::spawn(move || {
+        let reporter = std::thread::spawn(move || {
             let mut is_shown = false;
             while stop.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
                 let what = *told.what.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +52,7 @@ impl Progress {
         });
         Self {
             state,
-            teller: Some((sender, teller)),
+            reporter: Some((sender, reporter)),
         }
     }
 
@@ -60,7 +60,7 @@ impl Progress {
     pub fn silent() -> Self {
         Self {
             state: Arc::default(),
-            teller: None,
+            reporter: None,
         }
     }
 
@@ -85,9 +85,9 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some((stop, teller)) = self.teller.take() {
+        if let Some((stop, reporter)) = self.reporter.take() {
             drop(stop);
-            let _ = teller.join();
+            let _ = reporter.join();
         }
     }
 }

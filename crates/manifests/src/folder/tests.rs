@@ -9,8 +9,8 @@ use super::*;
 const LIMITS: Limits = Limits {
     percent: 30,
     objects: 5,
-    looks: 3,
-    after: std::time::Duration::from_hours(1),
+    listings: 3,
+    period: std::time::Duration::from_hours(1),
 };
 
 /// A folder of manifests, and what a catalog would contain of it.

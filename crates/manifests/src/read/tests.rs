@@ -405,13 +405,13 @@ fn a_broken_file_claims_each_readable_object() {
         profile("boot").replace("name: p", "name: p\n  labels: {os: x}"),
         assignment(named)
     );
-    let claims = super::read(text.as_bytes(), false).unwrap_err().claims;
+    let partials = super::read(text.as_bytes(), false).unwrap_err().partials;
     let [
-        (Claim::Assignment(told), Some(fault)),
-        (Claim::Profile(good), None),
-    ] = &claims[..]
+        (Partial::Assignment(told), Some(fault)),
+        (Partial::Profile(good), None),
+    ] = &partials[..]
     else {
-        panic!("{claims:?}")
+        panic!("{partials:?}")
     };
     assert_eq!(
         (

@@ -1,13 +1,13 @@
 //! A set of machines, described by the values that each label key may have.
 //!
-//! Every requirement of a selector, and every label that a Profile wants, is such a set for one
+//! Every requirement of a selector, and every label that a Profile constrains, is such a set for one
 //! key. So it cuts a cell into two, and after enough cuts all machines of a cell boot the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use boot::arch::BUILDARCH;
-use boot::profile::Want;
+use boot::profile::Constraint;
 use boot::{ExtrinsicLabels, Operator, Requirement, Subject};
 
 /// A set of values: the listed ones, or all except these.
@@ -141,11 +141,11 @@ impl Label {
         }
     }
 
-    /// Returns the label that satisfies what a Profile wants, and the label that contradicts it.
-    pub(super) fn wanted(want: &Want) -> (Self, Self) {
-        let only = Values::Only(BTreeSet::from([want.value.as_str().into()]));
+    /// Returns the label that satisfies a Profile's constraint, and the label that contradicts it.
+    pub(super) fn constrained(constraint: &Constraint) -> (Self, Self) {
+        let only = Values::Only(BTreeSet::from([constraint.value.as_str().into()]));
         let side = |values: Values| {
-            let (own, operator) = if want.extrinsic {
+            let (own, operator) = if constraint.extrinsic {
                 (Values::none(), values)
             } else {
                 (values, Values::none())

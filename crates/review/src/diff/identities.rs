@@ -133,7 +133,7 @@ impl Identity {
 
     /// Returns the Assignments that name it, by rank.
     pub(super) fn named_in<'c>(&self, side: &Side<'c>) -> Vec<Found<'c>> {
-        subject(&[self]).map_or_else(Vec::new, |subject| side.catalog.naming(&subject))
+        subject(&[self]).map_or_else(Vec::new, |subject| side.catalog.by_identity(&subject))
     }
 }
 

@@ -85,8 +85,8 @@ impl<'c> Search<'c> {
                 continue;
             };
             let (old, new) = (
-                self.old.catalog.naming(&both),
-                self.new.catalog.naming(&both),
+                self.old.catalog.by_identity(&both),
+                self.new.catalog.by_identity(&both),
             );
             let alone =
                 [first, second].map(|one| (one, one.named_in(&self.old), one.named_in(&self.new)));

@@ -122,9 +122,12 @@ impl<'c> Side<'c> {
             .catalog
             .assignments()
             .flat_map(|assignment| assignment.subjects.labels.requirements());
-        let mut profiles = self.catalog.profiles().flat_map(|profile| profile.wants());
+        let mut profiles = self
+            .catalog
+            .profiles()
+            .flat_map(|profile| profile.constraints());
         assignments.any(|requirement| keys.contains(&&*requirement.key))
-            || profiles.any(|want| keys.contains(&want.key.as_str()))
+            || profiles.any(|constraint| keys.contains(&constraint.key.as_str()))
     }
 
     /// Returns the Assignments without identities that some machine of the cell could match, by
@@ -173,27 +176,27 @@ impl<'c> Side<'c> {
             let mut satisfied = 0;
             let mut open = None;
             let mut disagrees = false;
-            for want in profile.wants() {
-                let (agrees, against) = Label::wanted(want);
+            for constraint in profile.constraints() {
+                let (agrees, against) = Label::constrained(constraint);
                 match (
-                    cell.coverage(&want.key, &against),
-                    cell.coverage(&want.key, &agrees),
+                    cell.coverage(&constraint.key, &against),
+                    cell.coverage(&constraint.key, &agrees),
                 ) {
                     (Coverage::Full, _) => disagrees = true,
                     (Coverage::Partial, _) => {
-                        open = open.or_else(|| Some((want.key.as_str().into(), against)));
+                        open = open.or_else(|| Some((constraint.key.as_str().into(), against)));
                     }
                     (Coverage::Empty, Coverage::Full) => satisfied += 1,
                     (Coverage::Empty, Coverage::Partial) => {
-                        open = open.or_else(|| Some((want.key.as_str().into(), agrees)));
+                        open = open.or_else(|| Some((constraint.key.as_str().into(), agrees)));
                     }
                     (Coverage::Empty, Coverage::Empty) => {}
                 }
             }
             match open {
                 _ if disagrees => {}
-                // Even with all its wants satisfied, it would not be preferred to the best one.
-                Some(_) if best.is_some_and(|(most, _)| most >= profile.wants().len()) => {}
+                // Even with all its constraints satisfied, it would not be preferred to the best one.
+                Some(_) if best.is_some_and(|(most, _)| most >= profile.constraints().len()) => {}
                 Some((key, label)) => return Known::Open(key, label),
                 None if best.is_none_or(|(most, _)| satisfied > most) => {
                     best = Some((satisfied, profile));

@@ -1,6 +1,6 @@
 //! A machine, as far as an Assignment describes it.
 
-use super::{ExtrinsicLabels, Operator, Subject, SubjectSelectors, Want};
+use super::{Constraint, ExtrinsicLabels, Operator, Subject, SubjectSelectors};
 
 /// A machine that presents one identity of an Assignment, or none, and the labels that it requires.
 pub(super) struct Machine<'a> {
@@ -81,7 +81,7 @@ impl<'a> Machine<'a> {
         )
     }
 
-    /// Returns what it presents, without the labels that a Profile wants. Machines with equal
+    /// Returns what it presents, without the labels that a Profile requires. Machines with equal
     /// queries are the same.
     pub(super) fn query(&self) -> String {
         let mut query = String::new();
@@ -93,21 +93,23 @@ impl<'a> Machine<'a> {
     }
 
     /// Builds the machine. `None` if no machine can present this.
-    pub(super) fn subject(&self, wants: &[Want]) -> Option<Subject> {
+    pub(super) fn subject(&self, constraints: &[Constraint]) -> Option<Subject> {
         let mut query = String::new();
         if let Some((key, _, value)) = &self.identity {
             boot::query::append(&mut query, key, value);
         }
         // Of a label that occurs twice, the first value counts.
-        wants
+        constraints
             .iter()
-            .filter(|want| !want.extrinsic)
-            .for_each(|want| boot::query::append(&mut query, &want.key, &want.value));
+            .filter(|constraint| !constraint.extrinsic)
+            .for_each(|constraint| {
+                boot::query::append(&mut query, &constraint.key, &constraint.value);
+            });
         self.append_labels(&mut query);
-        let extrinsic = wants
+        let extrinsic = constraints
             .iter()
-            .filter(|want| want.extrinsic)
-            .map(|want| (want.key.as_str(), want.value.as_str()));
+            .filter(|constraint| constraint.extrinsic)
+            .map(|constraint| (constraint.key.as_str(), constraint.value.as_str()));
         Subject::from_query(&query, &ExtrinsicLabels::new(extrinsic).ok()?).ok()
     }
 

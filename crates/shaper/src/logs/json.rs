@@ -107,7 +107,7 @@ pub(super) fn request(out: &mut String, line: &api::LogEntry<'_>) {
 /// consists of several pieces.
 fn object(out: &mut String, key: &ObjectKey) {
     let start = out.len();
-    key.spell(&mut |piece| out.push_str(piece));
+    key.write_parts(&mut |piece| out.push_str(piece));
     if must_escape(&out.as_bytes()[start..]) {
         let plain = out.split_off(start);
         Escaped(out).push(&plain);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use boot::{Catalog, Change, Claim, ObjectKey, Rejected, SharedCatalog};
+use boot::{Catalog, Change, ObjectKey, Partial, Rejected, SharedCatalog};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -255,14 +255,14 @@ impl Loader {
     /// Adds known config ids to a rejected Profile, so that a machine that is being installed from
     /// it waits for its configs.
     fn with_known_ids(&self, rejected: Arc<Rejected>) -> Arc<Rejected> {
-        let Claim::Profile(claim) = &rejected.claim else {
+        let Partial::Profile(partial) = &rejected.partial else {
             return rejected;
         };
-        let claim = Claim::Profile(Arc::new(
-            claim.with_ids(self.ids.saved_ids_of_rejected(&claim.key)),
+        let partial = Partial::Profile(Arc::new(
+            partial.with_ids(self.ids.saved_ids_of_rejected(&partial.key)),
         ));
         Arc::new(Rejected {
-            claim,
+            partial,
             fault: rejected.fault.clone(),
         })
     }

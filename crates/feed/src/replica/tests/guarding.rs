@@ -5,8 +5,8 @@ use super::*;
 const LIMITS: Limits = Limits {
     percent: 30,
     objects: 50,
-    looks: 3,
-    after: Duration::from_hours(1),
+    listings: 3,
+    period: Duration::from_hours(1),
 };
 
 /// A replica that holds 100 machines and then follows a controller that has only these objects.

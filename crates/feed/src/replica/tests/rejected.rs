@@ -10,8 +10,8 @@ use crate::proto::{Inventory, Part};
 const LIMITS: Limits = Limits {
     percent: 30,
     objects: 50,
-    looks: 3,
-    after: Duration::from_hours(1),
+    listings: 3,
+    period: Duration::from_hours(1),
 };
 
 /// An Assignment of one machine, by its serial number.

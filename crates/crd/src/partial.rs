@@ -1,13 +1,13 @@
-//! Reads the claim of an object that can't be served: which machines or labels it is about.
+//! Reads what can be read of an object that can't be served: which machines or labels it is about.
 //!
-//! The claim is read from the raw JSON field by field, since one error may prevent the whole object
+//! That part is read from the raw JSON field by field, since one error may prevent the whole object
 //! from being deserialized. It must never be wider than what was intended, or machines that the
-//! object does not concern would wait for it. So labels are part of a claim only if all of them can
+//! object does not concern would wait for it. So labels are part of it only if all of them can
 //! be read, and only readable identities are.
 
 use std::collections::BTreeMap;
 
-use boot::{Claim, LabelSelector, Labels, ObjectKey, Requirement, SubjectSelectors, identity};
+use boot::{LabelSelector, Labels, ObjectKey, Partial, Requirement, SubjectSelectors, identity};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -25,24 +25,24 @@ const SELECTOR_FIELDS: [&str; 5] = [
 ];
 const REQUIREMENT_FIELDS: [&str; 3] = ["key", "operator", "values"];
 
-/// Reads the claim of a Profile: its labels and the ids of its configs. `None` if the object has no
+/// Reads the readable part of a Profile: its labels and the ids of its configs. `None` if the object has no
 /// name.
-pub fn profile_claim(object: &Value) -> Option<Claim> {
+pub fn partial_profile(object: &Value) -> Option<Partial> {
     let labels = string_map(&object["metadata"]["labels"]);
     let ids = parse_config_ids(string_map(&object["status"]["additionalConfig"]));
-    Some(Claim::Profile(
-        boot::Profile::claim(key(object)?, created(object), &labels)
+    Some(Partial::Profile(
+        boot::Profile::partial(key(object)?, created(object), &labels)
             .with_ids(ids)
             .into(),
     ))
 }
 
-/// Reads the claim of an Assignment: the machines that it names, or, if it names none, its labels,
+/// Reads the readable part of an Assignment: the machines that it names, or, if it names none, its labels,
 /// provided that all of them can be read. `None` if the object has no name.
-pub fn assignment_claim(object: &Value) -> Option<Claim> {
+pub fn partial_assignment(object: &Value) -> Option<Partial> {
     let (key, created) = (key(object)?, created(object));
     let Some((subjects, priority)) = subjects(&object["spec"]) else {
-        return Some(Claim::Nothing { key, created });
+        return Some(Partial::Unreadable { key, created });
     };
     let assignment = boot::Assignment {
         key,
@@ -52,7 +52,7 @@ pub fn assignment_claim(object: &Value) -> Option<Claim> {
         profiles: Labels::default(),
         priority,
     };
-    Some(Claim::Assignment(assignment.into()))
+    Some(Partial::Assignment(assignment.into()))
 }
 
 fn subjects(spec: &Value) -> Option<(SubjectSelectors, i32)> {
@@ -170,14 +170,14 @@ mod tests {
 
     const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 
-    /// Summarizes a claim: `nothing`, or the number of identities, the requirements and the
+    /// Summarizes the readable part: `nothing`, or the number of identities, the requirements and the
     /// priority.
     fn summarize(spec: &Value) -> String {
         let object = json!({ "metadata": { "name": "a", "namespace": "n" }, "spec": spec });
-        match assignment_claim(&object).expect("it has a name") {
-            Claim::Nothing { .. } => "nothing".to_owned(),
-            Claim::Assignment(claim) => {
-                let subjects = &claim.subjects;
+        match partial_assignment(&object).expect("it has a name") {
+            Partial::Unreadable { .. } => "nothing".to_owned(),
+            Partial::Assignment(partial) => {
+                let subjects = &partial.subjects;
                 let names = subjects.uuids.len() + subjects.serials.len() + subjects.macs.len();
                 let labels: Vec<_> = subjects
                     .labels
@@ -185,14 +185,18 @@ mod tests {
                     .iter()
                     .map(ToString::to_string)
                     .collect();
-                format!("{names} named, [{}], {}", labels.join(", "), claim.priority)
+                format!(
+                    "{names} named, [{}], {}",
+                    labels.join(", "),
+                    partial.priority
+                )
             }
-            Claim::Profile(_) => unreachable!("it is an Assignment"),
+            Partial::Profile(_) => unreachable!("it is an Assignment"),
         }
     }
 
     #[test]
-    fn a_claim_covers_no_machine_beyond_the_intended_ones_unless_it_names_it() {
+    fn a_partial_assignment_matches_only_intended_or_named_machines() {
         let rack = json!({ "rack": "7" });
         for (spec, expected) in [
             (
@@ -264,19 +268,26 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_claim_keeps_readable_labels_and_ids() {
+    fn a_partial_profile_keeps_readable_labels_and_ids() {
         let object = json!({
             "metadata": { "name": "p", "labels": { "os": "x", "odd": 7 }, "creationTimestamp": "2026-01-02T03:04:05Z" },
             "spec": "none", "status": { "additionalConfig": { "ignition": UUID, "other": "no id" } },
         });
-        let Some(Claim::Profile(claim)) = profile_claim(&object) else {
-            panic!("a claim")
+        let Some(Partial::Profile(partial)) = partial_profile(&object) else {
+            panic!("a readable Profile")
         };
         assert_eq!(
-            (claim.key.to_string(), claim.labels.len(), claim.ids.len()),
+            (
+                partial.key.to_string(),
+                partial.labels.len(),
+                partial.ids.len()
+            ),
             ("default/p".to_owned(), 1, 1)
         );
-        assert_eq!(claim.created, Some("2026-01-02T03:04:05Z".parse().unwrap()));
-        assert!(profile_claim(&json!({ "metadata": {} })).is_none());
+        assert_eq!(
+            partial.created,
+            Some("2026-01-02T03:04:05Z".parse().unwrap())
+        );
+        assert!(partial_profile(&json!({ "metadata": {} })).is_none());
     }
 }
