@@ -22,6 +22,8 @@ pub struct Metrics {
     pub(crate) in_flight: Gauge,
     pub(crate) connections: Gauge,
     pub(crate) connections_shed: Counter,
+    pub(crate) connections_displaced: Counter,
+    pub(crate) connections_refused: Counter,
     pub(crate) accept_errors: Counter,
 }
 
@@ -60,6 +62,8 @@ impl Metrics {
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             connections_shed: Counter::default(),
+            connections_displaced: Counter::default(),
+            connections_refused: Counter::default(),
             accept_errors: Counter::default(),
         };
         for route in Route::ALL.map(Route::name) {
@@ -108,6 +112,16 @@ impl Metrics {
             "connections_shed",
             "Connections answered with 503 because too many were open",
             metrics.connections_shed.clone(),
+        );
+        registry.register(
+            "connections_displaced",
+            "Connections that were closed to make room for others: of those that had proved least, or waited longest",
+            metrics.connections_displaced.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections that were closed unanswered, because all places were taken",
+            metrics.connections_refused.clone(),
         );
         registry.register(
             "accept_errors",

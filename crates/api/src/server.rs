@@ -9,10 +9,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread;
 
-use net::{Connection, Connections, Handler, Listener, RequestIds, WhenFull};
+use net::{Connection, Connections, Handler, Listener, RequestIds, Stage, WhenFull};
 use tls::{PublicTls, Reloader};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -43,7 +42,6 @@ struct ServerContext {
     metrics: Metrics,
     logger: RequestLogger,
     limits: Limits,
-    answer_bytes: Arc<AtomicUsize>,
     ids: RequestIds,
 }
 
@@ -109,7 +107,6 @@ impl Server {
             metrics,
             logger: RequestLogger::new(log),
             limits,
-            answer_bytes: Arc::default(),
             ids: RequestIds::new(),
         };
         Ok(Self {
@@ -152,8 +149,10 @@ impl Server {
         let (running, mut all_ended) = mpsc::channel::<Infallible>(1);
         let limits = net::Limits {
             connections: self.context.limits.connections,
-            per_peer: None,
             when_full: WhenFull::Shed(self.context.limits.shedding),
+            proof: Stage::HeadRead,
+            grace: self.context.limits.grace,
+            answer_bytes: self.context.limits.answer_bytes,
             drain: self.context.limits.drain,
         };
         let connections = Connections::new(self.context.scheme(), limits);
@@ -253,6 +252,14 @@ impl Handler for ConnectionHandler {
                 }
             }
         })
+    }
+
+    fn refused(&self, _: SocketAddr) {
+        self.context.metrics.connections_refused.inc();
+    }
+
+    fn displaced(&self, _: SocketAddr) {
+        self.context.metrics.connections_displaced.inc();
     }
 
     fn accept_failed(&self) {

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use net::Connection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -19,16 +20,20 @@ const MAX_COALESCED_BYTES: usize = 2048;
 /// The timer starts when the peer's window is full and stops at the end of the next flush, which
 /// hyper starts when its buffer is empty. A client that reads one byte a second therefore times out
 /// like one that reads nothing. iPXE before 2025-12-04 never gives up by itself (`ipxe@88c3e68df`).
+///
+/// The connection is told what its client takes, for as long as the timer runs.
 pub(crate) struct WriteTimeout<S> {
     stream: S,
+    connection: Connection,
     limit: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> WriteTimeout<S> {
-    pub(crate) fn new(stream: S, limit: Duration) -> Self {
+    pub(crate) fn new(stream: S, connection: Connection, limit: Duration) -> Self {
         Self {
             stream,
+            connection,
             limit,
             deadline: None,
         }
@@ -36,12 +41,20 @@ impl<S> WriteTimeout<S> {
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let limit = self.limit;
+        self.connection.window_is_full();
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the client takes its answer too slowly",
         )))
+    }
+
+    /// Records what the client took after its window was full.
+    fn took(&self, written: &io::Result<usize>) {
+        if let (Some(_), Ok(bytes)) = (&self.deadline, written) {
+            self.connection.took(*bytes);
+        }
     }
 }
 
@@ -62,7 +75,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(cx, bytes) {
-            Poll::Ready(written) => Poll::Ready(written),
+            Poll::Ready(written) => {
+                self.took(&written);
+                Poll::Ready(written)
+            }
             Poll::Pending => self.poll_deadline(cx),
         }
     }
@@ -88,7 +104,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
             Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
         };
         match written {
-            Poll::Ready(written) => Poll::Ready(written),
+            Poll::Ready(written) => {
+                self.took(&written);
+                Poll::Ready(written)
+            }
             Poll::Pending => self.poll_deadline(cx),
         }
     }
@@ -101,7 +120,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
         // A TLS stream buffers writes and is only pending when flushed.
         match Pin::new(&mut self.stream).poll_flush(cx) {
             Poll::Ready(flushed) => {
-                self.deadline = None;
+                if self.deadline.take().is_some() {
+                    self.connection.took_all();
+                }
                 Poll::Ready(flushed)
             }
             Poll::Pending => self.poll_deadline(cx).map_ok(drop),
@@ -118,6 +139,10 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex};
 
     use super::*;
+
+    fn connection() -> Connection {
+        Connection::uncounted(([192, 0, 2, 1], 4000).into())
+    }
 
     /// A writer that accepts a few bytes at a time and is pending every other time.
     #[derive(Default)]
@@ -185,7 +210,7 @@ mod tests {
             let body: Vec<u8> = (0..=255).rev().cycle().take(body_bytes).collect();
             let all = [&head[..], &body].concat();
             let (mut stream, mut written) = (
-                WriteTimeout::new(SlowWriter::default(), Duration::from_secs(30)),
+                WriteTimeout::new(SlowWriter::default(), connection(), Duration::from_secs(30)),
                 0,
             );
             while written < all.len() {
@@ -213,7 +238,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_of_one_byte_a_second_times_out() {
         let (server, mut client) = duplex(16);
-        let mut server = WriteTimeout::new(server, Duration::from_secs(30));
+        let mut server = WriteTimeout::new(server, connection(), Duration::from_secs(30));
         let reader = tokio::spawn(async move {
             while client.read_u8().await.is_ok() {
                 sleep(Duration::from_secs(1)).await;
@@ -229,7 +254,11 @@ mod tests {
     async fn a_slow_reader_times_out_over_a_buffering_stream() {
         let (server, mut client) = duplex(16);
         // A TLS stream buffers in the same way.
-        let mut server = WriteTimeout::new(BufWriter::new(server), Duration::from_secs(30));
+        let mut server = WriteTimeout::new(
+            BufWriter::new(server),
+            connection(),
+            Duration::from_secs(30),
+        );
         let reader = tokio::spawn(async move {
             while client.read_u8().await.is_ok() {
                 sleep(Duration::from_secs(1)).await;
@@ -247,7 +276,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_timer_starts_again_after_a_flush() {
         let (server, mut client) = duplex(16);
-        let mut server = WriteTimeout::new(server, Duration::from_secs(30));
+        let mut server = WriteTimeout::new(server, connection(), Duration::from_secs(30));
         let reader = tokio::spawn(async move {
             while client.read_u8().await.is_ok() {
                 sleep(Duration::from_millis(200)).await;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use net::{Handler, Listener, WhenFull};
+use net::{Handler, Listener, Source, Stage, WhenFull};
 use prometheus_client::metrics::counter::Counter;
 use rustls::pki_types::CertificateDer;
 use tls::{MutualTls, Reloader};
@@ -24,6 +24,8 @@ use tracing::{error, info};
 
 /// How long a follower's handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// After this time without a handshake, a connection gives way to another if all are taken.
+const HANDSHAKE_GRACE: Duration = Duration::from_secs(3);
 /// How often peer certificates are checked again, in case they have expired. They are also checked
 /// whenever our own files change.
 const RECHECK_INTERVAL: Duration = Duration::from_mins(1);
@@ -52,9 +54,12 @@ pub(crate) struct CountedStream {
     received: Counter,
 }
 
-/// The address of the peer.
+/// Who the peer is: its address and its certificate.
 #[derive(Clone, Debug)]
-pub(crate) struct PeerInfo(SocketAddr);
+pub(crate) struct PeerInfo {
+    address: SocketAddr,
+    source: Source,
+}
 
 // === impl Accepted ===
 
@@ -71,8 +76,12 @@ impl Accepted {
             // Twice as many as may follow, so that a follower over the limit gets an error that
             // says so.
             connections: followers * 2,
-            per_peer: None,
             when_full: WhenFull::Refuse,
+            // Of a client certificate.
+            proof: Stage::Handshaken,
+            grace: HANDSHAKE_GRACE,
+            // The feed's own limits bound what it sends.
+            answer_bytes: usize::MAX,
             // tonic drains the connections that it received.
             drain: HANDSHAKE_TIMEOUT,
         };
@@ -129,6 +138,8 @@ async fn forward(
             return;
         }
     };
+    // A follower mostly waits for changes.
+    let _busy = accepted.busy();
     let connection = Connection::new(stream.into(), peer, tls, MutualTls::check_client);
     let closed = connection.closed();
     // When the accept loop closes this connection to make room, tonic's half ends as well.
@@ -157,12 +168,13 @@ impl Connection {
             .iter()
             .map(|cert| cert.clone().into_owned())
             .collect();
+        let peer = PeerInfo::new(address, chain.first().map_or(&[], |leaf| &**leaf));
         let end = CancellationToken::new();
         let ended = Box::pin(end.clone().cancelled_owned());
         tokio::spawn(recheck(chain, address, tls, check, end.clone()));
         Self {
             stream,
-            peer: PeerInfo(address),
+            peer,
             ended,
             _end_on_drop: end.clone().drop_guard(),
             end,
@@ -245,12 +257,29 @@ impl Connected for Connection {
     }
 }
 
+// === impl PeerInfo ===
+
+impl PeerInfo {
+    /// A peer that presented this certificate, in DER.
+    pub(crate) fn new(address: SocketAddr, certificate: &[u8]) -> Self {
+        Self {
+            address,
+            source: Source::identified(certificate, address.ip()),
+        }
+    }
+
+    /// Its part in the places for followers.
+    pub(crate) fn source(&self) -> Source {
+        self.source
+    }
+}
+
 impl fmt::Display for PeerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{}",
-            SocketAddr::new(self.0.ip().to_canonical(), self.0.port())
+            SocketAddr::new(self.address.ip().to_canonical(), self.address.port())
         )
     }
 }

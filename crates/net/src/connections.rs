@@ -1,27 +1,50 @@
 //! The table of one server's open connections, and its limits.
 
-use std::collections::{BTreeMap, HashMap};
+mod entry;
+mod reserved;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use places::{Places, Source, Standing};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::time::timeout_at;
+use tracing::warn;
 
 use crate::accept_errors::AcceptErrors;
 
+use entry::Entry;
+pub use entry::{Busy, Connection, Stage};
+pub use reserved::{NoRoom, Reserved};
+
+/// How long a newcomer waits for a place among those that are shed before it is closed.
+const SHED_WAIT: Duration = Duration::from_millis(20);
+/// After this time, a connection that is being shed gives way to another.
+const SHED_GRACE: Duration = Duration::from_millis(250);
+/// The interval at which the log repeats that places are short.
+const WARNING_INTERVAL: Duration = Duration::from_mins(1);
+
 /// How many connections a server serves, and what becomes of more.
+///
+/// A full server first closes a connection that yields to the newcomer: see [`places`]. The rest
+/// applies if there is none.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections that are served at once.
     pub connections: usize,
-    /// Connections that are served at once for one address; more are refused. `None` for no
-    /// limit.
-    pub per_peer: Option<usize>,
     /// What becomes of a connection beyond [`connections`](Self::connections).
     pub when_full: WhenFull,
+    /// The stage by which a connection has proved itself.
+    pub proof: Stage,
+    /// After this time without proof, a connection gives way to any other.
+    pub grace: Duration,
+    /// Bytes of all long answers that clients have not taken yet; see [`Connection::reserve`].
+    pub answer_bytes: usize,
     /// How long connections may take to end once the server stops. Zero closes them at once.
     pub drain: Duration,
 }
@@ -31,37 +54,15 @@ pub struct Limits {
 pub enum WhenFull {
     /// It is closed.
     Refuse,
-    /// It takes the place of the oldest connection that is not [busy](Connection::busy), which is
-    /// closed. If all are busy, it is refused.
-    CloseOldestIdle,
     /// It is admitted with [`is_shed`](Connection::is_shed) set, up to this many at once, so that
-    /// its client can be told to come back. Beyond, the server stops accepting, and clients wait
-    /// in the kernel's queue.
+    /// its client can be told to come back. One more takes the place of one that was told, or
+    /// waits for a moment and is closed.
     Shed(usize),
-}
-
-/// What a connection has proved so far, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Stage {
-    /// Nothing but its address.
-    Accepted,
-    /// A finished TLS handshake.
-    Handshaken,
-    /// A whole head of a request, or a stream.
-    HeadRead,
 }
 
 /// The open connections of one server. A clone is the same table.
 #[derive(Clone, Debug)]
 pub struct Connections(Arc<Shared>);
-
-/// What is known of one connection. A clone is the same connection.
-#[derive(Clone, Debug)]
-pub struct Connection {
-    entry: Arc<Entry>,
-    is_shed: bool,
-}
 
 /// The place of an open connection in the table, which is free again once this is dropped.
 #[derive(Debug)]
@@ -69,11 +70,9 @@ pub(crate) struct Place {
     shared: Arc<Shared>,
     id: u64,
     connection: Connection,
+    /// The peer of the connection that was closed to make room.
+    pub(crate) displaced: Option<SocketAddr>,
 }
-
-/// A request that is being answered; its connection is busy until this is dropped.
-#[derive(Debug)]
-pub struct Busy(Arc<Entry>);
 
 /// Why there is no place for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,37 +90,24 @@ struct Shared {
     table: Mutex<Table>,
     /// Notified when a place becomes free.
     freed: Notify,
+    reserved: reserved::Total,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
-    /// By the order in which they were accepted, the oldest first.
-    served: BTreeMap<u64, Arc<Entry>>,
-    /// How many connections are being shed.
-    shed: usize,
-    /// How many are served for each address, if that is limited.
-    by_peer: HashMap<IpAddr, usize>,
+    served: Group,
+    /// Connections whose clients are told to come back.
+    shed: Group,
     next_id: u64,
     accept_errors: AcceptErrors,
+    warned_at: Option<Instant>,
 }
 
-/// What is known of a connection.
+/// Connections that share places.
 #[derive(Debug)]
-struct Entry {
-    peer: SocketAddr,
-    accepted: Instant,
-    stage: AtomicU8,
-    /// How many requests are being answered.
-    busy: AtomicUsize,
-    task: Mutex<Task>,
-}
-
-#[derive(Debug, Default)]
-enum Task {
-    #[default]
-    NotStarted,
-    Started(AbortHandle),
-    Closed,
+struct Group {
+    places: Places<u64>,
+    entries: HashMap<u64, Arc<Entry>>,
 }
 
 // === impl Connections ===
@@ -129,17 +115,29 @@ enum Task {
 impl Connections {
     /// An empty table for the server of this name, as logs call it.
     pub fn new(server: &'static str, limits: Limits) -> Self {
+        let shed = match limits.when_full {
+            WhenFull::Refuse => 0,
+            WhenFull::Shed(connections) => connections,
+        };
+        let table = Table {
+            served: Group::new(limits.connections),
+            shed: Group::new(shed),
+            next_id: 0,
+            accept_errors: AcceptErrors::default(),
+            warned_at: None,
+        };
         Self(Arc::new(Shared {
             server,
             limits,
-            table: Mutex::default(),
+            table: Mutex::new(table),
             freed: Notify::new(),
+            reserved: reserved::Total::default(),
         }))
     }
 
     /// How many connections are open, without those that are shed.
     pub fn len(&self) -> usize {
-        self.0.table().served.len()
+        self.0.table().served.places.len()
     }
 
     /// Whether no connection is open.
@@ -160,14 +158,16 @@ impl Connections {
         table.accept_errors.failed(self.0.server, error);
     }
 
-    /// A place for a connection that was accepted, or `None` if it must be closed. Waits while a
-    /// server that sheds has no place of either kind.
+    /// A place for a connection that was accepted, or `None` if it must be closed. Waits for a
+    /// moment while a server that sheds has no place of either kind.
     pub(crate) async fn admit_or_wait(&self, peer: SocketAddr) -> Option<Place> {
+        let deadline = tokio::time::Instant::now() + SHED_WAIT;
         loop {
+            let freed = self.0.freed.notified();
             match self.admit(peer) {
                 Ok(place) => return Some(place),
                 Err(Full::Refuse) => return None,
-                Err(Full::Wait) => self.0.freed.notified().await,
+                Err(Full::Wait) => timeout_at(deadline, freed).await.ok()?,
             }
         }
     }
@@ -175,41 +175,39 @@ impl Connections {
     /// A place for a connection that was accepted, if there is one now.
     pub(crate) fn admit(&self, peer: SocketAddr) -> Result<Place, Full> {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let source = Source::from(peer.ip());
         let limits = &self.0.limits;
         let mut table = self.0.table();
         table.accept_errors.succeeded(self.0.server);
-        if let Some(limit) = limits.per_peer
-            && table.by_peer.get(&peer.ip()).is_some_and(|n| *n >= limit)
-        {
-            return Err(Full::Refuse);
-        }
+        let now = Instant::now();
+        let mut displaced = None;
         let mut is_shed = false;
-        if table.served.len() >= limits.connections {
-            match limits.when_full {
-                WhenFull::Refuse => return Err(Full::Refuse),
-                WhenFull::CloseOldestIdle => {
-                    table.close_oldest_idle(limits).ok_or(Full::Refuse)?;
+        if table.served.places.is_full() {
+            displaced = table
+                .served
+                .make_room(source, |entry| entry.standing(limits, now));
+            table.warn_of_shortage(self.0.server, now);
+            if displaced.is_none() {
+                let WhenFull::Shed(_) = limits.when_full else {
+                    return Err(Full::Refuse);
+                };
+                is_shed = true;
+                let standing = |entry: &Entry| entry.standing_of_shed(SHED_GRACE, now);
+                if table.shed.places.is_full() && table.shed.make_room(source, standing).is_none() {
+                    return Err(Full::Wait);
                 }
-                WhenFull::Shed(limit) if table.shed < limit => is_shed = true,
-                WhenFull::Shed(_) => return Err(Full::Wait),
             }
         }
-        let entry = Arc::new(Entry::new(peer));
+        let entry = Arc::new(Entry::new(peer, Arc::downgrade(&self.0)));
         let id = table.next_id;
         table.next_id += 1;
-        if is_shed {
-            table.shed += 1;
-        } else {
-            table.served.insert(id, entry.clone());
-            if limits.per_peer.is_some() {
-                *table.by_peer.entry(peer.ip()).or_default() += 1;
-            }
-        }
+        table.group(is_shed).insert(source, id, entry.clone());
         drop(table);
         Ok(Place {
             shared: self.0.clone(),
             id,
-            connection: Connection { entry, is_shed },
+            connection: Connection::new(entry, is_shed),
+            displaced,
         })
     }
 }
@@ -225,89 +223,66 @@ impl Shared {
 // === impl Table ===
 
 impl Table {
-    /// Closes the oldest connection that is not busy, so that a client which holds many
-    /// connections open can't keep others out. `None` if all are busy.
-    fn close_oldest_idle(&mut self, limits: &Limits) -> Option<()> {
-        let is_idle = |entry: &Entry| entry.busy.load(Ordering::Relaxed) == 0;
-        let (&id, _) = self.served.iter().find(|(_, entry)| is_idle(entry))?;
-        let entry = self.remove(id, limits)?;
-        entry.close();
-        Some(())
+    fn group(&mut self, is_shed: bool) -> &mut Group {
+        if is_shed {
+            &mut self.shed
+        } else {
+            &mut self.served
+        }
     }
 
-    fn remove(&mut self, id: u64, limits: &Limits) -> Option<Arc<Entry>> {
-        let entry = self.served.remove(&id)?;
-        if limits.per_peer.is_some()
-            && let Some(count) = self.by_peer.get_mut(&entry.peer.ip())
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.by_peer.remove(&entry.peer.ip());
-            }
+    /// Logs now and then that all places are taken, and by whom most are.
+    fn warn_of_shortage(&mut self, server: &'static str, now: Instant) {
+        let is_silent = |at| now.saturating_duration_since(at) < WARNING_INTERVAL;
+        if self.warned_at.is_some_and(is_silent) {
+            return;
         }
-        Some(entry)
+        self.warned_at = Some(now);
+        let connections = self.served.places.len();
+        if let Some((source, held)) = self.served.places.largest() {
+            warn!(
+                server, connections, address = %source, held,
+                "all connections are taken; those that have proved least are closed for new ones"
+            );
+        }
     }
 }
 
-// === impl Connection ===
+// === impl Group ===
 
-impl Connection {
-    /// A connection that no table counts, for a stream that was not accepted by
-    /// [`serve`](crate::serve).
-    pub fn uncounted(peer: SocketAddr) -> Self {
+impl Group {
+    fn new(capacity: usize) -> Self {
         Self {
-            entry: Arc::new(Entry::new(peer)),
-            is_shed: false,
+            places: Places::new(capacity),
+            entries: HashMap::new(),
         }
     }
 
-    /// The address of the peer. An IPv4 address is one, also on a socket for both families.
-    pub fn peer(&self) -> SocketAddr {
-        self.entry.peer
+    fn insert(&mut self, source: Source, id: u64, entry: Arc<Entry>) {
+        self.places.insert(source, id);
+        self.entries.insert(id, entry);
     }
 
-    /// How long ago it was accepted.
-    pub fn age(&self) -> Duration {
-        self.entry.accepted.elapsed()
+    fn remove(&mut self, source: Source, id: u64) -> Option<Arc<Entry>> {
+        self.places.remove(source, id);
+        self.entries.remove(&id)
     }
 
-    /// Whether its client is only to be told to come back; see [`WhenFull::Shed`].
-    pub fn is_shed(&self) -> bool {
-        self.is_shed
-    }
-
-    /// What it has proved so far.
-    pub fn stage(&self) -> Stage {
-        match self.entry.stage.load(Ordering::Relaxed) {
-            0 => Stage::Accepted,
-            1 => Stage::Handshaken,
-            _ => Stage::HeadRead,
-        }
-    }
-
-    /// Records that it has proved this. A stage is never taken back.
-    pub fn reached(&self, stage: Stage) {
-        let stage = stage as u8;
-        // A load is cheaper than a write, and this is called for every request.
-        if self.entry.stage.load(Ordering::Relaxed) < stage {
-            self.entry.stage.fetch_max(stage, Ordering::Relaxed);
-        }
-    }
-
-    /// Marks it as busy with a request, so that [`WhenFull::CloseOldestIdle`] spares it.
-    pub fn busy(&self) -> Busy {
-        self.entry.busy.fetch_add(1, Ordering::Relaxed);
-        Busy(self.entry.clone())
-    }
-
-    /// Records the task that serves it. If another thread has closed it meanwhile, the task is
-    /// aborted.
-    pub(crate) fn set_task(&self, handle: AbortHandle) {
-        let mut task = self.entry.task();
-        match *task {
-            Task::Closed => handle.abort(),
-            _ => *task = Task::Started(handle),
-        }
+    /// Closes the connection that yields to a newcomer, and returns its peer.
+    fn make_room(
+        &mut self,
+        newcomer: Source,
+        standing: impl Fn(&Entry) -> Standing,
+    ) -> Option<SocketAddr> {
+        let entries = &self.entries;
+        let (source, id) = self.places.yielding(newcomer, |id| {
+            entries
+                .get(id)
+                .map_or(Standing::Overdue, |entry| standing(entry))
+        })?;
+        let entry = self.remove(source, id)?;
+        entry.close();
+        Some(entry.peer)
     }
 }
 
@@ -321,139 +296,13 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let source = Source::from(self.connection.peer().ip());
         let mut table = self.shared.table();
-        if self.connection.is_shed {
-            table.shed -= 1;
-        } else {
-            // One that was closed to make room is not there any more.
-            table.remove(self.id, &self.shared.limits);
-        }
+        // One that was closed to make room is not there any more.
+        table
+            .group(self.connection.is_shed())
+            .remove(source, self.id);
         drop(table);
         self.shared.freed.notify_one();
-    }
-}
-
-// === impl Busy ===
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-// === impl Entry ===
-
-impl Entry {
-    fn new(peer: SocketAddr) -> Self {
-        Self {
-            peer,
-            accepted: Instant::now(),
-            stage: AtomicU8::new(Stage::Accepted as u8),
-            busy: AtomicUsize::default(),
-            task: Mutex::default(),
-        }
-    }
-
-    /// Aborts the task that serves it.
-    fn close(&self) {
-        if let Task::Started(handle) = std::mem::replace(&mut *self.task(), Task::Closed) {
-            handle.abort();
-        }
-    }
-
-    fn task(&self) -> MutexGuard<'_, Task> {
-        self.task.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn connections(limit: usize, per_peer: Option<usize>, when_full: WhenFull) -> Connections {
-        let limits = Limits {
-            connections: limit,
-            per_peer,
-            when_full,
-            drain: Duration::ZERO,
-        };
-        Connections::new("test", limits)
-    }
-
-    fn peer(last: u8) -> SocketAddr {
-        ([192, 0, 2, last], 4000).into()
-    }
-
-    #[test]
-    fn a_full_server_refuses_until_a_connection_is_dropped() {
-        let table = connections(2, None, WhenFull::Refuse);
-        let first = table.admit(peer(1)).unwrap();
-        let _second = table.admit(peer(1)).unwrap();
-        assert!(table.admit(peer(2)).is_err());
-        drop(first);
-        assert!(table.admit(peer(2)).is_ok());
-        assert_eq!(table.len(), 1);
-    }
-
-    #[test]
-    fn one_address_is_limited_and_leaves_room_for_others() {
-        let table = connections(10, Some(2), WhenFull::Refuse);
-        let first = table.admit(peer(1)).unwrap();
-        // The same address on a socket for both families.
-        let mapped = "[::ffff:192.0.2.1]:5000".parse().unwrap();
-        let _second = table.admit(mapped).unwrap();
-        assert!(table.admit(peer(1)).is_err());
-        let _other = table.admit(peer(2)).unwrap();
-        drop(first);
-        assert!(table.admit(peer(1)).is_ok());
-    }
-
-    #[test]
-    fn the_oldest_idle_connection_makes_room() {
-        let table = connections(2, None, WhenFull::CloseOldestIdle);
-        let oldest = table.admit(peer(1)).unwrap();
-        let idle = table.admit(peer(2)).unwrap();
-        let busy = oldest.connection.busy();
-        let newest = table.admit(peer(3)).unwrap();
-        assert!(matches!(*idle.connection.entry.task(), Task::Closed));
-        let _also_busy = newest.connection.busy();
-        assert!(table.admit(peer(4)).is_err(), "all are busy");
-        drop(busy);
-        assert!(table.admit(peer(4)).is_ok());
-        // A closed connection gives back its place once.
-        drop((idle, oldest));
-        assert_eq!(table.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_server_that_sheds_waits_when_it_can_not_shed_more() {
-        let table = connections(1, None, WhenFull::Shed(1));
-        let served = table.admit_or_wait(peer(1)).await.unwrap();
-        let shed = table.admit_or_wait(peer(2)).await.unwrap();
-        assert!(!served.connection.is_shed() && shed.connection.is_shed());
-        let waiting = tokio::spawn({
-            let table = table.clone();
-            async move {
-                table
-                    .admit_or_wait(peer(3))
-                    .await
-                    .unwrap()
-                    .connection
-                    .is_shed()
-            }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop(served);
-        assert!(!waiting.await.unwrap());
-    }
-
-    #[test]
-    fn stages_only_rise() {
-        let connection = Connection::uncounted(peer(1));
-        assert_eq!(connection.stage(), Stage::Accepted);
-        connection.reached(Stage::HeadRead);
-        connection.reached(Stage::Handshaken);
-        assert_eq!(connection.stage(), Stage::HeadRead);
     }
 }

@@ -17,10 +17,13 @@
 //!
 //! | server | when it is full | after `stop` |
 //! |---|---|---|
-//! | machines (`api`) | [`WhenFull::Shed`]: answer 503, then stop accepting | drain 30 s |
+//! | machines (`api`) | [`WhenFull::Shed`]: answer 503, then close the new connection | drain 30 s |
 //! | webhook | [`WhenFull::Refuse`]: close the new connection | drain 25 s |
 //! | feed | [`WhenFull::Refuse`] | tonic drains |
-//! | admin port | [`WhenFull::CloseOldestIdle`] | close all |
+//! | admin port | [`WhenFull::Refuse`] | close all |
+//!
+//! Before that, a full server closes a connection that yields to the newcomer, by the rules of
+//! [`places`]: one that has proved nothing, of the address and prefix that hold most.
 //!
 //! A server that answers on several threads binds one listener for each
 //! ([`Listener::bind_many`]), runs one [`serve`] on each, and gives all of them the same
@@ -32,7 +35,7 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use net::{Connection, Connections, Limits, Listener, WhenFull};
+//! use net::{Connection, Connections, Limits, Listener, Stage, WhenFull};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //! use tokio::net::TcpStream;
 //! use tokio_util::sync::CancellationToken;
@@ -43,8 +46,10 @@
 //! let address = listener.local_addr();
 //! let limits = Limits {
 //!     connections: 100,
-//!     per_peer: None,
 //!     when_full: WhenFull::Refuse,
+//!     proof: Stage::Accepted,
+//!     grace: Duration::from_secs(1),
+//!     answer_bytes: 1024 * 1024,
 //!     drain: Duration::from_secs(5),
 //! };
 //! let greet = |mut stream: TcpStream, connection: Connection| async move {
@@ -69,14 +74,17 @@ mod connections;
 mod handshake;
 mod listener;
 mod open_files;
+mod permits;
 mod plain_text;
 mod request_id;
 mod serve;
 
-pub use connections::{Busy, Connection, Connections, Limits, Stage, WhenFull};
+pub use connections::{Busy, Connection, Connections, Limits, NoRoom, Reserved, Stage, WhenFull};
 pub use handshake::ServerTls;
 pub use listener::Listener;
 pub use open_files::raise_open_files;
+pub use permits::{Permit, Permits};
+pub use places::Source;
 pub use plain_text::{PlainText, TEXT, response};
 pub use request_id::{RequestId, RequestIds};
 pub use serve::{Handler, serve};

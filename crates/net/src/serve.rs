@@ -33,6 +33,9 @@ pub trait Handler {
     /// Called for each connection that is closed unserved because the server is full.
     fn refused(&self, _peer: SocketAddr) {}
 
+    /// Called for each connection that is closed to make room for another.
+    fn displaced(&self, _peer: SocketAddr) {}
+
     /// Called for each failed `accept`.
     fn accept_failed(&self) {}
 }
@@ -105,6 +108,9 @@ pub async fn serve(
 
 fn start(tasks: &mut JoinSet<()>, handler: &impl Handler, stream: TcpStream, place: Place) {
     let _ = stream.set_nodelay(true);
+    if let Some(peer) = place.displaced {
+        handler.displaced(peer);
+    }
     let connection = place.connection().clone();
     let served = handler.serve(stream, connection.clone());
     let task = tasks.spawn(async move {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use net::{Connection, Connections, Limits, Listener, WhenFull};
+use net::{Connection, Connections, Limits, Listener, Stage, WhenFull};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -43,8 +43,10 @@ fn start(limits: Limits) -> Running {
 fn limits() -> Limits {
     Limits {
         connections: 100,
-        per_peer: None,
         when_full: WhenFull::Refuse,
+        proof: Stage::HeadRead,
+        grace: LONG,
+        answer_bytes: 1024,
         drain: LONG,
     }
 }
@@ -91,10 +93,10 @@ async fn connections_that_outlast_the_drain_are_closed() {
 }
 
 #[tokio::test]
-async fn a_full_server_closes_the_oldest_idle_connection_on_the_wire() {
+async fn a_full_server_closes_an_overdue_connection_on_the_wire() {
     let server = start(Limits {
         connections: 1,
-        when_full: WhenFull::CloseOldestIdle,
+        grace: Duration::ZERO,
         ..limits()
     });
     let mut first = TcpStream::connect(server.address).await.unwrap();

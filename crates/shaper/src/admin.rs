@@ -27,12 +27,14 @@ use tracing::debug;
 
 use crate::address::cannot_listen;
 
-/// When full, a new connection closes the oldest idle one: liveness probes must get in even if a
+/// When full, a new connection closes one that is idle: liveness probes must get in even if a
 /// client holds all connections open.
 const LIMITS: Limits = Limits {
     connections: 128,
-    per_peer: None,
-    when_full: WhenFull::CloseOldestIdle,
+    when_full: WhenFull::Refuse,
+    proof: Stage::HeadRead,
+    grace: Duration::from_secs(1),
+    answer_bytes: usize::MAX,
     drain: Duration::ZERO,
 };
 

@@ -19,6 +19,7 @@ pub struct Metrics {
     refusals: Family<RefusalLabels, Counter>,
     pub(crate) connections: Gauge,
     pub(crate) connections_shed: Counter,
+    pub(crate) connections_displaced: Counter,
     pub(crate) in_flight: Gauge,
 }
 
@@ -60,6 +61,7 @@ impl Metrics {
             refusals: Family::default(),
             connections: Gauge::default(),
             connections_shed: Counter::default(),
+            connections_displaced: Counter::default(),
             in_flight: Gauge::default(),
         };
         registry.register(
@@ -92,6 +94,11 @@ impl Metrics {
             "connections_shed",
             "Connections closed because too many were open",
             metrics.connections_shed.clone(),
+        );
+        registry.register(
+            "connections_displaced",
+            "Connections that were closed to make room for others: of those that had proved least, or waited longest",
+            metrics.connections_displaced.clone(),
         );
         registry.register(
             "reviews_in_flight",

@@ -15,7 +15,9 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use net::{Connection, Connections, Handler, Listener, PlainText, Stage, WhenFull};
+use net::{
+    Connection, Connections, Handler, Listener, Permits, PlainText, Source, Stage, WhenFull,
+};
 use prometheus_client::metrics::gauge::Gauge;
 use tls::{PublicTls, Reloader};
 use tokio::net::TcpStream;
@@ -30,11 +32,12 @@ use crate::reviews::{Hook, Reviews};
 /// Limits on what a caller may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open connections. One more is closed.
+    /// Open connections. One more takes the place of one that has proved least, or is closed.
     pub connections: usize,
     /// Concurrent requests on one HTTP/2 connection.
     pub streams: u32,
-    /// Reviews being read or answered. One more gets a 503.
+    /// Reviews being read or answered. One more takes the place of one that yields, which gets a 503,
+    /// or gets a 503 itself.
     pub in_flight: usize,
     /// Size of a body. An object takes at most 1.5 MB in etcd, and an update holds it twice.
     pub body_bytes: usize,
@@ -42,6 +45,8 @@ pub struct Limits {
     pub header_bytes: u32,
     /// Time for a TLS handshake, and for the head of a request in HTTP/1.1.
     pub head: Duration,
+    /// After this time without a request, a connection gives way to another if all are taken.
+    pub grace: Duration,
     /// Time for a body.
     pub body: Duration,
     /// How long a connection may stay without a request.
@@ -56,6 +61,9 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
+/// A review whose body has not arrived after this time gives way to another.
+const BODY_GRACE: Duration = Duration::from_secs(1);
+
 /// Serves connections until `stop`.
 struct Serving {
     shared: Arc<Shared>,
@@ -67,7 +75,7 @@ struct Shared {
     tls: Arc<Reloader<PublicTls>>,
     metrics: Metrics,
     limits: Limits,
-    in_flight: Arc<Semaphore>,
+    in_flight: Permits,
     /// One permit for each core: a review is CPU work, and waiting for a core beats sharing one.
     processors: Arc<Semaphore>,
     started: Instant,
@@ -100,6 +108,7 @@ impl Default for Limits {
             body_bytes: 4 * 1024 * 1024,
             header_bytes: 16 * 1024,
             head: Duration::from_secs(15),
+            grace: Duration::from_secs(5),
             body: Duration::from_secs(3),
             idle: Duration::from_mins(5),
             drain: Duration::from_secs(10),
@@ -122,7 +131,7 @@ impl Server {
             reviews,
             tls,
             metrics,
-            in_flight: Arc::new(Semaphore::new(limits.in_flight)),
+            in_flight: Permits::new(limits.in_flight, BODY_GRACE),
             processors: Arc::new(Semaphore::new(
                 std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             )),
@@ -147,8 +156,11 @@ impl Server {
         let limits = &self.shared.limits;
         let limits = net::Limits {
             connections: limits.connections,
-            per_peer: None,
             when_full: WhenFull::Refuse,
+            proof: Stage::HeadRead,
+            grace: limits.grace,
+            // Answers are short.
+            answer_bytes: usize::MAX,
             // A handshake that has begun is finished first.
             drain: limits.head + limits.drain,
         };
@@ -178,6 +190,10 @@ impl Handler for Serving {
 
     fn refused(&self, _: SocketAddr) {
         self.shared.metrics.connections_shed.inc();
+    }
+
+    fn displaced(&self, _: SocketAddr) {
+        self.shared.metrics.connections_displaced.inc();
     }
 }
 
@@ -211,7 +227,7 @@ impl Shared {
                     last.store(shared.now(), Ordering::Relaxed);
                     connection.reached(Stage::HeadRead);
                     let _busy = connection.busy();
-                    Ok::<_, Infallible>(shared.respond(request).await)
+                    Ok::<_, Infallible>(shared.respond(request, peer).await)
                 }
             })
         };
@@ -287,10 +303,10 @@ impl Shared {
         }
     }
 
-    async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Reply {
+    async fn respond(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Reply {
         let metrics = self.metrics.clone();
         let _counted = Counted::new(&metrics.in_flight);
-        match self.review(request).await {
+        match self.review(request, Source::from(peer.ip())).await {
             Ok(json) => net::response(StatusCode::OK, "application/json", json),
             Err(refused) => {
                 metrics.record_refusal(refused.reason);
@@ -305,7 +321,11 @@ impl Shared {
         }
     }
 
-    async fn review(self: Arc<Self>, request: Request<Incoming>) -> Result<String, Refused> {
+    async fn review(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        source: Source,
+    ) -> Result<String, Refused> {
         let hook = self.check_head(&request)?;
         let overloaded = || {
             Refused::new(
@@ -314,17 +334,13 @@ impl Shared {
                 "too many concurrent reviews; try again",
             )
         };
-        let permit = self
-            .in_flight
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| overloaded())?;
-        let body = match timeout(
-            self.limits.body,
-            Limited::new(request.into_body(), self.limits.body_bytes).collect(),
-        )
-        .await
-        {
+        let permit = self.in_flight.try_acquire(source).ok_or_else(overloaded)?;
+        let body = Limited::new(request.into_body(), self.limits.body_bytes).collect();
+        let body = tokio::select! {
+            body = timeout(self.limits.body, body) => body,
+            () = permit.revoked() => return Err(overloaded()),
+        };
+        let body = match body {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(self.too_large()),
             Ok(Err(error)) => {
@@ -342,13 +358,12 @@ impl Shared {
                 ));
             }
         };
+        permit.proved();
         let started = Instant::now();
-        let processor = self
-            .processors
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| overloaded())?;
+        let processor = tokio::select! {
+            processor = self.processors.clone().acquire_owned() => processor.map_err(|_| overloaded())?,
+            () = permit.revoked() => return Err(overloaded()),
+        };
         let reviews = self.reviews.clone();
         // A review may take a while, and a panic in it must not end other connections. It also runs on
         // when its client has gone.

@@ -80,12 +80,16 @@ impl ServerContext {
         let service = service_fn(|request| {
             accepted.reached(Stage::HeadRead);
             std::future::ready(Ok::<_, Infallible>(
-                self.respond(&request, &peer, &state, &stop),
+                self.respond(&request, &peer, accepted, &state, &stop),
             ))
         });
         let rewrite = |status| self.reject(status, &peer, &state);
         let stream = ErrorRewriter::new(
-            WriteTimeout::new(TargetEncoder::new(stream), self.limits.answer),
+            WriteTimeout::new(
+                TargetEncoder::new(stream),
+                accepted.clone(),
+                self.limits.answer,
+            ),
             state.response_in_flight.clone(),
             rewrite,
         );

@@ -5,11 +5,14 @@ use std::time::Duration;
 /// Limits on what clients may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open connections. A client beyond gets a 503.
+    /// Open connections. A client beyond takes the place of one that has proved least, or gets a
+    /// 503.
     pub connections: usize,
-    /// Connections beyond [`connections`](Self::connections) that get a 503 at a time. More clients
-    /// wait in the kernel's accept queue.
+    /// Connections beyond [`connections`](Self::connections) that get a 503 at a time. More are
+    /// closed.
     pub shedding: usize,
+    /// After this time without a request, a connection gives way to another if all are taken.
+    pub grace: Duration,
     /// Concurrent requests, over all servers that share [`Metrics`](crate::Metrics), until their
     /// response is handed to the connection. A request beyond gets a 503.
     pub in_flight: usize,
@@ -20,8 +23,8 @@ pub struct Limits {
     pub answer: Duration,
     /// Size of all headers of a request, in bytes.
     pub header_bytes: usize,
-    /// Size of all long answers that clients have not read yet, in bytes. A request beyond gets a
-    /// 503.
+    /// Size of all long answers that clients have not read yet, in bytes. Beyond, clients that read
+    /// nothing are disconnected; if there are none, the request gets a 503.
     pub answer_bytes: usize,
     /// Time for responses in progress once the server stops.
     pub drain: Duration,
@@ -34,6 +37,7 @@ impl Default for Limits {
         Self {
             connections: 16 * 1024,
             shedding: 2048,
+            grace: Duration::from_secs(5),
             in_flight: 4096,
             head: Duration::from_secs(15),
             answer: Duration::from_secs(30),

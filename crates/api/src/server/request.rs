@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use net::{PlainText, RequestId};
+use net::{Connection, PlainText, RequestId, Reserved};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, ContentType, Outcome, Request, Route};
@@ -32,7 +32,10 @@ struct InFlight(Arc<ServerContext>);
 
 /// The bytes of a long answer, which count towards
 /// [`Limits::answer_bytes`](super::Limits::answer_bytes) until they are written.
-struct CountedBytes(Bytes, Arc<ServerContext>);
+struct CountedBytes {
+    bytes: Bytes,
+    _reserved: Reserved,
+}
 
 /// The header with the request id, by which an operator finds the log line of a request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -44,30 +47,33 @@ const COUNTED_FROM_BYTES: usize = 16 * 1024;
 impl ServerContext {
     /// Reserves room for the answer until the client has read it. Replaces it by a 503 if there is
     /// none.
-    fn reserve<'c>(self: &Arc<Self>, answer: Answer<'c>) -> Answer<'c> {
+    fn reserve<'c>(connection: &Connection, answer: Answer<'c>) -> Answer<'c> {
         let bytes = answer.body.len();
         if bytes <= COUNTED_FROM_BYTES {
             return answer;
         }
-        let before = self.answer_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let body = Bytes::from_owner(CountedBytes(answer.body.clone(), self.clone()));
-        if before + bytes > self.limits.answer_bytes {
-            let reason =
-                "too many clients are still reading long answers; try again in a moment".to_owned();
-            return Answer {
-                body: reason.into(),
+        match connection.reserve(bytes) {
+            Ok(reserved) => {
+                let body = Bytes::from_owner(CountedBytes {
+                    bytes: answer.body,
+                    _reserved: reserved,
+                });
+                Answer { body, ..answer }
+            }
+            Err(error) => Answer {
+                body: format!("{error}; try again in a moment").into(),
                 outcome: Outcome::Overloaded,
                 content_type: ContentType::Text,
                 ..answer
-            };
+            },
         }
-        Answer { body, ..answer }
     }
 
     pub(super) fn respond(
         self: &Arc<Self>,
         request: &http::Request<Incoming>,
         peer: &Peer,
+        connection: &Connection,
         state: &ConnectionState,
         stop: &CancellationToken,
     ) -> Response<ResponseBody> {
@@ -75,7 +81,7 @@ impl ServerContext {
         let catalog = self.boot.synced();
         let (answer, in_flight) = match InFlight::acquire(self) {
             Some(in_flight) => (
-                self.reserve(self.answer(catalog.as_deref(), request, peer)),
+                Self::reserve(connection, self.answer(catalog.as_deref(), request, peer)),
                 Some(in_flight),
             ),
             None => {
@@ -235,15 +241,7 @@ impl Drop for InFlight {
 
 impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for CountedBytes {
-    fn drop(&mut self) {
-        self.1
-            .answer_bytes
-            .fetch_sub(self.0.len(), Ordering::Relaxed);
+        &self.bytes
     }
 }
 

@@ -4,9 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use net::Listener;
+use net::{Listener, Permit, Permits};
 use tls::{MutualTls, Reloader};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,6 +32,9 @@ pub struct PublisherLimits {
     pub stall_timeout: Duration,
 }
 
+/// A follower that has not taken its first batch after this time gives way to another.
+const FIRST_BATCH_GRACE: Duration = Duration::from_secs(10);
+
 type Messages = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
 
 /// The gRPC service, independent of the transport.
@@ -39,7 +42,7 @@ pub(crate) struct Service {
     publisher: Arc<Publisher>,
     metrics: PublisherMetrics,
     limits: PublisherLimits,
-    permits: Arc<Semaphore>,
+    permits: Permits,
     stop: CancellationToken,
 }
 
@@ -50,13 +53,15 @@ struct Session {
     limits: PublisherLimits,
     peer: String,
     messages: mpsc::Sender<Result<FollowResponse, Status>>,
-    _permit: OwnedSemaphorePermit,
+    permit: Permit,
 }
 
 /// Why a stream ended.
 enum Ended {
     Left,
     Stalled,
+    /// Another follower took its place.
+    Displaced,
     Stopping,
 }
 
@@ -110,7 +115,7 @@ impl Service {
             publisher,
             metrics,
             limits,
-            permits: Arc::new(Semaphore::new(limits.followers)),
+            permits: Permits::new(limits.followers, FIRST_BATCH_GRACE),
             stop,
         }
     }
@@ -118,13 +123,13 @@ impl Service {
     /// Starts to send to a follower, or refuses it with a reason.
     pub(crate) fn open(
         &self,
-        peer: String,
+        peer: &PeerInfo,
         request: FollowRequest,
     ) -> Result<ReceiverStream<Result<FollowResponse, Status>>, Status> {
         let refuse = |reason, status: Status| {
             self.metrics.ended(reason);
             info!(
-                peer,
+                %peer,
                 software = request.software,
                 reason = status.message(),
                 "follower refused"
@@ -152,7 +157,7 @@ impl Service {
                 Status::unavailable("this controller is stopping; try another one"),
             );
         }
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+        let Some(permit) = self.permits.try_acquire(peer.source()) else {
             let sentence = format!(
                 "this controller already has {} followers; try another one, or retry in a moment",
                 self.limits.followers
@@ -164,9 +169,9 @@ impl Service {
             publisher: self.publisher.clone(),
             metrics: self.metrics.clone(),
             limits: self.limits,
-            peer,
+            peer: peer.to_string(),
             messages,
-            _permit: permit,
+            permit,
         };
         tokio::spawn(session.run(request, self.stop.clone()));
         Ok(ReceiverStream::new(stream))
@@ -178,11 +183,11 @@ impl Feed for Service {
     type FollowStream = Messages;
 
     async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Messages>, Status> {
-        let peer = request
-            .extensions()
+        let (_, extensions, request) = request.into_parts();
+        let peer = extensions
             .get::<PeerInfo>()
-            .map_or_else(|| "unknown".to_owned(), ToString::to_string);
-        let messages = self.open(peer, request.into_inner())?;
+            .ok_or_else(|| Status::internal("the connection has no peer"))?;
+        let messages = self.open(peer, request)?;
         Ok(Response::new(Box::pin(messages)))
     }
 }
@@ -198,19 +203,28 @@ impl Session {
             resumes = request.after.is_some(),
             "follower connected"
         );
-        let ended = match stop.run_until_cancelled(self.follow(request.after)).await {
-            Some(Err(ended)) => ended,
-            Some(Ok(never)) => match never {},
-            None => {
-                let _ = self.messages.try_send(Err(Status::unavailable(
-                    "this controller is stopping; try another one",
-                )));
-                Ended::Stopping
+        let end = |ended, reason| {
+            let _ = self.messages.try_send(Err(Status::unavailable(reason)));
+            ended
+        };
+        let ended = tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                end(Ended::Stopping, "this controller is stopping; try another one")
             }
+            () = self.permit.revoked() => end(
+                Ended::Displaced,
+                "this controller has too many followers, most of them with this certificate or address; try another one",
+            ),
+            followed = self.follow(request.after) => match followed {
+                Err(ended) => ended,
+                Ok(never) => match never {},
+            },
         };
         let reason = match ended {
             Ended::Left => "left",
             Ended::Stalled => "stalled",
+            Ended::Displaced => "displaced",
             Ended::Stopping => "stopping",
         };
         self.metrics.ended(reason);
@@ -231,6 +245,7 @@ impl Session {
             // Marked before the batch is read: a change from here on wakes the next iteration.
             revisions.mark_unchanged();
             let reached = self.send_batch(after).await?;
+            self.permit.proved();
             after = Some(reached);
             while tokio::select! {
                 // The sender is owned by the publisher, which this session keeps alive.

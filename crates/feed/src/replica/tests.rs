@@ -24,6 +24,7 @@ use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::connection::PeerInfo;
 use crate::proto::{FollowRequest, FollowResponse};
 use crate::publisher::Service;
 use crate::{Publisher, PublisherLimits, PublisherMetrics};
@@ -93,9 +94,7 @@ impl Dial for TestDial {
         let service = lock(&self.0.services)[index]
             .clone()
             .ok_or_else(|| Ended::Unreachable("it is away".to_owned()))?;
-        let mut messages = service
-            .open("test".to_owned(), request)
-            .map_err(Ended::Refused)?;
+        let mut messages = service.open(&peer(1), request).map_err(Ended::Refused)?;
         let (controllers, cut) = (self.0.clone(), lock(&self.0.cut).clone());
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         tokio::spawn(async move {
@@ -181,6 +180,11 @@ fn publisher(changes: Vec<Change>) -> Arc<Publisher> {
     publisher.apply(changes);
     publisher.set_ready();
     Arc::new(publisher)
+}
+
+/// A peer with a certificate and an address that depend on a number.
+fn peer(number: u8) -> PeerInfo {
+    PeerInfo::new(([192, 0, 2, number], 4000).into(), &[number])
 }
 
 /// Waits long enough for everything that will happen.

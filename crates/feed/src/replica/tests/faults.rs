@@ -145,7 +145,7 @@ async fn both_ends_reject_another_major_version_with_an_explanation() {
         .unwrap();
     let status = service
         .open(
-            "test".to_owned(),
+            &peer(1),
             FollowRequest {
                 protocol: 2,
                 ..FollowRequest::default()
@@ -475,7 +475,7 @@ async fn a_stalled_follower_is_dropped_and_buffers_little() {
         protocol: 1,
         ..FollowRequest::default()
     };
-    let mut messages = service.open("test".to_owned(), request).unwrap();
+    let mut messages = service.open(&peer(1), request).unwrap();
     settle().await;
     let mut taken = 0;
     while let Some(message) = messages.next().await {
@@ -499,7 +499,7 @@ async fn a_follower_over_the_limit_is_refused_until_another_leaves() {
     );
     let open = || {
         service.open(
-            "test".to_owned(),
+            &peer(1),
             FollowRequest {
                 protocol: 1,
                 ..FollowRequest::default()
@@ -515,6 +515,46 @@ async fn a_follower_over_the_limit_is_refused_until_another_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_certificate_does_not_keep_all_places_from_another() {
+    let limits = PublisherLimits {
+        followers: 4,
+        ..PublisherLimits::default()
+    };
+    let metrics = PublisherMetrics::register(&mut Registry::default());
+    let service = Service::new(
+        publisher(machines(1)),
+        metrics,
+        limits,
+        CancellationToken::new(),
+    );
+    let open = |peer: &PeerInfo| {
+        let request = FollowRequest {
+            protocol: 1,
+            ..FollowRequest::default()
+        };
+        service.open(peer, request)
+    };
+    let mut held: Vec<_> = (0..4).map(|_| open(&peer(1)).unwrap()).collect();
+    for stream in &mut held {
+        // The hello and the first batch.
+        stream.next().await.unwrap().unwrap();
+        stream.next().await.unwrap().unwrap();
+    }
+    sleep(Duration::from_millis(100)).await;
+    let mut other = open(&peer(2)).unwrap();
+    other.next().await.unwrap().unwrap();
+    sleep(Duration::from_millis(100)).await;
+    let mut ended = 0;
+    for stream in &mut held {
+        let to_the_end =
+            async { while stream.next().await.is_some_and(|message| message.is_ok()) {} };
+        let timed = tokio::time::timeout(Duration::from_secs(10), to_the_end).await;
+        ended += usize::from(timed.is_ok());
+    }
+    assert_eq!(ended, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_controller_that_is_not_ready_answers_unavailable() {
     let controller = Arc::new(Publisher::new());
     let service = lock(&ControllerSet::of(&controller).services)[0]
@@ -522,7 +562,7 @@ async fn a_controller_that_is_not_ready_answers_unavailable() {
         .unwrap();
     let open = || {
         service.open(
-            "test".to_owned(),
+            &peer(1),
             FollowRequest {
                 protocol: 1,
                 ..FollowRequest::default()

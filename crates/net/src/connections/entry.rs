@@ -1,0 +1,251 @@
+//! What is known of one open connection.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use places::{Source, Standing};
+use tokio::task::AbortHandle;
+
+use super::reserved::{NoRoom, Reserved};
+use super::{Limits, Shared};
+
+/// A client that has taken nothing of its answer for this long does not use its place.
+const STALL: Duration = Duration::from_secs(1);
+
+/// What a connection has proved so far, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Stage {
+    /// Nothing but its address.
+    Accepted,
+    /// A finished TLS handshake.
+    Handshaken,
+    /// A whole head of a request, or a stream.
+    HeadRead,
+}
+
+/// What is known of one connection. A clone is the same connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    entry: Arc<Entry>,
+    is_shed: bool,
+}
+
+/// A request that is being answered; its connection is busy until this is dropped.
+#[derive(Debug)]
+pub struct Busy(Arc<Entry>);
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) peer: SocketAddr,
+    /// The table that has it. None if no table counts it.
+    shared: Weak<Shared>,
+    accepted: Instant,
+    stage: AtomicU8,
+    /// How many requests are being answered.
+    busy: AtomicUsize,
+    /// Whether the client has not taken all of an answer.
+    is_writing: AtomicBool,
+    /// When the client last sent a request or took a part of an answer, in milliseconds since the
+    /// connection was accepted.
+    active_at: AtomicU64,
+    /// Bytes that were sent after the client's window had been full.
+    taken: AtomicU64,
+    /// Bytes of long answers; see [`Connection::reserve`].
+    pub(super) reserved: AtomicUsize,
+    task: Mutex<Task>,
+}
+
+#[derive(Debug, Default)]
+enum Task {
+    #[default]
+    NotStarted,
+    Started(AbortHandle),
+    Closed,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    pub(super) fn new(entry: Arc<Entry>, is_shed: bool) -> Self {
+        Self { entry, is_shed }
+    }
+
+    /// A connection that no table counts, for a stream that was not accepted by
+    /// [`serve`](crate::serve).
+    pub fn uncounted(peer: SocketAddr) -> Self {
+        Self::new(Arc::new(Entry::new(peer, Weak::new())), false)
+    }
+
+    /// The address of the peer. An IPv4 address is one, also on a socket for both families.
+    pub fn peer(&self) -> SocketAddr {
+        self.entry.peer
+    }
+
+    /// How long ago it was accepted.
+    pub fn age(&self) -> Duration {
+        self.entry.accepted.elapsed()
+    }
+
+    /// Whether its client is only to be told to come back; see [`WhenFull::Shed`](super::WhenFull::Shed).
+    pub fn is_shed(&self) -> bool {
+        self.is_shed
+    }
+
+    /// What it has proved so far.
+    pub fn stage(&self) -> Stage {
+        self.entry.stage()
+    }
+
+    /// Records that it has proved this, now. A stage is never taken back.
+    pub fn reached(&self, stage: Stage) {
+        let stage = stage as u8;
+        // A load is cheaper than a write, and this is called for every request.
+        if self.entry.stage.load(Ordering::Relaxed) < stage {
+            self.entry.stage.fetch_max(stage, Ordering::Relaxed);
+        }
+        self.entry.is_active();
+    }
+
+    /// Marks it as busy with a request until the guard is dropped: it makes progress.
+    pub fn busy(&self) -> Busy {
+        self.entry.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(self.entry.clone())
+    }
+
+    /// Records that the client's window is full, so that the rest of an answer waits.
+    pub fn window_is_full(&self) {
+        if !self.entry.is_writing.swap(true, Ordering::Relaxed) {
+            self.entry.is_active();
+        }
+    }
+
+    /// Records that the client took this many bytes after its window was full.
+    pub fn took(&self, bytes: usize) {
+        self.entry.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.entry.is_active();
+    }
+
+    /// Records that the client took the whole answer.
+    pub fn took_all(&self) {
+        self.entry.is_writing.store(false, Ordering::Relaxed);
+        self.entry.is_active();
+    }
+
+    /// Reserves room for an answer of this many bytes until the client has taken it.
+    ///
+    /// If all of [`Limits::answer_bytes`] is taken, clients that take nothing are disconnected, those
+    /// of the prefix first that holds most. An error if there are none. A connection that no table
+    /// counts has no limit.
+    pub fn reserve(&self, bytes: usize) -> Result<Reserved, NoRoom> {
+        Reserved::new(&self.entry, &self.entry.shared, bytes)
+    }
+
+    #[cfg(test)]
+    pub(super) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Records the task that serves it. If another thread has closed it meanwhile, the task is
+    /// aborted.
+    pub(crate) fn set_task(&self, handle: AbortHandle) {
+        let mut task = self.entry.task();
+        match *task {
+            Task::Closed => handle.abort(),
+            _ => *task = Task::Started(handle),
+        }
+    }
+}
+
+// === impl Busy ===
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.is_active();
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    pub(super) fn new(peer: SocketAddr, shared: Weak<Shared>) -> Self {
+        Self {
+            peer,
+            shared,
+            accepted: Instant::now(),
+            stage: AtomicU8::new(Stage::Accepted as u8),
+            busy: AtomicUsize::default(),
+            is_writing: AtomicBool::default(),
+            active_at: AtomicU64::default(),
+            taken: AtomicU64::default(),
+            reserved: AtomicUsize::default(),
+            task: Mutex::default(),
+        }
+    }
+
+    pub(super) fn source(&self) -> Source {
+        Source::from(self.peer.ip())
+    }
+
+    /// What the connection does with its place.
+    pub(super) fn standing(&self, limits: &Limits, now: Instant) -> Standing {
+        let age = now.saturating_duration_since(self.accepted);
+        if self.stage() < limits.proof {
+            return if age > limits.grace {
+                Standing::Overdue
+            } else {
+                Standing::Unproven
+            };
+        }
+        let active_at = Duration::from_millis(self.active_at.load(Ordering::Relaxed));
+        let waits = age.saturating_sub(active_at);
+        let is_writing = self.is_writing.load(Ordering::Relaxed);
+        if self.busy.load(Ordering::Relaxed) > 0 && !is_writing || is_writing && waits < STALL {
+            let taken = self.taken.load(Ordering::Relaxed);
+            Standing::Progressing(taken / age.as_secs().max(1))
+        } else {
+            Standing::Waiting(waits)
+        }
+    }
+
+    /// What a connection that is being shed does with its place.
+    pub(super) fn standing_of_shed(&self, grace: Duration, now: Instant) -> Standing {
+        if now.saturating_duration_since(self.accepted) > grace {
+            Standing::Overdue
+        } else {
+            Standing::Unproven
+        }
+    }
+
+    /// Aborts the task that serves it.
+    pub(super) fn close(&self) {
+        if let Task::Started(handle) = std::mem::replace(&mut *self.task(), Task::Closed) {
+            handle.abort();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(*self.task(), Task::Closed)
+    }
+
+    fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Relaxed) {
+            0 => Stage::Accepted,
+            1 => Stage::Handshaken,
+            _ => Stage::HeadRead,
+        }
+    }
+
+    fn is_active(&self) {
+        let millis = u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.active_at.store(millis, Ordering::Relaxed);
+    }
+
+    fn task(&self) -> MutexGuard<'_, Task> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

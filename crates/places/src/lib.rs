@@ -1,0 +1,368 @@
+//! Decides who gives way when all places of a server are taken.
+//!
+//! A *place* is what a server has a limited number of: a connection, a transfer, a stream. Its
+//! *holder* is known by an id, and by its [`Source`]: a network prefix (/24 for IPv4, /56 for
+//! IPv6) and an address in it. When no place is free, [`Places::yielding`] names the holder that
+//! gives its place to a newcomer:
+//!
+//! 1. One that has proved nothing for longer than it may ([`Standing::Overdue`]).
+//! 2. One that has proved nothing yet, if its prefix holds more than the newcomer's. Within one
+//!    prefix, addresses are compared in the same way.
+//! 3. One that has proved itself and does not use its place, the one that has waited longest.
+//! 4. One that makes progress, the slowest, if its prefix (address) holds more than its share and
+//!    that of the newcomer less than half of its share.
+//! 5. None: the newcomer is refused.
+//!
+//! In 2 and 4, and before others in 1 and 3, it is a holder of the address that holds most, in the
+//! prefix that holds most. So a stranger with one address, or one prefix, never keeps others out:
+//! the more places it holds, the sooner it loses one. Clients that share an address, behind a NAT,
+//! displace each other only where a place is not used.
+//!
+//! It does no I/O and knows no clock; the server tells what it knows of a holder.
+//!
+//! # Example
+//!
+//! ```
+//! use std::net::IpAddr;
+//!
+//! use places::{Places, Source, Standing};
+//!
+//! let stranger = Source::from(IpAddr::from([192, 0, 2, 66]));
+//! let machine = Source::from(IpAddr::from([198, 51, 100, 1]));
+//! let mut places = Places::new(3);
+//! for id in 0..3 {
+//!     places.insert(stranger, id);
+//! }
+//! assert!(places.is_full());
+//! assert_eq!(places.yielding(machine, |_| Standing::Unproven), Some((stranger, 0)));
+//! assert_eq!(places.yielding(stranger, |_| Standing::Unproven), None);
+//! ```
+
+mod counts;
+mod source;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::Hash;
+use std::time::Duration;
+
+use ahash::AHashMap;
+use counts::Counts;
+
+pub use source::Source;
+
+/// How many holders are compared, at most, to find the one that gives way.
+const SAMPLE: usize = 64;
+/// How many holders that have proved themselves since they came are set apart for each newcomer, at
+/// most. Each is set apart once.
+const SORTED_PER_CALL: usize = 256;
+/// A holder that waits for less than this may be between two requests, and yields only to a newcomer
+/// that holds less.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
+/// What a holder has done with its place. A lower one gives way first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has proved nothing, for longer than it may.
+    Overdue,
+    /// It has proved nothing, but its time is not over.
+    Unproven,
+    /// It has proved itself, and does not use its place: it is idle, or takes nothing of what it is
+    /// sent. For how long.
+    Waiting(Duration),
+    /// It makes progress, at this many bytes per second, or at whatever rate the server compares.
+    Progressing(u64),
+}
+
+/// The places of a server, and who holds them.
+#[derive(Debug)]
+pub struct Places<K> {
+    capacity: usize,
+    prefixes: AHashMap<u128, Prefix<K>>,
+    by_size: Counts<u128>,
+    /// All holders, and some that are gone, in the order in which they are looked at next.
+    in_turn: VecDeque<(Source, K)>,
+    len: usize,
+}
+
+/// The holders of one prefix.
+#[derive(Debug)]
+struct Prefix<K> {
+    addresses: AHashMap<u128, Holders<K>>,
+    by_size: Counts<u128>,
+}
+
+/// The holders of one address.
+#[derive(Debug)]
+struct Holders<K> {
+    all: BTreeSet<K>,
+    /// Those that had proved nothing when they were last looked at, the oldest first, and some that
+    /// are gone.
+    unproven: VecDeque<K>,
+    /// Those that have proved themselves since, in the order in which that was noticed.
+    proven: VecDeque<K>,
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// Whether the holder has proved itself.
+    pub fn is_proven(self) -> bool {
+        matches!(self, Self::Waiting(_) | Self::Progressing(_))
+    }
+
+    /// The order in which kinds of standing give way, the lowest first.
+    fn class(self) -> u8 {
+        self.rank().0
+    }
+
+    /// The order in which holders give way, the lowest first.
+    fn rank(self) -> (u8, u64) {
+        match self {
+            Self::Overdue => (0, 0),
+            Self::Unproven => (1, 0),
+            Self::Waiting(time) => {
+                let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                (2, u64::MAX - millis)
+            }
+            Self::Progressing(rate) => (3, rate),
+        }
+    }
+}
+
+// === impl Places ===
+
+impl<K: Copy + Eq + Hash + Ord> Places<K> {
+    /// This many places, all of them free.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            prefixes: AHashMap::new(),
+            by_size: Counts::default(),
+            in_turn: VecDeque::new(),
+            len: 0,
+        }
+    }
+
+    /// How many places are taken.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no place is taken.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether all places are taken.
+    pub fn is_full(&self) -> bool {
+        self.len >= self.capacity
+    }
+
+    /// How many places an address holds.
+    pub fn held_by(&self, source: Source) -> usize {
+        let prefix = self.prefixes.get(&source.prefix);
+        prefix.map_or(0, |prefix| prefix.by_size.of(source.address))
+    }
+
+    /// The address that holds most places, in the prefix that holds most, and how many it holds.
+    pub fn largest(&self) -> Option<(Source, usize)> {
+        let prefix = self.by_size.largest()?;
+        let by_address = &self.prefixes.get(&prefix)?.by_size;
+        let address = by_address.largest()?;
+        Some((Source { prefix, address }, by_address.of(address)))
+    }
+
+    /// Gives a place to a holder that has none, also if all are taken. Does nothing for one that has
+    /// a place.
+    pub fn insert(&mut self, source: Source, holder: K) {
+        let prefix = self.prefixes.entry(source.prefix).or_default();
+        let holders = prefix.addresses.entry(source.address).or_default();
+        if !holders.all.insert(holder) {
+            return;
+        }
+        holders.unproven.push_back(holder);
+        prefix.by_size.add(source.address);
+        self.by_size.add(source.prefix);
+        self.in_turn.push_back((source, holder));
+        self.len += 1;
+        if self.in_turn.len() > 2 * self.len + SAMPLE {
+            let prefixes = &self.prefixes;
+            self.in_turn
+                .retain(|(source, holder)| holds(prefixes, *source, holder));
+        }
+    }
+
+    /// Takes the place of a holder back. Returns whether it had one.
+    pub fn remove(&mut self, source: Source, holder: K) -> bool {
+        let Some(prefix) = self.prefixes.get_mut(&source.prefix) else {
+            return false;
+        };
+        let Some(holders) = prefix.addresses.get_mut(&source.address) else {
+            return false;
+        };
+        if !holders.all.remove(&holder) {
+            return false;
+        }
+        if holders.all.is_empty() {
+            prefix.addresses.remove(&source.address);
+        } else {
+            holders.compact();
+        }
+        prefix.by_size.subtract(source.address);
+        if prefix.addresses.is_empty() {
+            self.prefixes.remove(&source.prefix);
+        }
+        self.by_size.subtract(source.prefix);
+        self.len -= 1;
+        true
+    }
+
+    /// Names the holder that gives its place to a newcomer, or none if the newcomer has to go. See
+    /// the [crate](crate) for the order. The place is not taken: call [`remove`](Self::remove).
+    ///
+    /// Looks at a bounded number of holders, so a full table costs a newcomer no more than a small one.
+    pub fn yielding(
+        &mut self,
+        newcomer: Source,
+        mut standing: impl FnMut(&K) -> Standing,
+    ) -> Option<(Source, K)> {
+        let largest = self.by_size.largest()?;
+        let prefix = self.prefixes.get_mut(&largest)?;
+        let address = prefix.by_size.largest()?;
+        let (counts, held, own, places) = if largest == newcomer.prefix {
+            let places = prefix.by_size.total();
+            (&prefix.by_size, address, newcomer.address, places)
+        } else {
+            (&self.by_size, largest, newcomer.prefix, self.capacity)
+        };
+        let share = places / (counts.len() + usize::from(counts.of(own) == 0)).max(1);
+        let (held, own) = (counts.of(held), counts.of(own));
+        let of_largest = Source {
+            prefix: largest,
+            address,
+        };
+        let holders = prefix.addresses.get_mut(&address)?;
+        let largest = holders
+            .lowest(&mut standing)
+            .map(|(holder, standing)| (of_largest, holder, standing));
+        let sampled = self.sample(&mut standing);
+        let may_yield = |standing: Standing, is_of_largest: bool| match standing {
+            Standing::Overdue => true,
+            Standing::Unproven => is_of_largest && held > own + 1,
+            Standing::Waiting(time) => time >= SHORT_WAIT || is_of_largest && held > own + 1,
+            Standing::Progressing(_) => is_of_largest && held > share && own < share.div_ceil(2),
+        };
+        // Of two that are equal, the first, which is of the largest.
+        let candidates = [(largest, true), (sampled, false)];
+        candidates
+            .into_iter()
+            .filter_map(|(candidate, is_of_largest)| Some((candidate?, is_of_largest)))
+            .filter(|((_, _, standing), is_of_largest)| may_yield(*standing, *is_of_largest))
+            .min_by_key(|((_, _, standing), _)| standing.class())
+            .map(|((source, holder, _), _)| (source, holder))
+    }
+
+    /// The holder with the lowest standing among the next [`SAMPLE`] of all.
+    fn sample(
+        &mut self,
+        standing: &mut impl FnMut(&K) -> Standing,
+    ) -> Option<(Source, K, Standing)> {
+        let mut lowest: Option<(Source, K, Standing)> = None;
+        for _ in 0..SAMPLE.min(self.in_turn.len()) {
+            let (source, holder) = self.in_turn.pop_front()?;
+            if !holds(&self.prefixes, source, &holder) {
+                continue;
+            }
+            self.in_turn.push_back((source, holder));
+            let standing = standing(&holder);
+            if lowest.is_none_or(|(_, _, before)| standing.rank() < before.rank()) {
+                lowest = Some((source, holder, standing));
+            }
+        }
+        lowest
+    }
+}
+
+fn holds<K: Copy + Eq + Hash + Ord>(
+    prefixes: &AHashMap<u128, Prefix<K>>,
+    source: Source,
+    holder: &K,
+) -> bool {
+    prefixes
+        .get(&source.prefix)
+        .and_then(|prefix| prefix.addresses.get(&source.address))
+        .is_some_and(|holders| holders.all.contains(holder))
+}
+
+// === impl Prefix ===
+
+impl<K> Default for Prefix<K> {
+    fn default() -> Self {
+        Self {
+            addresses: AHashMap::new(),
+            by_size: Counts::default(),
+        }
+    }
+}
+
+// === impl Holders ===
+
+impl<K> Default for Holders<K> {
+    fn default() -> Self {
+        Self {
+            all: BTreeSet::new(),
+            unproven: VecDeque::new(),
+            proven: VecDeque::new(),
+        }
+    }
+}
+
+impl<K: Copy + Ord> Holders<K> {
+    /// The holder that gives way before the others, as far as [`SAMPLE`] of them tell.
+    fn lowest(&mut self, standing: &mut impl FnMut(&K) -> Standing) -> Option<(K, Standing)> {
+        for _ in 0..SORTED_PER_CALL {
+            let Some(&holder) = self.unproven.front() else {
+                break;
+            };
+            if self.all.contains(&holder) {
+                let standing = standing(&holder);
+                if !standing.is_proven() {
+                    return Some((holder, standing));
+                }
+                self.proven.push_back(holder);
+            }
+            self.unproven.pop_front();
+        }
+        // The sample begins elsewhere each time, so that all are compared in turn.
+        let turn = SAMPLE.min(self.proven.len());
+        let mut lowest: Option<(K, Standing)> = None;
+        for _ in 0..turn {
+            let Some(holder) = self.proven.pop_front() else {
+                break;
+            };
+            if !self.all.contains(&holder) {
+                continue;
+            }
+            self.proven.push_back(holder);
+            let standing = standing(&holder);
+            if lowest.is_none_or(|(_, before)| standing.rank() < before.rank()) {
+                lowest = Some((holder, standing));
+            }
+        }
+        lowest
+    }
+
+    /// Forgets those that are gone, once they are most of what is remembered.
+    fn compact(&mut self) {
+        let limit = 2 * self.all.len() + SAMPLE;
+        let all = &self.all;
+        for queue in [&mut self.unproven, &mut self.proven] {
+            if queue.len() > limit {
+                queue.retain(|holder| all.contains(holder));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
