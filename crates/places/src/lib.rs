@@ -5,16 +5,16 @@
 //! IPv6) and an address in it. When no place is free, [`Places::yielding`] names the holder that
 //! gives its place to a newcomer:
 //!
-//! 1. One that has proved nothing for longer than it may ([`Standing::Overdue`]).
-//! 2. One that has proved nothing yet, if its prefix holds more than the newcomer's. Within one
-//!    prefix, addresses are compared in the same way.
+//! 1. One that has proved nothing for longer than it may ([`Standing::Overdue`]), the oldest.
+//! 2. One that has proved nothing yet, if its prefix holds more than the newcomer's.
 //! 3. One that has proved itself and does not use its place, the one that has waited longest.
 //! 4. One that makes progress, the slowest, if its prefix (address) holds more than its share and
 //!    that of the newcomer less than half of its share.
 //! 5. None: the newcomer is refused.
 //!
-//! In 2 and 4, and before others in 1 and 3, it is a holder of the address that holds most, in the
-//! prefix that holds most. So a stranger with one address, or one prefix, never keeps others out:
+//! In 2 and 4, and before others in 1 and 3 if that holds more than the newcomer's, it is a holder of the
+//! address that holds most, in the prefix that holds most. Within one prefix, addresses are compared
+//! in the same way. So a stranger with one address, or one prefix, never keeps others out:
 //! the more places it holds, the sooner it loses one. Clients that share an address, behind a NAT,
 //! displace each other only where a place is not used.
 //!
@@ -79,8 +79,11 @@ pub struct Places<K> {
     capacity: usize,
     prefixes: AHashMap<u128, Prefix<K>>,
     by_size: Counts<u128>,
-    /// All holders, and some that are gone, in the order in which they are looked at next.
-    in_turn: VecDeque<(Source, K)>,
+    /// Those that had proved nothing when they were last looked at, the oldest first, and some that
+    /// are gone.
+    unproven: VecDeque<(Source, K)>,
+    /// The others, and some that are gone, in the order in which they are looked at next.
+    proven: VecDeque<(Source, K)>,
     len: usize,
 }
 
@@ -110,11 +113,6 @@ impl Standing {
         matches!(self, Self::Waiting(_) | Self::Progressing(_))
     }
 
-    /// The order in which kinds of standing give way, the lowest first.
-    fn class(self) -> u8 {
-        self.rank().0
-    }
-
     /// The order in which holders give way, the lowest first.
     fn rank(self) -> (u8, u64) {
         match self {
@@ -138,7 +136,8 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
             capacity,
             prefixes: AHashMap::new(),
             by_size: Counts::default(),
-            in_turn: VecDeque::new(),
+            unproven: VecDeque::new(),
+            proven: VecDeque::new(),
             len: 0,
         }
     }
@@ -183,12 +182,13 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
         holders.unproven.push_back(holder);
         prefix.by_size.add(source.address);
         self.by_size.add(source.prefix);
-        self.in_turn.push_back((source, holder));
+        self.unproven.push_back((source, holder));
         self.len += 1;
-        if self.in_turn.len() > 2 * self.len + SAMPLE {
-            let prefixes = &self.prefixes;
-            self.in_turn
-                .retain(|(source, holder)| holds(prefixes, *source, holder));
+        let prefixes = &self.prefixes;
+        for queue in [&mut self.unproven, &mut self.proven] {
+            if queue.len() > 2 * self.len + SAMPLE {
+                queue.retain(|(source, holder)| holds(prefixes, *source, holder));
+            }
         }
     }
 
@@ -245,35 +245,62 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
         let largest = holders
             .lowest(&mut standing)
             .map(|(holder, standing)| (of_largest, holder, standing));
-        let sampled = self.sample(&mut standing);
-        let may_yield = |standing: Standing, is_of_largest: bool| match standing {
-            Standing::Overdue => true,
-            Standing::Unproven => is_of_largest && held > own + 1,
-            Standing::Waiting(time) => time >= SHORT_WAIT || is_of_largest && held > own + 1,
-            Standing::Progressing(_) => is_of_largest && held > share && own < share.div_ceil(2),
+        let oldest = self.oldest_unproven(&mut standing);
+        let waiting = self.sample(&mut standing);
+        let is_unfair = held > own + 1;
+        // The kind of standing, and whether the holder is of the largest, in the order of the crate's
+        // documentation.
+        let order = |standing: Standing, is_of_largest: bool| match standing {
+            Standing::Overdue if is_of_largest && is_unfair => Some(0),
+            Standing::Overdue => Some(1),
+            Standing::Unproven => (is_of_largest && is_unfair).then_some(2),
+            Standing::Waiting(_) if is_of_largest && is_unfair => Some(3),
+            Standing::Waiting(time) => (time >= SHORT_WAIT).then_some(4),
+            Standing::Progressing(_) => {
+                (is_of_largest && held > share && own < share.div_ceil(2)).then_some(5)
+            }
         };
-        // Of two that are equal, the first, which is of the largest.
-        let candidates = [(largest, true), (sampled, false)];
-        candidates
+        [(oldest, false), (largest, true), (waiting, false)]
             .into_iter()
-            .filter_map(|(candidate, is_of_largest)| Some((candidate?, is_of_largest)))
-            .filter(|((_, _, standing), is_of_largest)| may_yield(*standing, *is_of_largest))
-            .min_by_key(|((_, _, standing), _)| standing.class())
-            .map(|((source, holder, _), _)| (source, holder))
+            .filter_map(|(candidate, is_of_largest)| {
+                let (source, holder, standing) = candidate?;
+                Some((order(standing, is_of_largest)?, source, holder))
+            })
+            .min_by_key(|(order, ..)| *order)
+            .map(|(_, source, holder)| (source, holder))
     }
 
-    /// The holder with the lowest standing among the next [`SAMPLE`] of all.
+    /// The oldest of all holders that have proved nothing.
+    fn oldest_unproven(
+        &mut self,
+        standing: &mut impl FnMut(&K) -> Standing,
+    ) -> Option<(Source, K, Standing)> {
+        for _ in 0..SORTED_PER_CALL {
+            let (source, holder) = *self.unproven.front()?;
+            if holds(&self.prefixes, source, &holder) {
+                let standing = standing(&holder);
+                if !standing.is_proven() {
+                    return Some((source, holder, standing));
+                }
+                self.proven.push_back((source, holder));
+            }
+            self.unproven.pop_front();
+        }
+        None
+    }
+
+    /// The holder with the lowest standing among the next [`SAMPLE`] that have proved themselves.
     fn sample(
         &mut self,
         standing: &mut impl FnMut(&K) -> Standing,
     ) -> Option<(Source, K, Standing)> {
         let mut lowest: Option<(Source, K, Standing)> = None;
-        for _ in 0..SAMPLE.min(self.in_turn.len()) {
-            let (source, holder) = self.in_turn.pop_front()?;
+        for _ in 0..SAMPLE.min(self.proven.len()) {
+            let (source, holder) = self.proven.pop_front()?;
             if !holds(&self.prefixes, source, &holder) {
                 continue;
             }
-            self.in_turn.push_back((source, holder));
+            self.proven.push_back((source, holder));
             let standing = standing(&holder);
             if lowest.is_none_or(|(_, _, before)| standing.rank() < before.rank()) {
                 lowest = Some((source, holder, standing));

@@ -14,6 +14,8 @@ pub(crate) use reader::{Reader, wire_block_number};
 /// Largest file that is read into memory once for all running transfers. Boot programs are rarely
 /// larger.
 const MAX_SHARED_FILE: u64 = 4 * 1024 * 1024;
+/// Longest text that is converted to netascii, since that happens for each transfer.
+const MAX_TEXT: u64 = 256 * 1024;
 /// Memory for files that transfers share, in total.
 const SHARED_BYTES: usize = 64 * 1024 * 1024;
 
@@ -62,6 +64,48 @@ impl Content {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File(file) => file.fingerprint.size,
         }
+    }
+}
+
+impl Content {
+    /// Converts text to netascii (RFC 1350, RFC 764): LF becomes CR LF, CR becomes CR NUL. `None` if
+    /// this is not text, or too long for one.
+    ///
+    /// A boot program that was converted would be broken, so anything with a NUL is not text.
+    pub(crate) fn to_netascii(&self) -> io::Result<Option<Self>> {
+        if self.size() > MAX_TEXT {
+            return Ok(None);
+        }
+        let from_file;
+        let bytes: &[u8] = match self {
+            Self::Bytes(bytes) => bytes,
+            Self::File(file) => {
+                let size = usize::try_from(self.size()).expect("a text fits into memory");
+                let mut bytes = vec![0; size];
+                file.read(&mut bytes, 0)?;
+                from_file = bytes;
+                &from_file
+            }
+        };
+        if bytes.contains(&0) {
+            return Ok(None);
+        }
+        let mut text = Vec::with_capacity(bytes.len() + bytes.len() / 16);
+        let mut last = 0;
+        for &byte in bytes {
+            match byte {
+                b'\n' if last == b'\r' => {
+                    // Already CR LF: the CR was written as such.
+                    text.pop();
+                    text.push(b'\n');
+                }
+                b'\n' => text.extend(b"\r\n"),
+                b'\r' => text.extend(b"\r\0"),
+                _ => text.push(byte),
+            }
+            last = byte;
+        }
+        Ok(Some(Self::Bytes(text.into())))
     }
 }
 
@@ -140,5 +184,21 @@ impl Fingerprint {
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn netascii_marks_line_ends_and_a_program_is_not_text() {
+        let convert = |bytes: &[u8]| match Content::Bytes(bytes.into()).to_netascii().unwrap() {
+            Some(Content::Bytes(bytes)) => Some(bytes.to_vec()),
+            _ => None,
+        };
+        assert_eq!(convert(b"a\nb\r\nc\rd").unwrap(), b"a\r\nb\r\nc\r\0d");
+        assert_eq!(convert(b"MZ\0\n"), None);
+        assert_eq!(convert(&vec![b'a'; 300 * 1024]), None);
     }
 }

@@ -49,10 +49,8 @@ pub enum Refusal {
     NoSuchFile,
     /// A request to write.
     Write,
-    /// The mode is netascii or mail.
+    /// The mode is neither octet nor netascii, or the file is not text.
     Mode,
-    /// The value of an option is invalid.
-    Option,
     /// Not a complete TFTP packet.
     Malformed,
     /// Longer than any request.
@@ -199,11 +197,10 @@ impl Outcome {
 
 impl Refusal {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::NoSuchFile,
         Self::Write,
         Self::Mode,
-        Self::Option,
         Self::Malformed,
         Self::Oversized,
         Self::NotForServers,
@@ -222,7 +219,6 @@ impl Refusal {
             Self::NoSuchFile => "no_such_file",
             Self::Write => "write",
             Self::Mode => "mode",
-            Self::Option => "option",
             Self::Malformed => "malformed",
             Self::Oversized => "oversized",
             Self::NotForServers => "not_for_servers",
@@ -241,8 +237,7 @@ impl Refusal {
         match self {
             Self::NoSuchFile => Some((1, "File not found")),
             Self::Write => Some((2, "This server is read-only")),
-            Self::Mode => Some((4, "Only mode octet (binary) is served")),
-            Self::Option => Some((8, "Invalid option value")),
+            Self::Mode => Some((4, "Ask for this file in mode octet (binary)")),
             Self::Malformed | Self::Oversized => Some((4, "Malformed request")),
             Self::NotForServers
             | Self::UnknownTransfer

@@ -2,7 +2,7 @@
 
 mod options;
 
-pub use options::{InvalidOption, Options};
+pub use options::Options;
 
 /// The block size without the blksize option (RFC 1350).
 pub const DEFAULT_BLKSIZE: u16 = 512;
@@ -77,9 +77,6 @@ pub enum Malformed {
     /// A request without a final NUL, probably truncated.
     #[error("a request without a final NUL")]
     Request,
-    /// An option with an invalid value.
-    #[error(transparent)]
-    Option(#[from] InvalidOption),
 }
 
 // === impl Packet ===

@@ -11,6 +11,8 @@ mod retransmit_timer;
 use std::io;
 use std::time::Duration;
 
+use places::Standing;
+
 use crate::content::{Content, Reader, wire_block_number};
 use crate::outbox::Outbox;
 use crate::packet::{DATA_HEADER, DEFAULT_BLKSIZE, Options, Packet};
@@ -18,11 +20,14 @@ use retransmit_timer::RetransmitTimer;
 
 /// Size of IP and UDP headers, to compute how much a spoofed request is amplified.
 const IP_UDP_HEADERS: usize = 28;
-/// Most answers (the first and its repeats) before the peer has proved its address.
-const MAX_ANSWERS: u32 = 4;
+/// Most answers, the first and one repetition, before the peer has proved its address.
+const MAX_ANSWERS: u32 = 2;
 /// Unprompted repeats to an unproven peer stop when more than this many times the received bytes
 /// would be sent.
 const MAX_AMPLIFICATION: usize = 5;
+/// A peer that has acknowledged nothing for this long does not use its place. Machines on a good
+/// network acknowledge within milliseconds, and repeat themselves within a second or two.
+const STALL: Duration = Duration::from_secs(3);
 /// How long a peer may take to prove its address.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request this long after the previous one counts as a first request again, even if the peer has
@@ -60,6 +65,7 @@ pub(crate) struct Transfer {
     awaits_option_ack: bool,
     proof: Option<Unproven>,
     retransmit_timer: RetransmitTimer,
+    started_at: Duration,
     sent_at: Duration,
     progress_at: Duration,
     /// Whether the outstanding packets were sent more than once, which makes their round trip
@@ -148,6 +154,7 @@ impl Transfer {
                 sent: 0,
             }),
             retransmit_timer: RetransmitTimer::new(granted.timeout),
+            started_at: now,
             sent_at: now,
             progress_at: now,
             is_repeat: false,
@@ -270,6 +277,20 @@ impl Transfer {
     /// Whether the peer has proved that it receives what is sent to its address.
     pub(crate) fn is_proven(&self) -> bool {
         self.proof.is_none()
+    }
+
+    /// What the peer does with its place among all transfers.
+    pub(crate) fn standing(&self, now: Duration) -> Standing {
+        if self.proof.is_some() {
+            // A machine acknowledges within milliseconds, and a forged address never does.
+            return Standing::Overdue;
+        }
+        let waits = now.saturating_sub(self.progress_at);
+        if waits >= STALL {
+            return Standing::Waiting(waits);
+        }
+        let age = now.saturating_sub(self.started_at).as_secs().max(1);
+        Standing::Progressing(self.delivered() / age)
     }
 
     /// Takes over what an unproven peer was already sent, so that it gains nothing by requesting

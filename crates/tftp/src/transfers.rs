@@ -5,21 +5,20 @@
 mod refusal_log;
 mod repeats;
 
-use std::collections::VecDeque;
-use std::collections::hash_map::Entry as Slot;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
+use places::{Places, Source, Standing};
 use tracing::{debug, info, warn};
 
 use crate::content::Content;
 use crate::limits::{Limits, PrefixBudgets};
 use crate::metrics::{Metrics, Outcome, Refusal};
 use crate::outbox::{Outbox, Route};
-use crate::packet::{Malformed, Mode, Packet, Request};
+use crate::packet::{Mode, Packet, Request};
 use crate::table::{Lookup, Table};
 use crate::transfer::{Action, EndReason, Transfer, TransferBounds};
 use refusal_log::RefusalLog;
@@ -54,11 +53,8 @@ pub struct Transfers {
     library: Library,
     metrics: Metrics,
     running: AHashMap<SocketAddr, ActiveTransfer>,
-    per_peer: AHashMap<IpAddr, usize>,
+    places: Places<SocketAddr>,
     prefixes: PrefixBudgets,
-    /// Transfers whose peers had not proved their address when they started, oldest first. Most
-    /// have by now, or are over.
-    unproven: VecDeque<(SocketAddr, u64)>,
     /// The number of sockets that transfers take turns to use, or 0 to answer from the socket that
     /// received the request.
     ports: usize,
@@ -74,7 +70,6 @@ struct ActiveTransfer {
     file: Arc<str>,
     /// The request, to recognize a repeat of it.
     request: Box<[u8]>,
-    number: u64,
     started_at: Duration,
 }
 
@@ -89,9 +84,8 @@ impl Transfers {
             library,
             metrics,
             running: AHashMap::new(),
-            per_peer: AHashMap::new(),
+            places: Places::new(limits.transfers),
             prefixes: PrefixBudgets::new(limits.unproven_bytes),
-            unproven: VecDeque::new(),
             ports,
             started: 0,
             is_draining: false,
@@ -134,9 +128,6 @@ impl Transfers {
             Ok(Packet::Write) => self.refuse(arrival, Refusal::Write, true, now, out),
             Ok(Packet::Data { .. } | Packet::OptionAck(_)) => {
                 self.metrics.record_refusal(Refusal::NotForServers);
-            }
-            Err(Malformed::Option(_)) if is_request => {
-                self.refuse(arrival, Refusal::Option, true, now, out);
             }
             Err(_) => self.refuse(arrival, Refusal::Malformed, is_request, now, out),
         }
@@ -233,12 +224,20 @@ impl Transfers {
         if self.is_draining {
             return self.metrics.record_refusal(Refusal::Stopping);
         }
-        if request.mode != Mode::Octet {
+        if request.mode == Mode::Other {
             return self.refuse(arrival, Refusal::Mode, true, now, out);
         }
-        let Some((file, content)) = self.find(request.file, arrival.route.local) else {
+        let Some((file, mut content)) = self.find(request.file, arrival.route.local) else {
             return self.refuse(arrival, Refusal::NoSuchFile, true, now, out);
         };
+        if request.mode == Mode::Netascii {
+            match content.to_netascii() {
+                Ok(Some(text)) => content = text,
+                Ok(None) => return self.refuse(arrival, Refusal::Mode, true, now, out),
+                // The next scan of the folder reports it.
+                Err(_) => return self.refuse(arrival, Refusal::NoSuchFile, true, now, out),
+            }
+        }
         let bounds = TransferBounds {
             blksize: self.limits.blksize(peer.ip()),
             windowsize: self.limits.windowsize,
@@ -272,12 +271,10 @@ impl Transfers {
                 route,
                 file,
                 request,
-                number: self.started,
                 started_at: now,
             },
         );
-        *self.per_peer.entry(peer.ip()).or_default() += 1;
-        self.unproven.push_back((peer, self.started));
+        self.places.insert(Source::from(peer.ip()), peer);
         self.metrics.active.inc();
         self.answer(peer, now, out);
     }
@@ -312,35 +309,22 @@ impl Transfers {
         }
     }
 
-    /// Makes room for another transfer, evicting the oldest one whose peer has not proved its
-    /// address.
+    /// Makes room for another transfer, by ending one that yields to it.
     fn make_room(&mut self, peer: IpAddr, now: Duration) -> Result<(), Refusal> {
-        if self
-            .per_peer
-            .get(&peer)
-            .is_some_and(|count| *count >= self.limits.transfers_per_peer)
-        {
+        let source = Source::from(peer);
+        if self.places.held_by(source) >= self.limits.transfers_per_peer {
             return Err(Refusal::TooManyFromPeer);
         }
-        let running = &self.running;
-        let is_unproven = |peer: &SocketAddr, number: u64| {
-            running
-                .get(peer)
-                .is_some_and(|running| running.number == number && !running.transfer.is_proven())
-        };
-        let mut oldest = None;
-        if running.len() >= self.limits.transfers {
-            while let Some((peer, number)) = self.unproven.pop_front() {
-                if is_unproven(&peer, number) {
-                    oldest = Some(peer);
-                    break;
-                }
-            }
-            let oldest = oldest.ok_or(Refusal::TooMany)?;
-            self.end(oldest, Outcome::Evicted, None, now);
-        } else if self.unproven.len() > 2 * self.limits.transfers {
-            self.unproven
-                .retain(|(peer, number)| is_unproven(peer, *number));
+        if self.places.is_full() {
+            let running = &self.running;
+            let standing = |peer: &SocketAddr| {
+                running
+                    .get(peer)
+                    .map_or(Standing::Overdue, |running| running.transfer.standing(now))
+            };
+            let yielding = self.places.yielding(source, standing);
+            let (_, yielding) = yielding.ok_or(Refusal::TooMany)?;
+            self.end(yielding, Outcome::Evicted, None, now);
         }
         Ok(())
     }
@@ -423,12 +407,7 @@ impl Transfers {
         let Some(running) = self.running.remove(&peer) else {
             return;
         };
-        if let Slot::Occupied(mut count) = self.per_peer.entry(peer.ip()) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
+        self.places.remove(Source::from(peer.ip()), peer);
         self.metrics.active.dec();
         self.metrics.record_outcome(outcome);
         running.log(outcome, detail, now);

@@ -1,28 +1,23 @@
 //! The options of RFC 2348 (blksize), RFC 2349 (timeout, tsize) and RFC 7440 (windowsize).
 
-use std::ops::RangeInclusive;
-
 use super::{Fields, Malformed};
 
 /// The options of a request or of its acknowledgement (OACK).
 ///
-/// Other options are ignored, as RFC 2347 requires.
+/// Other options are ignored, as RFC 2347 requires. So are values that mean nothing; one that is too
+/// large counts as the largest. A server may answer any option with a smaller value or not at all,
+/// and real clients ask for `blksize` 65536 or `windowsize` 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Bytes per block, 8 to 65,464.
     pub blksize: Option<u16>,
     /// Seconds until a packet is sent again, 1 to 255.
     pub timeout: Option<u8>,
-    /// Size of the file in bytes; a client sends any number to ask for it.
+    /// Size of the file in bytes; a client sends anything to ask for it.
     pub tsize: Option<u64>,
     /// Blocks per acknowledgement, 1 to 65,535.
     pub windowsize: Option<u16>,
 }
-
-/// An option's value is outside the range of its RFC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid value of option {0}")]
-pub struct InvalidOption(pub(super) &'static str);
 
 // === impl Options ===
 
@@ -35,7 +30,7 @@ impl Options {
             if name.is_empty() {
                 break;
             }
-            options.read(name, fields.next()?)?;
+            options.read(name, fields.next()?);
         }
         Ok(options)
     }
@@ -58,35 +53,35 @@ impl Options {
         write("windowsize", self.windowsize.map(u64::from));
     }
 
-    fn read(&mut self, name: &[u8], value: &[u8]) -> Result<(), InvalidOption> {
+    fn read(&mut self, name: &[u8], value: &[u8]) {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("blksize") {
-            self.blksize = self.blksize.or(Some(number("blksize", value, 8..=65_464)?));
+            self.blksize = self.blksize.or(number(value, 8, 65_464));
         } else if is("timeout") {
-            self.timeout = self.timeout.or(Some(number("timeout", value, 1..=255)?));
+            // Not clamped: a client that asks for more does not repeat its packets earlier.
+            let timeout = number(value, 1, u64::MAX);
+            self.timeout = self
+                .timeout
+                .or(timeout.and_then(|timeout: u64| timeout.try_into().ok()));
         } else if is("tsize") {
-            self.tsize = self.tsize.or(Some(number("tsize", value, 0..=u64::MAX)?));
+            self.tsize = self.tsize.or(number(value, 0, u64::MAX)).or(Some(0));
         } else if is("windowsize") {
-            self.windowsize = self
-                .windowsize
-                .or(Some(number("windowsize", value, 1..=65_535)?));
+            self.windowsize = self.windowsize.or(number(value, 1, 65_535));
         }
-        Ok(())
     }
 }
 
-fn number<N: TryFrom<u64>>(
-    name: &'static str,
-    text: &[u8],
-    allowed: RangeInclusive<u64>,
-) -> Result<N, InvalidOption> {
-    let digits = std::str::from_utf8(text)
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let value = digits
-        .and_then(|digits| digits.parse().ok())
-        .filter(|value| allowed.contains(value));
-    value
-        .and_then(|value| N::try_from(value).ok())
-        .ok_or(InvalidOption(name))
+/// Parses decimal digits. A number beyond `most` is `most`; one below `least`, or anything else, is
+/// none.
+fn number<N: TryFrom<u64>>(text: &[u8], least: u64, most: u64) -> Option<N> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let value = text.iter().fold(0_u64, |value, digit| {
+        value
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    });
+    let value = Some(value.min(most)).filter(|value| *value >= least)?;
+    N::try_from(value).ok()
 }

@@ -321,21 +321,21 @@ fn unproven(options: &Options, requests: u32) -> (u32, usize) {
 }
 
 #[test]
-fn an_unproven_peer_gets_at_most_four_option_acknowledgements() {
+fn an_unproven_peer_gets_at_most_two_option_acknowledgements() {
     let (packets, bytes) = unproven(&asked(1468, 16), 1);
-    assert_eq!(packets, 4);
+    assert_eq!(packets, 2);
     assert!(
         bytes <= (REQUEST + IP_UDP_HEADERS) * MAX_AMPLIFICATION,
         "{bytes}"
     );
-    assert_eq!(unproven(&asked(1468, 16), 1_000).0, 4);
+    assert_eq!(unproven(&asked(1468, 16), 1_000).0, 2);
 }
 
 #[test]
 fn without_options_the_first_block_is_repeated_only_on_request() {
     assert_eq!(unproven(&Options::default(), 1).0, 1);
-    assert_eq!(unproven(&Options::default(), 3).0, 3);
-    assert_eq!(unproven(&Options::default(), 1_000).0, 4);
+    assert_eq!(unproven(&Options::default(), 2).0, 2);
+    assert_eq!(unproven(&Options::default(), 1_000).0, 2);
 }
 
 #[test]
