@@ -7,7 +7,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::client::TlsStream;
 use webhook::Limits;
 
@@ -212,6 +212,29 @@ async fn plain_http_and_noise_get_at_most_a_tls_alert() {
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
         .sum();
     assert!((counted - 4.0).abs() < 0.1, "{metrics}");
+}
+
+#[tokio::test]
+async fn silent_connections_of_one_address_leave_room_for_the_api_server() {
+    let site = Site::start(Limits {
+        connections: 8,
+        ..Limits::default()
+    });
+    let mut strangers = Vec::new();
+    for _ in 0..20 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 66], 0).into()).unwrap();
+        strangers.push(socket.connect(site.address).await.unwrap());
+    }
+    for _ in 0..3 {
+        site.works().await;
+    }
+    let metrics = site.metrics();
+    let displaced = metrics
+        .lines()
+        .find(|line| line.starts_with("webhook_connections_displaced_total "))
+        .expect("the metric is registered");
+    assert_ne!(displaced, "webhook_connections_displaced_total 0");
 }
 
 // --- HTTP/2, frame by frame (RFC 9113, section 6) ---
