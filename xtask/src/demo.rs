@@ -88,7 +88,7 @@ pub(crate) fn build_shaper() -> anyhow::Result<()> {
         println!("SHAPER_BIN names one: {}", path.display());
         return Ok(());
     }
-    build::run(&["--package", "shaper"])?;
+    build::run(&["--workspace", "--bin", "shaper"])?;
     use_binary(build::program("debug", "shaper")?);
     Ok(())
 }
