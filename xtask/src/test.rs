@@ -122,7 +122,14 @@ fn shaper(args: &Args) -> anyhow::Result<Vec<(OsString, OsString)>> {
         return Ok(Vec::new());
     }
     let profile = if args.release { "release" } else { "e2e" };
-    build::run(&["--profile", profile, "--locked", "--workspace", "--bin", "shaper"])?;
+    build::run(&[
+        "--profile",
+        profile,
+        "--locked",
+        "--workspace",
+        "--bin",
+        "shaper",
+    ])?;
     let program = build::program(profile, "shaper")?;
     ensure!(program.is_file(), "{} was not built", program.display());
     Ok(vec![("SHAPER_BIN".into(), program.into())])
