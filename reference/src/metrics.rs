@@ -40,6 +40,16 @@ const ALERTS: &[(&str, &str, &str)] = &[
         "two clusters claim the same machines",
     ),
     (
+        "shaper_duplicate_config_ids",
+        "> 0",
+        "machines wait: a status was copied into another cluster; `/readyz?verbose` names the configs",
+    ),
+    (
+        "shaper_config_ids_replaced_total",
+        "rate > 0",
+        "somebody copied the status of a Profile; its events say which",
+    ),
+    (
         "shaper_api_connected",
         "== 0 for 5 minutes",
         "the API server can't be reached",

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use boot::catalog::NoConfig;
 use boot::render::RenderError;
 use boot::subject::MAX_VALUE_BYTES;
 use boot::{Assignment, ConfigName, InvalidQuery, NotSelected, Profile, Subject};
@@ -116,6 +117,8 @@ pub enum Outcome {
     NotReady,
     /// 503: the matching Assignment or its Profile is invalid.
     NotAccepted,
+    /// 503: several configs have the id of a config.
+    DuplicateId,
     /// 503: a limit on concurrent work is reached.
     Overloaded,
 }
@@ -200,6 +203,14 @@ impl Answer<'_> {
             },
             ..answer
         }
+    }
+
+    pub(crate) fn no_config(route: Route, error: &NoConfig) -> Self {
+        let outcome = match error {
+            NoConfig::Unknown => Outcome::NoConfig,
+            NoConfig::Duplicate(_) => Outcome::DuplicateId,
+        };
+        Self::failure(route, outcome, error.to_string())
     }
 
     pub(crate) fn not_rendered(route: Route, error: &RenderError, profile: &Profile) -> Self {
@@ -310,7 +321,7 @@ impl Route {
 
 impl Outcome {
     /// All variants, in the order of their discriminants.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Ok,
         Self::BadRequest,
         Self::NoSuchPath,
@@ -338,8 +349,9 @@ impl Outcome {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Self::DuplicateId,
             Self::RenderFailed | Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NotReady | Self::NotAccepted | Self::Overloaded => {
+            Self::NotReady | Self::NotAccepted | Self::DuplicateId | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -365,3 +377,4 @@ impl Outcome {
         }
     }
 }
+            Self::DuplicateId => "duplicate_id",

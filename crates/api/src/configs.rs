@@ -45,9 +45,9 @@ pub(crate) fn answer<'c>(
         Ok(subject) => Arc::new(subject),
         Err(error) => return Answer::bad_query(ROUTE, path.labels, &error),
     };
-    let Some((profile, name)) = catalog.config(path.id) else {
-        let reason = "no config has this id; its Profile or config was deleted or recreated; boot again to get a new link";
-        return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned()).with_subject(subject);
+    let (profile, name) = match catalog.config(path.id) {
+        Ok(config) => config,
+        Err(error) => return Answer::no_config(ROUTE, &error).with_subject(subject),
     };
     if let Some(rejected) = catalog.rejected_profile(profile) {
         let reason = format!(
@@ -149,8 +149,8 @@ impl<'a> ConfigPath<'a> {
         let id = boot::identity::parse_uuid(segments.next()?)?;
         let rest: Vec<_> = segments.collect();
         let (labels, file) = match rest[..] {
-            [] | [""] => (None, None),
-            [labels] | [labels, ""] if labels.contains('=') => (Some(labels), None),
+            [] => (None, None),
+            [labels] if labels.contains('=') => (Some(labels), None),
             [file] => (None, Some(file)),
             [labels, file] if labels.contains('=') => (Some(labels), Some(file)),
             _ => return None,

@@ -71,6 +71,8 @@ fn meaning(status: u16) -> &'static str {
         414 => "Path and query are too long.",
         431 => "The headers are too long.",
         500 => "A template failed.",
-        _ => "Not loaded yet, an object of this machine is invalid, or too many requests.",
+        _ => {
+            "Not loaded yet, an object of this machine is invalid, its config's id is not unique, or too many requests."
+        }
     }
 }

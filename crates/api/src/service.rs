@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use boot::catalog::NoConfig;
 use boot::{Catalog, ExtrinsicLabels, Selected, SharedCatalog, Subject};
 use http::Method;
 
@@ -151,9 +152,13 @@ impl BootService {
             by,
             profile,
         } = selected;
-        let answer = match selected.script(&subject, base_url.as_str()) {
-            Ok(script) => Answer::text(route, script),
-            Err(error) => Answer::not_rendered(route, &error, profile),
+        // The installer that follows a link is less patient than iPXE, so wait here.
+        let answer = match catalog.duplicate_id_of(profile) {
+            Some(duplicate) => Answer::no_config(route, &NoConfig::Duplicate(duplicate)),
+            None => match selected.script(&subject, base_url.as_str()) {
+                Ok(script) => Answer::text(route, script),
+                Err(error) => Answer::not_rendered(route, &error, profile),
+            },
         };
         let choice = Choice {
             assignment: Some((Cow::Borrowed(assignment), by)),

@@ -537,3 +537,45 @@ fn a_machine_with_an_invalid_assignment_or_profile_gets_503() {
         );
     }
 }
+
+#[test]
+fn neither_of_two_configs_with_one_id_is_served() {
+    let (id, other) = (uuid::Uuid::new_v4(), "00000000-0000-4000-8000-000000000002");
+    let with_id = |name: &str| {
+        let mut profile = profile(name, SCRIPT, &[("ignition", name)]);
+        profile.ids = BTreeMap::from([("ignition".parse().unwrap(), id)]);
+        profile
+    };
+    let assignments = || {
+        vec![
+            assignment("one", Some(UUID), "original"),
+            assignment("two", Some(other), "copy"),
+        ]
+    };
+    let both = boot_with(
+        vec![with_id("original"), with_id("copy")],
+        assignments(),
+        None,
+    );
+    for target in [
+        format!("/config/{id}?uuid={UUID}"),
+        format!("/config/{id}/uuid={UUID}/meta-data"),
+        format!("/ipxe?uuid={UUID}&serial=1"),
+        format!("/ipxe?uuid={other}&serial=1"),
+    ] {
+        let answer = ask(&both, &target);
+        assert_eq!(
+            (answer.outcome, answer.status().as_u16()),
+            (Outcome::DuplicateId, 503),
+            "{target}"
+        );
+        assert!(
+            body(&answer).contains("Profile default/copy and config ignition of Profile default/original have the same id"),
+            "{}",
+            body(&answer)
+        );
+        assert!(!body(&answer).contains(&id.to_string()));
+    }
+    let one = boot_with(vec![with_id("original")], assignments(), None);
+    assert_eq!(body(&ask(&one, &format!("/config/{id}"))), "original");
+}

@@ -10,10 +10,11 @@
 //! | which Assignments list this identity? | one hash map for each of uuid, serial and mac |
 //! | which Assignments require these labels? | `LabelIndex`, a tuple space search |
 //! | which Profiles have this label? | a hash map of (partition, namespace, key, value) |
-//! | which config has this id? | a hash map of ids |
+//! | which config has this id? | a hash map of ids, and a set of those that several configs have |
 //! | which Assignments select this Profile? | [`SelectorIndex`], only if enabled |
 
 mod bucket;
+mod config_ids;
 mod conflicts;
 pub mod guard;
 mod index;
@@ -40,6 +41,7 @@ use crate::rejected::Rejected;
 use crate::subject::Subject;
 
 use bucket::{Bucket, Ranked};
+pub use config_ids::{DuplicateId, NoConfig};
 use index::Index;
 use labels::LabelIndex;
 use profiles::ProfileIndex;
@@ -292,8 +294,9 @@ impl Catalog {
         accepted.chain(self.without_valid_version().map(|rejected| rejected.name()))
     }
 
-    /// Returns the Profile and the name of the config that is served under this id.
-    pub fn config(&self, id: Uuid) -> Option<(&Arc<Profile>, &ConfigName)> {
+    /// Returns the Profile and the name of the config that has this id. An error if several configs
+    /// have it: nobody can tell which of them a link was made for.
+    pub fn config(&self, id: Uuid) -> Result<(&Arc<Profile>, &ConfigName), NoConfig> {
         self.profiles.config(id)
     }
 

@@ -401,7 +401,8 @@ impl State {
             let may_be_over = write
                 .events
                 .iter()
-                .any(|event| event.is_warning && event.kind != condition::ConditionType::Accepted);
+                .filter_map(|event| event.kind.filter(|_| event.is_warning))
+                .any(|kind| kind != condition::ConditionType::Accepted);
             if !self.queue.may_write_now(&name, may_be_over, now) {
                 continue;
             }
@@ -427,6 +428,9 @@ impl State {
         let outcome = match written {
             Written::Applied { version } => {
                 self.index.written(write, &version);
+                self.metrics
+                    .replaced_ids
+                    .inc_by(u64::try_from(write.replaced_ids).unwrap_or(u64::MAX));
                 self.queue.done(&write.name);
                 "done"
             }

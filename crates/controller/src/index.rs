@@ -6,13 +6,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use boot::{Catalog, Change, Conflicts, ObjectRef, Rejected};
+use boot::{Catalog, Change, Conflicts, ObjectRef, Partial, Profile, Rejected};
 use feed::Publisher;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tracing::warn;
 
 use crate::condition::ConditionType;
+use crate::config_ids::{ConfigIds, IdChanges};
 use crate::object::{Fault, Ids, Object, ObservedMeta, Rejection};
 use crate::observed::{self, Observed, Version};
 use crate::selector_index::SelectorIndex;
@@ -26,6 +27,7 @@ pub(crate) struct Index {
     profiles: usize,
     rejected: usize,
     conflicts: Conflicts,
+    config_ids: ConfigIds,
     selector_index: SelectorIndex,
     publisher: Arc<Publisher>,
 }
@@ -55,6 +57,8 @@ pub(crate) struct StatusPatch {
     pub(crate) observed: Observed,
     /// The events to record with the patch.
     pub(crate) events: Vec<PendingEvent>,
+    /// The number of config ids that the patch replaces because they belong to other configs.
+    pub(crate) replaced_ids: usize,
 }
 
 pub(crate) enum Status {
@@ -65,7 +69,8 @@ pub(crate) enum Status {
 /// An event that has not been recorded yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PendingEvent {
-    pub(crate) kind: ConditionType,
+    /// The condition that the event is about, if it is about one.
+    pub(crate) kind: Option<ConditionType>,
     pub(crate) is_warning: bool,
     pub(crate) reason: String,
     pub(crate) note: String,
@@ -91,6 +96,7 @@ impl Index {
             profiles: 0,
             rejected: 0,
             conflicts: Conflicts::new(),
+            config_ids: ConfigIds::default(),
             selector_index: SelectorIndex::default(),
             publisher,
         }
@@ -182,6 +188,7 @@ impl Index {
         let mut touched = BTreeSet::new();
         let mut changed = BTreeSet::new();
         let mut changes = Vec::new();
+        let mut id_changes = IdChanges::default();
         for step in steps {
             match step {
                 IndexEvent::Put(object) if !self.is_new(&object) => {}
@@ -207,6 +214,14 @@ impl Index {
                     };
                     changed.insert(name.clone());
                     touched.insert(name.clone());
+                    if let ObjectRef::Profile(key) = &name {
+                        let created = changes.last().and_then(created_at);
+                        id_changes.record(
+                            key,
+                            self.ids(&name),
+                            Some((created, meta.ids().clone())),
+                        );
+                    }
                     self.insert(
                         name,
                         Entry {
@@ -217,18 +232,47 @@ impl Index {
                     );
                 }
                 IndexEvent::Deleted(name) => {
+                    if let ObjectRef::Profile(key) = &name {
+                        id_changes.record(key, self.ids(&name), None);
+                    }
                     self.remove(&name);
                     changes.push(gone(&name));
                     changed.insert(name);
                 }
             }
         }
+        self.config_ids.update(id_changes);
+        self.remove_foreign_ids(&changed, &mut changes);
         self.publisher.apply(changes);
         let after = self.publisher.catalog().load();
         changed.iter().for_each(|name| self.share_key(&after, name));
         self.follow(&before, &after, &changed, &mut touched);
         touched.retain(|name| self.objects.contains_key(name));
         touched
+    }
+
+    /// Returns the ids of a Profile's configs.
+    fn ids(&self, name: &ObjectRef) -> &Ids {
+        static NONE: Ids = Ids::new();
+        self.objects
+            .get(name)
+            .map_or(&NONE, |known| known.meta.ids())
+    }
+
+    /// Removes ids that belong to other configs from changed Profiles, which then get new ones.
+    fn remove_foreign_ids(&mut self, changed: &BTreeSet<ObjectRef>, changes: &mut [Change]) {
+        for name in changed {
+            if let ObjectRef::Profile(key) = name
+                && let Some(known) = self.objects.get_mut(name)
+                && !self.config_ids.foreign_ids(key).is_empty()
+            {
+                let own = self.config_ids.own_ids(key, known.meta.ids());
+                known.meta.set_ids(own);
+            }
+        }
+        for change in changes {
+            keep_own_ids(change, &self.config_ids);
+        }
     }
 
     /// Stores the object under the catalog's key: an object whose meaning did not change keeps its
@@ -343,13 +387,24 @@ impl Index {
         if observed.digest == meta.status.digest {
             return None;
         }
-        let events = events(&meta.status, status.conditions());
+        let foreign_ids = match name {
+            ObjectRef::Profile(key) => self.config_ids.foreign_ids(key),
+            ObjectRef::Assignment(_) => &[],
+        };
+        let mut events = events(&meta.status, status.conditions());
+        events.extend(foreign_ids.iter().map(|id| PendingEvent {
+            kind: None,
+            is_warning: true,
+            reason: "DuplicateConfigId".to_owned(),
+            note: id.to_string(),
+        }));
         Some(StatusPatch {
             name: name.clone(),
             meta: meta.clone(),
             status,
             observed,
             events,
+            replaced_ids: foreign_ids.len(),
         })
     }
 
@@ -367,6 +422,12 @@ impl Index {
         } else {
             Ids::new()
         };
+        if let ObjectRef::Profile(key) = &write.name {
+            let mut id_changes = IdChanges::default();
+            // Each id is the Profile's own or new, so the age of the Profile doesn't matter.
+            id_changes.record(key, known.meta.ids(), Some((None, ids.clone())));
+            self.config_ids.update(id_changes);
+        }
         known.meta.version = version.into();
         known.meta.status = write.observed.clone();
         known.meta.set_ids(ids.clone());
@@ -417,13 +478,48 @@ fn events(before: &Observed, conditions: &[Condition]) -> Vec<PendingEvent> {
         let (is_problem, was_bad) = (kind.is_problem(verdict), before.is_problem(kind));
         let is_news = is_problem != was_bad || (is_problem && !before.is_same_problem(kind, now));
         is_news.then(|| PendingEvent {
-            kind,
+            kind: Some(kind),
             is_warning: is_problem,
             reason: now.reason.clone(),
             note: now.message.clone(),
         })
     });
     changed.collect()
+}
+
+/// Returns the creation time of the Profile that a change is about.
+fn created_at(change: &Change) -> Option<Timestamp> {
+    match change {
+        Change::Profile(profile) => profile.created,
+        Change::Rejected(rejected) => rejected.created(),
+        _ => None,
+    }
+}
+
+/// Removes ids that belong to other configs from the Profile that a change is about.
+fn keep_own_ids(change: &mut Change, config_ids: &ConfigIds) {
+    let own = |profile: &Arc<Profile>| {
+        let ids = config_ids.own_ids(&profile.key, &profile.ids);
+        (ids.len() != profile.ids.len()).then(|| Arc::new(profile.with_ids(ids)))
+    };
+    match change {
+        Change::Profile(profile) => {
+            if let Some(own) = own(profile) {
+                *profile = own;
+            }
+        }
+        Change::Rejected(rejected) => {
+            if let Partial::Profile(partial) = &rejected.partial
+                && let Some(own) = own(partial)
+            {
+                *rejected = Arc::new(Rejected {
+                    partial: Partial::Profile(own),
+                    fault: rejected.fault.clone(),
+                });
+            }
+        }
+        Change::Assignment(_) | Change::AssignmentDeleted(_) | Change::ProfileDeleted(_) => {}
+    }
 }
 
 fn gone(name: &ObjectRef) -> Change {

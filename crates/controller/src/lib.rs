@@ -14,6 +14,7 @@
 //! - [`lease`] elects the controller that writes. All controllers publish.
 
 mod condition;
+mod config_ids;
 mod controller;
 mod index;
 pub mod lease;

@@ -23,6 +23,7 @@ pub struct Metrics {
     pub(crate) holder: Gauge,
     pub(crate) writes: Family<Outcome, Counter>,
     pub(crate) waiting: Gauge,
+    pub(crate) replaced_ids: Counter,
     pub(crate) guard: Gauge,
     pub(crate) held: Gauge,
 }
@@ -97,6 +98,11 @@ impl Metrics {
             "status_queue_length",
             "Objects whose status may have to be written",
             metrics.waiting.clone(),
+        );
+        registry.register(
+            "config_ids_replaced",
+            "Config ids that were replaced because they belong to another config, as after a status was copied",
+            metrics.replaced_ids.clone(),
         );
         registry.register(
             "guard_holding",

@@ -120,18 +120,19 @@ impl Object {
                     known,
                     fault,
                 } = *incomplete;
-                let converted = Err(Box::new(Rejection {
-                    fault,
-                    partial: K::partial(&object)?,
-                }));
-                let meta = known.map_or_else(
+                let partial = K::partial(&object)?;
+                let mut meta = known.map_or_else(
                     || ObservedMeta::of(&metadata),
                     |known| ObservedMeta::of_known(&known),
                 );
+                // Even if the status can't be read as a whole, the ids stay.
+                if let Partial::Profile(partial) = &partial {
+                    meta.set_ids(partial.ids.clone());
+                }
                 Some(Self {
                     name: K::name_of(key(&metadata)?),
                     meta,
-                    converted,
+                    converted: Err(Box::new(Rejection { fault, partial })),
                 })
             }
         }

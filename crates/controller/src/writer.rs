@@ -261,7 +261,11 @@ async fn record(client: Client, instance: &str, write: &StatusPatch, event: &Pen
             ..ObjectMeta::default()
         },
         event_time: Some(MicroTime(now)),
-        action: Some(event.kind.to_string()),
+        action: Some(
+            event
+                .kind
+                .map_or_else(|| "AssignId".to_owned(), |kind| kind.to_string()),
+        ),
         reason: Some(event.reason.clone()),
         note: Some(cut(&event.note, MAX_NOTE).to_owned()),
         type_: Some(

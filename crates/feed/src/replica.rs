@@ -221,6 +221,9 @@ impl Replica {
         self.metrics
             .set_objects("Assignment", catalog.assignment_count());
         self.metrics.set_objects("Profile", catalog.profile_count());
+        self.metrics
+            .duplicate_ids
+            .set(gauge(catalog.duplicate_id_count()));
         self.metrics.cross_partition_conflicts.set(gauge(
             self.merged_catalog.cross_partition_conflicts().count(),
         ));
@@ -229,12 +232,9 @@ impl Replica {
     /// Describes the state of each partition in sentences, with warnings first.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = self.warnings();
-        remarks.extend(
-            self.merged_catalog
-                .shared()
-                .load()
-                .describe_rejected(MAX_NAMED),
-        );
+        let catalog = self.merged_catalog.shared().load();
+        remarks.extend(catalog.describe_rejected(MAX_NAMED));
+        remarks.extend(catalog.describe_duplicate_ids(MAX_NAMED));
         remarks.extend(
             self.merged_catalog
                 .cross_partition_conflicts()

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use boot::{ConfigName, ObjectKey, Profile};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 use uuid::Uuid;
 
 /// The ids of all configs of all Profiles.
@@ -192,7 +193,27 @@ fn read(path: &Path) -> anyhow::Result<(Ids, DeletionTimes)> {
             parsed.version
         );
     }
-    Ok((parsed.profiles, parsed.gone))
+    let mut ids = parsed.profiles;
+    remove_duplicates(&mut ids, path);
+    Ok((ids, parsed.gone))
+}
+
+/// Removes ids that several configs have, as after the file was edited, so that each gets a new one.
+/// Nobody can tell which config the id was made for.
+fn remove_duplicates(ids: &mut Ids, path: &Path) {
+    let mut counts = BTreeMap::<Uuid, usize>::new();
+    for id in ids.values().flat_map(BTreeMap::values) {
+        *counts.entry(*id).or_default() += 1;
+    }
+    for (profile, configs) in ids {
+        configs.retain(|config, id| {
+            let is_own = counts[id] == 1;
+            if !is_own {
+                warn!(file = %path.display(), profile, config, "another config has the same id; both get new ones");
+            }
+            is_own
+        });
+    }
 }
 
 /// Writes the file atomically: a reader sees either the old or the new one, even after a power
@@ -295,6 +316,22 @@ mod tests {
         assert_eq!(ids.ids.len(), 1);
         ids.sweep(unix_seconds() + RETENTION.as_secs() + 60);
         assert!(ids.ids.is_empty() && ids.deleted.is_empty());
+    }
+
+    #[test]
+    fn an_id_that_two_configs_have_on_disk_is_replaced_in_both() {
+        let directory = tempfile::tempdir().unwrap();
+        let (id, own) = (Uuid::new_v4(), Uuid::new_v4());
+        let file = serde_json::json!({ "version": 1, "profiles": {
+            "default/p": { "a": id, "b": own }, "other/p": { "a": id },
+        } });
+        fs::write(directory.path().join("config-ids.json"), file.to_string()).unwrap();
+        let mut ids = ConfigIds::open(directory.path()).unwrap();
+        ids.assign(&profile(&["a", "b"]));
+        ids.save().unwrap();
+        let after = ids.saved_ids(&profile(&["a", "b"]));
+        assert_eq!((after.len(), after["b"]), (2, own));
+        assert_ne!(after["a"], id);
     }
 
     #[test]

@@ -177,7 +177,7 @@ fn response(
         Outcome::MethodNotAllowed => {
             drop(headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD")));
         }
-        Outcome::NotReady | Outcome::NotAccepted | Outcome::Overloaded => {
+        Outcome::NotReady | Outcome::NotAccepted | Outcome::DuplicateId | Outcome::Overloaded => {
             drop(headers.insert(header::RETRY_AFTER, shed::retry_after().into()));
         }
         _ => {}

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use rpds::RedBlackTreeSetSync;
 use uuid::Uuid;
 
 use crate::config_name::ConfigName;
@@ -11,15 +12,17 @@ use crate::profile::Profile;
 use crate::sorted::Labels;
 
 use super::bucket::{self, Bucket, Ranked};
+use super::config_ids::{DuplicateId, NoConfig};
 use super::index::Index;
 
 #[derive(Clone)]
 pub(super) struct ProfileIndex {
     all: Index<ObjectKey, Arc<Profile>>,
     by_label: Index<LabelKey, Bucket<Profile>>,
-    /// Two Profiles have the same id if somebody copied a status. The older one serves it,
-    /// whichever was added first.
+    /// The Profiles that have this id, valid or not.
     configs: Index<Uuid, Bucket<Profile>>,
+    /// The ids that more than one config has.
+    duplicate_ids: RedBlackTreeSetSync<Uuid>,
 }
 
 /// One label of the Profiles in one namespace and partition, or all Profiles there.
@@ -41,6 +44,7 @@ impl ProfileIndex {
             all: Index::new(),
             by_label: Index::new(),
             configs: Index::new(),
+            duplicate_ids: RedBlackTreeSetSync::new_sync(),
         }
     }
 
@@ -49,7 +53,7 @@ impl ProfileIndex {
     }
 
     pub(super) fn index_size(&self) -> usize {
-        self.by_label.len() + self.configs.len()
+        self.by_label.len() + self.configs.len() + self.duplicate_ids.size()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Profile>> {
@@ -60,13 +64,53 @@ impl ProfileIndex {
         self.all.get(key)
     }
 
-    pub(super) fn config(&self, id: Uuid) -> Option<(&Arc<Profile>, &ConfigName)> {
-        let profile = self.configs.get(&id)?.first()?;
-        profile
-            .ids
-            .iter()
-            .find(|(_, own)| **own == id)
-            .map(|(name, _)| (profile, name))
+    pub(super) fn config(&self, id: Uuid) -> Result<(&Arc<Profile>, &ConfigName), NoConfig> {
+        let mut configs = self.configs_with(id);
+        let config = configs.next().ok_or(NoConfig::Unknown)?;
+        match configs.next() {
+            None => Ok(config),
+            Some(_) => Err(NoConfig::Duplicate(self.duplicate(id))),
+        }
+    }
+
+    /// Returns the first duplicate id of a Profile.
+    pub(super) fn duplicate_id_of(&self, profile: &Profile) -> Option<DuplicateId> {
+        if self.duplicate_ids.is_empty() {
+            return None;
+        }
+        let mut ids = profile.ids.values();
+        let id = ids.find(|id| self.duplicate_ids.contains(id))?;
+        Some(self.duplicate(*id))
+    }
+
+    pub(super) fn duplicate_id_count(&self) -> usize {
+        self.duplicate_ids.size()
+    }
+
+    pub(super) fn duplicate_ids(&self) -> impl Iterator<Item = DuplicateId> {
+        self.duplicate_ids.iter().map(|id| self.duplicate(*id))
+    }
+
+    /// Iterates over the configs that have this id, those of older Profiles first.
+    fn configs_with(&self, id: Uuid) -> impl Iterator<Item = (&Arc<Profile>, &ConfigName)> {
+        let profiles = self.configs.get(&id).into_iter().flat_map(Bucket::iter);
+        profiles.flat_map(move |profile| {
+            let own = profile.ids.iter().filter(move |(_, own)| **own == id);
+            own.map(move |(name, _)| (profile, name))
+        })
+    }
+
+    fn duplicate(&self, id: Uuid) -> DuplicateId {
+        DuplicateId::new(self.configs_with(id))
+    }
+
+    /// Records whether more than one config has this id.
+    fn count_configs_with(&mut self, id: Uuid) {
+        if self.configs_with(id).nth(1).is_some() {
+            self.duplicate_ids.insert_mut(id);
+        } else if !self.duplicate_ids.is_empty() {
+            self.duplicate_ids.remove_mut(&id);
+        }
     }
 
     pub(super) fn put(&mut self, profile: Arc<Profile>) -> bool {
@@ -99,6 +143,7 @@ impl ProfileIndex {
         }
         for id in profile.ids.values() {
             bucket::add(&mut self.configs, id, profile);
+            self.count_configs_with(*id);
         }
     }
 
@@ -109,6 +154,7 @@ impl ProfileIndex {
         }
         for id in profile.ids.values() {
             bucket::remove(&mut self.configs, id, profile);
+            self.count_configs_with(*id);
         }
     }
 

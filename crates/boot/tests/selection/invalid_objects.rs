@@ -217,7 +217,7 @@ fn an_invalid_profile_does_not_yield_to_a_worse_fit() {
         "plain",
         "the older suits as well"
     );
-    assert!(catalog.config(uuid::Uuid::nil()).is_none() && catalog.profile_count() == 1);
+    assert!(catalog.config(uuid::Uuid::nil()).is_err() && catalog.profile_count() == 1);
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use boot::catalog::NoConfig;
 use boot::selection::Outcome;
 use boot::{Catalog, Change, ObjectKey};
+use uuid::Uuid;
 
 use super::model::{self, RawAssignment, RawProfile};
 use super::{UUID, catalog, for_uuid, from_query, labelled, named, wanting};
@@ -402,17 +404,24 @@ fn an_empty_value_list_matches_nothing_and_leaves_the_index_clean() {
     assert_eq!(catalog.index_size(), 0);
 }
 
+/// A Profile in whose status all these configs have one id.
+fn with_one_id(name: &str, created: i64, id: Uuid, configs: &[&str]) -> boot::Profile {
+    let mut profile = RawProfile {
+        created: Some(created),
+        ..labelled(name, &[])
+    }
+    .build_with_config("config0");
+    for config in configs {
+        profile.ids.insert(config.parse().unwrap(), id);
+    }
+    profile
+}
+
 #[test]
-fn a_duplicate_config_id_serves_the_older_profile() {
+fn an_id_that_two_profiles_have_serves_neither() {
     let id = UUID.parse().unwrap();
-    let with_id = |name: &str, created| {
-        let mut profile = RawProfile {
-            created: Some(created),
-            ..labelled(name, &[])
-        }
-        .build_with_config("config0");
-        profile.ids.insert("config0".parse().unwrap(), id);
-        profile.ids.insert("config1".parse().unwrap(), id);
+    let with_id = |name, created| {
+        let profile = with_one_id(name, created, id, &["config0"]);
         Change::Profile(Arc::new(profile))
     };
     for changes in [
@@ -423,15 +432,57 @@ fn a_duplicate_config_id_serves_the_older_profile() {
         changes
             .into_iter()
             .for_each(|change| assert!(catalog.apply(change)));
-        let serves = |catalog: &Catalog| {
-            catalog
-                .config(id)
-                .map(|(profile, name)| format!("{} {name}", profile.key.name))
-        };
-        assert_eq!(serves(&catalog).as_deref(), Some("old config0"));
-        catalog.apply(Change::ProfileDeleted(ObjectKey::new("ns", "young")));
-        assert_eq!(serves(&catalog).as_deref(), Some("old config0"));
+        let error = catalog.config(id).unwrap_err().to_string();
+        assert!(
+            error.starts_with(
+                "config config0 of Profile ns/old and config config0 of Profile ns/young have the same id"
+            ),
+            "{error}"
+        );
+        assert!(!error.contains(UUID), "{error}");
+        let young = catalog.profile(&ObjectKey::new("ns", "young")).unwrap();
+        assert_eq!(catalog.duplicate_id_of(young).unwrap().to_string(), error);
+        assert_eq!(catalog.describe_duplicate_ids(1), [error]);
         catalog.apply(Change::ProfileDeleted(ObjectKey::new("ns", "old")));
-        assert_eq!((serves(&catalog), catalog.index_size()), (None, 0));
+        let (profile, name) = catalog.config(id).unwrap();
+        assert_eq!((&*profile.key.name, name.as_str()), ("young", "config0"));
+        assert_eq!(catalog.duplicate_id_of(profile), None);
+        catalog.apply(Change::ProfileDeleted(ObjectKey::new("ns", "young")));
+        assert_eq!(catalog.config(id).unwrap_err(), NoConfig::Unknown);
+        assert_eq!(catalog.index_size(), 0);
     }
+}
+
+#[test]
+fn an_id_that_two_configs_of_one_profile_have_serves_neither() {
+    let id = UUID.parse().unwrap();
+    let mut catalog = Catalog::new();
+    let both = with_one_id("p", 1, id, &["config0", "config1"]);
+    catalog.apply(Change::Profile(Arc::new(both)));
+    assert!(matches!(catalog.config(id), Err(NoConfig::Duplicate(_))));
+    let one = with_one_id("p", 1, id, &["config1"]);
+    catalog.apply(Change::Profile(Arc::new(one)));
+    let (_, name) = catalog.config(id).unwrap();
+    assert_eq!(
+        (name.as_str(), catalog.duplicate_id_count()),
+        ("config1", 0)
+    );
+}
+
+#[test]
+fn the_id_of_an_invalid_profile_is_a_duplicate_too() {
+    let id = UUID.parse().unwrap();
+    let mut catalog = Catalog::new();
+    let valid = with_one_id("valid", 2, id, &["config0"]);
+    catalog.apply(Change::Profile(Arc::new(valid)));
+    let key = ObjectKey::new("other", "invalid");
+    let partial = boot::Profile::partial(key.clone(), None, &BTreeMap::new())
+        .with_ids(BTreeMap::from([("config0".parse().unwrap(), id)]));
+    catalog.apply(Change::Rejected(Arc::new(boot::Rejected {
+        partial: boot::Partial::Profile(Arc::new(partial)),
+        fault: "it does not parse".into(),
+    })));
+    assert!(matches!(catalog.config(id), Err(NoConfig::Duplicate(_))));
+    catalog.apply(Change::ProfileDeleted(key));
+    assert!(catalog.config(id).is_ok());
 }

@@ -361,3 +361,111 @@ fn index_and_catalog_share_the_key_of_an_object() {
     index.apply([rejected("a")], 0);
     check(&index);
 }
+
+/// A Profile with one config that has this id.
+fn profile_with_id(name: &str, version: u64, created: &str, id: uuid::Uuid) -> IndexEvent {
+    let object = json!({
+        "metadata": {
+            "name": name, "namespace": "n", "resourceVersion": version.to_string(), "generation": 1,
+            "creationTimestamp": created, "labels": { "os": name },
+        },
+        "spec": { "ipxe": "#!ipxe\nchain {{ config }}", "additionalConfig": { "config": name } },
+        "status": { "additionalConfig": { "config": id } },
+        "apiVersion": crd::API_VERSION,
+        "kind": "Profile",
+    });
+    let read = serde_json::from_value::<Parsed<crd::Profile>>(object).expect("it is parsed");
+    IndexEvent::Put(Object::read(read).expect("it has a name"))
+}
+
+/// The Profile that is served under an id, if one is.
+fn serves(index: &Index, id: uuid::Uuid) -> Option<String> {
+    let catalog = index.publisher.catalog().load();
+    let (profile, _) = catalog.config(id).ok()?;
+    Some(profile.key.name.to_string())
+}
+
+#[test]
+fn a_copied_id_stays_with_its_owner_and_the_copy_gets_a_new_one() {
+    let id = uuid::Uuid::new_v4();
+    for created in ["2020-01-01T00:00:00Z", "2027-01-01T00:00:00Z"] {
+        let mut index = index();
+        index.apply([profile_with_id("owner", 1, "2026-01-01T00:00:00Z", id)], 0);
+        index.apply([profile_with_id("copy", 2, created, id)], 0);
+        assert_eq!(serves(&index, id).as_deref(), Some("owner"));
+
+        let copy = ObjectRef::Profile(boot::ObjectKey::new("n", "copy"));
+        let write = index
+            .pending_patch(&copy, Timestamp::now())
+            .expect("a new id is pending");
+        let Status::Profile(status) = &write.status else {
+            unreachable!("it is a Profile")
+        };
+        let new = crd::config_ids(status)["config"];
+        assert_ne!(new, id);
+        let event = write.events.last().expect("there is an event");
+        assert_eq!(
+            (event.is_warning, &*event.reason),
+            (true, "DuplicateConfigId")
+        );
+        assert!(
+            event
+                .note
+                .starts_with("config config had the id of config config of Profile n/owner"),
+            "{}",
+            event.note
+        );
+        index.written(&write, "3");
+        assert_eq!(serves(&index, id).as_deref(), Some("owner"));
+        assert_eq!(serves(&index, new).as_deref(), Some("copy"));
+        assert!(index.pending_patch(&copy, Timestamp::now()).is_none());
+        index.apply(
+            [IndexEvent::Deleted(ObjectRef::Profile(
+                boot::ObjectKey::new("n", "owner"),
+            ))],
+            0,
+        );
+        assert_eq!(serves(&index, id), None, "the copy has its new id only");
+    }
+}
+
+#[test]
+fn of_profiles_in_one_list_the_older_keeps_the_id() {
+    let id = uuid::Uuid::new_v4();
+    let mut index = index();
+    index.apply(
+        [
+            profile_with_id("a", 1, "2026-01-01T00:00:00Z", id),
+            profile_with_id("b", 2, "2020-01-01T00:00:00Z", id),
+        ],
+        0,
+    );
+    assert_eq!(serves(&index, id).as_deref(), Some("b"));
+    assert_eq!(index.publisher.catalog().load().duplicate_id_count(), 0);
+}
+
+#[test]
+fn an_invalid_copy_takes_no_id_and_an_invalid_owner_keeps_its_id() {
+    let id = uuid::Uuid::new_v4();
+    let invalid = |name: &str, version| {
+        let IndexEvent::Put(mut object) =
+            profile_with_id(name, version, "2026-01-01T00:00:00Z", id)
+        else {
+            unreachable!("it is put")
+        };
+        let partial = boot::Profile::partial(object.name.key().clone(), None, &BTreeMap::new())
+            .with_ids(object.meta.ids().clone());
+        object.converted = Err(Box::new(Rejection {
+            fault: Fault {
+                reason: "InvalidTemplate",
+                message: "it does not parse".into(),
+            },
+            partial: Partial::Profile(Arc::new(partial)),
+        }));
+        IndexEvent::Put(object)
+    };
+    let mut index = index();
+    index.apply([invalid("owner", 1)], 0);
+    index.apply([invalid("copy", 2)], 0);
+    assert_eq!(serves(&index, id).as_deref(), Some("owner"));
+}

@@ -143,7 +143,23 @@ impl MergedCatalog {
     fn publish(&self, catalog: Catalog) {
         #[cfg(test)]
         lock(&self.history).push(catalog.clone());
+        report_duplicate_ids(&self.shared.load(), &catalog);
         self.shared.publish(catalog);
+    }
+}
+
+/// Logs when configs begin to have the same id, and when they no longer do.
+fn report_duplicate_ids(before: &Catalog, after: &Catalog) {
+    match (before.duplicate_id_count(), after.duplicate_id_count()) {
+        (0, ids @ 1..) => {
+            let example = after.describe_duplicate_ids(1).into_iter().next();
+            warn!(
+                ids,
+                example, "configs have the same id; see /readyz?verbose"
+            );
+        }
+        (1.., 0) => info!("configs no longer have the same id"),
+        _ => {}
     }
 }
 

@@ -26,6 +26,7 @@ pub struct ReplicaMetrics {
     unsaved: Family<PartitionLabels, Gauge>,
     objects: Family<KindLabels, Gauge>,
     pub(crate) cross_partition_conflicts: Gauge,
+    pub(crate) duplicate_ids: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -142,6 +143,11 @@ impl ReplicaMetrics {
             "partition_conflicts",
             "Assignments that conflict with one of another partition: a machine can match both, and only age or name decides",
             metrics.cross_partition_conflicts.clone(),
+        );
+        registry.register(
+            "duplicate_config_ids",
+            "Config ids that several configs have, as after a status was copied into another cluster; their links answer 503",
+            metrics.duplicate_ids.clone(),
         );
         registry.register(
             "catalog_objects",

@@ -1,4 +1,4 @@
-//! Conflicts between Assignments of different partitions.
+//! Conflicts between Assignments, and between config ids, of different partitions.
 
 use super::rejected::machine_assignment;
 use super::*;
@@ -112,4 +112,47 @@ async fn confirming_a_hold_ends_its_conflicts() {
         60
     );
     assert_eq!(count(&merged_catalog), 0);
+}
+
+/// A Profile with one config that has this id.
+fn profile_with_id(name: &str, id: uuid::Uuid) -> Change {
+    let Change::Profile(profile) = profile(name, 1) else {
+        unreachable!("it is a Profile")
+    };
+    let ids = BTreeMap::from([("config0".parse().unwrap(), id)]);
+    Change::Profile(Arc::new(profile.with_ids(ids)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_in_two_partitions_serves_neither_config_until_one_is_gone() {
+    let id = uuid::Uuid::new_v4();
+    let (west, east) = (
+        publisher(vec![profile_with_id("p", id)]),
+        publisher(vec![profile_with_id("p", id)]),
+    );
+    let merged_catalog = merged_catalog();
+    let (western, eastern) = (ControllerSet::of(&west), ControllerSet::of(&east));
+    let followers = [("west", &western), ("east", &eastern)].map(|(name, controllers)| {
+        Follower::new(&merged_catalog, name, Limits::default()).start(controllers)
+    });
+    for follower in &followers {
+        follower.loaded().await;
+    }
+    let catalog = || Catalog::clone(&merged_catalog.shared().load());
+    let error = catalog().config(id).unwrap_err().to_string();
+    assert!(
+        error.starts_with(
+            "config config0 of Profile east:ns/p and config config0 of Profile west:ns/p have the same id"
+        ),
+        "{error}"
+    );
+    assert_eq!(catalog().describe_duplicate_ids(9), [error]);
+    east.apply(vec![profile_with_id("p", uuid::Uuid::new_v4())]);
+    settle().await;
+    let catalog = catalog();
+    let (profile, _) = catalog.config(id).unwrap();
+    assert_eq!(
+        (&*profile.key.partition, catalog.duplicate_id_count()),
+        ("west", 0)
+    );
 }
