@@ -18,13 +18,17 @@ use rustls::{
 use crate::{Material, MaterialError};
 
 /// A name to look for in a peer's certificate: a DNS name or an IP address.
+///
+/// It is compared with the certificate's subject alternative names as in RFC 9525: a wildcard in the
+/// certificate stands for exactly one label, the first of at least three; the common name does not
+/// count; an address matches only an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerName(ServerName<'static>);
 
 /// The text is neither a DNS name nor an IP address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not a peer name: {0:?}; write a DNS name or IP address from the certificate's subject alternative names"
+    "not a peer name: {0:?}; write a DNS name, without wildcards, or an IP address from the certificate's subject alternative names"
 )]
 pub struct InvalidPeerName(String);
 

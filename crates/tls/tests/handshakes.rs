@@ -124,6 +124,50 @@ async fn both_ends_check_authority_and_name() {
 }
 
 #[tokio::test]
+async fn a_wildcard_in_a_certificate_stands_for_exactly_one_label() {
+    let ours = Authority::new("ours");
+    let server = |peer: &str| end(&ours.issue("shaper-controller"), &[peer]);
+    for (certificate, peer, is_accepted) in [
+        ("*.lab.example", "api.lab.example", true),
+        ("*.lab.example", "API.Lab.Example", true),
+        ("*.lab.example", "a.b.lab.example", false),
+        ("*.lab.example", "lab.example", false),
+        ("*.example", "lab.example", false),
+        ("*", "shaper-api", false),
+        ("shaper-*.lab.example", "shaper-api.lab.example", false),
+        ("api.*.example", "api.lab.example", false),
+        ("shaper-api", "shaper-api.lab.example", false),
+        ("shaper-api.lab.example", "shaper-api", false),
+        ("192.0.2.7", "192.0.2.7", true),
+        ("*.0.2.7", "192.0.2.7", false),
+    ] {
+        let client = end(&ours.issue(certificate), &["shaper-controller"]);
+        let (accepted, _) = handshake(&server(peer), &client).await;
+        assert_eq!(
+            accepted == "ok",
+            is_accepted,
+            "{certificate} as {peer}: {accepted}"
+        );
+    }
+}
+
+#[test]
+fn a_peer_name_has_no_wildcard() {
+    for name in [
+        "*",
+        "*.example",
+        "*.lab.example",
+        "shaper-*",
+        "",
+        "a b",
+        "192.0.2.0/24",
+    ] {
+        let error = name.parse::<tls::PeerName>().unwrap_err().to_string();
+        assert!(error.contains("without wildcards"), "{name}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_without_a_certificate_is_rejected() {
     let ours = Authority::new("ours");
     let server = end(&ours.issue("shaper-controller"), &["shaper-api"]);
