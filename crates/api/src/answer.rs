@@ -293,14 +293,14 @@ impl Route {
         Self::Unknown,
     ];
 
-    /// The route of a path.
+    /// The route of a path. Empty segments don't count, as in `//boot.ipxe`.
     pub fn of(path: &str) -> Self {
-        match path {
+        match &*without_empty_segments(path) {
             "/boot.ipxe" => Self::Bootstrap,
             "/ipxe" => Self::Script,
             "/openapi.json" => Self::OpenApi,
-            _ if path.ends_with("/autoexec.ipxe") => Self::Bootstrap,
-            _ if path.starts_with("/config/") => Self::Config,
+            path if path.ends_with("/autoexec.ipxe") => Self::Bootstrap,
+            path if path.starts_with("/config/") => Self::Config,
             _ => Self::Unknown,
         }
     }
@@ -315,6 +315,20 @@ impl Route {
             Self::Unknown => "unknown",
         }
     }
+}
+
+/// Returns a path without its empty segments: `/ipxe` for `//ipxe/`. DHCP servers and scripts join
+/// URLs with a slash too many, and firmware keeps it.
+pub(crate) fn without_empty_segments(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") && !path.ends_with('/') {
+        return path.into();
+    }
+    let mut clean = String::with_capacity(path.len());
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        clean.push('/');
+        clean.push_str(segment);
+    }
+    clean.into()
 }
 
 // === impl Outcome ===
@@ -335,6 +349,7 @@ impl Outcome {
         Self::Broken,
         Self::NotReady,
         Self::NotAccepted,
+        Self::DuplicateId,
         Self::Overloaded,
     ];
 
@@ -349,7 +364,6 @@ impl Outcome {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Self::DuplicateId,
             Self::RenderFailed | Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotReady | Self::NotAccepted | Self::DuplicateId | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -373,8 +387,8 @@ impl Outcome {
             Self::Broken => "broken",
             Self::NotReady => "not_ready",
             Self::NotAccepted => "not_accepted",
+            Self::DuplicateId => "duplicate_id",
             Self::Overloaded => "overloaded",
         }
     }
 }
-            Self::DuplicateId => "duplicate_id",

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -29,7 +29,8 @@ impl BaseUrl {
             if let Some(last) = last.as_ref().filter(|last| last.is_for(scheme, host)) {
                 return Some(last.clone());
             }
-            let url = is_authority(host).then(|| Self([scheme, "://", host].concat().into()))?;
+            let authority = Authority::parse(host)?;
+            let url = Self(format!("{scheme}://{authority}").into());
             *last = Some(url.clone());
             Some(url)
         })
@@ -66,9 +67,9 @@ impl FromStr for BaseUrl {
             let path_is_plain = path
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
-            let is_valid =
-                matches!(scheme, "http" | "https") && is_authority(host) && path_is_plain;
-            is_valid.then(|| Self(format!("{scheme}://{rest}").into()))
+            let authority = Authority::parse(host)?;
+            let is_valid = matches!(scheme, "http" | "https") && path_is_plain;
+            is_valid.then(|| Self(format!("{scheme}://{authority}{path}").into()))
         };
         parse().ok_or_else(|| InvalidBaseUrl(text.to_owned()))
     }
@@ -80,34 +81,69 @@ impl fmt::Display for BaseUrl {
     }
 }
 
-/// Whether the text is a host name, an IPv4 address or a bracketed IPv6 address, with an optional
-/// port.
-fn is_authority(text: &str) -> bool {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((host, port))
-                if !host.is_empty()
-                    && host
-                        .bytes()
-                        .all(|b| b.is_ascii_hexdigit() || b":.".contains(&b)) =>
-            {
-                (host, port)
-            }
-            _ => return false,
-        },
-        None => {
-            let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-            (host, port)
+/// A host name, an IPv4 address or a bracketed IPv6 address, with an optional port.
+struct Authority<'a> {
+    host: &'a str,
+    /// The zone of an IPv6 address: the network card that its link-local addresses belong to.
+    zone: Option<&'a str>,
+    port: Option<&'a str>,
+}
+
+/// The longest host name with a port.
+const MAX_AUTHORITY_BYTES: usize = 261;
+
+impl<'a> Authority<'a> {
+    /// Parses `uri-host [ ":" port ]` (RFC 9110, section 7.2). The port may be empty, which means
+    /// none. The zone of an IPv6 address follows `%25` (RFC 6874) or a bare `%`.
+    fn parse(text: &'a str) -> Option<Self> {
+        if text.len() > MAX_AUTHORITY_BYTES {
+            return None;
         }
-    };
-    let host_is_plain = boot::bytes::all(host.as_bytes(), |b| {
-        b.is_ascii_alphanumeric() | matches!(b, b'-' | b'.' | b'_' | b':')
-    });
-    let port_is_number = port.is_empty()
-        || port
-            .strip_prefix(':')
-            .is_some_and(|port| port.parse::<u16>().is_ok());
-    !host.is_empty() && text.len() <= 261 && host_is_plain && port_is_number
+        let (host, zone, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (address, port) = rest.split_once(']')?;
+            let (host, zone) = match address.split_once('%') {
+                Some((host, zone)) => (host, Some(zone.strip_prefix("25").unwrap_or(zone))),
+                None => (address, None),
+            };
+            host.parse::<Ipv6Addr>().ok()?;
+            (host, zone, port)
+        } else {
+            let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (is_plain(host)).then_some((host, None, port))?
+        };
+        if zone.is_some_and(|zone| !is_plain(zone)) {
+            return None;
+        }
+        let port = match port {
+            "" | ":" => None,
+            port => {
+                let port = port.strip_prefix(':')?;
+                let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+                (is_number && port.parse::<u16>().is_ok_and(|port| port > 0)).then_some(port)?;
+                Some(port)
+            }
+        };
+        Some(Self { host, zone, port })
+    }
+}
+
+impl fmt::Display for Authority<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.zone, self.host.contains(':')) {
+            (Some(zone), _) => write!(f, "[{}%25{zone}]", self.host)?,
+            (None, true) => write!(f, "[{}]", self.host)?,
+            (None, false) => f.write_str(self.host)?,
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// Whether the text contains only characters of host names, and at least one.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty()
+        && boot::bytes::all(text.as_bytes(), |b| {
+            b.is_ascii_alphanumeric() | matches!(b, b'-' | b'.' | b'_')
+        })
 }
 
 #[cfg(test)]
@@ -131,10 +167,53 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_port_is_left_out_and_a_zone_is_encoded() {
+        for (host, url) in [
+            ("shaper:", "http://shaper"),
+            ("[::1]:", "http://[::1]"),
+            ("[fe80::1%25net0]:8080", "http://[fe80::1%25net0]:8080"),
+            ("[fe80::1%25net0]", "http://[fe80::1%25net0]"),
+            ("[fe80::1%eth0.5]:80", "http://[fe80::1%25eth0.5]:80"),
+        ] {
+            assert_eq!(BaseUrl::from_host("http", host).unwrap().as_str(), url);
+        }
+        assert_eq!(
+            "http://boot.lab:/x".parse::<BaseUrl>().unwrap().as_str(),
+            "http://boot.lab/x"
+        );
+    }
+
+    #[test]
     fn a_host_that_could_change_a_script_is_rejected() {
         for host in [
-            "", "a b", "a\nb", "a/b", "${x}", "a@b", "a:b", "a:70000", "[::1", "[]:1", "a?b",
-            "a#b", "é",
+            "",
+            ":",
+            ":80",
+            "a b",
+            "a\nb",
+            "a/b",
+            "${x}",
+            "a@b",
+            "a:b",
+            "a:70000",
+            "a:0",
+            "a:+80",
+            "a:80:",
+            "a::80",
+            "fe80::1",
+            "a%25eth0",
+            "[::1",
+            "[::1]8080",
+            "[::1]]",
+            "[]:1",
+            "[a]",
+            "[:::]",
+            "[fe80::1%25]",
+            "[fe80::1%25${x}]",
+            "[fe80::1%25a%25b]",
+            "a?b",
+            "a#b",
+            "é",
         ] {
             assert_eq!(BaseUrl::from_host("http", host), None, "{host:?}");
         }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use boot::{Catalog, ConfigName, ExtrinsicLabels, Profile, Subject, render};
 use uuid::Uuid;
 
-use crate::answer::{Answer, Choice, Outcome, Request, Route};
+use crate::answer::{Answer, Choice, Outcome, Route};
 use crate::base_url::BaseUrl;
 
 const ROUTE: Route = Route::Config;
@@ -31,13 +31,14 @@ struct ConfigPath<'a> {
 pub(crate) fn answer<'c>(
     extrinsic: &ExtrinsicLabels,
     catalog: Option<&'c Arc<Catalog>>,
-    request: &Request<'_>,
+    path: &str,
+    query: &str,
     base_url: &BaseUrl,
 ) -> Answer<'c> {
     let Some(catalog) = catalog else {
         return Answer::not_synced(ROUTE);
     };
-    let Some(path) = ConfigPath::parse(request) else {
+    let Some(path) = ConfigPath::parse(path, query) else {
         let reason = "unknown path; use /config/{uuid} with the id from the script's link, optionally followed by /user-data, /meta-data, /vendor-data or /network-config";
         return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned());
     };
@@ -144,8 +145,9 @@ fn meta_data(profile: &Arc<Profile>, subject: Arc<Subject>) -> Answer<'_> {
 }
 
 impl<'a> ConfigPath<'a> {
-    fn parse(request: &Request<'a>) -> Option<Self> {
-        let mut segments = request.path.strip_prefix("/config/")?.split('/');
+    /// Parses a path without empty segments.
+    fn parse(path: &'a str, query: &'a str) -> Option<Self> {
+        let mut segments = path.strip_prefix("/config/")?.split('/');
         let id = boot::identity::parse_uuid(segments.next()?)?;
         let rest: Vec<_> = segments.collect();
         let (labels, file) = match rest[..] {
@@ -161,7 +163,7 @@ impl<'a> ConfigPath<'a> {
         );
         is_known.then(|| Self {
             id,
-            labels: labels.unwrap_or(request.query),
+            labels: labels.unwrap_or(query),
             file,
         })
     }

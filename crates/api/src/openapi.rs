@@ -28,7 +28,7 @@ fn document() -> Value {
         "info": {
             "title": "shaper",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What a machine fetches while it boots. GET and HEAD only; everything else is 405.",
+            "description": "What a machine fetches while it boots. GET and HEAD only; everything else is 405. Empty segments of a path don't count: `//boot.ipxe` and `/ipxe/` are `/boot.ipxe` and `/ipxe`.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
@@ -65,7 +65,7 @@ fn operation(id: &str, summary: &str, body: &str, parameters: &Value, failures: 
 fn meaning(status: u16) -> &'static str {
     match status {
         400 => {
-            "The query is invalid, or a template needs a label that the machine does not present."
+            "The query or the Host header is invalid, or a template needs a label that the machine does not present."
         }
         404 => "No Assignment or Profile matches this machine, or no config has this id.",
         414 => "Path and query are too long.",

@@ -9,7 +9,7 @@ use boot::catalog::NoConfig;
 use boot::{Catalog, ExtrinsicLabels, Selected, SharedCatalog, Subject};
 use http::Method;
 
-use crate::answer::{Answer, Choice, ContentType, Outcome, Request, Route};
+use crate::answer::{Answer, Choice, ContentType, Outcome, Request, Route, without_empty_segments};
 use crate::base_url::BaseUrl;
 use crate::bootstrap::bootstrap;
 use crate::configs;
@@ -87,7 +87,8 @@ impl BootService {
         catalog: Option<&'c Arc<Catalog>>,
         request: &Request<'_>,
     ) -> Answer<'c> {
-        let route = Route::of(request.path);
+        let path = without_empty_segments(request.path);
+        let route = Route::of(&path);
         if request.method != Method::GET && request.method != Method::HEAD {
             return Answer::failure(
                 route,
@@ -108,7 +109,9 @@ impl BootService {
         match route {
             Route::Bootstrap => Answer::text(route, bootstrap(&base_url)),
             Route::Script => self.script(catalog, request.query, &base_url),
-            Route::Config => configs::answer(&self.extrinsic, catalog, request, &base_url),
+            Route::Config => {
+                configs::answer(&self.extrinsic, catalog, &path, request.query, &base_url)
+            }
             Route::OpenApi => Answer {
                 content_type: ContentType::Json,
                 ..Answer::text(route, openapi().to_owned())
@@ -175,7 +178,8 @@ impl BootService {
         match request.host {
             None | Some("") => Ok(BaseUrl::from_address(request.scheme, request.local)),
             Some(host) => BaseUrl::from_host(request.scheme, host).ok_or_else(|| {
-                "the Host header is not a host name or address with an optional port".to_owned()
+                "the Host header is not a host name or address with an optional port; check the URL that the machine was given"
+                    .to_owned()
             }),
         }
     }

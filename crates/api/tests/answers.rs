@@ -428,6 +428,38 @@ fn links_start_with_the_public_url_else_the_host_header_else_the_local_address()
 }
 
 #[test]
+fn empty_segments_of_a_path_do_not_count() {
+    let boot = boot();
+    let link = format!("/config/{}", id("linux", "ignition"));
+    for (path, odd) in [
+        (
+            "/boot.ipxe",
+            &["//boot.ipxe", "/boot.ipxe/", "///boot.ipxe//"][..],
+        ),
+        ("/tftp/autoexec.ipxe", &["//tftp//autoexec.ipxe"]),
+        ("/ipxe", &["//ipxe", "/ipxe/", "//ipxe//"]),
+        ("/openapi.json", &["//openapi.json"]),
+        (&link, &[&format!("/{link}"), &format!("{link}//")]),
+        (
+            &format!("{link}/mac=52:54:00:12:34:56/user-data"),
+            &[&format!("/{link}//mac=52:54:00:12:34:56//user-data")],
+        ),
+        ("/", &["//"]),
+    ] {
+        let query = format!("?uuid={UUID}&serial=1");
+        let expected = ask(&boot, &format!("{path}{query}"));
+        for odd in odd {
+            let answer = ask(&boot, &format!("{odd}{query}"));
+            assert_eq!(
+                (answer.route, answer.outcome, body(&answer)),
+                (expected.route, expected.outcome, body(&expected)),
+                "{odd}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_committed_openapi_document_is_the_served_one() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/openapi.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();

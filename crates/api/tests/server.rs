@@ -212,6 +212,48 @@ async fn a_body_ends_the_connection_and_is_never_taken_for_a_request() {
 }
 
 #[tokio::test]
+async fn a_request_has_exactly_one_host_header() {
+    let server = start(Limits::default());
+    for (head, status, reason) in [
+        ("GET //boot.ipxe HTTP/1.1\r\nHost: a\r\n", 200, ""),
+        ("GET /boot.ipxe HTTP/1.1\r\nHost:\r\n", 200, ""),
+        ("GET /boot.ipxe HTTP/1.0\r\n", 200, ""),
+        (
+            "GET /boot.ipxe HTTP/1.1\r\n",
+            400,
+            "the request has no Host header, which HTTP/1.1 requires; send one",
+        ),
+        (
+            "GET /boot.ipxe HTTP/1.1\r\nHost: a\r\nHost: b\r\n",
+            400,
+            "the request has 2 Host headers; send one",
+        ),
+        (
+            "GET http://a/boot.ipxe HTTP/1.1\r\nHost: a\r\nX: y\r\nhost: a\r\n",
+            400,
+            "the request has 2 Host headers; send one",
+        ),
+        (
+            "GET /boot.ipxe HTTP/1.1\r\nHost: a b\r\n",
+            400,
+            "the Host header is not a host name or address with an optional port",
+        ),
+    ] {
+        let answer = server
+            .exchange(format!("{head}Connection: close\r\n\r\n").as_bytes())
+            .await;
+        let (status_line, _) = answer.split_once("\r\n").unwrap();
+        assert_eq!(
+            status_line.split(' ').nth(1),
+            Some(&*status.to_string()),
+            "{head}: {answer}"
+        );
+        assert!(answer.contains(reason), "{head}: {answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_405_lists_the_allowed_methods() {
     let server = start(Limits::default());
     let answer = server

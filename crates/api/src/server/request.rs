@@ -133,16 +133,16 @@ impl ServerContext {
             );
             return Answer::failure(route, Outcome::HeadersTooLarge, reason);
         }
-        let host = uri.authority().map(http::uri::Authority::as_str);
-        let header = request
-            .headers()
-            .get(header::HOST)
-            .map(|host| host.to_str().unwrap_or("not ASCII"));
+        let authority = uri.authority().map(http::uri::Authority::as_str);
+        let header = match host_header(request) {
+            Ok(header) => header,
+            Err(reason) => return Answer::failure(route, Outcome::BadRequest, reason),
+        };
         let request = Request {
             method: request.method(),
             path: uri.path(),
             query: uri.query().unwrap_or_default(),
-            host: host.or(header),
+            host: authority.or(header),
             scheme: peer.scheme,
             local: peer.local,
         };
@@ -151,6 +151,27 @@ impl ServerContext {
             let reason = "internal error; please report it with the lines around this request id in the log".to_owned();
             Answer::failure(route, Outcome::Broken, reason)
         })
+    }
+}
+
+/// Returns the Host header. RFC 9112, section 3.2: two of them, or none in HTTP/1.1, are an error.
+fn host_header(request: &http::Request<Incoming>) -> Result<Option<&str>, String> {
+    let mut headers = request.headers().get_all(header::HOST).iter();
+    let first = headers.next();
+    match headers.count() {
+        0 => {}
+        others => {
+            let count = others + 1;
+            return Err(format!("the request has {count} Host headers; send one"));
+        }
+    }
+    match first {
+        None if request.version() == http::Version::HTTP_11 => {
+            Err("the request has no Host header, which HTTP/1.1 requires; send one".to_owned())
+        }
+        None => Ok(None),
+        // A value that is not ASCII is rejected later as not a host.
+        Some(host) => Ok(Some(host.to_str().unwrap_or("not ASCII"))),
     }
 }
 
