@@ -80,13 +80,14 @@ pub async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let service = Service::new(publisher, metrics, limits, stop.clone());
     let accepted = Accepted::new(listener, tls, limits.followers, stop.clone());
+    let service = FeedServer::new(service).max_decoding_message_size(64 * 1024);
+    // One service needs no router, and so no second HTTP framework.
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(limits.heartbeat * 2))
         .http2_keepalive_timeout(Some(limits.heartbeat * 3))
         .max_concurrent_streams(8)
         .http2_max_header_list_size(16 * 1024)
-        .add_service(FeedServer::new(service).max_decoding_message_size(64 * 1024))
-        .serve_with_incoming_shutdown(accepted, stop.cancelled_owned())
+        .serve_with_incoming_shutdown(service, accepted, stop.cancelled_owned())
         .await
 }
 
