@@ -2,11 +2,16 @@
 //!
 //! An identity is whatever a client sends; it is never a credential.
 
+mod placeholders;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
 use uuid::Uuid;
+
+pub(crate) use placeholders::is_placeholder_text;
+pub use placeholders::{is_placeholder_serial, is_placeholder_uuid};
 
 /// The identity of a subject by which an Assignment matched.
 ///
@@ -72,45 +77,6 @@ pub(crate) fn parse_uuid_bytes(text: &[u8]) -> Option<Uuid> {
 /// 7.2.1).
 pub fn other_byte_order(uuid: Uuid) -> Uuid {
     Uuid::from_bytes_le(uuid.into_bytes())
-}
-
-/// Returns whether this is a UUID that boards carry if the vendor never set one.
-pub fn is_placeholder_uuid(uuid: Uuid) -> bool {
-    const UNSET: [Uuid; 2] = [
-        Uuid::from_u128(0x0300_0200_0400_0500_0006_0007_0008_0009),
-        Uuid::from_u128(0x0002_0003_0004_0005_0006_0007_0008_0009),
-    ];
-    uuid.is_nil() || uuid.is_max() || UNSET.contains(&uuid)
-}
-
-/// Returns whether this serial number is a vendor's filler text, ignoring case and surrounding
-/// spaces.
-pub fn is_placeholder_serial(serial: &str) -> bool {
-    is_placeholder_text(serial.trim())
-}
-
-/// [`is_placeholder_serial`] for a serial number without surrounding spaces.
-pub(crate) fn is_placeholder_text(serial: &str) -> bool {
-    const FILLER: [&str; 14] = [
-        "to be filled by o.e.m.",
-        "to be filled by o.e.m",
-        "default string",
-        "none",
-        "null",
-        "n/a",
-        "unknown",
-        "not specified",
-        "not available",
-        "not applicable",
-        "system serial number",
-        "0123456789",
-        "123456789",
-        "1234567890",
-    ];
-    FILLER
-        .iter()
-        .any(|filler| serial.eq_ignore_ascii_case(filler))
-        || serial.bytes().all(|b| b == b'0')
 }
 
 /// A link-layer address of 6 (Ethernet), 8 (EUI-64) or 20 octets (IP over `InfiniBand`, RFC 4391).
@@ -286,26 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn vendor_placeholders_are_recognised() {
-        for uuid in [
-            "00000000-0000-0000-0000-000000000000",
-            "ffffffff-ffff-ffff-ffff-ffffffffffff",
-            "03000200-0400-0500-0006-000700080009",
-            "00020003-0004-0005-0006-000700080009",
-        ] {
-            assert!(is_placeholder_uuid(parse_uuid(uuid).unwrap()), "{uuid}");
-        }
-        for serial in [
-            "To be filled by O.E.M.",
-            "Default string",
-            "None",
-            "0123456789",
-            " none ",
-            "0000",
-        ] {
-            assert!(is_placeholder_serial(serial), "{serial}");
-        }
-        assert!(!is_placeholder_serial("SN-1"));
+    fn an_address_of_zeros_is_a_placeholder() {
         assert!("00:00:00:00:00:00".parse::<Mac>().unwrap().is_placeholder());
     }
 }
