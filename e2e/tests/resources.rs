@@ -231,6 +231,7 @@ fn an_invalid_profile_is_refused_with_a_message_about_the_field() -> Result<()> 
     for name in [
         "subject",
         "encoded",
+        "extrinsic",
         "profile",
         "assignment",
         "base_url",

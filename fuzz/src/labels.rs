@@ -29,6 +29,7 @@ pub(crate) fn labels(bytes: &[u8]) {
     let spec = crd::ProfileSpec {
         ipxe: "#!ipxe\n".to_owned(),
         additional_config: BTreeMap::new(),
+        config_formats: BTreeMap::new(),
     };
     let mut profile = crd::Profile::new("p", spec);
     profile.metadata.labels = Some(labels);

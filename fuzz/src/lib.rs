@@ -9,6 +9,7 @@
 
 mod answer;
 mod certificates;
+mod config;
 mod feed;
 mod http;
 mod identity;
@@ -41,6 +42,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "certificates",
         run: certificates::certificates,
+    },
+    Target {
+        name: "config",
+        run: config::config,
     },
     Target {
         name: "feed",

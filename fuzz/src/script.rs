@@ -69,6 +69,11 @@ fn check(script: &str, subject: &Subject) {
         "a label makes a line: {script}"
     );
     assert!(!script.contains("${"), "a label is expanded: {script}");
+    assert_eq!(
+        script.matches("://").count(),
+        3,
+        "a label is a URL: {script}"
+    );
     let starts = [
         "#!ipxe",
         "echo ",

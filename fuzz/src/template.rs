@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use boot::template::MAX_OUTPUT_BYTES;
 use boot::{
-    Assignment, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject,
-    SubjectSelectors, render,
+    Assignment, ConfigFormat, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile,
+    Selection, Subject, SubjectSelectors, TemplateError, Templates, render,
 };
 
 use super::{CONFIG_ID, check_error};
 
-/// Input: a script, a config and a query, separated by lines of `---`.
+/// Input: a script, a config and a query, separated by lines of `---`. The number of the query's
+/// bytes chooses the format that is declared for the config, or none.
 pub(crate) fn template(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -25,19 +26,29 @@ pub(crate) fn template(bytes: &[u8]) {
     let name: ConfigName = "config0".parse().expect("a name");
     let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
     let configs = BTreeMap::from([(name.clone(), config.to_owned())]);
-    let profile = match Profile::compile(
-        ObjectKey::new("ns", "profile"),
-        None,
-        &labels,
-        script,
-        &configs,
-    ) {
+    let format = ConfigFormat::ALL.get(query.len() % (ConfigFormat::ALL.len() + 1));
+    let formats: BTreeMap<_, _> = format
+        .map(|format| (name.clone(), *format))
+        .into_iter()
+        .collect();
+    let compile = |script: &str, configs: &BTreeMap<ConfigName, String>| {
+        let templates = Templates::compile_with_formats(script, configs, &formats)?;
+        let key = ObjectKey::new("ns", "profile");
+        Ok(Profile::with_templates(
+            key,
+            None,
+            &labels,
+            Arc::new(templates),
+        ))
+    };
+    let profile = match compile(script, &configs) {
         Ok(profile) => profile.with_ids(BTreeMap::from([(
             name.clone(),
             CONFIG_ID.parse().expect("a UUID"),
         )])),
         // The error may quote the author's own text.
         Err(error) => {
+            let error: TemplateError = error;
             return assert!(
                 !error.reason.is_empty() && error.reason.len() <= 4096,
                 "{} bytes",
@@ -49,7 +60,13 @@ pub(crate) fn template(bytes: &[u8]) {
     let subject = Subject::from_query(query, &extrinsic)
         .or_else(|_| Subject::from_query("serial=S1&product=R+640", &extrinsic));
     let subject = Arc::new(subject.expect("a query"));
-    by_the_engine(script, config, &profile, &subject);
+    // A statement that does nothing needs the engine.
+    let by_engine = [script, config].map(|text| format!("{text}{{% set nothing = 1 %}}"));
+    let configs = BTreeMap::from([(name.clone(), by_engine[1].clone())]);
+    // It may be too long now.
+    if let Ok(engine) = compile(&by_engine[0], &configs) {
+        compare(&profile, engine.with_ids(profile.ids.clone()), &subject);
+    }
     let selection = selection(profile);
     let assignment = || Some(selection.assignment.clone());
 
@@ -87,23 +104,9 @@ pub(crate) fn template(bytes: &[u8]) {
     }
 }
 
-/// What is rendered in steps is what the engine renders. A statement that does nothing needs the engine.
-fn by_the_engine(script: &str, config: &str, profile: &Profile, subject: &Arc<Subject>) {
-    let [script, config] = [script, config].map(|text| format!("{text}{{% set nothing = 1 %}}"));
-    let configs = profile
-        .ids
-        .keys()
-        .map(|name| (name.clone(), config.clone()))
-        .collect();
-    let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
-    // It may be too long now.
-    let Ok(engine) = Profile::compile(profile.key.clone(), None, &labels, &script, &configs) else {
-        return;
-    };
-    let (engine, steps) = (
-        selection(engine.with_ids(profile.ids.clone())),
-        selection(profile.clone()),
-    );
+/// Asserts that what is rendered in steps is what the engine renders.
+fn compare(profile: &Profile, engine: Profile, subject: &Arc<Subject>) {
+    let (engine, steps) = (selection(engine), selection(profile.clone()));
     let base_url = "http://boot.example";
     assert_eq!(
         steps.script(subject, base_url),

@@ -106,5 +106,5 @@ macro_rules! targets {
 }
 
 targets! {
-    answer certificates feed http identity labels manifests query raw_target reviews script selection template tftp_packet tftp_transfers
+    answer certificates config feed http identity labels manifests query raw_target reviews script selection template tftp_packet tftp_transfers
 }

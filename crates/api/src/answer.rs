@@ -215,11 +215,19 @@ impl Answer<'_> {
 
     pub(crate) fn not_rendered(route: Route, error: &RenderError, profile: &Profile) -> Self {
         let outcome = match error {
-            RenderError::Unsafe(_) | RenderError::MissingLabel { .. } => Outcome::BadRequest,
+            RenderError::Unsafe(_)
+            | RenderError::MissingLabel { .. }
+            | RenderError::MissingExtrinsic { .. } => Outcome::BadRequest,
             RenderError::NotReady(_) => Outcome::NotReady,
             RenderError::Failed { .. } => Outcome::RenderFailed,
         };
-        let is_operator_error = matches!(error, RenderError::MissingLabel { label, .. } if !boot::subject::BOOTSTRAP_LABELS.contains(&label.as_str()));
+        let is_operator_error = match error {
+            RenderError::MissingLabel { label, .. } => {
+                !boot::subject::BOOTSTRAP_LABELS.contains(&label.as_str())
+            }
+            RenderError::MissingExtrinsic { .. } => true,
+            _ => false,
+        };
         Self {
             is_operator_error,
             ..Self::failure(route, outcome, format!("Profile {}: {error}", profile.key))

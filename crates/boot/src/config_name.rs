@@ -46,7 +46,14 @@ fn did_you_mean(text: &str) -> String {
 pub const MAX_CONFIG_NAME_BYTES: usize = 63;
 
 /// The variables that every template has, in addition to one for each config of its Profile.
-pub const VARIABLES: [&str; 5] = ["subject", "encoded", "profile", "assignment", "base_url"];
+pub const VARIABLES: [&str; 6] = [
+    "subject",
+    "encoded",
+    "extrinsic",
+    "profile",
+    "assignment",
+    "base_url",
+];
 
 /// Words of the template language, in addition to [`VARIABLES`].
 const KEYWORDS: [&str; 12] = [

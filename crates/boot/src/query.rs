@@ -221,6 +221,28 @@ pub fn encode_into(out: &mut String, text: &str) {
     out.push_str(rest);
 }
 
+/// Like [`encode_into`], and escapes what YAML or a shell reads at the ends of a word: `-` and `~` at
+/// its start, `:` at its end.
+pub(crate) fn encode_word_into(out: &mut String, text: &str) {
+    let start = out.len();
+    encode_into(out, text);
+    escape_colon_at_end(out, start);
+    let escaped = match out.as_bytes().get(start) {
+        Some(b'-') => "%2D",
+        Some(b'~') => "%7E",
+        _ => return,
+    };
+    out.replace_range(start..=start, escaped);
+}
+
+/// Escapes a `:` at the end of a text that begins at `start`: YAML would read the text as a key.
+pub(crate) fn escape_colon_at_end(out: &mut String, start: usize) {
+    if out[start..].ends_with(':') {
+        out.pop();
+        out.push_str("%3A");
+    }
+}
+
 /// Appends a pair to a query string, without `?`.
 pub fn append(query: &mut String, key: &str, value: &str) {
     if !query.is_empty() {

@@ -1,6 +1,7 @@
 //! Renders a selection to the text that a machine gets.
 
 mod plan;
+mod safety;
 mod scope;
 
 use std::sync::Arc;
@@ -12,10 +13,11 @@ use crate::config_name::ConfigName;
 use crate::profile::Profile;
 use crate::selection::{Selected, Selection};
 use crate::subject::Subject;
-use crate::template::{MAX_OUTPUT_BYTES, describe};
+use crate::template::{MAX_OUTPUT_BYTES, access, describe};
 
 use plan::PlanRenderer;
-pub use scope::Unsafe;
+use safety::Place;
+pub use safety::Unsafe;
 use scope::{LastMissing, Missing, Scope};
 
 /// The first line of every script (`ipxe:src/image/script.c`).
@@ -24,7 +26,7 @@ const SHEBANG: &str = "#!ipxe";
 /// The text could not be rendered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
-    /// A label that the machine sent is unsafe in a script.
+    /// A label that the machine sent is unsafe where the template uses it.
     #[error("{0}")]
     Unsafe(Unsafe),
     /// The template needs a label that the machine does not present.
@@ -33,6 +35,19 @@ pub enum RenderError {
         hint = operator_label_hint(label)
     )]
     MissingLabel {
+        /// The script's or the config's name.
+        template: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// The label's key.
+        label: String,
+    },
+    /// The template needs a label that the operator did not set on this server.
+    #[error(
+        "line {line} of {template} needs the operator's label {label:?}, which this server does not have; start shaper with --label {label}=VALUE, or write {{{{ {} | default('...') }}}}",
+        access("extrinsic", label)
+    )]
+    MissingExtrinsic {
         /// The script's or the config's name.
         template: String,
         /// The line, counted from 1.
@@ -159,7 +174,9 @@ impl Rendering<'_> {
             profile,
             assignment,
             base_url,
-            is_script: config.is_none(),
+            place: config.map_or(Place::Script, |name| {
+                Place::Config(name, profile.templates.config_syntax(name))
+            }),
         }
         .render(plan)
     }
@@ -173,7 +190,7 @@ impl Rendering<'_> {
             base_url,
         } = *self;
         let scope = Scope::new(
-            config.is_none(),
+            config.map(|name| (name.clone(), profile.templates.config_syntax(name))),
             subject.clone(),
             profile.clone(),
             assignment.cloned(),
@@ -211,6 +228,15 @@ impl RenderError {
                 line,
                 label,
             } => Self::MissingLabel {
+                template,
+                line,
+                label: redact(label),
+            },
+            Self::MissingExtrinsic {
+                template,
+                line,
+                label,
+            } => Self::MissingExtrinsic {
                 template,
                 line,
                 label: redact(label),
@@ -258,12 +284,17 @@ fn finish(
             "it exceeds the work limit of one answer; use smaller loops and less text".to_owned(),
         ),
         ErrorKind::UndefinedError => match last_missing.take() {
-            Some(Missing::OfSubject(label)) => Err(RenderError::MissingLabel {
+            Some(Missing::Subject(label)) => Err(RenderError::MissingLabel {
                 template: template.to_owned(),
                 line: error.line().unwrap_or(1),
                 label: label.into(),
             }),
-            Some(Missing::OfObject { variable, key }) => {
+            Some(Missing::Operator(label)) => Err(RenderError::MissingExtrinsic {
+                template: template.to_owned(),
+                line: error.line().unwrap_or(1),
+                label: label.into(),
+            }),
+            Some(Missing::Object { variable, key }) => {
                 failed(line, format!("{variable} has no label {key:?}"))
             }
             None => failed(line, describe(&error)),

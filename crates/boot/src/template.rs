@@ -6,9 +6,12 @@
 //! down, whatever its author writes.
 
 mod check;
+mod flow;
 mod functions;
+mod hosts;
 mod kind;
 pub(crate) mod plan;
+pub(crate) mod quoting;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +20,10 @@ use std::fmt;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
+use crate::config_format::{ConfigFormat, Syntax};
 use crate::config_name::ConfigName;
 
+use check::Checked;
 use plan::Plan;
 
 /// Maximum size of a template's source, in bytes.
@@ -33,14 +38,37 @@ pub const FUEL: u64 = 24_000;
 /// dot.
 const SCRIPT: &str = "spec.ipxe";
 
+/// What the engine calls `subject` where the values need no check. No config has this name, which is
+/// longer than [`crate::config_name::MAX_CONFIG_NAME_BYTES`], and no template can set it.
+pub(crate) const ESCAPED_SUBJECT: &str =
+    "subject_whose_values_reach_the_text_only_through_a_filter_that_escapes_them";
+
 /// The compiled templates of a Profile.
 pub struct Templates {
     environment: Environment<'static>,
     script: Uses,
-    configs: BTreeMap<ConfigName, Uses>,
+    configs: BTreeMap<ConfigName, Config>,
     sources: BTreeMap<Box<str>, Box<str>>,
     /// The plans of templates that need no engine, by template name.
     plans: BTreeMap<Box<str>, Plan>,
+}
+
+/// A compiled config.
+#[derive(Debug)]
+struct Config {
+    uses: Uses,
+    /// The format that the Profile declares.
+    format: Option<ConfigFormat>,
+    syntax: Syntax,
+}
+
+/// A use of a label in a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelUse {
+    /// The label's key. `None` if the source does not tell which label it is, as in a loop.
+    pub label: Option<String>,
+    /// The line of the template, counted from 1.
+    pub line: usize,
 }
 
 /// What a template refers to, as far as its source tells.
@@ -48,6 +76,13 @@ pub struct Templates {
 pub struct Uses {
     /// Labels of the subject.
     pub labels: BTreeSet<String>,
+    /// Labels of the operator.
+    pub extrinsic: BTreeSet<String>,
+    /// Labels of the subject that reach the text of a config outside of a filter of its format, each
+    /// once.
+    pub raw: Vec<LabelUse>,
+    /// Labels of the subject that are in the host of a URL, each once.
+    pub hosts: Vec<LabelUse>,
     /// Configs of the Profile.
     pub configs: BTreeSet<String>,
     /// Whether it uses `assignment`.
@@ -70,6 +105,19 @@ pub fn filters() -> impl Iterator<Item = &'static str> {
     functions::FILTERS.iter().map(|(name, _)| *name)
 }
 
+/// Returns the expression for a label of a variable: `subject.serial`, `subject['asset-tag']`.
+pub fn access(variable: &str, label: &str) -> String {
+    let is_identifier = label.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if is_identifier {
+        format!("{variable}.{label}")
+    } else {
+        format!("{variable}['{label}']")
+    }
+}
+
 /// Returns the tests that templates can use, as in `is defined`.
 pub fn tests() -> impl Iterator<Item = &'static str> {
     functions::TESTS.iter().copied()
@@ -83,35 +131,47 @@ impl Templates {
         script: &str,
         configs: &BTreeMap<ConfigName, String>,
     ) -> Result<Self, TemplateError> {
+        Self::compile_with_formats(script, configs, &BTreeMap::new())
+    }
+
+    /// Parses and checks the script and all configs, some of which have a declared format.
+    pub fn compile_with_formats(
+        script: &str,
+        configs: &BTreeMap<ConfigName, String>,
+        formats: &BTreeMap<ConfigName, ConfigFormat>,
+    ) -> Result<Self, TemplateError> {
         let mut environment = environment();
         let (mut sources, mut plans) = (BTreeMap::new(), BTreeMap::new());
         let names: BTreeSet<&str> = configs.keys().map(ConfigName::as_str).collect();
-        let mut add = |field: String, name: String, source: &str| {
+        let mut add = |field: String, name: String, source: &str, syntax: Option<Syntax>| {
             let locate = |(line, reason)| TemplateError {
                 field: field.clone(),
                 line,
                 reason,
             };
-            let (uses, plan) = check::check(source, &names).map_err(locate)?;
+            let checked = check::check(source, &names, syntax).map_err(locate)?;
+            let Checked { uses, plan, .. } = checked;
             sources.insert(name.as_str().into(), source.into());
             plans.extend(plan.map(|plan| (name.as_str().into(), plan)));
-            let added = environment.add_template_owned(name, source.to_owned());
+            let added = environment.add_template_owned(name, checked.source.into_owned());
             added
                 .map(|()| uses)
                 .map_err(|error| locate((error.line(), describe(&error))))
         };
-        let script = add(SCRIPT.to_owned(), SCRIPT.to_owned(), script)?;
+        let script = add(SCRIPT.to_owned(), SCRIPT.to_owned(), script, None)?;
         let configs = configs
             .iter()
             .map(|(name, source)| {
-                Ok((
-                    name.clone(),
-                    add(
-                        format!("spec.additionalConfig.{name}"),
-                        name.to_string(),
-                        source,
-                    )?,
-                ))
+                let format = formats.get(name).copied();
+                let syntax = Syntax::of(name, source, format);
+                let field = format!("spec.additionalConfig.{name}");
+                let uses = add(field, name.to_string(), source, Some(syntax))?;
+                let config = Config {
+                    uses,
+                    format,
+                    syntax,
+                };
+                Ok((name.clone(), config))
             })
             .collect::<Result<_, TemplateError>>()?;
         Ok(Self {
@@ -130,7 +190,18 @@ impl Templates {
 
     /// Returns what a config refers to.
     pub fn config_uses(&self, name: &str) -> Option<&Uses> {
-        self.configs.get(name)
+        self.configs.get(name).map(|config| &config.uses)
+    }
+
+    /// Returns the format that the Profile declares for a config.
+    pub fn config_format(&self, name: &ConfigName) -> Option<ConfigFormat> {
+        self.configs.get(name)?.format
+    }
+
+    /// Returns the syntax of a config, as far as it is known.
+    pub fn config_syntax(&self, name: &ConfigName) -> Syntax {
+        let config = self.configs.get(name);
+        config.map_or(Syntax::Unknown, |config| config.syntax)
     }
 
     /// Returns the name of a config, if it exists.
@@ -174,10 +245,13 @@ impl Templates {
     }
 }
 
-/// Templates are equal if their sources are.
+/// Templates are equal if their sources and the declared formats are.
 impl PartialEq for Templates {
     fn eq(&self, other: &Self) -> bool {
-        self.sources == other.sources
+        let formats = |templates: &Self| -> Vec<_> {
+            templates.configs.values().map(|it| it.format).collect()
+        };
+        self.sources == other.sources && formats(self) == formats(other)
     }
 }
 

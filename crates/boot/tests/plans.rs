@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use boot::render::{self, RenderError};
 use boot::{
-    Assignment, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject,
-    SubjectSelectors,
+    Assignment, ConfigFormat, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile,
+    Selection, Subject, SubjectSelectors, Templates,
 };
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ fn name(name: &str) -> ConfigName {
 }
 
 /// A selection whose Profile has no id for `late` yet.
-fn selection(script: &str, config: &str) -> Selection {
+fn selection(script: &str, config: &str, format: Option<ConfigFormat>) -> Selection {
     let labels = BTreeMap::from([
         ("tier".to_owned(), "gold".to_owned()),
         ("empty".to_owned(), String::new()),
@@ -27,14 +27,14 @@ fn selection(script: &str, config: &str) -> Selection {
         (name("config0"), config.to_owned()),
         (name("late"), String::new()),
     ]);
-    let profile = Profile::compile(
+    let formats = format.map(|format| (name("config0"), format)).into_iter();
+    let templates = Templates::compile_with_formats(script, &configs, &formats.collect());
+    let profile = Profile::with_templates(
         ObjectKey::new("metal", "debian"),
         None,
         &labels,
-        script,
-        &configs,
-    )
-    .expect("it is a template");
+        Arc::new(templates.expect("it is a template")),
+    );
     let ids = BTreeMap::from([(
         name("config0"),
         "47c6da67-7477-4970-aa03-84e48ff4f6ad"
@@ -56,9 +56,9 @@ fn selection(script: &str, config: &str) -> Selection {
     }
 }
 
-/// Renders a template as a script, and as a config with and without an Assignment.
+/// Renders a template as a script, and as a config of each format with and without an Assignment.
 fn texts(template: &str, subject: &Arc<Subject>) -> Vec<Result<String, RenderError>> {
-    let script = selection(template, "x");
+    let script = selection(template, "x", None);
     // A script is not rendered while a config of its Profile has no id.
     let ids: BTreeMap<_, _> = ["config0", "late"]
         .map(|config| {
@@ -74,21 +74,21 @@ fn texts(template: &str, subject: &Arc<Subject>) -> Vec<Result<String, RenderErr
         profile: Arc::new(script.profile.with_ids(ids)),
         ..script
     };
-    let config = selection("#!ipxe\n", template);
-    let of = |assignment| {
-        render::config(
-            &config.profile,
-            &name("config0"),
-            subject,
-            assignment,
-            "http://boot:8080",
-        )
-    };
-    vec![
-        script.script(subject, "http://boot:8080"),
-        of(Some(&config.assignment)),
-        of(None),
-    ]
+    let mut texts = vec![script.script(subject, "http://boot:8080")];
+    let formats = ConfigFormat::ALL.into_iter().map(Some).chain([None]);
+    for format in formats {
+        let config = selection("#!ipxe\n", template, format);
+        for assignment in [Some(&config.assignment), None] {
+            texts.push(render::config(
+                &config.profile,
+                &name("config0"),
+                subject,
+                assignment,
+                "http://boot:8080",
+            ));
+        }
+    }
+    texts
 }
 
 fn term() -> impl Strategy<Value = String> {
@@ -102,6 +102,7 @@ fn term() -> impl Strategy<Value = String> {
         4 => key().prop_map(|key| format!("subject.{key}")),
         1 => key().prop_map(|key| format!("subject['{key}']")),
         2 => key().prop_map(|key| format!("encoded.{key}")),
+        1 => key().prop_map(|key| format!("extrinsic.{key}")),
         2 => prop::sample::select(vec!["profile", "assignment"]).prop_flat_map(move |object| {
             prop_oneof![Just("name".to_owned()), Just("namespace".to_owned()), key().prop_map(|key| format!("labels.{key}"))]
                 .prop_map(move |part| format!("{object}.{part}"))
@@ -109,7 +110,12 @@ fn term() -> impl Strategy<Value = String> {
         2 => prop::sample::select(vec!["config0", "late", "base_url", "'text'", "''", "1", "true", "subject.rack|upper", "profile.labels['tier']"]).prop_map(str::to_owned),
     ];
     leaf.prop_recursive(3, 6, 2, |inner| {
-        (inner.clone(), inner).prop_map(|(term, other)| format!("{term} | default({other})"))
+        let filter = prop::sample::select(vec!["tojson", "toyaml", "shquote", "urlencode"]);
+        prop_oneof![
+            2 => (inner.clone(), inner.clone())
+                .prop_map(|(term, other)| format!("{term} | default({other})")),
+            1 => (inner, filter).prop_map(|(term, filter)| format!("({term}) | {filter}")),
+        ]
     })
 }
 
@@ -167,6 +173,10 @@ fn query() -> impl Strategy<Value = String> {
         "caf%FFFFFFC3%FFFFFFA9",
         "#1",
         "a%5C",
+        "-rf",
+        "a:",
+        "http:%2F%2Fx",
+        "it's",
         "$",
         "true",
     ]);
@@ -192,7 +202,7 @@ fn query() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
     fn plans_render_the_same_text_as_the_engine(template in template(), query in query()) {
         // A few are not valid templates.

@@ -1,11 +1,13 @@
 //! Converts the resources to the objects that selection uses.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use boot::nearest::did_you_mean;
 use boot::profile::normalise_labels;
 use boot::{
-    ConfigName, LabelSelector, ObjectKey, Operator, Requirement, Sorted, TemplateError, identity,
+    ConfigFormat, ConfigName, LabelSelector, ObjectKey, Operator, Requirement, Sorted,
+    TemplateError, Templates, identity,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -65,15 +67,28 @@ pub fn convert_profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
             .map_err(|error| invalid(FieldPath::new(["spec", "additionalConfig", name]), error))?;
         configs.insert(name, text.clone());
     }
+    let formats = config_formats(&profile.spec.config_formats, &configs)?;
+    let templates = Templates::compile_with_formats(&profile.spec.ipxe, &configs, &formats)?;
     let ids = profile.status.as_ref().map(config_ids).unwrap_or_default();
-    let compiled = boot::Profile::compile(
-        key,
-        created(&profile.metadata),
-        labels,
-        &profile.spec.ipxe,
-        &configs,
-    )?;
-    Ok(compiled.with_ids(ids))
+    let created = created(&profile.metadata);
+    Ok(boot::Profile::with_templates(key, created, labels, Arc::new(templates)).with_ids(ids))
+}
+
+fn config_formats(
+    formats: &BTreeMap<String, String>,
+    configs: &BTreeMap<ConfigName, String>,
+) -> Result<BTreeMap<ConfigName, ConfigFormat>, Invalid> {
+    let convert = |(name, format): (&String, &String)| {
+        let field = || FieldPath::new(["spec", "configFormats", name]);
+        let Some((config, _)) = configs.get_key_value(name.as_str()) else {
+            let hint = did_you_mean(name, configs.keys().map(ConfigName::as_str));
+            let reason = format!("config name {name:?} is not in spec.additionalConfig{hint}");
+            return Err(invalid(field(), reason));
+        };
+        let format = format.parse().map_err(|error| invalid(field(), error))?;
+        Ok((config.clone(), format))
+    };
+    formats.iter().map(convert).collect()
 }
 
 /// Converts an Assignment.

@@ -49,11 +49,12 @@ use crate::schema;
         description = "How long ago the object was created."
     )
 )]
+#[x_kube(validation = schema::formats_are_of_configs())]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileSpec {
     /// The iPXE script, a template in Jinja syntax whose first line is `#!ipxe`. Variables: the
     /// name of each config is the URL of that config, `subject` holds the machine's labels (`{{
-    /// subject.serial }}`), `profile` and `assignment` hold name, namespace and labels of the two
+    /// subject.serial }}`), `extrinsic` those of the operator alone, `profile` and `assignment` hold name, namespace and labels of the two
     /// objects, and `base_url` is the address by which the machine reached the server. An unknown
     /// name is an error. At most 256 KiB.
     #[schemars(length(min = 1, max = 262_144))]
@@ -69,6 +70,13 @@ pub struct ProfileSpec {
         validation = schema::config_names_are_not_reserved()
     )]
     pub additional_config: BTreeMap<String, String>,
+    /// The formats of configs by name, where neither the first line nor the last word of the name
+    /// shows it: `yaml`, `json`, `shell`, `kickstart` or `text`. The format decides which values of
+    /// a machine's labels are plain text in the config, and which filter escapes the others. In
+    /// `text`, only control characters are refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::config_formats")]
+    pub config_formats: BTreeMap<String, String>,
 }
 
 /// The state of a Profile as seen by the controllers.

@@ -22,13 +22,25 @@ pub(crate) fn config_names_are_identifiers() -> Rule {
 /// A CEL rule on a map: its keys have no other meaning in templates. In addition to
 /// `boot::config_name::VARIABLES`, keywords of the template language are reserved.
 pub(crate) fn config_names_are_not_reserved() -> Rule {
-    let is_not_reserved = "!(name in ['subject', 'encoded', 'profile', 'assignment', 'base_url']) && \
+    let is_not_reserved = "!(name in ['subject', 'encoded', 'extrinsic', 'profile', 'assignment', 'base_url']) && \
         !name.matches('^(?i:and|else|false|if|in|is|loop|none|not|or|range|true)$')";
     rule_on_keys(
         "name",
         is_not_reserved,
         "is not a valid config name: it is reserved in templates; choose another",
     )
+}
+
+/// A CEL rule on the spec of a Profile: each format is that of a config.
+pub(crate) fn formats_are_of_configs() -> Rule {
+    let is_config = "has(self.additionalConfig) && name in self.additionalConfig";
+    let message = format!(
+        "'config name \"' + self.configFormats.filter(name, !({is_config}))[0] + '\" in configFormats is not in additionalConfig'"
+    );
+    Rule::new(format!(
+        "!has(self.configFormats) || self.configFormats.all(name, {is_config})"
+    ))
+    .message(Message::Expression(message))
 }
 
 /// A CEL rule on a map: its keys are label keys.
@@ -92,6 +104,11 @@ const MAC: &str = "^([0-9A-Fa-f]{12}|[0-9A-Fa-f]{16}|[0-9A-Fa-f]{40}\
 
 pub(crate) fn configs(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "maxProperties": 64, "additionalProperties": { "type": "string", "maxLength": 262_144 } })
+}
+
+pub(crate) fn config_formats(_: &mut SchemaGenerator) -> Schema {
+    let names = boot::ConfigFormat::ALL.map(boot::ConfigFormat::name);
+    json_schema!({ "type": "object", "maxProperties": 64, "additionalProperties": { "type": "string", "enum": names } })
 }
 
 pub(crate) fn config_ids(_: &mut SchemaGenerator) -> Schema {

@@ -170,6 +170,7 @@ fn check(text: &str) {
         ProfileSpec {
             ipxe: "#!ipxe".to_owned(),
             additional_config: map_of(text, ""),
+            config_formats: BTreeMap::new(),
         },
     );
     let (rules, converted) = (validate_cel(&profile), crd::convert_profile(&profile));

@@ -11,6 +11,7 @@ fn profile_with_config(name: &str) -> Profile {
         ProfileSpec {
             ipxe: "#!ipxe".to_owned(),
             additional_config: map_of(name, ""),
+            config_formats: BTreeMap::new(),
         },
     )
 }
@@ -94,6 +95,39 @@ fn config_names_are_identifiers_that_are_not_reserved() {
         "and", "else", "False", "if", "IN", "is", "loop", "none", "not", "or", "range", "true",
     ];
     check(rejects, &[], &keywords);
+}
+
+#[test]
+fn formats_are_of_configs() {
+    let rejects = |configs: &[&str], format: &str| {
+        let mut profile = profile_with_config("unused");
+        let configs = configs
+            .iter()
+            .map(|name| ((*name).to_owned(), String::new()));
+        profile.spec.additional_config = configs.collect();
+        profile.spec.config_formats = map_of(format, "yaml");
+        rejects_profile(&profile)
+    };
+    assert!(!rejects(&["userData", "ks"], "ks"));
+    assert!(rejects(&["userData"], "ks"));
+    assert!(rejects(&[], "ks"));
+}
+
+#[test]
+fn a_wrong_format_is_a_clear_error() {
+    let error = |name: &str, format: &str| {
+        let mut profile = profile_with_config("userData");
+        profile.spec.config_formats = map_of(name, format);
+        crd::convert_profile(&profile).unwrap_err().to_string()
+    };
+    assert_eq!(
+        error("usrData", "yaml"),
+        "spec.configFormats.usrData: config name \"usrData\" is not in spec.additionalConfig (did you mean `userData`?)"
+    );
+    assert_eq!(
+        error("userData", "yml"),
+        "spec.configFormats.userData: unknown format \"yml\" (did you mean `yaml`?); known formats: yaml, json, shell, kickstart, text"
+    );
 }
 
 #[test]

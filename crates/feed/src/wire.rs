@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::{
-    Assignment, ConfigName, LabelSelector, Labels, Mac, ObjectKey, ObjectRef, Operator, Partial,
-    Profile, Rejected, Requirement, Sorted, SubjectSelectors, Templates,
+    Assignment, ConfigFormat, ConfigName, LabelSelector, Labels, Mac, ObjectKey, ObjectRef,
+    Operator, Partial, Profile, Rejected, Requirement, Sorted, SubjectSelectors, Templates,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -41,6 +41,7 @@ pub fn encode_profile(profile: &Profile) -> proto::Profile {
             .get(name)
             .map(|id| id.as_bytes().to_vec())
             .unwrap_or_default(),
+        format: encode_format(profile.templates.config_format(name)).into(),
     };
     proto::Profile {
         key: Some(encode_key(&profile.key)),
@@ -108,6 +109,7 @@ fn encode_partial_profile(profile: &Profile) -> proto::Profile {
         name: name.to_string(),
         template: String::new(),
         id: id.as_bytes().to_vec(),
+        format: proto::ConfigFormat::Unspecified.into(),
     };
     proto::Profile {
         key: Some(encode_key(&profile.key)),
@@ -115,6 +117,17 @@ fn encode_partial_profile(profile: &Profile) -> proto::Profile {
         labels: encode_labels(&profile.labels),
         ipxe: String::new(),
         additional_config: profile.ids.iter().map(config).collect(),
+    }
+}
+
+fn encode_format(format: Option<ConfigFormat>) -> proto::ConfigFormat {
+    match format {
+        None => proto::ConfigFormat::Unspecified,
+        Some(ConfigFormat::Yaml) => proto::ConfigFormat::Yaml,
+        Some(ConfigFormat::Json) => proto::ConfigFormat::Json,
+        Some(ConfigFormat::Shell) => proto::ConfigFormat::Shell,
+        Some(ConfigFormat::Kickstart) => proto::ConfigFormat::Kickstart,
+        Some(ConfigFormat::Text) => proto::ConfigFormat::Text,
     }
 }
 
@@ -178,8 +191,9 @@ pub fn decode_profile(
         reason,
     };
     let mut configs = BTreeMap::new();
-    let mut ids = BTreeMap::new();
+    let (mut ids, mut formats) = (BTreeMap::new(), BTreeMap::new());
     for config in message.additional_config {
+        let format = decode_format(config.format());
         let name: ConfigName = config
             .name
             .parse()
@@ -189,6 +203,7 @@ pub fn decode_profile(
                 .map_err(|_| malformed(format!("the id of config {name} is not a UUID")))?;
             ids.insert(name.clone(), id);
         }
+        formats.extend(format.map(|format| (name.clone(), format)));
         configs.insert(name, config.template);
     }
     let created = message
@@ -198,11 +213,11 @@ pub fn decode_profile(
         .map_err(&malformed)?;
     let known = known(&key)
         .map(|known| known.templates.clone())
-        .filter(|templates| is_compiled_from(templates, &message.ipxe, &configs));
+        .filter(|templates| is_compiled_from(templates, &message.ipxe, &configs, &formats));
     let templates = match known {
         Some(templates) => templates,
         None => Arc::new(
-            Templates::compile(&message.ipxe, &configs)
+            Templates::compile_with_formats(&message.ipxe, &configs, &formats)
                 .map_err(|error| malformed(error.to_string()))?,
         ),
     };
@@ -264,12 +279,25 @@ fn is_compiled_from(
     templates: &Templates,
     script: &str,
     configs: &BTreeMap<ConfigName, String>,
+    formats: &BTreeMap<ConfigName, ConfigFormat>,
 ) -> bool {
     templates.script_source() == script
         && templates.config_names().eq(configs.keys())
-        && configs
-            .iter()
-            .all(|(name, source)| templates.config_source(name) == source)
+        && configs.iter().all(|(name, source)| {
+            templates.config_source(name) == source
+                && templates.config_format(name) == formats.get(name).copied()
+        })
+}
+
+fn decode_format(format: proto::ConfigFormat) -> Option<ConfigFormat> {
+    match format {
+        proto::ConfigFormat::Unspecified => None,
+        proto::ConfigFormat::Yaml => Some(ConfigFormat::Yaml),
+        proto::ConfigFormat::Json => Some(ConfigFormat::Json),
+        proto::ConfigFormat::Shell => Some(ConfigFormat::Shell),
+        proto::ConfigFormat::Kickstart => Some(ConfigFormat::Kickstart),
+        proto::ConfigFormat::Text => Some(ConfigFormat::Text),
+    }
 }
 
 /// Decodes an Assignment.

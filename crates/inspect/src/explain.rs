@@ -277,7 +277,7 @@ fn unused_labels(catalog: &Catalog, query: &str) -> Vec<String> {
         used.extend(
             configs
                 .chain([profile.templates.script_uses()])
-                .flat_map(|uses| uses.labels.iter())
+                .flat_map(|uses| uses.labels.iter().chain(&uses.extrinsic))
                 .map(String::as_str),
         );
     }

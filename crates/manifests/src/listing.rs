@@ -41,11 +41,19 @@ fn profile(profile: &Profile) -> Value {
         .config_names()
         .map(|name| (name.as_str(), templates.config_source(name)))
         .collect();
+    let formats: BTreeMap<&str, &str> = templates
+        .config_names()
+        .filter_map(|name| Some((name.as_str(), templates.config_format(name)?.name())))
+        .collect();
+    let mut spec = json!({ "ipxe": templates.script_source(), "additionalConfig": configs });
+    if !formats.is_empty() {
+        spec["configFormats"] = json!(formats);
+    }
     json!({
         "apiVersion": crd::API_VERSION,
         "kind": "Profile",
         "metadata": metadata(&profile.key, profile.created, &profile.labels),
-        "spec": { "ipxe": templates.script_source(), "additionalConfig": configs },
+        "spec": spec,
     })
 }
 

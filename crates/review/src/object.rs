@@ -16,6 +16,7 @@ use crate::rule::{self, Rule};
 use crate::sample;
 
 mod cloud_config;
+mod labels;
 mod origin;
 
 use origin::Origin;
@@ -92,6 +93,7 @@ pub fn profile_with_deadline(
         );
     });
     check_shebang(&name, &profile.spec.ipxe, &mut findings);
+    labels::check(&name, &converted.templates, &mut findings);
     check_rendering(&name, &converted, deadline, &mut findings);
     Reviewed {
         object: Some(Arc::new(converted)),
@@ -499,9 +501,10 @@ fn render_finding(
         }
         RenderError::Failed { line, reason, .. } => (*line, reason.clone()),
         // A real machine presents more labels than a template names.
-        RenderError::MissingLabel { .. } | RenderError::Unsafe(_) | RenderError::NotReady(_) => {
-            return None;
-        }
+        RenderError::MissingLabel { .. }
+        | RenderError::MissingExtrinsic { .. }
+        | RenderError::Unsafe(_)
+        | RenderError::NotReady(_) => return None,
     };
     let message = format!(
         "can't be rendered for a sample machine ({}, {}): {reason}",

@@ -12,6 +12,8 @@ ipxe::rules! {
     DUPLICATE_OBJECT Error "duplicate-object" "The same object is defined more than once."
     RENDER Error "render" "A template fails to render for a sample machine, or exceeds the limits."
     CLOUD_CONFIG Warning "cloud-config" "A config for cloud-init is not a YAML map."
+    RAW_LABEL Warning "raw-label" "A machine's label reaches a config outside of a filter of its format."
+    HOST_FROM_LABEL Warning "host-from-label" "A machine may choose the host of a URL."
     NO_MANIFESTS Error "no-manifests" "The checked files contain no Profile or Assignment."
     UNRENDERED Warning "unrendered" "A kustomization or chart was not rendered before the check."
     CONFLICT Warning "conflict" "Only age or name decides between two Assignments that match the same machine."

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use boot::arch::BUILDARCH;
 use boot::profile::{Constraint, Fit};
 use boot::render::RenderError;
+use boot::template::Uses;
 use boot::{
     Assignment, ExtrinsicLabels, Labels, MatchedBy, ObjectKey, Profile, Selection, Subject,
     SubjectSelectors, Templates,
@@ -124,10 +125,12 @@ pub fn missing_label(profile: &Profile, extrinsic: &ExtrinsicLabels) -> Option<R
             let assignment = Some(&selection.assignment);
             boot::render::config(&selection.profile, name, &machine, assignment, BASE_URL).err()
         });
-        let missing = script
-            .into_iter()
-            .chain(configs)
-            .find(|error| matches!(error, RenderError::MissingLabel { .. }));
+        let missing = script.into_iter().chain(configs).find(|error| {
+            matches!(
+                error,
+                RenderError::MissingLabel { .. } | RenderError::MissingExtrinsic { .. }
+            )
+        });
         if missing.is_some() {
             return missing;
         }
@@ -183,14 +186,18 @@ fn query(labels: &BTreeMap<&str, &str>) -> String {
     query
 }
 
+/// Iterates over what each template of a Profile refers to.
+fn configs_and_script(profile: &Profile) -> impl Iterator<Item = &Uses> {
+    let templates = &profile.templates;
+    templates
+        .config_names()
+        .filter_map(|name| templates.config_uses(name.as_str()))
+        .chain([templates.script_uses()])
+}
+
 fn sample(profile: &Profile, arch: &str, platform: &str) -> Option<Sample> {
     let own = presented(profile, arch, platform);
-    let configs = profile
-        .templates
-        .config_names()
-        .filter_map(|name| profile.templates.config_uses(name.as_str()));
-    let mentioned: BTreeSet<&str> = configs
-        .chain([profile.templates.script_uses()])
+    let mentioned: BTreeSet<&str> = configs_and_script(profile)
         .flat_map(|uses| uses.labels.iter())
         .map(String::as_str)
         .collect();
@@ -200,6 +207,10 @@ fn sample(profile: &Profile, arch: &str, platform: &str) -> Option<Sample> {
         .filter(|constraint| constraint.extrinsic)
         .map(|Constraint { key, value, .. }| (key.as_str(), value.as_str()))
         .collect();
+    let of_operator = configs_and_script(profile).flat_map(|uses| uses.extrinsic.iter());
+    for key in of_operator.take(MAX_MENTIONED) {
+        extrinsic.entry(key).or_insert("sample");
+    }
     for key in mentioned
         .into_iter()
         .filter(|key| !own.contains_key(key))

@@ -150,6 +150,17 @@ impl Checker {
                     _ => None,
                 })
         };
+        // No machine can present what only the operator gives.
+        let of_operator = self
+            .profiles
+            .iter()
+            .filter_map(|(key, (_, error))| match error {
+                Some(error @ RenderError::MissingExtrinsic { .. }) => {
+                    Some(format!("Profile {key}: {error}"))
+                }
+                _ => None,
+            });
+        let mut found: BTreeSet<String> = of_operator.collect();
         let mut unknown: BTreeSet<&str> = missing().map(|(_, label, _)| label.as_str()).collect();
         // The author of an Assignment that requires a label knows machines that present it.
         for assignment in catalog.assignments() {
@@ -160,10 +171,12 @@ impl Checker {
                 unknown.remove(&*requirement.key);
             }
         }
-        missing()
-            .filter(|(_, label, _)| unknown.contains(label.as_str()))
-            .map(|(key, _, error)| format!("Profile {key}: {error}"))
-            .collect()
+        found.extend(
+            missing()
+                .filter(|(_, label, _)| unknown.contains(label.as_str()))
+                .map(|(key, _, error)| format!("Profile {key}: {error}")),
+        );
+        found
     }
 
     /// Finds what `shaper validate` would tell of the folder and does not stop it from being served.
@@ -249,6 +262,20 @@ mod tests {
         let warning = found.first().unwrap();
         assert!(warning.contains("--label assets=VALUE"), "{warning}");
         assert_eq!(checker.check(), None, "nothing has changed");
+    }
+
+    #[test]
+    fn an_operators_label_that_this_server_lacks_is_reported() {
+        let script = "#!ipxe\nkernel {{ extrinsic.assets }}/vmlinuz\nboot\n";
+        let found = checker(script, &[]).check().expect("a first check");
+        assert!(
+            found
+                .first()
+                .is_some_and(|it| it.contains("--label assets=VALUE")),
+            "{found:?}"
+        );
+        let found = checker(script, &[("assets", "http://192.0.2.1")]).check();
+        assert_eq!(found, Some(BTreeSet::new()));
     }
 
     #[test]

@@ -43,6 +43,29 @@ pub(crate) fn of_fields() -> Vec<Case> {
             profile(json!({ "ipxe": "x", "additionalConfig": { "a": "x".repeat(262_145) } })),
             "spec.additionalConfig.a: Too long: may not be more than 262144 bytes",
         ),
+        case(
+            "spec",
+            profile(
+                json!({ "ipxe": "x", "additionalConfig": { "ks": "x" }, "configFormats": { "sk": "yaml" } }),
+            ),
+            &[
+                "The Profile \"p\" is invalid: spec: Invalid value: config name \"sk\" in configFormats is not in additionalConfig",
+            ],
+        ),
+        beyond(
+            "spec.configFormats",
+            profile(
+                json!({ "ipxe": "x", "configFormats": many(65, |n| format!("c{n}")).into_iter().map(|(name, _)| (name, json!("yaml"))).collect::<serde_json::Map<_, _>>() }),
+            ),
+            "spec.configFormats: Too many: 65: must have at most 64 items",
+        ),
+        beyond(
+            "spec.configFormats.*",
+            profile(
+                json!({ "ipxe": "x", "additionalConfig": { "a": "x" }, "configFormats": { "a": "yml" } }),
+            ),
+            "spec.configFormats.a: Unsupported value: \"yml\": supported values: \"yaml\", \"json\", \"shell\", \"kickstart\", \"text\"",
+        ),
         beyond(
             "spec.subjectSelectors.uuids",
             assignment(

@@ -11,7 +11,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
             "template",
             script("kernel {{ nobody }}"),
             &[
-                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: `nobody` is not defined (configs of this Profile: none; built-in variables: subject, encoded, profile, assignment, base_url)",
+                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: `nobody` is not defined (configs of this Profile: none; built-in variables: subject, encoded, extrinsic, profile, assignment, base_url)",
             ],
         ),
         case(
@@ -28,6 +28,22 @@ pub(crate) fn of_rules() -> Vec<Case> {
             ),
             &[
                 "Warning: Profile p: spec.additionalConfig.a: line 2 of the text: cloud-init ignores the whole config: it is not a YAML map",
+            ],
+        ),
+        case(
+            "raw-label",
+            profile(
+                json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { "a": "#cloud-config\nhostname: {{ subject.hostname }}\n" } }),
+            ),
+            &[
+                "Warning: Profile p: spec.additionalConfig.a: line 2 of the text: the label \"hostname\" reaches the config as the machine presents it: a value that is not plain text in YAML is a 400 (write {{ subject.hostname | toyaml }}, without quotation marks around it, or extrinsic.hostname if it is an operator's label)",
+            ],
+        ),
+        case(
+            "host-from-label",
+            script("chain {{ subject.assets }}/boot.ipxe"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: a machine may choose the host of this URL, by its label \"assets\" (write {{ extrinsic.assets }} if it is an operator's label; otherwise, choose the host by a Profile for each value)",
             ],
         ),
         case(

@@ -8,7 +8,8 @@ use crate::sorted::Labels;
 use crate::subject::Subject;
 use crate::template::plan::{Object, Part, Plan, Step, Term, Test};
 
-use super::scope::{append_config_url, script_unsafe_reason};
+use super::safety::Place;
+use super::scope::append_config_url;
 
 /// Maximum size of the output. For a longer one, only the engine knows whether the fuel suffices.
 const MAX_BYTES: usize = 256 * 1024;
@@ -23,7 +24,7 @@ pub(super) struct PlanRenderer<'a> {
     pub(super) profile: &'a Profile,
     pub(super) assignment: Option<&'a Assignment>,
     pub(super) base_url: &'a str,
-    pub(super) is_script: bool,
+    pub(super) place: Place<'a>,
 }
 
 /// The engine must render this template: it may be an error, and only the engine knows its message.
@@ -56,10 +57,12 @@ impl PlanRenderer<'_> {
         let text = match term {
             Term::Text(text) => Some(&**text),
             Term::BaseUrl => Some(self.base_url),
-            Term::Label(key) => self.label(key)?,
+            Term::Label(key) => self.label(key, false)?,
+            Term::EscapedLabel(key) => self.label(key, true)?,
+            Term::Extrinsic(key) => self.subject.extrinsic(key),
             Term::Encoded(key) => match self.subject.label(key) {
                 Some(value) => {
-                    query::encode_into(out, value);
+                    query::encode_word_into(out, value);
                     return Ok(true);
                 }
                 None => None,
@@ -72,6 +75,14 @@ impl PlanRenderer<'_> {
                     Part::Namespace => Some(&*key.namespace),
                     Part::Label(key) => labels.get(key),
                 }
+            }
+            Term::Quoted(quoting, term) => {
+                let mut text = String::new();
+                if !self.write(term, &mut text)? {
+                    return Err(NeedsEngine);
+                }
+                quoting.write(&text, out).map_err(|_| NeedsEngine)?;
+                return Ok(true);
             }
             Term::Default(terms) => {
                 let [term, other] = &**terms;
@@ -109,15 +120,14 @@ impl PlanRenderer<'_> {
         }
     }
 
-    fn label(&self, key: &str) -> Result<Option<&str>, NeedsEngine> {
-        match self.subject.label(key) {
-            Some(value)
-                if self.is_script && script_unsafe_reason(self.subject, key, value).is_some() =>
-            {
-                Err(NeedsEngine)
-            }
-            value => Ok(value),
-        }
+    fn label(&self, key: &str, is_escaped: bool) -> Result<Option<&str>, NeedsEngine> {
+        let Some(value) = self.subject.label(key) else {
+            return Ok(None);
+        };
+        self.place
+            .check(self.subject, key, value, is_escaped)
+            .map(|()| Some(value))
+            .map_err(|_| NeedsEngine)
     }
 
     fn object(&self, object: Object) -> Result<(&ObjectKey, &Labels), NeedsEngine> {

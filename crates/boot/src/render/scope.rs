@@ -10,29 +10,16 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::assignment::Assignment;
-use crate::bytes;
+use crate::config_format::Syntax;
+use crate::config_name::ConfigName;
 use crate::name::ObjectKey;
 use crate::profile::Profile;
 use crate::query;
 use crate::subject::Subject;
+use crate::template::ESCAPED_SUBJECT;
 
 use super::RenderError;
-
-/// Why the name of a label is unsafe in a script.
-const UNSAFE_KEY: &str = "has a name that iPXE would not read as plain text";
-
-/// A label that the machine sent can't be used in a script, because iPXE would not read it as plain
-/// text.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "label {label:?} of this machine {why}, so it can't be used in an iPXE script; write {{{{ encoded.{label} }}}} in the template instead"
-)]
-pub struct Unsafe {
-    /// The label's key.
-    pub label: String,
-    /// What is unsafe about its value.
-    pub why: &'static str,
-}
+use super::safety::Place;
 
 /// All variables of one render. A value is computed when the template first uses it, and then
 /// cached, so that a loop pays only for the lookup.
@@ -42,7 +29,8 @@ pub(super) struct Scope {
     profile: Arc<Profile>,
     assignment: Option<Arc<Assignment>>,
     base_url: Box<str>,
-    is_script: bool,
+    /// `None` for the script.
+    config: Option<(ConfigName, Syntax)>,
     cache: ValueCache,
     last_missing: LastMissing,
 }
@@ -55,8 +43,9 @@ pub(super) struct LastMissing(Arc<Mutex<Option<Missing>>>);
 /// An absent label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Missing {
-    OfSubject(Box<str>),
-    OfObject {
+    Subject(Box<str>),
+    Operator(Box<str>),
+    Object {
         variable: &'static str,
         key: Box<str>,
     },
@@ -70,21 +59,28 @@ struct ValueCache(Mutex<SmallVec<[CachedValue; 4]>>);
 /// A name and its value.
 type CachedValue = (Box<str>, Value);
 
-/// The variables `subject` and `encoded`. In a script, `subject` has only the labels that are safe
-/// there.
+/// The variables `subject`, `encoded` and `extrinsic`. Values of `subject` that are unsafe where the
+/// template writes them are errors.
 #[derive(Debug)]
 struct Labels {
     subject: Arc<Subject>,
     form: Form,
+    /// `None` for the script.
+    config: Option<(ConfigName, Syntax)>,
     cache: ValueCache,
     last_missing: LastMissing,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
+    /// `subject`
     Plain,
-    InScript,
+    /// `subject` where a filter of the config's format escapes it, or in a condition.
+    Escaped,
+    /// `encoded`
     Encoded,
+    /// `extrinsic`
+    Extrinsic,
 }
 
 /// The variables `profile` and `assignment`.
@@ -113,7 +109,7 @@ struct CarriedError(RenderError);
 
 impl Scope {
     pub(super) fn new(
-        is_script: bool,
+        config: Option<(ConfigName, Syntax)>,
         subject: Arc<Subject>,
         profile: Arc<Profile>,
         assignment: Option<Arc<Assignment>>,
@@ -125,7 +121,7 @@ impl Scope {
             profile,
             assignment,
             base_url: base_url.into(),
-            is_script,
+            config,
             cache,
             last_missing,
         }
@@ -144,6 +140,7 @@ impl Scope {
         Value::from_object(Labels {
             subject: self.subject.clone(),
             form,
+            config: self.config.clone(),
             cache: ValueCache::default(),
             last_missing: self.last_missing.clone(),
         })
@@ -177,12 +174,10 @@ impl ValueCache {
 impl Scope {
     fn variable(&self, name: &str) -> Option<Value> {
         match name {
-            "subject" => Some(self.labels(if self.is_script {
-                Form::InScript
-            } else {
-                Form::Plain
-            })),
+            "subject" => Some(self.labels(Form::Plain)),
+            ESCAPED_SUBJECT => Some(self.labels(Form::Escaped)),
             "encoded" => Some(self.labels(Form::Encoded)),
+            "extrinsic" => Some(self.labels(Form::Extrinsic)),
             "base_url" => Some((&*self.base_url).into()),
             "profile" => Some(Value::from_object(ObjectVariable {
                 object: self.profile.clone(),
@@ -218,37 +213,49 @@ impl Object for Scope {
 }
 
 impl Labels {
+    fn place(&self) -> Place<'_> {
+        Place::of(self.config.as_ref())
+    }
+
     fn value(&self, key: &str) -> Option<Value> {
-        let Some(value) = self.subject.label(key) else {
-            self.last_missing.record(Missing::OfSubject(key.into()));
+        let value = match self.form {
+            Form::Extrinsic => self.subject.extrinsic(key),
+            _ => self.subject.label(key),
+        };
+        let Some(value) = value else {
+            self.last_missing.record(match self.form {
+                Form::Extrinsic => Missing::Operator(key.into()),
+                _ => Missing::Subject(key.into()),
+            });
             return None;
         };
         match self.form {
-            Form::Plain => Some(value.into()),
+            Form::Extrinsic => Some(value.into()),
             Form::Encoded => {
                 let mut encoded = String::with_capacity(value.len());
-                query::encode_into(&mut encoded, value);
+                query::encode_word_into(&mut encoded, value);
                 Some(encoded.into())
             }
-            Form::InScript => Some(match script_unsafe_reason(&self.subject, key, value) {
-                Some(why) => error_value(RenderError::Unsafe(Unsafe {
-                    label: key.to_owned(),
-                    why,
-                })),
-                None => value.into(),
-            }),
+            Form::Plain | Form::Escaped => {
+                let is_escaped = self.form == Form::Escaped;
+                let checked = self.place().check(&self.subject, key, value, is_escaped);
+                Some(checked.map_or_else(
+                    |reason| error_value(RenderError::Unsafe(reason)),
+                    |()| value.into(),
+                ))
+            }
         }
     }
 
     /// Returns a key for iteration. The machine chose it, so it is checked like a value.
     fn key(&self, key: &str) -> Value {
-        match (self.form, unsafe_reason(key)) {
-            (Form::InScript | Form::Encoded, Some(_)) => error_value(RenderError::Unsafe(Unsafe {
-                label: key.to_owned(),
-                why: UNSAFE_KEY,
-            })),
-            _ => key.into(),
-        }
+        let is_escaped = self.form == Form::Escaped;
+        self.place()
+            .check_key(&self.subject, key, is_escaped)
+            .map_or_else(
+                |reason| error_value(RenderError::Unsafe(reason)),
+                |()| key.into(),
+            )
     }
 }
 
@@ -262,9 +269,11 @@ impl Object for Labels {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let is_extrinsic = self.form == Form::Extrinsic;
         Enumerator::Values(
             self.subject
                 .labels()
+                .filter(|(key, _)| !is_extrinsic || self.subject.extrinsic(key).is_some())
                 .map(|(key, _)| self.key(key))
                 .collect(),
         )
@@ -307,7 +316,7 @@ impl<T: Send + Sync + 'static> Object for ObjectLabels<T> {
         let key = key.as_str()?;
         let value = (self.labels)(&self.object).get(key);
         if value.is_none() {
-            self.last_missing.record(Missing::OfObject {
+            self.last_missing.record(Missing::Object {
                 variable: self.variable,
                 key: key.into(),
             });
@@ -363,69 +372,7 @@ pub(super) fn append_config_url(out: &mut String, base_url: &str, id: Uuid, subj
     subject.query_into(out);
     if out.len() == start {
         out.pop();
+    } else {
+        query::escape_colon_at_end(out, start);
     }
-}
-
-/// Returns why a label's value is unsafe in a script. The operator's labels are trusted like the
-/// operator's templates.
-pub(super) fn script_unsafe_reason(
-    subject: &Subject,
-    key: &str,
-    value: &str,
-) -> Option<&'static str> {
-    unsafe_reason(value).filter(|_| subject.extrinsic(key).is_none())
-}
-
-/// Marks the bytes that are plain text to iPXE in any context. Values are short, so a table is
-/// faster than comparisons.
-static IS_SAFE: [bool; 256] = {
-    let mut is_safe = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        let at = byte as usize;
-        is_safe[at] =
-            byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'.' | b':' | b'-' | b'_' | b'/');
-        byte += 1;
-    }
-    is_safe
-};
-
-/// Returns why iPXE would not read this value as plain text (`ipxe:src/core/exec.c`). iPXE splits a
-/// line at white space, then looks for words that end or join commands, then repeatedly expands
-/// `${...}`.
-fn unsafe_reason(value: &str) -> Option<&'static str> {
-    // Fast path: nearly all values.
-    if bytes::all(value.as_bytes(), |byte| IS_SAFE[usize::from(byte)]) {
-        return None;
-    }
-    if value.chars().any(char::is_control) {
-        return Some("contains control characters");
-    }
-    // A trailing `$` or a leading `{` could form one with adjacent text.
-    if value.contains("${") || value.ends_with('$') || value.starts_with('{') {
-        return Some("contains ${ or a part of it, which iPXE would expand");
-    }
-    // Inside a value, an operator must be a whole word ("Smith & Co" is fine); at its ends, it may
-    // be part of one.
-    let may_be_operator =
-        |word: &str| !word.is_empty() && word.bytes().all(|b| b"|&;".contains(&b));
-    let (first, last) = (
-        value.split(char::is_whitespace).next(),
-        value.rsplit(char::is_whitespace).next(),
-    );
-    if value
-        .split_whitespace()
-        .any(|word| matches!(word, "||" | "&&" | ";"))
-        || [first, last].into_iter().flatten().any(may_be_operator)
-    {
-        return Some("contains a word that iPXE would read as the end of a command (||, && or ;)");
-    }
-    if value.split_whitespace().any(|word| word.starts_with('#')) {
-        return Some(
-            "contains a word that starts with #, after which iPXE ignores the rest of the line",
-        );
-    }
-    value
-        .ends_with('\\')
-        .then_some("ends with \\, which would join the next line")
 }

@@ -12,19 +12,24 @@
 //! The checker finds the kinds of variables by walking the template until nothing changes, then
 //! walks it once more to report errors.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use minijinja::machinery::ast::{
     BinOpKind, Call, CallArg, CompareOp, CompareOpKind, Expr, Filter, ForLoop, Stmt, UnaryOpKind,
 };
 use minijinja::machinery::{Span, Token, parse, tokenize};
 
+use super::flow::Flow;
 use super::functions::{FILTERS, MAX_ITEMS, TESTS};
+use super::hosts;
 use super::kind::Kind;
 use super::plan::Plan;
+use crate::config_format::Syntax;
 use crate::config_name::VARIABLES;
 
-use super::{MAX_SOURCE_BYTES, Uses, describe, syntax};
+use super::{ESCAPED_SUBJECT, MAX_SOURCE_BYTES, Uses, describe, syntax};
 use crate::nearest::did_you_mean;
 
 /// Maximum number of tokens between a pair of delimiters. The parser recurses over them, and its
@@ -47,12 +52,23 @@ const MAX_LISTED_CONFIGS: usize = 16;
 /// The line, if known, and the message.
 pub(super) type LocatedError = (Option<usize>, String);
 
-/// Checks the source of a template. Its variables are [`VARIABLES`] and the config names. Returns
-/// what it uses, and its plan if it needs no engine.
-pub(super) fn check(
-    source: &str,
+/// A template that passed the check.
+pub(super) struct Checked<'a> {
+    pub(super) uses: Uses,
+    /// The plan, if the template needs no engine.
+    pub(super) plan: Option<Plan>,
+    /// The source for the engine: the same, except that a use of `subject` whose values need no
+    /// check is called [`ESCAPED_SUBJECT`].
+    pub(super) source: Cow<'a, str>,
+}
+
+/// Checks the source of a template. Its variables are [`VARIABLES`] and the config names. `syntax` is
+/// that of a config, and `None` for the script.
+pub(super) fn check<'a>(
+    source: &'a str,
     configs: &BTreeSet<&str>,
-) -> Result<(Uses, Option<Plan>), LocatedError> {
+    syntax_of_config: Option<Syntax>,
+) -> Result<Checked<'a>, LocatedError> {
     if source.len() > MAX_SOURCE_BYTES {
         return Err((
             None,
@@ -85,7 +101,47 @@ pub(super) fn check(
     }
     checker.reports = true;
     checker.statement(&root)?;
-    Ok((checker.uses, Plan::of(&root, configs)))
+    let flow = syntax_of_config.map_or_else(Flow::default, |syntax| Flow::of(&root, syntax));
+    let uses = Uses {
+        raw: flow.raw,
+        hosts: hosts::of(&root, syntax_of_config.is_none_or(|it| it == Syntax::Ipxe)),
+        ..checker.uses
+    };
+    if flow.escaped.is_empty() {
+        return Ok(Checked {
+            uses,
+            plan: Plan::of(&root, configs),
+            source: Cow::Borrowed(source),
+        });
+    }
+    let renamed = rename_subject(source, flow.escaped);
+    let root =
+        parse(&renamed, "template", syntax()).map_err(|error| (error.line(), describe(&error)))?;
+    let plan = Plan::of(&root, configs);
+    drop(root);
+    Ok(Checked {
+        uses,
+        plan,
+        source: Cow::Owned(renamed),
+    })
+}
+
+/// Renames the variable `subject` in these places. All names stay in their lines.
+fn rename_subject(source: &str, mut places: Vec<Range<usize>>) -> String {
+    places.sort_unstable_by_key(|place| place.start);
+    places.dedup();
+    let mut out = String::with_capacity(source.len() + places.len() * ESCAPED_SUBJECT.len());
+    let mut end = 0;
+    for place in places {
+        // A place that holds something else would be a fault of the parser; it stays checked.
+        if source.get(place.clone()) == Some("subject") && place.start >= end {
+            out.push_str(&source[end..place.start]);
+            out.push_str(ESCAPED_SUBJECT);
+            end = place.end;
+        }
+    }
+    out.push_str(&source[end..]);
+    out
 }
 
 fn check_nesting(source: &str) -> Result<(), LocatedError> {
@@ -386,7 +442,7 @@ impl Checker<'_> {
         }
         match name {
             "base_url" => return Ok(Kind::Word),
-            "subject" | "encoded" => return Ok(Kind::list_of(Kind::Word)),
+            "subject" | "encoded" | "extrinsic" => return Ok(Kind::list_of(Kind::Word)),
             "profile" => return Ok(Kind::Any),
             "assignment" => {
                 self.uses.assignment = true;
@@ -440,6 +496,10 @@ impl Checker<'_> {
         match (variable.id, name) {
             ("subject" | "encoded", Some(label)) => {
                 self.uses.labels.insert(label.to_owned());
+                Kind::Word
+            }
+            ("extrinsic", Some(label)) => {
+                self.uses.extrinsic.insert(label.to_owned());
                 Kind::Word
             }
             ("profile" | "assignment", Some("labels")) => Kind::list_of(Kind::Word),
@@ -593,7 +653,7 @@ impl Checker<'_> {
     }
 
     fn is_builtin(&self, name: &str) -> bool {
-        VARIABLES.contains(&name) || self.configs.contains(name)
+        VARIABLES.contains(&name) || name == ESCAPED_SUBJECT || self.configs.contains(name)
     }
 }
 

@@ -13,6 +13,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, filters, functions}
 
 use super::MAX_OUTPUT_BYTES;
 use super::kind::Kind;
+use super::quoting;
 
 /// Maximum number of items in a list that a filter or function returns. A slice of a list visits
 /// all items before it.
@@ -74,10 +75,12 @@ pub(super) const FILTERS: &[(&str, Signature)] = &[
     ("replace", Signature::Text),
     ("reverse", Signature::Reverse),
     ("round", Signature::Number),
+    ("shquote", Signature::Text),
     ("split", Signature::Texts),
     ("string", Signature::Spelling),
     ("title", Signature::Spelling),
     ("tojson", Signature::Print),
+    ("toyaml", Signature::Print),
     ("trim", Signature::Spelling),
     ("upper", Signature::Spelling),
     ("urlencode", Signature::Text),
@@ -173,7 +176,9 @@ pub(super) fn register(environment: &mut Environment<'static>) {
             bounded(filters::split(defined(value)?, by, most)?)
         },
     );
+    environment.add_filter("shquote", shquote);
     environment.add_filter("tojson", tojson);
+    environment.add_filter("toyaml", toyaml);
     environment.add_filter("trim", trim);
     environment.add_filter("urlencode", urlencode);
     environment.add_function(
@@ -339,10 +344,11 @@ fn b64encode(value: &Value) -> Result<String, Error> {
     Ok(BASE64_STANDARD.encode(text(value)?.as_bytes()))
 }
 
-/// Escapes every byte as `%XX`, except the unreserved ones of RFC 3986 and `:`.
+/// Escapes every byte as `%XX`, except the unreserved ones of RFC 3986 and `:`. The result is a part
+/// of a URL that ends no word, no text in quotation marks and no line in any format.
 fn urlencode(value: &Value) -> Result<String, Error> {
     let mut out = String::new();
-    crate::query::encode_into(&mut out, &defined(value)?.to_string());
+    crate::query::encode_word_into(&mut out, &defined(value)?.to_string());
     Ok(out)
 }
 
@@ -357,21 +363,22 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     options.assert_all_used()?;
     reject_errors(value)?;
-    let mut out = LimitedBuffer(Vec::new());
-    let written = match indent {
-        None => serde_json::to_writer(&mut out, value),
-        Some(width) => {
-            let indent = " ".repeat(width.min(16));
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            serde::Serialize::serialize(
-                value,
-                &mut serde_json::Serializer::with_formatter(&mut out, formatter),
-            )
-        }
-    };
-    written.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    String::from_utf8(out.0)
-        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
+    quoting::json(value, indent).map_err(not_written)
+}
+
+fn toyaml(value: &Value) -> Result<String, Error> {
+    reject_errors(value)?;
+    quoting::yaml(value).map_err(not_written)
+}
+
+fn not_written(error: serde_json::Error) -> Error {
+    Error::new(ErrorKind::BadSerialization, error.to_string())
+}
+
+fn shquote(value: &Value) -> Result<String, Error> {
+    let mut out = String::new();
+    quoting::shell_into(&text(value)?, &mut out);
+    Ok(out)
 }
 
 /// Returns the error that a value holds, or that an item of it holds: a label that is unsafe in a
@@ -393,21 +400,5 @@ fn reject_errors(value: &Value) -> Result<(), Error> {
             reject_errors(&value.get_item(&key)?)
         }),
         _ => Ok(()),
-    }
-}
-
-struct LimitedBuffer(Vec<u8>);
-
-impl std::io::Write for LimitedBuffer {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            return Err(std::io::Error::other("the JSON is longer than 1 MiB"));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }

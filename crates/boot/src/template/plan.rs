@@ -9,6 +9,9 @@ use std::collections::BTreeSet;
 
 use minijinja::machinery::ast::{BinOp, BinOpKind, CallArg, Expr, Stmt, UnaryOpKind};
 
+use super::ESCAPED_SUBJECT;
+use super::quoting::Quoting;
+
 /// Maximum number of steps in a plan, few enough that the engine would have the fuel for any of
 /// them.
 const MAX_STEPS: usize = 256;
@@ -34,12 +37,18 @@ pub(crate) enum Term {
     Text(Box<str>),
     /// `subject.KEY`
     Label(Box<str>),
+    /// `subject.KEY` where a filter escapes it, or in a condition.
+    EscapedLabel(Box<str>),
+    /// `extrinsic.KEY`
+    Extrinsic(Box<str>),
     /// `encoded.KEY`
     Encoded(Box<str>),
     /// The name of a config, which stands for its URL.
     Link(Box<str>),
     BaseUrl,
     Object(Object, Part),
+    /// A term through a filter that escapes it.
+    Quoted(Quoting, Box<Term>),
     /// The first term or, if that is absent, the second.
     Default(Box<[Term; 2]>),
 }
@@ -146,6 +155,10 @@ impl Planner<'_> {
                     self.term(other)?,
                 ])))
             }
+            Expr::Filter(filter) if filter.args.is_empty() => Some(Term::Quoted(
+                Quoting::of_filter(filter.name)?,
+                Box::new(self.term(filter.expr.as_ref()?)?),
+            )),
             _ => None,
         }
     }
@@ -179,7 +192,7 @@ impl Planner<'_> {
     }
 }
 
-/// Returns the term for `.name` of `subject`, `encoded`, `profile` or `assignment`, or of the
+/// Returns the term for `.name` of `subject`, `encoded`, `extrinsic`, `profile` or `assignment`, or of the
 /// labels of the latter two.
 fn item(of: &Expr<'_>, name: &str) -> Option<Term> {
     let object = |id| match id {
@@ -190,6 +203,8 @@ fn item(of: &Expr<'_>, name: &str) -> Option<Term> {
     match of {
         Expr::Var(variable) => match (variable.id, name) {
             ("subject", key) => Some(Term::Label(key.into())),
+            (ESCAPED_SUBJECT, key) => Some(Term::EscapedLabel(key.into())),
+            ("extrinsic", key) => Some(Term::Extrinsic(key.into())),
             ("encoded", key) => Some(Term::Encoded(key.into())),
             (id, "name") => object(id).map(|object| Term::Object(object, Part::Name)),
             (id, "namespace") => object(id).map(|object| Term::Object(object, Part::Namespace)),
@@ -223,6 +238,7 @@ mod tests {
             "#!ipxe\nboot\n",
             "{{ ignition }} {{ base_url }} {{ subject.uuid }} {{ subject['asset-tag'] }} {{ encoded.serial }}",
             "{{ subject.hostname | default(subject.serial | d('none')) }}",
+            "{{ subject.serial | tojson }} {{ subject.x | default('y') | toyaml }} {{ extrinsic.x | shquote }}",
             "{{ profile.name }} {{ profile.labels.os }} {{ assignment.namespace }} {{ assignment.labels['team'] }}",
             "{% if subject.buildarch == 'arm64' and not subject.asset %}a{% elif subject.x != 'y' or encoded.z %}b{% else %}c{% endif %}",
         ] {
@@ -237,6 +253,8 @@ mod tests {
             "{% set x = 1 %}",
             "{{ subject.serial | upper }}",
             "{{ 1 + 1 }}",
+            "{{ subject | tojson }}",
+            "{{ subject.serial | tojson(indent=1) }}",
             "{{ subject.asset | default('x', true) }}",
             "{% if subject.asset is defined %}x{% endif %}",
             "{% if 'a' < subject.asset %}x{% endif %}",

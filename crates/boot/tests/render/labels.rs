@@ -2,7 +2,7 @@
 
 use boot::render::RenderError;
 
-use super::{ID, body, config, script, subject};
+use super::{ID, body, config, script};
 
 #[test]
 fn a_label_that_is_unsafe_in_a_script_is_escaped_in_a_url() {
@@ -14,7 +14,7 @@ fn a_label_that_is_unsafe_in_a_script_is_escaped_in_a_url() {
 }
 
 #[test]
-fn an_unsafe_value_is_rejected_in_scripts_and_allowed_in_configs() {
+fn an_unsafe_value_is_rejected_in_scripts() {
     let cases = [
         ("a%0Ab", "contains control characters"),
         ("a%0D", "contains control characters"),
@@ -64,11 +64,52 @@ fn an_unsafe_value_is_rejected_in_scripts_and_allowed_in_configs() {
             )
         );
         assert_eq!(body("{{ encoded.asset }}", &query), value);
-        assert_eq!(
-            config("{{ subject.asset }}", &query).unwrap(),
-            *subject(&query).label("asset").unwrap()
-        );
     }
+}
+
+#[test]
+fn a_machine_can_not_choose_the_server_that_a_script_boots_from() {
+    let query = "assets=http:%2F%2Fevil.example";
+    let script = |text: &str| script(&format!("#!ipxe\nkernel {text}/vmlinuz\n"), query);
+    assert_eq!(
+        script("{{ subject.assets }}").unwrap_err().to_string(),
+        "label \"assets\" of this machine contains ://, so that it could choose the server that the machine boots from, so it can't be used in an iPXE script; write {{ encoded.assets }} in the template instead, or {{ extrinsic.assets }} if it is an operator's label"
+    );
+    assert_eq!(
+        script("{{ encoded.assets }}").unwrap(),
+        "#!ipxe\nkernel http:%2F%2Fevil.example/vmlinuz\n"
+    );
+}
+
+#[test]
+fn extrinsic_labels_are_the_operators_alone() {
+    assert_eq!(body("{{ extrinsic.motd }}", ""), "a || ${b} #c");
+    assert_eq!(
+        body("{{ extrinsic.region }}", "region=evil&rack=r1"),
+        "us-cal"
+    );
+    assert_eq!(body("{{ extrinsic | list | length }}", "rack=r1"), "2");
+    assert_eq!(
+        body(
+            "{{ extrinsic.rack | default('none') }}{% if extrinsic.rack %}x{% endif %}",
+            "rack=r1"
+        ),
+        "none"
+    );
+    let missing = |template: &str| RenderError::MissingExtrinsic {
+        template: template.into(),
+        line: 2,
+        label: "rack".into(),
+    };
+    let text = "#!ipxe\n{{ extrinsic.rack }}\n";
+    assert_eq!(script(text, "rack=r1").unwrap_err(), missing("spec.ipxe"));
+    assert_eq!(config(text, "rack=r1").unwrap_err(), missing("config0"));
+    assert_eq!(
+        script("{{ extrinsic['a-b'] }}", "a-b=1")
+            .unwrap_err()
+            .to_string(),
+        "line 1 of spec.ipxe needs the operator's label \"a-b\", which this server does not have; start shaper with --label a-b=VALUE, or write {{ extrinsic['a-b'] | default('...') }}"
+    );
 }
 
 #[test]
@@ -123,7 +164,7 @@ fn an_unsafe_label_key_is_rejected_in_scripts() {
         assert!(
             error
                 .to_string()
-                .contains("has a name that iPXE would not read as plain text")
+                .contains("has a name that is not plain text")
                 || error.to_string().contains("refused"),
             "{expression}: {error}"
         );
@@ -201,6 +242,8 @@ fn no_filter_renders_a_missing_label() {
     for expression in [
         "subject.rack|urlencode",
         "subject.rack|tojson",
+        "subject.rack|toyaml",
+        "subject.rack|shquote",
         "[subject.rack]|tojson",
         "{'a': subject.rack}|tojson",
         "[subject.rack]|join",

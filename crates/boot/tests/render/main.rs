@@ -1,5 +1,6 @@
 //! The exact bytes of scripts and configs, and the exact messages of errors.
 
+mod configs;
 mod errors;
 mod labels;
 mod output;
@@ -10,7 +11,8 @@ use std::sync::Arc;
 use boot::render::{self, RenderError};
 use boot::selector::SubjectSelectors;
 use boot::{
-    Assignment, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile, Selection, Subject,
+    Assignment, ConfigFormat, ConfigName, ExtrinsicLabels, MatchedBy, ObjectKey, Profile,
+    Selection, Subject, Templates,
 };
 
 const ID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
@@ -74,6 +76,23 @@ fn config(text: &str, query: &str) -> Result<String, RenderError> {
         &name("config0"),
         &subject(query),
         assignment,
+        "http://boot:8080",
+    )
+}
+
+/// Renders a config with a declared format.
+fn config_as(format: ConfigFormat, text: &str, query: &str) -> Result<String, RenderError> {
+    let formats = BTreeMap::from([(name("config0"), format)]);
+    let configs = configs(&[("config0", text), ("config1", "y")]);
+    let templates = Templates::compile_with_formats("#!ipxe\n", &configs, &formats).unwrap();
+    let key = ObjectKey::new("metal", "debian");
+    let profile = Profile::with_templates(key, None, &BTreeMap::new(), Arc::new(templates));
+    let ids = BTreeMap::from([(name("config1"), ID.parse().unwrap())]);
+    render::config(
+        &Arc::new(profile.with_ids(ids)),
+        &name("config0"),
+        &subject(query),
+        None,
         "http://boot:8080",
     )
 }

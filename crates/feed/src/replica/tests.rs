@@ -286,14 +286,12 @@ fn profile(name: &str, variant: u8) -> Change {
         ("v".to_owned(), variant.to_string()),
     ]);
     let created = (variant % 2 == 1).then(|| jiff::Timestamp::new(i64::from(variant), 0).unwrap());
-    let profile = Profile::compile(
-        ObjectKey::new("ns", name),
-        created,
-        &labels,
-        &format!("#!ipxe\necho {variant}\n"),
-        &configs,
-    )
-    .unwrap();
+    let formats = [boot::ConfigFormat::ALL[variant as usize % 5]];
+    let formats = configs.keys().cloned().zip(formats).collect();
+    let script = format!("#!ipxe\necho {variant}\n");
+    let templates = boot::Templates::compile_with_formats(&script, &configs, &formats).unwrap();
+    let key = ObjectKey::new("ns", name);
+    let profile = Profile::with_templates(key, created, &labels, Arc::new(templates));
     let ids = configs
         .into_keys()
         .map(|name| (name, uuid::Uuid::from_u128(u128::from(variant) + 1)))

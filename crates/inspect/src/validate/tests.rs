@@ -93,7 +93,7 @@ fn an_undefined_template_name_is_shown_at_its_line() {
     assert_eq!(
         only(&text).lines().collect::<Vec<_>>(),
         [
-            "error[template]: spec.ipxe: `subjet` is not defined (did you mean `subject`?) (configs of this Profile: none; built-in variables: subject, encoded, profile, assignment, base_url)",
+            "error[template]: spec.ipxe: `subjet` is not defined (did you mean `subject`?) (configs of this Profile: none; built-in variables: subject, encoded, extrinsic, profile, assignment, base_url)",
             "  --> a.yaml:10:5",
             "   |",
             "10 |     echo {{ subjet.serial }}",
@@ -277,16 +277,16 @@ fn the_linter_points_into_the_template() {
     let text = profile(
         "p",
         "role: web",
-        "    kernel {{ subject.assets }}/vmlinuz initrd=initrd.gz quiet||\n    initrd {{ subject.assets }}/initrd.gz\n    boot\n",
+        "    kernel {{ extrinsic.assets }}/vmlinuz initrd=initrd.gz quiet||\n    initrd {{ extrinsic.assets }}/initrd.gz\n    boot\n",
     ) + &assignment("a", "  priority: 1\n");
     assert_eq!(
         only(&text),
         "\
 warning[ipxe-glued-operator]: spec.ipxe: || is part of the word \"quiet||\": iPXE recognizes it only as a separate word
-  --> a.yaml:10:58
+  --> a.yaml:10:60
    |
-10 |     kernel {{ subject.assets }}/vmlinuz initrd=initrd.gz quiet||
-   |                                                          ^^^^^^^
+10 |     kernel {{ extrinsic.assets }}/vmlinuz initrd=initrd.gz quiet||
+   |                                                            ^^^^^^^
    = help: put spaces around ||"
     );
 }

@@ -409,6 +409,7 @@ fn compare_texts(
             )
         };
         a.config_source(name) != b.config_source(name)
+            || a.config_format(name) != b.config_format(name)
             || a.config_uses(name.as_str()).is_some_and(reads)
             || differ([text(&old), text(&new)])
     };

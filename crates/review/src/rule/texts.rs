@@ -52,7 +52,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
             "template",
             "Every machine would get a 500.",
             &[
-                "line 2 of the text: `nobody` is not defined (configs of this Profile: none; built-in variables: subject, encoded, profile, assignment, base_url)",
+                "line 2 of the text: `nobody` is not defined (configs of this Profile: none; built-in variables: subject, encoded, extrinsic, profile, assignment, base_url)",
             ],
             "Use a name of the list, or add a config of that name.",
         ),
@@ -84,6 +84,26 @@ static TEXTS: &[(CheckedBy, Text)] = &[
             "cloud-init ignores the whole config, and logs that on the machine alone.",
             &["cloud-init ignores the whole config: it is not a YAML map"],
             "Fix the YAML below the line `#cloud-config`.",
+        ),
+    ),
+    (
+        CheckedBy::Webhook,
+        Text::new(
+            "raw-label",
+            "A stranger may choose the value. One that is more than plain text in the format of the config is refused with 400, so its machine waits.",
+            &[
+                "the label \"hostname\" reaches the config as the machine presents it: a value that is not plain text in YAML is a 400",
+            ],
+            "Write the value through the filter of the format, `toyaml`, `tojson` or `shquote`, without quotation marks around it. For a label of the operator, write `extrinsic.KEY`. If the config has no syntax, say so in `spec.configFormats`.",
+        ),
+    ),
+    (
+        CheckedBy::Webhook,
+        Text::new(
+            "host-from-label",
+            "Where the operator does not set the label, a machine, or what asks in its name, decides from where a system is fetched.",
+            &["a machine may choose the host of this URL, by its label \"assets\""],
+            "Write `extrinsic.KEY` for a label that you set with `--label`. Otherwise, write a Profile for each host.",
         ),
     ),
     (

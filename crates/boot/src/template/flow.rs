@@ -1,0 +1,407 @@
+//! Finds where a machine's labels reach the text of a config.
+//!
+//! A label is *escaped* if every way from the place where the template looks it up to the text goes
+//! through a filter of the config's format, or if there is no way: the label is only compared. All
+//! other lookups are *raw*. The analysis walks backwards, from what is written to what it is made
+//! of, and learns in the same way how each variable is used. It may take an escaped label for a raw
+//! one, never the reverse.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use minijinja::machinery::Span;
+use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, ForLoop, Stmt};
+
+use crate::config_format::{ConfigFormat, Syntax};
+
+use super::LabelUse;
+
+/// Maximum number of walks to find how variables are used. With more, all of them count as altered.
+const MAX_WALKS: usize = 8;
+
+/// How a value reaches the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// It does not, or only escaped.
+    Escaped,
+    /// As it is.
+    Raw,
+    /// Changed or taken apart, which could undo an escape.
+    Altered,
+}
+
+/// How a config uses the machine's labels.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// The places in the source where the variable `subject` is only used escaped.
+    pub(super) escaped: Vec<Range<usize>>,
+    /// The labels that are used raw, each once.
+    pub(super) raw: Vec<LabelUse>,
+}
+
+struct Walker {
+    syntax: Syntax,
+    /// How each variable is used. All loops share `loop`.
+    variables: BTreeMap<String, Reach>,
+    /// How each is used if `variables` did not become final.
+    at_least: Reach,
+    flow: Flow,
+}
+
+// === impl Flow ===
+
+impl Flow {
+    /// Analyses a checked template. In a format without a syntax to break, and in an iPXE script,
+    /// whose values are all checked, there is nothing to find.
+    pub(super) fn of(root: &Stmt<'_>, syntax: Syntax) -> Self {
+        if matches!(syntax, Syntax::Ipxe | Syntax::Known(ConfigFormat::Text)) {
+            return Self::default();
+        }
+        let mut walker = Walker {
+            syntax,
+            variables: BTreeMap::new(),
+            at_least: Reach::Escaped,
+            flow: Self::default(),
+        };
+        for walk in 0.. {
+            let before = walker.variables.clone();
+            walker.flow = Self::default();
+            walker.statement(root, Reach::Raw);
+            if walker.variables == before || walker.at_least == Reach::Altered {
+                break;
+            }
+            if walk == MAX_WALKS {
+                walker.at_least = Reach::Altered;
+            }
+        }
+        walker.flow
+    }
+}
+
+// === impl Walker ===
+
+impl Walker {
+    /// Walks a statement whose text is used like this.
+    fn statement(&mut self, statement: &Stmt<'_>, text: Reach) {
+        match statement {
+            Stmt::Template(template) => self.statements(&template.children, text),
+            Stmt::EmitExpr(emit) => self.expression(&emit.expr, text),
+            Stmt::ForLoop(each) => self.for_loop(each, text),
+            Stmt::IfCond(branch) => {
+                self.expression(&branch.expr, Reach::Escaped);
+                self.statements(&branch.true_body, text);
+                self.statements(&branch.false_body, text);
+            }
+            Stmt::WithBlock(with) => {
+                for (target, value) in &with.assignments {
+                    let reach = self.target(target);
+                    self.expression(value, reach);
+                }
+                self.statements(&with.body, text);
+            }
+            Stmt::Set(set) => {
+                let reach = self.target(&set.target);
+                self.expression(&set.expr, reach);
+            }
+            Stmt::SetBlock(set) => {
+                let mut reach = self.target(&set.target);
+                if let Some(Expr::Filter(filter)) = &set.filter {
+                    reach = self.filter(filter, reach);
+                }
+                self.statements(&set.body, reach);
+            }
+            // The check rejects the others.
+            _ => {}
+        }
+    }
+
+    fn statements(&mut self, statements: &[Stmt<'_>], text: Reach) {
+        for statement in statements {
+            self.statement(statement, text);
+        }
+    }
+
+    fn for_loop(&mut self, each: &ForLoop<'_>, text: Reach) {
+        self.statements(&each.body, text);
+        self.statements(&each.else_body, text);
+        if let Some(condition) = &each.filter_expr {
+            self.expression(condition, Reach::Escaped);
+        }
+        // The items of a text are its characters.
+        let reach = self.target(&each.target).max(self.reach_of("loop"));
+        self.expression(&each.iter, altered(reach));
+    }
+
+    /// Returns how the variables are used that a statement sets.
+    fn target(&self, target: &Expr<'_>) -> Reach {
+        let of_items = |items: &[Expr<'_>]| {
+            let reaches = items.iter().map(|item| self.target(item));
+            altered(reaches.max().unwrap_or(Reach::Escaped))
+        };
+        match target {
+            Expr::Var(variable) => self.reach_of(variable.id),
+            Expr::List(targets) => of_items(&targets.items),
+            Expr::Tuple(targets) => of_items(&targets.items),
+            _ => Reach::Altered,
+        }
+    }
+
+    fn reach_of(&self, variable: &str) -> Reach {
+        let known = self.variables.get(variable).copied();
+        known.unwrap_or(Reach::Escaped).max(self.at_least)
+    }
+
+    fn expressions<'e>(&mut self, all: impl IntoIterator<Item = &'e Expr<'e>>, reach: Reach) {
+        for expression in all {
+            self.expression(expression, reach);
+        }
+    }
+
+    /// Walks an expression whose value is used like this.
+    fn expression(&mut self, expression: &Expr<'_>, reach: Reach) {
+        match expression {
+            Expr::Const(_) => {}
+            Expr::Var(variable) if variable.id == "subject" => {
+                self.label(None, variable.span(), reach);
+            }
+            Expr::Var(variable) => {
+                let known = self.reach_of(variable.id).max(reach);
+                self.variables.insert(variable.id.to_owned(), known);
+            }
+            Expr::GetAttr(get) => match &get.expr {
+                Expr::Var(variable) if variable.id == "subject" => {
+                    self.label(Some(get.name), variable.span(), reach);
+                }
+                Expr::Var(variable)
+                    if variable.id == "loop" && !matches!(get.name, "previtem" | "nextitem") => {}
+                other => self.expression(other, reach),
+            },
+            Expr::GetItem(get) => {
+                // An index selects, and does not reach the text itself.
+                self.expression(&get.subscript_expr, Reach::Escaped);
+                match &get.expr {
+                    Expr::Var(variable) if variable.id == "subject" => {
+                        let name = get.subscript_expr.as_const();
+                        let name = name.as_ref().and_then(|name| name.as_str());
+                        self.label(name, variable.span(), reach);
+                    }
+                    other => self.expression(other, altered(reach)),
+                }
+            }
+            Expr::Slice(slice) => {
+                self.expression(&slice.expr, altered(reach));
+                let bounds = [&slice.start, &slice.stop, &slice.step];
+                self.expressions(bounds.into_iter().flatten(), Reach::Escaped);
+            }
+            Expr::UnaryOp(operation) => self.expression(&operation.expr, Reach::Escaped),
+            Expr::BinOp(operation) => {
+                let reach = match operation.op {
+                    BinOpKind::Concat | BinOpKind::ScAnd | BinOpKind::ScOr => reach,
+                    // The result is a number or a truth value.
+                    _ => Reach::Escaped,
+                };
+                self.expressions([&operation.left, &operation.right], reach);
+            }
+            Expr::Compare(comparison) => {
+                self.expression(&comparison.expr, Reach::Escaped);
+                let others = comparison.ops.iter().map(|other| &other.expr);
+                self.expressions(others, Reach::Escaped);
+            }
+            Expr::IfExpr(choice) => {
+                self.expression(&choice.test_expr, Reach::Escaped);
+                self.expression(&choice.true_expr, reach);
+                self.expressions(&choice.false_expr, reach);
+            }
+            Expr::Filter(filter) => {
+                let input = self.filter(filter, reach);
+                self.expressions(&filter.expr, input);
+            }
+            Expr::Test(test) => {
+                self.expression(&test.expr, Reach::Escaped);
+                self.arguments(&test.args, Reach::Escaped);
+            }
+            Expr::Call(call) => self.call(call, reach),
+            Expr::List(list) => self.expressions(&list.items, reach),
+            Expr::Tuple(tuple) => self.expressions(&tuple.items, reach),
+            Expr::Map(map) => self.expressions(map.keys.iter().chain(&map.values), reach),
+        }
+    }
+
+    /// Walks the arguments of a filter whose result is used like this. Returns how its input is used.
+    fn filter(&mut self, filter: &Filter<'_>, reach: Reach) -> Reach {
+        let (input, arguments) = match filter.name {
+            // What these return is plain text everywhere, even in parts.
+            "b64encode" | "urlencode" => (Reach::Escaped, Reach::Escaped),
+            // Numbers, or the argument.
+            "int" | "float" | "length" | "count" | "abs" | "round" => (Reach::Escaped, reach),
+            name if reach == Reach::Raw && self.syntax.is_escaped_by(name) => {
+                (Reach::Escaped, Reach::Escaped)
+            }
+            "default" | "d" | "join" | "list" | "items" | "indent" | "string" => (reach, reach),
+            _ => (altered(reach), altered(reach)),
+        };
+        self.arguments(&filter.args, arguments);
+        input
+    }
+
+    fn call(&mut self, call: &Call<'_>, reach: Reach) {
+        let is_cycle = matches!(&call.expr, Expr::GetAttr(method) if method.name == "cycle");
+        self.arguments(&call.args, if is_cycle { reach } else { Reach::Escaped });
+    }
+
+    fn arguments(&mut self, arguments: &[CallArg<'_>], reach: Reach) {
+        for argument in arguments {
+            match argument {
+                CallArg::Pos(value)
+                | CallArg::Kwarg(_, value)
+                | CallArg::PosSplat(value)
+                | CallArg::KwargSplat(value) => self.expression(value, reach),
+            }
+        }
+    }
+
+    /// Records a lookup of a label; `None` for one whose key the source does not tell.
+    fn label(&mut self, label: Option<&str>, subject: Span, reach: Reach) {
+        if reach == Reach::Escaped {
+            let place = subject.start_offset as usize..subject.end_offset as usize;
+            self.flow.escaped.push(place);
+        } else if !self
+            .flow
+            .raw
+            .iter()
+            .any(|known| known.label.as_deref() == label)
+        {
+            self.flow.raw.push(LabelUse {
+                label: label.map(str::to_owned),
+                line: usize::from(subject.start_line),
+            });
+        }
+    }
+}
+
+fn altered(reach: Reach) -> Reach {
+    match reach {
+        Reach::Escaped => Reach::Escaped,
+        Reach::Raw | Reach::Altered => Reach::Altered,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use minijinja::machinery::parse;
+
+    use super::super::syntax;
+    use super::*;
+
+    /// Returns how often `subject` is used escaped, and the labels that are used raw.
+    fn flow(source: &str, format: ConfigFormat) -> (usize, Vec<String>) {
+        let root = parse(source, "template", syntax()).expect("it is a template");
+        let flow = Flow::of(&root, Syntax::Known(format));
+        for place in &flow.escaped {
+            assert_eq!(&source[place.clone()], "subject");
+        }
+        let raw = flow.raw.into_iter();
+        (
+            flow.escaped.len(),
+            raw.map(|used| used.label.unwrap_or_default()).collect(),
+        )
+    }
+
+    #[test]
+    fn a_label_through_a_filter_of_the_format_is_escaped() {
+        for source in [
+            "{{ subject.x | tojson }}",
+            "{{ subject.x | default('none') | toyaml }}",
+            "{{ ('a' ~ subject.x) | toyaml }}",
+            "{{ [subject.x, 1] | tojson }}{{ {'a': subject.y} | tojson }}",
+            "{{ subject | tojson }}",
+            "{{ 'a' ~ (subject.x | tojson) }}",
+            "{{ subject.x | b64encode }}{{ subject.x | urlencode | upper }}",
+            "{{ subject.x | int }}{{ subject.x | length }}",
+            "{{ subject.x | tojson | indent(2) }}",
+            "{% if subject.x == 'a' and subject.y is defined %}b{% endif %}",
+            "{{ 'a' if subject.x else 'b' }}",
+            "{{ profile.labels[subject.x] }}",
+            "{% set h = subject.x %}{{ h | tojson }}",
+            "{% set h = g %}{% set g = subject.x %}{{ h | tojson }}",
+            "{% set h %}host: {{ subject.x }}{% endset %}{{ h | toyaml }}",
+            "{% set h | toyaml %}host: {{ subject.x }}{% endset %}{{ h }}",
+            "{% with h = subject.x %}{{ h | toyaml }}{% endwith %}",
+            "{% for key in subject %}{{ key | toyaml }}: {{ subject[key] | toyaml }}{% endfor %}",
+            "{% for key, value in subject | items if value %}{{ value | tojson }}{{ loop.index }}{% endfor %}",
+        ] {
+            let (escaped, raw) = flow(source, ConfigFormat::Yaml);
+            assert!(escaped > 0 && raw.is_empty(), "{source}: {escaped} {raw:?}");
+        }
+    }
+
+    #[test]
+    fn a_label_that_could_reach_the_text_unescaped_is_raw() {
+        for source in [
+            "{{ subject.x }}",
+            "{{ subject['x'] | upper }}",
+            "{{ subject.x | tojson | replace('\"', '') }}",
+            "{{ (subject.x | tojson)[1:] }}",
+            "{{ subject.x | tojson | trim('\"') }}",
+            "{{ '%s' | format(subject.x) }}",
+            "{{ 'a' | replace('a', subject.x) }}",
+            "{{ subject.y | tojson if subject.y else subject.x }}",
+            "{{ subject.y | default(subject.x) }}",
+            "{{ 'a' | int(subject.x) }}",
+            "{{ subject.y and subject.x }}",
+            "{% set h = subject.x %}{{ h }}{{ h | tojson }}",
+            "{% set g = h %}{{ g }}{% set h = subject.x %}",
+            "{% set h = subject.x | tojson %}{{ h[1:] }}",
+            "{% for c in subject.x | tojson %}{{ c }}{% endfor %}",
+            "{% for c in subject.x %}{{ loop.previtem }}{% endfor %}",
+            "{% for n in range(2) %}{{ loop.cycle(subject.x, 'b') }}{% endfor %}",
+            "{{ [subject.x] | join }}",
+            "{{ {'a': subject.x}.a }}",
+        ] {
+            let (_, raw) = flow(source, ConfigFormat::Yaml);
+            assert!(raw.contains(&"x".to_owned()), "{source}: {raw:?}");
+        }
+        let (_, raw) = flow(
+            "{% for k in subject %}{{ k }}{% endfor %}",
+            ConfigFormat::Yaml,
+        );
+        assert_eq!(raw, [""]);
+    }
+
+    #[test]
+    fn a_filter_of_another_format_does_not_escape() {
+        use ConfigFormat::{Json, Kickstart, Shell, Text, Yaml};
+        for (filter, formats) in [
+            ("tojson", &[Yaml, Json][..]),
+            ("toyaml", &[Yaml, Json]),
+            ("shquote", &[Shell, Kickstart]),
+            ("upper", &[]),
+        ] {
+            for format in [Yaml, Json, Shell, Kickstart] {
+                let (_, raw) = flow(&format!("{{{{ subject.x | {filter} }}}}"), format);
+                assert_eq!(
+                    raw.is_empty(),
+                    formats.contains(&format),
+                    "{filter} {format}"
+                );
+            }
+        }
+        let nested = "{{ subject | tojson | shquote }}";
+        assert_eq!(flow(nested, Shell), (1, Vec::new()));
+        assert_eq!(flow("{{ subject.x }}", Text), (0, Vec::new()));
+    }
+
+    #[test]
+    fn a_chain_of_many_variables_counts_as_raw() {
+        let mut source = String::from("{{ v0 }}");
+        for at in 0..50 {
+            source = format!("{{% set v{at} = v{} %}}{source}", at + 1);
+        }
+        // In source order, each walk learns of one more variable.
+        let (_, raw) = flow(
+            &format!("{{% set v50 = subject.x %}}{source}"),
+            ConfigFormat::Yaml,
+        );
+        assert_eq!(raw, ["x"]);
+    }
+}
