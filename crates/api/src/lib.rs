@@ -24,7 +24,6 @@ mod server;
 mod service;
 mod shed;
 mod target_encoder;
-mod write_timeout;
 
 pub use answer::{Answer, Choice, ContentType, Outcome, Request, Route};
 pub use base_url::{BaseUrl, InvalidBaseUrl};

@@ -78,6 +78,7 @@ mod permits;
 mod plain_text;
 mod request_id;
 mod serve;
+mod write_timeout;
 
 pub use connections::{Busy, Connection, Connections, Limits, NoRoom, Reserved, Stage, WhenFull};
 pub use handshake::ServerTls;
@@ -88,3 +89,4 @@ pub use places::Source;
 pub use plain_text::{PlainText, TEXT, response};
 pub use request_id::{RequestId, RequestIds};
 pub use serve::{Handler, serve};
+pub use write_timeout::WriteTimeout;

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use net::{PlainText, Stage};
+use net::{PlainText, Stage, WriteTimeout};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -21,7 +21,6 @@ use tracing::debug;
 use crate::answer::{Answer, Outcome, Route};
 use crate::error_rewriter::{ErrorRewriter, ResponseInFlight};
 use crate::target_encoder::TargetEncoder;
-use crate::write_timeout::WriteTimeout;
 
 use super::request::ResponseBody;
 use super::{Peer, ServerContext};

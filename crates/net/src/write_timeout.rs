@@ -7,9 +7,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use net::Connection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+
+use crate::Connection;
 
 /// Vectored writes up to this size are copied into one buffer, which is cheaper than letting the
 /// kernel gather them.
@@ -22,7 +23,8 @@ const MAX_COALESCED_BYTES: usize = 2048;
 /// like one that reads nothing. iPXE before 2025-12-04 never gives up by itself (`ipxe@88c3e68df`).
 ///
 /// The connection is told what its client takes, for as long as the timer runs.
-pub(crate) struct WriteTimeout<S> {
+#[derive(Debug)]
+pub struct WriteTimeout<S> {
     stream: S,
     connection: Connection,
     limit: Duration,
@@ -30,7 +32,8 @@ pub(crate) struct WriteTimeout<S> {
 }
 
 impl<S> WriteTimeout<S> {
-    pub(crate) fn new(stream: S, connection: Connection, limit: Duration) -> Self {
+    /// Wraps the stream of a connection, whose client must take what is written within `limit`.
+    pub fn new(stream: S, connection: Connection, limit: Duration) -> Self {
         Self {
             stream,
             connection,
