@@ -36,6 +36,15 @@ pub fn send(method: &str, url: &str, content_type: &str, text: &str) -> Result<R
     )
 }
 
+/// Sends a `POST` that changes something to an `http://` URL of an admin port.
+pub fn confirm(url: &str) -> Result<Response> {
+    let (authority, target) = split(url)?;
+    let request = format!(
+        "POST {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nX-Shaper-Request: 1\r\nContent-Length: 0\r\n\r\n"
+    );
+    exchange(url, authority, &request)
+}
+
 fn exchange(url: &str, authority: &str, request: &str) -> Result<Response> {
     let address = authority
         .to_socket_addrs()
@@ -109,7 +118,8 @@ pub(crate) fn split(url: &str) -> Result<(&str, &str)> {
 // === impl Response ===
 
 impl Response {
-    /// Parses a whole answer. Content-Length must be present and right: iPXE relies on it.
+    /// Parses a whole answer. Content-Length must be present and right, since iPXE relies on it,
+    /// unless the answer is chunked, as a list of the admin port is.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let end = bytes
             .windows(4)
@@ -131,6 +141,12 @@ impl Response {
             headers,
             body: String::from_utf8_lossy(&bytes[end + 4..]).into_owned(),
         };
+        if response.header("transfer-encoding") == Some("chunked") {
+            return Ok(Self {
+                body: unchunked(&response.body)?,
+                ..response
+            });
+        }
         let length = bytes.len() - end - 4;
         ensure!(
             response.header("content-length") == Some(length.to_string().as_str()),
@@ -149,6 +165,23 @@ impl Response {
     }
 }
 
+/// Decodes a chunked body (RFC 9112, section 7.1) without trailers.
+fn unchunked(mut rest: &str) -> Result<String> {
+    let mut body = String::new();
+    loop {
+        let (size, after) = rest.split_once("\r\n").context("a chunk has no size")?;
+        let size = usize::from_str_radix(size, 16).context("a chunk has no size")?;
+        let chunk = after.get(..size).context("a chunk is cut off")?;
+        body += chunk;
+        rest = after[size..]
+            .strip_prefix("\r\n")
+            .context("a chunk has no end")?;
+        if size == 0 {
+            return Ok(body);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +197,15 @@ mod tests {
     fn an_answer_that_is_shorter_than_it_says_is_an_error() {
         assert!(Response::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nno\n").is_err());
         assert!(Response::parse(b"HTTP/1.1 200 OK\r\n\r\nno\n").is_err());
+    }
+
+    #[test]
+    fn a_chunked_answer_is_joined_and_must_be_whole() {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let parse = |body: &str| Response::parse(format!("{head}{body}").as_bytes());
+        let whole = parse("3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n").unwrap();
+        assert_eq!(whole.body, "abc0123456789");
+        assert!(parse("3\r\nabc\r\n").is_err());
+        assert!(parse("3\r\nab").is_err());
     }
 }

@@ -424,12 +424,7 @@ fn standalone_keeps_objects_of_an_emptied_folder_until_confirmed() -> Result<()>
             && metrics.contains("shaper_guard_held_objects 61"),
         "{metrics}"
     );
-    let confirmed = http::send(
-        "POST",
-        &server.admin_url("/guard/confirm"),
-        "text/plain",
-        "",
-    )?;
+    let confirmed = http::confirm(&server.admin_url("/guard/confirm"))?;
     assert_eq!(
         (confirmed.status, confirmed.body.as_str()),
         (200, "removed 61 objects\n")

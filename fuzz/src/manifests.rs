@@ -78,7 +78,7 @@ fn review(name: &str, text: &str) -> Batch {
 }
 
 fn listed(catalog: &Catalog) -> String {
-    manifests::listing::of(catalog, None).to_string()
+    manifests::listing::Listing::of(catalog, None).collect()
 }
 
 /// A folder in memory.

@@ -25,7 +25,10 @@ pub(crate) fn page() -> String {
     page += "\n## Admin port\n\n\
              `--admin-listen` names its address. An unknown path answers 404 with the list of paths, another method 405 with `Allow`. \
              Paths marked *local* answer only clients that connect from the machine, or the pod, itself, because what they show may \
-             hold secrets, or because they change something.\n";
+             hold secrets, or because they change something.\n\n\
+             All paths but `/healthz`, `/readyz` and `/metrics` need a Host that is `localhost`, a loopback address or a name of \
+             `--admin-host`, and answer 403 to requests from web pages (`Origin`, `Sec-Fetch-Site`) and through proxies (`Forwarded`, \
+             `X-Forwarded-*`, `Via`, `X-Real-IP`). On a Unix socket, any Host will do.\n";
     for path in PATHS {
         page += &admin(path);
     }

@@ -509,7 +509,7 @@ impl State {
             }
             if let Some(hold) = guard.holding() {
                 remarks.push(format!(
-                    "the guard keeps {} of {} {source} that are missing from the last list; if they were deleted on purpose, POST /guard/confirm to this port",
+                    "the guard keeps {} of {} {source} that are missing from the last list; if they were deleted on purpose, POST /guard/confirm with the header X-Shaper-Request: 1 to this port",
                     hold.lost.len(),
                     hold.known
                 ));

@@ -295,7 +295,7 @@ impl Replica {
                     format!("?partition={name}")
                 };
                 warnings.push(format!(
-                    "{display_name}: the guard keeps {} of {} objects that are missing from the last snapshot; if they were deleted on purpose, POST /guard/confirm{query} to this port",
+                    "{display_name}: the guard keeps {} of {} objects that are missing from the last snapshot; if they were deleted on purpose, POST /guard/confirm{query} with the header X-Shaper-Request: 1 to this port",
                     hold.lost.len(),
                     hold.known
                 ));

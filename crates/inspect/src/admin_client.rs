@@ -1,5 +1,6 @@
 //! A client for the admin port of a running replica.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -8,12 +9,19 @@ use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 /// The address of an admin port.
 #[derive(Clone, Debug)]
-pub struct AdminUrl {
-    authority: String,
+pub struct AdminUrl(Address);
+
+#[derive(Clone, Debug)]
+enum Address {
+    /// `HOST:PORT`.
+    Tcp(String),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
 }
 
 /// How long to wait for a response. A replica answers from memory, so a longer wait is in vain.
@@ -25,6 +33,12 @@ impl std::str::FromStr for AdminUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            if !path.starts_with('/') {
+                return Err("write unix:/PATH, as in unix:/run/shaper/admin.sock".to_owned());
+            }
+            return Ok(Self(Address::Unix(path.into())));
+        }
         let spelled = if text.contains("://") {
             text.to_owned()
         } else {
@@ -44,15 +58,16 @@ impl std::str::FromStr for AdminUrl {
             .filter(|authority| !authority.host().is_empty())
             .ok_or("the host is missing; write http://HOST:PORT")?;
         let port = authority.port_u16().unwrap_or(9090);
-        Ok(Self {
-            authority: format!("{}:{port}", authority.host()),
-        })
+        Ok(Self(Address::Tcp(format!("{}:{port}", authority.host()))))
     }
 }
 
 impl std::fmt::Display for AdminUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}", self.authority)
+        match &self.0 {
+            Address::Tcp(authority) => write!(f, "http://{authority}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 
@@ -87,17 +102,31 @@ impl AdminUrl {
     }
 
     async fn fetch(&self, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
-        let stream = TcpStream::connect(&self.authority).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let request = Request::get(path)
-            .header(header::HOST, &self.authority)
-            .body(Empty::<Bytes>::new())?;
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        let body = Limited::new(body, MAX_BYTES)
-            .collect()
-            .await
-            .map_err(|error| anyhow::anyhow!("{error}"))?;
-        Ok((head.status, body.to_bytes()))
+        match &self.0 {
+            Address::Tcp(authority) => {
+                let stream = TcpStream::connect(authority).await?;
+                exchange(stream, authority, path).await
+            }
+            Address::Unix(socket) => {
+                exchange(UnixStream::connect(socket).await?, "localhost", path).await
+            }
+        }
     }
+}
+
+async fn exchange<S>(stream: S, host: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::get(path)
+        .header(header::HOST, host)
+        .body(Empty::<Bytes>::new())?;
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let body = Limited::new(body, MAX_BYTES)
+        .collect()
+        .await
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok((head.status, body.to_bytes()))
 }

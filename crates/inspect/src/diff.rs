@@ -51,7 +51,8 @@ pub struct Args {
     /// Manifests before and after the change: folders or files
     #[arg(value_name = "OLD NEW", num_args = 1..=2, required = true)]
     paths: Vec<PathBuf>,
-    /// Compare with what a running replica serves, read from its admin port, instead of OLD
+    /// Compare with what a running replica serves, read from its admin port, instead of OLD.
+    /// `unix:` and a path for a Unix socket
     #[arg(long, value_name = "URL")]
     admin: Option<AdminUrl>,
     /// The cluster whose objects to compare, if the replica serves several

@@ -59,7 +59,8 @@ pub struct Args {
     /// A label of the server; repeatable
     #[arg(long = "extrinsic", env = "SHAPER_LABEL", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = parse_label)]
     extrinsic: Vec<(String, String)>,
-    /// Ask a running replica through its admin port instead of reading DIR
+    /// Ask a running replica through its admin port instead of reading DIR. `unix:` and a path for
+    /// a Unix socket
     #[arg(long, value_name = "URL")]
     admin: Option<AdminUrl>,
     /// Print only the script that the machine gets

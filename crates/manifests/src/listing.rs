@@ -4,35 +4,84 @@
 //! others can read it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::vec;
 
 use boot::{Assignment, Catalog, ObjectKey, Operator, Profile, Requirement};
 use serde_json::{Value, json};
 
-/// Returns all objects, or those of one partition, as a list: Profiles first, sorted by name.
-/// `metadata.partitions` names all clusters that they come from.
-pub fn of(catalog: &Catalog, partition: Option<&str>) -> Value {
-    let is_meant = |key: &ObjectKey| partition.is_none_or(|partition| *key.partition == *partition);
-    let mut profiles: Vec<_> = catalog
-        .profiles()
-        .filter(|profile| is_meant(&profile.key))
-        .collect();
-    profiles.sort_by(|a, b| a.key.cmp(&b.key));
-    let mut assignments: Vec<_> = catalog
-        .assignments()
-        .filter(|assignment| is_meant(&assignment.key))
-        .collect();
-    assignments.sort_by(|a, b| a.key.cmp(&b.key));
-    let keys = catalog
-        .profiles()
-        .map(|profile| &profile.key)
-        .chain(catalog.assignments().map(|assignment| &assignment.key));
-    let partitions: BTreeSet<&str> = keys.map(|key| &*key.partition).collect();
-    let items: Vec<Value> = profiles
-        .into_iter()
-        .map(|one| profile(one))
-        .chain(assignments.into_iter().map(|one| assignment(one)))
-        .collect();
-    json!({ "apiVersion": "v1", "kind": "List", "metadata": { "partitions": partitions }, "items": items })
+/// The objects of a catalog, or of one partition, as a Kubernetes List in JSON: an iterator over
+/// pieces of its text.
+///
+/// Profiles come first; both kinds are sorted by name. `metadata.partitions` names all partitions
+/// of the catalog. An object is formatted when its piece is asked for, so a list takes little memory
+/// however long it is.
+#[derive(Debug)]
+pub struct Listing {
+    /// The text before the first object.
+    head: Option<String>,
+    profiles: vec::IntoIter<Arc<Profile>>,
+    assignments: vec::IntoIter<Arc<Assignment>>,
+    /// What separates the next object from the one before.
+    separator: &'static str,
+    is_ended: bool,
+}
+
+// === impl Listing ===
+
+impl Listing {
+    /// Lists the objects of one partition, or of all.
+    pub fn of(catalog: &Catalog, partition: Option<&str>) -> Self {
+        let is_meant =
+            |key: &ObjectKey| partition.is_none_or(|partition| *key.partition == *partition);
+        let mut profiles: Vec<_> = catalog
+            .profiles()
+            .filter(|profile| is_meant(&profile.key))
+            .cloned()
+            .collect();
+        profiles.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut assignments: Vec<_> = catalog
+            .assignments()
+            .filter(|assignment| is_meant(&assignment.key))
+            .cloned()
+            .collect();
+        assignments.sort_by(|a, b| a.key.cmp(&b.key));
+        let keys = catalog
+            .profiles()
+            .map(|profile| &profile.key)
+            .chain(catalog.assignments().map(|assignment| &assignment.key));
+        let partitions: BTreeSet<&str> = keys.map(|key| &*key.partition).collect();
+        let metadata = json!({ "partitions": partitions });
+        Self {
+            head: Some(format!(
+                r#"{{"apiVersion":"v1","kind":"List","metadata":{metadata},"items":["#
+            )),
+            profiles: profiles.into_iter(),
+            assignments: assignments.into_iter(),
+            separator: "",
+            is_ended: false,
+        }
+    }
+}
+
+impl Iterator for Listing {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        if let Some(head) = self.head.take() {
+            return Some(head);
+        }
+        let object = match self.profiles.next() {
+            Some(one) => Some(profile(&one)),
+            None => self.assignments.next().map(|one| assignment(&one)),
+        };
+        if let Some(object) = object {
+            let separator = std::mem::replace(&mut self.separator, ",");
+            return Some(format!("{separator}{object}"));
+        }
+        let is_ended = std::mem::replace(&mut self.is_ended, true);
+        (!is_ended).then(|| "]}\n".to_owned())
+    }
 }
 
 fn profile(profile: &Profile) -> Value {

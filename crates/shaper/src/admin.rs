@@ -1,11 +1,14 @@
 //! The admin port, for operators and probes: `/healthz`, `/readyz`, `/metrics`, `/explain`,
 //! `/catalog`, `/guard/confirm`.
 
+mod access;
+mod answer_memory;
+mod listen;
 pub mod paths;
+mod unix_socket;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,19 +16,26 @@ use api::{BaseUrl, BootService};
 use boot::Subject;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use net::{Connection, Connections, Limits, Listener, PlainText, Stage, WhenFull};
+use manifests::listing::Listing;
+use net::{Connection, Connections, Limits, PlainText, Stage, WhenFull, WriteTimeout};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::address::cannot_listen;
+use access::{Access, Client};
+use answer_memory::{AnswerMemory, ListBody, ListPermit};
+use listen::AdminListener;
+
+pub use listen::AdminArgs;
+pub(crate) use listen::{AdminAddress, AdminPort};
 
 /// When full, a new connection closes one that is idle: liveness probes must get in even if a
 /// client holds all connections open.
@@ -41,13 +51,15 @@ const LIMITS: Limits = Limits {
 /// How long a client may take to send the head of a request.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-const NO_CATALOG: &str = "this role answers no machines\n";
+/// How long a client may leave what is ready for it unread. A long answer is written piece by
+/// piece, and each piece has this time.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Lines for `/readyz?verbose`, updated by the part that loads something.
 pub type Remarks = Arc<Mutex<Vec<String>>>;
 
 /// The state that the admin port reports.
-pub struct Admin {
+pub struct AdminState {
     /// All metrics of the role.
     pub registry: Registry,
     /// The service that answers machines, for readiness and `/explain`.
@@ -94,7 +106,14 @@ struct ExplainReply {
     warnings: Vec<String>,
 }
 
-type Reply = Response<Full<Bytes>>;
+type Reply = Response<Either<Full<Bytes>, ListBody>>;
+
+/// An admin port that answers.
+struct Admin {
+    state: AdminState,
+    access: Access,
+    memory: AnswerMemory,
+}
 
 impl Part for Mutex<Vec<String>> {
     fn remarks(&self) -> Vec<String> {
@@ -102,16 +121,39 @@ impl Part for Mutex<Vec<String>> {
     }
 }
 
+impl AdminState {
+    /// Answers at `port` until `stop`, then closes all connections.
+    pub(crate) async fn serve(self, port: AdminPort, stop: CancellationToken) -> io::Result<()> {
+        let admin = Arc::new(Admin::new(self, Access::new(port.hosts)));
+        match port.listener {
+            AdminListener::Unix(socket) => socket.serve(admin, stop).await,
+            AdminListener::Tcp(listener) => {
+                let serve = move |stream: TcpStream, connection: Connection| {
+                    let client = Client::from_address(connection.peer().ip());
+                    serve_stream(admin.clone(), stream, client, connection)
+                };
+                net::serve(listener, Connections::new("admin", LIMITS), serve, stop).await
+            }
+        }
+    }
+}
+
 impl Admin {
-    /// Answers until `stop`, then closes all connections.
-    pub async fn run(self, listener: Listener, stop: CancellationToken) -> io::Result<()> {
-        let connections = Connections::new("admin", LIMITS);
-        let admin = Arc::new(self);
-        let serve = move |stream, connection| serve_connection(admin.clone(), stream, connection);
-        net::serve(listener, connections, serve, stop).await
+    fn new(state: AdminState, access: Access) -> Self {
+        Self {
+            state,
+            access,
+            memory: AnswerMemory::default(),
+        }
     }
 
-    fn answer<B>(&self, request: &Request<B>, is_local: bool) -> Reply {
+    fn answer<B>(&self, request: &Request<B>, client: Client) -> Reply {
+        self.try_answer(request, client)
+            .unwrap_or_else(|refused| refused.into_response().map(Either::Left))
+    }
+
+    /// Answers a request. The error is an answer too: why it is refused.
+    fn try_answer<B>(&self, request: &Request<B>, client: Client) -> Result<Reply, PlainText> {
         let query = request.uri().query().unwrap_or_default();
         let path = request.uri().path();
         let (is_allowed, allowed) = match path {
@@ -122,54 +164,55 @@ impl Admin {
             ),
         };
         if !is_allowed {
-            return PlainText::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                format!("this path allows {allowed} only"),
-            )
-            .allow(allowed)
-            .into_response();
+            let sentence = format!("this path allows {allowed} only");
+            return Err(PlainText::new(StatusCode::METHOD_NOT_ALLOWED, sentence).allow(allowed));
+        }
+        self.access.check(request, client)?;
+        // Configs and templates may contain secrets, and the port may be open to probes and
+        // Prometheus, so changes too are accepted only from the machine or pod itself.
+        let is_local_only =
+            matches!(path, "/catalog" | "/guard/confirm") || path.starts_with("/explain/");
+        if is_local_only && !client.is_local() {
+            return Err(not_local());
         }
         match path {
-            "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => self.readyz(
+            "/healthz" => Ok(text(StatusCode::OK, "ok\n")),
+            "/readyz" => Ok(self.readyz(
                 boot::query::pairs(query).any(|(key, _)| key == "verbose") || query == "verbose",
-            ),
-            "/metrics" => self.metrics(),
+            )),
+            "/metrics" => Ok(self.metrics()),
             "/explain" => self.explain(query),
-            // Configs and templates may contain secrets.
-            "/catalog" if !is_local => forbidden(),
-            path if path.starts_with("/explain/") && !is_local => forbidden(),
             "/catalog" => self.catalog(query),
             "/explain/script" => self.render(query, None),
             path if path.starts_with("/explain/config/") => {
                 self.render(query, path.strip_prefix("/explain/config/"))
             }
-            // The port may be open to probes and Prometheus, so changes are accepted only from the
-            // machine or pod itself.
-            "/guard/confirm" if !is_local => forbidden(),
-            "/guard/confirm" => self.confirm(query),
-            _ => text(
+            "/guard/confirm" => {
+                access::check_post(request)?;
+                Ok(self.confirm(query))
+            }
+            _ => Ok(text(
                 StatusCode::NOT_FOUND,
                 "unknown path; this port serves /healthz, /readyz, /readyz?verbose, /metrics, /explain?uuid=...&mac=..., /explain/script?uuid=..., \
                  /explain/config/NAME?uuid=..., /catalog and, by POST, /guard/confirm\n",
-            ),
+            )),
         }
     }
 
     fn is_ready(&self) -> bool {
-        self.boot.as_ref().is_none_or(|boot| boot.is_synced())
-            && self.parts.iter().all(|part| part.is_ready())
+        self.state.boot.as_ref().is_none_or(|boot| boot.is_synced())
+            && self.state.parts.iter().all(|part| part.is_ready())
     }
 
     fn readyz(&self, verbose: bool) -> Reply {
-        let (status, word) = match (self.not_ready.is_cancelled(), self.is_ready()) {
+        let (status, word) = match (self.state.not_ready.is_cancelled(), self.is_ready()) {
             (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not loaded yet"),
             (false, true) => (StatusCode::OK, "ok"),
         };
         let mut body = format!("{word}\n");
         if verbose {
-            if let Some(boot) = &self.boot {
+            if let Some(boot) = &self.state.boot {
                 let catalog = boot.catalog().load();
                 body += &format!(
                     "{} Assignments, {} Profiles\n",
@@ -177,7 +220,7 @@ impl Admin {
                     catalog.profile_count()
                 );
             }
-            for remark in self.parts.iter().flat_map(|part| part.remarks()) {
+            for remark in self.state.parts.iter().flat_map(|part| part.remarks()) {
                 body += &format!("{remark}\n");
             }
         }
@@ -185,10 +228,10 @@ impl Admin {
     }
 
     fn metrics(&self) -> Reply {
-        self.parts.iter().for_each(|part| part.refresh());
+        self.state.parts.iter().for_each(|part| part.refresh());
         let mut body = String::new();
-        match encode(&mut body, &self.registry) {
-            Ok(()) => net::response(
+        match encode(&mut body, &self.state.registry) {
+            Ok(()) => reply_of(
                 StatusCode::OK,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 body,
@@ -204,6 +247,7 @@ impl Admin {
         let partition = boot::query::pairs(query)
             .find_map(|(key, value)| (key == "partition").then(|| value.into_owned()));
         match self
+            .state
             .parts
             .iter()
             .filter_map(|part| part.confirm(partition.as_deref()))
@@ -218,93 +262,83 @@ impl Admin {
         }
     }
 
-    fn explain(&self, query: &str) -> Reply {
-        let Some(boot) = &self.boot else {
-            return text(StatusCode::NOT_FOUND, NO_CATALOG);
-        };
-        let subject = match Subject::from_query(query, boot.extrinsic()) {
-            Ok(subject) => subject,
-            Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-        };
+    fn explain(&self, query: &str) -> Result<Reply, PlainText> {
+        let boot = self.boot()?;
+        let subject = Subject::from_query(query, boot.extrinsic()).map_err(bad_query)?;
         let explanation = boot.catalog().load().explain(&subject);
-        let warnings = self.parts.iter().flat_map(|part| part.warnings()).collect();
-        match serde_json::to_string_pretty(&ExplainReply {
+        let parts = self.state.parts.iter();
+        let warnings = parts.flat_map(|part| part.warnings()).collect();
+        let reply = ExplainReply {
             explanation,
             warnings,
-        }) {
-            Ok(json) => net::response(StatusCode::OK, "application/json", json + "\n"),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        }
+        };
+        let json = serde_json::to_string_pretty(&reply).map_err(|error| {
+            PlainText::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        })?;
+        let body = self.memory.hold(json + "\n")?;
+        Ok(reply_of(StatusCode::OK, "application/json", body))
     }
-}
 
-impl Admin {
     /// Renders the script or a config for a machine.
-    fn render(&self, query: &str, config: Option<&str>) -> Reply {
-        let Some(boot) = &self.boot else {
-            return text(StatusCode::NOT_FOUND, NO_CATALOG);
-        };
-        let subject = match Subject::from_query(query, boot.extrinsic()) {
-            Ok(subject) => Arc::new(subject),
-            Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-        };
-        let selection = match boot.catalog().load().select(&subject) {
-            Ok(selection) => selection,
-            Err(error) => return text(StatusCode::NOT_FOUND, format!("{error}\n")),
-        };
+    fn render(&self, query: &str, config: Option<&str>) -> Result<Reply, PlainText> {
+        let boot = self.boot()?;
+        let subject = Subject::from_query(query, boot.extrinsic()).map_err(bad_query)?;
+        let subject = Arc::new(subject);
+        let not_found = |sentence: String| PlainText::new(StatusCode::NOT_FOUND, sentence);
+        let selection = boot.catalog().load().select(&subject);
+        let selection = selection.map_err(|error| not_found(error.to_string()))?;
         // Machines use another port, so this request's Host does not tell their base URL.
         let base_url = boot
             .public_url()
             .map_or(review::sample::BASE_URL, BaseUrl::as_str);
+        let profile = &selection.profile;
         let rendered = match config {
             None => selection.script(&subject, base_url),
             Some(name) => {
-                let Some(name) = selection.profile.templates.config_named(name) else {
-                    return text(
-                        StatusCode::NOT_FOUND,
-                        format!("Profile {} has no config {name:?}\n", selection.profile.key),
-                    );
+                let Some(name) = profile.templates.config_named(name) else {
+                    let sentence = format!("Profile {} has no config {name:?}", profile.key);
+                    return Err(not_found(sentence));
                 };
-                boot::render::config(
-                    &selection.profile,
-                    name,
-                    &subject,
-                    Some(&selection.assignment),
-                    base_url,
-                )
+                let assignment = Some(&selection.assignment);
+                boot::render::config(profile, name, &subject, assignment, base_url)
             }
         };
-        match rendered {
-            Ok(body) => text(StatusCode::OK, body),
-            Err(error) => text(StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n")),
-        }
+        let body = rendered
+            .map_err(|error| PlainText::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+        Ok(reply_of(StatusCode::OK, net::TEXT, self.memory.hold(body)?))
     }
 
     /// Lists all objects of the catalog.
-    fn catalog(&self, query: &str) -> Reply {
-        let Some(boot) = &self.boot else {
-            return text(StatusCode::NOT_FOUND, NO_CATALOG);
-        };
+    fn catalog(&self, query: &str) -> Result<Reply, PlainText> {
+        let boot = self.boot()?;
         let Some(catalog) = boot.synced() else {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "not loaded yet\n");
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return Err(PlainText::new(status, "not loaded yet"));
         };
+        let permit: ListPermit = self.memory.list()?;
         let partition = boot::query::pairs(query)
             .find_map(|(key, value)| (key == "partition").then(|| value.into_owned()));
-        net::response(
-            StatusCode::OK,
-            "application/json",
-            manifests::listing::of(&catalog, partition.as_deref()).to_string() + "\n",
-        )
+        let body = ListBody::new(Listing::of(&catalog, partition.as_deref()), permit);
+        let head = net::response(StatusCode::OK, "application/json", Bytes::new());
+        Ok(head.map(|_| Either::Right(body)))
+    }
+
+    fn boot(&self) -> Result<&BootService, PlainText> {
+        let boot = self.state.boot.as_deref();
+        boot.ok_or_else(|| PlainText::new(StatusCode::NOT_FOUND, "this role answers no machines"))
     }
 }
 
-async fn serve_connection(admin: Arc<Admin>, stream: TcpStream, connection: Connection) {
-    let is_local = connection.peer().ip().is_loopback();
+/// Serves one connection to its end.
+async fn serve_stream<S>(admin: Arc<Admin>, stream: S, client: Client, connection: Connection)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
     let service = service_fn(|request| {
         connection.reached(Stage::HeadRead);
         let (admin, busy) = (admin.clone(), connection.busy());
         async move {
-            let reply = answer_request(admin, request, is_local).await;
+            let reply = answer_request(admin, request, client).await;
             drop(busy);
             reply
         }
@@ -312,43 +346,51 @@ async fn serve_connection(admin: Arc<Admin>, stream: TcpStream, connection: Conn
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(
+            TokioIo::new(WriteTimeout::new(stream, connection.clone(), WRITE_TIMEOUT)),
+            service,
+        )
         .await;
     if let Err(error) = served {
         debug!(%error, "admin connection ended");
     }
 }
 
-/// Answers a request. Listing all objects takes a while, so `/catalog` runs on a blocking thread.
+/// Answers a request. Sorting all objects takes a while, so `/catalog` begins on a blocking thread.
 async fn answer_request(
     admin: Arc<Admin>,
     request: Request<Incoming>,
-    is_local: bool,
+    client: Client,
 ) -> Result<Reply, Infallible> {
     if request.uri().path() != "/catalog" {
-        return Ok(admin.answer(&request, is_local));
+        return Ok(admin.answer(&request, client));
     }
-    let answer = tokio::task::spawn_blocking(move || admin.answer(&request, is_local)).await;
-    Ok(
-        answer
-            .unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "can't write the list\n")),
-    )
+    let answer = tokio::task::spawn_blocking(move || admin.answer(&request, client)).await;
+    Ok(answer.unwrap_or_else(|_| {
+        text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "can't list the objects\n",
+        )
+    }))
 }
 
-fn forbidden() -> Reply {
-    text(
+fn not_local() -> PlainText {
+    PlainText::new(
         StatusCode::FORBIDDEN,
-        "this path answers only clients on the same machine; use `kubectl port-forward` or `kubectl exec`\n",
+        "this path answers only clients on the same machine; use `kubectl port-forward` or `kubectl exec`",
     )
 }
 
-/// Listens on the address of `--admin-listen`.
-pub fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
-    Listener::bind(address).map_err(|error| cannot_listen("--admin-listen", address, error))
+fn bad_query(error: impl std::fmt::Display) -> PlainText {
+    PlainText::new(StatusCode::BAD_REQUEST, error.to_string())
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Reply {
-    net::response(status, net::TEXT, body.into())
+    reply_of(status, net::TEXT, body.into())
+}
+
+fn reply_of(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    net::response(status, content_type, body).map(Either::Left)
 }
 
 /// Reports certificate files that can't be used.

@@ -3,7 +3,6 @@
 
 mod state;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use feed::{Replica, Source};
 use tls::{PeerName, Reloader};
 use tracing::{info, warn};
 
-use crate::admin::{self, Part};
+use crate::admin::{AdminArgs, Part};
 use crate::guard::GuardArgs;
 use crate::listeners::HttpArgs;
 use crate::metrics;
@@ -55,15 +54,8 @@ pub struct Args {
     feed_allowed_peers: Vec<PeerName>,
     #[command(flatten)]
     http: HttpArgs,
-    /// Address of the admin port, with /healthz, /readyz, /metrics, /explain and /guard/confirm
-    #[arg(
-        long,
-        env = "SHAPER_ADMIN_LISTEN",
-        default_value = "127.0.0.1:9090",
-        value_name = "ADDRESS:PORT",
-        value_parser = crate::address::parse_listen
-    )]
-    admin_listen: SocketAddr,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// Directory for a copy of the catalog, so that a restart can serve while no controller is
     /// reachable. Default: no copy is kept
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
@@ -119,9 +111,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     );
 
     let listeners = args.http.bind(&boot, &metrics.tls, &metrics.http)?;
-    let admin = admin::bind(args.admin_listen)?;
+    let admin = args.admin.bind()?;
     let https_listen = listeners.https_listen.map(tracing::field::display);
-    info!(http_listen = %listeners.http_listen, https_listen, admin_listen = %admin.local_addr(), "listening");
+    info!(http_listen = %listeners.http_listen, https_listen, admin_listen = %admin.address(), "listening");
 
     let warnings = Arc::new(Warnings::default());
     role.add_part(replica.clone());

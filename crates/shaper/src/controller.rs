@@ -18,7 +18,7 @@ use tls::{PeerName, Reloader};
 use tracing::info;
 
 use crate::address;
-use crate::admin::{self, Part};
+use crate::admin::{AdminArgs, Part};
 use crate::guard::GuardArgs;
 use crate::metrics;
 use crate::role::{self, Role};
@@ -63,15 +63,8 @@ pub struct Args {
         default_value = "shaper-api,shaper-webhook"
     )]
     feed_allowed_peers: Vec<PeerName>,
-    /// Address of the admin port, with /healthz, /readyz, /metrics, /explain and /guard/confirm
-    #[arg(
-        long,
-        env = "SHAPER_ADMIN_LISTEN",
-        default_value = "127.0.0.1:9090",
-        value_name = "ADDRESS:PORT",
-        value_parser = crate::address::parse_listen
-    )]
-    admin_listen: SocketAddr,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// The namespace of the Lease. Default: that of the pod or the kubeconfig
     #[arg(long, env = "SHAPER_LEASE_NAMESPACE", value_name = "NAME")]
     lease_namespace: Option<String>,
@@ -117,8 +110,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     );
     let feed = Listener::bind(args.feed_listen)
         .map_err(|error| address::cannot_listen("--feed-listen", args.feed_listen, error))?;
-    let admin = admin::bind(args.admin_listen)?;
-    info!(feed_listen = %feed.local_addr(), admin_listen = %admin.local_addr(), server, lease_namespace, "listening");
+    let admin = args.admin.bind()?;
+    info!(feed_listen = %feed.local_addr(), admin_listen = %admin.address(), server, lease_namespace, "listening");
 
     let publisher = Arc::new(Publisher::new());
     let options = Options {

@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use ::api::BootService;
 use anyhow::Context;
-use net::Listener;
 use prometheus_client::registry::Registry;
 use tls::Reloader;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Part};
+use crate::admin::{AdminPort, AdminState, Part};
 use crate::stop::{self, Stop};
 
 /// A role that has started.
@@ -87,18 +86,18 @@ impl Role {
     /// `boot` is the service that `/explain` queries.
     pub(crate) async fn run(
         self,
-        admin: Listener,
+        admin: AdminPort,
         boot: Option<Arc<BootService>>,
         serving: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
         let Stop { not_ready, stop } = self.signals;
-        let port = Admin {
+        let state = AdminState {
             registry: self.registry,
             boot,
             parts: self.parts,
             not_ready,
         };
-        let admin = tokio::spawn(port.run(admin, stop.clone()));
+        let admin = tokio::spawn(state.serve(admin, stop.clone()));
         stop_after(&stop, serving).await?;
         admin
             .await

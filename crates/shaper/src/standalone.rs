@@ -7,7 +7,6 @@ mod loader;
 pub(crate) mod metrics;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use boot::{Catalog, SharedCatalog};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::admin::{self, Remarks};
+use crate::admin::{AdminArgs, Remarks};
 use crate::guard::GuardArgs;
 use crate::ids::ConfigIds;
 use crate::listeners::HttpArgs;
@@ -42,15 +41,8 @@ pub struct Args {
     dir: PathBuf,
     #[command(flatten)]
     http: HttpArgs,
-    /// Address of the admin port, with /healthz, /readyz, /metrics and /explain
-    #[arg(
-        long,
-        env = "SHAPER_ADMIN_LISTEN",
-        default_value = "127.0.0.1:9090",
-        value_name = "ADDRESS:PORT",
-        value_parser = crate::address::parse_listen
-    )]
-    admin_listen: SocketAddr,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// Directory for config ids and the last good objects of each file. Default: systemd's state directory, /var/lib/shaper for root, else ~/.local/state/shaper
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -96,8 +88,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let tftp_remarks = Remarks::default();
 
     let listeners = args.http.bind(&boot, &metrics.tls, &metrics.http)?;
-    let admin = admin::bind(args.admin_listen)?;
-    let (http_listen, admin_listen) = (listeners.http_listen, admin.local_addr());
+    let admin = args.admin.bind()?;
+    let (http_listen, admin_listen) = (listeners.http_listen, admin.address());
     let http = HttpServer {
         public_url: args.http.public_url.clone(),
         listen: http_listen,

@@ -17,7 +17,7 @@ use tftp::{Config, Library, Limits, Metrics, Server};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::admin::{self, Remarks};
+use crate::admin::{AdminArgs, Remarks};
 use crate::metrics;
 use crate::role::{self, Role};
 
@@ -45,15 +45,8 @@ pub struct Args {
     /// TFTP server's
     #[arg(long, env = "SHAPER_PUBLIC_URL", value_name = "URL")]
     public_url: Option<BaseUrl>,
-    /// Address of the admin port, with /healthz, /readyz and /metrics
-    #[arg(
-        long,
-        env = "SHAPER_ADMIN_LISTEN",
-        default_value = "127.0.0.1:9090",
-        value_name = "ADDRESS:PORT",
-        value_parser = crate::address::parse_listen
-    )]
-    admin_listen: SocketAddr,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 /// Flags for serving TFTP.
@@ -144,8 +137,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         listen: (Ipv4Addr::UNSPECIFIED, args.http_port).into(),
     };
     let tftp = args.tftp.bind(http, metrics.tftp, remarks.clone())?;
-    let admin = admin::bind(args.admin_listen)?;
-    info!(tftp_listen = %tftp.listen, admin_listen = %admin.local_addr(), "listening");
+    let admin = args.admin.bind()?;
+    info!(tftp_listen = %tftp.listen, admin_listen = %admin.address(), "listening");
     role.add_part(remarks);
     let serving = tftp.spawn(&stop)?;
     role.run(admin, None, serving.ended()).await

@@ -14,7 +14,7 @@ use tracing::info;
 use webhook::{Limits, Reviews, Server};
 
 use crate::address;
-use crate::admin::{self, Part};
+use crate::admin::{AdminArgs, Part};
 use crate::guard::GuardArgs;
 use crate::metrics;
 use crate::role::{self, Role};
@@ -72,15 +72,8 @@ pub struct Args {
     /// conflicts in all partitions. Default: the partition of the first --feed
     #[arg(long, env = "SHAPER_PARTITION", value_name = "PARTITION")]
     partition: Option<String>,
-    /// Address of the admin port, with /healthz, /readyz, /metrics and /guard/confirm
-    #[arg(
-        long,
-        env = "SHAPER_ADMIN_LISTEN",
-        default_value = "127.0.0.1:9090",
-        value_name = "ADDRESS:PORT",
-        value_parser = crate::address::parse_listen
-    )]
-    admin_listen: SocketAddr,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can drain this replica
     #[arg(
         long,
@@ -163,8 +156,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     );
     let server = server
         .map_err(|error| address::cannot_listen("--webhook-listen", args.webhook_listen, error))?;
-    let admin = admin::bind(args.admin_listen)?;
-    info!(webhook_listen = %server.local_addr(), admin_listen = %admin.local_addr(), partition, "listening");
+    let admin = args.admin.bind()?;
+    info!(webhook_listen = %server.local_addr(), admin_listen = %admin.address(), partition, "listening");
 
     let review_status = Arc::new(ReviewStatus {
         reviews: reviews.clone(),

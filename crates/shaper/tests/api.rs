@@ -121,7 +121,12 @@ impl Api {
     }
 
     async fn admin(&self, method: &str, path: &str) -> String {
-        request(self.admin, method, path).await
+        match TcpStream::connect(self.admin).await {
+            Ok(stream) => exchange(stream, method, path, "localhost\r\nx-shaper-request: 1")
+                .await
+                .unwrap_or_default(),
+            Err(_) => String::new(),
+        }
     }
 
     /// Waits until the response contains these words.

@@ -17,7 +17,18 @@ pub struct AdminPath {
 
 const NO_CATALOG: (u16, &str) = (404, "This role answers no machines.");
 const BAD_QUERY: (u16, &str) = (400, "The query is invalid.");
-const NOT_LOCAL: (u16, &str) = (403, "The client is on another machine.");
+const NOT_LOCAL: (u16, &str) = (
+    403,
+    "The client is on another machine, or the request is for another host, from a web page or through a proxy.",
+);
+const NOT_DIRECT: (u16, &str) = (
+    403,
+    "The request is for another host, from a web page or through a proxy.",
+);
+const BUSY: (u16, &str) = (
+    503,
+    "Too many answers are still being sent. `Retry-After` says when to ask again.",
+);
 
 /// Every path of the admin port.
 pub static PATHS: &[AdminPath] = &[
@@ -52,7 +63,13 @@ pub static PATHS: &[AdminPath] = &[
         is_local: false,
         summary: "Explains which Profile a machine with these labels gets, as JSON, like `shaper explain`. Only api and \
                   standalone.",
-        statuses: &[(200, "The explanation."), BAD_QUERY, NO_CATALOG],
+        statuses: &[
+            (200, "The explanation."),
+            BAD_QUERY,
+            NOT_DIRECT,
+            NO_CATALOG,
+            BUSY,
+        ],
     },
     AdminPath {
         methods: "GET, HEAD",
@@ -68,6 +85,7 @@ pub static PATHS: &[AdminPath] = &[
                 "The machine gets no Profile, or this role answers no machines.",
             ),
             (422, "The template fails for this machine."),
+            BUSY,
         ],
     },
     AdminPath {
@@ -84,6 +102,7 @@ pub static PATHS: &[AdminPath] = &[
                 "The machine gets no Profile, its Profile has no such config, or this role answers no machines.",
             ),
             (422, "The template fails for this machine."),
+            BUSY,
         ],
     },
     AdminPath {
@@ -97,17 +116,25 @@ pub static PATHS: &[AdminPath] = &[
             NOT_LOCAL,
             NO_CATALOG,
             (500, "The list can't be written."),
-            (503, "The objects are not loaded yet."),
+            (
+                503,
+                "The objects are not loaded yet, or too many clients read the list. In the second case, `Retry-After` says when to ask again.",
+            ),
         ],
     },
     AdminPath {
         methods: "POST",
         path: "/guard/confirm?partition=...",
         is_local: true,
-        summary: "Removes the objects that the mass-deletion guard keeps, of one partition or of all.",
+        summary: "Removes the objects that the mass-deletion guard keeps, of one partition or of all. Needs the header \
+                  `X-Shaper-Request: 1`, which a form of a web page can't send.",
         statuses: &[
             (200, "The objects are removed; the response says how many."),
-            NOT_LOCAL,
+            (
+                403,
+                "The header `X-Shaper-Request: 1` is missing, the client is on another machine, or the request is for another host, from \
+                 a web page or through a proxy.",
+            ),
             (404, "This role has no mass-deletion guard."),
         ],
     },

@@ -7,6 +7,10 @@ use super::*;
 
 /// A replica that serves one Profile and one Assignment of each of two clusters.
 fn admin() -> Admin {
+    Admin::new(state(), Access::default())
+}
+
+fn state() -> AdminState {
     let mut catalog = Catalog::new();
     for partition in ["east", "west"] {
         let key = ObjectKey::new("default", "p").in_partition(partition);
@@ -39,7 +43,7 @@ fn admin() -> Admin {
         None,
     ));
     boot.set_synced();
-    Admin {
+    AdminState {
         registry: Registry::default(),
         boot: Some(boot),
         parts: Vec::new(),
@@ -47,9 +51,20 @@ fn admin() -> Admin {
     }
 }
 
+fn client(is_local: bool) -> Client {
+    if is_local {
+        Client::Loopback
+    } else {
+        Client::Remote
+    }
+}
+
 async fn get(path: &str, is_local: bool) -> (u16, String) {
-    let request = Request::get(path).body(()).unwrap();
-    let reply = admin().answer(&request, is_local);
+    let request = Request::get(path)
+        .header("host", "localhost:9090")
+        .body(())
+        .unwrap();
+    let reply = admin().answer(&request, client(is_local));
     let status = reply.status().as_u16();
     (
         status,
@@ -127,9 +142,12 @@ fn every_documented_path_answers_with_documented_statuses_only() {
                     Method::GET
                 })
                 .uri(&url)
+                .header("host", "localhost")
+                .header("x-shaper-request", "1")
                 .body(())
                 .unwrap();
-            let status = admin().answer(&request, is_local).status().as_u16();
+            let reply = admin().answer(&request, client(is_local));
+            let status = reply.status().as_u16();
             assert!(
                 path.statuses
                     .iter()
@@ -140,7 +158,76 @@ fn every_documented_path_answers_with_documented_statuses_only() {
             assert_eq!(status == 403, path.is_local && !is_local, "{}", path.path);
         }
         let request = Request::delete(&url).body(()).unwrap();
-        let reply = admin().answer(&request, true);
+        let reply = admin().answer(&request, Client::Loopback);
         assert_eq!(reply.headers()[http::header::ALLOW], path.methods);
     }
+}
+
+#[test]
+fn a_page_and_a_stranger_s_host_reach_only_probes_and_metrics() {
+    for path in paths::PATHS {
+        let url = path.path.replace("NAME", "c").replace("...", "");
+        let is_open = ["/healthz", "/readyz", "/metrics"].contains(&path.path);
+        for (host, origin) in [
+            ("evil.example", None),
+            ("localhost", Some("https://evil.example")),
+        ] {
+            let mut request = Request::builder().uri(&url).header("host", host);
+            if path.methods == "POST" {
+                request = request.method(Method::POST).header("x-shaper-request", "1");
+            }
+            if let Some(origin) = origin {
+                request = request.header("origin", origin);
+            }
+            let reply = admin().answer(&request.body(()).unwrap(), Client::Loopback);
+            assert_eq!(reply.status() == StatusCode::FORBIDDEN, !is_open, "{url}");
+        }
+    }
+}
+
+#[test]
+fn the_guard_is_not_confirmed_without_the_header() {
+    let request = Request::post("/guard/confirm").header("host", "localhost");
+    let reply = admin().answer(&request.body(()).unwrap(), Client::Loopback);
+    assert_eq!(reply.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_disconnected() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    // Far less than an answer, so that it can't be written without a reader.
+    let (server, mut client) = tokio::io::duplex(64);
+    let serving = tokio::spawn(serve_stream(
+        Arc::new(admin()),
+        server,
+        Client::Loopback,
+        Connection::uncounted(([127, 0, 0, 1], 1).into()),
+    ));
+    let request = b"GET /explain?serial=S1 HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    tokio::time::timeout(2 * WRITE_TIMEOUT, serving)
+        .await
+        .expect("the connection ends")
+        .unwrap();
+    let mut read = Vec::new();
+    client.read_to_end(&mut read).await.unwrap();
+    assert!(read.starts_with(b"HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_list_holds_its_place_until_it_is_read() {
+    let admin = admin();
+    let ask = || {
+        let request = Request::get("/catalog").header("host", "localhost");
+        admin.answer(&request.body(()).unwrap(), Client::Loopback)
+    };
+    let mut open: Vec<_> = (0..4).map(|_| ask()).collect();
+    let refused = ask();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "5");
+    let read = open.pop().unwrap().into_body().collect().await;
+    let list: serde_json::Value = serde_json::from_slice(&read.unwrap().to_bytes()).unwrap();
+    assert_eq!(list["items"].as_array().unwrap().len(), 4);
+    assert_eq!(ask().status(), StatusCode::OK);
 }

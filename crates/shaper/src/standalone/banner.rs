@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use api::BaseUrl;
 
 use super::loader::LoadSummary;
+use crate::admin::AdminAddress;
 
 /// The startup message: what was loaded, where it is served, and how to lead machines there.
 pub(super) struct Banner {
     pub(super) dir: PathBuf,
     pub(super) http_listen: SocketAddr,
-    pub(super) admin_listen: SocketAddr,
+    pub(super) admin_listen: AdminAddress,
     pub(super) tftp_listen: Option<SocketAddr>,
     pub(super) public_url: Option<BaseUrl>,
 }
@@ -61,7 +62,7 @@ impl Banner {
             "\
 shaper serves {profiles} Profiles and {assignments} Assignments from {dir}{problems}
   machines   {url}/boot.ipxe
-{firmware}  operators  http://{admin}/metrics, /readyz?verbose, /explain?uuid=...
+{firmware}  operators  {admin}/metrics, /readyz?verbose, /explain?uuid=...
 
 For dnsmasq, {before}:
   dhcp-match=set:ipxe,175
@@ -71,7 +72,12 @@ For dnsmasq, {before}:
             profiles = loaded.profiles,
             assignments = loaded.assignments,
             dir = self.dir.display(),
-            admin = self.admin_listen,
+            admin = match &self.admin_listen {
+                AdminAddress::Tcp(address) => format!("http://{address}"),
+                AdminAddress::Unix(path) => {
+                    format!("curl --unix-socket {} http://localhost", path.display())
+                }
+            },
         ) + &format!(
             "Loaded in {} ms. Press Ctrl-C to stop. Requests are logged below:\n",
             loaded.took.as_millis()

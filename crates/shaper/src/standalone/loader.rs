@@ -297,7 +297,7 @@ impl Loader {
         if let Some(hold) = self.folder.holding() {
             also.push(format!(
                 "the guard keeps {} of {} objects that are missing from the folder; is it mounted? If they were deleted on purpose, POST \
-                 /guard/confirm to this port",
+                 /guard/confirm with the header X-Shaper-Request: 1 to this port",
                 hold.lost.len(),
                 hold.known
             ));
