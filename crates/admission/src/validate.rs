@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use boot::{Catalog, Change, ObjectKey, ObjectRef};
 use crd::FieldPath;
 use review::impact::{self, Limits};
-use review::{Finding, Reviewed, Rule, Survey, rule};
+use review::{Disclosure, Finding, Reviewed, Rule, Survey, rule};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -22,6 +22,9 @@ const NO_CATALOG_WARNING: &str = "other objects are not known yet, so conflicts,
     checked (if this persists, check the controllers of shaper; `shaper validate` and `shaper diff` check them too)";
 /// The catalog counts as stale from this age on.
 const STALE_AFTER: Duration = Duration::from_secs(90);
+
+/// Longest string of an object that may be an identity, in bytes.
+const MAX_IDENTITY_BYTES: usize = 1024;
 
 /// Time for checking the stored object when the new one is invalid.
 const OLD_OBJECT_BUDGET: Duration = Duration::from_millis(700);
@@ -86,7 +89,7 @@ pub fn validate(request: &Request<'_>, context: &Context<'_>) -> Verdict {
                 Kind::Profile => Change::ProfileDeleted(key),
                 Kind::Assignment => Change::AssignmentDeleted(key),
             };
-            let findings = cross_object(context, &change);
+            let findings = cross_object(request, context, &change);
             allow(answer, findings, context, Some(change))
         }
         Operation::Create | Operation::Update if request.subresource.is_empty() => {
@@ -150,7 +153,7 @@ fn validate_write(
         };
     }
     if let Some(change) = &checked.change {
-        let cross_object = cross_object(context, change);
+        let cross_object = cross_object(request, context, change);
         rules.extend(cross_object.iter().map(|finding| finding.rule));
         warnings.extend(cross_object);
     }
@@ -319,13 +322,18 @@ fn unreadable(name: &ObjectRef, reason: &str) -> Checked {
 }
 
 /// Checks the object against all others, and what its change does to machines.
-fn cross_object(context: &Context<'_>, change: &Change) -> Vec<Finding> {
+fn cross_object(request: &Request<'_>, context: &Context<'_>, change: &Change) -> Vec<Finding> {
     let Some(catalog) = context.catalog else {
         return Vec::new();
     };
     let mut next = catalog.clone();
     next.apply(change.clone());
-    let survey = || Survey::of(&next).with_conflict_limit(MAX_CONFLICT_CANDIDATES);
+    let disclosure = disclosure(request);
+    let survey = || {
+        Survey::of(&next)
+            .with_conflict_limit(MAX_CONFLICT_CANDIDATES)
+            .with_disclosure(disclosure.clone())
+    };
     let mut findings = match change {
         Change::Profile(profile) => survey().profile(profile),
         Change::Assignment(assignment) => survey().assignment_with_losers(assignment),
@@ -336,12 +344,35 @@ fn cross_object(context: &Context<'_>, change: &Change) -> Vec<Finding> {
     findings.extend(impact::of(
         catalog,
         change,
+        &disclosure,
         Limits {
             deadline: context.deadline,
             ..Limits::default()
         },
     ));
     findings
+}
+
+/// The identities that the review itself names: those of the new and of the stored object, as the
+/// API server sends them. A caller that makes up a review learns no others.
+fn disclosure(request: &Request<'_>) -> Disclosure {
+    let objects = [request.object, request.old_object].map(parse_json);
+    let mut texts = Vec::new();
+    for object in objects.iter().flatten() {
+        collect_texts(&object["spec"], &mut texts);
+        collect_texts(&object["metadata"]["labels"], &mut texts);
+    }
+    Disclosure::only(texts)
+}
+
+/// Collects the strings of a JSON value that are short enough for an identity.
+fn collect_texts<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
+    match value {
+        Value::String(text) if text.len() <= MAX_IDENTITY_BYTES => texts.push(text),
+        Value::Array(all) => all.iter().for_each(|one| collect_texts(one, texts)),
+        Value::Object(all) => all.values().for_each(|one| collect_texts(one, texts)),
+        _ => {}
+    }
 }
 
 fn is_being_deleted(object: &RawValue) -> bool {

@@ -172,7 +172,19 @@ fn a_deletion_is_allowed_with_warnings() {
     );
     let linux = profile("linux", "#!ipxe\nboot\n");
     let all = catalog(&[linux.clone(), web.clone()]);
-    for (gone, name) in [(&web, "Assignment web"), (&linux, "Profile linux")] {
+    // A Profile does not name the machine.
+    for (gone, name, who) in [
+        (
+            &web,
+            "Assignment web",
+            format!("the machine with uuid {UUID}"),
+        ),
+        (
+            &linux,
+            "Profile linux",
+            "one machine (uuid not shown)".to_owned(),
+        ),
+    ] {
         let answer = judge("DELETE", &Value::Null, gone, Some(&all)).answer;
         assert!(answer.is_allowed());
         let help =
@@ -180,7 +192,7 @@ fn a_deletion_is_allowed_with_warnings() {
         assert_eq!(
             answer.warnings(),
             [format!(
-                "{name}: the machine with uuid {UUID} would boot nothing instead of Profile n/linux ({help})"
+                "{name}: {who} would boot nothing instead of Profile n/linux ({help})"
             )]
         );
     }
@@ -599,4 +611,58 @@ fn nothing_is_mutated_when_no_shaper_object_is_written() {
             "{operation}"
         );
     }
+}
+
+#[test]
+fn a_made_up_review_learns_no_identity_of_other_objects() {
+    let serial = "SN-SECRET";
+    let web = assignment(
+        "web",
+        &json!({ "subjectSelectors": { "uuids": [UUID], "serialNumbers": [serial] }, "profileSelectors": { "os": "linux" } }),
+    );
+    let by_label = assignment(
+        "by-label",
+        &json!({ "subjectSelectors": { "matchLabels": { "serial": serial } }, "profileSelectors": { "os": "linux" } }),
+    );
+    let all = catalog(&[profile("linux", "#!ipxe\nboot\n"), web.clone(), by_label]);
+    let everybody = json!({
+        "subjectSelectors": { "matchExpressions": [{ "key": "uuid", "operator": "Exists" }] },
+        "profileSelectors": { "os": "none" }, "priority": 1000,
+    });
+    let labelled = json!({
+        "subjectSelectors": { "matchExpressions": [{ "key": "serial", "operator": "Exists" }] }, "profileSelectors": { "os": "linux" },
+    });
+    let nameless = json!({ "kind": "Assignment", "metadata": { "name": "web", "namespace": "n" } });
+    let answers = [
+        judge("DELETE", &Value::Null, &nameless, Some(&all)).answer,
+        judge(
+            "DELETE",
+            &Value::Null,
+            &profile("linux", "#!ipxe\n"),
+            Some(&all),
+        )
+        .answer,
+        create(&assignment("evil", &everybody), &all).answer,
+        create(&assignment("evil", &labelled), &all).answer,
+        judge(
+            "UPDATE",
+            &assignment("web", &everybody),
+            &nameless,
+            Some(&all),
+        )
+        .answer,
+    ];
+    for answer in answers {
+        let said = answer.to_json();
+        assert!(
+            answer.warnings().iter().any(|warning| !warning.is_empty()),
+            "{said}"
+        );
+        assert!(!said.contains(UUID) && !said.contains(serial), "{said}");
+    }
+    // The API server sends the stored object with a deletion, so its author is told.
+    let said = judge("DELETE", &Value::Null, &web, Some(&all))
+        .answer
+        .to_json();
+    assert!(said.contains(UUID), "{said}");
 }

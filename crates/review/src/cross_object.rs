@@ -12,6 +12,7 @@ use boot::{Assignment, Catalog, Labels, ObjectKey, ObjectRef, Profile, SelectorI
 use crd::FieldPath;
 use uuid::Uuid;
 
+use crate::disclosure::Disclosure;
 use crate::finding::Finding;
 use crate::rule;
 
@@ -29,6 +30,7 @@ pub struct Survey<'c> {
     catalog: &'c Catalog,
     selectors: Cow<'c, SelectorIndex>,
     conflict_limit: usize,
+    disclosure: Disclosure,
 }
 
 // === impl Survey ===
@@ -44,6 +46,7 @@ impl<'c> Survey<'c> {
             catalog,
             selectors,
             conflict_limit: usize::MAX,
+            disclosure: Disclosure::All,
         }
     }
 
@@ -53,6 +56,11 @@ impl<'c> Survey<'c> {
             conflict_limit,
             ..self
         }
+    }
+
+    /// Limits which identities findings name, for callers that may not see all objects.
+    pub fn with_disclosure(self, disclosure: Disclosure) -> Self {
+        Self { disclosure, ..self }
     }
 
     /// Returns the findings about a Profile of the catalog.
@@ -129,7 +137,7 @@ impl<'c> Survey<'c> {
             n if n > MAX_NAMED => format!(", and so do {} others or more", n - 1),
             n => format!(", and so do {} others", n - 1),
         };
-        let what = describe_overlap(first, assignment);
+        let what = describe_overlap(first, assignment, &self.disclosure);
         let message = format!(
             "Assignment {} matches {what} too, and ranks first only because {why}{also}",
             first.key
@@ -243,6 +251,7 @@ impl<'c> Survey<'c> {
         for (key, value) in assignment.profiles.iter() {
             let values: BTreeSet<&str> = here()
                 .filter_map(|profile| profile.labels.get(key))
+                .filter(|value| self.disclosure.shows_label(key, value))
                 .collect();
             if values.contains(value) {
                 continue;
@@ -301,7 +310,7 @@ fn cmp_age(a: &Assignment, b: &Assignment) -> std::cmp::Ordering {
 }
 
 /// Describes briefly which machines both Assignments match.
-fn describe_overlap(a: &Assignment, b: &Assignment) -> String {
+fn describe_overlap(a: &Assignment, b: &Assignment, disclosure: &Disclosure) -> String {
     let (a, b) = (&a.subjects, &b.subjects);
     let is_named =
         |uuid: &&Uuid| b.uuids.contains(*uuid) || b.uuids.contains(&other_byte_order(**uuid));
@@ -333,7 +342,7 @@ fn describe_overlap(a: &Assignment, b: &Assignment) -> String {
         .requirements()
         .iter()
         .chain(b.labels.requirements())
-        .map(ToString::to_string)
+        .map(|requirement| disclosure.requirement(requirement))
         .collect();
     labels.dedup();
     if labels.is_empty() {

@@ -18,6 +18,7 @@ use boot::{
 };
 use crd::FieldPath;
 
+use crate::disclosure::Disclosure;
 use crate::finding::Finding;
 use crate::rule::{self, Rule};
 
@@ -52,6 +53,8 @@ struct Machines {
     /// The machines counted so far, since one may be tried several times. Sorted, because they are
     /// found in arbitrary order: an exhaustive search names the same machines each time.
     seen: BTreeSet<String>,
+    /// Those of them that may be named.
+    named: BTreeSet<String>,
     kinds: BTreeMap<&'static str, usize>,
     /// Machines known by labels alone, keyed by a description of what their Assignment allows: how
     /// many label sets that is, and which of them are affected.
@@ -77,6 +80,7 @@ struct Search<'c> {
     target: &'c ObjectRef,
     /// Whether the change creates the object.
     is_new: bool,
+    disclosure: &'c Disclosure,
     limits: Limits,
     tried: usize,
     tries: usize,
@@ -100,7 +104,9 @@ impl Default for Limits {
 /// Assignment is meant for the machines that it names, so these are not reported; other Assignments
 /// that name them are reported by
 /// [`Survey::assignment_with_losers`](crate::Survey::assignment_with_losers).
-pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
+///
+/// The findings name the identities that `disclosure` allows, and count the others.
+pub fn of(old: &Catalog, change: &Change, disclosure: &Disclosure, limits: Limits) -> Vec<Finding> {
     let name = change.name();
     let mut new = old.clone();
     if !new.apply(change.clone()) {
@@ -111,6 +117,7 @@ pub fn of(old: &Catalog, change: &Change, limits: Limits) -> Vec<Finding> {
         new: &new,
         target: &name,
         is_new: !old.contains(&name) && old.rejected(&name).is_none(),
+        disclosure,
         limits,
         tried: 0,
         tries: 0,
@@ -294,11 +301,14 @@ impl<'c> Search<'c> {
             let is_other = after.profile != before.profile
                 && (before.profile.is_some() || !self.is_intended(&before, &after));
             if is_other && reported.insert(after.profile.clone()) {
-                let presented: Vec<_> = constraints.iter().map(ToString::to_string).collect();
+                let presented: Vec<_> = constraints
+                    .iter()
+                    .map(|constraint| self.disclosure.label(&constraint.key, &constraint.value))
+                    .collect();
                 self.found
                     .entry((before.profile, after.profile, presented.join(",")))
                     .or_default()
-                    .add(machine);
+                    .add(machine, self.disclosure);
             }
         }
     }
@@ -430,10 +440,10 @@ impl BootResult {
 // === impl Machines ===
 
 impl Machines {
-    fn add(&mut self, machine: &Machine<'_>) {
-        let description = machine.describe();
+    fn add(&mut self, machine: &Machine<'_>, disclosure: &Disclosure) {
+        let description = machine.describe(disclosure);
         let Some(kind) = machine.kind() else {
-            let (all, count) = machine.describe_all();
+            let (all, count) = machine.describe_all(disclosure);
             self.by_labels
                 .entry(all)
                 .or_insert((count, BTreeSet::new()))
@@ -441,6 +451,9 @@ impl Machines {
                 .insert(description);
             return;
         };
+        if machine.is_shown(disclosure) {
+            self.named.insert(description.clone());
+        }
         if self.seen.insert(description) {
             *self.kinds.entry(kind).or_default() += 1;
         }
@@ -465,7 +478,7 @@ impl Machines {
         self.by_labels.is_empty() && self.kinds.values().sum::<usize>() == 1
     }
 
-    /// Describes the machines and names some of them.
+    /// Describes the machines and names some of those that may be named.
     fn describe(&self, is_truncated: bool) -> (String, String) {
         let all: usize = self.kinds.values().sum();
         let at_least = if is_truncated { "at least " } else { "" };
@@ -475,13 +488,19 @@ impl Machines {
             count => format!("{count} {kind}s"),
         };
         let named: Vec<&str> = self
-            .seen
+            .named
             .iter()
             .take(MAX_EXAMPLES)
             .map(String::as_str)
             .collect();
         let mut who: Vec<String> = match (all, named.first()) {
-            (0, _) | (_, None) => Vec::new(),
+            (0, _) => Vec::new(),
+            (1, None) if !is_truncated => {
+                let kinds = self.kinds.keys();
+                kinds
+                    .map(|kind| format!("one machine ({kind} not shown)"))
+                    .collect()
+            }
             (1, Some(only)) if !is_truncated => vec![format!("the machine with {only}")],
             _ => vec![format!(
                 "machines with {at_least}{}",
@@ -505,6 +524,7 @@ impl Machines {
         }
         let also = match all {
             0 | 1 => String::new(),
+            _ if named.is_empty() => String::new(),
             all if all > named.len() || is_truncated => format!(", such as {}", named.join(", ")),
             _ => format!(": {}", named.join(", ")),
         };

@@ -17,6 +17,7 @@
 
 mod cross_object;
 pub mod diff;
+mod disclosure;
 mod finding;
 pub mod impact;
 mod object;
@@ -25,6 +26,7 @@ pub mod sample;
 
 pub use cross_object::Survey;
 pub use diff::Diff;
+pub use disclosure::Disclosure;
 pub use finding::Finding;
 pub use object::{Reviewed, assignment, profile, profile_with_deadline};
 pub use rule::{Rule, Severity};

@@ -9,6 +9,7 @@ use boot::{
     Assignment, Catalog, Change, LabelSelector, ObjectKey, ObjectRef, Operator, Partial, Profile,
     Rejected, Requirement, SubjectSelectors,
 };
+use review::Disclosure;
 use review::impact::{self, Limits};
 
 fn profile(name: &str, labels: &[(&str, &str)]) -> Change {
@@ -56,7 +57,7 @@ fn gone(change: &Change) -> Change {
 }
 
 fn said(catalog: &Catalog, change: &Change) -> Vec<String> {
-    let all = impact::of(catalog, change, Limits::default());
+    let all = impact::of(catalog, change, &Disclosure::All, Limits::default());
     all.into_iter()
         .map(|finding| format!("{}: {}", finding.rule.id, finding.message))
         .collect()
@@ -411,10 +412,64 @@ fn a_truncated_search_is_reported() {
     let none = impact::of(
         &all,
         &gone(&linux),
+        &Disclosure::All,
         Limits {
             machines: 0,
             ..Limits::default()
         },
     );
     assert_eq!(none[0].rule.id, "incomplete-check");
+}
+
+#[test]
+fn identities_that_the_object_does_not_name_are_counted_only() {
+    let all = catalog([
+        profile("linux", &[("os", "linux")]),
+        assignment("one", &["S1"], &[], 0, "linux"),
+        assignment(
+            "by-label",
+            &[],
+            &[("serial", "S7"), ("row", "7")],
+            0,
+            "linux",
+        ),
+    ]);
+    let linux = gone(&profile("linux", &[]));
+    let said = |all: &Catalog, texts: &[&str]| {
+        let disclosure = Disclosure::only(texts.iter().copied());
+        let found = impact::of(all, &linux, &disclosure, Limits::default());
+        found
+            .into_iter()
+            .map(|finding| finding.message)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        said(&all, &[]),
+        [
+            "one machine (serial number not shown), and machines with row=7,serial (values not shown) would boot nothing instead of \
+             Profile n/linux"
+        ]
+    );
+    assert_eq!(
+        said(&all, &["S1", "S7"]),
+        [
+            "the machine with serial number S1, and machines with row=7,serial=S7 would boot nothing instead of Profile n/linux"
+        ]
+    );
+    let many = ["S1", "S2", "S3"].map(|serial| assignment(serial, &[serial], &[], 0, "linux"));
+    let all = catalog(
+        [profile("linux", &[("os", "linux")])]
+            .into_iter()
+            .chain(many),
+    );
+    assert_eq!(
+        said(&all, &[]),
+        ["machines with 3 serial numbers would boot nothing instead of Profile n/linux"]
+    );
+    assert_eq!(
+        said(&all, &["S2", "S9"]),
+        [
+            "machines with 3 serial numbers would boot nothing instead of Profile n/linux, such as serial number S2"
+        ]
+    );
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use boot::{Assignment, Catalog, ObjectKey, ObjectRef};
 use crd::FieldPath;
 
+use crate::disclosure::Disclosure;
 use crate::finding::Finding;
 use crate::rule;
 
@@ -105,7 +106,7 @@ fn finding(own: &Assignment, other: &Assignment, why: &str) -> Finding {
     let message = format!(
         "Assignment {} names {} too{spelling}; {why}",
         other.key,
-        super::describe_overlap(own, other)
+        super::describe_overlap(own, other, &Disclosure::All)
     );
     let help = "name the machine in only one of them, or give the intended one the higher priority";
     Finding::new(

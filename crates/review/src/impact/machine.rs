@@ -1,6 +1,6 @@
 //! A machine, as far as an Assignment describes it.
 
-use super::{Constraint, ExtrinsicLabels, Operator, Subject, SubjectSelectors};
+use super::{Constraint, Disclosure, ExtrinsicLabels, Operator, Subject, SubjectSelectors};
 
 /// A machine that presents one identity of an Assignment, or none, and the labels that it requires.
 pub(super) struct Machine<'a> {
@@ -51,14 +51,20 @@ impl<'a> Machine<'a> {
         self.identity.as_ref().map(|(_, kind, _)| *kind)
     }
 
-    /// Describes its identity, or the labels that it presents.
-    pub(super) fn describe(&self) -> String {
+    /// Whether its identity may be named.
+    pub(super) fn is_shown(&self, disclosure: &Disclosure) -> bool {
+        let identity = self.identity.as_ref();
+        identity.is_none_or(|(_, _, value)| disclosure.shows(value))
+    }
+
+    /// Describes its identity, or as far as they may be named, the labels that it presents.
+    pub(super) fn describe(&self, disclosure: &Disclosure) -> String {
         match &self.identity {
             Some((_, kind, value)) => format!("{kind} {value}"),
             None => {
                 let presented = self.requirements().map(|(requirement, value)| match value {
-                    Some(value) => format!("{}={value}", requirement.key),
-                    None => requirement.to_string(),
+                    Some(value) => disclosure.label(&requirement.key, value),
+                    None => disclosure.requirement(requirement),
                 });
                 machines_with(presented.collect())
             }
@@ -67,14 +73,14 @@ impl<'a> Machine<'a> {
 
     /// Describes everything that an Assignment without identities allows, and counts the label
     /// sets.
-    pub(super) fn describe_all(&self) -> (String, usize) {
+    pub(super) fn describe_all(&self, disclosure: &Disclosure) -> (String, usize) {
         (
             machines_with(
                 self.subjects
                     .labels
                     .requirements()
                     .iter()
-                    .map(ToString::to_string)
+                    .map(|requirement| disclosure.requirement(requirement))
                     .collect(),
             ),
             label_set_count(self.subjects),

@@ -221,7 +221,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
             "loses-profile",
             "Such machines get a 404. Only admission reports this; `shaper diff` does so for folders.",
             &[
-                "machines with at least 500 uuids would boot nothing instead of Profile n/rack, such as uuid 47c6..., uuid 47c6..., uuid 47c6... (if this is not intended, undo it before they boot; `shaper diff` lists all of them)",
+                "machines with at least 500 uuids would boot nothing instead of Profile n/rack (if this is not intended, undo it before they boot; `shaper diff` lists all of them)",
             ],
             "If this is not intended, undo the change before the machines boot.",
         ),
