@@ -31,19 +31,33 @@ pub struct Site {
 // === impl Site ===
 
 impl Site {
-    /// Starts all of them and waits until the webhook is called and has a whole catalog.
+    /// Starts all of them and waits until the webhook is called and has a whole catalog. The
+    /// webhook requires the client certificate of the API server.
     pub fn start() -> Result<Self> {
+        Self::start_with(true)
+    }
+
+    /// Starts all of them with a webhook that answers anybody.
+    pub fn start_for_anybody() -> Result<Self> {
+        Self::start_with(false)
+    }
+
+    fn start_with(is_verified: bool) -> Result<Self> {
         let cluster = Cluster::start()?;
         let namespace = cluster.namespace()?;
         let kubectl = cluster.admin().in_namespace(&namespace);
         let (feed, certificates) = (FeedCertificates::new()?, WebhookCertificates::new()?);
         let controller = Role::controller(&cluster, feed.controller.path())?.start_ready()?;
-        let webhook = Role::webhook(
+        let mut webhook = Role::webhook(
             [&controller],
             feed.webhook.path(),
             certificates.directory.path(),
-        )?
-        .start_ready()?;
+        )?;
+        if is_verified {
+            let client_ca = cluster.webhook_client_ca();
+            webhook = webhook.args(["--webhook-client-ca".into(), client_ca.into_os_string()]);
+        }
+        let webhook = webhook.start_ready()?;
         let site = Self {
             cluster,
             kubectl,

@@ -237,6 +237,11 @@ impl Cluster {
         self.folder.path()
     }
 
+    /// The authority of the certificate that the API server presents to webhooks.
+    pub fn webhook_client_ca(&self) -> PathBuf {
+        self.folder.path().join(pki::WEBHOOK_CLIENT_CA)
+    }
+
     /// The programs that this cluster runs.
     pub fn programs(&self) -> &Programs {
         &self.programs

@@ -143,7 +143,7 @@ fn questionable_objects_are_written_with_a_warning() -> Result<()> {
     site.knows("1 Assignments, 1 Profiles")?;
 
     let one = format!(
-        "the machine with uuid {UUID} would boot nothing instead of Profile {ns}/linux (if this is not intended, undo it before they boot; `shaper diff` lists all of them)"
+        "one machine (uuid not shown) would boot nothing instead of Profile {ns}/linux (if this is not intended, undo it before they boot; `shaper diff` lists all of them)"
     );
     let relabel = profile("linux", linux).replace("{profile: linux}", "{profile: other}");
     let said = site.warned(&relabel)?;
@@ -233,12 +233,18 @@ fn a_dry_run_gets_the_same_answers_and_leaves_nothing() -> Result<()> {
     assert_eq!(site.kubectl.run(["get", "profiles", "-o", "name"])?, "");
 
     // The committed files, except for their name, which is taken in this cluster.
-    for file in ["mutating.yaml", "validating.yaml"] {
+    for file in ["mutating.yaml", "validating.yaml", "network-policy.yaml"] {
         let text = std::fs::read_to_string(format!(
             "{}/../config/webhook/{file}",
             env!("CARGO_MANIFEST_DIR")
         ))?;
-        let said = site.dry(&text.replace("  name: shaper\n", "  name: shaper-files\n"))?;
+        let text = text
+            .replace("  name: shaper\n", "  name: shaper-files\n")
+            .replace(
+                "  name: shaper-webhook\n  namespace: shaper-system\n",
+                "  name: shaper-files\n",
+            );
+        let said = site.dry(&text)?;
         ensure!(
             said.success && said.stderr.is_empty() && said.stdout.contains("shaper-files created"),
             "{said:?}"
@@ -467,4 +473,58 @@ fn cpu_millis(pid: u32) -> Result<u64> {
         .split_whitespace()
         .collect();
     Ok((fields[11].parse::<u64>()? + fields[12].parse::<u64>()?) * 10)
+}
+
+#[test]
+fn a_webhook_with_a_client_ca_answers_the_api_server_and_nobody_else() -> Result<()> {
+    let site = Site::start()?;
+    let address = site.webhook.address("webhook_listen")?;
+    let review = site.certificates.authority.pem();
+    let ca = tempfile::NamedTempFile::new()?;
+    std::fs::write(ca.path(), review)?;
+    let stranger = std::process::Command::new("curl")
+        .args([
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "10",
+            "--data",
+            "{}",
+            "--cacert",
+        ])
+        .arg(ca.path())
+        .arg(format!("https://{address}/validate"))
+        .output()?;
+    ensure!(
+        !stranger.status.success() && stranger.stdout.is_empty(),
+        "{stranger:?}"
+    );
+    // The API server is answered, and what it admitted is remembered until the feed delivers it.
+    let both = profile("linux", "#!ipxe\nboot\n") + "---\n" + &assignment("a", "", "linux");
+    let said = site.warned(&both)?;
+    ensure!(
+        said.len() == 1 && said[0].contains("selects this Profile"),
+        "{said:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_webhook_without_a_client_ca_remembers_nothing_and_names_no_other_machine() -> Result<()> {
+    let site = Site::start_for_anybody()?;
+    let both = profile("linux", "#!ipxe\nboot\n")
+        + "---\n"
+        + &assignment("a", &format!("uuids: [{UUID}]"), "linux");
+    site.warned(&both)?;
+    site.knows("1 Assignments, 1 Profiles")?;
+    // The feed has delivered both.
+    let said = warnings(
+        site.kubectl
+            .answer(["delete", "profile", "linux", "--dry-run=server"], "")?,
+    )?;
+    ensure!(
+        said.len() == 1 && said[0].contains("one machine (uuid not shown)"),
+        "{said:?}"
+    );
+    Ok(())
 }

@@ -45,6 +45,11 @@ pub struct Args {
     /// calls, such as shaper-webhook.shaper-system.svc
     #[arg(long, env = "SHAPER_WEBHOOK_TLS_DIR", value_name = "DIR")]
     webhook_tls_dir: PathBuf,
+    /// File with the CAs that sign client certificates of API servers; reloaded when it changes.
+    /// Requests without such a certificate are refused. Default: anybody who reaches the port is
+    /// answered, and nothing is remembered of what was admitted
+    #[arg(long, env = "SHAPER_WEBHOOK_CLIENT_CA", value_name = "FILE")]
+    webhook_client_ca: Option<PathBuf>,
     /// URL of a controller to follow. If the host name has several addresses, each is a controller;
     /// one at a time is followed. Repeat the flag for more controllers of a cluster, or with
     /// different PARTITION names for several clusters that share the catalog
@@ -118,6 +123,16 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             );
         }
     }
+    if let Some(file) = args
+        .webhook_client_ca
+        .as_deref()
+        .filter(|file| !file.is_file())
+    {
+        bail!(
+            "--webhook-client-ca is not a file: {}; pass a file with the CA certificates of the API server's client certificate, in PEM",
+            file.display()
+        );
+    }
     let partition = own_partition(&args.feeds, args.partition.as_deref())?;
     let mut role = Role::start(Duration::from_secs(args.lameduck))?;
     let stop = role.stop().clone();
@@ -141,7 +156,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         names.clone().unwrap_or_else(|| replica.hosts()),
         metrics.tls.clone(),
     );
-    let tls = Reloader::service("webhook", &args.webhook_tls_dir, metrics.tls);
+    let tls = Reloader::service(
+        "webhook",
+        &args.webhook_tls_dir,
+        args.webhook_client_ca.as_deref(),
+        metrics.tls,
+    );
 
     let followed = replica.clone();
     let reviews = Arc::new(

@@ -13,9 +13,10 @@
 //!
 //! - [`MutualTls`] connects shaper's own processes: both ends present a certificate, and each
 //!   checks the other's against `ca.crt` and a list of allowed names.
-//! - [`PublicTls`] serves clients that present no certificate: booting machines, which verify the
-//!   server against the authority built into their iPXE, and the Kubernetes API server when it
-//!   calls a webhook.
+//! - [`PublicTls`] serves booting machines, which present no certificate and verify the server
+//!   against the authority built into their iPXE, and the Kubernetes API server when it calls a
+//!   webhook. The latter can be required to present a certificate of an authority in a separate
+//!   file.
 
 mod error;
 mod material;

@@ -18,12 +18,15 @@ use crate::MaterialError;
 const CHAIN: &str = "tls.crt";
 const KEY: &str = "tls.key";
 const AUTHORITIES: &str = "ca.crt";
+/// What errors call the file with the authorities of clients, which may have any name.
+pub(crate) const CLIENT_AUTHORITIES: &str = "the client CA file";
 
 /// Size limits, far above a chain of a dozen certificates or a bundle of a hundred authorities.
-const MAX_BYTES: [(&str, u64); 3] = [
+const MAX_BYTES: [(&str, u64); 4] = [
     (CHAIN, 128 * 1024),
     (KEY, 64 * 1024),
     (AUTHORITIES, 1024 * 1024),
+    (CLIENT_AUTHORITIES, 1024 * 1024),
 ];
 
 /// A certificate chain, its private key, and the authorities to verify peers with.
@@ -35,6 +38,8 @@ pub struct Material {
     pub(crate) identity: Arc<CertifiedKey>,
     /// The certificates of `ca.crt`. May be empty.
     pub(crate) authorities: Vec<CertificateDer<'static>>,
+    /// The certificates of a separate file for clients. Empty if there is no such file.
+    pub(crate) client_authorities: Vec<CertificateDer<'static>>,
     validity: Validity,
 }
 
@@ -51,13 +56,16 @@ pub(crate) struct FileContents {
     chain: Vec<u8>,
     key: Vec<u8>,
     authorities: Vec<u8>,
+    client_authorities: Vec<u8>,
 }
 
 // === impl FileContents ===
 
 impl FileContents {
-    /// Reads the files. A missing `ca.crt` means no authorities.
-    pub(crate) fn read(directory: &Path) -> Result<Self, MaterialError> {
+    /// Reads the files. A missing `ca.crt` means no authorities; a missing client CA file is an
+    /// error.
+    pub(crate) fn read(directory: &Path, client_ca: Option<&Path>) -> Result<Self, MaterialError> {
+        let read = |directory: &Path, file| read(&directory.join(file), file);
         let authorities = match read(directory, AUTHORITIES) {
             Err(MaterialError::Unreadable { source, .. })
                 if source.kind() == io::ErrorKind::NotFound =>
@@ -70,6 +78,10 @@ impl FileContents {
             chain: read(directory, CHAIN)?,
             key: read(directory, KEY)?,
             authorities,
+            client_authorities: match client_ca {
+                Some(path) => self::read(path, CLIENT_AUTHORITIES)?,
+                None => Vec::new(),
+            },
         })
     }
 
@@ -116,19 +128,20 @@ impl FileContents {
         Ok(Material {
             identity: Arc::new(identity),
             authorities,
+            client_authorities: certificates(CLIENT_AUTHORITIES, &self.client_authorities)?,
             validity,
         })
     }
 }
 
-fn read(directory: &Path, file: &'static str) -> Result<Vec<u8>, MaterialError> {
+fn read(path: &Path, file: &'static str) -> Result<Vec<u8>, MaterialError> {
     let limit = MAX_BYTES
         .iter()
         .find(|(name, _)| *name == file)
         .map_or(0, |(_, limit)| *limit);
     let unreadable = |source| MaterialError::Unreadable { file, source };
     let mut bytes = Vec::new();
-    File::open(directory.join(file))
+    File::open(path)
         .map_err(unreadable)?
         .take(limit + 1)
         .read_to_end(&mut bytes)
@@ -207,7 +220,7 @@ impl Validity {
 impl Material {
     /// Reads and validates a directory.
     pub fn read(directory: &Path) -> Result<Self, MaterialError> {
-        FileContents::read(directory)?.check(SystemTime::now())
+        FileContents::read(directory, None)?.check(SystemTime::now())
     }
 
     /// Validates the contents of the files at time `now`.
@@ -221,6 +234,7 @@ impl Material {
             chain: chain.to_vec(),
             key: key.to_vec(),
             authorities: authorities.to_vec(),
+            client_authorities: Vec::new(),
         }
         .check(now)
     }
@@ -272,22 +286,35 @@ impl Material {
         chain
     }
 
+    /// The authorities of `ca.crt`, of which there must be one.
     pub(crate) fn roots(&self) -> Result<RootCertStore, MaterialError> {
-        let mut roots = RootCertStore::empty();
-        for authority in &self.authorities {
-            let added = roots.add(authority.clone());
-            added.map_err(|error| MaterialError::BadCertificate {
-                file: AUTHORITIES,
-                reason: error.to_string(),
-            })?;
-        }
-        if roots.is_empty() {
-            Err(MaterialError::NotPem {
-                file: AUTHORITIES,
-                what: "certificate",
-            })
-        } else {
-            Ok(roots)
-        }
+        roots(AUTHORITIES, &self.authorities)
+    }
+
+    /// The authorities of the client CA file, of which there must be one.
+    pub(crate) fn client_roots(&self) -> Result<RootCertStore, MaterialError> {
+        roots(CLIENT_AUTHORITIES, &self.client_authorities)
+    }
+}
+
+fn roots(
+    file: &'static str,
+    authorities: &[CertificateDer<'static>],
+) -> Result<RootCertStore, MaterialError> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        let added = roots.add(authority.clone());
+        added.map_err(|error| MaterialError::BadCertificate {
+            file,
+            reason: error.to_string(),
+        })?;
+    }
+    if roots.is_empty() {
+        Err(MaterialError::NotPem {
+            file,
+            what: "certificate",
+        })
+    } else {
+        Ok(roots)
     }
 }

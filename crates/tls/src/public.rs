@@ -1,10 +1,13 @@
-//! TLS without client certificates: for booting machines, and for the API server calling a webhook.
+//! TLS for booting machines, which have no certificate, and for the API server calling a webhook,
+//! which may have one.
 
 use std::sync::Arc;
 
 use rustls::ServerConfig;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
+use crate::material::CLIENT_AUTHORITIES;
 use crate::{Material, MaterialError};
 
 /// Largest plaintext of a TLS record. iPXE buffers 4096 bytes; it asks for such records with an
@@ -40,6 +43,32 @@ impl PublicTls {
             material.identity.key.clone(),
         ));
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self {
+            server: Arc::new(server),
+        })
+    }
+
+    /// Builds the configuration of [`service`](Self::service) for clients that must have a
+    /// certificate of an authority in the client CA file, whatever its name.
+    ///
+    /// Sessions are not resumed: each connection presents its certificate again.
+    pub fn service_for_clients(material: &Material) -> Result<Self, MaterialError> {
+        let roots = Arc::new(material.client_roots()?);
+        let clients = WebPkiClientVerifier::builder_with_provider(roots, crate::provider()).build();
+        let clients = clients.map_err(|error| MaterialError::BadCertificate {
+            file: CLIENT_AUTHORITIES,
+            reason: error.to_string(),
+        })?;
+        let builder = ServerConfig::builder_with_provider(crate::provider())
+            .with_safe_default_protocol_versions()
+            .expect("aws-lc-rs supports TLS 1.2 and 1.3");
+        let identity = SingleCertAndKey::from(material.identity.clone());
+        let mut server = builder
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(Arc::new(identity));
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
         Ok(Self {
             server: Arc::new(server),
         })

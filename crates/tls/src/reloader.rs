@@ -28,6 +28,8 @@ pub struct Reloader<T> {
     /// What the directory is used for; the `tls` field of logs and label of metrics.
     name: &'static str,
     directory: PathBuf,
+    /// A file with the authorities of clients, besides the directory.
+    client_ca: Option<PathBuf>,
     build: Build<T>,
     metrics: Metrics,
     current: ArcSwapOption<T>,
@@ -71,9 +73,19 @@ impl Reloader<PublicTls> {
         Self::open(name, directory, metrics, PublicTls::new)
     }
 
-    /// Loads a configuration for programs that call shaper, such as the API server.
-    pub fn service(name: &'static str, directory: &Path, metrics: Metrics) -> Arc<Self> {
-        Self::open(name, directory, metrics, PublicTls::service)
+    /// Loads a configuration for programs that call shaper, such as the API server. With
+    /// `client_ca`, a file of authorities, they must present a certificate of one of them.
+    pub fn service(
+        name: &'static str,
+        directory: &Path,
+        client_ca: Option<&Path>,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let build = match client_ca {
+            Some(_) => PublicTls::service_for_clients,
+            None => PublicTls::service,
+        };
+        Self::open_with_clients(name, directory, client_ca, metrics, build)
     }
 }
 
@@ -86,9 +98,20 @@ impl<T: Send + Sync + 'static> Reloader<T> {
         metrics: Metrics,
         build: impl Fn(&Material) -> Result<T, MaterialError> + Send + Sync + 'static,
     ) -> Arc<Self> {
+        Self::open_with_clients(name, directory, None, metrics, build)
+    }
+
+    fn open_with_clients(
+        name: &'static str,
+        directory: &Path,
+        client_ca: Option<&Path>,
+        metrics: Metrics,
+        build: impl Fn(&Material) -> Result<T, MaterialError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let reloader = Self {
             name,
             directory: directory.to_owned(),
+            client_ca: client_ca.map(Path::to_owned),
             build: Box::new(build),
             metrics,
             current: ArcSwapOption::empty(),
@@ -135,14 +158,15 @@ impl<T: Send + Sync + 'static> Reloader<T> {
     /// Does what [`reload`](Self::reload) does, with `now` as the current time.
     pub fn reload_at(&self, now: SystemTime) -> bool {
         let mut state = self.state();
-        let made = FileContents::read(&self.directory).and_then(|files| {
-            if state.files.as_ref() == Some(&files) {
-                return Ok(None);
-            }
-            let material = files.check(now)?;
-            let made = (self.build)(&material)?;
-            Ok(Some((files, material, made)))
-        });
+        let made =
+            FileContents::read(&self.directory, self.client_ca.as_deref()).and_then(|files| {
+                if state.files.as_ref() == Some(&files) {
+                    return Ok(None);
+                }
+                let material = files.check(now)?;
+                let made = (self.build)(&material)?;
+                Ok(Some((files, material, made)))
+            });
         match made {
             Ok(None) => {
                 // Unchanged files can still expire, or a clock change can make them invalid or
@@ -188,7 +212,8 @@ impl<T: Send + Sync + 'static> Reloader<T> {
 
     /// Reloads when the files change, until `stop` is cancelled.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
-        let mut watch = Watch::new(&self.directory);
+        let of_clients = self.client_ca.as_deref().map(directory_of);
+        let mut watch = Watch::new([self.directory.as_path()].into_iter().chain(of_clients));
         loop {
             let reloader = self.clone();
             // Read on a blocking thread: a hanging file system must not stall the tasks that serve.
@@ -233,6 +258,14 @@ impl<T: Send + Sync + 'static> Reloader<T> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The directory that contains a file.
+fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-/// Watches a directory rather than its files, since the kubelet replaces a symlink next to them.
+/// Watches directories rather than their files, since the kubelet replaces a symlink next to them.
 pub(crate) struct Watch {
     events: mpsc::Receiver<()>,
     /// `None` where the system can't watch; then only polling notices changes.
@@ -16,7 +16,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(directory: &Path) -> Self {
+    pub(crate) fn new<'p>(directories: impl IntoIterator<Item = &'p Path>) -> Self {
         // Capacity 1: one pending notification is enough.
         let (sender, events) = mpsc::channel(1);
         let told = move |event: notify::Result<notify::Event>| {
@@ -25,7 +25,9 @@ impl Watch {
             }
         };
         let watcher = notify::recommended_watcher(told).and_then(|mut watcher| {
-            watcher.watch(directory, RecursiveMode::NonRecursive)?;
+            for directory in directories {
+                watcher.watch(directory, RecursiveMode::NonRecursive)?;
+            }
             Ok(watcher)
         });
         let watcher = watcher

@@ -8,12 +8,13 @@
 //! ```
 //!
 //! The webhook has no Kubernetes client and opens no connections. A client that reaches the port
-//! can learn how an object would be reviewed, and can change nothing.
+//! can learn how an object would be reviewed, and can change nothing: what was admitted is
+//! remembered only for a [`Caller`] that is known by its certificate.
 
 mod metrics;
 mod reviews;
 mod server;
 
 pub use metrics::Metrics;
-pub use reviews::{Hook, Reviews};
+pub use reviews::{Caller, Hook, Reviews};
 pub use server::{Limits, Server};

@@ -33,6 +33,15 @@ pub enum Hook {
     Mutate,
 }
 
+/// Who asks for a review.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A client with a certificate of an authority that signs those of API servers.
+    Verified,
+    /// Anybody who reaches the port. Its reviews may be made up.
+    Unverified,
+}
+
 impl Hook {
     /// The webhook served under a path.
     pub fn from_path(path: &str) -> Option<Self> {
@@ -94,7 +103,16 @@ impl Reviews {
     }
 
     /// Answers a review that arrived at `started`.
-    pub fn answer(&self, hook: Hook, bytes: &[u8], started: Instant) -> Result<String, Unreadable> {
+    ///
+    /// What a verified caller is allowed to write counts as written for the next reviews. Nothing
+    /// is remembered of other callers: a made-up review would change what others are told.
+    pub fn answer(
+        &self,
+        hook: Hook,
+        bytes: &[u8],
+        started: Instant,
+        caller: Caller,
+    ) -> Result<String, Unreadable> {
         let request = Request::read(bytes)?;
         let (answer, rules) = match hook {
             Hook::Mutate => (admission::mutate(&request), Vec::new()),
@@ -108,10 +126,9 @@ impl Reviews {
                     deadline,
                 };
                 let verdict = admission::validate(&request, &context);
-                if let Some(change) = verdict
-                    .change
-                    .filter(|_| !request.dry_run && catalog.is_some())
-                {
+                let is_remembered =
+                    caller == Caller::Verified && !request.dry_run && catalog.is_some();
+                if let Some(change) = verdict.change.filter(|_| is_remembered) {
                     self.recent()
                         .record(&self.catalog.load(), change, Instant::now());
                 }

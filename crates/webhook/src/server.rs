@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
 use crate::metrics::Metrics;
-use crate::reviews::{Hook, Reviews};
+use crate::reviews::{Caller, Hook, Reviews};
 
 /// Limits on what a caller may cost.
 #[derive(Clone, Debug)]
@@ -208,6 +208,7 @@ impl Shared {
         stop: CancellationToken,
     ) {
         let peer = connection.peer();
+        let mut certificates = self.tls.generations();
         let handshake = connection.handshake(stream, &*self.tls, self.limits.head);
         let stream = match handshake.await {
             Ok(stream) => stream,
@@ -218,6 +219,18 @@ impl Shared {
         };
         let _counted = Counted::new(&self.metrics.connections);
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        // Without a client CA, no certificate is asked for.
+        let caller = match stream.get_ref().1.peer_certificates() {
+            Some([_, ..]) => Caller::Verified,
+            _ => Caller::Unverified,
+        };
+        // A client whose authority was withdrawn must not stay because its connection is old.
+        let expired = async move {
+            match caller {
+                Caller::Verified => drop(certificates.changed().await),
+                Caller::Unverified => std::future::pending().await,
+            }
+        };
         let last = Arc::new(LastRequest::new(self.now()));
         let service = {
             let (shared, last, connection) = (self.clone(), last.clone(), connection.clone());
@@ -227,7 +240,7 @@ impl Shared {
                     last.store(shared.now(), Ordering::Relaxed);
                     connection.reached(Stage::HeadRead);
                     let _busy = connection.busy();
-                    Ok::<_, Infallible>(shared.respond(request, peer).await)
+                    Ok::<_, Infallible>(shared.respond(request, peer, caller).await)
                 }
             })
         };
@@ -250,6 +263,7 @@ impl Shared {
                 connection,
                 http2::Connection::graceful_shutdown,
                 &last,
+                expired,
                 &stop,
             )
             .await
@@ -264,6 +278,7 @@ impl Shared {
                 connection,
                 http1::Connection::graceful_shutdown,
                 &last,
+                expired,
                 &stop,
             )
             .await
@@ -273,22 +288,25 @@ impl Shared {
         }
     }
 
-    /// Waits for the end of a connection. Shuts it down when the server stops or the connection was
-    /// idle for too long.
+    /// Waits for the end of a connection. Shuts it down when the server stops, the connection was
+    /// idle for too long, or `expired` is ready.
     async fn drive<C: Future<Output = hyper::Result<()>>>(
         &self,
         connection: C,
         shut_down: impl Fn(Pin<&mut C>),
         last: &LastRequest,
+        expired: impl Future<Output = ()>,
         stop: &CancellationToken,
     ) -> Result<(), String> {
         let mut connection = pin!(connection);
+        let mut expired = pin!(expired);
         let mut tick =
             tokio::time::interval(self.limits.idle.div_f64(4.0).max(Duration::from_millis(10)));
         loop {
             tokio::select! {
                 ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
                 () = stop.cancelled() => break,
+                () = expired.as_mut() => break,
                 _ = tick.tick() => {
                     if self.now().saturating_sub(last.load(Ordering::Relaxed)) > self.limits.idle.as_secs() {
                         break;
@@ -303,10 +321,15 @@ impl Shared {
         }
     }
 
-    async fn respond(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Reply {
+    async fn respond(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        caller: Caller,
+    ) -> Reply {
         let metrics = self.metrics.clone();
         let _counted = Counted::new(&metrics.in_flight);
-        match self.review(request, Source::from(peer.ip())).await {
+        match self.review(request, Source::from(peer.ip()), caller).await {
             Ok(json) => net::response(StatusCode::OK, "application/json", json),
             Err(refused) => {
                 metrics.record_refusal(refused.reason);
@@ -325,6 +348,7 @@ impl Shared {
         self: Arc<Self>,
         request: Request<Incoming>,
         source: Source,
+        caller: Caller,
     ) -> Result<String, Refused> {
         let hook = self.check_head(&request)?;
         let overloaded = || {
@@ -369,7 +393,7 @@ impl Shared {
         // when its client has gone.
         let answered = tokio::task::spawn_blocking(move || {
             let _counted = (permit, processor);
-            reviews.answer(hook, &body, started)
+            reviews.answer(hook, &body, started, caller)
         });
         match answered.await {
             Ok(Ok(json)) => Ok(json),

@@ -13,6 +13,8 @@ use webhook::Limits;
 mod hostile;
 #[path = "server/site.rs"]
 mod site;
+#[path = "server/verified.rs"]
+mod verified;
 
 use site::{LONG, Site, certify, is_closed, json_of, post, review};
 

@@ -2,6 +2,7 @@
 
 use super::ports::Ports;
 use crate::certificates::{Authority, Leaf};
+use crate::manifests::examples;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::fs;
@@ -13,6 +14,9 @@ use std::path::{Path, PathBuf};
 pub(super) struct Pki {
     authority: Authority,
 }
+
+/// The file of the authority that signs the certificate which the API server presents to webhooks.
+pub(super) const WEBHOOK_CLIENT_CA: &str = "webhook-client-ca.crt";
 
 /// The command line of kube-apiserver.
 pub(super) fn arguments(folder: &Path, ports: Ports) -> Vec<String> {
@@ -29,6 +33,7 @@ pub(super) fn arguments(folder: &Path, ports: Ports) -> Vec<String> {
         format!("--tls-private-key-file={}", file("server.key")),
         format!("--client-ca-file={}", file("ca.crt")),
         format!("--cert-dir={}", file("api-server")),
+        format!("--admission-control-config-file={}", file("admission.yaml")),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
         format!("--service-account-key-file={}", file("accounts.pub")),
         format!(
@@ -65,6 +70,7 @@ impl Pki {
             fs::write(folder.join(name), text)
                 .with_context(|| format!("could not write {name} in {}", folder.display()))?;
         }
+        webhook_client(folder)?;
         Ok(Self { authority })
     }
 
@@ -96,6 +102,26 @@ impl Pki {
             .with_context(|| format!("could not write {}", path.display()))?;
         Ok(path)
     }
+}
+
+/// Has the API server present a certificate to webhooks, with the files of `examples/webhook-client`
+/// and an authority of its own.
+fn webhook_client(folder: &Path) -> Result<()> {
+    let authority = Authority::new("webhook clients")?;
+    let issued = authority.issue(&Leaf::client("kube-apiserver"))?;
+    fs::write(folder.join(WEBHOOK_CLIENT_CA), authority.pem())?;
+    fs::write(folder.join("front-proxy-client.crt"), issued.certificate())?;
+    fs::write(folder.join("front-proxy-client.key"), issued.key())?;
+    let here = folder.display().to_string();
+    for name in ["admission.yaml", "webhooks.kubeconfig"] {
+        let text = fs::read_to_string(examples("webhook-client").join(name))?
+            .replace("/etc/kubernetes/admission", &here)
+            .replace("/etc/kubernetes/pki", &here)
+            // Tests register webhooks at ports that are chosen later.
+            .replace("shaper-webhook.shaper-system.svc", "'*'");
+        fs::write(folder.join(name), text)?;
+    }
+    Ok(())
 }
 
 fn base64(text: &str) -> String {

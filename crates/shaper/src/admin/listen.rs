@@ -12,7 +12,6 @@ use super::unix_socket::UnixSocket;
 use crate::address::{cannot_listen, parse_listen};
 
 /// Flags of the admin port.
-#[expect(clippy::struct_field_names, reason = "the flags are named so")]
 #[derive(clap::Args)]
 pub struct AdminArgs {
     /// Address of the admin port, for probes, metrics and operators. `unix:` and a path for a

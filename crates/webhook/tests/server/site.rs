@@ -1,6 +1,7 @@
 //! A server with a generated certificate, and clients for it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prometheus_client::registry::Registry;
 use rcgen::{CertificateParams, KeyPair};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -28,6 +29,9 @@ use webhook::{Limits, Metrics, Reviews, Server};
 /// A limit far above the duration of any step.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
+/// The certificate chain and the key of a client.
+pub(crate) type Identity = Arc<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>;
+
 pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     pub(crate) root: CertificateDer<'static>,
@@ -36,6 +40,8 @@ pub(crate) struct Site {
     pub(crate) stop: CancellationToken,
     pub(crate) running: JoinHandle<std::io::Result<()>>,
     pub(crate) folder: TempDir,
+    /// What clients present.
+    pub(crate) identity: Option<Identity>,
 }
 
 pub(crate) fn certify(folder: &TempDir) -> CertificateDer<'static> {
@@ -51,13 +57,27 @@ pub(crate) fn certify(folder: &TempDir) -> CertificateDer<'static> {
 
 impl Site {
     pub(crate) fn start(limits: Limits) -> Self {
+        Self::start_with(limits, None, None)
+    }
+
+    /// Starts a server that requires a client certificate of these authorities.
+    pub(crate) fn start_for_clients(limits: Limits, authorities: &str, identity: Identity) -> Self {
+        Self::start_with(limits, Some(authorities), Some(identity))
+    }
+
+    fn start_with(limits: Limits, authorities: Option<&str>, identity: Option<Identity>) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let client_ca = folder.path().join("clients.crt");
+        if let Some(authorities) = authorities {
+            std::fs::write(&client_ca, authorities).unwrap();
+        }
         let root = certify(&folder);
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let live = Reloader::service(
             "webhook",
             folder.path(),
+            authorities.map(|_| client_ca.as_path()),
             tls::Metrics::register(&mut registry),
         );
         let reviews = Arc::new(Reviews::new(
@@ -85,22 +105,40 @@ impl Site {
             stop,
             running,
             folder,
+            identity,
         }
     }
 
+    /// The file of the authorities of clients.
+    pub(crate) fn client_ca(&self) -> PathBuf {
+        self.folder.path().join("clients.crt")
+    }
+
     pub(crate) async fn connect(&self, protocol: &str) -> TlsStream<TcpStream> {
+        self.try_connect(protocol).await.unwrap()
+    }
+
+    pub(crate) async fn try_connect(
+        &self,
+        protocol: &str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
         let builder = ClientConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
             .unwrap();
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        let builder = builder.with_root_certificates(roots);
+        let mut config = match self.identity.as_deref() {
+            Some((chain, key)) => builder
+                .with_client_auth_cert(chain.clone(), key.clone_key())
+                .unwrap(),
+            None => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let stream = TcpStream::connect(self.address).await.unwrap();
         TlsConnector::from(Arc::new(config))
             .connect(ServerName::try_from("localhost").unwrap(), stream)
             .await
-            .unwrap()
     }
 
     pub(crate) async fn ask(
