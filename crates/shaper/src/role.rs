@@ -21,7 +21,12 @@ pub(crate) struct Role {
     pub(crate) registry: Registry,
     signals: Stop,
     parts: Vec<Arc<dyn Part>>,
+    /// Called at a SIGHUP.
+    reloads: Vec<Box<dyn Fn() + Send>>,
 }
+
+/// How long to wait at the end for threads that read files. A file system may never answer.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs a role to its end on a runtime with a worker for each core.
 pub(crate) fn run(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
@@ -44,7 +49,13 @@ fn run_on(
         .enable_all()
         .build()
         .context("can't start the runtime")?;
-    runtime.block_on(role)
+    {
+        let _context = runtime.enter();
+        stop::survive_hangup().context("can't listen for signals")?;
+    }
+    let ended = runtime.block_on(role);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    ended
 }
 
 // === impl Role ===
@@ -58,6 +69,7 @@ impl Role {
             registry: Registry::with_prefix("shaper"),
             signals: stop::on_signal_after(lameduck).context("can't listen for signals")?,
             parts: Vec::new(),
+            reloads: Vec::new(),
         })
     }
 
@@ -71,13 +83,20 @@ impl Role {
         self.parts.push(part);
     }
 
-    /// Reloads certificate files when they change until the role stops, and reports their problems
+    /// Adds what to do at a SIGHUP. It must not block.
+    pub(crate) fn reload_with(&mut self, reload: impl Fn() + Send + 'static) {
+        self.reloads.push(Box::new(reload));
+    }
+
+    /// Reloads certificate files when they change, and at a SIGHUP, until the role stops, and reports their problems
     /// at the admin port.
     pub(crate) fn reload_certificates<T: Send + Sync + 'static>(
         &mut self,
         reloader: &Arc<Reloader<T>>,
     ) {
         self.parts.push(reloader.clone());
+        let at_hangup = reloader.clone();
+        self.reload_with(move || at_hangup.reload_soon());
         tokio::spawn(reloader.clone().follow(self.stop().clone()));
     }
 
@@ -91,6 +110,9 @@ impl Role {
         serving: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
         let Stop { not_ready, stop } = self.signals;
+        let reloads = self.reloads;
+        let reload = move || reloads.iter().for_each(|reload| reload());
+        stop::on_hangup(stop.clone(), reload).context("can't listen for signals")?;
         let state = AdminState {
             registry: self.registry,
             boot,

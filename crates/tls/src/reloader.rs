@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -34,6 +34,8 @@ pub struct Reloader<T> {
     metrics: Metrics,
     current: ArcSwapOption<T>,
     generation: watch::Sender<u64>,
+    /// Notified when the files should be read again.
+    reload: Notify,
     state: Mutex<State>,
 }
 
@@ -116,6 +118,7 @@ impl<T: Send + Sync + 'static> Reloader<T> {
             metrics,
             current: ArcSwapOption::empty(),
             generation: watch::Sender::new(0),
+            reload: Notify::new(),
             state: Mutex::default(),
         };
         reloader.reload();
@@ -210,6 +213,11 @@ impl<T: Send + Sync + 'static> Reloader<T> {
         }
     }
 
+    /// Makes [`follow`](Self::follow) read the directory again at once.
+    pub fn reload_soon(&self) {
+        self.reload.notify_one();
+    }
+
     /// Reloads when the files change, until `stop` is cancelled.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let of_clients = self.client_ca.as_deref().map(directory_of);
@@ -224,12 +232,10 @@ impl<T: Send + Sync + 'static> Reloader<T> {
             {
                 error!(tls = self.name, "reading the certificate files panicked");
             }
-            if stop
-                .run_until_cancelled(watch.changed(DEBOUNCE, POLL))
-                .await
-                .is_none()
-            {
-                return;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.reload.notified() => {}
+                () = watch.changed(DEBOUNCE, POLL) => {}
             }
         }
     }
